@@ -1,0 +1,125 @@
+"""What every test may lean on: an environment of its own, and nothing left behind.
+
+A test that starts processes gives them `clean_env`. After each test no process
+may be left that descends from the test or lives in its environment; those that
+are left fail the test, and are killed.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+FOREIGN = ("WANDB_", "PARALLEL_HPO_", "XDG_")
+"""Prefixes of variables of the developer's own shell that would reach into a test."""
+
+LEAVE_WITHIN_S = 10.0
+"""wandb-core outlives a killed parent by up to 4 s; twice that and a bit is patience enough."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _only_our_own_environment() -> Iterator[None]:
+    """Keep the developer's W&B settings out of what tests call in this process."""
+    foreign = {name: value for name, value in os.environ.items() if name.startswith(FOREIGN)}
+    for name in foreign:
+        del os.environ[name]
+    yield
+    os.environ.update(foreign)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_process_is_left_at_the_end(_only_our_own_environment: None) -> Iterator[None]:
+    """Catch what module and session fixtures started and did not end."""
+    yield
+    _expect_to_leave(_descendants)
+
+
+@pytest.fixture(autouse=True)
+def _no_process_is_left() -> Iterator[None]:
+    """Fail a test that leaves a process it started (those of wider fixtures may live on)."""
+    before = set(_descendants())
+    yield
+    _expect_to_leave(lambda: [process for process in _descendants() if process not in before])
+
+
+@pytest.fixture
+def clean_env(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The environment for a test's processes: no W&B settings, and a home of its own.
+
+    Whatever still runs with that home when the test ends counts as left behind, so
+    also an orphan that no parent knows any more.
+    """
+    home = tmp_path / "home"
+    yield make_clean_env(home)
+    _expect_to_leave(lambda: _living_in(home))
+
+
+def make_clean_env(home: Path) -> dict[str, str]:
+    """This process's environment with `home` as the place for everything (made here)."""
+    places = {
+        "WANDB_DIR": home,
+        "WANDB_CONFIG_DIR": home / "wandb-config",
+        "WANDB_CACHE_DIR": home / "wandb-cache",
+        "WANDB_DATA_DIR": home / "wandb-data",
+    }
+    for place in places.values():
+        place.mkdir(parents=True, exist_ok=True)
+    own = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
+    named = {name: str(place) for name, place in places.items()}
+    return own | named | {"HOME": str(home), "NETRC": str(home / ".netrc")}
+
+
+def _descendants() -> list[psutil.Process]:
+    """All processes below this one, except multiprocessing's tracker, which lives as long as we do."""
+    return [child for child in psutil.Process().children(recursive=True) if _is_ours(child)]
+
+
+def _is_ours(process: psutil.Process) -> bool:
+    try:
+        return not any("resource_tracker" in word for word in process.cmdline())
+    except psutil.ZombieProcess:
+        return True
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _living_in(home: Path) -> list[psutil.Process]:
+    return [process for process in psutil.process_iter() if _home_of(process) == str(home)]
+
+
+def _home_of(process: psutil.Process) -> str | None:
+    try:
+        return process.environ().get("HOME")
+    except (psutil.Error, OSError):
+        return None
+
+
+def _expect_to_leave(living: Callable[[], list[psutil.Process]]) -> None:
+    """Wait until `living` finds none; kill and report what is left after the deadline."""
+    deadline = time.monotonic() + LEAVE_WITHIN_S
+    while (left := living()) and time.monotonic() < deadline:
+        psutil.wait_procs(left, timeout=0.1)
+    if left:
+        words = [_in_words(process) for process in left]
+        for process in left:
+            _kill(process)
+        pytest.fail("left behind after the test: " + "; ".join(words))
+
+
+def _in_words(process: psutil.Process) -> str:
+    try:
+        return f"{process.pid} ({process.status()}) {' '.join(process.cmdline())}"
+    except psutil.Error as gone:
+        return str(gone)
+
+
+def _kill(process: psutil.Process) -> None:
+    try:
+        process.kill()
+    except psutil.NoSuchProcess:
+        return

@@ -1,0 +1,157 @@
+"""Who may import whom: the rooms of parallel_hpo, checked on the import statements themselves.
+
+A room is a module or package directly under parallel_hpo/. Imports go only
+downwards, `import` under TYPE_CHECKING or inside a function included.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+PACKAGE: Final = "parallel_hpo"
+ROOT: Final = Path(__file__).parents[1] / PACKAGE
+
+LEVELS: Final[tuple[frozenset[str], ...]] = (
+    frozenset({"__init__", "__main__"}),
+    frozenset({"cli"}),
+    frozenset({"hpo"}),
+    frozenset({"ui"}),
+    frozenset({"supervisor"}),
+    frozenset({"backend"}),
+    frozenset({"worker"}),
+    frozenset({"server"}),
+    frozenset({"search"}),
+    frozenset({"lifecycle", "policy", "plan"}),
+    frozenset({"config"}),
+    frozenset({"words", "errors", "keys"}),
+)
+"""From the top to the bottom; rooms of one level don't know each other."""
+
+LEVEL: Final = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
+
+STRANGERS: Final[Mapping[str, frozenset[str]]] = {
+    "supervisor": frozenset({"server"}),
+    "backend": frozenset({"server"}),
+    "worker": frozenset(LEVEL) - {"worker", "words", "errors"},
+}
+"""What a room may not import although it lies below."""
+
+CONFINED: Final[Mapping[str, tuple[str, ...]]] = {
+    "wandb": ("worker", "backend"),
+    "psutil": ("supervisor", "worker"),
+    "sqlalchemy": ("server.store", "server.tables", "server.migrations"),
+    "sqlite3": ("supervisor.ledger",),
+}
+"""Libraries that only these modules, and what lies in them, may import."""
+
+PURE: Final = ("lifecycle", "policy", "plan", "words", "errors", "server.rules")
+IMPURE_LIBRARIES: Final = frozenset({"os", "signal", "time", "random", "threading", "sqlite3", "wandb"})
+
+
+@dataclass(frozen=True)
+class Import:
+    """`importer` (a module of ours, without the package's name) imports `imported` (its full name)."""
+
+    importer: str
+    imported: str
+
+    @property
+    def room(self) -> str:
+        return self.importer.partition(".")[0]
+
+    @property
+    def library(self) -> str:
+        return self.imported.partition(".")[0]
+
+    @property
+    def imported_room(self) -> str | None:
+        """The room that is imported; None: a library. The bare package counts as its __init__."""
+        if self.library != PACKAGE:
+            return None
+        name = self.imported.removeprefix(PACKAGE).removeprefix(".").partition(".")[0]
+        return name if name in LEVEL else "__init__"
+
+    def comes_from(self, modules: tuple[str, ...]) -> bool:
+        return any(self.importer == module or self.importer.startswith(f"{module}.") for module in modules)
+
+
+def imports_of(root: Path) -> list[Import]:
+    return [found for path in sorted(root.rglob("*.py")) for found in imports_in(path, root)]
+
+
+def imports_in(path: Path, root: Path) -> Iterator[Import]:
+    """All imports of one file; `from package import name` counts as `package.name`."""
+    parts = path.relative_to(root).with_suffix("").parts
+    folder = (PACKAGE, *parts[:-1])
+    importer = ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (Import(importer, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            start = folder[: len(folder) + 1 - node.level] if node.level else ()
+            source = (*start, node.module) if node.module else start
+            yield from (Import(importer, ".".join((*source, alias.name))) for alias in node.names)
+
+
+def goes_up(found: Import) -> bool:
+    target = found.imported_room
+    if target is None or target == found.room:
+        return False
+    return LEVEL[target] <= LEVEL[found.room]
+
+
+def test_every_module_stands_in_a_room() -> None:
+    rooms = {path.stem for path in ROOT.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert rooms - set(LEVEL) == set()
+
+
+def test_imports_go_only_downwards() -> None:
+    assert [found for found in imports_of(ROOT) if goes_up(found)] == []
+
+
+def test_strangers_do_not_import_each_other() -> None:
+    nobody: frozenset[str] = frozenset()
+    assert [f for f in imports_of(ROOT) if f.imported_room in STRANGERS.get(f.room, nobody)] == []
+
+
+def test_a_confined_library_is_imported_only_where_it_belongs() -> None:
+    confined = [found for found in imports_of(ROOT) if found.library in CONFINED]
+    assert [found for found in confined if not found.comes_from(CONFINED[found.library])] == []
+
+
+def test_pure_rooms_import_nothing_of_the_outer_world() -> None:
+    pure = [found for found in imports_of(ROOT) if found.comes_from(PURE)]
+    assert [found for found in pure if found.library in IMPURE_LIBRARIES] == []
+
+
+def test_an_upward_import_is_found_however_it_is_written(tmp_path: Path) -> None:
+    (tmp_path / "policy").mkdir()
+    (tmp_path / "policy" / "restart.py").write_text(
+        "import parallel_hpo.cli\n"
+        "from parallel_hpo import server\n"
+        "from ..supervisor.loop import run\n"
+        "from .. import HPO\n"
+        "def late():\n    from parallel_hpo.plan import split_count\n"
+    )
+    assert [found.imported_room for found in imports_of(tmp_path) if goes_up(found)] == [
+        "cli",
+        "server",
+        "supervisor",
+        "__init__",
+        "plan",
+    ]
+
+
+def test_a_downward_or_neighbouring_import_is_allowed(tmp_path: Path) -> None:
+    (tmp_path / "policy").mkdir()
+    (tmp_path / "policy" / "restart.py").write_text(
+        "import json\n"
+        "from parallel_hpo.words import RunId\n"
+        "from . import backoff\n"
+        "from .backoff import delay\n"
+    )
+    assert [found for found in imports_of(tmp_path) if goes_up(found)] == []
