@@ -1,0 +1,66 @@
+"""What a sweep server is to the supervisor, whichever it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from parallel_hpo.words import RunId, SweepPath
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedSweep:
+    """A sweep that exists on its server."""
+
+    path: SweepPath
+    url: str
+    configuration: Mapping[str, Any]
+    """As the server has it: the metric of a joined sweep is known from here."""
+
+
+@dataclass(frozen=True, slots=True)
+class SweepOrder:
+    """The sweep that is wanted: `configuration` to create one, or `sweep_id` to join one."""
+
+    configuration: Mapping[str, Any] | None
+    project: str | None
+    entity: str | None
+    sweep_id: str | None
+
+
+RunErrand = Callable[[str, tuple[Any, ...], Mapping[str, str], float], Any]
+"""Calls "module:name" with arguments, in a child with these variables, and waits so many seconds."""
+
+
+class Backend(Protocol):
+    """A sweep server; its methods block, and may be called from any thread."""
+
+    name: str
+    """`local` or `wandb`, as in the configuration."""
+    keeps_login: bool
+    """Whether it takes only the keys that it gave out itself."""
+
+    def open(self) -> None:
+        """Start what has to be started, without waiting for it."""
+
+    def open_sweep(self, order: SweepOrder, run_errand: RunErrand) -> OpenedSweep:
+        """Create or join a sweep; raises BackendError with the server's address and answer."""
+
+    def client_environment(self, label: str) -> Mapping[str, str]:
+        """Return the variables with which the wandb client of the worker `label` finds the server."""
+
+    def why_over(self, path: SweepPath) -> str:
+        """Return why the sweep gives no more runs, in words; '' while it goes on."""
+
+    def give_back(self, path: SweepPath, label: str, keep: RunId | None) -> None:
+        """Let others have the runs that a dead worker was issued and never started, all but `keep`."""
+
+    def end_run(self, path: SweepPath, run_id: RunId, state: str) -> None:
+        """Say that a run has ended whose process can't say so: `crashed` or `killed`."""
+
+    def finish_sweep(self, path: SweepPath) -> None:
+        """Set the sweep to finished."""
+
+    def close(self) -> None:
+        """Stop what `open` started."""

@@ -1,0 +1,67 @@
+"""Which backend a sweep gets, and the line that says why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from parallel_hpo.backend.base import Backend
+from parallel_hpo.backend.credentials import find_credentials
+from parallel_hpo.backend.local import LocalBackend
+from parallel_hpo.backend.wandb_server import WandbBackend
+from parallel_hpo.config.hpo import BackendChoice
+from parallel_hpo.errors import BackendError, ConfigError
+
+OFFLINE_MODES = ("offline", "dryrun", "disabled")
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The name of the backend, and why it is that one."""
+
+    name: str
+    reason: str
+
+
+def choose_backend(wanted: BackendChoice, environment: Mapping[str, str]) -> Chosen:
+    """Return the backend that `wanted` means in this environment.
+
+    Raises:
+        BackendError: `wandb` without credentials.
+        ConfigError: `wandb` with a WANDB_MODE in which no run reaches the server (its runs
+            would be handed out again every hour).
+    """
+    credentials = find_credentials(environment)
+    mode = environment.get("WANDB_MODE", "")
+    if wanted is BackendChoice.LOCAL:
+        return Chosen("local", 'backend is "local"' + _ignored(mode))
+    if wanted is BackendChoice.AUTO and (not credentials.source or mode in OFFLINE_MODES):
+        why = (
+            f"no credentials for {credentials.base_url} were found"
+            if not credentials.source
+            else f"WANDB_MODE is {mode}"
+        )
+        return Chosen("local", why)
+    if mode in OFFLINE_MODES:
+        raise ConfigError(
+            f'hpo.backend is "wandb", but WANDB_MODE is {mode!r}, in which no run reaches the server:'
+            ' unset WANDB_MODE, or use backend "local"'
+        )
+    if not credentials.source:
+        raise BackendError(
+            f'hpo.backend is "wandb", but there are no credentials for {credentials.base_url}:'
+            ' run `wandb login`, set WANDB_API_KEY, or use backend "local"'
+        )
+    return Chosen("wandb", f"credentials for {credentials.base_url} from {credentials.source}")
+
+
+def make_backend(chosen: Chosen, *, directory: Path, environment: Mapping[str, str]) -> Backend:
+    """Return the backend of that name; nothing is started."""
+    if chosen.name == "local":
+        return LocalBackend(directory, environment)
+    return WandbBackend(find_credentials(environment))
+
+
+def _ignored(mode: str) -> str:
+    return f"; WANDB_MODE={mode} is ignored" if mode in OFFLINE_MODES else ""

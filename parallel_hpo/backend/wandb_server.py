@@ -1,0 +1,95 @@
+"""W&B's own server, or any that speaks like it: reached through the wandb client alone."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from base64 import b64encode
+from collections.abc import Mapping
+from typing import Final
+
+from parallel_hpo.backend.base import OpenedSweep, RunErrand, SweepOrder
+from parallel_hpo.backend.credentials import Credentials
+from parallel_hpo.errors import BackendError
+from parallel_hpo.words import RunId, SweepPath
+
+CHECK_LIMIT_S: Final = 10.0
+OPEN_LIMIT_S: Final = 60.0
+"""A server that can't be reached or refuses us is told of within CHECK_LIMIT_S + OPEN_LIMIT_S at the most."""
+ASK_LIMIT_S: Final = 60.0
+
+
+class WandbBackend:
+    """The server that the client is logged in to; a Backend."""
+
+    name = "wandb"
+    keeps_login = False
+
+    def __init__(self, credentials: Credentials) -> None:
+        self._credentials = credentials
+
+    def open(self) -> None:
+        """Nothing is to be started."""
+
+    def open_sweep(self, order: SweepOrder, run_errand: RunErrand) -> OpenedSweep:
+        """Create or join a sweep, after one quick request that tells an unreachable server from a refusal."""
+        self._run_errand = run_errand
+        self._check()
+        answer = self._call("open_sweep", (order,), OPEN_LIMIT_S)
+        assert isinstance(answer, OpenedSweep)
+        return answer
+
+    def client_environment(self, label: str) -> Mapping[str, str]:
+        """The client finds its server by itself."""
+        return {"WANDB_BASE_URL": self._credentials.base_url}
+
+    def why_over(self, path: SweepPath) -> str:
+        """Return why the sweep gives no more runs; '' while it goes on."""
+        return str(self._call("why_over", (path,), ASK_LIMIT_S))
+
+    def give_back(self, path: SweepPath, label: str, keep: RunId | None) -> None:
+        """W&B takes such runs back itself, after about an hour; it offers no way to ask for it."""
+
+    def end_run(self, path: SweepPath, run_id: RunId, state: str) -> None:
+        """W&B calls a silent run crashed after about five minutes; it offers no way to say so earlier."""
+
+    def finish_sweep(self, path: SweepPath) -> None:
+        """Set the sweep to finished."""
+        self._call("finish_sweep", (path,), ASK_LIMIT_S)
+
+    def close(self) -> None:
+        """Nothing was started."""
+
+    def _call(self, function: str, arguments: tuple[object, ...], limit_s: float) -> object:
+        try:
+            name = f"parallel_hpo.backend.calls:{function}"
+            return self._run_errand(name, arguments, self.client_environment(""), limit_s)
+        except BackendError as error:
+            raise BackendError(f"{self._credentials.base_url}: {error}") from None
+
+    def _check(self) -> None:
+        """Ask the server who we are; raises BackendError with its address and its answer."""
+        url = self._credentials.base_url
+        headers = {"Content-Type": "application/json"}
+        if self._credentials.key:
+            token = b64encode(f"api:{self._credentials.key}".encode()).decode()
+            headers["Authorization"] = f"Basic {token}"
+        query = json.dumps({"query": "query Viewer { viewer { id } }"}).encode()
+        request = urllib.request.Request(f"{url}/graphql", data=query, headers=headers)
+        try:
+            with urllib.request.urlopen(request, timeout=CHECK_LIMIT_S) as response:
+                response.read()
+        except urllib.error.HTTPError as error:
+            answer = " ".join(error.read(300).decode(errors="replace").split())
+            what = "refuses the API key" if error.code in (401, 403) else "answers"
+            raise BackendError(
+                f"{url} {what}: HTTP {error.code} {error.reason}: {answer}"
+                f" (credentials from {self._credentials.source})"
+            ) from None
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "reason", error)
+            raise BackendError(
+                f"{url} can't be reached: {reason}; check WANDB_BASE_URL and the network,"
+                ' or use backend "local", which needs neither'
+            ) from None

@@ -1,0 +1,60 @@
+"""Every error that this package raises on purpose, each with its exit code.
+
+A message says what was wrong, where (key path, file, slot, run) and what to do
+next. The exit codes are those of the command line's contract; `cli` is the one
+place that turns an error into one. Imports nothing of the package.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import ClassVar
+
+
+class ExitCode(IntEnum):
+    """How a sweep's process ends; 128 + n stands for "ended by signal n"."""
+
+    COMPLETE = 0
+    OUR_FAULT = 1
+    USAGE = 2
+    FAILURE_POLICY = 4
+    NO_RUN_FINISHED = 5
+    RESUMABLE = 75
+    SWEEP_TIMEOUT = 124
+    SIGNAL_BASE = 128
+
+
+class ParallelHPOError(Exception):
+    """Base of all errors raised on purpose; `exit_code` is what a command ends with."""
+
+    exit_code: ClassVar[ExitCode] = ExitCode.OUR_FAULT
+
+
+class ConfigError(ParallelHPOError):
+    """The configuration is wrong: names the file, the key's path, the value, and what is allowed."""
+
+    exit_code = ExitCode.USAGE
+
+
+class TargetError(ParallelHPOError):
+    """The target can't be imported, pickled, or called without arguments."""
+
+    exit_code = ExitCode.USAGE
+
+
+class UsageError(ParallelHPOError):
+    """The call itself is not allowed here, such as a second `optimize()` while one runs."""
+
+    exit_code = ExitCode.USAGE
+
+
+class BackendError(ParallelHPOError):
+    """A sweep server can't be reached, or refuses us; names its address and its answer."""
+
+
+class WorkerStartError(ParallelHPOError):
+    """The fork server or a worker can't be started; carries the child's own words."""
+
+
+class LedgerError(ParallelHPOError):
+    """The ledger can't be opened: another supervisor owns it, or it is no ledger."""

@@ -1,0 +1,40 @@
+"""How a count is split into shares, and how large the next lease is.
+
+Integers in, integers out; nothing here knows of processes. The shares of a count
+always add up to it, whatever their number.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+LEASES_PER_WORKER: Final = 2
+"""A lease is at most this part of a worker's fair share of what is left: guided
+self-scheduling (Polychronopoulos and Kuck, 1987), so that the last runs spread
+over all workers instead of waiting behind one."""
+
+
+def split_count(count: int, shares: int) -> list[int]:
+    """Split `count` runs into `shares` shares that differ by at most one, the larger ones first.
+
+    `split_count(10, 3) == [4, 3, 3]`; the I-th of N (1-based) is `split_count(count, N)[I - 1]`.
+
+    Raises:
+        ValueError: `count` is negative or `shares` is less than 1.
+    """
+    if count < 0:
+        raise ValueError(f"count is {count}: it can't be negative")
+    if shares < 1:
+        raise ValueError(f"shares is {shares}: at least 1 is needed")
+    each, more = divmod(count, shares)
+    return [each + 1] * more + [each] * (shares - more)
+
+
+def next_lease(left: int, workers: int) -> int:
+    """Return how many of the `left` unleased runs the next idle one of `workers` is given.
+
+    Never more than `left`, and at least 1 while any is left.
+    """
+    if left <= 0:
+        return 0
+    return max(1, -(-left // (LEASES_PER_WORKER * max(1, workers))))

@@ -1,0 +1,272 @@
+"""The supervisor's side of the fork server: make children, hear of their ends, kill them.
+
+    Nursery ──socket──▶ fork server process ──▶ children (workers, errands)
+
+Kept alive through the death of the fork server itself: its children come to the
+supervisor (a child subreaper meanwhile), which then watches them by pidfd, and a
+new fork server makes the next ones. Without policy: it knows processes only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+
+import psutil
+
+from parallel_hpo.errors import WorkerStartError
+from parallel_hpo.worker import tree
+from parallel_hpo.worker.spec import Errand, Fork, Forked, Preloaded, Reaped, WorkerSpec
+
+MARK = "PARALLEL_HPO_MARK"
+"""In the environment of the fork server, and so of all below it: whose they are."""
+
+PRELOAD = ("wandb", "wandb.agents.pyagent", "wandb.apis.public.sweeps", "parallel_hpo.worker.worker")
+"""What every worker needs; wandb alone is 0.5 s of each start."""
+
+
+@dataclass(slots=True)
+class Child:
+    """A living child: its process, our end of its pipe, and its output."""
+
+    pid: int
+    connection: Connection
+    output: int
+    """Readable end of the pipe that its standard streams go to; whoever takes it closes it."""
+    pidfd: int | None
+    """Becomes readable at its end (Linux)."""
+
+    def kill(self) -> None:
+        """SIGKILL the process; the fork server kills what it leaves."""
+        try:
+            if self.pidfd is None:
+                os.kill(self.pid, signal.SIGKILL)
+            else:
+                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+        except ProcessLookupError:
+            return
+
+    def close(self) -> None:
+        """Close our ends, except the output's."""
+        self.connection.close()
+        if self.pidfd is not None:
+            os.close(self.pidfd)
+
+
+class Nursery:
+    """All children of one sweep; may be used from more than one thread."""
+
+    def __init__(
+        self, *, environment: Mapping[str, str], mark: str, fresh: bool, preload: tuple[str, ...]
+    ) -> None:
+        self._environment = {**environment, MARK: mark}
+        self._mark = mark
+        self._fresh = fresh
+        self._preload = () if fresh else (*PRELOAD, *preload)
+        self._lock = threading.RLock()
+        self._children: dict[int, Child] = {}
+        self._orphans: set[int] = set()
+        self._reaped: list[Reaped] = []
+        self._tokens = 0
+        self._closed = False
+
+    def open(self) -> None:
+        """Start the fork server without waiting for it to be ready."""
+        self._was_subreaper = tree.be_subreaper()
+        self._start()
+
+    def wait_until_ready(self) -> None:
+        """Wait for the fork server's imports; raises WorkerStartError with their traceback if one failed."""
+        with self._lock:
+            self._await_ready()
+
+    @property
+    def line(self) -> int:
+        """The descriptor that is readable when `collect` has something to do."""
+        return self._line.fileno()
+
+    @property
+    def orphan_fds(self) -> list[int]:
+        """Descriptors of children without a fork server; readable at their ends, which `collect` takes."""
+        with self._lock:
+            return [fd for pid in self._orphans if (fd := self._children[pid].pidfd) is not None]
+
+    def bear(self, calling: WorkerSpec | Errand) -> Child:
+        """Make a child and tell it what it is to be.
+
+        Raises:
+            WorkerStartError: not even a new fork server can make one.
+        """
+        with self._lock:
+            try:
+                child = self._bear()
+            except (EOFError, OSError):
+                self._restart()
+                child = self._bear()
+            self._children[child.pid] = child
+        with contextlib.suppress(OSError):  # it may be dead already, as its end will say
+            child.connection.send(calling)
+        return child
+
+    def collect(self) -> list[tuple[Reaped, Child]]:
+        """Return the children that ended since the last call, each with nothing of its tree left.
+
+        Their pipes may still hold what they said last; the caller closes them.
+        """
+        with self._lock:
+            self._read_line()
+            self._reap_orphans()
+            ended, self._reaped = self._reaped, []
+            self._orphans.difference_update(reaped.pid for reaped in ended)
+            return [(reaped, self._children.pop(reaped.pid)) for reaped in ended]
+
+    def close(self) -> None:
+        """Kill whatever is left and end the fork server; nothing of the sweep's children lives afterwards."""
+        with self._lock:
+            self._closed = True
+            self._connection.close()
+            self._line.close()
+            self._process.wait()
+            for pid in list(self._orphans):
+                self._children[pid].kill()
+                tree.reap(pid)
+            self._kill_strays()
+            for child in self._children.values():
+                child.close()
+            self._children.clear()
+            tree.be_subreaper(self._was_subreaper)
+
+    # --- the fork server ---------------------------------------------------------
+
+    def _start(self) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            command = [sys.executable, "-m", "parallel_hpo.worker.forkserver", str(theirs.fileno())]
+            self._process = subprocess.Popen(
+                [*command, *self._preload],
+                env=self._environment,
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        self._line = ours
+        self._connection = Connection(os.dup(ours.fileno()))
+        self._ready = False
+
+    def _await_ready(self) -> None:
+        if self._ready:
+            return
+        try:
+            answer = self._connection.recv()
+        except (EOFError, OSError):
+            code = self._process.wait()
+            raise WorkerStartError(
+                f"the fork server ended at its start (exit code {code}); its words are above"
+            ) from None
+        if isinstance(answer, Preloaded) and answer.error:
+            raise WorkerStartError(answer.error)
+        self._ready = True
+
+    def _restart(self) -> None:
+        """Replace a dead fork server; its children have come to us."""
+        self._connection.close()
+        self._line.close()
+        self._process.kill()
+        self._process.wait()
+        self._orphans.update(self._children)
+        self._start()
+
+    def _bear(self) -> Child:
+        self._await_ready()
+        ours, theirs = socket.socketpair()
+        output, output_end = os.pipe()
+        with theirs:
+            self._tokens += 1
+            try:
+                self._connection.send(Fork(self._tokens, self._fresh))
+                socket.send_fds(self._line, [b"F"], [theirs.fileno(), output_end])
+                pid = self._await_forked(self._tokens)
+            except (EOFError, OSError):
+                ours.close()
+                os.close(output)
+                raise
+            finally:
+                os.close(output_end)
+        return Child(pid, Connection(ours.detach()), output, _open_pidfd(pid))
+
+    def _await_forked(self, token: int) -> int:
+        while True:
+            answer = self._connection.recv()
+            match answer:
+                case Forked(answered, pid) if answered == token:
+                    return pid
+                case Reaped():
+                    self._reaped.append(answer)
+
+    def _read_line(self) -> None:
+        """Take the reports that have come; a fork server that is gone is replaced."""
+        try:
+            while self._ready and self._connection.poll():
+                answer = self._connection.recv()
+                if isinstance(answer, Reaped):
+                    self._reaped.append(answer)
+        except (EOFError, OSError):
+            if not self._closed:
+                self._restart()
+
+    # --- children whose fork server died -------------------------------------------
+
+    def _reap_orphans(self) -> None:
+        for pid in list(self._orphans):
+            status = _wait_status(pid)
+            if status is not None:
+                self._orphans.discard(pid)
+                self._kill_strays()
+                self._reaped.append(Reaped(pid, status))
+
+    def _kill_strays(self) -> None:
+        """Kill children of ours that bear the sweep's mark and are none of its known children.
+
+        The user's own children lack the mark, so that they are left alone.
+        """
+        known = {*self._children, self._process.pid} if not self._closed else set()
+        while strays := [child for child in psutil.Process().children() if self._is_stray(child, known)]:
+            for stray in strays:
+                tree.kill_tree(stray)
+            for stray in strays:
+                tree.reap(stray.pid)
+
+    def _is_stray(self, process: psutil.Process, known: set[int]) -> bool:
+        if process.pid in known:
+            return False
+        try:
+            return process.environ().get(MARK) == self._mark
+        except (psutil.Error, OSError):
+            return False
+
+
+def _open_pidfd(pid: int) -> int | None:
+    if not hasattr(os, "pidfd_open"):
+        return None
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        return None
+
+
+def _wait_status(pid: int) -> int | None:
+    """Return the wait status of a child that ended, None while it lives."""
+    try:
+        done, status = os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        return None if psutil.pid_exists(pid) else int(signal.SIGKILL)
+    return status if done else None

@@ -1,0 +1,62 @@
+"""The environment of the fork server and of each worker: pure, names and values in and out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from parallel_hpo.words import Slot, SweepId
+
+LEAKED: Final = (
+    "WANDB_RUN_ID",
+    "WANDB_SWEEP_ID",
+    "WANDB_SWEEP_PARAM_PATH",
+    "WANDB_SERVICE",
+    "WANDB_RESUME",
+    "WANDB_AGENT_DISABLE_FLAPPING",
+    "RANK",
+    "LOCAL_RANK",
+    "WORLD_SIZE",
+    "MASTER_PORT",
+)
+"""What a parent's own W&B run or distributed job would impose on every worker. With
+WANDB_AGENT_DISABLE_FLAPPING=true wandb's function agent ends after its first failed run."""
+
+THREAD_CAPS: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+"""Read once, when the library is loaded: so the fork server needs them already."""
+
+CLIENT_HIDDEN: Final = ("WANDB_MODE", "WANDB_IDENTITY_TOKEN_FILE")
+"""What would lead a worker's client away from the embedded server."""
+
+
+def base_environment(parent: Mapping[str, str], *, cores: int, workers: int) -> dict[str, str]:
+    """Return what all workers share: the parent's environment without leaks, with thread caps added.
+
+    `cores` are logical ones; caps that the user has set stay.
+    """
+    cap = str(max(1, cores // max(1, workers)))
+    return dict.fromkeys(THREAD_CAPS, cap) | {
+        name: value for name, value in parent.items() if name not in LEAKED
+    }
+
+
+def worker_environment(
+    base: Mapping[str, str],
+    client: Mapping[str, str],
+    *,
+    slot: Slot,
+    workers: int,
+    sweep_id: SweepId,
+    wandb_dir: str,
+    hide: tuple[str, ...] = (),
+) -> dict[str, str]:
+    """Return one worker's environment: the shared one, what its client needs, and its read-only facts."""
+    own = {
+        "WANDB_DIR": wandb_dir,
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+        "PARALLEL_HPO_SWEEP_ID": sweep_id,
+        "PARALLEL_HPO_WORKER": str(slot),
+        "PARALLEL_HPO_WORKERS": str(workers),
+        "PARALLEL_HPO_DEVICE": "cpu",
+    }
+    return {name: value for name, value in base.items() if name not in hide} | dict(client) | own

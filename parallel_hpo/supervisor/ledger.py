@@ -1,0 +1,228 @@
+"""The ledger: one SQLite file per sweep that says what was started and how it ended.
+
+Each record is on the disk before the act that it records (WAL, synchronous=FULL), so
+that after any ending, a power cut included, what it says is what happened at least.
+A lock file beside it keeps a second supervisor out. SQL and nothing else: no
+processes, no decisions.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from parallel_hpo.errors import LedgerError
+from parallel_hpo.words import Outcome, Parameters, RunId, Slot
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS runs (
+    number INTEGER PRIMARY KEY, run_id TEXT NOT NULL UNIQUE, parameters TEXT NOT NULL,
+    started_at REAL NOT NULL, slot INTEGER NOT NULL, device TEXT,
+    outcome TEXT, reason TEXT NOT NULL DEFAULT '', value REAL,
+    duration_s REAL, resumable INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE TABLE IF NOT EXISTS attempts (
+    run_id TEXT NOT NULL REFERENCES runs (run_id), attempt INTEGER NOT NULL, slot INTEGER NOT NULL,
+    started_at REAL NOT NULL, outcome TEXT, reason TEXT, duration_s REAL, PRIMARY KEY (run_id, attempt)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS workers (
+    slot INTEGER PRIMARY KEY, device TEXT, spawned INTEGER NOT NULL
+) STRICT;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """A run as the ledger knows it; `outcome` is None while it has not ended."""
+
+    run_id: RunId
+    parameters: Parameters
+    slot: Slot
+    device: str | None
+    attempts: int
+    outcome: Outcome | None
+    reason: str
+    value: float | None
+    duration_s: float | None
+    resumable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRow:
+    """A slot as the ledger knows it: how often a process was started in it."""
+
+    slot: Slot
+    device: str | None
+    spawned: int
+
+
+class Ledger:
+    """An open ledger, owned by this process until it is closed.
+
+    Raises:
+        LedgerError: another supervisor owns it, or the file can't be opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = _own(path.with_suffix(".lock"))
+        try:
+            self._db = _connect(path)
+        except sqlite3.Error as error:
+            os.close(self._lock)
+            raise LedgerError(f"{path}: {error}: is it a ledger, and is there room on the disk?") from None
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self._db.close()
+        os.close(self._lock)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What is known of the sweep as a whole."""
+        return {name: json.loads(value) for name, value in self._db.execute("SELECT name, value FROM facts")}
+
+    def record_facts(self, facts: Mapping[str, Any]) -> None:
+        """Keep facts of the sweep, in the place of earlier ones of the same name."""
+        with self._written():
+            rows = [(name, json.dumps(value)) for name, value in facts.items()]
+            self._db.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", rows)
+
+    def record_spawn(self, slot: Slot, device: str | None) -> None:
+        """A process is about to be started in a slot."""
+        with self._written():
+            self._db.execute(
+                "INSERT INTO workers VALUES (?, ?, 1) ON CONFLICT DO UPDATE SET spawned = spawned + 1",
+                (slot, device),
+            )
+
+    def record_start(
+        self, run_id: RunId, *, parameters: Parameters, attempt: int, slot: Slot, device: str | None
+    ) -> None:
+        """An attempt of a run is about to enter `main`."""
+        now = time.time()
+        with self._written():
+            self._db.execute(
+                "INSERT INTO runs (run_id, parameters, started_at, slot, device) VALUES (?, ?, ?, ?, ?)"
+                " ON CONFLICT (run_id) DO UPDATE SET slot = excluded.slot, device = excluded.device,"
+                " outcome = NULL, reason = '', resumable = 0",
+                (run_id, json.dumps(parameters), now, slot, device),
+            )
+            self._db.execute(
+                "INSERT INTO attempts (run_id, attempt, slot, started_at) VALUES (?, ?, ?, ?)",
+                (run_id, attempt, slot, now),
+            )
+
+    def record_attempt_end(
+        self, run_id: RunId, attempt: int, *, outcome: Outcome, reason: str, duration_s: float
+    ) -> None:
+        """An attempt is over; the run may be run again."""
+        with self._written():
+            self._end_attempt(run_id, attempt, outcome, reason, duration_s)
+
+    def record_end(
+        self,
+        run_id: RunId,
+        attempt: int | None,
+        *,
+        outcome: Outcome,
+        reason: str,
+        value: float | None,
+        duration_s: float,
+        resumable: bool,
+    ) -> None:
+        """A run is over, with its `attempt`-th attempt; None: no attempt was under way."""
+        with self._written():
+            if attempt is not None:
+                self._end_attempt(run_id, attempt, outcome, reason, duration_s)
+            self._db.execute(
+                "UPDATE runs SET outcome = ?, reason = ?, value = ?, duration_s = ?, resumable = ?"
+                " WHERE run_id = ?",
+                (outcome, reason, value, duration_s, resumable, run_id),
+            )
+
+    def runs(self) -> Iterator[RunRow]:
+        """Return all runs in the order of their first start."""
+        rows = self._db.execute(
+            "SELECT run_id, parameters, slot, device,"
+            " (SELECT COUNT(*) FROM attempts WHERE attempts.run_id = runs.run_id),"
+            " outcome, reason, value, duration_s, resumable FROM runs ORDER BY number"
+        )
+        for run_id, parameters, slot, device, attempts, outcome, reason, value, duration_s, resumable in rows:
+            yield RunRow(
+                run_id=RunId(run_id),
+                parameters=json.loads(parameters),
+                slot=Slot(slot),
+                device=device,
+                attempts=attempts,
+                outcome=Outcome(outcome) if outcome else None,
+                reason=reason,
+                value=value,
+                duration_s=duration_s,
+                resumable=bool(resumable),
+            )
+
+    def workers(self) -> list[WorkerRow]:
+        """Return all slots in which a process was ever started."""
+        rows = self._db.execute("SELECT slot, device, spawned FROM workers ORDER BY slot")
+        return [WorkerRow(Slot(slot), device, spawned) for slot, device, spawned in rows]
+
+    def _end_attempt(
+        self, run_id: RunId, attempt: int, outcome: Outcome, reason: str, duration_s: float
+    ) -> None:
+        self._db.execute(
+            "UPDATE attempts SET outcome = ?, reason = ?, duration_s = ? WHERE run_id = ? AND attempt = ?",
+            (outcome, reason, duration_s, run_id, attempt),
+        )
+
+    @contextmanager
+    def _written(self) -> Iterator[None]:
+        """One transaction, on the disk when the block is left."""
+        try:
+            with self._db:
+                yield
+        except sqlite3.OperationalError as error:
+            raise LedgerError(f"the ledger can't be written: {error}; is there room on the disk?") from None
+
+
+def _own(path: Path) -> int:
+    """Take the lock that says who supervises; it goes with the process that holds it."""
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        owner = os.read(lock, 32).decode(errors="replace").strip() or "unknown"
+        os.close(lock)
+        raise LedgerError(
+            f"{path.parent}: another supervisor (process {owner}) runs this sweep; wait for it, or stop it"
+        ) from None
+    os.ftruncate(lock, 0)
+    os.write(lock, str(os.getpid()).encode())
+    return lock
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(path)
+    try:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        db.executescript(SCHEMA)
+    except sqlite3.Error:
+        db.close()
+        raise
+    path.chmod(0o600)
+    return db

@@ -1,0 +1,249 @@
+"""The supervisor's loop: wait once, turn what woke it into events, let `decide` decide, act.
+
+    fork server ─┐
+    workers     ─┤                        ┌─▶ ledger
+    bell        ─┼─▶ wait ─▶ event ─▶ decide ─▶ actions ─▶ children, courier, observer
+    deadline    ─┘
+
+The only place that performs actions, one short method each; it takes no decision.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+
+from parallel_hpo.supervisor.children import Child, Nursery
+from parallel_hpo.supervisor.courier import Courier
+from parallel_hpo.supervisor.decide import decide
+from parallel_hpo.supervisor.ledger import Ledger
+from parallel_hpo.supervisor.output import OutputPump
+from parallel_hpo.supervisor.signals import Control
+from parallel_hpo.supervisor.view import (
+    Action,
+    AskSweep,
+    Died,
+    Ending,
+    Event,
+    GiveBack,
+    Kill,
+    Opened,
+    RecordDrop,
+    RecordEnd,
+    RecordStart,
+    Reported,
+    Send,
+    Spawn,
+    SweepSeen,
+    SweepView,
+    Tell,
+    TimePassed,
+    is_over,
+    next_deadline,
+)
+from parallel_hpo.words import Observer, Outcome, Slot
+from parallel_hpo.worker.spec import WorkerSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What the loop acts with; `clock` gives monotonic seconds, `jitter` numbers in [0, 1)."""
+
+    nursery: Nursery
+    ledger: Ledger
+    courier: Courier
+    pump: OutputPump
+    control: Control
+    observer: Observer
+    make_spec: Callable[[Slot, str], WorkerSpec]
+    """The spec of a slot's next worker, given its label."""
+    mark: str
+    clock: Callable[[], float]
+    jitter: Callable[[], float]
+
+
+@dataclass(slots=True)
+class Worker:
+    """A slot's living worker, as the loop handles it."""
+
+    slot: Slot
+    child: Child
+    label: str
+    heard_out: bool = field(default=False)
+    """Its pipe is at its end; its death is yet to be reported."""
+
+
+class Loop:
+    """Performs one sweep from its opening to the last process's end."""
+
+    def __init__(self, view: SweepView, tools: Tools, answers: queue.SimpleQueue[SweepSeen]) -> None:
+        """`answers` is where the courier's answers come in; the control's bell rings for them too."""
+        self.view = view
+        self._tools = tools
+        self._answers = answers
+        self._workers: dict[int, Worker] = {}
+        self._in_slot: dict[Slot, Worker] = {}
+        self._spawned = 0
+
+    def run(self) -> Ending:
+        """Return how the sweep ended, once nothing of it runs any more."""
+        self._handle(Opened())
+        while not is_over(self.view):
+            self._turn()
+        assert self.view.ending is not None
+        return self.view.ending
+
+    def _turn(self) -> None:
+        tools = self._tools
+        deadline = next_deadline(self.view)
+        timeout = None if deadline is None else max(0.0, deadline - tools.clock())
+        pipes = [worker.child.connection for worker in self._workers.values() if not worker.heard_out]
+        ready = wait([*pipes, tools.control.bell, tools.nursery.line, *tools.nursery.orphan_fds], timeout)
+        for worker in list(self._workers.values()):
+            if worker.child.connection in ready:
+                self._hear(worker)
+        self._take_ended()
+        self._take_asked()
+        if deadline is not None and deadline <= tools.clock():
+            self._handle(TimePassed())
+
+    # --- what can have happened ------------------------------------------------------
+
+    def _hear(self, worker: Worker) -> None:
+        """Take one report; the others wake the next turn."""
+        try:
+            report = worker.child.connection.recv()
+        except (EOFError, OSError):
+            worker.heard_out = True
+            return
+        self._handle(Reported(worker.slot, report))
+
+    def _take_ended(self) -> None:
+        for reaped, child in self._tools.nursery.collect():
+            worker = self._workers.pop(reaped.pid, None)
+            if worker is not None:
+                self._hear_out(worker)
+                self._handle(Died(worker.slot, name_death(reaped.status), self._tools.jitter()))
+            child.close()
+
+    def _hear_out(self, worker: Worker) -> None:
+        """Take what a worker had still said when it died."""
+        while not worker.heard_out and _has_more(worker.child.connection):
+            self._hear(worker)
+
+    def _take_asked(self) -> None:
+        for asked in self._tools.control.take():
+            self._handle(asked)
+        while not self._answers.empty():
+            self._handle(self._answers.get())
+
+    # --- acting -------------------------------------------------------------------------
+
+    def _handle(self, event: Event) -> None:
+        decision = decide(self.view, event, self._tools.clock())
+        self.view = decision.view
+        for action in decision.actions:
+            self._perform(action)
+
+    def _perform(self, action: Action) -> None:
+        match action:
+            case RecordStart():
+                self._record_start(action)
+            case RecordEnd():
+                self._record_end(action)
+            case RecordDrop():
+                self._record_drop(action)
+            case Spawn(slot):
+                self._spawn(slot)
+            case Send(slot, order):
+                self._send(slot, order)
+            case Kill(slot):
+                self._in_slot[slot].child.kill()
+            case GiveBack(slot, keep):
+                self._tools.courier.give_back(self._in_slot[slot].label, keep)
+            case AskSweep():
+                self._tools.courier.ask_sweep()
+            case Tell(notice):
+                self._tools.observer(notice)
+
+    def _spawn(self, slot: Slot) -> None:
+        tools = self._tools
+        self._spawned += 1
+        label = f"{tools.mark}_{slot}_{self._spawned}"
+        tools.ledger.record_spawn(slot, None)
+        child = tools.nursery.bear(tools.make_spec(slot, label))
+        tools.pump.add(child.output, slot)
+        worker = Worker(slot, child, label)
+        self._workers[child.pid] = worker
+        self._in_slot[slot] = worker
+
+    def _send(self, slot: Slot, order: object) -> None:
+        try:
+            self._in_slot[slot].child.connection.send(order)
+        except OSError:
+            return  # it died meanwhile; its end is on its way
+
+    def _record_start(self, record: RecordStart) -> None:
+        run = record.run
+        self._tools.ledger.record_start(
+            run.run_id, parameters=run.parameters, attempt=run.attempt, slot=record.slot, device=None
+        )
+
+    def _record_end(self, record: RecordEnd) -> None:
+        ledger, run = self._tools.ledger, record.run
+        if not record.final:
+            ledger.record_attempt_end(
+                run.run_id,
+                run.attempt,
+                outcome=record.outcome,
+                reason=record.reason,
+                duration_s=record.duration_s,
+            )
+            return
+        ledger.record_end(
+            run.run_id,
+            run.attempt,
+            outcome=record.outcome,
+            reason=record.reason,
+            value=record.value,
+            duration_s=record.duration_s,
+            resumable=record.resumable,
+        )
+        if record.died:
+            state = "crashed" if record.outcome is Outcome.CRASHED else "killed"
+            self._tools.courier.end_run(run.run_id, state)
+
+    def _record_drop(self, record: RecordDrop) -> None:
+        self._tools.ledger.record_end(
+            record.run.run_id,
+            None,
+            outcome=record.outcome,
+            reason=record.reason,
+            value=None,
+            duration_s=record.run.spent_s,
+            resumable=record.resumable,
+        )
+        state = "crashed" if record.outcome is Outcome.CRASHED else "killed"
+        self._tools.courier.end_run(record.run.run_id, state)
+
+
+def name_death(status: int) -> str:
+    """Return a wait status in words: `SIGKILL`, `exit 3`."""
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:
+        return f"exit {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
+
+
+def _has_more(connection: Connection) -> bool:
+    try:
+        return connection.poll()
+    except OSError:
+        return False

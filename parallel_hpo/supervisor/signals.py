@@ -1,0 +1,108 @@
+"""Signals while a sweep runs: handlers only note, the loop decides.
+
+Taken over in the main thread alone (Python allows it nowhere else), and given back
+as they were. A SIGHUP that was ignored at the start stays ignored (nohup); an
+ignored SIGINT does not: a shell starts background jobs so, and they must still stop.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections import deque
+from types import FrameType, TracebackType
+from typing import Any, Final
+
+from parallel_hpo.errors import ExitCode
+from parallel_hpo.supervisor.view import StopAsked
+from parallel_hpo.words import StopKind
+
+MEANINGS: Final = {
+    signal.SIGINT: StopKind.INTERRUPT,
+    signal.SIGTERM: StopKind.INTERRUPT,
+    signal.SIGHUP: StopKind.INTERRUPT,
+    signal.SIGUSR1: StopKind.DRAIN,
+    signal.SIGUSR2: StopKind.PREEMPT,
+}
+
+
+class Control:
+    """A queue of asked stops with a bell: from signals, and from user code in any thread."""
+
+    def __init__(self) -> None:
+        self._asked: deque[StopAsked] = deque()
+        self._bell, self._bell_end = os.pipe()
+        for end in (self._bell, self._bell_end):
+            os.set_blocking(end, False)
+
+    @property
+    def bell(self) -> int:
+        """Readable when a stop has been asked."""
+        return self._bell
+
+    def stop(self, kind: StopKind) -> None:
+        """Ask the sweep to stop; from any thread."""
+        code = ExitCode.RESUMABLE
+        self._put(StopAsked(kind, f"{kind.value} asked by the program", code))
+
+    def note_signal(self, number: int) -> None:
+        """Note a signal; called in its handler, so it must be quick and take no lock."""
+        kind = MEANINGS[signal.Signals(number)]
+        interrupts = kind is StopKind.INTERRUPT
+        code = ExitCode.SIGNAL_BASE + number if interrupts else ExitCode.RESUMABLE
+        self._put(StopAsked(kind, signal.Signals(number).name, code))
+
+    def take(self) -> list[StopAsked]:
+        """Return what was asked since the last call, and still the bell."""
+        try:
+            while os.read(self._bell, 4096):
+                pass
+        except BlockingIOError:
+            pass
+        taken = []
+        while self._asked:
+            taken.append(self._asked.popleft())
+        return taken
+
+    def ring(self) -> None:
+        """Wake the loop."""
+        try:
+            os.write(self._bell_end, b"!")
+        except BlockingIOError:
+            return  # it rings already
+
+    def close(self) -> None:
+        os.close(self._bell)
+        os.close(self._bell_end)
+
+    def _put(self, asked: StopAsked) -> None:
+        self._asked.append(asked)
+        self.ring()
+
+
+class SignalsTaken:
+    """Within the block the sweep's signals go to `control`; after it they are the caller's again."""
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in MEANINGS:
+            before = signal.getsignal(number)
+            if number is signal.SIGHUP and before is signal.SIG_IGN:
+                continue
+            self._before[number] = before
+            signal.signal(number, self._on_signal)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        for number, before in self._before.items():
+            signal.signal(number, signal.SIG_DFL if before is None else before)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._control.note_signal(number)

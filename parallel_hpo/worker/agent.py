@@ -1,0 +1,107 @@
+"""One lease: the real `wandb.agent` in a thread of its own, `main` in the worker's main thread.
+
+The agent calls the shim; the shim hands a ticket to the main thread and waits for
+it in short steps, since wandb's own stop is an exception that is thrown into this
+thread and arrives only between bytecodes. The shim never raises: how a run ended is
+told to the server by the run's own exit code, and failures are counted by the
+supervisor for all workers together, not by each agent for itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from parallel_hpo.words import Parameters, RunId, SweepPath
+from parallel_hpo.worker.birth import describe
+
+STOP_STEP_S: Final = 0.1
+"""At most so much later does a stop of the agent's reach `main`."""
+
+
+@dataclass(slots=True)
+class Ticket:
+    """One call of `main` that the agent waits for."""
+
+    run_id: RunId
+    parameters: Parameters
+    attempt: int = 1
+    over: threading.Event = field(default_factory=threading.Event)
+
+
+@dataclass(frozen=True, slots=True)
+class AgentReturned:
+    """`wandb.agent` is back; `short` where it was given fewer runs than it was asked for."""
+
+    short: bool
+    error: str
+
+
+class Agent:
+    """The agent of one lease; `hand_over` takes each ticket, `stop_main` interrupts the one that runs."""
+
+    def __init__(
+        self,
+        path: SweepPath,
+        count: int | None,
+        *,
+        hand_over: Callable[[Ticket | AgentReturned], None],
+        stop_main: Callable[[Ticket], None],
+    ) -> None:
+        self._path = path
+        self._count = count
+        self._hand_over = hand_over
+        self._stop_main = stop_main
+        self._started = 0
+
+    def start(self) -> None:
+        """Start the agent's thread; AgentReturned is handed over at its end."""
+        threading.Thread(target=self._run, name="parallel_hpo-agent", daemon=True).start()
+
+    def _run(self) -> None:
+        import wandb
+
+        error = ""
+        path = self._path
+        try:
+            wandb.agent(
+                path.sweep_id, self._shim, entity=path.entity, project=path.project, count=self._count
+            )
+        except BaseException as raised:  # noqa: BLE001 - the client raises what it likes; all of it ends the lease
+            error = describe(raised)
+        short = self._count is None or self._started < self._count
+        self._hand_over(AgentReturned(short, error))
+
+    def _shim(self) -> None:
+        if self._count is not None and self._started >= self._count:
+            threading.Event().wait()  # one more than leased: never started, so the server takes it back
+        self._started += 1
+        ticket = Ticket(RunId(os.environ["WANDB_RUN_ID"]), read_parameters(os.environ))
+        self._hand_over(ticket)
+        while True:
+            try:
+                if ticket.over.wait(STOP_STEP_S):
+                    return
+            except Exception:  # noqa: BLE001 - the agent's stop is a bare Exception
+                self._stop_main(ticket)
+
+
+def read_parameters(environment: Any) -> Parameters:
+    """Return the parameters that the agent was given for its run, from the file that it keeps for wandb."""
+    entries = yaml.safe_load(Path(environment["WANDB_SWEEP_PARAM_PATH"]).read_text())
+    return {name: entry["value"] for name, entry in entries.items() if isinstance(entry, dict)}
+
+
+def write_parameters(path: Path, parameters: Parameters) -> None:
+    """Write a run's parameters as the agent does, so that `wandb.init` finds them (JSON is YAML)."""
+    entries: dict[str, Any] = {"wandb_version": 1}
+    entries |= {name: {"desc": None, "value": value} for name, value in parameters.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(entries))

@@ -1,0 +1,120 @@
+"""A child's first moments: its own session, its streams, its surroundings, its calling.
+
+The child reads from its pipe what it is to be (`spec`), sets the environment before
+any code of the user's runs, and becomes a worker or runs an errand. It never
+returns into the fork server's code.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+import traceback
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import NoReturn, TextIO
+
+from parallel_hpo.worker import tree
+from parallel_hpo.worker.spec import Errand, ErrandResult, Surroundings, WorkerSpec
+
+FAILED_AT_BIRTH = 70
+"""Exit code of a child that came to nothing (EX_SOFTWARE of sysexits.h)."""
+
+
+def be_born(pipe: int, output: int, *, fresh: bool) -> NoReturn:
+    """Become what the first message on `pipe` says; standard streams go to `output`."""
+    try:
+        os.setsid()  # the terminal's Ctrl-C, and a killpg of user code, reach nobody else
+        _redirect(output)
+        if fresh:
+            os.set_inheritable(pipe, True)
+            os.execv(sys.executable, [sys.executable, "-m", "parallel_hpo.worker.birth", str(pipe)])
+        _live(Connection(pipe))
+    except BaseException:  # noqa: BLE001 - nothing may return into the fork server's loop
+        traceback.print_exc()
+    os._exit(FAILED_AT_BIRTH)
+
+
+def _live(connection: Connection) -> NoReturn:
+    tree.be_subreaper()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    spec = connection.recv()
+    _surround(spec.surroundings)
+    match spec:
+        case WorkerSpec():
+            from parallel_hpo.worker.worker import Worker
+
+            Worker(spec, connection).live()
+        case Errand():
+            _run_errand(spec, connection)
+            tree.kill_all_below()
+    _flush()
+    os._exit(0)
+
+
+def _redirect(output: int) -> None:
+    """Read nothing, write to `output`; lines leave at once, as they would on a terminal."""
+    null = os.open(os.devnull, os.O_RDONLY)
+    for source, target in ((null, 0), (output, 1), (output, 2)):
+        os.dup2(source, target)
+    os.close(null)
+    os.close(output)
+    # Made anew: those of the fork server know of a file that may have been seekable.
+    sys.stdout = sys.__stdout__ = _stream(1)
+    sys.stderr = sys.__stderr__ = _stream(2)
+
+
+def _stream(fd: int) -> TextIO:
+    return open(fd, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
+
+
+def _surround(surroundings: Surroundings) -> None:
+    os.environ.clear()
+    os.environ.update(surroundings.environment)
+    sys.path[:] = surroundings.sys_path
+    try:
+        os.chdir(surroundings.folder)
+    except OSError as error:
+        print(f"the working directory is gone ({error}): running in {Path.cwd()}", file=sys.stderr)
+
+
+def _run_errand(errand: Errand, connection: Connection) -> None:
+    module, _, name = errand.function.partition(":")
+    try:
+        value = getattr(importlib.import_module(module), name)(*errand.arguments)
+        result = ErrandResult(value)
+    except BaseException as error:  # noqa: BLE001 - whatever it was, the one who sent us wants to know
+        result = ErrandResult(error=describe(error), traceback=traceback.format_exc())
+    connection.send(result)
+
+
+def describe(error: BaseException) -> str:
+    """Return an exception in one line, also one that can't be printed."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # noqa: BLE001 - user code's __str__ may raise anything
+        text = "(its text can't be printed)"
+    name = type(error).__name__
+    return f"{name}: {text}"[:500] if text else name
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            continue  # closed by user code
+
+
+def main() -> NoReturn:
+    """Live as a fresh interpreter, on the pipe whose descriptor is the first argument."""
+    pipe = int(sys.argv[1])
+    os.set_inheritable(pipe, False)
+    _redirect(os.dup(1))
+    _live(Connection(pipe))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,173 @@
+"""The fork server's process: imports what workers share once, then makes children on request.
+
+    supervisor ──Fork + 2 fds──▶ fork server ──fork──▶ child: birth.be_born()
+               ◀─Forked, Reaped──
+
+All orphans below it come back to it (`tree`). A child is reported as Reaped only
+when everything that it left is gone, so "dead" means its whole tree. When the
+supervisor is gone, it kills all below it, until none is left, and ends.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import os
+import selectors
+import signal
+import socket
+import sys
+import traceback
+from multiprocessing.connection import Connection
+from typing import NoReturn
+
+import psutil
+
+from parallel_hpo.worker import birth, tree
+from parallel_hpo.worker.spec import Fork, Forked, Preloaded, Reaped
+
+FDS_PER_CHILD = 2
+
+
+class ForkServer:
+    """One fork server; `line` is its end of the supervisor's socket."""
+
+    def __init__(self, line: socket.socket) -> None:
+        self.line = line
+        self.connection = Connection(os.dup(line.fileno()))
+        self.children: set[int] = set()
+        self.ended: list[Reaped] = []
+        self.selector = selectors.DefaultSelector()
+
+    def serve(self, preload: tuple[str, ...]) -> NoReturn:
+        """Serve until the supervisor is gone; never returns."""
+        tree.be_subreaper()
+        self.connection.send(Preloaded(_preload(preload)))
+        gc.freeze()  # keeps what was imported out of the collector's reach, so that forks share its pages
+        self._watch()
+        while self._turn():
+            pass
+        tree.kill_all_below()
+        os._exit(0)
+
+    def _watch(self) -> None:
+        """Wait on the supervisor's socket, its process, and on the deaths of children."""
+        reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC) if hasattr(os, "pipe2") else os.pipe()
+        os.set_blocking(reader, False)
+        os.set_blocking(writer, False)
+        self.bell, self.bell_end = reader, writer
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, _note)
+        # What a terminal or a batch system sends to everyone is the supervisor's to decide.
+        for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(ignored, signal.SIG_IGN)
+        self.selector.register(self.line, selectors.EVENT_READ)
+        self.selector.register(reader, selectors.EVENT_READ)
+        self.parent = _open_parent()
+        if self.parent is not None:
+            self.selector.register(self.parent, selectors.EVENT_READ)
+
+    def _turn(self) -> bool:
+        """Take what woke us; False: the supervisor is gone."""
+        ready = [key.fd for key, _ in self.selector.select()]
+        if self.parent in ready:
+            return False
+        if self.bell in ready:
+            os.read(self.bell, 4096)
+        self._reap()
+        try:
+            if self.line.fileno() in ready:
+                self._fork(self.connection.recv())
+            return self._report()
+        except (EOFError, OSError):
+            return False
+
+    def _fork(self, order: Fork) -> None:
+        _, fds, _, _ = socket.recv_fds(self.line, 1, FDS_PER_CHILD)
+        pid = os.fork()
+        if pid == 0:
+            self._become_child()
+            birth.be_born(fds[0], fds[1], fresh=order.fresh)
+        for fd in fds:
+            os.close(fd)
+        self.children.add(pid)
+        self.connection.send(Forked(order.token, pid))
+
+    def _become_child(self) -> None:
+        """Drop what is the fork server's alone: its socket, its bell, its signal handlers."""
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        self.selector.close()
+        os.close(self.bell)
+        os.close(self.bell_end)
+        self.line.close()
+        self.connection.close()
+        if self.parent is not None:
+            os.close(self.parent)
+
+    def _reap(self) -> None:
+        """Collect the dead: children are to be reported, orphans that came to us are not."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid in self.children:
+                self.children.discard(pid)
+                self.ended.append(Reaped(pid, status))
+
+    def _report(self) -> bool:
+        """Report the dead once nothing that they left lives."""
+        if self.ended and not self._kill_strays():
+            for reaped in self.ended:
+                self.connection.send(reaped)
+            self.ended.clear()
+        return True
+
+    def _kill_strays(self) -> bool:
+        """Kill what dead children left; True: some of it is still dying, and will ring the bell.
+
+        Every living child is a subreaper itself, so a stray is never a living child's.
+        """
+        strays = [child for child in psutil.Process().children() if child.pid not in self.children]
+        for stray in strays:
+            tree.kill_tree(stray)
+        return bool(strays)
+
+
+def _preload(modules: tuple[str, ...]) -> str:
+    """Import what all workers need; return what went wrong, with the traceback of the module that failed."""
+    for name in modules:
+        try:
+            importlib.import_module(name)
+        except BaseException:  # noqa: BLE001 - a module may raise anything; the supervisor shows it
+            return f"importing {name} failed:\n{traceback.format_exc()}"
+    return ""
+
+
+def _open_parent() -> int | None:
+    """Return a descriptor that becomes readable when the supervisor's process ends (Linux)."""
+    if not hasattr(os, "pidfd_open"):
+        return None
+    try:
+        return os.pidfd_open(os.getppid())
+    except OSError:
+        return None
+
+
+def _note(signum: int, frame: object) -> None:
+    """Do nothing: the wakeup fd has noted the signal."""
+
+
+def main() -> NoReturn:
+    """Serve on the socket whose descriptor is the first argument; the others are modules to preload."""
+    line = socket.socket(fileno=int(sys.argv[1]))
+    os.set_inheritable(line.fileno(), False)
+    ForkServer(line).serve(tuple(sys.argv[2:]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""The one file that leans on wandb's insides: no idle time between an agent's runs.
+
+A stock function agent beats every 5 s, so it idles up to 5 s after every run, then
+waits in steps of 0.2 s for the next wandb-core, and up to 10 s when it was told to
+exit. Here a beat comes when the agent has become idle (5 s apart while a run is on,
+as stock), and none once its lease is received in full and over: the agent marks a
+run done before it sees that it should exit, and would draw one more. Where an inside
+has changed, `install` says so and the agent keeps its stock pace.
+"""
+
+from __future__ import annotations
+
+import importlib
+import threading
+import time
+import types
+from collections.abc import Callable
+from typing import Any, Final
+
+STOCK_BEAT_S: Final = 5.0
+IDLE_BEATS_S: Final = (0.02, 0.1, 0.5, 1.0, 2.0)
+"""Waits after beats that brought nothing (a paused sweep, a grid's last runs elsewhere); then 5 s."""
+SETTLE_S: Final = 0.002
+"""How often an agent is looked at between the end of a run and its being ready for the next."""
+SETTLE_LIMIT_S: Final = 2.0
+CORE_POLL_S: Final = 0.003
+"""How often the client looks for its new wandb-core's port file; stock 0.2 s."""
+ACTIVE: Final = ("QUEUED", "RUNNING")
+
+
+class Pace:
+    """When the agent beats: put in the place of `Agent.HEARTBEAT_SLEEP_SECONDS`.
+
+    The agent reads that attribute before each of its sleeps; `__get__` waits here
+    until a beat is due and then answers with no sleep at all.
+    """
+
+    def __init__(self) -> None:
+        self._run_over = threading.Event()
+
+    def __get__(self, agent: Any, owner: type) -> float:
+        if agent is None:
+            return STOCK_BEAT_S
+        try:
+            return self._wait(agent)
+        except AttributeError:
+            return STOCK_BEAT_S  # an inside that `install` could not see has changed
+
+    def run_is_over(self) -> None:
+        """Say that the run has left `main` and is closed: the agent is about to be idle."""
+        self._run_over.set()
+
+    def _wait(self, agent: Any) -> float:
+        if _is_active(agent):
+            agent.idle_beats = 0
+            self._run_over.wait(STOCK_BEAT_S)
+            if not self._run_over.is_set():
+                return 0.0
+            self._settle(agent)
+            self._run_over.clear()
+        else:
+            time.sleep(self._idle_wait_s(agent))
+        while _is_full(agent) and not agent._exit_flag:
+            time.sleep(SETTLE_S)
+        return 0.0
+
+    def _settle(self, agent: Any) -> None:
+        """Wait for the agent to have taken note of its run's end."""
+        deadline = time.monotonic() + SETTLE_LIMIT_S
+        while _is_active(agent) and not agent._exit_flag and time.monotonic() < deadline:
+            time.sleep(SETTLE_S)
+
+    def _idle_wait_s(self, agent: Any) -> float:
+        beats = getattr(agent, "idle_beats", 0)
+        agent.idle_beats = beats + 1
+        return IDLE_BEATS_S[beats] if beats < len(IDLE_BEATS_S) else STOCK_BEAT_S
+
+
+def install(warn: Callable[[str], None]) -> Pace:
+    """Set the pace of this process's agents; `warn` is told what can't be, and why.
+
+    The returned Pace wants to hear of the end of each run.
+    """
+    pace = Pace()
+    problem = _install_beat(pace)
+    if problem:
+        warn(f"this version of wandb has {problem}: its agents keep their stock pace of a run every 5 s")
+    problem = _install_core_poll()
+    if problem:
+        warn(f"this version of wandb has {problem}: each run starts up to 0.2 s later")
+    return pace
+
+
+def _install_beat(pace: Pace) -> str:
+    """Put `pace` on the agent's class; return what is not as it was known, or ''."""
+    try:
+        from wandb.agents.pyagent import Agent
+    except ImportError:
+        return "no wandb.agents.pyagent.Agent"
+    if getattr(Agent, "HEARTBEAT_SLEEP_SECONDS", None) != STOCK_BEAT_S:
+        return "no Agent.HEARTBEAT_SLEEP_SECONDS of 5"
+    names = {*Agent._heartbeat.__code__.co_names, *Agent._run_jobs_from_queue.__code__.co_names}
+    missing = {"HEARTBEAT_SLEEP_SECONDS", "_run_status", "_exit_flag", "_count", "_queue"} - names
+    if missing or not hasattr(Agent, "_exit"):
+        return f"an agent without {', '.join(sorted(missing)) or '_exit'}"
+    inside: Any = Agent
+    inside.HEARTBEAT_SLEEP_SECONDS = pace
+    inside._exit = _waking(Agent._exit)
+    return ""
+
+
+def _waking(leave: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Return an `Agent._exit` after which the agent's wait for a job ends at once."""
+
+    def exit_and_wake(agent: Any) -> None:
+        leave(agent)
+        agent._queue.put(None)  # it looks at its exit flag before it looks at the job
+
+    return exit_and_wake
+
+
+def _install_core_poll() -> str:
+    """Shorten the wait for wandb-core's port file; return what is not as it was known, or ''."""
+    try:
+        inside: Any = importlib.import_module("wandb.sdk.lib.service.service_port_file")
+    except ImportError:
+        return "no wandb.sdk.lib.service.service_port_file"
+    if not isinstance(getattr(inside, "_SLEEP", None), types.BuiltinFunctionType):
+        return "no service_port_file._SLEEP"
+    inside._SLEEP = _sleep_briefly
+    return ""
+
+
+def _sleep_briefly(seconds: float) -> None:
+    time.sleep(min(seconds, CORE_POLL_S))
+
+
+def _is_active(agent: Any) -> bool:
+    return any(status in ACTIVE for status in list(agent._run_status.values()))
+
+
+def _is_full(agent: Any) -> bool:
+    """Whether the agent has received all runs that it was asked for, and is through with them."""
+    return bool(agent._count) and len(agent._run_status) >= agent._count and not _is_active(agent)

@@ -1,0 +1,175 @@
+"""One run in the main thread: its surroundings, the call of `main`, its end on the server.
+
+`MainThread` is what an interrupt goes through: it reaches `main`, and nothing else of
+the worker, as the KeyboardInterrupt that a terminal's Ctrl-C would have been.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import psutil
+import wandb
+
+from parallel_hpo.words import Outcome, Rerun, SweepPath
+from parallel_hpo.worker import tree
+from parallel_hpo.worker.agent import Ticket, write_parameters
+from parallel_hpo.worker.birth import describe
+from parallel_hpo.worker.verdict import Asked, Verdict, judge
+from parallel_hpo.worker.watch import WATCH
+
+CORE = "wandb-core"
+KEPT_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+"""Signals whose handlers a `main` may replace; they are put back after it."""
+
+
+class MainThread:
+    """The main thread as others may interrupt it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._ticket: Ticket | None = None
+        self._asked = Asked.NOBODY
+        self._doomed = False
+        self._ident = threading.main_thread().ident or 0
+        signal.signal(signal.SIGINT, self._on_sigint)
+
+    def interrupt(self, asked: Asked, *, ticket: Ticket | None = None, preempting: bool = False) -> None:
+        """Raise KeyboardInterrupt in the running `main`.
+
+        Nothing where another than `ticket` runs; without a ticket, and where none runs, the next
+        `main` is not even entered: the supervisor's interrupt is the last thing that a worker hears.
+        """
+        with self._lock:
+            self._doomed = self._doomed or ticket is None
+            if self._ticket is None or (ticket is not None and ticket is not self._ticket):
+                return
+            if preempting and wandb.run is not None:
+                wandb.run.mark_preempting()
+            if self._asked is Asked.NOBODY:
+                self._asked = asked
+                signal.pthread_kill(self._ident, signal.SIGINT)
+
+    def call(self, main: Callable[[], object], ticket: Ticket) -> tuple[BaseException | None, Asked]:
+        """Call `main` so that `interrupt` reaches it; return what it raised, and who had asked it to stop."""
+        error: BaseException | None = None
+        try:
+            try:
+                with self._lock:
+                    if self._doomed:
+                        return KeyboardInterrupt(), Asked.SUPERVISOR
+                    self._ticket, self._asked = ticket, Asked.NOBODY
+                main()
+            finally:
+                self._ticket = None
+        except BaseException as raised:  # noqa: BLE001 - this is the edge at which user code ends
+            error = raised
+        with self._lock:
+            self._ticket = None
+            return error, self._asked
+
+    def _on_sigint(self, signum: int, frame: FrameType | None) -> None:
+        """Interrupt `main` only: a signal that comes late finds it gone."""
+        if self._ticket is not None:
+            raise KeyboardInterrupt
+
+
+def perform(main: Callable[[], object], ticket: Ticket, main_thread: MainThread) -> tuple[Verdict, Asked]:
+    """Perform one run and close it on the server; return what it counts as, and who asked it to stop."""
+    WATCH.begin()
+    _seed()
+    with _own_surroundings(ticket):
+        error, asked = main_thread.call(main, ticket)
+        verdict = judge(error, asked=asked, initialised=WATCH.initialised)
+        if error is not None and verdict.outcome is Outcome.FAILED:
+            _print_traceback(error)
+        verdict = _close(verdict)
+    tree.kill_all_below(spare=_is_core)
+    return verdict, asked
+
+
+def _close(verdict: Verdict) -> Verdict:
+    """Finish the W&B run with its exit code; open it first where `main` never did, so that it is known."""
+    try:
+        if not WATCH.initialised:
+            print(f"parallel_hpo: {verdict.reason}", file=sys.stderr)
+            wandb.init()
+        if wandb.run is not None:
+            wandb.run.finish(exit_code=verdict.exit_code)
+    except Exception as error:  # noqa: BLE001 - wandb raises what it likes once its service is gone
+        traceback.print_exc()
+        if verdict.outcome is Outcome.FINISHED:
+            return Verdict(Outcome.FAILED, f"wandb could not close the run: {describe(error)}", 1)
+    return verdict
+
+
+@contextmanager
+def _own_surroundings(ticket: Ticket) -> Iterator[None]:
+    """Give a run its facts, and put back what it may have changed of the process."""
+    handlers = {number: signal.getsignal(number) for number in KEPT_SIGNALS}
+    folder = Path.cwd()
+    os.environ["PARALLEL_HPO_RUN_ID"] = ticket.run_id
+    os.environ["PARALLEL_HPO_ATTEMPT"] = str(ticket.attempt)
+    try:
+        yield
+    finally:
+        del os.environ["PARALLEL_HPO_RUN_ID"], os.environ["PARALLEL_HPO_ATTEMPT"]
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        if folder.is_dir():
+            os.chdir(folder)
+
+
+@contextmanager
+def again_environment(path: SweepPath, order: Rerun) -> Iterator[None]:
+    """Set up what the agent would have: the run's id, its sweep and its parameters, to be resumed."""
+    wandb.teardown()
+    file = Path(os.environ["WANDB_DIR"], "wandb", f"sweep-{path.sweep_id}", f"config-{order.run_id}.yaml")
+    write_parameters(file, order.parameters)
+    own = {
+        "WANDB_RUN_ID": order.run_id,
+        "WANDB_SWEEP_ID": path.sweep_id,
+        "WANDB_SWEEP_PARAM_PATH": str(file),
+        "WANDB_ENTITY": path.entity,
+        "WANDB_PROJECT": path.project,
+        "WANDB_RESUME": "allow",
+    }
+    os.environ.update(own)
+    try:
+        yield
+    finally:
+        for name in ("WANDB_RUN_ID", "WANDB_SWEEP_ID", "WANDB_SWEEP_PARAM_PATH", "WANDB_RESUME"):
+            os.environ.pop(name, None)
+        wandb.teardown()
+
+
+def _seed() -> None:
+    """Give the run streams of its own: a forked worker would else repeat its sibling's."""
+    random.seed()
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        numpy.random.seed()
+
+
+def _print_traceback(error: BaseException) -> None:
+    try:
+        traceback.print_exception(error)
+    except Exception:  # noqa: BLE001 - an exception of user code may refuse to be printed
+        print(describe(error), file=sys.stderr)
+
+
+def _is_core(process: psutil.Process) -> bool:
+    """Whether it is this process's own wandb-core, which the agent's next run takes down itself."""
+    try:
+        return process.name() == CORE
+    except psutil.NoSuchProcess:
+        return False

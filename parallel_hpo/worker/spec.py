@@ -1,0 +1,97 @@
+"""What a new child is told first: to be a worker, or to run one errand and answer.
+
+Pickled over the child's own pipe; the fork server itself reads only `Fork`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from parallel_hpo.words import Slot, SweepPath, Target
+
+
+@dataclass(frozen=True, slots=True)
+class PickledMain:
+    """The user's `main`, by cloudpickle."""
+
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a child is set up with before any code of the user's runs in it."""
+
+    environment: Mapping[str, str]
+    sys_path: tuple[str, ...]
+    folder: str
+    """Its working directory."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSpec:
+    """Be the worker of `slot`, for the sweep at `path`."""
+
+    surroundings: Surroundings
+    slot: Slot
+    path: SweepPath
+    main: PickledMain | Target
+    metric: str | None
+    goal: str
+    keep_login: bool
+    """The server takes only the key that the worker was given: `wandb.login(key=…)` keeps it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """Call `function` ("module:name") with `arguments` and send back an ErrandResult."""
+
+    surroundings: Surroundings
+    function: str
+    arguments: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ErrandResult:
+    """What an errand returned, or how it failed."""
+
+    value: Any = None
+    error: str = ""
+    """The exception in one line; empty where it returned."""
+    traceback: str = ""
+
+
+# --- between the supervisor and the fork server ------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """Make a child; its pipe and its output follow as two file descriptors."""
+
+    token: int
+    fresh: bool
+    """Start a new interpreter in it (`start_method: spawn`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preloaded:
+    """The fork server is up; `error` says which module could not be imported, and why."""
+
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Forked:
+    """The child asked for under `token` is the process `pid`."""
+
+    token: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reaped:
+    """The child `pid` ended with wait status `status`, and nothing of its process tree lives."""
+
+    pid: int
+    status: int

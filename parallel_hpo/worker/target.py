@@ -1,0 +1,96 @@
+"""Find the user's `main` in a child: unpickle it, or import it by name.
+
+Runs first in an errand, before a sweep exists, so that what fails here fails
+before anything is started; then again in each worker.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import pickle
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+from parallel_hpo.errors import TargetError
+from parallel_hpo.words import Target
+from parallel_hpo.worker.birth import describe
+from parallel_hpo.worker.spec import PickledMain
+
+Main = Callable[[], object]
+
+
+def load_main(main: PickledMain | Target) -> Main:
+    """Return the callable that `main` stands for.
+
+    Raises:
+        TargetError: it can't be found, isn't callable, or needs arguments.
+        Exception: whatever the user's own code raises while it is imported or unpickled.
+    """
+    found = pickle.loads(main.payload) if isinstance(main, PickledMain) else _import(main)
+    name = str(main) if isinstance(main, Target) else getattr(found, "__qualname__", repr(found))
+    if not callable(found):
+        raise TargetError(f"{name} is a {type(found).__name__}, not a function: give one without arguments")
+    _expect_no_arguments(found, name)
+    return cast(Main, found)
+
+
+def why_unfit(main: PickledMain | Target) -> str:
+    """Return why `main` can't be called in a worker, in words; '' where it can: the errand before a sweep."""
+    try:
+        load_main(main)
+    except TargetError as error:
+        return str(error)
+    except BaseException as error:  # noqa: BLE001 - user code may raise anything while it is loaded
+        name = main if isinstance(main, Target) else "main"
+        return f"{name} can't be loaded in a worker: {describe(error)}{_place(error)}"
+    return ""
+
+
+def _place(error: BaseException) -> str:
+    """Where in the user's own code it was raised: the last frame outside of ours and importlib's."""
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [frame for frame in frames if frame.filename != __file__ and "importlib" not in frame.filename]
+    return f" ({theirs[-1].filename}, line {theirs[-1].lineno})" if theirs else ""
+
+
+def _import(target: Target) -> Any:
+    module = _run_file(target) if target.file.endswith(".py") else importlib.import_module(target.file)
+    sys.argv = [getattr(module, "__file__", None) or target.file, *target.argv]
+    if not hasattr(module, target.function):
+        near = ", ".join(
+            name for name in vars(module) if not name.startswith("_") and callable(vars(module)[name])
+        )
+        raise TargetError(f"{target.file} has no {target.function!r}; it has: {near or 'nothing to call'}")
+    return getattr(module, target.function)
+
+
+def _run_file(target: Target) -> Any:
+    """Import a file as a script's neighbours see it: its folder first on the path."""
+    path = Path(target.file).absolute()
+    if not path.is_file():
+        raise TargetError(f"{target.file}: no such file")
+    sys.path.insert(0, str(path.parent))
+    sys.argv = [target.file, *target.argv]
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise TargetError(f"{target.file} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _expect_no_arguments(function: Callable[..., object], name: str) -> None:
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return  # built in C: it has no signature to look at
+    try:
+        signature.bind()
+    except TypeError as error:
+        raise TargetError(f"{name}{signature} can't be called without arguments: {error}") from None

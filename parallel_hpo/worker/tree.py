@@ -1,0 +1,72 @@
+"""Process trees: to be the one that orphans come back to, and to leave none of them.
+
+Linux gives orphans to the nearest living ancestor that is a child subreaper
+(prctl(2), PR_SET_CHILD_SUBREAPER), also those that double-forked or have a session
+of their own. Elsewhere they go to init, and only the tree below a living process
+can be found.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from collections.abc import Callable
+
+import psutil
+
+_PR_SET_CHILD_SUBREAPER = 36
+_PR_GET_CHILD_SUBREAPER = 37
+
+
+def be_subreaper(on: bool = True) -> bool:
+    """Make orphans below this process its children (Linux); return whether that was so before."""
+    if sys.platform != "linux":
+        return False
+    libc = ctypes.CDLL(None, use_errno=True)
+    before = ctypes.c_int(0)
+    libc.prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(before), 0, 0, 0)
+    libc.prctl(_PR_SET_CHILD_SUBREAPER, int(on), 0, 0, 0)
+    return bool(before.value)
+
+
+def kill_tree(process: psutil.Process) -> None:
+    """SIGKILL a process and all below it, deepest first; those already gone are fine."""
+    for member in [*reversed(below(process)), process]:
+        kill(member)
+
+
+def below(process: psutil.Process) -> list[psutil.Process]:
+    """Return all descendants of a process, parents first; none where it is gone."""
+    try:
+        return process.children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def kill(process: psutil.Process) -> None:
+    """SIGKILL exactly this process: psutil checks its start time, so a reused pid is safe."""
+    try:
+        process.kill()
+    except psutil.NoSuchProcess:
+        return
+
+
+def kill_all_below(spare: Callable[[psutil.Process], bool] = lambda _: False) -> None:
+    """Kill and reap all children of this process, and what they leave, until none is left.
+
+    `spare` names direct children that stay, with all below them.
+    """
+    while doomed := [child for child in psutil.Process().children() if not spare(child)]:
+        for child in doomed:
+            kill_tree(child)
+        for child in doomed:
+            reap(child.pid)
+
+
+def reap(pid: int) -> None:
+    """Wait for a child that was killed; one that somebody else has waited for is fine."""
+    try:
+        os.waitpid(pid, 0)
+    except ChildProcessError:
+        return

@@ -1,0 +1,63 @@
+"""What a run counts as, from how `main` left it: pure, the README's "What counts" as code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from parallel_hpo.words import NEVER_INITIALISED, Outcome
+from parallel_hpo.worker.birth import describe
+
+INTERRUPTED_EXIT = 255
+"""The exit code of a run that Ctrl-C ended, as wandb itself reports it."""
+
+
+class Asked(StrEnum):
+    """Who asked `main` to stop, if anyone did."""
+
+    NOBODY = ""
+    SUPERVISOR = "interrupted"
+    SWEEP = "stopped by the sweep"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How a run ended, and the exit code that its W&B run is closed with."""
+
+    outcome: Outcome
+    reason: str
+    exit_code: int
+
+
+def judge(error: BaseException | None, *, asked: Asked, initialised: bool) -> Verdict:
+    """Return what a run counts as whose `main` returned (`error` is None) or raised `error`.
+
+    A run that was asked to stop is stopped, whatever `main` made of it.
+    """
+    if asked is not Asked.NOBODY:
+        return Verdict(Outcome.STOPPED, asked.value, INTERRUPTED_EXIT if asked is Asked.SUPERVISOR else 1)
+    verdict = _judge_error(error)
+    if verdict.outcome is Outcome.FINISHED and not initialised:
+        return Verdict(Outcome.FAILED, NEVER_INITIALISED, 1)
+    return verdict
+
+
+def _judge_error(error: BaseException | None) -> Verdict:
+    match error:
+        case None:
+            return Verdict(Outcome.FINISHED, "", 0)
+        case SystemExit():
+            return _judge_exit(error.code)
+        case KeyboardInterrupt():
+            return Verdict(Outcome.FAILED, describe(error), INTERRUPTED_EXIT)
+        case _:
+            return Verdict(Outcome.FAILED, describe(error), 1)
+
+
+def _judge_exit(code: object) -> Verdict:
+    """`sys.exit` as the interpreter reads it: nothing or 0 is success, a text is code 1."""
+    if code is None or code == 0:
+        return Verdict(Outcome.FINISHED, "", 0)
+    if isinstance(code, int):
+        return Verdict(Outcome.FAILED, f"exit {code}", code & 0xFF or 1)
+    return Verdict(Outcome.FAILED, f"exit 1: {code}"[:500], 1)
