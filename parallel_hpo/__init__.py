@@ -1,0 +1,43 @@
+"""Run a Weights & Biases sweep on every core and device of this machine, with or without an account.
+
+    hpo = ConfigLoader("config.json").hpo
+    result = hpo.optimize(main)
+
+The names below are imported when they are first used: workers and servers
+import this package too, and need none of them.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from parallel_hpo.errors import BackendError as BackendError
+    from parallel_hpo.errors import ConfigError as ConfigError
+    from parallel_hpo.errors import LedgerError as LedgerError
+    from parallel_hpo.errors import ParallelHPOError as ParallelHPOError
+    from parallel_hpo.errors import TargetError as TargetError
+    from parallel_hpo.errors import UsageError as UsageError
+    from parallel_hpo.errors import WorkerStartError as WorkerStartError
+    from parallel_hpo.hpo import HPO as HPO
+    from parallel_hpo.hpo import ConfigLoader as ConfigLoader
+    from parallel_hpo.supervisor.summary import SweepResult as SweepResult
+
+_ERRORS = (
+    *("ParallelHPOError", "ConfigError", "TargetError", "UsageError"),
+    *("BackendError", "WorkerStartError", "LedgerError"),
+)
+_HOMES = {
+    "HPO": "parallel_hpo.hpo",
+    "ConfigLoader": "parallel_hpo.hpo",
+    "SweepResult": "parallel_hpo.supervisor.summary",
+} | dict.fromkeys(_ERRORS, "parallel_hpo.errors")
+
+__all__ = [*_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

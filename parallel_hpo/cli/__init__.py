@@ -1,0 +1,18 @@
+"""The command line, `parallel-hpo`: flags in, exit codes out; all else is done by the rooms below.
+
+Machine output goes to stdout, everything for people to stderr. Commands import
+what they need when they are called, so that `--help` and `--version` are quick.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from parallel_hpo.cli.app import app
+
+
+def main() -> None:
+    """Run the command line; what stands after `--` belongs to the target."""
+    words = sys.argv[1:]
+    end = words.index("--") if "--" in words else len(words)
+    app(args=words[:end], obj=tuple(words[end + 1 :]), prog_name="parallel-hpo")

@@ -1,0 +1,110 @@
+"""The commands `run`, `server`, `schema`, their arguments and options."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from parallel_hpo.cli.output import errors_as_exit_codes, print_for_machines
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,  # an error is a line or two, not a box
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _flag(text: str, metavar: str) -> Any:
+    """Return an option that overrides a key of the hpo section; the section checks its value."""
+    return typer.Option(help=text, metavar=metavar)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            print_for_machines(f"parallel-hpo {version('parallel_hpo')}")
+        except PackageNotFoundError:
+            print_for_machines("parallel-hpo (not installed: run from its sources)")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    context: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit."),
+    ] = False,
+) -> None:
+    """Run Weights & Biases sweeps on every core and device of this machine."""
+    if context.obj and context.invoked_subcommand != "run":
+        raise typer.BadParameter(f"{context.invoked_subcommand} takes nothing after --")
+
+
+@app.command()
+def run(
+    context: typer.Context,
+    config: Annotated[Path, typer.Argument(help="A file with an hpo section, or a W&B sweep file.")],
+    target: Annotated[str | None, typer.Argument(help="package.module:function or file.py:function")] = None,
+    count: Annotated[str | None, _flag("Runs to perform in total.", "N")] = None,
+    workers: Annotated[str | None, _flag("Worker processes.", "N|auto")] = None,
+    backend: Annotated[str | None, _flag("Sweep server.", "auto|local|wandb")] = None,
+    project: Annotated[str | None, _flag("W&B project.", "NAME")] = None,
+    entity: Annotated[str | None, _flag("W&B entity.", "NAME")] = None,
+    sweep_id: Annotated[str | None, _flag("Join this sweep.", "ID")] = None,
+    retries: Annotated[str | None, _flag("Times that a crashed run is run again.", "N")] = None,
+    grace_period_s: Annotated[
+        str | None, _flag("From asking a run to stop to killing it.", "SECONDS")
+    ] = None,
+    start_method: Annotated[str | None, _flag("How workers start.", "forkserver|spawn")] = None,
+    directory: Annotated[str | None, _flag("Where logs and summaries go.", "FOLDER")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan; start nothing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary (or plan) on stdout.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Warnings and the end only.")] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="The workers' states too.")] = False,
+) -> None:
+    """Run a sweep; what stands after -- are the target's own arguments.
+
+    The options from --count to --directory override keys of the hpo section.
+    """
+    from parallel_hpo.cli.run import Display, Request, perform
+    from parallel_hpo.config.hpo import known_keys
+
+    flags = {key: context.params[key] for key in known_keys() if context.params.get(key) is not None}
+    display = Display(dry_run=dry_run, as_json=as_json, quiet=quiet, verbose=verbose)
+    with errors_as_exit_codes():
+        raise typer.Exit(perform(Request(config, target, context.obj or (), flags, display)))
+
+
+@app.command()
+def server(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0: any free one.", min=0, max=65535)] = 0,
+    database: Annotated[
+        str | None, typer.Option(help="Path or URL; missing: server.db in the data folder.")
+    ] = None,
+) -> None:
+    """Run the sweep server alone, until a signal: one JSON line on stdout says where it is."""
+    from parallel_hpo.server.process import Place, serve
+
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    with errors_as_exit_codes():
+        serve(Place(host, port, database), stdin=sys.stdin.buffer, stdout=sys.stdout)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of the hpo section."""
+    from parallel_hpo.config.hpo import section_schema
+
+    with errors_as_exit_codes():
+        print_for_machines(json.dumps(section_schema(), indent=2))

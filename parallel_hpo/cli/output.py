@@ -1,0 +1,42 @@
+"""Where the command line's words go: results to stdout, errors to stderr with an exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+
+from parallel_hpo.errors import ExitCode, ParallelHPOError
+
+
+def print_for_machines(text: str) -> None:
+    """Print on stdout; a reader that has gone is no error of ours."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # Python flushes stdout once more at its exit, and would complain then.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def print_for_people(text: str) -> None:
+    """Print on stderr, if it can be written."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except (OSError, ValueError):
+        return
+
+
+@contextmanager
+def errors_as_exit_codes() -> Iterator[None]:
+    """Turn an error that was raised on purpose into its words on stderr and its exit code."""
+    try:
+        yield
+    except ParallelHPOError as error:
+        print_for_people(f"error: {error}")
+        raise typer.Exit(error.exit_code) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(ExitCode.SIGNAL_BASE + signal.SIGINT) from None

@@ -1,0 +1,55 @@
+"""`run --dry-run`: what would happen, without starting anything."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from typing import Any, Final
+
+from parallel_hpo.cli.output import print_for_machines, print_for_people
+from parallel_hpo.config.hpo import HpoSection
+from parallel_hpo.config.sweep import parse_sweep_configuration
+from parallel_hpo.config.sweep_words import Method
+from parallel_hpo.search.engine import make_engine
+from parallel_hpo.supervisor import SweepPlan, plan_sweep
+
+_SUGGESTIONS: Final = 3
+"""Enough to see that the space is the one meant."""
+
+
+def show_plan(section: HpoSection, *, as_json: bool) -> None:
+    """Print the plan: on stderr for people, or on stdout as JSON."""
+    plan = plan_sweep(section)
+    suggestions = _first_suggestions(section)
+    if as_json:
+        content = {**dataclasses.asdict(plan), "suggestions": suggestions}
+        print_for_machines(json.dumps(content, indent=2, default=str))
+    else:
+        print_for_people("\n".join(_lines(section, plan, suggestions)))
+
+
+def _first_suggestions(section: HpoSection) -> list[dict[str, Any]]:
+    """Return parameters as the embedded server might issue them first."""
+    if section.sweep_configuration is None or section.sweep_id is not None:
+        return []
+    sweep = parse_sweep_configuration(section.sweep_configuration, where="sweep_configuration")
+    engine = make_engine(sweep, seed=0)
+    asked = (engine.ask(index) for index in range(min(section.count or _SUGGESTIONS, _SUGGESTIONS)))
+    return [parameters for parameters in asked if parameters is not None]
+
+
+def _lines(section: HpoSection, plan: SweepPlan, suggestions: list[dict[str, Any]]) -> Iterator[str]:
+    yield f"backend: {plan.backend} ({plan.reason})"
+    yield f"runs: {section.count or 'no limit'}"
+    shares = f", shares {', '.join(map(str, plan.shares))}" if plan.shares else ""
+    yield f"workers: {plan.workers} on cpu{shares}"
+    yield f"folder: {plan.folder}"
+    yield "environment of a worker:"
+    for name, value in sorted(plan.environment.items()):
+        yield f"  {name}={value}"
+    if suggestions:
+        exact = (section.sweep_configuration or {}).get("method") == Method.GRID
+        yield "first suggestions:" if exact else "suggestions, for example (each sweep draws its own):"
+    for parameters in suggestions:
+        yield f"  {json.dumps(parameters)}"

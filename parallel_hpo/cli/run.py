@@ -1,0 +1,89 @@
+"""`parallel-hpo run`: from a request to an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from parallel_hpo.cli.output import print_for_machines
+from parallel_hpo.cli.plan import show_plan
+from parallel_hpo.cli.target import parse_target
+from parallel_hpo.config.hpo import HpoSection
+from parallel_hpo.config.loader import Sources, inside_worker, load_section, read_document, with_section
+from parallel_hpo.errors import UsageError
+from parallel_hpo.hpo import kind_names, make_hpo
+from parallel_hpo.hpo.varied import varied_parameters
+from parallel_hpo.ui import Terminal, Verbosity
+from parallel_hpo.words import Target
+
+
+@dataclass(frozen=True, slots=True)
+class Display:
+    """What the user wants to see."""
+
+    dry_run: bool
+    as_json: bool
+    quiet: bool
+    verbose: bool
+
+    @property
+    def verbosity(self) -> Verbosity:
+        """How much goes to stderr."""
+        if self.quiet:
+            return Verbosity.QUIET
+        return Verbosity.VERBOSE if self.verbose else Verbosity.NORMAL
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the user asks of `run`."""
+
+    config: Path
+    target: str | None
+    arguments: tuple[str, ...]
+    """What stands after `--`: the target's own arguments."""
+    flags: Mapping[str, str]
+    """Keys of the section that are given as options, as text."""
+    display: Display
+
+
+def perform(request: Request) -> int:
+    """Do what is asked; return the exit code. Raises the errors of `HPO.perform`."""
+    section = _read_section(request)
+    target = None if request.target is None else parse_target(request.target, request.arguments)
+    if request.display.dry_run:
+        show_plan(section, as_json=request.display.as_json)
+        return 0
+    if target is None:
+        raise UsageError(
+            "TARGET is missing: say which function a run calls, as package.module:function or"
+            " file.py:function (a sweep's own `program` can't be run yet)"
+        )
+    return _run(section, target, request)
+
+
+def _read_section(request: Request) -> HpoSection:
+    if inside_worker(os.environ):
+        raise UsageError(
+            "this is a worker of a sweep (PARALLEL_HPO_WORKER is set), which can't start a sweep"
+        )
+    document = with_section(read_document(request.config), request.config)
+    sources = Sources(os.environ, request.flags)
+    section = load_section(document, request.config, sources, kinds=kind_names())
+    if section is None:
+        raise UsageError(f"{request.config}: hpo.apply is false, so there is nothing to run; set it to true")
+    return section
+
+
+def _run(section: HpoSection, target: Target, request: Request) -> int:
+    with Terminal(
+        sys.stderr, verbosity=request.display.verbosity, varied=varied_parameters(section)
+    ) as terminal:
+        result = make_hpo(section).perform(target, observer=terminal)
+        terminal.conclude(result)
+    if request.display.as_json:
+        print_for_machines(result.to_json())
+    return result.exit_code

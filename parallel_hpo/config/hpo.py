@@ -1,0 +1,183 @@
+"""The `hpo` section of a user's configuration: its keys, defaults and what is allowed.
+
+A new key is one more field of `HpoSection`: its docstring feeds the JSON Schema,
+its `Allowed` the error messages. Reading files and merging the sources of a
+value is `loader`'s. Imports `config.sweep` and `errors`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from platformdirs import user_data_path
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
+
+from parallel_hpo.config.sweep import parse_sweep_configuration
+from parallel_hpo.errors import ConfigError
+
+SECTION: Final = "hpo"
+_SHOWN_CHARS: Final = 80
+"""An error shows at most so much of a wrong value: a line, not a page."""
+
+Origin = Callable[[str], str]
+"""Where the value of a key of the section comes from, in words: a file, a variable, a flag."""
+
+
+class BackendChoice(StrEnum):
+    """Which sweep server a sweep is to run against."""
+
+    AUTO = "auto"
+    LOCAL = "local"
+    WANDB = "wandb"
+
+
+class StartMethod(StrEnum):
+    """How a worker's process comes into being."""
+
+    FORKSERVER = "forkserver"
+    SPAWN = "spawn"
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """What a key may be, in the words of an error message."""
+
+    text: str
+
+
+def _default_start_method() -> StartMethod:
+    return StartMethod.SPAWN if sys.platform == "win32" else StartMethod.FORKSERVER
+
+
+def _default_directory() -> Path:
+    return user_data_path("parallel_hpo", appauthor=False)
+
+
+class HpoSection(BaseModel):
+    """The `hpo` section of a configuration file for parallel_hpo."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+    kind: Annotated[str, Allowed("the name of a kind of HPO")] = "wandb_sweeps"
+    """The kind of HPO."""
+    apply: Annotated[bool, Allowed("true or false")] = True
+    """false: HPO is disabled, and the rest of the section is not even checked."""
+    count: Annotated[
+        int | None, Field(gt=0), Allowed("a whole number of 1 or more, or null for no limit")
+    ] = None
+    """Runs to perform in total, over all workers; missing: no limit."""
+    sweep_configuration: Annotated[dict[Any, Any] | None, Allowed("a W&B sweep configuration")] = None
+    """The W&B sweep configuration, passed on as it stands; required unless `sweep_id` is given."""
+    project: Annotated[str | None, Field(min_length=1), Allowed("a project's name, or null")] = None
+    """The W&B project; missing: WANDB_PROJECT, else W&B's default."""
+    entity: Annotated[str | None, Field(min_length=1), Allowed("a user's or team's name, or null")] = None
+    """The W&B entity; missing: WANDB_ENTITY, else W&B's default."""
+    sweep_id: Annotated[str | None, Field(min_length=1), Allowed("an existing sweep's id, or null")] = None
+    """Join this sweep instead of creating one."""
+    backend: Annotated[BackendChoice, Field(strict=False), Allowed('"auto", "local" or "wandb"')] = (
+        BackendChoice.AUTO
+    )
+    """local: the embedded server; wandb: W&B's; auto: wandb where the client has credentials, else local."""
+    workers: Annotated[
+        Literal["auto"] | Annotated[int, Field(ge=1)], Allowed('"auto" or a whole number of 1 or more')
+    ] = "auto"
+    """Worker processes; auto: one per physical core."""
+    retries: Annotated[int, Field(ge=0), Allowed("a whole number of 0 or more")] = 1
+    """Times that a run cut short by its worker's death is run again, same parameters, same run id."""
+    grace_period_s: Annotated[float, Field(gt=0), Allowed("a number of seconds above 0")] = 30.0
+    """Seconds between asking a run to stop and killing its process tree."""
+    start_method: Annotated[StartMethod, Field(strict=False), Allowed('"forkserver" or "spawn"')] = Field(
+        default_factory=_default_start_method
+    )
+    """How workers are started; missing: forkserver on POSIX."""
+    directory: Annotated[Path, Field(strict=False), Allowed("the path of a folder")] = Field(
+        default_factory=_default_directory
+    )
+    """Where ledgers, logs and summaries go; missing: the user's data folder."""
+
+    @field_validator("directory", mode="before")
+    @classmethod
+    def _is_named(cls, directory: object) -> object:
+        if directory == "":  # Path("") would be the working directory, which nobody asked for
+            raise ValueError("empty")
+        return directory
+
+    @field_validator("directory")
+    @classmethod
+    def _absolute(cls, directory: Path) -> Path:
+        try:
+            return directory.expanduser().absolute()
+        except RuntimeError as error:  # "~stranger/x": no such user
+            raise ValueError(str(error)) from error
+
+    @model_validator(mode="after")
+    def _has_a_sweep(self) -> HpoSection:
+        if self.sweep_configuration is not None:
+            parse_sweep_configuration(self.sweep_configuration, where=f"{SECTION}.sweep_configuration")
+        elif self.sweep_id is None:
+            raise ConfigError(
+                f"{SECTION}.sweep_configuration is missing; give a W&B sweep configuration,"
+                f" or the id of a sweep to join as {SECTION}.sweep_id"
+            )
+        return self
+
+
+def parse_section(raw: Mapping[str, Any], *, origin: Origin) -> HpoSection:
+    """Check the section's values; raises ConfigError with one line per wrong key, each naming its origin."""
+    try:
+        return HpoSection.model_validate(dict(raw))
+    except ValidationError as error:
+        lines = dict.fromkeys(_describe(details, origin) for details in error.errors())
+        raise ConfigError("\n".join(lines)) from None
+    except ConfigError as error:
+        raise ConfigError(f"{origin('sweep_configuration')}: {error}") from None
+
+
+def section_schema() -> dict[str, Any]:
+    """Return the JSON Schema of the `hpo` section."""
+    return HpoSection.model_json_schema()
+
+
+def known_keys() -> tuple[str, ...]:
+    """Return the section's keys, in the order of the README's table."""
+    return tuple(HpoSection.model_fields)
+
+
+def is_text(key: str) -> bool:
+    """Return whether a key's value is free text, so that `2024` in the environment means "2024"."""
+    field = HpoSection.model_fields.get(key)
+    return field is not None and field.annotation in (str, str | None, Path)
+
+
+def show(value: object) -> str:
+    """Return a value as a user would write it in JSON, cut to a line's length."""
+    text = json.dumps(value, default=repr, ensure_ascii=False)
+    return text if len(text) <= _SHOWN_CHARS else text[: _SHOWN_CHARS - 1] + "…"
+
+
+def nearest(word: str, known: tuple[str, ...]) -> str:
+    """Return what was likely meant and what is known, as the end of an error message."""
+    close = get_close_matches(word, known, n=1)
+    meant = f"did you mean {close[0]!r}? " if close else ""
+    return f"{meant}known: {', '.join(known)}"
+
+
+def _describe(details: ErrorDetails, origin: Origin) -> str:
+    """Say in one line what is wrong with a key."""
+    key = str(details["loc"][0])
+    where = f"{origin(key)}: {SECTION}.{key}"
+    field = HpoSection.model_fields.get(key)
+    if field is None:
+        return f"{where}: unknown key; {nearest(key, known_keys())}"
+    allowed = next(item.text for item in field.metadata if isinstance(item, Allowed))
+    return f"{where} is {show(details['input'])}; allowed: {allowed}"

@@ -1,0 +1,199 @@
+"""Reads a user's configuration file and merges the sources of the `hpo` section.
+
+    flag  >  environment PARALLEL_HPO_<KEY>  >  file  >  default
+
+The file is JSON, YAML or TOML by its suffix; what stands beside its `hpo` table
+is the user's own. Errors name the source of the value that is wrong. Imports
+`config.hpo` and `errors`; called by the rooms `hpo` and `cli`.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from parallel_hpo.config.hpo import SECTION, HpoSection, is_text, nearest, parse_section, show
+from parallel_hpo.config.sweep import parse_sweep_configuration
+from parallel_hpo.errors import ConfigError
+
+_PREFIX: Final = "PARALLEL_HPO_"
+_NESTED: Final = "__"
+_INSIDE_WORKER: Final = "PARALLEL_HPO_WORKER"
+_FACTS: Final = frozenset({"PARALLEL_HPO_DEVICE", "PARALLEL_HPO_RUN_ID", "PARALLEL_HPO_ATTEMPT"})
+"""What a worker's environment tells its run; no keys, whoever has set them."""
+
+Document = dict[str, Any]
+"""A configuration file's whole content."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What overrides a file: the environment, and flags by key, both as text."""
+
+    environment: Mapping[str, str]
+    flags: Mapping[str, str] = field(default_factory=dict)
+
+
+def inside_worker(environment: Mapping[str, str]) -> bool:
+    """Return whether this process is a worker of a sweep, or was started by one."""
+    return _INSIDE_WORKER in environment
+
+
+def read_document(path: Path) -> Document:
+    """Read a JSON, YAML or TOML file; raises ConfigError naming the file, and the line where it is broken."""
+    parse = _PARSERS.get(path.suffix.lower())
+    if parse is None:
+        raise ConfigError(f"{path}: the suffix {path.suffix!r} is unknown; allowed: {', '.join(_PARSERS)}")
+    try:
+        content = parse(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise ConfigError(f"{path}: can't be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is not UTF-8 text (byte {error.start})") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: is nested too deeply") from None
+    except _Broken as error:
+        raise ConfigError(f"{path}: {error}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: the top level is {show(content)}; allowed: a table of keys and values")
+    return content
+
+
+def with_section(document: Document, path: Path) -> Document:
+    """Return a document that has an `hpo` section: a plain W&B sweep file becomes one.
+
+    Its `project` and `entity` count, as they do for `wandb sweep`. Raises
+    ConfigError where the document is neither, or the sweep configuration is wrong.
+    """
+    if SECTION in document:
+        return document
+    if not {"method", "parameters"} & document.keys():
+        raise ConfigError(
+            f"{path}: has no {SECTION!r} section, and is no W&B sweep file"
+            " (which has 'method' and 'parameters' at its top level)"
+        )
+    parse_sweep_configuration(document, where=f"{path}: sweep")
+    place = {key: document[key] for key in ("project", "entity") if key in document}
+    return {SECTION: {"sweep_configuration": document, **place}}
+
+
+def load_section(
+    document: Document, path: Path, sources: Sources, *, kinds: tuple[str, ...]
+) -> HpoSection | None:
+    """Return the checked `hpo` section; None without one, where `apply` is false, and inside a worker.
+
+    Raises ConfigError, naming where the value comes from, the key's path, the
+    value, and what is allowed.
+    """
+    if SECTION not in document or inside_worker(sources.environment):
+        return None
+    raw = document[SECTION]
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: {SECTION} is {show(raw)}; allowed: a table of keys and values")
+    merged, origins = _merge(raw, sources)
+    if merged.get("apply") is False:
+        return None
+
+    def origin(key: str) -> str:
+        return origins.get(key, str(path))
+
+    kind = merged.get("kind")
+    if isinstance(kind, str) and kind not in kinds:
+        raise ConfigError(f"{origin('kind')}: {SECTION}.kind is {show(kind)}; {nearest(kind, kinds)}")
+    return parse_section(merged, origin=origin)
+
+
+# --- merging -----------------------------------------------------------------------
+
+
+def _merge(raw: Document, sources: Sources) -> tuple[Document, dict[str, str]]:
+    """Return the section with its overrides, and for each overridden key what has overridden it."""
+    merged = copy.deepcopy(raw)
+    origins: dict[str, str] = {}
+    for name in sorted(sources.environment):  # sorted: a whole key comes before what is nested in it
+        if name.startswith(_PREFIX) and name not in _FACTS:
+            key, *inner = name.removeprefix(_PREFIX).split(_NESTED)
+            _put(merged, key.lower(), inner, sources.environment[name])
+            origins[key.lower()] = f"environment variable {name}"
+    for key, text in sources.flags.items():
+        merged[key] = _value(key, text)
+        origins[key] = f"flag --{key.replace('_', '-')}"
+    return merged, origins
+
+
+def _put(section: Document, key: str, inner: list[str], text: str) -> None:
+    """Set a key of the section, or what is nested in it by the names `inner`."""
+    if not inner:
+        section[key] = _value(key, text)
+        return
+    table, last = section, key
+    for name in inner:
+        if not isinstance(table.get(last), dict):
+            table[last] = {}
+        table = table[last]
+        last = _spelling(name, table)
+    table[last] = _value("", text)
+
+
+def _spelling(name: str, table: Document) -> str:
+    """Return the key as the table spells it; environment variables are in capitals by custom."""
+    return next((key for key in table if str(key).lower() == name.lower()), name.lower())
+
+
+def _value(key: str, text: str) -> Any:
+    """Read a value as JSON where it is some, else as text; `null` is null for every key."""
+    if is_text(key) and text != "null":
+        return text
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+# --- the formats --------------------------------------------------------------------
+
+
+class _Broken(Exception):
+    """A file is not what its suffix says: the parser's words, with line and column."""
+
+
+def _parse_json(text: str) -> object:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise _Broken(f"broken JSON at line {error.lineno}, column {error.colno}: {error.msg}") from None
+
+
+def _parse_yaml(text: str) -> object:
+    try:
+        return yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise _Broken(f"broken YAML{where}: {error.problem}") from None
+    except yaml.YAMLError as error:
+        raise _Broken(f"broken YAML: {error}") from None
+    except ValueError as error:  # a date such as 2026-13-01
+        raise _Broken(f"broken YAML: {error}") from None
+
+
+def _parse_toml(text: str) -> object:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:  # its words end with the line and column
+        raise _Broken(f"broken TOML: {error}") from None
+
+
+_PARSERS: Final[Mapping[str, Callable[[str], object]]] = {
+    ".json": _parse_json,
+    ".yaml": _parse_yaml,
+    ".yml": _parse_yaml,
+    ".toml": _parse_toml,
+}

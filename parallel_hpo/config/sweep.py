@@ -1,0 +1,103 @@
+"""Checks a W&B sweep configuration before anything starts.
+
+The rules are those of the JSON Schema in W&B's `sweeps` package (0.3.0) and of its
+engine, where that is stricter. What we don't interpret passes through unchecked.
+Parameters are checked in `sweep_parameters`. Callers keep the raw mapping: what
+goes to `wandb.sweep` is what the user wrote.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from parallel_hpo.config.sweep_checks import missing, number, one_of, only_keys, table, text, whole, wrong
+from parallel_hpo.config.sweep_parameters import parse_parameters
+from parallel_hpo.config.sweep_words import Goal, Method, Metric, SweepConfiguration
+from parallel_hpo.errors import ConfigError
+
+_INTERPRETED: Final = ("method", "metric", "parameters", "early_terminate", "run_cap")
+_PASSED_THROUGH: Final = (
+    *("name", "description", "program", "command", "project", "entity", "controller", "apiVersion", "kind"),
+    *("job", "image_uri", "metrics", "scheduler"),
+)
+_A_METRIC: Final = 'an object such as {"name": "loss", "goal": "minimize"}'
+_IMPUTE: Final = ("latest", "best", "worst")
+
+
+def parse_sweep_configuration(config: Mapping[str, Any], *, where: str) -> SweepConfiguration:
+    """Return the configuration as `search` needs it; `where` is its key path.
+
+    Raises ConfigError with the key path, the value, and what is allowed.
+    """
+    try:
+        return _parse(config, where)
+    except RecursionError:
+        raise ConfigError(f"{where} is nested too deeply; allowed: some hundred levels") from None
+
+
+def _parse(config: object, where: str) -> SweepConfiguration:
+    keys = table(where, config, "a W&B sweep configuration, with method and parameters")
+    only_keys(where, keys, _INTERPRETED + _PASSED_THROUGH)
+    method = _method(f"{where}.method", keys)
+    metric = _metric(f"{where}.metric", keys)
+    if metric is None and method is Method.BAYES:
+        raise missing(f"{where}.metric", f"for method bayes, {_A_METRIC}")
+    _check_early_terminate(f"{where}.early_terminate", keys, metric)
+    return SweepConfiguration(
+        method=method,
+        metric=metric,
+        parameters=parse_parameters(f"{where}.parameters", keys.get("parameters"), method),
+        run_cap=whole(f"{where}.run_cap", keys["run_cap"], least=1) if "run_cap" in keys else None,
+    )
+
+
+def _method(where: str, config: Mapping[str, Any]) -> Method:
+    if "method" not in config:
+        raise missing(where, f"one of {', '.join(Method)}")
+    if config["method"] == "custom":
+        raise ConfigError(
+            f'{where} is "custom": such a sweep\'s runs come from a `wandb sweep-scheduler` of your own,'
+            f" which is not run here; allowed: {', '.join(Method)}"
+        )
+    return Method(one_of(where, config["method"], Method))
+
+
+def _metric(where: str, config: Mapping[str, Any]) -> Metric | None:
+    if "metric" not in config:
+        return None
+    metric = table(where, config["metric"], _A_METRIC)
+    only_keys(where, metric, ("name", "goal", "target", "impute", "impute_while_running"))
+    if "name" not in metric:
+        raise missing(f"{where}.name", "the name of a metric that the runs log")
+    for key, allowed in (("impute", _IMPUTE), ("impute_while_running", (*_IMPUTE, "false"))):
+        if key in metric:
+            one_of(f"{where}.{key}", metric[key], allowed)
+    return Metric(
+        name=text(f"{where}.name", metric["name"]),
+        goal=Goal(one_of(f"{where}.goal", metric["goal"], Goal)) if "goal" in metric else Goal.MINIMIZE,
+        target=number(f"{where}.target", metric["target"]) if "target" in metric else None,
+    )
+
+
+def _check_early_terminate(where: str, config: Mapping[str, Any], metric: Metric | None) -> None:
+    if "early_terminate" not in config:
+        return
+    rule = table(where, config["early_terminate"], 'an object such as {"type": "hyperband", "min_iter": 3}')
+    only_keys(where, rule, ("type", "min_iter", "max_iter", "s", "eta", "strict"))
+    one_of(f"{where}.type", rule.get("type"), ("hyperband",))
+    if metric is None:
+        raise ConfigError(f"{where} needs a metric to judge runs by; add `metric` beside it")
+    if "min_iter" not in rule and not {"max_iter", "s"} <= rule.keys():
+        raise missing(f"{where}.min_iter", "min_iter, or both max_iter and s")
+    _check_hyperband_numbers(where, rule)
+
+
+def _check_hyperband_numbers(where: str, rule: Mapping[str, Any]) -> None:
+    for key in rule.keys() & {"min_iter", "max_iter"}:
+        whole(f"{where}.{key}", rule[key], least=1)
+    for key, above in (("s", 0), ("eta", 1)):
+        if key in rule:
+            number(f"{where}.{key}", rule[key], above=above)
+    if "strict" in rule and not isinstance(rule["strict"], bool):
+        raise wrong(f"{where}.strict", rule["strict"], "true or false")

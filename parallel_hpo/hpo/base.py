@@ -1,0 +1,111 @@
+"""What every kind of HPO is to its user: `optimize`, `interrupt`, `drain`.
+
+A kind implements `_perform` and the two stops; what holds for all of them is
+here: no sweep in a sweep, one at a time, the display, the signal raised again.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from parallel_hpo.config.hpo import HpoSection
+from parallel_hpo.config.loader import inside_worker
+from parallel_hpo.errors import ExitCode, UsageError
+from parallel_hpo.hpo.varied import varied_parameters
+from parallel_hpo.ui import Terminal
+from parallel_hpo.words import Observer, Target
+
+if TYPE_CHECKING:
+    from parallel_hpo.supervisor.summary import SweepResult
+
+Main = Callable[[], object] | Target
+"""What a run calls: a function without arguments, or the name of one."""
+
+_ONE_AT_A_TIME: Final = threading.Lock()
+"""Held while a sweep runs in this process: its signals and children can belong to one sweep only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """Where this process runs, as far as it decides whether a sweep may start here."""
+
+    environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    platform: str = sys.platform
+
+
+HERE: Final = Surroundings()
+
+
+class HPO(ABC):
+    """Hyperparameter optimization as its section of the configuration says."""
+
+    def __init__(self, section: HpoSection, *, surroundings: Surroundings = HERE) -> None:
+        """Prepare; nothing starts before `optimize`."""
+        self.section: Final = section
+        self._surroundings = surroundings
+
+    def optimize(self, main: Callable[[], object]) -> SweepResult:
+        """Perform the sweep's runs, each a call of `main`, and show them on stderr.
+
+        Raises UsageError inside a worker or while another sweep runs in this
+        process, ConfigError, TargetError, BackendError and WorkerStartError for
+        what their names say. Where a signal ended the sweep, that signal is raised
+        again (SIGINT: KeyboardInterrupt), if this is the main thread.
+        """
+        with Terminal(sys.stderr, varied=varied_parameters(self.section)) as terminal:
+            result = self.perform(main, observer=terminal)
+            terminal.conclude(result)
+        _raise_again(result.exit_code)
+        return result
+
+    def perform(self, main: Main, *, observer: Observer) -> SweepResult:
+        """Do what `optimize` does, but tell `observer` instead of stderr, and raise no signal."""
+        if self._surroundings.platform == "win32":
+            raise UsageError("Windows is not supported: run parallel_hpo on Linux or macOS (WSL is a Linux)")
+        if inside_worker(self._surroundings.environment):
+            raise UsageError(
+                "optimize() was called inside a worker of a sweep, which can't start a sweep of its own;"
+                " ConfigLoader(...).hpo is None there, call main() then"
+            )
+        with _alone():
+            return self._perform(main, observer)
+
+    @abstractmethod
+    def interrupt(self) -> None:
+        """Stop as SIGINT does: `main` gets KeyboardInterrupt. From any thread; no sweep, no effect."""
+
+    @abstractmethod
+    def drain(self) -> None:
+        """Let the running runs finish and start none. From any thread; no sweep, no effect."""
+
+    @abstractmethod
+    def _perform(self, main: Main, observer: Observer) -> SweepResult:
+        """Perform the sweep; called by one thread at a time."""
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    if not _ONE_AT_A_TIME.acquire(blocking=False):
+        raise UsageError("a sweep is already running in this process; wait for its optimize() to return")
+    try:
+        yield
+    finally:
+        _ONE_AT_A_TIME.release()
+
+
+def _raise_again(exit_code: int) -> None:
+    """Raise the signal that ended a sweep, so that the caller's script ends like any other."""
+    number = exit_code - ExitCode.SIGNAL_BASE
+    if number not in signal.valid_signals() or threading.current_thread() is not threading.main_thread():
+        return
+    signal.raise_signal(number)
+    if number == signal.SIGINT and signal.getsignal(number) is signal.SIG_IGN:
+        raise KeyboardInterrupt  # a shell's background job ignores SIGINT, but the sweep has obeyed it

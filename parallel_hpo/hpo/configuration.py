@@ -1,0 +1,34 @@
+"""`ConfigLoader`: a user's configuration file, of which only the `hpo` section is ours."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from parallel_hpo.config.loader import Sources, load_section, read_document
+from parallel_hpo.hpo.base import HPO
+from parallel_hpo.hpo.registry import kind_names, make_hpo
+
+
+class ConfigLoader:
+    """Reads a JSON, YAML or TOML file, by its suffix."""
+
+    def __init__(self, path: str | os.PathLike[str], *, environment: Mapping[str, str] = os.environ) -> None:
+        """Read the file; raises ConfigError where it can't. `environment` may override its section."""
+        self._path = Path(path)
+        self._environment = environment
+        self.config: dict[str, Any] = read_document(self._path)
+        """The whole file, as it stands."""
+
+    @cached_property
+    def hpo(self) -> HPO | None:
+        """The HPO that the section asks for; None without one, where `apply` is false, and inside a worker.
+
+        Raises ConfigError for an invalid section: where the value comes from, the
+        key's path, the value, and what is allowed.
+        """
+        section = load_section(self.config, self._path, Sources(self._environment), kinds=kind_names())
+        return None if section is None else make_hpo(section)

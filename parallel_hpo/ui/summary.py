@@ -1,0 +1,69 @@
+"""Puts a sweep's result into words: the best run, the counts, why it ended, where the logs are.
+
+Pure. Imports the tally, for the metric's name and the folder, and the type of a
+result.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from rich.text import Text
+
+from parallel_hpo.ui.tally import Tally
+from parallel_hpo.ui.wording import STYLES, Varied, brief, duration, metric_value, some
+from parallel_hpo.words import Outcome
+
+if TYPE_CHECKING:
+    from parallel_hpo.supervisor.summary import SweepResult
+
+_SHOWN_REASONS: Final = 5
+"""So many different failures are named; the rest are in the summary file."""
+
+
+def counts(result: SweepResult) -> Text:
+    """Return how many runs ended how, in one line."""
+    numbers = (
+        (Outcome.FINISHED, result.finished),
+        (Outcome.FAILED, result.failed),
+        (Outcome.CRASHED, result.crashed),
+        (Outcome.STOPPED, result.stopped),
+    )
+    text = Text(f"{some(result.attempted, 'run')} in {duration(result.duration_s)}: ")
+    shown = [(outcome, number) for outcome, number in numbers if number or outcome is Outcome.FINISHED]
+    text.append(
+        Text(", ").join(Text(f"{number} {outcome}", style=STYLES[outcome]) for outcome, number in shown)
+    )
+    if result.retried:
+        text.append(f"; {result.retried} run again after a worker's death")
+    if result.lost:
+        text.append(f"; {result.lost} lost, which must not happen: please report it", style="bold red")
+    return text
+
+
+def describe_result(result: SweepResult, tally: Tally, varied: Varied) -> Iterator[Text]:
+    """Yield the lines that end a sweep's display."""
+    yield counts(result)
+    yield from _failures(result)
+    if result.best is None:
+        yield Text("no run finished with a value to compare")
+    else:
+        text = Text(
+            f"best: run {result.best.run_id}  {metric_value(tally, result.best.value)}", style="bold green"
+        )
+        yield text.append(f"  {brief(result.best.parameters, varied)}", style="not bold default")
+    yield Text(f"ended: {result.stop_reason}")
+    if tally.opened:
+        yield Text(f"summary and logs: {tally.opened.folder}")
+
+
+def _failures(result: SweepResult) -> Iterator[Text]:
+    reasons = Counter(
+        (run.outcome, run.reason) for run in result.runs if run.outcome in (Outcome.FAILED, Outcome.CRASHED)
+    )
+    for (outcome, reason), times in reasons.most_common(_SHOWN_REASONS):
+        yield Text(f"  {times} × {outcome}: {reason}", style=STYLES[Outcome(outcome)])
+    if len(reasons) > _SHOWN_REASONS:
+        yield Text(f"  and {len(reasons) - _SHOWN_REASONS} more, in the summary")

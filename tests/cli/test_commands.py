@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from parallel_hpo.cli.target import parse_target
+from parallel_hpo.config.hpo import known_keys
+from parallel_hpo.words import Target
+
+SWEEP = {"method": "grid", "parameters": {"a": {"values": [1, 2]}, "b": {"values": ["x", "y"]}}}
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def test_every_plain_key_of_the_section_is_an_option(command: Command) -> None:
+    shown = command("run", "--help").stdout
+    missing = {key for key in known_keys() if f"--{key.replace('_', '-')} " not in shown}
+    assert missing == {"kind", "apply", "sweep_configuration"}
+
+
+@pytest.mark.parametrize(
+    ("text", "target"),
+    [
+        ("train:main", Target("train", "main", ("-x",))),
+        ("package.train:main", Target("package.train", "main", ("-x",))),
+        ("./some folder/train.py:main", Target("./some folder/train.py", "main", ("-x",))),
+    ],
+)
+def test_a_target_is_a_module_or_a_file_and_a_function(text: str, target: Target) -> None:
+    assert parse_target(text, ("-x",)) == target
+
+
+def test_the_version_is_printed_on_stdout(command: Command) -> None:
+    done = command("--version")
+    assert re.fullmatch(r"parallel-hpo (\d+\.\d+\S*|\(not installed.*)\n", done.stdout)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_schema_is_printed_on_stdout(command: Command) -> None:
+    done = command("schema")
+    assert set(json.loads(done.stdout)["properties"]) == set(known_keys())
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_command_alone_shows_the_help(command: Command) -> None:
+    done = command()
+    assert "run" in done.stdout + done.stderr
+    assert done.returncode == 2
+
+
+def test_a_dry_run_shows_the_plan_to_people_on_stderr_and_starts_nothing(
+    tmp_path: Path, command: Command
+) -> None:
+    (tmp_path / "sweep.json").write_text(json.dumps(SWEEP))
+    done = command("run", "sweep.json", "--dry-run", "--count", "3", "--workers", "2", "--directory", "made")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "shares 2, 1" in done.stderr
+    assert "OMP_NUM_THREADS=" in done.stderr
+    assert '  {"a": 1, "b": "x"}\n  {"a": 1, "b": "y"}\n  {"a": 2, "b": "x"}' in done.stderr
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_dry_run_as_json_is_printed_on_stdout(tmp_path: Path, command: Command) -> None:
+    (tmp_path / "sweep.json").write_text(json.dumps(SWEEP))
+    done = command("run", "sweep.json", "train:main", "--dry-run", "--json", "--count", "1", "--workers", "1")
+    plan = json.loads(done.stdout)
+    assert (plan["workers"], plan["shares"]) == (1, [1])
+    assert plan["suggestions"] == [{"a": 1, "b": "x"}]
+    assert (done.returncode, done.stderr) == (0, "")

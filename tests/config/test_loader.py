@@ -1,0 +1,228 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from parallel_hpo.config.hpo import HpoSection
+from parallel_hpo.config.loader import Sources, load_section, read_document, with_section
+from parallel_hpo.errors import ConfigError
+
+SWEEP = {"method": "random", "parameters": {"LR": {"min": 0.1, "max": 1.0}}}
+FILE = Path("config.json")
+NONE: Mapping[str, str] = {}
+
+
+def load(
+    section: object, environment: Mapping[str, str] = NONE, flags: Mapping[str, str] = NONE
+) -> HpoSection | None:
+    return load_section({"hpo": section}, FILE, Sources(environment, flags), kinds=("wandb_sweeps",))
+
+
+def loaded(keys: Mapping[str, Any], environment: Mapping[str, str] = NONE, **flags: str) -> HpoSection:
+    section = load({"sweep_configuration": SWEEP, **keys}, environment, flags)
+    assert section is not None
+    return section
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(ConfigError) as caught:
+        read_document(path)
+    return str(caught.value)
+
+
+def written(folder: Path, name: str, content: str | bytes) -> Path:
+    path = folder / name
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("c.json", '{"mine": {"a": [1, 2]}}'),
+        ("c.JSON", '\ufeff{"mine": {"a": [1, 2]}}'),
+        ("c.yaml", "mine:\n  a: [1, 2]\n"),
+        ("c.yml", "mine: {a: [1, 2]}"),
+        ("c.toml", "[mine]\na = [1, 2]\n"),
+    ],
+)
+def test_a_file_is_read_by_its_suffix(tmp_path: Path, name: str, content: str) -> None:
+    assert read_document(written(tmp_path, name, content)) == {"mine": {"a": [1, 2]}}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("c.json", '{"a": 1,\n "b" 2}', "broken JSON at line 2, column 6: "),
+        ("c.yaml", "a: 1\nb: [1, 2\nc: 3\n", "broken YAML at line 3, column 2: "),
+        ("c.yaml", "a: 1\n---\nb: 2\n", "broken YAML at line 2, column 1: "),
+        ("c.yaml", "a: 2026-13-45\n", "broken YAML: "),
+        ("c.yaml", "a: \x00\n", "broken YAML: "),
+        ("c.toml", "a = 1\nb 2\n", "broken TOML: "),
+        ("c.json", "[1, 2]", "the top level is [1, 2]; allowed: a table"),
+        ("c.yaml", "", "the top level is null; allowed: a table"),
+        ("c.json", "[" * 100_000, "is nested too deeply"),
+        ("c.json", b'{"a": "\xff"}', "is not UTF-8 text (byte 7)"),
+        ("c.ini", "a = 1", "the suffix '.ini' is unknown; allowed: .json, .yaml, .yml, .toml"),
+        ("c", "a = 1", "the suffix '' is unknown"),
+    ],
+)
+def test_a_broken_file_is_named_with_what_is_wrong(
+    tmp_path: Path, name: str, content: str | bytes, words: str
+) -> None:
+    path = written(tmp_path, name, content)
+    assert refusal(path).startswith(f"{path}: {words}")
+
+
+def test_a_toml_error_says_the_line(tmp_path: Path) -> None:
+    assert "line 2" in refusal(written(tmp_path, "c.toml", "a = 1\nb 2\n"))
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "none.json"
+    assert refusal(path) == f"{path}: can't be read: No such file or directory"
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    (tmp_path / "folder.json").mkdir()
+    assert refusal(tmp_path / "folder.json").endswith("can't be read: Is a directory")
+
+
+def test_without_a_section_there_is_none_whatever_the_environment() -> None:
+    sources = Sources({"PARALLEL_HPO_COUNT": "0"})
+    assert load_section({"mine": 1}, FILE, sources, kinds=("wandb_sweeps",)) is None
+
+
+def test_apply_false_skips_all_other_checks() -> None:
+    assert load({"apply": False, "count": "many", "nonsense": 1, "kind": "none"}) is None
+
+
+def test_apply_can_be_switched_by_the_environment() -> None:
+    assert load({"count": 0}, {"PARALLEL_HPO_APPLY": "false"}) is None
+    assert loaded({"apply": False}, {"PARALLEL_HPO_APPLY": "true"}).apply
+
+
+def test_a_section_that_is_no_table_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"^config\.json: hpo is \[1\]; allowed: a table"):
+        load([1])
+
+
+def test_an_unknown_kind_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(
+        ConfigError, match=r"hpo\.kind is \"wandb_sweep\"; did you mean 'wandb_sweeps'\? known: "
+    ):
+        load({"kind": "wandb_sweep", "key_of_another_kind": 1})
+
+
+def test_a_flag_goes_before_the_environment_and_that_before_the_file() -> None:
+    environment = {"PARALLEL_HPO_COUNT": "2"}
+    assert loaded({"count": 1}).count == 1
+    assert loaded({"count": 1}, environment).count == 2
+    assert loaded({"count": 1}, environment, count="3").count == 3
+
+
+def test_an_override_is_read_as_json_where_it_is_some() -> None:
+    environment = {
+        "PARALLEL_HPO_WORKERS": "auto",
+        "PARALLEL_HPO_GRACE_PERIOD_S": "2.5",
+        "PARALLEL_HPO_COUNT": "null",
+    }
+    section = loaded({"count": 1, "workers": 2}, environment)
+    assert (section.workers, section.grace_period_s, section.count) == ("auto", 2.5, None)
+
+
+def test_a_name_of_digits_stays_text() -> None:
+    section = loaded({}, {"PARALLEL_HPO_PROJECT": "2026"}, sweep_id="12345678")
+    assert (section.project, section.sweep_id) == ("2026", "12345678")
+
+
+def test_a_nested_key_is_overridden_as_the_file_spells_it() -> None:
+    name = "PARALLEL_HPO_SWEEP_CONFIGURATION__PARAMETERS__LR__MAX"
+    section = loaded({}, {name: "0.5"})
+    assert section.sweep_configuration == {"method": "random", "parameters": {"LR": {"min": 0.1, "max": 0.5}}}
+
+
+def test_a_nested_override_goes_on_top_of_a_whole_one() -> None:
+    environment = {
+        "PARALLEL_HPO_SWEEP_CONFIGURATION": json.dumps({**SWEEP, "method": "grid"}),
+        "PARALLEL_HPO_SWEEP_CONFIGURATION__METHOD": "bayes",
+        "PARALLEL_HPO_SWEEP_CONFIGURATION__METRIC__NAME": "loss",
+    }
+    assert loaded({}, environment).sweep_configuration == {
+        **SWEEP,
+        "method": "bayes",
+        "metric": {"name": "loss"},
+    }
+
+
+def test_overrides_leave_the_users_document_alone() -> None:
+    document = {"hpo": {"sweep_configuration": dict(SWEEP)}}
+    before = json.dumps(document)
+    sources = Sources({"PARALLEL_HPO_SWEEP_CONFIGURATION__METHOD": "grid", "PARALLEL_HPO_APPLY": "false"})
+    load_section(document, FILE, sources, kinds=("wandb_sweeps",))
+    assert json.dumps(document) == before
+
+
+@pytest.mark.parametrize(
+    ("environment", "flags", "words"),
+    [
+        (
+            {"PARALLEL_HPO_COUNT": "many"},
+            {},
+            'environment variable PARALLEL_HPO_COUNT: hpo.count is "many"; allowed: ',
+        ),
+        (
+            {"PARALLEL_HPO_COUTN": "1"},
+            {},
+            "environment variable PARALLEL_HPO_COUTN: hpo.coutn: unknown key; did you",
+        ),
+        (
+            {"PARALLEL_HPO_COUNT__X": "1"},
+            {},
+            'environment variable PARALLEL_HPO_COUNT__X: hpo.count is {"x": 1}; ',
+        ),
+        ({"PARALLEL_HPO_COUNT": "1"}, {"count": "0"}, "flag --count: hpo.count is 0; allowed: "),
+        ({}, {"grace_period_s": "-1"}, "flag --grace-period-s: hpo.grace_period_s is -1; allowed: "),
+        ({}, {"workers": "NaN"}, "flag --workers: hpo.workers is NaN; allowed: "),
+    ],
+)
+def test_a_wrong_override_is_named_by_its_source(
+    environment: Mapping[str, str], flags: Mapping[str, str], words: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load({"sweep_configuration": SWEEP}, environment, flags)
+    assert str(caught.value).startswith(words)
+
+
+def test_inside_a_worker_there_is_no_section_and_nothing_is_checked() -> None:
+    assert load({"count": 0}, {"PARALLEL_HPO_WORKER": "0", "PARALLEL_HPO_WORKERS": "zero"}) is None
+
+
+def test_what_a_worker_is_told_of_its_run_is_no_key() -> None:
+    facts = {"PARALLEL_HPO_DEVICE": "0", "PARALLEL_HPO_RUN_ID": "abc", "PARALLEL_HPO_ATTEMPT": "1"}
+    assert loaded({}, facts).count is None
+
+
+def test_a_plain_sweep_file_becomes_the_section_with_its_project_and_entity() -> None:
+    document = {**SWEEP, "project": "p", "entity": "e"}
+    section = {"sweep_configuration": document, "project": "p", "entity": "e"}
+    assert with_section(document, FILE) == {"hpo": section}
+
+
+def test_a_document_with_a_section_stays_as_it_is() -> None:
+    document = {"hpo": {"count": 0}, "method": "mine"}
+    assert with_section(document, FILE) is document
+
+
+def test_a_wrong_plain_sweep_file_is_refused_without_a_section_that_it_has_not() -> None:
+    with pytest.raises(ConfigError, match=r"^config\.json: sweep\.method is \"rndom\""):
+        with_section({**SWEEP, "method": "rndom"}, FILE)
+
+
+def test_a_document_that_is_neither_is_refused() -> None:
+    with pytest.raises(ConfigError, match="has no 'hpo' section, and is no W&B sweep file"):
+        with_section({"mine": 1}, FILE)

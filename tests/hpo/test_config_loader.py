@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from parallel_hpo import HPO, ConfigError, ConfigLoader
+from parallel_hpo.hpo import kind_names
+from parallel_hpo.hpo.kinds.wandb_sweeps import WandbSweeps
+
+SECTION = {"count": 2, "sweep_configuration": {"method": "random", "parameters": {"lr": {"value": 0.1}}}}
+
+
+def written(folder: Path, content: Any) -> Path:
+    path = folder / "config.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_the_whole_file_stays_readable(tmp_path: Path) -> None:
+    content = {"mine": {"a": 1}, "hpo": SECTION}
+    loader = ConfigLoader(str(written(tmp_path, content)), environment={})
+    assert loader.config == content
+
+
+def test_a_section_makes_an_hpo_of_its_kind(tmp_path: Path) -> None:
+    hpo = ConfigLoader(written(tmp_path, {"hpo": SECTION}), environment={}).hpo
+    assert isinstance(hpo, HPO)
+    assert isinstance(hpo, WandbSweeps)
+    assert hpo.section.count == 2
+
+
+def test_it_is_the_same_hpo_each_time(tmp_path: Path) -> None:
+    loader = ConfigLoader(written(tmp_path, {"hpo": SECTION}), environment={})
+    assert loader.hpo is loader.hpo
+
+
+@pytest.mark.parametrize("content", [{}, {"mine": 1}, {"hpo": {"apply": False, "count": 0}}])
+def test_without_a_section_or_apply_there_is_no_hpo(tmp_path: Path, content: Any) -> None:
+    assert ConfigLoader(written(tmp_path, content), environment={}).hpo is None
+
+
+def test_a_plain_sweep_file_has_no_section(tmp_path: Path) -> None:
+    assert ConfigLoader(written(tmp_path, SECTION["sweep_configuration"]), environment={}).hpo is None
+
+
+def test_inside_a_worker_there_is_no_hpo(tmp_path: Path) -> None:
+    path = written(tmp_path, {"hpo": SECTION})
+    assert ConfigLoader(path, environment={"PARALLEL_HPO_WORKER": "0"}).hpo is None
+
+
+def test_the_environment_overrides_the_section(tmp_path: Path) -> None:
+    hpo = ConfigLoader(written(tmp_path, {"hpo": SECTION}), environment={"PARALLEL_HPO_COUNT": "7"}).hpo
+    assert hpo is not None
+    assert hpo.section.count == 7
+
+
+def test_an_invalid_section_is_refused_when_it_is_asked_for(tmp_path: Path) -> None:
+    path = written(tmp_path, {"mine": 1, "hpo": {**SECTION, "count": 0}})
+    loader = ConfigLoader(path, environment={})
+    assert loader.config["mine"] == 1
+    with pytest.raises(ConfigError) as caught:
+        _ = loader.hpo
+    assert str(caught.value).startswith(f"{path}: hpo.count is 0; allowed: ")
+
+
+def test_a_file_that_cannot_be_read_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.json: can't be read"):
+        ConfigLoader(tmp_path / "none.json")
+
+
+def test_the_kinds_are_the_modules_of_their_folder() -> None:
+    assert kind_names() == ("wandb_sweeps",)

@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+import io
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import replace
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from parallel_hpo.config.hpo import HpoSection, parse_section
+from parallel_hpo.errors import UsageError
+from parallel_hpo.hpo.base import Main, Surroundings
+from parallel_hpo.hpo.kinds.wandb_sweeps import Supervise, WandbSweeps
+from parallel_hpo.supervisor import Control
+from parallel_hpo.supervisor.summary import SweepResult
+from parallel_hpo.words import Message, Observer, StopKind, Target
+
+SECTION = parse_section(
+    {"sweep_configuration": {"method": "random", "parameters": {"lr": {"value": 0.1}}}},
+    origin=lambda key: "c",
+)
+RESULT = SweepResult(
+    sweep_id="s1",
+    sweep_url="",
+    backend="local",
+    count=None,
+    attempted=0,
+    finished=0,
+    failed=0,
+    crashed=0,
+    retried=0,
+    stopped=0,
+    lost=0,
+    best=None,
+    workers=(),
+    runs=(),
+    stop_reason="count reached",
+    exit_code=0,
+    duration_s=1.0,
+)
+CLEAN = Surroundings({})
+
+
+class FakeSupervisor:
+    """Records how it is called, and returns what it is told."""
+
+    def __init__(self, result: SweepResult = RESULT, during: Callable[[], object] = lambda: None) -> None:
+        self.result = result
+        self.during = during
+        self.mains: list[Main] = []
+        self.controls: list[Control] = []
+
+    def __call__(
+        self, section: HpoSection, main: Main, *, observer: Observer, control: Control
+    ) -> SweepResult:
+        assert section is SECTION
+        self.mains.append(main)
+        self.controls.append(control)
+        observer(Message("supervised"))
+        self.during()
+        return self.result
+
+
+def hpo(supervise: Supervise | None = None, surroundings: Surroundings = CLEAN) -> WandbSweeps:
+    return WandbSweeps(SECTION, supervise=supervise or FakeSupervisor(), surroundings=surroundings)
+
+
+def main() -> None:
+    """Stand in for a user's function."""
+
+
+def ignore(notice: object) -> None:
+    """Observe nothing."""
+
+
+@contextmanager
+def handler(number: signal.Signals, action: Any) -> Iterator[None]:
+    before = signal.signal(number, action)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
+def ended_by(number: signal.Signals) -> WandbSweeps:
+    return hpo(FakeSupervisor(replace(RESULT, exit_code=128 + number)))
+
+
+def test_optimize_supervises_main_and_returns_the_result() -> None:
+    fake = FakeSupervisor()
+    assert hpo(fake).optimize(main) is RESULT
+    assert fake.mains == [main]
+
+
+def test_optimize_shows_the_sweep_and_its_result_on_stderr() -> None:
+    with redirect_stderr(io.StringIO()) as stderr:
+        hpo().optimize(main)
+    assert "supervised\n" in stderr.getvalue()
+    assert "ended: count reached\n" in stderr.getvalue()
+
+
+def test_perform_takes_a_target_by_name_and_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    fake, target = FakeSupervisor(), Target("train.py", "main")
+    hpo(fake).perform(target, observer=ignore)
+    assert fake.mains == [target]
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("ask", "kind"), [(WandbSweeps.interrupt, StopKind.INTERRUPT), (WandbSweeps.drain, StopKind.DRAIN)]
+)
+def test_a_stop_from_another_thread_reaches_the_sweep(
+    ask: Callable[[WandbSweeps], None], kind: StopKind
+) -> None:
+    fake = FakeSupervisor()
+    one = hpo(fake)
+    asked: list[StopKind] = []
+
+    def ask_and_look() -> None:
+        thread = threading.Thread(target=ask, args=(one,))
+        thread.start()
+        thread.join()
+        asked.extend(stop.kind for stop in fake.controls[0].take())
+
+    fake.during = ask_and_look
+    one.optimize(main)
+    assert asked == [kind]
+
+
+def test_a_stop_without_a_sweep_has_no_effect_on_the_next_one() -> None:
+    fake = FakeSupervisor()
+    one = hpo(fake)
+    one.interrupt()
+    one.optimize(main)
+    one.drain()
+    fake.during = lambda: asked.extend(fake.controls[-1].take())
+    asked: list[object] = []
+    one.optimize(main)
+    assert asked == []
+
+
+def test_inside_a_worker_optimize_is_refused() -> None:
+    with pytest.raises(UsageError, match="inside a worker of a sweep"):
+        hpo(surroundings=Surroundings({"PARALLEL_HPO_WORKER": "1"})).optimize(main)
+
+
+def test_on_windows_optimize_is_refused() -> None:
+    with pytest.raises(UsageError, match="Windows is not supported"):
+        hpo(surroundings=Surroundings({}, platform="win32")).optimize(main)
+
+
+def test_a_second_optimize_while_one_runs_is_refused() -> None:
+    refusals: list[UsageError] = []
+
+    def again() -> None:
+        with pytest.raises(UsageError, match="already running in this process") as caught:
+            hpo().optimize(main)
+        refusals.append(caught.value)
+
+    hpo(FakeSupervisor(during=again)).optimize(main)
+    assert len(refusals) == 1
+
+
+def test_a_sweep_may_follow_another_even_one_that_failed() -> None:
+    def fail() -> None:
+        raise UsageError("no")
+
+    with pytest.raises(UsageError, match="no"):
+        hpo(FakeSupervisor(during=fail)).optimize(main)
+    assert hpo().optimize(main) is RESULT
+
+
+def test_a_sweep_ended_by_sigint_raises_keyboard_interrupt() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        ended_by(signal.SIGINT).optimize(main)
+
+
+def test_a_sweep_ended_by_sigint_ends_a_script_that_ignores_sigint_too() -> None:
+    with handler(signal.SIGINT, signal.SIG_IGN), pytest.raises(KeyboardInterrupt):
+        ended_by(signal.SIGINT).optimize(main)
+
+
+def test_the_callers_own_handler_gets_the_signal_again() -> None:
+    got: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        got.append(number)
+
+    with handler(signal.SIGTERM, note):
+        ended_by(signal.SIGTERM).optimize(main)
+    assert got == [signal.SIGTERM]
+
+
+def test_perform_raises_no_signal() -> None:
+    assert ended_by(signal.SIGINT).perform(main, observer=ignore).exit_code == 130
+
+
+def test_off_the_main_thread_no_signal_is_raised() -> None:
+    results: list[SweepResult] = []
+    thread = threading.Thread(target=lambda: results.append(ended_by(signal.SIGINT).optimize(main)))
+    thread.start()
+    thread.join()
+    assert results[0].exit_code == 130
+
+
+@pytest.mark.parametrize("exit_code", [0, 5, 75, 124, 128])
+def test_other_ends_raise_nothing(exit_code: int) -> None:
+    assert hpo(FakeSupervisor(replace(RESULT, exit_code=exit_code))).optimize(main).exit_code == exit_code
