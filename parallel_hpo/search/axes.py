@@ -1,0 +1,121 @@
+"""Parameters as the axes of a model-based search: what is told and asked, in numbers and back.
+
+An axis has levels, without order (nominal) or with (ordinal), or is the interval
+from 0 to 1 of its distribution's quantiles. Numbers among `values` are taken in
+their order, for a model then sees that 16 lies between 8 and 32. Pure.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from parallel_hpo.config.sweep_words import (
+    Beta,
+    Categorical,
+    Constant,
+    Continuous,
+    IntUniform,
+    LogUniform,
+    Parameter,
+    Path,
+    Uniform,
+)
+from parallel_hpo.search.quantiles import place_of, value_at
+from parallel_hpo.search.space import EXACT, Levels, Listed, Stepped, is_number, multiples, possible
+
+
+@dataclass(frozen=True, slots=True)
+class LevelAxis:
+    """An axis of levels; a place on it is a level's index."""
+
+    path: Path
+    levels: Levels
+    ordered: bool
+
+    @property
+    def reachable(self) -> Levels:
+        """The values that the axis can take."""
+        return self.levels
+
+    def value(self, place: float) -> Any:
+        """Return the value at a place, or the nearest one between two levels."""
+        return self.levels[min(round(place), self.levels.size - 1)]
+
+    def place(self, value: Any) -> int:
+        """Return the place of a value; raises KeyError for what the axis can't take."""
+        return self.levels.index(value)
+
+
+@dataclass(frozen=True, slots=True)
+class IntervalAxis:
+    """A continuous axis; a place on it is a quantile from 0 to 1."""
+
+    path: Path
+    distribution: Continuous
+    reachable: Levels | None
+    """The values that the axis can take where they are finitely many, by its `q`; None: endless."""
+
+    def value(self, place: float) -> Any:
+        """Return the value at a place."""
+        return value_at(self.distribution, place)
+
+    def place(self, value: Any) -> float:
+        """Return the place of a value; raises KeyError for what is no number."""
+        if not is_number(value):
+            raise KeyError(value)
+        return place_of(self.distribution, value)
+
+
+Axis = LevelAxis | IntervalAxis
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """A point, by its places on the axes, and its loss; None: not known yet, or it failed."""
+
+    index: int
+    places: tuple[float, ...]
+    loss: float | None
+
+
+def axes_of(parameters: Iterable[Parameter]) -> tuple[Axis, ...]:
+    """Return the axes of all parameters that are not constant."""
+    return tuple(axis for parameter in parameters if (axis := _axis(parameter)) is not None)
+
+
+def size_of(axes: Iterable[Axis]) -> int | None:
+    """Return how many points the space has; None: endlessly many."""
+    sizes = [axis.reachable.size if axis.reachable else None for axis in axes]
+    return None if None in sizes else math.prod(size for size in sizes if size is not None)
+
+
+def places_of(axes: Iterable[Axis], values: Mapping[Path, Any]) -> tuple[float, ...]:
+    """Return the place on each axis; raises KeyError for values that are none of the space's."""
+    return tuple(axis.place(values[axis.path]) for axis in axes)
+
+
+def _axis(parameter: Parameter) -> Axis | None:
+    match parameter.distribution:
+        case Constant():
+            return None
+        case Categorical() as choices:
+            return _choice(parameter.path, possible(choices))
+        case IntUniform(low, high):
+            return LevelAxis(parameter.path, Stepped(high - low + 1, offset=low), ordered=True)
+        case Uniform(low, high, q) if q is not None:
+            return LevelAxis(parameter.path, multiples(low, high, q), ordered=True)
+        case LogUniform(low, high, q) as distribution if q is not None and high / q < EXACT:
+            return IntervalAxis(parameter.path, distribution, multiples(low, high, q))
+        case Beta(_, _, q) as distribution if q is not None and 1 / q < EXACT:
+            return IntervalAxis(parameter.path, distribution, multiples(0, 1, q))
+        case _ as distribution:
+            return IntervalAxis(parameter.path, distribution, None)
+
+
+def _choice(path: Path, values: tuple[Any, ...]) -> LevelAxis:
+    """Return a choice's axis; numbers in their order, two values or no numbers without one."""
+    ordered = len(values) > 2 and all(is_number(value) for value in values)
+    return LevelAxis(path, Listed(sorted(values) if ordered else values), ordered)

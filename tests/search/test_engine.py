@@ -1,0 +1,31 @@
+"""The one interface: each method has its engine, and light work stays light."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from parallel_hpo.config.sweep import parse_sweep_configuration
+from parallel_hpo.search.engine import Trial, TrialState, make_engine
+
+
+@pytest.mark.parametrize("method", ["grid", "random", "bayes"])
+def test_each_method_suggests_and_can_be_told(method: str) -> None:
+    configuration = {
+        "method": method,
+        "metric": {"name": "loss"},
+        "parameters": {"models": {"parameters": {"X": {"parameters": {"epochs": {"values": [3]}}}}}},
+    }
+    engine = make_engine(parse_sweep_configuration(configuration, where="sweep"), seed=1)
+    asked = engine.ask(0)
+    assert asked == {"models": {"X": {"epochs": 3}}}
+    engine.tell(Trial(0, asked, TrialState.FINISHED, 1.0))
+    assert engine.ask(1) == (None if method == "grid" else asked)
+
+
+def test_optuna_is_not_imported_before_it_is_needed() -> None:
+    code = "import sys, parallel_hpo.search.engine; print('optuna' in sys.modules, 'numpy' in sys.modules)"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.split() == ["False", "False"]
