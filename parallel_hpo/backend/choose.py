@@ -35,7 +35,7 @@ def choose_backend(wanted: BackendChoice, environment: Mapping[str, str]) -> Cho
     credentials = find_credentials(environment)
     mode = environment.get("WANDB_MODE", "")
     if wanted is BackendChoice.LOCAL:
-        return Chosen("local", 'backend is "local"' + _ignored(mode))
+        return Chosen("local", "as configured" + _ignored(mode))
     if wanted is BackendChoice.AUTO and (not credentials.source or mode in OFFLINE_MODES):
         why = (
             f"no credentials for {credentials.base_url} were found"

@@ -1,20 +1,25 @@
 """Notices what the user's code does with wandb's public functions, in this process.
 
-`wandb.init` is wrapped to know whether a run was opened, and the run's `finish` to
-read the sweep's metric while its summary can still be asked for. `wandb.login` keeps
-the key that the worker was given where the server takes no other: a user's real key
-is then neither sent nor written anywhere.
+`wandb.init` is wrapped to know whether a run was opened, and where: the sweep's metric
+is read from the summary that the client leaves in the run's folder. `wandb.login`
+keeps the key that the worker was given where the server takes no other: a user's real
+key is then neither sent nor written anywhere.
 """
 
 from __future__ import annotations
 
 import functools
+import json
 import math
 import sys
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import wandb
+
+SUMMARY: Final = "wandb-summary.json"
+"""The file in a run's folder in which the client leaves the run's summary."""
 
 
 class Watch:
@@ -25,8 +30,7 @@ class Watch:
         self.goal = "minimize"
         self.keep_login = False
         self.initialised = False
-        self.value: float | None = None
-        self._noted: Any = None
+        self._folder: str | None = None
         self._installed = False
 
     def install(self) -> None:
@@ -39,8 +43,7 @@ class Watch:
     def begin(self) -> None:
         """Forget the last run."""
         self.initialised = False
-        self.value = None
-        self._noted = None
+        self._folder = None
 
     def _wrap_init(self, init: Any) -> Any:
         @functools.wraps(init)
@@ -62,32 +65,22 @@ class Watch:
         return keeping_login
 
     def _note(self, run: Any) -> None:
-        if run is None or getattr(run, "disabled", False):
-            return
-        self.initialised = True
-        if run is self._noted:
-            return  # `init` returns an open run again where one is open
-        self._noted = run
-        finish = run.finish
+        if run is not None and not getattr(run, "disabled", False):
+            self.initialised = True
+            self._folder = run.dir
 
-        @functools.wraps(finish)
-        def noting_finish(*args: Any, **kwargs: Any) -> Any:
-            self.read_value(run)
-            return finish(*args, **kwargs)
-
-        run.finish = noting_finish
-
-    def read_value(self, run: Any) -> None:
-        """Remember the metric that `run`'s summary has now."""
-        if self.metric is None:
-            return
+    def read_value(self) -> float | None:
+        """Return the sweep's metric as the summary of the run that was opened last has it, once it is closed."""
+        if self.metric is None or self._folder is None:
+            return None
         try:
-            self.value = find_value(run.summary, self.metric, self.goal)
-        except Exception as error:  # noqa: BLE001 - wandb may raise anything once its service is gone
-            print(f"the summary's {self.metric} can't be read: {error}", file=sys.stderr)
+            summary = json.loads(Path(self._folder, SUMMARY).read_text())
+        except (OSError, ValueError):
+            return None  # user code took the folder away, or the client was killed before it wrote the file
+        return find_value(summary, self.metric, self.goal)
 
 
-def find_value(summary: Any, metric: str, goal: str) -> float | None:
+def find_value(summary: Mapping[str, Any], metric: str, goal: str) -> float | None:
     """Return a metric of a summary as a finite float, or None.
 
     A dotted name may be a key as it stands or a path. Where `define_metric(summary=…)`
@@ -96,22 +89,16 @@ def find_value(summary: Any, metric: str, goal: str) -> float | None:
     value = summary.get(metric)
     if value is None:
         value = functools.reduce(_item, metric.split("."), summary)
-    if _is_mapping(value):
-        known = set(value.keys())
+    if isinstance(value, Mapping):
         keys = ("max" if goal == "maximize" else "min", "best", "last")
-        value = next((value[key] for key in keys if key in known), None)
+        value = next((value[key] for key in keys if key in value), None)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if math.isfinite(value) else None
 
 
 def _item(value: Any, key: str) -> Any:
-    return value[key] if _is_mapping(value) and key in set(value.keys()) else None
-
-
-def _is_mapping(value: Any) -> bool:
-    """Whether it is a mapping; wandb's summary objects are, without being registered as one."""
-    return isinstance(value, Mapping) or hasattr(value, "keys")
+    return value.get(key) if isinstance(value, Mapping) else None
 
 
 def _replace(old: Any, new: Any) -> None:

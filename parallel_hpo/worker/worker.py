@@ -125,7 +125,6 @@ class Worker:
             if isinstance(order, Drain | Interrupt):
                 self._inbox.put(order)
                 return False
-        self._running = ticket
         verdict, asked = perform(self._main, ticket, self._main_thread)
         self._report(
             RunEnded(
@@ -133,7 +132,7 @@ class Worker:
                 ticket.attempt,
                 verdict.outcome,
                 verdict.reason,
-                WATCH.value,
+                WATCH.read_value(),
                 resumable=asked is Asked.SUPERVISOR,
             )
         )

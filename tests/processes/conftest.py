@@ -1,0 +1,151 @@
+"""Real sweeps in real processes, as a user starts them from a terminal."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+import pytest
+
+MAINS: Final = Path(__file__).with_name("mains.py")
+RANDOM: Final = {
+    "method": "random",
+    "metric": {"name": "loss"},
+    "parameters": {"x": {"min": 0.0, "max": 1.0}},
+}
+DEADLINE_S: Final = 60.0
+"""Far beyond what anything here takes, so that only a hang reaches it."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line of the journal that the mains keep."""
+
+    event: str
+    run_id: str
+    attempt: int
+    slot: int
+    pid: int
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a sweep's command ended."""
+
+    code: int
+    stdout: str
+    stderr: str
+    summary: Any
+
+
+class RealSweep:
+    """One `parallel-hpo run`, from its start to its end."""
+
+    def __init__(self, folder: Path, env: dict[str, str]) -> None:
+        self.folder = folder
+        self.directory = folder / "sweeps"
+        self.journal = folder / "journal.jsonl"
+        self.env = env | {"JOURNAL": str(self.journal), "PARALLEL_HPO_BACKEND": "local"}
+        self.process: subprocess.Popen[str] | None = None
+
+    def start(
+        self,
+        main: str,
+        *,
+        sweep: dict[str, Any] | None = None,
+        arguments: tuple[str, ...] = (),
+        **section: Any,
+    ) -> RealSweep:
+        """Start the command on a configuration of these keys; `main` is a function of mains.py."""
+        config = self.folder / "config.json"
+        keys = {"directory": str(self.directory), "sweep_configuration": sweep or RANDOM, "workers": 2}
+        config.write_text(json.dumps({"hpo": keys | section}))
+        return self.start_command(
+            "-m", "parallel_hpo", "run", str(config), f"{MAINS}:{main}", "--json", *arguments
+        )
+
+    def start_command(self, *command: str) -> RealSweep:
+        self.process = subprocess.Popen(
+            [sys.executable, *command],
+            env=self.env,
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        return self
+
+    def entries(self, event: str = "enter") -> list[Entry]:
+        """Return what the mains have written so far."""
+        if not self.journal.exists():
+            return []
+        lines = [json.loads(line) for line in self.journal.read_text().splitlines(keepends=False)]
+        known = ("event", "run_id", "attempt", "slot", "pid")
+        made = [
+            Entry(*(line[key] for key in known), {k: v for k, v in line.items() if k not in known})
+            for line in lines
+        ]
+        return [entry for entry in made if entry.event == event]
+
+    def wait_for(self, number: int, event: str = "enter") -> list[Entry]:
+        """Wait until the mains have written so many lines of this kind."""
+        self.wait_until(lambda: len(self.entries(event)) >= number, f"{number} × {event}")
+        return self.entries(event)
+
+    def wait_until(self, condition: Callable[[], object], what: str) -> None:
+        deadline = time.monotonic() + DEADLINE_S
+        while not condition():
+            assert self.process is not None
+            assert time.monotonic() < deadline, f"never came: {what}"
+            if self.process.poll() is not None and not condition():
+                raise AssertionError(f"ended before {what}: {self.process.communicate()[1]}")
+            time.sleep(0.01)
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def finish(self) -> Ended:
+        """Wait for the command's end."""
+        assert self.process is not None
+        stdout, stderr = self.process.communicate(timeout=DEADLINE_S)
+        paths = list(self.directory.glob("*/summary.json"))
+        summary = json.loads(paths[0].read_text()) if paths else None
+        return Ended(self.process.returncode, stdout, stderr, summary)
+
+    def tree(self) -> list[psutil.Process]:
+        """Return all processes of the sweep, the command's own first."""
+        assert self.process is not None
+        top = psutil.Process(self.process.pid)
+        return [top, *top.children(recursive=True)]
+
+    def process_named(self, words: str) -> psutil.Process:
+        """Return the sweep's only process with these words in its command line, the first started."""
+        found = [process for process in self.tree() if words in " ".join(process.cmdline())]
+        return min(found, key=lambda process: (process.create_time(), process.pid))
+
+
+@pytest.fixture
+def sweep(tmp_path: Path, clean_env: dict[str, str]) -> Iterator[RealSweep]:
+    """A sweep to be started; killed at the test's end if it still runs."""
+    made = RealSweep(tmp_path, clean_env)
+    yield made
+    if made.process is not None:
+        if made.process.poll() is None:
+            made.process.kill()
+        made.process.communicate()
+
+
+def outcomes(summary: Any) -> list[str]:
+    """Return the outcome of each run of a summary."""
+    return [run["outcome"] for run in summary["runs"]]

@@ -1,0 +1,119 @@
+"""What the runs of these tests do: each function is a `main`, and journals what happens to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import wandb
+
+
+def journal(event: str, **facts: Any) -> None:
+    """Append a line to the test's journal; one write, so that lines of several workers don't mix."""
+    line = {
+        "event": event,
+        "run_id": os.environ["PARALLEL_HPO_RUN_ID"],
+        "attempt": int(os.environ["PARALLEL_HPO_ATTEMPT"]),
+        "slot": int(os.environ["PARALLEL_HPO_WORKER"]),
+        "pid": os.getpid(),
+        **facts,
+    }
+    with Path(os.environ["JOURNAL"]).open("a") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def enter(**facts: Any) -> Any:
+    run = wandb.init()
+    journal("enter", parameters=dict(wandb.config), **facts)
+    return run
+
+
+def quick() -> None:
+    run = enter()
+    for step in range(3):
+        run.log({"loss": float(wandb.config["x"]) + step})
+
+
+def brief() -> None:
+    run = enter()
+    time.sleep(0.3)
+    run.log({"loss": float(wandb.config["x"])})
+
+
+def curious() -> None:
+    """Journal what a run finds around it."""
+    import numpy
+
+    heard: list[int] = []
+    signal.signal(signal.SIGUSR1, lambda number, frame: heard.append(number))
+    os.kill(os.getpid(), signal.SIGUSR1)
+    enter(
+        in_main_thread=threading.current_thread() is threading.main_thread(),
+        heard=heard,
+        random=random.random(),
+        numpy=float(numpy.random.random()),
+        argv=sys.argv,
+        environment=dict(os.environ),
+        interactive=sys.stdin.read(),
+    )
+
+
+def sleeper() -> None:
+    enter()
+    try:
+        time.sleep(60)
+    except KeyboardInterrupt:
+        journal("interrupted")
+        raise
+
+
+def deaf() -> None:
+    """Swallow whatever asks it to stop."""
+    enter()
+    while True:
+        try:
+            time.sleep(60)
+        except BaseException:  # noqa: BLE001 - that is what this main is for
+            journal("swallowed")
+
+
+def failing() -> None:
+    enter()
+    raise ValueError("no good")
+
+
+def exiting() -> None:
+    enter()
+    os._exit(3)
+
+
+def never_initialising() -> None:
+    journal("enter")
+
+
+def with_grandchild() -> None:
+    """Leave a grandchild that has a session of its own, and go on."""
+    enter()
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            journal("grandchild")
+            time.sleep(120)
+        os._exit(0)
+    os.wait()
+    if wandb.config["x"] >= 0:
+        time.sleep(float(os.environ.get("THEN_SLEEP", "0")))
+
+
+def needs_an_argument(argument: object) -> None:
+    raise AssertionError(argument)
+
+
+not_a_function = 3

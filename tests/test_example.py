@@ -1,0 +1,96 @@
+"""The seed example is real work, and runs as the README says."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from scripts.example import train
+
+EXAMPLE: Final = Path(train.__file__).parent
+
+SEED_SECTION: Final = json.loads("""
+{"kind": "wandb_sweeps", "apply": true, "count": 2,
+  "sweep_configuration": {"method": "random", "metric": {"goal": "maximize", "name": "cv_score"},
+    "parameters": {"models": {"parameters": {"SplitEvent-1D-Unet-CNN": {"parameters": {
+      "type": {"value": "split-event-seg-unet-1d-cnn"}, "loss": {"value": "mse-torch"},
+      "optimizer": {"value": "adam-torch"},
+      "epochs": {"values": [3, 5, 7]}, "batch_size": {"value": 32}, "lr": {"value": 0.0005},
+      "hidden_layers": {"value": 8}, "early_stopping": {"value": 7}, "threshold": {"value": 0}}}}}}}}
+""")
+
+USAGE: Final = """
+    hpo: HPO | None = config_loader.hpo
+
+    if hpo is None:
+        main()
+    else:
+        result = hpo.optimize(main)
+"""
+
+SETTINGS: Final[dict[str, Any]] = train.DEFAULTS["models"]["SplitEvent-1D-Unet-CNN"]
+DATA: Final[dict[str, Any]] = train.DEFAULTS["data"]
+
+
+def run_example(*arguments: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(EXAMPLE / "train.py"), *arguments]
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=90, check=False)
+
+
+def read_summary(directory: Path) -> Any:
+    (summary,) = directory.glob("*/summary.json")
+    return json.loads(summary.read_text())
+
+
+def test_the_seed_section_stands_in_the_config_unchanged() -> None:
+    config = json.loads((EXAMPLE / "config.json").read_text())
+    assert config["hpo"] == SEED_SECTION
+    assert set(config) > {"hpo"}
+
+
+def test_the_example_uses_the_package_in_the_way_that_the_readme_shows() -> None:
+    assert USAGE in (EXAMPLE / "train.py").read_text()
+
+
+def test_a_longer_training_scores_better() -> None:
+    lines = list(train.cross_validate(SETTINGS | {"epochs": 6}, DATA))
+    assert [line["epoch"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    assert lines[-1]["cv_score"] > max(0.5, lines[0]["cv_score"])
+    assert lines[-1]["loss"] < lines[0]["loss"]
+
+
+def test_training_stops_early_when_the_gain_stays_below_the_threshold() -> None:
+    settings = SETTINGS | {"epochs": 9, "early_stopping": 2, "threshold": 1, "hidden_layers": 1}
+    assert [line["epoch"] for line in train.cross_validate(settings, DATA)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("key", ["type", "loss", "optimizer"])
+def test_a_name_that_the_example_does_not_know_is_refused(key: str) -> None:
+    with pytest.raises(ValueError, match=f"^{key} is 'other', but this example knows only: "):
+        next(train.cross_validate(SETTINGS | {key: "other"}, DATA))
+
+
+def test_two_workers_finish_the_seed_sweep(clean_env: dict[str, str], tmp_path: Path) -> None:
+    ours = {"WORKERS": "2", "BACKEND": "local", "DIRECTORY": str(tmp_path / "sweeps")}
+    ended = run_example(env=clean_env | {f"PARALLEL_HPO_{key}": value for key, value in ours.items()})
+    assert ended.returncode == 0, ended.stderr
+    summary = read_summary(tmp_path / "sweeps")
+    assert (summary["attempted"], summary["finished"], summary["lost"]) == (2, 2, 0)
+    assert math.isfinite(summary["best"]["value"])
+    assert summary["best"]["value"] > 0.4
+
+
+def test_without_hpo_the_example_trains_once_with_its_own_settings(
+    clean_env: dict[str, str], tmp_path: Path
+) -> None:
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"hpo": SEED_SECTION | {"apply": False}}))
+    ended = run_example(str(config), env=clean_env | {"WANDB_MODE": "offline"})
+    assert ended.returncode == 0, ended.stderr
+    assert "epoch 5/5: " in ended.stdout
