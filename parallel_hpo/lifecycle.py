@@ -25,6 +25,8 @@ class Move(StrEnum):
     """Its worker was told to leave, or the sweep needs it no more."""
     DIED = "died"
     """Its worker's process tree is gone."""
+    REPLACED = "be replaced"
+    """Its process tree is gone as it was meant to, and another process follows."""
     GIVE_UP = "give up"
     """Its restart budget is spent."""
 
@@ -47,6 +49,7 @@ MOVES: Final[Mapping[tuple[State, Move], State]] = {
     (State.STOPPING, Move.READY): State.STOPPING,
     (State.STOPPING, Move.LEAVE): State.STOPPING,
     (State.STOPPING, Move.DIED): State.EXITED,
+    (State.STOPPING, Move.REPLACED): State.STOPPED,
     (State.EXITED, Move.LEAVE): State.EXITED,
     (State.FATAL, Move.LEAVE): State.FATAL,
 }

@@ -119,7 +119,15 @@ class Interrupt:
     preempting: bool = False
 
 
-Order = Lease | Rerun | Proceed | Drain | Interrupt
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Raise KeyboardInterrupt in the `main` of this run, which fails for that reason; stay for the next."""
+
+    run_id: RunId
+    reason: str
+
+
+Order = Lease | Rerun | Proceed | Drain | Interrupt | Cut
 
 
 # --- reports: worker → supervisor ------------------------------------------------
@@ -171,7 +179,12 @@ class LeaseEnded:
     """What `wandb.agent` raised, in words; empty where it returned."""
 
 
-Report = Ready | StartFailed | RunStarted | RunEnded | LeaseEnded
+@dataclass(frozen=True, slots=True)
+class Active:
+    """The run has logged something; said now and then where stalls are looked for."""
+
+
+Report = Ready | StartFailed | RunStarted | RunEnded | LeaseEnded | Active
 
 
 # --- notices: supervisor → whoever watches ----------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -53,7 +53,7 @@ class Backend(Protocol):
     def why_over(self, path: SweepPath) -> str:
         """Return why the sweep gives no more runs, in words; '' while it goes on."""
 
-    def give_back(self, path: SweepPath, label: str, keep: RunId | None) -> None:
+    def give_back(self, path: SweepPath, label: str, keep: Sequence[RunId]) -> None:
         """Let others have the runs that a dead worker was issued and never started, all but `keep`."""
 
     def end_run(self, path: SweepPath, run_id: RunId, state: str) -> None:

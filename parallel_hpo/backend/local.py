@@ -15,7 +15,8 @@ import time
 import urllib.error
 import urllib.request
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Final
 
@@ -48,6 +49,8 @@ class LocalBackend:
         self._port = 0
         self._answers = threading.Event()
         self._closing = False
+        self._restarting = threading.Lock()
+        """Keeps `close` from ending a server that is just being replaced."""
         self._error = ""
 
     def open(self) -> None:
@@ -89,9 +92,9 @@ class LocalBackend:
             return "the sweep is finished"
         return OVER.get(state, "")
 
-    def give_back(self, path: SweepPath, label: str, keep: RunId | None) -> None:
+    def give_back(self, path: SweepPath, label: str, keep: Sequence[RunId]) -> None:
         """Let others have the runs that a dead worker was issued and never started, all but `keep`."""
-        self._ask("POST", path, "/release", {"label_prefix": label, "keep": [keep] if keep else []})
+        self._ask("POST", path, "/release", {"label_prefix": label, "keep": list(keep)})
 
     def end_run(self, path: SweepPath, run_id: RunId, state: str) -> None:
         """Say that a run has ended whose process can't say so."""
@@ -103,13 +106,15 @@ class LocalBackend:
 
     def close(self) -> None:
         """End the server: its standard input closes."""
-        self._closing = True
-        if self._process.stdin is not None:
-            self._process.stdin.close()
+        with self._restarting:
+            self._closing = True
+            process = self._process
+        assert process.stdin is not None
+        process.stdin.close()
         try:
-            self._process.wait(5)
+            process.wait(5)
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            process.kill()
         self._watcher.join()
 
     # --- the process ---------------------------------------------------------------
@@ -149,13 +154,16 @@ class LocalBackend:
                     self._answers.set()
                 words.read()
             code = self._process.wait()
-            if self._closing:
-                return
-            if not self._answers.is_set():
-                self._error = f"it ended with exit code {code}"
-                self._answers.set()
-                return
-            self._process = self._start()
+            with self._restarting:
+                if self._closing:
+                    return
+                if not self._answers.is_set():
+                    self._error = f"it ended with exit code {code}"
+                    self._answers.set()
+                    return
+                assert self._process.stdin is not None
+                self._process.stdin.close()
+                self._process = self._start()
 
     def _ask(self, method: str, path: SweepPath, verb: str, body: Mapping[str, Any] | None = None) -> Any:
         """Ask the server's own door; a server that is away is waited for."""
@@ -173,7 +181,7 @@ class LocalBackend:
             try:
                 with opener.open(request, timeout=REQUEST_LIMIT_S) as response:
                     return json.load(response)
-            except (OSError, json.JSONDecodeError) as error:
+            except (OSError, HTTPException, json.JSONDecodeError) as error:
                 final = isinstance(error, urllib.error.HTTPError) and error.code < 500
                 if final or self._closing or time.monotonic() > deadline:
                     raise BackendError(f"{address}: {error}") from None

@@ -6,7 +6,8 @@ import json
 import urllib.error
 import urllib.request
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from http.client import HTTPException
 from typing import Final
 
 from parallel_hpo.backend.base import OpenedSweep, RunErrand, SweepOrder
@@ -48,7 +49,7 @@ class WandbBackend:
         """Return why the sweep gives no more runs; '' while it goes on."""
         return str(self._call("why_over", (path,), ASK_LIMIT_S))
 
-    def give_back(self, path: SweepPath, label: str, keep: RunId | None) -> None:
+    def give_back(self, path: SweepPath, label: str, keep: Sequence[RunId]) -> None:
         """W&B takes such runs back itself, after about an hour; it offers no way to ask for it."""
 
     def end_run(self, path: SweepPath, run_id: RunId, state: str) -> None:
@@ -76,18 +77,19 @@ class WandbBackend:
             token = b64encode(f"api:{self._credentials.key}".encode()).decode()
             headers["Authorization"] = f"Basic {token}"
         query = json.dumps({"query": "query Viewer { viewer { id } }"}).encode()
-        request = urllib.request.Request(f"{url}/graphql", data=query, headers=headers)
         try:
+            request = urllib.request.Request(f"{url}/graphql", data=query, headers=headers)
             with urllib.request.urlopen(request, timeout=CHECK_LIMIT_S) as response:
                 response.read()
         except urllib.error.HTTPError as error:
-            answer = " ".join(error.read(300).decode(errors="replace").split())
+            with error:
+                answer = " ".join(error.read(300).decode(errors="replace").split())
             what = "refuses the API key" if error.code in (401, 403) else "answers"
             raise BackendError(
                 f"{url} {what}: HTTP {error.code} {error.reason}: {answer}"
                 f" (credentials from {self._credentials.source})"
             ) from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, HTTPException) as error:
             reason = getattr(error, "reason", error)
             raise BackendError(
                 f"{url} can't be reached: {reason}; check WANDB_BASE_URL and the network,"

@@ -62,11 +62,21 @@ def run(
     entity: Annotated[str | None, _flag("W&B entity.", "NAME")] = None,
     sweep_id: Annotated[str | None, _flag("Join this sweep.", "ID")] = None,
     retries: Annotated[str | None, _flag("Times that a crashed run is run again.", "N")] = None,
+    restart: Annotated[str | None, _flag("Budget of restarts of each worker.", "JSON")] = None,
+    failures: Annotated[str | None, _flag("How many failures end the sweep.", "JSON")] = None,
+    run_timeout_s: Annotated[str | None, _flag("Time of a run.", "SECONDS")] = None,
+    sweep_timeout_s: Annotated[str | None, _flag("Time of the sweep.", "SECONDS")] = None,
+    stall_timeout_s: Annotated[str | None, _flag("Longest silence of a run.", "SECONDS")] = None,
+    memory_limit_mb: Annotated[str | None, _flag("Memory of a worker's process tree.", "MB")] = None,
+    recycle_after: Annotated[str | None, _flag("Runs after which a worker is replaced.", "N")] = None,
     grace_period_s: Annotated[
         str | None, _flag("From asking a run to stop to killing it.", "SECONDS")
     ] = None,
     start_method: Annotated[str | None, _flag("How workers start.", "forkserver|spawn")] = None,
     directory: Annotated[str | None, _flag("Where logs and summaries go.", "FOLDER")] = None,
+    resume: Annotated[
+        str | None, typer.Option(help="Go on with this sweep: what is left of its count.", metavar="SWEEP")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan; start nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary (or plan) on stdout.")] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Warnings and the end only.")] = False,
@@ -82,7 +92,7 @@ def run(
     flags = {key: context.params[key] for key in known_keys() if context.params.get(key) is not None}
     display = Display(dry_run=dry_run, as_json=as_json, quiet=quiet, verbose=verbose)
     with errors_as_exit_codes():
-        raise typer.Exit(perform(Request(config, target, context.obj or (), flags, display)))
+        raise typer.Exit(perform(Request(config, target, context.obj or (), flags, resume, display)))
 
 
 @app.command()

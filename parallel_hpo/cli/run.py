@@ -47,6 +47,8 @@ class Request:
     """What stands after `--`: the target's own arguments."""
     flags: Mapping[str, str]
     """Keys of the section that are given as options, as text."""
+    resume: str | None
+    """The sweep to go on with."""
     display: Display
 
 
@@ -82,7 +84,7 @@ def _run(section: HpoSection, target: Target, request: Request) -> int:
     with Terminal(
         sys.stderr, verbosity=request.display.verbosity, varied=varied_parameters(section)
     ) as terminal:
-        result = make_hpo(section).perform(target, observer=terminal)
+        result = make_hpo(section).perform(target, observer=terminal, resume=request.resume)
         terminal.conclude(result)
     if request.display.as_json:
         print_for_machines(result.to_json())

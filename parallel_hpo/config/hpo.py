@@ -10,17 +10,18 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from platformdirs import user_data_path
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from parallel_hpo.config.sweep import parse_sweep_configuration
+from parallel_hpo.config.tables import STRICT, TABLES, Allowed, Failures, Limit, Most, Restart
 from parallel_hpo.errors import ConfigError
 
 SECTION: Final = "hpo"
@@ -46,13 +47,6 @@ class StartMethod(StrEnum):
     SPAWN = "spawn"
 
 
-@dataclass(frozen=True, slots=True)
-class Allowed:
-    """What a key may be, in the words of an error message."""
-
-    text: str
-
-
 def _default_start_method() -> StartMethod:
     return StartMethod.SPAWN if sys.platform == "win32" else StartMethod.FORKSERVER
 
@@ -64,9 +58,7 @@ def _default_directory() -> Path:
 class HpoSection(BaseModel):
     """The `hpo` section of a configuration file for parallel_hpo."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
+    model_config = STRICT
 
     kind: Annotated[str, Allowed("the name of a kind of HPO")] = "wandb_sweeps"
     """The kind of HPO."""
@@ -94,6 +86,20 @@ class HpoSection(BaseModel):
     """Worker processes; auto: one per physical core."""
     retries: Annotated[int, Field(ge=0), Allowed("a whole number of 0 or more")] = 1
     """Times that a run cut short by its worker's death is run again, same parameters, same run id."""
+    restart: Restart = Restart()
+    """The budget of restarts of each worker slot; spent: the slot gives up and the others go on."""
+    failures: Failures = Failures()
+    """How many failed runs end the sweep, counted over all workers."""
+    run_timeout_s: Limit = None
+    """Seconds after which a run is stopped, then killed; it has failed."""
+    sweep_timeout_s: Limit = None
+    """Seconds after which the sweep is stopped; it can be resumed."""
+    stall_timeout_s: Limit = None
+    """Seconds without a log call or output after which a run's worker is killed, its stacks in its log."""
+    memory_limit_mb: Most = None
+    """MB that a worker's process tree may hold; above, it is killed, and its run is run again."""
+    recycle_after: Most = None
+    """Runs after which a worker's process is replaced."""
     grace_period_s: Annotated[float, Field(gt=0), Allowed("a number of seconds above 0")] = 30.0
     """Seconds between asking a run to stop and killing its process tree."""
     start_method: Annotated[StartMethod, Field(strict=False), Allowed('"forkserver" or "spawn"')] = Field(
@@ -176,8 +182,16 @@ def _describe(details: ErrorDetails, origin: Origin) -> str:
     """Say in one line what is wrong with a key."""
     key = str(details["loc"][0])
     where = f"{origin(key)}: {SECTION}.{key}"
-    field = HpoSection.model_fields.get(key)
-    if field is None:
-        return f"{where}: unknown key; {nearest(key, known_keys())}"
-    allowed = next(item.text for item in field.metadata if isinstance(item, Allowed))
-    return f"{where} is {show(details['input'])}; allowed: {allowed}"
+    fields = HpoSection.model_fields
+    if key in TABLES and len(details["loc"]) > 1:
+        fields, key = TABLES[key].model_fields, str(details["loc"][1])
+        where += f".{key}"
+    if key not in fields:
+        return f"{where}: unknown key; {nearest(key, tuple(fields))}"
+    return f"{where} is {show(details['input'])}; allowed: {_allowed(key, fields[key])}"
+
+
+def _allowed(key: str, field: FieldInfo) -> str:
+    if key in TABLES:
+        return f"a table of {', '.join(TABLES[key].model_fields)}"
+    return next(item.text for item in field.metadata if isinstance(item, Allowed))

@@ -52,8 +52,11 @@ class HPO(ABC):
         self.section: Final = section
         self._surroundings = surroundings
 
-    def optimize(self, main: Callable[[], object]) -> SweepResult:
+    def optimize(self, main: Callable[[], object], *, resume: str | None = None) -> SweepResult:
         """Perform the sweep's runs, each a call of `main`, and show them on stderr.
+
+        `resume` is the id of an earlier sweep in the same directory: what is left of
+        its count is performed, beginning with the runs that were cut.
 
         Raises UsageError inside a worker or while another sweep runs in this
         process, ConfigError, TargetError, BackendError and WorkerStartError for
@@ -61,12 +64,12 @@ class HPO(ABC):
         again (SIGINT: KeyboardInterrupt), if this is the main thread.
         """
         with Terminal(sys.stderr, varied=varied_parameters(self.section)) as terminal:
-            result = self.perform(main, observer=terminal)
+            result = self.perform(main, observer=terminal, resume=resume)
             terminal.conclude(result)
         _raise_again(result.exit_code)
         return result
 
-    def perform(self, main: Main, *, observer: Observer) -> SweepResult:
+    def perform(self, main: Main, *, observer: Observer, resume: str | None = None) -> SweepResult:
         """Do what `optimize` does, but tell `observer` instead of stderr, and raise no signal."""
         if self._surroundings.platform == "win32":
             raise UsageError("Windows is not supported: run parallel_hpo on Linux or macOS (WSL is a Linux)")
@@ -76,7 +79,7 @@ class HPO(ABC):
                 " ConfigLoader(...).hpo is None there, call main() then"
             )
         with _alone():
-            return self._perform(main, observer)
+            return self._perform(main, observer, resume)
 
     @abstractmethod
     def interrupt(self) -> None:
@@ -87,7 +90,7 @@ class HPO(ABC):
         """Let the running runs finish and start none. From any thread; no sweep, no effect."""
 
     @abstractmethod
-    def _perform(self, main: Main, observer: Observer) -> SweepResult:
+    def _perform(self, main: Main, observer: Observer, resume: str | None) -> SweepResult:
         """Perform the sweep; called by one thread at a time."""
 
 

@@ -23,11 +23,9 @@ from multiprocessing.connection import Connection
 import psutil
 
 from parallel_hpo.errors import WorkerStartError
+from parallel_hpo.supervisor.reaper import MARK
 from parallel_hpo.worker import tree
 from parallel_hpo.worker.spec import Errand, Fork, Forked, Preloaded, Reaped, WorkerSpec
-
-MARK = "PARALLEL_HPO_MARK"
-"""In the environment of the fork server, and so of all below it: whose they are."""
 
 PRELOAD = ("wandb", "wandb.agents.pyagent", "wandb.apis.public.sweeps", "parallel_hpo.worker.worker")
 """What every worker needs; wandb alone is 0.5 s of each start."""
@@ -43,32 +41,36 @@ class Child:
     """Readable end of the pipe that its standard streams go to; whoever takes it closes it."""
     pidfd: int | None
     """Becomes readable at its end (Linux)."""
+    ended: bool = False
 
     def kill(self) -> None:
         """SIGKILL the process; the fork server kills what it leaves."""
-        try:
-            if self.pidfd is None:
-                os.kill(self.pid, signal.SIGKILL)
-            else:
-                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
-        except ProcessLookupError:
-            return
+        self.signal(signal.SIGKILL)
 
-    def close(self) -> None:
-        """Close our ends, except the output's."""
-        self.connection.close()
-        if self.pidfd is not None:
+    def signal(self, number: int) -> None:
+        """Send the process a signal; one that has ended is fine."""
+        if self.ended:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            if self.pidfd is None:
+                os.kill(self.pid, number)
+            else:
+                signal.pidfd_send_signal(self.pidfd, number)
+
+    def end(self) -> None:
+        """Note its end: its pid may be another's from now on."""
+        if not self.ended and self.pidfd is not None:
             os.close(self.pidfd)
+        self.ended = True
 
 
 class Nursery:
     """All children of one sweep; may be used from more than one thread."""
 
-    def __init__(
-        self, *, environment: Mapping[str, str], mark: str, fresh: bool, preload: tuple[str, ...]
-    ) -> None:
-        self._environment = {**environment, MARK: mark}
-        self._mark = mark
+    def __init__(self, *, environment: Mapping[str, str], fresh: bool, preload: tuple[str, ...]) -> None:
+        """`environment` is the fork server's, and has a MARK; `fresh`: each child is a new interpreter."""
+        self._environment = dict(environment)
+        self._mark = environment[MARK]
         self._fresh = fresh
         self._preload = () if fresh else (*PRELOAD, *preload)
         self._lock = threading.RLock()
@@ -119,14 +121,17 @@ class Nursery:
     def collect(self) -> list[tuple[Reaped, Child]]:
         """Return the children that ended since the last call, each with nothing of its tree left.
 
-        Their pipes may still hold what they said last; the caller closes them.
+        Their pipes may still hold what they said last; whoever had them born closes those.
         """
         with self._lock:
             self._read_line()
             self._reap_orphans()
             ended, self._reaped = self._reaped, []
             self._orphans.difference_update(reaped.pid for reaped in ended)
-            return [(reaped, self._children.pop(reaped.pid)) for reaped in ended]
+            children = [(reaped, self._children.pop(reaped.pid)) for reaped in ended]
+            for _, child in children:
+                child.end()
+            return children
 
     def close(self) -> None:
         """Kill whatever is left and end the fork server; nothing of the sweep's children lives afterwards."""
@@ -140,7 +145,7 @@ class Nursery:
                 tree.reap(pid)
             self._kill_strays()
             for child in self._children.values():
-                child.close()
+                child.end()
             self._children.clear()
             tree.be_subreaper(self._was_subreaper)
 
@@ -214,6 +219,8 @@ class Nursery:
 
     def _read_line(self) -> None:
         """Take the reports that have come; a fork server that is gone is replaced."""
+        if not self._ready and self._connection.poll():
+            self._await_ready()  # else what a new one says first would wake the loop for ever
         try:
             while self._ready and self._connection.poll():
                 answer = self._connection.recv()

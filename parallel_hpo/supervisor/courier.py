@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from parallel_hpo.backend.base import Backend
 from parallel_hpo.errors import BackendError
-from parallel_hpo.supervisor.view import SweepSeen
+from parallel_hpo.supervisor.events import SweepSeen
 from parallel_hpo.words import Message, Observer, RunId, SweepPath
 
 
@@ -29,7 +29,7 @@ class Courier:
         self._post = post
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="parallel_hpo-courier")
 
-    def give_back(self, label: str, keep: RunId | None) -> None:
+    def give_back(self, label: str, keep: Sequence[RunId]) -> None:
         """Let others have what the dead worker `label` was issued and never started."""
         self._submit(lambda: self._backend.give_back(self._path, label, keep))
 

@@ -16,31 +16,25 @@ from typing import Final
 from parallel_hpo.errors import ExitCode
 from parallel_hpo.lifecycle import Move
 from parallel_hpo.plan import next_lease
-from parallel_hpo.policy.restart import next_restart
-from parallel_hpo.policy.retry import may_run_again
-from parallel_hpo.policy.start import is_hopeless
-from parallel_hpo.supervisor.step import Step
-from parallel_hpo.supervisor.view import (
-    AskSweep,
-    Decision,
+from parallel_hpo.policy.breaker import why_tripped
+from parallel_hpo.supervisor import deaths, watchdog
+from parallel_hpo.supervisor.actions import AskSweep, Decision, Kill, RecordStart, Send, Spawn
+from parallel_hpo.supervisor.events import (
     Died,
-    Ending,
     Event,
-    GiveBack,
-    Kill,
+    MemorySeen,
     Opened,
-    OpenRun,
-    RecordStart,
+    OutputSeen,
     Reported,
-    Send,
-    SlotView,
-    Spawn,
     StopAsked,
     SweepSeen,
-    SweepView,
     TimePassed,
 )
+from parallel_hpo.supervisor.step import Step
+from parallel_hpo.supervisor.view import Ending, OpenRun, SlotView, SweepView
 from parallel_hpo.words import (
+    Active,
+    Drain,
     Lease,
     LeaseEnded,
     Message,
@@ -85,23 +79,21 @@ class _Decider(Step):
     def take(self, event: Event) -> None:
         match event:
             case Opened():
-                pass
+                watchdog.set_the_clock(self)
             case TimePassed():
-                self._kill_overdue()
+                watchdog.end_overdue(self)
+            case OutputSeen(slot):
+                self.change(slot, active_at=self.now)
+            case MemorySeen(slot, used_mb):
+                watchdog.on_memory(self, self.slot(slot), used_mb)
             case Reported(slot, report):
                 self._on_report(slot, report)
             case Died():
-                self._on_death(event)
+                deaths.on_death(self, event)
             case StopAsked():
                 self._on_stop(event)
             case SweepSeen(over):
-                self.view = replace(self.view, asking=False, exhausted=over or self.view.exhausted)
-
-    def _kill_overdue(self) -> None:
-        for slot in self.view.slots:
-            if slot.kill_at is not None and slot.kill_at <= self.now:
-                self.change(slot.slot, kill_at=None)
-                self.actions.append(Kill(slot.slot))
+                self._on_sweep_seen(over)
 
     def _on_report(self, slot: Slot, report: Report) -> None:
         match report:
@@ -115,6 +107,8 @@ class _Decider(Step):
                 self._on_lease_ended(self.slot(slot), report)
             case StartFailed():
                 self.change(slot, fault=report)
+            case Active():
+                self.change(slot, active_at=self.now)
 
     def _on_run_started(self, slot: SlotView, report: RunStarted) -> None:
         """Record the start; only then is the worker told to enter `main`."""
@@ -125,14 +119,8 @@ class _Decider(Step):
         else:
             run = OpenRun(report.run_id, report.parameters, report.attempt, self.now)
             self.view = replace(self.view, started=self.view.started + 1)
-        new = slot.assigned is None and self.view.limits.count is not None
-        self.change(
-            slot.slot,
-            run=run,
-            assigned=None,
-            idle_returns=0,
-            lease_left=slot.lease_left - 1 if new else slot.lease_left,
-        )
+        left = slot.lease_left if slot.assigned else max(0, slot.lease_left - 1)
+        self.change(slot.slot, run=run, assigned=None, idle_returns=0, lease_left=left, active_at=self.now)
         self.actions.append(RecordStart(slot.slot, run))
         self.actions.append(Send(slot.slot, Proceed(run.run_id)))
         self.tell(RunBegan(slot.slot, run.run_id, run.attempt, run.parameters))
@@ -140,7 +128,8 @@ class _Decider(Step):
     def _on_run_ended(self, slot: SlotView, report: RunEnded) -> None:
         if slot.run is None or slot.run.run_id != report.run_id:
             return  # nothing of it was recorded: a late message changes nothing
-        self.change(slot.slot, run=None)
+        kill_at = None if slot.cut else slot.kill_at
+        self.change(slot.slot, run=None, cut=None, kill_at=kill_at, performed=slot.performed + 1)
         self.end_attempt(
             slot.slot,
             slot.run,
@@ -152,77 +141,34 @@ class _Decider(Step):
 
     def _on_lease_ended(self, slot: SlotView, report: LeaseEnded) -> None:
         self.change(slot.slot, busy=False, lease_left=0)
+        if self._runs_left_in_process(slot) == 0:
+            self._replace_worker(slot)
         if self.view.ending is not None or not (report.short or report.error):
             return
         wait_s = min(IDLE_RETURN_MAX_S, IDLE_RETURN_S * 2.0 ** min(slot.idle_returns, 10))
         self.change(slot.slot, lease_at=self.now + wait_s, idle_returns=slot.idle_returns + 1)
-        if report.error:
-            self.tell(Message(f"w{slot.slot}: the agent could not go on: {report.error}", warning=True))
+        complaint = f"w{slot.slot}: the agent could not go on: {report.error}" if report.error else ""
         if not self.view.asking:
-            self.view = replace(self.view, asking=True)
+            self.view = replace(self.view, asking=True, complaint=complaint)
             self.actions.append(AskSweep())
 
-    def _on_death(self, event: Died) -> None:
-        slot = self.slot(event.slot)
-        self.change(
-            slot.slot,
-            busy=False,
-            lease_left=0,
-            run=None,
-            assigned=None,
-            fault=None,
-            kill_at=None,
-            lease_at=None,
-        )
-        known = slot.run or slot.assigned
-        self.actions.append(GiveBack(slot.slot, keep=known.run_id if known else None))
-        if slot.run is not None:
-            self._on_cut_short(slot.slot, slot.run, event.cause)
-        if slot.assigned is not None:
-            self._take_back(slot.assigned)
-        cause = slot.fault.cause if slot.fault else event.cause
-        if slot.state is SlotState.STARTING:
-            self._on_start_death(slot, cause)
-        self.move(slot.slot, Move.DIED, cause)
-        if self.slot(slot.slot).state is SlotState.BACKOFF:
-            self._plan_restart(slot.slot, cause, event.jitter)
+    def _on_sweep_seen(self, over: str) -> None:
+        """Note whether the sweep goes on; only then is an agent's complaint worth a line."""
+        if not over and self.view.complaint:
+            self.tell(Message(self.view.complaint, warning=True))
+        self.view = replace(self.view, asking=False, complaint="", exhausted=over or self.view.exhausted)
 
-    def _on_cut_short(self, slot: Slot, run: OpenRun, cause: str) -> None:
-        """Decide what becomes of a run whose worker died under it."""
-        run = replace(run, deaths=run.deaths + 1)
-        ending = self.view.ending
-        if ending is not None and ending.stop is not StopKind.DRAIN:
-            reason = f"{ending.reason}; killed ({cause})"
-            self.end_attempt(slot, run, Outcome.STOPPED, reason, died=True, resumable=True)
-        elif may_run_again(run.deaths, self.view.limits.retries):
-            self.end_attempt(slot, run, Outcome.CRASHED, cause, died=True, final=False)
-            spent_s = run.spent_s + self.now - run.since
-            self._take_back(replace(run, attempt=run.attempt + 1, spent_s=spent_s))
-        else:
-            self.end_attempt(slot, run, Outcome.CRASHED, cause, died=True)
+    def _runs_left_in_process(self, slot: SlotView) -> int | None:
+        """How many runs the slot's process may still be given before it is replaced; None: any number."""
+        after = self.view.limits.recycle_after
+        return None if after is None else max(0, after - slot.performed)
 
-    def _take_back(self, run: OpenRun) -> None:
-        """Keep a run for the next worker; where no worker will come, account for it now."""
-        self.view = replace(self.view, reruns=(*self.view.reruns, run))
-        if self.view.ending is not None:
-            self.drop_reruns(self.view.ending.reason)
-
-    def _on_start_death(self, slot: SlotView, cause: str) -> None:
-        """End the sweep where every worker would die so before it is ready."""
-        self.view = replace(self.view, start_deaths=(*self.view.start_deaths, cause))
-        if slot.fault is not None:
-            self.tell(Message(slot.fault.traceback.rstrip(), warning=True))
-        if is_hopeless(self.view.start_deaths):
-            self.leave(Ending(f"no worker can start: {cause}", ExitCode.FAILURE_POLICY))
-
-    def _plan_restart(self, slot: Slot, cause: str, jitter: float) -> None:
-        limits = self.view.limits.restart
-        restart = next_restart(self.slot(slot).restarts, limits, now=self.now, jitter=jitter)
-        if restart is None:
-            reason = f"gave up after {limits.max_restarts} restarts within {limits.window_s:g} s: {cause}"
-            self.move(slot, Move.GIVE_UP, reason)
-        else:
-            self.change(slot, restarts=restart.history, spawn_at=self.now + restart.delay_s)
+    def _replace_worker(self, slot: SlotView) -> None:
+        """Send a worker off that has had its runs; a fresh one follows where there is work."""
+        if self.view.ending is None:
+            self.change(slot.slot, replacing=True, kill_at=self.now + self.view.limits.grace_s)
+            self.move(slot.slot, Move.LEAVE, "replaced after its runs")
+            self.actions.append(Send(slot.slot, Drain()))
 
     def _on_stop(self, event: StopAsked) -> None:
         """Take a stop; a later one may only be harder than an earlier one."""
@@ -237,6 +183,7 @@ class _Decider(Step):
         self.drop_reruns(event.reason)
         for slot in self.view.slots:
             self.move(slot.slot, Move.LEAVE)
+            self.change(slot.slot, spawn_at=None, replacing=False)
             if slot.alive:
                 self.actions.append(Kill(slot.slot))
 
@@ -270,10 +217,17 @@ class _Decider(Step):
             self.change(slot.slot, busy=True, assigned=run)
             self.actions.append(Send(slot.slot, Rerun(run.run_id, run.parameters, run.attempt)))
         elif slot.lease_at is None and not self.view.asking and self.unleased() > 0:
-            count = self.view.limits.count
-            lease = None if count is None else next_lease(self.unleased(), self.workers())
+            lease = self._lease_for(slot)
             self.change(slot.slot, busy=True, lease_left=lease or 0)
             self.actions.append(Send(slot.slot, Lease(lease)))
+
+    def _lease_for(self, slot: SlotView) -> int | None:
+        """The slot's next lease: its part of what is left, and no more than its process may perform."""
+        most = self._runs_left_in_process(slot)
+        if self.view.limits.count is None:
+            return most
+        lease = next_lease(self.unleased(), self.workers())
+        return lease if most is None else min(lease, most)
 
     def _wants_worker(self, slot: SlotView) -> bool:
         """Whether a slot without a process is to get one now: its wait is over and there is work."""
@@ -286,7 +240,10 @@ class _Decider(Step):
         """End the sweep when nothing is left to do, or nobody to do it."""
         if self.view.ending is not None:
             return
-        if all(slot.state is SlotState.FATAL for slot in self.view.slots):
+        tripped = why_tripped(self.view.failures, self.view.limits.failures)
+        if tripped:
+            self.leave(Ending(tripped, ExitCode.FAILURE_POLICY, StopKind.INTERRUPT))
+        elif all(slot.state is SlotState.FATAL for slot in self.view.slots):
             self.drop_reruns("all workers gave up", Outcome.CRASHED)
             self.leave(Ending("all workers gave up", ExitCode.FAILURE_POLICY))
         elif not self.work() and not self.view.asking and not any(slot.busy for slot in self.view.slots):
@@ -296,5 +253,5 @@ class _Decider(Step):
 def _complete(view: SweepView) -> Ending:
     """Return the ending of a sweep in which nothing is left to do."""
     reason = view.exhausted or f"all {view.limits.count} runs performed"
-    none_finished = view.started > 0 and view.finished == 0
+    none_finished = view.started > 0 and view.failures.none_finished
     return Ending(reason, ExitCode.NO_RUN_FINISHED if none_finished else ExitCode.COMPLETE)

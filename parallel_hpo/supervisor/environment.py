@@ -48,7 +48,6 @@ def worker_environment(
     workers: int,
     sweep_id: SweepId,
     wandb_dir: str,
-    hide: tuple[str, ...] = (),
 ) -> dict[str, str]:
     """Return one worker's environment: the shared one, what its client needs, and its read-only facts."""
     own = {
@@ -59,4 +58,4 @@ def worker_environment(
         "PARALLEL_HPO_WORKERS": str(workers),
         "PARALLEL_HPO_DEVICE": "cpu",
     }
-    return {name: value for name, value in base.items() if name not in hide} | dict(client) | own
+    return {**base, **client, **own}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from typing import Any, Final
 
 from parallel_hpo.errors import BackendError
@@ -35,6 +35,10 @@ class Errands:
         self._surroundings = surroundings
         self._bell = bell
 
+    def stop_listening(self) -> None:
+        """Let errands from now on be finished through a stop: the loop hears it."""
+        self._bell = None
+
     def run(
         self, function: str, arguments: tuple[Any, ...], environment: Mapping[str, str], limit_s: float
     ) -> Any:
@@ -52,6 +56,7 @@ class Errands:
             raise
         finally:
             os.close(child.output)
+            child.connection.close()
         if result.error:
             raise BackendError(result.error)
         return result.value
@@ -59,11 +64,15 @@ class Errands:
     def _await(self, child: Child, limit_s: float) -> ErrandResult:
         deadline = time.monotonic() + limit_s
         printed = b""
+        sources: list[Connection | int] = [child.connection, child.output]
+        sources += [] if self._bell is None else [self._bell]
         while (left_s := deadline - time.monotonic()) > 0:
-            bell = [] if self._bell is None else [self._bell]
-            ready = wait([child.connection, child.output, *bell], left_s)
+            ready = wait(sources, left_s)
             if child.output in ready:
-                printed = (printed + os.read(child.output, 65536))[-KEPT_OUTPUT_BYTES:]
+                data = os.read(child.output, 65536)
+                if not data:
+                    sources.remove(child.output)  # it has closed its streams and goes on
+                printed = (printed + data)[-KEPT_OUTPUT_BYTES:]
             if child.connection in ready:
                 return _receive(child, printed)
             if self._bell in ready:

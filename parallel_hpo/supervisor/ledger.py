@@ -36,7 +36,7 @@ CREATE TABLE IF NOT EXISTS attempts (
     started_at REAL NOT NULL, outcome TEXT, reason TEXT, duration_s REAL, PRIMARY KEY (run_id, attempt)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS workers (
-    slot INTEGER PRIMARY KEY, device TEXT, spawned INTEGER NOT NULL
+    slot INTEGER PRIMARY KEY, device TEXT, restarts INTEGER NOT NULL
 ) STRICT;
 """
 
@@ -50,6 +50,8 @@ class RunRow:
     slot: Slot
     device: str | None
     attempts: int
+    deaths: int
+    """Attempts that their worker's death cut short."""
     outcome: Outcome | None
     reason: str
     value: float | None
@@ -59,11 +61,11 @@ class RunRow:
 
 @dataclass(frozen=True, slots=True)
 class WorkerRow:
-    """A slot as the ledger knows it: how often a process was started in it."""
+    """A slot as the ledger knows it."""
 
     slot: Slot
     device: str | None
-    spawned: int
+    restarts: int
 
 
 class Ledger:
@@ -102,12 +104,14 @@ class Ledger:
             rows = [(name, json.dumps(value)) for name, value in facts.items()]
             self._db.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", rows)
 
-    def record_spawn(self, slot: Slot, device: str | None) -> None:
-        """A process is about to be started in a slot."""
+    def record_spawn(self, slot: Slot, device: str | None, *, again: bool) -> None:
+        """A process is about to be started in a slot; `again`: in the place of one that ended."""
         with self._written():
             self._db.execute(
-                "INSERT INTO workers VALUES (?, ?, 1) ON CONFLICT DO UPDATE SET spawned = spawned + 1",
-                (slot, device),
+                "INSERT INTO workers VALUES (?, ?, ?)"
+                " ON CONFLICT DO UPDATE"
+                " SET device = excluded.device, restarts = restarts + excluded.restarts",
+                (slot, device, int(again)),
             )
 
     def record_start(
@@ -160,15 +164,29 @@ class Ledger:
         rows = self._db.execute(
             "SELECT run_id, parameters, slot, device,"
             " (SELECT COUNT(*) FROM attempts WHERE attempts.run_id = runs.run_id),"
+            " (SELECT COUNT(*) FROM attempts WHERE attempts.run_id = runs.run_id AND outcome = 'crashed'),"
             " outcome, reason, value, duration_s, resumable FROM runs ORDER BY number"
         )
-        for run_id, parameters, slot, device, attempts, outcome, reason, value, duration_s, resumable in rows:
+        for (
+            run_id,
+            parameters,
+            slot,
+            device,
+            attempts,
+            deaths,
+            outcome,
+            reason,
+            value,
+            duration_s,
+            resumable,
+        ) in rows:
             yield RunRow(
                 run_id=RunId(run_id),
                 parameters=json.loads(parameters),
                 slot=Slot(slot),
                 device=device,
                 attempts=attempts,
+                deaths=deaths,
                 outcome=Outcome(outcome) if outcome else None,
                 reason=reason,
                 value=value,
@@ -178,8 +196,8 @@ class Ledger:
 
     def workers(self) -> list[WorkerRow]:
         """Return all slots in which a process was ever started."""
-        rows = self._db.execute("SELECT slot, device, spawned FROM workers ORDER BY slot")
-        return [WorkerRow(Slot(slot), device, spawned) for slot, device, spawned in rows]
+        rows = self._db.execute("SELECT slot, device, restarts FROM workers ORDER BY slot")
+        return [WorkerRow(Slot(slot), device, restarts) for slot, device, restarts in rows]
 
     def _end_attempt(
         self, run_id: RunId, attempt: int, outcome: Outcome, reason: str, duration_s: float
@@ -216,6 +234,7 @@ def _own(path: Path) -> int:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
+    path.touch(mode=0o600)  # before SQLite makes it: its -wal and -shm get the same mode
     db = sqlite3.connect(path)
     try:
         db.execute("PRAGMA journal_mode = WAL")
@@ -224,5 +243,4 @@ def _connect(path: Path) -> sqlite3.Connection:
     except sqlite3.Error:
         db.close()
         raise
-    path.chmod(0o600)
     return db

@@ -16,37 +16,44 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
+from typing import Final
 
-from parallel_hpo.supervisor.children import Child, Nursery
-from parallel_hpo.supervisor.courier import Courier
-from parallel_hpo.supervisor.decide import decide
-from parallel_hpo.supervisor.ledger import Ledger
-from parallel_hpo.supervisor.output import OutputPump
-from parallel_hpo.supervisor.signals import Control
-from parallel_hpo.supervisor.view import (
+from parallel_hpo.supervisor.actions import (
     Action,
     AskSweep,
-    Died,
-    Ending,
-    Event,
+    DumpStacks,
     GiveBack,
     Kill,
-    Opened,
     RecordDrop,
     RecordEnd,
     RecordStart,
-    Reported,
     Send,
     Spawn,
-    SweepSeen,
-    SweepView,
     Tell,
-    TimePassed,
-    is_over,
-    next_deadline,
 )
+from parallel_hpo.supervisor.children import Child, Nursery
+from parallel_hpo.supervisor.courier import Courier
+from parallel_hpo.supervisor.decide import decide
+from parallel_hpo.supervisor.events import (
+    Died,
+    Event,
+    MemorySeen,
+    Opened,
+    OutputSeen,
+    Reported,
+    SweepSeen,
+    TimePassed,
+)
+from parallel_hpo.supervisor.ledger import Ledger
+from parallel_hpo.supervisor.output import OutputPump
+from parallel_hpo.supervisor.signals import Control
+from parallel_hpo.supervisor.view import Ending, SweepView, is_over, next_deadline
 from parallel_hpo.words import Observer, Outcome, Slot
-from parallel_hpo.worker.spec import WorkerSpec
+from parallel_hpo.worker import tree
+from parallel_hpo.worker.spec import STACKS_SIGNAL, WorkerSpec
+
+MEASURE_EVERY_S: Final = 0.5
+"""A leak of 1 GB/s passes a memory limit by half of that; reading a tree's memory takes a millisecond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +95,9 @@ class Loop:
         self._workers: dict[int, Worker] = {}
         self._in_slot: dict[Slot, Worker] = {}
         self._spawned = 0
+        limits = view.limits
+        watched = limits.memory_limit_mb is not None or limits.stall_timeout_s is not None
+        self._measure_at = tools.clock() if watched else None
 
     def run(self) -> Ending:
         """Return how the sweep ended, once nothing of it runs any more."""
@@ -100,7 +110,8 @@ class Loop:
     def _turn(self) -> None:
         tools = self._tools
         deadline = next_deadline(self.view)
-        timeout = None if deadline is None else max(0.0, deadline - tools.clock())
+        wake_at = min((at for at in (deadline, self._measure_at) if at is not None), default=None)
+        timeout = None if wake_at is None else max(0.0, wake_at - tools.clock())
         pipes = [worker.child.connection for worker in self._workers.values() if not worker.heard_out]
         ready = wait([*pipes, tools.control.bell, tools.nursery.line, *tools.nursery.orphan_fds], timeout)
         for worker in list(self._workers.values()):
@@ -108,7 +119,9 @@ class Loop:
                 self._hear(worker)
         self._take_ended()
         self._take_asked()
+        self._take_measures()
         if deadline is not None and deadline <= tools.clock():
+            self._see_output()
             self._handle(TimePassed())
 
     # --- what can have happened ------------------------------------------------------
@@ -128,7 +141,7 @@ class Loop:
             if worker is not None:
                 self._hear_out(worker)
                 self._handle(Died(worker.slot, name_death(reaped.status), self._tools.jitter()))
-            child.close()
+                child.connection.close()
 
     def _hear_out(self, worker: Worker) -> None:
         """Take what a worker had still said when it died."""
@@ -141,6 +154,22 @@ class Loop:
         while not self._answers.empty():
             self._handle(self._answers.get())
 
+    def _take_measures(self) -> None:
+        """Look, where a limit asks for it, at what workers hold and whether they print."""
+        now, limits = self._tools.clock(), self.view.limits
+        if self._measure_at is None or now < self._measure_at:
+            return
+        self._measure_at = now + MEASURE_EVERY_S
+        self._see_output()
+        if limits.memory_limit_mb is not None:
+            for worker in list(self._workers.values()):
+                self._handle(MemorySeen(worker.slot, tree.used_mb(worker.child.pid)))
+
+    def _see_output(self) -> None:
+        if self.view.limits.stall_timeout_s is not None:
+            for slot in self._tools.pump.take_active():
+                self._handle(OutputSeen(slot))
+
     # --- acting -------------------------------------------------------------------------
 
     def _handle(self, event: Event) -> None:
@@ -151,20 +180,18 @@ class Loop:
 
     def _perform(self, action: Action) -> None:
         match action:
-            case RecordStart():
-                self._record_start(action)
-            case RecordEnd():
-                self._record_end(action)
-            case RecordDrop():
-                self._record_drop(action)
+            case RecordStart() | RecordEnd() | RecordDrop():
+                self._record(action)
             case Spawn(slot):
                 self._spawn(slot)
             case Send(slot, order):
                 self._send(slot, order)
             case Kill(slot):
                 self._in_slot[slot].child.kill()
+            case DumpStacks(slot):
+                self._in_slot[slot].child.signal(STACKS_SIGNAL)
             case GiveBack(slot, keep):
-                self._tools.courier.give_back(self._in_slot[slot].label, keep)
+                self._tools.courier.give_back(self._in_slot[slot].label, [keep] if keep else [])
             case AskSweep():
                 self._tools.courier.ask_sweep()
             case Tell(notice):
@@ -173,8 +200,8 @@ class Loop:
     def _spawn(self, slot: Slot) -> None:
         tools = self._tools
         self._spawned += 1
-        label = f"{tools.mark}_{slot}_{self._spawned}"
-        tools.ledger.record_spawn(slot, None)
+        label = f"{tools.mark}_{slot}_{self._spawned}_"  # no label begins with another
+        tools.ledger.record_spawn(slot, None, again=slot in self._in_slot)
         child = tools.nursery.bear(tools.make_spec(slot, label))
         tools.pump.add(child.output, slot)
         worker = Worker(slot, child, label)
@@ -186,6 +213,15 @@ class Loop:
             self._in_slot[slot].child.connection.send(order)
         except OSError:
             return  # it died meanwhile; its end is on its way
+
+    def _record(self, action: RecordStart | RecordEnd | RecordDrop) -> None:
+        match action:
+            case RecordStart():
+                self._record_start(action)
+            case RecordEnd():
+                self._record_end(action)
+            case RecordDrop():
+                self._record_drop(action)
 
     def _record_start(self, record: RecordStart) -> None:
         run = record.run

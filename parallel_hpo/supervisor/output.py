@@ -90,6 +90,13 @@ class OutputPump(threading.Thread):
         self._logs: dict[Slot, Log] = {}
         self._streams: dict[int, tuple[Slot, LineCutter]] = {}
         self._closing = False
+        self._active: set[Slot] = set()
+
+    def take_active(self) -> set[Slot]:
+        """Return the slots that printed something since the last call."""
+        with self._lock:
+            active, self._active = self._active, set()
+        return active
 
     def add(self, fd: int, slot: Slot) -> None:
         """Read `fd` as the output of `slot` until its end, and close it then."""
@@ -131,6 +138,8 @@ class OutputPump(threading.Thread):
         data = os.read(fd, CHUNK_BYTES)
         if data:
             self._logs[slot].write(data)
+            with self._lock:
+                self._active.add(slot)
             lines = cutter.feed(data)
         else:
             lines = cutter.end()

@@ -50,7 +50,11 @@ def _used(main: Any) -> Iterator[tuple[str, Any]]:
     for number, value in enumerate(function.__defaults__ or ()):
         yield f"its default number {number + 1}", value
     for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
-        yield f"its enclosed variable {name!r}", cell.cell_contents
+        try:
+            value = cell.cell_contents
+        except ValueError:
+            continue  # it has no value yet
+        yield f"its enclosed variable {name!r}", value
     for name in code.co_names:
         if name in function.__globals__:
             yield f"its global {name!r}", function.__globals__[name]

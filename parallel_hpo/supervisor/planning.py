@@ -11,7 +11,10 @@ from typing import Any
 from parallel_hpo.backend.choose import choose_backend
 from parallel_hpo.config.hpo import HpoSection
 from parallel_hpo.plan import split_count
+from parallel_hpo.policy.breaker import FailureLimits
+from parallel_hpo.policy.restart import RestartLimits
 from parallel_hpo.supervisor.environment import base_environment, worker_environment
+from parallel_hpo.supervisor.view import Limits
 from parallel_hpo.words import Slot, SweepId
 
 
@@ -61,6 +64,22 @@ def plan_sweep(section: HpoSection, environment: Mapping[str, str] = os.environ)
 def shares_of(count: int | None, workers: int) -> tuple[int, ...]:
     """Return the planned share of each worker; none where the count has no limit."""
     return () if count is None else tuple(split_count(count, workers))
+
+
+def limits_of(section: HpoSection) -> Limits:
+    """Return what the section allows, as decisions take it."""
+    return Limits(
+        count=section.count,
+        retries=section.retries,
+        grace_s=section.grace_period_s,
+        restart=RestartLimits(**section.restart.model_dump()),
+        failures=FailureLimits(**section.failures.model_dump()),
+        run_timeout_s=section.run_timeout_s,
+        sweep_timeout_s=section.sweep_timeout_s,
+        stall_timeout_s=section.stall_timeout_s,
+        memory_limit_mb=section.memory_limit_mb,
+        recycle_after=section.recycle_after,
+    )
 
 
 def count_workers(section: HpoSection) -> int:

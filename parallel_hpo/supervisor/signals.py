@@ -15,7 +15,7 @@ from types import FrameType, TracebackType
 from typing import Any, Final
 
 from parallel_hpo.errors import ExitCode
-from parallel_hpo.supervisor.view import StopAsked
+from parallel_hpo.supervisor.events import StopAsked
 from parallel_hpo.words import StopKind
 
 MEANINGS: Final = {

@@ -11,18 +11,9 @@ from dataclasses import replace
 from typing import Any
 
 from parallel_hpo.lifecycle import Move, move
-from parallel_hpo.supervisor.view import (
-    Action,
-    Ending,
-    Kill,
-    OpenRun,
-    RecordDrop,
-    RecordEnd,
-    Send,
-    SlotView,
-    SweepView,
-    Tell,
-)
+from parallel_hpo.policy.breaker import count_outcome
+from parallel_hpo.supervisor.actions import Action, Kill, RecordDrop, RecordEnd, Send, Tell
+from parallel_hpo.supervisor.view import Ending, OpenRun, SlotView, SweepView
 from parallel_hpo.words import (
     Drain,
     Interrupt,
@@ -68,7 +59,7 @@ class Step:
         for slot in self.view.slots:
             state = slot.state
             self.move(slot.slot, Move.LEAVE)
-            self.change(slot.slot, spawn_at=None)
+            self.change(slot.slot, spawn_at=None, replacing=False)
             if state is SlotState.STARTING:
                 self.actions.append(Kill(slot.slot))  # it holds no run and hears no order yet
             elif slot.alive:
@@ -106,8 +97,8 @@ class Step:
         took_s = self.now - run.since
         total_s = run.spent_s + took_s if final else took_s
         self.actions.append(RecordEnd(slot, run, outcome, reason, value, total_s, final, died, resumable))
-        if outcome is Outcome.FINISHED:
-            self.view = replace(self.view, finished=self.view.finished + 1)
+        if final:
+            self.view = replace(self.view, failures=count_outcome(self.view.failures, outcome))
         self.tell(RunOver(slot, run.run_id, run.attempt, outcome, reason, value, took_s, again=not final))
 
     def slot(self, slot: Slot) -> SlotView:

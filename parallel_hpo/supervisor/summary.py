@@ -111,7 +111,7 @@ def summarise(runs: Iterable[RunRow], workers: Iterable[WorkerRow], closing: Clo
         lost=outcomes[None],
         best=_best(rows, closing.goal),
         workers=tuple(
-            WorkerSummary(worker.slot, worker.device, in_slot[worker.slot], worker.spawned - 1)
+            WorkerSummary(worker.slot, worker.device, in_slot[worker.slot], worker.restarts)
             for worker in workers
         ),
         runs=tuple(_run(row) for row in rows),

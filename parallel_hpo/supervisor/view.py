@@ -1,30 +1,25 @@
-"""What the supervisor knows, what can happen to it, and what it can do: plain frozen values.
+"""What the supervisor knows of a running sweep: plain frozen values, and when time changes them.
 
-`decide` turns (SweepView, Event, now) into a new view and Actions; `loop` alone
-makes events and performs actions. The view holds open runs only (ended ones are
-in the ledger), so that a decision costs the same in a sweep of any length.
+The view holds open runs only (ended ones are in the ledger), so that a decision
+costs the same in a sweep of any length. `decide` alone makes new views.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from parallel_hpo.lifecycle import ALIVE, TERMINAL
+from parallel_hpo.policy.breaker import FailureCount, FailureLimits
 from parallel_hpo.policy.restart import RestartLimits
 from parallel_hpo.words import (
-    Notice,
-    Order,
-    Outcome,
     Parameters,
-    Report,
     RunId,
     Slot,
     SlotState,
     StartFailed,
     StopKind,
 )
-
-# --- the view ---------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +30,12 @@ class Limits:
     retries: int = 1
     grace_s: float = 30.0
     restart: RestartLimits = field(default_factory=RestartLimits)
+    failures: FailureLimits = field(default_factory=FailureLimits)
+    run_timeout_s: float | None = None
+    sweep_timeout_s: float | None = None
+    stall_timeout_s: float | None = None
+    memory_limit_mb: int | None = None
+    recycle_after: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,15 @@ class OpenRun:
     spent_s: float = 0.0
     """What its earlier attempts took."""
     deaths: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CutShort:
+    """Why a running run is being ended by us, though the sweep goes on."""
+
+    reason: str
+    failed: bool
+    """It has failed, and is performed; else its worker is killed as if it had died by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +77,13 @@ class SlotView:
     """What it was told to run again and has not started."""
     fault: StartFailed | None = None
     """What kept its worker from becoming ready."""
+    cut: CutShort | None = None
+    active_at: float = 0.0
+    """When its run was last seen to do something."""
+    performed: int = 0
+    """Runs that its present process has been through."""
+    replacing: bool = False
+    """Its worker leaves to be replaced by a fresh one."""
     restarts: tuple[float, ...] = ()
     spawn_at: float | None = None
     kill_at: float | None = None
@@ -106,159 +123,22 @@ class SweepView:
     """Distinct runs that have entered `main`."""
     reruns: tuple[OpenRun, ...] = ()
     """Runs cut short that wait for a worker."""
-    finished: int = 0
+    failures: FailureCount = field(default_factory=FailureCount)
+    end_at: float | None = None
+    """When the sweep's own time is over."""
     start_deaths: tuple[str, ...] = ()
     exhausted: str = ""
     """Why the sweep gives no more runs; empty: it may."""
+    complaint: str = ""
+    """What an agent said when it returned early, until it is known whether the sweep is over."""
     asking: bool = False
     """The sweep's state has been asked for, the answer not come."""
     ending: Ending | None = None
 
 
-# --- events -----------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """The sweep exists: let the workers start."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reported:
-    """A worker said something."""
-
-    slot: Slot
-    report: Report
-
-
-@dataclass(frozen=True, slots=True)
-class Died:
-    """A worker's process tree is gone; `cause` names the death: SIGKILL, exit 3."""
-
-    slot: Slot
-    cause: str
-    jitter: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class StopAsked:
-    """A signal or the user's code asks the sweep to end."""
-
-    kind: StopKind
-    reason: str
-    exit_code: int
-
-
-@dataclass(frozen=True, slots=True)
-class SweepSeen:
-    """The server's answer to what became of the sweep: `over` is empty while it goes on."""
-
-    over: str
-
-
-@dataclass(frozen=True, slots=True)
-class TimePassed:
-    """A deadline of the view has come."""
-
-
-Event = Opened | Reported | Died | StopAsked | SweepSeen | TimePassed
-
-# --- actions ----------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class RecordStart:
-    """Write into the ledger, before `main` is entered, that an attempt starts."""
-
-    slot: Slot
-    run: OpenRun
-
-
-@dataclass(frozen=True, slots=True)
-class RecordEnd:
-    """Write into the ledger that an attempt ended; `final`: and the run with it."""
-
-    slot: Slot
-    run: OpenRun
-    outcome: Outcome
-    reason: str
-    value: float | None
-    duration_s: float
-    final: bool
-    died: bool
-    """The worker died: the server has not heard of the end."""
-    resumable: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class RecordDrop:
-    """Write into the ledger that a run which waited for another attempt gets none."""
-
-    run: OpenRun
-    outcome: Outcome
-    reason: str
-    resumable: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Spawn:
-    """Start a worker process in the slot."""
-
-    slot: Slot
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Send the slot's worker an order."""
-
-    slot: Slot
-    order: Order
-
-
-@dataclass(frozen=True, slots=True)
-class Kill:
-    """Kill the slot's process tree."""
-
-    slot: Slot
-
-
-@dataclass(frozen=True, slots=True)
-class GiveBack:
-    """Have the server take back what it issued to the slot's dead worker and nobody started.
-
-    All but `keep`, the run that we know of and deal with ourselves.
-    """
-
-    slot: Slot
-    keep: RunId | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class AskSweep:
-    """Ask the server what became of the sweep; SweepSeen follows."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tell:
-    """Pass a notice on to whoever watches."""
-
-    notice: Notice
-
-
-Action = RecordStart | RecordEnd | RecordDrop | Spawn | Send | Kill | GiveBack | AskSweep | Tell
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """The view that follows from an event, and what is to be done, in this order."""
-
-    view: SweepView
-    actions: tuple[Action, ...]
-
-
-def open_view(limits: Limits, workers: int) -> SweepView:
-    """Return the view of a sweep that has not begun."""
-    return SweepView(limits=limits, slots=tuple(SlotView(slot=Slot(n)) for n in range(workers)))
+def open_view(limits: Limits, workers: int, **known: Any) -> SweepView:
+    """Return the view of a sweep that has not begun, or that goes on with what is `known` of it."""
+    return SweepView(limits=limits, slots=tuple(SlotView(slot=Slot(n)) for n in range(workers)), **known)
 
 
 def is_over(view: SweepView) -> bool:
@@ -268,5 +148,22 @@ def is_over(view: SweepView) -> bool:
 
 def next_deadline(view: SweepView) -> float | None:
     """Return when TimePassed is due, in monotonic seconds; None: only another event can change anything."""
-    times = (at for slot in view.slots for at in (slot.spawn_at, slot.kill_at, slot.lease_at))
+    times = [at for slot in view.slots for at in (slot.spawn_at, slot.kill_at, slot.lease_at)]
+    times += [at for slot in view.slots for at in (run_ends_at(view, slot), stalls_at(view, slot))]
+    if view.ending is None:
+        times.append(view.end_at)
     return min((at for at in times if at is not None), default=None)
+
+
+def run_ends_at(view: SweepView, slot: SlotView) -> float | None:
+    """Return when the slot's run is past its time; None: it has no run, or as much time as it likes."""
+    if view.limits.run_timeout_s is None or slot.run is None or slot.cut is not None:
+        return None
+    return slot.run.since + view.limits.run_timeout_s
+
+
+def stalls_at(view: SweepView, slot: SlotView) -> float | None:
+    """Return when the slot's run has stalled, unless it is seen to do something before."""
+    if view.limits.stall_timeout_s is None or slot.run is None or slot.cut is not None:
+        return None
+    return slot.active_at + view.limits.stall_timeout_s

@@ -9,7 +9,6 @@ supervisor for all workers together, not by each agent for itself.
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 from collections.abc import Callable
@@ -100,8 +99,11 @@ def read_parameters(environment: Any) -> Parameters:
 
 
 def write_parameters(path: Path, parameters: Parameters) -> None:
-    """Write a run's parameters as the agent does, so that `wandb.init` finds them (JSON is YAML)."""
+    """Write a run's parameters as the agent does, so that `wandb.init` finds them.
+
+    Not as JSON: where JSON has the number 1e-05, PyYAML reads a text.
+    """
     entries: dict[str, Any] = {"wandb_version": 1}
     entries |= {name: {"desc": None, "value": value} for name, value in parameters.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(entries))
+    path.write_text(yaml.safe_dump(entries))

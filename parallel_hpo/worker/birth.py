@@ -62,8 +62,9 @@ def _redirect(output: int) -> None:
     os.close(null)
     os.close(output)
     # Made anew: those of the fork server know of a file that may have been seekable.
-    sys.stdout = sys.__stdout__ = _stream(1)
-    sys.stderr = sys.__stderr__ = _stream(2)
+    for name, fd in (("stdout", 1), ("stderr", 2)):
+        setattr(sys, name, _stream(fd))
+        setattr(sys, f"__{name}__", getattr(sys, name))
 
 
 def _stream(fd: int) -> TextIO:

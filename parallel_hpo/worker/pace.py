@@ -99,7 +99,7 @@ def _install_beat(pace: Pace) -> str:
         return "no wandb.agents.pyagent.Agent"
     if getattr(Agent, "HEARTBEAT_SLEEP_SECONDS", None) != STOCK_BEAT_S:
         return "no Agent.HEARTBEAT_SLEEP_SECONDS of 5"
-    names = {*Agent._heartbeat.__code__.co_names, *Agent._run_jobs_from_queue.__code__.co_names}
+    names = {*_names_in(Agent, "_heartbeat"), *_names_in(Agent, "_run_jobs_from_queue")}
     missing = {"HEARTBEAT_SLEEP_SECONDS", "_run_status", "_exit_flag", "_count", "_queue"} - names
     if missing or not hasattr(Agent, "_exit"):
         return f"an agent without {', '.join(sorted(missing)) or '_exit'}"
@@ -107,6 +107,12 @@ def _install_beat(pace: Pace) -> str:
     inside.HEARTBEAT_SLEEP_SECONDS = pace
     inside._exit = _waking(Agent._exit)
     return ""
+
+
+def _names_in(owner: type, method: str) -> tuple[str, ...]:
+    """Return the names that a method's code refers to; none where there is no such method."""
+    code = getattr(getattr(owner, method, None), "__code__", None)
+    return code.co_names if code is not None else ()
 
 
 def _waking(leave: Callable[[Any], None]) -> Callable[[Any], None]:

@@ -20,11 +20,11 @@ from types import FrameType
 import psutil
 import wandb
 
-from parallel_hpo.words import Outcome, Rerun, SweepPath
+from parallel_hpo.words import Outcome, Rerun, RunId, SweepPath
 from parallel_hpo.worker import tree
 from parallel_hpo.worker.agent import Ticket, write_parameters
 from parallel_hpo.worker.birth import describe
-from parallel_hpo.worker.verdict import Asked, Verdict, judge
+from parallel_hpo.worker.verdict import NOT_ASKED, Ask, Verdict, judge
 from parallel_hpo.worker.watch import WATCH
 
 CORE = "wandb-core"
@@ -38,36 +38,37 @@ class MainThread:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._ticket: Ticket | None = None
-        self._asked = Asked.NOBODY
-        self._doomed = False
+        self._ask = NOT_ASKED
+        self._doomed: Ask | None = None
         self._ident = threading.main_thread().ident or 0
         signal.signal(signal.SIGINT, self._on_sigint)
 
-    def interrupt(self, asked: Asked, *, ticket: Ticket | None = None, preempting: bool = False) -> None:
+    def interrupt(self, ask: Ask, *, run_id: RunId | None = None, preempting: bool = False) -> None:
         """Raise KeyboardInterrupt in the running `main`.
 
-        Nothing where another than `ticket` runs; without a ticket, and where none runs, the next
-        `main` is not even entered: the supervisor's interrupt is the last thing that a worker hears.
+        Nothing where another run than `run_id` is on. Without a run id, a `main` that is still to
+        come is not even entered: the supervisor's interrupt is the last that a worker hears.
         """
         with self._lock:
-            self._doomed = self._doomed or ticket is None
-            if self._ticket is None or (ticket is not None and ticket is not self._ticket):
+            if run_id is None:
+                self._doomed = ask
+            if self._ticket is None or run_id not in (None, self._ticket.run_id):
                 return
             if preempting and wandb.run is not None:
                 wandb.run.mark_preempting()
-            if self._asked is Asked.NOBODY:
-                self._asked = asked
+            if self._ask is NOT_ASKED:
+                self._ask = ask
                 signal.pthread_kill(self._ident, signal.SIGINT)
 
-    def call(self, main: Callable[[], object], ticket: Ticket) -> tuple[BaseException | None, Asked]:
+    def call(self, main: Callable[[], object], ticket: Ticket) -> tuple[BaseException | None, Ask]:
         """Call `main` so that `interrupt` reaches it; return what it raised, and who had asked it to stop."""
         error: BaseException | None = None
         try:
             try:
                 with self._lock:
-                    if self._doomed:
-                        return KeyboardInterrupt(), Asked.SUPERVISOR
-                    self._ticket, self._asked = ticket, Asked.NOBODY
+                    if self._doomed is not None:
+                        return KeyboardInterrupt(), self._doomed
+                    self._ticket, self._ask = ticket, NOT_ASKED
                 main()
             finally:
                 self._ticket = None
@@ -75,7 +76,7 @@ class MainThread:
             error = raised
         with self._lock:
             self._ticket = None
-            return error, self._asked
+            return error, self._ask
 
     def _on_sigint(self, signum: int, frame: FrameType | None) -> None:
         """Interrupt `main` only: a signal that comes late finds it gone."""
@@ -83,18 +84,18 @@ class MainThread:
             raise KeyboardInterrupt
 
 
-def perform(main: Callable[[], object], ticket: Ticket, main_thread: MainThread) -> tuple[Verdict, Asked]:
-    """Perform one run and close it on the server; return what it counts as, and who asked it to stop."""
+def perform(main: Callable[[], object], ticket: Ticket, main_thread: MainThread) -> tuple[Verdict, Ask]:
+    """Perform one run and close it on the server; return what it counts as, and what asked it to stop."""
     WATCH.begin()
     _seed()
     with _own_surroundings(ticket):
-        error, asked = main_thread.call(main, ticket)
-        verdict = judge(error, asked=asked, initialised=WATCH.initialised)
+        error, ask = main_thread.call(main, ticket)
+        verdict = judge(error, ask=ask, initialised=WATCH.initialised)
         if error is not None and verdict.outcome is Outcome.FAILED:
             _print_traceback(error)
         verdict = _close(verdict)
     tree.kill_all_below(spare=_is_core)
-    return verdict, asked
+    return verdict, ask
 
 
 def _close(verdict: Verdict) -> Verdict:

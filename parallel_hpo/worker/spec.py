@@ -5,9 +5,10 @@ Pickled over the child's own pipe; the fork server itself reads only `Fork`.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from parallel_hpo.words import Slot, SweepPath, Target
 
@@ -41,6 +42,8 @@ class WorkerSpec:
     goal: str
     keep_login: bool
     """The server takes only the key that the worker was given: `wandb.login(key=…)` keeps it."""
+    activity_every_s: float | None = None
+    """Say at most so often that the run logs something; None: never, for nobody looks for stalls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,11 @@ class ErrandResult:
     error: str = ""
     """The exception in one line; empty where it returned."""
     traceback: str = ""
+
+
+STACKS_SIGNAL: Final = getattr(signal, "SIGRTMIN", signal.SIGXCPU) + 3
+"""On this signal a worker writes the stack of every thread, also while C code holds the GIL
+(faulthandler); a real-time signal, since user code has its own uses for the others."""
 
 
 # --- between the supervisor and the fork server ------------------------------------

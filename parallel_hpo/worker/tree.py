@@ -70,3 +70,20 @@ def reap(pid: int) -> None:
         os.waitpid(pid, 0)
     except ChildProcessError:
         return
+
+
+def used_mb(pid: int) -> float:
+    """Return the memory of a process and all below it in MB; PSS on Linux, where shared pages count once."""
+    try:
+        top = psutil.Process(pid)
+        return sum(_memory_bytes(process) for process in [top, *below(top)]) / 2**20
+    except psutil.NoSuchProcess:
+        return 0.0
+
+
+def _memory_bytes(process: psutil.Process) -> int:
+    try:
+        full = process.memory_full_info()
+        return int(getattr(full, "pss", full.rss))
+    except psutil.Error:
+        return 0

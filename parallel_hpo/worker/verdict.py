@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from parallel_hpo.words import NEVER_INITIALISED, Outcome
 from parallel_hpo.worker.birth import describe
@@ -15,9 +16,24 @@ INTERRUPTED_EXIT = 255
 class Asked(StrEnum):
     """Who asked `main` to stop, if anyone did."""
 
-    NOBODY = ""
-    SUPERVISOR = "interrupted"
-    SWEEP = "stopped by the sweep"
+    NOBODY = "nobody"
+    SUPERVISOR = "the supervisor"
+    """The sweep's processes leave: the run is stopped, and a resumed sweep runs it again."""
+    SWEEP = "the sweep"
+    """Its server ends the run early: it is stopped, and performed."""
+    LIMIT = "a limit"
+    """It is past a limit of the configuration: it has failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A demand that `main` stop; `reason` is what the run's will be."""
+
+    who: Asked
+    reason: str
+
+
+NOT_ASKED: Final = Ask(Asked.NOBODY, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +45,18 @@ class Verdict:
     exit_code: int
 
 
-def judge(error: BaseException | None, *, asked: Asked, initialised: bool) -> Verdict:
+def judge(error: BaseException | None, *, ask: Ask, initialised: bool) -> Verdict:
     """Return what a run counts as whose `main` returned (`error` is None) or raised `error`.
 
-    A run that was asked to stop is stopped, whatever `main` made of it.
+    What `main` made of a demand to stop changes nothing.
     """
-    if asked is not Asked.NOBODY:
-        return Verdict(Outcome.STOPPED, asked.value, INTERRUPTED_EXIT if asked is Asked.SUPERVISOR else 1)
+    match ask.who:
+        case Asked.SUPERVISOR:
+            return Verdict(Outcome.STOPPED, ask.reason, INTERRUPTED_EXIT)
+        case Asked.SWEEP:
+            return Verdict(Outcome.STOPPED, ask.reason, 1)
+        case Asked.LIMIT:
+            return Verdict(Outcome.FAILED, ask.reason, 1)
     verdict = _judge_error(error)
     if verdict.outcome is Outcome.FINISHED and not initialised:
         return Verdict(Outcome.FAILED, NEVER_INITIALISED, 1)

@@ -12,7 +12,8 @@ import functools
 import json
 import math
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,6 +32,9 @@ class Watch:
         self.keep_login = False
         self.initialised = False
         self._folder: str | None = None
+        self._tell: Callable[[], None] | None = None
+        self._every_s = 0.0
+        self._told_at = 0.0
         self._installed = False
 
     def install(self) -> None:
@@ -68,9 +72,31 @@ class Watch:
         if run is not None and not getattr(run, "disabled", False):
             self.initialised = True
             self._folder = run.dir
+            if self._tell is not None:
+                self._note_logging(run)
+
+    def tell_activity(self, tell: Callable[[], None], *, every_s: float) -> None:
+        """Call `tell` when a run logs, at most every `every_s` seconds."""
+        self._tell, self._every_s = tell, every_s
+
+    def _note_logging(self, run: Any) -> None:
+        """Wrap `run.log`, and `wandb.log`, which `init` has just made the same."""
+        log = run.log
+
+        @functools.wraps(log)
+        def noting_log(*args: Any, **kwargs: Any) -> Any:
+            now = time.monotonic()
+            if self._tell is not None and now - self._told_at >= self._every_s:
+                self._told_at = now
+                self._tell()
+            return log(*args, **kwargs)
+
+        if getattr(wandb, "log", None) == log:
+            vars(wandb)["log"] = noting_log
+        run.log = noting_log
 
     def read_value(self) -> float | None:
-        """Return the sweep's metric as the summary of the run that was opened last has it, once it is closed."""
+        """Return the sweep's metric from the summary of the run that was opened last, once it is closed."""
         if self.metric is None or self._folder is None:
             return None
         try:
@@ -94,7 +120,11 @@ def find_value(summary: Mapping[str, Any], metric: str, goal: str) -> float | No
         value = next((value[key] for key in keys if key in value), None)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value) if math.isfinite(value) else None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None  # an integer may have any length
+    return number if math.isfinite(number) else None
 
 
 def _item(value: Any, key: str) -> Any:

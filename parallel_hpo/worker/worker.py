@@ -7,11 +7,13 @@
 
 One inbox feeds the main thread. The control thread does two things besides: it
 interrupts a running `main`, and when the supervisor is gone it kills all below this
-process and ends it. Reports are sent by the main thread alone.
+process and ends it.
 """
 
 from __future__ import annotations
 
+import contextlib
+import faulthandler
 import os
 import queue
 import sys
@@ -21,6 +23,8 @@ from multiprocessing.connection import Connection
 from typing import NoReturn
 
 from parallel_hpo.words import (
+    Active,
+    Cut,
     Drain,
     Interrupt,
     Lease,
@@ -38,12 +42,15 @@ from parallel_hpo.worker import pace, target, tree
 from parallel_hpo.worker.agent import Agent, AgentReturned, Ticket
 from parallel_hpo.worker.birth import FAILED_AT_BIRTH, describe
 from parallel_hpo.worker.performance import MainThread, again_environment, perform
-from parallel_hpo.worker.spec import WorkerSpec
-from parallel_hpo.worker.verdict import Asked
+from parallel_hpo.worker.spec import STACKS_SIGNAL, WorkerSpec
+from parallel_hpo.worker.verdict import Ask, Asked
 from parallel_hpo.worker.watch import WATCH
 
 ORPHANED = 71
 """Exit code of a worker whose supervisor is gone; nobody is there to read it."""
+
+INTERRUPTED = Ask(Asked.SUPERVISOR, "interrupted")
+STOPPED_BY_SWEEP = Ask(Asked.SWEEP, "stopped by the sweep")
 
 
 class Worker:
@@ -55,12 +62,13 @@ class Worker:
         self._inbox: queue.SimpleQueue[Order | Ticket | AgentReturned] = queue.SimpleQueue()
         self._leaving = threading.Event()
         self._main_thread = MainThread()
+        self._sending = threading.Lock()
 
     def live(self) -> NoReturn:
         """Serve the supervisor until it says to leave; called in the process's main thread."""
-        WATCH.install()
-        WATCH.metric, WATCH.goal = self._spec.metric, self._spec.goal
-        WATCH.keep_login = self._spec.keep_login
+        faulthandler.enable()
+        faulthandler.register(STACKS_SIGNAL, all_threads=True)
+        self._set_watch()
         self._pace = pace.install(lambda text: print(text, file=sys.stderr))
         try:
             self._main = target.load_main(self._spec.main)
@@ -73,6 +81,13 @@ class Worker:
             pass
         self._end(0)
 
+    def _set_watch(self) -> None:
+        spec = self._spec
+        WATCH.install()
+        WATCH.metric, WATCH.goal, WATCH.keep_login = spec.metric, spec.goal, spec.keep_login
+        if spec.activity_every_s is not None:
+            WATCH.tell_activity(self._say_active, every_s=spec.activity_every_s)
+
     def _listen(self) -> None:
         """Take orders as they come; the supervisor's end of the pipe closes only when it is gone."""
         try:
@@ -80,9 +95,13 @@ class Worker:
                 order = self._connection.recv()
                 if isinstance(order, Drain | Interrupt):
                     self._leaving.set()
+                match order:
+                    case Cut(run_id, reason):
+                        self._main_thread.interrupt(Ask(Asked.LIMIT, reason), run_id=run_id)
+                        continue
+                    case Interrupt(preempting):
+                        self._main_thread.interrupt(INTERRUPTED, preempting=preempting)
                 self._inbox.put(order)
-                if isinstance(order, Interrupt):
-                    self._main_thread.interrupt(Asked.SUPERVISOR, preempting=order.preempting)
         except (EOFError, OSError):
             tree.kill_all_below()
             os._exit(ORPHANED)
@@ -125,7 +144,7 @@ class Worker:
             if isinstance(order, Drain | Interrupt):
                 self._inbox.put(order)
                 return False
-        verdict, asked = perform(self._main, ticket, self._main_thread)
+        verdict, ask = perform(self._main, ticket, self._main_thread)
         self._report(
             RunEnded(
                 ticket.run_id,
@@ -133,16 +152,21 @@ class Worker:
                 verdict.outcome,
                 verdict.reason,
                 WATCH.read_value(),
-                resumable=asked is Asked.SUPERVISOR,
+                resumable=ask.who is Asked.SUPERVISOR,
             )
         )
         return not self._leaving.is_set()
 
     def _stop_for_sweep(self, ticket: Ticket) -> None:
-        self._main_thread.interrupt(Asked.SWEEP, ticket=ticket)
+        self._main_thread.interrupt(STOPPED_BY_SWEEP, run_id=ticket.run_id)
 
     def _report(self, report: Report) -> None:
-        self._connection.send(report)
+        with self._sending:
+            self._connection.send(report)
+
+    def _say_active(self) -> None:
+        with contextlib.suppress(OSError):  # the control thread deals with a supervisor that is gone
+            self._report(Active())
 
     def _end(self, code: int) -> NoReturn:
         """Leave without waiting for threads that user code or wandb left; the fork server takes the rest."""

@@ -55,9 +55,10 @@ class FakeSupervisor:
         self.controls: list[Control] = []
 
     def __call__(
-        self, section: HpoSection, main: Main, *, observer: Observer, control: Control
+        self, section: HpoSection, main: Main, *, observer: Observer, control: Control, resume: str | None
     ) -> SweepResult:
         assert section is SECTION
+        self.resumed = resume
         self.mains.append(main)
         self.controls.append(control)
         observer(Message("supervised"))
@@ -94,6 +95,12 @@ def test_optimize_supervises_main_and_returns_the_result() -> None:
     fake = FakeSupervisor()
     assert hpo(fake).optimize(main) is RESULT
     assert fake.mains == [main]
+
+
+def test_optimize_passes_on_which_sweep_is_to_be_resumed() -> None:
+    fake = FakeSupervisor()
+    hpo(fake).optimize(main, resume="s1")
+    assert fake.resumed == "s1"
 
 
 def test_optimize_shows_the_sweep_and_its_result_on_stderr() -> None:

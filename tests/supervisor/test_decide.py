@@ -9,27 +9,10 @@ from hypothesis import strategies as st
 
 from parallel_hpo.errors import ExitCode
 from parallel_hpo.policy.restart import RestartLimits
+from parallel_hpo.supervisor.actions import Action, Kill, RecordDrop, RecordEnd, RecordStart, Send, Spawn
 from parallel_hpo.supervisor.decide import decide
-from parallel_hpo.supervisor.view import (
-    Action,
-    Died,
-    Event,
-    Kill,
-    Limits,
-    Opened,
-    RecordDrop,
-    RecordEnd,
-    RecordStart,
-    Reported,
-    Send,
-    Spawn,
-    StopAsked,
-    SweepSeen,
-    TimePassed,
-    is_over,
-    next_deadline,
-    open_view,
-)
+from parallel_hpo.supervisor.events import Died, Event, Opened, Reported, StopAsked, SweepSeen, TimePassed
+from parallel_hpo.supervisor.view import Limits, is_over, next_deadline, open_view
 from parallel_hpo.words import (
     Drain,
     Interrupt,

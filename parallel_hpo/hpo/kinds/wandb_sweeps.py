@@ -16,7 +16,7 @@ class Supervise(Protocol):
     """Performs a whole sweep: `parallel_hpo.supervisor.supervise`."""
 
     def __call__(
-        self, section: HpoSection, main: Main, *, observer: Observer, control: Control
+        self, section: HpoSection, main: Main, *, observer: Observer, control: Control, resume: str | None
     ) -> SweepResult: ...
 
 
@@ -45,10 +45,10 @@ class WandbSweeps(HPO):
         """Let the running runs finish and start none. From any thread; no sweep, no effect."""
         self._stop(StopKind.DRAIN)
 
-    def _perform(self, main: Main, observer: Observer) -> SweepResult:
+    def _perform(self, main: Main, observer: Observer, resume: str | None) -> SweepResult:
         control = self._control = Control()
         try:
-            return self._supervise(self.section, main, observer=observer, control=control)
+            return self._supervise(self.section, main, observer=observer, control=control, resume=resume)
         finally:
             with self._guard:
                 self._control = None

@@ -1,0 +1,32 @@
+"""`python -m parallel_hpo.server`: the sweep server alone; with `--embedded` as a child of its owner."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+
+from parallel_hpo.errors import ParallelHPOError
+from parallel_hpo.server.process import Place, serve
+
+
+def main() -> int:
+    """Parse the command line, serve, and return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m parallel_hpo.server", description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--database", metavar="PATH_OR_URL")
+    parser.add_argument("--embedded", action="store_true")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    place = Place(options.host, options.port, options.database)
+    try:
+        serve(place, embedded=options.embedded, stdin=sys.stdin.buffer, stdout=sys.stdout)
+    except ParallelHPOError as error:
+        print(error, file=sys.stderr)
+        return int(error.exit_code)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

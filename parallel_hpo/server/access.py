@@ -1,0 +1,80 @@
+"""The gate before every handler: which Host names are served, and whose key a request carries.
+
+The Host check keeps out a web page that rebinds a name of its own to this machine.
+Uploads carry their right in the address, and health tells nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from typing import Final
+
+from starlette.requests import HTTPConnection
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from parallel_hpo.keys import is_master_key, label_of
+from parallel_hpo.server.world import STRANGER, Caller
+
+_LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
+_KEYLESS: Final = ("/hpo/health", "/uploads/")
+
+
+class Gate:
+    """ASGI middleware that lets a request through with its `Caller`, or answers 400 or 401 itself."""
+
+    def __init__(self, app: ASGIApp, *, master_key: str, host: str) -> None:
+        self._app = app
+        self._master_key = master_key
+        self._hosts = _LOOPBACK | {host} if host in _LOOPBACK else None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Check one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = HTTPConnection(scope).headers
+        host = headers.get("host", "")
+        if self._hosts is not None and _name_of(host) not in self._hosts:
+            await _answer(400, "this Host name is not served here")(scope, receive, send)
+            return
+        caller = self._caller(headers, f"{scope['scheme']}://{host}")
+        if caller is None and not scope["path"].startswith(_KEYLESS):
+            await _answer(401, "the API key is missing or is not this server's")(scope, receive, send)
+            return
+        scope.setdefault("state", {})["caller"] = caller
+        await self._app(scope, receive, send)
+
+    def _caller(self, headers: Mapping[str, str], base_url: str) -> Caller | None:
+        key = key_in(headers.get("authorization", ""))
+        if key is None:
+            return None
+        if is_master_key(self._master_key, key):
+            return Caller(STRANGER, is_master=True, base_url=base_url)
+        label = label_of(self._master_key, key)
+        return None if label is None else Caller(label, is_master=False, base_url=base_url)
+
+
+def key_in(authorization: str) -> str | None:
+    """Return the key of a Basic authorization whose user is `api`, or None."""
+    scheme, _, encoded = authorization.partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        user, _, key = base64.b64decode(encoded, validate=True).decode().partition(":")
+    except (binascii.Error, ValueError):
+        return None
+    return key if user == "api" else None
+
+
+def _name_of(host: str) -> str:
+    """Return a Host header's name without its port."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0].lower()
+
+
+def _answer(status: int, message: str) -> JSONResponse:
+    return JSONResponse({"errors": [{"message": message}], "error": message}, status)

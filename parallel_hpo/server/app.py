@@ -1,0 +1,213 @@
+"""The HTTP shell: routes, bodies, and the one place where errors become answers.
+
+All work on the database runs in one thread, since SQLite has one writer anyway, and
+the event loop stays free to accept, to read bodies and to stop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from dataclasses import asdict
+from typing import Any, Final, TypeVar
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from parallel_hpo.server import file_stream, supervision, uploads
+from parallel_hpo.server.access import Gate
+from parallel_hpo.server.graphql import Executor, read_request
+from parallel_hpo.server.reaper import reap
+from parallel_hpo.server.refusals import RefusedError
+from parallel_hpo.server.store.database import UnavailableError
+from parallel_hpo.server.store.runs import RunPath
+from parallel_hpo.server.supervision import SweepAt
+from parallel_hpo.server.world import Caller, World
+
+_log = logging.getLogger(__name__)
+_MAX_BODY_BYTES: Final = 64 * 2**20
+_REAP_EVERY_S: Final = 10
+_SWEEP: Final = "/hpo/sweeps/{entity}/{project}/{sweep}"
+Result = TypeVar("Result")
+
+
+def make_app(world: World, *, host: str) -> Starlette:
+    """Return the server's application; `host` is the address that it will be bound to."""
+    handlers = _Handlers(world)
+    return Starlette(
+        routes=[
+            Route("/graphql", handlers.graphql, methods=["POST"]),
+            Route("/files/{entity}/{project}/{run}/file_stream", handlers.file_stream, methods=["POST"]),
+            Route("/uploads/{run:int}/{name:path}", handlers.upload, methods=["PUT"]),
+            Route("/hpo/health", handlers.health),
+            Route(_SWEEP, handlers.progress),
+            Route(f"{_SWEEP}/release", handlers.release, methods=["POST"]),
+            Route(f"{_SWEEP}/state", handlers.set_state, methods=["POST"]),
+            Route(f"{_SWEEP}/runs/{{run}}/end", handlers.end_run, methods=["POST"]),
+        ],
+        middleware=[Middleware(Gate, master_key=world.master_key, host=host)],
+        exception_handlers={
+            RefusedError: _refused,
+            UnavailableError: _unavailable,
+            OSError: _unavailable,
+            ClientDisconnect: _unavailable,
+            Exception: _failed,
+        },
+        lifespan=handlers.lifespan,
+    )
+
+
+class _Handlers:
+    """One method per route."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._executor = Executor()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="database")
+
+    @asynccontextmanager
+    async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
+        reaping = asyncio.create_task(self._reap_forever())
+        try:
+            yield
+        finally:
+            reaping.cancel()
+            with suppress(asyncio.CancelledError):
+                await reaping
+            self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def graphql(self, request: Request) -> Response:
+        wanted = read_request(await _json_body(request))
+        data = await self._in_thread(self._executor.execute, self._world, _caller(request), wanted)
+        return JSONResponse({"data": data})
+
+    async def file_stream(self, request: Request) -> Response:
+        names = request.path_params
+        path = RunPath(names["entity"], names["project"], names["run"])
+        chunk = file_stream.read_chunk(await _json_body(request))
+        stop = await self._in_thread(file_stream.receive, self._world, path, chunk)
+        return JSONResponse({"exitcode": None, "limits": {}} | ({"stopped": True} if stop else {}))
+
+    async def upload(self, request: Request) -> Response:
+        query = request.query_params
+        expires = query.get("expires", "")
+        if not (expires.isascii() and expires.isdigit() and len(expires) < 16):
+            raise RefusedError("this upload address is not valid", status=403)
+        ticket = uploads.Ticket(request.path_params["run"], request.path_params["name"], int(expires))
+        uploads.check(self._world, ticket, query.get("signature", ""))
+        await uploads.store(self._world, ticket, request.stream())
+        return Response(status_code=200)
+
+    async def health(self, _request: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def progress(self, request: Request) -> Response:
+        at = _supervised(request)
+        return JSONResponse(asdict(await self._in_thread(supervision.progress, self._world, at)))
+
+    async def release(self, request: Request) -> Response:
+        at = _supervised(request)
+        body = await _json_body(request)
+        prefix, keep = _text(body, "label_prefix"), _texts(body, "keep")
+        released = await self._in_thread(supervision.release, self._world, at, prefix, keep)
+        return JSONResponse({"released": released})
+
+    async def set_state(self, request: Request) -> Response:
+        at = _supervised(request)
+        state = _text(await _json_body(request), "state")
+        return JSONResponse({"state": await self._in_thread(supervision.set_state, self._world, at, state)})
+
+    async def end_run(self, request: Request) -> Response:
+        at = _supervised(request)
+        state = _text(await _json_body(request), "state")
+        run = request.path_params["run"]
+        return JSONResponse(
+            {"state": await self._in_thread(supervision.end_run, self._world, at, run, state)}
+        )
+
+    async def _in_thread(self, work: Callable[..., Result], *args: Any) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *args)
+
+    async def _reap_forever(self) -> None:
+        up_since = self._world.clock()
+        while True:
+            await asyncio.sleep(_REAP_EVERY_S)
+            try:
+                reaped = await self._in_thread(lambda: reap(self._world, up_since=up_since))
+            except Exception:  # the server goes on, and looks again
+                _log.exception("could not look for silent runs")
+            else:
+                for name in reaped:
+                    _log.warning("run %s: nothing was heard of it", name)
+
+
+async def _json_body(request: Request) -> Any:
+    """Read a bounded JSON body; RefusedError (413 or 400) where it is too big or no JSON."""
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > _MAX_BODY_BYTES:
+            raise RefusedError(f"the body is bigger than {_MAX_BODY_BYTES} bytes", status=413)
+    try:
+        value = json.loads(body)
+        if b"\\u" in body:
+            json.dumps(value, ensure_ascii=False).encode()  # lone surrogates can't be stored
+    except (ValueError, RecursionError):
+        raise RefusedError("the body is not valid JSON", status=400) from None
+    return value
+
+
+def _text(body: Any, name: str) -> str:
+    value = body.get(name) if isinstance(body, dict) else None
+    if not isinstance(value, str):
+        raise RefusedError(f"the body must be an object with a string {name!r}", status=400)
+    return value
+
+
+def _texts(body: Any, name: str) -> frozenset[str]:
+    """Return a list of texts of a JSON body, empty where it has none; RefusedError for anything else."""
+    value = body.get(name, []) if isinstance(body, dict) else None
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise RefusedError(f"{name} must be a list of texts", status=400)
+    return frozenset(value)
+
+
+def _caller(request: Request) -> Caller:
+    caller: Caller = request.state.caller
+    return caller
+
+
+def _supervised(request: Request) -> SweepAt:
+    """Return the sweep of a request that only the supervisor may make; RefusedError (403) for others."""
+    if not _caller(request).is_master:
+        raise RefusedError("this address takes the master key only", status=403)
+    names = request.path_params
+    return SweepAt(names["entity"], names["project"], names["sweep"])
+
+
+def _error(message: str, status: int) -> Response:
+    # Public API clients read `errors`, wandb-core reads `error`.
+    return JSONResponse({"data": None, "errors": [{"message": message}], "error": message}, status)
+
+
+async def _refused(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RefusedError)
+    return _error(str(error), error.status)
+
+
+async def _unavailable(_request: Request, error: Exception) -> Response:
+    """Answer what the client tries again: the database is busy, or the disk is full."""
+    _log.warning("can't answer now: %s", error)
+    return _error(f"the server can't answer now: {error}", 503)
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return _error(f"the server failed: {type(error).__name__}", 500)

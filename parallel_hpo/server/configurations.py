@@ -1,0 +1,64 @@
+"""The sweep configuration as clients send it: YAML text, checked, and what the server itself reads of it."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import yaml
+
+from parallel_hpo.config.sweep import parse_sweep_configuration
+from parallel_hpo.config.sweep_words import Method, SweepConfiguration
+from parallel_hpo.errors import ConfigError
+from parallel_hpo.search.grid import GridEngine
+from parallel_hpo.server.refusals import RefusedError
+
+_MAX_LENGTH = 2_000_000
+
+
+def parse(text: str) -> SweepConfiguration:
+    """Parse and check a sweep configuration; RefusedError says what is wrong with it."""
+    try:
+        return parse_sweep_configuration(_load(text), where="sweep configuration")
+    except ConfigError as error:
+        raise RefusedError(str(error)) from error
+    except RecursionError:
+        raise RefusedError("the sweep configuration is nested too deeply") from None
+
+
+@lru_cache(64)
+def program_of(text: str) -> str | None:
+    """Return the `program` that a stock agent is to run, or None."""
+    program = _load(text).get("program")
+    return program if isinstance(program, str) else None
+
+
+def expected_runs(text: str) -> int | None:
+    """Return how many runs the sweep can have: its run_cap, or its grid's size; None: no limit."""
+    configuration = parse(text)
+    size = None
+    if configuration.method is Method.GRID:
+        size = GridEngine(configuration.parameters).size
+    limits = [limit for limit in (configuration.run_cap, size) if limit is not None]
+    return min(limits, default=None)
+
+
+def _load(text: str) -> dict[str, Any]:
+    if len(text) > _MAX_LENGTH:
+        raise RefusedError(f"the sweep configuration is longer than {_MAX_LENGTH} characters")
+    try:
+        value = yaml.load(text, Loader=_NoAliases)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise RefusedError(f"the sweep configuration is not valid YAML: {error}") from error
+    if not isinstance(value, dict):
+        raise RefusedError(f"the sweep configuration must be a mapping, not {type(value).__name__}")
+    return value
+
+
+class _NoAliases(yaml.SafeLoader):
+    """A safe loader that refuses aliases, by which a short text can stand for a huge one."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.events.AliasEvent):
+            raise yaml.YAMLError("aliases are not allowed")
+        return super().compose_node(parent, index)

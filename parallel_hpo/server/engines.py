@@ -1,0 +1,68 @@
+"""The search engines of the sweeps at hand, each caught up from the database before it is asked.
+
+An engine is only a cache: whichever process holds it, it is told what others wrote
+by the sweep's revision counter, so that an ask costs what is new, not all there is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any, Final
+
+from parallel_hpo.search.engine import Engine, Trial, TrialState, make_engine
+from parallel_hpo.server.configurations import parse
+from parallel_hpo.server.rules.run_states import OPEN, RunState
+from parallel_hpo.server.store import runs
+from parallel_hpo.server.store.database import Transaction
+from parallel_hpo.server.store.records import Sweep
+
+_KEPT: Final = 64
+
+
+@dataclass(slots=True)
+class _Cached:
+    engine: Engine
+    config: str
+    revision: int = 0
+
+
+class Engines:
+    """Engines by sweep; the least recently used is dropped, to be rebuilt when it is needed again."""
+
+    def __init__(self) -> None:
+        self._cached: OrderedDict[str, _Cached] = OrderedDict()
+
+    def suggest(self, transaction: Transaction, sweep: Sweep) -> dict[str, Any] | None:
+        """Return the parameters of the sweep's next run, or None where its space is used up."""
+        cached = self._caught_up(transaction, sweep)
+        return cached.engine.ask(sweep.issued)
+
+    def forget(self, sweep_id: str) -> None:
+        """Drop an engine that was told of changes which were then rolled back."""
+        self._cached.pop(sweep_id, None)
+
+    def _caught_up(self, transaction: Transaction, sweep: Sweep) -> _Cached:
+        cached = self._cached.get(sweep.id)
+        if cached is None or cached.config != sweep.config:
+            cached = _Cached(make_engine(parse(sweep.config), seed=sweep.seed), sweep.config)
+            self._cached[sweep.id] = cached
+        self._cached.move_to_end(sweep.id)
+        for change in runs.changes_since(transaction, sweep.id, cached.revision):
+            cached.engine.tell(trial(change))
+            cached.revision = change.revision
+        while len(self._cached) > _KEPT:
+            self._cached.popitem(last=False)
+        return cached
+
+
+def trial(change: runs.Change) -> Trial:
+    """Put a run's state into the search's words: a run stopped early still has the value that it reached."""
+    if change.state in OPEN or change.state is RunState.PREEMPTED:
+        state = TrialState.PENDING
+    elif change.value is not None:
+        state = TrialState.FINISHED
+    else:
+        state = TrialState.FAILED
+    return Trial(change.index, json.loads(change.assigned), state, change.value)

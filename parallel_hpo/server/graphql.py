@@ -1,0 +1,163 @@
+"""Executes GraphQL requests against `schema.graphql`; documents are parsed and checked once per text.
+
+Every answer is either complete data or `errors`: wandb-core crashes on half an
+answer, and treats errors[] as a plain failure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+from graphql import (
+    DocumentNode,
+    ExecutionResult,
+    GraphQLError,
+    GraphQLObjectType,
+    GraphQLSchema,
+    GraphQLString,
+    OperationDefinitionNode,
+    OperationType,
+    build_schema,
+    execute_sync,
+    parse,
+    validate,
+)
+
+from parallel_hpo.server.refusals import RefusedError
+from parallel_hpo.server.resolvers import RESOLVERS
+from parallel_hpo.server.resolvers.context import Context, Info
+from parallel_hpo.server.world import Caller, World
+
+_MAX_TOKENS: Final = 5_000
+_MAX_DEPTH: Final = 30
+_KEPT_DOCUMENTS: Final = 256
+_UPPER: Final = re.compile(r"(?<=[a-z0-9])([A-Z])")
+
+
+@dataclass(frozen=True, slots=True)
+class GraphQLRequest:
+    """A request as it stands in the body."""
+
+    query: str
+    variables: dict[str, Any] | None
+    operation_name: str | None
+
+
+def read_request(body: Any) -> GraphQLRequest:
+    """Check a request's body; RefusedError (400) says what is wrong with it."""
+    if not isinstance(body, dict) or not isinstance(body.get("query"), str):
+        raise RefusedError("the body must be a JSON object with a query", status=400)
+    variables = body.get("variables")
+    if variables is not None and not isinstance(variables, dict):
+        raise RefusedError("variables must be an object", status=400)
+    # wandb client: requests of the Public API carry an empty operationName.
+    name = body.get("operationName") or None
+    if name is not None and not isinstance(name, str):
+        raise RefusedError("operationName must be a string", status=400)
+    return GraphQLRequest(body["query"], variables, name)
+
+
+class Executor:
+    """The schema, ready to execute requests."""
+
+    def __init__(self) -> None:
+        self._schema = load_schema()
+        self._checked: Callable[[str], DocumentNode] = lru_cache(_KEPT_DOCUMENTS)(self._check)
+
+    def execute(self, world: World, caller: Caller, request: GraphQLRequest) -> dict[str, Any]:
+        """Return the data that a request asks for; RefusedError, or what a resolver raised, otherwise."""
+        document = self._checked(request.query)
+        if _is_mutation(document, request.operation_name):
+            return self._run(document, request, Context(world, caller, None))
+        with world.database.read() as transaction:
+            return self._run(document, request, Context(world, caller, transaction))
+
+    def _run(self, document: DocumentNode, request: GraphQLRequest, context: Context) -> dict[str, Any]:
+        result = execute_sync(
+            self._schema,
+            document,
+            context_value=context,
+            variable_values=request.variables,
+            operation_name=request.operation_name,
+            field_resolver=_attribute,
+        )
+        if result.errors:
+            raise _cause(result)
+        return result.data or {}
+
+    def _check(self, text: str) -> DocumentNode:
+        try:
+            _check_depth(text)
+            document = parse(text, max_tokens=_MAX_TOKENS)
+            errors = validate(self._schema, document, max_errors=5)
+        except GraphQLError as error:
+            raise RefusedError(f"GraphQL: {error.message}") from None
+        except RecursionError:
+            raise RefusedError("GraphQL: the document is nested too deeply") from None
+        if errors:
+            # GraphQL's suggestions are of no use to someone who didn't write the query.
+            details = " ".join(error.message.partition(" Did you mean")[0] for error in errors)
+            raise RefusedError(f"not supported by the parallel_hpo sweep server: {details}")
+        return document
+
+
+def load_schema() -> GraphQLSchema:
+    """Return the schema with its resolvers."""
+    text = (Path(__file__).parent / "schema.graphql").read_text(encoding="utf-8")
+    schema = build_schema(text, assume_valid=True)
+    for type_name, resolvers in RESOLVERS.items():
+        kind = schema.type_map[type_name]
+        assert isinstance(kind, GraphQLObjectType)
+        for field_name, resolver in resolvers.items():
+            kind.fields[field_name].resolve = resolver
+    for name, check in (("JSONString", GraphQLString.parse_value), ("Int64", _int64)):
+        for attribute in ("parse_value", "coerce_input_value"):  # the second since graphql-core 3.3
+            setattr(schema.type_map[name], attribute, check)
+    return schema
+
+
+def _int64(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or abs(value) >= 2**63:
+        raise GraphQLError(f"Int64 cannot represent {str(value)[:40]!r}")
+    return value
+
+
+def _attribute(source: Any, info: Info, **_arguments: Any) -> Any:
+    """Resolve a field that is not in the table: an entry of a dict, or a record's snake_case attribute."""
+    if isinstance(source, dict):
+        return source[info.field_name]
+    return getattr(source, _snake_case(info.field_name))
+
+
+@lru_cache(1024)
+def _snake_case(name: str) -> str:
+    return _UPPER.sub(lambda match: "_" + match.group(1), name).lower()
+
+
+def _is_mutation(document: DocumentNode, name: str | None) -> bool:
+    operations = [node for node in document.definitions if isinstance(node, OperationDefinitionNode)]
+    named = [node for node in operations if name is None or (node.name and node.name.value == name)]
+    return any(node.operation is OperationType.MUTATION for node in named)
+
+
+def _check_depth(text: str) -> None:
+    depth = deepest = 0
+    for character in text:
+        depth += (character == "{") - (character == "}")
+        deepest = max(deepest, depth)
+    if deepest > _MAX_DEPTH:
+        raise RefusedError("GraphQL: the document is nested too deeply")
+
+
+def _cause(result: ExecutionResult) -> Exception:
+    """Return what went wrong: what a resolver raised, or GraphQL's own complaint about the variables."""
+    assert result.errors is not None
+    original = result.errors[0].original_error
+    if isinstance(original, Exception) and not isinstance(original, GraphQLError):
+        return original
+    return RefusedError(f"GraphQL: {result.errors[0].message}")

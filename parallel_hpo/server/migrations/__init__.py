@@ -1,0 +1,30 @@
+"""The database's history: brings an older one to the newest revision, in the caller's transaction.
+
+`versions/` has one file per step. To add one: change `tables`, write the step,
+set `tables.HEAD`; a test compares the two ways to an empty database.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.util import CommandError
+from sqlalchemy import Connection
+
+from parallel_hpo.errors import BackendError
+
+
+def upgrade(connection: Connection, revision: str, *, target: str = "head") -> None:
+    """Bring the database from `revision` to `target`; BackendError where it is from a newer version."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent))
+    config.attributes["connection"] = connection
+    try:
+        command.upgrade(config, target)
+    except CommandError as error:
+        raise BackendError(
+            f"the sweep server's database is at revision {revision}, which this version doesn't know: "
+            f"upgrade parallel_hpo, or name another --database ({error})"
+        ) from error

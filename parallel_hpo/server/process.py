@@ -1,0 +1,214 @@
+"""The server as a process: binds its address, says where it is, and stays until a signal or its owner's end.
+
+    parent ── {"api_key": …} ─▶ stdin ─▶ server ─▶ stdout: {"url", "api_key", "database"}
+                 └ closes it, or dies ─▶ server exits          (no api_key when embedded)
+
+The key travels by that pipe or a file of mode 0600: a command line and an
+environment can be read by others.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Final
+
+import uvicorn
+
+from parallel_hpo.errors import BackendError, UsageError
+from parallel_hpo.keys import new_master_key
+from parallel_hpo.server.app import make_app
+from parallel_hpo.server.store.database import Database, shown
+from parallel_hpo.server.world import World
+
+_ID_LETTERS: Final = "abcdefghijklmnopqrstuvwxyz0123456789"
+_PATIENCE_AT_THE_END_S: Final = 0.3
+_BACKLOG: Final = 2048
+_KEY_LENGTH: Final = 40  # wandb's client refuses shorter ones
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the server is to be reached, and where its state is."""
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    """0: any free one."""
+    database: str | None = None
+    """A path or a SQLAlchemy URL; None: `server.db` in the user's data folder."""
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the key and of uploaded files: beside a SQLite database."""
+        if self.database is None or "://" in self.database:
+            import platformdirs
+
+            return Path(platformdirs.user_data_dir("parallel_hpo", appauthor=False))
+        return Path(self.database).absolute().parent
+
+    @property
+    def database_or_default(self) -> str:
+        """The database, with its default filled in."""
+        return self.database or str(self.folder / "server.db")
+
+
+def serve(place: Place, *, embedded: bool = False, stdin: IO[bytes], stdout: IO[str]) -> None:
+    """Serve until SIGINT or SIGTERM, or, when embedded, until stdin ends; then return.
+
+    Call it in the main thread of a process of its own. BackendError where the address
+    or the database can't be had; UsageError where an embedded server's key is missing.
+    """
+    os.umask(0o077)  # nobody else may read the database, the key, the files
+    _make(place.folder)
+    master_key = _key_from(stdin) if embedded else _kept_key(place.folder / "server.key")
+    listener = _bind(place)
+    database = Database.open(place.database_or_default)
+    try:
+        server = _Server(
+            _config(place, database, master_key),
+            announce=_announcer(place, listener, stdout, None if embedded else master_key),
+        )
+        if embedded:
+            threading.Thread(target=_exit_at_end_of, args=(stdin,), daemon=True).start()
+        server.run_until_signal(listener)
+    finally:
+        database.close()
+        listener.close()
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn's server, which says when it answers, and ends in time whatever its clients do."""
+
+    def __init__(self, config: uvicorn.Config, *, announce: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._announce = announce
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start to answer, then say so."""
+        await super().startup(sockets)
+        self._announce()
+
+    def run_until_signal(self, listener: socket.socket) -> None:
+        """Serve on the listener until a signal comes or the owner is gone."""
+        # Uvicorn raises a caught signal again once it has stopped: it then finds these, and nothing happens.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: None)
+        self.run(sockets=[listener])
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let requests in flight end, for a moment."""
+        timer = threading.Timer(_PATIENCE_AT_THE_END_S, self._force)
+        timer.daemon = True
+        timer.start()
+        await super().shutdown(sockets)
+        timer.cancel()
+
+    def _force(self) -> None:
+        self.force_exit = True
+
+
+def _exit_at_end_of(stdin: IO[bytes]) -> None:
+    """Wait for the owner's end of the pipe to close, then end the process.
+
+    Nobody is left to be served, and the database bears it: a graceful end would only take longer.
+    """
+    while stdin.read(4096):
+        pass
+    os._exit(0)
+
+
+def _config(place: Place, database: Database, master_key: str) -> uvicorn.Config:
+    world = World(
+        database=database,
+        files=place.folder / "server-files",
+        master_key=master_key,
+        clock=time.time,
+        new_id=lambda: "".join(secrets.choice(_ID_LETTERS) for _ in range(8)),
+        new_seed=lambda: secrets.randbits(32),
+    )
+    return uvicorn.Config(
+        make_app(world, host=place.host),
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        # wandb-core keeps its connections between heartbeats of 30 s.
+        timeout_keep_alive=75,
+    )
+
+
+def _announcer(place: Place, listener: socket.socket, stdout: IO[str], key: str | None) -> Callable[[], None]:
+    host, port = listener.getsockname()[:2]
+    name = f"[{host}]" if ":" in host else host
+    line = {"url": f"http://{name}:{port}", "database": shown(place.database_or_default)}
+    if key is not None:
+        line["api_key"] = key
+
+    def announce() -> None:
+        print(json.dumps(line), file=stdout, flush=True)
+
+    return announce
+
+
+def _bind(place: Place) -> socket.socket:
+    family = socket.AF_INET6 if ":" in place.host else socket.AF_INET
+    # Asyncio turns Nagle's algorithm off, which costs 40 ms per answer, only where TCP is named.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((place.host, place.port))
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise BackendError(
+            f"the sweep server can't listen on {place.host}:{place.port}: {error.strerror}"
+        ) from error
+    return listener
+
+
+def _key_from(stdin: IO[bytes]) -> str:
+    """Read the key that the owner writes as the first line of stdin."""
+    try:
+        key = json.loads(stdin.readline())["api_key"]
+    except (ValueError, KeyError, TypeError):
+        key = None
+    if not isinstance(key, str) or len(key) < _KEY_LENGTH:
+        raise UsageError('an embedded server needs one line {"api_key": "<40 digits or more>"} on stdin')
+    return key
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BackendError(
+            f"the sweep server can't have its folder {folder}: {error.strerror}; name another --database"
+        ) from error
+
+
+def _kept_key(path: Path) -> str:
+    """Return the key in the file, made now where there is none, so that it survives restarts.
+
+    It appears there whole or not at all: another server may start at the same moment.
+    """
+    if not path.exists():
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".server.key-") as file:  # mode 0600
+            file.write(new_master_key() + "\n")
+            file.flush()
+            with suppress(FileExistsError):
+                os.link(file.name, path)
+    key = path.read_text(encoding="ascii", errors="replace").strip()
+    if len(key) < _KEY_LENGTH:
+        raise BackendError(f"{path} holds no key; delete it, and the server makes a new one")
+    return key

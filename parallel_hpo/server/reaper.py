@@ -1,0 +1,27 @@
+"""Notices silence: started runs become crashed, runs that a silent stranger never started wait for another.
+
+The server hears nothing while it is down, so silence is judged only once it has
+been up for as long as the silence must last.
+"""
+
+from __future__ import annotations
+
+from parallel_hpo.server.rules.run_states import RunEvent
+from parallel_hpo.server.run_moves import happened
+from parallel_hpo.server.store import outstanding, runs
+from parallel_hpo.server.world import World
+
+
+def reap(world: World, *, up_since: float) -> list[str]:
+    """Look for silence once, and return the names of the runs of which nothing was heard."""
+    before = world.clock() - world.patience.silent_s
+    if before < up_since:
+        return []
+    with world.database.write() as transaction:
+        silent = outstanding.silent(transaction, before)
+        for run in silent:
+            happened(transaction, run, RunEvent.WENT_SILENT)
+        stranded = outstanding.never_started_by_silent_strangers(transaction, before)
+        for run in stranded:
+            runs.put_back(transaction, run)
+    return [run.name for run in (*silent, *stranded)]

@@ -1,0 +1,107 @@
+"""What every resolver gets beside its record and arguments, and the pages of W&B's connections."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Generic, TypeVar
+
+from graphql import GraphQLResolveInfo
+
+from parallel_hpo.server.refusals import RefusedError
+from parallel_hpo.server.store.database import Transaction
+from parallel_hpo.server.world import Caller, World
+
+Resolver = Callable[..., Any]
+Node = TypeVar("Node")
+Info = GraphQLResolveInfo
+_MOST_PER_PAGE = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """One request: its caller, and for queries the transaction that it reads in."""
+
+    world: World
+    caller: Caller
+    transaction: Transaction | None
+
+
+@dataclass(frozen=True, slots=True)
+class Edge(Generic[Node]):
+    """An entry of a page."""
+
+    node: Node
+    cursor: str
+
+
+@dataclass(frozen=True, slots=True)
+class PageInfo:
+    """Where the next page begins."""
+
+    end_cursor: str | None
+    has_next_page: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[Node]):
+    """A page of a transaction."""
+
+    edges: tuple[Edge[Node], ...]
+    page_info: PageInfo
+
+
+def page(nodes: list[Node], after: str | None, first: int | None) -> Page[Node]:
+    """Return the `first` nodes after the cursor `after`, which counts nodes; without `first`: all of them."""
+    begin = 0 if not after else _cursor(after)
+    end = len(nodes) if first is None else begin + max(0, min(first, _MOST_PER_PAGE))
+    edges = tuple(Edge(node, str(begin + i + 1)) for i, node in enumerate(nodes[begin:end]))
+    return Page(edges, PageInfo(edges[-1].cursor if edges else None, end < len(nodes)))
+
+
+def _cursor(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 9:
+        raise RefusedError(f"cursor {text[:40]!r} is none of this server's")
+    return int(text)
+
+
+def reading(info: Info) -> Transaction:
+    """Return the transaction in which this query reads."""
+    transaction = context(info).transaction
+    if transaction is None:
+        raise RefusedError("a mutation's answer has no such field here")
+    return transaction
+
+
+def context(info: Info) -> Context:
+    """Return the request's context."""
+    value: Context = info.context
+    return value
+
+
+def iso(seconds: float | None) -> str | None:
+    """Return a time in the form that W&B's clients parse."""
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def renamed(attribute: str) -> Callable[[Any, Info], Any]:
+    """Return a resolver that reads an attribute which the schema names otherwise."""
+    return lambda source, _info: getattr(source, attribute)
+
+
+def timed(attribute: str) -> Callable[[Any, Info], str | None]:
+    """Return a resolver that reads a time."""
+    return lambda source, _info: iso(getattr(source, attribute))
+
+
+def constant(value: Any) -> Callable[[Any, Info], Any]:
+    """Return a resolver of a field that is the same for all."""
+    return lambda _source, _info: value
+
+
+def only(items: Iterable[Node]) -> list[dict[str, Node]]:
+    """Return edges without cursors."""
+    return [{"node": item} for item in items]

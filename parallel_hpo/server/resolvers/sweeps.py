@@ -1,0 +1,79 @@
+"""Sweeps: their fields, and the operation that creates and changes them."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from parallel_hpo.server import configurations, sweep_service
+from parallel_hpo.server.resolvers.context import (
+    Info,
+    Page,
+    Resolver,
+    constant,
+    context,
+    only,
+    page,
+    reading,
+    renamed,
+    timed,
+)
+from parallel_hpo.server.store import agents, runs, sweeps
+from parallel_hpo.server.store.records import Agent, Project, Run, Sweep
+from parallel_hpo.server.sweep_service import SweepWishes
+
+
+def _upsert(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, Any]:
+    wishes = SweepWishes(
+        id=input.get("id"),
+        entity=input.get("entityName"),
+        project=input.get("projectName"),
+        config=input.get("config"),
+        state=input.get("state"),
+        display_name=input.get("displayName"),
+        description=input.get("description"),
+        controller=input.get("controller"),
+        scheduler=input.get("scheduler"),
+        prior_runs_filters=input.get("priorRunsFilters"),
+    )
+    return {"sweep": sweep_service.upsert(context(info).world, wishes), "configValidationWarnings": []}
+
+
+def _best_loss(sweep: Sweep, info: Info) -> float | None:
+    metric = configurations.parse(sweep.config).metric
+    maximize = metric is not None and metric.goal == "maximize"
+    return sweeps.best_value(reading(info), sweep.id, maximize=maximize)
+
+
+def _runs(sweep: Sweep, info: Info, first: int | None = None, after: str | None = None) -> Page[Run]:
+    return page(runs.of_sweep(reading(info), sweep.id), after, first)
+
+
+def _agents(sweep: Sweep, info: Info) -> dict[str, Any]:
+    return {"edges": only(agents.of_sweep(reading(info), sweep.id))}
+
+
+def _agent(sweep: Sweep, info: Info, agentName: str | None = None) -> Agent | None:
+    agent = None if agentName is None else agents.find(reading(info), agentName)
+    return agent if agent is not None and agent.sweep_id == sweep.id else None
+
+
+def project_of(source: Sweep | Run, _info: Info) -> Project:
+    return Project(source.project_id, source.entity, source.project, source.created_at)
+
+
+MUTATION: Final[dict[str, Resolver]] = {"upsertSweep": _upsert}
+SWEEP: Final[dict[str, Resolver]] = {
+    "name": renamed("id"),
+    "createdAt": timed("created_at"),
+    "updatedAt": timed("updated_at"),
+    "heartbeatAt": timed("heartbeat_at"),
+    "earlyStopJobRunning": constant(False),
+    "controllerRunName": constant(None),
+    "bestLoss": _best_loss,
+    "runCount": lambda sweep, info: sum(sweeps.counts(reading(info), sweep.id).values()),
+    "runCountExpected": lambda sweep, _info: configurations.expected_runs(sweep.config),
+    "runs": _runs,
+    "agents": _agents,
+    "agent": _agent,
+    "project": project_of,
+}

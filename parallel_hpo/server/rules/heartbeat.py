@@ -1,0 +1,167 @@
+"""What to answer to an agent's heartbeat: a pure function of what is known, the beat, and now.
+
+An agent has at most one outstanding run, and each answer holds at most one command
+(wandb client: the function agent reads only the first of a list). A run that was
+issued and never started is delivered again before anything new is issued.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from parallel_hpo.server.rules.run_states import RunEvent, RunState
+from parallel_hpo.server.rules.sweep_states import SweepState
+
+DELIVERIES: Final = 2
+"""How often a run is given to one agent: once more where the answer was lost or `main` never called init."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long silence is borne, in seconds."""
+
+    left_s: float = 10
+    """A run that its agent no longer lists, without a word of its end (its process was killed)."""
+    stopping_s: float = 60
+    """The same after a stop was asked for: the agent forgets such a run while it still unwinds."""
+    silent_s: float = 300
+    """An agent or a run of which nothing was heard at all; W&B waits about as long."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnRun:
+    """A run that this agent owes us the end of."""
+
+    run_id: int
+    name: str
+    state: RunState
+    deliveries: int
+    stop_requested: bool
+    heard_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingRun:
+    """A run that waits for any agent: it never started, or was preempted."""
+
+    run_id: int
+    state: RunState
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """All that the answer depends on."""
+
+    sweep_state: SweepState
+    agent_gone: bool
+    own: tuple[OwnRun, ...]
+    not_own: tuple[str, ...]
+    """Names of runs that the agent lists but that were given to another agent meanwhile."""
+    waiting: WaitingRun | None
+    unsettled: bool
+    """Some run of the sweep, of whatever agent, may still come back to be issued again."""
+    cap_reached: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    """Go on with what you do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """Stop all runs and leave; `exhausted` where the sweep is used up by this answer."""
+
+    exhausted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Stop the run of this name."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Deliver:
+    """Run this run, which exists already."""
+
+    run_id: int
+    resume: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """Run a new run, if the engine has one; else `exhausted` says what to answer."""
+
+
+Command = Nothing | Exit | Stop | Deliver | Issue
+
+
+@dataclass(frozen=True, slots=True)
+class RunMove:
+    """Something happened to a run."""
+
+    run_id: int
+    event: RunEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One command, and what the beat tells of the agent's runs."""
+
+    command: Command
+    moves: tuple[RunMove, ...] = ()
+
+
+def answer(view: View, listed: frozenset[str], now: float, patience: Patience) -> Answer:
+    """Decide what to answer to a beat that lists the runs `listed`, at `now` (seconds since the epoch)."""
+    if view.agent_gone or view.sweep_state is SweepState.CANCELED:
+        return Answer(Exit())
+    unwanted = [run.name for run in view.own if run.stop_requested and run.name in listed]
+    if unwanted or view.not_own:
+        return Answer(Stop((unwanted or list(view.not_own))[0]))
+    moves: list[RunMove] = []
+    for run in view.own:
+        verdict = _judge(run, view.sweep_state, listed, now, patience)
+        if isinstance(verdict, RunEvent):
+            moves.append(RunMove(run.run_id, verdict))
+        else:
+            return Answer(verdict, tuple(moves))
+    return Answer(_next_run(view), tuple(moves))
+
+
+def exhausted(view: View) -> Command:
+    """Say what to answer when there is no new run: wait while one may come back, else end the sweep."""
+    return Nothing() if view.unsettled else Exit(exhausted=True)
+
+
+def _judge(
+    run: OwnRun, sweep: SweepState, listed: frozenset[str], now: float, patience: Patience
+) -> RunEvent | Nothing | Deliver:
+    """Say what became of one outstanding run: an event that ends it, or the command that it calls for."""
+    if run.name in listed:
+        return Nothing()
+    if run.state is RunState.PENDING:
+        return _never_started(run, sweep)
+    limit_s = patience.stopping_s if run.stop_requested else patience.left_s
+    return RunEvent.WENT_SILENT if now - run.heard_at >= limit_s else Nothing()
+
+
+def _never_started(run: OwnRun, sweep: SweepState) -> RunEvent | Nothing | Deliver:
+    if sweep is SweepState.FINISHED:
+        return RunEvent.OWNER_SAYS_KILLED
+    if sweep is SweepState.PAUSED:
+        return Nothing()
+    return Deliver(run.run_id) if run.deliveries < DELIVERIES else RunEvent.GIVEN_UP
+
+
+def _next_run(view: View) -> Command:
+    if view.sweep_state is SweepState.FINISHED:
+        return Exit()
+    if view.sweep_state is SweepState.PAUSED:
+        return Nothing()
+    if view.waiting is not None:
+        return Deliver(view.waiting.run_id, resume=view.waiting.state is RunState.PREEMPTED)
+    return exhausted(view) if view.cap_reached else Issue()

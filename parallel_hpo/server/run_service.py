@@ -1,0 +1,150 @@
+"""Clients' requests on runs: to start, resume or change one (one operation of W&B's), and to stop one."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from parallel_hpo.server.refusals import RefusedError
+from parallel_hpo.server.rules.run_states import OPEN, RunEvent, RunState
+from parallel_hpo.server.run_moves import happened
+from parallel_hpo.server.store import projects, runs, sweeps
+from parallel_hpo.server.store.database import Transaction
+from parallel_hpo.server.store.records import Run
+from parallel_hpo.server.values import read_object
+from parallel_hpo.server.world import DEFAULT_ENTITY, DEFAULT_PROJECT, World
+
+
+@dataclass(frozen=True, slots=True)
+class RunWishes:
+    """What a client tells of a run; None: left as it is."""
+
+    id: int | None = None
+    name: str | None = None
+    entity: str | None = None
+    project: str | None = None
+    sweep: str | None = None
+    display_name: str | None = None
+    description: str | None = None
+    notes: str | None = None
+    group_name: str | None = None
+    job_type: str | None = None
+    commit_hash: str | None = None
+    host: str | None = None
+    program: str | None = None
+    repo: str | None = None
+    tags: tuple[str, ...] | None = None
+    config: str | None = None
+    summary: str | None = None
+
+
+_COLUMNS = (
+    "display_name",
+    "description",
+    "notes",
+    "group_name",
+    "job_type",
+    "commit_hash",
+    "host",
+    "program",
+    "repo",
+    "config",
+    "summary",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Upserted:
+    """The run as it is now, and whether this request made it."""
+
+    bucket: Run
+    inserted: bool
+
+
+def upsert(world: World, wishes: RunWishes) -> Upserted:
+    """Start, resume or change a run; RefusedError where what it refers to doesn't exist."""
+    changes = _changes(wishes)
+    now = world.clock()
+    with world.database.write() as transaction:
+        if wishes.id is not None:
+            run, inserted = _edit(transaction, wishes.id, changes), False
+        else:
+            run, inserted = _start(world, transaction, wishes, changes | {"heard_at": now, "started_at": now})
+    return Upserted(run, inserted)
+
+
+def request_stop(world: World, run_id: int) -> bool:
+    """Ask a run to stop; its agent or its own client hears of it at the next beat."""
+    with world.database.write() as transaction:
+        run = _existing(runs.find(transaction, run_id), str(run_id))
+        runs.change(transaction, run.id, {"stop_requested": True})
+    return True
+
+
+def _edit(transaction: Transaction, run_id: int, changes: dict[str, Any]) -> Run:
+    """Change a run that a client names by its key (wandb.Api): that is no sign of its life."""
+    run = _existing(runs.find(transaction, run_id), str(run_id))
+    if run.state in (RunState.PENDING, RunState.CRASHED):
+        runs.change(transaction, run_id, changes)
+    else:
+        happened(transaction, run, RunEvent.HEARD, changes)
+    return _existing(runs.find(transaction, run_id), str(run_id))
+
+
+def _start(
+    world: World, transaction: Transaction, wishes: RunWishes, changes: dict[str, Any]
+) -> tuple[Run, bool]:
+    name = wishes.name or world.new_id()
+    found = _of_the_sweep(transaction, wishes.sweep, name)
+    if found is None:
+        project = projects.ensure(
+            transaction, wishes.entity or DEFAULT_ENTITY, wishes.project or DEFAULT_PROJECT, world.clock()
+        )
+        found = runs.in_project(transaction, project.id, name)
+    if found is not None:
+        if found.state not in OPEN:  # resumed: what is known of its last ending is over
+            changes |= {"exitcode": None, "stop_requested": False}
+        happened(transaction, found, RunEvent.STARTED, changes)
+        return _existing(runs.find(transaction, found.id), name), False
+    run_id = runs.create(
+        transaction,
+        {
+            "project_id": project.id,
+            "name": name,
+            "state": RunState.RUNNING,
+            "sweep_id": wishes.sweep,
+            "display_name": name,
+            "created_at": world.clock(),
+        }
+        | changes,
+    )
+    return _existing(runs.find(transaction, run_id), name), True
+
+
+def _of_the_sweep(transaction: Transaction, sweep_id: str | None, name: str) -> Run | None:
+    """Return the run that was issued under this name, whatever entity or project the client now names.
+
+    User code may set WANDB_ENTITY between the agent's start and wandb.init().
+    """
+    if sweep_id is None:
+        return None
+    if sweeps.find(transaction, sweep_id) is None:
+        raise RefusedError(f"sweep {sweep_id} doesn't exist", status=404)
+    return runs.in_sweep(transaction, sweep_id, name)
+
+
+def _changes(wishes: RunWishes) -> dict[str, Any]:
+    for name in ("config", "summary"):
+        if getattr(wishes, name) is not None:
+            read_object(getattr(wishes, name), f"the run's {name}")
+    changes = {name: getattr(wishes, name) for name in _COLUMNS if getattr(wishes, name) is not None}
+    if wishes.tags is not None:
+        changes["tags"] = json.dumps(list(wishes.tags))
+    return changes
+
+
+def _existing(run: Run | None, name: str) -> Run:
+    if run is None:
+        raise RefusedError(f"run {name} doesn't exist", status=404)
+    return run

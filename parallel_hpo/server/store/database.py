@@ -1,0 +1,138 @@
+"""The database itself: opening it, its transactions, and what goes wrong with it.
+
+The transaction is the lock, so that any number of server processes may share one
+database: in SQLite a write begins with BEGIN IMMEDIATE, in PostgreSQL `sweeps.lock`
+takes the sweep's row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
+
+from parallel_hpo.errors import BackendError
+from parallel_hpo.server import tables
+
+Transaction = Connection
+"""An open transaction, as other rooms call it: they pass it on and know nothing of SQL."""
+
+_BUSY_TIMEOUT_S: Final = 10
+"""How long a write waits for another process's write; the longest one is an ask of a search engine."""
+
+
+class UnavailableError(Exception):
+    """The database can't answer now (busy, disk full, gone): the client should try again."""
+
+
+class Database:
+    """An open database whose tables are at the newest revision."""
+
+    def __init__(self, url: URL, *, busy_timeout_s: float) -> None:
+        self._engine = _make_engine(url, busy_timeout_s)
+
+    @classmethod
+    def open(cls, where: str, *, busy_timeout_s: float = _BUSY_TIMEOUT_S) -> Database:
+        """Open, and where needed create or migrate, the database at a path or a SQLAlchemy URL.
+
+        BackendError where it can't be opened, or was written by a newer version.
+        """
+        try:
+            database = cls(database_url(where), busy_timeout_s=busy_timeout_s)
+            _prepare(database._engine)
+        except DBAPIError as error:
+            raise BackendError(
+                f"the sweep server can't open its database {shown(where)}: {error.orig}"
+            ) from error
+        except (ArgumentError, ImportError) as error:
+            raise BackendError(f"the sweep server has no driver for its database: {error}") from error
+        return database
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Open a transaction that only reads; UnavailableError where the database can't answer."""
+        with _as_unavailable(), self._engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """Open a transaction that may write, and commit it; UnavailableError where the database can't."""
+        with _as_unavailable(), self._engine.execution_options(immediate=True).begin() as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+
+def database_url(where: str) -> URL:
+    """Return the URL of a database given as a path (SQLite) or as a URL."""
+    return make_url(where) if "://" in where else URL.create("sqlite", database=str(Path(where).absolute()))
+
+
+def shown(where: str) -> str:
+    """Return a database's path, or its URL without the password."""
+    return make_url(where).render_as_string(hide_password=True) if "://" in where else where
+
+
+@contextmanager
+def _as_unavailable() -> Iterator[None]:
+    try:
+        yield
+    except DBAPIError as error:
+        # Integrity and programming errors are our own faults and must be seen as such.
+        if type(error).__name__ in {"OperationalError", "InterfaceError"}:
+            raise UnavailableError(str(error.orig)) from error
+        raise
+
+
+def _make_engine(url: URL, busy_timeout_s: float) -> Engine:
+    if url.get_backend_name() != "sqlite":
+        return create_engine(url)
+    engine = create_engine(url, connect_args={"timeout": busy_timeout_s})
+    event.listen(engine, "connect", _on_sqlite_connect)
+    event.listen(engine, "begin", _on_sqlite_begin)
+    return engine
+
+
+def _on_sqlite_connect(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # we begin transactions ourselves
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    # Survives any death of the process; only a power cut may cost the last moments.
+    cursor.execute("PRAGMA synchronous=NORMAL")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.close()
+
+
+def _on_sqlite_begin(connection: Connection) -> None:
+    immediate = connection.get_execution_options().get("immediate", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+
+def _prepare(engine: Engine) -> None:
+    with engine.execution_options(immediate=True).begin() as connection:
+        revision = _revision(connection)
+        if revision is None:
+            tables.metadata.create_all(connection)
+            connection.execute(insert(tables.alembic_version).values(version_num=tables.HEAD))
+        elif revision != tables.HEAD:
+            _migrate(connection, revision)
+
+
+def _revision(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    revision: str | None = connection.scalar(select(tables.alembic_version.c.version_num))
+    return revision
+
+
+def _migrate(connection: Connection, revision: str) -> None:
+    from parallel_hpo.server.migrations import upgrade  # Alembic takes 0.2 s to import
+
+    upgrade(connection, revision)

@@ -1,0 +1,92 @@
+"""The lines of a run's streams: history, system events, console output."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+
+from parallel_hpo.server.tables import lines
+
+
+class Stream(IntEnum):
+    """Which of a run's streams."""
+
+    HISTORY = 0
+    EVENTS = 1
+    CONSOLE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line; `step` is a history line's `_step`."""
+
+    number: int
+    step: int | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepRange:
+    """Steps from `first` on, up to and without `end`; None: no bound."""
+
+    first: int | None = None
+    end: int | None = None
+
+
+def put(connection: Connection, run_id: int, stream: Stream, batch: list[Line]) -> None:
+    """Write lines at their numbers; a line that is there already is replaced, so repeating is harmless."""
+    rows = [
+        {"run_id": run_id, "stream": int(stream), "number": line.number, "step": line.step, "text": line.text}
+        for line in batch
+    ]
+    connection.execute(_upsert(connection), rows)
+
+
+def _upsert(connection: Connection) -> Any:
+    insert: Any
+    if connection.dialect.name == "postgresql":
+        from sqlalchemy.dialects.postgresql import insert  # slow to import, and seldom needed
+    else:
+        from sqlalchemy.dialects.sqlite import insert
+    statement = insert(lines)
+    return statement.on_conflict_do_update(
+        index_elements=[lines.c.run_id, lines.c.stream, lines.c.number],
+        set_={"step": statement.excluded.step, "text": statement.excluded.text},
+    )
+
+
+def texts(
+    connection: Connection, run_id: int, stream: Stream, steps: StepRange = StepRange()
+) -> Iterator[str]:
+    """Yield a stream's lines in order, for history within a range of steps."""
+    query = select(lines.c.text).where(lines.c.run_id == run_id, lines.c.stream == int(stream))
+    if steps.first is not None:
+        query = query.where(lines.c.step >= steps.first)
+    if steps.end is not None:
+        query = query.where(lines.c.step < steps.end)
+    yield from connection.scalars(query.order_by(lines.c.number))
+
+
+def spread(connection: Connection, run_id: int, stream: Stream, count: int, total: int) -> Iterable[str]:
+    """Return about `count` of a stream's `total` lines, evenly spread, the last one among them."""
+    if total <= count:
+        return list(texts(connection, run_id, stream))
+    wanted = sorted({round(i * (total - 1) / max(count - 1, 1)) for i in range(count)})
+    query = select(lines.c.text).where(
+        lines.c.run_id == run_id, lines.c.stream == int(stream), lines.c.number.in_(wanted)
+    )
+    return list(connection.scalars(query.order_by(lines.c.number)))
+
+
+def last(connection: Connection, run_id: int, stream: Stream) -> str | None:
+    """Return a stream's last line, or None."""
+    newest = select(func.max(lines.c.number)).where(lines.c.run_id == run_id, lines.c.stream == int(stream))
+    query = select(lines.c.text).where(
+        lines.c.run_id == run_id, lines.c.stream == int(stream), lines.c.number == newest.scalar_subquery()
+    )
+    text: str | None = connection.scalar(query)
+    return text

@@ -1,0 +1,116 @@
+"""Runs that somebody still owes us: what heartbeats, releases and the reaper ask. None scans a sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from sqlalchemy import Connection, bindparam, exists, literal_column, or_, select, update
+
+from parallel_hpo.server.rules.heartbeat import OwnRun, WaitingRun
+from parallel_hpo.server.rules.run_states import OPEN, RunState
+from parallel_hpo.server.store import runs as run_store
+from parallel_hpo.server.store.records import Run
+from parallel_hpo.server.tables import agents, runs
+
+# What every heartbeat asks is built once: building a statement costs more than SQLite takes to run it.
+_OWN = (
+    select(
+        runs.c.id,
+        runs.c.name,
+        runs.c.state,
+        runs.c.deliveries,
+        runs.c.stop_requested,
+        runs.c.heard_at,
+    )
+    .where(runs.c.agent_id == bindparam("agent"), runs.c.state.in_(sorted(OPEN)))
+    .order_by(runs.c.id)
+)
+_WAITING = (
+    select(runs.c.id, runs.c.state)
+    .where(runs.c.sweep_id == bindparam("sweep"), runs.c.waiting)
+    .order_by(runs.c.id)
+    .limit(literal_column("1"))
+)
+_UNSETTLED = select(
+    exists().where(
+        runs.c.sweep_id == bindparam("sweep"),
+        runs.c.state.in_((RunState.PENDING, RunState.PREEMPTING)),
+        runs.c.agent_id != bindparam("agent"),
+    )
+)
+_TOUCH = update(runs).where(runs.c.id == bindparam("run")).values(heard_at=bindparam("now"))
+
+
+def own(connection: Connection, agent_id: str) -> tuple[OwnRun, ...]:
+    """Return the runs whose end this agent owes us, oldest first."""
+    rows = connection.execute(_OWN, {"agent": agent_id})
+    return tuple(OwnRun(row[0], row[1], RunState(row[2]), row[3], row[4], row[5]) for row in rows)
+
+
+def given_to_others(
+    connection: Connection, sweep_id: str, agent_id: str, names: Collection[str]
+) -> tuple[str, ...]:
+    """Return those of a sweep's runs `names` that another agent, or nobody, now has to run."""
+    query = select(runs.c.name).where(
+        runs.c.sweep_id == sweep_id,
+        runs.c.name.in_(sorted(names)),
+        runs.c.state.in_(OPEN),
+        or_(runs.c.agent_id.is_(None), runs.c.agent_id != agent_id),
+    )
+    return tuple(connection.scalars(query))
+
+
+def waiting(connection: Connection, sweep_id: str) -> WaitingRun | None:
+    """Return the oldest run of a sweep that waits for any agent, or None."""
+    row = connection.execute(_WAITING, {"sweep": sweep_id}).first()
+    return None if row is None else WaitingRun(row[0], RunState(row[1]))
+
+
+def unsettled(connection: Connection, sweep_id: str, agent_id: str) -> bool:
+    """Say whether a run of a sweep that is not this agent's may still come back to be issued again."""
+    return bool(connection.scalar(_UNSETTLED, {"sweep": sweep_id, "agent": agent_id}))
+
+
+def touch(connection: Connection, run_ids: Iterable[int], now: float) -> None:
+    """Note that these runs are alive."""
+    connection.execute(_TOUCH, [{"run": run_id, "now": now} for run_id in run_ids])
+
+
+def never_started(connection: Connection, agent_ids: Collection[str]) -> list[Run]:
+    """Return the runs that were issued to these agents and never heard of."""
+    query = select(runs.c.id).where(runs.c.agent_id.in_(agent_ids), runs.c.state == RunState.PENDING)
+    return _load(connection, list(connection.scalars(query.order_by(runs.c.id))))
+
+
+def never_started_by_silent_strangers(connection: Connection, before: float) -> list[Run]:
+    """Return never-started runs whose agent has no label and was last heard before that time."""
+    join = runs.join(agents, runs.c.agent_id == agents.c.id)
+    query = (
+        select(runs.c.id)
+        .select_from(join)
+        .where(
+            runs.c.state == RunState.PENDING,
+            runs.c.waiting.is_(False),
+            agents.c.label == "",
+            agents.c.heartbeat_at < before,
+        )
+    )
+    return _load(connection, list(connection.scalars(query)))
+
+
+def silent(connection: Connection, before: float) -> list[Run]:
+    """Return started runs that are not over and were last heard before that time."""
+    started = (RunState.RUNNING, RunState.PREEMPTING)
+    query = select(runs.c.id).where(runs.c.state.in_(started), runs.c.heard_at < before)
+    return _load(connection, list(connection.scalars(query)))
+
+
+def request_stop(connection: Connection, sweep_id: str) -> None:
+    """Ask every run of a sweep that is not over to stop."""
+    query = update(runs).where(runs.c.sweep_id == sweep_id, runs.c.state.in_(OPEN))
+    connection.execute(query.values(stop_requested=True))
+
+
+def _load(connection: Connection, run_ids: list[int]) -> list[Run]:
+    found = (run_store.find(connection, run_id) for run_id in run_ids)
+    return [run for run in found if run is not None]

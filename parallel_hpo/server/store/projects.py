@@ -1,0 +1,37 @@
+"""Projects: any entity and project name that a client uses comes into being with its first sweep or run."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, func, insert, select
+
+from parallel_hpo.server.store.records import Project, record
+from parallel_hpo.server.tables import projects, runs
+
+
+def find(connection: Connection, entity: str, name: str) -> Project | None:
+    """Return the project, or None."""
+    query = select(projects).where(projects.c.entity == entity, projects.c.name == name)
+    row = connection.execute(query).first()
+    return None if row is None else record(Project, row)
+
+
+def ensure(connection: Connection, entity: str, name: str, now: float) -> Project:
+    """Return the project, made now where it was not there."""
+    found = find(connection, entity, name)
+    if found is not None:
+        return found
+    result = connection.execute(insert(projects).values(entity=entity, name=name, created_at=now))
+    (project_id,) = result.inserted_primary_key or (0,)
+    return Project(id=project_id, entity=entity, name=name, created_at=now)
+
+
+def of_entity(connection: Connection, entity: str) -> list[Project]:
+    """Return an entity's projects, newest first."""
+    query = select(projects).where(projects.c.entity == entity).order_by(projects.c.id.desc())
+    return [record(Project, row) for row in connection.execute(query)]
+
+
+def run_count(connection: Connection, project_id: int) -> int:
+    """Count a project's runs."""
+    query = select(func.count()).select_from(runs).where(runs.c.project_id == project_id)
+    return connection.scalar(query) or 0

@@ -1,0 +1,127 @@
+"""Runs: finding, changing and listing them; the heartbeat's own questions are in `outstanding`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Select, insert, select, update
+
+from parallel_hpo.server.rules.run_states import RunState
+from parallel_hpo.server.store.records import Run, record
+from parallel_hpo.server.tables import projects, runs
+
+
+@dataclass(frozen=True, slots=True)
+class RunPath:
+    """Where clients say that a run is."""
+
+    entity: str
+    project: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What the search engine must hear of a run."""
+
+    revision: int
+    index: int
+    assigned: str
+    state: RunState
+    value: float | None
+
+
+def _runs() -> Select[Any]:
+    join = runs.join(projects, runs.c.project_id == projects.c.id)
+    return select(runs, projects.c.entity, projects.c.name.label("project")).select_from(join)
+
+
+def _first(connection: Connection, query: Select[Any]) -> Run | None:
+    row = connection.execute(query).first()
+    return None if row is None else record(Run, row)
+
+
+def find(connection: Connection, run_id: int) -> Run | None:
+    """Return the run with this key, or None."""
+    return _first(connection, _runs().where(runs.c.id == run_id))
+
+
+def at(connection: Connection, path: RunPath) -> Run | None:
+    """Return the run at this path, or None."""
+    here = (projects.c.entity == path.entity) & (projects.c.name == path.project)
+    return _first(connection, _runs().where(here, runs.c.name == path.name))
+
+
+def in_project(connection: Connection, project_id: int, name: str) -> Run | None:
+    """Return a project's run of this name, or None."""
+    return _first(connection, _runs().where(runs.c.project_id == project_id, runs.c.name == name))
+
+
+def in_sweep(connection: Connection, sweep_id: str, name: str) -> Run | None:
+    """Return a sweep's run of this name, or None."""
+    return _first(connection, _runs().where(runs.c.sweep_id == sweep_id, runs.c.name == name))
+
+
+def create(connection: Connection, values: dict[str, Any]) -> int:
+    """Insert a run and return its key; columns that `values` leaves out begin empty."""
+    result = connection.execute(insert(runs).values({**_EMPTY, **values}))
+    (run_id,) = result.inserted_primary_key or (0,)
+    return int(run_id)
+
+
+def change(connection: Connection, run_id: int, changes: dict[str, Any]) -> None:
+    """Set columns of a run."""
+    connection.execute(update(runs).where(runs.c.id == run_id).values(changes))
+
+
+def put_back(connection: Connection, run: Run) -> None:
+    """Let a run that never started wait for the next agent that asks."""
+    change(connection, run.id, {"waiting": True, "agent_id": None, "deliveries": 0})
+
+
+def changes_since(connection: Connection, sweep_id: str, revision: int) -> Iterator[Change]:
+    """Yield what became of a sweep's issued runs after `revision`, in that order."""
+    columns = (runs.c.sweep_revision, runs.c.sweep_index, runs.c.assigned, runs.c.state, runs.c.value)
+    query = (
+        select(*columns)
+        .where(runs.c.sweep_id == sweep_id, runs.c.sweep_revision > revision, runs.c.sweep_index.is_not(None))
+        .order_by(runs.c.sweep_revision)
+    )
+    for row in connection.execute(query):
+        yield Change(row[0], row[1], row[2], RunState(row[3]), row[4])
+
+
+def of_project(connection: Connection, project_id: int) -> list[Run]:
+    """Return a project's runs in the order in which they were made."""
+    query = _runs().where(runs.c.project_id == project_id).order_by(runs.c.id)
+    return [record(Run, row) for row in connection.execute(query)]
+
+
+def of_sweep(connection: Connection, sweep_id: str) -> list[Run]:
+    """Return a sweep's runs in the order in which they were made."""
+    query = _runs().where(runs.c.sweep_id == sweep_id).order_by(runs.c.id)
+    return [record(Run, row) for row in connection.execute(query)]
+
+
+def of_agent(connection: Connection, agent_id: str) -> list[Run]:
+    """Return an agent's runs in the order in which they were made."""
+    query = _runs().where(runs.c.agent_id == agent_id).order_by(runs.c.id)
+    return [record(Run, row) for row in connection.execute(query)]
+
+
+_EMPTY: dict[str, Any] = {
+    "waiting": False,
+    "deliveries": 0,
+    "sweep_revision": 0,
+    "stop_requested": False,
+    "tags": "[]",
+    "config": "{}",
+    "summary": "{}",
+    "system_metrics": "{}",
+    "history_keys": '{"sets": [], "keys": {}, "lastStep": -1}',
+    "history_lines": 0,
+    "event_lines": 0,
+    "log_lines": 0,
+}

@@ -1,0 +1,73 @@
+"""Sweeps: their configuration, state and counters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, Select, bindparam, func, insert, select, update
+
+from parallel_hpo.server.store.records import Sweep, record
+from parallel_hpo.server.tables import projects, runs, sweeps
+
+
+def _sweeps() -> Select[Any]:
+    join = sweeps.join(projects, sweeps.c.project_id == projects.c.id)
+    return select(sweeps, projects.c.entity, projects.c.name.label("project")).select_from(join)
+
+
+# What every heartbeat asks is built once: building a statement costs more than SQLite takes to run it.
+_FIND = _sweeps().where(sweeps.c.id == bindparam("sweep"))
+_LOCK = _FIND.with_for_update(of=sweeps)
+
+
+def find(connection: Connection, sweep_id: str) -> Sweep | None:
+    """Return the sweep, or None."""
+    row = connection.execute(_FIND, {"sweep": sweep_id}).first()
+    return None if row is None else record(Sweep, row)
+
+
+def lock(connection: Connection, sweep_id: str) -> Sweep | None:
+    """Return the sweep and keep other writers off it until the transaction ends."""
+    row = connection.execute(_LOCK, {"sweep": sweep_id}).first()
+    return None if row is None else record(Sweep, row)
+
+
+def of_project(connection: Connection, project_id: int) -> list[Sweep]:
+    """Return a project's sweeps, newest first."""
+    query = _sweeps().where(sweeps.c.project_id == project_id).order_by(sweeps.c.created_at.desc())
+    return [record(Sweep, row) for row in connection.execute(query)]
+
+
+def create(connection: Connection, values: dict[str, Any]) -> None:
+    """Insert a sweep; `values` has all of its columns that have no start value."""
+    connection.execute(insert(sweeps).values(issued=0, revision=0, **values))
+
+
+def change(connection: Connection, sweep_id: str, changes: dict[str, Any]) -> None:
+    """Set columns of a sweep."""
+    connection.execute(update(sweeps).where(sweeps.c.id == sweep_id).values(changes))
+
+
+def next_revision(connection: Connection, sweep_id: str) -> int:
+    """Count one more change that the search engine must hear of, and return its number."""
+    query = (
+        update(sweeps)
+        .where(sweeps.c.id == sweep_id)
+        .values(revision=sweeps.c.revision + 1)
+        .returning(sweeps.c.revision)
+    )
+    revision: int = connection.execute(query).scalar_one()
+    return revision
+
+
+def counts(connection: Connection, sweep_id: str) -> dict[str, int]:
+    """Count a sweep's runs by state."""
+    query = select(runs.c.state, func.count()).where(runs.c.sweep_id == sweep_id).group_by(runs.c.state)
+    return {row[0]: row[1] for row in connection.execute(query)}
+
+
+def best_value(connection: Connection, sweep_id: str, *, maximize: bool) -> float | None:
+    """Return the best of the values that a sweep's ended runs reached, or None."""
+    best = func.max(runs.c.value) if maximize else func.min(runs.c.value)
+    value: float | None = connection.scalar(select(best).where(runs.c.sweep_id == sweep_id))
+    return value

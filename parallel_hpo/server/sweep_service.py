@@ -1,0 +1,96 @@
+"""Clients' requests on sweeps: to create one, to change it, to set its state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from parallel_hpo.server import configurations
+from parallel_hpo.server.refusals import RefusedError
+from parallel_hpo.server.rules.sweep_states import WISHES, IllegalSweepMoveError, SweepState, move
+from parallel_hpo.server.store import outstanding, projects, sweeps
+from parallel_hpo.server.store.records import Sweep
+from parallel_hpo.server.world import DEFAULT_ENTITY, DEFAULT_PROJECT, World
+
+
+@dataclass(frozen=True, slots=True)
+class SweepWishes:
+    """What a client wants of a sweep; None: left as it is, or the default of a new one."""
+
+    id: str | None = None
+    entity: str | None = None
+    project: str | None = None
+    config: str | None = None
+    state: str | None = None
+    display_name: str | None = None
+    description: str | None = None
+    controller: str | None = None
+    scheduler: str | None = None
+    prior_runs_filters: str | None = None
+
+
+def upsert(world: World, wishes: SweepWishes) -> Sweep:
+    """Create a sweep, or change the one with the id; RefusedError says what can't be done."""
+    sweep_id = _create(world, wishes) if wishes.id is None else _change(world, wishes.id, wishes)
+    with world.database.read() as transaction:
+        sweep = sweeps.find(transaction, sweep_id)
+    if sweep is None:
+        raise RefusedError(f"sweep {sweep_id} doesn't exist", status=404)
+    return sweep
+
+
+def _create(world: World, wishes: SweepWishes) -> str:
+    if wishes.config is None:
+        raise RefusedError("a new sweep needs a configuration")
+    values = _configured(wishes.config) | _plain(wishes)
+    state = SweepState.PENDING if wishes.state is None else _state_after(SweepState.PENDING, wishes.state)
+    now, sweep_id = world.clock(), world.new_id()
+    with world.database.write() as transaction:
+        project = projects.ensure(
+            transaction, wishes.entity or DEFAULT_ENTITY, wishes.project or DEFAULT_PROJECT, now
+        )
+        values |= {"id": sweep_id, "project_id": project.id, "state": state, "seed": world.new_seed()}
+        sweeps.create(transaction, values | {"created_at": now, "updated_at": now, "heartbeat_at": now})
+    return sweep_id
+
+
+def _change(world: World, sweep_id: str, wishes: SweepWishes) -> str:
+    changes = _plain(wishes)
+    if wishes.config is not None:
+        changes |= _configured(wishes.config)
+    with world.database.write() as transaction:
+        sweep = sweeps.lock(transaction, sweep_id)
+        if sweep is None:
+            raise RefusedError(f"sweep {sweep_id} doesn't exist", status=404)
+        if wishes.state is not None:
+            changes["state"] = _state_after(sweep.state, wishes.state)
+            if changes["state"] is SweepState.CANCELED:
+                outstanding.request_stop(transaction, sweep_id)
+        sweeps.change(transaction, sweep_id, changes | {"updated_at": world.clock()})
+    return sweep_id
+
+
+def _configured(text: str) -> dict[str, Any]:
+    configuration = configurations.parse(text)
+    return {
+        "config": text,
+        "method": str(configuration.method),
+        "metric_name": configuration.metric.name if configuration.metric is not None else None,
+        "run_cap": configuration.run_cap,
+    }
+
+
+def _plain(wishes: SweepWishes) -> dict[str, Any]:
+    names = ("display_name", "description", "controller", "scheduler", "prior_runs_filters")
+    return {name: getattr(wishes, name) for name in names if getattr(wishes, name) is not None}
+
+
+def _state_after(state: SweepState, wish: str) -> SweepState:
+    try:
+        event = WISHES[wish.upper()]
+    except KeyError:
+        raise RefusedError(f"sweep state {wish!r}: one of {', '.join(WISHES)}") from None
+    try:
+        return move(state, event)
+    except IllegalSweepMoveError as error:
+        raise RefusedError(str(error)) from None

@@ -1,0 +1,150 @@
+"""The database's tables, for SQLite and PostgreSQL alike; `migrations/` makes the same ones step by step.
+
+Times are seconds since the epoch. JSON is kept as the text that the client sent:
+its bare NaN and Infinity are no JSON to a database.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+HEAD: Final = "0001"
+"""The newest migration; a database at this revision opens without Alembic, which is slow to import."""
+
+metadata = MetaData()
+
+# Named and shaped as Alembic's own, so that either may write it.
+alembic_version = Table(
+    "alembic_version",
+    metadata,
+    Column("version_num", String(32), nullable=False),
+    PrimaryKeyConstraint("version_num", name="alembic_version_pkc"),
+)
+
+projects = Table(
+    "projects",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("entity", String(255), nullable=False),
+    Column("name", String(255), nullable=False),
+    Column("created_at", Float(53), nullable=False),
+    UniqueConstraint("entity", "name", name="projects_entity_name"),
+)
+
+sweeps = Table(
+    "sweeps",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("project_id", ForeignKey("projects.id"), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("config", Text, nullable=False),
+    Column("method", String(64), nullable=False),
+    Column("metric_name", Text),
+    Column("run_cap", Integer),
+    Column("seed", BigInteger, nullable=False),
+    Column("display_name", Text),
+    Column("description", Text),
+    Column("controller", Text),
+    Column("scheduler", Text),
+    Column("prior_runs_filters", Text),
+    # How many runs were issued; the next one's index in the search space.
+    Column("issued", Integer, nullable=False),
+    # Counts what the engine must know; a run carries the revision at which it last changed.
+    Column("revision", Integer, nullable=False),
+    Column("created_at", Float(53), nullable=False),
+    Column("updated_at", Float(53), nullable=False),
+    Column("heartbeat_at", Float(53), nullable=False),
+    Index("sweeps_project", "project_id"),
+)
+
+agents = Table(
+    "agents",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("sweep_id", ForeignKey("sweeps.id"), nullable=False),
+    # Which worker's key it came with; empty for a stranger's agent.
+    Column("label", String(64), nullable=False),
+    Column("host", Text, nullable=False),
+    Column("gone", Boolean, nullable=False),
+    Column("created_at", Float(53), nullable=False),
+    Column("heartbeat_at", Float(53), nullable=False),
+    Index("agents_sweep_label", "sweep_id", "label"),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("project_id", ForeignKey("projects.id"), nullable=False),
+    Column("name", String(128), nullable=False),
+    Column("state", String(16), nullable=False),
+    # Of a sweep's run: its place in the search space, what it was given, whose it is.
+    Column("sweep_id", ForeignKey("sweeps.id")),
+    Column("sweep_index", Integer),
+    Column("assigned", Text),
+    Column("agent_id", String(32)),
+    Column("waiting", Boolean, nullable=False),
+    Column("deliveries", Integer, nullable=False),
+    Column("sweep_revision", Integer, nullable=False),
+    Column("value", Float(53)),
+    Column("stop_requested", Boolean, nullable=False),
+    Column("exitcode", Integer),
+    # What the client told of it.
+    Column("display_name", Text),
+    Column("description", Text),
+    Column("notes", Text),
+    Column("group_name", Text),
+    Column("job_type", Text),
+    Column("commit_hash", Text),
+    Column("host", Text),
+    Column("program", Text),
+    Column("repo", Text),
+    Column("tags", Text, nullable=False),
+    Column("config", Text, nullable=False),
+    Column("summary", Text, nullable=False),
+    Column("system_metrics", Text, nullable=False),
+    Column("history_keys", Text, nullable=False),
+    Column("history_lines", Integer, nullable=False),
+    Column("event_lines", Integer, nullable=False),
+    Column("log_lines", Integer, nullable=False),
+    Column("created_at", Float(53), nullable=False),
+    Column("started_at", Float(53)),
+    Column("heard_at", Float(53), nullable=False),
+    UniqueConstraint("project_id", "name", name="runs_project_name"),
+    # One index for each question that a heartbeat or the reaper asks: none of them scans a sweep's runs.
+    Index("runs_sweep_state", "sweep_id", "state"),
+    Index("runs_sweep_waiting", "sweep_id", "waiting"),
+    Index("runs_sweep_revision", "sweep_id", "sweep_revision"),
+    Index("runs_sweep_name", "sweep_id", "name"),
+    Index("runs_agent_state", "agent_id", "state"),
+    Index("runs_state_heard", "state", "heard_at"),
+)
+
+lines = Table(
+    "lines",
+    metadata,
+    Column("run_id", ForeignKey("runs.id"), primary_key=True),
+    # 0 history, 1 events, 2 console output.
+    Column("stream", Integer, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("step", BigInteger),
+    Column("text", Text, nullable=False),
+    Index("lines_step", "run_id", "stream", "step"),
+    sqlite_with_rowid=False,
+)

@@ -1,0 +1,104 @@
+"""Pure functions on the JSON that clients send: reading it, metrics in it, and what history keys it holds."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from parallel_hpo.server.refusals import RefusedError
+
+MISSING: Final = object()
+_BIGGEST_STEP: Final = 2**63 - 1
+
+
+def read_object(text: str, what: str) -> dict[str, Any]:
+    """Parse text that must be a JSON object; RefusedError (400) names `what` it is where it isn't one."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        raise RefusedError(f"{what} is not valid JSON", status=400) from None
+    if not isinstance(value, dict):
+        raise RefusedError(f"{what} must be a JSON object, not {type(value).__name__}", status=400)
+    return value
+
+
+def lookup(values: Mapping[str, Any], name: str) -> Any:
+    """Return what is called `name`, where dots may lead into nested objects, or MISSING."""
+    if name in values:
+        return values[name]
+    value: Any = values
+    for part in name.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            return MISSING
+        value = value[part]
+    return value
+
+
+def number_at(values: Mapping[str, Any], name: str) -> float | None:
+    """Return the finite number called `name`, where dots may lead into nested objects, or None."""
+    value = lookup(values, name)
+    # wandb client: a metric with define_metric(summary="min") is summarised as {"min": x}.
+    if isinstance(value, Mapping) and len(value) == 1:
+        (value,) = value.values()
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def strict(value: Any) -> Any:
+    """Return a value that strict JSON can hold: NaN and infinities become strings that wandb reads back."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, Mapping):
+        return {key: strict(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [strict(item) for item in value]
+    return value
+
+
+def step_of(row: Mapping[str, Any]) -> int | None:
+    """Return a history row's `_step`, or None where it has none that a database can hold."""
+    step = row.get("_step")
+    if isinstance(step, bool) or not isinstance(step, int) or abs(step) > _BIGGEST_STEP:
+        return None
+    return step
+
+
+def merge_history_keys(known: dict[str, Any], rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what W&B calls a run's history keys, with these new rows counted in."""
+    keys = {name: dict(entry["typeCounts"][0]) for name, entry in known.get("keys", {}).items()}
+    last_step = known.get("lastStep", -1)
+    for row in rows:
+        last_step = max(last_step, step_of(row) or 0)
+        for name, value in row.items():
+            entry = keys.setdefault(name, {"type": _type_name(value), "count": 0})
+            entry["count"] += 1
+    return {
+        "sets": [],
+        "keys": {name: {"typeCounts": [entry]} for name, entry in keys.items()},
+        "lastStep": last_step,
+    }
+
+
+def sample(row: Mapping[str, Any], keys: list[str]) -> dict[str, Any] | None:
+    """Return a history row cut down to `keys`, or None where it lacks one of them; no keys: all of it."""
+    if not keys:
+        return dict(row)
+    found = {key: lookup(row, key) for key in keys}
+    return None if MISSING in found.values() else found
+
+
+def _type_name(value: Any) -> str:
+    if isinstance(value, bool):
+        return "boolean"
+    if isinstance(value, int | float):
+        return "number"
+    if isinstance(value, Mapping):
+        return str(value.get("_type", "map"))
+    return "list" if isinstance(value, list) else "string"

@@ -1,0 +1,44 @@
+"""What a request handler works with: the database, the engines, the clock, the keys, the folder of files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from parallel_hpo.server.engines import Engines
+from parallel_hpo.server.rules.heartbeat import Patience
+from parallel_hpo.server.store.database import Database
+
+DEFAULT_ENTITY: Final = "local"
+DEFAULT_PROJECT: Final = "uncategorized"
+"""W&B's own name for the project of runs that name none."""
+
+STRANGER: Final = ""
+"""The label of a caller that came with the master key."""
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """The outside of the server's logic; tests give it other clocks and ids."""
+
+    database: Database
+    files: Path
+    master_key: str
+    clock: Callable[[], float]
+    """Seconds since the epoch."""
+    new_id: Callable[[], str]
+    """A fresh id as W&B's: 8 lower-case letters and digits."""
+    new_seed: Callable[[], int]
+    patience: Patience = field(default_factory=Patience)
+    engines: Engines = field(default_factory=Engines)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who sent a request, and under which address it reached the server."""
+
+    label: str
+    is_master: bool
+    base_url: str

@@ -1,0 +1,68 @@
+"""What can happen to a sweep: the loop makes these, `decide` takes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from parallel_hpo.words import Report, Slot, StopKind
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The sweep exists: let the workers start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """A worker said something."""
+
+    slot: Slot
+    report: Report
+
+
+@dataclass(frozen=True, slots=True)
+class Died:
+    """A worker's process tree is gone; `cause` names the death: SIGKILL, exit 3."""
+
+    slot: Slot
+    cause: str
+    jitter: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class StopAsked:
+    """A signal or the user's code asks the sweep to end."""
+
+    kind: StopKind
+    reason: str
+    exit_code: int
+
+
+@dataclass(frozen=True, slots=True)
+class SweepSeen:
+    """The server's answer to what became of the sweep: `over` is empty while it goes on."""
+
+    over: str
+
+
+@dataclass(frozen=True, slots=True)
+class OutputSeen:
+    """The slot's process tree printed something."""
+
+    slot: Slot
+
+
+@dataclass(frozen=True, slots=True)
+class MemorySeen:
+    """The slot's process tree holds so much memory."""
+
+    slot: Slot
+    used_mb: float
+
+
+@dataclass(frozen=True, slots=True)
+class TimePassed:
+    """A deadline of the view has come."""
+
+
+Event = Opened | Reported | Died | StopAsked | SweepSeen | OutputSeen | MemorySeen | TimePassed

@@ -1,0 +1,196 @@
+"""A sweep that is open on its server and has its ledger: announce it, run it, conclude it."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from parallel_hpo.backend.base import Backend, OpenedSweep
+from parallel_hpo.config.hpo import HpoSection
+from parallel_hpo.errors import ExitCode
+from parallel_hpo.supervisor.children import Nursery
+from parallel_hpo.supervisor.courier import Courier
+from parallel_hpo.supervisor.environment import worker_environment
+from parallel_hpo.supervisor.events import SweepSeen
+from parallel_hpo.supervisor.ledger import Ledger
+from parallel_hpo.supervisor.loop import Loop, Tools
+from parallel_hpo.supervisor.output import OutputPump, worker_folder
+from parallel_hpo.supervisor.planning import limits_of, shares_of
+from parallel_hpo.supervisor.resuming import Earlier, read_earlier
+from parallel_hpo.supervisor.signals import Control
+from parallel_hpo.supervisor.summary import Closing, SweepResult, summarise, write_summary
+from parallel_hpo.supervisor.view import Ending, open_view
+from parallel_hpo.words import Observer, OutputLine, Slot, SweepOpened, Target
+from parallel_hpo.worker.spec import PickledMain, Surroundings, WorkerSpec
+
+ACTIVITY_PARTS: Final = 4
+"""A worker says so often within the stall time-out that its run logs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What one call of `supervise` was given, and its mark; times are monotonic seconds."""
+
+    section: HpoSection
+    main: PickledMain | Target
+    observer: Observer
+    control: Control
+    clock: Callable[[], float]
+    jitter: Callable[[], float]
+    mark: str
+    began: float
+
+
+class OpenSweep:
+    """One sweep, as this supervisor performs it."""
+
+    def __init__(
+        self,
+        setting: Setting,
+        backend: Backend,
+        nursery: Nursery,
+        opened: OpenedSweep,
+        ledger: Ledger,
+        surroundings: Surroundings,
+        workers: int,
+    ) -> None:
+        self._setting = setting
+        self._backend = backend
+        self._nursery = nursery
+        self._opened = opened
+        self._ledger = ledger
+        self._surroundings = surroundings
+        self._workers = workers
+        self._folder = setting.section.directory / opened.path.sweep_id
+        metric = opened.configuration.get("metric") or {}
+        self._metric: str | None = metric.get("name")
+        self._goal: str = metric.get("goal", "minimize")
+
+    def perform(self) -> SweepResult:
+        """Return what became of the sweep; it is in `summary.json` by then, also after a fault of ours."""
+        earlier = read_earlier(self._ledger.runs())
+        marks = self._ledger.facts.get("marks", [])
+        self._record(marks)
+        self._announce()
+        try:
+            ending = self._run(earlier, marks)
+        except BaseException as error:
+            self._conclude(Ending(f"a fault of ours: {error}", ExitCode.OUR_FAULT))
+            raise
+        return self._conclude(ending)
+
+    def _record(self, marks: list[str]) -> None:
+        facts = self._ledger.facts
+        self._ledger.record_facts(
+            {
+                "path": str(self._opened.path),
+                "url": self._opened.url,
+                "backend": self._backend.name,
+                "created": facts.get("created", self._setting.section.sweep_id is None),
+                "count": self._setting.section.count,
+                "marks": [*marks, self._setting.mark],
+            }
+        )
+
+    def _announce(self) -> None:
+        count = self._setting.section.count
+        self._setting.observer(
+            SweepOpened(
+                path=self._opened.path,
+                url=self._opened.url,
+                backend=self._backend.name,
+                count=count,
+                workers=self._workers,
+                shares=shares_of(count, self._workers),
+                folder=str(self._folder),
+                metric=self._metric,
+                goal=self._goal,
+            )
+        )
+
+    def _run(self, earlier: Earlier, marks: list[str]) -> Ending:
+        setting = self._setting
+        answers: queue.SimpleQueue[SweepSeen] = queue.SimpleQueue()
+
+        def post(seen: SweepSeen) -> None:
+            answers.put(seen)
+            setting.control.ring()
+
+        courier = Courier(self._backend, self._opened.path, observer=setting.observer, post=post)
+        for mark in marks:
+            courier.give_back(f"{mark}_", [run.run_id for run in earlier.reruns])
+        pump = OutputPump(self._folder, lambda slot, text: setting.observer(OutputLine(slot, text)))
+        pump.start()
+        view = open_view(
+            limits_of(setting.section),
+            self._workers,
+            started=earlier.started,
+            reruns=earlier.reruns,
+            failures=earlier.failures,
+        )
+        tools = Tools(
+            nursery=self._nursery,
+            ledger=self._ledger,
+            courier=courier,
+            pump=pump,
+            control=setting.control,
+            observer=setting.observer,
+            make_spec=self._make_spec,
+            mark=setting.mark,
+            clock=setting.clock,
+            jitter=setting.jitter,
+        )
+        try:
+            ending = Loop(view, tools, answers).run()
+            if self._is_to_be_finished(ending):
+                courier.finish_sweep()
+        finally:
+            self._nursery.close()
+            pump.close()
+            courier.close()
+        return ending
+
+    def _is_to_be_finished(self, ending: Ending) -> bool:
+        """Whether the sweep is ours and has had all its runs; one that was joined is left as it is."""
+        done = ending.stop is None and ending.exit_code != ExitCode.FAILURE_POLICY
+        return done and bool(self._ledger.facts["created"])
+
+    def _make_spec(self, slot: Slot, label: str) -> WorkerSpec:
+        home = worker_folder(self._folder, slot)
+        home.mkdir(parents=True, exist_ok=True)
+        environment = worker_environment(
+            self._surroundings.environment,
+            self._backend.client_environment(label),
+            slot=slot,
+            workers=self._workers,
+            sweep_id=self._opened.path.sweep_id,
+            wandb_dir=str(home),
+        )
+        stall_s = self._setting.section.stall_timeout_s
+        return WorkerSpec(
+            surroundings=replace(self._surroundings, environment=environment),
+            slot=slot,
+            path=self._opened.path,
+            main=self._setting.main,
+            metric=self._metric,
+            goal=self._goal,
+            keep_login=self._backend.keeps_login,
+            activity_every_s=None if stall_s is None else stall_s / ACTIVITY_PARTS,
+        )
+
+    def _conclude(self, ending: Ending) -> SweepResult:
+        closing = Closing(
+            sweep_id=self._opened.path.sweep_id,
+            sweep_url=self._opened.url,
+            backend=self._backend.name,
+            count=self._setting.section.count,
+            goal=self._goal,
+            stop_reason=ending.reason,
+            exit_code=ending.exit_code,
+            duration_s=self._setting.clock() - self._setting.began,
+        )
+        result = summarise(self._ledger.runs(), self._ledger.workers(), closing)
+        write_summary(result, self._folder / "summary.json")
+        return result

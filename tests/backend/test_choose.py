@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from parallel_hpo.backend.choose import Chosen, choose_backend, make_backend
+from parallel_hpo.backend.local import LocalBackend
+from parallel_hpo.backend.wandb_server import WandbBackend
+from parallel_hpo.config.hpo import BackendChoice
+from parallel_hpo.errors import BackendError, ConfigError, ExitCode
+
+LOGGED_IN = {"WANDB_API_KEY": "secret", "HOME": "/nonexistent"}
+STRANGER = {"HOME": "/nonexistent"}
+OFFLINE = ["offline", "dryrun", "disabled"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "environment", "name", "reason"),
+    [
+        ("auto", STRANGER, "local", "no credentials for https://api.wandb.ai were found"),
+        ("auto", LOGGED_IN, "wandb", "credentials for https://api.wandb.ai from WANDB_API_KEY"),
+        ("auto", LOGGED_IN | {"WANDB_MODE": "offline"}, "local", "WANDB_MODE is offline"),
+        ("auto", LOGGED_IN | {"WANDB_MODE": "online"}, "wandb", "credentials for https://api.wandb.ai from"),
+        ("auto", LOGGED_IN | {"WANDB_BASE_URL": "http://w"}, "wandb", "credentials for http://w from"),
+        ("local", STRANGER, "local", ""),
+        ("local", LOGGED_IN, "local", ""),
+        ("wandb", LOGGED_IN, "wandb", "credentials for https://api.wandb.ai from WANDB_API_KEY"),
+    ],
+)
+def test_the_backend_and_the_reason_follow_from_wish_and_environment(
+    wanted: str, environment: dict[str, str], name: str, reason: str
+) -> None:
+    chosen = choose_backend(BackendChoice(wanted), environment)
+    assert chosen.name == name
+    assert chosen.reason.startswith(reason)
+
+
+@pytest.mark.parametrize("mode", OFFLINE)
+def test_the_local_server_ignores_an_offline_mode_and_says_so(mode: str) -> None:
+    chosen = choose_backend(BackendChoice.LOCAL, STRANGER | {"WANDB_MODE": mode})
+    assert chosen.name == "local"
+    assert f"WANDB_MODE={mode} is ignored" in chosen.reason
+
+
+@pytest.mark.parametrize("mode", OFFLINE)
+def test_wandbs_server_is_refused_where_no_run_would_reach_it(mode: str) -> None:
+    with pytest.raises(ConfigError, match=f'hpo.backend is "wandb", but WANDB_MODE is {mode!r}') as refused:
+        choose_backend(BackendChoice.WANDB, LOGGED_IN | {"WANDB_MODE": mode})
+    assert refused.value.exit_code is ExitCode.USAGE
+
+
+def test_wandbs_server_is_refused_without_credentials() -> None:
+    with pytest.raises(BackendError, match="no credentials for http://w: run `wandb login`") as refused:
+        choose_backend(BackendChoice.WANDB, STRANGER | {"WANDB_BASE_URL": "http://w"})
+    assert refused.value.exit_code is ExitCode.OUR_FAULT
+
+
+@pytest.mark.parametrize("wanted", BackendChoice)
+def test_a_reason_never_shows_the_key(wanted: BackendChoice) -> None:
+    assert "secret" not in choose_backend(wanted, LOGGED_IN).reason
+
+
+def test_making_a_backend_starts_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    local = make_backend(Chosen("local", ""), directory=folder, environment=STRANGER)
+    wandb = make_backend(Chosen("wandb", ""), directory=folder, environment=LOGGED_IN)
+    assert isinstance(local, LocalBackend)
+    assert isinstance(wandb, WandbBackend)
+    assert (local.name, wandb.name) == ("local", "wandb")
+    assert not folder.exists()

@@ -1,0 +1,237 @@
+"""The embedded server as the supervisor meets it: a real process, really killed."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import urllib.request
+from base64 import b64encode
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+import pytest
+
+from parallel_hpo.backend.base import OpenedSweep, RunErrand, SweepOrder
+from parallel_hpo.backend.local import LocalBackend
+from parallel_hpo.errors import BackendError
+from parallel_hpo.supervisor.errands import Errands
+from parallel_hpo.words import RunId
+from tests.supervisor.nursing import DEADLINE_S, is_gone, marked, opened_nursery, surroundings
+
+GRID: Final = {
+    "method": "grid",
+    "metric": {"name": "loss", "goal": "minimize"},
+    "parameters": {"x": {"values": [1, 2, 3]}},
+}
+NEW: Final = SweepOrder(GRID, "project", None, None)
+
+REGISTER: Final = """mutation CreateAgent($sweep: String!) {
+  createAgent(input: {host: "here", projectName: "project", entityName: "local", sweep: $sweep}) {
+    agent { id }
+  }
+}"""
+BEAT: Final = """mutation Heartbeat($id: ID!) {
+  agentHeartbeat(input: {id: $id, metrics: "{}", runState: "{}"}) { agent { id } commands }
+}"""
+
+OWNER: Final = """
+import os, signal, sys
+from pathlib import Path
+from parallel_hpo.backend.local import LocalBackend
+backend = LocalBackend(Path(sys.argv[1]), dict(os.environ))
+backend.open()
+print("open", flush=True)
+signal.pause()
+"""
+
+
+@pytest.fixture(scope="module")
+def run_errand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunErrand]:
+    """What calls the wandb client in a child of its own."""
+    home = tmp_path_factory.mktemp("home")
+    environment = marked({"HOME": str(home), "WANDB_DIR": str(home)})
+    with opened_nursery(environment) as nursery:
+        yield Errands(nursery, lambda own: surroundings({**environment, **own})).run
+
+
+@pytest.fixture
+def backend(tmp_path: Path, clean_env: dict[str, str]) -> Iterator[LocalBackend]:
+    with opened(tmp_path / "data", clean_env) as backend:
+        yield backend
+
+
+@pytest.fixture
+def sweep(backend: LocalBackend, run_errand: RunErrand) -> OpenedSweep:
+    return backend.open_sweep(NEW, run_errand)
+
+
+@contextmanager
+def opened(folder: Path, environment: Mapping[str, str]) -> Iterator[LocalBackend]:
+    backend = LocalBackend(folder, marked(environment))
+    backend.open()
+    try:
+        yield backend
+    finally:
+        backend.close()
+
+
+def server_of(process: psutil.Process) -> psutil.Process:
+    """The server that is a child of the process, as soon as there is one."""
+    (server,) = [child for child in process.children() if "parallel_hpo.server" in child.cmdline()]
+    return server
+
+
+def ask(environment: Mapping[str, str], query: str, variables: Mapping[str, Any]) -> Any:
+    """Ask the server as a worker's client does that has these variables."""
+    token = b64encode(f"api:{environment['WANDB_API_KEY']}".encode()).decode()
+    request = urllib.request.Request(
+        environment["WANDB_BASE_URL"] + "/graphql",
+        data=json.dumps({"query": query, "variables": variables}).encode(),
+        headers={"Authorization": f"Basic {token}", "Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=DEADLINE_S) as response:
+        return json.load(response)["data"]
+
+
+def issued(backend: LocalBackend, sweep: OpenedSweep, label: str) -> str:
+    """Let a new agent of the worker `label` ask for a run, and return its id."""
+    environment = backend.client_environment(label)
+    agent = ask(environment, REGISTER, {"sweep": sweep.path.sweep_id})["createAgent"]["agent"]["id"]
+    (command,) = json.loads(ask(environment, BEAT, {"id": agent})["agentHeartbeat"]["commands"])
+    return str(command["run_id"])
+
+
+def test_a_new_sweep_is_on_the_server_as_it_was_ordered(sweep: OpenedSweep) -> None:
+    assert (sweep.path.entity, sweep.path.project) == ("local", "project")
+    assert sweep.path.sweep_id in sweep.url
+    assert {name: sweep.configuration[name] for name in GRID} == GRID
+
+
+def test_a_sweep_can_be_joined_after_the_server_was_closed(
+    tmp_path: Path, clean_env: dict[str, str], run_errand: RunErrand
+) -> None:
+    with opened(tmp_path, clean_env) as backend:
+        first = backend.open_sweep(NEW, run_errand)
+    with opened(tmp_path, clean_env) as backend:
+        joined = backend.open_sweep(SweepOrder(None, "project", None, first.path.sweep_id), run_errand)
+    assert joined.path == first.path
+    assert joined.configuration["method"] == "grid"
+
+
+def test_a_sweep_that_is_not_there_is_an_error_in_words(backend: LocalBackend, run_errand: RunErrand) -> None:
+    with pytest.raises(BackendError, match="nosuchid"):
+        backend.open_sweep(SweepOrder(None, "project", None, "nosuchid"), run_errand)
+
+
+def test_a_sweep_goes_on_until_it_is_finished(backend: LocalBackend, sweep: OpenedSweep) -> None:
+    assert backend.why_over(sweep.path) == ""
+    backend.finish_sweep(sweep.path)
+    assert backend.why_over(sweep.path) == "the sweep is finished"
+
+
+def test_what_a_dead_worker_was_issued_is_given_to_the_next(
+    backend: LocalBackend, sweep: OpenedSweep
+) -> None:
+    run = issued(backend, sweep, "worker_1")
+    other = issued(backend, sweep, "worker_2")
+    backend.give_back(sweep.path, "worker_1", [])
+    assert issued(backend, sweep, "worker_3") == run
+    assert other != run
+
+
+def test_a_dead_workers_run_that_is_to_be_kept_is_given_to_nobody(
+    backend: LocalBackend, sweep: OpenedSweep
+) -> None:
+    run = issued(backend, sweep, "worker_1")
+    backend.give_back(sweep.path, "worker_1", [RunId(run)])
+    assert issued(backend, sweep, "worker_2") != run
+
+
+def test_a_refusal_is_told_with_the_address(backend: LocalBackend, sweep: OpenedSweep) -> None:
+    with pytest.raises(BackendError, match=rf"^http://127\.0\.0\.1:\d+/hpo/sweeps/{sweep.path}/runs/nobody/"):
+        backend.end_run(sweep.path, RunId("nobody"), "crashed")
+
+
+def test_a_server_that_is_killed_comes_back_at_the_same_address_and_knows_all(
+    backend: LocalBackend, sweep: OpenedSweep
+) -> None:
+    address = backend.client_environment("worker_1")["WANDB_BASE_URL"]
+    run = issued(backend, sweep, "worker_1")
+    killed = server_of(psutil.Process())
+    killed.kill()
+    killed.wait(DEADLINE_S)
+    assert backend.why_over(sweep.path) == ""
+    backend.give_back(sweep.path, "worker_1", [])
+    assert issued(backend, sweep, "worker_2") == run
+    assert backend.client_environment("worker_1")["WANDB_BASE_URL"] == address
+    assert server_of(psutil.Process()) != killed
+
+
+def test_closing_ends_the_server(tmp_path: Path, clean_env: dict[str, str], run_errand: RunErrand) -> None:
+    with opened(tmp_path, clean_env) as backend:
+        backend.open_sweep(NEW, run_errand)
+        server = server_of(psutil.Process())
+    assert is_gone(server.pid)
+
+
+def test_closing_before_the_server_answers_ends_it_too(tmp_path: Path, clean_env: dict[str, str]) -> None:
+    with opened(tmp_path, clean_env):
+        server = server_of(psutil.Process())
+    assert is_gone(server.pid)
+
+
+def test_a_server_that_cannot_start_is_told_with_its_log(
+    tmp_path: Path, clean_env: dict[str, str], run_errand: RunErrand
+) -> None:
+    (tmp_path / "server.db").mkdir()
+    with opened(tmp_path, clean_env) as backend, pytest.raises(BackendError) as failed:
+        backend.open_sweep(NEW, run_errand)
+    assert "the embedded sweep server did not start: it ended with exit code" in str(failed.value)
+    assert str(tmp_path / "server.log") in str(failed.value)
+    assert (tmp_path / "server.log").read_text()
+
+
+def test_no_key_is_on_a_command_line_in_an_environment_or_in_a_log(
+    tmp_path: Path, clean_env: dict[str, str], backend: LocalBackend, sweep: OpenedSweep
+) -> None:
+    issued(backend, sweep, "worker_1")
+    server = server_of(psutil.Process())
+    worker_key = backend.client_environment("worker_1")["WANDB_API_KEY"]
+    assert server.environ() == marked(clean_env)
+    told = [*server.cmdline(), (tmp_path / "data" / "server.log").read_text()]
+    assert [text for text in told if re.search(r"[0-9a-f]{40}", text)] == []
+    for path in (tmp_path / "data").iterdir():
+        assert worker_key.encode() not in path.read_bytes(), path
+
+
+def test_each_worker_has_a_key_of_its_own(backend: LocalBackend) -> None:
+    keys = [backend.client_environment(label)["WANDB_API_KEY"] for label in ("a_0_1", "a_1_2", "a_0_1")]
+    assert keys[0] != keys[1]
+    assert keys[0] == keys[2]
+
+
+def test_a_worker_is_kept_from_other_keys_settings_and_proxies(tmp_path: Path) -> None:
+    backend = LocalBackend(tmp_path, {"NO_PROXY": "intranet", "HTTP_PROXY": "http://proxy:3128"})
+    environment = backend.client_environment("worker_1")
+    assert environment["NO_PROXY"] == environment["no_proxy"] == "intranet,127.0.0.1,localhost"
+    assert not Path(environment["NETRC"]).exists()
+    assert not Path(environment["WANDB_CONFIG_DIR"]).exists()
+    assert environment["WANDB_ERROR_REPORTING"] == "false"
+
+
+def test_the_server_ends_when_its_owner_is_killed(tmp_path: Path, clean_env: dict[str, str]) -> None:
+    command = [sys.executable, "-c", OWNER, str(tmp_path / "data")]
+    owner = subprocess.Popen(command, env=marked(clean_env), stdout=subprocess.PIPE, text=True)
+    assert owner.stdout is not None
+    with owner.stdout as words:
+        assert words.readline() == "open\n"
+    server = server_of(psutil.Process(owner.pid))
+    owner.kill()
+    owner.wait()
+    _, alive = psutil.wait_procs([server], timeout=5)
+    assert [process for process in alive if not is_gone(process.pid)] == []

@@ -1,0 +1,107 @@
+"""A real server process, and real wandb clients in processes of their own that talk to it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+CLIENTS = Path(__file__).with_name("clients")
+ROOT = Path(__file__).parents[2]
+WANDB = Path(sys.executable).with_name("wandb")
+DEADLINE_S = 90.0
+"""Far beyond what a client takes, so that only a hang reaches it."""
+
+QUIET = {
+    "WANDB_ERROR_REPORTING": "false",
+    "WANDB_X_DISABLE_STATS": "true",
+    "WANDB_X_DISABLE_MACHINE_INFO": "true",
+    "WANDB_X_SAVE_REQUIREMENTS": "false",
+    "WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL": "1",
+}
+
+
+@dataclass
+class Server:
+    """The server, which can be killed and started again in the same place."""
+
+    folder: Path
+    env: dict[str, str]
+    port: str = "0"
+    said: dict[str, str] = field(default_factory=dict)
+    process: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "parallel_hpo.server", "--port", self.port]
+        command += ["--database", str(self.folder / "server.db")]
+        self.process = subprocess.Popen(command, env=self.env, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        self.said = json.loads(self.process.stdout.readline())
+        self.port = str(urlsplit(self.said["url"]).port)
+
+    def kill(self) -> None:
+        """End the server without a chance to clean up."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.communicate()
+
+    def stop(self) -> None:
+        assert self.process is not None
+        self.process.terminate()
+        self.process.communicate(timeout=10)
+
+    @property
+    def client_env(self) -> dict[str, str]:
+        """What a user exports to have the client talk to this server."""
+        own = {"WANDB_BASE_URL": self.said["url"], "WANDB_API_KEY": self.said["api_key"]}
+        # The command line agent starts programs as `/usr/bin/env python`.
+        path = f"{WANDB.parent}:{self.env.get('PATH', '')}"
+        return self.env | QUIET | own | {"PATH": path, "PYTHONPATH": str(ROOT)}
+
+    def client(self, script: str, **env: str) -> Any:
+        """Run a client to its end, and return what it found out."""
+        done = subprocess.run(
+            [sys.executable, str(CLIENTS / script)],
+            env=self.client_env | env,
+            cwd=self.env["HOME"],
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_S,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-4000:]
+        return answers_in(done.stdout)
+
+    def wandb(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+        """Run W&B's own command line."""
+        return subprocess.run(
+            [str(WANDB), *arguments],
+            env=self.client_env | env,
+            cwd=self.env["HOME"],
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_S,
+            check=False,
+        )
+
+
+def answers_in(output: str) -> Any:
+    """Return the JSON object that a client printed; wandb may print something after it."""
+    return json.loads([line for line in output.splitlines() if line.startswith("{")][-1])
+
+
+@contextmanager
+def serving(folder: Path, env: dict[str, str]) -> Iterator[Server]:
+    """Run a server for a while."""
+    server = Server(folder, env)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()

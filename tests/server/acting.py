@@ -1,0 +1,139 @@
+"""A server's logic without HTTP, on a real database, with a clock that stands still; and who talks to it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from parallel_hpo.server import agent_service, file_stream, run_service, supervision, sweep_service
+from parallel_hpo.server.engines import Engines
+from parallel_hpo.server.file_stream import Chunk
+from parallel_hpo.server.reaper import reap
+from parallel_hpo.server.run_service import RunWishes
+from parallel_hpo.server.store import runs
+from parallel_hpo.server.store.database import Database
+from parallel_hpo.server.store.records import Run
+from parallel_hpo.server.store.runs import RunPath
+from parallel_hpo.server.supervision import SweepAt
+from parallel_hpo.server.sweep_service import SweepWishes
+from parallel_hpo.server.world import World
+
+MASTER_KEY = "0123456789" * 4
+METRIC = {"name": "loss", "goal": "minimize"}
+START = 1_000_000.0
+
+Command = dict[str, Any]
+
+
+def grid(points: int, **more: Any) -> dict[str, Any]:
+    """A grid of so many points."""
+    parameters = {"x": {"values": list(range(points))}}
+    return {"method": "grid", "metric": METRIC, "parameters": parameters} | more
+
+
+@dataclass
+class Clock:
+    """Seconds since the epoch, as the test says."""
+
+    now: float = START
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class Stage:
+    """The server's logic, with verbs for what clients do to it."""
+
+    folder: Path
+    clock: Clock = field(default_factory=Clock)
+    busy_timeout_s: float = 10
+
+    def __post_init__(self) -> None:
+        ids = itertools.count()
+        where = str(self.folder / "server.db")
+        self.world = World(
+            database=Database.open(where, busy_timeout_s=self.busy_timeout_s),
+            files=self.folder / "server-files",
+            master_key=MASTER_KEY,
+            clock=self.clock,
+            new_id=lambda: f"id{next(ids):06d}",
+            new_seed=lambda: 7,
+        )
+
+    def close(self) -> None:
+        self.world.database.close()
+
+    def forget_engines(self) -> None:
+        """Be as another process on the same database would be."""
+        self.world = World(
+            database=self.world.database,
+            files=self.world.files,
+            master_key=MASTER_KEY,
+            clock=self.clock,
+            new_id=self.world.new_id,
+            new_seed=self.world.new_seed,
+            engines=Engines(),
+        )
+
+    def sweep(self, config: dict[str, Any]) -> str:
+        return sweep_service.upsert(self.world, SweepWishes(config=yaml.dump(config), project="p")).id
+
+    def set_state(self, sweep: str, state: str) -> None:
+        sweep_service.upsert(self.world, SweepWishes(id=sweep, state=state))
+
+    def agent(self, sweep: str, label: str = "") -> str:
+        return agent_service.register(self.world, sweep, "host", label).id
+
+    def beat(self, agent: str, *listed: str) -> Command | None:
+        """Send a heartbeat and return its command, if any."""
+        commands = agent_service.beat(self.world, agent, frozenset(listed))
+        assert len(commands) <= 1
+        return commands[0] if commands else None
+
+    def issued(self, agent: str) -> str:
+        """Send an idle heartbeat that must bring a run, and return its name."""
+        command = self.beat(agent)
+        assert command is not None
+        assert command["type"] in ("run", "resume")
+        name: str = command["run_id"]
+        return name
+
+    def start(self, sweep: str, name: str) -> None:
+        run_service.upsert(self.world, RunWishes(name=name, sweep=sweep, project="p"))
+
+    def stream(self, name: str, chunk: Chunk) -> bool:
+        return file_stream.receive(self.world, RunPath("local", "p", name), chunk)
+
+    def finish(self, sweep: str, name: str, loss: float = 1.0, exitcode: int = 0) -> None:
+        self.start(sweep, name)
+        self.stream(name, Chunk(summary=json.dumps({"loss": loss}), exitcode=exitcode))
+
+    def perform(self, sweep: str, agent: str) -> str:
+        """Take a run, start it, finish it."""
+        name = self.issued(agent)
+        self.finish(sweep, name)
+        return name
+
+    def run(self, name: str) -> Run:
+        with self.world.database.read() as transaction:
+            run = runs.at(transaction, RunPath("local", "p", name))
+        assert run is not None
+        return run
+
+    def progress(self, sweep: str) -> supervision.Progress:
+        return supervision.progress(self.world, self.at(sweep))
+
+    def at(self, sweep: str) -> SweepAt:
+        return SweepAt("local", "p", sweep)
+
+    def release(self, sweep: str, prefix: str, *keep: str) -> list[str]:
+        return supervision.release(self.world, self.at(sweep), prefix, frozenset(keep))
+
+    def reap(self) -> list[str]:
+        return reap(self.world, up_since=START)

@@ -1,0 +1,293 @@
+"""Agents on a sweep, with a real database and a clock that stands still."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from parallel_hpo.server.file_stream import Chunk
+from parallel_hpo.server.refusals import RefusedError
+from parallel_hpo.server.rules.run_states import RunState
+from parallel_hpo.server.store import runs
+from tests.server.acting import METRIC, Stage, grid
+
+
+def test_a_grid_gives_each_point_once_and_then_ends_the_sweep(stage: Stage) -> None:
+    sweep = stage.sweep(grid(3))
+    agent = stage.agent(sweep)
+    points = []
+    for _ in range(3):
+        command = stage.beat(agent)
+        assert command is not None
+        points.append(command["args"]["x"]["value"])
+        stage.finish(sweep, command["run_id"])
+    assert sorted(points) == [0, 1, 2]
+    assert stage.beat(agent) == {"type": "exit"}
+    assert stage.progress(sweep).state == "FINISHED"
+
+
+def test_a_command_carries_nested_parameters_and_the_program(stage: Stage) -> None:
+    nested = {"opt": {"parameters": {"lr": {"value": 0.1}}}}
+    sweep = stage.sweep({"method": "grid", "program": "train.py", "parameters": nested})
+    command = stage.beat(stage.agent(sweep))
+    assert command is not None
+    assert command["args"] == {"opt": {"value": {"lr": 0.1}}}
+    assert command["program"] == "train.py"
+
+
+def test_a_busy_agent_gets_no_second_run(stage: Stage) -> None:
+    sweep = stage.sweep(grid(3))
+    agent = stage.agent(sweep)
+    name = stage.issued(agent)
+    assert stage.beat(agent, name) is None
+    stage.start(sweep, name)
+    assert stage.beat(agent, name) is None
+
+
+def test_a_lost_answer_is_given_again_with_the_same_run_and_parameters(stage: Stage) -> None:
+    agent = stage.agent(stage.sweep(grid(3)))
+    assert stage.beat(agent) == stage.beat(agent)
+
+
+def test_a_run_whose_function_never_starts_it_fails_after_its_second_delivery(stage: Stage) -> None:
+    agent = stage.agent(stage.sweep(grid(3)))
+    first = stage.issued(agent)
+    assert stage.issued(agent) == first
+    assert stage.issued(agent) != first
+    assert stage.run(first).state is RunState.FAILED
+
+
+def test_a_finished_run_that_the_agent_still_lists_does_not_hold_up_the_next(stage: Stage) -> None:
+    sweep = stage.sweep(grid(3))
+    agent = stage.agent(sweep)
+    first = stage.perform(sweep, agent)
+    command = stage.beat(agent, first)
+    assert command is not None
+    assert command["run_id"] != first
+
+
+def test_a_run_cap_ends_the_sweep(stage: Stage) -> None:
+    sweep = stage.sweep(grid(5, run_cap=2))
+    agent = stage.agent(sweep)
+    stage.perform(sweep, agent)
+    stage.perform(sweep, agent)
+    assert stage.beat(agent) == {"type": "exit"}
+
+
+def test_at_the_end_of_a_grid_an_idle_agent_waits_for_a_run_that_may_come_back(stage: Stage) -> None:
+    sweep = stage.sweep(grid(1))
+    busy, idle = stage.agent(sweep, "w0"), stage.agent(sweep, "w1")
+    name = stage.issued(busy)
+    assert stage.beat(idle) is None
+    stage.release(sweep, "w0")
+    assert stage.issued(idle) == name
+
+
+def test_a_release_gives_back_only_runs_that_never_started(stage: Stage) -> None:
+    sweep = stage.sweep(grid(5))
+    started, unstarted, other = (stage.agent(sweep, label) for label in ("w0_1", "w0_2", "w1_1"))
+    stage.start(sweep, stage.issued(started))
+    name = stage.issued(unstarted)
+    stage.issued(other)
+    assert stage.release(sweep, "w0_") == [name]
+    assert stage.release(sweep, "w0_") == []
+    assert stage.run(name).state is RunState.PENDING
+
+
+def test_a_released_agent_is_told_to_exit(stage: Stage) -> None:
+    sweep = stage.sweep(grid(5))
+    agent = stage.agent(sweep, "w0")
+    name = stage.issued(agent)
+    stage.release(sweep, "w0")
+    assert stage.beat(agent, name) == {"type": "exit"}
+
+
+def test_a_run_that_the_supervisor_keeps_is_handed_to_nobody(stage: Stage) -> None:
+    sweep = stage.sweep(grid(5))
+    kept = stage.issued(stage.agent(sweep, "w0_"))
+    assert stage.release(sweep, "w0_", kept) == []
+    assert stage.run(kept).state is RunState.RUNNING
+    assert stage.issued(stage.agent(sweep, "w1_")) != kept
+
+
+def test_a_worker_that_registers_again_gives_back_what_it_never_started(stage: Stage) -> None:
+    sweep = stage.sweep(grid(5))
+    left = stage.issued(stage.agent(sweep, "w0_"))
+    assert stage.issued(stage.agent(sweep, "w0_")) == left
+
+
+def test_a_run_that_its_supervisor_keeps_is_not_given_to_others(stage: Stage) -> None:
+    sweep = stage.sweep(grid(2))
+    kept = stage.issued(stage.agent(sweep, "w0"))
+    assert stage.release(sweep, "w0", kept) == []
+    other = stage.agent(sweep, "w1")
+    assert stage.perform(sweep, other) != kept
+    assert stage.beat(other) == {"type": "exit"}
+    stage.finish(sweep, kept)
+    assert stage.run(kept).state is RunState.FINISHED
+
+
+def test_a_workers_next_agent_takes_over_what_its_last_one_never_started(stage: Stage) -> None:
+    sweep = stage.sweep(grid(5))
+    first = stage.agent(sweep, "w0")
+    name = stage.issued(first)
+    second = stage.agent(sweep, "w0")
+    assert stage.issued(second) == name
+    assert stage.beat(first) == {"type": "exit"}
+
+
+@pytest.mark.parametrize("prefix", ["m_1", "m_1_", "m", "m_"])
+def test_a_label_is_known_by_its_first_words(stage: Stage, prefix: str) -> None:
+    sweep = stage.sweep(grid(5))
+    name = stage.issued(stage.agent(sweep, "m_1"))
+    assert stage.release(sweep, prefix) == [name]
+
+
+@pytest.mark.parametrize("prefix", ["m_1", "m_", "_", "%"])
+def test_a_label_that_begins_with_other_words_is_left_alone(stage: Stage, prefix: str) -> None:
+    sweep = stage.sweep(grid(5))
+    stage.issued(stage.agent(sweep, "mx_12"))
+    stage.issued(stage.agent(sweep))
+    assert stage.release(sweep, prefix) == []
+
+
+def test_a_release_of_everybody_is_refused(stage: Stage) -> None:
+    sweep = stage.sweep(grid(5))
+    with pytest.raises(RefusedError, match="must not be empty"):
+        stage.release(sweep, "")
+
+
+def test_a_strangers_preempted_run_is_resumed_by_the_next_agent(stage: Stage) -> None:
+    sweep = stage.sweep(grid(5))
+    agent = stage.agent(sweep)
+    name = stage.issued(agent)
+    stage.start(sweep, name)
+    stage.stream(name, Chunk(preempting=True))
+    stage.stream(name, Chunk(exitcode=1))
+    command = stage.beat(stage.agent(sweep))
+    assert command is not None
+    assert (command["type"], command["run_id"]) == ("resume", name)
+    assert stage.run(name).state is RunState.PENDING
+
+
+def test_a_workers_preempted_run_is_left_to_its_supervisor(stage: Stage) -> None:
+    sweep = stage.sweep(grid(5))
+    name = stage.issued(stage.agent(sweep, "w0"))
+    stage.start(sweep, name)
+    stage.stream(name, Chunk(preempting=True, exitcode=1))
+    assert stage.run(name).state is RunState.PREEMPTED
+    assert stage.issued(stage.agent(sweep, "w1")) != name
+
+
+def test_a_paused_sweep_holds_its_agents_and_goes_on_when_it_is_resumed(stage: Stage) -> None:
+    sweep = stage.sweep(grid(3))
+    agent = stage.agent(sweep)
+    stage.set_state(sweep, "PAUSED")
+    assert stage.beat(agent) is None
+    assert stage.beat(stage.agent(sweep)) is None
+    stage.set_state(sweep, "RUNNING")
+    assert stage.issued(agent)
+
+
+def test_a_canceled_sweep_stops_its_runs_which_are_killed(stage: Stage) -> None:
+    sweep = stage.sweep(grid(3))
+    agent = stage.agent(sweep)
+    name = stage.issued(agent)
+    stage.start(sweep, name)
+    stage.set_state(sweep, "CANCELED")
+    assert stage.beat(agent, name) == {"type": "exit"}
+    assert stage.stream(name, Chunk())
+    stage.stream(name, Chunk(exitcode=1))
+    assert stage.run(name).state is RunState.KILLED
+
+
+@pytest.mark.parametrize("state", ["FINISHED", "CANCELED"])
+def test_no_agent_can_join_a_sweep_that_is_over(stage: Stage, state: str) -> None:
+    sweep = stage.sweep(grid(3))
+    stage.set_state(sweep, state)
+    with pytest.raises(RefusedError, match="is not running") as refusal:
+        stage.agent(sweep)
+    assert refusal.value.status == 400
+
+
+def test_an_unknown_sweep_and_an_unknown_agent_are_not_found(stage: Stage) -> None:
+    with pytest.raises(RefusedError) as refusal:
+        stage.agent("nosweep")
+    assert refusal.value.status == 404
+    with pytest.raises(RefusedError) as refusal:
+        stage.beat("noagent")
+    assert refusal.value.status == 404
+
+
+def test_the_engine_learns_from_results_that_another_process_wrote(stage: Stage) -> None:
+    space = {"x": {"min": 0.0, "max": 1.0}}
+    sweep = stage.sweep({"method": "random", "metric": METRIC, "parameters": space})
+    agent = stage.agent(sweep)
+    stage.finish(sweep, stage.issued(agent), loss=0.25)
+    stage.forget_engines()
+    second = stage.issued(agent)
+    with stage.world.database.read() as transaction:
+        told = list(runs.changes_since(transaction, sweep, 0))
+    assert [(change.index, change.value) for change in told] == [(0, 0.25), (1, None)]
+    assert stage.run(second).sweep_index == 1
+
+
+@pytest.mark.parametrize(
+    ("summary", "exitcode", "value"),
+    [
+        ('{"loss": 2}', 0, 2.0),
+        ('{"loss": NaN}', 0, None),
+        ('{"loss": "2"}', 0, None),
+        ("{}", 0, None),
+        ('{"loss": {"min": 3}}', 0, 3.0),
+        ('{"loss": 2}', 1, None),
+    ],
+)
+def test_only_a_finished_runs_finite_number_counts(
+    stage: Stage, summary: str, exitcode: int, value: float | None
+) -> None:
+    sweep = stage.sweep(grid(3))
+    name = stage.issued(stage.agent(sweep))
+    stage.start(sweep, name)
+    stage.stream(name, Chunk(summary=summary, exitcode=exitcode))
+    assert stage.run(name).value == value
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(acts=st.lists(st.tuples(st.integers(0, 2), st.sampled_from(["work", "die", "die late", "forget"]))))
+def test_no_order_of_deaths_loses_or_repeats_a_point_of_a_grid(
+    stage: Stage, acts: list[tuple[int, str]]
+) -> None:
+    """Three workers take 6 points; some die before their run started, some after, some processes restart."""
+    sweep = stage.sweep(grid(6))
+    lives = [0, 0, 0]
+    agents = [stage.agent(sweep, f"w{slot}_0_") for slot in range(3)]
+    performed: list[int] = []
+
+    def act(slot: int, deed: str) -> bool:
+        command = stage.beat(agents[slot])
+        if command is None or command["type"] == "exit":
+            return command is not None
+        if deed in ("die", "die late"):
+            if deed == "die late":  # its supervisor runs it again, and it finishes then
+                performed.append(command["args"]["x"]["value"])
+                stage.start(sweep, command["run_id"])
+            stage.release(sweep, f"w{slot}_{lives[slot]}_")
+            lives[slot] += 1
+            agents[slot] = stage.agent(sweep, f"w{slot}_{lives[slot]}_")
+            if deed == "die late":
+                stage.finish(sweep, command["run_id"])
+            return False
+        if deed == "forget":
+            stage.forget_engines()
+        performed.append(command["args"]["x"]["value"])
+        stage.finish(sweep, command["run_id"])
+        return False
+
+    for slot, deed in acts:
+        if act(slot, deed):
+            break
+    while not act(0, "work"):
+        assert len(performed) <= 6
+    assert sorted(performed) == list(range(6))

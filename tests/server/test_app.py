@@ -1,0 +1,281 @@
+"""The HTTP shell in process: who gets in, what malformed requests get, and the supervisor's door."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from parallel_hpo.keys import worker_key
+from parallel_hpo.server import run_service, sweep_service
+from parallel_hpo.server.run_service import RunWishes
+from tests.server.acting import MASTER_KEY, Stage, grid
+from tests.server.web import Web
+
+VIEWER = {"query": "query Viewer { viewer { entity } }", "operationName": ""}
+
+
+@pytest.fixture
+def web(stage: Stage) -> Iterator[Web]:
+    """A client with the master key."""
+    with Web(stage) as web:
+        yield web
+
+
+def test_the_viewer_is_answered(web: Web) -> None:
+    response = web.post("/graphql", json=VIEWER)
+    assert (response.status_code, response.json()) == (200, {"data": {"viewer": {"entity": "local"}}})
+
+
+@pytest.mark.parametrize("key", [None, "", "b" * 40, "w0-" + "c" * 64, worker_key("d" * 40, "w0")])
+def test_a_wrong_key_is_refused(stage: Stage, key: str | None) -> None:
+    with Web(stage, key) as web:
+        assert web.post("/graphql", json=VIEWER).status_code == 401
+        assert web.post("/files/local/p/r/file_stream", json={}).status_code == 401
+        assert web.get("/hpo/sweeps/local/p/s").status_code == 401
+        assert web.get("/nothing").status_code == 401
+
+
+@pytest.mark.parametrize("header", ["Bearer x", "Basic", "Basic %%%", "Basic Zm9v", "Basic /w=="])
+def test_a_malformed_authorization_is_refused(stage: Stage, header: str) -> None:
+    with Web(stage, None) as web:
+        response = web.post("/graphql", json=VIEWER, headers={"Authorization": header})
+    assert response.status_code == 401
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example:80", ""])
+def test_a_page_that_rebinds_its_name_is_not_served(web: Web, host: str) -> None:
+    assert web.post("/graphql", json=VIEWER, headers={"Host": host}).status_code == 400
+    assert web.get("/hpo/health", headers={"Host": host}).status_code == 400
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost:8080", "LOCALHOST", "[::1]:99"])
+def test_loopback_is_served_by_each_of_its_names(web: Web, host: str) -> None:
+    assert web.post("/graphql", json=VIEWER, headers={"Host": host}).status_code == 200
+
+
+def test_a_server_on_all_addresses_is_served_by_any_name(stage: Stage) -> None:
+    with Web(stage, host="0.0.0.0") as web:
+        assert web.post("/graphql", json=VIEWER, headers={"Host": "gpu17:80"}).status_code == 200
+
+
+def test_an_agent_carries_the_label_of_its_key(stage: Stage) -> None:
+    sweep = stage.sweep(grid(2))
+    query = 'mutation A($s: String!) { createAgent(input: {host: "h", sweep: $s}) { agent { id } } }'
+    with Web(stage, worker_key(MASTER_KEY, "w0_1")) as worker:
+        agent = worker.ask(query, s=sweep)["data"]["createAgent"]["agent"]["id"]
+    name = stage.issued(agent)
+    assert stage.release(sweep, "w0_") == [name]
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("query X { nothing }", "Cannot query field 'nothing'"),
+        ("mutation X { createArtifact(input: {}) { id } }", "Cannot query field 'createArtifact'"),
+        ("query X { viewer { ", "Syntax Error"),
+        ("{viewer{teams{edges" * 20, "nested too deeply"),
+        ("", "Syntax Error"),
+        ("query X($a: Int!) { viewer { id } }", "Variable"),
+    ],
+)
+def test_what_is_not_there_is_answered_with_errors_and_no_data(web: Web, query: str, message: str) -> None:
+    response = web.post("/graphql", json={"query": query, "variables": {}})
+    assert response.status_code == 200
+    assert response.json()["data"] is None
+    assert message in response.json()["errors"][0]["message"]
+
+
+def test_an_unknown_agents_heartbeat_is_not_found(web: Web) -> None:
+    query = 'mutation H { agentHeartbeat(input: {id: "x", runState: "{}"}) { commands } }'
+    assert web.post("/graphql", json={"query": query}).status_code == 404
+
+
+@pytest.mark.parametrize("run_state", ["{", "[]", "1", '"x"'])
+def test_a_heartbeat_with_a_wrong_run_state_is_refused(web: Web, run_state: str) -> None:
+    query = 'mutation H($r: JSONString) { agentHeartbeat(input: {id: "x", runState: $r}) { commands } }'
+    assert "runState" in web.ask(query, r=run_state)["errors"][0]["message"] or run_state == "[]"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"\xff",
+        b"[]",
+        b"1",
+        b'{"query": 1}',
+        b'{"query": "q", "variables": []}',
+        b'{"query": "query { viewer { id } }", "operationName": "\\ud800"}',
+        b"[" * 100_000,
+        b"1" * 5000,
+    ],
+)
+def test_a_body_that_is_no_request_is_refused(web: Web, body: bytes) -> None:
+    assert web.post("/graphql", content=body).status_code == 400
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+UPSERT = """mutation U($name: String, $project: String, $config: JSONString, $tags: [String!], $id: String,
+                       $summary: JSONString) {
+  upsertBucket(input: {name: $name, modelName: $project, config: $config, tags: $tags, id: $id,
+                       summaryMetrics: $summary}) { bucket { name config historyKeys } } }"""
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    variables=st.dictionaries(
+        st.sampled_from(["name", "project", "config", "tags", "id", "summary"]), json_values
+    ),
+    chunk=json_values,
+)
+def test_no_request_makes_the_server_fail(web: Web, variables: dict[str, Any], chunk: Any) -> None:
+    def send(path: str, body: Any) -> int:
+        content = json.dumps(body, ensure_ascii=True).encode()
+        return web.post(path, content=content).status_code
+
+    assert send("/graphql", {"query": UPSERT, "variables": variables}) < 500
+    assert send("/files/local/p/r1/file_stream", chunk) < 500
+    assert send("/files/local/p/r1/file_stream", {"files": {"wandb-history.jsonl": chunk}}) < 500
+
+
+def test_a_database_that_is_busy_asks_the_client_to_come_again(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, busy_timeout_s=0.01)
+    other = sqlite3.connect(tmp_path / "server.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    query = 'mutation U { upsertBucket(input: {name: "r"}) { bucket { name } } }'
+    with Web(stage) as web:
+        assert web.post("/graphql", json={"query": query}).status_code == 503
+        other.execute("ROLLBACK")
+        assert web.post("/graphql", json={"query": query}).status_code == 200
+    other.close()
+    stage.close()
+
+
+def test_health_needs_no_key_and_tells_nothing(stage: Stage) -> None:
+    with Web(stage, None) as web:
+        response = web.get("/hpo/health")
+    assert (response.status_code, response.json()) == (200, {"status": "ok"})
+
+
+def test_the_supervisors_door_is_closed_to_workers(stage: Stage) -> None:
+    sweep = stage.sweep(grid(2))
+    with Web(stage, worker_key(MASTER_KEY, "w0")) as worker:
+        assert worker.get(f"/hpo/sweeps/local/p/{sweep}").status_code == 403
+        answer = worker.post(f"/hpo/sweeps/local/p/{sweep}/release", json={"label_prefix": "w"})
+    assert answer.status_code == 403
+
+
+def test_a_supervisor_sees_releases_and_ends_runs(stage: Stage, web: Web) -> None:
+    sweep = stage.sweep(grid(4))
+    unstarted = stage.issued(stage.agent(sweep, "w0"))
+    started = stage.issued(stage.agent(sweep, "w1"))
+    stage.start(sweep, started)
+    base = f"/hpo/sweeps/local/p/{sweep}"
+    assert web.post(f"{base}/release", json={"label_prefix": "w"}).json() == {"released": [unstarted]}
+    assert web.post(f"{base}/runs/{started}/end", json={"state": "crashed"}).json() == {"state": "crashed"}
+    progress = web.get(base).json()
+    assert progress["state"] == "RUNNING"
+    assert {name: n for name, n in progress["runs"].items() if n} == {"pending": 1, "crashed": 1}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("/release", {}, 400),
+        ("/release", {"label_prefix": ""}, 400),
+        ("/release", [], 400),
+        ("/release", {"label_prefix": "w", "keep": "r"}, 400),
+        ("/state", {"state": 1}, 400),
+        ("/runs/nobody/end", {"state": "crashed"}, 404),
+        ("/runs/nobody/end", {"state": "finished"}, 400),
+    ],
+)
+def test_a_supervisors_mistake_is_named(stage: Stage, web: Web, path: str, body: Any, status: int) -> None:
+    sweep = stage.sweep(grid(4))
+    response = web.post(f"/hpo/sweeps/local/p/{sweep}{path}", json=body)
+    assert response.status_code == status
+    assert response.json()["error"]
+
+
+def test_a_supervisor_sets_a_sweeps_state(stage: Stage, web: Web) -> None:
+    sweep = stage.sweep(grid(4))
+    base = f"/hpo/sweeps/local/p/{sweep}"
+    assert web.post(f"{base}/state", json={"state": "FINISHED"}).json() == {"state": "FINISHED"}
+    assert web.get(base).json()["state"] == "FINISHED"
+
+
+def test_an_unknown_sweep_is_not_found(web: Web) -> None:
+    assert web.get("/hpo/sweeps/local/p/none").status_code == 404
+
+
+def test_a_query_sees_runs_filtered_ordered_and_paged(stage: Stage, web: Web) -> None:
+    sweep = stage.sweep(grid(5))
+    agent = stage.agent(sweep)
+    for loss in (3, 1, 2):
+        stage.finish(sweep, stage.issued(agent), loss=loss)
+    run_service.upsert(stage.world, RunWishes(name="alone", project="p"))
+    query = """query Runs($filters: JSONString, $after: String) { project(name: "p") {
+        runCount(filters: $filters)
+        runs(filters: $filters, after: $after, first: 2, order: "+summary_metrics.loss") {
+          edges { node { summaryMetrics sweepName } cursor } pageInfo { endCursor hasNextPage } } } }"""
+    filters = json.dumps({"$and": [{"sweep": sweep}]})
+    first = web.ask(query, filters=filters)["data"]["project"]
+    assert first["runCount"] == 3
+    assert [edge["node"]["summaryMetrics"] for edge in first["runs"]["edges"]] == [
+        '{"loss": 1}',
+        '{"loss": 2}',
+    ]
+    assert first["runs"]["pageInfo"]["hasNextPage"]
+    after = first["runs"]["pageInfo"]["endCursor"]
+    second = web.ask(query, filters=filters, after=after)["data"]["project"]
+    assert [edge["node"]["summaryMetrics"] for edge in second["runs"]["edges"]] == ['{"loss": 3}']
+    assert not second["runs"]["pageInfo"]["hasNextPage"]
+
+
+def test_a_sweep_shows_its_best_value_and_its_agents(stage: Stage, web: Web) -> None:
+    sweep = stage.sweep(grid(5))
+    agent = stage.agent(sweep)
+    for loss in (3, 1):
+        stage.finish(sweep, stage.issued(agent), loss=loss)
+    query = """query S($s: String!) { project(name: "p") { sweep(sweepName: $s) {
+        state bestLoss runCount runCountExpected agents { edges { node { id totalRuns } } } } } }"""
+    assert web.ask(query, s=sweep)["data"]["project"]["sweep"] == {
+        "state": "RUNNING",
+        "bestLoss": 1.0,
+        "runCount": 2,
+        "runCountExpected": 5,
+        "agents": {"edges": [{"node": {"id": agent, "totalRuns": 2}}]},
+    }
+
+
+def test_a_sweep_of_another_project_is_not_found(stage: Stage, web: Web) -> None:
+    sweep = stage.sweep(grid(5))
+    sweep_service.upsert(
+        stage.world,
+        sweep_service.SweepWishes(config="method: random\nparameters: {x: {value: 1}}", project="q"),
+    )
+    query = 'query S($s: String!) { project(name: "q") { sweep(sweepName: $s) { id } } }'
+    assert web.ask(query, s=sweep)["data"]["project"]["sweep"] is None
+
+
+def test_a_run_that_was_only_issued_has_not_begun_for_a_client_that_resumes(stage: Stage, web: Web) -> None:
+    sweep = stage.sweep(grid(5))
+    name = stage.issued(stage.agent(sweep))
+    query = """query R($n: String!) { model(name: "p", entityName: "local") {
+        bucket(name: $n, missingOk: true) { wandbConfig(keys: ["t"]) historyTail } } }"""
+    bucket = {"wandbConfig": None, "historyTail": "[]"}
+    assert web.ask(query, n=name)["data"]["model"]["bucket"] == bucket
+    stage.start(sweep, name)
+    assert web.ask(query, n=name)["data"]["model"]["bucket"]["wandbConfig"] == '{"t": 1}'

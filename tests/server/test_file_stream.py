@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from parallel_hpo.server import run_service
+from parallel_hpo.server.file_stream import Batch, Chunk, read_chunk
+from parallel_hpo.server.refusals import RefusedError
+from parallel_hpo.server.rules.run_states import RunState
+from parallel_hpo.server.run_service import RunWishes
+from parallel_hpo.server.store import lines
+from parallel_hpo.server.store.lines import StepRange, Stream
+from tests.server.acting import Stage
+
+FIRST = '{"_step": 0, "loss": NaN}'
+SECOND = '{"_step": 1, "loss": 0.5}'
+
+
+@pytest.fixture
+def name(stage: Stage) -> str:
+    run_service.upsert(stage.world, RunWishes(name="r1", project="p"))
+    return "r1"
+
+
+def history(stage: Stage, name: str, steps: StepRange | None = None) -> list[str]:
+    with stage.world.database.read() as transaction:
+        return list(lines.texts(transaction, stage.run(name).id, Stream.HISTORY, steps or StepRange()))
+
+
+def rows(offset: int, *texts: str) -> Chunk:
+    return Chunk((Batch(Stream.HISTORY, offset, texts),))
+
+
+def test_lines_are_kept_as_they_came(stage: Stage, name: str) -> None:
+    stage.stream(name, rows(0, FIRST))
+    stage.stream(name, rows(1, SECOND))
+    assert history(stage, name) == [FIRST, SECOND]
+
+
+def test_a_repeated_chunk_changes_nothing(stage: Stage, name: str) -> None:
+    for _ in range(2):
+        stage.stream(name, rows(0, FIRST, SECOND))
+    assert history(stage, name) == [FIRST, SECOND]
+    run = stage.run(name)
+    assert run.history_lines == 2
+    assert json.loads(run.history_keys)["keys"]["loss"] == {"typeCounts": [{"type": "number", "count": 2}]}
+
+
+def test_a_late_first_chunk_does_not_drop_later_lines(stage: Stage, name: str) -> None:
+    stage.stream(name, rows(0, FIRST))
+    stage.stream(name, rows(1, SECOND))
+    stage.stream(name, rows(0, FIRST))
+    assert history(stage, name) == [FIRST, SECOND]
+
+
+def test_history_is_found_by_its_steps(stage: Stage, name: str) -> None:
+    stage.stream(name, rows(0, FIRST, SECOND))
+    assert history(stage, name, StepRange(1, 2)) == [SECOND]
+
+
+def test_a_run_that_came_back_gets_told_where_its_history_goes_on(stage: Stage, name: str) -> None:
+    stage.stream(name, rows(0, FIRST, SECOND))
+    resumed = run_service.upsert(stage.world, RunWishes(name=name, project="p"))
+    assert resumed.bucket.history_lines == 2
+    assert not resumed.inserted
+
+
+@pytest.mark.parametrize(
+    ("exitcode", "state"),
+    [(0, RunState.FINISHED), (1, RunState.FAILED), (255, RunState.KILLED)],
+)
+def test_an_exit_code_ends_a_run(stage: Stage, name: str, exitcode: int, state: RunState) -> None:
+    stage.stream(name, Chunk(exitcode=exitcode))
+    stage.stream(name, Chunk())
+    assert stage.run(name).state is state
+    assert stage.run(name).exitcode == exitcode
+
+
+def test_a_resumed_run_is_running_and_has_no_exit_code(stage: Stage, name: str) -> None:
+    stage.stream(name, Chunk(exitcode=1))
+    run_service.upsert(stage.world, RunWishes(name=name, project="p"))
+    assert stage.run(name).state is RunState.RUNNING
+    assert stage.run(name).exitcode is None
+
+
+def test_a_stop_that_was_asked_for_is_answered_until_the_run_ends(stage: Stage, name: str) -> None:
+    assert not stage.stream(name, Chunk())
+    run_service.request_stop(stage.world, stage.run(name).id)
+    assert stage.stream(name, Chunk())
+    stage.stream(name, Chunk(exitcode=1))
+    assert stage.run(name).state is RunState.KILLED
+
+
+def test_an_unknown_run_is_not_found(stage: Stage) -> None:
+    with pytest.raises(RefusedError) as refusal:
+        stage.stream("nobody", Chunk())
+    assert refusal.value.status == 404
+
+
+def test_a_line_that_is_no_json_leaves_nothing_behind(stage: Stage, name: str) -> None:
+    with pytest.raises(RefusedError, match="a line is not valid JSON"):
+        stage.stream(name, rows(0, FIRST, "{"))
+    assert history(stage, name) == []
+
+
+def test_a_real_request_is_read() -> None:
+    body = {
+        "files": {
+            "output.log": {"offset": 3, "content": ["hello"]},
+            "wandb-summary.json": {"offset": 0, "content": ['{"loss": 1}']},
+            "unknown.txt": {"offset": 0, "content": ["x"]},
+        },
+        "uploaded": ["config.yaml"],
+        "complete": True,
+        "exitcode": 0,
+    }
+    assert read_chunk(body) == Chunk(
+        batches=(Batch(Stream.CONSOLE, 3, ("hello",)),), summary='{"loss": 1}', exitcode=0
+    )
+    assert read_chunk({}) == Chunk()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        [],
+        {"files": []},
+        {"files": {"output.log": []}},
+        {"files": {"output.log": {"offset": -1, "content": []}}},
+        {"files": {"output.log": {"offset": 10**12, "content": []}}},
+        {"files": {"output.log": {"offset": True, "content": []}}},
+        {"files": {"output.log": {"offset": 0, "content": "text"}}},
+        {"files": {"output.log": {"offset": 0, "content": [1]}}},
+    ],
+)
+def test_a_wrong_request_is_refused(body: Any) -> None:
+    with pytest.raises(RefusedError) as refusal:
+        read_chunk(body)
+    assert refusal.value.status == 400
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=10,
+)
+
+
+@given(json_values | st.fixed_dictionaries({"files": st.dictionaries(st.just("output.log"), json_values)}))
+def test_any_json_is_read_or_refused(body: Any) -> None:
+    with suppress(RefusedError):
+        assert isinstance(read_chunk(body), Chunk)

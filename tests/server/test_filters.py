@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import itertools
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from parallel_hpo.server.filters import matches, read_filters, sorted_runs
+from parallel_hpo.server.refusals import RefusedError
+from parallel_hpo.server.rules.run_states import RunState
+from parallel_hpo.server.store.records import Run
+
+RUN = Run(
+    id=1,
+    project_id=1,
+    entity="local",
+    project="p",
+    name="r1",
+    state=RunState.FINISHED,
+    sweep_id="s1",
+    sweep_index=0,
+    assigned="{}",
+    agent_id=None,
+    waiting=False,
+    deliveries=0,
+    sweep_revision=0,
+    value=None,
+    stop_requested=False,
+    exitcode=0,
+    display_name="nice",
+    description=None,
+    notes=None,
+    group_name="g",
+    job_type=None,
+    commit_hash=None,
+    host=None,
+    program=None,
+    repo=None,
+    tags='["a", "b"]',
+    config='{"lr": {"value": 0.1}, "opt": {"value": {"m": 2}}}',
+    summary='{"loss": 0.5, "val": {"acc": 1}, "bad": NaN}',
+    system_metrics="{}",
+    history_keys="{}",
+    history_lines=0,
+    event_lines=0,
+    log_lines=0,
+    created_at=1_700_000_000.0,
+    started_at=1_700_000_000.0,
+    heard_at=1_700_000_000.0,
+)
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [
+        {},
+        {"sweep": "s1"},
+        {"$and": [{"sweep": "s1"}, {"state": "finished"}]},
+        {"$or": [{"state": "failed"}, {"displayName": "nice"}]},
+        {"config.lr": 0.1},
+        {"config.lr.value": {"$lt": 0.2}},
+        {"config.opt.value.m": 2},
+        {"config.opt.m": {"$gte": 2}},
+        {"summary_metrics.loss": {"$gt": 0.4, "$lte": 0.5}},
+        {"summary_metrics.val.acc": 1},
+        {"summary_metrics.none": None},
+        {"summary_metrics.none": {"$exists": False}},
+        {"tags": "a"},
+        {"tags": {"$in": ["b", "z"]}},
+        {"tags": {"$nin": ["z"]}},
+        {"state": {"$ne": "failed"}},
+        {"name": {"$regex": "^r"}},
+        {"createdAt": {"$gt": "2023-11-14T00:00:00"}},
+        {"group": "g"},
+        {"$not": {"state": "failed"}},
+        {"state": {"$not": {"$eq": "failed"}}},
+    ],
+)
+def test_a_filter_finds_the_run(filters: dict[str, Any]) -> None:
+    assert matches(RUN, filters)
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [
+        {"sweep": "s2"},
+        {"$and": [{"sweep": "s1"}, {"state": "failed"}]},
+        {"$nor": [{"sweep": "s1"}]},
+        {"config.lr": {"$gt": 0.2}},
+        {"config.lr": {"$gt": "a"}},
+        {"summary_metrics.bad": {"$gt": 0}},
+        {"summary_metrics.none": {"$lt": 1}},
+        {"tags": {"$nin": ["a"]}},
+        {"name": {"$regex": "^x"}},
+        {"createdAt": {"$lt": "2023-11-14T00:00:00Z"}},
+    ],
+)
+def test_a_filter_keeps_the_run_out(filters: dict[str, Any]) -> None:
+    assert not matches(RUN, filters)
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [{"what": 1}, {"name": {"$near": 1}}, {"$and": 1}, {"name": {"$regex": "("}}, {"tags": {"$in": 1}}],
+)
+def test_a_filter_that_is_not_understood_is_refused(filters: dict[str, Any]) -> None:
+    with pytest.raises(RefusedError, match="filter"):
+        matches(RUN, filters)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "[" * 100_000])
+def test_filters_that_are_no_object_are_refused(text: str) -> None:
+    with pytest.raises(RefusedError, match="filters"):
+        read_filters(text)
+
+
+def with_losses(losses: list[Any]) -> list[Run]:
+    return [replace(RUN, id=i, summary=json.dumps({"loss": loss})) for i, loss in enumerate(losses)]
+
+
+@given(st.lists(st.none() | st.floats() | st.integers(), max_size=8), st.sampled_from("+-"))
+def test_missing_and_nan_values_come_last_in_both_directions(losses: list[Any], sign: str) -> None:
+    ordered = [
+        json.loads(run.summary)["loss"]
+        for run in sorted_runs(with_losses(losses), f"{sign}summary_metrics.loss")
+    ]
+    known = [loss for loss in losses if loss is not None and loss == loss]
+    assert ordered[: len(known)] == sorted(known, reverse=sign == "-")
+
+
+def test_runs_come_newest_first_unless_told_otherwise() -> None:
+    runs = [replace(RUN, id=i, created_at=float(i)) for i in range(3)]
+    assert [run.id for run in sorted_runs(runs, None)] == [2, 1, 0]
+    assert [run.id for run in sorted_runs(runs, "+created_at")] == [0, 1, 2]
+
+
+def test_a_second_order_breaks_ties_of_the_first() -> None:
+    runs = [
+        replace(RUN, id=i, name=name, created_at=created)
+        for i, (name, created) in enumerate(itertools.product("ab", (1.0, 2.0)))
+    ]
+    assert [run.id for run in sorted_runs(runs, "-name,+created_at")] == [2, 3, 0, 1]

@@ -1,0 +1,110 @@
+"""The server as a process: what it says, what it keeps, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+KEY = "k" * 40
+
+
+def start(env: dict[str, str], *options: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "parallel_hpo.server", *options],
+        env=env,
+        cwd=Path(__file__).parents[2],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def said_by(server: subprocess.Popen[bytes]) -> dict[str, str]:
+    assert server.stdout is not None
+    words: dict[str, str] = json.loads(server.stdout.readline())
+    return words
+
+
+def is_healthy(url: str) -> bool:
+    with urllib.request.urlopen(f"{url}/hpo/health") as response:
+        return bool(response.status == 200)
+
+
+def embedded(env: dict[str, str], database: Path) -> subprocess.Popen[bytes]:
+    server = start(env, "--embedded", "--database", str(database))
+    assert server.stdin is not None
+    server.stdin.write(json.dumps({"api_key": KEY}).encode() + b"\n")
+    server.stdin.flush()
+    return server
+
+
+def test_an_embedded_server_tells_its_address_but_no_key(clean_env: dict[str, str], tmp_path: Path) -> None:
+    with embedded(clean_env, tmp_path / "server.db") as server:
+        said = said_by(server)
+        assert said == {"url": said["url"], "database": str(tmp_path / "server.db")}
+        assert is_healthy(said["url"])
+        server.communicate()
+    assert not (tmp_path / "server.key").exists()
+
+
+def test_an_embedded_server_ends_at_once_with_its_owner(clean_env: dict[str, str], tmp_path: Path) -> None:
+    with embedded(clean_env, tmp_path / "server.db") as server:
+        said_by(server)
+        began = time.monotonic()
+        _, errors = server.communicate(timeout=10)
+        assert time.monotonic() - began < 1
+    assert (server.returncode, errors) == (0, b"")
+
+
+@pytest.mark.parametrize("line", [b"", b"\n", b"{}\n", b'{"api_key": "short"}\n', b"[]\n"])
+def test_an_embedded_server_without_a_key_says_what_it_needs(
+    clean_env: dict[str, str], tmp_path: Path, line: bytes
+) -> None:
+    with start(clean_env, "--embedded", "--database", str(tmp_path / "server.db")) as server:
+        _, errors = server.communicate(line, timeout=10)
+    assert server.returncode == 2
+    assert b"on stdin" in errors
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_server_leaves_at_a_signal(
+    clean_env: dict[str, str], tmp_path: Path, number: signal.Signals
+) -> None:
+    with start(clean_env, "--database", str(tmp_path / "server.db")) as server:
+        said_by(server)
+        server.send_signal(number)
+        out, errors = server.communicate(timeout=10)
+    assert (server.returncode, out, errors) == (0, b"", b"")
+
+
+def test_a_server_keeps_its_key_for_the_next_time_and_for_its_owners_eyes(
+    clean_env: dict[str, str], tmp_path: Path
+) -> None:
+    folder = tmp_path / "state"
+    keys = []
+    for _ in range(2):
+        with start(clean_env, "--database", str(folder / "server.db")) as server:
+            keys.append(said_by(server)["api_key"])
+            server.terminate()
+            server.communicate(timeout=10)
+    assert keys[0] == keys[1]
+    assert len(keys[0]) == 40
+    assert {path.stat().st_mode & 0o077 for path in folder.iterdir()} == {0}
+
+
+def test_a_taken_port_is_named(clean_env: dict[str, str], tmp_path: Path) -> None:
+    with start(clean_env, "--database", str(tmp_path / "one.db")) as first:
+        port = said_by(first)["url"].rpartition(":")[2]
+        with start(clean_env, "--database", str(tmp_path / "two.db"), "--port", port) as second:
+            _, errors = second.communicate(timeout=10)
+        first.terminate()
+        first.communicate(timeout=10)
+    assert second.returncode == 1
+    assert f"can't listen on 127.0.0.1:{port}".encode() in errors

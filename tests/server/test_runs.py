@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import pytest
+
+from parallel_hpo.server import run_service, supervision
+from parallel_hpo.server.file_stream import Chunk
+from parallel_hpo.server.refusals import RefusedError
+from parallel_hpo.server.rules.run_states import RunState
+from parallel_hpo.server.run_service import RunWishes
+from tests.server.acting import Stage, grid
+
+
+def test_a_run_is_made_with_its_project(stage: Stage) -> None:
+    made = run_service.upsert(stage.world, RunWishes(project="p", tags=("a",), config='{"k": {"value": 1}}'))
+    assert made.inserted
+    assert (made.bucket.entity, made.bucket.project) == ("local", "p")
+    assert made.bucket.tags == '["a"]'
+
+
+def test_what_a_client_leaves_out_is_left_as_it_is(stage: Stage) -> None:
+    run_service.upsert(stage.world, RunWishes(name="r", project="p", notes="kept"))
+    run_service.upsert(stage.world, RunWishes(name="r", project="p", description="new"))
+    assert (stage.run("r").notes, stage.run("r").description) == ("kept", "new")
+
+
+def test_a_sweeps_run_is_found_whatever_entity_the_users_code_names(stage: Stage) -> None:
+    sweep = stage.sweep(grid(3))
+    name = stage.issued(stage.agent(sweep))
+    started = run_service.upsert(
+        stage.world, RunWishes(name=name, sweep=sweep, entity="team", project="other")
+    )
+    assert (started.bucket.entity, started.bucket.project) == ("local", "p")
+    assert stage.run(name).state is RunState.RUNNING
+
+
+def test_editing_a_finished_run_does_not_start_it_again(stage: Stage) -> None:
+    run_service.upsert(stage.world, RunWishes(name="r", project="p"))
+    stage.stream("r", Chunk(exitcode=0))
+    run_service.upsert(stage.world, RunWishes(id=stage.run("r").id, notes="seen"))
+    assert stage.run("r").state is RunState.FINISHED
+
+
+def test_a_value_that_is_edited_later_reaches_the_engine(stage: Stage) -> None:
+    sweep = stage.sweep(grid(3))
+    name = stage.issued(stage.agent(sweep))
+    stage.finish(sweep, name, loss=1)
+    before = stage.run(name).sweep_revision
+    run_service.upsert(stage.world, RunWishes(id=stage.run(name).id, summary='{"loss": 0.5}'))
+    assert stage.run(name).value == 0.5
+    assert stage.run(name).sweep_revision > before
+
+
+def test_an_unknown_sweep_or_run_is_refused(stage: Stage) -> None:
+    with pytest.raises(RefusedError, match="sweep none doesn't exist"):
+        run_service.upsert(stage.world, RunWishes(name="r", sweep="none"))
+    with pytest.raises(RefusedError, match="run 77 doesn't exist"):
+        run_service.upsert(stage.world, RunWishes(id=77))
+
+
+@pytest.mark.parametrize("state", ["crashed", "killed", "failed"])
+def test_a_supervisor_ends_a_run_that_can_no_longer_speak(stage: Stage, state: str) -> None:
+    sweep = stage.sweep(grid(3))
+    name = stage.issued(stage.agent(sweep, "w0"))
+    stage.start(sweep, name)
+    for _ in range(2):
+        assert supervision.end_run(stage.world, stage.at(sweep), name, state) == state
+    assert stage.progress(sweep).runs[state] == 1
+
+
+def test_a_supervisor_does_not_overrule_a_runs_own_word(stage: Stage) -> None:
+    sweep = stage.sweep(grid(3))
+    name = stage.perform(sweep, stage.agent(sweep))
+    assert supervision.end_run(stage.world, stage.at(sweep), name, "crashed") == "finished"
+
+
+@pytest.mark.parametrize(
+    ("name", "state", "status"), [("nobody", "crashed", 404), ("id000002", "finished", 400)]
+)
+def test_an_ending_that_makes_no_sense_is_refused(stage: Stage, name: str, state: str, status: int) -> None:
+    sweep = stage.sweep(grid(3))
+    stage.issued(stage.agent(sweep))
+    with pytest.raises(RefusedError) as refusal:
+        supervision.end_run(stage.world, stage.at(sweep), name, state)
+    assert refusal.value.status == status

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import pytest
+
+from parallel_hpo.server import configurations, sweep_service
+from parallel_hpo.server.refusals import RefusedError
+from parallel_hpo.server.sweep_service import SweepWishes
+from tests.server.acting import Stage, grid
+
+RANDOM = "method: random\nparameters:\n  x: {min: 0.0, max: 1.0}\n"
+
+
+def test_a_sweep_without_names_goes_to_the_defaults(stage: Stage) -> None:
+    sweep = sweep_service.upsert(stage.world, SweepWishes(config=RANDOM))
+    assert (sweep.entity, sweep.project, sweep.state) == ("local", "uncategorized", "PENDING")
+
+
+def test_a_sweeps_configuration_is_kept_as_it_was_sent(stage: Stage) -> None:
+    assert sweep_service.upsert(stage.world, SweepWishes(config=RANDOM)).config == RANDOM
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (None, "needs a configuration"),
+        ("method: [", "not valid YAML"),
+        ("- a\n- b\n", "must be a mapping"),
+        ("method: rendom\nparameters: {x: {value: 1}}\n", "random"),
+        ("method: bayes\nparameters: {x: {min: 0, max: 1}}\n", "metric"),
+        ("a: &a [1]\nb: *a\n", "aliases are not allowed"),
+        ("[" * 5000, "not valid YAML"),
+        ("x" * 2_000_001, "longer than"),
+    ],
+)
+def test_a_wrong_configuration_is_refused_in_words(stage: Stage, config: str | None, message: str) -> None:
+    with pytest.raises(RefusedError, match=message):
+        sweep_service.upsert(stage.world, SweepWishes(config=config))
+
+
+def test_a_state_that_is_none_is_refused_with_those_that_are(stage: Stage) -> None:
+    sweep = stage.sweep(grid(2))
+    with pytest.raises(RefusedError, match="one of RUNNING, PENDING, PAUSED, FINISHED, CANCELED"):
+        stage.set_state(sweep, "SLEEPING")
+
+
+def test_a_finished_sweep_cannot_be_paused(stage: Stage) -> None:
+    sweep = stage.sweep(grid(2))
+    stage.set_state(sweep, "FINISHED")
+    with pytest.raises(RefusedError, match="FINISHED can't take pause"):
+        stage.set_state(sweep, "PAUSED")
+
+
+def test_a_changed_space_is_searched_from_then_on(stage: Stage) -> None:
+    sweep = stage.sweep(grid(1))
+    agent = stage.agent(sweep)
+    stage.perform(sweep, agent)
+    config = "method: grid\nparameters:\n  x: {values: [0, 1]}\n"
+    sweep_service.upsert(stage.world, SweepWishes(id=sweep, config=config))
+    command = stage.beat(agent)
+    assert command is not None
+    assert command["args"] == {"x": {"value": 1}}
+
+
+@pytest.mark.parametrize(
+    ("config", "count"),
+    [
+        (RANDOM, None),
+        (RANDOM + "run_cap: 4\n", 4),
+        ("method: grid\nparameters:\n  x: {values: [1, 2, 3]}\n", 3),
+        ("method: grid\nrun_cap: 2\nparameters:\n  x: {values: [1, 2, 3]}\n", 2),
+    ],
+)
+def test_a_sweep_expects_as_many_runs_as_it_can_have(config: str, count: int | None) -> None:
+    assert configurations.expected_runs(config) == count

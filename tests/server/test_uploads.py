@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import pytest
+
+from parallel_hpo.server import run_service, uploads
+from parallel_hpo.server.refusals import RefusedError
+from parallel_hpo.server.run_service import RunWishes
+from parallel_hpo.server.store.runs import RunPath
+from tests.server.acting import Stage
+from tests.server.web import URL, Web
+
+RUN = RunPath("local", "p", "r")
+
+
+@pytest.fixture
+def web(stage: Stage) -> Iterator[Web]:
+    """A client without a key, and a run to upload for."""
+    run_service.upsert(stage.world, RunWishes(name="r", project="p"))
+    with Web(stage, key=None) as web:
+        yield web
+
+
+def address(stage: Stage, name: str) -> str:
+    (file,) = uploads.create(stage.world, URL, RUN, [name]).files
+    return file.upload_url
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "media/images/a b_1.png", "ü?#%.txt"])
+def test_a_file_is_stored_under_its_run(stage: Stage, web: Web, name: str) -> None:
+    assert web.put(address(stage, name), content=b"bytes").status_code == 200
+    assert (stage.world.files / str(stage.run("r").id) / name).read_bytes() == b"bytes"
+
+
+def test_a_second_upload_replaces_the_first(stage: Stage, web: Web) -> None:
+    url = address(stage, "output.log")
+    web.put(url, content=b"one, longer")
+    web.put(url, content=b"two")
+    folder = stage.world.files / str(stage.run("r").id)
+    assert [path.read_bytes() for path in folder.iterdir()] == [b"two"]
+
+
+@pytest.mark.parametrize("name", ["../x", "a/../../x", "/etc/x", "", ".", "..", "a\\b", "a\0b", "n" * 1001])
+def test_a_name_that_leads_elsewhere_gets_no_address(stage: Stage, web: Web, name: str) -> None:
+    with pytest.raises(RefusedError, match="not a plain relative path"):
+        address(stage, name)
+
+
+def test_an_address_is_good_for_its_own_file_only(stage: Stage, web: Web) -> None:
+    url = urlsplit(address(stage, "config.yaml"))
+    assert web.put(f"/uploads/1/other.yaml?{url.query}", content=b"x").status_code == 403
+    assert web.put(f"/uploads/2/config.yaml?{url.query}", content=b"x").status_code == 403
+    assert web.put("/uploads/1/config.yaml", content=b"x").status_code == 403
+    assert web.put("/uploads/1/config.yaml?expires=9999999999&signature=%FF", content=b"x").status_code == 403
+    assert not stage.world.files.exists()
+
+
+def test_an_address_expires(stage: Stage, web: Web) -> None:
+    url = address(stage, "config.yaml")
+    stage.clock.now += 24 * 3600 + 1
+    assert web.put(url, content=b"x").status_code == 403
+
+
+def test_a_file_in_the_place_of_a_folder_is_refused(stage: Stage, web: Web) -> None:
+    web.put(address(stage, "a"), content=b"x")
+    assert web.put(address(stage, "a/b"), content=b"x").status_code == 409
+    web.put(address(stage, "c/d"), content=b"x")
+    assert web.put(address(stage, "c"), content=b"x").status_code == 409
+
+
+def test_an_unknown_run_gets_an_error_and_never_null(stage: Stage) -> None:
+    with pytest.raises(RefusedError, match="doesn't exist"):
+        uploads.create(stage.world, URL, RunPath("local", "p", "nobody"), ["a"])

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from parallel_hpo.server.refusals import RefusedError
+from parallel_hpo.server.values import merge_history_keys, number_at, read_object, sample, step_of, strict
+
+
+@pytest.mark.parametrize(
+    ("values", "name", "number"),
+    [
+        ({"loss": 1}, "loss", 1.0),
+        ({"val": {"loss": 0.5}}, "val.loss", 0.5),
+        ({"val.loss": 0.25, "val": {"loss": 0.5}}, "val.loss", 0.25),
+        ({"loss": {"min": 2}}, "loss", 2.0),
+        ({"loss": True}, "loss", None),
+        ({"loss": "1"}, "loss", None),
+        ({"loss": math.nan}, "loss", None),
+        ({"loss": math.inf}, "loss", None),
+        ({"loss": 10**400}, "loss", None),
+        ({"val": 1}, "val.loss", None),
+        ({}, "loss", None),
+    ],
+)
+def test_a_metric_is_a_finite_number_however_deep_it_is(
+    values: dict[str, Any], name: str, number: float | None
+) -> None:
+    assert number_at(values, name) == number
+
+
+@given(
+    st.recursive(
+        st.floats() | st.integers(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
+    )
+)
+def test_strict_values_are_json_for_everyone(value: Any) -> None:
+    json.dumps(strict(value), allow_nan=False)
+
+
+def test_values_that_json_lacks_become_the_words_that_wandb_reads() -> None:
+    assert strict([math.nan, math.inf, -math.inf, 1.5]) == ["NaN", "Infinity", "-Infinity", 1.5]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "1", "[" * 100_000])
+def test_text_that_is_no_object_is_refused(text: str) -> None:
+    with pytest.raises(RefusedError, match="summary"):
+        read_object(text, "summary")
+
+
+@pytest.mark.parametrize("step", [None, True, "1", 1.5, 10**30])
+def test_a_step_that_no_database_can_hold_is_none(step: Any) -> None:
+    assert step_of({"_step": step}) is None
+
+
+def test_history_keys_grow_with_the_rows() -> None:
+    once = merge_history_keys({}, [{"_step": 4, "a": 1}])
+    twice = merge_history_keys(once, [{"_step": 5, "a": 2, "img": {"_type": "image-file"}}])
+    assert twice["lastStep"] == 5
+    assert twice["keys"]["a"] == {"typeCounts": [{"type": "number", "count": 2}]}
+    assert twice["keys"]["img"] == {"typeCounts": [{"type": "image-file", "count": 1}]}
+
+
+def test_a_sample_needs_all_of_its_keys() -> None:
+    assert sample({"a": 1, "b": 2}, ["a"]) == {"a": 1}
+    assert sample({"a": 1}, ["a", "b"]) is None
+    assert sample({"a": 1}, []) == {"a": 1}

@@ -1,0 +1,61 @@
+"""The server's application in this process, asked over HTTP without a port."""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+from typing import Any
+
+import httpx
+
+from parallel_hpo.server.app import make_app
+from tests.server.acting import MASTER_KEY, Stage
+
+URL = "http://127.0.0.1:1234"
+
+
+class Web:
+    """A client with a key, and the application that it talks to."""
+
+    def __init__(self, stage: Stage, key: str | None = MASTER_KEY, host: str = "127.0.0.1") -> None:
+        app = make_app(stage.world, host=host)
+        self._runner = asyncio.Runner()
+        self._lifespan = app.router.lifespan_context(app)
+        self._client = httpx.AsyncClient(
+            transport=httpx.ASGITransport(app, raise_app_exceptions=False),
+            base_url=URL,
+            auth=None if key is None else ("api", key),
+            trust_env=False,
+        )
+
+    def __enter__(self) -> Web:
+        self._runner.run(_awaited(self._lifespan.__aenter__()))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._runner.run(self._client.aclose())
+        self._runner.run(_awaited(self._lifespan.__aexit__(kind, error, traceback)))
+        self._runner.close()
+
+    def get(self, path: str, **options: Any) -> httpx.Response:
+        return self._runner.run(self._client.get(path, **options))
+
+    def post(self, path: str, **options: Any) -> httpx.Response:
+        return self._runner.run(self._client.post(path, **options))
+
+    def put(self, path: str, **options: Any) -> httpx.Response:
+        return self._runner.run(self._client.put(path, **options))
+
+    def ask(self, query: str, **variables: Any) -> Any:
+        """Send a GraphQL request as the Public API does, and return the answer's body."""
+        body = {"query": query, "variables": variables, "operationName": ""}
+        return self.post("/graphql", json=body).json()
+
+
+async def _awaited(awaitable: Any) -> Any:
+    return await awaitable

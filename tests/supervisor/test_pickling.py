@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import pickle
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from parallel_hpo.errors import TargetError
+from parallel_hpo.supervisor.pickling import pack_main
+from parallel_hpo.words import Target
+from parallel_hpo.worker.spec import PickledMain
+
+FACTOR = 2
+
+
+def travelled(main: Callable[[], object]) -> Any:
+    """The callable as it arrives at a worker."""
+    packed = pack_main(main)
+    assert isinstance(packed, PickledMain)
+    return pickle.loads(packed.payload)
+
+
+def returns_its_factor() -> int:
+    return FACTOR
+
+
+class Trainer:
+    def __init__(self, resource: object) -> None:
+        self.resource = resource
+
+    def train(self) -> object:
+        return self.resource
+
+    def __call__(self) -> object:
+        return self.resource
+
+
+def test_a_function_of_a_module_can_travel() -> None:
+    assert travelled(returns_its_factor)() == 2
+
+
+def test_a_lambda_can_travel() -> None:
+    assert travelled(lambda: FACTOR + 1)() == 3
+
+
+def test_a_nested_function_takes_its_closure_along() -> None:
+    rate = {"lr": 0.1}
+
+    def main() -> dict[str, float]:
+        return rate
+
+    assert travelled(main)() == {"lr": 0.1}
+
+
+def test_a_method_takes_its_object_along() -> None:
+    assert travelled(Trainer("data").train)() == "data"
+
+
+def test_a_callable_object_can_travel() -> None:
+    assert travelled(Trainer("data"))() == "data"
+
+
+def test_a_target_goes_by_its_name() -> None:
+    target = Target("train.py", "main", ("--fast",))
+    assert pack_main(target) is target
+
+
+def test_an_enclosed_lock_is_named() -> None:
+    lock = threading.Lock()
+
+    def main() -> None:
+        with lock:
+            pass
+
+    with pytest.raises(TargetError, match=r"main can't be sent .* its enclosed variable 'lock' is a lock"):
+        pack_main(main)
+
+
+def test_the_error_says_what_to_do() -> None:
+    lock = threading.Lock()
+    with pytest.raises(TargetError, match="create it inside the function, so that each worker has its own"):
+        pack_main(lambda: lock.locked())
+
+
+def test_a_global_that_cannot_be_pickled_is_named() -> None:
+    scope: dict[str, Any] = {"__name__": "__main__", "pool": threading.Lock(), "fine": 1}
+    exec("def main():\n    return pool, fine", scope)
+    with pytest.raises(TargetError) as refused:
+        pack_main(scope["main"])
+    assert "its global 'pool' is a lock" in str(refused.value)
+    assert "fine" not in str(refused.value)
+
+
+def test_a_module_that_is_imported_by_name_may_hold_what_it_likes() -> None:
+    import tempfile  # has a lock among its globals
+
+    assert isinstance(pack_main(tempfile.gettempdir), PickledMain)
+
+
+def test_a_default_that_cannot_be_pickled_is_named() -> None:
+    def main(lock: Any = threading.Lock()) -> None:  # noqa: B008 - that is the point
+        pass
+
+    with pytest.raises(TargetError, match="its default number 1 is a lock"):
+        pack_main(main)
+
+
+def test_an_object_whose_method_cannot_travel_is_named() -> None:
+    with pytest.raises(
+        TargetError, match=r"train can't be sent .*: the object that it is a method of is a Trai"
+    ):
+        pack_main(Trainer(threading.Lock()).train)
+
+
+def test_all_culprits_are_named_at_once() -> None:
+    one, two = threading.Lock(), threading.Event()
+
+    def main() -> object:
+        return one, two
+
+    with pytest.raises(TargetError, match=r"'one' is a lock; .*'two' is a Event"):
+        pack_main(main)
+
+
+def test_a_culprit_is_named_beside_a_variable_that_has_no_value_yet() -> None:
+    lock = threading.Lock()
+
+    def main() -> object:
+        return lock, later
+
+    with pytest.raises(TargetError, match="'lock' is a lock"):
+        pack_main(main)
+    later = 1
+
+
+def test_what_refuses_to_be_pickled_says_why_itself() -> None:
+    class Stubborn:
+        def __reduce__(self) -> str:
+            raise RuntimeError("I stay here")
+
+        def __call__(self) -> None: ...
+
+    with pytest.raises(TargetError, match="can't be sent to the workers: I stay here"):
+        pack_main(Stubborn())
+
+
+def test_what_cannot_be_called_is_no_main() -> None:
+    not_a_function: Any = 42
+    with pytest.raises(TargetError, match="main is a int, not a function: give one without arguments"):
+        pack_main(not_a_function)

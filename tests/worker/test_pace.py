@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Final
+
+import pytest
+
+from parallel_hpo.worker.pace import IDLE_BEATS_S, STOCK_BEAT_S, Pace
+
+DEADLINE_S: Final = 10.0
+SOON_S: Final = 0.1
+"""So long is looked for a beat that must not come."""
+
+
+@dataclass
+class FakeAgent:
+    """The insides of an agent that the pace looks at."""
+
+    _count: int | None = None
+    _run_status: dict[str, str] = field(default_factory=dict)
+    _exit_flag: bool = False
+
+
+class Beating:
+    """An agent's heartbeat thread as it asks how long to sleep."""
+
+    def __init__(self, pool: ThreadPoolExecutor) -> None:
+        self.pace = Pace()
+        self._pool = pool
+
+    def ask(self, agent: object) -> Future[float]:
+        return self._pool.submit(self.pace.__get__, agent, type(agent))
+
+
+@pytest.fixture
+def beating() -> Iterator[Beating]:
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        yield Beating(pool)
+
+
+def comes_soon(beat: Future[float]) -> bool:
+    """Whether a beat comes within a moment in which it must not."""
+    came = threading.Event()
+    beat.add_done_callback(lambda _: came.set())
+    return came.wait(SOON_S)
+
+
+def test_the_class_itself_still_shows_the_stock_pace() -> None:
+    assert Pace().__get__(None, FakeAgent) == STOCK_BEAT_S
+
+
+def test_an_idle_agent_beats_at_once(beating: Beating) -> None:
+    assert beating.ask(FakeAgent()).result(STOCK_BEAT_S / 2) == 0.0
+
+
+def test_an_agent_that_stays_idle_beats_ever_more_slowly(beating: Beating) -> None:
+    agent = FakeAgent()
+    for wait_s in IDLE_BEATS_S[:3]:
+        began = time.monotonic()
+        beating.ask(agent).result(DEADLINE_S)
+        assert time.monotonic() - began >= wait_s
+    assert sorted(IDLE_BEATS_S) == list(IDLE_BEATS_S)
+
+
+def test_while_a_run_is_on_no_beat_comes_before_its_end(beating: Beating) -> None:
+    agent = FakeAgent(_run_status={"run": "RUNNING"})
+    beat = beating.ask(agent)
+    assert not comes_soon(beat)
+    agent._run_status["run"] = "DONE"
+    beating.pace.run_is_over()
+    assert beat.result(STOCK_BEAT_S / 2) == 0.0
+
+
+def test_the_agent_must_have_noted_its_runs_end_before_it_beats(beating: Beating) -> None:
+    agent = FakeAgent(_run_status={"run": "RUNNING"})
+    beating.pace.run_is_over()
+    beat = beating.ask(agent)
+    assert not comes_soon(beat)
+    agent._run_status["run"] = "DONE"
+    assert beat.result(DEADLINE_S) == 0.0
+
+
+def test_an_agent_through_with_all_its_runs_beats_no_more_until_it_exits(beating: Beating) -> None:
+    agent = FakeAgent(_count=1, _run_status={"run": "DONE"})
+    beat = beating.ask(agent)
+    assert not comes_soon(beat)
+    agent._exit_flag = True
+    assert beat.result(DEADLINE_S) == 0.0
+
+
+def test_an_agent_with_runs_to_come_beats_on(beating: Beating) -> None:
+    agent = FakeAgent(_count=2, _run_status={"run": "DONE"})
+    assert beating.ask(agent).result(STOCK_BEAT_S / 2) == 0.0
+
+
+def test_an_agent_with_other_insides_keeps_the_stock_pace(beating: Beating) -> None:
+    assert beating.ask(object()).result(DEADLINE_S) == STOCK_BEAT_S

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import pytest
+
+from parallel_hpo.words import NEVER_INITIALISED, Outcome
+from parallel_hpo.worker.verdict import INTERRUPTED_EXIT, NOT_ASKED, Ask, Asked, Verdict, judge
+
+FINISHED = Verdict(Outcome.FINISHED, "", 0)
+
+
+class UnprintableError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+def failed(reason: str, exit_code: int = 1) -> Verdict:
+    return Verdict(Outcome.FAILED, reason, exit_code)
+
+
+def unasked(error: BaseException | None) -> Verdict:
+    return judge(error, ask=NOT_ASKED, initialised=True)
+
+
+@pytest.mark.parametrize("error", [None, SystemExit(), SystemExit(None), SystemExit(0)])
+def test_a_main_that_returns_or_leaves_with_0_has_finished(error: BaseException | None) -> None:
+    assert unasked(error) == FINISHED
+
+
+@pytest.mark.parametrize(
+    ("error", "verdict"),
+    [
+        (ValueError("lr is negative"), failed("ValueError: lr is negative")),
+        (ValueError("two\n  lines"), failed("ValueError: two lines")),
+        (ValueError(), failed("ValueError")),
+        (UnprintableError(), failed("UnprintableError: (its text can't be printed)")),
+        (BaseException("odd"), failed("BaseException: odd")),
+        (GeneratorExit(), failed("GeneratorExit")),
+    ],
+)
+def test_a_main_that_raises_has_failed_with_the_exceptions_words(
+    error: BaseException, verdict: Verdict
+) -> None:
+    assert unasked(error) == verdict
+
+
+@pytest.mark.parametrize(
+    ("code", "verdict"),
+    [
+        (3, failed("exit 3", 3)),
+        (-1, failed("exit -1", 255)),
+        (256, failed("exit 256", 1)),
+        (True, failed("exit True", 1)),
+        ("no data", failed("exit 1: no data")),
+        ("", failed("exit 1: ")),
+    ],
+)
+def test_a_main_that_leaves_with_another_code_has_failed(code: int | str, verdict: Verdict) -> None:
+    assert unasked(SystemExit(code)) == verdict
+
+
+def test_a_main_that_interrupts_itself_has_failed_as_wandb_reports_it() -> None:
+    assert unasked(KeyboardInterrupt()) == failed("KeyboardInterrupt", INTERRUPTED_EXIT)
+
+
+def test_a_main_that_never_opened_its_run_has_failed() -> None:
+    for error in (None, SystemExit(0)):
+        assert judge(error, ask=NOT_ASKED, initialised=False) == failed(NEVER_INITIALISED)
+
+
+def test_what_main_raised_says_more_than_that_it_opened_no_run() -> None:
+    verdict = judge(ImportError("no torch"), ask=NOT_ASKED, initialised=False)
+    assert verdict == failed("ImportError: no torch")
+
+
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt(), ValueError("in cleanup"), SystemExit(3)])
+@pytest.mark.parametrize("initialised", [True, False])
+def test_a_main_that_was_asked_to_stop_is_stopped_whatever_it_made_of_it(
+    error: BaseException | None, initialised: bool
+) -> None:
+    by_us = judge(error, ask=Ask(Asked.SUPERVISOR, "interrupted"), initialised=initialised)
+    by_sweep = judge(error, ask=Ask(Asked.SWEEP, "early_terminate"), initialised=initialised)
+    assert by_us == Verdict(Outcome.STOPPED, "interrupted", INTERRUPTED_EXIT)
+    assert by_sweep == Verdict(Outcome.STOPPED, "early_terminate", 1)
+
+
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt(), ValueError("in cleanup")])
+def test_a_main_past_a_limit_has_failed_whatever_it_made_of_it(error: BaseException | None) -> None:
+    verdict = judge(error, ask=Ask(Asked.LIMIT, "run timeout 60 s"), initialised=True)
+    assert verdict == failed("run timeout 60 s")
+
+
+def test_a_reason_has_its_limit() -> None:
+    for error in (ValueError("x" * 10_000), SystemExit("x" * 10_000)):
+        assert len(unasked(error).reason) <= 500
