@@ -141,7 +141,7 @@ class _Handlers:
             await asyncio.sleep(_REAP_EVERY_S)
             try:
                 reaped = await self._in_thread(lambda: reap(self._world, up_since=up_since))
-            except Exception:  # the server goes on, and looks again
+            except Exception:  # noqa: BLE001  # an edge: the server goes on, and looks again
                 _log.exception("could not look for silent runs")
             else:
                 for name in reaped:

@@ -19,6 +19,7 @@ from parallel_hpo.server.store.records import Run
 from parallel_hpo.server.values import MISSING, lookup, strict
 
 _MAX_PATTERN_LENGTH: Final = 1000
+_MAX_DEPTH: Final = 30
 
 _COMPARISONS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
     "$gt": operator.gt,
@@ -53,15 +54,16 @@ def read_filters(text: str | None) -> dict[str, Any]:
         return {}
     try:
         value = json.loads(text)
+        too_deep = _depth(value) > _MAX_DEPTH
     except (ValueError, RecursionError):
         raise RefusedError("filters: not valid JSON") from None
-    if value is not None and not isinstance(value, dict):
-        raise RefusedError("filters: must be a JSON object")
+    if too_deep or (value is not None and not isinstance(value, dict)):
+        raise RefusedError(f"filters: must be a JSON object, at most {_MAX_DEPTH} levels deep")
     return value or {}
 
 
 def matches(run: Run, filters: Mapping[str, Any]) -> bool:
-    """Say whether a run passes the filters; RefusedError names an operator that isn't known."""
+    """Say whether a run passes the filters; RefusedError names what is not understood of them."""
     return all(_clause(run, key, wanted) for key, wanted in filters.items())
 
 
@@ -93,12 +95,10 @@ def value_of(run: Run, name: str) -> Any:
 
 def _clause(run: Run, key: str, wanted: Any) -> bool:
     if key in ("$and", "$or", "$nor"):
-        if not isinstance(wanted, list) or not all(isinstance(item, dict) for item in wanted):
-            raise RefusedError(f"filters: {key} takes a list of objects")
-        results = (matches(run, item) for item in wanted)
+        results = (matches(run, _as_object(item, key)) for item in _as_list(wanted, key))
         return all(results) if key == "$and" else any(results) is (key == "$or")
     if key == "$not":
-        return not matches(run, wanted)
+        return not matches(run, _as_object(wanted, key))
     value = value_of(run, key)
     if isinstance(wanted, dict):
         return all(_operator(value, name, operand) for name, operand in wanted.items())
@@ -112,7 +112,7 @@ def _operator(value: Any, name: str, operand: Any) -> bool:
         case "$ne":
             return not _equals(value, operand)
         case "$in" | "$nin":
-            return any(_equals(value, item) for item in _as_list(operand)) is (name == "$in")
+            return any(_equals(value, item) for item in _as_list(operand, name)) is (name == "$in")
         case "$gt" | "$gte" | "$lt" | "$lte":
             return _compare(value, name, operand)
         case "$regex":
@@ -120,7 +120,7 @@ def _operator(value: Any, name: str, operand: Any) -> bool:
         case "$exists":
             return (value is not MISSING) is bool(operand)
         case "$not":
-            return not all(_operator(value, key, item) for key, item in operand.items())
+            return not all(_operator(value, key, item) for key, item in _as_object(operand, name).items())
     raise RefusedError(f"filters: operator {name!r} isn't known here")
 
 
@@ -162,10 +162,22 @@ def _pattern(operand: Any) -> re.Pattern[str]:
         raise RefusedError(f"filters: $regex {operand!r}: {error}") from None
 
 
-def _as_list(operand: Any) -> list[Any]:
+def _as_list(operand: Any, name: str) -> list[Any]:
     if not isinstance(operand, list):
-        raise RefusedError("filters: $in and $nin take a list")
+        raise RefusedError(f"filters: {name} takes a list")
     return operand
+
+
+def _as_object(operand: Any, name: str) -> dict[str, Any]:
+    if not isinstance(operand, dict):
+        raise RefusedError(f"filters: {name} takes objects")
+    return operand
+
+
+def _depth(value: Any) -> int:
+    if isinstance(value, dict):
+        return 1 + max(map(_depth, value.values()), default=0)
+    return 1 + max(map(_depth, value), default=0) if isinstance(value, list) else 0
 
 
 def _config_value(config: dict[str, Any], key: str) -> Any:

@@ -146,6 +146,7 @@ class Nursery:
             self._kill_strays()
             for child in self._children.values():
                 child.end()
+                child.connection.close()
             self._children.clear()
             tree.be_subreaper(self._was_subreaper)
 

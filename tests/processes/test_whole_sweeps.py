@@ -87,7 +87,7 @@ def test_each_workers_output_is_in_its_log_and_on_stderr(sweep: RealSweep) -> No
 
 
 def test_runs_that_fail_count_and_a_sweep_in_which_none_finished_says_so(sweep: RealSweep) -> None:
-    ended = sweep.start("failing", count=8).finish()
+    ended = sweep.start("failing", count=8, failures={"max_initial": None}).finish()
     assert ended.code == 5
     assert outcomes(ended.summary) == ["failed"] * 8
     assert {run["reason"] for run in ended.summary["runs"]} == {"ValueError: no good"}

@@ -183,7 +183,7 @@ def test_a_supervisor_sees_releases_and_ends_runs(stage: Stage, web: Web) -> Non
     started = stage.issued(stage.agent(sweep, "w1"))
     stage.start(sweep, started)
     base = f"/hpo/sweeps/local/p/{sweep}"
-    assert web.post(f"{base}/release", json={"label_prefix": "w"}).json() == {"released": [unstarted]}
+    assert web.post(f"{base}/release", json={"label_prefix": "w0"}).json() == {"released": [unstarted]}
     assert web.post(f"{base}/runs/{started}/end", json={"state": "crashed"}).json() == {"state": "crashed"}
     progress = web.get(base).json()
     assert progress["state"] == "RUNNING"

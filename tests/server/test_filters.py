@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -112,10 +113,28 @@ def test_a_filter_that_is_not_understood_is_refused(filters: dict[str, Any]) -> 
         matches(RUN, filters)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "[" * 100_000])
+@pytest.mark.parametrize("text", ["{", "[]", "[" * 100_000, '{"$not": ' * 40 + "{}" + "}" * 40])
 def test_filters_that_are_no_object_are_refused(text: str) -> None:
     with pytest.raises(RefusedError, match="filters"):
         read_filters(text)
+
+
+operators = ["$and", "$or", "$nor", "$not", "$eq", "$ne", "$gt", "$lte", "$in", "$nin", "$regex", "$exists"]
+names = ["name", "tags", "createdAt", "config.lr", "summary_metrics.loss", "tags.a", "what", ""]
+wild_filters = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from([*operators, *names]), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.sampled_from([*operators, *names]), wild_filters, max_size=3))
+def test_any_filter_is_answered_or_refused(filters: dict[str, Any]) -> None:
+    with suppress(RefusedError):
+        assert matches(RUN, filters) in (True, False)
 
 
 def with_losses(losses: list[Any]) -> list[Run]:

@@ -54,9 +54,10 @@ def _matching(project: Project, info: Info, filters: str | None) -> list[Run]:
 
 def _sweep_named_by(wanted: dict[str, Any]) -> str | None:
     """Return the sweep that every matching run must belong to, where the filters name one."""
-    clauses = [wanted, *(item for item in wanted.get("$and") or [] if isinstance(item, dict))]
-    named = [clause["sweep"] for clause in clauses if isinstance(clause.get("sweep"), str)]
-    return named[0] if named else None
+    both = wanted.get("$and")
+    clauses = [wanted, *(both if isinstance(both, list) else [])]
+    named = [clause.get("sweep") for clause in clauses if isinstance(clause, dict)]
+    return next((name for name in named if isinstance(name, str)), None)
 
 
 def _runs(
