@@ -40,6 +40,11 @@ class LevelAxis:
         """The values that the axis can take."""
         return self.levels
 
+    @property
+    def columns(self) -> int:
+        """How many numbers a model takes for a place: one, or one per level where they have no order."""
+        return 1 if self.ordered or self.levels.size == 2 else self.levels.size
+
     def value(self, place: float) -> Any:
         """Return the value at a place, or the nearest one between two levels."""
         return self.levels[min(round(place), self.levels.size - 1)]
@@ -58,6 +63,11 @@ class IntervalAxis:
     reachable: Levels | None
     """The values that the axis can take where they are finitely many, by its `q`; None: endless."""
 
+    @property
+    def columns(self) -> int:
+        """How many numbers a model takes for a place."""
+        return 1
+
     def value(self, place: float) -> Any:
         """Return the value at a place."""
         return value_at(self.distribution, place)
@@ -74,7 +84,7 @@ Axis = LevelAxis | IntervalAxis
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """A point, by its places on the axes, and its loss; None: not known yet, or it failed."""
+    """A point, by its places on the axes, and its loss; None: not known yet; infinite: it failed."""
 
     index: int
     places: tuple[float, ...]
@@ -82,8 +92,9 @@ class Observation:
 
 
 def axes_of(parameters: Iterable[Parameter]) -> tuple[Axis, ...]:
-    """Return the axes of all parameters that are not constant."""
-    return tuple(axis for parameter in parameters if (axis := _axis(parameter)) is not None)
+    """Return the axes of all parameters that can take more than one value."""
+    axes = (_axis(parameter) for parameter in parameters)
+    return tuple(axis for axis in axes if axis and not (axis.reachable and axis.reachable.size == 1))
 
 
 def size_of(axes: Iterable[Axis]) -> int | None:

@@ -1,14 +1,15 @@
-"""Method bayes: random runs first, then those that Optuna's TPE expects most of.
+"""Method bayes: random runs first, then those that a model of their results expects most of.
 
-An answer depends on seed, index and what was told, so processes that know the same
-still differ by index. A finite space is not repeated until it is used up; after
-that it is, as W&B does. What this suggests is told back as pending by the caller.
+The model is a Gaussian process, and TPE once there are too many results for one. An
+answer depends on seed, index and what was told. What this suggests is told back as
+pending by the caller, and so those who ask at once get different points. A finite
+space is not repeated until it is used up; after that it is, as W&B does.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from parallel_hpo.config.sweep_words import Goal, Path, SweepConfiguration
@@ -18,13 +19,17 @@ from parallel_hpo.search.space import identity, look_up, nest, point
 from parallel_hpo.search.trial import Trial, TrialState
 
 _RANDOM_RUNS: Final = 10
-"""So many results are needed before a model of them says more than chance (Optuna's default too)."""
+"""So many results are needed before a model of them says more than chance."""
+_RANDOM_TRIES: Final = 4
+"""Draws before one that was tried already is replaced."""
+_AFFORDABLE: Final = 100_000
+"""Results² × columns up to which a Gaussian process is fitted in some 50 ms: 100 results for 10 columns."""
+_CHEAP_COLUMNS: Final = 10
+"""Fewer columns make a fit no faster: then other parts of it take the time."""
 _BEST: Final = 25
 """TPE never takes more than so many results for the best ones."""
 _RECENT: Final = 200
-"""Of all others the latest so many are shown to TPE, which bounds the time of an ask."""
-_TRIES: Final = 4
-"""Suggestions that are drawn before one that was tried already is replaced."""
+"""Of all others the latest so many are shown to a model, which bounds the time of an ask."""
 
 
 class BayesEngine:
@@ -55,39 +60,51 @@ class BayesEngine:
         """Return the parameters of the `index`-th run."""
         tried = set(self._tried.values())
         used_up = self._size is not None and len(tried) >= self._size
-        for attempt in range(_TRIES):
-            values = self._suggest(index, attempt)
+        values: dict[Path, Any] = {}
+        for values in self._suggestions(index):
             if used_up or self._point(values) not in tried:
                 return nest(values)
         return nest(values if self._size is None else self._untried(index, tried, self._size))
 
     def _loss(self, trial: Trial) -> float | None:
-        if trial.state is not TrialState.FINISHED or trial.value is None or not math.isfinite(trial.value):
+        if trial.state is TrialState.PENDING:
             return None
+        if trial.state is TrialState.FAILED or trial.value is None or not math.isfinite(trial.value):
+            return math.inf
         return self._sign * trial.value
 
     def _point(self, values: Mapping[Path, Any]) -> tuple[str, ...]:
         """Return what is the same for values that a run can't tell apart, 0.3 and 0.1 * 3 among them."""
         return tuple(identity(axis.value(axis.place(values[axis.path]))) for axis in self._axes)
 
-    def _suggest(self, index: int, attempt: int) -> dict[Path, Any]:
-        source = stream(self._seed, index, use=f"try {attempt}")
+    def _suggestions(self, index: int) -> Iterator[dict[Path, Any]]:
+        """Yield the values to try for the `index`-th run, better ones first."""
+        source = stream(self._seed, index)
+        seen = sorted(self._observed.values(), key=lambda seen: seen.index)
+        results = [one for one in seen if one.loss is not None and math.isfinite(one.loss)]
+        if len(results) < _RANDOM_RUNS or not self._axes:
+            yield from (draw(self._parameters, source) for _ in range(_RANDOM_TRIES))
+            return
+        others = [one for one in seen if one.loss is None or not math.isfinite(one.loss)]
         values = draw(self._parameters, source)
-        if sum(seen.loss is not None for seen in self._observed.values()) < _RANDOM_RUNS:
-            return values
-        from parallel_hpo.search import tpe  # here, for optuna takes a quarter of a second to import
+        for places in self._modelled(results, others, seed=source.getrandbits(32)):
+            yield values | {axis.path: axis.value(at) for axis, at in zip(self._axes, places, strict=True)}
 
-        places = tpe.suggest(self._axes, self._shown(), seed=source.getrandbits(32))
-        return values | {axis.path: axis.value(place) for axis, place in zip(self._axes, places, strict=True)}
+    def _modelled(
+        self, results: Sequence[Observation], others: Sequence[Observation], *, seed: int
+    ) -> Iterator[tuple[float, ...]]:
+        """Yield places on the axes; the models are imported on first use, which takes up to a second."""
+        columns = sum(axis.columns for axis in self._axes)
+        if len(results) ** 2 * max(columns, _CHEAP_COLUMNS) <= _AFFORDABLE:
+            from parallel_hpo.search import gp
 
-    def _shown(self) -> list[Observation]:
-        """Return the best results and the latest others, in the order of the runs."""
-        by_loss = sorted(
-            self._observed.values(),
-            key=lambda seen: (math.inf if seen.loss is None else seen.loss, seen.index),
-        )
-        others = sorted(by_loss[_BEST:], key=lambda seen: seen.index)
-        return sorted(by_loss[:_BEST] + others[-_RECENT:], key=lambda seen: seen.index)
+            return gp.suggestions(self._axes, results, others[-_RECENT:], seed=seed)
+        from parallel_hpo.search import tpe
+
+        by_loss = sorted(results, key=lambda result: (result.loss, result.index))
+        rest = sorted([*by_loss[_BEST:], *others], key=lambda seen: seen.index)[-_RECENT:]
+        shown = sorted([*by_loss[:_BEST], *rest], key=lambda seen: seen.index)
+        return tpe.suggestions(self._axes, shown, seed=seed)
 
     def _untried(self, index: int, tried: set[tuple[str, ...]], size: int) -> dict[Path, Any]:
         """Return the first untried point from a random one on; there is one."""

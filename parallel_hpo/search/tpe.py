@@ -2,13 +2,14 @@
 
 TPE models where the best observations lie and where all others do, and suggests the
 candidate that the first model favours most over the second. An observation without
-a loss (still running, or failed) counts among the others: a place not to go to
+a finite loss (still running, or failed) counts among the others: a place not to go to
 again, that adds nothing to what is known. That is Optuna's "constant liar".
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+import math
+from collections.abc import Container, Iterator, Mapping, Sequence
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -24,6 +25,8 @@ Space = Mapping[str, BaseDistribution]
 _STUDY = "sweep"
 _ASKED = -1
 """The number of the trial that is asked for: none of those observed."""
+_DRAWS = 4
+"""So many are drawn in case that the first was tried already."""
 _FINE = 100_000
 """From so many levels on an axis is taken for continuous: TPE's mass of one level would come out as 0."""
 
@@ -45,23 +48,23 @@ class _History(InMemoryStorage):
         """Optuna shares a suggestion so with others; ours is told as pending."""
 
 
-def suggest(axes: Sequence[Axis], observations: Sequence[Observation], *, seed: int) -> tuple[float, ...]:
-    """Return the place on each axis of the next point to try; a lower loss is better."""
+def suggestions(
+    axes: Sequence[Axis], observations: Sequence[Observation], *, seed: int
+) -> Iterator[tuple[float, ...]]:
+    """Yield places on the axes to try, drawn anew each time; a lower loss is better."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    space = {_name(number): _distribution(axis) for number, axis in enumerate(axes) if not _is_single(axis)}
+    space = {_name(number): _distribution(axis) for number, axis in enumerate(axes)}
     history = _History([_trial(observation, space) for observation in observations])
     sampler = TPESampler(seed=seed, n_startup_trials=0, multivariate=True, constant_liar=True)
     asked = _trial(Observation(_ASKED, (), None), {})
-    places = sampler.sample_relative(Study(_STUDY, history, sampler), asked, space)
-    return tuple(places.get(_name(number), 0) for number in range(len(axes)))
+    study = Study(_STUDY, history, sampler)
+    for _ in range(_DRAWS):
+        places = sampler.sample_relative(study, asked, space)
+        yield tuple(places[_name(number)] for number in range(len(axes)))
 
 
 def _name(number: int) -> str:
     return str(number)
-
-
-def _is_single(axis: Axis) -> bool:
-    return isinstance(axis, LevelAxis) and axis.levels.size == 1
 
 
 def _distribution(axis: Axis) -> BaseDistribution:
@@ -74,11 +77,12 @@ def _distribution(axis: Axis) -> BaseDistribution:
 
 
 def _trial(observation: Observation, space: Space) -> FrozenTrial:
+    known = observation.loss is not None and math.isfinite(observation.loss)
     return FrozenTrial(
         number=observation.index,
         trial_id=observation.index,
-        state=TrialState.RUNNING if observation.loss is None else TrialState.COMPLETE,
-        value=observation.loss,
+        state=TrialState.COMPLETE if known else TrialState.RUNNING,
+        value=observation.loss if known else None,
         datetime_start=None,
         datetime_complete=None,
         params={name: observation.places[int(name)] for name in space},
