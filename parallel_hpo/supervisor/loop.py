@@ -200,7 +200,7 @@ class Loop:
     def _spawn(self, slot: Slot) -> None:
         tools = self._tools
         self._spawned += 1
-        label = f"{tools.mark}_{slot}_{self._spawned}_"  # no label begins with another
+        label = f"{tools.mark}_{slot}_{self._spawned}"
         tools.ledger.record_spawn(slot, None, again=slot in self._in_slot)
         child = tools.nursery.bear(tools.make_spec(slot, label))
         tools.pump.add(child.output, slot)

@@ -120,7 +120,7 @@ class OpenSweep:
 
         courier = Courier(self._backend, self._opened.path, observer=setting.observer, post=post)
         for mark in marks:
-            courier.give_back(f"{mark}_", [run.run_id for run in earlier.reruns])
+            courier.give_back(mark, [run.run_id for run in earlier.reruns])
         pump = OutputPump(self._folder, lambda slot, text: setting.observer(OutputLine(slot, text)))
         pump.start()
         view = open_view(
