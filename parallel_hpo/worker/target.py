@@ -63,10 +63,17 @@ def _import(target: Target) -> Any:
     sys.argv = [getattr(module, "__file__", None) or target.file, *target.argv]
     if not hasattr(module, target.function):
         near = ", ".join(
-            name for name in vars(module) if not name.startswith("_") and callable(vars(module)[name])
+            name
+            for name, value in vars(module).items()
+            if callable(value) and not name.startswith("_") and _is_of(module, value)
         )
         raise TargetError(f"{target.file} has no {target.function!r}; it has: {near or 'nothing to call'}")
     return getattr(module, target.function)
+
+
+def _is_of(module: Any, value: Any) -> bool:
+    """Whether a module defines it, and does not only import it."""
+    return getattr(value, "__module__", None) == module.__name__
 
 
 def _run_file(target: Target) -> Any:
