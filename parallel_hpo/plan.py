@@ -6,6 +6,7 @@ always add up to it, whatever their number.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 LEASES_PER_WORKER: Final = 2
@@ -28,6 +29,35 @@ def split_count(count: int, shares: int) -> list[int]:
         raise ValueError(f"shares is {shares}: at least 1 is needed")
     each, more = divmod(count, shares)
     return [each + 1] * more + [each] * (shares - more)
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """The `number`-th (from 1) of `of` shares of a count, each performed by a launch of its own."""
+
+    number: int
+    of: int
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.of}"
+
+    @property
+    def folder(self) -> str:
+        """The name of its folder within the sweep's."""
+        return f"share-{self.number}-of-{self.of}"
+
+    def count(self, total: int) -> int:
+        """Return its part of `total` runs; the parts of all shares add up to it."""
+        return split_count(total, self.of)[self.number - 1]
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Which part of a sweep a launch performs: all of it, what an earlier one left, or a share."""
+
+    resume: str | None = None
+    """The sweep to go on with: its id."""
+    share: Share | None = None
 
 
 def next_lease(left: int, workers: int) -> int:

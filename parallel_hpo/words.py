@@ -70,6 +70,18 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class Program:
+    """A `main` that is a program of its own: a sweep's `program` and `command`, as W&B has them."""
+
+    file: str
+    command: tuple[str, ...] = ()
+    """Words and macros; empty: W&B's default."""
+
+    def __str__(self) -> str:
+        return self.file or " ".join(self.command)
+
+
+@dataclass(frozen=True, slots=True)
 class SweepPath:
     """Where a sweep is: W&B's entity, project and sweep id."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -54,7 +55,10 @@ def root(
 def run(
     context: typer.Context,
     config: Annotated[Path, typer.Argument(help="A file with an hpo section, or a W&B sweep file.")],
-    target: Annotated[str | None, typer.Argument(help="package.module:function or file.py:function")] = None,
+    target: Annotated[
+        str | None,
+        typer.Argument(help="package.module:function or file.py:function; missing: the sweep's program."),
+    ] = None,
     count: Annotated[str | None, _flag("Runs to perform in total.", "N")] = None,
     workers: Annotated[str | None, _flag("Worker processes.", "N|auto")] = None,
     backend: Annotated[str | None, _flag("Sweep server.", "auto|local|wandb")] = None,
@@ -77,6 +81,11 @@ def run(
     resume: Annotated[
         str | None, typer.Option(help="Go on with this sweep: what is left of its count.", metavar="SWEEP")
     ] = None,
+    share: Annotated[
+        str | None,
+        typer.Option(help="Perform the I-th of N shares of the count.", metavar="I/N|slurm"),
+    ] = None,
+    create: Annotated[bool, typer.Option("--create", help="Create the sweep and print its id only.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan; start nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary (or plan) on stdout.")] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Warnings and the end only.")] = False,
@@ -87,12 +96,16 @@ def run(
     The options from --count to --directory override keys of the hpo section.
     """
     from parallel_hpo.cli.run import Display, Request, perform
+    from parallel_hpo.cli.share import parse_share
     from parallel_hpo.config.hpo import known_keys
+    from parallel_hpo.plan import Launch
 
     flags = {key: context.params[key] for key in known_keys() if context.params.get(key) is not None}
     display = Display(dry_run=dry_run, as_json=as_json, quiet=quiet, verbose=verbose)
     with errors_as_exit_codes():
-        raise typer.Exit(perform(Request(config, target, context.obj or (), flags, resume, display)))
+        launch = Launch(resume, None if share is None else parse_share(share, os.environ))
+        request = Request(config, target, context.obj or (), flags, launch, create, display)
+        raise typer.Exit(perform(request))
 
 
 @app.command()

@@ -16,8 +16,10 @@ from parallel_hpo.config.loader import Sources, inside_worker, load_section, rea
 from parallel_hpo.errors import UsageError
 from parallel_hpo.hpo import kind_names, make_hpo
 from parallel_hpo.hpo.varied import varied_parameters
+from parallel_hpo.plan import Launch
+from parallel_hpo.supervisor import create_sweep
 from parallel_hpo.ui import Terminal, Verbosity
-from parallel_hpo.words import Target
+from parallel_hpo.words import Program, Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,24 +49,60 @@ class Request:
     """What stands after `--`: the target's own arguments."""
     flags: Mapping[str, str]
     """Keys of the section that are given as options, as text."""
-    resume: str | None
-    """The sweep to go on with."""
+    launch: Launch
+    create: bool
+    """Only create the sweep, and print its id."""
     display: Display
 
 
 def perform(request: Request) -> int:
     """Do what is asked; return the exit code. Raises the errors of `HPO.perform`."""
     section = _read_section(request)
+    if request.create:
+        return _create(section, request)
+    if request.launch.share is not None:
+        _check_share(section, request.launch)
     target = None if request.target is None else parse_target(request.target, request.arguments)
     if request.display.dry_run:
         show_plan(section, as_json=request.display.as_json)
         return 0
-    if target is None:
+    return _run(section, target or _program_of(section, request), request)
+
+
+def _create(section: HpoSection, request: Request) -> int:
+    """Create the sweep, and print its id alone: `SWEEP=$(parallel-hpo run sweep.yaml --create)`."""
+    if section.sweep_id is not None:
+        raise UsageError(
+            f"--create makes a new sweep, but hpo.sweep_id is {section.sweep_id!r}: leave one out"
+        )
+    with Terminal(sys.stderr, verbosity=request.display.verbosity) as terminal:
+        path = create_sweep(section, observer=terminal)
+    print_for_machines(path.sweep_id)
+    return 0
+
+
+def _check_share(section: HpoSection, launch: Launch) -> None:
+    """A share is one of a count that is known, of a sweep that all launches join."""
+    if section.count is None:
+        raise UsageError(f"--share {launch.share} needs a count to be a share of: give --count or hpo.count")
+    if section.sweep_id is None and launch.resume is None:
+        raise UsageError(
+            f"--share {launch.share} needs a sweep that all shares join: give --sweep-id,"
+            " as printed by `parallel-hpo run CONFIG --create`"
+        )
+
+
+def _program_of(section: HpoSection, request: Request) -> Program:
+    """Return the sweep's own program, which runs where no TARGET is given."""
+    sweep = section.sweep_configuration or {}
+    if not sweep.get("program") and not sweep.get("command"):
         raise UsageError(
             "TARGET is missing: say which function a run calls, as package.module:function or"
-            " file.py:function (a sweep's own `program` can't be run yet)"
+            " file.py:function, or name a program in the sweep configuration"
         )
-    return _run(section, target, request)
+    if request.arguments:
+        raise UsageError("what stands after -- goes to a TARGET; a sweep's program has its `command`")
+    return Program(str(sweep.get("program", "")), tuple(str(word) for word in sweep.get("command", ())))
 
 
 def _read_section(request: Request) -> HpoSection:
@@ -80,11 +118,11 @@ def _read_section(request: Request) -> HpoSection:
     return section
 
 
-def _run(section: HpoSection, target: Target, request: Request) -> int:
+def _run(section: HpoSection, target: Target | Program, request: Request) -> int:
     with Terminal(
         sys.stderr, verbosity=request.display.verbosity, varied=varied_parameters(section)
     ) as terminal:
-        result = make_hpo(section).perform(target, observer=terminal, resume=request.resume)
+        result = make_hpo(section).perform(target, observer=terminal, launch=request.launch)
         terminal.conclude(result)
     if request.display.as_json:
         print_for_machines(result.to_json())

@@ -20,14 +20,17 @@ from parallel_hpo.config.hpo import HpoSection
 from parallel_hpo.config.loader import inside_worker
 from parallel_hpo.errors import ExitCode, UsageError
 from parallel_hpo.hpo.varied import varied_parameters
+from parallel_hpo.plan import Launch
 from parallel_hpo.ui import Terminal
-from parallel_hpo.words import Observer, Target
+from parallel_hpo.words import Observer, Program, Target
 
 if TYPE_CHECKING:
     from parallel_hpo.supervisor.summary import SweepResult
 
-Main = Callable[[], object] | Target
+Main = Callable[[], object] | Target | Program
 """What a run calls: a function without arguments, or the name of one."""
+
+ALL: Final = Launch()
 
 _ONE_AT_A_TIME: Final = threading.Lock()
 """Held while a sweep runs in this process: its signals and children can belong to one sweep only."""
@@ -64,12 +67,12 @@ class HPO(ABC):
         again (SIGINT: KeyboardInterrupt), if this is the main thread.
         """
         with Terminal(sys.stderr, varied=varied_parameters(self.section)) as terminal:
-            result = self.perform(main, observer=terminal, resume=resume)
+            result = self.perform(main, observer=terminal, launch=Launch(resume=resume))
             terminal.conclude(result)
         _raise_again(result.exit_code)
         return result
 
-    def perform(self, main: Main, *, observer: Observer, resume: str | None = None) -> SweepResult:
+    def perform(self, main: Main, *, observer: Observer, launch: Launch = ALL) -> SweepResult:
         """Do what `optimize` does, but tell `observer` instead of stderr, and raise no signal."""
         if self._surroundings.platform == "win32":
             raise UsageError("Windows is not supported: run parallel_hpo on Linux or macOS (WSL is a Linux)")
@@ -79,7 +82,7 @@ class HPO(ABC):
                 " ConfigLoader(...).hpo is None there, call main() then"
             )
         with _alone():
-            return self._perform(main, observer, resume)
+            return self._perform(main, observer, launch)
 
     @abstractmethod
     def interrupt(self) -> None:
@@ -90,7 +93,7 @@ class HPO(ABC):
         """Let the running runs finish and start none. From any thread; no sweep, no effect."""
 
     @abstractmethod
-    def _perform(self, main: Main, observer: Observer, resume: str | None) -> SweepResult:
+    def _perform(self, main: Main, observer: Observer, launch: Launch) -> SweepResult:
         """Perform the sweep; called by one thread at a time."""
 
 

@@ -15,6 +15,7 @@ from parallel_hpo.config.hpo import HpoSection, parse_section
 from parallel_hpo.errors import UsageError
 from parallel_hpo.hpo.base import Main, Surroundings
 from parallel_hpo.hpo.kinds.wandb_sweeps import Supervise, WandbSweeps
+from parallel_hpo.plan import Launch
 from parallel_hpo.supervisor import Control
 from parallel_hpo.supervisor.summary import SweepResult
 from parallel_hpo.words import Message, Observer, StopKind, Target
@@ -55,10 +56,10 @@ class FakeSupervisor:
         self.controls: list[Control] = []
 
     def __call__(
-        self, section: HpoSection, main: Main, *, observer: Observer, control: Control, resume: str | None
+        self, section: HpoSection, main: Main, *, observer: Observer, control: Control, launch: Launch
     ) -> SweepResult:
         assert section is SECTION
-        self.resumed = resume
+        self.launch = launch
         self.mains.append(main)
         self.controls.append(control)
         observer(Message("supervised"))
@@ -100,7 +101,7 @@ def test_optimize_supervises_main_and_returns_the_result() -> None:
 def test_optimize_passes_on_which_sweep_is_to_be_resumed() -> None:
     fake = FakeSupervisor()
     hpo(fake).optimize(main, resume="s1")
-    assert fake.resumed == "s1"
+    assert fake.launch == Launch(resume="s1")
 
 
 def test_optimize_shows_the_sweep_and_its_result_on_stderr() -> None:

@@ -7,6 +7,7 @@ from typing import Final, Protocol
 
 from parallel_hpo.config.hpo import HpoSection
 from parallel_hpo.hpo.base import HERE, HPO, Main, Surroundings
+from parallel_hpo.plan import Launch
 from parallel_hpo.supervisor import Control, supervise
 from parallel_hpo.supervisor.summary import SweepResult
 from parallel_hpo.words import Observer, StopKind
@@ -16,7 +17,7 @@ class Supervise(Protocol):
     """Performs a whole sweep: `parallel_hpo.supervisor.supervise`."""
 
     def __call__(
-        self, section: HpoSection, main: Main, *, observer: Observer, control: Control, resume: str | None
+        self, section: HpoSection, main: Main, *, observer: Observer, control: Control, launch: Launch
     ) -> SweepResult: ...
 
 
@@ -45,10 +46,10 @@ class WandbSweeps(HPO):
         """Let the running runs finish and start none. From any thread; no sweep, no effect."""
         self._stop(StopKind.DRAIN)
 
-    def _perform(self, main: Main, observer: Observer, resume: str | None) -> SweepResult:
+    def _perform(self, main: Main, observer: Observer, launch: Launch) -> SweepResult:
         control = self._control = Control()
         try:
-            return self._supervise(self.section, main, observer=observer, control=control, resume=resume)
+            return self._supervise(self.section, main, observer=observer, control=control, launch=launch)
         finally:
             with self._guard:
                 self._control = None

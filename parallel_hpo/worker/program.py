@@ -1,0 +1,125 @@
+"""A sweep's own `program` as a `main`: one process per run, started as `wandb agent` would.
+
+The command's macros are W&B's. The program finds its run by the environment that the
+agent has set; it gets a wandb-core of its own. Stopping sends it SIGINT, as a terminal
+would; a program that a signal killed takes its worker along, so that its run is run
+again like a function's.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from parallel_hpo.errors import TargetError
+from parallel_hpo.words import Parameters, Program
+from parallel_hpo.worker.agent import read_parameters
+from parallel_hpo.worker.watch import WATCH
+
+DEFAULT_COMMAND: Final = ("${env}", "${interpreter}", "${program}", "${args}")
+"""W&B's default for a sweep without `command`."""
+_MACRO: Final = re.compile(r"\$\{(\w+)\}")
+_ENVVAR: Final = re.compile(r"\$\{envvar:(\w+)\}")
+
+
+class ProgramMain:
+    """Runs the program once per call, with the parameters of the run that is on."""
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+
+    def __call__(self) -> None:
+        """Run it to its end.
+
+        Raises:
+            SystemExit: with its exit code, where that is not 0.
+            KeyboardInterrupt: this process was interrupted; the program has ended by then.
+        """
+        file = Path(os.environ["WANDB_SWEEP_PARAM_PATH"])
+        json_file = file.with_suffix(".json")
+        parameters = read_parameters(os.environ)
+        json_file.write_text(json.dumps(parameters))
+        command = list(expand(self._program, parameters, environment=os.environ, json_file=json_file))
+        known = set(_run_folders(os.environ))
+        code = _run(command)
+        for folder in sorted(set(_run_folders(os.environ)) - known):
+            WATCH.note_folder(folder / "files")
+        if code < 0:
+            signal.signal(-code, signal.SIG_DFL)
+            signal.raise_signal(-code)
+        if code:
+            raise SystemExit(code)
+
+
+def expand(
+    program: Program, parameters: Parameters, *, environment: Mapping[str, str], json_file: Path
+) -> Iterator[str]:
+    """Yield the words of the command, each macro replaced by what it stands for.
+
+    `${envvar:NAME}` within a word becomes the variable's value; an unknown macro nothing, as in W&B.
+    """
+    values = _macros(program, parameters, json_file)
+    for word in program.command or DEFAULT_COMMAND:
+        known = _ENVVAR.sub(lambda match: environment.get(match[1], match[1]), word)
+        macro = _MACRO.fullmatch(known)
+        yield from [known] if macro is None else values.get(macro[1], [])
+
+
+def check_program(program: Program) -> None:
+    """Raise TargetError where the program, or what is to run it, can't be found."""
+    words = list(expand(program, {}, environment=os.environ, json_file=Path("x")))
+    if not words or shutil.which(words[0]) is None:
+        raise TargetError(f"the sweep's command {words} can't be started: there is no {words[:1]}")
+    runs_file = "${program}" in (program.command or DEFAULT_COMMAND)
+    if runs_file and not Path(program.file).is_file():
+        raise TargetError(f"the sweep's program {program.file} is no file in {Path.cwd()}")
+
+
+def _macros(program: Program, parameters: Parameters, json_file: Path) -> dict[str, list[str]]:
+    pairs = [f"{name}={value}" for name, value in parameters.items()]
+    return {
+        "env": ["/usr/bin/env"],
+        "interpreter": ["python"],
+        "program": [program.file],
+        "args": [f"--{pair}" for pair in pairs],
+        "args_no_equals": [word for name, value in parameters.items() for word in (f"--{name}", str(value))],
+        "args_no_hyphens": pairs,
+        "args_no_boolean_flags": list(_without_false(parameters)),
+        "args_append_hydra": [f"+{pair}" for pair in pairs],
+        "args_override_hydra": [f"++{pair}" for pair in pairs],
+        "args_json": [json.dumps(dict(parameters))],
+        "args_json_file": [str(json_file)],
+    }
+
+
+def _without_false(parameters: Parameters) -> Iterator[str]:
+    """Yield flags; a boolean is its name alone where true, and nothing where false."""
+    for name, value in parameters.items():
+        if not isinstance(value, bool):
+            yield f"--{name}={value}"
+        elif value:
+            yield f"--{name}"
+
+
+def _run(command: list[str]) -> int:
+    """Run a command in a process group of its own; return its exit code, negative for a signal."""
+    environment = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
+    process = subprocess.Popen(command, env=environment, process_group=0)
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        process.send_signal(signal.SIGINT)
+        process.wait()
+        raise
+
+
+def _run_folders(environment: Mapping[str, Any]) -> Iterator[Path]:
+    """Yield the folders that clients have made for the run that is on."""
+    return Path(environment["WANDB_DIR"], "wandb").glob(f"*run-*-{environment['WANDB_RUN_ID']}")
