@@ -23,9 +23,9 @@ _RANDOM_RUNS: Final = 10
 _RANDOM_TRIES: Final = 4
 """Draws before one that was tried already is replaced."""
 _AFFORDABLE: Final = 100_000
-"""Results² × columns up to which a Gaussian process is fitted in some 50 ms: 100 results for 10 columns."""
+"""Results² × columns up to which a Gaussian process is fitted within 0.1 s: 100 results for 10 columns."""
 _CHEAP_COLUMNS: Final = 10
-"""Fewer columns make a fit no faster: then other parts of it take the time."""
+"""Fewer columns make a fit little faster: then other parts of it take the time."""
 _BEST: Final = 25
 """TPE never takes more than so many results for the best ones."""
 _RECENT: Final = 200

@@ -9,10 +9,12 @@ again, that adds nothing to what is known. That is Optuna's "constant liar".
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Container, Iterator, Mapping, Sequence
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import TPESampler
 from optuna.storages import InMemoryStorage
 from optuna.study import Study, StudyDirection
@@ -55,7 +57,9 @@ def suggestions(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     space = {_name(number): _distribution(axis) for number, axis in enumerate(axes)}
     history = _History([_trial(observation, space) for observation in observations])
-    sampler = TPESampler(seed=seed, n_startup_trials=0, multivariate=True, constant_liar=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)  # both options were experimental before Optuna 5
+        sampler = TPESampler(seed=seed, n_startup_trials=0, multivariate=True, constant_liar=True)
     asked = _trial(Observation(_ASKED, (), None), {})
     study = Study(_STUDY, history, sampler)
     for _ in range(_DRAWS):

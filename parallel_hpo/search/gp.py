@@ -1,0 +1,62 @@
+"""Points to try by a Gaussian process: the best of searches with few results, and the slower the more.
+
+Points still running are taken to have the loss expected of them ("kriging
+believer"): it leaves the expectation as it is, and nothing more is to be learnt
+there. So have failed ones, but at least an average loss: a place where all fail is
+left, and one where chance failed is not given up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cache, lru_cache
+from typing import Final
+
+import numpy as np
+from threadpoolctl import ThreadpoolController
+
+from parallel_hpo.search.axes import Axis, Observation
+from parallel_hpo.search.columns import Table, columns_of
+from parallel_hpo.search.gaussian import Surface, bell_shaped, fitted
+from parallel_hpo.search.improvement import most_promising
+
+_AVERAGE: Final = 0.0
+"""The mean of losses that are bell-shaped."""
+_RANKS: Final = 200
+"""So many of the best points are named, in case that the first ones were tried already."""
+
+
+def suggestions(
+    axes: Sequence[Axis], results: Sequence[Observation], others: Sequence[Observation], *, seed: int
+) -> Iterator[tuple[float, ...]]:
+    """Return places on the axes to try, best first; `others` are running, or failed."""
+    # One thread: on tables this small more only spin, and others need the cores.
+    with _thread_pools().limit(limits=1, user_api="blas"):
+        surface = _surface(tuple(axes), tuple(results))
+        if others:
+            surface = _told_of(others, surface, columns_of(axes, _places(others)))
+        known = _places([*results, *others])
+        best = most_promising(axes, surface, known, np.random.default_rng(seed))
+    return map(tuple, best[:_RANKS].tolist())
+
+
+def _told_of(others: Sequence[Observation], surface: Surface, columns: Table) -> Surface:
+    believed = surface.mean(columns)
+    failed = np.array([other.loss is not None for other in others])
+    return surface.told(columns, np.where(failed, np.maximum(believed, _AVERAGE), believed))
+
+
+@lru_cache(maxsize=64)
+def _surface(axes: tuple[Axis, ...], results: tuple[Observation, ...]) -> Surface:
+    """Return the surface fitted to results: the longest step, and the same for all who ask at once."""
+    losses = np.array([result.loss for result in results], float)
+    return fitted(columns_of(axes, _places(results)), bell_shaped(losses))
+
+
+def _places(observations: Sequence[Observation]) -> Table:
+    return np.array([observation.places for observation in observations], float)
+
+
+@cache
+def _thread_pools() -> ThreadpoolController:
+    return ThreadpoolController()  # kept, for to find the libraries takes longer than to predict

@@ -1,0 +1,72 @@
+"""Suggestions of the Gaussian process: what running and failed points, and other threads, make of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_info
+
+from parallel_hpo.config.sweep_words import Uniform
+from parallel_hpo.search import gp
+from parallel_hpo.search.axes import IntervalAxis, Observation
+
+AXES = tuple(IntervalAxis((name,), Uniform(0.0, 1.0, None), None) for name in "xy")
+BEST = (0.7, 0.4)
+
+
+def distance(places: tuple[float, ...]) -> float:
+    return float(np.hypot(places[0] - BEST[0], places[1] - BEST[1]))
+
+
+def results(count: int) -> list[Observation]:
+    points = np.random.default_rng(0).random((count, 2)).tolist()
+    return [
+        Observation(index, tuple(point), distance(tuple(point)) ** 2) for index, point in enumerate(points)
+    ]
+
+
+def first(known: list[Observation], others: list[Observation], *, seed: int = 1) -> tuple[float, ...]:
+    return next(gp.suggestions(AXES, known, others, seed=seed))
+
+
+def test_the_best_place_of_a_bowl_is_found() -> None:
+    assert distance(first(results(25), [])) < 0.05
+
+
+def test_a_running_point_is_not_asked_for_again() -> None:
+    known = results(10)
+    alone = first(known, [])
+    beside = first(known, [Observation(10, alone, None)])
+    assert np.linalg.norm(np.subtract(alone, beside)) > 0.01
+
+
+def test_a_place_where_all_fail_is_left() -> None:
+    known = results(20)
+    failed = [
+        Observation(100 + index, (BEST[0] + 0.04 * x, BEST[1] + 0.04 * y), np.inf)
+        for index, (x, y) in enumerate((x, y) for x in (-1, 0, 1) for y in (-1, 0, 1))
+    ]
+    assert distance(first(known, failed)) > 0.05
+
+
+def test_a_failure_elsewhere_does_not_matter() -> None:
+    assert distance(first(results(25), [Observation(100, (0.05, 0.95), np.inf)])) < 0.05
+
+
+def test_places_are_named_best_first_and_in_bounds() -> None:
+    named = list(gp.suggestions(AXES, results(15), [], seed=0))
+    assert len(named) == 200
+    assert all(0 <= place <= 1 for places in named for place in places)
+
+
+@pytest.mark.parametrize("others", [[], [Observation(99, (0.5, 0.5), None)]])
+def test_the_same_is_suggested_whatever_was_suggested_before(others: list[Observation]) -> None:
+    before = first(results(15), others, seed=3)
+    first(results(25), [], seed=4)
+    assert first(results(15), others, seed=3) == before
+
+
+def test_the_threads_of_linear_algebra_are_as_before_afterwards() -> None:
+    before = threadpool_info()
+    first(results(15), [], seed=5)
+    assert threadpool_info() == before
