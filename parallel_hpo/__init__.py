@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from parallel_hpo.errors import WorkerStartError as WorkerStartError
     from parallel_hpo.hpo import HPO as HPO
     from parallel_hpo.hpo import ConfigLoader as ConfigLoader
+    from parallel_hpo.plan import split_count as split_count
     from parallel_hpo.supervisor.summary import SweepResult as SweepResult
 
 _ERRORS = (
@@ -32,6 +33,7 @@ _HOMES = {
     "HPO": "parallel_hpo.hpo",
     "ConfigLoader": "parallel_hpo.hpo",
     "SweepResult": "parallel_hpo.supervisor.summary",
+    "split_count": "parallel_hpo.plan",
 } | dict.fromkeys(_ERRORS, "parallel_hpo.errors")
 
 __all__ = [*_HOMES]

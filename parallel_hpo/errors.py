@@ -58,3 +58,7 @@ class WorkerStartError(ParallelHPOError):
 
 class LedgerError(ParallelHPOError):
     """The ledger can't be opened: another supervisor owns it, or it is no ledger."""
+
+
+class NoRoomError(LedgerError):
+    """The ledger can't be written now, and may be later: the disk is full, or someone else holds it."""

@@ -43,12 +43,17 @@ STRANGERS: Final[Mapping[str, frozenset[str]]] = {
 CONFINED: Final[Mapping[str, tuple[str, ...]]] = {
     "wandb": ("worker", "backend"),
     "psutil": ("supervisor", "worker"),
+    "pynvml": ("supervisor.devices.nvml",),
     "sqlalchemy": ("server.store", "server.tables", "server.migrations"),
-    "sqlite3": ("supervisor.ledger",),
+    "sqlite3": ("supervisor.ledger", "supervisor.ledger_reader"),
 }
 """Libraries that only these modules, and what lies in them, may import."""
 
-PURE: Final = ("lifecycle", "policy", "plan", "words", "errors", "server.rules")
+PURE: Final = (
+    *("lifecycle", "policy", "plan", "words", "errors", "server.rules"),
+    *(f"supervisor.devices.{name}" for name in ("mask", "assign", "handover", "health", "faults")),
+    *(f"supervisor.{name}" for name in ("decide", "step", "deaths", "watchdog", "device_care")),
+)
 IMPURE_LIBRARIES: Final = frozenset({"os", "signal", "time", "random", "threading", "sqlite3", "wandb"})
 
 

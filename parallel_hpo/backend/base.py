@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from parallel_hpo.words import RunId, SweepPath
@@ -41,8 +42,11 @@ class Backend(Protocol):
     keeps_login: bool
     """Whether it takes only the keys that it gave out itself."""
 
-    def open(self) -> None:
-        """Start what has to be started, without waiting for it."""
+    def open(self, on_lost: Callable[[str], None] = ...) -> None:
+        """Start what has to be started, without waiting for it.
+
+        `on_lost` is told, in another thread, why the server will not be back.
+        """
 
     def open_sweep(self, order: SweepOrder, run_errand: RunErrand) -> OpenedSweep:
         """Create or join a sweep; raises BackendError with the server's address and answer."""
@@ -58,6 +62,12 @@ class Backend(Protocol):
 
     def end_run(self, path: SweepPath, run_id: RunId, state: str) -> None:
         """Say that a run has ended whose process can't say so: `crashed` or `killed`."""
+
+    def send_rest(self, folder: Path) -> None:
+        """Send what a dead run's client left unsent in the run's folder."""
+
+    def phantoms(self, path: SweepPath, known: Collection[RunId]) -> Sequence[str]:
+        """Return the runs, none of them `known`, that the server counts as running and nobody started."""
 
     def finish_sweep(self, path: SweepPath) -> None:
         """Set the sweep to finished."""

@@ -7,6 +7,8 @@ which would then live in the user's own process. Only functions in here import w
 from __future__ import annotations
 
 import os
+from contextlib import redirect_stderr
+from io import StringIO
 from typing import Any
 
 import yaml
@@ -24,6 +26,14 @@ OVER = {
 }
 """States in which a sweep gives no more runs; a paused one may go on."""
 
+GONE = "the sweep was deleted from its server"
+
+SEND_LIMIT_S = 120.0
+"""What a run left unsent may be large; nothing but the sweep's end waits for it."""
+
+TORN = "incomplete record"
+"""What `wandb sync` says of a file whose writer was killed, when it has sent all that is whole in it."""
+
 
 def open_sweep(order: SweepOrder) -> OpenedSweep:
     """Create the sweep by `wandb.sweep`, or find the one to be joined, and return where it is."""
@@ -32,8 +42,9 @@ def open_sweep(order: SweepOrder) -> OpenedSweep:
     entity, project, sweep_id = order.entity, order.project, order.sweep_id
     if order.configuration is not None and sweep_id is None:
         sweep_id = wandb.sweep(dict(order.configuration), project=project, entity=entity)
-        project = project or order.configuration.get("project")
-        entity = entity or order.configuration.get("entity")
+    named = order.configuration or {}
+    project = project or named.get("project")
+    entity = entity or named.get("entity")
     api: Any = wandb.Api()
     *given, name = str(sweep_id).split("/")
     if given:
@@ -50,14 +61,47 @@ def why_over(path: SweepPath) -> str:
     import wandb
 
     api: Any = wandb.Api()
-    return OVER.get(api.sweep(str(path)).state, "")
+    try:
+        state = api.sweep(str(path)).state
+    except (ValueError, wandb.errors.CommError) as error:
+        # wandb client: a server that is away is a CommError too.
+        if "could not find sweep" in str(error).lower():
+            return GONE
+        raise
+    return OVER.get(state, "")
+
+
+def open_runs(path: SweepPath) -> tuple[str, ...]:
+    """Return the ids of the sweep's runs that the server counts as running or waiting to be."""
+    import wandb
+
+    api: Any = wandb.Api()
+    runs = api.runs(f"{path.entity}/{path.project}", filters={"sweep": path.sweep_id})
+    return tuple(run.id for run in runs if run.state in ("running", "pending"))
+
+
+def send_rest(folder: str) -> None:
+    """Send what a run's client left unsent in the run's folder, as `wandb sync` does.
+
+    Older clients than 0.30 would give rows that were sent before new steps, and so send them twice.
+    """
+    from wandb.cli import cli
+
+    if "parallelism" not in [parameter.name for parameter in cli.sync.params]:
+        raise RuntimeError("this version of wandb can't tell what was sent already")
+    with redirect_stderr(StringIO()) as said:
+        cli.sync.main(["--include-online", "--include-synced", folder], standalone_mode=False)
+    failures = [line for line in said.getvalue().splitlines() if "ERROR" in line and TORN not in line]
+    if failures:
+        raise RuntimeError("; ".join(failures))
 
 
 def finish_sweep(path: SweepPath) -> None:
-    """Set the sweep to finished, as `wandb sweep --stop` does."""
+    """Set the sweep to finished, as `wandb sweep --stop` does, unless it is over already."""
     from wandb.cli import cli
 
-    cli.sweep.main(["--stop", str(path)], standalone_mode=False)
+    if not why_over(path):
+        cli.sweep.main(["--stop", str(path)], standalone_mode=False)
 
 
 def _plain(configuration: Any) -> dict[str, Any]:

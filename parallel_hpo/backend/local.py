@@ -15,14 +15,15 @@ import time
 import urllib.error
 import urllib.request
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Final
 
 from parallel_hpo import keys
 from parallel_hpo.backend.base import OpenedSweep, RunErrand, SweepOrder
-from parallel_hpo.backend.calls import OVER
+from parallel_hpo.backend.calls import GONE, OVER, SEND_LIMIT_S
 from parallel_hpo.errors import BackendError
 from parallel_hpo.words import RunId, SweepPath
 
@@ -32,6 +33,9 @@ AWAY_LIMIT_S: Final = 60.0
 """So long is a server waited for that is being restarted."""
 OPEN_LIMIT_S: Final = 60.0
 RETRY_S: Final = 0.1
+RESTART_BACKOFF_S: Final = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0, 5.0, 5.0)
+"""Waits before a dead server is started again, by the deaths since it last answered; after them it is lost:
+what ends it at each start (a broken database, a port that is taken) would go on to do so."""
 LOOPBACK: Final = "127.0.0.1"
 
 
@@ -41,20 +45,28 @@ class LocalBackend:
     name = "local"
     keeps_login = True
 
-    def __init__(self, directory: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        environment: Mapping[str, str],
+        *,
+        restart_backoff_s: Sequence[float] = RESTART_BACKOFF_S,
+    ) -> None:
         self._directory = directory
         self._environment = environment
+        self._restart_backoff_s = restart_backoff_s
         self._key = keys.new_master_key()
         self._url = ""
         self._port = 0
         self._answers = threading.Event()
-        self._closing = False
+        self._closing = threading.Event()
         self._restarting = threading.Lock()
         """Keeps `close` from ending a server that is just being replaced."""
         self._error = ""
 
-    def open(self) -> None:
+    def open(self, on_lost: Callable[[str], None] = lambda why: None) -> None:
         """Start the server and the thread that watches over it."""
+        self._on_lost = on_lost
         self._directory.mkdir(parents=True, exist_ok=True)
         self._process = self._start()
         self._watcher = threading.Thread(target=self._watch, name="parallel_hpo-server", daemon=True)
@@ -62,9 +74,8 @@ class LocalBackend:
 
     def open_sweep(self, order: SweepOrder, run_errand: RunErrand) -> OpenedSweep:
         """Create or join a sweep once the server answers."""
-        if not self._answers.wait(START_LIMIT_S) or self._error:
-            why = self._error or f"no answer within {START_LIMIT_S:g} s"
-            raise BackendError(f"the embedded sweep server did not start: {why}; its log is {self._log}")
+        self.wait_until_up()
+        self._run_errand = run_errand
         answer = run_errand(
             "parallel_hpo.backend.calls:open_sweep",
             (order,),
@@ -73,6 +84,12 @@ class LocalBackend:
         )
         assert isinstance(answer, OpenedSweep)
         return answer
+
+    def wait_until_up(self) -> None:
+        """Wait until the server answers; raises BackendError where it does not start."""
+        if not self._answers.wait(START_LIMIT_S) or self._error:
+            why = self._error or f"no answer within {START_LIMIT_S:g} s"
+            raise BackendError(f"the embedded sweep server did not start: {why}; its log is {self._log}")
 
     def client_environment(self, label: str) -> Mapping[str, str]:
         """Return the server's address, the worker's own key, and what keeps other keys and proxies out."""
@@ -87,10 +104,8 @@ class LocalBackend:
 
     def why_over(self, path: SweepPath) -> str:
         """Return why the sweep gives no more runs; '' while it goes on."""
-        state = str(self._ask("GET", path, "")["state"])
-        if state == "FINISHED":
-            return "the sweep is finished"
-        return OVER.get(state, "")
+        progress = self._ask("GET", path, "")
+        return GONE if progress is None else OVER.get(str(progress["state"]), "")
 
     def give_back(self, path: SweepPath, label: str, keep: Sequence[RunId]) -> None:
         """Let others have the runs that a dead worker was issued and never started, all but `keep`."""
@@ -100,17 +115,30 @@ class LocalBackend:
         """Say that a run has ended whose process can't say so."""
         self._ask("POST", path, f"/runs/{run_id}/end", {"state": state})
 
+    def send_rest(self, folder: Path) -> None:
+        """Send what a dead run's client left unsent in the run's folder."""
+        environment = {**self.client_environment("supervisor"), "WANDB_DIR": str(folder.parent.parent)}
+        self._run_errand("parallel_hpo.backend.calls:send_rest", (str(folder),), environment, SEND_LIMIT_S)
+
+    def phantoms(self, path: SweepPath, known: Collection[RunId]) -> Sequence[str]:
+        """There are none: this server is told of each dead worker, and takes its runs back."""
+        return ()
+
     def finish_sweep(self, path: SweepPath) -> None:
-        """Set the sweep to finished."""
-        self._ask("POST", path, "/state", {"state": "FINISHED"})
+        """Set the sweep to finished, unless it is over already."""
+        if not self.why_over(path):
+            self.set_state(path, "FINISHED")
+
+    def set_state(self, path: SweepPath, state: str) -> None:
+        """Set the sweep to one of W&B's states."""
+        self._ask("POST", path, "/state", {"state": state})
 
     def close(self) -> None:
         """End the server: its standard input closes."""
         with self._restarting:
-            self._closing = True
+            self._closing.set()
             process = self._process
-        assert process.stdin is not None
-        process.stdin.close()
+        _close_stdin(process)
         try:
             process.wait(5)
         except subprocess.TimeoutExpired:
@@ -144,29 +172,49 @@ class LocalBackend:
         return process
 
     def _watch(self) -> None:
-        """Wait for the server's words and its end, and start it again for as long as it is wanted."""
+        """Wait for the server's end, and start it again for as long as it is wanted and comes up."""
+        deaths = 0
         while True:
-            assert self._process.stdout is not None
-            with self._process.stdout as words:
-                if line := words.readline():
-                    self._url = json.loads(line)["url"]
-                    self._port = int(self._url.rpartition(":")[2])
-                    self._answers.set()
-                words.read()
+            deaths = 1 if self._hear_out() else deaths + 1
             code = self._process.wait()
+            if not self._answers.is_set():
+                self._error = f"it ended with exit code {code}"
+                self._answers.set()
+                return
+            if deaths > len(self._restart_backoff_s):
+                self._give_up(code)
+                return
+            self._closing.wait(self._restart_backoff_s[deaths - 1])
             with self._restarting:
-                if self._closing:
+                if self._closing.is_set():
                     return
-                if not self._answers.is_set():
-                    self._error = f"it ended with exit code {code}"
-                    self._answers.set()
-                    return
-                assert self._process.stdin is not None
-                self._process.stdin.close()
+                _close_stdin(self._process)
                 self._process = self._start()
 
+    def _hear_out(self) -> bool:
+        """Wait until the server has said its last word; return whether it ever answered."""
+        assert self._process.stdout is not None
+        with self._process.stdout as words:
+            line = words.readline()
+            if line:
+                self._url = json.loads(line)["url"]
+                self._port = int(self._url.rpartition(":")[2])
+                self._answers.set()
+            words.read()
+        return bool(line)
+
+    def _give_up(self, code: int) -> None:
+        """Say that there will be no server any more, unless none is wanted."""
+        if self._closing.is_set():
+            return
+        self._error = (
+            f"the embedded sweep server ended {len(self._restart_backoff_s)} times in a row when it was"
+            f" started again (exit code {code}); its log is {self._log}"
+        )
+        self._on_lost(self._error)
+
     def _ask(self, method: str, path: SweepPath, verb: str, body: Mapping[str, Any] | None = None) -> Any:
-        """Ask the server's own door; a server that is away is waited for."""
+        """Ask the server's own door; None: there is no such thing. A server that is away is waited for."""
         address = f"{self._url}/hpo/sweeps/{path}{verb}"
         token = b64encode(f"api:{self._key}".encode()).decode()
         request = urllib.request.Request(
@@ -182,10 +230,19 @@ class LocalBackend:
                 with opener.open(request, timeout=REQUEST_LIMIT_S) as response:
                     return json.load(response)
             except (OSError, HTTPException, json.JSONDecodeError) as error:
+                if method == "GET" and isinstance(error, urllib.error.HTTPError) and error.code == 404:
+                    return None
                 final = isinstance(error, urllib.error.HTTPError) and error.code < 500
-                if final or self._closing or time.monotonic() > deadline:
-                    raise BackendError(f"{address}: {error}") from None
+                if final or self._error or self._closing.is_set() or time.monotonic() > deadline:
+                    raise BackendError(self._error or f"{address}: {error}") from None
                 time.sleep(RETRY_S)
+
+
+def _close_stdin(process: subprocess.Popen[bytes]) -> None:
+    """End a server, or let go of one that has ended: it may never have read what was written for it."""
+    assert process.stdin is not None
+    with suppress(BrokenPipeError):
+        process.stdin.close()
 
 
 def _without_proxy(environment: Mapping[str, str]) -> dict[str, str]:

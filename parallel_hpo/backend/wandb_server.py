@@ -6,11 +6,13 @@ import json
 import urllib.error
 import urllib.request
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from http.client import HTTPException
+from pathlib import Path
 from typing import Final
 
 from parallel_hpo.backend.base import OpenedSweep, RunErrand, SweepOrder
+from parallel_hpo.backend.calls import SEND_LIMIT_S
 from parallel_hpo.backend.credentials import Credentials
 from parallel_hpo.errors import BackendError
 from parallel_hpo.words import RunId, SweepPath
@@ -30,8 +32,8 @@ class WandbBackend:
     def __init__(self, credentials: Credentials) -> None:
         self._credentials = credentials
 
-    def open(self) -> None:
-        """Nothing is to be started."""
+    def open(self, on_lost: Callable[[str], None] = lambda why: None) -> None:
+        """Nothing is to be started; a server that is away is waited for, as the client does."""
 
     def open_sweep(self, order: SweepOrder, run_errand: RunErrand) -> OpenedSweep:
         """Create or join a sweep, after one quick request that tells an unreachable server from a refusal."""
@@ -55,6 +57,19 @@ class WandbBackend:
     def end_run(self, path: SweepPath, run_id: RunId, state: str) -> None:
         """W&B calls a silent run crashed after about five minutes; it offers no way to say so earlier."""
 
+    def send_rest(self, folder: Path) -> None:
+        """Send what a dead run's client left unsent in the run's folder."""
+        self._call("send_rest", (str(folder),), SEND_LIMIT_S, WANDB_DIR=str(folder.parent.parent))
+
+    def phantoms(self, path: SweepPath, known: Collection[RunId]) -> Sequence[str]:
+        """Return runs that the server counts as running or waiting and that are none of `known`.
+
+        W&B makes a run when it answers a heartbeat: where that answer was lost, nobody ever starts it.
+        """
+        listed = self._call("open_runs", (path,), ASK_LIMIT_S)
+        assert isinstance(listed, tuple)
+        return [run for run in listed if run not in known]
+
     def finish_sweep(self, path: SweepPath) -> None:
         """Set the sweep to finished."""
         self._call("finish_sweep", (path,), ASK_LIMIT_S)
@@ -62,10 +77,10 @@ class WandbBackend:
     def close(self) -> None:
         """Nothing was started."""
 
-    def _call(self, function: str, arguments: tuple[object, ...], limit_s: float) -> object:
+    def _call(self, function: str, arguments: tuple[object, ...], limit_s: float, **more: str) -> object:
         try:
             name = f"parallel_hpo.backend.calls:{function}"
-            return self._run_errand(name, arguments, self.client_environment(""), limit_s)
+            return self._run_errand(name, arguments, {**self.client_environment(""), **more}, limit_s)
         except BackendError as error:
             raise BackendError(f"{self._credentials.base_url}: {error}") from None
 

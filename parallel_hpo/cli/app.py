@@ -61,6 +61,10 @@ def run(
     ] = None,
     count: Annotated[str | None, _flag("Runs to perform in total.", "N")] = None,
     workers: Annotated[str | None, _flag("Worker processes.", "N|auto")] = None,
+    devices: Annotated[str | None, _flag("Devices to use.", "auto|cpu|0,1,…")] = None,
+    workers_per_device: Annotated[str | None, _flag("Workers that share a device.", "N")] = None,
+    devices_per_worker: Annotated[str | None, _flag("Devices that each worker gets.", "N")] = None,
+    faults: Annotated[str | None, _flag("What failures' reasons ask for.", "JSON")] = None,
     backend: Annotated[str | None, _flag("Sweep server.", "auto|local|wandb")] = None,
     project: Annotated[str | None, _flag("W&B project.", "NAME")] = None,
     entity: Annotated[str | None, _flag("W&B entity.", "NAME")] = None,
@@ -77,6 +81,7 @@ def run(
         str | None, _flag("From asking a run to stop to killing it.", "SECONDS")
     ] = None,
     start_method: Annotated[str | None, _flag("How workers start.", "forkserver|spawn")] = None,
+    preload: Annotated[str | None, _flag("Modules imported once for all.", "MODULE,…")] = None,
     directory: Annotated[str | None, _flag("Where logs and summaries go.", "FOLDER")] = None,
     resume: Annotated[
         str | None, typer.Option(help="Go on with this sweep: what is left of its count.", metavar="SWEEP")
@@ -125,9 +130,139 @@ def server(
 
 
 @app.command()
+def doctor(
+    config: Annotated[Path | None, typer.Argument(help="A file with an hpo section.")] = None,
+    target: Annotated[str | None, typer.Argument(help="What its runs would call, as for run.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> None:
+    """Look for what would make a sweep fail here; exit code 1 where something is bad."""
+    from parallel_hpo.cli.doctor import perform_doctor
+
+    with errors_as_exit_codes():
+        raise typer.Exit(perform_doctor(config, target, as_json=as_json))
+
+
+@app.command()
 def schema() -> None:
     """Print the JSON Schema of the hpo section."""
     from parallel_hpo.config.hpo import section_schema
 
     with errors_as_exit_codes():
         print_for_machines(json.dumps(section_schema(), indent=2))
+
+
+_Sweep = Annotated[str, typer.Argument(help="The sweep's id.", metavar="SWEEP")]
+_Directory = Annotated[
+    Path | None, typer.Option(help="Where sweeps are kept; missing: as for run.", metavar="FOLDER")
+]
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def _directory(given: Path | None) -> Path:
+    from parallel_hpo.config.loader import find_directory
+
+    return find_directory(given, os.environ)
+
+
+@app.command()
+def status(
+    sweep: Annotated[str | None, typer.Argument(help="Missing: all sweeps.", metavar="[SWEEP]")] = None,
+    directory: _Directory = None,
+    as_json: _Json = False,
+) -> None:
+    """Say how far a sweep is, or all of them."""
+    from parallel_hpo.cli import verbs
+
+    with errors_as_exit_codes():
+        verbs.status(_directory(directory), sweep, as_json=as_json)
+
+
+@app.command()
+def runs(sweep: _Sweep, directory: _Directory = None, as_json: _Json = False) -> None:
+    """List a sweep's runs."""
+    from parallel_hpo.cli import verbs
+
+    with errors_as_exit_codes():
+        verbs.runs(_directory(directory), sweep, as_json=as_json)
+
+
+@app.command()
+def best(sweep: _Sweep, directory: _Directory = None, as_json: _Json = False) -> None:
+    """Show a sweep's best run so far."""
+    from parallel_hpo.cli import verbs
+
+    with errors_as_exit_codes():
+        verbs.best(_directory(directory), sweep, as_json=as_json)
+
+
+@app.command()
+def logs(
+    sweep: _Sweep,
+    worker: Annotated[int | None, typer.Argument(help="Its slot; missing: all.", min=0)] = None,
+    directory: _Directory = None,
+) -> None:
+    """Print what the workers of a sweep printed."""
+    from parallel_hpo.cli import verbs
+
+    with errors_as_exit_codes():
+        verbs.logs(_directory(directory), sweep, worker)
+
+
+def _set_state(verb: str, sweep: str, directory: Path | None) -> None:
+    from parallel_hpo.cli import verbs
+
+    with errors_as_exit_codes():
+        verbs.set_state(_directory(directory), sweep, verb)
+
+
+@app.command()
+def pause(sweep: _Sweep, directory: _Directory = None) -> None:
+    """Pause a sweep: no new runs for now."""
+    _set_state("pause", sweep, directory)
+
+
+@app.command()
+def resume(sweep: _Sweep, directory: _Directory = None) -> None:
+    """Let a paused sweep go on (to go on with one that ended early: run --resume)."""
+    _set_state("resume", sweep, directory)
+
+
+@app.command()
+def stop(sweep: _Sweep, directory: _Directory = None) -> None:
+    """Stop a sweep: its running runs finish, then it ends."""
+    _set_state("stop", sweep, directory)
+
+
+@app.command()
+def cancel(sweep: _Sweep, directory: _Directory = None) -> None:
+    """Cancel a sweep: its running runs are ended now."""
+    _set_state("cancel", sweep, directory)
+
+
+@app.command()
+def drain(
+    sweep: _Sweep,
+    worker: Annotated[int, typer.Option(help="The worker's slot.", min=0)],
+    directory: _Directory = None,
+) -> None:
+    """Let one worker of a running sweep finish its run and leave for good."""
+    from parallel_hpo.cli import verbs
+    from parallel_hpo.supervisor.events import DrainAsked
+    from parallel_hpo.words import Slot
+
+    with errors_as_exit_codes():
+        verbs.tell(_directory(directory), sweep, DrainAsked(Slot(worker)))
+
+
+@app.command()
+def scale(
+    sweep: _Sweep,
+    workers: Annotated[int, typer.Argument(help="So many from now on.", min=1)],
+    directory: _Directory = None,
+) -> None:
+    """Give a running sweep more or fewer workers."""
+    from parallel_hpo.cli import verbs
+    from parallel_hpo.supervisor.events import ScaleAsked
+
+    with errors_as_exit_codes():
+        verbs.tell(_directory(directory), sweep, ScaleAsked(workers))

@@ -43,7 +43,9 @@ def _lines(section: HpoSection, plan: SweepPlan, suggestions: list[dict[str, Any
     yield f"backend: {plan.backend} ({plan.reason})"
     yield f"runs: {section.count or 'no limit'}"
     shares = f", shares {', '.join(map(str, plan.shares))}" if plan.shares else ""
-    yield f"workers: {plan.workers} on cpu{shares}"
+    devices = f"devices {' / '.join(plan.devices)}" if plan.devices else "cpu"
+    yield f"workers: {plan.workers} on {devices}{shares}"
+    yield from (f"warning: {note.text}" for note in plan.notes)
     yield f"folder: {plan.folder}"
     yield "environment of a worker:"
     for name, value in sorted(plan.environment.items()):

@@ -20,6 +20,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from parallel_hpo.config.devices import Devices, Faults, Modules
 from parallel_hpo.config.sweep import parse_sweep_configuration
 from parallel_hpo.config.tables import STRICT, TABLES, Allowed, Failures, Limit, Most, Restart
 from parallel_hpo.errors import ConfigError
@@ -51,7 +52,8 @@ def _default_start_method() -> StartMethod:
     return StartMethod.SPAWN if sys.platform == "win32" else StartMethod.FORKSERVER
 
 
-def _default_directory() -> Path:
+def default_directory() -> Path:
+    """Return the folder in which sweeps are kept where nothing else is said."""
     return user_data_path("parallel_hpo", appauthor=False)
 
 
@@ -83,7 +85,15 @@ class HpoSection(BaseModel):
     workers: Annotated[
         Literal["auto"] | Annotated[int, Field(ge=1)], Allowed('"auto" or a whole number of 1 or more')
     ] = "auto"
-    """Worker processes; auto: one per physical core."""
+    """Worker processes; auto: one per device times `workers_per_device`, else one per physical core."""
+    devices: Devices = "auto"
+    """auto: those that the parent's mask shows and nobody else computes on; cpu: none; or which of them."""
+    workers_per_device: Annotated[int, Field(ge=1), Allowed("a whole number of 1 or more")] = 1
+    """Workers that share a device."""
+    devices_per_worker: Annotated[int, Field(ge=1), Allowed("a whole number of 1 or more")] = 1
+    """Devices that each worker gets."""
+    faults: Faults = []
+    """What a failed run's reason asks for, by patterns that are tried before the built-in ones."""
     retries: Annotated[int, Field(ge=0), Allowed("a whole number of 0 or more")] = 1
     """Times that a run cut short by its worker's death is run again, same parameters, same run id."""
     restart: Restart = Restart()
@@ -106,8 +116,10 @@ class HpoSection(BaseModel):
         default_factory=_default_start_method
     )
     """How workers are started; missing: forkserver on POSIX."""
+    preload: Modules = []
+    """Modules imported once in the fork server; none may initialise CUDA on import."""
     directory: Annotated[Path, Field(strict=False), Allowed("the path of a folder")] = Field(
-        default_factory=_default_directory
+        default_factory=default_directory
     )
     """Where ledgers, logs and summaries go; missing: the user's data folder."""
 
@@ -125,6 +137,15 @@ class HpoSection(BaseModel):
             return directory.expanduser().absolute()
         except RuntimeError as error:  # "~stranger/x": no such user
             raise ValueError(str(error)) from error
+
+    @model_validator(mode="after")
+    def _can_preload(self) -> HpoSection:
+        if self.preload and self.start_method is not StartMethod.FORKSERVER:
+            raise ConfigError(
+                f"{SECTION}.preload needs a fork server, but {SECTION}.start_method is"
+                f" {self.start_method.value!r}; set that to 'forkserver', or leave preload out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _has_a_sweep(self) -> HpoSection:

@@ -19,7 +19,15 @@ from typing import Any, Final
 
 import yaml
 
-from parallel_hpo.config.hpo import SECTION, HpoSection, is_text, nearest, parse_section, show
+from parallel_hpo.config.hpo import (
+    SECTION,
+    HpoSection,
+    default_directory,
+    is_text,
+    nearest,
+    parse_section,
+    show,
+)
 from parallel_hpo.config.sweep import parse_sweep_configuration
 from parallel_hpo.errors import ConfigError
 
@@ -44,6 +52,12 @@ class Sources:
 def inside_worker(environment: Mapping[str, str]) -> bool:
     """Return whether this process is a worker of a sweep, or was started by one."""
     return _INSIDE_WORKER in environment
+
+
+def find_directory(given: Path | None, environment: Mapping[str, str]) -> Path:
+    """Return where sweeps are kept where no file says it: as given, by the environment, or the default."""
+    named = given or environment.get(f"{_PREFIX}DIRECTORY") or default_directory()
+    return Path(named).expanduser().absolute()
 
 
 def read_document(path: Path) -> Document:

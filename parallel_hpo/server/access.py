@@ -1,13 +1,14 @@
 """The gate before every handler: which Host names are served, and whose key a request carries.
 
 The Host check keeps out a web page that rebinds a name of its own to this machine.
-Uploads carry their right in the address, and health tells nothing.
+Addresses of files carry their right in the address, and health tells nothing.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import logging
 from collections.abc import Mapping
 from typing import Final
 
@@ -18,8 +19,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from parallel_hpo.keys import is_master_key, label_of
 from parallel_hpo.server.world import STRANGER, Caller
 
+_log = logging.getLogger(__name__)
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
-_KEYLESS: Final = ("/hpo/health", "/uploads/", "/sdk/otel/")
+_KEYLESS: Final = ("/hpo/health", "/uploads/", "/downloads/", "/sdk/otel/")
 """Where no key is looked for. The last isn't there: the client sends its own telemetry without a key,
 drops it at a 404, and would complain to the user about a 401."""
 
@@ -40,14 +42,18 @@ class Gate:
         headers = HTTPConnection(scope).headers
         host = headers.get("host", "")
         if self._hosts is not None and _name_of(host) not in self._hosts:
-            await _answer(400, "this Host name is not served here")(scope, receive, send)
+            await self._refuse(scope, receive, send, 400, "this Host name is not served here")
             return
         caller = self._caller(headers, f"{scope['scheme']}://{host}")
         if caller is None and not scope["path"].startswith(_KEYLESS):
-            await _answer(401, "the API key is missing or is not this server's")(scope, receive, send)
+            await self._refuse(scope, receive, send, 401, "the API key is missing or is not this server's")
             return
         scope.setdefault("state", {})["caller"] = caller
         await self._app(scope, receive, send)
+
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send, status: int, why: str) -> None:
+        log_refusal(scope, status, why)
+        await _answer(status, why)(scope, receive, send)
 
     def _caller(self, headers: Mapping[str, str], base_url: str) -> Caller | None:
         key = key_in(headers.get("authorization", ""))
@@ -57,6 +63,12 @@ class Gate:
             return Caller(STRANGER, is_master=True, base_url=base_url)
         label = label_of(self._master_key, key)
         return None if label is None else Caller(label, is_master=False, base_url=base_url)
+
+
+def log_refusal(scope: Scope, status: int, why: str) -> None:
+    """Log a request that is refused, without what may be secret in it: its headers and its query."""
+    client = (scope.get("client") or ("?",))[0]
+    _log.warning("refused %s %.200r from %s: %d, %s", scope["method"], scope["path"], client, status, why)
 
 
 def key_in(authorization: str) -> str | None:

@@ -15,7 +15,7 @@ from parallel_hpo.server.run_moves import happened
 from parallel_hpo.server.store import agents, outstanding, runs, sweeps
 from parallel_hpo.server.store.database import Transaction
 from parallel_hpo.server.store.records import Agent, Run, Sweep
-from parallel_hpo.server.world import World
+from parallel_hpo.server.world import STRANGER, World
 
 
 def register(world: World, sweep_id: str, host: str, label: str) -> Agent:
@@ -110,6 +110,7 @@ class _Beat:
             waiting=outstanding.waiting(transaction, sweep.id),
             unsettled=outstanding.unsettled(transaction, sweep.id, agent.id),
             cap_reached=sweep.run_cap is not None and sweep.issued >= sweep.run_cap,
+            supervised=agent.label != STRANGER,
         )
 
     def _apply(self, decision: Answer) -> None:

@@ -18,11 +18,12 @@ from typing import Any, Final, TypeVar
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from parallel_hpo.server import file_stream, supervision, uploads
-from parallel_hpo.server.access import Gate
+from parallel_hpo.server import addresses, file_stream, run_files, supervision, uploads
+from parallel_hpo.server.access import Gate, log_refusal
+from parallel_hpo.server.addresses import BLOBS, MANIFESTS, Place, Right, Ticket
 from parallel_hpo.server.graphql import Executor, read_request
 from parallel_hpo.server.reaper import reap
 from parallel_hpo.server.refusals import RefusedError
@@ -45,7 +46,8 @@ def make_app(world: World, *, host: str) -> Starlette:
         routes=[
             Route("/graphql", handlers.graphql, methods=["POST"]),
             Route("/files/{entity}/{project}/{run}/file_stream", handlers.file_stream, methods=["POST"]),
-            Route("/uploads/{run:int}/{name:path}", handlers.upload, methods=["PUT"]),
+            Route("/uploads/{folder}/{name:path}", handlers.upload, methods=["PUT"]),
+            Route("/downloads/{folder}/{name:path}", handlers.download, methods=["GET"]),
             Route("/hpo/health", handlers.health),
             Route(_SWEEP, handlers.progress),
             Route(f"{_SWEEP}/release", handlers.release, methods=["POST"]),
@@ -96,14 +98,19 @@ class _Handlers:
         return JSONResponse({"exitcode": None, "limits": {}} | ({"stopped": True} if stop else {}))
 
     async def upload(self, request: Request) -> Response:
-        query = request.query_params
-        expires = query.get("expires", "")
-        if not (expires.isascii() and expires.isdigit() and len(expires) < 16):
-            raise RefusedError("this upload address is not valid", status=403)
-        ticket = uploads.Ticket(request.path_params["run"], request.path_params["name"], int(expires))
-        uploads.check(self._world, ticket, query.get("signature", ""))
-        await uploads.store(self._world, ticket, request.stream())
+        place = _allowed(self._world, request, Right.SEND)
+        stored = await uploads.store(self._world, place, request.stream())
+        if place.folder not in (BLOBS, MANIFESTS):
+            await self._in_thread(run_files.note, self._world, place, stored)
         return Response(status_code=200)
+
+    async def download(self, request: Request) -> Response:
+        path = _allowed(self._world, request, Right.FETCH).within(self._world.files)
+        if not path.is_file():
+            raise RefusedError("this file is not there, or not any more", status=404)
+        # Never as a page of this server's: what a run stored must not act for whoever opens it.
+        headers = {"X-Content-Type-Options": "nosniff", "Content-Disposition": "attachment"}
+        return FileResponse(path, media_type="application/octet-stream", headers=headers)
 
     async def health(self, _request: Request) -> Response:
         return JSONResponse({"status": "ok"})
@@ -179,6 +186,17 @@ def _texts(body: Any, name: str) -> frozenset[str]:
     return frozenset(value)
 
 
+def _allowed(world: World, request: Request, right: Right) -> Place:
+    """Return the file that a signed address is for; RefusedError (403) where it is not valid (any more)."""
+    query, names = request.query_params, request.path_params
+    expires = query.get("expires", "")
+    if not (expires.isascii() and expires.isdigit() and len(expires) < 16):
+        raise RefusedError("this address of a file is not valid", status=403)
+    place = Place(names["folder"], names["name"])
+    addresses.check(world, Ticket(right, place, int(expires)), query.get("signature", ""))
+    return place
+
+
 def _caller(request: Request) -> Caller:
     caller: Caller = request.state.caller
     return caller
@@ -197,8 +215,10 @@ def _error(message: str, status: int) -> Response:
     return JSONResponse({"data": None, "errors": [{"message": message}], "error": message}, status)
 
 
-async def _refused(_request: Request, error: Exception) -> Response:
+async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, RefusedError)
+    if error.status == 403:
+        log_refusal(request.scope, 403, str(error))
     return _error(str(error), error.status)
 
 

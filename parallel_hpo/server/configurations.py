@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import yaml
 
 from parallel_hpo.config.sweep import parse_sweep_configuration
-from parallel_hpo.config.sweep_words import Method, SweepConfiguration
+from parallel_hpo.config.sweep_words import Method, Metric, SweepConfiguration
 from parallel_hpo.errors import ConfigError
 from parallel_hpo.search.grid import GridEngine
 from parallel_hpo.server.refusals import RefusedError
+from parallel_hpo.server.rules.hyperband import Hyperband, read_rule
 
 _MAX_LENGTH = 2_000_000
 
@@ -24,6 +26,22 @@ def parse(text: str) -> SweepConfiguration:
         raise RefusedError(str(error)) from error
     except RecursionError:
         raise RefusedError("the sweep configuration is nested too deeply") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Stopping:
+    """By what a sweep's runs, and the sweep itself, are ended early; `rule`: None where they aren't."""
+
+    metric: Metric
+    rule: Hyperband | None
+
+
+@lru_cache(64)
+def stopping(text: str) -> Stopping:
+    """Return what ends runs early, of a configuration that has a metric."""
+    metric, rule = parse(text).metric, _load(text).get("early_terminate")
+    assert metric is not None
+    return Stopping(metric, None if rule is None else read_rule(rule))
 
 
 @lru_cache(64)

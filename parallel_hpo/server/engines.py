@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from parallel_hpo.search.engine import Engine, Trial, TrialState, make_engine
+from parallel_hpo.search.space import identity
 from parallel_hpo.server.configurations import parse
+from parallel_hpo.server.prior_runs import prior_trials
 from parallel_hpo.server.rules.run_states import OPEN, RunState
-from parallel_hpo.server.store import runs
+from parallel_hpo.server.store import runs, sweeps
 from parallel_hpo.server.store.database import Transaction
 from parallel_hpo.server.store.records import Sweep
 
@@ -36,8 +38,19 @@ class Engines:
 
     def suggest(self, transaction: Transaction, sweep: Sweep) -> dict[str, Any] | None:
         """Return the parameters of the sweep's next run, or None where its space is used up."""
-        cached = self._caught_up(transaction, sweep)
-        return cached.engine.ask(sweep.issued)
+        engine = self._caught_up(transaction, sweep).engine
+        if sweep.next_index is None:
+            return engine.ask(sweep.issued)
+        return self._untried(transaction, sweep, engine)
+
+    def _untried(self, transaction: Transaction, sweep: Sweep, engine: Engine) -> dict[str, Any] | None:
+        """Return the next point of a changed grid that was not tried before, and remember where it stands."""
+        tried = {identity(json.loads(text)) for text in runs.assigned(transaction, sweep.id)}
+        index = sweep.next_index or 0
+        while (parameters := engine.ask(index)) is not None and identity(parameters) in tried:
+            index += 1
+        sweeps.change(transaction, sweep.id, {"next_index": index})
+        return parameters
 
     def forget(self, sweep_id: str) -> None:
         """Drop an engine that was told of changes which were then rolled back."""
@@ -46,7 +59,7 @@ class Engines:
     def _caught_up(self, transaction: Transaction, sweep: Sweep) -> _Cached:
         cached = self._cached.get(sweep.id)
         if cached is None or cached.config != sweep.config:
-            cached = _Cached(make_engine(parse(sweep.config), seed=sweep.seed), sweep.config)
+            cached = _Cached(_with_prior_runs(transaction, sweep), sweep.config)
             self._cached[sweep.id] = cached
         self._cached.move_to_end(sweep.id)
         for change in runs.changes_since(transaction, sweep.id, cached.revision):
@@ -55,6 +68,16 @@ class Engines:
         while len(self._cached) > _KEPT:
             self._cached.popitem(last=False)
         return cached
+
+
+def _with_prior_runs(transaction: Transaction, sweep: Sweep) -> Engine:
+    """Return a new engine that knows the runs which the sweep was given as a start."""
+    configuration = parse(sweep.config)
+    engine = make_engine(configuration, seed=sweep.seed)
+    for number, prior in enumerate(prior_trials(transaction, sweep, configuration), 1):
+        # They have no place in the space: the sweep's own runs count from 0.
+        engine.tell(Trial(-number, prior.parameters, TrialState.FINISHED, prior.value))
+    return engine
 
 
 def trial(change: runs.Change) -> Trial:

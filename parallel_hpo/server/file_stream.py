@@ -7,10 +7,11 @@ replaced, and an ending is a move of `rules.run_states`.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from parallel_hpo.server.early_stopping import judge
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.rules.run_states import RunEvent, exit_event
 from parallel_hpo.server.run_moves import happened
@@ -86,15 +87,21 @@ def receive(world: World, path: RunPath, chunk: Chunk) -> bool:
         changes: dict[str, Any] = {"heard_at": world.clock()}
         if run.started_at is None:
             changes["started_at"] = world.clock()
+        rows: list[Mapping[str, Any]] = []
         for batch in chunk.batches:
-            changes |= _store(transaction, run, batch)
+            stored = _store(transaction, run, batch)
+            changes |= stored.changes
+            rows += stored.history
+        summary = None
         if chunk.summary is not None:
-            read_object(chunk.summary, _SUMMARY)
+            summary = read_object(chunk.summary, _SUMMARY)
             changes["summary"] = chunk.summary
+        changes |= judge(transaction, run, rows, summary)
         if chunk.exitcode is not None:
             changes["exitcode"] = chunk.exitcode
+            changes.pop("stop_requested", None)  # it is over already
         _move(transaction, run, chunk, changes)
-    return run.stop_requested
+    return bool(changes.get("stop_requested", run.stop_requested))
 
 
 def _move(transaction: Transaction, run: Run, chunk: Chunk, changes: dict[str, Any]) -> None:
@@ -124,24 +131,49 @@ def _read_file(name: Any, file: Any) -> tuple[int, tuple[str, ...]]:
     return offset, tuple(content)
 
 
-def _store(transaction: Transaction, run: Run, batch: Batch) -> dict[str, Any]:
-    """Write a batch's lines and return the changes to the run's row."""
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """What a batch changes of the run's row, and the history rows that are new in it."""
+
+    changes: dict[str, Any]
+    history: tuple[Mapping[str, Any], ...] = ()
+
+
+def _store(transaction: Transaction, run: Run, batch: Batch) -> _Stored:
+    """Write a batch's lines."""
     rows = [] if batch.stream is Stream.CONSOLE else [read_object(text, "a line") for text in batch.content]
     steps = [step_of(row) for row in rows] if batch.stream is Stream.HISTORY else [None] * len(batch.content)
-    numbered = zip(steps, batch.content, strict=True)
+    told = _told_before(transaction, run, batch, steps)
+    numbered = enumerate(zip(steps, batch.content, strict=True), batch.offset)
     lines.put(
         transaction,
         run.id,
         batch.stream,
-        [Line(batch.offset + i, step, text) for i, (step, text) in enumerate(numbered)],
+        [Line(number, step, text) for number, (step, text) in numbered if step not in told],
     )
     counter = _COUNTERS[batch.stream]
     known: int = getattr(run, counter)
     changes: dict[str, Any] = {counter: max(known, batch.offset + len(batch.content))}
     if batch.stream is Stream.HISTORY:
-        new_rows = rows[max(known - batch.offset, 0) :]  # a repeated line is not counted twice
+        again = max(known - batch.offset, 0)  # a repeated line is not counted twice
+        paired = zip(steps[again:], rows[again:], strict=True)
+        new_rows = [row for step, row in paired if step not in told]
         keys = merge_history_keys(json.loads(run.history_keys), new_rows)
-        changes["history_keys"] = json.dumps(keys)
-    elif batch.stream is Stream.EVENTS:
+        return _Stored(changes | {"history_keys": json.dumps(keys)}, tuple(new_rows))
+    if batch.stream is Stream.EVENTS:
         changes["system_metrics"] = json.dumps(json.loads(run.system_metrics) | rows[-1])
-    return changes
+    return _Stored(changes)
+
+
+def _told_before(
+    transaction: Transaction, run: Run, batch: Batch, steps: Sequence[int | None]
+) -> frozenset[int]:
+    """Return the steps whose rows have come already, under lower numbers.
+
+    wandb client: `wandb sync` sends all rows of a run's folder after those that the server has, with
+    the steps that they had; and a step is one row's only.
+    """
+    known = [step for step in steps if step is not None]
+    if not known or batch.offset == 0:
+        return frozenset()
+    return lines.steps_told(transaction, run.id, batch.offset, range(min(known), max(known) + 1))

@@ -1,4 +1,4 @@
-"""Executes GraphQL requests against `schema.graphql`; documents are parsed and checked once per text.
+"""Executes GraphQL requests against `schema/`; documents are parsed and checked once per text.
 
 Every answer is either complete data or `errors`: wandb-core crashes on half an
 answer, and treats errors[] as a plain failure.
@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,11 +18,11 @@ from graphql import (
     DocumentNode,
     ExecutionResult,
     GraphQLError,
+    GraphQLInterfaceType,
     GraphQLObjectType,
     GraphQLSchema,
     GraphQLString,
-    OperationDefinitionNode,
-    OperationType,
+    GraphQLUnionType,
     build_schema,
     execute_sync,
     parse,
@@ -29,8 +30,9 @@ from graphql import (
 )
 
 from parallel_hpo.server.refusals import RefusedError
-from parallel_hpo.server.resolvers import RESOLVERS
+from parallel_hpo.server.resolvers import RESOLVED_TYPES, RESOLVERS
 from parallel_hpo.server.resolvers.context import Context, Info
+from parallel_hpo.server.unsupported import explain
 from parallel_hpo.server.world import Caller, World
 
 _MAX_TOKENS: Final = 5_000
@@ -72,10 +74,9 @@ class Executor:
     def execute(self, world: World, caller: Caller, request: GraphQLRequest) -> dict[str, Any]:
         """Return the data that a request asks for; RefusedError, or what a resolver raised, otherwise."""
         document = self._checked(request.query)
-        if _is_mutation(document, request.operation_name):
-            return self._run(document, request, Context(world, caller, None))
-        with world.database.read() as transaction:
-            return self._run(document, request, Context(world, caller, transaction))
+        with ExitStack() as stack:
+            begin = partial(stack.enter_context, world.database.read())
+            return self._run(document, request, Context(world, caller, begin))
 
     def _run(self, document: DocumentNode, request: GraphQLRequest, context: Context) -> dict[str, Any]:
         result = execute_sync(
@@ -100,6 +101,9 @@ class Executor:
         except RecursionError:
             raise RefusedError("GraphQL: the document is nested too deeply") from None
         if errors:
+            why = explain(text)
+            if why is not None:
+                raise RefusedError(f"not supported by the parallel_hpo sweep server: {why}")
             # GraphQL's suggestions are of no use to someone who didn't write the query.
             details = " ".join(error.message.partition(" Did you mean")[0] for error in errors)
             raise RefusedError(f"not supported by the parallel_hpo sweep server: {details}")
@@ -108,8 +112,12 @@ class Executor:
 
 def load_schema() -> GraphQLSchema:
     """Return the schema with its resolvers."""
-    text = (Path(__file__).parent / "schema.graphql").read_text(encoding="utf-8")
-    schema = build_schema(text, assume_valid=True)
+    parts = sorted((Path(__file__).parent / "schema").glob("*.graphql"))
+    schema = build_schema("\n".join(part.read_text(encoding="utf-8") for part in parts), assume_valid=True)
+    for type_name, resolve_type in RESOLVED_TYPES.items():
+        abstract = schema.type_map[type_name]
+        assert isinstance(abstract, GraphQLInterfaceType | GraphQLUnionType)
+        abstract.resolve_type = resolve_type
     for type_name, resolvers in RESOLVERS.items():
         kind = schema.type_map[type_name]
         assert isinstance(kind, GraphQLObjectType)
@@ -137,12 +145,6 @@ def _attribute(source: Any, info: Info, **_arguments: Any) -> Any:
 @lru_cache(1024)
 def _snake_case(name: str) -> str:
     return _UPPER.sub(lambda match: "_" + match.group(1), name).lower()
-
-
-def _is_mutation(document: DocumentNode, name: str | None) -> bool:
-    operations = [node for node in document.definitions if isinstance(node, OperationDefinitionNode)]
-    named = [node for node in operations if name is None or (node.name and node.name.value == name)]
-    return any(node.operation is OperationType.MUTATION for node in named)
 
 
 def _check_depth(text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +13,11 @@ from parallel_hpo.server.run_moves import happened
 from parallel_hpo.server.store import projects, runs, sweeps
 from parallel_hpo.server.store.database import Transaction
 from parallel_hpo.server.store.records import Run
+from parallel_hpo.server.store.runs import RunPath
 from parallel_hpo.server.values import read_object
 from parallel_hpo.server.world import DEFAULT_ENTITY, DEFAULT_PROJECT, World
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,13 @@ def request_stop(world: World, run_id: int) -> bool:
     return True
 
 
+def alert(world: World, path: RunPath, title: str, text: str) -> None:
+    """Show an alert of a run where the server logs; there is nobody here to send mail to."""
+    with world.database.read() as transaction:
+        run = _existing(runs.at(transaction, path), path.name)
+    _log.warning("alert of run %s: %s: %s", run.name, title[:200], text[:1000])
+
+
 def _edit(transaction: Transaction, run_id: int, changes: dict[str, Any]) -> Run:
     """Change a run that a client names by its key (wandb.Api): that is no sign of its life."""
     run = _existing(runs.find(transaction, run_id), str(run_id))
@@ -107,6 +118,11 @@ def _start(
             changes |= {"exitcode": None, "stop_requested": False}
         happened(transaction, found, RunEvent.STARTED, changes)
         return _existing(runs.find(transaction, found.id), name), False
+    if _is_fork(changes):
+        raise RefusedError(
+            "not supported by the parallel_hpo sweep server: runs can't be forked; start a new run "
+            "without fork_from"
+        )
     run_id = runs.create(
         transaction,
         {
@@ -120,6 +136,13 @@ def _start(
         | changes,
     )
     return _existing(runs.find(transaction, run_id), name), True
+
+
+def _is_fork(changes: dict[str, Any]) -> bool:
+    """Say whether a new run is to begin with another one's history (wandb client: its branch point)."""
+    internal = read_object(changes.get("config", "{}"), "the run's config").get("_wandb")
+    value = internal.get("value") if isinstance(internal, dict) else None
+    return isinstance(value, dict) and bool(value.get("branch_point"))
 
 
 def _of_the_sweep(transaction: Transaction, sweep_id: str | None, name: str) -> Run | None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
+from parallel_hpo.config.sweep_words import Method
 from parallel_hpo.server import configurations
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.rules.sweep_states import WISHES, IllegalSweepMoveError, SweepState, move
 from parallel_hpo.server.store import outstanding, projects, sweeps
 from parallel_hpo.server.store.records import Sweep
 from parallel_hpo.server.world import DEFAULT_ENTITY, DEFAULT_PROJECT, World
+
+_NO_CAP: Final = 2**31 - 1  # what the database holds; no sweep gets there
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,8 @@ def _change(world: World, sweep_id: str, wishes: SweepWishes) -> str:
         sweep = sweeps.lock(transaction, sweep_id)
         if sweep is None:
             raise RefusedError(f"sweep {sweep_id} doesn't exist", status=404)
+        if wishes.config is not None:
+            changes |= _new_space(sweep, wishes.config)
         if wishes.state is not None:
             changes["state"] = _state_after(sweep.state, wishes.state)
             if changes["state"] is SweepState.CANCELED:
@@ -70,13 +75,26 @@ def _change(world: World, sweep_id: str, wishes: SweepWishes) -> str:
     return sweep_id
 
 
+def _new_space(sweep: Sweep, text: str) -> dict[str, Any]:
+    """Return what a changed space changes of the sweep: a grid begins anew, without what was tried."""
+    old, new = configurations.parse(sweep.config), configurations.parse(text)
+    if (old.method, old.metric, old.parameters) == (new.method, new.metric, new.parameters):
+        return {}
+    if sweep.state not in (SweepState.PENDING, SweepState.PAUSED):
+        raise RefusedError(
+            f"sweep {sweep.id} is {sweep.state}: pause it before its method, metric or parameters are changed"
+        )
+    return {"next_index": 0 if new.method is Method.GRID else None}
+
+
 def _configured(text: str) -> dict[str, Any]:
     configuration = configurations.parse(text)
+    cap = configuration.run_cap
     return {
         "config": text,
         "method": str(configuration.method),
         "metric_name": configuration.metric.name if configuration.metric is not None else None,
-        "run_cap": configuration.run_cap,
+        "run_cap": None if cap is None else min(cap, _NO_CAP),
     }
 
 

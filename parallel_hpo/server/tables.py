@@ -24,7 +24,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-HEAD: Final = "0001"
+HEAD: Final = "0002"
 """The newest migration; a database at this revision opens without Alembic, which is slow to import."""
 
 metadata = MetaData()
@@ -70,6 +70,8 @@ sweeps = Table(
     Column("created_at", Float(53), nullable=False),
     Column("updated_at", Float(53), nullable=False),
     Column("heartbeat_at", Float(53), nullable=False),
+    # The next index in the search space, where the space was changed; null: as many as were issued.
+    Column("next_index", Integer),
     Index("sweeps_project", "project_id"),
 )
 
@@ -126,6 +128,9 @@ runs = Table(
     Column("created_at", Float(53), nullable=False),
     Column("started_at", Float(53)),
     Column("heard_at", Float(53), nullable=False),
+    # Of a sweep with early_terminate: its history rows that have the metric, and the best loss in them.
+    Column("metric_rows", Integer),
+    Column("best_loss", Float(53)),
     UniqueConstraint("project_id", "name", name="runs_project_name"),
     # One index for each question that a heartbeat or the reaper asks: none of them scans a sweep's runs.
     Index("runs_sweep_state", "sweep_id", "state"),
@@ -147,4 +152,98 @@ lines = Table(
     Column("text", Text, nullable=False),
     Index("lines_step", "run_id", "stream", "step"),
     sqlite_with_rowid=False,
+)
+
+# Hyperband's bands: a run's loss at the iteration that is the band's.
+band_losses = Table(
+    "band_losses",
+    metadata,
+    Column("sweep_id", ForeignKey("sweeps.id"), primary_key=True),
+    Column("band", Integer, primary_key=True, autoincrement=False),
+    Column("run_id", ForeignKey("runs.id"), primary_key=True),
+    Column("loss", Float(53), nullable=False),
+    Index("band_losses_run", "run_id"),
+)
+
+# Files that clients uploaded for a run; their bytes are in the folder of files.
+run_files = Table(
+    "run_files",
+    metadata,
+    Column("run_id", ForeignKey("runs.id"), primary_key=True),
+    Column("name", String(1000), primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("md5", String(32), nullable=False),
+    Column("updated_at", Float(53), nullable=False),
+)
+
+# W&B's "artifact sequence": versions v0, v1, … under one name.
+collections = Table(
+    "artifact_collections",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("project_id", ForeignKey("projects.id"), nullable=False),
+    Column("name", String(255), nullable=False),
+    Column("type", String(255), nullable=False),
+    Column("description", Text),
+    Column("created_at", Float(53), nullable=False),
+    Column("updated_at", Float(53), nullable=False),
+    UniqueConstraint("project_id", "name", name="artifact_collections_project_name"),
+)
+
+artifacts = Table(
+    "artifacts",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("collection_id", ForeignKey("artifact_collections.id"), nullable=False),
+    # Which run logged it; null where none did, or it was deleted.
+    Column("run_id", ForeignKey("runs.id")),
+    # Null until it is committed.
+    Column("version", Integer),
+    Column("state", String(16), nullable=False),
+    Column("digest", Text, nullable=False),
+    # The id by which the client knows it before the server does.
+    Column("client_id", String(255)),
+    Column("description", Text),
+    Column("metadata", Text),
+    Column("tags", Text, nullable=False),
+    # Aliases that it gets when it is committed.
+    Column("wanted_aliases", Text, nullable=False),
+    Column("history_step", BigInteger),
+    Column("ttl_s", BigInteger),
+    Column("size", BigInteger, nullable=False),
+    Column("file_count", Integer, nullable=False),
+    Column("created_at", Float(53), nullable=False),
+    Column("updated_at", Float(53), nullable=False),
+    Index("artifacts_collection_version", "collection_id", "version"),
+    Index("artifacts_client", "client_id"),
+    Index("artifacts_run", "run_id"),
+)
+
+artifact_aliases = Table(
+    "artifact_aliases",
+    metadata,
+    Column("collection_id", ForeignKey("artifact_collections.id"), primary_key=True),
+    Column("alias", String(128), primary_key=True),
+    Column("artifact_id", ForeignKey("artifacts.id"), nullable=False),
+    Index("artifact_aliases_artifact", "artifact_id"),
+)
+
+# What a committed artifact's manifest lists; `digest` is the MD5 in Base64 (wandb client), `ref` an address
+# of what is kept elsewhere.
+artifact_files = Table(
+    "artifact_files",
+    metadata,
+    Column("artifact_id", ForeignKey("artifacts.id"), primary_key=True),
+    Column("path", String(1000), primary_key=True),
+    Column("digest", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("ref", Text),
+)
+
+artifact_uses = Table(
+    "artifact_uses",
+    metadata,
+    Column("run_id", ForeignKey("runs.id"), primary_key=True),
+    Column("artifact_id", ForeignKey("artifacts.id"), primary_key=True),
+    Index("artifact_uses_artifact", "artifact_id"),
 )

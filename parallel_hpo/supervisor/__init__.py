@@ -6,8 +6,8 @@
 
 from __future__ import annotations
 
-from parallel_hpo.supervisor.launch import supervise
+from parallel_hpo.supervisor.launch import create_sweep, supervise
 from parallel_hpo.supervisor.planning import SweepPlan, plan_sweep
 from parallel_hpo.supervisor.signals import Control
 
-__all__ = ["Control", "SweepPlan", "plan_sweep", "supervise"]
+__all__ = ["Control", "SweepPlan", "create_sweep", "plan_sweep", "supervise"]

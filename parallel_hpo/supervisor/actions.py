@@ -83,6 +83,13 @@ class GiveBack:
 
 
 @dataclass(frozen=True, slots=True)
+class AwaitDevice:
+    """Wait until what the slot's dead worker held on its devices is free; DeviceClear follows."""
+
+    slot: Slot
+
+
+@dataclass(frozen=True, slots=True)
 class AskSweep:
     """Ask the server what became of the sweep; SweepSeen follows."""
 
@@ -94,7 +101,19 @@ class Tell:
     notice: Notice
 
 
-Action = RecordStart | RecordEnd | RecordDrop | Spawn | Send | Kill | DumpStacks | GiveBack | AskSweep | Tell
+Action = (
+    RecordStart
+    | RecordEnd
+    | RecordDrop
+    | Spawn
+    | Send
+    | Kill
+    | DumpStacks
+    | GiveBack
+    | AwaitDevice
+    | AskSweep
+    | Tell
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,13 +22,16 @@ from multiprocessing.connection import Connection
 
 import psutil
 
-from parallel_hpo.errors import WorkerStartError
+from parallel_hpo.errors import ConfigError, WorkerStartError
 from parallel_hpo.supervisor.reaper import MARK
 from parallel_hpo.worker import tree
+from parallel_hpo.worker.preload import Imports
 from parallel_hpo.worker.spec import Errand, Fork, Forked, Preloaded, Reaped, WorkerSpec
 
-PRELOAD = ("wandb", "wandb.agents.pyagent", "wandb.apis.public.sweeps", "parallel_hpo.worker.worker")
+PRELOAD = ("wandb", "parallel_hpo.worker.worker")
 """What every worker needs; wandb alone is 0.5 s of each start."""
+START_TRIES = 10
+"""A fork server that is killed so often at its start would be killed again (by the OOM killer, say)."""
 
 
 @dataclass(slots=True)
@@ -67,12 +70,24 @@ class Child:
 class Nursery:
     """All children of one sweep; may be used from more than one thread."""
 
-    def __init__(self, *, environment: Mapping[str, str], fresh: bool, preload: tuple[str, ...]) -> None:
-        """`environment` is the fork server's, and has a MARK; `fresh`: each child is a new interpreter."""
+    def __init__(
+        self,
+        *,
+        environment: Mapping[str, str],
+        fresh: bool,
+        preload: tuple[str, ...],
+        sys_path: tuple[str, ...] = (),
+    ) -> None:
+        """`environment` is the fork server's, and has a MARK; `fresh`: each child is a new interpreter.
+
+        `preload` are the user's own modules, found on `sys_path`; empty: on that of the fork server.
+        """
         self._environment = dict(environment)
         self._mark = environment[MARK]
         self._fresh = fresh
-        self._preload = () if fresh else (*PRELOAD, *preload)
+        self._imports = Imports() if fresh else Imports(PRELOAD, preload, sys_path)
+        self.warning = ""
+        """What the user should know of what was preloaded, once the fork server is ready."""
         self._lock = threading.RLock()
         self._children: dict[int, Child] = {}
         self._orphans: set[int] = set()
@@ -86,7 +101,12 @@ class Nursery:
         self._start()
 
     def wait_until_ready(self) -> None:
-        """Wait for the fork server's imports; raises WorkerStartError with their traceback if one failed."""
+        """Wait for the fork server's imports; raises the error, with their traceback, if one failed.
+
+        Raises:
+            ConfigError: a module that the user wants preloaded can't be.
+            WorkerStartError: the fork server can't start.
+        """
         with self._lock:
             self._await_ready()
 
@@ -105,14 +125,12 @@ class Nursery:
         """Make a child and tell it what it is to be.
 
         Raises:
-            WorkerStartError: not even a new fork server can make one.
+            WorkerStartError: not even a new fork server can make one, or the nursery is closed.
         """
         with self._lock:
-            try:
-                child = self._bear()
-            except (EOFError, OSError):
-                self._restart()
-                child = self._bear()
+            if self._closed:
+                raise WorkerStartError("no child can be started any more: the sweep is being cleared away")
+            child = self._bear_in_spite_of_deaths()
             self._children[child.pid] = child
         with contextlib.suppress(OSError):  # it may be dead already, as its end will say
             child.connection.send(calling)
@@ -136,6 +154,8 @@ class Nursery:
     def close(self) -> None:
         """Kill whatever is left and end the fork server; nothing of the sweep's children lives afterwards."""
         with self._lock:
+            if self._closed:
+                return
             self._closed = True
             self._connection.close()
             self._line.close()
@@ -157,7 +177,7 @@ class Nursery:
         with theirs:
             command = [sys.executable, "-m", "parallel_hpo.worker.forkserver", str(theirs.fileno())]
             self._process = subprocess.Popen(
-                [*command, *self._preload],
+                [*command, self._imports.to_argument()],
                 env=self._environment,
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
@@ -171,16 +191,27 @@ class Nursery:
     def _await_ready(self) -> None:
         if self._ready:
             return
-        try:
-            answer = self._connection.recv()
-        except (EOFError, OSError):
-            code = self._process.wait()
-            raise WorkerStartError(
-                f"the fork server ended at its start (exit code {code}); its words are above"
-            ) from None
-        if isinstance(answer, Preloaded) and answer.error:
-            raise WorkerStartError(answer.error)
-        self._ready = True
+        for _ in range(START_TRIES):
+            try:
+                answer = self._connection.recv()
+            except (EOFError, OSError):
+                code = self._process.wait()
+                if code != -signal.SIGKILL:
+                    break
+                self._restart()
+                continue
+            self._expect_fit(answer)
+            self._ready = True
+            return
+        raise WorkerStartError(f"the fork server ended at its start (exit code {code}); its words are above")
+
+    def _expect_fit(self, preloaded: Preloaded) -> None:
+        """Raise the error of what was preloaded: the user's own where the module is the user's."""
+        if preloaded.of_users:
+            raise ConfigError(f"hpo.preload: {preloaded.error.rstrip()}")
+        if preloaded.error:
+            raise WorkerStartError(preloaded.error)
+        self.warning = preloaded.warning
 
     def _restart(self) -> None:
         """Replace a dead fork server; its children have come to us."""
@@ -188,8 +219,16 @@ class Nursery:
         self._line.close()
         self._process.kill()
         self._process.wait()
-        self._orphans.update(self._children)
+        self._orphans.update(self._children.keys() - {reaped.pid for reaped in self._reaped})
         self._start()
+
+    def _bear_in_spite_of_deaths(self) -> Child:
+        for _ in range(START_TRIES):
+            try:
+                return self._bear()
+            except (EOFError, OSError):
+                self._restart()
+        raise WorkerStartError(f"the fork server died {START_TRIES} times when it was asked for a child")
 
     def _bear(self) -> Child:
         self._await_ready()

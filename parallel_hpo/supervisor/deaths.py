@@ -9,6 +9,7 @@ from parallel_hpo.lifecycle import Move
 from parallel_hpo.policy.restart import next_restart
 from parallel_hpo.policy.retry import may_run_again
 from parallel_hpo.policy.start import is_hopeless
+from parallel_hpo.supervisor import device_care
 from parallel_hpo.supervisor.actions import GiveBack
 from parallel_hpo.supervisor.events import Died
 from parallel_hpo.supervisor.step import Step
@@ -38,12 +39,16 @@ def on_death(step: Step, event: Died) -> None:
     if slot.assigned is not None:
         _take_back(step, slot.assigned)
     cause = slot.fault.cause if slot.fault else event.cause
+    step.view = replace(step.view, last_death=cause)
     if slot.state is SlotState.STARTING:
         _on_start_death(step, slot, cause)
     meant = slot.replacing and step.view.ending is None
     step.move(slot.slot, Move.REPLACED if meant else Move.DIED, cause)
     if step.slot(slot.slot).state is SlotState.BACKOFF:
         _plan_restart(step, slot.slot, cause, event.jitter)
+    if slot.run is not None and step.view.ending is None:
+        device_care.after_run(step, slot.slot, Outcome.CRASHED, event.cause)
+    device_care.after_death(step, step.slot(slot.slot))
 
 
 def _on_cut_short(step: Step, slot: SlotView, run: OpenRun, cause: str) -> None:
@@ -76,7 +81,7 @@ def _on_start_death(step: Step, slot: SlotView, cause: str) -> None:
     step.view = replace(step.view, start_deaths=(*step.view.start_deaths, cause))
     if slot.fault is not None:
         step.tell(Message(slot.fault.traceback.rstrip(), warning=True))
-    if is_hopeless(step.view.start_deaths):
+    if not step.view.loadable and is_hopeless(step.view.start_deaths):
         step.leave(Ending(f"no worker can start: {cause}", ExitCode.FAILURE_POLICY))
 
 

@@ -17,15 +17,18 @@ from parallel_hpo.errors import ExitCode
 from parallel_hpo.lifecycle import Move
 from parallel_hpo.plan import next_lease
 from parallel_hpo.policy.breaker import why_tripped
-from parallel_hpo.supervisor import deaths, watchdog
+from parallel_hpo.supervisor import crew, deaths, device_care, watchdog
 from parallel_hpo.supervisor.actions import AskSweep, Decision, Kill, RecordStart, Send, Spawn
 from parallel_hpo.supervisor.events import (
+    DeviceClear,
     Died,
+    DrainAsked,
     Event,
     MemorySeen,
     Opened,
     OutputSeen,
     Reported,
+    ScaleAsked,
     StopAsked,
     SweepSeen,
     TimePassed,
@@ -34,7 +37,6 @@ from parallel_hpo.supervisor.step import Step
 from parallel_hpo.supervisor.view import Ending, OpenRun, SlotView, SweepView
 from parallel_hpo.words import (
     Active,
-    Drain,
     Lease,
     LeaseEnded,
     Message,
@@ -82,10 +84,8 @@ class _Decider(Step):
                 watchdog.set_the_clock(self)
             case TimePassed():
                 watchdog.end_overdue(self)
-            case OutputSeen(slot):
-                self.change(slot, active_at=self.now)
-            case MemorySeen(slot, used_mb):
-                watchdog.on_memory(self, self.slot(slot), used_mb)
+            case OutputSeen() | MemorySeen() | DeviceClear():
+                self._on_seen(event)
             case Reported(slot, report):
                 self._on_report(slot, report)
             case Died():
@@ -94,10 +94,31 @@ class _Decider(Step):
                 self._on_stop(event)
             case SweepSeen(over):
                 self._on_sweep_seen(over)
+            case ScaleAsked() | DrainAsked():
+                self._on_crew_asked(event)
+
+    def _on_seen(self, event: OutputSeen | MemorySeen | DeviceClear) -> None:
+        match event:
+            case OutputSeen(slot):
+                self.change(slot, active_at=self.now)
+            case MemorySeen(slot, used_mb):
+                watchdog.on_memory(self, self.slot(slot), used_mb)
+            case DeviceClear():
+                device_care.on_clear(self, event)
+
+    def _on_crew_asked(self, event: ScaleAsked | DrainAsked) -> None:
+        match event:
+            case _ if self.view.ending is not None:
+                pass  # all leave anyway
+            case ScaleAsked(workers):
+                crew.scale(self, workers)
+            case DrainAsked(slot):
+                crew.drain(self, slot)
 
     def _on_report(self, slot: Slot, report: Report) -> None:
         match report:
             case Ready():
+                self.view = replace(self.view, loadable=True)
                 self.move(slot, Move.READY)
             case RunStarted():
                 self._on_run_started(self.slot(slot), report)
@@ -129,6 +150,8 @@ class _Decider(Step):
         if slot.run is None or slot.run.run_id != report.run_id:
             return  # nothing of it was recorded: a late message changes nothing
         kill_at = None if slot.cut else slot.kill_at
+        if slot.replacing:
+            kill_at = self.now + self.view.limits.grace_s
         self.change(slot.slot, run=None, cut=None, kill_at=kill_at, performed=slot.performed + 1)
         self.end_attempt(
             slot.slot,
@@ -138,11 +161,12 @@ class _Decider(Step):
             value=report.value,
             resumable=report.resumable,
         )
+        device_care.after_run(self, slot.slot, report.outcome, report.reason)
 
     def _on_lease_ended(self, slot: SlotView, report: LeaseEnded) -> None:
         self.change(slot.slot, busy=False, lease_left=0)
-        if self._runs_left_in_process(slot) == 0:
-            self._replace_worker(slot)
+        if slot.state is SlotState.RUNNING and self._runs_left_in_process(slot) == 0:
+            self.replace_worker(slot, "replaced after its runs")
         if self.view.ending is not None or not (report.short or report.error):
             return
         wait_s = min(IDLE_RETURN_MAX_S, IDLE_RETURN_S * 2.0 ** min(slot.idle_returns, 10))
@@ -163,19 +187,13 @@ class _Decider(Step):
         after = self.view.limits.recycle_after
         return None if after is None else max(0, after - slot.performed)
 
-    def _replace_worker(self, slot: SlotView) -> None:
-        """Send a worker off that has had its runs; a fresh one follows where there is work."""
-        if self.view.ending is None:
-            self.change(slot.slot, replacing=True, kill_at=self.now + self.view.limits.grace_s)
-            self.move(slot.slot, Move.LEAVE, "replaced after its runs")
-            self.actions.append(Send(slot.slot, Drain()))
-
     def _on_stop(self, event: StopAsked) -> None:
         """Take a stop; a later one may only be harder than an earlier one."""
-        before = self.view.ending
-        if event.kind is StopKind.KILL or (before and before.stop and before.stop is not StopKind.DRAIN):
+        before = self.view.ending.stop if self.view.ending else None
+        interrupted = before not in (None, StopKind.DRAIN)
+        if event.kind is StopKind.KILL or (interrupted and event.kind is not StopKind.DRAIN):
             self._kill_all(event)
-        elif before is None or before.stop is not event.kind:
+        elif not interrupted and before is not event.kind:
             self.leave(Ending(event.reason, event.exit_code, event.kind))
 
     def _kill_all(self, event: StopAsked) -> None:
@@ -196,7 +214,11 @@ class _Decider(Step):
         if self.view.ending is not None:
             return
         for slot in self.view.slots:
-            if slot.state is SlotState.RUNNING and not slot.busy:
+            if slot.state is not SlotState.RUNNING or slot.busy:
+                continue
+            if device_care.is_resting(self, slot):
+                self.replace_worker(slot, "its device is in quarantine")
+            else:
                 self._give_work(slot)
         for slot in self.view.slots:
             if self._wants_worker(slot):
@@ -223,7 +245,8 @@ class _Decider(Step):
 
     def _lease_for(self, slot: SlotView) -> int | None:
         """The slot's next lease: its part of what is left, and no more than its process may perform."""
-        most = self._runs_left_in_process(slot)
+        caps = (self._runs_left_in_process(slot), device_care.longest_lease(self, slot))
+        most = min((cap for cap in caps if cap is not None), default=None)
         if self.view.limits.count is None:
             return most
         lease = next_lease(self.unleased(), self.workers())
@@ -232,6 +255,8 @@ class _Decider(Step):
     def _wants_worker(self, slot: SlotView) -> bool:
         """Whether a slot without a process is to get one now: its wait is over and there is work."""
         if slot.state not in (SlotState.STOPPED, SlotState.BACKOFF) or slot.spawn_at is not None:
+            return False
+        if not device_care.may_start(self, slot):
             return False
         coming = sum(1 for other in self.view.slots if other.state is SlotState.STARTING)
         return self.work() > coming
@@ -243,11 +268,19 @@ class _Decider(Step):
         tripped = why_tripped(self.view.failures, self.view.limits.failures)
         if tripped:
             self.leave(Ending(tripped, ExitCode.FAILURE_POLICY, StopKind.INTERRUPT))
-        elif all(slot.state is SlotState.FATAL for slot in self.view.slots):
-            self.drop_reruns("all workers gave up", Outcome.CRASHED)
-            self.leave(Ending("all workers gave up", ExitCode.FAILURE_POLICY))
+        elif all(slot.over for slot in self.view.slots):
+            self._end_without_workers()
         elif not self.work() and not self.view.asking and not any(slot.busy for slot in self.view.slots):
             self.leave(_complete(self.view))
+
+    def _end_without_workers(self) -> None:
+        """End a sweep whose last worker gave up, or was drained by somebody."""
+        if any(slot.state is SlotState.FATAL for slot in self.view.slots):
+            reason = f"all workers gave up: {self.view.last_death}"
+            self.drop_reruns(reason, Outcome.CRASHED)
+            self.leave(Ending(reason, ExitCode.FAILURE_POLICY))
+        else:
+            self.leave(Ending("all workers were drained", ExitCode.RESUMABLE, StopKind.DRAIN))
 
 
 def _complete(view: SweepView) -> Ending:

@@ -25,18 +25,26 @@ WANDB_AGENT_DISABLE_FLAPPING=true wandb's function agent ends after its first fa
 THREAD_CAPS: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 """Read once, when the library is loaded: so the fork server needs them already."""
 
+PATIENCE: Final = {"WANDB_INIT_TIMEOUT": "86400"}
+"""Seconds; stock 90. A server that is away for minutes makes `wandb.init()` wait, not the run fail."""
+
 CLIENT_HIDDEN: Final = ("WANDB_MODE", "WANDB_IDENTITY_TOKEN_FILE")
 """What would lead a worker's client away from the embedded server."""
 
+ON_CPU: Final = {"PARALLEL_HPO_DEVICE": "cpu"}
 
-def base_environment(parent: Mapping[str, str], *, cores: int, workers: int) -> dict[str, str]:
+
+def base_environment(
+    parent: Mapping[str, str], *, cores: int, workers: int, superseded: tuple[str, ...] = ()
+) -> dict[str, str]:
     """Return what all workers share: the parent's environment without leaks, with thread caps added.
 
-    `cores` are logical ones; caps that the user has set stay.
+    `cores` are logical ones; caps that the user has set stay. `superseded` are masks of
+    devices that a worker's own takes the place of.
     """
     cap = str(max(1, cores // max(1, workers)))
     return dict.fromkeys(THREAD_CAPS, cap) | {
-        name: value for name, value in parent.items() if name not in LEAKED
+        name: value for name, value in parent.items() if name not in (*LEAKED, *superseded)
     }
 
 
@@ -48,14 +56,17 @@ def worker_environment(
     workers: int,
     sweep_id: SweepId,
     wandb_dir: str,
+    device: Mapping[str, str] = ON_CPU,
 ) -> dict[str, str]:
-    """Return one worker's environment: the shared one, what its client needs, and its read-only facts."""
+    """Return one worker's environment: the shared one, what its client needs, and its read-only facts.
+
+    `device` holds the variables that have to do with its devices.
+    """
     own = {
         "WANDB_DIR": wandb_dir,
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         "PARALLEL_HPO_SWEEP_ID": sweep_id,
         "PARALLEL_HPO_WORKER": str(slot),
         "PARALLEL_HPO_WORKERS": str(workers),
-        "PARALLEL_HPO_DEVICE": "cpu",
     }
-    return {**base, **client, **own}
+    return {**PATIENCE, **base, **client, **own, **device}

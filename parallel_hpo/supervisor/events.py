@@ -61,8 +61,42 @@ class MemorySeen:
 
 
 @dataclass(frozen=True, slots=True)
+class ScaleAsked:
+    """Another terminal wants so many workers from now on."""
+
+    workers: int
+
+
+@dataclass(frozen=True, slots=True)
+class DrainAsked:
+    """Another terminal wants the slot's worker to finish its run and leave for good."""
+
+    slot: Slot
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceClear:
+    """What a slot's dead worker held on its devices is free; `held_by`: who holds it after a long wait."""
+
+    slot: Slot
+    held_by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class TimePassed:
     """A deadline of the view has come."""
 
 
-Event = Opened | Reported | Died | StopAsked | SweepSeen | OutputSeen | MemorySeen | TimePassed
+Event = (
+    Opened
+    | Reported
+    | Died
+    | StopAsked
+    | SweepSeen
+    | OutputSeen
+    | MemorySeen
+    | DeviceClear
+    | ScaleAsked
+    | DrainAsked
+    | TimePassed
+)

@@ -13,46 +13,57 @@ import random
 import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, Final
 
-from parallel_hpo.backend.base import Backend, SweepOrder
+from parallel_hpo.backend.base import Backend, OpenedSweep, SweepOrder
 from parallel_hpo.backend.choose import Chosen, choose_backend, make_backend
 from parallel_hpo.config.hpo import BackendChoice, HpoSection, StartMethod
-from parallel_hpo.errors import ConfigError, TargetError
+from parallel_hpo.errors import ConfigError, ExitCode, TargetError
+from parallel_hpo.plan import Launch
 from parallel_hpo.supervisor.children import Nursery
+from parallel_hpo.supervisor.descriptors import make_room_for
+from parallel_hpo.supervisor.devices.equipment import Equipment
+from parallel_hpo.supervisor.devices.library import OpenLibrary, no_library, opened
+from parallel_hpo.supervisor.devices.nvml import open_nvml
+from parallel_hpo.supervisor.devices.placing import Placement
 from parallel_hpo.supervisor.environment import CLIENT_HIDDEN, base_environment
 from parallel_hpo.supervisor.errands import ErrandInterruptedError, Errands
+from parallel_hpo.supervisor.events import StopAsked
 from parallel_hpo.supervisor.ledger import Ledger
 from parallel_hpo.supervisor.open_sweep import OpenSweep, Setting
 from parallel_hpo.supervisor.pickling import pack_main
-from parallel_hpo.supervisor.planning import count_cores, count_workers
+from parallel_hpo.supervisor.planning import count_cores, library_for, place_workers
 from parallel_hpo.supervisor.reaper import MARK, make_mark, reap_leftovers
 from parallel_hpo.supervisor.resuming import find_folder
 from parallel_hpo.supervisor.signals import Control, SignalsTaken
 from parallel_hpo.supervisor.summary import Closing, SweepResult, summarise
-from parallel_hpo.words import Message, Observer, Target
+from parallel_hpo.words import Message, Observer, Program, StopKind, SweepPath, Target
 from parallel_hpo.worker.spec import PickledMain, Surroundings
 
 CHECK_LIMIT_S: Final = 600.0
 """Importing a target may load a large framework from a slow disk."""
+
+NOTHING: Final = Program("")
+"""The `main` of a sweep that is only created."""
 
 FLAPPING: Final = "WANDB_AGENT_DISABLE_FLAPPING"
 
 
 def supervise(
     section: HpoSection,
-    main: Callable[[], object] | Target,
+    main: Callable[[], object] | Target | Program,
     *,
     observer: Observer,
     control: Control,
-    resume: str | None = None,
+    launch: Launch,
     environment: Mapping[str, str] = os.environ,
     clock: Callable[[], float] = time.monotonic,
     jitter: Callable[[], float] = random.random,
+    open_library: OpenLibrary = open_nvml,
 ) -> SweepResult:
-    """Perform a sweep, or go on with the one whose id is `resume`, and return what became of it.
+    """Perform a sweep, or the part of one that `launch` names, and return what became of it.
 
     Raises:
         ConfigError, TargetError: before anything is started on the sweep's server.
@@ -60,47 +71,78 @@ def supervise(
         WorkerStartError: the fork server can't start.
         LedgerError: the ledger can't be written, or another supervisor owns it.
     """
-    setting = Setting(section, pack_main(main), observer, control, clock, jitter, make_mark(), clock())
+    packed = pack_main(main)
+    setting = Setting(section, packed, observer, control, clock, jitter, make_mark(), clock(), launch.share)
     with ExitStack() as stack:
         stack.enter_context(SignalsTaken(control))
-        return _Stage(setting, environment, stack).perform(resume)
+        return _Stage(setting, environment, stack, open_library).perform(launch.resume)
+
+
+def create_sweep(
+    section: HpoSection, *, observer: Observer, environment: Mapping[str, str] = os.environ
+) -> SweepPath:
+    """Create the sweep and start nothing on it; raises what `supervise` raises."""
+    with closing(Control()) as control, ExitStack() as stack:
+        setting = Setting(
+            section, NOTHING, observer, control, time.monotonic, random.random, make_mark(), time.monotonic()
+        )
+        return _Stage(setting, environment, stack).open({})[2].path
 
 
 class _Stage:
     """One call of `supervise`; what it starts, `stack` ends."""
 
-    def __init__(self, setting: Setting, environment: Mapping[str, str], stack: ExitStack) -> None:
+    def __init__(
+        self,
+        setting: Setting,
+        environment: Mapping[str, str],
+        stack: ExitStack,
+        open_library: OpenLibrary = open_nvml,
+    ) -> None:
         self.setting = setting
         self.section = setting.section
         self.environment = dict(environment) | {MARK: setting.mark}
         self.stack = stack
+        self.open_library = open_library
 
     def perform(self, resume: str | None) -> SweepResult:
+        """Perform the sweep; its part that an earlier launch left, where it is to be resumed."""
         ledger = self._find_ledger(resume) if resume else None
-        facts = ledger.facts if ledger else {}
+        try:
+            backend, nursery, sweep = self.open(_facts_of(ledger, resume) if ledger else {})
+        except ErrandInterruptedError:
+            return self._nothing_done()
+        if ledger is None:
+            folder = self.setting.folder_of(sweep.path.sweep_id)
+            ledger = self.stack.enter_context(Ledger(folder / "ledger.db"))
+        return OpenSweep(
+            self.setting, backend, nursery, sweep, ledger, self._surround({}), self.equipment
+        ).perform()
+
+    def open(self, facts: Mapping[str, Any]) -> tuple[Backend, Nursery, OpenedSweep]:
+        """Open the sweep on its server; `facts` are those of the ledger of one that is resumed."""
         backend = self._open_backend(self._choose(facts))
-        workers = count_workers(self.section)
-        self.base = base_environment(self.environment, cores=count_cores(), workers=workers)
+        placement = self._place_workers()
+        self.base = base_environment(
+            self.environment,
+            cores=count_cores(),
+            workers=self.equipment.workers,
+            superseded=placement.superseded,
+        )
         if backend.keeps_login:
             self.base = {name: value for name, value in self.base.items() if name not in CLIENT_HIDDEN}
         nursery = self._open_nursery()
         errands = Errands(nursery, self._surround, bell=self.setting.control.bell)
-        try:
+        if self.setting.main is not NOTHING:
             self._try_main(errands)
-            opened = backend.open_sweep(self._order(facts), errands.run)
-        except ErrandInterruptedError:
-            return self._nothing_done(backend)
+        sweep = backend.open_sweep(self._order(facts), errands.run)
         errands.stop_listening()
-        if ledger is None:
-            folder = self.section.directory / opened.path.sweep_id
-            ledger = self.stack.enter_context(Ledger(folder / "ledger.db"))
-        sweep = OpenSweep(self.setting, backend, nursery, opened, ledger, self._surround({}), workers)
-        return sweep.perform()
+        return backend, nursery, sweep
 
     # --- what there is ---------------------------------------------------------------------
 
     def _find_ledger(self, resume: str) -> Ledger:
-        folder = find_folder(self.section.directory, resume)
+        folder = find_folder(self.section.directory, resume, self.setting.share)
         return self.stack.enter_context(Ledger(folder / "ledger.db"))
 
     def _choose(self, facts: Mapping[str, Any]) -> Chosen:
@@ -120,22 +162,48 @@ class _Stage:
 
     def _order(self, facts: Mapping[str, Any]) -> SweepOrder:
         section = self.section
-        if facts:
+        if "path" in facts:
             entity, project, sweep_id = facts["path"].split("/")
             return SweepOrder(None, project, entity, sweep_id)
-        return SweepOrder(section.sweep_configuration, section.project, section.entity, section.sweep_id)
+        sweep_id = facts.get("sweep_id", section.sweep_id)
+        return SweepOrder(section.sweep_configuration, section.project, section.entity, sweep_id)
+
+    def _place_workers(self) -> Placement:
+        idle = self.setting.main is NOTHING
+        open_library = no_library if idle else library_for(self.section, self.open_library)
+        library = self.stack.enter_context(opened(open_library))
+        if idle:
+            placement = Placement(workers=1)
+        else:
+            placement = place_workers(self.section, self.environment, library)
+        for note in placement.notes:
+            self.setting.observer(note)
+        self.equipment = Equipment(placement, library)
+        if placement.grants:
+            self.setting.observer(Message(f"devices: {', '.join(self.equipment.names)}"))
+        make_room_for(self.equipment.workers)
+        return placement
 
     # --- what is started -------------------------------------------------------------------
 
     def _open_backend(self, chosen: Chosen) -> Backend:
-        backend = make_backend(chosen, directory=self.section.directory, environment=self.environment)
-        backend.open()
+        environment = self.environment | {MARK: f"{self.setting.mark}_server"}  # no child of a worker's
+        backend = make_backend(chosen, directory=self.section.directory, environment=environment)
+        backend.open(self._on_backend_lost)
         self.stack.callback(backend.close)
         return backend
 
+    def _on_backend_lost(self, why: str) -> None:
+        self.setting.control.put(StopAsked(StopKind.INTERRUPT, why, ExitCode.OUR_FAULT))
+
     def _open_nursery(self) -> Nursery:
         fresh = self.section.start_method is StartMethod.SPAWN
-        nursery = Nursery(environment=self.base, fresh=fresh, preload=())
+        nursery = Nursery(
+            environment=self.base,
+            fresh=fresh,
+            preload=tuple(self.section.preload),
+            sys_path=tuple(sys.path),
+        )
         nursery.open()
         self.stack.callback(nursery.close)
         left = reap_leftovers()
@@ -144,11 +212,13 @@ class _Stage:
                 Message(f"killed {left} processes that a dead sweep had left", warning=True)
             )
         nursery.wait_until_ready()
+        if nursery.warning:
+            self.setting.observer(Message(nursery.warning, warning=True))
         return nursery
 
     def _try_main(self, errands: Errands) -> None:
         """Load `main` in a child, before there is a sweep."""
-        main: PickledMain | Target = self.setting.main
+        main: PickledMain | Target | Program = self.setting.main
         unfit = errands.run("parallel_hpo.worker.target:why_unfit", (main,), {}, CHECK_LIMIT_S)
         if unfit:
             raise TargetError(unfit)
@@ -156,17 +226,22 @@ class _Stage:
     def _surround(self, own: Mapping[str, str]) -> Surroundings:
         return Surroundings({**self.base, **own}, tuple(sys.path), str(Path.cwd()))
 
-    def _nothing_done(self, backend: Backend) -> SweepResult:
+    def _nothing_done(self) -> SweepResult:
         """The result where a stop came before there was a sweep."""
         asked = self.setting.control.take()[0]
-        closing = Closing(
+        nothing = Closing(
             sweep_id="",
             sweep_url="",
-            backend=backend.name,
-            count=self.section.count,
+            backend=self.section.backend,
+            count=self.setting.count,
             goal="",
             stop_reason=f"{asked.reason} before the sweep was open",
             exit_code=asked.exit_code,
             duration_s=self.setting.clock() - self.setting.began,
         )
-        return summarise((), (), closing)
+        return summarise((), (), nothing)
+
+
+def _facts_of(ledger: Ledger, resume: str | None) -> Mapping[str, Any]:
+    """What is known of a sweep to be resumed: its id alone where its ledger was just being made."""
+    return ledger.facts or {"sweep_id": resume}

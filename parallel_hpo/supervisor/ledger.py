@@ -15,12 +15,12 @@ import sqlite3
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Final
 
-from parallel_hpo.errors import LedgerError
+from parallel_hpo.errors import LedgerError, NoRoomError
+from parallel_hpo.supervisor.ledger_reader import LedgerReader
 from parallel_hpo.words import Outcome, Parameters, RunId, Slot
 
 SCHEMA = """
@@ -40,35 +40,11 @@ CREATE TABLE IF NOT EXISTS workers (
 ) STRICT;
 """
 
-
-@dataclass(frozen=True, slots=True)
-class RunRow:
-    """A run as the ledger knows it; `outcome` is None while it has not ended."""
-
-    run_id: RunId
-    parameters: Parameters
-    slot: Slot
-    device: str | None
-    attempts: int
-    deaths: int
-    """Attempts that their worker's death cut short."""
-    outcome: Outcome | None
-    reason: str
-    value: float | None
-    duration_s: float | None
-    resumable: bool
+PASSING: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY)
+"""Errors, by their primary code, that may not be there at the next try."""
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerRow:
-    """A slot as the ledger knows it."""
-
-    slot: Slot
-    device: str | None
-    restarts: int
-
-
-class Ledger:
+class Ledger(LedgerReader):
     """An open ledger, owned by this process until it is closed.
 
     Raises:
@@ -79,7 +55,7 @@ class Ledger:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = _own(path.with_suffix(".lock"))
         try:
-            self._db = _connect(path)
+            super().__init__(_connect(path))
         except sqlite3.Error as error:
             os.close(self._lock)
             raise LedgerError(f"{path}: {error}: is it a ledger, and is there room on the disk?") from None
@@ -90,13 +66,8 @@ class Ledger:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
-        self._db.close()
+        super().__exit__(kind, error, where)
         os.close(self._lock)
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What is known of the sweep as a whole."""
-        return {name: json.loads(value) for name, value in self._db.execute("SELECT name, value FROM facts")}
 
     def record_facts(self, facts: Mapping[str, Any]) -> None:
         """Keep facts of the sweep, in the place of earlier ones of the same name."""
@@ -159,46 +130,6 @@ class Ledger:
                 (outcome, reason, value, duration_s, resumable, run_id),
             )
 
-    def runs(self) -> Iterator[RunRow]:
-        """Return all runs in the order of their first start."""
-        rows = self._db.execute(
-            "SELECT run_id, parameters, slot, device,"
-            " (SELECT COUNT(*) FROM attempts WHERE attempts.run_id = runs.run_id),"
-            " (SELECT COUNT(*) FROM attempts WHERE attempts.run_id = runs.run_id AND outcome = 'crashed'),"
-            " outcome, reason, value, duration_s, resumable FROM runs ORDER BY number"
-        )
-        for (
-            run_id,
-            parameters,
-            slot,
-            device,
-            attempts,
-            deaths,
-            outcome,
-            reason,
-            value,
-            duration_s,
-            resumable,
-        ) in rows:
-            yield RunRow(
-                run_id=RunId(run_id),
-                parameters=json.loads(parameters),
-                slot=Slot(slot),
-                device=device,
-                attempts=attempts,
-                deaths=deaths,
-                outcome=Outcome(outcome) if outcome else None,
-                reason=reason,
-                value=value,
-                duration_s=duration_s,
-                resumable=bool(resumable),
-            )
-
-    def workers(self) -> list[WorkerRow]:
-        """Return all slots in which a process was ever started."""
-        rows = self._db.execute("SELECT slot, device, restarts FROM workers ORDER BY slot")
-        return [WorkerRow(Slot(slot), device, restarts) for slot, device, restarts in rows]
-
     def _end_attempt(
         self, run_id: RunId, attempt: int, outcome: Outcome, reason: str, duration_s: float
     ) -> None:
@@ -214,7 +145,9 @@ class Ledger:
             with self._db:
                 yield
         except sqlite3.OperationalError as error:
-            raise LedgerError(f"the ledger can't be written: {error}; is there room on the disk?") from None
+            passing = error.sqlite_errorcode & 0xFF in PASSING
+            kind = NoRoomError if passing else LedgerError
+            raise kind(f"the ledger can't be written: {error}; is there room on the disk?") from None
 
 
 def _own(path: Path) -> int:

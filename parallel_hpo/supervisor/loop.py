@@ -21,6 +21,7 @@ from typing import Final
 from parallel_hpo.supervisor.actions import (
     Action,
     AskSweep,
+    AwaitDevice,
     DumpStacks,
     GiveBack,
     Kill,
@@ -34,6 +35,7 @@ from parallel_hpo.supervisor.actions import (
 from parallel_hpo.supervisor.children import Child, Nursery
 from parallel_hpo.supervisor.courier import Courier
 from parallel_hpo.supervisor.decide import decide
+from parallel_hpo.supervisor.devices.watch import DeviceWatch
 from parallel_hpo.supervisor.events import (
     Died,
     Event,
@@ -45,12 +47,14 @@ from parallel_hpo.supervisor.events import (
     TimePassed,
 )
 from parallel_hpo.supervisor.ledger import Ledger
+from parallel_hpo.supervisor.mailbox import Mailbox
 from parallel_hpo.supervisor.output import OutputPump
+from parallel_hpo.supervisor.recorder import Recorder
 from parallel_hpo.supervisor.signals import Control
-from parallel_hpo.supervisor.view import Ending, SweepView, is_over, next_deadline
-from parallel_hpo.words import Observer, Outcome, Slot
+from parallel_hpo.supervisor.view import Ending, SlotView, SweepView, is_over, next_deadline
+from parallel_hpo.words import Observer, Outcome, RunId, Slot
 from parallel_hpo.worker import tree
-from parallel_hpo.worker.spec import STACKS_SIGNAL, WorkerSpec
+from parallel_hpo.worker.spec import EXIT_WORDS, STACKS_SIGNAL, WorkerSpec
 
 MEASURE_EVERY_S: Final = 0.5
 """A leak of 1 GB/s passes a memory limit by half of that; reading a tree's memory takes a millisecond."""
@@ -65,9 +69,11 @@ class Tools:
     courier: Courier
     pump: OutputPump
     control: Control
+    mailbox: Mailbox
     observer: Observer
-    make_spec: Callable[[Slot, str], WorkerSpec]
+    make_spec: Callable[[SlotView, str], WorkerSpec]
     """The spec of a slot's next worker, given its label."""
+    devices: DeviceWatch
     mark: str
     clock: Callable[[], float]
     jitter: Callable[[], float]
@@ -91,6 +97,7 @@ class Loop:
         """`answers` is where the courier's answers come in; the control's bell rings for them too."""
         self.view = view
         self._tools = tools
+        self._recorder = Recorder(tools.ledger, control=tools.control, observer=tools.observer)
         self._answers = answers
         self._workers: dict[int, Worker] = {}
         self._in_slot: dict[Slot, Worker] = {}
@@ -110,15 +117,27 @@ class Loop:
     def _turn(self) -> None:
         tools = self._tools
         deadline = next_deadline(self.view)
-        wake_at = min((at for at in (deadline, self._measure_at) if at is not None), default=None)
+        times = (deadline, self._measure_at, tools.devices.look_at)
+        wake_at = min((at for at in times if at is not None), default=None)
         timeout = None if wake_at is None else max(0.0, wake_at - tools.clock())
         pipes = [worker.child.connection for worker in self._workers.values() if not worker.heard_out]
-        ready = wait([*pipes, tools.control.bell, tools.nursery.line, *tools.nursery.orphan_fds], timeout)
+        ready = wait(
+            [
+                *pipes,
+                tools.control.bell,
+                tools.mailbox.fileno(),
+                tools.nursery.line,
+                *tools.nursery.orphan_fds,
+            ],
+            timeout,
+        )
         for worker in list(self._workers.values()):
             if worker.child.connection in ready:
                 self._hear(worker)
         self._take_ended()
         self._take_asked()
+        for clear in tools.devices.look(tools.clock()):
+            self._handle(clear)
         self._take_measures()
         if deadline is not None and deadline <= tools.clock():
             self._see_output()
@@ -151,6 +170,8 @@ class Loop:
     def _take_asked(self) -> None:
         for asked in self._tools.control.take():
             self._handle(asked)
+        for letter in self._tools.mailbox.take():
+            self._handle(letter)
         while not self._answers.empty():
             self._handle(self._answers.get())
 
@@ -192,6 +213,8 @@ class Loop:
                 self._in_slot[slot].child.signal(STACKS_SIGNAL)
             case GiveBack(slot, keep):
                 self._tools.courier.give_back(self._in_slot[slot].label, [keep] if keep else [])
+            case AwaitDevice(slot):
+                self._tools.devices.begin(slot, self._slot(slot).device, self._tools.clock())
             case AskSweep():
                 self._tools.courier.ask_sweep()
             case Tell(notice):
@@ -201,12 +224,15 @@ class Loop:
         tools = self._tools
         self._spawned += 1
         label = f"{tools.mark}_{slot}_{self._spawned}"
-        tools.ledger.record_spawn(slot, None, again=slot in self._in_slot)
-        child = tools.nursery.bear(tools.make_spec(slot, label))
+        self._recorder.spawn(slot, self._slot(slot).device or None, again=slot in self._in_slot)
+        child = tools.nursery.bear(tools.make_spec(self._slot(slot), label))
         tools.pump.add(child.output, slot)
         worker = Worker(slot, child, label)
         self._workers[child.pid] = worker
         self._in_slot[slot] = worker
+
+    def _slot(self, slot: Slot) -> SlotView:
+        return self.view.slots[slot]
 
     def _send(self, slot: Slot, order: object) -> None:
         try:
@@ -217,61 +243,26 @@ class Loop:
     def _record(self, action: RecordStart | RecordEnd | RecordDrop) -> None:
         match action:
             case RecordStart():
-                self._record_start(action)
+                self._recorder.start(action, self._slot(action.slot).device or None)
             case RecordEnd():
-                self._record_end(action)
+                self._recorder.end(action)
+                if action.final and action.died:
+                    self._end_run(action.run.run_id, action.outcome, resumable=action.resumable)
             case RecordDrop():
-                self._record_drop(action)
+                self._recorder.drop(action)
+                self._end_run(action.run.run_id, action.outcome, resumable=action.resumable)
 
-    def _record_start(self, record: RecordStart) -> None:
-        run = record.run
-        self._tools.ledger.record_start(
-            run.run_id, parameters=run.parameters, attempt=run.attempt, slot=record.slot, device=None
-        )
-
-    def _record_end(self, record: RecordEnd) -> None:
-        ledger, run = self._tools.ledger, record.run
-        if not record.final:
-            ledger.record_attempt_end(
-                run.run_id,
-                run.attempt,
-                outcome=record.outcome,
-                reason=record.reason,
-                duration_s=record.duration_s,
-            )
-            return
-        ledger.record_end(
-            run.run_id,
-            run.attempt,
-            outcome=record.outcome,
-            reason=record.reason,
-            value=record.value,
-            duration_s=record.duration_s,
-            resumable=record.resumable,
-        )
-        if record.died:
-            state = "crashed" if record.outcome is Outcome.CRASHED else "killed"
-            self._tools.courier.end_run(run.run_id, state)
-
-    def _record_drop(self, record: RecordDrop) -> None:
-        self._tools.ledger.record_end(
-            record.run.run_id,
-            None,
-            outcome=record.outcome,
-            reason=record.reason,
-            value=None,
-            duration_s=record.run.spent_s,
-            resumable=record.resumable,
-        )
-        state = "crashed" if record.outcome is Outcome.CRASHED else "killed"
-        self._tools.courier.end_run(record.run.run_id, state)
+    def _end_run(self, run_id: RunId, outcome: Outcome, *, resumable: bool) -> None:
+        """Have the server told of a run's end that its process could not tell."""
+        state = "crashed" if outcome is Outcome.CRASHED else "killed"
+        self._tools.courier.end_run(run_id, state, send_rest=not resumable)
 
 
 def name_death(status: int) -> str:
     """Return a wait status in words: `SIGKILL`, `exit 3`."""
     code = os.waitstatus_to_exitcode(status)
     if code >= 0:
-        return f"exit {code}"
+        return f"exit {code} ({EXIT_WORDS[code]})" if code in EXIT_WORDS else f"exit {code}"
     try:
         return signal.Signals(-code).name
     except ValueError:

@@ -5,24 +5,28 @@ from __future__ import annotations
 import queue
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final
 
 from parallel_hpo.backend.base import Backend, OpenedSweep
 from parallel_hpo.config.hpo import HpoSection
-from parallel_hpo.errors import ExitCode
+from parallel_hpo.errors import ExitCode, ParallelHPOError
+from parallel_hpo.plan import Share
 from parallel_hpo.supervisor.children import Nursery
 from parallel_hpo.supervisor.courier import Courier
+from parallel_hpo.supervisor.devices.equipment import Equipment
 from parallel_hpo.supervisor.environment import worker_environment
 from parallel_hpo.supervisor.events import SweepSeen
 from parallel_hpo.supervisor.ledger import Ledger
 from parallel_hpo.supervisor.loop import Loop, Tools
+from parallel_hpo.supervisor.mailbox import Mailbox
 from parallel_hpo.supervisor.output import OutputPump, worker_folder
 from parallel_hpo.supervisor.planning import limits_of, shares_of
 from parallel_hpo.supervisor.resuming import Earlier, read_earlier
 from parallel_hpo.supervisor.signals import Control
 from parallel_hpo.supervisor.summary import Closing, SweepResult, summarise, write_summary
-from parallel_hpo.supervisor.view import Ending, open_view
-from parallel_hpo.words import Observer, OutputLine, Slot, SweepOpened, Target
+from parallel_hpo.supervisor.view import Ending, SlotView, open_view
+from parallel_hpo.words import Message, Observer, OutputLine, Program, StopKind, SweepOpened, Target
 from parallel_hpo.worker.spec import PickledMain, Surroundings, WorkerSpec
 
 ACTIVITY_PARTS: Final = 4
@@ -34,13 +38,26 @@ class Setting:
     """What one call of `supervise` was given, and its mark; times are monotonic seconds."""
 
     section: HpoSection
-    main: PickledMain | Target
+    main: PickledMain | Target | Program
     observer: Observer
     control: Control
     clock: Callable[[], float]
     jitter: Callable[[], float]
     mark: str
     began: float
+    share: Share | None = None
+    """This launch's share of the section's count; None: all of it."""
+
+    @property
+    def count(self) -> int | None:
+        """The runs that this launch is to perform; None: no limit."""
+        total = self.section.count
+        return total if total is None or self.share is None else self.share.count(total)
+
+    def folder_of(self, sweep_id: str) -> Path:
+        """The folder of a sweep, or of this launch's share of it."""
+        folder = self.section.directory / sweep_id
+        return folder if self.share is None else folder / self.share.folder
 
 
 class OpenSweep:
@@ -54,7 +71,7 @@ class OpenSweep:
         opened: OpenedSweep,
         ledger: Ledger,
         surroundings: Surroundings,
-        workers: int,
+        equipment: Equipment,
     ) -> None:
         self._setting = setting
         self._backend = backend
@@ -62,8 +79,10 @@ class OpenSweep:
         self._opened = opened
         self._ledger = ledger
         self._surroundings = surroundings
-        self._workers = workers
-        self._folder = setting.section.directory / opened.path.sweep_id
+        self._equipment = equipment
+        self._workers = equipment.workers
+        self._phantoms: tuple[str, ...] = ()
+        self._folder = setting.folder_of(opened.path.sweep_id)
         metric = opened.configuration.get("metric") or {}
         self._metric: str | None = metric.get("name")
         self._goal: str = metric.get("goal", "minimize")
@@ -75,7 +94,8 @@ class OpenSweep:
         self._record(marks)
         self._announce()
         try:
-            ending = self._run(earlier, marks)
+            with Mailbox(self._folder) as mailbox:
+                ending = self._run(earlier, marks, mailbox)
         except BaseException as error:
             self._conclude(Ending(f"a fault of ours: {error}", ExitCode.OUR_FAULT))
             raise
@@ -89,13 +109,15 @@ class OpenSweep:
                 "url": self._opened.url,
                 "backend": self._backend.name,
                 "created": facts.get("created", self._setting.section.sweep_id is None),
-                "count": self._setting.section.count,
+                "count": self._setting.count,
+                "metric": self._metric,
+                "goal": self._goal,
                 "marks": [*marks, self._setting.mark],
             }
         )
 
     def _announce(self) -> None:
-        count = self._setting.section.count
+        count = self._setting.count
         self._setting.observer(
             SweepOpened(
                 path=self._opened.path,
@@ -110,7 +132,7 @@ class OpenSweep:
             )
         )
 
-    def _run(self, earlier: Earlier, marks: list[str]) -> Ending:
+    def _run(self, earlier: Earlier, marks: list[str], mailbox: Mailbox) -> Ending:
         setting = self._setting
         answers: queue.SimpleQueue[SweepSeen] = queue.SimpleQueue()
 
@@ -118,14 +140,17 @@ class OpenSweep:
             answers.put(seen)
             setting.control.ring()
 
-        courier = Courier(self._backend, self._opened.path, observer=setting.observer, post=post)
+        courier = Courier(
+            self._backend, self._opened.path, folder=self._folder, observer=setting.observer, post=post
+        )
         for mark in marks:
             courier.give_back(mark, [run.run_id for run in earlier.reruns])
         pump = OutputPump(self._folder, lambda slot, text: setting.observer(OutputLine(slot, text)))
         pump.start()
         view = open_view(
-            limits_of(setting.section),
+            replace(limits_of(setting.section), count=setting.count),
             self._workers,
+            devices=self._equipment.names,
             started=earlier.started,
             reruns=earlier.reruns,
             failures=earlier.failures,
@@ -136,8 +161,10 @@ class OpenSweep:
             courier=courier,
             pump=pump,
             control=setting.control,
+            mailbox=mailbox,
             observer=setting.observer,
             make_spec=self._make_spec,
+            devices=self._equipment.watch,
             mark=setting.mark,
             clock=setting.clock,
             jitter=setting.jitter,
@@ -146,18 +173,37 @@ class OpenSweep:
             ending = Loop(view, tools, answers).run()
             if self._is_to_be_finished(ending):
                 courier.finish_sweep()
+            courier.close()  # its errands are the nursery's children
+            self._phantoms = self._find_phantoms(ending)
         finally:
             self._nursery.close()
             pump.close()
             courier.close()
         return ending
 
+    def _find_phantoms(self, ending: Ending) -> tuple[str, ...]:
+        """Return, and name, what the server counts as running in a sweep of ours and nobody started."""
+        if ending.stop is StopKind.KILL or not self._ledger.facts["created"] or self._setting.share:
+            return ()
+        known = {row.run_id for row in self._ledger.runs()}
+        try:
+            found = tuple(self._backend.phantoms(self._opened.path, known))
+        except ParallelHPOError as error:
+            words = f"whether the server lists runs that nobody started could not be asked: {error}"
+            self._setting.observer(Message(words, warning=True))
+            return ()
+        if found:
+            words = f"the server lists runs of the sweep that no worker started: {', '.join(found)}"
+            self._setting.observer(Message(words, warning=True))
+        return found
+
     def _is_to_be_finished(self, ending: Ending) -> bool:
         """Whether the sweep is ours and has had all its runs; one that was joined is left as it is."""
         done = ending.stop is None and ending.exit_code != ExitCode.FAILURE_POLICY
         return done and bool(self._ledger.facts["created"])
 
-    def _make_spec(self, slot: Slot, label: str) -> WorkerSpec:
+    def _make_spec(self, view: SlotView, label: str) -> WorkerSpec:
+        slot = view.slot
         home = worker_folder(self._folder, slot)
         home.mkdir(parents=True, exist_ok=True)
         environment = worker_environment(
@@ -167,10 +213,13 @@ class OpenSweep:
             workers=self._workers,
             sweep_id=self._opened.path.sweep_id,
             wandb_dir=str(home),
+            device=self._equipment.variables(slot, view.device),
         )
         stall_s = self._setting.section.stall_timeout_s
         return WorkerSpec(
-            surroundings=replace(self._surroundings, environment=environment),
+            surroundings=replace(
+                self._surroundings, environment=environment, cpus=self._equipment.cpus(view.device)
+            ),
             slot=slot,
             path=self._opened.path,
             main=self._setting.main,
@@ -185,11 +234,12 @@ class OpenSweep:
             sweep_id=self._opened.path.sweep_id,
             sweep_url=self._opened.url,
             backend=self._backend.name,
-            count=self._setting.section.count,
+            count=self._setting.count,
             goal=self._goal,
             stop_reason=ending.reason,
             exit_code=ending.exit_code,
             duration_s=self._setting.clock() - self._setting.began,
+            phantoms=self._phantoms,
         )
         result = summarise(self._ledger.runs(), self._ledger.workers(), closing)
         write_summary(result, self._folder / "summary.json")

@@ -8,17 +8,17 @@ from typing import Any
 import cloudpickle
 
 from parallel_hpo.errors import TargetError
-from parallel_hpo.words import Target
+from parallel_hpo.words import Program, Target
 from parallel_hpo.worker.spec import PickledMain
 
 
-def pack_main(main: Callable[[], object] | Target) -> PickledMain | Target:
+def pack_main(main: Callable[[], object] | Target | Program) -> PickledMain | Target | Program:
     """Return `main` as it goes to the workers.
 
     Raises:
         TargetError: it isn't callable, or something that it uses can't be pickled; names that.
     """
-    if isinstance(main, Target):
+    if isinstance(main, Target | Program):
         return main
     if not callable(main):
         raise TargetError(f"main is a {type(main).__name__}, not a function: give one without arguments")

@@ -13,9 +13,14 @@ from parallel_hpo.config.hpo import HpoSection
 from parallel_hpo.plan import split_count
 from parallel_hpo.policy.breaker import FailureLimits
 from parallel_hpo.policy.restart import RestartLimits
+from parallel_hpo.supervisor.devices.equipment import Equipment
+from parallel_hpo.supervisor.devices.faults import FaultRule
+from parallel_hpo.supervisor.devices.library import DeviceLibrary, NoDriver, OpenLibrary, no_library, opened
+from parallel_hpo.supervisor.devices.nvml import open_nvml
+from parallel_hpo.supervisor.devices.placing import Machine, Placement, is_stranger, place
 from parallel_hpo.supervisor.environment import base_environment, worker_environment
 from parallel_hpo.supervisor.view import Limits
-from parallel_hpo.words import Slot, SweepId
+from parallel_hpo.words import Message, Slot, SweepId
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,18 +36,32 @@ class SweepPlan:
     """The folder that the sweep's own is made in."""
     environment: dict[str, str]
     """What the first worker's environment has beyond or different from the parent's."""
+    devices: tuple[str, ...]
+    """What the workers get in turn, as their masks have it; empty: they compute on the processor."""
+    notes: tuple[Message, ...]
+    """What the user should know of the devices."""
 
 
-def plan_sweep(section: HpoSection, environment: Mapping[str, str] = os.environ) -> SweepPlan:
+def plan_sweep(
+    section: HpoSection,
+    environment: Mapping[str, str] = os.environ,
+    *,
+    open_library: OpenLibrary = open_nvml,
+) -> SweepPlan:
     """Return the plan of a sweep.
 
     Raises:
-        ConfigError: the backend is at odds with the environment.
+        ConfigError: the backend is at odds with the environment, or the workers with the devices.
         BackendError: `backend: wandb` without credentials.
     """
     chosen = choose_backend(section.backend, environment)
-    workers = count_workers(section)
-    base = base_environment(environment, cores=count_cores(), workers=workers)
+    with opened(library_for(section, open_library)) as library:
+        placement = place_workers(section, environment, library)
+        equipment = Equipment(placement, library)
+    workers = equipment.workers
+    base = base_environment(
+        environment, cores=count_cores(), workers=workers, superseded=placement.superseded
+    )
     worker = worker_environment(
         base,
         {},
@@ -50,6 +69,7 @@ def plan_sweep(section: HpoSection, environment: Mapping[str, str] = os.environ)
         workers=workers,
         sweep_id=SweepId("<sweep id>"),
         wandb_dir=str(section.directory / "<sweep id>" / "worker-0"),
+        device=equipment.variables(Slot(0), equipment.names[0] if equipment.names else ""),
     )
     return SweepPlan(
         workers=workers,
@@ -58,6 +78,8 @@ def plan_sweep(section: HpoSection, environment: Mapping[str, str] = os.environ)
         reason=chosen.reason,
         folder=section.directory,
         environment={name: value for name, value in worker.items() if environment.get(name) != value},
+        devices=equipment.names,
+        notes=placement.notes,
     )
 
 
@@ -79,14 +101,26 @@ def limits_of(section: HpoSection) -> Limits:
         stall_timeout_s=section.stall_timeout_s,
         memory_limit_mb=section.memory_limit_mb,
         recycle_after=section.recycle_after,
+        workers_per_device=section.workers_per_device,
+        faults=tuple(FaultRule(fault.pattern, fault.action) for fault in section.faults),
     )
 
 
-def count_workers(section: HpoSection) -> int:
-    """Return how many slots the sweep gets: what the section says, else one per physical core."""
-    if section.workers == "auto":
-        return _joblib().cpu_count(only_physical_cores=True)  # type: ignore[no-any-return]
-    return section.workers
+def library_for(section: HpoSection, open_library: OpenLibrary) -> OpenLibrary:
+    """Return how to open the library of devices that the section needs."""
+    return no_library if section.devices == "cpu" else open_library
+
+
+def place_workers(
+    section: HpoSection, environment: Mapping[str, str], library: DeviceLibrary | NoDriver
+) -> Placement:
+    """Return the sweep's slots and what each computes on; raises ConfigError where it can't be so."""
+    return place(section, Machine(environment, library, count_physical_cores, is_stranger))
+
+
+def count_physical_cores() -> int:
+    """Return the physical cores that this process may use, cgroup limits included."""
+    return _joblib().cpu_count(only_physical_cores=True)  # type: ignore[no-any-return]
 
 
 def count_cores() -> int:

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from parallel_hpo.errors import ConfigError
+from parallel_hpo.plan import Share
 from parallel_hpo.policy.breaker import FailureCount, count_outcome
-from parallel_hpo.supervisor.ledger import RunRow
+from parallel_hpo.supervisor.ledger_reader import RunRow
 from parallel_hpo.supervisor.view import OpenRun
 
 
@@ -43,13 +44,15 @@ def read_earlier(rows: Iterable[RunRow]) -> Earlier:
     return Earlier(started, tuple(reruns), failures)
 
 
-def find_folder(directory: Path, sweep: str) -> Path:
-    """Return the folder of the sweep that is to be resumed; `sweep` is its id, or its whole path.
+def find_folder(directory: Path, sweep: str, share: Share | None = None) -> Path:
+    """Return the folder of a sweep that is there already, or of a share of it; `sweep`: its id or whole path.
 
     Raises:
         ConfigError: there is none; names those that there are.
     """
     folder = directory / sweep.rpartition("/")[2]
+    if share is not None:
+        folder /= share.folder
     if (folder / "ledger.db").is_file():
         return folder
     known = sorted(path.parent.name for path in directory.glob("*/ledger.db"))

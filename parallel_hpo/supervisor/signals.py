@@ -8,6 +8,7 @@ ignored SIGINT does not: a shell starts background jobs so, and they must still 
 from __future__ import annotations
 
 import os
+import select
 import signal
 import threading
 from collections import deque
@@ -44,26 +45,33 @@ class Control:
     def stop(self, kind: StopKind) -> None:
         """Ask the sweep to stop; from any thread."""
         code = ExitCode.RESUMABLE
-        self._put(StopAsked(kind, f"{kind.value} asked by the program", code))
+        self.put(StopAsked(kind, f"{kind.value} asked by the program", code))
 
     def note_signal(self, number: int) -> None:
         """Note a signal; called in its handler, so it must be quick and take no lock."""
         kind = MEANINGS[signal.Signals(number)]
         interrupts = kind is StopKind.INTERRUPT
         code = ExitCode.SIGNAL_BASE + number if interrupts else ExitCode.RESUMABLE
-        self._put(StopAsked(kind, signal.Signals(number).name, code))
+        self.put(StopAsked(kind, signal.Signals(number).name, code))
 
     def take(self) -> list[StopAsked]:
         """Return what was asked since the last call, and still the bell."""
-        try:
-            while os.read(self._bell, 4096):
-                pass
-        except BlockingIOError:
-            pass
+        self._still()
         taken = []
         while self._asked:
             taken.append(self._asked.popleft())
         return taken
+
+    def put(self, asked: StopAsked) -> None:
+        """Ask for a stop; from any thread, and from a signal's handler."""
+        self._asked.append(asked)
+        self.ring()
+
+    def wait_for_stop(self, seconds: float) -> bool:
+        """Wait so long, or until a stop has been asked, which stays to be taken; return whether one has."""
+        if not self._asked and select.select([self._bell], [], [], seconds)[0]:
+            self._still()
+        return bool(self._asked)
 
     def ring(self) -> None:
         """Wake the loop."""
@@ -76,9 +84,12 @@ class Control:
         os.close(self._bell)
         os.close(self._bell_end)
 
-    def _put(self, asked: StopAsked) -> None:
-        self._asked.append(asked)
-        self.ring()
+    def _still(self) -> None:
+        try:
+            while os.read(self._bell, 4096):
+                pass
+        except BlockingIOError:
+            pass
 
 
 class SignalsTaken:

@@ -50,6 +50,7 @@ class Step:
         return count - self.view.started - sum(slot.lease_left for slot in self.view.slots)
 
     def workers(self) -> int:
+        """How many slots take part."""
         return sum(1 for slot in self.view.slots if not slot.over)
 
     def leave(self, ending: Ending) -> None:
@@ -72,6 +73,14 @@ class Step:
             self.actions.append(Send(slot.slot, Drain()))
         if slot.run is None or stop is not StopKind.DRAIN:
             self.change(slot.slot, kill_at=self.now + self.view.limits.grace_s)
+
+    def replace_worker(self, slot: SlotView, reason: str) -> None:
+        """Send a worker off once its run has ended; a fresh one follows where there is work."""
+        if self.view.ending is None:
+            kill_at = self.now + self.view.limits.grace_s if slot.run is None else None
+            self.change(slot.slot, replacing=True, kill_at=kill_at)
+            self.move(slot.slot, Move.LEAVE, reason)
+            self.actions.append(Send(slot.slot, Drain()))
 
     def drop_reruns(self, reason: str, outcome: Outcome = Outcome.STOPPED) -> None:
         """Account for the runs that were to be run again and now are not."""

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from parallel_hpo.supervisor.ledger import RunRow, WorkerRow
+from parallel_hpo.supervisor.ledger_reader import RunRow, WorkerRow
 from parallel_hpo.words import Outcome
 
 
@@ -72,6 +72,8 @@ class SweepResult:
     stop_reason: str
     exit_code: int
     duration_s: float
+    phantoms: tuple[str, ...] = ()
+    """Runs that a W&B server counts as running and that no worker started; none is in `attempted`."""
 
     def to_json(self) -> str:
         """Return the result as JSON, as `summary.json` has it."""
@@ -90,6 +92,8 @@ class Closing:
     stop_reason: str
     exit_code: int
     duration_s: float
+    phantoms: tuple[str, ...] = ()
+    """Runs that a W&B server counts as running and that no worker started; none is in `attempted`."""
 
 
 def summarise(runs: Iterable[RunRow], workers: Iterable[WorkerRow], closing: Closing) -> SweepResult:
@@ -118,6 +122,7 @@ def summarise(runs: Iterable[RunRow], workers: Iterable[WorkerRow], closing: Clo
         stop_reason=closing.stop_reason,
         exit_code=closing.exit_code,
         duration_s=closing.duration_s,
+        phantoms=closing.phantoms,
     )
 
 

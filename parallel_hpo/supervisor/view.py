@@ -12,6 +12,8 @@ from typing import Any
 from parallel_hpo.lifecycle import ALIVE, TERMINAL
 from parallel_hpo.policy.breaker import FailureCount, FailureLimits
 from parallel_hpo.policy.restart import RestartLimits
+from parallel_hpo.supervisor.devices.faults import FaultRule
+from parallel_hpo.supervisor.devices.health import Health
 from parallel_hpo.words import (
     Parameters,
     RunId,
@@ -36,6 +38,9 @@ class Limits:
     stall_timeout_s: float | None = None
     memory_limit_mb: int | None = None
     recycle_after: int | None = None
+    workers_per_device: int = 1
+    faults: tuple[FaultRule, ...] = ()
+    """The user's own, tried before the built-in ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +71,10 @@ class SlotView:
     """One worker's place."""
 
     slot: Slot
+    device: str = ""
+    """Its devices as a worker's mask has them; empty: it computes on the processor."""
+    soiled: bool = False
+    """Its last worker's memory on its devices may not be free yet."""
     state: SlotState = SlotState.STOPPED
     busy: bool = False
     """It holds a lease or a run that it was told to run again."""
@@ -124,9 +133,16 @@ class SweepView:
     reruns: tuple[OpenRun, ...] = ()
     """Runs cut short that wait for a worker."""
     failures: FailureCount = field(default_factory=FailureCount)
+    devices: tuple[str, ...] = ()
+    """What slots get in turn; empty: there are none."""
+    health: Health = field(default_factory=Health)
     end_at: float | None = None
     """When the sweep's own time is over."""
     start_deaths: tuple[str, ...] = ()
+    last_death: str = ""
+    """What the last worker died of."""
+    loadable: bool = False
+    """A worker has become ready, so that what keeps another from it is no fault of every worker's."""
     exhausted: str = ""
     """Why the sweep gives no more runs; empty: it may."""
     complaint: str = ""
@@ -136,9 +152,11 @@ class SweepView:
     ending: Ending | None = None
 
 
-def open_view(limits: Limits, workers: int, **known: Any) -> SweepView:
+def open_view(limits: Limits, workers: int, *, devices: tuple[str, ...] = (), **known: Any) -> SweepView:
     """Return the view of a sweep that has not begun, or that goes on with what is `known` of it."""
-    return SweepView(limits=limits, slots=tuple(SlotView(slot=Slot(n)) for n in range(workers)), **known)
+    names = devices or ("",)
+    slots = tuple(SlotView(slot=Slot(n), device=names[n % len(names)]) for n in range(workers))
+    return SweepView(limits=limits, slots=slots, devices=devices, **known)
 
 
 def is_over(view: SweepView) -> bool:

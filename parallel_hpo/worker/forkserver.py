@@ -11,20 +11,19 @@ supervisor is gone, it kills all below it, until none is left, and ends.
 from __future__ import annotations
 
 import gc
-import importlib
 import os
 import selectors
+import shutil
 import signal
 import socket
 import sys
-import traceback
+import tempfile
 from multiprocessing.connection import Connection
 from typing import NoReturn
 
-import psutil
-
 from parallel_hpo.worker import birth, tree
-from parallel_hpo.worker.spec import Fork, Forked, Preloaded, Reaped
+from parallel_hpo.worker.preload import Imports, preload
+from parallel_hpo.worker.spec import Fork, Forked, Reaped
 
 FDS_PER_CHILD = 2
 
@@ -39,15 +38,25 @@ class ForkServer:
         self.ended: list[Reaped] = []
         self.selector = selectors.DefaultSelector()
 
-    def serve(self, preload: tuple[str, ...]) -> NoReturn:
+    def serve(self, imports: Imports) -> NoReturn:
         """Serve until the supervisor is gone; never returns."""
         tree.be_subreaper()
-        self.connection.send(Preloaded(_preload(preload)))
+        tree.die_with_parent()  # imports may take long, and nothing is noticed meanwhile
+        if _is_at_end(self.line):
+            os._exit(0)
+        gc.disable()  # an eighth of the time that the imports take
+        # Modules make folders for good while they are imported (wandb two): they end with this process.
+        folder = tempfile.tempdir = tempfile.mkdtemp(prefix="parallel_hpo-")
+        preloaded = preload(imports)
+        tempfile.tempdir = None
+        tree.die_with_parent(False)
+        self.connection.send(preloaded)
         gc.freeze()  # keeps what was imported out of the collector's reach, so that forks share its pages
         self._watch()
         while self._turn():
             pass
         tree.kill_all_below()
+        shutil.rmtree(folder, ignore_errors=True)
         os._exit(0)
 
     def _watch(self) -> None:
@@ -87,6 +96,7 @@ class ForkServer:
         pid = os.fork()
         if pid == 0:
             self._become_child()
+            gc.enable()
             birth.be_born(fds[0], fds[1], fresh=order.fresh)
         for fd in fds:
             os.close(fd)
@@ -132,20 +142,18 @@ class ForkServer:
 
         Every living child is a subreaper itself, so a stray is never a living child's.
         """
-        strays = [child for child in psutil.Process().children() if child.pid not in self.children]
+        strays = [child for child in tree.children() if child.pid not in self.children]
         for stray in strays:
             tree.kill_tree(stray)
         return bool(strays)
 
 
-def _preload(modules: tuple[str, ...]) -> str:
-    """Import what all workers need; return what went wrong, with the traceback of the module that failed."""
-    for name in modules:
-        try:
-            importlib.import_module(name)
-        except BaseException:  # noqa: BLE001 - a module may raise anything; the supervisor shows it
-            return f"importing {name} failed:\n{traceback.format_exc()}"
-    return ""
+def _is_at_end(line: socket.socket) -> bool:
+    """Whether the supervisor was gone before it could be noticed."""
+    try:
+        return not line.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
 
 
 def _open_parent() -> int | None:
@@ -163,10 +171,10 @@ def _note(signum: int, frame: object) -> None:
 
 
 def main() -> NoReturn:
-    """Serve on the socket whose descriptor is the first argument; the others are modules to preload."""
+    """Serve on the socket whose descriptor is the first argument; the second says what to preload."""
     line = socket.socket(fileno=int(sys.argv[1]))
     os.set_inheritable(line.fileno(), False)
-    ForkServer(line).serve(tuple(sys.argv[2:]))
+    ForkServer(line).serve(Imports.from_argument(sys.argv[2]))
 
 
 if __name__ == "__main__":

@@ -13,9 +13,10 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 import psutil
 import wandb
@@ -23,13 +24,12 @@ import wandb
 from parallel_hpo.words import Outcome, Rerun, RunId, SweepPath
 from parallel_hpo.worker import tree
 from parallel_hpo.worker.agent import Ticket, write_parameters
-from parallel_hpo.worker.birth import describe
+from parallel_hpo.worker.birth import describe, flush
+from parallel_hpo.worker.restoring import restored
 from parallel_hpo.worker.verdict import NOT_ASKED, Ask, Verdict, judge
 from parallel_hpo.worker.watch import WATCH
 
 CORE = "wandb-core"
-KEPT_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
-"""Signals whose handlers a `main` may replace; they are put back after it."""
 
 
 class MainThread:
@@ -55,7 +55,8 @@ class MainThread:
             if self._ticket is None or run_id not in (None, self._ticket.run_id):
                 return
             if preempting and wandb.run is not None:
-                wandb.run.mark_preempting()
+                with suppress(Exception):  # its service may be gone; the interrupt must come all the same
+                    wandb.run.mark_preempting()
             if self._ask is NOT_ASKED:
                 self._ask = ask
                 signal.pthread_kill(self._ident, signal.SIGINT)
@@ -63,6 +64,7 @@ class MainThread:
     def call(self, main: Callable[[], object], ticket: Ticket) -> tuple[BaseException | None, Ask]:
         """Call `main` so that `interrupt` reaches it; return what it raised, and who had asked it to stop."""
         error: BaseException | None = None
+        process = os.getpid()
         try:
             try:
                 with self._lock:
@@ -74,6 +76,8 @@ class MainThread:
                 self._ticket = None
         except BaseException as raised:  # noqa: BLE001 - this is the edge at which user code ends
             error = raised
+        if os.getpid() != process:
+            _end_fork(error)
         with self._lock:
             self._ticket = None
             return error, self._ask
@@ -84,16 +88,22 @@ class MainThread:
             raise KeyboardInterrupt
 
 
-def perform(main: Callable[[], object], ticket: Ticket, main_thread: MainThread) -> tuple[Verdict, Ask]:
-    """Perform one run and close it on the server; return what it counts as, and what asked it to stop."""
+def perform(
+    main: Callable[[], object], ticket: Ticket, main_thread: MainThread, *, check: Callable[[], None]
+) -> tuple[Verdict, Ask]:
+    """Perform one run and close it on the server; return what it counts as, and what asked it to stop.
+
+    `check` is called after `main`, and does not return where the worker can't go on.
+    """
     WATCH.begin()
     _seed()
     with _own_surroundings(ticket):
         error, ask = main_thread.call(main, ticket)
-        verdict = judge(error, ask=ask, initialised=WATCH.initialised)
-        if error is not None and verdict.outcome is Outcome.FAILED:
-            _print_traceback(error)
-        verdict = _close(verdict)
+    check()
+    verdict = judge(error, ask=ask, initialised=WATCH.initialised)
+    if error is not None and verdict.outcome is Outcome.FAILED:
+        _print_traceback(error)
+    verdict = _close(verdict)
     tree.kill_all_below(spare=_is_core)
     return verdict, ask
 
@@ -115,19 +125,23 @@ def _close(verdict: Verdict) -> Verdict:
 
 @contextmanager
 def _own_surroundings(ticket: Ticket) -> Iterator[None]:
-    """Give a run its facts, and put back what it may have changed of the process."""
-    handlers = {number: signal.getsignal(number) for number in KEPT_SIGNALS}
-    folder = Path.cwd()
+    """Give a run its facts, and put back what it has changed of the process."""
     os.environ["PARALLEL_HPO_RUN_ID"] = ticket.run_id
     os.environ["PARALLEL_HPO_ATTEMPT"] = str(ticket.attempt)
     try:
-        yield
+        with restored():
+            yield
     finally:
-        del os.environ["PARALLEL_HPO_RUN_ID"], os.environ["PARALLEL_HPO_ATTEMPT"]
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        if folder.is_dir():
-            os.chdir(folder)
+        for name in ("PARALLEL_HPO_RUN_ID", "PARALLEL_HPO_ATTEMPT"):
+            os.environ.pop(name, None)  # user code may have taken it away
+
+
+def _end_fork(error: BaseException | None) -> NoReturn:
+    """End a process that `main` forked and let run out of it, as a script's: the run is its parent's."""
+    if error is not None and not isinstance(error, SystemExit):
+        _print_traceback(error)
+    flush()
+    os._exit(judge(error, ask=NOT_ASKED, initialised=True).exit_code)
 
 
 @contextmanager
@@ -156,9 +170,9 @@ def again_environment(path: SweepPath, order: Rerun) -> Iterator[None]:
 def _seed() -> None:
     """Give the run streams of its own: a forked worker would else repeat its sibling's."""
     random.seed()
-    numpy = sys.modules.get("numpy")
-    if numpy is not None:
-        numpy.random.seed()
+    numpy_random = sys.modules.get("numpy.random")  # numpy loads it when it is first asked for
+    if numpy_random is not None:
+        numpy_random.seed()
 
 
 def _print_traceback(error: BaseException) -> None:

@@ -15,6 +15,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -52,7 +53,8 @@ class ProgramMain:
         for folder in sorted(set(_run_folders(os.environ)) - known):
             WATCH.note_folder(folder / "files")
         if code < 0:
-            signal.signal(-code, signal.SIG_DFL)
+            with suppress(OSError):  # SIGKILL has no handler to be put back
+                signal.signal(-code, signal.SIG_DFL)
             signal.raise_signal(-code)
         if code:
             raise SystemExit(code)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from parallel_hpo.words import Slot, SweepPath, Target
+from parallel_hpo.words import Program, Slot, SweepPath, Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,8 @@ class Surroundings:
     sys_path: tuple[str, ...]
     folder: str
     """Its working directory."""
+    cpus: tuple[int, ...] | None = None
+    """The cores that it is bound to; None: those of the fork server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ class WorkerSpec:
     surroundings: Surroundings
     slot: Slot
     path: SweepPath
-    main: PickledMain | Target
+    main: PickledMain | Target | Program
     metric: str | None
     goal: str
     keep_login: bool
@@ -69,6 +71,17 @@ STACKS_SIGNAL: Final = getattr(signal, "SIGRTMIN", signal.SIGXCPU) + 3
 """On this signal a worker writes the stack of every thread, also while C code holds the GIL
 (faulthandler); a real-time signal, since user code has its own uses for the others."""
 
+FAILED_AT_BIRTH: Final = 70
+"""Exit code of a child that came to nothing (EX_SOFTWARE of sysexits.h)."""
+ORPHANED: Final = 71
+"""Exit code of a worker that hears no supervisor any more."""
+CUT_OFF: Final = 72
+"""Exit code of a worker that can't report any more."""
+EXIT_WORDS: Final[Mapping[int, str]] = {
+    ORPHANED: "its pipe to the supervisor was closed",
+    CUT_OFF: "main closed file descriptors of the worker",
+}
+
 
 # --- between the supervisor and the fork server ------------------------------------
 
@@ -87,6 +100,9 @@ class Preloaded:
     """The fork server is up; `error` says which module could not be imported, and why."""
 
     error: str = ""
+    of_users: bool = False
+    """The module is one that the user wants preloaded."""
+    warning: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,20 +17,24 @@ from pathlib import Path
 from typing import Any, cast
 
 from parallel_hpo.errors import TargetError
-from parallel_hpo.words import Target
+from parallel_hpo.words import Program, Target
 from parallel_hpo.worker.birth import describe
+from parallel_hpo.worker.program import ProgramMain, check_program
 from parallel_hpo.worker.spec import PickledMain
 
 Main = Callable[[], object]
 
 
-def load_main(main: PickledMain | Target) -> Main:
+def load_main(main: PickledMain | Target | Program) -> Main:
     """Return the callable that `main` stands for.
 
     Raises:
         TargetError: it can't be found, isn't callable, or needs arguments.
         Exception: whatever the user's own code raises while it is imported or unpickled.
     """
+    if isinstance(main, Program):
+        check_program(main)
+        return ProgramMain(main)
     found = pickle.loads(main.payload) if isinstance(main, PickledMain) else _import(main)
     name = str(main) if isinstance(main, Target) else getattr(found, "__qualname__", repr(found))
     if not callable(found):
@@ -39,14 +43,14 @@ def load_main(main: PickledMain | Target) -> Main:
     return cast(Main, found)
 
 
-def why_unfit(main: PickledMain | Target) -> str:
+def why_unfit(main: PickledMain | Target | Program) -> str:
     """Return why `main` can't be called in a worker, in words; '' where it can: the errand before a sweep."""
     try:
         load_main(main)
     except TargetError as error:
         return str(error)
     except BaseException as error:  # noqa: BLE001 - user code may raise anything while it is loaded
-        name = main if isinstance(main, Target) else "main"
+        name = main if isinstance(main, Target | Program) else "main"
         return f"{name} can't be loaded in a worker: {describe(error)}{_place(error)}"
     return ""
 
@@ -73,7 +77,7 @@ def _import(target: Target) -> Any:
 
 def _is_of(module: Any, value: Any) -> bool:
     """Whether a module defines it, and does not only import it."""
-    return getattr(value, "__module__", None) == module.__name__
+    return bool(getattr(value, "__module__", None) == module.__name__)
 
 
 def _run_file(target: Target) -> Any:

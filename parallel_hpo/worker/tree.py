@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import psutil
 
+_PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_GET_CHILD_SUBREAPER = 37
 
@@ -28,6 +31,12 @@ def be_subreaper(on: bool = True) -> bool:
     libc.prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(before), 0, 0, 0)
     libc.prctl(_PR_SET_CHILD_SUBREAPER, int(on), 0, 0, 0)
     return bool(before.value)
+
+
+def die_with_parent(on: bool = True) -> None:
+    """Have the kernel SIGKILL this process when the thread that started it ends (Linux), or no more."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL) if on else 0, 0, 0, 0)
 
 
 def kill_tree(process: psutil.Process) -> None:
@@ -57,11 +66,35 @@ def kill_all_below(spare: Callable[[psutil.Process], bool] = lambda _: False) ->
 
     `spare` names direct children that stay, with all below them.
     """
-    while doomed := [child for child in psutil.Process().children() if not spare(child)]:
+    while doomed := [child for child in children() if not spare(child)]:
         for child in doomed:
             kill_tree(child)
         for child in doomed:
             reap(child.pid)
+
+
+def children() -> list[psutil.Process]:
+    """Return this process's children, zombies included.
+
+    Linux lists them by the thread that made them (proc(5), CONFIG_PROC_CHILDREN): a look there
+    costs 0.1 ms, one at every process of the machine several.
+    """
+    try:
+        pids = [pid for thread in Path("/proc/self/task").iterdir() for pid in _read_children(thread)]
+    except OSError:  # another system, or a thread that has just ended
+        return psutil.Process().children()
+    return [child for pid in pids if (child := _process(pid)) is not None]
+
+
+def _read_children(thread: Path) -> list[int]:
+    return [int(pid) for pid in (thread / "children").read_text().split()]
+
+
+def _process(pid: int) -> psutil.Process | None:
+    try:
+        return psutil.Process(pid)
+    except psutil.NoSuchProcess:
+        return None
 
 
 def reap(pid: int) -> None:

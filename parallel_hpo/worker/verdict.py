@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Final
 
 from parallel_hpo.words import NEVER_INITIALISED, Outcome
-from parallel_hpo.worker.birth import describe
+from parallel_hpo.worker.birth import describe, in_one_line
 
 INTERRUPTED_EXIT = 255
 """The exit code of a run that Ctrl-C ended, as wandb itself reports it."""
@@ -77,8 +77,8 @@ def _judge_error(error: BaseException | None) -> Verdict:
 
 def _judge_exit(code: object) -> Verdict:
     """`sys.exit` as the interpreter reads it: nothing or 0 is success, a text is code 1."""
-    if code is None or code == 0:
+    if code is None or (isinstance(code, int) and code == 0):
         return Verdict(Outcome.FINISHED, "", 0)
     if isinstance(code, int):
         return Verdict(Outcome.FAILED, f"exit {code}", code & 0xFF or 1)
-    return Verdict(Outcome.FAILED, f"exit 1: {code}"[:500], 1)
+    return Verdict(Outcome.FAILED, f"exit 1: {in_one_line(code)}"[:500], 1)

@@ -75,6 +75,11 @@ class Watch:
             if self._tell is not None:
                 self._note_logging(run)
 
+    def note_folder(self, folder: Path) -> None:
+        """Note a run that another process opened for us, by the folder of its files."""
+        self.initialised = True
+        self._folder = str(folder)
+
     def tell_activity(self, tell: Callable[[], None], *, every_s: float) -> None:
         """Call `tell` when a run logs, at most every `every_s` seconds."""
         self._tell, self._every_s = tell, every_s

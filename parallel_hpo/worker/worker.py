@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import functools
 import os
 import queue
 import sys
@@ -40,17 +41,22 @@ from parallel_hpo.words import (
 )
 from parallel_hpo.worker import pace, target, tree
 from parallel_hpo.worker.agent import Agent, AgentReturned, Ticket
-from parallel_hpo.worker.birth import FAILED_AT_BIRTH, describe
+from parallel_hpo.worker.birth import describe, flush
 from parallel_hpo.worker.performance import MainThread, again_environment, perform
-from parallel_hpo.worker.spec import STACKS_SIGNAL, WorkerSpec
+from parallel_hpo.worker.spec import CUT_OFF, EXIT_WORDS, FAILED_AT_BIRTH, ORPHANED, STACKS_SIGNAL, WorkerSpec
 from parallel_hpo.worker.verdict import Ask, Asked
 from parallel_hpo.worker.watch import WATCH
 
-ORPHANED = 71
-"""Exit code of a worker whose supervisor is gone; nobody is there to read it."""
-
 INTERRUPTED = Ask(Asked.SUPERVISOR, "interrupted")
 STOPPED_BY_SWEEP = Ask(Asked.SWEEP, "stopped by the sweep")
+
+
+@functools.cache
+def prepare() -> pace.Pace:
+    """Make this process's wandb a worker's, once; forks of the process share that, and its memory."""
+    pace.import_early()
+    WATCH.install()
+    return pace.install(lambda text: print(text, file=sys.stderr))
 
 
 class Worker:
@@ -63,13 +69,14 @@ class Worker:
         self._leaving = threading.Event()
         self._main_thread = MainThread()
         self._sending = threading.Lock()
+        self._pipe = os.fstat(connection.fileno())
 
     def live(self) -> NoReturn:
         """Serve the supervisor until it says to leave; called in the process's main thread."""
         faulthandler.enable()
         faulthandler.register(STACKS_SIGNAL, all_threads=True)
+        self._pace = prepare()
         self._set_watch()
-        self._pace = pace.install(lambda text: print(text, file=sys.stderr))
         try:
             self._main = target.load_main(self._spec.main)
         except BaseException as error:  # noqa: BLE001 - user code may raise anything while it is loaded
@@ -83,7 +90,6 @@ class Worker:
 
     def _set_watch(self) -> None:
         spec = self._spec
-        WATCH.install()
         WATCH.metric, WATCH.goal, WATCH.keep_login = spec.metric, spec.goal, spec.keep_login
         if spec.activity_every_s is not None:
             WATCH.tell_activity(self._say_active, every_s=spec.activity_every_s)
@@ -144,7 +150,7 @@ class Worker:
             if isinstance(order, Drain | Interrupt):
                 self._inbox.put(order)
                 return False
-        verdict, ask = perform(self._main, ticket, self._main_thread)
+        verdict, ask = perform(self._main, ticket, self._main_thread, check=self._expect_pipe)
         self._report(
             RunEnded(
                 ticket.run_id,
@@ -160,6 +166,19 @@ class Worker:
     def _stop_for_sweep(self, ticket: Ticket) -> None:
         self._main_thread.interrupt(STOPPED_BY_SWEEP, run_id=ticket.run_id)
 
+    def _expect_pipe(self) -> None:
+        """End where `main` has closed descriptors that were not its own.
+
+        Nothing can be reported then, and wandb, which has lost its own, would be waited for in vain.
+        """
+        try:
+            whole = os.path.samestat(os.fstat(self._connection.fileno()), self._pipe)
+        except OSError:
+            whole = False
+        if not whole:
+            print(f"parallel_hpo: {EXIT_WORDS[CUT_OFF]}", file=sys.stderr)
+            self._end(CUT_OFF)
+
     def _report(self, report: Report) -> None:
         with self._sending:
             self._connection.send(report)
@@ -170,9 +189,5 @@ class Worker:
 
     def _end(self, code: int) -> NoReturn:
         """Leave without waiting for threads that user code or wandb left; the fork server takes the rest."""
-        for stream in (sys.stdout, sys.stderr):
-            try:
-                stream.flush()
-            except (OSError, ValueError):
-                continue
+        flush()
         os._exit(code)

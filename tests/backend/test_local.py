@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 import subprocess
 import sys
 import urllib.request
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -132,6 +133,15 @@ def test_a_sweep_goes_on_until_it_is_finished(backend: LocalBackend, sweep: Open
     assert backend.why_over(sweep.path) == ""
     backend.finish_sweep(sweep.path)
     assert backend.why_over(sweep.path) == "the sweep is finished"
+
+
+def test_a_sweep_that_was_deleted_is_over_and_has_no_state_to_be_set(
+    backend: LocalBackend, sweep: OpenedSweep, tmp_path: Path
+) -> None:
+    with closing(sqlite3.connect(tmp_path / "data" / "server.db", timeout=DEADLINE_S)) as db, db:
+        db.execute("DELETE FROM sweeps")
+    assert backend.why_over(sweep.path) == "the sweep was deleted from its server"
+    backend.finish_sweep(sweep.path)
 
 
 def test_what_a_dead_worker_was_issued_is_given_to_the_next(

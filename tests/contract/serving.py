@@ -62,17 +62,22 @@ class Server:
         own = {"WANDB_BASE_URL": self.said["url"], "WANDB_API_KEY": self.said["api_key"]}
         # The command line agent starts programs as `/usr/bin/env python`.
         path = f"{WANDB.parent}:{self.env.get('PATH', '')}"
-        return self.env | QUIET | own | {"PATH": path, "PYTHONPATH": str(ROOT)}
+        modules = f"{ROOT}:{self.env.get('PYTHONPATH', '')}".strip(":")
+        return self.env | QUIET | own | {"PATH": path, "PYTHONPATH": modules}
 
-    def client(self, script: str, **env: str) -> Any:
-        """Run a client to its end, and return what it found out."""
+    def client(
+        self, script: str, *, python: Path | None = None, deadline_s: float = DEADLINE_S, **env: str
+    ) -> Any:
+        """Run a client to its end, by another interpreter if one is named; return what it found out."""
+        interpreter = python or Path(sys.executable)
+        path = {"PATH": f"{interpreter.parent}:{self.env.get('PATH', '')}"}
         done = subprocess.run(
-            [sys.executable, str(CLIENTS / script)],
-            env=self.client_env | env,
+            [str(interpreter), str(CLIENTS / script)],
+            env=self.client_env | path | env,
             cwd=self.env["HOME"],
             capture_output=True,
             text=True,
-            timeout=DEADLINE_S,
+            timeout=deadline_s,
             check=False,
         )
         assert done.returncode == 0, done.stderr[-4000:]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -47,6 +49,14 @@ class Ended:
     summary: Any
 
 
+@dataclass(frozen=True)
+class ServerRun:
+    """A run as the sweep's server has it; `exit_code` is None where the run never told one."""
+
+    state: str
+    exit_code: int | None
+
+
 class RealSweep:
     """One `parallel-hpo run`, from its start to its end."""
 
@@ -56,26 +66,29 @@ class RealSweep:
         self.journal = folder / "journal.jsonl"
         self.env = env | {"JOURNAL": str(self.journal), "PARALLEL_HPO_BACKEND": "local"}
         self.process: subprocess.Popen[str] | None = None
+        self.launcher: tuple[str, ...] = (sys.executable,)
+        """What starts the command: the interpreter, or something that becomes it."""
 
     def start(
         self,
         main: str,
         *,
+        mains: Path = MAINS,
         sweep: dict[str, Any] | None = None,
         arguments: tuple[str, ...] = (),
         **section: Any,
     ) -> RealSweep:
-        """Start the command on a configuration of these keys; `main` is a function of mains.py."""
+        """Start the command on a configuration of these keys; `main` is a function of the file `mains`."""
         config = self.folder / "config.json"
         keys = {"directory": str(self.directory), "sweep_configuration": sweep or RANDOM, "workers": 2}
         config.write_text(json.dumps({"hpo": keys | section}))
         return self.start_command(
-            "-m", "parallel_hpo", "run", str(config), f"{MAINS}:{main}", "--json", *arguments
+            "-m", "parallel_hpo", "run", str(config), f"{mains}:{main}", "--json", *arguments
         )
 
     def start_command(self, *command: str) -> RealSweep:
         self.process = subprocess.Popen(
-            [sys.executable, *command],
+            [*self.launcher, *command],
             env=self.env,
             cwd=self.folder,
             stdin=subprocess.DEVNULL,
@@ -92,7 +105,10 @@ class RealSweep:
         lines = [json.loads(line) for line in self.journal.read_text().splitlines(keepends=False)]
         known = ("event", "run_id", "attempt", "slot", "pid")
         made = [
-            Entry(*(line[key] for key in known), {k: v for k, v in line.items() if k not in known})
+            Entry(
+                **{key: line[key] for key in known},
+                facts={key: value for key, value in line.items() if key not in known},
+            )
             for line in lines
         ]
         return [entry for entry in made if entry.event == event]
@@ -111,6 +127,17 @@ class RealSweep:
                 raise AssertionError(f"ended before {what}: {self.process.communicate()[1]}")
             time.sleep(0.01)
 
+    def comes(self, condition: Callable[[], object], *, within_s: float) -> bool:
+        """Whether it comes to this within so long."""
+        deadline = time.monotonic() + within_s
+        while not condition() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return bool(condition())
+
+    def printed(self, text: str) -> int:
+        """Return how often the workers have printed this text so far."""
+        return sum(log.read_text().count(text) for log in self.directory.glob("*/worker-*/output.log"))
+
     def signal(self, number: signal.Signals) -> None:
         assert self.process is not None
         self.process.send_signal(number)
@@ -122,6 +149,16 @@ class RealSweep:
         paths = list(self.directory.glob("*/summary.json"))
         summary = json.loads(paths[0].read_text()) if paths else None
         return Ended(self.process.returncode, stdout, stderr, summary)
+
+    def runs_on_the_server(self) -> dict[str, ServerRun]:
+        """Return each run, by its id, as the sweep's server has it now."""
+        place = f"file:{self.directory / 'server.db'}?mode=ro"
+        try:
+            with closing(sqlite3.connect(place, uri=True, timeout=DEADLINE_S)) as database:
+                rows = database.execute("SELECT name, state, exitcode FROM runs").fetchall()
+        except sqlite3.OperationalError:
+            return {}  # the server has not made its tables yet
+        return {name: ServerRun(state, code) for name, state, code in rows}
 
     def tree(self) -> list[psutil.Process]:
         """Return all processes of the sweep, the command's own first."""

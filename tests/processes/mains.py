@@ -117,3 +117,69 @@ def needs_an_argument(argument: object) -> None:
 
 
 not_a_function = 3
+
+
+def hangs_at_first() -> None:
+    """Hang in the first attempt, and not in the second."""
+    run = enter()
+    if os.environ["PARALLEL_HPO_ATTEMPT"] == "1":
+        time.sleep(60)
+    run.log({"loss": 1.0})
+
+
+def logs_slowly() -> None:
+    """Take longer than any stall time-out, but never as long without a word."""
+    run = enter()
+    for step in range(12):
+        run.log({"loss": float(step)})
+        time.sleep(0.4)
+
+
+def fails_later() -> None:
+    """Finish, until two runs have been through; fail from then on."""
+    enter()
+    before = Path(os.environ["JOURNAL"]).read_text().count('"enter"')
+    if before > 2:
+        raise ValueError("no good")
+
+
+def fails_every_other_time() -> None:
+    run = enter()
+    before = Path(os.environ["JOURNAL"]).read_text().count('"enter"')
+    if before % 2 == 0:
+        raise ValueError("no good")
+    run.log({"loss": 1.0})
+
+
+def dies_in_slot_0() -> None:
+    enter()
+    if os.environ["PARALLEL_HPO_WORKER"] == "0":
+        os._exit(3)
+
+
+def dying_once() -> None:
+    """Die in the first attempt of each run."""
+    run = enter(environment=dict(os.environ))
+    if os.environ["PARALLEL_HPO_ATTEMPT"] == "1":
+        os.kill(os.getpid(), signal.SIGKILL)
+    run.log({"loss": 1.0})
+
+
+def preloaded() -> None:
+    enter(loaded="counted" in sys.modules)
+
+
+def out_of_memory() -> None:
+    enter()
+    raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+
+def computing() -> None:
+    """Compute on the device as its driver would tell; die in the first attempt, the memory still held."""
+    held = Path(os.environ["FAKE_NVML"])
+    run = enter(held=held.read_text() if held.exists() else "")
+    if os.environ["PARALLEL_HPO_ATTEMPT"] == "1":
+        held.write_text(str(os.getpid()))
+        journal("computing")
+        os.kill(os.getpid(), signal.SIGKILL)
+    run.log({"loss": 1.0})

@@ -53,10 +53,12 @@ class Stage:
     folder: Path
     clock: Clock = field(default_factory=Clock)
     busy_timeout_s: float = 10
+    database: str | None = None
+    """A URL; None: SQLite in the folder."""
 
     def __post_init__(self) -> None:
         ids = itertools.count()
-        where = str(self.folder / "server.db")
+        where = self.database or str(self.folder / "server.db")
         self.world = World(
             database=Database.open(where, busy_timeout_s=self.busy_timeout_s),
             files=self.folder / "server-files",

@@ -78,7 +78,7 @@ def test_an_agent_carries_the_label_of_its_key(stage: Stage) -> None:
     ("query", "message"),
     [
         ("query X { nothing }", "Cannot query field 'nothing'"),
-        ("mutation X { createArtifact(input: {}) { id } }", "Cannot query field 'createArtifact'"),
+        ("mutation X { linkArtifact(input: {}) { id } }", "no registry"),
         ("query X { viewer { ", "Syntax Error"),
         ("{viewer{teams{edges" * 20, "nested too deeply"),
         ("", "Syntax Error"),

@@ -155,3 +155,25 @@ json_values = st.recursive(
 def test_any_json_is_read_or_refused(body: Any) -> None:
     with suppress(RefusedError):
         assert isinstance(read_chunk(body), Chunk)
+
+
+def test_a_row_that_is_sent_again_under_a_later_number_is_there_once(stage: Stage, name: str) -> None:
+    third = '{"_step": 2, "loss": 0.25}'
+    stage.stream(name, rows(0, FIRST, SECOND))
+    stage.stream(name, rows(2, FIRST, SECOND, third))
+    assert history(stage, name) == [FIRST, SECOND, third]
+    assert stage.run(name).history_lines == 5
+    assert json.loads(stage.run(name).history_keys)["keys"]["loss"]["typeCounts"][0]["count"] == 3
+
+
+def test_rows_that_were_all_sent_before_change_nothing(stage: Stage, name: str) -> None:
+    stage.stream(name, rows(0, FIRST, SECOND))
+    stage.stream(name, rows(2, FIRST))
+    assert history(stage, name) == [FIRST, SECOND]
+
+
+def test_rows_without_a_step_are_all_kept(stage: Stage, name: str) -> None:
+    text = '{"loss": 1}'
+    stage.stream(name, rows(0, text))
+    stage.stream(name, rows(1, text))
+    assert history(stage, name) == [text, text]

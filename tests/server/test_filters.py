@@ -51,6 +51,8 @@ RUN = Run(
     log_lines=0,
     created_at=1_700_000_000.0,
     started_at=1_700_000_000.0,
+    metric_rows=None,
+    best_loss=None,
     heard_at=1_700_000_000.0,
 )
 

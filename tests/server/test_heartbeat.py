@@ -159,3 +159,9 @@ def test_at_the_cap_agents_wait_for_runs_that_may_come_back() -> None:
     assert decide(replace(capped, unsettled=True)) == Answer(Nothing())
     assert decide(capped) == Answer(Exit(exhausted=True))
     assert exhausted(replace(IDLE, unsettled=True)) == Nothing()
+
+
+def test_a_supervised_agents_run_is_delivered_until_it_arrives() -> None:
+    lost = replace(NEW, deliveries=7)
+    view = replace(IDLE, own=(lost,), supervised=True)
+    assert answer(view, frozenset(), NOW, PATIENCE) == Answer(Deliver(lost.run_id))

@@ -43,8 +43,13 @@ def test_a_crashed_run_that_speaks_again_is_running() -> None:
 
 @pytest.mark.parametrize("ended", [RunState.FINISHED, RunState.FAILED, RunState.KILLED])
 def test_an_owner_does_not_overrule_the_runs_own_word(ended: RunState) -> None:
-    assert move(ended, RunEvent.OWNER_SAYS_CRASHED) is ended
+    assert move(ended, RunEvent.OWNER_SAYS_KILLED) is ended
     assert move(ended, RunEvent.HEARD) is ended
+
+
+def test_a_run_whose_unsent_data_came_later_has_crashed_all_the_same() -> None:
+    assert move(RunState.FAILED, RunEvent.OWNER_SAYS_CRASHED) is RunState.CRASHED
+    assert move(RunState.FINISHED, RunEvent.OWNER_SAYS_CRASHED) is RunState.FINISHED
 
 
 def test_a_preempting_run_that_leaves_with_an_error_was_preempted() -> None:

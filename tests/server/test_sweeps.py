@@ -54,8 +54,10 @@ def test_a_changed_space_is_searched_from_then_on(stage: Stage) -> None:
     sweep = stage.sweep(grid(1))
     agent = stage.agent(sweep)
     stage.perform(sweep, agent)
+    stage.set_state(sweep, "PAUSED")
     config = "method: grid\nparameters:\n  x: {values: [0, 1]}\n"
     sweep_service.upsert(stage.world, SweepWishes(id=sweep, config=config))
+    stage.set_state(sweep, "RUNNING")
     command = stage.beat(agent)
     assert command is not None
     assert command["args"] == {"x": {"value": 1}}

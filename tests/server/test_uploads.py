@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from parallel_hpo.server import run_service, uploads
+from parallel_hpo.server import run_files, run_service
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.run_service import RunWishes
 from parallel_hpo.server.store.runs import RunPath
@@ -24,7 +24,7 @@ def web(stage: Stage) -> Iterator[Web]:
 
 
 def address(stage: Stage, name: str) -> str:
-    (file,) = uploads.create(stage.world, URL, RUN, [name]).files
+    (file,) = run_files.create(stage.world, URL, RUN, [name]).files
     return file.upload_url
 
 
@@ -72,4 +72,4 @@ def test_a_file_in_the_place_of_a_folder_is_refused(stage: Stage, web: Web) -> N
 
 def test_an_unknown_run_gets_an_error_and_never_null(stage: Stage) -> None:
     with pytest.raises(RefusedError, match="doesn't exist"):
-        uploads.create(stage.world, URL, RunPath("local", "p", "nobody"), ["a"])
+        run_files.create(stage.world, URL, RunPath("local", "p", "nobody"), ["a"])

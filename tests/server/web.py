@@ -42,6 +42,9 @@ class Web:
         self._runner.run(_awaited(self._lifespan.__aexit__(kind, error, traceback)))
         self._runner.close()
 
+    def send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        return self._runner.run(self._client.request(method, path, **options))
+
     def get(self, path: str, **options: Any) -> httpx.Response:
         return self._runner.run(self._client.get(path, **options))
 

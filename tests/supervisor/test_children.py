@@ -12,7 +12,7 @@ from typing import Final
 import psutil
 import pytest
 
-from parallel_hpo.errors import WorkerStartError
+from parallel_hpo.errors import ConfigError, WorkerStartError
 from parallel_hpo.supervisor.children import Nursery
 from parallel_hpo.worker import tree
 from tests.supervisor.nursing import (
@@ -152,10 +152,10 @@ def test_a_preload_that_fails_shows_its_traceback(tmp_path: Path, clean_env: dic
     (tmp_path / "broken_preload.py").write_text("\n\nraise ValueError('no licence')\n")
     environment = clean_env | {"PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}
     preload = ("broken_preload",)
-    with opened_nursery(environment, preload=preload) as nursery, pytest.raises(WorkerStartError) as failed:
+    with opened_nursery(environment, preload=preload) as nursery, pytest.raises(ConfigError) as failed:
         nursery.wait_until_ready()
     words = str(failed.value)
-    assert words.startswith("importing broken_preload failed:\nTraceback")
+    assert words.startswith("hpo.preload: importing broken_preload failed:\nTraceback")
     assert 'broken_preload.py", line 3' in words
     assert "ValueError: no licence" in words
 

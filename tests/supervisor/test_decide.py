@@ -310,6 +310,18 @@ def test_a_second_stop_kills_at_once() -> None:
     assert play.outcomes == [Outcome.STOPPED]
 
 
+def test_a_drain_after_an_interrupt_changes_nothing() -> None:
+    play = Play(count=10, workers=1)
+    play.turn(Slot(0))
+    play.turn(Slot(0))
+    play.alive[Slot(0)].inside = None  # deaf: swallows the interrupt
+    play.event(StopAsked(StopKind.INTERRUPT, "SIGINT", 130))
+    before = play.view
+    play.event(StopAsked(StopKind.DRAIN, "SIGUSR1", ExitCode.RESUMABLE))
+    assert play.view == before
+    assert Slot(0) in play.alive
+
+
 def test_a_drain_lets_the_running_runs_finish_and_starts_none() -> None:
     play = Play(count=10, workers=2)
     for slot in (Slot(0), Slot(0), Slot(1)):

@@ -57,6 +57,7 @@ def test_everything_else_of_the_parents_is_passed_on(parent: dict[str, str]) -> 
 def test_a_worker_finds_its_facts() -> None:
     assert own_environment({"PATH": "/bin"}) == {
         "PATH": "/bin",
+        "WANDB_INIT_TIMEOUT": "86400",
         "WANDB_DIR": "/data/abc/worker-2",
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         "PARALLEL_HPO_SWEEP_ID": "abc",
@@ -64,6 +65,11 @@ def test_a_worker_finds_its_facts() -> None:
         "PARALLEL_HPO_WORKERS": "4",
         "PARALLEL_HPO_DEVICE": "cpu",
     }
+
+
+def test_a_client_waits_for_a_server_that_is_away_as_long_as_the_user_says() -> None:
+    assert float(own_environment({})["WANDB_INIT_TIMEOUT"]) >= 3600
+    assert own_environment({"WANDB_INIT_TIMEOUT": "5"})["WANDB_INIT_TIMEOUT"] == "5"
 
 
 def test_what_its_client_needs_takes_the_place_of_the_users() -> None:

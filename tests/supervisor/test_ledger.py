@@ -12,7 +12,8 @@ from typing import Final
 import pytest
 
 from parallel_hpo.errors import LedgerError
-from parallel_hpo.supervisor.ledger import Ledger, RunRow, WorkerRow
+from parallel_hpo.supervisor.ledger import Ledger
+from parallel_hpo.supervisor.ledger_reader import RunRow, WorkerRow
 from parallel_hpo.words import Outcome, RunId, Slot
 
 ROOT: Final = Path(__file__).parents[2]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parallel_hpo.supervisor.ledger import RunRow, WorkerRow
+from parallel_hpo.supervisor.ledger_reader import RunRow, WorkerRow
 from parallel_hpo.supervisor.summary import (
     BestRun,
     Closing,

@@ -5,17 +5,45 @@ A field that is not in the table is the snake_case attribute of its record.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
-from parallel_hpo.server.resolvers import agents, histories, projects, runs, sweeps, viewer
+from parallel_hpo.server.resolvers import (
+    agents,
+    artifact_changes,
+    artifacts,
+    files,
+    histories,
+    projects,
+    runs,
+    sweeps,
+    viewer,
+)
 from parallel_hpo.server.resolvers.context import Resolver
+from parallel_hpo.server.store.records import Run
 
 RESOLVERS: Final[Mapping[str, Mapping[str, Resolver]]] = {
-    "Query": viewer.QUERY | projects.QUERY,
-    "Mutation": sweeps.MUTATION | agents.MUTATION | runs.MUTATION,
-    "Project": projects.PROJECT,
+    "Query": viewer.QUERY | projects.QUERY | artifacts.QUERY,
+    "Mutation": sweeps.MUTATION
+    | agents.MUTATION
+    | runs.MUTATION
+    | projects.MUTATION
+    | files.MUTATION
+    | artifact_changes.MUTATION,
+    "Project": projects.PROJECT | artifacts.PROJECT,
     "Sweep": sweeps.SWEEP,
     "Agent": agents.AGENT,
-    "Run": runs.RUN | histories.RUN,
+    "Run": runs.RUN | histories.RUN | files.RUN | artifacts.RUN,
+    "File": files.FILE,
+    "Artifact": artifacts.ARTIFACT_FIELDS,
+    "ArtifactEdge": {"version": lambda edge, _info: f"v{edge.node.version}"},
+    "ArtifactAlias": artifacts.ALIAS,
+    "ArtifactType": artifacts.TYPE,
+    "ArtifactSequence": artifacts.SEQUENCE,
+    "ArtifactCollectionMembership": artifacts.MEMBERSHIP,
 }
+RESOLVED_TYPES: Final[Mapping[str, Callable[..., str]]] = {
+    "ArtifactCollection": lambda _value, *_: "ArtifactSequence",
+    "ArtifactCreator": lambda value, *_: "Run" if isinstance(value, Run) else "User",
+}
+"""Of each interface and union: which type a value of it is."""

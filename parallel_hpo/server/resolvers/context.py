@@ -19,13 +19,23 @@ Info = GraphQLResolveInfo
 _MOST_PER_PAGE = 10_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Context:
-    """One request: its caller, and for queries the transaction that it reads in."""
+    """One request: its caller, and the transaction that it reads in, begun when something is first read.
+
+    A mutation's answer is read so after the mutation's own transaction was committed.
+    """
 
     world: World
     caller: Caller
-    transaction: Transaction | None
+    begin: Callable[[], Transaction]
+    begun: Transaction | None = None
+
+    def transaction(self) -> Transaction:
+        """Return the transaction, begun now where it was not yet."""
+        if self.begun is None:
+            self.begun = self.begin()
+        return self.begun
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +56,11 @@ class PageInfo:
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[Node]):
-    """A page of a transaction."""
+    """A page of a connection."""
 
     edges: tuple[Edge[Node], ...]
     page_info: PageInfo
+    total_count: int
 
 
 def page(nodes: list[Node], after: str | None, first: int | None) -> Page[Node]:
@@ -57,7 +68,7 @@ def page(nodes: list[Node], after: str | None, first: int | None) -> Page[Node]:
     begin = 0 if not after else _cursor(after)
     end = len(nodes) if first is None else begin + max(0, min(first, _MOST_PER_PAGE))
     edges = tuple(Edge(node, str(begin + i + 1)) for i, node in enumerate(nodes[begin:end]))
-    return Page(edges, PageInfo(edges[-1].cursor if edges else None, end < len(nodes)))
+    return Page(edges, PageInfo(edges[-1].cursor if edges else None, end < len(nodes)), len(nodes))
 
 
 def _cursor(text: str) -> int:
@@ -67,11 +78,8 @@ def _cursor(text: str) -> int:
 
 
 def reading(info: Info) -> Transaction:
-    """Return the transaction in which this query reads."""
-    transaction = context(info).transaction
-    if transaction is None:
-        raise RefusedError("a mutation's answer has no such field here")
-    return transaction
+    """Return the transaction in which this request reads."""
+    return context(info).transaction()
 
 
 def context(info: Info) -> Context:

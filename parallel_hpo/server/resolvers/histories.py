@@ -6,8 +6,9 @@ import json
 from dataclasses import dataclass
 from typing import Any, Final
 
+from parallel_hpo.server.console import LogLine, read_line
 from parallel_hpo.server.refusals import RefusedError
-from parallel_hpo.server.resolvers.context import Info, Resolver, reading
+from parallel_hpo.server.resolvers.context import Info, Page, Resolver, page, reading
 from parallel_hpo.server.store import lines
 from parallel_hpo.server.store.lines import StepRange, Stream
 from parallel_hpo.server.store.records import Run
@@ -86,6 +87,22 @@ def _parquet_history(run: Run, info: Info, liveKeys: list[str] | None = None) ->
     return {"parquetUrls": [], "liveData": _rows(run, info, spec)}
 
 
+def _log_lines(
+    run: Run,
+    info: Info,
+    first: int | None = None,
+    after: str | None = None,
+    last: int | None = None,
+    useImprovedPagination: bool | None = None,
+) -> Page[LogLine]:
+    """Return console lines: a page, or the `last` ones."""
+    texts = list(lines.texts(reading(info), run.id, Stream.CONSOLE))
+    numbered = [read_line(number, text) for number, text in enumerate(texts)]
+    if last is not None:
+        return page(numbered[max(0, len(numbered) - max(last, 0)) :], None, None)
+    return page(numbered, after, first)
+
+
 RUN: Final[dict[str, Resolver]] = {
     "history": _history,
     "events": _events,
@@ -94,4 +111,5 @@ RUN: Final[dict[str, Resolver]] = {
     "historyKeys": lambda run, _info: json.loads(run.history_keys),
     "sampledHistory": _sampled_history,
     "parquetHistory": _parquet_history,
+    "logLines": _log_lines,
 }

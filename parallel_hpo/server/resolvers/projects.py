@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any, Final
 
 from parallel_hpo.server import filters as run_filters
+from parallel_hpo.server import project_service
 from parallel_hpo.server.resolvers.context import (
     Info,
     Page,
     Resolver,
     constant,
+    context,
     page,
     reading,
     renamed,
@@ -25,6 +27,12 @@ def _project(
     _source: Any, info: Info, name: str | None = None, entityName: str | None = None
 ) -> Project | None:
     return projects.find(reading(info), entityName or DEFAULT_ENTITY, name or DEFAULT_PROJECT)
+
+
+def _create(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, Any]:
+    entity_name = input.get("entityName") or DEFAULT_ENTITY
+    project = project_service.create(context(info).world, entity_name, input.get("name") or "")
+    return {"project": project, "model": project, "inserted": True}
 
 
 def _models(
@@ -93,11 +101,15 @@ def _total_sweeps(project: Project, info: Info) -> int:
 
 
 QUERY: Final[dict[str, Resolver]] = {"project": _project, "model": _project, "models": _models}
+MUTATION: Final[dict[str, Resolver]] = {"upsertModel": _create}
 PROJECT: Final[dict[str, Resolver]] = {
     "internalId": renamed("id"),
     "entityName": renamed("entity"),
     "entity": lambda project, _info: entity(project.entity),
     "createdAt": timed("created_at"),
+    "description": constant(None),
+    "access": constant("PRIVATE"),
+    "views": constant(None),
     "isBenchmark": constant(False),
     "readOnly": constant(False),
     "user": lambda _project, _info: user(),

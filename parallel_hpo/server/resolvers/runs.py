@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
-from parallel_hpo.server import run_service, uploads
+from parallel_hpo.server import run_ending, run_service
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.resolvers.context import Info, Resolver, constant, context, renamed, timed
 from parallel_hpo.server.resolvers.sweeps import project_of
@@ -14,8 +14,6 @@ from parallel_hpo.server.rules.run_states import RunState
 from parallel_hpo.server.run_service import RunWishes, Upserted
 from parallel_hpo.server.store.records import Run
 from parallel_hpo.server.store.runs import RunPath
-from parallel_hpo.server.uploads import RunFiles
-from parallel_hpo.server.world import DEFAULT_ENTITY, DEFAULT_PROJECT
 
 _ID_PREFIX = "run:"
 
@@ -44,18 +42,20 @@ def _upsert(_source: Any, info: Info, input: dict[str, Any]) -> Upserted:
     return run_service.upsert(context(info).world, wishes)
 
 
-def _create_files(_source: Any, info: Info, input: dict[str, Any]) -> RunFiles:
-    request = context(info)
-    path = RunPath(
-        input.get("entityName") or DEFAULT_ENTITY,
-        input.get("projectName") or DEFAULT_PROJECT,
-        input.get("runName") or "",
-    )
-    return uploads.create(request.world, request.caller.base_url, path, input["files"])
-
-
 def _stop(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, bool]:
     return {"success": run_service.request_stop(context(info).world, _key(input["id"]))}
+
+
+def _delete(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, None]:
+    with_artifacts = bool(input.get("deleteArtifacts"))
+    run_ending.delete(context(info).world, _key(input["id"]), with_artifacts=with_artifacts)
+    return {"clientMutationId": None}
+
+
+def _alert(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, bool]:
+    path = RunPath(input["entityName"], input["projectName"], input["runName"])
+    run_service.alert(context(info).world, path, input["title"], input["text"])
+    return {"success": True}
 
 
 def _key(storage_id: str) -> int:
@@ -103,6 +103,7 @@ RUN: Final[dict[str, Resolver]] = {
 }
 MUTATION: Final[dict[str, Resolver]] = {
     "upsertBucket": _upsert,
-    "createRunFiles": _create_files,
     "stopRun": _stop,
+    "deleteRun": _delete,
+    "notifyScriptableRunAlert": _alert,
 }

@@ -14,7 +14,8 @@ from parallel_hpo.server.rules.run_states import RunEvent, RunState
 from parallel_hpo.server.rules.sweep_states import SweepState
 
 DELIVERIES: Final = 2
-"""How often a run is given to one agent: once more where the answer was lost or `main` never called init."""
+"""How often a run is given to a stranger's agent: once more where the answer was lost or `main` never
+called init. A supervised worker opens such a run itself, so that there only an answer can have been lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,8 @@ class View:
     unsettled: bool
     """Some run of the sweep, of whatever agent, may still come back to be issued again."""
     cap_reached: bool
+    supervised: bool = False
+    """A supervisor stands behind the agent: what it was issued and has not started never reached it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +127,7 @@ def answer(view: View, listed: frozenset[str], now: float, patience: Patience) -
         return Answer(Stop((unwanted or list(view.not_own))[0]))
     moves: list[RunMove] = []
     for run in view.own:
-        verdict = _judge(run, view.sweep_state, listed, now, patience)
+        verdict = _judge(run, view, listed, now, patience)
         if isinstance(verdict, RunEvent):
             moves.append(RunMove(run.run_id, verdict))
         else:
@@ -138,23 +141,24 @@ def exhausted(view: View) -> Command:
 
 
 def _judge(
-    run: OwnRun, sweep: SweepState, listed: frozenset[str], now: float, patience: Patience
+    run: OwnRun, view: View, listed: frozenset[str], now: float, patience: Patience
 ) -> RunEvent | Nothing | Deliver:
     """Say what became of one outstanding run: an event that ends it, or the command that it calls for."""
     if run.name in listed:
         return Nothing()
     if run.state is RunState.PENDING:
-        return _never_started(run, sweep)
+        return _never_started(run, view)
     limit_s = patience.stopping_s if run.stop_requested else patience.left_s
     return RunEvent.WENT_SILENT if now - run.heard_at >= limit_s else Nothing()
 
 
-def _never_started(run: OwnRun, sweep: SweepState) -> RunEvent | Nothing | Deliver:
-    if sweep is SweepState.FINISHED:
+def _never_started(run: OwnRun, view: View) -> RunEvent | Nothing | Deliver:
+    if view.sweep_state is SweepState.FINISHED:
         return RunEvent.OWNER_SAYS_KILLED
-    if sweep is SweepState.PAUSED:
+    if view.sweep_state is SweepState.PAUSED:
         return Nothing()
-    return Deliver(run.run_id) if run.deliveries < DELIVERIES else RunEvent.GIVEN_UP
+    again = view.supervised or run.deliveries < DELIVERIES
+    return Deliver(run.run_id) if again else RunEvent.GIVEN_UP
 
 
 def _next_run(view: View) -> Command:

@@ -112,6 +112,8 @@ MOVES: Final[Mapping[tuple[RunState, RunEvent], RunState]] = {
     **_row(_E.GIVEN_UP, pending=_S.FAILED, failed=_S.FAILED),
     **_row(_E.HANDED_ON, preempted=_S.PENDING, pending=_S.PENDING),
     **_owner_says(_E.OWNER_SAYS_CRASHED, _S.CRASHED),
+    # wandb client: `wandb sync` ends a run that was cut short with exit code 1; its owner knows better.
+    (_S.FAILED, _E.OWNER_SAYS_CRASHED): _S.CRASHED,
     **_owner_says(_E.OWNER_SAYS_KILLED, _S.KILLED),
     **_owner_says(_E.OWNER_SAYS_FAILED, _S.FAILED),
 }

@@ -28,6 +28,8 @@ class SweepEvent(Enum):
     AGENT_JOINED = auto()
     EXHAUSTED = auto()
     """Its space or its run_cap is used up."""
+    TARGET_REACHED = auto()
+    """A run's metric is as good as the sweep's target: nothing more is issued."""
     RUN = auto()
     PAUSE = auto()
     FINISH = auto()
@@ -48,6 +50,8 @@ MOVES: Final[Mapping[tuple[SweepState, SweepEvent], SweepState]] = {
     (_S.PAUSED, _E.AGENT_JOINED): _S.PAUSED,
     (_S.RUNNING, _E.EXHAUSTED): _S.FINISHED,
     (_S.FINISHED, _E.EXHAUSTED): _S.FINISHED,
+    **{(state, _E.TARGET_REACHED): _S.FINISHED for state in SweepState},
+    (_S.CANCELED, _E.TARGET_REACHED): _S.CANCELED,
     **{(state, _E.RUN): _S.RUNNING for state in SweepState},
     (_S.PENDING, _E.PAUSE): _S.PAUSED,
     (_S.RUNNING, _E.PAUSE): _S.PAUSED,

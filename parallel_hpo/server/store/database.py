@@ -14,10 +14,11 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError
 
 from parallel_hpo.errors import BackendError
 from parallel_hpo.server import tables
+from parallel_hpo.server.refusals import RefusedError
 
 Transaction = Connection
 """An open transaction, as other rooms call it: they pass it on and know nothing of SQL."""
@@ -88,6 +89,8 @@ def _as_unavailable() -> Iterator[None]:
         # Integrity and programming errors are our own faults and must be seen as such.
         if type(error).__name__ in {"OperationalError", "InterfaceError"}:
             raise UnavailableError(str(error.orig)) from error
+        if isinstance(error, DataError):
+            raise RefusedError(f"a value doesn't fit into the database: {error.orig}", status=400) from error
         raise
 
 

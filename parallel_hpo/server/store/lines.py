@@ -43,7 +43,20 @@ def put(connection: Connection, run_id: int, stream: Stream, batch: list[Line]) 
         {"run_id": run_id, "stream": int(stream), "number": line.number, "step": line.step, "text": line.text}
         for line in batch
     ]
-    connection.execute(_upsert(connection), rows)
+    if rows:
+        connection.execute(_upsert(connection), rows)
+
+
+def steps_told(connection: Connection, run_id: int, before: int, steps: range) -> frozenset[int]:
+    """Return those of the steps that history lines with a number below `before` have."""
+    query = select(lines.c.step).where(
+        lines.c.run_id == run_id,
+        lines.c.stream == int(Stream.HISTORY),
+        lines.c.number < before,
+        lines.c.step >= steps.start,
+        lines.c.step < steps.stop,
+    )
+    return frozenset(connection.scalars(query))
 
 
 def _upsert(connection: Connection) -> Any:

@@ -45,6 +45,7 @@ class Sweep:
     created_at: float
     updated_at: float
     heartbeat_at: float
+    next_index: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,8 @@ class Run:
     created_at: float
     started_at: float | None
     heard_at: float
+    metric_rows: int | None
+    best_loss: float | None
 
 
 R = TypeVar("R", Project, Sweep, Agent, Run)

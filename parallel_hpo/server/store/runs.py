@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Select, insert, select, update
+from sqlalchemy import delete as sql_delete
 
 from parallel_hpo.server.rules.run_states import RunState
 from parallel_hpo.server.store.records import Run, record
-from parallel_hpo.server.tables import projects, runs
+from parallel_hpo.server.tables import band_losses, lines, projects, run_files, runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,13 @@ def change(connection: Connection, run_id: int, changes: dict[str, Any]) -> None
     connection.execute(update(runs).where(runs.c.id == run_id).values(changes))
 
 
+def delete(connection: Connection, run_id: int) -> None:
+    """Delete a run, its lines, and what is known of its files."""
+    for table in (lines, run_files, band_losses):
+        connection.execute(sql_delete(table).where(table.c.run_id == run_id))
+    connection.execute(sql_delete(runs).where(runs.c.id == run_id))
+
+
 def put_back(connection: Connection, run: Run) -> None:
     """Let a run that never started wait for the next agent that asks."""
     change(connection, run.id, {"waiting": True, "agent_id": None, "deliveries": 0})
@@ -91,6 +99,12 @@ def changes_since(connection: Connection, sweep_id: str, revision: int) -> Itera
     )
     for row in connection.execute(query):
         yield Change(row[0], row[1], row[2], RunState(row[3]), row[4])
+
+
+def assigned(connection: Connection, sweep_id: str) -> Iterator[str]:
+    """Yield the parameters that a sweep's runs were given, as JSON."""
+    query = select(runs.c.assigned).where(runs.c.sweep_id == sweep_id, runs.c.assigned.is_not(None))
+    yield from connection.scalars(query)
 
 
 def of_project(connection: Connection, project_id: int) -> list[Run]:

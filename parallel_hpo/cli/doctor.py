@@ -1,0 +1,71 @@
+"""`parallel-hpo doctor`: shows the findings; exit code 1 where one is bad."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Final
+
+from parallel_hpo.cli.output import print_for_machines
+from parallel_hpo.cli.target import parse_target
+from parallel_hpo.config.hpo import HpoSection
+from parallel_hpo.config.loader import Document, Sources, load_section, read_document, with_section
+from parallel_hpo.errors import ConfigError, ExitCode, TargetError, UsageError
+from parallel_hpo.hpo import kind_names
+from parallel_hpo.supervisor.doctor import Finding, Level, Patient, examine
+
+NO_FILE: Final = Path("(no file)")
+DEFAULTS: Final[Document] = {"hpo": {"sweep_id": "none"}}
+"""A section in which every key that matters here is as by default, or as the environment has it."""
+
+
+def perform_doctor(config: Path | None, target: str | None, *, as_json: bool) -> int:
+    """Examine this place, a configuration and a target; print what was found and return the exit code."""
+    patient, findings = _read_patient(config, target)
+    if not as_json:
+        _show(findings)
+    for finding in examine(patient, os.environ):
+        findings.append(finding)
+        if not as_json:
+            _show([finding])
+    ok = not any(finding.level is Level.BAD for finding in findings)
+    if as_json:
+        content = {"ok": ok, "findings": [dataclasses.asdict(finding) for finding in findings]}
+        print_for_machines(json.dumps(content, indent=2))
+    return ExitCode.COMPLETE if ok else ExitCode.OUR_FAULT
+
+
+def _read_patient(config: Path | None, target: str | None) -> tuple[Patient, list[Finding]]:
+    findings: list[Finding] = []
+    try:
+        section = _read_section(config)
+        if config is not None:
+            findings.append(Finding(Level.GOOD, "configuration", f"{config} is valid"))
+    except ConfigError as error:
+        findings.append(
+            Finding(Level.BAD, "configuration", str(error), "correct it; what follows is without it")
+        )
+        section = HpoSection(sweep_id="none")
+    try:
+        main = None if target is None else parse_target(target, ())
+    except TargetError as error:
+        findings.append(Finding(Level.BAD, "target", str(error), "name it so"))
+        main = None
+    return Patient(section, main), findings
+
+
+def _read_section(config: Path | None) -> HpoSection:
+    document = DEFAULTS if config is None else with_section(read_document(config), config)
+    section = load_section(document, config or NO_FILE, Sources(os.environ), kinds=kind_names())
+    if section is None:
+        raise UsageError("there is nothing to examine: this is a worker of a sweep, or hpo.apply is false")
+    return section
+
+
+def _show(findings: list[Finding]) -> None:
+    for finding in findings:
+        print_for_machines(f"{finding.level.upper():8} {finding.subject}: {finding.text}")
+        if finding.advice:
+            print_for_machines(f"{'':8} → {finding.advice}")

@@ -1,0 +1,161 @@
+"""The commands that speak of, or to, a sweep that another process runs or ran."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console
+from rich.table import Table
+
+from parallel_hpo.backend.local import LocalBackend
+from parallel_hpo.cli.output import print_for_machines, print_for_people
+from parallel_hpo.errors import BackendError, UsageError
+from parallel_hpo.supervisor.known import KnownSweep, find_sweep, known_sweeps
+from parallel_hpo.supervisor.ledger_reader import RunRow
+from parallel_hpo.supervisor.mailbox import Letter, post
+from parallel_hpo.words import Outcome, SweepId, SweepPath
+
+STATES: Final = {"pause": "PAUSED", "resume": "RUNNING", "stop": "FINISHED", "cancel": "CANCELED"}
+"""W&B's verbs, and the states that they set."""
+
+
+def status(directory: Path, sweep: str | None, *, as_json: bool) -> None:
+    """Say how far one sweep is, or all of them."""
+    sweeps = list(known_sweeps(directory)) if sweep is None else [find_sweep(directory, sweep)]
+    described = [_described(known) for known in sweeps]
+    if as_json:
+        print_for_machines(json.dumps(described if sweep is None else described[0], indent=2))
+    elif not described:
+        print_for_people(f"there is no sweep in {directory}")
+    else:
+        _show_table(described)
+
+
+def runs(directory: Path, sweep: str, *, as_json: bool) -> None:
+    """List a sweep's runs in the order of their start."""
+    known = find_sweep(directory, sweep)
+    rows = [_run(run) for run in known.runs]
+    if as_json:
+        print_for_machines(json.dumps(rows, indent=2))
+    else:
+        _show_table([row | {"parameters": json.dumps(row["parameters"])} for row in rows])
+
+
+def best(directory: Path, sweep: str, *, as_json: bool) -> None:
+    """Show the best run so far; raises UsageError where there is none to compare."""
+    known = find_sweep(directory, sweep)
+    if known.best is None:
+        raise UsageError(
+            f"{known.sweep_id} has no finished run with a value of {known.facts.get('metric')!r}"
+        )
+    row = _run(known.best)
+    if as_json:
+        print_for_machines(json.dumps(row, indent=2))
+    else:
+        metric = known.facts.get("metric")
+        print_for_machines(f"{row['run_id']}  {metric}={row['value']:g}  {json.dumps(row['parameters'])}")
+
+
+def logs(directory: Path, sweep: str, worker: int | None) -> None:
+    """Print what the workers printed, all of it or one's."""
+    folder = find_sweep(directory, sweep).folder
+    pattern = f"worker-{'*' if worker is None else worker}/output.log"
+    files = sorted([*folder.glob(pattern), *folder.glob(f"share-*/{pattern}")])
+    if not files:
+        raise UsageError(f"{folder} has no log {pattern}")
+    for file in files:
+        with file.open("rb") as log:
+            while chunk := log.read(1 << 16):
+                sys.stdout.buffer.write(chunk)
+    sys.stdout.flush()
+
+
+def set_state(directory: Path, sweep: str, verb: str) -> None:
+    """Pause, resume, stop or cancel a sweep on its server, running or not."""
+    known = find_sweep(directory, sweep)
+    path = known.facts["path"]
+    if known.facts["backend"] == "local":
+        _set_local_state(directory, path, STATES[verb])
+    else:
+        _set_wandb_state(path, verb)
+    print_for_people(f"{known.sweep_id}: {verb} is set on its server")
+
+
+def tell(directory: Path, sweep: str, letter: Letter) -> None:
+    """Tell the supervisor that runs the sweep; raises UsageError where none, or one per share, does."""
+    known = find_sweep(directory, sweep)
+    if len(known.supervised) > 1:
+        shares = ", ".join(folder.name for folder in known.supervised)
+        raise UsageError(f"{known.sweep_id} runs in shares ({shares}): each has workers of its own")
+    post(known.supervised[0] if known.supervised else known.folder, letter)
+    print_for_people(f"{known.sweep_id}: its supervisor was told")
+
+
+def _set_local_state(directory: Path, path: str, state: str) -> None:
+    backend = LocalBackend(directory, os.environ)
+    backend.open()
+    try:
+        backend.wait_until_up()
+        entity, project, sweep_id = path.split("/")
+        backend.set_state(SweepPath(entity, project, SweepId(sweep_id)), state)
+    finally:
+        backend.close()
+
+
+def _set_wandb_state(path: str, verb: str) -> None:
+    command = [sys.executable, "-m", "wandb", "sweep", f"--{verb}", path]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    if ended.returncode:
+        raise BackendError(
+            f"wandb sweep --{verb} {path} failed: {ended.stderr.strip() or ended.stdout.strip()}"
+        )
+
+
+def _described(known: KnownSweep) -> dict[str, Any]:
+    best_run = known.best
+    return {
+        "sweep": known.sweep_id,
+        "running": bool(known.supervised),
+        "backend": known.facts.get("backend"),
+        "count": known.facts.get("count"),
+        "started": len(known.runs),
+        **{outcome.value: known.number(outcome) for outcome in Outcome},
+        "open": known.number(None),
+        "best": None if best_run is None else best_run.value,
+        "folder": str(known.folder),
+    }
+
+
+def _run(run: RunRow) -> dict[str, Any]:
+    return {
+        "run_id": run.run_id,
+        "outcome": run.outcome or "open",
+        "reason": run.reason,
+        "attempts": run.attempts,
+        "slot": run.slot,
+        "device": run.device,
+        "duration_s": None if run.duration_s is None else round(run.duration_s, 3),
+        "value": run.value,
+        "parameters": dict(run.parameters),
+    }
+
+
+def _show_table(rows: list[dict[str, Any]]) -> None:
+    """Print rows of the same keys as a table, without the columns in which nothing stands."""
+    names = [name for name in rows[0] if any(row[name] not in (None, "") for row in rows)] if rows else []
+    table = Table(*names, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*_cells(row, names))
+    Console(soft_wrap=True).print(table)
+
+
+def _cells(row: dict[str, Any], names: list[str]) -> Iterator[str]:
+    for name in names:
+        value = row[name]
+        yield "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

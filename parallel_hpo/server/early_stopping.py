@@ -1,0 +1,82 @@
+"""Judges a sweep's run as its metrics arrive: Hyperband may end the run, a reached target the sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from parallel_hpo.config.sweep_words import Goal, Metric
+from parallel_hpo.server import configurations
+from parallel_hpo.server.rules import hyperband, sweep_states
+from parallel_hpo.server.rules.hyperband import Advance, AtBand, Course, Hyperband
+from parallel_hpo.server.rules.sweep_states import SweepEvent
+from parallel_hpo.server.store import bands, sweeps
+from parallel_hpo.server.store.database import Transaction
+from parallel_hpo.server.store.records import Run, Sweep
+from parallel_hpo.server.values import number_at
+
+
+def judge(
+    transaction: Transaction, run: Run, rows: Iterable[Mapping[str, Any]], summary: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Take note of a run's new history rows and summary, and return the changes to the run's row.
+
+    The sweep is finished here where the metric's target is reached: active runs go on.
+    """
+    sweep = None if run.sweep_id is None else sweeps.find(transaction, run.sweep_id)
+    if sweep is None or sweep.metric_name is None:
+        return {}
+    plan = configurations.stopping(sweep.config)
+    if plan.rule is None and plan.metric.target is None:
+        return {}
+    values = [value for value in (number_at(row, plan.metric.name) for row in rows) if value is not None]
+    last = None if summary is None else number_at(summary, plan.metric.name)
+    if any(_reaches(plan.metric, value) for value in (*values, *(() if last is None else (last,)))):
+        _finish(transaction, sweep)
+    if plan.rule is None or not values:
+        return {}
+    return _advance(transaction, run, plan.rule, plan.metric, values)
+
+
+def _advance(
+    transaction: Transaction, run: Run, rule: Hyperband, metric: Metric, values: list[float]
+) -> dict[str, Any]:
+    assert run.sweep_id is not None
+    sign = -1 if metric.goal is Goal.MAXIMIZE else 1
+    losses = [sign * value for value in values]
+    advance = hyperband.advance(Course(run.metric_rows or 0, run.best_loss), losses, rule.bands)
+    for at in advance.reached:
+        bands.put(transaction, run.sweep_id, at.band, run.id, at.loss)
+    changes: dict[str, Any] = {"metric_rows": advance.course.iterations, "best_loss": advance.course.best}
+    if _must_stop(transaction, run, rule, advance):
+        changes["stop_requested"] = True
+    return changes
+
+
+def _must_stop(transaction: Transaction, run: Run, rule: Hyperband, advance: Advance) -> bool:
+    """Judge a run at each band that it has just reached, and again at its last one as others get there.
+
+    A chunk may bring many rows: a run that passed several bands at once is not spared the first.
+    """
+    assert run.sweep_id is not None
+    judged = {at.band: at for at in advance.reached}
+    last, best = hyperband.band_of(rule, advance.course), advance.course.best
+    if last is not None and best is not None and last not in judged:
+        own = bands.losses(transaction, run.sweep_id, last).get(run.id, best)
+        judged[last] = AtBand(last, own, best)
+    return any(
+        hyperband.must_stop(rule, at, list(bands.losses(transaction, run.sweep_id, band).values()))
+        for band, at in judged.items()
+    )
+
+
+def _reaches(metric: Metric, value: float) -> bool:
+    if metric.target is None:
+        return False
+    return value >= metric.target if metric.goal is Goal.MAXIMIZE else value <= metric.target
+
+
+def _finish(transaction: Transaction, sweep: Sweep) -> None:
+    state = sweep_states.move(sweep.state, SweepEvent.TARGET_REACHED)
+    if state is not sweep.state:
+        sweeps.change(transaction, sweep.id, {"state": state})

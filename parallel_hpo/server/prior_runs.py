@@ -1,0 +1,50 @@
+"""Prior runs of a sweep: runs of its project that it is to learn from (`wandb.sweep(prior_runs=…)`)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from parallel_hpo.config.sweep_words import SweepConfiguration
+from parallel_hpo.server.filters import matches, read_filters
+from parallel_hpo.server.store import runs
+from parallel_hpo.server.store.database import Transaction
+from parallel_hpo.server.store.records import Run, Sweep
+from parallel_hpo.server.values import number_at, read_object
+
+
+@dataclass(frozen=True, slots=True)
+class Prior:
+    """What a prior run tells: its parameters and its metric's value."""
+
+    parameters: dict[str, Any]
+    value: float
+
+
+def prior_trials(
+    transaction: Transaction, sweep: Sweep, configuration: SweepConfiguration
+) -> Iterator[Prior]:
+    """Yield what the prior runs tell; those without the sweep's metric or parameters tell nothing."""
+    if not sweep.prior_runs_filters or configuration.metric is None:
+        return
+    filters = read_filters(sweep.prior_runs_filters)
+    names = {parameter.path[0] for parameter in configuration.parameters}
+    for run in runs.of_project(transaction, sweep.project_id):
+        if run.sweep_id != sweep.id and matches(run, filters):
+            value = number_at(read_object(run.summary, "summary"), configuration.metric.name)
+            parameters = _parameters(run, names)
+            if value is not None and parameters.keys() == names:
+                yield Prior(parameters, value)
+
+
+def _parameters(run: Run, names: set[str]) -> dict[str, Any]:
+    """Return those of a run's configuration values that are the sweep's parameters."""
+    config = json.loads(run.config)
+    entries = {name: config[name] for name in names if name in config}
+    return {
+        name: entry["value"]
+        for name, entry in entries.items()
+        if isinstance(entry, dict) and "value" in entry
+    }

@@ -1,0 +1,25 @@
+"""A run is deleted, with its lines and files, and if so wished the artifacts that it logged."""
+
+from __future__ import annotations
+
+from parallel_hpo.server import artifact_service, run_files
+from parallel_hpo.server.refusals import RefusedError
+from parallel_hpo.server.rules.run_states import OPEN
+from parallel_hpo.server.store import artifacts, runs
+from parallel_hpo.server.world import World
+
+
+def delete(world: World, run_id: int, *, with_artifacts: bool) -> None:
+    """Delete a run; RefusedError for one that an agent of a sweep still owes us the end of."""
+    with world.database.write() as transaction:
+        run = runs.find(transaction, run_id)
+        if run is None:
+            raise RefusedError("this run doesn't exist, or was deleted", status=404)
+        if run.sweep_id is not None and run.state in OPEN:
+            raise RefusedError(f"run {run.name} of sweep {run.sweep_id} is still on: stop it first")
+        logged = artifacts.logged_by_run(transaction, run_id)
+        artifacts.forget_run(transaction, run_id)
+        runs.delete(transaction, run_id)
+    run_files.discard(world, run_id)
+    for artifact in logged if with_artifacts else ():
+        artifact_service.delete(world, artifact.id, with_aliases=True)

@@ -1,0 +1,75 @@
+"""Runs' files: addresses to send them to, what was sent, and their end."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from typing import Final
+
+from parallel_hpo.server.addresses import Place, Right, address
+from parallel_hpo.server.refusals import RefusedError
+from parallel_hpo.server.store import files, runs
+from parallel_hpo.server.store.files import File
+from parallel_hpo.server.store.runs import RunPath
+from parallel_hpo.server.uploads import Stored
+from parallel_hpo.server.world import World
+
+_MAX_FILES: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class RunFile:
+    """A file that a client may upload, and the address to which it does."""
+
+    name: str
+    upload_url: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunFiles:
+    """The answer to CreateRunFiles; wandb-core crashes where this is null, so errors come instead."""
+
+    run_id: int
+    upload_headers: tuple[str, ...]
+    files: tuple[RunFile, ...]
+
+
+def create(world: World, base_url: str, path: RunPath, names: list[str]) -> RunFiles:
+    """Return an address for each name; RefusedError for an unknown run or a name that is no plain path."""
+    if len(names) > _MAX_FILES:
+        raise RefusedError(f"more than {_MAX_FILES} files at once")
+    with world.database.read() as transaction:
+        run = runs.at(transaction, path)
+    if run is None:
+        raise RefusedError(f"run {path.entity}/{path.project}/{path.name} doesn't exist")
+    to_send = [
+        RunFile(name, address(world, base_url, Right.SEND, Place(str(run.id), name))) for name in names
+    ]
+    return RunFiles(run.id, (), tuple(to_send))
+
+
+def note(world: World, place: Place, stored: Stored) -> None:
+    """Note a run's file that was sent; where the run was deleted meanwhile, delete the file."""
+    run_id = int(place.folder)
+    with world.database.write() as transaction:
+        if runs.find(transaction, run_id) is not None:
+            files.put(transaction, File(run_id, place.name, stored.size, stored.md5, world.clock()))
+            return
+    discard(world, run_id)
+
+
+def delete(world: World, wanted: list[Place]) -> None:
+    """Delete runs' files; one that is not there is no error."""
+    known = []
+    with world.database.write() as transaction:
+        for place in wanted:
+            if files.of_run(transaction, int(place.folder), [place.name]):
+                files.remove(transaction, int(place.folder), [place.name])
+                known.append(place)
+    for place in known:
+        place.within(world.files).unlink(missing_ok=True)
+
+
+def discard(world: World, run_id: int) -> None:
+    """Delete all of a run's files from the disk."""
+    shutil.rmtree(world.files / str(run_id), ignore_errors=True)

@@ -1,0 +1,51 @@
+"""Runs' files: what is known of those that clients uploaded; their bytes are elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, delete, func, insert, select
+
+from parallel_hpo.server.tables import run_files
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A run's file; `md5` is hexadecimal, `updated_at` in seconds since the epoch."""
+
+    run_id: int
+    name: str
+    size: int
+    md5: str
+    updated_at: float
+
+
+def put(connection: Connection, file: File) -> None:
+    """Note a file in the place of what was known under its name."""
+    remove(connection, file.run_id, [file.name])
+    values = {column.name: getattr(file, column.name) for column in run_files.c}
+    connection.execute(insert(run_files).values(values))
+
+
+def of_run(
+    connection: Connection, run_id: int, names: Collection[str] = (), pattern: str | None = None
+) -> list[File]:
+    """Return a run's files by name: all, those called `names`, or those LIKE the pattern (`%` any text)."""
+    query = select(run_files).where(run_files.c.run_id == run_id).order_by(run_files.c.name)
+    if names:
+        query = query.where(run_files.c.name.in_(names))
+    elif pattern:
+        query = query.where(run_files.c.name.like(pattern))
+    return [File(*row) for row in connection.execute(query)]
+
+
+def count(connection: Connection, run_id: int) -> int:
+    """Count a run's files."""
+    query = select(func.count()).select_from(run_files).where(run_files.c.run_id == run_id)
+    return connection.scalar(query) or 0
+
+
+def remove(connection: Connection, run_id: int, names: Collection[str]) -> None:
+    """Forget files of a run."""
+    connection.execute(delete(run_files).where(run_files.c.run_id == run_id, run_files.c.name.in_(names)))

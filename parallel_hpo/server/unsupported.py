@@ -1,0 +1,42 @@
+"""What W&B has and this server hasn't, in words for the user who asked for it; the schema has the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+_NO_REGISTRY: Final = "it has no registry and no portfolios; log_artifact and aliases do the same job"
+_NO_USERS: Final = "there are no users, teams or keys to manage: the server has one user"
+
+REASONS: Final[Mapping[str, str]] = {
+    "linkArtifact": _NO_REGISTRY,
+    "unlinkArtifact": _NO_REGISTRY,
+    "deleteArtifactPortfolio": _NO_REGISTRY,
+    "updateArtifactPortfolio": _NO_REGISTRY,
+    "createTeam": _NO_USERS,
+    "createUser": _NO_USERS,
+    "createInvite": _NO_USERS,
+    "createServiceAccount": _NO_USERS,
+    "generateApiKey": _NO_USERS,
+    "deleteApiKey": _NO_USERS,
+    "users": _NO_USERS,
+    "organization": _NO_USERS,
+    "rewindRun": "runs can't be rewound; start a new run, or resume this one where it ended",
+    "updateRunState": "a run's state comes from the run itself; stop it with run.stop()",
+    "enqueueSweepRun": "runs can't be put into a sweep's queue; the sweep's own method chooses them",
+    "completeMultipartUploadArtifact": "files are sent whole",
+    "updateArtifactSequenceType": "a collection's type can't be changed; log the artifact under a new name",
+    "upsertRunQueue": "there are no launch queues; start agents yourself",
+    "createRunQueue": "there are no launch queues; start agents yourself",
+    "createCustomChart": "custom charts are not stored; log the data, or wandb.Table",
+    "createArtifactCollectionTagAssignments": "collections have no tags; artifacts have",
+    "deleteArtifactCollectionTagAssignments": "collections have no tags; artifacts have",
+    "views": "reports are not stored",
+    "upsertView": "reports are not stored",
+}
+"""By the GraphQL field that a client asks for."""
+
+
+def explain(document: str) -> str | None:
+    """Return why this server doesn't answer a document, if it asks for something known to be missing."""
+    return next((why for field, why in REASONS.items() if f"{field}(" in document), None)

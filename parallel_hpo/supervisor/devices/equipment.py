@@ -1,0 +1,53 @@
+"""What each slot's worker of one sweep is given: its devices, their variables, the cores near them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from parallel_hpo.supervisor.devices.assign import Grant
+from parallel_hpo.supervisor.devices.library import DeviceLibrary, NoDriver
+from parallel_hpo.supervisor.devices.placing import Placement
+from parallel_hpo.supervisor.devices.ports import Ports
+from parallel_hpo.supervisor.devices.watch import DeviceWatch
+from parallel_hpo.words import Slot
+
+
+def own_cores() -> frozenset[int]:
+    """Return the logical cores that this process may run on; empty where the system doesn't say (macOS)."""
+    return frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else frozenset()
+
+
+class Equipment:
+    """The devices of one sweep, by the names that the slots know them by; `` names the processor."""
+
+    def __init__(
+        self,
+        placement: Placement,
+        library: DeviceLibrary | NoDriver,
+        *,
+        cores: Callable[[], frozenset[int]] = own_cores,
+    ) -> None:
+        self._placement = placement
+        self._grants = {grant.name: grant for grant in placement.grants}
+        self._cores = cores()
+        self._ports = Ports()
+        self.workers = placement.workers
+        """How many slots there are at the start."""
+        self.watch = DeviceWatch(self._grants, library)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the slots get in turn, as a worker's mask has it; empty: no devices."""
+        return tuple(self._grants)
+
+    def variables(self, slot: Slot, name: str) -> dict[str, str]:
+        """Return the variables of a slot's next worker that have to do with its devices."""
+        grant = self._grants.get(name, Grant())
+        port = {"MASTER_PORT": str(self._ports.renew(slot))} if len(grant.devices) > 1 else {}
+        return self._placement.variables(grant) | port
+
+    def cpus(self, name: str) -> tuple[int, ...] | None:
+        """Return the cores that a worker on these devices is bound to; None: it may use all of ours."""
+        near = self._grants.get(name, Grant()).cpus & self._cores
+        return tuple(sorted(near)) if near and near != self._cores else None

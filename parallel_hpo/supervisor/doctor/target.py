@@ -1,0 +1,67 @@
+"""The doctor on a target and on what is preloaded: tried in a child, as a sweep would."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+from parallel_hpo.config.hpo import HpoSection, StartMethod
+from parallel_hpo.errors import ParallelHPOError, TargetError
+from parallel_hpo.supervisor.children import Nursery
+from parallel_hpo.supervisor.doctor.findings import Finding, bad, good, warning
+from parallel_hpo.supervisor.errands import Errands
+from parallel_hpo.supervisor.pickling import pack_main
+from parallel_hpo.supervisor.reaper import MARK, make_mark
+from parallel_hpo.words import Program, Target
+from parallel_hpo.worker.spec import Surroundings
+from parallel_hpo.worker.target import load_main, why_unfit
+
+LIMIT_S: Final = 600.0
+"""Importing a target may load a large framework from a slow disk."""
+
+
+def examine_target(
+    section: HpoSection, main: Target | Program, environment: Mapping[str, str]
+) -> Iterator[Finding]:
+    """Say whether `main` can be loaded and called in a worker, and whether it could be pickled."""
+    own = {**environment, MARK: make_mark()}
+    nursery = Nursery(
+        environment=own,
+        fresh=section.start_method is StartMethod.SPAWN,
+        preload=tuple(section.preload),
+        sys_path=tuple(sys.path),
+    )
+    nursery.open()
+    with closing(nursery):
+        errands = Errands(
+            nursery, lambda more: Surroundings({**own, **more}, tuple(sys.path), str(Path.cwd()))
+        )
+        try:
+            nursery.wait_until_ready()
+            unfit, unpicklable = errands.run(f"{__name__}:try_target", (main,), {}, LIMIT_S)
+        except ParallelHPOError as error:
+            yield bad("target", str(error), "see what it says; workers would fail alike")
+            return
+    if nursery.warning:
+        yield warning("preload", nursery.warning, "leave that module out")
+    if unfit:
+        yield bad("target", unfit, "correct it: every worker would fail alike")
+    elif unpicklable:
+        yield warning("target", unpicklable, "by name, as here, it works; optimize() would refuse it")
+    else:
+        yield good("target", f"{main} can be loaded, called and pickled")
+
+
+def try_target(main: Target | Program) -> tuple[str, str]:
+    """Return why `main` can't be called, and why not pickled; each '' where it can. Runs in a child."""
+    unfit = why_unfit(main)
+    if unfit or isinstance(main, Program):
+        return unfit, ""
+    try:
+        pack_main(load_main(main))
+    except TargetError as error:
+        return "", str(error)
+    return "", ""

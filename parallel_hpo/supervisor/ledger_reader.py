@@ -1,0 +1,111 @@
+"""What a ledger says, for its owner and for anyone who only wants to know: reading, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from parallel_hpo.errors import LedgerError
+from parallel_hpo.words import Outcome, Parameters, RunId, Slot
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """A run as the ledger knows it; `outcome` is None while it has not ended."""
+
+    run_id: RunId
+    parameters: Parameters
+    slot: Slot
+    device: str | None
+    attempts: int
+    deaths: int
+    """Attempts that their worker's death cut short."""
+    outcome: Outcome | None
+    reason: str
+    value: float | None
+    duration_s: float | None
+    resumable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRow:
+    """A slot as the ledger knows it."""
+
+    slot: Slot
+    device: str | None
+    restarts: int
+
+
+class LedgerReader:
+    """An open ledger that is not written; a context manager."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self._db.close()
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What is known of the sweep as a whole."""
+        return {name: json.loads(value) for name, value in self._db.execute("SELECT name, value FROM facts")}
+
+    def runs(self) -> Iterator[RunRow]:
+        """Return all runs in the order of their first start."""
+        rows = self._db.execute(
+            "SELECT run_id, parameters, slot, device,"
+            " (SELECT COUNT(*) FROM attempts WHERE attempts.run_id = runs.run_id),"
+            " (SELECT COUNT(*) FROM attempts WHERE attempts.run_id = runs.run_id AND outcome = 'crashed'),"
+            " outcome, reason, value, duration_s, resumable FROM runs ORDER BY number"
+        )
+        for (
+            run_id,
+            parameters,
+            slot,
+            device,
+            attempts,
+            deaths,
+            outcome,
+            reason,
+            value,
+            duration_s,
+            resumable,
+        ) in rows:
+            yield RunRow(
+                run_id=RunId(run_id),
+                parameters=json.loads(parameters),
+                slot=Slot(slot),
+                device=device,
+                attempts=attempts,
+                deaths=deaths,
+                outcome=Outcome(outcome) if outcome else None,
+                reason=reason,
+                value=value,
+                duration_s=duration_s,
+                resumable=bool(resumable),
+            )
+
+    def workers(self) -> list[WorkerRow]:
+        """Return all slots in which a process was ever started."""
+        rows = self._db.execute("SELECT slot, device, restarts FROM workers ORDER BY slot")
+        return [WorkerRow(Slot(slot), device, restarts) for slot, device, restarts in rows]
+
+
+def open_reader(path: Path) -> LedgerReader:
+    """Open the ledger at `path` beside its owner; raises LedgerError where it is none."""
+    try:
+        db = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+        db.execute("SELECT count(*) FROM runs").fetchone()
+    except sqlite3.Error as error:
+        raise LedgerError(f"{path} can't be read: {error}; is it a ledger?") from None
+    return LedgerReader(db)

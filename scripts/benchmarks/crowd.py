@@ -1,0 +1,189 @@
+"""One supervisor's loop and its ledger, with workers that only say what workers say: crowd.py WORKERS RUNS.
+
+    the real Loop, Ledger, Terminal ◀──pipes──▶ one process that plays all workers
+
+Prints the processor time that the supervisor took, in seconds, and how its memory grew, in MB.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any, NoReturn, cast
+
+import psutil
+
+from parallel_hpo.supervisor.children import Child
+from parallel_hpo.supervisor.ledger import Ledger
+from parallel_hpo.supervisor.loop import Loop, Tools
+from parallel_hpo.supervisor.mailbox import Mailbox
+from parallel_hpo.supervisor.output import OutputPump
+from parallel_hpo.supervisor.signals import Control
+from parallel_hpo.supervisor.view import Limits, open_view
+from parallel_hpo.ui import Terminal
+from parallel_hpo.words import (
+    Drain,
+    Lease,
+    LeaseEnded,
+    Outcome,
+    Proceed,
+    Ready,
+    Report,
+    RunEnded,
+    RunId,
+    RunStarted,
+    SweepOpened,
+    SweepPath,
+)
+from parallel_hpo.worker.spec import Reaped
+
+PARAMETERS = {f"parameter_{number}": number / 7 for number in range(8)}
+
+
+class Crowd:
+    """A nursery whose children are played by one process."""
+
+    def __init__(self, workers: int) -> None:
+        pairs = [Pipe() for _ in range(workers)]
+        self._line, their_line = Pipe()
+        if os.fork() == 0:
+            for ours, _ in pairs:
+                ours.close()
+            play([theirs for _, theirs in pairs], their_line)
+        for _, theirs in pairs:
+            theirs.close()
+        self._free = [ours for ours, _ in pairs]
+        self._children: dict[int, Child] = {}
+        self.orphan_fds: list[int] = []
+
+    @property
+    def line(self) -> int:
+        return self._line.fileno()
+
+    def bear(self, _spec: object) -> Child:
+        number = len(self._children)
+        output, output_end = os.pipe()
+        os.close(output_end)
+        child = Child(number, self._free[number], output, None)
+        self._children[number] = child
+        return child
+
+    def collect(self) -> list[tuple[Reaped, Child]]:
+        ended = []
+        with suppress(EOFError):  # the last of them has left
+            while self._line.poll():
+                reaped = self._line.recv()
+                ended.append((reaped, self._children[reaped.pid]))
+        return ended
+
+
+@dataclass
+class Player:
+    """One worker as it is played: what it says to each order."""
+
+    number: int
+    left: int = 0
+    runs: int = 0
+
+    def hear(self, order: object) -> Iterator[Report]:
+        match order:
+            case Lease(count):
+                self.left = count or 0
+                yield self._start()
+            case Proceed(run_id):
+                self.left -= 1
+                yield RunEnded(run_id, 1, Outcome.FINISHED, "", random.random())
+                yield self._start() if self.left else LeaseEnded()
+
+    def _start(self) -> Report:
+        self.runs += 1
+        return RunStarted(RunId(f"{self.number:03}{self.runs:05}"), PARAMETERS, 1)
+
+
+def play(pipes: list[Connection], line: Connection) -> NoReturn:
+    """Play all workers until each was told to leave."""
+    players = {pipe: Player(number) for number, pipe in enumerate(pipes)}
+    for pipe in pipes:
+        pipe.send(Ready())
+    while players:
+        for pipe in cast(list[Connection], wait(list(players))):
+            order = pipe.recv()
+            if isinstance(order, Drain):
+                line.send(Reaped(players.pop(pipe).number, 0))
+                pipe.close()
+                continue
+            for report in players[pipe].hear(order):
+                pipe.send(report)
+    os._exit(0)
+
+
+class NoCourier:
+    """What the loop asks of a Courier."""
+
+    def give_back(self, _label: str, _keep: list[str]) -> None:
+        return
+
+
+class NoDevices:
+    """What the loop asks of a DeviceWatch."""
+
+    look_at = None
+
+    def look(self, _now: float) -> list[Any]:
+        return []
+
+
+def run(workers: int, runs: int, folder: Path, observer: Callable[[Any], None]) -> float:
+    """Perform a sweep; return the processor time of this process for it."""
+    crowd = Crowd(workers)
+    pump = OutputPump(folder, lambda _slot, _text: None)
+    pump.start()
+    path = SweepPath("local", "bench", cast(Any, "sweep"))
+    observer(SweepOpened(path, "", "local", runs, workers, (), str(folder), "loss", "minimize"))
+    with Ledger(folder / "ledger.db") as ledger, Mailbox(folder) as mailbox:
+        tools = Tools(
+            nursery=cast(Any, crowd),
+            ledger=ledger,
+            courier=cast(Any, NoCourier()),
+            pump=pump,
+            control=Control(),
+            mailbox=mailbox,
+            observer=observer,
+            make_spec=lambda _slot, _label: cast(Any, None),
+            devices=cast(Any, NoDevices()),
+            mark="bench",
+            clock=time.monotonic,
+            jitter=random.random,
+        )
+        loop = Loop(open_view(Limits(count=runs), workers), tools, queue.SimpleQueue())
+        began = time.process_time()
+        loop.run()
+        took = time.process_time() - began
+    pump.close()
+    return took
+
+
+def main(workers: int, runs: int) -> None:
+    """Print the figures of one sweep."""
+    before = psutil.Process().memory_full_info().uss
+    with tempfile.TemporaryDirectory() as folder, Path(os.devnull).open("w") as nowhere:
+        with Terminal(nowhere) as terminal:
+            cpu_s = run(workers, runs, Path(folder), terminal)
+        grown = psutil.Process().memory_full_info().uss - before
+        size = (Path(folder) / "ledger.db").stat().st_size
+    print(json.dumps({"cpu_s": cpu_s, "grown_mb": grown / 2**20, "ledger_mb": size / 2**20}))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]))

@@ -1,0 +1,93 @@
+"""What a row of the table is, how it is measured, and what its figures come to."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from scripts.benchmarks.scene import Scene
+
+Measure = Callable[[Scene], float]
+
+
+@dataclass(frozen=True)
+class Row:
+    """Something of ours, measured against its baseline in turns."""
+
+    name: str
+    what: str
+    unit: str
+    ours: Measure
+    against: str = ""
+    """The baseline in words; empty where there is none."""
+    baseline: Measure | None = None
+    ratio_goal: float | None = None
+    """Ours may be at most so many times the baseline."""
+    value_goal: float | None = None
+    """Ours may be at most so much."""
+    repeat: int = 5
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What was measured of a row, in the order of measuring."""
+
+    row: Row
+    ours: tuple[float, ...]
+    baseline: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.ours)
+
+    @property
+    def baseline_median(self) -> float | None:
+        return statistics.median(self.baseline) if self.baseline else None
+
+    @property
+    def ratio(self) -> float | None:
+        """Of the medians, ours to the baseline's."""
+        return self.median / self.baseline_median if self.baseline_median else None
+
+    @property
+    def ratios(self) -> tuple[float, float] | None:
+        """The smallest and the largest ratio of two figures that were measured one after the other."""
+        pairs = [ours / other for ours, other in zip(self.ours, self.baseline, strict=False) if other]
+        return (min(pairs), max(pairs)) if pairs else None
+
+    @property
+    def reached(self) -> bool | None:
+        """Whether the row's goal was reached; None where it has none."""
+        row = self.row
+        if row.ratio_goal is not None:
+            return self.ratio is not None and self.ratio <= row.ratio_goal
+        return None if row.value_goal is None else self.median <= row.value_goal
+
+    def as_json(self) -> dict[str, Any]:
+        row = self.row
+        return {
+            "row": row.name,
+            "what": row.what,
+            "unit": row.unit,
+            "against": row.against,
+            "ours": self.ours,
+            "baseline": self.baseline,
+            "median": self.median,
+            "baseline_median": self.baseline_median,
+            "ratio": self.ratio,
+            "ratio_goal": row.ratio_goal,
+            "value_goal": row.value_goal,
+            "reached": self.reached,
+        }
+
+
+def measure(row: Row, scene: Scene, repeat: int | None) -> Figures:
+    """Measure a row and its baseline in turns, so that what slows the machine slows both."""
+    ours, baseline = [], []
+    for _ in range(repeat or row.repeat):
+        ours.append(row.ours(scene))
+        if row.baseline is not None:
+            baseline.append(row.baseline(scene))
+    return Figures(row, tuple(ours), tuple(baseline))

@@ -1,0 +1,269 @@
+"""Where a measurement happens: a folder, a sweep server, and the processes that are timed.
+
+    Scene ── optimize() ──▶ drive.py: one `HPO.optimize` ─┐
+          ── stock() ─────▶ stock.py: one `wandb.agent` ──┼──▶ Journal: who was where, when
+          ── bare() ──────▶ bare.py: a loop without us ───┘
+
+All of them run `mains`, and none knows of the others.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from base64 import b64encode
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+HERE: Final = Path(__file__).parent
+ROOT: Final = HERE.parents[1]
+LIMIT_S: Final = 240.0
+"""Far beyond what anything here takes, so that only a hang reaches it."""
+LOOK_S: Final = 0.002
+"""How often a journal is looked at; what is timed is in its lines."""
+FOREIGN: Final = ("WANDB_", "PARALLEL_HPO_")
+EMPTY_SPACE: Final = {
+    "method": "random",
+    "metric": {"name": "loss"},
+    "parameters": {"x": {"min": 0.0, "max": 1.0}},
+}
+
+
+class Journal:
+    """What the mains wrote down."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def times(self, event: str) -> list[float]:
+        """Return when an event happened, earliest first, in monotonic seconds."""
+        return sorted(at for name, at, _ in self._lines() if name == event)
+
+    def by_process(self, event: str) -> dict[int, list[float]]:
+        """Return the same for each process by its id."""
+        times: dict[int, list[float]] = {}
+        for name, at, pid in self._lines():
+            if name == event:
+                times.setdefault(pid, []).append(at)
+        return times
+
+    def wait_for(self, event: str, number: int = 1) -> list[float]:
+        """Wait until an event has happened so often; return when."""
+        deadline = time.monotonic() + LIMIT_S
+        while len(times := self.times(event)) < number:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{number} × {event} did not happen within {LIMIT_S:g} s: {self.path}")
+            time.sleep(LOOK_S)
+        return times
+
+    def _lines(self) -> list[tuple[str, float, int]]:
+        if not self.path.exists():
+            return []
+        *lines, _unfinished = self.path.read_text().split("\n")
+        return [_read(line) for line in lines]
+
+
+def _read(line: str) -> tuple[str, float, int]:
+    event, at, pid = json.loads(line)
+    return event, at, pid
+
+
+class Process:
+    """A timed process and its journal; `began` is when it was about to be started."""
+
+    def __init__(self, command: list[str], env: Mapping[str, str], journal: Journal, folder: Path) -> None:
+        self.journal = journal
+        self._words = journal.path.with_suffix(".log")
+        self.began = time.monotonic()
+        with self._words.open("ab") as words:
+            self.popen = subprocess.Popen(
+                command,
+                env=dict(env),
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=words,
+                stderr=words,
+                start_new_session=True,
+            )
+
+    def finish(self) -> float:
+        """Wait for its end; return how long it took, in seconds."""
+        code = self.popen.wait(LIMIT_S)
+        took = time.monotonic() - self.began
+        if code:
+            raise RuntimeError(
+                f"a measured process ended with exit code {code}: {self._words.read_text()[-3000:]}"
+            )
+        return took
+
+    def end(self, number: int = signal.SIGINT) -> None:
+        """End it as a Ctrl-C does, whatever it makes of that."""
+        if self.popen.poll() is None:
+            self.popen.send_signal(number)
+            try:
+                self.popen.wait(20)
+            except subprocess.TimeoutExpired:
+                self.popen.kill()
+                self.popen.wait()
+
+
+class Scene:
+    """A folder of its own with a sweep server in it; a context manager that leaves nothing behind."""
+
+    def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="parallel_hpo-bench-"))
+        self._number = 0
+        self._started: list[Process] = []
+        self._servers: list[subprocess.Popen[str]] = []
+        places = {name: str(self.folder / "home") for name in ("HOME", "WANDB_CONFIG_DIR", "WANDB_CACHE_DIR")}
+        (self.folder / "home").mkdir()
+        own = {name: value for name, value in environment.items() if not name.startswith(FOREIGN)}
+        self.env = own | places | {"NETRC": str(self.folder / "netrc"), "PYTHONPATH": str(ROOT)}
+        self.env["WANDB_ERROR_REPORTING"] = "false"
+        self._said: dict[str, str] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for process in self._started:
+            process.end()
+        for server in self._servers:
+            server.terminate()
+            server.communicate()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    # --- the server that stock agents and bare loops talk to, and joined sweeps are on --------
+
+    @property
+    def server(self) -> dict[str, str]:
+        """The address and the key of the sweep server, which starts when it is first asked for."""
+        if not self._said:
+            command = [
+                sys.executable,
+                "-m",
+                "parallel_hpo",
+                "server",
+                "--database",
+                str(self.folder / "server.db"),
+            ]
+            self._said = self._start_server(command)
+        return self._said
+
+    def slow_server(self, delay_s: float) -> dict[str, str]:
+        """The same server behind a proxy that holds back every answer for so long."""
+        said = self._start_server([sys.executable, str(HERE / "slow.py"), self.server["url"], str(delay_s)])
+        return {**self.server, **said}
+
+    def _start_server(self, command: list[str]) -> dict[str, str]:
+        process = subprocess.Popen(command, env=self.env, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        self._servers.append(process)
+        assert process.stdout is not None
+        said: dict[str, str] = json.loads(process.stdout.readline())
+        return said
+
+    def client(self, server: Mapping[str, str] | None = None) -> dict[str, str]:
+        """The environment of a client of the server."""
+        at = server or self.server
+        return {"WANDB_BASE_URL": at["url"], "WANDB_API_KEY": at["api_key"]}
+
+    def new_sweep(self, configuration: Mapping[str, Any] = EMPTY_SPACE) -> str:
+        """Create a sweep on the server; return its path."""
+        code = "import json, sys, wandb; print('id', wandb.sweep(json.loads(sys.argv[1]), project='bench'))"
+        done = subprocess.run(
+            [sys.executable, "-c", code, json.dumps(configuration)],
+            env=self.env | self.client(),
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        (line,) = [line for line in done.stdout.splitlines() if line.startswith("id ")]
+        return f"local/bench/{line.removeprefix('id ')}"
+
+    def pause(self, sweep: str) -> None:
+        """Let a sweep's agents wait."""
+        at = self.server
+        token = b64encode(f"api:{at['api_key']}".encode()).decode()
+        headers = {"Authorization": f"Basic {token}", "Content-Type": "application/json"}
+        address = f"{at['url']}/hpo/sweeps/{sweep}/state"
+        request = urllib.request.Request(address, b'{"state": "PAUSED"}', headers)
+        urllib.request.urlopen(request, timeout=10).close()
+
+    # --- what is timed --------------------------------------------------------------------------
+
+    def optimize(
+        self,
+        main: str,
+        section: Mapping[str, Any],
+        *,
+        sweep: str | None = None,
+        server: Mapping[str, str] | None = None,
+        **env: str,
+    ) -> Process:
+        """Start a process that calls `optimize`: on a sweep of the server, or on a new one of its own."""
+        journal = self._journal()
+        known: dict[str, Any] = {"sweep_configuration": EMPTY_SPACE, "backend": "local"}
+        if sweep is not None:
+            known = {"backend": "wandb", "sweep_id": sweep}
+            env = env | self.client(server)
+        directory = str(journal.path.with_suffix(".sweeps"))
+        config = journal.path.with_suffix(".json")
+        config.write_text(json.dumps({"hpo": {"directory": directory} | known | dict(section)}))
+        return self._start("drive.py", journal, env, str(config), main)
+
+    def resume(self, main: str, before: Process, sweep_id: str) -> Process:
+        """Start a process that goes on with a sweep of an earlier `optimize`."""
+        config = before.journal.path.with_suffix(".json")
+        return self._start("drive.py", self._journal(), {}, str(config), main, sweep_id)
+
+    def stock(
+        self, main: str, sweep: str, count: int, server: Mapping[str, str] | None = None, **env: str
+    ) -> Process:
+        """Start a process with a stock `wandb.agent`."""
+        return self._start("stock.py", self._journal(), env | self.client(server), main, sweep, str(count))
+
+    def bare(self, main: str, times: int, server: Mapping[str, str] | None = None) -> Process:
+        """Start a process that calls `main` so often in a loop."""
+        return self._start("bare.py", self._journal(), self.client(server), main, str(times))
+
+    def script(self, name: str, *arguments: str, **env: str) -> Any:
+        """Run another script of this folder to its end; return the JSON that it printed last."""
+        journal = self._journal()
+        self._start(name, journal, env, *arguments).finish()
+        return json.loads(journal.path.with_suffix(".log").read_text().splitlines()[-1])
+
+    def several(self, number: int, start: Callable[[], Process]) -> list[Process]:
+        """Start so many processes at once."""
+        return [start() for _ in range(number)]
+
+    def _start(self, script: str, journal: Journal, env: Mapping[str, str], *arguments: str) -> Process:
+        folder = journal.path.with_suffix(".files")
+        folder.mkdir()
+        own = {"BENCH_JOURNAL": str(journal.path), "WANDB_DIR": str(folder)}
+        command = [sys.executable, str(HERE / script), *arguments]
+        process = Process(command, self.env | own | dict(env), journal, folder)
+        self._started.append(process)
+        return process
+
+    def _journal(self) -> Journal:
+        self._number += 1
+        return Journal(self.folder / f"{self._number}.journal")
+
+
+def end_all(processes: list[Process], number: int = signal.SIGINT) -> None:
+    """End processes whose rest is of no interest."""
+    for process in processes:
+        process.end(number)

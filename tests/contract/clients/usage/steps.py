@@ -1,0 +1,94 @@
+"""Steps of ordinary usage: each is one feature of the client, checked by what it does; all run, in order.
+
+A part prints what it found as JSON: by feature `works`, or the words in which it was refused.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+WORKS = "works"
+REFUSED = "clear error"
+ABSENT = "not in this client"
+PATIENCE_S = 20.0
+
+Step = Callable[[], object]
+
+
+@dataclass
+class Part:
+    """The steps of one part, in their order."""
+
+    steps: list[tuple[str, Step]] = field(default_factory=list)
+
+    def step(self, feature: str, *, needs: Callable[[], bool] | None = None) -> Callable[[Step], Step]:
+        """Add a step that must work, in clients that have what it needs."""
+
+        def add(check: Step) -> Step:
+            self.steps.append((feature, lambda: _works(check, needs)))
+            return check
+
+        return add
+
+    def refused(
+        self, feature: str, words: str, *, needs: Callable[[], bool] | None = None
+    ) -> Callable[[Step], Step]:
+        """Add a step that must fail at once with an error that has these words in it."""
+
+        def add(attempt: Step) -> Step:
+            self.steps.append((feature, lambda: _refused(attempt, words, needs)))
+            return attempt
+
+        return add
+
+    def run(self) -> None:
+        """Run all steps and print what was found."""
+        print(json.dumps({feature: _found(step) for feature, step in self.steps}))
+
+
+def wait_for(there: Callable[[], Any]) -> Any:
+    """Return what is there, waiting for it for a while."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not (found := there()):
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.2)
+    return found
+
+
+def _works(check: Step, needs: Callable[[], bool] | None) -> str:
+    if needs is not None and not needs():
+        return ABSENT
+    check()
+    return WORKS
+
+
+def _refused(attempt: Step, words: str, needs: Callable[[], bool] | None) -> str:
+    if needs is not None and not needs():
+        return ABSENT
+    begin = time.monotonic()
+    said = _error_of(attempt)
+    assert words in said, said
+    assert time.monotonic() - begin < PATIENCE_S, "it took too long to say so"
+    return REFUSED
+
+
+def _error_of(attempt: Step) -> str:
+    try:
+        attempt()
+    except Exception as error:  # noqa: BLE001  # whatever kind of error it is, its words count
+        return str(error)
+    return "it was not refused"
+
+
+def _found(step: Step) -> object:
+    try:
+        return step()
+    except Exception as error:  # noqa: BLE001  # one step must not keep the others from being checked
+        traceback.print_exc(file=sys.stderr)
+        return f"failed: {type(error).__name__}: {error}"

@@ -1,0 +1,23 @@
+"""Ordinary usage of wandb, step by step, unchanged; and the table of what works, which must be what was found."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.contract import conformance
+from tests.contract.serving import Server
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("part", conformance.PARTS)
+def test_the_client_finds_what_the_conformance_table_says(server: Server, part: str) -> None:
+    found = conformance.find(server, part)
+    table = conformance.read(conformance.FILE.read_text(encoding="utf-8"))[conformance.NEWEST]
+    assert found == {feature: table.get(feature) for feature in found}
+
+
+def test_the_table_has_at_least_sixty_steps_and_no_failure() -> None:
+    table = conformance.read(conformance.FILE.read_text(encoding="utf-8"))
+    for column in (conformance.NEWEST, conformance.OLDEST):
+        assert len(table[column]) >= 60
+        assert set(table[column].values()) <= {"works", "clear error", "not in this client"}

@@ -1,0 +1,49 @@
+"""The count under fire: short versions of what `scripts/chaos` does at length."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+CHAOS: Final = Path(__file__).parents[2] / "scripts" / "chaos"
+DEADLINE_S: Final = 280.0
+"""Each takes half a minute; on a machine with much else to do, kills by the clock cost it more work."""
+
+
+def run_chaos(folder: Path, env: dict[str, str], *arguments: str) -> str:
+    """Return what the script said; it must have found everything as it should be."""
+    process = subprocess.Popen(
+        [sys.executable, str(CHAOS), "--workers", "2", *arguments],
+        env=env | {"TMPDIR": str(folder)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        said, _ = process.communicate(timeout=DEADLINE_S)
+    except BaseException:
+        process.terminate()  # it then ends its sweep
+        process.communicate()
+        raise
+    assert process.returncode == 0, said
+    return said
+
+
+@pytest.mark.timeout(300)
+def test_random_kills_of_workers_and_servers_leave_the_count_and_the_histories_exact(
+    tmp_path: Path, clean_env: dict[str, str]
+) -> None:
+    said = run_chaos(tmp_path, clean_env, "--runs", "40", "--seed", "7")
+    assert "worker killed" in said
+
+
+@pytest.mark.timeout(300)
+def test_supervisors_killed_at_random_moments_leave_nothing_and_the_resumed_sweep_is_exact(
+    tmp_path: Path, clean_env: dict[str, str]
+) -> None:
+    said = run_chaos(tmp_path, clean_env, "--kill-supervisor", "--moments", "3", "--runs", "6", "--seed", "7")
+    assert "3 supervisors killed" in said

@@ -1,0 +1,189 @@
+"""The death matrix: every row of docs/deaths.md, died by real runs in real workers."""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from tests.processes.conftest import Ended, RealSweep
+
+DEATHS: Final = Path(__file__).with_name("deaths.py")
+DOCUMENT: Final = Path(__file__).parents[2] / "docs" / "deaths.md"
+LENIENT: Final[dict[str, Any]] = {
+    "failures": {"max_initial": None},
+    "restart": {"max_restarts": 100, "backoff_s": 0.05},
+}
+"""So that no policy ends a sweep of deaths."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A way to die: the function of deaths.py, in words, and what it counts as."""
+
+    death: str
+    words: str
+    outcome: str
+    reason: str
+    state: str
+    exit_code: int | None
+    attempts: int = 1
+
+    @property
+    def line(self) -> str:
+        """The row as the document has it."""
+        reason = f"`{self.reason}`" if self.reason else ""
+        code = "none" if self.exit_code is None else self.exit_code
+        return f"| {self.words} | {self.outcome} | {reason} | {self.state}, {code} | {self.attempts} |"
+
+
+def finished(death: str, words: str) -> Row:
+    return Row(death, words, "finished", "", "finished", 0)
+
+
+def failed(death: str, words: str, reason: str, exit_code: int = 1) -> Row:
+    return Row(death, words, "failed", reason, "killed" if exit_code == 255 else "failed", exit_code)
+
+
+def crashed(death: str, words: str, reason: str) -> Row:
+    return Row(death, words, "crashed", reason, "crashed", None, attempts=2)
+
+
+WORKERS_DEATHS: Final = (
+    crashed("sigkill", "SIGKILL, the kernel's out-of-memory killer among its senders", "SIGKILL"),
+    crashed("sigterm", "SIGTERM to the worker", "SIGTERM"),
+    crashed("sigsegv", "SIGSEGV", "SIGSEGV"),
+    crashed("sigabrt", "SIGABRT", "SIGABRT"),
+    finished("sigstop", "SIGSTOP for longer than a heartbeat, then SIGCONT"),
+    crashed("os_exit_0", "`os._exit(0)`", "exit 0"),
+    crashed("os_exit_3", "`os._exit(3)`", "exit 3"),
+    crashed(
+        "closes_descriptors",
+        "closes all file descriptors above 2",
+        "exit 72 (main closed file descriptors of the worker)",
+    ),
+)
+OWN_ENDINGS: Final = (
+    finished("sys_exit_none", "`sys.exit()`"),
+    finished("sys_exit_0", "`sys.exit(0)`"),
+    failed("sys_exit_1", "`sys.exit(1)`", "exit 1"),
+    failed("sys_exit_text", '`sys.exit("text")`', "exit 1: text"),
+    failed(
+        "sys_exit_unprintable", "`sys.exit` with what can't be printed", "exit 1: (its text can't be printed)"
+    ),
+    failed("system_exit", "`raise SystemExit(4)`", "exit 4", 4),
+    failed("exception", "an exception", "ValueError: no good"),
+    failed("unpicklable", "an exception that can't be pickled", "Unpicklable: not to be pickled"),
+    failed("unprintable", "an exception that can't be printed", "Unprintable: (its text can't be printed)"),
+    failed("keyboard_interrupt", "`raise KeyboardInterrupt`, though nobody asked", "KeyboardInterrupt", 255),
+    failed("memory_error", "`MemoryError`", "MemoryError"),
+    finished("finishes", "calls `wandb.finish()` itself"),
+    finished("initialises_twice", "calls `wandb.init()` twice"),
+    finished("initialises_anew", "calls `wandb.init()` again after `wandb.finish()`"),
+    failed("never_initialises", "never calls `wandb.init()`", "main never called wandb.init()"),
+)
+LEFTOVERS: Final = (
+    finished("replaces_handlers", "replaces signal handlers (they are put back after the run)"),
+    finished("leaves_threads", "leaves threads running, daemons and others"),
+    finished("fork_goes_on", "forks, and the child returns from `main` too (it ends there)"),
+    finished("fork_fails", "forks, and the child raises (it ends there)"),
+    finished("fork_lives", "forks, and leaves the child running (it is killed)"),
+    finished("grandchild", "leaves a grandchild in a session of its own (it is killed)"),
+    finished("changes_folder", "changes its working directory (it is changed back)"),
+    finished("deletes_folder", "deletes its working directory"),
+    failed("closes_streams", "closes `sys.stdout` and `sys.stderr`, and raises", "ValueError: unseen"),
+    finished("prints_much", "prints 100 MB"),
+)
+STALL: Final = "stalled: no log call and no output for 3 s"
+STALLS: Final = (
+    crashed("sleeps", "hangs in `time.sleep` (`stall_timeout_s`)", STALL),
+    crashed("hangs_in_c", "hangs in C code that holds the interpreter's lock (`stall_timeout_s`)", STALL),
+    crashed(
+        "memory_limit",
+        "takes more than `memory_limit_mb`",
+        "memory limit 500 MB: its process tree held … MB",
+    ),
+)
+TIMEOUTS: Final = (
+    failed("sleeps", "passes `run_timeout_s`, and leaves when asked", "run timeout 2 s"),
+    Row("swallows", "… and swallows all exceptions", "failed", "run timeout 2 s; killed", "killed", None),
+    Row("ignores_signals", "… and ignores signals", "failed", "run timeout 2 s; killed", "killed", None),
+)
+INTERRUPTS: Final = (
+    Row("sleeps", "is asked to stop with the sweep, and leaves", "stopped", "interrupted", "killed", 255),
+    Row("swallows", "… and swallows all exceptions", "stopped", "SIGINT; killed (SIGKILL)", "killed", None),
+)
+
+
+def perform(sweep: RealSweep, rows: Sequence[Row], **keys: Any) -> Ended:
+    """Let one run die in each of these ways; return how the sweep ended."""
+    return begin(sweep, rows, **keys).finish()
+
+
+def begin(sweep: RealSweep, rows: Sequence[Row], **keys: Any) -> RealSweep:
+    grid = {
+        "method": "grid",
+        "metric": {"name": "loss"},
+        "parameters": {"death": {"values": [row.death for row in rows]}},
+    }
+    return sweep.start("die", mains=DEATHS, sweep=grid, **LENIENT | keys)
+
+
+def expect(rows: Sequence[Row], ended: Ended, sweep: RealSweep) -> None:
+    """Compare what became of each run with its row."""
+    server = sweep.runs_on_the_server()
+    words = {row.death: row.words for row in rows}
+    seen = {
+        Row(
+            run["parameters"]["death"],
+            words[run["parameters"]["death"]],
+            run["outcome"],
+            re.sub(r"held \d+ MB", "held … MB", run["reason"]),
+            server[run["run_id"]].state,
+            server[run["run_id"]].exit_code,
+            run["attempts"],
+        )
+        for run in ended.summary["runs"]
+    }
+    assert seen == set(rows), ended.stderr
+    assert ended.summary["lost"] == 0
+
+
+@pytest.mark.parametrize(
+    "rows", [WORKERS_DEATHS, OWN_ENDINGS, LEFTOVERS], ids=["workers' deaths", "own endings", "leftovers"]
+)
+def test_each_way_to_die_counts_as_its_row_says(sweep: RealSweep, rows: Sequence[Row]) -> None:
+    expect(rows, perform(sweep, rows), sweep)
+
+
+def test_a_run_that_hangs_leaves_its_stack_in_the_log_before_it_is_killed(sweep: RealSweep) -> None:
+    expect(STALLS, perform(sweep, STALLS, stall_timeout_s=3, memory_limit_mb=500), sweep)
+    assert sweep.printed(f'File "{DEATHS}", line')
+    assert sweep.printed("in sleep\n") >= 2
+    assert sweep.printed("in hang_in_c\n") >= 2
+
+
+def test_a_run_that_is_past_its_time_has_failed_however_it_takes_it(sweep: RealSweep) -> None:
+    expect(TIMEOUTS, perform(sweep, TIMEOUTS, run_timeout_s=2, grace_period_s=1), sweep)
+
+
+def test_a_run_that_is_asked_to_stop_is_stopped_however_it_takes_it(sweep: RealSweep) -> None:
+    begin(sweep, INTERRUPTS, grace_period_s=1)
+    sweep.wait_until(
+        lambda: sweep.printed("inside sleeps") and sweep.printed("deaf from now on"), "both runs"
+    )
+    sweep.signal(signal.SIGINT)
+    expect(INTERRUPTS, sweep.finish(), sweep)
+
+
+def test_the_document_has_exactly_the_rows_that_are_tested_here() -> None:
+    groups = (WORKERS_DEATHS, OWN_ENDINGS, LEFTOVERS, STALLS, TIMEOUTS, INTERRUPTS)
+    documented = [line for line in DOCUMENT.read_text().splitlines() if line.startswith("| ")]
+    heading, *lines = documented
+    assert heading.startswith("| `main`")
+    assert lines == [row.line for group in groups for row in group]

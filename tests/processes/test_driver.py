@@ -1,0 +1,53 @@
+"""Sweeps on a machine whose driver tells of eight devices, as far as one without any can have them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.processes.conftest import RealSweep, outcomes
+from tests.supervisor.devices.driver import COMPILER, build_driver
+from tests.supervisor.devices.fakes import STRANGER, UUIDS
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux" or COMPILER is None, reason="needs a C compiler on Linux"
+)
+HELD_FOR_S = 2.0
+"""Several times what a new worker takes to be inside `main`."""
+
+
+@pytest.fixture
+def driven(sweep: RealSweep, tmp_path: Path) -> RealSweep:
+    """A sweep that is to find the driver."""
+    folder = tmp_path / "driver"
+    folder.mkdir()
+    sweep.env |= build_driver(folder)
+    return sweep
+
+
+def test_workers_get_the_visible_devices_that_nobody_computes_on(driven: RealSweep) -> None:
+    driven.env["CUDA_VISIBLE_DEVICES"] = f"6,{UUIDS[5][:5]},3"
+    ended = driven.start("curious", count=2, workers="auto").finish()
+    assert [worker["device"] for worker in ended.summary["workers"]] == [UUIDS[5][:5], "3"]
+    assert f"device 6 is left out: process {STRANGER} computes on it" in ended.stderr
+
+
+def test_a_device_is_handed_on_once_the_dead_runs_memory_is_free(driven: RealSweep) -> None:
+    driven.start("computing", count=1, workers=1, devices=[3])
+    (dead,) = driven.wait_for(1, "computing")
+    driven.wait_until(lambda: not psutil.pid_exists(dead.pid), "the death of the run's process")
+    assert not driven.comes(lambda: len(driven.entries()) > 1, within_s=HELD_FOR_S)
+    Path(driven.env["FAKE_NVML"]).write_text("")
+    ended = driven.finish()
+    assert outcomes(ended.summary) == ["finished"]
+    assert [entry.facts["held"] for entry in driven.entries()] == ["", ""]
+
+
+def test_the_doctor_has_a_line_for_each_device(driven: RealSweep) -> None:
+    ended = driven.start_command("-m", "parallel_hpo", "doctor", "--json").finish()
+    subjects = {finding["subject"] for finding in json.loads(ended.stdout)["findings"]}
+    assert {f"device {number}" for number in range(8)} <= subjects

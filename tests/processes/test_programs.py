@@ -1,0 +1,137 @@
+"""A W&B user's own sweep.yaml and train.py, run without a change: programs instead of functions."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+from tests.processes.conftest import MAINS, RealSweep, outcomes
+
+TRAIN: Final = """
+import argparse, json, os, sys, time
+import wandb
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--lr", type=float)
+parser.add_argument("--epochs", type=int)
+parser.add_argument("--fast", action="store_true")
+options = parser.parse_args()
+
+def journal(event):
+    line = {"event": event, "run_id": os.environ["PARALLEL_HPO_RUN_ID"], "pid": os.getpid(),
+            "attempt": int(os.environ["PARALLEL_HPO_ATTEMPT"]),
+            "slot": int(os.environ["PARALLEL_HPO_WORKER"]),
+            "options": vars(options)}
+    with open(os.environ["JOURNAL"], "a") as file:
+        file.write(json.dumps(line) + "\\n")
+
+with wandb.init(config=vars(options)) as run:
+    journal("enter")
+    time.sleep(float(os.environ.get("THEN_SLEEP", "0")))
+    for epoch in range(options.epochs):
+        run.log({"loss": options.lr * (epoch + 1)})
+if options.lr == 0.5:
+    sys.exit(3)
+"""
+SWEEP: Final = """
+program: train.py
+method: grid
+metric: {name: loss, goal: minimize}
+parameters:
+  lr: {values: [0.1, 0.01, 0.5]}
+  epochs: {values: [1, 2]}
+command: ["${env}", "${interpreter}", "${program}", "${args}"]
+"""
+
+
+def start(sweep: RealSweep, tmp_path: Path, *options: str, yaml: str = SWEEP) -> RealSweep:
+    (tmp_path / "train.py").write_text(TRAIN)
+    (tmp_path / "sweep.yaml").write_text(yaml)
+    sweep.env["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    place = ("--directory", str(sweep.directory), "--workers", "2")
+    return sweep.start_command("-m", "parallel_hpo", "run", "sweep.yaml", *place, "--json", *options)
+
+
+def test_a_users_sweep_file_and_program_run_without_a_change(sweep: RealSweep, tmp_path: Path) -> None:
+    ended = start(sweep, tmp_path).finish()
+    assert ended.code == 0, ended.stderr
+    assert sorted(outcomes(ended.summary)) == ["failed"] * 2 + ["finished"] * 4
+    assert {run["reason"] for run in ended.summary["runs"]} == {"", "exit 3"}
+    assert len({json.dumps(entry.facts["options"]) for entry in sweep.entries()}) == 6
+    assert ended.summary["best"]["value"] == 0.01
+
+
+def test_a_program_that_is_killed_is_run_again(sweep: RealSweep, tmp_path: Path) -> None:
+    sweep.env["THEN_SLEEP"] = "0.5"
+    start(sweep, tmp_path, "--count", "4")
+    killed = sweep.wait_for(2)[-1]
+    os.kill(killed.pid, signal.SIGKILL)
+    ended = sweep.finish()
+    assert len(ended.summary["runs"]) == 4
+    assert ended.summary["retried"] == 1
+    (again,) = [entry for entry in sweep.entries() if entry.attempt == 2]
+    assert (again.run_id, again.facts["options"]) == (killed.run_id, killed.facts["options"])
+
+
+def test_an_interrupt_reaches_the_program(sweep: RealSweep, tmp_path: Path) -> None:
+    sweep.env["THEN_SLEEP"] = "60"
+    start(sweep, tmp_path)
+    sweep.wait_for(2)
+    sweep.signal(signal.SIGINT)
+    ended = sweep.finish()
+    assert ended.code == 130
+    assert outcomes(ended.summary) == ["stopped"] * 2
+
+
+def test_a_program_that_is_not_there_is_refused(sweep: RealSweep, tmp_path: Path) -> None:
+    ended = start(sweep, tmp_path, yaml=SWEEP.replace("program: train.py", "program: other.py")).finish()
+    assert ended.code == 2
+    assert "the sweep's program other.py is no file in" in ended.stderr
+
+
+def test_shares_of_one_count_add_up_to_it_exactly(sweep: RealSweep, tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    configuration: dict[str, Any] = {"method": "random", "parameters": {"x": {"min": 0.0, "max": 1.0}}}
+    section = {"count": 11, "workers": 1, "directory": str(sweep.directory)}
+    config.write_text(json.dumps({"hpo": section | {"sweep_configuration": configuration}}))
+    run = ("-m", "parallel_hpo", "run", str(config))
+    created = sweep.start_command(*run, "--create").finish()
+    assert created.code == 0, created.stderr
+    sweep_id = created.stdout.strip()
+    target = f"{MAINS}:quick"
+    others = [RealSweep(tmp_path, sweep.env) for _ in range(3)]
+    for number, other in enumerate(others, start=1):
+        other.start_command(*run, target, "--sweep-id", sweep_id, "--share", f"{number}/3")
+    codes = [other.process.wait(60) for other in others if other.process is not None]
+    for other in others:
+        assert other.process is not None
+        other.process.communicate()
+    assert codes == [0, 0, 0]
+    assert len({entry.run_id for entry in sweep.entries()}) == len(sweep.entries()) == 11
+    counts = [
+        json.loads((sweep.directory / sweep_id / f"share-{number}-of-3" / "summary.json").read_text())[
+            "count"
+        ]
+        for number in (1, 2, 3)
+    ]
+    assert counts == [4, 4, 3]
+
+
+def test_the_example_script_performs_a_count_in_shares(sweep: RealSweep, tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    configuration: dict[str, Any] = {"method": "grid", "parameters": {"x": {"values": list(range(7))}}}
+    section = {"count": 7, "workers": 1, "directory": str(sweep.directory)}
+    config.write_text(json.dumps({"hpo": section | {"sweep_configuration": configuration}}))
+    script = Path(__file__).parents[2] / "scripts" / "batch" / "shares.sh"
+    sweep.env["PATH"] = f"{Path(sys.executable).parent}:{sweep.env['PATH']}"
+    command = ["bash", str(script), "2", str(config), f"{MAINS}:quick"]
+    ended = subprocess.run(
+        command, env=sweep.env, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert len({entry.run_id for entry in sweep.entries()}) == len(sweep.entries()) == 7

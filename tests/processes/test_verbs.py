@@ -1,0 +1,93 @@
+"""Another terminal's view of a sweep, and its word to it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from tests.processes.conftest import RealSweep, outcomes
+
+
+def ask(sweep: RealSweep, *words: str, code: int = 0) -> str:
+    """Run a command beside the sweep, and return what it prints on stdout (on stderr where it fails)."""
+    command = [sys.executable, "-m", "parallel_hpo", *words, "--directory", str(sweep.directory)]
+    ended = subprocess.run(command, env=sweep.env, capture_output=True, text=True, check=False, timeout=60)
+    assert ended.returncode == code, ended.stderr
+    return ended.stdout if code == 0 else ended.stderr
+
+
+def ask_json(sweep: RealSweep, *words: str) -> Any:
+    return json.loads(ask(sweep, *words, "--json"))
+
+
+def sweep_id_of(sweep: RealSweep) -> str:
+    sweep.wait_until(lambda: list(sweep.directory.glob("*/ledger.db")), "a ledger")
+    return next(iter(sweep.directory.glob("*/ledger.db"))).parent.name
+
+
+def test_a_running_sweep_is_seen_from_another_terminal(sweep: RealSweep) -> None:
+    sweep.start("sleeper", count=4)
+    sweep.wait_for(2)
+    seen = ask_json(sweep, "status", sweep_id_of(sweep))
+    assert (seen["running"], seen["started"], seen["open"], seen["count"]) == (True, 2, 2, 4)
+
+
+def test_an_ended_sweep_is_seen_with_its_runs_its_best_and_its_logs(sweep: RealSweep) -> None:
+    ended = sweep.start("quick", count=3).finish()
+    name = sweep_id_of(sweep)
+    assert not ask_json(sweep, "status", name)["running"]
+    assert [known["sweep"] for known in ask_json(sweep, "status")] == [name]
+    assert {run["outcome"] for run in ask_json(sweep, "runs", name)} == {"finished"}
+    assert ask_json(sweep, "best", name)["run_id"] == ended.summary["best"]["run_id"]
+    assert "wandb" in ask(sweep, "logs", name)
+    assert "is not running" in ask(sweep, "scale", name, "3", code=2)
+    assert f"there: {name}" in ask(sweep, "status", "nothing", code=2)
+
+
+def test_a_paused_sweep_starts_no_run_until_it_is_resumed_and_a_stopped_one_ends(sweep: RealSweep) -> None:
+    sweep.start("brief", count=500)
+    sweep.wait_for(2)
+    name = sweep_id_of(sweep)
+    ask(sweep, "pause", name)
+    sweep.wait_until(lambda: ask_json(sweep, "status", name)["open"] == 0, "all runs over")
+    paused_at = len(sweep.entries())
+    ask(sweep, "resume", name)
+    sweep.wait_for(paused_at + 2)
+    ask(sweep, "stop", name)
+    ended = sweep.finish()
+    assert (ended.code, ended.summary["stop_reason"]) == (0, "the sweep is finished")
+    assert set(outcomes(ended.summary)) == {"finished"}
+
+
+def test_a_cancelled_sweep_ends_now(sweep: RealSweep) -> None:
+    sweep.start("sleeper", count=10)
+    sweep.wait_for(2)
+    ask(sweep, "cancel", sweep_id_of(sweep))
+    ended = sweep.finish()
+    assert (ended.code in (0, 5), ended.summary["stop_reason"]) == (True, "the sweep was cancelled")
+    assert outcomes(ended.summary) == ["stopped"] * 2
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_a_running_sweep_is_scaled(sweep: RealSweep, workers: int) -> None:
+    sweep.start("brief", count=24)
+    sweep.wait_for(2)
+    ask(sweep, "scale", sweep_id_of(sweep), str(workers))
+    ended = sweep.finish()
+    assert ended.code == 0, ended.stderr
+    assert outcomes(ended.summary) == ["finished"] * 24
+    assert {entry.slot for entry in sweep.entries()} == set(range(max(2, workers)))
+    assert len({entry.slot for entry in sweep.entries()[-6:]}) <= workers
+
+
+def test_a_drained_worker_leaves_its_share_to_the_others(sweep: RealSweep) -> None:
+    sweep.start("brief", count=16)
+    sweep.wait_for(2)
+    ask(sweep, "drain", sweep_id_of(sweep), "--worker", "0")
+    ended = sweep.finish()
+    assert outcomes(ended.summary) == ["finished"] * 16
+    assert {entry.slot for entry in sweep.entries()[-6:]} == {1}

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from parallel_hpo.server.file_stream import Batch, Chunk
+from parallel_hpo.server.store.lines import Stream
+from tests.server.acting import Stage, grid
+
+RULE = {"type": "hyperband", "min_iter": 2, "eta": 2}
+
+
+def log(stage: Stage, name: str, *losses: object, exitcode: int | None = None) -> bool:
+    """Log rows after those that are there, and return whether the run is asked to stop."""
+    begin = stage.run(name).history_lines
+    rows = tuple(json.dumps({"_step": begin + i, "loss": loss}) for i, loss in enumerate(losses))
+    return stage.stream(name, Chunk((Batch(Stream.HISTORY, begin, rows),), exitcode=exitcode))
+
+
+def started(stage: Stage, sweep: str, agent: str) -> str:
+    name = stage.issued(agent)
+    stage.start(sweep, name)
+    return name
+
+
+def started_runs(stage: Stage, count: int, **config: Any) -> tuple[str, list[str], list[str]]:
+    """Return a sweep, agents, and a started run of each."""
+    sweep = stage.sweep(grid(20, **config))
+    agents = [stage.agent(sweep) for _ in range(count)]
+    return sweep, agents, [started(stage, sweep, agent) for agent in agents]
+
+
+def test_a_worse_run_is_stopped_when_it_reaches_a_band_and_told_at_every_beat(stage: Stage) -> None:
+    _, agents, runs = started_runs(stage, 3, early_terminate=RULE)
+    assert not log(stage, runs[0], 1, 1)
+    assert not log(stage, runs[1], 2)
+    assert not log(stage, runs[1], 2)
+    assert log(stage, runs[2], 3, 3)
+    for _ in range(3):
+        assert stage.beat(agents[2], runs[2]) == {"type": "stop", "run_id": runs[2]}
+    assert stage.beat(agents[0], runs[0]) is None
+
+
+def test_a_run_that_passes_many_bands_in_one_chunk_is_judged_at_the_first(stage: Stage) -> None:
+    _, _, runs = started_runs(stage, 2, early_terminate={**RULE, "eta": 3})
+    log(stage, runs[0], 1, 1, exitcode=0)
+    assert log(stage, runs[1], *[2] * 50)
+
+
+def test_rows_without_the_metric_are_no_iterations(stage: Stage) -> None:
+    _, _, runs = started_runs(stage, 3, early_terminate=RULE)
+    log(stage, runs[0], 1, 1)
+    log(stage, runs[1], 1, 1)
+    assert not log(stage, runs[2], 9, None, float("nan"), "x")
+    assert log(stage, runs[2], 9)
+
+
+def test_a_maximized_metric_stops_the_lower_runs(stage: Stage) -> None:
+    metric = {"name": "loss", "goal": "maximize"}
+    _, _, runs = started_runs(stage, 2, metric=metric, early_terminate={**RULE, "eta": 3})
+    assert not log(stage, runs[0], 5, 5)
+    assert log(stage, runs[1], 1, 1)
+
+
+def test_a_stopped_run_is_killed_and_its_value_counts(stage: Stage) -> None:
+    _, _, runs = started_runs(stage, 2, early_terminate={**RULE, "eta": 3})
+    log(stage, runs[0], 1, 1)
+    log(stage, runs[1], 2, 2)
+    stage.stream(runs[1], Chunk(summary='{"loss": 2}', exitcode=1))
+    assert (stage.run(runs[1]).state, stage.run(runs[1]).value) == ("killed", 2)
+
+
+def test_a_run_that_ends_by_itself_is_not_stopped_any_more(stage: Stage) -> None:
+    _, _, runs = started_runs(stage, 2, early_terminate={**RULE, "eta": 3})
+    log(stage, runs[0], 1, 1)
+    log(stage, runs[1], 2, 2, exitcode=0)
+    assert (stage.run(runs[1]).state, stage.run(runs[1]).stop_requested) == ("finished", False)
+
+
+@pytest.mark.parametrize(("goal", "value"), [("minimize", 0.5), ("maximize", 2.0)])
+def test_a_reached_target_ends_the_sweep_and_lets_active_runs_finish(
+    stage: Stage, goal: str, value: float
+) -> None:
+    metric = {"name": "loss", "goal": goal, "target": 1.0}
+    sweep, agents, runs = started_runs(stage, 2, metric=metric)
+    log(stage, runs[0], value)
+    assert stage.progress(sweep).state == "FINISHED"
+    assert stage.beat(agents[1], runs[1]) is None
+    stage.stream(runs[1], Chunk(exitcode=0))
+    assert stage.run(runs[1]).state == "finished"
+    assert stage.beat(agents[1]) == {"type": "exit"}
+
+
+def test_a_target_that_is_only_in_the_summary_is_seen(stage: Stage) -> None:
+    metric = {"name": "loss", "goal": "minimize", "target": 1.0}
+    sweep, _, runs = started_runs(stage, 1, metric=metric)
+    stage.stream(runs[0], Chunk(summary='{"loss": {"min": 0.5}}'))
+    assert stage.progress(sweep).state == "FINISHED"
+
+
+def test_a_missed_target_changes_nothing(stage: Stage) -> None:
+    sweep, _, runs = started_runs(stage, 1, metric={"name": "loss", "goal": "minimize", "target": 1.0})
+    log(stage, runs[0], 1.5)
+    assert stage.progress(sweep).state == "RUNNING"

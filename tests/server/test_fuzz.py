@@ -1,0 +1,174 @@
+"""10,000 malformed requests in 4 parts: none fails inside the server, and none touches what is stored."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from graphql import GraphQLInputObjectType, GraphQLInputType, GraphQLList, GraphQLNonNull
+
+from parallel_hpo.server import run_service
+from parallel_hpo.server.file_stream import Batch, Chunk
+from parallel_hpo.server.graphql import load_schema
+from parallel_hpo.server.run_service import RunWishes
+from parallel_hpo.server.store.lines import Stream
+from tests.server.acting import Stage, grid
+from tests.server.web import Web
+
+SEEDS = range(4)
+REQUESTS = 2_500
+ROWS = tuple(json.dumps({"_step": step, "loss": step}) for step in range(10))
+NAMES = [
+    "",
+    "r",
+    "../../etc/passwd",
+    "a/../b",
+    "%2e%2e%2f",
+    "\x00",
+    "ü" * 300,
+    "n" * 3000,
+    "-1",
+    "' OR 1=1 --",
+]
+IDS = [
+    "run:999",
+    "run:x",
+    "file:999:a",
+    "QXJ0aWZhY3Q6MQ==",
+    "QXJ0aWZhY3RDb2xsZWN0aW9uOjE=",
+    "1B2M2Y8AsgTpgAmY7PhCfg==",
+]
+NUMBERS = [0, -1, 2**31, 2**63, 2**64, 10**400, 1e308, -0.0, True]
+PATHS = [
+    "/graphql",
+    "/files/local/p/r/file_stream",
+    "/files/local/p/nobody/file_stream",
+    "/uploads/1/a",
+    "/uploads/blobs/..%2f..%2fx?expires=9999999999&signature=x",
+    "/downloads/1/config.yaml?expires=1e9&signature=%ff",
+    "/downloads/manifests/1.json?expires=99999999999999999999",
+    "/hpo/sweeps/local/p/s",
+    "/hpo/sweeps/local/p/s/release",
+    "/hpo/sweeps/local/p/s/state",
+    "/hpo/sweeps/local/p/s/runs/r/end",
+    "/hpo/health",
+    "/nothing/%00/..%2f",
+]
+STREAMED = ["wandb-history.jsonl", "wandb-summary.json", "wandb-events.jsonl", "output.log", "other", "../x"]
+
+
+class Fuzzer:
+    """Makes requests that no client sends."""
+
+    def __init__(self, source: Random) -> None:
+        self._source = source
+        mutation = load_schema().mutation_type
+        assert mutation is not None
+        self._mutations = list(mutation.fields.items())
+
+    def value(self, depth: int = 3) -> Any:
+        """Return some JSON value."""
+        pick = self._source.choice
+        kinds: list[Callable[[], Any]] = [
+            lambda: None,
+            lambda: pick(NUMBERS),
+            lambda: pick(NAMES),
+            lambda: float("nan"),
+            lambda: json.dumps(self.value(0)),
+            lambda: "[" * 5000,
+        ]
+        if depth:
+            kinds += [
+                lambda: [self.value(depth - 1) for _ in range(self._source.randrange(4))],
+                lambda: {pick(NAMES): self.value(depth - 1) for _ in range(self._source.randrange(4))},
+            ]
+        return pick(kinds)()
+
+    def typed(self, kind: GraphQLInputType) -> Any:
+        """Return a value that mostly has this type, so that it reaches what is behind the schema."""
+        if self._source.random() < 0.03:
+            return self.value()
+        if isinstance(kind, GraphQLNonNull):
+            return self.typed(kind.of_type)
+        if isinstance(kind, GraphQLList):
+            return [self.typed(kind.of_type) for _ in range(self._source.randrange(3))]
+        if isinstance(kind, GraphQLInputObjectType):
+            fields = [
+                (name, field)
+                for name, field in kind.fields.items()
+                if isinstance(field.type, GraphQLNonNull) or self._source.random() < 0.6
+            ]
+            return {name: self.typed(field.type) for name, field in fields}
+        if kind.name in ("Int", "Int64"):
+            return self._source.choice([0, -1, 7, 2**31 - 1])
+        return kind.name == "Boolean" or self._source.choice(NAMES + IDS)
+
+    def mutation(self) -> dict[str, Any]:
+        """Return a mutation of the schema with wrong input."""
+        name, field = self._source.choice(self._mutations)
+        kind = field.args["input"].type
+        query = f"mutation M($i: {kind}) {{ {name}(input: $i) {{ __typename }} }}"
+        return {"query": query, "variables": {"i": self.typed(kind)}}
+
+    def file(self) -> Any:
+        """Return a file of a run's stream, with lines that mostly aren't JSON."""
+        texts = [
+            *ROWS[:2],
+            "{",
+            "[]",
+            "NaN",
+            '{"_step": 1e400, "a": NaN}',
+            json.dumps({"_step": 10**30}),
+            *NAMES,
+        ]
+        content = [self._source.choice(texts) for _ in range(self._source.randrange(4))]
+        return {"offset": self._source.choice([0, 1, *NUMBERS]), "content": content}
+
+    def chunk(self) -> Any:
+        """Return a body of a run's stream that no client sends."""
+        pick = self._source.choice
+        files = {pick(STREAMED): pick([self.value, self.file])() for _ in range(2)}
+        ending = {"complete": self.value(0), "exitcode": self.value(0), "preempting": self.value(0)}
+        return pick([self.value(), {"files": files}, {"files": files} | ending])
+
+    def body(self, path: str) -> bytes:
+        """Return the bytes of a body."""
+        made = self.mutation() if path == "/graphql" else self.chunk()
+        content = json.dumps(made).encode()
+        shape = self._source.randrange(15)
+        if shape == 0:
+            return content[: self._source.randrange(len(content) + 1)]
+        if shape == 1:
+            return bytes(self._source.randrange(256) for _ in range(20))
+        return b"[" * 100_000 if shape == 2 and self._source.random() < 0.05 else content
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_malformed_requests_do_no_harm(tmp_path: Path, seed: int) -> None:
+    source = Random(seed)
+    fuzzer = Fuzzer(source)
+    stage = Stage(tmp_path)
+    sweep = stage.sweep(grid(5))
+    for name in ("kept", "r"):
+        run_service.upsert(stage.world, RunWishes(name=name, project="p"))
+    stage.stream("kept", Chunk((Batch(Stream.HISTORY, 0, ROWS),), exitcode=0))
+    bad = []
+    with Web(stage) as web:
+        for _ in range(REQUESTS):
+            path = source.choice(PATHS[:3]) if source.random() < 0.7 else source.choice(PATHS)
+            method = "POST" if source.random() < 0.9 else source.choice(["GET", "PUT", "DELETE", "PATCH"])
+            body = fuzzer.body(path)
+            response = web.send(method, path, content=body)
+            if response.status_code >= 500:
+                bad.append((method, path, body[:500], response.text))
+        assert bad == []
+        query = 'query Q { project(name: "p") { run(name: "kept") { state history(samples: 100) } } }'
+        kept = web.ask(query)["data"]["project"]["run"]
+    assert kept == {"state": "finished", "history": list(ROWS)}
+    assert stage.issued(stage.agent(sweep))
+    assert not (tmp_path.parent / "x").exists()
+    stage.close()

@@ -1,0 +1,139 @@
+"""The line to the server, over a backend that records what it is asked and fails where it is told to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from parallel_hpo.backend.base import OpenedSweep, RunErrand, SweepOrder
+from parallel_hpo.errors import BackendError
+from parallel_hpo.supervisor.courier import Courier, last_run_folder
+from parallel_hpo.supervisor.events import SweepSeen
+from parallel_hpo.words import Message, Notice, RunId, SweepId, SweepPath
+
+PATH = SweepPath("me", "project", SweepId("s1"))
+RUN = RunId("run1")
+
+
+@dataclass
+class RecordingBackend:
+    """Keeps what it is asked, in order; fails all of it with `error`."""
+
+    error: str = ""
+    asked: list[tuple[str, ...]] = field(default_factory=list)
+    name = "recording"
+    keeps_login = False
+
+    def _take(self, *words: str) -> None:
+        self.asked.append(words)
+        if self.error:
+            raise BackendError(self.error)
+
+    def open(self, on_lost: Callable[[str], None] = lambda why: None) -> None:
+        self._take("open")
+
+    def open_sweep(self, order: SweepOrder, run_errand: RunErrand) -> OpenedSweep:
+        return OpenedSweep(PATH, "", {})
+
+    def client_environment(self, label: str) -> Mapping[str, str]:
+        return {}
+
+    def why_over(self, path: SweepPath) -> str:
+        self._take("why_over")
+        return "the sweep is finished"
+
+    def give_back(self, path: SweepPath, label: str, keep: Sequence[RunId]) -> None:
+        self._take("give_back", label, *keep)
+
+    def end_run(self, path: SweepPath, run_id: RunId, state: str) -> None:
+        self._take("end_run", run_id, state)
+
+    def send_rest(self, folder: Path) -> None:
+        self._take("send_rest", folder.name)
+
+    def phantoms(self, path: SweepPath, known: Collection[RunId]) -> Sequence[str]:
+        return ()
+
+    def finish_sweep(self, path: SweepPath) -> None:
+        self._take("finish_sweep")
+
+    def close(self) -> None:
+        self._take("close")
+
+
+@dataclass
+class Line:
+    """A courier with all that comes out of it."""
+
+    folder: Path
+    backend: RecordingBackend = field(default_factory=RecordingBackend)
+    told: list[Notice] = field(default_factory=list)
+    seen: list[SweepSeen] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.courier = Courier(
+            self.backend, PATH, folder=self.folder, observer=self.told.append, post=self.seen.append
+        )
+
+    def asked(self) -> list[tuple[str, ...]]:
+        """Return what the backend was asked, once all of it has been."""
+        self.courier.close()
+        return self.backend.asked
+
+
+def make_run_folder(sweep_folder: Path, slot: int, stamp: str) -> Path:
+    folder = sweep_folder / f"worker-{slot}" / "wandb" / f"run-{stamp}-{RUN}"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def test_what_a_dead_run_left_is_sent_before_its_end_is_told(tmp_path: Path) -> None:
+    folder = make_run_folder(tmp_path, 0, "20260101_000000")
+    line = Line(tmp_path)
+    line.courier.end_run(RUN, "crashed", send_rest=True)
+    assert line.asked() == [("send_rest", folder.name), ("end_run", RUN, "crashed")]
+    assert line.told == []
+
+
+def test_of_a_run_that_is_run_again_nothing_is_sent(tmp_path: Path) -> None:
+    make_run_folder(tmp_path, 0, "20260101_000000")
+    line = Line(tmp_path)
+    line.courier.end_run(RUN, "killed", send_rest=False)
+    assert line.asked() == [("end_run", RUN, "killed")]
+
+
+def test_the_last_attempt_is_the_newest_folder_of_any_slot(tmp_path: Path) -> None:
+    make_run_folder(tmp_path, 0, "20260101_000001")
+    newest = make_run_folder(tmp_path, 1, "20260101_000002")
+    make_run_folder(tmp_path, 2, "20251231_000003")
+    assert last_run_folder(tmp_path, RUN) == newest
+    assert last_run_folder(tmp_path, RunId("another")) is None
+
+
+def test_what_could_not_be_sent_is_named_with_its_folder_and_the_command(tmp_path: Path) -> None:
+    folder = make_run_folder(tmp_path, 0, "20260101_000000")
+    line = Line(tmp_path, RecordingBackend(error="no network"))
+    line.courier.end_run(RUN, "crashed", send_rest=True)
+    line.asked()
+    (first, second) = line.told
+    assert first == Message(
+        f"run {RUN}: what it had not sent yet was not sent (no network);"
+        f" send it by: wandb sync --include-online {folder}",
+        warning=True,
+    )
+    assert second == Message("the sweep server did not answer: no network", warning=True)
+
+
+def test_a_server_that_is_away_does_not_end_the_sweep(tmp_path: Path) -> None:
+    line = Line(tmp_path, RecordingBackend(error="no network"))
+    line.courier.ask_sweep()
+    line.asked()
+    assert line.seen == [SweepSeen("")]
+
+
+def test_a_sweep_that_is_over_is_seen_as_such(tmp_path: Path) -> None:
+    line = Line(tmp_path)
+    line.courier.ask_sweep()
+    line.asked()
+    assert line.seen == [SweepSeen("the sweep is finished")]

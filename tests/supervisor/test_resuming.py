@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from parallel_hpo.errors import ConfigError
+from parallel_hpo.supervisor.ledger_reader import RunRow
+from parallel_hpo.supervisor.resuming import find_folder, read_earlier
+from parallel_hpo.words import Outcome, RunId, Slot
+
+
+def row(
+    number: int = 0,
+    outcome: Outcome | None = Outcome.FINISHED,
+    *,
+    resumable: bool = False,
+    attempts: int = 1,
+    deaths: int = 0,
+    duration_s: float | None = None,
+) -> RunRow:
+    return RunRow(
+        run_id=RunId(f"run{number}"),
+        parameters={"x": number},
+        slot=Slot(0),
+        device=None,
+        attempts=attempts,
+        deaths=deaths,
+        outcome=outcome,
+        reason="",
+        value=None,
+        duration_s=duration_s,
+        resumable=resumable,
+    )
+
+
+ROWS = st.lists(
+    st.builds(
+        row,
+        st.integers(0, 99),
+        st.none() | st.sampled_from(Outcome),
+        resumable=st.booleans(),
+        attempts=st.integers(1, 5),
+        deaths=st.integers(0, 5),
+    )
+)
+
+
+@given(ROWS)
+def test_every_run_has_started_and_is_over_or_run_again(rows: list[RunRow]) -> None:
+    earlier = read_earlier(rows)
+    assert earlier.started == len(rows)
+    over = [row for row in rows if row.outcome is not None and not row.resumable]
+    assert len(earlier.reruns) + len(over) == earlier.started
+
+
+@pytest.mark.parametrize(("outcome", "resumable"), [(None, False), (Outcome.STOPPED, True)])
+def test_a_run_that_was_cut_is_run_again_as_its_next_attempt(
+    outcome: Outcome | None, resumable: bool
+) -> None:
+    (run,) = read_earlier([row(7, outcome, resumable=resumable, attempts=2, duration_s=1.5)]).reruns
+    assert (run.run_id, run.parameters, run.attempt, run.spent_s) == ("run7", {"x": 7}, 3, 1.5)
+
+
+def test_runs_are_run_again_in_the_order_of_their_first_start() -> None:
+    rows = [row(2, None), row(5), row(1, None), row(9, Outcome.STOPPED, resumable=True)]
+    assert [run.run_id for run in read_earlier(rows).reruns] == ["run2", "run1", "run9"]
+
+
+def test_what_the_supervisors_death_cut_costs_no_retry() -> None:
+    (run,) = read_earlier([row(0, None, attempts=3, deaths=2)]).reruns
+    assert run.deaths == 2
+
+
+def test_a_run_that_the_sweep_itself_stopped_is_not_run_again() -> None:
+    assert read_earlier([row(0, Outcome.STOPPED)]).reruns == ()
+
+
+def test_earlier_failures_count_and_cut_runs_do_not() -> None:
+    rows = [row(0, Outcome.FINISHED), row(1, Outcome.FAILED), row(2, Outcome.FAILED), row(3, None)]
+    failures = read_earlier(rows).failures
+    assert failures == read_earlier(rows[:3]).failures
+    assert not failures.none_finished
+
+
+def make_sweeps(directory: Path, *names: str) -> None:
+    for name in names:
+        (directory / name).mkdir()
+        (directory / name / "ledger.db").touch()
+
+
+@pytest.mark.parametrize("named", ["abc", "team/project/abc"])
+def test_a_sweep_is_found_by_its_id_or_its_whole_path(tmp_path: Path, named: str) -> None:
+    make_sweeps(tmp_path, "abc")
+    assert find_folder(tmp_path, named) == tmp_path / "abc"
+
+
+def test_an_unknown_sweep_is_an_error_that_names_the_known_ones(tmp_path: Path) -> None:
+    make_sweeps(tmp_path, "abc", "def")
+    with pytest.raises(ConfigError, match=r"no sweep xyz .*there are abc, def"):
+        find_folder(tmp_path, "xyz")
+
+
+def test_where_there_are_no_sweeps_the_error_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="there is none"):
+        find_folder(tmp_path, "xyz")

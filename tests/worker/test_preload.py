@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from parallel_hpo.errors import ConfigError
+from parallel_hpo.supervisor.children import Nursery
+from parallel_hpo.supervisor.reaper import MARK
+from parallel_hpo.worker.preload import Imports, find_runtime
+
+ROOT: Final = Path(__file__).parents[2]
+THREAD: Final = (
+    "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True, name='idler').start()\n"
+)
+
+
+def test_imports_travel_as_one_word() -> None:
+    imports = Imports(("wandb",), ("a.b", "c"), ("/x y", ""))
+    assert Imports.from_argument(imports.to_argument()) == imports
+
+
+@pytest.mark.parametrize(
+    ("files", "found"),
+    [
+        (["/dev/null", "pipe:[1]"], ""),
+        (["/dev/nvidiactl", "/dev/nvidia0"], ""),
+        (["/dev/nvidiactl", "/dev/nvidia-uvm"], "/dev/nvidia-uvm"),
+        (["/dev/kfd", "/dev/dri/renderD128"], "/dev/kfd"),
+    ],
+)
+def test_an_initialised_runtime_is_known_by_its_open_files(files: list[str], found: str) -> None:
+    assert find_runtime(files) == found
+
+
+def warning_after(preload: str, folder: Path) -> str:
+    """Return what a nursery warns of that preloads this module of the folder."""
+    nursery = Nursery(
+        environment={**os.environ, MARK: "test", "PYTHONPATH": str(ROOT)},
+        fresh=False,
+        preload=(preload,),
+        sys_path=(str(folder), *sys.path),
+    )
+    nursery.open()
+    try:
+        nursery.wait_until_ready()
+        return nursery.warning
+    finally:
+        nursery.close()
+
+
+def test_a_module_that_only_imports_is_fine(tmp_path: Path) -> None:
+    (tmp_path / "harmless.py").write_text("import json\n")
+    assert warning_after("harmless", tmp_path) == ""
+
+
+def test_a_module_that_starts_threads_is_warned_of(tmp_path: Path) -> None:
+    (tmp_path / "busy.py").write_text(THREAD)
+    assert "have started threads (idler)" in warning_after("busy", tmp_path)
+
+
+@pytest.mark.parametrize("source", ["import nonsuch_module\n", "raise ValueError('no good')\n"])
+def test_a_module_that_can_not_be_imported_is_an_error_with_its_traceback(
+    tmp_path: Path, source: str
+) -> None:
+    (tmp_path / "broken.py").write_text(source)
+    with pytest.raises(ConfigError, match=r"hpo\.preload: importing broken failed:(.|\n)*broken\.py"):
+        warning_after("broken", tmp_path)
