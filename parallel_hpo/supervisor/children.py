@@ -17,12 +17,12 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
 import psutil
 
 from parallel_hpo.errors import ConfigError, WorkerStartError
+from parallel_hpo.supervisor.child import Child, open_pidfd, wait_status
 from parallel_hpo.supervisor.reaper import MARK
 from parallel_hpo.worker import tree
 from parallel_hpo.worker.preload import Imports
@@ -32,39 +32,6 @@ PRELOAD = ("wandb", "parallel_hpo.worker.worker")
 """What every worker needs; wandb alone is 0.5 s of each start."""
 START_TRIES = 10
 """A fork server that is killed so often at its start would be killed again (by the OOM killer, say)."""
-
-
-@dataclass(slots=True)
-class Child:
-    """A living child: its process, our end of its pipe, and its output."""
-
-    pid: int
-    connection: Connection
-    output: int
-    """Readable end of the pipe that its standard streams go to; whoever takes it closes it."""
-    pidfd: int | None
-    """Becomes readable at its end (Linux)."""
-    ended: bool = False
-
-    def kill(self) -> None:
-        """SIGKILL the process; the fork server kills what it leaves."""
-        self.signal(signal.SIGKILL)
-
-    def signal(self, number: int) -> None:
-        """Send the process a signal; one that has ended is fine."""
-        if self.ended:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            if self.pidfd is None:
-                os.kill(self.pid, number)
-            else:
-                signal.pidfd_send_signal(self.pidfd, number)
-
-    def end(self) -> None:
-        """Note its end: its pid may be another's from now on."""
-        if not self.ended and self.pidfd is not None:
-            os.close(self.pidfd)
-        self.ended = True
 
 
 class Nursery:
@@ -246,7 +213,7 @@ class Nursery:
                 raise
             finally:
                 os.close(output_end)
-        return Child(pid, Connection(ours.detach()), output, _open_pidfd(pid))
+        return Child(pid, Connection(ours.detach()), output, open_pidfd(pid))
 
     def _await_forked(self, token: int) -> int:
         while True:
@@ -274,7 +241,7 @@ class Nursery:
 
     def _reap_orphans(self) -> None:
         for pid in list(self._orphans):
-            status = _wait_status(pid)
+            status = wait_status(pid)
             if status is not None:
                 self._orphans.discard(pid)
                 self._kill_strays()
@@ -299,21 +266,3 @@ class Nursery:
             return process.environ().get(MARK) == self._mark
         except (psutil.Error, OSError):
             return False
-
-
-def _open_pidfd(pid: int) -> int | None:
-    if not hasattr(os, "pidfd_open"):
-        return None
-    try:
-        return os.pidfd_open(pid)
-    except OSError:
-        return None
-
-
-def _wait_status(pid: int) -> int | None:
-    """Return the wait status of a child that ended, None while it lives."""
-    try:
-        done, status = os.waitpid(pid, os.WNOHANG)
-    except ChildProcessError:
-        return None if psutil.pid_exists(pid) else int(signal.SIGKILL)
-    return status if done else None

@@ -9,7 +9,8 @@ from multiprocessing.connection import Connection, wait
 from typing import Any, Final
 
 from parallel_hpo.errors import BackendError
-from parallel_hpo.supervisor.children import Child, Nursery
+from parallel_hpo.supervisor.child import Child
+from parallel_hpo.supervisor.children import Nursery
 from parallel_hpo.worker.spec import Errand, ErrandResult, Surroundings
 
 KEPT_OUTPUT_BYTES: Final = 20_000

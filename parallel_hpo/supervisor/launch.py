@@ -172,10 +172,7 @@ class _Stage:
         idle = self.setting.main is NOTHING
         open_library = no_library if idle else library_for(self.section, self.open_library)
         library = self.stack.enter_context(opened(open_library))
-        if idle:
-            placement = Placement(workers=1)
-        else:
-            placement = place_workers(self.section, self.environment, library)
+        placement = Placement(1) if idle else place_workers(self.section, self.environment, library)
         for note in placement.notes:
             self.setting.observer(note)
         self.equipment = Equipment(placement, library)

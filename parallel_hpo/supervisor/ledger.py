@@ -172,7 +172,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     try:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
-        db.executescript(SCHEMA)
+        db.executescript(f"BEGIN; {SCHEMA} COMMIT;")  # one wait for the disk, not one per table
     except sqlite3.Error:
         db.close()
         raise

@@ -32,7 +32,8 @@ from parallel_hpo.supervisor.actions import (
     Spawn,
     Tell,
 )
-from parallel_hpo.supervisor.children import Child, Nursery
+from parallel_hpo.supervisor.child import Child
+from parallel_hpo.supervisor.children import Nursery
 from parallel_hpo.supervisor.courier import Courier
 from parallel_hpo.supervisor.decide import decide
 from parallel_hpo.supervisor.devices.watch import DeviceWatch

@@ -24,7 +24,7 @@ from typing import Any, NoReturn, cast
 
 import psutil
 
-from parallel_hpo.supervisor.children import Child
+from parallel_hpo.supervisor.child import Child
 from parallel_hpo.supervisor.ledger import Ledger
 from parallel_hpo.supervisor.loop import Loop, Tools
 from parallel_hpo.supervisor.mailbox import Mailbox

@@ -12,7 +12,7 @@ import psutil
 from scripts.benchmarks.figures import Row
 from scripts.benchmarks.scene import LIMIT_S, Process, Scene, end_all
 
-WORKERS: Final = 2
+WORKERS: Final = 8
 SETTLE_S: Final = 2.0
 """Long after an agent's first heartbeat, after which nothing changes in a paused sweep."""
 RUNS_WORKER: Final = ("parallel_hpo.worker.forkserver", "stock.py")
@@ -100,20 +100,20 @@ def _mean(figures: list[float]) -> float:
 ROWS: Final = (
     Row(
         "idle",
-        "PSS of a worker whose agent waits, without wandb-core",
+        f"PSS of each of {WORKERS} workers whose agent waits, without wandb-core",
         "MB",
         idle_ours,
-        "a stock agent's process that waits",
+        f"each of {WORKERS} stock agents' processes that wait",
         idle_stock,
         ratio_goal=1 / 3,
         repeat=2,
     ),
     Row(
         "inside",
-        "PSS of a worker inside main after wandb.init, without wandb-core",
+        f"PSS of each of {WORKERS} workers inside main after wandb.init, without wandb-core",
         "MB",
         inside_ours,
-        "a stock agent's process there",
+        f"each of {WORKERS} stock agents' processes there",
         inside_stock,
         ratio_goal=0.5,
         repeat=2,

@@ -10,7 +10,7 @@ from typing import Final
 import psutil
 
 from scripts.benchmarks.figures import Row
-from scripts.benchmarks.scene import LIMIT_S, Process, Scene, end_all
+from scripts.benchmarks.scene import LIMIT_S, Scene, end_all
 
 WORKERS: Final = 8
 
@@ -65,17 +65,13 @@ def all_gone(scene: Scene) -> float:
     """Return the time from a SIGINT to the end of the last process of the sweep, in seconds."""
     process = scene.optimize("stay", {"workers": 2, "count": 2})
     process.journal.wait_for("open", 2)
-    everything = _everything(process)
+    everything = psutil.Process(process.popen.pid).children(recursive=True)
     asked = time.monotonic()
     process.popen.send_signal(signal.SIGINT)
     process.popen.wait(LIMIT_S)
     _, alive = psutil.wait_procs(everything, timeout=LIMIT_S)
     assert not alive
     return time.monotonic() - asked
-
-
-def _everything(process: Process) -> list[psutil.Process]:
-    return psutil.Process(process.popen.pid).children(recursive=True)
 
 
 ROWS: Final = (

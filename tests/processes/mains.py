@@ -157,9 +157,22 @@ def dies_in_slot_0() -> None:
         os._exit(3)
 
 
-def dying_once() -> None:
-    """Die in the first attempt of each run."""
+def together() -> Any:
+    """Enter, journal the environment, and go on once each worker has entered a run."""
     run = enter(environment=dict(os.environ))
+    deadline = time.monotonic() + 60
+    while len(_slots_entered()) < int(os.environ["PARALLEL_HPO_WORKERS"]) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return run
+
+
+def _slots_entered() -> set[int]:
+    return {json.loads(line)["slot"] for line in Path(os.environ["JOURNAL"]).read_text().splitlines()}
+
+
+def dying_once() -> None:
+    """Die in the first attempt of each run, once all workers have begun one."""
+    run = together()
     if os.environ["PARALLEL_HPO_ATTEMPT"] == "1":
         os.kill(os.getpid(), signal.SIGKILL)
     run.log({"loss": 1.0})

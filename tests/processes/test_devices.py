@@ -49,7 +49,7 @@ def test_each_worker_sees_exactly_its_own_device_also_after_restarts(
 
 def test_workers_is_by_default_the_number_of_devices(sweep: RealSweep) -> None:
     sweep.env["CUDA_VISIBLE_DEVICES"] = "3,5,7"
-    ended = sweep.start("curious", count=3, workers="auto").finish()
+    ended = sweep.start("together", count=3, workers="auto").finish()
     assert [worker["device"] for worker in ended.summary["workers"]] == ["3", "5", "7"]
 
 
@@ -62,7 +62,7 @@ def test_workers_on_cpu_see_no_device(sweep: RealSweep) -> None:
 
 def test_a_worker_with_two_devices_sees_both_and_has_a_port_of_its_own(sweep: RealSweep) -> None:
     sweep.env |= {"CUDA_VISIBLE_DEVICES": "0,1,2,3", "MASTER_PORT": "29500"}
-    sweep.start("curious", count=2, devices_per_worker=2).finish()
+    sweep.start("together", count=2, devices_per_worker=2).finish()
     found = {entry.slot: entry.facts["environment"] for entry in sweep.entries()}
     assert {slot: environment["CUDA_VISIBLE_DEVICES"] for slot, environment in found.items()} == {
         0: "0,1",
@@ -74,7 +74,7 @@ def test_a_worker_with_two_devices_sees_both_and_has_a_port_of_its_own(sweep: Re
 
 def test_spawned_workers_see_their_device_too(sweep: RealSweep) -> None:
     sweep.env["CUDA_VISIBLE_DEVICES"] = "3,5"
-    sweep.start("curious", count=2, start_method="spawn").finish()
+    sweep.start("together", count=2, start_method="spawn").finish()
     assert masks(sweep) == {(0, "3", "3"), (1, "5", "5")}
 
 

@@ -14,7 +14,8 @@ from typing import Final
 
 import psutil
 
-from parallel_hpo.supervisor.children import Child, Nursery
+from parallel_hpo.supervisor.child import Child
+from parallel_hpo.supervisor.children import Nursery
 from parallel_hpo.supervisor.reaper import MARK
 from parallel_hpo.worker.spec import Errand, Reaped, Surroundings
 

@@ -16,8 +16,8 @@ from typing import Final
 from parallel_hpo.errors import ConfigError
 from parallel_hpo.supervisor.devices.library import Device
 
-CUDA_ONLY: Final = "MIG-"
-UUIDS: Final = ("GPU-", CUDA_ONLY)
+MIG: Final = "MIG-"
+UUIDS: Final = ("GPU-", MIG)
 
 
 class MaskVariable(StrEnum):
@@ -90,7 +90,7 @@ def find_device(token: str, devices: Sequence[Device] | None) -> VisibleDevice |
         return VisibleDevice(token) if is_index or token.startswith(UUIDS) else None
     if is_index:
         found = [_whole(token, device) for device in devices if device.index == int(token)]
-    elif token.startswith(CUDA_ONLY):
+    elif token.startswith(MIG):
         found = [
             VisibleDevice(token, uuid, device)
             for device in devices

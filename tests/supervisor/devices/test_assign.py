@@ -57,6 +57,6 @@ def test_the_cores_near_several_devices_are_those_near_any() -> None:
     assert both.cpus == frozenset(range(8))
 
 
-def test_no_cores_are_near_where_one_devices_are_not_known() -> None:
+def test_no_cores_are_near_where_those_of_one_device_are_not_known() -> None:
     (both,) = group([VisibleDevice("3", "", DEVICES[3]), VisibleDevice("x")], 2)
     assert both.cpus == frozenset()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import resource
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -51,20 +53,24 @@ def test_spawn_is_a_warning() -> None:
 
 
 def test_more_workers_than_the_limit_of_open_files_takes_is_bad() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     assert examine_descriptors(1).level is Level.GOOD
+    if hard != resource.RLIM_INFINITY:
+        assert examine_descriptors(hard).level is Level.BAD
 
 
 def test_a_directory_that_can_not_be_made_is_bad(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     *_, finding = examine_places(tmp_path / "file" / "sweeps")
     assert (finding.subject, finding.level) == ("directory", Level.BAD)
-    *_, fine = examine_places(tmp_path / "new" / "sweeps")
-    assert fine.level is not Level.BAD or "MB free" in fine.text
+    *_, other = examine_places(tmp_path / "new" / "sweeps")
+    assert "MB free" in other.text
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is no such place")
 def test_missing_shared_memory_is_a_warning(tmp_path: Path) -> None:
     found = levels(list(examine_places(tmp_path, shared=tmp_path / "shm")))
-    assert found.get(str(tmp_path / "shm"), Level.WARNING) is Level.WARNING
+    assert found[str(tmp_path / "shm")] is Level.WARNING
 
 
 def on_target(folder: Path, source: str, **keys: Any) -> Finding:

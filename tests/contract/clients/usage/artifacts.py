@@ -142,7 +142,7 @@ def _() -> None:
     assert api().artifact(f"{DATA}:latest").version == "v1"
 
 
-@part.refused("a name that has another type already", "already exists with type")
+@part.refused("a name that has another type already", "already exists with type", "has the type")
 def _() -> None:
     with init("typed") as run:
         run.log_artifact("data.txt", name="data", type="model").wait()

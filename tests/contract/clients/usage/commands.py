@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,7 @@ def _() -> None:
 @part.refused(
     "`wandb sweep-scheduler`",
     "does not support the local sweep scheduler",
-    needs=lambda: hasattr(sweep("cli"), "enqueue_run"),
+    needs=lambda: find_spec("wandb.sdk.sweeps") is not None,
 )
 def _() -> None:
     command("sweep-scheduler", path("cli"))

@@ -106,7 +106,9 @@ def _() -> None:
 
 @part.step("system metrics")
 def _() -> None:
-    settings = wandb.Settings(x_disable_stats=False, x_stats_sampling_interval=0.5)
+    settings = wandb.Settings(
+        x_disable_stats=False, x_stats_sampling_interval=0.5, x_disable_machine_info=False
+    )
     with init("system", settings=settings) as run:
         run.log({"a": 1})
         wait_for(lambda: stored("system").history(stream="system", pandas=False))
@@ -203,7 +205,7 @@ def _() -> None:
     init("base", resume="never").finish()
 
 
-@part.refused("wandb.init(resume='must') of a run that isn't there", "does not exist")
+@part.refused("wandb.init(resume='must') of a run that isn't there", "does not exist", "not a valid option")
 def _() -> None:
     init("nobody", resume="must").finish()
 

@@ -37,9 +37,9 @@ class Part:
         return add
 
     def refused(
-        self, feature: str, words: str, *, needs: Callable[[], bool] | None = None
+        self, feature: str, *words: str, needs: Callable[[], bool] | None = None
     ) -> Callable[[Step], Step]:
-        """Add a step that must fail at once with an error that has these words in it."""
+        """Add a step that must fail at once with an error that has some of these words in it."""
 
         def add(attempt: Step) -> Step:
             self.steps.append((feature, lambda: _refused(attempt, words, needs)))
@@ -68,12 +68,12 @@ def _works(check: Step, needs: Callable[[], bool] | None) -> str:
     return WORKS
 
 
-def _refused(attempt: Step, words: str, needs: Callable[[], bool] | None) -> str:
+def _refused(attempt: Step, words: tuple[str, ...], needs: Callable[[], bool] | None) -> str:
     if needs is not None and not needs():
         return ABSENT
     begin = time.monotonic()
     said = _error_of(attempt)
-    assert words in said, said
+    assert any(some in said for some in words), said
     assert time.monotonic() - begin < PATIENCE_S, "it took too long to say so"
     return REFUSED
 

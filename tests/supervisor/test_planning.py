@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from parallel_hpo.config.hpo import HpoSection
+from parallel_hpo.supervisor.devices.library import NoDriver
+from parallel_hpo.supervisor.planning import plan_sweep
+
+ON_ONE_CORE = """
+import os
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+from parallel_hpo.config.hpo import HpoSection
+from parallel_hpo.supervisor.devices.library import NoDriver
+from parallel_hpo.supervisor.planning import count_cores, place_workers
+section = HpoSection(sweep_id="x")
+print(count_cores(), place_workers(section, {}, NoDriver("none")).workers)
+"""
+
+
+def test_a_plan_says_which_devices_the_workers_get_and_what_one_finds(tmp_path: Path) -> None:
+    section = HpoSection.model_validate(
+        {"sweep_id": "x", "backend": "local", "count": 3, "directory": str(tmp_path)}
+    )
+    plan = plan_sweep(section, {"CUDA_VISIBLE_DEVICES": "3,5"}, open_library=lambda: NoDriver("none"))
+    assert (plan.workers, plan.shares, plan.devices) == (2, (2, 1), ("3", "5"))
+    assert plan.environment["CUDA_VISIBLE_DEVICES"] == "3"
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system binds no process to cores")
+def test_only_the_cores_that_may_be_used_count() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", ON_ONE_CORE],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout.split() == ["1", "1"], done.stderr
