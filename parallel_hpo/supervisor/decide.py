@@ -59,6 +59,9 @@ IDLE_RETURN_MAX_S: Final = 30.0
 """An agent that returns without a run from a sweep that goes on (a server away, say) is
 asked again after 1, 2, 4 … 30 s: W&B's own client waits so between its tries."""
 
+WAITING: Final = (SlotState.STOPPED, SlotState.BACKOFF)
+"""States of a slot that has no process and may get one."""
+
 
 def decide(view: SweepView, event: Event, now: float) -> Decision:
     """Return the next view and the actions that follow from `event` at `now` (monotonic seconds).
@@ -210,7 +213,8 @@ class _Decider(Step):
     def assign(self) -> None:
         """Give idle workers work, and start workers for what nobody has taken."""
         for slot in self.view.slots:
-            self._forget_past_waits(slot)
+            if slot.spawn_at is not None or slot.lease_at is not None:
+                self._forget_past_waits(slot)
         if self.view.ending is not None:
             return
         for slot in self.view.slots:
@@ -221,7 +225,7 @@ class _Decider(Step):
             else:
                 self._give_work(slot)
         for slot in self.view.slots:
-            if self._wants_worker(slot):
+            if slot.state in WAITING and self._wants_worker(slot):
                 self.move(slot.slot, Move.SPAWN)
                 self.actions.append(Spawn(slot.slot))
 
@@ -254,9 +258,7 @@ class _Decider(Step):
 
     def _wants_worker(self, slot: SlotView) -> bool:
         """Whether a slot without a process is to get one now: its wait is over and there is work."""
-        if slot.state not in (SlotState.STOPPED, SlotState.BACKOFF) or slot.spawn_at is not None:
-            return False
-        if not device_care.may_start(self, slot):
+        if slot.spawn_at is not None or not device_care.may_start(self, slot):
             return False
         coming = sum(1 for other in self.view.slots if other.state is SlotState.STARTING)
         return self.work() > coming
@@ -270,7 +272,7 @@ class _Decider(Step):
             self.leave(Ending(tripped, ExitCode.FAILURE_POLICY, StopKind.INTERRUPT))
         elif all(slot.over for slot in self.view.slots):
             self._end_without_workers()
-        elif not self.work() and not self.view.asking and not any(slot.busy for slot in self.view.slots):
+        elif not any(slot.busy for slot in self.view.slots) and not self.view.asking and not self.work():
             self.leave(_complete(self.view))
 
     def _end_without_workers(self) -> None:

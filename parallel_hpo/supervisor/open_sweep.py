@@ -242,5 +242,8 @@ class OpenSweep:
             phantoms=self._phantoms,
         )
         result = summarise(self._ledger.runs(), self._ledger.workers(), closing)
-        write_summary(result, self._folder / "summary.json")
+        try:
+            write_summary(result, self._folder / "summary.json")
+        except OSError as error:  # the ledger has it all: `status` and `--resume` read that
+            self._setting.observer(Message(f"the summary could not be written: {error}", warning=True))
         return result

@@ -47,7 +47,7 @@ class Step:
             return 0
         if count is None:
             return len(self.view.slots)
-        return count - self.view.started - sum(slot.lease_left for slot in self.view.slots)
+        return count - self.view.started - sum([slot.lease_left for slot in self.view.slots])
 
     def workers(self) -> int:
         """How many slots take part."""

@@ -1,4 +1,4 @@
-"""Ordinary usage of wandb, step by step, unchanged; and the table of what works, which must be what it finds."""
+"""Ordinary usage of wandb, step by step, unchanged; and the table of what works, which is what it finds."""
 
 from __future__ import annotations
 

@@ -38,14 +38,14 @@ def running(bin_folder: Path) -> Iterator[str]:
     options = ["-D", str(data), "-A", "trust", "-U", getpass.getuser(), "--no-sync", "-E", "UTF8"]
     subprocess.run([bin_folder / "initdb", *options], user=owner, check=True, capture_output=True, cwd=folder)
     settings = f"-k {folder} -c listen_addresses= -c fsync=off -c max_connections=100"
-    control = [bin_folder / "pg_ctl", "-D", str(data), "-w", "-t", "60"]
+    control: list[str | Path] = [bin_folder / "pg_ctl", "-D", str(data), "-w", "-t", "60"]
     # As a daemon: its processes come and go, and are none that a test leaves behind.
-    start = [*control, "-l", str(folder / "log"), "-o", settings, "start"]
+    start: list[str | Path] = [*control, "-l", str(folder / "log"), "-o", settings, "start"]
     subprocess.run(start, user=owner, check=True, stdout=subprocess.DEVNULL, cwd=folder)
     try:
         yield f"postgresql+psycopg://{getpass.getuser()}@/postgres?host={folder}"
     finally:
-        stop = [*control, "-m", "immediate", "stop"]
+        stop: list[str | Path] = [*control, "-m", "immediate", "stop"]
         subprocess.run(stop, user=owner, check=True, stdout=subprocess.DEVNULL, cwd=folder)
         shutil.rmtree(folder)
 

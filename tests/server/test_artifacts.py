@@ -1,4 +1,4 @@
-"""Artifacts and runs' files over HTTP without a port: what the client's own tests of usage can't bring about."""
+"""Artifacts and runs' files over HTTP without a port: what ordinary usage does not bring about."""
 
 from __future__ import annotations
 
@@ -132,8 +132,8 @@ def test_a_deleted_versions_number_is_not_given_again(web: Web) -> None:
 
 def send_file(web: Web, name: str = "a.txt") -> dict[str, Any]:
     """Send a file of the run, and return what is known of it."""
-    query = """mutation C($f: [String!]!) { createRunFiles(input: {projectName: "p", runName: "r", files: $f}) {
-      files { uploadUrl } } }"""
+    query = """mutation C($f: [String!]!) {
+      createRunFiles(input: {projectName: "p", runName: "r", files: $f}) { files { uploadUrl } } }"""
     (file,) = web.ask(query, f=[name])["data"]["createRunFiles"]["files"]
     assert web.put(file["uploadUrl"], content=CONTENT).status_code == 200
     (edge,) = web.ask(RUN_FILES)["data"]["project"]["run"]["files"]["edges"]

@@ -129,7 +129,9 @@ def _() -> None:
 
 @part.step("run.metadata")
 def _() -> None:
-    assert stored("low").metadata["python"]
+    settings = wandb.Settings(x_disable_machine_info=False)
+    wandb.init(project=PROJECT, id="described", settings=settings).finish()
+    assert stored("described").metadata["python"]
 
 
 @part.step("run.files, run.file, file.download")
