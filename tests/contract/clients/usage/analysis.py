@@ -127,13 +127,6 @@ def _() -> None:
     assert {"a", "odd", "_step"} <= run.history_keys["keys"].keys()
 
 
-@part.step("run.metadata")
-def _() -> None:
-    settings = wandb.Settings(x_disable_machine_info=False)
-    wandb.init(project=PROJECT, id="described", settings=settings).finish()
-    assert stored("described").metadata["python"]
-
-
 @part.step("run.files, run.file, file.download")
 def _() -> None:
     run = stored("low")

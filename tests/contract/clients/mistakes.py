@@ -1,4 +1,4 @@
-"""What this server doesn't have, and what a wrong name or key gets."""
+"""What a wrong name, configuration or key gets."""
 
 from __future__ import annotations
 
@@ -19,13 +19,9 @@ def answer(call: Callable[[], object]) -> str:
     return ""
 
 
-with wandb.init(project="p", id="there") as run:
-    run.log({"a": 1})
 answers = {
     "no run": answer(lambda: api.run("local/p/nobody")),
     "no sweep": answer(lambda: api.sweep("local/p/nobody")),
-    "files": answer(lambda: list(api.run("local/p/there").files())),
-    "delete": answer(lambda: api.run("local/p/there").delete()),
     "agent": answer(lambda: wandb.agent("local/p/nobody", lambda: None, count=1)),
     "config": answer(lambda: wandb.sweep({"method": "bayes", "parameters": {"x": {"min": 0, "max": 1}}})),
     "key": answer(lambda: wandb.login(key="b" * 40, verify=True, relogin=True)),
