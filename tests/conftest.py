@@ -8,18 +8,25 @@ are left fail the test, and are killed.
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
+from hypothesis import HealthCheck, settings
 
 FOREIGN = ("WANDB_", "PARALLEL_HPO_", "XDG_")
 """Prefixes of variables of the developer's own shell that would reach into a test."""
 
 LEAVE_WITHIN_S = 10.0
 """wandb-core outlives a killed parent by up to 4 s; twice that and a bit is patience enough."""
+
+
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")  # the other core may run a whole sweep at the same time
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # as in a terminal, also where the tests run under nohup
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -62,6 +62,11 @@ class Control:
             taken.append(self._asked.popleft())
         return taken
 
+    @property
+    def bell_end(self) -> int:
+        """Where the bell is rung by writing a byte."""
+        return self._bell_end
+
     def put(self, asked: StopAsked) -> None:
         """Ask for a stop; from any thread, and from a signal's handler."""
         self._asked.append(asked)
@@ -98,10 +103,14 @@ class SignalsTaken:
     def __init__(self, control: Control) -> None:
         self._control = control
         self._before: dict[signal.Signals, Any] = {}
+        self._wakeup_fd: int | None = None
 
     def __enter__(self) -> None:
         if threading.current_thread() is not threading.main_thread():
             return
+        # A second signal that comes close to a first may be noted in another thread, while the main
+        # thread, which runs the handlers, goes back to its wait: the wakeup fd ends that wait.
+        self._wakeup_fd = signal.set_wakeup_fd(self._control.bell_end, warn_on_full_buffer=False)
         for number in MEANINGS:
             before = signal.getsignal(number)
             if number is signal.SIGHUP and before is signal.SIG_IGN:
@@ -112,6 +121,8 @@ class SignalsTaken:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
+        if self._wakeup_fd is not None:
+            signal.set_wakeup_fd(self._wakeup_fd)
         for number, before in self._before.items():
             signal.signal(number, signal.SIG_DFL if before is None else before)
 

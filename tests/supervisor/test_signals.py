@@ -164,3 +164,22 @@ def test_off_the_main_thread_no_signal_is_taken(control: Control) -> None:
     thread.start()
     thread.join()
     assert during == [before]
+
+
+def test_a_signal_that_another_thread_takes_ends_the_main_threads_wait(control: Control) -> None:
+    """As the kernel does with a second signal while the first one is still pending."""
+    release = threading.Event()
+    other = threading.Thread(target=release.wait)
+    other.start()
+    try:
+        with SignalsTaken(control):
+            assert other.ident is not None
+            timer = threading.Timer(0.1, signal.pthread_kill, (other.ident, signal.SIGUSR1))
+            timer.start()
+            ready, _, _ = select.select([control.bell], [], [], 20)
+            timer.join()
+    finally:
+        release.set()
+        other.join()
+    assert ready
+    assert [asked.reason for asked in control.take()] == ["SIGUSR1"]
