@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -22,6 +21,7 @@ from pydantic_core import ErrorDetails
 
 from parallel_hpo.config.devices import Devices, Faults, Modules
 from parallel_hpo.config.sweep import parse_sweep_configuration
+from parallel_hpo.config.sweep_checks import nearest
 from parallel_hpo.config.tables import STRICT, TABLES, Allowed, Failures, Limit, Most, Restart
 from parallel_hpo.errors import ConfigError
 
@@ -190,13 +190,6 @@ def show(value: object) -> str:
     """Return a value as a user would write it in JSON, cut to a line's length."""
     text = json.dumps(value, default=repr, ensure_ascii=False)
     return text if len(text) <= _SHOWN_CHARS else text[: _SHOWN_CHARS - 1] + "…"
-
-
-def nearest(word: str, known: tuple[str, ...]) -> str:
-    """Return what was likely meant and what is known, as the end of an error message."""
-    close = get_close_matches(word, known, n=1)
-    meant = f"did you mean {close[0]!r}? " if close else ""
-    return f"{meant}known: {', '.join(known)}"
 
 
 def _describe(details: ErrorDetails, origin: Origin) -> str:

@@ -24,11 +24,11 @@ from parallel_hpo.config.hpo import (
     HpoSection,
     default_directory,
     is_text,
-    nearest,
     parse_section,
     show,
 )
 from parallel_hpo.config.sweep import parse_sweep_configuration
+from parallel_hpo.config.sweep_checks import nearest
 from parallel_hpo.errors import ConfigError
 
 _PREFIX: Final = "PARALLEL_HPO_"
