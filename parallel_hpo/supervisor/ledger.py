@@ -1,9 +1,9 @@
 """The ledger: one SQLite file per sweep that says what was started and how it ended.
 
-Each record is on the disk before the act that it records (WAL, synchronous=FULL), so
-that after any ending, a power cut included, what it says is what happened at least.
-A lock file beside it keeps a second supervisor out. SQL and nothing else: no
-processes, no decisions.
+A start is on the disk before `main` is entered (WAL, synchronous=FULL). An end outlives
+any process at once, and a power cut with the next start: until then the run would be run
+again, under its own id. A lock file beside it keeps a second supervisor out. SQL and
+nothing else: no processes, no decisions.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class Ledger(LedgerReader):
         self, run_id: RunId, attempt: int, *, outcome: Outcome, reason: str, duration_s: float
     ) -> None:
         """An attempt is over; the run may be run again."""
-        with self._written():
+        with self._written(synchronous="NORMAL"):
             self._end_attempt(run_id, attempt, outcome, reason, duration_s)
 
     def record_end(
@@ -121,7 +121,7 @@ class Ledger(LedgerReader):
         resumable: bool,
     ) -> None:
         """A run is over, with its `attempt`-th attempt; None: no attempt was under way."""
-        with self._written():
+        with self._written(synchronous="NORMAL"):
             if attempt is not None:
                 self._end_attempt(run_id, attempt, outcome, reason, duration_s)
             self._db.execute(
@@ -139,9 +139,13 @@ class Ledger(LedgerReader):
         )
 
     @contextmanager
-    def _written(self) -> Iterator[None]:
-        """One transaction, on the disk when the block is left."""
+    def _written(self, synchronous: str = "FULL") -> Iterator[None]:
+        """One transaction; a FULL one has put itself and all before it on the disk when the block is left.
+
+        Waiting for the disk is nearly all that a supervisor costs per run, hence once and not twice.
+        """
         try:
+            self._db.execute(f"PRAGMA synchronous = {synchronous}")
             with self._db:
                 yield
         except sqlite3.OperationalError as error:
@@ -171,7 +175,6 @@ def _connect(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(path)
     try:
         db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = FULL")
         db.executescript(f"BEGIN; {SCHEMA} COMMIT;")  # one wait for the disk, not one per table
     except sqlite3.Error:
         db.close()
