@@ -22,7 +22,7 @@ def run_bench(env: dict[str, str], *options: str) -> subprocess.CompletedProcess
 
 
 def test_the_benchmark_measures_a_row_against_its_baseline(clean_env: dict[str, str]) -> None:
-    done = run_bench(clean_env, "--only", "lines", "--repeat", "1", "--json")
+    done = run_bench(clean_env, "lines", "--repeat", "1", "--json")
     assert done.returncode == 0, done.stderr
     (row,) = json.loads(done.stdout)["rows"]
     assert row["row"] == "lines"
@@ -31,11 +31,11 @@ def test_the_benchmark_measures_a_row_against_its_baseline(clean_env: dict[str, 
 
 
 def test_the_benchmark_times_a_real_sweep(clean_env: dict[str, str]) -> None:
-    done = run_bench(clean_env, "--only", "again", "--repeat", "1")
+    done = run_bench(clean_env, "again", "--repeat", "1")
     assert "`again` from a worker's SIGKILL to its run inside main again" in done.stdout, done.stderr
 
 
 def test_an_unknown_row_is_refused_with_the_known_ones(clean_env: dict[str, str]) -> None:
-    done = run_bench(clean_env, "--only", "nothing")
+    done = run_bench(clean_env, "nothing")
     assert done.returncode == 2
     assert "gap" in done.stderr

@@ -1,7 +1,8 @@
-"""The sweep configuration as clients send it: YAML text, checked, and what the server itself reads of it."""
+"""The sweep configuration as clients send it: JSON or YAML, checked, and what the server itself reads of it."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -65,12 +66,19 @@ def _load(text: str) -> dict[str, Any]:
     if len(text) > _MAX_LENGTH:
         raise RefusedError(f"the sweep configuration is longer than {_MAX_LENGTH} characters")
     try:
-        value = yaml.load(text, Loader=_NoAliases)
+        value = _read(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise RefusedError(f"the sweep configuration is not valid YAML: {error}") from error
     if not isinstance(value, dict):
         raise RefusedError(f"the sweep configuration must be a mapping, not {type(value).__name__}")
     return value
+
+
+def _read(text: str) -> object:
+    try:
+        return json.loads(text)  # first: to YAML 1.1 JSON's 1e-05 is a word
+    except ValueError:
+        return yaml.load(text, Loader=_NoAliases)
 
 
 class _NoAliases(yaml.SafeLoader):

@@ -59,11 +59,11 @@ class Figures:
 
     @property
     def reached(self) -> bool | None:
-        """Whether the row's goal was reached; None where it has none."""
+        """Whether the row's goals were reached; None where it has none."""
         row = self.row
-        if row.ratio_goal is not None:
-            return self.ratio is not None and self.ratio <= row.ratio_goal
-        return None if row.value_goal is None else self.median <= row.value_goal
+        goals = ((self.ratio, row.ratio_goal), (self.median, row.value_goal))
+        verdicts = [figure is not None and figure <= goal for figure, goal in goals if goal is not None]
+        return all(verdicts) if verdicts else None
 
     def as_json(self) -> dict[str, Any]:
         row = self.row

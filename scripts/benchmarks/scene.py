@@ -24,6 +24,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+from scripts.benchmarks.asking import Address
+
 HERE: Final = Path(__file__).parent
 ROOT: Final = HERE.parents[1]
 LIMIT_S: Final = 240.0
@@ -160,6 +162,12 @@ class Scene:
             ]
             self._said = self._start_server(command)
         return self._said
+
+    @property
+    def address(self) -> Address:
+        """The same server, for a client of our own."""
+        said = self.server
+        return Address(said["url"], said["api_key"], self._servers[0].pid, self.folder / "server.db")
 
     def slow_server(self, delay_s: float) -> dict[str, str]:
         """The same server behind a proxy that holds back every answer for so long."""

@@ -19,6 +19,11 @@ def test_a_sweeps_configuration_is_kept_as_it_was_sent(stage: Stage) -> None:
     assert sweep_service.upsert(stage.world, SweepWishes(config=RANDOM)).config == RANDOM
 
 
+def test_a_configuration_may_be_json_with_its_own_numbers(stage: Stage) -> None:
+    config = '{"method": "random", "parameters": {"lr": {"min": 1e-05, "max": 1e-2}}}'
+    assert sweep_service.upsert(stage.world, SweepWishes(config=config)).state == "PENDING"
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [

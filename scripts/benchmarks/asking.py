@@ -1,0 +1,141 @@
+"""A client that asks a sweep server as the wandb client does, and what it takes to fill one."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import psutil
+from sqlalchemy import insert, select, update
+
+from parallel_hpo.server.store.database import Database
+from parallel_hpo.server.tables import runs, sweeps
+
+PROJECT: Final = "bench"
+HEARTBEAT: Final = """mutation Heartbeat($id: ID!, $runState: JSONString) {
+  agentHeartbeat(input: {id: $id, runState: $runState}) { agent { id } commands } }"""
+SWEEP: Final = """mutation UpsertSweep($config: String, $project: String) {
+  upsertSweep(input: {config: $config, projectName: $project}) { sweep { name } } }"""
+AGENT: Final = """mutation CreateAgent($sweep: String!) {
+  createAgent(input: {host: "here", sweep: $sweep}) { agent { id } } }"""
+RUN: Final = """mutation UpsertBucket($name: String, $sweep: String, $project: String) {
+  upsertBucket(input: {name: $name, sweep: $sweep, modelName: $project}) { bucket { id } } }"""
+COUNT: Final = "query C($p: String, $n: String) { project(name: $p) { run(name: $n) { historyLineCount } } }"
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a server is: its URL, a key, its process and its database file."""
+
+    url: str
+    key: str
+    pid: int
+    database: Path
+
+    def core_s(self) -> float:
+        """Return the processor time that the server has taken: what else runs here doesn't count."""
+        times = psutil.Process(self.pid).cpu_times()
+        return float(times.user + times.system)
+
+
+class Client:
+    """One kept connection to the server."""
+
+    def __init__(self, address: Address) -> None:
+        url = urlsplit(address.url)
+        self._connection = http.client.HTTPConnection(url.hostname or "", url.port, timeout=60)
+        token = base64.b64encode(f"api:{address.key}".encode()).decode()
+        self._headers = {"Authorization": f"Basic {token}", "Content-Type": "application/json"}
+
+    def post(self, path: str, body: Any) -> Any:
+        """Send a body and return the answer's."""
+        self._connection.request("POST", path, json.dumps(body), self._headers)
+        response = self._connection.getresponse()
+        answer = json.loads(response.read())
+        if response.status != 200:
+            raise RuntimeError(f"{path}: {response.status} {answer}")
+        return answer
+
+    def ask(self, query: str, **variables: Any) -> Any:
+        """Send a GraphQL request and return its data."""
+        answer = self.post("/graphql", {"query": query, "variables": variables})
+        if answer.get("errors"):
+            raise RuntimeError(f"the server answered {answer['errors']}")
+        return answer["data"]
+
+    def new_sweep(self, config: Mapping[str, Any]) -> str:
+        """Create a sweep; return its id."""
+        data = self.ask(SWEEP, config=json.dumps(config), project=PROJECT)
+        return str(data["upsertSweep"]["sweep"]["name"])
+
+    def new_agent(self, sweep: str) -> str:
+        """Register an agent; return its id."""
+        return str(self.ask(AGENT, sweep=sweep)["createAgent"]["agent"]["id"])
+
+    def new_run(self, name: str, sweep: str | None = None) -> None:
+        """Say that a run has begun."""
+        self.ask(RUN, name=name, sweep=sweep, project=PROJECT)
+
+    def beat(self, agent: str, *listed: str) -> list[dict[str, Any]]:
+        """Send a heartbeat and return its commands."""
+        data = self.ask(HEARTBEAT, id=agent, runState=json.dumps(dict.fromkeys(listed, True)))
+        commands: list[dict[str, Any]] = json.loads(data["agentHeartbeat"]["commands"])
+        return commands
+
+    def take(self, sweep: str, agent: str) -> str:
+        """Take a run and begin it; return its id."""
+        (command,) = self.beat(agent)
+        name = str(command["run_id"])
+        self.new_run(name, sweep)
+        return name
+
+    def perform(self, sweep: str, agent: str) -> None:
+        """Take a run and end it."""
+        self.stream(self.take(sweep, agent), "wandb-summary.json", 0, ['{"loss": 1}'], complete=True)
+
+    def stream(self, run: str, file: str, offset: int, lines: list[str], *, complete: bool = False) -> None:
+        """Send lines of one of a run's files; `complete` ends the run."""
+        body: dict[str, Any] = {"files": {file: {"offset": offset, "content": lines}}}
+        if complete:
+            body |= {"complete": True, "exitcode": 0}
+        self.post(f"/files/local/{PROJECT}/{run}/file_stream", body)
+
+    def count_lines(self, run: str) -> int:
+        """Return how many history lines of a run are stored."""
+        return int(self.ask(COUNT, p=PROJECT, n=run)["project"]["run"]["historyLineCount"])
+
+
+def fill(address: Address, sweep: str, results: Iterator[tuple[dict[str, Any], float]], count: int) -> None:
+    """Give a sweep more finished runs like its first one, past HTTP: that would take minutes.
+
+    `results` gives the parameters and the metric's value of each.
+    """
+    database = Database.open(str(address.database))
+    mine, of_sweep = sweeps.c.id == sweep, runs.c.sweep_id == sweep
+    with database.write() as transaction:
+        known = transaction.execute(select(sweeps).where(mine)).one()
+        query = select(runs).where(of_sweep).order_by(runs.c.id).limit(1)
+        first = dict(transaction.execute(query).one()._mapping)
+        del first["id"]
+        rows = []
+        for i in range(count):
+            parameters, value = next(results)
+            own = {
+                "name": f"{sweep}-{i}",
+                "sweep_index": known.issued + i,
+                "sweep_revision": known.revision + i + 1,
+                "assigned": json.dumps(parameters),
+                "value": value,
+            }
+            rows.append(first | own)
+        if rows:
+            transaction.execute(insert(runs), rows)
+        totals = {"issued": known.issued + count, "revision": known.revision + count}
+        transaction.execute(update(sweeps).where(mine).values(totals))
+    database.close()
