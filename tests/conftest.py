@@ -17,6 +17,8 @@ import psutil
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.postgresql import PostgreSQL, running, why_not
+
 FOREIGN = ("WANDB_", "PARALLEL_HPO_", "XDG_")
 """Prefixes of variables of the developer's own shell that would reach into a test."""
 
@@ -27,6 +29,23 @@ LEAVE_WITHIN_S = 10.0
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")  # the other core may run a whole sweep at the same time
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # as in a terminal, also where the tests run under nohup
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let all that starts a sweep server in the contract tests be repeated on PostgreSQL."""
+    parser.addoption(
+        "--on-postgresql", action="store_true", help="run the contract tests on PostgreSQL, not on SQLite"
+    )
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgreSQL]:
+    """A PostgreSQL server that runs while tests need it; they are skipped where there is none."""
+    reason = why_not()
+    if reason is not None:
+        pytest.skip(reason)
+    with running() as server:
+        yield server
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -22,7 +22,7 @@ def register(world: World, sweep_id: str, host: str, label: str) -> Agent:
     """Register an agent; RefusedError (404 no such sweep, 400 it isn't running, as W&B answers)."""
     now = world.clock()
     with world.database.write() as transaction:
-        sweep = sweeps.lock(transaction, sweep_id)
+        sweep = sweeps.find(transaction, sweep_id)
         if sweep is None:
             raise RefusedError(f"sweep {sweep_id} doesn't exist", status=404)
         try:
@@ -68,7 +68,7 @@ def beat(world: World, agent_id: str, listed: frozenset[str]) -> list[dict[str, 
 
 def _agent_and_sweep(transaction: Transaction, agent_id: str) -> tuple[Agent, Sweep]:
     agent = agents.find(transaction, agent_id)
-    sweep = None if agent is None else sweeps.lock(transaction, agent.sweep_id)
+    sweep = None if agent is None else sweeps.find(transaction, agent.sweep_id)
     if agent is None or sweep is None:
         raise RefusedError(f"agent {agent_id} or its sweep doesn't exist", status=404)
     return agent, sweep

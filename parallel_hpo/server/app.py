@@ -27,7 +27,7 @@ from parallel_hpo.server.addresses import BLOBS, MANIFESTS, Place, Right, Ticket
 from parallel_hpo.server.graphql import Executor, read_request
 from parallel_hpo.server.reaper import reap
 from parallel_hpo.server.refusals import RefusedError
-from parallel_hpo.server.store.database import UnavailableError
+from parallel_hpo.server.store.failures import UnavailableError
 from parallel_hpo.server.store.runs import RunPath
 from parallel_hpo.server.supervision import SweepAt
 from parallel_hpo.server.world import Caller, World

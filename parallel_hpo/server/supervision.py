@@ -64,7 +64,6 @@ def release(world: World, at: SweepAt, label_prefix: str, keep: frozenset[str]) 
         raise RefusedError("label_prefix must not be empty", status=400)
     with world.database.write() as transaction:
         sweep = _sweep(transaction, at)
-        sweeps.lock(transaction, sweep.id)
         dismissed = agents.dismiss(transaction, sweep.id, label_prefix)
         issued = outstanding.never_started(transaction, dismissed)
         for run in issued:

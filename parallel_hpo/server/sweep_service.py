@@ -62,7 +62,7 @@ def _change(world: World, sweep_id: str, wishes: SweepWishes) -> str:
     if wishes.config is not None:
         changes |= _configured(wishes.config)
     with world.database.write() as transaction:
-        sweep = sweeps.lock(transaction, sweep_id)
+        sweep = sweeps.find(transaction, sweep_id)
         if sweep is None:
             raise RefusedError(f"sweep {sweep_id} doesn't exist", status=404)
         if wishes.config is not None:

@@ -33,13 +33,15 @@ class Server:
 
     folder: Path
     env: dict[str, str]
+    database: str | None = None
+    """A URL; None: SQLite in the folder."""
     port: str = "0"
     said: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
         command = [sys.executable, "-m", "parallel_hpo.server", "--port", self.port]
-        command += ["--database", str(self.folder / "server.db")]
+        command += ["--database", self.database or str(self.folder / "server.db")]
         self.process = subprocess.Popen(command, env=self.env, cwd=ROOT, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         self.said = json.loads(self.process.stdout.readline())
@@ -102,9 +104,9 @@ def answers_in(output: str) -> Any:
 
 
 @contextmanager
-def serving(folder: Path, env: dict[str, str]) -> Iterator[Server]:
-    """Run a server for a while."""
-    server = Server(folder, env)
+def serving(folder: Path, env: dict[str, str], database: str | None = None) -> Iterator[Server]:
+    """Run a server for a while, on SQLite or on the database with this URL."""
+    server = Server(folder, env, database)
     server.start()
     try:
         yield server

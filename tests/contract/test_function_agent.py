@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.contract.serving import Server
+from tests.contract.serving import Server, serving
+from tests.postgresql import PostgreSQL
 
 
 @pytest.fixture(scope="module")
@@ -66,3 +68,13 @@ def test_what_is_not_there_is_said_in_words(server: Server) -> None:
     assert "sweep nobody doesn't exist" in answers["agent"]
     assert "metric" in answers["config"]
     assert "key" in answers["key"]
+
+
+def test_a_server_on_postgresql_is_no_other(
+    postgresql: PostgreSQL, clean_env: dict[str, str], tmp_path: Path
+) -> None:
+    with serving(tmp_path, clean_env, postgresql.fresh()) as server:
+        answers = server.client("grid.py")
+    assert (answers["state"], answers["agents"], answers["best"]) == ("FINISHED", [3], 1)
+    assert answers["scanned"] == [0, 1, 2]
+    assert answers["nan"] == ["nan"] * 3

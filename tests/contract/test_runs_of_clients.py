@@ -29,8 +29,10 @@ def test_a_history_is_exact_beyond_one_page_and_a_run_can_be_edited(server: Serv
     assert answers["found"] == ["long"]
 
 
-def test_a_client_goes_on_when_a_killed_server_is_back(clean_env: dict[str, str], tmp_path: Path) -> None:
-    with serving(tmp_path, clean_env) as server:
+def test_a_client_goes_on_when_a_killed_server_is_back(
+    clean_env: dict[str, str], tmp_path: Path, database: str | None
+) -> None:
+    with serving(tmp_path, clean_env, database) as server:
         assert log_through_an_outage(server) == {"state": "finished", "rows": list(range(100))}
 
 

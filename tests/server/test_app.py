@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import text
 
 from parallel_hpo.keys import worker_key
 from parallel_hpo.server import run_service, sweep_service
@@ -150,17 +150,25 @@ def test_no_request_makes_the_server_fail(web: Web, variables: dict[str, Any], c
     assert send("/files/local/p/r1/file_stream", {"files": {"wandb-history.jsonl": chunk}}) < 500
 
 
-def test_a_database_that_is_busy_asks_the_client_to_come_again(tmp_path: Path) -> None:
-    stage = Stage(tmp_path, busy_timeout_s=0.01)
-    other = sqlite3.connect(tmp_path / "server.db", isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
+def test_a_database_that_is_busy_asks_the_client_to_come_again(stage: Stage) -> None:
+    other = Stage(stage.folder, database=stage.database, busy_timeout_s=0.01)
     query = 'mutation U { upsertBucket(input: {name: "r"}) { bucket { name } } }'
-    with Web(stage) as web:
-        assert web.post("/graphql", json={"query": query}).status_code == 503
-        other.execute("ROLLBACK")
+    with Web(other) as web:
+        with stage.world.database.write():
+            assert web.post("/graphql", json={"query": query}).status_code == 503
         assert web.post("/graphql", json={"query": query}).status_code == 200
     other.close()
+
+
+def test_a_fault_of_our_own_is_no_busy_database(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    stage = Stage(tmp_path)
+    with stage.world.database.write() as transaction:
+        transaction.execute(text("DROP TABLE agents"))
+    query = 'mutation B { agentHeartbeat(input: {id: "a"}) { commands } }'
+    with Web(stage) as web:
+        assert web.post("/graphql", json={"query": query}).status_code == 500
     stage.close()
+    assert "no such table: agents" in caplog.text
 
 
 def test_health_needs_no_key_and_tells_nothing(stage: Stage) -> None:

@@ -1,23 +1,74 @@
 from __future__ import annotations
 
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, text
 
 from parallel_hpo.errors import BackendError
+from parallel_hpo.server import tables
+from parallel_hpo.server.file_stream import Chunk
 from parallel_hpo.server.migrations import upgrade
+from parallel_hpo.server.rules.run_states import RunEvent, RunState
+from parallel_hpo.server.run_moves import happened
+from parallel_hpo.server.store import runs
 from parallel_hpo.server.store.database import Database, database_url
+from parallel_hpo.server.store.failures import UnavailableError, as_unavailable
+from parallel_hpo.server.store.runs import RunPath
 from parallel_hpo.server.tables import HEAD
+from tests.postgresql import PostgreSQL
+from tests.server.acting import Stage, grid
 
 
-def schema_of(path: Path) -> dict[str, list[str]]:
+def test_a_write_waits_for_the_one_before_it(stage: Stage) -> None:
+    """What a transaction read is still true when it writes, whichever process it is in."""
+    name = stage.issued(stage.agent(stage.sweep(grid(1))))
+    other = Stage(stage.folder, database=stage.database)
+    with ThreadPoolExecutor(1) as thread:
+        with stage.world.database.write() as transaction:
+            run = runs.at(transaction, RunPath("local", "p", name))
+            assert run is not None
+            end = thread.submit(other.stream, name, Chunk(exitcode=0))
+            with pytest.raises(TimeoutError):
+                end.result(timeout=0.2)
+            happened(transaction, run, RunEvent.OWNER_SAYS_CRASHED)
+        end.result(timeout=10)
+    other.close()
+    assert stage.run(name).state is RunState.FINISHED
+
+
+def test_a_full_disk_may_pass() -> None:
+    engine = create_engine("sqlite://")
+    with engine.connect() as connection:
+        connection.execute(text("PRAGMA max_page_count = 3"))
+        with pytest.raises(UnavailableError, match="full"), as_unavailable():
+            tables.metadata.create_all(connection)
+    engine.dispose()
+
+
+def schema_of(url: str) -> list[tuple[object, ...]]:
     """What a database is made of, without regard to how its statements were laid out."""
-    connection = sqlite3.connect(path)
-    rows = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
-    connection.close()
-    return {name: sorted(_clauses(sql)) for name, sql in rows}
+    engine = create_engine(database_url(url))
+    with engine.connect() as connection:
+        if engine.dialect.name == "postgresql":
+            rows = connection.execute(text(_POSTGRESQL_SCHEMA))
+            found = [tuple(row) for row in rows]
+        else:
+            rows = connection.execute(text("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"))
+            found = [(name, *sorted(_clauses(sql))) for name, sql in rows]
+    engine.dispose()
+    return sorted(found)
+
+
+_POSTGRESQL_SCHEMA = """
+    SELECT table_name, column_name, concat(data_type, character_maximum_length, is_nullable, column_default)
+    FROM information_schema.columns WHERE table_schema = 'public'
+    UNION SELECT tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'
+    UNION SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid)
+    FROM pg_constraint WHERE connamespace = 'public'::regnamespace
+"""
 
 
 def _clauses(statement: str) -> list[str]:
@@ -26,13 +77,21 @@ def _clauses(statement: str) -> list[str]:
     return [begin, end, *(clause.strip() for clause in inner.split(","))]
 
 
-def test_all_migrations_together_make_what_a_new_database_is(tmp_path: Path) -> None:
-    Database.open(str(tmp_path / "new.db")).close()
-    engine = create_engine(database_url(str(tmp_path / "migrated.db")))
+def assert_both_ways_lead_to_the_same(new: str, migrated: str) -> None:
+    Database.open(new).close()
+    engine = create_engine(database_url(migrated))
     with engine.begin() as connection:
         upgrade(connection, "nothing")
     engine.dispose()
-    assert schema_of(tmp_path / "migrated.db") == schema_of(tmp_path / "new.db")
+    assert schema_of(migrated) == schema_of(new)
+
+
+def test_all_migrations_together_make_what_a_new_database_is(tmp_path: Path) -> None:
+    assert_both_ways_lead_to_the_same(str(tmp_path / "new.db"), str(tmp_path / "migrated.db"))
+
+
+def test_the_same_is_true_of_postgresql(postgresql: PostgreSQL) -> None:
+    assert_both_ways_lead_to_the_same(postgresql.fresh(), postgresql.fresh())
 
 
 def test_a_database_that_was_written_before_opens_again(tmp_path: Path) -> None:
@@ -57,3 +116,8 @@ def test_a_file_that_is_no_database_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "server.db").write_text("no database at all, but long enough to be seen as none")
     with pytest.raises(BackendError, match=r"can't open its database .*server\.db"):
         Database.open(str(tmp_path / "server.db"))
+
+
+def test_a_database_of_no_kind_that_we_know_is_refused() -> None:
+    with pytest.raises(BackendError, match="mysql is neither sqlite nor postgresql"):
+        Database.open("mysql://user:secret@host/name")

@@ -1,34 +1,33 @@
-"""The database itself: opening it, its transactions, and what goes wrong with it.
+"""The database itself: opening it, and its transactions.
 
 The transaction is the lock, so that any number of server processes may share one
-database: in SQLite a write begins with BEGIN IMMEDIATE, in PostgreSQL `sweeps.lock`
-takes the sweep's row.
+database: a write waits for the one before it, so that what it reads stays true until
+its end. SQLite has BEGIN IMMEDIATE for that, PostgreSQL gets an advisory lock.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DataError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from parallel_hpo.errors import BackendError
 from parallel_hpo.server import tables
-from parallel_hpo.server.refusals import RefusedError
+from parallel_hpo.server.store.failures import as_unavailable
 
 Transaction = Connection
 """An open transaction, as other rooms call it: they pass it on and know nothing of SQL."""
 
 _BUSY_TIMEOUT_S: Final = 10
 """How long a write waits for another process's write; the longest one is an ask of a search engine."""
-
-
-class UnavailableError(Exception):
-    """The database can't answer now (busy, disk full, gone): the client should try again."""
+_WRITERS: Final = 0x48504F
+"""The number of the lock in a PostgreSQL database; any, but the same in all of our processes."""
 
 
 class Database:
@@ -50,20 +49,27 @@ class Database:
             raise BackendError(
                 f"the sweep server can't open its database {shown(where)}: {error.orig}"
             ) from error
-        except (ArgumentError, ImportError) as error:
-            raise BackendError(f"the sweep server has no driver for its database: {error}") from error
+        except ArgumentError as error:
+            raise BackendError(
+                f"--database must be a path or a URL as postgresql://user@host/name: {error}"
+            ) from error
+        except ImportError as error:
+            raise BackendError(
+                f"the sweep server has no driver for its database: {error}; "
+                "for PostgreSQL: pip install 'parallel_hpo[postgres]'"
+            ) from error
         return database
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """Open a transaction that only reads; UnavailableError where the database can't answer."""
-        with _as_unavailable(), self._engine.connect() as connection:
+        with as_unavailable(), self._engine.connect() as connection:
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """Open a transaction that may write, and commit it; UnavailableError where the database can't."""
-        with _as_unavailable(), self._engine.execution_options(immediate=True).begin() as connection:
+        with as_unavailable(), self._engine.execution_options(immediate=True).begin() as connection:
             yield connection
 
     def close(self) -> None:
@@ -73,7 +79,11 @@ class Database:
 
 def database_url(where: str) -> URL:
     """Return the URL of a database given as a path (SQLite) or as a URL."""
-    return make_url(where) if "://" in where else URL.create("sqlite", database=str(Path(where).absolute()))
+    if "://" not in where:
+        return URL.create("sqlite", database=str(Path(where).absolute()))
+    url = make_url(where)
+    # SQLAlchemy would take the driver before the one that our extra installs.
+    return url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
 
 
 def shown(where: str) -> str:
@@ -81,25 +91,16 @@ def shown(where: str) -> str:
     return make_url(where).render_as_string(hide_password=True) if "://" in where else where
 
 
-@contextmanager
-def _as_unavailable() -> Iterator[None]:
-    try:
-        yield
-    except DBAPIError as error:
-        # Integrity and programming errors are our own faults and must be seen as such.
-        if type(error).__name__ in {"OperationalError", "InterfaceError"}:
-            raise UnavailableError(str(error.orig)) from error
-        if isinstance(error, DataError):
-            raise RefusedError(f"a value doesn't fit into the database: {error.orig}", status=400) from error
-        raise
-
-
 def _make_engine(url: URL, busy_timeout_s: float) -> Engine:
-    if url.get_backend_name() != "sqlite":
-        return create_engine(url)
-    engine = create_engine(url, connect_args={"timeout": busy_timeout_s})
-    event.listen(engine, "connect", _on_sqlite_connect)
-    event.listen(engine, "begin", _on_sqlite_begin)
+    if url.get_backend_name() == "sqlite":
+        engine = create_engine(url, connect_args={"timeout": busy_timeout_s})
+        event.listen(engine, "connect", _on_sqlite_connect)
+        event.listen(engine, "begin", _on_sqlite_begin)
+    elif url.get_backend_name() == "postgresql":
+        engine = create_engine(url)
+        event.listen(engine, "begin", partial(_on_postgresql_begin, timeout_ms=round(busy_timeout_s * 1000)))
+    else:
+        raise ArgumentError(f"{url.get_backend_name()} is neither sqlite nor postgresql")
     return engine
 
 
@@ -116,6 +117,12 @@ def _on_sqlite_connect(connection: Any, _record: object) -> None:
 def _on_sqlite_begin(connection: Connection) -> None:
     immediate = connection.get_execution_options().get("immediate", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+
+def _on_postgresql_begin(connection: Connection, *, timeout_ms: int) -> None:
+    if connection.get_execution_options().get("immediate", False):
+        lock = f"SET LOCAL lock_timeout = {timeout_ms}; SELECT pg_advisory_xact_lock({_WRITERS})"
+        connection.exec_driver_sql(lock)
 
 
 def _prepare(engine: Engine) -> None:

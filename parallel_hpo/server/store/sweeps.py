@@ -17,18 +17,11 @@ def _sweeps() -> Select[Any]:
 
 # What every heartbeat asks is built once: building a statement costs more than SQLite takes to run it.
 _FIND = _sweeps().where(sweeps.c.id == bindparam("sweep"))
-_LOCK = _FIND.with_for_update(of=sweeps)
 
 
 def find(connection: Connection, sweep_id: str) -> Sweep | None:
     """Return the sweep, or None."""
     row = connection.execute(_FIND, {"sweep": sweep_id}).first()
-    return None if row is None else record(Sweep, row)
-
-
-def lock(connection: Connection, sweep_id: str) -> Sweep | None:
-    """Return the sweep and keep other writers off it until the transaction ends."""
-    row = connection.execute(_LOCK, {"sweep": sweep_id}).first()
     return None if row is None else record(Sweep, row)
 
 

@@ -1,0 +1,113 @@
+"""A real PostgreSQL for the tests, where one is installed: its own folder, reached by a socket in there."""
+
+from __future__ import annotations
+
+import getpass
+import itertools
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import create_engine, make_url, text
+
+from parallel_hpo.server.store.database import Database
+from parallel_hpo.server.tables import metadata
+
+_OWNER: Final = "postgres"
+_SETTINGS: Final[dict[str, Any]] = {
+    "listen_addresses": "",
+    "max_connections": 100,
+    "autovacuum": "off",
+    # Nothing in it must survive its machine.
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    # Files in its own folder, where shared memory would outlive a kill.
+    "dynamic_shared_memory_type": "mmap",
+}
+
+
+class PostgreSQL:
+    """A running server, and databases in it."""
+
+    def __init__(self, url: str) -> None:
+        self._url = make_url(url)
+        self._numbers = itertools.count()
+        self._kept: str | None = None
+
+    def fresh(self) -> str:
+        """Make an empty database, and return its URL."""
+        name = f"test{next(self._numbers)}"
+        self._perform(self._url.render_as_string(hide_password=False), f"CREATE DATABASE {name}")
+        return self._url.set(database=name).render_as_string(hide_password=False)
+
+    def emptied(self) -> str:
+        """Return the URL of a database with empty tables, always the same one: five times as fast."""
+        if self._kept is None:
+            self._kept = self.fresh()
+            Database.open(self._kept).close()
+        else:
+            names = [table.name for table in metadata.sorted_tables if table.name != "alembic_version"]
+            self._perform(self._kept, f"TRUNCATE {', '.join(names)} RESTART IDENTITY")
+        return self._kept
+
+    @staticmethod
+    def _perform(url: str, statement: str) -> None:
+        engine = create_engine(url, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.execute(text(statement))
+        engine.dispose()
+
+
+def why_not() -> str | None:
+    """Return why no PostgreSQL can be started here, or None where one can."""
+    if _programs() is None:
+        return "PostgreSQL is not installed: no initdb on the PATH or in /usr/lib/postgresql"
+    if find_spec("psycopg") is None:
+        return "psycopg is not installed: pip install 'parallel_hpo[postgres]'"
+    if os.geteuid() == 0 and _OWNER not in {entry.pw_name for entry in pwd.getpwall()}:
+        return f"PostgreSQL doesn't run as root, and there is no user {_OWNER}"
+    return None
+
+
+def _programs() -> Path | None:
+    """Return the folder of PostgreSQL's programs, the newest one, or None."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+    on_path = shutil.which("initdb")
+    return found[-1].parent if found else Path(on_path).resolve().parent if on_path else None
+
+
+@contextmanager
+def running() -> Iterator[PostgreSQL]:
+    """Run a server; `why_not` must be None."""
+    programs = _programs()
+    assert programs is not None
+    # Its socket's path must be short, and the folder its owner's: it refuses to run as root.
+    folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
+    owner = _OWNER if os.geteuid() == 0 else None
+    if owner is not None:
+        shutil.chown(folder, owner)
+    user = getpass.getuser()
+
+    def perform(program: str, *arguments: str) -> None:
+        command = [str(programs / program), "-D", str(folder / "data"), *arguments]
+        subprocess.run(command, user=owner, check=True, stdout=subprocess.DEVNULL, cwd=folder)
+
+    settings = " ".join(f"-c {name}={value}" for name, value in _SETTINGS.items())
+    try:
+        perform("initdb", "-A", "trust", "-U", user, "--no-sync", "-E", "UTF8", "--locale=C")
+        # As a daemon: its processes come and go, and are none that a test leaves behind.
+        perform("pg_ctl", "-w", "-l", str(folder / "log"), "-o", f"-k {folder} {settings}", "start")
+        try:
+            yield PostgreSQL(f"postgresql://{user}@/postgres?host={folder}")
+        finally:
+            perform("pg_ctl", "-w", "-m", "fast", "stop")
+    finally:
+        shutil.rmtree(folder)
