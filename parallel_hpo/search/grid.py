@@ -6,7 +6,7 @@ W&B's order: names sorted, the last one changing fastest.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from parallel_hpo.config.sweep_words import (
@@ -17,7 +17,7 @@ from parallel_hpo.config.sweep_words import (
     Parameter,
     Uniform,
 )
-from parallel_hpo.search.space import Levels, Listed, Stepped, nest, point, possible
+from parallel_hpo.search.space import Levels, Listed, Stepped, identity, look_up, nest, point, possible
 from parallel_hpo.search.trial import Trial
 
 
@@ -39,6 +39,20 @@ class GridEngine:
         if index >= self.size:
             return None
         return nest(dict(zip(self._paths, point(self._levels, index), strict=True)))
+
+    def index(self, parameters: Mapping[str, Any]) -> int | None:
+        """Return the index of the point that these parameters are; None where they are none of the grid's."""
+        index = 0
+        for path, levels in zip(self._paths, self._levels, strict=True):
+            try:
+                value = look_up(parameters, path)
+                level = levels.index(value)
+            except KeyError:
+                return None
+            if identity(levels[level]) != identity(value):
+                return None
+            index = index * levels.size + level
+        return index
 
 
 def _levels(distribution: Distribution) -> Levels:

@@ -12,8 +12,9 @@ from parallel_hpo.server.rules.heartbeat import Answer, Command, Deliver, Exit, 
 from parallel_hpo.server.rules.run_states import RunEvent, RunState
 from parallel_hpo.server.rules.sweep_states import IllegalSweepMoveError, SweepEvent
 from parallel_hpo.server.run_moves import happened
-from parallel_hpo.server.store import agents, outstanding, runs, sweeps
+from parallel_hpo.server.store import agents, outstanding, points, runs, sweeps
 from parallel_hpo.server.store.database import Transaction
+from parallel_hpo.server.store.points import Point
 from parallel_hpo.server.store.records import Agent, Run, Sweep
 from parallel_hpo.server.world import STRANGER, World
 
@@ -109,7 +110,7 @@ class _Beat:
             not_own=outstanding.given_to_others(transaction, sweep.id, agent.id, unknown) if unknown else (),
             waiting=outstanding.waiting(transaction, sweep.id),
             unsettled=outstanding.unsettled(transaction, sweep.id, agent.id),
-            cap_reached=sweep.run_cap is not None and sweep.issued >= sweep.run_cap,
+            cap_reached=self._cap_reached(),
             supervised=agent.label != STRANGER,
         )
 
@@ -146,8 +147,8 @@ class _Beat:
     def _issue(self, view: View) -> Command:
         """Make the sweep's next run, if its engine has one, and return the command that delivers it."""
         sweep = self._sweep
-        parameters = self._world.engines.suggest(self._transaction, sweep)
-        if parameters is None:
+        point = points.take(self._transaction, sweep.id) or self._new_point()
+        if point is None:
             return heartbeat.exhausted(view)
         run_id = runs.create(
             self._transaction,
@@ -156,17 +157,28 @@ class _Beat:
                 "name": self._world.new_id(),
                 "state": RunState.PENDING,
                 "sweep_id": sweep.id,
-                "sweep_index": sweep.issued,
-                "assigned": json.dumps(parameters),
+                "sweep_index": point.index,
+                "assigned": point.assigned,
                 "agent_id": self._agent.id,
                 "sweep_revision": sweeps.next_revision(self._transaction, sweep.id),
-                "config": json.dumps(_wrapped(parameters)),
+                "config": json.dumps(_wrapped(json.loads(point.assigned))),
                 "created_at": self._now,
                 "heard_at": self._now,
             },
         )
-        sweeps.change(self._transaction, sweep.id, {"issued": sweep.issued + 1, "heartbeat_at": self._now})
+        issued = max(sweep.issued, point.index + 1)
+        sweeps.change(self._transaction, sweep.id, {"issued": issued, "heartbeat_at": self._now})
         return Deliver(run_id)
+
+    def _new_point(self) -> Point | None:
+        parameters = self._world.engines.suggest(self._transaction, self._sweep)
+        return None if parameters is None else Point(self._sweep.issued, json.dumps(parameters))
+
+    def _cap_reached(self) -> bool:
+        sweep = self._sweep
+        if sweep.run_cap is None or sweep.issued < sweep.run_cap:
+            return False
+        return not points.are_open(self._transaction, sweep.id)  # a deleted run's place is free
 
     def _finish_sweep(self) -> None:
         state = sweep_states.move(self._sweep.state, SweepEvent.EXHAUSTED)

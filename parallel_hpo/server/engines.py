@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import count
 from typing import Any, Final
 
 from parallel_hpo.search.engine import Engine, Trial, TrialState, make_engine
-from parallel_hpo.search.space import identity
+from parallel_hpo.search.grid import GridEngine
 from parallel_hpo.server.configurations import parse
 from parallel_hpo.server.prior_runs import prior_trials
 from parallel_hpo.server.rules.run_states import OPEN, RunState
@@ -26,8 +28,17 @@ _KEPT: Final = 64
 @dataclass(slots=True)
 class _Cached:
     engine: Engine
-    config: str
+    made_of: tuple[str, str | None]
+    """The configuration and the prior runs."""
     revision: int = 0
+    tried: set[int] = field(default_factory=set)
+    """The points that a grid with `next_index` passes over."""
+
+    def note(self, parameters: Mapping[str, Any]) -> None:
+        """Take note of a run with these parameters."""
+        point = self.engine.index(parameters) if isinstance(self.engine, GridEngine) else None
+        if point is not None:
+            self.tried.add(point)
 
 
 class Engines:
@@ -38,19 +49,12 @@ class Engines:
 
     def suggest(self, transaction: Transaction, sweep: Sweep) -> dict[str, Any] | None:
         """Return the parameters of the sweep's next run, or None where its space is used up."""
-        engine = self._caught_up(transaction, sweep).engine
+        cached = self._caught_up(transaction, sweep)
         if sweep.next_index is None:
-            return engine.ask(sweep.issued)
-        return self._untried(transaction, sweep, engine)
-
-    def _untried(self, transaction: Transaction, sweep: Sweep, engine: Engine) -> dict[str, Any] | None:
-        """Return the next point of a changed grid that was not tried before, and remember where it stands."""
-        tried = {identity(json.loads(text)) for text in runs.assigned(transaction, sweep.id)}
-        index = sweep.next_index or 0
-        while (parameters := engine.ask(index)) is not None and identity(parameters) in tried:
-            index += 1
+            return cached.engine.ask(sweep.issued)
+        index = next(index for index in count(sweep.next_index) if index not in cached.tried)
         sweeps.change(transaction, sweep.id, {"next_index": index})
-        return parameters
+        return cached.engine.ask(index)
 
     def forget(self, sweep_id: str) -> None:
         """Drop an engine that was told of changes which were then rolled back."""
@@ -58,26 +62,34 @@ class Engines:
 
     def _caught_up(self, transaction: Transaction, sweep: Sweep) -> _Cached:
         cached = self._cached.get(sweep.id)
-        if cached is None or cached.config != sweep.config:
-            cached = _Cached(_with_prior_runs(transaction, sweep), sweep.config)
+        if cached is None or cached.made_of != _ingredients(sweep):
+            cached = _with_prior_runs(transaction, sweep)
             self._cached[sweep.id] = cached
         self._cached.move_to_end(sweep.id)
         for change in runs.changes_since(transaction, sweep.id, cached.revision):
-            cached.engine.tell(trial(change))
+            told = trial(change)
+            cached.engine.tell(told)
+            cached.note(told.parameters)
             cached.revision = change.revision
         while len(self._cached) > _KEPT:
             self._cached.popitem(last=False)
         return cached
 
 
-def _with_prior_runs(transaction: Transaction, sweep: Sweep) -> Engine:
+def _ingredients(sweep: Sweep) -> tuple[str, str | None]:
+    return sweep.config, sweep.prior_runs_filters
+
+
+def _with_prior_runs(transaction: Transaction, sweep: Sweep) -> _Cached:
     """Return a new engine that knows the runs which the sweep was given as a start."""
     configuration = parse(sweep.config)
-    engine = make_engine(configuration, seed=sweep.seed)
+    cached = _Cached(make_engine(configuration, seed=sweep.seed), _ingredients(sweep))
     for number, prior in enumerate(prior_trials(transaction, sweep, configuration), 1):
-        # They have no place in the space: the sweep's own runs count from 0.
-        engine.tell(Trial(-number, prior.parameters, TrialState.FINISHED, prior.value))
-    return engine
+        cached.note(prior.parameters)
+        if prior.value is not None:
+            # They have no place in the space: the sweep's own runs count from 0.
+            cached.engine.tell(Trial(-number, prior.parameters, TrialState.FINISHED, prior.value))
+    return cached
 
 
 def trial(change: runs.Change) -> Trial:

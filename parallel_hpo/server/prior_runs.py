@@ -1,4 +1,8 @@
-"""Prior runs of a sweep: runs of its project that it is to learn from (`wandb.sweep(prior_runs=…)`)."""
+"""Prior runs of a sweep: runs of its project that it begins with (`wandb.sweep(prior_runs=…)`).
+
+As in W&B's engine, bayes learns from those with a value, and a grid has no need of a point that one of
+them has, however it ended.
+"""
 
 from __future__ import annotations
 
@@ -17,26 +21,31 @@ from parallel_hpo.server.values import number_at, read_object
 
 @dataclass(frozen=True, slots=True)
 class Prior:
-    """What a prior run tells: its parameters and its metric's value."""
+    """What a prior run tells: its parameters, and its metric's value if it has one."""
 
     parameters: dict[str, Any]
-    value: float
+    value: float | None
 
 
 def prior_trials(
     transaction: Transaction, sweep: Sweep, configuration: SweepConfiguration
 ) -> Iterator[Prior]:
-    """Yield what the prior runs tell; those without the sweep's metric or parameters tell nothing."""
-    if not sweep.prior_runs_filters or configuration.metric is None:
+    """Yield what the prior runs tell; those without the sweep's parameters tell nothing."""
+    if not sweep.prior_runs_filters:
         return
     filters = read_filters(sweep.prior_runs_filters)
     names = {parameter.path[0] for parameter in configuration.parameters}
     for run in runs.of_project(transaction, sweep.project_id):
         if run.sweep_id != sweep.id and matches(run, filters):
-            value = number_at(read_object(run.summary, "summary"), configuration.metric.name)
             parameters = _parameters(run, names)
-            if value is not None and parameters.keys() == names:
-                yield Prior(parameters, value)
+            if parameters.keys() == names:
+                yield Prior(parameters, _value(run, configuration))
+
+
+def _value(run: Run, configuration: SweepConfiguration) -> float | None:
+    if configuration.metric is None:
+        return None
+    return number_at(read_object(run.summary, "summary"), configuration.metric.name)
 
 
 def _parameters(run: Run, names: set[str]) -> dict[str, Any]:

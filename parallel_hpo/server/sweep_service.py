@@ -9,7 +9,7 @@ from parallel_hpo.config.sweep_words import Method
 from parallel_hpo.server import configurations
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.rules.sweep_states import WISHES, IllegalSweepMoveError, SweepState, move
-from parallel_hpo.server.store import outstanding, projects, sweeps
+from parallel_hpo.server.store import outstanding, points, projects, sweeps
 from parallel_hpo.server.store.records import Sweep
 from parallel_hpo.server.world import DEFAULT_ENTITY, DEFAULT_PROJECT, World
 
@@ -46,6 +46,7 @@ def _create(world: World, wishes: SweepWishes) -> str:
     if wishes.config is None:
         raise RefusedError("a new sweep needs a configuration")
     values = _configured(wishes.config) | _plain(wishes)
+    values |= _passing_over_prior_runs(values["method"], wishes)
     state = SweepState.PENDING if wishes.state is None else _state_after(SweepState.PENDING, wishes.state)
     now, sweep_id = world.clock(), world.new_id()
     with world.database.write() as transaction:
@@ -67,6 +68,9 @@ def _change(world: World, sweep_id: str, wishes: SweepWishes) -> str:
             raise RefusedError(f"sweep {sweep_id} doesn't exist", status=404)
         if wishes.config is not None:
             changes |= _new_space(sweep, wishes.config)
+        changes |= _passing_over_prior_runs(changes.get("method", sweep.method), wishes)
+        if "next_index" in changes:
+            points.forget(transaction, sweep_id)  # its walk over the new space finds them
         if wishes.state is not None:
             changes["state"] = _state_after(sweep.state, wishes.state)
             if changes["state"] is SweepState.CANCELED:
@@ -85,6 +89,11 @@ def _new_space(sweep: Sweep, text: str) -> dict[str, Any]:
             f"sweep {sweep.id} is {sweep.state}: pause it before its method, metric or parameters are changed"
         )
     return {"next_index": 0 if new.method is Method.GRID else None}
+
+
+def _passing_over_prior_runs(method: str, wishes: SweepWishes) -> dict[str, Any]:
+    """Return where a grid begins whose prior runs have some of its points."""
+    return {"next_index": 0} if method == Method.GRID and wishes.prior_runs_filters else {}
 
 
 def _configured(text: str) -> dict[str, Any]:

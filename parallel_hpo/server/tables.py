@@ -24,7 +24,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-HEAD: Final = "0002"
+HEAD: Final = "0003"
 """The newest migration; a database at this revision opens without Alembic, which is slow to import."""
 
 metadata = MetaData()
@@ -152,6 +152,15 @@ lines = Table(
     Column("text", Text, nullable=False),
     Index("lines_step", "run_id", "stream", "step"),
     sqlite_with_rowid=False,
+)
+
+# Points of a grid whose run was deleted: the next agents get them.
+open_points = Table(
+    "open_points",
+    metadata,
+    Column("sweep_id", ForeignKey("sweeps.id"), primary_key=True),
+    Column("sweep_index", Integer, primary_key=True, autoincrement=False),
+    Column("assigned", Text, nullable=False),
 )
 
 # Hyperband's bands: a run's loss at the iteration that is the band's.

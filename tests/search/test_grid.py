@@ -81,3 +81,19 @@ def test_a_huge_grid_answers_at_its_end_as_at_its_start() -> None:
 def test_a_parameter_that_cannot_be_enumerated_is_refused() -> None:
     with pytest.raises(ValueError, match="can't enumerate"):
         GridEngine([Parameter(("x",), Normal(0, 1))])
+
+
+@given(grids)
+def test_each_point_is_found_by_its_parameters(choices: dict[str, list[Any]]) -> None:
+    engine = grid({name: {"values": values} for name, values in choices.items()})
+    found = [engine.index(json.loads(json.dumps(parameters))) for parameters in points(engine)]
+    assert found == list(range(engine.size))
+
+
+@pytest.mark.parametrize("parameters", [{}, {"x": 7}, {"x": 1.5}, {"x": True}, {"x": "1"}, {"x": [1]}])
+def test_parameters_beside_the_grid_are_none_of_its_points(parameters: dict[str, Any]) -> None:
+    assert grid({"x": {"min": 0, "max": 3}}).index(parameters) is None
+
+
+def test_a_number_written_otherwise_is_the_same_point() -> None:
+    assert grid({"x": {"min": 0, "max": 3}}).index({"x": 2.0, "more": 1}) == 2

@@ -10,7 +10,14 @@ from typing import Any
 
 import yaml
 
-from parallel_hpo.server import agent_service, file_stream, run_service, supervision, sweep_service
+from parallel_hpo.server import (
+    agent_service,
+    file_stream,
+    run_ending,
+    run_service,
+    supervision,
+    sweep_service,
+)
 from parallel_hpo.server.engines import Engines
 from parallel_hpo.server.file_stream import Chunk
 from parallel_hpo.server.reaper import reap
@@ -83,8 +90,9 @@ class Stage:
             engines=Engines(),
         )
 
-    def sweep(self, config: dict[str, Any]) -> str:
-        return sweep_service.upsert(self.world, SweepWishes(config=yaml.dump(config), project="p")).id
+    def sweep(self, config: dict[str, Any], prior_runs: str | None = None) -> str:
+        wishes = SweepWishes(config=yaml.dump(config), project="p", prior_runs_filters=prior_runs)
+        return sweep_service.upsert(self.world, wishes).id
 
     def set_state(self, sweep: str, state: str) -> None:
         sweep_service.upsert(self.world, SweepWishes(id=sweep, state=state))
@@ -121,6 +129,17 @@ class Stage:
         name = self.issued(agent)
         self.finish(sweep, name)
         return name
+
+    def points(self, agent: str, sweep: str) -> list[Any]:
+        """Take and finish runs until the sweep is used up, and return the values of x in their order."""
+        found = []
+        while (command := self.beat(agent)) is not None and command["type"] == "run":
+            found.append(command["args"]["x"]["value"])
+            self.finish(sweep, command["run_id"])
+        return found
+
+    def delete(self, name: str) -> None:
+        run_ending.delete(self.world, self.run(name).id, with_artifacts=False)
 
     def run(self, name: str) -> Run:
         with self.world.database.read() as transaction:

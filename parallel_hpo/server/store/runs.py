@@ -101,12 +101,6 @@ def changes_since(connection: Connection, sweep_id: str, revision: int) -> Itera
         yield Change(row[0], row[1], row[2], RunState(row[3]), row[4])
 
 
-def assigned(connection: Connection, sweep_id: str) -> Iterator[str]:
-    """Yield the parameters that a sweep's runs were given, as JSON."""
-    query = select(runs.c.assigned).where(runs.c.sweep_id == sweep_id, runs.c.assigned.is_not(None))
-    yield from connection.scalars(query)
-
-
 def of_project(connection: Connection, project_id: int) -> list[Run]:
     """Return a project's runs in the order in which they were made."""
     query = _runs().where(runs.c.project_id == project_id).order_by(runs.c.id)
