@@ -145,15 +145,11 @@ def _store(transaction: Transaction, run: Run, batch: Batch) -> _Stored:
     steps = [step_of(row) for row in rows] if batch.stream is Stream.HISTORY else [None] * len(batch.content)
     told = _told_before(transaction, run, batch, steps)
     numbered = enumerate(zip(steps, batch.content, strict=True), batch.offset)
-    lines.put(
-        transaction,
-        run.id,
-        batch.stream,
-        [Line(number, step, text) for number, (step, text) in numbered if step not in told],
-    )
+    kept = [Line(number, step, text) for number, (step, text) in numbered if step not in told]
+    lines.put(transaction, run.id, batch.stream, kept)
     counter = _COUNTERS[batch.stream]
     known: int = getattr(run, counter)
-    changes: dict[str, Any] = {counter: max(known, batch.offset + len(batch.content))}
+    changes: dict[str, Any] = {counter: max(known, kept[-1].number + 1) if kept else known}
     if batch.stream is Stream.HISTORY:
         again = max(known - batch.offset, 0)  # a repeated line is not counted twice
         paired = zip(steps[again:], rows[again:], strict=True)

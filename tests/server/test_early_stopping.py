@@ -57,6 +57,17 @@ def test_rows_without_the_metric_are_no_iterations(stage: Stage) -> None:
     assert log(stage, runs[2], 9)
 
 
+def test_rows_that_wandb_sync_sends_again_are_no_iterations(stage: Stage) -> None:
+    """The client sends all rows of the run's folder after those that the server has, with their steps."""
+    _, _, (name,) = started_runs(stage, 1, early_terminate=RULE)
+    log(stage, name, 4, 3, 2)
+    rows = tuple(json.dumps({"_step": step, "loss": 4 - step}) for step in range(5))
+    first, second = Batch(Stream.HISTORY, 3, rows[:2]), Batch(Stream.HISTORY, 5, rows[2:])
+    for batch in (first, second, second):
+        stage.stream(name, Chunk((batch,)))
+    assert stage.run(name).metric_rows == 5
+
+
 def test_a_maximized_metric_stops_the_lower_runs(stage: Stage) -> None:
     metric = {"name": "loss", "goal": "maximize"}
     _, _, runs = started_runs(stage, 2, metric=metric, early_terminate={**RULE, "eta": 3})

@@ -170,6 +170,7 @@ def test_rows_that_were_all_sent_before_change_nothing(stage: Stage, name: str) 
     stage.stream(name, rows(0, FIRST, SECOND))
     stage.stream(name, rows(2, FIRST))
     assert history(stage, name) == [FIRST, SECOND]
+    assert stage.run(name).history_lines == 2
 
 
 def test_rows_without_a_step_are_all_kept(stage: Stage, name: str) -> None:
