@@ -112,6 +112,7 @@ class _Beat:
             unsettled=outstanding.unsettled(transaction, sweep.id, agent.id),
             cap_reached=self._cap_reached(),
             supervised=agent.label != STRANGER,
+            programs=agent.label == STRANGER and configurations.program_of(sweep.config) is not None,
         )
 
     def _apply(self, decision: Answer) -> None:

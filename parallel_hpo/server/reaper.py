@@ -20,7 +20,8 @@ def reap(world: World, *, up_since: float) -> list[str]:
     with world.database.write() as transaction:
         silent = outstanding.silent(transaction, before)
         for run in silent:
-            happened(transaction, run, RunEvent.WENT_SILENT)
+            stopped = run.stop_requested
+            happened(transaction, run, RunEvent.WENT_SILENT_BY_REQUEST if stopped else RunEvent.WENT_SILENT)
         stranded = outstanding.never_started_by_silent_strangers(transaction, before)
         for run in stranded:
             runs.put_back(transaction, run)

@@ -15,32 +15,41 @@ import yaml
 from tests.contract.serving import CLIENTS, Server
 
 CONFIG: dict[str, Any] = {
-    "program": "train.py",
     "method": "grid",
     "metric": {"name": "loss", "goal": "minimize"},
     "parameters": {"x": {"values": [1, 2]}, "opt": {"parameters": {"lr": {"value": 0.1}}}},
 }
 
 
-@pytest.fixture
-def sweep(server: Server) -> str:
-    """A sweep made by `wandb sweep`, as entity/project/sweep."""
+def make_sweep(server: Server, program: str) -> str:
+    """Make a sweep of one of the programs by `wandb sweep`, and return its entity/project/sweep."""
     home = Path(server.env["HOME"])
-    (home / "train.py").write_text((CLIENTS / "train.py").read_text())
-    (home / "sweep.yaml").write_text(yaml.dump(CONFIG))
+    (home / program).write_text((CLIENTS / program).read_text())
+    (home / "sweep.yaml").write_text(yaml.dump(CONFIG | {"program": program}))
     done = server.wandb("sweep", "--project", "cli", "sweep.yaml")
     found = re.search(r"with ID: (\w+)", done.stderr)
     assert found is not None, done.stderr
     return f"local/cli/{found[1]}"
 
 
-def state_of(server: Server, sweep: str) -> str:
-    """The sweep's state as the supervisor's door tells it."""
+@pytest.fixture
+def sweep(server: Server) -> str:
+    """A sweep whose program ends by itself."""
+    return make_sweep(server, "train.py")
+
+
+def progress_of(server: Server, sweep: str) -> dict[str, Any]:
+    """How far the sweep is, as the supervisor's door tells it."""
     token = base64.b64encode(f"api:{server.said['api_key']}".encode()).decode()
     url = f"{server.said['url']}/hpo/sweeps/{sweep}"
     request = urllib.request.Request(url, headers={"Authorization": f"Basic {token}"})
     with urllib.request.urlopen(request) as response:
-        return str(json.load(response)["state"])
+        progress: dict[str, Any] = json.load(response)
+    return progress
+
+
+def state_of(server: Server, sweep: str) -> str:
+    return str(progress_of(server, sweep)["state"])
 
 
 def test_the_agent_runs_the_program_for_each_point_and_leaves(server: Server, sweep: str) -> None:
@@ -65,3 +74,12 @@ def test_the_four_verbs_set_the_sweeps_state(server: Server, sweep: str) -> None
     for verb, state in steps:
         assert server.wandb("sweep", verb, sweep).returncode == 0
         assert state_of(server, sweep) == state
+
+
+def test_a_program_whose_run_the_api_stops_is_ended_and_the_agent_goes_on(server: Server) -> None:
+    sweep = make_sweep(server, "stopping.py")
+    done = server.wandb("agent", sweep)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("returned")]
+    assert (done.returncode, lines) == (0, ["returned 2"])
+    runs = progress_of(server, sweep)["runs"]
+    assert (runs["killed"], runs["finished"]) == (1, 1)

@@ -61,6 +61,12 @@ def test_a_function_that_never_starts_its_run_is_called_twice_and_the_sweep_goes
     assert sorted(answers["runs"]) == ["failed", "finished"]
 
 
+def test_a_run_that_the_api_stops_is_killed_and_the_agent_goes_on(server: Server) -> None:
+    answers = server.client("stopped.py")
+    assert answers["returned"] == [2]
+    assert answers["states"] == [[1, "killed"], [2, "finished"]]
+
+
 def test_what_is_not_there_is_said_in_words(server: Server) -> None:
     answers = server.client("mistakes.py")
     assert "Could not find run" in answers["no run"]

@@ -107,6 +107,20 @@ def test_a_busy_agent_gets_nothing() -> None:
     assert decide(replace(IDLE, own=(RUN,)), "r1") == Answer(Nothing())
 
 
+def test_a_stopped_function_may_unwind_for_a_while_after_its_agent_forgot_it() -> None:
+    view = replace(IDLE, own=(replace(RUN, stop_requested=True),))
+    assert decide(view, now=NOW + 59) == Answer(Nothing())
+    killed = Answer(Issue(), (RunMove(1, RunEvent.WENT_SILENT_BY_REQUEST),))
+    assert decide(view, now=NOW + 60) == killed
+
+
+def test_a_stopped_program_that_its_agent_no_longer_lists_is_over_soon() -> None:
+    view = replace(IDLE, own=(replace(RUN, stop_requested=True),), programs=True)
+    assert decide(view, "r1", now=NOW + 10).command == Stop("r1")
+    killed = Answer(Issue(), (RunMove(1, RunEvent.WENT_SILENT_BY_REQUEST),))
+    assert decide(view, now=NOW + 10) == killed
+
+
 def test_a_run_that_never_started_is_delivered_once_more() -> None:
     assert decide(replace(IDLE, own=(NEW,))) == Answer(Deliver(1))
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from parallel_hpo.server import run_service
 from parallel_hpo.server.file_stream import Chunk
 from parallel_hpo.server.rules.run_states import RunState
 from tests.server.acting import Stage, grid
@@ -14,6 +15,17 @@ def test_a_started_run_that_fell_silent_has_crashed(stage: Stage) -> None:
     stage.clock.now += SILENCE_S
     assert stage.reap() == [name]
     assert stage.run(name).state is RunState.CRASHED
+
+
+def test_a_stopped_run_that_fell_silent_was_killed(stage: Stage) -> None:
+    sweep = stage.sweep(grid(3))
+    name = stage.issued(stage.agent(sweep))
+    stage.start(sweep, name)
+    stage.stream(name, Chunk(summary='{"loss": 2}'))
+    run_service.request_stop(stage.world, stage.run(name).id)
+    stage.clock.now += SILENCE_S
+    assert stage.reap() == [name]
+    assert (stage.run(name).state, stage.run(name).value) == (RunState.KILLED, 2)
 
 
 def test_a_late_message_revives_a_crashed_run(stage: Stage) -> None:

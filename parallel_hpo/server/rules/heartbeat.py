@@ -25,7 +25,7 @@ class Patience:
     left_s: float = 10
     """A run that its agent no longer lists, without a word of its end (its process was killed)."""
     stopping_s: float = 60
-    """The same after a stop was asked for: the agent forgets such a run while it still unwinds."""
+    """The same after a stop was asked for: the function agent forgets such a run while it still unwinds."""
     silent_s: float = 300
     """An agent or a run of which nothing was heard at all; W&B waits about as long."""
 
@@ -65,6 +65,8 @@ class View:
     cap_reached: bool
     supervised: bool = False
     """A supervisor stands behind the agent: what it was issued and has not started never reached it."""
+    programs: bool = False
+    """Each run is a process of its own: what the agent no longer lists has no process any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +150,10 @@ def _judge(
         return Nothing()
     if run.state is RunState.PENDING:
         return _never_started(run, view)
-    limit_s = patience.stopping_s if run.stop_requested else patience.left_s
-    return RunEvent.WENT_SILENT if now - run.heard_at >= limit_s else Nothing()
+    limit_s = patience.stopping_s if run.stop_requested and not view.programs else patience.left_s
+    if now - run.heard_at < limit_s:
+        return Nothing()
+    return RunEvent.WENT_SILENT_BY_REQUEST if run.stop_requested else RunEvent.WENT_SILENT
 
 
 def _never_started(run: OwnRun, view: View) -> RunEvent | Nothing | Deliver:

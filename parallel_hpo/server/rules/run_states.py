@@ -43,6 +43,8 @@ class RunEvent(Enum):
     EXITED_BY_REQUEST = auto()
     """It left with an error after it was asked to stop, or by Ctrl-C."""
     WENT_SILENT = auto()
+    WENT_SILENT_BY_REQUEST = auto()
+    """It was asked to stop, and nothing was heard of it since: its process ended without a word."""
     GIVEN_UP = auto()
     """It was delivered twice and never started."""
     HANDED_ON = auto()
@@ -109,6 +111,7 @@ MOVES: Final[Mapping[tuple[RunState, RunEvent], RunState]] = {
     (_S.PREEMPTING, _E.EXITED_BY_REQUEST): _S.PREEMPTED,
     (_S.PREEMPTED, _E.EXITED_BY_REQUEST): _S.PREEMPTED,
     **_row(_E.WENT_SILENT, running=_S.CRASHED, preempting=_S.PREEMPTED, crashed=_S.CRASHED),
+    **_row(_E.WENT_SILENT_BY_REQUEST, running=_S.KILLED, preempting=_S.PREEMPTED, killed=_S.KILLED),
     **_row(_E.GIVEN_UP, pending=_S.FAILED, failed=_S.FAILED),
     **_row(_E.HANDED_ON, preempted=_S.PENDING, pending=_S.PENDING),
     **_owner_says(_E.OWNER_SAYS_CRASHED, _S.CRASHED),
