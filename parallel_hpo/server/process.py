@@ -21,6 +21,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import IO, Final
 
 import uvicorn
@@ -63,7 +64,7 @@ class Place:
 
 
 def serve(place: Place, *, embedded: bool = False, stdin: IO[bytes], stdout: IO[str]) -> None:
-    """Serve until SIGINT or SIGTERM, or, when embedded, until stdin ends; then return.
+    """Serve until SIGINT or SIGTERM, or, when embedded, until stdin ends, whatever signals come.
 
     Call it in the main thread of a process of its own. BackendError where the address
     or the database can't be had; UsageError where an embedded server's key is missing.
@@ -77,6 +78,7 @@ def serve(place: Place, *, embedded: bool = False, stdin: IO[bytes], stdout: IO[
         server = _Server(
             _config(place, database, master_key),
             announce=_announcer(place, listener, stdout, None if embedded else master_key),
+            embedded=embedded,
         )
         if embedded:
             threading.Thread(target=_exit_at_end_of, args=(stdin,), daemon=True).start()
@@ -89,9 +91,10 @@ def serve(place: Place, *, embedded: bool = False, stdin: IO[bytes], stdout: IO[
 class _Server(uvicorn.Server):
     """Uvicorn's server, which says when it answers, and ends in time whatever its clients do."""
 
-    def __init__(self, config: uvicorn.Config, *, announce: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, *, announce: Callable[[], None], embedded: bool) -> None:
         super().__init__(config)
         self._announce = announce
+        self._embedded = embedded
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start to answer, then say so."""
@@ -100,10 +103,18 @@ class _Server(uvicorn.Server):
 
     def run_until_signal(self, listener: socket.socket) -> None:
         """Serve on the listener until a signal comes or the owner is gone."""
+        if self._embedded:
+            for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+                signal.signal(number, signal.SIG_IGN)
         # Uvicorn raises a caught signal again once it has stopped: it then finds these, and nothing happens.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: None)
         self.run(sockets=[listener])
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Take a signal; what a batch system sends to all of a job's processes is the owner's to decide."""
+        if not self._embedded:
+            super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let requests in flight end, for a moment."""

@@ -197,6 +197,7 @@ class _Decider(Step):
         if event.kind is StopKind.KILL or (interrupted and event.kind is not StopKind.DRAIN):
             self._kill_all(event)
         elif not interrupted and before is not event.kind:
+            self.tell_stop(event.kind, event.reason)
             self.leave(Ending(event.reason, event.exit_code, event.kind))
 
     def _kill_all(self, event: StopAsked) -> None:

@@ -66,6 +66,16 @@ class Step:
             elif slot.alive:
                 self._send_off(slot, ending.stop)
 
+    def tell_stop(self, stop: StopKind, reason: str) -> None:
+        """Say what a stop means for the runs that are on: they may take a while."""
+        running = sum(1 for slot in self.view.slots if slot.run is not None)
+        runs = "1 running run" if running == 1 else f"{running} running runs"
+        if stop is StopKind.DRAIN:
+            words = f"no new runs; {runs} will finish"
+        else:
+            words = f"{runs} interrupted, killed after {self.view.limits.grace_s:g} s"
+        self.tell(Message(f"{reason}: {words}"))
+
     def _send_off(self, slot: SlotView, stop: StopKind | None) -> None:
         if stop in (StopKind.INTERRUPT, StopKind.PREEMPT):
             self.actions.append(Send(slot.slot, Interrupt(preempting=stop is StopKind.PREEMPT)))

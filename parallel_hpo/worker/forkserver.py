@@ -10,6 +10,7 @@ supervisor is gone, it kills all below it, until none is left, and ends.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import selectors
@@ -40,6 +41,10 @@ class ForkServer:
 
     def serve(self, imports: Imports) -> NoReturn:
         """Serve until the supervisor is gone; never returns."""
+        # A batch system sends these to all of a job's processes; they are the supervisor's to decide, and
+        # stay ignored in all that is forked from here, user code and its children included.
+        for ignored in (signal.SIGUSR1, signal.SIGUSR2):
+            signal.signal(ignored, signal.SIG_IGN)
         tree.be_subreaper()
         tree.die_with_parent()  # imports may take long, and nothing is noticed meanwhile
         if _is_at_end(self.line):
@@ -50,7 +55,8 @@ class ForkServer:
         preloaded = preload(imports)
         tempfile.tempdir = None
         tree.die_with_parent(False)
-        self.connection.send(preloaded)
+        with contextlib.suppress(OSError):  # the supervisor is gone, as the first turn finds
+            self.connection.send(preloaded)
         gc.freeze()  # keeps what was imported out of the collector's reach, so that forks share its pages
         self._watch()
         while self._turn():

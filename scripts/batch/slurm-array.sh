@@ -4,7 +4,7 @@
 #
 # Two minutes before its time is over Slurm sends SIGUSR1 to this script alone (B:), not to every process as it
 # does with SIGTERM, which would also end wandb's own: the running runs finish, and the task ends with 75.
-# It is then put back into the queue, and goes on with what is left of its share.
+# It is then put back into the queue, and goes on with what is left of its share, as it does after a node's failure.
 #SBATCH --array=1-4
 #SBATCH --time=04:00:00
 #SBATCH --signal=B:USR1@120
@@ -14,20 +14,16 @@ set -uo pipefail
 : "${SWEEP:?create it: SWEEP=\$(parallel-hpo run config.json --create)}"
 config=${CONFIG:-config.json} target=${TARGET:-train.py:main}
 
-# A task that was put back resumes its share; a first one joins the sweep.
-part=(--sweep-id "$SWEEP")
-if ((${SLURM_RESTART_COUNT:-0} > 0)); then
-    part=(--resume "$SWEEP")
-fi
-
-parallel-hpo run "$config" "$target" "${part[@]}" --share slurm &
+parallel-hpo run "$config" "$target" --sweep-id "$SWEEP" --share slurm &
 hpo=$!
 trap 'kill -USR1 "$hpo"' USR1
+wait "$hpo"
 # A trapped signal ends `wait` before the sweep has ended: wait until it has.
 while kill -0 "$hpo" 2>/dev/null; do
     wait "$hpo"
-    code=$?
 done
+wait "$hpo"
+code=$?
 if ((code == 75)); then
     scontrol requeue "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}"
 fi

@@ -47,6 +47,15 @@ def brief() -> None:
     run.log({"loss": float(wandb.config["x"])})
 
 
+def held() -> None:
+    """Run until the test lets all go on."""
+    run = enter()
+    deadline = time.monotonic() + 60
+    while not Path(os.environ["JOURNAL"]).with_name("go").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    run.log({"loss": float(wandb.config["x"])})
+
+
 def curious() -> None:
     """Journal what a run finds around it."""
     import numpy

@@ -126,6 +126,23 @@ def test_sigusr2_marks_the_running_runs_as_preempted_and_the_sweep_can_be_resume
     assert outcomes(ended.summary) == ["finished"] * 2, ended.stderr
 
 
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2])
+def test_a_batch_systems_signal_to_every_process_is_the_supervisors_alone(
+    sweep: RealSweep, number: signal.Signals
+) -> None:
+    """As `srun` passes it on: to workers, fork server and sweep server too."""
+    sweep.start("held", count=COUNT)
+    sweep.wait_for(2)
+    for process in reversed(sweep.tree()):
+        process.send_signal(number)
+    if number is signal.SIGUSR1:
+        (sweep.folder / "go").touch()
+    ended = sweep.finish()
+    assert ended.code == ExitCode.RESUMABLE, ended.stderr
+    assert "crashed" not in ended.stderr
+    assert set(outcomes(ended.summary)) == {"finished" if number is signal.SIGUSR1 else "stopped"}
+
+
 def test_the_terminals_ctrl_c_reaches_the_supervisor_only(sweep: RealSweep) -> None:
     """1. Ctrl-C goes to a whole process group. 2. Each main is interrupted once, by the supervisor alone.
 

@@ -84,6 +84,17 @@ def test_a_server_leaves_at_a_signal(
     assert (server.returncode, out, errors) == (0, b"", b"")
 
 
+def test_an_embedded_server_leaves_signals_to_its_owner(clean_env: dict[str, str], tmp_path: Path) -> None:
+    """A batch system sends them to every process of a job."""
+    with embedded(clean_env, tmp_path / "server.db") as server:
+        url = said_by(server)["url"]
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+            server.send_signal(number)
+        assert is_healthy(url)
+        _, errors = server.communicate(timeout=10)
+    assert (server.returncode, errors) == (0, b"")
+
+
 def test_a_server_keeps_its_key_for_the_next_time_and_for_its_owners_eyes(
     clean_env: dict[str, str], tmp_path: Path
 ) -> None:

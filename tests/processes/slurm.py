@@ -1,0 +1,164 @@
+"""A private Slurm for tests: one node, this machine, which the user who starts it has alone.
+
+Its programs are those of the distribution (Debian: `slurm-wlm`); it needs neither root nor munge.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+DEADLINE_S: Final = 30.0
+CORES: Final = 8
+"""More than there may be, so that the tasks of a test run at once."""
+
+CONFIGURATION: Final = """
+ClusterName=tests
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={controller_port}
+SlurmdPort={node_port}
+SlurmUser={user}
+SlurmdUser={user}
+AuthType=auth/none
+CredType=cred/none
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/none
+AccountingStorageType=accounting_storage/none
+SchedulerType=sched/builtin
+SchedulerParameters=sched_interval=1
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU
+MpiDefault=none
+KillWait=5
+SlurmdParameters=config_overrides
+NodeName={host} NodeAddr=127.0.0.1 CPUs={cores}
+PartitionName=all Nodes=ALL Default=YES
+"""
+
+
+class Slurm:
+    """A Slurm that runs; `variables` lead its commands to it."""
+
+    def __init__(self, folder: Path, env: Mapping[str, str]) -> None:
+        self._configuration = folder / "slurm.conf"
+        self._env = {**env, "PATH": _path(env)}
+        self.variables = {"SLURM_CONF": str(self._configuration)}
+
+    def call(self, *command: str, **variables: str) -> str:
+        """Return what one of Slurm's commands prints; keywords are environment variables."""
+        env = self._env | self.variables | variables
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=DEADLINE_S)
+        assert done.returncode == 0, f"{command}: {done.stderr}"
+        return done.stdout
+
+    def jobs(self) -> dict[str, str]:
+        """Return the state of each job, or array's task, that waits or runs."""
+        return self._states("--states=PENDING,RUNNING,COMPLETING")
+
+    def wait_for_all(self) -> set[str]:
+        """Wait until no job waits or runs; return the states that they ended in."""
+        deadline = time.monotonic() + DEADLINE_S
+        while self.jobs() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return set(self._states("--states=all").values())
+
+    def _states(self, which: str) -> dict[str, str]:
+        lines = self.call("squeue", "--noheader", "--array", "--format=%i %T", which).splitlines()
+        return dict(line.split() for line in lines)
+
+    def configure(self, folder: Path) -> None:
+        """Write its configuration, with ports that are free."""
+        (folder / "state").mkdir()
+        (folder / "spool").mkdir()
+        facts = {
+            "host": _host(),
+            "user": psutil.Process().username(),
+            "folder": folder,
+            "cores": CORES,
+            "controller_port": _free_port(),
+            "node_port": _free_port(),
+        }
+        self._configuration.write_text(CONFIGURATION.format(**facts))
+
+    def start(self, *command: str) -> subprocess.Popen[bytes]:
+        """Start one of its daemons, in the foreground."""
+        null = subprocess.DEVNULL
+        return subprocess.Popen(command, env=self._env | self.variables, stdin=null, stdout=null, stderr=null)
+
+    def is_idle(self) -> bool:
+        """Whether its node waits for jobs."""
+        words = ["sinfo", "--noheader", "--format=%T"]
+        done = subprocess.run(words, env=self._env | self.variables, capture_output=True, text=True)
+        return done.stdout.strip() == "idle"
+
+
+class NoSlurmError(Exception):
+    """Why there is none to be had here."""
+
+
+@contextmanager
+def running_slurm(folder: Path, env: Mapping[str, str]) -> Iterator[Slurm]:
+    """A Slurm of one's own in `folder`; raises NoSlurmError where it can't run."""
+    programs = ("slurmctld", "slurmd", "sbatch", "srun", "squeue", "sinfo", "scancel", "scontrol")
+    missing = [name for name in programs if shutil.which(name, path=_path(env)) is None]
+    if missing:
+        raise NoSlurmError(f"Slurm is not installed: there is no {missing[0]}")
+    slurm = Slurm(folder, env)
+    slurm.configure(folder)
+    daemons = [slurm.start("slurmctld", "-i", "-D"), slurm.start("slurmd", "-D", "-N", _host())]
+    try:
+        deadline = time.monotonic() + DEADLINE_S
+        while not slurm.is_idle():
+            if time.monotonic() > deadline or any(daemon.poll() is not None for daemon in daemons):
+                raise NoSlurmError(f"Slurm does not run here: {_last_errors(folder)}")
+            time.sleep(0.05)
+        try:
+            yield slurm
+        finally:
+            _end_jobs(slurm)
+    finally:
+        for daemon in reversed(daemons):
+            daemon.terminate()
+            daemon.wait(DEADLINE_S)
+
+
+def _end_jobs(slurm: Slurm) -> None:
+    """End what a failed test left: all processes of a job are asked, and soon killed."""
+    slurm.call("scancel", "--quiet", "--user", psutil.Process().username())
+    slurm.wait_for_all()
+
+
+def _last_errors(folder: Path) -> str:
+    lines = [line for log in folder.glob("*.log") for line in log.read_text().splitlines()]
+    return "; ".join([line for line in lines if "fatal" in line or "error" in line][-3:])
+
+
+def _path(env: Mapping[str, str]) -> str:
+    """The daemons are where an ordinary user's path does not lead."""
+    return os.pathsep.join([env.get("PATH", ""), "/usr/sbin", "/sbin"])
+
+
+def _host() -> str:
+    return socket.gethostname().partition(".")[0]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
