@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.processes.conftest import RealSweep, outcomes
+from tests.processes.conftest import MAINS, RANDOM, RealSweep, outcomes
 from tests.supervisor.devices.driver import COMPILER, build_driver
 from tests.supervisor.devices.fakes import STRANGER, UUIDS
 
@@ -51,3 +51,21 @@ def test_the_doctor_has_a_line_for_each_device(driven: RealSweep) -> None:
     ended = driven.start_command("-m", "parallel_hpo", "doctor", "--json").finish()
     subjects = {finding["subject"] for finding in json.loads(ended.stdout)["findings"]}
     assert {f"device {number}" for number in range(8)} <= subjects
+
+
+def test_the_example_script_gives_each_share_devices_of_its_own(driven: RealSweep) -> None:
+    """Three devices for two shares: what one launch alone would use, 6 being somebody else's."""
+    config = driven.folder / "config.json"
+    section = {"count": 6, "directory": str(driven.directory), "sweep_configuration": RANDOM}
+    config.write_text(json.dumps({"hpo": section}))
+    driven.env |= {
+        "CUDA_VISIBLE_DEVICES": "1,6,3,5",
+        "PATH": f"{Path(sys.executable).parent}:{driven.env['PATH']}",
+    }
+    driven.launcher = ("bash", str(Path(__file__).parents[2] / "scripts" / "batch" / "shares.sh"))
+    ended = driven.start_command("2", str(config), f"{MAINS}:quick").finish()
+    assert ended.code == 0, ended.stderr
+    shares = [json.loads(path.read_text()) for path in driven.directory.glob("*/share-*/summary.json")]
+    devices = [[worker["device"] for worker in share["workers"]] for share in shares]
+    assert sorted(devices) == [["1", "5"], ["3"]]
+    assert sum(share["finished"] for share in shares) == 6
