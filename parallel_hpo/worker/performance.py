@@ -26,7 +26,7 @@ from parallel_hpo.worker import tree
 from parallel_hpo.worker.agent import Ticket, write_parameters
 from parallel_hpo.worker.birth import describe, flush
 from parallel_hpo.worker.restoring import restored
-from parallel_hpo.worker.verdict import NOT_ASKED, Ask, Verdict, judge
+from parallel_hpo.worker.verdict import NOT_ASKED, Ask, ProgramExit, Verdict, judge
 from parallel_hpo.worker.watch import WATCH
 
 CORE = "wandb-core"
@@ -101,8 +101,8 @@ def perform(
         error, ask = main_thread.call(main, ticket)
     check()
     verdict = judge(error, ask=ask, initialised=WATCH.initialised)
-    if error is not None and verdict.outcome is Outcome.FAILED:
-        _print_traceback(error)
+    if error is not None and verdict.outcome is Outcome.FAILED and not isinstance(error, ProgramExit):
+        _print_traceback(error)  # a program has said itself why it failed
     verdict = _close(verdict)
     tree.kill_all_below(spare=_is_core)
     return verdict, ask

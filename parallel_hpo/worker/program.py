@@ -22,6 +22,8 @@ from typing import Any, Final
 from parallel_hpo.errors import TargetError
 from parallel_hpo.words import Parameters, Program
 from parallel_hpo.worker.agent import read_parameters
+from parallel_hpo.worker.last_words import Overheard
+from parallel_hpo.worker.verdict import ProgramExit
 from parallel_hpo.worker.watch import WATCH
 
 DEFAULT_COMMAND: Final = ("${env}", "${interpreter}", "${program}", "${args}")
@@ -40,7 +42,7 @@ class ProgramMain:
         """Run it to its end.
 
         Raises:
-            SystemExit: with its exit code, where that is not 0.
+            ProgramExit: with its exit code, where that is not 0, and what it said last.
             KeyboardInterrupt: this process was interrupted; the program has ended by then.
         """
         file = Path(os.environ["WANDB_SWEEP_PARAM_PATH"])
@@ -49,7 +51,7 @@ class ProgramMain:
         json_file.write_text(json.dumps(parameters))
         command = list(expand(self._program, parameters, environment=os.environ, json_file=json_file))
         known = set(_run_folders(os.environ))
-        code = _run(command)
+        code, words = _run(command)
         for folder in sorted(set(_run_folders(os.environ)) - known):
             WATCH.note_folder(folder / "files")
         if code < 0:
@@ -57,7 +59,7 @@ class ProgramMain:
                 signal.signal(-code, signal.SIG_DFL)
             signal.raise_signal(-code)
         if code:
-            raise SystemExit(code)
+            raise ProgramExit(code, words)
 
 
 def expand(
@@ -110,16 +112,25 @@ def _without_false(parameters: Parameters) -> Iterator[str]:
             yield f"--{name}"
 
 
-def _run(command: list[str]) -> int:
-    """Run a command in a process group of its own; return its exit code, negative for a signal."""
+def _run(command: list[str]) -> tuple[int, str]:
+    """Run a command in a process group of its own.
+
+    Return its exit code, negative for a signal, and, where that is above 0, its last words.
+    """
     environment = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
-    process = subprocess.Popen(command, env=environment, process_group=0)
+    overheard = Overheard()
     try:
-        return process.wait()
+        process = subprocess.Popen(command, env=environment, process_group=0, stderr=overheard.writer)
+    finally:
+        overheard.close()
+    try:
+        code = process.wait()
     except KeyboardInterrupt:
         process.send_signal(signal.SIGINT)
         process.wait()
+        overheard.words()
         raise
+    return code, overheard.words() if code > 0 else ""
 
 
 def _run_folders(environment: Mapping[str, Any]) -> Iterator[Path]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
@@ -36,6 +36,14 @@ class Ask:
 NOT_ASKED: Final = Ask(Asked.NOBODY, "")
 
 
+class ProgramExit(SystemExit):
+    """A sweep's program left with `code`, and `words` is what it said last."""
+
+    def __init__(self, code: int, words: str) -> None:
+        super().__init__(code)
+        self.words = words
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """How a run ended, and the exit code that its W&B run is closed with."""
@@ -67,6 +75,9 @@ def _judge_error(error: BaseException | None) -> Verdict:
     match error:
         case None:
             return Verdict(Outcome.FINISHED, "", 0)
+        case ProgramExit(words=words) if words:
+            verdict = _judge_exit(error.code)
+            return replace(verdict, reason=f"{verdict.reason}: {words}")
         case SystemExit():
             return _judge_exit(error.code)
         case KeyboardInterrupt():

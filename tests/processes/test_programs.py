@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
+import psutil
+
 from tests.processes.conftest import MAINS, RealSweep, outcomes
 
 TRAIN: Final = """
@@ -37,6 +39,8 @@ with wandb.init(config=vars(options)) as run:
         run.log({"loss": options.lr * (epoch + 1)})
 if options.lr == 0.5:
     sys.exit(3)
+if options.lr == 0.7:
+    raise RuntimeError("CUDA out of memory. Tried to allocate 20 MiB")
 """
 SWEEP: Final = """
 program: train.py
@@ -49,11 +53,11 @@ command: ["${env}", "${interpreter}", "${program}", "${args}"]
 """
 
 
-def start(sweep: RealSweep, tmp_path: Path, *options: str, yaml: str = SWEEP) -> RealSweep:
+def start(sweep: RealSweep, tmp_path: Path, *options: str, yaml: str = SWEEP, workers: int = 2) -> RealSweep:
     (tmp_path / "train.py").write_text(TRAIN)
     (tmp_path / "sweep.yaml").write_text(yaml)
     sweep.env["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    place = ("--directory", str(sweep.directory), "--workers", "2")
+    place = ("--directory", str(sweep.directory), "--workers", str(workers))
     return sweep.start_command("-m", "parallel_hpo", "run", "sweep.yaml", *place, "--json", *options)
 
 
@@ -76,6 +80,35 @@ def test_a_program_that_is_killed_is_run_again(sweep: RealSweep, tmp_path: Path)
     assert ended.summary["retried"] == 1
     (again,) = [entry for entry in sweep.entries() if entry.attempt == 2]
     assert (again.run_id, again.facts["options"]) == (killed.run_id, killed.facts["options"])
+
+
+def test_a_killed_worker_and_a_killed_program_lose_nothing(sweep: RealSweep, tmp_path: Path) -> None:
+    """1. Four workers run a program each. 2. One worker is killed, and another one's program."""
+    sweep.env["THEN_SLEEP"] = "0.5"
+    start(sweep, tmp_path, "--count", "12", yaml=SWEEP.replace("method: grid", "method: random"), workers=4)
+    first, second, *_ = sweep.wait_for(4)
+    worker = psutil.Process(first.pid).parent()
+    assert worker is not None
+    worker.kill()
+    os.kill(second.pid, signal.SIGKILL)
+    ended = sweep.finish()
+    assert ended.code == 0, ended.stderr
+    assert len({run["run_id"] for run in ended.summary["runs"]}) == ended.summary["attempted"] == 12
+    assert set(outcomes(ended.summary)) <= {"finished", "failed"}
+    again = {entry.run_id: entry.facts["options"] for entry in sweep.entries() if entry.attempt == 2}
+    assert again == {first.run_id: first.facts["options"], second.run_id: second.facts["options"]}
+    assert ended.summary["lost"] == 0
+
+
+def test_a_failed_program_says_why_and_its_worker_is_replaced_where_that_asks_for_it(
+    sweep: RealSweep, tmp_path: Path
+) -> None:
+    yaml = SWEEP.replace("[0.1, 0.01, 0.5]", "[0.7]").replace("[1, 2]", "[1]")
+    ended = start(sweep, tmp_path, "-v", yaml=yaml, workers=1).finish()
+    (run,) = ended.summary["runs"]
+    assert run["reason"] == "exit 1: RuntimeError: CUDA out of memory. Tried to allocate 20 MiB"
+    assert "replaced after exit 1: RuntimeError: CUDA out of memory" in ended.stderr
+    assert "ProgramExit" not in ended.stderr
 
 
 def test_an_interrupt_reaches_the_program(sweep: RealSweep, tmp_path: Path) -> None:
