@@ -31,8 +31,15 @@ def group(devices: Sequence[VisibleDevice], devices_per_worker: int) -> tuple[Gr
     """Return what the slots are given in turn, so that neighbouring slots get different devices.
 
     Raises:
-        ConfigError: there are not enough devices for one worker.
+        ConfigError: there are not enough devices for one worker, or one of them is a MIG instance:
+            a CUDA process can use one instance and nothing else.
     """
+    instance = next((each.token for each in devices if each.is_instance), None)
+    if devices_per_worker > 1 and instance is not None:
+        raise ConfigError(
+            f"hpo.devices_per_worker is {devices_per_worker}, but {instance} is a MIG instance, beside which a"
+            " process can use no other device; set it to 1, or name whole devices in hpo.devices"
+        )
     if len(devices) < devices_per_worker:
         raise ConfigError(
             f"hpo.devices_per_worker is {devices_per_worker}, but there are {len(devices)} devices to use;"

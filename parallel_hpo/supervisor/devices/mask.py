@@ -55,6 +55,11 @@ class VisibleDevice:
     """Its own, or that of its MIG instance; empty where no driver tells."""
     device: Device | None = None
 
+    @property
+    def is_instance(self) -> bool:
+        """Whether it is a part of a device that MIG has partitioned."""
+        return self.token.startswith(MIG) or (self.device is not None and self.device.partitioned)
+
 
 def read_mask(environment: Mapping[str, str], *, has_nvidia: bool) -> Mask:
     """Return the mask that counts here.

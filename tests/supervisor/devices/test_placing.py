@@ -97,6 +97,19 @@ def test_several_devices_for_a_worker_need_devices() -> None:
         placed(devices_per_worker=2)
 
 
+@pytest.mark.parametrize(
+    ("mask", "named", "driver"),
+    [(None, INSTANCES[0], True), ("0,2", "2", True), (",".join(INSTANCES), INSTANCES[0], False)],
+)
+def test_several_devices_for_a_worker_can_not_be_mig_instances(
+    mask: str | None, named: str, driver: bool
+) -> None:
+    environment = {} if mask is None else {"CUDA_VISIBLE_DEVICES": mask}
+    with pytest.raises(ConfigError, match=rf"hpo\.devices_per_worker is 2, but {named} is a MIG instance"):
+        placed(environment, FakeLibrary() if driver else NO_DRIVER, devices_per_worker=2)
+    assert names(placed(library=FakeLibrary(), devices=[0, 1], devices_per_worker=2)) == ["0,1"]
+
+
 def test_an_entry_that_hides_others_is_named() -> None:
     (note,) = placed({"CUDA_VISIBLE_DEVICES": "3,99,5"}, FakeLibrary()).notes
     assert "CUDA_VISIBLE_DEVICES=3,99,5 hides 99, 5" in note.text
