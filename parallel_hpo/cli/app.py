@@ -200,43 +200,44 @@ def logs(
     sweep: _Sweep,
     worker: Annotated[int | None, typer.Argument(help="Its slot; missing: all.", min=0)] = None,
     directory: _Directory = None,
+    as_json: _Json = False,
 ) -> None:
     """Print what the workers of a sweep printed."""
     from parallel_hpo.cli import verbs
 
     with errors_as_exit_codes():
-        verbs.logs(_directory(directory), sweep, worker)
+        verbs.logs(_directory(directory), sweep, worker, as_json=as_json)
 
 
-def _set_state(verb: str, sweep: str, directory: Path | None) -> None:
-    from parallel_hpo.cli import verbs
+def _set_state(verb: str, sweep: str, directory: Path | None, as_json: bool) -> None:
+    from parallel_hpo.cli import steering
 
     with errors_as_exit_codes():
-        verbs.set_state(_directory(directory), sweep, verb)
+        steering.set_state(_directory(directory), sweep, verb, as_json=as_json)
 
 
 @app.command()
-def pause(sweep: _Sweep, directory: _Directory = None) -> None:
+def pause(sweep: _Sweep, directory: _Directory = None, as_json: _Json = False) -> None:
     """Pause a sweep: no new runs for now."""
-    _set_state("pause", sweep, directory)
+    _set_state("pause", sweep, directory, as_json)
 
 
 @app.command()
-def resume(sweep: _Sweep, directory: _Directory = None) -> None:
+def resume(sweep: _Sweep, directory: _Directory = None, as_json: _Json = False) -> None:
     """Let a paused sweep go on (to go on with one that ended early: run --resume)."""
-    _set_state("resume", sweep, directory)
+    _set_state("resume", sweep, directory, as_json)
 
 
 @app.command()
-def stop(sweep: _Sweep, directory: _Directory = None) -> None:
+def stop(sweep: _Sweep, directory: _Directory = None, as_json: _Json = False) -> None:
     """Stop a sweep: its running runs finish, then it ends."""
-    _set_state("stop", sweep, directory)
+    _set_state("stop", sweep, directory, as_json)
 
 
 @app.command()
-def cancel(sweep: _Sweep, directory: _Directory = None) -> None:
+def cancel(sweep: _Sweep, directory: _Directory = None, as_json: _Json = False) -> None:
     """Cancel a sweep: its running runs are ended now."""
-    _set_state("cancel", sweep, directory)
+    _set_state("cancel", sweep, directory, as_json)
 
 
 @app.command()
@@ -244,14 +245,15 @@ def drain(
     sweep: _Sweep,
     worker: Annotated[int, typer.Option(help="The worker's slot.", min=0)],
     directory: _Directory = None,
+    as_json: _Json = False,
 ) -> None:
     """Let one worker of a running sweep finish its run and leave for good."""
-    from parallel_hpo.cli import verbs
+    from parallel_hpo.cli import steering
     from parallel_hpo.supervisor.events import DrainAsked
     from parallel_hpo.words import Slot
 
     with errors_as_exit_codes():
-        verbs.tell(_directory(directory), sweep, DrainAsked(Slot(worker)))
+        steering.tell(_directory(directory), sweep, DrainAsked(Slot(worker)), as_json=as_json)
 
 
 @app.command()
@@ -259,10 +261,11 @@ def scale(
     sweep: _Sweep,
     workers: Annotated[int, typer.Argument(help="So many from now on.", min=1)],
     directory: _Directory = None,
+    as_json: _Json = False,
 ) -> None:
     """Give a running sweep more or fewer workers."""
-    from parallel_hpo.cli import verbs
+    from parallel_hpo.cli import steering
     from parallel_hpo.supervisor.events import ScaleAsked
 
     with errors_as_exit_codes():
-        verbs.tell(_directory(directory), sweep, ScaleAsked(workers))
+        steering.tell(_directory(directory), sweep, ScaleAsked(workers), as_json=as_json)

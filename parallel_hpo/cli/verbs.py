@@ -1,28 +1,25 @@
-"""The commands that speak of, or to, a sweep that another process runs or ran."""
+"""The commands that speak of a sweep that another process runs or ran."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from parallel_hpo.backend.local import LocalBackend
 from parallel_hpo.cli.output import print_for_machines, print_for_people
-from parallel_hpo.errors import BackendError, UsageError
+from parallel_hpo.errors import UsageError
 from parallel_hpo.supervisor.known import KnownSweep, find_sweep, known_sweeps
 from parallel_hpo.supervisor.ledger_reader import RunRow
-from parallel_hpo.supervisor.mailbox import Letter, post
-from parallel_hpo.words import Outcome, SweepId, SweepPath
+from parallel_hpo.words import Outcome
 
-STATES: Final = {"pause": "PAUSED", "resume": "RUNNING", "stop": "FINISHED", "cancel": "CANCELED"}
-"""W&B's verbs, and the states that they set."""
+ANY_WIDTH: Final = 100_000
+"""As wide as any table."""
 
 
 def status(directory: Path, sweep: str | None, *, as_json: bool) -> None:
@@ -43,6 +40,8 @@ def runs(directory: Path, sweep: str, *, as_json: bool) -> None:
     rows = [_run(run) for run in known.runs]
     if as_json:
         print_for_machines(json.dumps(rows, indent=2))
+    elif not rows:
+        print_for_people(f"{known.sweep_id} has no runs yet")
     else:
         _show_table([row | {"parameters": json.dumps(row["parameters"])} for row in rows])
 
@@ -62,59 +61,34 @@ def best(directory: Path, sweep: str, *, as_json: bool) -> None:
         print_for_machines(f"{row['run_id']}  {metric}={row['value']:g}  {json.dumps(row['parameters'])}")
 
 
-def logs(directory: Path, sweep: str, worker: int | None) -> None:
-    """Print what the workers printed, all of it or one's."""
+def logs(directory: Path, sweep: str, worker: int | None, *, as_json: bool) -> None:
+    """Print what the workers printed, all of it or one's; as JSON one object for each line."""
     folder = find_sweep(directory, sweep).folder
     pattern = f"worker-{'*' if worker is None else worker}/output.log"
     files = sorted([*folder.glob(pattern), *folder.glob(f"share-*/{pattern}")])
     if not files:
         raise UsageError(f"{folder} has no log {pattern}")
     for file in files:
-        with file.open("rb") as log:
-            while chunk := log.read(1 << 16):
-                sys.stdout.buffer.write(chunk)
+        name = str(file.parent.relative_to(folder))
+        if as_json:
+            _print_lines(file, name)
+        else:
+            if len(files) > 1:
+                print_for_machines(f"==> {name} <==")
+            _copy(file)
+
+
+def _copy(file: Path) -> None:
+    with file.open("rb") as log:
+        while chunk := log.read(1 << 16):
+            sys.stdout.buffer.write(chunk)
     sys.stdout.flush()
 
 
-def set_state(directory: Path, sweep: str, verb: str) -> None:
-    """Pause, resume, stop or cancel a sweep on its server, running or not."""
-    known = find_sweep(directory, sweep)
-    path = known.facts["path"]
-    if known.facts["backend"] == "local":
-        _set_local_state(directory, path, STATES[verb])
-    else:
-        _set_wandb_state(path, verb)
-    print_for_people(f"{known.sweep_id}: {verb} is set on its server")
-
-
-def tell(directory: Path, sweep: str, letter: Letter) -> None:
-    """Tell the supervisor that runs the sweep; raises UsageError where none, or one per share, does."""
-    known = find_sweep(directory, sweep)
-    if len(known.supervised) > 1:
-        shares = ", ".join(folder.name for folder in known.supervised)
-        raise UsageError(f"{known.sweep_id} runs in shares ({shares}): each has workers of its own")
-    post(known.supervised[0] if known.supervised else known.folder, letter)
-    print_for_people(f"{known.sweep_id}: its supervisor was told")
-
-
-def _set_local_state(directory: Path, path: str, state: str) -> None:
-    backend = LocalBackend(directory, os.environ)
-    backend.open()
-    try:
-        backend.wait_until_up()
-        entity, project, sweep_id = path.split("/")
-        backend.set_state(SweepPath(entity, project, SweepId(sweep_id)), state)
-    finally:
-        backend.close()
-
-
-def _set_wandb_state(path: str, verb: str) -> None:
-    command = [sys.executable, "-m", "wandb", "sweep", f"--{verb}", path]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
-    if ended.returncode:
-        raise BackendError(
-            f"wandb sweep --{verb} {path} failed: {ended.stderr.strip() or ended.stdout.strip()}"
-        )
+def _print_lines(file: Path, name: str) -> None:
+    with file.open(encoding="utf-8", errors="replace", newline="\n") as log:
+        for line in log:
+            print_for_machines(json.dumps({"worker": name, "line": line.rstrip("\n")}))
 
 
 def _described(known: KnownSweep) -> dict[str, Any]:
@@ -123,7 +97,7 @@ def _described(known: KnownSweep) -> dict[str, Any]:
         "sweep": known.sweep_id,
         "running": bool(known.supervised),
         "backend": known.facts.get("backend"),
-        "count": known.facts.get("count"),
+        "count": known.count,
         "started": len(known.runs),
         **{outcome.value: known.number(outcome) for outcome in Outcome},
         "open": known.number(None),
@@ -147,12 +121,15 @@ def _run(run: RunRow) -> dict[str, Any]:
 
 
 def _show_table(rows: list[dict[str, Any]]) -> None:
-    """Print rows of the same keys as a table, without the columns in which nothing stands."""
-    names = [name for name in rows[0] if any(row[name] not in (None, "") for row in rows)] if rows else []
+    """Print rows of the same keys as a table, without the columns in which nothing stands.
+
+    A row is one line, however wide the terminal is, which breaks it, or the pipe, which must not.
+    """
+    names = [name for name in rows[0] if any(row[name] not in (None, "") for row in rows)]
     table = Table(*names, box=None, pad_edge=False)
     for row in rows:
-        table.add_row(*_cells(row, names))
-    Console(soft_wrap=True).print(table)
+        table.add_row(*map(escape, _cells(row, names)))
+    Console(width=ANY_WIDTH).print(table)
 
 
 def _cells(row: dict[str, Any], names: list[str]) -> Iterator[str]:

@@ -11,7 +11,7 @@ from typing import Any
 from parallel_hpo.errors import UsageError
 from parallel_hpo.supervisor.ledger_reader import RunRow, open_reader
 from parallel_hpo.supervisor.mailbox import is_supervised
-from parallel_hpo.words import Outcome
+from parallel_hpo.words import Outcome, Slot
 
 LEDGER = "ledger.db"
 
@@ -22,7 +22,11 @@ class KnownSweep:
 
     folder: Path
     facts: dict[str, Any]
-    """Those of its first ledger: `path`, `url`, `backend`, `metric`, `goal`, `count`."""
+    """Those of its first ledger: `path`, `url`, `backend`, `metric`, `goal`."""
+    count: int | None
+    """Runs asked for, over all its ledgers; None: no limit."""
+    slots: tuple[Slot, ...]
+    """Those in which a worker has been started."""
     runs: tuple[RunRow, ...]
     supervised: tuple[Path, ...]
     """Folders, its own or its shares', that a supervisor works in now."""
@@ -57,7 +61,10 @@ def find_sweep(directory: Path, sweep: str) -> KnownSweep:
     if _ledgers(directory, folder.name):
         return _read(folder)
     known = ", ".join(found.sweep_id for found in known_sweeps(directory)) or "none"
-    raise UsageError(f"there is no sweep {sweep} in {directory}; there: {known}")
+    raise UsageError(
+        f"there is no sweep {sweep} in {directory}; there: {known}"
+        " (one that was only created is there once somebody runs it)"
+    )
 
 
 def _ledgers(directory: Path, name: str) -> list[Path]:
@@ -68,9 +75,12 @@ def _read(folder: Path) -> KnownSweep:
     ledgers = _ledgers(folder.parent, folder.name)
     with ExitStack() as stack:
         readers = [stack.enter_context(open_reader(path)) for path in ledgers]
+        counts: list[int | None] = [reader.facts.get("count") for reader in readers]
         return KnownSweep(
             folder=folder,
             facts=readers[0].facts,
+            count=None if None in counts else sum(count or 0 for count in counts),
+            slots=tuple(sorted({worker.slot for reader in readers for worker in reader.workers()})),
             runs=tuple(run for reader in readers for run in reader.runs()),
             supervised=tuple(path.parent for path in ledgers if is_supervised(path.parent)),
         )

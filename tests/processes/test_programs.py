@@ -133,6 +133,7 @@ def test_shares_of_one_count_add_up_to_it_exactly(sweep: RealSweep, tmp_path: Pa
     section = {"count": 11, "workers": 1, "directory": str(sweep.directory)}
     config.write_text(json.dumps({"hpo": section | {"sweep_configuration": configuration}}))
     run = ("-m", "parallel_hpo", "run", str(config))
+    place = ("--directory", str(sweep.directory))
     created = sweep.start_command(*run, "--create").finish()
     assert created.code == 0, created.stderr
     sweep_id = created.stdout.strip()
@@ -153,6 +154,8 @@ def test_shares_of_one_count_add_up_to_it_exactly(sweep: RealSweep, tmp_path: Pa
         for number in (1, 2, 3)
     ]
     assert counts == [4, 4, 3]
+    seen = sweep.start_command("-m", "parallel_hpo", "status", sweep_id, "--json", *place).finish()
+    assert (json.loads(seen.stdout)["count"], json.loads(seen.stdout)["finished"]) == (11, 11)
 
 
 def test_the_example_script_performs_a_count_in_shares(sweep: RealSweep, tmp_path: Path) -> None:

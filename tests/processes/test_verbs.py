@@ -44,8 +44,21 @@ def test_an_ended_sweep_is_seen_with_its_runs_its_best_and_its_logs(sweep: RealS
     assert {run["outcome"] for run in ask_json(sweep, "runs", name)} == {"finished"}
     assert ask_json(sweep, "best", name)["run_id"] == ended.summary["best"]["run_id"]
     assert "wandb" in ask(sweep, "logs", name)
+    lines = [json.loads(line) for line in ask(sweep, "logs", name, "--json").splitlines()]
+    assert {line["worker"] for line in lines} <= {"worker-0", "worker-1"}
     assert "is not running" in ask(sweep, "scale", name, "3", code=2)
+    assert "is over: the sweep is finished" in ask(sweep, "pause", name, code=2)
+    assert ask_json(sweep, "resume", name) == {"sweep": name, "verb": "resume", "running": False}
     assert f"there: {name}" in ask(sweep, "status", "nothing", code=2)
+
+
+def test_a_row_is_one_line_where_it_is_piped(sweep: RealSweep) -> None:
+    ended = sweep.start("quick", count=2).finish()
+    name = sweep_id_of(sweep)
+    header, *rows = ask(sweep, "runs", name).splitlines()
+    assert [row.split()[0] for row in rows] == [run["run_id"] for run in ended.summary["runs"]]
+    assert json.loads(rows[0][header.index("parameters") :]) == ended.summary["runs"][0]["parameters"]
+    assert str(sweep.directory / name) in ask(sweep, "status")
 
 
 def test_a_paused_sweep_starts_no_run_until_it_is_resumed_and_a_stopped_one_ends(sweep: RealSweep) -> None:
@@ -87,6 +100,7 @@ def test_a_running_sweep_is_scaled(sweep: RealSweep, workers: int) -> None:
 def test_a_drained_worker_leaves_its_share_to_the_others(sweep: RealSweep) -> None:
     sweep.start("brief", count=16)
     sweep.wait_for(2)
+    assert "has no worker 7; it has 0, 1" in ask(sweep, "drain", sweep_id_of(sweep), "--worker", "7", code=2)
     ask(sweep, "drain", sweep_id_of(sweep), "--worker", "0")
     ended = sweep.finish()
     assert outcomes(ended.summary) == ["finished"] * 16

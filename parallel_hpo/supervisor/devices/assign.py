@@ -37,8 +37,8 @@ def group(devices: Sequence[VisibleDevice], devices_per_worker: int) -> tuple[Gr
     instance = next((each.token for each in devices if each.is_instance), None)
     if devices_per_worker > 1 and instance is not None:
         raise ConfigError(
-            f"hpo.devices_per_worker is {devices_per_worker}, but {instance} is a MIG instance, beside which a"
-            " process can use no other device; set it to 1, or name whole devices in hpo.devices"
+            f"hpo.devices_per_worker is {devices_per_worker}, but {instance} is a MIG instance, beside which"
+            " a process can use no other device; set it to 1, or name whole devices in hpo.devices"
         )
     if len(devices) < devices_per_worker:
         raise ConfigError(

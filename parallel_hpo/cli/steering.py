@@ -1,0 +1,105 @@
+"""The commands that change what a sweep does: by its server, or by a word to who runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from parallel_hpo.backend.local import LocalBackend
+from parallel_hpo.cli.output import print_for_machines, print_for_people
+from parallel_hpo.errors import BackendError, UsageError
+from parallel_hpo.supervisor.events import DrainAsked
+from parallel_hpo.supervisor.known import KnownSweep, find_sweep
+from parallel_hpo.supervisor.mailbox import Letter, post
+from parallel_hpo.words import SweepId, SweepPath
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """One of W&B's verbs: the state that it sets, and what follows from that."""
+
+    state: str
+    effect: str
+
+
+VERBS: Final = {
+    "pause": Verb("PAUSED", "is paused: no new runs until it is resumed"),
+    "resume": Verb("RUNNING", "may go on"),
+    "stop": Verb("FINISHED", "is stopped: its running runs finish, and it ends"),
+    "cancel": Verb("CANCELED", "is cancelled: its running runs are ended now"),
+}
+
+
+def set_state(directory: Path, sweep: str, name: str, *, as_json: bool) -> None:
+    """Pause, resume, stop or cancel a sweep on its server.
+
+    Raises:
+        UsageError: there is no such sweep, or it is over (but it may be resumed).
+        BackendError: its server does not answer, or refuses.
+    """
+    known = find_sweep(directory, sweep)
+    path = known.facts["path"]
+    if known.facts["backend"] == "local":
+        _set_local_state(directory, path, name)
+    else:
+        _set_wandb_state(path, name)
+    effect = VERBS[name].effect
+    if name == "resume" and not known.supervised:
+        effect += f", but nobody runs it: do so by `parallel-hpo run CONFIG … --resume {known.sweep_id}`"
+    _answer(known, name, effect, as_json=as_json)
+
+
+def tell(directory: Path, sweep: str, letter: Letter, *, as_json: bool) -> None:
+    """Tell the supervisor that runs the sweep.
+
+    Raises:
+        UsageError: none runs it, or one for each share does; or it has no worker of that number.
+    """
+    known = find_sweep(directory, sweep)
+    if len(known.supervised) > 1:
+        shares = ", ".join(folder.name for folder in known.supervised)
+        raise UsageError(f"{known.sweep_id} runs in shares ({shares}): each has workers of its own")
+    if not known.supervised:
+        raise UsageError(f"{known.sweep_id} is not running: there is no supervisor to be told")
+    if isinstance(letter, DrainAsked) and letter.slot not in known.slots:
+        slots = ", ".join(map(str, known.slots)) or "none yet"
+        raise UsageError(f"{known.sweep_id} has no worker {letter.slot}; it has {slots}")
+    post(known.supervised[0], letter)
+    name = "drain" if isinstance(letter, DrainAsked) else "scale"
+    _answer(known, name, "its supervisor was told", as_json=as_json)
+
+
+def _answer(known: KnownSweep, name: str, effect: str, *, as_json: bool) -> None:
+    if as_json:
+        done = {"sweep": known.sweep_id, "verb": name, "running": bool(known.supervised)}
+        print_for_machines(json.dumps(done))
+    else:
+        print_for_people(f"{known.sweep_id}: {effect}")
+
+
+def _set_local_state(directory: Path, path: str, name: str) -> None:
+    entity, project, sweep_id = path.split("/")
+    at = SweepPath(entity, project, SweepId(sweep_id))
+    backend = LocalBackend(directory, os.environ)
+    backend.open()
+    try:
+        backend.wait_until_up()
+        over = backend.why_over(at)
+        if over and name != "resume":
+            raise UsageError(f"{sweep_id} is over: {over}; there is nothing to {name}")
+        backend.set_state(at, VERBS[name].state)
+    finally:
+        backend.close()
+
+
+def _set_wandb_state(path: str, name: str) -> None:
+    command = [sys.executable, "-m", "wandb", "sweep", f"--{name}", path]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    if ended.returncode:
+        why = ended.stderr.strip() or ended.stdout.strip()
+        raise BackendError(f"wandb sweep --{name} {path} failed: {why}")
