@@ -1,4 +1,4 @@
-"""The commands `run`, `server`, `schema`, their arguments and options."""
+"""All commands, their arguments and options."""
 
 from __future__ import annotations
 
@@ -269,3 +269,22 @@ def scale(
 
     with errors_as_exit_codes():
         steering.tell(_directory(directory), sweep, ScaleAsked(workers), as_json=as_json)
+
+
+@app.command()
+def clean(
+    sweeps: Annotated[
+        list[str] | None, typer.Argument(help="Missing: all that are over.", metavar="[SWEEP]...")
+    ] = None,
+    older_than: Annotated[
+        str | None, typer.Option(help="Only such, by their last sign.", metavar="30d")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove; without it, only say what would go.")] = False,
+    directory: _Directory = None,
+    as_json: _Json = False,
+) -> None:
+    """Remove the folders of old sweeps; what is on their servers stays."""
+    from parallel_hpo.cli.clean import clean
+
+    with errors_as_exit_codes():
+        clean(_directory(directory), sweeps or (), older_than, yes=yes, as_json=as_json)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from typing import Any
@@ -105,3 +106,26 @@ def test_a_drained_worker_leaves_its_share_to_the_others(sweep: RealSweep) -> No
     ended = sweep.finish()
     assert outcomes(ended.summary) == ["finished"] * 16
     assert {entry.slot for entry in sweep.entries()[-6:]} == {1}
+
+
+def test_a_running_sweep_is_not_cleaned_away_and_one_that_is_over_only_when_it_is_meant(
+    sweep: RealSweep,
+) -> None:
+    sweep.start("sleeper", count=4)
+    sweep.wait_for(2)
+    name = sweep_id_of(sweep)
+    assert [each["keep"] for each in ask_json(sweep, "clean", name, "--yes")] == ["it is running"]
+    sweep.signal(signal.SIGINT)
+    sweep.finish()
+    (kept,) = ask_json(sweep, "clean", "--yes")
+    assert kept["keep"].startswith("it can be resumed")
+    assert [each["keep"] for each in ask_json(sweep, "clean", name, "--older-than", "1d")] == [
+        "it is not that old"
+    ]
+    assert name in ask(sweep, "clean", name)
+    assert (sweep.directory / name).is_dir()
+    (gone,) = ask_json(sweep, "clean", name, "--yes")
+    assert (gone["removed"], gone["lost"][0]) == (True, "it can be resumed")
+    assert not (sweep.directory / name).exists()
+    assert len(sweep.runs_on_the_server()) == 2
+    assert "allowed: a number with m, h, d or w" in ask(sweep, "clean", "--older-than", "1x", code=2)

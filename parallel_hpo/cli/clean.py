@@ -1,0 +1,103 @@
+"""`parallel-hpo clean`: says which sweeps' folders would go, and removes them where it is told to."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from parallel_hpo.cli.output import print_for_machines, print_for_people
+from parallel_hpo.errors import UsageError
+from parallel_hpo.supervisor.cleaning import Leftover, look_at, remove
+from parallel_hpo.supervisor.known import find_sweep, known_sweeps
+
+UNITS_S: Final = {"m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is done with a folder; `keep` says why it stays, '' where it goes."""
+
+    leftover: Leftover
+    keep: str
+
+    @property
+    def words(self) -> str:
+        """A line on it."""
+        each = self.leftover
+        what = f"stays: {self.keep}" if self.keep else "; ".join(["goes", *each.regrets])
+        return f"{each.sweep_id}  {each.size_mb:.1f} MB  {_in_words(each.age_s)} old  {what}"
+
+
+def clean(
+    directory: Path, sweeps: Sequence[str], older_than: str | None, *, yes: bool, as_json: bool
+) -> None:
+    """Remove the folders of old sweeps, or only say which.
+
+    All that are over and whose servers have all of them, or those that are named, whatever is lost then.
+
+    Raises:
+        UsageError: an unknown sweep, or an age that is none.
+        LedgerError: a supervisor has begun to work in one meanwhile.
+    """
+    least_s = 0.0 if older_than is None else _parse_age(older_than)
+    found = [find_sweep(directory, name) for name in sweeps] if sweeps else known_sweeps(directory)
+    now = time.time()
+    verdicts = [_judge(look_at(known, now=now), least_s, named=bool(sweeps)) for known in found]
+    for verdict in verdicts:
+        if yes and not verdict.keep:
+            remove(verdict.leftover)
+    if as_json:
+        print_for_machines(json.dumps([_as_dict(verdict, removed=yes) for verdict in verdicts], indent=2))
+    else:
+        _show(verdicts, yes=yes)
+
+
+def _judge(leftover: Leftover, least_s: float, *, named: bool) -> Verdict:
+    return Verdict(leftover, next(_reasons_to_keep(leftover, least_s, named=named), ""))
+
+
+def _reasons_to_keep(leftover: Leftover, least_s: float, *, named: bool) -> Iterator[str]:
+    if leftover.running:
+        yield "it is running"
+    if leftover.age_s < least_s:
+        yield "it is not that old"
+    if leftover.regrets and not named:
+        yield f"{'; '.join(leftover.regrets)} (name it to remove it all the same)"
+
+
+def _show(verdicts: Sequence[Verdict], *, yes: bool) -> None:
+    for verdict in verdicts:
+        print_for_machines(verdict.words)
+    going = [verdict.leftover for verdict in verdicts if not verdict.keep]
+    total = f"{len(going)} of {len(verdicts)} sweeps, {sum(each.size_mb for each in going):.1f} MB"
+    print_for_people(f"removed: {total}" if yes else f"{total} to be removed; nothing is, without --yes")
+
+
+def _as_dict(verdict: Verdict, *, removed: bool) -> dict[str, object]:
+    each = verdict.leftover
+    return {
+        "sweep": each.sweep_id,
+        "folder": str(each.folder),
+        "age_s": round(each.age_s),
+        "size_mb": round(each.size_mb, 3),
+        "keep": verdict.keep,
+        "lost": list(each.regrets),
+        "removed": removed and not verdict.keep,
+    }
+
+
+def _parse_age(text: str) -> float:
+    match = re.fullmatch(r"(\d{1,6})([mhdw])", text)
+    if match is None:
+        raise UsageError(f"--older-than {text}: allowed: a number with m, h, d or w, such as 30d")
+    return int(match[1]) * UNITS_S[match[2]]
+
+
+def _in_words(age_s: float) -> str:
+    unit = next((name for name in ("d", "h") if age_s >= UNITS_S[name]), "m")
+    return f"{age_s / UNITS_S[unit]:.0f} {unit}"
