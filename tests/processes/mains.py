@@ -144,6 +144,13 @@ def logs_slowly() -> None:
         time.sleep(0.4)
 
 
+def fails_on_device_3() -> None:
+    run = enter(device=os.environ["PARALLEL_HPO_DEVICE"])
+    if os.environ["PARALLEL_HPO_DEVICE"] == "3":
+        raise RuntimeError("its device is broken")
+    run.log({"loss": 1.0})
+
+
 def fails_later() -> None:
     """Finish, until two runs have been through; fail from then on."""
     enter()

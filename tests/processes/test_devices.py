@@ -6,6 +6,8 @@ A machine without a driver takes a mask's tokens as they are, so none is needed 
 from __future__ import annotations
 
 import json
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import pytest
 
 from parallel_hpo.supervisor.devices.library import NoDriver, opened
 from parallel_hpo.supervisor.devices.nvml import open_nvml
-from tests.processes.conftest import MAINS, RealSweep, outcomes
+from tests.processes.conftest import MAINS, RANDOM, RealSweep, outcomes
 
 with opened(open_nvml) as driver:
     pytestmark = pytest.mark.skipif(
@@ -123,6 +125,36 @@ def test_the_users_own_rules_say_what_a_failure_asks_for(sweep: RealSweep) -> No
     rules = [{"pattern": "out of memory", "action": "keep"}]
     sweep.start("out_of_memory", count=3, workers=1, failures={"max_initial": None}, faults=rules).finish()
     assert len({entry.pid for entry in sweep.entries()}) == 1
+
+
+def test_a_device_on_which_runs_keep_failing_is_left_to_itself_and_the_other_goes_on(
+    sweep: RealSweep,
+) -> None:
+    sweep.env["CUDA_VISIBLE_DEVICES"] = "3,5"
+    ended = sweep.start("fails_on_device_3", count=16, failures={"max_initial": None}).finish()
+    assert ended.code == 0, ended.stderr
+    assert ended.stderr.count("device 3 gets no runs for 300 s") == 1
+    devices = [entry.facts["device"] for entry in sweep.entries()]
+    assert len(devices) == 16
+    assert (
+        3 <= devices.count("3") <= 5
+    )  # three failures, and what was under way or came before the first success
+    assert devices[-4:] == ["5"] * 4
+
+
+def test_a_program_sees_its_workers_device_too(sweep: RealSweep) -> None:
+    sweep.env |= {
+        "CUDA_VISIBLE_DEVICES": "3,5",
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
+    code = f"import sys; sys.path.insert(0, {str(MAINS.parent)!r}); import mains; mains.together()"
+    program = {"command": ["${interpreter}", "-c", code], **RANDOM}
+    config = sweep.folder / "config.json"
+    section = {"count": 2, "directory": str(sweep.directory), "sweep_configuration": program}
+    config.write_text(json.dumps({"hpo": section}))
+    ended = sweep.start_command("-m", "parallel_hpo", "run", str(config)).finish()
+    assert ended.code == 0, ended.stderr
+    assert masks(sweep) == {(0, "3", "3"), (1, "5", "5")}
 
 
 def test_a_dry_run_says_which_worker_gets_what(sweep: RealSweep) -> None:
