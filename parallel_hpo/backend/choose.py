@@ -11,7 +11,9 @@ from parallel_hpo.backend.credentials import find_credentials
 from parallel_hpo.backend.local import LocalBackend
 from parallel_hpo.backend.wandb_server import WandbBackend
 from parallel_hpo.config.hpo import BackendChoice
+from parallel_hpo.config.sweep_words import EngineChoice
 from parallel_hpo.errors import BackendError, ConfigError
+from parallel_hpo.search.wandb_process import require_wandb_engine
 
 OFFLINE_MODES = ("offline", "dryrun", "disabled")
 
@@ -56,10 +58,21 @@ def choose_backend(wanted: BackendChoice, environment: Mapping[str, str]) -> Cho
     return Chosen("wandb", f"credentials for {credentials.base_url} from {credentials.source}")
 
 
-def make_backend(chosen: Chosen, *, directory: Path, environment: Mapping[str, str]) -> Backend:
-    """Return the backend of that name; nothing is started."""
+def make_backend(
+    chosen: Chosen,
+    *,
+    directory: Path,
+    environment: Mapping[str, str],
+    engine: EngineChoice = EngineChoice.AUTO,
+) -> Backend:
+    """Return the backend of that name; nothing is started.
+
+    `engine` is the embedded server's; W&B has its own. ConfigError where it is not installed.
+    """
     if chosen.name == "local":
-        return LocalBackend(directory, environment)
+        if engine is EngineChoice.WANDB:
+            require_wandb_engine()
+        return LocalBackend(directory, environment, engine=engine)
     return WandbBackend(find_credentials(environment))
 
 

@@ -24,6 +24,7 @@ from typing import Any, Final
 from parallel_hpo import keys
 from parallel_hpo.backend.base import OpenedSweep, RunErrand, SweepOrder
 from parallel_hpo.backend.calls import GONE, OVER, SEND_LIMIT_S
+from parallel_hpo.config.sweep_words import EngineChoice
 from parallel_hpo.errors import BackendError
 from parallel_hpo.words import RunId, SweepPath
 
@@ -50,8 +51,10 @@ class LocalBackend:
         directory: Path,
         environment: Mapping[str, str],
         *,
+        engine: EngineChoice = EngineChoice.AUTO,
         restart_backoff_s: Sequence[float] = RESTART_BACKOFF_S,
     ) -> None:
+        self._engine = engine
         self._directory = directory
         self._environment = environment
         self._restart_backoff_s = restart_backoff_s
@@ -154,6 +157,7 @@ class LocalBackend:
     def _start(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "parallel_hpo.server", "--embedded", "--port", str(self._port)]
         command += ["--host", LOOPBACK, "--database", str(self._directory / "server.db")]
+        command += ["--engine", self._engine]
         with self._log.open("ab") as log:
             process = subprocess.Popen(
                 command,

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from parallel_hpo.cli.output import errors_as_exit_codes, print_for_machines
+from parallel_hpo.config.sweep_words import EngineChoice
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -66,6 +67,7 @@ def run(
     devices_per_worker: Annotated[str | None, _flag("Devices that each worker gets.", "N")] = None,
     faults: Annotated[str | None, _flag("What failures' reasons ask for.", "JSON")] = None,
     backend: Annotated[str | None, _flag("Sweep server.", "auto|local|wandb")] = None,
+    engine: Annotated[str | None, _flag("Search engine of the embedded server.", "auto|wandb")] = None,
     project: Annotated[str | None, _flag("W&B project.", "NAME")] = None,
     entity: Annotated[str | None, _flag("W&B entity.", "NAME")] = None,
     sweep_id: Annotated[str | None, _flag("Join this sweep.", "ID")] = None,
@@ -120,13 +122,16 @@ def server(
     database: Annotated[
         str | None, typer.Option(help="Path or URL; missing: server.db in the data folder.")
     ] = None,
+    engine: Annotated[
+        EngineChoice, typer.Option(help="Search engine of the sweeps that are created here.")
+    ] = EngineChoice.AUTO,
 ) -> None:
     """Run the sweep server alone, until a signal: one JSON line on stdout says where it is."""
     from parallel_hpo.server.process import Place, serve
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     with errors_as_exit_codes():
-        serve(Place(host, port, database), stdin=sys.stdin.buffer, stdout=sys.stdout)
+        serve(Place(host, port, database, engine), stdin=sys.stdin.buffer, stdout=sys.stdout)
 
 
 @app.command()

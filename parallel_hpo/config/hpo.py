@@ -22,6 +22,7 @@ from pydantic_core import ErrorDetails
 from parallel_hpo.config.devices import Devices, Faults, Modules
 from parallel_hpo.config.sweep import parse_sweep_configuration
 from parallel_hpo.config.sweep_checks import nearest
+from parallel_hpo.config.sweep_words import EngineChoice
 from parallel_hpo.config.tables import STRICT, TABLES, Allowed, Failures, Limit, Most, Restart
 from parallel_hpo.errors import ConfigError
 
@@ -82,6 +83,8 @@ class HpoSection(BaseModel):
         BackendChoice.AUTO
     )
     """local: the embedded server; wandb: W&B's; auto: wandb where the client has credentials, else local."""
+    engine: Annotated[EngineChoice, Field(strict=False), Allowed('"auto" or "wandb"')] = EngineChoice.AUTO
+    """Of a sweep that is created on the embedded server: wandb: bayes by W&B's own engine; auto: by ours."""
     workers: Annotated[
         Literal["auto"] | Annotated[int, Field(ge=1)], Allowed('"auto" or a whole number of 1 or more')
     ] = "auto"

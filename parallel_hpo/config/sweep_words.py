@@ -23,6 +23,15 @@ class Method(StrEnum):
     BAYES = "bayes"
 
 
+class EngineChoice(StrEnum):
+    """Whose search engine chooses the points of method bayes."""
+
+    AUTO = "auto"
+    """Ours."""
+    WANDB = "wandb"
+    """W&B's own, the `sweeps` package."""
+
+
 class Goal(StrEnum):
     """Which way a metric is better."""
 

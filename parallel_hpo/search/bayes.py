@@ -1,7 +1,7 @@
 """Method bayes: random runs first, then those that a model of their results expects most of.
 
-The model is a Gaussian process, and TPE once there are too many results for one. An
-answer depends on seed, index and what was told. What this suggests is told back as
+The model is a Gaussian process, and TPE once there are too many results for one; or
+W&B's own. An answer depends on seed, index and what was told. What this suggests is told back as
 pending by the caller, and so those who ask at once get different points. A finite
 space is not repeated until it is used up; after that it is, as W&B does.
 """
@@ -10,16 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from parallel_hpo.config.sweep_words import Goal, Path, SweepConfiguration
-from parallel_hpo.search.axes import Observation, axes_of, places_of, size_of
+from parallel_hpo.search.axes import Axis, Observation, axes_of, places_of, size_of
 from parallel_hpo.search.sampling import draw, stream
 from parallel_hpo.search.space import identity, look_up, nest, point
 from parallel_hpo.search.trial import Trial, TrialState
 
-_RANDOM_RUNS: Final = 10
-"""So many results are needed before a model of them says more than chance."""
 _RANDOM_TRIES: Final = 4
 """Draws before one that was tried already is replaced."""
 _AFFORDABLE: Final = 100_000
@@ -32,10 +30,56 @@ _RECENT: Final = 200
 """Of all others the latest so many are shown to a model, which bounds the time of an ask."""
 
 
+class Model(Protocol):
+    """What says from the results where to look next; a lower loss is better."""
+
+    @property
+    def results_needed(self) -> int:
+        """With fewer results than these, chance does as well."""
+
+    def suggestions(
+        self,
+        axes: Sequence[Axis],
+        results: Sequence[Observation],
+        others: Sequence[Observation],
+        *,
+        seed: int,
+    ) -> Iterator[tuple[float, ...]]:
+        """Yield places on the axes to try, better ones first; `others` are running, or failed."""
+
+
+class OwnModel:
+    """A Gaussian process while one is affordable, then TPE; each is imported on first use, in up to 1 s."""
+
+    results_needed = 10  # fewer say no more than chance
+
+    def suggestions(
+        self,
+        axes: Sequence[Axis],
+        results: Sequence[Observation],
+        others: Sequence[Observation],
+        *,
+        seed: int,
+    ) -> Iterator[tuple[float, ...]]:
+        """Yield places on the axes to try."""
+        columns = sum(axis.columns for axis in axes)
+        if len(results) ** 2 * max(columns, _CHEAP_COLUMNS) <= _AFFORDABLE:
+            from parallel_hpo.search import gp
+
+            return gp.suggestions(axes, results, others[-_RECENT:], seed=seed)
+        from parallel_hpo.search import tpe
+
+        by_loss = sorted(results, key=lambda result: (result.loss, result.index))
+        rest = sorted([*by_loss[_BEST:], *others], key=lambda seen: seen.index)[-_RECENT:]
+        shown = sorted([*by_loss[:_BEST], *rest], key=lambda seen: seen.index)
+        return tpe.suggestions(axes, shown, seed=seed)
+
+
 class BayesEngine:
     """Model-based search towards the configuration's metric; never used up."""
 
-    def __init__(self, configuration: SweepConfiguration, *, seed: int) -> None:
+    def __init__(self, configuration: SweepConfiguration, *, seed: int, model: Model | None = None) -> None:
+        self._model = model or OwnModel()
         self._parameters = configuration.parameters
         self._axes = axes_of(configuration.parameters)
         self._size = size_of(self._axes)
@@ -82,29 +126,18 @@ class BayesEngine:
         source = stream(self._seed, index)
         seen = sorted(self._observed.values(), key=lambda seen: seen.index)
         results = [one for one in seen if one.loss is not None and math.isfinite(one.loss)]
-        if len(results) < _RANDOM_RUNS or not self._axes:
-            yield from (draw(self._parameters, source) for _ in range(_RANDOM_TRIES))
-            return
-        others = [one for one in seen if one.loss is None or not math.isfinite(one.loss)]
-        values = draw(self._parameters, source)
-        for places in self._modelled(results, others, seed=source.getrandbits(32)):
-            yield values | {axis.path: axis.value(at) for axis, at in zip(self._axes, places, strict=True)}
-
-    def _modelled(
-        self, results: Sequence[Observation], others: Sequence[Observation], *, seed: int
-    ) -> Iterator[tuple[float, ...]]:
-        """Yield places on the axes; the models are imported on first use, which takes up to a second."""
-        columns = sum(axis.columns for axis in self._axes)
-        if len(results) ** 2 * max(columns, _CHEAP_COLUMNS) <= _AFFORDABLE:
-            from parallel_hpo.search import gp
-
-            return gp.suggestions(self._axes, results, others[-_RECENT:], seed=seed)
-        from parallel_hpo.search import tpe
-
-        by_loss = sorted(results, key=lambda result: (result.loss, result.index))
-        rest = sorted([*by_loss[_BEST:], *others], key=lambda seen: seen.index)[-_RECENT:]
-        shown = sorted([*by_loss[:_BEST], *rest], key=lambda seen: seen.index)
-        return tpe.suggestions(self._axes, shown, seed=seed)
+        if len(results) >= self._model.results_needed and self._axes:
+            others = [one for one in seen if one.loss is None or not math.isfinite(one.loss)]
+            values = draw(self._parameters, source)
+            suggested = self._model.suggestions(self._axes, results, others, seed=source.getrandbits(32))
+            places: tuple[float, ...] | None = None
+            for places in suggested:
+                yield values | {
+                    axis.path: axis.value(at) for axis, at in zip(self._axes, places, strict=True)
+                }
+            if places is not None:
+                return
+        yield from (draw(self._parameters, source) for _ in range(_RANDOM_TRIES))
 
     def _untried(self, index: int, tried: set[tuple[str, ...]], size: int) -> dict[Path, Any]:
         """Return the first untried point from a random one on; there is one."""

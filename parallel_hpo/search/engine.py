@@ -13,6 +13,8 @@ from parallel_hpo.search.bayes import BayesEngine
 from parallel_hpo.search.grid import GridEngine
 from parallel_hpo.search.sampling import RandomEngine
 from parallel_hpo.search.trial import Trial, TrialState
+from parallel_hpo.search.wandb_model import WandbModel
+from parallel_hpo.search.wandb_process import WandbProcess
 
 __all__ = ["Engine", "Trial", "TrialState", "make_engine"]
 
@@ -27,14 +29,19 @@ class Engine(Protocol):
         """Return the parameters of the sweep's `index`-th run (from 0); None: the space is used up."""
 
 
-def make_engine(configuration: SweepConfiguration, *, seed: int) -> Engine:
-    """Return the engine for the configuration's method; `seed` makes random and bayes repeatable."""
+def make_engine(configuration: SweepConfiguration, *, seed: int, wandb: WandbProcess | None = None) -> Engine:
+    """Return the engine for the configuration's method; `seed` makes random and bayes repeatable.
+
+    With `wandb`, bayes is by W&B's own engine. Its grid and random are no others than ours: the same
+    points, of which it would make and compare all that there are at each ask.
+    """
     match configuration.method:
         case Method.GRID:
             return GridEngine(configuration.parameters)
         case Method.RANDOM:
             return RandomEngine(configuration.parameters, seed=seed)
         case Method.BAYES:
-            return BayesEngine(configuration, seed=seed)
+            model = None if wandb is None else WandbModel(wandb)
+            return BayesEngine(configuration, seed=seed, model=model)
         case _ as unknown:
             assert_never(unknown)

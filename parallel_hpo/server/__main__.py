@@ -6,6 +6,7 @@ import argparse
 import logging
 import sys
 
+from parallel_hpo.config.sweep_words import EngineChoice
 from parallel_hpo.errors import ParallelHPOError
 from parallel_hpo.server.process import Place, serve
 
@@ -16,10 +17,11 @@ def main() -> int:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--database", metavar="PATH_OR_URL")
+    parser.add_argument("--engine", type=EngineChoice, default=EngineChoice.AUTO, choices=list(EngineChoice))
     parser.add_argument("--embedded", action="store_true")
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
-    place = Place(options.host, options.port, options.database)
+    place = Place(options.host, options.port, options.database, options.engine)
     try:
         serve(place, embedded=options.embedded, stdin=sys.stdin.buffer, stdout=sys.stdout)
     except ParallelHPOError as error:

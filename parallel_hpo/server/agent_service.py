@@ -30,6 +30,7 @@ def register(world: World, sweep_id: str, host: str, label: str) -> Agent:
             state = sweep_states.move(sweep.state, SweepEvent.AGENT_JOINED)
         except IllegalSweepMoveError:
             raise RefusedError(f"Sweep {sweep_id} is not running", status=400) from None
+        world.engines.prepare(sweep)
         if state is not sweep.state:
             sweeps.change(transaction, sweep_id, {"state": state, "updated_at": now})
         if label:

@@ -1,4 +1,4 @@
-"""The sweep configuration as clients send it: JSON or YAML, checked, and what the server itself reads of it."""
+"""The sweep configuration as clients send it: JSON or YAML, checked, and what the server reads of it."""
 
 from __future__ import annotations
 

@@ -13,10 +13,14 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Final
 
+from parallel_hpo.config.sweep_words import EngineChoice, Method
+from parallel_hpo.errors import ConfigError
 from parallel_hpo.search.engine import Engine, Trial, TrialState, make_engine
 from parallel_hpo.search.grid import GridEngine
+from parallel_hpo.search.wandb_process import WandbProcess, require_wandb_engine
 from parallel_hpo.server.configurations import parse
 from parallel_hpo.server.prior_runs import prior_trials
+from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.rules.run_states import OPEN, RunState
 from parallel_hpo.server.store import runs, sweeps
 from parallel_hpo.server.store.database import Transaction
@@ -46,6 +50,21 @@ class Engines:
 
     def __init__(self) -> None:
         self._cached: OrderedDict[str, _Cached] = OrderedDict()
+        self._wandb = WandbProcess()
+
+    def prepare(self, sweep: Sweep) -> None:
+        """Get ready for a sweep's first ask; RefusedError (400) where its engine is not installed here."""
+        if not _by_wandb(sweep):
+            return
+        try:
+            require_wandb_engine()
+        except ConfigError as error:
+            raise RefusedError(f"sweep {sweep.id}: {error}", status=400) from None
+        self._wandb.prepare()
+
+    def close(self) -> None:
+        """End what engines have started."""
+        self._wandb.close()
 
     def suggest(self, transaction: Transaction, sweep: Sweep) -> dict[str, Any] | None:
         """Return the parameters of the sweep's next run, or None where its space is used up."""
@@ -63,7 +82,7 @@ class Engines:
     def _caught_up(self, transaction: Transaction, sweep: Sweep) -> _Cached:
         cached = self._cached.get(sweep.id)
         if cached is None or cached.made_of != _ingredients(sweep):
-            cached = _with_prior_runs(transaction, sweep)
+            cached = self._new(transaction, sweep)
             self._cached[sweep.id] = cached
         self._cached.move_to_end(sweep.id)
         for change in runs.changes_since(transaction, sweep.id, cached.revision):
@@ -75,21 +94,25 @@ class Engines:
             self._cached.popitem(last=False)
         return cached
 
+    def _new(self, transaction: Transaction, sweep: Sweep) -> _Cached:
+        """Return a new engine that knows the runs which the sweep was given as a start."""
+        configuration = parse(sweep.config)
+        wandb = self._wandb if _by_wandb(sweep) else None
+        cached = _Cached(make_engine(configuration, seed=sweep.seed, wandb=wandb), _ingredients(sweep))
+        for number, prior in enumerate(prior_trials(transaction, sweep, configuration), 1):
+            cached.note(prior.parameters)
+            if prior.value is not None:
+                # They have no place in the space: the sweep's own runs count from 0.
+                cached.engine.tell(Trial(-number, prior.parameters, TrialState.FINISHED, prior.value))
+        return cached
+
 
 def _ingredients(sweep: Sweep) -> tuple[str, str | None]:
     return sweep.config, sweep.prior_runs_filters
 
 
-def _with_prior_runs(transaction: Transaction, sweep: Sweep) -> _Cached:
-    """Return a new engine that knows the runs which the sweep was given as a start."""
-    configuration = parse(sweep.config)
-    cached = _Cached(make_engine(configuration, seed=sweep.seed), _ingredients(sweep))
-    for number, prior in enumerate(prior_trials(transaction, sweep, configuration), 1):
-        cached.note(prior.parameters)
-        if prior.value is not None:
-            # They have no place in the space: the sweep's own runs count from 0.
-            cached.engine.tell(Trial(-number, prior.parameters, TrialState.FINISHED, prior.value))
-    return cached
+def _by_wandb(sweep: Sweep) -> bool:
+    return sweep.engine == EngineChoice.WANDB and sweep.method == Method.BAYES
 
 
 def trial(change: runs.Change) -> Trial:

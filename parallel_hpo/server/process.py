@@ -26,8 +26,10 @@ from typing import IO, Final
 
 import uvicorn
 
+from parallel_hpo.config.sweep_words import EngineChoice
 from parallel_hpo.errors import BackendError, UsageError
 from parallel_hpo.keys import new_master_key
+from parallel_hpo.search.wandb_process import require_wandb_engine
 from parallel_hpo.server.app import make_app
 from parallel_hpo.server.store.database import Database, shown
 from parallel_hpo.server.world import World
@@ -47,6 +49,8 @@ class Place:
     """0: any free one."""
     database: str | None = None
     """A path or a SQLAlchemy URL; None: `server.db` in the user's data folder."""
+    engine: EngineChoice = EngineChoice.AUTO
+    """The search engine of the sweeps that are created here; it stays with them."""
 
     @property
     def folder(self) -> Path:
@@ -67,16 +71,20 @@ def serve(place: Place, *, embedded: bool = False, stdin: IO[bytes], stdout: IO[
     """Serve until SIGINT or SIGTERM, or, when embedded, until stdin ends, whatever signals come.
 
     Call it in the main thread of a process of its own. BackendError where the address
-    or the database can't be had; UsageError where an embedded server's key is missing.
+    or the database can't be had; UsageError where an embedded server's key is missing;
+    ConfigError where W&B's engine is wanted and not installed.
     """
+    if place.engine is EngineChoice.WANDB:
+        require_wandb_engine()
     os.umask(0o077)  # nobody else may read the database, the key, the files
     _make(place.folder)
     master_key = _key_from(stdin) if embedded else _kept_key(place.folder / "server.key")
     listener = _bind(place)
     database = Database.open(place.database_or_default)
+    world = _world(place, database, master_key)
     try:
         server = _Server(
-            _config(place, database, master_key),
+            _config(place, world),
             announce=_announcer(place, listener, stdout, None if embedded else master_key),
             embedded=embedded,
         )
@@ -84,6 +92,7 @@ def serve(place: Place, *, embedded: bool = False, stdin: IO[bytes], stdout: IO[
             threading.Thread(target=_exit_at_end_of, args=(stdin,), daemon=True).start()
         server.run_until_signal(listener)
     finally:
+        world.engines.close()
         database.close()
         listener.close()
 
@@ -138,15 +147,19 @@ def _exit_at_end_of(stdin: IO[bytes]) -> None:
     os._exit(0)
 
 
-def _config(place: Place, database: Database, master_key: str) -> uvicorn.Config:
-    world = World(
+def _world(place: Place, database: Database, master_key: str) -> World:
+    return World(
         database=database,
         files=place.folder / "server-files",
         master_key=master_key,
         clock=time.time,
         new_id=lambda: "".join(secrets.choice(_ID_LETTERS) for _ in range(8)),
         new_seed=lambda: secrets.randbits(32),
+        engine=place.engine,
     )
+
+
+def _config(place: Place, world: World) -> uvicorn.Config:
     return uvicorn.Config(
         make_app(world, host=place.host),
         lifespan="on",

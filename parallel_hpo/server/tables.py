@@ -72,6 +72,8 @@ sweeps = Table(
     Column("heartbeat_at", Float(53), nullable=False),
     # The next index in the search space, where the space was changed; null: as many as were issued.
     Column("next_index", Integer),
+    # Whose search engine it was created with; null: ours.
+    Column("engine", String(16)),
     Index("sweeps_project", "project_id"),
 )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from parallel_hpo.config.sweep_words import EngineChoice
 from parallel_hpo.server.engines import Engines
 from parallel_hpo.server.rules.heartbeat import Patience
 from parallel_hpo.server.store.database import Database
@@ -33,6 +34,8 @@ class World:
     new_seed: Callable[[], int]
     patience: Patience = field(default_factory=Patience)
     engines: Engines = field(default_factory=Engines)
+    engine: EngineChoice = EngineChoice.AUTO
+    """The search engine of the sweeps that are created here."""
 
 
 @dataclass(frozen=True, slots=True)

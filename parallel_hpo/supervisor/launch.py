@@ -185,7 +185,12 @@ class _Stage:
 
     def _open_backend(self, chosen: Chosen) -> Backend:
         environment = self.environment | {MARK: f"{self.setting.mark}_server"}  # no child of a worker's
-        backend = make_backend(chosen, directory=self.section.directory, environment=environment)
+        backend = make_backend(
+            chosen,
+            directory=self.section.directory,
+            environment=environment,
+            engine=self.section.engine,
+        )
         backend.open(self._on_backend_lost)
         self.stack.callback(backend.close)
         return backend

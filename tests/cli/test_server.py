@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.search.engines import without_wandb_engine
+
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -41,3 +43,11 @@ def test_a_port_that_is_taken_is_an_error_of_one_line(command: Command) -> None:
     assert done.stderr.startswith("error: the sweep server can't listen on 127.0.0.1:")
     assert len(done.stderr.splitlines()) == 1
     assert (done.returncode, done.stdout) == (1, "")
+
+
+@without_wandb_engine
+def test_an_engine_that_is_not_installed_is_an_error_that_says_what_to_install(command: Command) -> None:
+    done = command("server", "--engine", "wandb")
+    assert done.stderr.startswith('error: engine "wandb" needs W&B\'s own package `sweeps`')
+    assert "pip install 'parallel_hpo[wandb-engine]'" in done.stderr
+    assert (done.returncode, done.stdout) == (2, "")

@@ -76,10 +76,12 @@ class Stage:
         )
 
     def close(self) -> None:
+        self.world.engines.close()
         self.world.database.close()
 
     def forget_engines(self) -> None:
         """Be as another process on the same database would be."""
+        self.world.engines.close()
         self.world = World(
             database=self.world.database,
             files=self.world.files,

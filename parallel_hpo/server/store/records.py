@@ -46,6 +46,7 @@ class Sweep:
     updated_at: float
     heartbeat_at: float
     next_index: int | None
+    engine: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,14 @@
+"""Whose search engine a sweep was created with: all server processes on the database must agree."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0003"
+down_revision = "0002"
+
+
+def upgrade() -> None:
+    """Add the column; sweeps from before have none, which is our own engine."""
+    op.add_column("sweeps", sa.Column("engine", sa.String(length=16), nullable=True))
