@@ -45,7 +45,7 @@ CONFINED: Final[Mapping[str, tuple[str, ...]]] = {
     "psutil": ("supervisor", "worker"),
     "pynvml": ("supervisor.devices.nvml",),
     "sqlalchemy": ("server.store", "server.tables", "server.migrations"),
-    "sqlite3": ("supervisor.ledger", "supervisor.ledger_reader"),
+    "sqlite3": ("server.store", "supervisor.ledger", "supervisor.ledger_reader"),
 }
 """Libraries that only these modules, and what lies in them, may import."""
 
