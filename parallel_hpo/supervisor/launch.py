@@ -24,9 +24,9 @@ from parallel_hpo.errors import ConfigError, ExitCode, TargetError
 from parallel_hpo.plan import Launch
 from parallel_hpo.supervisor.children import Nursery
 from parallel_hpo.supervisor.descriptors import make_room_for
+from parallel_hpo.supervisor.devices.drivers import open_driver
 from parallel_hpo.supervisor.devices.equipment import Equipment
 from parallel_hpo.supervisor.devices.library import OpenLibrary, no_library, opened
-from parallel_hpo.supervisor.devices.nvml import open_nvml
 from parallel_hpo.supervisor.devices.placing import Placement
 from parallel_hpo.supervisor.environment import CLIENT_HIDDEN, base_environment
 from parallel_hpo.supervisor.errands import ErrandInterruptedError, Errands
@@ -61,7 +61,7 @@ def supervise(
     environment: Mapping[str, str] = os.environ,
     clock: Callable[[], float] = time.monotonic,
     jitter: Callable[[], float] = random.random,
-    open_library: OpenLibrary = open_nvml,
+    open_library: OpenLibrary = open_driver,
 ) -> SweepResult:
     """Perform a sweep, or the part of one that `launch` names, and return what became of it.
 
@@ -97,7 +97,7 @@ class _Stage:
         setting: Setting,
         environment: Mapping[str, str],
         stack: ExitStack,
-        open_library: OpenLibrary = open_nvml,
+        open_library: OpenLibrary = open_driver,
     ) -> None:
         self.setting = setting
         self.section = setting.section

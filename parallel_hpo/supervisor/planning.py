@@ -13,10 +13,10 @@ from parallel_hpo.config.hpo import HpoSection
 from parallel_hpo.plan import split_count
 from parallel_hpo.policy.breaker import FailureLimits
 from parallel_hpo.policy.restart import RestartLimits
+from parallel_hpo.supervisor.devices.drivers import open_driver
 from parallel_hpo.supervisor.devices.equipment import Equipment
 from parallel_hpo.supervisor.devices.faults import FaultRule
 from parallel_hpo.supervisor.devices.library import DeviceLibrary, NoDriver, OpenLibrary, no_library, opened
-from parallel_hpo.supervisor.devices.nvml import open_nvml
 from parallel_hpo.supervisor.devices.placing import Machine, Placement, is_stranger, place
 from parallel_hpo.supervisor.environment import base_environment, worker_environment
 from parallel_hpo.supervisor.view import Limits
@@ -46,7 +46,7 @@ def plan_sweep(
     section: HpoSection,
     environment: Mapping[str, str] = os.environ,
     *,
-    open_library: OpenLibrary = open_nvml,
+    open_library: OpenLibrary = open_driver,
 ) -> SweepPlan:
     """Return the plan of a sweep.
 

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
+from parallel_hpo.supervisor.devices.drivers import open_driver
 from parallel_hpo.supervisor.devices.library import NoDriver, opened
-from parallel_hpo.supervisor.devices.nvml import open_nvml
 from tests.processes.conftest import MAINS, RANDOM, RealSweep, outcomes
 
-with opened(open_nvml) as driver:
+with opened(open_driver) as driver:
     pytestmark = pytest.mark.skipif(
         not isinstance(driver, NoDriver), reason="the driver here knows that the devices below are made up"
     )

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
+
+
+class MaskVariable(StrEnum):
+    """The variable that says which devices a process sees."""
+
+    CUDA = "CUDA_VISIBLE_DEVICES"
+    ROCR = "ROCR_VISIBLE_DEVICES"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +58,10 @@ class NoDriver:
 
 class DeviceLibrary(Protocol):
     """A driver's management library; none of its methods opens a context on a device."""
+
+    @property
+    def variable(self) -> MaskVariable:
+        """The mask that its devices obey."""
 
     def driver_version(self) -> str: ...
 

@@ -10,21 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final
 
 from parallel_hpo.errors import ConfigError
-from parallel_hpo.supervisor.devices.library import Device
+from parallel_hpo.supervisor.devices.library import Device, MaskVariable
 
 MIG: Final = "MIG-"
 UUIDS: Final = ("GPU-", MIG)
-
-
-class MaskVariable(StrEnum):
-    """The variable that says which devices a process sees."""
-
-    CUDA = "CUDA_VISIBLE_DEVICES"
-    ROCR = "ROCR_VISIBLE_DEVICES"
 
 
 FURTHER_MASKS: Final[Mapping[MaskVariable, tuple[str, ...]]] = {
@@ -61,18 +53,38 @@ class VisibleDevice:
         return self.token.startswith(MIG) or (self.device is not None and self.device.partitioned)
 
 
-def read_mask(environment: Mapping[str, str], *, has_nvidia: bool) -> Mask:
-    """Return the mask that counts here.
+def read_mask(environment: Mapping[str, str], *, driver: MaskVariable | None) -> Mask:
+    """Return the mask that counts here; `driver`: the one that the driver's devices obey, if there is any.
 
     A batch system may set the masks of every make at once: NVIDIA's counts where there is its driver.
     """
-    rocr = not has_nvidia and MaskVariable.ROCR in environment
-    variable = MaskVariable.ROCR if rocr else MaskVariable.CUDA
+    variable = _variable(environment, driver)
     text = environment.get(variable)
     if text is None:
         return Mask(variable, None)
     entries = tuple(entry.strip() for entry in text.split(","))
     return Mask(variable, () if entries == ("",) else entries)
+
+
+def _variable(environment: Mapping[str, str], driver: MaskVariable | None) -> MaskVariable:
+    if driver is MaskVariable.CUDA:
+        return MaskVariable.CUDA
+    masked = any(name in environment for name in FURTHER_MASKS[MaskVariable.ROCR])
+    if MaskVariable.ROCR in environment or (driver is MaskVariable.ROCR and not masked):
+        return MaskVariable.ROCR
+    return MaskVariable.CUDA
+
+
+def listed_under(
+    mask: Mask, devices: Sequence[Device] | None, *, driver: MaskVariable | None
+) -> Sequence[Device] | None:
+    """Return the devices that a mask's tokens can be compared with; None: they are taken as they are.
+
+    Of AMD's masks only the lack of one is understood.
+    """
+    if driver is MaskVariable.ROCR:
+        return devices if mask == Mask(driver, None) else None
+    return None if mask.variable is MaskVariable.ROCR else devices
 
 
 def find_visible(mask: Mask, devices: Sequence[Device] | None) -> tuple[VisibleDevice, ...]:

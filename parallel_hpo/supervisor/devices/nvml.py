@@ -10,6 +10,7 @@ from parallel_hpo.supervisor.devices.library import (
     Device,
     DeviceLibrary,
     DeviceProcess,
+    MaskVariable,
     NoDriver,
     Usage,
 )
@@ -22,6 +23,8 @@ _CPU_WORDS: Final = 64
 
 class Nvml:
     """The driver's own answers."""
+
+    variable = MaskVariable.CUDA
 
     def driver_version(self) -> str:
         return str(pynvml.nvmlSystemGetDriverVersion())

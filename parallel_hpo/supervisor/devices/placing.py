@@ -11,14 +11,14 @@ import psutil
 from parallel_hpo.config.hpo import HpoSection
 from parallel_hpo.errors import ConfigError
 from parallel_hpo.supervisor.devices.assign import Grant, count_slots, group
-from parallel_hpo.supervisor.devices.library import DeviceLibrary, DeviceProcess, NoDriver
+from parallel_hpo.supervisor.devices.library import DeviceLibrary, DeviceProcess, MaskVariable, NoDriver
 from parallel_hpo.supervisor.devices.mask import (
     FURTHER_MASKS,
     Mask,
-    MaskVariable,
     VisibleDevice,
     choose,
     find_visible,
+    listed_under,
     read_mask,
 )
 from parallel_hpo.supervisor.environment import ON_CPU
@@ -76,10 +76,10 @@ def place(section: HpoSection, machine: Machine) -> Placement:
     if section.devices == "cpu":
         return Placement(_count_on_cores(section, machine), hide_all=True)
     library = None if isinstance(machine.library, NoDriver) else machine.library
-    listed = None if library is None else library.list_devices()
-    mask = read_mask(machine.environment, has_nvidia=bool(listed))
-    if mask.variable is MaskVariable.ROCR:
-        listed = None
+    found = None if library is None else library.list_devices()
+    driver = library.variable if library and found else None
+    mask = read_mask(machine.environment, driver=driver)
+    listed = listed_under(mask, found, driver=driver)
     visible = find_visible(mask, listed)
     notes = _notes(mask, visible, machine.library)
     if section.devices == "auto":

@@ -7,8 +7,8 @@ from typing import Final
 
 import psutil
 
-from parallel_hpo.supervisor.devices.library import Device, DeviceLibrary, NoDriver
-from parallel_hpo.supervisor.devices.mask import Mask, VisibleDevice, find_visible, read_mask
+from parallel_hpo.supervisor.devices.library import Device, DeviceLibrary, MaskVariable, NoDriver
+from parallel_hpo.supervisor.devices.mask import Mask, VisibleDevice, find_visible, listed_under, read_mask
 from parallel_hpo.supervisor.doctor.findings import Finding, bad, good, warning
 
 MPS: Final = "nvidia-cuda-mps"
@@ -24,19 +24,22 @@ def examine_devices(
     mps_runs: bool,
 ) -> Iterator[Finding]:
     """Say what the driver tells, what the mask shows of it, and how each device is."""
-    devices = None if isinstance(library, NoDriver) else library.list_devices()
-    mask = read_mask(environment, has_nvidia=bool(devices))
+    devices = () if isinstance(library, NoDriver) else library.list_devices()
+    driver = None if isinstance(library, NoDriver) or not devices else library.variable
+    mask = read_mask(environment, driver=driver)
     if isinstance(library, NoDriver):
         yield _on_no_driver(library)
         yield _on_mask(mask, find_visible(mask, None))
         return
-    yield good("driver", f"NVIDIA {library.driver_version()}, {len(devices or ())} devices")
-    visible = find_visible(mask, devices)
+    make = "AMD" if library.variable is MaskVariable.ROCR else "NVIDIA"
+    yield good("driver", f"{make} {library.driver_version()}, {len(devices)} devices")
+    listed = listed_under(mask, devices, driver=driver)
+    visible = find_visible(mask, listed)
     yield _on_mask(mask, visible)
     if environment.get(ORDER, "PCI_BUS_ID") != "PCI_BUS_ID":
         words = f"{ORDER}={environment[ORDER]}, but workers get PCI_BUS_ID: an index may mean another device"
         yield warning("mask", words, f"unset {ORDER}, or name devices by their UUIDs")
-    for device in devices or ():
+    for device in listed or ():
         yield from _on_device(device, visible, library, is_stranger)
     yield _on_mps(visible) if mps_runs else good("MPS", "off")
 

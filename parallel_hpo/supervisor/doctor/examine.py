@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from parallel_hpo.config.hpo import HpoSection
 from parallel_hpo.errors import ConfigError
+from parallel_hpo.supervisor.devices.drivers import open_driver
 from parallel_hpo.supervisor.devices.library import DeviceLibrary, NoDriver, OpenLibrary, opened
-from parallel_hpo.supervisor.devices.nvml import open_nvml
 from parallel_hpo.supervisor.devices.placing import is_stranger
 from parallel_hpo.supervisor.doctor.client import examine_client
 from parallel_hpo.supervisor.doctor.devices import examine_devices, mps_runs
@@ -33,7 +33,7 @@ class Patient:
 
 
 def examine(
-    patient: Patient, environment: Mapping[str, str], *, open_library: OpenLibrary = open_nvml
+    patient: Patient, environment: Mapping[str, str], *, open_library: OpenLibrary = open_driver
 ) -> Iterator[Finding]:
     """Say how everything is that a sweep depends on; starts no sweep and no server."""
     section = patient.section

@@ -6,7 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from parallel_hpo.supervisor.devices.library import Device, DeviceLibrary, DeviceProcess, Usage
+from parallel_hpo.supervisor.devices.library import (
+    Device,
+    DeviceLibrary,
+    DeviceProcess,
+    MaskVariable,
+    Usage,
+)
 
 STRANGER: Final = 4194305
 """A process id beyond what Linux ever gives."""
@@ -34,6 +40,7 @@ class FakeLibrary:
     usages: dict[str, Usage | None] = field(default_factory=lambda: {UUIDS[6]: used_by(STRANGER)})
     errors: Mapping[str, int] = field(default_factory=dict)
     closed: bool = False
+    variable: MaskVariable = MaskVariable.CUDA
 
     def driver_version(self) -> str:
         return "570.1"

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parallel_hpo.errors import ConfigError
-from parallel_hpo.supervisor.devices.mask import Mask, MaskVariable, choose, find_visible, read_mask
+from parallel_hpo.supervisor.devices.library import MaskVariable
+from parallel_hpo.supervisor.devices.mask import Mask, choose, find_visible, read_mask
 from tests.supervisor.devices.fakes import DEVICES, INSTANCES, UUIDS
 
 CUDA = MaskVariable.CUDA
@@ -14,7 +15,7 @@ CUDA = MaskVariable.CUDA
 def shown(text: str | None, *, driver: bool = True) -> list[str]:
     """Return the tokens that a mask shows, on the machine with eight devices or on one without a driver."""
     environment = {} if text is None else {"CUDA_VISIBLE_DEVICES": text}
-    mask = read_mask(environment, has_nvidia=driver)
+    mask = read_mask(environment, driver=CUDA if driver else None)
     return [each.token for each in find_visible(mask, DEVICES if driver else None)]
 
 
@@ -62,12 +63,12 @@ def test_a_partitioned_device_named_as_a_whole_is_its_first_instance() -> None:
 
 def test_amds_mask_counts_where_there_is_no_nvidia_driver() -> None:
     both = {"ROCR_VISIBLE_DEVICES": "1,2", "CUDA_VISIBLE_DEVICES": "3"}
-    assert read_mask(both, has_nvidia=False) == Mask(MaskVariable.ROCR, ("1", "2"))
-    assert read_mask(both, has_nvidia=True) == Mask(CUDA, ("3",))
+    assert read_mask(both, driver=None) == Mask(MaskVariable.ROCR, ("1", "2"))
+    assert read_mask(both, driver=CUDA) == Mask(CUDA, ("3",))
 
 
 def chosen(wanted: list[str], text: str | None) -> list[str]:
-    mask = read_mask({} if text is None else {"CUDA_VISIBLE_DEVICES": text}, has_nvidia=True)
+    mask = read_mask({} if text is None else {"CUDA_VISIBLE_DEVICES": text}, driver=CUDA)
     visible = find_visible(mask, DEVICES)
     return [each.token for each in choose(visible, wanted, mask, DEVICES)]
 
