@@ -31,6 +31,7 @@ from parallel_hpo.supervisor.devices.placing import Placement
 from parallel_hpo.supervisor.environment import CLIENT_HIDDEN, base_environment
 from parallel_hpo.supervisor.errands import ErrandInterruptedError, Errands
 from parallel_hpo.supervisor.events import StopAsked
+from parallel_hpo.supervisor.known import LEDGER
 from parallel_hpo.supervisor.ledger import Ledger
 from parallel_hpo.supervisor.open_sweep import OpenSweep, Setting
 from parallel_hpo.supervisor.pickling import pack_main
@@ -114,7 +115,7 @@ class _Stage:
             return self._nothing_done()
         if ledger is None:
             folder = self.setting.folder_of(sweep.path.sweep_id)
-            ledger = self.stack.enter_context(Ledger(folder / "ledger.db"))
+            ledger = self.stack.enter_context(Ledger(folder / LEDGER))
         return OpenSweep(
             self.setting, backend, nursery, sweep, ledger, self._surround({}), self.equipment
         ).perform()
@@ -143,7 +144,7 @@ class _Stage:
 
     def _find_ledger(self, resume: str) -> Ledger:
         folder = find_folder(self.section.directory, resume, self.setting.share)
-        return self.stack.enter_context(Ledger(folder / "ledger.db"))
+        return self.stack.enter_context(Ledger(folder / LEDGER))
 
     def _choose(self, facts: Mapping[str, Any]) -> Chosen:
         """Choose the backend; a resumed sweep stays where it is."""

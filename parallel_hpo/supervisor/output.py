@@ -28,16 +28,22 @@ class LineCutter:
 
     def __init__(self) -> None:
         self._rest = b""
+        self._in_pieces = False
+        """Whether a part of the unfinished line was passed on already."""
 
     def feed(self, data: bytes) -> list[str]:
         """Return the lines that `data` completes, without their ends."""
         *lines, self._rest = (self._rest + data).split(b"\n")
+        if lines and self._in_pieces:
+            self._in_pieces = False
+            if not lines[0].rstrip(b"\r"):
+                del lines[0]  # the end of a line whose pieces were passed on
         # Of an unfinished line only what is after its last carriage return can still be seen.
         visible = self._rest.rstrip(b"\r")
         self._rest = visible[visible.rfind(b"\r") + 1 :] + self._rest[len(visible) :]
         if len(self._rest) > LINE_CAP_BYTES:
             lines.append(self._rest)
-            self._rest = b""
+            self._rest, self._in_pieces = b"", True
         return [_last_state(line) for line in lines]
 
     def end(self) -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from parallel_hpo.errors import ConfigError
 from parallel_hpo.plan import Share
 from parallel_hpo.policy.breaker import FailureCount, count_outcome
+from parallel_hpo.supervisor.known import LEDGER
 from parallel_hpo.supervisor.ledger_reader import RunRow
 from parallel_hpo.supervisor.view import OpenRun
 
@@ -53,7 +54,7 @@ def find_folder(directory: Path, sweep: str, share: Share | None = None) -> Path
     folder = directory / sweep.rpartition("/")[2]
     if share is not None:
         folder /= share.folder
-    if (folder / "ledger.db").is_file():
+    if (folder / LEDGER).is_file():
         return folder
     known = sorted(path.parent.name for path in directory.glob("*/ledger.db"))
     raise ConfigError(

@@ -81,6 +81,12 @@ def test_a_line_beyond_the_cap_is_passed_on_in_pieces() -> None:
     assert cutter.feed(b"end\n") == ["end"]
 
 
+def test_the_end_of_a_line_in_pieces_is_no_line_of_its_own() -> None:
+    cutter = LineCutter()
+    assert len(cutter.feed(b"x" * (LINE_CAP_BYTES + 1))) == 1
+    assert cutter.feed(b"\n\nnext\n") == ["", "next"]
+
+
 def test_bytes_that_are_no_text_are_shown_as_such() -> None:
     assert cut(b"a\xffb\n") == ["a\N{REPLACEMENT CHARACTER}b"]
 
