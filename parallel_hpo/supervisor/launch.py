@@ -73,7 +73,10 @@ def supervise(
         LedgerError: the ledger can't be written, or another supervisor owns it.
     """
     packed = pack_main(main)
-    setting = Setting(section, packed, observer, control, clock, jitter, make_mark(), clock(), launch.share)
+    resumes = launch.resume is not None
+    setting = Setting(
+        section, packed, observer, control, clock, jitter, make_mark(), clock(), launch.share, resumes
+    )
     with ExitStack() as stack:
         stack.enter_context(SignalsTaken(control))
         return _Stage(setting, environment, stack, open_library).perform(launch.resume)

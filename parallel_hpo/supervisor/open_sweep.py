@@ -22,7 +22,7 @@ from parallel_hpo.supervisor.loop import Loop, Tools
 from parallel_hpo.supervisor.mailbox import Mailbox
 from parallel_hpo.supervisor.output import OutputPump, worker_folder
 from parallel_hpo.supervisor.planning import limits_of, shares_of
-from parallel_hpo.supervisor.resuming import Earlier, read_earlier
+from parallel_hpo.supervisor.resuming import read_earlier
 from parallel_hpo.supervisor.signals import Control
 from parallel_hpo.supervisor.summary import Closing, SweepResult, summarise, write_summary
 from parallel_hpo.supervisor.view import Ending, SlotView, open_view
@@ -47,6 +47,8 @@ class Setting:
     began: float
     share: Share | None = None
     """This launch's share of the section's count; None: all of it."""
+    resumes: bool = False
+    """Whether it goes on with the count of an earlier launch."""
 
     @property
     def count(self) -> int | None:
@@ -82,6 +84,9 @@ class OpenSweep:
         self._equipment = equipment
         self._workers = equipment.workers
         self._phantoms: tuple[str, ...] = ()
+        self._earlier = read_earlier(ledger.runs())
+        self._before = self._count_before()
+        self._count = None if setting.count is None else self._before + setting.count
         self._folder = setting.folder_of(opened.path.sweep_id)
         metric = opened.configuration.get("metric") or {}
         self._metric: str | None = metric.get("name")
@@ -89,17 +94,22 @@ class OpenSweep:
 
     def perform(self) -> SweepResult:
         """Return what became of the sweep; it is in `summary.json` by then, also after a fault of ours."""
-        earlier = read_earlier(self._ledger.runs())
         marks = self._ledger.facts.get("marks", [])
         self._record(marks)
         self._announce()
         try:
             with Mailbox(self._folder) as mailbox:
-                ending = self._run(earlier, marks, mailbox)
+                ending = self._run(marks, mailbox)
         except BaseException as error:
             self._conclude(Ending(f"a fault of ours: {error}", ExitCode.OUR_FAULT))
             raise
         return self._conclude(ending)
+
+    def _count_before(self) -> int:
+        """Return how many runs had been performed here when this count began: a sweep may be joined again."""
+        if self._setting.resumes or self._setting.share is not None:
+            return int(self._ledger.facts.get("before", 0))
+        return self._earlier.started - len(self._earlier.reruns)
 
     def _record(self, marks: list[str]) -> None:
         facts = self._ledger.facts
@@ -109,7 +119,8 @@ class OpenSweep:
                 "url": self._opened.url,
                 "backend": self._backend.name,
                 "created": facts.get("created", self._setting.section.sweep_id is None),
-                "count": self._setting.count,
+                "count": self._count,
+                "before": self._before,
                 "metric": self._metric,
                 "goal": self._goal,
                 "marks": [*marks, self._setting.mark],
@@ -117,7 +128,7 @@ class OpenSweep:
         )
 
     def _announce(self) -> None:
-        count = self._setting.count
+        count = self._count
         self._setting.observer(
             SweepOpened(
                 path=self._opened.path,
@@ -132,8 +143,8 @@ class OpenSweep:
             )
         )
 
-    def _run(self, earlier: Earlier, marks: list[str], mailbox: Mailbox) -> Ending:
-        setting = self._setting
+    def _run(self, marks: list[str], mailbox: Mailbox) -> Ending:
+        setting, earlier = self._setting, self._earlier
         answers: queue.SimpleQueue[SweepSeen] = queue.SimpleQueue()
 
         def post(seen: SweepSeen) -> None:
@@ -148,7 +159,7 @@ class OpenSweep:
         pump = OutputPump(self._folder, lambda slot, text: setting.observer(OutputLine(slot, text)))
         pump.start()
         view = open_view(
-            replace(limits_of(setting.section), count=setting.count),
+            replace(limits_of(setting.section), count=self._count),
             self._workers,
             devices=self._equipment.names,
             started=earlier.started,
@@ -234,7 +245,7 @@ class OpenSweep:
             sweep_id=self._opened.path.sweep_id,
             sweep_url=self._opened.url,
             backend=self._backend.name,
-            count=self._setting.count,
+            count=self._count,
             goal=self._goal,
             stop_reason=ending.reason,
             exit_code=ending.exit_code,
