@@ -86,11 +86,13 @@ def request_stop(world: World, run_id: int) -> bool:
     return True
 
 
-def alert(world: World, path: RunPath, title: str, text: str) -> None:
+def alert(world: World, path: RunPath, title: str, text: str, severity: str) -> None:
     """Show an alert of a run where the server logs; there is nobody here to send mail to."""
     with world.database.read() as transaction:
-        run = _existing(runs.at(transaction, path), path.name)
-    _log.warning("alert of run %s: %s: %s", run.name, title[:200], text[:1000])
+        _existing(runs.at(transaction, path), path.name)
+    where = f"{path.entity}/{path.project}/{path.name}"
+    # Quoted: what a run says must not look like lines of the log's own.
+    _log.warning("alert (%s) of run %s: %r: %r", severity, where, title[:200], text[:1000])
 
 
 def _edit(transaction: Transaction, run_id: int, changes: dict[str, Any]) -> Run:

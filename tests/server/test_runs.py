@@ -7,6 +7,7 @@ from parallel_hpo.server.file_stream import Chunk
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.rules.run_states import RunState
 from parallel_hpo.server.run_service import RunWishes
+from parallel_hpo.server.store.runs import RunPath
 from tests.server.acting import Stage, grid
 
 
@@ -48,6 +49,14 @@ def test_a_value_that_is_edited_later_reaches_the_engine(stage: Stage) -> None:
     run_service.upsert(stage.world, RunWishes(id=stage.run(name).id, summary='{"loss": 0.5}'))
     assert stage.run(name).value == 0.5
     assert stage.run(name).sweep_revision > before
+
+
+def test_an_alert_is_shown_where_the_server_logs_on_one_line(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    run_service.upsert(stage.world, RunWishes(name="r", project="p"))
+    run_service.alert(stage.world, RunPath("local", "p", "r"), "low", "below\n0.5", "WARN")
+    assert caplog.messages == ["alert (WARN) of run local/p/r: 'low': 'below\\n0.5'"]
 
 
 def test_an_unknown_sweep_or_run_is_refused(stage: Stage) -> None:

@@ -54,7 +54,8 @@ def _delete(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, None]:
 
 def _alert(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, bool]:
     path = RunPath(input["entityName"], input["projectName"], input["runName"])
-    run_service.alert(context(info).world, path, input["title"], input["text"])
+    severity = input.get("severity") or "INFO"  # wandb client: what alert() takes without a level
+    run_service.alert(context(info).world, path, input["title"], input["text"], severity)
     return {"success": True}
 
 
