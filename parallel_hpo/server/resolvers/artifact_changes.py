@@ -18,13 +18,12 @@ from parallel_hpo.server.values import read_object
 from parallel_hpo.server.world import DEFAULT_ENTITY, DEFAULT_PROJECT
 
 _MOST_FILES: Final = 10_000
+_NOT_TOGETHER: Final = "artifacts that several runs write together are not supported here: use log_artifact"
 
 
 def _create(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, Artifact]:
     if input.get("distributedID"):
-        raise RefusedError(
-            "artifacts that several runs write together are not supported here: use log_artifact"
-        )
+        raise RefusedError(_NOT_TOGETHER)
     names = [input.get("artifactCollectionName"), *(input.get("artifactCollectionNames") or [])]
     if input.get("metadata"):
         read_object(input["metadata"], "the artifact's metadata")
@@ -48,9 +47,7 @@ def _create(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, Artifa
 
 def _create_manifest(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, Any]:
     if input.get("type") == "PATCH":
-        raise RefusedError(
-            "artifacts that several runs write together are not supported here: use log_artifact"
-        )
+        raise RefusedError(_NOT_TOGETHER)
     if input.get("type") == "INCREMENTAL":
         raise RefusedError("incremental artifacts are not supported here: log a whole new version")
     return _manifest_to_send(info, key_of(ARTIFACT, input["artifactID"]))

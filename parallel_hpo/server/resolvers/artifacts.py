@@ -22,6 +22,7 @@ from parallel_hpo.server.resolvers.context import (
     timed,
 )
 from parallel_hpo.server.resolvers.files import FileNode
+from parallel_hpo.server.resolvers.projects import project_of
 from parallel_hpo.server.resolvers.viewer import user
 from parallel_hpo.server.store import artifacts, runs
 from parallel_hpo.server.store.artifacts import COMMITTED, Artifact, Collection, Entry
@@ -209,12 +210,12 @@ def _manifest(artifact: Artifact, _info: Info) -> dict[str, Any] | None:
     return {"id": name, "file": FileNode(name, "manifest", place=artifact_service.manifest_of(artifact.id))}
 
 
-def _project(collection: Collection, _info: Info) -> Project:
-    return Project(collection.project_id, collection.entity, collection.project, collection.created_at)
-
-
 def _kind(artifact: Artifact, info: Info) -> Kind:
-    return Kind(artifact.collection.type, _project(artifact.collection, info))
+    return _kind_of_collection(artifact.collection, info)
+
+
+def _kind_of_collection(collection: Collection, info: Info) -> Kind:
+    return Kind(collection.type, project_of(collection, info))
 
 
 def _of_run(kind: str) -> Resolver:
@@ -284,8 +285,8 @@ SEQUENCE: Final[dict[str, Resolver]] = {
     "state": constant("READY"),
     "createdAt": timed("created_at"),
     "updatedAt": timed("updated_at"),
-    "project": _project,
-    "defaultArtifactType": lambda collection, info: Kind(collection.type, _project(collection, info)),
+    "project": project_of,
+    "defaultArtifactType": _kind_of_collection,
     "tags": constant({"edges": []}),
     "aliases": _collection_aliases,
     "artifacts": _versions,

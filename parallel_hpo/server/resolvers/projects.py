@@ -19,6 +19,7 @@ from parallel_hpo.server.resolvers.context import (
 )
 from parallel_hpo.server.resolvers.viewer import entity, user
 from parallel_hpo.server.store import projects, runs, sweeps
+from parallel_hpo.server.store.artifacts import Collection
 from parallel_hpo.server.store.records import Project, Run, Sweep
 from parallel_hpo.server.world import DEFAULT_ENTITY, DEFAULT_PROJECT
 
@@ -98,6 +99,11 @@ def _sweeps(
 
 def _total_sweeps(project: Project, info: Info) -> int:
     return len(sweeps.of_project(reading(info), project.id))
+
+
+def project_of(source: Sweep | Run | Collection, _info: Info) -> Project:
+    """Return the project that something is in, as the record of it tells."""
+    return Project(source.project_id, source.entity, source.project, source.created_at)
 
 
 QUERY: Final[dict[str, Resolver]] = {"project": _project, "model": _project, "models": _models}

@@ -8,7 +8,7 @@ from typing import Any, Final
 from parallel_hpo.server import run_ending, run_service
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.resolvers.context import Info, Resolver, constant, context, renamed, timed
-from parallel_hpo.server.resolvers.sweeps import project_of
+from parallel_hpo.server.resolvers.projects import project_of
 from parallel_hpo.server.resolvers.viewer import user
 from parallel_hpo.server.rules.run_states import RunState
 from parallel_hpo.server.run_service import RunWishes, Upserted

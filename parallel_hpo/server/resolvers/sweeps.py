@@ -17,8 +17,9 @@ from parallel_hpo.server.resolvers.context import (
     renamed,
     timed,
 )
+from parallel_hpo.server.resolvers.projects import project_of
 from parallel_hpo.server.store import agents, runs, sweeps
-from parallel_hpo.server.store.records import Agent, Project, Run, Sweep
+from parallel_hpo.server.store.records import Agent, Run, Sweep
 from parallel_hpo.server.sweep_service import SweepWishes
 
 
@@ -55,10 +56,6 @@ def _agents(sweep: Sweep, info: Info) -> dict[str, Any]:
 def _agent(sweep: Sweep, info: Info, agentName: str | None = None) -> Agent | None:
     agent = None if agentName is None else agents.find(reading(info), agentName)
     return agent if agent is not None and agent.sweep_id == sweep.id else None
-
-
-def project_of(source: Sweep | Run, _info: Info) -> Project:
-    return Project(source.project_id, source.entity, source.project, source.created_at)
 
 
 MUTATION: Final[dict[str, Resolver]] = {"upsertSweep": _upsert}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, insert, or_, select, update
 
 from parallel_hpo.server.store.records import Agent, record
+from parallel_hpo.server.store.rows import count
 from parallel_hpo.server.tables import agents, runs
 
 # What every heartbeat asks is built once: building a statement costs more than SQLite takes to run it.
@@ -37,8 +38,7 @@ def touch(connection: Connection, agent_id: str, now: float) -> None:
 
 def run_count(connection: Connection, agent_id: str) -> int:
     """Count the runs that are this agent's."""
-    query = select(func.count()).select_from(runs).where(runs.c.agent_id == agent_id)
-    return connection.scalar(query) or 0
+    return count(connection, runs, runs.c.agent_id == agent_id)
 
 
 def dismiss(connection: Connection, sweep_id: str, label_prefix: str) -> list[str]:

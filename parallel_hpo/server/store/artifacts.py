@@ -10,6 +10,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, Select, delete, func, insert, select, update
 
 from parallel_hpo.server.store import records
+from parallel_hpo.server.store.rows import insert_one
 from parallel_hpo.server.tables import (
     artifact_aliases,
     artifact_files,
@@ -128,8 +129,7 @@ def ensure_collection(
     if found is not None:
         return found
     values = {"project_id": project.id, "name": name, "type": kind, "created_at": now, "updated_at": now}
-    result = connection.execute(insert(collections).values(values))
-    (collection_id,) = result.inserted_primary_key or (0,)
+    collection_id = insert_one(connection, collections, values)
     return Collection(collection_id, project.id, project.entity, project.name, name, kind, None, now, now)
 
 
@@ -191,9 +191,7 @@ def by_alias(connection: Connection, collection_id: int, alias: str) -> Artifact
 
 def create(connection: Connection, values: dict[str, Any]) -> int:
     """Insert an artifact that is not committed yet, and return its key."""
-    result = connection.execute(insert(artifacts).values(state=PENDING, size=0, file_count=0, **values))
-    (artifact_id,) = result.inserted_primary_key or (0,)
-    return int(artifact_id)
+    return insert_one(connection, artifacts, {"state": PENDING, "size": 0, "file_count": 0} | values)
 
 
 def change(connection: Connection, artifact_id: int, changes: dict[str, Any]) -> None:

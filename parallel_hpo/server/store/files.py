@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Connection, delete, insert, select
 
+from parallel_hpo.server.store import rows
 from parallel_hpo.server.tables import run_files
 
 
@@ -42,8 +43,7 @@ def of_run(
 
 def count(connection: Connection, run_id: int) -> int:
     """Count a run's files."""
-    query = select(func.count()).select_from(run_files).where(run_files.c.run_id == run_id)
-    return connection.scalar(query) or 0
+    return rows.count(connection, run_files, run_files.c.run_id == run_id)
 
 
 def remove(connection: Connection, run_id: int, names: Collection[str]) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, select
 
 from parallel_hpo.server.store.records import Project, record
+from parallel_hpo.server.store.rows import count, insert_one
 from parallel_hpo.server.tables import projects, runs
 
 
@@ -20,8 +21,8 @@ def ensure(connection: Connection, entity: str, name: str, now: float) -> Projec
     found = find(connection, entity, name)
     if found is not None:
         return found
-    result = connection.execute(insert(projects).values(entity=entity, name=name, created_at=now))
-    (project_id,) = result.inserted_primary_key or (0,)
+    values = {"entity": entity, "name": name, "created_at": now}
+    project_id = insert_one(connection, projects, values)
     return Project(id=project_id, entity=entity, name=name, created_at=now)
 
 
@@ -33,5 +34,4 @@ def of_entity(connection: Connection, entity: str) -> list[Project]:
 
 def run_count(connection: Connection, project_id: int) -> int:
     """Count a project's runs."""
-    query = select(func.count()).select_from(runs).where(runs.c.project_id == project_id)
-    return connection.scalar(query) or 0
+    return count(connection, runs, runs.c.project_id == project_id)

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Select, insert, select, update
+from sqlalchemy import Connection, Select, select, update
 from sqlalchemy import delete as sql_delete
 
 from parallel_hpo.server.rules.run_states import RunState
 from parallel_hpo.server.store.records import Run, record
+from parallel_hpo.server.store.rows import insert_one
 from parallel_hpo.server.tables import band_losses, lines, projects, run_files, runs
 
 
@@ -67,9 +68,7 @@ def in_sweep(connection: Connection, sweep_id: str, name: str) -> Run | None:
 
 def create(connection: Connection, values: dict[str, Any]) -> int:
     """Insert a run and return its key; columns that `values` leaves out begin empty."""
-    result = connection.execute(insert(runs).values({**_EMPTY, **values}))
-    (run_id,) = result.inserted_primary_key or (0,)
-    return int(run_id)
+    return insert_one(connection, runs, _EMPTY | values)
 
 
 def change(connection: Connection, run_id: int, changes: dict[str, Any]) -> None:
