@@ -103,6 +103,7 @@ def servers(clean_env: dict[str, str], database: str) -> Iterator[list[Address]]
         yield [Address(json.loads(process.stdout.readline())) for process in processes if process.stdout]
 
 
+@pytest.mark.timeout(300)
 def test_several_processes_hand_out_each_point_of_a_grid_once(servers: list[Address]) -> None:
     wishes = {"config": yaml.dump(grid(POINTS)), "projectName": "p"}
     with servers[0].client() as client:
