@@ -1,7 +1,7 @@
 """What a run may change of its worker's process is put back: the next run finds it like the first.
 
 Signal handlers, blocked signals and timers, the working directory, the standard
-streams. Called in the main thread.
+streams, the hook for exceptions. Called in the main thread.
 """
 
 from __future__ import annotations
@@ -29,10 +29,12 @@ def restored() -> Iterator[None]:
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     streams = sys.stdout, sys.stderr
     folder = _folder()
+    hook = sys.excepthook
     sys.exit = _EXIT
     try:
         yield
     finally:
+        sys.excepthook = hook  # wandb chains one more for each run, which would hold on to all of them
         _restore_handlers(handlers)
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         sys.stdout, sys.stderr = map(_reopen, streams, (1, 2))
