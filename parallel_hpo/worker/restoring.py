@@ -17,7 +17,8 @@ from typing import Any, Final, TextIO
 from parallel_hpo.worker.birth import open_stream
 
 _EXIT: Final = sys.exit
-"""The interpreter's own: wandb wraps it once more for each run, and a thousand would nest too deep."""
+_EXCEPTHOOK: Final = sys.excepthook
+"""The interpreter's own: wandb wraps both once more for each run, and a thousand would nest too deep."""
 
 _SIGNALS: Final = tuple(signal.Signals)
 
@@ -29,12 +30,10 @@ def restored() -> Iterator[None]:
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     streams = sys.stdout, sys.stderr
     folder = _folder()
-    hook = sys.excepthook
-    sys.exit = _EXIT
+    sys.exit, sys.excepthook = _EXIT, _EXCEPTHOOK
     try:
         yield
     finally:
-        sys.excepthook = hook  # wandb chains one more for each run, which would hold on to all of them
         _restore_handlers(handlers)
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         sys.stdout, sys.stderr = map(_reopen, streams, (1, 2))

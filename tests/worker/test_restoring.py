@@ -79,11 +79,15 @@ def test_where_the_old_working_directory_is_gone_too_there_is_another(tmp_path: 
         assert Path.cwd().is_dir()
 
 
-def test_hooks_for_exceptions_do_not_pile_up() -> None:
+def test_a_chained_hook_for_exceptions_is_the_interpreters_own_in_the_next_run() -> None:
     before = sys.excepthook
-    with restored():
-        sys.excepthook = lambda *arguments: before(*arguments)
-    assert sys.excepthook is before
+    try:
+        with restored():
+            sys.excepthook = lambda *arguments: before(*arguments)
+        with restored():
+            assert sys.excepthook is before
+    finally:
+        sys.excepthook = before
 
 
 def test_a_wrapped_exit_is_the_interpreters_own_in_the_next_run() -> None:
