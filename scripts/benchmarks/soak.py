@@ -24,7 +24,10 @@ WARM: Final = 0.2
 
 @dataclass(frozen=True)
 class Point:
-    """What was seen at one moment: the memory that is a process's own (USS), in MB, by kind."""
+    """What was seen at one moment: resident memory in MB, by kind.
+
+    A worker's own pages (USS) would grow without any leak: it shares fewer with the fork server as it goes.
+    """
 
     minutes: float
     runs: int
@@ -60,7 +63,7 @@ def _memory_mb(process: Process) -> dict[str, float]:
         try:
             kind = _kind(one, supervisor)
             if kind:
-                found[kind].append(one.memory_full_info().uss / 2**20)
+                found[kind].append(one.memory_info().rss / 2**20)
         except psutil.NoSuchProcess:
             continue  # a wandb-core, or an errand
     return {kind: statistics.mean(figures) for kind, figures in found.items()}
