@@ -37,7 +37,7 @@ def run_chaos(folder: Path, env: dict[str, str], *arguments: str) -> str:
 def test_random_kills_of_workers_and_servers_leave_the_count_and_the_histories_exact(
     tmp_path: Path, clean_env: dict[str, str]
 ) -> None:
-    said = run_chaos(tmp_path, clean_env, "--runs", "40", "--seed", "7")
+    said = run_chaos(tmp_path, clean_env, "--runs", "25", "--seed", "7")
     assert "worker killed" in said
 
 
