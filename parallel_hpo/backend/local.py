@@ -25,7 +25,7 @@ from parallel_hpo import keys
 from parallel_hpo.backend.base import OpenedSweep, RunErrand, SweepOrder
 from parallel_hpo.backend.calls import GONE, OVER, SEND_LIMIT_S
 from parallel_hpo.config.sweep_words import EngineChoice
-from parallel_hpo.errors import BackendError
+from parallel_hpo.errors import BackendError, ConfigError
 from parallel_hpo.words import RunId, SweepPath
 
 START_LIMIT_S: Final = 30.0
@@ -38,6 +38,12 @@ RESTART_BACKOFF_S: Final = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0, 5.0, 5.0)
 """Waits before a dead server is started again, by the deaths since it last answered; after them it is lost:
 what ends it at each start (a broken database, a port that is taken) would go on to do so."""
 LOOPBACK: Final = "127.0.0.1"
+_SCHEDULED: Final = (
+    "hpo.sweep_configuration.scheduler: the runs of such a sweep come from a `wandb sweep-scheduler`, which"
+    " can't reach a server that starts and ends with this command. Leave it out (for W&B's own engine:"
+    ' hpo.engine "wandb"); or start `parallel-hpo server`, create the sweep there by `wandb sweep`, start'
+    " `wandb sweep-scheduler`, and join the sweep by hpo.sweep_id"
+)
 
 
 class LocalBackend:
@@ -76,7 +82,9 @@ class LocalBackend:
         self._watcher.start()
 
     def open_sweep(self, order: SweepOrder, run_errand: RunErrand) -> OpenedSweep:
-        """Create or join a sweep once the server answers."""
+        """Create or join a sweep once the server answers; ConfigError for one that nobody would feed."""
+        if order.sweep_id is None and (order.configuration or {}).get("scheduler") is not None:
+            raise ConfigError(_SCHEDULED)
         self.wait_until_up()
         self._run_errand = run_errand
         answer = run_errand(

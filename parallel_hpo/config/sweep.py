@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from parallel_hpo.config.sweep_checks import missing, number, one_of, only_keys, table, text, whole, wrong
 from parallel_hpo.config.sweep_parameters import parse_parameters
-from parallel_hpo.config.sweep_words import Goal, Method, Metric, SweepConfiguration
+from parallel_hpo.config.sweep_words import Goal, Method, Metric, Parameter, SweepConfiguration
 from parallel_hpo.errors import ConfigError
 
 _INTERPRETED: Final = ("method", "metric", "parameters", "early_terminate", "run_cap")
@@ -25,21 +25,24 @@ _A_METRIC: Final = 'an object such as {"name": "loss", "goal": "minimize"}'
 _IMPUTE: Final = ("latest", "best", "worst")
 
 
-def parse_sweep_configuration(config: Mapping[str, Any], *, where: str) -> SweepConfiguration:
+def parse_sweep_configuration(
+    config: Mapping[str, Any], *, where: str, custom: bool = False
+) -> SweepConfiguration:
     """Return the configuration as `search` needs it; `where` is its key path.
 
+    `custom`: method custom is allowed, whose runs a scheduler of the user's own chooses.
     Raises ConfigError with the key path, the value, and what is allowed.
     """
     try:
-        return _parse(config, where)
+        return _parse(config, where, custom)
     except RecursionError:
         raise ConfigError(f"{where} is nested too deeply; allowed: some hundred levels") from None
 
 
-def _parse(config: object, where: str) -> SweepConfiguration:
+def _parse(config: object, where: str, custom: bool) -> SweepConfiguration:
     keys = table(where, config, "a W&B sweep configuration, with method and parameters")
     only_keys(where, keys, _INTERPRETED + _PASSED_THROUGH)
-    method = _method(f"{where}.method", keys)
+    method = _method(f"{where}.method", keys, custom)
     metric = _metric(f"{where}.metric", keys)
     if metric is None and method is Method.BAYES:
         raise missing(f"{where}.metric", f"for method bayes, {_A_METRIC}")
@@ -47,20 +50,28 @@ def _parse(config: object, where: str) -> SweepConfiguration:
     return SweepConfiguration(
         method=method,
         metric=metric,
-        parameters=parse_parameters(f"{where}.parameters", keys.get("parameters"), method),
+        parameters=_parameters(f"{where}.parameters", keys, method),
         run_cap=whole(f"{where}.run_cap", keys["run_cap"], least=1) if "run_cap" in keys else None,
+        scheduled=method is Method.CUSTOM or keys.get("scheduler") is not None,
     )
 
 
-def _method(where: str, config: Mapping[str, Any]) -> Method:
+def _parameters(where: str, config: Mapping[str, Any], method: Method) -> tuple[Parameter, ...]:
+    if method is Method.CUSTOM and "parameters" not in config:
+        return ()  # its scheduler's source has them
+    return parse_parameters(where, config.get("parameters"), method)
+
+
+def _method(where: str, config: Mapping[str, Any], custom: bool) -> Method:
+    allowed = [method for method in Method if custom or method is not Method.CUSTOM]
     if "method" not in config:
-        raise missing(where, f"one of {', '.join(Method)}")
-    if config["method"] == "custom":
+        raise missing(where, f"one of {', '.join(allowed)}")
+    if config["method"] == "custom" and not custom:
         raise ConfigError(
             f'{where} is "custom": such a sweep\'s runs come from a `wandb sweep-scheduler` of your own,'
-            f" which is not run here; allowed: {', '.join(Method)}"
+            f" which is not run here; allowed: {', '.join(allowed)}"
         )
-    return Method(one_of(where, config["method"], Method))
+    return Method(one_of(where, config["method"], allowed))
 
 
 def _metric(where: str, config: Mapping[str, Any]) -> Metric | None:

@@ -21,6 +21,8 @@ class Method(StrEnum):
     GRID = "grid"
     RANDOM = "random"
     BAYES = "bayes"
+    CUSTOM = "custom"
+    """By a `wandb sweep-scheduler` of the user's own."""
 
 
 class EngineChoice(StrEnum):
@@ -136,3 +138,5 @@ class SweepConfiguration:
     metric: Metric | None
     parameters: tuple[Parameter, ...]
     run_cap: int | None = None
+    scheduled: bool = False
+    """All runs come from a `wandb sweep-scheduler`, whatever the method is."""

@@ -43,5 +43,7 @@ def make_engine(configuration: SweepConfiguration, *, seed: int, wandb: WandbPro
         case Method.BAYES:
             model = None if wandb is None else WandbModel(wandb)
             return BayesEngine(configuration, seed=seed, model=model)
+        case Method.CUSTOM:
+            raise ValueError("method custom has no engine here: a scheduler of the user's own chooses")
         case _ as unknown:
             assert_never(unknown)

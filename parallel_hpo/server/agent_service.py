@@ -12,6 +12,7 @@ from parallel_hpo.server.rules.heartbeat import Answer, Command, Deliver, Exit, 
 from parallel_hpo.server.rules.run_states import RunEvent, RunState
 from parallel_hpo.server.rules.sweep_states import IllegalSweepMoveError, SweepEvent
 from parallel_hpo.server.run_moves import happened
+from parallel_hpo.server.run_queue import withdraw, wrapped
 from parallel_hpo.server.store import agents, outstanding, points, runs, sweeps
 from parallel_hpo.server.store.database import Transaction
 from parallel_hpo.server.store.points import Point
@@ -114,6 +115,7 @@ class _Beat:
             cap_reached=self._cap_reached(),
             supervised=agent.label != STRANGER,
             programs=agent.label == STRANGER and configurations.program_of(sweep.config) is not None,
+            scheduled=configurations.is_scheduled(sweep.config),
         )
 
     def _apply(self, decision: Answer) -> None:
@@ -163,7 +165,7 @@ class _Beat:
                 "assigned": point.assigned,
                 "agent_id": self._agent.id,
                 "sweep_revision": sweeps.next_revision(self._transaction, sweep.id),
-                "config": json.dumps(_wrapped(json.loads(point.assigned))),
+                "config": json.dumps(wrapped(json.loads(point.assigned))),
                 "created_at": self._now,
                 "heard_at": self._now,
             },
@@ -183,20 +185,16 @@ class _Beat:
         return not points.are_open(self._transaction, sweep.id)  # a deleted run's place is free
 
     def _finish_sweep(self) -> None:
+        withdraw(self._transaction, self._sweep.id)
         state = sweep_states.move(self._sweep.state, SweepEvent.EXHAUSTED)
         sweeps.change(self._transaction, self._sweep.id, {"state": state, "updated_at": self._now})
 
     def _order(self, kind: str, name: str, parameters: dict[str, Any]) -> dict[str, Any]:
         program = configurations.program_of(self._sweep.config)
-        return {"type": kind, "run_id": name, "args": _wrapped(parameters), "program": program}
+        return {"type": kind, "run_id": name, "args": wrapped(parameters), "program": program}
 
     def _run(self, run_id: int) -> Run:
         run = runs.find(self._transaction, run_id)
         if run is None:
             raise RefusedError("the run was deleted meanwhile", status=503)
         return run
-
-
-def _wrapped(parameters: dict[str, Any]) -> dict[str, Any]:
-    """Put each value where wandb's clients look for it."""
-    return {name: {"value": value} for name, value in parameters.items()}

@@ -22,7 +22,7 @@ _MAX_LENGTH = 2_000_000
 def parse(text: str) -> SweepConfiguration:
     """Parse and check a sweep configuration; RefusedError says what is wrong with it."""
     try:
-        return parse_sweep_configuration(_load(text), where="sweep configuration")
+        return parse_sweep_configuration(_load(text), where="sweep configuration", custom=True)
     except ConfigError as error:
         raise RefusedError(str(error)) from error
     except RecursionError:
@@ -50,6 +50,12 @@ def program_of(text: str) -> str | None:
     """Return the `program` that a stock agent is to run, or None."""
     program = _load(text).get("program")
     return program if isinstance(program, str) else None
+
+
+@lru_cache(64)
+def is_scheduled(text: str) -> bool:
+    """Return whether all runs come from a `wandb sweep-scheduler`."""
+    return parse(text).scheduled
 
 
 def expected_runs(text: str) -> int | None:

@@ -82,6 +82,8 @@ def request_stop(world: World, run_id: int) -> bool:
     """Ask a run to stop; its agent or its own client hears of it at the next beat."""
     with world.database.write() as transaction:
         run = _existing(runs.find(transaction, run_id), str(run_id))
+        if run.waiting and run.state is RunState.PENDING:  # nobody has it who could be told
+            happened(transaction, run, RunEvent.OWNER_SAYS_KILLED)
         runs.change(transaction, run.id, {"stop_requested": True})
     return True
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from parallel_hpo.server.refusals import RefusedError
@@ -72,18 +72,25 @@ def step_of(row: Mapping[str, Any]) -> int | None:
 
 def merge_history_keys(known: dict[str, Any], rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Return what W&B calls a run's history keys, with these new rows counted in."""
-    keys = {name: dict(entry["typeCounts"][0]) for name, entry in known.get("keys", {}).items()}
+    counts = {name: dict(entry["typeCounts"][0]) for name, entry in known.get("keys", {}).items()}
+    latest = {
+        name: entry["previousValue"]
+        for name, entry in known.get("keys", {}).items()
+        if "previousValue" in entry
+    }
     last_step = known.get("lastStep", -1)
     for row in rows:
         last_step = max(last_step, step_of(row) or 0)
-        for name, value in row.items():
-            entry = keys.setdefault(name, {"type": _type_name(value), "count": 0})
-            entry["count"] += 1
-    return {
-        "sets": [],
-        "keys": {name: {"typeCounts": [entry]} for name, entry in keys.items()},
-        "lastStep": last_step,
-    }
+        for name, value in _flat(row):
+            if name not in counts:
+                counts[name] = {"type": _type_name(value), "count": 0}
+            counts[name]["count"] += 1
+            if isinstance(value, int | float):
+                latest[name] = value
+    keys: dict[str, dict[str, Any]] = {name: {"typeCounts": [entry]} for name, entry in counts.items()}
+    for name, value in latest.items():
+        keys[name]["previousValue"] = strict(value)
+    return {"sets": [], "keys": keys, "lastStep": last_step}
 
 
 def sample(row: Mapping[str, Any], keys: list[str]) -> dict[str, Any] | None:
@@ -92,6 +99,15 @@ def sample(row: Mapping[str, Any], keys: list[str]) -> dict[str, Any] | None:
         return dict(row)
     found = {key: lookup(row, key) for key in keys}
     return None if MISSING in found.values() else found
+
+
+def _flat(row: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield a row's entries; those of nested ones too, as W&B does, under their path with dots."""
+    for name, value in row.items():
+        if isinstance(value, dict) and "_type" not in value:
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
 
 
 def _type_name(value: Any) -> str:

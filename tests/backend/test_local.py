@@ -19,7 +19,7 @@ import pytest
 
 from parallel_hpo.backend.base import OpenedSweep, RunErrand, SweepOrder
 from parallel_hpo.backend.local import LocalBackend
-from parallel_hpo.errors import BackendError
+from parallel_hpo.errors import BackendError, ConfigError, ExitCode
 from parallel_hpo.supervisor.errands import Errands
 from parallel_hpo.words import RunId
 from tests.supervisor.nursing import DEADLINE_S, is_gone, marked, opened_nursery, surroundings
@@ -245,3 +245,10 @@ def test_the_server_ends_when_its_owner_is_killed(tmp_path: Path, clean_env: dic
     owner.wait()
     _, alive = psutil.wait_procs([server], timeout=5)
     assert [process for process in alive if not is_gone(process.pid)] == []
+
+
+def test_a_sweep_whose_runs_nobody_could_supply_is_refused_before_it_is_created(tmp_path: Path) -> None:
+    order = SweepOrder({"method": "random", "scheduler": {"engine": "optuna"}}, None, None, None)
+    with pytest.raises(ConfigError, match="`wandb sweep-scheduler`, which can't reach a server") as refused:
+        LocalBackend(tmp_path, {}).open_sweep(order, lambda *_: None)
+    assert refused.value.exit_code is ExitCode.USAGE

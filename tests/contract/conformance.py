@@ -11,7 +11,7 @@ from tests.contract.serving import CLIENTS, ROOT, Server
 FILE: Final = ROOT / "docs" / "conformance.md"
 NEWEST: Final = "newest client"
 OLDEST: Final = "0.28"
-PARTS: Final = ("runs", "artifacts", "analysis", "sweeps", "commands")
+PARTS: Final = ("runs", "artifacts", "analysis", "sweeps", "commands", "tools")
 _DEADLINE_S: Final = 280.0  # the longest part takes 40 s on an idle machine
 _COLUMNS: Final = (NEWEST, OLDEST)
 _TITLES: Final = {part: (CLIENTS / f"usage/{part}.py").read_text().split('"""')[1] for part in PARTS}

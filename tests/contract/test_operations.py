@@ -13,6 +13,7 @@ from parallel_hpo.server.graphql import load_schema
 
 OF_WANDB_CORE = (
     "CreateRunFiles",
+    "EnqueueSweepRun",
     "HistoryPage",
     "OrganizationCoreWeaveOrganizationID",
     "RunParquetHistory",
@@ -22,6 +23,8 @@ OF_WANDB_CORE = (
     "ServerFeaturesQuery",
     "StopRun",
     "SweepConfig",
+    "SweepRunsWithHistory",
+    "SweepWatchedRuns",
     "UpsertBucket",
     "UpsertSweepState",
     "Viewer",

@@ -62,8 +62,14 @@ def test_history_keys_grow_with_the_rows() -> None:
     once = merge_history_keys({}, [{"_step": 4, "a": 1}])
     twice = merge_history_keys(once, [{"_step": 5, "a": 2, "img": {"_type": "image-file"}}])
     assert twice["lastStep"] == 5
-    assert twice["keys"]["a"] == {"typeCounts": [{"type": "number", "count": 2}]}
+    assert twice["keys"]["a"] == {"typeCounts": [{"type": "number", "count": 2}], "previousValue": 2}
     assert twice["keys"]["img"] == {"typeCounts": [{"type": "image-file", "count": 1}]}
+
+
+def test_history_keys_of_nested_values_are_their_paths() -> None:
+    keys = merge_history_keys({}, [{"_step": 0, "val": {"loss": 0.5, "best": math.nan}}])["keys"]
+    assert keys.keys() == {"_step", "val.loss", "val.best"}
+    assert (keys["val.loss"]["previousValue"], keys["val.best"]["previousValue"]) == (0.5, "NaN")
 
 
 def test_a_sample_needs_all_of_its_keys() -> None:

@@ -45,7 +45,8 @@ def _of_run(
     first: int | None = None,
     pattern: str | None = None,
 ) -> Page[FileNode]:
-    wanted = [name for name in names or [] if name is not None]
+    # wandb client: a file is asked for by the path by which it was saved.
+    wanted = [name.removeprefix("./") for name in names or [] if name is not None]
     found = files.of_run(reading(info), run.id, wanted, pattern)
     return page([_node(file) for file in found], after, first)
 

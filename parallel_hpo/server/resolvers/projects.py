@@ -46,7 +46,13 @@ def _models(
     return page(projects.of_entity(reading(info), entityName or DEFAULT_ENTITY), after, first)
 
 
-def _run(project: Project, info: Info, name: str | None = None, missingOk: bool | None = None) -> Run | None:
+def _run(
+    project: Project,
+    info: Info,
+    name: str | None = None,
+    missingOk: bool | None = None,
+    desc: str | None = None,
+) -> Run | None:
     return None if name is None else runs.in_project(reading(info), project.id, name)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from parallel_hpo.server import configurations, sweep_service
+from parallel_hpo.server import configurations, run_queue, sweep_service
 from parallel_hpo.server.resolvers.context import (
     Info,
     Page,
@@ -39,6 +39,12 @@ def _upsert(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, Any]:
     return {"sweep": sweep_service.upsert(context(info).world, wishes), "configValidationWarnings": []}
 
 
+def _enqueue(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, Any]:
+    world = context(info).world
+    name = run_queue.enqueue(world, input["id"], input["config"], input.get("displayName"))
+    return {"id": name, "runQueueItemId": None}
+
+
 def _best_loss(sweep: Sweep, info: Info) -> float | None:
     metric = configurations.parse(sweep.config).metric
     maximize = metric is not None and metric.goal == "maximize"
@@ -58,14 +64,15 @@ def _agent(sweep: Sweep, info: Info, agentName: str | None = None) -> Agent | No
     return agent if agent is not None and agent.sweep_id == sweep.id else None
 
 
-MUTATION: Final[dict[str, Resolver]] = {"upsertSweep": _upsert}
+MUTATION: Final[dict[str, Resolver]] = {"upsertSweep": _upsert, "enqueueSweepRun": _enqueue}
 SWEEP: Final[dict[str, Resolver]] = {
     "name": renamed("id"),
     "createdAt": timed("created_at"),
     "updatedAt": timed("updated_at"),
     "heartbeatAt": timed("heartbeat_at"),
     "earlyStopJobRunning": constant(False),
-    "controllerRunName": constant(None),
+    # wandb client: the run in which a scheduler logs what it says; without a name it ends without a word.
+    "controllerRunName": lambda sweep, _info: f"{sweep.id}-scheduler",
     "bestLoss": _best_loss,
     "runCount": lambda sweep, info: sum(sweeps.counts(reading(info), sweep.id).values()),
     "runCountExpected": lambda sweep, _info: configurations.expected_runs(sweep.config),

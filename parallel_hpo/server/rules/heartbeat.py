@@ -67,6 +67,8 @@ class View:
     """A supervisor stands behind the agent: what it was issued and has not started never reached it."""
     programs: bool = False
     """Each run is a process of its own: what the agent no longer lists has no process any more."""
+    scheduled: bool = False
+    """All runs come from a scheduler of the user's own, through the queue of waiting ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,4 +174,6 @@ def _next_run(view: View) -> Command:
         return Nothing()
     if view.waiting is not None:
         return Deliver(view.waiting.run_id, resume=view.waiting.state is RunState.PREEMPTED)
-    return exhausted(view) if view.cap_reached else Issue()
+    if view.cap_reached:
+        return exhausted(view)
+    return Nothing() if view.scheduled else Issue()

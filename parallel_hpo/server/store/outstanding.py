@@ -82,6 +82,12 @@ def never_started(connection: Connection, agent_ids: Collection[str]) -> list[Ru
     return _load(connection, list(connection.scalars(query.order_by(runs.c.id))))
 
 
+def given_to_nobody(connection: Connection, sweep_id: str) -> list[Run]:
+    """Return a sweep's runs that no agent has."""
+    pending = (runs.c.sweep_id == sweep_id, runs.c.state == RunState.PENDING, runs.c.agent_id.is_(None))
+    return _load(connection, list(connection.scalars(select(runs.c.id).where(*pending))))
+
+
 def never_started_by_silent_strangers(connection: Connection, before: float) -> list[Run]:
     """Return never-started runs whose agent has no label and was last heard before that time."""
     join = runs.join(agents, runs.c.agent_id == agents.c.id)

@@ -173,6 +173,25 @@ def _() -> None:
     assert (run.config["extra"], run.summary["score"]) == ([1, 2], 3.5)
 
 
+@part.step("run.beta_scan_history", needs=lambda: has("beta_scan_history"))
+def _() -> None:
+    assert [row["a"] for row in stored("long").beta_scan_history(keys=["a"])] == list(range(ROWS))
+
+
+@part.refused(
+    "run.download_history_exports", "IncompleteRunHistoryError", needs=lambda: has("download_history_exports")
+)
+def _() -> None:
+    stored("long").download_history_exports("exports")
+
+
+@part.step("run.wait_until_finished, run.to_html, Api.from_path")
+def _() -> None:
+    run = api().from_path(f"{PATH}/long")
+    run.wait_until_finished()
+    assert run.url in run.to_html()
+
+
 @part.step("Api.create_run")
 def _() -> None:
     made = api().create_run(project=PROJECT)
@@ -215,6 +234,36 @@ def _() -> None:
 @part.refused("Api.user", NOT_HERE)
 def _() -> None:
     api().user("nobody")
+
+
+@part.refused("Api.users, Api.create_user", NOT_HERE)
+def _() -> None:
+    api().create_user("a@example.com")
+
+
+@part.refused("Api.create_team", NOT_HERE)
+def _() -> None:
+    api().create_team("team")
+
+
+@part.refused("Api.organization", NOT_HERE, needs=lambda: hasattr(api(), "organization"))
+def _() -> None:
+    api().organization()
+
+
+@part.refused("Api.create_run_queue, Api.run_queue, Api.queued_run", "launch queues")
+def _() -> None:
+    api().create_run_queue("queue", "local-process", entity="local")
+
+
+@part.refused("Api.create_custom_chart", NOT_HERE)
+def _() -> None:
+    api().create_custom_chart("local", "name", "Name", "vega2", "private", {})
+
+
+@part.refused("Api.integrations", NOT_HERE)
+def _() -> None:
+    list(api().integrations("local"))
 
 
 @part.refused("Api.registries", "not enabled on this wandb server")

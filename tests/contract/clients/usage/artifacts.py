@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,53 @@ def _() -> None:
 def _() -> None:
     assert api().artifact_exists(f"{DATA}:v1")
     assert not api().artifact_exists(f"{DATA}:v7")
+
+
+@part.step("run.log_model, run.use_model")
+def _() -> None:
+    Path("model.bin").write_text("weights")
+    with init("modeller") as run:
+        run.log_model("model.bin", name="model")
+    with init("modelled") as run:
+        assert Path(run.use_model("model:latest")).read_text() == "weights"
+
+
+@part.step("artifact.new_draft, checkout, ttl")
+def _() -> None:
+    draft = api().artifact(f"local/{PROJECT}/model:v0").new_draft()
+    draft.add_file("data.txt")
+    with init("drafter") as run:
+        assert run.log_artifact(draft).wait().version == "v1"
+    artifact = api().artifact(f"local/{PROJECT}/model:v1")
+    assert {"model.bin", "data.txt"} <= {path.name for path in Path(artifact.checkout("copy")).iterdir()}
+    artifact.ttl = timedelta(days=3)
+    artifact.save()
+    assert api().artifact(f"local/{PROJECT}/model:v1").ttl == timedelta(days=3)
+
+
+@part.step("a collection's description and name are changed, and it is deleted")
+def _() -> None:
+    collection = api().artifact_collection("model", f"local/{PROJECT}/model")
+    collection.description = "weights"
+    collection.name = "weights"
+    collection.save()
+    found = api().artifact_collection("model", f"local/{PROJECT}/weights")
+    assert found.description == "weights"
+    found.delete()
+    assert not api().artifact_collection_exists(f"local/{PROJECT}/weights", "model")
+
+
+@part.refused("run.link_model", NOT_HERE)
+def _() -> None:
+    with init("linker") as run:
+        run.link_model("data.txt", registered_model_name="models")
+
+
+@part.refused("run.upsert_artifact, run.finish_artifact", "artifacts that several runs write together")
+def _() -> None:
+    with init("together") as run:
+        run.upsert_artifact(data("part"), distributed_id="all")
+        run.finish_artifact(data("part"), distributed_id="all").wait()
 
 
 @part.refused("run.link_artifact", NOT_HERE)

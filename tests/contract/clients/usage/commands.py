@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import wandb
 import yaml
 
-from tests.contract.clients.usage.steps import Part
+from tests.contract.clients.usage.steps import Part, command
 
 PROJECT = "commands"
 METRIC = {"name": "loss", "goal": "minimize"}
@@ -31,14 +30,6 @@ def sweep(name: str) -> Any:
 
 def path(name: str) -> str:
     return f"local/{PROJECT}/{made[name]}"
-
-
-def command(*words: str) -> str:
-    """Run W&B's command line and return what it printed."""
-    wandb_command = str(Path(sys.executable).with_name("wandb"))
-    done = subprocess.run([wandb_command, *words], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
 
 
 def points(name: str) -> list[Any]:
@@ -86,13 +77,46 @@ def _() -> None:
         assert sweep(name).state == state
 
 
-@part.refused(
-    "`wandb sweep-scheduler`",
-    "does not support the local sweep scheduler",
-    needs=lambda: find_spec("wandb.sdk.sweeps") is not None,
+def has_scheduler() -> bool:
+    return find_spec("wandb.sdk.sweeps") is not None
+
+
+def schedule(name: str, config: dict[str, Any]) -> str:
+    """Run a scheduler and an agent on a new sweep until both have left; return what the scheduler printed."""
+    made[name] = wandb.sweep(
+        {"program": "train.py", "metric": METRIC, "run_cap": 3} | config, project=PROJECT
+    )
+    with ThreadPoolExecutor(1) as threads:
+        agent = threads.submit(command, "agent", path(name))
+        try:
+            return command("sweep-scheduler", "--batch-size", "2", "--poll-interval", "0.5", path(name))
+        finally:
+            if sweep(name).state != "FINISHED":  # or the agent would wait for a scheduler that failed
+                command("sweep", "--stop", path(name))
+            agent.result()
+
+
+@part.step(
+    "`wandb sweep-scheduler` with Optuna: its points are run, and it ends with the sweep",
+    needs=has_scheduler,
 )
 def _() -> None:
-    command("sweep-scheduler", path("cli"))
+    space = {"x": {"min": 0.0, "max": 1.0}}
+    said = schedule("led", {"method": "bayes", "parameters": space, "scheduler": {"engine": "optuna"}})
+    enqueued = dict(re.findall(r'Enqueued run (\w+) with config {"x": ([^}]+)}', said))
+    finished = {run.id: run.config["x"] for run in sweep("led").runs if run.state == "finished"}
+    assert len(finished) == 3
+    assert finished == {name: float(enqueued[name]) for name in finished}
+    assert sweep("led").state == "FINISHED"
+
+
+@part.step("`wandb sweep-scheduler` with method custom and a search space of its own", needs=has_scheduler)
+def _() -> None:
+    Path("space.py").write_text("def space(trial):\n    return {'x': trial.suggest_int('x', 5, 9)}\n")
+    scheduler = {"engine": "optuna", "source": "space.py", "search_space": "space"}
+    schedule("custom", {"method": "custom", "scheduler": scheduler})
+    assert all(5 <= run.config["x"] <= 9 for run in sweep("custom").runs)
+    assert sweep("custom").state == "FINISHED"
 
 
 part.run()

@@ -116,6 +116,17 @@ def _() -> None:
     assert any(key.startswith("system.") for key in stored("system").system_metrics)
 
 
+@part.step("run.metadata")
+def _() -> None:
+    # Written by the client where it isn't told to leave the machine's description out, as tests tell it.
+    settings = wandb.Settings(x_disable_machine_info=False, x_disable_meta=False)
+    with init("described", settings=settings):
+        pass
+    found = stored("described").metadata
+    assert Path(found["executable"]).name.startswith("python")
+    assert {"host", "os", "python", "startedAt"} <= found.keys()
+
+
 @part.step("run.save")
 def _() -> None:
     Path("saved.txt").write_text("saved")
@@ -123,6 +134,13 @@ def _() -> None:
         run.save("saved.txt")
     stored("saving").file("saved.txt").download(root="got", replace=True)
     assert Path("got/saved.txt").read_text() == "saved"
+
+
+@part.step("wandb.restore")
+def _() -> None:
+    restored = wandb.restore("saved.txt", run_path=f"local/{PROJECT}/saving", root="restored")
+    assert restored is not None
+    assert restored.read() == "saved"
 
 
 @part.step("run.log_code")

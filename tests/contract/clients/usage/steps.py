@@ -6,11 +6,13 @@ A part prints what it found as JSON: by feature `works`, or the words in which i
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 WORKS = "works"
@@ -61,6 +63,14 @@ def wait_for(there: Callable[[], Any]) -> Any:
     return found
 
 
+def command(*words: str) -> str:
+    """Run W&B's command line and return what it printed."""
+    wandb_command = str(Path(sys.executable).with_name("wandb"))
+    done = subprocess.run([wandb_command, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
 def _works(check: Step, needs: Callable[[], bool] | None) -> str:
     if needs is not None and not needs():
         return ABSENT
@@ -82,7 +92,7 @@ def _error_of(attempt: Step) -> str:
     try:
         attempt()
     except Exception as error:  # noqa: BLE001  # whatever kind of error it is, its words count
-        return str(error)
+        return f"{type(error).__name__}: {error}"
     return "it was not refused"
 
 

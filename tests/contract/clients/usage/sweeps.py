@@ -121,6 +121,15 @@ def _() -> None:
     assert states == [(1, "finished"), (2, "killed")], states
 
 
+@part.step("sweep.enqueue_run", needs=lambda: hasattr(sweep("grid"), "enqueue_run"))
+def _() -> None:
+    make("queue", {"run_cap": 2})
+    name = sweep("queue").enqueue_run({"x": 5.0})
+    found = {run.id: run.config["x"] for run in perform("queue").runs}
+    assert found.pop(name) == 5.0
+    assert all(0 <= x <= 1 for x in found.values())
+
+
 @part.step("scheduler, metrics and description are kept")
 def _() -> None:
     make("kept", {"description": "why", "metrics": [METRIC], "scheduler": {"engine": "wandb"}})
