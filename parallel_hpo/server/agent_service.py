@@ -12,7 +12,7 @@ from parallel_hpo.server.rules.heartbeat import Answer, Command, Deliver, Exit, 
 from parallel_hpo.server.rules.run_states import RunEvent, RunState
 from parallel_hpo.server.rules.sweep_states import IllegalSweepMoveError, SweepEvent
 from parallel_hpo.server.run_moves import happened
-from parallel_hpo.server.run_queue import withdraw, wrapped
+from parallel_hpo.server.run_queue import create_pending, withdraw, wrapped
 from parallel_hpo.server.store import agents, outstanding, points, runs, sweeps
 from parallel_hpo.server.store.database import Transaction
 from parallel_hpo.server.store.points import Point
@@ -154,22 +154,9 @@ class _Beat:
         point = points.take(self._transaction, sweep.id) or self._new_point()
         if point is None:
             return heartbeat.exhausted(view)
-        run_id = runs.create(
-            self._transaction,
-            {
-                "project_id": sweep.project_id,
-                "name": self._world.new_id(),
-                "state": RunState.PENDING,
-                "sweep_id": sweep.id,
-                "sweep_index": point.index,
-                "assigned": point.assigned,
-                "agent_id": self._agent.id,
-                "sweep_revision": sweeps.next_revision(self._transaction, sweep.id),
-                "config": json.dumps(wrapped(json.loads(point.assigned))),
-                "created_at": self._now,
-                "heard_at": self._now,
-            },
-        )
+        own = {"agent_id": self._agent.id}
+        name = self._world.new_id()
+        run_id = create_pending(self._transaction, sweep, name, point.index, point.assigned, self._now, own)
         issued = max(sweep.issued, point.index + 1)
         sweeps.change(self._transaction, sweep.id, {"issued": issued, "heartbeat_at": self._now})
         return Deliver(run_id)

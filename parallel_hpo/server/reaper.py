@@ -6,7 +6,7 @@ been up for as long as the silence must last.
 
 from __future__ import annotations
 
-from parallel_hpo.server.rules.run_states import RunEvent
+from parallel_hpo.server.rules.run_states import silence
 from parallel_hpo.server.run_moves import happened
 from parallel_hpo.server.store import outstanding, runs
 from parallel_hpo.server.world import World
@@ -20,8 +20,7 @@ def reap(world: World, *, up_since: float) -> list[str]:
     with world.database.write() as transaction:
         silent = outstanding.silent(transaction, before)
         for run in silent:
-            stopped = run.stop_requested
-            happened(transaction, run, RunEvent.WENT_SILENT_BY_REQUEST if stopped else RunEvent.WENT_SILENT)
+            happened(transaction, run, silence(stop_requested=run.stop_requested))
         stranded = outstanding.never_started_by_silent_strangers(transaction, before)
         for run in stranded:
             runs.put_back(transaction, run)

@@ -10,6 +10,7 @@ takes a refusal for fatal and asks beyond the run_cap; it leaves once the sweep 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from parallel_hpo.config.sweep_words import Method
@@ -39,26 +40,40 @@ def enqueue(world: World, sweep_id: str, parameters: str, display_name: str | No
             raise RefusedError(f"sweep {sweep_id} doesn't exist", status=404)
         within_cap = _check_open(sweep)
         name = world.new_id()
-        runs.create(
-            transaction,
-            {
-                "project_id": sweep.project_id,
-                "name": name,
-                "display_name": display_name,
-                "state": RunState.PENDING,
-                "waiting": within_cap,
-                "sweep_id": sweep.id,
-                "sweep_index": sweep.issued if within_cap else None,
-                "assigned": json.dumps(values),
-                "sweep_revision": sweeps.next_revision(transaction, sweep.id),
-                "config": json.dumps(wrapped(values)),
-                "created_at": now,
-                "heard_at": now,
-            },
-        )
+        index = sweep.issued if within_cap else None
+        own = {"display_name": display_name, "waiting": within_cap}
+        create_pending(transaction, sweep, name, index, json.dumps(values), now, own)
         if within_cap:
             _count(transaction, sweep)
     return name
+
+
+def create_pending(
+    transaction: Transaction,
+    sweep: Sweep,
+    name: str,
+    index: int | None,
+    assigned: str,
+    now: float,
+    own: Mapping[str, Any],
+) -> int:
+    """Make a run of the sweep that has yet to begin, with its parameters as JSON; return its id."""
+    return runs.create(
+        transaction,
+        {
+            "project_id": sweep.project_id,
+            "name": name,
+            "state": RunState.PENDING,
+            "sweep_id": sweep.id,
+            "sweep_index": index,
+            "assigned": assigned,
+            "sweep_revision": sweeps.next_revision(transaction, sweep.id),
+            "config": json.dumps(wrapped(json.loads(assigned))),
+            "created_at": now,
+            "heard_at": now,
+            **own,
+        },
+    )
 
 
 def wrapped(parameters: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from scripts.benchmarks.asking import Address, Client, fill
 from scripts.benchmarks.figures import Measure, Row
-from scripts.benchmarks.scene import Scene
+from scripts.benchmarks.scene import EMPTY_SPACE, Scene
 
 AGENTS: Final = 500
 BEATING_S: Final = 4.0
@@ -67,8 +67,7 @@ def heartbeat_ms(number: int) -> Measure:
 
 
 def _new_random_sweep(client: Client) -> str:
-    config = {"method": "random", "metric": {"name": "loss"}, "parameters": {"x": {"min": 0.0, "max": 1.0}}}
-    sweep = client.new_sweep(config)
+    sweep = client.new_sweep(EMPTY_SPACE)
     client.perform(sweep, client.new_agent(sweep))
     return sweep
 

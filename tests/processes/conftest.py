@@ -86,6 +86,15 @@ class RealSweep:
             "-m", "parallel_hpo", "run", str(config), f"{mains}:{main}", "--json", *arguments
         )
 
+    def create(self, **section: Any) -> str:
+        """Create a sweep by `--create`, with a configuration by which launches join it; return its id."""
+        config = self.folder / "config.json"
+        keys = {"directory": str(self.directory), "sweep_configuration": RANDOM}
+        config.write_text(json.dumps({"hpo": keys | section}))
+        created = self.start_command("-m", "parallel_hpo", "run", str(config), "--create").finish()
+        assert created.code == 0, created.stderr
+        return created.stdout.strip()
+
     def start_command(self, *command: str) -> RealSweep:
         self.process = subprocess.Popen(
             [*self.launcher, *command],

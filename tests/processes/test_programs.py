@@ -129,14 +129,9 @@ def test_a_program_that_is_not_there_is_refused(sweep: RealSweep, tmp_path: Path
 
 def test_shares_of_one_count_add_up_to_it_exactly(sweep: RealSweep, tmp_path: Path) -> None:
     config = tmp_path / "config.json"
-    configuration: dict[str, Any] = {"method": "random", "parameters": {"x": {"min": 0.0, "max": 1.0}}}
-    section = {"count": 11, "workers": 1, "directory": str(sweep.directory)}
-    config.write_text(json.dumps({"hpo": section | {"sweep_configuration": configuration}}))
+    sweep_id = sweep.create(count=11, workers=1)
     run = ("-m", "parallel_hpo", "run", str(config))
     place = ("--directory", str(sweep.directory))
-    created = sweep.start_command(*run, "--create").finish()
-    assert created.code == 0, created.stderr
-    sweep_id = created.stdout.strip()
     target = f"{MAINS}:quick"
     others = [RealSweep(tmp_path, sweep.env) for _ in range(3)]
     for number, other in enumerate(others, start=1):

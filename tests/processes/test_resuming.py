@@ -12,7 +12,7 @@ from typing import Any, Final
 import psutil
 import pytest
 
-from tests.processes.conftest import RANDOM, Ended, Entry, RealSweep, outcomes
+from tests.processes.conftest import Ended, Entry, RealSweep, outcomes
 
 CHAOTIC: Final = Path(__file__).with_name("chaotic.py")
 GONE_WITHIN_S: Final = 5.0
@@ -218,9 +218,6 @@ def kill_together(sweep: RealSweep) -> None:
 
 
 def test_a_sweep_that_is_joined_again_has_so_many_runs_more(sweep: RealSweep) -> None:
-    config = sweep.folder / "config.json"
-    config.write_text(json.dumps({"hpo": {"directory": str(sweep.directory), "sweep_configuration": RANDOM}}))
-    created = sweep.start_command("-m", "parallel_hpo", "run", str(config), "--create").finish()
-    joined: dict[str, Any] = {"sweep_id": created.stdout.strip(), "count": 2}
+    joined: dict[str, Any] = {"sweep_id": sweep.create(), "count": 2}
     expect_exactly(2, sweep.start("quick", **joined).finish(), sweep)
     expect_exactly(4, sweep.start("quick", **joined).finish(), sweep)

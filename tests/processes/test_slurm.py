@@ -12,7 +12,7 @@ from typing import Any, Final
 import pytest
 
 from parallel_hpo.errors import ExitCode
-from tests.processes.conftest import DEADLINE_S, MAINS, RANDOM, RealSweep, outcomes
+from tests.processes.conftest import DEADLINE_S, MAINS, RealSweep, outcomes
 from tests.processes.slurm import NoSlurmError, Slurm, running_slurm
 
 SCRIPT: Final = Path(__file__).parents[2] / "scripts" / "batch" / "slurm-array.sh"
@@ -31,16 +31,6 @@ def slurm(sweep: RealSweep, tmp_path: Path) -> Iterator[Slurm]:
             yield made
     except NoSlurmError as error:
         pytest.skip(str(error))
-
-
-def create(sweep: RealSweep) -> str:
-    """Create a sweep whose shares are one worker each."""
-    config = sweep.folder / "config.json"
-    section = {"count": COUNT, "workers": 1, "directory": str(sweep.directory), "sweep_configuration": RANDOM}
-    config.write_text(json.dumps({"hpo": section}))
-    created = sweep.start_command("-m", "parallel_hpo", "run", str(config), "--create").finish()
-    assert created.code == 0, created.stderr
-    return created.stdout.strip()
 
 
 def start_tasks(sweep: RealSweep, sweep_id: str) -> RealSweep:
@@ -85,7 +75,7 @@ def test_an_array_performs_the_count_also_where_a_task_is_put_back_into_the_queu
     sweep: RealSweep, slurm: Slurm
 ) -> None:
     """1. One task of the array is told to drain. 2. It is put back into the queue, and performs the rest."""
-    sweep_id = create(sweep)
+    sweep_id = sweep.create(count=COUNT, workers=1)
     options = (f"--array=1-{SHARES}", "--export=ALL", f"--chdir={sweep.folder}")
     slurm.call("sbatch", *options, str(SCRIPT), **sweep.env, SWEEP=sweep_id, TARGET=f"{MAINS}:held")
     assert sweep.comes(lambda: len(sweep.entries()) == SHARES, within_s=DEADLINE_S)
@@ -104,7 +94,7 @@ def test_an_array_performs_the_count_also_where_a_task_is_put_back_into_the_queu
 @pytest.fixture
 def tasks(sweep: RealSweep, slurm: Slurm) -> str:
     """A sweep whose shares have all begun a run each, as tasks of one `srun`; its id."""
-    sweep_id = create(sweep)
+    sweep_id = sweep.create(count=COUNT, workers=1)
     start_tasks(sweep, sweep_id)
     sweep.wait_for(SHARES)
     return sweep_id

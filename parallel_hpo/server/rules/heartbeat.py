@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from parallel_hpo.server.rules.run_states import RunEvent, RunState
+from parallel_hpo.server.rules.run_states import RunEvent, RunState, silence
 from parallel_hpo.server.rules.sweep_states import SweepState
 
 DELIVERIES: Final = 2
@@ -155,7 +155,7 @@ def _judge(
     limit_s = patience.stopping_s if run.stop_requested and not view.programs else patience.left_s
     if now - run.heard_at < limit_s:
         return Nothing()
-    return RunEvent.WENT_SILENT_BY_REQUEST if run.stop_requested else RunEvent.WENT_SILENT
+    return silence(stop_requested=run.stop_requested)
 
 
 def _never_started(run: OwnRun, view: View) -> RunEvent | Nothing | Deliver:

@@ -125,6 +125,11 @@ OPEN: Final = frozenset({_S.PENDING, _S.RUNNING, _S.PREEMPTING})
 """States in which an agent still owes us the run's end."""
 
 
+def silence(*, stop_requested: bool) -> RunEvent:
+    """Return what it means that nothing is heard of a run any more."""
+    return RunEvent.WENT_SILENT_BY_REQUEST if stop_requested else RunEvent.WENT_SILENT
+
+
 def move(state: RunState, event: RunEvent) -> RunState:
     """Return the state that follows `state` on `event`; IllegalRunMoveError where the move is not listed."""
     try:
