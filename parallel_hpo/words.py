@@ -20,6 +20,8 @@ Parameters = Mapping[str, Any]
 
 NEVER_INITIALISED = "main never called wandb.init()"
 """The reason of a run whose `main` returned without telling any server of it."""
+DISABLED = "wandb was disabled in main: nothing of the run was recorded"
+"""The same where it did so by a mode of wandb's."""
 
 
 class Outcome(StrEnum):
@@ -120,6 +122,18 @@ class Proceed:
 
 
 @dataclass(frozen=True, slots=True)
+class Settle:
+    """Don't call `main` for this run, which was performed already or is on elsewhere.
+
+    `exit_code`: it was performed, and its server has not heard of its end: close it there so. None:
+    leave it alone.
+    """
+
+    run_id: RunId
+    exit_code: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Drain:
     """Finish what runs, start nothing more, and leave."""
 
@@ -139,7 +153,7 @@ class Cut:
     reason: str
 
 
-Order = Lease | Rerun | Proceed | Drain | Interrupt | Cut
+Order = Lease | Rerun | Proceed | Settle | Drain | Interrupt | Cut
 
 
 # --- reports: worker → supervisor ------------------------------------------------
@@ -160,7 +174,7 @@ class StartFailed:
 
 @dataclass(frozen=True, slots=True)
 class RunStarted:
-    """A run is about to enter `main`; the worker waits for `Proceed`."""
+    """A run is about to enter `main`; the worker waits for `Proceed`, or `Settle`."""
 
     run_id: RunId
     parameters: Parameters
@@ -179,6 +193,12 @@ class RunEnded:
     """The sweep's metric as the run's summary has it; None where it has none."""
     resumable: bool = False
     """It was stopped by us, not by the sweep: a resumed sweep runs it again."""
+    preempted: bool = False
+    """It marked itself as preempting and left with an error: it is run again, as W&B does with such runs."""
+    told: bool = True
+    """The server has heard of its end."""
+    unsent: tuple[str, ...] = ()
+    """Folders of what it wrote offline, which is yet to be sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,12 +208,13 @@ class LeaseEnded:
     short: bool = False
     """The agent returned before the lease was used up, so the sweep gave no more."""
     error: str = ""
-    """What `wandb.agent` raised, in words; empty where it returned."""
+    """Why this process can be given no further runs, in words: its agent raised, or went silent, or `main`
+    left what can't be put back; empty where it can."""
 
 
 @dataclass(frozen=True, slots=True)
 class Active:
-    """The run has logged something; said now and then where stalls are looked for."""
+    """The run has logged something, where stalls are looked for; or the agent has asked for one in vain."""
 
 
 Report = Ready | StartFailed | RunStarted | RunEnded | LeaseEnded | Active

@@ -22,6 +22,7 @@ from parallel_hpo.server.sweep_service import SweepWishes
 from parallel_hpo.server.world import World
 
 ENDINGS: Final[Mapping[str, RunEvent]] = {
+    "finished": RunEvent.OWNER_SAYS_FINISHED,
     "crashed": RunEvent.OWNER_SAYS_CRASHED,
     "killed": RunEvent.OWNER_SAYS_KILLED,
     "failed": RunEvent.OWNER_SAYS_FAILED,

@@ -72,6 +72,17 @@ class DumpStacks:
 
 
 @dataclass(frozen=True, slots=True)
+class TellEnd:
+    """Have the server told of a run's end that its process has not told, and sent what it wrote offline."""
+
+    run_id: RunId
+    outcome: Outcome | None
+    """None: it has been told."""
+    unsent: tuple[str, ...] = ()
+    """The folders of what it wrote offline."""
+
+
+@dataclass(frozen=True, slots=True)
 class GiveBack:
     """Have the server take back what it issued to the slot's dead worker and nobody started.
 
@@ -109,6 +120,7 @@ Action = (
     | Send
     | Kill
     | DumpStacks
+    | TellEnd
     | GiveBack
     | AwaitDevice
     | AskSweep

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from glob import escape
 from pathlib import Path
+from typing import Final
 
 from parallel_hpo.backend.base import Backend
 from parallel_hpo.errors import ParallelHPOError
 from parallel_hpo.supervisor.events import SweepSeen
-from parallel_hpo.words import Message, Observer, RunId, SweepPath
+from parallel_hpo.words import Message, Observer, Outcome, RunId, SweepPath
+
+STATES: Final[Mapping[Outcome, str]] = {
+    Outcome.FINISHED: "finished",
+    Outcome.FAILED: "failed",
+    Outcome.STOPPED: "killed",
+    Outcome.CRASHED: "crashed",
+}
+"""What a run's outcome is called on a server."""
 
 
 class Courier:
@@ -46,6 +56,13 @@ class Courier:
             self._submit(lambda: self._send_rest(run_id))
         self._submit(lambda: self._backend.end_run(self._path, run_id, state))
 
+    def tell_end(self, run_id: RunId, outcome: Outcome | None, unsent: Sequence[Path]) -> None:
+        """Send what a run wrote offline; tell of its end too, unless it has done so (`outcome` is None)."""
+        for folder in unsent:
+            self._submit(partial(self._send, run_id, folder))
+        if outcome is not None:
+            self._submit(lambda: self._backend.end_run(self._path, run_id, STATES[outcome]))
+
     def finish_sweep(self) -> None:
         """Set the sweep to finished."""
         self._submit(lambda: self._backend.finish_sweep(self._path))
@@ -68,8 +85,10 @@ class Courier:
     def _send_rest(self, run_id: RunId) -> None:
         """Send what a dead run's client left in the run's folder, or say where it is."""
         folder = last_run_folder(self._folder, run_id)
-        if folder is None:
-            return
+        if folder is not None:
+            self._send(run_id, folder)
+
+    def _send(self, run_id: RunId, folder: Path) -> None:
         try:
             self._backend.send_rest(folder)
         except ParallelHPOError as error:

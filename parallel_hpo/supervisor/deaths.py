@@ -30,7 +30,7 @@ def on_death(step: Step, event: Died) -> None:
         replacing=False,
         fault=None,
         kill_at=None,
-        lease_at=None,
+        lease_at=slot.lease_at if slot.replacing else None,
     )
     known = slot.run or slot.assigned
     step.actions.append(GiveBack(slot.slot, keep=known.run_id if known else None))
@@ -63,10 +63,19 @@ def _on_cut_short(step: Step, slot: SlotView, run: OpenRun, cause: str) -> None:
         step.end_attempt(slot.slot, run, Outcome.FAILED, f"{reason}; killed", died=True)
     elif may_run_again(run.deaths, step.view.limits.retries):
         step.end_attempt(slot.slot, run, Outcome.CRASHED, reason, died=True, final=False)
-        spent_s = run.spent_s + step.now - run.since
-        _take_back(step, replace(run, attempt=run.attempt + 1, spent_s=spent_s))
+        _take_back(step, _next_attempt(step, run))
     else:
         step.end_attempt(slot.slot, run, Outcome.CRASHED, reason, died=True)
+
+
+def run_again_preempted(step: Step, slot: Slot, run: OpenRun, reason: str) -> None:
+    """End an attempt that marked itself as preempting and left with an error; the run gets another one."""
+    step.end_attempt(slot, run, Outcome.STOPPED, f"preempted: {reason}", final=False)
+    _take_back(step, _next_attempt(step, replace(run, preemptions=run.preemptions + 1)))
+
+
+def _next_attempt(step: Step, run: OpenRun) -> OpenRun:
+    return replace(run, attempt=run.attempt + 1, spent_s=run.spent_s + step.now - run.since)
 
 
 def _take_back(step: Step, run: OpenRun) -> None:

@@ -17,9 +17,11 @@ from parallel_hpo.errors import ExitCode
 from parallel_hpo.lifecycle import Move
 from parallel_hpo.plan import next_lease
 from parallel_hpo.policy.breaker import why_tripped
-from parallel_hpo.supervisor import crew, deaths, device_care, watchdog
-from parallel_hpo.supervisor.actions import AskSweep, Decision, Kill, RecordStart, Send, Spawn
+from parallel_hpo.policy.retry import may_be_preempted_again
+from parallel_hpo.supervisor import crew, deaths, device_care, starts, watchdog
+from parallel_hpo.supervisor.actions import AskSweep, Decision, Kill, Send, Spawn, TellEnd
 from parallel_hpo.supervisor.events import (
+    Delivered,
     DeviceClear,
     Died,
     DrainAsked,
@@ -34,18 +36,16 @@ from parallel_hpo.supervisor.events import (
     TimePassed,
 )
 from parallel_hpo.supervisor.step import Step
-from parallel_hpo.supervisor.view import Ending, OpenRun, SlotView, SweepView
+from parallel_hpo.supervisor.view import Ending, SlotView, SweepView
 from parallel_hpo.words import (
     Active,
     Lease,
     LeaseEnded,
     Message,
     Outcome,
-    Proceed,
     Ready,
     Report,
     Rerun,
-    RunBegan,
     RunEnded,
     RunStarted,
     Slot,
@@ -91,6 +91,8 @@ class _Decider(Step):
                 self._on_seen(event)
             case Reported(slot, report):
                 self._on_report(slot, report)
+            case Delivered():
+                starts.on_delivered(self, event)
             case Died():
                 deaths.on_death(self, event)
             case StopAsked():
@@ -124,7 +126,7 @@ class _Decider(Step):
                 self.view = replace(self.view, loadable=True)
                 self.move(slot, Move.READY)
             case RunStarted():
-                self._on_run_started(self.slot(slot), report)
+                starts.on_run_started(self, self.slot(slot), report)
             case RunEnded():
                 self._on_run_ended(self.slot(slot), report)
             case LeaseEnded():
@@ -134,28 +136,22 @@ class _Decider(Step):
             case Active():
                 self.change(slot, active_at=self.now)
 
-    def _on_run_started(self, slot: SlotView, report: RunStarted) -> None:
-        """Record the start; only then is the worker told to enter `main`."""
-        if slot.state is SlotState.STOPPING:
-            return  # it hears the order to leave instead, and the run goes back unstarted
-        if slot.assigned is not None:
-            run = replace(slot.assigned, since=self.now)
-        else:
-            run = OpenRun(report.run_id, report.parameters, report.attempt, self.now)
-            self.view = replace(self.view, started=self.view.started + 1)
-        left = slot.lease_left if slot.assigned else max(0, slot.lease_left - 1)
-        self.change(slot.slot, run=run, assigned=None, idle_returns=0, lease_left=left, active_at=self.now)
-        self.actions.append(RecordStart(slot.slot, run))
-        self.actions.append(Send(slot.slot, Proceed(run.run_id)))
-        self.tell(RunBegan(slot.slot, run.run_id, run.attempt, run.parameters))
-
     def _on_run_ended(self, slot: SlotView, report: RunEnded) -> None:
         if slot.run is None or slot.run.run_id != report.run_id:
             return  # nothing of it was recorded: a late message changes nothing
         kill_at = None if slot.cut else slot.kill_at
         if slot.replacing:
             kill_at = self.now + self.view.limits.grace_s
-        self.change(slot.slot, run=None, cut=None, kill_at=kill_at, performed=slot.performed + 1)
+        self.change(
+            slot.slot, run=None, cut=None, kill_at=kill_at, performed=slot.performed + 1, active_at=self.now
+        )
+        if report.unsent or not report.told:
+            self.actions.append(
+                TellEnd(report.run_id, None if report.told else report.outcome, report.unsent)
+            )
+        if report.preempted and may_be_preempted_again(slot.run.preemptions):
+            deaths.run_again_preempted(self, slot.slot, slot.run, report.reason)
+            return
         self.end_attempt(
             slot.slot,
             slot.run,
@@ -168,13 +164,15 @@ class _Decider(Step):
 
     def _on_lease_ended(self, slot: SlotView, report: LeaseEnded) -> None:
         self.change(slot.slot, busy=False, lease_left=0)
-        if slot.state is SlotState.RUNNING and self._runs_left_in_process(slot) == 0:
+        if slot.state is SlotState.RUNNING and report.error:
+            self.replace_worker(slot, report.error)
+        elif slot.state is SlotState.RUNNING and self._runs_left_in_process(slot) == 0:
             self.replace_worker(slot, "replaced after its runs")
         if self.view.ending is not None or not (report.short or report.error):
             return
         wait_s = min(IDLE_RETURN_MAX_S, IDLE_RETURN_S * 2.0 ** min(slot.idle_returns, 10))
         self.change(slot.slot, lease_at=self.now + wait_s, idle_returns=slot.idle_returns + 1)
-        complaint = f"w{slot.slot}: the agent could not go on: {report.error}" if report.error else ""
+        complaint = f"w{slot.slot}: {report.error}; its process is replaced" if report.error else ""
         if not self.view.asking:
             self.view = replace(self.view, asking=True, complaint=complaint)
             self.actions.append(AskSweep())
@@ -241,11 +239,11 @@ class _Decider(Step):
         if self.view.reruns:
             run, *others = self.view.reruns
             self.view = replace(self.view, reruns=tuple(others))
-            self.change(slot.slot, busy=True, assigned=run)
+            self.change(slot.slot, busy=True, assigned=run, active_at=self.now)
             self.actions.append(Send(slot.slot, Rerun(run.run_id, run.parameters, run.attempt)))
         elif slot.lease_at is None and not self.view.asking and self.unleased() > 0:
             lease = self._lease_for(slot)
-            self.change(slot.slot, busy=True, lease_left=lease or 0)
+            self.change(slot.slot, busy=True, lease_left=lease or 0, active_at=self.now)
             self.actions.append(Send(slot.slot, Lease(lease)))
 
     def _lease_for(self, slot: SlotView) -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from parallel_hpo.words import Report, Slot, StopKind
+from parallel_hpo.words import Outcome, Report, RunStarted, Slot, StopKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +18,19 @@ class Reported:
 
     slot: Slot
     report: Report
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """A slot's agent was given a run that the ledger knows: the server has not heard of its end, or wants
+    another attempt of it. None of the new runs of a count."""
+
+    slot: Slot
+    report: RunStarted
+    attempts: int
+    """Those that the ledger has of it."""
+    outcome: Outcome | None
+    """How it ended; None: it has not, or is to be resumed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +103,7 @@ class TimePassed:
 Event = (
     Opened
     | Reported
+    | Delivered
     | Died
     | StopAsked
     | SweepSeen

@@ -62,11 +62,19 @@ class LedgerReader:
 
     def runs(self) -> Iterator[RunRow]:
         """Return all runs in the order of their first start."""
+        return self._rows("ORDER BY number")
+
+    def run(self, run_id: RunId) -> RunRow | None:
+        """Return the run of this id, None where it was never started."""
+        return next(self._rows("WHERE run_id = ?", run_id), None)
+
+    def _rows(self, which: str, *values: str) -> Iterator[RunRow]:
         rows = self._db.execute(
             "SELECT run_id, parameters, slot, device,"
             " (SELECT COUNT(*) FROM attempts WHERE attempts.run_id = runs.run_id),"
             " (SELECT COUNT(*) FROM attempts WHERE attempts.run_id = runs.run_id AND outcome = 'crashed'),"
-            " outcome, reason, value, duration_s, resumable FROM runs ORDER BY number"
+            f" outcome, reason, value, duration_s, resumable FROM runs {which}",
+            values,
         )
         for (
             run_id,

@@ -16,6 +16,7 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Final
 
 from parallel_hpo.supervisor.actions import (
@@ -31,6 +32,7 @@ from parallel_hpo.supervisor.actions import (
     Send,
     Spawn,
     Tell,
+    TellEnd,
 )
 from parallel_hpo.supervisor.child import Child
 from parallel_hpo.supervisor.children import Nursery
@@ -38,6 +40,7 @@ from parallel_hpo.supervisor.courier import Courier
 from parallel_hpo.supervisor.decide import decide
 from parallel_hpo.supervisor.devices.watch import DeviceWatch
 from parallel_hpo.supervisor.events import (
+    Delivered,
     Died,
     Event,
     MemorySeen,
@@ -53,7 +56,7 @@ from parallel_hpo.supervisor.output import OutputPump
 from parallel_hpo.supervisor.recorder import Recorder
 from parallel_hpo.supervisor.signals import Control
 from parallel_hpo.supervisor.view import Ending, SlotView, SweepView, is_over, next_deadline
-from parallel_hpo.words import Observer, Outcome, RunId, Slot
+from parallel_hpo.words import Observer, Outcome, Report, RunId, RunStarted, Slot
 from parallel_hpo.worker import tree
 from parallel_hpo.worker.spec import EXIT_WORDS, STACKS_SIGNAL, WorkerSpec
 
@@ -153,7 +156,16 @@ class Loop:
         except (EOFError, OSError):
             worker.heard_out = True
             return
-        self._handle(Reported(worker.slot, report))
+        self._handle(self._delivered(worker.slot, report) or Reported(worker.slot, report))
+
+    def _delivered(self, slot: Slot, report: Report) -> Delivered | None:
+        """Return what it means that a run starts which the ledger knows; None for any other report."""
+        if not isinstance(report, RunStarted) or self._slot(slot).assigned is not None:
+            return None
+        row = self._tools.ledger.run(report.run_id)
+        if row is None:
+            return None
+        return Delivered(slot, report, row.attempts, None if row.resumable else row.outcome)
 
     def _take_ended(self) -> None:
         for reaped, child in self._tools.nursery.collect():
@@ -212,14 +224,22 @@ class Loop:
                 self._in_slot[slot].child.kill()
             case DumpStacks(slot):
                 self._in_slot[slot].child.signal(STACKS_SIGNAL)
-            case GiveBack(slot, keep):
-                self._tools.courier.give_back(self._in_slot[slot].label, [keep] if keep else [])
+            case TellEnd() | GiveBack() | AskSweep():
+                self._ask_server(action)
             case AwaitDevice(slot):
                 self._tools.devices.begin(slot, self._slot(slot).device, self._tools.clock())
-            case AskSweep():
-                self._tools.courier.ask_sweep()
             case Tell(notice):
                 self._tools.observer(notice)
+
+    def _ask_server(self, action: TellEnd | GiveBack | AskSweep) -> None:
+        courier = self._tools.courier
+        match action:
+            case TellEnd(run_id, outcome, unsent):
+                courier.tell_end(run_id, outcome, [Path(folder) for folder in unsent])
+            case GiveBack(slot, keep):
+                courier.give_back(self._in_slot[slot].label, [keep] if keep else [])
+            case AskSweep():
+                courier.ask_sweep()
 
     def _spawn(self, slot: Slot) -> None:
         tools = self._tools

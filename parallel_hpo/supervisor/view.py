@@ -7,7 +7,7 @@ costs the same in a sweep of any length. `decide` alone makes new views.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from parallel_hpo.lifecycle import ALIVE, TERMINAL
 from parallel_hpo.policy.breaker import FailureCount, FailureLimits
@@ -22,6 +22,10 @@ from parallel_hpo.words import (
     StartFailed,
     StopKind,
 )
+
+SILENT_S: Final = 60.0
+"""A worker that has work, starts no run, and of whose agent nothing is heard for so long is replaced:
+a living agent beats every 5 s, and its worker says so every 10."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,8 @@ class OpenRun:
     spent_s: float = 0.0
     """What its earlier attempts took."""
     deaths: int = 0
+    preemptions: int = 0
+    """How often it has marked itself as preempting and left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +173,11 @@ def is_over(view: SweepView) -> bool:
 def next_deadline(view: SweepView) -> float | None:
     """Return when TimePassed is due, in monotonic seconds; None: only another event can change anything."""
     times = [at for slot in view.slots for at in (slot.spawn_at, slot.kill_at, slot.lease_at)]
-    times += [at for slot in view.slots for at in (run_ends_at(view, slot), stalls_at(view, slot))]
+    times += [
+        at
+        for slot in view.slots
+        for at in (run_ends_at(view, slot), stalls_at(view, slot), silent_from(slot))
+    ]
     if view.ending is None:
         times.append(view.end_at)
     return min((at for at in times if at is not None), default=None)
@@ -185,3 +195,10 @@ def stalls_at(view: SweepView, slot: SlotView) -> float | None:
     if view.limits.stall_timeout_s is None or slot.run is None or slot.cut is not None:
         return None
     return slot.active_at + view.limits.stall_timeout_s
+
+
+def silent_from(slot: SlotView) -> float | None:
+    """Return when the slot's worker, which was given work and starts none, is taken for stuck."""
+    if slot.state is not SlotState.RUNNING or not slot.busy or slot.run is not None:
+        return None
+    return slot.active_at + SILENT_S

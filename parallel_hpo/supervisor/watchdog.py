@@ -8,7 +8,15 @@ from typing import Final
 from parallel_hpo.errors import ExitCode
 from parallel_hpo.supervisor.actions import DumpStacks, Kill, Send
 from parallel_hpo.supervisor.step import Step
-from parallel_hpo.supervisor.view import CutShort, Ending, SlotView, run_ends_at, stalls_at
+from parallel_hpo.supervisor.view import (
+    SILENT_S,
+    CutShort,
+    Ending,
+    SlotView,
+    run_ends_at,
+    silent_from,
+    stalls_at,
+)
 from parallel_hpo.words import Cut, StopKind
 
 STACKS_S: Final = 1.0
@@ -35,6 +43,9 @@ def end_overdue(step: Step) -> None:
             step.actions.append(DumpStacks(slot.slot))
             reason = f"stalled: no log call and no output for {limits.stall_timeout_s:g} s"
             step.change(slot.slot, cut=CutShort(reason, failed=False), kill_at=step.now + STACKS_S)
+        elif step.view.ending is None and _is_past(silent_from(slot), step.now):
+            step.actions.append(DumpStacks(slot.slot))
+            step.replace_worker(slot, f"replaced: it was given work and has said nothing for {SILENT_S:g} s")
     if step.view.ending is None and _is_past(step.view.end_at, step.now):
         reason = f"sweep timeout {limits.sweep_timeout_s:g} s"
         step.leave(Ending(reason, ExitCode.SWEEP_TIMEOUT, StopKind.INTERRUPT))

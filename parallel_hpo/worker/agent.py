@@ -20,6 +20,7 @@ import yaml
 
 from parallel_hpo.words import Parameters, RunId, SweepPath
 from parallel_hpo.worker.birth import describe
+from parallel_hpo.worker.watch import WATCH
 
 STOP_STEP_S: Final = 0.1
 """At most so much later does a stop of the agent's reach `main`."""
@@ -32,6 +33,8 @@ class Ticket:
     run_id: RunId
     parameters: Parameters
     attempt: int = 1
+    by_agent: bool = True
+    """An agent waits for its end, and will ask for the next one."""
     over: threading.Event = field(default_factory=threading.Event)
 
 
@@ -65,12 +68,10 @@ class Agent:
         threading.Thread(target=self._run, name="parallel_hpo-agent", daemon=True).start()
 
     def _run(self) -> None:
-        import wandb
-
         error = ""
         path = self._path
         try:
-            wandb.agent(
+            WATCH.agent(
                 path.sweep_id, self._shim, entity=path.entity, project=path.project, count=self._count
             )
         except BaseException as raised:  # noqa: BLE001 - the client raises what it likes; all of it ends the lease

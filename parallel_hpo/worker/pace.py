@@ -11,7 +11,9 @@ has changed, `install` says so and the agent keeps its stock pace.
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
+import logging
 import threading
 import time
 import types
@@ -27,6 +29,8 @@ SETTLE_LIMIT_S: Final = 2.0
 CORE_POLL_S: Final = 0.003
 """How often the client looks for its new wandb-core's port file; stock 0.2 s."""
 ACTIVE: Final = ("QUEUED", "RUNNING")
+BEATING: Final = ("wandb.apis.public.sweeps", "wandb.sdk.internal.internal_api")
+"""Where the client beats, since 0.31 and before: it logs what goes wrong there, and goes on."""
 LATE_IMPORTS: Final = (
     "wandb.agents.pyagent",
     "wandb.apis.public.sweeps",
@@ -46,6 +50,12 @@ class Pace:
 
     def __init__(self) -> None:
         self._run_over = threading.Event()
+        self.failed = False
+        """The last beat brought an error, which the agent keeps to itself."""
+        self.on_idle_beat: Callable[[], None] = _do_nothing
+        """Called after each beat that an agent without a run has had answered: it is alive, and asks."""
+        self.on_lost: Callable[[BaseException], None] = _do_nothing_about
+        """Called where an agent's beats have ended by an error: it would wait for its next run for ever."""
 
     def __get__(self, agent: Any, owner: type) -> float:
         if agent is None:
@@ -68,6 +78,9 @@ class Pace:
             self._settle(agent)
             self._run_over.clear()
         else:
+            if not self.failed:
+                self.on_idle_beat()
+            self.failed = False
             time.sleep(self._idle_wait_s(agent))
         while _is_full(agent) and not agent._exit_flag:
             time.sleep(SETTLE_S)
@@ -122,6 +135,9 @@ def _install_beat(pace: Pace) -> str:
     inside: Any = Agent
     inside.HEARTBEAT_SLEEP_SECONDS = pace
     inside._exit = _waking(Agent._exit)
+    inside._heartbeat = _telling(Agent._heartbeat, pace)
+    for name in BEATING:
+        logging.getLogger(name).addFilter(functools.partial(_note_failure, pace))
     return ""
 
 
@@ -139,6 +155,33 @@ def _waking(leave: Callable[[Any], None]) -> Callable[[Any], None]:
         agent._queue.put(None)  # it looks at its exit flag before it looks at the job
 
     return exit_and_wake
+
+
+def _telling(beats: Callable[[Any], None], pace: Pace) -> Callable[[Any], None]:
+    """Return an `Agent._heartbeat` that tells of its end by an error, which no one else would notice."""
+
+    def beat_and_tell(agent: Any) -> None:
+        try:
+            beats(agent)
+        except BaseException as error:
+            pace.on_lost(error)
+            raise
+
+    return beat_and_tell
+
+
+def _note_failure(pace: Pace, record: logging.LogRecord) -> bool:
+    """Note an exception that the client only logs; let the record pass."""
+    pace.failed = pace.failed or record.exc_info is not None
+    return True
+
+
+def _do_nothing() -> None:
+    """There is nobody to be told."""
+
+
+def _do_nothing_about(error: BaseException) -> None:
+    """There is nobody to be told."""
 
 
 def _install_core_poll() -> str:

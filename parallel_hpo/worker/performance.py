@@ -18,18 +18,17 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-import psutil
 import wandb
 
 from parallel_hpo.words import Outcome, Rerun, RunId, SweepPath
 from parallel_hpo.worker import tree
 from parallel_hpo.worker.agent import Ticket, write_parameters
 from parallel_hpo.worker.birth import describe, flush
+from parallel_hpo.worker.closing import Closed, close
+from parallel_hpo.worker.core import is_core
 from parallel_hpo.worker.restoring import restored
-from parallel_hpo.worker.verdict import NOT_ASKED, Ask, ProgramExit, Verdict, judge
+from parallel_hpo.worker.verdict import NOT_ASKED, Ask, ProgramExit, judge
 from parallel_hpo.worker.watch import WATCH
-
-CORE = "wandb-core"
 
 
 class MainThread:
@@ -90,47 +89,34 @@ class MainThread:
 
 def perform(
     main: Callable[[], object], ticket: Ticket, main_thread: MainThread, *, check: Callable[[], None]
-) -> tuple[Verdict, Ask]:
-    """Perform one run and close it on the server; return what it counts as, and what asked it to stop.
+) -> tuple[Closed, Ask, str]:
+    """Perform one run and close it on the server.
 
-    `check` is called after `main`, and does not return where the worker can't go on.
+    Return how it is closed, what asked it to stop, and what of the process could not be put back.
+    `check` is called after `main` and after the closing, and does not return where the worker can't go on.
     """
     WATCH.begin()
     _seed()
-    with _own_surroundings(ticket):
+    with _own_surroundings(ticket) as changed:
         error, ask = main_thread.call(main, ticket)
     check()
-    verdict = judge(error, ask=ask, initialised=WATCH.initialised)
+    verdict = judge(error, ask=ask, unopened="" if WATCH.initialised else WATCH.unopened)
     if error is not None and verdict.outcome is Outcome.FAILED and not isinstance(error, ProgramExit):
         _print_traceback(error)  # a program has said itself why it failed
-    verdict = _close(verdict)
-    tree.kill_all_below(spare=_is_core)
-    return verdict, ask
-
-
-def _close(verdict: Verdict) -> Verdict:
-    """Finish the W&B run with its exit code; open it first where `main` never did, so that it is known."""
-    try:
-        if not WATCH.initialised:
-            print(f"parallel_hpo: {verdict.reason}", file=sys.stderr)
-            wandb.init()
-        if wandb.run is not None:
-            wandb.run.finish(exit_code=verdict.exit_code)
-    except Exception as error:  # noqa: BLE001 - wandb raises what it likes once its service is gone
-        traceback.print_exc()
-        if verdict.outcome is Outcome.FINISHED:
-            return Verdict(Outcome.FAILED, f"wandb could not close the run: {describe(error)}", 1)
-    return verdict
+    closed = close(verdict)
+    check()
+    tree.kill_all_below(spare=is_core)
+    return closed, ask, ", ".join(changed)
 
 
 @contextmanager
-def _own_surroundings(ticket: Ticket) -> Iterator[None]:
-    """Give a run its facts, and put back what it has changed of the process."""
+def _own_surroundings(ticket: Ticket) -> Iterator[list[str]]:
+    """Give a run its facts, and put back what it has changed of the process; yield what can't be."""
     os.environ["PARALLEL_HPO_RUN_ID"] = ticket.run_id
     os.environ["PARALLEL_HPO_ATTEMPT"] = str(ticket.attempt)
     try:
-        with restored():
-            yield
+        with restored() as changed:
+            yield changed
     finally:
         for name in ("PARALLEL_HPO_RUN_ID", "PARALLEL_HPO_ATTEMPT"):
             os.environ.pop(name, None)  # user code may have taken it away
@@ -141,7 +127,7 @@ def _end_fork(error: BaseException | None) -> NoReturn:
     if error is not None and not isinstance(error, SystemExit):
         _print_traceback(error)
     flush()
-    os._exit(judge(error, ask=NOT_ASKED, initialised=True).exit_code)
+    os._exit(judge(error, ask=NOT_ASKED).exit_code)
 
 
 @contextmanager
@@ -180,11 +166,3 @@ def _print_traceback(error: BaseException) -> None:
         traceback.print_exception(error)
     except Exception:  # noqa: BLE001 - an exception of user code may refuse to be printed
         print(describe(error), file=sys.stderr)
-
-
-def _is_core(process: psutil.Process) -> bool:
-    """Whether it is this process's own wandb-core, which the agent's next run takes down itself."""
-    try:
-        return process.name() == CORE
-    except psutil.NoSuchProcess:
-        return False

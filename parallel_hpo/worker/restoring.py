@@ -1,14 +1,17 @@
 """What a run may change of its worker's process is put back: the next run finds it like the first.
 
 Signal handlers, blocked signals and timers, the working directory, the standard
-streams, the hook for exceptions. Called in the main thread.
+streams, the hook for exceptions, the environment, the temporary folder, limits of
+resources. Called in the main thread.
 """
 
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,19 +24,32 @@ _EXCEPTHOOK: Final = sys.excepthook
 """The interpreter's own: wandb wraps both once more for each run, and a thousand would nest too deep."""
 
 _SIGNALS: Final = tuple(signal.Signals)
+_LIMITS: Final = tuple(sorted({getattr(resource, name) for name in dir(resource) if name[:7] == "RLIMIT_"}))
+_CLIENTS_OWN: Final = frozenset({"WANDB_SERVICE"})
+"""Where the client's wandb-core listens: it sets that and takes it away itself, with the process."""
 
 
 @contextmanager
-def restored() -> Iterator[None]:
-    """Put back at the end what the block has changed of the process."""
+def restored() -> Iterator[list[str]]:
+    """Put back at the end what the block has changed of the process; the list then says what can't be."""
+    changed: list[str] = []
     handlers = {number: signal.getsignal(number) for number in _SIGNALS}
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     streams = sys.stdout, sys.stderr
     folder = _folder()
+    environment = dict(os.environ)
+    temporary = tempfile.tempdir
+    limits = [resource.getrlimit(limit) for limit in _LIMITS]
+    user = os.geteuid(), os.getegid()
     sys.exit, sys.excepthook = _EXIT, _EXCEPTHOOK
     try:
-        yield
+        yield changed
     finally:
+        changed += _restore_limits(limits)
+        if (os.geteuid(), os.getegid()) != user:
+            changed.append("the process's user")
+        _restore_environment(environment)
+        tempfile.tempdir = temporary
         _restore_handlers(handlers)
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         sys.stdout, sys.stderr = map(_reopen, streams, (1, 2))
@@ -46,6 +62,27 @@ def _restore_handlers(handlers: Mapping[signal.Signals, Any]) -> None:
     for number, handler in handlers.items():
         if handler is not None and signal.getsignal(number) is not handler:
             signal.signal(number, handler)
+
+
+def _restore_environment(before: Mapping[str, str]) -> None:
+    now = dict(os.environ)
+    if now == before:
+        return
+    for name in (now.keys() | before.keys()) - _CLIENTS_OWN:
+        if name not in before:
+            del os.environ[name]
+        elif now.get(name) != before[name]:
+            os.environ[name] = before[name]
+
+
+def _restore_limits(before: list[tuple[int, int]]) -> Iterator[str]:
+    """Put limits back, and yield those that can't be: a hard limit may only be lowered, but by root."""
+    for limit, values in zip(_LIMITS, before, strict=True):
+        try:
+            if resource.getrlimit(limit) != values:
+                resource.setrlimit(limit, values)
+        except (OSError, ValueError):
+            yield "a hard limit of resources"
 
 
 def _folder() -> Path | None:

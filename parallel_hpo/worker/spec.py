@@ -77,7 +77,10 @@ ORPHANED: Final = 71
 """Exit code of a worker that hears no supervisor any more."""
 CUT_OFF: Final = 72
 """Exit code of a worker that can't report any more."""
+CORE_KILLED: Final = 73
+"""Exit code of a worker whose wandb-core died during a run: its client can say nothing any more."""
 EXIT_WORDS: Final[Mapping[int, str]] = {
+    CORE_KILLED: "its wandb-core was killed",
     ORPHANED: "its pipe to the supervisor was closed",
     CUT_OFF: "main closed file descriptors of the worker",
 }

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
-from parallel_hpo.words import NEVER_INITIALISED, Outcome
+from parallel_hpo.words import Outcome
 from parallel_hpo.worker.birth import describe, in_one_line
 
 INTERRUPTED_EXIT = 255
@@ -53,10 +53,11 @@ class Verdict:
     exit_code: int
 
 
-def judge(error: BaseException | None, *, ask: Ask, initialised: bool) -> Verdict:
+def judge(error: BaseException | None, *, ask: Ask, unopened: str = "") -> Verdict:
     """Return what a run counts as whose `main` returned (`error` is None) or raised `error`.
 
-    What `main` made of a demand to stop changes nothing.
+    What `main` made of a demand to stop changes nothing. `unopened` says why it opened no W&B run;
+    empty where it did.
     """
     match ask.who:
         case Asked.SUPERVISOR:
@@ -66,8 +67,8 @@ def judge(error: BaseException | None, *, ask: Ask, initialised: bool) -> Verdic
         case Asked.LIMIT:
             return Verdict(Outcome.FAILED, ask.reason, 1)
     verdict = _judge_error(error)
-    if verdict.outcome is Outcome.FINISHED and not initialised:
-        return Verdict(Outcome.FAILED, NEVER_INITIALISED, 1)
+    if verdict.outcome is Outcome.FINISHED and unopened:
+        return Verdict(Outcome.FAILED, unopened, 1)
     return verdict
 
 

@@ -19,6 +19,13 @@ from typing import Any, Final
 
 import wandb
 
+from parallel_hpo.words import DISABLED, NEVER_INITIALISED
+from parallel_hpo.worker.core import Core
+
+NO_AGENT: Final = (
+    "wandb.agent() was called inside a run of a sweep: the runs that it draws would be counted by nobody."
+    " Call the function itself, or start another sweep by a program of its own"
+)
 SUMMARY: Final = "wandb-summary.json"
 """The file in a run's folder in which the client leaves the run's summary."""
 
@@ -30,8 +37,16 @@ class Watch:
         self.metric: str | None = None
         self.goal = "minimize"
         self.keep_login = False
-        self.initialised = False
-        self._folder: str | None = None
+        self.agent: Any = wandb.agent
+        """wandb's own `agent`; user code finds one that refuses, once the wrappers are installed."""
+        self.preempted = False
+        self.torn_down = False
+        """`wandb.teardown` was called: the agent's connection is gone with the run's."""
+        self.unopened = NEVER_INITIALISED
+        """Why the run was opened nowhere, where it was not."""
+        self.core = Core()
+        self._runs: list[Any] = []
+        self._folders: list[Path] = []
         self._tell: Callable[[], None] | None = None
         self._every_s = 0.0
         self._told_at = 0.0
@@ -43,11 +58,34 @@ class Watch:
             self._installed = True
             _replace(wandb.init, self._wrap_init(wandb.init))
             _replace(wandb.login, self._wrap_login(wandb.login))
+            _replace(wandb.agent, self._wrap_agent(wandb.agent))
+            _replace(wandb.teardown, self._wrap_teardown(wandb.teardown))
 
     def begin(self) -> None:
         """Forget the last run."""
-        self.initialised = False
-        self._folder = None
+        self.preempted, self.torn_down, self.unopened = False, False, NEVER_INITIALISED
+        self._runs, self._folders = [], []
+        self.core.begin()
+
+    @property
+    def initialised(self) -> bool:
+        """Whether a run was opened, on the server or offline."""
+        return bool(self._folders)
+
+    @property
+    def reached_server(self) -> bool:
+        """Whether a run was opened on the server."""
+        return any(not _is_offline(folder) for folder in self._folders)
+
+    @property
+    def offline_folders(self) -> tuple[str, ...]:
+        """Folders of runs that were opened offline: what was written there has yet to be sent."""
+        return tuple(str(folder.parent) for folder in self._folders if _is_offline(folder))
+
+    def finish_runs(self, exit_code: int) -> None:
+        """Finish the runs that were opened in this process and are not finished yet, the last one first."""
+        for run in reversed(self._runs):
+            run.finish(exit_code=exit_code)
 
     def _wrap_init(self, init: Any) -> Any:
         @functools.wraps(init)
@@ -68,21 +106,55 @@ class Watch:
 
         return keeping_login
 
+    def _wrap_agent(self, agent: Any) -> Any:
+        self.agent = agent
+
+        @functools.wraps(agent)
+        def refusing_agent(*args: Any, **kwargs: Any) -> Any:
+            raise RuntimeError(NO_AGENT)
+
+        return refusing_agent
+
+    def _wrap_teardown(self, teardown: Any) -> Any:
+        @functools.wraps(teardown)
+        def noting_teardown(*args: Any, **kwargs: Any) -> Any:
+            self.torn_down = True
+            result = teardown(*args, **kwargs)
+            self._runs = []  # they are finished by it, and could not be once more
+            return result
+
+        return noting_teardown
+
     def _note(self, run: Any) -> None:
-        if run is not None and not getattr(run, "disabled", False):
-            self.initialised = True
-            self._folder = run.dir
+        if getattr(run, "disabled", False):
+            self.unopened = DISABLED
+        elif run is not None:
+            if not any(run is known for known in self._runs):
+                self._runs.append(run)
+                self._note_preempting(run)
+            self._folders.append(Path(run.dir))
+            self.core.note()
             if self._tell is not None:
                 self._note_logging(run)
 
     def note_folder(self, folder: Path) -> None:
         """Note a run that another process opened for us, by the folder of its files."""
-        self.initialised = True
-        self._folder = str(folder)
+        self._folders.append(folder)
 
     def tell_activity(self, tell: Callable[[], None], *, every_s: float) -> None:
         """Call `tell` when a run logs, at most every `every_s` seconds."""
         self._tell, self._every_s = tell, every_s
+
+    def _note_preempting(self, run: Any) -> None:
+        """Wrap `run.mark_preempting`: W&B runs such a run again, and so does our supervisor."""
+        mark = run.mark_preempting
+
+        @functools.wraps(mark)
+        def noting_mark(*args: Any, **kwargs: Any) -> Any:
+            self.preempted = True
+            return mark(*args, **kwargs)
+
+        run.mark_preempting = noting_mark
 
     def _note_logging(self, run: Any) -> None:
         """Wrap `run.log`, and `wandb.log`, which `init` has just made the same."""
@@ -102,10 +174,10 @@ class Watch:
 
     def read_value(self) -> float | None:
         """Return the sweep's metric from the summary of the run that was opened last, once it is closed."""
-        if self.metric is None or self._folder is None:
+        if self.metric is None or not self._folders:
             return None
         try:
-            summary = json.loads(Path(self._folder, SUMMARY).read_text())
+            summary = json.loads((self._folders[-1] / SUMMARY).read_text())
         except (OSError, ValueError):
             return None  # user code took the folder away, or the client was killed before it wrote the file
         return find_value(summary, self.metric, self.goal)
@@ -130,6 +202,11 @@ def find_value(summary: Mapping[str, Any], metric: str, goal: str) -> float | No
     except OverflowError:
         return None  # an integer may have any length
     return number if math.isfinite(number) else None
+
+
+def _is_offline(folder: Path) -> bool:
+    """Whether a run's folder of files is one that only `wandb sync` sends (wandb client: by its name)."""
+    return folder.parent.name.startswith("offline-")
 
 
 def _item(value: Any, key: str) -> Any:

@@ -19,9 +19,11 @@ import os
 import queue
 import sys
 import threading
+import time
 import traceback
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from parallel_hpo.words import (
     Active,
@@ -31,22 +33,36 @@ from parallel_hpo.words import (
     Lease,
     LeaseEnded,
     Order,
+    Outcome,
     Proceed,
     Ready,
     Report,
     Rerun,
     RunEnded,
     RunStarted,
+    Settle,
     StartFailed,
 )
 from parallel_hpo.worker import pace, target, tree
 from parallel_hpo.worker.agent import Agent, AgentReturned, Ticket
 from parallel_hpo.worker.birth import describe, flush
+from parallel_hpo.worker.closing import tell_end
 from parallel_hpo.worker.performance import MainThread, again_environment, perform
-from parallel_hpo.worker.spec import CUT_OFF, EXIT_WORDS, FAILED_AT_BIRTH, ORPHANED, STACKS_SIGNAL, WorkerSpec
+from parallel_hpo.worker.spec import (
+    CORE_KILLED,
+    CUT_OFF,
+    EXIT_WORDS,
+    FAILED_AT_BIRTH,
+    ORPHANED,
+    STACKS_SIGNAL,
+    WorkerSpec,
+)
 from parallel_hpo.worker.verdict import Ask, Asked
 from parallel_hpo.worker.watch import WATCH
 
+STUCK: Final = "its agent could not go on"
+SAY_ALIVE_EVERY_S: Final = 10.0
+"""How often a worker says at most that its agent asks in vain (a paused sweep, others' last runs)."""
 INTERRUPTED = Ask(Asked.SUPERVISOR, "interrupted")
 STOPPED_BY_SWEEP = Ask(Asked.SWEEP, "stopped by the sweep")
 
@@ -59,13 +75,23 @@ def prepare() -> pace.Pace:
     return pace.install(lambda text: print(text, file=sys.stderr))
 
 
+@dataclass(frozen=True, slots=True)
+class AgentLost:
+    """The agent will ask for no more runs and not return either, or must not: why, in words."""
+
+    error: str
+
+
 class Worker:
     """The worker of one slot, from its birth to its end."""
 
     def __init__(self, spec: WorkerSpec, connection: Connection) -> None:
         self._spec = spec
         self._connection = connection
-        self._inbox: queue.SimpleQueue[Order | Ticket | AgentReturned] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Order | Ticket | AgentReturned | AgentLost] = queue.SimpleQueue()
+        self._alive_at = 0.0
+        self._unfit = ""
+        """What a run has left of this process that no other may find."""
         self._leaving = threading.Event()
         self._main_thread = MainThread()
         self._sending = threading.Lock()
@@ -76,6 +102,8 @@ class Worker:
         faulthandler.enable()
         faulthandler.register(STACKS_SIGNAL, all_threads=True)
         self._pace = prepare()
+        self._pace.on_idle_beat = self._say_alive
+        self._pace.on_lost = lambda error: self._inbox.put(AgentLost(f"{STUCK}: {describe(error)}"))
         self._set_watch()
         try:
             self._main = target.load_main(self._spec.main)
@@ -123,65 +151,103 @@ class Worker:
                 if self._perform(ticket):
                     self._pace.run_is_over()
                     ticket.over.set()
-            case AgentReturned(short, error):
-                self._report(LeaseEnded(short=short, error=error))
+            case AgentReturned(short, ""):
+                self._report(LeaseEnded(short=short))
+            case AgentReturned(_, error):
+                self._report(LeaseEnded(short=True, error=f"{STUCK}: {error}"))
+            case AgentLost(error):
+                self._report(LeaseEnded(short=True, error=error))
             case Rerun() as order:
                 self._perform_again(order)
             case Drain() | Interrupt():
                 return False
-            case Proceed():
+            case Proceed() | Settle():
                 pass  # its run was given up: the order to leave that was meant to come first follows
         return True
 
     def _perform_again(self, order: Rerun) -> None:
         """Run a dead worker's run again, without an agent: its id and parameters are known."""
         with again_environment(self._spec.path, order):
-            ticket = Ticket(order.run_id, order.parameters, order.attempt)
+            ticket = Ticket(order.run_id, order.parameters, order.attempt, by_agent=False)
             if self._perform(ticket):
                 self._report(LeaseEnded())
 
     def _perform(self, ticket: Ticket) -> bool:
-        """Perform one run; False: an order to leave came first, and the run goes back unstarted.
+        """Perform one run; False: an order to leave came first, or the process is fit for no other run.
 
         The shim is then left waiting, so that its agent draws no further run.
         """
         self._report(RunStarted(ticket.run_id, ticket.parameters, ticket.attempt))
-        while not isinstance(order := self._inbox.get(), Proceed):
-            if isinstance(order, Drain | Interrupt):
+        match self._await_leave_to_start():
+            case Settle(_, exit_code):
+                if exit_code is not None:
+                    tell_end(exit_code)
+            case Proceed():
+                self._perform_recorded(ticket)
+            case Drain() | Interrupt() as order:
                 self._inbox.put(order)
                 return False
-        verdict, ask = perform(self._main, ticket, self._main_thread, check=self._expect_pipe)
+        if WATCH.torn_down and ticket.by_agent:
+            self._unfit = self._unfit or "its agent's connection was closed by wandb.teardown()"
+        if self._unfit:
+            self._inbox.put(AgentLost(self._unfit))
+        return not self._leaving.is_set() and not self._unfit
+
+    def _await_leave_to_start(self) -> Order:
+        """Return the order that says what becomes of the run; an agent's loss waits until it is over."""
+        later = []
+        while not isinstance(order := self._inbox.get(), Proceed | Settle | Drain | Interrupt):
+            later.append(order)
+        for other in later:
+            self._inbox.put(other)
+        return order
+
+    def _perform_recorded(self, ticket: Ticket) -> None:
+        closed, ask, changed = perform(self._main, ticket, self._main_thread, check=self._expect_whole)
+        verdict = closed.verdict
+        unasked_failure = verdict.outcome is Outcome.FAILED and ask.who is Asked.NOBODY
         self._report(
             RunEnded(
                 ticket.run_id,
                 ticket.attempt,
                 verdict.outcome,
                 verdict.reason,
-                WATCH.read_value(),
+                closed.value,
                 resumable=ask.who is Asked.SUPERVISOR,
+                preempted=WATCH.preempted and unasked_failure,
+                told=closed.told,
+                unsent=closed.unsent,
             )
         )
-        return not self._leaving.is_set()
+        if changed:
+            self._unfit = f"its last run has changed {changed}"
 
     def _stop_for_sweep(self, ticket: Ticket) -> None:
         self._main_thread.interrupt(STOPPED_BY_SWEEP, run_id=ticket.run_id)
 
-    def _expect_pipe(self) -> None:
-        """End where `main` has closed descriptors that were not its own.
+    def _expect_whole(self) -> None:
+        """End where `main` has closed descriptors that were not its own, or its wandb-core was killed.
 
-        Nothing can be reported then, and wandb, which has lost its own, would be waited for in vain.
+        Nothing can be reported then, or nothing told to the server: wandb would be waited for in vain.
         """
         try:
             whole = os.path.samestat(os.fstat(self._connection.fileno()), self._pipe)
         except OSError:
             whole = False
-        if not whole:
-            print(f"parallel_hpo: {EXIT_WORDS[CUT_OFF]}", file=sys.stderr)
-            self._end(CUT_OFF)
+        code = CUT_OFF if not whole else CORE_KILLED if WATCH.core.was_killed() else 0
+        if code:
+            print(f"parallel_hpo: {EXIT_WORDS[code]}", file=sys.stderr)
+            self._end(code)
 
     def _report(self, report: Report) -> None:
         with self._sending:
             self._connection.send(report)
+
+    def _say_alive(self) -> None:
+        now = time.monotonic()
+        if now - self._alive_at >= SAY_ALIVE_EVERY_S:
+            self._alive_at = now
+            self._say_active()
 
     def _say_active(self) -> None:
         with contextlib.suppress(OSError):  # the control thread deals with a supervisor that is gone

@@ -150,7 +150,7 @@ def test_a_device_on_which_runs_keep_failing_gets_none_and_the_other_goes_on() -
     )
     play.die(0)
     assert not play.did(Spawn(Slot(0)))
-    assert next_deadline(play.view) == QUARANTINE_S
+    assert play.view.slots[0].spawn_at == QUARANTINE_S
     assert play.state(1) is SlotState.RUNNING
 
 
@@ -180,14 +180,14 @@ def test_a_failed_trial_holds_it_again_for_longer() -> None:
     play.run(0, Outcome.FAILED, "ValueError: no good")
     play.die(0)
     assert not play.did(Spawn(Slot(0)))
-    assert next_deadline(play.view) == QUARANTINE_S + 2 * QUARANTINE_S
+    assert play.view.slots[0].spawn_at == QUARANTINE_S + 2 * QUARANTINE_S
 
 
 def test_an_uncorrectable_error_holds_its_device_at_once() -> None:
     play = Play("3", "5")
     play.run(0, Outcome.FAILED, ECC)
     play.die(0)
-    assert next_deadline(play.view) == QUARANTINE_S
+    assert play.view.slots[0].spawn_at == QUARANTINE_S
 
 
 def test_on_a_sole_device_it_only_replaces_the_worker() -> None:

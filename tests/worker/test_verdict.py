@@ -18,7 +18,7 @@ def failed(reason: str, exit_code: int = 1) -> Verdict:
 
 
 def unasked(error: BaseException | None) -> Verdict:
-    return judge(error, ask=NOT_ASKED, initialised=True)
+    return judge(error, ask=NOT_ASKED)
 
 
 @pytest.mark.parametrize("error", [None, SystemExit(), SystemExit(None), SystemExit(0)])
@@ -64,28 +64,28 @@ def test_a_main_that_interrupts_itself_has_failed_as_wandb_reports_it() -> None:
 
 def test_a_main_that_never_opened_its_run_has_failed() -> None:
     for error in (None, SystemExit(0)):
-        assert judge(error, ask=NOT_ASKED, initialised=False) == failed(NEVER_INITIALISED)
+        assert judge(error, ask=NOT_ASKED, unopened=NEVER_INITIALISED) == failed(NEVER_INITIALISED)
 
 
 def test_what_main_raised_says_more_than_that_it_opened_no_run() -> None:
-    verdict = judge(ImportError("no torch"), ask=NOT_ASKED, initialised=False)
+    verdict = judge(ImportError("no torch"), ask=NOT_ASKED, unopened=NEVER_INITIALISED)
     assert verdict == failed("ImportError: no torch")
 
 
 @pytest.mark.parametrize("error", [None, KeyboardInterrupt(), ValueError("in cleanup"), SystemExit(3)])
-@pytest.mark.parametrize("initialised", [True, False])
+@pytest.mark.parametrize("unopened", ["", NEVER_INITIALISED])
 def test_a_main_that_was_asked_to_stop_is_stopped_whatever_it_made_of_it(
-    error: BaseException | None, initialised: bool
+    error: BaseException | None, unopened: str
 ) -> None:
-    by_us = judge(error, ask=Ask(Asked.SUPERVISOR, "interrupted"), initialised=initialised)
-    by_sweep = judge(error, ask=Ask(Asked.SWEEP, "early_terminate"), initialised=initialised)
+    by_us = judge(error, ask=Ask(Asked.SUPERVISOR, "interrupted"), unopened=unopened)
+    by_sweep = judge(error, ask=Ask(Asked.SWEEP, "early_terminate"), unopened=unopened)
     assert by_us == Verdict(Outcome.STOPPED, "interrupted", INTERRUPTED_EXIT)
     assert by_sweep == Verdict(Outcome.STOPPED, "early_terminate", 1)
 
 
 @pytest.mark.parametrize("error", [None, KeyboardInterrupt(), ValueError("in cleanup")])
 def test_a_main_past_a_limit_has_failed_whatever_it_made_of_it(error: BaseException | None) -> None:
-    verdict = judge(error, ask=Ask(Asked.LIMIT, "run timeout 60 s"), initialised=True)
+    verdict = judge(error, ask=Ask(Asked.LIMIT, "run timeout 60 s"))
     assert verdict == failed("run timeout 60 s")
 
 

@@ -49,6 +49,7 @@ class RunEvent(Enum):
     """It was delivered twice and never started."""
     HANDED_ON = auto()
     """A preempted run goes to another agent."""
+    OWNER_SAYS_FINISHED = auto()
     OWNER_SAYS_CRASHED = auto()
     OWNER_SAYS_KILLED = auto()
     OWNER_SAYS_FAILED = auto()
@@ -114,6 +115,7 @@ MOVES: Final[Mapping[tuple[RunState, RunEvent], RunState]] = {
     **_row(_E.WENT_SILENT_BY_REQUEST, running=_S.KILLED, preempting=_S.PREEMPTED, killed=_S.KILLED),
     **_row(_E.GIVEN_UP, pending=_S.FAILED, failed=_S.FAILED),
     **_row(_E.HANDED_ON, preempted=_S.PENDING, pending=_S.PENDING),
+    **_owner_says(_E.OWNER_SAYS_FINISHED, _S.FINISHED),
     **_owner_says(_E.OWNER_SAYS_CRASHED, _S.CRASHED),
     # wandb client: `wandb sync` ends a run that was cut short with exit code 1; its owner knows better.
     (_S.FAILED, _E.OWNER_SAYS_CRASHED): _S.CRASHED,

@@ -1,0 +1,68 @@
+"""The end of a run, as its server hears it: finish what `main` left open, open what it never opened.
+
+A run that the server never heard of (offline, disabled, no `wandb.init()` at all) would be
+delivered again: so it is opened here, and closed with its exit code. What it wrote
+offline stays in its folder, for the supervisor to send.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from dataclasses import dataclass, replace
+
+import wandb
+
+from parallel_hpo.words import Outcome
+from parallel_hpo.worker.birth import describe
+from parallel_hpo.worker.verdict import Verdict
+from parallel_hpo.worker.watch import WATCH
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """What a run counts as now that it is closed, and what its server knows of that."""
+
+    verdict: Verdict
+    value: float | None
+    """The sweep's metric, as the run's summary has it."""
+    told: bool
+    """The server has heard of its end."""
+    unsent: tuple[str, ...] = ()
+    """Folders of what it wrote offline."""
+
+
+def close(verdict: Verdict) -> Closed:
+    """Close the run that has left `main` on its server, with the verdict's exit code."""
+    told = True
+    if not WATCH.initialised:
+        print(f"parallel_hpo: {verdict.reason}", file=sys.stderr)
+    try:
+        WATCH.finish_runs(verdict.exit_code)
+    except Exception as error:  # noqa: BLE001 - wandb raises what it likes once its service is gone
+        traceback.print_exc()
+        told = False
+        if verdict.outcome is Outcome.FINISHED:
+            reason = f"wandb could not close the run: {describe(error)}"
+            verdict = replace(verdict, outcome=Outcome.FAILED, reason=reason, exit_code=1)
+    value, unsent = WATCH.read_value(), WATCH.offline_folders
+    if not WATCH.reached_server:
+        told = tell_end(verdict.exit_code)
+    return Closed(verdict, value, told, unsent)
+
+
+def tell_end(exit_code: int) -> bool:
+    """Open the run that is on and close it with this exit code; return whether the server has heard that.
+
+    What `main` made of this process's client may be in the way: the second try begins with a new one.
+    """
+    for teardown in (False, True):
+        try:
+            if teardown:
+                wandb.teardown()
+            wandb.init(mode="online").finish(exit_code=exit_code)
+        except Exception:  # noqa: BLE001 - as above
+            traceback.print_exc()
+        else:
+            return True
+    return False

@@ -1,0 +1,54 @@
+"""wandb-core, the client's own process beside each worker: which it is, and whether it was killed.
+
+A client whose wandb-core is gone can tell its server nothing any more, and neither can
+its agent ask for the next run. One that the client ends itself it also waits for, so
+that a zombie is one which somebody has killed (the kernel's out-of-memory killer, say).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import psutil
+
+from parallel_hpo.worker import tree
+
+NAME: Final = "wandb-core"
+
+
+def is_core(process: psutil.Process) -> bool:
+    """Whether it is a wandb-core; this process's own is taken down by its next run."""
+    try:
+        return process.name() == NAME
+    except psutil.NoSuchProcess:
+        return False
+
+
+class Core:
+    """The wandb-cores that one run has been seen to use."""
+
+    def __init__(self, children: Callable[[], Iterable[psutil.Process]] = tree.children) -> None:
+        """`children` lists this process's children, zombies included."""
+        self._children = children
+        self._seen: tuple[psutil.Process, ...] = ()
+
+    def begin(self) -> None:
+        """Forget those of the last run, and note the agent's, if it has one."""
+        self._seen = ()
+        self.note()
+
+    def note(self) -> None:
+        """Note the one that is there now."""
+        self._seen += tuple(child for child in self._children() if is_core(child))
+
+    def was_killed(self) -> bool:
+        """Whether one of them has died without the client's doing."""
+        return any(_is_zombie(process) for process in self._seen)
+
+
+def _is_zombie(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
