@@ -29,6 +29,9 @@ SETTLE_LIMIT_S: Final = 2.0
 CORE_POLL_S: Final = 0.003
 """How often the client looks for its new wandb-core's port file; stock 0.2 s."""
 ACTIVE: Final = ("QUEUED", "RUNNING")
+FAILED_BEATS: Final = 5
+"""So many failed beats in a row, within 4 s at least, are no passing trouble: for a server that is away
+wandb-core waits itself. What `main` has broken in its process stays broken."""
 BEATING: Final = ("wandb.apis.public.sweeps", "wandb.sdk.internal.internal_api")
 """Where the client beats, since 0.31 and before: it logs what goes wrong there, and goes on."""
 LATE_IMPORTS: Final = (
@@ -50,8 +53,10 @@ class Pace:
 
     def __init__(self) -> None:
         self._run_over = threading.Event()
-        self.failed = False
-        """The last beat brought an error, which the agent keeps to itself."""
+        self._error: BaseException | None = None
+        """What the last beat brought instead of an answer; the agent keeps it to itself."""
+        self._failures = 0
+        """How many beats in a row of an agent without a run have failed."""
         self.on_idle_beat: Callable[[], None] = _do_nothing
         """Called after each beat that an agent without a run has had answered: it is alive, and asks."""
         self.on_lost: Callable[[BaseException], None] = _do_nothing_about
@@ -64,6 +69,10 @@ class Pace:
             return self._wait(agent)
         except AttributeError:
             return STOCK_BEAT_S  # an inside that `install` could not see has changed
+
+    def note_failure(self, error: BaseException) -> None:
+        """Note that a beat has failed."""
+        self._error = error
 
     def run_is_over(self) -> None:
         """Say that the run has left `main` and is closed: the agent is about to be idle."""
@@ -78,13 +87,20 @@ class Pace:
             self._settle(agent)
             self._run_over.clear()
         else:
-            if not self.failed:
-                self.on_idle_beat()
-            self.failed = False
+            self._judge_idle_beat()
             time.sleep(self._idle_wait_s(agent))
         while _is_full(agent) and not agent._exit_flag:
             time.sleep(SETTLE_S)
         return 0.0
+
+    def _judge_idle_beat(self) -> None:
+        """Say that the agent asks, or that it will go on asking in vain."""
+        error, self._error = self._error, None
+        self._failures = 0 if error is None else self._failures + 1
+        if error is None:
+            self.on_idle_beat()
+        elif self._failures == FAILED_BEATS:
+            self.on_lost(error)
 
     def _settle(self, agent: Any) -> None:
         """Wait for the agent to have taken note of its run's end."""
@@ -172,7 +188,8 @@ def _telling(beats: Callable[[Any], None], pace: Pace) -> Callable[[Any], None]:
 
 def _note_failure(pace: Pace, record: logging.LogRecord) -> bool:
     """Note an exception that the client only logs; let the record pass."""
-    pace.failed = pace.failed or record.exc_info is not None
+    if record.exc_info and record.exc_info[1] is not None:
+        pace.note_failure(record.exc_info[1])
     return True
 
 

@@ -13,7 +13,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, TextIO
 
@@ -94,9 +94,11 @@ def _folder() -> Path | None:
 
 def _return_to(folder: Path | None) -> None:
     """Go back to where the run began; where that is gone, to a folder that is there, as wandb needs one."""
-    if folder is None or not folder.is_dir():
-        folder = Path(os.environ.get("WANDB_DIR", "/"))
-    os.chdir(folder)
+    for refuge in (folder, os.environ.get("WANDB_DIR"), "/"):
+        if refuge is not None:
+            with suppress(OSError):
+                os.chdir(refuge)
+                return
 
 
 def _reopen(stream: TextIO, descriptor: int) -> TextIO:

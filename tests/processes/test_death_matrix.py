@@ -14,6 +14,7 @@ import pytest
 from tests.processes.conftest import Ended, RealSweep
 
 DEATHS: Final = Path(__file__).with_name("deaths.py")
+USAGES: Final = Path(__file__).with_name("usages.py")
 DOCUMENT: Final = Path(__file__).parents[2] / "docs" / "deaths.md"
 LENIENT: Final[dict[str, Any]] = {
     "failures": {"max_initial": None},
@@ -99,6 +100,37 @@ LEFTOVERS: Final = (
     failed("closes_streams", "closes `sys.stdout` and `sys.stderr`, and raises", "ValueError: unseen"),
     finished("prints_much", "prints 100 MB"),
 )
+CLIENT_USAGES: Final = (
+    finished("offline", 'calls `wandb.init(mode="offline")` (what it wrote is sent after the run)'),
+    finished("offline_by_setup", '… by `wandb.setup(wandb.Settings(mode="offline"))`'),
+    finished("offline_by_environment", "… by setting `WANDB_MODE`"),
+    failed(
+        "disabled",
+        'calls `wandb.init(mode="disabled")`',
+        "wandb was disabled in main: nothing of the run was recorded",
+    ),
+    failed("must_resume", 'calls `wandb.init(resume="must")`', "UsageError: …"),
+    finished("other_place", "calls `wandb.init()` with another project, id, name or settings"),
+    finished("logs_in", "calls `wandb.login(key=…)` with a key of its own"),
+    finished("two_runs", "opens and finishes two runs after each other (they are one)"),
+    finished("left_open", 'leaves a run open that was opened with `reinit="create_new"`'),
+    Row("preempts", "calls `mark_preempting()` and leaves with 1, once", "finished", "", "finished", 0, 2),
+    finished("tears_down", "calls `wandb.teardown()` (the worker is replaced)"),
+    failed("own_agent", "calls `wandb.agent()`", "RuntimeError: wandb.agent() was called inside a run …"),
+    finished("own_sweep", "calls `wandb.sweep()`"),
+)
+SPOILERS: Final = (
+    crashed("kills_core", "kills its wandb-core", "exit 73 (its wandb-core was killed)"),
+    finished("clears_environment", "calls `os.environ.clear()` (the variables are put back)"),
+    finished(
+        "changes_environment", "sets another `WANDB_API_KEY`, `WANDB_BASE_URL` and `WANDB_MODE` (so are they)"
+    ),
+    finished("no_temporary_folder", "sets `tempfile.tempdir` to no folder (so is it)"),
+    finished("lowers_limits", "lowers `RLIMIT_NOFILE` and `RLIMIT_AS` (so are they, where that is allowed)"),
+    finished("another_user", "finishes its run and calls `os.setuid()` (the worker is replaced)"),
+    finished("patches_json", "patches `json` (the worker is replaced once its agent has failed)"),
+    finished("patches_threading", "patches `threading` (the same)"),
+)
 STALL: Final = "stalled: no log call and no output for 3 s"
 STALLS: Final = (
     crashed("sleeps", "hangs in `time.sleep` (`stall_timeout_s`)", STALL),
@@ -131,7 +163,8 @@ def begin(sweep: RealSweep, rows: Sequence[Row], **keys: Any) -> RealSweep:
         "metric": {"name": "loss"},
         "parameters": {"death": {"values": [row.death for row in rows]}},
     }
-    return sweep.start("die", mains=DEATHS, sweep=grid, **LENIENT | keys)
+    main, mains = ("use", USAGES) if rows[0] in (*CLIENT_USAGES, *SPOILERS) else ("die", DEATHS)
+    return sweep.start(main, mains=mains, sweep=grid, **LENIENT | keys)
 
 
 def expect(rows: Sequence[Row], ended: Ended, sweep: RealSweep) -> None:
@@ -143,7 +176,7 @@ def expect(rows: Sequence[Row], ended: Ended, sweep: RealSweep) -> None:
             run["parameters"]["death"],
             words[run["parameters"]["death"]],
             run["outcome"],
-            re.sub(r"held \d+ MB", "held … MB", run["reason"]),
+            in_short(run["reason"]),
             server[run["run_id"]].state,
             server[run["run_id"]].exit_code,
             run["attempts"],
@@ -154,8 +187,17 @@ def expect(rows: Sequence[Row], ended: Ended, sweep: RealSweep) -> None:
     assert ended.summary["lost"] == 0
 
 
+def in_short(reason: str) -> str:
+    """Return a reason without what differs from time to time, or from client to client."""
+    reason = re.sub(r"held \d+ MB", "held … MB", reason)
+    reason = re.sub(r"^UsageError: .*", "UsageError: …", reason)
+    return re.sub(r"(was called inside a run) .*", r"\1 …", reason)
+
+
 @pytest.mark.parametrize(
-    "rows", [WORKERS_DEATHS, OWN_ENDINGS, LEFTOVERS], ids=["workers' deaths", "own endings", "leftovers"]
+    "rows",
+    [WORKERS_DEATHS, OWN_ENDINGS, LEFTOVERS, CLIENT_USAGES, SPOILERS],
+    ids=["workers' deaths", "own endings", "leftovers", "usages of wandb", "spoilers"],
 )
 def test_each_way_to_die_counts_as_its_row_says(sweep: RealSweep, rows: Sequence[Row]) -> None:
     expect(rows, perform(sweep, rows), sweep)
@@ -182,7 +224,7 @@ def test_a_run_that_is_asked_to_stop_is_stopped_however_it_takes_it(sweep: RealS
 
 
 def test_the_document_has_exactly_the_rows_that_are_tested_here() -> None:
-    groups = (WORKERS_DEATHS, OWN_ENDINGS, LEFTOVERS, STALLS, TIMEOUTS, INTERRUPTS)
+    groups = (WORKERS_DEATHS, OWN_ENDINGS, LEFTOVERS, CLIENT_USAGES, SPOILERS, STALLS, TIMEOUTS, INTERRUPTS)
     documented = [line for line in DOCUMENT.read_text().splitlines() if line.startswith("| ")]
     heading, *lines = documented
     assert heading.startswith("| `main`")

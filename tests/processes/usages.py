@@ -1,0 +1,158 @@
+"""Ways in which a `main` may use wandb, or spoil the process that it shares with wandb: `use` is the `main`.
+
+`tests/processes/test_death_matrix.py` says what each counts as. Imported by workers,
+so nothing of the tests is imported here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import psutil
+import wandb
+import yaml
+
+HARMLESS_USER = 65534
+"""nobody; only root may become it."""
+
+
+def use() -> None:
+    """Do what the run's parameter says, and log a value to whatever run that has opened."""
+    parameters = yaml.safe_load(Path(os.environ["WANDB_SWEEP_PARAM_PATH"]).read_text())
+    USAGES[parameters["death"]["value"]]()
+
+
+def opened(**keys: Any) -> Callable[[], None]:
+    """Return a usage that opens the run with these arguments."""
+
+    def usage() -> None:
+        wandb.init(**keys).log({"loss": 1.0})
+
+    return usage
+
+
+def spoiling(spoil: Callable[[], object]) -> Callable[[], None]:
+    """Return a usage that logs, and then spoils something."""
+
+    def usage() -> None:
+        wandb.init().log({"loss": 1.0})
+        spoil()
+
+    return usage
+
+
+def open_offline_by_setup() -> None:
+    wandb.setup(wandb.Settings(mode="offline"))
+    wandb.init().log({"loss": 1.0})
+
+
+def open_offline_by_environment() -> None:
+    os.environ["WANDB_MODE"] = "offline"
+    wandb.teardown()  # else the client has read its settings already
+    wandb.init().log({"loss": 1.0})
+
+
+def log_in_as_somebody() -> None:
+    wandb.login(key="0" * 40)
+    wandb.init().log({"loss": 1.0})
+
+
+def open_two_after_each_other() -> None:
+    for _ in range(2):
+        wandb.init().log({"loss": 1.0})
+        wandb.finish()
+
+
+def open_and_keep() -> None:
+    run = wandb.init(reinit="create_new")
+    run.log({"loss": 1.0})
+    vars(sys)["kept"] = run
+
+
+def preempt_once() -> None:
+    run = wandb.init()
+    run.log({"loss": 1.0})
+    if os.environ["PARALLEL_HPO_ATTEMPT"] == "1":
+        run.mark_preempting()
+        sys.exit(1)
+
+
+def start_an_agent() -> None:
+    wandb.agent(os.environ["WANDB_SWEEP_ID"], function=opened(), count=1)
+
+
+def make_a_sweep() -> None:
+    wandb.sweep({"method": "random", "parameters": {"x": {"min": 0.0, "max": 1.0}}}, project="another")
+
+
+def kill_core() -> None:
+    for child in psutil.Process().children():
+        if child.name() == "wandb-core":
+            child.kill()
+
+
+def change_environment() -> None:
+    os.environ["WANDB_API_KEY"] = "1" * 40
+    os.environ["WANDB_BASE_URL"] = "http://127.0.0.1:9"
+    os.environ["WANDB_MODE"] = "offline"
+
+
+def point_at_no_folder() -> None:
+    tempfile.tempdir = "/nonexistent"
+
+
+def lower_limits() -> None:
+    for limit in (resource.RLIMIT_NOFILE, resource.RLIMIT_AS):
+        resource.setrlimit(limit, (16, resource.getrlimit(limit)[1]))
+
+
+def become_nobody() -> None:
+    wandb.finish()  # nobody may not read the run's folder
+    if os.getuid() == 0:
+        os.setgid(HARMLESS_USER)
+        os.setuid(HARMLESS_USER)
+
+
+def refuse(*args: object, **keys: object) -> NoReturn:
+    raise RuntimeError("patched by main")
+
+
+def patch_json() -> None:
+    vars(json)["dumps"] = refuse
+
+
+def patch_threading() -> None:
+    vars(threading)["Thread"].start = refuse
+
+
+USAGES: dict[str, Callable[[], None]] = {
+    "offline": opened(mode="offline"),
+    "offline_by_setup": open_offline_by_setup,
+    "offline_by_environment": open_offline_by_environment,
+    "disabled": opened(mode="disabled"),
+    "must_resume": opened(resume="must"),
+    "other_place": opened(project="another", id="own", name="mine", settings=wandb.Settings(run_id="own2")),
+    "logs_in": log_in_as_somebody,
+    "two_runs": open_two_after_each_other,
+    "left_open": open_and_keep,
+    "preempts": preempt_once,
+    "tears_down": spoiling(wandb.teardown),
+    "own_agent": start_an_agent,
+    "own_sweep": spoiling(make_a_sweep),
+    "kills_core": spoiling(kill_core),
+    "clears_environment": spoiling(lambda: os.environ.clear()),
+    "changes_environment": spoiling(change_environment),
+    "no_temporary_folder": spoiling(point_at_no_folder),
+    "lowers_limits": spoiling(lower_limits),
+    "another_user": spoiling(become_nobody),
+    "patches_json": spoiling(patch_json),
+    "patches_threading": spoiling(patch_threading),
+}
