@@ -116,9 +116,10 @@ class Rerun:
 
 @dataclass(frozen=True, slots=True)
 class Proceed:
-    """The start of `run_id` is recorded: call `main`."""
+    """The start of `run_id` is recorded, as its `attempt`-th attempt: call `main`."""
 
     run_id: RunId
+    attempt: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,7 +111,8 @@ def run(
     display = Display(dry_run=dry_run, as_json=as_json, quiet=quiet, verbose=verbose)
     with errors_as_exit_codes():
         launch = Launch(resume, None if share is None else parse_share(share, os.environ))
-        request = Request(config, target, context.obj or (), flags, launch, create, display)
+        words = tuple(sys.argv)
+        request = Request(config, target, context.obj or (), flags, launch, create, display, words)
         raise typer.Exit(perform(request))
 
 

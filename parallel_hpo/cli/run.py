@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from parallel_hpo.cli.going_on import go_on_command
 from parallel_hpo.cli.output import print_for_machines
 from parallel_hpo.cli.plan import show_plan
 from parallel_hpo.cli.target import parse_target
@@ -53,6 +54,8 @@ class Request:
     create: bool
     """Only create the sweep, and print its id."""
     display: Display
+    words: tuple[str, ...] = ()
+    """The command line itself, its program first."""
 
 
 def perform(request: Request) -> int:
@@ -83,7 +86,7 @@ def _create(section: HpoSection, request: Request) -> int:
 
 def _check_share(section: HpoSection, launch: Launch) -> None:
     """A share is one of a count that is known, of a sweep that all launches join."""
-    if section.count is None:
+    if section.count is None and launch.resume is None:
         raise UsageError(f"--share {launch.share} needs a count to be a share of: give --count or hpo.count")
     if section.sweep_id is None and launch.resume is None:
         raise UsageError(
@@ -123,7 +126,7 @@ def _run(section: HpoSection, target: Target | Program, request: Request) -> int
         sys.stderr, verbosity=request.display.verbosity, varied=varied_parameters(section)
     ) as terminal:
         result = make_hpo(section).perform(target, observer=terminal, launch=request.launch)
-        terminal.conclude(result)
+        terminal.conclude(result, go_on=go_on_command(request.words, result.sweep_id))
     if request.display.as_json:
         print_for_machines(result.to_json())
     return result.exit_code

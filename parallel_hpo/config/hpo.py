@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from platformdirs import user_data_path
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, PrivateAttr, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
@@ -62,6 +62,12 @@ class HpoSection(BaseModel):
     """The `hpo` section of a configuration file for parallel_hpo."""
 
     model_config = STRICT
+    _overridden: frozenset[str] = PrivateAttr(default=frozenset())
+
+    @property
+    def overridden(self) -> frozenset[str]:
+        """Its keys that a flag or the environment gave, and not the file."""
+        return self._overridden
 
     kind: Annotated[str, Allowed("the name of a kind of HPO")] = "wandb_sweeps"
     """The kind of HPO."""
@@ -162,15 +168,20 @@ class HpoSection(BaseModel):
         return self
 
 
-def parse_section(raw: Mapping[str, Any], *, origin: Origin) -> HpoSection:
-    """Check the section's values; raises ConfigError with one line per wrong key, each naming its origin."""
+def parse_section(raw: Mapping[str, Any], *, origin: Origin, overridden: Iterable[str] = ()) -> HpoSection:
+    """Check the section's values; raises ConfigError with one line per wrong key, each naming its origin.
+
+    `overridden` names the keys that are not the file's.
+    """
     try:
-        return HpoSection.model_validate(dict(raw))
+        section = HpoSection.model_validate(dict(raw))
     except ValidationError as error:
         lines = dict.fromkeys(_describe(details, origin) for details in error.errors())
         raise ConfigError("\n".join(lines)) from None
     except ConfigError as error:
         raise ConfigError(f"{origin('sweep_configuration')}: {error}") from None
+    section._overridden = frozenset(overridden)
+    return section
 
 
 def section_schema() -> dict[str, Any]:

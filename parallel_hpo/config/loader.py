@@ -121,7 +121,7 @@ def load_section(
     kind = merged.get("kind")
     if isinstance(kind, str) and kind not in kinds:
         raise ConfigError(f"{origin('kind')}: {SECTION}.kind is {show(kind)}; {nearest(kind, kinds)}")
-    return parse_section(merged, origin=origin)
+    return parse_section(merged, origin=origin, overridden=origins)
 
 
 # --- merging -----------------------------------------------------------------------

@@ -68,7 +68,7 @@ class HPO(ABC):
         """
         with Terminal(sys.stderr, varied=varied_parameters(self.section)) as terminal:
             result = self.perform(main, observer=terminal, launch=Launch(resume=resume))
-            terminal.conclude(result)
+            terminal.conclude(result, go_on=f'optimize(main, resume="{result.sweep_id}")')
         _raise_again(result.exit_code)
         return result
 

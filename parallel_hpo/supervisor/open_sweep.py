@@ -22,7 +22,7 @@ from parallel_hpo.supervisor.loop import Loop, Tools
 from parallel_hpo.supervisor.mailbox import Mailbox
 from parallel_hpo.supervisor.output import OutputPump, worker_folder
 from parallel_hpo.supervisor.planning import limits_of, shares_of
-from parallel_hpo.supervisor.resuming import read_earlier
+from parallel_hpo.supervisor.resuming import Asked, asked_count, read_earlier
 from parallel_hpo.supervisor.signals import Control
 from parallel_hpo.supervisor.summary import Closing, SweepResult, summarise, write_summary
 from parallel_hpo.supervisor.view import Ending, SlotView, open_view
@@ -86,7 +86,9 @@ class OpenSweep:
         self._phantoms: tuple[str, ...] = ()
         self._earlier = read_earlier(ledger.runs())
         self._before = self._count_before()
-        self._count = None if setting.count is None else self._before + setting.count
+        self._asked = self._ask_count()
+        count = self._asked.count
+        self._count = None if count is None else self._before + count
         self._folder = setting.folder_of(opened.path.sweep_id)
         metric = opened.configuration.get("metric") or {}
         self._metric: str | None = metric.get("name")
@@ -105,6 +107,20 @@ class OpenSweep:
             raise
         return self._conclude(ending)
 
+    def _ask_count(self) -> Asked:
+        """Return the count of this launch, and say where it differs from the one that it goes on with."""
+        setting = self._setting
+        asked = asked_count(
+            setting.count,
+            given="count" in setting.section.overridden,
+            facts=self._ledger.facts,
+            goes_on=setting.resumes or setting.share is not None,
+        )
+        if asked.count != asked.was:
+            now, before = (count or "without limit" for count in (asked.count, asked.was))
+            setting.observer(Message(f"count {now} from now on (it was {before})"))
+        return asked
+
     def _count_before(self) -> int:
         """Return how many runs had been performed here when this count began: a sweep may be joined again."""
         if self._setting.resumes or self._setting.share is not None:
@@ -120,6 +136,7 @@ class OpenSweep:
                 "backend": self._backend.name,
                 "created": facts.get("created", self._setting.section.sweep_id is None),
                 "count": self._count,
+                "count_given": self._asked.given,
                 "before": self._before,
                 "metric": self._metric,
                 "goal": self._goal,

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from parallel_hpo.errors import ConfigError
 from parallel_hpo.plan import Share
-from parallel_hpo.policy.breaker import FailureCount, count_outcome
+from parallel_hpo.policy.breaker import FailureCount
 from parallel_hpo.supervisor.known import LEDGER
 from parallel_hpo.supervisor.ledger_reader import RunRow
 from parallel_hpo.supervisor.view import OpenRun
+from parallel_hpo.words import Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +24,12 @@ class Earlier:
     reruns: tuple[OpenRun, ...] = ()
     """Runs that were cut by a stop or by the supervisor's own death: to be run again first."""
     failures: FailureCount = field(default_factory=FailureCount)
+    """What the breaker begins with: whether any run has finished. What failed before has been seen to."""
 
 
 def read_earlier(rows: Iterable[RunRow]) -> Earlier:
     """Return what the runs of a ledger come to; what the supervisor's death cut costs no retry."""
-    started, reruns, failures = 0, [], FailureCount()
+    started, reruns, none_finished = 0, [], True
     for row in rows:
         started += 1
         if row.outcome is None or row.resumable:
@@ -40,9 +43,34 @@ def read_earlier(rows: Iterable[RunRow]) -> Earlier:
                     deaths=row.deaths,
                 )
             )
-        else:
-            failures = count_outcome(failures, row.outcome)
-    return Earlier(started, tuple(reruns), failures)
+        elif row.outcome is Outcome.FINISHED:
+            none_finished = False
+    return Earlier(started, tuple(reruns), FailureCount(none_finished=none_finished))
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The count that a launch goes for, in the runs that it performs; None: no limit."""
+
+    count: int | None
+    given: bool
+    """By a flag or a variable, of this launch or of one that it goes on with, and not by the file."""
+    was: int | None
+    """What an earlier launch asked for; `count` where there was none."""
+
+
+def asked_count(count: int | None, *, given: bool, facts: Mapping[str, Any], goes_on: bool) -> Asked:
+    """Return the count of a launch that asks for `count`.
+
+    One that goes on with an earlier launch's keeps what a flag gave that one, unless it gives its own.
+    """
+    if not goes_on or "count" not in facts:
+        return Asked(count, given, count)
+    total = facts["count"]
+    was = None if total is None else total - facts.get("before", 0)
+    if given or not facts.get("count_given", False):
+        return Asked(count, given, was)
+    return Asked(was, True, was)
 
 
 def find_folder(directory: Path, sweep: str, share: Share | None = None) -> Path:

@@ -62,7 +62,7 @@ def _start(step: Step, slot: SlotView, known: OpenRun) -> None:
     left = slot.lease_left if slot.assigned else max(0, slot.lease_left - 1)
     step.change(slot.slot, run=run, assigned=None, idle_returns=0, lease_left=left, active_at=step.now)
     step.actions.append(RecordStart(slot.slot, run))
-    step.actions.append(Send(slot.slot, Proceed(run.run_id)))
+    step.actions.append(Send(slot.slot, Proceed(run.run_id, run.attempt)))
     step.tell(RunBegan(slot.slot, run.run_id, run.attempt, run.parameters))
 
 

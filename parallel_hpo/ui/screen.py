@@ -15,7 +15,7 @@ from rich.control import Control
 from rich.segment import ControlType
 from rich.text import Text
 
-from parallel_hpo.ui.summary import counts, describe_result
+from parallel_hpo.ui.summary import counts, describe_result, is_left_over
 from parallel_hpo.ui.tally import Tally, advance
 from parallel_hpo.ui.tracebacks import TracebackFilter
 from parallel_hpo.ui.wording import Varied, Verbosity, describe, is_chatter, prefix, progress
@@ -76,13 +76,15 @@ class Screen:
             self._console.control(_ERASE)
             self._drawn = False
 
-    def conclude(self, result: SweepResult) -> None:
-        """Show a sweep's result."""
+    def conclude(self, result: SweepResult, go_on: str = "") -> None:
+        """Show a sweep's result, and what goes on with it where something is left to do."""
         if self._verbosity is Verbosity.QUIET:
             self._print(counts(result))
             return
         for line in describe_result(result, self._tally, self._varied):
             self._print(line)
+        if go_on and is_left_over(result):
+            self._print(Text(f"go on with it: {go_on}"))
 
     def say(self, text: str) -> None:
         """Show a line of our own."""

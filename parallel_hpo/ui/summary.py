@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from rich.text import Text
 
+from parallel_hpo.errors import ExitCode
 from parallel_hpo.ui.tally import Tally
 from parallel_hpo.ui.wording import STYLES, Varied, brief, duration, metric_value, some
 from parallel_hpo.words import Outcome
@@ -37,10 +38,16 @@ def counts(result: SweepResult) -> Text:
         Text(", ").join(Text(f"{number} {outcome}", style=STYLES[outcome]) for outcome, number in shown)
     )
     if result.retried:
-        text.append(f"; {result.retried} run again after a worker's death")
+        text.append(f"; {some(result.retried, 'attempt')} made again")
     if result.lost:
         text.append(f"; {result.lost} lost, which must not happen: please report it", style="bold red")
     return text
+
+
+def is_left_over(result: SweepResult) -> bool:
+    """Whether the sweep ended before it was complete, so that it can be resumed."""
+    complete = (ExitCode.COMPLETE, ExitCode.NO_RUN_FINISHED)
+    return bool(result.sweep_id) and result.exit_code not in complete
 
 
 def describe_result(result: SweepResult, tally: Tally, varied: Varied) -> Iterator[Text]:

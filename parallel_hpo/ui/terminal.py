@@ -76,9 +76,9 @@ class Terminal:
             return
         self._steps.put(lambda screen: screen.show(notice))
 
-    def conclude(self, result: SweepResult) -> None:
-        """Take the sweep's result, to be shown last."""
-        self._steps.put(lambda screen: screen.conclude(result))
+    def conclude(self, result: SweepResult, *, go_on: str = "") -> None:
+        """Take the result, to be shown last; `go_on` is what goes on with a sweep that is not complete."""
+        self._steps.put(lambda screen: screen.conclude(result, go_on))
 
     def _write(self) -> None:
         """Perform the steps until the end is asked for, and keep the progress line fresh beneath."""

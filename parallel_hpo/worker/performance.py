@@ -104,6 +104,7 @@ def perform(
     if error is not None and verdict.outcome is Outcome.FAILED and not isinstance(error, ProgramExit):
         _print_traceback(error)  # a program has said itself why it failed
     closed = close(verdict)
+    os.environ.pop("WANDB_RESUME", None)
     check()
     tree.kill_all_below(spare=is_core)
     return closed, ask, ", ".join(changed)
@@ -114,6 +115,8 @@ def _own_surroundings(ticket: Ticket) -> Iterator[list[str]]:
     """Give a run its facts, and put back what it has changed of the process; yield what can't be."""
     os.environ["PARALLEL_HPO_RUN_ID"] = ticket.run_id
     os.environ["PARALLEL_HPO_ATTEMPT"] = str(ticket.attempt)
+    if ticket.attempt > 1:
+        os.environ["WANDB_RESUME"] = "allow"  # where an agent, not we, was told to run it again
     try:
         with restored() as changed:
             yield changed

@@ -182,7 +182,8 @@ class Worker:
             case Settle(_, exit_code):
                 if exit_code is not None:
                     tell_end(exit_code)
-            case Proceed():
+            case Proceed(_, attempt):
+                ticket.attempt = attempt
                 self._perform_recorded(ticket)
             case Drain() | Interrupt() as order:
                 self._inbox.put(order)

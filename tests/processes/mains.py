@@ -74,6 +74,13 @@ def curious() -> None:
     )
 
 
+def mendable() -> None:
+    """Fail until somebody has mended it."""
+    enter()
+    if not Path(os.environ["JOURNAL"]).with_name("mended").exists():
+        raise ValueError("not mended yet")
+
+
 def sleeper() -> None:
     enter()
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -121,6 +122,20 @@ def test_optimize_resumes_too(sweep: RealSweep) -> None:
     ended = sweep.start_command("-c", source, sweep_id(sweep)).finish()
     expect_exactly(4, ended, sweep)
     assert json.loads(ended.stdout)["finished"] == 4
+
+
+def test_after_the_breaker_the_command_that_the_terminal_names_goes_on_with_the_count_that_was_asked_for(
+    sweep: RealSweep,
+) -> None:
+    tripped = sweep.start("mendable", count=48, arguments=("--count", "7")).finish()
+    assert tripped.code == 4, tripped.stderr
+    (line,) = [line for line in tripped.stderr.splitlines() if line.startswith("go on with it: ")]
+    (sweep.folder / "mended").touch()
+    _, *command = shlex.split(line.removeprefix("go on with it: "))
+    ended = sweep.start_command(*command).finish()
+    assert ended.code == 0, ended.stderr
+    assert ended.summary["count"] == ended.summary["attempted"] == 7
+    assert {"failed", "finished"} == set(outcomes(ended.summary))
 
 
 def test_an_unknown_sweep_is_exit_2_and_names_the_known_ones(sweep: RealSweep) -> None:

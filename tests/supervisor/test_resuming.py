@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parallel_hpo.errors import ConfigError
+from parallel_hpo.policy.breaker import FailureCount
 from parallel_hpo.supervisor.ledger_reader import RunRow
-from parallel_hpo.supervisor.resuming import find_folder, read_earlier
+from parallel_hpo.supervisor.resuming import Asked, asked_count, find_folder, read_earlier
 from parallel_hpo.words import Outcome, RunId, Slot
 
 
@@ -78,11 +79,28 @@ def test_a_run_that_the_sweep_itself_stopped_is_not_run_again() -> None:
     assert read_earlier([row(0, Outcome.STOPPED)]).reruns == ()
 
 
-def test_earlier_failures_count_and_cut_runs_do_not() -> None:
-    rows = [row(0, Outcome.FINISHED), row(1, Outcome.FAILED), row(2, Outcome.FAILED), row(3, None)]
-    failures = read_earlier(rows).failures
-    assert failures == read_earlier(rows[:3]).failures
-    assert not failures.none_finished
+def test_earlier_failures_do_not_count_for_the_breaker_and_earlier_success_does() -> None:
+    failed = [row(1, Outcome.FAILED), row(2, Outcome.FAILED), row(3, None)]
+    assert read_earlier(failed).failures == FailureCount()
+    assert read_earlier([row(0, Outcome.FINISHED), *failed]).failures == FailureCount(none_finished=False)
+
+
+def test_a_count_that_a_flag_gave_is_the_sweeps_until_another_flag_changes_it() -> None:
+    facts = {"count": 9, "before": 3, "count_given": True}
+    assert asked_count(48, given=False, facts=facts, goes_on=True) == Asked(6, given=True, was=6)
+    assert asked_count(None, given=False, facts=facts, goes_on=True) == Asked(6, given=True, was=6)
+    assert asked_count(8, given=True, facts=facts, goes_on=True) == Asked(8, given=True, was=6)
+
+
+def test_a_count_of_the_file_may_be_changed_there() -> None:
+    facts = {"count": 6, "before": 0}
+    assert asked_count(20, given=False, facts=facts, goes_on=True) == Asked(20, given=False, was=6)
+    assert asked_count(None, given=False, facts=facts, goes_on=True) == Asked(None, given=False, was=6)
+
+
+def test_a_sweep_that_is_joined_once_more_has_a_count_of_its_own() -> None:
+    facts = {"count": 6, "before": 0, "count_given": True}
+    assert asked_count(4, given=False, facts=facts, goes_on=False) == Asked(4, given=False, was=4)
 
 
 def make_sweeps(directory: Path, *names: str) -> None:

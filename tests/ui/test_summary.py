@@ -78,5 +78,5 @@ def test_without_a_best_run_that_is_said() -> None:
 
 def test_runs_that_were_run_again_or_lost_are_named() -> None:
     first = lines(replace(RESULT, retried=2, lost=1))[0]
-    assert "; 2 run again after a worker's death" in first
+    assert "; 2 attempts made again" in first
     assert "; 1 lost, which must not happen" in first
