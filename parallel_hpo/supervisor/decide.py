@@ -29,6 +29,7 @@ from parallel_hpo.supervisor.events import (
     OutputSeen,
     Reported,
     ScaleAsked,
+    SpawnDenied,
     StopAsked,
     SweepSeen,
     TimePassed,
@@ -93,6 +94,8 @@ class _Decider(Step):
                 self._on_report(slot, report)
             case Died():
                 deaths.on_death(self, event)
+            case SpawnDenied():
+                deaths.on_spawn_denied(self, event)
             case StopAsked():
                 self._on_stop(event)
             case SweepSeen(over):
@@ -122,6 +125,7 @@ class _Decider(Step):
         match report:
             case Ready():
                 self.view = replace(self.view, loadable=True)
+                self.change(slot, denied=0)
                 self.move(slot, Move.READY)
             case RunStarted():
                 self._on_run_started(self.slot(slot), report)

@@ -30,6 +30,14 @@ class Died:
 
 
 @dataclass(frozen=True, slots=True)
+class SpawnDenied:
+    """The system had no process, descriptor or room for the slot's worker; `why` in words."""
+
+    slot: Slot
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class StopAsked:
     """A signal or the user's code asks the sweep to end."""
 
@@ -91,6 +99,7 @@ Event = (
     Opened
     | Reported
     | Died
+    | SpawnDenied
     | StopAsked
     | SweepSeen
     | OutputSeen

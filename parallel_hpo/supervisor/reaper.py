@@ -26,7 +26,10 @@ MARK: Final = "PARALLEL_HPO_MARK"
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Whose a process is: a supervisor by its pid, its start, its pid namespace, and the machine's boot."""
+    """Whose a process is: a supervisor by its pid, its start, its pid namespace, and the machine's boot.
+
+    A start begins with a letter: versions that reckoned it by the time of day take it for no mark of theirs.
+    """
 
     pid: int
     started: int
@@ -34,16 +37,20 @@ class Mark:
     boot: str
 
     def __str__(self) -> str:
-        return f"{self.pid}_{self.started}_{self.namespace}_{self.boot}"
+        return f"{self.pid}_t{self.started}_{self.namespace}_{self.boot}"
 
     @classmethod
     def read(cls, text: str) -> Self | None:
         """Return the mark that `text` begins with; None: it is none of ours."""
         pid, started, namespace, boot, *_ = [*text.split("_"), "", "", "", ""]
-        numbers = (pid, started, namespace)
-        if not boot or not all(number.isascii() and number.isdigit() for number in numbers):
+        numbers = (pid, started[1:], namespace)
+        if (
+            not boot
+            or started[:1] != "t"
+            or not all(number.isascii() and number.isdigit() for number in numbers)
+        ):
             return None
-        return cls(int(pid), int(started), int(namespace), boot)
+        return cls(int(pid), int(started[1:]), int(namespace), boot)
 
 
 def make_mark() -> str:

@@ -101,7 +101,7 @@ def test_a_dead_supervisor_that_nobody_has_waited_for_is_dead(pair: Pair) -> Non
 
 def test_a_supervisor_whose_pid_is_anothers_now_is_dead(pair: Pair) -> None:
     pid, started, rest = pair.mark.split("_", 2)
-    with pair.child(f"{pid}_{int(started) - 1}_{rest}") as child:
+    with pair.child(f"{pid}_t{int(started[1:]) - 1}_{rest}") as child:
         expect_killed(child)
 
 
@@ -123,7 +123,7 @@ def test_a_mark_of_another_boot_says_nothing_of_a_process_of_this_one(pair: Pair
 
 def test_what_is_made_of_a_mark_is_the_mark() -> None:
     mark = Mark(12, 3456, 789, "c0ffee")
-    assert str(mark) == "12_3456_789_c0ffee"
+    assert str(mark) == "12_t3456_789_c0ffee"
     assert Mark.read(f"{mark}_1a2b_server") == mark
 
 
@@ -135,7 +135,7 @@ def test_another_pid_namespaces_processes_are_left_alone(pair: Pair) -> None:
         assert child.poll() is None
 
 
-@pytest.mark.parametrize("mark", ["", "test", "1_2", "x_1_2_3", "1_2_3", "1_2_3_"])
+@pytest.mark.parametrize("mark", ["", "test", "1_2", "x_1_2_3", "1_2_3_4", "1_t2_3", "1_t2_3_"])
 def test_what_bears_no_mark_of_ours_is_left_alone(pair: Pair, mark: str) -> None:
     with pair.child(mark) as child:
         assert reap(child) == 0
