@@ -31,7 +31,9 @@ from parallel_hpo.words import RunId, SweepPath
 START_LIMIT_S: Final = 30.0
 REQUEST_LIMIT_S: Final = 10.0
 AWAY_LIMIT_S: Final = 60.0
-"""So long is a server waited for that is being restarted."""
+"""So long is a server waited for that is being restarted; all requests together wait no longer."""
+CLOSE_LIMIT_S: Final = 1.0
+"""A server ends at the end of its standard input, in milliseconds, and its database bears any end."""
 OPEN_LIMIT_S: Final = 60.0
 RETRY_S: Final = 0.1
 RESTART_BACKOFF_S: Final = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0, 5.0, 5.0)
@@ -72,6 +74,7 @@ class LocalBackend:
         self._restarting = threading.Lock()
         """Keeps `close` from ending a server that is just being replaced."""
         self._error = ""
+        self._away_since: float | None = None
 
     def open(self, on_lost: Callable[[str], None] = lambda why: None) -> None:
         """Start the server and the thread that watches over it."""
@@ -150,11 +153,10 @@ class LocalBackend:
             self._closing.set()
             process = self._process
         _close_stdin(process)
-        try:
-            process.wait(5)
-        except subprocess.TimeoutExpired:
+        self._watcher.join(CLOSE_LIMIT_S)
+        if self._watcher.is_alive():
             process.kill()
-        self._watcher.join()
+            self._watcher.join(CLOSE_LIMIT_S)  # what it left may hold its standard output
 
     # --- the process ---------------------------------------------------------------
 
@@ -236,18 +238,26 @@ class LocalBackend:
             headers={"Authorization": f"Basic {token}", "Content-Type": "application/json"},
         )
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        deadline = time.monotonic() + AWAY_LIMIT_S
         while True:
             try:
                 with opener.open(request, timeout=REQUEST_LIMIT_S) as response:
-                    return json.load(response)
+                    answer = json.load(response)
+                self._away_since = None
+                return answer
             except (OSError, HTTPException, json.JSONDecodeError) as error:
                 if method == "GET" and isinstance(error, urllib.error.HTTPError) and error.code == 404:
                     return None
                 final = isinstance(error, urllib.error.HTTPError) and error.code < 500
-                if final or self._error or self._closing.is_set() or time.monotonic() > deadline:
+                if final or self._error or self._closing.is_set() or self._is_away_for_long():
                     raise BackendError(self._error or f"{address}: {error}") from None
-                time.sleep(RETRY_S)
+                self._closing.wait(RETRY_S)
+
+    def _is_away_for_long(self) -> bool:
+        """Note that the server does not answer; whether it is not worth another wait."""
+        now = time.monotonic()
+        if self._away_since is None:
+            self._away_since = now
+        return now - self._away_since > AWAY_LIMIT_S
 
 
 def _close_stdin(process: subprocess.Popen[bytes]) -> None:

@@ -116,6 +116,7 @@ class _Beat:
             supervised=agent.label != STRANGER,
             programs=agent.label == STRANGER and configurations.program_of(sweep.config) is not None,
             scheduled=configurations.is_scheduled(sweep.config),
+            clock_set_at=self._world.clock_set_at(),
         )
 
     def _apply(self, decision: Answer) -> None:

@@ -16,7 +16,6 @@ import signal
 import socket
 import tempfile
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ from parallel_hpo.errors import BackendError, UsageError
 from parallel_hpo.keys import new_master_key
 from parallel_hpo.search.wandb_process import require_wandb_engine
 from parallel_hpo.server.app import make_app
+from parallel_hpo.server.clock import WatchedClock
 from parallel_hpo.server.store.database import Database, shown
 from parallel_hpo.server.world import World
 
@@ -148,11 +148,13 @@ def _exit_at_end_of(stdin: IO[bytes]) -> None:
 
 
 def _world(place: Place, database: Database, master_key: str) -> World:
+    clock = WatchedClock()
     return World(
         database=database,
         files=place.folder / "server-files",
         master_key=master_key,
-        clock=time.time,
+        clock=clock,
+        clock_set_at=clock.set_at,
         new_id=lambda: "".join(secrets.choice(_ID_LETTERS) for _ in range(8)),
         new_seed=lambda: secrets.randbits(32),
         engine=place.engine,

@@ -1,7 +1,7 @@
 """Notices silence: started runs become crashed, runs that a silent stranger never started wait for another.
 
 The server hears nothing while it is down, so silence is judged only once it has
-been up for as long as the silence must last.
+been up for as long as the silence must last, and its clock has gone on undisturbed for so long.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from parallel_hpo.server.world import World
 def reap(world: World, *, up_since: float) -> list[str]:
     """Look for silence once, and return the names of the runs of which nothing was heard."""
     before = world.clock() - world.patience.silent_s
-    if before < up_since:
+    if before < max(up_since, world.clock_set_at()):
         return []
     with world.database.write() as transaction:
         silent = outstanding.silent(transaction, before)

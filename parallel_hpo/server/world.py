@@ -32,6 +32,8 @@ class World:
     new_id: Callable[[], str]
     """A fresh id as W&B's: 8 lower-case letters and digits."""
     new_seed: Callable[[], int]
+    clock_set_at: Callable[[], float] = lambda: 0.0
+    """When `clock` was last set, by its own reckoning: silence is counted from then at the earliest."""
     patience: Patience = field(default_factory=Patience)
     engines: Engines = field(default_factory=Engines)
     engine: EngineChoice = EngineChoice.AUTO

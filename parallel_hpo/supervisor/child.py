@@ -11,6 +11,10 @@ from multiprocessing.connection import Connection
 import psutil
 
 
+class ScarcityError(Exception):
+    """There is no child for now: the system had no process for it, or no descriptor; later it may have."""
+
+
 @dataclass(slots=True)
 class Child:
     """A living child: its process, our end of its pipe, and its output."""

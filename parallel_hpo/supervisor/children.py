@@ -11,27 +11,29 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import socket
-import subprocess
-import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from multiprocessing.connection import Connection
+from typing import Final
 
 import psutil
 
-from parallel_hpo.errors import ConfigError, WorkerStartError
-from parallel_hpo.supervisor.child import Child, open_pidfd, wait_status
+from parallel_hpo.errors import WorkerStartError
+from parallel_hpo.supervisor.child import Child, ScarcityError, open_pidfd, wait_status
+from parallel_hpo.supervisor.fork_server import COMMAND, ForkServer
 from parallel_hpo.supervisor.reaper import MARK
 from parallel_hpo.worker import tree
 from parallel_hpo.worker.preload import Imports
-from parallel_hpo.worker.spec import Errand, Fork, Forked, Preloaded, Reaped, WorkerSpec
+from parallel_hpo.worker.spec import Errand, Reaped, WorkerSpec
 
 PRELOAD = ("wandb", "parallel_hpo.worker.worker")
 """What every worker needs; wandb alone is 0.5 s of each start."""
-START_TRIES = 10
-"""A fork server that is killed so often at its start would be killed again (by the OOM killer, say)."""
+HANG_UP_S: Final = 0.1
+"""How often a thread is told, while the nursery is being closed, that it waits in vain."""
+BLIND_S: Final = 0.2
+"""How often children are looked at whose ends nothing tells of."""
 
 
 class Nursery:
@@ -44,43 +46,49 @@ class Nursery:
         fresh: bool,
         preload: tuple[str, ...],
         sys_path: tuple[str, ...] = (),
+        command: tuple[str, ...] = COMMAND,
+        open_pidfd: Callable[[int], int | None] = open_pidfd,
     ) -> None:
         """`environment` is the fork server's, and has a MARK; `fresh`: each child is a new interpreter.
 
         `preload` are the user's own modules, found on `sys_path`; empty: on that of the fork server.
+        `command` starts the fork server, given its socket and what to import.
         """
-        self._environment = dict(environment)
+        imports = Imports() if fresh else Imports(PRELOAD, preload, sys_path)
+        self._server = ForkServer(environment, imports, command=command, on_death=self._take_orphans)
         self._mark = environment[MARK]
         self._fresh = fresh
-        self._imports = Imports() if fresh else Imports(PRELOAD, preload, sys_path)
-        self.warning = ""
-        """What the user should know of what was preloaded, once the fork server is ready."""
+        self._open_pidfd = open_pidfd
         self._lock = threading.RLock()
         self._children: dict[int, Child] = {}
         self._orphans: set[int] = set()
-        self._reaped: list[Reaped] = []
-        self._tokens = 0
+        self._closing = False
         self._closed = False
 
     def open(self) -> None:
         """Start the fork server without waiting for it to be ready."""
         self._was_subreaper = tree.be_subreaper()
-        self._start()
+        self._server.start()
 
     def wait_until_ready(self) -> None:
         """Wait for the fork server's imports; raises the error, with their traceback, if one failed.
 
         Raises:
             ConfigError: a module that the user wants preloaded can't be.
-            WorkerStartError: the fork server can't start.
+            WorkerStartError: the fork server can't start, or the nursery is closed meanwhile.
         """
         with self._lock:
-            self._await_ready()
+            self._server.await_ready()
+
+    @property
+    def warning(self) -> str:
+        """What the user should know of what was preloaded, once the fork server is ready."""
+        return self._server.warning
 
     @property
     def line(self) -> int:
         """The descriptor that is readable when `collect` has something to do."""
-        return self._line.fileno()
+        return self._server.fileno()
 
     @property
     def orphan_fds(self) -> list[int]:
@@ -88,16 +96,27 @@ class Nursery:
         with self._lock:
             return [fd for pid in self._orphans if (fd := self._children[pid].pidfd) is not None]
 
+    @property
+    def look_after_s(self) -> float | None:
+        """After so long `collect` is due though nothing is readable; None: all ends are told of.
+
+        Where there are no pidfds (macOS), nothing tells of the end of a child without a fork server.
+        """
+        with self._lock:
+            blind = any(self._children[pid].pidfd is None for pid in self._orphans)
+        return BLIND_S if blind else None
+
     def bear(self, calling: WorkerSpec | Errand) -> Child:
         """Make a child and tell it what it is to be.
 
         Raises:
             WorkerStartError: not even a new fork server can make one, or the nursery is closed.
+            ScarcityError: the system has no process or descriptor for it now.
         """
         with self._lock:
-            if self._closed:
+            if self._closing:
                 raise WorkerStartError("no child can be started any more: the sweep is being cleared away")
-            child = self._bear_in_spite_of_deaths()
+            child = self._bear()
             self._children[child.pid] = child
         with contextlib.suppress(OSError):  # it may be dead already, as its end will say
             child.connection.send(calling)
@@ -109,9 +128,9 @@ class Nursery:
         Their pipes may still hold what they said last; whoever had them born closes those.
         """
         with self._lock:
-            self._read_line()
+            self._server.read()
             self._reap_orphans()
-            ended, self._reaped = self._reaped, []
+            ended, self._server.reports = self._server.reports, []
             self._orphans.difference_update(reaped.pid for reaped in ended)
             children = [(reaped, self._children.pop(reaped.pid)) for reaped in ended]
             for _, child in children:
@@ -120,124 +139,49 @@ class Nursery:
 
     def close(self) -> None:
         """Kill whatever is left and end the fork server; nothing of the sweep's children lives afterwards."""
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-            self._connection.close()
-            self._line.close()
-            self._process.wait()
-            for pid in list(self._orphans):
-                self._children[pid].kill()
-                tree.reap(pid)
-            self._kill_strays()
-            for child in self._children.values():
-                child.end()
-                child.connection.close()
-            self._children.clear()
-            tree.be_subreaper(self._was_subreaper)
+        self._closing = True
+        while not self._lock.acquire(timeout=HANG_UP_S):
+            self._server.hang_up()  # a thread that was given up waits for its word
+        try:
+            if not self._closed:
+                self._closed = True
+                self._end_all()
+        finally:
+            self._lock.release()
 
-    # --- the fork server ---------------------------------------------------------
-
-    def _start(self) -> None:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            command = [sys.executable, "-m", "parallel_hpo.worker.forkserver", str(theirs.fileno())]
-            self._process = subprocess.Popen(
-                [*command, self._imports.to_argument()],
-                env=self._environment,
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                start_new_session=True,
-            )
-        self._line = ours
-        self._connection = Connection(os.dup(ours.fileno()))
-        self._ready = False
-
-    def _await_ready(self) -> None:
-        if self._ready:
-            return
-        for _ in range(START_TRIES):
-            try:
-                answer = self._connection.recv()
-            except (EOFError, OSError):
-                code = self._process.wait()
-                if code != -signal.SIGKILL:
-                    break
-                self._restart()
-                continue
-            self._expect_fit(answer)
-            self._ready = True
-            return
-        raise WorkerStartError(f"the fork server ended at its start (exit code {code}); its words are above")
-
-    def _expect_fit(self, preloaded: Preloaded) -> None:
-        """Raise the error of what was preloaded: the user's own where the module is the user's."""
-        if preloaded.of_users:
-            raise ConfigError(f"hpo.preload: {preloaded.error.rstrip()}")
-        if preloaded.error:
-            raise WorkerStartError(preloaded.error)
-        self.warning = preloaded.warning
-
-    def _restart(self) -> None:
-        """Replace a dead fork server; its children have come to us."""
-        self._connection.close()
-        self._line.close()
-        self._process.kill()
-        self._process.wait()
-        self._orphans.update(self._children.keys() - {reaped.pid for reaped in self._reaped})
-        self._start()
-
-    def _bear_in_spite_of_deaths(self) -> Child:
-        for _ in range(START_TRIES):
-            try:
-                return self._bear()
-            except (EOFError, OSError):
-                self._restart()
-        raise WorkerStartError(f"the fork server died {START_TRIES} times when it was asked for a child")
+    def _end_all(self) -> None:
+        self._server.end()
+        for pid in list(self._orphans):
+            self._children[pid].kill()
+            tree.reap(pid)
+        self._kill_strays()
+        for child in self._children.values():
+            child.end()
+            child.connection.close()
+        self._children.clear()
+        tree.be_subreaper(self._was_subreaper)
 
     def _bear(self) -> Child:
-        self._await_ready()
-        ours, theirs = socket.socketpair()
-        output, output_end = os.pipe()
-        with theirs:
-            self._tokens += 1
+        with ExitStack() as theirs, ExitStack() as if_it_fails:
             try:
-                self._connection.send(Fork(self._tokens, self._fresh))
-                socket.send_fds(self._line, [b"F"], [theirs.fileno(), output_end])
-                pid = self._await_forked(self._tokens)
-            except (EOFError, OSError):
-                ours.close()
-                os.close(output)
-                raise
-            finally:
-                os.close(output_end)
-        return Child(pid, Connection(ours.detach()), output, open_pidfd(pid))
-
-    def _await_forked(self, token: int) -> int:
-        while True:
-            answer = self._connection.recv()
-            match answer:
-                case Forked(answered, pid) if answered == token:
-                    return pid
-                case Reaped():
-                    self._reaped.append(answer)
-
-    def _read_line(self) -> None:
-        """Take the reports that have come; a fork server that is gone is replaced."""
-        if not self._ready and self._connection.poll():
-            self._await_ready()  # else what a new one says first would wake the loop for ever
-        try:
-            while self._ready and self._connection.poll():
-                answer = self._connection.recv()
-                if isinstance(answer, Reaped):
-                    self._reaped.append(answer)
-        except (EOFError, OSError):
-            if not self._closed:
-                self._restart()
+                pipe, pipe_end = socket.socketpair()
+                theirs.callback(pipe_end.close)
+                if_it_fails.callback(pipe.close)
+                output, output_end = os.pipe()
+            except OSError as error:
+                raise ScarcityError(f"{error.strerror} in the supervisor (ulimit -n)") from None
+            theirs.callback(os.close, output_end)
+            if_it_fails.callback(os.close, output)
+            pid = self._server.fork(pipe_end.fileno(), output_end, fresh=self._fresh)
+            if_it_fails.pop_all()
+        return Child(pid, Connection(pipe.detach()), output, self._open_pidfd(pid))
 
     # --- children whose fork server died -------------------------------------------
+
+    def _take_orphans(self) -> None:
+        """Note that the fork server is dead; its children have come to us."""
+        told = {reaped.pid for reaped in self._server.reports}
+        self._orphans.update(self._children.keys() - told)
 
     def _reap_orphans(self) -> None:
         for pid in list(self._orphans):
@@ -245,14 +189,14 @@ class Nursery:
             if status is not None:
                 self._orphans.discard(pid)
                 self._kill_strays()
-                self._reaped.append(Reaped(pid, status))
+                self._server.reports.append(Reaped(pid, status))
 
     def _kill_strays(self) -> None:
         """Kill children of ours that bear the sweep's mark and are none of its known children.
 
         The user's own children lack the mark, so that they are left alone.
         """
-        known = {*self._children, self._process.pid} if not self._closed else set()
+        known = {*self._children, self._server.pid} if not self._closed else set()
         while strays := [child for child in psutil.Process().children() if self._is_stray(child, known)]:
             for stray in strays:
                 tree.kill_tree(stray)

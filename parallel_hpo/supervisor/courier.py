@@ -1,9 +1,14 @@
-"""Asks the sweep server in a thread of its own, so that a server that is away holds up no decision."""
+"""Asks the sweep server in a thread of its own, so that a server that is away holds up no decision.
+
+What a stop leaves no time to tell is named; the ledger knows it, and a resumed sweep settles it.
+"""
 
 from __future__ import annotations
 
+import queue
+import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from functools import partial
 from glob import escape
 from pathlib import Path
@@ -12,6 +17,7 @@ from typing import Final
 from parallel_hpo.backend.base import Backend
 from parallel_hpo.errors import ParallelHPOError
 from parallel_hpo.supervisor.events import SweepSeen
+from parallel_hpo.supervisor.patience import Patience, StoppedError
 from parallel_hpo.words import Message, Observer, Outcome, RunId, SweepPath
 
 STATES: Final[Mapping[Outcome, str]] = {
@@ -21,6 +27,11 @@ STATES: Final[Mapping[Outcome, str]] = {
     Outcome.CRASHED: "crashed",
 }
 """What a run's outcome is called on a server."""
+
+LAST_S: Final = 1.0
+"""So long is waited at the very end for requests that nobody has waited for: after a fault of ours."""
+NAMED: Final = 5
+"""Of what the server was not told, so much is named."""
 
 
 class Courier:
@@ -41,11 +52,20 @@ class Courier:
         self._folder = folder
         self._observer = observer
         self._post = post
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="parallel_hpo-courier")
+        self._requests: queue.SimpleQueue[tuple[str, Callable[[], None]] | None] = queue.SimpleQueue()
+        self._untold: list[str] = []
+        self._lock = threading.Lock()
+        """Held so that nothing is said or posted once nobody listens."""
+        self._given_up = False
+        self._thread = threading.Thread(target=self._deliver, name="parallel_hpo-courier", daemon=True)
+        self._thread.start()
 
     def give_back(self, label: str, keep: Sequence[RunId]) -> None:
         """Let others have what the dead worker `label` was issued and never started."""
-        self._submit(lambda: self._backend.give_back(self._path, label, keep))
+        self._submit(
+            "what a worker was issued and did not start",
+            lambda: self._backend.give_back(self._path, label, keep),
+        )
 
     def end_run(self, run_id: RunId, state: str, *, send_rest: bool) -> None:
         """Tell the server of a run's end that its process can't tell.
@@ -53,34 +73,56 @@ class Courier:
         `send_rest`: it is not run again, so that what its client has not sent is sent before.
         """
         if send_rest:
-            self._submit(lambda: self._send_rest(run_id))
-        self._submit(lambda: self._backend.end_run(self._path, run_id, state))
+            self._submit(f"the rest of run {run_id}", lambda: self._send_rest(run_id))
+        request = f"the end of run {run_id}"
+        self._submit(request, lambda: self._backend.end_run(self._path, run_id, state))
 
     def tell_end(self, run_id: RunId, outcome: Outcome | None, unsent: Sequence[Path]) -> None:
         """Send what a run wrote offline; tell of its end too, unless it has done so (`outcome` is None)."""
         for folder in unsent:
-            self._submit(partial(self._send, run_id, folder))
+            self._submit(f"what run {run_id} wrote offline", partial(self._send, run_id, folder))
         if outcome is not None:
-            self._submit(lambda: self._backend.end_run(self._path, run_id, STATES[outcome]))
+            tell = partial(self._backend.end_run, self._path, run_id, STATES[outcome])
+            self._submit(f"the end of run {run_id}", tell)
 
     def finish_sweep(self) -> None:
         """Set the sweep to finished."""
-        self._submit(lambda: self._backend.finish_sweep(self._path))
+        self._submit("the sweep's end", lambda: self._backend.finish_sweep(self._path))
 
     def ask_sweep(self) -> None:
         """Ask whether the sweep goes on; SweepSeen is posted."""
-        self._submit(self._ask)
+        self._submit("", self._ask)
 
-    def close(self) -> None:
-        """Wait for the requests that were made."""
-        self._thread.shutdown(wait=True)
+    def settle(self, patience: Patience) -> None:
+        """Wait for the requests that were made; raises StoppedError, and says what was not told."""
+        done: Future[None] = Future()
+        self._submit("", lambda: done.set_result(None))
+        try:
+            patience.wait_for(done)
+        except StoppedError:
+            self.close(within_s=0)
+            raise
+
+    def close(self, *, within_s: float = LAST_S) -> None:
+        """End the thread; what it has not told within so long is given up, and said."""
+        self._requests.put(None)
+        self._thread.join(within_s)
+        with self._lock:
+            untold = [] if self._given_up else [what for what in dict.fromkeys(self._untold) if what]
+            self._given_up = True
+        if untold:
+            more = f" and {len(untold) - NAMED} more" if len(untold) > NAMED else ""
+            words = f"the sweep server was not told of {', '.join(untold[:NAMED])}{more}"
+            self._observer(Message(f"{words}: --resume settles that", warning=True))
 
     def _ask(self) -> None:
         over = ""
         try:
             over = self._backend.why_over(self._path)
         finally:
-            self._post(SweepSeen(over))
+            with self._lock:
+                if not self._given_up:
+                    self._post(SweepSeen(over))
 
     def _send_rest(self, run_id: RunId) -> None:
         """Send what a dead run's client left in the run's folder, or say where it is."""
@@ -96,17 +138,28 @@ class Courier:
                 f"run {run_id}: what it had not sent yet was not sent ({error});"
                 f" send it by: wandb sync --include-online {folder}"
             )
-            self._observer(Message(words, warning=True))
+            self._say(words)
 
-    def _submit(self, request: Callable[[], None]) -> None:
-        self._thread.submit(request).add_done_callback(self._warn)
+    def _submit(self, what: str, request: Callable[[], None]) -> None:
+        """Have a request made; `what` it tells the server, empty where it asks something."""
+        self._untold.append(what)
+        self._requests.put((what, request))
 
-    def _warn(self, done: Future[None]) -> None:
-        error = done.exception()
-        if isinstance(error, ParallelHPOError):
-            self._observer(Message(f"the sweep server did not answer: {error}", warning=True))
-        elif error is not None:
-            raise error
+    def _deliver(self) -> None:
+        while (entry := self._requests.get()) is not None and not self._given_up:
+            what, request = entry
+            try:
+                request()
+            except ParallelHPOError as error:
+                self._say(f"the sweep server did not answer: {error}")
+            except Exception as error:  # noqa: BLE001 - a fault of ours must not leave the others untold
+                self._say(f"the sweep server was not told of {what}: {error!r}")
+            self._untold.remove(what)
+
+    def _say(self, words: str) -> None:
+        with self._lock:
+            if not self._given_up:
+                self._observer(Message(words, warning=True))
 
 
 def last_run_folder(folder: Path, run_id: RunId) -> Path | None:

@@ -1,8 +1,12 @@
-"""What follows from a worker's death, for its run and for its slot: pure, a part of `decide`."""
+"""What follows from a worker's death, for its run and for its slot, and from a birth that the system denied.
+
+Pure, a part of `decide`.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Final
 
 from parallel_hpo.errors import ExitCode
 from parallel_hpo.lifecycle import Move
@@ -11,10 +15,27 @@ from parallel_hpo.policy.retry import may_run_again
 from parallel_hpo.policy.start import is_hopeless
 from parallel_hpo.supervisor import device_care
 from parallel_hpo.supervisor.actions import GiveBack
-from parallel_hpo.supervisor.events import Died
+from parallel_hpo.supervisor.events import Died, SpawnDenied
 from parallel_hpo.supervisor.step import Step
 from parallel_hpo.supervisor.view import Ending, OpenRun, SlotView
 from parallel_hpo.words import Message, Outcome, Slot, SlotState, StopKind
+
+DENIED_WAIT_S: Final = 1.0
+DENIED_WAIT_MAX_S: Final = 30.0
+"""A worker that the system has no process for is tried again after 1, 2, 4 … 30 s, for as long as it takes:
+scarcity passes, and is no fault of the slot's, whose restarts it does not cost."""
+
+
+def on_spawn_denied(step: Step, event: SpawnDenied) -> None:
+    slot = step.slot(event.slot)
+    wait_s = min(DENIED_WAIT_MAX_S, DENIED_WAIT_S * 2.0 ** min(slot.denied, 10))
+    step.change(slot.slot, denied=slot.denied + 1)
+    step.move(slot.slot, Move.DIED, event.why)
+    if step.slot(slot.slot).state is SlotState.BACKOFF:
+        step.change(slot.slot, spawn_at=step.now + wait_s)
+    if not slot.denied:
+        words = f"w{slot.slot} can't be started: {event.why}; it is tried again until it can"
+        step.tell(Message(words, warning=True))
 
 
 def on_death(step: Step, event: Died) -> None:

@@ -31,6 +31,7 @@ from parallel_hpo.supervisor.events import (
     OutputSeen,
     Reported,
     ScaleAsked,
+    SpawnDenied,
     StopAsked,
     SweepSeen,
     TimePassed,
@@ -87,14 +88,14 @@ class _Decider(Step):
                 watchdog.set_the_clock(self)
             case TimePassed():
                 watchdog.end_overdue(self)
-            case OutputSeen() | MemorySeen() | DeviceClear():
+            case OutputSeen() | MemorySeen() | DeviceClear() | Delivered():
                 self._on_seen(event)
             case Reported(slot, report):
                 self._on_report(slot, report)
-            case Delivered():
-                starts.on_delivered(self, event)
             case Died():
                 deaths.on_death(self, event)
+            case SpawnDenied():
+                deaths.on_spawn_denied(self, event)
             case StopAsked():
                 self._on_stop(event)
             case SweepSeen(over):
@@ -102,8 +103,10 @@ class _Decider(Step):
             case ScaleAsked() | DrainAsked():
                 self._on_crew_asked(event)
 
-    def _on_seen(self, event: OutputSeen | MemorySeen | DeviceClear) -> None:
+    def _on_seen(self, event: OutputSeen | MemorySeen | DeviceClear | Delivered) -> None:
         match event:
+            case Delivered():
+                starts.on_delivered(self, event)
             case OutputSeen(slot):
                 self.change(slot, active_at=self.now)
             case MemorySeen(slot, used_mb):
@@ -124,6 +127,7 @@ class _Decider(Step):
         match report:
             case Ready():
                 self.view = replace(self.view, loadable=True)
+                self.change(slot, denied=0)
                 self.move(slot, Move.READY)
             case RunStarted():
                 starts.on_run_started(self, self.slot(slot), report)

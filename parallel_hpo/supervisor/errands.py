@@ -1,4 +1,7 @@
-"""Errands: one call in a child with wandb in it, waited for with a deadline and an ear for stops."""
+"""Errands: one call in a child with wandb in it, waited for with a deadline.
+
+It hears no stops: the main thread has an errand run by `Patience.call`, and closes the nursery after a stop.
+"""
 
 from __future__ import annotations
 
@@ -9,36 +12,23 @@ from multiprocessing.connection import Connection, wait
 from typing import Any, Final
 
 from parallel_hpo.errors import BackendError
-from parallel_hpo.supervisor.child import Child
+from parallel_hpo.supervisor.child import Child, ScarcityError
 from parallel_hpo.supervisor.children import Nursery
 from parallel_hpo.worker.spec import Errand, ErrandResult, Surroundings
 
 KEPT_OUTPUT_BYTES: Final = 20_000
 """Of what an errand prints, so much of the end is kept for the error message."""
-
-
-class ErrandInterruptedError(Exception):
-    """A stop was asked while an errand was waited for; the errand has been killed."""
+SCARCE_S: Final = 0.5
+"""Between two tries where the system has no process or descriptor for an errand."""
 
 
 class Errands:
     """Runs errands in the nursery's children."""
 
-    def __init__(
-        self,
-        nursery: Nursery,
-        surroundings: Callable[[Mapping[str, str]], Surroundings],
-        *,
-        bell: int | None = None,
-    ) -> None:
-        """`surroundings` makes a child's from variables of its own; `bell` becomes readable at a stop."""
+    def __init__(self, nursery: Nursery, surroundings: Callable[[Mapping[str, str]], Surroundings]) -> None:
+        """`surroundings` makes a child's from variables of its own."""
         self._nursery = nursery
         self._surroundings = surroundings
-        self._bell = bell
-
-    def stop_listening(self) -> None:
-        """Let errands from now on be finished through a stop: the loop hears it."""
-        self._bell = None
 
     def run(
         self, function: str, arguments: tuple[Any, ...], environment: Mapping[str, str], limit_s: float
@@ -47,9 +37,8 @@ class Errands:
 
         Raises:
             BackendError: it raised (its exception in words), died, or took longer than `limit_s`.
-            ErrandInterruptedError: a stop was asked meanwhile.
         """
-        child = self._nursery.bear(Errand(self._surroundings(environment), function, arguments))
+        child = self._bear(Errand(self._surroundings(environment), function, arguments), limit_s)
         try:
             result = self._await(child, limit_s)
         except BaseException:
@@ -62,11 +51,20 @@ class Errands:
             raise BackendError(result.error)
         return result.value
 
+    def _bear(self, errand: Errand, limit_s: float) -> Child:
+        deadline = time.monotonic() + limit_s
+        while True:
+            try:
+                return self._nursery.bear(errand)
+            except ScarcityError as error:
+                if time.monotonic() > deadline:
+                    raise BackendError(f"no process for it: {error}") from None
+                time.sleep(SCARCE_S)
+
     def _await(self, child: Child, limit_s: float) -> ErrandResult:
         deadline = time.monotonic() + limit_s
         printed = b""
         sources: list[Connection | int] = [child.connection, child.output]
-        sources += [] if self._bell is None else [self._bell]
         while (left_s := deadline - time.monotonic()) > 0:
             ready = wait(sources, left_s)
             if child.output in ready:
@@ -76,8 +74,6 @@ class Errands:
                 printed = (printed + data)[-KEPT_OUTPUT_BYTES:]
             if child.connection in ready:
                 return _receive(child, printed)
-            if self._bell in ready:
-                raise ErrandInterruptedError
         said = " ".join(printed.decode(errors="replace").split())[-500:]
         raise BackendError(f"no answer within {limit_s:g} s{f'; it said: {said}' if said else ''}")
 

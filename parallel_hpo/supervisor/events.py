@@ -43,6 +43,14 @@ class Died:
 
 
 @dataclass(frozen=True, slots=True)
+class SpawnDenied:
+    """The system had no process, descriptor or room for the slot's worker; `why` in words."""
+
+    slot: Slot
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class StopAsked:
     """A signal or the user's code asks the sweep to end."""
 
@@ -105,6 +113,7 @@ Event = (
     | Reported
     | Delivered
     | Died
+    | SpawnDenied
     | StopAsked
     | SweepSeen
     | OutputSeen

@@ -29,11 +29,12 @@ from parallel_hpo.supervisor.devices.equipment import Equipment
 from parallel_hpo.supervisor.devices.library import OpenLibrary, no_library, opened
 from parallel_hpo.supervisor.devices.placing import Placement
 from parallel_hpo.supervisor.environment import CLIENT_HIDDEN, base_environment
-from parallel_hpo.supervisor.errands import ErrandInterruptedError, Errands
+from parallel_hpo.supervisor.errands import Errands
 from parallel_hpo.supervisor.events import StopAsked
 from parallel_hpo.supervisor.known import LEDGER
 from parallel_hpo.supervisor.ledger import Ledger
 from parallel_hpo.supervisor.open_sweep import OpenSweep, Setting
+from parallel_hpo.supervisor.patience import Patience, StoppedError
 from parallel_hpo.supervisor.pickling import pack_main
 from parallel_hpo.supervisor.planning import count_cores, library_for, place_workers
 from parallel_hpo.supervisor.reaper import MARK, make_mark, reap_leftovers
@@ -107,6 +108,7 @@ class _Stage:
         self.section = setting.section
         self.environment = dict(environment) | {MARK: setting.mark}
         self.stack = stack
+        self.patience = Patience(setting.control, grace_s=self.section.grace_period_s)
         self.open_library = open_library
 
     def perform(self, resume: str | None) -> SweepResult:
@@ -114,13 +116,14 @@ class _Stage:
         ledger = self._find_ledger(resume) if resume else None
         try:
             backend, nursery, sweep = self.open(_facts_of(ledger, resume) if ledger else {})
-        except ErrandInterruptedError:
+        except StoppedError:
             return self._nothing_done()
+        self.patience.sweep_is_open()
         if ledger is None:
             folder = self.setting.folder_of(sweep.path.sweep_id)
             ledger = self.stack.enter_context(Ledger(folder / LEDGER))
         return OpenSweep(
-            self.setting, backend, nursery, sweep, ledger, self._surround({}), self.equipment
+            self.setting, backend, nursery, sweep, ledger, self._surround({}), self.equipment, self.patience
         ).perform()
 
     def open(self, facts: Mapping[str, Any]) -> tuple[Backend, Nursery, OpenedSweep]:
@@ -136,11 +139,11 @@ class _Stage:
         if backend.keeps_login:
             self.base = {name: value for name, value in self.base.items() if name not in CLIENT_HIDDEN}
         nursery = self._open_nursery()
-        errands = Errands(nursery, self._surround, bell=self.setting.control.bell)
+        errands = Errands(nursery, self._surround)
         if self.setting.main is not NOTHING:
-            self._try_main(errands)
-        sweep = backend.open_sweep(self._order(facts), errands.run)
-        errands.stop_listening()
+            self.patience.call(lambda: self._try_main(errands))
+        order = self._order(facts)
+        sweep = self.patience.call(lambda: backend.open_sweep(order, errands.run))
         return backend, nursery, sweep
 
     # --- what there is ---------------------------------------------------------------------
@@ -217,7 +220,7 @@ class _Stage:
             self.setting.observer(
                 Message(f"killed {left} processes that a dead sweep had left", warning=True)
             )
-        nursery.wait_until_ready()
+        self.patience.call(nursery.wait_until_ready)
         if nursery.warning:
             self.setting.observer(Message(nursery.warning, warning=True))
         return nursery

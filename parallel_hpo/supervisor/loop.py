@@ -13,12 +13,11 @@ from __future__ import annotations
 import os
 import queue
 import signal
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Final
 
+from parallel_hpo.errors import ConfigError
 from parallel_hpo.supervisor.actions import (
     Action,
     AskSweep,
@@ -34,11 +33,9 @@ from parallel_hpo.supervisor.actions import (
     Tell,
     TellEnd,
 )
-from parallel_hpo.supervisor.child import Child
-from parallel_hpo.supervisor.children import Nursery
-from parallel_hpo.supervisor.courier import Courier
+from parallel_hpo.supervisor.child import ScarcityError
 from parallel_hpo.supervisor.decide import decide
-from parallel_hpo.supervisor.devices.watch import DeviceWatch
+from parallel_hpo.supervisor.descriptors import make_room_for
 from parallel_hpo.supervisor.events import (
     Delivered,
     Died,
@@ -47,51 +44,20 @@ from parallel_hpo.supervisor.events import (
     Opened,
     OutputSeen,
     Reported,
+    ScaleAsked,
+    SpawnDenied,
     SweepSeen,
     TimePassed,
 )
-from parallel_hpo.supervisor.ledger import Ledger
-from parallel_hpo.supervisor.mailbox import Mailbox
-from parallel_hpo.supervisor.output import OutputPump
-from parallel_hpo.supervisor.recorder import Recorder
-from parallel_hpo.supervisor.signals import Control
+from parallel_hpo.supervisor.recorder import UnrecordedError
+from parallel_hpo.supervisor.tools import Tools, Worker
 from parallel_hpo.supervisor.view import Ending, SlotView, SweepView, is_over, next_deadline
-from parallel_hpo.words import Observer, Outcome, Report, RunId, RunStarted, Slot
+from parallel_hpo.words import Message, Outcome, Report, RunId, RunStarted, Slot
 from parallel_hpo.worker import tree
-from parallel_hpo.worker.spec import EXIT_WORDS, STACKS_SIGNAL, WorkerSpec
+from parallel_hpo.worker.spec import EXIT_WORDS, STACKS_SIGNAL
 
 MEASURE_EVERY_S: Final = 0.5
 """A leak of 1 GB/s passes a memory limit by half of that; reading a tree's memory takes a millisecond."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tools:
-    """What the loop acts with; `clock` gives monotonic seconds, `jitter` numbers in [0, 1)."""
-
-    nursery: Nursery
-    ledger: Ledger
-    courier: Courier
-    pump: OutputPump
-    control: Control
-    mailbox: Mailbox
-    observer: Observer
-    make_spec: Callable[[SlotView, str], WorkerSpec]
-    """The spec of a slot's next worker, given its label."""
-    devices: DeviceWatch
-    mark: str
-    clock: Callable[[], float]
-    jitter: Callable[[], float]
-
-
-@dataclass(slots=True)
-class Worker:
-    """A slot's living worker, as the loop handles it."""
-
-    slot: Slot
-    child: Child
-    label: str
-    heard_out: bool = field(default=False)
-    """Its pipe is at its end; its death is yet to be reported."""
 
 
 class Loop:
@@ -101,7 +67,7 @@ class Loop:
         """`answers` is where the courier's answers come in; the control's bell rings for them too."""
         self.view = view
         self._tools = tools
-        self._recorder = Recorder(tools.ledger, control=tools.control, observer=tools.observer)
+        self._denied: set[Slot] = set()
         self._answers = answers
         self._workers: dict[int, Worker] = {}
         self._in_slot: dict[Slot, Worker] = {}
@@ -124,6 +90,8 @@ class Loop:
         times = (deadline, self._measure_at, tools.devices.look_at)
         wake_at = min((at for at in times if at is not None), default=None)
         timeout = None if wake_at is None else max(0.0, wake_at - tools.clock())
+        if (look_after_s := tools.nursery.look_after_s) is not None:
+            timeout = look_after_s if timeout is None else min(timeout, look_after_s)
         pipes = [worker.child.connection for worker in self._workers.values() if not worker.heard_out]
         ready = wait(
             [
@@ -162,7 +130,7 @@ class Loop:
         """Return what it means that a run starts which the ledger knows; None for any other report."""
         if not isinstance(report, RunStarted) or self._slot(slot).assigned is not None:
             return None
-        row = self._tools.ledger.run(report.run_id)
+        row = self._tools.recorder.known(report.run_id)
         if row is None:
             return None
         return Delivered(slot, report, row.attempts, None if row.resumable else row.outcome)
@@ -184,9 +152,20 @@ class Loop:
         for asked in self._tools.control.take():
             self._handle(asked)
         for letter in self._tools.mailbox.take():
-            self._handle(letter)
+            if not isinstance(letter, ScaleAsked) or self._has_room_for(letter.workers):
+                self._handle(letter)
         while not self._answers.empty():
             self._handle(self._answers.get())
+
+    def _has_room_for(self, workers: int) -> bool:
+        """Make room for so many workers; what can't be had is said, and the sweep stays as it is."""
+        try:
+            make_room_for(max(0, workers - len(self._workers)))
+        except ConfigError as error:
+            words = f"not scaled to {workers} workers: {error}"
+            self._tools.observer(Message(words, warning=True))
+            return False
+        return True
 
     def _take_measures(self) -> None:
         """Look, where a limit asks for it, at what workers hold and whether they print."""
@@ -207,10 +186,15 @@ class Loop:
     # --- acting -------------------------------------------------------------------------
 
     def _handle(self, event: Event) -> None:
-        decision = decide(self.view, event, self._tools.clock())
+        before = self.view
+        decision = decide(before, event, self._tools.clock())
         self.view = decision.view
-        for action in decision.actions:
-            self._perform(action)
+        try:
+            for action in decision.actions:
+                self._perform(action)
+        except UnrecordedError:
+            # The start that is to be recorded comes first of the actions: with it, nothing has happened.
+            self.view = before
 
     def _perform(self, action: Action) -> None:
         match action:
@@ -245,8 +229,16 @@ class Loop:
         tools = self._tools
         self._spawned += 1
         label = f"{tools.mark}_{slot}_{self._spawned}"
-        self._recorder.spawn(slot, self._slot(slot).device or None, again=slot in self._in_slot)
-        child = tools.nursery.bear(tools.make_spec(self._slot(slot), label))
+        if slot not in self._denied:
+            tools.recorder.spawn(slot, self._slot(slot).device or None, again=slot in self._in_slot)
+        try:
+            spec = tools.make_spec(self._slot(slot), label)
+            child = tools.patience.call(lambda: tools.nursery.bear(spec))
+        except (ScarcityError, OSError) as error:
+            self._denied.add(slot)
+            self._handle(SpawnDenied(slot, str(error)))
+            return
+        self._denied.discard(slot)
         tools.pump.add(child.output, slot)
         worker = Worker(slot, child, label)
         self._workers[child.pid] = worker
@@ -264,13 +256,13 @@ class Loop:
     def _record(self, action: RecordStart | RecordEnd | RecordDrop) -> None:
         match action:
             case RecordStart():
-                self._recorder.start(action, self._slot(action.slot).device or None)
+                self._tools.recorder.start(action, self._slot(action.slot).device or None)
             case RecordEnd():
-                self._recorder.end(action)
+                self._tools.recorder.end(action)
                 if action.final and action.died:
                     self._end_run(action.run.run_id, action.outcome, resumable=action.resumable)
             case RecordDrop():
-                self._recorder.drop(action)
+                self._tools.recorder.drop(action)
                 self._end_run(action.run.run_id, action.outcome, resumable=action.resumable)
 
     def _end_run(self, run_id: RunId, outcome: Outcome, *, resumable: bool) -> None:

@@ -18,15 +18,28 @@ from parallel_hpo.supervisor.devices.equipment import Equipment
 from parallel_hpo.supervisor.environment import worker_environment
 from parallel_hpo.supervisor.events import SweepSeen
 from parallel_hpo.supervisor.ledger import Ledger
-from parallel_hpo.supervisor.loop import Loop, Tools
+from parallel_hpo.supervisor.ledger_reader import RunRow
+from parallel_hpo.supervisor.loop import Loop
 from parallel_hpo.supervisor.mailbox import Mailbox
 from parallel_hpo.supervisor.output import OutputPump, worker_folder
+from parallel_hpo.supervisor.patience import Patience, StoppedError
 from parallel_hpo.supervisor.planning import limits_of, shares_of
+from parallel_hpo.supervisor.recorder import Recorder
 from parallel_hpo.supervisor.resuming import Asked, asked_count, read_earlier
 from parallel_hpo.supervisor.signals import Control
 from parallel_hpo.supervisor.summary import Closing, SweepResult, summarise, write_summary
+from parallel_hpo.supervisor.tools import Tools
 from parallel_hpo.supervisor.view import Ending, SlotView, open_view
-from parallel_hpo.words import Message, Observer, OutputLine, Program, StopKind, SweepOpened, Target
+from parallel_hpo.words import (
+    Message,
+    Observer,
+    Outcome,
+    OutputLine,
+    Program,
+    StopKind,
+    SweepOpened,
+    Target,
+)
 from parallel_hpo.worker.spec import PickledMain, Surroundings, WorkerSpec
 
 ACTIVITY_PARTS: Final = 4
@@ -74,6 +87,7 @@ class OpenSweep:
         ledger: Ledger,
         surroundings: Surroundings,
         equipment: Equipment,
+        patience: Patience,
     ) -> None:
         self._setting = setting
         self._backend = backend
@@ -82,6 +96,7 @@ class OpenSweep:
         self._ledger = ledger
         self._surroundings = surroundings
         self._equipment = equipment
+        self._patience = patience
         self._workers = equipment.workers
         self._phantoms: tuple[str, ...] = ()
         self._earlier = read_earlier(ledger.runs())
@@ -185,11 +200,12 @@ class OpenSweep:
         )
         tools = Tools(
             nursery=self._nursery,
-            ledger=self._ledger,
+            recorder=Recorder(self._ledger, control=setting.control, observer=setting.observer),
             courier=courier,
             pump=pump,
             control=setting.control,
             mailbox=mailbox,
+            patience=self._patience,
             observer=setting.observer,
             make_spec=self._make_spec,
             devices=self._equipment.watch,
@@ -198,15 +214,27 @@ class OpenSweep:
             jitter=setting.jitter,
         )
         try:
-            ending = Loop(view, tools, answers).run()
-            if self._is_to_be_finished(ending):
-                courier.finish_sweep()
-            courier.close()  # its errands are the nursery's children
-            self._phantoms = self._find_phantoms(ending)
+            return self._conduct(Loop(view, tools, answers), tools)
         finally:
             self._nursery.close()
             pump.close()
             courier.close()
+
+    def _conduct(self, loop: Loop, tools: Tools) -> Ending:
+        """Perform the runs, and write and tell what is to be known of their ends."""
+        try:
+            ending = loop.run()
+        except StoppedError:
+            return _cut_short(tools.control, StopKind.KILL)
+        self._patience.runs_are_over(ending.stop)
+        tools.recorder.settle(self._patience)
+        try:
+            if self._is_to_be_finished(ending):
+                tools.courier.finish_sweep()
+            tools.courier.settle(self._patience)  # its errands are the nursery's children
+            self._phantoms = self._find_phantoms(ending)
+        except StoppedError:
+            return ending if ending.stop else _cut_short(tools.control, StopKind.INTERRUPT)
         return ending
 
     def _find_phantoms(self, ending: Ending) -> tuple[str, ...]:
@@ -215,7 +243,7 @@ class OpenSweep:
             return ()
         known = {row.run_id for row in self._ledger.runs()}
         try:
-            found = tuple(self._backend.phantoms(self._opened.path, known))
+            found = tuple(self._patience.call(lambda: self._backend.phantoms(self._opened.path, known)))
         except ParallelHPOError as error:
             words = f"whether the server lists runs that nobody started could not be asked: {error}"
             self._setting.observer(Message(words, warning=True))
@@ -269,9 +297,23 @@ class OpenSweep:
             duration_s=self._setting.clock() - self._setting.began,
             phantoms=self._phantoms,
         )
-        result = summarise(self._ledger.runs(), self._ledger.workers(), closing)
+        runs = [_settled(row, ending) for row in self._ledger.runs()]
+        result = summarise(runs, self._ledger.workers(), closing)
         try:
             write_summary(result, self._folder / "summary.json")
         except OSError as error:  # the ledger has it all: `status` and `--resume` read that
             self._setting.observer(Message(f"the summary could not be written: {error}", warning=True))
         return result
+
+
+def _cut_short(control: Control, stop: StopKind) -> Ending:
+    """Return the ending by the stop that left no more time."""
+    asked = control.take()[-1]
+    return Ending(asked.reason, asked.exit_code, stop)
+
+
+def _settled(row: RunRow, ending: Ending) -> RunRow:
+    """Return a run as a stop leaves it: one whose end could not be written is what --resume runs again."""
+    if row.outcome is not None or ending.stop is None:
+        return row
+    return replace(row, outcome=Outcome.STOPPED, reason=f"{ending.reason}; its end could not be recorded")

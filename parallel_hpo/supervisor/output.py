@@ -21,6 +21,8 @@ LOG_CAP_BYTES: Final = 256 * 1024 * 1024
 CHUNK_BYTES: Final = 65536
 LINE_CAP_BYTES: Final = 65536
 """A line that is longer is passed on in pieces."""
+CLOSE_LIMIT_S: Final = 2.0
+"""All writers are dead when the pump is closed; one that can't be killed may still hold its pipe."""
 
 
 class LineCutter:
@@ -61,24 +63,33 @@ class Log:
     """One slot's `output.log`: appended to over restarts, up to a cap."""
 
     def __init__(self, path: Path, cap_bytes: int = LOG_CAP_BYTES) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file: BinaryIO = path.open("ab", buffering=0)
-        self._left = cap_bytes - self._file.tell()
+        self._path = path
+        self._left = cap_bytes
+        self._file: BinaryIO | None = None
+        self.write(b"")
 
     def write(self, data: bytes) -> None:
-        """Append; a full disk loses output, never a run."""
-        if self._left <= 0:
-            return
+        """Append; a full disk, or a lack of descriptors, loses output, never a run."""
         try:
-            self._file.write(data[: self._left])
+            file = self._file or self._open()
+            if self._left <= 0:
+                return
+            file.write(data[: self._left])
             self._left -= len(data)
             if self._left <= 0:
-                self._file.write(b"\n[parallel_hpo: this log has reached its cap; the rest is not kept]\n")
+                file.write(b"\n[parallel_hpo: this log has reached its cap; the rest is not kept]\n")
         except OSError:
             return
 
     def close(self) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
+
+    def _open(self) -> BinaryIO:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self._path.open("ab", buffering=0)
+        self._left -= self._file.tell()
+        return self._file
 
 
 class OutputPump(threading.Thread):
@@ -114,7 +125,9 @@ class OutputPump(threading.Thread):
         """Take what is left (all writers are dead) and end the thread."""
         self._closing = True
         os.write(self._bell_end, b"-")
-        self.join()
+        self.join(CLOSE_LIMIT_S)
+        if self.is_alive():
+            return
         for log in self._logs.values():
             log.close()
         for fd in (self._bell, self._bell_end):

@@ -2,8 +2,8 @@
 
 Every process of a sweep bears its supervisor's mark in the environment that it got
 when its program started, which forks without exec keep. A mark names the supervisor by pid and
-start time, so that a reused pid is told apart, and the pid namespace, so that a
-container's sweep is never judged from outside of it.
+start, so that a reused pid is told apart, and the pid namespace, so that a
+container's sweep is never judged from outside of it. No step of the wall clock changes a mark's meaning.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import os
 import secrets
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import psutil
 
@@ -21,14 +22,64 @@ from parallel_hpo.worker import tree
 
 MARK: Final = "PARALLEL_HPO_MARK"
 """In the environment of the fork server, of the sweep server, and so of all below them: whose they are."""
-SAME_START_S: Final = 2.0
-"""A process's start is known to a clock tick of the boot time, which shifts when the clock is set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Whose a process is: a supervisor by its pid, its start, its pid namespace, and the machine's boot.
+
+    A start begins with a letter: versions that reckoned it by the time of day take it for no mark of theirs.
+    """
+
+    pid: int
+    started: int
+    namespace: int
+    boot: str
+
+    def __str__(self) -> str:
+        return f"{self.pid}_t{self.started}_{self.namespace}_{self.boot}"
+
+    @classmethod
+    def read(cls, text: str) -> Self | None:
+        """Return the mark that `text` begins with; None: it is none of ours."""
+        pid, started, namespace, boot, *_ = [*text.split("_"), "", "", "", ""]
+        numbers = (pid, started[1:], namespace)
+        if (
+            not boot
+            or started[:1] != "t"
+            or not all(number.isascii() and number.isdigit() for number in numbers)
+        ):
+            return None
+        return cls(int(pid), int(started[1:]), int(namespace), boot)
 
 
 def make_mark() -> str:
     """Return a mark of this process's own, of letters, digits and underscores, as a worker's label needs."""
-    started = round(psutil.Process().create_time())
-    return f"{os.getpid()}_{started}_{_namespace()}_{secrets.token_hex(4)}"
+    here = Mark(os.getpid(), start_of(os.getpid()) or 0, _namespace(), _boot())
+    return f"{here}_{secrets.token_hex(4)}"
+
+
+def start_of(pid: int) -> int | None:
+    """Return when a process started, which no other process of its pid shares; None: it does not run.
+
+    On Linux in ticks since the boot (proc(5), field 22 of stat): what is reckoned from the boot's
+    time of day moves when the clock is set. Elsewhere the kernel keeps the time of day of the start itself.
+    """
+    try:
+        words = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    except FileNotFoundError:
+        return None if Path("/proc/self/stat").exists() else _started_by_psutil(pid)
+    except ProcessLookupError:
+        return None
+    return None if words[0] in (b"Z", b"X") else int(words[19])
+
+
+def _started_by_psutil(pid: int) -> int | None:
+    try:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else round(process.create_time() * 1e6)
+    except psutil.NoSuchProcess:
+        return None
 
 
 def reap_leftovers(processes: Iterable[psutil.Process] | None = None) -> int:
@@ -45,28 +96,22 @@ def reap_leftovers(processes: Iterable[psutil.Process] | None = None) -> int:
 
 def _is_left_over(process: psutil.Process) -> bool:
     try:
-        mark = process.environ().get(MARK, "")
+        mark = Mark.read(process.environ().get(MARK, ""))
     except (psutil.Error, OSError):
         return False  # another user's, or gone
-    pid, _, rest = mark.partition("_")
-    started, _, rest = rest.partition("_")
-    namespace = rest.partition("_")[0]
-    if not (pid.isdigit() and started.isdigit()) or namespace != _namespace():
+    if mark is None or (mark.namespace, mark.boot) != (_namespace(), _boot()):
         return False
-    return not _lives(int(pid), float(started))
+    return start_of(mark.pid) != mark.started
 
 
-def _lives(pid: int, started: float) -> bool:
-    try:
-        supervisor = psutil.Process(pid)
-        if supervisor.status() == psutil.STATUS_ZOMBIE:
-            return False
-        return abs(supervisor.create_time() - started) <= SAME_START_S
-    except psutil.NoSuchProcess:
-        return False
-
-
-def _namespace() -> str:
+def _namespace() -> int:
     with suppress(OSError):
-        return "".join(filter(str.isdigit, Path("/proc/self/ns/pid").readlink().name))
+        return int("".join(filter(str.isdigit, Path("/proc/self/ns/pid").readlink().name)))
+    return 0
+
+
+def _boot() -> str:
+    """Return what tells this boot of the machine from others: a mark may have been kept in a file."""
+    with suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text().partition("-")[0]
     return "0"

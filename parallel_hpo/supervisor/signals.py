@@ -11,7 +11,9 @@ import os
 import select
 import signal
 import threading
+import time
 from collections import deque
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, Final
 
@@ -29,10 +31,18 @@ MEANINGS: Final = {
 
 
 class Control:
-    """A queue of asked stops with a bell: from signals, and from user code in any thread."""
+    """A queue of asked stops with a bell: from signals, and from user code in any thread.
 
-    def __init__(self) -> None:
-        self._asked: deque[StopAsked] = deque()
+    The bell rings for other things too (the host program's own signals among them): only what
+    was put here asks for a stop.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """`clock` gives monotonic seconds."""
+        self.clock = clock
+        self._asked: deque[tuple[float, StopAsked]] = deque()
+        self._first: float | None = None
+        self._has_stopped = False
         self._bell, self._bell_end = os.pipe()
         for end in (self._bell, self._bell_end):
             os.set_blocking(end, False)
@@ -59,8 +69,23 @@ class Control:
         self._still()
         taken = []
         while self._asked:
-            taken.append(self._asked.popleft())
+            taken.append(self._asked.popleft()[1])
         return taken
+
+    @property
+    def first_at(self) -> float | None:
+        """When the first stop was asked that lets no run finish; None: none has been."""
+        return self._first
+
+    @property
+    def has_stopped(self) -> bool:
+        """Whether a stop of any kind has been asked, taken or not."""
+        return self._has_stopped
+
+    @property
+    def waiting(self) -> list[float]:
+        """When each of the stops was asked that nobody has taken yet."""
+        return [at for at, _ in list(self._asked)]
 
     @property
     def bell_end(self) -> int:
@@ -69,13 +94,22 @@ class Control:
 
     def put(self, asked: StopAsked) -> None:
         """Ask for a stop; from any thread, and from a signal's handler."""
-        self._asked.append(asked)
+        now = self.clock()
+        if asked.kind is not StopKind.DRAIN and self._first is None:
+            self._first = now
+        self._has_stopped = True
+        self._asked.append((now, asked))
         self.ring()
+
+    def wait(self, seconds: float | None) -> None:
+        """Wait so long at the most, or until the bell rings; what was asked stays to be taken."""
+        if select.select([self._bell], [], [], seconds)[0]:
+            self._still()
 
     def wait_for_stop(self, seconds: float) -> bool:
         """Wait so long, or until a stop has been asked, which stays to be taken; return whether one has."""
-        if not self._asked and select.select([self._bell], [], [], seconds)[0]:
-            self._still()
+        if not self._asked:
+            self.wait(seconds)
         return bool(self._asked)
 
     def ring(self) -> None:

@@ -99,6 +99,8 @@ class SlotView:
     """Runs that its present process has been through."""
     replacing: bool = False
     """Its worker leaves to be replaced by a fresh one."""
+    denied: int = 0
+    """How often in a row the system had no process for it."""
     restarts: tuple[float, ...] = ()
     spawn_at: float | None = None
     kill_at: float | None = None

@@ -1,7 +1,7 @@
 """The fork server's process: imports what workers share once, then makes children on request.
 
-    supervisor ──Fork + 2 fds──▶ fork server ──fork──▶ child: birth.be_born()
-               ◀─Forked, Reaped──
+    supervisor ──────Fork + 2 fds──────▶ fork server ──fork──▶ child: birth.be_born()
+               ◀─Forked|NotForked, Reaped─
 
 All orphans below it come back to it (`tree`). A child is reported as Reaped only
 when everything that it left is gone, so "dead" means its whole tree. When the
@@ -10,7 +10,7 @@ supervisor is gone, it kills all below it, until none is left, and ends.
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import gc
 import os
 import selectors
@@ -19,25 +19,30 @@ import signal
 import socket
 import sys
 import tempfile
+from collections.abc import Callable
 from multiprocessing.connection import Connection
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from parallel_hpo.worker import birth, tree
 from parallel_hpo.worker.preload import Imports, preload
-from parallel_hpo.worker.spec import Fork, Forked, Reaped
+from parallel_hpo.worker.spec import Fork, Forked, NotForked, Preloaded, Reaped
 
-FDS_PER_CHILD = 2
+FDS_PER_CHILD: Final = 2
+SCARCE_S: Final = 0.2
+"""After so long is tried again what the system had no descriptor for."""
 
 
 class ForkServer:
-    """One fork server; `line` is its end of the supervisor's socket."""
+    """One fork server; `line` is its end of the supervisor's socket, `fork` what makes its children."""
 
-    def __init__(self, line: socket.socket) -> None:
+    def __init__(self, line: socket.socket, *, fork: Callable[[], int] = os.fork) -> None:
         self.line = line
+        self.fork = fork
         self.connection = Connection(os.dup(line.fileno()))
         self.children: set[int] = set()
         self.ended: list[Reaped] = []
         self.selector = selectors.DefaultSelector()
+        self.look_again = False
 
     def serve(self, imports: Imports) -> NoReturn:
         """Serve until the supervisor is gone; never returns."""
@@ -52,18 +57,17 @@ class ForkServer:
         gc.disable()  # an eighth of the time that the imports take
         # Modules make folders for good while they are imported (wandb two): they end with this process.
         folder = tempfile.tempdir = tempfile.mkdtemp(prefix="parallel_hpo-")
+        signal.signal(signal.SIGTERM, lambda *_: _leave(folder))  # a stop does not wait for the imports
         preloaded = preload(imports)
         tempfile.tempdir = None
         tree.die_with_parent(False)
-        with contextlib.suppress(OSError):  # the supervisor is gone, as the first turn finds
-            self.connection.send(preloaded)
+        self._say(preloaded)  # a supervisor that is gone is found so by the first turn
         gc.freeze()  # keeps what was imported out of the collector's reach, so that forks share its pages
         self._watch()
         while self._turn():
             pass
         tree.kill_all_below()
-        shutil.rmtree(folder, ignore_errors=True)
-        os._exit(0)
+        _leave(folder)
 
     def _watch(self) -> None:
         """Wait on the supervisor's socket, its process, and on the deaths of children."""
@@ -84,30 +88,50 @@ class ForkServer:
 
     def _turn(self) -> bool:
         """Take what woke us; False: the supervisor is gone."""
-        ready = [key.fd for key, _ in self.selector.select()]
+        ready = [key.fd for key, _ in self.selector.select(SCARCE_S if self.look_again else None)]
         if self.parent in ready:
             return False
         if self.bell in ready:
             os.read(self.bell, 4096)
         self._reap()
+        if self.line.fileno() in ready and not self._take_order():
+            return False
+        return self._report()
+
+    def _take_order(self) -> bool:
+        """Make the child that is asked for; False: the supervisor is gone."""
         try:
-            if self.line.fileno() in ready:
-                self._fork(self.connection.recv())
-            return self._report()
+            order = self.connection.recv()
+            _, fds, _, _ = socket.recv_fds(self.line, 1, FDS_PER_CHILD)
         except (EOFError, OSError):
             return False
+        answer = self._make_child(order, fds)
+        for fd in fds:
+            os.close(fd)
+        return self._say(answer)
 
-    def _fork(self, order: Fork) -> None:
-        _, fds, _, _ = socket.recv_fds(self.line, 1, FDS_PER_CHILD)
-        pid = os.fork()
+    def _make_child(self, order: Fork, fds: list[int]) -> Forked | NotForked:
+        """Fork; scarcity is no death, neither of the supervisor nor of us."""
+        if len(fds) < FDS_PER_CHILD:  # recvmsg(2) leaves out what it has no descriptor for
+            return NotForked(order.token, f"{os.strerror(errno.EMFILE)} in the fork server (ulimit -n)")
+        try:
+            pid = self.fork()
+        except OSError as error:
+            return NotForked(order.token, f"fork failed: {error.strerror}")
         if pid == 0:
             self._become_child()
             gc.enable()
             birth.be_born(fds[0], fds[1], fresh=order.fresh)
-        for fd in fds:
-            os.close(fd)
         self.children.add(pid)
-        self.connection.send(Forked(order.token, pid))
+        return Forked(order.token, pid)
+
+    def _say(self, answer: Preloaded | Forked | NotForked | Reaped) -> bool:
+        """Tell the supervisor; False: it is gone."""
+        try:
+            self.connection.send(answer)
+        except OSError:
+            return False
+        return True
 
     def _become_child(self) -> None:
         """Drop what is the fork server's alone: its socket, its bell, its signal handlers."""
@@ -136,12 +160,16 @@ class ForkServer:
                 self.ended.append(Reaped(pid, status))
 
     def _report(self) -> bool:
-        """Report the dead once nothing that they left lives."""
-        if self.ended and not self._kill_strays():
-            for reaped in self.ended:
-                self.connection.send(reaped)
-            self.ended.clear()
-        return True
+        """Report the dead once nothing that they left lives; False: the supervisor is gone."""
+        self.look_again = False
+        try:
+            if not self.ended or self._kill_strays():
+                return True
+        except OSError:  # no descriptor to look with
+            self.look_again = True
+            return True
+        ended, self.ended = self.ended, []
+        return all(self._say(reaped) for reaped in ended)
 
     def _kill_strays(self) -> bool:
         """Kill what dead children left; True: some of it is still dying, and will ring the bell.
@@ -174,6 +202,12 @@ def _open_parent() -> int | None:
 
 def _note(signum: int, frame: object) -> None:
     """Do nothing: the wakeup fd has noted the signal."""
+
+
+def _leave(folder: str) -> NoReturn:
+    """End, and leave nothing that imports made."""
+    shutil.rmtree(folder, ignore_errors=True)
+    os._exit(0)
 
 
 def main() -> NoReturn:

@@ -117,6 +117,14 @@ class Forked:
 
 
 @dataclass(frozen=True, slots=True)
+class NotForked:
+    """There is no child for `token`: the system had no process for it, or no descriptor."""
+
+    token: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Reaped:
     """The child `pid` ended with wait status `status`, and nothing of its process tree lives."""
 

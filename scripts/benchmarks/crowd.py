@@ -26,10 +26,13 @@ import psutil
 
 from parallel_hpo.supervisor.child import Child
 from parallel_hpo.supervisor.ledger import Ledger
-from parallel_hpo.supervisor.loop import Loop, Tools
+from parallel_hpo.supervisor.loop import Loop
 from parallel_hpo.supervisor.mailbox import Mailbox
 from parallel_hpo.supervisor.output import OutputPump
+from parallel_hpo.supervisor.patience import Patience
+from parallel_hpo.supervisor.recorder import Recorder
 from parallel_hpo.supervisor.signals import Control
+from parallel_hpo.supervisor.tools import Tools
 from parallel_hpo.supervisor.view import Limits, open_view
 from parallel_hpo.ui import Terminal
 from parallel_hpo.words import (
@@ -66,6 +69,7 @@ class Crowd:
         self._free = [ours for ours, _ in pairs]
         self._children: dict[int, Child] = {}
         self.orphan_fds: list[int] = []
+        self.look_after_s: float | None = None
 
     @property
     def line(self) -> int:
@@ -151,14 +155,16 @@ def run(workers: int, runs: int, folder: Path, observer: Callable[[Any], None]) 
     pump.start()
     path = SweepPath("local", "bench", cast(Any, "sweep"))
     observer(SweepOpened(path, "", "local", runs, workers, (), str(folder), "loss", "minimize"))
+    control = Control()
     with Ledger(folder / "ledger.db") as ledger, Mailbox(folder) as mailbox:
         tools = Tools(
             nursery=cast(Any, crowd),
-            ledger=ledger,
+            recorder=Recorder(ledger, control=control, observer=observer),
             courier=cast(Any, NoCourier()),
             pump=pump,
-            control=Control(),
+            control=control,
             mailbox=mailbox,
+            patience=Patience(control, grace_s=30),
             observer=observer,
             make_spec=lambda _slot, _label: cast(Any, None),
             devices=cast(Any, NoDevices()),

@@ -8,11 +8,10 @@ from typing import Any, Final
 
 import pytest
 
-from parallel_hpo.errors import BackendError
+from parallel_hpo.errors import BackendError, WorkerStartError
 from parallel_hpo.supervisor.children import Nursery
-from parallel_hpo.supervisor.errands import ErrandInterruptedError, Errands
-from parallel_hpo.supervisor.signals import Control
-from parallel_hpo.words import StopKind
+from parallel_hpo.supervisor.errands import Errands
+from parallel_hpo.supervisor.patience import in_thread
 from parallel_hpo.worker.spec import Surroundings
 from tests.supervisor.nursing import (
     DEADLINE_S,
@@ -148,15 +147,14 @@ def test_an_errand_that_closes_its_streams_is_waited_for_without_a_busy_loop(exe
     assert time.thread_time() - before_s < SHORT_S / 2
 
 
-def test_a_stop_interrupts_an_errand_and_kills_it(nursery: Nursery, clean_env: dict[str, str]) -> None:
-    control = Control()
-    try:
-        control.stop(StopKind.INTERRUPT)
-        errands = Errands(nursery, lambda own: surroundings({**clean_env, **own}), bell=control.bell)
-        with pytest.raises(ErrandInterruptedError):
-            errands.run("builtins:exec", (SLEEP,), {}, DEADLINE_S)
-    finally:
-        control.close()
+def test_closing_the_nursery_ends_an_errand_that_nobody_waits_for_any_more(
+    clean_env: dict[str, str],
+) -> None:
+    with opened_nursery(clean_env) as nursery:
+        errands = Errands(nursery, lambda own: surroundings({**clean_env, **own}))
+        lost = in_thread(lambda: errands.run("builtins:exec", (SLEEP,), {}, DEADLINE_S))
+    with pytest.raises((BackendError, WorkerStartError)):
+        lost.result(DEADLINE_S)
 
 
 def expect_gone(pid: int) -> None:

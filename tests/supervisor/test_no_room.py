@@ -5,16 +5,19 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
 from parallel_hpo.errors import LedgerError, NoRoomError
+from parallel_hpo.supervisor.actions import RecordEnd, RecordStart
 from parallel_hpo.supervisor.events import StopAsked
 from parallel_hpo.supervisor.ledger import Ledger
-from parallel_hpo.supervisor.recorder import Recorder
+from parallel_hpo.supervisor.patience import Patience
+from parallel_hpo.supervisor.recorder import Recorder, UnrecordedError
 from parallel_hpo.supervisor.signals import Control
+from parallel_hpo.supervisor.view import OpenRun
 from parallel_hpo.words import Message, Notice, Outcome, RunId, Slot, StopKind
 
 STOP = StopAsked(StopKind.INTERRUPT, "SIGINT", 130)
@@ -99,13 +102,65 @@ def test_a_record_waits_for_room_and_tells_so_once(tmp_path: Path, control: Cont
     assert [isinstance(notice, Message) and notice.warning for notice in told] == [True, False]
 
 
-def test_a_stop_ends_a_record_that_waits_for_room(tmp_path: Path, control: Control) -> None:
+@contextmanager
+def held(ledger: Ledger, folder: Path) -> Iterator[None]:
+    """A ledger that another program holds, so that it can't be written."""
+    ledger._db.execute("PRAGMA busy_timeout = 1")
+    with closing(sqlite3.connect(folder / "ledger.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+
+
+def starting(run_id: str) -> RecordStart:
+    return RecordStart(Slot(0), OpenRun(RunId(run_id), {}, 1, since=0.0))
+
+
+def ended(run_id: str) -> RecordEnd:
+    run = OpenRun(RunId(run_id), {}, 1, since=0.0)
+    return RecordEnd(Slot(0), run, Outcome.STOPPED, "SIGINT", None, 1.0, final=True, died=True)
+
+
+def test_a_run_whose_start_waits_for_room_does_not_begin_after_a_stop(
+    tmp_path: Path, control: Control
+) -> None:
     with Ledger(tmp_path / "ledger.db") as ledger:
         recorder = Recorder(ledger, control=control, observer=lambda notice: None, retry_s=SOON_S)
-        ledger._db.execute("PRAGMA busy_timeout = 1")
-        with closing(sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)) as other:
-            other.execute("BEGIN IMMEDIATE")
+        with held(ledger, tmp_path):
             control.put(STOP)
-            with pytest.raises(NoRoomError):
-                recorder.spawn(Slot(0), None, again=False)
+            with pytest.raises(UnrecordedError):
+                recorder.start(starting("a"), None)
+        recorder.settle(Patience(control, grace_s=0))
+        assert list(ledger.runs()) == []
     assert control.take() == [STOP]
+
+
+def test_ends_that_could_not_be_written_after_a_stop_are_once_there_is_room(
+    tmp_path: Path, control: Control
+) -> None:
+    told: list[Notice] = []
+    with Ledger(tmp_path / "ledger.db") as ledger:
+        recorder = Recorder(ledger, control=control, observer=told.append, retry_s=0.02)
+        for run_id in "ab":
+            recorder.start(starting(run_id), None)
+        control.put(STOP)
+        control.take()
+        with held(ledger, tmp_path):
+            recorder.end(ended("a"))
+            recorder.end(ended("b"))
+        recorder.settle(Patience(control, grace_s=SOON_S))
+        assert [row.outcome for row in ledger.runs()] == [Outcome.STOPPED] * 2
+    assert told == []
+
+
+def test_what_can_not_be_written_within_a_stops_time_is_said(tmp_path: Path, control: Control) -> None:
+    told: list[Notice] = []
+    with Ledger(tmp_path / "ledger.db") as ledger:
+        recorder = Recorder(ledger, control=control, observer=told.append, retry_s=0.02)
+        recorder.start(starting("a"), None)
+        control.put(STOP)
+        with held(ledger, tmp_path):
+            recorder.end(ended("a"))
+            recorder.settle(Patience(control, grace_s=0))
+    (notice,) = told
+    assert isinstance(notice, Message)
+    assert notice.text.startswith("1 record could not be written into the ledger")

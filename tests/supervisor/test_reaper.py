@@ -7,11 +7,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 import pytest
 
-from parallel_hpo.supervisor.reaper import MARK, make_mark, reap_leftovers
+from parallel_hpo.supervisor.reaper import MARK, Mark, make_mark, reap_leftovers
 from tests.supervisor.nursing import DEADLINE_S, is_gone
 
 SUPERVISOR = "from parallel_hpo.supervisor.reaper import make_mark; print(make_mark(), flush=True); input()"
@@ -100,19 +101,41 @@ def test_a_dead_supervisor_that_nobody_has_waited_for_is_dead(pair: Pair) -> Non
 
 def test_a_supervisor_whose_pid_is_anothers_now_is_dead(pair: Pair) -> None:
     pid, started, rest = pair.mark.split("_", 2)
-    with pair.child(f"{pid}_{int(started) - 100}_{rest}") as child:
+    with pair.child(f"{pid}_t{int(started[1:]) - 1}_{rest}") as child:
         expect_killed(child)
 
 
+def test_a_mark_is_reckoned_from_the_boot_and_not_by_a_clock_that_can_be_set() -> None:
+    mark = Mark.read(make_mark())
+    assert mark is not None
+    ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+    assert (mark.pid, mark.started) == (os.getpid(), ticks)
+
+
+def test_a_mark_of_another_boot_says_nothing_of_a_process_of_this_one(pair: Pair) -> None:
+    pid, started, namespace, boot, rest = pair.mark.split("_")
+    other = "0" * len(boot)
+    with pair.child("_".join((pid, started, namespace, other, rest))) as child:
+        pair.kill_supervisor()
+        assert reap(child) == 0
+        assert child.poll() is None
+
+
+def test_what_is_made_of_a_mark_is_the_mark() -> None:
+    mark = Mark(12, 3456, 789, "c0ffee")
+    assert str(mark) == "12_t3456_789_c0ffee"
+    assert Mark.read(f"{mark}_1a2b_server") == mark
+
+
 def test_another_pid_namespaces_processes_are_left_alone(pair: Pair) -> None:
-    pid, started, namespace, rest = pair.mark.split("_")
+    pid, started, namespace, rest = pair.mark.split("_", 3)
     with pair.child(f"{pid}_{started}_{namespace}1_{rest}") as child:
         pair.kill_supervisor()
         assert reap(child) == 0
         assert child.poll() is None
 
 
-@pytest.mark.parametrize("mark", ["", "test", "1_2", "x_1_2_3"])
+@pytest.mark.parametrize("mark", ["", "test", "1_2", "x_1_2_3", "1_2_3_4", "1_t2_3", "1_t2_3_"])
 def test_what_bears_no_mark_of_ours_is_left_alone(pair: Pair, mark: str) -> None:
     with pair.child(mark) as child:
         assert reap(child) == 0

@@ -69,6 +69,8 @@ class View:
     """Each run is a process of its own: what the agent no longer lists has no process any more."""
     scheduled: bool = False
     """All runs come from a scheduler of the user's own, through the queue of waiting ones."""
+    clock_set_at: float = 0.0
+    """When the clock was last set: no silence began before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +155,7 @@ def _judge(
     if run.state is RunState.PENDING:
         return _never_started(run, view)
     limit_s = patience.stopping_s if run.stop_requested and not view.programs else patience.left_s
-    if now - run.heard_at < limit_s:
+    if now - max(run.heard_at, view.clock_set_at) < limit_s:
         return Nothing()
     return silence(stop_requested=run.stop_requested)
 
