@@ -45,7 +45,7 @@ Document = dict[str, Any]
 class Sources:
     """What overrides a file: the environment, and flags by key, both as text."""
 
-    environment: Mapping[str, str]
+    environment: Mapping[str, str] = field(repr=False)
     flags: Mapping[str, str] = field(default_factory=dict)
 
 

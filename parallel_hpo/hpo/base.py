@@ -40,7 +40,7 @@ _ONE_AT_A_TIME: Final = threading.Lock()
 class Surroundings:
     """Where this process runs, as far as it decides whether a sweep may start here."""
 
-    environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    environment: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
     platform: str = sys.platform
 
 

@@ -59,7 +59,7 @@ def supervise(
     observer: Observer,
     control: Control,
     launch: Launch,
-    environment: Mapping[str, str] = os.environ,
+    environment: Mapping[str, str] | None = None,
     clock: Callable[[], float] = time.monotonic,
     jitter: Callable[[], float] = random.random,
     open_library: OpenLibrary = open_driver,
@@ -83,7 +83,7 @@ def supervise(
 
 
 def create_sweep(
-    section: HpoSection, *, observer: Observer, environment: Mapping[str, str] = os.environ
+    section: HpoSection, *, observer: Observer, environment: Mapping[str, str] | None = None
 ) -> SweepPath:
     """Create the sweep and start nothing on it; raises what `supervise` raises."""
     with closing(Control()) as control, ExitStack() as stack:
@@ -99,13 +99,13 @@ class _Stage:
     def __init__(
         self,
         setting: Setting,
-        environment: Mapping[str, str],
+        environment: Mapping[str, str] | None,
         stack: ExitStack,
         open_library: OpenLibrary = open_driver,
     ) -> None:
         self.setting = setting
         self.section = setting.section
-        self.environment = dict(environment) | {MARK: setting.mark}
+        self.environment = dict(os.environ if environment is None else environment) | {MARK: setting.mark}
         self.stack = stack
         self.open_library = open_library
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import psutil
@@ -58,7 +58,7 @@ class Placement:
 class Machine:
     """What a placement depends on beside the configuration."""
 
-    environment: Mapping[str, str]
+    environment: Mapping[str, str] = field(repr=False)
     library: DeviceLibrary | NoDriver
     count_cores: Callable[[], int]
     """How many workers there are without devices: the physical cores that may be used."""
