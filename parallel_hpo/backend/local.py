@@ -37,6 +37,8 @@ RETRY_S: Final = 0.1
 RESTART_BACKOFF_S: Final = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0, 5.0, 5.0)
 """Waits before a dead server is started again, by the deaths since it last answered; after them it is lost:
 what ends it at each start (a broken database, a port that is taken) would go on to do so."""
+WORDS_CHARS: Final = 500
+"""Of what the server said at its end, so much stands in the error."""
 LOOPBACK: Final = "127.0.0.1"
 _SCHEDULED: Final = (
     "hpo.sweep_configuration.scheduler: the runs of such a sweep come from a `wandb sweep-scheduler`, which"
@@ -72,6 +74,8 @@ class LocalBackend:
         self._restarting = threading.Lock()
         """Keeps `close` from ending a server that is just being replaced."""
         self._error = ""
+        self._said_before = 0
+        """Bytes that were in the server's log when it was started last."""
 
     def open(self, on_lost: Callable[[str], None] = lambda why: None) -> None:
         """Start the server and the thread that watches over it."""
@@ -167,6 +171,7 @@ class LocalBackend:
         command += ["--host", LOOPBACK, "--database", str(self._directory / "server.db")]
         command += ["--engine", self._engine]
         with self._log.open("ab") as log:
+            self._said_before = log.tell()
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
@@ -190,7 +195,7 @@ class LocalBackend:
             deaths = 1 if self._hear_out() else deaths + 1
             code = self._process.wait()
             if not self._answers.is_set():
-                self._error = f"it ended with exit code {code}"
+                self._error = f"it ended with exit code {code}{self._last_words()}"
                 self._answers.set()
                 return
             if deaths > len(self._restart_backoff_s):
@@ -215,13 +220,21 @@ class LocalBackend:
             words.read()
         return bool(line)
 
+    def _last_words(self) -> str:
+        """Return what the server said since it was started last, in one line and after a colon."""
+        with suppress(OSError), self._log.open("rb") as log:
+            log.seek(self._said_before)
+            said = log.read().decode(errors="replace").strip()
+            return f": {last_words(said)}" if said else ""
+        return ""
+
     def _give_up(self, code: int) -> None:
         """Say that there will be no server any more, unless none is wanted."""
         if self._closing.is_set():
             return
         self._error = (
             f"the embedded sweep server ended {len(self._restart_backoff_s)} times in a row when it was"
-            f" started again (exit code {code}); its log is {self._log}"
+            f" started again (exit code {code}){self._last_words()}; its log is {self._log}"
         )
         self._on_lost(self._error)
 
@@ -248,6 +261,13 @@ class LocalBackend:
                 if final or self._error or self._closing.is_set() or time.monotonic() > deadline:
                     raise BackendError(self._error or f"{address}: {error}") from None
                 time.sleep(RETRY_S)
+
+
+def last_words(said: str) -> str:
+    """Return what a process said last: its last line, or of a traceback the error's."""
+    lines = said.splitlines()
+    told = [line for line in lines if line and not line[0].isspace()]  # a traceback's lines are indented
+    return " ".join((told or lines)[-1].split())[:WORDS_CHARS]
 
 
 def _close_stdin(process: subprocess.Popen[bytes]) -> None:

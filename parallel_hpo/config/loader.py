@@ -22,6 +22,7 @@ import yaml
 from parallel_hpo.config.hpo import (
     SECTION,
     HpoSection,
+    absolute,
     default_directory,
     is_text,
     parse_section,
@@ -57,7 +58,7 @@ def inside_worker(environment: Mapping[str, str]) -> bool:
 def find_directory(given: Path | None, environment: Mapping[str, str]) -> Path:
     """Return where sweeps are kept where no file says it: as given, by the environment, or the default."""
     named = given or environment.get(f"{_PREFIX}DIRECTORY") or default_directory()
-    return Path(named).expanduser().absolute()
+    return absolute(Path(named))
 
 
 def read_document(path: Path) -> Document:

@@ -14,7 +14,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
-from pathlib import Path
 from typing import Any, Final
 
 from parallel_hpo.backend.base import Backend, OpenedSweep, SweepOrder
@@ -28,6 +27,7 @@ from parallel_hpo.supervisor.devices.drivers import open_driver
 from parallel_hpo.supervisor.devices.equipment import Equipment
 from parallel_hpo.supervisor.devices.library import OpenLibrary, no_library, opened
 from parallel_hpo.supervisor.devices.placing import Placement
+from parallel_hpo.supervisor.directory import prepare_directory, working_folder
 from parallel_hpo.supervisor.environment import CLIENT_HIDDEN, base_environment
 from parallel_hpo.supervisor.errands import ErrandInterruptedError, Errands
 from parallel_hpo.supervisor.events import StopAsked
@@ -108,6 +108,8 @@ class _Stage:
         self.environment = dict(os.environ if environment is None else environment) | {MARK: setting.mark}
         self.stack = stack
         self.open_library = open_library
+        self.folder = working_folder()
+        prepare_directory(self.section.directory)
 
     def perform(self, resume: str | None) -> SweepResult:
         """Perform the sweep; its part that an earlier launch left, where it is to be resumed."""
@@ -230,7 +232,7 @@ class _Stage:
             raise TargetError(unfit)
 
     def _surround(self, own: Mapping[str, str]) -> Surroundings:
-        return Surroundings({**self.base, **own}, tuple(sys.path), str(Path.cwd()))
+        return Surroundings({**self.base, **own}, tuple(sys.path), self.folder)
 
     def _nothing_done(self) -> SweepResult:
         """The result where a stop came before there was a sweep."""

@@ -112,7 +112,7 @@ class LedgerReader:
 def open_reader(path: Path) -> LedgerReader:
     """Open the ledger at `path` beside its owner; raises LedgerError where it is none."""
     try:
-        db = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+        db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)  # quotes ?, # and %
         db.execute("SELECT count(*) FROM runs").fetchone()
     except sqlite3.Error as error:
         raise LedgerError(f"{path} can't be read: {error}; is it a ledger?") from None

@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from pathlib import Path
 from typing import Final
 
 from parallel_hpo.config.hpo import HpoSection, StartMethod
 from parallel_hpo.errors import ParallelHPOError, TargetError
 from parallel_hpo.supervisor.children import Nursery
+from parallel_hpo.supervisor.directory import working_folder
 from parallel_hpo.supervisor.doctor.findings import Finding, bad, good, warning
 from parallel_hpo.supervisor.errands import Errands
 from parallel_hpo.supervisor.pickling import pack_main
@@ -37,7 +37,7 @@ def examine_target(
     nursery.open()
     with closing(nursery):
         errands = Errands(
-            nursery, lambda more: Surroundings({**own, **more}, tuple(sys.path), str(Path.cwd()))
+            nursery, lambda more: Surroundings({**own, **more}, tuple(sys.path), working_folder())
         )
         try:
             nursery.wait_until_ready()
