@@ -140,6 +140,7 @@ class OpenSweep:
                 folder=str(self._folder),
                 metric=self._metric,
                 goal=self._goal,
+                method=str(self._opened.configuration.get("method", "")),
             )
         )
 

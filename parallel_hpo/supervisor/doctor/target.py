@@ -53,6 +53,10 @@ def examine_target(
         yield warning("target", unpicklable, "by name, as here, it works; optimize() would refuse it")
     else:
         yield good("target", f"{main} can be loaded, called and pickled")
+    metric = (section.sweep_configuration or {}).get("metric", {}).get("name")
+    if metric and not unfit:
+        words = f"whether a run logs {metric!r} shows only when it runs; the first that doesn't is warned of"
+        yield good("metric", words)
 
 
 def try_target(main: Target | Program) -> tuple[str, str]:
