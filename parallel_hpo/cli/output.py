@@ -32,6 +32,11 @@ def print_for_people(text: str) -> None:
         return
 
 
+def warn(error: ParallelHPOError) -> None:
+    """Say on stderr what is wrong with a part; the rest goes on."""
+    print_for_people(f"warning: {error}")
+
+
 @contextmanager
 def errors_as_exit_codes() -> Iterator[None]:
     """Turn an error that was raised on purpose into its words on stderr and its exit code."""
