@@ -77,9 +77,14 @@ class LocalBackend:
         self._said_before = 0
         """Bytes that were in the server's log when it was started last."""
 
-    def open(self, on_lost: Callable[[str], None] = lambda why: None) -> None:
+    def open(
+        self,
+        on_lost: Callable[[str], None] = lambda why: None,
+        on_trouble: Callable[[str], None] = lambda why: None,
+    ) -> None:
         """Start the server and the thread that watches over it."""
         self._on_lost = on_lost
+        self._on_trouble = on_trouble
         self._directory.mkdir(parents=True, exist_ok=True)
         self._process = self._start()
         self._watcher = threading.Thread(target=self._watch, name="parallel_hpo-server", daemon=True)
@@ -212,13 +217,25 @@ class LocalBackend:
         """Wait until the server has said its last word; return whether it ever answered."""
         assert self._process.stdout is not None
         with self._process.stdout as words:
-            line = words.readline()
-            if line:
-                self._url = json.loads(line)["url"]
+            answered = words.readline()
+            if answered:
+                self._url = json.loads(answered)["url"]
                 self._port = int(self._url.rpartition(":")[2])
                 self._answers.set()
-            words.read()
-        return bool(line)
+            for line in words:
+                with suppress(ValueError):  # some library's own words
+                    self._hear_trouble(json.loads(line))
+        return bool(answered)
+
+    def _hear_trouble(self, said: Mapping[str, Any]) -> None:
+        """Pass on what the server says of its database; one that stays so is the server's loss."""
+        if self._closing.is_set():
+            return
+        if said["for_good"]:
+            self._error = f"the embedded sweep server's database {said['trouble']}"
+            self._on_lost(self._error)
+        else:
+            self._on_trouble(said["trouble"])
 
     def _last_words(self) -> str:
         """Return what the server said since it was started last, in one line and after a colon."""

@@ -27,7 +27,11 @@ class WandbBackend:
     def __init__(self, credentials: Credentials) -> None:
         self._credentials = credentials
 
-    def open(self, on_lost: Callable[[str], None] = lambda why: None) -> None:
+    def open(
+        self,
+        on_lost: Callable[[str], None] = lambda why: None,
+        on_trouble: Callable[[str], None] = lambda why: None,
+    ) -> None:
         """Nothing is to be started; a server that is away is waited for, as the client does."""
 
     def open_sweep(self, order: SweepOrder, run_errand: RunErrand) -> OpenedSweep:

@@ -197,12 +197,19 @@ class _Stage:
             environment=environment,
             engine=self.section.engine,
         )
-        backend.open(self._on_backend_lost)
+        backend.open(self._on_backend_lost, self._on_backend_trouble)
         self.stack.callback(backend.close)
         return backend
 
     def _on_backend_lost(self, why: str) -> None:
         self.setting.control.put(StopAsked(StopKind.INTERRUPT, why, ExitCode.OUR_FAULT))
+
+    def _on_backend_trouble(self, why: str) -> None:
+        if why:
+            words = f"the sweep server stands still: {why}. Runs wait until it can go on"
+        else:
+            words = "the sweep server can be written to again: the sweep goes on"
+        self.setting.observer(Message(words, warning=bool(why)))
 
     def _open_nursery(self) -> Nursery:
         fresh = self.section.start_method is StartMethod.SPAWN

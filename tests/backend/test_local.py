@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import queue
 import re
 import sqlite3
 import subprocess
@@ -207,6 +208,22 @@ def test_a_server_that_cannot_start_is_told_with_its_reason_and_its_log(
     assert "\n" not in words
     assert str(tmp_path / "server.log") in str(failed.value)
     assert (tmp_path / "server.log").read_text()
+
+
+def test_a_database_that_is_removed_is_the_servers_loss(
+    tmp_path: Path, clean_env: dict[str, str], run_errand: RunErrand
+) -> None:
+    lost: queue.SimpleQueue[str] = queue.SimpleQueue()
+    backend = LocalBackend(tmp_path, clean_env)
+    backend.open(lost.put)
+    try:
+        sweep = backend.open_sweep(NEW, run_errand)
+        (tmp_path / "server.db").unlink()
+        with pytest.raises(BackendError, match="was removed or replaced"):
+            backend.set_state(sweep.path, "FINISHED")
+        assert "server.db was removed or replaced" in lost.get(timeout=10)
+    finally:
+        backend.close()
 
 
 def test_the_last_words_of_a_process_are_its_error_or_its_last_line() -> None:
