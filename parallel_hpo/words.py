@@ -183,6 +183,14 @@ class RunStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class MissingMetric:
+    """A run finished without a number as the metric: what was `found` there, and the names `logged`."""
+
+    found: str
+    logged: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class RunEnded:
     """A run has left `main` and its W&B run is closed."""
 
@@ -200,6 +208,8 @@ class RunEnded:
     """The server has heard of its end."""
     unsent: tuple[str, ...] = ()
     """Folders of what it wrote offline, which is yet to be sent."""
+    missing: MissingMetric | None = None
+    """It finished without a value; None also where the sweep has no metric."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +248,7 @@ class SweepOpened:
     folder: str
     metric: str | None
     goal: str
+    method: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,5 +300,5 @@ class Message:
     warning: bool = False
 
 
-Notice = SweepOpened | RunBegan | RunOver | WorkerChanged | OutputLine | Message
+Notice = SweepOpened | RunBegan | RunOver | MissingMetric | WorkerChanged | OutputLine | Message
 Observer = Callable[[Notice], None]

@@ -42,10 +42,11 @@ class Backend(Protocol):
     keeps_login: bool
     """Whether it takes only the keys that it gave out itself."""
 
-    def open(self, on_lost: Callable[[str], None] = ...) -> None:
+    def open(self, on_lost: Callable[[str], None] = ..., on_trouble: Callable[[str], None] = ...) -> None:
         """Start what has to be started, without waiting for it.
 
-        `on_lost` is told, in another thread, why the server will not be back.
+        In another thread `on_lost` is told why the server will not be back, and `on_trouble`
+        why it can't do its work for now: '' once it can again.
         """
 
     def open_sweep(self, order: SweepOrder, run_errand: RunErrand) -> OpenedSweep:

@@ -39,6 +39,8 @@ RETRY_S: Final = 0.1
 RESTART_BACKOFF_S: Final = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0, 5.0, 5.0)
 """Waits before a dead server is started again, by the deaths since it last answered; after them it is lost:
 what ends it at each start (a broken database, a port that is taken) would go on to do so."""
+WORDS_CHARS: Final = 500
+"""Of what the server said at its end, so much stands in the error."""
 LOOPBACK: Final = "127.0.0.1"
 _SCHEDULED: Final = (
     "hpo.sweep_configuration.scheduler: the runs of such a sweep come from a `wandb sweep-scheduler`, which"
@@ -75,10 +77,17 @@ class LocalBackend:
         """Keeps `close` from ending a server that is just being replaced."""
         self._error = ""
         self._away_since: float | None = None
+        self._said_before = 0
+        """Bytes that were in the server's log when it was started last."""
 
-    def open(self, on_lost: Callable[[str], None] = lambda why: None) -> None:
+    def open(
+        self,
+        on_lost: Callable[[str], None] = lambda why: None,
+        on_trouble: Callable[[str], None] = lambda why: None,
+    ) -> None:
         """Start the server and the thread that watches over it."""
         self._on_lost = on_lost
+        self._on_trouble = on_trouble
         self._directory.mkdir(parents=True, exist_ok=True)
         self._process = self._start()
         self._watcher = threading.Thread(target=self._watch, name="parallel_hpo-server", daemon=True)
@@ -169,6 +178,7 @@ class LocalBackend:
         command += ["--host", LOOPBACK, "--database", str(self._directory / "server.db")]
         command += ["--engine", self._engine]
         with self._log.open("ab") as log:
+            self._said_before = log.tell()
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
@@ -192,7 +202,7 @@ class LocalBackend:
             deaths = 1 if self._hear_out() else deaths + 1
             code = self._process.wait()
             if not self._answers.is_set():
-                self._error = f"it ended with exit code {code}"
+                self._error = f"it ended with exit code {code}{self._last_words()}"
                 self._answers.set()
                 return
             if deaths > len(self._restart_backoff_s):
@@ -209,13 +219,33 @@ class LocalBackend:
         """Wait until the server has said its last word; return whether it ever answered."""
         assert self._process.stdout is not None
         with self._process.stdout as words:
-            line = words.readline()
-            if line:
-                self._url = json.loads(line)["url"]
+            answered = words.readline()
+            if answered:
+                self._url = json.loads(answered)["url"]
                 self._port = int(self._url.rpartition(":")[2])
                 self._answers.set()
-            words.read()
-        return bool(line)
+            for line in words:
+                with suppress(ValueError):  # some library's own words
+                    self._hear_trouble(json.loads(line))
+        return bool(answered)
+
+    def _hear_trouble(self, said: Mapping[str, Any]) -> None:
+        """Pass on what the server says of its database; one that stays so is the server's loss."""
+        if self._closing.is_set():
+            return
+        if said["for_good"]:
+            self._error = f"the embedded sweep server's database {said['trouble']}"
+            self._on_lost(self._error)
+        else:
+            self._on_trouble(said["trouble"])
+
+    def _last_words(self) -> str:
+        """Return what the server said since it was started last, in one line and after a colon."""
+        with suppress(OSError), self._log.open("rb") as log:
+            log.seek(self._said_before)
+            said = log.read().decode(errors="replace").strip()
+            return f": {last_words(said)}" if said else ""
+        return ""
 
     def _give_up(self, code: int) -> None:
         """Say that there will be no server any more, unless none is wanted."""
@@ -223,7 +253,7 @@ class LocalBackend:
             return
         self._error = (
             f"the embedded sweep server ended {len(self._restart_backoff_s)} times in a row when it was"
-            f" started again (exit code {code}); its log is {self._log}"
+            f" started again (exit code {code}){self._last_words()}; its log is {self._log}"
         )
         self._on_lost(self._error)
 
@@ -258,6 +288,13 @@ class LocalBackend:
         if self._away_since is None:
             self._away_since = now
         return now - self._away_since > AWAY_LIMIT_S
+
+
+def last_words(said: str) -> str:
+    """Return what a process said last: its last line, or of a traceback the error's."""
+    lines = said.splitlines()
+    told = [line for line in lines if line and not line[0].isspace()]  # a traceback's lines are indented
+    return " ".join((told or lines)[-1].split())[:WORDS_CHARS]
 
 
 def _close_stdin(process: subprocess.Popen[bytes]) -> None:

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import urllib.error
-import urllib.request
-from base64 import b64encode
 from collections.abc import Callable, Collection, Mapping, Sequence
-from http.client import HTTPException
 from pathlib import Path
 from typing import Final
 
 from parallel_hpo.backend.base import OpenedSweep, RunErrand, SweepOrder
 from parallel_hpo.backend.calls import SEND_LIMIT_S
 from parallel_hpo.backend.credentials import Credentials
+from parallel_hpo.backend.reaching import CHECK_LIMIT_S
 from parallel_hpo.errors import BackendError
 from parallel_hpo.words import RunId, SweepPath
 
-CHECK_LIMIT_S: Final = 10.0
 OPEN_LIMIT_S: Final = 60.0
-"""A server that can't be reached or refuses us is told of within CHECK_LIMIT_S + OPEN_LIMIT_S at the most."""
+"""A server that can't be reached or refuses us is told of within this and twice CHECK_LIMIT_S at the most."""
 ASK_LIMIT_S: Final = 60.0
 
 
@@ -32,14 +27,18 @@ class WandbBackend:
     def __init__(self, credentials: Credentials) -> None:
         self._credentials = credentials
 
-    def open(self, on_lost: Callable[[str], None] = lambda why: None) -> None:
+    def open(
+        self,
+        on_lost: Callable[[str], None] = lambda why: None,
+        on_trouble: Callable[[str], None] = lambda why: None,
+    ) -> None:
         """Nothing is to be started; a server that is away is waited for, as the client does."""
 
     def open_sweep(self, order: SweepOrder, run_errand: RunErrand) -> OpenedSweep:
         """Create or join a sweep, after one quick request that tells an unreachable server from a refusal."""
         self._run_errand = run_errand
         self._check()
-        answer = self._call("open_sweep", (order,), OPEN_LIMIT_S)
+        answer = self._call("calls:open_sweep", (order,), OPEN_LIMIT_S)
         assert isinstance(answer, OpenedSweep)
         return answer
 
@@ -49,7 +48,7 @@ class WandbBackend:
 
     def why_over(self, path: SweepPath) -> str:
         """Return why the sweep gives no more runs; '' while it goes on."""
-        return str(self._call("why_over", (path,), ASK_LIMIT_S))
+        return str(self._call("calls:why_over", (path,), ASK_LIMIT_S))
 
     def give_back(self, path: SweepPath, label: str, keep: Sequence[RunId]) -> None:
         """W&B takes such runs back itself, after about an hour; it offers no way to ask for it."""
@@ -59,54 +58,33 @@ class WandbBackend:
 
     def send_rest(self, folder: Path) -> None:
         """Send what a dead run's client left unsent in the run's folder."""
-        self._call("send_rest", (str(folder),), SEND_LIMIT_S, WANDB_DIR=str(folder.parent.parent))
+        self._call("calls:send_rest", (str(folder),), SEND_LIMIT_S, WANDB_DIR=str(folder.parent.parent))
 
     def phantoms(self, path: SweepPath, known: Collection[RunId]) -> Sequence[str]:
         """Return runs that the server counts as running or waiting and that are none of `known`.
 
         W&B makes a run when it answers a heartbeat: where that answer was lost, nobody ever starts it.
         """
-        listed = self._call("open_runs", (path,), ASK_LIMIT_S)
+        listed = self._call("calls:open_runs", (path,), ASK_LIMIT_S)
         assert isinstance(listed, tuple)
         return [run for run in listed if run not in known]
 
     def finish_sweep(self, path: SweepPath) -> None:
         """Set the sweep to finished."""
-        self._call("finish_sweep", (path,), ASK_LIMIT_S)
+        self._call("calls:finish_sweep", (path,), ASK_LIMIT_S)
 
     def close(self) -> None:
         """Nothing was started."""
 
     def _call(self, function: str, arguments: tuple[object, ...], limit_s: float, **more: str) -> object:
         try:
-            name = f"parallel_hpo.backend.calls:{function}"
+            name = f"parallel_hpo.backend.{function}"
             return self._run_errand(name, arguments, {**self.client_environment(""), **more}, limit_s)
         except BackendError as error:
             raise BackendError(f"{self._credentials.base_url}: {error}") from None
 
     def _check(self) -> None:
         """Ask the server who we are; raises BackendError with its address and its answer."""
-        url = self._credentials.base_url
-        headers = {"Content-Type": "application/json"}
-        if self._credentials.key:
-            token = b64encode(f"api:{self._credentials.key}".encode()).decode()
-            headers["Authorization"] = f"Basic {token}"
-        query = json.dumps({"query": "query Viewer { viewer { id } }"}).encode()
-        try:
-            request = urllib.request.Request(f"{url}/graphql", data=query, headers=headers)
-            with urllib.request.urlopen(request, timeout=CHECK_LIMIT_S) as response:
-                response.read()
-        except urllib.error.HTTPError as error:
-            with error:
-                answer = " ".join(error.read(300).decode(errors="replace").split())
-            what = "refuses the API key" if error.code in (401, 403) else "answers"
-            raise BackendError(
-                f"{url} {what}: HTTP {error.code} {error.reason}: {answer}"
-                f" (credentials from {self._credentials.source})"
-            ) from None
-        except (OSError, ValueError, HTTPException) as error:
-            reason = getattr(error, "reason", error)
-            raise BackendError(
-                f"{url} can't be reached: {reason}; check WANDB_BASE_URL and the network,"
-                ' or use backend "local", which needs neither'
-            ) from None
+        why = self._call("reaching:why_out_of_reach", (self._credentials,), CHECK_LIMIT_S * 2)
+        if why:
+            raise BackendError(str(why))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from parallel_hpo.cli.output import print_for_machines, print_for_people
+from parallel_hpo.cli.output import print_for_machines, print_for_people, warn
 from parallel_hpo.errors import UsageError
 from parallel_hpo.supervisor.cleaning import Leftover, look_at, remove
 from parallel_hpo.supervisor.known import find_sweep, known_sweeps
@@ -45,7 +45,8 @@ def clean(
         LedgerError: a supervisor has begun to work in one meanwhile.
     """
     least_s = 0.0 if older_than is None else _parse_age(older_than)
-    found = [find_sweep(directory, name) for name in sweeps] if sweeps else known_sweeps(directory)
+    named = [find_sweep(directory, name) for name in sweeps]
+    found = named or known_sweeps(directory, unreadable=warn)
     now = time.time()
     verdicts = [_judge(look_at(known, now=now), least_s, named=bool(sweeps)) for known in found]
     for verdict in verdicts:

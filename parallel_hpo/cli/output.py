@@ -24,10 +24,17 @@ def print_for_machines(text: str) -> None:
 
 def print_for_people(text: str) -> None:
     """Print on stderr, if it can be written."""
+    if sys.stderr is None:  # closed: `print` would take stdout, which is for machines
+        return
     try:
         print(text, file=sys.stderr, flush=True)
     except (OSError, ValueError):
         return
+
+
+def warn(error: ParallelHPOError) -> None:
+    """Say on stderr what is wrong with a part; the rest goes on."""
+    print_for_people(f"warning: {error}")
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -20,7 +21,7 @@ _SUGGESTIONS: Final = 3
 
 def show_plan(section: HpoSection, *, as_json: bool) -> None:
     """Print the plan: on stderr for people, or on stdout as JSON."""
-    plan = plan_sweep(section)
+    plan = plan_sweep(section, os.environ)
     suggestions = _first_suggestions(section)
     if as_json:
         content = {**dataclasses.asdict(plan), "suggestions": suggestions}

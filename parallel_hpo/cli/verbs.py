@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from parallel_hpo.cli.output import print_for_machines, print_for_people
+from parallel_hpo.cli.output import print_for_machines, print_for_people, warn
 from parallel_hpo.errors import UsageError
 from parallel_hpo.supervisor.known import KnownSweep, find_sweep, known_sweeps
 from parallel_hpo.supervisor.ledger_reader import RunRow
@@ -24,7 +24,7 @@ ANY_WIDTH: Final = 100_000
 
 def status(directory: Path, sweep: str | None, *, as_json: bool) -> None:
     """Say how far one sweep is, or all of them."""
-    sweeps = list(known_sweeps(directory)) if sweep is None else [find_sweep(directory, sweep)]
+    sweeps = known_sweeps(directory, unreadable=warn) if sweep is None else [find_sweep(directory, sweep)]
     described = [_described(known) for known in sweeps]
     if as_json:
         print_for_machines(json.dumps(described if sweep is None else described[0], indent=2))

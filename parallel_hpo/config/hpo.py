@@ -143,7 +143,7 @@ class HpoSection(BaseModel):
     @classmethod
     def _absolute(cls, directory: Path) -> Path:
         try:
-            return directory.expanduser().absolute()
+            return absolute(directory)
         except RuntimeError as error:  # "~stranger/x": no such user
             raise ValueError(str(error)) from error
 
@@ -166,6 +166,17 @@ class HpoSection(BaseModel):
                 f" or the id of a sweep to join as {SECTION}.sweep_id"
             )
         return self
+
+
+def absolute(folder: Path) -> Path:
+    """Return a folder's whole path; ConfigError where it depends on a working directory that is gone."""
+    try:
+        return folder.expanduser().absolute()
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{folder} is meant from the working directory, which has been deleted:"
+            " change to one that exists, or give the whole path"
+        ) from None
 
 
 def parse_section(raw: Mapping[str, Any], *, origin: Origin, overridden: Iterable[str] = ()) -> HpoSection:

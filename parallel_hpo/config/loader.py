@@ -22,6 +22,7 @@ import yaml
 from parallel_hpo.config.hpo import (
     SECTION,
     HpoSection,
+    absolute,
     default_directory,
     is_text,
     parse_section,
@@ -45,7 +46,7 @@ Document = dict[str, Any]
 class Sources:
     """What overrides a file: the environment, and flags by key, both as text."""
 
-    environment: Mapping[str, str]
+    environment: Mapping[str, str] = field(repr=False)
     flags: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -57,7 +58,7 @@ def inside_worker(environment: Mapping[str, str]) -> bool:
 def find_directory(given: Path | None, environment: Mapping[str, str]) -> Path:
     """Return where sweeps are kept where no file says it: as given, by the environment, or the default."""
     named = given or environment.get(f"{_PREFIX}DIRECTORY") or default_directory()
-    return Path(named).expanduser().absolute()
+    return absolute(Path(named))
 
 
 def read_document(path: Path) -> Document:

@@ -40,7 +40,7 @@ _ONE_AT_A_TIME: Final = threading.Lock()
 class Surroundings:
     """Where this process runs, as far as it decides whether a sweep may start here."""
 
-    environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    environment: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
     platform: str = sys.platform
 
 
@@ -81,6 +81,9 @@ class HPO(ABC):
                 "optimize() was called inside a worker of a sweep, which can't start a sweep of its own;"
                 " ConfigLoader(...).hpo is None there, call main() then"
             )
+        from parallel_hpo.supervisor.descriptors import fill_standard  # late: takes 0.3 s to import
+
+        fill_standard()
         with _alone():
             return self._perform(main, observer, launch)
 

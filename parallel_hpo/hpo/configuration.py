@@ -16,10 +16,13 @@ from parallel_hpo.hpo.registry import kind_names, make_hpo
 class ConfigLoader:
     """Reads a JSON, YAML or TOML file, by its suffix."""
 
-    def __init__(self, path: str | os.PathLike[str], *, environment: Mapping[str, str] = os.environ) -> None:
-        """Read the file; raises ConfigError where it can't. `environment` may override its section."""
+    def __init__(self, path: str | os.PathLike[str], *, environment: Mapping[str, str] | None = None) -> None:
+        """Read the file; raises ConfigError where it can't.
+
+        `environment` may override its section; None: this process's own.
+        """
         self._path = Path(path)
-        self._environment = environment
+        self._environment = os.environ if environment is None else environment
         self.config: dict[str, Any] = read_document(self._path)
         """The whole file, as it stands."""
 

@@ -32,6 +32,7 @@ from parallel_hpo.search.wandb_process import require_wandb_engine
 from parallel_hpo.server.app import make_app
 from parallel_hpo.server.clock import WatchedClock
 from parallel_hpo.server.store.database import Database, shown
+from parallel_hpo.server.store.health import Tell
 from parallel_hpo.server.world import World
 
 _ID_LETTERS: Final = "abcdefghijklmnopqrstuvwxyz0123456789"
@@ -89,6 +90,7 @@ def serve(place: Place, *, embedded: bool = False, stdin: IO[bytes], stdout: IO[
             embedded=embedded,
         )
         if embedded:
+            database.health.tell = _teller(stdout)
             threading.Thread(target=_exit_at_end_of, args=(stdin,), daemon=True).start()
         server.run_until_signal(listener)
     finally:
@@ -185,6 +187,16 @@ def _announcer(place: Place, listener: socket.socket, stdout: IO[str], key: str 
         print(json.dumps(line), file=stdout, flush=True)
 
     return announce
+
+
+def _teller(stdout: IO[str]) -> Tell:
+    """Return what tells the owner of the database's trouble, and of its end."""
+
+    def tell(why: str, for_good: bool) -> None:
+        with suppress(OSError):  # the owner is gone, and so are we soon
+            print(json.dumps({"trouble": why, "for_good": for_good}), file=stdout, flush=True)
+
+    return tell
 
 
 def _bind(place: Place) -> socket.socket:

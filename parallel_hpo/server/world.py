@@ -26,7 +26,7 @@ class World:
 
     database: Database
     files: Path
-    master_key: str
+    master_key: str = field(repr=False)
     clock: Callable[[], float]
     """Seconds since the epoch."""
     new_id: Callable[[], str]

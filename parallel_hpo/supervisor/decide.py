@@ -164,6 +164,9 @@ class _Decider(Step):
             value=report.value,
             resumable=report.resumable,
         )
+        if report.missing is not None and not self.view.told_of_metric:
+            self.view = replace(self.view, told_of_metric=True)
+            self.tell(report.missing)
         device_care.after_run(self, slot.slot, report.outcome, report.reason)
 
     def _on_lease_ended(self, slot: SlotView, report: LeaseEnded) -> None:

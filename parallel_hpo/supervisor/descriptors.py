@@ -1,7 +1,8 @@
-"""Enough file descriptors for all workers, found out before the first one starts."""
+"""Enough file descriptors for all workers, and the standard ones in their places, before anything starts."""
 
 from __future__ import annotations
 
+import os
 import resource
 from pathlib import Path
 from typing import Final
@@ -12,6 +13,18 @@ PER_WORKER: Final = 6
 """Its pipe, its output and its log, its process; the next one's while the last one's are being closed."""
 SPARE: Final = 64
 """For the ledger, the server's connections, and what the user's own process opens meanwhile."""
+
+
+def fill_standard() -> None:
+    """Put the null device where standard input, output or error is closed (`2>&-`).
+
+    The next file that is opened would get its number, and what is printed.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # gets the lowest number that is free
 
 
 def make_room_for(workers: int) -> None:

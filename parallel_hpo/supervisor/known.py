@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from parallel_hpo.errors import UsageError
+from parallel_hpo.errors import LedgerError, UsageError
 from parallel_hpo.supervisor.ledger_reader import RunRow, open_reader
 from parallel_hpo.supervisor.mailbox import is_supervised
 from parallel_hpo.words import Outcome, Slot
@@ -48,11 +48,13 @@ class KnownSweep:
         return sum(1 for run in self.runs if run.outcome is outcome)
 
 
-def known_sweeps(directory: Path) -> Iterator[KnownSweep]:
-    """Yield all sweeps in a directory, by the age of their folders."""
-    folders = {ledger.relative_to(directory).parts[0] for ledger in _ledgers(directory, "*")}
-    for folder in sorted((directory / name for name in folders), key=lambda path: path.stat().st_mtime):
-        yield _read(folder)
+def known_sweeps(directory: Path, *, unreadable: Callable[[LedgerError], None]) -> Iterator[KnownSweep]:
+    """Yield all sweeps in a directory, by the age of their folders; `unreadable` is told of the others."""
+    for folder in _folders(directory):
+        try:
+            yield _read(folder)
+        except LedgerError as error:
+            unreadable(error)
 
 
 def find_sweep(directory: Path, sweep: str) -> KnownSweep:
@@ -60,11 +62,16 @@ def find_sweep(directory: Path, sweep: str) -> KnownSweep:
     folder = directory / sweep.rpartition("/")[2]
     if _ledgers(directory, folder.name):
         return _read(folder)
-    known = ", ".join(found.sweep_id for found in known_sweeps(directory)) or "none"
+    known = ", ".join(folder.name for folder in _folders(directory)) or "none"
     raise UsageError(
         f"there is no sweep {sweep} in {directory}; there: {known}"
         " (one that was only created is there once somebody runs it)"
     )
+
+
+def _folders(directory: Path) -> list[Path]:
+    names = {ledger.relative_to(directory).parts[0] for ledger in _ledgers(directory, "*")}
+    return sorted((directory / name for name in names), key=lambda path: path.stat().st_mtime)
 
 
 def _ledgers(directory: Path, name: str) -> list[Path]:

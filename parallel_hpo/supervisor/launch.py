@@ -14,7 +14,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
-from pathlib import Path
 from typing import Any, Final
 
 from parallel_hpo.backend.base import Backend, OpenedSweep, SweepOrder
@@ -28,6 +27,7 @@ from parallel_hpo.supervisor.devices.drivers import open_driver
 from parallel_hpo.supervisor.devices.equipment import Equipment
 from parallel_hpo.supervisor.devices.library import OpenLibrary, no_library, opened
 from parallel_hpo.supervisor.devices.placing import Placement
+from parallel_hpo.supervisor.directory import prepare_directory, working_folder
 from parallel_hpo.supervisor.environment import CLIENT_HIDDEN, base_environment
 from parallel_hpo.supervisor.errands import Errands
 from parallel_hpo.supervisor.events import StopAsked
@@ -60,7 +60,7 @@ def supervise(
     observer: Observer,
     control: Control,
     launch: Launch,
-    environment: Mapping[str, str] = os.environ,
+    environment: Mapping[str, str] | None = None,
     clock: Callable[[], float] = time.monotonic,
     jitter: Callable[[], float] = random.random,
     open_library: OpenLibrary = open_driver,
@@ -84,7 +84,7 @@ def supervise(
 
 
 def create_sweep(
-    section: HpoSection, *, observer: Observer, environment: Mapping[str, str] = os.environ
+    section: HpoSection, *, observer: Observer, environment: Mapping[str, str] | None = None
 ) -> SweepPath:
     """Create the sweep and start nothing on it; raises what `supervise` raises."""
     with closing(Control()) as control, ExitStack() as stack:
@@ -100,16 +100,18 @@ class _Stage:
     def __init__(
         self,
         setting: Setting,
-        environment: Mapping[str, str],
+        environment: Mapping[str, str] | None,
         stack: ExitStack,
         open_library: OpenLibrary = open_driver,
     ) -> None:
         self.setting = setting
         self.section = setting.section
-        self.environment = dict(environment) | {MARK: setting.mark}
+        self.environment = dict(os.environ if environment is None else environment) | {MARK: setting.mark}
         self.stack = stack
         self.patience = Patience(setting.control, grace_s=self.section.grace_period_s)
         self.open_library = open_library
+        self.folder = working_folder()
+        prepare_directory(self.section.directory)
 
     def perform(self, resume: str | None) -> SweepResult:
         """Perform the sweep; its part that an earlier launch left, where it is to be resumed."""
@@ -198,12 +200,19 @@ class _Stage:
             environment=environment,
             engine=self.section.engine,
         )
-        backend.open(self._on_backend_lost)
+        backend.open(self._on_backend_lost, self._on_backend_trouble)
         self.stack.callback(backend.close)
         return backend
 
     def _on_backend_lost(self, why: str) -> None:
         self.setting.control.put(StopAsked(StopKind.INTERRUPT, why, ExitCode.OUR_FAULT))
+
+    def _on_backend_trouble(self, why: str) -> None:
+        if why:
+            words = f"the sweep server stands still: {why}. Runs wait until it can go on"
+        else:
+            words = "the sweep server can be written to again: the sweep goes on"
+        self.setting.observer(Message(words, warning=bool(why)))
 
     def _open_nursery(self) -> Nursery:
         fresh = self.section.start_method is StartMethod.SPAWN
@@ -233,7 +242,7 @@ class _Stage:
             raise TargetError(unfit)
 
     def _surround(self, own: Mapping[str, str]) -> Surroundings:
-        return Surroundings({**self.base, **own}, tuple(sys.path), str(Path.cwd()))
+        return Surroundings({**self.base, **own}, tuple(sys.path), self.folder)
 
     def _nothing_done(self) -> SweepResult:
         """The result where a stop came before there was a sweep."""

@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any, Final
 
 from parallel_hpo.errors import LedgerError, NoRoomError
-from parallel_hpo.supervisor.ledger_reader import LedgerReader
+from parallel_hpo.supervisor.ledger_reader import LedgerReader, is_emptied
 from parallel_hpo.words import Outcome, Parameters, RunId, Slot
 
 SCHEMA = """
@@ -44,6 +44,9 @@ PASSING: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY
 """Errors, by their primary code, that may not be there at the next try."""
 
 
+DAMAGED: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
 class Ledger(LedgerReader):
     """An open ledger, owned by this process until it is closed.
 
@@ -53,9 +56,15 @@ class Ledger(LedgerReader):
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if is_emptied(path):
+            raise LedgerError(
+                f"{path} is damaged: it has no length, though the sweep has been run; put a copy of it back,"
+                " or remove the sweep's folder to begin a new count"
+            )
         self._lock = _own(path.with_suffix(".lock"))
         try:
             super().__init__(_connect(path))
+            self._path, self._file = path, path.stat()
         except sqlite3.Error as error:
             os.close(self._lock)
             raise LedgerError(f"{path}: {error}: is it a ledger, and is there room on the disk?") from None
@@ -144,14 +153,28 @@ class Ledger(LedgerReader):
 
         Waiting for the disk is nearly all that a supervisor costs per run, hence once and not twice.
         """
+        self._expect_file()
         try:
             self._db.execute(f"PRAGMA synchronous = {synchronous}")
             with self._db:
                 yield
-        except sqlite3.OperationalError as error:
+        except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
+            raise  # a fault of ours, not of the file
+        except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode & 0xFF in DAMAGED:
+                raise LedgerError(f"{self._path} is damaged: {error}; put a copy of it back") from None
             passing = error.sqlite_errorcode & 0xFF in PASSING
             kind = NoRoomError if passing else LedgerError
             raise kind(f"the ledger can't be written: {error}; is there room on the disk?") from None
+
+    def _expect_file(self) -> None:
+        """Find the ledger where it was: SQLite would go on in a file that nobody can find any more."""
+        try:
+            there = os.path.samestat(self._path.stat(), self._file)
+        except OSError:
+            there = False
+        if not there:
+            raise LedgerError(f"{self._path} was removed or replaced while the sweep ran: it ends here")
 
 
 def _own(path: Path) -> int:

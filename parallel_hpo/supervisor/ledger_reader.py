@@ -58,7 +58,7 @@ class LedgerReader:
     @property
     def facts(self) -> dict[str, Any]:
         """What is known of the sweep as a whole."""
-        return {name: json.loads(value) for name, value in self._db.execute("SELECT name, value FROM facts")}
+        return {name: json.loads(value) for name, value in self._query("SELECT name, value FROM facts")}
 
     def runs(self) -> Iterator[RunRow]:
         """Return all runs in the order of their first start."""
@@ -69,12 +69,12 @@ class LedgerReader:
         return next(self._rows("WHERE run_id = ?", run_id), None)
 
     def _rows(self, which: str, *values: str) -> Iterator[RunRow]:
-        rows = self._db.execute(
+        rows = self._query(
             "SELECT run_id, parameters, slot, device,"
             " (SELECT COUNT(*) FROM attempts WHERE attempts.run_id = runs.run_id),"
             " (SELECT COUNT(*) FROM attempts WHERE attempts.run_id = runs.run_id AND outcome = 'crashed'),"
             f" outcome, reason, value, duration_s, resumable FROM runs {which}",
-            values,
+            *values,
         )
         for (
             run_id,
@@ -105,14 +105,28 @@ class LedgerReader:
 
     def workers(self) -> list[WorkerRow]:
         """Return all slots in which a process was ever started."""
-        rows = self._db.execute("SELECT slot, device, restarts FROM workers ORDER BY slot")
+        rows = self._query("SELECT slot, device, restarts FROM workers ORDER BY slot")
         return [WorkerRow(Slot(slot), device, restarts) for slot, device, restarts in rows]
+
+    def _query(self, sql: str, *values: str) -> Iterator[tuple[Any, ...]]:
+        try:
+            yield from self._db.execute(sql, values)
+        except sqlite3.DatabaseError as error:
+            raise LedgerError(f"the ledger can't be read: {error}") from None
+
+
+def is_emptied(path: Path) -> bool:
+    """Whether a ledger has lost all that it held: no length, and yet workers have been started beside it."""
+    try:
+        return path.stat().st_size == 0 and any(path.parent.glob("worker-*"))
+    except FileNotFoundError:
+        return False
 
 
 def open_reader(path: Path) -> LedgerReader:
     """Open the ledger at `path` beside its owner; raises LedgerError where it is none."""
     try:
-        db = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+        db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)  # quotes ?, # and %
         db.execute("SELECT count(*) FROM runs").fetchone()
     except sqlite3.Error as error:
         raise LedgerError(f"{path} can't be read: {error}; is it a ledger?") from None

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from parallel_hpo.backend.base import Backend, OpenedSweep
 from parallel_hpo.config.hpo import HpoSection
-from parallel_hpo.errors import ExitCode, ParallelHPOError
+from parallel_hpo.errors import ExitCode, LedgerError, ParallelHPOError
 from parallel_hpo.plan import Share
 from parallel_hpo.supervisor.children import Nursery
 from parallel_hpo.supervisor.courier import Courier
@@ -118,7 +119,9 @@ class OpenSweep:
             with Mailbox(self._folder) as mailbox:
                 ending = self._run(marks, mailbox)
         except BaseException as error:
-            self._conclude(Ending(f"a fault of ours: {error}", ExitCode.OUR_FAULT))
+            reason = str(error) if isinstance(error, ParallelHPOError) else f"a fault of ours: {error}"
+            with suppress(LedgerError):  # where that is the fault, nothing can be said of the runs
+                self._conclude(Ending(reason, ExitCode.OUR_FAULT))
             raise
         return self._conclude(ending)
 
@@ -172,6 +175,7 @@ class OpenSweep:
                 folder=str(self._folder),
                 metric=self._metric,
                 goal=self._goal,
+                method=str(self._opened.configuration.get("method", "")),
             )
         )
 

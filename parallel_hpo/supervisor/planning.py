@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,7 @@ class SweepPlan:
     reason: str
     folder: Path
     """The folder that the sweep's own is made in."""
-    environment: dict[str, str]
+    environment: dict[str, str] = field(repr=False)
     """What the first worker's environment has beyond or different from the parent's."""
     devices: tuple[str, ...]
     """What the workers get in turn, as their masks have it; empty: they compute on the processor."""
@@ -44,7 +43,7 @@ class SweepPlan:
 
 def plan_sweep(
     section: HpoSection,
-    environment: Mapping[str, str] = os.environ,
+    environment: Mapping[str, str],
     *,
     open_library: OpenLibrary = open_driver,
 ) -> SweepPlan:

@@ -18,6 +18,7 @@ from parallel_hpo.words import (
     Drain,
     Interrupt,
     Message,
+    MissingMetric,
     Outcome,
     RunBegan,
     RunOver,
@@ -137,5 +138,5 @@ class Step:
         slots = self.view.slots
         self.view = replace(self.view, slots=(*slots[:slot], change(slots[slot]), *slots[slot + 1 :]))
 
-    def tell(self, notice: RunBegan | RunOver | WorkerChanged | Message) -> None:
+    def tell(self, notice: RunBegan | RunOver | MissingMetric | WorkerChanged | Message) -> None:
         self.actions.append(Tell(notice))

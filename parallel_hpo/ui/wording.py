@@ -7,6 +7,7 @@ Imports `words` and the tally.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from enum import IntEnum
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from rich.text import Text
 from parallel_hpo.ui.tally import Tally, time_left_s
 from parallel_hpo.words import (
     Message,
+    MissingMetric,
     Notice,
     Outcome,
     Parameters,
@@ -40,6 +42,10 @@ _SHOWN_CHARS: Final = 40
 """A parameter's value is cut to this; the summary has it in full."""
 
 
+_SHOWN_NAMES: Final = 10
+"""So many of the names that a run logged are listed where the metric is not among them."""
+
+
 class Verbosity(IntEnum):
     """How much is shown: warnings and the result; runs and output; workers' states too."""
 
@@ -53,6 +59,8 @@ def describe(notice: Notice, tally: Tally, varied: Varied, verbosity: Verbosity)
     match notice:
         case Message(warning=True, text=text):
             return Text(f"warning: {text}", style="yellow")
+        case MissingMetric():
+            return _metric_missed(notice, tally)
         case WorkerChanged(state=SlotState.BACKOFF | SlotState.FATAL):
             return _worker_trouble(notice)
         case _ if verbosity is Verbosity.QUIET:
@@ -138,6 +146,24 @@ def _over(notice: RunOver, tally: Tally) -> Text:
     if notice.value is not None:
         text.append(f"  {metric_value(tally, notice.value)}")
     return text.append("; it will be run again") if notice.again else text
+
+
+def _metric_missed(missing: MissingMetric, tally: Tally) -> Text:
+    opened = tally.opened
+    metric = (opened.metric if opened else None) or ""
+    line = f"warning: a run has finished without a number as the sweep's metric {metric!r}:"
+    line += f" {missing.found} came instead; it logged {_listed(missing.logged) or 'nothing at all'}"
+    others = [name for name in missing.logged if name != metric]
+    if others:
+        line += f"; the nearest name is {get_close_matches(metric, others, 1, cutoff=0.0)[0]!r}"
+    if opened is not None and opened.method == "bayes":
+        line += "; the search is blind: bayes learns from the metric alone"
+    return Text(line, style="yellow")
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    more = f" and {len(names) - _SHOWN_NAMES} more" if len(names) > _SHOWN_NAMES else ""
+    return ", ".join(names[:_SHOWN_NAMES]) + more
 
 
 def _worker_trouble(notice: WorkerChanged) -> Text:

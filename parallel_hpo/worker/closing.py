@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 
 import wandb
 
-from parallel_hpo.words import Outcome
+from parallel_hpo.words import MissingMetric, Outcome
 from parallel_hpo.worker.birth import describe
+from parallel_hpo.worker.missing import explain_missing
 from parallel_hpo.worker.verdict import Verdict
 from parallel_hpo.worker.watch import WATCH
 
@@ -30,6 +31,8 @@ class Closed:
     """The server has heard of its end."""
     unsent: tuple[str, ...] = ()
     """Folders of what it wrote offline."""
+    missing: MissingMetric | None = None
+    """What it has in the metric's place, if it finished without one."""
 
 
 def close(verdict: Verdict) -> Closed:
@@ -46,9 +49,10 @@ def close(verdict: Verdict) -> Closed:
             reason = f"wandb could not close the run: {describe(error)}"
             verdict = replace(verdict, outcome=Outcome.FAILED, reason=reason, exit_code=1)
     value, unsent = WATCH.read_value(), WATCH.offline_folders
+    missing = _explain_missing() if value is None and verdict.outcome is Outcome.FINISHED else None
     if not WATCH.reached_server:
         told = tell_end(verdict.exit_code)
-    return Closed(verdict, value, told, unsent)
+    return Closed(verdict, value, told, unsent, missing)
 
 
 def tell_end(exit_code: int) -> bool:
@@ -66,3 +70,11 @@ def tell_end(exit_code: int) -> bool:
         else:
             return True
     return False
+
+
+def _explain_missing() -> MissingMetric | None:
+    """Return what the run's summary has in the place of the sweep's metric; None where that has none."""
+    summary = WATCH.read_summary()
+    if WATCH.metric is None or summary is None:
+        return None
+    return explain_missing(summary, WATCH.metric, WATCH.goal)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from parallel_hpo.words import Program, Slot, SweepPath, Target
@@ -17,14 +17,15 @@ from parallel_hpo.words import Program, Slot, SweepPath, Target
 class PickledMain:
     """The user's `main`, by cloudpickle."""
 
-    payload: bytes
+    payload: bytes = field(repr=False)
+    """Whatever `main` refers to, keys and data included: not for a message or a log."""
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What a child is set up with before any code of the user's runs in it."""
 
-    environment: Mapping[str, str]
+    environment: Mapping[str, str] = field(repr=False)
     sys_path: tuple[str, ...]
     folder: str
     """Its working directory."""

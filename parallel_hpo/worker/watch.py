@@ -174,17 +174,36 @@ class Watch:
 
     def read_value(self) -> float | None:
         """Return the sweep's metric from the summary of the run that was opened last, once it is closed."""
-        if self.metric is None or not self._folders:
+        summary = self.read_summary()
+        if self.metric is None or summary is None:
+            return None
+        return find_value(summary, self.metric, self.goal)
+
+    def read_summary(self) -> Mapping[str, Any] | None:
+        """Return the summary of the run that was opened last, once it is closed; None where there is none."""
+        if not self._folders:
             return None
         try:
             summary = json.loads((self._folders[-1] / SUMMARY).read_text())
         except (OSError, ValueError):
             return None  # user code took the folder away, or the client was killed before it wrote the file
-        return find_value(summary, self.metric, self.goal)
+        return summary if isinstance(summary, dict) else None
 
 
 def find_value(summary: Mapping[str, Any], metric: str, goal: str) -> float | None:
-    """Return a metric of a summary as a finite float, or None.
+    """Return a metric of a summary as a finite float, or None."""
+    value = look_up(summary, metric, goal)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None  # an integer may have any length
+    return number if math.isfinite(number) else None
+
+
+def look_up(summary: Mapping[str, Any], metric: str, goal: str) -> Any:
+    """Return what a summary has as a metric; None: nothing.
 
     A dotted name may be a key as it stands or a path. Where `define_metric(summary=…)`
     made it a mapping, that of the goal counts ("max" for maximize), then "best", then "last".
@@ -194,14 +213,8 @@ def find_value(summary: Mapping[str, Any], metric: str, goal: str) -> float | No
         value = functools.reduce(_item, metric.split("."), summary)
     if isinstance(value, Mapping):
         keys = ("max" if goal == "maximize" else "min", "best", "last")
-        value = next((value[key] for key in keys if key in value), None)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        number = float(value)
-    except OverflowError:
-        return None  # an integer may have any length
-    return number if math.isfinite(number) else None
+        value = next((value[key] for key in keys if key in value), value or None)
+    return value
 
 
 def _is_offline(folder: Path) -> bool:

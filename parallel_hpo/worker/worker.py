@@ -218,6 +218,7 @@ class Worker:
                 preempted=WATCH.preempted and unasked_failure,
                 told=closed.told,
                 unsent=closed.unsent,
+                missing=closed.missing,
             )
         )
         if changed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import queue
 import re
 import sqlite3
 import subprocess
@@ -18,7 +19,7 @@ import psutil
 import pytest
 
 from parallel_hpo.backend.base import OpenedSweep, RunErrand, SweepOrder
-from parallel_hpo.backend.local import LocalBackend
+from parallel_hpo.backend.local import LocalBackend, last_words
 from parallel_hpo.errors import BackendError, ConfigError, ExitCode
 from parallel_hpo.supervisor.errands import Errands
 from parallel_hpo.words import RunId
@@ -43,7 +44,7 @@ BEAT: Final = """mutation Heartbeat($id: ID!) {
 OWNER: Final = """
 import os, signal, sys
 from pathlib import Path
-from parallel_hpo.backend.local import LocalBackend
+from parallel_hpo.backend.local import LocalBackend, last_words
 backend = LocalBackend(Path(sys.argv[1]), dict(os.environ))
 backend.open()
 print("open", flush=True)
@@ -195,15 +196,40 @@ def test_closing_before_the_server_answers_ends_it_too(tmp_path: Path, clean_env
     assert is_gone(server.pid)
 
 
-def test_a_server_that_cannot_start_is_told_with_its_log(
+def test_a_server_that_cannot_start_is_told_with_its_reason_and_its_log(
     tmp_path: Path, clean_env: dict[str, str], run_errand: RunErrand
 ) -> None:
     (tmp_path / "server.db").mkdir()
     with opened(tmp_path, clean_env) as backend, pytest.raises(BackendError) as failed:
         backend.open_sweep(NEW, run_errand)
-    assert "the embedded sweep server did not start: it ended with exit code" in str(failed.value)
+    words = str(failed.value)
+    assert words.startswith("the embedded sweep server did not start: it ended with exit code 1: ")
+    assert f"can't open its database {tmp_path / 'server.db'}: unable to open database file" in words
+    assert "\n" not in words
     assert str(tmp_path / "server.log") in str(failed.value)
     assert (tmp_path / "server.log").read_text()
+
+
+def test_a_database_that_is_removed_is_the_servers_loss(
+    tmp_path: Path, clean_env: dict[str, str], run_errand: RunErrand
+) -> None:
+    lost: queue.SimpleQueue[str] = queue.SimpleQueue()
+    backend = LocalBackend(tmp_path, clean_env)
+    backend.open(lost.put)
+    try:
+        sweep = backend.open_sweep(NEW, run_errand)
+        (tmp_path / "server.db").unlink()
+        with pytest.raises(BackendError, match="was removed or replaced"):
+            backend.set_state(sweep.path, "FINISHED")
+        assert "server.db was removed or replaced" in lost.get(timeout=10)
+    finally:
+        backend.close()
+
+
+def test_the_last_words_of_a_process_are_its_error_or_its_last_line() -> None:
+    assert last_words("Traceback (…)\n  File …\n    x = y\nNameError: y\n  ^\n") == "NameError: y"
+    assert last_words("one\n  two") == "one"
+    assert last_words("  two") == "two"
 
 
 def test_no_key_is_on_a_command_line_in_an_environment_or_in_a_log(

@@ -14,6 +14,7 @@ import pytest
 
 from parallel_hpo.backend.base import OpenedSweep, SweepOrder
 from parallel_hpo.backend.credentials import Credentials
+from parallel_hpo.backend.reaching import why_out_of_reach
 from parallel_hpo.backend.wandb_server import WandbBackend
 from parallel_hpo.errors import BackendError
 from parallel_hpo.words import SweepId, SweepPath
@@ -51,8 +52,11 @@ class Answering(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
+CHECK = "parallel_hpo.backend.reaching:why_out_of_reach"
+
+
 class ErrandsSent:
-    """Runs no errand, but keeps what was asked and gives one answer."""
+    """Runs no errand but the check, in this process; keeps what was asked and gives one answer."""
 
     def __init__(self, answer: object = OPENED, error: str = "") -> None:
         self.answer = answer
@@ -62,6 +66,8 @@ class ErrandsSent:
     def __call__(
         self, function: str, arguments: tuple[Any, ...], environment: Mapping[str, str], limit_s: float
     ) -> object:
+        if function == CHECK:
+            return why_out_of_reach(*arguments)
         self.sent.append((function, arguments, dict(environment)))
         if self.error:
             raise BackendError(self.error)

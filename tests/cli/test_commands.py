@@ -10,6 +10,7 @@ import pytest
 
 from parallel_hpo.cli.target import parse_target
 from parallel_hpo.config.hpo import known_keys
+from parallel_hpo.supervisor.ledger import Ledger
 from parallel_hpo.words import Target
 
 SWEEP = {"method": "grid", "parameters": {"a": {"values": [1, 2]}, "b": {"values": ["x", "y"]}}}
@@ -71,3 +72,20 @@ def test_a_dry_run_as_json_is_printed_on_stdout(tmp_path: Path, command: Command
     assert (plan["workers"], plan["shares"]) == (1, [1])
     assert plan["suggestions"] == [{"a": 1, "b": "x"}]
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_ledger_that_cannot_be_read_is_warned_of_and_the_others_are_shown(
+    tmp_path: Path, command: Command
+) -> None:
+    for name in ("whole", "broken", "empty"):
+        with Ledger(tmp_path / name / "ledger.db") as ledger:
+            ledger.record_facts({"path": f"local/p/{name}", "backend": "local", "count": 1})
+    (tmp_path / "broken" / "ledger.db").write_bytes(b"no ledger" * 1000)
+    (tmp_path / "empty" / "ledger.db").write_bytes(b"")
+    done = command("status", "--directory", str(tmp_path), "--json")
+    assert [known["sweep"] for known in json.loads(done.stdout)] == ["whole"]
+    assert done.returncode == 0
+    assert sorted(line.partition(" can't be read")[0] for line in done.stderr.splitlines()) == [
+        f"warning: {tmp_path}/broken/ledger.db",
+        f"warning: {tmp_path}/empty/ledger.db",
+    ]

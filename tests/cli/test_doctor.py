@@ -10,14 +10,17 @@ from pathlib import Path
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 CONFIG = {"hpo": {"backend": "local", "directory": "sweeps", "sweep_id": "x"}}
+TUNED = {"method": "random", "metric": {"name": "loss"}, "parameters": {"x": {"value": 1}}}
 
 
 def test_findings_are_lines_with_what_to_do(tmp_path: Path, command: Command) -> None:
-    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    config = {"hpo": CONFIG["hpo"] | {"sweep_configuration": TUNED}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "train.py").write_text("def main(): pass\n")
     done = command("doctor", "config.json", "train.py:main", WANDB_AGENT_DISABLE_FLAPPING="true")
     assert done.returncode == 0, done.stdout
     assert "GOOD     target: train.py:main can be loaded, called and pickled\n" in done.stdout
+    assert "GOOD     metric: whether a run logs 'loss' shows only when it runs" in done.stdout
     assert "WARNING  environment: WANDB_AGENT_DISABLE_FLAPPING=true ends" in done.stdout
     assert "→ unset WANDB_AGENT_DISABLE_FLAPPING\n" in done.stdout
 

@@ -10,7 +10,7 @@ from sqlalchemy import create_engine, text
 from parallel_hpo.errors import BackendError
 from parallel_hpo.server import tables
 from parallel_hpo.server.file_stream import Chunk
-from parallel_hpo.server.migrations import upgrade
+from parallel_hpo.server.migrations import config_for, upgrade
 from parallel_hpo.server.rules.run_states import RunEvent, RunState
 from parallel_hpo.server.run_moves import happened
 from parallel_hpo.server.store import runs
@@ -84,6 +84,10 @@ def assert_both_ways_lead_to_the_same(new: str, migrated: str) -> None:
         upgrade(connection, "nothing")
     engine.dispose()
     assert schema_of(migrated) == schema_of(new)
+
+
+def test_migrations_may_lie_in_a_folder_with_a_percent_sign(tmp_path: Path) -> None:
+    assert config_for(tmp_path / "50%").get_main_option("script_location") == str(tmp_path / "50%")
 
 
 def test_all_migrations_together_make_what_a_new_database_is(tmp_path: Path) -> None:

@@ -30,7 +30,11 @@ class RecordingBackend:
         if self.error:
             raise BackendError(self.error)
 
-    def open(self, on_lost: Callable[[str], None] = lambda why: None) -> None:
+    def open(
+        self,
+        on_lost: Callable[[str], None] = lambda why: None,
+        on_trouble: Callable[[str], None] = lambda why: None,
+    ) -> None:
         self._take("open")
 
     def open_sweep(self, order: SweepOrder, run_errand: RunErrand) -> OpenedSweep:

@@ -6,6 +6,7 @@ from parallel_hpo.ui.tally import Tally, advance
 from parallel_hpo.ui.wording import Varied, Verbosity, brief, describe, duration, progress
 from parallel_hpo.words import (
     Message,
+    MissingMetric,
     Notice,
     Outcome,
     OutputLine,
@@ -28,6 +29,10 @@ CRASHED = RunOver(Slot(2), RunId("ab12"), 1, Outcome.CRASHED, "SIGKILL", None, 7
 STARTING = WorkerChanged(Slot(1), SlotState.STARTING)
 BACKOFF = WorkerChanged(Slot(1), SlotState.BACKOFF, "SIGKILL")
 FATAL = WorkerChanged(Slot(1), SlotState.FATAL, "died 5 times in 600 s")
+MISSED = MissingMetric("NaN", ("cv_score", *(f"m{n}" for n in range(11))))
+NAMES = "cv_score, m0, m1, m2, m3, m4, m5, m6, m7, m8 and 2 more"
+FINISHED_WITHOUT = "warning: a run has finished without a number as the sweep's metric 'cv_score':"
+BARE = MissingMetric("nothing", ())
 WARNING = Message("no credentials", warning=True)
 
 
@@ -54,6 +59,11 @@ def said(notice: Notice, verbosity: Verbosity = Verbosity.NORMAL, varied: Varied
         (FATAL, "w1 gave up: died 5 times in 600 s"),
         (Message("hello"), "hello"),
         (WARNING, "warning: no credentials"),
+        (
+            MISSED,
+            f"{FINISHED_WITHOUT} NaN came instead; it logged {NAMES}; the nearest name is 'm9'",
+        ),
+        (BARE, f"{FINISHED_WITHOUT} nothing came instead; it logged nothing at all"),
         (STARTING, None),
         (OutputLine(Slot(0), "x"), None),
     ],

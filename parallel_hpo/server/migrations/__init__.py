@@ -16,10 +16,16 @@ from sqlalchemy import Connection
 from parallel_hpo.errors import BackendError
 
 
+def config_for(folder: Path) -> Config:
+    """Return the configuration of migrations in `folder`: to its parser, a % begins a reference."""
+    config = Config()
+    config.set_main_option("script_location", str(folder).replace("%", "%%"))
+    return config
+
+
 def upgrade(connection: Connection, revision: str, *, target: str = "head") -> None:
     """Bring the database from `revision` to `target`; BackendError where it is from a newer version."""
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent))
+    config = config_for(Path(__file__).parent)
     config.attributes["connection"] = connection
     try:
         command.upgrade(config, target)

@@ -20,6 +20,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from parallel_hpo.errors import BackendError
 from parallel_hpo.server import tables
 from parallel_hpo.server.store.failures import as_unavailable
+from parallel_hpo.server.store.health import Health
 
 Transaction = Connection
 """An open transaction, as other rooms call it: they pass it on and know nothing of SQL."""
@@ -35,6 +36,7 @@ class Database:
 
     def __init__(self, url: URL, *, busy_timeout_s: float) -> None:
         self._engine = _make_engine(url, busy_timeout_s)
+        self.health = Health(Path(url.database or ""))
 
     @classmethod
     def open(cls, where: str, *, busy_timeout_s: float = _BUSY_TIMEOUT_S) -> Database:
@@ -45,6 +47,8 @@ class Database:
         try:
             database = cls(database_url(where), busy_timeout_s=busy_timeout_s)
             _prepare(database._engine)
+            if database._engine.dialect.name == "sqlite":
+                database.health.watch(database._engine)
         except DBAPIError as error:
             raise BackendError(
                 f"the sweep server can't open its database {shown(where)}: {error.orig}"
@@ -69,8 +73,10 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """Open a transaction that may write, and commit it; UnavailableError where the database can't."""
+        self.health.expect_file()
         with as_unavailable(), self._engine.execution_options(immediate=True).begin() as connection:
             yield connection
+        self.health.note_written()
 
     def close(self) -> None:
         """Close all connections."""

@@ -44,9 +44,14 @@ def as_unavailable() -> Iterator[None]:
         raise
 
 
+def is_passing(error: sqlite3.Error) -> bool:
+    """Whether an error of SQLite's may not be there at the next try."""
+    # Python's driver has one class for a busy database, a full disk, and a missing table.
+    code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    return code & 0xFF in _PASSING
+
+
 def _may_pass(error: DBAPIError) -> bool:
     if isinstance(error.orig, sqlite3.Error):
-        # Python's driver has one class for a busy database, a full disk, and a missing table.
-        code: int = getattr(error.orig, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
-        return code & 0xFF in _PASSING
+        return is_passing(error.orig)
     return isinstance(error, OperationalError | InterfaceError)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import psutil
@@ -58,7 +58,7 @@ class Placement:
 class Machine:
     """What a placement depends on beside the configuration."""
 
-    environment: Mapping[str, str]
+    environment: Mapping[str, str] = field(repr=False)
     library: DeviceLibrary | NoDriver
     count_cores: Callable[[], int]
     """How many workers there are without devices: the physical cores that may be used."""
@@ -86,6 +86,7 @@ def place(section: HpoSection, machine: Machine) -> Placement:
         usable, busy = _split_busy(visible, machine)
         notes += busy
     else:
+        _expect_a_driver(section.devices, mask, machine.library)
         usable = choose(visible, section.devices, mask, listed)
     if not usable:
         return Placement(_count_on_cores(section, machine), notes=notes)
@@ -108,6 +109,16 @@ def is_stranger(pid: int) -> bool:
         return not psutil.Process(pid).name().startswith(MPS_SERVER)
     except psutil.Error:
         return True
+
+
+def _expect_a_driver(wanted: Sequence[str], mask: Mask, library: DeviceLibrary | NoDriver) -> None:
+    """Refuse named devices where nothing says that there are any: the runs would compute on the processor."""
+    if isinstance(library, NoDriver) and not library.broken and mask.entries is None:
+        raise ConfigError(
+            f"hpo.devices names {', '.join(map(repr, wanted))}, but there is no such device here:"
+            f" {library.reason}, and {mask.variable} is not set; leave hpo.devices out,"
+            " or set that variable where you know better"
+        )
 
 
 def _count_on_cores(section: HpoSection, machine: Machine) -> int:

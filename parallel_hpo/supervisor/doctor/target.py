@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from pathlib import Path
 from typing import Final
 
 from parallel_hpo.config.hpo import HpoSection, StartMethod
 from parallel_hpo.errors import ParallelHPOError, TargetError
 from parallel_hpo.supervisor.children import Nursery
+from parallel_hpo.supervisor.directory import working_folder
 from parallel_hpo.supervisor.doctor.findings import Finding, bad, good, warning
 from parallel_hpo.supervisor.errands import Errands
 from parallel_hpo.supervisor.pickling import pack_main
@@ -37,7 +37,7 @@ def examine_target(
     nursery.open()
     with closing(nursery):
         errands = Errands(
-            nursery, lambda more: Surroundings({**own, **more}, tuple(sys.path), str(Path.cwd()))
+            nursery, lambda more: Surroundings({**own, **more}, tuple(sys.path), working_folder())
         )
         try:
             nursery.wait_until_ready()
@@ -53,6 +53,10 @@ def examine_target(
         yield warning("target", unpicklable, "by name, as here, it works; optimize() would refuse it")
     else:
         yield good("target", f"{main} can be loaded, called and pickled")
+    metric = (section.sweep_configuration or {}).get("metric", {}).get("name")
+    if metric and not unfit:
+        words = f"whether a run logs {metric!r} shows only when it runs; the first that doesn't is warned of"
+        yield good("metric", words)
 
 
 def try_target(main: Target | Program) -> tuple[str, str]:

@@ -51,6 +51,16 @@ def test_a_device_that_is_named_is_used_whoever_computes_on_it() -> None:
     assert placement.notes == ()
 
 
+def test_a_device_that_is_named_where_there_is_none_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"names '0', but there is no such device here: no NVIDIA driver"):
+        placed(devices=["0"])
+
+
+def test_without_a_driver_a_device_of_the_parents_mask_may_be_named() -> None:
+    assert names(placed({"CUDA_VISIBLE_DEVICES": "0,1"}, devices=["1"])) == ["1"]
+    assert names(placed(library=NoDriver("it is ill", broken=True), devices=["1"])) == ["1"]
+
+
 def test_somebody_on_every_device_is_an_error_that_says_what_to_do() -> None:
     with pytest.raises(ConfigError, match=rf"process {STRANGER} computes on it(.|\n)*hpo\.devices"):
         placed({"CUDA_VISIBLE_DEVICES": "6"}, FakeLibrary())

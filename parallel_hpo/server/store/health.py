@@ -1,0 +1,70 @@
+"""Whether the database can be written: says once when it no longer can, and once when it can again.
+
+A full disk and a lock that somebody holds may pass; a damaged or removed database does not.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import Engine, event
+from sqlalchemy.engine import ExceptionContext
+
+from parallel_hpo.server.store.failures import UnavailableError, is_passing
+
+_DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+
+Tell = Callable[[str, bool], None]
+"""Is told what is wrong, '' once it is over, and whether it stays so."""
+
+
+class Health:
+    """One SQLite database's; `tell` may be set by whoever wants to know."""
+
+    def __init__(self, path: Path) -> None:
+        self.tell: Tell = lambda why, for_good: None
+        self._path = path
+        self._file: os.stat_result | None = None
+        self._why = ""
+
+    def watch(self, engine: Engine) -> None:
+        """Hear of the engine's errors from now on."""
+        self._file = self._path.stat()
+        event.listen(engine, "handle_error", self._on_error)
+
+    def expect_file(self) -> None:
+        """Find the database where it was; UnavailableError where what is written would be in no file."""
+        if self._file is None:
+            return
+        try:
+            there = os.path.samestat(self._path.stat(), self._file)
+        except OSError:
+            there = False
+        if not there:
+            why = f"{self._path} was removed or replaced"
+            self._note(why, for_good=True)
+            raise UnavailableError(why)
+
+    def note_written(self) -> None:
+        """Something was written: all is well."""
+        if self._why:
+            self._why = ""
+            self.tell("", False)
+
+    def _on_error(self, context: ExceptionContext) -> None:
+        error = context.original_exception
+        if not isinstance(error, sqlite3.Error):
+            return
+        damaged = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF in _DAMAGED
+        if damaged or is_passing(error):
+            what = "is damaged" if damaged else "can't be written now"
+            self._note(f"{self._path} {what}: {error}", for_good=damaged)
+
+    def _note(self, why: str, *, for_good: bool) -> None:
+        if not self._why:
+            self._why = why
+            self.tell(why, for_good)

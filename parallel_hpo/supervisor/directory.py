@@ -1,0 +1,61 @@
+"""Whether sweeps can be kept in a directory, and where this process works: found out before anything starts.
+
+What fails here is the configuration's: nothing exists on a server yet.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from parallel_hpo.errors import ConfigError, UsageError
+
+NO_LOCKS: Final = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)
+"""What file systems answer that know no locks."""
+
+Lock = Callable[[int], None]
+
+
+def lock_both_ways(fd: int) -> None:
+    """Lock a file as a ledger is locked, and as SQLite locks its database."""
+    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def prepare_directory(directory: Path, *, lock: Lock = lock_both_ways) -> None:
+    """Make the directory where there is none, and try in it what a sweep will do; raises ConfigError."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory) as probe:
+            _try_lock(probe.fileno(), directory, lock)
+    except OSError as error:
+        raise ConfigError(
+            f"hpo.directory is {directory}, where nothing can be written: {error.strerror};"
+            " name a folder of yours there or by --directory"
+        ) from None
+
+
+def working_folder() -> str:
+    """Return this process's working directory; raises UsageError where it has been deleted."""
+    try:
+        return str(Path.cwd())
+    except FileNotFoundError:
+        raise UsageError(
+            "the working directory has been deleted: change to one that exists, and start again"
+        ) from None
+
+
+def _try_lock(fd: int, directory: Path, lock: Lock) -> None:
+    try:
+        lock(fd)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        raise ConfigError(
+            f"hpo.directory is {directory}, whose file system has no file locks ({error.strerror}):"
+            " two supervisors could run one sweep there; name a folder on a local disk"
+        ) from None

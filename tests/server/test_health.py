@@ -1,0 +1,88 @@
+"""What the server says of a database that is locked, removed or damaged: once, and once when it is over."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from parallel_hpo.server.store.database import Database
+from parallel_hpo.server.store.failures import UnavailableError
+
+Told = list[tuple[str, bool]]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "server.db"
+
+
+@pytest.fixture
+def database(path: Path) -> Iterator[Database]:
+    with closing(Database.open(str(path), busy_timeout_s=0.02)) as database:
+        yield database
+
+
+@pytest.fixture
+def told(database: Database) -> Told:
+    """What whoever wants to know has been told so far: the trouble, and whether it is for good."""
+    told: Told = []
+    database.health.tell = lambda why, for_good: told.append((why, for_good))
+    return told
+
+
+def write(database: Database) -> None:
+    with database.write() as transaction:
+        transaction.execute(text("CREATE TABLE IF NOT EXISTS notes (line TEXT)"))
+        transaction.execute(text("INSERT INTO notes VALUES ('x')"))
+
+
+def test_a_lock_is_told_of_when_it_begins_to_be_in_the_way_and_when_it_is_over(
+    database: Database, path: Path, told: Told
+) -> None:
+    write(database)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        for _ in range(2):
+            with pytest.raises(UnavailableError):
+                write(database)
+        assert told == [(f"{path} can't be written now: database is locked", False)]
+        other.rollback()
+    write(database)
+    write(database)
+    assert told[1:] == [("", False)]
+
+
+@pytest.mark.parametrize("put_another", [False, True])
+def test_a_removed_database_is_lost_for_good(
+    database: Database, path: Path, told: Told, put_another: bool
+) -> None:
+    path.unlink()
+    if put_another:
+        path.touch()
+    for _ in range(2):
+        with pytest.raises(UnavailableError, match="was removed or replaced"):
+            write(database)
+    assert told == [(f"{path} was removed or replaced", True)]
+
+
+def test_a_damaged_database_is_lost_for_good(database: Database, path: Path, told: Told) -> None:
+    with database.write() as transaction:
+        transaction.execute(text("CREATE TABLE notes (line TEXT)"))
+        transaction.execute(text("INSERT INTO notes VALUES (hex(randomblob(100000)))"))
+    with database.read() as transaction:
+        transaction.execute(text("PRAGMA wal_checkpoint(TRUNCATE)"))
+        transaction.execute(text("PRAGMA cache_size = 0"))
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * (path.stat().st_size - 4096))
+    with pytest.raises(DBAPIError), database.write() as transaction:
+        transaction.execute(text("INSERT INTO notes VALUES ('x')"))
+    ((why, for_good),) = told
+    assert why.startswith(f"{path} is damaged: ")
+    assert for_good

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from parallel_hpo.words import MissingMetric
+from parallel_hpo.worker.missing import explain_missing
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        (None, "nothing"),
+        (math.nan, "NaN"),
+        ("NaN", "NaN"),
+        (-math.inf, "-infinity"),
+        ("Infinity", "infinity"),
+        (True, "a boolean, true"),
+        ("0.5", "a text, '0.5'"),
+        ([0.5], "a list"),
+        ({"_type": "histogram"}, "an object of type histogram"),
+        ({"mean": 1.0}, "a table of values"),
+        pytest.param(10**400, "a number that is too large", id="10**400"),
+    ],
+)
+def test_what_came_instead_of_a_number_is_told_apart(value: object, found: str) -> None:
+    explained = explain_missing({"loss": value}, "loss", "minimize")
+    assert explained is not None
+    assert explained.found == found
+
+
+def test_a_metric_that_is_there_is_not_missing() -> None:
+    assert explain_missing({"val": {"loss": 0.5}}, "val.loss", "minimize") is None
+
+
+def test_what_else_was_logged_is_named_by_its_path_without_the_clients_own() -> None:
+    summary = {"val": {"loss": 0.5, "acc": {"top1": 1}}, "_step": 3, "_wandb": {"runtime": 1}, "x": 1}
+    assert explain_missing(summary, "loss", "minimize") == MissingMetric(
+        "nothing", ("val.acc.top1", "val.loss", "x")
+    )
