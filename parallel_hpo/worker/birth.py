@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import io
 import os
 import signal
 import sys
@@ -58,15 +59,26 @@ def _redirect(output: int) -> None:
         os.dup2(source, target)
     os.close(null)
     os.close(output)
-    # Made anew: those of the fork server know of a file that may have been seekable.
     for name, fd in (("stdout", 1), ("stderr", 2)):
-        setattr(sys, name, open_stream(fd))
-        setattr(sys, f"__{name}__", getattr(sys, name))
+        stream = renew(getattr(sys, f"__{name}__"), fd)
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
 
 
-def open_stream(fd: int) -> TextIO:
-    """Return a text stream onto one of the standard descriptors, which it never closes."""
-    return open(fd, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
+def renew(stream: TextIO | None, fd: int) -> TextIO:
+    """Return a text stream onto one of the standard descriptors, which it never closes.
+
+    It is the same object where that can be: wandb has wrapped its `write` on import, to send the
+    console's lines to the server. It begins anew all the same, for it may be closed, or know of a
+    file that was seekable.
+    """
+    if not isinstance(stream, io.TextIOWrapper):
+        return open(fd, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
+    buffer = open(fd, "wb", closefd=False)  # noqa: SIM115 - the stream is its owner
+    io.TextIOWrapper.__init__(
+        stream, buffer, encoding="utf-8", errors="backslashreplace", line_buffering=True
+    )
+    return stream
 
 
 def _surround(surroundings: Surroundings) -> None:
