@@ -179,6 +179,8 @@ class RunEnded:
     """The sweep's metric as the run's summary has it; None where it has none."""
     resumable: bool = False
     """It was stopped by us, not by the sweep: a resumed sweep runs it again."""
+    worn: str = ""
+    """Why its worker's process can't go on as a fresh one, and waits to be replaced; mostly ''."""
 
 
 @dataclass(frozen=True, slots=True)

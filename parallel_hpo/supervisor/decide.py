@@ -165,6 +165,8 @@ class _Decider(Step):
             resumable=report.resumable,
         )
         device_care.after_run(self, slot.slot, report.outcome, report.reason)
+        if report.worn and self.slot(slot.slot).state is SlotState.RUNNING:
+            self.replace_worker(self.slot(slot.slot), f"replaced: {report.worn}")
 
     def _on_lease_ended(self, slot: SlotView, report: LeaseEnded) -> None:
         self.change(slot.slot, busy=False, lease_left=0)

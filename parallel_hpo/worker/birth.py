@@ -18,6 +18,7 @@ from multiprocessing.connection import Connection
 from typing import NoReturn, TextIO
 
 from parallel_hpo.worker import tree
+from parallel_hpo.worker.leaving import forget_the_parents_ends, leave
 from parallel_hpo.worker.spec import FAILED_AT_BIRTH, Errand, ErrandResult, Surroundings, WorkerSpec
 
 
@@ -29,6 +30,7 @@ def be_born(pipe: int, output: int, *, fresh: bool) -> NoReturn:
         if fresh:
             os.set_inheritable(pipe, True)
             os.execv(sys.executable, [sys.executable, "-m", "parallel_hpo.worker.birth", str(pipe)])
+        forget_the_parents_ends()
         _live(Connection(pipe))
     except BaseException:  # noqa: BLE001 - nothing may return into the fork server's loop
         traceback.print_exc()
@@ -47,9 +49,7 @@ def _live(connection: Connection) -> NoReturn:
             Worker(spec, connection).live()
         case Errand():
             _run_errand(spec, connection)
-            tree.kill_all_below()
-    flush()
-    os._exit(0)
+    leave(0)
 
 
 def _redirect(output: int) -> None:
@@ -103,6 +103,8 @@ def _run_errand(errand: Errand, connection: Connection) -> None:
         result = ErrandResult(value)
     except BaseException as error:  # noqa: BLE001 - whatever it was, the one who sent us wants to know
         result = ErrandResult(error=describe(error), traceback=traceback.format_exc())
+    if "wandb" in sys.modules:
+        sys.modules["wandb"].teardown()  # once it has answered, nobody waits for the folder to be removed
     connection.send(result)
 
 
@@ -119,15 +121,6 @@ def in_one_line(value: object) -> str:
         return " ".join(str(value).split())
     except Exception:  # noqa: BLE001 - user code's __str__ may raise anything
         return "(its text can't be printed)"
-
-
-def flush() -> None:
-    """Write out what the standard streams still hold; streams that user code closed are fine."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (OSError, ValueError):
-            continue  # closed by user code
 
 
 def main() -> NoReturn:

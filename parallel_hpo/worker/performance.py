@@ -18,18 +18,16 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-import psutil
 import wandb
 
 from parallel_hpo.words import Outcome, Rerun, RunId, SweepPath
-from parallel_hpo.worker import tree
 from parallel_hpo.worker.agent import Ticket, write_parameters
-from parallel_hpo.worker.birth import describe, flush
+from parallel_hpo.worker.birth import describe
+from parallel_hpo.worker.leaving import flush
+from parallel_hpo.worker.leftovers import Leftovers
 from parallel_hpo.worker.restoring import restored
 from parallel_hpo.worker.verdict import NOT_ASKED, Ask, ProgramExit, Verdict, judge
 from parallel_hpo.worker.watch import WATCH
-
-CORE = "wandb-core"
 
 
 class MainThread:
@@ -89,11 +87,17 @@ class MainThread:
 
 
 def perform(
-    main: Callable[[], object], ticket: Ticket, main_thread: MainThread, *, check: Callable[[], None]
-) -> tuple[Verdict, Ask]:
+    main: Callable[[], object],
+    ticket: Ticket,
+    main_thread: MainThread,
+    *,
+    check: Callable[[], None],
+    leftovers: Leftovers,
+) -> tuple[Verdict, Ask, str]:
     """Perform one run and close it on the server; return what it counts as, and what asked it to stop.
 
-    `check` is called after `main`, and does not return where the worker can't go on.
+    The third is why this process can't perform another one, or ''. `check` is called after `main`, and
+    does not return where the worker can't go on.
     """
     WATCH.begin()
     _seed()
@@ -104,8 +108,7 @@ def perform(
     if error is not None and verdict.outcome is Outcome.FAILED and not isinstance(error, ProgramExit):
         _print_traceback(error)  # a program has said itself why it failed
     verdict = _close(verdict)
-    tree.kill_all_below(spare=_is_core)
-    return verdict, ask
+    return verdict, ask, leftovers.end(error)
 
 
 def _close(verdict: Verdict) -> Verdict:
@@ -180,11 +183,3 @@ def _print_traceback(error: BaseException) -> None:
         traceback.print_exception(error)
     except Exception:  # noqa: BLE001 - an exception of user code may refuse to be printed
         print(describe(error), file=sys.stderr)
-
-
-def _is_core(process: psutil.Process) -> bool:
-    """Whether it is this process's own wandb-core, which the agent's next run takes down itself."""
-    try:
-        return process.name() == CORE
-    except psutil.NoSuchProcess:
-        return False

@@ -41,7 +41,9 @@ from parallel_hpo.words import (
 )
 from parallel_hpo.worker import pace, target, tree
 from parallel_hpo.worker.agent import Agent, AgentReturned, Ticket
-from parallel_hpo.worker.birth import describe, flush
+from parallel_hpo.worker.birth import describe
+from parallel_hpo.worker.leaving import flush, leave
+from parallel_hpo.worker.leftovers import Leftovers
 from parallel_hpo.worker.performance import MainThread, again_environment, perform
 from parallel_hpo.worker.spec import CUT_OFF, EXIT_WORDS, FAILED_AT_BIRTH, ORPHANED, STACKS_SIGNAL, WorkerSpec
 from parallel_hpo.worker.verdict import Ask, Asked
@@ -82,11 +84,12 @@ class Worker:
         except BaseException as error:  # noqa: BLE001 - user code may raise anything while it is loaded
             self._report(StartFailed(describe(error), traceback.format_exc()))
             self._end(FAILED_AT_BIRTH)
+        self._leftovers = Leftovers()
         threading.Thread(target=self._listen, name="parallel_hpo-control", daemon=True).start()
         self._report(Ready())
         while self._turn():
             pass
-        self._end(0)
+        leave(0)
 
     def _set_watch(self) -> None:
         spec = self._spec
@@ -109,7 +112,7 @@ class Worker:
                         self._main_thread.interrupt(INTERRUPTED, preempting=preempting)
                 self._inbox.put(order)
         except (EOFError, OSError):
-            tree.kill_all_below()
+            tree.kill_all_below(spare=tree.is_tracker)  # they wait for the end of this process too
             os._exit(ORPHANED)
 
     def _turn(self) -> bool:
@@ -141,7 +144,7 @@ class Worker:
                 self._report(LeaseEnded())
 
     def _perform(self, ticket: Ticket) -> bool:
-        """Perform one run; False: an order to leave came first, and the run goes back unstarted.
+        """Perform one run; False: this process is to leave, before the run (it goes back unstarted) or after.
 
         The shim is then left waiting, so that its agent draws no further run.
         """
@@ -150,7 +153,9 @@ class Worker:
             if isinstance(order, Drain | Interrupt):
                 self._inbox.put(order)
                 return False
-        verdict, ask = perform(self._main, ticket, self._main_thread, check=self._expect_pipe)
+        verdict, ask, worn = perform(
+            self._main, ticket, self._main_thread, check=self._expect_pipe, leftovers=self._leftovers
+        )
         self._report(
             RunEnded(
                 ticket.run_id,
@@ -159,9 +164,10 @@ class Worker:
                 verdict.reason,
                 WATCH.read_value(),
                 resumable=ask.who is Asked.SUPERVISOR,
+                worn=worn,
             )
         )
-        return not self._leaving.is_set()
+        return not (self._leaving.is_set() or worn)
 
     def _stop_for_sweep(self, ticket: Ticket) -> None:
         self._main_thread.interrupt(STOPPED_BY_SWEEP, run_id=ticket.run_id)
@@ -188,6 +194,6 @@ class Worker:
             self._report(Active())
 
     def _end(self, code: int) -> NoReturn:
-        """Leave without waiting for threads that user code or wandb left; the fork server takes the rest."""
+        """Leave at once; the fork server takes what is left."""
         flush()
         os._exit(code)
