@@ -198,8 +198,7 @@ class Nursery:
         """
         known = {*self._children, self._server.pid} if not self._closed else set()
         while strays := [child for child in psutil.Process().children() if self._is_stray(child, known)]:
-            for stray in strays:
-                tree.kill_tree(stray)
+            tree.kill_trees(strays)
             for stray in strays:
                 tree.reap(stray.pid)
 

@@ -17,9 +17,8 @@ from parallel_hpo.errors import ExitCode
 from parallel_hpo.lifecycle import Move
 from parallel_hpo.plan import next_lease
 from parallel_hpo.policy.breaker import why_tripped
-from parallel_hpo.policy.retry import may_be_preempted_again
-from parallel_hpo.supervisor import crew, deaths, device_care, starts, watchdog
-from parallel_hpo.supervisor.actions import AskSweep, Decision, Kill, Send, Spawn, TellEnd
+from parallel_hpo.supervisor import crew, deaths, device_care, ends, starts, watchdog
+from parallel_hpo.supervisor.actions import AskSweep, Decision, Kill, Send, Spawn
 from parallel_hpo.supervisor.events import (
     Delivered,
     DeviceClear,
@@ -132,42 +131,13 @@ class _Decider(Step):
             case RunStarted():
                 starts.on_run_started(self, self.slot(slot), report)
             case RunEnded():
-                self._on_run_ended(self.slot(slot), report)
+                ends.on_run_ended(self, self.slot(slot), report)
             case LeaseEnded():
                 self._on_lease_ended(self.slot(slot), report)
             case StartFailed():
                 self.change(slot, fault=report)
             case Active():
                 self.change(slot, active_at=self.now)
-
-    def _on_run_ended(self, slot: SlotView, report: RunEnded) -> None:
-        if slot.run is None or slot.run.run_id != report.run_id:
-            return  # nothing of it was recorded: a late message changes nothing
-        kill_at = None if slot.cut else slot.kill_at
-        if slot.replacing:
-            kill_at = self.now + self.view.limits.grace_s
-        self.change(
-            slot.slot, run=None, cut=None, kill_at=kill_at, performed=slot.performed + 1, active_at=self.now
-        )
-        if report.unsent or not report.told:
-            self.actions.append(
-                TellEnd(report.run_id, None if report.told else report.outcome, report.unsent)
-            )
-        if report.preempted and may_be_preempted_again(slot.run.preemptions):
-            deaths.run_again_preempted(self, slot.slot, slot.run, report.reason)
-            return
-        self.end_attempt(
-            slot.slot,
-            slot.run,
-            report.outcome,
-            report.reason,
-            value=report.value,
-            resumable=report.resumable,
-        )
-        if report.missing is not None and not self.view.told_of_metric:
-            self.view = replace(self.view, told_of_metric=True)
-            self.tell(report.missing)
-        device_care.after_run(self, slot.slot, report.outcome, report.reason)
 
     def _on_lease_ended(self, slot: SlotView, report: LeaseEnded) -> None:
         self.change(slot.slot, busy=False, lease_left=0)

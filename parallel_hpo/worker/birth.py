@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import io
 import os
 import signal
 import sys
@@ -17,6 +18,7 @@ from multiprocessing.connection import Connection
 from typing import NoReturn, TextIO
 
 from parallel_hpo.worker import tree
+from parallel_hpo.worker.leaving import forget_the_parents_ends, leave
 from parallel_hpo.worker.spec import FAILED_AT_BIRTH, Errand, ErrandResult, Surroundings, WorkerSpec
 
 
@@ -28,6 +30,7 @@ def be_born(pipe: int, output: int, *, fresh: bool) -> NoReturn:
         if fresh:
             os.set_inheritable(pipe, True)
             os.execv(sys.executable, [sys.executable, "-m", "parallel_hpo.worker.birth", str(pipe)])
+        forget_the_parents_ends()
         _live(Connection(pipe))
     except BaseException:  # noqa: BLE001 - nothing may return into the fork server's loop
         traceback.print_exc()
@@ -46,9 +49,7 @@ def _live(connection: Connection) -> NoReturn:
             Worker(spec, connection).live()
         case Errand():
             _run_errand(spec, connection)
-            tree.kill_all_below()
-    flush()
-    os._exit(0)
+    leave(0)
 
 
 def _redirect(output: int) -> None:
@@ -58,15 +59,26 @@ def _redirect(output: int) -> None:
         os.dup2(source, target)
     os.close(null)
     os.close(output)
-    # Made anew: those of the fork server know of a file that may have been seekable.
     for name, fd in (("stdout", 1), ("stderr", 2)):
-        setattr(sys, name, open_stream(fd))
-        setattr(sys, f"__{name}__", getattr(sys, name))
+        stream = renew(getattr(sys, f"__{name}__"), fd)
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
 
 
-def open_stream(fd: int) -> TextIO:
-    """Return a text stream onto one of the standard descriptors, which it never closes."""
-    return open(fd, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
+def renew(stream: TextIO | None, fd: int) -> TextIO:
+    """Return a text stream onto one of the standard descriptors, which it never closes.
+
+    It is the same object where that can be: wandb has wrapped its `write` on import, to send the
+    console's lines to the server. It begins anew all the same, for it may be closed, or know of a
+    file that was seekable.
+    """
+    if not isinstance(stream, io.TextIOWrapper):
+        return open(fd, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
+    buffer = open(fd, "wb", closefd=False)  # noqa: SIM115 - the stream is its owner
+    io.TextIOWrapper.__init__(
+        stream, buffer, encoding="utf-8", errors="backslashreplace", line_buffering=True
+    )
+    return stream
 
 
 def _surround(surroundings: Surroundings) -> None:
@@ -91,6 +103,8 @@ def _run_errand(errand: Errand, connection: Connection) -> None:
         result = ErrandResult(value)
     except BaseException as error:  # noqa: BLE001 - whatever it was, the one who sent us wants to know
         result = ErrandResult(error=describe(error), traceback=traceback.format_exc())
+    if "wandb" in sys.modules:
+        sys.modules["wandb"].teardown()  # once it has answered, nobody waits for the folder to be removed
     connection.send(result)
 
 
@@ -107,15 +121,6 @@ def in_one_line(value: object) -> str:
         return " ".join(str(value).split())
     except Exception:  # noqa: BLE001 - user code's __str__ may raise anything
         return "(its text can't be printed)"
-
-
-def flush() -> None:
-    """Write out what the standard streams still hold; streams that user code closed are fine."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (OSError, ValueError):
-            continue  # closed by user code
 
 
 def main() -> NoReturn:

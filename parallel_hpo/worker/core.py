@@ -7,6 +7,7 @@ that a zombie is one which somebody has killed (the kernel's out-of-memory kille
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -18,10 +19,20 @@ NAME: Final = "wandb-core"
 
 
 def is_core(process: psutil.Process) -> bool:
-    """Whether it is a wandb-core; this process's own is taken down by its next run."""
+    """Whether it is a wandb-core, of whatever process."""
     try:
         return process.name() == NAME
-    except psutil.NoSuchProcess:
+    except psutil.Error:
+        return False
+
+
+def is_own_core(process: psutil.Process) -> bool:
+    """Whether it is this process's own wandb-core, which the agent's next run takes down itself."""
+    try:
+        return is_core(process) and str(os.getpid()) in process.cmdline()
+    except psutil.ZombieProcess:
+        return True
+    except psutil.Error:
         return False
 
 
@@ -40,7 +51,7 @@ class Core:
 
     def note(self) -> None:
         """Note the one that is there now."""
-        self._seen += tuple(child for child in self._children() if is_core(child))
+        self._seen += tuple(child for child in self._children() if is_own_core(child))
 
     def was_killed(self) -> bool:
         """Whether one of them has died without the client's doing."""

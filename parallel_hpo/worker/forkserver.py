@@ -177,8 +177,7 @@ class ForkServer:
         Every living child is a subreaper itself, so a stray is never a living child's.
         """
         strays = [child for child in tree.children() if child.pid not in self.children]
-        for stray in strays:
-            tree.kill_tree(stray)
+        tree.kill_trees(strays)
         return bool(strays)
 
 

@@ -21,11 +21,11 @@ from typing import NoReturn
 import wandb
 
 from parallel_hpo.words import Outcome, Rerun, RunId, SweepPath
-from parallel_hpo.worker import tree
 from parallel_hpo.worker.agent import Ticket, write_parameters
-from parallel_hpo.worker.birth import describe, flush
+from parallel_hpo.worker.birth import describe
 from parallel_hpo.worker.closing import Closed, close
-from parallel_hpo.worker.core import is_core
+from parallel_hpo.worker.leaving import flush
+from parallel_hpo.worker.leftovers import Leftovers
 from parallel_hpo.worker.restoring import restored
 from parallel_hpo.worker.verdict import NOT_ASKED, Ask, ProgramExit, judge
 from parallel_hpo.worker.watch import WATCH
@@ -88,12 +88,17 @@ class MainThread:
 
 
 def perform(
-    main: Callable[[], object], ticket: Ticket, main_thread: MainThread, *, check: Callable[[], None]
+    main: Callable[[], object],
+    ticket: Ticket,
+    main_thread: MainThread,
+    *,
+    check: Callable[[], None],
+    leftovers: Leftovers,
 ) -> tuple[Closed, Ask, str]:
-    """Perform one run and close it on the server.
+    """Perform one run and close it on the server; return how it is closed, and what asked it to stop.
 
-    Return how it is closed, what asked it to stop, and what of the process could not be put back.
-    `check` is called after `main` and after the closing, and does not return where the worker can't go on.
+    The third is why this process can't perform another one, or ''. `check` is called after `main` and
+    after the closing, and does not return where the worker can't go on.
     """
     WATCH.begin()
     _seed()
@@ -106,8 +111,10 @@ def perform(
     closed = close(verdict)
     os.environ.pop("WANDB_RESUME", None)
     check()
-    tree.kill_all_below(spare=is_core)
-    return closed, ask, ", ".join(changed)
+    worn = leftovers.end(error)
+    if changed:
+        worn = f"its last run has changed {', '.join(changed)}"
+    return closed, ask, worn
 
 
 @contextmanager

@@ -1,9 +1,9 @@
 """A sweep's own `program` as a `main`: one process per run, started as `wandb agent` would.
 
 The command's macros are W&B's. The program finds its run by the environment that the
-agent has set; it gets a wandb-core of its own. Stopping sends it SIGINT, as a terminal
-would; a program that a signal killed takes its worker along, so that its run is run
-again like a function's.
+agent has set; it gets a wandb-core of its own. Stopping sends SIGINT to its process
+group, as a terminal would: a shell passes none on to what it started. A program that a
+signal killed takes its worker along, so that its run is run again like a function's.
 """
 
 from __future__ import annotations
@@ -126,7 +126,8 @@ def _run(command: list[str]) -> tuple[int, str]:
     try:
         code = process.wait()
     except KeyboardInterrupt:
-        process.send_signal(signal.SIGINT)
+        with suppress(ProcessLookupError):  # it has ended meanwhile, with all of its group
+            os.killpg(process.pid, signal.SIGINT)
         process.wait()
         overheard.words()
         raise

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, TextIO
 
-from parallel_hpo.worker.birth import open_stream
+from parallel_hpo.worker.birth import renew
 
 _EXIT: Final = sys.exit
 _EXCEPTHOOK: Final = sys.excepthook
@@ -102,5 +102,5 @@ def _return_to(folder: Path | None) -> None:
 
 
 def _reopen(stream: TextIO, descriptor: int) -> TextIO:
-    """Return the stream, or a new one where `main` has closed it."""
-    return open_stream(descriptor) if stream.closed else stream
+    """Return the stream, open again where `main` has closed it."""
+    return renew(stream, descriptor) if stream.closed else stream

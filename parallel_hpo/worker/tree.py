@@ -3,7 +3,8 @@
 Linux gives orphans to the nearest living ancestor that is a child subreaper
 (prctl(2), PR_SET_CHILD_SUBREAPER), also those that double-forked or have a session
 of their own. Elsewhere they go to init, and only the tree below a living process
-can be found.
+can be found. A resource tracker of multiprocessing is not killed before it has
+unlinked what those that it served have left in shared memory.
 """
 
 from __future__ import annotations
@@ -12,14 +13,17 @@ import ctypes
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Final
 
 import psutil
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_GET_CHILD_SUBREAPER = 37
+PATIENCE_S: Final = 1.0
+"""For a process that is about to end by itself, which takes a tracker some milliseconds."""
 
 
 def be_subreaper(on: bool = True) -> bool:
@@ -40,9 +44,39 @@ def die_with_parent(on: bool = True) -> None:
 
 
 def kill_tree(process: psutil.Process) -> None:
-    """SIGKILL a process and all below it, deepest first; those already gone are fine."""
-    for member in [*reversed(below(process)), process]:
-        kill(member)
+    """SIGKILL a process and all below it, deepest first; those already gone are fine.
+
+    Trackers below are left alone: they end once those that they serve are dead.
+    """
+    for member in reversed(below(process)):
+        if not is_tracker(member):
+            kill(member)
+    if is_tracker(process):
+        let_end(process)
+    else:
+        kill(process)
+
+
+def kill_trees(processes: Iterable[psutil.Process]) -> None:
+    """SIGKILL these and all below them: trackers last, as they serve the others."""
+    for process in sorted(processes, key=is_tracker):
+        kill_tree(process)
+
+
+def is_tracker(process: psutil.Process) -> bool:
+    """Whether it is a resource tracker: multiprocessing's, or one that is made like it (loky's)."""
+    try:
+        return any("resource_tracker import main" in word for word in process.cmdline())
+    except (psutil.Error, OSError):
+        return False
+
+
+def let_end(process: psutil.Process, *, within_s: float = PATIENCE_S) -> None:
+    """Wait for a process that is about to end by itself; kill it where that takes longer."""
+    try:
+        process.wait(within_s)
+    except psutil.TimeoutExpired:
+        kill(process)
 
 
 def below(process: psutil.Process) -> list[psutil.Process]:
@@ -67,8 +101,7 @@ def kill_all_below(spare: Callable[[psutil.Process], bool] = lambda _: False) ->
     `spare` names direct children that stay, with all below them.
     """
     while doomed := [child for child in children() if not spare(child)]:
-        for child in doomed:
-            kill_tree(child)
+        kill_trees(doomed)
         for child in doomed:
             reap(child.pid)
 

@@ -45,8 +45,10 @@ from parallel_hpo.words import (
 )
 from parallel_hpo.worker import pace, target, tree
 from parallel_hpo.worker.agent import Agent, AgentReturned, Ticket
-from parallel_hpo.worker.birth import describe, flush
+from parallel_hpo.worker.birth import describe
 from parallel_hpo.worker.closing import tell_end
+from parallel_hpo.worker.leaving import flush, leave
+from parallel_hpo.worker.leftovers import Leftovers
 from parallel_hpo.worker.performance import MainThread, again_environment, perform
 from parallel_hpo.worker.spec import (
     CORE_KILLED,
@@ -90,8 +92,8 @@ class Worker:
         self._connection = connection
         self._inbox: queue.SimpleQueue[Order | Ticket | AgentReturned | AgentLost] = queue.SimpleQueue()
         self._alive_at = 0.0
-        self._unfit = ""
-        """What a run has left of this process that no other may find."""
+        self._worn = ""
+        """Why this process can perform no other run."""
         self._leaving = threading.Event()
         self._main_thread = MainThread()
         self._sending = threading.Lock()
@@ -110,11 +112,12 @@ class Worker:
         except BaseException as error:  # noqa: BLE001 - user code may raise anything while it is loaded
             self._report(StartFailed(describe(error), traceback.format_exc()))
             self._end(FAILED_AT_BIRTH)
+        self._leftovers = Leftovers()
         threading.Thread(target=self._listen, name="parallel_hpo-control", daemon=True).start()
         self._report(Ready())
         while self._turn():
             pass
-        self._end(0)
+        leave(0)
 
     def _set_watch(self) -> None:
         spec = self._spec
@@ -137,7 +140,7 @@ class Worker:
                         self._main_thread.interrupt(INTERRUPTED, preempting=preempting)
                 self._inbox.put(order)
         except (EOFError, OSError):
-            tree.kill_all_below()
+            tree.kill_all_below(spare=tree.is_tracker)  # they wait for the end of this process too
             os._exit(ORPHANED)
 
     def _turn(self) -> bool:
@@ -173,26 +176,21 @@ class Worker:
                 self._report(LeaseEnded())
 
     def _perform(self, ticket: Ticket) -> bool:
-        """Perform one run; False: an order to leave came first, or the process is fit for no other run.
+        """Perform one run; False: this process is to leave, before the run (it goes back unstarted) or after.
 
         The shim is then left waiting, so that its agent draws no further run.
         """
         self._report(RunStarted(ticket.run_id, ticket.parameters, ticket.attempt))
         match self._await_leave_to_start():
             case Settle(_, exit_code):
-                if exit_code is not None:
-                    tell_end(exit_code)
+                self._settle(exit_code, ticket)
             case Proceed(_, attempt):
                 ticket.attempt = attempt
                 self._perform_recorded(ticket)
             case Drain() | Interrupt() as order:
                 self._inbox.put(order)
                 return False
-        if WATCH.torn_down and ticket.by_agent:
-            self._unfit = self._unfit or "its agent's connection was closed by wandb.teardown()"
-        if self._unfit:
-            self._inbox.put(AgentLost(self._unfit))
-        return not self._leaving.is_set() and not self._unfit
+        return not (self._leaving.is_set() or self._worn)
 
     def _await_leave_to_start(self) -> Order:
         """Return the order that says what becomes of the run; an agent's loss waits until it is over."""
@@ -203,8 +201,20 @@ class Worker:
             self._inbox.put(other)
         return order
 
+    def _settle(self, exit_code: int | None, ticket: Ticket) -> None:
+        """Pass over a run, and tell the server of its end where that is wanted."""
+        WATCH.begin()
+        if exit_code is not None:
+            tell_end(exit_code)
+        self._worn = _why_torn(ticket)
+        if self._worn:
+            self._inbox.put(AgentLost(self._worn))
+
     def _perform_recorded(self, ticket: Ticket) -> None:
-        closed, ask, changed = perform(self._main, ticket, self._main_thread, check=self._expect_whole)
+        closed, ask, worn = perform(
+            self._main, ticket, self._main_thread, check=self._expect_whole, leftovers=self._leftovers
+        )
+        self._worn = worn or _why_torn(ticket)
         verdict = closed.verdict
         unasked_failure = verdict.outcome is Outcome.FAILED and ask.who is Asked.NOBODY
         self._report(
@@ -219,10 +229,9 @@ class Worker:
                 told=closed.told,
                 unsent=closed.unsent,
                 missing=closed.missing,
+                worn=self._worn,
             )
         )
-        if changed:
-            self._unfit = f"its last run has changed {changed}"
 
     def _stop_for_sweep(self, ticket: Ticket) -> None:
         self._main_thread.interrupt(STOPPED_BY_SWEEP, run_id=ticket.run_id)
@@ -256,6 +265,12 @@ class Worker:
             self._report(Active())
 
     def _end(self, code: int) -> NoReturn:
-        """Leave without waiting for threads that user code or wandb left; the fork server takes the rest."""
+        """Leave at once; the fork server takes what is left."""
         flush()
         os._exit(code)
+
+
+def _why_torn(ticket: Ticket) -> str:
+    """Return why the ticket's agent would ask for its next run in vain, or ''."""
+    torn = WATCH.torn_down and ticket.by_agent
+    return "wandb.teardown() has closed its agent's connection" if torn else ""

@@ -206,10 +206,9 @@ def close_streams() -> None:
 
 
 def print_much() -> None:
-    """Print 100 MB."""
-    line = "x" * 999 + "\n"
+    """Print 10 MB in long lines: the client sends the server some 1000 lines a second."""
     for _ in range(1000):
-        sys.stdout.write(line * 100)
+        sys.stdout.write("x" * 9_999 + "\n")
 
 
 def nothing() -> None:

@@ -121,6 +121,19 @@ def test_an_interrupt_reaches_the_program(sweep: RealSweep, tmp_path: Path) -> N
     assert outcomes(ended.summary) == ["stopped"] * 2
 
 
+def test_an_interrupt_reaches_the_program_behind_a_shell(sweep: RealSweep, tmp_path: Path) -> None:
+    sweep.env["THEN_SLEEP"] = "60"
+    shell = 'command: [bash, -c, "python train.py --lr=0.1 --epochs=1; exit $?"]'
+    start(sweep, tmp_path, yaml=SWEEP[: SWEEP.index("command:")] + shell, workers=1)
+    sweep.wait_for(1)
+    sweep.signal(signal.SIGINT)
+    ended = sweep.finish()
+    assert ended.code == 130
+    assert outcomes(ended.summary) == ["stopped"]
+    assert sweep.printed("KeyboardInterrupt")
+    assert ended.summary["duration_s"] < 30
+
+
 def test_a_program_that_is_not_there_is_refused(sweep: RealSweep, tmp_path: Path) -> None:
     ended = start(sweep, tmp_path, yaml=SWEEP.replace("program: train.py", "program: other.py")).finish()
     assert ended.code == 2

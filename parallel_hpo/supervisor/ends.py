@@ -1,0 +1,43 @@
+"""What follows when a run has left `main` and its worker says how: pure, a part of `decide`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from parallel_hpo.policy.retry import may_be_preempted_again
+from parallel_hpo.supervisor import deaths, device_care
+from parallel_hpo.supervisor.actions import TellEnd
+from parallel_hpo.supervisor.step import Step
+from parallel_hpo.supervisor.view import OpenRun, SlotView
+from parallel_hpo.words import RunEnded, SlotState
+
+
+def on_run_ended(step: Step, slot: SlotView, report: RunEnded) -> None:
+    if slot.run is None or slot.run.run_id != report.run_id:
+        return  # nothing of it was recorded: a late message changes nothing
+    kill_at = None if slot.cut else slot.kill_at
+    if slot.replacing:
+        kill_at = step.now + step.view.limits.grace_s
+    step.change(
+        slot.slot, run=None, cut=None, kill_at=kill_at, performed=slot.performed + 1, active_at=step.now
+    )
+    if report.unsent or not report.told:
+        untold = None if report.told else report.outcome
+        step.actions.append(TellEnd(report.run_id, untold, report.unsent))
+    if report.preempted and may_be_preempted_again(slot.run.preemptions):
+        deaths.run_again_preempted(step, slot.slot, slot.run, report.reason)
+    else:
+        _end(step, slot, slot.run, report)
+    if report.worn and step.slot(slot.slot).state is SlotState.RUNNING:
+        step.replace_worker(step.slot(slot.slot), f"replaced: {report.worn}")
+
+
+def _end(step: Step, slot: SlotView, run: OpenRun, report: RunEnded) -> None:
+    """End the run with its attempt, and see to what that tells of its metric and its device."""
+    step.end_attempt(
+        slot.slot, run, report.outcome, report.reason, value=report.value, resumable=report.resumable
+    )
+    if report.missing is not None and not step.view.told_of_metric:
+        step.view = replace(step.view, told_of_metric=True)
+        step.tell(report.missing)
+    device_care.after_run(step, slot.slot, report.outcome, report.reason)
