@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
-import pickle
 import sys
 import traceback
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from typing import Any, cast
 
 from parallel_hpo.errors import TargetError
 from parallel_hpo.words import Program, Target
+from parallel_hpo.worker import script
 from parallel_hpo.worker.birth import describe
 from parallel_hpo.worker.program import ProgramMain, check_program
 from parallel_hpo.worker.spec import PickledMain
@@ -35,7 +35,7 @@ def load_main(main: PickledMain | Target | Program) -> Main:
     if isinstance(main, Program):
         check_program(main)
         return ProgramMain(main)
-    found = pickle.loads(main.payload) if isinstance(main, PickledMain) else _import(main)
+    found = script.unpickle(main) if isinstance(main, PickledMain) else _import(main)
     name = str(main) if isinstance(main, Target) else getattr(found, "__qualname__", repr(found))
     if not callable(found):
         raise TargetError(f"{name} is a {type(found).__name__}, not a function: give one without arguments")
