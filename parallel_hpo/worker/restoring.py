@@ -1,6 +1,6 @@
 """What a run may change of its worker's process is put back: the next run finds it like the first.
 
-Signal handlers, blocked signals and timers, the working directory, the standard
+Signal handlers, blocked signals and timers, the working directory, the arguments, the standard
 streams, the hook for exceptions. Called in the main thread.
 """
 
@@ -29,7 +29,7 @@ def restored() -> Iterator[None]:
     handlers = {number: signal.getsignal(number) for number in _SIGNALS}
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     streams = sys.stdout, sys.stderr
-    folder = _folder()
+    folder, argv = _folder(), list(sys.argv)
     sys.exit, sys.excepthook = _EXIT, _EXCEPTHOOK
     try:
         yield
@@ -37,6 +37,7 @@ def restored() -> Iterator[None]:
         _restore_handlers(handlers)
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         sys.stdout, sys.stderr = map(_reopen, streams, (1, 2))
+        sys.argv = argv
         _return_to(folder)
 
 
