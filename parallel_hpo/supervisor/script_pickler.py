@@ -21,6 +21,8 @@ from parallel_hpo.worker import script
 
 SEARCHING: Final = frozenset({"globals", "eval", "exec", "vars"})
 """Who uses these may look for any name of the script."""
+_STATE: Final = 2
+"""Where the state stands in what cloudpickle reduces functions and classes to."""
 _WORD: Final = re.compile(r"[^\W\d]\w*")
 
 
@@ -49,9 +51,13 @@ class ScriptPickler(cloudpickle.Pickler):  # type: ignore[misc] # cloudpickle ha
         if isinstance(obj, FunctionType | type):
             self._note(obj)
         reduced = super().reducer_override(obj)
-        if isinstance(obj, FunctionType) and reduced is not NotImplemented:
+        if not isinstance(reduced, tuple):
+            return reduced
+        if isinstance(obj, type) and "." in obj.__qualname__ and len(reduced) > _STATE:
+            reduced[_STATE][0]["__qualname__"] = obj.__qualname__  # cloudpickle forgets where it stands
+        if isinstance(obj, FunctionType):
             if obj.__globals__ is self._names:
-                self.sent |= reduced[2][1]["__globals__"].keys()  # see cloudpickle's _function_getstate
+                self.sent |= reduced[_STATE][1]["__globals__"].keys()  # see cloudpickle's _function_getstate
             if _is_dispatching(obj):
                 return _reduce_dispatching(obj)
         return reduced
