@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -34,7 +35,7 @@ class ConfigLoader:
         Raises ConfigError for an invalid section: where the value comes from, the
         key's path, the value, and what is allowed.
         """
-        if inside_worker(self._environment) and LOADING.is_on():
+        if inside_worker(self._environment) and LOADING.is_on(sys._getframe(1)):
             return BeingLoaded()
         return self._hpo
 

@@ -179,7 +179,10 @@ def _reduce_sentinel(found: Any) -> Any:
     return script.sentinel, (name,)
 
 
-_SENTINELS: Final = ("MISSING", "KW_ONLY", "_HAS_DEFAULT_FACTORY")
+_SENTINELS: Final = tuple(
+    name for name in ("MISSING", "KW_ONLY", "_HAS_DEFAULT_FACTORY") if hasattr(dataclasses, name)
+)
+"""Compared by `is`; the last is an inside of `dataclasses`."""
 _REDUCERS: Final[Mapping[type, Callable[[Any], Any]]] = {
     type(functools.lru_cache(len)): _reduce_cached,
     CodeType: _reduce_code,

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing import process
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any
 
 
@@ -40,12 +40,9 @@ class Loading:
             self._names = None
             self._withdraw([module, *(sys.modules[name] for name in sys.modules.keys() - known)])
 
-    def is_on(self) -> bool:
-        """Whether a file is being loaded, and not run: as a target, or in a child of multiprocessing.
-
-        Such a child (by spawn or forkserver) imports the script anew, and `_inheriting` says so.
-        """
-        return self._names is not None or getattr(process.current_process(), "_inheriting", False)
+    def is_on(self, asker: FrameType) -> bool:
+        """Whether the code that asks belongs to a file that is loaded, and not run."""
+        return self._names is not None or _is_imported_anew(asker)
 
     def stand_in(self, thing: object) -> None:
         """Note what is to be None once the file is loaded."""
@@ -64,6 +61,17 @@ class Loading:
             for name, value in list(vars(module).items()):
                 if id(value) in stand_ins:
                     setattr(module, name, None)
+
+
+def _is_imported_anew(asker: FrameType) -> bool:
+    """Whether it is in a process that multiprocessing has made by spawn or forkserver.
+
+    That imports the script, as `_inheriting` says, and later the modules of what it is to call.
+    """
+    if getattr(process.current_process(), "_inheriting", False):
+        return True
+    at_top_level = asker.f_code.co_name == "<module>" and asker.f_globals.get("__name__") != "__main__"
+    return at_top_level and process.parent_process() is not None
 
 
 def _is_module(found: object) -> bool:

@@ -17,12 +17,15 @@ STRANGER: Final = Path(__file__).with_name("stranger.py")
 README: Final = (Path(__file__).parents[2] / "README.md").read_text()
 SNIPPET: Final = README.split("## Use\n\n```python\n")[1].split("```")[0]
 SCRIPT: Final = f"""
-import sys
+import multiprocessing, sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from mains import enter
 
+def helper():
+    return 1
+
 def main():
-    pass
+    multiprocessing.get_context('spawn').Pool(1).apply(helper)
     enter(hpo=repr(hpo), argv=sys.argv[1:]).log({{"loss": 1}})
 
 {SNIPPET}
@@ -68,7 +71,7 @@ def test_a_script_finds_in_its_workers_what_it_defines(sweep: RealSweep, way: st
 
 def test_the_snippet_of_the_readme_is_a_target(sweep: RealSweep) -> None:
     configure(sweep)
-    written(sweep, "project/train.py", f"{SCRIPT}\nprint(result.best.value)\n")
+    written(sweep, "project/train.py", f"{SCRIPT}\nprint(result.attempted)\n")
     sweep.launcher = (sys.executable, str(Path(sysconfig.get_path("scripts"), "parallel-hpo")))
     words = ("run", "config.json", "project.train:main", "--count", "2")
     ended = sweep.start_command(*words, "--", "--fast").finish()
@@ -81,8 +84,7 @@ def test_the_snippet_of_the_readme_is_a_target(sweep: RealSweep) -> None:
 
 def test_the_snippet_of_the_readme_without_a_guard_may_start_processes_anew(sweep: RealSweep) -> None:
     configure(sweep)
-    pool = "import multiprocessing\n    multiprocessing.get_context('spawn').Pool(1).apply(abs, (-1,))"
-    written(sweep, "train.py", SCRIPT.replace("pass", pool))
+    written(sweep, "train.py", SCRIPT)
     ended = sweep.start_command("train.py").finish()
     assert ended.code == 0, ended.stderr
     assert ended.summary["finished"] == 1

@@ -42,7 +42,7 @@ def ask(tmp_path: Path, clean_env: dict[str, str]) -> Ask:
         done = subprocess.run(
             [sys.executable, "-c", ASK, *(target or ("train.py", "main"))],
             cwd=tmp_path,
-            env=clean_env | {"PYTHONPATH": str(ROOT)},
+            env=clean_env | {"PYTHONPATH": str(ROOT), "PARALLEL_HPO_MARK": "test"},
             capture_output=True,
             text=True,
             timeout=60,
@@ -182,6 +182,28 @@ def test_a_pickled_main_that_cannot_be_loaded_says_why(pack: Pack) -> None:
 
 def test_a_function_built_in_c_is_taken_as_it_is(pack: Pack) -> None:
     assert load_main(pack(dict))() == {}
+
+
+CONFIGURED: Final = """
+from parallel_hpo import ConfigLoader
+def main(): return repr(hpo), repr(loader.hpo), repr(copy), after
+loader = ConfigLoader("config.json")
+hpo = copy = loader.hpo
+after = "not yet"
+"""
+
+
+def test_loading_a_file_calls_neither_main_nor_what_follows_optimize(ask: Ask, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    snippet = "if hpo is None: main(1)\nelse:\n    hpo.optimize(main)\n    raise SystemExit(hpo)\n"
+    assert ask(CONFIGURED + snippet) == ["None", "None", "None", "not yet"]
+    assert ask(CONFIGURED + snippet, "train", "main") == ["None", "None", "None", "not yet"]
+
+
+def test_a_module_that_a_target_imports_is_loaded_to_its_end(ask: Ask, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "beside.py").write_text(f"{CONFIGURED}after = hpo.optimize(main).attempted")
+    assert ask("import beside\ndef main(): return beside.main()") == ["None", "None", "None", 0]
 
 
 def test_a_target_is_named_by_file_and_function() -> None:
