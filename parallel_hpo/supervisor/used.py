@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from types import FunctionType
+from types import FunctionType, GetSetDescriptorType
 from typing import Any, BinaryIO, Final, cast
 
 from parallel_hpo.supervisor.script_pickler import ScriptPickler, names_in
@@ -56,25 +57,47 @@ def say_weight(main: Callable[[], object], size: int) -> str:
 
 
 def find_used(main: Any) -> Iterator[Used]:
-    """Yield what a function refers to: its defaults, closure, globals, and the object that it is bound to.
+    """Yield what `main` refers to: its defaults, closure, globals, and the object that it is bound to.
 
-    For a function of the same script that it refers to, what that one refers to.
+    For functions and classes of the same script among these, what they refer to.
     """
     if hasattr(main, "__self__"):
         yield Used("the object that it is a method of", "self", main.__self__)
+    if isinstance(main, functools.partial):
+        for number, value in enumerate(main.args):
+            yield Used(f"its argument number {number + 1}", f"argument number {number + 1}", value)
+        for name, value in main.keywords.items():
+            yield Used(f"its argument {name!r}", name, value)
+        yield from find_used(main.func)
     function = getattr(main, "__func__", main)
     if isinstance(function, FunctionType):
-        yield from _used_by(function, "its", {id(function)})
+        yield from _used_by(function, "its", function.__globals__, {id(function)})
 
 
-def _used_by(function: FunctionType, whose: str, seen: set[int]) -> Iterator[Used]:
-    for used in _named_by(function, whose):
+def _used_by(definition: Any, whose: str, names: dict[str, Any], seen: set[int]) -> Iterator[Used]:
+    named = _named_by if isinstance(definition, FunctionType) else _named_in_class
+    for used in named(definition, whose):
         inner = used.value
-        if not isinstance(inner, FunctionType) or inner.__globals__ is not function.__globals__:
+        if not _is_of_script(inner, names):
             yield used
         elif id(inner) not in seen:
             seen.add(id(inner))
-            yield from _used_by(inner, f"{inner.__qualname__}'s", seen)
+            yield from _used_by(inner, f"{inner.__qualname__}'s", names, seen)
+
+
+def _is_of_script(value: Any, names: dict[str, Any]) -> bool:
+    """Whether it is a function or a class that the script with these globals defines."""
+    if isinstance(value, FunctionType):
+        return value.__globals__ is names
+    return isinstance(value, type) and value.__module__ == names["__name__"]
+
+
+def _named_in_class(definition: type, whose: str) -> Iterator[Used]:
+    for base in definition.__bases__:
+        yield Used(f"{whose} base {base.__name__}", base.__name__, base)
+    for name, value in vars(definition).items():
+        if not isinstance(value, GetSetDescriptorType):
+            yield Used(f"{whose} attribute {name!r}", name, getattr(value, "__func__", value))
 
 
 def _named_by(function: FunctionType, whose: str) -> Iterator[Used]:

@@ -17,6 +17,7 @@ import sys
 import threading
 import typing
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
@@ -31,30 +32,27 @@ OTHER_NAME: Final = "__mp_main__"
 
 def unpickle(main: PickledMain) -> Any:
     """Become the script that `main` comes from, and return what `main` was pickled from."""
-    become(main.script)
+    finder = become(main.script)
     found, _ = _read(main.payload)
     if main.script.rest.at_once:
-        load_rest()
+        with suppress(Exception):  # nobody is sure to need it; whoever does will be told
+            finder.load()
     return found
 
 
-def become(script: Script) -> None:
-    """Make this process's `__main__` the script's, empty yet, and its arguments."""
+def become(script: Script) -> Finder:
+    """Make this process's `__main__` and arguments the script's; return what finds the rest of its names."""
     module = ModuleType(MAIN)
     vars(module).update({"__builtins__": builtins, **script.facts})
     if script.module:
         module.__spec__ = ModuleSpec(script.module, None, origin=script.facts.get("__file__"))
-    vars(module)["__getattr__"] = _Finder(script.rest)
+    finder = vars(module)["__getattr__"] = Finder(script.rest)
     sys.modules[MAIN] = sys.modules[OTHER_NAME] = module
     sys.argv = list(script.argv)
+    return finder
 
 
-def load_rest() -> None:
-    """Load what the script defines besides what `main` uses."""
-    namespace()["__getattr__"].load()
-
-
-class _Finder:
+class Finder:
     """`__getattr__` of the script's module: looks among the rest of what the script defines."""
 
     def __init__(self, rest: Rest) -> None:

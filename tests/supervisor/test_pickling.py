@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import pickle
 import threading
 from collections.abc import Callable
@@ -98,6 +99,28 @@ def test_a_global_that_cannot_be_pickled_is_named() -> None:
         packed_main(scope["main"])
     assert "its global 'pool' is a lock" in str(refused.value)
     assert "fine" not in str(refused.value)
+
+
+def test_a_culprit_is_named_where_it_is_used_and_not_where_that_is_called() -> None:
+    scope: dict[str, Any] = {"__name__": "__main__", "pool": threading.Lock()}
+    source = """
+class Trainer:
+    guard = pool
+    def fit(self): return pool
+def helper(): return Trainer().fit()
+def main(): return helper()
+"""
+    exec(source, scope)
+    with pytest.raises(TargetError) as refused:
+        packed_main(scope["main"])
+    assert "Trainer's attribute 'guard' is a lock; Trainer.fit's global 'pool' is a lock, which" in str(
+        refused.value
+    )
+
+
+def test_an_argument_that_cannot_be_pickled_is_named() -> None:
+    with pytest.raises(TargetError, match="its argument number 1 is a lock; its argument 'data' is a lock"):
+        packed_main(functools.partial(print, threading.Lock(), data=threading.Lock()))
 
 
 def test_a_module_that_is_imported_by_name_may_hold_what_it_likes() -> None:
