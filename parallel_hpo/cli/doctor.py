@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from parallel_hpo.cli.output import print_for_machines
-from parallel_hpo.cli.target import parse_target
+from parallel_hpo.cli.target import find_from_here, parse_target
 from parallel_hpo.config.hpo import HpoSection
 from parallel_hpo.config.loader import Document, Sources, load_section, read_document, with_section
 from parallel_hpo.errors import ConfigError, ExitCode, TargetError, UsageError
@@ -23,6 +23,7 @@ DEFAULTS: Final[Document] = {"hpo": {"sweep_id": "none"}}
 
 def perform_doctor(config: Path | None, target: str | None, *, as_json: bool) -> int:
     """Examine this place, a configuration and a target; print what was found and return the exit code."""
+    find_from_here()
     patient, findings = _read_patient(config, target)
     if not as_json:
         _show(findings)

@@ -11,7 +11,7 @@ from pathlib import Path
 from parallel_hpo.cli.going_on import go_on_command
 from parallel_hpo.cli.output import print_for_machines
 from parallel_hpo.cli.plan import show_plan
-from parallel_hpo.cli.target import parse_target
+from parallel_hpo.cli.target import find_from_here, parse_target
 from parallel_hpo.config.hpo import HpoSection
 from parallel_hpo.config.loader import Sources, inside_worker, load_section, read_document, with_section
 from parallel_hpo.errors import UsageError
@@ -65,6 +65,7 @@ def perform(request: Request) -> int:
         return _create(section, request)
     if request.launch.share is not None:
         _check_share(section, request.launch)
+    find_from_here()
     target = None if request.target is None else parse_target(request.target, request.arguments)
     if request.display.dry_run:
         show_plan(section, as_json=request.display.as_json)

@@ -6,12 +6,23 @@ out in a child process, before a sweep is created.
 
 from __future__ import annotations
 
+import sys
+from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 from parallel_hpo.errors import TargetError
 from parallel_hpo.words import Target
 
 _ALLOWED: Final = "allowed: package.module:function or file.py:function"
+
+
+def find_from_here() -> None:
+    """Find modules from the working directory on, as `python -m` does and an installed command does not."""
+    with suppress(FileNotFoundError):  # it has been deleted, as others will say
+        here = str(Path.cwd())
+        if not sys.flags.safe_path and not {here, ""} & set(sys.path):
+            sys.path.insert(0, here)
 
 
 def parse_target(text: str, arguments: tuple[str, ...]) -> Target:

@@ -34,7 +34,8 @@ from parallel_hpo.errors import ConfigError
 
 _PREFIX: Final = "PARALLEL_HPO_"
 _NESTED: Final = "__"
-_INSIDE_WORKER: Final = "PARALLEL_HPO_WORKER"
+_INSIDE_WORKER: Final = ("PARALLEL_HPO_WORKER", "PARALLEL_HPO_MARK")
+"""A worker has both; the child in which a target is tried, and the fork server, have the second."""
 _FACTS: Final = frozenset({"PARALLEL_HPO_DEVICE", "PARALLEL_HPO_RUN_ID", "PARALLEL_HPO_ATTEMPT"})
 """What a worker's environment tells its run; no keys, whoever has set them."""
 
@@ -51,8 +52,8 @@ class Sources:
 
 
 def inside_worker(environment: Mapping[str, str]) -> bool:
-    """Return whether this process is a worker of a sweep, or was started by one."""
-    return _INSIDE_WORKER in environment
+    """Return whether this process is a worker of a sweep or another child of ours, or was started by one."""
+    return any(name in environment for name in _INSIDE_WORKER)
 
 
 def find_directory(given: Path | None, environment: Mapping[str, str]) -> Path:

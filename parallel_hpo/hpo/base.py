@@ -87,6 +87,10 @@ class HPO(ABC):
         with _alone():
             return self._perform(main, observer, launch)
 
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        """Arrive at a worker as what it is there: None."""
+        return type(None), ()
+
     @abstractmethod
     def interrupt(self) -> None:
         """Stop as SIGINT does: `main` gets KeyboardInterrupt. From any thread; no sweep, no effect."""

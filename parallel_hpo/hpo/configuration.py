@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from parallel_hpo.config.loader import Sources, load_section, read_document
+from parallel_hpo.config.loader import Sources, inside_worker, load_section, read_document
 from parallel_hpo.hpo.base import HPO
+from parallel_hpo.hpo.being_loaded import BeingLoaded
 from parallel_hpo.hpo.registry import kind_names, make_hpo
+from parallel_hpo.worker.loading import LOADING
 
 
 class ConfigLoader:
@@ -26,12 +29,27 @@ class ConfigLoader:
         self.config: dict[str, Any] = read_document(self._path)
         """The whole file, as it stands."""
 
-    @cached_property
+    @property
     def hpo(self) -> HPO | None:
         """The HPO that the section asks for; None without one, where `apply` is false, and inside a worker.
+
+        While a worker loads a target's file it is a stand-in: its `optimize` ends the loading there.
 
         Raises ConfigError for an invalid section: where the value comes from, the
         key's path, the value, and what is allowed.
         """
+        if inside_worker(self._environment) and LOADING.is_on(sys._getframe(1)):
+            return BeingLoaded()
+        return self._hpo
+
+    @cached_property
+    def _hpo(self) -> HPO | None:
         section = load_section(self.config, self._path, Sources(self._environment), kinds=kind_names())
         return None if section is None else make_hpo(section)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Go to a worker without this process's environment, and without an HPO."""
+        return {"_path": self._path, "config": self.config}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        self.__dict__.update(state, _environment=os.environ)

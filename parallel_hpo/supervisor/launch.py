@@ -35,7 +35,7 @@ from parallel_hpo.supervisor.known import LEDGER
 from parallel_hpo.supervisor.ledger import Ledger
 from parallel_hpo.supervisor.open_sweep import OpenSweep, Setting
 from parallel_hpo.supervisor.patience import Patience, StoppedError
-from parallel_hpo.supervisor.pickling import pack_main
+from parallel_hpo.supervisor.pickling import pack_main, why_heavy
 from parallel_hpo.supervisor.planning import count_cores, library_for, place_workers
 from parallel_hpo.supervisor.reaper import MARK, make_mark, reap_leftovers
 from parallel_hpo.supervisor.resuming import find_folder
@@ -73,12 +73,14 @@ def supervise(
         WorkerStartError: the fork server can't start.
         LedgerError: the ledger can't be written, or another supervisor owns it.
     """
-    packed = pack_main(main)
     resumes = launch.resume is not None
-    setting = Setting(
-        section, packed, observer, control, clock, jitter, make_mark(), clock(), launch.share, resumes
-    )
     with ExitStack() as stack:
+        packed = pack_main(main, stack)
+        setting = Setting(
+            section, packed, observer, control, clock, jitter, make_mark(), clock(), launch.share, resumes
+        )
+        if heavy := why_heavy(main, packed):
+            observer(Message(heavy, warning=True))
         stack.enter_context(SignalsTaken(control))
         return _Stage(setting, environment, stack, open_library).perform(launch.resume)
 

@@ -1,8 +1,8 @@
 """What a run may change of its worker's process is put back: the next run finds it like the first.
 
-Signal handlers, blocked signals and timers, the working directory, the standard
-streams, the hook for exceptions, the environment, the temporary folder, limits of
-resources. Called in the main thread.
+Signal handlers, blocked signals and timers, the working directory, the arguments, the
+standard streams, the hook for exceptions, the environment, the temporary folder, limits
+of resources. Called in the main thread.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def restored() -> Iterator[list[str]]:
     handlers = {number: signal.getsignal(number) for number in _SIGNALS}
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     streams = sys.stdout, sys.stderr
-    folder = _folder()
+    folder, argv = _folder(), list(sys.argv)
     environment = dict(os.environ)
     temporary = tempfile.tempdir
     limits = [resource.getrlimit(limit) for limit in _LIMITS]
@@ -53,6 +53,7 @@ def restored() -> Iterator[list[str]]:
         _restore_handlers(handlers)
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         sys.stdout, sys.stderr = map(_reopen, streams, (1, 2))
+        sys.argv = argv
         _return_to(folder)
 
 

@@ -14,11 +14,47 @@ from parallel_hpo.words import Program, Slot, SweepPath, Target
 
 
 @dataclass(frozen=True, slots=True)
-class PickledMain:
-    """The user's `main`, by cloudpickle."""
+class Rest:
+    """What a script defines besides what its `main` uses: loaded when somebody asks for one of the names."""
 
-    payload: bytes = field(repr=False)
+    names: frozenset[str] = frozenset()
+    payload: bytes = field(default=b"", repr=False)
+    at_once: bool = False
+    """`main` may look for them where nobody notices: by `globals()`, or in annotations."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Names that could not travel, and why not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """The `__main__` of the process that called `optimize`, as a worker's is to look."""
+
+    argv: tuple[str, ...] = ()
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """Its `__file__` and the like, where it has them."""
+    module: str = ""
+    """The name by which `python -m` has found it; '' where it is a plain script."""
+    rest: Rest = Rest()
+
+
+@dataclass(frozen=True, slots=True)
+class SharedMemory:
+    """Where a large payload lies, for all workers at once, as long as the supervisor lives."""
+
+    path: str
+    buffers: tuple[tuple[int, int], ...] = ()
+    """Of each buffer that stands beside the pickle: where it begins, and how many bytes it has."""
+
+
+@dataclass(frozen=True, slots=True)
+class PickledMain:
+    """The user's `main`, by cloudpickle, and the script that it comes from."""
+
+    payload: bytes | SharedMemory = field(repr=False)
     """Whatever `main` refers to, keys and data included: not for a message or a log."""
+    script: Script = Script()
+    size: int = 0
+    """All of it, in bytes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,16 +9,20 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
-import pickle
 import sys
 import traceback
 from collections.abc import Callable
+from importlib.abc import Loader
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 from typing import Any, cast
 
 from parallel_hpo.errors import TargetError
 from parallel_hpo.words import Program, Target
+from parallel_hpo.worker import script
 from parallel_hpo.worker.birth import describe
+from parallel_hpo.worker.loading import LOADING
 from parallel_hpo.worker.program import ProgramMain, check_program
 from parallel_hpo.worker.spec import PickledMain
 
@@ -35,7 +39,7 @@ def load_main(main: PickledMain | Target | Program) -> Main:
     if isinstance(main, Program):
         check_program(main)
         return ProgramMain(main)
-    found = pickle.loads(main.payload) if isinstance(main, PickledMain) else _import(main)
+    found = script.unpickle(main) if isinstance(main, PickledMain) else _import(main)
     name = str(main) if isinstance(main, Target) else getattr(found, "__qualname__", repr(found))
     if not callable(found):
         raise TargetError(f"{name} is a {type(found).__name__}, not a function: give one without arguments")
@@ -63,7 +67,7 @@ def _place(error: BaseException) -> str:
 
 
 def _import(target: Target) -> Any:
-    module = _run_file(target) if target.file.endswith(".py") else importlib.import_module(target.file)
+    module = _run_file(target) if target.file.endswith(".py") else _import_module(target.file)
     sys.argv = [getattr(module, "__file__", None) or target.file, *target.argv]
     if not hasattr(module, target.function):
         near = ", ".join(
@@ -90,9 +94,32 @@ def _run_file(target: Target) -> Any:
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
         raise TargetError(f"{target.file} is no Python file")
+    return _load(spec, spec.loader)
+
+
+def _import_module(name: str) -> ModuleType:
+    """Import a module by name, as `importlib` does; one that is there already is not loaded again."""
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.loader is None:
+        return importlib.import_module(name)  # which says what is wrong
+    module = _load(spec, spec.loader)
+    package, _, own_name = name.rpartition(".")
+    if package:
+        setattr(sys.modules[package], own_name, module)
+    return module
+
+
+def _load(spec: ModuleSpec, loader: Loader) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
+    sys.modules[spec.name] = module
+    try:
+        with LOADING.of(module):
+            loader.exec_module(module)
+    except BaseException:
+        sys.modules.pop(spec.name, None)
+        raise
     return module
 
 

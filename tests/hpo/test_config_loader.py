@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,21 @@ def test_a_plain_sweep_file_has_no_section(tmp_path: Path) -> None:
 def test_inside_a_worker_there_is_no_hpo(tmp_path: Path) -> None:
     path = written(tmp_path, {"hpo": SECTION})
     assert ConfigLoader(path, environment={"PARALLEL_HPO_WORKER": "0"}).hpo is None
+
+
+def test_in_the_child_that_tries_a_target_there_is_no_hpo(tmp_path: Path) -> None:
+    path = written(tmp_path, {"hpo": SECTION})
+    assert ConfigLoader(path, environment={"PARALLEL_HPO_MARK": "1_2_3"}).hpo is None
+
+
+def test_a_loader_that_main_uses_travels_without_an_hpo_and_without_the_environment(tmp_path: Path) -> None:
+    loader = ConfigLoader(written(tmp_path, {"hpo": SECTION}), environment={"WANDB_API_KEY": "secret"})
+    assert loader.hpo is not None
+    travelled = pickle.dumps((loader, loader.hpo))
+    assert b"secret" not in travelled
+    copy, hpo = pickle.loads(travelled)
+    assert copy.config == loader.config
+    assert hpo is None
 
 
 def test_the_environment_overrides_the_section(tmp_path: Path) -> None:

@@ -206,9 +206,12 @@ def close_streams() -> None:
 
 
 def print_much() -> None:
-    """Print 10 MB in long lines: the client sends the server some 1000 lines a second."""
+    """Print 100 MB as a subprocess would: what goes through `sys.stdout` the client sends to the server."""
+    lines = (b"x" * 999 + b"\n") * 100
     for _ in range(1000):
-        sys.stdout.write("x" * 9_999 + "\n")
+        data = lines
+        while data:
+            data = data[os.write(1, data) :]
 
 
 def nothing() -> None:

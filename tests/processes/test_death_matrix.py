@@ -98,7 +98,7 @@ LEFTOVERS: Final = (
     finished("changes_folder", "changes its working directory (it is changed back)"),
     finished("deletes_folder", "deletes its working directory"),
     failed("closes_streams", "closes `sys.stdout` and `sys.stderr`, and raises", "ValueError: unseen"),
-    finished("prints_much", "prints 10 MB"),
+    finished("prints_much", "prints 100 MB past `sys.stdout`"),
 )
 CLIENT_USAGES: Final = (
     finished("offline", 'calls `wandb.init(mode="offline")` (what it wrote is sent after the run)'),

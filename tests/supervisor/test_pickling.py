@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import functools
 import pickle
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -17,9 +19,15 @@ FACTOR = 2
 
 def travelled(main: Callable[[], object]) -> Any:
     """The callable as it arrives at a worker."""
-    packed = pack_main(main)
+    packed = packed_main(main)
     assert isinstance(packed, PickledMain)
-    return pickle.loads(packed.payload)
+    assert isinstance(packed.payload, bytes)
+    return pickle.loads(packed.payload)[0]
+
+
+def packed_main(main: Any) -> Any:
+    with ExitStack() as stack:
+        return pack_main(main, stack)
 
 
 def returns_its_factor() -> int:
@@ -64,7 +72,7 @@ def test_a_callable_object_can_travel() -> None:
 
 def test_a_target_goes_by_its_name() -> None:
     target = Target("train.py", "main", ("--fast",))
-    assert pack_main(target) is target
+    assert packed_main(target) is target
 
 
 def test_an_enclosed_lock_is_named() -> None:
@@ -75,28 +83,50 @@ def test_an_enclosed_lock_is_named() -> None:
             pass
 
     with pytest.raises(TargetError, match=r"main can't be sent .* its enclosed variable 'lock' is a lock"):
-        pack_main(main)
+        packed_main(main)
 
 
 def test_the_error_says_what_to_do() -> None:
     lock = threading.Lock()
     with pytest.raises(TargetError, match="create it inside the function, so that each worker has its own"):
-        pack_main(lambda: lock.locked())
+        packed_main(lambda: lock.locked())
 
 
 def test_a_global_that_cannot_be_pickled_is_named() -> None:
     scope: dict[str, Any] = {"__name__": "__main__", "pool": threading.Lock(), "fine": 1}
     exec("def main():\n    return pool, fine", scope)
     with pytest.raises(TargetError) as refused:
-        pack_main(scope["main"])
+        packed_main(scope["main"])
     assert "its global 'pool' is a lock" in str(refused.value)
     assert "fine" not in str(refused.value)
+
+
+def test_a_culprit_is_named_where_it_is_used_and_not_where_that_is_called() -> None:
+    scope: dict[str, Any] = {"__name__": "__main__", "pool": threading.Lock()}
+    source = """
+class Trainer:
+    guard = pool
+    def fit(self): return pool
+def helper(): return Trainer().fit()
+def main(): return helper()
+"""
+    exec(source, scope)
+    with pytest.raises(TargetError) as refused:
+        packed_main(scope["main"])
+    assert "Trainer's attribute 'guard' is a lock; Trainer.fit's global 'pool' is a lock, which" in str(
+        refused.value
+    )
+
+
+def test_an_argument_that_cannot_be_pickled_is_named() -> None:
+    with pytest.raises(TargetError, match="its argument number 1 is a lock; its argument 'data' is a lock"):
+        packed_main(functools.partial(print, threading.Lock(), data=threading.Lock()))
 
 
 def test_a_module_that_is_imported_by_name_may_hold_what_it_likes() -> None:
     import tempfile  # has a lock among its globals
 
-    assert isinstance(pack_main(tempfile.gettempdir), PickledMain)
+    assert isinstance(packed_main(tempfile.gettempdir), PickledMain)
 
 
 def test_a_default_that_cannot_be_pickled_is_named() -> None:
@@ -104,14 +134,14 @@ def test_a_default_that_cannot_be_pickled_is_named() -> None:
         pass
 
     with pytest.raises(TargetError, match="its default number 1 is a lock"):
-        pack_main(main)
+        packed_main(main)
 
 
 def test_an_object_whose_method_cannot_travel_is_named() -> None:
     with pytest.raises(
         TargetError, match=r"train can't be sent .*: the object that it is a method of is a Trai"
     ):
-        pack_main(Trainer(threading.Lock()).train)
+        packed_main(Trainer(threading.Lock()).train)
 
 
 def test_all_culprits_are_named_at_once() -> None:
@@ -121,7 +151,7 @@ def test_all_culprits_are_named_at_once() -> None:
         return one, two
 
     with pytest.raises(TargetError, match=r"'one' is a lock; .*'two' is a Event"):
-        pack_main(main)
+        packed_main(main)
 
 
 def test_a_culprit_is_named_beside_a_variable_that_has_no_value_yet() -> None:
@@ -131,7 +161,7 @@ def test_a_culprit_is_named_beside_a_variable_that_has_no_value_yet() -> None:
         return lock, later
 
     with pytest.raises(TargetError, match="'lock' is a lock"):
-        pack_main(main)
+        packed_main(main)
     later = 1
 
 
@@ -143,10 +173,10 @@ def test_what_refuses_to_be_pickled_says_why_itself() -> None:
         def __call__(self) -> None: ...
 
     with pytest.raises(TargetError, match="can't be sent to the workers: I stay here"):
-        pack_main(Stubborn())
+        packed_main(Stubborn())
 
 
 def test_what_cannot_be_called_is_no_main() -> None:
     not_a_function: Any = 42
     with pytest.raises(TargetError, match="main is a int, not a function: give one without arguments"):
-        pack_main(not_a_function)
+        packed_main(not_a_function)

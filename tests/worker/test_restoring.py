@@ -29,6 +29,13 @@ def test_signal_handlers_are_put_back() -> None:
     assert {number: signal.getsignal(number) for number in signal.valid_signals()} == before
 
 
+def test_arguments_are_put_back() -> None:
+    before = list(sys.argv)
+    with restored():
+        sys.argv.append("--changed")
+    assert sys.argv == before
+
+
 def test_a_signal_that_was_blocked_comes_through_again() -> None:
     with restored():
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
-import cloudpickle
 import pytest
 
 from parallel_hpo.errors import TargetError
+from parallel_hpo.supervisor.pickling import pack_main
 from parallel_hpo.words import Target
 from parallel_hpo.worker.spec import PickledMain
 from parallel_hpo.worker.target import load_main, why_unfit
@@ -29,6 +30,7 @@ print(json.dumps({"unfit": unfit, "returned": None if unfit else load_main(targe
 """
 
 Ask = Callable[..., Any]
+Pack = Callable[[Callable[..., object]], PickledMain]
 
 
 @pytest.fixture
@@ -40,7 +42,7 @@ def ask(tmp_path: Path, clean_env: dict[str, str]) -> Ask:
         done = subprocess.run(
             [sys.executable, "-c", ASK, *(target or ("train.py", "main"))],
             cwd=tmp_path,
-            env=clean_env | {"PYTHONPATH": str(ROOT)},
+            env=clean_env | {"PYTHONPATH": str(ROOT), "PARALLEL_HPO_MARK": "test"},
             capture_output=True,
             text=True,
             timeout=60,
@@ -51,6 +53,21 @@ def ask(tmp_path: Path, clean_env: dict[str, str]) -> Ask:
         return answer["returned"] if fit else answer["unfit"]
 
     return call
+
+
+@pytest.fixture
+def pack() -> Iterator[Pack]:
+    """Pack a function; what loading it makes of this process is put back."""
+    script, argv = sys.modules["__main__"], sys.argv
+    with ExitStack() as stack:
+
+        def call(main: Callable[..., object]) -> PickledMain:
+            packed = pack_main(main, stack)
+            assert isinstance(packed, PickledMain)
+            return packed
+
+        yield call
+    sys.modules["__main__"], sys.argv = script, argv
 
 
 def test_a_function_of_a_file_is_found(ask: Ask) -> None:
@@ -141,28 +158,52 @@ def test_a_broken_file_is_told_with_its_line(ask: Ask) -> None:
     assert "train.py, line 2" in why
 
 
-def test_a_pickled_main_is_loaded() -> None:
-    main = PickledMain(cloudpickle.dumps(lambda: 42))
+def test_a_pickled_main_is_loaded(pack: Pack) -> None:
+    main = pack(lambda: 42)
     assert why_unfit(main) == ""
     assert load_main(main)() == 42
 
 
-def test_a_pickled_main_that_needs_arguments_is_unfit() -> None:
+def test_a_pickled_main_that_needs_arguments_is_unfit(pack: Pack) -> None:
     with pytest.raises(TargetError, match=r"<lambda>\(lr\) can't be called without arguments"):
-        load_main(PickledMain(cloudpickle.dumps(lambda lr: lr)))
+        load_main(pack(lambda lr: lr))
 
 
-def test_a_pickled_main_that_cannot_be_loaded_says_why() -> None:
+def test_a_pickled_main_that_cannot_be_loaded_says_why(pack: Pack) -> None:
     class Refuses:
         def __reduce__(self) -> tuple[object, tuple[str]]:
             return (int, ("no number",))
 
-    why = why_unfit(PickledMain(cloudpickle.dumps(Refuses())))
+        def __call__(self) -> None: ...
+
+    why = why_unfit(pack(Refuses()))
     assert why.startswith("main can't be loaded in a worker: ValueError: invalid literal for int()")
 
 
-def test_a_function_built_in_c_is_taken_as_it_is() -> None:
-    assert load_main(PickledMain(cloudpickle.dumps(dict)))() == {}
+def test_a_function_built_in_c_is_taken_as_it_is(pack: Pack) -> None:
+    assert load_main(pack(dict))() == {}
+
+
+CONFIGURED: Final = """
+from parallel_hpo import ConfigLoader
+def main(): return repr(hpo), repr(loader.hpo), repr(copy), after
+loader = ConfigLoader("config.json")
+hpo = copy = loader.hpo
+after = "not yet"
+"""
+
+
+def test_loading_a_file_calls_neither_main_nor_what_follows_optimize(ask: Ask, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    snippet = "if hpo is None: main(1)\nelse:\n    hpo.optimize(main)\n    raise SystemExit(hpo)\n"
+    assert ask(CONFIGURED + snippet) == ["None", "None", "None", "not yet"]
+    assert ask(CONFIGURED + snippet, "train", "main") == ["None", "None", "None", "not yet"]
+
+
+def test_a_module_that_a_target_imports_is_loaded_to_its_end(ask: Ask, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "beside.py").write_text(f"{CONFIGURED}after = hpo.optimize(main).attempted")
+    assert ask("import beside\ndef main(): return beside.main()") == ["None", "None", "None", 0]
 
 
 def test_a_target_is_named_by_file_and_function() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing
 from typing import Final
 
 from parallel_hpo.config.hpo import HpoSection, StartMethod
@@ -65,7 +65,8 @@ def try_target(main: Target | Program) -> tuple[str, str]:
     if unfit or isinstance(main, Program):
         return unfit, ""
     try:
-        pack_main(load_main(main))
+        with ExitStack() as stack:
+            pack_main(load_main(main), stack)
     except TargetError as error:
         return "", str(error)
     return "", ""

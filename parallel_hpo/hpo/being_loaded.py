@@ -1,0 +1,50 @@
+"""What `ConfigLoader.hpo` is while a script is loaded and not run: an HPO that performs nothing."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from parallel_hpo.errors import ExitCode
+from parallel_hpo.hpo.base import HPO, Main
+from parallel_hpo.plan import Launch
+from parallel_hpo.supervisor.summary import Closing, SweepResult, summarise
+from parallel_hpo.words import Observer
+from parallel_hpo.worker.loading import LOADING
+
+NOTHING = summarise(
+    (),
+    (),
+    Closing(
+        sweep_id="",
+        sweep_url="",
+        backend="",
+        count=None,
+        goal="",
+        stop_reason="the script is being loaded, not run",
+        exit_code=ExitCode.COMPLETE,
+        duration_s=0.0,
+    ),
+)
+
+
+class BeingLoaded(HPO):
+    """Stands in for the section's HPO."""
+
+    def __init__(self) -> None:
+        """Read no section: the file is loaded whatever stands there."""
+        LOADING.stand_in(self)
+
+    def optimize(self, main: Callable[[], object], *, resume: str | None = None) -> SweepResult:
+        """End the loading of the target's file, if that calls this; else return a result of no runs."""
+        LOADING.end(sys._getframe(1).f_globals)
+        return NOTHING
+
+    def interrupt(self) -> None:
+        """Do nothing."""
+
+    def drain(self) -> None:
+        """Do nothing."""
+
+    def _perform(self, main: Main, observer: Observer, launch: Launch) -> SweepResult:
+        return NOTHING

@@ -1,0 +1,225 @@
+"""What a script's `main` finds of its script, in a process that has never run it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from parallel_hpo.supervisor.pickling import pack_main, why_heavy
+from parallel_hpo.worker.spec import PickledMain, SharedMemory
+
+ROOT: Final = Path(__file__).parents[2]
+BE_A_WORKER: Final = """
+import json, pickle, sys
+from parallel_hpo.worker.target import load_main
+main = load_main(pickle.load(sys.stdin.buffer))
+print(json.dumps(main()))
+"""
+
+Travel = Callable[..., Any]
+
+
+class Travelled:
+    """A script's `main` that can be called in other processes."""
+
+    def __init__(self, source: str, stack: ExitStack, **facts: Any) -> None:
+        self.names: dict[str, Any] = {"__name__": "__main__", **facts}
+        exec(compile(source, facts.get("__file__", "<stdin>"), "exec"), self.names)
+        packed = pack_main(self.names["main"], stack)
+        assert isinstance(packed, PickledMain)
+        self.packed = packed
+
+    def call(self) -> Any:
+        """Return what `main` returns in a process of its own."""
+        done = subprocess.run(
+            [sys.executable, "-c", BE_A_WORKER],
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            input=pickle.dumps(self.packed),
+            capture_output=True,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stderr.decode()
+        return json.loads(done.stdout)
+
+
+@pytest.fixture
+def travel() -> Iterator[Callable[..., Travelled]]:
+    """Run a script and have its `main` travel."""
+    with ExitStack() as stack:
+        yield lambda source, **facts: Travelled(source, stack, **facts)
+
+
+def test_the_functions_of_a_script_share_its_globals(travel: Travel) -> None:
+    source = """
+counter = 0
+def bump():
+    global counter
+    counter += 1
+def main():
+    bump()
+    bump()
+    import __main__
+    return counter, __main__.counter
+"""
+    assert travel(source).call() == [2, 2]
+
+
+def test_what_main_uses_can_be_pickled_and_is_the_same_afterwards(travel: Travel) -> None:
+    source = """
+import pickle
+class Outer:
+    class Inner: pass
+class Known: pass
+def one(): ...
+CONSTANTS = [Outer.Inner(), one]
+def main():
+    found = [Known, one, type(CONSTANTS[0]), CONSTANTS[1]]
+    return [pickle.loads(pickle.dumps(thing)) is thing for thing in found]
+"""
+    assert travel(source).call() == [True] * 4
+
+
+def test_what_main_does_not_name_is_found_when_it_is_asked_for_and_changes_nothing(travel: Travel) -> None:
+    source = """
+import pickle, sys
+counter, shared = 0, []
+class Base: pass
+class Model(Base):
+    def use(self): return counter, shared
+def main():
+    global counter
+    counter = 5
+    shared.append(1)
+    model = pickle.loads(b"c__main__\\nModel\\n.")
+    there = vars(sys.modules["__main__"])
+    return list(model().use()), counter, issubclass(model, Base), model.use.__globals__ is there
+"""
+    assert travel(source).call() == [[5, [1]], 5, True, True]
+
+
+def test_what_main_does_not_use_is_never_in_its_way(travel: Travel) -> None:
+    source = """
+import threading
+lock, large = threading.Lock(), bytes(10_000_000)
+def uses_lock(): return lock
+def uses_large(): return large
+def harmless(): return 1
+def main():
+    import __main__
+    said = []
+    for name in ("uses_lock", "uses_large", "lock"):
+        try:
+            getattr(__main__, name)
+        except AttributeError as error:
+            said.append(str(error))
+    return __main__.harmless(), said
+"""
+    travelled = travel(source)
+    assert travelled.packed.size < 10_000
+    assert len(travelled.packed.script.rest.payload) < 10_000
+    one, (lock, large, unknown) = travelled.call()
+    assert one == 1
+    assert "no attribute 'uses_lock': the script's own did not travel to this worker (TypeError" in lock
+    assert "data that main does not use" in large
+    assert unknown.endswith("has no attribute 'lock'")
+
+
+def test_names_that_main_looks_up_by_their_text_are_there(travel: Travel) -> None:
+    by_globals = "def small(): return 1\nRATE = 2\ndef main(): return globals()['small'](), globals()['RATE']"
+    assert travel(by_globals).call() == [1, 2]
+    by_annotations = """
+import dataclasses, typing
+class Inner: ...
+@dataclasses.dataclass
+class Outer:
+    inner: 'Inner | None' = None
+def main(): return sorted(typing.get_type_hints(Outer))
+"""
+    assert travel(by_annotations).call() == ["inner"]
+
+
+def test_what_cloudpickle_alone_refuses_travels(travel: Travel) -> None:
+    source = """
+import dataclasses, functools, typing
+UserId = typing.NewType("UserId", int)
+@functools.lru_cache(maxsize=None)
+def fibonacci(n): return n if n < 2 else fibonacci(n - 1) + fibonacci(n - 2)
+@functools.singledispatch
+def kind(thing): return "thing"
+@kind.register
+def _(thing: list): return [kind(one) for one in thing]
+class Model:
+    @functools.cached_property
+    def weights(self): return [1]
+@dataclasses.dataclass
+class Config:
+    user: UserId
+    tags: list = dataclasses.field(default_factory=list)
+def main():
+    model = Model()
+    missing = dataclasses.fields(Config)[0].default is dataclasses.MISSING
+    return fibonacci(30), kind([1, 2]), model.weights is model.weights, missing, Config(UserId(3)).user
+"""
+    assert travel(source).call() == [832040, ["thing", "thing"], True, True, 3]
+
+
+def test_a_script_is_known_by_its_file_and_its_arguments(travel: Travel, tmp_path: Path) -> None:
+    source = '''"""Trains."""
+import inspect, sys
+def main():
+    module = sys.modules["__main__"]
+    spec = module.__spec__
+    return __doc__, module.__file__, spec and spec.name, sys.argv, inspect.getsource(main)
+'''
+    file = tmp_path / "train.py"
+    file.write_text(source)
+    answer = travel(source, __file__=str(file), __doc__="Trains.").call()
+    assert answer[:4] == ["Trains.", str(file), None, sys.argv]
+    assert answer[4].startswith("def main():")
+
+
+def test_a_large_array_lies_once_in_memory_and_is_each_workers_own(travel: Travel) -> None:
+    source = """
+import numpy
+data = numpy.arange(8_000_000)
+def main():
+    data[0] += 1
+    return int(data[0]), int(data[-1]), bool(data.flags.aligned)
+"""
+    travelled = travel(source)
+    main = travelled.packed
+    assert isinstance(main.payload, SharedMemory)
+    assert len(pickle.dumps(main)) < 10_000
+    assert [travelled.call(), travelled.call()] == [[1, 7_999_999, True]] * 2
+    said = why_heavy(travelled.names["main"], main)
+    assert said.startswith("main takes 64 MB with all that it uses (data 64 MB), and every worker")
+    assert said.endswith("load such data inside the function, from a file")
+
+
+def test_a_large_list_is_read_from_memory_too_and_named(travel: Travel) -> None:
+    source = """
+rows = [str(n) for n in range(1_000_000)]
+def helper(): return rows
+def main(): return len(helper())
+"""
+    travelled = travel(source)
+    assert isinstance(travelled.packed.payload, SharedMemory)
+    assert travelled.call() == 1_000_000
+    assert why_heavy(travelled.names["main"], travelled.packed) == ""
+
+
+def test_the_memory_is_given_back_with_the_sweep() -> None:
+    with ExitStack() as stack:
+        packed = Travelled("data = bytes(2_000_000)\ndef main(): return len(data)", stack).packed
+        assert isinstance(packed.payload, SharedMemory)
+        assert Path(packed.payload.path).exists()
+    assert not Path(packed.payload.path).exists()
