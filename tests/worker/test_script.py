@@ -147,6 +147,21 @@ def main(): return sorted(typing.get_type_hints(Outer))
     assert travel(by_annotations).call() == ["inner"]
 
 
+def test_what_main_has_no_need_of_is_not_even_loaded(travel: Travel) -> None:
+    source = """
+import argparse, sys
+import wave
+def convert(): return wave.open
+class Model:
+    def eval(self): ...
+def main():
+    Model().eval()
+    vars(argparse.Namespace())
+    return "wave" in sys.modules
+"""
+    assert travel(source).call() is False
+
+
 def test_what_cloudpickle_alone_refuses_travels(travel: Travel) -> None:
     source = """
 import dataclasses, functools, typing
