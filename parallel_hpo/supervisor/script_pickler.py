@@ -8,6 +8,7 @@ cloudpickle refuses, or leaves to the script's being imported. Leans on cloudpic
 from __future__ import annotations
 
 import dataclasses
+import dis
 import functools
 import re
 import typing
@@ -19,7 +20,7 @@ import cloudpickle
 
 from parallel_hpo.worker import script
 
-SEARCHING: Final = frozenset({"globals", "eval", "exec", "vars"})
+SEARCHING: Final = frozenset({"globals", "eval", "exec"})
 """Who uses these may look for any name of the script."""
 _STATE: Final = 2
 """Where the state stands in what cloudpickle reduces functions and classes to."""
@@ -118,7 +119,7 @@ def _find(names: Mapping[str, Any], qualname: str) -> Any:
 
 def _words_of(definition: Any) -> Iterator[str]:
     if isinstance(definition, FunctionType):
-        yield from SEARCHING.intersection(names_in(definition.__code__))
+        yield from _searches_of(definition.__code__)
     try:
         annotations = vars(definition).get("__annotations__") or getattr(definition, "__annotations__", {})
         texts = [text for text in annotations.values() if isinstance(text, str)]
@@ -126,6 +127,16 @@ def _words_of(definition: Any) -> Iterator[str]:
         return
     for text in texts:
         yield from _WORD.findall(text)
+
+
+def _searches_of(code: CodeType) -> Iterator[str]:
+    """Yield which of the functions that search for names it calls; `model.eval()` is none of them."""
+    if SEARCHING.intersection(code.co_names):
+        loaded = {step.argval for step in dis.get_instructions(code) if step.opname == "LOAD_GLOBAL"}
+        yield from SEARCHING.intersection(loaded)
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _searches_of(constant)
 
 
 def names_in(code: CodeType) -> Iterator[str]:

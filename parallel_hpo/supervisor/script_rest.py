@@ -86,7 +86,7 @@ def _find_unfit(values: Mapping[str, Any], names: dict[str, Any], known: Mapping
         try:
             _pickle({name: value}, names, known, limit_bytes=LIMIT_BYTES)
         except Exception as error:  # noqa: BLE001 - whatever an object's own reduction raises
-            unfit[name] = describe(error)
+            unfit[name] = str(error) if isinstance(error, _TooLargeError) else describe(error)
     return unfit
 
 
