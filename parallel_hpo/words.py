@@ -267,5 +267,12 @@ class Message:
     warning: bool = False
 
 
-Notice = SweepOpened | RunBegan | RunOver | WorkerChanged | OutputLine | Message
+@dataclass(frozen=True, slots=True)
+class SweepOver:
+    """The sweep's summary has been written: nothing changes what became of it."""
+
+    exit_code: int
+
+
+Notice = SweepOpened | RunBegan | RunOver | WorkerChanged | OutputLine | Message | SweepOver
 Observer = Callable[[Notice], None]

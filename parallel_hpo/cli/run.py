@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from parallel_hpo.cli.late_signals import LateSignals
 from parallel_hpo.cli.output import print_for_machines
 from parallel_hpo.cli.plan import show_plan
 from parallel_hpo.cli.target import parse_target
@@ -119,11 +120,13 @@ def _read_section(request: Request) -> HpoSection:
 
 
 def _run(section: HpoSection, target: Target | Program, request: Request) -> int:
-    with Terminal(
-        sys.stderr, verbosity=request.display.verbosity, varied=varied_parameters(section)
-    ) as terminal:
-        result = make_hpo(section).perform(target, observer=terminal, launch=request.launch)
-        terminal.conclude(result)
-    if request.display.as_json:
-        print_for_machines(result.to_json())
+    with LateSignals() as late:
+        with Terminal(
+            sys.stderr, verbosity=request.display.verbosity, varied=varied_parameters(section)
+        ) as terminal:
+            observer = late.watching(terminal)
+            result = make_hpo(section).perform(target, observer=observer, launch=request.launch)
+            terminal.conclude(result)
+        if request.display.as_json:
+            print_for_machines(result.to_json())
     return result.exit_code

@@ -149,7 +149,7 @@ class Loop:
         """Make room for so many workers; what can't be had is said, and the sweep stays as it is."""
         try:
             make_room_for(max(0, workers - len(self._workers)))
-        except ConfigError as error:
+        except (ConfigError, OSError) as error:
             words = f"not scaled to {workers} workers: {error}"
             self._tools.observer(Message(words, warning=True))
             return False

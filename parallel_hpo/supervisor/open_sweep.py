@@ -38,6 +38,7 @@ from parallel_hpo.words import (
     Program,
     StopKind,
     SweepOpened,
+    SweepOver,
     Target,
 )
 from parallel_hpo.worker.spec import PickledMain, Surroundings, WorkerSpec
@@ -286,6 +287,7 @@ class OpenSweep:
             write_summary(result, self._folder / "summary.json")
         except OSError as error:  # the ledger has it all: `status` and `--resume` read that
             self._setting.observer(Message(f"the summary could not be written: {error}", warning=True))
+        self._setting.observer(SweepOver(result.exit_code))
         return result
 
 

@@ -8,12 +8,12 @@ ignored SIGINT does not: a shell starts background jobs so, and they must still 
 from __future__ import annotations
 
 import os
-import select
 import signal
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from multiprocessing.connection import wait
 from types import FrameType, TracebackType
 from typing import Any, Final
 
@@ -103,7 +103,7 @@ class Control:
 
     def wait(self, seconds: float | None) -> None:
         """Wait so long at the most, or until the bell rings; what was asked stays to be taken."""
-        if select.select([self._bell], [], [], seconds)[0]:
+        if wait([self._bell], seconds):  # not select(2), which takes no descriptor above 1023
             self._still()
 
     def wait_for_stop(self, seconds: float) -> bool:
