@@ -74,7 +74,9 @@ def test_a_server_that_hangs_at_its_start_does_not_keep_a_stop_waiting(sweep: Re
     sweep.start("main", mains=sweep.folder / "quick.py", count=COUNT)
     sweep.wait_until(lambda: has_server(sweep), "the server")
     halt(sweep)
-    sweep.wait_until((sweep.folder / "importing").exists, "main tried, after which the server is waited for")
+    sweep.wait_until((sweep.folder / "importing").exists, "main tried")
+    server = sweep.process_named("parallel_hpo.worker.forkserver")
+    sweep.wait_until(lambda: not server.children(), "main's trial over, so that the server is waited for")
     ended = stop(sweep, signal.SIGINT, within_s=AT_ONCE_S)
     assert ended.code == ExitCode.SIGNAL_BASE + signal.SIGINT, ended.stderr
 
