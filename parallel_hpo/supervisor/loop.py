@@ -74,7 +74,11 @@ class Loop:
         self._measure_at = tools.clock() if watched else None
 
     def run(self) -> Ending:
-        """Return how the sweep ended, once nothing of it runs any more."""
+        """Return how the sweep ended, once nothing of it runs any more.
+
+        Raises:
+            StoppedError: after a stop something could not be ended in its time.
+        """
         self._handle(Opened())
         while not is_over(self.view):
             self._turn()
@@ -86,9 +90,9 @@ class Loop:
         deadline = next_deadline(self.view)
         times = (deadline, self._measure_at, tools.devices.look_at)
         wake_at = min((at for at in times if at is not None), default=None)
-        timeout = None if wake_at is None else max(0.0, wake_at - tools.clock())
-        if (look_after_s := tools.nursery.look_after_s) is not None:
-            timeout = look_after_s if timeout is None else min(timeout, look_after_s)
+        wake_in_s = None if wake_at is None else max(0.0, wake_at - tools.clock())
+        waits_s = (wake_in_s, tools.nursery.look_after_s, tools.patience.expect_runs_to_end())
+        timeout = min((wait_s for wait_s in waits_s if wait_s is not None), default=None)
         pipes = [worker.child.connection for worker in self._workers.values() if not worker.heard_out]
         ready = wait(
             [

@@ -209,7 +209,7 @@ class OpenSweep:
         try:
             ending = loop.run()
         except StoppedError:
-            return _cut_short(tools.control, StopKind.KILL)
+            return loop.view.ending or _cut_short(tools.control, StopKind.KILL)
         self._patience.runs_are_over(ending.stop)
         tools.recorder.settle(self._patience)
         try:

@@ -41,7 +41,7 @@ class Control:
         """`clock` gives monotonic seconds."""
         self.clock = clock
         self._asked: deque[tuple[float, StopAsked]] = deque()
-        self._first: float | None = None
+        self._hard: list[float] = []
         self._has_stopped = False
         self._bell, self._bell_end = os.pipe()
         for end in (self._bell, self._bell_end):
@@ -75,7 +75,12 @@ class Control:
     @property
     def first_at(self) -> float | None:
         """When the first stop was asked that lets no run finish; None: none has been."""
-        return self._first
+        return self._hard[0] if self._hard else None
+
+    @property
+    def second_at(self) -> float | None:
+        """When another such stop was asked; None: none has been."""
+        return self._hard[1] if len(self._hard) > 1 else None
 
     @property
     def has_stopped(self) -> bool:
@@ -95,8 +100,8 @@ class Control:
     def put(self, asked: StopAsked) -> None:
         """Ask for a stop; from any thread, and from a signal's handler."""
         now = self.clock()
-        if asked.kind is not StopKind.DRAIN and self._first is None:
-            self._first = now
+        if asked.kind is not StopKind.DRAIN:
+            self._hard.append(now)
         self._has_stopped = True
         self._asked.append((now, asked))
         self.ring()
