@@ -23,10 +23,10 @@ Result = TypeVar("Result")
 LAST_WORDS_S: Final = 2.0
 """So much remains after an interrupt whose grace period the runs have used up: a server that is well is told
 of their ends in milliseconds."""
-KILLED_S: Final = 5.0
-"""Processes that were killed are gone, and known to be, in milliseconds, unless the fork server hangs."""
 AT_ONCE_S: Final = 1.0
 """The same after a second stop: it is still "at once" for whoever asked for it."""
+KILLED_S: Final = 5.0
+"""Processes that were killed are gone, and known to be, in milliseconds, unless the fork server hangs."""
 
 
 class StoppedError(Exception):
