@@ -31,7 +31,7 @@ from parallel_hpo.supervisor.actions import (
     Spawn,
     Tell,
 )
-from parallel_hpo.supervisor.child import ScarcityError
+from parallel_hpo.supervisor.child import SCARCE, ScarcityError
 from parallel_hpo.supervisor.decide import decide
 from parallel_hpo.supervisor.descriptors import make_room_for
 from parallel_hpo.supervisor.events import (
@@ -219,6 +219,8 @@ class Loop:
             spec = tools.make_spec(self._slot(slot), label)
             child = tools.patience.call(lambda: tools.nursery.bear(spec))
         except (ScarcityError, OSError) as error:
+            if isinstance(error, OSError) and error.errno not in SCARCE:
+                raise
             self._denied.add(slot)
             self._handle(SpawnDenied(slot, str(error)))
             return
