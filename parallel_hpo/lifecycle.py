@@ -19,6 +19,8 @@ class Move(StrEnum):
 
     SPAWN = "spawn"
     """A worker process is being started in it."""
+    DENIED = "be denied a process"
+    """The system had no process or descriptor for its worker."""
     READY = "ready"
     """Its worker has unpickled `main` and waits for orders."""
     LEAVE = "leave"
@@ -38,6 +40,7 @@ class IllegalMove(Exception):
 MOVES: Final[Mapping[tuple[State, Move], State]] = {
     (State.STOPPED, Move.SPAWN): State.STARTING,
     (State.STOPPED, Move.LEAVE): State.EXITED,
+    (State.STARTING, Move.DENIED): State.STOPPED,
     (State.STARTING, Move.READY): State.RUNNING,
     (State.STARTING, Move.LEAVE): State.STOPPING,
     (State.STARTING, Move.DIED): State.BACKOFF,
@@ -46,6 +49,7 @@ MOVES: Final[Mapping[tuple[State, Move], State]] = {
     (State.BACKOFF, Move.SPAWN): State.STARTING,
     (State.BACKOFF, Move.LEAVE): State.EXITED,
     (State.BACKOFF, Move.GIVE_UP): State.FATAL,
+    (State.STOPPING, Move.DENIED): State.EXITED,
     (State.STOPPING, Move.READY): State.STOPPING,
     (State.STOPPING, Move.LEAVE): State.STOPPING,
     (State.STOPPING, Move.DIED): State.EXITED,

@@ -9,6 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+MOST_WORKERS: Final = 4096
+"""A running sweep is scaled to no more: each worker is a process, of some 100 MB with wandb in it."""
+
 LEASES_PER_WORKER: Final = 2
 """A lease is at most this part of a worker's fair share of what is left: guided
 self-scheduling (Polychronopoulos and Kuck, 1987), so that the last runs spread

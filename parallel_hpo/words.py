@@ -302,5 +302,12 @@ class Message:
     warning: bool = False
 
 
-Notice = SweepOpened | RunBegan | RunOver | MissingMetric | WorkerChanged | OutputLine | Message
+@dataclass(frozen=True, slots=True)
+class SweepOver:
+    """The sweep's summary has been written: nothing changes what became of it."""
+
+    exit_code: int
+
+
+Notice = SweepOpened | RunBegan | RunOver | MissingMetric | WorkerChanged | OutputLine | Message | SweepOver
 Observer = Callable[[Notice], None]

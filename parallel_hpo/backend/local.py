@@ -63,11 +63,13 @@ class LocalBackend:
         *,
         engine: EngineChoice = EngineChoice.AUTO,
         restart_backoff_s: Sequence[float] = RESTART_BACKOFF_S,
+        away_limit_s: float = AWAY_LIMIT_S,
     ) -> None:
         self._engine = engine
         self._directory = directory
         self._environment = environment
         self._restart_backoff_s = restart_backoff_s
+        self._away_limit_s = away_limit_s
         self._key = keys.new_master_key()
         self._url = ""
         self._port = 0
@@ -287,7 +289,7 @@ class LocalBackend:
         now = time.monotonic()
         if self._away_since is None:
             self._away_since = now
-        return now - self._away_since > AWAY_LIMIT_S
+        return now - self._away_since > self._away_limit_s
 
 
 def last_words(said: str) -> str:

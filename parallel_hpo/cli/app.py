@@ -13,6 +13,7 @@ import typer
 
 from parallel_hpo.cli.output import errors_as_exit_codes, print_for_machines
 from parallel_hpo.config.sweep_words import EngineChoice
+from parallel_hpo.plan import MOST_WORKERS
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -265,7 +266,7 @@ def drain(
 @app.command()
 def scale(
     sweep: _Sweep,
-    workers: Annotated[int, typer.Argument(help="So many from now on.", min=1)],
+    workers: Annotated[int, typer.Argument(help="So many from now on.", min=1, max=MOST_WORKERS)],
     directory: _Directory = None,
     as_json: _Json = False,
 ) -> None:

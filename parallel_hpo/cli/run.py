@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from parallel_hpo.cli.going_on import go_on_command
+from parallel_hpo.cli.late_signals import LateSignals
 from parallel_hpo.cli.output import print_for_machines
 from parallel_hpo.cli.plan import show_plan
 from parallel_hpo.cli.target import find_from_here, parse_target
@@ -123,11 +124,13 @@ def _read_section(request: Request) -> HpoSection:
 
 
 def _run(section: HpoSection, target: Target | Program, request: Request) -> int:
-    with Terminal(
-        sys.stderr, verbosity=request.display.verbosity, varied=varied_parameters(section)
-    ) as terminal:
-        result = make_hpo(section).perform(target, observer=terminal, launch=request.launch)
-        terminal.conclude(result, go_on=go_on_command(request.words, result.sweep_id))
-    if request.display.as_json:
-        print_for_machines(result.to_json())
+    with LateSignals() as late:
+        with Terminal(
+            sys.stderr, verbosity=request.display.verbosity, varied=varied_parameters(section)
+        ) as terminal:
+            observer = late.watching(terminal)
+            result = make_hpo(section).perform(target, observer=observer, launch=request.launch)
+            terminal.conclude(result, go_on=go_on_command(request.words, result.sweep_id))
+        if request.display.as_json:
+            print_for_machines(result.to_json())
     return result.exit_code

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from typing import Final
 
 import psutil
+
+SCARCE: Final = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT)
+"""What the system says where it has no process, memory, descriptor or room left for now."""
 
 
 class ScarcityError(Exception):

@@ -30,8 +30,8 @@ def on_spawn_denied(step: Step, event: SpawnDenied) -> None:
     slot = step.slot(event.slot)
     wait_s = min(DENIED_WAIT_MAX_S, DENIED_WAIT_S * 2.0 ** min(slot.denied, 10))
     step.change(slot.slot, denied=slot.denied + 1)
-    step.move(slot.slot, Move.DIED, event.why)
-    if step.slot(slot.slot).state is SlotState.BACKOFF:
+    step.move(slot.slot, Move.DENIED, event.why)
+    if not step.slot(slot.slot).over:
         step.change(slot.slot, spawn_at=step.now + wait_s)
     if not slot.denied:
         words = f"w{slot.slot} can't be started: {event.why}; it is tried again until it can"

@@ -33,7 +33,7 @@ from parallel_hpo.supervisor.actions import (
     Tell,
     TellEnd,
 )
-from parallel_hpo.supervisor.child import ScarcityError
+from parallel_hpo.supervisor.child import SCARCE, ScarcityError
 from parallel_hpo.supervisor.decide import decide
 from parallel_hpo.supervisor.descriptors import make_room_for
 from parallel_hpo.supervisor.events import (
@@ -77,7 +77,11 @@ class Loop:
         self._measure_at = tools.clock() if watched else None
 
     def run(self) -> Ending:
-        """Return how the sweep ended, once nothing of it runs any more."""
+        """Return how the sweep ended, once nothing of it runs any more.
+
+        Raises:
+            StoppedError: after a stop something could not be ended in its time.
+        """
         self._handle(Opened())
         while not is_over(self.view):
             self._turn()
@@ -89,9 +93,9 @@ class Loop:
         deadline = next_deadline(self.view)
         times = (deadline, self._measure_at, tools.devices.look_at)
         wake_at = min((at for at in times if at is not None), default=None)
-        timeout = None if wake_at is None else max(0.0, wake_at - tools.clock())
-        if (look_after_s := tools.nursery.look_after_s) is not None:
-            timeout = look_after_s if timeout is None else min(timeout, look_after_s)
+        wake_in_s = None if wake_at is None else max(0.0, wake_at - tools.clock())
+        waits_s = (wake_in_s, tools.nursery.look_after_s, tools.patience.expect_runs_to_end())
+        timeout = min((wait_s for wait_s in waits_s if wait_s is not None), default=None)
         pipes = [worker.child.connection for worker in self._workers.values() if not worker.heard_out]
         ready = wait(
             [
@@ -161,7 +165,7 @@ class Loop:
         """Make room for so many workers; what can't be had is said, and the sweep stays as it is."""
         try:
             make_room_for(max(0, workers - len(self._workers)))
-        except ConfigError as error:
+        except (ConfigError, OSError) as error:
             words = f"not scaled to {workers} workers: {error}"
             self._tools.observer(Message(words, warning=True))
             return False
@@ -235,6 +239,8 @@ class Loop:
             spec = tools.make_spec(self._slot(slot), label)
             child = tools.patience.call(lambda: tools.nursery.bear(spec))
         except (ScarcityError, OSError) as error:
+            if isinstance(error, OSError) and error.errno not in SCARCE:
+                raise
             self._denied.add(slot)
             self._handle(SpawnDenied(slot, str(error)))
             return

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from parallel_hpo.errors import UsageError
+from parallel_hpo.plan import MOST_WORKERS
 from parallel_hpo.supervisor.events import DrainAsked, ScaleAsked
 from parallel_hpo.words import Slot
 
@@ -93,6 +94,6 @@ def _read(line: bytes) -> Letter | None:
     match words:
         case {"drain": int(slot)}:
             return DrainAsked(Slot(slot))
-        case {"scale": int(workers)} if workers > 0:
+        case {"scale": int(workers)} if 0 < workers <= MOST_WORKERS:
             return ScaleAsked(workers)
     return None

@@ -39,6 +39,7 @@ from parallel_hpo.words import (
     Program,
     StopKind,
     SweepOpened,
+    SweepOver,
     Target,
 )
 from parallel_hpo.worker.spec import PickledMain, Surroundings, WorkerSpec
@@ -229,7 +230,7 @@ class OpenSweep:
         try:
             ending = loop.run()
         except StoppedError:
-            return _cut_short(tools.control, StopKind.KILL)
+            return loop.view.ending or _cut_short(tools.control, StopKind.KILL)
         self._patience.runs_are_over(ending.stop)
         tools.recorder.settle(self._patience)
         try:
@@ -307,6 +308,7 @@ class OpenSweep:
             write_summary(result, self._folder / "summary.json")
         except OSError as error:  # the ledger has it all: `status` and `--resume` read that
             self._setting.observer(Message(f"the summary could not be written: {error}", warning=True))
+        self._setting.observer(SweepOver(result.exit_code))
         return result
 
 

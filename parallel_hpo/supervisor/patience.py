@@ -25,6 +25,8 @@ LAST_WORDS_S: Final = 2.0
 of their ends in milliseconds."""
 AT_ONCE_S: Final = 1.0
 """The same after a second stop: it is still "at once" for whoever asked for it."""
+KILLED_S: Final = 5.0
+"""Processes that were killed are gone, and known to be, in milliseconds, unless the fork server hangs."""
 
 
 class StoppedError(Exception):
@@ -55,6 +57,23 @@ class Patience:
                 self._ends_at = now + AT_ONCE_S
             case _:
                 self._ends_at = max((first or now) + self._full_grace_s, now + LAST_WORDS_S)
+
+    def expect_runs_to_end(self) -> float | None:
+        """Return within how many seconds every run's process must be known to be gone; None: no stop says so.
+
+        Raises:
+            StoppedError: that time is over.
+        """
+        control = self._control
+        if control.second_at is not None:
+            ends_at = control.second_at + KILLED_S
+        elif control.first_at is not None:
+            ends_at = control.first_at + self._full_grace_s + KILLED_S
+        else:
+            return None
+        if ends_at <= control.clock():
+            raise StoppedError
+        return ends_at - control.clock()
 
     def call(self, function: Callable[[], Result]) -> Result:
         """Return what `function` returns, or raise what it raises.

@@ -8,12 +8,12 @@ ignored SIGINT does not: a shell starts background jobs so, and they must still 
 from __future__ import annotations
 
 import os
-import select
 import signal
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from multiprocessing.connection import wait
 from types import FrameType, TracebackType
 from typing import Any, Final
 
@@ -41,7 +41,7 @@ class Control:
         """`clock` gives monotonic seconds."""
         self.clock = clock
         self._asked: deque[tuple[float, StopAsked]] = deque()
-        self._first: float | None = None
+        self._hard: list[float] = []
         self._has_stopped = False
         self._bell, self._bell_end = os.pipe()
         for end in (self._bell, self._bell_end):
@@ -75,7 +75,12 @@ class Control:
     @property
     def first_at(self) -> float | None:
         """When the first stop was asked that lets no run finish; None: none has been."""
-        return self._first
+        return self._hard[0] if self._hard else None
+
+    @property
+    def second_at(self) -> float | None:
+        """When another such stop was asked; None: none has been."""
+        return self._hard[1] if len(self._hard) > 1 else None
 
     @property
     def has_stopped(self) -> bool:
@@ -95,15 +100,15 @@ class Control:
     def put(self, asked: StopAsked) -> None:
         """Ask for a stop; from any thread, and from a signal's handler."""
         now = self.clock()
-        if asked.kind is not StopKind.DRAIN and self._first is None:
-            self._first = now
+        if asked.kind is not StopKind.DRAIN:
+            self._hard.append(now)
         self._has_stopped = True
         self._asked.append((now, asked))
         self.ring()
 
     def wait(self, seconds: float | None) -> None:
         """Wait so long at the most, or until the bell rings; what was asked stays to be taken."""
-        if select.select([self._bell], [], [], seconds)[0]:
+        if wait([self._bell], seconds):  # not select(2), which takes no descriptor above 1023
             self._still()
 
     def wait_for_stop(self, seconds: float) -> bool:

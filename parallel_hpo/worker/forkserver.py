@@ -161,12 +161,15 @@ class ForkServer:
 
     def _report(self) -> bool:
         """Report the dead once nothing that they left lives; False: the supervisor is gone."""
-        self.look_again = False
         try:
-            if not self.ended or self._kill_strays():
-                return True
-        except OSError:  # no descriptor to look with
+            dying = bool(self.ended) and self._kill_strays()
+        except OSError as error:  # no descriptor to look with
+            if not self.look_again:
+                print(f"parallel_hpo: the fork server waits until it can go on: {error}", file=sys.stderr)
             self.look_again = True
+            return True
+        self.look_again = False
+        if dying:
             return True
         ended, self.ended = self.ended, []
         return all(self._say(reaped) for reaped in ended)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import queue
 import sqlite3
+import time
 from pathlib import Path
 
 import psutil
+import pytest
 
 from parallel_hpo.backend.local import RESTART_BACKOFF_S, LocalBackend
+from parallel_hpo.errors import BackendError
+from parallel_hpo.words import RunId, SweepId, SweepPath
 from tests.supervisor.nursing import DEADLINE_S, marked
 
 
@@ -41,3 +45,21 @@ def test_a_server_that_dies_at_each_start_is_lost_after_some_tries(
 def test_the_waits_between_restarts_grow_and_end() -> None:
     assert list(RESTART_BACKOFF_S) == sorted(RESTART_BACKOFF_S)
     assert RESTART_BACKOFF_S[0] == 0
+
+
+def test_requests_to_a_server_that_is_away_wait_for_it_together_and_not_one_after_the_other(
+    tmp_path: Path, clean_env: dict[str, str]
+) -> None:
+    backend = LocalBackend(tmp_path, marked(clean_env), restart_backoff_s=(600.0,), away_limit_s=1.0)
+    backend.open()
+    try:
+        backend.wait_until_up()
+        (server,) = [c for c in psutil.Process().children() if "parallel_hpo.server" in c.cmdline()]
+        server.kill()
+        began = time.monotonic()
+        for _ in range(20):
+            with pytest.raises(BackendError):
+                backend.end_run(SweepPath("me", "p", SweepId("s")), RunId("r"), "crashed")
+        assert time.monotonic() - began < 10
+    finally:
+        backend.close()

@@ -147,6 +147,15 @@ class RealSweep:
         """Return how often the workers have printed this text so far."""
         return sum(log.read_text().count(text) for log in self.directory.glob("*/worker-*/output.log"))
 
+    def read_until(self, words: str) -> str:
+        """Wait for a line on stderr that has these words, and return it; what came before is passed over."""
+        assert self.process is not None
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            if words in line:
+                return line
+        raise AssertionError(f"ended before it said {words!r}")
+
     def signal(self, number: signal.Signals) -> None:
         assert self.process is not None
         self.process.send_signal(number)

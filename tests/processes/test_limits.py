@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import resource
+import sys
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from parallel_hpo.errors import ExitCode
 from tests.processes.conftest import Ended, RealSweep, outcomes
@@ -113,3 +118,22 @@ def test_when_all_workers_gave_up_the_sweep_ends_and_says_why(sweep: RealSweep) 
     stopped_by_policy(ended, "all workers gave up: exit 3")
     assert outcomes(ended.summary) == ["crashed"] * 2
     assert len(sweep.entries()) == 6
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="another process's limits can be set on Linux alone")
+def test_a_sweep_for_whose_workers_the_system_has_no_descriptors_goes_on_once_it_has(
+    sweep: RealSweep,
+) -> None:
+    sweep.start("brief", count=6, recycle_after=1)
+    sweep.wait_for(2)
+    server = sweep.process_named("parallel_hpo.worker.forkserver")
+    limits = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
+    taken = {int(entry.name) for entry in Path(f"/proc/{server.pid}/fd").iterdir()}
+    _, second_free, *_ = (number for number in range(100) if number not in taken)
+    resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (second_free, limits[1]))  # a child takes two
+    said = sweep.read_until("can't be started")
+    resource.prlimit(server.pid, resource.RLIMIT_NOFILE, limits)
+    ended = sweep.finish()
+    assert (ended.code, outcomes(ended.summary)) == (ExitCode.COMPLETE, ["finished"] * 6), ended.stderr
+    words = "can't be started: Too many open files in the fork server (ulimit -n); it is tried again until"
+    assert words in said

@@ -69,6 +69,31 @@ def halt(sweep: RealSweep) -> None:
     sweep.process_named("parallel_hpo.server").send_signal(signal.SIGSTOP)
 
 
+def test_a_server_that_hangs_at_its_start_does_not_keep_a_stop_waiting(sweep: RealSweep) -> None:
+    (sweep.folder / "quick.py").write_text(SLOW.replace("time.sleep(600)", "main = print"))
+    sweep.start("main", mains=sweep.folder / "quick.py", count=COUNT)
+    sweep.wait_until(lambda: has_server(sweep), "the server")
+    halt(sweep)
+    sweep.wait_until((sweep.folder / "importing").exists, "main tried")
+    server = sweep.process_named("parallel_hpo.worker.forkserver")
+    sweep.wait_until(lambda: not server.children(), "main's trial over, so that the server is waited for")
+    ended = stop(sweep, signal.SIGINT, within_s=AT_ONCE_S)
+    assert ended.code == ExitCode.SIGNAL_BASE + signal.SIGINT, ended.stderr
+
+
+def has_server(sweep: RealSweep) -> bool:
+    return any("parallel_hpo.server" in process.cmdline() for process in sweep.tree())
+
+
+def test_a_fork_server_that_hangs_does_not_keep_a_second_stop_waiting(sweep: RealSweep) -> None:
+    sweep.start("sleeper", count=COUNT, grace_period_s=300)
+    sweep.wait_for(2)
+    sweep.process_named("parallel_hpo.worker.forkserver").send_signal(signal.SIGSTOP)
+    ended = stop(sweep, signal.SIGINT, signal.SIGINT)
+    assert ended.code == ExitCode.SIGNAL_BASE + signal.SIGINT, ended.stderr
+    assert outcomes(ended.summary) == ["stopped"] * 2
+
+
 def spoil(sweep: RealSweep) -> None:
     """Damage the database: each request about runs is answered by an error from now on."""
     with closing(sqlite3.connect(sweep.directory / "server.db", timeout=DEADLINE_S)) as database:

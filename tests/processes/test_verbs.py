@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import signal
 import subprocess
 import sys
@@ -96,6 +97,25 @@ def test_a_running_sweep_is_scaled(sweep: RealSweep, workers: int) -> None:
     assert outcomes(ended.summary) == ["finished"] * 24
     assert {entry.slot for entry in sweep.entries()} == set(range(max(2, workers)))
     assert len({entry.slot for entry in sweep.entries()[-6:]}) <= workers
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="another process's limits can be read on Linux alone")
+def test_a_sweep_is_scaled_no_further_than_the_limits_allow_and_says_so(sweep: RealSweep) -> None:
+    limits = "ulimit -S -n 120; ulimit -H -n 1000"
+    sweep.launcher = ("sh", "-c", f'{limits}; exec "$0" "$@"', sys.executable)
+    sweep.start("held", count=4)
+    sweep.wait_for(2)
+    assert sweep.process is not None
+    pid, name = sweep.process.pid, sweep_id_of(sweep)
+    ask(sweep, "scale", name, "40")
+    sweep.wait_until(lambda: resource.prlimit(pid, resource.RLIMIT_NOFILE)[0] > 40 * 6, "a higher limit")
+    assert "4096" in ask(sweep, "scale", name, "1000000000", code=2)
+    ask(sweep, "scale", name, "1000")
+    (sweep.folder / "go").touch()
+    ended = sweep.finish()
+    assert (ended.code, outcomes(ended.summary)) == (0, ["finished"] * 4), ended.stderr
+    assert "not scaled to 1000 workers: " in ended.stderr
+    assert "this process may have 1000 (ulimit -Hn)" in ended.stderr
 
 
 def test_a_drained_worker_leaves_its_share_to_the_others(sweep: RealSweep) -> None:

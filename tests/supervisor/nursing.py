@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import psutil
 
@@ -40,10 +40,10 @@ print(os.read(reader, 100).decode(), flush=True)
 
 @contextmanager
 def opened_nursery(
-    environment: Mapping[str, str], *, fresh: bool = False, preload: tuple[str, ...] = ()
+    environment: Mapping[str, str], *, fresh: bool = False, preload: tuple[str, ...] = (), **seams: Any
 ) -> Iterator[Nursery]:
     """A nursery whose fork server may still be starting; closed at the end."""
-    nursery = Nursery(environment=marked(environment), fresh=fresh, preload=preload)
+    nursery = Nursery(environment=marked(environment), fresh=fresh, preload=preload, **seams)
     nursery.open()
     try:
         yield nursery
@@ -77,7 +77,7 @@ def collect_ends(nursery: Nursery, number: int) -> list[tuple[Reaped, Child]]:
     while len(ends) < number:
         left_s = deadline - time.monotonic()
         assert left_s > 0, f"{len(ends)} of {number} children have ended"
-        wait([nursery.line, *nursery.orphan_fds], left_s)
+        wait([nursery.line, *nursery.orphan_fds], min(left_s, nursery.look_after_s or left_s))
         ends += nursery.collect()
     return ends
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import pytest
 
 from parallel_hpo.backend.base import OpenedSweep, RunErrand, SweepOrder
 from parallel_hpo.errors import BackendError
 from parallel_hpo.supervisor.courier import Courier, last_run_folder
-from parallel_hpo.supervisor.events import SweepSeen
-from parallel_hpo.words import Message, Notice, RunId, SweepId, SweepPath
+from parallel_hpo.supervisor.events import StopAsked, SweepSeen
+from parallel_hpo.supervisor.patience import Patience, StoppedError
+from parallel_hpo.supervisor.signals import Control
+from parallel_hpo.words import Message, Notice, RunId, StopKind, SweepId, SweepPath
 
 PATH = SweepPath("me", "project", SweepId("s1"))
 RUN = RunId("run1")
@@ -141,3 +147,43 @@ def test_a_sweep_that_is_over_is_seen_as_such(tmp_path: Path) -> None:
     line.courier.ask_sweep()
     line.asked()
     assert line.seen == [SweepSeen("the sweep is finished")]
+
+
+class HangingBackend(RecordingBackend):
+    """Never answers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.let_go = threading.Event()
+
+    def _take(self, *words: str) -> None:
+        super()._take(*words)
+        self.let_go.wait()
+
+
+def test_what_a_stop_leaves_no_time_to_tell_is_said_in_one_line(tmp_path: Path) -> None:
+    backend = HangingBackend()
+    line = Line(tmp_path, backend)
+    for number in range(7):
+        line.courier.end_run(RunId(f"run{number}"), "killed", send_rest=False)
+    line.courier.finish_sweep()
+    with closing(Control()) as control:
+        control.put(StopAsked(StopKind.INTERRUPT, "SIGINT", 130))
+        with pytest.raises(StoppedError):
+            line.courier.settle(Patience(control, grace_s=0))
+        line.courier.close()
+    ends = ", ".join(f"the end of run run{number}" for number in range(5))
+    words = f"the sweep server was not told of {ends} and 3 more: --resume settles that"
+    assert line.told == [Message(words, warning=True)]
+    backend.let_go.set()
+
+
+def test_after_it_was_given_up_nothing_is_said_or_posted_any_more(tmp_path: Path) -> None:
+    backend = HangingBackend()
+    line = Line(tmp_path, backend)
+    line.courier.ask_sweep()
+    line.courier.close(within_s=0)
+    backend.error = "no network"
+    backend.let_go.set()
+    line.courier.close()
+    assert (line.told, line.seen) == ([], [])

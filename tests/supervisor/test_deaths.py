@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from parallel_hpo.errors import ExitCode
 from parallel_hpo.policy.restart import RestartLimits
-from parallel_hpo.supervisor.actions import Action, GiveBack, RecordEnd
-from parallel_hpo.supervisor.deaths import on_death
-from parallel_hpo.supervisor.events import Died
+from parallel_hpo.supervisor.actions import Action, GiveBack, RecordEnd, Tell
+from parallel_hpo.supervisor.deaths import on_death, on_spawn_denied
+from parallel_hpo.supervisor.events import Died, SpawnDenied
 from parallel_hpo.supervisor.step import Step
 from parallel_hpo.supervisor.view import CutShort, Ending, Limits, OpenRun, SweepView, open_view
-from parallel_hpo.words import Outcome, RunId, Slot, SlotState, StopKind
+from parallel_hpo.words import Message, Outcome, RunId, Slot, SlotState, StopKind
 
 S0 = Slot(0)
 NOW = 107.0
@@ -128,3 +128,31 @@ def test_a_second_death_alike_before_ready_ends_the_sweep() -> None:
     assert view.ending.exit_code == ExitCode.FAILURE_POLICY
     view, _ = die(starting, "exit 2")
     assert view.ending is None
+
+
+def deny(view: SweepView, now: float) -> tuple[SweepView, list[Action]]:
+    step = Step(view, now)
+    on_spawn_denied(step, SpawnDenied(Slot(0), "fork failed: no process"))
+    return step.view, step.actions
+
+
+def test_a_worker_that_the_system_has_no_process_for_is_tried_again_later_at_no_cost_and_said_once() -> None:
+    view, waits, warnings = sweep_of_one(None, state=SlotState.STARTING), [], []
+    for _ in range(8):
+        view, actions = deny(view, now=100.0)
+        (slot,) = view.slots
+        assert (slot.state, slot.restarts, view.start_deaths) == (SlotState.STOPPED, (), ())
+        assert slot.spawn_at is not None
+        waits.append(slot.spawn_at - 100.0)
+        warnings += [each for each in actions if isinstance(each, Tell) and isinstance(each.notice, Message)]
+        view = replace(view, slots=(replace(slot, state=SlotState.STARTING),))
+    assert waits == [1, 2, 4, 8, 16, 30, 30, 30]
+    (warning,) = warnings
+    assert warning.notice == Message(
+        "w0 can't be started: fork failed: no process; it is tried again until it can", warning=True
+    )
+
+
+def test_a_worker_that_was_to_leave_and_never_came_to_be_has_left() -> None:
+    view, _ = deny(sweep_of_one(None, state=SlotState.STOPPING), now=100.0)
+    assert view.slots[0].state is SlotState.EXITED

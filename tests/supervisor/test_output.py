@@ -200,3 +200,15 @@ def write_log(path: Path, *data: bytes, cap_bytes: int = 1000) -> None:
     for part in data:
         log.write(part)
     log.close()
+
+
+def test_a_log_that_can_not_be_opened_is_tried_again_and_harms_nobody(tmp_path: Path) -> None:
+    """As on a full disk, or without a descriptor: here a file stands where its folder is to be."""
+    in_the_way = tmp_path / "worker-0"
+    in_the_way.touch()
+    log = Log(in_the_way / "output.log")
+    log.write(b"lost")
+    in_the_way.unlink()
+    log.write(b"kept")
+    log.close()
+    assert (in_the_way / "output.log").read_bytes() == b"kept"

@@ -11,7 +11,7 @@ from typing import Final
 import pytest
 
 from parallel_hpo.supervisor.events import StopAsked
-from parallel_hpo.supervisor.patience import AT_ONCE_S, LAST_WORDS_S, Patience, StoppedError
+from parallel_hpo.supervisor.patience import AT_ONCE_S, KILLED_S, LAST_WORDS_S, Patience, StoppedError
 from parallel_hpo.supervisor.signals import Control
 from parallel_hpo.words import StopKind
 
@@ -163,3 +163,19 @@ def test_after_a_whole_sweep_there_is_no_end_but_by_a_stop(
     control.put(STOP)
     clock.now += GRACE_S
     assert is_at_an_end(patience)
+
+
+def test_after_a_stop_the_runs_processes_have_its_grace_and_a_moment_to_be_gone_in(
+    patience: Patience, control: Control, clock: Clock
+) -> None:
+    assert patience.expect_runs_to_end() is None
+    control.put(DRAIN)
+    assert patience.expect_runs_to_end() is None
+    control.put(STOP)
+    clock.now += 1
+    assert patience.expect_runs_to_end() == GRACE_S - 1 + KILLED_S
+    control.put(STOP)
+    assert patience.expect_runs_to_end() == KILLED_S
+    clock.now += KILLED_S
+    with pytest.raises(StoppedError):
+        patience.expect_runs_to_end()
