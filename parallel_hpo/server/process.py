@@ -79,7 +79,7 @@ def serve(place: Place, *, embedded: bool = False, stdin: IO[bytes], stdout: IO[
         require_wandb_engine()
     os.umask(0o077)  # nobody else may read the database, the key, the files
     _make(place.folder)
-    master_key = _key_from(stdin) if embedded else _kept_key(place.folder / "server.key")
+    master_key = _key_from(stdin) if embedded else _find_key(place.folder / "server.key")
     listener = _bind(place)
     database = Database.open(place.database_or_default)
     world = _world(place, database, master_key)
@@ -232,6 +232,15 @@ def _make(folder: Path) -> None:
     except OSError as error:
         raise BackendError(
             f"the sweep server can't have its folder {folder}: {error.strerror}; name another --database"
+        ) from error
+
+
+def _find_key(path: Path) -> str:
+    try:
+        return _kept_key(path)
+    except OSError as error:
+        raise BackendError(
+            f"the sweep server can't keep its key in {path}: {error.strerror}; name another --database"
         ) from error
 
 

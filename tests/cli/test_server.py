@@ -45,6 +45,13 @@ def test_a_port_that_is_taken_is_an_error_of_one_line(command: Command) -> None:
     assert (done.returncode, done.stdout) == (1, "")
 
 
+def test_a_folder_in_which_nothing_can_be_written_is_an_error_of_one_line(command: Command) -> None:
+    done = command("server", "--database", "/proc/server.db")
+    assert done.stderr.startswith("error: the sweep server can't keep its key in /proc/server.key: ")
+    assert len(done.stderr.splitlines()) == 1
+    assert (done.returncode, done.stdout) == (1, "")
+
+
 @without_wandb_engine
 def test_an_engine_that_is_not_installed_is_an_error_that_says_what_to_install(command: Command) -> None:
     done = command("server", "--engine", "wandb")
