@@ -24,7 +24,8 @@ import psutil
 
 from parallel_hpo.worker import tree
 
-CORE: Final = "wandb-core"
+CORES: Final = ("wandb-core", "wandb-symon")
+"""The client's process, and the one in which that watches the machine."""
 LOKY: Final = ("joblib.externals.loky", "loky")
 """joblib brings a copy of its own."""
 CORE_PATIENCE_S: Final = 10.0
@@ -207,7 +208,7 @@ def is_own_core(process: psutil.Process) -> bool:
 
 
 def is_core(process: psutil.Process) -> bool:
-    return _name(process) == CORE
+    return _name(process) in CORES
 
 
 def ends_by_itself(process: psutil.Process) -> bool:

@@ -29,6 +29,8 @@ from parallel_hpo.worker.restoring import restored
 from parallel_hpo.worker.verdict import NOT_ASKED, Ask, ProgramExit, Verdict, judge
 from parallel_hpo.worker.watch import WATCH
 
+LEFT_OPEN = "children of main left its W&B run open"
+
 
 class MainThread:
     """The main thread as others may interrupt it."""
@@ -99,21 +101,29 @@ def perform(
     The third is why this process can't perform another one, or ''. `check` is called after `main`, and
     does not return where the worker can't go on.
     """
-    WATCH.begin()
+    WATCH.begin(ticket.run_id, ticket.attempt)
     _seed()
     with _own_surroundings(ticket):
         error, ask = main_thread.call(main, ticket)
     check()
+    WATCH.look_for_others()
     verdict = judge(error, ask=ask, initialised=WATCH.initialised)
     if error is not None and verdict.outcome is Outcome.FAILED and not isinstance(error, ProgramExit):
         _print_traceback(error)  # a program has said itself why it failed
+    worn = LEFT_OPEN if WATCH.left_open else ""
     verdict = _close(verdict)
-    return verdict, ask, leftovers.end(error)
+    return verdict, ask, leftovers.end(error) or worn
 
 
 def _close(verdict: Verdict) -> Verdict:
-    """Finish the W&B run with its exit code; open it first where `main` never did, so that it is known."""
+    """Finish the W&B run with its exit code; open it first where `main` never did, so that it is known.
+
+    What children of `main` have opened and not finished is open in the wandb-core that they share with
+    this process. Taking that down finishes it, and leaves the agent without.
+    """
     try:
+        if WATCH.left_open:
+            wandb.teardown(exit_code=verdict.exit_code)
         if not WATCH.initialised:
             print(f"parallel_hpo: {verdict.reason}", file=sys.stderr)
             wandb.init()

@@ -1,7 +1,8 @@
 """Notices what the user's code does with wandb's public functions, in this process.
 
 `wandb.init` is wrapped to know whether a run was opened, and where: the sweep's metric
-is read from the summary that the client leaves in the run's folder. `wandb.login`
+is read from the summary that the client leaves in the run's folder. A run that another
+process has opened, a child of `main` or a program, is known by that folder. `wandb.login`
 keeps the key that the worker was given where the server takes no other: a user's real
 key is then neither sent nor written anywhere.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -18,6 +20,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import wandb
+
+from parallel_hpo.words import RunId
 
 SUMMARY: Final = "wandb-summary.json"
 """The file in a run's folder in which the client leaves the run's summary."""
@@ -31,7 +35,11 @@ class Watch:
         self.goal = "minimize"
         self.keep_login = False
         self.initialised = False
+        self.by_others = False
         self._folder: str | None = None
+        self._place = Path()
+        self._run_id = RunId("")
+        self._before: frozenset[Path] = frozenset()
         self._tell: Callable[[], None] | None = None
         self._every_s = 0.0
         self._told_at = 0.0
@@ -44,10 +52,29 @@ class Watch:
             _replace(wandb.init, self._wrap_init(wandb.init))
             _replace(wandb.login, self._wrap_login(wandb.login))
 
-    def begin(self) -> None:
-        """Forget the last run."""
-        self.initialised = False
+    def begin(self, run_id: RunId, attempt: int) -> None:
+        """Forget the last run; only a later attempt can find folders of its run, and pays for the look."""
+        self.initialised = self.by_others = False
         self._folder = None
+        self._place, self._run_id = Path(os.environ.get("WANDB_DIR", "."), "wandb"), run_id
+        self._before = frozenset(self._folders() if attempt > 1 else ())
+
+    def look_for_others(self) -> None:
+        """Where this process opened no run, see whether another one did: the last is the one that counts."""
+        if self.initialised:
+            return
+        for folder in sorted(self._folders() - self._before):
+            self.initialised = self.by_others = True
+            self._folder = str(folder / "files")
+
+    @property
+    def left_open(self) -> bool:
+        """Whether another process opened the run and did not finish it, which leaves a summary."""
+        return self.by_others and self._folder is not None and not Path(self._folder, SUMMARY).exists()
+
+    def _folders(self) -> set[Path]:
+        """Return the folders that clients have made for the run."""
+        return set(self._place.glob(f"*run-*-{self._run_id}"))
 
     def _wrap_init(self, init: Any) -> Any:
         @functools.wraps(init)
@@ -74,11 +101,6 @@ class Watch:
             self._folder = run.dir
             if self._tell is not None:
                 self._note_logging(run)
-
-    def note_folder(self, folder: Path) -> None:
-        """Note a run that another process opened for us, by the folder of its files."""
-        self.initialised = True
-        self._folder = str(folder)
 
     def tell_activity(self, tell: Callable[[], None], *, every_s: float) -> None:
         """Call `tell` when a run logs, at most every `every_s` seconds."""
