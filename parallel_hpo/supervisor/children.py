@@ -17,6 +17,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from multiprocessing.connection import Connection
 
 import psutil
@@ -158,7 +159,7 @@ class Nursery:
     def _await_ready(self) -> None:
         if self._ready:
             return
-        for _ in range(START_TRIES):
+        for _ in range(START_TRIES + len(self._imports.users)):
             try:
                 answer = self._connection.recv()
             except (EOFError, OSError):
@@ -166,6 +167,9 @@ class Nursery:
                 if code != -signal.SIGKILL:
                     break
                 self._restart()
+                continue
+            if answer.unfit:
+                self._leave_out(answer)
                 continue
             self._expect_fit(answer)
             self._ready = True
@@ -178,7 +182,13 @@ class Nursery:
             raise ConfigError(f"hpo.preload: {preloaded.error.rstrip()}")
         if preloaded.error:
             raise WorkerStartError(preloaded.error)
-        self.warning = preloaded.warning
+
+    def _leave_out(self, preloaded: Preloaded) -> None:
+        """Start the fork server again without a module of the user's that its forks can't live with."""
+        self.warning = " · ".join(filter(None, (self.warning, f"hpo.preload: {preloaded.error}")))
+        users = tuple(name for name in self._imports.users if name != preloaded.unfit)
+        self._imports = replace(self._imports, users=users)
+        self._restart()
 
     def _restart(self) -> None:
         """Replace a dead fork server; its children have come to us."""
