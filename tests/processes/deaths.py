@@ -206,10 +206,12 @@ def close_streams() -> None:
 
 
 def print_much() -> None:
-    """Print 10 MB: the client sends the server some 1000 lines a second."""
-    line = "x" * 999 + "\n"
-    for _ in range(100):
-        sys.stdout.write(line * 100)
+    """Print 100 MB as native code does: the client would send the lines of `sys.stdout`, 1000 a second."""
+    line = b"x" * 999 + b"\n"
+    for _ in range(1000):
+        rest = line * 100
+        while rest:
+            rest = rest[os.write(1, rest) :]
 
 
 def nothing() -> None:

@@ -97,7 +97,7 @@ LEFTOVERS: Final = (
     finished("changes_folder", "changes its working directory (it is changed back)"),
     finished("deletes_folder", "deletes its working directory"),
     failed("closes_streams", "closes `sys.stdout` and `sys.stderr`, and raises", "ValueError: unseen"),
-    finished("prints_much", "prints 10 MB"),
+    finished("prints_much", "prints 100 MB from native code"),
 )
 STALL: Final = "stalled: no log call and no output for 3 s"
 STALLS: Final = (
