@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Final
 
@@ -77,7 +78,7 @@ class ForkServer:
         """Wait for its imports; raises ConfigError or WorkerStartError where one failed."""
         if self._ready:
             return
-        for _ in range(START_TRIES):
+        for _ in range(START_TRIES + len(self._imports.users)):
             try:
                 answer = self._connection.recv()
             except (EOFError, OSError):
@@ -86,6 +87,9 @@ class ForkServer:
                 if code != -signal.SIGKILL:
                     break
                 self._restart()
+                continue
+            if answer.unfit:
+                self._leave_out(answer)
                 continue
             self._expect_fit(answer)
             self._ready = True
@@ -172,7 +176,13 @@ class ForkServer:
             raise ConfigError(f"hpo.preload: {preloaded.error.rstrip()}")
         if preloaded.error:
             raise WorkerStartError(preloaded.error)
-        self.warning = preloaded.warning
+
+    def _leave_out(self, preloaded: Preloaded) -> None:
+        """Start again without a module of the user's that forks can't live with."""
+        self.warning = " · ".join(filter(None, (self.warning, f"hpo.preload: {preloaded.error}")))
+        users = tuple(name for name in self._imports.users if name != preloaded.unfit)
+        self._imports = replace(self._imports, users=users)
+        self._restart()
 
     def _expect_wanted(self) -> None:
         if self._hung_up:

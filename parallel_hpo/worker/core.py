@@ -16,12 +16,14 @@ import psutil
 from parallel_hpo.worker import tree
 
 NAME: Final = "wandb-core"
+OF_THE_CLIENT: Final = (NAME, "wandb-symon")
+"""The client's process, and the one in which that watches the machine."""
 
 
 def is_core(process: psutil.Process) -> bool:
-    """Whether it is a wandb-core, of whatever process."""
+    """Whether it is a process of wandb's own, beside whatever process."""
     try:
-        return process.name() == NAME
+        return process.name() in OF_THE_CLIENT
     except psutil.Error:
         return False
 
@@ -51,7 +53,9 @@ class Core:
 
     def note(self) -> None:
         """Note the one that is there now."""
-        self._seen += tuple(child for child in self._children() if is_own_core(child))
+        self._seen += tuple(
+            child for child in self._children() if is_own_core(child) and not _is_zombie(child)
+        )
 
     def was_killed(self) -> bool:
         """Whether one of them has died without the client's doing."""

@@ -97,14 +97,16 @@ class Leftovers:
 def end_what_libraries_keep() -> None:
     """End what known libraries have started in this process and would end at its exit: the way out."""
     end_executors()
+    own = {child.pid for child in tree.children()}  # what the fork server has started serves others too
     server = _fork_server()
-    if server is not None and server._forkserver_pid is not None:
+    if server is not None and server._forkserver_pid in own:
         _end_fork_server(server)
     for child in tree.children():
         if not ends_by_itself(child):
             tree.kill_tree(child)  # before the trackers, for it may hold the pipe that they wait on
     for tracker in _trackers():
-        end_tracker(tracker)
+        if tracker._pid in own:
+            end_tracker(tracker)
     tree.kill_all_below()
 
 

@@ -100,11 +100,12 @@ def perform(
     The third is why this process can't perform another one, or ''. `check` is called after `main` and
     after the closing, and does not return where the worker can't go on.
     """
-    WATCH.begin()
+    WATCH.begin(ticket.run_id, ticket.attempt)
     _seed()
     with _own_surroundings(ticket) as changed:
         error, ask = main_thread.call(main, ticket)
     check()
+    WATCH.look_for_others()
     verdict = judge(error, ask=ask, unopened="" if WATCH.initialised else WATCH.unopened)
     if error is not None and verdict.outcome is Outcome.FAILED and not isinstance(error, ProgramExit):
         _print_traceback(error)  # a program has said itself why it failed

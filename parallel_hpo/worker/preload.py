@@ -6,16 +6,21 @@ import importlib
 import json
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
+import psutil
+
 from parallel_hpo.worker.spec import Preloaded
 
 RUNTIME_FILES: Final = ("/dev/nvidia-uvm", "/dev/kfd")
 """What CUDA and ROCm open when they are initialised, and the management libraries do not."""
+SETTLE_S: Final = 0.2
+"""A module may start a thread that has done its work soon."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,45 @@ class Imports:
         return cls(**{name: tuple(value) for name, value in json.loads(word).items()})
 
 
+@dataclass(frozen=True, slots=True)
+class Threads:
+    """What runs in this process beside the main thread and will not in a fork of it."""
+
+    python: frozenset[str]
+    native: int
+    """Those of native code; without OpenBLAS's, which ends them before a fork and makes new ones after it."""
+
+    @classmethod
+    def now(cls) -> Threads:
+        """Return those that run now."""
+        python = [thread.name for thread in threading.enumerate()]
+        native = psutil.Process().num_threads() - len(python)
+        return cls(frozenset(python), native - _threads_of_openblas() if native > 0 else 0)
+
+    def words_since(self, before: Threads) -> str:
+        """Return in words which of them were not there before, or ''."""
+        names = sorted(self.python - before.python)
+        native = self.native - before.native
+        return ", ".join([*names, f"{native} of native code"] if native > 0 else names)
+
+
+def wait_for_threads_since(before: Threads) -> str:
+    """Return in words which threads there are more than before, once those that end soon have ended."""
+    deadline = time.monotonic() + SETTLE_S
+    while (words := Threads.now().words_since(before)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return words
+
+
+def _threads_of_openblas() -> int:
+    try:
+        from threadpoolctl import threadpool_info
+    except ImportError:
+        return 0
+    pools = [pool for pool in threadpool_info() if pool["internal_api"] == "openblas"]
+    return sum(pool["num_threads"] - 1 for pool in pools if pool["threading_layer"] == "pthreads")
+
+
 def preload(imports: Imports) -> Preloaded:
     """Import all; return what went wrong, with the traceback of the module that failed."""
     for name in imports.ours:
@@ -46,12 +90,13 @@ def preload(imports: Imports) -> Preloaded:
     if not imports.users:
         return Preloaded()
     sys.path[:] = imports.sys_path or sys.path
-    before = set(threading.enumerate())
+    before = Threads.now()
     for name in imports.users:
         if error := _import(name) or _why_unfit(name):
             return Preloaded(error, of_users=True)
-    started = [thread.name for thread in threading.enumerate() if thread not in before]
-    return Preloaded(warning=_on_threads(started) if started else "")
+        if started := wait_for_threads_since(before):
+            return Preloaded(_on_threads(name, started), unfit=name)
+    return Preloaded()
 
 
 def _prepare() -> None:
@@ -94,8 +139,8 @@ def _open_files() -> list[str]:
     return found
 
 
-def _on_threads(names: list[str]) -> str:
+def _on_threads(name: str, threads: str) -> str:
     return (
-        f"the modules of hpo.preload have started threads ({', '.join(names)}), which forked"
-        " workers don't have: what waits for them there hangs"
+        f"importing {name} has started threads ({threads}), which forked workers don't have: what waits"
+        " for them there would hang, so workers start without it"
     )

@@ -17,14 +17,13 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from parallel_hpo.errors import TargetError
 from parallel_hpo.words import Parameters, Program
 from parallel_hpo.worker.agent import read_parameters
 from parallel_hpo.worker.last_words import Overheard
 from parallel_hpo.worker.verdict import ProgramExit
-from parallel_hpo.worker.watch import WATCH
 
 DEFAULT_COMMAND: Final = ("${env}", "${interpreter}", "${program}", "${args}")
 """W&B's default for a sweep without `command`."""
@@ -50,10 +49,7 @@ class ProgramMain:
         parameters = read_parameters(os.environ)
         json_file.write_text(json.dumps(parameters))
         command = list(expand(self._program, parameters, environment=os.environ, json_file=json_file))
-        known = set(_run_folders(os.environ))
         code, words = _run(command)
-        for folder in sorted(set(_run_folders(os.environ)) - known):
-            WATCH.note_folder(folder / "files")
         if code < 0:
             with suppress(OSError):  # SIGKILL has no handler to be put back
                 signal.signal(-code, signal.SIG_DFL)
@@ -132,8 +128,3 @@ def _run(command: list[str]) -> tuple[int, str]:
         overheard.words()
         raise
     return code, overheard.words() if code > 0 else ""
-
-
-def _run_folders(environment: Mapping[str, Any]) -> Iterator[Path]:
-    """Yield the folders that clients have made for the run that is on."""
-    return Path(environment["WANDB_DIR"], "wandb").glob(f"*run-*-{environment['WANDB_RUN_ID']}")

@@ -142,7 +142,8 @@ class Preloaded:
     error: str = ""
     of_users: bool = False
     """The module is one that the user wants preloaded."""
-    warning: str = ""
+    unfit: str = ""
+    """A module of the user's that forks can't live with; `error` says why, and it is to be left out."""
 
 
 @dataclass(frozen=True, slots=True)

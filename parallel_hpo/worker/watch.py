@@ -1,7 +1,8 @@
 """Notices what the user's code does with wandb's public functions, in this process.
 
 `wandb.init` is wrapped to know whether a run was opened, and where: the sweep's metric
-is read from the summary that the client leaves in the run's folder. `wandb.login`
+is read from the summary that the client leaves in the run's folder. A run that another
+process has opened, a child of `main` or a program, is known by that folder. `wandb.login`
 keeps the key that the worker was given where the server takes no other: a user's real
 key is then neither sent nor written anywhere.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -19,7 +21,7 @@ from typing import Any, Final
 
 import wandb
 
-from parallel_hpo.words import DISABLED, NEVER_INITIALISED
+from parallel_hpo.words import DISABLED, NEVER_INITIALISED, RunId
 from parallel_hpo.worker.core import Core
 
 NO_AGENT: Final = (
@@ -47,6 +49,10 @@ class Watch:
         self.core = Core()
         self._runs: list[Any] = []
         self._folders: list[Path] = []
+        self._by_others = False
+        self._place = Path()
+        self._run_id = RunId("")
+        self._before: frozenset[Path] = frozenset()
         self._tell: Callable[[], None] | None = None
         self._every_s = 0.0
         self._told_at = 0.0
@@ -61,10 +67,12 @@ class Watch:
             _replace(wandb.agent, self._wrap_agent(wandb.agent))
             _replace(wandb.teardown, self._wrap_teardown(wandb.teardown))
 
-    def begin(self) -> None:
-        """Forget the last run."""
+    def begin(self, run_id: RunId, attempt: int) -> None:
+        """Forget the last run; only a later attempt can find folders of its run, and pays for the look."""
         self.preempted, self.torn_down, self.unopened = False, False, NEVER_INITIALISED
-        self._runs, self._folders = [], []
+        self._runs, self._folders, self._by_others = [], [], False
+        self._place, self._run_id = Path(os.environ.get("WANDB_DIR", "."), "wandb"), run_id
+        self._before = frozenset(self._made() if attempt > 1 else ())
         self.core.begin()
 
     @property
@@ -82,10 +90,31 @@ class Watch:
         """Folders of runs that were opened offline: what was written there has yet to be sent."""
         return tuple(str(folder.parent) for folder in self._folders if _is_offline(folder))
 
+    @property
+    def left_open(self) -> bool:
+        """Whether another process opened the run and did not finish it, which leaves a summary."""
+        return self._by_others and not (self._folders[-1] / SUMMARY).exists()
+
+    def look_for_others(self) -> None:
+        """Where this process opened no run, see whether another one did: the last is the one that counts."""
+        if not self.initialised:
+            self._folders = [folder / "files" for folder in sorted(self._made() - self._before)]
+            self._by_others = self.initialised
+
+    def _made(self) -> set[Path]:
+        """Return the folders that clients have made for the run."""
+        return set(self._place.glob(f"*run-*-{self._run_id}"))
+
     def finish_runs(self, exit_code: int) -> None:
-        """Finish the runs that were opened in this process and are not finished yet, the last one first."""
+        """Finish the runs that are open still, the last one first.
+
+        What children of `main` have opened and not finished is open in the wandb-core that they share with
+        this process. Taking that down finishes it, and leaves the agent without.
+        """
         for run in reversed(self._runs):
             run.finish(exit_code=exit_code)
+        if self.left_open:
+            wandb.teardown(exit_code=exit_code)
 
     def _wrap_init(self, init: Any) -> Any:
         @functools.wraps(init)
@@ -136,10 +165,6 @@ class Watch:
             self.core.note()
             if self._tell is not None:
                 self._note_logging(run)
-
-    def note_folder(self, folder: Path) -> None:
-        """Note a run that another process opened for us, by the folder of its files."""
-        self._folders.append(folder)
 
     def tell_activity(self, tell: Callable[[], None], *, every_s: float) -> None:
         """Call `tell` when a run logs, at most every `every_s` seconds."""

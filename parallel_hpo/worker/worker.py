@@ -203,7 +203,7 @@ class Worker:
 
     def _settle(self, exit_code: int | None, ticket: Ticket) -> None:
         """Pass over a run, and tell the server of its end where that is wanted."""
-        WATCH.begin()
+        WATCH.begin(ticket.run_id, ticket.attempt)
         if exit_code is not None:
             tell_end(exit_code)
         self._worn = _why_torn(ticket)
@@ -273,4 +273,4 @@ class Worker:
 def _why_torn(ticket: Ticket) -> str:
     """Return why the ticket's agent would ask for its next run in vain, or ''."""
     torn = WATCH.torn_down and ticket.by_agent
-    return "wandb.teardown() has closed its agent's connection" if torn else ""
+    return "wandb was torn down in it, and its agent's connection with that" if torn else ""

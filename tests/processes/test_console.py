@@ -35,7 +35,7 @@ def test_what_each_run_prints_is_on_the_server_and_in_its_folder(
     for run in ended.summary["runs"]:
         words = [f"said by {run['run_id']}", f"complained by {run['run_id']}"]
         (log,) = sweep.directory.glob(f"*/worker-0/wandb/run-*-{run['run_id']}/files/output.log")
-        assert words == log.read_text().splitlines()[:2]
+        assert set(words) <= set(log.read_text().splitlines())
         assert all(word in console_on_the_server(sweep, run["run_id"]) for word in words)
         assert all(sweep.printed(word) == 1 for word in words)
 

@@ -16,6 +16,11 @@ ROOT: Final = Path(__file__).parents[2]
 THREAD: Final = (
     "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True, name='idler').start()\n"
 )
+NATIVE_THREAD: Final = """
+import ctypes
+libc = ctypes.CDLL(None)
+libc.pthread_create(ctypes.byref(ctypes.c_void_p()), None, libc.pause, None)
+"""
 
 
 def test_imports_travel_as_one_word() -> None:
@@ -57,9 +62,25 @@ def test_a_module_that_only_imports_is_fine(tmp_path: Path) -> None:
     assert warning_after("harmless", tmp_path) == ""
 
 
-def test_a_module_that_starts_threads_is_warned_of(tmp_path: Path) -> None:
-    (tmp_path / "busy.py").write_text(THREAD)
-    assert "have started threads (idler)" in warning_after("busy", tmp_path)
+@pytest.mark.parametrize(
+    ("source", "threads"), [(THREAD, "idler"), (NATIVE_THREAD, "1 of native code")], ids=["python", "native"]
+)
+def test_a_module_that_starts_threads_is_left_out(tmp_path: Path, source: str, threads: str) -> None:
+    (tmp_path / "busy.py").write_text(source)
+    warning = warning_after("busy", tmp_path)
+    assert f"hpo.preload: importing busy has started threads ({threads})" in warning
+    assert "workers start without it" in warning
+
+
+def test_a_thread_that_has_done_its_work_is_fine(tmp_path: Path) -> None:
+    source = "import threading, time\nthreading.Thread(target=time.sleep, args=[0.05]).start()\n"
+    (tmp_path / "brief.py").write_text(source)
+    assert warning_after("brief", tmp_path) == ""
+
+
+def test_the_threads_of_openblas_are_fine(tmp_path: Path) -> None:
+    (tmp_path / "counting.py").write_text("import numpy, scipy.linalg\n")
+    assert warning_after("counting", tmp_path) == ""
 
 
 @pytest.mark.parametrize("source", ["import nonsuch_module\n", "raise ValueError('no good')\n"])

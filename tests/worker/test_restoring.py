@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from parallel_hpo.worker.birth import renew
 from parallel_hpo.worker.restoring import restored
 
 pytestmark = pytest.mark.skipif(
@@ -57,6 +58,17 @@ def test_streams_that_were_closed_or_replaced_are_there_again() -> None:
             sys.stderr = replacement
         assert not sys.stdout.closed
         assert sys.stderr is not replacement
+
+
+def test_a_stream_that_was_closed_is_open_again_as_the_object_that_was_wrapped(
+    tmp_path: Path,
+) -> None:
+    stream = (tmp_path / "old").open("w")
+    stream.close()
+    with (tmp_path / "new").open("w") as file:
+        assert renew(stream, file.fileno()) is stream
+        print("at once", file=stream)
+        assert (tmp_path / "new").read_text() == "at once\n"
 
 
 def test_the_working_directory_is_the_old_one_again(tmp_path: Path) -> None:

@@ -1,0 +1,172 @@
+"""Mains that leave something behind, as strangers' do: `keep` does what the run's parameter says.
+
+Imported by workers, so nothing of the tests is imported here.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gzip
+import math
+import multiprocessing
+import os
+import signal
+import subprocess
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.shared_memory import SharedMemory
+from pathlib import Path
+from typing import Any
+
+import joblib
+import psutil
+import wandb
+import yaml
+
+from tests.processes.mains import enter, journal
+
+NUMBERS = [3, 4, 5]
+KEPT: list[Any] = []
+"""What a module holds on to for the next run in the same process."""
+
+
+def keep() -> None:
+    case = read_case()
+    if case.startswith("child_"):
+        CASES[case]()
+        return
+    run = enter(children=living_children())
+    CASES[case]()
+    run.log({"loss": float(run.config["round"])})
+
+
+def read_case() -> str:
+    parameters = yaml.safe_load(Path(os.environ["WANDB_SWEEP_PARAM_PATH"]).read_text())
+    return str(parameters["case"]["value"])
+
+
+def living_children() -> list[str]:
+    """What this process finds running below it, but for its client's own process."""
+    children = psutil.Process().children()
+    return [name for child in children if (name := child.name()) not in ("wandb-core", "wandb-symon")]
+
+
+def with_pool(method: str) -> Callable[[], None]:
+    def main() -> None:
+        context = multiprocessing.get_context(method)
+        note_name(context.Lock()._semlock.name)  # type: ignore[attr-defined]
+        with context.Pool(2) as pool:
+            assert pool.map(math.factorial, NUMBERS) == [6, 24, 120]
+
+    return main
+
+
+def leave_pool() -> None:
+    """Leave a pool open, as many do."""
+    pool = multiprocessing.get_context("forkserver").Pool(2)
+    assert pool.map(math.factorial, NUMBERS) == [6, 24, 120]
+
+
+def leave_executor() -> None:
+    executor = ProcessPoolExecutor(2)
+    assert list(executor.map(math.factorial, NUMBERS)) == [6, 24, 120]
+
+
+def use_joblib() -> None:
+    parallel = joblib.Parallel(n_jobs=2)
+    assert parallel(joblib.delayed(math.factorial)(number) for number in NUMBERS) == [6, 24, 120]
+
+
+def leak_memory() -> None:
+    note_name(SharedMemory(create=True, size=1000).name)
+
+
+def hold_pool() -> None:
+    if not KEPT:
+        KEPT.append(multiprocessing.get_context("forkserver").Pool(2))
+    assert KEPT[0].map(math.factorial, NUMBERS) == [6, 24, 120]
+
+
+def hold_memory() -> None:
+    if not KEPT:
+        KEPT.append(SharedMemory(create=True, size=1000))
+    note_name(KEPT[0].name)
+    SharedMemory(name=KEPT[0].name).close()
+
+
+def leave_server() -> None:
+    if not KEPT:
+        KEPT.append(subprocess.Popen(["sleep", "120"]))
+    assert KEPT[0].poll() is None
+
+
+def die_once() -> None:
+    """Be killed in the first attempt, with shared memory and joblib's processes in use."""
+    leak_memory()
+    use_joblib()
+    if os.environ["PARALLEL_HPO_ATTEMPT"] == "1":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def register() -> None:
+    """Leave to the end of the process: a function, buffers of open files, a folder."""
+    place = Path(os.environ["JOURNAL"]).parent
+    run_id = os.environ["PARALLEL_HPO_RUN_ID"]
+    atexit.register((place / f"{run_id}.called").touch)
+    text = (place / f"{run_id}.txt").open("w")
+    packed = gzip.open(place / f"{run_id}.gz", "wt")  # noqa: SIM115 - it is to be left open
+    text.write(run_id)
+    packed.write(run_id)
+    folder = tempfile.TemporaryDirectory()
+    KEPT.extend([text, packed, folder])
+    note_name(folder.name)
+
+
+def note_name(name: str) -> None:
+    journal("made", name=name)
+
+
+def train() -> None:
+    with wandb.init() as run:
+        run.log({"loss": 2.0})
+
+
+def train_and_forget_to_finish() -> None:
+    wandb.init().log({"loss": 3.0})
+
+
+def train_and_fail() -> None:
+    wandb.init().log({"loss": 4.0})
+    raise ValueError("no good")
+
+
+def in_a_child(function: Callable[[], None]) -> Callable[[], None]:
+    def main() -> None:
+        journal("enter")
+        process = multiprocessing.Process(target=function)
+        process.start()
+        process.join()
+        if process.exitcode:
+            raise RuntimeError("a child has failed")
+
+    return main
+
+
+CASES: dict[str, Callable[[], None]] = {
+    "pool_fork": with_pool("fork"),
+    "pool_forkserver": with_pool("forkserver"),
+    "pool_spawn": with_pool("spawn"),
+    "leave_pool": leave_pool,
+    "leave_executor": leave_executor,
+    "joblib": use_joblib,
+    "leak_memory": leak_memory,
+    "hold_pool": hold_pool,
+    "hold_memory": hold_memory,
+    "leave_server": leave_server,
+    "die_once": die_once,
+    "register": register,
+    "child_trains": in_a_child(train),
+    "child_forgets": in_a_child(train_and_forget_to_finish),
+    "child_fails": in_a_child(train_and_fail),
+}
