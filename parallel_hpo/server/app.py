@@ -87,14 +87,18 @@ class _Handlers:
 
     async def graphql(self, request: Request) -> Response:
         wanted = read_request(await _json_body(request))
-        data = await self._in_thread(self._executor.execute, self._world, _caller(request), wanted)
-        return JSONResponse({"data": data})
+        answer = await self._in_thread(self._executor.execute, self._world, _caller(request), wanted)
+        if answer.must_last:
+            await self._outlasting_a_power_cut()
+        return JSONResponse({"data": answer.data})
 
     async def file_stream(self, request: Request) -> Response:
         names = request.path_params
         path = RunPath(names["entity"], names["project"], names["run"])
         chunk = file_stream.read_chunk(await _json_body(request))
         stop = await self._in_thread(file_stream.receive, self._world, path, chunk)
+        if chunk.exitcode is not None:
+            await self._outlasting_a_power_cut()
         return JSONResponse({"exitcode": None, "limits": {}} | ({"stopped": True} if stop else {}))
 
     async def upload(self, request: Request) -> Response:
@@ -123,21 +127,33 @@ class _Handlers:
         at = _supervised(request)
         body = await _json_body(request)
         prefix, keep = _text(body, "label_prefix"), _texts(body, "keep")
-        released = await self._in_thread(supervision.release, self._world, at, prefix, keep)
+        released = await self._changed(supervision.release, at, prefix, keep)
         return JSONResponse({"released": released})
 
     async def set_state(self, request: Request) -> Response:
         at = _supervised(request)
         state = _text(await _json_body(request), "state")
-        return JSONResponse({"state": await self._in_thread(supervision.set_state, self._world, at, state)})
+        return JSONResponse({"state": await self._changed(supervision.set_state, at, state)})
 
     async def end_run(self, request: Request) -> Response:
         at = _supervised(request)
         state = _text(await _json_body(request), "state")
         run = request.path_params["run"]
-        return JSONResponse(
-            {"state": await self._in_thread(supervision.end_run, self._world, at, run, state)}
-        )
+        return JSONResponse({"state": await self._changed(supervision.end_run, at, run, state)})
+
+    async def _changed(self, work: Callable[..., Result], *args: Any) -> Result:
+        """Do what must be on the disk before it is answered."""
+        result = await self._in_thread(work, self._world, *args)
+        await self._outlasting_a_power_cut()
+        return result
+
+    async def _outlasting_a_power_cut(self) -> None:
+        """Wait for the disk, in another thread than the database's own: that one has work to do.
+
+        What a supervisor counts after our answer must be here whatever becomes of the machine: that
+        a sweep exists, that a run was issued, that it ended. Lines before an end are there with it.
+        """
+        await asyncio.to_thread(self._world.database.outlast_a_power_cut)
 
     async def _in_thread(self, work: Callable[..., Result], *args: Any) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *args)

@@ -64,6 +64,15 @@ def read_request(body: Any) -> GraphQLRequest:
     return GraphQLRequest(body["query"], variables, name)
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a request is answered."""
+
+    data: dict[str, Any]
+    must_last: bool
+    """Whether what it tells must be on the disk first."""
+
+
 class Executor:
     """The schema, ready to execute requests."""
 
@@ -71,12 +80,13 @@ class Executor:
         self._schema = load_schema()
         self._checked: Callable[[str], DocumentNode] = lru_cache(_KEPT_DOCUMENTS)(self._check)
 
-    def execute(self, world: World, caller: Caller, request: GraphQLRequest) -> dict[str, Any]:
-        """Return the data that a request asks for; RefusedError, or what a resolver raised, otherwise."""
+    def execute(self, world: World, caller: Caller, request: GraphQLRequest) -> Answer:
+        """Return the answer to a request; RefusedError, or what a resolver raised, otherwise."""
         document = self._checked(request.query)
         with ExitStack() as stack:
             begin = partial(stack.enter_context, world.database.read())
-            return self._run(document, request, Context(world, caller, begin))
+            context = Context(world, caller, begin)
+            return Answer(self._run(document, request, context), context.must_last)
 
     def _run(self, document: DocumentNode, request: GraphQLRequest, context: Context) -> dict[str, Any]:
         result = execute_sync(

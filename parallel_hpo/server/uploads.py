@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import os
 import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -41,6 +43,9 @@ async def store(world: World, place: Place, body: AsyncIterator[bytes]) -> Store
                     raise RefusedError(f"the file is bigger than {_MAX_BYTES} bytes", status=413)
                 md5.update(piece)
                 file.write(piece)
+            file.flush()
+            # On the disk before its name: a power cut must not leave an empty file in the place of a whole one.
+            await asyncio.to_thread(os.fsync, file.fileno())
             file.close()
             if place.folder == BLOBS and md5.hexdigest() != place.name:
                 raise RefusedError("the content is not what the artifact's manifest says", status=400)

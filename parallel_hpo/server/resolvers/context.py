@@ -30,6 +30,8 @@ class Context:
     caller: Caller
     begin: Callable[[], Transaction]
     begun: Transaction | None = None
+    must_last: bool = False
+    """Whether what the request did must outlive a power cut before it is answered."""
 
     def transaction(self) -> Transaction:
         """Return the transaction, begun now where it was not yet."""
