@@ -59,6 +59,10 @@ class Disk:
         """Unmount it."""
         _run("umount", str(self.folder))
 
+    def abandon(self) -> None:
+        """Take it out of sight at once, and unmount it when the last file on it is closed."""
+        _run("umount", "--lazy", str(self.folder))
+
     def _mount(self) -> None:
         _run("mount", "-o", "loop", str(self._image), str(self.folder))
 
@@ -70,7 +74,7 @@ def disk(where: Path) -> Iterator[Disk]:
     try:
         yield made
     finally:
-        made.close()
+        made.abandon()
 
 
 @cache

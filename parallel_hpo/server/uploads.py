@@ -44,7 +44,7 @@ async def store(world: World, place: Place, body: AsyncIterator[bytes]) -> Store
                 md5.update(piece)
                 file.write(piece)
             file.flush()
-            # On the disk before its name: a power cut must not leave an empty file in the place of a whole one.
+            # Before it has its name: a power cut must not leave an empty file in the place of a whole one.
             await asyncio.to_thread(os.fsync, file.fileno())
             file.close()
             if place.folder == BLOBS and md5.hexdigest() != place.name:

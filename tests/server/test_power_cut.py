@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,8 @@ BEAT = 'mutation B($agent: ID!) { agentHeartbeat(input: {id: $agent, runState: "
 START = """mutation S($name: String, $sweep: String) {
     upsertBucket(input: {name: $name, sweep: $sweep, modelName: "p"}) { bucket { id } } }"""
 FILES = """mutation F($run: String!) { createRunFiles(input: {
-    entityName: "local", projectName: "p", runName: $run, files: ["config.yaml"]}) { files { uploadUrl } } }"""
+    entityName: "local", projectName: "p", runName: $run, files: ["config.yaml"]}) {
+        files { uploadUrl } } }"""
 
 
 class Machine:

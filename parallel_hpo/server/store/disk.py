@@ -9,15 +9,26 @@ by it. What stands in the log earlier is on the disk with what comes after it.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
+
+
+def flush_path(path: Path) -> None:
+    """Wait until a file's content, or a folder's list of names, is on the disk."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 class Disk:
     """The disk under a write-ahead log."""
 
-    def __init__(self, log: Path) -> None:
+    def __init__(self, log: Path, *, flush_path: Callable[[Path], None] = flush_path) -> None:
         self._log = log
+        self._flush_path = flush_path
         self._folder_flushed = False
         self._asked = self._served = 0
         self._asking = Lock()
@@ -38,17 +49,9 @@ class Disk:
     def _flush(self) -> None:
         try:
             # SQLite keeps its locks on other files: to close this one takes none of them away.
-            _flush_path(self._log)
+            self._flush_path(self._log)
         except FileNotFoundError:
             return  # it went into the database itself, and SQLite flushed that
         if not self._folder_flushed:  # the log's own name
-            _flush_path(self._log.parent)
+            self._flush_path(self._log.parent)
             self._folder_flushed = True
-
-
-def _flush_path(path: Path) -> None:
-    opened = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
