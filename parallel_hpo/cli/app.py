@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import sys
 from pathlib import Path
@@ -127,9 +126,10 @@ def server(
     ] = EngineChoice.AUTO,
 ) -> None:
     """Run the sweep server alone, until a signal: one JSON line on stdout says where it is."""
+    from parallel_hpo.server.log_quota import log_to_stderr
     from parallel_hpo.server.process import Place, serve
 
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    log_to_stderr()
     with errors_as_exit_codes():
         serve(Place(host, port, database, engine), stdin=sys.stdin.buffer, stdout=sys.stdout)
 

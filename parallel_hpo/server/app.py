@@ -24,6 +24,7 @@ from starlette.routing import Route
 from parallel_hpo.server import addresses, file_stream, run_files, supervision, uploads
 from parallel_hpo.server.access import Gate, log_refusal
 from parallel_hpo.server.addresses import BLOBS, MANIFESTS, Place, Right, Ticket
+from parallel_hpo.server.connections import STALL_LIMIT_S
 from parallel_hpo.server.graphql import Executor, read_request
 from parallel_hpo.server.reaper import reap
 from parallel_hpo.server.refusals import RefusedError
@@ -103,7 +104,7 @@ class _Handlers:
 
     async def upload(self, request: Request) -> Response:
         place = _allowed(self._world, request, Right.SEND)
-        stored = await uploads.store(self._world, place, request.stream())
+        stored = await uploads.store(self._world, place, _pieces(request))
         if place.folder not in (BLOBS, MANIFESTS):
             await self._in_thread(run_files.note, self._world, place, stored)
         return Response(status_code=200)
@@ -171,10 +172,24 @@ class _Handlers:
                     _log.warning("run %s: nothing was heard of it", name)
 
 
+async def _pieces(request: Request) -> AsyncIterator[bytes]:
+    """Yield a body; TimeoutError where its next piece doesn't come."""
+    stream = aiter(request.stream())
+    while True:
+        try:
+            async with asyncio.timeout(STALL_LIMIT_S):
+                piece = await anext(stream)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise TimeoutError(f"nothing more of the body has come for {STALL_LIMIT_S:g} s") from None
+        yield piece
+
+
 async def _json_body(request: Request) -> Any:
     """Read a bounded JSON body; RefusedError (413 or 400) where it is too big or no JSON."""
     body = bytearray()
-    async for piece in request.stream():
+    async for piece in _pieces(request):
         body += piece
         if len(body) > _MAX_BODY_BYTES:
             raise RefusedError(f"the body is bigger than {_MAX_BODY_BYTES} bytes", status=413)
