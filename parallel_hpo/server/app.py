@@ -97,7 +97,8 @@ class _Handlers:
         names = request.path_params
         path = RunPath(names["entity"], names["project"], names["run"])
         chunk = file_stream.read_chunk(await _json_body(request))
-        stop = await self._in_thread(file_stream.receive, self._world, path, chunk)
+        world = self._world.seen_by(_caller(request))
+        stop = await self._in_thread(file_stream.receive, world, path, chunk)
         if chunk.exitcode is not None:
             await self._outlasting_a_power_cut()
         return JSONResponse({"exitcode": None, "limits": {}} | ({"stopped": True} if stop else {}))
@@ -250,6 +251,9 @@ async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, RefusedError)
     if error.status == 403:
         log_refusal(request.scope, 403, str(error))
+    caller: Caller | None = getattr(request.state, "caller", None)
+    if caller is not None and caller.sweep is not None and "doesn't exist" in str(error):
+        return _error(f"{error}, or is not in sweep {caller.sweep}, whose key this is", error.status)
     return _error(str(error), error.status)
 
 

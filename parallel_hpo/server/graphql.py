@@ -91,6 +91,7 @@ class Executor:
     def execute(self, world: World, caller: Caller, request: GraphQLRequest) -> Answer:
         """Return the answer to a request; RefusedError, or what a resolver raised, otherwise."""
         document = self._checked(request.query)
+        world = world.seen_by(caller)
         with ExitStack() as stack:
             begin = partial(stack.enter_context, world.database.read())
             asked = Context(world, caller, begin, self._deadline(document, request))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +20,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from parallel_hpo.errors import BackendError
 from parallel_hpo.server import tables
+from parallel_hpo.server.store import scope
 from parallel_hpo.server.store.disk import Disk
 from parallel_hpo.server.store.failures import as_unavailable
 
@@ -36,6 +38,7 @@ class Database:
 
     def __init__(self, url: URL, *, busy_timeout_s: float) -> None:
         self._engine = _make_engine(url, busy_timeout_s)
+        self._of_sweeps: dict[str, Database] = {}
         # PostgreSQL has a transaction on its disk when it says that it is committed.
         self._disk = Disk(Path(f"{url.database}-wal")) if url.get_backend_name() == "sqlite" else None
 
@@ -62,6 +65,14 @@ class Database:
                 "for PostgreSQL: pip install 'parallel_hpo[postgres]'"
             ) from error
         return database
+
+    def of_sweep(self, sweep_id: str) -> Database:
+        """Return the same database, whose transactions find nothing of other sweeps."""
+        if sweep_id not in self._of_sweeps:
+            narrow = copy(self)
+            narrow._engine = self._engine.execution_options(**{scope.OPTION: sweep_id})
+            self._of_sweeps[sweep_id] = narrow
+        return self._of_sweeps[sweep_id]
 
     @contextmanager
     def read(self) -> Iterator[Connection]:

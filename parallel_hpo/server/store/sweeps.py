@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, bindparam, func, insert, select, update
 
 from parallel_hpo.server.store.records import Sweep, record
+from parallel_hpo.server.store.scope import may_see
 from parallel_hpo.server.tables import projects, runs, sweeps
 
 
@@ -21,14 +22,15 @@ _FIND = _sweeps().where(sweeps.c.id == bindparam("sweep"))
 
 def find(connection: Connection, sweep_id: str) -> Sweep | None:
     """Return the sweep, or None."""
-    row = connection.execute(_FIND, {"sweep": sweep_id}).first()
+    row = connection.execute(_FIND, {"sweep": sweep_id}).first() if may_see(connection, sweep_id) else None
     return None if row is None else record(Sweep, row)
 
 
 def of_project(connection: Connection, project_id: int) -> list[Sweep]:
     """Return a project's sweeps, newest first."""
     query = _sweeps().where(sweeps.c.project_id == project_id).order_by(sweeps.c.created_at.desc())
-    return [record(Sweep, row) for row in connection.execute(query)]
+    found = [record(Sweep, row) for row in connection.execute(query)]
+    return [sweep for sweep in found if may_see(connection, sweep.id)]
 
 
 def create(connection: Connection, values: dict[str, Any]) -> None:
