@@ -32,6 +32,7 @@ from parallel_hpo.config.sweep_words import EngineChoice
 from parallel_hpo.errors import BackendError, UsageError
 from parallel_hpo.keys import new_master_key
 from parallel_hpo.search.wandb_process import require_wandb_engine
+from parallel_hpo.server import uploads
 from parallel_hpo.server.app import make_app
 from parallel_hpo.server.connections import PatientProtocol, make_room_for_connections
 from parallel_hpo.server.lobby import Lobby
@@ -89,6 +90,7 @@ def serve(place: Place, *, embedded: bool = False, stdin: IO[bytes], stdout: IO[
     listener = _bind(place)
     database = Database.open(place.database_or_default)
     world = _world(place, database, master_key)
+    uploads.clear_unfinished(world.files)
     try:
         server = _Server(
             _config(place, world),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import hashlib
 import os
 import tempfile
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -34,7 +36,8 @@ async def store(world: World, place: Place, body: AsyncIterator[bytes]) -> Store
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise RefusedError(f"a part of {place.name!r} is the name of a file", status=409) from None
-    with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".upload-", delete=False) as file:
+    with tempfile.NamedTemporaryFile(dir=_incoming(world.files), delete=False) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # somebody is at it
         try:
             size, md5 = 0, hashlib.md5(usedforsecurity=False)
             async for piece in body:
@@ -54,6 +57,21 @@ async def store(world: World, place: Place, body: AsyncIterator[bytes]) -> Store
             Path(file.name).unlink(missing_ok=True)
             raise
     return Stored(size, md5.hexdigest())
+
+
+def clear_unfinished(files: Path) -> None:
+    """Remove what servers that were killed had begun to write; what another one is at stays."""
+    for path in _incoming(files).iterdir():
+        with suppress(OSError), path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+
+
+def _incoming(files: Path) -> Path:
+    """Return the folder of files that are being written, beside those that are whole."""
+    folder = files / ".incoming"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
 
 
 def _put(written: Path, target: Path) -> None:

@@ -24,7 +24,7 @@ import psutil
 from parallel_hpo.errors import ConfigError, WorkerStartError
 from parallel_hpo.supervisor.child import Child, open_pidfd, wait_status
 from parallel_hpo.supervisor.reaper import MARK
-from parallel_hpo.worker import tree
+from parallel_hpo.worker import scratch, tree
 from parallel_hpo.worker.preload import Imports
 from parallel_hpo.worker.spec import Errand, Fork, Forked, Preloaded, Reaped, WorkerSpec
 
@@ -135,6 +135,7 @@ class Nursery:
                 child.end()
                 child.connection.close()
             self._children.clear()
+            scratch.clear_all(lambda mark: mark == self._mark)  # of those that were killed
             tree.be_subreaper(self._was_subreaper)
 
     # --- the fork server ---------------------------------------------------------

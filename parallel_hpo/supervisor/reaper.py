@@ -1,4 +1,4 @@
-"""Takes what two kills at once may have left: a dead supervisor's processes that nobody watches any more.
+"""Takes what two kills at once may have left: a dead supervisor's processes and folders, nobody's any more.
 
 Every process of a sweep bears its supervisor's mark in the environment that it got
 when its program started, which forks without exec keep. A mark names the supervisor by pid and
@@ -17,9 +17,9 @@ from typing import Final
 
 import psutil
 
-from parallel_hpo.worker import tree
+from parallel_hpo.worker import scratch, tree
 
-MARK: Final = "PARALLEL_HPO_MARK"
+MARK: Final = scratch.MARK
 """In the environment of the fork server, of the sweep server, and so of all below them: whose they are."""
 SAME_START_S: Final = 2.0
 """A process's start is known to a clock tick of the boot time, which shifts when the clock is set."""
@@ -40,14 +40,19 @@ def reap_leftovers(processes: Iterable[psutil.Process] | None = None) -> int:
     ]
     for process in found:
         tree.kill_tree(process)
+    scratch.clear_all(_is_over)
     return len(found)
 
 
 def _is_left_over(process: psutil.Process) -> bool:
     try:
-        mark = process.environ().get(MARK, "")
+        return _is_over(process.environ().get(MARK, ""))
     except (psutil.Error, OSError):
         return False  # another user's, or gone
+
+
+def _is_over(mark: str) -> bool:
+    """Whether a mark names a supervisor that is dead."""
     pid, _, rest = mark.partition("_")
     started, _, rest = rest.partition("_")
     namespace = rest.partition("_")[0]

@@ -14,7 +14,6 @@ import contextlib
 import gc
 import os
 import selectors
-import shutil
 import signal
 import socket
 import sys
@@ -22,7 +21,7 @@ import tempfile
 from multiprocessing.connection import Connection
 from typing import NoReturn
 
-from parallel_hpo.worker import birth, tree
+from parallel_hpo.worker import birth, scratch, tree
 from parallel_hpo.worker.preload import Imports, preload
 from parallel_hpo.worker.spec import Fork, Forked, Reaped
 
@@ -51,7 +50,8 @@ class ForkServer:
             os._exit(0)
         gc.disable()  # an eighth of the time that the imports take
         # Modules make folders for good while they are imported (wandb two): they end with this process.
-        folder = tempfile.tempdir = tempfile.mkdtemp(prefix="parallel_hpo-")
+        self.folder = scratch.make_folder()
+        tempfile.tempdir = str(self.folder)
         preloaded = preload(imports)
         tempfile.tempdir = None
         tree.die_with_parent(False)
@@ -62,7 +62,7 @@ class ForkServer:
         while self._turn():
             pass
         tree.kill_all_below()
-        shutil.rmtree(folder, ignore_errors=True)
+        scratch.clear(self.folder)
         os._exit(0)
 
     def _watch(self) -> None:
@@ -107,6 +107,7 @@ class ForkServer:
         for fd in fds:
             os.close(fd)
         self.children.add(pid)
+        scratch.note_child(self.folder, pid)
         self.connection.send(Forked(order.token, pid))
 
     def _become_child(self) -> None:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import AsyncIterator, Iterator
 from urllib.parse import urlsplit
 
 import pytest
 
-from parallel_hpo.server import run_files, run_service
+from parallel_hpo.server import run_files, run_service, uploads
+from parallel_hpo.server.addresses import Place
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.run_service import RunWishes
 from parallel_hpo.server.store.runs import RunPath
@@ -46,6 +48,26 @@ def test_a_second_upload_replaces_the_first(stage: Stage, web: Web) -> None:
 def test_a_name_that_leads_elsewhere_gets_no_address(stage: Stage, web: Web, name: str) -> None:
     with pytest.raises(RefusedError, match="not a plain relative path"):
         address(stage, name)
+
+
+def test_what_a_killed_server_had_begun_to_write_goes_and_what_another_one_writes_stays(stage: Stage) -> None:
+    place = Place("1", "config.yaml")
+
+    async def upload() -> None:
+        async def body() -> AsyncIterator[bytes]:
+            yield b"half"
+            (written,) = stage.world.files.glob(".incoming/*")
+            begun = written.with_name("begun")
+            begun.write_bytes(b"by a server that is dead")
+            uploads.clear_unfinished(stage.world.files)
+            assert not begun.exists()
+            yield b" whole"
+
+        await uploads.store(stage.world, place, body())
+
+    asyncio.run(upload())
+    assert place.within(stage.world.files).read_bytes() == b"half whole"
+    assert list(stage.world.files.glob(".incoming/*")) == []
 
 
 def test_an_address_is_good_for_its_own_file_only(stage: Stage, web: Web) -> None:
