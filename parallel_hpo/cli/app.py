@@ -288,7 +288,7 @@ def clean(
     directory: _Directory = None,
     as_json: _Json = False,
 ) -> None:
-    """Remove the folders of old sweeps; what is on their servers stays."""
+    """Remove old sweeps' folders, and what the embedded server has of them; what W&B has stays."""
     from parallel_hpo.cli.clean import clean
 
     with errors_as_exit_codes():

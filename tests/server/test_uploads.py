@@ -25,6 +25,15 @@ def web(stage: Stage) -> Iterator[Web]:
         yield web
 
 
+def send(stage: Stage, place: Place, content: bytes) -> None:
+    """Have a run's file sent."""
+
+    async def body() -> AsyncIterator[bytes]:
+        yield content
+
+    run_files.note(stage.world, place, asyncio.run(uploads.store(stage.world, place, body())))
+
+
 def address(stage: Stage, name: str) -> str:
     (file,) = run_files.create(stage.world, URL, RUN, [name]).files
     return file.upload_url

@@ -95,6 +95,19 @@ class Database:
         if self._disk is not None:
             self._disk.flush()
 
+    def give_room_back(self) -> None:
+        """Let the disk have what deleted rows took; UnavailableError where others are at the database.
+
+        PostgreSQL does so by itself.
+        """
+        if self._disk is None:
+            return
+        alone = self._engine.execution_options(in_no_transaction=True)
+        with as_unavailable(), alone.connect() as connection:
+            if connection.exec_driver_sql("PRAGMA freelist_count").scalar():
+                connection.exec_driver_sql("VACUUM")
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").all()
+
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
@@ -138,8 +151,9 @@ def _on_sqlite_connect(connection: Any, _record: object) -> None:
 
 
 def _on_sqlite_begin(connection: Connection) -> None:
-    immediate = connection.get_execution_options().get("immediate", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+    options = connection.get_execution_options()
+    if not options.get("in_no_transaction", False):
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("immediate", False) else "BEGIN")
 
 
 def _on_postgresql_begin(connection: Connection, *, timeout_ms: int) -> None:
