@@ -18,6 +18,8 @@ from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.world import World
 
 _MAX_BYTES: Final = 50 * 2**30
+INCOMING: Final = ".incoming"
+"""The folder of files that are being written, beside those that are whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +63,14 @@ async def store(world: World, place: Place, body: AsyncIterator[bytes]) -> Store
 
 def clear_unfinished(files: Path) -> None:
     """Remove what servers that were killed had begun to write; what another one is at stays."""
-    for path in _incoming(files).iterdir():
+    for path in (files / INCOMING).glob("*"):
         with suppress(OSError), path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             path.unlink()
 
 
 def _incoming(files: Path) -> Path:
-    """Return the folder of files that are being written, beside those that are whole."""
-    folder = files / ".incoming"
+    folder = files / INCOMING
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder
 
