@@ -1,8 +1,9 @@
 """Keys of the embedded sweep server: one master key, and keys derived from it for workers.
 
-A worker key is `<label>-<hex HMAC-SHA256(master, label)>`, so the server can tell
-whose a request is without storing anything. Both sides derive: `backend` to hand
-keys out, `server` to check them. Imports nothing of the package.
+A worker key is `<label>.<sweep>-<hex HMAC-SHA256(master, what stands before)>`, so the
+server can tell whose a request is, and for which sweep it is good, without storing anything.
+One without a sweep is good for all: a supervisor's errands have it. Both sides derive:
+`backend` to hand keys out, `server` to check them. Imports nothing of the package.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ import hashlib
 import hmac
 import re
 import secrets
+from dataclasses import dataclass
 from typing import Final
 
-_LABEL: Final = re.compile(r"[A-Za-z0-9_]{1,64}")
+_WORD: Final = r"[A-Za-z0-9_]{1,64}"
+_NAME: Final = re.compile(rf"({_WORD})(?:\.({_WORD}))?")
 _MASTER_BYTES: Final = 20  # 40 hex digits: wandb's client refuses keys shorter than 40 characters
 
 
@@ -22,11 +25,22 @@ def new_master_key() -> str:
     return secrets.token_hex(_MASTER_BYTES)
 
 
-def worker_key(master: str, label: str) -> str:
-    """Return the key of the worker called `label` (1 to 64 of A-Z a-z 0-9 _); ValueError for other labels."""
-    if not _LABEL.fullmatch(label):
-        raise ValueError(f"worker label {label!r}: 1 to 64 letters, digits or underscores")
-    return f"{label}-{_mac(master, label)}"
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Whose a worker key is."""
+
+    label: str
+    sweep: str | None
+    """The sweep that it is good for; None: all."""
+
+
+def worker_key(master: str, label: str, sweep: str | None = None) -> str:
+    """Return the key of the worker called `label` for a sweep; ValueError where either isn't a plain word."""
+    for what, word in (("worker label", label), ("sweep", sweep)):
+        if word is not None and not re.fullmatch(_WORD, word):
+            raise ValueError(f"{what} {word!r}: 1 to 64 letters, digits or underscores")
+    name = label if sweep is None else f"{label}.{sweep}"
+    return f"{name}-{_mac(master, name)}"
 
 
 def is_master_key(master: str, key: str) -> bool:
@@ -34,14 +48,15 @@ def is_master_key(master: str, key: str) -> bool:
     return hmac.compare_digest(master.encode(), key.encode(errors="replace"))
 
 
-def label_of(master: str, key: str) -> str | None:
-    """Return the label that `key` was derived for from `master`, or None where it was not."""
-    label, dash, mac = key.partition("-")
-    if not dash or not _LABEL.fullmatch(label):
+def holder_of(master: str, key: str) -> Holder | None:
+    """Return for whom `key` was derived from `master`, or None where it was not."""
+    name, dash, mac = key.partition("-")
+    words = _NAME.fullmatch(name)
+    if not dash or words is None:
         return None
-    genuine = hmac.compare_digest(_mac(master, label).encode(), mac.encode(errors="replace"))
-    return label if genuine else None
+    genuine = hmac.compare_digest(_mac(master, name).encode(), mac.encode(errors="replace"))
+    return Holder(words[1], words[2]) if genuine else None
 
 
-def _mac(master: str, label: str) -> str:
-    return hmac.new(master.encode(), label.encode(), hashlib.sha256).hexdigest()
+def _mac(master: str, name: str) -> str:
+    return hmac.new(master.encode(), name.encode(), hashlib.sha256).hexdigest()

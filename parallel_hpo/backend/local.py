@@ -71,6 +71,7 @@ class LocalBackend:
         self._restart_backoff_s = restart_backoff_s
         self._away_limit_s = away_limit_s
         self._key = keys.new_master_key()
+        self._sweep: str | None = None
         self._url = ""
         self._port = 0
         self._answers = threading.Event()
@@ -101,13 +102,10 @@ class LocalBackend:
             raise ConfigError(_SCHEDULED)
         self.wait_until_up()
         self._run_errand = run_errand
-        answer = run_errand(
-            "parallel_hpo.backend.calls:open_sweep",
-            (order,),
-            self.client_environment("supervisor"),
-            OPEN_LIMIT_S,
-        )
+        environment = self._client_environment(keys.worker_key(self._key, "supervisor"))
+        answer = run_errand("parallel_hpo.backend.calls:open_sweep", (order,), environment, OPEN_LIMIT_S)
         assert isinstance(answer, OpenedSweep)
+        self._sweep = answer.path.sweep_id
         return answer
 
     def wait_until_up(self) -> None:
@@ -117,10 +115,16 @@ class LocalBackend:
             raise BackendError(f"the embedded sweep server did not start: {why}; its log is {self._log}")
 
     def client_environment(self, label: str) -> Mapping[str, str]:
-        """Return the server's address, the worker's own key, and what keeps other keys and proxies out."""
+        """Return the server's address, the worker's own key, and what keeps other keys and proxies out.
+
+        The key is good for the sweep that was opened, and no other one.
+        """
+        return self._client_environment(keys.worker_key(self._key, label, self._sweep))
+
+    def _client_environment(self, key: str) -> Mapping[str, str]:
         return {
             "WANDB_BASE_URL": self._url,
-            "WANDB_API_KEY": keys.worker_key(self._key, label),
+            "WANDB_API_KEY": key,
             "WANDB_ERROR_REPORTING": "false",
             "NETRC": str(self._directory / "no-netrc"),
             "WANDB_CONFIG_DIR": str(self._directory / "wandb-config"),

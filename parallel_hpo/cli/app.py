@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import sys
 from pathlib import Path
@@ -129,9 +128,10 @@ def server(
     ] = EngineChoice.AUTO,
 ) -> None:
     """Run the sweep server alone, until a signal: one JSON line on stdout says where it is."""
+    from parallel_hpo.server.log_quota import log_to_stderr
     from parallel_hpo.server.process import Place, serve
 
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    log_to_stderr()
     with errors_as_exit_codes():
         serve(Place(host, port, database, engine), stdin=sys.stdin.buffer, stdout=sys.stdout)
 
@@ -290,7 +290,7 @@ def clean(
     directory: _Directory = None,
     as_json: _Json = False,
 ) -> None:
-    """Remove the folders of old sweeps; what is on their servers stays."""
+    """Remove old sweeps' folders, and what the embedded server has of them; what W&B has stays."""
     from parallel_hpo.cli.clean import clean
 
     with errors_as_exit_codes():

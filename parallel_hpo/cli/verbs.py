@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from parallel_hpo.cli.output import print_for_machines, print_for_people, warn
-from parallel_hpo.errors import UsageError
+from parallel_hpo.errors import BackendError, UsageError
 from parallel_hpo.supervisor.known import KnownSweep, find_sweep, known_sweeps
 from parallel_hpo.supervisor.ledger_reader import RunRow
 from parallel_hpo.words import Outcome
@@ -27,11 +27,26 @@ def status(directory: Path, sweep: str | None, *, as_json: bool) -> None:
     sweeps = known_sweeps(directory, unreadable=warn) if sweep is None else [find_sweep(directory, sweep)]
     described = [_described(known) for known in sweeps]
     if as_json:
+        described = _measured(directory, described)
         print_for_machines(json.dumps(described if sweep is None else described[0], indent=2))
     elif not described:
         print_for_people(f"there is no sweep in {directory}")
     else:
         _show_table(described)
+
+
+def _measured(directory: Path, described: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Add what the embedded server has of each sweep: its runs and their lines, and their bytes."""
+    from parallel_hpo.cli.clean import held_by  # SQLAlchemy takes 0.2 s to import
+    from parallel_hpo.server import local
+
+    try:
+        with local.opened(directory) as world:
+            held = [held_by(world, each["sweep"]) for each in described]
+    except BackendError as error:
+        print_for_people(str(error))
+        return [each | {"rows": None, "bytes": None} for each in described]
+    return [each | {"rows": has.rows, "bytes": has.size} for each, has in zip(described, held, strict=True)]
 
 
 def runs(directory: Path, sweep: str, *, as_json: bool) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 
 from parallel_hpo.config.sweep_words import EngineChoice
 from parallel_hpo.errors import ParallelHPOError
+from parallel_hpo.server.log_quota import log_to_stderr
 from parallel_hpo.server.process import Place, serve
 
 
@@ -20,7 +20,7 @@ def main() -> int:
     parser.add_argument("--engine", type=EngineChoice, default=EngineChoice.AUTO, choices=list(EngineChoice))
     parser.add_argument("--embedded", action="store_true")
     options = parser.parse_args()
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    log_to_stderr()
     place = Place(options.host, options.port, options.database, options.engine)
     try:
         serve(place, embedded=options.embedded, stdin=sys.stdin.buffer, stdout=sys.stdout)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import logging
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -16,11 +17,12 @@ from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from parallel_hpo.keys import is_master_key, label_of
+from parallel_hpo.keys import holder_of, is_master_key
 from parallel_hpo.server.world import STRANGER, Caller
 
 _log = logging.getLogger(__name__)
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
+_HOST: Final = re.compile(r"(?:\[(?P<address>[0-9A-Fa-f:.]+)\]|(?P<name>[^\[\]:@/]+))(?::\d{1,5})?", re.ASCII)
 _KEYLESS: Final = ("/hpo/health", "/uploads/", "/downloads/", "/sdk/otel/")
 """Where no key is looked for. The last isn't there: the client sends its own telemetry without a key,
 drops it at a 404, and would complain to the user about a 401."""
@@ -61,8 +63,10 @@ class Gate:
             return None
         if is_master_key(self._master_key, key):
             return Caller(STRANGER, is_master=True, base_url=base_url)
-        label = label_of(self._master_key, key)
-        return None if label is None else Caller(label, is_master=False, base_url=base_url)
+        holder = holder_of(self._master_key, key)
+        if holder is None:
+            return None
+        return Caller(holder.label, is_master=False, base_url=base_url, sweep=holder.sweep)
 
 
 def log_refusal(scope: Scope, status: int, why: str) -> None:
@@ -84,10 +88,9 @@ def key_in(authorization: str) -> str | None:
 
 
 def _name_of(host: str) -> str:
-    """Return a Host header's name without its port."""
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.partition(":")[0].lower()
+    """Return a Host header's name without its port; '' where it is none."""
+    parts = _HOST.fullmatch(host)
+    return "" if parts is None else (parts["address"] or parts["name"]).lower()
 
 
 def _answer(status: int, message: str) -> JSONResponse:

@@ -17,8 +17,9 @@ from urllib.parse import quote, urlencode
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.world import World
 
-_VALID_S: Final = 24 * 3600
-"""How long an address is good: a slow transfer that is tried again must still get through."""
+_VALID_S: Final = 3600
+"""How long an address is good. wandb client: it tries a transfer 20 times again, within 16 minutes, and
+a file may have to wait for those that were asked for with it; whoever overhears an address has no longer."""
 _MAX_NAME_LENGTH: Final = 1000
 _MAX_PART_BYTES: Final = 255  # what file systems take
 

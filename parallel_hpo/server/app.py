@@ -24,6 +24,7 @@ from starlette.routing import Route
 from parallel_hpo.server import addresses, file_stream, run_files, supervision, uploads
 from parallel_hpo.server.access import Gate, log_refusal
 from parallel_hpo.server.addresses import BLOBS, MANIFESTS, Place, Right, Ticket
+from parallel_hpo.server.connections import STALL_LIMIT_S
 from parallel_hpo.server.graphql import Executor, read_request
 from parallel_hpo.server.reaper import reap
 from parallel_hpo.server.refusals import RefusedError
@@ -87,19 +88,24 @@ class _Handlers:
 
     async def graphql(self, request: Request) -> Response:
         wanted = read_request(await _json_body(request))
-        data = await self._in_thread(self._executor.execute, self._world, _caller(request), wanted)
-        return JSONResponse({"data": data})
+        answer = await self._in_thread(self._executor.execute, self._world, _caller(request), wanted)
+        if answer.must_last:
+            await self._outlasting_a_power_cut()
+        return JSONResponse({"data": answer.data})
 
     async def file_stream(self, request: Request) -> Response:
         names = request.path_params
         path = RunPath(names["entity"], names["project"], names["run"])
         chunk = file_stream.read_chunk(await _json_body(request))
-        stop = await self._in_thread(file_stream.receive, self._world, path, chunk)
+        world = self._world.seen_by(_caller(request))
+        stop = await self._in_thread(file_stream.receive, world, path, chunk)
+        if chunk.exitcode is not None:
+            await self._outlasting_a_power_cut()
         return JSONResponse({"exitcode": None, "limits": {}} | ({"stopped": True} if stop else {}))
 
     async def upload(self, request: Request) -> Response:
         place = _allowed(self._world, request, Right.SEND)
-        stored = await uploads.store(self._world, place, request.stream())
+        stored = await uploads.store(self._world, place, _pieces(request))
         if place.folder not in (BLOBS, MANIFESTS):
             await self._in_thread(run_files.note, self._world, place, stored)
         return Response(status_code=200)
@@ -123,21 +129,33 @@ class _Handlers:
         at = _supervised(request)
         body = await _json_body(request)
         prefix, keep = _text(body, "label_prefix"), _texts(body, "keep")
-        released = await self._in_thread(supervision.release, self._world, at, prefix, keep)
+        released = await self._changed(supervision.release, at, prefix, keep)
         return JSONResponse({"released": released})
 
     async def set_state(self, request: Request) -> Response:
         at = _supervised(request)
         state = _text(await _json_body(request), "state")
-        return JSONResponse({"state": await self._in_thread(supervision.set_state, self._world, at, state)})
+        return JSONResponse({"state": await self._changed(supervision.set_state, at, state)})
 
     async def end_run(self, request: Request) -> Response:
         at = _supervised(request)
         state = _text(await _json_body(request), "state")
         run = request.path_params["run"]
-        return JSONResponse(
-            {"state": await self._in_thread(supervision.end_run, self._world, at, run, state)}
-        )
+        return JSONResponse({"state": await self._changed(supervision.end_run, at, run, state)})
+
+    async def _changed(self, work: Callable[..., Result], *args: Any) -> Result:
+        """Do what must be on the disk before it is answered."""
+        result = await self._in_thread(work, self._world, *args)
+        await self._outlasting_a_power_cut()
+        return result
+
+    async def _outlasting_a_power_cut(self) -> None:
+        """Wait for the disk, in another thread than the database's own: that one has work to do.
+
+        What a supervisor counts after our answer must be here whatever becomes of the machine: that
+        a sweep exists, that a run was issued, that it ended. Lines before an end are there with it.
+        """
+        await asyncio.to_thread(self._world.database.outlast_a_power_cut)
 
     async def _in_thread(self, work: Callable[..., Result], *args: Any) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *args)
@@ -155,10 +173,24 @@ class _Handlers:
                     _log.warning("run %s: nothing was heard of it", name)
 
 
+async def _pieces(request: Request) -> AsyncIterator[bytes]:
+    """Yield a body; TimeoutError where its next piece doesn't come."""
+    stream = aiter(request.stream())
+    while True:
+        try:
+            async with asyncio.timeout(STALL_LIMIT_S):
+                piece = await anext(stream)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise TimeoutError(f"nothing more of the body has come for {STALL_LIMIT_S:g} s") from None
+        yield piece
+
+
 async def _json_body(request: Request) -> Any:
     """Read a bounded JSON body; RefusedError (413 or 400) where it is too big or no JSON."""
     body = bytearray()
-    async for piece in request.stream():
+    async for piece in _pieces(request):
         body += piece
         if len(body) > _MAX_BODY_BYTES:
             raise RefusedError(f"the body is bigger than {_MAX_BODY_BYTES} bytes", status=413)
@@ -219,6 +251,9 @@ async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, RefusedError)
     if error.status == 403:
         log_refusal(request.scope, 403, str(error))
+    caller: Caller | None = getattr(request.state, "caller", None)
+    if caller is not None and caller.sweep is not None and "doesn't exist" in str(error):
+        return _error(f"{error}, or is not in sweep {caller.sweep}, whose key this is", error.status)
     return _error(str(error), error.status)
 
 

@@ -100,7 +100,7 @@ def manifest_of(artifact_id: int) -> Place:
 def commit(world: World, artifact_id: int) -> Artifact:
     """Make an artifact the next version of its collection; RefusedError where a file of it never came."""
     with world.database.read() as transaction:
-        entries = _entries(world, existing(transaction, artifact_id))
+        entries = _entries(world, changeable(transaction, artifact_id))
     now = world.clock()
     with world.database.write() as transaction:
         artifact = existing(transaction, artifact_id)
@@ -135,7 +135,7 @@ def update(world: World, artifact_id: int, changes: dict[str, Any], tags: frozen
     if tags is not None:
         changes = changes | {"tags": json.dumps(sorted(tags))}
     with world.database.write() as transaction:
-        existing(transaction, artifact_id)
+        changeable(transaction, artifact_id)
         artifacts.change(transaction, artifact_id, changes | {"updated_at": world.clock()})
         return existing(transaction, artifact_id)
 
@@ -144,13 +144,13 @@ def add_aliases(world: World, artifact_id: int, names: Iterable[str]) -> None:
     """Let these aliases mean this version."""
     wanted = [_check_name(name) for name in names]
     with world.database.write() as transaction:
-        artifacts.set_aliases(transaction, existing(transaction, artifact_id), wanted)
+        artifacts.set_aliases(transaction, changeable(transaction, artifact_id), wanted)
 
 
 def delete_aliases(world: World, artifact_id: int, names: Iterable[str]) -> None:
     """Let those of the aliases that mean this version mean nothing."""
     with world.database.write() as transaction:
-        artifact = existing(transaction, artifact_id)
+        artifact = changeable(transaction, artifact_id)
         own = set(artifacts.aliases(transaction, artifact_id)) & set(names)
         artifacts.drop_aliases(transaction, artifact.collection.id, own)
 
@@ -158,7 +158,7 @@ def delete_aliases(world: World, artifact_id: int, names: Iterable[str]) -> None
 def delete(world: World, artifact_id: int, *, with_aliases: bool) -> Artifact:
     """Delete an artifact, and those of its files that no other one has; as W&B not while it has aliases."""
     with world.database.write() as transaction:
-        artifact = existing(transaction, artifact_id)
+        artifact = changeable(transaction, artifact_id)
         named = set(artifacts.aliases(transaction, artifact_id)) - {LATEST}
         if named and not with_aliases:
             raise RefusedError(
@@ -181,12 +181,27 @@ def delete_collection(world: World, collection_id: int) -> Collection | None:
     """Delete a collection with all of its versions, and return what it was; None: there is none."""
     with world.database.read() as transaction:
         collection = artifacts.collection_with(transaction, collection_id)
-        listed = artifacts.versions(transaction, collection_id)
+        listed = _own_versions(transaction, collection_id)
     for artifact in listed:
         delete(world, artifact.id, with_aliases=True)
     with world.database.write() as transaction:
         artifacts.remove_collection(transaction, collection_id)
     return collection
+
+
+def change_collection(world: World, collection_id: int, changes: dict[str, Any]) -> Collection | None:
+    """Change what is told of a collection, and return it; None: there is none."""
+    with world.database.write() as transaction:
+        if changes:
+            _own_versions(transaction, collection_id)
+            changed = changes | {"updated_at": world.clock()}
+            artifacts.change_collection(transaction, collection_id, changed)
+        return artifacts.collection_with(transaction, collection_id)
+
+
+def _own_versions(transaction: Transaction, collection_id: int) -> list[Artifact]:
+    """Return a collection's versions, all to be changed."""
+    return [changeable(transaction, each.id) for each in artifacts.versions(transaction, collection_id)]
 
 
 def use(world: World, artifact_id: int, path: RunPath) -> Artifact:
@@ -202,6 +217,16 @@ def existing(transaction: Transaction, artifact_id: int) -> Artifact:
     artifact = artifacts.find(transaction, artifact_id)
     if artifact is None:
         raise RefusedError("this artifact doesn't exist, or was deleted")
+    return artifact
+
+
+def changeable(transaction: Transaction, artifact_id: int) -> Artifact:
+    """Return the artifact with this key, to be changed; RefusedError where another sweep's run logged it."""
+    artifact = existing(transaction, artifact_id)
+    if artifact.run_id is not None and runs.find(transaction, artifact.run_id) is None:
+        raise RefusedError(
+            "a run of another sweep logged this artifact: a run may read it, and not change it"
+        )
     return artifact
 
 

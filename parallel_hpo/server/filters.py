@@ -9,16 +9,20 @@ from __future__ import annotations
 import json
 import math
 import operator
-import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.store.records import Run
 from parallel_hpo.server.values import MISSING, lookup, strict
 
+if TYPE_CHECKING:
+    import regex
+
 _MAX_PATTERN_LENGTH: Final = 1000
+_MATCH_LIMIT_S: Final = 1.0
+"""A pattern that takes longer for one text is one that goes back and forth in it without an end."""
 _MAX_DEPTH: Final = 30
 
 _COMPARISONS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
@@ -116,7 +120,7 @@ def _operator(value: Any, name: str, operand: Any) -> bool:
         case "$gt" | "$gte" | "$lt" | "$lte":
             return _compare(value, name, operand)
         case "$regex":
-            return isinstance(value, str) and _pattern(operand).search(value) is not None
+            return isinstance(value, str) and _is_in(_pattern(operand), value)
         case "$exists":
             return (value is not MISSING) is bool(operand)
         case "$not":
@@ -153,12 +157,25 @@ def _seconds(text: str) -> float:
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
-def _pattern(operand: Any) -> re.Pattern[str]:
+def _is_in(pattern: regex.Pattern[str], text: str) -> bool:
+    try:
+        # The interpreter's own module can neither be stopped nor lets another thread run meanwhile.
+        return pattern.search(text, timeout=_MATCH_LIMIT_S, concurrent=True) is not None
+    except TimeoutError:
+        raise RefusedError(
+            f"filters: $regex {pattern.pattern!r} takes more than {_MATCH_LIMIT_S:g} s for one text:"
+            " say it without repetitions of repetitions"
+        ) from None
+
+
+def _pattern(operand: Any) -> regex.Pattern[str]:
     if not isinstance(operand, str) or len(operand) > _MAX_PATTERN_LENGTH:
         raise RefusedError("filters: $regex takes a pattern of at most 1000 characters")
+    import regex  # most servers never need it
+
     try:
-        return re.compile(operand)
-    except re.error as error:
+        return regex.compile(operand)
+    except regex.error as error:
         raise RefusedError(f"filters: $regex {operand!r}: {error}") from None
 
 

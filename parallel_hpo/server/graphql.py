@@ -6,7 +6,9 @@ answer, and treats errors[] as a plain failure.
 
 from __future__ import annotations
 
+import math
 import re
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -23,21 +25,26 @@ from graphql import (
     GraphQLSchema,
     GraphQLString,
     GraphQLUnionType,
+    OperationType,
     build_schema,
     execute_sync,
+    get_operation_ast,
     parse,
     validate,
 )
 
+from parallel_hpo.server.query_size import check_size
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.resolvers import RESOLVED_TYPES, RESOLVERS
-from parallel_hpo.server.resolvers.context import Context, Info
+from parallel_hpo.server.resolvers.context import Context, Deadline, Info, Resolver, context
 from parallel_hpo.server.unsupported import explain
 from parallel_hpo.server.world import Caller, World
 
 _MAX_TOKENS: Final = 5_000
-_MAX_DEPTH: Final = 30
 _KEPT_DOCUMENTS: Final = 256
+QUERY_LIMIT_S: Final = 10.0
+"""How long a query may take. All others wait for it, heartbeats too; what has to be asked for takes a
+tenth of that with 10,000 runs."""
 _UPPER: Final = re.compile(r"(?<=[a-z0-9])([A-Z])")
 
 
@@ -64,19 +71,37 @@ def read_request(body: Any) -> GraphQLRequest:
     return GraphQLRequest(body["query"], variables, name)
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a request is answered."""
+
+    data: dict[str, Any]
+    must_last: bool
+    """Whether what it tells must be on the disk first."""
+
+
 class Executor:
     """The schema, ready to execute requests."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._schema = load_schema()
         self._checked: Callable[[str], DocumentNode] = lru_cache(_KEPT_DOCUMENTS)(self._check)
 
-    def execute(self, world: World, caller: Caller, request: GraphQLRequest) -> dict[str, Any]:
-        """Return the data that a request asks for; RefusedError, or what a resolver raised, otherwise."""
+    def execute(self, world: World, caller: Caller, request: GraphQLRequest) -> Answer:
+        """Return the answer to a request; RefusedError, or what a resolver raised, otherwise."""
         document = self._checked(request.query)
+        world = world.seen_by(caller)
         with ExitStack() as stack:
             begin = partial(stack.enter_context, world.database.read())
-            return self._run(document, request, Context(world, caller, begin))
+            asked = Context(world, caller, begin, self._deadline(document, request))
+            return Answer(self._run(document, request, asked), asked.must_last)
+
+    def _deadline(self, document: DocumentNode, request: GraphQLRequest) -> Deadline:
+        """Return until when the answer must be found; a mutation's is told, however long it took."""
+        operation = get_operation_ast(document, request.operation_name)
+        is_query = operation is not None and operation.operation is OperationType.QUERY
+        return Deadline(self._clock, self._clock() + QUERY_LIMIT_S if is_query else math.inf)
 
     def _run(self, document: DocumentNode, request: GraphQLRequest, context: Context) -> dict[str, Any]:
         result = execute_sync(
@@ -93,8 +118,8 @@ class Executor:
 
     def _check(self, text: str) -> DocumentNode:
         try:
-            _check_depth(text)
             document = parse(text, max_tokens=_MAX_TOKENS)
+            check_size(document)
             errors = validate(self._schema, document, max_errors=5)
         except GraphQLError as error:
             raise RefusedError(f"GraphQL: {error.message}") from None
@@ -122,7 +147,7 @@ def load_schema() -> GraphQLSchema:
         kind = schema.type_map[type_name]
         assert isinstance(kind, GraphQLObjectType)
         for field_name, resolver in resolvers.items():
-            kind.fields[field_name].resolve = resolver
+            kind.fields[field_name].resolve = _in_time(resolver)
     for name, check in (("JSONString", GraphQLString.parse_value), ("Int64", _int64)):
         for attribute in ("parse_value", "coerce_input_value"):  # the second since graphql-core 3.3
             setattr(schema.type_map[name], attribute, check)
@@ -135,8 +160,19 @@ def _int64(value: Any) -> int:
     return value
 
 
+def _in_time(resolver: Resolver) -> Resolver:
+    """Return the resolver, which refuses from a query's time limit on."""
+
+    def resolve(source: Any, info: Info, **arguments: Any) -> Any:
+        context(info).deadline.check()
+        return resolver(source, info, **arguments)
+
+    return resolve
+
+
 def _attribute(source: Any, info: Info, **_arguments: Any) -> Any:
     """Resolve a field that is not in the table: an entry of a dict, or a record's snake_case attribute."""
+    context(info).deadline.check()
     if isinstance(source, dict):
         return source[info.field_name]
     return getattr(source, _snake_case(info.field_name))
@@ -145,15 +181,6 @@ def _attribute(source: Any, info: Info, **_arguments: Any) -> Any:
 @lru_cache(1024)
 def _snake_case(name: str) -> str:
     return _UPPER.sub(lambda match: "_" + match.group(1), name).lower()
-
-
-def _check_depth(text: str) -> None:
-    depth = deepest = 0
-    for character in text:
-        depth += (character == "{") - (character == "}")
-        deepest = max(deepest, depth)
-    if deepest > _MAX_DEPTH:
-        raise RefusedError("GraphQL: the document is nested too deeply")
 
 
 def _cause(result: ExecutionResult) -> Exception:

@@ -35,8 +35,8 @@ def prior_trials(
         return
     filters = read_filters(sweep.prior_runs_filters)
     names = {parameter.path[0] for parameter in configuration.parameters}
-    for run in runs.of_project(transaction, sweep.project_id):
-        if run.sweep_id != sweep.id and matches(run, filters):
+    for run in runs.of_other_sweeps(transaction, sweep.project_id, sweep.id):
+        if matches(run, filters):
             parameters = _parameters(run, names)
             if parameters.keys() == names:
                 yield Prior(parameters, _value(run, configuration))

@@ -9,6 +9,7 @@ environment can be read by others.
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import secrets
@@ -19,9 +20,10 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import IO, Final
+from typing import IO, Any, Final, cast
 
 import uvicorn
 
@@ -29,15 +31,21 @@ from parallel_hpo.config.sweep_words import EngineChoice
 from parallel_hpo.errors import BackendError, UsageError
 from parallel_hpo.keys import new_master_key
 from parallel_hpo.search.wandb_process import require_wandb_engine
+from parallel_hpo.server import uploads
 from parallel_hpo.server.app import make_app
 from parallel_hpo.server.clock import WatchedClock
+from parallel_hpo.server.connections import PatientProtocol, make_room_for_connections
+from parallel_hpo.server.lobby import Lobby
 from parallel_hpo.server.store.database import Database, shown
 from parallel_hpo.server.store.health import Tell
 from parallel_hpo.server.world import World
 
 _ID_LETTERS: Final = "abcdefghijklmnopqrstuvwxyz0123456789"
 _PATIENCE_AT_THE_END_S: Final = 0.3
+_END_LIMIT_S: Final = 3.0
+"""So long after a signal the process is gone, whatever it is doing; the database bears it."""
 _BACKLOG: Final = 2048
+"""How many connections may wait to be accepted."""
 _KEY_LENGTH: Final = 40  # wandb's client refuses shorter ones
 
 
@@ -83,16 +91,18 @@ def serve(place: Place, *, embedded: bool = False, stdin: IO[bytes], stdout: IO[
     listener = _bind(place)
     database = Database.open(place.database_or_default)
     world = _world(place, database, master_key)
+    uploads.clear_unfinished(world.files)
     try:
         server = _Server(
             _config(place, world),
+            listener,
             announce=_announcer(place, listener, stdout, None if embedded else master_key),
             embedded=embedded,
         )
         if embedded:
             database.health.tell = _teller(stdout)
             threading.Thread(target=_exit_at_end_of, args=(stdin,), daemon=True).start()
-        server.run_until_signal(listener)
+        server.run_until_signal()
     finally:
         world.engines.close()
         database.close()
@@ -102,29 +112,40 @@ def serve(place: Place, *, embedded: bool = False, stdin: IO[bytes], stdout: IO[
 class _Server(uvicorn.Server):
     """Uvicorn's server, which says when it answers, and ends in time whatever its clients do."""
 
-    def __init__(self, config: uvicorn.Config, *, announce: Callable[[], None], embedded: bool) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        listener: socket.socket,
+        *,
+        announce: Callable[[], None],
+        embedded: bool,
+    ) -> None:
         super().__init__(config)
+        self._listener = listener
         self._announce = announce
         self._embedded = embedded
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start to answer, then say so."""
         await super().startup(sockets)
+        self._listener.listen(_BACKLOG)
         self._announce()
 
-    def run_until_signal(self, listener: socket.socket) -> None:
-        """Serve on the listener until a signal comes or the owner is gone."""
+    def run_until_signal(self) -> None:
+        """Serve until a signal comes or the owner is gone."""
         if self._embedded:
             for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
                 signal.signal(number, signal.SIG_IGN)
         # Uvicorn raises a caught signal again once it has stopped: it then finds these, and nothing happens.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: None)
-        self.run(sockets=[listener])
+        self.run(sockets=[self._listener])
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Take a signal; what a batch system sends to all of a job's processes is the owner's to decide."""
         if not self._embedded:
+            # Needs no thread of ours, and says what each was doing.
+            faulthandler.dump_traceback_later(_END_LIMIT_S, exit=True)
             super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -164,6 +185,7 @@ def _world(place: Place, database: Database, master_key: str) -> World:
 
 
 def _config(place: Place, world: World) -> uvicorn.Config:
+    most = make_room_for_connections()
     return uvicorn.Config(
         make_app(world, host=place.host),
         lifespan="on",
@@ -171,6 +193,9 @@ def _config(place: Place, world: World) -> uvicorn.Config:
         access_log=False,
         proxy_headers=False,
         server_header=False,
+        http=cast(Any, partial(PatientProtocol, lobby=Lobby(most))),
+        # How many are accepted at one go, before any of those that are too many is closed.
+        backlog=min(_BACKLOG, max(1, most // 4)),
         # wandb-core keeps its connections between heartbeats of 30 s.
         timeout_keep_alive=75,
     )

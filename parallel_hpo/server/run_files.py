@@ -63,6 +63,8 @@ def delete(world: World, wanted: list[Place]) -> None:
     known = []
     with world.database.write() as transaction:
         for place in wanted:
+            if runs.find(transaction, int(place.folder)) is None:
+                continue
             if files.of_run(transaction, int(place.folder), [place.name]):
                 files.remove(transaction, int(place.folder), [place.name])
                 known.append(place)

@@ -127,6 +127,8 @@ def _start(
             "not supported by the parallel_hpo sweep server: runs can't be forked; start a new run "
             "without fork_from"
         )
+    if runs.is_hidden(transaction, project.id, name):
+        raise RefusedError(f"run {name} of project {project.name} belongs to another sweep")
     run_id = runs.create(
         transaction,
         {

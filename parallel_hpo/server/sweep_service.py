@@ -11,6 +11,7 @@ from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.rules.sweep_states import WISHES, IllegalSweepMoveError, SweepState, move
 from parallel_hpo.server.store import outstanding, points, projects, sweeps
 from parallel_hpo.server.store.records import Sweep
+from parallel_hpo.server.store.scope import only_sweep
 from parallel_hpo.server.world import DEFAULT_ENTITY, DEFAULT_PROJECT, World
 
 _NO_CAP: Final = 2**31 - 1  # what the database holds; no sweep gets there
@@ -50,6 +51,8 @@ def _create(world: World, wishes: SweepWishes) -> str:
     state = SweepState.PENDING if wishes.state is None else _state_after(SweepState.PENDING, wishes.state)
     now, sweep_id = world.clock(), world.new_id()
     with world.database.write() as transaction:
+        if only_sweep(transaction) is not None:
+            raise RefusedError("a run of a sweep can't create sweeps: its key is good for its own sweep only")
         project = projects.ensure(
             transaction, wishes.entity or DEFAULT_ENTITY, wishes.project or DEFAULT_PROJECT, now
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -39,6 +39,12 @@ class World:
     engine: EngineChoice = EngineChoice.AUTO
     """The search engine of the sweeps that are created here."""
 
+    def seen_by(self, caller: Caller) -> World:
+        """Return what a caller may know and change of it: where its key is one sweep's, no other sweep."""
+        if caller.sweep is None:
+            return self
+        return replace(self, database=self.database.of_sweep(caller.sweep))
+
 
 @dataclass(frozen=True, slots=True)
 class Caller:
@@ -47,3 +53,5 @@ class Caller:
     label: str
     is_master: bool
     base_url: str
+    sweep: str | None = None
+    """The sweep that its key is good for; None: all."""

@@ -24,7 +24,7 @@ from parallel_hpo.errors import WorkerStartError
 from parallel_hpo.supervisor.child import Child, ScarcityError, open_pidfd, wait_status
 from parallel_hpo.supervisor.fork_server import COMMAND, ForkServer
 from parallel_hpo.supervisor.reaper import MARK
-from parallel_hpo.worker import tree
+from parallel_hpo.worker import scratch, tree
 from parallel_hpo.worker.preload import Imports
 from parallel_hpo.worker.spec import Errand, Reaped, WorkerSpec
 
@@ -159,6 +159,7 @@ class Nursery:
             child.end()
             child.connection.close()
         self._children.clear()
+        scratch.clear_all(lambda mark: mark == self._mark)  # of those that were killed
         tree.be_subreaper(self._was_subreaper)
 
     def _bear(self) -> Child:

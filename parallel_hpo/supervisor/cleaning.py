@@ -1,6 +1,6 @@
 """Which sweeps' folders may be removed, and what would be lost with them.
 
-What a sweep left on its server stays there. A folder is removed only while this
+What a sweep left on its server is not in it. A folder is removed only while this
 process owns its ledgers, so never under a supervisor's hands.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,8 +56,8 @@ def look_at(known: KnownSweep, *, now: float) -> Leftover:
     )
 
 
-def remove(leftover: Leftover) -> None:
-    """Remove the folder.
+def remove(leftover: Leftover, first: Callable[[], None] = lambda: None) -> None:
+    """Remove the folder, after `first` has removed what is elsewhere: until then the sweep is known.
 
     Raises:
         LedgerError: a supervisor works in it, or in a part of it.
@@ -65,6 +65,7 @@ def remove(leftover: Leftover) -> None:
     with ExitStack() as owned:
         for ledger in _ledgers(leftover.folder):
             owned.enter_context(Ledger(ledger))
+        first()
         shutil.rmtree(leftover.folder)
 
 

@@ -1,4 +1,4 @@
-"""Takes what two kills at once may have left: a dead supervisor's processes that nobody watches any more.
+"""Takes what two kills at once may have left: a dead supervisor's processes and folders, nobody's any more.
 
 Every process of a sweep bears its supervisor's mark in the environment that it got
 when its program started, which forks without exec keep. A mark names the supervisor by pid and
@@ -18,9 +18,9 @@ from typing import Final, Self
 
 import psutil
 
-from parallel_hpo.worker import tree
+from parallel_hpo.worker import scratch, tree
 
-MARK: Final = "PARALLEL_HPO_MARK"
+MARK: Final = scratch.MARK
 """In the environment of the fork server, of the sweep server, and so of all below them: whose they are."""
 
 
@@ -91,6 +91,7 @@ def reap_leftovers(processes: Iterable[psutil.Process] | None = None) -> int:
     ]
     for process in found:
         tree.kill_tree(process)
+    scratch.clear_all(_is_folder_over)
     return len(found)
 
 
@@ -99,7 +100,18 @@ def _is_left_over(process: psutil.Process) -> bool:
         mark = Mark.read(process.environ().get(MARK, ""))
     except (psutil.Error, OSError):
         return False  # another user's, or gone
-    if mark is None or (mark.namespace, mark.boot) != (_namespace(), _boot()):
+    return mark is not None and mark.boot == _boot() and _is_over(mark)
+
+
+def _is_folder_over(text: str) -> bool:
+    """Whether a folder's mark names a supervisor that is dead, or one before the machine's last start."""
+    mark = Mark.read(text)
+    return mark is not None and (mark.boot != _boot() or _is_over(mark))
+
+
+def _is_over(mark: Mark) -> bool:
+    """Whether a mark of this boot names a supervisor that is dead."""
+    if mark.namespace != _namespace():
         return False
     return start_of(mark.pid) != mark.started
 

@@ -17,7 +17,7 @@ import traceback
 from multiprocessing.connection import Connection
 from typing import NoReturn, TextIO
 
-from parallel_hpo.worker import tree
+from parallel_hpo.worker import scratch, tree
 from parallel_hpo.worker.leaving import forget_the_parents_ends, leave
 from parallel_hpo.worker.spec import FAILED_AT_BIRTH, Errand, ErrandResult, Surroundings, WorkerSpec
 
@@ -44,11 +44,12 @@ def _live(connection: Connection) -> NoReturn:
     _surround(spec.surroundings)
     match spec:
         case WorkerSpec():
-            from parallel_hpo.worker.worker import Worker
-
+            with scratch.importing():
+                from parallel_hpo.worker.worker import Worker
             Worker(spec, connection).live()
         case Errand():
-            _run_errand(spec, connection)
+            with scratch.importing():
+                _run_errand(spec, connection)
     leave(0)
 
 

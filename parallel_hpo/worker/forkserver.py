@@ -14,7 +14,6 @@ import errno
 import gc
 import os
 import selectors
-import shutil
 import signal
 import socket
 import sys
@@ -23,7 +22,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Final, NoReturn
 
-from parallel_hpo.worker import birth, tree
+from parallel_hpo.worker import birth, scratch, tree
 from parallel_hpo.worker.preload import Imports, preload
 from parallel_hpo.worker.spec import Fork, Forked, NotForked, Preloaded, Reaped
 
@@ -56,8 +55,9 @@ class ForkServer:
             os._exit(0)
         gc.disable()  # an eighth of the time that the imports take
         # Modules make folders for good while they are imported (wandb two): they end with this process.
-        folder = tempfile.tempdir = tempfile.mkdtemp(prefix="parallel_hpo-")
-        signal.signal(signal.SIGTERM, lambda *_: _leave(folder))  # a stop does not wait for the imports
+        self.folder = scratch.make_folder()
+        tempfile.tempdir = str(self.folder)
+        signal.signal(signal.SIGTERM, lambda *_: self._leave())  # a stop does not wait for the imports
         preloaded = preload(imports)
         tempfile.tempdir = None
         tree.die_with_parent(False)
@@ -67,7 +67,12 @@ class ForkServer:
         while self._turn():
             pass
         tree.kill_all_below()
-        _leave(folder)
+        self._leave()
+
+    def _leave(self) -> NoReturn:
+        """End, and leave nothing that imports made, or the children that are killed by now."""
+        scratch.clear(self.folder)
+        os._exit(0)
 
     def _watch(self) -> None:
         """Wait on the supervisor's socket, its process, and on the deaths of children."""
@@ -123,6 +128,7 @@ class ForkServer:
             gc.enable()
             birth.be_born(fds[0], fds[1], fresh=order.fresh)
         self.children.add(pid)
+        scratch.note_child(self.folder, pid)
         return Forked(order.token, pid)
 
     def _say(self, answer: Preloaded | Forked | NotForked | Reaped) -> bool:
@@ -204,12 +210,6 @@ def _open_parent() -> int | None:
 
 def _note(signum: int, frame: object) -> None:
     """Do nothing: the wakeup fd has noted the signal."""
-
-
-def _leave(folder: str) -> NoReturn:
-    """End, and leave nothing that imports made."""
-    shutil.rmtree(folder, ignore_errors=True)
-    os._exit(0)
 
 
 def main() -> NoReturn:

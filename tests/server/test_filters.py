@@ -115,6 +115,12 @@ def test_a_filter_that_is_not_understood_is_refused(filters: dict[str, Any]) -> 
         matches(RUN, filters)
 
 
+def test_a_pattern_that_goes_back_and_forth_in_a_text_for_ever_is_refused() -> None:
+    run = replace(RUN, display_name="a" * 60 + "b")
+    with pytest.raises(RefusedError, match="takes more than 1 s for one text"):
+        matches(run, {"displayName": {"$regex": "^(a|a)*$"}})
+
+
 @pytest.mark.parametrize("text", ["{", "[]", "[" * 100_000, '{"$not": ' * 40 + "{}" + "}" * 40])
 def test_filters_that_are_no_object_are_refused(text: str) -> None:
     with pytest.raises(RefusedError, match="filters"):

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import AsyncIterator, Iterator
 from urllib.parse import urlsplit
 
 import pytest
 
-from parallel_hpo.server import run_files, run_service
+from parallel_hpo.server import run_files, run_service, uploads
+from parallel_hpo.server.addresses import Place
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.run_service import RunWishes
 from parallel_hpo.server.store.runs import RunPath
@@ -21,6 +23,15 @@ def web(stage: Stage) -> Iterator[Web]:
     run_service.upsert(stage.world, RunWishes(name="r", project="p"))
     with Web(stage, key=None) as web:
         yield web
+
+
+def send(stage: Stage, place: Place, content: bytes) -> None:
+    """Have a run's file sent."""
+
+    async def body() -> AsyncIterator[bytes]:
+        yield content
+
+    run_files.note(stage.world, place, asyncio.run(uploads.store(stage.world, place, body())))
 
 
 def address(stage: Stage, name: str) -> str:
@@ -48,6 +59,26 @@ def test_a_name_that_leads_elsewhere_gets_no_address(stage: Stage, web: Web, nam
         address(stage, name)
 
 
+def test_what_a_killed_server_had_begun_to_write_goes_and_what_another_one_writes_stays(stage: Stage) -> None:
+    place = Place("1", "config.yaml")
+
+    async def upload() -> None:
+        async def body() -> AsyncIterator[bytes]:
+            yield b"half"
+            (written,) = stage.world.files.glob(".incoming/*")
+            begun = written.with_name("begun")
+            begun.write_bytes(b"by a server that is dead")
+            uploads.clear_unfinished(stage.world.files)
+            assert not begun.exists()
+            yield b" whole"
+
+        await uploads.store(stage.world, place, body())
+
+    asyncio.run(upload())
+    assert place.within(stage.world.files).read_bytes() == b"half whole"
+    assert list(stage.world.files.glob(".incoming/*")) == []
+
+
 def test_an_address_is_good_for_its_own_file_only(stage: Stage, web: Web) -> None:
     url = urlsplit(address(stage, "config.yaml"))
     assert web.put(f"/uploads/1/other.yaml?{url.query}", content=b"x").status_code == 403
@@ -59,7 +90,7 @@ def test_an_address_is_good_for_its_own_file_only(stage: Stage, web: Web) -> Non
 
 def test_an_address_expires(stage: Stage, web: Web) -> None:
     url = address(stage, "config.yaml")
-    stage.clock.now += 24 * 3600 + 1
+    stage.clock.now += 3600 + 1
     assert web.put(url, content=b"x").status_code == 403
 
 

@@ -52,7 +52,7 @@ def opened_nursery(
 
 
 def marked(environment: Mapping[str, str]) -> dict[str, str]:
-    return {"PYTHONPATH": str(ROOT), MARK: "test", **environment}
+    return {"PYTHONPATH": str(ROOT), MARK: f"test_{os.getpid()}", **environment}
 
 
 def surroundings(environment: Mapping[str, str]) -> Surroundings:

@@ -21,8 +21,9 @@ def _create(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, Any]:
 
 
 def _heartbeat(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, Any]:
-    listed = _listed(input.get("runState"))
-    commands = agent_service.beat(context(info).world, input["id"], listed)
+    request, listed = context(info), _listed(input.get("runState"))
+    commands = agent_service.beat(request.world, input["id"], listed)
+    request.must_last = bool(commands)  # a supervisor writes down which run it was given, and relies on it
     return {"agent": {"id": input["id"]}, "commands": json.dumps(commands)}
 
 

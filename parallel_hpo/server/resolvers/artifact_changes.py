@@ -59,7 +59,7 @@ def _update_manifest(_source: Any, info: Info, input: dict[str, Any]) -> dict[st
 
 def _manifest_to_send(info: Info, artifact_id: int) -> dict[str, Any]:
     with context(info).world.database.read() as transaction:
-        artifact = artifact_service.existing(transaction, artifact_id)
+        artifact = artifact_service.changeable(transaction, artifact_id)
     if artifact.state != artifacts.PENDING:
         raise RefusedError("this artifact is committed already")
     name = make_id(ARTIFACT, artifact_id)
@@ -139,10 +139,7 @@ def _delete_aliases(_source: Any, info: Info, input: dict[str, Any]) -> dict[str
 def _update_sequence(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, Any]:
     world, key = context(info).world, key_of(COLLECTION, input["artifactSequenceID"])
     changes = {name: input[name] for name in ("name", "description") if input.get(name) is not None}
-    with world.database.write() as transaction:
-        if changes:
-            artifacts.change_collection(transaction, key, changes | {"updated_at": world.clock()})
-        return {"artifactCollection": artifacts.collection_with(transaction, key)}
+    return {"artifactCollection": artifact_service.change_collection(world, key, changes)}
 
 
 def _delete_sequence(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, Any]:

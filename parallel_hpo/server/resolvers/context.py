@@ -19,6 +19,19 @@ Info = GraphQLResolveInfo
 _MOST_PER_PAGE = 10_000
 
 
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """Until when a request may go on."""
+
+    clock: Callable[[], float]
+    at: float
+
+    def check(self) -> None:
+        """Raise RefusedError where it has passed."""
+        if self.clock() > self.at:
+            raise RefusedError("the query takes too long: ask for less at once, by filters or by pages")
+
+
 @dataclass(slots=True)
 class Context:
     """One request: its caller, and the transaction that it reads in, begun when something is first read.
@@ -29,7 +42,10 @@ class Context:
     world: World
     caller: Caller
     begin: Callable[[], Transaction]
+    deadline: Deadline
     begun: Transaction | None = None
+    must_last: bool = False
+    """Whether what the request did must outlive a power cut before it is answered."""
 
     def transaction(self) -> Transaction:
         """Return the transaction, begun now where it was not yet."""

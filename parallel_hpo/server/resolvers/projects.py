@@ -64,7 +64,13 @@ def _matching(project: Project, info: Info, filters: str | None) -> list[Run]:
     found = (
         runs.of_project(transaction, project.id) if sweep_id is None else runs.of_sweep(transaction, sweep_id)
     )
-    return [run for run in found if run.project_id == project.id and run_filters.matches(run, wanted)]
+    deadline = context(info).deadline
+
+    def passes(run: Run) -> bool:
+        deadline.check()
+        return run.project_id == project.id and run_filters.matches(run, wanted)
+
+    return [run for run in found if passes(run)]
 
 
 def _sweep_named_by(wanted: dict[str, Any]) -> str | None:

@@ -36,12 +36,16 @@ def _upsert(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, Any]:
         scheduler=input.get("scheduler"),
         prior_runs_filters=input.get("priorRunsFilters"),
     )
-    return {"sweep": sweep_service.upsert(context(info).world, wishes), "configValidationWarnings": []}
+    request = context(info)
+    sweep = sweep_service.upsert(request.world, wishes)
+    request.must_last = True
+    return {"sweep": sweep, "configValidationWarnings": []}
 
 
 def _enqueue(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, Any]:
-    world = context(info).world
-    name = run_queue.enqueue(world, input["id"], input["config"], input.get("displayName"))
+    request = context(info)
+    name = run_queue.enqueue(request.world, input["id"], input["config"], input.get("displayName"))
+    request.must_last = True
     return {"id": name, "runQueueItemId": None}
 
 

@@ -138,6 +138,10 @@ def answer(view: View, listed: frozenset[str], now: float, patience: Patience) -
             moves.append(RunMove(run.run_id, verdict))
         else:
             return Answer(verdict, tuple(moves))
+    if view.supervised and listed:
+        # It is over for the server, and its `main` still goes on: neither to be stopped by the sweep's end,
+        # nor to be followed by a run that this agent may not be meant to have.
+        return Answer(Nothing(), tuple(moves))
     return Answer(_next_run(view), tuple(moves))
 
 

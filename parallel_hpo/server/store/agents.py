@@ -6,6 +6,7 @@ from sqlalchemy import ColumnElement, Connection, and_, bindparam, insert, or_, 
 
 from parallel_hpo.server.store.records import Agent, record
 from parallel_hpo.server.store.rows import count
+from parallel_hpo.server.store.scope import may_see
 from parallel_hpo.server.tables import agents, runs
 
 # What every heartbeat asks is built once: building a statement costs more than SQLite takes to run it.
@@ -22,7 +23,8 @@ def create(connection: Connection, agent: Agent) -> None:
 def find(connection: Connection, agent_id: str) -> Agent | None:
     """Return the agent, or None."""
     row = connection.execute(_FIND, {"agent": agent_id}).first()
-    return None if row is None else record(Agent, row)
+    agent = None if row is None else record(Agent, row)
+    return agent if agent is not None and may_see(connection, agent.sweep_id) else None
 
 
 def of_sweep(connection: Connection, sweep_id: str) -> list[Agent]:

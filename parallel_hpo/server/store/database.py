@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +20,8 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from parallel_hpo.errors import BackendError
 from parallel_hpo.server import tables
+from parallel_hpo.server.store import scope
+from parallel_hpo.server.store.disk import Disk
 from parallel_hpo.server.store.failures import as_unavailable
 from parallel_hpo.server.store.health import Health
 
@@ -37,6 +40,9 @@ class Database:
     def __init__(self, url: URL, *, busy_timeout_s: float) -> None:
         self._engine = _make_engine(url, busy_timeout_s)
         self.health = Health(Path(url.database or ""))
+        self._of_sweeps: dict[str, Database] = {}
+        # PostgreSQL has a transaction on its disk when it says that it is committed.
+        self._disk = Disk(Path(f"{url.database}-wal")) if url.get_backend_name() == "sqlite" else None
 
     @classmethod
     def open(cls, where: str, *, busy_timeout_s: float = _BUSY_TIMEOUT_S) -> Database:
@@ -64,6 +70,14 @@ class Database:
             ) from error
         return database
 
+    def of_sweep(self, sweep_id: str) -> Database:
+        """Return the same database, whose transactions find nothing of other sweeps."""
+        if sweep_id not in self._of_sweeps:
+            narrow = copy(self)
+            narrow._engine = self._engine.execution_options(**{scope.OPTION: sweep_id})
+            self._of_sweeps[sweep_id] = narrow
+        return self._of_sweeps[sweep_id]
+
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """Open a transaction that only reads; UnavailableError where the database can't answer."""
@@ -77,6 +91,28 @@ class Database:
         with as_unavailable(), self._engine.execution_options(immediate=True).begin() as connection:
             yield connection
         self.health.note_written()
+
+    def outlast_a_power_cut(self) -> None:
+        """Return once all that was committed before this call is on the disk.
+
+        It waits for the disk and for no lock: other threads may go on writing meanwhile. OSError
+        where the disk can't take it.
+        """
+        if self._disk is not None:
+            self._disk.flush()
+
+    def give_room_back(self) -> None:
+        """Let the disk have what deleted rows took; UnavailableError where others are at the database.
+
+        PostgreSQL does so by itself.
+        """
+        if self._disk is None:
+            return
+        alone = self._engine.execution_options(in_no_transaction=True)
+        with as_unavailable(), alone.connect() as connection:
+            if connection.exec_driver_sql("PRAGMA freelist_count").scalar():
+                connection.exec_driver_sql("VACUUM")
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").all()
 
     def close(self) -> None:
         """Close all connections."""
@@ -114,15 +150,16 @@ def _on_sqlite_connect(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # we begin transactions ourselves
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode=WAL")
-    # Survives any death of the process; only a power cut may cost the last moments.
+    # Survives any death of the process; what must survive a power cut too is flushed by `Disk`.
     cursor.execute("PRAGMA synchronous=NORMAL")
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.close()
 
 
 def _on_sqlite_begin(connection: Connection) -> None:
-    immediate = connection.get_execution_options().get("immediate", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+    options = connection.get_execution_options()
+    if not options.get("in_no_transaction", False):
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("immediate", False) else "BEGIN")
 
 
 def _on_postgresql_begin(connection: Connection, *, timeout_ms: int) -> None:

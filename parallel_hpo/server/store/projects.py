@@ -6,6 +6,7 @@ from sqlalchemy import Connection, select
 
 from parallel_hpo.server.store.records import Project, record
 from parallel_hpo.server.store.rows import count, insert_one
+from parallel_hpo.server.store.scope import seen
 from parallel_hpo.server.tables import projects, runs
 
 
@@ -34,4 +35,4 @@ def of_entity(connection: Connection, entity: str) -> list[Project]:
 
 def run_count(connection: Connection, project_id: int) -> int:
     """Count a project's runs."""
-    return count(connection, runs, runs.c.project_id == project_id)
+    return count(connection, runs, (runs.c.project_id == project_id) & seen(connection))

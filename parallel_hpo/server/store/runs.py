@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Select, select, update
+from sqlalchemy import ColumnElement, Connection, Select, or_, select, update
 from sqlalchemy import delete as sql_delete
 
 from parallel_hpo.server.rules.run_states import RunState
 from parallel_hpo.server.store.records import Run, record
-from parallel_hpo.server.store.rows import insert_one
+from parallel_hpo.server.store.rows import count, insert_one
+from parallel_hpo.server.store.scope import may_see, only_sweep, seen
 from parallel_hpo.server.tables import band_losses, lines, projects, run_files, runs
 
 
@@ -42,7 +43,14 @@ def _runs() -> Select[Any]:
 
 def _first(connection: Connection, query: Select[Any]) -> Run | None:
     row = connection.execute(query).first()
-    return None if row is None else record(Run, row)
+    run = None if row is None else record(Run, row)
+    return run if run is not None and may_see(connection, run.sweep_id) else None
+
+
+def _all(connection: Connection, condition: ColumnElement[bool]) -> list[Run]:
+    """Return the runs that meet a condition, in the order in which they were made."""
+    query = _runs().where(condition, seen(connection)).order_by(runs.c.id)
+    return [record(Run, row) for row in connection.execute(query)]
 
 
 def find(connection: Connection, run_id: int) -> Run | None:
@@ -100,22 +108,32 @@ def changes_since(connection: Connection, sweep_id: str, revision: int) -> Itera
         yield Change(row[0], row[1], row[2], RunState(row[3]), row[4])
 
 
+def is_hidden(connection: Connection, project_id: int, name: str) -> bool:
+    """Say whether a project has a run of this name that this transaction may not see."""
+    here = (runs.c.project_id == project_id) & (runs.c.name == name)
+    return only_sweep(connection) is not None and count(connection, runs, here & ~seen(connection)) > 0
+
+
 def of_project(connection: Connection, project_id: int) -> list[Run]:
     """Return a project's runs in the order in which they were made."""
-    query = _runs().where(runs.c.project_id == project_id).order_by(runs.c.id)
+    return _all(connection, runs.c.project_id == project_id)
+
+
+def of_other_sweeps(connection: Connection, project_id: int, sweep_id: str) -> list[Run]:
+    """Return a project's runs that are none of this sweep's, whoever asks: its engine may learn from them."""
+    other = or_(runs.c.sweep_id.is_(None), runs.c.sweep_id != sweep_id)
+    query = _runs().where(runs.c.project_id == project_id, other).order_by(runs.c.id)
     return [record(Run, row) for row in connection.execute(query)]
 
 
 def of_sweep(connection: Connection, sweep_id: str) -> list[Run]:
     """Return a sweep's runs in the order in which they were made."""
-    query = _runs().where(runs.c.sweep_id == sweep_id).order_by(runs.c.id)
-    return [record(Run, row) for row in connection.execute(query)]
+    return _all(connection, runs.c.sweep_id == sweep_id)
 
 
 def of_agent(connection: Connection, agent_id: str) -> list[Run]:
     """Return an agent's runs in the order in which they were made."""
-    query = _runs().where(runs.c.agent_id == agent_id).order_by(runs.c.id)
-    return [record(Run, row) for row in connection.execute(query)]
+    return _all(connection, runs.c.agent_id == agent_id)
 
 
 _EMPTY: dict[str, Any] = {

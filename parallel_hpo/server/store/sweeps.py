@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import Connection, Select, bindparam, func, insert, select, update
+from sqlalchemy import delete as sql_delete
 
 from parallel_hpo.server.store.records import Sweep, record
-from parallel_hpo.server.tables import projects, runs, sweeps
+from parallel_hpo.server.store.scope import may_see
+from parallel_hpo.server.tables import agents, open_points, projects, runs, sweeps
 
 
 def _sweeps() -> Select[Any]:
@@ -21,14 +23,15 @@ _FIND = _sweeps().where(sweeps.c.id == bindparam("sweep"))
 
 def find(connection: Connection, sweep_id: str) -> Sweep | None:
     """Return the sweep, or None."""
-    row = connection.execute(_FIND, {"sweep": sweep_id}).first()
+    row = connection.execute(_FIND, {"sweep": sweep_id}).first() if may_see(connection, sweep_id) else None
     return None if row is None else record(Sweep, row)
 
 
 def of_project(connection: Connection, project_id: int) -> list[Sweep]:
     """Return a project's sweeps, newest first."""
     query = _sweeps().where(sweeps.c.project_id == project_id).order_by(sweeps.c.created_at.desc())
-    return [record(Sweep, row) for row in connection.execute(query)]
+    found = [record(Sweep, row) for row in connection.execute(query)]
+    return [sweep for sweep in found if may_see(connection, sweep.id)]
 
 
 def create(connection: Connection, values: dict[str, Any]) -> None:
@@ -39,6 +42,13 @@ def create(connection: Connection, values: dict[str, Any]) -> None:
 def change(connection: Connection, sweep_id: str, changes: dict[str, Any]) -> None:
     """Set columns of a sweep."""
     connection.execute(update(sweeps).where(sweeps.c.id == sweep_id).values(changes))
+
+
+def delete(connection: Connection, sweep_id: str) -> None:
+    """Delete a sweep that has no runs any more, with its agents and open points."""
+    for table in (agents, open_points):
+        connection.execute(sql_delete(table).where(table.c.sweep_id == sweep_id))
+    connection.execute(sql_delete(sweeps).where(sweeps.c.id == sweep_id))
 
 
 def next_revision(connection: Connection, sweep_id: str) -> int:

@@ -1,0 +1,93 @@
+"""Folders of a sweep's processes in the temporary folder, made so that whoever clears up finds them.
+
+    parallel_hpo-<mark>-xxxxxxxx/     what modules make while they are imported (wandb two, for good)
+        4711                          a child that was forked here, as an empty file
+    wandb-4711-4712-xxxxxxxx/         its wandb-core's socket, which stays where that is killed
+    wandb_symon-4712-<pid>-xxxx.sock  that one's helper's
+
+A process removes its own when it ends; of one that was killed its supervisor does, or the next
+start of any.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+MARK: Final = "PARALLEL_HPO_MARK"
+"""In the environment of all processes of a sweep: whose they are."""
+_FOLDER: Final = re.compile(r"parallel_hpo-(\w+)-[^-]+")
+_OWNED: Final = re.compile(r"wandb(?:_symon)?-(\d+)-(\d+)-\d+(?:\.sock)?")
+"""Parent and process."""
+
+
+def make_folder() -> Path:
+    """Make a folder for what this process, or a fork of it, leaves."""
+    return Path(tempfile.mkdtemp(prefix=f"parallel_hpo-{os.environ.get(MARK, 'none')}-"))
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Have what a fresh interpreter's imports make in a folder that is found again; a fork's are done."""
+    if "wandb" in sys.modules:
+        yield
+        return
+    folder = make_folder()
+    note_child(folder, os.getpid())
+    tempfile.tempdir = str(folder)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = None
+
+
+def note_child(folder: Path, pid: int) -> None:
+    """Note that what this process leaves is to go with the folder."""
+    with suppress(OSError):
+        (folder / str(pid)).touch()
+
+
+def clear(folder: Path) -> None:
+    """Remove a folder, and the sockets of the dead processes that it names."""
+    with suppress(OSError):
+        known = {entry.name for entry in folder.iterdir() if entry.name.isdigit()}
+        for entry in sorted(folder.parent.iterdir()):  # a core's before its helper's: "-" before "_"
+            owned = _OWNED.fullmatch(entry.name)
+            if owned is not None and owned[1] in known and not _lives(int(owned[2])):
+                known.add(owned[2])
+                _remove(entry)
+    _remove(folder)
+
+
+def clear_all(is_over: Callable[[str], bool]) -> None:
+    """Remove the folders whose marks are over, with what they name."""
+    with suppress(OSError):
+        for entry in list(Path(tempfile.gettempdir()).iterdir()):
+            marked = _FOLDER.fullmatch(entry.name)
+            if marked is not None and is_over(marked[1]):
+                clear(entry)
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

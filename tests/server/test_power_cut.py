@@ -1,0 +1,126 @@
+"""What a client was told is on the disk: the power goes at the moment of the answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from parallel_hpo.server.rules.run_states import RunState
+from parallel_hpo.server.store import lines, runs, sweeps
+from parallel_hpo.server.store.database import Database
+from parallel_hpo.server.store.lines import Stream
+from parallel_hpo.server.store.runs import RunPath
+from tests.power import Disk, disk, why_no_disk
+from tests.server.test_process import KEY, embedded, said_by
+
+CREATE = """mutation C($config: String) {
+    upsertSweep(input: {projectName: "p", config: $config}) { sweep { name } } }"""
+REGISTER = """mutation A($sweep: String!) {
+    createAgent(input: {host: "h", sweep: $sweep}) { agent { id } } }"""
+BEAT = 'mutation B($agent: ID!) { agentHeartbeat(input: {id: $agent, runState: "{}"}) { commands } }'
+START = """mutation S($name: String, $sweep: String) {
+    upsertBucket(input: {name: $name, sweep: $sweep, modelName: "p"}) { bucket { id } } }"""
+FILES = """mutation F($run: String!) { createRunFiles(input: {
+    entityName: "local", projectName: "p", runName: $run, files: ["config.yaml"]}) {
+        files { uploadUrl } } }"""
+
+
+class Machine:
+    """A server on a disk of its own, until the power goes."""
+
+    def __init__(self, disk: Disk, env: dict[str, str]) -> None:
+        self._disk = disk
+        self._server = embedded(env, disk.folder / "server.db")
+        self._http = httpx.Client(base_url=said_by(self._server)["url"], auth=("api", KEY), trust_env=False)
+
+    def ask(self, query: str, **variables: Any) -> Any:
+        """Send a GraphQL request and return the only field of its answer."""
+        answer = self._http.post("/graphql", json={"query": query, "variables": variables}).json()
+        assert "errors" not in answer, answer
+        (field,) = answer["data"].values()
+        return field
+
+    def stream(self, run: str, **chunk: Any) -> None:
+        self._http.post(f"/files/local/p/{run}/file_stream", json=chunk).raise_for_status()
+
+    def put(self, address: str, content: bytes) -> None:
+        self._http.put(address, content=content).raise_for_status()
+
+    def create_sweep(self) -> str:
+        config = json.dumps({"method": "random", "parameters": {"x": {"min": 0, "max": 1}}})
+        name: str = self.ask(CREATE, config=config)["sweep"]["name"]
+        return name
+
+    def issue(self, sweep: str) -> str:
+        """Let a new agent be given a run, and return the run's name."""
+        agent = self.ask(REGISTER, sweep=sweep)["agent"]["id"]
+        (command,) = json.loads(self.ask(BEAT, agent=agent)["commands"])
+        name: str = command["run_id"]
+        return name
+
+    def lose_power(self) -> Database:
+        """Cut the power, and return the database as the disk has it afterwards."""
+        self._disk.cut_power()
+        self._end()
+        self._disk.restore()
+        return Database.open(str(self._disk.folder / "server.db"))
+
+    def _end(self) -> None:
+        self._http.close()
+        self._server.kill()
+        self._server.communicate(timeout=10)
+
+    def close(self) -> None:
+        if self._server.poll() is None:
+            self._end()
+
+
+@pytest.fixture
+def machine(tmp_path: Path, clean_env: dict[str, str]) -> Iterator[Machine]:
+    reason = why_no_disk()
+    if reason is not None:
+        pytest.skip(reason)
+    with disk(tmp_path) as made:
+        machine = Machine(made, clean_env)
+        yield machine
+        machine.close()
+
+
+def test_a_sweep_that_was_created_outlives_a_power_cut(machine: Machine) -> None:
+    sweep = machine.create_sweep()
+    database = machine.lose_power()
+    with database.read() as transaction:
+        assert sweeps.find(transaction, sweep) is not None
+    database.close()
+
+
+def test_a_run_that_was_issued_outlives_a_power_cut(machine: Machine) -> None:
+    run = machine.issue(machine.create_sweep())
+    database = machine.lose_power()
+    with database.read() as transaction:
+        assert runs.at(transaction, RunPath("local", "p", run)) is not None
+    database.close()
+
+
+def test_a_run_that_told_its_end_outlives_a_power_cut_with_its_lines_and_files(
+    machine: Machine, tmp_path: Path
+) -> None:
+    sweep = machine.create_sweep()
+    run = machine.issue(sweep)
+    machine.ask(START, name=run, sweep=sweep)
+    (file,) = machine.ask(FILES, run=run)["files"]
+    machine.put(file["uploadUrl"], b"x: 1\n")
+    machine.stream(run, files={"wandb-history.jsonl": {"offset": 0, "content": ['{"_step": 0, "loss": 1}']}})
+    machine.stream(run, complete=True, exitcode=0)
+    database = machine.lose_power()
+    with database.read() as transaction:
+        found = runs.at(transaction, RunPath("local", "p", run))
+        assert found is not None and found.state is RunState.FINISHED
+        assert lines.last(transaction, found.id, Stream.HISTORY) == '{"_step": 0, "loss": 1}'
+    database.close()
+    assert (tmp_path / f"disk/server-files/{found.id}/config.yaml").read_bytes() == b"x: 1\n"

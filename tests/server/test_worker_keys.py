@@ -1,0 +1,167 @@
+"""A worker's key is good for its own sweep, and for what belongs to none."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from parallel_hpo.keys import worker_key
+from parallel_hpo.server import artifact_service, run_service
+from parallel_hpo.server.artifact_service import ArtifactWishes
+from parallel_hpo.server.file_stream import Chunk
+from parallel_hpo.server.rules.run_states import RunState
+from parallel_hpo.server.run_service import RunWishes
+from parallel_hpo.server.store import artifacts, runs
+from tests.server.acting import MASTER_KEY, Stage, grid
+from tests.server.web import Web
+
+READ_RUN = """query R($name: String!) { project(name: "p") { run(name: $name) { id } } }"""
+LIST_RUNS = """query L($filters: JSONString) {
+    project(name: "p") { runCount runs(filters: $filters) { edges { node { name } } } } }"""
+READ_SWEEP = (
+    """query S($sweep: String!) { project(name: "p") { sweep(sweepName: $sweep) { id } totalSweeps } }"""
+)
+REGISTER = 'mutation A($s: String!) { createAgent(input: {host: "h", sweep: $s}) { agent { id } } }'
+BEAT = 'mutation B($a: ID!) { agentHeartbeat(input: {id: $a, runState: "{}"}) { commands } }'
+CANCEL = 'mutation C($id: ID!) { upsertSweep(input: {id: $id, state: "CANCELED"}) { sweep { state } } }'
+CREATE = "mutation C($config: String!) { upsertSweep(input: {config: $config}) { sweep { name } } }"
+STOP = "mutation S($id: ID!) { stopRun(input: {id: $id}) { success } }"
+DELETE = "mutation D($id: ID!) { deleteRun(input: {id: $id}) { clientMutationId } }"
+EDIT = 'mutation E($id: String) { upsertBucket(input: {id: $id, notes: "n"}) { bucket { notes } } }'
+TAKE = 'mutation T($name: String) { upsertBucket(input: {name: $name, modelName: "p"}) { bucket { id } } }'
+JOIN = """mutation J($name: String, $sweep: String) {
+    upsertBucket(input: {name: $name, sweep: $sweep, modelName: "p"}) { bucket { id } } }"""
+SEND = """mutation F($run: String!) { createRunFiles(input: {
+    entityName: "local", projectName: "p", runName: $run, files: ["a"]}) { files { uploadUrl } } }"""
+NAMED = """query N($name: String!) {
+    project(name: "p") { artifact(name: $name) { id createdBy { __typename } } } }"""
+DELETE_ARTIFACT = "mutation D($i: DeleteArtifactInput!) { deleteArtifact(input: $i) { artifact { id } } }"
+RENAME = """mutation R($id: ID!) { updateArtifactSequence(input: {artifactSequenceID: $id, name: "mine"}) {
+    artifactCollection { id } } }"""
+
+
+class Neighbours:
+    """Two sweeps of one project, each with a run that is on; a client with the key of a worker of `own`."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+        self.own, self.other = stage.sweep(grid(4)), stage.sweep(grid(4))
+        self.other_agent = stage.agent(self.other, "w1")
+        self.runs = {sweep: self._started(sweep) for sweep in (self.own, self.other)}
+        self.web = Web(stage, worker_key(MASTER_KEY, "w0", self.own))
+
+    def _started(self, sweep: str) -> str:
+        agent = self.other_agent if sweep == self.other else self.stage.agent(sweep, "w0")
+        name = self.stage.issued(agent)
+        self.stage.start(sweep, name)
+        return name
+
+    def id_of_run(self, sweep: str) -> str:
+        return f"run:{self.stage.run(self.runs[sweep]).id}"
+
+    def refused(self, query: str, **variables: Any) -> str:
+        """Send what must be refused, and return why it was."""
+        (error,) = self.web.ask(query, **variables)["errors"]
+        return str(error["message"])
+
+    def done(self, query: str, **variables: Any) -> Any:
+        """Send what must be done, and return the answer's data."""
+        answer = self.web.ask(query, **variables)
+        assert "errors" not in answer, answer
+        return answer["data"]
+
+
+def commands(worker: Web, agents: list[str]) -> list[dict[str, Any]]:
+    """Let each agent ask for a run, and return what they are told."""
+    answers = [worker.ask(BEAT, a=agent)["data"]["agentHeartbeat"]["commands"] for agent in agents]
+    return [command for answer in answers for command in json.loads(answer)]
+
+
+@pytest.fixture
+def sweeps(stage: Stage) -> Iterator[Neighbours]:
+    neighbours = Neighbours(stage)
+    with neighbours.web:
+        yield neighbours
+
+
+def test_other_sweeps_and_their_runs_are_not_read(sweeps: Neighbours) -> None:
+    own, other = sweeps.runs[sweeps.own], sweeps.runs[sweeps.other]
+    assert sweeps.done(READ_RUN, name=own)["project"]["run"] is not None
+    assert sweeps.done(READ_RUN, name=other)["project"]["run"] is None
+    for filters in ("{}", f'{{"sweep": "{sweeps.other}"}}'):
+        listed = sweeps.done(LIST_RUNS, filters=filters)["project"]
+        assert listed["runCount"] == 1
+        assert [edge["node"]["name"] for edge in listed["runs"]["edges"]] == (
+            [own] if filters == "{}" else []
+        )
+    assert sweeps.done(READ_SWEEP, sweep=sweeps.own)["project"]["sweep"] is not None
+    found = sweeps.done(READ_SWEEP, sweep=sweeps.other)["project"]
+    assert (found["sweep"], found["totalSweeps"]) == (None, 1)
+
+
+def test_other_sweeps_are_not_worked_on_changed_or_cancelled(sweeps: Neighbours) -> None:
+    why = f"or is not in sweep {sweeps.own}, whose key this is"
+    assert why in sweeps.refused(REGISTER, s=sweeps.other)
+    assert why in sweeps.refused(BEAT, a=sweeps.other_agent)
+    assert why in sweeps.refused(CANCEL, id=sweeps.other)
+    assert "can't create sweeps" in sweeps.refused(
+        CREATE, config="{method: random, parameters: {x: {value: 1}}}"
+    )
+    assert sweeps.done(REGISTER, s=sweeps.own)
+    assert sweeps.done(CANCEL, id=sweeps.own)["upsertSweep"]["sweep"]["state"] == "CANCELED"
+
+
+def test_runs_of_other_sweeps_are_not_stopped_changed_written_or_deleted(sweeps: Neighbours) -> None:
+    name = sweeps.runs[sweeps.other]
+    run = sweeps.id_of_run(sweeps.other)
+    assert "doesn't exist" in sweeps.refused(STOP, id=run)
+    assert "doesn't exist" in sweeps.refused(EDIT, id=run)
+    assert "belongs to another sweep" in sweeps.refused(TAKE, name=name)
+    assert "doesn't exist" in sweeps.refused(JOIN, name=name, sweep=sweeps.other)
+    assert "doesn't exist" in sweeps.refused(SEND, run=name)
+    address = f"/files/local/p/{name}/file_stream"
+    assert sweeps.web.post(address, json={"complete": True, "exitcode": 0}).status_code == 404
+    sweeps.stage.stream(name, Chunk(exitcode=0))
+    assert "doesn't exist" in sweeps.refused(DELETE, id=run)
+    assert sweeps.stage.run(name).state is RunState.FINISHED
+
+
+def test_its_own_runs_are_its_own_and_so_are_those_of_no_sweep(sweeps: Neighbours) -> None:
+    run_service.upsert(sweeps.stage.world, RunWishes(name="alone", project="p"))
+    run = sweeps.id_of_run(sweeps.own)
+    assert sweeps.done(EDIT, id=run)
+    assert sweeps.done(STOP, id=run)
+    assert sweeps.done(TAKE, name="alone")
+    assert sweeps.done(TAKE, name="brand new")
+    address = f"/files/local/p/{sweeps.runs[sweeps.own]}/file_stream"
+    assert sweeps.web.post(address, json={"complete": True, "exitcode": 0}).status_code == 200
+
+
+def test_an_artifact_of_another_sweep_is_read_and_not_changed(sweeps: Neighbours) -> None:
+    world = sweeps.stage.world
+    wishes = ArtifactWishes("local", "p", "data", "dataset", "d", run=sweeps.runs[sweeps.other])
+    created = artifact_service.create(world, wishes)
+    with world.database.write() as transaction:  # as a commit does it, whose files have come
+        artifacts.change(transaction, created.id, {"state": artifacts.COMMITTED, "version": 0})
+        artifacts.set_aliases(transaction, created, ["latest"])
+    found = sweeps.done(NAMED, name="data:latest")["project"]["artifact"]
+    assert "another sweep" in sweeps.refused(DELETE_ARTIFACT, i={"artifactID": found["id"]})
+    collection = base64.b64encode(f"ArtifactCollection:{created.collection.id}".encode()).decode()
+    assert "another sweep" in sweeps.refused(RENAME, id=collection)
+
+
+def test_a_sweeps_engine_learns_from_prior_runs_whoever_asks_for_a_run(sweeps: Neighbours) -> None:
+    stage = sweeps.stage
+    tried = sweeps.runs[sweeps.other]
+    stage.finish(sweeps.other, tried)
+    point = stage.run(tried).assigned
+    later = stage.sweep(grid(4), prior_runs='{"state": "finished"}')
+    agents = [stage.agent(later, f"w{number}") for number in range(3)]
+    with Web(stage, worker_key(MASTER_KEY, "w0", later)) as worker:
+        assert [command["type"] for command in commands(worker, agents)] == ["run"] * 3
+    with stage.world.database.read() as transaction:
+        assert point not in [run.assigned for run in runs.of_sweep(transaction, later)]
