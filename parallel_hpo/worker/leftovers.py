@@ -87,7 +87,7 @@ class Leftovers:
                     words.append(f"{_name(child)} ({child.pid})")
                     tree.kill_tree(child)
             for child in unknown:
-                tree.let_end(child, within_s=CORE_PATIENCE_S)
+                tree.let_end(child, within_s=CORE_PATIENCE_S if is_core(child) else tree.PATIENCE_S)
         return f"its run left processes: {', '.join(words)}" if words else ""
 
     def _living(self, processes: Iterable[Any]) -> list[Any]:
