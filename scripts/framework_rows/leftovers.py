@@ -45,17 +45,18 @@ def left(before: Before, env: Mapping[str, str]) -> list[str]:
     return sorted(set(found))
 
 
+def kind(name: str) -> str:
+    """Return a file's name with a * for all in it that is another one each time."""
+    return _RANDOM.sub("*", name)
+
+
 def _left(before: Before, env: Mapping[str, str]) -> Iterator[str]:
     for process in _living(env):
         yield f"process {_words(process)}"
     for name in _shared() - before.shared:
-        yield f"/dev/shm/{_kind(name)}"
+        yield f"/dev/shm/{kind(name)}"
     for path in Path(env["TMPDIR"]).iterdir():
-        yield f"$TMPDIR/{_kind(path.name)}"
-
-
-def _kind(name: str) -> str:
-    return _RANDOM.sub("*", name)
+        yield f"$TMPDIR/{kind(path.name)}"
 
 
 def _shared() -> set[str]:
