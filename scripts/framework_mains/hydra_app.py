@@ -37,7 +37,7 @@ def main(settings: Settings) -> None:
     train_x, valid_x, train_y, valid_y = train_test_split(*load_digits(return_X_y=True), random_state=0)
     model = MLPClassifier((settings.model.width,), learning_rate_init=settings.lr, random_state=0)
     for epoch in range(30):
-        model.partial_fit(train_x, train_y, np.unique(train_y))
+        model.partial_fit(train_x, train_y, classes=np.unique(train_y))
         accuracy = model.score(valid_x, valid_y)
         run.log({"epoch": epoch, "accuracy": accuracy})
     results = Path(hydra.utils.get_original_cwd(), "results")

@@ -35,9 +35,9 @@ def main():
             "in": 0.1 * jax.random.normal(first, (64, 64)),
             "out": 0.1 * jax.random.normal(second, (64, 10)),
         }
-        for number in range(400):
+        for number in range(2000):
             loss, weights = step(weights, images, digits, run.config.lr)
-            if number % 20 == 19:
+            if number % 100 == 99:
                 run.log({"step": number, "loss": float(loss)})
         Path("results").mkdir(exist_ok=True)
         Path("results", f"{run.id}.json").write_text(json.dumps({"loss": float(loss)}))

@@ -78,9 +78,10 @@ def judge(
 
 
 def last_line(folder: Path) -> str:
-    """Return the last line that was said to the terminal."""
-    lines = (folder / "said.log").read_text(errors="replace").splitlines()
-    return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
+    """Return the last line that was said to the terminal; rather one that names an error."""
+    text = (folder / "said.log").read_text(errors="replace")
+    lines = ["it said nothing", *(line.strip() for line in text.splitlines() if line.strip())]
+    return next((line for line in reversed(lines) if "Error" in line), lines[-1])
 
 
 def _summary(folder: Path) -> dict[str, Any]:

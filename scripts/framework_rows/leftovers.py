@@ -18,6 +18,8 @@ from typing import Final
 import psutil
 
 SHARED_MEMORY: Final = Path("/dev/shm")
+KILLED: Final = frozenset({"$TMPDIR/tmp*wandb-media", "$TMPDIR/tmp*wandb-artifacts"})
+"""What any process in which wandb was imported leaves when it is killed."""
 PATIENCE_S: Final = 6.0
 """wandb-core outlives a killed parent by up to 4 s."""
 _RANDOM: Final = re.compile(r"(?<=tmp)[a-z0-9_]{8}|(?<=-)[a-z0-9_]{8}$|[0-9a-f]{8,}|\d+")
