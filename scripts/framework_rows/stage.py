@@ -9,7 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -24,7 +24,7 @@ from scripts.framework_rows.rows import BEGUN, PROJECT, RUNS, WORKERS, Row
 MAINS: Final = ROOT / "scripts" / "framework_mains"
 FOREIGN: Final = ("WANDB_", "PARALLEL_HPO_", "XDG_", "PYTHON", "OMP_", "MKL_", "HF_")
 """Prefixes of variables of the developer's own shell that would reach into a trial."""
-LIMIT_S: Final = 300.0
+LIMIT_S: Final = 600.0
 """Far beyond what anything here takes, so that only a hang reaches it."""
 INSIDE_S: Final = 0.3
 """From a run's first word until its worker is killed: its own processes are at work by then."""
@@ -62,10 +62,11 @@ class Stage:
         before = look_around()
         self._lay(row, {"apply": False})
         began = time.monotonic()
-        process = self._start(_alone(row), self._env | {"WANDB_MODE": "offline", "OMP_NUM_THREADS": "1"})
-        if killed:
-            self._kill(process, lambda: [self._folder / "said.log"], lambda _: psutil.Process(process.pid))
-        code = _wait(process)
+        said = [self._folder / "said.log"]
+        with self._started(_alone(row), {"WANDB_MODE": "offline", "OMP_NUM_THREADS": "1"}) as process:
+            if killed:
+                self._kill(process, lambda: said, lambda _: psutil.Process(process.pid))
+            code = _wait(process)
         took_s = time.monotonic() - began
         if code and not killed:
             raise Untried(f"the script fails alone, with exit code {code}: {last_line(self._folder)}")
@@ -77,9 +78,9 @@ class Stage:
         self._lay(row, _section(row, self._folder, preload=preload))
         command = ["parallel-hpo", "run", "config.json"] if row.command else ["python", row.script]
         began = time.time()
-        process = self._start(command, self._env)
-        killed_at = self._kill(process, self._outputs, lambda log: _worker(process.pid, log))
-        _wait(process)
+        with self._started(command, {}) as process:
+            killed_at = self._kill(process, self._outputs, lambda log: _worker(process.pid, log))
+            _wait(process)
         found = [kind for kind in left(before, self._env) if kind not in known]
         return judge(row, self._folder, self._env, began=began, killed_at=killed_at, left=found)
 
@@ -87,17 +88,25 @@ class Stage:
         shutil.copy(MAINS / row.script, self._folder / "work")
         (self._folder / "work" / "config.json").write_text(json.dumps({"hpo": section}))
 
-    def _start(self, command: list[str], env: Mapping[str, str]) -> subprocess.Popen[bytes]:
-        path = shutil.which(command[0], path=env["PATH"]) or command[0]
+    @contextmanager
+    def _started(self, command: list[str], env: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+        """Start a command; the block waits for its end, or it is killed when the block is left."""
+        path = shutil.which(command[0], path=self._env["PATH"]) or command[0]
         with (self._folder / "said.log").open("ab") as said:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 [path, *command[1:]],
-                env=env,
+                env={**self._env, **env},
                 cwd=self._folder / "work",
                 stdin=subprocess.DEVNULL,
                 stdout=said,
                 stderr=said,
             )
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
 
     def _kill(
         self,
