@@ -11,6 +11,7 @@ import os
 import re
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -20,6 +21,7 @@ import psutil
 SHARED_MEMORY: Final = Path("/dev/shm")
 KILLED: Final = frozenset({"$TMPDIR/tmp*wandb-media", "$TMPDIR/tmp*wandb-artifacts"})
 """What any process in which wandb was imported leaves when it is killed."""
+HELPERS: Final = ("resource_tracker", "wandb-core", "wandb-symon")
 PATIENCE_S: Final = 6.0
 """wandb-core outlives a killed parent by up to 4 s."""
 _RANDOM: Final = re.compile(r"(?<=tmp)[a-z0-9_]{8}|(?<=-)[a-z0-9_]{8}$|[0-9a-f]{8,}|\d+")
@@ -45,6 +47,14 @@ def left(before: Before, env: Mapping[str, str]) -> list[str]:
     for process in _living(env):
         process.kill()
     return sorted(set(found))
+
+
+def ask_to_leave(env: Mapping[str, str]) -> None:
+    """End what a killed process has left running; helpers that clean up after it end by themselves."""
+    for process in _living(env):
+        if not any(helper in _words(process) for helper in HELPERS):
+            with suppress(psutil.Error):
+                process.terminate()
 
 
 def kind(name: str) -> str:

@@ -51,7 +51,7 @@ ROWS: Final = (
         parameters={"max_depth": {"min": 2, "max": 12}},
         preload=("sklearn.ensemble", "sklearn.model_selection", "sklearn.pipeline"),
         packages=("scikit-learn", "joblib"),
-        know="`n_jobs` multiplies with `workers`: four processes compute here.",
+        know="`n_jobs` multiplies with `workers`: four processes compute here. They end with their run.",
     ),
     Row(
         name="xgboost",
@@ -84,7 +84,7 @@ ROWS: Final = (
         parameters={"lr": _between(0.01, 0.5), "width": {"min": 8, "max": 64}},
         preload=("torch", "sklearn.datasets"),
         packages=("torch",),
-        know="",
+        know="Workers of a `DataLoader` persist within a run, and end with it.",
     ),
     Row(
         name="ddp",
@@ -109,7 +109,7 @@ ROWS: Final = (
         parameters={"lr": {"distribution": "log_uniform_values", **_between(0.001, 0.1)}},
         preload=("lightning", "lightning.pytorch.loggers", "sklearn.datasets"),
         packages=("lightning", "torch"),
-        know="",
+        know="Call `wandb.init()` before the `WandbLogger` is made: the parameters are needed for the model.",
     ),
     Row(
         name="transformers",
@@ -142,7 +142,7 @@ ROWS: Final = (
         parameters={"lr": _between(0.1, 1.0)},
         preload=("jax", "jax.numpy", "sklearn.datasets"),
         packages=("jax", "jaxlib"),
-        know="",
+        know="Nothing that is preloaded may compute on import: JAX has threads from its first array on.",
     ),
     Row(
         name="hydra",
@@ -155,7 +155,9 @@ ROWS: Final = (
         command=("${env}", "${interpreter}", "${program}", "${args_no_hyphens}"),
         packages=("hydra-core",),
         know="The sweep's `command` is `[${env}, ${interpreter}, ${program}, ${args_no_hyphens}]`, its"
-        " parameters are named as on Hydra's command line (`model.width`).",
+        " parameters are named as on Hydra's command line (`model.width`). Hydra's own output folder is named"
+        " by the second: two runs that start in the same one share it, unless `hydra.run.dir` has"
+        " `${oc.env:WANDB_RUN_ID}` in it.",
     ),
     Row(
         name="accelerate",
@@ -170,7 +172,8 @@ ROWS: Final = (
         ),
         packages=("accelerate", "torch"),
         know="`--main_process_port 0` in the sweep's `command` takes a free port: with the default, 29500,"
-        " the second worker's launch would find it taken.",
+        " the second worker's launch would find it taken. The project that `init_trackers` names is ignored"
+        " in a sweep.",
     ),
 )
 BY_NAME: Final = {row.name: row for row in ROWS}

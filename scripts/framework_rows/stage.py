@@ -18,7 +18,7 @@ import psutil
 
 from scripts.framework_rows.environments import ROOT, Untried
 from scripts.framework_rows.evidence import Seen, judge, last_line
-from scripts.framework_rows.leftovers import left, look_around
+from scripts.framework_rows.leftovers import ask_to_leave, left, look_around
 from scripts.framework_rows.rows import BEGUN, PROJECT, RUNS, WORKERS, Row
 
 MAINS: Final = ROOT / "scripts" / "framework_mains"
@@ -68,7 +68,9 @@ class Stage:
                 self._kill(process, lambda: said, lambda _: psutil.Process(process.pid))
             code = _wait(process)
         took_s = time.monotonic() - began
-        if code and not killed:
+        if killed:
+            ask_to_leave(self._env)
+        elif code:
             raise Untried(f"the script fails alone, with exit code {code}: {last_line(self._folder)}")
         return Alone(took_s, left(before, self._env))
 
