@@ -218,7 +218,7 @@ def test_a_supervisor_sees_releases_and_ends_runs(stage: Stage, web: Web) -> Non
         ("/release", {"label_prefix": "w", "keep": "r"}, 400),
         ("/state", {"state": 1}, 400),
         ("/runs/nobody/end", {"state": "crashed"}, 404),
-        ("/runs/nobody/end", {"state": "finished"}, 400),
+        ("/runs/nobody/end", {"state": "running"}, 400),
     ],
 )
 def test_a_supervisors_mistake_is_named(stage: Stage, web: Web, path: str, body: Any, status: int) -> None:

@@ -179,3 +179,11 @@ def test_a_supervised_agents_run_is_delivered_until_it_arrives() -> None:
     lost = replace(NEW, deliveries=7)
     view = replace(IDLE, own=(lost,), supervised=True)
     assert answer(view, frozenset(), NOW, PATIENCE) == Answer(Deliver(lost.run_id))
+
+
+def test_a_supervised_agent_whose_main_goes_on_after_its_runs_end_is_left_alone() -> None:
+    working = replace(IDLE, supervised=True, sweep_state=SweepState.FINISHED)
+    assert answer(working, frozenset({"r1"}), NOW, PATIENCE) == Answer(Nothing())
+    issuing = replace(working, sweep_state=SweepState.RUNNING)
+    assert answer(issuing, frozenset({"r1"}), NOW, PATIENCE) == Answer(Nothing())
+    assert answer(working, frozenset(), NOW, PATIENCE) == Answer(Exit())

@@ -83,7 +83,7 @@ def test_a_supervisor_does_not_overrule_a_runs_own_word(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "state", "status"), [("nobody", "crashed", 404), ("id000002", "finished", 400)]
+    ("name", "state", "status"), [("nobody", "crashed", 404), ("id000002", "running", 400)]
 )
 def test_an_ending_that_makes_no_sense_is_refused(stage: Stage, name: str, state: str, status: int) -> None:
     sweep = stage.sweep(grid(3))

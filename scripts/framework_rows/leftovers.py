@@ -1,0 +1,103 @@
+"""What is left behind: processes, shared memory, and temporary files.
+
+A process is known by its `HOME`, a folder of the trial's own. Files count by their kind, that
+is their name with all that is random in it taken out, so that what a script leaves in a sweep
+can be held against what it leaves alone.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+SHARED_MEMORY: Final = Path("/dev/shm")
+KILLED: Final = frozenset({"$TMPDIR/tmp*wandb-media", "$TMPDIR/tmp*wandb-artifacts"})
+"""What any process in which wandb was imported leaves when it is killed."""
+HELPERS: Final = ("resource_tracker", "wandb-core", "wandb-symon")
+PATIENCE_S: Final = 6.0
+"""wandb-core outlives a killed parent by up to 4 s."""
+_RANDOM: Final = re.compile(r"(?<=tmp)[a-z0-9_]{8}|(?<=-)[a-z0-9_]{8}$|[0-9a-f]{8,}|\d+")
+
+
+@dataclass(frozen=True)
+class Before:
+    """What there was before."""
+
+    shared: frozenset[str]
+
+
+def look_around() -> Before:
+    """Return what there is before something is started."""
+    return Before(frozenset(_shared()))
+
+
+def left(before: Before, env: Mapping[str, str]) -> list[str]:
+    """Return the kinds of what is left since then of something that ran with `env`; kill its processes."""
+    deadline = time.monotonic() + PATIENCE_S
+    while (found := list(_left(before, env))) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    for process in _living(env):
+        process.kill()
+    return sorted(set(found))
+
+
+def ask_to_leave(env: Mapping[str, str]) -> None:
+    """End what a killed process has left running; helpers that clean up after it end by themselves."""
+    for process in _living(env):
+        if not any(helper in _words(process) for helper in HELPERS):
+            with suppress(psutil.Error):
+                process.terminate()
+
+
+def kind(name: str) -> str:
+    """Return a file's name with a * for all in it that is another one each time."""
+    return _RANDOM.sub("*", name)
+
+
+def _left(before: Before, env: Mapping[str, str]) -> Iterator[str]:
+    for process in _living(env):
+        yield f"process {_words(process)}"
+    for name in _shared() - before.shared:
+        yield f"/dev/shm/{kind(name)}"
+    for path in Path(env["TMPDIR"]).iterdir():
+        yield f"$TMPDIR/{kind(path.name)}"
+
+
+def _shared() -> set[str]:
+    """Names of our own shared memory: other users come and go."""
+    if not SHARED_MEMORY.is_dir():
+        return set()
+    return {entry.name for entry in os.scandir(SHARED_MEMORY) if _is_ours(entry)}
+
+
+def _is_ours(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.stat().st_uid == os.getuid()
+    except FileNotFoundError:
+        return False
+
+
+def _living(env: Mapping[str, str]) -> list[psutil.Process]:
+    return [process for process in psutil.process_iter() if _home(process) == env["HOME"]]
+
+
+def _home(process: psutil.Process) -> str | None:
+    try:
+        return process.environ().get("HOME")
+    except (psutil.Error, OSError):
+        return None
+
+
+def _words(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())[:120]
+    except psutil.Error:
+        return str(process.pid)
