@@ -144,6 +144,10 @@ class LocalBackend:
         """Say that a run has ended whose process can't say so."""
         self._ask("POST", path, f"/runs/{run_id}/end", {"state": state})
 
+    def without_own_word(self, path: SweepPath) -> Mapping[RunId, str]:
+        """Return the state of each run that has not told its end itself."""
+        return self._ask("GET", path, "/without-own-word") or {}
+
     def send_rest(self, folder: Path) -> None:
         """Send what a dead run's client left unsent in the run's folder."""
         environment = {**self.client_environment("supervisor"), "WANDB_DIR": str(folder.parent.parent)}
