@@ -25,6 +25,7 @@ from parallel_hpo.supervisor.recorder import Recorder
 from parallel_hpo.supervisor.resuming import Asked, asked_count, read_earlier
 from parallel_hpo.supervisor.setting import Setting
 from parallel_hpo.supervisor.signals import Control
+from parallel_hpo.supervisor.standstill import Standstill
 from parallel_hpo.supervisor.summary import SweepResult
 from parallel_hpo.supervisor.tools import Tools
 from parallel_hpo.supervisor.view import Ending, SlotView, open_view
@@ -176,6 +177,7 @@ class OpenSweep:
             control=setting.control,
             mailbox=mailbox,
             patience=self._patience,
+            standstill=Standstill(setting.clock, setting.observer, self._folder),
             observer=setting.observer,
             make_spec=self._make_spec,
             devices=self._equipment.watch,
