@@ -19,8 +19,8 @@ from typing import Final
 import psutil
 
 SHARED_MEMORY: Final = Path("/dev/shm")
-KILLED: Final = frozenset({"$TMPDIR/tmp*wandb-media", "$TMPDIR/tmp*wandb-artifacts"})
-"""What any process in which wandb was imported leaves when it is killed."""
+KILLED: Final = frozenset({"$TMPDIR/tmp*wandb-media", "$TMPDIR/tmp*wandb-artifacts", "$TMPDIR/pymp-*"})
+"""What any process leaves that is killed, once it has used wandb, or multiprocessing's connections."""
 HELPERS: Final = ("resource_tracker", "wandb-core", "wandb-symon")
 PATIENCE_S: Final = 6.0
 """wandb-core outlives a killed parent by up to 4 s."""
