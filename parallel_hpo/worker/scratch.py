@@ -26,11 +26,15 @@ MARK: Final = "PARALLEL_HPO_MARK"
 _FOLDER: Final = re.compile(r"parallel_hpo-(\w+)-[^-]+")
 _OWNED: Final = re.compile(r"wandb(?:_symon)?-(\d+)-(\d+)-\d+(?:\.sock)?")
 """Parent and process."""
+_HERE: Final[list[Path]] = []
+"""The folder of this process, or of the fork server that it is a fork of."""
 
 
 def make_folder() -> Path:
     """Make a folder for what this process, or a fork of it, leaves."""
-    return Path(tempfile.mkdtemp(prefix=f"parallel_hpo-{os.environ.get(MARK, 'none')}-"))
+    folder = Path(tempfile.mkdtemp(prefix=f"parallel_hpo-{os.environ.get(MARK, 'none')}-"))
+    _HERE.append(folder)
+    return folder
 
 
 @contextmanager
@@ -46,6 +50,12 @@ def importing() -> Iterator[None]:
         yield
     finally:
         tempfile.tempdir = None
+
+
+def note_program(pid: int) -> None:
+    """Note the same of a program that this worker has started."""
+    if _HERE:
+        note_child(_HERE[-1], pid)
 
 
 def note_child(folder: Path, pid: int) -> None:

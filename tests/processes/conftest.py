@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -199,6 +201,15 @@ def sweep(tmp_path: Path, clean_env: dict[str, str]) -> Iterator[RealSweep]:
         if made.process.poll() is None:
             made.process.kill()
         made.process.communicate()
+
+
+@pytest.fixture
+def temporary(sweep: RealSweep) -> Iterator[Path]:
+    """The sweep's temporary folder; its name is short, as a socket in it needs."""
+    folder = Path(tempfile.mkdtemp(prefix="left-"))
+    sweep.env["TMPDIR"] = str(folder)
+    yield folder
+    shutil.rmtree(folder)
 
 
 def outcomes(summary: Any) -> list[str]:
