@@ -188,8 +188,15 @@ class RealSweep:
 
     def process_named(self, words: str) -> psutil.Process:
         """Return the sweep's only process with these words in its command line, the first started."""
-        found = [process for process in self.tree() if words in " ".join(process.cmdline())]
+        found = [process for process in self.tree() if words in _command_line(process)]
         return min(found, key=lambda process: (process.create_time(), process.pid))
+
+
+def _command_line(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""  # it has just ended
 
 
 @pytest.fixture

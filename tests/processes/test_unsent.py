@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.processes.conftest import RealSweep, outcomes
-from tests.processes.fiery import LINES
+from tests.processes.fiery import BLOCK_LINES, LINES
 
 FIERY: Final = Path(__file__).with_name("fiery.py")
-BLOCK_LINES: Final = 200
-"""More lines than fit into what the client had not even written to its file."""
 
 
 def history(sweep: RealSweep) -> list[dict[str, Any]]:
