@@ -213,7 +213,9 @@ def _faults_of_grid(size: int, parts: Sequence[Part], indexes: Iterable[int | No
 
 
 def _ledgers(directory: Path, name: str = "*") -> list[Path]:
-    return sorted([*directory.glob(f"{name}/ledger.db"), *directory.glob(f"{name}/share-*/ledger.db")])
+    """Return all that a supervisor has begun to write."""
+    found = [*directory.glob(f"{name}/ledger.db"), *directory.glob(f"{name}/share-*/ledger.db")]
+    return sorted(path for path in found if path.stat().st_size > 0)
 
 
 def _sweep_folder(directory: Path, ledger: Path) -> Path:
