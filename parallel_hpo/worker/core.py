@@ -45,12 +45,10 @@ class Core:
         """`children` lists this process's children, zombies included."""
         self._children = children
         self._seen: tuple[psutil.Process, ...] = ()
-        self._dead_before: tuple[psutil.Process, ...] = ()
 
     def begin(self) -> None:
         """Forget those of the last run, and note the agent's, if it has one."""
         self._seen = ()
-        self._dead_before = self._dead()
         self.note()
 
     def note(self) -> None:
@@ -60,15 +58,14 @@ class Core:
         )
 
     def was_killed(self) -> bool:
-        """Whether one of them has died without the client's doing, or one that died before it was seen.
+        """Whether one of them has died without the client's doing, or one that nobody has noted.
 
-        `wandb.init()` that waits for its wandb-core raises where that is killed, and nobody has noted it.
+        One may be killed while `wandb.init()` waits for it, or between two runs: the next one's
+        `wandb.init()` raises then, before there is anything to note.
         """
-        died = any(_is_zombie(process) for process in self._seen)
-        return died or any(process not in self._dead_before for process in self._dead())
-
-    def _dead(self) -> tuple[psutil.Process, ...]:
-        return tuple(child for child in self._children() if _is_zombie(child) and child.name() == NAME)
+        if any(_is_zombie(process) for process in self._seen):
+            return True
+        return any(_is_zombie(child) and child.name() == NAME for child in self._children())
 
 
 def _is_zombie(process: psutil.Process) -> bool:
