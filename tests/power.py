@@ -1,4 +1,6 @@
-"""A disk whose power can be cut: a file system in a file, of which then only is left what was synced.
+"""A disk whose power can be cut, and that can be filled: a file system in a file.
+
+Of a cut only is left what was synced.
 
 ext4 can be told to stop as if the machine had lost its power: nothing more reaches it, its
 journal is not written out, and what the page cache holds is gone. Needs root, and a kernel
@@ -12,7 +14,7 @@ import os
 import struct
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,6 +32,7 @@ class Disk:
         self._image = image
         self.folder = folder
         """Where it is mounted."""
+        self._filling = folder / "filling"
 
     @classmethod
     def make(cls, where: Path, *, size_mb: int = SIZE_MB) -> Disk:
@@ -54,6 +57,22 @@ class Disk:
         """Mount it again, with what a power cut left on it."""
         self.close()
         self._mount()
+
+    def fill(self) -> None:
+        """Take all the room that is left."""
+        with self._filling.open("ab") as file, suppress(OSError):
+            for share in (1.0, 0.9, 0.5, 0.0):  # what is said to be free is more than a file can have
+                free = os.statvfs(self.folder)
+                size = max(1, int(free.f_bfree * share)) * free.f_bsize
+                with suppress(OSError):
+                    os.posix_fallocate(file.fileno(), file.tell(), size)
+                file.seek(0, os.SEEK_END)
+            while True:
+                os.posix_fallocate(file.fileno(), file.seek(0, os.SEEK_END), 4096)
+
+    def free(self) -> None:
+        """Give back what `fill` took."""
+        self._filling.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Unmount it."""

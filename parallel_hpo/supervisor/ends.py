@@ -22,8 +22,9 @@ def on_run_ended(step: Step, slot: SlotView, report: RunEnded) -> None:
         slot.slot, run=None, cut=None, kill_at=kill_at, performed=slot.performed + 1, active_at=step.now
     )
     if report.unsent or not report.told:
-        untold = None if report.told else report.outcome
-        step.actions.append(TellEnd(report.run_id, untold, report.unsent))
+        # What is sent afterwards opens the run again: where that is cut short it stays open.
+        over = None if report.told and report.preempted else report.outcome
+        step.actions.append(TellEnd(report.run_id, over, report.unsent))
     if report.preempted and may_be_preempted_again(slot.run.preemptions):
         deaths.run_again_preempted(step, slot.slot, slot.run, report.reason)
     else:

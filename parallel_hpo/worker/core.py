@@ -58,8 +58,28 @@ class Core:
         )
 
     def was_killed(self) -> bool:
-        """Whether one of them has died without the client's doing."""
-        return any(_is_zombie(process) for process in self._seen)
+        """Whether one of them has died without the client's doing, or one that nobody has noted.
+
+        One may be killed while `wandb.init()` waits for it, or between two runs: the next one's
+        `wandb.init()` raises then, before there is anything to note.
+        """
+        if any(_is_zombie(process) for process in self._seen):
+            return True
+        return any(_has_been_killed(child) for child in self._children())
+
+
+def _has_been_killed(process: psutil.Process) -> bool:
+    """Whether it is a wandb-core that a signal has ended: those of children of `main` end by themselves.
+
+    Looked at without waiting for it, which its Popen does (not on macOS: it counts as ended by itself).
+    """
+    try:
+        if process.name() != NAME or not _is_zombie(process) or not hasattr(os, "waitid"):
+            return False
+        ended = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except (psutil.Error, ChildProcessError):
+        return False
+    return ended is not None and ended.si_code in (os.CLD_KILLED, os.CLD_DUMPED)
 
 
 def _is_zombie(process: psutil.Process) -> bool:

@@ -1,4 +1,8 @@
-"""What a run does while chaos reigns: some time, a few lines, each journalled before it is logged."""
+"""What a run does while chaos reigns: some time, a few lines, each journalled before it is logged.
+
+Some runs open wandb in an odd way, or spoil the process that they share with it: ways after which
+a run has finished all the same, once it was run again where that is what they lead to.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +10,40 @@ import json
 import os
 import random
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import wandb
+
+from tests.processes import usages
+
+ODD: Final = 0.3
+"""The part of all runs that are odd."""
+OPENINGS: Final[dict[str, Callable[[], Any]]] = {
+    "offline": lambda: wandb.init(mode="offline"),
+    "offline by environment": usages.init_offline_by_environment,
+    "in another place": lambda: wandb.init(project="another", id="own", name="mine"),
+    "kept open": usages.init_and_keep,
+    "after a login": usages.init_as_somebody,
+}
+SPOILS: Final[dict[str, Callable[[], object]]] = {
+    "wandb torn down": wandb.teardown,
+    "environment cleared": os.environ.clear,
+    "environment changed": usages.change_environment,
+    "no temporary folder": usages.point_at_no_folder,
+    "limits lowered": usages.lower_limits,
+    "another user": usages.become_nobody,
+    "json patched": usages.patch_json,
+    "threading patched": usages.patch_threading,
+    "own wandb-core killed": lambda: None if again() else usages.kill_core(),
+    "preempted": lambda: None if again() else usages.preempt(),
+}
+PLAIN: Final = "plain"
+
+
+def again() -> bool:
+    return os.environ["PARALLEL_HPO_ATTEMPT"] != "1"
 
 
 def journal(event: str, **facts: Any) -> None:
@@ -21,9 +55,10 @@ def journal(event: str, **facts: Any) -> None:
 
 
 def main() -> None:
-    """Take 0.2 to 1 s, and log three to six lines."""
-    run = wandb.init()
-    journal("enter", pid=os.getpid())
+    """Take 0.2 to 1 s, and log three to six lines; be odd now and then."""
+    way = random.choice([*OPENINGS, *SPOILS]) if random.random() < ODD else PLAIN
+    run = OPENINGS[way]() if way in OPENINGS else wandb.init()
+    journal("enter", pid=os.getpid(), way=way)
     lines = random.randint(3, 6)
     pause_s = random.uniform(0.2, 1.0) / lines
     for number in range(lines):
@@ -32,6 +67,8 @@ def main() -> None:
         run.log(logged)
         time.sleep(pause_s)
     journal("leave")
+    if way in SPOILS:
+        SPOILS[way]()
 
 
 def holding_the_interpreter() -> None:

@@ -19,6 +19,8 @@ from typing import Any, Final
 import psutil
 import pytest
 
+from tests.processes.agreement import disagreements
+
 MAINS: Final = Path(__file__).with_name("mains.py")
 RANDOM: Final = {
     "method": "random",
@@ -70,6 +72,11 @@ class RealSweep:
         self.process: subprocess.Popen[str] | None = None
         self.launcher: tuple[str, ...] = (sys.executable,)
         """What starts the command: the interpreter, or something that becomes it."""
+        self.retries = 1
+        self.ends_its_runs = False
+        """Whether `main` may end its W&B run itself, and then end otherwise."""
+        self.unlike = ""
+        """Why ledger and server need not say the same at the end; mostly ''."""
 
     def start(
         self,
@@ -81,6 +88,7 @@ class RealSweep:
         **section: Any,
     ) -> RealSweep:
         """Start the command on a configuration of these keys; `main` is a function of the file `mains`."""
+        self.retries = max(self.retries, section.get("retries", 1))
         config = self.folder / "config.json"
         keys = {"directory": str(self.directory), "sweep_configuration": sweep or RANDOM, "workers": 2}
         config.write_text(json.dumps({"hpo": keys | section}))
@@ -163,9 +171,12 @@ class RealSweep:
         self.process.send_signal(number)
 
     def finish(self) -> Ended:
-        """Wait for the command's end."""
+        """Wait for the command's end; where it came by itself, ledger and server must say the same."""
         assert self.process is not None
         stdout, stderr = self.process.communicate(timeout=DEADLINE_S)
+        if self.process.returncode >= 0 and not self.unlike:
+            found = disagreements(self.directory, retries=self.retries, own_words=self.ends_its_runs)
+            assert list(found) == [], stderr
         paths = list(self.directory.glob("*/summary.json"))
         summary = json.loads(paths[0].read_text()) if paths else None
         return Ended(self.process.returncode, stdout, stderr, summary)

@@ -9,6 +9,8 @@ from typing import Final
 
 import pytest
 
+from tests.power import why_no_disk
+
 CHAOS: Final = Path(__file__).parents[2] / "scripts" / "chaos"
 DEADLINE_S: Final = 280.0
 """Each takes half a minute; on a machine with much else to do, kills by the clock cost it more work."""
@@ -47,3 +49,28 @@ def test_supervisors_killed_at_random_moments_leave_nothing_and_the_resumed_swee
 ) -> None:
     said = run_chaos(tmp_path, clean_env, "--kill-supervisor", "--moments", "3", "--runs", "6", "--seed", "7")
     assert "3 supervisors killed" in said
+
+
+@pytest.fixture
+def _disk() -> None:
+    reason = why_no_disk()
+    if reason is not None:
+        pytest.skip(reason)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.usefixtures("_disk")
+def test_power_cuts_at_random_moments_and_after_the_end_leave_ledger_and_server_exact(
+    tmp_path: Path, clean_env: dict[str, str]
+) -> None:
+    said = run_chaos(tmp_path, clean_env, "--power", "--moments", "2", "--runs", "6", "--seed", "7")
+    assert " power cuts" in said
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.usefixtures("_disk")
+def test_a_disk_that_is_full_now_and_then_costs_pauses_and_no_exactness(
+    tmp_path: Path, clean_env: dict[str, str]
+) -> None:
+    said = run_chaos(tmp_path, clean_env, "--full-disk", "--runs", "8", "--seed", "7")
+    assert "disk filled" in said

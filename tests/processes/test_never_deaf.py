@@ -98,6 +98,7 @@ def spoil(sweep: RealSweep) -> None:
     """Damage the database: each request about runs is answered by an error from now on."""
     with closing(sqlite3.connect(sweep.directory / "server.db", timeout=DEADLINE_S)) as database:
         database.execute("ALTER TABLE runs RENAME TO lost")
+    sweep.unlike = "what the server knows of its runs is lost"
 
 
 TROUBLES: Final[dict[str, Callable[[RealSweep], None]]] = {"stopped": halt, "damaged": spoil}

@@ -54,6 +54,7 @@ command: ["${env}", "${interpreter}", "${program}", "${args}"]
 
 
 def start(sweep: RealSweep, tmp_path: Path, *options: str, yaml: str = SWEEP, workers: int = 2) -> RealSweep:
+    sweep.ends_its_runs = True  # before the program fails
     (tmp_path / "train.py").write_text(TRAIN)
     (tmp_path / "sweep.yaml").write_text(yaml)
     sweep.env["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"

@@ -30,13 +30,18 @@ def use() -> None:
     USAGES[parameters["death"]["value"]]()
 
 
-def opened(**keys: Any) -> Callable[[], None]:
-    """Return a usage that opens the run with these arguments."""
+def logging_to(open_run: Callable[[], wandb.Run]) -> Callable[[], None]:
+    """Return a usage that opens the run so."""
 
     def usage() -> None:
-        wandb.init(**keys).log({"loss": 1.0})
+        open_run().log({"loss": 1.0})
 
     return usage
+
+
+def opened(**keys: Any) -> Callable[[], None]:
+    """Return a usage that opens the run with these arguments."""
+    return logging_to(lambda: wandb.init(**keys))
 
 
 def spoiling(spoil: Callable[[], object]) -> Callable[[], None]:
@@ -54,15 +59,15 @@ def open_offline_by_setup() -> None:
     wandb.init().log({"loss": 1.0})
 
 
-def open_offline_by_environment() -> None:
+def init_offline_by_environment() -> wandb.Run:
     os.environ["WANDB_MODE"] = "offline"
     wandb.teardown()  # else the client has read its settings already
-    wandb.init().log({"loss": 1.0})
+    return wandb.init()
 
 
-def log_in_as_somebody() -> None:
+def init_as_somebody() -> wandb.Run:
     wandb.login(key="0" * 40)
-    wandb.init().log({"loss": 1.0})
+    return wandb.init()
 
 
 def open_two_after_each_other() -> None:
@@ -71,18 +76,21 @@ def open_two_after_each_other() -> None:
         wandb.finish()
 
 
-def open_and_keep() -> None:
+def init_and_keep() -> wandb.Run:
     run = wandb.init(reinit="create_new")
-    run.log({"loss": 1.0})
     vars(sys)["kept"] = run
+    return run
+
+
+def preempt() -> NoReturn:
+    assert wandb.run is not None
+    wandb.run.mark_preempting()
+    sys.exit(1)
 
 
 def preempt_once() -> None:
-    run = wandb.init()
-    run.log({"loss": 1.0})
     if os.environ["PARALLEL_HPO_ATTEMPT"] == "1":
-        run.mark_preempting()
-        sys.exit(1)
+        preempt()
 
 
 def start_an_agent() -> None:
@@ -136,14 +144,14 @@ def patch_threading() -> None:
 USAGES: dict[str, Callable[[], None]] = {
     "offline": opened(mode="offline"),
     "offline_by_setup": open_offline_by_setup,
-    "offline_by_environment": open_offline_by_environment,
+    "offline_by_environment": logging_to(init_offline_by_environment),
     "disabled": opened(mode="disabled"),
     "must_resume": opened(resume="must"),
     "other_place": opened(project="another", id="own", name="mine", settings=wandb.Settings(run_id="own2")),
-    "logs_in": log_in_as_somebody,
+    "logs_in": logging_to(init_as_somebody),
     "two_runs": open_two_after_each_other,
-    "left_open": open_and_keep,
-    "preempts": preempt_once,
+    "left_open": logging_to(init_and_keep),
+    "preempts": spoiling(preempt_once),
     "tears_down": spoiling(wandb.teardown),
     "own_agent": start_an_agent,
     "own_sweep": spoiling(make_a_sweep),

@@ -52,11 +52,19 @@ class Play:
     def deliver(self, slot: Slot, outcome: Outcome | None, attempts: int = 1) -> None:
         self.event(Delivered(slot, RunStarted(RUN, {}, 1), attempts, outcome))
 
-    def end(self, slot: Slot, outcome: Outcome, *, told: bool = True, preempted: bool = False) -> None:
+    def end(
+        self,
+        slot: Slot,
+        outcome: Outcome,
+        *,
+        told: bool = True,
+        preempted: bool = False,
+        unsent: tuple[str, ...] = (),
+    ) -> None:
         run = self.view.slots[slot].run
         assert run is not None
         report = RunEnded(
-            run.run_id, run.attempt, outcome, "exit 1", None, preempted=preempted, told=told, unsent=()
+            run.run_id, run.attempt, outcome, "exit 1", None, preempted=preempted, told=told, unsent=unsent
         )
         self.event(Reported(slot, report))
 
@@ -140,6 +148,13 @@ def test_an_end_that_its_worker_could_not_tell_is_told_by_us() -> None:
     play.start(S0)
     play.end(S0, Outcome.FINISHED, told=False)
     assert play.did(TellEnd(RUN, Outcome.FINISHED))
+
+
+def test_an_end_is_told_again_after_what_was_written_offline_is_sent() -> None:
+    play = Play()
+    play.start(S0)
+    play.end(S0, Outcome.FINISHED, unsent=("folder",))
+    assert play.did(TellEnd(RUN, Outcome.FINISHED, ("folder",)))
 
 
 def test_a_worker_whose_agent_can_not_go_on_is_replaced_and_asked_again_after_a_while() -> None:

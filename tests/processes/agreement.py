@@ -1,0 +1,264 @@
+"""Whether a sweep's ledger and its embedded server say the same: what holds at every sweep's end.
+
+`disagreements` reads both in a sweeps directory and says in words what differs. Process tests
+ask it wherever a sweep's command has ended by itself, `scripts/chaos` after all that it did.
+
+    outcome of a run    its state on the server
+    finished            finished
+    failed              failed; killed, where its process left by Ctrl-C (255) or was killed for its time
+    crashed             crashed; finished, failed or killed, where its process said so before it died
+    stopped             killed; preempting or preempted, where SIGUSR2 stopped it
+    resumable, open     any, until a resumed sweep has run it again
+
+A `main` that ends its W&B run itself, and then ends otherwise, has told the server another
+word than the ledger's; which `main` does so only its test knows (`own_words`).
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from parallel_hpo.config.sweep_words import Method
+from parallel_hpo.errors import ExitCode
+from parallel_hpo.search.grid import GridEngine
+from parallel_hpo.server import configurations
+from parallel_hpo.supervisor.mailbox import is_supervised
+from parallel_hpo.words import Outcome
+
+WAIT_S: Final = 60.0
+CTRL_C: Final = 255
+"""wandb client: the exit code that a run is closed with by KeyboardInterrupt."""
+SAID_BY_ITSELF: Final = frozenset({"finished", "failed", "killed"})
+STATES: Final[Mapping[Outcome, frozenset[str]]] = {
+    Outcome.FINISHED: frozenset({"finished"}),
+    Outcome.FAILED: frozenset({"failed"}),
+    Outcome.CRASHED: frozenset({"crashed"}),
+    Outcome.STOPPED: frozenset({"killed", "preempting", "preempted"}),
+}
+WHOLE: Final = frozenset({ExitCode.COMPLETE, ExitCode.NO_RUN_FINISHED})
+"""Exit codes of a sweep of which nothing is left to be done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One execution of a run; `outcome` is None where the supervisor died before its end."""
+
+    number: int
+    outcome: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """A run as a ledger has it."""
+
+    name: str
+    parameters: Any
+    outcome: Outcome | None
+    reason: str
+    resumable: bool
+    attempts: tuple[Attempt, ...]
+
+    @property
+    def waits(self) -> bool:
+        """Whether a resumed sweep is to run it again."""
+        return self.outcome is None or self.resumable
+
+    @property
+    def cuts(self) -> int:
+        """Attempts that a stop, a preemption or the supervisor's own death cut short: they cost no retry."""
+        return sum(1 for attempt in self.attempts if attempt.outcome in (None, Outcome.STOPPED))
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A run as the server has it; `exit_code` is None where its process never told one."""
+
+    state: str
+    exit_code: int | None
+    parameters: Any
+    index: int | None
+    """Its place in the search space."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One ledger: a sweep's, or that of a share of it."""
+
+    folder: Path
+    facts: dict[str, Any]
+    runs: tuple[Counted, ...]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing is left to be done, by the word of its own summary."""
+        summary = self.folder / "summary.json"
+        return summary.exists() and json.loads(summary.read_text())["exit_code"] in WHOLE
+
+
+def disagreements(directory: Path, *, retries: int = 1, own_words: bool = False) -> Iterator[str]:
+    """Yield what is not as it must be in the sweeps of a directory whose server is the embedded one.
+
+    `retries` as the sweeps had it; `own_words`: their `main`s may have ended their W&B runs themselves.
+    """
+    database = directory / "server.db"
+    for folder in sorted({_sweep_folder(directory, ledger) for ledger in _ledgers(directory)}):
+        parts = [_read_part(ledger.parent) for ledger in _ledgers(directory, folder.name)]
+        if any(is_supervised(part.folder) or part.facts.get("backend") != "local" for part in parts):
+            continue  # it goes on, or its server is elsewhere
+        for words in _disagreements_of(folder.name, parts, database, retries, own_words):
+            yield f"sweep {folder.name}: {words}"
+
+
+def _disagreements_of(
+    sweep: str, parts: Sequence[Part], database: Path, retries: int, own_words: bool
+) -> Iterator[str]:
+    with closing(_open(database)) as server:
+        told = _read_told(server, sweep)
+        size = _size_of_grid(server, sweep)
+    counted = [run for part in parts for run in part.runs]
+    for part in parts:
+        yield from _faults_of_counts(part, retries)
+    for run in counted:
+        if run.name not in told:
+            yield f"run {run.name} is {run.outcome or 'open'} in the ledger, and not on the server"
+        else:
+            yield from _faults_of_words(run, told[run.name], own_words=own_words)
+    for name in set(told) - {run.name for run in counted}:
+        if told[name].state != "pending":
+            yield f"run {name} is {told[name].state} on the server, and not in the ledger"
+    if size is not None:
+        yield from _faults_of_grid(size, parts, [told[run.name].index for run in counted if run.name in told])
+
+
+def _faults_of_words(run: Counted, told: Told, *, own_words: bool) -> Iterator[str]:
+    """Compare a run of the ledger with the server's."""
+    if run.parameters != told.parameters:
+        yield f"run {run.name} had {run.parameters}, and {told.parameters} on the server"
+    if not agree(run, told, own_words=own_words):
+        code = "none" if told.exit_code is None else told.exit_code
+        outcomes = [attempt.outcome for attempt in run.attempts]
+        yield (
+            f"run {run.name} is {run.outcome} ({run.reason or 'no reason'}) in the ledger after {outcomes},"
+            f" and {told.state} with exit code {code} on the server"
+        )
+
+
+def agree(run: Counted, told: Told, *, own_words: bool = False) -> bool:
+    """Whether the server's state of a run is one of those that its outcome may have there."""
+    if run.waits or run.outcome is None:
+        return True
+    if told.state in STATES[run.outcome]:
+        return True
+    said_by_itself = told.exit_code is not None and told.state in SAID_BY_ITSELF
+    match run.outcome:
+        case Outcome.FAILED if told.state == "killed":
+            return told.exit_code == CTRL_C or run.reason.endswith("; killed")
+        case Outcome.CRASHED:
+            return said_by_itself
+        case _:
+            return own_words and said_by_itself
+
+
+def _faults_of_counts(part: Part, retries: int) -> Iterator[str]:
+    """Check what a ledger says by itself: its attempts, its summary, its count."""
+    for run in part.runs:
+        yield from _faults_of_attempts(run, retries)
+    if not part.is_whole:
+        return
+    count = part.facts.get("count")
+    if count is not None and len(part.runs) > count:
+        yield f"{len(part.runs)} runs were performed, of a count of {count}"
+    summary = json.loads((part.folder / "summary.json").read_text())
+    summed = [(run["run_id"], run["outcome"], run["attempts"]) for run in summary["runs"]]
+    if summed != (known := [(run.name, run.outcome, len(run.attempts)) for run in part.runs]):
+        yield f"the summary has {summed}, and the ledger {known}"
+    yield from (
+        f"run {run.name} waits for --resume in a sweep that is complete" for run in part.runs if run.waits
+    )
+
+
+def _faults_of_attempts(run: Counted, retries: int) -> Iterator[str]:
+    outcomes = [attempt.outcome for attempt in run.attempts]
+    if [attempt.number for attempt in run.attempts] != list(range(1, len(outcomes) + 1)):
+        yield f"run {run.name} has the attempts {[attempt.number for attempt in run.attempts]}"
+    if len(outcomes) > 1 + retries + run.cuts:
+        yield f"run {run.name} had {outcomes}: more attempts than 1 + {retries} retries + {run.cuts} cuts"
+    if ended := {Outcome.FINISHED, Outcome.FAILED}.intersection(outcomes[:-1]):
+        yield f"run {run.name} was run again after it had {ended.pop()}: {outcomes}"
+
+
+def _faults_of_grid(size: int, parts: Sequence[Part], indexes: Iterable[int | None]) -> Iterator[str]:
+    """Expect each point once at most, and all that were asked for where the sweep is complete.
+
+    One that was stopped by hand, or that strangers drew from, has fewer: its test knows.
+    """
+    drawn = Counter(indexes)
+    yield from (
+        f"point {index} of the grid was run {times} times" for index, times in drawn.items() if times > 1
+    )
+    if not all(part.is_whole for part in parts):
+        return
+    counts = [part.facts.get("count") for part in parts]
+    wanted = size if None in counts else min(size, sum(count or 0 for count in counts))
+    if len(drawn) < wanted:
+        missing = sorted(set(range(size)).difference(index for index in drawn if index is not None))
+        yield f"{wanted - len(drawn)} of {wanted} points of the grid were never run; not run: {missing}"
+
+
+def _ledgers(directory: Path, name: str = "*") -> list[Path]:
+    """Return all that a supervisor has begun to write."""
+    found = [*directory.glob(f"{name}/ledger.db"), *directory.glob(f"{name}/share-*/ledger.db")]
+    return sorted(path for path in found if path.stat().st_size > 0)
+
+
+def _sweep_folder(directory: Path, ledger: Path) -> Path:
+    return directory / ledger.relative_to(directory).parts[0]
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=WAIT_S)
+
+
+def _read_part(folder: Path) -> Part:
+    with closing(_open(folder / "ledger.db")) as ledger:
+        facts = {name: json.loads(value) for name, value in ledger.execute("SELECT name, value FROM facts")}
+        attempts: dict[str, list[Attempt]] = {}
+        query = "SELECT run_id, attempt, outcome FROM attempts ORDER BY run_id, attempt"
+        for name, number, outcome in ledger.execute(query):
+            attempts.setdefault(name, []).append(Attempt(number, outcome))
+        query = "SELECT run_id, parameters, outcome, reason, resumable FROM runs ORDER BY number"
+        runs = tuple(
+            Counted(
+                name,
+                json.loads(parameters),
+                Outcome(outcome) if outcome else None,
+                reason,
+                bool(resumable),
+                tuple(attempts.get(name, ())),
+            )
+            for name, parameters, outcome, reason, resumable in ledger.execute(query)
+        )
+    return Part(folder, facts, runs)
+
+
+def _read_told(server: sqlite3.Connection, sweep: str) -> dict[str, Told]:
+    query = "SELECT name, state, exitcode, assigned, sweep_index FROM runs WHERE sweep_id = ?"
+    return {
+        name: Told(state, code, json.loads(assigned or "null"), index)
+        for name, state, code, assigned, index in server.execute(query, (sweep,))
+    }
+
+
+def _size_of_grid(server: sqlite3.Connection, sweep: str) -> int | None:
+    """Return how many points a sweep's grid has; None where it is no grid."""
+    for method, config in server.execute("SELECT method, config FROM sweeps WHERE id = ?", (sweep,)):
+        if method == Method.GRID:
+            return GridEngine(configurations.parse(config).parameters).size
+    return None

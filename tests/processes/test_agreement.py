@@ -1,0 +1,182 @@
+"""What process tests ask at their end, asked of ledgers and servers that were written by hand."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from sqlalchemy import create_engine, insert
+
+from parallel_hpo.server import tables
+from parallel_hpo.supervisor.ledger import Ledger
+from parallel_hpo.words import Outcome, RunId, Slot
+from tests.processes.agreement import Attempt, Counted, Told, agree, disagreements
+
+GRID: Final = {
+    "method": "grid",
+    "metric": {"name": "loss"},
+    "parameters": {"x": {"values": [0, 1, 2]}},
+}
+CRASHED: Final = (Attempt(1, "crashed"), Attempt(2, "crashed"))
+
+
+def counted(outcome: Outcome | None, reason: str = "", *, resumable: bool = False) -> Counted:
+    return Counted("run", {}, outcome, reason, resumable, CRASHED)
+
+
+@pytest.mark.parametrize(
+    ("run", "state", "exit_code", "agreed"),
+    [
+        (counted(Outcome.FINISHED), "finished", 0, True),
+        (counted(Outcome.FINISHED), "running", None, False),
+        (counted(Outcome.FINISHED), "crashed", None, False),
+        (counted(Outcome.FAILED, "ValueError"), "failed", 1, True),
+        (counted(Outcome.FAILED, "ValueError"), "finished", 0, False),
+        (counted(Outcome.FAILED, "KeyboardInterrupt"), "killed", 255, True),
+        (counted(Outcome.FAILED, "run timeout 2 s; killed"), "killed", None, True),
+        (counted(Outcome.FAILED, "ValueError"), "killed", None, False),
+        (counted(Outcome.CRASHED, "SIGKILL"), "crashed", None, True),
+        (counted(Outcome.CRASHED, "SIGKILL"), "finished", 0, True),
+        (counted(Outcome.CRASHED, "SIGKILL"), "running", None, False),
+        (counted(Outcome.STOPPED), "killed", 255, True),
+        (counted(Outcome.STOPPED), "preempted", 255, True),
+        (counted(Outcome.STOPPED), "finished", 0, False),
+        (counted(Outcome.STOPPED, resumable=True), "running", None, True),
+        (counted(None), "pending", None, True),
+    ],
+)
+def test_an_outcome_has_its_states_on_the_server(
+    run: Counted, state: str, exit_code: int | None, agreed: bool
+) -> None:
+    assert agree(run, Told(state, exit_code, {}, None)) is agreed
+
+
+def test_a_main_that_ends_its_run_itself_may_have_said_another_word() -> None:
+    told = Told("finished", 0, {}, None)
+    assert agree(counted(Outcome.FAILED, "ValueError"), told, own_words=True)
+
+
+class Written:
+    """A directory with one sweep, which was performed to its end."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._ledger = Ledger(directory / "sweep" / "ledger.db")
+        self._engine = create_engine(f"sqlite:///{directory / 'server.db'}")
+        tables.metadata.create_all(self._engine)
+        self._ledger.record_facts({"backend": "local", "count": None})
+        project = {"id": 1, "entity": "e", "name": "p", "created_at": 0.0}
+        times = dict.fromkeys(("created_at", "updated_at", "heartbeat_at"), 0.0)
+        sweep = {"id": "sweep", "project_id": 1, "state": "FINISHED", "config": json.dumps(GRID)}
+        sweep |= {"method": "grid", "seed": 1, "issued": 3, "revision": 1}
+        with self._engine.begin() as server:
+            server.execute(insert(tables.projects).values(project))
+            server.execute(insert(tables.sweeps).values(sweep | times))
+
+    def count(self, name: str, x: int, *attempts: Outcome) -> None:
+        """Write a run into the ledger."""
+        run = RunId(name)
+        for number, outcome in enumerate(attempts, start=1):
+            self._ledger.record_start(run, parameters={"x": x}, attempt=number, slot=Slot(0), device=None)
+            self._ledger.record_end(
+                run, number, outcome=outcome, reason="", value=None, duration_s=1.0, resumable=False
+            )
+
+    def tell(self, name: str, x: int, **columns: Any) -> None:
+        """Write a run into the server's database."""
+        row: Mapping[str, Any] = {
+            "project_id": 1, "name": name, "sweep_id": "sweep", "sweep_index": x, "state": "finished",
+            "assigned": json.dumps({"x": x}), "waiting": False, "deliveries": 1, "sweep_revision": 1,
+            "stop_requested": False, "exitcode": 0, "created_at": 0.0, "heard_at": 0.0,
+            "history_lines": 0, "event_lines": 0, "log_lines": 0,
+        }  # fmt: skip
+        texts = dict.fromkeys(("tags", "config", "summary", "system_metrics", "history_keys"), "")
+        with self._engine.begin() as server:
+            server.execute(insert(tables.runs).values({**texts, **row, **columns}))
+
+    def close(self) -> list[str]:
+        """Let the sweep be complete; return what does not agree in it."""
+        with self._ledger:
+            runs = [
+                {"run_id": run.run_id, "outcome": run.outcome, "attempts": run.attempts}
+                for run in self._ledger.runs()
+            ]
+        self._engine.dispose()
+        summary = {"exit_code": 0, "runs": runs}
+        (self.directory / "sweep" / "summary.json").write_text(json.dumps(summary))
+        return list(disagreements(self.directory))
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Written:
+    return Written(tmp_path)
+
+
+def write_whole(written: Written, *, without: int | None = None) -> None:
+    for x in {0, 1, 2} - {without}:
+        written.count(f"r{x}", x, Outcome.FINISHED)
+        written.tell(f"r{x}", x)
+
+
+def test_of_a_sweep_that_is_whole_there_is_nothing_to_say(written: Written) -> None:
+    write_whole(written)
+    assert written.close() == []
+
+
+def test_a_state_that_the_outcome_can_not_have_is_said(written: Written) -> None:
+    write_whole(written, without=1)
+    written.count("r1", 1, Outcome.FINISHED)
+    written.tell("r1", 1, state="running", exitcode=None)
+    (words,) = written.close()
+    assert "run r1 is finished" in words
+    assert "and running with exit code none on the server" in words
+
+
+def test_more_attempts_than_its_retries_allow_and_one_after_the_end_are_said(written: Written) -> None:
+    write_whole(written, without=1)
+    written.count("r1", 1, Outcome.CRASHED, Outcome.CRASHED, Outcome.FINISHED, Outcome.FINISHED)
+    written.tell("r1", 1)
+    assert [words.partition(" had ")[0] for words in written.close()] == [
+        "sweep sweep: run r1",
+        "sweep sweep: run r1 was run again after it",
+    ]
+
+
+def test_what_a_stop_cut_short_costs_no_retry(written: Written) -> None:
+    write_whole(written, without=1)
+    written.count("r1", 1, Outcome.STOPPED, Outcome.STOPPED, Outcome.CRASHED, Outcome.FINISHED)
+    written.tell("r1", 1)
+    assert written.close() == []
+
+
+def test_a_point_that_was_run_twice_and_one_that_never_was_are_said(written: Written) -> None:
+    write_whole(written, without=1)
+    written.count("other", 2, Outcome.FINISHED)
+    written.tell("other", 2)
+    assert written.close() == [
+        "sweep sweep: point 2 of the grid was run 2 times",
+        "sweep sweep: 1 of 3 points of the grid were never run; not run: [1]",
+    ]
+
+
+def test_runs_that_only_one_of_the_two_knows_are_said(written: Written) -> None:
+    write_whole(written, without=1)
+    written.count("counted", 1, Outcome.FINISHED)
+    written.tell("told", 1)
+    written.tell("waiting", 1, state="pending", exitcode=None)
+    assert written.close()[:2] == [
+        "sweep sweep: run counted is finished in the ledger, and not on the server",
+        "sweep sweep: run told is finished on the server, and not in the ledger",
+    ]
+
+
+def test_a_sweep_on_another_server_is_none_of_this_ones(written: Written) -> None:
+    written.count("elsewhere", 1, Outcome.FINISHED)
+    with closing(sqlite3.connect(written.directory / "sweep" / "ledger.db")) as ledger, ledger:
+        ledger.execute("UPDATE facts SET value = '\"wandb\"' WHERE name = 'backend'")
+    assert written.close() == []
