@@ -169,7 +169,17 @@ class OpenSweep:
             reruns=earlier.reruns,
             failures=earlier.failures,
         )
-        tools = Tools(
+        tools = self._equip(courier, pump, mailbox)
+        try:
+            return self._conduct(Loop(view, tools, answers), tools)
+        finally:
+            self._nursery.close()
+            pump.close()
+            courier.close()
+
+    def _equip(self, courier: Courier, pump: OutputPump, mailbox: Mailbox) -> Tools:
+        setting = self._setting
+        return Tools(
             nursery=self._nursery,
             recorder=Recorder(self._ledger, control=setting.control, observer=setting.observer),
             courier=courier,
@@ -185,12 +195,6 @@ class OpenSweep:
             clock=setting.clock,
             jitter=setting.jitter,
         )
-        try:
-            return self._conduct(Loop(view, tools, answers), tools)
-        finally:
-            self._nursery.close()
-            pump.close()
-            courier.close()
 
     def _conduct(self, loop: Loop, tools: Tools) -> Ending:
         """Perform the runs, and write and tell what is to be known of their ends."""
