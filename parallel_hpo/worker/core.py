@@ -13,7 +13,7 @@ from typing import Final
 
 import psutil
 
-from parallel_hpo.worker import tree
+from parallel_hpo.worker import scratch, tree
 
 NAME: Final = "wandb-core"
 OF_THE_CLIENT: Final = (NAME, "wandb-symon")
@@ -52,10 +52,11 @@ class Core:
         self.note()
 
     def note(self) -> None:
-        """Note the one that is there now."""
-        self._seen += tuple(
-            child for child in self._children() if is_own_core(child) and not _is_zombie(child)
-        )
+        """Note the one that is there now, and that its sockets are to go with this process."""
+        cores = [child for child in self._children() if is_own_core(child) and not _is_zombie(child)]
+        for core in cores:
+            scratch.note(core.pid)
+        self._seen += tuple(cores)
 
     def was_killed(self) -> bool:
         """Whether one of them has died without the client's doing, or one that nobody has noted.

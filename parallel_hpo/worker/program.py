@@ -120,7 +120,7 @@ def _run(command: list[str]) -> tuple[int, str]:
         process = subprocess.Popen(command, env=environment, process_group=0, stderr=overheard.writer)
     finally:
         overheard.close()
-    scratch.note_program(process.pid)
+    scratch.note(process.pid)
     try:
         code = process.wait()
     except KeyboardInterrupt:
