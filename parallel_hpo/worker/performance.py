@@ -24,6 +24,7 @@ from parallel_hpo.words import Outcome, Rerun, RunId, SweepPath
 from parallel_hpo.worker.agent import Ticket, write_parameters
 from parallel_hpo.worker.birth import describe
 from parallel_hpo.worker.closing import Closed, close
+from parallel_hpo.worker.health import why_unwell
 from parallel_hpo.worker.leaving import flush
 from parallel_hpo.worker.leftovers import Leftovers
 from parallel_hpo.worker.restoring import restored
@@ -115,7 +116,7 @@ def perform(
     worn = leftovers.end(error)
     if changed:
         worn = f"its last run has changed {', '.join(changed)}"
-    return closed, ask, worn
+    return closed, ask, worn or why_unwell()
 
 
 @contextmanager

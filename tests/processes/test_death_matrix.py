@@ -128,7 +128,7 @@ SPOILERS: Final = (
     finished("no_temporary_folder", "sets `tempfile.tempdir` to no folder (so is it)"),
     finished("lowers_limits", "lowers `RLIMIT_NOFILE` and `RLIMIT_AS` (so are they, where that is allowed)"),
     finished("another_user", "finishes its run and calls `os.setuid()` (the worker is replaced)"),
-    finished("patches_json", "patches `json` (the worker is replaced once its agent has failed)"),
+    finished("patches_json", "patches `json` (the worker is replaced)"),
     finished("patches_threading", "patches `threading` (the same)"),
 )
 STALL: Final = "stalled: no log call and no output for 3 s"
@@ -201,6 +201,13 @@ def in_short(reason: str) -> str:
 )
 def test_each_way_to_die_counts_as_its_row_says(sweep: RealSweep, rows: Sequence[Row]) -> None:
     expect(rows, perform(sweep, rows), sweep)
+
+
+def test_a_process_that_a_run_has_spoilt_performs_no_other_one(sweep: RealSweep) -> None:
+    (row,) = [row for row in SPOILERS if row.death == "patches_threading"]
+    ended = perform(sweep, [row], workers=1, arguments=("-v",))
+    words = "w0 stopping: replaced: its last run left threading broken: RuntimeError: patched by main"
+    assert words in ended.stderr
 
 
 def test_a_run_that_hangs_leaves_its_stack_in_the_log_before_it_is_killed(sweep: RealSweep) -> None:
