@@ -30,7 +30,7 @@ OVER = {
 GONE = "the sweep was deleted from its server"
 
 SEND_LIMIT_S = 120.0
-"""What a run left unsent may be large; nothing but the sweep's end waits for it."""
+"""What a run left unsent may be large; no run waits for it, but the next question about the sweep does."""
 
 TORN = "incomplete record"
 """What `wandb sync` says of a file whose writer was killed, when it has sent all that is whole in it."""

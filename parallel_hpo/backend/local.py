@@ -198,9 +198,9 @@ class LocalBackend:
 
     def _watch(self) -> None:
         """Wait for the server's end, and start it again for as long as it is wanted and comes up."""
-        deaths = 0
+        deaths, started = 0, True
         while True:
-            deaths = 1 if self._hear_out() else deaths + 1
+            deaths = 1 if started and self._hear_out() else deaths + 1
             code = self._process.wait()
             if not self._answers.is_set():
                 self._error = f"it ended with exit code {code}{self._last_words()}"
@@ -214,7 +214,15 @@ class LocalBackend:
                 if self._closing.is_set():
                     return
                 _close_stdin(self._process)
-                self._process = self._start()
+                started = self._start_again()
+
+    def _start_again(self) -> bool:
+        """Start the server anew; False: the system has no process or descriptor for it now."""
+        try:
+            self._process = self._start()
+        except OSError:
+            return False
+        return True
 
     def _hear_out(self) -> bool:
         """Wait until the server has said its last word; return whether it ever answered."""
@@ -226,7 +234,7 @@ class LocalBackend:
                 self._port = int(self._url.rpartition(":")[2])
                 self._answers.set()
             for line in words:
-                with suppress(ValueError):  # some library's own words
+                with suppress(ValueError, KeyError, TypeError):  # some library's own words
                     self._hear_trouble(json.loads(line))
         return bool(answered)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from parallel_hpo.cli.output import print_for_machines, print_for_people, warn
-from parallel_hpo.errors import UsageError
+from parallel_hpo.errors import BackendError, UsageError
 from parallel_hpo.server import local, sweep_removal
 from parallel_hpo.server.store.failures import UnavailableError
 from parallel_hpo.server.store.holdings import Holding
@@ -55,18 +55,24 @@ def clean(
     Raises:
         UsageError: an unknown sweep, or an age that is none.
         LedgerError: a supervisor has begun to work in one meanwhile.
+        BackendError: the embedded server's database is busy, or has no room.
     """
     least_s = 0.0 if older_than is None else _parse_age(older_than)
     named = [find_sweep(directory, name) for name in sweeps]
     found = named or known_sweeps(directory, unreadable=warn)
     now = time.time()
-    with local.opened(directory) as world:
-        verdicts = [
-            _judge(look_at(known, now=now), least_s, held_by(world, known.sweep_id), named=bool(sweeps))
-            for known in found
-        ]
-        if yes:
-            _remove([verdict.leftover for verdict in verdicts if not verdict.keep], world)
+    try:
+        with local.opened(directory) as world:
+            verdicts = [
+                _judge(look_at(known, now=now), least_s, held_by(world, known.sweep_id), named=bool(sweeps))
+                for known in found
+            ]
+            if yes:
+                _remove([verdict.leftover for verdict in verdicts if not verdict.keep], world)
+    except UnavailableError as error:
+        raise BackendError(
+            f"the embedded server's database can't be used now: {error}; try again later"
+        ) from None
     if as_json:
         print_for_machines(json.dumps([_as_dict(verdict, removed=yes) for verdict in verdicts], indent=2))
     else:

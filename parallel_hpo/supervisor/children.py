@@ -13,7 +13,7 @@ import contextlib
 import os
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from multiprocessing.connection import Connection
 from typing import Final
@@ -32,6 +32,8 @@ PRELOAD = ("wandb", "parallel_hpo.worker.worker")
 """What every worker needs; wandb alone is 0.5 s of each start."""
 HANG_UP_S: Final = 0.1
 """How often a thread is told, while the nursery is being closed, that it waits in vain."""
+BUSY_S: Final = 0.05
+"""A birth takes milliseconds; one that takes longer is not waited for by who has others to hear."""
 BLIND_S: Final = 0.2
 """How often children are looked at whose ends nothing tells of."""
 
@@ -93,8 +95,9 @@ class Nursery:
     @property
     def orphan_fds(self) -> list[int]:
         """Descriptors of children without a fork server; readable at their ends, which `collect` takes."""
-        with self._lock:
-            return [fd for pid in self._orphans if (fd := self._children[pid].pidfd) is not None]
+        with self._if_free() as free:
+            orphans = self._orphans if free else ()
+            return [fd for pid in orphans if (fd := self._children[pid].pidfd) is not None]
 
     @property
     def look_after_s(self) -> float | None:
@@ -102,8 +105,8 @@ class Nursery:
 
         Where there are no pidfds (macOS), nothing tells of the end of a child without a fork server.
         """
-        with self._lock:
-            blind = any(self._children[pid].pidfd is None for pid in self._orphans)
+        with self._if_free() as free:
+            blind = not free or any(self._children[pid].pidfd is None for pid in self._orphans)
         return BLIND_S if blind else None
 
     def bear(self, calling: WorkerSpec | Errand) -> Child:
@@ -127,7 +130,9 @@ class Nursery:
 
         Their pipes may still hold what they said last; whoever had them born closes those.
         """
-        with self._lock:
+        with self._if_free() as free:
+            if not free:
+                return []
             self._server.read()
             self._reap_orphans()
             ended, self._server.reports = self._server.reports, []
@@ -136,6 +141,19 @@ class Nursery:
             for _, child in children:
                 child.end()
             return children
+
+    @contextlib.contextmanager
+    def _if_free(self) -> Iterator[bool]:
+        """Take the lock, unless another thread has a child born, which may wait for imports or hang.
+
+        The supervisor's loop must go on hearing stops meanwhile.
+        """
+        free = self._lock.acquire(timeout=BUSY_S)
+        try:
+            yield free
+        finally:
+            if free:
+                self._lock.release()
 
     def close(self) -> None:
         """Kill whatever is left and end the fork server; nothing of the sweep's children lives afterwards."""

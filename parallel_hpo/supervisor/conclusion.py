@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,9 +29,11 @@ class Place:
 
 def conclude(ledger: Ledger, ending: Ending, setting: Setting, place: Place) -> SweepResult:
     """Return what became of the sweep, which is in its ledger and its `summary.json` by then."""
-    with suppress(NoRoomError):  # said already, where something is lost by it
+    try:
         # Waits for the disk: the ends before it survive a power cut now, too.
         ledger.record_facts({"stop_reason": ending.reason, "exit_code": ending.exit_code})
+    except NoRoomError as error:
+        setting.observer(Message(f"{error}: how the sweep ended is not in it", warning=True))
     closing = Closing(
         sweep_id=place.opened.path.sweep_id,
         sweep_url=place.opened.url,

@@ -80,7 +80,8 @@ class Courier:
     def tell_end(self, run_id: RunId, outcome: Outcome | None, unsent: Sequence[Path]) -> None:
         """Send what a run wrote offline; tell of its end too, unless it has done so (`outcome` is None)."""
         for folder in unsent:
-            self._submit(f"what run {run_id} wrote offline", partial(self._send, run_id, folder))
+            what = f"what run {run_id} wrote offline (send it by: wandb sync {folder})"
+            self._submit(what, partial(self._send, run_id, folder))
         if outcome is not None:
             tell = partial(self._backend.end_run, self._path, run_id, STATES[outcome])
             self._submit(f"the end of run {run_id}", tell)
@@ -117,7 +118,7 @@ class Courier:
         if untold:
             more = f" and {len(untold) - NAMED} more" if len(untold) > NAMED else ""
             words = f"the sweep server was not told of {', '.join(untold[:NAMED])}{more}"
-            self._observer(Message(f"{words}: --resume settles that", warning=True))
+            self._observer(Message(f"{words}: --resume settles the ends", warning=True))
 
     def _ask(self) -> None:
         over = ""

@@ -50,6 +50,8 @@ def drain(step: Step, number: Slot) -> None:
         step.actions.append(Kill(number))
     elif slot.alive:
         step.actions.append(Send(number, Drain()))
+        if slot.run is None:
+            step.change(number, kill_at=step.now + step.view.limits.grace_s)
 
 
 def _stays(slot: SlotView) -> bool:

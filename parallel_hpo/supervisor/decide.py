@@ -145,7 +145,8 @@ class _Decider(Step):
             self.replace_worker(slot, report.error)
         elif slot.state is SlotState.RUNNING and self._runs_left_in_process(slot) == 0:
             self.replace_worker(slot, "replaced after its runs")
-        if self.view.ending is not None or not (report.short or report.error):
+        leaves = slot.state is SlotState.STOPPING  # it has said so before, or was told to
+        if leaves or self.view.ending is not None or not (report.short or report.error):
             return
         wait_s = min(IDLE_RETURN_MAX_S, IDLE_RETURN_S * 2.0 ** min(slot.idle_returns, 10))
         self.change(slot.slot, lease_at=self.now + wait_s, idle_returns=slot.idle_returns + 1)

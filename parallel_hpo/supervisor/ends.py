@@ -16,19 +16,19 @@ def on_run_ended(step: Step, slot: SlotView, report: RunEnded) -> None:
     if slot.run is None or slot.run.run_id != report.run_id:
         return  # nothing of it was recorded: a late message changes nothing
     kill_at = None if slot.cut else slot.kill_at
-    if slot.replacing:
-        kill_at = step.now + step.view.limits.grace_s
+    if slot.state is SlotState.STOPPING and (slot.replacing or kill_at is None):
+        kill_at = step.now + step.view.limits.grace_s  # nothing keeps it any more but what may hang
     step.change(
         slot.slot, run=None, cut=None, kill_at=kill_at, performed=slot.performed + 1, active_at=step.now
     )
-    if report.unsent or not report.told:
-        # What is sent afterwards opens the run again: where that is cut short it stays open.
-        over = None if report.told and report.preempted else report.outcome
-        step.actions.append(TellEnd(report.run_id, over, report.unsent))
-    if report.preempted and may_be_preempted_again(slot.run.preemptions):
+    again = report.preempted and may_be_preempted_again(slot.run.preemptions)
+    if again:
         deaths.run_again_preempted(step, slot.slot, slot.run, report.reason)
     else:
         _end(step, slot, slot.run, report)
+    if report.unsent or not report.told:
+        # What is sent afterwards opens the run again: where that is cut short it stays open.
+        step.actions.append(TellEnd(report.run_id, None if again else report.outcome, report.unsent))
     if report.worn and step.slot(slot.slot).state is SlotState.RUNNING:
         step.replace_worker(step.slot(slot.slot), f"replaced: {report.worn}")
 

@@ -201,6 +201,7 @@ class OpenSweep:
         try:
             ending = loop.run()
         except StoppedError:
+            tools.recorder.settle(self._patience)
             return loop.view.ending or _cut_short(tools.control, StopKind.KILL)
         self._patience.runs_are_over(ending.stop)
         tools.recorder.settle(self._patience)

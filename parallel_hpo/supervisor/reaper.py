@@ -91,27 +91,21 @@ def reap_leftovers(processes: Iterable[psutil.Process] | None = None) -> int:
     ]
     for process in found:
         tree.kill_tree(process)
-    scratch.clear_all(_is_folder_over)
+    scratch.clear_all(_is_over)
     return len(found)
 
 
 def _is_left_over(process: psutil.Process) -> bool:
     try:
-        mark = Mark.read(process.environ().get(MARK, ""))
+        return _is_over(process.environ().get(MARK, ""))
     except (psutil.Error, OSError):
         return False  # another user's, or gone
-    return mark is not None and mark.boot == _boot() and _is_over(mark)
 
 
-def _is_folder_over(text: str) -> bool:
-    """Whether a folder's mark names a supervisor that is dead, or one before the machine's last start."""
+def _is_over(text: str) -> bool:
+    """Whether a mark names a supervisor that is dead; of another boot it may be another machine's."""
     mark = Mark.read(text)
-    return mark is not None and (mark.boot != _boot() or _is_over(mark))
-
-
-def _is_over(mark: Mark) -> bool:
-    """Whether a mark of this boot names a supervisor that is dead."""
-    if mark.namespace != _namespace():
+    if mark is None or (mark.namespace, mark.boot) != (_namespace(), _boot()):
         return False
     return start_of(mark.pid) != mark.started
 

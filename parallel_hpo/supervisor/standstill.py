@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import faulthandler
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -46,6 +47,7 @@ class Standstill:
         self.moved()
         words = f"nothing has happened for {STILL_S:g} s and no run is on; the stacks of our processes are in"
         self._observer(Message(f"{words} {self._folder / STACKS} and the workers' logs", warning=True))
-        with (self._folder / STACKS).open("a") as file:
+        # Where that fails (no room, no descriptor), it may be what everything waits for.
+        with suppress(OSError), (self._folder / STACKS).open("a") as file:
             faulthandler.dump_traceback(file, all_threads=True)
         return True

@@ -23,9 +23,9 @@ from parallel_hpo.words import (
     StopKind,
 )
 
-SILENT_S: Final = 60.0
+SILENT_S: Final = 90.0
 """A worker that has work, starts no run, and of whose agent nothing is heard for so long is replaced:
-a living agent beats every 5 s, and its worker says so every 10."""
+a living agent beats every 5 s, and its worker says so every 10. A beat that is not answered ends after 60 s."""
 
 
 @dataclass(frozen=True, slots=True)

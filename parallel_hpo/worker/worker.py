@@ -205,7 +205,9 @@ class Worker:
         """Pass over a run, and tell the server of its end where that is wanted."""
         WATCH.begin(ticket.run_id, ticket.attempt)
         if exit_code is not None:
+            os.environ["WANDB_RESUME"] = "allow"  # what was sent of it meanwhile stays
             tell_end(exit_code)
+            os.environ.pop("WANDB_RESUME", None)
         self._worn = _why_torn(ticket)
         if self._worn:
             self._inbox.put(AgentLost(self._worn))

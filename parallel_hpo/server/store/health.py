@@ -30,6 +30,7 @@ class Health:
         self._path = path
         self._file: os.stat_result | None = None
         self._why = ""
+        self._for_good = False
 
     def watch(self, engine: Engine) -> None:
         """Hear of the engine's errors from now on."""
@@ -52,7 +53,7 @@ class Health:
     def note_written(self) -> None:
         """Something was written: all is well."""
         if self._why:
-            self._why = ""
+            self._why, self._for_good = "", False
             self.tell("", False)
 
     def _on_error(self, context: ExceptionContext) -> None:
@@ -65,6 +66,6 @@ class Health:
             self._note(f"{self._path} {what}: {error}", for_good=damaged)
 
     def _note(self, why: str, *, for_good: bool) -> None:
-        if not self._why:
-            self._why = why
+        if not self._why or (for_good and not self._for_good):
+            self._why, self._for_good = why, for_good
             self.tell(why, for_good)
