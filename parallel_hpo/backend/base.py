@@ -62,7 +62,10 @@ class Backend(Protocol):
         """Let others have the runs that a dead worker was issued and never started, all but `keep`."""
 
     def end_run(self, path: SweepPath, run_id: RunId, state: str) -> None:
-        """Say that a run has ended whose process can't say so: `crashed` or `killed`."""
+        """Say that a run has ended, and how (`finished`, `killed`, …), whose process can't say so."""
+
+    def without_own_word(self, path: SweepPath) -> Mapping[RunId, str]:
+        """Return the state of each run that has not told its end itself, where its owner may tell it."""
 
     def send_rest(self, folder: Path) -> None:
         """Send what a dead run's client left unsent in the run's folder."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from contextlib import redirect_stderr
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -83,11 +84,13 @@ def open_runs(path: SweepPath) -> tuple[str, ...]:
 def send_rest(folder: str) -> None:
     """Send what a run's client left unsent in the run's folder, as `wandb sync` does.
 
-    Older clients than 0.30 would give rows that were sent before new steps, and so send them twice.
+    Older clients than 0.30 would give rows that were sent before new steps, and so send them twice; of a
+    run that was offline nothing was.
     """
     from wandb.cli import cli
 
-    if "parallelism" not in [parameter.name for parameter in cli.sync.params]:
+    knows_what_was_sent = "parallelism" in [parameter.name for parameter in cli.sync.params]
+    if not knows_what_was_sent and not Path(folder).name.startswith("offline-"):
         raise RuntimeError("this version of wandb can't tell what was sent already")
     with redirect_stderr(StringIO()) as said:
         cli.sync.main(["--include-online", "--include-synced", folder], standalone_mode=False)

@@ -11,31 +11,23 @@ import json
 import subprocess
 import sys
 import threading
-import time
-import urllib.error
-import urllib.request
-from base64 import b64encode
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Final
 
 from parallel_hpo import keys
 from parallel_hpo.backend.base import OpenedSweep, RunErrand, SweepOrder
 from parallel_hpo.backend.calls import GONE, OVER, SEND_LIMIT_S
+from parallel_hpo.backend.door import AWAY_LIMIT_S, Door
 from parallel_hpo.config.sweep_words import EngineChoice
 from parallel_hpo.errors import BackendError, ConfigError
 from parallel_hpo.words import RunId, SweepPath
 
 START_LIMIT_S: Final = 30.0
-REQUEST_LIMIT_S: Final = 10.0
-AWAY_LIMIT_S: Final = 60.0
-"""So long is a server waited for that is being restarted; all requests together wait no longer."""
 CLOSE_LIMIT_S: Final = 1.0
 """A server ends at the end of its standard input, in milliseconds, and its database bears any end."""
 OPEN_LIMIT_S: Final = 60.0
-RETRY_S: Final = 0.1
 RESTART_BACKOFF_S: Final = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0, 5.0, 5.0)
 """Waits before a dead server is started again, by the deaths since it last answered; after them it is lost:
 what ends it at each start (a broken database, a port that is taken) would go on to do so."""
@@ -69,7 +61,6 @@ class LocalBackend:
         self._directory = directory
         self._environment = environment
         self._restart_backoff_s = restart_backoff_s
-        self._away_limit_s = away_limit_s
         self._key = keys.new_master_key()
         self._sweep: str | None = None
         self._url = ""
@@ -79,7 +70,7 @@ class LocalBackend:
         self._restarting = threading.Lock()
         """Keeps `close` from ending a server that is just being replaced."""
         self._error = ""
-        self._away_since: float | None = None
+        self._door = Door(self._key, self._closing, lambda: self._error, away_limit_s=away_limit_s)
         self._said_before = 0
         """Bytes that were in the server's log when it was started last."""
 
@@ -133,16 +124,20 @@ class LocalBackend:
 
     def why_over(self, path: SweepPath) -> str:
         """Return why the sweep gives no more runs; '' while it goes on."""
-        progress = self._ask("GET", path, "")
+        progress = self._door.ask("GET", path, "")
         return GONE if progress is None else OVER.get(str(progress["state"]), "")
 
     def give_back(self, path: SweepPath, label: str, keep: Sequence[RunId]) -> None:
         """Let others have the runs that a dead worker was issued and never started, all but `keep`."""
-        self._ask("POST", path, "/release", {"label_prefix": label, "keep": list(keep)})
+        self._door.ask("POST", path, "/release", {"label_prefix": label, "keep": list(keep)})
 
     def end_run(self, path: SweepPath, run_id: RunId, state: str) -> None:
         """Say that a run has ended whose process can't say so."""
-        self._ask("POST", path, f"/runs/{run_id}/end", {"state": state})
+        self._door.ask("POST", path, f"/runs/{run_id}/end", {"state": state})
+
+    def without_own_word(self, path: SweepPath) -> Mapping[RunId, str]:
+        """Return the state of each run that has not told its end itself."""
+        return self._door.ask("GET", path, "/without-own-word") or {}
 
     def send_rest(self, folder: Path) -> None:
         """Send what a dead run's client left unsent in the run's folder."""
@@ -160,7 +155,7 @@ class LocalBackend:
 
     def set_state(self, path: SweepPath, state: str) -> None:
         """Set the sweep to one of W&B's states."""
-        self._ask("POST", path, "/state", {"state": state})
+        self._door.ask("POST", path, "/state", {"state": state})
 
     def close(self) -> None:
         """End the server: its standard input closes."""
@@ -227,7 +222,7 @@ class LocalBackend:
         with self._process.stdout as words:
             answered = words.readline()
             if answered:
-                self._url = json.loads(answered)["url"]
+                self._url = self._door.url = json.loads(answered)["url"]
                 self._port = int(self._url.rpartition(":")[2])
                 self._answers.set()
             for line in words:
@@ -262,38 +257,6 @@ class LocalBackend:
             f" started again (exit code {code}){self._last_words()}; its log is {self._log}"
         )
         self._on_lost(self._error)
-
-    def _ask(self, method: str, path: SweepPath, verb: str, body: Mapping[str, Any] | None = None) -> Any:
-        """Ask the server's own door; None: there is no such thing. A server that is away is waited for."""
-        address = f"{self._url}/hpo/sweeps/{path}{verb}"
-        token = b64encode(f"api:{self._key}".encode()).decode()
-        request = urllib.request.Request(
-            address,
-            method=method,
-            data=None if body is None else json.dumps(body).encode(),
-            headers={"Authorization": f"Basic {token}", "Content-Type": "application/json"},
-        )
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        while True:
-            try:
-                with opener.open(request, timeout=REQUEST_LIMIT_S) as response:
-                    answer = json.load(response)
-                self._away_since = None
-                return answer
-            except (OSError, HTTPException, json.JSONDecodeError) as error:
-                if method == "GET" and isinstance(error, urllib.error.HTTPError) and error.code == 404:
-                    return None
-                final = isinstance(error, urllib.error.HTTPError) and error.code < 500
-                if final or self._error or self._closing.is_set() or self._is_away_for_long():
-                    raise BackendError(self._error or f"{address}: {error}") from None
-                self._closing.wait(RETRY_S)
-
-    def _is_away_for_long(self) -> bool:
-        """Note that the server does not answer; whether it is not worth another wait."""
-        now = time.monotonic()
-        if self._away_since is None:
-            self._away_since = now
-        return now - self._away_since > self._away_limit_s
 
 
 def last_words(said: str) -> str:

@@ -56,6 +56,10 @@ class WandbBackend:
     def end_run(self, path: SweepPath, run_id: RunId, state: str) -> None:
         """W&B calls a silent run crashed after about five minutes; it offers no way to say so earlier."""
 
+    def without_own_word(self, path: SweepPath) -> Mapping[RunId, str]:
+        """There is none of whose end W&B could be told."""
+        return {}
+
     def send_rest(self, folder: Path) -> None:
         """Send what a dead run's client left unsent in the run's folder."""
         self._call("calls:send_rest", (str(folder),), SEND_LIMIT_S, WANDB_DIR=str(folder.parent.parent))

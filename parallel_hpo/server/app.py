@@ -51,6 +51,7 @@ def make_app(world: World, *, host: str) -> Starlette:
             Route("/downloads/{folder}/{name:path}", handlers.download, methods=["GET"]),
             Route("/hpo/health", handlers.health),
             Route(_SWEEP, handlers.progress),
+            Route(f"{_SWEEP}/without-own-word", handlers.without_own_word),
             Route(f"{_SWEEP}/release", handlers.release, methods=["POST"]),
             Route(f"{_SWEEP}/state", handlers.set_state, methods=["POST"]),
             Route(f"{_SWEEP}/runs/{{run}}/end", handlers.end_run, methods=["POST"]),
@@ -124,6 +125,10 @@ class _Handlers:
     async def progress(self, request: Request) -> Response:
         at = _supervised(request)
         return JSONResponse(asdict(await self._in_thread(supervision.progress, self._world, at)))
+
+    async def without_own_word(self, request: Request) -> Response:
+        at = _supervised(request)
+        return JSONResponse(await self._in_thread(supervision.without_own_word, self._world, at))
 
     async def release(self, request: Request) -> Response:
         at = _supervised(request)

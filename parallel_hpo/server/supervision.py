@@ -54,6 +54,14 @@ def progress(world: World, at: SweepAt) -> Progress:
     return Progress(sweep.state, {str(state): counts.get(state, 0) for state in RunState})
 
 
+def without_own_word(world: World, at: SweepAt) -> dict[str, str]:
+    """Return by name the state of each run that has not said its end itself: its owner may know better."""
+    with world.database.read() as transaction:
+        sweep = _sweep(transaction, at)
+        states = outstanding.without_own_word(transaction, sweep.id)
+    return {name: str(state) for name, state in states.items()}
+
+
 def release(world: World, at: SweepAt, label_prefix: str, keep: frozenset[str]) -> list[str]:
     """Give back the never-started runs of the agents whose label begins so, and return the runs' names.
 

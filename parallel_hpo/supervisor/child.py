@@ -12,6 +12,8 @@ from typing import Final
 
 import psutil
 
+from parallel_hpo.worker.spec import EXIT_WORDS
+
 SCARCE: Final = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT)
 """What the system says where it has no process, memory, descriptor or room left for now."""
 
@@ -70,3 +72,14 @@ def wait_status(pid: int) -> int | None:
     except ChildProcessError:
         return None if psutil.pid_exists(pid) else int(signal.SIGKILL)
     return status if done else None
+
+
+def name_death(status: int) -> str:
+    """Return a wait status in words: `SIGKILL`, `exit 3`."""
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:
+        return f"exit {code} ({EXIT_WORDS[code]})" if code in EXIT_WORDS else f"exit {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"

@@ -85,6 +85,10 @@ class Courier:
             tell = partial(self._backend.end_run, self._path, run_id, STATES[outcome])
             self._submit(f"the end of run {run_id}", tell)
 
+    def settle_earlier(self, ended: Mapping[RunId, Outcome]) -> None:
+        """Tell the server of ends that an earlier launch recorded and could not tell."""
+        self._submit("what an earlier launch could not tell", lambda: self._settle_earlier(ended))
+
     def finish_sweep(self) -> None:
         """Set the sweep to finished."""
         self._submit("the sweep's end", lambda: self._backend.finish_sweep(self._path))
@@ -123,6 +127,11 @@ class Courier:
             with self._lock:
                 if not self._given_up:
                     self._post(SweepSeen(over))
+
+    def _settle_earlier(self, ended: Mapping[RunId, Outcome]) -> None:
+        for run_id, state in self._backend.without_own_word(self._path).items():
+            if run_id in ended and STATES[ended[run_id]] != state:
+                self._backend.end_run(self._path, run_id, STATES[ended[run_id]])
 
     def _send_rest(self, run_id: RunId) -> None:
         """Send what a dead run's client left in the run's folder, or say where it is."""

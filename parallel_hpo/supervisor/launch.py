@@ -33,12 +33,13 @@ from parallel_hpo.supervisor.errands import Errands
 from parallel_hpo.supervisor.events import StopAsked
 from parallel_hpo.supervisor.known import LEDGER
 from parallel_hpo.supervisor.ledger import Ledger
-from parallel_hpo.supervisor.open_sweep import OpenSweep, Setting
+from parallel_hpo.supervisor.open_sweep import OpenSweep
 from parallel_hpo.supervisor.patience import Patience, StoppedError
 from parallel_hpo.supervisor.pickling import pack_main, why_heavy
 from parallel_hpo.supervisor.planning import count_cores, library_for, place_workers
 from parallel_hpo.supervisor.reaper import MARK, make_mark, reap_leftovers
 from parallel_hpo.supervisor.resuming import find_folder
+from parallel_hpo.supervisor.setting import Setting
 from parallel_hpo.supervisor.signals import Control, SignalsTaken
 from parallel_hpo.supervisor.summary import Closing, SweepResult, summarise
 from parallel_hpo.words import Message, Observer, Program, StopKind, SweepPath, Target

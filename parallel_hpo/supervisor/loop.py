@@ -10,9 +10,7 @@ The only place that performs actions, one short method each; it takes no decisio
 
 from __future__ import annotations
 
-import os
 import queue
-import signal
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Final
@@ -33,7 +31,7 @@ from parallel_hpo.supervisor.actions import (
     Tell,
     TellEnd,
 )
-from parallel_hpo.supervisor.child import SCARCE, ScarcityError
+from parallel_hpo.supervisor.child import SCARCE, ScarcityError, name_death
 from parallel_hpo.supervisor.decide import decide
 from parallel_hpo.supervisor.descriptors import make_room_for
 from parallel_hpo.supervisor.events import (
@@ -54,7 +52,7 @@ from parallel_hpo.supervisor.tools import Tools, Worker
 from parallel_hpo.supervisor.view import Ending, SlotView, SweepView, is_over, next_deadline
 from parallel_hpo.words import Message, Outcome, Report, RunId, RunStarted, Slot
 from parallel_hpo.worker import tree
-from parallel_hpo.worker.spec import EXIT_WORDS, STACKS_SIGNAL
+from parallel_hpo.worker.spec import STACKS_SIGNAL
 
 MEASURE_EVERY_S: Final = 0.5
 """A leak of 1 GB/s passes a memory limit by half of that; reading a tree's memory takes a millisecond."""
@@ -94,7 +92,12 @@ class Loop:
         times = (deadline, self._measure_at, tools.devices.look_at)
         wake_at = min((at for at in times if at is not None), default=None)
         wake_in_s = None if wake_at is None else max(0.0, wake_at - tools.clock())
-        waits_s = (wake_in_s, tools.nursery.look_after_s, tools.patience.expect_runs_to_end())
+        waits_s = (
+            wake_in_s,
+            tools.nursery.look_after_s,
+            tools.patience.expect_runs_to_end(),
+            tools.standstill.due_in_s(self.view),
+        )
         timeout = min((wait_s for wait_s in waits_s if wait_s is not None), default=None)
         pipes = [worker.child.connection for worker in self._workers.values() if not worker.heard_out]
         ready = wait(
@@ -115,6 +118,7 @@ class Loop:
         for clear in tools.devices.look(tools.clock()):
             self._handle(clear)
         self._take_measures()
+        self._take_standstill()
         if deadline is not None and deadline <= tools.clock():
             self._see_output()
             self._handle(TimePassed())
@@ -182,6 +186,11 @@ class Loop:
             for worker in list(self._workers.values()):
                 self._handle(MemorySeen(worker.slot, tree.used_mb(worker.child.pid)))
 
+    def _take_standstill(self) -> None:
+        if self._tools.standstill.look(self.view):
+            for worker in self._workers.values():
+                worker.child.signal(STACKS_SIGNAL)
+
     def _see_output(self) -> None:
         if self.view.limits.stall_timeout_s is not None:
             for slot in self._tools.pump.take_active():
@@ -190,6 +199,7 @@ class Loop:
     # --- acting -------------------------------------------------------------------------
 
     def _handle(self, event: Event) -> None:
+        self._tools.standstill.moved()
         before = self.view
         decision = decide(before, event, self._tools.clock())
         self.view = decision.view
@@ -275,17 +285,6 @@ class Loop:
         """Have the server told of a run's end that its process could not tell."""
         state = "crashed" if outcome is Outcome.CRASHED else "killed"
         self._tools.courier.end_run(run_id, state, send_rest=not resumable)
-
-
-def name_death(status: int) -> str:
-    """Return a wait status in words: `SIGKILL`, `exit 3`."""
-    code = os.waitstatus_to_exitcode(status)
-    if code >= 0:
-        return f"exit {code} ({EXIT_WORDS[code]})" if code in EXIT_WORDS else f"exit {code}"
-    try:
-        return signal.Signals(-code).name
-    except ValueError:
-        return f"signal {-code}"
 
 
 def _has_more(connection: Connection) -> bool:

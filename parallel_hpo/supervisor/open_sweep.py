@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Final
 
 from parallel_hpo.backend.base import Backend, OpenedSweep
-from parallel_hpo.config.hpo import HpoSection
 from parallel_hpo.errors import ExitCode, LedgerError, ParallelHPOError
-from parallel_hpo.plan import Share
 from parallel_hpo.supervisor.children import Nursery
+from parallel_hpo.supervisor.conclusion import Place, conclude
 from parallel_hpo.supervisor.courier import Courier
 from parallel_hpo.supervisor.devices.equipment import Equipment
 from parallel_hpo.supervisor.environment import worker_environment
 from parallel_hpo.supervisor.events import SweepSeen
 from parallel_hpo.supervisor.ledger import Ledger
-from parallel_hpo.supervisor.ledger_reader import RunRow
 from parallel_hpo.supervisor.loop import Loop
 from parallel_hpo.supervisor.mailbox import Mailbox
 from parallel_hpo.supervisor.output import OutputPump, worker_folder
@@ -27,54 +23,22 @@ from parallel_hpo.supervisor.patience import Patience, StoppedError
 from parallel_hpo.supervisor.planning import limits_of, shares_of
 from parallel_hpo.supervisor.recorder import Recorder
 from parallel_hpo.supervisor.resuming import Asked, asked_count, read_earlier
+from parallel_hpo.supervisor.setting import Setting
 from parallel_hpo.supervisor.signals import Control
-from parallel_hpo.supervisor.summary import Closing, SweepResult, summarise, write_summary
+from parallel_hpo.supervisor.standstill import Standstill
+from parallel_hpo.supervisor.summary import SweepResult
 from parallel_hpo.supervisor.tools import Tools
 from parallel_hpo.supervisor.view import Ending, SlotView, open_view
 from parallel_hpo.words import (
     Message,
-    Observer,
-    Outcome,
     OutputLine,
-    Program,
     StopKind,
     SweepOpened,
-    SweepOver,
-    Target,
 )
-from parallel_hpo.worker.spec import PickledMain, Surroundings, WorkerSpec
+from parallel_hpo.worker.spec import Surroundings, WorkerSpec
 
 ACTIVITY_PARTS: Final = 4
 """A worker says so often within the stall time-out that its run logs."""
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """What one call of `supervise` was given, and its mark; times are monotonic seconds."""
-
-    section: HpoSection
-    main: PickledMain | Target | Program
-    observer: Observer
-    control: Control
-    clock: Callable[[], float]
-    jitter: Callable[[], float]
-    mark: str
-    began: float
-    share: Share | None = None
-    """This launch's share of the section's count; None: all of it."""
-    resumes: bool = False
-    """Whether it goes on with the count of an earlier launch."""
-
-    @property
-    def count(self) -> int | None:
-        """The runs that this launch is to perform; None: no limit."""
-        total = self.section.count
-        return total if total is None or self.share is None else self.share.count(total)
-
-    def folder_of(self, sweep_id: str) -> Path:
-        """The folder of a sweep, or of this launch's share of it."""
-        folder = self.section.directory / sweep_id
-        return folder if self.share is None else folder / self.share.folder
 
 
 class OpenSweep:
@@ -193,6 +157,8 @@ class OpenSweep:
         )
         for mark in marks:
             courier.give_back(mark, [run.run_id for run in earlier.reruns])
+        if marks:
+            courier.settle_earlier(earlier.ended)
         pump = OutputPump(self._folder, lambda slot, text: setting.observer(OutputLine(slot, text)))
         pump.start()
         view = open_view(
@@ -203,7 +169,17 @@ class OpenSweep:
             reruns=earlier.reruns,
             failures=earlier.failures,
         )
-        tools = Tools(
+        tools = self._equip(courier, pump, mailbox)
+        try:
+            return self._conduct(Loop(view, tools, answers), tools)
+        finally:
+            self._nursery.close()
+            pump.close()
+            courier.close()
+
+    def _equip(self, courier: Courier, pump: OutputPump, mailbox: Mailbox) -> Tools:
+        setting = self._setting
+        return Tools(
             nursery=self._nursery,
             recorder=Recorder(self._ledger, control=setting.control, observer=setting.observer),
             courier=courier,
@@ -211,6 +187,7 @@ class OpenSweep:
             control=setting.control,
             mailbox=mailbox,
             patience=self._patience,
+            standstill=Standstill(setting.clock, setting.observer, self._folder),
             observer=setting.observer,
             make_spec=self._make_spec,
             devices=self._equipment.watch,
@@ -218,12 +195,6 @@ class OpenSweep:
             clock=setting.clock,
             jitter=setting.jitter,
         )
-        try:
-            return self._conduct(Loop(view, tools, answers), tools)
-        finally:
-            self._nursery.close()
-            pump.close()
-            courier.close()
 
     def _conduct(self, loop: Loop, tools: Tools) -> Ending:
         """Perform the runs, and write and tell what is to be known of their ends."""
@@ -291,35 +262,11 @@ class OpenSweep:
         )
 
     def _conclude(self, ending: Ending) -> SweepResult:
-        closing = Closing(
-            sweep_id=self._opened.path.sweep_id,
-            sweep_url=self._opened.url,
-            backend=self._backend.name,
-            count=self._count,
-            goal=self._goal,
-            stop_reason=ending.reason,
-            exit_code=ending.exit_code,
-            duration_s=self._setting.clock() - self._setting.began,
-            phantoms=self._phantoms,
-        )
-        runs = [_settled(row, ending) for row in self._ledger.runs()]
-        result = summarise(runs, self._ledger.workers(), closing)
-        try:
-            write_summary(result, self._folder / "summary.json")
-        except OSError as error:  # the ledger has it all: `status` and `--resume` read that
-            self._setting.observer(Message(f"the summary could not be written: {error}", warning=True))
-        self._setting.observer(SweepOver(result.exit_code))
-        return result
+        place = Place(self._opened, self._backend.name, self._folder, self._count, self._goal, self._phantoms)
+        return conclude(self._ledger, ending, self._setting, place)
 
 
 def _cut_short(control: Control, stop: StopKind) -> Ending:
     """Return the ending by the stop that left no more time."""
     asked = control.take()[-1]
     return Ending(asked.reason, asked.exit_code, stop)
-
-
-def _settled(row: RunRow, ending: Ending) -> RunRow:
-    """Return a run as a stop leaves it: one whose end could not be written is what --resume runs again."""
-    if row.outcome is not None or ending.stop is None:
-        return row
-    return replace(row, outcome=Outcome.STOPPED, reason=f"{ending.reason}; its end could not be recorded")

@@ -13,7 +13,7 @@ from parallel_hpo.policy.breaker import FailureCount
 from parallel_hpo.supervisor.known import LEDGER
 from parallel_hpo.supervisor.ledger_reader import RunRow
 from parallel_hpo.supervisor.view import OpenRun
-from parallel_hpo.words import Outcome
+from parallel_hpo.words import Outcome, RunId
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +25,13 @@ class Earlier:
     """Runs that were cut by a stop or by the supervisor's own death: to be run again first."""
     failures: FailureCount = field(default_factory=FailureCount)
     """What the breaker begins with: whether any run has finished. What failed before has been seen to."""
+    ended: Mapping[RunId, Outcome] = field(default_factory=dict)
+    """How each run ended that is over."""
 
 
 def read_earlier(rows: Iterable[RunRow]) -> Earlier:
     """Return what the runs of a ledger come to; what the supervisor's death cut costs no retry."""
-    started, reruns, none_finished = 0, [], True
+    started, reruns, ended = 0, [], {}
     for row in rows:
         started += 1
         if row.outcome is None or row.resumable:
@@ -43,9 +45,10 @@ def read_earlier(rows: Iterable[RunRow]) -> Earlier:
                     deaths=row.deaths,
                 )
             )
-        elif row.outcome is Outcome.FINISHED:
-            none_finished = False
-    return Earlier(started, tuple(reruns), FailureCount(none_finished=none_finished))
+        else:
+            ended[row.run_id] = row.outcome
+    failures = FailureCount(none_finished=Outcome.FINISHED not in ended.values())
+    return Earlier(started, tuple(reruns), failures, ended)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,12 @@ from __future__ import annotations
 import dataclasses
 import dis
 import functools
+import importlib
 import re
+import sys
 import typing
 from collections.abc import Callable, Iterator, Mapping
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any, BinaryIO, Final
 
 import cloudpickle
@@ -45,6 +47,8 @@ class ScriptPickler(cloudpickle.Pickler):  # type: ignore[misc] # cloudpickle ha
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, Definitions):
             return self._reduce_definitions()
+        if _is_module_of_its_own_class(obj):
+            return importlib.import_module, (obj.__name__,)
         reduce = _REDUCERS.get(type(obj))
         if reduce is not None:
             self._note(obj)
@@ -95,6 +99,17 @@ class RestPickler(ScriptPickler):
 
     def persistent_id(self, obj: Any) -> str | None:
         return self._known.get(id(obj))
+
+
+def _is_module_of_its_own_class(obj: Any) -> bool:
+    """Whether it is a module to be imported, but no plain one, which alone cloudpickle knows.
+
+    torch's configurations are such; cloudpickle takes one along where a function says `.config` of anything.
+    """
+    kind = type(obj)  # and not isinstance, which asks objects that may lie, or warn
+    if kind is ModuleType or not issubclass(kind, ModuleType):
+        return False
+    return sys.modules.get(obj.__name__) is obj
 
 
 class Definitions:

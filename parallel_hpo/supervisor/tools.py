@@ -14,6 +14,7 @@ from parallel_hpo.supervisor.output import OutputPump
 from parallel_hpo.supervisor.patience import Patience
 from parallel_hpo.supervisor.recorder import Recorder
 from parallel_hpo.supervisor.signals import Control
+from parallel_hpo.supervisor.standstill import Standstill
 from parallel_hpo.supervisor.view import SlotView
 from parallel_hpo.words import Observer, Slot
 from parallel_hpo.worker.spec import WorkerSpec
@@ -30,6 +31,7 @@ class Tools:
     control: Control
     mailbox: Mailbox
     patience: Patience
+    standstill: Standstill
     observer: Observer
     make_spec: Callable[[SlotView, str], WorkerSpec]
     """The spec of a slot's next worker, given its label."""

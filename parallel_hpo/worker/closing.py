@@ -7,9 +7,11 @@ offline stays in its folder, for the supervisor to send.
 
 from __future__ import annotations
 
+import faulthandler
 import sys
 import traceback
 from dataclasses import dataclass, replace
+from typing import Final
 
 import wandb
 
@@ -18,6 +20,9 @@ from parallel_hpo.worker.birth import describe
 from parallel_hpo.worker.missing import explain_missing
 from parallel_hpo.worker.verdict import Verdict
 from parallel_hpo.worker.watch import WATCH
+
+LONG_S: Final = 120.0
+"""A run that is closed for longer waits for its server, or hangs: the stacks say which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,7 @@ def close(verdict: Verdict) -> Closed:
     told = True
     if not WATCH.initialised:
         print(f"parallel_hpo: {verdict.reason}", file=sys.stderr)
+    faulthandler.dump_traceback_later(LONG_S)  # into the worker's log, should wandb take so long
     try:
         WATCH.finish_runs(verdict.exit_code)
     except Exception as error:  # noqa: BLE001 - wandb raises what it likes once its service is gone
@@ -52,6 +58,7 @@ def close(verdict: Verdict) -> Closed:
     missing = _explain_missing() if value is None and verdict.outcome is Outcome.FINISHED else None
     if not WATCH.reached_server:
         told = tell_end(verdict.exit_code)
+    faulthandler.cancel_dump_traceback_later()
     return Closed(verdict, value, told, unsent, missing)
 
 

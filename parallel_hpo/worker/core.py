@@ -13,7 +13,7 @@ from typing import Final
 
 import psutil
 
-from parallel_hpo.worker import tree
+from parallel_hpo.worker import scratch, tree
 
 NAME: Final = "wandb-core"
 OF_THE_CLIENT: Final = (NAME, "wandb-symon")
@@ -52,10 +52,11 @@ class Core:
         self.note()
 
     def note(self) -> None:
-        """Note the one that is there now."""
-        self._seen += tuple(
-            child for child in self._children() if is_own_core(child) and not _is_zombie(child)
-        )
+        """Note the one that is there now, and that its sockets are to go with this process."""
+        cores = [child for child in self._children() if is_own_core(child) and not _is_zombie(child)]
+        for core in cores:
+            scratch.note(core.pid)
+        self._seen += tuple(cores)
 
     def was_killed(self) -> bool:
         """Whether one of them has died without the client's doing, or one that nobody has noted.
@@ -65,7 +66,21 @@ class Core:
         """
         if any(_is_zombie(process) for process in self._seen):
             return True
-        return any(_is_zombie(child) and child.name() == NAME for child in self._children())
+        return any(_has_been_killed(child) for child in self._children())
+
+
+def _has_been_killed(process: psutil.Process) -> bool:
+    """Whether it is a wandb-core that a signal has ended: those of children of `main` end by themselves.
+
+    Looked at without waiting for it, which its Popen does (not on macOS: it counts as ended by itself).
+    """
+    try:
+        if process.name() != NAME or not _is_zombie(process) or not hasattr(os, "waitid"):
+            return False
+        ended = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except (psutil.Error, ChildProcessError):
+        return False
+    return ended is not None and ended.si_code in (os.CLD_KILLED, os.CLD_DUMPED)
 
 
 def _is_zombie(process: psutil.Process) -> bool:

@@ -61,9 +61,10 @@ def flush_files() -> None:
     """Write out what files hold that are still open, from those that wrap others inwards.
 
     Those made in Python (gzip's, say) are closed, as their ends are written then; the interpreter
-    does that with all.
+    does that with all. Of strange objects only the class is looked at: isinstance asks them too, and some
+    (torch's deprecated names) warn or raise then.
     """
-    files = [held for held in gc.get_objects() if isinstance(held, io.IOBase)]
+    files = [held for held in gc.get_objects() if issubclass(type(held), io.IOBase)]
     texts = [file for file in files if isinstance(file, io.TextIOWrapper)]
     buffers = [file for file in files if isinstance(file, io.BufferedWriter | io.BufferedRandom)]
     wrappers = [file for file in files if type(file).__module__ != "_io"]

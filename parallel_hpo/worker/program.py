@@ -21,6 +21,7 @@ from typing import Final
 
 from parallel_hpo.errors import TargetError
 from parallel_hpo.words import Parameters, Program
+from parallel_hpo.worker import scratch
 from parallel_hpo.worker.agent import read_parameters
 from parallel_hpo.worker.last_words import Overheard
 from parallel_hpo.worker.verdict import ProgramExit
@@ -119,6 +120,7 @@ def _run(command: list[str]) -> tuple[int, str]:
         process = subprocess.Popen(command, env=environment, process_group=0, stderr=overheard.writer)
     finally:
         overheard.close()
+    scratch.note(process.pid)
     try:
         code = process.wait()
     except KeyboardInterrupt:

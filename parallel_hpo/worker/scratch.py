@@ -1,7 +1,7 @@
 """Folders of a sweep's processes in the temporary folder, made so that whoever clears up finds them.
 
     parallel_hpo-<mark>-xxxxxxxx/     what modules make while they are imported (wandb two, for good)
-        4711                          a child that was forked here, as an empty file
+        4711                          a child that was forked here, as a file; in it what it has started
     wandb-4711-4712-xxxxxxxx/         its wandb-core's socket, which stays where that is killed
     wandb_symon-4712-<pid>-xxxx.sock  that one's helper's
 
@@ -16,6 +16,7 @@ import re
 import shutil
 import sys
 import tempfile
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -26,11 +27,17 @@ MARK: Final = "PARALLEL_HPO_MARK"
 _FOLDER: Final = re.compile(r"parallel_hpo-(\w+)-[^-]+")
 _OWNED: Final = re.compile(r"wandb(?:_symon)?-(\d+)-(\d+)-\d+(?:\.sock)?")
 """Parent and process."""
+_HERE: Final[list[Path]] = []
+"""The folder of this process, or of the fork server that it is a fork of."""
+_NOTED: Final[deque[int]] = deque(maxlen=4)
+"""What this process has noted."""
 
 
 def make_folder() -> Path:
     """Make a folder for what this process, or a fork of it, leaves."""
-    return Path(tempfile.mkdtemp(prefix=f"parallel_hpo-{os.environ.get(MARK, 'none')}-"))
+    folder = Path(tempfile.mkdtemp(prefix=f"parallel_hpo-{os.environ.get(MARK, 'none')}-"))
+    _HERE.append(folder)
+    return folder
 
 
 @contextmanager
@@ -48,6 +55,17 @@ def importing() -> Iterator[None]:
         tempfile.tempdir = None
 
 
+def note(pid: int) -> None:
+    """Note the same of a process that this worker has started: a program, or its wandb-core.
+
+    Of the last ones only: what a run leaves is seen to at its end, unless its worker is killed.
+    """
+    if _HERE and pid not in _NOTED:
+        _NOTED.append(pid)
+        with suppress(OSError):
+            (_HERE[-1] / str(os.getpid())).write_text("\n".join(map(str, _NOTED)))
+
+
 def note_child(folder: Path, pid: int) -> None:
     """Note that what this process leaves is to go with the folder."""
     with suppress(OSError):
@@ -57,7 +75,8 @@ def note_child(folder: Path, pid: int) -> None:
 def clear(folder: Path) -> None:
     """Remove a folder, and the sockets of the dead processes that it names."""
     with suppress(OSError):
-        known = {entry.name for entry in folder.iterdir() if entry.name.isdigit()}
+        children = [entry for entry in folder.iterdir() if entry.name.isdigit()]
+        known = {word for entry in children for word in (entry.name, *entry.read_text().split())}
         for entry in sorted(folder.parent.iterdir()):  # a core's before its helper's: "-" before "_"
             owned = _OWNED.fullmatch(entry.name)
             if owned is not None and owned[1] in known and not _lives(int(owned[2])):

@@ -32,6 +32,7 @@ from parallel_hpo.supervisor.output import OutputPump
 from parallel_hpo.supervisor.patience import Patience
 from parallel_hpo.supervisor.recorder import Recorder
 from parallel_hpo.supervisor.signals import Control
+from parallel_hpo.supervisor.standstill import Standstill
 from parallel_hpo.supervisor.tools import Tools
 from parallel_hpo.supervisor.view import Limits, open_view
 from parallel_hpo.ui import Terminal
@@ -165,6 +166,7 @@ def run(workers: int, runs: int, folder: Path, observer: Callable[[Any], None]) 
             control=control,
             mailbox=mailbox,
             patience=Patience(control, grace_s=30),
+            standstill=Standstill(time.monotonic, observer, folder),
             observer=observer,
             make_spec=lambda _slot, _label: cast(Any, None),
             devices=cast(Any, NoDevices()),

@@ -19,11 +19,11 @@ from typing import Final
 import psutil
 
 SHARED_MEMORY: Final = Path("/dev/shm")
-KILLED: Final = frozenset({"$TMPDIR/tmp*wandb-media", "$TMPDIR/tmp*wandb-artifacts"})
-"""What any process in which wandb was imported leaves when it is killed."""
+KILLED: Final = frozenset({"$TMPDIR/tmp*wandb-media", "$TMPDIR/tmp*wandb-artifacts", "$TMPDIR/pymp-*"})
+"""What any process leaves that is killed, once it has used wandb, or multiprocessing's connections."""
 HELPERS: Final = ("resource_tracker", "wandb-core", "wandb-symon")
-PATIENCE_S: Final = 6.0
-"""wandb-core outlives a killed parent by up to 4 s."""
+PATIENCE_S: Final = 12.0
+"""wandb-core outlives a killed parent by up to 4 s on an idle machine, and then cleans up."""
 _RANDOM: Final = re.compile(r"(?<=tmp)[a-z0-9_]{8}|(?<=-)[a-z0-9_]{8}$|[0-9a-f]{8,}|\d+")
 
 
@@ -42,11 +42,12 @@ def look_around() -> Before:
 def left(before: Before, env: Mapping[str, str]) -> list[str]:
     """Return the kinds of what is left since then of something that ran with `env`; kill its processes."""
     deadline = time.monotonic() + PATIENCE_S
-    while (found := list(_left(before, env))) and time.monotonic() < deadline:
+    while _living(env) and time.monotonic() < deadline:
         time.sleep(0.1)
+    found = sorted(set(_left(before, env)))
     for process in _living(env):
         process.kill()
-    return sorted(set(found))
+    return found
 
 
 def ask_to_leave(env: Mapping[str, str]) -> None:

@@ -32,7 +32,7 @@ SIGKILL during its first run. To try them all, or some again:
 - *log*: runs whose console output is on the server.
 - *left behind*: processes, and what is in `/dev/shm` and the temporary folder, after the sweep. What the
   script leaves when it is run alone doesn't count, nor what it leaves in the temporary folder when it is
-  killed alone, as wandb's folders for media and artifacts are by any process that is killed.
+  killed alone: wandb's folders for media and artifacts, and multiprocessing's own.
 - *alone*: the whole of `python script.py` without a sweep, imports included, in seconds. The pairs of times
   are without and with `preload`: from the command's start until the first run begins; the median run; from
   the SIGKILL until that run begins again.

@@ -8,6 +8,7 @@ import re
 import sqlite3
 import subprocess
 import sys
+import time
 import urllib.request
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
@@ -83,8 +84,16 @@ def opened(folder: Path, environment: Mapping[str, str]) -> Iterator[LocalBacken
 
 
 def server_of(process: psutil.Process) -> psutil.Process:
-    """The server that is a child of the process, as soon as there is one."""
-    (server,) = [child for child in process.children() if "parallel_hpo.server" in child.cmdline()]
+    """The server that is a child of the process, as soon as there is one.
+
+    Its command line can be read a moment after its start only: exec closes descriptors, which whoever
+    started it waits for, before it sets the arguments.
+    """
+    deadline = time.monotonic() + DEADLINE_S
+    found: list[psutil.Process] = []
+    while not found and time.monotonic() < deadline:
+        found = [child for child in process.children() if "parallel_hpo.server" in child.cmdline()]
+    (server,) = found
     return server
 
 

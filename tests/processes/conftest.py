@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -197,8 +199,15 @@ class RealSweep:
 
     def process_named(self, words: str) -> psutil.Process:
         """Return the sweep's only process with these words in its command line, the first started."""
-        found = [process for process in self.tree() if words in " ".join(process.cmdline())]
+        found = [process for process in self.tree() if words in _command_line(process)]
         return min(found, key=lambda process: (process.create_time(), process.pid))
+
+
+def _command_line(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""  # it has just ended
 
 
 @pytest.fixture
@@ -210,6 +219,15 @@ def sweep(tmp_path: Path, clean_env: dict[str, str]) -> Iterator[RealSweep]:
         if made.process.poll() is None:
             made.process.kill()
         made.process.communicate()
+
+
+@pytest.fixture
+def temporary(sweep: RealSweep) -> Iterator[Path]:
+    """The sweep's temporary folder; its name is short, as a socket in it needs."""
+    folder = Path(tempfile.mkdtemp(prefix="left-"))
+    sweep.env["TMPDIR"] = str(folder)
+    yield folder
+    shutil.rmtree(folder)
 
 
 def outcomes(summary: Any) -> list[str]:

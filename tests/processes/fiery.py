@@ -14,6 +14,8 @@ from tests.processes.mains import enter, journal
 
 LINES = 2000
 """So many that the client has written most of them to its file, which it does in blocks."""
+BLOCK_LINES = 200
+"""At most so many does the client hold back for its file's next block."""
 SENT_WITHIN_S = 30.0
 
 
@@ -24,7 +26,7 @@ def cut_short() -> None:
     """
     run = enter()
     for number in range(LINES):
-        run.log({"loss": number, "attempt": int(os.environ["PARALLEL_HPO_ATTEMPT"])})
+        run.log({"loss": number, "attempt": int(os.environ["PARALLEL_HPO_ATTEMPT"]), "mark": mark_of(number)})
         if number == LINES // 2 and os.environ.get("SEND_FIRST"):
             wait_until_sent()
     file = Path(run.dir).parent / f"run-{run.id}.wandb"
@@ -48,11 +50,20 @@ def wait_until_sent() -> None:
 
 
 def wait_until_written(file: Path) -> None:
-    """Wait until the client's file has stopped to grow."""
-    size = -1
-    while file.stat().st_size > size:
-        size = file.stat().st_size
-        time.sleep(0.3)
+    """Wait until the client's file has all lines but those that may wait for its next block."""
+    marks = [mark_of(number).encode() for number in range(LINES - BLOCK_LINES, LINES)]
+    deadline = time.monotonic() + SENT_WITHIN_S
+    while time.monotonic() < deadline:
+        written = file.read_bytes()
+        if any(mark in written for mark in marks):
+            return
+        time.sleep(0.1)
+    raise AssertionError("the client has not written its lines")
+
+
+def mark_of(number: int) -> str:
+    """Return a text that is found in the client's file once it has the line of this number."""
+    return f"line {number} of the run"
 
 
 def with_a_login() -> None:

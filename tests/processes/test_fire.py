@@ -228,5 +228,6 @@ def test_a_stop_ends_a_sweep_that_waits_for_room(sweep: RealSweep) -> None:
     sweep.wait_until(lambda: stopped_starting(sweep), "a pause")
     sweep.signal(signal.SIGINT)
     ended = sweep.finish()
-    assert ended.code == 1
+    assert ended.code == 130
     assert "the ledger can't be written" in ended.stderr
+    assert ended.summary["lost"] == 0

@@ -15,10 +15,9 @@ OF_WANDB: Final = ("wandb-media", "wandb-artifacts")
 """Folders of wandb's modules, which killed children of a pool leave without us too."""
 
 
-def start(sweep: RealSweep, folder: Path, *cases: str, rounds: int = 1, **keys: Any) -> RealSweep:
-    """Perform runs of these cases, one after the other in one worker, with a temporary folder of its own."""
-    (folder / "tmp").mkdir()
-    sweep.env |= {"TMPDIR": str(folder / "tmp"), "PYTHONPATH": str(ROOT)}
+def start(sweep: RealSweep, *cases: str, rounds: int = 1, **keys: Any) -> RealSweep:
+    """Perform runs of these cases, one after the other in one worker."""
+    sweep.env["PYTHONPATH"] = str(ROOT)
     grid = {
         "method": "grid",
         "metric": {"name": "loss"},
@@ -27,7 +26,7 @@ def start(sweep: RealSweep, folder: Path, *cases: str, rounds: int = 1, **keys: 
     return sweep.start("keep", mains=MAINS, sweep=grid, workers=1, arguments=("-v",), **keys)
 
 
-def left(sweep: RealSweep, folder: Path) -> list[str]:
+def left(sweep: RealSweep, temporary: Path) -> list[str]:
     """Return what the runs have left in shared memory and in the temporary folder."""
     made = [Path(str(entry.facts["name"])).name for entry in sweep.entries("made") if entry.facts["name"]]
     pids = [f"{kind}{entry.pid}" for entry in sweep.entries() for kind in ("loky-", "folder_")]
@@ -35,37 +34,39 @@ def left(sweep: RealSweep, folder: Path) -> list[str]:
     shared = [
         name for name in made if (SHARED_MEMORY / name).exists() or (SHARED_MEMORY / f"sem.{name}").exists()
     ]
-    temporary = [path.name for path in (folder / "tmp").iterdir() if not path.name.endswith(OF_WANDB)]
-    return [*named, *shared, *temporary]
+    others = [path.name for path in temporary.iterdir() if not path.name.endswith(OF_WANDB)]
+    return [*named, *shared, *others]
 
 
-def test_what_libraries_keep_does_not_reach_the_next_run(sweep: RealSweep, tmp_path: Path) -> None:
+def test_what_libraries_keep_does_not_reach_the_next_run(sweep: RealSweep, temporary: Path) -> None:
     cases = ("pool_fork", "pool_forkserver", "leave_pool", "leave_executor", "joblib", "leak_memory")
-    ended = start(sweep, tmp_path, *cases, rounds=2).finish()
+    ended = start(sweep, *cases, rounds=2).finish()
     assert outcomes(ended.summary) == ["finished"] * 12, ended.stderr
     entries = sweep.entries()
     assert [entry.facts["children"] for entry in entries] == [[]] * 12
     assert len({entry.pid for entry in entries}) == 1
     assert "replaced" not in ended.stderr
-    assert left(sweep, tmp_path) == []
+    assert left(sweep, temporary) == []
 
 
-def test_a_worker_that_holds_on_to_what_its_run_left_is_replaced(sweep: RealSweep, tmp_path: Path) -> None:
-    ended = start(sweep, tmp_path, "hold_pool", "hold_memory", "leave_server").finish()
+def test_a_worker_that_holds_on_to_what_its_run_left_is_replaced(sweep: RealSweep, temporary: Path) -> None:
+    ended = start(sweep, "hold_pool", "hold_memory", "leave_server").finish()
     assert outcomes(ended.summary) == ["finished"] * 3, ended.stderr
     assert len({entry.pid for entry in sweep.entries()}) == 3
     assert ended.stderr.count("replaced: its run left") >= 2  # the last one leaves anyway
-    assert left(sweep, tmp_path) == []
+    assert left(sweep, temporary) == []
 
 
-def test_a_killed_worker_leaves_nothing_in_shared_memory(sweep: RealSweep, tmp_path: Path) -> None:
-    ended = start(sweep, tmp_path, "die_once").finish()
+def test_a_killed_worker_leaves_nothing_in_shared_memory(sweep: RealSweep, temporary: Path) -> None:
+    ended = start(sweep, "die_once").finish()
     assert (ended.summary["finished"], ended.summary["retried"]) == (1, 1), ended.stderr
-    assert [name for name in left(sweep, tmp_path) if "wandb" not in name] == []
+    assert [name for name in left(sweep, temporary) if "wandb" not in name] == []
 
 
-def test_at_its_end_a_worker_calls_atexit_and_flushes_files(sweep: RealSweep, tmp_path: Path) -> None:
-    ended = start(sweep, tmp_path, "register", rounds=2).finish()
+def test_at_its_end_a_worker_calls_atexit_and_flushes_files(
+    sweep: RealSweep, tmp_path: Path, temporary: Path
+) -> None:
+    ended = start(sweep, "register", rounds=2).finish()
     assert outcomes(ended.summary) == ["finished"] * 2, ended.stderr
     for run in ended.summary["runs"]:
         assert (tmp_path / f"{run['run_id']}.called").exists()
@@ -73,11 +74,11 @@ def test_at_its_end_a_worker_calls_atexit_and_flushes_files(sweep: RealSweep, tm
         with gzip.open(tmp_path / f"{run['run_id']}.gz", "rt") as packed:
             assert packed.read() == run["run_id"]
     assert not any(Path(str(entry.facts["name"])).exists() for entry in sweep.entries("made"))
-    assert left(sweep, tmp_path) == []
+    assert left(sweep, temporary) == []
 
 
-def test_a_run_that_a_child_of_main_opened_is_the_childs(sweep: RealSweep, tmp_path: Path) -> None:
-    ended = start(sweep, tmp_path, "child_trains", "child_forgets", "child_fails").finish()
+def test_a_run_that_a_child_of_main_opened_is_the_childs(sweep: RealSweep) -> None:
+    ended = start(sweep, "child_trains", "child_forgets", "child_fails").finish()
     server = sweep.runs_on_the_server()
     seen = {
         run["parameters"]["case"]: (run["outcome"], run["reason"], server[run["run_id"]])

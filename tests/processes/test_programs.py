@@ -71,7 +71,9 @@ def test_a_users_sweep_file_and_program_run_without_a_change(sweep: RealSweep, t
     assert ended.summary["best"]["value"] == 0.01
 
 
-def test_a_program_that_is_killed_is_run_again(sweep: RealSweep, tmp_path: Path) -> None:
+def test_a_program_that_is_killed_is_run_again_and_leaves_nothing_in_the_temporary_folder(
+    sweep: RealSweep, tmp_path: Path, temporary: Path
+) -> None:
     sweep.env["THEN_SLEEP"] = "0.5"
     start(sweep, tmp_path, "--count", "4")
     killed = sweep.wait_for(2)[-1]
@@ -81,6 +83,8 @@ def test_a_program_that_is_killed_is_run_again(sweep: RealSweep, tmp_path: Path)
     assert ended.summary["retried"] == 1
     (again,) = [entry for entry in sweep.entries() if entry.attempt == 2]
     assert (again.run_id, again.facts["options"]) == (killed.run_id, killed.facts["options"])
+    left = [path.name for path in temporary.iterdir()]
+    assert [name for name in left if not name.startswith("tmp")] == []  # wandb's media, killed with it
 
 
 def test_a_killed_worker_and_a_killed_program_lose_nothing(sweep: RealSweep, tmp_path: Path) -> None:

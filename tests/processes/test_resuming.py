@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -189,6 +190,8 @@ def test_a_supervisor_that_died_as_its_ledger_was_made_left_a_sweep_that_can_be_
     for file in folder.glob("ledger.db*"):
         file.unlink()
     (folder / "ledger.db").touch()
+    for worker in folder.glob("worker-*"):
+        shutil.rmtree(worker)
     sweep.unlike = "the server knows runs of which no ledger was left"
     ended = resume(sweep, "quick", count=2).finish()
     assert ended.code == 0, ended.stderr

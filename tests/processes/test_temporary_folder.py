@@ -3,23 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
 from tests.processes.conftest import DEADLINE_S, RealSweep
-
-
-@pytest.fixture
-def temporary(sweep: RealSweep) -> Iterator[Path]:
-    """The sweep's temporary folder; its name is short, as a socket in it needs."""
-    folder = Path(tempfile.mkdtemp(prefix="left-"))
-    sweep.env["TMPDIR"] = str(folder)
-    yield folder
-    shutil.rmtree(folder)
 
 
 def left_in(folder: Path) -> list[str]:

@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.processes.conftest import RealSweep, outcomes
-from tests.processes.fiery import LINES
+from tests.processes.fiery import BLOCK_LINES, LINES
 
 FIERY: Final = Path(__file__).with_name("fiery.py")
-BLOCK_LINES: Final = 200
-"""More lines than fit into what the client had not even written to its file."""
 
 
 def history(sweep: RealSweep) -> list[dict[str, Any]]:
@@ -56,3 +54,11 @@ def test_data_that_can_not_be_sent_is_named_with_its_folder_and_the_command(swee
     ended = sweep.start("cut_short", mains=FIERY, count=1, workers=1, retries=0).finish()
     (folder,) = sweep.directory.glob("*/worker-0/wandb/run-*-*")
     assert f"send it by: wandb sync --include-online {folder}" in ended.stderr
+
+
+def test_what_a_run_wrote_offline_is_on_the_server_afterwards(sweep: RealSweep) -> None:
+    grid = {"method": "grid", "metric": {"name": "loss"}, "parameters": {"death": {"values": ["offline"]}}}
+    ended = sweep.start("use", mains=FIERY.with_name("usages.py"), sweep=grid, workers=1).finish()
+    assert outcomes(ended.summary) == ["finished"], ended.stderr
+    assert [row["loss"] for row in history(sweep)] == [1.0]
+    assert [run.state for run in sweep.runs_on_the_server().values()] == ["finished"]

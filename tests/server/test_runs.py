@@ -66,7 +66,7 @@ def test_an_unknown_sweep_or_run_is_refused(stage: Stage) -> None:
         run_service.upsert(stage.world, RunWishes(id=77))
 
 
-@pytest.mark.parametrize("state", ["crashed", "killed", "failed"])
+@pytest.mark.parametrize("state", ["crashed", "killed", "failed", "finished"])
 def test_a_supervisor_ends_a_run_that_can_no_longer_speak(stage: Stage, state: str) -> None:
     sweep = stage.sweep(grid(3))
     name = stage.issued(stage.agent(sweep, "w0"))
@@ -74,6 +74,13 @@ def test_a_supervisor_ends_a_run_that_can_no_longer_speak(stage: Stage, state: s
     for _ in range(2):
         assert supervision.end_run(stage.world, stage.at(sweep), name, state) == state
     assert stage.progress(sweep).runs[state] == 1
+
+
+def test_a_supervisor_is_told_which_runs_have_not_said_their_end_themselves(stage: Stage) -> None:
+    sweep = stage.sweep(grid(3))
+    stage.perform(sweep, stage.agent(sweep))
+    open_run = stage.issued(stage.agent(sweep, "w0"))
+    assert supervision.without_own_word(stage.world, stage.at(sweep)) == {open_run: "pending"}
 
 
 def test_a_supervisor_does_not_overrule_a_runs_own_word(stage: Stage) -> None:

@@ -16,7 +16,7 @@ from parallel_hpo.supervisor.courier import Courier, last_run_folder
 from parallel_hpo.supervisor.events import StopAsked, SweepSeen
 from parallel_hpo.supervisor.patience import Patience, StoppedError
 from parallel_hpo.supervisor.signals import Control
-from parallel_hpo.words import Message, Notice, RunId, StopKind, SweepId, SweepPath
+from parallel_hpo.words import Message, Notice, Outcome, RunId, StopKind, SweepId, SweepPath
 
 PATH = SweepPath("me", "project", SweepId("s1"))
 RUN = RunId("run1")
@@ -28,6 +28,7 @@ class RecordingBackend:
 
     error: str = ""
     asked: list[tuple[str, ...]] = field(default_factory=list)
+    open_runs: dict[RunId, str] = field(default_factory=dict)
     name = "recording"
     keeps_login = False
 
@@ -58,6 +59,10 @@ class RecordingBackend:
 
     def end_run(self, path: SweepPath, run_id: RunId, state: str) -> None:
         self._take("end_run", run_id, state)
+
+    def without_own_word(self, path: SweepPath) -> Mapping[RunId, str]:
+        self._take("without_own_word")
+        return self.open_runs
 
     def send_rest(self, folder: Path) -> None:
         self._take("send_rest", folder.name)
@@ -133,6 +138,26 @@ def test_what_could_not_be_sent_is_named_with_its_folder_and_the_command(tmp_pat
         warning=True,
     )
     assert second == Message("the sweep server did not answer: no network", warning=True)
+
+
+def test_ends_that_an_earlier_launch_could_not_tell_are_told_and_no_others(tmp_path: Path) -> None:
+    states = {"lost": "running", "known": "crashed", "again": "running", "strange": "crashed"}
+    backend = RecordingBackend(open_runs={RunId(name): state for name, state in states.items()})
+    line = Line(tmp_path, backend)
+    ended = {RunId("lost"): Outcome.CRASHED, RunId("known"): Outcome.CRASHED}
+    line.courier.settle_earlier(ended | {RunId("strange"): Outcome.FINISHED})
+    assert line.asked() == [
+        ("without_own_word",),
+        ("end_run", "lost", "crashed"),
+        ("end_run", "strange", "finished"),
+    ]
+
+
+def test_what_a_run_wrote_offline_is_sent_and_an_end_that_it_could_not_tell_is_told(tmp_path: Path) -> None:
+    line = Line(tmp_path)
+    line.courier.tell_end(RUN, None, [tmp_path / "offline-run-1"])
+    line.courier.tell_end(RUN, Outcome.FINISHED, [])
+    assert line.asked() == [("send_rest", "offline-run-1"), ("end_run", RUN, "finished")]
 
 
 def test_a_server_that_is_away_does_not_end_the_sweep(tmp_path: Path) -> None:

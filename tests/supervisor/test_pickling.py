@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import functools
 import pickle
+import sys
 import threading
+import types
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
@@ -68,6 +70,25 @@ def test_a_method_takes_its_object_along() -> None:
 
 def test_a_callable_object_can_travel() -> None:
     assert travelled(Trainer("data"))() == "data"
+
+
+class Config(types.ModuleType):
+    """As torch's modules of configurations are: of a class of their own, which can't be pickled."""
+
+    lock = threading.Lock()
+
+
+def test_a_submodule_that_is_no_plain_module_is_imported_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    package, config = types.ModuleType("strange"), Config("strange.config")
+    vars(package).update({"config": config, "__path__": []})
+    for module in (package, config):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+
+    def asks(run: Any = None) -> object:
+        return run.config if run else package
+
+    assert travelled(asks)() is package
+    assert travelled(lambda: config)() is config
 
 
 def test_a_target_goes_by_its_name() -> None:

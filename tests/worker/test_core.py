@@ -44,3 +44,11 @@ def test_one_that_was_killed_between_two_runs_is_the_next_ones(program: Path) ->
     with killed(program):
         core.begin()
         assert core.was_killed()
+
+
+def test_one_that_has_ended_by_itself_was_not_killed(program: Path) -> None:
+    core = Core()
+    with subprocess.Popen([str(program), "0"]) as process:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        core.begin()
+        assert not core.was_killed()

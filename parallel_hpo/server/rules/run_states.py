@@ -65,7 +65,7 @@ def _row(event: RunEvent, **targets: RunState) -> dict[tuple[RunState, RunEvent]
 
 _S = RunState
 _E = RunEvent
-_SAID_BY_THE_RUN_ITSELF: Final = frozenset({_S.FINISHED, _S.FAILED, _S.KILLED})
+SAID_BY_THE_RUN_ITSELF: Final = frozenset({_S.FINISHED, _S.FAILED, _S.KILLED})
 
 
 def _all_to(event: RunEvent, target: RunState) -> dict[tuple[RunState, RunEvent], RunState]:
@@ -75,7 +75,7 @@ def _all_to(event: RunEvent, target: RunState) -> dict[tuple[RunState, RunEvent]
 
 def _owner_says(event: RunEvent, target: RunState) -> dict[tuple[RunState, RunEvent], RunState]:
     """Return the moves by which an owner ends a run: never against the run's own word."""
-    return {(old, event): old if old in _SAID_BY_THE_RUN_ITSELF else target for old in RunState}
+    return {(old, event): old if old in SAID_BY_THE_RUN_ITSELF else target for old in RunState}
 
 
 MOVES: Final[Mapping[tuple[RunState, RunEvent], RunState]] = {

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 from sqlalchemy import Connection, bindparam, exists, literal_column, or_, select, update
 
 from parallel_hpo.server.rules.heartbeat import OwnRun, WaitingRun
-from parallel_hpo.server.rules.run_states import OPEN, RunState
+from parallel_hpo.server.rules.run_states import OPEN, SAID_BY_THE_RUN_ITSELF, RunState
 from parallel_hpo.server.store import runs as run_store
 from parallel_hpo.server.store.records import Run
 from parallel_hpo.server.tables import agents, runs
@@ -69,6 +69,14 @@ def waiting(connection: Connection, sweep_id: str) -> WaitingRun | None:
 def unsettled(connection: Connection, sweep_id: str, agent_id: str) -> bool:
     """Say whether a run of a sweep that is not this agent's may still come back to be issued again."""
     return bool(connection.scalar(_UNSETTLED, {"sweep": sweep_id, "agent": agent_id}))
+
+
+def without_own_word(connection: Connection, sweep_id: str) -> dict[str, RunState]:
+    """Return by name the state of each of a sweep's runs that has not said its end itself."""
+    query = select(runs.c.name, runs.c.state).where(
+        runs.c.sweep_id == sweep_id, runs.c.state.not_in(sorted(SAID_BY_THE_RUN_ITSELF))
+    )
+    return {name: RunState(state) for name, state in connection.execute(query)}
 
 
 def touch(connection: Connection, run_ids: Iterable[int], now: float) -> None:

@@ -1,0 +1,61 @@
+"""The end of a sweep, once nothing of it runs: what became of it goes to the disk and to its caller."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from parallel_hpo.backend.base import OpenedSweep
+from parallel_hpo.errors import NoRoomError
+from parallel_hpo.supervisor.ledger import Ledger
+from parallel_hpo.supervisor.ledger_reader import RunRow
+from parallel_hpo.supervisor.setting import Setting
+from parallel_hpo.supervisor.summary import Closing, SweepResult, summarise, write_summary
+from parallel_hpo.supervisor.view import Ending
+from parallel_hpo.words import Message, Outcome, SweepOver
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The sweep that has ended, and what was known of it when it began."""
+
+    opened: OpenedSweep
+    backend: str
+    folder: Path
+    count: int | None
+    goal: str
+    phantoms: tuple[str, ...]
+
+
+def conclude(ledger: Ledger, ending: Ending, setting: Setting, place: Place) -> SweepResult:
+    """Return what became of the sweep, which is in its ledger and its `summary.json` by then."""
+    with suppress(NoRoomError):  # said already, where something is lost by it
+        # Waits for the disk: the ends before it survive a power cut now, too.
+        ledger.record_facts({"stop_reason": ending.reason, "exit_code": ending.exit_code})
+    closing = Closing(
+        sweep_id=place.opened.path.sweep_id,
+        sweep_url=place.opened.url,
+        backend=place.backend,
+        count=place.count,
+        goal=place.goal,
+        stop_reason=ending.reason,
+        exit_code=ending.exit_code,
+        duration_s=setting.clock() - setting.began,
+        phantoms=place.phantoms,
+    )
+    runs = [_settled(row, ending) for row in ledger.runs()]
+    result = summarise(runs, ledger.workers(), closing)
+    try:
+        write_summary(result, place.folder / "summary.json")
+    except OSError as error:  # the ledger has it all: `status` and `--resume` read that
+        setting.observer(Message(f"the summary could not be written: {error}", warning=True))
+    setting.observer(SweepOver(result.exit_code))
+    return result
+
+
+def _settled(row: RunRow, ending: Ending) -> RunRow:
+    """Return a run as a stop leaves it: one whose end could not be written is what --resume runs again."""
+    if row.outcome is not None or ending.stop is None:
+        return row
+    return replace(row, outcome=Outcome.STOPPED, reason=f"{ending.reason}; its end could not be recorded")

@@ -1,0 +1,42 @@
+"""What one call of `supervise` was given, for all that performs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from parallel_hpo.config.hpo import HpoSection
+from parallel_hpo.plan import Share
+from parallel_hpo.supervisor.signals import Control
+from parallel_hpo.words import Observer, Program, Target
+from parallel_hpo.worker.spec import PickledMain
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What one call of `supervise` was given, and its mark; times are monotonic seconds."""
+
+    section: HpoSection
+    main: PickledMain | Target | Program
+    observer: Observer
+    control: Control
+    clock: Callable[[], float]
+    jitter: Callable[[], float]
+    mark: str
+    began: float
+    share: Share | None = None
+    """This launch's share of the section's count; None: all of it."""
+    resumes: bool = False
+    """Whether it goes on with the count of an earlier launch."""
+
+    @property
+    def count(self) -> int | None:
+        """The runs that this launch is to perform; None: no limit."""
+        total = self.section.count
+        return total if total is None or self.share is None else self.share.count(total)
+
+    def folder_of(self, sweep_id: str) -> Path:
+        """The folder of a sweep, or of this launch's share of it."""
+        folder = self.section.directory / sweep_id
+        return folder if self.share is None else folder / self.share.folder
