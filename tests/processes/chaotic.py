@@ -41,7 +41,7 @@ SPOILS: Final[dict[str, Callable[[], object]]] = {
 }
 PLAIN: Final = "plain"
 NEVER_OFFLINE: Final = "NEVER_OFFLINE"
-"""Set where supervisors die: what a run wrote offline and its supervisor has not sent by then stays unsent."""
+"""Set where supervisors die: what a run wrote offline, and they have not sent by then, stays unsent."""
 
 
 def again() -> bool:
