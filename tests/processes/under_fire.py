@@ -39,6 +39,8 @@ class Sweep:
 
     The journals, which say what really happened, are never there.
     """
+    never_offline: bool = False
+    """Whether no run writes offline."""
     process: subprocess.Popen[bytes] | None = None
     workers_seen: set[psutil.Process] = field(default_factory=set)
 
@@ -74,6 +76,7 @@ class Sweep:
     def _environment(self) -> dict[str, str]:
         own = {k: v for k, v in os.environ.items() if not k.startswith(("WANDB_", "PARALLEL_HPO_"))}
         path = os.pathsep.join(filter(None, [str(ROOT), own.get("PYTHONPATH")]))
+        own |= {"NEVER_OFFLINE": "1"} if self.never_offline else {}
         return own | {"PYTHONPATH": path, "HOME": str(self.folder), "JOURNALS": str(self.journals)}
 
     @property
