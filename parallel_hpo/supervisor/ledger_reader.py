@@ -68,6 +68,10 @@ class LedgerReader:
         """Return the run of this id, None where it was never started."""
         return next(self._rows("WHERE run_id = ?", run_id), None)
 
+    def last_starts(self) -> dict[RunId, float]:
+        """Return when the last attempt of each run started, in seconds since the epoch."""
+        return dict(self._db.execute("SELECT run_id, MAX(started_at) FROM attempts GROUP BY run_id"))
+
     def _rows(self, which: str, *values: str) -> Iterator[RunRow]:
         rows = self._query(
             "SELECT run_id, parameters, slot, device,"

@@ -22,7 +22,7 @@ from parallel_hpo.supervisor.output import OutputPump, worker_folder
 from parallel_hpo.supervisor.patience import Patience, StoppedError
 from parallel_hpo.supervisor.planning import limits_of, shares_of
 from parallel_hpo.supervisor.recorder import Recorder
-from parallel_hpo.supervisor.resuming import Asked, asked_count, read_earlier
+from parallel_hpo.supervisor.resuming import Asked, asked_count, read_earlier, unsent_folders
 from parallel_hpo.supervisor.setting import Setting
 from parallel_hpo.supervisor.signals import Control
 from parallel_hpo.supervisor.standstill import Standstill
@@ -159,6 +159,8 @@ class OpenSweep:
             courier.give_back(mark, [run.run_id for run in earlier.reruns])
         if marks:
             courier.settle_earlier(earlier.ended)
+            for run_id, folder in unsent_folders(self._folder, earlier.ended, self._ledger.last_starts):
+                courier.tell_end(run_id, earlier.ended[run_id], [folder])
         pump = OutputPump(self._folder, lambda slot, text: setting.observer(OutputLine(slot, text)))
         pump.start()
         view = open_view(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,6 +74,21 @@ def asked_count(count: int | None, *, given: bool, facts: Mapping[str, Any], goe
     if given or not facts.get("count_given", False):
         return Asked(count, given, was)
     return Asked(was, True, was)
+
+
+def unsent_folders(
+    folder: Path, ended: Collection[RunId], last_starts: Callable[[], Mapping[RunId, float]]
+) -> Iterator[tuple[RunId, Path]]:
+    """Yield the runs that are over whose last attempt was offline and was not sent, each with its folder.
+
+    wandb client: `<WANDB_DIR>/wandb/offline-run-<date>_<time>-<run id>`, with a mark in it once it is synced.
+    """
+    found = [path for path in folder.glob("worker-*/wandb/offline-run-*-*") if not any(path.glob("*.synced"))]
+    starts = last_starts() if found else {}
+    for path in sorted(found):
+        run_id = RunId(path.name.rpartition("-")[2])
+        if run_id in ended and path.stat().st_mtime >= starts[run_id]:
+            yield run_id, path
 
 
 def find_folder(directory: Path, sweep: str, share: Share | None = None) -> Path:

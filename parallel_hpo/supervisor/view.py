@@ -25,7 +25,7 @@ from parallel_hpo.words import (
 
 SILENT_S: Final = 90.0
 """A worker that has work, starts no run, and of whose agent nothing is heard for so long is replaced:
-a living agent beats every 5 s, and its worker says so every 10. A beat that is not answered ends after 60 s."""
+a living agent beats every 5 s, and its worker says so every 10; a beat without an answer ends after 60 s."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,3 +86,17 @@ def test_a_damaged_database_is_lost_for_good(database: Database, path: Path, tol
     ((why, for_good),) = told
     assert why.startswith(f"{path} is damaged: ")
     assert for_good
+
+
+def test_what_turns_out_to_be_for_good_is_told_after_what_might_have_passed(
+    database: Database, path: Path, told: Told
+) -> None:
+    write(database)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(UnavailableError):
+            write(database)
+    path.unlink()
+    with pytest.raises(UnavailableError):
+        write(database)
+    assert [for_good for _, for_good in told] == [False, True]

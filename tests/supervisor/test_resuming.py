@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from parallel_hpo.errors import ConfigError
 from parallel_hpo.policy.breaker import FailureCount
 from parallel_hpo.supervisor.ledger_reader import RunRow
-from parallel_hpo.supervisor.resuming import Asked, asked_count, find_folder, read_earlier
+from parallel_hpo.supervisor.resuming import (
+    Asked,
+    asked_count,
+    find_folder,
+    read_earlier,
+    unsent_folders,
+)
 from parallel_hpo.words import Outcome, RunId, Slot
 
 
@@ -124,3 +130,21 @@ def test_an_unknown_sweep_is_an_error_that_names_the_known_ones(tmp_path: Path) 
 def test_where_there_are_no_sweeps_the_error_says_so(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="there is none"):
         find_folder(tmp_path, "xyz")
+
+
+def make_offline_run(folder: Path, run_id: str, *, synced: bool = False) -> Path:
+    made = folder / "worker-0" / "wandb" / f"offline-run-20260101_000000-{run_id}"
+    made.mkdir(parents=True)
+    if synced:
+        (made / f"run-{run_id}.wandb.synced").touch()
+    return made
+
+
+def test_what_ended_runs_wrote_offline_and_nobody_has_sent_is_found(tmp_path: Path) -> None:
+    unsent = make_offline_run(tmp_path, "unsent")
+    make_offline_run(tmp_path, "sent", synced=True)
+    make_offline_run(tmp_path, "open")
+    again = make_offline_run(tmp_path, "again")
+    starts = {RunId("unsent"): 0.0, RunId("again"): again.stat().st_mtime + 1}
+    ended = (RunId("unsent"), RunId("sent"), RunId("again"))
+    assert list(unsent_folders(tmp_path, ended, lambda: starts)) == [("unsent", unsent)]

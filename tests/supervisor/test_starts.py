@@ -7,9 +7,18 @@ from dataclasses import replace
 import pytest
 
 from parallel_hpo.policy.retry import PREEMPTIONS
-from parallel_hpo.supervisor.actions import Action, DumpStacks, RecordEnd, RecordStart, Send, TellEnd
+from parallel_hpo.supervisor.actions import Action, DumpStacks, Kill, RecordEnd, RecordStart, Send, TellEnd
 from parallel_hpo.supervisor.decide import decide
-from parallel_hpo.supervisor.events import Delivered, Died, Event, Opened, Reported, SweepSeen, TimePassed
+from parallel_hpo.supervisor.events import (
+    Delivered,
+    Died,
+    Event,
+    Opened,
+    Reported,
+    StopAsked,
+    SweepSeen,
+    TimePassed,
+)
 from parallel_hpo.supervisor.view import SILENT_S, Limits, OpenRun, next_deadline, open_view
 from parallel_hpo.words import (
     Active,
@@ -26,6 +35,7 @@ from parallel_hpo.words import (
     Settle,
     Slot,
     SlotState,
+    StopKind,
 )
 
 S0, S1 = Slot(0), Slot(1)
@@ -187,3 +197,32 @@ def test_a_worker_inside_main_may_be_silent_for_any_time() -> None:
     play = Play(workers=1)
     play.start(S0)
     assert next_deadline(play.view) is None
+
+
+def test_a_worker_that_was_drained_and_hangs_on_its_way_out_is_killed_in_the_end() -> None:
+    play = Play(workers=1)
+    play.start(S0)
+    play.event(StopAsked(StopKind.DRAIN, "SIGUSR1", 75))
+    assert next_deadline(play.view) is None
+    play.end(S0, Outcome.FINISHED)
+    assert next_deadline(play.view) == play.view.limits.grace_s
+    play.now = play.view.limits.grace_s
+    play.event(TimePassed())
+    assert play.did(Kill(S0))
+
+
+def test_the_server_is_told_of_an_end_once_the_ledger_has_it() -> None:
+    play = Play()
+    play.start(S0)
+    play.end(S0, Outcome.FINISHED, told=False)
+    kinds = [type(action) for action in play.actions]
+    assert kinds.index(RecordEnd) < kinds.index(TellEnd)
+
+
+def test_a_second_word_of_a_lost_agent_changes_nothing() -> None:
+    play = Play(workers=1)
+    lost = Reported(S0, LeaseEnded(short=True, error="its agent could not go on: OSError"))
+    play.event(lost)
+    before = play.view
+    play.event(lost)
+    assert play.view == before
