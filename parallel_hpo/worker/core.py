@@ -16,14 +16,12 @@ import psutil
 from parallel_hpo.worker import scratch, tree
 
 NAME: Final = "wandb-core"
-OF_THE_CLIENT: Final = (NAME, "wandb-symon")
-"""The client's process, and the one in which that watches the machine."""
 
 
 def is_core(process: psutil.Process) -> bool:
     """Whether it is a process of wandb's own, beside whatever process."""
     try:
-        return process.name() in OF_THE_CLIENT
+        return process.name() in scratch.OWNERS
     except psutil.Error:
         return False
 

@@ -22,6 +22,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+OWNERS: Final = ("wandb-core", "wandb-symon")
+"""wandb's own processes: the client's service, and its helper, which watches the machine."""
 MARK: Final = "PARALLEL_HPO_MARK"
 """In the environment of all processes of a sweep: whose they are."""
 _FOLDER: Final = re.compile(r"parallel_hpo-(\w+)-[^-]+")
@@ -70,6 +72,15 @@ def note_child(folder: Path, pid: int) -> None:
     """Note that what this process leaves is to go with the folder."""
     with suppress(OSError):
         (folder / str(pid)).touch()
+
+
+def clear_sockets(pid: int) -> None:
+    """Remove the sockets of one of wandb's own processes that was killed, and of its helper."""
+    with suppress(OSError):
+        for entry in list(Path(tempfile.gettempdir()).iterdir()):
+            owned = _OWNED.fullmatch(entry.name)
+            if owned is not None and str(pid) in owned.groups():
+                _remove(entry)
 
 
 def clear(folder: Path) -> None:

@@ -19,6 +19,8 @@ from typing import Final
 
 import psutil
 
+from parallel_hpo.worker import scratch
+
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_GET_CHILD_SUBREAPER = 37
@@ -88,11 +90,17 @@ def below(process: psutil.Process) -> list[psutil.Process]:
 
 
 def kill(process: psutil.Process) -> None:
-    """SIGKILL exactly this process: psutil checks its start time, so a reused pid is safe."""
+    """SIGKILL exactly this process: psutil checks its start time, so a reused pid is safe.
+
+    What it would have removed at its end goes too, where it is one of wandb's.
+    """
     try:
+        keeps_sockets = process.name() in scratch.OWNERS
         process.kill()
     except psutil.NoSuchProcess:
         return
+    if keeps_sockets:
+        scratch.clear_sockets(process.pid)
 
 
 def kill_all_below(spare: Callable[[psutil.Process], bool] = lambda _: False) -> None:

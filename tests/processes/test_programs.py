@@ -139,6 +139,20 @@ def test_an_interrupt_reaches_the_program_behind_a_shell(sweep: RealSweep, tmp_p
     assert ended.summary["duration_s"] < 30
 
 
+def test_what_a_program_started_leaves_nothing_either_where_the_worker_is_killed(
+    sweep: RealSweep, tmp_path: Path, temporary: Path
+) -> None:
+    sweep.env["THEN_SLEEP"] = "1"
+    shell = 'command: [bash, -c, "python train.py --lr=0.1 --epochs=1; exit $?"]'
+    start(sweep, tmp_path, "--count", "2", yaml=SWEEP[: SWEEP.index("command:")] + shell, workers=1)
+    (entry,) = sweep.wait_for(1)
+    _, worker, *_ = psutil.Process(entry.pid).parents()
+    worker.kill()
+    ended = sweep.finish()
+    assert ended.summary["retried"] == 1
+    assert [path.name for path in temporary.iterdir() if not path.name.startswith("tmp")] == []
+
+
 def test_a_program_that_is_not_there_is_refused(sweep: RealSweep, tmp_path: Path) -> None:
     ended = start(sweep, tmp_path, yaml=SWEEP.replace("program: train.py", "program: other.py")).finish()
     assert ended.code == 2
