@@ -9,7 +9,7 @@ from typing import Final
 
 import pytest
 
-from parallel_hpo.worker.pace import IDLE_BEATS_S, STOCK_BEAT_S, Pace
+from parallel_hpo.worker.pace import FAILED_BEATS, IDLE_BEATS_S, STOCK_BEAT_S, Pace
 
 DEADLINE_S: Final = 10.0
 SOON_S: Final = 0.1
@@ -99,3 +99,37 @@ def test_an_agent_with_runs_to_come_beats_on(beating: Beating) -> None:
 
 def test_an_agent_with_other_insides_keeps_the_stock_pace(beating: Beating) -> None:
     assert beating.ask(object()).result(DEADLINE_S) == STOCK_BEAT_S
+
+
+def test_an_agent_whose_beats_are_answered_is_said_to_be_alive(beating: Beating) -> None:
+    beats: list[str] = []
+    beating.pace.on_idle_beat = lambda: beats.append("alive")
+    beating.ask(FakeAgent()).result(DEADLINE_S)
+    assert beats == ["alive"]
+
+
+def test_an_agent_whose_beats_go_on_failing_is_lost_and_told_of_once(beating: Beating) -> None:
+    agent = FakeAgent()
+    lost: list[BaseException] = []
+    beating.pace.on_idle_beat = lambda: pytest.fail("a failed beat is no sign of life")
+    beating.pace.on_lost = lost.append
+    agent.__dict__["idle_beats"] = 0
+    error = OSError("no descriptor")
+    for _ in range(FAILED_BEATS + 1):
+        assert lost in ([], [error])
+        beating.pace.note_failure(error)
+        agent.__dict__["idle_beats"] = 0  # or this would take long
+        beating.ask(agent).result(DEADLINE_S)
+    assert lost == [error]
+
+
+def test_one_answered_beat_forgives_those_that_failed(beating: Beating) -> None:
+    agent = FakeAgent()
+    lost: list[BaseException] = []
+    beating.pace.on_lost = lost.append
+    for number in range(2 * FAILED_BEATS):
+        if number != FAILED_BEATS - 1:
+            beating.pace.note_failure(OSError("away"))
+        agent.__dict__["idle_beats"] = 0
+        beating.ask(agent).result(DEADLINE_S)
+    assert len(lost) == 1

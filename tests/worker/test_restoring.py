@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import io
 import os
+import resource
 import signal
 import sys
+import tempfile
 import threading
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -118,3 +120,24 @@ def test_a_wrapped_exit_is_the_interpreters_own_in_the_next_run() -> None:
             assert sys.exit is before
     finally:
         sys.exit = before
+
+
+def test_the_environment_is_put_back_but_for_what_is_the_clients_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHANGED", "before")
+    monkeypatch.setenv("TAKEN", "before")
+    before = dict(os.environ)
+    with restored() as changed:
+        os.environ |= {"CHANGED": "after", "ADDED": "after", "WANDB_SERVICE": "1-2-3"}
+        del os.environ["TAKEN"]
+    assert os.environ.pop("WANDB_SERVICE") == "1-2-3"
+    assert dict(os.environ) == before
+    assert changed == []
+
+
+def test_the_temporary_folder_and_the_limits_are_put_back() -> None:
+    folder, limit = tempfile.tempdir, resource.getrlimit(resource.RLIMIT_NOFILE)
+    with restored() as changed:
+        tempfile.tempdir = "/nonexistent"
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, limit[1]))
+    assert (tempfile.tempdir, resource.getrlimit(resource.RLIMIT_NOFILE)) == (folder, limit)
+    assert changed == []
