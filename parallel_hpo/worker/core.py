@@ -43,10 +43,12 @@ class Core:
         """`children` lists this process's children, zombies included."""
         self._children = children
         self._seen: tuple[psutil.Process, ...] = ()
+        self._death_noted = False
 
     def begin(self) -> None:
         """Forget those of the last run, and note the agent's, if it has one."""
         self._seen = ()
+        self._death_noted = False
         self.note()
 
     def note(self) -> None:
@@ -56,13 +58,17 @@ class Core:
             scratch.note(core.pid)
         self._seen += tuple(cores)
 
+    def note_death(self) -> None:
+        """Note that the client has found it dead, and waited for it: no zombie will tell."""
+        self._death_noted = True
+
     def was_killed(self) -> bool:
         """Whether one of them has died without the client's doing, or one that nobody has noted.
 
         One may be killed while `wandb.init()` waits for it, or between two runs: the next one's
         `wandb.init()` raises then, before there is anything to note.
         """
-        if any(_is_zombie(process) for process in self._seen):
+        if self._death_noted or any(_is_zombie(process) for process in self._seen):
             return True
         return any(_has_been_killed(child) for child in self._children())
 

@@ -148,7 +148,11 @@ class Watch:
         @functools.wraps(teardown)
         def noting_teardown(*args: Any, **kwargs: Any) -> Any:
             self.torn_down = True
-            result = teardown(*args, **kwargs)
+            try:
+                result = teardown(*args, **kwargs)
+            except SystemExit:
+                self.core.note_death()  # wandb client: it leaves with the exit code of a wandb-core that died
+                raise
             self._runs = []  # they are finished by it, and could not be once more
             return result
 

@@ -121,6 +121,11 @@ CLIENT_USAGES: Final = (
 )
 SPOILERS: Final = (
     crashed("kills_core", "kills its wandb-core", "exit 73 (its wandb-core was killed)"),
+    crashed(
+        "kills_core_and_tears_down",
+        "… and calls `wandb.teardown()`, which then leaves by `sys.exit`",
+        "exit 73 (its wandb-core was killed)",
+    ),
     finished("clears_environment", "calls `os.environ.clear()` (the variables are put back)"),
     finished(
         "changes_environment", "sets another `WANDB_API_KEY`, `WANDB_BASE_URL` and `WANDB_MODE` (so are they)"

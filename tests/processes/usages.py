@@ -107,6 +107,11 @@ def kill_core() -> None:
             child.kill()
 
 
+def kill_core_and_tear_down() -> None:
+    kill_core()
+    wandb.teardown()
+
+
 def change_environment() -> None:
     os.environ["WANDB_API_KEY"] = "1" * 40
     os.environ["WANDB_BASE_URL"] = "http://127.0.0.1:9"
@@ -156,6 +161,7 @@ USAGES: dict[str, Callable[[], None]] = {
     "own_agent": start_an_agent,
     "own_sweep": spoiling(make_a_sweep),
     "kills_core": spoiling(kill_core),
+    "kills_core_and_tears_down": spoiling(kill_core_and_tear_down),
     "clears_environment": spoiling(lambda: os.environ.clear()),
     "changes_environment": spoiling(change_environment),
     "no_temporary_folder": spoiling(point_at_no_folder),

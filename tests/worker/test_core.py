@@ -52,3 +52,11 @@ def test_one_that_has_ended_by_itself_was_not_killed(program: Path) -> None:
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         core.begin()
         assert not core.was_killed()
+
+
+def test_one_that_the_client_has_found_dead_was_killed_until_the_next_run() -> None:
+    core = Core()
+    core.note_death()
+    assert core.was_killed()
+    core.begin()
+    assert not core.was_killed()
