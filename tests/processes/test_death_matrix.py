@@ -122,8 +122,8 @@ CLIENT_USAGES: Final = (
 SPOILERS: Final = (
     crashed("kills_core", "kills its wandb-core", "exit 73 (its wandb-core was killed)"),
     crashed(
-        "kills_core_and_tears_down",
-        "… and calls `wandb.teardown()`, which then leaves by `sys.exit`",
+        "kills_core_late",
+        "… while `wandb.teardown()` waits for it, which leaves by `sys.exit` then",
         "exit 73 (its wandb-core was killed)",
     ),
     finished("clears_environment", "calls `os.environ.clear()` (the variables are put back)"),

@@ -107,8 +107,12 @@ def kill_core() -> None:
             child.kill()
 
 
-def kill_core_and_tear_down() -> None:
-    kill_core()
+def kill_core_as_it_is_torn_down() -> None:
+    """Have the client wait for a wandb-core that is killed then: it leaves by `sys.exit` with its code."""
+    for child in psutil.Process().children():
+        if child.name() == "wandb-core":
+            child.suspend()
+    threading.Timer(0.3, kill_core).start()
     wandb.teardown()
 
 
@@ -161,7 +165,7 @@ USAGES: dict[str, Callable[[], None]] = {
     "own_agent": start_an_agent,
     "own_sweep": spoiling(make_a_sweep),
     "kills_core": spoiling(kill_core),
-    "kills_core_and_tears_down": spoiling(kill_core_and_tear_down),
+    "kills_core_late": spoiling(kill_core_as_it_is_torn_down),
     "clears_environment": spoiling(lambda: os.environ.clear()),
     "changes_environment": spoiling(change_environment),
     "no_temporary_folder": spoiling(point_at_no_folder),
