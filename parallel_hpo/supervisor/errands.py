@@ -74,7 +74,7 @@ class Errands:
                 printed = (printed + data)[-KEPT_OUTPUT_BYTES:]
             if child.connection in ready:
                 return _receive(child, printed)
-        said = " ".join(printed.decode(errors="replace").split())[-500:]
+        said = _last_words(printed)
         raise BackendError(f"no answer within {limit_s:g} s{f'; it said: {said}' if said else ''}")
 
 
@@ -82,7 +82,12 @@ def _receive(child: Child, printed: bytes) -> ErrandResult:
     try:
         result = child.connection.recv()
     except (EOFError, OSError):
-        said = " ".join(printed.decode(errors="replace").split())[-500:]
+        said = _last_words(printed)
         raise BackendError(f"the child that was to answer died; it said: {said or 'nothing'}") from None
     assert isinstance(result, ErrandResult)
     return result
+
+
+def _last_words(printed: bytes) -> str:
+    """Return the end of what an errand has printed, in one line."""
+    return " ".join(printed.decode(errors="replace").split())[-500:]
