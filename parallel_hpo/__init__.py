@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from parallel_hpo.hpo import HPO as HPO
     from parallel_hpo.hpo import ConfigLoader as ConfigLoader
     from parallel_hpo.plan import split_count as split_count
-    from parallel_hpo.supervisor.summary import SweepResult as SweepResult
+    from parallel_hpo.supervisor.records.summary import SweepResult as SweepResult
 
 _ERRORS = (
     *("ParallelHPOError", "ConfigError", "TargetError", "UsageError"),
@@ -32,7 +32,7 @@ _ERRORS = (
 _HOMES = {
     "HPO": "parallel_hpo.hpo",
     "ConfigLoader": "parallel_hpo.hpo",
-    "SweepResult": "parallel_hpo.supervisor.summary",
+    "SweepResult": "parallel_hpo.supervisor.records.summary",
     "split_count": "parallel_hpo.plan",
 } | dict.fromkeys(_ERRORS, "parallel_hpo.errors")
 

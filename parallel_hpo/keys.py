@@ -2,7 +2,7 @@
 
 A worker key is `<label>.<sweep>-<hex HMAC-SHA256(master, what stands before)>`, so the
 server can tell whose a request is, and for which sweep it is good, without storing anything.
-One without a sweep is good for all: a supervisor's errands have it. Both sides derive:
+One without a sweep is good for all: a supervisor's calls have it. Both sides derive:
 `backend` to hand keys out, `server` to check them. Imports nothing of the package.
 """
 

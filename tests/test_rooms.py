@@ -1,7 +1,8 @@
 """Who may import whom: the rooms of parallel_hpo, checked on the import statements themselves.
 
-A room is a module or package directly under parallel_hpo/. Imports go only
-downwards, `import` under TYPE_CHECKING or inside a function included.
+A room is a module or package directly under parallel_hpo/; a large room has rooms of its own.
+Imports go only downwards, `import` under TYPE_CHECKING or inside a function included, and no
+file is reached by its own imports.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +21,7 @@ LEVELS: Final[tuple[frozenset[str], ...]] = (
     frozenset({"__init__", "__main__"}),
     frozenset({"cli"}),
     frozenset({"hpo"}),
-    frozenset({"ui"}),
+    frozenset({"ui", "doctor"}),
     frozenset({"supervisor"}),
     frozenset({"backend"}),
     frozenset({"worker"}),
@@ -27,32 +29,45 @@ LEVELS: Final[tuple[frozenset[str], ...]] = (
     frozenset({"search"}),
     frozenset({"lifecycle", "policy", "plan"}),
     frozenset({"config"}),
+    frozenset({"notices"}),
+    frozenset({"protocol"}),
     frozenset({"words", "errors", "keys"}),
 )
 """From the top to the bottom; rooms of one level don't know each other."""
 
 LEVEL: Final = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 
+INNER_LEVELS: Final[Mapping[str, tuple[frozenset[str], ...]]] = {
+    "supervisor": (
+        frozenset({"records"}),
+        frozenset({"control"}),
+        frozenset({"decisions"}),
+        frozenset({"devices"}),
+        frozenset({"processes", "packing"}),
+    ),
+}
+"""The rooms within a room, from the top to the bottom; what stands beside them is above them all."""
+
 STRANGERS: Final[Mapping[str, frozenset[str]]] = {
     "supervisor": frozenset({"server"}),
     "backend": frozenset({"server"}),
-    "worker": frozenset(LEVEL) - {"worker", "words", "errors"},
+    "worker": frozenset(LEVEL) - {"worker", "protocol", "words", "errors"},
 }
 """What a room may not import although it lies below."""
 
 CONFINED: Final[Mapping[str, tuple[str, ...]]] = {
     "wandb": ("worker", "backend"),
-    "psutil": ("supervisor", "worker"),
+    "psutil": ("supervisor", "doctor", "worker"),
     "pynvml": ("supervisor.devices.nvml",),
     "sqlalchemy": ("server.store", "server.tables", "server.migrations"),
-    "sqlite3": ("server.store", "supervisor.ledger", "supervisor.ledger_reader"),
+    "sqlite3": ("server.store", "supervisor.records.ledger", "supervisor.records.ledger_reader"),
 }
 """Libraries that only these modules, and what lies in them, may import."""
 
 PURE: Final = (
-    *("lifecycle", "policy", "plan", "words", "errors", "server.rules"),
+    *("lifecycle", "policy", "plan", "words", "protocol.messages", "notices", "errors", "server.rules"),
     *(f"supervisor.devices.{name}" for name in ("mask", "assign", "handover", "health", "faults")),
-    *(f"supervisor.{name}" for name in ("decide", "step", "deaths", "watchdog", "device_care")),
+    "supervisor.decisions",
 )
 IMPURE_LIBRARIES: Final = frozenset({"os", "signal", "time", "random", "threading", "sqlite3", "wandb"})
 
@@ -109,6 +124,34 @@ def goes_up(found: Import) -> bool:
     return LEVEL[target] <= LEVEL[found.room]
 
 
+def goes_up_inside(found: Import) -> bool:
+    levels = INNER_LEVELS.get(found.room)
+    if levels is None or found.imported_room != found.room:
+        return False
+    level = {name: number for number, names in enumerate(levels, 1) for name in names}
+    importer, imported = found.importer.split("."), found.imported.split(".")[1:]
+    above = level.get(importer[1], 0) if len(importer) > 1 else 0
+    below = level.get(imported[1], 0) if len(imported) > 1 else 0
+    return below < above or (below == above and importer[:2] != imported[:2] and above > 0)
+
+
+def circle_in(root: Path) -> list[str] | None:
+    """Return files that import each other in a circle, or None where there are none."""
+    files = {".".join(path.relative_to(root).with_suffix("").parts) for path in root.rglob("*.py")}
+    graph: dict[str, set[str]] = {}
+    for found in imports_of(root):
+        name = found.imported.removeprefix(f"{PACKAGE}.")
+        target = name if name in files else name.rpartition(".")[0]
+        if target in files:
+            graph.setdefault(found.importer, set()).add(target)
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        circle: list[str] = error.args[1]
+        return circle
+    return None
+
+
 def test_every_module_stands_in_a_room() -> None:
     rooms = {path.stem for path in ROOT.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
     assert rooms - set(LEVEL) == set()
@@ -116,6 +159,17 @@ def test_every_module_stands_in_a_room() -> None:
 
 def test_imports_go_only_downwards() -> None:
     assert [found for found in imports_of(ROOT) if goes_up(found)] == []
+
+
+def test_imports_within_a_room_go_only_downwards_too() -> None:
+    assert [found for found in imports_of(ROOT) if goes_up_inside(found)] == []
+
+
+def test_no_file_is_reached_by_its_own_imports(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("from parallel_hpo import b")
+    (tmp_path / "b.py").write_text("def late():\n    from parallel_hpo.a import name")
+    assert circle_in(tmp_path) is not None
+    assert circle_in(ROOT) is None
 
 
 def test_strangers_do_not_import_each_other() -> None:

@@ -30,7 +30,7 @@ class SweepOrder:
     sweep_id: str | None
 
 
-RunErrand = Callable[[str, tuple[Any, ...], Mapping[str, str], float], Any]
+RunCall = Callable[[str, tuple[Any, ...], Mapping[str, str], float], Any]
 """Calls "module:name" with arguments, in a child with these variables, and waits so many seconds."""
 
 
@@ -49,7 +49,7 @@ class Backend(Protocol):
         why it can't do its work for now: '' once it can again.
         """
 
-    def open_sweep(self, order: SweepOrder, run_errand: RunErrand) -> OpenedSweep:
+    def open_sweep(self, order: SweepOrder, run_call: RunCall) -> OpenedSweep:
         """Create or join a sweep; raises BackendError with the server's address and answer."""
 
     def client_environment(self, label: str) -> Mapping[str, str]:

@@ -1,4 +1,4 @@
-"""What is asked of a sweep server through the wandb client: errands, each in a child of its own.
+"""What is asked of a sweep server through the wandb client: calls, each in a child of its own.
 
 `wandb.Api()` and `wandb.sweep()` start a wandb-core in the process that calls them,
 which would then live in the user's own process. Only functions in here import wandb.

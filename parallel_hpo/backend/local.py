@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from parallel_hpo import keys
-from parallel_hpo.backend.base import OpenedSweep, RunErrand, SweepOrder
+from parallel_hpo.backend.base import OpenedSweep, RunCall, SweepOrder
 from parallel_hpo.backend.calls import GONE, OVER, SEND_LIMIT_S
 from parallel_hpo.backend.door import AWAY_LIMIT_S, Door
 from parallel_hpo.config.sweep_words import EngineChoice
@@ -87,14 +87,14 @@ class LocalBackend:
         self._watcher = threading.Thread(target=self._watch, name="parallel_hpo-server", daemon=True)
         self._watcher.start()
 
-    def open_sweep(self, order: SweepOrder, run_errand: RunErrand) -> OpenedSweep:
+    def open_sweep(self, order: SweepOrder, run_call: RunCall) -> OpenedSweep:
         """Create or join a sweep once the server answers; ConfigError for one that nobody would feed."""
         if order.sweep_id is None and (order.configuration or {}).get("scheduler") is not None:
             raise ConfigError(_SCHEDULED)
         self.wait_until_up()
-        self._run_errand = run_errand
+        self._run_call = run_call
         environment = self._client_environment(keys.worker_key(self._key, "supervisor"))
-        answer = run_errand("parallel_hpo.backend.calls:open_sweep", (order,), environment, OPEN_LIMIT_S)
+        answer = run_call("parallel_hpo.backend.calls:open_sweep", (order,), environment, OPEN_LIMIT_S)
         assert isinstance(answer, OpenedSweep)
         self._sweep = answer.path.sweep_id
         return answer
@@ -142,7 +142,7 @@ class LocalBackend:
     def send_rest(self, folder: Path) -> None:
         """Send what a dead run's client left unsent in the run's folder."""
         environment = {**self.client_environment("supervisor"), "WANDB_DIR": str(folder.parent.parent)}
-        self._run_errand("parallel_hpo.backend.calls:send_rest", (str(folder),), environment, SEND_LIMIT_S)
+        self._run_call("parallel_hpo.backend.calls:send_rest", (str(folder),), environment, SEND_LIMIT_S)
 
     def phantoms(self, path: SweepPath, known: Collection[RunId]) -> Sequence[str]:
         """There are none: this server is told of each dead worker, and takes its runs back."""

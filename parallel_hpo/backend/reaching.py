@@ -1,4 +1,4 @@
-"""Whether a W&B server can be reached and takes our key: one quick request, an errand of its own.
+"""Whether a W&B server can be reached and takes our key: one quick request, a call of its own.
 
 The wandb client waits minutes for a server that is away, and says little then. The request
 goes through `requests`, as the client's own do: it honours HTTPS_PROXY, NO_PROXY and

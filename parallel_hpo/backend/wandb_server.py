@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from parallel_hpo.backend.base import OpenedSweep, RunErrand, SweepOrder
+from parallel_hpo.backend.base import OpenedSweep, RunCall, SweepOrder
 from parallel_hpo.backend.calls import SEND_LIMIT_S
 from parallel_hpo.backend.credentials import Credentials
 from parallel_hpo.backend.reaching import CHECK_LIMIT_S
@@ -34,9 +34,9 @@ class WandbBackend:
     ) -> None:
         """Nothing is to be started; a server that is away is waited for, as the client does."""
 
-    def open_sweep(self, order: SweepOrder, run_errand: RunErrand) -> OpenedSweep:
+    def open_sweep(self, order: SweepOrder, run_call: RunCall) -> OpenedSweep:
         """Create or join a sweep, after one quick request that tells an unreachable server from a refusal."""
-        self._run_errand = run_errand
+        self._run_call = run_call
         self._check()
         answer = self._call("calls:open_sweep", (order,), OPEN_LIMIT_S)
         assert isinstance(answer, OpenedSweep)
@@ -83,7 +83,7 @@ class WandbBackend:
     def _call(self, function: str, arguments: tuple[object, ...], limit_s: float, **more: str) -> object:
         try:
             name = f"parallel_hpo.backend.{function}"
-            return self._run_errand(name, arguments, {**self.client_environment(""), **more}, limit_s)
+            return self._run_call(name, arguments, {**self.client_environment(""), **more}, limit_s)
         except BackendError as error:
             raise BackendError(f"{self._credentials.base_url}: {error}") from None
 

@@ -256,7 +256,7 @@ def drain(
 ) -> None:
     """Let one worker of a running sweep finish its run and leave for good."""
     from parallel_hpo.cli import steering
-    from parallel_hpo.supervisor.events import DrainAsked
+    from parallel_hpo.supervisor.decisions.events import DrainAsked
     from parallel_hpo.words import Slot
 
     with errors_as_exit_codes():
@@ -272,7 +272,7 @@ def scale(
 ) -> None:
     """Give a running sweep more or fewer workers."""
     from parallel_hpo.cli import steering
-    from parallel_hpo.supervisor.events import ScaleAsked
+    from parallel_hpo.supervisor.decisions.events import ScaleAsked
 
     with errors_as_exit_codes():
         steering.tell(_directory(directory), sweep, ScaleAsked(workers), as_json=as_json)

@@ -17,14 +17,14 @@ from parallel_hpo.server import local, sweep_removal
 from parallel_hpo.server.store.failures import UnavailableError
 from parallel_hpo.server.store.holdings import Holding
 from parallel_hpo.server.world import World
-from parallel_hpo.supervisor.cleaning import MB, Leftover, look_at, remove
-from parallel_hpo.supervisor.known import find_sweep, known_sweeps
+from parallel_hpo.supervisor.records.cleaning import MB, Leftover, look_at, remove
+from parallel_hpo.supervisor.records.sweep_folders import find_sweep, known_sweeps
 
 UNITS_S: Final = {"m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Judgement:
     """What is done with a folder; `keep` says why it stays, '' where it goes."""
 
     leftover: Leftover
@@ -99,8 +99,8 @@ def _remove(going: Sequence[Leftover], world: World | None) -> None:
         )
 
 
-def _judge(leftover: Leftover, least_s: float, held: Holding, *, named: bool) -> Verdict:
-    return Verdict(leftover, next(_reasons_to_keep(leftover, least_s, named=named), ""), held)
+def _judge(leftover: Leftover, least_s: float, held: Holding, *, named: bool) -> Judgement:
+    return Judgement(leftover, next(_reasons_to_keep(leftover, least_s, named=named), ""), held)
 
 
 def _reasons_to_keep(leftover: Leftover, least_s: float, *, named: bool) -> Iterator[str]:
@@ -112,7 +112,7 @@ def _reasons_to_keep(leftover: Leftover, least_s: float, *, named: bool) -> Iter
         yield f"{'; '.join(leftover.regrets)} (name it to remove it all the same)"
 
 
-def _show(verdicts: Sequence[Verdict], *, yes: bool) -> None:
+def _show(verdicts: Sequence[Judgement], *, yes: bool) -> None:
     for verdict in verdicts:
         print_for_machines(verdict.words)
     going = [verdict for verdict in verdicts if not verdict.keep]
@@ -120,7 +120,7 @@ def _show(verdicts: Sequence[Verdict], *, yes: bool) -> None:
     print_for_people(f"removed: {total}" if yes else f"{total} to be removed; nothing is, without --yes")
 
 
-def _as_dict(verdict: Verdict, *, removed: bool) -> dict[str, object]:
+def _as_dict(verdict: Judgement, *, removed: bool) -> dict[str, object]:
     each = verdict.leftover
     return {
         "sweep": each.sweep_id,

@@ -12,9 +12,9 @@ from parallel_hpo.cli.output import print_for_machines
 from parallel_hpo.cli.target import find_from_here, parse_target
 from parallel_hpo.config.hpo import HpoSection
 from parallel_hpo.config.loader import Document, Sources, load_section, read_document, with_section
+from parallel_hpo.doctor import Finding, Level, Patient, examine
 from parallel_hpo.errors import ConfigError, ExitCode, TargetError, UsageError
 from parallel_hpo.hpo import kind_names
-from parallel_hpo.supervisor.doctor import Finding, Level, Patient, examine
 
 NO_FILE: Final = Path("(no file)")
 DEFAULTS: Final[Document] = {"hpo": {"sweep_id": "none"}}

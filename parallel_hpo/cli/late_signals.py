@@ -13,7 +13,7 @@ import signal
 from types import FrameType, TracebackType
 from typing import Final, Self
 
-from parallel_hpo.words import Notice, Observer, SweepOver
+from parallel_hpo.notices import Notice, Observer, SweepOver
 
 NUMBERS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

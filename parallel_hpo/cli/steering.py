@@ -13,9 +13,9 @@ from typing import Final
 from parallel_hpo.backend.local import LocalBackend
 from parallel_hpo.cli.output import print_for_machines, print_for_people
 from parallel_hpo.errors import BackendError, UsageError
-from parallel_hpo.supervisor.events import DrainAsked
-from parallel_hpo.supervisor.known import KnownSweep, find_sweep
-from parallel_hpo.supervisor.mailbox import Letter, post
+from parallel_hpo.supervisor.control.mailbox import Letter, post
+from parallel_hpo.supervisor.decisions.events import DrainAsked
+from parallel_hpo.supervisor.records.sweep_folders import KnownSweep, find_sweep
 from parallel_hpo.words import SweepId, SweepPath
 
 

@@ -14,8 +14,8 @@ from rich.table import Table
 
 from parallel_hpo.cli.output import print_for_machines, print_for_people, warn
 from parallel_hpo.errors import BackendError, UsageError
-from parallel_hpo.supervisor.known import KnownSweep, find_sweep, known_sweeps
-from parallel_hpo.supervisor.ledger_reader import RunRow
+from parallel_hpo.supervisor.records.ledger_reader import RunRow
+from parallel_hpo.supervisor.records.sweep_folders import KnownSweep, find_sweep, known_sweeps
 from parallel_hpo.words import Outcome
 
 ANY_WIDTH: Final = 100_000

@@ -20,12 +20,13 @@ from parallel_hpo.config.hpo import HpoSection
 from parallel_hpo.config.loader import inside_worker
 from parallel_hpo.errors import ExitCode, UsageError
 from parallel_hpo.hpo.varied import varied_parameters
+from parallel_hpo.notices import Observer
 from parallel_hpo.plan import Launch
 from parallel_hpo.ui import Terminal
-from parallel_hpo.words import Observer, Program, Target
+from parallel_hpo.words import Program, Target
 
 if TYPE_CHECKING:
-    from parallel_hpo.supervisor.summary import SweepResult
+    from parallel_hpo.supervisor.records.summary import SweepResult
 
 Main = Callable[[], object] | Target | Program
 """What a run calls: a function without arguments, or the name of one."""
@@ -37,23 +38,23 @@ _ONE_AT_A_TIME: Final = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class Host:
     """Where this process runs, as far as it decides whether a sweep may start here."""
 
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
     platform: str = sys.platform
 
 
-HERE: Final = Surroundings()
+HERE: Final = Host()
 
 
 class HPO(ABC):
     """Hyperparameter optimization as its section of the configuration says."""
 
-    def __init__(self, section: HpoSection, *, surroundings: Surroundings = HERE) -> None:
+    def __init__(self, section: HpoSection, *, host: Host = HERE) -> None:
         """Prepare; nothing starts before `optimize`."""
         self.section: Final = section
-        self._surroundings = surroundings
+        self._host = host
 
     def optimize(self, main: Callable[[], object], *, resume: str | None = None) -> SweepResult:
         """Perform the sweep's runs, each a call of `main`, and show them on stderr.
@@ -74,14 +75,14 @@ class HPO(ABC):
 
     def perform(self, main: Main, *, observer: Observer, launch: Launch = ALL) -> SweepResult:
         """Do what `optimize` does, but tell `observer` instead of stderr, and raise no signal."""
-        if self._surroundings.platform == "win32":
+        if self._host.platform == "win32":
             raise UsageError("Windows is not supported: run parallel_hpo on Linux or macOS (WSL is a Linux)")
-        if inside_worker(self._surroundings.environment):
+        if inside_worker(self._host.environment):
             raise UsageError(
                 "optimize() was called inside a worker of a sweep, which can't start a sweep of its own;"
                 " ConfigLoader(...).hpo is None there, call main() then"
             )
-        from parallel_hpo.supervisor.descriptors import fill_standard  # late: takes 0.3 s to import
+        from parallel_hpo.supervisor.processes.descriptors import fill_standard  # late: takes 0.3 s to import
 
         fill_standard()
         with _alone():

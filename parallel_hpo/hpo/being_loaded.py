@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 from parallel_hpo.errors import ExitCode
 from parallel_hpo.hpo.base import HPO, Main
+from parallel_hpo.notices import Observer
 from parallel_hpo.plan import Launch
-from parallel_hpo.supervisor.summary import Closing, SweepResult, summarise
-from parallel_hpo.words import Observer
+from parallel_hpo.supervisor.records.summary import Closing, SweepResult, summarise
 from parallel_hpo.worker.loading import LOADING
 
 NOTHING = summarise(

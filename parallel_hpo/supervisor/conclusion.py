@@ -7,16 +7,17 @@ from pathlib import Path
 
 from parallel_hpo.backend.base import OpenedSweep
 from parallel_hpo.errors import NoRoomError
-from parallel_hpo.supervisor.ledger import Ledger
-from parallel_hpo.supervisor.ledger_reader import RunRow
+from parallel_hpo.notices import Message, SweepOver
+from parallel_hpo.supervisor.decisions.view import Ending
+from parallel_hpo.supervisor.records.ledger import Ledger
+from parallel_hpo.supervisor.records.ledger_reader import RunRow
+from parallel_hpo.supervisor.records.summary import Closing, SweepResult, summarise, write_summary
 from parallel_hpo.supervisor.setting import Setting
-from parallel_hpo.supervisor.summary import Closing, SweepResult, summarise, write_summary
-from parallel_hpo.supervisor.view import Ending
-from parallel_hpo.words import Message, Outcome, SweepOver
+from parallel_hpo.words import Outcome
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class EndedSweep:
     """The sweep that has ended, and what was known of it when it began."""
 
     opened: OpenedSweep
@@ -27,7 +28,7 @@ class Place:
     phantoms: tuple[str, ...]
 
 
-def conclude(ledger: Ledger, ending: Ending, setting: Setting, place: Place) -> SweepResult:
+def conclude(ledger: Ledger, ending: Ending, setting: Setting, ended: EndedSweep) -> SweepResult:
     """Return what became of the sweep, which is in its ledger and its `summary.json` by then."""
     try:
         # Waits for the disk: the ends before it survive a power cut now, too.
@@ -35,20 +36,20 @@ def conclude(ledger: Ledger, ending: Ending, setting: Setting, place: Place) -> 
     except NoRoomError as error:
         setting.observer(Message(f"{error}: how the sweep ended is not in it", warning=True))
     closing = Closing(
-        sweep_id=place.opened.path.sweep_id,
-        sweep_url=place.opened.url,
-        backend=place.backend,
-        count=place.count,
-        goal=place.goal,
+        sweep_id=ended.opened.path.sweep_id,
+        sweep_url=ended.opened.url,
+        backend=ended.backend,
+        count=ended.count,
+        goal=ended.goal,
         stop_reason=ending.reason,
         exit_code=ending.exit_code,
         duration_s=setting.clock() - setting.began,
-        phantoms=place.phantoms,
+        phantoms=ended.phantoms,
     )
     runs = [_settled(row, ending) for row in ledger.runs()]
     result = summarise(runs, ledger.workers(), closing)
     try:
-        write_summary(result, place.folder / "summary.json")
+        write_summary(result, ended.folder / "summary.json")
     except OSError as error:  # the ledger has it all: `status` and `--resume` read that
         setting.observer(Message(f"the summary could not be written: {error}", warning=True))
     setting.observer(SweepOver(result.exit_code))

@@ -20,30 +20,31 @@ from parallel_hpo.backend.base import Backend, OpenedSweep, SweepOrder
 from parallel_hpo.backend.choose import Chosen, choose_backend, make_backend
 from parallel_hpo.config.hpo import BackendChoice, HpoSection, StartMethod
 from parallel_hpo.errors import ConfigError, ExitCode, TargetError
+from parallel_hpo.notices import Message, Observer
 from parallel_hpo.plan import Launch
-from parallel_hpo.supervisor.children import Nursery
-from parallel_hpo.supervisor.descriptors import make_room_for
+from parallel_hpo.protocol.spec import PickledMain, Surroundings
+from parallel_hpo.supervisor.control.patience import Patience, StoppedError
+from parallel_hpo.supervisor.control.signals import Control, SignalsTaken
+from parallel_hpo.supervisor.decisions.events import StopAsked
 from parallel_hpo.supervisor.devices.drivers import open_driver
 from parallel_hpo.supervisor.devices.equipment import Equipment
 from parallel_hpo.supervisor.devices.library import OpenLibrary, no_library, opened
 from parallel_hpo.supervisor.devices.placing import Placement
-from parallel_hpo.supervisor.directory import prepare_directory, working_folder
-from parallel_hpo.supervisor.environment import CLIENT_HIDDEN, base_environment
-from parallel_hpo.supervisor.errands import Errands
-from parallel_hpo.supervisor.events import StopAsked
-from parallel_hpo.supervisor.known import LEDGER
-from parallel_hpo.supervisor.ledger import Ledger
 from parallel_hpo.supervisor.open_sweep import OpenSweep
-from parallel_hpo.supervisor.patience import Patience, StoppedError
-from parallel_hpo.supervisor.pickling import pack_main, why_heavy
+from parallel_hpo.supervisor.packing.main import pack_main, why_heavy
 from parallel_hpo.supervisor.planning import count_cores, library_for, place_workers
-from parallel_hpo.supervisor.reaper import MARK, make_mark, reap_leftovers
-from parallel_hpo.supervisor.resuming import find_folder
+from parallel_hpo.supervisor.processes.child_calls import ChildCalls
+from parallel_hpo.supervisor.processes.child_pool import ChildPool
+from parallel_hpo.supervisor.processes.descriptors import make_room_for
+from parallel_hpo.supervisor.processes.environment import CLIENT_HIDDEN, base_environment
+from parallel_hpo.supervisor.processes.reaper import MARK, make_mark, reap_leftovers
+from parallel_hpo.supervisor.records.directory import prepare_directory, working_folder
+from parallel_hpo.supervisor.records.ledger import Ledger
+from parallel_hpo.supervisor.records.resuming import find_folder
+from parallel_hpo.supervisor.records.summary import Closing, SweepResult, summarise
+from parallel_hpo.supervisor.records.sweep_folders import LEDGER
 from parallel_hpo.supervisor.setting import Setting
-from parallel_hpo.supervisor.signals import Control, SignalsTaken
-from parallel_hpo.supervisor.summary import Closing, SweepResult, summarise
-from parallel_hpo.words import Message, Observer, Program, StopKind, SweepPath, Target
-from parallel_hpo.worker.spec import PickledMain, Surroundings
+from parallel_hpo.words import Program, StopKind, SweepPath, Target
 
 CHECK_LIMIT_S: Final = 600.0
 """Importing a target may load a large framework from a slow disk."""
@@ -120,7 +121,7 @@ class _Stage:
         """Perform the sweep; its part that an earlier launch left, where it is to be resumed."""
         ledger = self._find_ledger(resume) if resume else None
         try:
-            backend, nursery, sweep = self.open(_facts_of(ledger, resume) if ledger else {})
+            backend, pool, sweep = self.open(_facts_of(ledger, resume) if ledger else {})
         except StoppedError:
             return self._nothing_done()
         self.patience.sweep_is_open()
@@ -128,10 +129,10 @@ class _Stage:
             folder = self.setting.folder_of(sweep.path.sweep_id)
             ledger = self.stack.enter_context(Ledger(folder / LEDGER))
         return OpenSweep(
-            self.setting, backend, nursery, sweep, ledger, self._surround({}), self.equipment, self.patience
+            self.setting, backend, pool, sweep, ledger, self._surround({}), self.equipment, self.patience
         ).perform()
 
-    def open(self, facts: Mapping[str, Any]) -> tuple[Backend, Nursery, OpenedSweep]:
+    def open(self, facts: Mapping[str, Any]) -> tuple[Backend, ChildPool, OpenedSweep]:
         """Open the sweep on its server; `facts` are those of the ledger of one that is resumed."""
         backend = self._open_backend(self._choose(facts))
         placement = self._place_workers()
@@ -143,13 +144,13 @@ class _Stage:
         )
         if backend.keeps_login:
             self.base = {name: value for name, value in self.base.items() if name not in CLIENT_HIDDEN}
-        nursery = self._open_nursery()
-        errands = Errands(nursery, self._surround)
+        pool = self._open_pool()
+        calls = ChildCalls(pool, self._surround)
         if self.setting.main is not NOTHING:
-            self.patience.call(lambda: self._try_main(errands))
+            self.patience.call(lambda: self._try_main(calls))
         order = self._order(facts)
-        sweep = self.patience.call(lambda: backend.open_sweep(order, errands.run))
-        return backend, nursery, sweep
+        sweep = self.patience.call(lambda: backend.open_sweep(order, calls.run))
+        return backend, pool, sweep
 
     # --- what there is ---------------------------------------------------------------------
 
@@ -217,30 +218,30 @@ class _Stage:
             words = "the sweep server can be written to again: the sweep goes on"
         self.setting.observer(Message(words, warning=bool(why)))
 
-    def _open_nursery(self) -> Nursery:
+    def _open_pool(self) -> ChildPool:
         fresh = self.section.start_method is StartMethod.SPAWN
-        nursery = Nursery(
+        pool = ChildPool(
             environment=self.base,
             fresh=fresh,
             preload=tuple(self.section.preload),
             sys_path=tuple(sys.path),
         )
-        nursery.open()
-        self.stack.callback(nursery.close)
+        pool.open()
+        self.stack.callback(pool.close)
         left = reap_leftovers()
         if left:
             self.setting.observer(
                 Message(f"killed {left} processes that a dead sweep had left", warning=True)
             )
-        self.patience.call(nursery.wait_until_ready)
-        if nursery.warning:
-            self.setting.observer(Message(nursery.warning, warning=True))
-        return nursery
+        self.patience.call(pool.wait_until_ready)
+        if pool.warning:
+            self.setting.observer(Message(pool.warning, warning=True))
+        return pool
 
-    def _try_main(self, errands: Errands) -> None:
+    def _try_main(self, calls: ChildCalls) -> None:
         """Load `main` in a child, before there is a sweep."""
         main: PickledMain | Target | Program = self.setting.main
-        unfit = errands.run("parallel_hpo.worker.target:why_unfit", (main,), {}, CHECK_LIMIT_S)
+        unfit = calls.run("parallel_hpo.worker.target:why_unfit", (main,), {}, CHECK_LIMIT_S)
         if unfit:
             raise TargetError(unfit)
 

@@ -2,7 +2,7 @@
 
     fork server ─┐
     workers     ─┤                        ┌─▶ ledger
-    bell        ─┼─▶ wait ─▶ event ─▶ decide ─▶ actions ─▶ children, courier, observer
+    bell        ─┼─▶ wait ─▶ event ─▶ decide ─▶ actions ─▶ children, server_calls, observer
     deadline    ─┘
 
 The only place that performs actions, one short method each; it takes no decision.
@@ -16,7 +16,10 @@ from pathlib import Path
 from typing import Final
 
 from parallel_hpo.errors import ConfigError
-from parallel_hpo.supervisor.actions import (
+from parallel_hpo.notices import Message
+from parallel_hpo.protocol.messages import Report, RunStarted
+from parallel_hpo.protocol.spec import STACKS_SIGNAL
+from parallel_hpo.supervisor.decisions.actions import (
     Action,
     AskSweep,
     AwaitDevice,
@@ -31,10 +34,8 @@ from parallel_hpo.supervisor.actions import (
     Tell,
     TellEnd,
 )
-from parallel_hpo.supervisor.child import SCARCE, ScarcityError, name_death
-from parallel_hpo.supervisor.decide import decide
-from parallel_hpo.supervisor.descriptors import make_room_for
-from parallel_hpo.supervisor.events import (
+from parallel_hpo.supervisor.decisions.decide import decide
+from parallel_hpo.supervisor.decisions.events import (
     Delivered,
     Died,
     Event,
@@ -47,12 +48,13 @@ from parallel_hpo.supervisor.events import (
     SweepSeen,
     TimePassed,
 )
-from parallel_hpo.supervisor.recorder import UnrecordedError
-from parallel_hpo.supervisor.tools import Tools, Worker
-from parallel_hpo.supervisor.view import Ending, SlotView, SweepView, is_over, next_deadline
-from parallel_hpo.words import Message, Outcome, Report, RunId, RunStarted, Slot
+from parallel_hpo.supervisor.decisions.view import Ending, SlotView, SweepView, is_over, next_deadline
+from parallel_hpo.supervisor.processes.child import SCARCE, ScarcityError, name_death
+from parallel_hpo.supervisor.processes.descriptors import make_room_for
+from parallel_hpo.supervisor.records.recorder import UnrecordedError
+from parallel_hpo.supervisor.tools import LivingWorker, Tools
+from parallel_hpo.words import Outcome, RunId, Slot
 from parallel_hpo.worker import tree
-from parallel_hpo.worker.spec import STACKS_SIGNAL
 
 MEASURE_EVERY_S: Final = 0.5
 """A leak of 1 GB/s passes a memory limit by half of that; reading a tree's memory takes a millisecond."""
@@ -62,13 +64,13 @@ class Loop:
     """Performs one sweep from its opening to the last process's end."""
 
     def __init__(self, view: SweepView, tools: Tools, answers: queue.SimpleQueue[SweepSeen]) -> None:
-        """`answers` is where the courier's answers come in; the control's bell rings for them too."""
+        """`answers` is where the server_calls's answers come in; the control's bell rings for them too."""
         self.view = view
         self._tools = tools
         self._denied: set[Slot] = set()
         self._answers = answers
-        self._workers: dict[int, Worker] = {}
-        self._in_slot: dict[Slot, Worker] = {}
+        self._workers: dict[int, LivingWorker] = {}
+        self._in_slot: dict[Slot, LivingWorker] = {}
         self._spawned = 0
         limits = view.limits
         watched = limits.memory_limit_mb is not None or limits.stall_timeout_s is not None
@@ -94,7 +96,7 @@ class Loop:
         wake_in_s = None if wake_at is None else max(0.0, wake_at - tools.clock())
         waits_s = (
             wake_in_s,
-            tools.nursery.look_after_s,
+            tools.pool.look_after_s,
             tools.patience.expect_runs_to_end(),
             tools.standstill.due_in_s(self.view),
         )
@@ -105,8 +107,8 @@ class Loop:
                 *pipes,
                 tools.control.bell,
                 tools.mailbox.fileno(),
-                tools.nursery.line,
-                *tools.nursery.orphan_fds,
+                tools.pool.line,
+                *tools.pool.orphan_fds,
             ],
             timeout,
         )
@@ -125,7 +127,7 @@ class Loop:
 
     # --- what can have happened ------------------------------------------------------
 
-    def _hear(self, worker: Worker) -> None:
+    def _hear(self, worker: LivingWorker) -> None:
         """Take one report; the others wake the next turn."""
         try:
             report = worker.child.connection.recv()
@@ -144,14 +146,14 @@ class Loop:
         return Delivered(slot, report, row.attempts, None if row.resumable else row.outcome)
 
     def _take_ended(self) -> None:
-        for reaped, child in self._tools.nursery.collect():
+        for reaped, child in self._tools.pool.collect():
             worker = self._workers.pop(reaped.pid, None)
             if worker is not None:
                 self._hear_out(worker)
                 self._handle(Died(worker.slot, name_death(reaped.status), self._tools.jitter()))
                 child.connection.close()
 
-    def _hear_out(self, worker: Worker) -> None:
+    def _hear_out(self, worker: LivingWorker) -> None:
         """Take what a worker had still said when it died."""
         while not worker.heard_out and _has_more(worker.child.connection):
             self._hear(worker)
@@ -230,14 +232,14 @@ class Loop:
                 self._tools.observer(notice)
 
     def _ask_server(self, action: TellEnd | GiveBack | AskSweep) -> None:
-        courier = self._tools.courier
+        server_calls = self._tools.server_calls
         match action:
             case TellEnd(run_id, outcome, unsent):
-                courier.tell_end(run_id, outcome, [Path(folder) for folder in unsent])
+                server_calls.tell_end(run_id, outcome, [Path(folder) for folder in unsent])
             case GiveBack(slot, keep):
-                courier.give_back(self._in_slot[slot].label, [keep] if keep else [])
+                server_calls.give_back(self._in_slot[slot].label, [keep] if keep else [])
             case AskSweep():
-                courier.ask_sweep()
+                server_calls.ask_sweep()
 
     def _spawn(self, slot: Slot) -> None:
         tools = self._tools
@@ -247,7 +249,7 @@ class Loop:
             tools.recorder.spawn(slot, self._slot(slot).device or None, again=slot in self._in_slot)
         try:
             spec = tools.make_spec(self._slot(slot), label)
-            child = tools.patience.call(lambda: tools.nursery.bear(spec))
+            child = tools.patience.call(lambda: tools.pool.spawn(spec))
         except (ScarcityError, OSError) as error:
             if isinstance(error, OSError) and error.errno not in SCARCE:
                 raise
@@ -256,7 +258,7 @@ class Loop:
             return
         self._denied.discard(slot)
         tools.pump.add(child.output, slot)
-        worker = Worker(slot, child, label)
+        worker = LivingWorker(slot, child, label)
         self._workers[child.pid] = worker
         self._in_slot[slot] = worker
 
@@ -284,7 +286,7 @@ class Loop:
     def _end_run(self, run_id: RunId, outcome: Outcome, *, resumable: bool) -> None:
         """Have the server told of a run's end that its process could not tell."""
         state = "crashed" if outcome is Outcome.CRASHED else "killed"
-        self._tools.courier.end_run(run_id, state, send_rest=not resumable)
+        self._tools.server_calls.end_run(run_id, state, send_rest=not resumable)
 
 
 def _has_more(connection: Connection) -> bool:

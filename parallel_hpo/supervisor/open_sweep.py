@@ -9,33 +9,29 @@ from typing import Final
 
 from parallel_hpo.backend.base import Backend, OpenedSweep
 from parallel_hpo.errors import ExitCode, LedgerError, ParallelHPOError
-from parallel_hpo.supervisor.children import Nursery
-from parallel_hpo.supervisor.conclusion import Place, conclude
-from parallel_hpo.supervisor.courier import Courier
+from parallel_hpo.notices import Message, OutputLine, SweepOpened
+from parallel_hpo.protocol.spec import Surroundings, WorkerSpec
+from parallel_hpo.supervisor.conclusion import EndedSweep, conclude
+from parallel_hpo.supervisor.control.mailbox import Mailbox
+from parallel_hpo.supervisor.control.patience import Patience, StoppedError
+from parallel_hpo.supervisor.control.signals import Control
+from parallel_hpo.supervisor.decisions.events import SweepSeen
+from parallel_hpo.supervisor.decisions.view import Ending, SlotView, open_view
 from parallel_hpo.supervisor.devices.equipment import Equipment
-from parallel_hpo.supervisor.environment import worker_environment
-from parallel_hpo.supervisor.events import SweepSeen
-from parallel_hpo.supervisor.ledger import Ledger
 from parallel_hpo.supervisor.loop import Loop
-from parallel_hpo.supervisor.mailbox import Mailbox
-from parallel_hpo.supervisor.output import OutputPump, worker_folder
-from parallel_hpo.supervisor.patience import Patience, StoppedError
 from parallel_hpo.supervisor.planning import limits_of, shares_of
-from parallel_hpo.supervisor.recorder import Recorder
-from parallel_hpo.supervisor.resuming import Asked, asked_count, read_earlier, unsent_folders
+from parallel_hpo.supervisor.processes.child_pool import ChildPool
+from parallel_hpo.supervisor.processes.environment import worker_environment
+from parallel_hpo.supervisor.processes.output import OutputPump, worker_folder
+from parallel_hpo.supervisor.records.ledger import Ledger
+from parallel_hpo.supervisor.records.recorder import Recorder
+from parallel_hpo.supervisor.records.resuming import Asked, asked_count, read_earlier, unsent_folders
+from parallel_hpo.supervisor.records.summary import SweepResult
+from parallel_hpo.supervisor.server_calls import ServerCalls
 from parallel_hpo.supervisor.setting import Setting
-from parallel_hpo.supervisor.signals import Control
 from parallel_hpo.supervisor.standstill import Standstill
-from parallel_hpo.supervisor.summary import SweepResult
 from parallel_hpo.supervisor.tools import Tools
-from parallel_hpo.supervisor.view import Ending, SlotView, open_view
-from parallel_hpo.words import (
-    Message,
-    OutputLine,
-    StopKind,
-    SweepOpened,
-)
-from parallel_hpo.worker.spec import Surroundings, WorkerSpec
+from parallel_hpo.words import StopKind
 
 ACTIVITY_PARTS: Final = 4
 """A worker says so often within the stall time-out that its run logs."""
@@ -48,7 +44,7 @@ class OpenSweep:
         self,
         setting: Setting,
         backend: Backend,
-        nursery: Nursery,
+        pool: ChildPool,
         opened: OpenedSweep,
         ledger: Ledger,
         surroundings: Surroundings,
@@ -57,7 +53,7 @@ class OpenSweep:
     ) -> None:
         self._setting = setting
         self._backend = backend
-        self._nursery = nursery
+        self._pool = pool
         self._opened = opened
         self._ledger = ledger
         self._surroundings = surroundings
@@ -152,15 +148,15 @@ class OpenSweep:
             answers.put(seen)
             setting.control.ring()
 
-        courier = Courier(
+        server_calls = ServerCalls(
             self._backend, self._opened.path, folder=self._folder, observer=setting.observer, post=post
         )
         for mark in marks:
-            courier.give_back(mark, [run.run_id for run in earlier.reruns])
+            server_calls.give_back(mark, [run.run_id for run in earlier.reruns])
         if marks:
-            courier.settle_earlier(earlier.ended)
+            server_calls.settle_earlier(earlier.ended)
             for run_id, folder in unsent_folders(self._folder, earlier.ended, self._ledger.last_starts):
-                courier.tell_end(run_id, earlier.ended[run_id], [folder])
+                server_calls.tell_end(run_id, earlier.ended[run_id], [folder])
         pump = OutputPump(self._folder, lambda slot, text: setting.observer(OutputLine(slot, text)))
         pump.start()
         view = open_view(
@@ -171,20 +167,20 @@ class OpenSweep:
             reruns=earlier.reruns,
             failures=earlier.failures,
         )
-        tools = self._equip(courier, pump, mailbox)
+        tools = self._equip(server_calls, pump, mailbox)
         try:
             return self._conduct(Loop(view, tools, answers), tools)
         finally:
-            self._nursery.close()
+            self._pool.close()
             pump.close()
-            courier.close()
+            server_calls.close()
 
-    def _equip(self, courier: Courier, pump: OutputPump, mailbox: Mailbox) -> Tools:
+    def _equip(self, server_calls: ServerCalls, pump: OutputPump, mailbox: Mailbox) -> Tools:
         setting = self._setting
         return Tools(
-            nursery=self._nursery,
+            pool=self._pool,
             recorder=Recorder(self._ledger, control=setting.control, observer=setting.observer),
-            courier=courier,
+            server_calls=server_calls,
             pump=pump,
             control=setting.control,
             mailbox=mailbox,
@@ -209,8 +205,8 @@ class OpenSweep:
         tools.recorder.settle(self._patience)
         try:
             if self._is_to_be_finished(ending):
-                tools.courier.finish_sweep()
-            tools.courier.settle(self._patience)  # its errands are the nursery's children
+                tools.server_calls.finish_sweep()
+            tools.server_calls.settle(self._patience)  # its calls are the pool's children
             self._phantoms = self._find_phantoms(ending)
         except StoppedError:
             return ending if ending.stop else _cut_short(tools.control, StopKind.INTERRUPT)
@@ -265,8 +261,10 @@ class OpenSweep:
         )
 
     def _conclude(self, ending: Ending) -> SweepResult:
-        place = Place(self._opened, self._backend.name, self._folder, self._count, self._goal, self._phantoms)
-        return conclude(self._ledger, ending, self._setting, place)
+        ended = EndedSweep(
+            self._opened, self._backend.name, self._folder, self._count, self._goal, self._phantoms
+        )
+        return conclude(self._ledger, ending, self._setting, ended)
 
 
 def _cut_short(control: Control, stop: StopKind) -> Ending:

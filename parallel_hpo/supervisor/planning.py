@@ -9,17 +9,18 @@ from typing import Any
 
 from parallel_hpo.backend.choose import choose_backend
 from parallel_hpo.config.hpo import HpoSection
+from parallel_hpo.notices import Message
 from parallel_hpo.plan import split_count
 from parallel_hpo.policy.breaker import FailureLimits
 from parallel_hpo.policy.restart import RestartLimits
+from parallel_hpo.supervisor.decisions.view import Limits
 from parallel_hpo.supervisor.devices.drivers import open_driver
 from parallel_hpo.supervisor.devices.equipment import Equipment
 from parallel_hpo.supervisor.devices.faults import FaultRule
 from parallel_hpo.supervisor.devices.library import DeviceLibrary, NoDriver, OpenLibrary, no_library, opened
 from parallel_hpo.supervisor.devices.placing import Machine, Placement, is_stranger, place
-from parallel_hpo.supervisor.environment import base_environment, worker_environment
-from parallel_hpo.supervisor.view import Limits
-from parallel_hpo.words import Message, Slot, SweepId
+from parallel_hpo.supervisor.processes.environment import base_environment, worker_environment
+from parallel_hpo.words import Slot, SweepId
 
 
 @dataclass(frozen=True, slots=True)

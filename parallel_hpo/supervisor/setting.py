@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from parallel_hpo.config.hpo import HpoSection
+from parallel_hpo.notices import Observer
 from parallel_hpo.plan import Share
-from parallel_hpo.supervisor.signals import Control
-from parallel_hpo.words import Observer, Program, Target
-from parallel_hpo.worker.spec import PickledMain
+from parallel_hpo.protocol.spec import PickledMain
+from parallel_hpo.supervisor.control.signals import Control
+from parallel_hpo.words import Program, Target
 
 
 @dataclass(frozen=True, slots=True)

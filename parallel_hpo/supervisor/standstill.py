@@ -12,8 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from parallel_hpo.supervisor.view import SweepView, next_deadline
-from parallel_hpo.words import Message, Observer
+from parallel_hpo.notices import Message, Observer
+from parallel_hpo.supervisor.decisions.view import SweepView, next_deadline
 
 STILL_S: Final = 120.0
 """Longer than anything takes that is neither a run nor has a deadline of its own."""

@@ -5,28 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from parallel_hpo.supervisor.child import Child
-from parallel_hpo.supervisor.children import Nursery
-from parallel_hpo.supervisor.courier import Courier
+from parallel_hpo.notices import Observer
+from parallel_hpo.protocol.spec import WorkerSpec
+from parallel_hpo.supervisor.control.mailbox import Mailbox
+from parallel_hpo.supervisor.control.patience import Patience
+from parallel_hpo.supervisor.control.signals import Control
+from parallel_hpo.supervisor.decisions.view import SlotView
 from parallel_hpo.supervisor.devices.watch import DeviceWatch
-from parallel_hpo.supervisor.mailbox import Mailbox
-from parallel_hpo.supervisor.output import OutputPump
-from parallel_hpo.supervisor.patience import Patience
-from parallel_hpo.supervisor.recorder import Recorder
-from parallel_hpo.supervisor.signals import Control
+from parallel_hpo.supervisor.processes.child import Child
+from parallel_hpo.supervisor.processes.child_pool import ChildPool
+from parallel_hpo.supervisor.processes.output import OutputPump
+from parallel_hpo.supervisor.records.recorder import Recorder
+from parallel_hpo.supervisor.server_calls import ServerCalls
 from parallel_hpo.supervisor.standstill import Standstill
-from parallel_hpo.supervisor.view import SlotView
-from parallel_hpo.words import Observer, Slot
-from parallel_hpo.worker.spec import WorkerSpec
+from parallel_hpo.words import Slot
 
 
 @dataclass(frozen=True, slots=True)
 class Tools:
     """What the loop acts with; `clock` gives monotonic seconds, `jitter` numbers in [0, 1)."""
 
-    nursery: Nursery
+    pool: ChildPool
     recorder: Recorder
-    courier: Courier
+    server_calls: ServerCalls
     pump: OutputPump
     control: Control
     mailbox: Mailbox
@@ -42,7 +43,7 @@ class Tools:
 
 
 @dataclass(slots=True)
-class Worker:
+class LivingWorker:
     """A slot's living worker, as the loop handles it."""
 
     slot: Slot

@@ -15,14 +15,15 @@ from rich.control import Control
 from rich.segment import ControlType
 from rich.text import Text
 
+from parallel_hpo.notices import Notice, OutputLine, RunOver, WorkerChanged
 from parallel_hpo.ui.summary import counts, describe_result, is_left_over
 from parallel_hpo.ui.tally import Tally, advance
 from parallel_hpo.ui.tracebacks import TracebackFilter
 from parallel_hpo.ui.wording import Varied, Verbosity, describe, is_chatter, prefix, progress
-from parallel_hpo.words import Notice, OutputLine, RunOver, Slot, WorkerChanged
+from parallel_hpo.words import Slot
 
 if TYPE_CHECKING:
-    from parallel_hpo.supervisor.summary import SweepResult
+    from parallel_hpo.supervisor.records.summary import SweepResult
 
 _ERASE: Final = Control((ControlType.ERASE_IN_LINE, 2), ControlType.CARRIAGE_RETURN)
 

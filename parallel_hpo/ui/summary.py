@@ -18,7 +18,7 @@ from parallel_hpo.ui.wording import STYLES, Varied, brief, duration, metric_valu
 from parallel_hpo.words import Outcome
 
 if TYPE_CHECKING:
-    from parallel_hpo.supervisor.summary import SweepResult
+    from parallel_hpo.supervisor.records.summary import SweepResult
 
 _SHOWN_REASONS: Final = 5
 """So many different failures are named; the rest are in the summary file."""

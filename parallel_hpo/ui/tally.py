@@ -10,7 +10,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from parallel_hpo.words import Notice, Outcome, RunBegan, RunId, RunOver, Slot, SweepOpened
+from parallel_hpo.notices import Notice, RunBegan, RunOver, SweepOpened
+from parallel_hpo.words import Outcome, RunId, Slot
 
 
 @dataclass(frozen=True, slots=True)

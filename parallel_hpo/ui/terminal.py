@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Final, Self, TextIO, cast
 
 from rich.console import Console
 
+from parallel_hpo.notices import Notice, OutputLine
 from parallel_hpo.ui.screen import Screen
 from parallel_hpo.ui.stream import SteadyStream
 from parallel_hpo.ui.wording import Varied, Verbosity
-from parallel_hpo.words import Notice, OutputLine
 
 if TYPE_CHECKING:
-    from parallel_hpo.supervisor.summary import SweepResult
+    from parallel_hpo.supervisor.records.summary import SweepResult
 
 _TICK_S: Final = 0.25
 """How often the time left is drawn anew while nothing happens."""

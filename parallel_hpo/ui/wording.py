@@ -13,20 +13,10 @@ from typing import Any, Final
 
 from rich.text import Text
 
+from parallel_hpo.notices import Message, Notice, RunBegan, RunOver, SweepOpened, WorkerChanged
+from parallel_hpo.protocol.messages import MissingMetric
 from parallel_hpo.ui.tally import Tally, time_left_s
-from parallel_hpo.words import (
-    Message,
-    MissingMetric,
-    Notice,
-    Outcome,
-    Parameters,
-    RunBegan,
-    RunOver,
-    Slot,
-    SlotState,
-    SweepOpened,
-    WorkerChanged,
-)
+from parallel_hpo.words import Outcome, Parameters, Slot, SlotState
 
 ParameterPath = tuple[str, ...]
 Varied = frozenset[ParameterPath] | None

@@ -19,8 +19,8 @@ from typing import Any, Final
 import yaml
 
 from parallel_hpo.words import Parameters, RunId, SweepPath
-from parallel_hpo.worker.birth import describe
 from parallel_hpo.worker.watch import WATCH
+from parallel_hpo.worker.wording import error_in_words
 
 STOP_STEP_S: Final = 0.1
 """At most so much later does a stop of the agent's reach `main`."""
@@ -75,7 +75,7 @@ class Agent:
                 path.sweep_id, self._shim, entity=path.entity, project=path.project, count=self._count
             )
         except BaseException as raised:  # noqa: BLE001 - the client raises what it likes; all of it ends the lease
-            error = describe(raised)
+            error = error_in_words(raised)
         short = self._count is None or self._started < self._count
         self._hand_over(AgentReturned(short, error))
 

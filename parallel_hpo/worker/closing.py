@@ -15,11 +15,12 @@ from typing import Final
 
 import wandb
 
-from parallel_hpo.words import MissingMetric, Outcome
-from parallel_hpo.worker.birth import describe
+from parallel_hpo.protocol.messages import MissingMetric
+from parallel_hpo.words import Outcome
 from parallel_hpo.worker.missing import explain_missing
 from parallel_hpo.worker.verdict import Verdict
 from parallel_hpo.worker.watch import WATCH
+from parallel_hpo.worker.wording import error_in_words
 
 LONG_S: Final = 120.0
 """A run that is closed for longer waits for its server, or hangs: the stacks say which."""
@@ -52,7 +53,7 @@ def close(verdict: Verdict) -> Closed:
         traceback.print_exc()
         told = False
         if verdict.outcome is Outcome.FINISHED:
-            reason = f"wandb could not close the run: {describe(error)}"
+            reason = f"wandb could not close the run: {error_in_words(error)}"
             verdict = replace(verdict, outcome=Outcome.FAILED, reason=reason, exit_code=1)
     value, unsent = WATCH.read_value(), WATCH.offline_folders
     missing = _explain_missing() if value is None and verdict.outcome is Outcome.FINISHED else None

@@ -1,6 +1,6 @@
 """The fork server's process: imports what workers share once, then makes children on request.
 
-    supervisor ──────Fork + 2 fds──────▶ fork server ──fork──▶ child: birth.be_born()
+    supervisor ──────Fork + 2 fds──────▶ fork server ──fork──▶ child: entry.enter()
                ◀─Forked|NotForked, Reaped─
 
 All orphans below it come back to it (`tree`). A child is reported as Reaped only
@@ -22,9 +22,9 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Final, NoReturn
 
-from parallel_hpo.worker import birth, scratch, tree
+from parallel_hpo.protocol.spec import Fork, Forked, NotForked, Preloaded, Reaped
+from parallel_hpo.worker import entry, scratch, tree
 from parallel_hpo.worker.preload import Imports, preload
-from parallel_hpo.worker.spec import Fork, Forked, NotForked, Preloaded, Reaped
 
 FDS_PER_CHILD: Final = 2
 SCARCE_S: Final = 0.2
@@ -126,7 +126,7 @@ class ForkServer:
         if pid == 0:
             self._become_child()
             gc.enable()
-            birth.be_born(fds[0], fds[1], fresh=order.fresh)
+            entry.enter(fds[0], fds[1], fresh=order.fresh)
         self.children.add(pid)
         scratch.note_child(self.folder, pid)
         return Forked(order.token, pid)

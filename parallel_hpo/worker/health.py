@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from parallel_hpo.worker.birth import describe
+from parallel_hpo.worker.wording import error_in_words
 
 
 def _start_thread() -> None:
@@ -34,5 +34,5 @@ def why_unwell(probes: Mapping[str, Callable[[], object]] = PROBES) -> str:
         try:
             probe()
         except BaseException as error:  # noqa: BLE001 - what `main` has put there raises what it likes
-            return f"its last run left {what} broken: {describe(error)}"
+            return f"its last run left {what} broken: {error_in_words(error)}"
     return ""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from parallel_hpo.words import MissingMetric
+from parallel_hpo.protocol.messages import MissingMetric
 from parallel_hpo.worker.watch import find_value, look_up
 
 NOT_A_NUMBER: Final = {"NaN": "NaN", "Infinity": "infinity", "-Infinity": "-infinity"}

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, TextIO
 
-from parallel_hpo.worker.birth import renew
+from parallel_hpo.worker.streams import renew
 
 _EXIT: Final = sys.exit
 _EXCEPTHOOK: Final = sys.excepthook

@@ -23,7 +23,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
-from parallel_hpo.worker.spec import PickledMain, Rest, Script, SharedMemory
+from parallel_hpo.protocol.spec import PickledMain, Rest, Script, SharedMemory
 
 MAIN: Final = "__main__"
 OTHER_NAME: Final = "__mp_main__"

@@ -1,6 +1,6 @@
 """Find the user's `main` in a child: unpickle it, or import it by name.
 
-Runs first in an errand, before a sweep exists, so that what fails here fails
+Runs first in a call, before a sweep exists, so that what fails here fails
 before anything is started; then again in each worker.
 """
 
@@ -19,12 +19,12 @@ from types import ModuleType
 from typing import Any, cast
 
 from parallel_hpo.errors import TargetError
+from parallel_hpo.protocol.spec import PickledMain
 from parallel_hpo.words import Program, Target
 from parallel_hpo.worker import script
-from parallel_hpo.worker.birth import describe
 from parallel_hpo.worker.loading import LOADING
 from parallel_hpo.worker.program import ProgramMain, check_program
-from parallel_hpo.worker.spec import PickledMain
+from parallel_hpo.worker.wording import error_in_words
 
 Main = Callable[[], object]
 
@@ -48,14 +48,14 @@ def load_main(main: PickledMain | Target | Program) -> Main:
 
 
 def why_unfit(main: PickledMain | Target | Program) -> str:
-    """Return why `main` can't be called in a worker, in words; '' where it can: the errand before a sweep."""
+    """Return why `main` can't be called in a worker, in words; '' where it can: the call before a sweep."""
     try:
         load_main(main)
     except TargetError as error:
         return str(error)
     except BaseException as error:  # noqa: BLE001 - user code may raise anything while it is loaded
         name = main if isinstance(main, Target | Program) else "main"
-        return f"{name} can't be loaded in a worker: {describe(error)}{_place(error)}"
+        return f"{name} can't be loaded in a worker: {error_in_words(error)}{_place(error)}"
     return ""
 
 

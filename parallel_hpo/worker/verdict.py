@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Final
 
 from parallel_hpo.words import Outcome
-from parallel_hpo.worker.birth import describe, in_one_line
+from parallel_hpo.worker.wording import error_in_words, in_one_line
 
 INTERRUPTED_EXIT = 255
 """The exit code of a run that Ctrl-C ended, as wandb itself reports it."""
@@ -82,9 +82,9 @@ def _judge_error(error: BaseException | None) -> Verdict:
         case SystemExit():
             return _judge_exit(error.code)
         case KeyboardInterrupt():
-            return Verdict(Outcome.FAILED, describe(error), INTERRUPTED_EXIT)
+            return Verdict(Outcome.FAILED, error_in_words(error), INTERRUPTED_EXIT)
         case _:
-            return Verdict(Outcome.FAILED, describe(error), 1)
+            return Verdict(Outcome.FAILED, error_in_words(error), 1)
 
 
 def _judge_exit(code: object) -> Verdict:

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Final, NoReturn
 
-from parallel_hpo.words import (
+from parallel_hpo.protocol.messages import (
     Active,
     Cut,
     Drain,
@@ -33,7 +33,6 @@ from parallel_hpo.words import (
     Lease,
     LeaseEnded,
     Order,
-    Outcome,
     Proceed,
     Ready,
     Report,
@@ -43,24 +42,25 @@ from parallel_hpo.words import (
     Settle,
     StartFailed,
 )
-from parallel_hpo.worker import pace, target, tree
-from parallel_hpo.worker.agent import Agent, AgentReturned, Ticket
-from parallel_hpo.worker.birth import describe
-from parallel_hpo.worker.closing import tell_end
-from parallel_hpo.worker.leaving import flush, leave
-from parallel_hpo.worker.leftovers import Leftovers
-from parallel_hpo.worker.performance import MainThread, again_environment, perform
-from parallel_hpo.worker.spec import (
+from parallel_hpo.protocol.spec import (
     CORE_KILLED,
     CUT_OFF,
     EXIT_WORDS,
-    FAILED_AT_BIRTH,
+    FAILED_TO_BEGIN,
     ORPHANED,
     STACKS_SIGNAL,
     WorkerSpec,
 )
+from parallel_hpo.words import Outcome
+from parallel_hpo.worker import pace, target, tree
+from parallel_hpo.worker.agent import Agent, AgentReturned, Ticket
+from parallel_hpo.worker.closing import tell_end
+from parallel_hpo.worker.leaving import flush, leave
+from parallel_hpo.worker.leftovers import Leftovers
+from parallel_hpo.worker.run import MainThread, again_environment, perform
 from parallel_hpo.worker.verdict import Ask, Asked
 from parallel_hpo.worker.watch import WATCH
+from parallel_hpo.worker.wording import error_in_words
 
 STUCK: Final = "its agent could not go on"
 SAY_ALIVE_EVERY_S: Final = 10.0
@@ -85,7 +85,7 @@ class AgentLost:
 
 
 class Worker:
-    """The worker of one slot, from its birth to its end."""
+    """The worker of one slot, from its beginning to its end."""
 
     def __init__(self, spec: WorkerSpec, connection: Connection) -> None:
         self._spec = spec
@@ -105,13 +105,13 @@ class Worker:
         faulthandler.register(STACKS_SIGNAL, all_threads=True)
         self._pace = prepare()
         self._pace.on_idle_beat = self._say_alive
-        self._pace.on_lost = lambda error: self._inbox.put(AgentLost(f"{STUCK}: {describe(error)}"))
+        self._pace.on_lost = lambda error: self._inbox.put(AgentLost(f"{STUCK}: {error_in_words(error)}"))
         self._set_watch()
         try:
             self._main = target.load_main(self._spec.main)
         except BaseException as error:  # noqa: BLE001 - user code may raise anything while it is loaded
-            self._report(StartFailed(describe(error), traceback.format_exc()))
-            self._end(FAILED_AT_BIRTH)
+            self._report(StartFailed(error_in_words(error), traceback.format_exc()))
+            self._end(FAILED_TO_BEGIN)
         self._leftovers = Leftovers()
         threading.Thread(target=self._listen, name="parallel_hpo-control", daemon=True).start()
         self._report(Ready())

@@ -24,39 +24,37 @@ from typing import Any, NoReturn, cast
 
 import psutil
 
-from parallel_hpo.supervisor.child import Child
-from parallel_hpo.supervisor.ledger import Ledger
-from parallel_hpo.supervisor.loop import Loop
-from parallel_hpo.supervisor.mailbox import Mailbox
-from parallel_hpo.supervisor.output import OutputPump
-from parallel_hpo.supervisor.patience import Patience
-from parallel_hpo.supervisor.recorder import Recorder
-from parallel_hpo.supervisor.signals import Control
-from parallel_hpo.supervisor.standstill import Standstill
-from parallel_hpo.supervisor.tools import Tools
-from parallel_hpo.supervisor.view import Limits, open_view
-from parallel_hpo.ui import Terminal
-from parallel_hpo.words import (
+from parallel_hpo.notices import SweepOpened
+from parallel_hpo.protocol.messages import (
     Drain,
     Lease,
     LeaseEnded,
-    Outcome,
     Proceed,
     Ready,
     Report,
     RunEnded,
-    RunId,
     RunStarted,
-    SweepOpened,
-    SweepPath,
 )
-from parallel_hpo.worker.spec import Reaped
+from parallel_hpo.protocol.spec import Reaped
+from parallel_hpo.supervisor.control.mailbox import Mailbox
+from parallel_hpo.supervisor.control.patience import Patience
+from parallel_hpo.supervisor.control.signals import Control
+from parallel_hpo.supervisor.decisions.view import Limits, open_view
+from parallel_hpo.supervisor.loop import Loop
+from parallel_hpo.supervisor.processes.child import Child
+from parallel_hpo.supervisor.processes.output import OutputPump
+from parallel_hpo.supervisor.records.ledger import Ledger
+from parallel_hpo.supervisor.records.recorder import Recorder
+from parallel_hpo.supervisor.standstill import Standstill
+from parallel_hpo.supervisor.tools import Tools
+from parallel_hpo.ui import Terminal
+from parallel_hpo.words import Outcome, RunId, SweepPath
 
 PARAMETERS = {f"parameter_{number}": number / 7 for number in range(8)}
 
 
 class Crowd:
-    """A nursery whose children are played by one process."""
+    """A pool whose children are played by one process."""
 
     def __init__(self, workers: int) -> None:
         pairs = [Pipe() for _ in range(workers)]
@@ -76,7 +74,7 @@ class Crowd:
     def line(self) -> int:
         return self._line.fileno()
 
-    def bear(self, _spec: object) -> Child:
+    def spawn(self, _spec: object) -> Child:
         number = len(self._children)
         output, output_end = os.pipe()
         os.close(output_end)
@@ -133,8 +131,8 @@ def play(pipes: list[Connection], line: Connection) -> NoReturn:
     os._exit(0)
 
 
-class NoCourier:
-    """What the loop asks of a Courier."""
+class NoServerCalls:
+    """What the loop asks of a ServerCalls."""
 
     def give_back(self, _label: str, _keep: list[str]) -> None:
         return
@@ -159,9 +157,9 @@ def run(workers: int, runs: int, folder: Path, observer: Callable[[Any], None]) 
     control = Control()
     with Ledger(folder / "ledger.db") as ledger, Mailbox(folder) as mailbox:
         tools = Tools(
-            nursery=cast(Any, crowd),
+            pool=cast(Any, crowd),
             recorder=Recorder(ledger, control=control, observer=observer),
-            courier=cast(Any, NoCourier()),
+            server_calls=cast(Any, NoServerCalls()),
             pump=pump,
             control=control,
             mailbox=mailbox,

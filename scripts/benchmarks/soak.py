@@ -65,7 +65,7 @@ def _memory_mb(process: Process) -> dict[str, float]:
             if kind:
                 found[kind].append(one.memory_info().rss / 2**20)
         except psutil.NoSuchProcess:
-            continue  # a wandb-core, or an errand
+            continue  # a wandb-core, or a call
     return {kind: statistics.mean(figures) for kind, figures in found.items()}
 
 

@@ -19,12 +19,12 @@ from typing import Any, Final
 import psutil
 import pytest
 
-from parallel_hpo.backend.base import OpenedSweep, RunErrand, SweepOrder
+from parallel_hpo.backend.base import OpenedSweep, RunCall, SweepOrder
 from parallel_hpo.backend.local import LocalBackend, last_words
 from parallel_hpo.errors import BackendError, ConfigError, ExitCode
-from parallel_hpo.supervisor.errands import Errands
+from parallel_hpo.supervisor.processes.child_calls import ChildCalls
 from parallel_hpo.words import RunId
-from tests.supervisor.nursing import DEADLINE_S, is_gone, marked, opened_nursery, surroundings
+from tests.supervisor.processes.pooling import DEADLINE_S, is_gone, marked, opened_pool, surroundings
 
 GRID: Final = {
     "method": "grid",
@@ -54,12 +54,12 @@ signal.pause()
 
 
 @pytest.fixture(scope="module")
-def run_errand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunErrand]:
+def run_call(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunCall]:
     """What calls the wandb client in a child of its own."""
     home = tmp_path_factory.mktemp("home")
     environment = marked({"HOME": str(home), "WANDB_DIR": str(home)})
-    with opened_nursery(environment) as nursery:
-        yield Errands(nursery, lambda own: surroundings({**environment, **own})).run
+    with opened_pool(environment) as pool:
+        yield ChildCalls(pool, lambda own: surroundings({**environment, **own})).run
 
 
 @pytest.fixture
@@ -69,8 +69,8 @@ def backend(tmp_path: Path, clean_env: dict[str, str]) -> Iterator[LocalBackend]
 
 
 @pytest.fixture
-def sweep(backend: LocalBackend, run_errand: RunErrand) -> OpenedSweep:
-    return backend.open_sweep(NEW, run_errand)
+def sweep(backend: LocalBackend, run_call: RunCall) -> OpenedSweep:
+    return backend.open_sweep(NEW, run_call)
 
 
 @contextmanager
@@ -124,19 +124,19 @@ def test_a_new_sweep_is_on_the_server_as_it_was_ordered(sweep: OpenedSweep) -> N
 
 
 def test_a_sweep_can_be_joined_after_the_server_was_closed(
-    tmp_path: Path, clean_env: dict[str, str], run_errand: RunErrand
+    tmp_path: Path, clean_env: dict[str, str], run_call: RunCall
 ) -> None:
     with opened(tmp_path, clean_env) as backend:
-        first = backend.open_sweep(NEW, run_errand)
+        first = backend.open_sweep(NEW, run_call)
     with opened(tmp_path, clean_env) as backend:
-        joined = backend.open_sweep(SweepOrder(None, "project", None, first.path.sweep_id), run_errand)
+        joined = backend.open_sweep(SweepOrder(None, "project", None, first.path.sweep_id), run_call)
     assert joined.path == first.path
     assert joined.configuration["method"] == "grid"
 
 
-def test_a_sweep_that_is_not_there_is_an_error_in_words(backend: LocalBackend, run_errand: RunErrand) -> None:
+def test_a_sweep_that_is_not_there_is_an_error_in_words(backend: LocalBackend, run_call: RunCall) -> None:
     with pytest.raises(BackendError, match="nosuchid"):
-        backend.open_sweep(SweepOrder(None, "project", None, "nosuchid"), run_errand)
+        backend.open_sweep(SweepOrder(None, "project", None, "nosuchid"), run_call)
 
 
 def test_a_sweep_goes_on_until_it_is_finished(backend: LocalBackend, sweep: OpenedSweep) -> None:
@@ -192,9 +192,9 @@ def test_a_server_that_is_killed_comes_back_at_the_same_address_and_knows_all(
     assert server_of(psutil.Process()) != killed
 
 
-def test_closing_ends_the_server(tmp_path: Path, clean_env: dict[str, str], run_errand: RunErrand) -> None:
+def test_closing_ends_the_server(tmp_path: Path, clean_env: dict[str, str], run_call: RunCall) -> None:
     with opened(tmp_path, clean_env) as backend:
-        backend.open_sweep(NEW, run_errand)
+        backend.open_sweep(NEW, run_call)
         server = server_of(psutil.Process())
     assert is_gone(server.pid)
 
@@ -206,11 +206,11 @@ def test_closing_before_the_server_answers_ends_it_too(tmp_path: Path, clean_env
 
 
 def test_a_server_that_cannot_start_is_told_with_its_reason_and_its_log(
-    tmp_path: Path, clean_env: dict[str, str], run_errand: RunErrand
+    tmp_path: Path, clean_env: dict[str, str], run_call: RunCall
 ) -> None:
     (tmp_path / "server.db").mkdir()
     with opened(tmp_path, clean_env) as backend, pytest.raises(BackendError) as failed:
-        backend.open_sweep(NEW, run_errand)
+        backend.open_sweep(NEW, run_call)
     words = str(failed.value)
     assert words.startswith("the embedded sweep server did not start: it ended with exit code 1: ")
     assert f"can't open its database {tmp_path / 'server.db'}: unable to open database file" in words
@@ -220,13 +220,13 @@ def test_a_server_that_cannot_start_is_told_with_its_reason_and_its_log(
 
 
 def test_a_database_that_is_removed_is_the_servers_loss(
-    tmp_path: Path, clean_env: dict[str, str], run_errand: RunErrand
+    tmp_path: Path, clean_env: dict[str, str], run_call: RunCall
 ) -> None:
     lost: queue.SimpleQueue[str] = queue.SimpleQueue()
     backend = LocalBackend(tmp_path, clean_env)
     backend.open(lost.put)
     try:
-        sweep = backend.open_sweep(NEW, run_errand)
+        sweep = backend.open_sweep(NEW, run_call)
         (tmp_path / "server.db").unlink()
         with pytest.raises(BackendError, match="was removed or replaced"):
             backend.set_state(sweep.path, "FINISHED")

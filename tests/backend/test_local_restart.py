@@ -13,7 +13,7 @@ import pytest
 from parallel_hpo.backend.local import RESTART_BACKOFF_S, LocalBackend
 from parallel_hpo.errors import BackendError
 from parallel_hpo.words import RunId, SweepId, SweepPath
-from tests.supervisor.nursing import DEADLINE_S, marked
+from tests.supervisor.processes.pooling import DEADLINE_S, marked
 
 
 def spoil(database: Path) -> None:

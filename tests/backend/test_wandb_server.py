@@ -55,8 +55,8 @@ class Answering(BaseHTTPRequestHandler):
 CHECK = "parallel_hpo.backend.reaching:why_out_of_reach"
 
 
-class ErrandsSent:
-    """Runs no errand but the check, in this process; keeps what was asked and gives one answer."""
+class CallsSent:
+    """Runs no call but the check, in this process; keeps what was asked and gives one answer."""
 
     def __init__(self, answer: object = OPENED, error: str = "") -> None:
         self.answer = answer
@@ -110,10 +110,10 @@ def backend_at(url: str) -> WandbBackend:
 
 
 def refusal(url: str) -> str:
-    errands = ErrandsSent()
+    calls = CallsSent()
     with pytest.raises(BackendError) as refused:
-        backend_at(url).open_sweep(ORDER, errands)
-    assert errands.sent == [], "a server that refuses us was asked again by the client"
+        backend_at(url).open_sweep(ORDER, calls)
+    assert calls.sent == [], "a server that refuses us was asked again by the client"
     assert "secret" not in str(refused.value)
     return str(refused.value)
 
@@ -159,25 +159,23 @@ def test_a_server_of_something_else_is_named(words: bytes) -> None:
 
 
 def test_a_server_that_knows_us_is_asked_for_the_sweep_through_the_client() -> None:
-    errands = ErrandsSent()
+    calls = CallsSent()
     with answering(200, json.dumps({"data": {"viewer": {"id": "me"}}}).encode()) as server:
-        assert backend_at(server.url).open_sweep(ORDER, errands) == OPENED
-    assert errands.sent == [
-        ("parallel_hpo.backend.calls:open_sweep", (ORDER,), {"WANDB_BASE_URL": server.url})
-    ]
+        assert backend_at(server.url).open_sweep(ORDER, calls) == OPENED
+    assert calls.sent == [("parallel_hpo.backend.calls:open_sweep", (ORDER,), {"WANDB_BASE_URL": server.url})]
     assert server.authorizations == ["Basic YXBpOnNlY3JldA=="]
 
 
 def test_without_a_key_no_authorization_is_sent() -> None:
     with answering(200, b"{}") as server:
-        WandbBackend(Credentials(server.url, "WANDB_IDENTITY_TOKEN_FILE")).open_sweep(ORDER, ErrandsSent())
+        WandbBackend(Credentials(server.url, "WANDB_IDENTITY_TOKEN_FILE")).open_sweep(ORDER, CallsSent())
     assert server.authorizations == [None]
 
 
 def test_what_the_client_says_is_told_with_the_address() -> None:
-    errands = ErrandsSent(error="CommError: no such project")
+    calls = CallsSent(error="CommError: no such project")
     with answering(200, b"{}") as server, pytest.raises(BackendError) as refused:
-        backend_at(server.url).open_sweep(ORDER, errands)
+        backend_at(server.url).open_sweep(ORDER, calls)
     assert str(refused.value) == f"{server.url}: CommError: no such project"
 
 
@@ -191,13 +189,13 @@ def test_what_the_client_says_is_told_with_the_address() -> None:
 def test_the_sweeps_state_goes_through_the_client(
     ask: Callable[[WandbBackend], object], function: str
 ) -> None:
-    errands = ErrandsSent()
+    calls = CallsSent()
     with answering(200, b"{}") as server:
         backend = backend_at(server.url)
-        backend.open_sweep(ORDER, errands)
-        errands.answer = "the sweep is finished"
+        backend.open_sweep(ORDER, calls)
+        calls.answer = "the sweep is finished"
         ask(backend)
-    assert errands.sent[-1] == (
+    assert calls.sent[-1] == (
         f"parallel_hpo.backend.calls:{function}",
         (OPENED.path,),
         {"WANDB_BASE_URL": server.url},

@@ -9,7 +9,7 @@ import pytest
 
 from tests.server.acting import Stage
 from tests.server.test_sweep_removal import performed
-from tests.supervisor.test_cleaning import made
+from tests.supervisor.records.test_cleaning import made
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 MANY = 20_000

@@ -10,7 +10,7 @@ import pytest
 
 from parallel_hpo.cli.target import parse_target
 from parallel_hpo.config.hpo import known_keys
-from parallel_hpo.supervisor.ledger import Ledger
+from parallel_hpo.supervisor.records.ledger import Ledger
 from parallel_hpo.words import Target
 
 SWEEP = {"method": "grid", "parameters": {"a": {"values": [1, 2]}, "b": {"values": ["x", "y"]}}}

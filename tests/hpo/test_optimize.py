@@ -13,12 +13,13 @@ import pytest
 
 from parallel_hpo.config.hpo import HpoSection, parse_section
 from parallel_hpo.errors import UsageError
-from parallel_hpo.hpo.base import Main, Surroundings
+from parallel_hpo.hpo.base import Host, Main
 from parallel_hpo.hpo.kinds.wandb_sweeps import Supervise, WandbSweeps
+from parallel_hpo.notices import Message, Observer
 from parallel_hpo.plan import Launch
 from parallel_hpo.supervisor import Control
-from parallel_hpo.supervisor.summary import SweepResult
-from parallel_hpo.words import Message, Observer, StopKind, Target
+from parallel_hpo.supervisor.records.summary import SweepResult
+from parallel_hpo.words import StopKind, Target
 
 SECTION = parse_section(
     {"sweep_configuration": {"method": "random", "parameters": {"lr": {"value": 0.1}}}},
@@ -43,7 +44,7 @@ RESULT = SweepResult(
     exit_code=0,
     duration_s=1.0,
 )
-CLEAN = Surroundings({})
+CLEAN = Host({})
 
 
 class FakeSupervisor:
@@ -67,8 +68,8 @@ class FakeSupervisor:
         return self.result
 
 
-def hpo(supervise: Supervise | None = None, surroundings: Surroundings = CLEAN) -> WandbSweeps:
-    return WandbSweeps(SECTION, supervise=supervise or FakeSupervisor(), surroundings=surroundings)
+def hpo(supervise: Supervise | None = None, host: Host = CLEAN) -> WandbSweeps:
+    return WandbSweeps(SECTION, supervise=supervise or FakeSupervisor(), host=host)
 
 
 def main() -> None:
@@ -153,12 +154,12 @@ def test_a_stop_without_a_sweep_has_no_effect_on_the_next_one() -> None:
 
 def test_inside_a_worker_optimize_is_refused() -> None:
     with pytest.raises(UsageError, match="inside a worker of a sweep"):
-        hpo(surroundings=Surroundings({"PARALLEL_HPO_WORKER": "1"})).optimize(main)
+        hpo(host=Host({"PARALLEL_HPO_WORKER": "1"})).optimize(main)
 
 
 def test_on_windows_optimize_is_refused() -> None:
     with pytest.raises(UsageError, match="Windows is not supported"):
-        hpo(surroundings=Surroundings({}, platform="win32")).optimize(main)
+        hpo(host=Host({}, platform="win32")).optimize(main)
 
 
 def test_a_second_optimize_while_one_runs_is_refused() -> None:

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import create_engine, insert
 
 from parallel_hpo.server import tables
-from parallel_hpo.supervisor.ledger import Ledger
+from parallel_hpo.supervisor.records.ledger import Ledger
 from parallel_hpo.words import Outcome, RunId, Slot
 from tests.processes.agreement import Attempt, Counted, Told, agree, disagreements
 

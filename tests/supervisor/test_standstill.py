@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from parallel_hpo.notices import Message, Notice
+from parallel_hpo.supervisor.decisions.view import Limits, OpenRun, open_view
 from parallel_hpo.supervisor.standstill import STACKS, STILL_S, Standstill
-from parallel_hpo.supervisor.view import Limits, OpenRun, open_view
-from parallel_hpo.words import Message, Notice, RunId
+from parallel_hpo.words import RunId
 
 WAITING = open_view(Limits(count=3), 1)
 

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from parallel_hpo.supervisor.summary import BestRun, RunSummary, SweepResult
+from parallel_hpo.notices import SweepOpened
+from parallel_hpo.supervisor.records.summary import BestRun, RunSummary, SweepResult
 from parallel_hpo.ui.summary import describe_result
 from parallel_hpo.ui.tally import Tally, advance
-from parallel_hpo.words import Outcome, RunId, Slot, SweepId, SweepOpened, SweepPath
+from parallel_hpo.words import Outcome, RunId, Slot, SweepId, SweepPath
 
 PATH = SweepPath("local", "digits", SweepId("s1"))
 TALLY = advance(Tally(), SweepOpened(PATH, "", "local", 3, 1, (), "/logs/s1", "loss", "minimize"), 0.0)

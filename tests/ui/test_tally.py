@@ -6,19 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from parallel_hpo.notices import Message, Notice, RunBegan, RunOver, SweepOpened
 from parallel_hpo.ui.tally import Tally, advance, time_left_s
-from parallel_hpo.words import (
-    Message,
-    Notice,
-    Outcome,
-    RunBegan,
-    RunId,
-    RunOver,
-    Slot,
-    SweepId,
-    SweepOpened,
-    SweepPath,
-)
+from parallel_hpo.words import Outcome, RunId, Slot, SweepId, SweepPath
 
 
 def opened(count: int | None = 4, goal: str = "minimize") -> SweepOpened:

@@ -13,19 +13,10 @@ from typing import Literal
 import pytest
 from rich.console import Console
 
+from parallel_hpo.notices import OutputLine, RunBegan, RunOver, SweepOpened
 from parallel_hpo.ui import Terminal, Verbosity
 from parallel_hpo.ui.screen import Screen
-from parallel_hpo.words import (
-    Outcome,
-    OutputLine,
-    RunBegan,
-    RunId,
-    RunOver,
-    Slot,
-    SweepId,
-    SweepOpened,
-    SweepPath,
-)
+from parallel_hpo.words import Outcome, RunId, Slot, SweepId, SweepPath
 
 PATH = SweepPath("local", "digits", SweepId("s1"))
 OPENED = SweepOpened(PATH, "http://x/s1", "local", 2, 1, (2,), "/logs/s1", "loss", "minimize")
@@ -86,6 +77,7 @@ def test_forced_colours_do_not_make_a_file_a_terminal(clean_env: dict[str, str])
     program = """if True:
         import sys
         from parallel_hpo.ui import Terminal
+        from parallel_hpo.notices import *
         from parallel_hpo.words import *
         with Terminal(sys.stderr) as terminal:
             path = SweepPath("e", "p", SweepId("s"))
@@ -154,6 +146,7 @@ def test_no_color_is_honoured(clean_env: dict[str, str]) -> None:
     program = """if True:
         import io, sys
         from parallel_hpo.ui import Terminal
+        from parallel_hpo.notices import *
         from parallel_hpo.words import *
         class Tty(io.StringIO):
             def isatty(self): return True
@@ -258,6 +251,7 @@ def test_a_reader_that_has_gone_ends_no_process() -> None:
     program = """if True:
         import sys
         from parallel_hpo.ui import Terminal
+        from parallel_hpo.notices import *
         from parallel_hpo.words import *
         with Terminal(sys.stderr) as terminal:
             for _ in range(1000):

@@ -2,24 +2,11 @@ from __future__ import annotations
 
 import pytest
 
+from parallel_hpo.notices import Message, Notice, OutputLine, RunBegan, RunOver, SweepOpened, WorkerChanged
+from parallel_hpo.protocol.messages import MissingMetric
 from parallel_hpo.ui.tally import Tally, advance
 from parallel_hpo.ui.wording import Varied, Verbosity, brief, describe, duration, progress
-from parallel_hpo.words import (
-    Message,
-    MissingMetric,
-    Notice,
-    Outcome,
-    OutputLine,
-    RunBegan,
-    RunId,
-    RunOver,
-    Slot,
-    SlotState,
-    SweepId,
-    SweepOpened,
-    SweepPath,
-    WorkerChanged,
-)
+from parallel_hpo.words import Outcome, RunId, Slot, SlotState, SweepId, SweepPath
 
 PATH = SweepPath("local", "digits", SweepId("s1"))
 OPENED = SweepOpened(PATH, "http://x", "local", 10, 3, (4, 3, 3), "/logs/s1", "cv_score", "maximize")

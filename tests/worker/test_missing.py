@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from parallel_hpo.words import MissingMetric
+from parallel_hpo.protocol.messages import MissingMetric
 from parallel_hpo.worker.missing import explain_missing
 
 

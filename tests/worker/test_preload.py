@@ -8,8 +8,8 @@ from typing import Final
 import pytest
 
 from parallel_hpo.errors import ConfigError
-from parallel_hpo.supervisor.children import Nursery
-from parallel_hpo.supervisor.reaper import MARK
+from parallel_hpo.supervisor.processes.child_pool import ChildPool
+from parallel_hpo.supervisor.processes.reaper import MARK
 from parallel_hpo.worker.preload import Imports, find_runtime
 
 ROOT: Final = Path(__file__).parents[2]
@@ -42,19 +42,19 @@ def test_an_initialised_runtime_is_known_by_its_open_files(files: list[str], fou
 
 
 def warning_after(preload: str, folder: Path) -> str:
-    """Return what a nursery warns of that preloads this module of the folder."""
-    nursery = Nursery(
+    """Return what a pool warns of that preloads this module of the folder."""
+    pool = ChildPool(
         environment={**os.environ, MARK: "test", "PYTHONPATH": str(ROOT)},
         fresh=False,
         preload=(preload,),
         sys_path=(str(folder), *sys.path),
     )
-    nursery.open()
+    pool.open()
     try:
-        nursery.wait_until_ready()
-        return nursery.warning
+        pool.wait_until_ready()
+        return pool.warning
     finally:
-        nursery.close()
+        pool.close()
 
 
 def test_a_module_that_only_imports_is_fine(tmp_path: Path) -> None:

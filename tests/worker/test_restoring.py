@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from parallel_hpo.worker.birth import renew
 from parallel_hpo.worker.restoring import restored
+from parallel_hpo.worker.streams import renew
 
 pytestmark = pytest.mark.skipif(
     threading.current_thread() is not threading.main_thread(), reason="signals belong to the main thread"

@@ -14,8 +14,8 @@ from typing import Any, Final
 
 import pytest
 
-from parallel_hpo.supervisor.pickling import pack_main, why_heavy
-from parallel_hpo.worker.spec import PickledMain, SharedMemory
+from parallel_hpo.protocol.spec import PickledMain, SharedMemory
+from parallel_hpo.supervisor.packing.main import pack_main, why_heavy
 
 ROOT: Final = Path(__file__).parents[2]
 BE_A_WORKER: Final = """

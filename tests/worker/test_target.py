@@ -13,9 +13,9 @@ from typing import Any, Final
 import pytest
 
 from parallel_hpo.errors import TargetError
-from parallel_hpo.supervisor.pickling import pack_main
+from parallel_hpo.protocol.spec import PickledMain
+from parallel_hpo.supervisor.packing.main import pack_main
 from parallel_hpo.words import Target
-from parallel_hpo.worker.spec import PickledMain
 from parallel_hpo.worker.target import load_main, why_unfit
 
 ROOT: Final = Path(__file__).parents[2]

@@ -6,11 +6,12 @@ import threading
 from typing import Final, Protocol
 
 from parallel_hpo.config.hpo import HpoSection
-from parallel_hpo.hpo.base import HERE, HPO, Main, Surroundings
+from parallel_hpo.hpo.base import HERE, HPO, Host, Main
+from parallel_hpo.notices import Observer
 from parallel_hpo.plan import Launch
 from parallel_hpo.supervisor import Control, supervise
-from parallel_hpo.supervisor.summary import SweepResult
-from parallel_hpo.words import Observer, StopKind
+from parallel_hpo.supervisor.records.summary import SweepResult
+from parallel_hpo.words import StopKind
 
 
 class Supervise(Protocol):
@@ -29,10 +30,10 @@ class WandbSweeps(HPO):
         section: HpoSection,
         *,
         supervise: Supervise = supervise,
-        surroundings: Surroundings = HERE,
+        host: Host = HERE,
     ) -> None:
         """Prepare; nothing starts before `optimize`."""
-        super().__init__(section, surroundings=surroundings)
+        super().__init__(section, host=host)
         self._supervise = supervise
         self._control: Control | None = None
         self._guard = threading.Lock()

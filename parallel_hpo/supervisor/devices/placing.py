@@ -10,6 +10,7 @@ import psutil
 
 from parallel_hpo.config.hpo import HpoSection
 from parallel_hpo.errors import ConfigError
+from parallel_hpo.notices import Message
 from parallel_hpo.supervisor.devices.assign import Grant, count_slots, group
 from parallel_hpo.supervisor.devices.library import DeviceLibrary, DeviceProcess, MaskVariable, NoDriver
 from parallel_hpo.supervisor.devices.mask import (
@@ -21,8 +22,7 @@ from parallel_hpo.supervisor.devices.mask import (
     listed_under,
     read_mask,
 )
-from parallel_hpo.supervisor.environment import ON_CPU
-from parallel_hpo.words import Message
+from parallel_hpo.supervisor.processes.environment import ON_CPU
 
 MPS_SERVER: Final = "nvidia-cuda-mps"
 """How the process is called that computes on behalf of MPS's clients, which are listed themselves."""

@@ -8,9 +8,14 @@ from dataclasses import dataclass
 import psutil
 
 from parallel_hpo.supervisor.devices.assign import Grant
-from parallel_hpo.supervisor.devices.handover import HANDOVER_LIMIT_S, LOOK_EVERY_S, describe, still_held
+from parallel_hpo.supervisor.devices.handover import (
+    HANDOVER_LIMIT_S,
+    LOOK_EVERY_S,
+    DeviceClear,
+    holders_in_words,
+    still_held,
+)
 from parallel_hpo.supervisor.devices.library import DeviceLibrary, DeviceProcess, NoDriver
-from parallel_hpo.supervisor.events import DeviceClear
 from parallel_hpo.words import Slot
 
 
@@ -57,7 +62,7 @@ class DeviceWatch:
         if now - wait.since < HANDOVER_LIMIT_S:
             return None
         self._strangers.update(process.pid for process in held)
-        return DeviceClear(slot, held_by=describe(held))
+        return DeviceClear(slot, held_by=holders_in_words(held))
 
     def _processes(self, device: str) -> list[DeviceProcess]:
         if self._library is None:

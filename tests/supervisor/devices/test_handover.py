@@ -7,11 +7,16 @@ import sys
 import pytest
 
 from parallel_hpo.supervisor.devices.assign import Grant, group
-from parallel_hpo.supervisor.devices.handover import HANDOVER_LIMIT_S, LOOK_EVERY_S, describe, still_held
+from parallel_hpo.supervisor.devices.handover import (
+    HANDOVER_LIMIT_S,
+    LOOK_EVERY_S,
+    DeviceClear,
+    holders_in_words,
+    still_held,
+)
 from parallel_hpo.supervisor.devices.library import DeviceProcess, NoDriver
 from parallel_hpo.supervisor.devices.mask import VisibleDevice
 from parallel_hpo.supervisor.devices.watch import DeviceWatch
-from parallel_hpo.supervisor.events import DeviceClear
 from parallel_hpo.words import Slot
 from tests.supervisor.devices.fakes import IDLE, STRANGER, UUIDS, FakeLibrary, used_by
 
@@ -28,7 +33,8 @@ def test_only_the_dead_and_unknown_still_hold_a_device() -> None:
 
 
 def test_who_holds_it_is_said_with_how_much() -> None:
-    assert describe([DeviceProcess(7, 10.4), DeviceProcess(8, None)]) == "process 7 (10 MB), process 8"
+    processes = [DeviceProcess(7, 10.4), DeviceProcess(8, None)]
+    assert holders_in_words(processes) == "process 7 (10 MB), process 8"
 
 
 def test_an_idle_device_is_handed_on_at_once() -> None:

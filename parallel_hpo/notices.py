@@ -1,0 +1,86 @@
+"""What the supervisor tells whoever watches it (`ui`, or user code): an `Observer` takes each notice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from parallel_hpo.protocol.messages import MissingMetric
+from parallel_hpo.words import Outcome, Parameters, RunId, Slot, SlotState, SweepPath
+
+
+@dataclass(frozen=True, slots=True)
+class SweepOpened:
+    """The sweep exists and its workers are about to start."""
+
+    path: SweepPath
+    url: str
+    backend: str
+    count: int | None
+    workers: int
+    shares: tuple[int, ...]
+    """The planned runs of each slot; empty where the count has no limit."""
+    folder: str
+    metric: str | None
+    goal: str
+    method: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunBegan:
+    """An attempt of a run has entered `main`."""
+
+    slot: Slot
+    run_id: RunId
+    attempt: int
+    parameters: Parameters = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RunOver:
+    """An attempt is over; `again` says whether the run will be run again."""
+
+    slot: Slot
+    run_id: RunId
+    attempt: int
+    outcome: Outcome
+    reason: str
+    value: float | None
+    duration_s: float
+    again: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerChanged:
+    """A worker's slot has a new state."""
+
+    slot: Slot
+    state: SlotState
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OutputLine:
+    """A line that a worker's process tree printed; the line end is cut off."""
+
+    slot: Slot
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A sentence for the user; `warning` where something is not as they asked."""
+
+    text: str
+    warning: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SweepOver:
+    """The sweep's summary has been written: nothing changes what became of it."""
+
+    exit_code: int
+
+
+Notice = SweepOpened | RunBegan | RunOver | MissingMetric | WorkerChanged | OutputLine | Message | SweepOver
+Observer = Callable[[Notice], None]

@@ -1,0 +1,99 @@
+"""How another terminal speaks to a running supervisor: a named pipe in the sweep's folder.
+
+Each letter is one line of JSON, far shorter than what a pipe takes in one piece. The pipe
+is the user's alone (0600), and needs no port and no short path.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from parallel_hpo.errors import UsageError
+from parallel_hpo.plan import MOST_WORKERS
+from parallel_hpo.supervisor.decisions.events import DrainAsked, ScaleAsked
+from parallel_hpo.words import Slot
+
+NAME: Final = "control"
+Letter = DrainAsked | ScaleAsked
+
+
+class Mailbox:
+    """The supervisor's end; a context manager."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / NAME
+        with suppress(FileNotFoundError):
+            self._path.unlink()
+        os.mkfifo(self._path, 0o600)
+        # Open for writing too, so that it is never at its end between two letters.
+        self._pipe = os.open(self._path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        self._rest = b""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        os.close(self._pipe)
+        with suppress(FileNotFoundError):
+            self._path.unlink()
+
+    def fileno(self) -> int:
+        """Readable when there is a letter."""
+        return self._pipe
+
+    def take(self) -> list[Letter]:
+        """Return the letters that have come; what is none is passed over."""
+        with suppress(BlockingIOError):
+            self._rest += os.read(self._pipe, 65536)
+        *lines, self._rest = self._rest.split(b"\n")
+        return [letter for line in lines if (letter := _read(line)) is not None]
+
+
+def is_supervised(folder: Path) -> bool:
+    """Return whether a supervisor runs the sweep in `folder`."""
+    try:
+        os.close(os.open(folder / NAME, os.O_WRONLY | os.O_NONBLOCK))
+    except OSError:  # no such pipe, or nobody reads it
+        return False
+    return True
+
+
+def post(folder: Path, letter: Letter) -> None:
+    """Send a letter to the supervisor of the sweep in `folder`; raises UsageError where none runs."""
+    try:
+        pipe = os.open(folder / NAME, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError:  # no such pipe, or nobody reads it
+        raise UsageError(f"{folder.name} is not running: there is no supervisor to be told") from None
+    try:
+        os.write(pipe, _write(letter))
+    finally:
+        os.close(pipe)
+
+
+def _write(letter: Letter) -> bytes:
+    match letter:
+        case DrainAsked(slot):
+            words = {"drain": int(slot)}
+        case ScaleAsked(workers):
+            words = {"scale": workers}
+    return json.dumps(words).encode() + b"\n"
+
+
+def _read(line: bytes) -> Letter | None:
+    try:
+        words = json.loads(line)
+    except ValueError:
+        return None
+    match words:
+        case {"drain": int(slot)}:
+            return DrainAsked(Slot(slot))
+        case {"scale": int(workers)} if 0 < workers <= MOST_WORKERS:
+            return ScaleAsked(workers)
+    return None

@@ -1,0 +1,138 @@
+"""What the supervisor can do: `decide` returns these, the loop performs them in their order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from parallel_hpo.notices import Notice
+from parallel_hpo.protocol.messages import Order
+from parallel_hpo.supervisor.decisions.view import OpenRun, SweepView
+from parallel_hpo.words import Outcome, RunId, Slot
+
+
+@dataclass(frozen=True, slots=True)
+class RecordStart:
+    """Write into the ledger, before `main` is entered, that an attempt starts."""
+
+    slot: Slot
+    run: OpenRun
+
+
+@dataclass(frozen=True, slots=True)
+class RecordEnd:
+    """Write into the ledger that an attempt ended; `final`: and the run with it."""
+
+    slot: Slot
+    run: OpenRun
+    outcome: Outcome
+    reason: str
+    value: float | None
+    duration_s: float
+    final: bool
+    died: bool
+    """The worker died: the server has not heard of the end."""
+    resumable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RecordDrop:
+    """Write into the ledger that a run which waited for another attempt gets none."""
+
+    run: OpenRun
+    outcome: Outcome
+    reason: str
+    resumable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Spawn:
+    """Start a worker process in the slot."""
+
+    slot: Slot
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send the slot's worker an order."""
+
+    slot: Slot
+    order: Order
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """Kill the slot's process tree."""
+
+    slot: Slot
+
+
+@dataclass(frozen=True, slots=True)
+class DumpStacks:
+    """Have the stack of every thread of the slot's worker written into its log."""
+
+    slot: Slot
+
+
+@dataclass(frozen=True, slots=True)
+class TellEnd:
+    """Have the server told of a run's end that its process has not told, and sent what it wrote offline."""
+
+    run_id: RunId
+    outcome: Outcome | None
+    """None: it has been told."""
+    unsent: tuple[str, ...] = ()
+    """The folders of what it wrote offline."""
+
+
+@dataclass(frozen=True, slots=True)
+class GiveBack:
+    """Have the server take back what it issued to the slot's dead worker and nobody started.
+
+    All but `keep`, the run that we know of and deal with ourselves.
+    """
+
+    slot: Slot
+    keep: RunId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitDevice:
+    """Wait until what the slot's dead worker held on its devices is free; DeviceClear follows."""
+
+    slot: Slot
+
+
+@dataclass(frozen=True, slots=True)
+class AskSweep:
+    """Ask the server what became of the sweep; SweepSeen follows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Pass a notice on to whoever watches."""
+
+    notice: Notice
+
+
+Action = (
+    RecordStart
+    | RecordEnd
+    | RecordDrop
+    | Spawn
+    | Send
+    | Kill
+    | DumpStacks
+    | TellEnd
+    | GiveBack
+    | AwaitDevice
+    | AskSweep
+    | Tell
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The view that follows from an event, and what is to be done, in this order."""
+
+    view: SweepView
+    actions: tuple[Action, ...]

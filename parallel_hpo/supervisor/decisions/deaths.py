@@ -1,0 +1,126 @@
+"""What follows from a worker's death, for its run and for its slot, and from a spawn that the system denied.
+
+Pure, a part of `decide`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from parallel_hpo.errors import ExitCode
+from parallel_hpo.lifecycle import Move
+from parallel_hpo.notices import Message
+from parallel_hpo.policy.restart import next_restart
+from parallel_hpo.policy.retry import may_run_again
+from parallel_hpo.policy.start import is_hopeless
+from parallel_hpo.supervisor.decisions import device_care
+from parallel_hpo.supervisor.decisions.actions import GiveBack
+from parallel_hpo.supervisor.decisions.draft import Draft
+from parallel_hpo.supervisor.decisions.events import Died, SpawnDenied
+from parallel_hpo.supervisor.decisions.view import Ending, OpenRun, SlotView
+from parallel_hpo.words import Outcome, Slot, SlotState, StopKind
+
+DENIED_WAIT_S: Final = 1.0
+DENIED_WAIT_MAX_S: Final = 30.0
+"""A worker that the system has no process for is tried again after 1, 2, 4 … 30 s, for as long as it takes:
+scarcity passes, and is no fault of the slot's, whose restarts it does not cost."""
+
+
+def on_spawn_denied(draft: Draft, event: SpawnDenied) -> None:
+    slot = draft.slot(event.slot)
+    wait_s = min(DENIED_WAIT_MAX_S, DENIED_WAIT_S * 2.0 ** min(slot.denied, 10))
+    draft.change(slot.slot, denied=slot.denied + 1)
+    draft.move(slot.slot, Move.DENIED, event.why)
+    if not draft.slot(slot.slot).over:
+        draft.change(slot.slot, spawn_at=draft.now + wait_s)
+    if not slot.denied:
+        words = f"w{slot.slot} can't be started: {event.why}; it is tried again until it can"
+        draft.tell(Message(words, warning=True))
+
+
+def on_death(draft: Draft, event: Died) -> None:
+    slot = draft.slot(event.slot)
+    draft.change(
+        slot.slot,
+        busy=False,
+        lease_left=0,
+        run=None,
+        assigned=None,
+        cut=None,
+        performed=0,
+        replacing=False,
+        fault=None,
+        kill_at=None,
+        lease_at=slot.lease_at if slot.replacing else None,
+    )
+    known = slot.run or slot.assigned
+    draft.actions.append(GiveBack(slot.slot, keep=known.run_id if known else None))
+    if slot.run is not None:
+        _on_cut_short(draft, slot, slot.run, event.cause)
+    if slot.assigned is not None:
+        _take_back(draft, slot.assigned)
+    cause = slot.fault.cause if slot.fault else event.cause
+    draft.view = replace(draft.view, last_death=cause)
+    if slot.state is SlotState.STARTING:
+        _on_start_death(draft, slot, cause)
+    meant = slot.replacing and draft.view.ending is None
+    draft.move(slot.slot, Move.REPLACED if meant else Move.DIED, cause)
+    if draft.slot(slot.slot).state is SlotState.BACKOFF:
+        _plan_restart(draft, slot.slot, cause, event.jitter)
+    if slot.run is not None and draft.view.ending is None:
+        device_care.after_run(draft, slot.slot, Outcome.CRASHED, event.cause)
+    device_care.after_death(draft, draft.slot(slot.slot))
+
+
+def _on_cut_short(draft: Draft, slot: SlotView, run: OpenRun, cause: str) -> None:
+    """Decide what becomes of a run whose worker died under it."""
+    run = replace(run, deaths=run.deaths + 1)
+    reason = slot.cut.reason if slot.cut else cause
+    ending = draft.view.ending
+    if ending is not None and ending.stop is not StopKind.DRAIN:
+        reason = f"{ending.reason}; killed ({cause})"
+        draft.end_attempt(slot.slot, run, Outcome.STOPPED, reason, died=True, resumable=True)
+    elif slot.cut is not None and slot.cut.failed:
+        draft.end_attempt(slot.slot, run, Outcome.FAILED, f"{reason}; killed", died=True)
+    elif may_run_again(run.deaths, draft.view.limits.retries):
+        draft.end_attempt(slot.slot, run, Outcome.CRASHED, reason, died=True, final=False)
+        _take_back(draft, _next_attempt(draft, run))
+    else:
+        draft.end_attempt(slot.slot, run, Outcome.CRASHED, reason, died=True)
+
+
+def run_again_preempted(draft: Draft, slot: Slot, run: OpenRun, reason: str) -> None:
+    """End an attempt that marked itself as preempting and left with an error; the run gets another one."""
+    draft.end_attempt(slot, run, Outcome.STOPPED, f"preempted: {reason}", final=False)
+    _take_back(draft, _next_attempt(draft, replace(run, preemptions=run.preemptions + 1)))
+
+
+def _next_attempt(draft: Draft, run: OpenRun) -> OpenRun:
+    return replace(run, attempt=run.attempt + 1, spent_s=run.spent_s + draft.now - run.since)
+
+
+def _take_back(draft: Draft, run: OpenRun) -> None:
+    """Keep a run for the next worker; where no worker will come, account for it now."""
+    draft.view = replace(draft.view, reruns=(*draft.view.reruns, run))
+    if draft.view.ending is not None:
+        draft.drop_reruns(draft.view.ending.reason)
+
+
+def _on_start_death(draft: Draft, slot: SlotView, cause: str) -> None:
+    """End the sweep where every worker would die so before it is ready."""
+    draft.view = replace(draft.view, start_deaths=(*draft.view.start_deaths, cause))
+    if slot.fault is not None:
+        draft.tell(Message(slot.fault.traceback.rstrip(), warning=True))
+    if not draft.view.loadable and is_hopeless(draft.view.start_deaths):
+        draft.leave(Ending(f"no worker can start: {cause}", ExitCode.FAILURE_POLICY))
+
+
+def _plan_restart(draft: Draft, slot: Slot, cause: str, jitter: float) -> None:
+    limits = draft.view.limits.restart
+    restart = next_restart(draft.slot(slot).restarts, limits, now=draft.now, jitter=jitter)
+    if restart is None:
+        reason = f"gave up after {limits.max_restarts} restarts within {limits.window_s:g} s: {cause}"
+        draft.move(slot, Move.GIVE_UP, reason)
+    else:
+        draft.change(slot, restarts=restart.history, spawn_at=draft.now + restart.delay_s)

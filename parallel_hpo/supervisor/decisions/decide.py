@@ -1,0 +1,266 @@
+"""The supervisor's decisions: (view, event, now) → the next view and what to do.
+
+Pure: no clock, no process, no file. One function per event changes what the
+event changes; then `_assign` gives idle workers work, brings up workers for
+what is left, or ends the sweep. The ledger's record always comes before the act
+that it records.
+
+    event ──▶ _on_… ──▶ _assign ──▶ _end_if_done ──▶ Decision
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from parallel_hpo.errors import ExitCode
+from parallel_hpo.lifecycle import Move
+from parallel_hpo.notices import Message
+from parallel_hpo.plan import next_lease
+from parallel_hpo.policy.breaker import why_tripped
+from parallel_hpo.protocol.messages import (
+    Active,
+    Lease,
+    LeaseEnded,
+    Ready,
+    Report,
+    Rerun,
+    RunEnded,
+    RunStarted,
+    StartFailed,
+)
+from parallel_hpo.supervisor.decisions import deaths, device_care, ends, limits, scaling, starts
+from parallel_hpo.supervisor.decisions.actions import AskSweep, Decision, Kill, Send, Spawn
+from parallel_hpo.supervisor.decisions.draft import Draft
+from parallel_hpo.supervisor.decisions.events import (
+    Delivered,
+    Died,
+    DrainAsked,
+    Event,
+    MemorySeen,
+    Opened,
+    OutputSeen,
+    Reported,
+    ScaleAsked,
+    SpawnDenied,
+    StopAsked,
+    SweepSeen,
+    TimePassed,
+)
+from parallel_hpo.supervisor.decisions.view import Ending, SlotView, SweepView
+from parallel_hpo.supervisor.devices.handover import DeviceClear
+from parallel_hpo.words import Outcome, Slot, SlotState, StopKind
+
+IDLE_RETURN_S: Final = 1.0
+IDLE_RETURN_MAX_S: Final = 30.0
+"""An agent that returns without a run from a sweep that goes on (a server away, say) is
+asked again after 1, 2, 4 … 30 s: W&B's own client waits so between its tries."""
+
+WAITING: Final = (SlotState.STOPPED, SlotState.BACKOFF)
+"""States of a slot that has no process and may get one."""
+
+
+def decide(view: SweepView, event: Event, now: float) -> Decision:
+    """Return the next view and the actions that follow from `event` at `now` (monotonic seconds).
+
+    Raises:
+        IllegalMove: the event can't happen to its slot in the state it is in.
+    """
+    draft = _Decider(view, now)
+    draft.take(event)
+    draft.assign()
+    draft.end_if_done()
+    return Decision(draft.view, tuple(draft.actions))
+
+
+class _Decider(Draft):
+    """What each kind of event changes, and what follows from every one."""
+
+    # --- events ---------------------------------------------------------------
+
+    def take(self, event: Event) -> None:
+        match event:
+            case Opened():
+                limits.set_the_clock(self)
+            case TimePassed():
+                limits.end_overdue(self)
+            case OutputSeen() | MemorySeen() | DeviceClear() | Delivered():
+                self._on_seen(event)
+            case Reported(slot, report):
+                self._on_report(slot, report)
+            case Died():
+                deaths.on_death(self, event)
+            case SpawnDenied():
+                deaths.on_spawn_denied(self, event)
+            case StopAsked():
+                self._on_stop(event)
+            case SweepSeen(over):
+                self._on_sweep_seen(over)
+            case ScaleAsked() | DrainAsked():
+                self._on_crew_asked(event)
+
+    def _on_seen(self, event: OutputSeen | MemorySeen | DeviceClear | Delivered) -> None:
+        match event:
+            case Delivered():
+                starts.on_delivered(self, event)
+            case OutputSeen(slot):
+                self.change(slot, active_at=self.now)
+            case MemorySeen(slot, used_mb):
+                limits.on_memory(self, self.slot(slot), used_mb)
+            case DeviceClear():
+                device_care.on_clear(self, event)
+
+    def _on_crew_asked(self, event: ScaleAsked | DrainAsked) -> None:
+        match event:
+            case _ if self.view.ending is not None:
+                pass  # all leave anyway
+            case ScaleAsked(workers):
+                scaling.scale(self, workers)
+            case DrainAsked(slot):
+                scaling.drain(self, slot)
+
+    def _on_report(self, slot: Slot, report: Report) -> None:
+        match report:
+            case Ready():
+                self.view = replace(self.view, loadable=True)
+                self.change(slot, denied=0)
+                self.move(slot, Move.READY)
+            case RunStarted():
+                starts.on_run_started(self, self.slot(slot), report)
+            case RunEnded():
+                ends.on_run_ended(self, self.slot(slot), report)
+            case LeaseEnded():
+                self._on_lease_ended(self.slot(slot), report)
+            case StartFailed():
+                self.change(slot, fault=report)
+            case Active():
+                self.change(slot, active_at=self.now)
+
+    def _on_lease_ended(self, slot: SlotView, report: LeaseEnded) -> None:
+        self.change(slot.slot, busy=False, lease_left=0)
+        if slot.state is SlotState.RUNNING and report.error:
+            self.replace_worker(slot, report.error)
+        elif slot.state is SlotState.RUNNING and self._runs_left_in_process(slot) == 0:
+            self.replace_worker(slot, "replaced after its runs")
+        leaves = slot.state is SlotState.STOPPING  # it has said so before, or was told to
+        if leaves or self.view.ending is not None or not (report.short or report.error):
+            return
+        wait_s = min(IDLE_RETURN_MAX_S, IDLE_RETURN_S * 2.0 ** min(slot.idle_returns, 10))
+        self.change(slot.slot, lease_at=self.now + wait_s, idle_returns=slot.idle_returns + 1)
+        complaint = f"w{slot.slot}: {report.error}; its process is replaced" if report.error else ""
+        if not self.view.asking:
+            self.view = replace(self.view, asking=True, complaint=complaint)
+            self.actions.append(AskSweep())
+
+    def _on_sweep_seen(self, over: str) -> None:
+        """Note whether the sweep goes on; only then is an agent's complaint worth a line."""
+        if not over and self.view.complaint:
+            self.tell(Message(self.view.complaint, warning=True))
+        self.view = replace(self.view, asking=False, complaint="", exhausted=over or self.view.exhausted)
+
+    def _runs_left_in_process(self, slot: SlotView) -> int | None:
+        """How many runs the slot's process may still be given before it is replaced; None: any number."""
+        after = self.view.limits.recycle_after
+        return None if after is None else max(0, after - slot.performed)
+
+    def _on_stop(self, event: StopAsked) -> None:
+        """Take a stop; a later one may only be harder than an earlier one."""
+        before = self.view.ending.stop if self.view.ending else None
+        interrupted = before not in (None, StopKind.DRAIN)
+        if event.kind is StopKind.KILL or (interrupted and event.kind is not StopKind.DRAIN):
+            self._kill_all(event)
+        elif not interrupted and before is not event.kind:
+            self.tell_stop(event.kind, event.reason)
+            self.leave(Ending(event.reason, event.exit_code, event.kind))
+
+    def _kill_all(self, event: StopAsked) -> None:
+        self.view = replace(self.view, ending=Ending(event.reason, event.exit_code, StopKind.KILL))
+        self.drop_reruns(event.reason)
+        for slot in self.view.slots:
+            self.move(slot.slot, Move.LEAVE)
+            self.change(slot.slot, spawn_at=None, replacing=False)
+            if slot.alive:
+                self.actions.append(Kill(slot.slot))
+
+    # --- what every event is followed by ---------------------------------------
+
+    def assign(self) -> None:
+        """Give idle workers work, and start workers for what nobody has taken."""
+        for slot in self.view.slots:
+            if slot.spawn_at is not None or slot.lease_at is not None:
+                self._forget_past_waits(slot)
+        if self.view.ending is not None:
+            return
+        for slot in self.view.slots:
+            if slot.state is not SlotState.RUNNING or slot.busy:
+                continue
+            if device_care.is_resting(self, slot):
+                self.replace_worker(slot, "its device is in quarantine")
+            else:
+                self._give_work(slot)
+        for slot in self.view.slots:
+            if slot.state in WAITING and self._wants_worker(slot):
+                self.move(slot.slot, Move.SPAWN)
+                self.actions.append(Spawn(slot.slot))
+
+    def _forget_past_waits(self, slot: SlotView) -> None:
+        """Clear waits that are over, so that no deadline lies in the past."""
+        if slot.spawn_at is not None and slot.spawn_at <= self.now:
+            self.change(slot.slot, spawn_at=None)
+        if slot.lease_at is not None and slot.lease_at <= self.now:
+            self.change(slot.slot, lease_at=None)
+
+    def _give_work(self, slot: SlotView) -> None:
+        if self.view.reruns:
+            run, *others = self.view.reruns
+            self.view = replace(self.view, reruns=tuple(others))
+            self.change(slot.slot, busy=True, assigned=run, active_at=self.now)
+            self.actions.append(Send(slot.slot, Rerun(run.run_id, run.parameters, run.attempt)))
+        elif slot.lease_at is None and not self.view.asking and self.unleased() > 0:
+            lease = self._lease_for(slot)
+            self.change(slot.slot, busy=True, lease_left=lease or 0, active_at=self.now)
+            self.actions.append(Send(slot.slot, Lease(lease)))
+
+    def _lease_for(self, slot: SlotView) -> int | None:
+        """The slot's next lease: its part of what is left, and no more than its process may perform."""
+        caps = (self._runs_left_in_process(slot), device_care.longest_lease(self, slot))
+        most = min((cap for cap in caps if cap is not None), default=None)
+        if self.view.limits.count is None:
+            return most
+        lease = next_lease(self.unleased(), self.workers())
+        return lease if most is None else min(lease, most)
+
+    def _wants_worker(self, slot: SlotView) -> bool:
+        """Whether a slot without a process is to get one now: its wait is over and there is work."""
+        if slot.spawn_at is not None or not device_care.may_start(self, slot):
+            return False
+        coming = sum(1 for other in self.view.slots if other.state is SlotState.STARTING)
+        return self.work() > coming
+
+    def end_if_done(self) -> None:
+        """End the sweep when nothing is left to do, or nobody to do it."""
+        if self.view.ending is not None:
+            return
+        tripped = why_tripped(self.view.failures, self.view.limits.failures)
+        if tripped:
+            self.leave(Ending(tripped, ExitCode.FAILURE_POLICY, StopKind.INTERRUPT))
+        elif all(slot.over for slot in self.view.slots):
+            self._end_without_workers()
+        elif not any(slot.busy for slot in self.view.slots) and not self.view.asking and not self.work():
+            self.leave(_complete(self.view))
+
+    def _end_without_workers(self) -> None:
+        """End a sweep whose last worker gave up, or was drained by somebody."""
+        if any(slot.state is SlotState.FATAL for slot in self.view.slots):
+            reason = f"all workers gave up: {self.view.last_death}"
+            self.drop_reruns(reason, Outcome.CRASHED)
+            self.leave(Ending(reason, ExitCode.FAILURE_POLICY))
+        else:
+            self.leave(Ending("all workers were drained", ExitCode.RESUMABLE, StopKind.DRAIN))
+
+
+def _complete(view: SweepView) -> Ending:
+    """Return the ending of a sweep in which nothing is left to do."""
+    reason = view.exhausted or f"all {view.limits.count} runs performed"
+    none_finished = view.started > 0 and view.failures.none_finished
+    return Ending(reason, ExitCode.NO_RUN_FINISHED if none_finished else ExitCode.COMPLETE)

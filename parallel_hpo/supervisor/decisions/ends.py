@@ -1,0 +1,45 @@
+"""What follows when a run has left `main` and its worker says how: pure, a part of `decide`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from parallel_hpo.policy.retry import may_be_preempted_again
+from parallel_hpo.protocol.messages import RunEnded
+from parallel_hpo.supervisor.decisions import deaths, device_care
+from parallel_hpo.supervisor.decisions.actions import TellEnd
+from parallel_hpo.supervisor.decisions.draft import Draft
+from parallel_hpo.supervisor.decisions.view import OpenRun, SlotView
+from parallel_hpo.words import SlotState
+
+
+def on_run_ended(draft: Draft, slot: SlotView, report: RunEnded) -> None:
+    if slot.run is None or slot.run.run_id != report.run_id:
+        return  # nothing of it was recorded: a late message changes nothing
+    kill_at = None if slot.cut else slot.kill_at
+    if slot.state is SlotState.STOPPING and (slot.replacing or kill_at is None):
+        kill_at = draft.now + draft.view.limits.grace_s  # nothing keeps it any more but what may hang
+    draft.change(
+        slot.slot, run=None, cut=None, kill_at=kill_at, performed=slot.performed + 1, active_at=draft.now
+    )
+    again = report.preempted and may_be_preempted_again(slot.run.preemptions)
+    if again:
+        deaths.run_again_preempted(draft, slot.slot, slot.run, report.reason)
+    else:
+        _end(draft, slot, slot.run, report)
+    if report.unsent or not report.told:
+        # What is sent afterwards opens the run again: where that is cut short it stays open.
+        draft.actions.append(TellEnd(report.run_id, None if again else report.outcome, report.unsent))
+    if report.worn and draft.slot(slot.slot).state is SlotState.RUNNING:
+        draft.replace_worker(draft.slot(slot.slot), f"replaced: {report.worn}")
+
+
+def _end(draft: Draft, slot: SlotView, run: OpenRun, report: RunEnded) -> None:
+    """End the run with its attempt, and see to what that tells of its metric and its device."""
+    draft.end_attempt(
+        slot.slot, run, report.outcome, report.reason, value=report.value, resumable=report.resumable
+    )
+    if report.missing is not None and not draft.view.told_of_metric:
+        draft.view = replace(draft.view, told_of_metric=True)
+        draft.tell(report.missing)
+    device_care.after_run(draft, slot.slot, report.outcome, report.reason)

@@ -1,0 +1,75 @@
+"""What follows when a run starts in a worker: a new one, or one that is known. Pure, a part of `decide`.
+
+A server may deliver a run twice: it never heard of its end (a run that was offline), or it
+wants another attempt of it (W&B requeues preempted runs). The ledger's word decides; a
+run is counted once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from parallel_hpo.notices import Message, RunBegan
+from parallel_hpo.protocol.messages import Proceed, RunStarted, Settle
+from parallel_hpo.supervisor.decisions.actions import RecordStart, Send, TellEnd
+from parallel_hpo.supervisor.decisions.draft import Draft
+from parallel_hpo.supervisor.decisions.events import Delivered
+from parallel_hpo.supervisor.decisions.view import OpenRun, SlotView, SweepView
+from parallel_hpo.words import Outcome, RunId, SlotState
+
+EXIT_CODES: Final = {Outcome.FINISHED: 0, Outcome.FAILED: 1}
+"""How a performed run is closed on a server that has not heard of its end; of the other ends it is told by
+us alone, as no process of theirs has said them."""
+
+
+def on_run_started(draft: Draft, slot: SlotView, report: RunStarted) -> None:
+    """Record the start; only then is the worker told to enter `main`."""
+    if slot.state is SlotState.STOPPING:
+        return  # it hears the order to leave instead, and the run goes back unstarted
+    if slot.assigned is not None:
+        _start(draft, slot, slot.assigned)
+    else:
+        draft.view = replace(draft.view, started=draft.view.started + 1)
+        _start(draft, slot, OpenRun(report.run_id, report.parameters, report.attempt, draft.now))
+
+
+def on_delivered(draft: Draft, event: Delivered) -> None:
+    """Take a known run as what it is: the next attempt of one that waits for it, or one that is over."""
+    slot, report = draft.slot(event.slot), event.report
+    if slot.state is SlotState.STOPPING:
+        return
+    waiting = [run for run in draft.view.reruns if run.run_id == report.run_id]
+    if waiting:
+        others = tuple(run for run in draft.view.reruns if run.run_id != report.run_id)
+        draft.view = replace(draft.view, reruns=others)
+        _start(draft, slot, waiting[0])
+    elif event.outcome is None and not _is_elsewhere(draft.view, report.run_id):
+        _start(draft, slot, OpenRun(report.run_id, report.parameters, event.attempts + 1, draft.now))
+    else:
+        _settle(draft, slot, report.run_id, event.outcome)
+
+
+def _start(draft: Draft, slot: SlotView, known: OpenRun) -> None:
+    run = replace(known, since=draft.now)
+    left = slot.lease_left if slot.assigned else max(0, slot.lease_left - 1)
+    draft.change(slot.slot, run=run, assigned=None, idle_returns=0, lease_left=left, active_at=draft.now)
+    draft.actions.append(RecordStart(slot.slot, run))
+    draft.actions.append(Send(slot.slot, Proceed(run.run_id, run.attempt)))
+    draft.tell(RunBegan(slot.slot, run.run_id, run.attempt, run.parameters))
+
+
+def _settle(draft: Draft, slot: SlotView, run_id: RunId, outcome: Outcome | None) -> None:
+    """Have the worker pass over a run that is over, or on in another slot, and the server told of its end."""
+    exit_code = None if outcome is None else EXIT_CODES.get(outcome)
+    draft.change(slot.slot, lease_left=max(0, slot.lease_left - 1), active_at=draft.now)
+    if outcome is not None:
+        draft.actions.append(TellEnd(run_id, outcome))
+        words = f"run {run_id} was delivered again, but is {outcome}: its server is told so"
+        draft.tell(Message(words))
+    draft.actions.append(Send(slot.slot, Settle(run_id, exit_code)))
+
+
+def _is_elsewhere(view: SweepView, run_id: RunId) -> bool:
+    runs = [run for slot in view.slots for run in (slot.run, slot.assigned) if run is not None]
+    return any(run.run_id == run_id for run in runs)

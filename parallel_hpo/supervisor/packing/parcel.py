@@ -1,0 +1,66 @@
+"""What a pickled `main` lies in on its way: small, in the workers' orders; large, once in memory for all.
+
+    | pickle | … | array | … | array |    a file without a name, in memory (Linux)
+
+Workers open it through /proc and map it, so that they share what nobody writes to.
+Elsewhere it goes to each worker through its pipe, whatever its size.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from contextlib import ExitStack
+from typing import Any, BinaryIO, Final, cast
+
+from parallel_hpo.protocol.spec import SharedMemory
+
+LARGE_BYTES: Final = 2**20
+"""From here on a copy for each worker costs more than a file."""
+_ALIGNMENT: Final = 64
+"""Of arrays, for the processor's vector instructions."""
+
+
+class Parcel:
+    """Takes a pickle as a file does, and large buffers beside it; `stack` lets go of it in the end."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self.file: BinaryIO = _open_in_memory()
+        stack.callback(self.file.close)
+        self._buffers: list[memoryview] = []
+        self._shares = not isinstance(self.file, io.BytesIO)
+
+    def take(self, buffer: Any) -> bool:
+        """Take a buffer of the object that is pickled; True: it is to go into the pickle itself."""
+        view = cast(memoryview, buffer.raw())
+        if not self._shares or view.nbytes < LARGE_BYTES:
+            return True
+        self._buffers.append(view)
+        return False
+
+    @property
+    def size(self) -> int:
+        """All that is in it, in bytes."""
+        return self.file.seek(0, os.SEEK_END) + sum(view.nbytes for view in self._buffers)
+
+    def close(self) -> bytes | SharedMemory:
+        """Return what workers read it from."""
+        if not self._shares or self.size < LARGE_BYTES:
+            self.file.seek(0)
+            return self.file.read()
+        places = tuple(self._append(view) for view in self._buffers)
+        self._buffers.clear()
+        self.file.flush()
+        return SharedMemory(f"/proc/{os.getpid()}/fd/{self.file.fileno()}", places)
+
+    def _append(self, view: memoryview) -> tuple[int, int]:
+        end = self.file.seek(0, os.SEEK_END)
+        start = self.file.seek(-(-end // _ALIGNMENT) * _ALIGNMENT)
+        self.file.write(view)
+        return start, view.nbytes
+
+
+def _open_in_memory() -> BinaryIO:
+    if not hasattr(os, "memfd_create"):
+        return io.BytesIO()
+    return os.fdopen(os.memfd_create("parallel_hpo-main"), "w+b")

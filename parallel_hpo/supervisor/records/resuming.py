@@ -1,0 +1,109 @@
+"""What a ledger says of an earlier part of a sweep, as the next supervisor starts from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from parallel_hpo.errors import ConfigError
+from parallel_hpo.plan import Share
+from parallel_hpo.policy.breaker import FailureCount
+from parallel_hpo.supervisor.decisions.view import OpenRun
+from parallel_hpo.supervisor.records.ledger_reader import RunRow
+from parallel_hpo.supervisor.records.sweep_folders import LEDGER
+from parallel_hpo.words import Outcome, RunId
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """How far a sweep had come."""
+
+    started: int = 0
+    reruns: tuple[OpenRun, ...] = ()
+    """Runs that were cut by a stop or by the supervisor's own death: to be run again first."""
+    failures: FailureCount = field(default_factory=FailureCount)
+    """What the breaker begins with: whether any run has finished. What failed before has been seen to."""
+    ended: Mapping[RunId, Outcome] = field(default_factory=dict)
+    """How each run ended that is over."""
+
+
+def read_earlier(rows: Iterable[RunRow]) -> Earlier:
+    """Return what the runs of a ledger come to; what the supervisor's death cut costs no retry."""
+    started, reruns, ended = 0, [], {}
+    for row in rows:
+        started += 1
+        if row.outcome is None or row.resumable:
+            reruns.append(
+                OpenRun(
+                    run_id=row.run_id,
+                    parameters=row.parameters,
+                    attempt=row.attempts + 1,
+                    since=0.0,
+                    spent_s=row.duration_s or 0.0,
+                    deaths=row.deaths,
+                )
+            )
+        else:
+            ended[row.run_id] = row.outcome
+    failures = FailureCount(none_finished=Outcome.FINISHED not in ended.values())
+    return Earlier(started, tuple(reruns), failures, ended)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The count that a launch goes for, in the runs that it performs; None: no limit."""
+
+    count: int | None
+    given: bool
+    """By a flag or a variable, of this launch or of one that it goes on with, and not by the file."""
+    was: int | None
+    """What an earlier launch asked for; `count` where there was none."""
+
+
+def asked_count(count: int | None, *, given: bool, facts: Mapping[str, Any], goes_on: bool) -> Asked:
+    """Return the count of a launch that asks for `count`.
+
+    One that goes on with an earlier launch's keeps what a flag gave that one, unless it gives its own.
+    """
+    if not goes_on or "count" not in facts:
+        return Asked(count, given, count)
+    total = facts["count"]
+    was = None if total is None else total - facts.get("before", 0)
+    if given or not facts.get("count_given", False):
+        return Asked(count, given, was)
+    return Asked(was, True, was)
+
+
+def unsent_folders(
+    folder: Path, ended: Collection[RunId], last_starts: Callable[[], Mapping[RunId, float]]
+) -> Iterator[tuple[RunId, Path]]:
+    """Yield the runs that are over whose last attempt was offline and was not sent, each with its folder.
+
+    wandb client: `<WANDB_DIR>/wandb/offline-run-<date>_<time>-<run id>`, with a mark in it once it is synced.
+    """
+    found = [path for path in folder.glob("worker-*/wandb/offline-run-*-*") if not any(path.glob("*.synced"))]
+    starts = last_starts() if found else {}
+    for path in sorted(found):
+        run_id = RunId(path.name.rpartition("-")[2])
+        if run_id in ended and path.stat().st_mtime >= starts[run_id]:
+            yield run_id, path
+
+
+def find_folder(directory: Path, sweep: str, share: Share | None = None) -> Path:
+    """Return the folder of a sweep that is there already, or of a share of it; `sweep`: its id or whole path.
+
+    Raises:
+        ConfigError: there is none; names those that there are.
+    """
+    folder = directory / sweep.rpartition("/")[2]
+    if share is not None:
+        folder /= share.folder
+    if (folder / LEDGER).is_file():
+        return folder
+    known = sorted(path.parent.name for path in directory.glob("*/ledger.db"))
+    raise ConfigError(
+        f"there is no sweep {sweep} to be resumed in {directory};"
+        f" there {'are' if known else 'is none'} {', '.join(known[:20])}".rstrip()
+    )

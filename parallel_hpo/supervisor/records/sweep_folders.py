@@ -1,0 +1,93 @@
+"""The sweeps that there are in a directory, read beside whoever runs them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from parallel_hpo.errors import LedgerError, UsageError
+from parallel_hpo.supervisor.control.mailbox import is_supervised
+from parallel_hpo.supervisor.records.ledger_reader import RunRow, open_reader
+from parallel_hpo.words import Outcome, Slot
+
+LEDGER = "ledger.db"
+
+
+@dataclass(frozen=True, slots=True)
+class KnownSweep:
+    """A sweep as its ledgers have it now; one that was performed in shares has a ledger for each."""
+
+    folder: Path
+    facts: dict[str, Any]
+    """Those of its first ledger: `path`, `url`, `backend`, `metric`, `goal`."""
+    count: int | None
+    """Runs asked for, over all its ledgers; None: no limit."""
+    slots: tuple[Slot, ...]
+    """Those in which a worker has been started."""
+    runs: tuple[RunRow, ...]
+    supervised: tuple[Path, ...]
+    """Folders, its own or its shares', that a supervisor works in now."""
+
+    @property
+    def sweep_id(self) -> str:
+        """Its id, which is the name of its folder."""
+        return self.folder.name
+
+    @property
+    def best(self) -> RunRow | None:
+        """The finished run with the best value of the metric."""
+        choose = max if self.facts.get("goal") == "maximize" else min
+        known = [run for run in self.runs if run.outcome is Outcome.FINISHED and run.value is not None]
+        return choose(known, key=lambda run: run.value or 0.0, default=None)
+
+    def number(self, outcome: Outcome | None) -> int:
+        """Return how many runs ended so; None: are not over."""
+        return sum(1 for run in self.runs if run.outcome is outcome)
+
+
+def known_sweeps(directory: Path, *, unreadable: Callable[[LedgerError], None]) -> Iterator[KnownSweep]:
+    """Yield all sweeps in a directory, by the age of their folders; `unreadable` is told of the others."""
+    for folder in _folders(directory):
+        try:
+            yield _read(folder)
+        except LedgerError as error:
+            unreadable(error)
+
+
+def find_sweep(directory: Path, sweep: str) -> KnownSweep:
+    """Return the sweep with that id or path; raises UsageError that names those that there are."""
+    folder = directory / sweep.rpartition("/")[2]
+    if _ledgers(directory, folder.name):
+        return _read(folder)
+    known = ", ".join(folder.name for folder in _folders(directory)) or "none"
+    raise UsageError(
+        f"there is no sweep {sweep} in {directory}; there: {known}"
+        " (one that was only created is there once somebody runs it)"
+    )
+
+
+def _folders(directory: Path) -> list[Path]:
+    names = {ledger.relative_to(directory).parts[0] for ledger in _ledgers(directory, "*")}
+    return sorted((directory / name for name in names), key=lambda path: path.stat().st_mtime)
+
+
+def _ledgers(directory: Path, name: str) -> list[Path]:
+    return sorted([*directory.glob(f"{name}/{LEDGER}"), *directory.glob(f"{name}/share-*/{LEDGER}")])
+
+
+def _read(folder: Path) -> KnownSweep:
+    ledgers = _ledgers(folder.parent, folder.name)
+    with ExitStack() as stack:
+        readers = [stack.enter_context(open_reader(path)) for path in ledgers]
+        counts: list[int | None] = [reader.facts.get("count") for reader in readers]
+        return KnownSweep(
+            folder=folder,
+            facts=readers[0].facts,
+            count=None if None in counts else sum(count or 0 for count in counts),
+            slots=tuple(sorted({worker.slot for reader in readers for worker in reader.workers()})),
+            runs=tuple(run for reader in readers for run in reader.runs()),
+            supervised=tuple(path.parent for path in ledgers if is_supervised(path.parent)),
+        )

@@ -1,0 +1,122 @@
+"""The doctor on wandb's client, the machine, and targets."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from parallel_hpo.config.hpo import BackendChoice, HpoSection, StartMethod
+from parallel_hpo.doctor import Finding, Level, Patient, examine
+from parallel_hpo.doctor.client import examine_client
+from parallel_hpo.doctor.machine import (
+    examine_descriptors,
+    examine_places,
+    examine_start_method,
+)
+from parallel_hpo.doctor.target import examine_target
+from parallel_hpo.supervisor.devices.library import NoDriver
+from parallel_hpo.words import Target
+
+ROOT = Path(__file__).parents[3]
+
+
+def levels(findings: list[Finding]) -> dict[str, Level]:
+    return {finding.subject: finding.level for finding in findings}
+
+
+@pytest.mark.parametrize("name", ["WANDB_AGENT_DISABLE_FLAPPING", "WANDB_RUN_ID", "WANDB_SERVICE", "RANK"])
+def test_a_variable_that_would_mislead_wandb_is_named(name: str) -> None:
+    findings = list(examine_client({name: "true"}, BackendChoice.LOCAL))
+    (found,) = [finding for finding in findings if finding.subject == "environment"]
+    assert found.level is Level.WARNING
+    assert found.advice == f"unset {name}"
+
+
+def test_a_backend_that_can_not_be_is_bad(tmp_path: Path) -> None:
+    nobody = {"HOME": str(tmp_path), "NETRC": str(tmp_path / ".netrc")}
+    assert levels(list(examine_client(nobody, BackendChoice.WANDB)))["backend"] is Level.BAD
+    assert levels(list(examine_client(nobody, BackendChoice.LOCAL)))["backend"] is Level.GOOD
+
+
+def test_wandbs_version_is_shown() -> None:
+    (wandb, _) = examine_client({}, BackendChoice.LOCAL)
+    assert (wandb.subject, wandb.level) == ("wandb", Level.GOOD)
+
+
+def test_spawn_is_a_warning() -> None:
+    assert examine_start_method(StartMethod.SPAWN).level is Level.WARNING
+
+
+def test_more_workers_than_the_limit_of_open_files_takes_is_bad() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert examine_descriptors(1).level is Level.GOOD
+    if hard != resource.RLIM_INFINITY:
+        assert examine_descriptors(hard).level is Level.BAD
+
+
+def test_a_directory_that_can_not_be_made_is_bad(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    *_, finding = examine_places(tmp_path / "file" / "sweeps")
+    assert (finding.subject, finding.level) == ("directory", Level.BAD)
+    *_, other = examine_places(tmp_path / "new" / "sweeps")
+    assert "MB free" in other.text
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is no such place")
+def test_missing_shared_memory_is_a_warning(tmp_path: Path) -> None:
+    found = levels(list(examine_places(tmp_path, shared=tmp_path / "shm")))
+    assert found[str(tmp_path / "shm")] is Level.WARNING
+
+
+def on_target(folder: Path, source: str, **keys: Any) -> Finding:
+    """Return what is said of `main` in a file with this source."""
+    (folder / "train.py").write_text(source)
+    section = HpoSection.model_validate({"sweep_id": "x", **keys})
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    *_, finding = examine_target(section, Target(str(folder / "train.py"), "main"), environment)
+    return finding
+
+
+@pytest.mark.parametrize(
+    ("source", "level", "words"),
+    [
+        ("def main(): pass\n", Level.GOOD, "can be loaded, called and pickled"),
+        ("import nonsuch_module\n", Level.BAD, "nonsuch_module"),
+        ("def main(x): pass\n", Level.BAD, "without arguments"),
+        ("def other(): pass\n", Level.BAD, "has no 'main'"),
+        ("import os\nos._exit(3)\n", Level.BAD, "died"),
+        ("import threading\nmain = threading.Lock().acquire\n", Level.WARNING, "can't be sent"),
+    ],
+)
+def test_a_target_is_loaded_called_and_pickled_in_a_child(
+    tmp_path: Path, source: str, level: Level, words: str
+) -> None:
+    finding = on_target(tmp_path, source)
+    assert finding.level is level, finding
+    assert words in finding.text
+
+
+def test_a_preload_that_fails_is_bad(tmp_path: Path) -> None:
+    finding = on_target(tmp_path, "def main(): pass\n", preload=["nonsuch_module"])
+    assert finding.level is Level.BAD
+    assert "hpo.preload: importing nonsuch_module failed" in finding.text
+
+
+def test_the_whole_examination_says_how_many_workers_there_would_be(tmp_path: Path) -> None:
+    section = HpoSection.model_validate({"sweep_id": "x", "backend": "local", "directory": str(tmp_path)})
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "3,5"}
+    findings = list(examine(Patient(section), environment, open_library=lambda: NoDriver("none")))
+    (workers,) = [finding for finding in findings if finding.subject == "workers"]
+    assert workers.text == "2 on 3, 5"
+
+
+def test_workers_that_can_not_be_placed_are_bad(tmp_path: Path) -> None:
+    section = HpoSection.model_validate({"sweep_id": "x", "workers": 3, "directory": str(tmp_path)})
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "3,5"}
+    findings = list(examine(Patient(section), environment, open_library=lambda: NoDriver("none")))
+    assert levels(findings)["workers"] is Level.BAD
