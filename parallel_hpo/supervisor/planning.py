@@ -11,8 +11,7 @@ from parallel_hpo.backend.choose import choose_backend
 from parallel_hpo.config.hpo import HpoSection
 from parallel_hpo.notices import Message
 from parallel_hpo.plan import split_count
-from parallel_hpo.policy.breaker import FailureLimits
-from parallel_hpo.policy.restart import RestartLimits
+from parallel_hpo.policy import FailureLimits, RestartLimits
 from parallel_hpo.supervisor.decisions.view import Limits
 from parallel_hpo.supervisor.devices.drivers import open_driver
 from parallel_hpo.supervisor.devices.equipment import Equipment

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parallel_hpo.policy.breaker import FailureCount, FailureLimits, count_outcome, why_tripped
+from parallel_hpo.policy import FailureCount, FailureLimits, count_outcome, why_tripped
 from parallel_hpo.words import Outcome
 
 OFF = FailureLimits(max_initial=None)

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parallel_hpo.policy.restart import Restart, RestartLimits, next_restart
+from parallel_hpo.policy import Restart, RestartLimits, next_restart
 
 NO_JITTER = 0.0
 PATIENT = RestartLimits(max_restarts=200, window_s=1e9)

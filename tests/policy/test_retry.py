@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parallel_hpo.policy.retry import may_run_again
+from parallel_hpo.policy import may_run_again
 
 
 def test_without_retries_the_first_death_is_the_last() -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from parallel_hpo.policy.start import is_hopeless
+from parallel_hpo.policy import is_hopeless
 
 
 @pytest.mark.parametrize("causes", [(), ("SIGKILL",), ("SIGKILL", "exit 3"), ("a", "b", "c")])

@@ -11,9 +11,7 @@ from typing import Final
 from parallel_hpo.errors import ExitCode
 from parallel_hpo.lifecycle import Move
 from parallel_hpo.notices import Message
-from parallel_hpo.policy.restart import next_restart
-from parallel_hpo.policy.retry import may_run_again
-from parallel_hpo.policy.start import is_hopeless
+from parallel_hpo.policy import is_hopeless, may_run_again, next_restart
 from parallel_hpo.supervisor.decisions import device_care
 from parallel_hpo.supervisor.decisions.actions import GiveBack
 from parallel_hpo.supervisor.decisions.draft import Draft

@@ -17,7 +17,7 @@ from parallel_hpo.errors import ExitCode
 from parallel_hpo.lifecycle import Move
 from parallel_hpo.notices import Message
 from parallel_hpo.plan import next_lease
-from parallel_hpo.policy.breaker import why_tripped
+from parallel_hpo.policy import why_tripped
 from parallel_hpo.protocol.messages import (
     Active,
     Lease,

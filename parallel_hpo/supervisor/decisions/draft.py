@@ -12,7 +12,7 @@ from typing import Any
 
 from parallel_hpo.lifecycle import Move, move
 from parallel_hpo.notices import Message, RunBegan, RunOver, WorkerChanged
-from parallel_hpo.policy.breaker import count_outcome
+from parallel_hpo.policy import count_outcome
 from parallel_hpo.protocol.messages import Drain, Interrupt, MissingMetric
 from parallel_hpo.supervisor.decisions.actions import Action, Kill, RecordDrop, RecordEnd, Send, Tell
 from parallel_hpo.supervisor.decisions.view import Ending, OpenRun, SlotView, SweepView

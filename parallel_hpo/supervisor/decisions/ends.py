@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from parallel_hpo.policy.retry import may_be_preempted_again
+from parallel_hpo.policy import may_be_preempted_again
 from parallel_hpo.protocol.messages import RunEnded
 from parallel_hpo.supervisor.decisions import deaths, device_care
 from parallel_hpo.supervisor.decisions.actions import TellEnd

@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from parallel_hpo.lifecycle import ALIVE, TERMINAL
-from parallel_hpo.policy.breaker import FailureCount, FailureLimits
-from parallel_hpo.policy.restart import RestartLimits
+from parallel_hpo.policy import FailureCount, FailureLimits, RestartLimits
 from parallel_hpo.protocol.messages import StartFailed
 from parallel_hpo.supervisor.devices.faults import FaultRule
 from parallel_hpo.supervisor.devices.health import Health

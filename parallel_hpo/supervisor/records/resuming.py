@@ -9,7 +9,7 @@ from typing import Any
 
 from parallel_hpo.errors import ConfigError
 from parallel_hpo.plan import Share
-from parallel_hpo.policy.breaker import FailureCount
+from parallel_hpo.policy import FailureCount
 from parallel_hpo.supervisor.decisions.view import OpenRun
 from parallel_hpo.supervisor.records.ledger_reader import RunRow
 from parallel_hpo.supervisor.records.sweep_folders import LEDGER

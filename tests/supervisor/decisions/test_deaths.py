@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from parallel_hpo.errors import ExitCode
 from parallel_hpo.notices import Message
-from parallel_hpo.policy.restart import RestartLimits
+from parallel_hpo.policy import RestartLimits
 from parallel_hpo.supervisor.decisions.actions import Action, GiveBack, RecordEnd, Tell
 from parallel_hpo.supervisor.decisions.deaths import on_death, on_spawn_denied
 from parallel_hpo.supervisor.decisions.draft import Draft

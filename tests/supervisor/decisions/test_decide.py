@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parallel_hpo.errors import ExitCode
-from parallel_hpo.policy.restart import RestartLimits
+from parallel_hpo.policy import RestartLimits
 from parallel_hpo.protocol.messages import (
     Drain,
     Interrupt,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from parallel_hpo.errors import ExitCode
-from parallel_hpo.policy.restart import RestartLimits
+from parallel_hpo.policy import RestartLimits
 from parallel_hpo.protocol.messages import Ready
 from parallel_hpo.supervisor.decisions.decide import decide
 from parallel_hpo.supervisor.decisions.events import Died, Event, Opened, Reported, TimePassed

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from parallel_hpo.policy.retry import PREEMPTIONS
+from parallel_hpo.policy import PREEMPTIONS
 from parallel_hpo.protocol.messages import (
     Active,
     Drain,

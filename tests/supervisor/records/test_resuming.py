@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parallel_hpo.errors import ConfigError
-from parallel_hpo.policy.breaker import FailureCount
+from parallel_hpo.policy import FailureCount
 from parallel_hpo.supervisor.records.ledger_reader import RunRow
 from parallel_hpo.supervisor.records.resuming import (
     Asked,

@@ -1,0 +1,140 @@
+"""Pure answers to "may it go on?": each a limits type and a function or two.
+
+*A dead worker's slot*: the first restart within the window comes at once (most deaths are
+one-offs); from the second on the wait doubles, with full jitter below one half, so that slots
+which died together don't come back together (Brooker, "Exponential Backoff and Jitter", 2015).
+
+*A run* that its worker's death cut short, or that marked itself as preempting, is run again.
+
+*The sweep* ends when so many runs fail: one breaker for all workers together. wandb's own check
+counts each agent for itself, so that N workers dilute it; theirs is therefore switched off.
+
+*Deaths before Ready* may mean that every worker would die so: a `main` that won't unpickle or a
+module that isn't there fails alike in every slot; the second such death with the same cause ends
+the sweep (uvicorn, whose supervisor learnt the same: encode/uvicorn#2289).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from parallel_hpo.words import Outcome
+
+# --- a dead worker's slot ------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RestartLimits:
+    """A slot's restart budget: more than `max_restarts` within `window_s` seconds and it gives up."""
+
+    max_restarts: int = 5
+    window_s: float = 600.0
+    backoff_s: float = 1.0
+    backoff_max_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """Start again after `delay_s` seconds; `history` is the slot's restarts within the window."""
+
+    delay_s: float
+    history: tuple[float, ...]
+
+
+def next_restart(
+    history: tuple[float, ...], limits: RestartLimits, *, now: float, jitter: float
+) -> Restart | None:
+    """Return when a worker that died at `now` is started again, or None: the budget is spent.
+
+    `history` holds the times of earlier restarts (monotonic seconds, ascending);
+    `jitter` is a number in [0, 1).
+    """
+    recent = tuple(at for at in history if now - at < limits.window_s)
+    if len(recent) >= limits.max_restarts:
+        return None
+    return Restart(_delay_s(len(recent), limits, jitter), (*recent, now))
+
+
+def _delay_s(earlier: int, limits: RestartLimits, jitter: float) -> float:
+    if earlier == 0:
+        return 0.0
+    # The exponent is clamped: 2.0 ** 1024 overflows.
+    full = min(limits.backoff_max_s, limits.backoff_s * 2.0 ** min(earlier - 1, 60))
+    return full * (1.0 - jitter / 2.0)
+
+
+# --- a run that was cut short --------------------------------------------------------
+
+PREEMPTIONS: Final = 20
+"""So often at most within one launch: W&B knows no bound, but a `main` that always marks itself would
+then keep its sweep for ever."""
+
+
+def may_run_again(deaths: int, retries: int) -> bool:
+    """Return whether a run whose attempts died `deaths` times gets another attempt.
+
+    `retries` is the contract's key of that name: 0 means that the first death
+    already makes the run crashed.
+    """
+    return deaths <= retries
+
+
+def may_be_preempted_again(preemptions: int) -> bool:
+    """Return whether a run that was preempted so often before gets another attempt: it costs no retry."""
+    return preemptions < PREEMPTIONS
+
+
+# --- failed runs ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class FailureLimits:
+    """How many failed runs end the sweep; None: any number may fail."""
+
+    max_consecutive: int | None = None
+    max_total: int | None = None
+    max_initial: int | None = 5
+    """So many failures before any run has finished."""
+
+
+@dataclass(frozen=True, slots=True)
+class FailureCount:
+    """The failed runs so far; stopped and crashed ones count neither way."""
+
+    total: int = 0
+    consecutive: int = 0
+    none_finished: bool = True
+
+
+def count_outcome(count: FailureCount, outcome: Outcome) -> FailureCount:
+    """Return the count after a run that ended so."""
+    if outcome is Outcome.FAILED:
+        return replace(count, total=count.total + 1, consecutive=count.consecutive + 1)
+    if outcome is Outcome.FINISHED:
+        return replace(count, consecutive=0, none_finished=False)
+    return count
+
+
+def why_tripped(count: FailureCount, limits: FailureLimits) -> str:
+    """Return which limit was reached, in words with its key; '' while none is."""
+    if limits.max_initial is not None and count.none_finished and count.total >= limits.max_initial:
+        return f"the first {count.total} runs failed (failures.max_initial is {limits.max_initial})"
+    if limits.max_consecutive is not None and count.consecutive >= limits.max_consecutive:
+        return (
+            f"{count.consecutive} runs in a row failed (failures.max_consecutive is {limits.max_consecutive})"
+        )
+    if limits.max_total is not None and count.total >= limits.max_total:
+        return f"{count.total} runs failed (failures.max_total is {limits.max_total})"
+    return ""
+
+
+# --- deaths before Ready -------------------------------------------------------------
+
+SAME_CAUSE_LIMIT = 2
+"""One such death may be chance (memory, a full disk); two alike are not."""
+
+
+def is_hopeless(causes: tuple[str, ...]) -> bool:
+    """Return whether the last of `causes` (of deaths before Ready, in order) has come too often."""
+    return bool(causes) and causes.count(causes[-1]) >= SAME_CAUSE_LIMIT
