@@ -18,6 +18,10 @@ from parallel_hpo.supervisor.records.ledger_reader import RunRow
 from parallel_hpo.supervisor.records.sweep_folders import KnownSweep, find_sweep, known_sweeps
 from parallel_hpo.words import Outcome
 
+_SHOWN: Final = (
+    *("run_id", "outcome", "reason", "attempts", "slot", "device", "duration_s", "value", "parameters"),
+)
+"""What is said of a run, in the order of the table's columns."""
 ANY_WIDTH: Final = 100_000
 """As wide as any table."""
 
@@ -122,15 +126,11 @@ def _described(known: KnownSweep) -> dict[str, Any]:
 
 
 def _run(run: RunRow) -> dict[str, Any]:
-    return {
-        "run_id": run.run_id,
+    told = {name: getattr(run, name) for name in _SHOWN}
+    took_s = None if run.duration_s is None else round(run.duration_s, 3)
+    return told | {
         "outcome": run.outcome or "open",
-        "reason": run.reason,
-        "attempts": run.attempts,
-        "slot": run.slot,
-        "device": run.device,
-        "duration_s": None if run.duration_s is None else round(run.duration_s, 3),
-        "value": run.value,
+        "duration_s": took_s,
         "parameters": dict(run.parameters),
     }
 

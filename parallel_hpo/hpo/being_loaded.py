@@ -20,7 +20,6 @@ NOTHING = summarise(
         sweep_url="",
         backend="",
         count=None,
-        goal="",
         stop_reason="the script is being loaded, not run",
         exit_code=ExitCode.COMPLETE,
         duration_s=0.0,

@@ -40,14 +40,13 @@ def conclude(ledger: Ledger, ending: Ending, setting: Setting, ended: EndedSweep
         sweep_url=ended.opened.url,
         backend=ended.backend,
         count=ended.count,
-        goal=ended.goal,
         stop_reason=ending.reason,
         exit_code=ending.exit_code,
         duration_s=setting.clock() - setting.began,
         phantoms=ended.phantoms,
     )
     runs = [_settled(row, ending) for row in ledger.runs()]
-    result = summarise(runs, ledger.workers(), closing)
+    result = summarise(runs, ledger.workers(), closing, goal=ended.goal)
     try:
         write_summary(result, ended.folder / "summary.json")
     except OSError as error:  # the ledger has it all: `status` and `--resume` read that

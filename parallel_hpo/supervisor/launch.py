@@ -256,7 +256,6 @@ class _Stage:
             sweep_url="",
             backend=self.section.backend,
             count=self.setting.count,
-            goal="",
             stop_reason=f"{asked.reason} before the sweep was open",
             exit_code=asked.exit_code,
             duration_s=self.setting.clock() - self.setting.began,

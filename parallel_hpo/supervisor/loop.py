@@ -24,6 +24,7 @@ from parallel_hpo.supervisor.decisions.actions import (
     AskSweep,
     AwaitDevice,
     DumpStacks,
+    End,
     GiveBack,
     Kill,
     RecordDrop,
@@ -278,15 +279,15 @@ class Loop:
             case RecordEnd():
                 self._tools.recorder.end(action)
                 if action.final and action.died:
-                    self._end_run(action.run.run_id, action.outcome, resumable=action.resumable)
+                    self._end_run(action.run.run_id, action.end)
             case RecordDrop():
                 self._tools.recorder.drop(action)
-                self._end_run(action.run.run_id, action.outcome, resumable=action.resumable)
+                self._end_run(action.run.run_id, action.end)
 
-    def _end_run(self, run_id: RunId, outcome: Outcome, *, resumable: bool) -> None:
+    def _end_run(self, run_id: RunId, end: End) -> None:
         """Have the server told of a run's end that its process could not tell."""
-        state = "crashed" if outcome is Outcome.CRASHED else "killed"
-        self._tools.server_calls.end_run(run_id, state, send_rest=not resumable)
+        state = "crashed" if end.outcome is Outcome.CRASHED else "killed"
+        self._tools.server_calls.end_run(run_id, state, send_rest=not end.resumable)
 
 
 def _has_more(connection: Connection) -> bool:

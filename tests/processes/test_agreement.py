@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import create_engine, insert
 
 from parallel_hpo.server import tables
+from parallel_hpo.supervisor.decisions.actions import End
 from parallel_hpo.supervisor.records.ledger import Ledger
 from parallel_hpo.words import Outcome, RunId, Slot
 from tests.processes.agreement import Attempt, Counted, Told, agree, disagreements
@@ -83,9 +84,7 @@ class Written:
         run = RunId(name)
         for number, outcome in enumerate(attempts, start=1):
             self._ledger.record_start(run, parameters={"x": x}, attempt=number, slot=Slot(0), device=None)
-            self._ledger.record_end(
-                run, number, outcome=outcome, reason="", value=None, duration_s=1.0, resumable=False
-            )
+            self._ledger.record_end(run, number, End(outcome, duration_s=1.0))
 
     def tell(self, name: str, x: int, **columns: Any) -> None:
         """Write a run into the server's database."""

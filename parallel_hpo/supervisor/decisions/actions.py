@@ -11,6 +11,20 @@ from parallel_hpo.words import Outcome, RunId, Slot
 
 
 @dataclass(frozen=True, slots=True)
+class End:
+    """How an attempt ended, and with the last one its run."""
+
+    outcome: Outcome
+    reason: str = ""
+    value: float | None = None
+    """The sweep's metric; None where the run has none."""
+    duration_s: float = 0.0
+    """What the attempt took; of a run: all of its attempts together."""
+    resumable: bool = False
+    """A resumed sweep runs it again."""
+
+
+@dataclass(frozen=True, slots=True)
 class RecordStart:
     """Write into the ledger, before `main` is entered, that an attempt starts."""
 
@@ -24,14 +38,10 @@ class RecordEnd:
 
     slot: Slot
     run: OpenRun
-    outcome: Outcome
-    reason: str
-    value: float | None
-    duration_s: float
+    end: End
     final: bool
     died: bool
     """The worker died: the server has not heard of the end."""
-    resumable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +49,7 @@ class RecordDrop:
     """Write into the ledger that a run which waited for another attempt gets none."""
 
     run: OpenRun
-    outcome: Outcome
-    reason: str
-    resumable: bool
+    end: End
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from parallel_hpo.lifecycle import Move, move
 from parallel_hpo.notices import Message, RunBegan, RunOver, WorkerChanged
 from parallel_hpo.policy import count_outcome
 from parallel_hpo.protocol.messages import Drain, Interrupt, MissingMetric
-from parallel_hpo.supervisor.decisions.actions import Action, Kill, RecordDrop, RecordEnd, Send, Tell
+from parallel_hpo.supervisor.decisions.actions import Action, End, Kill, RecordDrop, RecordEnd, Send, Tell
 from parallel_hpo.supervisor.decisions.view import Ending, OpenRun, SlotView, SweepView
 from parallel_hpo.words import Outcome, Slot, SlotState, StopKind
 
@@ -88,9 +88,9 @@ class Draft:
         waiting, self.view = self.view.reruns, replace(self.view, reruns=())
         resumable = outcome is Outcome.STOPPED
         for run in waiting:
-            self.actions.append(
-                RecordDrop(run, outcome, f"{reason}, before attempt {run.attempt}", resumable)
-            )
+            why = f"{reason}, before attempt {run.attempt}"
+            end = End(outcome, why, duration_s=run.spent_s, resumable=resumable)
+            self.actions.append(RecordDrop(run, end))
 
     def end_attempt(
         self,
@@ -106,7 +106,8 @@ class Draft:
     ) -> None:
         took_s = self.now - run.since
         total_s = run.spent_s + took_s if final else took_s
-        self.actions.append(RecordEnd(slot, run, outcome, reason, value, total_s, final, died, resumable))
+        end = End(outcome, reason, value, total_s, resumable)
+        self.actions.append(RecordEnd(slot, run, end, final, died))
         if final:
             self.view = replace(self.view, failures=count_outcome(self.view.failures, outcome))
         self.tell(RunOver(slot, run.run_id, run.attempt, outcome, reason, value, took_s, again=not final))

@@ -15,13 +15,15 @@ import sqlite3
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
 from parallel_hpo.errors import LedgerError, NoRoomError
+from parallel_hpo.supervisor.decisions.actions import End
 from parallel_hpo.supervisor.records.ledger_reader import LedgerReader, is_emptied
-from parallel_hpo.words import Outcome, Parameters, RunId, Slot
+from parallel_hpo.words import Parameters, RunId, Slot
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
@@ -111,40 +113,27 @@ class Ledger(LedgerReader):
                 (run_id, attempt, slot, now),
             )
 
-    def record_attempt_end(
-        self, run_id: RunId, attempt: int, *, outcome: Outcome, reason: str, duration_s: float
-    ) -> None:
+    def record_attempt_end(self, run_id: RunId, attempt: int, end: End) -> None:
         """An attempt is over; the run may be run again."""
         with self._written(synchronous="NORMAL"):
-            self._end_attempt(run_id, attempt, outcome, reason, duration_s)
+            self._end_attempt(run_id, attempt, end)
 
-    def record_end(
-        self,
-        run_id: RunId,
-        attempt: int | None,
-        *,
-        outcome: Outcome,
-        reason: str,
-        value: float | None,
-        duration_s: float,
-        resumable: bool,
-    ) -> None:
+    def record_end(self, run_id: RunId, attempt: int | None, end: End) -> None:
         """A run is over, with its `attempt`-th attempt; None: no attempt was under way."""
         with self._written(synchronous="NORMAL"):
             if attempt is not None:
-                self._end_attempt(run_id, attempt, outcome, reason, duration_s)
+                self._end_attempt(run_id, attempt, end)
             self._db.execute(
-                "UPDATE runs SET outcome = ?, reason = ?, value = ?, duration_s = ?, resumable = ?"
-                " WHERE run_id = ?",
-                (outcome, reason, value, duration_s, resumable, run_id),
+                "UPDATE runs SET outcome = :outcome, reason = :reason, value = :value,"
+                " duration_s = :duration_s, resumable = :resumable WHERE run_id = :run_id",
+                asdict(end) | {"run_id": run_id},
             )
 
-    def _end_attempt(
-        self, run_id: RunId, attempt: int, outcome: Outcome, reason: str, duration_s: float
-    ) -> None:
+    def _end_attempt(self, run_id: RunId, attempt: int, end: End) -> None:
         self._db.execute(
-            "UPDATE attempts SET outcome = ?, reason = ?, duration_s = ? WHERE run_id = ? AND attempt = ?",
-            (outcome, reason, duration_s, run_id, attempt),
+            "UPDATE attempts SET outcome = :outcome, reason = :reason, duration_s = :duration_s"
+            " WHERE run_id = :run_id AND attempt = :attempt",
+            asdict(end) | {"run_id": run_id, "attempt": attempt},
         )
 
     @contextmanager

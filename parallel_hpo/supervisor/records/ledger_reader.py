@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from parallel_hpo.errors import LedgerError
 from parallel_hpo.words import Outcome, Parameters, RunId, Slot
@@ -30,6 +30,22 @@ class RunRow:
     value: float | None
     duration_s: float | None
     resumable: bool
+
+
+_ATTEMPTS: Final = "SELECT COUNT(*) FROM attempts WHERE attempts.run_id = runs.run_id"
+_COUNTED: Final = {"attempts": f"({_ATTEMPTS})", "deaths": f"({_ATTEMPTS} AND outcome = 'crashed')"}
+_RUN_COLUMNS: Final = ", ".join(_COUNTED.get(field.name, field.name) for field in fields(RunRow))
+_READ: Final[Mapping[str, Callable[[Any], Any]]] = {
+    "parameters": json.loads,
+    "outcome": lambda text: None if text is None else Outcome(text),
+    "resumable": bool,
+}
+
+
+def _run_row(values: Sequence[Any]) -> RunRow:
+    """Return a row of the columns that a RunRow has, as one."""
+    named = dict(zip((field.name for field in fields(RunRow)), values, strict=True))
+    return RunRow(**named | {name: read(named[name]) for name, read in _READ.items()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,39 +89,7 @@ class LedgerReader:
         return dict(self._db.execute("SELECT run_id, MAX(started_at) FROM attempts GROUP BY run_id"))
 
     def _rows(self, which: str, *values: str) -> Iterator[RunRow]:
-        rows = self._query(
-            "SELECT run_id, parameters, slot, device,"
-            " (SELECT COUNT(*) FROM attempts WHERE attempts.run_id = runs.run_id),"
-            " (SELECT COUNT(*) FROM attempts WHERE attempts.run_id = runs.run_id AND outcome = 'crashed'),"
-            f" outcome, reason, value, duration_s, resumable FROM runs {which}",
-            *values,
-        )
-        for (
-            run_id,
-            parameters,
-            slot,
-            device,
-            attempts,
-            deaths,
-            outcome,
-            reason,
-            value,
-            duration_s,
-            resumable,
-        ) in rows:
-            yield RunRow(
-                run_id=RunId(run_id),
-                parameters=json.loads(parameters),
-                slot=Slot(slot),
-                device=device,
-                attempts=attempts,
-                deaths=deaths,
-                outcome=Outcome(outcome) if outcome else None,
-                reason=reason,
-                value=value,
-                duration_s=duration_s,
-                resumable=bool(resumable),
-            )
+        return map(_run_row, self._query(f"SELECT {_RUN_COLUMNS} FROM runs {which}", *values))
 
     def workers(self) -> list[WorkerRow]:
         """Return all slots in which a process was ever started."""

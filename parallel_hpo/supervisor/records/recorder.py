@@ -69,38 +69,12 @@ class Recorder:
 
     def drop(self, record: RecordDrop) -> None:
         """A run that waited for another attempt gets none."""
-        self._write(
-            lambda: self._ledger.record_end(
-                record.run.run_id,
-                None,
-                outcome=record.outcome,
-                reason=record.reason,
-                value=None,
-                duration_s=record.run.spent_s,
-                resumable=record.resumable,
-            )
-        )
+        self._write(lambda: self._ledger.record_end(record.run.run_id, None, record.end))
 
     def _end(self, record: RecordEnd) -> None:
-        ledger, run = self._ledger, record.run
-        if not record.final:
-            ledger.record_attempt_end(
-                run.run_id,
-                run.attempt,
-                outcome=record.outcome,
-                reason=record.reason,
-                duration_s=record.duration_s,
-            )
-            return
-        ledger.record_end(
-            run.run_id,
-            run.attempt,
-            outcome=record.outcome,
-            reason=record.reason,
-            value=record.value,
-            duration_s=record.duration_s,
-            resumable=record.resumable,
-        )
+        run = record.run
+        keep = self._ledger.record_end if record.final else self._ledger.record_attempt_end
+        keep(run.run_id, run.attempt, record.end)
 
     def settle(self, patience: Patience) -> None:
         """Write what is owed, waiting for room for as long as a stop allows; say what can't be."""

@@ -6,7 +6,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -47,18 +47,29 @@ class RunSummary:
     device: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class SweepResult:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Closing:
+    """What the ledger does not hold of a sweep that is over, but its summary does."""
+
+    sweep_id: str
+    sweep_url: str
+    backend: str
+    count: int | None
+    stop_reason: str
+    exit_code: int
+    duration_s: float
+    phantoms: tuple[str, ...] = ()
+    """Runs that a W&B server counts as running and that no worker started; none is in `attempted`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepResult(Closing):
     """What became of a sweep; finished + failed + crashed + stopped + lost = attempted.
 
     `attempted` counts runs, `retried` the attempts beyond each run's first. `lost` is
     0, or we failed. Times are in seconds. `exit_code` is what the command line ends with.
     """
 
-    sweep_id: str
-    sweep_url: str
-    backend: str
-    count: int | None
     attempted: int
     finished: int
     failed: int
@@ -69,43 +80,20 @@ class SweepResult:
     best: BestRun | None
     workers: tuple[WorkerSummary, ...]
     runs: tuple[RunSummary, ...]
-    stop_reason: str
-    exit_code: int
-    duration_s: float
-    phantoms: tuple[str, ...] = ()
-    """Runs that a W&B server counts as running and that no worker started; none is in `attempted`."""
 
     def to_json(self) -> str:
         """Return the result as JSON, as `summary.json` has it."""
         return json.dumps(asdict(self), indent=2, allow_nan=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Closing:
-    """What the ledger does not hold, but its summary does."""
-
-    sweep_id: str
-    sweep_url: str
-    backend: str
-    count: int | None
-    goal: str
-    stop_reason: str
-    exit_code: int
-    duration_s: float
-    phantoms: tuple[str, ...] = ()
-    """Runs that a W&B server counts as running and that no worker started; none is in `attempted`."""
-
-
-def summarise(runs: Iterable[RunRow], workers: Iterable[WorkerRow], closing: Closing) -> SweepResult:
-    """Return the result of a sweep from the rows of its ledger."""
+def summarise(
+    runs: Iterable[RunRow], workers: Iterable[WorkerRow], closing: Closing, *, goal: str = "minimize"
+) -> SweepResult:
+    """Return the result of a sweep from the rows of its ledger; `goal` says which value is the best."""
     rows = tuple(runs)
     outcomes = Counter(row.outcome for row in rows)
     in_slot = Counter(row.slot for row in rows)
     return SweepResult(
-        sweep_id=closing.sweep_id,
-        sweep_url=closing.sweep_url,
-        backend=closing.backend,
-        count=closing.count,
         attempted=len(rows),
         finished=outcomes[Outcome.FINISHED],
         failed=outcomes[Outcome.FAILED],
@@ -113,16 +101,13 @@ def summarise(runs: Iterable[RunRow], workers: Iterable[WorkerRow], closing: Clo
         retried=sum(max(0, row.attempts - 1) for row in rows),
         stopped=outcomes[Outcome.STOPPED],
         lost=outcomes[None],
-        best=_best(rows, closing.goal),
+        best=_best(rows, goal),
         workers=tuple(
             WorkerSummary(worker.slot, worker.device, in_slot[worker.slot], worker.restarts)
             for worker in workers
         ),
         runs=tuple(_run(row) for row in rows),
-        stop_reason=closing.stop_reason,
-        exit_code=closing.exit_code,
-        duration_s=closing.duration_s,
-        phantoms=closing.phantoms,
+        **{field.name: getattr(closing, field.name) for field in fields(closing)},
     )
 
 
@@ -137,16 +122,8 @@ def write_summary(result: SweepResult, path: Path) -> None:
 
 
 def _run(row: RunRow) -> RunSummary:
-    return RunSummary(
-        run_id=row.run_id,
-        parameters=dict(row.parameters),
-        attempts=row.attempts,
-        outcome=row.outcome or "lost",
-        reason=row.reason,
-        duration_s=row.duration_s,
-        slot=row.slot,
-        device=row.device,
-    )
+    told = {field.name: getattr(row, field.name) for field in fields(RunSummary)}
+    return RunSummary(**told | {"parameters": dict(row.parameters), "outcome": row.outcome or "lost"})
 
 
 def _best(rows: tuple[RunRow, ...], goal: str) -> BestRun | None:

@@ -51,19 +51,19 @@ def test_a_run_whose_worker_died_waits_to_be_run_again_with_all_that_it_was() ->
     view, actions = die(sweep_of_one())
     assert view.reruns == (replace(RUN, attempt=2, deaths=1, spent_s=7.0),)
     end = recorded(actions)
-    assert (end.outcome, end.reason, end.final, end.died) == (Outcome.CRASHED, "SIGKILL", False, True)
+    assert (end.end.outcome, end.end.reason, end.final, end.died) == (Outcome.CRASHED, "SIGKILL", False, True)
 
 
 def test_a_run_that_has_died_as_often_as_retries_allow_has_crashed() -> None:
     view, actions = die(sweep_of_one(replace(RUN, attempt=2, deaths=1)), "exit 3")
     assert view.reruns == ()
-    assert (recorded(actions).outcome, recorded(actions).final) == (Outcome.CRASHED, True)
+    assert (recorded(actions).end.outcome, recorded(actions).final) == (Outcome.CRASHED, True)
 
 
 def test_a_run_that_was_killed_for_its_time_has_failed_and_is_not_run_again() -> None:
     view, actions = die(sweep_of_one(cut=CutShort("run timeout 5 s", failed=True)))
     assert view.reruns == ()
-    assert (recorded(actions).outcome, recorded(actions).reason) == (
+    assert (recorded(actions).end.outcome, recorded(actions).end.reason) == (
         Outcome.FAILED,
         "run timeout 5 s; killed",
     )
@@ -72,14 +72,21 @@ def test_a_run_that_was_killed_for_its_time_has_failed_and_is_not_run_again() ->
 def test_a_run_that_was_killed_for_a_stall_or_its_memory_counts_as_a_death_with_that_reason() -> None:
     view, actions = die(sweep_of_one(cut=CutShort("memory limit 1 MB", failed=False)))
     assert len(view.reruns) == 1
-    assert (recorded(actions).outcome, recorded(actions).reason) == (Outcome.CRASHED, "memory limit 1 MB")
+    assert (recorded(actions).end.outcome, recorded(actions).end.reason) == (
+        Outcome.CRASHED,
+        "memory limit 1 MB",
+    )
 
 
 @pytest.mark.parametrize("stop", [StopKind.INTERRUPT, StopKind.PREEMPT, StopKind.KILL])
 def test_a_run_killed_by_a_stop_is_stopped_and_can_be_resumed(stop: StopKind) -> None:
     view, actions = die(sweep_of_one(state=SlotState.STOPPING, ending=ending(stop)))
     end = recorded(actions)
-    assert (end.outcome, end.resumable, end.reason) == (Outcome.STOPPED, True, "SIGINT; killed (SIGKILL)")
+    assert (end.end.outcome, end.end.resumable, end.end.reason) == (
+        Outcome.STOPPED,
+        True,
+        "SIGINT; killed (SIGKILL)",
+    )
     assert view.reruns == ()
     assert view.slots[0].over
 

@@ -99,13 +99,13 @@ class Play:
             case RecordStart(_, run):
                 assert run.run_id not in self.ends, "a run was started that has ended"
                 self.starts.append((run.run_id, run.attempt))
-            case RecordEnd(_, run, outcome, _, _, _, final):
+            case RecordEnd(_, run, end, final):
                 if final:
                     assert run.run_id not in self.ends, "a run ended twice"
-                    self.ends[run.run_id] = outcome
-            case RecordDrop(run, outcome):
+                    self.ends[run.run_id] = end.outcome
+            case RecordDrop(run, end):
                 assert run.run_id not in self.ends, "a run ended twice"
-                self.ends[run.run_id] = outcome
+                self.ends[run.run_id] = end.outcome
             case Kill(slot):
                 self.die(slot, "SIGKILL")
             case _:

@@ -154,7 +154,7 @@ def test_a_run_that_always_marks_itself_as_preempting_fails_in_the_end() -> None
     play.view = replace(play.view, slots=(slot,))
     play.end(S0, Outcome.FAILED, preempted=True)
     (record,) = [action for action in play.actions if isinstance(action, RecordEnd)]
-    assert record.final and record.outcome is Outcome.FAILED
+    assert record.final and record.end.outcome is Outcome.FAILED
 
 
 def test_an_end_that_its_worker_could_not_tell_is_told_by_us() -> None:

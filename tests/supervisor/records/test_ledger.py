@@ -12,6 +12,7 @@ from typing import Final
 import pytest
 
 from parallel_hpo.errors import LedgerError
+from parallel_hpo.supervisor.decisions.actions import End
 from parallel_hpo.supervisor.records.ledger import Ledger
 from parallel_hpo.supervisor.records.ledger_reader import RunRow, WorkerRow
 from parallel_hpo.words import Outcome, RunId, Slot
@@ -47,15 +48,7 @@ def start(ledger: Ledger, run_id: RunId = RUN, attempt: int = 1, slot: int = 0) 
 
 
 def finish(ledger: Ledger, run_id: RunId = RUN, attempt: int | None = 1) -> None:
-    ledger.record_end(
-        run_id,
-        attempt,
-        outcome=Outcome.FINISHED,
-        reason="",
-        value=0.5,
-        duration_s=2.0,
-        resumable=False,
-    )
+    ledger.record_end(run_id, attempt, End(Outcome.FINISHED, value=0.5, duration_s=2.0))
 
 
 def test_a_started_run_is_known_and_has_no_outcome(tmp_path: Path) -> None:
@@ -70,13 +63,7 @@ def test_an_ended_run_has_all_that_was_recorded_of_its_end(tmp_path: Path) -> No
     with Ledger(tmp_path / "ledger.db") as ledger:
         start(ledger)
         ledger.record_end(
-            RUN,
-            1,
-            outcome=Outcome.STOPPED,
-            reason="interrupted",
-            value=0.25,
-            duration_s=3.5,
-            resumable=True,
+            RUN, 1, End(Outcome.STOPPED, reason="interrupted", value=0.25, duration_s=3.5, resumable=True)
         )
         assert list(ledger.runs()) == [
             RunRow(
@@ -113,9 +100,7 @@ def test_nested_parameters_come_back_as_they_were(tmp_path: Path) -> None:
 def test_a_run_that_is_run_again_has_no_outcome_and_one_attempt_more(tmp_path: Path) -> None:
     with Ledger(tmp_path / "ledger.db") as ledger:
         start(ledger)
-        ledger.record_end(
-            RUN, 1, outcome=Outcome.STOPPED, reason="drain", value=None, duration_s=1.0, resumable=True
-        )
+        ledger.record_end(RUN, 1, End(Outcome.STOPPED, reason="drain", duration_s=1.0, resumable=True))
         start(ledger, attempt=2, slot=1)
         (row,) = ledger.runs()
         assert (row.outcome, row.reason, row.resumable) == (None, "", False)
@@ -125,7 +110,7 @@ def test_a_run_that_is_run_again_has_no_outcome_and_one_attempt_more(tmp_path: P
 def test_the_end_of_an_attempt_does_not_end_its_run(tmp_path: Path) -> None:
     with Ledger(tmp_path / "ledger.db") as ledger:
         start(ledger)
-        ledger.record_attempt_end(RUN, 1, outcome=Outcome.CRASHED, reason="SIGKILL", duration_s=1.0)
+        ledger.record_attempt_end(RUN, 1, End(Outcome.CRASHED, reason="SIGKILL", duration_s=1.0))
         (row,) = ledger.runs()
         assert row.outcome is None
         assert row.deaths == 1

@@ -14,7 +14,7 @@ from parallel_hpo.errors import LedgerError, NoRoomError
 from parallel_hpo.notices import Message, Notice
 from parallel_hpo.supervisor.control.patience import Patience
 from parallel_hpo.supervisor.control.signals import Control
-from parallel_hpo.supervisor.decisions.actions import RecordEnd, RecordStart
+from parallel_hpo.supervisor.decisions.actions import End, RecordEnd, RecordStart
 from parallel_hpo.supervisor.decisions.events import StopAsked
 from parallel_hpo.supervisor.decisions.view import OpenRun
 from parallel_hpo.supervisor.records.ledger import Ledger
@@ -67,7 +67,7 @@ def test_a_ledger_without_its_tables_is_no_matter_of_room(tmp_path: Path) -> Non
     with Ledger(tmp_path / "ledger.db") as ledger:
         ledger._db.execute("DROP TABLE attempts")
         with pytest.raises(LedgerError) as refused:
-            ledger.record_attempt_end(RunId("r"), 1, outcome=Outcome.CRASHED, reason="", duration_s=0.0)
+            ledger.record_attempt_end(RunId("r"), 1, End(Outcome.CRASHED))
         assert not isinstance(refused.value, NoRoomError)
 
 
@@ -118,7 +118,7 @@ def starting(run_id: str) -> RecordStart:
 
 def ended(run_id: str) -> RecordEnd:
     run = OpenRun(RunId(run_id), {}, 1, since=0.0)
-    return RecordEnd(Slot(0), run, Outcome.STOPPED, "SIGINT", None, 1.0, final=True, died=True)
+    return RecordEnd(Slot(0), run, End(Outcome.STOPPED, "SIGINT", duration_s=1.0), final=True, died=True)
 
 
 def test_a_run_whose_start_waits_for_room_does_not_begin_after_a_stop(

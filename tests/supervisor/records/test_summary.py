@@ -26,7 +26,6 @@ CLOSING = Closing(
     sweep_url="http://here/abc",
     backend="local",
     count=10,
-    goal="minimize",
     stop_reason="count reached",
     exit_code=0,
     duration_s=12.5,
@@ -60,8 +59,10 @@ ROWS = st.lists(
 )
 
 
-def result_of(runs: Sequence[RunRow] = (), workers: Sequence[WorkerRow] = (), **closing: Any) -> SweepResult:
-    return summarise(runs, workers, replace(CLOSING, **closing))
+def result_of(
+    runs: Sequence[RunRow] = (), workers: Sequence[WorkerRow] = (), *, goal: str = "minimize", **closing: Any
+) -> SweepResult:
+    return summarise(runs, workers, replace(CLOSING, **closing), goal=goal)
 
 
 @given(ROWS)
