@@ -36,9 +36,7 @@ def examine_target(
     )
     pool.open()
     with closing(pool):
-        calls = ChildCalls(
-            pool, lambda more: Surroundings({**own, **more}, tuple(sys.path), working_folder())
-        )
+        calls = ChildCalls(pool, Surroundings(own, tuple(sys.path), working_folder()))
         try:
             pool.wait_until_ready()
             unfit, unpicklable = calls.run(f"{__name__}:try_target", (main,), {}, LIMIT_S)

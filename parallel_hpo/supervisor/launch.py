@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from typing import Any, Final
 
 from parallel_hpo.backend.base import Backend, OpenedSweep, SweepOrder
@@ -95,7 +96,19 @@ def create_sweep(
         setting = Setting(
             section, NOTHING, observer, control, time.monotonic, random.random, make_mark(), time.monotonic()
         )
-        return _Stage(setting, environment, stack).open({})[2].path
+        return _Stage(setting, environment, stack).open({}).sweep.path
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """A sweep that is open on its server, and all that stands ready to perform it."""
+
+    sweep: OpenedSweep
+    backend: Backend
+    pool: ChildPool
+    equipment: Equipment
+    surroundings: Surroundings
+    """Those that all children share."""
 
 
 class _Stage:
@@ -121,36 +134,36 @@ class _Stage:
         """Perform the sweep; its part that an earlier launch left, where it is to be resumed."""
         ledger = self._find_ledger(resume) if resume else None
         try:
-            backend, pool, sweep = self.open(_facts_of(ledger, resume) if ledger else {})
+            there = self.open(_facts_of(ledger, resume) if ledger else {})
         except StoppedError:
             return self._nothing_done()
         self.patience.sweep_is_open()
         if ledger is None:
-            folder = self.setting.folder_of(sweep.path.sweep_id)
+            folder = self.setting.folder_of(there.sweep.path.sweep_id)
             ledger = self.stack.enter_context(Ledger(folder / LEDGER))
         return OpenSweep(
-            self.setting, backend, pool, sweep, ledger, self._surround({}), self.equipment, self.patience
+            self.setting,
+            there.backend,
+            there.pool,
+            there.sweep,
+            ledger,
+            there.surroundings,
+            there.equipment,
+            self.patience,
         ).perform()
 
-    def open(self, facts: Mapping[str, Any]) -> tuple[Backend, ChildPool, OpenedSweep]:
+    def open(self, facts: Mapping[str, Any]) -> _Open:
         """Open the sweep on its server; `facts` are those of the ledger of one that is resumed."""
         backend = self._open_backend(self._choose(facts))
-        placement = self._place_workers()
-        self.base = base_environment(
-            self.environment,
-            cores=count_cores(),
-            workers=self.equipment.workers,
-            superseded=placement.superseded,
-        )
-        if backend.keeps_login:
-            self.base = {name: value for name, value in self.base.items() if name not in CLIENT_HIDDEN}
-        pool = self._open_pool()
-        calls = ChildCalls(pool, self._surround)
+        equipment = self._equip()
+        surroundings = self._surround(equipment, keeps_login=backend.keeps_login)
+        pool = self._open_pool(surroundings.environment)
+        calls = ChildCalls(pool, surroundings)
         if self.setting.main is not NOTHING:
             self.patience.call(lambda: self._try_main(calls))
         order = self._order(facts)
         sweep = self.patience.call(lambda: backend.open_sweep(order, calls.run))
-        return backend, pool, sweep
+        return _Open(sweep, backend, pool, equipment, surroundings)
 
     # --- what there is ---------------------------------------------------------------------
 
@@ -181,18 +194,29 @@ class _Stage:
         sweep_id = facts.get("sweep_id", section.sweep_id)
         return SweepOrder(section.sweep_configuration, section.project, section.entity, sweep_id)
 
-    def _place_workers(self) -> Placement:
+    def _equip(self) -> Equipment:
         idle = self.setting.main is NOTHING
         open_library = no_library if idle else library_for(self.section, self.open_library)
         library = self.stack.enter_context(opened(open_library))
         placement = Placement(1) if idle else place_workers(self.section, self.environment, library)
         for note in placement.notes:
             self.setting.observer(note)
-        self.equipment = Equipment(placement, library)
+        equipment = Equipment(placement, library)
         if placement.grants:
-            self.setting.observer(Message(f"devices: {', '.join(self.equipment.names)}"))
-        make_room_for(self.equipment.workers)
-        return placement
+            self.setting.observer(Message(f"devices: {', '.join(equipment.names)}"))
+        make_room_for(equipment.workers)
+        return equipment
+
+    def _surround(self, equipment: Equipment, *, keeps_login: bool) -> Surroundings:
+        environment = base_environment(
+            self.environment,
+            cores=count_cores(),
+            workers=equipment.workers,
+            superseded=equipment.superseded,
+        )
+        if keeps_login:
+            environment = {name: value for name, value in environment.items() if name not in CLIENT_HIDDEN}
+        return Surroundings(environment, tuple(sys.path), self.folder)
 
     # --- what is started -------------------------------------------------------------------
 
@@ -218,10 +242,10 @@ class _Stage:
             words = "the sweep server can be written to again: the sweep goes on"
         self.setting.observer(Message(words, warning=bool(why)))
 
-    def _open_pool(self) -> ChildPool:
+    def _open_pool(self, environment: Mapping[str, str]) -> ChildPool:
         fresh = self.section.start_method is StartMethod.SPAWN
         pool = ChildPool(
-            environment=self.base,
+            environment=environment,
             fresh=fresh,
             preload=tuple(self.section.preload),
             sys_path=tuple(sys.path),
@@ -244,9 +268,6 @@ class _Stage:
         unfit = calls.run("parallel_hpo.worker.target:why_unfit", (main,), {}, CHECK_LIMIT_S)
         if unfit:
             raise TargetError(unfit)
-
-    def _surround(self, own: Mapping[str, str]) -> Surroundings:
-        return Surroundings({**self.base, **own}, tuple(sys.path), self.folder)
 
     def _nothing_done(self) -> SweepResult:
         """The result where a stop came before there was a sweep."""

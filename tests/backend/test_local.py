@@ -59,7 +59,7 @@ def run_call(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunCall]:
     home = tmp_path_factory.mktemp("home")
     environment = marked({"HOME": str(home), "WANDB_DIR": str(home)})
     with opened_pool(environment) as pool:
-        yield ChildCalls(pool, lambda own: surroundings({**environment, **own})).run
+        yield ChildCalls(pool, surroundings(environment)).run
 
 
 @pytest.fixture

@@ -34,6 +34,8 @@ class Equipment:
         self._ports = Ports()
         self.workers = placement.workers
         """How many slots there are at the start."""
+        self.superseded = placement.superseded
+        """Masks of the parent's that would be applied on top of a worker's own."""
         self.watch = DeviceWatch(self._grants, library)
 
     @property

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from typing import Any, Final
 
@@ -25,8 +26,8 @@ SCARCE_S: Final = 0.5
 class ChildCalls:
     """Makes calls, each in a child of its own."""
 
-    def __init__(self, pool: ChildPool, surroundings: Callable[[Mapping[str, str]], Surroundings]) -> None:
-        """`surroundings` makes a child's from variables of its own."""
+    def __init__(self, pool: ChildPool, surroundings: Surroundings) -> None:
+        """`surroundings` are every child's, but for the variables of its own."""
         self._pool = pool
         self._surroundings = surroundings
 
@@ -38,7 +39,8 @@ class ChildCalls:
         Raises:
             BackendError: it raised (its exception in words), died, or took longer than `limit_s`.
         """
-        child = self._spawn(ChildCall(self._surroundings(environment), function, arguments), limit_s)
+        own = replace(self._surroundings, environment={**self._surroundings.environment, **environment})
+        child = self._spawn(ChildCall(own, function, arguments), limit_s)
         try:
             result = self._await(child, limit_s)
         except BaseException:

@@ -211,7 +211,7 @@ class ChildPool:
                 self._server.reports.append(Reaped(pid, status))
 
     def _kill_strays(self) -> None:
-        """Kill children of ours that spawn the sweep's mark and are none of its known children.
+        """Kill children of ours that bear the sweep's mark and are none of its known children.
 
         The user's own children lack the mark, so that they are left alone.
         """

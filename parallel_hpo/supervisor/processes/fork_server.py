@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from typing import Final
 
@@ -29,6 +29,15 @@ SCARCE_S: Final = 0.5
 """Between two tries to start one where the system has no process or descriptor for it."""
 LEAVE_S: Final = 2.0
 """One that is asked to leave kills all below it in milliseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class WentAway:
+    """The fork server has gone, or its line is broken: it will answer nothing more."""
+
+
+Answer = Preloaded | Forked | NotForked | Reaped | WentAway
+
 COMMAND: Final = (sys.executable, "-m", "parallel_hpo.worker.forkserver")
 
 
@@ -79,21 +88,19 @@ class ForkServer:
         if self._ready:
             return
         for _ in range(START_TRIES + len(self._imports.users)):
-            try:
-                answer = self._connection.recv()
-            except (EOFError, OSError):
-                self._expect_wanted()
-                code = self._process.wait()
-                if code != -signal.SIGKILL:
-                    break
-                self._restart()
-                continue
-            if answer.unfit:
-                self._leave_out(answer)
-                continue
-            self._expect_fit(answer)
-            self._ready = True
-            return
+            match self._hear():
+                case Preloaded(unfit="") as preloaded:
+                    self._expect_fit(preloaded)
+                    self._ready = True
+                    return
+                case Preloaded() as preloaded:
+                    self._leave_out(preloaded)
+                case _:
+                    self._expect_wanted()
+                    code = self._process.wait()
+                    if code != -signal.SIGKILL:
+                        break
+                    self._restart()
         raise WorkerStartError(f"the fork server ended at its start (exit code {code}); its words are above")
 
     def fork(self, pipe: int, output: int, *, fresh: bool) -> int:
@@ -105,25 +112,28 @@ class ForkServer:
         """
         for _ in range(START_TRIES):
             self.await_ready()
-            try:
-                return self._fork(pipe, output, fresh=fresh)
-            except (EOFError, OSError):
-                self._expect_wanted()
-                self._restart()
+            match self._fork(pipe, output, fresh=fresh):
+                case Forked(_, pid):
+                    return pid
+                case NotForked(_, reason):
+                    raise ScarcityError(reason)
+                case WentAway():
+                    self._expect_wanted()
+                    self._restart()
         raise WorkerStartError(f"the fork server died {START_TRIES} times when it was asked for a child")
 
     def read(self) -> None:
         """Take the reports that have come; a fork server that is gone is replaced."""
-        if not self._ready and self._connection.poll():
+        if not self._ready and self._has_more():
             self.await_ready()  # else what a new one says first would wake the loop for ever
-        try:
-            while self._ready and self._connection.poll():
-                answer = self._connection.recv()
-                if isinstance(answer, Reaped):
-                    self.reports.append(answer)
-        except (EOFError, OSError):
-            if not self._hung_up:
-                self._restart()
+        while self._ready and self._has_more():
+            answer = self._hear()
+            if isinstance(answer, Reaped):
+                self.reports.append(answer)
+            elif isinstance(answer, WentAway):
+                if not self._hung_up:
+                    self._restart()
+                return
 
     def hang_up(self) -> None:
         """End every wait for its word, from now on; from any thread."""
@@ -188,16 +198,34 @@ class ForkServer:
         if self._hung_up:
             raise WorkerStartError("no child can be started any more: the sweep is being cleared away")
 
-    def _fork(self, pipe: int, output: int, *, fresh: bool) -> int:
+    def _fork(self, pipe: int, output: int, *, fresh: bool) -> Forked | NotForked | WentAway:
+        """Ask for a child; what comes before the answer is of others."""
         self._tokens += 1
-        self._connection.send(Fork(self._tokens, fresh))
-        socket.send_fds(self._line, [b"F"], [pipe, output])
+        try:
+            self._connection.send(Fork(self._tokens, fresh))
+            socket.send_fds(self._line, [b"F"], [pipe, output])
+        except OSError:
+            return WentAway()
         while True:
-            answer = self._connection.recv()
-            match answer:
-                case Forked(answered, pid) if answered == self._tokens:
-                    return pid
-                case NotForked(answered, reason) if answered == self._tokens:
-                    raise ScarcityError(reason)
-                case Reaped():
-                    self.reports.append(answer)
+            match self._hear():
+                case Forked(token) | NotForked(token) as answer if token == self._tokens:
+                    return answer
+                case Reaped() as reaped:
+                    self.reports.append(reaped)
+                case WentAway() as gone:
+                    return gone
+
+    def _hear(self) -> Answer:
+        """Wait for what it says next."""
+        try:
+            answer: Answer = self._connection.recv()
+        except (EOFError, OSError):
+            return WentAway()
+        return answer
+
+    def _has_more(self) -> bool:
+        """Whether `_hear` would not wait: it has said something, or its line is broken."""
+        try:
+            return self._connection.poll()
+        except OSError:
+            return True

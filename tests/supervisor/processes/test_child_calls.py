@@ -2,14 +2,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
 from parallel_hpo.errors import BackendError, WorkerStartError
-from parallel_hpo.protocol.spec import Surroundings
 from parallel_hpo.supervisor.control.patience import in_thread
 from parallel_hpo.supervisor.processes.child_calls import ChildCalls
 from parallel_hpo.supervisor.processes.child_pool import ChildPool
@@ -38,10 +37,7 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChildPool]:
 
 @pytest.fixture
 def calls(pool: ChildPool, clean_env: dict[str, str]) -> ChildCalls:
-    def surround(own: Mapping[str, str]) -> Surroundings:
-        return surroundings({**clean_env, **own})
-
-    return ChildCalls(pool, surround)
+    return ChildCalls(pool, surroundings(clean_env))
 
 
 @pytest.fixture
@@ -151,7 +147,7 @@ def test_closing_the_pool_ends_a_call_that_nobody_waits_for_any_more(
     clean_env: dict[str, str],
 ) -> None:
     with opened_pool(clean_env) as pool:
-        calls = ChildCalls(pool, lambda own: surroundings({**clean_env, **own}))
+        calls = ChildCalls(pool, surroundings(clean_env))
         lost = in_thread(lambda: calls.run("builtins:exec", (SLEEP,), {}, DEADLINE_S))
     with pytest.raises((BackendError, WorkerStartError)):
         lost.result(DEADLINE_S)
