@@ -6,11 +6,12 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from parallel_hpo.cli.output import errors_as_exit_codes, print_for_machines
+from parallel_hpo.cli.section_options import RunCommand, given
 from parallel_hpo.config.sweep_words import EngineChoice
 from parallel_hpo.plan import MOST_WORKERS
 
@@ -21,11 +22,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-def _flag(text: str, metavar: str) -> Any:
-    """Return an option that overrides a key of the hpo section; the section checks its value."""
-    return typer.Option(help=text, metavar=metavar)
 
 
 def _print_version(wanted: bool) -> None:
@@ -52,7 +48,7 @@ def root(
         raise typer.BadParameter(f"{context.invoked_subcommand} takes nothing after --")
 
 
-@app.command()
+@app.command(cls=RunCommand)
 def run(
     context: typer.Context,
     config: Annotated[Path, typer.Argument(help="A file with an hpo section, or a W&B sweep file.")],
@@ -60,31 +56,6 @@ def run(
         str | None,
         typer.Argument(help="package.module:function or file.py:function; missing: the sweep's program."),
     ] = None,
-    count: Annotated[str | None, _flag("Runs to perform in total.", "N")] = None,
-    workers: Annotated[str | None, _flag("Worker processes.", "N|auto")] = None,
-    devices: Annotated[str | None, _flag("Devices to use.", "auto|cpu|0,1,…")] = None,
-    workers_per_device: Annotated[str | None, _flag("Workers that share a device.", "N")] = None,
-    devices_per_worker: Annotated[str | None, _flag("Devices that each worker gets.", "N")] = None,
-    faults: Annotated[str | None, _flag("What failures' reasons ask for.", "JSON")] = None,
-    backend: Annotated[str | None, _flag("Sweep server.", "auto|local|wandb")] = None,
-    engine: Annotated[str | None, _flag("Search engine of the embedded server.", "auto|wandb")] = None,
-    project: Annotated[str | None, _flag("W&B project.", "NAME")] = None,
-    entity: Annotated[str | None, _flag("W&B entity.", "NAME")] = None,
-    sweep_id: Annotated[str | None, _flag("Join this sweep.", "ID")] = None,
-    retries: Annotated[str | None, _flag("Times that a crashed run is run again.", "N")] = None,
-    restart: Annotated[str | None, _flag("Budget of restarts of each worker.", "JSON")] = None,
-    failures: Annotated[str | None, _flag("How many failures end the sweep.", "JSON")] = None,
-    run_timeout_s: Annotated[str | None, _flag("Time of a run.", "SECONDS")] = None,
-    sweep_timeout_s: Annotated[str | None, _flag("Time of the sweep.", "SECONDS")] = None,
-    stall_timeout_s: Annotated[str | None, _flag("Longest silence of a run.", "SECONDS")] = None,
-    memory_limit_mb: Annotated[str | None, _flag("Memory of a worker's process tree.", "MB")] = None,
-    recycle_after: Annotated[str | None, _flag("Runs after which a worker is replaced.", "N")] = None,
-    grace_period_s: Annotated[
-        str | None, _flag("From asking a run to stop to killing it.", "SECONDS")
-    ] = None,
-    start_method: Annotated[str | None, _flag("How workers start.", "forkserver|spawn")] = None,
-    preload: Annotated[str | None, _flag("Modules imported once for all.", "MODULE,…")] = None,
-    directory: Annotated[str | None, _flag("Where logs and summaries go.", "FOLDER")] = None,
     resume: Annotated[
         str | None, typer.Option(help="Go on with this sweep: what is left of its count.", metavar="SWEEP")
     ] = None,
@@ -100,19 +71,17 @@ def run(
 ) -> None:
     """Run a sweep; what stands after -- are the target's own arguments.
 
-    The options from --count to --directory override keys of the hpo section.
+    The options that come first override keys of the hpo section.
     """
     from parallel_hpo.cli.run import Display, Request, perform
     from parallel_hpo.cli.share import parse_share
-    from parallel_hpo.config.hpo import known_keys
     from parallel_hpo.plan import Launch
 
-    flags = {key: context.params[key] for key in known_keys() if context.params.get(key) is not None}
     display = Display(dry_run=dry_run, as_json=as_json, quiet=quiet, verbose=verbose)
     with errors_as_exit_codes():
         launch = Launch(resume, None if share is None else parse_share(share, os.environ))
         words = tuple(sys.argv)
-        request = Request(config, target, context.obj or (), flags, launch, create, display, words)
+        request = Request(config, target, context.obj or (), given(context), launch, create, display, words)
         raise typer.Exit(perform(request))
 
 

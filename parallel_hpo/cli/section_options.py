@@ -1,0 +1,90 @@
+"""The options of `run` that override keys of the hpo section: one for each key, made of the section itself.
+
+They are made when `run` is called or its help is shown: reading the section costs every other
+command a third of its time.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Annotated, Any, Final
+
+import typer
+from typer.core import TyperCommand
+
+_ONLY_IN_FILES: Final = frozenset({"kind", "apply", "sweep_configuration"})
+_GIVEN: Final = "parallel_hpo.given"
+_UNITS: Final = {"_s": "SECONDS", "_mb": "MB"}
+
+
+class RunCommand(TyperCommand):
+    """A command that has the section's options besides its own."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return all of its arguments and options."""
+        return [*_options(), *super().get_params(ctx)]
+
+
+def given(context: typer.Context) -> Mapping[str, str]:
+    """Return the keys that were given as options, each as text: the section checks it."""
+    return {key: value for key, value in context.meta.get(_GIVEN, {}).items() if value is not None}
+
+
+def _note(context: typer.Context, option: typer.CallbackParam, value: str | None) -> None:
+    context.meta.setdefault(_GIVEN, {})[option.name] = value
+
+
+@cache
+def _options() -> tuple[Any, ...]:
+    from parallel_hpo.config.hpo import HpoSection, section_schema
+
+    said = section_schema()["properties"]
+    keys = [key for key in HpoSection.model_fields if key not in _ONLY_IN_FILES]
+    return _made_of(_parameter(key, said[key]["description"], _metavar(key, said[key])) for key in keys)
+
+
+def _parameter(key: str, text: str, metavar: str) -> inspect.Parameter:
+    option = typer.Option(help=text, metavar=metavar, expose_value=False, callback=_note)
+    return inspect.Parameter(
+        key, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[str | None, option]
+    )
+
+
+def _made_of(parameters: Iterable[inspect.Parameter]) -> tuple[Any, ...]:
+    """Return the options that Typer makes of a function's parameters."""
+
+    def function(**_: Any) -> None:
+        """Have the parameters; never called."""
+
+    function.__signature__ = inspect.Signature(list(parameters))  # type: ignore[attr-defined]
+    commands = typer.Typer(add_completion=False)
+    commands.command()(function)
+    return tuple(typer.main.get_command(commands).params)
+
+
+def _metavar(key: str, said: Mapping[str, Any]) -> str:
+    """Return what may stand there, as the section's JSON Schema says it."""
+    unit = next((unit for ending, unit in _UNITS.items() if key.endswith(ending)), "N")
+    words = dict.fromkeys(word for kind in said.get("anyOf", [said]) for word in _words(kind, unit))
+    return "|".join(words)
+
+
+def _words(kind: Mapping[str, Any], unit: str) -> list[str]:
+    from parallel_hpo.config.hpo import section_schema
+
+    if "$ref" in kind:
+        return _words(section_schema()["$defs"][kind["$ref"].rpartition("/")[2]], unit)
+    if "const" in kind or "enum" in kind:
+        return [str(word) for word in kind.get("enum", [kind.get("const")])]
+    match kind.get("type"):
+        case "integer" | "number":
+            return [unit]
+        case "array" if "$ref" not in kind["items"]:
+            return ["A,B,…"]
+        case "array" | "object":
+            return ["JSON"]
+        case "string":
+            return ["FOLDER" if kind.get("format") == "path" else "TEXT"]
+    return []
