@@ -1,7 +1,8 @@
 """The database's tables, for SQLite and PostgreSQL alike; `migrations/` makes the same ones step by step.
 
 Times are seconds since the epoch. JSON is kept as the text that the client sent:
-its bare NaN and Infinity are no JSON to a database.
+its bare NaN and Infinity are no JSON to a database. An id that a client may hold is
+never given again: PostgreSQL counts so by itself, SQLite must be told.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-HEAD: Final = "0004"
+HEAD: Final = "0005"
 """The newest migration; a database at this revision opens without Alembic, which is slow to import."""
 
 metadata = MetaData()
@@ -45,6 +46,7 @@ projects = Table(
     Column("name", String(255), nullable=False),
     Column("created_at", Float(53), nullable=False),
     UniqueConstraint("entity", "name", name="projects_entity_name"),
+    sqlite_autoincrement=True,
 )
 
 sweeps = Table(
@@ -141,6 +143,10 @@ runs = Table(
     Index("runs_sweep_name", "sweep_id", "name"),
     Index("runs_agent_state", "agent_id", "state"),
     Index("runs_state_heard", "state", "heard_at"),
+    # For pages of runs, newest or oldest first.
+    Index("runs_project_created", "project_id", "created_at"),
+    Index("runs_sweep_created", "sweep_id", "created_at"),
+    sqlite_autoincrement=True,
 )
 
 lines = Table(
@@ -199,6 +205,7 @@ collections = Table(
     Column("created_at", Float(53), nullable=False),
     Column("updated_at", Float(53), nullable=False),
     UniqueConstraint("project_id", "name", name="artifact_collections_project_name"),
+    sqlite_autoincrement=True,
 )
 
 artifacts = Table(
@@ -228,6 +235,7 @@ artifacts = Table(
     Index("artifacts_collection_version", "collection_id", "version"),
     Index("artifacts_client", "client_id"),
     Index("artifacts_run", "run_id"),
+    sqlite_autoincrement=True,
 )
 
 artifact_aliases = Table(

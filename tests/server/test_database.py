@@ -74,7 +74,7 @@ _POSTGRESQL_SCHEMA = """
 def _clauses(statement: str) -> list[str]:
     begin, _, rest = " ".join(statement.split()).partition("(")
     inner, _, end = rest.rpartition(")")
-    return [begin, end, *(clause.strip() for clause in inner.split(","))]
+    return [begin.replace('"', ""), end, *(clause.strip() for clause in inner.split(","))]
 
 
 def assert_both_ways_lead_to_the_same(new: str, migrated: str) -> None:

@@ -158,6 +158,8 @@ def _on_sqlite_connect(connection: Any, _record: object) -> None:
 
 def _on_sqlite_begin(connection: Connection) -> None:
     options = connection.get_execution_options()
+    if options.get("tables_may_go", False):
+        connection.exec_driver_sql("PRAGMA foreign_keys=OFF")  # within a transaction it would do nothing
     if not options.get("in_no_transaction", False):
         connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("immediate", False) else "BEGIN")
 
@@ -169,13 +171,20 @@ def _on_postgresql_begin(connection: Connection, *, timeout_ms: int) -> None:
 
 
 def _prepare(engine: Engine) -> None:
-    with engine.execution_options(immediate=True).begin() as connection:
-        revision = _revision(connection)
-        if revision is None:
-            tables.metadata.create_all(connection)
-            connection.execute(insert(tables.alembic_version).values(version_num=tables.HEAD))
-        elif revision != tables.HEAD:
-            _migrate(connection, revision)
+    """Bring the tables to the newest revision; a migration may drop a table to which others refer."""
+    with engine.execution_options(immediate=True, tables_may_go=True).connect() as connection:
+        connection.detach()  # it is closed after that, and nobody else writes without foreign keys
+        with connection.begin():
+            _bring_up(connection)
+
+
+def _bring_up(connection: Connection) -> None:
+    revision = _revision(connection)
+    if revision is None:
+        tables.metadata.create_all(connection)
+        connection.execute(insert(tables.alembic_version).values(version_num=tables.HEAD))
+    elif revision != tables.HEAD:
+        _migrate(connection, revision)
 
 
 def _revision(connection: Connection) -> str | None:

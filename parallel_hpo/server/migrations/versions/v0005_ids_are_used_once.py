@@ -1,0 +1,27 @@
+"""Ids that clients hold are never given again, and pages of runs have indexes."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from alembic import op
+
+revision = "0005"
+down_revision = "0004"
+
+_WITH_IDS_THAT_CLIENTS_HOLD: Final = ("projects", "artifact_collections", "artifacts", "runs")
+
+
+def upgrade() -> None:
+    """Make tables again on SQLite, which gave the ids of deleted rows to new ones; add indexes."""
+    if op.get_bind().dialect.name == "sqlite":
+        for table in _WITH_IDS_THAT_CLIENTS_HOLD:
+            _make_again(table)
+    op.create_index("runs_project_created", "runs", ["project_id", "created_at"], unique=False)
+    op.create_index("runs_sweep_created", "runs", ["sweep_id", "created_at"], unique=False)
+
+
+def _make_again(table: str) -> None:
+    """Copy a table into one that counts its ids; what refers to it does so by its name, and isn't touched."""
+    with op.batch_alter_table(table, recreate="always", table_kwargs={"sqlite_autoincrement": True}):
+        pass
