@@ -77,7 +77,7 @@ def upsert(world: World, wishes: RunWishes, *, opener: str = STRANGER) -> Upsert
     changes = _changes(wishes)
     now = world.clock()
     with world.database.write() as transaction:
-        if wishes.id is not None:
+        if wishes.id is not None and wishes.name is None:
             run, inserted = _edit(transaction, wishes.id, changes), False
         else:
             changes |= {"heard_at": now, "started_at": now}
@@ -105,7 +105,7 @@ def alert(world: World, path: RunPath, title: str, text: str, severity: str) -> 
 
 
 def _edit(transaction: Transaction, run_id: int, changes: dict[str, Any]) -> Run:
-    """Change a run that a client names by its key (wandb.Api): that is no sign of its life."""
+    """Change a run that a client names by its key alone (wandb.Api): that is no sign of its life."""
     run = _existing(runs.find(transaction, run_id), str(run_id))
     if run.state in (RunState.PENDING, RunState.CRASHED):
         runs.change(transaction, run_id, changes)
@@ -118,7 +118,10 @@ def _start(
     world: World, transaction: Transaction, wishes: RunWishes, changes: dict[str, Any], opener: str
 ) -> tuple[Run, bool]:
     name = wishes.name or world.new_id()
-    found = _of_the_sweep(transaction, wishes.sweep, name)
+    if wishes.id is not None:  # wandb client: it resumes a run, which it has just looked up
+        found: Run | None = _existing(runs.find(transaction, wishes.id), name)
+    else:
+        found = _of_the_sweep(transaction, wishes.sweep, name)
     if found is None:
         project = projects.ensure(
             transaction, wishes.entity or DEFAULT_ENTITY, wishes.project or DEFAULT_PROJECT, world.clock()
