@@ -12,11 +12,12 @@ from parallel_hpo.server.rules.heartbeat import Answer, Command, Deliver, Exit, 
 from parallel_hpo.server.rules.run_states import RunEvent, RunState
 from parallel_hpo.server.rules.sweep_states import IllegalSweepMoveError, SweepEvent
 from parallel_hpo.server.run_moves import happened
-from parallel_hpo.server.run_queue import create_pending, withdraw, wrapped
+from parallel_hpo.server.run_queue import create_pending, wrapped
 from parallel_hpo.server.store import agents, outstanding, points, runs, sweeps
 from parallel_hpo.server.store.database import Transaction
 from parallel_hpo.server.store.points import Point
 from parallel_hpo.server.store.records import Agent, Run, Sweep
+from parallel_hpo.server.unstarted import end, give_back, withdraw
 from parallel_hpo.server.world import STRANGER, World
 
 
@@ -52,7 +53,7 @@ def register(world: World, sweep_id: str, host: str, label: str) -> Agent:
 def _leave_to_others(transaction: Transaction, sweep_id: str, label: str) -> None:
     """Take back what a worker's earlier agents never started: it has only one agent at a time."""
     for run in outstanding.never_started(transaction, agents.dismiss(transaction, sweep_id, label)):
-        runs.put_back(transaction, run)
+        give_back(transaction, run)
 
 
 def beat(world: World, agent_id: str, listed: frozenset[str]) -> list[dict[str, Any]]:
@@ -122,6 +123,9 @@ class _Beat:
     def _apply(self, decision: Answer) -> None:
         for run_move in decision.moves:
             run = self._run(run_move.run_id)
+            if run_move.event is RunEvent.OWNER_SAYS_KILLED:
+                end(self._transaction, self._sweep, run)
+                continue
             changes = {"exitcode": 1} if run_move.event is RunEvent.GIVEN_UP else {}
             happened(self._transaction, run, run_move.event, changes)
 
@@ -146,6 +150,7 @@ class _Beat:
         changes["deliveries"] = run.deliveries + 1 if again else 1
         if run.state is RunState.PREEMPTED:
             changes["state"] = run_states.move(run.state, RunEvent.HANDED_ON)
+            changes["stop_requested"] = False  # what was asked of it before is over
         runs.change(self._transaction, run.id, changes)
         return self._order(kind, run.name, json.loads(run.assigned or "{}"))
 
@@ -173,7 +178,7 @@ class _Beat:
         return not points.are_open(self._transaction, sweep.id)  # a deleted run's place is free
 
     def _finish_sweep(self) -> None:
-        withdraw(self._transaction, self._sweep.id)
+        withdraw(self._transaction, self._sweep)
         state = sweep_states.move(self._sweep.state, SweepEvent.EXHAUSTED)
         sweeps.change(self._transaction, self._sweep.id, {"state": state, "updated_at": self._now})
 

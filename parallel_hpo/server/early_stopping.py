@@ -13,7 +13,18 @@ from parallel_hpo.server.rules.sweep_states import SweepEvent
 from parallel_hpo.server.store import bands, sweeps
 from parallel_hpo.server.store.database import Transaction
 from parallel_hpo.server.store.records import Run, Sweep
+from parallel_hpo.server.unstarted import withdraw
 from parallel_hpo.server.values import number_at
+
+
+def begin_course(transaction: Transaction, run: Run) -> dict[str, Any]:
+    """Let a run's course begin with what comes now, as it is run anew, and return the changes to its row.
+
+    What an earlier attempt had at the bands counts for no one any more.
+    """
+    if run.metric_rows is not None:
+        bands.forget(transaction, run.id)
+    return {"metric_rows": None, "best_loss": None}
 
 
 def judge(
@@ -79,4 +90,5 @@ def _reaches(metric: Metric, value: float) -> bool:
 def _finish(transaction: Transaction, sweep: Sweep) -> None:
     state = sweep_states.move(sweep.state, SweepEvent.TARGET_REACHED)
     if state is not sweep.state:
+        withdraw(transaction, sweep)
         sweeps.change(transaction, sweep.id, {"state": state})

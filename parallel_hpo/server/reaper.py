@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from parallel_hpo.server.rules.run_states import silence
 from parallel_hpo.server.run_moves import happened
-from parallel_hpo.server.store import outstanding, runs
+from parallel_hpo.server.store import outstanding
+from parallel_hpo.server.unstarted import give_back
 from parallel_hpo.server.world import World
 
 
@@ -23,5 +24,5 @@ def reap(world: World, *, up_since: float) -> list[str]:
             happened(transaction, run, silence(stop_requested=run.stop_requested))
         stranded = outstanding.never_started_by_silent_strangers(transaction, before)
         for run in stranded:
-            runs.put_back(transaction, run)
+            give_back(transaction, run)
     return [run.name for run in (*silent, *stranded)]

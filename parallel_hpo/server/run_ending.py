@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
-
-from parallel_hpo.config.sweep_words import Method
-from parallel_hpo.search.grid import GridEngine
-from parallel_hpo.server import artifact_service, configurations, run_files
+from parallel_hpo.server import artifact_service, run_files
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.rules.run_states import OPEN
-from parallel_hpo.server.store import artifacts, points, runs, sweeps
+from parallel_hpo.server.store import artifacts, runs, sweeps
 from parallel_hpo.server.store.database import Transaction
-from parallel_hpo.server.store.points import Point
 from parallel_hpo.server.store.records import Run
+from parallel_hpo.server.unstarted import is_of_the_grid, open_its_point
 from parallel_hpo.server.world import World
 
 
@@ -36,8 +32,5 @@ def delete(world: World, run_id: int, *, with_artifacts: bool) -> None:
 def _open_its_point(transaction: Transaction, run: Run) -> None:
     """Let a grid's point be issued again, as W&B does: there a point is done while a run of it exists."""
     sweep = None if run.sweep_id is None else sweeps.find(transaction, run.sweep_id)
-    if sweep is None or sweep.method != Method.GRID or run.sweep_index is None or run.assigned is None:
-        return
-    grid = GridEngine(configurations.parse(sweep.config).parameters)
-    if grid.index(json.loads(run.assigned)) is not None:  # the space may have been changed since
-        points.put(transaction, sweep.id, Point(run.sweep_index, run.assigned))
+    if sweep is not None and is_of_the_grid(sweep, run):
+        open_its_point(transaction, run)

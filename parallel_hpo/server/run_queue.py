@@ -5,6 +5,7 @@
 They come before anything that the sweep's own method would choose. A sweep that has a
 scheduler has no other runs: its method is the scheduler's. wandb client: a scheduler
 takes a refusal for fatal and asks beyond the run_cap; it leaves once the sweep is finished.
+What waits when the sweep ends is killed, as `unstarted` says.
 """
 
 from __future__ import annotations
@@ -16,12 +17,11 @@ from typing import Any
 from parallel_hpo.config.sweep_words import Method
 from parallel_hpo.server import configurations
 from parallel_hpo.server.refusals import RefusedError
-from parallel_hpo.server.rules.run_states import RunEvent, RunState
-from parallel_hpo.server.rules.sweep_states import SweepState
-from parallel_hpo.server.run_moves import happened
-from parallel_hpo.server.store import outstanding, runs, sweeps
+from parallel_hpo.server.rules.run_states import RunState
+from parallel_hpo.server.store import runs, sweeps
 from parallel_hpo.server.store.database import Transaction
 from parallel_hpo.server.store.records import Sweep
+from parallel_hpo.server.unstarted import OVER
 from parallel_hpo.server.values import read_object
 from parallel_hpo.server.world import World
 
@@ -87,15 +87,9 @@ def _unwrapped(config: dict[str, Any]) -> dict[str, Any]:
     return {name: entry["value"] for name, entry in config.items()} if wire else config
 
 
-def withdraw(transaction: Transaction, sweep_id: str) -> None:
-    """End the runs that nobody was given, as a sweep ends that has had all of its runs."""
-    for run in outstanding.given_to_nobody(transaction, sweep_id):
-        happened(transaction, run, RunEvent.OWNER_SAYS_KILLED)
-
-
 def _check_open(sweep: Sweep) -> bool:
     """Return whether the run_cap leaves room for one more run."""
-    if sweep.state in (SweepState.FINISHED, SweepState.CANCELED):
+    if sweep.state in OVER:
         raise RefusedError(f"sweep {sweep.id} is {sweep.state}: it takes no more runs; resume it first")
     within_cap = sweep.run_cap is None or sweep.issued < sweep.run_cap
     if not within_cap and not configurations.is_scheduled(sweep.config):

@@ -7,15 +7,18 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
+from parallel_hpo.keys import SUPERVISOR
+from parallel_hpo.server.early_stopping import begin_course
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.rules.run_states import OPEN, RunEvent, RunState
+from parallel_hpo.server.rules.sweep_states import SweepState
 from parallel_hpo.server.run_moves import happened
 from parallel_hpo.server.store import projects, runs, sweeps
 from parallel_hpo.server.store.database import Transaction
 from parallel_hpo.server.store.records import Run
 from parallel_hpo.server.store.runs import RunPath
 from parallel_hpo.server.values import read_object
-from parallel_hpo.server.world import DEFAULT_ENTITY, DEFAULT_PROJECT, World
+from parallel_hpo.server.world import DEFAULT_ENTITY, DEFAULT_PROJECT, STRANGER, World
 
 _log = logging.getLogger(__name__)
 
@@ -66,15 +69,19 @@ class Upserted:
     inserted: bool
 
 
-def upsert(world: World, wishes: RunWishes) -> Upserted:
-    """Start, resume or change a run; RefusedError where what it refers to doesn't exist."""
+def upsert(world: World, wishes: RunWishes, *, opener: str = STRANGER) -> Upserted:
+    """Start, resume or change a run; RefusedError where what it refers to doesn't exist.
+
+    `opener` is the label of the key with which that is asked.
+    """
     changes = _changes(wishes)
     now = world.clock()
     with world.database.write() as transaction:
-        if wishes.id is not None:
+        if wishes.id is not None and wishes.name is None:
             run, inserted = _edit(transaction, wishes.id, changes), False
         else:
-            run, inserted = _start(world, transaction, wishes, changes | {"heard_at": now, "started_at": now})
+            changes |= {"heard_at": now, "started_at": now}
+            run, inserted = _start(world, transaction, wishes, changes, opener)
     return Upserted(run, inserted)
 
 
@@ -98,7 +105,7 @@ def alert(world: World, path: RunPath, title: str, text: str, severity: str) -> 
 
 
 def _edit(transaction: Transaction, run_id: int, changes: dict[str, Any]) -> Run:
-    """Change a run that a client names by its key (wandb.Api): that is no sign of its life."""
+    """Change a run that a client names by its key alone (wandb.Api): that is no sign of its life."""
     run = _existing(runs.find(transaction, run_id), str(run_id))
     if run.state in (RunState.PENDING, RunState.CRASHED):
         runs.change(transaction, run_id, changes)
@@ -108,18 +115,20 @@ def _edit(transaction: Transaction, run_id: int, changes: dict[str, Any]) -> Run
 
 
 def _start(
-    world: World, transaction: Transaction, wishes: RunWishes, changes: dict[str, Any]
+    world: World, transaction: Transaction, wishes: RunWishes, changes: dict[str, Any], opener: str
 ) -> tuple[Run, bool]:
     name = wishes.name or world.new_id()
-    found = _of_the_sweep(transaction, wishes.sweep, name)
+    if wishes.id is not None:  # wandb client: it resumes a run, which it has just looked up
+        found: Run | None = _existing(runs.find(transaction, wishes.id), name)
+    else:
+        found = _of_the_sweep(transaction, wishes.sweep, name)
     if found is None:
         project = projects.ensure(
             transaction, wishes.entity or DEFAULT_ENTITY, wishes.project or DEFAULT_PROJECT, world.clock()
         )
         found = runs.in_project(transaction, project.id, name)
     if found is not None:
-        if found.state not in OPEN:  # resumed: what is known of its last ending is over
-            changes |= {"exitcode": None, "stop_requested": False}
+        changes |= _of_its_start(transaction, found) | _of_its_opener(transaction, found, opener)
         happened(transaction, found, RunEvent.STARTED, changes)
         return _existing(runs.find(transaction, found.id), name), False
     if _is_fork(changes):
@@ -142,6 +151,29 @@ def _start(
         | changes,
     )
     return _existing(runs.find(transaction, run_id), name), True
+
+
+def _of_its_start(transaction: Transaction, run: Run) -> dict[str, Any]:
+    """Return what changes of a run by its start: it may be resumed, or come after its sweep was cancelled."""
+    if run.state not in OPEN:
+        return {"exitcode": None, "stop_requested": False}  # what is known of its last ending is over
+    if run.state is RunState.PENDING and run.sweep_id is not None:
+        sweep = sweeps.find(transaction, run.sweep_id)
+        if sweep is not None and sweep.state is SweepState.CANCELED:
+            return {"stop_requested": True}
+    return {}
+
+
+def _of_its_opener(transaction: Transaction, run: Run, opener: str) -> dict[str, Any]:
+    """Return what changes of a run that a worker opens: another one than before runs it anew.
+
+    A run that was preempted goes on from where it was, as W&B means it, and so does one that is
+    resumed by whoever has no supervisor. A supervisor only sends what is left of an attempt.
+    """
+    if opener in (STRANGER, SUPERVISOR, run.opened_by):
+        return {}
+    goes_on = run.state in (RunState.PREEMPTING, RunState.PREEMPTED)
+    return {"opened_by": opener} | ({} if goes_on else begin_course(transaction, run))
 
 
 def _is_fork(changes: dict[str, Any]) -> bool:

@@ -19,6 +19,7 @@ from parallel_hpo.server.store.database import Transaction
 from parallel_hpo.server.store.records import Sweep
 from parallel_hpo.server.store.runs import RunPath
 from parallel_hpo.server.sweep_service import SweepWishes
+from parallel_hpo.server.unstarted import give_back
 from parallel_hpo.server.world import World
 
 ENDINGS: Final[Mapping[str, RunEvent]] = {
@@ -79,7 +80,7 @@ def release(world: World, at: SweepAt, label_prefix: str, keep: frozenset[str]) 
             if run.name in keep:
                 happened(transaction, run, RunEvent.STARTED)
             else:
-                runs.put_back(transaction, run)
+                give_back(transaction, run)
     return [run.name for run in issued if run.name not in keep]
 
 

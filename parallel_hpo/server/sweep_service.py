@@ -12,6 +12,7 @@ from parallel_hpo.server.rules.sweep_states import WISHES, IllegalSweepMoveError
 from parallel_hpo.server.store import outstanding, points, projects, sweeps
 from parallel_hpo.server.store.records import Sweep
 from parallel_hpo.server.store.scope import only_sweep
+from parallel_hpo.server.unstarted import OVER, withdraw
 from parallel_hpo.server.world import DEFAULT_ENTITY, DEFAULT_PROJECT, World
 
 _NO_CAP: Final = 2**31 - 1  # what the database holds; no sweep gets there
@@ -79,6 +80,8 @@ def _change(world: World, sweep_id: str, wishes: SweepWishes) -> str:
             changes["state"] = _state_after(sweep.state, wishes.state)
             if changes["state"] is SweepState.CANCELED:
                 outstanding.request_stop(transaction, sweep_id)
+            if changes["state"] in OVER:
+                withdraw(transaction, sweep)
         sweeps.change(transaction, sweep_id, changes | {"updated_at": world.clock()})
     return sweep_id
 

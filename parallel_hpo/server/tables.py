@@ -25,7 +25,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-HEAD: Final = "0005"
+HEAD: Final = "0006"
 """The newest migration; a database at this revision opens without Alembic, which is slow to import."""
 
 metadata = MetaData()
@@ -135,6 +135,8 @@ runs = Table(
     # Of a sweep with early_terminate: its history rows that have the metric, and the best loss in them.
     Column("metric_rows", Integer),
     Column("best_loss", Float(53)),
+    # The label of the worker's key with which it was opened last; null: none was.
+    Column("opened_by", String(64)),
     UniqueConstraint("project_id", "name", name="runs_project_name"),
     # One index for each question that a heartbeat or the reaper asks: none of them scans a sweep's runs.
     Index("runs_sweep_state", "sweep_id", "state"),

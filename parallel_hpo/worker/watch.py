@@ -46,6 +46,8 @@ class Watch:
         """`wandb.teardown` was called: the agent's connection is gone with the run's."""
         self.unopened = NEVER_INITIALISED
         """Why the run was opened nowhere, where it was not."""
+        self.on_stop: Callable[[RunId], None] | None = None
+        """Told of a run that its server asks to stop while no agent is there to hear it."""
         self.core = Core()
         self._runs: list[Any] = []
         self._folders: list[Path] = []
@@ -119,11 +121,27 @@ class Watch:
     def _wrap_init(self, init: Any) -> Any:
         @functools.wraps(init)
         def noting_init(*args: Any, **kwargs: Any) -> Any:
-            run = init(*args, **kwargs)
+            run = init(*args, **self._telling_stops(kwargs))
             self._note(run)
             return run
 
         return noting_init
+
+    def _telling_stops(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Return the arguments of `wandb.init` with which the client tells us of a stop.
+
+        Else it would interrupt the main thread itself, as Ctrl-C does, and nobody could say who asked
+        for that. An agent hears of stops first; a run that is run again has none.
+        """
+        own = kwargs.get("settings")
+        if self.on_stop is None or "stop_fn" not in wandb.Settings.model_fields:
+            return kwargs
+        stop = {"stop_fn": functools.partial(self.on_stop, self._run_id)}
+        if own is None or isinstance(own, Mapping):
+            return {**kwargs, "settings": {**stop, **(own or {})}}
+        if isinstance(own, wandb.Settings) and own.stop_fn is None:
+            return {**kwargs, "settings": own.model_copy(update=stop)}
+        return kwargs
 
     def _wrap_login(self, login: Any) -> Any:
         @functools.wraps(login)

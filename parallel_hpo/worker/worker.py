@@ -51,7 +51,7 @@ from parallel_hpo.protocol.spec import (
     STACKS_SIGNAL,
     WorkerSpec,
 )
-from parallel_hpo.words import Outcome
+from parallel_hpo.words import Outcome, RunId
 from parallel_hpo.worker import pace, target, tree
 from parallel_hpo.worker.agent import Agent, AgentReturned, Ticket
 from parallel_hpo.worker.closing import tell_end
@@ -122,6 +122,7 @@ class Worker:
     def _set_watch(self) -> None:
         spec = self._spec
         WATCH.metric, WATCH.goal, WATCH.keep_login = spec.metric, spec.goal, spec.keep_login
+        WATCH.on_stop = self._stop_for_sweep
         if spec.activity_every_s is not None:
             WATCH.tell_activity(self._say_active, every_s=spec.activity_every_s)
 
@@ -148,7 +149,10 @@ class Worker:
         match self._inbox.get():
             case Lease(count):
                 Agent(
-                    self._spec.path, count, hand_over=self._inbox.put, stop_main=self._stop_for_sweep
+                    self._spec.path,
+                    count,
+                    hand_over=self._inbox.put,
+                    stop_main=lambda ticket: self._stop_for_sweep(ticket.run_id),
                 ).start()
             case Ticket() as ticket:
                 if self._perform(ticket):
@@ -235,8 +239,8 @@ class Worker:
             )
         )
 
-    def _stop_for_sweep(self, ticket: Ticket) -> None:
-        self._main_thread.interrupt(STOPPED_BY_SWEEP, run_id=ticket.run_id)
+    def _stop_for_sweep(self, run_id: RunId) -> None:
+        self._main_thread.interrupt(STOPPED_BY_SWEEP, run_id=run_id)
 
     def _expect_whole(self) -> None:
         """End where `main` has closed descriptors that were not its own, or its wandb-core was killed.

@@ -231,3 +231,28 @@ def computing() -> None:
         journal("computing")
         os.kill(os.getpid(), signal.SIGKILL)
     run.log({"loss": 1.0})
+
+
+def judged() -> None:
+    """Be the better one with x = 1; else log two rows in the first attempt, one in the second, and wait."""
+    _look_often_for_a_stop()
+    run = enter()
+    if wandb.config["x"] == 1:
+        for _ in range(3):
+            run.log({"loss": 1.0})
+        return
+    for _ in range(2 if os.environ["PARALLEL_HPO_ATTEMPT"] == "1" else 1):
+        run.log({"loss": 2.0})
+    journal("logged")
+    await_go()
+    for _ in range(600):
+        run.log({"loss": 2.0})
+        time.sleep(0.1)
+
+
+def _look_often_for_a_stop() -> None:
+    """Have wandb's client ask every 0.2 s, and not every 15 s, whether its run is to stop."""
+    from wandb.sdk.lib import run_stopping
+
+    checker: Any = run_stopping.RunStopChecker
+    checker.__init__.__kwdefaults__["poll_interval"] = 0.2

@@ -116,8 +116,8 @@ class Stage:
         name: str = command["run_id"]
         return name
 
-    def start(self, sweep: str, name: str) -> None:
-        run_service.upsert(self.world, RunWishes(name=name, sweep=sweep, project="p"))
+    def start(self, sweep: str, name: str, opener: str = "") -> None:
+        run_service.upsert(self.world, RunWishes(name=name, sweep=sweep, project="p"), opener=opener)
 
     def stream(self, name: str, chunk: Chunk) -> bool:
         return file_stream.receive(self.world, RunPath("local", "p", name), chunk)

@@ -125,3 +125,26 @@ def test_a_file_that_is_no_database_is_refused_by_name(tmp_path: Path) -> None:
 def test_a_database_of_no_kind_that_we_know_is_refused() -> None:
     with pytest.raises(BackendError, match="mysql is neither sqlite nor postgresql"):
         Database.open("mysql://user:secret@host/name")
+
+
+def test_a_cancelled_sweep_of_before_asks_nothing_of_what_nobody_has_started(tmp_path: Path) -> None:
+    path = str(tmp_path / "server.db")
+    engine = create_engine(database_url(path))
+    with engine.begin() as connection:
+        upgrade(connection, "nothing", target="0004")
+        connection.execute(text("INSERT INTO projects VALUES (1, 'local', 'p', 0)"))
+        for name, state in (("r1", "pending"), ("r2", "running")):
+            connection.execute(
+                text(
+                    "INSERT INTO runs (project_id, name, state, waiting, deliveries, sweep_revision,"
+                    " stop_requested, tags, config, summary, system_metrics, history_keys, history_lines,"
+                    " event_lines, log_lines, created_at, heard_at)"
+                    f" VALUES (1, '{name}', '{state}', 0, 1, 1, 1, '', '', '', '', '', 0, 0, 0, 0, 0)"
+                )
+            )
+    engine.dispose()
+    database = Database.open(path)
+    with database.read() as transaction:
+        found = {run.name: (run.stop_requested, run.opened_by) for run in runs.of_project(transaction, 1)}
+    database.close()
+    assert found == {"r1": (False, None), "r2": (True, None)}

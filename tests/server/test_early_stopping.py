@@ -115,3 +115,41 @@ def test_a_missed_target_changes_nothing(stage: Stage) -> None:
     sweep, _, runs = started_runs(stage, 1, metric={"name": "loss", "goal": "minimize", "target": 1.0})
     log(stage, runs[0], 1.5)
     assert stage.progress(sweep).state == "RUNNING"
+
+
+def test_a_worker_that_runs_a_run_anew_begins_its_course_anew(stage: Stage) -> None:
+    """1. It dies above the first band. 2. Its next attempt starts over, with steps that go on."""
+    sweep, _, (better, retried) = started_runs(stage, 2, early_terminate={**RULE, "eta": 3})
+    log(stage, better, *[1] * 6)
+    stage.start(sweep, retried, opener="w1")
+    log(stage, retried, *[0.5] * 5)
+    stage.start(sweep, retried, opener="w2")
+    assert not log(stage, retried, 9)
+    assert (stage.run(retried).metric_rows, stage.run(retried).best_loss) == (1, 9)
+    assert log(stage, retried, 9)
+
+
+def test_what_an_earlier_attempt_had_at_a_band_is_no_bar_for_others(stage: Stage) -> None:
+    sweep, _, (retried, other) = started_runs(stage, 2, early_terminate={**RULE, "eta": 3})
+    stage.start(sweep, retried, opener="w1")
+    log(stage, retried, 1, 1)
+    stage.start(sweep, retried, opener="w2")
+    assert not log(stage, other, 2, 2)
+
+
+def test_a_run_that_is_only_changed_or_synced_goes_on_with_its_course(stage: Stage) -> None:
+    sweep, _, (name,) = started_runs(stage, 1, early_terminate=RULE)
+    for opener in ("w1", "w1", "supervisor", "", "w1"):
+        stage.start(sweep, name, opener=opener)
+        log(stage, name, 1)
+    assert stage.run(name).metric_rows == 5
+
+
+def test_a_preempted_run_goes_on_with_its_course_wherever_it_is_resumed(stage: Stage) -> None:
+    sweep, _, (name,) = started_runs(stage, 1, early_terminate=RULE)
+    stage.start(sweep, name, opener="w1")
+    log(stage, name, 1)
+    stage.stream(name, Chunk(preempting=True, exitcode=1))
+    stage.start(sweep, name, opener="w2")
+    log(stage, name, 1)
+    assert stage.run(name).metric_rows == 2

@@ -187,3 +187,10 @@ def test_a_supervised_agent_whose_main_goes_on_after_its_runs_end_is_left_alone(
     issuing = replace(working, sweep_state=SweepState.RUNNING)
     assert answer(issuing, frozenset({"r1"}), NOW, PATIENCE) == Answer(Nothing())
     assert answer(working, frozenset(), NOW, PATIENCE) == Answer(Exit())
+
+
+def test_a_pending_run_that_a_user_stopped_is_not_delivered_again_and_ends_after_a_while() -> None:
+    view = replace(IDLE, own=(replace(NEW, stop_requested=True),), supervised=True)
+    assert decide(view, now=NOW + 59) == Answer(Nothing())
+    killed = Answer(Issue(), (RunMove(1, RunEvent.WENT_SILENT_BY_REQUEST),))
+    assert decide(view, now=NOW + 60) == killed

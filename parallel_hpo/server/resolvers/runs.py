@@ -39,7 +39,7 @@ def _upsert(_source: Any, info: Info, input: dict[str, Any]) -> Upserted:
         config=input.get("config"),
         summary=input.get("summaryMetrics"),
     )
-    return run_service.upsert(context(info).world, wishes)
+    return run_service.upsert(context(info).world, wishes, opener=context(info).caller.label)
 
 
 def _stop(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, bool]:

@@ -156,7 +156,8 @@ def _judge(
     """Say what became of one outstanding run: an event that ends it, or the command that it calls for."""
     if run.name in listed:
         return Nothing()
-    if run.state is RunState.PENDING:
+    over = view.sweep_state is SweepState.FINISHED
+    if run.state is RunState.PENDING and (over or not run.stop_requested):
         return _never_started(run, view)
     limit_s = patience.stopping_s if run.stop_requested and not view.programs else patience.left_s
     if now - max(run.heard_at, view.clock_set_at) < limit_s:

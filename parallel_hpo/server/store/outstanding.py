@@ -12,6 +12,7 @@ from parallel_hpo.server.store import runs as run_store
 from parallel_hpo.server.store.records import Run
 from parallel_hpo.server.tables import agents, runs
 
+_STARTED = (RunState.RUNNING, RunState.PREEMPTING)
 # What every heartbeat asks is built once: building a statement costs more than SQLite takes to run it.
 _OWN = (
     select(
@@ -114,14 +115,13 @@ def never_started_by_silent_strangers(connection: Connection, before: float) -> 
 
 def silent(connection: Connection, before: float) -> list[Run]:
     """Return started runs that are not over and were last heard before that time."""
-    started = (RunState.RUNNING, RunState.PREEMPTING)
-    query = select(runs.c.id).where(runs.c.state.in_(started), runs.c.heard_at < before)
+    query = select(runs.c.id).where(runs.c.state.in_(_STARTED), runs.c.heard_at < before)
     return _load(connection, list(connection.scalars(query)))
 
 
 def request_stop(connection: Connection, sweep_id: str) -> None:
-    """Ask every run of a sweep that is not over to stop."""
-    query = update(runs).where(runs.c.sweep_id == sweep_id, runs.c.state.in_(OPEN))
+    """Ask every run of a sweep that has started and is not over to stop."""
+    query = update(runs).where(runs.c.sweep_id == sweep_id, runs.c.state.in_(_STARTED))
     connection.execute(query.values(stop_requested=True))
 
 

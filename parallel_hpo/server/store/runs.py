@@ -92,8 +92,8 @@ def delete(connection: Connection, run_id: int) -> None:
 
 
 def put_back(connection: Connection, run: Run) -> None:
-    """Let a run that never started wait for the next agent that asks."""
-    change(connection, run.id, {"waiting": True, "agent_id": None, "deliveries": 0})
+    """Let a run that never started wait for the next agent that asks; its deliveries say that one had it."""
+    change(connection, run.id, {"waiting": True, "agent_id": None})
 
 
 def changes_since(connection: Connection, sweep_id: str, revision: int) -> Iterator[Change]:

@@ -1,0 +1,16 @@
+"""Which worker opened a run last, so that another one's attempt is known; no pending run is asked to stop."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0006"
+down_revision = "0005"
+
+
+def upgrade() -> None:
+    """Add the column, and lift what a cancelled sweep had asked of runs that nobody had started."""
+    op.add_column("runs", sa.Column("opened_by", sa.String(length=64), nullable=True))
+    runs = sa.table("runs", sa.column("state", sa.String), sa.column("stop_requested", sa.Boolean))
+    op.execute(runs.update().where(runs.c.state == "pending").values(stop_requested=False))
