@@ -27,7 +27,7 @@ LEVELS: Final[tuple[frozenset[str], ...]] = (
     frozenset({"search"}),
     frozenset({"lifecycle", "policy", "plan"}),
     frozenset({"config"}),
-    frozenset({"words", "errors", "keys"}),
+    frozenset({"words", "errors", "keys", "metric"}),
 )
 """From the top to the bottom; rooms of one level don't know each other."""
 
@@ -36,7 +36,7 @@ LEVEL: Final = {room: level for level, rooms in enumerate(LEVELS) for room in ro
 STRANGERS: Final[Mapping[str, frozenset[str]]] = {
     "supervisor": frozenset({"server"}),
     "backend": frozenset({"server"}),
-    "worker": frozenset(LEVEL) - {"worker", "words", "errors"},
+    "worker": frozenset(LEVEL) - {"worker", "words", "errors", "metric"},
 }
 """What a room may not import although it lies below."""
 
@@ -50,7 +50,7 @@ CONFINED: Final[Mapping[str, tuple[str, ...]]] = {
 """Libraries that only these modules, and what lies in them, may import."""
 
 PURE: Final = (
-    *("lifecycle", "policy", "plan", "words", "errors", "server.rules"),
+    *("lifecycle", "policy", "plan", "words", "errors", "metric", "server.rules"),
     *(f"supervisor.devices.{name}" for name in ("mask", "assign", "handover", "health", "faults")),
     *(f"supervisor.{name}" for name in ("decide", "step", "deaths", "watchdog", "device_care")),
 )
