@@ -31,7 +31,7 @@ LEVELS: Final[tuple[frozenset[str], ...]] = (
     frozenset({"config"}),
     frozenset({"notices"}),
     frozenset({"protocol"}),
-    frozenset({"words", "errors", "keys"}),
+    frozenset({"words", "errors", "keys", "metric"}),
 )
 """From the top to the bottom; rooms of one level don't know each other."""
 
@@ -51,7 +51,7 @@ INNER_LEVELS: Final[Mapping[str, tuple[frozenset[str], ...]]] = {
 STRANGERS: Final[Mapping[str, frozenset[str]]] = {
     "supervisor": frozenset({"server"}),
     "backend": frozenset({"server"}),
-    "worker": frozenset(LEVEL) - {"worker", "protocol", "words", "errors"},
+    "worker": frozenset(LEVEL) - {"worker", "protocol", "words", "errors", "metric"},
 }
 """What a room may not import although it lies below."""
 
@@ -65,7 +65,8 @@ CONFINED: Final[Mapping[str, tuple[str, ...]]] = {
 """Libraries that only these modules, and what lies in them, may import."""
 
 PURE: Final = (
-    *("lifecycle", "policy", "plan", "words", "protocol.messages", "notices", "errors", "server.rules"),
+    *("lifecycle", "policy", "plan", "words", "protocol.messages", "notices", "errors", "metric"),
+    "server.rules",
     *(f"supervisor.devices.{name}" for name in ("mask", "assign", "handover", "health", "faults")),
     "supervisor.decisions",
 )

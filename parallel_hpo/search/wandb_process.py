@@ -10,6 +10,7 @@ import os
 import select
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -21,10 +22,12 @@ from parallel_hpo.errors import ConfigError
 START_LIMIT_S: Final = 120.0
 """The engine's libraries take 2 s to import on an idle machine, and much longer beside busy workers."""
 ASK_LIMIT_S: Final = 5.0
-"""An ask takes 0.03 to 0.2 s; another server process waits 10 s for the database that is locked meanwhile."""
+"""An ask takes 0.03 to 0.2 s; agents and all other sweeps' asks wait for it."""
 _CHILD: Final = Path(__file__).with_name("wandb_child.py")
 _ONE_THREAD: Final = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS")}
 """On matrices this small more threads only spin, and the workers need the cores."""
+
+_CLOSED: Final = "it was closed"
 
 
 class EngineFailedError(Exception):
@@ -47,7 +50,10 @@ def require_wandb_engine() -> None:
 
 
 class WandbProcess:
-    """The child, started at the first use and again after each of its deaths; not for several threads."""
+    """The child, started at the first use and again after each of its deaths, until it is closed.
+
+    One thread asks; others may `prepare` and `close` it.
+    """
 
     def __init__(
         self,
@@ -60,14 +66,21 @@ class WandbProcess:
         self._start_limit_s = start_limit_s
         self._ask_limit_s = ask_limit_s
         self._process: subprocess.Popen[bytes] | None = None
+        self._changing = threading.Lock()
+        self._closed = False
         self._began = 0.0
         self._ready = False
         self._unread = b""
 
     def prepare(self) -> None:
-        """Start the child, if there is none, and don't wait for it."""
-        if self._process is not None:
-            return
+        """Start the child, if there is none, and don't wait for it; OSError once it is closed."""
+        with self._changing:
+            if self._closed:
+                raise OSError(_CLOSED)
+            if self._process is None:
+                self._start()
+
+    def _start(self) -> None:
         environment = _ONE_THREAD | dict(os.environ)
         self._process = subprocess.Popen(
             self._command,
@@ -102,7 +115,7 @@ class WandbProcess:
                 raise EngineStartingError
             answer = self._exchange(question)
         except (OSError, ValueError) as error:
-            self.close()
+            self._end()
             raise EngineFailedError(str(error) or type(error).__name__) from None
         if "error" in answer:
             raise EngineFailedError(answer["error"])
@@ -110,31 +123,43 @@ class WandbProcess:
         return point
 
     def close(self) -> None:
-        """End the child."""
-        process, self._process = self._process, None
+        """End the child for good, and with it an ask that is under way."""
+        with self._changing:
+            self._closed = True
+        self._end()
+
+    def _child(self) -> subprocess.Popen[bytes]:
+        process = self._process
+        if process is None:
+            raise OSError(_CLOSED)
+        return process
+
+    def _end(self) -> None:
+        with self._changing:
+            process, self._process = self._process, None
         if process is not None:
             process.kill()
             process.communicate()
 
     def _exchange(self, question: dict[str, Any]) -> dict[str, Any]:
-        assert self._process is not None
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(question).encode() + b"\n")
-        self._process.stdin.flush()
+        questions = self._child().stdin
+        assert questions is not None
+        questions.write(json.dumps(question).encode() + b"\n")
+        questions.flush()
         answer: dict[str, Any] = json.loads(self._read(time.monotonic() + self._ask_limit_s))
         return answer
 
     def _read(self, deadline: float) -> bytes:
         """Return the child's next line; OSError where it doesn't come in time, or the child is gone."""
-        assert self._process is not None
-        assert self._process.stdout is not None
-        output = self._process.stdout.fileno()
+        child = self._child()
+        assert child.stdout is not None
+        output = child.stdout.fileno()
         while b"\n" not in self._unread:
             left = deadline - time.monotonic()
             if left <= 0 or not select.select([output], [], [], left)[0]:
                 raise TimeoutError("it didn't answer in time")
             if not (piece := os.read(output, 65536)):
-                raise OSError(f"its process ended with exit code {self._process.wait()}")
+                raise OSError(f"its process ended with exit code {child.wait()}")
             self._unread += piece
         line, _, self._unread = self._unread.partition(b"\n")
         return line

@@ -57,7 +57,11 @@ def _leave_to_others(transaction: Transaction, sweep_id: str, label: str) -> Non
 
 
 def beat(world: World, agent_id: str, listed: frozenset[str]) -> list[dict[str, Any]]:
-    """Answer a heartbeat with at most one command; RefusedError (404) for an unknown agent or sweep."""
+    """Answer a heartbeat with at most one command; RefusedError (404) for an unknown agent or sweep.
+
+    AskFirstError where a model has to be asked for it: nothing has changed then, and it is to be
+    repeated with the suggestion as `world.asked`.
+    """
     sweep_id = ""
     try:
         with world.database.write() as transaction:
@@ -168,7 +172,7 @@ class _Beat:
         return Deliver(run_id)
 
     def _new_point(self) -> Point | None:
-        parameters = self._world.engines.suggest(self._transaction, self._sweep)
+        parameters = self._world.engines.suggest(self._transaction, self._sweep, self._world.asked)
         return None if parameters is None else Point(self._sweep.issued, json.dumps(parameters))
 
     def _cap_reached(self) -> bool:

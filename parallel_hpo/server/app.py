@@ -1,7 +1,8 @@
 """The HTTP shell: routes, bodies, and the one place where errors become answers.
 
 All work on the database runs in one thread, since SQLite has one writer anyway, and
-the event loop stays free to accept, to read bodies and to stop.
+the event loop stays free to accept, to read bodies and to stop. Models of the search are
+asked beside it (`asking`).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from starlette.routing import Route
 from parallel_hpo.server import addresses, file_stream, run_files, supervision, uploads
 from parallel_hpo.server.access import Gate, log_refusal
 from parallel_hpo.server.addresses import BLOBS, MANIFESTS, Place, Right, Ticket
+from parallel_hpo.server.asking import Asking
 from parallel_hpo.server.connections import STALL_LIMIT_S
 from parallel_hpo.server.graphql import Executor, read_request
 from parallel_hpo.server.reaper import reap
@@ -75,6 +77,7 @@ class _Handlers:
         self._world = world
         self._executor = Executor()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="database")
+        self._asking = Asking()
 
     @asynccontextmanager
     async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
@@ -86,10 +89,14 @@ class _Handlers:
             with suppress(asyncio.CancelledError):
                 await reaping
             self._thread.shutdown(wait=False, cancel_futures=True)
+            self._asking.close()
 
     async def graphql(self, request: Request) -> Response:
         wanted = read_request(await _json_body(request))
-        answer = await self._in_thread(self._executor.execute, self._world, _caller(request), wanted)
+        caller = _caller(request)
+        answer = await self._asking.answer(
+            self._world, lambda world: self._in_thread(self._executor.execute, world, caller, wanted)
+        )
         if answer.must_last:
             await self._outlasting_a_power_cut()
         return JSONResponse({"data": answer.data})

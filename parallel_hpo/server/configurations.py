@@ -29,6 +29,12 @@ def parse(text: str) -> SweepConfiguration:
         raise RefusedError("the sweep configuration is nested too deeply") from None
 
 
+@lru_cache(64)
+def metric_of(text: str) -> Metric | None:
+    """Return the metric that the sweep optimizes, if it has one."""
+    return parse(text).metric
+
+
 @dataclass(frozen=True, slots=True)
 class Stopping:
     """By what a sweep's runs, and the sweep itself, are ended early; `rule`: None where they aren't."""

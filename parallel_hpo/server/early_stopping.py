@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from parallel_hpo.config.sweep_words import Goal, Metric
+from parallel_hpo.metric import find_value, statistic, values_so_far
 from parallel_hpo.server import configurations
 from parallel_hpo.server.rules import hyperband, sweep_states
 from parallel_hpo.server.rules.hyperband import Advance, AtBand, Course, Hyperband
@@ -14,7 +15,7 @@ from parallel_hpo.server.store import bands, sweeps
 from parallel_hpo.server.store.database import Transaction
 from parallel_hpo.server.store.records import Run, Sweep
 from parallel_hpo.server.unstarted import withdraw
-from parallel_hpo.server.values import number_at
+from parallel_hpo.server.values import read_object
 
 
 def begin_course(transaction: Transaction, run: Run) -> dict[str, Any]:
@@ -24,7 +25,7 @@ def begin_course(transaction: Transaction, run: Run) -> dict[str, Any]:
     """
     if run.metric_rows is not None:
         bands.forget(transaction, run.id)
-    return {"metric_rows": None, "best_loss": None}
+    return {"metric_rows": None, "best_loss": None, "metric_value": None}
 
 
 def judge(
@@ -40,13 +41,35 @@ def judge(
     plan = configurations.stopping(sweep.config)
     if plan.rule is None and plan.metric.target is None:
         return {}
-    values = [value for value in (number_at(row, plan.metric.name) for row in rows) if value is not None]
-    last = None if summary is None else number_at(summary, plan.metric.name)
+    values = _values(run, rows, summary, plan.metric)
+    last = None if summary is None else find_value(summary, plan.metric.name, plan.metric.goal)
     if any(_reaches(plan.metric, value) for value in (*values, *(() if last is None else (last,)))):
         _finish(transaction, sweep)
-    if plan.rule is None or not values:
+    if not values:
         return {}
-    return _advance(transaction, run, plan.rule, plan.metric, values)
+    changes: dict[str, Any] = {
+        "metric_rows": (run.metric_rows or 0) + len(values),
+        "metric_value": values[-1],
+    }
+    if plan.rule is not None:
+        changes |= _advance(transaction, run, plan.rule, plan.metric, values)
+    return changes
+
+
+def _values(
+    run: Run, rows: Iterable[Mapping[str, Any]], summary: Mapping[str, Any] | None, metric: Metric
+) -> list[float]:
+    """Return what counts of a run after each of its new rows, as its summary would say it then."""
+    logged = (find_value(row, metric.name, metric.goal) for row in rows)
+    new = [value for value in logged if value is not None]
+    if not new:
+        return []
+    stored = read_object(run.summary, "summary")
+    counted = statistic(stored if summary is None else summary, metric.name, metric.goal)
+    before = run.metric_value
+    if before is None:  # a run that began under a server that did not keep it
+        before = find_value(stored, metric.name, metric.goal)
+    return list(values_so_far(new, counted, metric.goal, rows=run.metric_rows or 0, value=before))
 
 
 def _advance(
@@ -58,7 +81,7 @@ def _advance(
     advance = hyperband.advance(Course(run.metric_rows or 0, run.best_loss), losses, rule.bands)
     for at in advance.reached:
         bands.put(transaction, run.sweep_id, at.band, run.id, at.loss)
-    changes: dict[str, Any] = {"metric_rows": advance.course.iterations, "best_loss": advance.course.best}
+    changes: dict[str, Any] = {"best_loss": advance.course.best}
     if _must_stop(transaction, run, rule, advance):
         changes["stop_requested"] = True
     return changes

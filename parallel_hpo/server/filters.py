@@ -13,9 +13,10 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from parallel_hpo.metric import MISSING, counting, lookup
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.store.records import Run
-from parallel_hpo.server.values import MISSING, lookup, strict
+from parallel_hpo.server.values import strict
 
 if TYPE_CHECKING:
     import regex
@@ -76,7 +77,7 @@ def sorted_runs(runs: list[Run], order: str | None) -> list[Run]:
     for part in reversed((order or "-created_at").split(",")):
         descending = not part.startswith("+")
         name = part.lstrip("+-")
-        keyed = [(_sort_key(value_of(run, name)), run) for run in runs]
+        keyed = [(_sort_key(_counting(run, name, descending=descending)), run) for run in runs]
         known = [(key, run) for key, run in keyed if key is not None]
         known.sort(key=lambda pair: pair[0], reverse=descending)
         runs = [run for _, run in known] + [run for key, run in keyed if key is None]
@@ -95,6 +96,17 @@ def value_of(run: Run, name: str) -> Any:
     if section == "tags":
         return key in json.loads(run.tags)
     raise RefusedError(f"filter or order {name!r}: one of {', '.join(_COLUMNS)}, config.K, summary_metrics.K")
+
+
+def _counting(run: Run, name: str, *, descending: bool) -> Any:
+    """Return what a run is sorted by: of a metric that is an object what counts where the first is the best.
+
+    wandb client: `best_run` asks for `-summary_metrics.K` where the goal is to maximize.
+    """
+    value = value_of(run, name)
+    if not name.startswith("summary_metrics."):
+        return value
+    return counting(value, "maximize" if descending else "minimize")
 
 
 def _clause(run: Run, key: str, wanted: Any) -> bool:

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from parallel_hpo.config.sweep_words import SweepConfiguration
+from parallel_hpo.metric import find_value
 from parallel_hpo.server.filters import matches, read_filters
 from parallel_hpo.server.store import runs
 from parallel_hpo.server.store.database import Transaction
 from parallel_hpo.server.store.records import Run, Sweep
-from parallel_hpo.server.values import number_at, read_object
+from parallel_hpo.server.values import read_object
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +44,10 @@ def prior_trials(
 
 
 def _value(run: Run, configuration: SweepConfiguration) -> float | None:
-    if configuration.metric is None:
+    metric = configuration.metric
+    if metric is None:
         return None
-    return number_at(read_object(run.summary, "summary"), configuration.metric.name)
+    return find_value(read_object(run.summary, "summary"), metric.name, metric.goal)
 
 
 def _parameters(run: Run, names: set[str]) -> dict[str, Any]:

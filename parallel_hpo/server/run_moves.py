@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from parallel_hpo import metric
+from parallel_hpo.server import configurations
 from parallel_hpo.server.rules.run_states import RunEvent, RunState, move
 from parallel_hpo.server.store import agents, runs, sweeps
 from parallel_hpo.server.store.database import Transaction
 from parallel_hpo.server.store.records import Run
-from parallel_hpo.server.values import number_at, read_object
+from parallel_hpo.server.values import read_object
 
 _VALUED = frozenset({RunState.FINISHED, RunState.KILLED})
 
@@ -44,9 +46,10 @@ def _news_for_the_engine(
 def metric_value(transaction: Transaction, sweep_id: str, summary: str) -> float | None:
     """Return the sweep's metric as a run's summary has it; None where it is no finite number."""
     sweep = sweeps.find(transaction, sweep_id)
-    if sweep is None or sweep.metric_name is None:
+    wanted = None if sweep is None else configurations.metric_of(sweep.config)
+    if wanted is None:
         return None
-    return number_at(read_object(summary, "summary"), sweep.metric_name)
+    return metric.find_value(read_object(summary, "summary"), wanted.name, wanted.goal)
 
 
 def _is_strangers(transaction: Transaction, run: Run) -> bool:

@@ -25,7 +25,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-HEAD: Final = "0006"
+HEAD: Final = "0009"
 """The newest migration; a database at this revision opens without Alembic, which is slow to import."""
 
 metadata = MetaData()
@@ -132,11 +132,13 @@ runs = Table(
     Column("created_at", Float(53), nullable=False),
     Column("started_at", Float(53)),
     Column("heard_at", Float(53), nullable=False),
-    # Of a sweep with early_terminate: its history rows that have the metric, and the best loss in them.
+    # Of a sweep with early_terminate or a target: its history rows that have the metric, what counts of
+    # them as its summary would say it, and the best loss that it has been.
     Column("metric_rows", Integer),
     Column("best_loss", Float(53)),
     # The label of the worker's key with which it was opened last; null: none was.
     Column("opened_by", String(64)),
+    Column("metric_value", Float(53)),
     UniqueConstraint("project_id", "name", name="runs_project_name"),
     # One index for each question that a heartbeat or the reaper asks: none of them scans a sweep's runs.
     Index("runs_sweep_state", "sweep_id", "state"),

@@ -1,4 +1,4 @@
-"""Pure functions on the JSON that clients send: reading it, metrics in it, and what history keys it holds."""
+"""Pure functions on the JSON that clients send: reading it, and what history keys it holds."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
+from parallel_hpo.metric import MISSING, lookup
 from parallel_hpo.server.refusals import RefusedError
 
-MISSING: Final = object()
 _BIGGEST_STEP: Final = 2**63 - 1
 
 
@@ -22,33 +22,6 @@ def read_object(text: str, what: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise RefusedError(f"{what} must be a JSON object, not {type(value).__name__}", status=400)
     return value
-
-
-def lookup(values: Mapping[str, Any], name: str) -> Any:
-    """Return what is called `name`, where dots may lead into nested objects, or MISSING."""
-    if name in values:
-        return values[name]
-    value: Any = values
-    for part in name.split("."):
-        if not isinstance(value, Mapping) or part not in value:
-            return MISSING
-        value = value[part]
-    return value
-
-
-def number_at(values: Mapping[str, Any], name: str) -> float | None:
-    """Return the finite number called `name`, where dots may lead into nested objects, or None."""
-    value = lookup(values, name)
-    # wandb client: a metric with define_metric(summary="min") is summarised as {"min": x}.
-    if isinstance(value, Mapping) and len(value) == 1:
-        (value,) = value.values()
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        number = float(value)
-    except OverflowError:
-        return None
-    return number if math.isfinite(number) else None
 
 
 def strict(value: Any) -> Any:

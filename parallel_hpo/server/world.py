@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from parallel_hpo.config.sweep_words import EngineChoice
-from parallel_hpo.server.engines import Engines
+from parallel_hpo.server.engines import Engines, Suggestion
 from parallel_hpo.server.rules.heartbeat import Patience
 from parallel_hpo.server.store.database import Database
 
@@ -38,6 +38,8 @@ class World:
     engines: Engines = field(default_factory=Engines)
     engine: EngineChoice = EngineChoice.AUTO
     """The search engine of the sweeps that are created here."""
+    asked: Suggestion | None = None
+    """What a sweep's model was asked for the request at hand."""
 
     def seen_by(self, caller: Caller) -> World:
         """Return what a caller may know and change of it: where its key is one sweep's, no other sweep."""

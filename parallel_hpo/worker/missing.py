@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from parallel_hpo.metric import MISSING, counting, find_value, lookup
 from parallel_hpo.protocol.messages import MissingMetric
-from parallel_hpo.worker.watch import find_value, look_up
 
 NOT_A_NUMBER: Final = {"NaN": "NaN", "Infinity": "infinity", "-Infinity": "-infinity"}
 """How wandb-core writes these into a summary; JSON has no words for them."""
@@ -18,10 +18,13 @@ def explain_missing(summary: Mapping[str, Any], metric: str, goal: str) -> Missi
     """Return what is there instead of a finite number, and what was logged; None: the metric is there."""
     if find_value(summary, metric, goal) is not None:
         return None
-    return MissingMetric(_in_words(look_up(summary, metric, goal)), tuple(sorted(_logged(summary))))
+    found = counting(lookup(summary, metric), goal)
+    return MissingMetric(_in_words(found), tuple(sorted(_logged(summary))))
 
 
 def _in_words(value: object) -> str:
+    if value is MISSING or value == {}:
+        return "nothing"
     match value:
         case None:
             return "nothing"

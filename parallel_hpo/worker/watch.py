@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import functools
 import json
-import math
 import os
 import sys
 import time
@@ -21,6 +20,7 @@ from typing import Any, Final
 
 import wandb
 
+from parallel_hpo.metric import find_value
 from parallel_hpo.words import DISABLED, NEVER_INITIALISED, RunId
 from parallel_hpo.worker.core import Core
 
@@ -237,40 +237,9 @@ class Watch:
         return summary if isinstance(summary, dict) else None
 
 
-def find_value(summary: Mapping[str, Any], metric: str, goal: str) -> float | None:
-    """Return a metric of a summary as a finite float, or None."""
-    value = look_up(summary, metric, goal)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        number = float(value)
-    except OverflowError:
-        return None  # an integer may have any length
-    return number if math.isfinite(number) else None
-
-
-def look_up(summary: Mapping[str, Any], metric: str, goal: str) -> Any:
-    """Return what a summary has as a metric; None: nothing.
-
-    A dotted name may be a key as it stands or a path. Where `define_metric(summary=…)`
-    made it a mapping, that of the goal counts ("max" for maximize), then "best", then "last".
-    """
-    value = summary.get(metric)
-    if value is None:
-        value = functools.reduce(_item, metric.split("."), summary)
-    if isinstance(value, Mapping):
-        keys = ("max" if goal == "maximize" else "min", "best", "last")
-        value = next((value[key] for key in keys if key in value), value or None)
-    return value
-
-
 def _is_offline(folder: Path) -> bool:
     """Whether a run's folder of files is one that only `wandb sync` sends (wandb client: by its name)."""
     return folder.parent.name.startswith("offline-")
-
-
-def _item(value: Any, key: str) -> Any:
-    return value.get(key) if isinstance(value, Mapping) else None
 
 
 def _replace(old: Any, new: Any) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +206,19 @@ def test_after_three_failures_in_a_row_it_is_not_asked_again(caplog: pytest.LogC
     assert None not in points
     records = [record.levelno for record in caplog.records]
     assert records == [logging.WARNING] * 3 + [logging.ERROR]
+
+
+def test_once_it_is_closed_an_ask_under_way_ends_and_none_begins(tmp_path: Path) -> None:
+    os.mkfifo(heard := tmp_path / "heard")
+    script = f"sys.stdin.readline()\nopen({str(heard)!r}, 'w').close()\n{HANGS}"
+    with wandb_process(script, limit_s=60) as process, ThreadPoolExecutor(1) as threads:
+        asking = threads.submit(process.ask, {"seed": 1})
+        heard.read_text()  # returns once the child has read the question
+        process.close()
+        with pytest.raises(EngineFailedError):
+            asking.result(timeout=30)
+        with pytest.raises(EngineFailedError, match="it was closed"):
+            process.ask({"seed": 1})
 
 
 def test_it_is_started_again_after_its_death() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from parallel_hpo.server import (
     supervision,
     sweep_service,
 )
-from parallel_hpo.server.engines import Engines
+from parallel_hpo.server.engines import AskFirstError, Engines
 from parallel_hpo.server.file_stream import Chunk
 from parallel_hpo.server.reaper import reap
 from parallel_hpo.server.run_service import RunWishes
@@ -103,10 +103,16 @@ class Stage:
         return agent_service.register(self.world, sweep, "host", label).id
 
     def beat(self, agent: str, *listed: str) -> Command | None:
-        """Send a heartbeat and return its command, if any."""
-        commands = agent_service.beat(self.world, agent, frozenset(listed))
-        assert len(commands) <= 1
-        return commands[0] if commands else None
+        """Send a heartbeat and return its command, if any; a model is asked first, as `asking` does."""
+        world = self.world
+        while True:
+            try:
+                commands = agent_service.beat(world, agent, frozenset(listed))
+            except AskFirstError as first:
+                world = replace(world, asked=world.engines.ask(world.database, first.sweep_id))
+                continue
+            assert len(commands) <= 1
+            return commands[0] if commands else None
 
     def issued(self, agent: str) -> str:
         """Send an idle heartbeat that must bring a run, and return its name."""

@@ -263,8 +263,9 @@ def test_a_query_sees_runs_filtered_ordered_and_paged(stage: Stage, web: Web) ->
     assert not second["runs"]["pageInfo"]["hasNextPage"]
 
 
-def test_a_sweep_shows_its_best_value_and_its_agents(stage: Stage, web: Web) -> None:
-    sweep = stage.sweep(grid(5))
+@pytest.mark.parametrize(("goal", "best"), [("minimize", 1.0), ("maximize", 3.0)])
+def test_a_sweep_shows_its_best_value_and_its_agents(stage: Stage, web: Web, goal: str, best: float) -> None:
+    sweep = stage.sweep(grid(5, metric={"name": "loss", "goal": goal}))
     agent = stage.agent(sweep)
     for loss in (3, 1):
         stage.finish(sweep, stage.issued(agent), loss=loss)
@@ -272,7 +273,7 @@ def test_a_sweep_shows_its_best_value_and_its_agents(stage: Stage, web: Web) -> 
         state bestLoss runCount runCountExpected agents { edges { node { id totalRuns } } } } } }"""
     assert web.ask(query, s=sweep)["data"]["project"]["sweep"] == {
         "state": "RUNNING",
-        "bestLoss": 1.0,
+        "bestLoss": best,
         "runCount": 2,
         "runCountExpected": 5,
         "agents": {"edges": [{"node": {"id": agent, "totalRuns": 2}}]},

@@ -7,16 +7,23 @@ import pytest
 
 from parallel_hpo.server.file_stream import Batch, Chunk
 from parallel_hpo.server.store.lines import Stream
+from parallel_hpo.server.store.runs import change
 from tests.server.acting import Stage, grid
 
 RULE = {"type": "hyperband", "min_iter": 2, "eta": 2}
 
 
-def log(stage: Stage, name: str, *losses: object, exitcode: int | None = None) -> bool:
-    """Log rows after those that are there, and return whether the run is asked to stop."""
+def log(
+    stage: Stage, name: str, *losses: object, exitcode: int | None = None, summary: object = None
+) -> bool:
+    """Log rows after those that are there, and return whether the run is asked to stop.
+
+    `summary`: what the summary that comes with them has as the metric.
+    """
     begin = stage.run(name).history_lines
     rows = tuple(json.dumps({"_step": begin + i, "loss": loss}) for i, loss in enumerate(losses))
-    return stage.stream(name, Chunk((Batch(Stream.HISTORY, begin, rows),), exitcode=exitcode))
+    told = None if summary is None else json.dumps({"loss": summary})
+    return stage.stream(name, Chunk((Batch(Stream.HISTORY, begin, rows),), summary=told, exitcode=exitcode))
 
 
 def started(stage: Stage, sweep: str, agent: str) -> str:
@@ -75,6 +82,41 @@ def test_a_maximized_metric_stops_the_lower_runs(stage: Stage) -> None:
     assert log(stage, runs[1], 1, 1)
 
 
+@pytest.mark.parametrize(
+    ("summary", "losses", "stopped"),
+    [
+        (9, (1, 9), True),
+        ({"min": 1}, (1, 9), False),
+        ({"min": 1, "max": 9}, (1, 9), False),
+        ({"mean": 5}, (1, 9), False),
+        ({"mean": 6}, (9, 3), True),
+        ({"max": 9}, (9, 3), True),
+    ],
+)
+@pytest.mark.parametrize("at_once", [True, False])
+def test_at_a_band_a_run_has_the_value_that_its_summary_would_have(
+    stage: Stage, summary: object, losses: tuple[int, int], stopped: bool, at_once: bool
+) -> None:
+    _, _, runs = started_runs(stage, 2, early_terminate={**RULE, "eta": 3, "strict": True})
+    log(stage, runs[0], 5, 5)
+    if at_once:
+        assert log(stage, runs[1], *losses, summary=summary) is stopped
+    else:
+        log(stage, runs[1], losses[0], summary=summary)
+        assert log(stage, runs[1], losses[1]) is stopped
+
+
+def test_a_run_that_is_on_while_the_server_is_replaced_goes_on_from_its_summary(stage: Stage) -> None:
+    """A server from before knows how many rows it had, and not yet what counts of them."""
+    _, _, runs = started_runs(stage, 2, early_terminate={**RULE, "eta": 3, "strict": True})
+    log(stage, runs[0], 5, 5)
+    log(stage, runs[1], 1, summary={"mean": 1})
+    with stage.world.database.write() as transaction:
+        change(transaction, stage.run(runs[1]).id, {"metric_value": None})
+    assert not log(stage, runs[1], 9)
+    assert stage.run(runs[1]).metric_value == 5
+
+
 def test_a_stopped_run_is_killed_and_its_value_counts(stage: Stage) -> None:
     _, _, runs = started_runs(stage, 2, early_terminate={**RULE, "eta": 3})
     log(stage, runs[0], 1, 1)
@@ -109,6 +151,14 @@ def test_a_target_that_is_only_in_the_summary_is_seen(stage: Stage) -> None:
     sweep, _, runs = started_runs(stage, 1, metric=metric)
     stage.stream(runs[0], Chunk(summary='{"loss": {"min": 0.5}}'))
     assert stage.progress(sweep).state == "FINISHED"
+
+
+@pytest.mark.parametrize(("summary", "state"), [(3, "FINISHED"), ({"mean": 3}, "RUNNING")])
+def test_a_target_is_reached_by_what_counts(stage: Stage, summary: object, state: str) -> None:
+    sweep, _, runs = started_runs(stage, 1, metric={"name": "loss", "goal": "minimize", "target": 1.0})
+    log(stage, runs[0], 3, summary=summary)
+    log(stage, runs[0], 0.5)
+    assert stage.progress(sweep).state == state
 
 
 def test_a_missed_target_changes_nothing(stage: Stage) -> None:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from parallel_hpo.config.sweep_words import EngineChoice
+from parallel_hpo.search.bayes import OwnModel
+from parallel_hpo.server import run_queue, run_service
+from parallel_hpo.server.file_stream import Chunk
 from parallel_hpo.server.refusals import RefusedError
+from parallel_hpo.server.run_service import RunWishes
 from parallel_hpo.server.store import sweeps
 from tests.search.engines import needs_wandb_engine, without_wandb_engine
 from tests.server.acting import METRIC, Stage, grid
@@ -49,6 +56,62 @@ def test_grid_and_random_need_no_package(stage: Stage) -> None:
     for configuration in (grid(2), BAYES | {"method": "random"}):
         sweep = stage.sweep(configuration)
         assert stage.perform(sweep, stage.agent(sweep))
+
+
+def suggested_after(stage: Stage, results: Callable[[float], float], **config: Any) -> float:
+    """Perform as many runs of a bayes sweep as its model needs, and return what it suggests then."""
+    sweep = stage.sweep(BAYES | config)
+    agent = stage.agent(sweep)
+    for _ in range(OwnModel.results_needed):
+        name = stage.issued(agent)
+        stage.finish(sweep, name, loss=results(assigned(stage, name)))
+    return assigned(stage, stage.issued(agent))
+
+
+def assigned(stage: Stage, name: str) -> float:
+    x: float = json.loads(stage.run(name).assigned or "")["x"]
+    return x
+
+
+def test_a_model_is_told_what_came_of_the_runs(stage: Stage) -> None:
+    """Where the first ones were the same, only their results can make the next one another."""
+    near_0 = suggested_after(stage, lambda x: x)
+    near_1 = suggested_after(stage, lambda x: 1 - x)
+    maximized = suggested_after(stage, lambda x: x, metric=METRIC | {"goal": "maximize"})
+    assert near_0 < 0.5 < min(near_1, maximized)
+
+
+def test_a_model_is_told_of_prior_runs(stage: Stage) -> None:
+    def first_after(prior: str, slope: float) -> float:
+        for number in range(OwnModel.results_needed):
+            x = number / OwnModel.results_needed
+            name, config = f"{prior}{number}", json.dumps({"x": {"value": x}})
+            run_service.upsert(stage.world, RunWishes(name=name, project="p", config=config))
+            summary = json.dumps({"loss": {"min": slope * x, "max": -slope * x}})
+            stage.stream(name, Chunk(summary=summary, exitcode=0))
+        sweep = stage.sweep(BAYES, prior_runs=json.dumps({"name": {"$regex": f"^{prior}"}}))
+        return assigned(stage, stage.issued(stage.agent(sweep)))
+
+    assert first_after("down", -1) > 0.5 > first_after("up", 1)
+
+
+def test_an_engine_forgets_what_was_rolled_back(stage: Stage) -> None:
+    """Else it would take what is written in its place for what it knows already."""
+    sweep = stage.sweep(grid(3), prior_runs='{"name": "none"}')  # so that it passes over what was tried
+    agent, other = stage.agent(sweep), stage.agent(sweep)
+    stage.start(sweep, stage.issued(agent))
+    stage.clock.now += 3600  # the run was silent for so long that the next beat ends it
+
+    def fail() -> str:
+        raise OSError("no random numbers")
+
+    whole = stage.world
+    stage.world = replace(whole, new_id=fail)
+    with pytest.raises(OSError, match="no random numbers"):
+        stage.beat(agent)
+    stage.world = whole
+    run_queue.enqueue(stage.world, sweep, '{"x": 1}', None)
+    assert [assigned(stage, stage.issued(one)) for one in (other, agent)] == [1, 2]
 
 
 @needs_wandb_engine

@@ -54,6 +54,7 @@ RUN = Run(
     metric_rows=None,
     best_loss=None,
     opened_by=None,
+    metric_value=None,
     heard_at=1_700_000_000.0,
 )
 
@@ -158,6 +159,15 @@ def test_missing_and_nan_values_come_last_in_both_directions(losses: list[Any], 
     ]
     known = [loss for loss in losses if loss is not None and loss == loss]
     assert ordered[: len(known)] == sorted(known, reverse=sign == "-")
+
+
+def test_runs_are_ordered_by_what_counts_of_a_summarised_metric() -> None:
+    """The client asks for the highest first where the goal is to maximize."""
+    runs = with_losses(
+        [{"min": 2.0, "max": 8.0}, {"min": 1.0, "max": 9.0}, {"mean": 5.0}, {"a": 0, "b": 0}, 7.0]
+    )
+    assert [run.id for run in sorted_runs(runs, "+summary_metrics.loss")] == [1, 0, 2, 4, 3]
+    assert [run.id for run in sorted_runs(runs, "-summary_metrics.loss")] == [1, 0, 4, 2, 3]
 
 
 def test_runs_come_newest_first_unless_told_otherwise() -> None:

@@ -23,7 +23,11 @@ from tests.server.conftest import DATABASES
 
 SERVERS = 4
 AGENTS = 32
-POINTS = 2_000
+SWEEPS = [
+    pytest.param(grid(2_000), 2_000, id="grid"),
+    # Without results nothing is modelled: what is tried is that the ask lies before the transaction.
+    pytest.param(grid(64, method="bayes", run_cap=64), 64, id="bayes"),
+]
 
 
 class Address:
@@ -104,12 +108,15 @@ def servers(clean_env: dict[str, str], database: str) -> Iterator[list[Address]]
 
 
 @pytest.mark.timeout(300)
-def test_several_processes_hand_out_each_point_of_a_grid_once(servers: list[Address]) -> None:
-    wishes = {"config": yaml.dump(grid(POINTS)), "projectName": "p"}
+@pytest.mark.parametrize(("configuration", "points"), SWEEPS)
+def test_several_processes_hand_out_each_point_once(
+    servers: list[Address], configuration: dict[str, Any], points: int
+) -> None:
+    wishes = {"config": yaml.dump(configuration), "projectName": "p"}
     with servers[0].client() as client:
         answer = client.mutate("upsertSweep", "sweep { name }", "UpsertSweepInput", wishes)
     sweep = answer["sweep"]["name"]
     with ThreadPoolExecutor(AGENTS) as threads:
         agents = [servers[number % SERVERS] for number in range(AGENTS)]
         shares = list(threads.map(lambda server: server.work_until_the_end(sweep), agents))
-    assert sorted(point for share in shares for point in share) == list(range(POINTS))
+    assert sorted(point for share in shares for point in share) == list(range(points))

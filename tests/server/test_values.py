@@ -9,29 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parallel_hpo.server.refusals import RefusedError
-from parallel_hpo.server.values import merge_history_keys, number_at, read_object, sample, step_of, strict
-
-
-@pytest.mark.parametrize(
-    ("values", "name", "number"),
-    [
-        ({"loss": 1}, "loss", 1.0),
-        ({"val": {"loss": 0.5}}, "val.loss", 0.5),
-        ({"val.loss": 0.25, "val": {"loss": 0.5}}, "val.loss", 0.25),
-        ({"loss": {"min": 2}}, "loss", 2.0),
-        ({"loss": True}, "loss", None),
-        ({"loss": "1"}, "loss", None),
-        ({"loss": math.nan}, "loss", None),
-        ({"loss": math.inf}, "loss", None),
-        ({"loss": 10**400}, "loss", None),
-        ({"val": 1}, "val.loss", None),
-        ({}, "loss", None),
-    ],
-)
-def test_a_metric_is_a_finite_number_however_deep_it_is(
-    values: dict[str, Any], name: str, number: float | None
-) -> None:
-    assert number_at(values, name) == number
+from parallel_hpo.server.values import merge_history_keys, read_object, sample, step_of, strict
 
 
 @given(

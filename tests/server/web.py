@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from types import TracebackType
 from typing import Any
 
@@ -53,6 +54,14 @@ class Web:
 
     def put(self, path: str, **options: Any) -> httpx.Response:
         return self._runner.run(self._client.put(path, **options))
+
+    def begin(self, path: str, **options: Any) -> asyncio.Task[httpx.Response]:
+        """Send a request that goes on while others are sent, or waited for."""
+        return self._runner.get_loop().create_task(self._client.post(path, **options))
+
+    def wait_for(self, awaitable: Awaitable[Any]) -> Any:
+        """Let the application work until that is there."""
+        return self._runner.run(_awaited(awaitable))
 
     def ask(self, query: str, **variables: Any) -> Any:
         """Send a GraphQL request as the Public API does, and return the answer's body."""

@@ -20,7 +20,9 @@ from parallel_hpo.worker.missing import explain_missing
         ("0.5", "a text, '0.5'"),
         ([0.5], "a list"),
         ({"_type": "histogram"}, "an object of type histogram"),
-        ({"mean": 1.0}, "a table of values"),
+        ({"a": 1.0, "b": 2.0}, "a table of values"),
+        ({}, "nothing"),
+        ({"min": "NaN", "max": 2.0}, "NaN"),
         pytest.param(10**400, "a number that is too large", id="10**400"),
     ],
 )

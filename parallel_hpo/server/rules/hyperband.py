@@ -2,7 +2,8 @@
 
 A run's iteration is the number of its history rows that have the metric. At each of
 the `bands`, iterations that grow by `eta`, only the best 1/eta of the runs go on.
-Values are losses here: smaller is better, whatever the metric's goal.
+Values are losses here: smaller is better, whatever the metric's goal. Each is what
+counts of the run at that row (`metric`): the value logged, or the best or mean so far.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ Transaction = Connection
 """An open transaction, as other rooms call it: they pass it on and know nothing of SQL."""
 
 _BUSY_TIMEOUT_S: Final = 10
-"""How long a write waits for another process's write; the longest one is an ask of a search engine."""
+"""How long a write waits for another process's write; none asks a model of the search meanwhile."""
 _WRITERS: Final = 0x48504F
 """The number of the lock in a PostgreSQL database; any, but the same in all of our processes."""
 

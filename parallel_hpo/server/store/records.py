@@ -105,6 +105,7 @@ class Run:
     metric_rows: int | None
     best_loss: float | None
     opened_by: str | None
+    metric_value: float | None
 
 
 R = TypeVar("R", Project, Sweep, Agent, Run)

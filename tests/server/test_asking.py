@@ -1,0 +1,154 @@
+"""Models of the search are asked with no transaction open, and beside all other requests."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable, Iterator
+from copy import copy
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+
+from parallel_hpo.config.sweep_words import Method, SweepConfiguration
+from parallel_hpo.search.engine import Engine, Trial, make_engine
+from parallel_hpo.server import sweep_service
+from parallel_hpo.server.engines import Engines
+from parallel_hpo.server.store import agents
+from parallel_hpo.server.store.database import Database
+from parallel_hpo.server.sweep_service import SweepWishes
+from tests.server.acting import METRIC, Stage, grid
+from tests.server.web import Web
+
+BAYES = {"method": "bayes", "metric": METRIC, "parameters": {"x": {"min": 0, "max": 100}}}
+DEADLINE_S = 20.0
+"""Far beyond what anything here takes, so that only a hang reaches it."""
+BEAT = """mutation B($id: ID!, $state: JSONString) {
+    agentHeartbeat(input: {id: $id, runState: $state}) { commands } }"""
+
+
+@dataclass
+class Model:
+    """An engine that suggests each run's own index, once `meanwhile` has been done."""
+
+    meanwhile: Callable[[int], object]
+    asked: list[int] = field(default_factory=list)
+
+    def tell(self, trial: Trial) -> None:
+        """Learn nothing."""
+
+    def ask(self, index: int) -> dict[str, Any]:
+        self.asked.append(index)
+        self.meanwhile(index)
+        return {"x": index}
+
+
+def put_in(stage: Stage, meanwhile: Callable[[int], object]) -> Model:
+    """Let such a model choose the runs of this process's sweeps that have one."""
+    model = Model(meanwhile)
+
+    def make(configuration: SweepConfiguration, **options: Any) -> Engine:
+        return model if configuration.method is Method.BAYES else make_engine(configuration, **options)
+
+    stage.world = replace(stage.world, engines=Engines(make))
+    return model
+
+
+@pytest.fixture
+def other(stage: Stage) -> Iterator[Database]:
+    """Another server process on the same database, which has little patience."""
+    database = Database.open(stage.database or str(stage.folder / "server.db"), busy_timeout_s=0.2)
+    yield database
+    database.close()
+
+
+def test_others_write_while_a_model_is_asked(stage: Stage, other: Database) -> None:
+    sweep = stage.sweep(BAYES)
+    agent = stage.agent(sweep)
+
+    def write(_index: int) -> None:
+        with other.write() as transaction:
+            agents.touch(transaction, agent, stage.clock())
+
+    put_in(stage, write)
+    assert stage.issued(agent)
+
+
+def test_agents_of_two_processes_that_ask_at_once_are_given_different_points(stage: Stage) -> None:
+    sweep = stage.sweep(BAYES)
+    mine, others = stage.agent(sweep), stage.agent(sweep)
+    beside = copy(stage)
+    taken: list[str] = []
+
+    def be_faster(index: int) -> None:
+        if index == 0:
+            taken.append(beside.issued(others))
+
+    model = put_in(stage, be_faster)
+    put_in(beside, lambda _index: None)
+    own = stage.issued(mine)
+    assert model.asked == [0, 1]
+    assert [json.loads(stage.run(name).assigned or "")["x"] for name in (*taken, own)] == [0, 1]
+
+
+def test_what_a_model_said_of_another_space_is_not_issued(stage: Stage) -> None:
+    sweep = stage.sweep(BAYES)
+    agent = stage.agent(sweep)
+    changed = BAYES | {"name": "changed"}
+
+    def change(_index: int) -> None:
+        if len(model.asked) == 1:
+            sweep_service.upsert(stage.world, SweepWishes(id=sweep, config=json.dumps(changed)))
+
+    model = put_in(stage, change)
+    assert stage.issued(agent)
+    assert model.asked == [0, 0]
+
+
+def test_what_comes_in_while_a_model_is_asked_is_no_reason_to_ask_again(stage: Stage) -> None:
+    sweep = stage.sweep(BAYES)
+
+    def finish_the_first(index: int) -> None:
+        if index == 1:
+            stage.finish(sweep, first)
+
+    model = put_in(stage, finish_the_first)
+    first = stage.issued(stage.agent(sweep))
+    stage.issued(stage.agent(sweep))
+    assert model.asked == [0, 1]
+
+
+def beat(agent: str) -> dict[str, Any]:
+    return {"query": BEAT, "variables": {"id": agent, "state": "{}"}}
+
+
+def test_heartbeats_are_answered_while_a_model_is_asked(stage: Stage) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def take_long(_index: int) -> None:
+        begun.set()
+        assert go_on.wait(DEADLINE_S)
+
+    slow, quick = stage.sweep(BAYES), stage.sweep(grid(3))
+    waiting, idle = stage.agent(slow), stage.agent(quick)
+    put_in(stage, take_long)
+    with Web(stage) as web:
+        asking = web.begin("/graphql", json=beat(waiting))
+        web.wait_for(asyncio.to_thread(begun.wait, DEADLINE_S))
+        answer = web.post("/graphql", json=beat(idle))
+        assert '"run"' in answer.json()["data"]["agentHeartbeat"]["commands"]
+        assert not asking.done()
+        go_on.set()
+        assert '"run"' in web.wait_for(asking).json()["data"]["agentHeartbeat"]["commands"]
+
+
+def test_agents_that_ask_at_once_are_each_told_a_run_of_their_own(stage: Stage) -> None:
+    sweep = stage.sweep(BAYES)
+    waiting = [stage.agent(sweep) for _ in range(4)]
+    model = put_in(stage, lambda _index: None)
+    with Web(stage) as web:
+        for task in [web.begin("/graphql", json=beat(agent)) for agent in waiting]:
+            assert web.wait_for(task).status_code == 200
+    assert model.asked == [0, 1, 2, 3]
