@@ -12,24 +12,25 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from parallel_hpo.server import files_folder
 from parallel_hpo.server.store.database import Database
 from parallel_hpo.server.world import World
 
 DATABASE: Final = "server.db"
-FILES: Final = "server-files"
 
 
 @contextmanager
 def opened(directory: Path) -> Iterator[World | None]:
     """Open what an embedded server keeps in a directory; None: there never was one."""
-    if not (directory / DATABASE).exists():
+    path = directory / DATABASE
+    if not path.exists():
         yield None
         return
-    database = Database.open(str(directory / DATABASE))
+    database = Database.open(str(path))
     try:
         yield World(
             database=database,
-            files=directory / FILES,
+            files=files_folder.located(database, directory / files_folder.FILES, str(path.absolute())),
             master_key="",  # signs nothing here
             clock=time.time,
             new_id=lambda: secrets.token_hex(4),

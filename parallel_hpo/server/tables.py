@@ -24,7 +24,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-HEAD: Final = "0004"
+HEAD: Final = "0007"
 """The newest migration; a database at this revision opens without Alembic, which is slow to import."""
 
 metadata = MetaData()
@@ -185,6 +185,16 @@ run_files = Table(
     Column("size", BigInteger, nullable=False),
     Column("md5", String(32), nullable=False),
     Column("updated_at", Float(53), nullable=False),
+)
+
+# The one folder that those bytes are in: its id is written into it.
+files_folder = Table(
+    "files_folder",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("path", Text, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("database", Text, nullable=False),
 )
 
 # W&B's "artifact sequence": versions v0, v1, … under one name.
