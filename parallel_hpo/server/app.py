@@ -30,17 +30,20 @@ from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.store.failures import UnavailableError
 from parallel_hpo.server.store.runs import RunPath
 from parallel_hpo.server.supervision import SweepAt
+from parallel_hpo.server.tidying import tidy
 from parallel_hpo.server.world import Caller, World
 
 _log = logging.getLogger(__name__)
 _REAP_EVERY_S: Final = 10
+TIDY_EVERY_S: Final = 1800.0
+"""How often a server looks for what was left unfinished, and for what belongs to nothing any more."""
 _SWEEP: Final = "/hpo/sweeps/{entity}/{project}/{sweep}"
 Result = TypeVar("Result")
 
 
-def make_app(world: World, *, host: str) -> Starlette:
+def make_app(world: World, *, host: str, tidy_every_s: float = TIDY_EVERY_S) -> Starlette:
     """Return the server's application; `host` is the address that it will be bound to."""
-    handlers = _Handlers(world)
+    handlers = _Handlers(world, tidy_every_s)
     return Starlette(
         routes=[
             Route("/graphql", handlers.graphql, methods=["POST"]),
@@ -69,20 +72,24 @@ def make_app(world: World, *, host: str) -> Starlette:
 class _Handlers:
     """One method per route."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, tidy_every_s: float) -> None:
         self._world = world
+        self._tidy_every_s = tidy_every_s
+        self._is_ending = False
         self._executor = Executor()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="database")
 
     @asynccontextmanager
     async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
-        reaping = asyncio.create_task(self._reap_forever())
+        looking = [asyncio.create_task(work()) for work in (self._reap_forever, self._tidy_forever)]
         try:
             yield
         finally:
-            reaping.cancel()
-            with suppress(asyncio.CancelledError):
-                await reaping
+            self._is_ending = True
+            for task in looking:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
             self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def graphql(self, request: Request) -> Response:
@@ -174,6 +181,14 @@ class _Handlers:
             else:
                 for name in reaped:
                     _log.warning("run %s: nothing was heard of it", name)
+
+    async def _tidy_forever(self) -> None:
+        while True:
+            await asyncio.sleep(self._tidy_every_s)
+            try:  # in another thread than the database's: it looks at many files
+                await asyncio.to_thread(tidy, self._world, lambda: not self._is_ending)
+            except Exception:  # noqa: BLE001  # an edge: the server goes on, and looks again
+                _log.exception("could not take back what was left unfinished")
 
 
 def _allowed(world: World, request: Request, right: Right) -> Place:

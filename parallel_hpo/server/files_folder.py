@@ -20,7 +20,7 @@ from typing import Final
 
 from parallel_hpo.errors import BackendError
 from parallel_hpo.server.store import folders
-from parallel_hpo.server.store.database import Database
+from parallel_hpo.server.store.database import Database, shown
 from parallel_hpo.server.store.disk import flush_path
 from parallel_hpo.server.store.folders import Folder
 
@@ -65,6 +65,31 @@ class Wish:
         return [self.beside, Path(known.path)]
 
 
+def folder_of(database: str) -> Path:
+    """Return where a server keeps by default what belongs to its database: beside it, if it is a path."""
+    if "://" in database:
+        import platformdirs
+
+        return Path(platformdirs.user_data_dir("parallel_hpo", appauthor=False))
+    return Path(database).absolute().parent
+
+
+def is_sqlite(database: str) -> bool:
+    """Whether a database is a file: it is given as a path, or by such a URL."""
+    return "://" not in database or database.startswith("sqlite")
+
+
+def wish_for(database: str, files: str | None, *, adopt: bool = False) -> Wish:
+    """Return what is known of a database's files; its path is made whole, to mean the same elsewhere."""
+    return Wish(
+        database=shown(database) if "://" in database else str(Path(database).absolute()),
+        beside=folder_of(database) / FILES,
+        is_on_this_machine=is_sqlite(database),
+        named=None if files is None else Path(files).absolute(),
+        adopt=adopt,
+    )
+
+
 def settle(
     database: Database, wish: Wish, *, host: str, new_id: Callable[[], str] = lambda: secrets.token_hex(8)
 ) -> Path:
@@ -93,13 +118,17 @@ def settle(
     return wish.folder
 
 
-def located(database: Database, beside: Path, where: str) -> Path:
-    """Return where the files of a database are that other servers may serve; nothing is changed."""
+def located(database: Database, wish: Wish) -> Path:
+    """Return where the files of a database are; nothing is changed. BackendError where they are elsewhere."""
     with database.read() as transaction:
         known = folders.known(transaction)
-    wish = Wish(where, beside, is_on_this_machine=True)
-    found = [] if known is None else [each for each in wish.candidates(known) if _has(each, known)]
-    return found[0] if found else beside
+    for folder in [] if known is None else wish.candidates(known):
+        if known is not None and _has(folder, known):
+            return folder
+    why_not = judge(wish, known, _read_mark(wish.folder))
+    if why_not:
+        raise BackendError(why_not)
+    return wish.folder
 
 
 def judge(wish: Wish, known: Folder | None, mark: Mark | None) -> str:

@@ -33,7 +33,6 @@ from parallel_hpo.server import files_folder, kept_key, uploads
 from parallel_hpo.server.app import make_app
 from parallel_hpo.server.clock import WatchedClock
 from parallel_hpo.server.connections import PatientProtocol, make_room_for_connections
-from parallel_hpo.server.files_folder import FILES, Wish
 from parallel_hpo.server.kept_key import KEY_LENGTH
 from parallel_hpo.server.lobby import Lobby
 from parallel_hpo.server.store.database import Database, shown
@@ -66,34 +65,13 @@ class Place:
 
     @property
     def folder(self) -> Path:
-        """The folder of the key and of uploaded files by default: beside a SQLite database."""
-        if self.database is None or "://" in self.database:
-            import platformdirs
-
-            return Path(platformdirs.user_data_dir("parallel_hpo", appauthor=False))
-        return Path(self.database).absolute().parent
+        """The folder of the key and of uploaded files by default."""
+        return files_folder.folder_of(self.database_or_default)
 
     @property
     def database_or_default(self) -> str:
         """The database, with its default filled in."""
-        return self.database or str(self.folder / "server.db")
-
-    @property
-    def is_sqlite(self) -> bool:
-        """Whether the database is a file, or a URL of one."""
-        return "://" not in self.database_or_default or self.database_or_default.startswith("sqlite")
-
-    @property
-    def wish(self) -> Wish:
-        """What is said of its files; a database's path is made whole, so that it means the same elsewhere."""
-        where = self.database_or_default
-        return Wish(
-            database=shown(where) if "://" in where else str(Path(where).absolute()),
-            beside=self.folder / FILES,
-            is_on_this_machine=self.is_sqlite,
-            named=None if self.files is None else Path(self.files).absolute(),
-            adopt=self.adopt_files,
-        )
+        return self.database or str(files_folder.folder_of("default://") / "server.db")
 
 
 def serve(place: Place, *, embedded: bool = False, stdin: IO[bytes], stdout: IO[str]) -> None:
@@ -110,7 +88,8 @@ def serve(place: Place, *, embedded: bool = False, stdin: IO[bytes], stdout: IO[
     key = _key_from(stdin) if embedded else None
     listener = _bind(place)
     database = Database.open(place.database_or_default)
-    files = files_folder.settle(database, place.wish, host=socket.gethostname())
+    wish = files_folder.wish_for(place.database_or_default, place.files, adopt=place.adopt_files)
+    files = files_folder.settle(database, wish, host=socket.gethostname())
     world = _world(place, database, files, key or kept_key.find(files, place.folder))
     uploads.clear_unfinished(world.files)
     try:
@@ -274,7 +253,7 @@ def _key_from(stdin: IO[bytes]) -> str:
 
 def _make_folder(place: Place) -> None:
     """Make the folder of the database, where it is a file."""
-    if not place.is_sqlite:
+    if not files_folder.is_sqlite(place.database_or_default):
         return
     try:
         place.folder.mkdir(parents=True, exist_ok=True)
