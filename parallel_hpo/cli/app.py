@@ -95,6 +95,18 @@ def server(
     engine: Annotated[
         EngineChoice, typer.Option(help="Search engine of the sweeps that are created here.")
     ] = EngineChoice.AUTO,
+    files: Annotated[
+        str | None,
+        typer.Option(
+            help="Folder of uploaded files and of the key; servers of one database must share it."
+            " Missing: where they are, or server-files beside the database.",
+            metavar="FOLDER",
+        ),
+    ] = None,
+    adopt_files: Annotated[
+        bool,
+        typer.Option("--adopt-files", help="Go on with that folder though the files were elsewhere."),
+    ] = False,
 ) -> None:
     """Run the sweep server alone, until a signal: one JSON line on stdout says where it is."""
     from parallel_hpo.server.log_quota import log_to_stderr
@@ -102,7 +114,8 @@ def server(
 
     log_to_stderr()
     with errors_as_exit_codes():
-        serve(Place(host, port, database, engine), stdin=sys.stdin.buffer, stdout=sys.stdout)
+        place = Place(host, port, database, engine, files=files, adopt_files=adopt_files)
+        serve(place, stdin=sys.stdin.buffer, stdout=sys.stdout)
 
 
 @app.command()

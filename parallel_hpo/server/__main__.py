@@ -17,11 +17,20 @@ def main() -> int:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--database", metavar="PATH_OR_URL")
+    parser.add_argument("--files", metavar="FOLDER")
+    parser.add_argument("--adopt-files", action="store_true")
     parser.add_argument("--engine", type=EngineChoice, default=EngineChoice.AUTO, choices=list(EngineChoice))
     parser.add_argument("--embedded", action="store_true")
     options = parser.parse_args()
     log_to_stderr()
-    place = Place(options.host, options.port, options.database, options.engine)
+    place = Place(
+        options.host,
+        options.port,
+        options.database,
+        options.engine,
+        files=options.files,
+        adopt_files=options.adopt_files,
+    )
     try:
         serve(place, embedded=options.embedded, stdin=sys.stdin.buffer, stdout=sys.stdout)
     except ParallelHPOError as error:

@@ -2,6 +2,10 @@
 
 The Host check keeps out a web page that rebinds a name of its own to this machine.
 Addresses of files carry their right in the address, and health tells nothing.
+
+They begin as the address that the caller used. Behind a proxy that is what its X-Forwarded-Proto and
+X-Forwarded-Host say, whoever sent them: an address goes back to the caller alone, who came with a key, so
+that one who forges them misleads nobody else.
 """
 
 from __future__ import annotations
@@ -23,6 +27,11 @@ from parallel_hpo.server.world import STRANGER, Caller
 _log = logging.getLogger(__name__)
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 _HOST: Final = re.compile(r"(?:\[(?P<address>[0-9A-Fa-f:.]+)\]|(?P<name>[^\[\]:@/]+))(?::\d{1,5})?", re.ASCII)
+_NOT_SERVED: Final = (
+    "this Host name is not served here; a proxy in front must send the name by which it reaches this server,"
+    " and the caller's as X-Forwarded-Host"
+)
+_SCHEMES: Final = ("http", "https")
 _KEYLESS: Final = ("/hpo/health", "/uploads/", "/downloads/", "/sdk/otel/")
 """Where no key is looked for. The last isn't there: the client sends its own telemetry without a key,
 drops it at a 404, and would complain to the user about a 401."""
@@ -44,9 +53,9 @@ class Gate:
         headers = HTTPConnection(scope).headers
         host = headers.get("host", "")
         if self._hosts is not None and _name_of(host) not in self._hosts:
-            await self._refuse(scope, receive, send, 400, "this Host name is not served here")
+            await self._refuse(scope, receive, send, 400, _NOT_SERVED)
             return
-        caller = self._caller(headers, f"{scope['scheme']}://{host}")
+        caller = self._caller(headers, _base_url(headers, scope["scheme"], host))
         if caller is None and not scope["path"].startswith(_KEYLESS):
             await self._refuse(scope, receive, send, 401, "the API key is missing or is not this server's")
             return
@@ -85,6 +94,14 @@ def key_in(authorization: str) -> str | None:
     except (binascii.Error, ValueError):
         return None
     return key if user == "api" else None
+
+
+def _base_url(headers: Mapping[str, str], scheme: str, host: str) -> str:
+    """Return the beginning of the address that the caller used, before any proxy."""
+    # Each proxy adds its own word at the end.
+    proto = headers.get("x-forwarded-proto", "").partition(",")[0].strip().lower()
+    forwarded = headers.get("x-forwarded-host", "").partition(",")[0].strip()
+    return f"{proto if proto in _SCHEMES else scheme}://{forwarded if _name_of(forwarded) else host}"
 
 
 def _name_of(host: str) -> str:

@@ -75,11 +75,14 @@ def check(world: World, ticket: Ticket, signature: str) -> None:
 
 
 def plain(name: str) -> str:
-    """Return a file's name if it is a relative path that stays below its folder; else RefusedError (400)."""
+    """Return a file's name if it is a relative path that stays below its folder; else RefusedError (400).
+
+    As W&B's service: a backslash is a character like others, and so is whatever else a disk takes.
+    """
     parts = PurePosixPath(name).parts
     harmless = bool(parts) and not name.startswith("/") and ".." not in parts
     harmless = harmless and all(len(part.encode(errors="replace")) <= _MAX_PART_BYTES for part in parts)
-    if not harmless or len(name) > _MAX_NAME_LENGTH or any(c < " " or c in "\\\x7f" for c in name):
+    if not harmless or len(name) > _MAX_NAME_LENGTH or any(c in name for c in "\0\n"):
         raise RefusedError(f"file name {name[:100]!r} is not a plain relative path", status=400)
     return name
 

@@ -8,7 +8,6 @@ asked beside it (`asking`).
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -26,25 +25,27 @@ from parallel_hpo.server import addresses, file_stream, run_files, supervision, 
 from parallel_hpo.server.access import Gate, log_refusal
 from parallel_hpo.server.addresses import BLOBS, MANIFESTS, Place, Right, Ticket
 from parallel_hpo.server.asking import Asking
-from parallel_hpo.server.connections import STALL_LIMIT_S
+from parallel_hpo.server.bodies import json_body, pieces, text_in, texts_in
 from parallel_hpo.server.graphql import Executor, read_request
 from parallel_hpo.server.reaper import reap
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.store.failures import UnavailableError
 from parallel_hpo.server.store.runs import RunPath
 from parallel_hpo.server.supervision import SweepAt
+from parallel_hpo.server.tidying import tidy
 from parallel_hpo.server.world import Caller, World
 
 _log = logging.getLogger(__name__)
-_MAX_BODY_BYTES: Final = 64 * 2**20
 _REAP_EVERY_S: Final = 10
+TIDY_EVERY_S: Final = 1800.0
+"""How often a server looks for what was left unfinished, and for what belongs to nothing any more."""
 _SWEEP: Final = "/hpo/sweeps/{entity}/{project}/{sweep}"
 Result = TypeVar("Result")
 
 
-def make_app(world: World, *, host: str) -> Starlette:
+def make_app(world: World, *, host: str, tidy_every_s: float = TIDY_EVERY_S) -> Starlette:
     """Return the server's application; `host` is the address that it will be bound to."""
-    handlers = _Handlers(world)
+    handlers = _Handlers(world, tidy_every_s)
     return Starlette(
         routes=[
             Route("/graphql", handlers.graphql, methods=["POST"]),
@@ -73,26 +74,30 @@ def make_app(world: World, *, host: str) -> Starlette:
 class _Handlers:
     """One method per route."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, tidy_every_s: float) -> None:
         self._world = world
+        self._tidy_every_s = tidy_every_s
+        self._is_ending = False
         self._executor = Executor()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="database")
         self._asking = Asking()
 
     @asynccontextmanager
     async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
-        reaping = asyncio.create_task(self._reap_forever())
+        looking = [asyncio.create_task(work()) for work in (self._reap_forever, self._tidy_forever)]
         try:
             yield
         finally:
-            reaping.cancel()
-            with suppress(asyncio.CancelledError):
-                await reaping
+            self._is_ending = True
+            for task in looking:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
             self._thread.shutdown(wait=False, cancel_futures=True)
             self._asking.close()
 
     async def graphql(self, request: Request) -> Response:
-        wanted = read_request(await _json_body(request))
+        wanted = read_request(await json_body(request))
         caller = _caller(request)
         answer = await self._asking.answer(
             self._world, lambda world: self._in_thread(self._executor.execute, world, caller, wanted)
@@ -104,7 +109,7 @@ class _Handlers:
     async def file_stream(self, request: Request) -> Response:
         names = request.path_params
         path = RunPath(names["entity"], names["project"], names["run"])
-        chunk = file_stream.read_chunk(await _json_body(request))
+        chunk = file_stream.read_chunk(await json_body(request))
         world = self._world.seen_by(_caller(request))
         stop = await self._in_thread(file_stream.receive, world, path, chunk)
         if chunk.exitcode is not None:
@@ -113,7 +118,7 @@ class _Handlers:
 
     async def upload(self, request: Request) -> Response:
         place = _allowed(self._world, request, Right.SEND)
-        stored = await uploads.store(self._world, place, _pieces(request))
+        stored = await uploads.store(self._world, place, pieces(request))
         if place.folder not in (BLOBS, MANIFESTS):
             await self._in_thread(run_files.note, self._world, place, stored)
         return Response(status_code=200)
@@ -139,19 +144,19 @@ class _Handlers:
 
     async def release(self, request: Request) -> Response:
         at = _supervised(request)
-        body = await _json_body(request)
-        prefix, keep = _text(body, "label_prefix"), _texts(body, "keep")
+        body = await json_body(request)
+        prefix, keep = text_in(body, "label_prefix"), texts_in(body, "keep")
         released = await self._changed(supervision.release, at, prefix, keep)
         return JSONResponse({"released": released})
 
     async def set_state(self, request: Request) -> Response:
         at = _supervised(request)
-        state = _text(await _json_body(request), "state")
+        state = text_in(await json_body(request), "state")
         return JSONResponse({"state": await self._changed(supervision.set_state, at, state)})
 
     async def end_run(self, request: Request) -> Response:
         at = _supervised(request)
-        state = _text(await _json_body(request), "state")
+        state = text_in(await json_body(request), "state")
         run = request.path_params["run"]
         return JSONResponse({"state": await self._changed(supervision.end_run, at, run, state)})
 
@@ -184,50 +189,13 @@ class _Handlers:
                 for name in reaped:
                     _log.warning("run %s: nothing was heard of it", name)
 
-
-async def _pieces(request: Request) -> AsyncIterator[bytes]:
-    """Yield a body; TimeoutError where its next piece doesn't come."""
-    stream = aiter(request.stream())
-    while True:
-        try:
-            async with asyncio.timeout(STALL_LIMIT_S):
-                piece = await anext(stream)
-        except StopAsyncIteration:
-            return
-        except TimeoutError:
-            raise TimeoutError(f"nothing more of the body has come for {STALL_LIMIT_S:g} s") from None
-        yield piece
-
-
-async def _json_body(request: Request) -> Any:
-    """Read a bounded JSON body; RefusedError (413 or 400) where it is too big or no JSON."""
-    body = bytearray()
-    async for piece in _pieces(request):
-        body += piece
-        if len(body) > _MAX_BODY_BYTES:
-            raise RefusedError(f"the body is bigger than {_MAX_BODY_BYTES} bytes", status=413)
-    try:
-        value = json.loads(body)
-        if b"\\u" in body:
-            json.dumps(value, ensure_ascii=False).encode()  # lone surrogates can't be stored
-    except (ValueError, RecursionError):
-        raise RefusedError("the body is not valid JSON", status=400) from None
-    return value
-
-
-def _text(body: Any, name: str) -> str:
-    value = body.get(name) if isinstance(body, dict) else None
-    if not isinstance(value, str):
-        raise RefusedError(f"the body must be an object with a string {name!r}", status=400)
-    return value
-
-
-def _texts(body: Any, name: str) -> frozenset[str]:
-    """Return a list of texts of a JSON body, empty where it has none; RefusedError for anything else."""
-    value = body.get(name, []) if isinstance(body, dict) else None
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise RefusedError(f"{name} must be a list of texts", status=400)
-    return frozenset(value)
+    async def _tidy_forever(self) -> None:
+        while True:
+            await asyncio.sleep(self._tidy_every_s)
+            try:  # in another thread than the database's: it looks at many files
+                await asyncio.to_thread(tidy, self._world, lambda: not self._is_ending)
+            except Exception:  # noqa: BLE001  # an edge: the server goes on, and looks again
+                _log.exception("could not take back what was left unfinished")
 
 
 def _allowed(world: World, request: Request, right: Right) -> Place:

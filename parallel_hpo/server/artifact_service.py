@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from parallel_hpo.server import blobs
 from parallel_hpo.server.addresses import BLOBS, MANIFESTS, Place
 from parallel_hpo.server.manifests import read_manifest
 from parallel_hpo.server.refusals import RefusedError
@@ -105,6 +106,7 @@ def commit(world: World, artifact_id: int) -> Artifact:
     with world.database.write() as transaction:
         artifact = existing(transaction, artifact_id)
         if artifact.state == PENDING:
+            _see_that_all_came(world, entries)  # in here nobody takes them back
             version = artifacts.next_version(transaction, artifact.collection.id)
             size = sum(entry.size for entry in entries)
             changes = {"state": COMMITTED, "version": version, "size": size, "file_count": len(entries)}
@@ -116,18 +118,20 @@ def commit(world: World, artifact_id: int) -> Artifact:
 
 
 def _entries(world: World, artifact: Artifact) -> list[Entry]:
-    """Read what the manifest that was sent lists, and see that each file is there."""
+    """Read what the manifest that was sent lists."""
     if artifact.state != PENDING:
         return []
     try:
         text = manifest_of(artifact.id).within(world.files).read_text(encoding="utf-8")
     except (FileNotFoundError, UnicodeDecodeError):
         raise RefusedError("the artifact's manifest was not sent, so it can't be committed") from None
-    entries = read_manifest(text)
+    return read_manifest(text)
+
+
+def _see_that_all_came(world: World, entries: list[Entry]) -> None:
     for entry in entries:
         if entry.ref is None and not place_of(entry.digest).within(world.files).exists():
             raise RefusedError(f"the artifact's file {entry.path!r} was not sent, so it can't be committed")
-    return entries
 
 
 def update(world: World, artifact_id: int, changes: dict[str, Any], tags: frozenset[str] | None) -> Artifact:
@@ -170,9 +174,7 @@ def delete(world: World, artifact_id: int, *, with_aliases: bool) -> Artifact:
         newest = artifacts.latest(transaction, artifact.collection.id)
         if newest is not None:
             artifacts.set_aliases(transaction, newest, [LATEST])
-        unused = artifacts.unused(transaction, digests)
-    for digest in unused:
-        place_of(digest).within(world.files).unlink(missing_ok=True)
+    blobs.take_back(world, [place_of(digest).name for digest in digests])
     manifest_of(artifact_id).within(world.files).unlink(missing_ok=True)
     return artifact
 
@@ -217,6 +219,14 @@ def existing(transaction: Transaction, artifact_id: int) -> Artifact:
     artifact = artifacts.find(transaction, artifact_id)
     if artifact is None:
         raise RefusedError("this artifact doesn't exist, or was deleted")
+    return artifact
+
+
+def expecting_files(transaction: Transaction, artifact_id: int, now: float) -> Artifact:
+    """Return the artifact with this key, whose client is at work on it; RefusedError where there is none."""
+    artifact = existing(transaction, artifact_id)
+    if artifact.state == PENDING:
+        artifacts.change(transaction, artifact_id, {"updated_at": now})
     return artifact
 
 

@@ -1,6 +1,6 @@
-"""The embedded server's data in a directory, for commands that look after it while no server may run.
+"""A server's data, for commands that look after it while no server may run.
 
-Any number of processes may work on the database, a server among them.
+Any number of processes may work on the database, servers among them.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from parallel_hpo.errors import UsageError
+from parallel_hpo.server import files_folder
 from parallel_hpo.server.store.database import Database
 from parallel_hpo.server.world import World
 
 DATABASE: Final = "server.db"
-FILES: Final = "server-files"
 
 
 @contextmanager
@@ -25,11 +26,23 @@ def opened(directory: Path) -> Iterator[World | None]:
     if not (directory / DATABASE).exists():
         yield None
         return
-    database = Database.open(str(directory / DATABASE))
+    with opened_at(str(directory / DATABASE)) as world:
+        yield world
+
+
+@contextmanager
+def opened_at(where: str, files: str | None = None) -> Iterator[World]:
+    """Open what any server keeps in the database at a path or URL; `files`: where its files are, if elsewhere.
+
+    UsageError where there is no such file, BackendError where it can't be opened, or the files aren't here.
+    """
+    if "://" not in where and not Path(where).exists():
+        raise UsageError(f"there is no database {where}")
+    database = Database.open(where)
     try:
         yield World(
             database=database,
-            files=directory / FILES,
+            files=files_folder.located(database, files_folder.wish_for(where, files)),
             master_key="",  # signs nothing here
             clock=time.time,
             new_id=lambda: secrets.token_hex(4),

@@ -15,7 +15,6 @@ import os
 import secrets
 import signal
 import socket
-import tempfile
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -29,12 +28,12 @@ import uvicorn
 
 from parallel_hpo.config.sweep_words import EngineChoice
 from parallel_hpo.errors import BackendError, UsageError
-from parallel_hpo.keys import new_master_key
 from parallel_hpo.search.wandb_process import require_wandb_engine
-from parallel_hpo.server import uploads
+from parallel_hpo.server import files_folder, kept_key, uploads
 from parallel_hpo.server.app import make_app
 from parallel_hpo.server.clock import WatchedClock
 from parallel_hpo.server.connections import PatientProtocol, make_room_for_connections
+from parallel_hpo.server.kept_key import KEY_LENGTH
 from parallel_hpo.server.lobby import Lobby
 from parallel_hpo.server.store.database import Database, shown
 from parallel_hpo.server.store.health import Tell
@@ -46,7 +45,6 @@ _END_LIMIT_S: Final = 3.0
 """So long after a signal the process is gone, whatever it is doing; the database bears it."""
 _BACKLOG: Final = 2048
 """How many connections may wait to be accepted."""
-_KEY_LENGTH: Final = 40  # wandb's client refuses shorter ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,43 +58,45 @@ class Place:
     """A path or a SQLAlchemy URL; None: `server.db` in the user's data folder."""
     engine: EngineChoice = EngineChoice.AUTO
     """The search engine of the sweeps that are created here; it stays with them."""
+    files: str | None = None
+    """The folder of uploaded files, which all servers of the database share; None: where it is by default."""
+    adopt_files: bool = False
+    """Whether that folder is the database's from now on, wherever its files were."""
 
     @property
     def folder(self) -> Path:
-        """The folder of the key and of uploaded files: beside a SQLite database."""
-        if self.database is None or "://" in self.database:
-            import platformdirs
-
-            return Path(platformdirs.user_data_dir("parallel_hpo", appauthor=False))
-        return Path(self.database).absolute().parent
+        """The folder of the key and of uploaded files by default."""
+        return files_folder.folder_of(self.database_or_default)
 
     @property
     def database_or_default(self) -> str:
         """The database, with its default filled in."""
-        return self.database or str(self.folder / "server.db")
+        return self.database or str(files_folder.folder_of("default://") / "server.db")
 
 
 def serve(place: Place, *, embedded: bool = False, stdin: IO[bytes], stdout: IO[str]) -> None:
     """Serve until SIGINT or SIGTERM, or, when embedded, until stdin ends, whatever signals come.
 
-    Call it in the main thread of a process of its own. BackendError where the address
-    or the database can't be had; UsageError where an embedded server's key is missing;
+    Call it in the main thread of a process of its own. BackendError where the address,
+    the database or its files can't be had; UsageError where an embedded server's key is missing;
     ConfigError where W&B's engine is wanted and not installed.
     """
     if place.engine is EngineChoice.WANDB:
         require_wandb_engine()
     os.umask(0o077)  # nobody else may read the database, the key, the files
-    _make(place.folder)
-    master_key = _key_from(stdin) if embedded else _find_key(place.folder / "server.key")
+    _make_folder(place)
+    key = _key_from(stdin) if embedded else None
     listener = _bind(place)
     database = Database.open(place.database_or_default)
-    world = _world(place, database, master_key)
+    wish = files_folder.wish_for(place.database_or_default, place.files, adopt=place.adopt_files)
+    files = files_folder.settle(database, wish, host=socket.gethostname())
+    world = _world(place, database, files, key or kept_key.find(files, place.folder))
     uploads.clear_unfinished(world.files)
     try:
         server = _Server(
             _config(place, world),
             listener,
-            announce=_announcer(place, listener, stdout, None if embedded else master_key),
+            announce=_announcer(place, listener, stdout, None if embedded else world.master_key),
             embedded=embedded,
         )
         if embedded:
@@ -170,11 +170,11 @@ def _exit_at_end_of(stdin: IO[bytes]) -> None:
     os._exit(0)
 
 
-def _world(place: Place, database: Database, master_key: str) -> World:
+def _world(place: Place, database: Database, files: Path, master_key: str) -> World:
     clock = WatchedClock()
     return World(
         database=database,
-        files=place.folder / "server-files",
+        files=files,
         master_key=master_key,
         clock=clock,
         clock_set_at=clock.set_at,
@@ -246,41 +246,19 @@ def _key_from(stdin: IO[bytes]) -> str:
         key = json.loads(stdin.readline())["api_key"]
     except (ValueError, KeyError, TypeError):
         key = None
-    if not isinstance(key, str) or len(key) < _KEY_LENGTH:
+    if not isinstance(key, str) or len(key) < KEY_LENGTH:
         raise UsageError('an embedded server needs one line {"api_key": "<40 digits or more>"} on stdin')
     return key
 
 
-def _make(folder: Path) -> None:
+def _make_folder(place: Place) -> None:
+    """Make the folder of the database, where it is a file."""
+    if not files_folder.is_sqlite(place.database_or_default):
+        return
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        place.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BackendError(
-            f"the sweep server can't have its folder {folder}: {error.strerror}; name another --database"
+            f"the sweep server can't have its folder {place.folder}: {error.strerror}; "
+            "name another --database"
         ) from error
-
-
-def _find_key(path: Path) -> str:
-    try:
-        return _kept_key(path)
-    except OSError as error:
-        raise BackendError(
-            f"the sweep server can't keep its key in {path}: {error.strerror}; name another --database"
-        ) from error
-
-
-def _kept_key(path: Path) -> str:
-    """Return the key in the file, made now where there is none, so that it survives restarts.
-
-    It appears there whole or not at all: another server may start at the same moment.
-    """
-    if not path.exists():
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".server.key-") as file:  # mode 0600
-            file.write(new_master_key() + "\n")
-            file.flush()
-            with suppress(FileExistsError):
-                os.link(file.name, path)
-    key = path.read_text(encoding="ascii", errors="replace").strip()
-    if len(key) < _KEY_LENGTH:
-        raise BackendError(f"{path} holds no key; delete it, and the server makes a new one")
-    return key

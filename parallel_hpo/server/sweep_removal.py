@@ -6,12 +6,12 @@ uses, or that have a name of their own, stay.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from parallel_hpo.server import artifact_service, run_files
-from parallel_hpo.server.store import artifacts, holdings, runs, sweeps
+from parallel_hpo.server.store import artifacts, holdings, leftovers, runs, sweeps
 from parallel_hpo.server.store.artifacts import Artifact
-from parallel_hpo.server.store.holdings import Holding
+from parallel_hpo.server.store.holdings import Holding, Kept
 from parallel_hpo.server.world import World
 
 
@@ -21,30 +21,50 @@ def measure(world: World, sweep_id: str) -> Holding:
         return holdings.of_sweep(transaction, sweep_id)
 
 
-def remove(world: World, sweep_id: str) -> None:
-    """Remove a sweep; no error where there is no such sweep. The database keeps the room for others."""
+def kept(world: World) -> list[Kept]:
+    """Return all sweeps that there are."""
     with world.database.read() as transaction:
+        return holdings.sweeps_kept(transaction)
+
+
+def remove(world: World, sweep_id: str) -> None:
+    """Remove a sweep, and its project where nothing else is in it; no error where there is no such sweep.
+
+    The database keeps the room for others.
+    """
+    with world.database.read() as transaction:
+        sweep = sweeps.find(transaction, sweep_id)
         run_ids = [run.id for run in runs.of_sweep(transaction, sweep_id)]
-    logged = [artifact for run_id in run_ids for artifact in _remove_run(world, run_id)]
-    _remove_unused(world, logged)
+    if sweep is None:
+        return
+    remove_runs(world, run_ids)
     with world.database.write() as transaction:
         sweeps.delete(transaction, sweep_id)
+        leftovers.drop_empty_collections(transaction, sweep.project_id)
+        leftovers.drop_empty_project(transaction, sweep.project_id)
 
 
-def _remove_run(world: World, run_id: int) -> list[Artifact]:
-    """Remove a run with its lines and files, and return the artifacts that it logged."""
-    with world.database.write() as transaction:
-        logged = artifacts.logged_by_run(transaction, run_id)
-        artifacts.forget_run(transaction, run_id)
-        runs.delete(transaction, run_id)
-    run_files.discard(world, run_id)
-    return logged
-
-
-def _remove_unused(world: World, logged: Iterable[Artifact]) -> None:
-    for artifact in logged:
+def remove_runs(world: World, run_ids: Sequence[int]) -> None:
+    """Remove runs with their lines, files and artifacts; the runs go last, by which all else is found."""
+    for run_id in run_ids:
+        with world.database.write() as transaction:
+            artifacts.forget_uses(transaction, run_id)
+    for run_id in run_ids:
         with world.database.read() as transaction:
-            named = set(artifacts.aliases(transaction, artifact.id)) - {artifact_service.LATEST}
-            wanted = named or artifacts.users(transaction, artifact.id)
-        if not wanted:
-            artifact_service.delete(world, artifact.id, with_aliases=False)
+            logged = artifacts.logged_by_run(transaction, run_id)
+        for artifact in logged:
+            _remove_unless_wanted(world, artifact)
+        with world.database.write() as transaction:
+            for artifact_id in leftovers.unfinished(transaction, run_id=run_id):
+                artifacts.remove(transaction, artifact_id)
+            artifacts.forget_run(transaction, run_id)
+            runs.delete(transaction, run_id)
+        run_files.discard(world, run_id)
+
+
+def _remove_unless_wanted(world: World, artifact: Artifact) -> None:
+    with world.database.read() as transaction:
+        named = set(artifacts.aliases(transaction, artifact.id)) - {artifact_service.LATEST}
+        wanted = named or artifacts.users(transaction, artifact.id)
+    if not wanted:
+        artifact_service.delete(world, artifact.id, with_aliases=False)

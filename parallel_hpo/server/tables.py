@@ -197,6 +197,16 @@ run_files = Table(
     Column("updated_at", Float(53), nullable=False),
 )
 
+# The one folder that those bytes are in: its id is written into it.
+files_folder = Table(
+    "files_folder",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("path", Text, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("database", Text, nullable=False),
+)
+
 # W&B's "artifact sequence": versions v0, v1, … under one name.
 collections = Table(
     "artifact_collections",

@@ -47,7 +47,7 @@ def test_a_port_that_is_taken_is_an_error_of_one_line(command: Command) -> None:
 
 def test_a_folder_in_which_nothing_can_be_written_is_an_error_of_one_line(command: Command) -> None:
     done = command("server", "--database", "/proc/server.db")
-    assert done.stderr.startswith("error: the sweep server can't keep its key in /proc/server.key: ")
+    assert done.stderr.startswith("error: the sweep server can't open its database /proc/server.db: ")
     assert len(done.stderr.splitlines()) == 1
     assert (done.returncode, done.stdout) == (1, "")
 

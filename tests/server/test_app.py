@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from sqlalchemy import text
 
 from parallel_hpo.keys import worker_key
 from parallel_hpo.server import run_service, sweep_service
+from parallel_hpo.server.bodies import unpacker
 from parallel_hpo.server.run_service import RunWishes
 from tests.server.acting import MASTER_KEY, Stage, grid
 from tests.server.web import Web
@@ -76,6 +78,34 @@ def test_a_server_on_all_addresses_is_served_by_any_name(stage: Stage) -> None:
         assert web.post("/graphql", json=VIEWER, headers={"Host": "gpu17:80"}).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("forwarded", "begins"),
+    [
+        ({}, "http://127.0.0.1:1234/uploads/"),
+        ({"X-Forwarded-Proto": "https"}, "https://127.0.0.1:1234/uploads/"),
+        (
+            {"X-Forwarded-Proto": "https, http", "X-Forwarded-Host": "hpo.example:8443, inner"},
+            "https://hpo.example:8443/uploads/",
+        ),
+        (
+            {"X-Forwarded-Proto": "javascript", "X-Forwarded-Host": "a@b/c"},
+            "http://127.0.0.1:1234/uploads/",
+        ),
+    ],
+)
+def test_behind_a_proxy_addresses_of_files_begin_as_the_callers_own(
+    stage: Stage, web: Web, forwarded: dict[str, str], begins: str
+) -> None:
+    run_service.upsert(stage.world, RunWishes(name="r", project="p"))
+    query = """mutation C { createRunFiles(input: {
+        entityName: "local", projectName: "p", runName: "r", files: ["a"]}) { files { uploadUrl } } }"""
+    answer = web.post("/graphql", json={"query": query}, headers=forwarded).json()
+    (file,) = answer["data"]["createRunFiles"]["files"]
+    assert file["uploadUrl"].startswith(begins)
+    path = "/uploads/" + file["uploadUrl"].removeprefix(begins)
+    assert web.put(path, content=b"bytes").status_code == 200
+
+
 def test_an_agent_carries_the_label_of_its_key(stage: Stage) -> None:
     sweep = stage.sweep(grid(2))
     query = 'mutation A($s: String!) { createAgent(input: {host: "h", sweep: $s}) { agent { id } } }'
@@ -131,6 +161,33 @@ def test_a_heartbeat_with_a_wrong_run_state_is_refused(web: Web, run_state: str)
 )
 def test_a_body_that_is_no_request_is_refused(web: Web, body: bytes) -> None:
     assert web.post("/graphql", content=body).status_code == 400
+
+
+def packed(body: bytes) -> dict[str, Any]:
+    return {"content": gzip.compress(body), "headers": {"Content-Encoding": "gzip"}}
+
+
+def test_a_stream_packed_by_gzip_is_a_stream(stage: Stage, web: Web) -> None:
+    run_service.upsert(stage.world, RunWishes(name="r", project="p"))
+    row = {"files": {"wandb-history.jsonl": {"offset": 0, "content": ['{"_step": 0}']}}}
+    response = web.post("/files/local/p/r/file_stream", **packed(json.dumps(row).encode()))
+    assert response.status_code == 200
+    assert stage.run("r").history_lines == 1
+
+
+def test_what_is_packed_is_unpacked_no_further_than_a_body_may_be_big(web: Web) -> None:
+    assert web.post("/graphql", **packed(b" " * (64 * 2**20 + 1))).status_code == 413
+    assert len(unpacker("gzip").piece(gzip.compress(bytes(2**20)), 100)) == 100
+
+
+@pytest.mark.parametrize("bad", [b"{}", b"", gzip.compress(b"{}")[:-1], gzip.compress(b"{}") + b"x"])
+def test_what_only_says_that_it_is_packed_is_refused(web: Web, bad: bytes) -> None:
+    response = web.post("/graphql", content=bad, headers={"Content-Encoding": "gzip"})
+    assert (response.status_code, response.json()["error"]) == (
+        400,
+        "the body is not valid gzip, as its Content-Encoding says",
+    )
+    assert web.post("/graphql", content=b"{}", headers={"Content-Encoding": "br"}).status_code == 415
 
 
 json_values = st.recursive(

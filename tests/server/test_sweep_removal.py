@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from parallel_hpo.server import artifact_service, sweep_removal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from parallel_hpo.server import artifact_service, project_removal, run_service, sweep_removal
 from parallel_hpo.server.addresses import Place
 from parallel_hpo.server.artifact_service import ArtifactWishes
 from parallel_hpo.server.file_stream import Batch, Chunk
-from parallel_hpo.server.store import artifacts, sweeps
+from parallel_hpo.server.run_service import RunWishes
+from parallel_hpo.server.store import artifacts, projects, sweeps
 from parallel_hpo.server.store.artifacts import Artifact
+from parallel_hpo.server.store.database import Database
 from parallel_hpo.server.store.holdings import Holding
 from parallel_hpo.server.store.lines import Stream
 from parallel_hpo.server.store.runs import RunPath
 from tests.server.acting import Stage, grid
 from tests.server.test_uploads import send
+
+SIZE = 1_000
 
 
 def performed(stage: Stage, lines: int = 3) -> tuple[str, str]:
@@ -30,7 +39,8 @@ def logged(stage: Stage, run: str, collection: str, *aliases: str) -> Artifact:
     wishes = ArtifactWishes("local", "p", collection, "model", digest=run + collection, run=run)
     made = artifact_service.create(stage.world, wishes)
     with stage.world.database.write() as transaction:
-        artifacts.change(transaction, made.id, {"state": artifacts.COMMITTED, "version": 0})
+        committed = {"state": artifacts.COMMITTED, "version": 0, "size": SIZE}
+        artifacts.change(transaction, made.id, committed)
         artifacts.set_aliases(transaction, made, ["latest", *aliases])
     return made
 
@@ -77,3 +87,81 @@ def test_an_artifact_goes_unless_another_run_uses_it_or_it_has_a_name_of_its_own
     artifact_service.use(stage.world, used.id, RunPath("local", "p", user))
     sweep_removal.remove(stage.world, sweep)
     assert [is_there(stage, artifact) for artifact in (unused, used, named)] == [False, True, True]
+
+
+def has_project(stage: Stage, name: str = "p") -> bool:
+    with stage.world.database.read() as transaction:
+        return projects.find(transaction, "local", name) is not None
+
+
+def test_what_a_sweep_takes_up_has_its_artifacts(stage: Stage) -> None:
+    sweep, name = performed(stage)
+    before = sweep_removal.measure(stage.world, sweep)
+    logged(stage, name, "model")
+    assert sweep_removal.measure(stage.world, sweep) == before + Holding(1, SIZE)
+
+
+def test_a_project_goes_with_the_last_that_was_in_it(stage: Stage) -> None:
+    sweep, name = performed(stage)
+    other, _ = performed(stage)
+    logged(stage, name, "model")
+    begun = ArtifactWishes("local", "p", "never finished", "model", digest="d", run=name)
+    artifact_service.create(stage.world, begun)
+    sweep_removal.remove(stage.world, other)
+    assert has_project(stage)
+    sweep_removal.remove(stage.world, sweep)
+    assert not has_project(stage)
+
+
+def test_a_project_is_removed_with_runs_of_no_sweep_and_what_has_a_name(stage: Stage) -> None:
+    _, name = performed(stage)
+    run_service.upsert(stage.world, RunWishes(name="alone", project="p"))
+    run_service.upsert(stage.world, RunWishes(name="alone", project="other"))
+    place = Place(str(stage.run("alone").id), "a.txt")
+    send(stage, place, b"bytes")
+    logged(stage, name, "model", "best")
+    rest = project_removal.rest(stage.world, "local", "p")
+    assert rest is not None
+    assert (rest.runs, rest.collections, rest.is_on, rest.held.rows) == (1, 1, True, 2)
+    project_removal.remove(stage.world, "local", "p")
+    assert (has_project(stage), has_project(stage, "other")) == (False, True)
+    assert sweep_removal.kept(stage.world) == []
+    assert not place.within(stage.world.files).exists()
+    project_removal.remove(stage.world, "local", "p")
+
+
+class Dying:
+    """A database whose process dies at one of its writes."""
+
+    def __init__(self, database: Database, writes: int) -> None:
+        self._database = database
+        self._left = writes
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._database, name)
+
+    @contextmanager
+    def write(self) -> Iterator[Any]:
+        """Write, or die."""
+        self._left -= 1
+        if self._left < 0:
+            raise KeyboardInterrupt
+        with self._database.write() as transaction:
+            yield transaction
+
+
+def test_a_removal_that_was_cut_short_anywhere_is_done_by_the_next_one(stage: Stage) -> None:
+    for writes in range(100):
+        sweep, name = performed(stage)
+        model, used = logged(stage, name, "model"), logged(stage, name, "used")
+        artifact_service.use(stage.world, used.id, RunPath("local", "p", name))
+        dying: Any = Dying(stage.world.database, writes)
+        try:
+            sweep_removal.remove(replace(stage.world, database=dying), sweep)
+            break
+        except KeyboardInterrupt:
+            sweep_removal.remove(stage.world, sweep)
+            assert not is_there(stage, model)
+            assert not is_there(stage, used)
+            assert not has_project(stage)
+    assert 3 < writes < 100

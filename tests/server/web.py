@@ -18,8 +18,10 @@ URL = "http://127.0.0.1:1234"
 class Web:
     """A client with a key, and the application that it talks to."""
 
-    def __init__(self, stage: Stage, key: str | None = MASTER_KEY, host: str = "127.0.0.1") -> None:
-        app = make_app(stage.world, host=host)
+    def __init__(
+        self, stage: Stage, key: str | None = MASTER_KEY, host: str = "127.0.0.1", **options: Any
+    ) -> None:
+        app = make_app(stage.world, host=host, **options)
         self._runner = asyncio.Runner()
         self._lifespan = app.router.lifespan_context(app)
         self._client = httpx.AsyncClient(

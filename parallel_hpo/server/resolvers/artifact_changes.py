@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
-from parallel_hpo.server import artifact_service
+from parallel_hpo.server import artifact_service, blobs
 from parallel_hpo.server.artifact_service import ArtifactWishes
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.resolvers.artifact_ids import ARTIFACT, COLLECTION, key_of, make_id
@@ -73,13 +73,13 @@ def _create_files(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, 
     world = context(info).world
     known: dict[int, Artifact] = {}
     nodes = []
-    with world.database.read() as transaction:
+    with world.database.write() as transaction:
         for spec in input["artifactFiles"]:
             key = key_of(ARTIFACT, spec["artifactID"])
             if key not in known:
-                known[key] = artifact_service.existing(transaction, key)
+                known[key] = artifact_service.expecting_files(transaction, key, world.clock())
             place = artifact_service.place_of(spec["md5"])
-            expected = not place.within(world.files).exists()
+            expected = not blobs.claim(transaction, world, place)
             file_id = f"{spec['artifactID']}:{spec['name']}"
             nodes.append(
                 FileNode(

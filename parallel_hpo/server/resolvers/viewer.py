@@ -7,8 +7,13 @@ from typing import Any, Final
 from parallel_hpo.server.resolvers.context import Info, Resolver
 from parallel_hpo.server.world import DEFAULT_ENTITY
 
-_FEATURES: Final = [{"name": "SWEEPS_LOCAL_SCHEDULER", "isEnabled": True}]
-"""Without it wandb's client has no `sweep.enqueue_run` and no `wandb sweep-scheduler`."""
+_FEATURES: Final = (
+    # Without it wandb's client has no `sweep.enqueue_run` and no `wandb sweep-scheduler`.
+    "SWEEPS_LOCAL_SCHEDULER",
+    "FILESTREAM_GZIP",
+    "TOTAL_COUNT_IN_FILE_CONNECTION",
+)
+"""What wandb's client does only where a server says that it knows it."""
 
 
 def entity(name: str) -> dict[str, Any]:
@@ -39,7 +44,8 @@ def _viewer(_source: Any, _info: Info) -> dict[str, Any]:
 def _server_info(_source: Any, _info: Info) -> dict[str, Any]:
     # wandb client 0.28: media and files are logged only after a look at these versions.
     versions = {"min_cli_version": "0.28.0", "max_cli_version": "99.0.0"}
-    return {"features": _FEATURES, "cliVersionInfo": versions, "latestLocalVersionInfo": None}
+    features = [{"name": name, "isEnabled": True} for name in _FEATURES]
+    return {"features": features, "cliVersionInfo": versions, "latestLocalVersionInfo": None}
 
 
 def _entity(_source: Any, _info: Info, name: str | None = None) -> dict[str, Any]:

@@ -272,9 +272,14 @@ def logged_by_run(connection: Connection, run_id: int) -> list[Artifact]:
     return _all(connection, query.order_by(artifacts.c.id))
 
 
+def forget_uses(connection: Connection, run_id: int) -> None:
+    """Let a run use no artifact."""
+    connection.execute(delete(artifact_uses).where(artifact_uses.c.run_id == run_id))
+
+
 def forget_run(connection: Connection, run_id: int) -> None:
     """Let no artifact refer to a run that is about to be deleted."""
-    connection.execute(delete(artifact_uses).where(artifact_uses.c.run_id == run_id))
+    forget_uses(connection, run_id)
     connection.execute(update(artifacts).where(artifacts.c.run_id == run_id).values(run_id=None))
 
 
@@ -289,9 +294,3 @@ def remove_collection(connection: Connection, collection_id: int) -> None:
     """Delete a collection of which no version is left."""
     connection.execute(delete(artifacts).where(artifacts.c.collection_id == collection_id))
     connection.execute(delete(collections).where(collections.c.id == collection_id))
-
-
-def unused(connection: Connection, digests: Several[str]) -> set[str]:
-    """Return those of some digests that no artifact's file has any more."""
-    query = select(artifact_files.c.digest).where(artifact_files.c.digest.in_(digests))
-    return set(digests) - set(connection.scalars(query.distinct()))

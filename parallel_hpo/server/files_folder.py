@@ -1,0 +1,180 @@
+"""Which folder a database's files are in: each knows the other by an id, so that no servers keep them apart.
+
+    database: id, path, host  ◀── the same id? ──▶  FOLDER/files.json: id, database
+
+A server that finds the files elsewhere says so and doesn't start: what it kept would be listed by the
+others and not be there. Who has only a SQLite database and the folder beside it never hears of this.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from parallel_hpo.errors import BackendError
+from parallel_hpo.server.store import folders
+from parallel_hpo.server.store.database import Database, shown
+from parallel_hpo.server.store.disk import flush_path
+from parallel_hpo.server.store.folders import Folder
+
+_log = logging.getLogger(__name__)
+MARK: Final = "files.json"
+FILES: Final = "server-files"
+"""The folder's name where nobody gives it another one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What is written into a folder of files."""
+
+    id: str
+    database: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a server that starts knows of its files."""
+
+    database: str
+    """Without its password."""
+    beside: Path
+    """Where they are if nobody says otherwise."""
+    is_on_this_machine: bool
+    """Whether the database is SQLite's, and so serves nobody elsewhere."""
+    named: Path | None = None
+    """Where its user says that they are."""
+    adopt: bool = False
+    """Whether its user says that no others are worth looking for."""
+
+    @property
+    def folder(self) -> Path:
+        """Where they are to be."""
+        return self.named or self.beside
+
+    def candidates(self, known: Folder) -> list[Path]:
+        """Return where they may be: also where they were, for a database that is not a copy."""
+        if self.named is not None or known.database != self.database:
+            return [self.folder]
+        return [self.beside, Path(known.path)]
+
+
+def folder_of(database: str) -> Path:
+    """Return where a server keeps by default what belongs to its database: beside it, if it is a path."""
+    if "://" in database:
+        import platformdirs
+
+        return Path(platformdirs.user_data_dir("parallel_hpo", appauthor=False))
+    return Path(database).absolute().parent
+
+
+def is_sqlite(database: str) -> bool:
+    """Whether a database is a file: it is given as a path, or by such a URL."""
+    return "://" not in database or database.startswith("sqlite")
+
+
+def wish_for(database: str, files: str | None, *, adopt: bool = False) -> Wish:
+    """Return what is known of a database's files; its path is made whole, to mean the same elsewhere."""
+    return Wish(
+        database=shown(database) if "://" in database else str(Path(database).absolute()),
+        beside=folder_of(database) / FILES,
+        is_on_this_machine=is_sqlite(database),
+        named=None if files is None else Path(files).absolute(),
+        adopt=adopt,
+    )
+
+
+def settle(
+    database: Database, wish: Wish, *, host: str, new_id: Callable[[], str] = lambda: secrets.token_hex(8)
+) -> Path:
+    """Return the folder of a database's files, made and marked now where there was none.
+
+    BackendError where the files are elsewhere, or the folder can't be had.
+    """
+    try:
+        with database.write() as transaction:
+            known = folders.known(transaction)
+            for folder in [] if known is None else wish.candidates(known):
+                if known is not None and _has(folder, known):
+                    return folder
+            mark = _read_mark(wish.folder)
+            why_not = judge(wish, known, mark)
+            if why_not:
+                raise BackendError(why_not)
+            if known is not None:
+                _log.warning("%s has no files of the database from before %s", wish.folder, known.path)
+            mark = _make(wish, new_id, mark if known is None else None)
+            folders.note(transaction, Folder(mark.id, str(wish.folder), host, wish.database))
+    except OSError as error:
+        raise BackendError(
+            f"the sweep server can't keep its files in {wish.folder}: {error.strerror}; name another --files"
+        ) from error
+    return wish.folder
+
+
+def located(database: Database, wish: Wish) -> Path:
+    """Return where the files of a database are; nothing is changed. BackendError where they are elsewhere."""
+    with database.read() as transaction:
+        known = folders.known(transaction)
+    for folder in [] if known is None else wish.candidates(known):
+        if known is not None and _has(folder, known):
+            return folder
+    why_not = judge(wish, known, _read_mark(wish.folder))
+    if why_not:
+        raise BackendError(why_not)
+    return wish.folder
+
+
+def judge(wish: Wish, known: Folder | None, mark: Mark | None) -> str:
+    """Return why a folder without the database's mark can't be its folder, or '' where it is from now on."""
+    if wish.adopt:
+        return ""
+    if known is None:
+        others = mark is not None and mark.database != wish.database and wish.named is not None
+        return _of_others(wish, mark) if others and mark is not None else ""
+    beside_it = Path(known.path) == wish.beside or known.database != wish.database
+    if wish.is_on_this_machine and wish.named is None and beside_it:
+        return ""  # somebody emptied it, or took the database alone elsewhere
+    return (
+        f"the files of {wish.database} are thought to be in {known.path} on {known.host}, and {wish.folder}"
+        " is not that folder: let all servers of the database name one that they share, by --files"
+        " (--adopt-files: those files are gone for good, go on with this folder)"
+    )
+
+
+def _of_others(wish: Wish, mark: Mark) -> str:
+    return (
+        f"{wish.folder} has the files of another database, {mark.database}: name another folder by --files"
+        " (--adopt-files: that database is gone for good)"
+    )
+
+
+def _has(folder: Path, known: Folder) -> bool:
+    mark = _read_mark(folder)
+    return mark is not None and mark.id == known.id
+
+
+def _read_mark(folder: Path) -> Mark | None:
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        read = json.loads((folder / MARK).read_text(encoding="utf-8"))
+        return Mark(str(read["id"]), str(read["database"]))
+    return None
+
+
+def _make(wish: Wish, new_id: Callable[[], str], mark: Mark | None) -> Mark:
+    """Write a folder's mark: whole or not at all; one of this database's from before its loss stays good."""
+    if mark is None or mark.database != wish.database:
+        mark = Mark(new_id(), wish.database)
+    wish.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=wish.folder, prefix=f".{MARK}-", delete=False) as file:
+        file.write(json.dumps({"id": mark.id, "database": mark.database}) + "\n")
+    flush_path(Path(file.name))  # the database will have it after a power cut
+    Path(file.name).replace(wish.folder / MARK)
+    flush_path(wish.folder)
+    return mark

@@ -1,0 +1,21 @@
+"""Where a database's files are: servers on several machines must keep them in one folder."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0007"
+down_revision = "0006"
+
+
+def upgrade() -> None:
+    """Make the table; the first server that starts notes its folder."""
+    op.create_table(
+        "files_folder",
+        sa.Column("id", sa.String(length=32), nullable=False),
+        sa.Column("path", sa.Text(), nullable=False),
+        sa.Column("host", sa.Text(), nullable=False),
+        sa.Column("database", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )

@@ -1,0 +1,73 @@
+"""What nothing refers to any more: files that no artifact has, artifacts that were begun and never finished,
+collections and projects with nothing in them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from sqlalchemy import Column, Connection, delete, exists, func, select
+
+from parallel_hpo.server.store.artifacts import DELETED, PENDING
+from parallel_hpo.server.tables import (
+    artifact_files,
+    artifacts,
+    collections,
+    projects,
+    runs,
+    sweeps,
+)
+
+
+def unused(connection: Connection, digests: Collection[str]) -> set[str]:
+    """Return those of some digests that no artifact's file has any more."""
+    query = select(artifact_files.c.digest).where(artifact_files.c.digest.in_(digests))
+    return set(digests) - set(connection.scalars(query.distinct()))
+
+
+def first_unfinished(connection: Connection) -> float | None:
+    """Return when the oldest artifact was begun that may still be committed; None: there is none."""
+    query = select(func.min(artifacts.c.created_at)).where(artifacts.c.state == PENDING)
+    begun: float | None = connection.scalar(query)
+    return begun
+
+
+def unfinished(
+    connection: Connection, *, silent_since: float | None = None, run_id: int | None = None
+) -> list[int]:
+    """Return the keys of artifacts that are not committed: silent for so long, or a run's."""
+    query = select(artifacts.c.id).where(artifacts.c.state == PENDING)
+    if silent_since is not None:
+        query = query.where(artifacts.c.updated_at < silent_since)
+    if run_id is not None:
+        query = query.where(artifacts.c.run_id == run_id)
+    return list(connection.scalars(query))
+
+
+def kept_artifacts(connection: Connection, ids: Collection[int]) -> set[int]:
+    """Return those of some keys that are artifacts'."""
+    query = select(artifacts.c.id).where(artifacts.c.id.in_(ids), artifacts.c.state != DELETED)
+    return set(connection.scalars(query))
+
+
+def kept_runs(connection: Connection, ids: Collection[int]) -> set[int]:
+    """Return those of some keys that are runs'."""
+    return set(connection.scalars(select(runs.c.id).where(runs.c.id.in_(ids))))
+
+
+def drop_empty_collections(connection: Connection, project_id: int) -> None:
+    """Forget a project's collections that have no artifact any more."""
+    alive = exists().where(artifacts.c.collection_id == collections.c.id, artifacts.c.state != DELETED)
+    query = select(collections.c.id).where(collections.c.project_id == project_id, ~alive)
+    empty = list(connection.scalars(query))
+    connection.execute(delete(artifacts).where(artifacts.c.collection_id.in_(empty)))
+    connection.execute(delete(collections).where(collections.c.id.in_(empty)))
+
+
+def drop_empty_project(connection: Connection, project_id: int) -> None:
+    """Forget a project in which nothing is."""
+
+    def nothing(of: Column[int]) -> bool:
+        return connection.execute(select(of).where(of == project_id).limit(1)).first() is None
+
+    if all(map(nothing, (sweeps.c.project_id, runs.c.project_id, collections.c.project_id))):
+        connection.execute(delete(projects).where(projects.c.id == project_id))

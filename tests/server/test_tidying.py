@@ -1,0 +1,106 @@
+"""What was begun and never finished is taken back, and nothing that somebody is at work on."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from parallel_hpo.server import run_service
+from parallel_hpo.server.run_service import RunWishes
+from parallel_hpo.server.tidying import ABANDONED_S, tidy
+from tests.server.acting import Stage
+from tests.server.test_artifacts import (
+    CONTENT,
+    DELETE,
+    address_of_file,
+    blobs,
+    commit,
+    created,
+    logged,
+    md5,
+    send_manifest,
+)
+from tests.server.web import Web
+
+OTHER = b"other content"
+DEADLINE_S = 20.0
+
+
+@pytest.fixture
+def web(stage: Stage) -> Iterator[Web]:
+    """A client with the master key, and a run."""
+    run_service.upsert(stage.world, RunWishes(name="r", project="p"))
+    with Web(stage) as web:
+        yield web
+
+
+def begun(web: Web, name: str, content: bytes) -> str:
+    """Begin an artifact with all that it needs, and don't commit it."""
+    artifact = created(web, name)
+    url = address_of_file(web, artifact, content)
+    if url is not None:
+        web.put(url, content=content)
+    send_manifest(web, artifact, {"a.txt": {"digest": md5(content), "size": len(content)}})
+    return artifact
+
+
+def manifests(stage: Stage) -> int:
+    return len(list((stage.world.files / "manifests").iterdir()))
+
+
+def test_files_of_an_artifact_that_was_never_finished_go_once_nobody_will(stage: Stage, web: Web) -> None:
+    logged(web)
+    artifact = begun(web, "never", OTHER)
+    stage.clock.now += ABANDONED_S - 1
+    assert tidy(stage.world).files == 0
+    stage.clock.now += 2
+    taken = tidy(stage.world)
+    assert (taken.files, taken.size > len(OTHER)) == (2, True)
+    assert (len(blobs(stage)), manifests(stage)) == (1, 1)
+    assert "doesn't exist" in commit(web, artifact)["errors"][0]["message"]
+
+
+def test_an_artifact_whose_client_is_at_work_is_not_given_up(stage: Stage, web: Web) -> None:
+    artifact = begun(web, "slow", OTHER)
+    stage.clock.now += ABANDONED_S - 1
+    assert address_of_file(web, artifact, OTHER) is None
+    stage.clock.now += ABANDONED_S - 1
+    tidy(stage.world)
+    assert commit(web, artifact).get("errors") is None
+
+
+def test_a_file_that_a_client_was_told_it_need_not_send_stays_for_it(stage: Stage, web: Web) -> None:
+    old = logged(web, "old")
+    stage.clock.now += 86400
+    artifact = created(web, "new")
+    assert address_of_file(web, artifact, CONTENT) is None
+    web.ask(DELETE, i={"artifactID": old, "deleteAliases": True})
+    tidy(stage.world)
+    send_manifest(web, artifact, {"a.txt": {"digest": md5(CONTENT), "size": len(CONTENT)}})
+    assert commit(web, artifact).get("errors") is None
+
+
+def test_an_artifact_that_is_begun_keeps_no_older_files_of_others(stage: Stage, web: Web) -> None:
+    old = logged(web, "old")
+    stage.clock.now += 86400
+    created(web, "new")
+    web.ask(DELETE, i={"artifactID": old, "deleteAliases": True})
+    assert blobs(stage) == []
+
+
+def test_a_server_takes_back_what_others_left_while_it_runs(stage: Stage) -> None:
+    files = stage.world.files
+    left = [files / ".incoming" / "begun", files / "77" / "a.txt", files / "blobs" / ("0" * 32)]
+    for path in left:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"by a server that is dead")
+        os.utime(path, (stage.clock.now, stage.clock.now))
+    deadline = time.monotonic() + DEADLINE_S
+    with Web(stage, tidy_every_s=0.01) as web:
+        while any(path.exists() for path in left):
+            assert time.monotonic() < deadline
+            web.get("/hpo/health")
+    assert not left[1].parent.exists()
