@@ -6,8 +6,8 @@ from parallel_hpo.server import artifact_service, sweep_removal
 from parallel_hpo.server.addresses import Place
 from parallel_hpo.server.artifact_service import ArtifactWishes
 from parallel_hpo.server.file_stream import Batch, Chunk
-from parallel_hpo.server.store import artifacts, sweeps
-from parallel_hpo.server.store.artifacts import Artifact
+from parallel_hpo.server.store import artifact_aliases, artifacts, sweeps
+from parallel_hpo.server.store.artifact_records import COMMITTED, Artifact
 from parallel_hpo.server.store.holdings import Holding
 from parallel_hpo.server.store.lines import Stream
 from parallel_hpo.server.store.runs import RunPath
@@ -30,15 +30,15 @@ def logged(stage: Stage, run: str, collection: str, *aliases: str) -> Artifact:
     wishes = ArtifactWishes("local", "p", collection, "model", digest=run + collection, run=run)
     made = artifact_service.create(stage.world, wishes)
     with stage.world.database.write() as transaction:
-        artifacts.change(transaction, made.id, {"state": artifacts.COMMITTED, "version": 0})
-        artifacts.set_aliases(transaction, made, ["latest", *aliases])
+        artifacts.change(transaction, made.id, {"state": COMMITTED, "version": 0})
+        artifact_aliases.put(transaction, made.collection.id, made.id, ["latest", *aliases])
     return made
 
 
 def is_there(stage: Stage, artifact: Artifact) -> bool:
     with stage.world.database.read() as transaction:
         found = artifacts.find(transaction, artifact.id)
-    return found is not None and found.state == artifacts.COMMITTED
+    return found is not None and found.state == COMMITTED
 
 
 def test_a_sweep_goes_with_all_that_its_runs_told_and_another_one_stays(stage: Stage) -> None:
