@@ -39,7 +39,14 @@ def _client_id_mapping(_source: Any, info: Info, clientID: str) -> dict[str, str
 
 
 def _aliases(artifact: Artifact, info: Info) -> list[Alias]:
-    return [Alias(*found) for found in artifact_aliases.with_collections(reading(info), artifact.id)]
+    """Return an artifact's aliases in all of its collections.
+
+    wandb client: only so it knows an artifact's number in a portfolio, of which it lists the versions.
+    """
+    found = artifact_aliases.with_collections(reading(info), artifact.id)
+    _, *links = artifact_members.of_artifact(reading(info), artifact)
+    numbers = [Alias(f"v{link.version}", link.collection) for link in links]
+    return [*(Alias(*each) for each in found), *numbers]
 
 
 def _aliases_there(member: Member, info: Info) -> list[Alias]:

@@ -55,8 +55,9 @@ def of_artifact(connection: Connection, artifact: Artifact) -> list[Member]:
     """Return an artifact in all collections that it stands in, first in its own one."""
     links = select(artifact_links).where(artifact_links.c.artifact_id == artifact.id)
     rows = list(connection.execute(links.order_by(artifact_links.c.created_at)))
-    keys = [row.collection_id for row in rows]
-    query = select_collections().where(collections.c.id.in_(keys))
+    if not rows:
+        return [own(artifact)]
+    query = select_collections().where(collections.c.id.in_([row.collection_id for row in rows]))
     found = {row.of_id: collection_in(row) for row in connection.execute(query)}
     linked = [Member(artifact, found[row.collection_id], row.version, row.created_at) for row in rows]
     return [own(artifact), *linked]
