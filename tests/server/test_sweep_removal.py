@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from parallel_hpo.server import artifact_service, sweep_removal
+from parallel_hpo.server import artifact_service, portfolio_service, sweep_removal
 from parallel_hpo.server.addresses import Place
 from parallel_hpo.server.artifact_service import ArtifactWishes
 from parallel_hpo.server.file_stream import Batch, Chunk
+from parallel_hpo.server.portfolio_service import PortfolioPath
 from parallel_hpo.server.store import artifact_aliases, artifacts, sweeps
 from parallel_hpo.server.store.artifact_records import COMMITTED, Artifact
 from parallel_hpo.server.store.holdings import Holding
@@ -69,11 +70,14 @@ def test_files_of_its_runs_go_from_the_disk(stage: Stage) -> None:
     assert not place.within(stage.world.files).exists()
 
 
-def test_an_artifact_goes_unless_another_run_uses_it_or_it_has_a_name_of_its_own(stage: Stage) -> None:
+def test_an_artifact_goes_unless_another_run_wants_it_or_it_has_a_name_of_its_own(stage: Stage) -> None:
     sweep, name = performed(stage)
     _, user = performed(stage)
-    unused, used = logged(stage, name, "unused"), logged(stage, name, "used")
-    named = logged(stage, name, "named", "best")
-    artifact_service.use(stage.world, used.id, RunPath("local", "p", user))
+    names = ("unused", "used", "again", "named", "linked")
+    made = {each: logged(stage, name, each, *(["best"] if each == "named" else [])) for each in names}
+    artifact_service.use(stage.world, made["used"].id, RunPath("local", "p", user))
+    again = ArtifactWishes("local", "p", "again", "model", digest=f"{name}again", run=user)
+    assert artifact_service.create(stage.world, again).id == made["again"].id
+    portfolio_service.link(stage.world, made["linked"].id, PortfolioPath("local", "p", "portfolio"), [])
     sweep_removal.remove(stage.world, sweep)
-    assert [is_there(stage, artifact) for artifact in (unused, used, named)] == [False, True, True]
+    assert {each for each in names if is_there(stage, made[each])} == {"used", "again", "named", "linked"}
