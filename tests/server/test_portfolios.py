@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import create_engine, text
 
 from parallel_hpo.keys import worker_key
 from parallel_hpo.server import run_service
+from parallel_hpo.server.migrations import upgrade
 from parallel_hpo.server.run_service import RunWishes
+from parallel_hpo.server.store.database import database_url
 from tests.server.acting import MASTER_KEY, Stage, grid
 from tests.server.test_artifacts import CREATE, DELETE, created, logged
 from tests.server.web import Web
@@ -43,6 +48,30 @@ def web(stage: Stage) -> Iterator[Web]:
     run_service.upsert(stage.world, RunWishes(name="r", project="p"))
     with Web(stage) as web:
         yield web
+
+
+def test_collections_and_versions_of_an_older_database_are_sequences_and_whole(tmp_path: Path) -> None:
+    engine = create_engine(database_url(str(tmp_path / "server.db")))
+    with engine.begin() as connection:
+        upgrade(connection, "nothing", target="0004")
+        for statement in OLD:
+            connection.execute(text(statement))
+    engine.dispose()
+    stage = Stage(tmp_path)
+    with Web(stage) as web:
+        assert meant(web, "data:best") == (7, 7)
+        linked(web, base64.b64encode(b"Artifact:1").decode())
+        assert meant(web, "best:latest") == (0, 7)
+    stage.close()
+
+
+OLD = (
+    "INSERT INTO projects VALUES (1, 'local', 'p', 0)",
+    "INSERT INTO artifact_collections VALUES (1, 1, 'data', 'dataset', NULL, 0, 0)",
+    """INSERT INTO artifacts (id, collection_id, version, state, digest, tags, wanted_aliases, size,
+       file_count, created_at, updated_at) VALUES (1, 1, 7, 'COMMITTED', 'd', '[]', '[]', 0, 0, 0, 0)""",
+    "INSERT INTO artifact_aliases VALUES (1, 'best', 1)",
+)
 
 
 def linked(web: Web, artifact: str, *aliases: str, project: str = "p", **more: Any) -> Any:
