@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
@@ -40,6 +41,12 @@ _REAP_EVERY_S: Final = 10
 TIDY_EVERY_S: Final = 1800.0
 """How often a server looks for what was left unfinished, and for what belongs to nothing any more."""
 _SWEEP: Final = "/hpo/sweeps/{entity}/{project}/{sweep}"
+_ARTIFACT_FILE: Final = (
+    "/artifactsV2/{region}/{entity}/{project}/{collection}/{birth:path}/{digest}/{name:path}"
+)
+"""wandb client: what it has no signed address of, or none that is still good, it asks for here, with its key.
+The digest alone says which file it is."""
+_MD5: Final = re.compile("[0-9a-f]{32}")
 Result = TypeVar("Result")
 
 
@@ -52,6 +59,7 @@ def make_app(world: World, *, host: str, tidy_every_s: float = TIDY_EVERY_S) -> 
             Route("/files/{entity}/{project}/{run}/file_stream", handlers.file_stream, methods=["POST"]),
             Route("/uploads/{folder}/{name:path}", handlers.upload, methods=["PUT"]),
             Route("/downloads/{folder}/{name:path}", handlers.download, methods=["GET"]),
+            Route(_ARTIFACT_FILE, handlers.artifact_file, methods=["GET"]),
             Route("/hpo/health", handlers.health),
             Route(_SWEEP, handlers.progress),
             Route(f"{_SWEEP}/without-own-word", handlers.without_own_word),
@@ -124,7 +132,16 @@ class _Handlers:
         return Response(status_code=200)
 
     async def download(self, request: Request) -> Response:
-        path = _allowed(self._world, request, Right.FETCH).within(self._world.files)
+        return self._file(_allowed(self._world, request, Right.FETCH))
+
+    async def artifact_file(self, request: Request) -> Response:
+        digest = request.path_params["digest"]
+        if not _MD5.fullmatch(digest):
+            raise RefusedError(f"the digest {digest[:40]!r} is no MD5", status=400)
+        return self._file(Place(BLOBS, digest))
+
+    def _file(self, place: Place) -> Response:
+        path = place.within(self._world.files)
         if not path.is_file():
             raise RefusedError("this file is not there, or not any more", status=404)
         # Never as a page of this server's: what a run stored must not act for whoever opens it.

@@ -1,32 +1,35 @@
 """Clients' requests on artifacts: a version is created, its files and manifest are sent, it is committed.
 
-    create ─▶ addresses of files ─▶ address of the manifest ─▶ commit: a version with its aliases
-
-Files are kept once under the MD5 of their content, whatever artifacts hold them.
+create ─▶ addresses of files ─▶ address of the manifest ─▶ commit: a version with its aliases
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
-from parallel_hpo.server import blobs
-from parallel_hpo.server.addresses import BLOBS, MANIFESTS, Place
-from parallel_hpo.server.manifests import read_manifest
+from parallel_hpo.server import artifact_contents, blobs
+from parallel_hpo.server.artifact_names import LATEST, check_name, check_no_registry, check_tag
+from parallel_hpo.server.manifests import digest_of
 from parallel_hpo.server.refusals import RefusedError
-from parallel_hpo.server.store import artifacts, projects, runs
-from parallel_hpo.server.store.artifacts import COMMITTED, PENDING, Artifact, Collection, Entry
+from parallel_hpo.server.store import (
+    artifact_aliases,
+    artifact_collections,
+    artifact_files,
+    artifact_members,
+    artifacts,
+    projects,
+    runs,
+)
+from parallel_hpo.server.store.artifact_files import Entry
+from parallel_hpo.server.store.artifact_members import Member
+from parallel_hpo.server.store.artifact_records import COMMITTED, PENDING, Artifact, Collection
 from parallel_hpo.server.store.database import Transaction
 from parallel_hpo.server.store.records import Run
 from parallel_hpo.server.store.runs import RunPath
 from parallel_hpo.server.world import World
-
-LATEST: Final = "latest"
-_NAME_LENGTH: Final = 128  # wandb client: no longer ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,26 +51,80 @@ class ArtifactWishes:
     ttl_s: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class AliasWish:
+    """An alias that is to mean a version, or no longer, in a collection; None: the version's own one."""
+
+    alias: str
+    entity: str | None = None
+    project: str | None = None
+    collection: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactChanges:
+    """What is to be told of an artifact from now on: columns, tags to add, tags to remove."""
+
+    columns: dict[str, Any]
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+
+
 def create(world: World, wishes: ArtifactWishes) -> Artifact:
-    """Make a version that is to be committed, or return the newest one where it has the same content."""
+    """Make a version that is to be committed, or return the one that has the same content."""
     for name in (wishes.collection, wishes.type, *wishes.aliases):
-        _check_name(name)
+        check_name(name)
+    for tag in wishes.tags:
+        check_tag(tag)
+    check_no_registry(wishes.project)
     now = world.clock()
     with world.database.write() as transaction:
-        project = projects.ensure(transaction, wishes.entity, wishes.project, now)
-        kind = artifacts.ensure_collection(transaction, project, wishes.collection, wishes.type, now)
-        if kind.type != wishes.type:
-            raise RefusedError(
-                f"artifact {wishes.collection!r} has the type {kind.type!r}, "
-                f"so it can't be logged as {wishes.type!r}"
-            )
-        newest = artifacts.latest(transaction, kind.id)
-        if newest is not None and newest.digest == wishes.digest:
-            artifacts.set_aliases(transaction, newest, wishes.aliases)
-            return newest
+        kind = _sequence(transaction, wishes, now)
         run = _run(transaction, RunPath(wishes.entity, wishes.project, wishes.run)) if wishes.run else None
-        artifact_id = artifacts.create(transaction, _columns(wishes, kind, run, now))
-        return existing(transaction, artifact_id)
+        known = _known(transaction, kind, wishes)
+        if known is None:
+            known_id = artifacts.create(transaction, _columns(wishes, kind, run, now))
+        else:
+            known_id = known.id
+            _log_again(transaction, known, run, wishes)
+        return existing(transaction, known_id)
+
+
+def _sequence(transaction: Transaction, wishes: ArtifactWishes, now: float) -> Collection:
+    project = projects.ensure(transaction, wishes.entity, wishes.project, now)
+    kind = artifact_collections.ensure(transaction, project, wishes.collection, wishes.type, now)
+    if kind.is_portfolio:
+        raise RefusedError(
+            f"{wishes.collection!r} is a portfolio, which has links: log the artifact under another name, "
+            "and link it"
+        )
+    if kind.type != wishes.type:
+        raise RefusedError(
+            f"artifact {wishes.collection!r} has the type {kind.type!r}, "
+            f"so it can't be logged as {wishes.type!r}"
+        )
+    return kind
+
+
+def _known(transaction: Transaction, kind: Collection, wishes: ArtifactWishes) -> Artifact | None:
+    """Return the version that has this content: the newest one, or an older one where it must be there.
+
+    wandb client: who gives no id of his own for it means a version of before, and sends no files.
+    """
+    found = artifacts.with_digest(transaction, kind.id, wishes.digest)
+    if found is None or wishes.client_id is None:
+        return found
+    newest = artifacts.latest(transaction, kind.id)
+    return found if newest is not None and newest.id == found.id else None
+
+
+def _log_again(transaction: Transaction, known: Artifact, run: Run | None, wishes: ArtifactWishes) -> None:
+    artifact_aliases.put(transaction, known.collection.id, known.id, wishes.aliases)
+    if wishes.tags:
+        tags = json.dumps(sorted({*json.loads(known.tags), *wishes.tags}))
+        artifacts.change(transaction, known.id, {"tags": tags})
+    if run is not None:
+        artifacts.log_again(transaction, run.id, known)
 
 
 def _columns(wishes: ArtifactWishes, kind: Collection, run: Run | None, now: float) -> dict[str, Any]:
@@ -75,135 +132,122 @@ def _columns(wishes: ArtifactWishes, kind: Collection, run: Run | None, now: flo
     return {name: getattr(wishes, name) for name in names} | {
         "collection_id": kind.id,
         "run_id": None if run is None else run.id,
-        "tags": json.dumps(list(wishes.tags)),
+        "tags": json.dumps(sorted(set(wishes.tags))),
         "wanted_aliases": json.dumps([*wishes.aliases, LATEST]),
         "created_at": now,
         "updated_at": now,
     }
 
 
-def place_of(digest: str) -> Place:
-    """Return where the file with this MD5 (in Base64) is kept; RefusedError where it is no MD5."""
-    try:
-        md5 = base64.b64decode(digest, validate=True)
-    except (binascii.Error, ValueError):
-        md5 = b""
-    if len(md5) != 16:
-        raise RefusedError(f"the digest {digest[:40]!r} is no MD5")
-    return Place(BLOBS, md5.hex())
-
-
-def manifest_of(artifact_id: int) -> Place:
-    """Return where an artifact's manifest is kept."""
-    return Place(MANIFESTS, f"{artifact_id}.json")
+def expect_increment(world: World, artifact_id: int) -> None:
+    """Note that what is sent of an artifact adds to the version before it."""
+    with world.database.write() as transaction:
+        if changeable(transaction, artifact_id).state == PENDING:
+            artifacts.change(transaction, artifact_id, {"incremental": True})
 
 
 def commit(world: World, artifact_id: int) -> Artifact:
     """Make an artifact the next version of its collection; RefusedError where a file of it never came."""
     with world.database.read() as transaction:
-        entries = _entries(world, changeable(transaction, artifact_id))
-    now = world.clock()
+        is_pending = changeable(transaction, artifact_id).state == PENDING
+    entries = artifact_contents.entries_of(world, artifact_id) if is_pending else []
     with world.database.write() as transaction:
         artifact = existing(transaction, artifact_id)
         if artifact.state == PENDING:
-            _see_that_all_came(world, entries)  # in here nobody takes them back
-            version = artifacts.next_version(transaction, artifact.collection.id)
-            size = sum(entry.size for entry in entries)
-            changes = {"state": COMMITTED, "version": version, "size": size, "file_count": len(entries)}
-            artifacts.change(transaction, artifact_id, changes | {"updated_at": now})
-            artifacts.put_files(transaction, artifact_id, entries)
-            artifacts.set_aliases(transaction, artifact, json.loads(artifact.wanted_aliases))
-            artifacts.change_collection(transaction, artifact.collection.id, {"updated_at": now})
+            artifact_contents.expect_all(world, entries)  # in here nobody takes them back
+            _commit(transaction, world, artifact, entries)
         return existing(transaction, artifact_id)
 
 
-def _entries(world: World, artifact: Artifact) -> list[Entry]:
-    """Read what the manifest that was sent lists."""
-    if artifact.state != PENDING:
-        return []
-    try:
-        text = manifest_of(artifact.id).within(world.files).read_text(encoding="utf-8")
-    except (FileNotFoundError, UnicodeDecodeError):
-        raise RefusedError("the artifact's manifest was not sent, so it can't be committed") from None
-    return read_manifest(text)
+def _commit(transaction: Transaction, world: World, artifact: Artifact, entries: list[Entry]) -> None:
+    now, collection_id = world.clock(), artifact.collection.id
+    changes: dict[str, Any] = {"state": COMMITTED, "updated_at": now}
+    # The newest one as it is now: of two increments that were begun at once neither is lost.
+    base = artifacts.latest(transaction, collection_id) if artifact.incremental else None
+    if base is not None:
+        entries = artifact_contents.make_whole(world, artifact, base)
+        changes["digest"] = digest_of(entries)
+    size = sum(entry.size for entry in entries)
+    changes |= {"version": artifacts.next_version(transaction, collection_id), "size": size}
+    artifacts.change(transaction, artifact.id, changes | {"file_count": len(entries)})
+    artifact_files.put(transaction, artifact.id, entries)
+    artifact_aliases.put(transaction, collection_id, artifact.id, json.loads(artifact.wanted_aliases))
+    artifact_collections.change(transaction, collection_id, {"updated_at": now})
 
 
-def _see_that_all_came(world: World, entries: list[Entry]) -> None:
-    for entry in entries:
-        if entry.ref is None and not place_of(entry.digest).within(world.files).exists():
-            raise RefusedError(f"the artifact's file {entry.path!r} was not sent, so it can't be committed")
-
-
-def update(world: World, artifact_id: int, changes: dict[str, Any], tags: frozenset[str] | None) -> Artifact:
-    """Change what is told of an artifact; `tags`: all of its tags from now on."""
-    if tags is not None:
-        changes = changes | {"tags": json.dumps(sorted(tags))}
+def update(world: World, artifact_id: int, changes: ArtifactChanges) -> Artifact:
+    """Change what is told of an artifact."""
+    added = {check_tag(tag) for tag in changes.added}
     with world.database.write() as transaction:
-        changeable(transaction, artifact_id)
-        artifacts.change(transaction, artifact_id, changes | {"updated_at": world.clock()})
+        artifact = changeable(transaction, artifact_id)
+        tags = ({*json.loads(artifact.tags)} | added) - set(changes.removed)
+        told = {"tags": json.dumps(sorted(tags)), "updated_at": world.clock()}
+        artifacts.change(transaction, artifact_id, changes.columns | told)
         return existing(transaction, artifact_id)
 
 
-def add_aliases(world: World, artifact_id: int, names: Iterable[str]) -> None:
-    """Let these aliases mean this version."""
-    wanted = [_check_name(name) for name in names]
+def add_aliases(world: World, artifact_id: int, wishes: Iterable[AliasWish]) -> None:
+    """Let these aliases mean this version; RefusedError for a collection that it isn't in."""
     with world.database.write() as transaction:
-        artifacts.set_aliases(transaction, changeable(transaction, artifact_id), wanted)
+        artifact = changeable(transaction, artifact_id)
+        for wish in wishes:
+            collection = _collection_of(transaction, artifact, wish)
+            artifact_aliases.put(transaction, collection.id, artifact_id, [check_name(wish.alias)])
 
 
-def delete_aliases(world: World, artifact_id: int, names: Iterable[str]) -> None:
+def delete_aliases(world: World, artifact_id: int, wishes: Iterable[AliasWish]) -> None:
     """Let those of the aliases that mean this version mean nothing."""
     with world.database.write() as transaction:
         artifact = changeable(transaction, artifact_id)
-        own = set(artifacts.aliases(transaction, artifact_id)) & set(names)
-        artifacts.drop_aliases(transaction, artifact.collection.id, own)
+        for wish in wishes:
+            collection = _collection_of(transaction, artifact, wish)
+            if artifact_aliases.of_collection(transaction, collection.id).get(wish.alias) == artifact_id:
+                artifact_aliases.drop(transaction, collection.id, [wish.alias])
+
+
+def _collection_of(transaction: Transaction, artifact: Artifact, wish: AliasWish) -> Collection:
+    """Return the collection that a wish for an alias names, of those in which the artifact stands."""
+    own = artifact.collection
+    path = (wish.entity or own.entity, wish.project or own.project, wish.collection or own.name)
+    standing = [member.collection for member in artifact_members.of_artifact(transaction, artifact)]
+    for collection in standing:
+        if (collection.entity, collection.project, collection.name) == path:
+            return collection
+    raise RefusedError(f"the artifact is not in the collection {'/'.join(path)}: link it there first")
 
 
 def delete(world: World, artifact_id: int, *, with_aliases: bool) -> Artifact:
     """Delete an artifact, and those of its files that no other one has; as W&B not while it has aliases."""
     with world.database.write() as transaction:
         artifact = changeable(transaction, artifact_id)
-        named = set(artifacts.aliases(transaction, artifact_id)) - {LATEST}
+        named = set(artifact_aliases.of_artifact(transaction, artifact_id)) - {LATEST}
         if named and not with_aliases:
             raise RefusedError(
                 f"the artifact has the aliases {', '.join(sorted(named))}: delete them first, "
                 "or call delete(delete_aliases=True)"
             )
-        digests = [entry.digest for entry in artifacts.files(transaction, artifact_id) if entry.ref is None]
+        entries = artifact_files.of_artifact(transaction, artifact_id)
+        _, *links = artifact_members.of_artifact(transaction, artifact)
+        for link in links:
+            unlink(transaction, link)
         artifacts.remove(transaction, artifact_id)
-        newest = artifacts.latest(transaction, artifact.collection.id)
-        if newest is not None:
-            artifacts.set_aliases(transaction, newest, [LATEST])
-    blobs.take_back(world, [place_of(digest).name for digest in digests])
-    manifest_of(artifact_id).within(world.files).unlink(missing_ok=True)
+        newest_is_latest(transaction, artifact.collection)
+    digests = [entry.digest for entry in entries if entry.ref is None]
+    blobs.take_back(world, [artifact_contents.place_of(digest).name for digest in digests])
+    artifact_contents.manifest_of(artifact_id).within(world.files).unlink(missing_ok=True)
     return artifact
 
 
-def delete_collection(world: World, collection_id: int) -> Collection | None:
-    """Delete a collection with all of its versions, and return what it was; None: there is none."""
-    with world.database.read() as transaction:
-        collection = artifacts.collection_with(transaction, collection_id)
-        listed = _own_versions(transaction, collection_id)
-    for artifact in listed:
-        delete(world, artifact.id, with_aliases=True)
-    with world.database.write() as transaction:
-        artifacts.remove_collection(transaction, collection_id)
-    return collection
+def unlink(transaction: Transaction, member: Member) -> None:
+    """Take a version out of a portfolio, where the newest one that is left is the latest then."""
+    artifact_members.unlink(transaction, member)
+    newest_is_latest(transaction, member.collection)
 
 
-def change_collection(world: World, collection_id: int, changes: dict[str, Any]) -> Collection | None:
-    """Change what is told of a collection, and return it; None: there is none."""
-    with world.database.write() as transaction:
-        if changes:
-            _own_versions(transaction, collection_id)
-            changed = changes | {"updated_at": world.clock()}
-            artifacts.change_collection(transaction, collection_id, changed)
-        return artifacts.collection_with(transaction, collection_id)
-
-
-def _own_versions(transaction: Transaction, collection_id: int) -> list[Artifact]:
-    """Return a collection's versions, all to be changed."""
-    return [changeable(transaction, each.id) for each in artifacts.versions(transaction, collection_id)]
+def newest_is_latest(transaction: Transaction, collection: Collection) -> None:
+    """Let the newest version in a collection be its latest, after one was taken out of it."""
+    for newest in artifact_members.of_collection(transaction, collection)[:1]:
+        artifact_aliases.put(transaction, collection.id, newest.artifact.id, [LATEST])
 
 
 def use(world: World, artifact_id: int, path: RunPath) -> Artifact:
@@ -245,11 +289,3 @@ def _run(transaction: Transaction, path: RunPath) -> Run:
     if run is None:
         raise RefusedError(f"run {path.entity}/{path.project}/{path.name} doesn't exist")
     return run
-
-
-def _check_name(name: str) -> str:
-    if not name or len(name) > _NAME_LENGTH or any(c < " " or c in "/:\x7f" for c in name):
-        raise RefusedError(
-            f"artifact name, type or alias {name[:100]!r}: 1 to {_NAME_LENGTH} characters, without / and :"
-        )
-    return name

@@ -5,8 +5,8 @@ It may be cut short at any moment, and done again.
 
 from __future__ import annotations
 
-from parallel_hpo.server import artifact_service, sweep_removal
-from parallel_hpo.server.store import artifacts, holdings, leftovers, projects, runs, sweeps
+from parallel_hpo.server import collection_service, sweep_removal
+from parallel_hpo.server.store import artifact_collections, holdings, leftovers, projects, runs, sweeps
 from parallel_hpo.server.store.holdings import Rest
 from parallel_hpo.server.world import World
 
@@ -30,8 +30,8 @@ def remove(world: World, entity: str, project: str) -> None:
         sweep_removal.remove(world, sweep_id)
     sweep_removal.remove_runs(world, run_ids)
     with world.database.read() as transaction:
-        left = artifacts.collections_of(transaction, found.id)
+        left = artifact_collections.of_project(transaction, found.id)
     for collection in left:
-        artifact_service.delete_collection(world, collection.id)
+        collection_service.delete(world, collection.id)
     with world.database.write() as transaction:
         leftovers.drop_empty_project(transaction, found.id)

@@ -1,7 +1,7 @@
 """A sweep is removed with all that its runs told and sent, run by run, so that other writers get in between.
 
 It may be cut short at any moment, and done again. Artifacts that a run of no sweep or of another one
-uses, or that have a name of their own, stay.
+uses or logged too, that have a name of their own, or that stand in a portfolio, stay.
 """
 
 from __future__ import annotations
@@ -9,8 +9,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from parallel_hpo.server import artifact_service, run_files
-from parallel_hpo.server.store import artifacts, holdings, leftovers, runs, sweeps
-from parallel_hpo.server.store.artifacts import Artifact
+from parallel_hpo.server.artifact_names import LATEST
+from parallel_hpo.server.store import (
+    artifact_aliases,
+    artifact_members,
+    artifacts,
+    holdings,
+    leftovers,
+    runs,
+    sweeps,
+)
+from parallel_hpo.server.store.artifact_records import Artifact
+from parallel_hpo.server.store.database import Transaction
 from parallel_hpo.server.store.holdings import Holding, Kept
 from parallel_hpo.server.world import World
 
@@ -64,7 +74,13 @@ def remove_runs(world: World, run_ids: Sequence[int]) -> None:
 
 def _remove_unless_wanted(world: World, artifact: Artifact) -> None:
     with world.database.read() as transaction:
-        named = set(artifacts.aliases(transaction, artifact.id)) - {artifact_service.LATEST}
-        wanted = named or artifacts.users(transaction, artifact.id)
+        wanted = _is_wanted(transaction, artifact)
     if not wanted:
         artifact_service.delete(world, artifact.id, with_aliases=False)
+
+
+def _is_wanted(transaction: Transaction, artifact: Artifact) -> bool:
+    named = set(artifact_aliases.of_artifact(transaction, artifact.id)) - {LATEST}
+    _, *links = artifact_members.of_artifact(transaction, artifact)
+    run_ids = artifacts.users(transaction, artifact.id)
+    return bool(named or links or run_ids) or artifacts.is_logged_again(transaction, artifact.id)

@@ -25,7 +25,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-HEAD: Final = "0009"
+HEAD: Final = "0010"
 """The newest migration; a database at this revision opens without Alembic, which is slow to import."""
 
 metadata = MetaData()
@@ -207,7 +207,7 @@ files_folder = Table(
     Column("database", Text, nullable=False),
 )
 
-# W&B's "artifact sequence": versions v0, v1, … under one name.
+# W&B's "artifact sequence", versions v0, v1, … under one name; or a portfolio, to which they are linked.
 collections = Table(
     "artifact_collections",
     metadata,
@@ -218,6 +218,8 @@ collections = Table(
     Column("description", Text),
     Column("created_at", Float(53), nullable=False),
     Column("updated_at", Float(53), nullable=False),
+    # Of a portfolio: the number of its next link; null: a sequence.
+    Column("next_link", Integer),
     UniqueConstraint("project_id", "name", name="artifact_collections_project_name"),
     sqlite_autoincrement=True,
 )
@@ -246,6 +248,8 @@ artifacts = Table(
     Column("file_count", Integer, nullable=False),
     Column("created_at", Float(53), nullable=False),
     Column("updated_at", Float(53), nullable=False),
+    # Whether it is sent as what the version before it hasn't; null: no.
+    Column("incremental", Boolean),
     Index("artifacts_collection_version", "collection_id", "version"),
     Index("artifacts_client", "client_id"),
     Index("artifacts_run", "run_id"),
@@ -279,4 +283,24 @@ artifact_uses = Table(
     Column("run_id", ForeignKey("runs.id"), primary_key=True),
     Column("artifact_id", ForeignKey("artifacts.id"), primary_key=True),
     Index("artifact_uses_artifact", "artifact_id"),
+)
+
+# Runs that logged what another run had logged before.
+artifact_outputs = Table(
+    "artifact_outputs",
+    metadata,
+    Column("run_id", ForeignKey("runs.id"), primary_key=True),
+    Column("artifact_id", ForeignKey("artifacts.id"), primary_key=True),
+    Index("artifact_outputs_artifact", "artifact_id"),
+)
+
+# Versions as they stand in portfolios, under numbers of their own.
+artifact_links = Table(
+    "artifact_links",
+    metadata,
+    Column("collection_id", ForeignKey("artifact_collections.id"), primary_key=True),
+    Column("artifact_id", ForeignKey("artifacts.id"), primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("created_at", Float(53), nullable=False),
+    Index("artifact_links_artifact", "artifact_id"),
 )

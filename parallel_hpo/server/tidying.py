@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-from parallel_hpo.server import artifact_service, blobs, run_files, uploads
+from parallel_hpo.server import artifact_contents, blobs, run_files, uploads
 from parallel_hpo.server.addresses import BLOBS, MANIFESTS
 from parallel_hpo.server.blobs import Taken
 from parallel_hpo.server.store import artifacts, leftovers
@@ -63,7 +63,7 @@ def _remove_manifests(world: World, names: list[str]) -> Taken:
         return taken
     with world.database.write() as transaction:  # no artifact begins meanwhile
         for key in gone - leftovers.kept_artifacts(transaction, gone):
-            path = artifact_service.manifest_of(key).within(world.files)
+            path = artifact_contents.manifest_of(key).within(world.files)
             if path.exists():
                 taken += Taken(1, path.stat().st_size)
                 path.unlink()

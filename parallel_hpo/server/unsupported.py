@@ -6,16 +6,16 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-_NO_REGISTRY: Final = "it has no registry and no portfolios; log_artifact and aliases do the same job"
+_NO_REGISTRY: Final = (
+    "it has no registries (wandb-registry-…); link to a portfolio, a name in a project: "
+    'run.link_artifact(artifact, "best-models")'
+)
 _NO_QUEUES: Final = "there are no launch queues and jobs; start agents yourself"
 _NO_AUTOMATIONS: Final = "there are no automations and integrations; run.alert writes to the server's log"
 _NO_USERS: Final = "there are no users, teams or keys to manage: the server has one user"
 
 REASONS: Final[Mapping[str, str]] = {
-    "linkArtifact": _NO_REGISTRY,
-    "unlinkArtifact": _NO_REGISTRY,
-    "deleteArtifactPortfolio": _NO_REGISTRY,
-    "updateArtifactPortfolio": _NO_REGISTRY,
+    "orgEntity": _NO_REGISTRY,
     "createTeam": _NO_USERS,
     "createUser": _NO_USERS,
     "createInvite": _NO_USERS,
@@ -26,7 +26,6 @@ REASONS: Final[Mapping[str, str]] = {
     "rewindRun": "runs can't be rewound; start a new run, or resume this one where it ended",
     "updateRunState": "a run's state comes from the run itself; stop it with run.stop()",
     "completeMultipartUploadArtifact": "files are sent whole",
-    "updateArtifactSequenceType": "a collection's type can't be changed; log the artifact under a new name",
     **dict.fromkeys(("upsertRunQueue", "createRunQueue", "createDefaultResourceConfig"), _NO_QUEUES),
     **dict.fromkeys(("runQueue", "runQueues"), _NO_QUEUES),
     **dict.fromkeys(("integrations", "triggers", "createFilterTrigger", "deleteTrigger"), _NO_AUTOMATIONS),

@@ -24,6 +24,14 @@ MANIFEST = """mutation M($i: CreateArtifactManifestInput!) {
 COMMIT = "mutation C($i: CommitArtifactInput!) { commitArtifact(input: $i) { artifact { id versionIndex } } }"
 DELETE = "mutation D($i: DeleteArtifactInput!) { deleteArtifact(input: $i) { artifact { id } } }"
 CONTENT = b"content"
+UPDATE = "mutation U($i: UpdateArtifactInput!) { updateArtifact(input: $i) { artifact { id } } }"
+ARTIFACT = """query A($name: String!) { project(name: "p") { artifact(name: $name) {
+  versionIndex digest commitHash tags { name } createdBy { __typename ... on Run { name } }
+  files { edges { node { name md5 } } } currentManifest { file { directUrl } } } } }"""
+OUTPUTS = """query O($run: String!) { project(name: "p") { run(name: $run) {
+  outputArtifacts { edges { version } } } } }"""
+VERSIONS = """query V($order: String) { project(name: "p") { artifactCollection(name: "data") {
+  artifacts(order: $order) { edges { version } } } } }"""
 RUN_FILES = """query F { project(name: "p") { run(name: "r") { fileCount files { edges { node {
   id name sizeBytes md5 directUrl } } } } } }"""
 
@@ -40,9 +48,19 @@ def web(stage: Stage) -> Iterator[Web]:
         yield web
 
 
-def created(web: Web, name: str = "data", digest: str = "d") -> str:
-    wishes = {"entityName": "local", "projectName": "p", "artifactTypeName": "dataset", "digest": digest}
-    answer = web.ask(CREATE, i=wishes | {"artifactCollectionName": name})
+NEW = {
+    "entityName": "local",
+    "projectName": "p",
+    "artifactTypeName": "dataset",
+    "artifactCollectionName": "data",
+    "digest": "d",
+}
+"""What a client tells of a new artifact."""
+
+
+def created(web: Web, name: str = "data", digest: str = "d", **more: Any) -> str:
+    own = {"artifactCollectionName": name, "digest": digest, "clientID": f"client-{name}-{digest}"}
+    answer = web.ask(CREATE, i=NEW | own | more)
     artifact: str = answer["data"]["createArtifact"]["artifact"]["id"]
     return artifact
 
@@ -54,9 +72,9 @@ def address_of_file(web: Web, artifact: str, content: bytes) -> str | None:
     return url
 
 
-def send_manifest(web: Web, artifact: str, contents: Any) -> None:
+def send_manifest(web: Web, artifact: str, contents: Any, kind: str = "FULL") -> None:
     wishes = {"artifactID": artifact, "name": "m", "digest": "d", "entityName": "local", "projectName": "p"}
-    answer = web.ask(MANIFEST, i=wishes | {"runName": "r"})
+    answer = web.ask(MANIFEST, i=wishes | {"runName": "r", "type": kind})
     url = answer["data"]["createArtifactManifest"]["artifactManifest"]["file"]["uploadUrl"]
     assert web.put(url, content=json.dumps({"contents": contents}).encode()).status_code == 200
 
@@ -65,13 +83,36 @@ def commit(web: Web, artifact: str) -> Any:
     return web.ask(COMMIT, i={"artifactID": artifact})
 
 
-def logged(web: Web, name: str = "data", digest: str = "d") -> str:
-    artifact = created(web, name, digest)
-    if (url := address_of_file(web, artifact, CONTENT)) is not None:
-        web.put(url, content=CONTENT)
+def logged(web: Web, name: str = "data", digest: str = "d", **more: Any) -> str:
+    artifact = created(web, name, digest, **more)
+    send_file_of_artifact(web, artifact, CONTENT)
     send_manifest(web, artifact, {"a.txt": {"digest": md5(CONTENT), "size": len(CONTENT)}})
     assert commit(web, artifact).get("errors") is None
     return artifact
+
+
+def send_file_of_artifact(web: Web, artifact: str, content: bytes) -> None:
+    if (url := address_of_file(web, artifact, content)) is not None:
+        web.put(url, content=content)
+
+
+def incremented(web: Web, digest: str, **files: bytes) -> str:
+    """Create an incremental version with these files by name, and send it."""
+    artifact = created(web, digest=digest)
+    for content in files.values():
+        send_file_of_artifact(web, artifact, content)
+    contents = {name: {"digest": md5(content), "size": len(content)} for name, content in files.items()}
+    send_manifest(web, artifact, contents, "INCREMENTAL")
+    return artifact
+
+
+def found(web: Web, name: str = "data:latest") -> Any:
+    return web.ask(ARTIFACT, name=name)["data"]["project"]["artifact"]
+
+
+def versions(web: Web, order: str | None) -> list[str]:
+    project = web.ask(VERSIONS, order=order)["data"]["project"]
+    return [edge["version"] for edge in project["artifactCollection"]["artifacts"]["edges"]]
 
 
 def blobs(stage: Stage) -> list[str]:
@@ -128,6 +169,135 @@ def test_a_deleted_versions_number_is_not_given_again(web: Web) -> None:
     web.ask(DELETE, i={"artifactID": logged(web), "deleteAliases": True})
     answer = commit(web, logged(web, digest="e"))
     assert answer["data"]["commitArtifact"]["artifact"]["versionIndex"] == 1
+
+
+def test_an_increment_adds_to_the_newest_version_as_it_is_when_it_is_committed(web: Web) -> None:
+    logged(web)
+    increments = [incremented(web, "i", b=b"b", c=b"old"), incremented(web, "j", c=b"new")]
+    for artifact in increments:
+        commit(web, artifact)
+    newest = found(web)
+    files = {edge["node"]["name"]: edge["node"]["md5"] for edge in newest["files"]["edges"]}
+    expected = {"a.txt": CONTENT, "b": b"b", "c": b"new"}
+    assert files == {
+        name: hashlib.md5(text, usedforsecurity=False).hexdigest() for name, text in expected.items()
+    }
+    contents = web.get(newest["currentManifest"]["file"]["directUrl"]).json()["contents"]
+    assert {name: entry["digest"] for name, entry in contents.items()} == {
+        name: md5(text) for name, text in expected.items()
+    }
+    assert newest["versionIndex"] == 2
+
+
+def test_an_increments_digest_is_that_of_the_whole_version(web: Web) -> None:
+    logged(web)
+    commit(web, incremented(web, "i", b=b"b"))
+    lines = f"wandb-artifact-manifest-v1\na.txt:{md5(CONTENT)}\nb:{md5(b'b')}\n"
+    assert found(web)["digest"] == hashlib.md5(lines.encode(), usedforsecurity=False).hexdigest()
+
+
+def test_the_first_increment_is_a_version_by_itself(web: Web) -> None:
+    commit(web, incremented(web, "i", b=b"b"))
+    assert [edge["node"]["name"] for edge in found(web)["files"]["edges"]] == ["b"]
+
+
+def test_tags_are_kept_added_and_removed(web: Web) -> None:
+    artifact = logged(web, tags=[{"tagName": "new"}, {"tagName": "old"}])
+    assert found(web)["tags"] == [{"name": "new"}, {"name": "old"}]
+    changes = {"tagsToAdd": [{"tagName": "a tag"}], "tagsToDelete": [{"tagName": "old"}]}
+    web.ask(UPDATE, i={"artifactID": artifact} | changes)
+    assert found(web)["tags"] == [{"name": "a tag"}, {"name": "new"}]
+
+
+def test_a_tag_that_the_client_would_not_take_is_refused(web: Web) -> None:
+    artifact, bad = logged(web), [{"tagName": "a/b"}]
+    for query, wishes in (
+        (UPDATE, {"artifactID": artifact, "tagsToAdd": bad}),
+        (CREATE, NEW | {"tags": bad}),
+    ):
+        assert "tag 'a/b'" in web.ask(query, i=wishes)["errors"][0]["message"]
+    assert found(web)["tags"] == []
+
+
+def test_who_sends_no_files_logs_the_version_that_has_the_digest_again(stage: Stage, web: Web) -> None:
+    """As the Public API does; the run that logged it first stays the one that made it."""
+    run_service.upsert(stage.world, RunWishes(name="again", project="p"))
+    first = logged(web, digest="d", runName="r", tags=[{"tagName": "a"}])
+    logged(web, digest="e", runName="r")
+    aliases = [{"artifactCollectionName": "data", "alias": "best"}]
+    wishes: dict[str, Any] = {"clientID": None, "digestAlgorithm": "MANIFEST_MD5", "aliases": aliases}
+    for _ in range(2):
+        assert created(web, digest="d", runName="again", tags=[{"tagName": "b"}], **wishes) == first
+    assert found(web, "data:best")["tags"] == [{"name": "a"}, {"name": "b"}]
+    assert found(web, "data:best")["createdBy"]["name"] == "r"
+    assert outputs(web, "again") == ["v0"]
+    assert outputs(web, "r") == ["v0", "v1"]
+    stage.delete("again")
+    assert found(web, "data:best")["versionIndex"] == 0
+
+
+def outputs(web: Web, run: str) -> list[str]:
+    edges = web.ask(OUTPUTS, run=run)["data"]["project"]["run"]["outputArtifacts"]["edges"]
+    return [edge["version"] for edge in edges]
+
+
+def test_who_sends_files_logs_only_the_newest_version_again(web: Web) -> None:
+    first, second = logged(web, digest="d"), logged(web, digest="e")
+    assert created(web, digest="e") == second
+    assert created(web, digest="d") != first
+
+
+def test_versions_have_an_order(stage: Stage, web: Web) -> None:
+    artifacts = []
+    for digest in "abc":
+        stage.clock.now += 1
+        artifacts.append(logged(web, digest=digest))
+    stage.clock.now += 1
+    web.ask(UPDATE, i={"artifactID": artifacts[0], "description": "changed"})
+    orders = {None: "210", "version_index": "012", "+version_index": "012", "-version_index": "210"}
+    orders |= {"created_at": "012", "-created_at": "210", "-updated_at": "021"}
+    for order, expected in orders.items():
+        assert versions(web, order) == [f"v{number}" for number in expected], order
+
+
+def test_an_order_that_versions_do_not_have_is_named(web: Web) -> None:
+    logged(web)
+    assert "version_index, created_at" in web.ask(VERSIONS, order="-name")["errors"][0]["message"]
+
+
+def test_a_version_has_a_commit_hash_of_its_own(web: Web) -> None:
+    logged(web, digest="d")
+    first = found(web)["commitHash"]
+    assert first == found(web, "data:v0")["commitHash"]
+    logged(web, digest="e")
+    assert found(web)["commitHash"] not in (None, first)
+
+
+@pytest.mark.parametrize("what", ["artifactCollectionName", "artifactTypeName"])
+def test_a_name_that_the_client_could_not_name_again_is_refused(web: Web, what: str) -> None:
+    answer = web.ask(CREATE, i=NEW | {what: "a:b"})
+    assert "'a:b': 1 to 128 characters" in answer["errors"][0]["message"]
+
+
+def path_of_file(content: bytes, birth: str = "QQ==", digest: str | None = None) -> str:
+    digest = digest or hashlib.md5(content, usedforsecurity=False).hexdigest()
+    return f"/artifactsV2/default/local/p/data/{birth}/{digest}/a.txt"
+
+
+def test_a_file_of_an_artifact_is_fetched_by_its_digest_with_a_key(stage: Stage, web: Web) -> None:
+    logged(web)
+    for birth in ("QQ==", ""):
+        answer = web.get(path_of_file(CONTENT, birth))
+        assert (answer.status_code, answer.content) == (200, CONTENT)
+        assert answer.headers["x-content-type-options"] == "nosniff"
+    with Web(stage, key=None) as stranger:
+        assert stranger.get(path_of_file(CONTENT)).status_code == 401
+
+
+def test_a_digest_that_no_file_has_or_that_is_none_leads_nowhere(web: Web) -> None:
+    assert web.get(path_of_file(b"not here")).status_code == 404
+    for digest in ("..", "%2e%2e%2f%2e%2e", "a" * 31, "A" * 32):
+        assert web.get(path_of_file(CONTENT, digest=digest)).status_code in (400, 404)
 
 
 def send_file(web: Web, name: str = "a.txt") -> dict[str, Any]:

@@ -39,7 +39,7 @@ def test_an_address_of_a_deleted_runs_file_leads_to_no_other_run(stage: Stage) -
     stage.delete("old")
     id_of_new = started(stage, "new")
     with Web(stage, key=None) as web:
-        web.put(file.upload_url, content=b"of the old run")
+        web.put(file.upload_url or "", content=b"of the old run")
     assert not (stage.world.files / str(id_of_new) / "config.yaml").exists()
 
 

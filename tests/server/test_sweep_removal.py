@@ -7,13 +7,20 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from parallel_hpo.server import artifact_service, project_removal, run_service, sweep_removal
+from parallel_hpo.server import (
+    artifact_service,
+    portfolio_service,
+    project_removal,
+    run_service,
+    sweep_removal,
+)
 from parallel_hpo.server.addresses import Place
 from parallel_hpo.server.artifact_service import ArtifactWishes
 from parallel_hpo.server.file_stream import Batch, Chunk
+from parallel_hpo.server.portfolio_service import PortfolioPath
 from parallel_hpo.server.run_service import RunWishes
-from parallel_hpo.server.store import artifacts, projects, sweeps
-from parallel_hpo.server.store.artifacts import Artifact
+from parallel_hpo.server.store import artifact_aliases, artifacts, projects, sweeps
+from parallel_hpo.server.store.artifact_records import COMMITTED, Artifact
 from parallel_hpo.server.store.database import Database
 from parallel_hpo.server.store.holdings import Holding
 from parallel_hpo.server.store.lines import Stream
@@ -39,16 +46,15 @@ def logged(stage: Stage, run: str, collection: str, *aliases: str) -> Artifact:
     wishes = ArtifactWishes("local", "p", collection, "model", digest=run + collection, run=run)
     made = artifact_service.create(stage.world, wishes)
     with stage.world.database.write() as transaction:
-        committed = {"state": artifacts.COMMITTED, "version": 0, "size": SIZE}
-        artifacts.change(transaction, made.id, committed)
-        artifacts.set_aliases(transaction, made, ["latest", *aliases])
+        artifacts.change(transaction, made.id, {"state": COMMITTED, "version": 0, "size": SIZE})
+        artifact_aliases.put(transaction, made.collection.id, made.id, ["latest", *aliases])
     return made
 
 
 def is_there(stage: Stage, artifact: Artifact) -> bool:
     with stage.world.database.read() as transaction:
         found = artifacts.find(transaction, artifact.id)
-    return found is not None and found.state == artifacts.COMMITTED
+    return found is not None and found.state == COMMITTED
 
 
 def test_a_sweep_goes_with_all_that_its_runs_told_and_another_one_stays(stage: Stage) -> None:
@@ -79,14 +85,17 @@ def test_files_of_its_runs_go_from_the_disk(stage: Stage) -> None:
     assert not place.within(stage.world.files).exists()
 
 
-def test_an_artifact_goes_unless_another_run_uses_it_or_it_has_a_name_of_its_own(stage: Stage) -> None:
+def test_an_artifact_goes_unless_another_run_wants_it_or_it_has_a_name_of_its_own(stage: Stage) -> None:
     sweep, name = performed(stage)
     _, user = performed(stage)
-    unused, used = logged(stage, name, "unused"), logged(stage, name, "used")
-    named = logged(stage, name, "named", "best")
-    artifact_service.use(stage.world, used.id, RunPath("local", "p", user))
+    names = ("unused", "used", "again", "named", "linked")
+    made = {each: logged(stage, name, each, *(["best"] if each == "named" else [])) for each in names}
+    artifact_service.use(stage.world, made["used"].id, RunPath("local", "p", user))
+    again = ArtifactWishes("local", "p", "again", "model", digest=f"{name}again", run=user)
+    assert artifact_service.create(stage.world, again).id == made["again"].id
+    portfolio_service.link(stage.world, made["linked"].id, PortfolioPath("local", "p", "portfolio"), [])
     sweep_removal.remove(stage.world, sweep)
-    assert [is_there(stage, artifact) for artifact in (unused, used, named)] == [False, True, True]
+    assert {each for each in names if is_there(stage, made[each])} == {"used", "again", "named", "linked"}
 
 
 def has_project(stage: Stage, name: str = "p") -> bool:

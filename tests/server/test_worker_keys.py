@@ -15,7 +15,8 @@ from parallel_hpo.server.artifact_service import ArtifactWishes
 from parallel_hpo.server.file_stream import Chunk
 from parallel_hpo.server.rules.run_states import RunState
 from parallel_hpo.server.run_service import RunWishes
-from parallel_hpo.server.store import artifacts, runs
+from parallel_hpo.server.store import artifact_aliases, artifacts, runs
+from parallel_hpo.server.store.artifact_records import COMMITTED
 from tests.server.acting import MASTER_KEY, Stage, grid
 from tests.server.web import Web
 
@@ -146,8 +147,8 @@ def test_an_artifact_of_another_sweep_is_read_and_not_changed(sweeps: Neighbours
     wishes = ArtifactWishes("local", "p", "data", "dataset", "d", run=sweeps.runs[sweeps.other])
     created = artifact_service.create(world, wishes)
     with world.database.write() as transaction:  # as a commit does it, whose files have come
-        artifacts.change(transaction, created.id, {"state": artifacts.COMMITTED, "version": 0})
-        artifacts.set_aliases(transaction, created, ["latest"])
+        artifacts.change(transaction, created.id, {"state": COMMITTED, "version": 0})
+        artifact_aliases.put(transaction, created.collection.id, created.id, ["latest"])
     found = sweeps.done(NAMED, name="data:latest")["project"]["artifact"]
     assert "another sweep" in sweeps.refused(DELETE_ARTIFACT, i={"artifactID": found["id"]})
     collection = base64.b64encode(f"ArtifactCollection:{created.collection.id}".encode()).decode()

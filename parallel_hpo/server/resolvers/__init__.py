@@ -12,6 +12,8 @@ from parallel_hpo.server.resolvers import (
     agents,
     artifact_changes,
     artifacts,
+    collection_changes,
+    collections,
     files,
     histories,
     projects,
@@ -20,30 +22,38 @@ from parallel_hpo.server.resolvers import (
     viewer,
 )
 from parallel_hpo.server.resolvers.context import Resolver
+from parallel_hpo.server.store.artifact_records import Collection
 from parallel_hpo.server.store.records import Run
 
+
+def _collection_type(collection: Collection) -> str:
+    return "ArtifactPortfolio" if collection.is_portfolio else "ArtifactSequence"
+
+
 RESOLVERS: Final[Mapping[str, Mapping[str, Resolver]]] = {
-    "Query": viewer.QUERY | projects.QUERY | artifacts.QUERY,
+    "Query": viewer.QUERY | projects.QUERY | artifacts.QUERY | collections.QUERY,
     "Mutation": sweeps.MUTATION
     | agents.MUTATION
     | runs.MUTATION
     | projects.MUTATION
     | files.MUTATION
-    | artifact_changes.MUTATION,
-    "Project": projects.PROJECT | artifacts.PROJECT,
+    | artifact_changes.MUTATION
+    | collection_changes.MUTATION,
+    "Project": projects.PROJECT | collections.PROJECT,
     "Sweep": sweeps.SWEEP,
     "Agent": agents.AGENT,
     "Run": runs.RUN | histories.RUN | files.RUN | artifacts.RUN,
     "File": files.FILE,
     "Artifact": artifacts.ARTIFACT_FIELDS,
-    "ArtifactEdge": {"version": lambda edge, _info: f"v{edge.node.version}"},
-    "ArtifactAlias": artifacts.ALIAS,
-    "ArtifactType": artifacts.TYPE,
-    "ArtifactSequence": artifacts.SEQUENCE,
+    "ArtifactEdge": collections.EDGE,
+    "ArtifactAlias": collections.ALIAS,
+    "ArtifactType": collections.TYPE,
+    "ArtifactSequence": collections.SEQUENCE,
+    "ArtifactPortfolio": collections.PORTFOLIO,
     "ArtifactCollectionMembership": artifacts.MEMBERSHIP,
 }
 RESOLVED_TYPES: Final[Mapping[str, Callable[..., str]]] = {
-    "ArtifactCollection": lambda _value, *_: "ArtifactSequence",
+    "ArtifactCollection": lambda value, *_: _collection_type(value),
     "ArtifactCreator": lambda value, *_: "Run" if isinstance(value, Run) else "User",
 }
 """Of each interface and union: which type a value of it is."""

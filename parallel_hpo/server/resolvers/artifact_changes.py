@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, Final
 
-from parallel_hpo.server import artifact_service, blobs
-from parallel_hpo.server.artifact_service import ArtifactWishes
+from parallel_hpo.server import artifact_contents, artifact_service, blobs
+from parallel_hpo.server.artifact_service import AliasWish, ArtifactChanges, ArtifactWishes
 from parallel_hpo.server.refusals import RefusedError
-from parallel_hpo.server.resolvers.artifact_ids import ARTIFACT, COLLECTION, key_of, make_id
+from parallel_hpo.server.resolvers.artifact_ids import ARTIFACT, key_of, make_id
 from parallel_hpo.server.resolvers.context import Info, Page, Resolver, context, page
 from parallel_hpo.server.resolvers.files import FileNode
-from parallel_hpo.server.store import artifacts
-from parallel_hpo.server.store.artifacts import Artifact
+from parallel_hpo.server.store.artifact_records import PENDING, Artifact
 from parallel_hpo.server.store.runs import RunPath
 from parallel_hpo.server.values import read_object
 from parallel_hpo.server.world import DEFAULT_ENTITY, DEFAULT_PROJECT
@@ -48,9 +46,10 @@ def _create(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, Artifa
 def _create_manifest(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, Any]:
     if input.get("type") == "PATCH":
         raise RefusedError(_NOT_TOGETHER)
+    key = key_of(ARTIFACT, input["artifactID"])
     if input.get("type") == "INCREMENTAL":
-        raise RefusedError("incremental artifacts are not supported here: log a whole new version")
-    return _manifest_to_send(info, key_of(ARTIFACT, input["artifactID"]))
+        artifact_service.expect_increment(context(info).world, key)
+    return _manifest_to_send(info, key)
 
 
 def _update_manifest(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, Any]:
@@ -60,10 +59,10 @@ def _update_manifest(_source: Any, info: Info, input: dict[str, Any]) -> dict[st
 def _manifest_to_send(info: Info, artifact_id: int) -> dict[str, Any]:
     with context(info).world.database.read() as transaction:
         artifact = artifact_service.changeable(transaction, artifact_id)
-    if artifact.state != artifacts.PENDING:
+    if artifact.state != PENDING:
         raise RefusedError("this artifact is committed already")
     name = make_id(ARTIFACT, artifact_id)
-    place = artifact_service.manifest_of(artifact_id)
+    place = artifact_contents.manifest_of(artifact_id)
     return {"artifactManifest": {"id": name, "file": FileNode(name, "manifest", place=place, expected=True)}}
 
 
@@ -78,7 +77,7 @@ def _create_files(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, 
             key = key_of(ARTIFACT, spec["artifactID"])
             if key not in known:
                 known[key] = artifact_service.expecting_files(transaction, key, world.clock())
-            place = artifact_service.place_of(spec["md5"])
+            place = artifact_contents.place_of(spec["md5"])
             expected = not blobs.claim(transaction, world, place)
             file_id = f"{spec['artifactID']}:{spec['name']}"
             nodes.append(
@@ -100,15 +99,9 @@ def _update(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, Artifa
     if "metadata" in changes:
         read_object(changes["metadata"], "the artifact's metadata")
     if input.get("aliases") is not None:
-        artifact_service.add_aliases(world, key, [alias["alias"] for alias in input["aliases"]])
-    tags = None
-    if input.get("tagsToAdd") or input.get("tagsToDelete"):
-        with world.database.read() as transaction:
-            now = set(json.loads(artifact_service.existing(transaction, key).tags))
-        tags = frozenset(
-            (now | set(_tag_names(input.get("tagsToAdd")))) - set(_tag_names(input.get("tagsToDelete")))
-        )
-    return {"artifact": artifact_service.update(world, key, changes, tags)}
+        artifact_service.add_aliases(world, key, _alias_wishes(input))
+    tags = (_tag_names(input.get("tagsToAdd")), _tag_names(input.get("tagsToDelete")))
+    return {"artifact": artifact_service.update(world, key, ArtifactChanges(changes, *tags))}
 
 
 def _delete(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, Artifact]:
@@ -125,26 +118,20 @@ def _use(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, Artifact]
 
 
 def _add_aliases(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, bool]:
-    names = [alias["alias"] for alias in input["aliases"]]
-    artifact_service.add_aliases(context(info).world, key_of(ARTIFACT, input["artifactID"]), names)
+    key = key_of(ARTIFACT, input["artifactID"])
+    artifact_service.add_aliases(context(info).world, key, _alias_wishes(input))
     return {"success": True}
 
 
 def _delete_aliases(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, bool]:
-    names = [alias["alias"] for alias in input["aliases"]]
-    artifact_service.delete_aliases(context(info).world, key_of(ARTIFACT, input["artifactID"]), names)
+    key = key_of(ARTIFACT, input["artifactID"])
+    artifact_service.delete_aliases(context(info).world, key, _alias_wishes(input))
     return {"success": True}
 
 
-def _update_sequence(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, Any]:
-    world, key = context(info).world, key_of(COLLECTION, input["artifactSequenceID"])
-    changes = {name: input[name] for name in ("name", "description") if input.get(name) is not None}
-    return {"artifactCollection": artifact_service.change_collection(world, key, changes)}
-
-
-def _delete_sequence(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, Any]:
-    key = key_of(COLLECTION, input["artifactSequenceID"])
-    return {"artifactCollection": artifact_service.delete_collection(context(info).world, key)}
+def _alias_wishes(input: dict[str, Any]) -> list[AliasWish]:
+    names = ("alias", "entityName", "projectName", "artifactCollectionName")
+    return [AliasWish(*(alias.get(name) for name in names)) for alias in input["aliases"]]
 
 
 def _tag_names(tags: list[dict[str, Any]] | None) -> tuple[str, ...]:
@@ -162,6 +149,4 @@ MUTATION: Final[dict[str, Resolver]] = {
     "useArtifact": _use,
     "addAliases": _add_aliases,
     "deleteAliases": _delete_aliases,
-    "deleteArtifactSequence": _delete_sequence,
-    "updateArtifactSequence": _update_sequence,
 }

@@ -13,7 +13,7 @@ from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.resolvers.context import Info, Page, Resolver, context, page, reading, renamed, timed
 from parallel_hpo.server.run_files import RunFiles
 from parallel_hpo.server.store import files
-from parallel_hpo.server.store.artifacts import Artifact
+from parallel_hpo.server.store.artifact_records import Artifact
 from parallel_hpo.server.store.records import Run
 from parallel_hpo.server.store.runs import RunPath
 from parallel_hpo.server.world import DEFAULT_ENTITY, DEFAULT_PROJECT

@@ -19,7 +19,7 @@ from parallel_hpo.server.resolvers.context import (
 )
 from parallel_hpo.server.resolvers.viewer import entity, user
 from parallel_hpo.server.store import projects, runs, sweeps
-from parallel_hpo.server.store.artifacts import Collection
+from parallel_hpo.server.store.artifact_records import Collection
 from parallel_hpo.server.store.records import Project, Run, Sweep
 from parallel_hpo.server.world import DEFAULT_ENTITY, DEFAULT_PROJECT
 

@@ -34,7 +34,8 @@ class Health:
 
     def watch(self, engine: Engine) -> None:
         """Hear of the engine's errors from now on."""
-        self._file = self._path.stat()
+        with engine.connect():  # kept open for others: no new file gets this one's number meanwhile
+            self._file = self._path.stat()
         event.listen(engine, "handle_error", self._on_error)
 
     def expect_file(self) -> None:

@@ -7,9 +7,10 @@ from collections.abc import Collection
 
 from sqlalchemy import Column, Connection, delete, exists, func, select
 
-from parallel_hpo.server.store.artifacts import DELETED, PENDING
+from parallel_hpo.server.store.artifact_records import DELETED, PENDING
 from parallel_hpo.server.tables import (
     artifact_files,
+    artifact_links,
     artifacts,
     collections,
     projects,
@@ -55,9 +56,10 @@ def kept_runs(connection: Connection, ids: Collection[int]) -> set[int]:
 
 
 def drop_empty_collections(connection: Connection, project_id: int) -> None:
-    """Forget a project's collections that have no artifact any more."""
+    """Forget a project's collections that have no artifact any more: none of their own, and none linked."""
     alive = exists().where(artifacts.c.collection_id == collections.c.id, artifacts.c.state != DELETED)
-    query = select(collections.c.id).where(collections.c.project_id == project_id, ~alive)
+    linked = exists().where(artifact_links.c.collection_id == collections.c.id)
+    query = select(collections.c.id).where(collections.c.project_id == project_id, ~alive, ~linked)
     empty = list(connection.scalars(query))
     connection.execute(delete(artifacts).where(artifacts.c.collection_id.in_(empty)))
     connection.execute(delete(collections).where(collections.c.id.in_(empty)))

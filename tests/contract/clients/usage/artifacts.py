@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,9 @@ import wandb
 
 from tests.contract.clients.usage.steps import Part
 
-NOT_HERE = "not supported by the parallel_hpo sweep server"
 PROJECT = "artifacts"
 DATA = f"local/{PROJECT}/data"
+BEST = f"local/{PROJECT}/best"
 part = Part()
 os.chdir(os.environ["HOME"])
 
@@ -63,9 +64,20 @@ def _() -> None:
     assert artifact.get("table").data == [[1], [2]]
 
 
-@part.step("artifact.metadata, description, size, file_count")
+@part.step("artifact.get_entry and its download with an empty cache, also after its address has expired")
+def _() -> None:
+    entry = api().artifact(f"{DATA}:v0").get_entry("folder/b.bin")
+    expired = f"{os.environ['WANDB_BASE_URL']}/downloads/blobs/x?expires=1&signature=x"
+    for folder, address in (("no-address", None), ("expired", expired)):
+        shutil.rmtree(Path(os.environ["WANDB_CACHE_DIR"], "artifacts", "obj"))
+        entry._download_url = address
+        assert Path(entry.download(folder)).read_bytes() == bytes(range(256)) * 10
+
+
+@part.step("artifact.metadata, description, size, file_count, commit_hash")
 def _() -> None:
     artifact = api().artifact(f"{DATA}:v0")
+    assert artifact.commit_hash
     assert (artifact.metadata, artifact.description) == ({"rows": 1}, "some data")
     assert artifact.file_count == 4
     assert artifact.size > 2560
@@ -110,6 +122,49 @@ def _() -> None:
     found = api().artifact(f"{DATA}:gold")
     assert (found.version, found.aliases, found.description) == ("v0", ["gold"], "new")
     assert (found.metadata, found.tags) == ({"rows": 2}, ["clean"])
+
+
+@part.step("artifact tags: when it is logged, added and removed")
+def _() -> None:
+    with init("tagger") as run:
+        run.log_artifact(data("tagged"), tags=["raw", "old"]).wait()
+    artifact = api().artifact(f"{DATA}:v2")
+    assert sorted(artifact.tags) == ["old", "raw"]
+    artifact.tags = ["raw", "seen"]
+    artifact.save()
+    assert sorted(api().artifact(f"{DATA}:v2").tags) == ["raw", "seen"]
+    assert [found.version for found in api().artifacts("dataset", DATA, tags=["seen"])] == ["v2"]
+    artifact.delete(delete_aliases=True)
+
+
+@part.step("Api.run(…).log_artifact of one that is there")
+def _() -> None:
+    run = api().run(f"local/{PROJECT}/user")
+    run.log_artifact(api().artifact(f"{DATA}:v0"))
+    assert [artifact.name for artifact in run.logged_artifacts()] == ["data:v0"]
+    assert api().artifact(f"{DATA}:v0").logged_by().id == "logger"
+
+
+@part.step("Api.artifacts in an order: version_index, +version_index, -version_index")
+def _() -> None:
+    for order, versions in (("version_index", "01"), ("+version_index", "01"), ("-version_index", "10")):
+        found = api().artifacts("dataset", DATA, order=order)
+        assert [artifact.version for artifact in found] == [f"v{number}" for number in versions]
+
+
+@part.step("wandb.Table with log_mode INCREMENTAL: logged again, and by the resumed run")
+def _() -> None:
+    for numbers in ([1, 2, 3], [4]):
+        with wandb.init(project=PROJECT, id="increments", resume="allow") as run:
+            table = wandb.Table(columns=["x"], log_mode="INCREMENTAL")
+            for number in numbers:
+                table.add_data(number)
+                run.log({"table": table})
+    logged = api().run(f"local/{PROJECT}/increments").logged_artifacts()
+    assert [artifact.version for artifact in logged] == ["v0", "v1", "v2", "v3"]
+    newest = api().artifact(f"local/{PROJECT}/run-increments-incr-table:latest")
+    assert newest.digest == newest.manifest.digest()
+    assert newest.get(max(newest.manifest.entries)).data == [[1], [2], [3], [4]]
 
 
 @part.step("Api.artifacts, Api.artifact_types, Api.artifact_collections")
@@ -159,10 +214,98 @@ def _() -> None:
     assert not api().artifact_collection_exists(f"local/{PROJECT}/weights", "model")
 
 
-@part.refused("run.link_model", NOT_HERE)
+@part.step("a collection's type is changed, by change_type and by save")
+def _() -> None:
+    with init("retyper") as run:
+        run.log_artifact("data.txt", name="moved", type="model").wait()
+    api().artifact_collection("model", f"local/{PROJECT}/moved").change_type("weights")
+    collection = api().artifact_collection("weights", f"local/{PROJECT}/moved")
+    assert api().artifact(f"local/{PROJECT}/moved:v0").type == "weights"
+    collection.type = "network"
+    collection.save()
+    api().artifact_collection("network", f"local/{PROJECT}/moved").delete()
+
+
+@part.refused("a collection's new name that another one has already", "has a collection 'data' already")
+def _() -> None:
+    with init("renamer") as run:
+        run.log_artifact("data.txt", name="renamed", type="dataset").wait()
+    rename("data")
+
+
+@part.refused("a collection's new name with a colon", "without / and :")
+def _() -> None:
+    rename("a:b")
+
+
+def rename(name: str) -> None:
+    collection = api().artifact_collection("dataset", f"local/{PROJECT}/renamed")
+    collection.name = name
+    collection.save()
+
+
+@part.step("run.link_artifact and artifact.link to a portfolio of the project, and use by its name")
 def _() -> None:
     with init("linker") as run:
-        run.link_model("data.txt", registered_model_name="models")
+        linked = run.link_artifact(run.use_artifact("data:v1"), "best", aliases=["prod"])
+        assert (linked.qualified_name, linked.is_link) == (f"{BEST}:v0", True)
+        assert linked.source_name == "data:v1"
+        assert sorted(linked.aliases) == ["latest", "prod"]
+    again = api().artifact(f"{DATA}:v0").link(BEST)
+    assert (again.name, again.aliases) == ("best:v1", ["latest"])
+    with init("linked") as run:
+        used = run.use_artifact("best:prod")
+        assert Path(used.download(), "data.txt").read_text() == "second"
+        assert (used.aliases, used.source_artifact.aliases) == (["prod"], ["latest"])
+
+
+@part.step("a portfolio's versions and aliases; artifact.linked_artifacts")
+def _() -> None:
+    portfolio = api().artifact_collection("dataset", BEST)
+    found = [(artifact.name, artifact.version, artifact.is_link) for artifact in portfolio.artifacts()]
+    assert found == [("best:v1", "v1", True), ("best:v0", "v0", True)]
+    assert sorted(portfolio.aliases) == ["latest", "prod"]
+    artifact = api().artifact(f"{BEST}:prod")
+    artifact.aliases = ["staging"]
+    artifact.save()
+    (linked,) = api().artifact(f"{DATA}:v1").linked_artifacts
+    assert (linked.qualified_name, sorted(linked.aliases)) == (f"{BEST}:v0", ["staging", "v0"])
+    assert api().artifact(f"{DATA}:v1").aliases == ["latest"]
+
+
+@part.step("artifact.unlink, and artifact.delete of a link")
+def _() -> None:
+    api().artifact(f"{BEST}:v1").unlink()
+    assert api().artifact(f"{BEST}:latest").source_name == "data:v1"
+    api().artifact(f"{BEST}:v0").delete()
+    assert not any(api().artifact_exists(f"{BEST}:v{number}") for number in (0, 1))
+    assert all(api().artifact_exists(f"{DATA}:v{number}") for number in (0, 1))
+
+
+@part.step("a portfolio is described, renamed and deleted")
+def _() -> None:
+    assert api().artifact(f"{DATA}:v0").link(BEST).version == "v2"
+    portfolio = api().artifact_collection("dataset", BEST)
+    portfolio.description, portfolio.name = "the best", "better"
+    portfolio.save()
+    found = api().artifact_collection("dataset", f"local/{PROJECT}/better")
+    assert (found.description, found.is_sequence()) == ("the best", False)
+    found.delete()
+    assert not api().artifact_collection_exists(f"local/{PROJECT}/better", "dataset")
+    assert api().artifact_exists(f"{DATA}:v0")
+
+
+@part.step("run.link_model, and run.use_model by the registered name")
+def _() -> None:
+    Path("model.bin").write_text("weights")
+    with init("registrar") as run:
+        run.link_model("model.bin", registered_model_name="models", aliases=["prod"])
+        assert Path(run.use_model("model-registry/models:prod")).read_text() == "weights"
+
+
+@part.refused("a link to a registry", "it has no registries (wandb-registry-…); link to a portfolio")
+def _() -> None:
+    api().artifact(f"{DATA}:v0").link("wandb-registry-model/models")
 
 
 @part.refused("run.upsert_artifact, run.finish_artifact", "artifacts that several runs write together")
@@ -170,12 +313,6 @@ def _() -> None:
     with init("together") as run:
         run.upsert_artifact(data("part"), distributed_id="all")
         run.finish_artifact(data("part"), distributed_id="all").wait()
-
-
-@part.refused("run.link_artifact", NOT_HERE)
-def _() -> None:
-    with init("linker") as run:
-        run.link_artifact(run.use_artifact("data:v1"), "model-registry/models")
 
 
 @part.refused("artifact.delete of one with aliases", "delete_aliases=True")

@@ -1,0 +1,35 @@
+"""Portfolios and what is linked to them, incremental versions, and runs that log what is there already."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0010"
+down_revision = "0009"
+
+
+def upgrade() -> None:
+    """Add columns and tables; collections from before are sequences, and versions whole ones."""
+    op.add_column("artifact_collections", sa.Column("next_link", sa.Integer(), nullable=True))
+    op.add_column("artifacts", sa.Column("incremental", sa.Boolean(), nullable=True))
+    op.create_table(
+        "artifact_outputs",
+        sa.Column("run_id", sa.Integer(), nullable=False),
+        sa.Column("artifact_id", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(["run_id"], ["runs.id"]),
+        sa.ForeignKeyConstraint(["artifact_id"], ["artifacts.id"]),
+        sa.PrimaryKeyConstraint("run_id", "artifact_id"),
+    )
+    op.create_index("artifact_outputs_artifact", "artifact_outputs", ["artifact_id"], unique=False)
+    op.create_table(
+        "artifact_links",
+        sa.Column("collection_id", sa.Integer(), nullable=False),
+        sa.Column("artifact_id", sa.Integer(), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("created_at", sa.Float(precision=53), nullable=False),
+        sa.ForeignKeyConstraint(["collection_id"], ["artifact_collections.id"]),
+        sa.ForeignKeyConstraint(["artifact_id"], ["artifacts.id"]),
+        sa.PrimaryKeyConstraint("collection_id", "artifact_id"),
+    )
+    op.create_index("artifact_links_artifact", "artifact_links", ["artifact_id"], unique=False)

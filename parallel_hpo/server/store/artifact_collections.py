@@ -1,0 +1,59 @@
+"""Collections of artifacts' versions: sequences, to which they are logged, and portfolios."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, delete, update
+
+from parallel_hpo.server.store.artifact_records import Collection, collection_in, select_collections
+from parallel_hpo.server.store.records import Project
+from parallel_hpo.server.store.rows import insert_one
+from parallel_hpo.server.tables import artifacts, collections
+
+
+def find(connection: Connection, project_id: int, name: str) -> Collection | None:
+    """Return a project's collection, or None."""
+    query = select_collections().where(collections.c.project_id == project_id, collections.c.name == name)
+    row = connection.execute(query).first()
+    return None if row is None else collection_in(row)
+
+
+def with_key(connection: Connection, collection_id: int) -> Collection | None:
+    """Return the collection with this key, or None."""
+    row = connection.execute(select_collections().where(collections.c.id == collection_id)).first()
+    return None if row is None else collection_in(row)
+
+
+def ensure(
+    connection: Connection, project: Project, name: str, kind: str, now: float, *, portfolio: bool = False
+) -> Collection:
+    """Return the collection, made now where it was not there: then of this kind, and a portfolio or not."""
+    found = find(connection, project.id, name)
+    if found is not None:
+        return found
+    values = {"project_id": project.id, "name": name, "type": kind, "created_at": now, "updated_at": now}
+    made = with_key(
+        connection, insert_one(connection, collections, values | {"next_link": 0 if portfolio else None})
+    )
+    assert made is not None
+    return made
+
+
+def of_project(connection: Connection, project_id: int, kind: str | None = None) -> list[Collection]:
+    """Return a project's collections, of one type or of all."""
+    query = select_collections().where(collections.c.project_id == project_id).order_by(collections.c.id)
+    if kind is not None:
+        query = query.where(collections.c.type == kind)
+    return [collection_in(row) for row in connection.execute(query)]
+
+
+def change(connection: Connection, collection_id: int, changes: dict[str, Any]) -> None:
+    """Set columns of a collection."""
+    connection.execute(update(collections).where(collections.c.id == collection_id).values(changes))
+
+
+def remove(connection: Connection, collection_id: int) -> None:
+    """Delete a collection of which no version is left."""
+    connection.execute(delete(artifacts).where(artifacts.c.collection_id == collection_id))
+    connection.execute(delete(collections).where(collections.c.id == collection_id))
