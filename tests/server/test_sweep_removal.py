@@ -19,7 +19,14 @@ from parallel_hpo.server.artifact_service import ArtifactWishes
 from parallel_hpo.server.file_stream import Batch, Chunk
 from parallel_hpo.server.portfolio_service import PortfolioPath
 from parallel_hpo.server.run_service import RunWishes
-from parallel_hpo.server.store import artifact_aliases, artifacts, projects, sweeps
+from parallel_hpo.server.store import (
+    artifact_aliases,
+    artifact_collections,
+    artifact_members,
+    artifacts,
+    projects,
+    sweeps,
+)
 from parallel_hpo.server.store.artifact_records import COMMITTED, Artifact
 from parallel_hpo.server.store.database import Database
 from parallel_hpo.server.store.holdings import Holding
@@ -96,6 +103,20 @@ def test_an_artifact_goes_unless_another_run_wants_it_or_it_has_a_name_of_its_ow
     portfolio_service.link(stage.world, made["linked"].id, PortfolioPath("local", "p", "portfolio"), [])
     sweep_removal.remove(stage.world, sweep)
     assert {each for each in names if is_there(stage, made[each])} == {"used", "again", "named", "linked"}
+
+
+def test_a_portfolio_stays_with_what_is_linked_to_it(stage: Stage) -> None:
+    sweep, name = performed(stage)
+    linked = logged(stage, name, "model")
+    portfolio_service.link(stage.world, linked.id, PortfolioPath("local", "p", "portfolio"), ["best"])
+    sweep_removal.remove(stage.world, sweep)
+    with stage.world.database.read() as transaction:
+        project = projects.find(transaction, "local", "p")
+        assert project is not None
+        portfolio = artifact_collections.find(transaction, project.id, "portfolio")
+        assert portfolio is not None
+        (member,) = artifact_members.of_collection(transaction, portfolio)
+    assert member.artifact.id == linked.id
 
 
 def has_project(stage: Stage, name: str = "p") -> bool:
