@@ -17,10 +17,13 @@ from parallel_hpo import SweepResult
 from parallel_hpo.cli.app import app
 from parallel_hpo.config.hpo import HpoSection, known_keys
 from parallel_hpo.errors import ExitCode
+from tests.test_rooms import INNER_LEVELS, LEVELS
+from tests.test_rooms import ROOT as PACKAGE
 
 ROOT: Final = Path(__file__).parents[1]
 DOCS: Final = ROOT / "docs"
 PAGES: Final = (ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md")))
+ARCHITECTURE: Final = (DOCS / "architecture.md").read_text()
 COMMANDS: Final[Mapping[str, Any]] = vars(typer.main.get_command(app))["commands"]
 
 
@@ -125,3 +128,13 @@ def pages_of(navigation: Any) -> Iterator[str]:
 def test_the_configuration_in_the_readme_is_valid() -> None:
     text = (ROOT / "README.md").read_text().split("```json\n")[1].split("```")[0]
     assert HpoSection.model_validate(json.loads(text)["hpo"]).count == 20
+
+
+def test_the_architecture_names_every_room() -> None:
+    rooms = {name for levels in (LEVELS, *INNER_LEVELS.values()) for level in levels for name in level}
+    assert rooms - {"__init__", "__main__"} - set(re.findall(r"`(\w+)`", ARCHITECTURE)) == set()
+
+
+def test_the_architecture_names_files_that_are_there() -> None:
+    named = re.findall(r"`(\w+/(?:[\w/]*/|[\w/]+\.\w+))`", ARCHITECTURE)
+    assert [name for name in named if not any((root / name).exists() for root in (ROOT, PACKAGE))] == []
