@@ -1,6 +1,6 @@
 """The words that all rooms share: ids, how runs end, the states of slots, what is asked of a sweep.
 
-All are frozen; none does anything. Imports nothing of the package. See "Words" in the README
+All are frozen; none does anything. Imports nothing of the package. See "Words" in docs/counting.md
 for what each term means.
 """
 
@@ -23,7 +23,7 @@ DISABLED = "wandb was disabled in main: nothing of the run was recorded"
 
 
 class Outcome(StrEnum):
-    """How a run ended; the README's "What counts" defines each."""
+    """How a run ended; "What counts" in docs/counting.md defines each."""
 
     FINISHED = "finished"
     FAILED = "failed"

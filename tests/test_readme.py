@@ -1,28 +1,141 @@
-"""The README says what the code does: its tables name exactly what there is."""
+"""README and docs/ say what the code does: tables name exactly what there is, and links lead to it."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+import pytest
+import typer
+import yaml
 
 from parallel_hpo import SweepResult
-from parallel_hpo.config.hpo import known_keys
+from parallel_hpo.cli.app import app
+from parallel_hpo.config.hpo import HpoSection, known_keys
+from parallel_hpo.errors import ExitCode
+from tests.test_rooms import INNER_LEVELS, LEVELS
+from tests.test_rooms import ROOT as PACKAGE
 
-README: Final = (Path(__file__).parents[1] / "README.md").read_text()
+ROOT: Final = Path(__file__).parents[1]
+DOCS: Final = ROOT / "docs"
+PAGES: Final = (ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md")))
+ARCHITECTURE: Final = (DOCS / "architecture.md").read_text()
+COMMANDS: Final[Mapping[str, Any]] = vars(typer.main.get_command(app))["commands"]
 
 
-def names_in_table_under(heading: str) -> set[str]:
+def section(page: Path, heading: str) -> str:
+    """Return what stands under the heading of a page that begins so, or has it among its code."""
+    found = [part for part in sections(page) if heading in part.partition("\n")[0]]
+    assert len(found) == 1, f"{page.name} has {len(found)} sections {heading!r}"
+    return found[0]
+
+
+def sections(page: Path) -> list[str]:
+    return re.split(r"^##+ ", page.read_text(), flags=re.MULTILINE)[1:]
+
+
+def first_column(text: str) -> list[str]:
+    return re.findall(r"^\| (.*?) \|", text, flags=re.MULTILINE)
+
+
+def names_in_table_under(page: str, heading: str) -> set[str]:
     """Return what stands in backticks in the first column of the section's table."""
-    section = README.split(f"### {heading}\n")[1].split("\n### ")[0]
-    cells = re.findall(r"^\| (`.*?) \|", section, flags=re.MULTILINE)
-    return {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
+    return {
+        name for cell in first_column(section(DOCS / page, heading)) for name in re.findall(r"`(\w+)`", cell)
+    }
 
 
-def test_the_readme_lists_the_keys_of_the_hpo_section() -> None:
-    assert names_in_table_under("The `hpo` section") == set(known_keys())
+def without_code(page: Path) -> str:
+    """Return a page's text without its blocks of code, and without what stands in backticks in a line."""
+    return re.sub(r"```.*?```|`[^`\n]*`", "", page.read_text(), flags=re.DOTALL)
 
 
-def test_the_readme_lists_the_fields_of_the_result() -> None:
-    assert names_in_table_under("`SweepResult`") == {field.name for field in dataclasses.fields(SweepResult)}
+def links() -> Iterator[tuple[Path, str]]:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)\s]+)\)", without_code(page)):
+            if not re.match("[a-z]+:", target):
+                yield page, target
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the names of a page's headings, as GitHub and mkdocs make them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), flags=re.MULTILINE)
+    return {re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", heading.lower()).strip()) for heading in headings}
+
+
+def options(command: Any) -> list[str]:
+    parameters = command.get_params(typer.Context(command))
+    return [name for parameter in parameters for name in parameter.opts if name.startswith("--")]
+
+
+def test_the_docs_list_the_keys_of_the_hpo_section() -> None:
+    assert names_in_table_under("configuration.md", "The `hpo` section") == set(known_keys())
+
+
+def test_the_docs_list_the_fields_of_the_result() -> None:
+    fields = {field.name for field in dataclasses.fields(SweepResult)}
+    assert names_in_table_under("usage.md", "`SweepResult`") == fields
+
+
+def test_the_docs_list_the_exit_codes() -> None:
+    codes = {f"{code}" if code is not ExitCode.SIGNAL_BASE else f"{code} + n" for code in ExitCode}
+    assert set(first_column(section(DOCS / "command-line.md", "Exit codes"))) - {"code", "---"} == codes
+
+
+@pytest.mark.parametrize("verb", COMMANDS)
+def test_the_docs_list_all_options_of_a_command(verb: str) -> None:
+    text = section(DOCS / "command-line.md", f"`{verb}`")
+    assert [name for name in options(COMMANDS[verb]) if not re.search(rf"`{name}\b", text)] == ["--help"]
+
+
+def test_the_docs_list_no_option_that_a_command_does_not_have() -> None:
+    text = (DOCS / "command-line.md").read_text()
+    known = {name for command in COMMANDS.values() for name in options(command)} | {"--version"}
+    assert set(re.findall(r"`(--[a-z][\w-]*)", text)) - known == set()
+
+
+def test_all_links_lead_to_what_is_there() -> None:
+    assert [(page.name, target) for page, target in links() if not leads_somewhere(page, target)] == []
+
+
+def leads_somewhere(page: Path, target: str) -> bool:
+    name, _, anchor = target.partition("#")
+    file = page.parent / name if name else page
+    return file.exists() and (not anchor or anchor in anchors(file))
+
+
+def test_every_page_is_in_the_site_and_on_its_first_page_and_in_the_readme() -> None:
+    pages = {page.name for page in DOCS.glob("*.md")}
+    assert set(pages_of(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"])) == pages
+    assert {target for page, target in links() if page == DOCS / "index.md"} >= pages - {"index.md"}
+    assert {target for page, target in links() if page == ROOT / "README.md"} >= {
+        f"docs/{name}" for name in pages - {"index.md"}
+    }
+
+
+def pages_of(navigation: Any) -> Iterator[str]:
+    """Yield the pages that a part of mkdocs.yml's `nav` names."""
+    if isinstance(navigation, str):
+        yield navigation
+    else:
+        for part in navigation if isinstance(navigation, list) else navigation.values():
+            yield from pages_of(part)
+
+
+def test_the_configuration_in_the_readme_is_valid() -> None:
+    text = (ROOT / "README.md").read_text().split("```json\n")[1].split("```")[0]
+    assert HpoSection.model_validate(json.loads(text)["hpo"]).count == 20
+
+
+def test_the_architecture_names_every_room() -> None:
+    rooms = {name for levels in (LEVELS, *INNER_LEVELS.values()) for level in levels for name in level}
+    assert rooms - {"__init__", "__main__"} - set(re.findall(r"`(\w+)`", ARCHITECTURE)) == set()
+
+
+def test_the_architecture_names_files_that_are_there() -> None:
+    named = re.findall(r"`(\w+/(?:[\w/]*/|[\w/]+\.\w+))`", ARCHITECTURE)
+    assert [name for name in named if not any((root / name).exists() for root in (ROOT, PACKAGE))] == []

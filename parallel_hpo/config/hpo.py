@@ -201,7 +201,7 @@ def section_schema() -> dict[str, Any]:
 
 
 def known_keys() -> tuple[str, ...]:
-    """Return the section's keys, in the order of the README's table."""
+    """Return the section's keys, in the order of the table in docs/configuration.md."""
     return tuple(HpoSection.model_fields)
 
 

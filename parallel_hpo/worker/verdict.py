@@ -1,4 +1,4 @@
-"""What a run counts as, from how `main` left it: pure, the README's "What counts" as code."""
+"""What a run counts as, from how `main` left it: pure, the "What counts" of docs/counting.md as code."""
 
 from __future__ import annotations
 
