@@ -23,6 +23,7 @@ from parallel_hpo.supervisor.actions import (
     DumpStacks,
     GiveBack,
     Kill,
+    LookAtAwaited,
     RecordDrop,
     RecordEnd,
     RecordStart,
@@ -222,14 +223,14 @@ class Loop:
                 self._in_slot[slot].child.kill()
             case DumpStacks(slot):
                 self._in_slot[slot].child.signal(STACKS_SIGNAL)
-            case TellEnd() | GiveBack() | AskSweep():
+            case TellEnd() | GiveBack() | AskSweep() | LookAtAwaited():
                 self._ask_server(action)
             case AwaitDevice(slot):
                 self._tools.devices.begin(slot, self._slot(slot).device, self._tools.clock())
             case Tell(notice):
                 self._tools.observer(notice)
 
-    def _ask_server(self, action: TellEnd | GiveBack | AskSweep) -> None:
+    def _ask_server(self, action: TellEnd | GiveBack | AskSweep | LookAtAwaited) -> None:
         courier = self._tools.courier
         match action:
             case TellEnd(run_id, outcome, unsent):
@@ -238,6 +239,8 @@ class Loop:
                 courier.give_back(self._in_slot[slot].label, [keep] if keep else [])
             case AskSweep():
                 courier.ask_sweep()
+            case LookAtAwaited():
+                courier.look(self._tools.siblings.look)
 
     def _spawn(self, slot: Slot) -> None:
         tools = self._tools

@@ -24,6 +24,7 @@ from parallel_hpo.supervisor.planning import limits_of, shares_of
 from parallel_hpo.supervisor.recorder import Recorder
 from parallel_hpo.supervisor.resuming import Asked, asked_count, read_earlier, unsent_folders
 from parallel_hpo.supervisor.setting import Setting
+from parallel_hpo.supervisor.siblings import Siblings
 from parallel_hpo.supervisor.signals import Control
 from parallel_hpo.supervisor.standstill import Standstill
 from parallel_hpo.supervisor.summary import SweepResult
@@ -190,6 +191,12 @@ class OpenSweep:
             mailbox=mailbox,
             patience=self._patience,
             standstill=Standstill(setting.clock, setting.observer, self._folder),
+            siblings=Siblings(
+                self._backend,
+                self._opened.path,
+                directory=setting.section.directory,
+                mark=setting.mark,
+            ),
             observer=setting.observer,
             make_spec=self._make_spec,
             devices=self._equipment.watch,

@@ -13,6 +13,7 @@ from parallel_hpo.supervisor.mailbox import Mailbox
 from parallel_hpo.supervisor.output import OutputPump
 from parallel_hpo.supervisor.patience import Patience
 from parallel_hpo.supervisor.recorder import Recorder
+from parallel_hpo.supervisor.siblings import Siblings
 from parallel_hpo.supervisor.signals import Control
 from parallel_hpo.supervisor.standstill import Standstill
 from parallel_hpo.supervisor.view import SlotView
@@ -32,6 +33,7 @@ class Tools:
     mailbox: Mailbox
     patience: Patience
     standstill: Standstill
+    siblings: Siblings
     observer: Observer
     make_spec: Callable[[SlotView, str], WorkerSpec]
     """The spec of a slot's next worker, given its label."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from parallel_hpo.backend.base import OpenedSweep, RunErrand, SweepOrder
+from parallel_hpo.backend.base import Awaited, OpenedSweep, RunErrand, SweepOrder
 from parallel_hpo.errors import BackendError
 from parallel_hpo.supervisor.courier import Courier, last_run_folder
 from parallel_hpo.supervisor.events import StopAsked, SweepSeen
@@ -29,6 +29,7 @@ class RecordingBackend:
     error: str = ""
     asked: list[tuple[str, ...]] = field(default_factory=list)
     open_runs: dict[RunId, str] = field(default_factory=dict)
+    others: list[Awaited] = field(default_factory=list)
     name = "recording"
     keeps_login = False
 
@@ -63,6 +64,10 @@ class RecordingBackend:
     def without_own_word(self, path: SweepPath) -> Mapping[RunId, str]:
         self._take("without_own_word")
         return self.open_runs
+
+    def awaited(self, path: SweepPath) -> Sequence[Awaited]:
+        self._take("awaited")
+        return self.others
 
     def send_rest(self, folder: Path) -> None:
         self._take("send_rest", folder.name)
