@@ -30,6 +30,17 @@ class SweepOrder:
     sweep_id: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Awaited:
+    """A run for whose sake agents wait: another one was given it, and has not started it."""
+
+    run_id: RunId
+    label: str
+    """Which worker's agent that is; empty: a stranger's."""
+    host: str
+    """The machine that it runs on."""
+
+
 RunCall = Callable[[str, tuple[Any, ...], Mapping[str, str], float], Any]
 """Calls "module:name" with arguments, in a child with these variables, and waits so many seconds."""
 
@@ -66,6 +77,9 @@ class Backend(Protocol):
 
     def without_own_word(self, path: SweepPath) -> Mapping[RunId, str]:
         """Return the state of each run that has not told its end itself, where its owner may tell it."""
+
+    def awaited(self, path: SweepPath) -> Sequence[Awaited]:
+        """Return the runs for whose sake agents wait once there is no other; none where that is not known."""
 
     def send_rest(self, folder: Path) -> None:
         """Send what a dead run's client left unsent in the run's folder."""

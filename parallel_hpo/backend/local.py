@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from parallel_hpo import keys
-from parallel_hpo.backend.base import OpenedSweep, RunCall, SweepOrder
+from parallel_hpo.backend.base import Awaited, OpenedSweep, RunCall, SweepOrder
 from parallel_hpo.backend.calls import GONE, OVER, SEND_LIMIT_S
 from parallel_hpo.backend.door import AWAY_LIMIT_S, Door
 from parallel_hpo.config.sweep_words import EngineChoice
@@ -138,6 +138,11 @@ class LocalBackend:
     def without_own_word(self, path: SweepPath) -> Mapping[RunId, str]:
         """Return the state of each run that has not told its end itself."""
         return self._door.ask("GET", path, "/without-own-word") or {}
+
+    def awaited(self, path: SweepPath) -> Sequence[Awaited]:
+        """Return the runs for whose sake agents wait once there is no other."""
+        answer = self._door.ask("GET", path, "/awaited") or {"runs": []}
+        return [Awaited(RunId(run["run"]), run["label"], run["host"]) for run in answer["runs"]]
 
     def send_rest(self, folder: Path) -> None:
         """Send what a dead run's client left unsent in the run's folder."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from parallel_hpo.backend.base import OpenedSweep, RunCall, SweepOrder
+from parallel_hpo.backend.base import Awaited, OpenedSweep, RunCall, SweepOrder
 from parallel_hpo.backend.calls import SEND_LIMIT_S
 from parallel_hpo.backend.credentials import Credentials
 from parallel_hpo.backend.reaching import CHECK_LIMIT_S
@@ -59,6 +59,10 @@ class WandbBackend:
     def without_own_word(self, path: SweepPath) -> Mapping[RunId, str]:
         """There is none of whose end W&B could be told."""
         return {}
+
+    def awaited(self, path: SweepPath) -> Sequence[Awaited]:
+        """W&B doesn't say: there an agent is not kept waiting for what another one has."""
+        return ()
 
     def send_rest(self, folder: Path) -> None:
         """Send what a dead run's client left unsent in the run's folder."""

@@ -63,6 +63,7 @@ def make_app(world: World, *, host: str, tidy_every_s: float = TIDY_EVERY_S) -> 
             Route("/hpo/health", handlers.health),
             Route(_SWEEP, handlers.progress),
             Route(f"{_SWEEP}/without-own-word", handlers.without_own_word),
+            Route(f"{_SWEEP}/awaited", handlers.awaited),
             Route(f"{_SWEEP}/release", handlers.release, methods=["POST"]),
             Route(f"{_SWEEP}/state", handlers.set_state, methods=["POST"]),
             Route(f"{_SWEEP}/runs/{{run}}/end", handlers.end_run, methods=["POST"]),
@@ -158,6 +159,11 @@ class _Handlers:
     async def without_own_word(self, request: Request) -> Response:
         at = _supervised(request)
         return JSONResponse(await self._in_thread(supervision.without_own_word, self._world, at))
+
+    async def awaited(self, request: Request) -> Response:
+        at = _supervised(request)
+        runs = await self._in_thread(supervision.awaited, self._world, at)
+        return JSONResponse({"runs": [asdict(run) for run in runs]})
 
     async def release(self, request: Request) -> Response:
         at = _supervised(request)

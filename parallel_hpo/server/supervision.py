@@ -10,12 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from parallel_hpo.server import sweep_service
+from parallel_hpo.server import configurations, sweep_service
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.rules.run_states import RunEvent, RunState
+from parallel_hpo.server.rules.sweep_states import SweepState
 from parallel_hpo.server.run_moves import happened
 from parallel_hpo.server.store import agents, outstanding, runs, sweeps
 from parallel_hpo.server.store.database import Transaction
+from parallel_hpo.server.store.outstanding import Unsettled
 from parallel_hpo.server.store.records import Sweep
 from parallel_hpo.server.store.runs import RunPath
 from parallel_hpo.server.sweep_service import SweepWishes
@@ -61,6 +63,14 @@ def without_own_word(world: World, at: SweepAt) -> dict[str, str]:
         sweep = _sweep(transaction, at)
         states = outstanding.without_own_word(transaction, sweep.id)
     return {name: str(state) for name, state in states.items()}
+
+
+def awaited(world: World, at: SweepAt) -> list[Unsettled]:
+    """Return the runs for whose sake agents without a run wait where there is no other; none while paused."""
+    with world.database.read() as transaction:
+        sweep = _sweep(transaction, at)
+        gives = sweep.state is SweepState.RUNNING and not configurations.is_scheduled(sweep.config)
+        return outstanding.unsettled_runs(transaction, sweep.id) if gives else []
 
 
 def release(world: World, at: SweepAt, label_prefix: str, keep: frozenset[str]) -> list[str]:

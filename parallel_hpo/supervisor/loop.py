@@ -27,6 +27,7 @@ from parallel_hpo.supervisor.decisions.actions import (
     End,
     GiveBack,
     Kill,
+    LookAtAwaited,
     RecordDrop,
     RecordEnd,
     RecordStart,
@@ -225,14 +226,14 @@ class Loop:
                 self._in_slot[slot].child.kill()
             case DumpStacks(slot):
                 self._in_slot[slot].child.signal(STACKS_SIGNAL)
-            case TellEnd() | GiveBack() | AskSweep():
+            case TellEnd() | GiveBack() | AskSweep() | LookAtAwaited():
                 self._ask_server(action)
             case AwaitDevice(slot):
                 self._tools.devices.begin(slot, self._slot(slot).device, self._tools.clock())
             case Tell(notice):
                 self._tools.observer(notice)
 
-    def _ask_server(self, action: TellEnd | GiveBack | AskSweep) -> None:
+    def _ask_server(self, action: TellEnd | GiveBack | AskSweep | LookAtAwaited) -> None:
         server_calls = self._tools.server_calls
         match action:
             case TellEnd(run_id, outcome, unsent):
@@ -241,6 +242,8 @@ class Loop:
                 server_calls.give_back(self._in_slot[slot].label, [keep] if keep else [])
             case AskSweep():
                 server_calls.ask_sweep()
+            case LookAtAwaited():
+                server_calls.look(self._tools.siblings.look)
 
     def _spawn(self, slot: Slot) -> None:
         tools = self._tools

@@ -29,6 +29,7 @@ from parallel_hpo.supervisor.records.resuming import Asked, asked_count, read_ea
 from parallel_hpo.supervisor.records.summary import SweepResult
 from parallel_hpo.supervisor.server_calls import ServerCalls
 from parallel_hpo.supervisor.setting import Setting
+from parallel_hpo.supervisor.siblings import Siblings
 from parallel_hpo.supervisor.standstill import Standstill
 from parallel_hpo.supervisor.tools import Tools
 from parallel_hpo.words import StopKind
@@ -186,6 +187,12 @@ class OpenSweep:
             mailbox=mailbox,
             patience=self._patience,
             standstill=Standstill(setting.clock, setting.observer, self._folder),
+            siblings=Siblings(
+                self._backend,
+                self._opened.path,
+                directory=setting.section.directory,
+                mark=setting.mark,
+            ),
             observer=setting.observer,
             make_spec=self._make_spec,
             devices=self._equipment.watch,

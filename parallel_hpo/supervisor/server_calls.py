@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from glob import escape
@@ -99,6 +99,10 @@ class ServerCalls:
         """Ask whether the sweep goes on; SweepSeen is posted."""
         self._submit("", self._ask)
 
+    def look(self, look: Callable[[], Iterable[Message]]) -> None:
+        """Have a look taken at the server, and what is found there said."""
+        self._submit("", lambda: self._say_all(look()))
+
     def settle(self, patience: Patience) -> None:
         """Wait for the requests that were made; raises StoppedError, and says what was not told."""
         done: Future[None] = Future()
@@ -168,9 +172,13 @@ class ServerCalls:
             self._untold.remove(what)
 
     def _say(self, words: str) -> None:
-        with self._lock:
-            if not self._given_up:
-                self._observer(Message(words, warning=True))
+        self._say_all([Message(words, warning=True)])
+
+    def _say_all(self, messages: Iterable[Message]) -> None:
+        for message in messages:
+            with self._lock:
+                if not self._given_up:
+                    self._observer(message)
 
 
 def last_run_folder(folder: Path, run_id: RunId) -> Path | None:

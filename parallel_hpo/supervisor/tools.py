@@ -17,6 +17,7 @@ from parallel_hpo.supervisor.processes.child_pool import ChildPool
 from parallel_hpo.supervisor.processes.output import OutputPump
 from parallel_hpo.supervisor.records.recorder import Recorder
 from parallel_hpo.supervisor.server_calls import ServerCalls
+from parallel_hpo.supervisor.siblings import Siblings
 from parallel_hpo.supervisor.standstill import Standstill
 from parallel_hpo.words import Slot
 
@@ -33,6 +34,7 @@ class Tools:
     mailbox: Mailbox
     patience: Patience
     standstill: Standstill
+    siblings: Siblings
     observer: Observer
     make_spec: Callable[[SlotView, str], WorkerSpec]
     """The spec of a slot's next worker, given its label."""

@@ -58,7 +58,8 @@ from parallel_hpo.worker.closing import tell_end
 from parallel_hpo.worker.leaving import flush, leave
 from parallel_hpo.worker.leftovers import Leftovers
 from parallel_hpo.worker.run import MainThread, again_environment, perform
-from parallel_hpo.worker.verdict import Ask, Asked
+from parallel_hpo.worker.stops import was_asked_to_stop
+from parallel_hpo.worker.verdict import STOPPED_BY_SWEEP, Ask, Asked
 from parallel_hpo.worker.watch import WATCH
 from parallel_hpo.worker.wording import error_in_words
 
@@ -66,7 +67,6 @@ STUCK: Final = "its agent could not go on"
 SAY_ALIVE_EVERY_S: Final = 10.0
 """How often a worker says at most that its agent asks in vain (a paused sweep, others' last runs)."""
 INTERRUPTED = Ask(Asked.SUPERVISOR, "interrupted")
-STOPPED_BY_SWEEP = Ask(Asked.SWEEP, "stopped by the sweep")
 
 
 @functools.cache
@@ -123,6 +123,8 @@ class Worker:
         spec = self._spec
         WATCH.metric, WATCH.goal, WATCH.keep_login = spec.metric, spec.goal, spec.keep_login
         WATCH.on_stop = self._stop_for_sweep
+        if spec.keep_login:
+            WATCH.asked_to_stop = lambda: was_asked_to_stop(spec.path, WATCH.run_id)
         if spec.activity_every_s is not None:
             WATCH.tell_activity(self._say_active, every_s=spec.activity_every_s)
 

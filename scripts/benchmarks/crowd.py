@@ -165,6 +165,7 @@ def run(workers: int, runs: int, folder: Path, observer: Callable[[Any], None]) 
             mailbox=mailbox,
             patience=Patience(control, grace_s=30),
             standstill=Standstill(time.monotonic, observer, folder),
+            siblings=cast(Any, None),
             observer=observer,
             make_spec=lambda _slot, _label: cast(Any, None),
             devices=cast(Any, NoDevices()),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from parallel_hpo.backend.base import OpenedSweep, RunCall, SweepOrder
+from parallel_hpo.backend.base import Awaited, OpenedSweep, RunCall, SweepOrder
 from parallel_hpo.errors import BackendError
 from parallel_hpo.notices import Message, Notice
 from parallel_hpo.supervisor.control.patience import Patience, StoppedError
@@ -30,6 +30,7 @@ class RecordingBackend:
     error: str = ""
     asked: list[tuple[str, ...]] = field(default_factory=list)
     open_runs: dict[RunId, str] = field(default_factory=dict)
+    others: list[Awaited] = field(default_factory=list)
     name = "recording"
     keeps_login = False
 
@@ -64,6 +65,10 @@ class RecordingBackend:
     def without_own_word(self, path: SweepPath) -> Mapping[RunId, str]:
         self._take("without_own_word")
         return self.open_runs
+
+    def awaited(self, path: SweepPath) -> Sequence[Awaited]:
+        self._take("awaited")
+        return self.others
 
     def send_rest(self, folder: Path) -> None:
         self._take("send_rest", folder.name)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 
-from sqlalchemy import Connection, bindparam, exists, literal_column, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, exists, literal_column, or_, select, update
 
 from parallel_hpo.server.rules.heartbeat import OwnRun, WaitingRun
 from parallel_hpo.server.rules.run_states import OPEN, SAID_BY_THE_RUN_ITSELF, RunState
@@ -32,14 +33,40 @@ _WAITING = (
     .order_by(runs.c.id)
     .limit(literal_column("1"))
 )
-_UNSETTLED = select(
-    exists().where(
+
+
+def _may_come_back(has_stranger: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Return the condition of a run that may come back; one that a supervisor has run again never does."""
+    return and_(
         runs.c.sweep_id == bindparam("sweep"),
         runs.c.state.in_((RunState.PENDING, RunState.PREEMPTING)),
+        or_(runs.c.state == RunState.PENDING, has_stranger),
+    )
+
+
+_UNSETTLED = select(
+    exists().where(
+        _may_come_back(exists().where(agents.c.id == runs.c.agent_id, agents.c.label == "")),
         runs.c.agent_id != bindparam("agent"),
     )
 )
+_UNSETTLED_RUNS = (
+    select(runs.c.name, agents.c.label, agents.c.host)
+    .select_from(runs.join(agents, runs.c.agent_id == agents.c.id))
+    .where(_may_come_back(agents.c.label == ""))
+    .order_by(runs.c.id)
+)
 _TOUCH = update(runs).where(runs.c.id == bindparam("run")).values(heard_at=bindparam("now"))
+
+
+@dataclass(frozen=True, slots=True)
+class Unsettled:
+    """A run that an agent was given and that may come back, and whose agent that is."""
+
+    run: str
+    label: str
+    """Empty for a stranger's agent."""
+    host: str
 
 
 def own(connection: Connection, agent_id: str) -> tuple[OwnRun, ...]:
@@ -70,6 +97,12 @@ def waiting(connection: Connection, sweep_id: str) -> WaitingRun | None:
 def unsettled(connection: Connection, sweep_id: str, agent_id: str) -> bool:
     """Say whether a run of a sweep that is not this agent's may still come back to be issued again."""
     return bool(connection.scalar(_UNSETTLED, {"sweep": sweep_id, "agent": agent_id}))
+
+
+def unsettled_runs(connection: Connection, sweep_id: str) -> list[Unsettled]:
+    """Return a sweep's runs that agents have and that may still come back to be issued again."""
+    rows = connection.execute(_UNSETTLED_RUNS, {"sweep": sweep_id})
+    return [Unsettled(row[0], row[1], row[2]) for row in rows]
 
 
 def without_own_word(connection: Connection, sweep_id: str) -> dict[str, RunState]:

@@ -116,6 +116,11 @@ class AskSweep:
 
 
 @dataclass(frozen=True, slots=True)
+class LookAtAwaited:
+    """See what workers without a run wait for: it may be what a killed sibling share left."""
+
+
+@dataclass(frozen=True, slots=True)
 class Tell:
     """Pass a notice on to whoever watches."""
 
@@ -134,6 +139,7 @@ Action = (
     | GiveBack
     | AwaitDevice
     | AskSweep
+    | LookAtAwaited
     | Tell
 )
 

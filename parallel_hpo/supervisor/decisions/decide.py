@@ -30,7 +30,7 @@ from parallel_hpo.protocol.messages import (
     StartFailed,
 )
 from parallel_hpo.supervisor.decisions import deaths, device_care, ends, limits, scaling, starts
-from parallel_hpo.supervisor.decisions.actions import AskSweep, Decision, Kill, Send, Spawn
+from parallel_hpo.supervisor.decisions.actions import AskSweep, Decision, Kill, LookAtAwaited, Send, Spawn
 from parallel_hpo.supervisor.decisions.draft import Draft
 from parallel_hpo.supervisor.decisions.events import (
     Delivered,
@@ -55,6 +55,9 @@ IDLE_RETURN_S: Final = 1.0
 IDLE_RETURN_MAX_S: Final = 30.0
 """An agent that returns without a run from a sweep that goes on (a server away, say) is
 asked again after 1, 2, 4 … 30 s: W&B's own client waits so between its tries."""
+
+LOOK_EVERY_S: Final = 5.0
+"""A waiting agent asks every 5 s, and says so every 10; what many of them wait for is looked at once."""
 
 WAITING: Final = (SlotState.STOPPED, SlotState.BACKOFF)
 """States of a slot that has no process and may get one."""
@@ -135,6 +138,7 @@ class _Decider(Draft):
                 self.change(slot, fault=report)
             case Active():
                 self.change(slot, active_at=self.now)
+                self._on_vain_question(self.slot(slot))
 
     def _on_lease_ended(self, slot: SlotView, report: LeaseEnded) -> None:
         self.change(slot.slot, busy=False, lease_left=0)
@@ -151,6 +155,12 @@ class _Decider(Draft):
         if not self.view.asking:
             self.view = replace(self.view, asking=True, complaint=complaint)
             self.actions.append(AskSweep())
+
+    def _on_vain_question(self, slot: SlotView) -> None:
+        """Have a look at what a worker waits for whose agent was given no run."""
+        if slot.run is None and self.view.ending is None and self.now >= self.view.look_from:
+            self.view = replace(self.view, look_from=self.now + LOOK_EVERY_S)
+            self.actions.append(LookAtAwaited())
 
     def _on_sweep_seen(self, over: str) -> None:
         """Note whether the sweep goes on; only then is an agent's complaint worth a line."""

@@ -150,6 +150,8 @@ class SweepView:
     """What an agent said when it returned early, until it is known whether the sweep is over."""
     asking: bool = False
     """The sweep's state has been asked for, the answer not come."""
+    look_from: float = 0.0
+    """Not before this is it looked again at what workers without a run wait for."""
     told_of_metric: bool = False
     """A run has finished without a value of the sweep's metric, and the user knows."""
     ending: Ending | None = None

@@ -91,18 +91,18 @@ def reap_leftovers(processes: Iterable[psutil.Process] | None = None) -> int:
     ]
     for process in found:
         tree.kill_tree(process)
-    scratch.clear_all(_is_over)
+    scratch.clear_all(is_dead)
     return len(found)
 
 
 def _is_left_over(process: psutil.Process) -> bool:
     try:
-        return _is_over(process.environ().get(MARK, ""))
+        return is_dead(process.environ().get(MARK, ""))
     except (psutil.Error, OSError):
         return False  # another user's, or gone
 
 
-def _is_over(text: str) -> bool:
+def is_dead(text: str) -> bool:
     """Whether a mark names a supervisor that is dead; of another boot it may be another machine's."""
     mark = Mark.read(text)
     if mark is None or (mark.namespace, mark.boot) != (_namespace(), _boot()):

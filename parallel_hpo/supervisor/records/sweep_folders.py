@@ -60,7 +60,7 @@ def known_sweeps(directory: Path, *, unreadable: Callable[[LedgerError], None]) 
 def find_sweep(directory: Path, sweep: str) -> KnownSweep:
     """Return the sweep with that id or path; raises UsageError that names those that there are."""
     folder = directory / sweep.rpartition("/")[2]
-    if _ledgers(directory, folder.name):
+    if ledgers_of(directory, folder.name):
         return _read(folder)
     known = ", ".join(folder.name for folder in _folders(directory)) or "none"
     raise UsageError(
@@ -70,16 +70,17 @@ def find_sweep(directory: Path, sweep: str) -> KnownSweep:
 
 
 def _folders(directory: Path) -> list[Path]:
-    names = {ledger.relative_to(directory).parts[0] for ledger in _ledgers(directory, "*")}
+    names = {ledger.relative_to(directory).parts[0] for ledger in ledgers_of(directory, "*")}
     return sorted((directory / name for name in names), key=lambda path: path.stat().st_mtime)
 
 
-def _ledgers(directory: Path, name: str) -> list[Path]:
+def ledgers_of(directory: Path, name: str) -> list[Path]:
+    """Return the ledgers of the sweep of that id, its own and its shares'."""
     return sorted([*directory.glob(f"{name}/{LEDGER}"), *directory.glob(f"{name}/share-*/{LEDGER}")])
 
 
 def _read(folder: Path) -> KnownSweep:
-    ledgers = _ledgers(folder.parent, folder.name)
+    ledgers = ledgers_of(folder.parent, folder.name)
     with ExitStack() as stack:
         readers = [stack.enter_context(open_reader(path)) for path in ledgers]
         counts: list[int | None] = [reader.facts.get("count") for reader in readers]
