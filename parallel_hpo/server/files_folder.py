@@ -65,9 +65,9 @@ class Wish:
         return [self.beside, Path(known.path)]
 
 
-def folder_of(database: str) -> Path:
+def folder_of(database: str | None) -> Path:
     """Return where a server keeps by default what belongs to its database: beside it, if it is a path."""
-    if "://" in database:
+    if database is None or "://" in database:
         import platformdirs
 
         return Path(platformdirs.user_data_dir("parallel_hpo", appauthor=False))

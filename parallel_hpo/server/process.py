@@ -66,12 +66,12 @@ class Place:
     @property
     def folder(self) -> Path:
         """The folder of the key and of uploaded files by default."""
-        return files_folder.folder_of(self.database_or_default)
+        return files_folder.folder_of(self.database)
 
     @property
     def database_or_default(self) -> str:
         """The database, with its default filled in."""
-        return self.database or str(files_folder.folder_of("default://") / "server.db")
+        return self.database or str(self.folder / "server.db")
 
 
 def serve(place: Place, *, embedded: bool = False, stdin: IO[bytes], stdout: IO[str]) -> None:
