@@ -90,7 +90,8 @@ def serve(place: Place, *, embedded: bool = False, stdin: IO[bytes], stdout: IO[
     database = Database.open(place.database_or_default)
     wish = files_folder.wish_for(place.database_or_default, place.files, adopt=place.adopt_files)
     files = files_folder.settle(database, wish, host=socket.gethostname())
-    world = _world(place, database, files, key or kept_key.find(files, place.folder))
+    key = key or kept_key.find(place.folder if wish.is_beside(files) else files, place.folder)
+    world = _world(place, database, files, key)
     uploads.clear_unfinished(world.files)
     try:
         server = _Server(

@@ -14,13 +14,20 @@ from tests.server.acting import START, Stage
 from tests.server.test_sweep_removal import has_project, performed
 
 
+def kept_for_nothing(stage: Stage) -> int:
+    """Free pages of SQLite's file; of PostgreSQL's, in which there are no lines any more, the bytes."""
+    with stage.world.database.read() as transaction:
+        ask = "PRAGMA freelist_count" if stage.database is None else "SELECT pg_relation_size('lines')"
+        return int(transaction.exec_driver_sql(ask).scalar_one())
+
+
 def test_sweeps_of_another_server_go_once_they_are_over(
     tmp_path: Path, stage: Stage, capsys: pytest.CaptureFixture[str]
 ) -> None:
     over, _ = performed(stage)
     stage.set_state(over, "FINISHED")
     stage.clock.now = START + 1
-    open_one, _ = performed(stage)
+    open_one, _ = performed(stage, lines=2_000)
     where = stage.database or str(tmp_path / "server.db")
     files = str(stage.world.files)
     settle(stage.world.database, wish_for(where, files, adopt=True), host="gpu1")
@@ -35,3 +42,4 @@ def test_sweeps_of_another_server_go_once_they_are_over(
     (said_of_it,) = cleaned(capsys, tmp_path, Wanted([open_one], database=where))
     assert said_of_it["removed"]
     assert not has_project(stage)
+    assert kept_for_nothing(stage) == 0
