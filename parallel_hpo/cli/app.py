@@ -10,9 +10,10 @@ from typing import Annotated
 
 import typer
 
+from parallel_hpo.cli.housekeeping import clean, server
+from parallel_hpo.cli.options import Directory, Json, Sweep, directory_of
 from parallel_hpo.cli.output import errors_as_exit_codes, print_for_machines
 from parallel_hpo.cli.section_options import RunCommand, given
-from parallel_hpo.config.sweep_words import EngineChoice
 from parallel_hpo.plan import MOST_WORKERS
 
 app = typer.Typer(
@@ -85,37 +86,7 @@ def run(
         raise typer.Exit(perform(request))
 
 
-@app.command()
-def server(
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on; 0: any free one.", min=0, max=65535)] = 0,
-    database: Annotated[
-        str | None, typer.Option(help="Path or URL; missing: server.db in the data folder.")
-    ] = None,
-    engine: Annotated[
-        EngineChoice, typer.Option(help="Search engine of the sweeps that are created here.")
-    ] = EngineChoice.AUTO,
-    files: Annotated[
-        str | None,
-        typer.Option(
-            help="Folder of uploaded files and of the key; servers of one database must share it."
-            " Missing: where they are, or server-files beside the database.",
-            metavar="FOLDER",
-        ),
-    ] = None,
-    adopt_files: Annotated[
-        bool,
-        typer.Option("--adopt-files", help="Go on with that folder though the files were elsewhere."),
-    ] = False,
-) -> None:
-    """Run the sweep server alone, until a signal: one JSON line on stdout says where it is."""
-    from parallel_hpo.server.log_quota import log_to_stderr
-    from parallel_hpo.server.process import Place, serve
-
-    log_to_stderr()
-    with errors_as_exit_codes():
-        place = Place(host, port, database, engine, files=files, adopt_files=adopt_files)
-        serve(place, stdin=sys.stdin.buffer, stdout=sys.stdout)
+app.command()(server)
 
 
 @app.command()
@@ -140,101 +111,88 @@ def schema() -> None:
         print_for_machines(json.dumps(section_schema(), indent=2))
 
 
-_Sweep = Annotated[str, typer.Argument(help="The sweep's id.", metavar="SWEEP")]
-_Directory = Annotated[
-    Path | None, typer.Option(help="Where sweeps are kept; missing: as for run.", metavar="FOLDER")
-]
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
-
-def _directory(given: Path | None) -> Path:
-    from parallel_hpo.config.loader import find_directory
-
-    return find_directory(given, os.environ)
-
-
 @app.command()
 def status(
     sweep: Annotated[str | None, typer.Argument(help="Missing: all sweeps.", metavar="[SWEEP]")] = None,
-    directory: _Directory = None,
-    as_json: _Json = False,
+    directory: Directory = None,
+    as_json: Json = False,
 ) -> None:
     """Say how far a sweep is, or all of them."""
     from parallel_hpo.cli import verbs
 
     with errors_as_exit_codes():
-        verbs.status(_directory(directory), sweep, as_json=as_json)
+        verbs.status(directory_of(directory), sweep, as_json=as_json)
 
 
 @app.command()
-def runs(sweep: _Sweep, directory: _Directory = None, as_json: _Json = False) -> None:
+def runs(sweep: Sweep, directory: Directory = None, as_json: Json = False) -> None:
     """List a sweep's runs."""
     from parallel_hpo.cli import verbs
 
     with errors_as_exit_codes():
-        verbs.runs(_directory(directory), sweep, as_json=as_json)
+        verbs.runs(directory_of(directory), sweep, as_json=as_json)
 
 
 @app.command()
-def best(sweep: _Sweep, directory: _Directory = None, as_json: _Json = False) -> None:
+def best(sweep: Sweep, directory: Directory = None, as_json: Json = False) -> None:
     """Show a sweep's best run so far."""
     from parallel_hpo.cli import verbs
 
     with errors_as_exit_codes():
-        verbs.best(_directory(directory), sweep, as_json=as_json)
+        verbs.best(directory_of(directory), sweep, as_json=as_json)
 
 
 @app.command()
 def logs(
-    sweep: _Sweep,
+    sweep: Sweep,
     worker: Annotated[int | None, typer.Argument(help="Its slot; missing: all.", min=0)] = None,
-    directory: _Directory = None,
-    as_json: _Json = False,
+    directory: Directory = None,
+    as_json: Json = False,
 ) -> None:
     """Print what the workers of a sweep printed."""
     from parallel_hpo.cli import verbs
 
     with errors_as_exit_codes():
-        verbs.logs(_directory(directory), sweep, worker, as_json=as_json)
+        verbs.logs(directory_of(directory), sweep, worker, as_json=as_json)
 
 
 def _set_state(verb: str, sweep: str, directory: Path | None, as_json: bool) -> None:
     from parallel_hpo.cli import steering
 
     with errors_as_exit_codes():
-        steering.set_state(_directory(directory), sweep, verb, as_json=as_json)
+        steering.set_state(directory_of(directory), sweep, verb, as_json=as_json)
 
 
 @app.command()
-def pause(sweep: _Sweep, directory: _Directory = None, as_json: _Json = False) -> None:
+def pause(sweep: Sweep, directory: Directory = None, as_json: Json = False) -> None:
     """Pause a sweep: no new runs for now."""
     _set_state("pause", sweep, directory, as_json)
 
 
 @app.command()
-def resume(sweep: _Sweep, directory: _Directory = None, as_json: _Json = False) -> None:
+def resume(sweep: Sweep, directory: Directory = None, as_json: Json = False) -> None:
     """Let a paused sweep go on (to go on with one that ended early: run --resume)."""
     _set_state("resume", sweep, directory, as_json)
 
 
 @app.command()
-def stop(sweep: _Sweep, directory: _Directory = None, as_json: _Json = False) -> None:
+def stop(sweep: Sweep, directory: Directory = None, as_json: Json = False) -> None:
     """Stop a sweep: its running runs finish, then it ends."""
     _set_state("stop", sweep, directory, as_json)
 
 
 @app.command()
-def cancel(sweep: _Sweep, directory: _Directory = None, as_json: _Json = False) -> None:
+def cancel(sweep: Sweep, directory: Directory = None, as_json: Json = False) -> None:
     """Cancel a sweep: its running runs are ended now."""
     _set_state("cancel", sweep, directory, as_json)
 
 
 @app.command()
 def drain(
-    sweep: _Sweep,
+    sweep: Sweep,
     worker: Annotated[int, typer.Option(help="The worker's slot.", min=0)],
-    directory: _Directory = None,
-    as_json: _Json = False,
+    directory: Directory = None,
+    as_json: Json = False,
 ) -> None:
     """Let one worker of a running sweep finish its run and leave for good."""
     from parallel_hpo.cli import steering
@@ -242,38 +200,22 @@ def drain(
     from parallel_hpo.words import Slot
 
     with errors_as_exit_codes():
-        steering.tell(_directory(directory), sweep, DrainAsked(Slot(worker)), as_json=as_json)
+        steering.tell(directory_of(directory), sweep, DrainAsked(Slot(worker)), as_json=as_json)
 
 
 @app.command()
 def scale(
-    sweep: _Sweep,
+    sweep: Sweep,
     workers: Annotated[int, typer.Argument(help="So many from now on.", min=1, max=MOST_WORKERS)],
-    directory: _Directory = None,
-    as_json: _Json = False,
+    directory: Directory = None,
+    as_json: Json = False,
 ) -> None:
     """Give a running sweep more or fewer workers."""
     from parallel_hpo.cli import steering
     from parallel_hpo.supervisor.decisions.events import ScaleAsked
 
     with errors_as_exit_codes():
-        steering.tell(_directory(directory), sweep, ScaleAsked(workers), as_json=as_json)
+        steering.tell(directory_of(directory), sweep, ScaleAsked(workers), as_json=as_json)
 
 
-@app.command()
-def clean(
-    sweeps: Annotated[
-        list[str] | None, typer.Argument(help="Missing: all that are over.", metavar="[SWEEP]...")
-    ] = None,
-    older_than: Annotated[
-        str | None, typer.Option(help="Only such, by their last sign.", metavar="30d")
-    ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Remove; without it, only say what would go.")] = False,
-    directory: _Directory = None,
-    as_json: _Json = False,
-) -> None:
-    """Remove old sweeps' folders, and what the embedded server has of them; what W&B has stays."""
-    from parallel_hpo.cli.clean import clean
-
-    with errors_as_exit_codes():
-        clean(_directory(directory), sweeps or (), older_than, yes=yes, as_json=as_json)
+app.command()(clean)

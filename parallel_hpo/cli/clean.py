@@ -1,4 +1,4 @@
-"""`parallel-hpo clean`: says which sweeps' folders would go, and removes them where it is told to."""
+"""`parallel-hpo clean`: says which sweeps and projects would go, and removes them where it is told to."""
 
 from __future__ import annotations
 
@@ -6,31 +6,47 @@ import json
 import re
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
 
-from parallel_hpo.cli.output import print_for_machines, print_for_people, warn
+from parallel_hpo.cli.kept import Project, Shelf
+from parallel_hpo.cli.output import print_for_machines, print_for_people
 from parallel_hpo.errors import BackendError, UsageError
-from parallel_hpo.server import local, sweep_removal
+from parallel_hpo.server import local, project_removal, sweep_removal
+from parallel_hpo.server.blobs import Taken
 from parallel_hpo.server.store.failures import UnavailableError
 from parallel_hpo.server.store.holdings import Holding
+from parallel_hpo.server.tidying import tidy
 from parallel_hpo.server.world import World
-from parallel_hpo.supervisor.records.cleaning import MB, Leftover, look_at, remove
-from parallel_hpo.supervisor.records.sweep_folders import find_sweep, known_sweeps
+from parallel_hpo.supervisor.records.cleaning import MB, Leftover, remove
 
 UNITS_S: Final = {"m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 
 
 @dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is to be looked at: all sweeps that there are, or those that are named, or all of a project."""
+
+    sweeps: Sequence[str] = ()
+    project: Project | None = None
+    database: str | None = None
+    """Of another server than the embedded one; its folder of files where that is not found by itself."""
+    files: str | None = None
+    older_than: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Judgement:
-    """What is done with a folder; `keep` says why it stays, '' where it goes."""
+    """What is done with a sweep, or with what its project has besides; `keep`: why it stays, or ''."""
 
     leftover: Leftover
     keep: str
     held: Holding
-    """What the embedded server has of it."""
+    """What its server has of it."""
+    project: Project | None = None
 
     @property
     def size_mb(self) -> float:
@@ -41,42 +57,68 @@ class Judgement:
     def words(self) -> str:
         """A line on it."""
         each = self.leftover
+        name = each.sweep_id if self.project is None else f"project {self.project}"
         what = f"stays: {self.keep}" if self.keep else "; ".join(["goes", *each.regrets])
-        return f"{each.sweep_id}  {self.size_mb:.1f} MB  {_in_words(each.age_s)} old  {what}"
+        return f"{name}  {self.size_mb:.1f} MB  {_in_words(each.age_s)} old  {what}"
 
 
-def clean(
-    directory: Path, sweeps: Sequence[str], older_than: str | None, *, yes: bool, as_json: bool
-) -> None:
-    """Remove old sweeps, their folders and what the embedded server has of them, or only say which.
+def perform_clean(directory: Path, wanted: Wanted, *, yes: bool, as_json: bool) -> None:
+    """Remove old sweeps, their folders and what their server has of them, or only say which.
 
     All that are over and whose servers have all of them, or those that are named, whatever is lost then.
 
     Raises:
-        UsageError: an unknown sweep, or an age that is none.
+        UsageError: an unknown sweep or project, or an age that is none.
         LedgerError: a supervisor has begun to work in one meanwhile.
-        BackendError: the embedded server's database is busy, or has no room.
+        BackendError: the server's database is busy, or has no room, or its files are elsewhere.
     """
-    least_s = 0.0 if older_than is None else _parse_age(older_than)
-    named = [find_sweep(directory, name) for name in sweeps]
-    found = named or known_sweeps(directory, unreadable=warn)
-    now = time.time()
+    least_s = 0.0 if wanted.older_than is None else _parse_age(wanted.older_than)
     try:
-        with local.opened(directory) as world:
-            verdicts = [
-                _judge(look_at(known, now=now), least_s, held_by(world, known.sweep_id), named=bool(sweeps))
-                for known in found
-            ]
+        with _opened(directory, wanted) as world:
+            shelf = Shelf(None if wanted.database else directory, world, time.time())
+            verdicts = list(_judged(shelf, wanted, least_s))
             if yes:
-                _remove([verdict.leftover for verdict in verdicts if not verdict.keep], world)
+                _remove([verdict for verdict in verdicts if not verdict.keep], world)
+            if not (yes or as_json):
+                _hint(shelf, verdicts)
     except UnavailableError as error:
-        raise BackendError(
-            f"the embedded server's database can't be used now: {error}; try again later"
-        ) from None
+        raise BackendError(f"the server's database can't be used now: {error}; try again later") from None
     if as_json:
         print_for_machines(json.dumps([_as_dict(verdict, removed=yes) for verdict in verdicts], indent=2))
     else:
         _show(verdicts, yes=yes)
+
+
+def _opened(directory: Path, wanted: Wanted) -> AbstractContextManager[World | None]:
+    if wanted.database is None:
+        return local.opened(directory)
+    return local.opened_at(wanted.database, wanted.files)
+
+
+def _judged(shelf: Shelf, wanted: Wanted, least_s: float) -> Iterator[Judgement]:
+    """Yield a verdict on each sweep that is looked at, and at last on its project."""
+    if wanted.project is not None and wanted.sweeps:
+        raise UsageError("either sweeps or a --project")
+    rest = None if wanted.project is None else shelf.rest(wanted.project)
+    names = wanted.sweeps if wanted.project is None else shelf.of_project(wanted.project)
+    is_named = bool(names) or rest is not None
+    stays = ""
+    for leftover in shelf.named(names) if is_named else shelf.sweeps():
+        keep = next(_reasons_to_keep(leftover, least_s, named=is_named), "")
+        stays = stays or (keep and f"sweep {leftover.sweep_id} of it stays")
+        yield Judgement(leftover, keep, held_by(shelf.world, leftover.sweep_id))
+    if rest is not None:
+        besides = shelf.besides(rest)
+        keep = next(_reasons_to_keep(besides, least_s, named=True), stays)
+        yield Judgement(besides, keep, rest.held, wanted.project)
+
+
+def _hint(shelf: Shelf, verdicts: Sequence[Judgement]) -> None:
+    """Tell of sweeps that are not looked at unless they are named."""
+    others = shelf.only_on_server([verdict.leftover for verdict in verdicts])
+    if others and shelf.directory is not None:
+        database = shelf.directory / local.DATABASE
+        print_for_people(f"without a folder here: {others}; clean --database {database} looks at them")
 
 
 def held_by(world: World | None, sweep_id: str) -> Holding:
@@ -84,23 +126,28 @@ def held_by(world: World | None, sweep_id: str) -> Holding:
     return Holding() if world is None else sweep_removal.measure(world, sweep_id)
 
 
-def _remove(going: Sequence[Leftover], world: World | None) -> None:
-    for leftover in going:
+def _remove(going: Sequence[Judgement], world: World | None) -> None:
+    for verdict in going:
         if world is None:
-            remove(leftover)
+            remove(verdict.leftover)
+        elif verdict.project is not None:
+            project_removal.remove(world, verdict.project.entity, verdict.project.name)
         else:
-            remove(leftover, partial(sweep_removal.remove, world, leftover.sweep_id))
-    try:
-        if world is not None:
-            world.database.give_room_back()
-    except UnavailableError as error:
+            remove(verdict.leftover, partial(sweep_removal.remove, world, verdict.leftover.sweep_id))
+    if world is not None:
+        _give_room_back(world)
+
+
+def _give_room_back(world: World) -> None:
+    taken = tidy(world)
+    if taken != Taken():
         print_for_people(
-            f"the embedded server's database keeps its size for now ({error}): clean again later"
+            f"taken back: {taken.files} files of unfinished uploads and artifacts, {taken.size / MB:.1f} MB"
         )
-
-
-def _judge(leftover: Leftover, least_s: float, held: Holding, *, named: bool) -> Judgement:
-    return Judgement(leftover, next(_reasons_to_keep(leftover, least_s, named=named), ""), held)
+    try:
+        world.database.give_room_back()
+    except UnavailableError as error:
+        print_for_people(f"the server's database keeps its size for now ({error}): clean again later")
 
 
 def _reasons_to_keep(leftover: Leftover, least_s: float, *, named: bool) -> Iterator[str]:
@@ -116,15 +163,17 @@ def _show(verdicts: Sequence[Judgement], *, yes: bool) -> None:
     for verdict in verdicts:
         print_for_machines(verdict.words)
     going = [verdict for verdict in verdicts if not verdict.keep]
-    total = f"{len(going)} of {len(verdicts)} sweeps, {sum(each.size_mb for each in going):.1f} MB"
+    kinds = "sweeps and projects" if any(verdict.project for verdict in verdicts) else "sweeps"
+    total = f"{len(going)} of {len(verdicts)} {kinds}, {sum(each.size_mb for each in going):.1f} MB"
     print_for_people(f"removed: {total}" if yes else f"{total} to be removed; nothing is, without --yes")
 
 
 def _as_dict(verdict: Judgement, *, removed: bool) -> dict[str, object]:
     each = verdict.leftover
     return {
-        "sweep": each.sweep_id,
-        "folder": str(each.folder),
+        "sweep": each.sweep_id or None,
+        "project": None if verdict.project is None else str(verdict.project),
+        "folder": None if each.folder is None else str(each.folder),
         "age_s": round(each.age_s),
         "size_mb": round(verdict.size_mb, 3),
         "rows": verdict.held.rows,

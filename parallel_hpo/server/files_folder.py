@@ -58,6 +58,10 @@ class Wish:
         """Where they are to be."""
         return self.named or self.beside
 
+    def is_beside(self, folder: Path) -> bool:
+        """Whether that folder is beside a database that is a file."""
+        return self.is_on_this_machine and folder == self.beside
+
     def candidates(self, known: Folder) -> list[Path]:
         """Return where they may be: also where they were, for a database that is not a copy."""
         if self.named is not None or known.database != self.database:
@@ -65,9 +69,9 @@ class Wish:
         return [self.beside, Path(known.path)]
 
 
-def folder_of(database: str) -> Path:
+def folder_of(database: str | None) -> Path:
     """Return where a server keeps by default what belongs to its database: beside it, if it is a path."""
-    if "://" in database:
+    if database is None or "://" in database:
         import platformdirs
 
         return Path(platformdirs.user_data_dir("parallel_hpo", appauthor=False))

@@ -1,6 +1,6 @@
 """The key of a server that runs by itself: kept in a file of mode 0600, so that it survives restarts.
 
-It is beside the database; where the files are in a folder of their own, it is in there, so that servers
+It is beside a SQLite database that has its files beside it; else it is where the files are, so that servers
 on several machines have one key, and take each other's addresses of files.
 """
 
@@ -19,17 +19,14 @@ KEY_LENGTH: Final = 40  # wandb's client refuses shorter ones
 NAME: Final = "server.key"
 
 
-def find(files: Path, folder: Path) -> str:
-    """Return the key of the server whose files are in `files`, and whose folder by default is `folder`.
+def find(folder: Path, before: Path) -> str:
+    """Return the key that is kept in a folder; a server that had one in the folder `before` has it still.
 
     BackendError where it can't be kept, or the file holds none.
     """
-    is_apart = files.parent != folder
-    path = (files if is_apart else folder) / NAME
+    path = folder / NAME
     try:
-        # Who had a key before the files moved keeps it.
-        before = folder / NAME if is_apart and (folder / NAME).exists() else None
-        return _kept(path, new_master_key() if before is None else _read(before))
+        return _kept(path, _read(before / NAME) if (before / NAME).exists() else new_master_key())
     except OSError as error:
         raise BackendError(
             f"the sweep server can't keep its key in {path}: {error.strerror}; name another --database"

@@ -32,7 +32,7 @@ def opened(directory: Path) -> Iterator[World | None]:
 
 @contextmanager
 def opened_at(where: str, files: str | None = None) -> Iterator[World]:
-    """Open what a server keeps in the database at a path or URL; `files`: where its files are, if elsewhere.
+    """Open what any server keeps in the database at a path or URL; `files`: where its files are.
 
     UsageError where there is no such file, BackendError where it can't be opened, or the files aren't here.
     """

@@ -66,12 +66,12 @@ class Place:
     @property
     def folder(self) -> Path:
         """The folder of the key and of uploaded files by default."""
-        return files_folder.folder_of(self.database_or_default)
+        return files_folder.folder_of(self.database)
 
     @property
     def database_or_default(self) -> str:
         """The database, with its default filled in."""
-        return self.database or str(files_folder.folder_of("default://") / "server.db")
+        return self.database or str(self.folder / "server.db")
 
 
 def serve(place: Place, *, embedded: bool = False, stdin: IO[bytes], stdout: IO[str]) -> None:
@@ -90,7 +90,8 @@ def serve(place: Place, *, embedded: bool = False, stdin: IO[bytes], stdout: IO[
     database = Database.open(place.database_or_default)
     wish = files_folder.wish_for(place.database_or_default, place.files, adopt=place.adopt_files)
     files = files_folder.settle(database, wish, host=socket.gethostname())
-    world = _world(place, database, files, key or kept_key.find(files, place.folder))
+    key = key or kept_key.find(place.folder if wish.is_beside(files) else files, place.folder)
+    world = _world(place, database, files, key)
     uploads.clear_unfinished(world.files)
     try:
         server = _Server(

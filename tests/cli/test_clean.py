@@ -2,13 +2,20 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from parallel_hpo.cli.clean import Wanted, perform_clean
+from parallel_hpo.cli.kept import Project
+from parallel_hpo.errors import UsageError
+from parallel_hpo.server import run_service
+from parallel_hpo.server.run_service import RunWishes
 from tests.server.acting import Stage
-from tests.server.test_sweep_removal import performed
+from tests.server.test_sweep_removal import has_project, performed
 from tests.supervisor.records.test_cleaning import made
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -34,6 +41,7 @@ def test_clean_takes_what_the_embedded_server_has_of_a_sweep_and_gives_the_room_
     (status,) = json.loads(command("status", "--json", "--directory", str(tmp_path)).stdout)
     assert (status["sweep"], status["rows"]) == (old, MANY + 1)
     assert size > status["bytes"] > MANY
+    assert "without a folder here: 1; " in command("clean", "--directory", str(tmp_path)).stderr
     (dry,) = json.loads(command("clean", "--json", "--directory", str(tmp_path)).stdout)
     assert (dry["rows"], dry["bytes"], dry["removed"]) == (MANY + 1, status["bytes"], False)
     assert (tmp_path / "server.db").stat().st_size == size
@@ -53,3 +61,67 @@ def test_status_goes_without_a_database_that_cannot_be_read(tmp_path: Path, comm
     (status,) = json.loads(shown.stdout)
     assert (status["sweep"], status["rows"], status["bytes"]) == ("sweep1", None, None)
     assert "server.db" in shown.stderr
+
+
+def cleaned(capsys: pytest.CaptureFixture[str], directory: Path, wanted: Wanted) -> list[dict[str, Any]]:
+    """Have it removed, and return what was said of each."""
+    perform_clean(directory, wanted, yes=True, as_json=True)
+    answer: list[dict[str, Any]] = json.loads(capsys.readouterr().out)
+    return answer
+
+
+def test_a_sweep_without_a_folder_goes_where_it_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stage = Stage(tmp_path)
+    sweep, _ = performed(stage)
+    kept, _ = performed(stage)
+    (said,) = cleaned(capsys, tmp_path, Wanted([sweep]))
+    assert (said["sweep"], said["folder"], said["lost"], said["removed"]) == (
+        sweep,
+        None,
+        ["it can be resumed"],
+        True,
+    )
+    with pytest.raises(UsageError, match="there is no sweep"):
+        cleaned(capsys, tmp_path, Wanted([sweep]))
+    assert sum(stage.progress(kept).runs.values()) == 1
+    stage.close()
+
+
+def test_a_project_goes_with_its_sweeps_their_folders_and_its_other_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stage = Stage(tmp_path)
+    sweep, _ = performed(stage)
+    run_service.upsert(stage.world, RunWishes(name="alone", project="p"))
+    made(tmp_path).rename(tmp_path / sweep)
+    said = cleaned(capsys, tmp_path, Wanted(project=Project.parse("p")))
+    assert [(each["sweep"], each["project"], each["removed"]) for each in said] == [
+        (sweep, None, True),
+        (None, "local/p", True),
+    ]
+    assert said[1]["lost"] == ["with 1 runs of no sweep"]
+    assert not (tmp_path / sweep).exists()
+    assert not has_project(stage)
+    with pytest.raises(UsageError, match="there is no project local/p"):
+        cleaned(capsys, tmp_path, Wanted(project=Project.parse("p")))
+    stage.close()
+
+
+def test_a_project_stays_while_somebody_is_at_work_in_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stage = Stage(tmp_path)
+    old, _ = performed(stage)
+    stage.set_state(old, "FINISHED")
+    stage.clock.now = time.time()
+    sweep, _ = performed(stage)
+    said = cleaned(capsys, tmp_path, Wanted(project=Project.parse("local/p")))
+    assert {each["sweep"]: each["keep"] for each in said} == {
+        old: "",
+        sweep: "it is running",
+        None: f"sweep {sweep} of it stays",
+    }
+    assert has_project(stage)
+    stage.close()

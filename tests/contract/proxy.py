@@ -1,4 +1,4 @@
-"""A proxy of HTTP between real clients and a real server, in which messages come to harm.
+"""A proxy of HTTP between real clients and a real server, in which messages come to harm, or TLS ends.
 
 What is to happen to a request is asked of a function, so that a test can be as random
 or as deliberate as it likes. Refusals and lost messages are what a bad network or an
@@ -8,6 +8,7 @@ overloaded server does; copies are what retries do.
 from __future__ import annotations
 
 import random
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -110,20 +111,24 @@ class Proxy(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, tls: ssl.SSLContext | None = None) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
+        self.scheme = "http" if tls is None else "https"
+        if tls is not None:
+            self.socket = tls.wrap_socket(self.socket, server_side=True)
         self.choose: Choose = lambda message: Harm.NONE
         self.target = urlsplit(target).netloc
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
+        return f"{self.scheme}://127.0.0.1:{self.server_address[1]}"
 
     def forward(self, message: Message) -> tuple[int, list[tuple[str, str]], bytes]:
         """Send the message on and return the server's status, headers and body."""
         connection = HTTPConnection(self.target, timeout=30)
         try:
-            connection.request(message.method, message.path, message.body, message.headers)
+            headers = message.headers | {"X-Forwarded-Proto": self.scheme}
+            connection.request(message.method, message.path, message.body, headers)
             response = connection.getresponse()
             return response.status, response.getheaders(), response.read()
         finally:
@@ -185,9 +190,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def proxying(target: str) -> Iterator[Proxy]:
-    """Run a proxy in front of the server at `target` for a while."""
-    with Proxy(target) as proxy:
+def proxying(target: str, tls: ssl.SSLContext | None = None) -> Iterator[Proxy]:
+    """Run a proxy in front of the server at `target` for a while, which clients may have to speak TLS to."""
+    with Proxy(target, tls) as proxy:
         thread = threading.Thread(target=proxy.serve_forever, args=(0.05,))
         thread.start()
         try:

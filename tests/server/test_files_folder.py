@@ -136,7 +136,7 @@ def test_the_key_is_where_the_files_are_and_stays_what_it_was(tmp_path: Path) ->
     own, shared = tmp_path / "own", tmp_path / "shared"
     for folder in (own, shared):
         folder.mkdir()
-    before = kept_key.find(own / "server-files", own)
+    before = kept_key.find(own, own)
     assert kept_key.find(shared, own) == before
     assert kept_key.find(shared, tmp_path / "another") == before
     assert (shared / "server.key").stat().st_mode & 0o077 == 0

@@ -6,12 +6,13 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from parallel_hpo.server.files_folder import MARK
 from tests.conftest import make_clean_env
 from tests.postgresql import PostgreSQL
 
@@ -44,8 +45,13 @@ def ask(server: dict[str, str], query: str) -> Any:
 
 def test_a_file_sent_to_one_server_is_fetched_from_another(postgresql: PostgreSQL, tmp_path: Path) -> None:
     database = postgresql.fresh()
-    options = ("--database", database, "--files", str(tmp_path / "shared"))
-    with on_machine(tmp_path / "a", *options) as one, on_machine(tmp_path / "b", *options) as other:
+    mounted = tmp_path / "mounted"
+    with ExitStack() as machines:
+        one = machines.enter_context(on_machine(tmp_path / "a", "--database", database))
+        (mark,) = (tmp_path / "a").rglob(MARK)
+        mounted.symlink_to(mark.parent)
+        options = ("--database", database, "--files", str(mounted))
+        other = machines.enter_context(on_machine(tmp_path / "b", *options))
         assert one["api_key"] == other["api_key"]
         ask(one, RUN)
         (file,) = ask(one, SEND)["createRunFiles"]["files"]
@@ -65,4 +71,4 @@ def test_a_file_sent_to_one_server_is_fetched_from_another(postgresql: PostgreSQ
         check=False,
     )
     assert (apart.returncode, apart.stdout) == (1, "")
-    assert f"are thought to be in {tmp_path}/shared on " in apart.stderr
+    assert f"are thought to be in {mark.parent} on " in apart.stderr

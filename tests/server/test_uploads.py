@@ -71,7 +71,7 @@ def test_a_name_that_leads_elsewhere_gets_no_address_and_costs_the_others_theirs
 
 def test_files_that_are_too_many_cost_the_others_nothing(stage: Stage, web: Web) -> None:
     files = run_files.create(stage.world, URL, RUN, ["a"] * 50_001).files
-    assert [file.upload_url is None for file in files[-2:]] == [False, True]
+    assert (len(files), [file.upload_url is None for file in files[-2:]]) == (50_001, [False, True])
 
 
 def test_what_a_killed_server_had_begun_to_write_goes_and_what_another_one_writes_stays(stage: Stage) -> None:

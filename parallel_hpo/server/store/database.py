@@ -104,9 +104,12 @@ class Database:
     def give_room_back(self) -> None:
         """Let the disk have what deleted rows took; UnavailableError where others are at the database.
 
-        PostgreSQL does so by itself.
+        PostgreSQL gives back what is at its files' ends, and has the rest for new rows.
         """
         if self._disk is None:
+            alone = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+            with as_unavailable(), alone.connect() as connection:
+                connection.exec_driver_sql("VACUUM")
             return
         alone = self._engine.execution_options(in_no_transaction=True)
         with as_unavailable(), alone.connect() as connection:

@@ -4,18 +4,18 @@ collections and projects with nothing in them."""
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Any
 
-from sqlalchemy import Column, Connection, delete, exists, func, select
+from sqlalchemy import Column, Connection, Table, delete, exists, func, not_, select
 
 from parallel_hpo.server.store.artifact_records import DELETED, PENDING
 from parallel_hpo.server.tables import (
     artifact_files,
-    artifact_links,
     artifacts,
     collections,
+    metadata,
     projects,
     runs,
-    sweeps,
 )
 
 
@@ -56,20 +56,27 @@ def kept_runs(connection: Connection, ids: Collection[int]) -> set[int]:
 
 
 def drop_empty_collections(connection: Connection, project_id: int) -> None:
-    """Forget a project's collections that have no artifact any more: none of their own, and none linked."""
+    """Forget a project's collections that have no artifact any more, and the numbers taken in them."""
     alive = exists().where(artifacts.c.collection_id == collections.c.id, artifacts.c.state != DELETED)
-    linked = exists().where(artifact_links.c.collection_id == collections.c.id)
-    query = select(collections.c.id).where(collections.c.project_id == project_id, ~alive, ~linked)
-    empty = list(connection.scalars(query))
+    others = [column for column in _referring_to(collections) if column.table is not artifacts]
+    named = [exists().where(column == collections.c.id) for column in others]
+    query = select(collections.c.id).where(collections.c.project_id == project_id, ~alive)
+    empty = list(connection.scalars(query.where(*map(not_, named))))
     connection.execute(delete(artifacts).where(artifacts.c.collection_id.in_(empty)))
     connection.execute(delete(collections).where(collections.c.id.in_(empty)))
 
 
 def drop_empty_project(connection: Connection, project_id: int) -> None:
     """Forget a project in which nothing is."""
-
-    def nothing(of: Column[int]) -> bool:
-        return connection.execute(select(of).where(of == project_id).limit(1)).first() is None
-
-    if all(map(nothing, (sweeps.c.project_id, runs.c.project_id, collections.c.project_id))):
+    found = [
+        connection.execute(select(column).where(column == project_id).limit(1)).first()
+        for column in _referring_to(projects)
+    ]
+    if not any(found):
         connection.execute(delete(projects).where(projects.c.id == project_id))
+
+
+def _referring_to(table: Table) -> list[Column[Any]]:
+    """Return the columns of all tables that hold a key of this one."""
+    keys = [key for other in metadata.sorted_tables for key in other.foreign_keys]
+    return [key.parent for key in keys if key.column.table is table]

@@ -1,7 +1,7 @@
-"""Which sweeps' folders may be removed, and what would be lost with them.
+"""Which sweeps may be removed, their folders first of all, and what would be lost with them.
 
-What a sweep left on its server is not in it. A folder is removed only while this
-process owns its ledgers, so never under a supervisor's hands.
+What a sweep left on its server is not in its folder, and a sweep that was not run from here has none. A
+folder is removed only while this process owns its ledgers, so never under a supervisor's hands.
 """
 
 from __future__ import annotations
@@ -24,14 +24,16 @@ TOUCHED: Final = ("-shm", "-wal")
 """What SQLite makes anew beside a ledger that is only read."""
 OVER: Final = (ExitCode.COMPLETE, ExitCode.FAILURE_POLICY, ExitCode.NO_RUN_FINISHED)
 """How a sweep ends with which nobody is expected to go on."""
+CAN_BE_RESUMED: Final = "it can be resumed"
 
 
 @dataclass(frozen=True, slots=True)
 class Leftover:
-    """The folder of a sweep, as somebody sees it who wants room."""
+    """What is left of a sweep, as somebody sees it who wants room."""
 
     sweep_id: str
-    folder: Path
+    folder: Path | None
+    """None: it has none here."""
     age_s: float
     """Since anything was last written of it."""
     size_mb: float
@@ -63,15 +65,16 @@ def remove(leftover: Leftover, first: Callable[[], None] = lambda: None) -> None
         LedgerError: a supervisor works in it, or in a part of it.
     """
     with ExitStack() as owned:
-        for ledger in _ledgers(leftover.folder):
+        for ledger in [] if leftover.folder is None else _ledgers(leftover.folder):
             owned.enter_context(Ledger(ledger))
         first()
-        shutil.rmtree(leftover.folder)
+        if leftover.folder is not None:
+            shutil.rmtree(leftover.folder)
 
 
 def _regrets(known: KnownSweep) -> Iterator[str]:
     if not all(_is_over(ledger.with_name("summary.json")) for ledger in _ledgers(known.folder)):
-        yield "it can be resumed"
+        yield CAN_BE_RESUMED
     cut = [run.run_id for run in known.runs if run.outcome in (None, Outcome.CRASHED) or run.resumable]
     unsure = [run_id for run_id in cut if not _is_sent(known.folder, run_id)]
     if unsure:

@@ -91,6 +91,15 @@ def _() -> None:
     assert Path("got/data.txt").read_text() == "first"
 
 
+def counts_files() -> bool:
+    return hasattr(api().artifact(f"{DATA}:v0").files(), "__len__")
+
+
+@part.step("len(artifact.files())", needs=counts_files)
+def _() -> None:
+    assert len(api().artifact(f"{DATA}:v0").files(per_page=1)) == 4
+
+
 @part.step("artifact.logged_by and used_by")
 def _() -> None:
     artifact = api().artifact(f"{DATA}:v0")

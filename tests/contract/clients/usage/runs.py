@@ -43,6 +43,10 @@ def downloads(name: str, path: str) -> bool:
     return bool(Path(f"got-{name}", path).stat().st_size == file.size > 0)
 
 
+def knows_gzip() -> bool:
+    return "x_file_stream_no_gzip" in wandb.Settings.model_fields
+
+
 @part.step("wandb.login(verify=True)")
 def _() -> None:
     assert wandb.login(verify=True)
@@ -170,6 +174,27 @@ def _() -> None:
     counts: Any = ([1, 2, 1], [0, 1, 2, 3])
     histogram = wandb.Histogram(np_histogram=counts)
     assert log_one("histogram", histogram)["values"] == [1, 2, 1]
+
+
+@part.step("a key with a backslash")
+def _() -> None:
+    Path("beside.txt").write_text("beside")
+    with init("backslash") as run:
+        run.save("beside.txt")
+        run.log({"train\\table": wandb.Html("<b>bold</b>")})
+    path = stored("backslash").history(pandas=False)[-1]["train\\table"]["path"]
+    assert "train\\table" in path
+    for name in (path, "beside.txt"):
+        stored("backslash").file(name).download(root="got-backslash", replace=True)
+        assert Path("got-backslash", name).stat().st_size > 0
+
+
+@part.step("run.log in streams packed by gzip", needs=knows_gzip)
+def _() -> None:
+    with init("packed", settings=wandb.Settings(x_file_stream_no_gzip=False)) as run:
+        for value in range(5):
+            run.log({"a": value})
+    assert [row["a"] for row in stored("packed").scan_history()] == list(range(5))
 
 
 @part.step("wandb.Audio")

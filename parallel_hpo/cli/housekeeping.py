@@ -1,0 +1,78 @@
+"""The commands that run a server, and that look after what servers and sweeps have kept."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from parallel_hpo.cli.options import Directory, Json, directory_of
+from parallel_hpo.cli.output import errors_as_exit_codes
+from parallel_hpo.config.sweep_words import EngineChoice
+
+
+def server(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0: any free one.", min=0, max=65535)] = 0,
+    database: Annotated[
+        str | None, typer.Option(help="Path or URL; missing: server.db in the data folder.")
+    ] = None,
+    engine: Annotated[
+        EngineChoice, typer.Option(help="Search engine of the sweeps that are created here.")
+    ] = EngineChoice.AUTO,
+    files: Annotated[
+        str | None,
+        typer.Option(
+            help="Folder of uploaded files and of the key; servers of one database must share it."
+            " Missing: where they are, or server-files beside the database.",
+            metavar="FOLDER",
+        ),
+    ] = None,
+    adopt_files: Annotated[
+        bool,
+        typer.Option("--adopt-files", help="Go on with that folder though the files were elsewhere."),
+    ] = False,
+) -> None:
+    """Run the sweep server alone, until a signal: one JSON line on stdout says where it is."""
+    from parallel_hpo.server.log_quota import log_to_stderr
+    from parallel_hpo.server.process import Place, serve
+
+    log_to_stderr()
+    with errors_as_exit_codes():
+        place = Place(host, port, database, engine, files=files, adopt_files=adopt_files)
+        serve(place, stdin=sys.stdin.buffer, stdout=sys.stdout)
+
+
+def clean(
+    sweeps: Annotated[
+        list[str] | None, typer.Argument(help="Missing: all that are over.", metavar="[SWEEP]...")
+    ] = None,
+    project: Annotated[
+        str | None,
+        typer.Option(help="All of a project: sweeps, runs, artifacts.", metavar="[ENTITY/]NAME"),
+    ] = None,
+    older_than: Annotated[
+        str | None, typer.Option(help="Only such, by their last sign.", metavar="30d")
+    ] = None,
+    database: Annotated[
+        str | None, typer.Option(help="Of another server: its sweeps, which have no folder here.")
+    ] = None,
+    files: Annotated[
+        str | None, typer.Option(help="That server's folder of files.", metavar="FOLDER")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove; without it, only say what would go.")] = False,
+    directory: Directory = None,
+    as_json: Json = False,
+) -> None:
+    """Remove old sweeps: their folders, and what their server has of them; what W&B has stays.
+
+    A server's database is smaller at once, and without what uploads left unfinished and no artifact uses.
+    """
+    from parallel_hpo.cli.clean import Wanted, perform_clean
+    from parallel_hpo.cli.kept import Project
+
+    with errors_as_exit_codes():
+        named = None if project is None else Project.parse(project)
+        wanted = Wanted(sweeps or (), named, database, files, older_than)
+        perform_clean(directory_of(directory), wanted, yes=yes, as_json=as_json)

@@ -1,0 +1,45 @@
+"""`parallel-hpo clean --database`: what a server has whose sweeps have no folder here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from parallel_hpo.cli.clean import Wanted
+from parallel_hpo.errors import BackendError
+from parallel_hpo.server.files_folder import settle, wish_for
+from tests.cli.test_clean import cleaned
+from tests.server.acting import START, Stage
+from tests.server.test_sweep_removal import has_project, performed
+
+
+def kept_for_nothing(stage: Stage) -> int:
+    """Free pages of SQLite's file; of PostgreSQL's, in which there are no lines any more, the bytes."""
+    with stage.world.database.read() as transaction:
+        ask = "PRAGMA freelist_count" if stage.database is None else "SELECT pg_relation_size('lines')"
+        return int(transaction.exec_driver_sql(ask).scalar_one())
+
+
+def test_sweeps_of_another_server_go_once_they_are_over(
+    tmp_path: Path, stage: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    over, _ = performed(stage)
+    stage.set_state(over, "FINISHED")
+    stage.clock.now = START + 1
+    open_one, _ = performed(stage, lines=2_000)
+    where = stage.database or str(tmp_path / "server.db")
+    files = str(stage.world.files)
+    settle(stage.world.database, wish_for(where, files, adopt=True), host="gpu1")
+    if stage.database is not None:  # on a machine where its files are not
+        with pytest.raises(BackendError, match=r"thought to be in .* on gpu1"):
+            cleaned(capsys, tmp_path, Wanted(database=where, files=str(tmp_path / "elsewhere")))
+    said = cleaned(capsys, tmp_path, Wanted(database=where))
+    assert {each["sweep"]: each["keep"] for each in said} == {
+        over: "",
+        open_one: "it can be resumed (name it to remove it all the same)",
+    }
+    (said_of_it,) = cleaned(capsys, tmp_path, Wanted([open_one], database=where))
+    assert said_of_it["removed"]
+    assert not has_project(stage)
+    assert kept_for_nothing(stage) == 0
