@@ -124,7 +124,7 @@ def _log_again(transaction: Transaction, known: Artifact, run: Run | None, wishe
         tags = json.dumps(sorted({*json.loads(known.tags), *wishes.tags}))
         artifacts.change(transaction, known.id, {"tags": tags})
     if run is not None:
-        artifacts.log_again(transaction, run.id, known)
+        artifacts.log_again(transaction, run.id, known.id)
 
 
 def _columns(wishes: ArtifactWishes, kind: Collection, run: Run | None, now: float) -> dict[str, Any]:

@@ -99,10 +99,9 @@ def use(connection: Connection, run_id: int, artifact_id: int) -> None:
     _note(connection, artifact_uses, run_id, artifact_id)
 
 
-def log_again(connection: Connection, run_id: int, artifact: Artifact) -> None:
+def log_again(connection: Connection, run_id: int, artifact_id: int) -> None:
     """Note that a run logged what is there already."""
-    if artifact.run_id != run_id:
-        _note(connection, artifact_outputs, run_id, artifact.id)
+    _note(connection, artifact_outputs, run_id, artifact_id)
 
 
 def _note(connection: Connection, table: Table, run_id: int, artifact_id: int) -> None:
@@ -138,7 +137,7 @@ def outputs_of_run(connection: Connection, run_id: int) -> list[Artifact]:
 
 
 def is_logged_again(connection: Connection, artifact_id: int) -> bool:
-    """Say whether other runs than the first one logged an artifact."""
+    """Say whether a run logged an artifact when it was there already."""
     query = select(artifact_outputs).where(artifact_outputs.c.artifact_id == artifact_id)
     return connection.execute(query.limit(1)).first() is not None
 
