@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -10,8 +11,9 @@ from parallel_hpo.server import configurations
 from parallel_hpo.server.rules import hyperband, sweep_states
 from parallel_hpo.server.rules.hyperband import Advance, AtBand, Course, Hyperband
 from parallel_hpo.server.rules.sweep_states import SweepEvent
-from parallel_hpo.server.store import bands, sweeps
+from parallel_hpo.server.store import bands, lines, sweeps
 from parallel_hpo.server.store.database import Transaction
+from parallel_hpo.server.store.lines import Stream
 from parallel_hpo.server.store.records import Run, Sweep
 from parallel_hpo.server.values import number_at
 
@@ -29,7 +31,7 @@ def judge(
     plan = configurations.stopping(sweep.config)
     if plan.rule is None and plan.metric.target is None:
         return {}
-    values = [value for value in (number_at(row, plan.metric.name) for row in rows) if value is not None]
+    values = _values(rows, plan.metric)
     last = None if summary is None else number_at(summary, plan.metric.name)
     if any(_reaches(plan.metric, value) for value in (*values, *(() if last is None else (last,)))):
         _finish(transaction, sweep)
@@ -38,19 +40,57 @@ def judge(
     return _advance(transaction, run, plan.rule, plan.metric, values)
 
 
+def replay(transaction: Transaction, run: Run) -> dict[str, Any]:
+    """Let a run's course begin anew and run through the history that it has now; the changes to its row.
+
+    It is not judged by what it has been: that comes with its next row.
+    """
+    sweep = None if run.sweep_id is None else sweeps.find(transaction, run.sweep_id)
+    if sweep is None or sweep.metric_name is None:
+        return {}
+    plan = configurations.stopping(sweep.config)
+    if plan.rule is None:
+        return {}
+    bands.forget(transaction, run.id)
+    rows = map(json.loads, lines.texts(transaction, run.id, Stream.HISTORY))
+    values = _values(rows, plan.metric)
+    return _changes(_go_on(transaction, run, plan.rule, plan.metric, values, Course()))
+
+
+def _values(rows: Iterable[Mapping[str, Any]], metric: Metric) -> list[float]:
+    return [value for value in (number_at(row, metric.name) for row in rows) if value is not None]
+
+
 def _advance(
     transaction: Transaction, run: Run, rule: Hyperband, metric: Metric, values: list[float]
 ) -> dict[str, Any]:
-    assert run.sweep_id is not None
-    sign = -1 if metric.goal is Goal.MAXIMIZE else 1
-    losses = [sign * value for value in values]
-    advance = hyperband.advance(Course(run.metric_rows or 0, run.best_loss), losses, rule.bands)
-    for at in advance.reached:
-        bands.put(transaction, run.sweep_id, at.band, run.id, at.loss)
-    changes: dict[str, Any] = {"metric_rows": advance.course.iterations, "best_loss": advance.course.best}
+    course = Course(run.metric_rows or 0, run.best_loss)
+    advance = _go_on(transaction, run, rule, metric, values, course)
+    changes = _changes(advance)
     if _must_stop(transaction, run, rule, advance):
         changes["stop_requested"] = True
     return changes
+
+
+def _go_on(
+    transaction: Transaction,
+    run: Run,
+    rule: Hyperband,
+    metric: Metric,
+    values: list[float],
+    course: Course,
+) -> Advance:
+    """Bring a course forward by more values, and note the bands that the run reaches."""
+    assert run.sweep_id is not None
+    sign = -1 if metric.goal is Goal.MAXIMIZE else 1
+    advance = hyperband.advance(course, [sign * value for value in values], rule.bands)
+    for at in advance.reached:
+        bands.put(transaction, run.sweep_id, at.band, run.id, at.loss)
+    return advance
+
+
+def _changes(advance: Advance) -> dict[str, Any]:
+    return {"metric_rows": advance.course.iterations, "best_loss": advance.course.best}
 
 
 def _must_stop(transaction: Transaction, run: Run, rule: Hyperband, advance: Advance) -> bool:

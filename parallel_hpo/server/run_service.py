@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
+from parallel_hpo.server import branching
+from parallel_hpo.server.branching import RESUMED
 from parallel_hpo.server.refusals import RefusedError
-from parallel_hpo.server.rules.run_states import OPEN, RunEvent, RunState
+from parallel_hpo.server.rules.branching import BranchPoint, point_in
+from parallel_hpo.server.rules.run_states import OPEN, IllegalRunMoveError, RunEvent, RunState
 from parallel_hpo.server.run_moves import happened
 from parallel_hpo.server.store import projects, runs, sweeps
 from parallel_hpo.server.store.database import Transaction
-from parallel_hpo.server.store.records import Run
+from parallel_hpo.server.store.records import Project, Run
 from parallel_hpo.server.store.runs import RunPath
 from parallel_hpo.server.values import read_object
 from parallel_hpo.server.world import DEFAULT_ENTITY, DEFAULT_PROJECT, World
@@ -58,6 +62,10 @@ _COLUMNS = (
 )
 
 
+_STATES: Final[Mapping[str, RunEvent]] = {"pending": RunEvent.REQUEUED, "failed": RunEvent.WRITTEN_OFF}
+"""What an owner may say of a run, and what that is."""
+
+
 @dataclass(frozen=True, slots=True)
 class Upserted:
     """The run as it is now, and whether this request made it."""
@@ -69,13 +77,15 @@ class Upserted:
 def upsert(world: World, wishes: RunWishes) -> Upserted:
     """Start, resume or change a run; RefusedError where what it refers to doesn't exist."""
     changes = _changes(wishes)
-    now = world.clock()
+    life = {"heard_at": world.clock(), "started_at": world.clock()}
     with world.database.write() as transaction:
-        if wishes.id is not None:
-            run, inserted = _edit(transaction, wishes.id, changes), False
-        else:
-            run, inserted = _start(world, transaction, wishes, changes | {"heard_at": now, "started_at": now})
-    return Upserted(run, inserted)
+        if wishes.id is None:
+            return _start(world, transaction, wishes, changes | life)
+        run = _existing(runs.find(transaction, wishes.id), str(wishes.id))
+        if wishes.name is None:
+            return _edit(transaction, run, changes)
+        # wandb client: a run's own client names both; after it has looked up a run to resume, from the start.
+        return _go_on(transaction, run, changes | life)
 
 
 def request_stop(world: World, run_id: int) -> bool:
@@ -88,6 +98,20 @@ def request_stop(world: World, run_id: int) -> bool:
     return True
 
 
+def set_state(world: World, run_id: int, wish: str) -> None:
+    """Set the state of a run of no sweep as its owner wishes (wandb client: `run.update_state`)."""
+    if wish not in _STATES:
+        raise RefusedError(f"state {wish[:40]!r}: one of {', '.join(_STATES)}")
+    with world.database.write() as transaction:
+        run = _existing(runs.find(transaction, run_id), str(run_id))
+        if run.sweep_id is not None:
+            raise RefusedError(f"run {run.name} is of sweep {run.sweep_id}, which sets its runs' states")
+        try:
+            happened(transaction, run, _STATES[wish], RESUMED if wish == RunState.PENDING else None)
+        except IllegalRunMoveError as error:
+            raise RefusedError(f"invalid state transition: {error}") from None
+
+
 def alert(world: World, path: RunPath, title: str, text: str, severity: str) -> None:
     """Show an alert of a run where the server logs; there is nobody here to send mail to."""
     with world.database.read() as transaction:
@@ -97,58 +121,59 @@ def alert(world: World, path: RunPath, title: str, text: str, severity: str) -> 
     _log.warning("alert (%s) of run %s: %r: %r", severity, where, title[:200], text[:1000])
 
 
-def _edit(transaction: Transaction, run_id: int, changes: dict[str, Any]) -> Run:
-    """Change a run that a client names by its key (wandb.Api): that is no sign of its life."""
-    run = _existing(runs.find(transaction, run_id), str(run_id))
+def _edit(transaction: Transaction, run: Run, changes: dict[str, Any]) -> Upserted:
+    """Change a run that a client names by its key alone (wandb.Api): that is no sign of its life."""
     if run.state in (RunState.PENDING, RunState.CRASHED):
-        runs.change(transaction, run_id, changes)
+        runs.change(transaction, run.id, changes)
     else:
         happened(transaction, run, RunEvent.HEARD, changes)
-    return _existing(runs.find(transaction, run_id), str(run_id))
+    return Upserted(_existing(runs.find(transaction, run.id), run.name), inserted=False)
 
 
-def _start(
-    world: World, transaction: Transaction, wishes: RunWishes, changes: dict[str, Any]
-) -> tuple[Run, bool]:
+def _go_on(transaction: Transaction, run: Run, changes: dict[str, Any]) -> Upserted:
+    """Start a run that is there, or hear more of it."""
+    happened(transaction, run, RunEvent.STARTED, changes | ({} if run.state in OPEN else RESUMED))
+    return Upserted(_existing(runs.find(transaction, run.id), run.name), inserted=False)
+
+
+def _start(world: World, transaction: Transaction, wishes: RunWishes, changes: dict[str, Any]) -> Upserted:
     name = wishes.name or world.new_id()
+    point = point_in(read_object(changes.get("config", "{}"), "the run's config"))
     found = _of_the_sweep(transaction, wishes.sweep, name)
     if found is None:
         project = projects.ensure(
             transaction, wishes.entity or DEFAULT_ENTITY, wishes.project or DEFAULT_PROJECT, world.clock()
         )
         found = runs.in_project(transaction, project.id, name)
-    if found is not None:
-        if found.state not in OPEN:  # resumed: what is known of its last ending is over
-            changes |= {"exitcode": None, "stop_requested": False}
-        happened(transaction, found, RunEvent.STARTED, changes)
-        return _existing(runs.find(transaction, found.id), name), False
-    if _is_fork(changes):
-        raise RefusedError(
-            "not supported by the parallel_hpo sweep server: runs can't be forked; start a new run "
-            "without fork_from"
-        )
+    if found is None:
+        return _make(transaction, project, name, changes | {"sweep_id": wishes.sweep}, point)
+    if wishes.sweep is not None:  # wandb client: without the run's key, told only as an attempt begins
+        changes |= _begun(transaction, found, point)
+    return _go_on(transaction, found, changes)
+
+
+def _make(
+    transaction: Transaction,
+    project: Project,
+    name: str,
+    values: dict[str, Any],
+    point: BranchPoint | None,
+) -> Upserted:
     if runs.is_hidden(transaction, project.id, name):
         raise RefusedError(f"run {name} of project {project.name} belongs to another sweep")
-    run_id = runs.create(
-        transaction,
-        {
-            "project_id": project.id,
-            "name": name,
-            "state": RunState.RUNNING,
-            "sweep_id": wishes.sweep,
-            "display_name": name,
-            "created_at": world.clock(),
-        }
-        | changes,
-    )
-    return _existing(runs.find(transaction, run_id), name), True
+    own = {"project_id": project.id, "name": name, "state": RunState.RUNNING, "display_name": name}
+    run_id = runs.create(transaction, own | {"created_at": values["heard_at"]} | values)
+    if point is not None:
+        made = _existing(runs.find(transaction, run_id), name)
+        runs.change(transaction, run_id, branching.fork(transaction, made, point))
+    return Upserted(_existing(runs.find(transaction, run_id), name), inserted=True)
 
 
-def _is_fork(changes: dict[str, Any]) -> bool:
-    """Say whether a new run is to begin with another one's history (wandb client: its branch point)."""
-    internal = read_object(changes.get("config", "{}"), "the run's config").get("_wandb")
-    value = internal.get("value") if isinstance(internal, dict) else None
-    return isinstance(value, dict) and bool(value.get("branch_point"))
+def _begun(transaction: Transaction, run: Run, point: BranchPoint | None) -> dict[str, Any]:
+    """Return what changes of the row of a sweep's run that an attempt begins: it may be a fork."""
+    if point is None:
+        return {"inherited": None}
+    return {} if point.run == run.name else branching.fork(transaction, run, point)
 
 
 def _of_the_sweep(transaction: Transaction, sweep_id: str | None, name: str) -> Run | None:

@@ -24,7 +24,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-HEAD: Final = "0004"
+HEAD: Final = "0008"
 """The newest migration; a database at this revision opens without Alembic, which is slow to import."""
 
 metadata = MetaData()
@@ -133,6 +133,8 @@ runs = Table(
     # Of a sweep with early_terminate: its history rows that have the metric, and the best loss in them.
     Column("metric_rows", Integer),
     Column("best_loss", Float(53)),
+    # Of a run that was forked or rewound: its summary where it began, under what its client tells since.
+    Column("inherited", Text),
     UniqueConstraint("project_id", "name", name="runs_project_name"),
     # One index for each question that a heartbeat or the reaper asks: none of them scans a sweep's runs.
     Index("runs_sweep_state", "sweep_id", "state"),

@@ -53,6 +53,7 @@ RUN = Run(
     started_at=1_700_000_000.0,
     metric_rows=None,
     best_loss=None,
+    inherited=None,
     heard_at=1_700_000_000.0,
 )
 

@@ -24,7 +24,8 @@ from parallel_hpo.server.store.records import Run
 
 RESOLVERS: Final[Mapping[str, Mapping[str, Resolver]]] = {
     "Query": viewer.QUERY | projects.QUERY | artifacts.QUERY,
-    "Mutation": sweeps.MUTATION
+    "Mutation": viewer.MUTATION
+    | sweeps.MUTATION
     | agents.MUTATION
     | runs.MUTATION
     | projects.MUTATION

@@ -15,6 +15,11 @@ def put(connection: Connection, sweep_id: str, band: int, run_id: int, loss: flo
     connection.execute(insert(band_losses).values(values))
 
 
+def forget(connection: Connection, run_id: int) -> None:
+    """Forget which bands a run reached."""
+    connection.execute(delete(band_losses).where(band_losses.c.run_id == run_id))
+
+
 def losses(connection: Connection, sweep_id: str, band: int) -> dict[int, float]:
     """Return the losses at a band by run."""
     query = select(band_losses.c.run_id, band_losses.c.loss).where(

@@ -104,6 +104,7 @@ class Run:
     heard_at: float
     metric_rows: int | None
     best_loss: float | None
+    inherited: str | None
 
 
 R = TypeVar("R", Project, Sweep, Agent, Run)
