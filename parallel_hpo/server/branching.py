@@ -7,22 +7,19 @@ output and system metrics begin anew, and artifacts stay with the run that logge
 from __future__ import annotations
 
 import json
-from typing import Any, Final
+from typing import Any
 
 from parallel_hpo.server.early_stopping import replay
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.rules.branching import METRIC, BranchPoint, past_of, read_step
-from parallel_hpo.server.rules.run_states import OPEN, RunEvent
-from parallel_hpo.server.run_moves import happened
+from parallel_hpo.server.rules.run_states import RunEvent
+from parallel_hpo.server.run_moves import happened, started_again
 from parallel_hpo.server.store import lines, runs
 from parallel_hpo.server.store.database import Transaction
 from parallel_hpo.server.store.lines import Stream
 from parallel_hpo.server.store.records import Run
 from parallel_hpo.server.store.runs import RunPath
 from parallel_hpo.server.world import World
-
-RESUMED: Final = {"exitcode": None, "stop_requested": False}
-"""What a run that goes on after an ending forgets: what is known of that ending."""
 
 
 def rewind(world: World, path: RunPath, metric: str, value: float) -> Run:
@@ -38,7 +35,7 @@ def rewind(world: World, path: RunPath, metric: str, value: float) -> Run:
         lines.cut_history(transaction, run.id, point.end)
         lines.clear(transaction, run.id, (Stream.EVENTS, Stream.CONSOLE))
         changes = _begun(transaction, run, run, point) | {"heard_at": world.clock()}
-        happened(transaction, run, RunEvent.STARTED, changes | ({} if run.state in OPEN else RESUMED))
+        happened(transaction, run, RunEvent.STARTED, changes | started_again(run))
         return runs.find(transaction, run.id) or run
 
 

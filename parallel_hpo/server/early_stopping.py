@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from parallel_hpo.config.sweep_words import Goal, Metric
@@ -16,6 +17,29 @@ from parallel_hpo.server.store.database import Transaction
 from parallel_hpo.server.store.lines import Stream
 from parallel_hpo.server.store.records import Run, Sweep
 from parallel_hpo.server.values import number_at
+
+
+def begin_course(transaction: Transaction, run: Run) -> dict[str, Any]:
+    """Let a run's course begin with what comes now, as it is run anew, and return the changes to its row.
+
+    What an earlier attempt had at the bands counts for no one any more.
+    """
+    if run.metric_rows is not None:
+        bands.forget(transaction, run.id)
+    return {"metric_rows": None, "best_loss": None}
+
+
+def replay(transaction: Transaction, run: Run) -> dict[str, Any]:
+    """Let a run's course begin anew and go through the history that it has now; the changes to its row.
+
+    It is not stopped for what it has been: its next row is judged.
+    """
+    changes = begin_course(transaction, run)
+    if run.sweep_id is not None:
+        rows = map(json.loads, lines.texts(transaction, run.id, Stream.HISTORY))
+        changes |= judge(transaction, replace(run, **changes), rows, None)
+        changes.pop("stop_requested", None)
+    return changes
 
 
 def judge(
@@ -31,7 +55,7 @@ def judge(
     plan = configurations.stopping(sweep.config)
     if plan.rule is None and plan.metric.target is None:
         return {}
-    values = _values(rows, plan.metric)
+    values = [value for value in (number_at(row, plan.metric.name) for row in rows) if value is not None]
     last = None if summary is None else number_at(summary, plan.metric.name)
     if any(_reaches(plan.metric, value) for value in (*values, *(() if last is None else (last,)))):
         _finish(transaction, sweep)
@@ -40,57 +64,19 @@ def judge(
     return _advance(transaction, run, plan.rule, plan.metric, values)
 
 
-def replay(transaction: Transaction, run: Run) -> dict[str, Any]:
-    """Let a run's course begin anew and run through the history that it has now; the changes to its row.
-
-    It is not judged by what it has been: that comes with its next row.
-    """
-    sweep = None if run.sweep_id is None else sweeps.find(transaction, run.sweep_id)
-    if sweep is None or sweep.metric_name is None:
-        return {}
-    plan = configurations.stopping(sweep.config)
-    if plan.rule is None:
-        return {}
-    bands.forget(transaction, run.id)
-    rows = map(json.loads, lines.texts(transaction, run.id, Stream.HISTORY))
-    values = _values(rows, plan.metric)
-    return _changes(_go_on(transaction, run, plan.rule, plan.metric, values, Course()))
-
-
-def _values(rows: Iterable[Mapping[str, Any]], metric: Metric) -> list[float]:
-    return [value for value in (number_at(row, metric.name) for row in rows) if value is not None]
-
-
 def _advance(
     transaction: Transaction, run: Run, rule: Hyperband, metric: Metric, values: list[float]
 ) -> dict[str, Any]:
-    course = Course(run.metric_rows or 0, run.best_loss)
-    advance = _go_on(transaction, run, rule, metric, values, course)
-    changes = _changes(advance)
+    assert run.sweep_id is not None
+    sign = -1 if metric.goal is Goal.MAXIMIZE else 1
+    losses = [sign * value for value in values]
+    advance = hyperband.advance(Course(run.metric_rows or 0, run.best_loss), losses, rule.bands)
+    for at in advance.reached:
+        bands.put(transaction, run.sweep_id, at.band, run.id, at.loss)
+    changes: dict[str, Any] = {"metric_rows": advance.course.iterations, "best_loss": advance.course.best}
     if _must_stop(transaction, run, rule, advance):
         changes["stop_requested"] = True
     return changes
-
-
-def _go_on(
-    transaction: Transaction,
-    run: Run,
-    rule: Hyperband,
-    metric: Metric,
-    values: list[float],
-    course: Course,
-) -> Advance:
-    """Bring a course forward by more values, and note the bands that the run reaches."""
-    assert run.sweep_id is not None
-    sign = -1 if metric.goal is Goal.MAXIMIZE else 1
-    advance = hyperband.advance(course, [sign * value for value in values], rule.bands)
-    for at in advance.reached:
-        bands.put(transaction, run.sweep_id, at.band, run.id, at.loss)
-    return advance
-
-
-def _changes(advance: Advance) -> dict[str, Any]:
-    return {"metric_rows": advance.course.iterations, "best_loss": advance.course.best}
 
 
 def _must_stop(transaction: Transaction, run: Run, rule: Hyperband, advance: Advance) -> bool:

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from parallel_hpo.server import branching
-from parallel_hpo.server.branching import RESUMED
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.rules.branching import BranchPoint, point_in
-from parallel_hpo.server.rules.run_states import OPEN, IllegalRunMoveError, RunEvent, RunState
-from parallel_hpo.server.run_moves import happened
+from parallel_hpo.server.rules.run_states import IllegalRunMoveError, RunEvent, RunState
+from parallel_hpo.server.run_moves import happened, started_again
 from parallel_hpo.server.store import projects, runs, sweeps
 from parallel_hpo.server.store.database import Transaction
 from parallel_hpo.server.store.records import Project, Run
@@ -107,7 +106,7 @@ def set_state(world: World, run_id: int, wish: str) -> None:
         if run.sweep_id is not None:
             raise RefusedError(f"run {run.name} is of sweep {run.sweep_id}, which sets its runs' states")
         try:
-            happened(transaction, run, _STATES[wish], RESUMED if wish == RunState.PENDING else None)
+            happened(transaction, run, _STATES[wish], started_again(run) if wish == RunState.PENDING else {})
         except IllegalRunMoveError as error:
             raise RefusedError(f"invalid state transition: {error}") from None
 
@@ -132,7 +131,7 @@ def _edit(transaction: Transaction, run: Run, changes: dict[str, Any]) -> Upsert
 
 def _go_on(transaction: Transaction, run: Run, changes: dict[str, Any]) -> Upserted:
     """Start a run that is there, or hear more of it."""
-    happened(transaction, run, RunEvent.STARTED, changes | ({} if run.state in OPEN else RESUMED))
+    happened(transaction, run, RunEvent.STARTED, changes | started_again(run))
     return Upserted(_existing(runs.find(transaction, run.id), run.name), inserted=False)
 
 

@@ -221,3 +221,20 @@ def test_a_run_that_a_sweep_issued_may_begin_as_a_fork_at_each_attempt(stage: St
         assert values(stage, name) == [5, 4, 9]
     stage.start(sweep, name)
     assert stage.run(name).inherited is None
+
+
+def test_an_agent_whose_ended_run_is_rewound_by_hand_goes_on_with_the_sweep(stage: Stage) -> None:
+    agent = stage.agent(sweep := stage.sweep(grid(3)))
+    first = stage.perform(sweep, agent)
+    rewind(stage, first, 0)
+    assert stage.issued(agent) != first
+
+
+def test_an_agent_that_rewinds_its_own_run_has_it_until_it_ends(stage: Stage) -> None:
+    agent = stage.agent(sweep := stage.sweep(grid(3)))
+    first = stage.perform(sweep, agent)
+    rewind(stage, first, 0)
+    assert stage.beat(agent, first) is None
+    assert stage.run(first).state is RunState.RUNNING
+    stage.finish(sweep, first)
+    assert stage.issued(agent) != first

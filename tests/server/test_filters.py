@@ -54,6 +54,7 @@ RUN = Run(
     metric_rows=None,
     best_loss=None,
     inherited=None,
+    again=None,
     heard_at=1_700_000_000.0,
 )
 

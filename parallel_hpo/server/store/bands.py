@@ -16,7 +16,7 @@ def put(connection: Connection, sweep_id: str, band: int, run_id: int, loss: flo
 
 
 def forget(connection: Connection, run_id: int) -> None:
-    """Forget which bands a run reached."""
+    """Forget what a run had at bands."""
     connection.execute(delete(band_losses).where(band_losses.c.run_id == run_id))
 
 

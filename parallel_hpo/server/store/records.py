@@ -105,6 +105,7 @@ class Run:
     metric_rows: int | None
     best_loss: float | None
     inherited: str | None
+    again: bool | None
 
 
 R = TypeVar("R", Project, Sweep, Agent, Run)

@@ -1,4 +1,4 @@
-"""What a run that was forked or rewound knew where it began."""
+"""What a run that was forked or rewound knew where it began, and whether it was over before."""
 
 from __future__ import annotations
 
@@ -10,5 +10,6 @@ down_revision = "0004"
 
 
 def upgrade() -> None:
-    """Add the column; runs from before began with nothing."""
+    """Add the columns; runs from before began with nothing."""
     op.add_column("runs", sa.Column("inherited", sa.Text(), nullable=True))
+    op.add_column("runs", sa.Column("again", sa.Boolean(), nullable=True))
