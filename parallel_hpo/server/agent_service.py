@@ -104,7 +104,7 @@ class _Beat:
 
     def _look(self) -> View:
         transaction, agent, sweep = self._transaction, self._agent, self._sweep
-        own = outstanding.own(transaction, agent.id)
+        own = outstanding.own(transaction, agent.id, self._listed)
         alive = [run.run_id for run in own if run.name in self._listed]
         if alive:
             outstanding.touch(transaction, alive, self._now)

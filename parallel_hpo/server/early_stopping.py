@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from parallel_hpo.config.sweep_words import Goal, Metric
@@ -11,8 +13,9 @@ from parallel_hpo.server import configurations
 from parallel_hpo.server.rules import hyperband, sweep_states
 from parallel_hpo.server.rules.hyperband import Advance, AtBand, Course, Hyperband
 from parallel_hpo.server.rules.sweep_states import SweepEvent
-from parallel_hpo.server.store import bands, sweeps
+from parallel_hpo.server.store import bands, lines, sweeps
 from parallel_hpo.server.store.database import Transaction
+from parallel_hpo.server.store.lines import Stream
 from parallel_hpo.server.store.records import Run, Sweep
 from parallel_hpo.server.unstarted import withdraw
 from parallel_hpo.server.values import read_object
@@ -26,6 +29,19 @@ def begin_course(transaction: Transaction, run: Run) -> dict[str, Any]:
     if run.metric_rows is not None:
         bands.forget(transaction, run.id)
     return {"metric_rows": None, "best_loss": None, "metric_value": None}
+
+
+def replay(transaction: Transaction, run: Run) -> dict[str, Any]:
+    """Let a run's course begin anew and go through the history that it has now; the changes to its row.
+
+    It is not stopped for what it has been: its next row is judged.
+    """
+    changes = begin_course(transaction, run)
+    if run.sweep_id is not None:
+        rows = map(json.loads, lines.texts(transaction, run.id, Stream.HISTORY))
+        changes |= judge(transaction, replace(run, **changes), rows, None)
+        changes.pop("stop_requested", None)
+    return changes
 
 
 def judge(

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from parallel_hpo.server.early_stopping import judge
 from parallel_hpo.server.refusals import RefusedError
+from parallel_hpo.server.rules.branching import told_since
 from parallel_hpo.server.rules.run_states import RunEvent, exit_event
 from parallel_hpo.server.run_moves import happened
 from parallel_hpo.server.store import lines, runs
@@ -95,7 +96,7 @@ def receive(world: World, path: RunPath, chunk: Chunk) -> bool:
         summary = None
         if chunk.summary is not None:
             summary = read_object(chunk.summary, _SUMMARY)
-            changes["summary"] = chunk.summary
+            changes["summary"] = told_since(run.inherited, chunk.summary)
         changes |= judge(transaction, run, rows, summary)
         if chunk.exitcode is not None:
             changes["exitcode"] = chunk.exitcode

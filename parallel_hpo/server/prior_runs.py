@@ -28,19 +28,25 @@ class Prior:
     value: float | None
 
 
+def prior_runs(transaction: Transaction, sweep: Sweep) -> Iterator[Run]:
+    """Yield the prior runs themselves, whoever asks."""
+    if not sweep.prior_runs_filters:
+        return
+    filters = read_filters(sweep.prior_runs_filters)
+    for run in runs.of_other_sweeps(transaction, sweep.project_id, sweep.id):
+        if matches(run, filters):
+            yield run
+
+
 def prior_trials(
     transaction: Transaction, sweep: Sweep, configuration: SweepConfiguration
 ) -> Iterator[Prior]:
     """Yield what the prior runs tell; those without the sweep's parameters tell nothing."""
-    if not sweep.prior_runs_filters:
-        return
-    filters = read_filters(sweep.prior_runs_filters)
     names = {parameter.path[0] for parameter in configuration.parameters}
-    for run in runs.of_other_sweeps(transaction, sweep.project_id, sweep.id):
-        if matches(run, filters):
-            parameters = _parameters(run, names)
-            if parameters.keys() == names:
-                yield Prior(parameters, _value(run, configuration))
+    for run in prior_runs(transaction, sweep):
+        parameters = _parameters(run, names)
+        if parameters.keys() == names:
+            yield Prior(parameters, _value(run, configuration))
 
 
 def _value(run: Run, configuration: SweepConfiguration) -> float | None:

@@ -13,11 +13,13 @@ from parallel_hpo.server.world import World
 
 
 def delete(world: World, run_id: int, *, with_artifacts: bool) -> None:
-    """Delete a run; RefusedError for one that an agent of a sweep still owes us the end of."""
+    """Delete a run, unless it is deleted already; RefusedError for one that an agent of a sweep still has."""
     with world.database.write() as transaction:
         run = runs.find(transaction, run_id)
+        if run is None and runs.is_there(transaction, run_id):
+            raise RefusedError("this run doesn't exist, or is another sweep's", status=404)
         if run is None:
-            raise RefusedError("this run doesn't exist, or was deleted", status=404)
+            return
         if run.sweep_id is not None and run.state in OPEN:
             raise RefusedError(f"run {run.name} of sweep {run.sweep_id} is still on: stop it first")
         logged = artifacts.logged_by_run(transaction, run_id)

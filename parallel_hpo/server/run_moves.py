@@ -6,7 +6,7 @@ from typing import Any
 
 from parallel_hpo import metric
 from parallel_hpo.server import configurations
-from parallel_hpo.server.rules.run_states import RunEvent, RunState, move
+from parallel_hpo.server.rules.run_states import OPEN, SAID_BY_THE_RUN_ITSELF, RunEvent, RunState, move
 from parallel_hpo.server.store import agents, runs, sweeps
 from parallel_hpo.server.store.database import Transaction
 from parallel_hpo.server.store.records import Run
@@ -28,6 +28,16 @@ def happened(
     if changes:
         runs.change(transaction, run.id, changes)
     return state
+
+
+def started_again(run: Run) -> dict[str, Any]:
+    """Return what changes of the row of a run that is started: what is known of its last ending is over.
+
+    One that had said its end itself may be started again by anybody: its sweep's agent doesn't owe it.
+    """
+    if run.state in OPEN:
+        return {}
+    return {"exitcode": None, "stop_requested": False, "again": run.state in SAID_BY_THE_RUN_ITSELF}
 
 
 def _news_for_the_engine(

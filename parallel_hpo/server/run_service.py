@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from parallel_hpo.keys import SUPERVISOR
+from parallel_hpo.server import branching
 from parallel_hpo.server.early_stopping import begin_course
 from parallel_hpo.server.refusals import RefusedError
-from parallel_hpo.server.rules.run_states import OPEN, RunEvent, RunState
+from parallel_hpo.server.rules.branching import BranchPoint, point_in
+from parallel_hpo.server.rules.run_states import IllegalRunMoveError, RunEvent, RunState
 from parallel_hpo.server.rules.sweep_states import SweepState
-from parallel_hpo.server.run_moves import happened
+from parallel_hpo.server.run_moves import happened, started_again
 from parallel_hpo.server.store import projects, runs, sweeps
 from parallel_hpo.server.store.database import Transaction
-from parallel_hpo.server.store.records import Run
+from parallel_hpo.server.store.records import Project, Run
 from parallel_hpo.server.store.runs import RunPath
 from parallel_hpo.server.values import read_object
 from parallel_hpo.server.world import DEFAULT_ENTITY, DEFAULT_PROJECT, STRANGER, World
@@ -61,6 +64,10 @@ _COLUMNS = (
 )
 
 
+_STATES: Final[Mapping[str, RunEvent]] = {"pending": RunEvent.REQUEUED, "failed": RunEvent.WRITTEN_OFF}
+"""What an owner may say of a run, and what that is."""
+
+
 @dataclass(frozen=True, slots=True)
 class Upserted:
     """The run as it is now, and whether this request made it."""
@@ -75,14 +82,15 @@ def upsert(world: World, wishes: RunWishes, *, opener: str = STRANGER) -> Upsert
     `opener` is the label of the key with which that is asked.
     """
     changes = _changes(wishes)
-    now = world.clock()
+    life = {"heard_at": world.clock(), "started_at": world.clock()}
     with world.database.write() as transaction:
-        if wishes.id is not None and wishes.name is None:
-            run, inserted = _edit(transaction, wishes.id, changes), False
-        else:
-            changes |= {"heard_at": now, "started_at": now}
-            run, inserted = _start(world, transaction, wishes, changes, opener)
-    return Upserted(run, inserted)
+        if wishes.id is None:
+            return _start(world, transaction, wishes, changes | life, opener)
+        run = _existing(runs.find(transaction, wishes.id), str(wishes.id))
+        if wishes.name is None:
+            return _edit(transaction, run, changes)
+        # wandb client: a run's own client names both; after it has looked up a run to resume, from the start.
+        return _go_on(transaction, run, _of_its_opener(transaction, run, opener) | changes | life)
 
 
 def request_stop(world: World, run_id: int) -> bool:
@@ -95,6 +103,20 @@ def request_stop(world: World, run_id: int) -> bool:
     return True
 
 
+def set_state(world: World, run_id: int, wish: str) -> None:
+    """Set the state of a run of no sweep as its owner wishes (wandb client: `run.update_state`)."""
+    if wish not in _STATES:
+        raise RefusedError(f"state {wish[:40]!r}: one of {', '.join(_STATES)}")
+    with world.database.write() as transaction:
+        run = _existing(runs.find(transaction, run_id), str(run_id))
+        if run.sweep_id is not None:
+            raise RefusedError(f"run {run.name} is of sweep {run.sweep_id}, which sets its runs' states")
+        try:
+            happened(transaction, run, _STATES[wish], started_again(run) if wish == RunState.PENDING else {})
+        except IllegalRunMoveError as error:
+            raise RefusedError(f"invalid state transition: {error}") from None
+
+
 def alert(world: World, path: RunPath, title: str, text: str, severity: str) -> None:
     """Show an alert of a run where the server logs; there is nobody here to send mail to."""
     with world.database.read() as transaction:
@@ -104,59 +126,60 @@ def alert(world: World, path: RunPath, title: str, text: str, severity: str) -> 
     _log.warning("alert (%s) of run %s: %r: %r", severity, where, title[:200], text[:1000])
 
 
-def _edit(transaction: Transaction, run_id: int, changes: dict[str, Any]) -> Run:
+def _edit(transaction: Transaction, run: Run, changes: dict[str, Any]) -> Upserted:
     """Change a run that a client names by its key alone (wandb.Api): that is no sign of its life."""
-    run = _existing(runs.find(transaction, run_id), str(run_id))
     if run.state in (RunState.PENDING, RunState.CRASHED):
-        runs.change(transaction, run_id, changes)
+        runs.change(transaction, run.id, changes)
     else:
         happened(transaction, run, RunEvent.HEARD, changes)
-    return _existing(runs.find(transaction, run_id), str(run_id))
+    return Upserted(_existing(runs.find(transaction, run.id), run.name), inserted=False)
+
+
+def _go_on(transaction: Transaction, run: Run, changes: dict[str, Any]) -> Upserted:
+    """Start a run that is there, or hear more of it."""
+    again = started_again(run) | _of_its_sweep(transaction, run)
+    happened(transaction, run, RunEvent.STARTED, again | changes)
+    return Upserted(_existing(runs.find(transaction, run.id), run.name), inserted=False)
 
 
 def _start(
     world: World, transaction: Transaction, wishes: RunWishes, changes: dict[str, Any], opener: str
-) -> tuple[Run, bool]:
+) -> Upserted:
     name = wishes.name or world.new_id()
-    if wishes.id is not None:  # wandb client: it resumes a run, which it has just looked up
-        found: Run | None = _existing(runs.find(transaction, wishes.id), name)
-    else:
-        found = _of_the_sweep(transaction, wishes.sweep, name)
+    point = point_in(read_object(changes.get("config", "{}"), "the run's config"))
+    found = _of_the_sweep(transaction, wishes.sweep, name)
     if found is None:
         project = projects.ensure(
             transaction, wishes.entity or DEFAULT_ENTITY, wishes.project or DEFAULT_PROJECT, world.clock()
         )
         found = runs.in_project(transaction, project.id, name)
-    if found is not None:
-        changes |= _of_its_start(transaction, found) | _of_its_opener(transaction, found, opener)
-        happened(transaction, found, RunEvent.STARTED, changes)
-        return _existing(runs.find(transaction, found.id), name), False
-    if _is_fork(changes):
-        raise RefusedError(
-            "not supported by the parallel_hpo sweep server: runs can't be forked; start a new run "
-            "without fork_from"
-        )
+    if found is None:
+        return _make(transaction, project, name, changes | {"sweep_id": wishes.sweep}, point)
+    own = _of_its_opener(transaction, found, opener)
+    if wishes.sweep is not None:  # wandb client: without the run's key, told only as an attempt begins
+        own |= _begun(transaction, found, point)  # a fork's course goes through the history that it gets
+    return _go_on(transaction, found, own | changes)
+
+
+def _make(
+    transaction: Transaction,
+    project: Project,
+    name: str,
+    values: dict[str, Any],
+    point: BranchPoint | None,
+) -> Upserted:
     if runs.is_hidden(transaction, project.id, name):
         raise RefusedError(f"run {name} of project {project.name} belongs to another sweep")
-    run_id = runs.create(
-        transaction,
-        {
-            "project_id": project.id,
-            "name": name,
-            "state": RunState.RUNNING,
-            "sweep_id": wishes.sweep,
-            "display_name": name,
-            "created_at": world.clock(),
-        }
-        | changes,
-    )
-    return _existing(runs.find(transaction, run_id), name), True
+    own = {"project_id": project.id, "name": name, "state": RunState.RUNNING, "display_name": name}
+    run_id = runs.create(transaction, own | {"created_at": values["heard_at"]} | values)
+    if point is not None:
+        made = _existing(runs.find(transaction, run_id), name)
+        runs.change(transaction, run_id, branching.fork(transaction, made, point))
+    return Upserted(_existing(runs.find(transaction, run_id), name), inserted=True)
 
 
-def _of_its_start(transaction: Transaction, run: Run) -> dict[str, Any]:
-    """Return what changes of a run by its start: it may be resumed, or come after its sweep was cancelled."""
-    if run.state not in OPEN:
-        return {"exitcode": None, "stop_requested": False}  # what is known of its last ending is over
+def _of_its_sweep(transaction: Transaction, run: Run) -> dict[str, Any]:
+    """Return what changes of a run that starts after its sweep was cancelled."""
     if run.state is RunState.PENDING and run.sweep_id is not None:
         sweep = sweeps.find(transaction, run.sweep_id)
         if sweep is not None and sweep.state is SweepState.CANCELED:
@@ -176,11 +199,11 @@ def _of_its_opener(transaction: Transaction, run: Run, opener: str) -> dict[str,
     return {"opened_by": opener} | ({} if goes_on else begin_course(transaction, run))
 
 
-def _is_fork(changes: dict[str, Any]) -> bool:
-    """Say whether a new run is to begin with another one's history (wandb client: its branch point)."""
-    internal = read_object(changes.get("config", "{}"), "the run's config").get("_wandb")
-    value = internal.get("value") if isinstance(internal, dict) else None
-    return isinstance(value, dict) and bool(value.get("branch_point"))
+def _begun(transaction: Transaction, run: Run, point: BranchPoint | None) -> dict[str, Any]:
+    """Return what changes of the row of a sweep's run that an attempt begins: it may be a fork."""
+    if point is None:
+        return {"inherited": None}
+    return {} if point.run == run.name else branching.fork(transaction, run, point)
 
 
 def _of_the_sweep(transaction: Transaction, sweep_id: str | None, name: str) -> Run | None:

@@ -139,6 +139,10 @@ runs = Table(
     # The label of the worker's key with which it was opened last; null: none was.
     Column("opened_by", String(64)),
     Column("metric_value", Float(53)),
+    # Of a run that was forked or rewound: its summary where it began, under what its client tells since.
+    Column("inherited", Text),
+    # Of a sweep's run: whether it was started again after it had said its end itself; null: not.
+    Column("again", Boolean),
     UniqueConstraint("project_id", "name", name="runs_project_name"),
     # One index for each question that a heartbeat or the reaper asks: none of them scans a sweep's runs.
     Index("runs_sweep_state", "sweep_id", "state"),

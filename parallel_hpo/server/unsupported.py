@@ -16,15 +16,11 @@ _NO_USERS: Final = "there are no users, teams or keys to manage: the server has 
 
 REASONS: Final[Mapping[str, str]] = {
     "orgEntity": _NO_REGISTRY,
-    "createTeam": _NO_USERS,
     "createUser": _NO_USERS,
     "createInvite": _NO_USERS,
     "createServiceAccount": _NO_USERS,
     "generateApiKey": _NO_USERS,
     "deleteApiKey": _NO_USERS,
-    "users": _NO_USERS,
-    "rewindRun": "runs can't be rewound; start a new run, or resume this one where it ended",
-    "updateRunState": "a run's state comes from the run itself; stop it with run.stop()",
     "completeMultipartUploadArtifact": "files are sent whole",
     **dict.fromkeys(("upsertRunQueue", "createRunQueue", "createDefaultResourceConfig"), _NO_QUEUES),
     **dict.fromkeys(("runQueue", "runQueues"), _NO_QUEUES),

@@ -337,6 +337,38 @@ def test_a_sweep_shows_its_best_value_and_its_agents(stage: Stage, web: Web, goa
     }
 
 
+def test_a_sweep_shows_its_prior_runs_and_not_another_sweeps_to_a_worker(stage: Stage, web: Web) -> None:
+    run_service.upsert(stage.world, RunWishes(name="alone", project="p"))
+    run_service.upsert(stage.world, RunWishes(name="unasked", project="p"))
+    other = stage.sweep(grid(1))
+    name = stage.issued(stage.agent(other))
+    prior = stage.sweep(grid(2), prior_runs=json.dumps({"name": {"$in": ["alone", name]}}))
+    query = """query S($s: String!) { project(name: "p") { sweep(sweepName: $s) {
+        priorRuns { edges { node { name } } } } } }"""
+
+    def shown(asker: Web, sweep: str) -> list[str]:
+        runs = asker.ask(query, s=sweep)["data"]["project"]["sweep"]["priorRuns"]
+        return [edge["node"]["name"] for edge in runs["edges"]]
+
+    assert (shown(web, prior), shown(web, other)) == (["alone", name], [])
+    with Web(stage, worker_key(MASTER_KEY, "w0", prior)) as worker:
+        assert shown(worker, prior) == ["alone"]
+
+
+def test_any_entity_is_a_team_of_the_one_user(web: Web) -> None:
+    query = 'query T { entity(name: "vision") { name isTeam storageBytes members { username accountType } } }'
+    member = {"username": "local", "accountType": "USER"}
+    assert web.ask(query)["data"]["entity"] == {
+        "name": "vision",
+        "isTeam": True,
+        "storageBytes": 0,
+        "members": [member],
+    }
+    search = "query U($q: String) { users(query: $q) { edges { node { username } } } }"
+    found = [web.ask(search, q=text)["data"]["users"]["edges"] for text in ("loc", "nobody")]
+    assert found == [[{"node": {"username": "local"}}], []]
+
+
 def test_a_sweep_of_another_project_is_not_found(stage: Stage, web: Web) -> None:
     sweep = stage.sweep(grid(5))
     sweep_service.upsert(

@@ -55,6 +55,8 @@ RUN = Run(
     best_loss=None,
     opened_by=None,
     metric_value=None,
+    inherited=None,
+    again=None,
     heard_at=1_700_000_000.0,
 )
 

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import pytest
 
-from parallel_hpo.server import run_service, supervision
+from parallel_hpo.server import run_ending, run_service, supervision
 from parallel_hpo.server.file_stream import Chunk
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.rules.run_states import RunState
 from parallel_hpo.server.run_service import RunWishes
+from parallel_hpo.server.store import runs
 from parallel_hpo.server.store.runs import RunPath
 from tests.server.acting import Stage, grid
 
@@ -39,6 +40,42 @@ def test_editing_a_finished_run_does_not_start_it_again(stage: Stage) -> None:
     stage.stream("r", Chunk(exitcode=0))
     run_service.upsert(stage.world, RunWishes(id=stage.run("r").id, notes="seen"))
     assert stage.run("r").state is RunState.FINISHED
+
+
+def test_a_run_that_its_own_client_resumes_is_on_again(stage: Stage) -> None:
+    run_service.upsert(stage.world, RunWishes(name="r", project="p"))
+    stage.stream("r", Chunk(exitcode=1))
+    resumed = run_service.upsert(stage.world, RunWishes(id=stage.run("r").id, name="r", project="p"))
+    assert (resumed.bucket.state, resumed.bucket.exitcode) == (RunState.RUNNING, None)
+
+
+def test_a_run_is_deleted_once_and_nothing_comes_of_asking_again(stage: Stage) -> None:
+    run = run_service.upsert(stage.world, RunWishes(name="r", project="p")).bucket
+    for _ in range(2):
+        run_ending.delete(stage.world, run.id, with_artifacts=True)
+    with stage.world.database.read() as transaction:
+        assert runs.find(transaction, run.id) is None
+
+
+def test_an_owner_queues_a_run_again_and_gives_one_up(stage: Stage) -> None:
+    run = run_service.upsert(stage.world, RunWishes(name="r", project="p")).bucket
+    stage.stream("r", Chunk(exitcode=1))
+    run_service.set_state(stage.world, run.id, "pending")
+    assert (stage.run("r").state, stage.run("r").exitcode) == (RunState.PENDING, None)
+    run_service.set_state(stage.world, run.id, "failed")
+    assert stage.run("r").state is RunState.FAILED
+    with pytest.raises(RefusedError, match="invalid state transition: a run that is failed can't be"):
+        run_service.set_state(stage.world, run.id, "failed")
+
+
+def test_an_owner_does_not_say_what_else_became_of_a_run(stage: Stage) -> None:
+    run = run_service.upsert(stage.world, RunWishes(name="r", project="p")).bucket
+    with pytest.raises(RefusedError, match="state 'finished': one of pending, failed"):
+        run_service.set_state(stage.world, run.id, "finished")
+    sweep = stage.sweep(grid(1))
+    name = stage.issued(stage.agent(sweep))
+    with pytest.raises(RefusedError, match=f"run {name} is of sweep {sweep}"):
+        run_service.set_state(stage.world, stage.run(name).id, "failed")
 
 
 def test_a_value_that_is_edited_later_reaches_the_engine(stage: Stage) -> None:

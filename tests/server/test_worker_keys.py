@@ -36,6 +36,10 @@ EDIT = 'mutation E($id: String) { upsertBucket(input: {id: $id, notes: "n"}) { b
 TAKE = 'mutation T($name: String) { upsertBucket(input: {name: $name, modelName: "p"}) { bucket { id } } }'
 JOIN = """mutation J($name: String, $sweep: String) {
     upsertBucket(input: {name: $name, sweep: $sweep, modelName: "p"}) { bucket { id } } }"""
+REWIND = """mutation W($run: String!) { rewindRun(input: {
+    projectName: "p", runName: $run, metricName: "_step", metricValue: 3}) { rewoundRun { id } } }"""
+FORK = """mutation F($config: JSONString) {
+    upsertBucket(input: {name: "fork", config: $config, modelName: "p"}) { bucket { id } } }"""
 SEND = """mutation F($run: String!) { createRunFiles(input: {
     entityName: "local", projectName: "p", runName: $run, files: ["a"]}) { files { uploadUrl } } }"""
 NAMED = """query N($name: String!) {
@@ -124,6 +128,9 @@ def test_runs_of_other_sweeps_are_not_stopped_changed_written_or_deleted(sweeps:
     assert "belongs to another sweep" in sweeps.refused(TAKE, name=name)
     assert "doesn't exist" in sweeps.refused(JOIN, name=name, sweep=sweeps.other)
     assert "doesn't exist" in sweeps.refused(SEND, run=name)
+    assert "doesn't exist" in sweeps.refused(REWIND, run=name)
+    point = {"_wandb": {"value": {"branch_point": {"run_id": name, "step": 3}}}}
+    assert "doesn't exist" in sweeps.refused(FORK, config=json.dumps(point))
     address = f"/files/local/p/{name}/file_stream"
     assert sweeps.web.post(address, json={"complete": True, "exitcode": 0}).status_code == 404
     sweeps.stage.stream(name, Chunk(exitcode=0))

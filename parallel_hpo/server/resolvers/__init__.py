@@ -32,7 +32,8 @@ def _collection_type(collection: Collection) -> str:
 
 RESOLVERS: Final[Mapping[str, Mapping[str, Resolver]]] = {
     "Query": viewer.QUERY | projects.QUERY | artifacts.QUERY | collections.QUERY,
-    "Mutation": sweeps.MUTATION
+    "Mutation": viewer.MUTATION
+    | sweeps.MUTATION
     | agents.MUTATION
     | runs.MUTATION
     | projects.MUTATION

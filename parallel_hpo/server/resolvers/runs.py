@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
-from parallel_hpo.server import run_ending, run_service
+from parallel_hpo.server import branching, run_ending, run_service
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.resolvers.context import Info, Resolver, constant, context, renamed, timed
 from parallel_hpo.server.resolvers.projects import project_of
@@ -14,6 +14,7 @@ from parallel_hpo.server.rules.run_states import RunState
 from parallel_hpo.server.run_service import RunWishes, Upserted
 from parallel_hpo.server.store.records import Run
 from parallel_hpo.server.store.runs import RunPath
+from parallel_hpo.server.world import DEFAULT_ENTITY, DEFAULT_PROJECT
 
 _ID_PREFIX = "run:"
 
@@ -50,6 +51,20 @@ def _delete(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, None]:
     with_artifacts = bool(input.get("deleteArtifacts"))
     run_ending.delete(context(info).world, _key(input["id"]), with_artifacts=with_artifacts)
     return {"clientMutationId": None}
+
+
+def _rewind(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, Run]:
+    request = context(info)
+    entity, project = input.get("entityName") or DEFAULT_ENTITY, input.get("projectName") or DEFAULT_PROJECT
+    path = RunPath(entity, project, input["runName"])
+    run = branching.rewind(request.world, path, input["metricName"], input["metricValue"])
+    request.must_last = True  # else the lines that were cut off would stand behind those that come
+    return {"rewoundRun": run}
+
+
+def _set_state(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, bool]:
+    run_service.set_state(context(info).world, _key(input["id"]), input["state"])
+    return {"success": True}
 
 
 def _alert(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, bool]:
@@ -106,5 +121,7 @@ MUTATION: Final[dict[str, Resolver]] = {
     "upsertBucket": _upsert,
     "stopRun": _stop,
     "deleteRun": _delete,
+    "rewindRun": _rewind,
+    "updateRunState": _set_state,
     "notifyScriptableRunAlert": _alert,
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from parallel_hpo.server import configurations, run_queue, sweep_service
+from parallel_hpo.server.prior_runs import prior_runs
 from parallel_hpo.server.resolvers.context import (
     Info,
     Page,
@@ -20,6 +21,7 @@ from parallel_hpo.server.resolvers.context import (
 from parallel_hpo.server.resolvers.projects import project_of
 from parallel_hpo.server.store import agents, runs, sweeps
 from parallel_hpo.server.store.records import Agent, Run, Sweep
+from parallel_hpo.server.store.scope import may_see
 from parallel_hpo.server.sweep_service import SweepWishes
 
 
@@ -59,6 +61,12 @@ def _runs(sweep: Sweep, info: Info, first: int | None = None, after: str | None 
     return page(runs.of_sweep(reading(info), sweep.id), after, first)
 
 
+def _prior_runs(sweep: Sweep, info: Info, first: int | None = None, after: str | None = None) -> Page[Run]:
+    transaction = reading(info)
+    found = [run for run in prior_runs(transaction, sweep) if may_see(transaction, run.sweep_id)]
+    return page(found, after, first)
+
+
 def _agents(sweep: Sweep, info: Info) -> dict[str, Any]:
     return {"edges": only(agents.of_sweep(reading(info), sweep.id))}
 
@@ -81,6 +89,7 @@ SWEEP: Final[dict[str, Resolver]] = {
     "runCount": lambda sweep, info: sum(sweeps.counts(reading(info), sweep.id).values()),
     "runCountExpected": lambda sweep, _info: configurations.expected_runs(sweep.config),
     "runs": _runs,
+    "priorRuns": _prior_runs,
     "agents": _agents,
     "agent": _agent,
     "project": project_of,

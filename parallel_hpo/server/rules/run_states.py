@@ -53,6 +53,10 @@ class RunEvent(Enum):
     OWNER_SAYS_CRASHED = auto()
     OWNER_SAYS_KILLED = auto()
     OWNER_SAYS_FAILED = auto()
+    REQUEUED = auto()
+    """Its owner wants it to wait for another start (`run.update_state("pending")`)."""
+    WRITTEN_OFF = auto()
+    """Its owner expects no more of it (`run.update_state("failed")`)."""
 
 
 class IllegalRunMoveError(Exception):
@@ -127,6 +131,8 @@ MOVES: Final[Mapping[tuple[RunState, RunEvent], RunState]] = {
     (_S.FAILED, _E.OWNER_SAYS_CRASHED): _S.CRASHED,
     **_owner_says(_E.OWNER_SAYS_KILLED, _S.KILLED),
     **_owner_says(_E.OWNER_SAYS_FAILED, _S.FAILED),
+    **_row(_E.REQUEUED, running=_S.PENDING, failed=_S.PENDING, crashed=_S.PENDING, preempted=_S.PENDING),
+    **_row(_E.WRITTEN_OFF, pending=_S.FAILED, running=_S.FAILED),
 }
 
 OPEN: Final = frozenset({_S.PENDING, _S.RUNNING, _S.PREEMPTING})

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, delete, func, insert, literal, or_, select
 
 from parallel_hpo.server.tables import lines
 
@@ -59,13 +59,44 @@ def steps_told(connection: Connection, run_id: int, before: int, steps: range) -
     return frozenset(connection.scalars(query))
 
 
+def copy_history(connection: Connection, source: int, target: int, end: int) -> None:
+    """Give a run without history another one's lines whose steps are below `end`, under the same numbers."""
+    kept = (
+        select(literal(target), lines.c.stream, lines.c.number, lines.c.step, lines.c.text)
+        .where(lines.c.run_id == source, lines.c.stream == int(Stream.HISTORY), lines.c.step < end)
+        .order_by(lines.c.number)
+    )
+    connection.execute(insert(lines).from_select(list(lines.c.keys()), kept))
+
+
+def cut_history(connection: Connection, run_id: int, end: int) -> None:
+    """Delete a run's history lines from the step `end` on; one without a step can't be said to be before."""
+    cut = or_(lines.c.step >= end, lines.c.step.is_(None))
+    connection.execute(
+        delete(lines).where(lines.c.run_id == run_id, lines.c.stream == int(Stream.HISTORY), cut)
+    )
+
+
+def clear(connection: Connection, run_id: int, streams: Iterable[Stream] = Stream) -> None:
+    """Delete all lines of a run's streams."""
+    wanted = lines.c.stream.in_([int(stream) for stream in streams])
+    connection.execute(delete(lines).where(lines.c.run_id == run_id, wanted))
+
+
+def end_of(connection: Connection, run_id: int, stream: Stream) -> int:
+    """Return the number that a stream's next line has."""
+    query = select(func.max(lines.c.number)).where(lines.c.run_id == run_id, lines.c.stream == int(stream))
+    newest: int | None = connection.scalar(query)
+    return 0 if newest is None else newest + 1
+
+
 def _upsert(connection: Connection) -> Any:
-    insert: Any
+    upsert: Any
     if connection.dialect.name == "postgresql":
-        from sqlalchemy.dialects.postgresql import insert  # slow to import, and seldom needed
+        from sqlalchemy.dialects.postgresql import insert as upsert  # slow to import, and seldom needed
     else:
-        from sqlalchemy.dialects.sqlite import insert
-    statement = insert(lines)
+        from sqlalchemy.dialects.sqlite import insert as upsert
+    statement = upsert(lines)
     return statement.on_conflict_do_update(
         index_elements=[lines.c.run_id, lines.c.stream, lines.c.number],
         set_={"step": statement.excluded.step, "text": statement.excluded.text},

@@ -23,6 +23,7 @@ _OWN = (
         runs.c.deliveries,
         runs.c.stop_requested,
         runs.c.heard_at,
+        runs.c.again,
     )
     .where(runs.c.agent_id == bindparam("agent"), runs.c.state.in_(sorted(OPEN)))
     .order_by(runs.c.id)
@@ -69,10 +70,14 @@ class Unsettled:
     host: str
 
 
-def own(connection: Connection, agent_id: str) -> tuple[OwnRun, ...]:
-    """Return the runs whose end this agent owes us, oldest first."""
+def own(connection: Connection, agent_id: str, listed: Collection[str] = ()) -> tuple[OwnRun, ...]:
+    """Return the runs whose end this agent owes us, oldest first; those `listed` are with it now.
+
+    One that had ended and was started again is not, unless it is: a user rewinds or resumes it by hand.
+    """
     rows = connection.execute(_OWN, {"agent": agent_id})
-    return tuple(OwnRun(row[0], row[1], RunState(row[2]), row[3], row[4], row[5]) for row in rows)
+    owed = (row for row in rows if not row.again or row.state == RunState.PENDING or row.name in listed)
+    return tuple(OwnRun(row[0], row[1], RunState(row[2]), row[3], row[4], row[5]) for row in owed)
 
 
 def given_to_others(

@@ -106,6 +106,8 @@ class Run:
     best_loss: float | None
     opened_by: str | None
     metric_value: float | None
+    inherited: str | None
+    again: bool | None
 
 
 R = TypeVar("R", Project, Sweep, Agent, Run)

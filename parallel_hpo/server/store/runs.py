@@ -114,6 +114,11 @@ def is_hidden(connection: Connection, project_id: int, name: str) -> bool:
     return only_sweep(connection) is not None and count(connection, runs, here & ~seen(connection)) > 0
 
 
+def is_there(connection: Connection, run_id: int) -> bool:
+    """Say whether there is a run with this key, be it one that this transaction may not see."""
+    return count(connection, runs, runs.c.id == run_id) > 0
+
+
 def of_project(connection: Connection, project_id: int) -> list[Run]:
     """Return a project's runs in the order in which they were made."""
     return _all(connection, runs.c.project_id == project_id)

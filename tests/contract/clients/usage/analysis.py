@@ -221,29 +221,51 @@ def _() -> None:
     assert not api().artifact_exists(f"{PATH}/model:v0")
 
 
-@part.refused("run.update_state", NOT_HERE, needs=lambda: has("update_state"))
+@part.step("run.delete of one that is deleted")
 def _() -> None:
-    stored("high").update_state("failed")
+    made = api().create_run(project=PROJECT)
+    run = stored(made.id)
+    run.delete()
+    run.delete(delete_artifacts=True)
 
 
-@part.refused("Api.team", NOT_HERE)
+@part.step("run.update_state", needs=lambda: has("update_state"))
 def _() -> None:
-    api().team("nobody")
+    made = api().create_run(project=PROJECT)
+    for state in ("pending", "failed"):
+        assert stored(made.id).update_state(state)
+        assert stored(made.id).state == state
 
 
-@part.refused("Api.user", NOT_HERE)
+@part.refused("run.update_state of a run that has failed", "invalid", needs=lambda: has("update_state"))
 def _() -> None:
-    api().user("nobody")
+    made = api().create_run(project=PROJECT)
+    for _ in range(2):
+        stored(made.id).update_state("failed")
 
 
-@part.refused("Api.users, Api.create_user", NOT_HERE)
+@part.step("Api.viewer.api_keys, teams")
+def _() -> None:
+    viewer = api().viewer
+    assert (viewer.api_keys, viewer.teams, viewer.admin) == (["local"], ["local"], False)
+
+
+@part.step("Api.team, Api.create_team: any entity is one")
+def _() -> None:
+    for team in (api().team("vision"), api().create_team("vision")):
+        assert team.name == "vision"
+        assert repr(team.members[0]) == "<Member local (USER)>"
+
+
+@part.step("Api.user, Api.users")
+def _() -> None:
+    assert api().user("local").email == api().users("loc")[0].email == "local@localhost"
+    assert (api().user("nobody"), api().users("nobody")) == (None, [])
+
+
+@part.refused("Api.create_user", NOT_HERE)
 def _() -> None:
     api().create_user("a@example.com")
-
-
-@part.refused("Api.create_team", NOT_HERE)
-def _() -> None:
-    api().create_team("team")
 
 
 @part.refused("Api.organization", NOT_HERE, needs=lambda: hasattr(api(), "organization"))

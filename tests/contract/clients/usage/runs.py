@@ -13,9 +13,8 @@ from typing import Any
 
 import wandb
 
-from tests.contract.clients.usage.steps import Part, wait_for
+from tests.contract.clients.usage.steps import Part, command, wait_for
 
-NOT_HERE = "not supported by the parallel_hpo sweep server"
 PROJECT = "usage"
 part = Part()
 os.chdir(os.environ["HOME"])
@@ -24,6 +23,11 @@ os.chdir(os.environ["HOME"])
 def stored(name: str) -> Any:
     api: Any = wandb.Api()
     return api.run(f"local/{PROJECT}/{name}")
+
+
+def column(name: str) -> list[Any]:
+    """Return what a run's history has under `a`."""
+    return [row["a"] for row in stored(name).scan_history()]
 
 
 def init(run_id: str, **options: Any) -> Any:
@@ -256,14 +260,48 @@ def _() -> None:
     init("nobody", resume="must").finish()
 
 
-@part.refused("wandb.init(resume_from=…), rewinding", NOT_HERE)
+@part.step("wandb.init(fork_from=…): a new run with another one's history")
 def _() -> None:
-    wandb.init(project=PROJECT, resume_from="nested?_step=5").finish()
+    with init("trunk", config={"lr": 1}) as run:
+        for value in range(10):
+            run.log({"a": value} | ({"once": value} if value == 3 else {}))
+    with init("fork", fork_from="trunk?_step=5") as run:
+        run.log({"a": 60})
+    init("silent fork", fork_from="trunk?_step=5").finish()
+    assert column("fork") == [*range(6), 60]
+    assert (stored("fork").summary["a"], stored("fork").summary["once"]) == (60, 3)
+    assert (stored("silent fork").summary["a"], stored("silent fork").lastHistoryStep) == (5, 5)
+    assert column("trunk") == list(range(10))
 
 
-@part.refused("wandb.init(fork_from=…)", NOT_HERE)
+@part.step("wandb.init(resume_from=…): a run is rewound")
 def _() -> None:
-    wandb.init(project=PROJECT, fork_from="base?_step=5").finish()
+    with wandb.init(project=PROJECT, resume_from="trunk?_step=4", config={"more": 2}) as run:
+        assert (run.id, run.config["lr"], stored("trunk").state) == ("trunk", 1, "running")
+        for value in (50, 60):
+            run.log({"a": value})
+    assert column("trunk") == [*range(5), 50, 60]
+    run = stored("trunk")
+    assert (run.state, run.lastHistoryStep, run.summary["a"], run.summary["once"]) == ("finished", 6, 60, 3)
+    assert dict(run.config) == {"lr": 1, "more": 2}
+
+
+@part.step("a fork whose parent is rewound, and deleted, is whole")
+def _() -> None:
+    stored("trunk").delete()
+    with init("fork", resume="must") as run:
+        run.log({"a": 70})
+    assert column("fork") == [*range(6), 60, 70]
+
+
+@part.refused("wandb.init(fork_from=…) of a run that isn't there", "doesn't exist: fork_from names")
+def _() -> None:
+    init("orphan", fork_from="nobody?_step=5").finish()
+
+
+@part.refused("wandb.init(resume_from=…) of a run that isn't there", "missing doesn't exist: resume_from")
+def _() -> None:
+    wandb.init(project=PROJECT, resume_from="missing?_step=5").finish()
 
 
 @part.step("several runs at once in one process")
@@ -293,6 +331,20 @@ def _() -> None:
     run.mark_preempting()
     run.finish(exit_code=1)
     assert stored("preempted").state == "preempted"
+
+
+@part.step("fork_from and resume_from offline, and `wandb sync`")
+def _() -> None:
+    script = "import sys, wandb\nhow, point, name = sys.argv[1:]\n"
+    script += "with wandb.init(project='usage', id=name, **{how: point}) as run: run.log({'a': 80})\n"
+    for how, point, name in (("fork_from", "fork?_step=2", "late"), ("resume_from", "fork?_step=3", "fork")):
+        environment = os.environ | {"WANDB_MODE": "offline"}
+        subprocess.run(
+            [sys.executable, "-c", script, how, point, name], env=environment, check=True, capture_output=True
+        )
+        (folder,) = Path("wandb").glob(f"offline-run-*-{name}")
+        command("sync", str(folder))
+        assert column(name)[-2:] == [int(point[-1]), 80]
 
 
 @part.step("WANDB_MODE=offline and `wandb sync`")

@@ -94,6 +94,27 @@ def _() -> None:
     assert len(points(perform("bayes"))) == 2
 
 
+@part.step("a run of a sweep that begins as a fork, and that is rewound")
+def _() -> None:
+    with wandb.init(project=PROJECT, id="trunk") as run:
+        for loss in (9, 8, 7):
+            run.log({"loss": loss})
+
+    def go_on() -> None:
+        with wandb.init(fork_from="trunk?_step=1") as run:
+            run.log({"loss": run.config["x"]})
+
+    make("forks", {"method": "grid", "parameters": {"x": {"values": [1, 2]}}})
+    found = {run.config["x"]: run for run in perform("forks", go_on).runs}
+    assert [row["loss"] for row in found[2].scan_history()] == [9, 8, 2]
+    # wandb client: older ones leave the agent's last run in the environment.
+    os.environ.pop("WANDB_RUN_ID", None)
+    with wandb.init(project=PROJECT, resume_from=f"{found[2].id}?_step=1") as run:
+        assert run.sweep_id == made["forks"]
+        run.log({"loss": 0.5})
+    assert sweep("forks").best_run().id == found[2].id
+
+
 @part.step("metric.target ends the sweep")
 def _() -> None:
     make("target", {"metric": METRIC | {"target": 2.0}})

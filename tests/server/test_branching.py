@@ -1,0 +1,240 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from parallel_hpo.server import branching, run_service
+from parallel_hpo.server.file_stream import Batch, Chunk
+from parallel_hpo.server.refusals import RefusedError
+from parallel_hpo.server.rules.branching import BranchPoint, point_in, read_step
+from parallel_hpo.server.rules.run_states import RunState
+from parallel_hpo.server.run_service import RunWishes
+from parallel_hpo.server.store import bands, lines, runs
+from parallel_hpo.server.store.lines import Stream
+from parallel_hpo.server.store.records import Run
+from parallel_hpo.server.store.runs import RunPath
+from tests.server.acting import Stage, grid
+
+
+def forking(parent: str, step: float) -> str:
+    """The configuration of a run that forks from another one."""
+    point = {"run_id": parent, "step": step}
+    return json.dumps({"lr": {"value": 2}, "_wandb": {"value": {"branch_point": point}}})
+
+
+def fork(stage: Stage, name: str, parent: str, step: float, **wishes: Any) -> Run:
+    wanted = RunWishes(name=name, project="p", config=forking(parent, step), **wishes)
+    return run_service.upsert(stage.world, wanted).bucket
+
+
+def rewind(stage: Stage, name: str, step: float, metric: str = "_step") -> Run:
+    return branching.rewind(stage.world, RunPath("local", "p", name), metric, step)
+
+
+def log(stage: Stage, name: str, *rows: dict[str, Any], exitcode: int | None = None) -> None:
+    """Log rows after those that are there, and the summary that a client makes of them."""
+    batch = Batch(Stream.HISTORY, stage.run(name).history_lines, tuple(map(json.dumps, rows)))
+    summary = {key: value for row in rows for key, value in row.items()}
+    stage.stream(name, Chunk((batch,), summary=json.dumps(summary), exitcode=exitcode))
+
+
+def losses(*values: float, begin: int = 0) -> list[dict[str, Any]]:
+    return [{"_step": begin + i, "loss": value} for i, value in enumerate(values)]
+
+
+def told(stage: Stage, name: str, stream: Stream = Stream.HISTORY) -> list[str]:
+    with stage.world.database.read() as transaction:
+        return list(lines.texts(transaction, stage.run(name).id, stream))
+
+
+def values(stage: Stage, name: str) -> list[float]:
+    return [json.loads(text)["loss"] for text in told(stage, name)]
+
+
+def summary(stage: Stage, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(stage.run(name).summary)
+    return found
+
+
+@pytest.fixture
+def parent(stage: Stage) -> str:
+    """A run that ended, with five rows and console output."""
+    run_service.upsert(stage.world, RunWishes(name="parent", project="p", config='{"lr": {"value": 1}}'))
+    log(stage, "parent", {"_step": 0, "loss": 0, "once": 7}, *losses(1, 2, 3, 4, begin=1))
+    said = (Batch(Stream.CONSOLE, 0, ("old",) * 3), Batch(Stream.EVENTS, 0, ('{"cpu": 1}',)))
+    stage.stream("parent", Chunk(said, exitcode=1))
+    return "parent"
+
+
+def test_a_fork_begins_with_what_its_parent_had_told_until_then(stage: Stage, parent: str) -> None:
+    made = fork(stage, "fork", parent, 2)
+    assert values(stage, "fork") == [0, 1, 2]
+    assert made.history_lines == 3
+    assert json.loads(made.summary) == {"_step": 2, "loss": 2, "once": 7}
+    keys = json.loads(made.history_keys)
+    assert (keys["lastStep"], keys["keys"]["loss"]["typeCounts"][0]["count"]) == (2, 3)
+    assert (made.state, made.log_lines, made.config) == (RunState.RUNNING, 0, forking(parent, 2))
+
+
+def test_a_fork_goes_on_by_itself_and_outlives_its_parent(stage: Stage, parent: str) -> None:
+    fork(stage, "fork", parent, 2)
+    log(stage, "fork", *losses(9, begin=3))
+    assert values(stage, parent) == [0, 1, 2, 3, 4]
+    stage.delete(parent)
+    assert values(stage, "fork") == [0, 1, 2, 9]
+
+
+def test_what_a_fork_tells_of_its_summary_lies_over_what_it_began_with(stage: Stage, parent: str) -> None:
+    fork(stage, "fork", parent, 2)
+    log(stage, "fork", *losses(9, begin=3))
+    log(stage, "fork", {"_step": 4, "acc": 1})
+    assert summary(stage, "fork") == {"_step": 4, "loss": 2, "once": 7, "acc": 1}
+
+
+def test_where_nothing_is_cut_off_the_summary_is_the_one_that_was_told(stage: Stage, parent: str) -> None:
+    run_service.upsert(stage.world, RunWishes(id=stage.run(parent).id, summary='{"loss": {"min": 0}}'))
+    assert json.loads(fork(stage, "fork", parent, 4).summary) == {"loss": {"min": 0}}
+    assert json.loads(rewind(stage, parent, 4).summary) == {"loss": {"min": 0}}
+    assert json.loads(rewind(stage, parent, 3).summary)["loss"] == 3
+
+
+def test_a_fork_from_nobody_is_refused_and_makes_no_run(stage: Stage, parent: str) -> None:
+    with pytest.raises(RefusedError, match="run nobody of project local/p doesn't exist: fork_from"):
+        fork(stage, "fork", "nobody", 2)
+    with stage.world.database.read() as transaction:
+        assert runs.at(transaction, RunPath("local", "p", "fork")) is None
+
+
+def test_a_fork_that_tells_more_of_its_configuration_is_not_forked_again(stage: Stage, parent: str) -> None:
+    fork(stage, "fork", parent, 2)
+    log(stage, "fork", *losses(9, begin=3))
+    again = fork(stage, "fork", parent, 2)
+    assert (again.history_lines, values(stage, "fork")) == (4, [0, 1, 2, 9])
+
+
+def test_a_rewound_run_goes_on_after_the_step_that_is_named(stage: Stage, parent: str) -> None:
+    rewound = rewind(stage, parent, 2.9)
+    assert (rewound.name, rewound.history_lines, rewound.config) == (parent, 3, '{"lr": {"value": 1}}')
+    assert json.loads(rewound.summary) == {"_step": 2, "loss": 2, "once": 7}
+    log(stage, parent, *losses(9, begin=3))
+    assert values(stage, parent) == [0, 1, 2, 9]
+    assert summary(stage, parent) == {"_step": 3, "loss": 9, "once": 7}
+    assert json.loads(stage.run(parent).history_keys)["lastStep"] == 3
+
+
+def test_console_output_and_system_metrics_of_a_rewound_run_begin_anew(stage: Stage, parent: str) -> None:
+    rewound = rewind(stage, parent, 2)
+    assert (rewound.log_lines, rewound.event_lines, rewound.system_metrics) == (0, 0, "{}")
+    stage.stream(parent, Chunk((Batch(Stream.CONSOLE, 0, ("new",)),)))
+    assert (told(stage, parent, Stream.CONSOLE), told(stage, parent, Stream.EVENTS)) == (["new"], [])
+
+
+def test_an_ended_run_that_is_rewound_is_on_again(stage: Stage, parent: str) -> None:
+    run_service.request_stop(stage.world, stage.run(parent).id)
+    rewound = rewind(stage, parent, 2)
+    assert (rewound.state, rewound.exitcode, rewound.stop_requested) == (RunState.RUNNING, None, False)
+
+
+def test_a_run_rewound_again_has_not_changed_and_one_rewound_beyond_its_end_is_whole(
+    stage: Stage, parent: str
+) -> None:
+    assert rewind(stage, parent, 99).history_lines == 5
+    first = rewind(stage, parent, 2)
+    assert rewind(stage, parent, 2) == first
+
+
+def test_a_row_without_a_step_is_not_known_to_be_before_one(stage: Stage, parent: str) -> None:
+    log(stage, parent, {"loss": 5}, *losses(6, begin=5))
+    assert rewind(stage, parent, 4).history_lines == 5
+    assert values(stage, parent) == [0, 1, 2, 3, 4]
+
+
+def test_what_can_not_be_rewound_is_refused_in_words(stage: Stage, parent: str) -> None:
+    with pytest.raises(RefusedError, match="run local/p/nobody doesn't exist: resume_from"):
+        rewind(stage, "nobody", 2)
+    with pytest.raises(RefusedError, match="rewound by their _step, not by 'loss'"):
+        rewind(stage, parent, 2, metric="loss")
+
+
+@pytest.mark.parametrize("step", [-1, float("nan"), float("inf"), 2.0**63, "3", None, True])
+def test_a_step_that_is_none_is_refused(step: object) -> None:
+    with pytest.raises(RefusedError, match=r"_step=.*: a run branches off at a step of its history"):
+        read_step(step)
+
+
+@pytest.mark.parametrize("config", [{}, {"_wandb": 3}, {"_wandb": {"value": {"branch_point": None}}}])
+def test_most_configurations_name_no_branch_point(config: dict[str, Any]) -> None:
+    assert point_in(config) is None
+
+
+def test_a_branch_point_is_a_run_and_a_step() -> None:
+    assert point_in(json.loads(forking("r", 7.0))) == BranchPoint("r", 7)
+    with pytest.raises(RefusedError, match="must name a run_id and a step"):
+        point_in({"_wandb": {"value": {"branch_point": {"step": 3}}}})
+
+
+RULE = {"type": "hyperband", "min_iter": 2, "eta": 2}
+
+
+def losses_at(stage: Stage, sweep: str, band: int) -> list[float]:
+    with stage.world.database.read() as transaction:
+        return sorted(bands.losses(transaction, sweep, band).values())
+
+
+def test_the_engine_of_a_sweep_hears_that_a_run_was_rewound(stage: Stage) -> None:
+    sweep = stage.sweep(grid(3))
+    name = stage.issued(stage.agent(sweep))
+    stage.start(sweep, name)
+    log(stage, name, *losses(3, 2, 1), exitcode=0)
+    before = stage.run(name)
+    rewound = rewind(stage, name, 1)
+    assert (before.value, rewound.value) == (1, None)
+    assert rewound.sweep_revision > before.sweep_revision
+    log(stage, name, *losses(5, begin=2), exitcode=0)
+    assert stage.run(name).value == 5
+
+
+def test_a_rewound_run_has_its_bands_from_what_is_left_of_it(stage: Stage) -> None:
+    sweep = stage.sweep(grid(3, early_terminate=RULE))
+    name = stage.issued(stage.agent(sweep))
+    stage.start(sweep, name)
+    log(stage, name, *losses(5, 4, 3, 2))
+    assert (losses_at(stage, sweep, 2), losses_at(stage, sweep, 4)) == ([4], [2])
+    rewound = rewind(stage, name, 2)
+    assert (rewound.metric_rows, rewound.best_loss) == (3, 3)
+    assert (losses_at(stage, sweep, 2), losses_at(stage, sweep, 4)) == ([4], [])
+    log(stage, name, *losses(9, begin=3))
+    assert losses_at(stage, sweep, 4) == [9]
+
+
+def test_a_run_that_a_sweep_issued_may_begin_as_a_fork_at_each_attempt(stage: Stage) -> None:
+    sweep = stage.sweep(grid(3, early_terminate=RULE))
+    parent, name = stage.issued(stage.agent(sweep)), stage.issued(stage.agent(sweep))
+    stage.start(sweep, parent)
+    log(stage, parent, *losses(5, 4, 3), exitcode=0)
+    for _ in range(2):
+        begun = fork(stage, name, parent, 1, sweep=sweep)
+        assert (begun.history_lines, begun.metric_rows, begun.best_loss) == (2, 2, 4)
+        log(stage, name, *losses(9, begin=2))
+        assert values(stage, name) == [5, 4, 9]
+    stage.start(sweep, name)
+    assert stage.run(name).inherited is None
+
+
+def test_an_agent_whose_ended_run_is_rewound_by_hand_goes_on_with_the_sweep(stage: Stage) -> None:
+    agent = stage.agent(sweep := stage.sweep(grid(3)))
+    first = stage.perform(sweep, agent)
+    rewind(stage, first, 0)
+    assert stage.issued(agent) != first
+
+
+def test_an_agent_that_rewinds_its_own_run_has_it_until_it_ends(stage: Stage) -> None:
+    agent = stage.agent(sweep := stage.sweep(grid(3)))
+    first = stage.perform(sweep, agent)
+    rewind(stage, first, 0)
+    assert stage.beat(agent, first) is None
+    assert stage.run(first).state is RunState.RUNNING
+    stage.finish(sweep, first)
+    assert stage.issued(agent) != first
