@@ -185,7 +185,7 @@ def is_done(run: Run) -> bool:
     return run.started_at is not None or run.stop_requested or run.state is RunState.FAILED
 
 
-@settings(max_examples=1200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     acts=st.lists(
         st.tuples(st.sampled_from([*ACTS, "beat", "beat", "begin"]), st.integers(0, 3)), max_size=40
