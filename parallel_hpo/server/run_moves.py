@@ -62,6 +62,13 @@ def metric_value(transaction: Transaction, sweep_id: str, summary: str) -> float
     return metric.find_value(read_object(summary, "summary"), wanted.name, wanted.goal)
 
 
+def revalue(transaction: Transaction, sweep_id: str) -> None:
+    """Take the values of a sweep's ended runs anew, by the metric that it has now."""
+    for run in runs.of_sweep(transaction, sweep_id):
+        if run.state in _VALUED:
+            runs.change(transaction, run.id, {"value": metric_value(transaction, sweep_id, run.summary)})
+
+
 def _is_strangers(transaction: Transaction, run: Run) -> bool:
     """Say whether a preempted run is ours to hand on: a supervisor runs its workers' runs again itself."""
     agent = None if run.agent_id is None else agents.find(transaction, run.agent_id)

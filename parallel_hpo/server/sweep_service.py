@@ -7,8 +7,10 @@ from typing import Any, Final
 
 from parallel_hpo.config.sweep_words import Method
 from parallel_hpo.server import configurations
+from parallel_hpo.server.configurations import metric_of
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.rules.sweep_states import WISHES, IllegalSweepMoveError, SweepState, move
+from parallel_hpo.server.run_moves import revalue
 from parallel_hpo.server.store import outstanding, points, projects, sweeps
 from parallel_hpo.server.store.records import Sweep
 from parallel_hpo.server.store.scope import only_sweep
@@ -83,6 +85,8 @@ def _change(world: World, sweep_id: str, wishes: SweepWishes) -> str:
             if changes["state"] in OVER:
                 withdraw(transaction, sweep)
         sweeps.change(transaction, sweep_id, changes | {"updated_at": world.clock()})
+        if wishes.config is not None and metric_of(sweep.config) != metric_of(wishes.config):
+            revalue(transaction, sweep_id)  # a changed configuration has a new engine, which is told them
     return sweep_id
 
 

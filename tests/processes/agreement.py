@@ -64,6 +64,7 @@ class Counted:
     reason: str
     resumable: bool
     attempts: tuple[Attempt, ...]
+    value: float | None = None
 
     @property
     def waits(self) -> bool:
@@ -85,6 +86,7 @@ class Told:
     parameters: Any
     index: int | None
     """Its place in the search space."""
+    value: float | None = None
     started: bool = True
 
     @property
@@ -147,6 +149,8 @@ def _faults_of_words(run: Counted, told: Told, *, own_words: bool) -> Iterator[s
     """Compare a run of the ledger with the server's."""
     if run.parameters != told.parameters:
         yield f"run {run.name} had {run.parameters}, and {told.parameters} on the server"
+    if None not in (run.value, told.value) and run.value != told.value:
+        yield f"run {run.name} has the value {run.value}, and {told.value} on the server"
     if not agree(run, told, own_words=own_words):
         code = "none" if told.exit_code is None else told.exit_code
         outcomes = [attempt.outcome for attempt in run.attempts]
@@ -239,7 +243,7 @@ def _read_part(folder: Path) -> Part:
         query = "SELECT run_id, attempt, outcome FROM attempts ORDER BY run_id, attempt"
         for name, number, outcome in ledger.execute(query):
             attempts.setdefault(name, []).append(Attempt(number, outcome))
-        query = "SELECT run_id, parameters, outcome, reason, resumable FROM runs ORDER BY number"
+        query = "SELECT run_id, parameters, outcome, reason, resumable, value FROM runs ORDER BY number"
         runs = tuple(
             Counted(
                 name,
@@ -248,20 +252,21 @@ def _read_part(folder: Path) -> Part:
                 reason,
                 bool(resumable),
                 tuple(attempts.get(name, ())),
+                value,
             )
-            for name, parameters, outcome, reason, resumable in ledger.execute(query)
+            for name, parameters, outcome, reason, resumable, value in ledger.execute(query)
         )
     return Part(folder, facts, runs)
 
 
 def _read_told(server: sqlite3.Connection, sweep: str) -> dict[str, Told]:
     query = (
-        "SELECT name, state, exitcode, assigned, sweep_index, started_at IS NOT NULL FROM runs"
+        "SELECT name, state, exitcode, assigned, sweep_index, value, started_at IS NOT NULL FROM runs"
         " WHERE sweep_id = ?"
     )
     return {
-        name: Told(state, code, json.loads(assigned or "null"), index, bool(started))
-        for name, state, code, assigned, index, started in server.execute(query, (sweep,))
+        name: Told(state, code, json.loads(assigned or "null"), index, value, bool(started))
+        for name, state, code, assigned, index, value, started in server.execute(query, (sweep,))
     }
 
 

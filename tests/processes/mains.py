@@ -41,6 +41,14 @@ def quick() -> None:
         run.log({"loss": float(wandb.config["x"]) + step})
 
 
+def summarised() -> None:
+    """Log what is highest in the middle, and have the summary say so."""
+    run = enter()
+    run.define_metric("loss", summary="min,max")
+    for more in (0, 2, 1):
+        run.log({"loss": float(wandb.config["x"]) + more})
+
+
 def brief() -> None:
     run = enter()
     time.sleep(0.3)

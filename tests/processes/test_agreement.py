@@ -79,12 +79,12 @@ class Written:
             server.execute(insert(tables.projects).values(project))
             server.execute(insert(tables.sweeps).values(sweep | times))
 
-    def count(self, name: str, x: int, *attempts: Outcome) -> None:
+    def count(self, name: str, x: int, *attempts: Outcome, value: float | None = None) -> None:
         """Write a run into the ledger."""
         run = RunId(name)
         for number, outcome in enumerate(attempts, start=1):
             self._ledger.record_start(run, parameters={"x": x}, attempt=number, slot=Slot(0), device=None)
-            self._ledger.record_end(run, number, End(outcome, duration_s=1.0))
+            self._ledger.record_end(run, number, End(outcome, value=value, duration_s=1.0))
 
     def tell(self, name: str, x: int, **columns: Any) -> None:
         """Write a run into the server's database."""
@@ -134,6 +134,13 @@ def test_a_state_that_the_outcome_can_not_have_is_said(written: Written) -> None
     (words,) = written.close()
     assert "run r1 is finished" in words
     assert "and running with exit code none on the server" in words
+
+
+def test_a_value_that_differs_is_said_and_one_that_only_one_of_them_has_is_not(written: Written) -> None:
+    for x, (value, on_the_server) in enumerate([(0.5, 0.5), (0.5, 0.25), (None, 0.5)]):
+        written.count(f"r{x}", x, Outcome.FINISHED, value=value)
+        written.tell(f"r{x}", x, value=on_the_server)
+    assert written.close() == ["sweep sweep: run r1 has the value 0.5, and 0.25 on the server"]
 
 
 def test_more_attempts_than_its_retries_allow_and_one_after_the_end_are_said(written: Written) -> None:

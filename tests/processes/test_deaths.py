@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 
 import psutil
 import pytest
@@ -12,6 +11,8 @@ import pytest
 from tests.processes.conftest import RealSweep, outcomes
 
 GONE_WITHIN_S = 5.0
+FAR_BEYOND_S = 600.0
+"""A grace period longer than any test may take."""
 
 
 def kill(pid: int) -> None:
@@ -56,13 +57,11 @@ def test_without_retries_the_first_death_is_a_crash(sweep: RealSweep) -> None:
 def test_a_stop_signal_interrupts_every_main_and_accounts_for_every_run(
     sweep: RealSweep, number: signal.Signals, code: int
 ) -> None:
-    sweep.start("sleeper", count=10)
+    sweep.start("sleeper", count=10, grace_period_s=FAR_BEYOND_S)  # it must not come to that
     sweep.wait_for(2)
     processes = sweep.tree()
-    asked_at = time.monotonic()
     sweep.signal(number)
     ended = sweep.finish()
-    assert time.monotonic() - asked_at < 2.0 + 1.0  # the second is for a loaded machine's sake
     assert ended.code == code, ended.stderr
     assert len(sweep.entries("interrupted")) == 2
     assert outcomes(ended.summary) == ["stopped"] * 2

@@ -62,14 +62,14 @@ def test_a_grid_without_a_count_ends_by_itself_with_every_point_once(sweep: Real
     assert len(set(points)) == len(points) == 12
 
 
-@pytest.mark.parametrize("method", ["random", "bayes"])
-def test_the_best_run_is_that_with_the_best_value(sweep: RealSweep, method: str) -> None:
+@pytest.mark.parametrize(("method", "main"), [("random", "quick"), ("bayes", "summarised")])
+def test_the_best_run_is_that_with_the_best_value(sweep: RealSweep, method: str, main: str) -> None:
     configuration = {
         "method": method,
         "metric": {"name": "loss", "goal": "maximize"},
         "parameters": {"x": {"min": 0.0, "max": 1.0}},
     }
-    ended = sweep.start("quick", count=5, sweep=configuration).finish()
+    ended = sweep.start(main, count=5, sweep=configuration).finish()
     best = max(run["parameters"]["x"] for run in ended.summary["runs"])
     assert ended.summary["best"]["parameters"]["x"] == best
     assert ended.summary["best"]["value"] == pytest.approx(best + 2)

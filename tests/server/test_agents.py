@@ -254,6 +254,14 @@ def test_only_a_finished_runs_finite_number_counts(
     assert stage.run(name).value == value
 
 
+def test_of_a_summarised_metric_the_goals_counts(stage: Stage) -> None:
+    sweep = stage.sweep(grid(3, metric=METRIC | {"goal": "maximize"}))
+    name = stage.issued(stage.agent(sweep))
+    stage.start(sweep, name)
+    stage.stream(name, Chunk(summary='{"loss": {"min": 3, "max": 4}}', exitcode=0))
+    assert stage.run(name).value == 4.0
+
+
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(acts=st.lists(st.tuples(st.integers(0, 2), st.sampled_from(["work", "die", "die late", "forget"]))))
 def test_no_order_of_deaths_loses_or_repeats_a_point_of_a_grid(

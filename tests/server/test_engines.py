@@ -11,11 +11,12 @@ import pytest
 
 from parallel_hpo.config.sweep_words import EngineChoice
 from parallel_hpo.search.bayes import OwnModel
-from parallel_hpo.server import run_queue, run_service
+from parallel_hpo.server import run_queue, run_service, sweep_service
 from parallel_hpo.server.file_stream import Chunk
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.run_service import RunWishes
 from parallel_hpo.server.store import sweeps
+from parallel_hpo.server.sweep_service import SweepWishes
 from tests.search.engines import needs_wandb_engine, without_wandb_engine
 from tests.server.acting import METRIC, Stage, grid
 
@@ -79,6 +80,20 @@ def test_a_model_is_told_what_came_of_the_runs(stage: Stage) -> None:
     near_1 = suggested_after(stage, lambda x: 1 - x)
     maximized = suggested_after(stage, lambda x: x, metric=METRIC | {"goal": "maximize"})
     assert near_0 < 0.5 < min(near_1, maximized)
+
+
+def test_a_model_is_told_of_what_came_of_the_runs_by_a_metric_that_was_changed(stage: Stage) -> None:
+    sweep = stage.sweep(BAYES)
+    agent = stage.agent(sweep)
+    for _ in range(OwnModel.results_needed):
+        name = stage.issued(agent)
+        stage.start(sweep, name)
+        x = assigned(stage, name)
+        stage.stream(name, Chunk(summary=json.dumps({"loss": x, "other": {"max": 1 - x}}), exitcode=0))
+    stage.set_state(sweep, "PAUSED")
+    changed = BAYES | {"metric": {"name": "other"}}
+    sweep_service.upsert(stage.world, SweepWishes(id=sweep, config=json.dumps(changed), state="RUNNING"))
+    assert assigned(stage, stage.issued(agent)) > 0.5
 
 
 def test_a_model_is_told_of_prior_runs(stage: Stage) -> None:

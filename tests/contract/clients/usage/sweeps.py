@@ -16,6 +16,22 @@ PROJECT = "tuning"
 METRIC = {"name": "loss", "goal": "minimize"}
 UNIFORM = {"x": {"min": 0.0, "max": 1.0}}
 LOG_FOR_S = 20.0
+LOGGED = {1: (5.0, 1.0, 4.0), 2: (3.0, 2.0, 3.5)}
+"""What the run with this x logs: which of the two is better depends on what counts."""
+LOGGED_NAMES = ("plain", "low", "high", "both", "middle")
+SUMMARIES = {"low": "min", "high": "max", "both": "min,max", "middle": "mean", "val.loss": "min"}
+BEST = {
+    "+summary_metrics.plain": 2,
+    "-summary_metrics.plain": 1,
+    "+summary_metrics.low": 1,
+    "-summary_metrics.low": 2,
+    "-summary_metrics.high": 1,
+    "+summary_metrics.both": 1,
+    "-summary_metrics.both": 1,
+    "+summary_metrics.middle": 2,
+    "+summary_metrics.val.loss": 1,
+}
+"""By the order that `best_run` asks for, + to minimize and - to maximize: the x of the best run."""
 part = Part()
 made: dict[str, str] = {}
 os.chdir(os.environ["HOME"])
@@ -65,6 +81,23 @@ def _() -> None:
 def _() -> None:
     assert sweep("grid").best_run().config["x"] == 1
     assert sweep("grid").order == "+summary_metrics.loss"
+
+
+@part.step("sweep.best_run by what define_metric(summary=…) makes of the metric")
+def _() -> None:
+    def log_summarised() -> None:
+        with wandb.init() as run:
+            for name, summary in SUMMARIES.items():
+                run.define_metric(name, summary=summary)
+            for value in LOGGED[run.config["x"]]:
+                run.log(dict.fromkeys(LOGGED_NAMES, value) | {"val": {"loss": value}})
+
+    metric = {"name": "both", "goal": "maximize"}
+    make("summarised", {"metric": metric, "method": "grid", "parameters": {"x": {"values": list(LOGGED)}}})
+    found = perform("summarised", log_summarised)
+    assert (found.best_run().config["x"], found._attrs["bestLoss"]) == (1, 5.0)
+    best = {order: found.best_run(order).config["x"] for order in BEST}
+    assert best == BEST, best
 
 
 @part.step("sweep.runs, run.sweep")
