@@ -1,7 +1,8 @@
 """W&B's filters and orders of runs: MongoDB's query words on a run's columns, config, summary and tags. Pure.
 
 What is missing, null or NaN sorts last in both directions (wandb client: `best_run`
-takes the first run on trust).
+takes the first run on trust). `store.conditions` says in SQL what can be said so, and
+must agree with what stands here.
 """
 
 from __future__ import annotations
@@ -9,16 +10,20 @@ from __future__ import annotations
 import json
 import math
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from parallel_hpo.server.refusals import RefusedError
+from parallel_hpo.server.run_facts import Facts, WholeRun, section_of, value_of
 from parallel_hpo.server.store.records import Run
-from parallel_hpo.server.values import MISSING, lookup, strict
+from parallel_hpo.server.values import MISSING, strict
 
 if TYPE_CHECKING:
     import regex
+
+T = TypeVar("T")
 
 _MAX_PATTERN_LENGTH: Final = 1000
 _MATCH_LIMIT_S: Final = 1.0
@@ -32,24 +37,13 @@ _COMPARISONS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
     "$lte": operator.le,
 }
 
-_COLUMNS: Final[Mapping[str, Callable[[Run], Any]]] = {
-    "sweep": lambda run: run.sweep_id,
-    "name": lambda run: run.name,
-    "state": lambda run: run.state,
-    "displayName": lambda run: run.display_name or run.name,
-    "display_name": lambda run: run.display_name or run.name,
-    "group": lambda run: run.group_name,
-    "jobType": lambda run: run.job_type,
-    "job_type": lambda run: run.job_type,
-    "tags": lambda run: json.loads(run.tags),
-    "host": lambda run: run.host,
-    "notes": lambda run: run.notes,
-    "createdAt": lambda run: run.created_at,
-    "created_at": lambda run: run.created_at,
-    "heartbeatAt": lambda run: run.heard_at,
-    "heartbeat_at": lambda run: run.heard_at,
-    "updatedAt": lambda run: run.heard_at,
-}
+
+@dataclass(frozen=True, slots=True)
+class SortKey:
+    """One part of an order."""
+
+    name: str
+    descending: bool
 
 
 def read_filters(text: str | None) -> dict[str, Any]:
@@ -66,44 +60,70 @@ def read_filters(text: str | None) -> dict[str, Any]:
     return value or {}
 
 
+def read_order(text: str | None) -> tuple[SortKey, ...]:
+    """Parse an order such as `-summary_metrics.loss,+created_at`; without one: newest first."""
+    parts = (text or "-created_at").split(",")
+    keys = tuple(SortKey(part.lstrip("+-"), descending=not part.startswith("+")) for part in parts)
+    for key in keys:
+        section_of(key.name)
+    return keys
+
+
+def names_in(filters: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the names that filters ask for; RefusedError for one that isn't known."""
+    for key, wanted in filters.items():
+        if key in ("$and", "$or", "$nor"):
+            for item in _as_list(wanted, key):
+                yield from names_in(_as_object(item, key))
+        elif key == "$not":
+            yield from names_in(_as_object(wanted, key))
+        else:
+            section_of(key)
+            yield key
+
+
 def matches(run: Run, filters: Mapping[str, Any]) -> bool:
     """Say whether a run passes the filters; RefusedError names what is not understood of them."""
-    return all(_clause(run, key, wanted) for key, wanted in filters.items())
+    return passes(WholeRun(run), filters)
 
 
-def sorted_runs(runs: list[Run], order: str | None) -> list[Run]:
-    """Sort runs by an order such as `-summary_metrics.loss,+created_at`; without one: newest first."""
-    for part in reversed((order or "-created_at").split(",")):
-        descending = not part.startswith("+")
-        name = part.lstrip("+-")
-        keyed = [(_sort_key(value_of(run, name)), run) for run in runs]
-        known = [(key, run) for key, run in keyed if key is not None]
-        known.sort(key=lambda pair: pair[0], reverse=descending)
-        runs = [run for _, run in known] + [run for key, run in keyed if key is None]
-    return runs
+def passes(facts: Facts, filters: Mapping[str, Any]) -> bool:
+    """Say whether a run of which these facts are known passes the filters."""
+    return all(_clause(facts, key, wanted) for key, wanted in filters.items())
 
 
-def value_of(run: Run, name: str) -> Any:
-    """Return what `name` stands for: a column, `config.K.value`, `summary_metrics.K`, or a missing mark."""
-    if name in _COLUMNS:
-        return _COLUMNS[name](run)
-    section, _, key = name.partition(".")
-    if section == "summary_metrics":
-        return lookup(json.loads(run.summary), key)
-    if section == "config":
-        return _config_value(json.loads(run.config), key)
-    if section == "tags":
-        return key in json.loads(run.tags)
-    raise RefusedError(f"filter or order {name!r}: one of {', '.join(_COLUMNS)}, config.K, summary_metrics.K")
+def ordered(found: Iterable[tuple[T, Facts]], order: Iterable[SortKey]) -> list[T]:
+    """Sort what stands beside the facts of runs; what the order leaves open stays as it is."""
+    pairs = list(found)
+    for part in reversed(tuple(order)):
+        keyed = [(_sort_key(value_of(facts, part.name)), (item, facts)) for item, facts in pairs]
+        known = [(key, pair) for key, pair in keyed if key is not None]
+        known.sort(key=lambda entry: entry[0], reverse=part.descending)
+        pairs = [pair for _, pair in known] + [pair for key, pair in keyed if key is None]
+    return [item for item, _ in pairs]
 
 
-def _clause(run: Run, key: str, wanted: Any) -> bool:
+def seconds(text: str) -> float:
+    """Return the time that an operand says, in seconds since the epoch; NaN where it says none."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return math.nan
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def is_number(value: Any) -> bool:
+    """Say whether a value is one that is less or greater than a number."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _clause(facts: Facts, key: str, wanted: Any) -> bool:
     if key in ("$and", "$or", "$nor"):
-        results = (matches(run, _as_object(item, key)) for item in _as_list(wanted, key))
+        results = (passes(facts, _as_object(item, key)) for item in _as_list(wanted, key))
         return all(results) if key == "$and" else any(results) is (key == "$or")
     if key == "$not":
-        return not matches(run, _as_object(wanted, key))
-    value = value_of(run, key)
+        return not passes(facts, _as_object(wanted, key))
+    value = value_of(facts, key)
     if isinstance(wanted, dict):
         return all(_operator(value, name, operand) for name, operand in wanted.items())
     return _equals(value, wanted)
@@ -138,23 +158,11 @@ def _equals(value: Any, wanted: Any) -> bool:
 
 def _compare(value: Any, name: str, operand: Any) -> bool:
     if isinstance(value, float) and isinstance(operand, str):
-        operand = _seconds(operand)
-    numbers = _is_number(value) and _is_number(operand)
+        operand = seconds(operand)
+    numbers = is_number(value) and is_number(operand)
     if not numbers and not (isinstance(value, str) and isinstance(operand, str)):
         return False
     return _COMPARISONS[name](value, operand)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _seconds(text: str) -> float:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return math.nan
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def _is_in(pattern: regex.Pattern[str], text: str) -> bool:
@@ -195,16 +203,6 @@ def _depth(value: Any) -> int:
     if isinstance(value, dict):
         return 1 + max(map(_depth, value.values()), default=0)
     return 1 + max(map(_depth, value), default=0) if isinstance(value, list) else 0
-
-
-def _config_value(config: dict[str, Any], key: str) -> Any:
-    """Return `K`, `K.value` or `K.value.sub` of a config, whose values all stand under `value`."""
-    plain = {name: entry.get("value") if isinstance(entry, dict) else entry for name, entry in config.items()}
-    found = lookup(plain, key)
-    if found is not MISSING:
-        return found
-    head, marker, rest = key.partition(".value")
-    return lookup(plain, head + rest) if marker else MISSING
 
 
 def _sort_key(value: Any) -> tuple[int, float, str] | None:

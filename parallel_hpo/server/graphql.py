@@ -94,7 +94,8 @@ class Executor:
         world = world.seen_by(caller)
         with ExitStack() as stack:
             begin = partial(stack.enter_context, world.database.read())
-            asked = Context(world, caller, begin, self._deadline(document, request))
+            deadline = self._deadline(document, request)
+            asked = Context(world, caller, begin, deadline, request.variables or {})
             return Answer(self._run(document, request, asked), asked.must_last)
 
     def _deadline(self, document: DocumentNode, request: GraphQLRequest) -> Deadline:

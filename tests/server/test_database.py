@@ -68,6 +68,8 @@ _POSTGRESQL_SCHEMA = """
     UNION SELECT tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'
     UNION SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid)
     FROM pg_constraint WHERE connamespace = 'public'::regnamespace
+    UNION SELECT proname, 'function', pg_get_functiondef(oid)
+    FROM pg_proc WHERE pronamespace = 'public'::regnamespace
 """
 
 

@@ -63,6 +63,6 @@ def test_a_query_stops_between_the_runs_that_it_looks_through(stage: Stage) -> N
         stage.perform(sweep, agent)
     ticks = itertools.count(step=3)
     executor = Executor(clock=lambda: float(next(ticks)))
-    query = '{ project(name: "p") { runCount(filters: "{\\"name\\": {\\"$ne\\": \\"x\\"}}") } }'
+    query = '{ project(name: "p") { runCount(filters: "{\\"config.x\\": {\\"$ne\\": 9}}") } }'
     with pytest.raises(RefusedError, match="takes too long"):
         executor.execute(stage.world, CALLER, asking(query))

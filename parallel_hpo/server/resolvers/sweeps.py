@@ -9,10 +9,10 @@ from parallel_hpo.server.resolvers.context import (
     Info,
     Page,
     Resolver,
+    Span,
     constant,
     context,
     only,
-    page,
     reading,
     renamed,
     timed,
@@ -56,7 +56,8 @@ def _best_loss(sweep: Sweep, info: Info) -> float | None:
 
 
 def _runs(sweep: Sweep, info: Info, first: int | None = None, after: str | None = None) -> Page[Run]:
-    return page(runs.of_sweep(reading(info), sweep.id), after, first)
+    span = Span.of(after, first)
+    return span.page(runs.part_of_sweep(reading(info), sweep.id, span.begin, span.number + 1))
 
 
 def _agents(sweep: Sweep, info: Info) -> dict[str, Any]:
