@@ -1,7 +1,9 @@
 """The HTTP shell: routes, bodies, and the one place where errors become answers.
 
-All work on the database runs in one thread, since SQLite has one writer anyway, and
-the event loop stays free to accept, to read bodies and to stop.
+All that changes the database runs in one thread, since SQLite has one writer anyway.
+Queries run in threads of their own: what somebody lists holds up no heartbeat, and what
+was committed before a query came, it finds. The event loop stays free to accept, to read
+bodies and to stop.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from parallel_hpo.server import addresses, file_stream, run_files, supervision, 
 from parallel_hpo.server.access import Gate, log_refusal
 from parallel_hpo.server.addresses import BLOBS, MANIFESTS, Place, Right, Ticket
 from parallel_hpo.server.connections import STALL_LIMIT_S
-from parallel_hpo.server.graphql import Executor, read_request
+from parallel_hpo.server.graphql import Executor, GraphQLRequest, read_request
 from parallel_hpo.server.reaper import reap
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.store.failures import UnavailableError
@@ -36,6 +38,8 @@ from parallel_hpo.server.world import Caller, World
 _log = logging.getLogger(__name__)
 _MAX_BODY_BYTES: Final = 64 * 2**20
 _REAP_EVERY_S: Final = 10
+_READERS: Final = 2
+"""Queries at once: a short one waits for no long one, and few share the interpreter with heartbeats."""
 _SWEEP: Final = "/hpo/sweeps/{entity}/{project}/{sweep}"
 Result = TypeVar("Result")
 
@@ -74,7 +78,8 @@ class _Handlers:
     def __init__(self, world: World) -> None:
         self._world = world
         self._executor = Executor()
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="database")
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="database")
+        self._readers = ThreadPoolExecutor(max_workers=_READERS, thread_name_prefix="queries")
 
     @asynccontextmanager
     async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
@@ -85,14 +90,23 @@ class _Handlers:
             reaping.cancel()
             with suppress(asyncio.CancelledError):
                 await reaping
-            self._thread.shutdown(wait=False, cancel_futures=True)
+            for threads in (self._writer, self._readers):
+                threads.shutdown(wait=False, cancel_futures=True)
 
     async def graphql(self, request: Request) -> Response:
         wanted = read_request(await _json_body(request))
-        answer = await self._in_thread(self._executor.execute, self._world, _caller(request), wanted)
-        if answer.must_last:
+        if not self._executor.knows(wanted):
+            await asyncio.to_thread(self._executor.only_reads, wanted)
+        threads = self._readers if self._executor.only_reads(wanted) else self._writer
+        response, must_last = await _run_in(threads, self._answered, _caller(request), wanted)
+        if must_last:
             await self._outlasting_a_power_cut()
-        return JSONResponse({"data": answer.data})
+        return response
+
+    def _answered(self, caller: Caller, wanted: GraphQLRequest) -> tuple[Response, bool]:
+        """Return an answer in JSON, into which a big one is not put at once, and whether it must last."""
+        answer = self._executor.execute(self._world, caller, wanted)
+        return JSONResponse({"data": answer.data}), answer.must_last
 
     async def file_stream(self, request: Request) -> Response:
         names = request.path_params
@@ -163,7 +177,7 @@ class _Handlers:
         await asyncio.to_thread(self._world.database.outlast_a_power_cut)
 
     async def _in_thread(self, work: Callable[..., Result], *args: Any) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *args)
+        return await _run_in(self._writer, work, *args)
 
     async def _reap_forever(self) -> None:
         up_since = self._world.clock()
@@ -176,6 +190,10 @@ class _Handlers:
             else:
                 for name in reaped:
                     _log.warning("run %s: nothing was heard of it", name)
+
+
+async def _run_in(threads: ThreadPoolExecutor, work: Callable[..., Result], *args: Any) -> Result:
+    return await asyncio.get_running_loop().run_in_executor(threads, work, *args)
 
 
 async def _pieces(request: Request) -> AsyncIterator[bytes]:
