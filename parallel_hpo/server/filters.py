@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     import regex
 
 T = TypeVar("T")
+Place = tuple[int, float, str]
+Places = tuple[Place | None, ...]
 
 _MAX_PATTERN_LENGTH: Final = 1000
 _MATCH_LIMIT_S: Final = 1.0
@@ -92,15 +94,20 @@ def passes(facts: Facts, filters: Mapping[str, Any]) -> bool:
     return all(_clause(facts, key, wanted) for key, wanted in filters.items())
 
 
-def ordered(found: Iterable[tuple[T, Facts]], order: Iterable[SortKey]) -> list[T]:
-    """Sort what stands beside the facts of runs; what the order leaves open stays as it is."""
-    pairs = list(found)
-    for part in reversed(tuple(order)):
-        keyed = [(_sort_key(value_of(facts, part.name)), (item, facts)) for item, facts in pairs]
-        known = [(key, pair) for key, pair in keyed if key is not None]
-        known.sort(key=lambda entry: entry[0], reverse=part.descending)
-        pairs = [pair for _, pair in known] + [pair for key, pair in keyed if key is None]
-    return [item for item, _ in pairs]
+def places_of(facts: Facts, order: Iterable[SortKey]) -> Places:
+    """Return what an order goes by of a run: for each of its parts, numbers before texts, None last."""
+    return tuple(_place(value_of(facts, key.name)) for key in order)
+
+
+def ordered(found: list[tuple[T, Places]], order: Sequence[SortKey]) -> list[T]:
+    """Sort what stands beside places in an order; what it leaves open stays as it is."""
+    for number, key in reversed(list(enumerate(order))):
+        known = [(item[1][number], item) for item in found]
+        found = [item for place, item in known if place is None]
+        placed = [(place, item) for place, item in known if place is not None]
+        placed.sort(key=lambda entry: entry[0], reverse=key.descending)
+        found = [item for _, item in placed] + found
+    return [item for item, _ in found]
 
 
 def seconds(text: str) -> float:
@@ -205,7 +212,7 @@ def _depth(value: Any) -> int:
     return 1 + max(map(_depth, value), default=0) if isinstance(value, list) else 0
 
 
-def _sort_key(value: Any) -> tuple[int, float, str] | None:
+def _place(value: Any) -> Place | None:
     """Return a key that orders numbers before texts, or None for what sorts last."""
     if isinstance(value, bool | int | float):
         return None if value != value else (0, _as_float(value), "")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parallel_hpo.server.filters import matches, ordered, read_filters, read_order
+from parallel_hpo.server.filters import matches, ordered, places_of, read_filters, read_order
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.rules.run_states import RunState
 from parallel_hpo.server.run_facts import WholeRun
@@ -147,7 +147,8 @@ def test_any_filter_is_answered_or_refused(filters: dict[str, Any]) -> None:
 
 
 def sorted_runs(runs: list[Run], order: str | None) -> list[Run]:
-    return ordered([(run, WholeRun(run)) for run in runs], read_order(order))
+    keys = read_order(order)
+    return ordered([(run, places_of(WholeRun(run), keys)) for run in runs], keys)
 
 
 def with_losses(losses: list[Any]) -> list[Run]:

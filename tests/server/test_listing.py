@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
 
-from parallel_hpo.server.filters import matches, ordered, read_order
+from parallel_hpo.server.filters import matches, ordered, places_of, read_order
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.run_facts import WholeRun
 from parallel_hpo.server.store import listing, runs
@@ -103,8 +103,10 @@ class Shelf:
         query = select(table.c.id).where(table.c.project_id == self.project_id)
         ids = self._transaction.scalars(query.order_by(table.c.id)).all()
         found = [run for run in runs.with_ids(self._transaction, self.project_id, ids) if run is not None]
-        passed = [run for run in found if matches(run, filters)]
-        return [run.id for run in ordered([(run, WholeRun(run)) for run in passed], read_order(order))]
+        keys = read_order(order)
+        return ordered(
+            [(run.id, places_of(WholeRun(run), keys)) for run in found if matches(run, filters)], keys
+        )
 
     def listed(self, filters: dict[str, Any], order: str) -> list[int]:
         """List them as a page does that shows all."""

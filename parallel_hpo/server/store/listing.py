@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Row, null, select
 
-from parallel_hpo.server.filters import SortKey, names_in, ordered, passes
+from parallel_hpo.server.filters import SortKey, names_in, ordered, passes, places_of
 from parallel_hpo.server.run_facts import Needs, needs_of
 from parallel_hpo.server.store import json_parts
 from parallel_hpo.server.store.conditions import condition, order_by
@@ -77,7 +77,7 @@ def judged(
     for run in _candidates(connection, _here(connection, question, where.sql), needs_of(names)):
         check()
         if where.exact or passes(run, question.filters):
-            found.append((run.id, run))
+            found.append((run.id, places_of(run, order)))
     return ordered(found, order)
 
 
