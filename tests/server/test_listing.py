@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
+from contextlib import closing, suppress
+from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import event as sa_event
 from sqlalchemy import select
 
 from parallel_hpo.server.filters import matches, ordered, places_of, read_order
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.run_facts import WholeRun
-from parallel_hpo.server.store import listing, runs
+from parallel_hpo.server.store import json_parts, listing, runs
 from parallel_hpo.server.store.database import Transaction
 from parallel_hpo.server.store.listing import Question
 from parallel_hpo.server.store.rows import insert_one
@@ -118,6 +121,64 @@ class Shelf:
         if filters:
             assert listing.total(self._transaction, question) == len(found)
         return found
+
+
+def text_picked(stage: Stage, summary: str, keys: list[str]) -> str:
+    """Return what the database makes of a summary for some of its keys."""
+    with suppress(TakenBackError), stage.world.database.write() as transaction:
+        Shelf(transaction, [{"state": "running", "created_at": START, "heard_at": START, "summary": summary}])
+        found = transaction.scalar(select(json_parts.picked(transaction, table.c.summary, keys)))
+        raise TakenBackError
+    return str(found)
+
+
+@pytest.mark.parametrize(
+    "summary",
+    [
+        '{"loss": 0.1, "more": "\\"\\n\\\\ü"}',
+        '{"loss":NaN,"other":-Infinity,"more":[1]}',
+        '{"loss": {"min": NaN, "max": Infinity}}',
+        '{"other": 12345678901234567890.5}',
+        "{}",
+    ],
+)
+def test_of_a_usual_summary_the_database_hands_out_only_what_is_asked_for(stage: Stage, summary: str) -> None:
+    keys = ["loss", "other"]
+    text = text_picked(stage, summary, keys)
+    assert text.startswith("[")
+    known = json.loads(summary)
+    wanted = {key: known[key] for key in keys if key in known}
+    assert json.dumps(json_parts.read(text, keys)) == json.dumps(wanted)
+
+
+@pytest.mark.parametrize(
+    ("summary", "key"),
+    [
+        ('{"\\u006coss": 1}', "loss"),
+        ('{"train\\/loss": 1}', "train/loss"),
+        ('{"loss": 1, "text": "a:NaN", "bad": NaN}', "loss"),
+        ('{"loss": [NaN]}', "loss"),
+        ('{"loss": "\\u0001NaN"}', "loss"),
+        ('{"q\\"": 1}', 'q"'),
+    ],
+)
+def test_of_any_other_it_hands_out_what_leads_to_the_same(stage: Stage, summary: str, key: str) -> None:
+    found = json_parts.read(text_picked(stage, summary, [key]), [key])
+    assert json.dumps(found[key]) == json.dumps(json.loads(summary)[key])
+
+
+@pytest.mark.parametrize("filters", [{}, {"sweep": "s"}])
+def test_a_page_is_found_in_an_index(tmp_path: Path, filters: dict[str, Any]) -> None:
+    with closing(Stage(tmp_path)) as stage, stage.world.database.read() as transaction:
+        asked: list[tuple[str, Any]] = []
+        sa_event.listen(
+            transaction, "before_cursor_execute", lambda *call: asked.append((call[2], call[3])), named=False
+        )
+        listing.part(transaction, Question(1, filters), read_order(None), 0, 50)
+        statement, values = asked[-1]
+        plan = transaction.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values).all()
+    assert "_created" in plan[0].detail
+    assert "USING COVERING INDEX" in plan[0].detail or filters
 
 
 class TakenBackError(Exception):
