@@ -105,7 +105,7 @@ class Shelf:
         """Judge and sort whole runs."""
         query = select(table.c.id).where(table.c.project_id == self.project_id)
         ids = self._transaction.scalars(query.order_by(table.c.id)).all()
-        found = [run for run in runs.with_ids(self._transaction, self.project_id, ids) if run is not None]
+        found = [run for run in runs.with_ids(self._transaction, ids) if run is not None]
         keys = read_order(order)
         return ordered(
             [(run.id, places_of(WholeRun(run), keys)) for run in found if matches(run, filters)], keys

@@ -31,6 +31,7 @@ def web(stage: Stage) -> Iterator[Web]:
     for number, loss in enumerate(LOSSES):
         stage.clock.now += 1
         log(stage, f"r{number}", loss)
+    run_service.upsert(stage.world, RunWishes(name="of another", project="q"))
     with Web(stage) as web:
         yield web
 

@@ -26,7 +26,7 @@ def runs_of_project(
     if ids is None:
         walk = _walk(info, _matter(project, info, filters), span, question, order)
         ids, name = list(walk.ids[span.begin : span.begin + span.number + 1]), walk.name
-    return span.page(runs.with_ids(transaction, project.id, ids), name)
+    return span.page(runs.with_ids(transaction, ids), name)
 
 
 def count_in_project(project: Project, info: Info, filters: str | None = None) -> int:

@@ -120,9 +120,9 @@ def is_hidden(connection: Connection, project_id: int, name: str) -> bool:
     return only_sweep(connection) is not None and count(connection, runs, here & ~seen(connection)) > 0
 
 
-def with_ids(connection: Connection, project_id: int, ids: Sequence[int]) -> list[Run | None]:
-    """Return a project's runs with these keys, in their order; None for one that isn't there."""
-    found = _all(connection, (runs.c.project_id == project_id) & runs.c.id.in_(ids))
+def with_ids(connection: Connection, ids: Sequence[int]) -> list[Run | None]:
+    """Return the runs with these keys, in their order; None for one that isn't there."""
+    found = _all(connection, runs.c.id.in_(ids))
     return list(map({run.id: run for run in found}.get, ids))
 
 
