@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import HealthCheck, event, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import event as sa_event
 from sqlalchemy import select
@@ -185,6 +185,19 @@ class TakenBackError(Exception):
     """Nothing of it is to stay."""
 
 
+SPARSE: list[dict[str, Any]] = [
+    {"group_name": group, "display_name": display, "tags": json.dumps(tags)}
+    for group, display, tags in [(None, "", ["x"]), ("g", None, ['"a']), ("G", "r0", ["a"]), (None, "z", [])]
+]
+for number, row in enumerate(SPARSE):
+    row |= {"state": "running", "created_at": START + number // 2, "heard_at": START}
+
+
+@example(SPARSE, {"group": {"$ne": "g"}}, "+group")
+@example(SPARSE, {"$nor": [{"group": {"$gt": "a"}}]}, "-group")
+@example(SPARSE, {"tags": "a"}, "-created_at")
+@example(SPARSE, {"$not": {"tags": "a"}}, "+displayName")
+@example(SPARSE, {"displayName": "r0"}, "-displayName,+group")
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.lists(rows, max_size=6), filters, orders)
 def test_what_is_listed_is_what_passes_in_its_order(

@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, and_, case, func, literal
+from sqlalchemy import ColumnElement, Connection, and_, case, func, literal, or_
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_./ -]+")
 """Keys that SQLite finds in a text without escapes, whatever its version."""
@@ -73,7 +73,11 @@ def _picked_by_postgresql(column: ColumnElement[str], keys: Sequence[str]) -> Co
         names.encode()
     except UnicodeEncodeError:
         return column
-    found = func.hpo_json_entries(_with_words_as_strings(column), names)
+    has_words = or_(*(func.strpos(column, word) > 0 for word in ("NaN", "Infinity")))
+    found = case(
+        (has_words, func.hpo_json_entries(_with_words_as_strings(column), names)),
+        else_=func.hpo_json_entries(column, names),
+    )
     return case((func.strpos(column, _MARK) == 0, func.coalesce(found, column)), else_=column)
 
 
