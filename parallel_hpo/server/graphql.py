@@ -38,8 +38,8 @@ from parallel_hpo.server.resolvers.context import Context, Deadline, Info, Resol
 from parallel_hpo.server.world import Caller, World
 
 QUERY_LIMIT_S: Final = 10.0
-"""How long a query may take: other queries wait for it. What has to be asked for takes a tenth of that with
-100,000 runs."""
+"""How long a query may take: others wait for it. What has to be asked for takes a fiftieth of that with
+10,000 runs."""
 _UPPER: Final = re.compile(r"(?<=[a-z0-9])([A-Z])")
 
 
