@@ -1,8 +1,9 @@
 """The HTTP shell: routes, bodies, and the one place where errors become answers.
 
-All work on the database runs in one thread, since SQLite has one writer anyway, and
-the event loop stays free to accept, to read bodies and to stop. Models of the search are
-asked beside it (`asking`).
+All that changes the database runs in one thread, since SQLite has one writer anyway.
+Queries run in threads of their own: what somebody lists holds up no heartbeat, and what
+was committed before a query came, it finds. The event loop stays free to accept, to read
+bodies and to stop. Models of the search are asked beside all of them (`asking`).
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from parallel_hpo.server.access import Gate, log_refusal
 from parallel_hpo.server.addresses import BLOBS, MANIFESTS, Place, Right, Ticket
 from parallel_hpo.server.asking import Asking
 from parallel_hpo.server.bodies import json_body, pieces, text_in, texts_in
-from parallel_hpo.server.graphql import Executor, read_request
+from parallel_hpo.server.graphql import Executor, GraphQLRequest, read_request
 from parallel_hpo.server.reaper import reap
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.store.failures import UnavailableError
@@ -40,6 +41,8 @@ _log = logging.getLogger(__name__)
 _REAP_EVERY_S: Final = 10
 TIDY_EVERY_S: Final = 1800.0
 """How often a server looks for what was left unfinished, and for what belongs to nothing any more."""
+_READERS: Final = 2
+"""Queries at once: a short one waits for no long one, and few share the interpreter with heartbeats."""
 _SWEEP: Final = "/hpo/sweeps/{entity}/{project}/{sweep}"
 _ARTIFACT_FILE: Final = (
     "/artifactsV2/{region}/{entity}/{project}/{collection}/{birth:path}/{digest}/{name:path}"
@@ -88,7 +91,8 @@ class _Handlers:
         self._tidy_every_s = tidy_every_s
         self._is_ending = False
         self._executor = Executor()
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="database")
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="database")
+        self._readers = ThreadPoolExecutor(max_workers=_READERS, thread_name_prefix="queries")
         self._asking = Asking()
 
     @asynccontextmanager
@@ -102,18 +106,31 @@ class _Handlers:
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task
-            self._thread.shutdown(wait=False, cancel_futures=True)
+            for threads in (self._writer, self._readers):
+                threads.shutdown(wait=False, cancel_futures=True)
             self._asking.close()
 
     async def graphql(self, request: Request) -> Response:
         wanted = read_request(await json_body(request))
-        caller = _caller(request)
-        answer = await self._asking.answer(
-            self._world, lambda world: self._in_thread(self._executor.execute, world, caller, wanted)
-        )
-        if answer.must_last:
+        if not self._executor.knows(wanted):
+            await asyncio.to_thread(self._executor.only_reads, wanted)
+        response, must_last = await self._answer(_caller(request), wanted)
+        if must_last:
             await self._outlasting_a_power_cut()
-        return JSONResponse({"data": answer.data})
+        return response
+
+    async def _answer(self, caller: Caller, wanted: GraphQLRequest) -> tuple[Response, bool]:
+        """Return an answer, and whether it must last; a query runs beside others, all else in turn."""
+        if self._executor.only_reads(wanted):
+            return await _run_in(self._readers, self._execute, self._world, caller, wanted)
+        return await self._asking.answer(
+            self._world, lambda world: _run_in(self._writer, self._execute, world, caller, wanted)
+        )
+
+    def _execute(self, world: World, caller: Caller, wanted: GraphQLRequest) -> tuple[Response, bool]:
+        """Execute a request, and put its answer into JSON, which takes a while for a big one."""
+        answer = self._executor.execute(world, caller, wanted)
+        return JSONResponse({"data": answer.data}), answer.must_last
 
     async def file_stream(self, request: Request) -> Response:
         names = request.path_params
@@ -198,7 +215,7 @@ class _Handlers:
         await asyncio.to_thread(self._world.database.outlast_a_power_cut)
 
     async def _in_thread(self, work: Callable[..., Result], *args: Any) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *args)
+        return await _run_in(self._writer, work, *args)
 
     async def _reap_forever(self) -> None:
         up_since = self._world.clock()
@@ -219,6 +236,10 @@ class _Handlers:
                 await asyncio.to_thread(tidy, self._world, lambda: not self._is_ending)
             except Exception:  # noqa: BLE001  # an edge: the server goes on, and looks again
                 _log.exception("could not take back what was left unfinished")
+
+
+async def _run_in(threads: ThreadPoolExecutor, work: Callable[..., Result], *args: Any) -> Result:
+    return await asyncio.get_running_loop().run_in_executor(threads, work, *args)
 
 
 def _allowed(world: World, request: Request, right: Right) -> Place:

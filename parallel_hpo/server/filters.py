@@ -1,7 +1,8 @@
 """W&B's filters and orders of runs: MongoDB's query words on a run's columns, config, summary and tags. Pure.
 
 What is missing, null or NaN sorts last in both directions (wandb client: `best_run`
-takes the first run on trust).
+takes the first run on trust). `store.conditions` says in SQL what can be said so, and
+must agree with what stands here.
 """
 
 from __future__ import annotations
@@ -9,17 +10,23 @@ from __future__ import annotations
 import json
 import math
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from parallel_hpo.metric import MISSING, counting, lookup
+from parallel_hpo.metric import MISSING, counting
 from parallel_hpo.server.refusals import RefusedError
+from parallel_hpo.server.run_facts import Facts, WholeRun, section_of, value_of
 from parallel_hpo.server.store.records import Run
 from parallel_hpo.server.values import strict
 
 if TYPE_CHECKING:
     import regex
+
+T = TypeVar("T")
+Place = tuple[int, float, str]
+Places = tuple[Place | None, ...]
 
 _MAX_PATTERN_LENGTH: Final = 1000
 _MATCH_LIMIT_S: Final = 1.0
@@ -33,24 +40,13 @@ _COMPARISONS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
     "$lte": operator.le,
 }
 
-_COLUMNS: Final[Mapping[str, Callable[[Run], Any]]] = {
-    "sweep": lambda run: run.sweep_id,
-    "name": lambda run: run.name,
-    "state": lambda run: run.state,
-    "displayName": lambda run: run.display_name or run.name,
-    "display_name": lambda run: run.display_name or run.name,
-    "group": lambda run: run.group_name,
-    "jobType": lambda run: run.job_type,
-    "job_type": lambda run: run.job_type,
-    "tags": lambda run: json.loads(run.tags),
-    "host": lambda run: run.host,
-    "notes": lambda run: run.notes,
-    "createdAt": lambda run: run.created_at,
-    "created_at": lambda run: run.created_at,
-    "heartbeatAt": lambda run: run.heard_at,
-    "heartbeat_at": lambda run: run.heard_at,
-    "updatedAt": lambda run: run.heard_at,
-}
+
+@dataclass(frozen=True, slots=True)
+class SortKey:
+    """One part of an order."""
+
+    name: str
+    descending: bool
 
 
 def read_filters(text: str | None) -> dict[str, Any]:
@@ -67,55 +63,86 @@ def read_filters(text: str | None) -> dict[str, Any]:
     return value or {}
 
 
+def read_order(text: str | None) -> tuple[SortKey, ...]:
+    """Parse an order such as `-summary_metrics.loss,+created_at`; without one: newest first."""
+    parts = (text or "-created_at").split(",")
+    keys = tuple(SortKey(part.lstrip("+-"), descending=not part.startswith("+")) for part in parts)
+    for key in keys:
+        section_of(key.name)
+    return keys
+
+
+def names_in(filters: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the names that filters ask for; RefusedError for one that isn't known."""
+    for key, wanted in filters.items():
+        if key in ("$and", "$or", "$nor"):
+            for item in _as_list(wanted, key):
+                yield from names_in(_as_object(item, key))
+        elif key == "$not":
+            yield from names_in(_as_object(wanted, key))
+        else:
+            section_of(key)
+            yield key
+
+
 def matches(run: Run, filters: Mapping[str, Any]) -> bool:
     """Say whether a run passes the filters; RefusedError names what is not understood of them."""
-    return all(_clause(run, key, wanted) for key, wanted in filters.items())
+    return passes(WholeRun(run), filters)
 
 
-def sorted_runs(runs: list[Run], order: str | None) -> list[Run]:
-    """Sort runs by an order such as `-summary_metrics.loss,+created_at`; without one: newest first."""
-    for part in reversed((order or "-created_at").split(",")):
-        descending = not part.startswith("+")
-        name = part.lstrip("+-")
-        keyed = [(_sort_key(_counting(run, name, descending=descending)), run) for run in runs]
-        known = [(key, run) for key, run in keyed if key is not None]
-        known.sort(key=lambda pair: pair[0], reverse=descending)
-        runs = [run for _, run in known] + [run for key, run in keyed if key is None]
-    return runs
+def passes(facts: Facts, filters: Mapping[str, Any]) -> bool:
+    """Say whether a run of which these facts are known passes the filters."""
+    return all(_clause(facts, key, wanted) for key, wanted in filters.items())
 
 
-def value_of(run: Run, name: str) -> Any:
-    """Return what `name` stands for: a column, `config.K.value`, `summary_metrics.K`, or a missing mark."""
-    if name in _COLUMNS:
-        return _COLUMNS[name](run)
-    section, _, key = name.partition(".")
-    if section == "summary_metrics":
-        return lookup(json.loads(run.summary), key)
-    if section == "config":
-        return _config_value(json.loads(run.config), key)
-    if section == "tags":
-        return key in json.loads(run.tags)
-    raise RefusedError(f"filter or order {name!r}: one of {', '.join(_COLUMNS)}, config.K, summary_metrics.K")
+def places_of(facts: Facts, order: Iterable[SortKey]) -> Places:
+    """Return what an order goes by of a run: for each of its parts, numbers before texts, None last."""
+    return tuple(_place(_sorted_by(facts, key)) for key in order)
 
 
-def _counting(run: Run, name: str, *, descending: bool) -> Any:
+def _sorted_by(facts: Facts, key: SortKey) -> Any:
     """Return what a run is sorted by: of a metric that is an object what counts where the first is the best.
 
     wandb client: `best_run` asks for `-summary_metrics.K` where the goal is to maximize.
     """
-    value = value_of(run, name)
-    if not name.startswith("summary_metrics."):
+    value = value_of(facts, key.name)
+    if not key.name.startswith("summary_metrics."):
         return value
-    return counting(value, "maximize" if descending else "minimize")
+    return counting(value, "maximize" if key.descending else "minimize")
 
 
-def _clause(run: Run, key: str, wanted: Any) -> bool:
+def ordered(found: list[tuple[T, Places]], order: Sequence[SortKey]) -> list[T]:
+    """Sort what stands beside places in an order; what it leaves open stays as it is."""
+    for number, key in reversed(list(enumerate(order))):
+        known = [(item[1][number], item) for item in found]
+        found = [item for place, item in known if place is None]
+        placed = [(place, item) for place, item in known if place is not None]
+        placed.sort(key=lambda entry: entry[0], reverse=key.descending)
+        found = [item for _, item in placed] + found
+    return [item for item, _ in found]
+
+
+def seconds(text: str) -> float:
+    """Return the time that an operand says, in seconds since the epoch; NaN where it says none."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return math.nan
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def is_number(value: Any) -> bool:
+    """Say whether a value is one that is less or greater than a number."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _clause(facts: Facts, key: str, wanted: Any) -> bool:
     if key in ("$and", "$or", "$nor"):
-        results = (matches(run, _as_object(item, key)) for item in _as_list(wanted, key))
+        results = (passes(facts, _as_object(item, key)) for item in _as_list(wanted, key))
         return all(results) if key == "$and" else any(results) is (key == "$or")
     if key == "$not":
-        return not matches(run, _as_object(wanted, key))
-    value = value_of(run, key)
+        return not passes(facts, _as_object(wanted, key))
+    value = value_of(facts, key)
     if isinstance(wanted, dict):
         return all(_operator(value, name, operand) for name, operand in wanted.items())
     return _equals(value, wanted)
@@ -150,23 +177,11 @@ def _equals(value: Any, wanted: Any) -> bool:
 
 def _compare(value: Any, name: str, operand: Any) -> bool:
     if isinstance(value, float) and isinstance(operand, str):
-        operand = _seconds(operand)
-    numbers = _is_number(value) and _is_number(operand)
+        operand = seconds(operand)
+    numbers = is_number(value) and is_number(operand)
     if not numbers and not (isinstance(value, str) and isinstance(operand, str)):
         return False
     return _COMPARISONS[name](value, operand)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _seconds(text: str) -> float:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return math.nan
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def _is_in(pattern: regex.Pattern[str], text: str) -> bool:
@@ -209,17 +224,7 @@ def _depth(value: Any) -> int:
     return 1 + max(map(_depth, value), default=0) if isinstance(value, list) else 0
 
 
-def _config_value(config: dict[str, Any], key: str) -> Any:
-    """Return `K`, `K.value` or `K.value.sub` of a config, whose values all stand under `value`."""
-    plain = {name: entry.get("value") if isinstance(entry, dict) else entry for name, entry in config.items()}
-    found = lookup(plain, key)
-    if found is not MISSING:
-        return found
-    head, marker, rest = key.partition(".value")
-    return lookup(plain, head + rest) if marker else MISSING
-
-
-def _sort_key(value: Any) -> tuple[int, float, str] | None:
+def _place(value: Any) -> Place | None:
     """Return a key that orders numbers before texts, or None for what sorts last."""
     if isinstance(value, bool | int | float):
         return None if value != value else (0, _as_float(value), "")

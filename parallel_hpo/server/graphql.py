@@ -1,4 +1,4 @@
-"""Executes GraphQL requests against `schema/`; documents are parsed and checked once per text.
+"""Executes GraphQL requests against `schema/`.
 
 Every answer is either complete data or `errors`: wandb-core crashes on half an
 answer, and treats errors[] as a plain failure.
@@ -29,22 +29,17 @@ from graphql import (
     build_schema,
     execute_sync,
     get_operation_ast,
-    parse,
-    validate,
 )
 
-from parallel_hpo.server.query_size import check_size
+from parallel_hpo.server.documents import Documents
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.resolvers import RESOLVED_TYPES, RESOLVERS
 from parallel_hpo.server.resolvers.context import Context, Deadline, Info, Resolver, context
-from parallel_hpo.server.unsupported import explain
 from parallel_hpo.server.world import Caller, World
 
-_MAX_TOKENS: Final = 5_000
-_KEPT_DOCUMENTS: Final = 256
 QUERY_LIMIT_S: Final = 10.0
-"""How long a query may take. All others wait for it, heartbeats too; what has to be asked for takes a
-tenth of that with 10,000 runs."""
+"""How long a query may take: others wait for it. What has to be asked for takes a fiftieth of that with
+10,000 runs."""
 _UPPER: Final = re.compile(r"(?<=[a-z0-9])([A-Z])")
 
 
@@ -86,22 +81,30 @@ class Executor:
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._schema = load_schema()
-        self._checked: Callable[[str], DocumentNode] = lru_cache(_KEPT_DOCUMENTS)(self._check)
+        self._documents = Documents(self._schema)
+
+    def knows(self, request: GraphQLRequest) -> bool:
+        """Whether a request's document was checked before: to check it may take longer than to answer."""
+        return self._documents.known(request.query) is not None
+
+    def only_reads(self, request: GraphQLRequest) -> bool:
+        """Whether a request is a query; RefusedError for a document that is none of this server's."""
+        return _is_query(self._documents.read(request.query), request)
 
     def execute(self, world: World, caller: Caller, request: GraphQLRequest) -> Answer:
         """Return the answer to a request; RefusedError, or what a resolver raised, otherwise."""
-        document = self._checked(request.query)
+        document = self._documents.read(request.query)
         world = world.seen_by(caller)
         with ExitStack() as stack:
             begin = partial(stack.enter_context, world.database.read())
-            asked = Context(world, caller, begin, self._deadline(document, request))
+            deadline = self._deadline(document, request)
+            asked = Context(world, caller, begin, deadline, request.variables or {})
             return Answer(self._run(document, request, asked), asked.must_last)
 
     def _deadline(self, document: DocumentNode, request: GraphQLRequest) -> Deadline:
         """Return until when the answer must be found; a mutation's is told, however long it took."""
-        operation = get_operation_ast(document, request.operation_name)
-        is_query = operation is not None and operation.operation is OperationType.QUERY
-        return Deadline(self._clock, self._clock() + QUERY_LIMIT_S if is_query else math.inf)
+        limit_s = QUERY_LIMIT_S if _is_query(document, request) else math.inf
+        return Deadline(self._clock, self._clock() + limit_s)
 
     def _run(self, document: DocumentNode, request: GraphQLRequest, context: Context) -> dict[str, Any]:
         result = execute_sync(
@@ -116,23 +119,10 @@ class Executor:
             raise _cause(result)
         return result.data or {}
 
-    def _check(self, text: str) -> DocumentNode:
-        try:
-            document = parse(text, max_tokens=_MAX_TOKENS)
-            check_size(document)
-            errors = validate(self._schema, document, max_errors=5)
-        except GraphQLError as error:
-            raise RefusedError(f"GraphQL: {error.message}") from None
-        except RecursionError:
-            raise RefusedError("GraphQL: the document is nested too deeply") from None
-        if errors:
-            why = explain(text)
-            if why is not None:
-                raise RefusedError(f"not supported by the parallel_hpo sweep server: {why}")
-            # GraphQL's suggestions are of no use to someone who didn't write the query.
-            details = " ".join(error.message.partition(" Did you mean")[0] for error in errors)
-            raise RefusedError(f"not supported by the parallel_hpo sweep server: {details}")
-        return document
+
+def _is_query(document: DocumentNode, request: GraphQLRequest) -> bool:
+    operation = get_operation_ast(document, request.operation_name)
+    return operation is not None and operation.operation is OperationType.QUERY
 
 
 def load_schema() -> GraphQLSchema:

@@ -37,6 +37,7 @@ from parallel_hpo.server.kept_key import KEY_LENGTH
 from parallel_hpo.server.lobby import Lobby
 from parallel_hpo.server.store.database import Database, shown
 from parallel_hpo.server.store.health import Tell
+from parallel_hpo.server.turns import let_threads_take_turns
 from parallel_hpo.server.world import World
 
 _ID_LETTERS: Final = "abcdefghijklmnopqrstuvwxyz0123456789"
@@ -103,6 +104,7 @@ def serve(place: Place, *, embedded: bool = False, stdin: IO[bytes], stdout: IO[
         if embedded:
             database.health.tell = _teller(stdout)
             threading.Thread(target=_exit_at_end_of, args=(stdin,), daemon=True).start()
+        let_threads_take_turns()
         server.run_until_signal()
     finally:
         world.engines.close()

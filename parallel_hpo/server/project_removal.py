@@ -24,8 +24,8 @@ def remove(world: World, entity: str, project: str) -> None:
         found = projects.find(transaction, entity, project)
         if found is None:
             return
-        sweep_ids = [sweep.id for sweep in sweeps.of_project(transaction, found.id)]
-        run_ids = [run.id for run in runs.of_project(transaction, found.id) if run.sweep_id is None]
+        sweep_ids = sweeps.ids_in_project(transaction, found.id)
+        run_ids = runs.ids_of_no_sweep(transaction, found.id)
     for sweep_id in sweep_ids:
         sweep_removal.remove(world, sweep_id)
     sweep_removal.remove_runs(world, run_ids)

@@ -13,6 +13,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Connection,
     Float,
     ForeignKey,
     Index,
@@ -23,12 +24,36 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    event,
 )
 
 HEAD: Final = "0010"
 """The newest migration; a database at this revision opens without Alembic, which is slow to import."""
 
 metadata = MetaData()
+
+# For each name: [value], or 0 where there is none; null for what is no JSON to PostgreSQL: older ones than 16
+# can't be asked about that.
+_JSON_ENTRIES: Final = """
+CREATE FUNCTION hpo_json_entries(document text, names text) RETURNS text LANGUAGE plpgsql STABLE AS $$
+DECLARE parsed json;
+BEGIN
+    parsed := document::json;
+    RETURN (
+        SELECT '[' || string_agg(coalesce('[' || (parsed -> name)::text || ']', '0'), ',' ORDER BY at) || ']'
+        FROM json_array_elements_text(names::json) WITH ORDINALITY AS wanted (name, at)
+    );
+EXCEPTION WHEN others THEN
+    RETURN NULL;
+END $$
+"""
+
+
+@event.listens_for(metadata, "after_create")
+def _add_functions(_metadata: MetaData, connection: Connection, **_options: object) -> None:
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(_JSON_ENTRIES)
+
 
 # Named and shaped as Alembic's own, so that either may write it.
 alembic_version = Table(

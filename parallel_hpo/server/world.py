@@ -11,6 +11,7 @@ from parallel_hpo.config.sweep_words import EngineChoice
 from parallel_hpo.server.engines import Engines, Suggestion
 from parallel_hpo.server.rules.heartbeat import Patience
 from parallel_hpo.server.store.database import Database
+from parallel_hpo.server.walks import Walks
 
 DEFAULT_ENTITY: Final = "local"
 DEFAULT_PROJECT: Final = "uncategorized"
@@ -36,6 +37,7 @@ class World:
     """When `clock` was last set, by its own reckoning: silence is counted from then at the earliest."""
     patience: Patience = field(default_factory=Patience)
     engines: Engines = field(default_factory=Engines)
+    walks: Walks = field(default_factory=Walks)
     engine: EngineChoice = EngineChoice.AUTO
     """The search engine of the sweeps that are created here."""
     asked: Suggestion | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import http.client
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -111,10 +111,16 @@ class Client:
         return int(self.ask(COUNT, p=PROJECT, n=run)["project"]["run"]["historyLineCount"])
 
 
-def fill(address: Address, sweep: str, results: Iterator[tuple[dict[str, Any], float]], count: int) -> None:
+def fill(
+    address: Address,
+    sweep: str,
+    results: Iterator[tuple[dict[str, Any], float]],
+    count: int,
+    more: Callable[[dict[str, Any], float], dict[str, Any]] = lambda _parameters, _value: {},
+) -> None:
     """Give a sweep more finished runs like its first one, past HTTP: that would take minutes.
 
-    `results` gives the parameters and the metric's value of each.
+    `results` gives the parameters and the metric's value of each, `more` what else differs.
     """
     database = Database.open(str(address.database))
     mine, of_sweep = sweeps.c.id == sweep, runs.c.sweep_id == sweep
@@ -133,7 +139,7 @@ def fill(address: Address, sweep: str, results: Iterator[tuple[dict[str, Any], f
                 "assigned": json.dumps(parameters),
                 "value": value,
             }
-            rows.append(first | own)
+            rows.append(first | own | more(parameters, value))
         if rows:
             transaction.execute(insert(runs), rows)
         totals = {"issued": known.issued + count, "revision": known.revision + count}

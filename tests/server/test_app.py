@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,14 @@ from parallel_hpo.keys import worker_key
 from parallel_hpo.server import run_service, sweep_service
 from parallel_hpo.server.bodies import unpacker
 from parallel_hpo.server.run_service import RunWishes
-from tests.server.acting import MASTER_KEY, Stage, grid
+from parallel_hpo.server.store import files
+from parallel_hpo.server.store.files import File
+from tests.server.acting import MASTER_KEY, START, Stage, grid
 from tests.server.web import Web
 
 VIEWER = {"query": "query Viewer { viewer { entity } }", "operationName": ""}
+ADDRESSES = '{ project(name: "p") { run(name: "r") { files { edges { node { url } } } } } }'
+BEAT = 'mutation B($a: ID!) { agentHeartbeat(input: {id: $a, runState: "{}"}) { commands } }'
 
 
 @pytest.fixture
@@ -237,6 +243,30 @@ def test_a_fault_of_our_own_is_no_busy_database(tmp_path: Path, caplog: pytest.L
         assert web.post("/graphql", json={"query": query}).status_code == 500
     stage.close()
     assert "no such table: agents" in caplog.text
+
+
+def test_a_heartbeat_waits_for_no_query(stage: Stage) -> None:
+    run_service.upsert(stage.world, RunWishes(name="r", project="p"))
+    beat = {"query": BEAT, "variables": {"a": stage.agent(stage.sweep(grid(1)))}}
+    with stage.world.database.write() as transaction:
+        files.put(transaction, File(stage.run("r").id, "f", 1, "0" * 32, START))
+    order: list[int] = []
+    beaten = threading.Event()
+
+    def clock() -> float:
+        """Hold up the query, which asks for the time to sign an address, until the heartbeat is answered."""
+        if threading.current_thread().name.startswith("queries"):
+            beaten.wait(10)
+        return START
+
+    def answered(number: int) -> None:
+        order.append(number)
+        beaten.set()
+
+    stage.world = replace(stage.world, clock=clock)
+    with Web(stage) as web:
+        web.race({"query": ADDRESSES}, beat, answered=answered)
+    assert order == [1, 0]
 
 
 def test_health_needs_no_key_and_tells_nothing(stage: Stage) -> None:

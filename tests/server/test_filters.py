@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parallel_hpo.server.filters import matches, read_filters, sorted_runs
+from parallel_hpo.server.filters import matches, ordered, places_of, read_filters, read_order
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.rules.run_states import RunState
+from parallel_hpo.server.run_facts import WholeRun
 from parallel_hpo.server.store.records import Run
 
 RUN = Run(
@@ -147,6 +148,11 @@ wild_filters = st.recursive(
 def test_any_filter_is_answered_or_refused(filters: dict[str, Any]) -> None:
     with suppress(RefusedError):
         assert matches(RUN, filters) in (True, False)
+
+
+def sorted_runs(runs: list[Run], order: str | None) -> list[Run]:
+    keys = read_order(order)
+    return ordered([(run, places_of(WholeRun(run), keys)) for run in runs], keys)
 
 
 def with_losses(losses: list[Any]) -> list[Run]:

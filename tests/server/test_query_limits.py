@@ -56,6 +56,27 @@ def test_a_query_that_takes_too_long_is_refused_and_a_mutation_is_not(stage: Sta
     assert executor.execute(stage.world, CALLER, GraphQLRequest(register, None, None)).data
 
 
+MIXED = "query Read { viewer { id } } mutation Stop($id: ID!) { stopRun(input: {id: $id}) { success } }"
+
+
+@pytest.mark.parametrize(
+    ("query", "operation", "only_reads"),
+    [
+        ("{ viewer { id } }", None, True),
+        ("# mutation\nquery Q { viewer { id } }", None, True),
+        (MIXED, "Read", True),
+        (MIXED, "Stop", False),
+        (MIXED, None, False),
+        (MIXED, "Other", False),
+    ],
+)
+def test_what_may_change_something_is_no_query(query: str, operation: str | None, only_reads: bool) -> None:
+    executor, request = Executor(), GraphQLRequest(query, None, operation)
+    assert not executor.knows(request)
+    assert executor.only_reads(request) is only_reads
+    assert executor.knows(request)
+
+
 def test_a_query_stops_between_the_runs_that_it_looks_through(stage: Stage) -> None:
     sweep = stage.sweep(grid(3))
     agent = stage.agent(sweep)
@@ -63,6 +84,6 @@ def test_a_query_stops_between_the_runs_that_it_looks_through(stage: Stage) -> N
         stage.perform(sweep, agent)
     ticks = itertools.count(step=3)
     executor = Executor(clock=lambda: float(next(ticks)))
-    query = '{ project(name: "p") { runCount(filters: "{\\"name\\": {\\"$ne\\": \\"x\\"}}") } }'
+    query = '{ project(name: "p") { runCount(filters: "{\\"config.x\\": {\\"$ne\\": 9}}") } }'
     with pytest.raises(RefusedError, match="takes too long"):
         executor.execute(stage.world, CALLER, asking(query))

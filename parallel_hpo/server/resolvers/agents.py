@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from parallel_hpo.server import agent_service
 from parallel_hpo.server.refusals import RefusedError
-from parallel_hpo.server.resolvers.context import Info, Page, Resolver, context, page, reading, renamed, timed
+from parallel_hpo.server.resolvers.context import Info, Page, Resolver, Span, context, reading, renamed, timed
 from parallel_hpo.server.store import agents, runs
 from parallel_hpo.server.store.records import Agent, Run
 
@@ -49,7 +49,8 @@ def _runs(
     last: int | None = None,
     order: str | None = None,
 ) -> Page[Run]:
-    return page(runs.of_agent(reading(info), agent.id), after, first)
+    span = Span.of(after, first)
+    return span.page(runs.part_of_agent(reading(info), agent.id, span.begin, span.number + 1))
 
 
 MUTATION: Final[dict[str, Resolver]] = {"createAgent": _create, "agentHeartbeat": _heartbeat}

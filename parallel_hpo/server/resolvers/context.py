@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
@@ -17,6 +17,8 @@ Resolver = Callable[..., Any]
 Node = TypeVar("Node")
 Info = GraphQLResolveInfo
 _MOST_PER_PAGE = 10_000
+_MOST_ROWS_PER_PAGE = 1_000
+"""Of what may be kilobytes each: an answer is put into JSON in one go, for which all else waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,8 @@ class Context:
     caller: Caller
     begin: Callable[[], Transaction]
     deadline: Deadline
+    variables: Mapping[str, Any]
+    """What was sent along with the request's text."""
     begun: Transaction | None = None
     must_last: bool = False
     """Whether what the request did must outlive a power cut before it is answered."""
@@ -76,7 +80,30 @@ class Page(Generic[Node]):
 
     edges: tuple[Edge[Node], ...]
     page_info: PageInfo
-    total_count: int
+    total_count: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Which part of a list a page is to show; `walk` is the name of the kept list that it is a part of."""
+
+    begin: int
+    number: int
+    walk: str | None = None
+
+    @classmethod
+    def of(cls, after: str | None, first: int | None) -> Span:
+        """Return the `first` rows after a cursor; RefusedError for a cursor that is none of this server's."""
+        place, _, walk = (after or "0").partition(".")
+        number = _MOST_ROWS_PER_PAGE if first is None else max(0, min(first, _MOST_ROWS_PER_PAGE))
+        return cls(_cursor(place), number, walk or None)
+
+    def page(self, nodes: Sequence[Node | None], walk: str | None = None) -> Page[Node]:
+        """Return a page of the nodes that were found for one more than `number`; None: it is gone."""
+        mark = "" if walk is None else f".{walk}"
+        placed = [(node, f"{self.begin + i + 1}{mark}") for i, node in enumerate(nodes[: self.number])]
+        edges = tuple(Edge(node, cursor) for node, cursor in placed if node is not None)
+        return Page(edges, PageInfo(placed[-1][1] if placed else None, len(nodes) > self.number))
 
 
 def page(nodes: list[Node], after: str | None, first: int | None) -> Page[Node]:

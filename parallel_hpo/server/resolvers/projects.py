@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from parallel_hpo.server import filters as run_filters
 from parallel_hpo.server import project_service
+from parallel_hpo.server.resolvers import run_pages
 from parallel_hpo.server.resolvers.context import (
     Info,
     Page,
     Resolver,
+    Span,
     constant,
     context,
-    page,
     reading,
     renamed,
     timed,
@@ -43,7 +43,9 @@ def _models(
     after: str | None = None,
     first: int | None = None,
 ) -> Page[Project]:
-    return page(projects.of_entity(reading(info), entityName or DEFAULT_ENTITY), after, first)
+    span = Span.of(after, first)
+    entity_name = entityName or DEFAULT_ENTITY
+    return span.page(projects.of_entity(reading(info), entity_name, span.begin, span.number + 1))
 
 
 def _run(
@@ -56,48 +58,6 @@ def _run(
     return None if name is None else runs.in_project(reading(info), project.id, name)
 
 
-def _matching(project: Project, info: Info, filters: str | None) -> list[Run]:
-    """Return the runs that pass the filters; those of one sweep are found by its index."""
-    wanted = run_filters.read_filters(filters)
-    sweep_id = _sweep_named_by(wanted)
-    transaction = reading(info)
-    found = (
-        runs.of_project(transaction, project.id) if sweep_id is None else runs.of_sweep(transaction, sweep_id)
-    )
-    deadline = context(info).deadline
-
-    def passes(run: Run) -> bool:
-        deadline.check()
-        return run.project_id == project.id and run_filters.matches(run, wanted)
-
-    return [run for run in found if passes(run)]
-
-
-def _sweep_named_by(wanted: dict[str, Any]) -> str | None:
-    """Return the sweep that every matching run must belong to, where the filters name one."""
-    both = wanted.get("$and")
-    clauses = [wanted, *(both if isinstance(both, list) else [])]
-    named = [clause.get("sweep") for clause in clauses if isinstance(clause, dict)]
-    return next((name for name in named if isinstance(name, str)), None)
-
-
-def _runs(
-    project: Project,
-    info: Info,
-    filters: str | None = None,
-    after: str | None = None,
-    first: int | None = None,
-    order: str | None = None,
-) -> Page[Run]:
-    return page(run_filters.sorted_runs(_matching(project, info, filters), order), after, first)
-
-
-def _run_count(project: Project, info: Info, filters: str | None = None) -> int:
-    if not run_filters.read_filters(filters):
-        return projects.run_count(reading(info), project.id)
-    return len(_matching(project, info, filters))
-
-
 def _sweep(project: Project, info: Info, sweepName: str | None = None) -> Sweep | None:
     sweep = None if sweepName is None else sweeps.find(reading(info), sweepName)
     return sweep if sweep is not None and sweep.project_id == project.id else None
@@ -106,11 +66,12 @@ def _sweep(project: Project, info: Info, sweepName: str | None = None) -> Sweep 
 def _sweeps(
     project: Project, info: Info, after: str | None = None, first: int | None = None, filters: Any = None
 ) -> Page[Sweep]:
-    return page(sweeps.of_project(reading(info), project.id), after, first)
+    span = Span.of(after, first)
+    return span.page(sweeps.of_project(reading(info), project.id, span.begin, span.number + 1))
 
 
 def _total_sweeps(project: Project, info: Info) -> int:
-    return len(sweeps.of_project(reading(info), project.id))
+    return sweeps.count_in_project(reading(info), project.id)
 
 
 def project_of(source: Sweep | Run | Collection, _info: Info) -> Project:
@@ -133,8 +94,8 @@ PROJECT: Final[dict[str, Resolver]] = {
     "user": lambda _project, _info: user(),
     "run": _run,
     "bucket": _run,
-    "runs": _runs,
-    "runCount": _run_count,
+    "runs": run_pages.runs_of_project,
+    "runCount": run_pages.count_in_project,
     "sweep": _sweep,
     "sweeps": _sweeps,
     "totalSweeps": _total_sweeps,

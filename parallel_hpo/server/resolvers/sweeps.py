@@ -10,6 +10,7 @@ from parallel_hpo.server.resolvers.context import (
     Info,
     Page,
     Resolver,
+    Span,
     constant,
     context,
     only,
@@ -58,7 +59,8 @@ def _best_loss(sweep: Sweep, info: Info) -> float | None:
 
 
 def _runs(sweep: Sweep, info: Info, first: int | None = None, after: str | None = None) -> Page[Run]:
-    return page(runs.of_sweep(reading(info), sweep.id), after, first)
+    span = Span.of(after, first)
+    return span.page(runs.part_of_sweep(reading(info), sweep.id, span.begin, span.number + 1))
 
 
 def _prior_runs(sweep: Sweep, info: Info, first: int | None = None, after: str | None = None) -> Page[Run]:

@@ -176,9 +176,10 @@ def _on_postgresql_begin(connection: Connection, *, timeout_ms: int) -> None:
 def _prepare(engine: Engine) -> None:
     """Bring the tables to the newest revision; a migration may drop a table to which others refer."""
     with engine.execution_options(immediate=True, tables_may_go=True).connect() as connection:
-        connection.detach()  # it is closed after that, and nobody else writes without foreign keys
         with connection.begin():
             _bring_up(connection)
+        if engine.dialect.name == "sqlite":
+            _on_sqlite_connect(connection.connection.driver_connection, None)  # with foreign keys again
 
 
 def _bring_up(connection: Connection) -> None:

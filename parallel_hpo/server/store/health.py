@@ -9,6 +9,7 @@ import os
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
+from threading import Lock
 from typing import Final
 
 from sqlalchemy import Engine, event
@@ -31,11 +32,12 @@ class Health:
         self._file: os.stat_result | None = None
         self._why = ""
         self._for_good = False
+        self._lock = Lock()
+        """Whichever thread meets a trouble first tells of it, and no other does."""
 
     def watch(self, engine: Engine) -> None:
         """Hear of the engine's errors from now on."""
-        with engine.connect():  # kept open for others: no new file gets this one's number meanwhile
-            self._file = self._path.stat()
+        self._file = self._path.stat()
         event.listen(engine, "handle_error", self._on_error)
 
     def expect_file(self) -> None:
@@ -53,7 +55,9 @@ class Health:
 
     def note_written(self) -> None:
         """Something was written: all is well."""
-        if self._why:
+        if not self._why:
+            return
+        with self._lock:
             self._why, self._for_good = "", False
             self.tell("", False)
 
@@ -67,6 +71,7 @@ class Health:
             self._note(f"{self._path} {what}: {error}", for_good=damaged)
 
     def _note(self, why: str, *, for_good: bool) -> None:
-        if not self._why or (for_good and not self._for_good):
-            self._why, self._for_good = why, for_good
-            self.tell(why, for_good)
+        with self._lock:
+            if not self._why or (for_good and not self._for_good):
+                self._why, self._for_good = why, for_good
+                self.tell(why, for_good)

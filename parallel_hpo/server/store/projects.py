@@ -27,10 +27,10 @@ def ensure(connection: Connection, entity: str, name: str, now: float) -> Projec
     return Project(id=project_id, entity=entity, name=name, created_at=now)
 
 
-def of_entity(connection: Connection, entity: str) -> list[Project]:
-    """Return an entity's projects, newest first."""
+def of_entity(connection: Connection, entity: str, begin: int, number: int) -> list[Project]:
+    """Return `number` of an entity's projects from a place on, newest first."""
     query = select(projects).where(projects.c.entity == entity).order_by(projects.c.id.desc())
-    return [record(Project, row) for row in connection.execute(query)]
+    return [record(Project, row) for row in connection.execute(query.offset(begin).limit(number))]
 
 
 def run_count(connection: Connection, project_id: int) -> int:

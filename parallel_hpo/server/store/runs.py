@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +51,12 @@ def _all(connection: Connection, condition: ColumnElement[bool]) -> list[Run]:
     """Return the runs that meet a condition, in the order in which they were made."""
     query = _runs().where(condition, seen(connection)).order_by(runs.c.id)
     return [record(Run, row) for row in connection.execute(query)]
+
+
+def _part(connection: Connection, condition: ColumnElement[bool], begin: int, number: int) -> list[Run]:
+    """Return some of those; whole rows are read of these only."""
+    here = select(runs.c.id).where(condition, seen(connection)).order_by(runs.c.id)
+    return _all(connection, runs.c.id.in_(connection.scalars(here.offset(begin).limit(number)).all()))
 
 
 def find(connection: Connection, run_id: int) -> Run | None:
@@ -119,9 +125,16 @@ def is_there(connection: Connection, run_id: int) -> bool:
     return count(connection, runs, runs.c.id == run_id) > 0
 
 
-def of_project(connection: Connection, project_id: int) -> list[Run]:
-    """Return a project's runs in the order in which they were made."""
-    return _all(connection, runs.c.project_id == project_id)
+def with_ids(connection: Connection, ids: Sequence[int]) -> list[Run | None]:
+    """Return the runs with these keys, in their order; None for one that isn't there."""
+    found = _all(connection, runs.c.id.in_(ids))
+    return list(map({run.id: run for run in found}.get, ids))
+
+
+def ids_of_no_sweep(connection: Connection, project_id: int) -> list[int]:
+    """Return the keys of a project's runs that belong to no sweep."""
+    query = select(runs.c.id).where(runs.c.project_id == project_id, runs.c.sweep_id.is_(None))
+    return list(connection.scalars(query))
 
 
 def of_other_sweeps(connection: Connection, project_id: int, sweep_id: str) -> list[Run]:
@@ -136,9 +149,14 @@ def of_sweep(connection: Connection, sweep_id: str) -> list[Run]:
     return _all(connection, runs.c.sweep_id == sweep_id)
 
 
-def of_agent(connection: Connection, agent_id: str) -> list[Run]:
-    """Return an agent's runs in the order in which they were made."""
-    return _all(connection, runs.c.agent_id == agent_id)
+def part_of_sweep(connection: Connection, sweep_id: str, begin: int, number: int) -> list[Run]:
+    """Return `number` of a sweep's runs from a place on."""
+    return _part(connection, runs.c.sweep_id == sweep_id, begin, number)
+
+
+def part_of_agent(connection: Connection, agent_id: str, begin: int, number: int) -> list[Run]:
+    """Return `number` of an agent's runs from a place on."""
+    return _part(connection, runs.c.agent_id == agent_id, begin, number)
 
 
 _EMPTY: dict[str, Any] = {

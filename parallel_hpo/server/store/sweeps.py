@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, Select, bindparam, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, insert, select, true, update
 from sqlalchemy import delete as sql_delete
 
 from parallel_hpo.server.store.records import Sweep, record
-from parallel_hpo.server.store.scope import may_see
+from parallel_hpo.server.store.rows import count
+from parallel_hpo.server.store.scope import may_see, only_sweep
 from parallel_hpo.server.tables import agents, open_points, projects, runs, sweeps
 
 
@@ -27,11 +28,25 @@ def find(connection: Connection, sweep_id: str) -> Sweep | None:
     return None if row is None else record(Sweep, row)
 
 
-def of_project(connection: Connection, project_id: int) -> list[Sweep]:
-    """Return a project's sweeps, newest first."""
-    query = _sweeps().where(sweeps.c.project_id == project_id).order_by(sweeps.c.created_at.desc())
-    found = [record(Sweep, row) for row in connection.execute(query)]
-    return [sweep for sweep in found if may_see(connection, sweep.id)]
+def of_project(connection: Connection, project_id: int, begin: int, number: int) -> list[Sweep]:
+    """Return `number` of a project's sweeps from a place on, newest first."""
+    query = _sweeps().where(_here(connection, project_id)).order_by(sweeps.c.created_at.desc(), sweeps.c.id)
+    return [record(Sweep, row) for row in connection.execute(query.offset(begin).limit(number))]
+
+
+def ids_in_project(connection: Connection, project_id: int) -> list[str]:
+    """Return the ids of all sweeps of a project."""
+    return list(connection.scalars(select(sweeps.c.id).where(_here(connection, project_id))))
+
+
+def count_in_project(connection: Connection, project_id: int) -> int:
+    """Count a project's sweeps."""
+    return count(connection, sweeps, _here(connection, project_id))
+
+
+def _here(connection: Connection, project_id: int) -> ColumnElement[bool]:
+    own = only_sweep(connection)
+    return (sweeps.c.project_id == project_id) & (true() if own is None else sweeps.c.id == own)
 
 
 def create(connection: Connection, values: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Ids that clients hold are never given again, and pages of runs have indexes."""
+"""Ids that clients hold are never given again, and what finds pages of runs."""
 
 from __future__ import annotations
 
@@ -11,10 +11,26 @@ down_revision = "0004"
 
 _WITH_IDS_THAT_CLIENTS_HOLD: Final = ("projects", "artifact_collections", "artifacts", "runs")
 
+_JSON_ENTRIES: Final = """
+CREATE FUNCTION hpo_json_entries(document text, names text) RETURNS text LANGUAGE plpgsql STABLE AS $$
+DECLARE parsed json;
+BEGIN
+    parsed := document::json;
+    RETURN (
+        SELECT '[' || string_agg(coalesce('[' || (parsed -> name)::text || ']', '0'), ',' ORDER BY at) || ']'
+        FROM json_array_elements_text(names::json) WITH ORDINALITY AS wanted (name, at)
+    );
+EXCEPTION WHEN others THEN
+    RETURN NULL;
+END $$
+"""
+
 
 def upgrade() -> None:
-    """Make tables again on SQLite, which gave the ids of deleted rows to new ones; add indexes."""
-    if op.get_bind().dialect.name == "sqlite":
+    """Make tables again on SQLite, which gave the ids of deleted rows to new ones; add what listing asks."""
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute(_JSON_ENTRIES)
+    else:
         for table in _WITH_IDS_THAT_CLIENTS_HOLD:
             _make_again(table)
     op.create_index("runs_project_created", "runs", ["project_id", "created_at"], unique=False)

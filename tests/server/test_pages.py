@@ -1,0 +1,180 @@
+"""Lists are read page by page, whole and each entry once, whatever is written meanwhile."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from parallel_hpo.keys import worker_key
+from parallel_hpo.server import run_service
+from parallel_hpo.server.run_service import RunWishes
+from parallel_hpo.server.store import projects, runs
+from parallel_hpo.server.walks import Matter, Walks
+from tests.server.acting import MASTER_KEY, Stage, grid
+from tests.server.web import Web
+
+RUNS = """query R($after: String, $first: Int, $order: String, $filters: JSONString) { project(name: "p") {
+    runCount(filters: $filters)
+    list: runs(after: $after, first: $first, order: $order, filters: $filters) {
+        edges { cursor node { name } } pageInfo { endCursor hasNextPage } } } }"""
+BEST = "+summary_metrics.loss"
+LOSSES = [3.0, float("nan"), 1.0, 4.0, 1.0]
+"""Of the runs r0 to r4."""
+
+
+@pytest.fixture
+def web(stage: Stage) -> Iterator[Web]:
+    for number, loss in enumerate(LOSSES):
+        stage.clock.now += 1
+        log(stage, f"r{number}", loss)
+    run_service.upsert(stage.world, RunWishes(name="of another", project="q"))
+    with Web(stage) as web:
+        yield web
+
+
+def log(stage: Stage, name: str, loss: float) -> None:
+    summary = json.dumps({"loss": loss})
+    run_service.upsert(stage.world, RunWishes(name=name, project="p", summary=summary))
+
+
+def page(web: Web, **variables: Any) -> Any:
+    return web.ask(RUNS, **variables)["data"]["project"]
+
+
+def names(found: Any) -> list[str]:
+    return [edge["node"]["name"] for edge in found["list"]["edges"]]
+
+
+def walk(web: Web, between: Callable[[], object] = lambda: None, **variables: Any) -> list[list[str]]:
+    """Go through all pages of two, and do something between each and the next."""
+    pages, after, more = [], None, True
+    while more:
+        found = page(web, first=2, after=after, **variables)
+        pages.append(names(found))
+        after, more = found["list"]["pageInfo"]["endCursor"], found["list"]["pageInfo"]["hasNextPage"]
+        between()
+    return pages
+
+
+@pytest.mark.parametrize(
+    ("order", "pages"),
+    [
+        (None, [["r4", "r3"], ["r2", "r1"], ["r0"]]),
+        ("+created_at", [["r0", "r1"], ["r2", "r3"], ["r4"]]),
+        (BEST, [["r2", "r4"], ["r0", "r3"], ["r1"]]),
+    ],
+)
+def test_the_pages_of_an_order_together_are_all_runs(
+    web: Web, order: str | None, pages: list[list[str]]
+) -> None:
+    assert walk(web, order=order) == pages
+
+
+def test_who_goes_through_an_order_by_a_metric_meets_each_run_once_whatever_is_logged_meanwhile(
+    stage: Stage, web: Web
+) -> None:
+    losses = itertools.count(-1, -1)
+    pages = walk(web, between=lambda: log(stage, "r0", next(losses)), order=BEST)
+    assert sorted(itertools.chain(*pages)) == ["r0", "r1", "r2", "r3", "r4"]
+
+
+def test_a_run_that_was_deleted_since_the_first_page_is_left_out_of_the_next(stage: Stage, web: Web) -> None:
+    first = page(web, first=2, order=BEST)["list"]["pageInfo"]["endCursor"]
+    stage.delete("r0")
+    found = page(web, first=2, order=BEST, after=first)
+    assert names(found) == ["r3"]
+    assert found["list"]["pageInfo"]["hasNextPage"]
+
+
+def test_another_server_process_goes_on_from_the_same_place(stage: Stage, web: Web) -> None:
+    first = page(web, first=2, order=BEST)["list"]["pageInfo"]["endCursor"]
+    stage.forget_engines()
+    with Web(stage) as other:
+        assert names(page(other, first=2, order=BEST, after=first)) == ["r0", "r3"]
+
+
+@pytest.mark.parametrize("filters", [{}, {"name": {"$ne": "r0"}}, {"summary_metrics.loss": {"$lt": 4}}])
+@pytest.mark.parametrize("order", [None, BEST])
+def test_runs_are_counted_beside_each_page(web: Web, filters: dict[str, Any], order: str | None) -> None:
+    wanted = {"filters": json.dumps(filters), "order": order}
+    first = page(web, first=1, **wanted)
+    second = page(web, first=9, after=first["list"]["pageInfo"]["endCursor"], **wanted)
+    assert first["runCount"] == second["runCount"] == len(names(first) + names(second))
+
+
+def test_a_count_beside_a_further_page_is_that_of_the_list_which_the_page_is_of(
+    stage: Stage, web: Web
+) -> None:
+    wanted = {"filters": '{"summary_metrics.loss": {"$lt": 4}}', "order": BEST}
+    first = page(web, first=1, **wanted)
+    log(stage, "new", 0.0)
+    second = page(web, first=9, after=first["list"]["pageInfo"]["endCursor"], **wanted)
+    assert (second["runCount"], names(second)) == (3, ["r4", "r0"])
+    assert page(web, **wanted)["runCount"] == 4
+
+
+def test_a_workers_key_opens_no_run_of_another_sweep_in_a_list_that_was_begun_with_another_key(
+    stage: Stage, web: Web
+) -> None:
+    own, other = stage.sweep(grid(2)), stage.sweep(grid(2))
+    for sweep in (own, other):
+        stage.perform(sweep, stage.agent(sweep))
+    first = page(web, first=1, order=BEST)["list"]["pageInfo"]["endCursor"]
+    with Web(stage, worker_key(MASTER_KEY, "w0", own)) as worker:
+        found = page(worker, first=9, order=BEST, after=first)
+    assert found["runCount"] == len(LOSSES) + 1
+    assert len(names(found)) == len(LOSSES)
+
+
+def test_a_page_has_a_thousand_runs_at_most(stage: Stage) -> None:
+    with stage.world.database.write() as transaction:
+        project = projects.ensure(transaction, "local", "p", 0.0)
+        common = {"project_id": project.id, "state": "running", "created_at": 0.0, "heard_at": 0.0}
+        for number in range(1001):
+            runs.create(transaction, {"name": f"r{number}", **common})
+    with Web(stage) as web:
+        first = page(web, first=5000)
+        assert len(names(first)) == 1000
+        assert names(page(web, after=first["list"]["pageInfo"]["endCursor"])) == ["r1000"]
+
+
+SWEEP_LISTS = """query S($after: String, $sweep: String, $agent: String) {
+    models(first: 1, after: $after) { ...p }
+    project(name: "p") { totalSweeps sweeps(first: 1, after: $after) { ...s }
+        sweep(sweepName: $sweep) { runCount runs(first: 1, after: $after) { ...r }
+            agent(agentName: $agent) { totalRuns runs(first: 1, after: $after) { ...r } } } } }
+    fragment p on ProjectConnection { edges { node { name } } pageInfo { endCursor hasNextPage } }
+    fragment s on SweepConnection { edges { node { name } } pageInfo { endCursor hasNextPage } }
+    fragment r on RunConnection { edges { node { name } } pageInfo { endCursor hasNextPage } }"""
+
+
+def test_projects_sweeps_and_the_runs_of_a_sweep_and_of_an_agent_come_in_pages(stage: Stage) -> None:
+    run_service.upsert(stage.world, RunWishes(name="r", project="q"))
+    sweeps = [stage.sweep(grid(2))]
+    stage.clock.now += 1
+    sweeps.append(stage.sweep(grid(2)))
+    agent = stage.agent(sweeps[0])
+    done = [stage.perform(sweeps[0], agent) for _ in range(2)]
+    met: list[list[str]] = [[], [], [], []]
+    with Web(stage) as web:
+        for after in (None, "1"):
+            data = web.ask(SWEEP_LISTS, after=after, sweep=sweeps[0], agent=agent)["data"]
+            project, sweep = data["project"], data["project"]["sweep"]
+            lists = (data["models"], project["sweeps"], sweep["runs"], sweep["agent"]["runs"])
+            for names_so_far, found in zip(met, lists, strict=True):
+                assert found["pageInfo"]["hasNextPage"] is (after is None)
+                names_so_far += [edge["node"]["name"] for edge in found["edges"]]
+    assert project["totalSweeps"] == sweep["runCount"] == sweep["agent"]["totalRuns"] == 2
+    assert met == [["p", "q"], sweeps[::-1], done, done]
+
+
+def test_only_the_last_walks_are_kept() -> None:
+    walks, matter = Walks(), Matter(1, None, None)
+    kept = [walks.keep(matter, None, [number]) for number in range(100)]
+    assert walks.find(kept[0].name, matter) is None
+    assert walks.find(kept[-1].name, matter) == kept[-1]
+    assert walks.find(kept[-1].name, Matter(2, None, None)) is None
