@@ -109,7 +109,7 @@ def _sequence(transaction: Transaction, wishes: ArtifactWishes, now: float) -> C
 def _known(transaction: Transaction, kind: Collection, wishes: ArtifactWishes) -> Artifact | None:
     """Return the version that has this content: the newest one, or an older one where it must be there.
 
-    wandb client: who gives no id of his own for it means a version of before, and sends no files.
+    wandb client: who gives it no id of the client's own means a version of before, and sends no files.
     """
     found = artifacts.with_digest(transaction, kind.id, wishes.digest)
     if found is None or wishes.client_id is None:

@@ -296,8 +296,8 @@ def test_a_file_of_an_artifact_is_fetched_by_its_digest_with_a_key(stage: Stage,
 
 def test_a_digest_that_no_file_has_or_that_is_none_leads_nowhere(web: Web) -> None:
     assert web.get(path_of_file(b"not here")).status_code == 404
-    for digest in ("..", "%2e%2e%2f%2e%2e", "a" * 31, "A" * 32):
-        assert web.get(path_of_file(CONTENT, digest=digest)).status_code in (400, 404)
+    for digest in ("%2e%2e", ".incoming", "a" * 31, "A" * 32):
+        assert web.get(path_of_file(CONTENT, digest=digest)).status_code == 400
 
 
 def send_file(web: Web, name: str = "a.txt") -> dict[str, Any]:

@@ -102,14 +102,16 @@ def message(answer: Any) -> str:
 
 def test_a_version_stands_in_a_portfolio_under_a_number_and_aliases_of_its_own(web: Web) -> None:
     logged(web, digest="d")
-    answer = linked(web, logged(web, digest="e"), "prod")["data"]["linkArtifact"]
+    own = [{"artifactCollectionName": "data", "alias": "mine"}]
+    answer = linked(web, logged(web, digest="e", aliases=own), "prod")["data"]["linkArtifact"]
     assert answer["versionIndex"] == 0
     aliases = {each["alias"] for each in answer["artifactMembership"]["aliases"]}
     assert aliases == {"latest", "prod", "v0"}
     (edge,) = portfolio(web)["artifacts"]["edges"]
     assert (edge["version"], edge["node"]["versionIndex"]) == ("v0", 1)
     owned = {(each["artifactCollection"]["name"], each["alias"]) for each in edge["node"]["aliases"]}
-    assert owned == {("data", "latest"), ("best", "latest"), ("best", "prod"), ("best", "v0")}
+    there = {("best", "latest"), ("best", "prod"), ("best", "v0")}
+    assert owned == there | {("data", "latest"), ("data", "mine")}
     assert [meant(web, f"best:{name}") for name in ("prod", "latest", "v0")] == [(0, 1)] * 3
     assert meant(web, "best:v1") is None
     assert meant(web, "data:prod") is None
