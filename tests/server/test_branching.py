@@ -209,6 +209,17 @@ def test_a_rewound_run_has_its_bands_from_what_is_left_of_it(stage: Stage) -> No
     assert losses_at(stage, sweep, 4) == [9]
 
 
+def test_a_rewound_run_is_judged_by_its_next_row_and_not_by_what_it_has_been(stage: Stage) -> None:
+    sweep = stage.sweep(grid(3, early_terminate=RULE))
+    worse, *others = [stage.issued(stage.agent(sweep)) for _ in range(3)]
+    for name, loss in ((worse, 9), *((other, 1) for other in others)):
+        stage.start(sweep, name)
+        log(stage, name, *losses(loss, loss))
+    assert not rewind(stage, worse, 1).stop_requested
+    log(stage, worse, *losses(9, begin=2))
+    assert stage.run(worse).stop_requested
+
+
 def test_a_run_that_a_sweep_issued_may_begin_as_a_fork_at_each_attempt(stage: Stage) -> None:
     sweep = stage.sweep(grid(3, early_terminate=RULE))
     parent, name = stage.issued(stage.agent(sweep)), stage.issued(stage.agent(sweep))
