@@ -15,7 +15,8 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -119,7 +120,8 @@ class Watch:
     def _wrap_init(self, init: Any) -> Any:
         @functools.wraps(init)
         def noting_init(*args: Any, **kwargs: Any) -> Any:
-            run = init(*args, **kwargs)
+            with _no_wish_to_resume(beside=kwargs):
+                run = init(*args, **kwargs)
             self._note(run)
             return run
 
@@ -217,6 +219,20 @@ class Watch:
         except (OSError, ValueError):
             return None  # user code took the folder away, or the client was killed before it wrote the file
         return summary if isinstance(summary, dict) else None
+
+
+@contextmanager
+def _no_wish_to_resume(*, beside: Mapping[str, Any]) -> Iterator[None]:
+    """Let `main` rewind a run that is run again, or fork: the client refuses that beside a wish to resume."""
+    if beside.get("resume_from") is None and beside.get("fork_from") is None:
+        yield
+        return
+    settings = wandb.setup().settings  # where the client has put what the environment said
+    wish, settings.resume = settings.resume, None
+    try:
+        yield
+    finally:
+        settings.resume = wish
 
 
 def find_value(summary: Mapping[str, Any], metric: str, goal: str) -> float | None:
