@@ -93,7 +93,7 @@ class LocalBackend:
             raise ConfigError(_SCHEDULED)
         self.wait_until_up()
         self._run_errand = run_errand
-        environment = self._client_environment(keys.worker_key(self._key, "supervisor"))
+        environment = self._client_environment(keys.worker_key(self._key, keys.SUPERVISOR))
         answer = run_errand("parallel_hpo.backend.calls:open_sweep", (order,), environment, OPEN_LIMIT_S)
         assert isinstance(answer, OpenedSweep)
         self._sweep = answer.path.sweep_id
@@ -141,7 +141,7 @@ class LocalBackend:
 
     def send_rest(self, folder: Path) -> None:
         """Send what a dead run's client left unsent in the run's folder."""
-        environment = {**self.client_environment("supervisor"), "WANDB_DIR": str(folder.parent.parent)}
+        environment = {**self.client_environment(keys.SUPERVISOR), "WANDB_DIR": str(folder.parent.parent)}
         self._run_errand("parallel_hpo.backend.calls:send_rest", (str(folder),), environment, SEND_LIMIT_S)
 
     def phantoms(self, path: SweepPath, known: Collection[RunId]) -> Sequence[str]:

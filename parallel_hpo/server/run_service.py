@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from parallel_hpo.keys import SUPERVISOR
 from parallel_hpo.server import branching
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.rules.branching import BranchPoint, point_in
@@ -18,7 +19,7 @@ from parallel_hpo.server.store.database import Transaction
 from parallel_hpo.server.store.records import Project, Run
 from parallel_hpo.server.store.runs import RunPath
 from parallel_hpo.server.values import read_object
-from parallel_hpo.server.world import DEFAULT_ENTITY, DEFAULT_PROJECT, World
+from parallel_hpo.server.world import DEFAULT_ENTITY, DEFAULT_PROJECT, STRANGER, World
 
 _log = logging.getLogger(__name__)
 
@@ -73,13 +74,16 @@ class Upserted:
     inserted: bool
 
 
-def upsert(world: World, wishes: RunWishes) -> Upserted:
-    """Start, resume or change a run; RefusedError where what it refers to doesn't exist."""
+def upsert(world: World, wishes: RunWishes, *, opener: str = STRANGER) -> Upserted:
+    """Start, resume or change a run; RefusedError where what it refers to doesn't exist.
+
+    `opener` is the label of the key with which that is asked.
+    """
     changes = _changes(wishes)
     life = {"heard_at": world.clock(), "started_at": world.clock()}
     with world.database.write() as transaction:
         if wishes.id is None:
-            return _start(world, transaction, wishes, changes | life)
+            return _start(world, transaction, wishes, changes | life, opener)
         run = _existing(runs.find(transaction, wishes.id), str(wishes.id))
         if wishes.name is None:
             return _edit(transaction, run, changes)
@@ -135,7 +139,9 @@ def _go_on(transaction: Transaction, run: Run, changes: dict[str, Any]) -> Upser
     return Upserted(_existing(runs.find(transaction, run.id), run.name), inserted=False)
 
 
-def _start(world: World, transaction: Transaction, wishes: RunWishes, changes: dict[str, Any]) -> Upserted:
+def _start(
+    world: World, transaction: Transaction, wishes: RunWishes, changes: dict[str, Any], opener: str
+) -> Upserted:
     name = wishes.name or world.new_id()
     point = point_in(read_object(changes.get("config", "{}"), "the run's config"))
     found = _of_the_sweep(transaction, wishes.sweep, name)
@@ -146,7 +152,8 @@ def _start(world: World, transaction: Transaction, wishes: RunWishes, changes: d
         found = runs.in_project(transaction, project.id, name)
     if found is None:
         return _make(transaction, project, name, changes | {"sweep_id": wishes.sweep}, point)
-    if wishes.sweep is not None:  # wandb client: without the run's key, told only as an attempt begins
+    # wandb client: the sweep is told without the run's key only as an attempt begins, or is sent later.
+    if wishes.sweep is not None and opener != SUPERVISOR:
         changes |= _begun(transaction, found, point)
     return _go_on(transaction, found, changes)
 

@@ -40,7 +40,7 @@ def _upsert(_source: Any, info: Info, input: dict[str, Any]) -> Upserted:
         config=input.get("config"),
         summary=input.get("summaryMetrics"),
     )
-    return run_service.upsert(context(info).world, wishes)
+    return run_service.upsert(context(info).world, wishes, opener=context(info).caller.label)
 
 
 def _stop(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, bool]:
@@ -57,7 +57,8 @@ def _rewind(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, Run]:
     request = context(info)
     entity, project = input.get("entityName") or DEFAULT_ENTITY, input.get("projectName") or DEFAULT_PROJECT
     path = RunPath(entity, project, input["runName"])
-    run = branching.rewind(request.world, path, input["metricName"], input["metricValue"])
+    metric, value = input["metricName"], input["metricValue"]
+    run = branching.rewind(request.world, path, metric, value, opener=request.caller.label)
     request.must_last = True  # else the lines that were cut off would stand behind those that come
     return {"rewoundRun": run}
 
