@@ -10,6 +10,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
+from parallel_hpo.keys import SUPERVISOR
 from parallel_hpo.server.early_stopping import replay
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.rules.branching import METRIC, BranchPoint, past_of, read_step
@@ -20,11 +21,15 @@ from parallel_hpo.server.store.database import Transaction
 from parallel_hpo.server.store.lines import Stream
 from parallel_hpo.server.store.records import Run
 from parallel_hpo.server.store.runs import RunPath
-from parallel_hpo.server.world import World
+from parallel_hpo.server.world import STRANGER, World
 
 
-def rewind(world: World, path: RunPath, metric: str, value: float) -> Run:
-    """Cut a run's history after a step, and let it go on from there; RefusedError says what can't be done."""
+def rewind(world: World, path: RunPath, metric: str, value: float, *, opener: str = STRANGER) -> Run:
+    """Cut a run's history after a step, and let it go on from there; RefusedError says what can't be done.
+
+    `opener` is the label of the key with which that is asked: a supervisor sends what is left of an attempt
+    that rewound the run when it began, and more of that may have come than is left.
+    """
     if metric != METRIC:
         raise RefusedError(f"runs are rewound by their {METRIC}, not by {metric!r}")
     point = BranchPoint(path.name, read_step(value))
@@ -33,10 +38,12 @@ def rewind(world: World, path: RunPath, metric: str, value: float) -> Run:
         if run is None:
             where = f"{path.entity}/{path.project}/{path.name}"
             raise RefusedError(f"run {where} doesn't exist: resume_from rewinds one that does")
-        lines.cut_history(transaction, run.id, point.end)
-        lines.clear(transaction, run.id, (Stream.EVENTS, Stream.CONSOLE))
-        changes = _begun(transaction, run, run, point) | {"heard_at": world.clock()}
-        happened(transaction, run, RunEvent.STARTED, changes | started_again(run))
+        changes: dict[str, Any] = {"heard_at": world.clock()} | started_again(run)
+        if opener != SUPERVISOR:
+            lines.cut_history(transaction, run.id, point.end)
+            lines.clear(transaction, run.id, (Stream.EVENTS, Stream.CONSOLE))
+            changes |= _begun(transaction, run, run, point)
+        happened(transaction, run, RunEvent.STARTED, changes)
         return runs.find(transaction, run.id) or run
 
 

@@ -156,7 +156,8 @@ def _start(
     if found is None:
         return _make(transaction, project, name, changes | {"sweep_id": wishes.sweep}, point)
     own = _of_its_opener(transaction, found, opener)
-    if wishes.sweep is not None:  # wandb client: without the run's key, told only as an attempt begins
+    # wandb client: the sweep is told without the run's key only as an attempt begins, or is sent later.
+    if wishes.sweep is not None and opener != SUPERVISOR:
         own |= _begun(transaction, found, point)  # a fork's course goes through the history that it gets
     return _go_on(transaction, found, own | changes)
 

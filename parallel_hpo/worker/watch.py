@@ -14,7 +14,8 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -133,7 +134,8 @@ class Watch:
     def _wrap_init(self, init: Any) -> Any:
         @functools.wraps(init)
         def noting_init(*args: Any, **kwargs: Any) -> Any:
-            run = init(*args, **self._telling_stops(kwargs))
+            with _no_wish_to_resume(beside=kwargs):
+                run = init(*args, **self._telling_stops(kwargs))
             self._note(run)
             return run
 
@@ -251,6 +253,20 @@ class Watch:
 
 def _nobody_asks() -> bool:
     return False
+
+
+@contextmanager
+def _no_wish_to_resume(*, beside: Mapping[str, Any]) -> Iterator[None]:
+    """Let `main` rewind a run that is run again, or fork: the client refuses that beside a wish to resume."""
+    if beside.get("resume_from") is None and beside.get("fork_from") is None:
+        yield
+        return
+    settings = wandb.setup().settings  # where the client has put what the environment said
+    wish, settings.resume = settings.resume, None
+    try:
+        yield
+    finally:
+        settings.resume = wish
 
 
 def _is_offline(folder: Path) -> bool:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import sqlite3
+from contextlib import closing
 
 import psutil
 import pytest
@@ -43,6 +46,17 @@ def test_a_run_that_ends_its_process_is_tried_again_and_then_has_crashed(sweep: 
     (run,) = ended.summary["runs"]
     assert (run["outcome"], run["reason"], run["attempts"]) == ("crashed", "exit 3", 2)
     assert ended.code == 5
+
+
+def test_a_run_that_is_run_again_may_go_on_from_its_last_checkpoint(sweep: RealSweep) -> None:
+    sweep.env["WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL"] = "1"
+    ended = sweep.start("from_checkpoint", count=1, workers=1).finish()
+    (run,) = ended.summary["runs"]
+    assert (run["outcome"], run["attempts"]) == ("finished", 2), ended.stderr
+    assert ended.summary["best"]["value"] == 104
+    with closing(sqlite3.connect(sweep.directory / "server.db")) as database:
+        rows = database.execute("SELECT text FROM lines WHERE stream = 0 ORDER BY number").fetchall()
+    assert [json.loads(text)["loss"] for (text,) in rows] == [0, 1, 2, 103, 104]
 
 
 def test_without_retries_the_first_death_is_a_crash(sweep: RealSweep) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from parallel_hpo.keys import SUPERVISOR
 from parallel_hpo.server import branching, run_service
 from parallel_hpo.server.file_stream import Batch, Chunk
 from parallel_hpo.server.refusals import RefusedError
@@ -209,6 +210,17 @@ def test_a_rewound_run_has_its_bands_from_what_is_left_of_it(stage: Stage) -> No
     assert losses_at(stage, sweep, 4) == [9]
 
 
+def test_a_rewound_run_is_judged_by_its_next_row_and_not_by_what_it_has_been(stage: Stage) -> None:
+    sweep = stage.sweep(grid(3, early_terminate=RULE))
+    worse, *others = [stage.issued(stage.agent(sweep)) for _ in range(3)]
+    for name, loss in ((worse, 9), *((other, 1) for other in others)):
+        stage.start(sweep, name)
+        log(stage, name, *losses(loss, loss))
+    assert not rewind(stage, worse, 1).stop_requested
+    log(stage, worse, *losses(9, begin=2))
+    assert stage.run(worse).stop_requested
+
+
 def test_a_run_that_a_sweep_issued_may_begin_as_a_fork_at_each_attempt(stage: Stage) -> None:
     sweep = stage.sweep(grid(3, early_terminate=RULE))
     parent, name = stage.issued(stage.agent(sweep)), stage.issued(stage.agent(sweep))
@@ -221,6 +233,21 @@ def test_a_run_that_a_sweep_issued_may_begin_as_a_fork_at_each_attempt(stage: St
         assert values(stage, name) == [5, 4, 9]
     stage.start(sweep, name)
     assert stage.run(name).inherited is None
+
+
+def test_what_a_supervisor_sends_later_of_an_attempt_begins_it_not_again(stage: Stage) -> None:
+    """More of it may have come than its dead client had on its disk."""
+    sweep = stage.sweep(grid(3))
+    parent, name = stage.issued(stage.agent(sweep)), stage.issued(stage.agent(sweep))
+    stage.start(sweep, parent)
+    log(stage, parent, *losses(5, 4, 3), exitcode=0)
+    fork(stage, name, parent, 1, sweep=sweep)
+    log(stage, name, *losses(9, begin=2))
+    point = RunWishes(name=name, project="p", config=forking(parent, 1), sweep=sweep)
+    run_service.upsert(stage.world, point, opener=SUPERVISOR)
+    rewound = branching.rewind(stage.world, RunPath("local", "p", parent), "_step", 0, opener=SUPERVISOR)
+    assert (values(stage, name), values(stage, parent)) == ([5, 4, 9], [5, 4, 3])
+    assert rewound.state is RunState.RUNNING
 
 
 def test_an_agent_whose_ended_run_is_rewound_by_hand_goes_on_with_the_sweep(stage: Stage) -> None:

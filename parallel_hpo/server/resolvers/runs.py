@@ -57,7 +57,8 @@ def _rewind(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, Run]:
     request = context(info)
     entity, project = input.get("entityName") or DEFAULT_ENTITY, input.get("projectName") or DEFAULT_PROJECT
     path = RunPath(entity, project, input["runName"])
-    run = branching.rewind(request.world, path, input["metricName"], input["metricValue"])
+    metric, value = input["metricName"], input["metricValue"]
+    run = branching.rewind(request.world, path, metric, value, opener=request.caller.label)
     request.must_last = True  # else the lines that were cut off would stand behind those that come
     return {"rewoundRun": run}
 
