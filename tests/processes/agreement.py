@@ -85,6 +85,12 @@ class Told:
     parameters: Any
     index: int | None
     """Its place in the search space."""
+    started: bool = True
+
+    @property
+    def was_withdrawn(self) -> bool:
+        """Whether its sweep was over before anybody had started it."""
+        return self.state == "killed" and not self.started
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +137,7 @@ def _disagreements_of(
         else:
             yield from _faults_of_words(run, told[run.name], own_words=own_words)
     for name in set(told) - {run.name for run in counted}:
-        if told[name].state != "pending":
+        if told[name].state != "pending" and not told[name].was_withdrawn:
             yield f"run {name} is {told[name].state} on the server, and not in the ledger"
     if size is not None:
         yield from _faults_of_grid(size, parts, [told[run.name].index for run in counted if run.name in told])
@@ -249,10 +255,13 @@ def _read_part(folder: Path) -> Part:
 
 
 def _read_told(server: sqlite3.Connection, sweep: str) -> dict[str, Told]:
-    query = "SELECT name, state, exitcode, assigned, sweep_index FROM runs WHERE sweep_id = ?"
+    query = (
+        "SELECT name, state, exitcode, assigned, sweep_index, started_at IS NOT NULL FROM runs"
+        " WHERE sweep_id = ?"
+    )
     return {
-        name: Told(state, code, json.loads(assigned or "null"), index)
-        for name, state, code, assigned, index in server.execute(query, (sweep,))
+        name: Told(state, code, json.loads(assigned or "null"), index, bool(started))
+        for name, state, code, assigned, index, started in server.execute(query, (sweep,))
     }
 
 

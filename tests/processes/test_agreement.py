@@ -169,6 +169,7 @@ def test_runs_that_only_one_of_the_two_knows_are_said(written: Written) -> None:
     written.count("counted", 1, Outcome.FINISHED)
     written.tell("told", 1)
     written.tell("waiting", 1, state="pending", exitcode=None)
+    written.tell("withdrawn", 1, state="killed", exitcode=None)
     assert written.close()[:2] == [
         "sweep sweep: run counted is finished in the ledger, and not on the server",
         "sweep sweep: run told is finished on the server, and not in the ledger",

@@ -9,11 +9,21 @@ from hypothesis import strategies as st
 
 from parallel_hpo.errors import ExitCode
 from parallel_hpo.policy.restart import RestartLimits
-from parallel_hpo.supervisor.actions import Action, Kill, RecordDrop, RecordEnd, RecordStart, Send, Spawn
-from parallel_hpo.supervisor.decide import decide
+from parallel_hpo.supervisor.actions import (
+    Action,
+    Kill,
+    LookAtAwaited,
+    RecordDrop,
+    RecordEnd,
+    RecordStart,
+    Send,
+    Spawn,
+)
+from parallel_hpo.supervisor.decide import LOOK_EVERY_S, decide
 from parallel_hpo.supervisor.events import Died, Event, Opened, Reported, StopAsked, SweepSeen, TimePassed
 from parallel_hpo.supervisor.view import Limits, is_over, next_deadline, open_view
 from parallel_hpo.words import (
+    Active,
     Drain,
     Interrupt,
     Lease,
@@ -356,6 +366,23 @@ def test_an_agent_that_returns_early_from_a_living_sweep_is_asked_again_later() 
     assert play.alive[Slot(0)].lease == 0
     play.time()
     assert play.alive[Slot(0)].lease > 0
+
+
+def test_what_waiting_workers_wait_for_is_looked_at_once_for_all_of_them_and_not_all_the_time() -> None:
+    play = Play(count=10, workers=2)
+    play.turn(Slot(0))
+    play.turn(Slot(1))
+
+    def looks(slot: int) -> bool:
+        decision = decide(play.view, Reported(Slot(slot), Active()), play.now)
+        play.view = decision.view
+        return LookAtAwaited() in decision.actions
+
+    assert [looks(0), looks(1)] == [True, False]
+    play.now += LOOK_EVERY_S
+    play.turn(Slot(0))
+    assert play.view.slots[0].run is not None
+    assert [looks(0), looks(1)] == [False, True]
 
 
 @given(

@@ -1,0 +1,215 @@
+"""No order of deaths, stops, cancels, resumes and silences loses a point of a grid, or has it run twice.
+
+Actors work as wandb's agents do: supervised ones, whose supervisor gives back or runs again what a death
+cut short, and strangers, of whom nobody says that they died.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from parallel_hpo.server import run_service
+from parallel_hpo.server.file_stream import Batch, Chunk
+from parallel_hpo.server.refusals import RefusedError
+from parallel_hpo.server.rules.run_states import OPEN, RunState
+from parallel_hpo.server.store import runs
+from parallel_hpo.server.store.lines import Stream
+from parallel_hpo.server.store.records import Run
+from tests.server.acting import Stage, grid
+
+POINTS = 4
+SILENCE_S = 301
+MANY_BEATS = 40
+"""Far more than it takes to be given all points and to be sent away."""
+RULE = {"type": "hyperband", "min_iter": 1, "eta": 2}
+
+
+@dataclass
+class Actor:
+    """An agent and its process; `label` is empty for a stranger's. One without an agent runs a run again."""
+
+    label: str
+    agent: str | None = None
+    run: str | None = None
+    inside: bool = False
+
+
+@dataclass
+class Play:
+    """A sweep and all who work on it."""
+
+    stage: Stage
+    sweep: str
+    actors: list[Actor] = field(default_factory=list)
+    labels: itertools.count[int] = field(default_factory=itertools.count)
+
+    def join(self, *, stranger: bool = False) -> None:
+        label = "" if stranger else f"{next(self.labels)}_0_1"
+        try:
+            self.actors.append(Actor(label, self.stage.agent(self.sweep, label)))
+        except RefusedError:
+            assert self.stage.progress(self.sweep).state in ("FINISHED", "CANCELED")
+
+    # --- what an actor does ---------------------------------------------------------
+
+    def beat(self, actor: Actor) -> None:
+        if actor.agent is None:
+            return
+        command = self.stage.beat(actor.agent, *([actor.run] if actor.run else []))
+        match command:
+            case {"type": "run" | "resume", "run_id": name}:
+                assert actor.run is None, "an agent was given a second run"
+                assert name not in [other.run for other in self.actors], "a run was given to two who live"
+                actor.run, actor.inside = name, False
+            case {"type": "stop", "run_id": name}:
+                assert name == actor.run
+                self.stop(actor)
+            case {"type": "exit"}:
+                self.stop(actor)
+                self.leave(actor)
+
+    def begin(self, actor: Actor) -> None:
+        if actor.run is not None and not actor.inside:
+            self.stage.start(self.sweep, actor.run, opener=actor.label)
+            actor.inside = True
+
+    def log(self, actor: Actor) -> None:
+        """Log a row that Hyperband judges; wandb's client stops what has no agent to do so."""
+        if actor.run is None or not actor.inside:
+            return
+        known = self.stage.run(actor.run).history_lines
+        row = f'{{"_step": {known}, "loss": {known % 3}}}'
+        asked = self.stage.stream(actor.run, Chunk((Batch(Stream.HISTORY, known, (row,)),)))
+        if asked and actor.agent is None:
+            self.stop(actor)
+
+    def end(self, actor: Actor) -> None:
+        if actor.run is not None and actor.inside:
+            self.stage.stream(actor.run, Chunk(summary='{"loss": 1}', exitcode=0))
+            self.forget(actor)
+
+    def stop(self, actor: Actor) -> None:
+        """End by request: a worker opens what it had not begun, so that it counts; a stranger forgets it."""
+        if actor.run is not None and actor.label:
+            self.begin(actor)
+        if actor.run is not None and actor.inside:
+            self.stage.stream(actor.run, Chunk(exitcode=1))
+        self.forget(actor)
+
+    def die(self, actor: Actor) -> None:
+        """Be killed: what a worker had begun its supervisor's next one runs again, without an agent."""
+        self.actors.remove(actor)
+        if not actor.label:
+            return
+        known = actor.run if actor.inside or actor.agent is None else None
+        self.stage.release(self.sweep, actor.label, *([known] if known else []))
+        if known is not None:
+            self.actors.append(Actor(f"{next(self.labels)}_0_1", run=known))
+
+    def leave(self, actor: Actor) -> None:
+        self.actors.remove(actor)
+        if actor.label:
+            self.stage.release(self.sweep, actor.label)
+
+    def forget(self, actor: Actor) -> None:
+        actor.run, actor.inside = None, False
+        if actor.agent is None and actor in self.actors:
+            self.actors.remove(actor)
+
+    # --- what a user does, and time --------------------------------------------------
+
+    def stop_run(self, actor: Actor) -> None:
+        if actor.run is not None:
+            run_service.request_stop(self.stage.world, self.stage.run(actor.run).id)
+
+    def set_state(self, state: str) -> None:
+        try:
+            self.stage.set_state(self.sweep, state)
+        except RefusedError:
+            assert state == "PAUSED"
+
+    def let_time_pass(self) -> None:
+        """Let so much pass that whoever is dead has been silent for long, and whoever lives was heard."""
+        self.stage.clock.now += SILENCE_S
+        for actor in list(self.actors):
+            if actor.run is not None and actor.inside:
+                self.stage.stream(actor.run, Chunk())
+            self.beat(actor)
+        self.stage.reap()
+
+    def finish(self) -> None:
+        """Run the sweep to its end, whatever became of it."""
+        self.set_state("RUNNING")
+        for actor in list(self.actors):
+            self.begin(actor)
+            self.end(actor)
+        self.let_time_pass()
+        self.join()
+        for _ in range(MANY_BEATS):
+            for actor in list(self.actors):
+                self.beat(actor)
+                self.begin(actor)
+                self.end(actor)
+            if not self.actors:
+                return
+            self.stage.clock.now += 60
+        raise AssertionError(f"nobody is sent away: {self.stage.progress(self.sweep)}")
+
+
+ACTS: dict[str, Callable[[Play, Actor], None]] = {
+    "beat": Play.beat,
+    "begin": Play.begin,
+    "log": Play.log,
+    "end": Play.end,
+    "die": Play.die,
+    "stop the run": Play.stop_run,
+    "join": lambda play, _: play.join(),
+    "a stranger joins": lambda play, _: play.join(stranger=True),
+    "cancel": lambda play, _: play.set_state("CANCELED"),
+    "finish": lambda play, _: play.set_state("FINISHED"),
+    "pause": lambda play, _: play.set_state("PAUSED"),
+    "resume": lambda play, _: play.set_state("RUNNING"),
+    "time passes": lambda play, _: play.let_time_pass(),
+    "another server": lambda play, _: play.stage.forget_engines(),
+}
+
+
+def is_done(run: Run) -> bool:
+    """Whether a run has used up its point: it was begun, or a user did not want it, or nobody could."""
+    return run.started_at is not None or run.stop_requested or run.state is RunState.FAILED
+
+
+acts_of_all = st.lists(
+    st.tuples(st.sampled_from([*ACTS, "beat", "beat", "begin"]), st.integers(0, 3)), max_size=40
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(acts=acts_of_all)
+def test_each_point_of_a_grid_is_run_once_and_the_sweep_ends(
+    stage: Stage, acts: list[tuple[str, int]]
+) -> None:
+    play = Play(stage, stage.sweep(grid(POINTS, early_terminate=RULE)))
+    play.join()
+    play.join(stranger=True)
+    for act, number in acts:
+        if not play.actors:
+            play.join()
+        if play.actors:
+            ACTS[act](play, play.actors[number % len(play.actors)])
+        elif act in ("resume", "time passes"):
+            ACTS[act](play, Actor(""))
+    play.finish()
+    with stage.world.database.read() as transaction:
+        found = runs.of_sweep(transaction, play.sweep)
+    assert Counter(run.assigned for run in found if is_done(run)) == {
+        f'{{"x": {point}}}': 1 for point in range(POINTS)
+    }
+    assert [run.name for run in found if run.state in OPEN] == []
+    assert stage.progress(play.sweep).state == "FINISHED"
