@@ -30,9 +30,7 @@ OVER: Final = (SweepState.FINISHED, SweepState.CANCELED)
 def give_back(transaction: Transaction, run: Run) -> None:
     """Let a never-started run wait for the next agent, unless its sweep is over or a user has stopped it."""
     sweep = None if run.sweep_id is None else sweeps.find(transaction, run.sweep_id)
-    if run.stop_requested:
-        happened(transaction, run, RunEvent.OWNER_SAYS_KILLED)
-    elif sweep is not None and sweep.state in OVER:
+    if sweep is not None and (run.stop_requested or sweep.state in OVER):
         end(transaction, sweep, run)
     else:
         runs.put_back(transaction, run)
@@ -45,7 +43,7 @@ def withdraw(transaction: Transaction, sweep: Sweep) -> None:
 
 
 def end(transaction: Transaction, sweep: Sweep, run: Run) -> None:
-    """End a never-started run of a sweep that is over."""
+    """End a never-started run: its sweep is over, or a user has stopped it, who doesn't want it any more."""
     changes: dict[str, Any] = {"waiting": False}
     if _is_to_come_again(sweep, run):
         open_its_point(transaction, run)
@@ -70,6 +68,8 @@ def is_of_the_grid(sweep: Sweep, run: Run) -> bool:
 
 def _is_to_come_again(sweep: Sweep, run: Run) -> bool:
     """Say whether the run's place is to be given out again: a grid's point, or one that an agent had had."""
+    if run.stop_requested:
+        return False
     if sweep.method == Method.GRID:
         return is_of_the_grid(sweep, run)
     was_issued = run.sweep_index is not None and run.deliveries > 0

@@ -144,3 +144,16 @@ def test_a_preempted_run_that_was_asked_to_stop_is_not_stopped_again_when_it_is_
     agent = stage.agent(sweep)
     assert stage.issued(agent) == name
     assert stage.beat(agent, name) is None
+
+
+@OVER
+def test_a_pending_run_that_a_user_stopped_does_not_come_back_with_its_sweep(stage: Stage, over: str) -> None:
+    sweep = stage.sweep(grid(2))
+    agent = stage.agent(sweep)
+    run_service.request_stop(stage.world, stage.run(name := stage.issued(agent)).id)
+    stage.set_state(sweep, over)
+    assert stage.beat(agent) == {"type": "exit"}
+    stage.clock.now += SILENCE_S
+    stage.reap()
+    assert stage.run(name).state is RunState.KILLED
+    assert go_on(stage, sweep) == [1]

@@ -203,6 +203,7 @@ def _() -> None:
     for how in ("allow", "must"):
         with init("again", resume=how) as run:
             run.log({"a": how})
+            assert stored("again").state == "running"
     assert [row["a"] for row in stored("again").scan_history()] == ["allow", "must"]
 
 

@@ -128,6 +128,10 @@ def _() -> None:
     found = {run.id: run.config["x"] for run in perform("queue").runs}
     assert found.pop(name) == 5.0
     assert all(0 <= x <= 1 for x in found.values())
+    make("ended queue", {"metric": METRIC | {"target": 2.0}})
+    first, second = (sweep("ended queue").enqueue_run({"x": x}) for x in (1.0, 5.0))
+    states = {run.id: run.state for run in perform("ended queue").runs}
+    assert states == {first: "finished", second: "killed"}, states
 
 
 @part.step("scheduler, metrics and description are kept")
