@@ -28,7 +28,7 @@ from parallel_hpo.worker.health import why_unwell
 from parallel_hpo.worker.leaving import flush
 from parallel_hpo.worker.leftovers import Leftovers
 from parallel_hpo.worker.restoring import restored
-from parallel_hpo.worker.verdict import NOT_ASKED, Ask, ProgramExit, judge
+from parallel_hpo.worker.verdict import NOT_ASKED, STOPPED_BY_SWEEP, Ask, ProgramExit, judge
 from parallel_hpo.worker.watch import WATCH
 
 
@@ -107,6 +107,8 @@ def perform(
         error, ask = main_thread.call(main, ticket)
     check()
     WATCH.look_for_others()
+    if error is not None and ask is NOT_ASKED and WATCH.opened_by_others and WATCH.asked_to_stop():
+        ask = STOPPED_BY_SWEEP
     verdict = judge(error, ask=ask, unopened="" if WATCH.initialised else WATCH.unopened)
     if error is not None and verdict.outcome is Outcome.FAILED and not isinstance(error, ProgramExit):
         _print_traceback(error)  # a program has said itself why it failed

@@ -25,6 +25,7 @@ from parallel_hpo.worker import scratch
 from parallel_hpo.worker.agent import read_parameters
 from parallel_hpo.worker.last_words import Overheard
 from parallel_hpo.worker.verdict import ProgramExit
+from parallel_hpo.worker.watch import WATCH
 
 DEFAULT_COMMAND: Final = ("${env}", "${interpreter}", "${program}", "${args}")
 """W&B's default for a sweep without `command`."""
@@ -43,7 +44,7 @@ class ProgramMain:
 
         Raises:
             ProgramExit: with its exit code, where that is not 0, and what it said last.
-            KeyboardInterrupt: this process was interrupted; the program has ended by then.
+            KeyboardInterrupt: this process was interrupted, or the program itself by the sweep's wish.
         """
         file = Path(os.environ["WANDB_SWEEP_PARAM_PATH"])
         json_file = file.with_suffix(".json")
@@ -51,6 +52,8 @@ class ProgramMain:
         json_file.write_text(json.dumps(parameters))
         command = list(expand(self._program, parameters, environment=os.environ, json_file=json_file))
         code, words = _run(command)
+        if code == -signal.SIGINT and WATCH.asked_to_stop():
+            raise KeyboardInterrupt  # by its own wandb client, which had heard of that first
         if code < 0:
             with suppress(OSError):  # SIGKILL has no handler to be put back
                 signal.signal(-code, signal.SIG_DFL)

@@ -34,6 +34,7 @@ class Ask:
 
 
 NOT_ASKED: Final = Ask(Asked.NOBODY, "")
+STOPPED_BY_SWEEP: Final = Ask(Asked.SWEEP, "stopped by the sweep")
 
 
 class ProgramExit(SystemExit):

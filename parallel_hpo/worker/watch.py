@@ -46,6 +46,8 @@ class Watch:
         """`wandb.teardown` was called: the agent's connection is gone with the run's."""
         self.unopened = NEVER_INITIALISED
         """Why the run was opened nowhere, where it was not."""
+        self.asked_to_stop: Callable[[], bool] = _nobody_asks
+        """Asks the server whether the run that is on was asked to stop, where it can be asked."""
         self.on_stop: Callable[[RunId], None] | None = None
         """Told of a run that its server asks to stop while no agent is there to hear it."""
         self.core = Core()
@@ -91,6 +93,16 @@ class Watch:
     def offline_folders(self) -> tuple[str, ...]:
         """Folders of runs that were opened offline: what was written there has yet to be sent."""
         return tuple(str(folder.parent) for folder in self._folders if _is_offline(folder))
+
+    @property
+    def opened_by_others(self) -> bool:
+        """Whether another process opened the run, once it was looked for."""
+        return self._by_others
+
+    @property
+    def run_id(self) -> RunId:
+        """The run that is on, or was last."""
+        return self._run_id
 
     @property
     def left_open(self) -> bool:
@@ -235,6 +247,10 @@ class Watch:
         except (OSError, ValueError):
             return None  # user code took the folder away, or the client was killed before it wrote the file
         return summary if isinstance(summary, dict) else None
+
+
+def _nobody_asks() -> bool:
+    return False
 
 
 def find_value(summary: Mapping[str, Any], metric: str, goal: str) -> float | None:

@@ -60,14 +60,14 @@ from parallel_hpo.worker.spec import (
     STACKS_SIGNAL,
     WorkerSpec,
 )
-from parallel_hpo.worker.verdict import Ask, Asked
+from parallel_hpo.worker.stops import was_asked_to_stop
+from parallel_hpo.worker.verdict import STOPPED_BY_SWEEP, Ask, Asked
 from parallel_hpo.worker.watch import WATCH
 
 STUCK: Final = "its agent could not go on"
 SAY_ALIVE_EVERY_S: Final = 10.0
 """How often a worker says at most that its agent asks in vain (a paused sweep, others' last runs)."""
 INTERRUPTED = Ask(Asked.SUPERVISOR, "interrupted")
-STOPPED_BY_SWEEP = Ask(Asked.SWEEP, "stopped by the sweep")
 
 
 @functools.cache
@@ -124,6 +124,8 @@ class Worker:
         spec = self._spec
         WATCH.metric, WATCH.goal, WATCH.keep_login = spec.metric, spec.goal, spec.keep_login
         WATCH.on_stop = self._stop_for_sweep
+        if spec.keep_login:
+            WATCH.asked_to_stop = lambda: was_asked_to_stop(spec.path, WATCH.run_id)
         if spec.activity_every_s is not None:
             WATCH.tell_activity(self._say_active, every_s=spec.activity_every_s)
 
