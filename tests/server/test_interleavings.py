@@ -222,7 +222,7 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
     made.close()
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(acts=acts_of_all)
 def test_each_point_of_a_grid_is_run_once_and_the_sweep_ends(
     stage: Stage, acts: list[tuple[str, int]]
