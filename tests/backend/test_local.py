@@ -159,6 +159,10 @@ def test_what_a_dead_worker_was_issued_is_given_to_the_next(
 ) -> None:
     run = issued(backend, sweep, "worker_1")
     other = issued(backend, sweep, "worker_2")
+    assert [(each.run_id, each.label) for each in backend.awaited(sweep.path)] == [
+        (run, "worker_1"),
+        (other, "worker_2"),
+    ]
     backend.give_back(sweep.path, "worker_1", [])
     assert issued(backend, sweep, "worker_3") == run
     assert other != run

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -18,7 +20,7 @@ from parallel_hpo.server import run_service
 from parallel_hpo.server.file_stream import Batch, Chunk
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.rules.run_states import OPEN, RunState
-from parallel_hpo.server.store import runs
+from parallel_hpo.server.store import bands, runs
 from parallel_hpo.server.store.lines import Stream
 from parallel_hpo.server.store.records import Run
 from tests.server.acting import Stage, grid
@@ -28,6 +30,7 @@ SILENCE_S = 301
 MANY_BEATS = 40
 """Far more than it takes to be given all points and to be sent away."""
 RULE = {"type": "hyperband", "min_iter": 1, "eta": 2}
+BANDS = (1, 2, 4)
 
 
 @dataclass
@@ -41,6 +44,14 @@ class Actor:
 
 
 @dataclass
+class Course:
+    """How many rows a run's present attempt has logged, and who opened the run last."""
+
+    opener: str
+    rows: int = 0
+
+
+@dataclass
 class Play:
     """A sweep and all who work on it."""
 
@@ -48,6 +59,7 @@ class Play:
     sweep: str
     actors: list[Actor] = field(default_factory=list)
     labels: itertools.count[int] = field(default_factory=itertools.count)
+    courses: dict[str, Course] = field(default_factory=dict)
 
     def join(self, *, stranger: bool = False) -> None:
         label = "" if stranger else f"{next(self.labels)}_0_1"
@@ -78,6 +90,8 @@ class Play:
         if actor.run is not None and not actor.inside:
             self.stage.start(self.sweep, actor.run, opener=actor.label)
             actor.inside = True
+            if actor.run not in self.courses or self.courses[actor.run].opener != actor.label:
+                self.courses[actor.run] = Course(actor.label)
 
     def log(self, actor: Actor) -> None:
         """Log a row that Hyperband judges; wandb's client stops what has no agent to do so."""
@@ -86,8 +100,18 @@ class Play:
         known = self.stage.run(actor.run).history_lines
         row = f'{{"_step": {known}, "loss": {known % 3}}}'
         asked = self.stage.stream(actor.run, Chunk((Batch(Stream.HISTORY, known, (row,)),)))
+        self.courses[actor.run].rows += 1
+        self.expect_course(actor.run)
         if asked and actor.agent is None:
             self.stop(actor)
+
+    def expect_course(self, name: str) -> None:
+        """Expect that the server knows the present attempt's rows alone, and the bands that they reach."""
+        run, rows = self.stage.run(name), self.courses[name].rows
+        assert run.metric_rows == rows
+        with self.stage.world.database.read() as transaction:
+            at = [band for band in BANDS if run.id in bands.losses(transaction, self.sweep, band)]
+        assert at == [band for band in BANDS if band <= rows]
 
     def end(self, actor: Actor) -> None:
         if actor.run is not None and actor.inside:
@@ -188,6 +212,14 @@ def is_done(run: Run) -> bool:
 acts_of_all = st.lists(
     st.tuples(st.sampled_from([*ACTS, "beat", "beat", "begin"]), st.integers(0, 3)), max_size=40
 )
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    """One of the two databases: what is tried here is no question of SQL."""
+    made = Stage(tmp_path)
+    yield made
+    made.close()
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -78,6 +78,15 @@ def test_an_owner_does_not_say_what_else_became_of_a_run(stage: Stage) -> None:
         run_service.set_state(stage.world, stage.run(name).id, "failed")
 
 
+def test_a_client_that_resumes_a_run_names_it_by_its_key_and_its_name(stage: Stage) -> None:
+    run_service.upsert(stage.world, RunWishes(name="r", project="p"))
+    stage.stream("r", Chunk(exitcode=1))
+    run_service.request_stop(stage.world, stage.run("r").id)
+    run_service.upsert(stage.world, RunWishes(id=stage.run("r").id, name="r", project="p"))
+    run = stage.run("r")
+    assert (run.state, run.exitcode, run.stop_requested) == (RunState.RUNNING, None, False)
+
+
 def test_a_value_that_is_edited_later_reaches_the_engine(stage: Stage) -> None:
     sweep = stage.sweep(grid(3))
     name = stage.issued(stage.agent(sweep))

@@ -157,3 +157,25 @@ def test_a_pending_run_that_a_user_stopped_does_not_come_back_with_its_sweep(sta
     stage.reap()
     assert stage.run(name).state is RunState.KILLED
     assert go_on(stage, sweep) == [1]
+
+
+def test_a_run_whose_agent_never_had_it_when_its_sweep_was_stopped_comes_again(stage: Stage) -> None:
+    sweep = stage.sweep(grid(2))
+    agent = stage.agent(sweep, "w0")
+    lost = stage.issued(agent)
+    stage.set_state(sweep, "FINISHED")
+    assert stage.beat(agent) == {"type": "exit"}
+    assert stage.run(lost).state is RunState.KILLED
+    assert sorted(go_on(stage, sweep)) == [0, 1]
+
+
+def test_a_pending_run_that_a_user_stopped_ends_though_its_agent_lives(stage: Stage) -> None:
+    sweep = stage.sweep(grid(2))
+    agent = stage.agent(sweep, "w0")
+    stopped = stage.issued(agent)
+    run_service.request_stop(stage.world, stage.run(stopped).id)
+    assert stage.beat(agent, stopped) == {"type": "stop", "run_id": stopped}
+    assert stage.beat(agent) is None
+    stage.clock.now += stage.world.patience.stopping_s
+    assert stage.issued(agent) != stopped
+    assert stage.run(stopped).state is RunState.KILLED

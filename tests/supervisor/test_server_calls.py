@@ -173,6 +173,17 @@ def test_a_server_that_is_away_does_not_end_the_sweep(tmp_path: Path) -> None:
     assert line.seen == [SweepSeen("")]
 
 
+def test_what_a_look_at_the_server_finds_is_said_and_a_server_that_is_away_is_borne(tmp_path: Path) -> None:
+    line = Line(tmp_path)
+    line.server_calls.look(lambda: [Message("found")])
+    line.backend.error = "away"
+    line.server_calls.look(lambda: [Message(awaited.host) for awaited in line.backend.awaited(PATH)])
+    line.server_calls.ask_sweep()
+    line.server_calls.close()
+    assert line.told[:2] == [Message("found"), Message("the sweep server did not answer: away", warning=True)]
+    assert len(line.seen) == 1
+
+
 def test_a_sweep_that_is_over_is_seen_as_such(tmp_path: Path) -> None:
     line = Line(tmp_path)
     line.server_calls.ask_sweep()
