@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Final
 
 SUPERVISOR: Final = "supervisor"
-"""The label of a supervisor's own errands; those of workers begin with a number."""
+"""The label of a supervisor's own calls; those of workers begin with a number."""
 _WORD: Final = r"[A-Za-z0-9_]{1,64}"
 _NAME: Final = re.compile(rf"({_WORD})(?:\.({_WORD}))?")
 _MASTER_BYTES: Final = 20  # 40 hex digits: wandb's client refuses keys shorter than 40 characters

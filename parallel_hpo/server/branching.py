@@ -43,6 +43,8 @@ def rewind(world: World, path: RunPath, metric: str, value: float, *, opener: st
             lines.cut_history(transaction, run.id, point.end)
             lines.clear(transaction, run.id, (Stream.EVENTS, Stream.CONSOLE))
             changes |= _begun(transaction, run, run, point)
+        if opener not in (STRANGER, SUPERVISOR):
+            changes["opened_by"] = opener  # so that its first words don't begin its course anew
         happened(transaction, run, RunEvent.STARTED, changes)
         return runs.find(transaction, run.id) or run
 

@@ -119,10 +119,11 @@ def test_a_sweep_is_scaled_no_further_than_the_limits_allow_and_says_so(sweep: R
 
 
 def test_a_drained_worker_leaves_its_share_to_the_others(sweep: RealSweep) -> None:
-    sweep.start("brief", count=16)
+    sweep.start("held", count=16)
     sweep.wait_for(2)
     assert "has no worker 7; it has 0, 1" in ask(sweep, "drain", sweep_id_of(sweep), "--worker", "7", code=2)
     ask(sweep, "drain", sweep_id_of(sweep), "--worker", "0")
+    (sweep.folder / "go").touch()
     ended = sweep.finish()
     assert outcomes(ended.summary) == ["finished"] * 16
     assert {entry.slot for entry in sweep.entries()[-6:]} == {1}

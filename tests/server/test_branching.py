@@ -265,3 +265,15 @@ def test_an_agent_that_rewinds_its_own_run_has_it_until_it_ends(stage: Stage) ->
     assert stage.run(first).state is RunState.RUNNING
     stage.finish(sweep, first)
     assert stage.issued(agent) != first
+
+
+def test_a_worker_that_rewinds_its_run_as_it_runs_it_again_goes_on_with_what_is_left(stage: Stage) -> None:
+    sweep = stage.sweep(grid(3, early_terminate=RULE))
+    name = stage.issued(stage.agent(sweep, "0w1"))
+    run_service.upsert(stage.world, RunWishes(name=name, sweep=sweep, project="p"), opener="0w1")
+    log(stage, name, *losses(5, 4, 3))
+    rewound = branching.rewind(stage.world, RunPath("local", "p", name), "_step", 1, opener="0w2")
+    assert (rewound.metric_rows, rewound.opened_by) == (2, "0w2")
+    first_words = RunWishes(id=rewound.id, name=name, sweep=sweep, project="p")
+    run_service.upsert(stage.world, first_words, opener="0w2")
+    assert (stage.run(name).metric_rows, losses_at(stage, sweep, 2)) == (2, [4])
