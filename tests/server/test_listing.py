@@ -193,6 +193,19 @@ for number, row in enumerate(SPARSE):
     row |= {"state": "running", "created_at": START + number // 2, "heard_at": START}
 
 
+NESTED = [
+    row
+    | {
+        "config": json.dumps({"opt": {"value": {"m": number}}, "a.b": {"value": number}}),
+        "summary": json.dumps({"val": {"acc": -number}}),
+    }
+    for number, row in enumerate(SPARSE)
+]
+
+
+@example(NESTED, {"config.opt.value.m": 2}, "")
+@example(NESTED, {"config.opt.m": {"$gte": 2}}, "-config.a.b")
+@example(NESTED, {"summary_metrics.val.acc": {"$lt": 0}}, "+summary_metrics.val.acc")
 @example(SPARSE, {"group": {"$ne": "g"}}, "+group")
 @example(SPARSE, {"$nor": [{"group": {"$gt": "a"}}]}, "-group")
 @example(SPARSE, {"tags": "a"}, "-created_at")
