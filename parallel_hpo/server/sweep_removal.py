@@ -65,7 +65,7 @@ def remove_runs(world: World, run_ids: Sequence[int]) -> None:
         for artifact in logged:
             _remove_unless_wanted(world, artifact)
         with world.database.write() as transaction:
-            for artifact_id in leftovers.unfinished(transaction, run_id=run_id):
+            for artifact_id in leftovers.unfinished_of_run(transaction, run_id):
                 artifacts.remove(transaction, artifact_id)
             artifacts.forget_run(transaction, run_id)
             runs.delete(transaction, run_id)

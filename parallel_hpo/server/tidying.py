@@ -22,6 +22,8 @@ from parallel_hpo.server.world import World
 ABANDONED_S: Final = 7 * 86400
 """An artifact whose client was silent for so long is not committed any more; the longest file takes 14 h
 at 1 MB/s, and the client sends several at once."""
+ABANDONED_BY_A_RUN_S: Final = 86400
+"""The same where its run is over: such a client is dead, or was away until its run counted as crashed."""
 _AT_ONCE: Final = 200
 _MD5: Final = re.compile(r"[0-9a-f]{32}")
 _MANIFEST: Final = re.compile(r"([0-9]{1,9})\.json")
@@ -44,12 +46,13 @@ def tidy(world: World, go_on: Callable[[], bool] = lambda: True) -> Taken:
 
 
 def _drop_abandoned(world: World) -> None:
+    since = (world.clock() - ABANDONED_S, world.clock() - ABANDONED_BY_A_RUN_S)
     with world.database.read() as transaction:
-        found = leftovers.unfinished(transaction, silent_since=world.clock() - ABANDONED_S)
+        found = leftovers.abandoned(transaction, *since)
     if not found:
         return
     with world.database.write() as transaction:
-        for artifact_id in leftovers.unfinished(transaction, silent_since=world.clock() - ABANDONED_S):
+        for artifact_id in leftovers.abandoned(transaction, *since):
             artifacts.remove(transaction, artifact_id)
 
 

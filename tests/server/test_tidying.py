@@ -8,9 +8,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from parallel_hpo.server import run_service
+from parallel_hpo.server import artifact_service, run_service
+from parallel_hpo.server.artifact_service import ArtifactWishes
+from parallel_hpo.server.file_stream import Chunk
 from parallel_hpo.server.run_service import RunWishes
-from parallel_hpo.server.tidying import ABANDONED_S, tidy
+from parallel_hpo.server.store import leftovers
+from parallel_hpo.server.tidying import ABANDONED_BY_A_RUN_S, ABANDONED_S, tidy
 from tests.server.acting import Stage
 from tests.server.test_artifacts import (
     CONTENT,
@@ -61,6 +64,20 @@ def test_files_of_an_artifact_that_was_never_finished_go_once_nobody_will(stage:
     assert (taken.files, taken.size > len(OTHER)) == (2, True)
     assert (len(blobs(stage)), manifests(stage)) == (1, 1)
     assert "doesn't exist" in commit(web, artifact)["errors"][0]["message"]
+
+
+def test_an_artifact_whose_run_is_over_is_given_up_sooner(stage: Stage) -> None:
+    for name in ("over", "on"):
+        run_service.upsert(stage.world, RunWishes(name=name, project="p"))
+        wishes = ArtifactWishes("local", "p", name, "model", digest=name, run=name)
+        artifact_service.create(stage.world, wishes)
+    stage.stream("over", Chunk(exitcode=1))
+    for after_s, left in ((ABANDONED_BY_A_RUN_S - 1, 2), (2, 1)):
+        stage.clock.now += after_s
+        tidy(stage.world)
+        ids = [stage.run(name).id for name in ("over", "on")]
+        with stage.world.database.read() as transaction:
+            assert sum(len(leftovers.unfinished_of_run(transaction, run)) for run in ids) == left
 
 
 def test_an_artifact_whose_client_is_at_work_is_not_given_up(stage: Stage, web: Web) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Column, Connection, Table, delete, exists, func, not_, select
 
+from parallel_hpo.server.rules.run_states import OPEN
 from parallel_hpo.server.store.artifact_records import DELETED, PENDING
 from parallel_hpo.server.tables import (
     artifact_files,
@@ -32,16 +33,20 @@ def first_unfinished(connection: Connection) -> float | None:
     return begun
 
 
-def unfinished(
-    connection: Connection, *, silent_since: float | None = None, run_id: int | None = None
-) -> list[int]:
-    """Return the keys of artifacts that are not committed: silent for so long, or a run's."""
-    query = select(artifacts.c.id).where(artifacts.c.state == PENDING)
-    if silent_since is not None:
-        query = query.where(artifacts.c.updated_at < silent_since)
-    if run_id is not None:
-        query = query.where(artifacts.c.run_id == run_id)
+def unfinished_of_run(connection: Connection, run_id: int) -> list[int]:
+    """Return the keys of the artifacts that a run began and did not commit."""
+    query = select(artifacts.c.id).where(artifacts.c.state == PENDING, artifacts.c.run_id == run_id)
     return list(connection.scalars(query))
+
+
+def abandoned(connection: Connection, silent_since: float, of_ended_runs_since: float) -> list[int]:
+    """Return the keys of artifacts that are not committed and silent since then, sooner if a run is over."""
+    over = select(runs.c.id).where(runs.c.state.not_in(OPEN))
+    silent = artifacts.c.updated_at < silent_since
+    ended = (artifacts.c.updated_at < of_ended_runs_since) & artifacts.c.run_id.in_(over)
+    return list(
+        connection.scalars(select(artifacts.c.id).where(artifacts.c.state == PENDING, silent | ended))
+    )
 
 
 def kept_artifacts(connection: Connection, ids: Collection[int]) -> set[int]:
