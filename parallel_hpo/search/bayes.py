@@ -119,7 +119,7 @@ class BayesEngine:
 
     def _point(self, values: Mapping[Path, Any]) -> tuple[str, ...]:
         """Return what is the same for values that a run can't tell apart, 0.3 and 0.1 * 3 among them."""
-        return tuple(identity(axis.value(axis.place(values[axis.path]))) for axis in self._axes)
+        return tuple(identity(axis.settled(values[axis.path])) for axis in self._axes)
 
     def _suggestions(self, index: int) -> Iterator[dict[Path, Any]]:
         """Yield the values to try for the `index`-th run, better ones first."""
