@@ -98,11 +98,15 @@ Axis = LevelAxis | IntervalAxis
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """A point, by its places on the axes, and its loss; None: not known yet; infinite: it failed."""
+    """A point, by its places on the axes, and its loss; None: not known yet; infinite: it failed.
+
+    `stopped_at`: the loss is that after so many iterations, at which the run was stopped early.
+    """
 
     index: int
     places: tuple[float, ...]
     loss: float | None
+    stopped_at: int | None = None
 
 
 def axes_of(parameters: Iterable[Parameter]) -> tuple[Axis, ...]:

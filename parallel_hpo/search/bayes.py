@@ -97,7 +97,7 @@ class BayesEngine:
             places = places_of(self._axes, values)
         except KeyError:
             return
-        self._observed[trial.index] = Observation(trial.index, places, self._loss(trial))
+        self._observed[trial.index] = Observation(trial.index, places, self._loss(trial), trial.stopped_at)
         self._tried[trial.index] = self._point(values)
 
     def ask(self, index: int) -> dict[str, Any]:
