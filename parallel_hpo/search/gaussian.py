@@ -27,8 +27,10 @@ _LIKELY_LENGTH: Final = 1.0
 _LIKELY_NOISE: Final = 1e-4
 _NOISY: Final = 0.01
 """The share of noise in the losses' variance from which on their shape is put to the question."""
-_FITTING_STEPS: Final = 30
-"""At most: a fit that is not quite at its end serves as well, and each step costs a millisecond or two."""
+_FITTING_STEPS: Final = (8, 30)
+"""At least and at most: a fit that is not quite at its end serves as well."""
+_FITTING_EFFORT: Final = 1_000_000
+"""Steps × points² × columns (10 at least): so many are done in time for an ask of 50 ms."""
 
 
 class Surface:
@@ -97,6 +99,8 @@ def _fitted(columns: Table, shaped: Shaped) -> tuple[Surface, float]:
         off = (theta - likely) / spread
         return 0.5 * float(off @ off) - value, off / spread - slope
 
+    fewest, most = _FITTING_STEPS
+    steps = max(fewest, min(most, _FITTING_EFFORT // (len(losses) ** 2 * max(width, 10))))
     # Not by the regressor's own optimizer, which warns when it comes to a bound or to its last step.
     best = minimize(
         unlikeliness,
@@ -104,6 +108,6 @@ def _fitted(columns: Table, shaped: Shaped) -> tuple[Surface, float]:
         jac=True,
         bounds=kernel.bounds,
         method="L-BFGS-B",
-        options={"maxiter": _FITTING_STEPS},
+        options={"maxiter": steps},
     )
     return Surface(kernel.clone_with_theta(best.x), columns, losses), shaped.density - best.fun
