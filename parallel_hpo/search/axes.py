@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from parallel_hpo.config.sweep_words import (
     Beta,
@@ -24,7 +24,10 @@ from parallel_hpo.config.sweep_words import (
     Uniform,
 )
 from parallel_hpo.search.quantiles import place_of, value_at
-from parallel_hpo.search.space import EXACT, Levels, Listed, Stepped, is_number, multiples, possible
+from parallel_hpo.search.space import EXACT, Levels, Listed, Stepped, is_number, multiples, possible, rounded
+
+_RARE: Final = 1e-6
+"""A level of beta further out than that would never be drawn: a finite space is used up without it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,10 @@ class LevelAxis:
         """Return the place of a value; raises KeyError for what the axis can't take."""
         return self.levels.index(value)
 
+    def settled(self, value: Any) -> Any:
+        """Return the value of the axis that is the same to a run; raises KeyError as `place` does."""
+        return self.levels[self.levels.index(value)]
+
 
 @dataclass(frozen=True, slots=True)
 class IntervalAxis:
@@ -78,17 +85,28 @@ class IntervalAxis:
             raise KeyError(value)
         return place_of(self.distribution, value)
 
+    def settled(self, value: Any) -> Any:
+        """Return the value of the axis that is the same to a run, a told one out of reach included."""
+        if self.reachable is None:
+            return self.value(self.place(value))
+        lowest, highest = self.reachable[0], self.reachable[self.reachable.size - 1]
+        return rounded(min(max(value, lowest), highest), self.distribution.q)
+
 
 Axis = LevelAxis | IntervalAxis
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """A point, by its places on the axes, and its loss; None: not known yet; infinite: it failed."""
+    """A point, by its places on the axes, and its loss; None: not known yet; infinite: it failed.
+
+    `stopped_at`: the loss is that after so many iterations, at which the run was stopped early.
+    """
 
     index: int
     places: tuple[float, ...]
     loss: float | None
+    stopped_at: int | None = None
 
 
 def axes_of(parameters: Iterable[Parameter]) -> tuple[Axis, ...]:
@@ -120,8 +138,9 @@ def _axis(parameter: Parameter) -> Axis | None:
             return LevelAxis(parameter.path, multiples(low, high, q), ordered=True)
         case LogUniform(low, high, q) as distribution if q is not None and high / q < EXACT:
             return IntervalAxis(parameter.path, distribution, multiples(low, high, q))
-        case Beta(_, _, q) as distribution if q is not None and 1 / q < EXACT:
-            return IntervalAxis(parameter.path, distribution, multiples(0, 1, q))
+        case Beta(a, b, q) as distribution if q is not None and 1 / q < EXACT:
+            low, high = (value_at(Beta(a, b), place) for place in (_RARE, 1 - _RARE))
+            return IntervalAxis(parameter.path, distribution, multiples(low, high, q))
         case _ as distribution:
             return IntervalAxis(parameter.path, distribution, None)
 

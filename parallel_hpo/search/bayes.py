@@ -97,7 +97,7 @@ class BayesEngine:
             places = places_of(self._axes, values)
         except KeyError:
             return
-        self._observed[trial.index] = Observation(trial.index, places, self._loss(trial))
+        self._observed[trial.index] = Observation(trial.index, places, self._loss(trial), trial.stopped_at)
         self._tried[trial.index] = self._point(values)
 
     def ask(self, index: int) -> dict[str, Any]:
@@ -119,7 +119,7 @@ class BayesEngine:
 
     def _point(self, values: Mapping[Path, Any]) -> tuple[str, ...]:
         """Return what is the same for values that a run can't tell apart, 0.3 and 0.1 * 3 among them."""
-        return tuple(identity(axis.value(axis.place(values[axis.path]))) for axis in self._axes)
+        return tuple(identity(axis.settled(values[axis.path])) for axis in self._axes)
 
     def _suggestions(self, index: int) -> Iterator[dict[Path, Any]]:
         """Yield the values to try for the `index`-th run, better ones first."""

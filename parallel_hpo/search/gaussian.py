@@ -1,9 +1,7 @@
 """A Gaussian process of the loss: scikit-learn's, with what a sweep needs around it.
 
 A Matérn 5/2 kernel with a length for every column and a share of noise, all fitted
-by likelihood. Losses are first brought near to a bell shape (Yeo and Johnson 2000),
-since a process takes them for that: a few huge ones would hide all differences
-between the small ones. The only importer of scikit-learn.
+by likelihood, to losses in each of the shapes that `shapes` gives them.
 """
 
 from __future__ import annotations
@@ -16,21 +14,23 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
-from sklearn.preprocessing import PowerTransformer
 
 from parallel_hpo.search.columns import Column, Table
+from parallel_hpo.search.shapes import Shaped, bell_shaped, cut_off
 
 _STRENGTH: Final = (0.01, 100.0)
 _LENGTH: Final = (0.03, 50.0)
 _NOISE: Final = (1e-6, 1.0)
 """Bounds of what is fitted, for columns from 0 to 1 and losses of variance 1."""
-_LIKELY_LENGTH: Final = 4.0
+_LIKELY_LENGTH: Final = 1.0
 """Before the fit, for one column; it grows with the root of their number (Hvarfner et al. 2024)."""
 _LIKELY_NOISE: Final = 1e-4
-_FITTING_STEPS: Final = 30
-"""At most: a fit that is not quite at its end serves as well, and each step costs a millisecond or two."""
-_FAR: Final = 5.0
-"""Losses are cut off so many times as far above the median as the best one lies below it."""
+_NOISY: Final = 0.01
+"""The share of noise in the losses' variance from which on their shape is put to the question."""
+_FITTING_STEPS: Final = (8, 30)
+"""At least and at most: a fit that is not quite at its end serves as well."""
+_FITTING_EFFORT: Final = 1_000_000
+"""Steps × points² × columns (10 at least): so many are done in time for an ask of 50 ms."""
 
 
 class Surface:
@@ -39,29 +39,52 @@ class Surface:
     def __init__(self, kernel: Any, columns: Table, losses: Column) -> None:
         self.columns = columns
         self.losses = losses
+        self.noise = float(kernel.k2.noise_level)
         self._kernel = kernel
-        self._noise = kernel.k2.noise_level
         self._process = GaussianProcessRegressor(kernel, optimizer=None).fit(columns, losses)
 
     def told(self, columns: Table, losses: Column) -> Surface:
         """Return the surface after more points, with the same kernel."""
-        return Surface(
-            self._kernel, np.vstack([self.columns, columns]), np.concatenate([self.losses, losses])
-        )
+        columns = np.vstack([self.columns, self._whole(columns)])
+        return Surface(self._kernel, columns, np.concatenate([self.losses, losses]))
 
     def mean(self, columns: Table) -> Column:
         """Return the loss expected at each point."""
-        means: NDArray[np.float64] = self._process.predict(columns)
+        means: NDArray[np.float64] = self._process.predict(self._whole(columns))
         return means
 
     def mean_and_deviation(self, columns: Table) -> tuple[Column, Column]:
-        """Return the loss expected at each point, and its standard deviation without the noise."""
-        means, deviations = self._process.predict(columns, return_std=True)
-        return means, np.sqrt(np.maximum(deviations**2 - self._noise, 1e-12))
+        """Return the loss expected to be seen at each point, and its standard deviation, noise included."""
+        means, deviations = self._process.predict(self._whole(columns), return_std=True)
+        return means, np.maximum(deviations, 1e-6)
+
+    def _whole(self, columns: Table) -> Table:
+        """Return the columns with 1 in the one that they lack: how far a run gets, which is to its end."""
+        lacking = self.columns.shape[1] - columns.shape[1]
+        return np.column_stack([columns, np.ones((len(columns), lacking))]) if lacking else columns
+
+
+def likeliest(columns: Table, losses: Column) -> Surface:
+    """Return the surface that is most likely after the losses, in the shape that makes them likeliest.
+
+    Without noise that is the bell, and nothing else is tried: a second fit takes as long as the first.
+    """
+    standard = cut_off(losses)
+    surface, likelihood = _fitted(columns, bell_shaped(standard))
+    if surface.noise < _NOISY:
+        return surface
+    other, others_likelihood = _fitted(columns, Shaped(standard))
+    return surface if likelihood >= others_likelihood else other
 
 
 def fitted(columns: Table, losses: Column) -> Surface:
-    """Return the surface that is most likely after the losses, which are `bell_shaped`."""
+    """Return the surface that is most likely after the losses, which have mean 0 and variance 1."""
+    return _fitted(columns, Shaped(losses))[0]
+
+
+def _fitted(columns: Table, shaped: Shaped) -> tuple[Surface, float]:
+    """Return the surface that is most likely, and the logarithm of how likely that is."""
+    losses = shaped.losses
     width = columns.shape[1]
     lengths = np.ones(width)
     kernel = ConstantKernel(1.0, _STRENGTH) * Matern(lengths, _LENGTH, nu=2.5) + WhiteKernel(1e-3, _NOISE)
@@ -76,6 +99,8 @@ def fitted(columns: Table, losses: Column) -> Surface:
         off = (theta - likely) / spread
         return 0.5 * float(off @ off) - value, off / spread - slope
 
+    fewest, most = _FITTING_STEPS
+    steps = max(fewest, min(most, _FITTING_EFFORT // (len(losses) ** 2 * max(width, 10))))
     # Not by the regressor's own optimizer, which warns when it comes to a bound or to its last step.
     best = minimize(
         unlikeliness,
@@ -83,20 +108,6 @@ def fitted(columns: Table, losses: Column) -> Surface:
         jac=True,
         bounds=kernel.bounds,
         method="L-BFGS-B",
-        options={"maxiter": _FITTING_STEPS},
+        options={"maxiter": steps},
     )
-    return Surface(kernel.clone_with_theta(best.x), columns, losses)
-
-
-def bell_shaped(losses: Column) -> Column:
-    """Return the losses in their order, with mean 0, variance 1 and tails that are not long."""
-    small = losses / 16  # since the difference of two floats, or five times it, may be none
-    lowest, median, highest = small.min(), np.median(small), small.max()
-    if lowest < median:
-        highest = min(highest, median + _FAR * (median - lowest))
-    if lowest == highest:
-        return np.zeros(len(losses))
-    spread = (np.minimum(small, highest) - lowest) / (highest - lowest)
-    standard = (spread - spread.mean()) / spread.std()
-    shaped: NDArray[np.float64] = PowerTransformer().fit_transform(standard[:, np.newaxis])[:, 0]
-    return shaped
+    return Surface(kernel.clone_with_theta(best.x), columns, losses), shaped.density - best.fun

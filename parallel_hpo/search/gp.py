@@ -3,11 +3,14 @@
 Points still running are taken to have the loss expected of them ("kriging
 believer"): it leaves the expectation as it is, and nothing more is to be learnt
 there. So have failed ones, but at least an average loss: a place where all fail is
-left, and one where chance failed is not given up.
+left, and one where chance failed is not given up. Of a run that was stopped early
+the loss is known only as far as it got: how far is one more column, in which the
+process looks along learning curves, and all that is asked for goes to its end.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from functools import cache, lru_cache
 from typing import Final
@@ -16,12 +19,14 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from parallel_hpo.search.axes import Axis, Observation
-from parallel_hpo.search.columns import Table, columns_of
-from parallel_hpo.search.gaussian import Surface, bell_shaped, fitted
+from parallel_hpo.search.columns import Column, Table, columns_of
+from parallel_hpo.search.gaussian import Surface, likeliest
 from parallel_hpo.search.improvement import most_promising
 
 _AVERAGE: Final = 0.0
-"""The mean of losses that are bell-shaped."""
+"""The mean of losses in any shape."""
+_TO_THE_END: Final = 3
+"""A run that went to its end is taken to have gone so many times further than any that was stopped."""
 _RANKS: Final = 200
 """So many of the best points are named, in case that the first ones were tried already."""
 
@@ -50,7 +55,17 @@ def _told_of(others: Sequence[Observation], surface: Surface, columns: Table) ->
 def _surface(axes: tuple[Axis, ...], results: tuple[Observation, ...]) -> Surface:
     """Return the surface fitted to results: the longest step, and the same for all who ask at once."""
     losses = np.array([result.loss for result in results], float)
-    return fitted(columns_of(axes, _places(results)), bell_shaped(losses))
+    columns = columns_of(axes, _places(results))
+    if any(result.stopped_at is not None for result in results):
+        columns = np.column_stack([columns, _progress([result.stopped_at for result in results])])
+    return likeliest(columns, losses)
+
+
+def _progress(stopped_at: Sequence[int | None]) -> Column:
+    """Return how far runs got, in the logarithm of their iterations; 1: to the end."""
+    furthest = max(at for at in stopped_at if at is not None)
+    end = math.log1p(_TO_THE_END * furthest)
+    return np.array([1.0 if at is None else math.log1p(at) / end for at in stopped_at])
 
 
 def _places(observations: Sequence[Observation]) -> Table:

@@ -29,8 +29,10 @@ _REACHES: Final = (0.1, 0.04, 0.016)
 
 def most_promising(axes: Sequence[Axis], surface: Surface, known: Table, source: Generator) -> Table:
     """Return points to try, the best one first; `known` are those that the surface was told."""
-    means = surface.mean(surface.columns)
-    lowest = float(means.min())  # and not the lowest loss told, which may be low by noise
+    means = surface.mean(columns_of(axes, known))
+    # Over the lowest loss that was seen, by what would be seen: in the end the run that looks best is taken.
+    # Where noise is large, a low loss for sure is then worth more than the hope of a lower one.
+    lowest = float(surface.losses.min())
 
     def promise(points: Table) -> Column:
         return log_expected_improvement(*surface.mean_and_deviation(columns_of(axes, points)), lowest)

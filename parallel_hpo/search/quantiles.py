@@ -2,8 +2,8 @@
 
 A place drawn evenly gives a value of the distribution; a search among places is a
 search in which the distribution's own scale (logarithmic, bell-shaped) is even.
-The exception is beta, whose inverse the standard library lacks: its place is the
-value itself, so a search among places takes it for uniform.
+Beta's inverse is SciPy's, whose import takes 0.3 s: only those who have a beta pay
+for it. The others' are exact in the standard library.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from parallel_hpo.config.sweep_words import Beta, Continuous, LogNormal, LogUnif
 from parallel_hpo.search.space import rounded
 
 _EDGE = 2.0**-53
-"""A bell has no value at 0 and 1: this close to them it is cut, at ±8.2 standard deviations."""
+"""A bell has no value at 0 and 1: this close to them it is cut, at ±8.2 standard deviations; so is beta."""
 _LARGEST_EXPONENT = 700.0
 """exp(±700) is about the last that a float can hold."""
 
@@ -42,8 +42,10 @@ def _smooth_value(distribution: Continuous, place: float) -> float:
         case LogNormal(mu, sigma):
             exponent = NormalDist(mu, sigma).inv_cdf(_inside(place))
             return math.exp(min(max(exponent, -_LARGEST_EXPONENT), _LARGEST_EXPONENT))
-        case Beta():
-            return place
+        case Beta(a, b):
+            from scipy.special import betaincinv
+
+            return float(betaincinv(a, b, _inside(place)))
 
 
 def _smooth_place(distribution: Continuous, value: float) -> float:
@@ -56,8 +58,10 @@ def _smooth_place(distribution: Continuous, value: float) -> float:
             return NormalDist(mu, sigma).cdf(value)
         case LogNormal(mu, sigma):
             return NormalDist(mu, sigma).cdf(math.log(value)) if value > 0 else 0.0
-        case Beta():
-            return value
+        case Beta(a, b):
+            from scipy.special import betainc
+
+            return float(betainc(a, b, min(max(value, 0.0), 1.0)))
 
 
 def _share(value: float, low: float, high: float) -> float:

@@ -12,7 +12,6 @@ from random import Random
 from typing import Any
 
 from parallel_hpo.config.sweep_words import (
-    Beta,
     Categorical,
     Constant,
     Distribution,
@@ -21,7 +20,7 @@ from parallel_hpo.config.sweep_words import (
     Path,
 )
 from parallel_hpo.search.quantiles import value_at
-from parallel_hpo.search.space import nest, rounded
+from parallel_hpo.search.space import nest
 from parallel_hpo.search.trial import Trial
 
 
@@ -58,7 +57,5 @@ def _draw(distribution: Distribution, source: Random) -> Any:
             return source.choices(values, probabilities)[0]
         case IntUniform(low, high):
             return source.randint(low, high)
-        case Beta(a, b, q):
-            return rounded(source.betavariate(a, b), q)
         case _:
             return value_at(distribution, source.random())

@@ -25,8 +25,6 @@ from parallel_hpo.search.axes import Axis, LevelAxis, Observation
 Space = Mapping[str, BaseDistribution]
 
 _STUDY = "sweep"
-_ASKED = -1
-"""The number of the trial that is asked for: none of those observed."""
 _DRAWS = 4
 """So many are drawn in case that the first was tried already."""
 _FINE = 100_000
@@ -60,7 +58,8 @@ def suggestions(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)  # both options were experimental before Optuna 5
         sampler = TPESampler(seed=seed, n_startup_trials=0, multivariate=True, constant_liar=True)
-    asked = _trial(Observation(_ASKED, (), None), {})
+    unseen = 1 + max((observation.index for observation in observations), default=-1)
+    asked = _trial(Observation(unseen, (), None), {})  # a number of its own: TPE leaves out what has it
     study = Study(_STUDY, history, sampler)
     for _ in range(_DRAWS):
         places = sampler.sample_relative(study, asked, space)

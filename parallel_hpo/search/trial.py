@@ -22,9 +22,13 @@ class TrialState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One run: its 0-based index in the sweep, the parameters it was issued with, its metric's value."""
+    """One run: its 0-based index in the sweep, the parameters it was issued with, its metric's value.
+
+    `stopped_at`: after how many values of the metric it was stopped early; None: it went to its end.
+    """
 
     index: int
     parameters: Mapping[str, Any]
     state: TrialState
     value: float | None = None
+    stopped_at: int | None = None

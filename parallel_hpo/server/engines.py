@@ -184,11 +184,11 @@ def _by_wandb(sweep: Sweep) -> bool:
 
 
 def trial(change: runs.Change) -> Trial:
-    """Put a run's state into the search's words: a run stopped early still has the value that it reached."""
+    """Put a run's state into the search's words: one stopped early has the value that it reached by then."""
     if change.state in OPEN or change.state is RunState.PREEMPTED:
         state = TrialState.PENDING
     elif change.value is not None:
         state = TrialState.FINISHED
     else:
         state = TrialState.FAILED
-    return Trial(change.index, json.loads(change.assigned), state, change.value)
+    return Trial(change.index, json.loads(change.assigned), state, change.value, change.stopped_at)

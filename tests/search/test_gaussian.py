@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from parallel_hpo.search.columns import Column, Table
-from parallel_hpo.search.gaussian import bell_shaped, fitted
-
-finite = st.floats(allow_nan=False, allow_infinity=False)
+from parallel_hpo.search.gaussian import fitted, likeliest
+from parallel_hpo.search.shapes import bell_shaped, cut_off
 
 
 def grid(count: int) -> Table:
@@ -55,27 +52,28 @@ def test_a_column_without_effect_is_not_looked_at() -> None:
     assert ends[0] == pytest.approx(ends[1], abs=0.05)
 
 
-@given(st.lists(finite, min_size=2, max_size=30))
-def test_shaped_losses_keep_their_order(values: list[float]) -> None:
-    losses = np.array(values)
-    shaped = bell_shaped(losses)[np.argsort(losses, kind="stable")]
-    assert np.isfinite(shaped).all()
-    assert (np.diff(shaped) >= -1e-9).all()
-
-
-@given(st.lists(st.integers(-1000, 1000), min_size=5, max_size=30, unique=True))
-def test_shaped_losses_have_mean_0_and_variance_1(values: list[int]) -> None:
-    shaped = bell_shaped(np.array(values, float))
-    assert shaped.mean() == pytest.approx(0, abs=1e-6)
-    assert shaped.std() == pytest.approx(1)
-
-
-def test_one_loss_out_of_all_bounds_does_not_hide_the_others() -> None:
-    shaped = np.sort(bell_shaped(np.array([*range(20), 1e300], float)))
-    assert np.diff(shaped)[:-1].min() > 0.03
-
-
 def test_losses_that_are_all_equal_have_no_shape() -> None:
-    assert not bell_shaped(np.full(10, 3.0)).any()
-    surface = fitted(grid(10), bell_shaped(np.full(10, 3.0)))
+    surface = likeliest(grid(10), np.full(10, 3.0))
     assert surface.mean(grid(4)) == pytest.approx(np.zeros(4), abs=1e-6)
+
+
+def test_losses_without_noise_are_taken_in_the_shape_of_a_bell() -> None:
+    losses = np.exp(2 * wave(grid(20)))
+    shaped = likeliest(grid(20), losses).losses
+    assert shaped == pytest.approx(bell_shaped(cut_off(losses)).losses)
+    assert shaped != pytest.approx(cut_off(losses), abs=0.05)
+
+
+def test_noise_among_low_losses_is_not_stretched() -> None:
+    columns = np.random.default_rng(0).random((60, 1))
+    losses = 60 * (columns[:, 0] - 0.5) ** 2 + np.random.default_rng(1).normal(0, 2, 60)
+    surface = likeliest(columns, losses)
+    assert surface.losses == pytest.approx(cut_off(losses))
+    assert grid(101)[surface.mean(grid(101)).argmin(), 0] == pytest.approx(0.5, abs=0.05)
+
+
+def test_noise_is_part_of_what_will_be_seen() -> None:
+    source = np.random.default_rng(0)
+    columns = source.random((60, 1))
+    surface = fitted(columns, wave(columns) + source.normal(0, 0.4, 60))
+    assert surface.mean_and_deviation(columns)[1] == pytest.approx(0.4, abs=0.15)

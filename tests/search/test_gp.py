@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
@@ -70,3 +72,20 @@ def test_the_threads_of_linear_algebra_are_as_before_afterwards() -> None:
     before = threadpool_info()
     first(results(15), [], seed=5)
     assert threadpool_info() == before
+
+
+def test_the_loss_that_a_stopped_run_had_is_not_taken_for_its_last_one() -> None:
+    """Near the best place runs were stopped early, at a loss that is higher than what they were coming to."""
+    ended = [result for result in results(40) if distance(result.places) > 0.25]
+    stopped = [
+        Observation(100 + index, place.places, (place.loss or 0.0) + 0.5, at)
+        for index, (place, at) in enumerate(zip(results(40), (2, 4, 8, 16) * 10, strict=True))
+    ]
+    taken_for_ended = [replace(one, stopped_at=None) for one in stopped]
+    assert distance(first([*ended, *stopped], [])) < 0.1
+    assert distance(first([*ended, *taken_for_ended], [])) > 0.15
+
+
+def test_stopped_runs_alone_say_something_too() -> None:
+    stopped = [replace(result, stopped_at=3) for result in results(25)]
+    assert distance(first(stopped, [Observation(99, (0.1, 0.1), None)])) < 0.1

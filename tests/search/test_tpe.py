@@ -54,3 +54,9 @@ def test_failed_points_are_avoided_like_running_ones() -> None:
     failed = firsts([*known, *(Observation(index, places, math.inf) for index, places in crowd)])
     running = firsts([*known, *(Observation(index, places, None) for index, places in crowd)])
     assert failed == running != firsts(known)
+
+
+def test_a_single_prior_run_is_not_dropped() -> None:
+    known = results(50)
+    prior = Observation(-1, (0.3, 6, 2), 0.0)
+    assert firsts([prior, *known]) != firsts(known)

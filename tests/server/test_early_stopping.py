@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
+from parallel_hpo.server.engines import trial
 from parallel_hpo.server.file_stream import Batch, Chunk
+from parallel_hpo.server.store import runs
 from parallel_hpo.server.store.lines import Stream
 from parallel_hpo.server.store.runs import change
 from tests.server.acting import Stage, grid
@@ -203,3 +205,14 @@ def test_a_preempted_run_goes_on_with_its_course_wherever_it_is_resumed(stage: S
     stage.start(sweep, name, opener="w2")
     log(stage, name, 1)
     assert stage.run(name).metric_rows == 2
+
+
+def test_the_search_is_told_how_far_a_stopped_run_got(stage: Stage) -> None:
+    sweep, _, names = started_runs(stage, 2, early_terminate={**RULE, "eta": 3})
+    log(stage, names[0], 1, 1, 1)
+    assert log(stage, names[1], 2, 2)
+    for name, exitcode in zip(names, (0, 255), strict=True):
+        stage.stream(name, Chunk(summary='{"loss": 2}', exitcode=exitcode))
+    with stage.world.database.read() as transaction:
+        told = {change.index: trial(change) for change in runs.changes_since(transaction, sweep, 0)}
+    assert [(one.value, one.stopped_at) for _, one in sorted(told.items())] == [(2.0, None), (2.0, 2)]

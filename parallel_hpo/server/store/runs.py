@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, case, or_, select, update
 from sqlalchemy import delete as sql_delete
 
 from parallel_hpo.server.rules.run_states import RunState
@@ -34,6 +34,8 @@ class Change:
     assigned: str
     state: RunState
     value: float | None
+    stopped_at: int | None = None
+    """After how many values of the metric `early_terminate` stopped it; None: it went to its end."""
 
 
 def _runs() -> Select[Any]:
@@ -105,13 +107,14 @@ def put_back(connection: Connection, run: Run) -> None:
 def changes_since(connection: Connection, sweep_id: str, revision: int) -> Iterator[Change]:
     """Yield what became of a sweep's issued runs after `revision`, in that order."""
     columns = (runs.c.sweep_revision, runs.c.sweep_index, runs.c.assigned, runs.c.state, runs.c.value)
+    stopped_at = case((runs.c.stop_requested, runs.c.metric_rows))
     query = (
-        select(*columns)
+        select(*columns, stopped_at)
         .where(runs.c.sweep_id == sweep_id, runs.c.sweep_revision > revision, runs.c.sweep_index.is_not(None))
         .order_by(runs.c.sweep_revision)
     )
     for row in connection.execute(query):
-        yield Change(row[0], row[1], row[2], RunState(row[3]), row[4])
+        yield Change(row[0], row[1], row[2], RunState(row[3]), row[4], row[5])
 
 
 def is_hidden(connection: Connection, project_id: int, name: str) -> bool:

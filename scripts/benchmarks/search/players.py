@@ -1,0 +1,104 @@
+"""Who plays: our engines, Optuna's default sampler, and W&B's own engine where it is installed.
+
+All play the same game: so many points are asked for at once, and all are pending until
+the last of them is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from random import Random
+from typing import Any, Final
+
+from parallel_hpo.config.sweep import parse_sweep_configuration
+from parallel_hpo.errors import ConfigError
+from parallel_hpo.search.engine import Engine, Trial, TrialState, make_engine
+from parallel_hpo.search.wandb_process import WandbProcess, require_wandb_engine
+from scripts.benchmarks.search.problems import Point, Problem
+
+Player = Callable[[Problem, int, int, int], Iterator[Point]]
+"""Yields the points of a game: its problem, seed, number of runs, and how many are asked for at once."""
+
+
+def seen_loss(problem: Problem, point: Point, seed: int, index: int) -> float:
+    """Return what a run's loss looks like: the same noise for every player's `index`-th run."""
+    return problem.loss(point) + problem.noise * Random(f"{seed}/{index}").gauss(0, 1)
+
+
+def engine(method: str, problem: Problem, seed: int, wandb: WandbProcess | None = None) -> Engine:
+    configuration = {"method": method, "metric": {"name": "loss"}, "parameters": problem.parameters}
+    return make_engine(parse_sweep_configuration(configuration, where="sweep"), seed=seed, wandb=wandb)
+
+
+def play(method: str, problem: Problem, seed: int, runs: int, at_once: int) -> Iterator[Point]:
+    """Yield the points of one of our engines."""
+    yield from played(engine(method, problem, seed), problem, seed, runs, at_once)
+
+
+def play_wandb(problem: Problem, seed: int, runs: int, at_once: int) -> Iterator[Point]:
+    """Yield the points of W&B's own engine, as it is fenced in here; its start takes time too."""
+    process = WandbProcess()
+    process.is_ready(within_s=60)
+    try:
+        yield from played(engine("bayes", problem, seed, process), problem, seed, runs, at_once)
+    finally:
+        process.close()
+
+
+def played(search: Engine, problem: Problem, seed: int, runs: int, at_once: int) -> Iterator[Point]:
+    for first in range(0, runs, at_once):
+        batch: dict[int, dict[str, Any]] = {}
+        for index in range(first, min(first + at_once, runs)):
+            batch[index] = search.ask(index) or {}
+            search.tell(Trial(index, batch[index], TrialState.PENDING))
+        for index, point in batch.items():
+            yield point
+            loss = seen_loss(problem, point, seed, index)
+            search.tell(Trial(index, point, TrialState.FINISHED, loss))
+
+
+def play_optuna(problem: Problem, seed: int, runs: int, at_once: int) -> Iterator[Point]:
+    """Yield the points of Optuna's default sampler, which is asked only for what matters in a run."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed))
+    for first in range(0, runs, at_once):
+        trials = [study.ask() for _ in range(min(at_once, runs - first))]
+        points = [suggested(trial, problem) for trial in trials]
+        for trial, point in zip(trials, points, strict=True):
+            yield point
+            study.tell(trial, seen_loss(problem, point, seed, trial.number))
+
+
+def suggested(trial: Any, problem: Problem) -> dict[str, Any]:
+    point: dict[str, Any] = {}
+    for name, spec in problem.parameters.items():
+        other, value = problem.only_if.get(name, (None, None))
+        if other is None or point[other] == value:
+            point[name] = suggest(trial, name, spec)
+    return point
+
+
+def suggest(trial: Any, name: str, spec: Mapping[str, Any]) -> Any:
+    if "values" in spec:
+        return trial.suggest_categorical(name, spec["values"])
+    if isinstance(spec["min"], int):
+        return trial.suggest_int(name, spec["min"], spec["max"], log="distribution" in spec)
+    return trial.suggest_float(name, spec["min"], spec["max"], log="distribution" in spec)
+
+
+def has_wandb_engine() -> bool:
+    try:
+        require_wandb_engine()
+    except ConfigError:
+        return False
+    return True
+
+
+PLAYERS: Final[Mapping[str, Player]] = {
+    "random": lambda *game: play("random", *game),
+    "Optuna TPE": play_optuna,
+    **({"W&B": play_wandb} if has_wandb_engine() else {}),
+    "bayes": lambda *game: play("bayes", *game),
+}
