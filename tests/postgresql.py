@@ -18,7 +18,7 @@ from typing import Any, Final
 from sqlalchemy import create_engine, make_url, text
 
 from parallel_hpo.server.store.database import Database
-from parallel_hpo.server.tables import metadata
+from parallel_hpo.server.store.tables import metadata
 
 _OWNER: Final = "postgres"
 _SETTINGS: Final[dict[str, Any]] = {

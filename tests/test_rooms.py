@@ -45,6 +45,20 @@ INNER_LEVELS: Final[Mapping[str, tuple[frozenset[str], ...]]] = {
         frozenset({"devices"}),
         frozenset({"processes", "packing"}),
     ),
+    "server": (
+        frozenset({"http", "local"}),
+        frozenset({"graphql"}),
+        frozenset({"removal"}),
+        frozenset({"services"}),
+        frozenset({"artifacts"}),
+        frozenset({"files"}),
+        frozenset({"world"}),
+        frozenset({"engines"}),
+        frozenset({"store"}),
+        frozenset({"rules"}),
+        frozenset({"values"}),
+        frozenset({"refusals"}),
+    ),
 }
 """The rooms within a room, from the top to the bottom; what stands beside them is above them all."""
 
@@ -59,7 +73,7 @@ CONFINED: Final[Mapping[str, tuple[str, ...]]] = {
     "wandb": ("worker", "backend"),
     "psutil": ("supervisor", "doctor", "worker"),
     "pynvml": ("supervisor.devices.nvml",),
-    "sqlalchemy": ("server.store", "server.tables", "server.migrations"),
+    "sqlalchemy": ("server.store",),
     "sqlite3": ("server.store", "supervisor.records.ledger", "supervisor.records.ledger_reader"),
 }
 """Libraries that only these modules, and what lies in them, may import."""

@@ -15,11 +15,13 @@ from typing import Final
 from parallel_hpo.cli.kept import Project, Shelf
 from parallel_hpo.cli.output import print_for_machines, print_for_people
 from parallel_hpo.errors import BackendError, UsageError
-from parallel_hpo.server import local, project_removal, sweep_removal
-from parallel_hpo.server.blobs import Taken
+from parallel_hpo.server import local
+from parallel_hpo.server.artifacts.blobs import Taken
+from parallel_hpo.server.removal import projects
+from parallel_hpo.server.removal import sweeps as sweep_removal
+from parallel_hpo.server.removal.tidying import tidy
 from parallel_hpo.server.store.failures import UnavailableError
 from parallel_hpo.server.store.holdings import Holding
-from parallel_hpo.server.tidying import tidy
 from parallel_hpo.server.world import World
 from parallel_hpo.supervisor.records.cleaning import MB, Leftover, remove
 
@@ -131,7 +133,7 @@ def _remove(going: Sequence[Judgement], world: World | None) -> None:
         if world is None:
             remove(verdict.leftover)
         elif verdict.project is not None:
-            project_removal.remove(world, verdict.project.entity, verdict.project.name)
+            projects.remove(world, verdict.project.entity, verdict.project.name)
         else:
             remove(verdict.leftover, partial(sweep_removal.remove, world, verdict.leftover.sweep_id))
     if world is not None:

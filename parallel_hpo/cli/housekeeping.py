@@ -35,8 +35,8 @@ def server(
     ] = False,
 ) -> None:
     """Run the sweep server alone, until a signal: one JSON line on stdout says where it is."""
-    from parallel_hpo.server.log_quota import log_to_stderr
-    from parallel_hpo.server.process import Place, serve
+    from parallel_hpo.server.http.log_quota import log_to_stderr
+    from parallel_hpo.server.http.process import Place, serve
 
     log_to_stderr()
     with errors_as_exit_codes():

@@ -9,7 +9,8 @@ from pathlib import Path
 from parallel_hpo.backend.calls import OVER
 from parallel_hpo.cli.output import warn
 from parallel_hpo.errors import UsageError
-from parallel_hpo.server import project_removal, sweep_removal
+from parallel_hpo.server.removal import projects
+from parallel_hpo.server.removal import sweeps as sweep_removal
 from parallel_hpo.server.store.holdings import Kept, Rest
 from parallel_hpo.server.world import DEFAULT_ENTITY, World
 from parallel_hpo.supervisor.records.cleaning import CAN_BE_RESUMED, Leftover, look_at
@@ -71,7 +72,7 @@ class Shelf:
 
     def rest(self, project: Project) -> Rest:
         """Return what a project has besides its sweeps; UsageError where there is no such project."""
-        found = None if self.world is None else project_removal.rest(self.world, project.entity, project.name)
+        found = None if self.world is None else projects.rest(self.world, project.entity, project.name)
         if found is None:
             raise UsageError(f"there is no project {project}")
         return found

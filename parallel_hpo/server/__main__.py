@@ -7,8 +7,8 @@ import sys
 
 from parallel_hpo.config.sweep_words import EngineChoice
 from parallel_hpo.errors import ParallelHPOError
-from parallel_hpo.server.log_quota import log_to_stderr
-from parallel_hpo.server.process import Place, serve
+from parallel_hpo.server.http.log_quota import log_to_stderr
+from parallel_hpo.server.http.process import Place, serve
 
 
 def main() -> int:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Final
 
 from parallel_hpo.config.sweep_words import EngineChoice
-from parallel_hpo.server.engines import Engines, Suggestion
+from parallel_hpo.server.engines.cache import Engines, Suggestion
 from parallel_hpo.server.rules.heartbeat import Patience
 from parallel_hpo.server.store.database import Database
-from parallel_hpo.server.walks import Walks
+from parallel_hpo.server.store.walks import Walks
 
 DEFAULT_ENTITY: Final = "local"
 DEFAULT_PROJECT: Final = "uncategorized"

@@ -15,7 +15,7 @@ import psutil
 from sqlalchemy import insert, select, update
 
 from parallel_hpo.server.store.database import Database
-from parallel_hpo.server.tables import runs, sweeps
+from parallel_hpo.server.store.tables import runs, sweeps
 
 PROJECT: Final = "bench"
 HEARTBEAT: Final = """mutation Heartbeat($id: ID!, $runState: JSONString) {

@@ -12,8 +12,8 @@ import pytest
 from parallel_hpo.cli.clean import Wanted, perform_clean
 from parallel_hpo.cli.kept import Project
 from parallel_hpo.errors import UsageError
-from parallel_hpo.server import run_service
-from parallel_hpo.server.run_service import RunWishes
+from parallel_hpo.server.services import runs
+from parallel_hpo.server.services.runs import RunWishes
 from tests.server.acting import Stage
 from tests.server.test_sweep_removal import has_project, performed
 from tests.supervisor.records.test_cleaning import made
@@ -94,7 +94,7 @@ def test_a_project_goes_with_its_sweeps_their_folders_and_its_other_runs(
 ) -> None:
     stage = Stage(tmp_path)
     sweep, _ = performed(stage)
-    run_service.upsert(stage.world, RunWishes(name="alone", project="p"))
+    runs.upsert(stage.world, RunWishes(name="alone", project="p"))
     made(tmp_path).rename(tmp_path / sweep)
     said = cleaned(capsys, tmp_path, Wanted(project=Project.parse("p")))
     assert [(each["sweep"], each["project"], each["removed"]) for each in said] == [

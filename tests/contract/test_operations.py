@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from graphql import parse, validate
 
-from parallel_hpo.server.graphql import load_schema
+from parallel_hpo.server.graphql.execute import load_schema
 
 OF_WANDB_CORE = (
     "CreateRunFiles",

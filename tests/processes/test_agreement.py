@@ -12,7 +12,7 @@ from typing import Any, Final
 import pytest
 from sqlalchemy import create_engine, insert
 
-from parallel_hpo.server import tables
+from parallel_hpo.server.store import tables
 from parallel_hpo.supervisor.decisions.actions import End
 from parallel_hpo.supervisor.records.ledger import Ledger
 from parallel_hpo.words import Outcome, RunId, Slot

@@ -10,24 +10,19 @@ from typing import Any
 
 import yaml
 
-from parallel_hpo.server import (
-    agent_service,
-    file_stream,
-    run_ending,
-    run_service,
-    supervision,
-    sweep_service,
-)
-from parallel_hpo.server.engines import AskFirstError, Engines
-from parallel_hpo.server.file_stream import Chunk
-from parallel_hpo.server.reaper import reap
-from parallel_hpo.server.run_service import RunWishes
+from parallel_hpo.server.engines.cache import AskFirstError, Engines
+from parallel_hpo.server.removal import runs as run_ending
+from parallel_hpo.server.services import agents, file_stream, supervision, sweeps
+from parallel_hpo.server.services import runs as run_service
+from parallel_hpo.server.services.file_stream import Chunk
+from parallel_hpo.server.services.reaper import reap
+from parallel_hpo.server.services.runs import RunWishes
+from parallel_hpo.server.services.supervision import SweepAt
+from parallel_hpo.server.services.sweeps import SweepWishes
 from parallel_hpo.server.store import runs
 from parallel_hpo.server.store.database import Database
 from parallel_hpo.server.store.records import Run
 from parallel_hpo.server.store.runs import RunPath
-from parallel_hpo.server.supervision import SweepAt
-from parallel_hpo.server.sweep_service import SweepWishes
 from parallel_hpo.server.world import World
 
 MASTER_KEY = "0123456789" * 4
@@ -94,20 +89,20 @@ class Stage:
 
     def sweep(self, config: dict[str, Any], prior_runs: str | None = None) -> str:
         wishes = SweepWishes(config=yaml.dump(config), project="p", prior_runs_filters=prior_runs)
-        return sweep_service.upsert(self.world, wishes).id
+        return sweeps.upsert(self.world, wishes).id
 
     def set_state(self, sweep: str, state: str) -> None:
-        sweep_service.upsert(self.world, SweepWishes(id=sweep, state=state))
+        sweeps.upsert(self.world, SweepWishes(id=sweep, state=state))
 
     def agent(self, sweep: str, label: str = "") -> str:
-        return agent_service.register(self.world, sweep, "host", label).id
+        return agents.register(self.world, sweep, "host", label).id
 
     def beat(self, agent: str, *listed: str) -> Command | None:
         """Send a heartbeat and return its command, if any; a model is asked first, as `asking` does."""
         world = self.world
         while True:
             try:
-                commands = agent_service.beat(world, agent, frozenset(listed))
+                commands = agents.beat(world, agent, frozenset(listed))
             except AskFirstError as first:
                 world = replace(world, asked=world.engines.ask(world.database, first.sweep_id))
                 continue

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from parallel_hpo.server.file_stream import Chunk
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.rules.run_states import RunState
+from parallel_hpo.server.services.file_stream import Chunk
 from parallel_hpo.server.store import runs
 from tests.server.acting import METRIC, Stage, grid
 

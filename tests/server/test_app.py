@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from parallel_hpo.keys import worker_key
-from parallel_hpo.server import run_service, sweep_service
-from parallel_hpo.server.bodies import unpacker
-from parallel_hpo.server.run_service import RunWishes
+from parallel_hpo.server.http.bodies import unpacker
+from parallel_hpo.server.services import runs as run_service
+from parallel_hpo.server.services import sweeps
+from parallel_hpo.server.services.runs import RunWishes
 from parallel_hpo.server.store import files
 from parallel_hpo.server.store.files import File
 from tests.server.acting import MASTER_KEY, START, Stage, grid
@@ -409,9 +410,9 @@ def test_any_entity_is_a_team_of_the_one_user(web: Web) -> None:
 
 def test_a_sweep_of_another_project_is_not_found(stage: Stage, web: Web) -> None:
     sweep = stage.sweep(grid(5))
-    sweep_service.upsert(
+    sweeps.upsert(
         stage.world,
-        sweep_service.SweepWishes(config="method: random\nparameters: {x: {value: 1}}", project="q"),
+        sweeps.SweepWishes(config="method: random\nparameters: {x: {value: 1}}", project="q"),
     )
     query = 'query S($s: String!) { project(name: "q") { sweep(sweepName: $s) { id } } }'
     assert web.ask(query, s=sweep)["data"]["project"]["sweep"] is None

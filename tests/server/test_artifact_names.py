@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from parallel_hpo.server.artifact_names import check_name, check_no_registry, check_tag
+from parallel_hpo.server.artifacts.names import check_name, check_no_registry, check_tag
 from parallel_hpo.server.refusals import RefusedError
 
 

@@ -14,11 +14,11 @@ import pytest
 
 from parallel_hpo.config.sweep_words import Method, SweepConfiguration
 from parallel_hpo.search.engine import Engine, Trial, make_engine
-from parallel_hpo.server import sweep_service
-from parallel_hpo.server.engines import Engines
+from parallel_hpo.server.engines.cache import Engines
+from parallel_hpo.server.services import sweeps
+from parallel_hpo.server.services.sweeps import SweepWishes
 from parallel_hpo.server.store import agents
 from parallel_hpo.server.store.database import Database
-from parallel_hpo.server.sweep_service import SweepWishes
 from tests.server.acting import METRIC, Stage, grid
 from tests.server.web import Web
 
@@ -100,7 +100,7 @@ def test_what_a_model_said_of_another_space_is_not_issued(stage: Stage) -> None:
 
     def change(_index: int) -> None:
         if len(model.asked) == 1:
-            sweep_service.upsert(stage.world, SweepWishes(id=sweep, config=json.dumps(changed)))
+            sweeps.upsert(stage.world, SweepWishes(id=sweep, config=json.dumps(changed)))
 
     model = put_in(stage, change)
     assert stage.issued(agent)

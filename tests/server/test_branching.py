@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 
 from parallel_hpo.keys import SUPERVISOR
-from parallel_hpo.server import branching, run_service
-from parallel_hpo.server.file_stream import Batch, Chunk
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.rules.branching import BranchPoint, point_in, read_step
 from parallel_hpo.server.rules.run_states import RunState
-from parallel_hpo.server.run_service import RunWishes
+from parallel_hpo.server.services import branching
+from parallel_hpo.server.services import runs as run_service
+from parallel_hpo.server.services.file_stream import Batch, Chunk
+from parallel_hpo.server.services.runs import RunWishes
 from parallel_hpo.server.store import bands, lines, runs
 from parallel_hpo.server.store.lines import Stream
 from parallel_hpo.server.store.records import Run

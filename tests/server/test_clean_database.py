@@ -8,7 +8,7 @@ import pytest
 
 from parallel_hpo.cli.clean import Wanted
 from parallel_hpo.errors import BackendError
-from parallel_hpo.server.files_folder import settle, wish_for
+from parallel_hpo.server.files.folder import settle, wish_for
 from tests.cli.test_clean import cleaned
 from tests.server.acting import START, Stage
 from tests.server.test_sweep_removal import has_project, performed

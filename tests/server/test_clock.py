@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from parallel_hpo.server.clock import WatchedClock
-from parallel_hpo.server.file_stream import Chunk
+from parallel_hpo.server.http.clock import WatchedClock
 from parallel_hpo.server.rules.run_states import RunState
+from parallel_hpo.server.services.file_stream import Chunk
 from tests.server.acting import START, Stage, grid
 
 SILENCE_S = 301

@@ -11,8 +11,8 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
-from parallel_hpo.server.connections import Patience, PatientProtocol
-from parallel_hpo.server.lobby import Lobby
+from parallel_hpo.server.http.connections import Patience, PatientProtocol
+from parallel_hpo.server.http.lobby import Lobby
 
 GET: Final = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 LONG: Final = 50 * 2**20

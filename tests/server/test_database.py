@@ -8,16 +8,15 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from parallel_hpo.errors import BackendError
-from parallel_hpo.server import tables
-from parallel_hpo.server.file_stream import Chunk
-from parallel_hpo.server.migrations import config_for, upgrade
 from parallel_hpo.server.rules.run_states import RunEvent, RunState
-from parallel_hpo.server.run_moves import happened
-from parallel_hpo.server.store import runs
+from parallel_hpo.server.services.file_stream import Chunk
+from parallel_hpo.server.services.moves import happened
+from parallel_hpo.server.store import runs, tables
 from parallel_hpo.server.store.database import Database, database_url
 from parallel_hpo.server.store.failures import UnavailableError, as_unavailable
+from parallel_hpo.server.store.migrations import config_for, upgrade
 from parallel_hpo.server.store.runs import RunPath
-from parallel_hpo.server.tables import HEAD
+from parallel_hpo.server.store.tables import HEAD
 from tests.postgresql import PostgreSQL
 from tests.server.acting import Stage, grid
 

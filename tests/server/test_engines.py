@@ -11,12 +11,13 @@ import pytest
 
 from parallel_hpo.config.sweep_words import EngineChoice
 from parallel_hpo.search.bayes import OwnModel
-from parallel_hpo.server import run_queue, run_service, sweep_service
-from parallel_hpo.server.file_stream import Chunk
 from parallel_hpo.server.refusals import RefusedError
-from parallel_hpo.server.run_service import RunWishes
+from parallel_hpo.server.services import queue, runs
+from parallel_hpo.server.services import sweeps as sweep_service
+from parallel_hpo.server.services.file_stream import Chunk
+from parallel_hpo.server.services.runs import RunWishes
+from parallel_hpo.server.services.sweeps import SweepWishes
 from parallel_hpo.server.store import sweeps
-from parallel_hpo.server.sweep_service import SweepWishes
 from tests.search.engines import needs_wandb_engine, without_wandb_engine
 from tests.server.acting import METRIC, Stage, grid
 
@@ -101,7 +102,7 @@ def test_a_model_is_told_of_prior_runs(stage: Stage) -> None:
         for number in range(OwnModel.results_needed):
             x = number / OwnModel.results_needed
             name, config = f"{prior}{number}", json.dumps({"x": {"value": x}})
-            run_service.upsert(stage.world, RunWishes(name=name, project="p", config=config))
+            runs.upsert(stage.world, RunWishes(name=name, project="p", config=config))
             summary = json.dumps({"loss": {"min": slope * x, "max": -slope * x}})
             stage.stream(name, Chunk(summary=summary, exitcode=0))
         sweep = stage.sweep(BAYES, prior_runs=json.dumps({"name": {"$regex": f"^{prior}"}}))
@@ -125,7 +126,7 @@ def test_an_engine_forgets_what_was_rolled_back(stage: Stage) -> None:
     with pytest.raises(OSError, match="no random numbers"):
         stage.beat(agent)
     stage.world = whole
-    run_queue.enqueue(stage.world, sweep, '{"x": 1}', None)
+    queue.enqueue(stage.world, sweep, '{"x": 1}', None)
     assert [assigned(stage, stage.issued(one)) for one in (other, agent)] == [1, 2]
 
 

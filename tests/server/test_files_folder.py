@@ -11,10 +11,10 @@ import pytest
 from sqlalchemy import create_engine
 
 from parallel_hpo.errors import BackendError
-from parallel_hpo.server import kept_key
-from parallel_hpo.server.files_folder import MARK, Wish, located, settle
-from parallel_hpo.server.migrations import upgrade
+from parallel_hpo.server.files.folder import MARK, Wish, located, settle
+from parallel_hpo.server.http import kept_key
 from parallel_hpo.server.store.database import Database, database_url
+from parallel_hpo.server.store.migrations import upgrade
 from tests.server.acting import Stage
 
 NAME = "postgresql://hpo@db/sweeps"

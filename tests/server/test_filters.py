@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parallel_hpo.server.filters import matches, ordered, places_of, read_filters, read_order
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.rules.run_states import RunState
-from parallel_hpo.server.run_facts import WholeRun
+from parallel_hpo.server.store.filters import matches, ordered, places_of, read_filters, read_order
 from parallel_hpo.server.store.records import Run
+from parallel_hpo.server.store.run_facts import WholeRun
 
 RUN = Run(
     id=1,

@@ -16,10 +16,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from parallel_hpo.server import run_service
-from parallel_hpo.server.file_stream import Batch, Chunk
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.rules.run_states import OPEN, RunState
+from parallel_hpo.server.services import runs as run_service
+from parallel_hpo.server.services.file_stream import Batch, Chunk
 from parallel_hpo.server.store import bands, runs
 from parallel_hpo.server.store.lines import Stream
 from parallel_hpo.server.store.records import Run

@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from sqlalchemy import event as sa_event
 from sqlalchemy import select
 
-from parallel_hpo.server.filters import matches, ordered, places_of, read_order
 from parallel_hpo.server.refusals import RefusedError
-from parallel_hpo.server.run_facts import WholeRun
 from parallel_hpo.server.store import json_parts, listing, runs
 from parallel_hpo.server.store.database import Transaction
+from parallel_hpo.server.store.filters import matches, ordered, places_of, read_order
 from parallel_hpo.server.store.listing import Question
 from parallel_hpo.server.store.rows import insert_one
-from parallel_hpo.server.tables import projects
-from parallel_hpo.server.tables import runs as table
+from parallel_hpo.server.store.run_facts import WholeRun
+from parallel_hpo.server.store.tables import projects
+from parallel_hpo.server.store.tables import runs as table
 from tests.server.acting import START, Stage
 
 KEYS = ("loss", "lr", "a", "b", "a.b", "value", "train/loss", "ü", 'q"', "back\\slash", "a b", "")

@@ -6,7 +6,7 @@ from io import StringIO
 
 import pytest
 
-from parallel_hpo.server.log_quota import Quota
+from parallel_hpo.server.http.log_quota import Quota
 
 
 @dataclass

@@ -12,10 +12,10 @@ import pytest
 from sqlalchemy import Engine, MetaData, create_engine, insert, select, text
 from sqlalchemy.exc import IntegrityError
 
-from parallel_hpo.server.migrations import upgrade
-from parallel_hpo.server.run_service import RunWishes, upsert
+from parallel_hpo.server.services.runs import RunWishes, upsert
 from parallel_hpo.server.store.database import database_url
-from parallel_hpo.server.tables import HEAD
+from parallel_hpo.server.store.migrations import upgrade
+from parallel_hpo.server.store.tables import HEAD
 from tests.postgresql import PostgreSQL
 from tests.server.acting import Stage
 from tests.server.conftest import DATABASES

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from parallel_hpo.keys import worker_key
-from parallel_hpo.server import run_service
-from parallel_hpo.server.run_service import RunWishes
+from parallel_hpo.server.services import runs as run_service
+from parallel_hpo.server.services.runs import RunWishes
 from parallel_hpo.server.store import projects, runs
-from parallel_hpo.server.walks import Matter, Walks
+from parallel_hpo.server.store.walks import Matter, Walks
 from tests.server.acting import MASTER_KEY, Stage, grid
 from tests.server.web import Web
 

@@ -6,10 +6,10 @@ import json
 
 import yaml
 
-from parallel_hpo.server import run_service, sweep_service
-from parallel_hpo.server.file_stream import Chunk
-from parallel_hpo.server.run_service import RunWishes
-from parallel_hpo.server.sweep_service import SweepWishes
+from parallel_hpo.server.services import runs, sweeps
+from parallel_hpo.server.services.file_stream import Chunk
+from parallel_hpo.server.services.runs import RunWishes
+from parallel_hpo.server.services.sweeps import SweepWishes
 from tests.server.acting import METRIC, Stage, grid
 
 PRIOR = json.dumps({"$or": [{"name": "first"}, {"name": "second"}]})
@@ -69,7 +69,7 @@ def test_a_deleted_runs_point_that_a_changed_space_has_not_is_not_issued(stage: 
     names = [stage.perform(sweep, agent) for _ in range(3)]
     stage.delete(names[0])
     stage.set_state(sweep, "PAUSED")
-    sweep_service.upsert(stage.world, SweepWishes(id=sweep, config=yaml.dump(grid(2))))
+    sweeps.upsert(stage.world, SweepWishes(id=sweep, config=yaml.dump(grid(2))))
     stage.delete(names[2])
     stage.set_state(sweep, "RUNNING")
     assert stage.points(agent, sweep) == [0]
@@ -78,7 +78,7 @@ def test_a_deleted_runs_point_that_a_changed_space_has_not_is_not_issued(stage: 
 def prior_run(stage: Stage, name: str, x: object, exitcode: int = 0) -> None:
     """Log a run outside of any sweep, with x in its configuration and without the metric."""
     config = json.dumps({"x": {"value": x}, "more": {"value": 1}})
-    run_service.upsert(stage.world, RunWishes(name=name, project="p", config=config))
+    runs.upsert(stage.world, RunWishes(name=name, project="p", config=config))
     stage.stream(name, Chunk(exitcode=exitcode))
 
 

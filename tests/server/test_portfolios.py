@@ -11,10 +11,10 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from parallel_hpo.keys import worker_key
-from parallel_hpo.server import run_service
-from parallel_hpo.server.migrations import upgrade
-from parallel_hpo.server.run_service import RunWishes
+from parallel_hpo.server.services import runs
+from parallel_hpo.server.services.runs import RunWishes
 from parallel_hpo.server.store.database import database_url
+from parallel_hpo.server.store.migrations import upgrade
 from tests.server.acting import MASTER_KEY, Stage, grid
 from tests.server.test_artifacts import CREATE, DELETE, created, logged
 from tests.server.web import Web
@@ -45,7 +45,7 @@ MOVE = """mutation M($i: MoveArtifactSequenceInput!) { moveArtifactSequence(inpu
 @pytest.fixture
 def web(stage: Stage) -> Iterator[Web]:
     """A client with the master key, and a run."""
-    run_service.upsert(stage.world, RunWishes(name="r", project="p"))
+    runs.upsert(stage.world, RunWishes(name="r", project="p"))
     with Web(stage) as web:
         yield web
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from parallel_hpo.server import run_queue, run_service
 from parallel_hpo.server.refusals import RefusedError
+from parallel_hpo.server.services import queue, runs
 from tests.server.acting import METRIC, Stage, grid
 
 SPACE = {"x": {"min": 0.0, "max": 1.0}}
@@ -16,7 +16,7 @@ SCHEDULED = {"method": "random", "metric": METRIC, "parameters": SPACE, "schedul
 
 
 def enqueue(stage: Stage, sweep: str, config: dict[str, Any]) -> str:
-    return run_queue.enqueue(stage.world, sweep, json.dumps(config), None)
+    return queue.enqueue(stage.world, sweep, json.dumps(config), None)
 
 
 def test_a_queued_run_comes_before_what_the_method_would_choose(stage: Stage) -> None:
@@ -80,6 +80,6 @@ def test_a_sweep_that_has_no_room_for_a_queued_run_says_so(stage: Stage) -> None
 def test_a_queued_run_that_is_stopped_is_never_run(stage: Stage) -> None:
     sweep = stage.sweep(SCHEDULED)
     name = enqueue(stage, sweep, {"x": 0.5})
-    run_service.request_stop(stage.world, stage.run(name).id)
+    runs.request_stop(stage.world, stage.run(name).id)
     assert stage.run(name).state == "killed"
     assert stage.beat(stage.agent(sweep)) is None

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import pytest
 
-from parallel_hpo.server import run_ending, run_service, supervision
-from parallel_hpo.server.file_stream import Chunk
 from parallel_hpo.server.refusals import RefusedError
+from parallel_hpo.server.removal import runs as run_ending
 from parallel_hpo.server.rules.run_states import RunState
-from parallel_hpo.server.run_service import RunWishes
+from parallel_hpo.server.services import runs as run_service
+from parallel_hpo.server.services import supervision
+from parallel_hpo.server.services.file_stream import Chunk
+from parallel_hpo.server.services.runs import RunWishes
 from parallel_hpo.server.store import runs
 from parallel_hpo.server.store.runs import RunPath
 from tests.server.acting import Stage, grid

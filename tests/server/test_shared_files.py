@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from parallel_hpo.server.files_folder import MARK
+from parallel_hpo.server.files.folder import MARK
 from tests.conftest import make_clean_env
 from tests.postgresql import PostgreSQL
 

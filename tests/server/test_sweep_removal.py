@@ -7,18 +7,15 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from parallel_hpo.server import (
-    artifact_service,
-    portfolio_service,
-    project_removal,
-    run_service,
-    sweep_removal,
-)
-from parallel_hpo.server.addresses import Place
-from parallel_hpo.server.artifact_service import ArtifactWishes
-from parallel_hpo.server.file_stream import Batch, Chunk
-from parallel_hpo.server.portfolio_service import PortfolioPath
-from parallel_hpo.server.run_service import RunWishes
+from parallel_hpo.server.artifacts import portfolios, versions
+from parallel_hpo.server.artifacts.portfolios import PortfolioPath
+from parallel_hpo.server.artifacts.versions import ArtifactWishes
+from parallel_hpo.server.files.addresses import Place
+from parallel_hpo.server.removal import projects as project_removal
+from parallel_hpo.server.removal import sweeps as sweep_removal
+from parallel_hpo.server.services import runs
+from parallel_hpo.server.services.file_stream import Batch, Chunk
+from parallel_hpo.server.services.runs import RunWishes
 from parallel_hpo.server.store import (
     artifact_aliases,
     artifact_collections,
@@ -51,7 +48,7 @@ def performed(stage: Stage, lines: int = 3) -> tuple[str, str]:
 def logged(stage: Stage, run: str, collection: str, *aliases: str) -> Artifact:
     """Have a run log an artifact, as it is after its commit."""
     wishes = ArtifactWishes("local", "p", collection, "model", digest=run + collection, run=run)
-    made = artifact_service.create(stage.world, wishes)
+    made = versions.create(stage.world, wishes)
     with stage.world.database.write() as transaction:
         artifacts.change(transaction, made.id, {"state": COMMITTED, "version": 0, "size": SIZE})
         artifact_aliases.put(transaction, made.collection.id, made.id, ["latest", *aliases])
@@ -97,10 +94,10 @@ def test_an_artifact_goes_unless_another_run_wants_it_or_it_has_a_name_of_its_ow
     _, user = performed(stage)
     names = ("unused", "used", "again", "named", "linked")
     made = {each: logged(stage, name, each, *(["best"] if each == "named" else [])) for each in names}
-    artifact_service.use(stage.world, made["used"].id, RunPath("local", "p", user))
+    versions.use(stage.world, made["used"].id, RunPath("local", "p", user))
     again = ArtifactWishes("local", "p", "again", "model", digest=f"{name}again", run=user)
-    assert artifact_service.create(stage.world, again).id == made["again"].id
-    portfolio_service.link(stage.world, made["linked"].id, PortfolioPath("local", "p", "portfolio"), [])
+    assert versions.create(stage.world, again).id == made["again"].id
+    portfolios.link(stage.world, made["linked"].id, PortfolioPath("local", "p", "portfolio"), [])
     sweep_removal.remove(stage.world, sweep)
     assert {each for each in names if is_there(stage, made[each])} == {"used", "again", "named", "linked"}
 
@@ -108,7 +105,7 @@ def test_an_artifact_goes_unless_another_run_wants_it_or_it_has_a_name_of_its_ow
 def test_a_portfolio_stays_with_what_is_linked_to_it(stage: Stage) -> None:
     sweep, name = performed(stage)
     linked = logged(stage, name, "model")
-    portfolio_service.link(stage.world, linked.id, PortfolioPath("local", "p", "portfolio"), ["best"])
+    portfolios.link(stage.world, linked.id, PortfolioPath("local", "p", "portfolio"), ["best"])
     sweep_removal.remove(stage.world, sweep)
     with stage.world.database.read() as transaction:
         project = projects.find(transaction, "local", "p")
@@ -136,7 +133,7 @@ def test_a_project_goes_with_the_last_that_was_in_it(stage: Stage) -> None:
     other, _ = performed(stage)
     logged(stage, name, "model")
     begun = ArtifactWishes("local", "p", "never finished", "model", digest="d", run=name)
-    artifact_service.create(stage.world, begun)
+    versions.create(stage.world, begun)
     sweep_removal.remove(stage.world, other)
     assert has_project(stage)
     sweep_removal.remove(stage.world, sweep)
@@ -145,8 +142,8 @@ def test_a_project_goes_with_the_last_that_was_in_it(stage: Stage) -> None:
 
 def test_a_project_is_removed_with_runs_of_no_sweep_and_what_has_a_name(stage: Stage) -> None:
     _, name = performed(stage)
-    run_service.upsert(stage.world, RunWishes(name="alone", project="p"))
-    run_service.upsert(stage.world, RunWishes(name="alone", project="other"))
+    runs.upsert(stage.world, RunWishes(name="alone", project="p"))
+    runs.upsert(stage.world, RunWishes(name="alone", project="other"))
     place = Place(str(stage.run("alone").id), "a.txt")
     send(stage, place, b"bytes")
     logged(stage, name, "model", "best")
@@ -184,7 +181,7 @@ def test_a_removal_that_was_cut_short_anywhere_is_done_by_the_next_one(stage: St
     for writes in range(100):
         sweep, name = performed(stage)
         model, used = logged(stage, name, "model"), logged(stage, name, "used")
-        artifact_service.use(stage.world, used.id, RunPath("local", "p", name))
+        versions.use(stage.world, used.id, RunPath("local", "p", name))
         dying: Any = Dying(stage.world.database, writes)
         try:
             sweep_removal.remove(replace(stage.world, database=dying), sweep)

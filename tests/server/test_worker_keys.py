@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from parallel_hpo.keys import worker_key
-from parallel_hpo.server import artifact_service, run_service
-from parallel_hpo.server.artifact_service import ArtifactWishes
-from parallel_hpo.server.file_stream import Chunk
+from parallel_hpo.server.artifacts import versions
+from parallel_hpo.server.artifacts.versions import ArtifactWishes
 from parallel_hpo.server.rules.run_states import RunState
-from parallel_hpo.server.run_service import RunWishes
+from parallel_hpo.server.services import runs as run_service
+from parallel_hpo.server.services.file_stream import Chunk
+from parallel_hpo.server.services.runs import RunWishes
 from parallel_hpo.server.store import artifact_aliases, artifacts, runs
 from parallel_hpo.server.store.artifact_records import COMMITTED
 from tests.server.acting import MASTER_KEY, Stage, grid
@@ -152,7 +153,7 @@ def test_its_own_runs_are_its_own_and_so_are_those_of_no_sweep(sweeps: Neighbour
 def test_an_artifact_of_another_sweep_is_read_and_not_changed(sweeps: Neighbours) -> None:
     world = sweeps.stage.world
     wishes = ArtifactWishes("local", "p", "data", "dataset", "d", run=sweeps.runs[sweeps.other])
-    created = artifact_service.create(world, wishes)
+    created = versions.create(world, wishes)
     with world.database.write() as transaction:  # as a commit does it, whose files have come
         artifacts.change(transaction, created.id, {"state": COMMITTED, "version": 0})
         artifact_aliases.put(transaction, created.collection.id, created.id, ["latest"])

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from parallel_hpo.server.app import make_app
+from parallel_hpo.server.http.app import make_app
 from tests.server.acting import MASTER_KEY, Stage
 
 URL = "http://127.0.0.1:1234"

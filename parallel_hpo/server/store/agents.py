@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, Connection, and_, bindparam, insert, or_, 
 from parallel_hpo.server.store.records import Agent, record
 from parallel_hpo.server.store.rows import count
 from parallel_hpo.server.store.scope import may_see
-from parallel_hpo.server.tables import agents, runs
+from parallel_hpo.server.store.tables import agents, runs
 
 # What every heartbeat asks is built once: building a statement costs more than SQLite takes to run it.
 _FIND = select(agents).where(agents.c.id == bindparam("agent"))

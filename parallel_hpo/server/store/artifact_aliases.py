@@ -13,7 +13,7 @@ from parallel_hpo.server.store.artifact_records import (
     Collection,
     collection_in,
 )
-from parallel_hpo.server.tables import artifact_aliases, collections
+from parallel_hpo.server.store.tables import artifact_aliases, collections
 
 
 def of_artifact(connection: Connection, artifact_id: int) -> list[str]:

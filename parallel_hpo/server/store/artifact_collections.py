@@ -9,7 +9,7 @@ from sqlalchemy import Connection, delete, update
 from parallel_hpo.server.store.artifact_records import Collection, collection_in, select_collections
 from parallel_hpo.server.store.records import Project
 from parallel_hpo.server.store.rows import insert_one
-from parallel_hpo.server.tables import artifacts, collections
+from parallel_hpo.server.store.tables import artifacts, collections
 
 
 def find(connection: Connection, project_id: int, name: str) -> Collection | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, insert, select
 
-from parallel_hpo.server.tables import artifact_files
+from parallel_hpo.server.store.tables import artifact_files
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,8 @@ from parallel_hpo.server.store.artifact_records import (
     select_artifacts,
     select_collections,
 )
-from parallel_hpo.server.tables import artifact_links, collections
-from parallel_hpo.server.tables import artifacts as artifacts_table
+from parallel_hpo.server.store.tables import artifact_links, collections
+from parallel_hpo.server.store.tables import artifacts as artifacts_table
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row, Select, select
 
-from parallel_hpo.server.tables import artifacts, collections, projects
+from parallel_hpo.server.store.tables import artifacts, collections, projects
 
 PENDING: Final = "PENDING"
 COMMITTED: Final = "COMMITTED"

@@ -16,7 +16,7 @@ from parallel_hpo.server.store.artifact_records import (
     select_artifacts,
 )
 from parallel_hpo.server.store.rows import insert_one
-from parallel_hpo.server.tables import (
+from parallel_hpo.server.store.tables import (
     artifact_aliases,
     artifact_files,
     artifact_links,

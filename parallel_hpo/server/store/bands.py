@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, delete, insert, select
 
-from parallel_hpo.server.tables import band_losses
+from parallel_hpo.server.store.tables import band_losses
 
 
 def put(connection: Connection, sweep_id: str, band: int, run_id: int, loss: float) -> None:

@@ -15,9 +15,9 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Float, and_, collate, false, func, not_, or_, true
 
-from parallel_hpo.server.filters import SortKey, is_number, seconds
-from parallel_hpo.server.run_facts import COLUMNS
-from parallel_hpo.server.tables import runs
+from parallel_hpo.server.store.filters import SortKey, is_number, seconds
+from parallel_hpo.server.store.run_facts import COLUMNS
+from parallel_hpo.server.store.tables import runs
 
 _MOST_PARTS: Final = 200
 """Databases take no expression of any size; what is longer is judged run by run."""

@@ -19,8 +19,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from parallel_hpo.errors import BackendError
-from parallel_hpo.server import tables
-from parallel_hpo.server.store import scope
+from parallel_hpo.server.store import scope, tables
 from parallel_hpo.server.store.disk import Disk
 from parallel_hpo.server.store.failures import as_unavailable
 from parallel_hpo.server.store.health import Health
@@ -199,6 +198,6 @@ def _revision(connection: Connection) -> str | None:
 
 
 def _migrate(connection: Connection, revision: str) -> None:
-    from parallel_hpo.server.migrations import upgrade  # Alembic takes 0.2 s to import
+    from parallel_hpo.server.store.migrations import upgrade  # Alembic takes 0.2 s to import
 
     upgrade(connection, revision)

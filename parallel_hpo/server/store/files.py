@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, delete, insert, select
 
 from parallel_hpo.server.store import rows
-from parallel_hpo.server.tables import run_files
+from parallel_hpo.server.store.tables import run_files
 
 
 @dataclass(frozen=True, slots=True)

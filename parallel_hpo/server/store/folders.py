@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, insert, select
 
-from parallel_hpo.server.tables import files_folder
+from parallel_hpo.server.store.tables import files_folder
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from parallel_hpo.server.rules.run_states import OPEN
 from parallel_hpo.server.store.artifact_records import COMMITTED
 from parallel_hpo.server.store.records import Project
 from parallel_hpo.server.store.rows import count
-from parallel_hpo.server.tables import artifacts, collections, lines, projects, run_files, runs, sweeps
+from parallel_hpo.server.store.tables import artifacts, collections, lines, projects, run_files, runs, sweeps
 
 
 @dataclass(frozen=True, slots=True)

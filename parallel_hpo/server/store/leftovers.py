@@ -10,14 +10,7 @@ from sqlalchemy import Column, Connection, Table, delete, exists, func, not_, se
 
 from parallel_hpo.server.rules.run_states import OPEN
 from parallel_hpo.server.store.artifact_records import DELETED, PENDING
-from parallel_hpo.server.tables import (
-    artifact_files,
-    artifacts,
-    collections,
-    metadata,
-    projects,
-    runs,
-)
+from parallel_hpo.server.store.tables import artifact_files, artifacts, collections, metadata, projects, runs
 
 
 def unused(connection: Connection, digests: Collection[str]) -> set[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, literal, or_, select
 
-from parallel_hpo.server.tables import lines
+from parallel_hpo.server.store.tables import lines
 
 
 class Stream(IntEnum):

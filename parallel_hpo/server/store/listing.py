@@ -12,13 +12,13 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Row, null, select
 
-from parallel_hpo.server.filters import SortKey, names_in, ordered, passes, places_of
-from parallel_hpo.server.run_facts import Needs, needs_of
 from parallel_hpo.server.store import json_parts
 from parallel_hpo.server.store.conditions import condition, order_by
+from parallel_hpo.server.store.filters import SortKey, names_in, ordered, passes, places_of
 from parallel_hpo.server.store.rows import count
+from parallel_hpo.server.store.run_facts import Needs, needs_of
 from parallel_hpo.server.store.scope import seen
-from parallel_hpo.server.tables import runs
+from parallel_hpo.server.store.tables import runs
 
 _AT_ONCE: Final = 500
 

@@ -11,7 +11,7 @@ from parallel_hpo.server.rules.heartbeat import OwnRun, WaitingRun
 from parallel_hpo.server.rules.run_states import OPEN, SAID_BY_THE_RUN_ITSELF, RunState
 from parallel_hpo.server.store import runs as run_store
 from parallel_hpo.server.store.records import Run
-from parallel_hpo.server.tables import agents, runs
+from parallel_hpo.server.store.tables import agents, runs
 
 _STARTED = (RunState.RUNNING, RunState.PREEMPTING)
 # What every heartbeat asks is built once: building a statement costs more than SQLite takes to run it.

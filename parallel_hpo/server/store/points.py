@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, delete, exists, insert, select
 
-from parallel_hpo.server.tables import open_points
+from parallel_hpo.server.store.tables import open_points
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, select
 from parallel_hpo.server.store.records import Project, record
 from parallel_hpo.server.store.rows import count, insert_one
 from parallel_hpo.server.store.scope import seen
-from parallel_hpo.server.tables import projects, runs
+from parallel_hpo.server.store.tables import projects, runs
 
 
 def find(connection: Connection, entity: str, name: str) -> Project | None:

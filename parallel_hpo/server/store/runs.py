@@ -13,7 +13,7 @@ from parallel_hpo.server.rules.run_states import RunState
 from parallel_hpo.server.store.records import Run, record
 from parallel_hpo.server.store.rows import count, insert_one
 from parallel_hpo.server.store.scope import may_see, only_sweep, seen
-from parallel_hpo.server.tables import band_losses, lines, projects, run_files, runs
+from parallel_hpo.server.store.tables import band_losses, lines, projects, run_files, runs
 
 
 @dataclass(frozen=True, slots=True)

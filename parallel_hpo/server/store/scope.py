@@ -10,7 +10,7 @@ from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, or_, true
 
-from parallel_hpo.server.tables import runs
+from parallel_hpo.server.store.tables import runs
 
 OPTION: Final = "only_sweep"
 

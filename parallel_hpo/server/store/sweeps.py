@@ -10,7 +10,7 @@ from sqlalchemy import delete as sql_delete
 from parallel_hpo.server.store.records import Sweep, record
 from parallel_hpo.server.store.rows import count
 from parallel_hpo.server.store.scope import may_see, only_sweep
-from parallel_hpo.server.tables import agents, open_points, projects, runs, sweeps
+from parallel_hpo.server.store.tables import agents, open_points, projects, runs, sweeps
 
 
 def _sweeps() -> Select[Any]:

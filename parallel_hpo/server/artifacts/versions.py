@@ -1,0 +1,291 @@
+"""Clients' requests on artifacts: a version is created, its files and manifest are sent, it is committed.
+
+create ─▶ addresses of files ─▶ address of the manifest ─▶ commit: a version with its aliases
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from parallel_hpo.server.artifacts import blobs, contents
+from parallel_hpo.server.artifacts.manifests import digest_of
+from parallel_hpo.server.artifacts.names import LATEST, check_name, check_no_registry, check_tag
+from parallel_hpo.server.refusals import RefusedError
+from parallel_hpo.server.store import (
+    artifact_aliases,
+    artifact_collections,
+    artifact_files,
+    artifact_members,
+    artifacts,
+    projects,
+    runs,
+)
+from parallel_hpo.server.store.artifact_files import Entry
+from parallel_hpo.server.store.artifact_members import Member
+from parallel_hpo.server.store.artifact_records import COMMITTED, PENDING, Artifact, Collection
+from parallel_hpo.server.store.database import Transaction
+from parallel_hpo.server.store.records import Run
+from parallel_hpo.server.store.runs import RunPath
+from parallel_hpo.server.world import World
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactWishes:
+    """What a client tells of a new artifact; `run`: the name of the run that logs it."""
+
+    entity: str
+    project: str
+    collection: str
+    type: str
+    digest: str
+    run: str | None = None
+    client_id: str | None = None
+    description: str | None = None
+    metadata: str | None = None
+    aliases: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    history_step: int | None = None
+    ttl_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AliasWish:
+    """An alias that is to mean a version, or no longer, in a collection; None: the version's own one."""
+
+    alias: str
+    entity: str | None = None
+    project: str | None = None
+    collection: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactChanges:
+    """What is to be told of an artifact from now on: columns, tags to add, tags to remove."""
+
+    columns: dict[str, Any]
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+
+
+def create(world: World, wishes: ArtifactWishes) -> Artifact:
+    """Make a version that is to be committed, or return the one that has the same content."""
+    for name in (wishes.collection, wishes.type, *wishes.aliases):
+        check_name(name)
+    for tag in wishes.tags:
+        check_tag(tag)
+    check_no_registry(wishes.project)
+    now = world.clock()
+    with world.database.write() as transaction:
+        kind = _sequence(transaction, wishes, now)
+        run = _run(transaction, RunPath(wishes.entity, wishes.project, wishes.run)) if wishes.run else None
+        known = _known(transaction, kind, wishes)
+        if known is None:
+            known_id = artifacts.create(transaction, _columns(wishes, kind, run, now))
+        else:
+            known_id = known.id
+            _log_again(transaction, known, run, wishes)
+        return existing(transaction, known_id)
+
+
+def _sequence(transaction: Transaction, wishes: ArtifactWishes, now: float) -> Collection:
+    project = projects.ensure(transaction, wishes.entity, wishes.project, now)
+    kind = artifact_collections.ensure(transaction, project, wishes.collection, wishes.type, now)
+    if kind.is_portfolio:
+        raise RefusedError(
+            f"{wishes.collection!r} is a portfolio, which has links: log the artifact under another name, "
+            "and link it"
+        )
+    if kind.type != wishes.type:
+        raise RefusedError(
+            f"artifact {wishes.collection!r} has the type {kind.type!r}, "
+            f"so it can't be logged as {wishes.type!r}"
+        )
+    return kind
+
+
+def _known(transaction: Transaction, kind: Collection, wishes: ArtifactWishes) -> Artifact | None:
+    """Return the version that has this content: the newest one, or an older one where it must be there.
+
+    wandb client: who gives it no id of the client's own means a version of before, and sends no files.
+    """
+    found = artifacts.with_digest(transaction, kind.id, wishes.digest)
+    if found is None or wishes.client_id is None:
+        return found
+    newest = artifacts.latest(transaction, kind.id)
+    return found if newest is not None and newest.id == found.id else None
+
+
+def _log_again(transaction: Transaction, known: Artifact, run: Run | None, wishes: ArtifactWishes) -> None:
+    artifact_aliases.put(transaction, known.collection.id, known.id, wishes.aliases)
+    if wishes.tags:
+        tags = json.dumps(sorted({*json.loads(known.tags), *wishes.tags}))
+        artifacts.change(transaction, known.id, {"tags": tags})
+    if run is not None:
+        artifacts.log_again(transaction, run.id, known.id)
+
+
+def _columns(wishes: ArtifactWishes, kind: Collection, run: Run | None, now: float) -> dict[str, Any]:
+    names = ("digest", "client_id", "description", "metadata", "history_step", "ttl_s")
+    return {name: getattr(wishes, name) for name in names} | {
+        "collection_id": kind.id,
+        "run_id": None if run is None else run.id,
+        "tags": json.dumps(sorted(set(wishes.tags))),
+        "wanted_aliases": json.dumps([*wishes.aliases, LATEST]),
+        "created_at": now,
+        "updated_at": now,
+    }
+
+
+def expect_increment(world: World, artifact_id: int) -> None:
+    """Note that what is sent of an artifact adds to the version before it."""
+    with world.database.write() as transaction:
+        if changeable(transaction, artifact_id).state == PENDING:
+            artifacts.change(transaction, artifact_id, {"incremental": True})
+
+
+def commit(world: World, artifact_id: int) -> Artifact:
+    """Make an artifact the next version of its collection; RefusedError where a file of it never came."""
+    with world.database.read() as transaction:
+        is_pending = changeable(transaction, artifact_id).state == PENDING
+    entries = contents.entries_of(world, artifact_id) if is_pending else []
+    with world.database.write() as transaction:
+        artifact = existing(transaction, artifact_id)
+        if artifact.state == PENDING:
+            contents.expect_all(world, entries)  # in here nobody takes them back
+            _commit(transaction, world, artifact, entries)
+        return existing(transaction, artifact_id)
+
+
+def _commit(transaction: Transaction, world: World, artifact: Artifact, entries: list[Entry]) -> None:
+    now, collection_id = world.clock(), artifact.collection.id
+    changes: dict[str, Any] = {"state": COMMITTED, "updated_at": now}
+    # The newest one as it is now: of two increments that were begun at once neither is lost.
+    base = artifacts.latest(transaction, collection_id) if artifact.incremental else None
+    if base is not None:
+        entries = contents.make_whole(world, artifact, base)
+        changes["digest"] = digest_of(entries)
+    size = sum(entry.size for entry in entries)
+    changes |= {"version": artifacts.next_version(transaction, collection_id), "size": size}
+    artifacts.change(transaction, artifact.id, changes | {"file_count": len(entries)})
+    artifact_files.put(transaction, artifact.id, entries)
+    artifact_aliases.put(transaction, collection_id, artifact.id, json.loads(artifact.wanted_aliases))
+    artifact_collections.change(transaction, collection_id, {"updated_at": now})
+
+
+def update(world: World, artifact_id: int, changes: ArtifactChanges) -> Artifact:
+    """Change what is told of an artifact."""
+    added = {check_tag(tag) for tag in changes.added}
+    with world.database.write() as transaction:
+        artifact = changeable(transaction, artifact_id)
+        tags = ({*json.loads(artifact.tags)} | added) - set(changes.removed)
+        told = {"tags": json.dumps(sorted(tags)), "updated_at": world.clock()}
+        artifacts.change(transaction, artifact_id, changes.columns | told)
+        return existing(transaction, artifact_id)
+
+
+def add_aliases(world: World, artifact_id: int, wishes: Iterable[AliasWish]) -> None:
+    """Let these aliases mean this version; RefusedError for a collection that it isn't in."""
+    with world.database.write() as transaction:
+        artifact = changeable(transaction, artifact_id)
+        for wish in wishes:
+            collection = _collection_of(transaction, artifact, wish)
+            artifact_aliases.put(transaction, collection.id, artifact_id, [check_name(wish.alias)])
+
+
+def delete_aliases(world: World, artifact_id: int, wishes: Iterable[AliasWish]) -> None:
+    """Let those of the aliases that mean this version mean nothing."""
+    with world.database.write() as transaction:
+        artifact = changeable(transaction, artifact_id)
+        for wish in wishes:
+            collection = _collection_of(transaction, artifact, wish)
+            if artifact_aliases.of_collection(transaction, collection.id).get(wish.alias) == artifact_id:
+                artifact_aliases.drop(transaction, collection.id, [wish.alias])
+
+
+def _collection_of(transaction: Transaction, artifact: Artifact, wish: AliasWish) -> Collection:
+    """Return the collection that a wish for an alias names, of those in which the artifact stands."""
+    own = artifact.collection
+    path = (wish.entity or own.entity, wish.project or own.project, wish.collection or own.name)
+    standing = [member.collection for member in artifact_members.of_artifact(transaction, artifact)]
+    for collection in standing:
+        if (collection.entity, collection.project, collection.name) == path:
+            return collection
+    raise RefusedError(f"the artifact is not in the collection {'/'.join(path)}: link it there first")
+
+
+def delete(world: World, artifact_id: int, *, with_aliases: bool) -> Artifact:
+    """Delete an artifact, and those of its files that no other one has; as W&B not while it has aliases."""
+    with world.database.write() as transaction:
+        artifact = changeable(transaction, artifact_id)
+        named = set(artifact_aliases.of_artifact(transaction, artifact_id)) - {LATEST}
+        if named and not with_aliases:
+            raise RefusedError(
+                f"the artifact has the aliases {', '.join(sorted(named))}: delete them first, "
+                "or call delete(delete_aliases=True)"
+            )
+        entries = artifact_files.of_artifact(transaction, artifact_id)
+        _, *links = artifact_members.of_artifact(transaction, artifact)
+        for link in links:
+            unlink(transaction, link)
+        artifacts.remove(transaction, artifact_id)
+        newest_is_latest(transaction, artifact.collection)
+    digests = [entry.digest for entry in entries if entry.ref is None]
+    blobs.take_back(world, [contents.place_of(digest).name for digest in digests])
+    contents.manifest_of(artifact_id).within(world.files).unlink(missing_ok=True)
+    return artifact
+
+
+def unlink(transaction: Transaction, member: Member) -> None:
+    """Take a version out of a portfolio, where the newest one that is left is the latest then."""
+    artifact_members.unlink(transaction, member)
+    newest_is_latest(transaction, member.collection)
+
+
+def newest_is_latest(transaction: Transaction, collection: Collection) -> None:
+    """Let the newest version in a collection be its latest, after one was taken out of it."""
+    for newest in artifact_members.of_collection(transaction, collection)[:1]:
+        artifact_aliases.put(transaction, collection.id, newest.artifact.id, [LATEST])
+
+
+def use(world: World, artifact_id: int, path: RunPath) -> Artifact:
+    """Note that a run uses an artifact."""
+    with world.database.write() as transaction:
+        artifact = existing(transaction, artifact_id)
+        artifacts.use(transaction, _run(transaction, path).id, artifact_id)
+    return artifact
+
+
+def existing(transaction: Transaction, artifact_id: int) -> Artifact:
+    """Return the artifact with this key; RefusedError where there is none."""
+    artifact = artifacts.find(transaction, artifact_id)
+    if artifact is None:
+        raise RefusedError("this artifact doesn't exist, or was deleted")
+    return artifact
+
+
+def expecting_files(transaction: Transaction, artifact_id: int, now: float) -> Artifact:
+    """Return the artifact with this key, whose client is at work on it; RefusedError where there is none."""
+    artifact = existing(transaction, artifact_id)
+    if artifact.state == PENDING:
+        artifacts.change(transaction, artifact_id, {"updated_at": now})
+    return artifact
+
+
+def changeable(transaction: Transaction, artifact_id: int) -> Artifact:
+    """Return the artifact with this key, to be changed; RefusedError where another sweep's run logged it."""
+    artifact = existing(transaction, artifact_id)
+    if artifact.run_id is not None and runs.find(transaction, artifact.run_id) is None:
+        raise RefusedError(
+            "a run of another sweep logged this artifact: a run may read it, and not change it"
+        )
+    return artifact
+
+
+def _run(transaction: Transaction, path: RunPath) -> Run:
+    run = runs.at(transaction, path)
+    if run is None:
+        raise RefusedError(f"run {path.entity}/{path.project}/{path.name} doesn't exist")
+    return run

@@ -1,0 +1,194 @@
+"""The search engines of the sweeps at hand, each caught up from the database before it is asked.
+
+An engine is only a cache: whichever process holds it, it is told what others wrote
+by the sweep's revision counter, so that an ask costs what is new, not all there is.
+
+A grid and chance answer within the transaction that issues the run. A model takes too long
+for that, up to 20 s where it is W&B's: nobody else could write meanwhile.
+
+    look (a transaction) ─▶ AskFirstError ─▶ ask (none) ─▶ look again: it fits, and is issued
+                                  ▲──────────────────────── or somebody else was issued a run
+"""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, Final
+
+from parallel_hpo.config.sweep_words import EngineChoice, Method
+from parallel_hpo.errors import ConfigError
+from parallel_hpo.search.engine import Engine, Trial, TrialState, make_engine
+from parallel_hpo.search.grid import GridEngine
+from parallel_hpo.search.wandb_process import WandbProcess, require_wandb_engine
+from parallel_hpo.server.engines.configurations import parse
+from parallel_hpo.server.engines.prior_runs import prior_trials
+from parallel_hpo.server.refusals import RefusedError
+from parallel_hpo.server.rules.run_states import OPEN, RunState
+from parallel_hpo.server.store import runs, sweeps
+from parallel_hpo.server.store.database import Database, Transaction
+from parallel_hpo.server.store.records import Sweep
+
+_KEPT: Final = 64
+Ingredients = tuple[str, str | None]
+"""What an engine is made of: the configuration and the prior runs."""
+Make = Callable[..., Engine]
+
+
+@dataclass(frozen=True, slots=True)
+class Suggestion:
+    """What an engine said that was asked outside of any transaction."""
+
+    sweep_id: str
+    index: int
+    made_of: Ingredients
+    parameters: dict[str, Any] | None
+
+    def fits(self, sweep: Sweep) -> bool:
+        """Say whether it may be issued as the sweep's next run.
+
+        Every run before it was known to the engine, for none has been issued since. Results may have
+        come in: they teach from the next ask on.
+        """
+        now = (sweep.id, sweep.issued, _ingredients(sweep))
+        return now == (self.sweep_id, self.index, self.made_of)
+
+
+class AskFirstError(Exception):
+    """A sweep's next run is its model's to choose, which must be asked before the transaction."""
+
+    def __init__(self, sweep_id: str) -> None:
+        super().__init__(f"the search engine of sweep {sweep_id} must be asked first")
+        self.sweep_id = sweep_id
+
+
+@dataclass(slots=True)
+class _Cached:
+    engine: Engine
+    made_of: Ingredients
+    revision: int = 0
+    tried: set[int] = field(default_factory=set)
+    """The points that a grid with `next_index` passes over."""
+
+    def note(self, parameters: Mapping[str, Any]) -> None:
+        """Take note of a run with these parameters."""
+        point = self.engine.index(parameters) if isinstance(self.engine, GridEngine) else None
+        if point is not None:
+            self.tried.add(point)
+
+
+class _Cache:
+    """Engines by sweep, of one thread; the least recently used is dropped, and rebuilt when it is needed."""
+
+    def __init__(self, make: Make, wandb: WandbProcess) -> None:
+        self._make = make
+        self._wandb = wandb
+        self._cached: OrderedDict[str, _Cached] = OrderedDict()
+
+    def caught_up(self, transaction: Transaction, sweep: Sweep) -> _Cached:
+        """Return the sweep's engine, which knows all that is written."""
+        cached = self._cached.get(sweep.id)
+        if cached is None or cached.made_of != _ingredients(sweep):
+            cached = self._new(transaction, sweep)
+            self._cached[sweep.id] = cached
+        self._cached.move_to_end(sweep.id)
+        for change in runs.changes_since(transaction, sweep.id, cached.revision):
+            told = trial(change)
+            cached.engine.tell(told)
+            cached.note(told.parameters)
+            cached.revision = change.revision
+        while len(self._cached) > _KEPT:
+            self._cached.popitem(last=False)
+        return cached
+
+    def forget(self, sweep_id: str) -> None:
+        """Drop an engine."""
+        self._cached.pop(sweep_id, None)
+
+    def _new(self, transaction: Transaction, sweep: Sweep) -> _Cached:
+        """Return a new engine that knows the runs which the sweep was given as a start."""
+        configuration = parse(sweep.config)
+        wandb = self._wandb if _by_wandb(sweep) else None
+        cached = _Cached(self._make(configuration, seed=sweep.seed, wandb=wandb), _ingredients(sweep))
+        for number, prior in enumerate(prior_trials(transaction, sweep, configuration), 1):
+            cached.note(prior.parameters)
+            if prior.value is not None:
+                # They have no place in the space: the sweep's own runs count from 0.
+                cached.engine.tell(Trial(-number, prior.parameters, TrialState.FINISHED, prior.value))
+        return cached
+
+
+class Engines:
+    """The engines of all sweeps: `suggest` is for the database's thread, `ask` for one of its own."""
+
+    def __init__(self, make: Make = make_engine) -> None:
+        self._wandb = WandbProcess()
+        self._quick = _Cache(make, self._wandb)
+        self._models = _Cache(make, self._wandb)
+
+    def prepare(self, sweep: Sweep) -> None:
+        """Get ready for a sweep's first ask; RefusedError (400) where its engine is not installed here."""
+        if not _by_wandb(sweep):
+            return
+        try:
+            require_wandb_engine()
+        except ConfigError as error:
+            raise RefusedError(f"sweep {sweep.id}: {error}", status=400) from None
+        self._wandb.prepare()
+
+    def close(self) -> None:
+        """End what engines have started, and an ask that is under way."""
+        self._wandb.close()
+
+    def suggest(
+        self, transaction: Transaction, sweep: Sweep, asked: Suggestion | None = None
+    ) -> dict[str, Any] | None:
+        """Return the parameters of the sweep's next run, or None where its space is used up.
+
+        AskFirstError where its model has to be asked for that, and what it was `asked` doesn't fit.
+        """
+        if sweep.method == Method.BAYES:
+            if asked is None or not asked.fits(sweep):
+                raise AskFirstError(sweep.id)
+            return asked.parameters
+        cached = self._quick.caught_up(transaction, sweep)
+        if sweep.next_index is None:
+            return cached.engine.ask(sweep.issued)
+        index = next(index for index in count(sweep.next_index) if index not in cached.tried)
+        sweeps.change(transaction, sweep.id, {"next_index": index})
+        return cached.engine.ask(index)
+
+    def ask(self, database: Database, sweep_id: str) -> Suggestion | None:
+        """Ask a sweep's model for its next run, with no transaction open; None: there is no such sweep."""
+        with database.read() as transaction:
+            sweep = sweeps.find(transaction, sweep_id)
+            if sweep is None:
+                return None
+            cached = self._models.caught_up(transaction, sweep)
+        return Suggestion(sweep.id, sweep.issued, cached.made_of, cached.engine.ask(sweep.issued))
+
+    def forget(self, sweep_id: str) -> None:
+        """Drop an engine that was told of changes which were then rolled back: a model never is."""
+        self._quick.forget(sweep_id)
+
+
+def _ingredients(sweep: Sweep) -> Ingredients:
+    return sweep.config, sweep.prior_runs_filters
+
+
+def _by_wandb(sweep: Sweep) -> bool:
+    return sweep.engine == EngineChoice.WANDB and sweep.method == Method.BAYES
+
+
+def trial(change: runs.Change) -> Trial:
+    """Put a run's state into the search's words: one stopped early has the value that it reached by then."""
+    if change.state in OPEN or change.state is RunState.PREEMPTED:
+        state = TrialState.PENDING
+    elif change.value is not None:
+        state = TrialState.FINISHED
+    else:
+        state = TrialState.FAILED
+    return Trial(change.index, json.loads(change.assigned), state, change.value, change.stopped_at)

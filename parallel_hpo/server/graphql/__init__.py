@@ -1,0 +1,1 @@
+"""W&B's schema, and how each of its fields gets its value."""

@@ -1,0 +1,60 @@
+"""How each GraphQL field gets its value: one table of functions by type and field name.
+
+A field that is not in the table is the snake_case attribute of its record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from parallel_hpo.server.graphql.resolvers import (
+    agents,
+    artifact_changes,
+    artifacts,
+    collection_changes,
+    collections,
+    files,
+    histories,
+    projects,
+    runs,
+    sweeps,
+    viewer,
+)
+from parallel_hpo.server.graphql.resolvers.context import Resolver
+from parallel_hpo.server.store.artifact_records import Collection
+from parallel_hpo.server.store.records import Run
+
+
+def _collection_type(collection: Collection) -> str:
+    return "ArtifactPortfolio" if collection.is_portfolio else "ArtifactSequence"
+
+
+RESOLVERS: Final[Mapping[str, Mapping[str, Resolver]]] = {
+    "Query": viewer.QUERY | projects.QUERY | artifacts.QUERY | collections.QUERY,
+    "Mutation": viewer.MUTATION
+    | sweeps.MUTATION
+    | agents.MUTATION
+    | runs.MUTATION
+    | projects.MUTATION
+    | files.MUTATION
+    | artifact_changes.MUTATION
+    | collection_changes.MUTATION,
+    "Project": projects.PROJECT | collections.PROJECT,
+    "Sweep": sweeps.SWEEP,
+    "Agent": agents.AGENT,
+    "Run": runs.RUN | histories.RUN | files.RUN | artifacts.RUN,
+    "File": files.FILE,
+    "Artifact": artifacts.ARTIFACT_FIELDS,
+    "ArtifactEdge": collections.EDGE,
+    "ArtifactAlias": collections.ALIAS,
+    "ArtifactType": collections.TYPE,
+    "ArtifactSequence": collections.SEQUENCE,
+    "ArtifactPortfolio": collections.PORTFOLIO,
+    "ArtifactCollectionMembership": artifacts.MEMBERSHIP,
+}
+RESOLVED_TYPES: Final[Mapping[str, Callable[..., str]]] = {
+    "ArtifactCollection": lambda value, *_: _collection_type(value),
+    "ArtifactCreator": lambda value, *_: "Run" if isinstance(value, Run) else "User",
+}
+"""Of each interface and union: which type a value of it is."""

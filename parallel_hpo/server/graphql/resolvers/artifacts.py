@@ -1,0 +1,164 @@
+"""Artifacts and their places in collections: their fields, and where a run has them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Final
+
+from parallel_hpo.server.artifacts import contents
+from parallel_hpo.server.graphql.resolvers.artifact_ids import ARTIFACT, key_of, make_id
+from parallel_hpo.server.graphql.resolvers.collections import Alias, kind_of
+from parallel_hpo.server.graphql.resolvers.context import (
+    Info,
+    Page,
+    Resolver,
+    constant,
+    only,
+    page,
+    reading,
+    renamed,
+    timed,
+)
+from parallel_hpo.server.graphql.resolvers.files import FileNode
+from parallel_hpo.server.graphql.resolvers.viewer import user
+from parallel_hpo.server.store import artifact_aliases, artifact_files, artifact_members, artifacts, runs
+from parallel_hpo.server.store.artifact_files import Entry
+from parallel_hpo.server.store.artifact_members import Member
+from parallel_hpo.server.store.artifact_records import COMMITTED, Artifact
+from parallel_hpo.server.store.records import Run
+
+
+def _artifact(_source: Any, info: Info, id: str) -> Artifact | None:
+    return artifacts.find(reading(info), key_of(ARTIFACT, id))
+
+
+def _client_id_mapping(_source: Any, info: Info, clientID: str) -> dict[str, str] | None:
+    key = artifacts.by_client_id(reading(info), clientID)
+    return None if key is None else {"serverID": make_id(ARTIFACT, key)}
+
+
+def _aliases(artifact: Artifact, info: Info) -> list[Alias]:
+    """Return an artifact's aliases in all of its collections.
+
+    wandb client: only so it knows an artifact's number in a portfolio, of which it lists the versions.
+    """
+    found = artifact_aliases.with_collections(reading(info), artifact.id)
+    _, *links = artifact_members.of_artifact(reading(info), artifact)
+    numbers = [Alias(f"v{link.version}", link.collection) for link in links]
+    return [*(Alias(*each) for each in found), *numbers]
+
+
+def _aliases_there(member: Member, info: Info) -> list[Alias]:
+    """Return a version's aliases in the collection in which it is looked at."""
+    found = _aliases(member.artifact, info)
+    return [alias for alias in found if alias.artifact_collection.id == member.collection.id]
+
+
+def _memberships(artifact: Artifact, info: Info) -> dict[str, Any]:
+    return {"edges": only(artifact_members.of_artifact(reading(info), artifact))}
+
+
+def _commit_hash(artifact: Artifact, _info: Info) -> str | None:
+    """Return what no other version has, and this one for ever, once it is committed."""
+    if artifact.version is None:
+        return None
+    facts = (artifact.collection.id, artifact.version, artifact.digest, artifact.created_at)
+    return hashlib.md5(repr(facts).encode(), usedforsecurity=False).hexdigest()
+
+
+def _created_by(artifact: Artifact, info: Info) -> Any:
+    run = None if artifact.run_id is None else runs.find(reading(info), artifact.run_id)
+    return user() if run is None else run
+
+
+def _used_by(artifact: Artifact, info: Info) -> Page[Run]:
+    found = (runs.find(reading(info), key) for key in artifacts.users(reading(info), artifact.id))
+    return page([run for run in found if run is not None], None, None)
+
+
+def _files(
+    artifact: Artifact,
+    info: Info,
+    names: list[str | None] | None = None,
+    after: str | None = None,
+    first: int | None = None,
+) -> Page[FileNode]:
+    wanted = [name for name in names or [] if name is not None]
+    entries = artifact_files.of_artifact(reading(info), artifact.id, wanted)
+    return page([_file(artifact, entry) for entry in entries], after, first)
+
+
+def _files_by_entries(
+    artifact: Artifact,
+    info: Info,
+    entries: list[dict[str, Any]] | None = None,
+    after: str | None = None,
+    first: int | None = None,
+    **_layout: Any,
+) -> Page[FileNode]:
+    return _files(artifact, info, [entry["name"] for entry in entries or []], after, first)
+
+
+def _file(artifact: Artifact, entry: Entry) -> FileNode:
+    place = contents.place_of(entry.digest) if entry.ref is None else None
+    return FileNode(
+        id=f"{make_id(ARTIFACT, artifact.id)}:{entry.path}",
+        name=entry.path,
+        size_bytes=entry.size,
+        md5=None if place is None else place.name,
+        updated_at=artifact.updated_at,
+        place=place,
+        ref=entry.ref,
+        artifact=artifact,
+    )
+
+
+def _manifest(artifact: Artifact, _info: Info) -> dict[str, Any] | None:
+    """Return the manifest of a committed artifact."""
+    if artifact.state != COMMITTED:
+        return None
+    name = make_id(ARTIFACT, artifact.id)
+    return {"id": name, "file": FileNode(name, "manifest", place=contents.manifest_of(artifact.id))}
+
+
+def _of_run(kind: str) -> Resolver:
+    listed = artifacts.used_by_run if kind == "input" else artifacts.outputs_of_run
+
+    def resolve(run: Run, info: Info, after: str | None = None, first: int | None = None) -> Page[Member]:
+        return page([artifact_members.own(each) for each in listed(reading(info), run.id)], after, first)
+
+    return resolve
+
+
+QUERY: Final[dict[str, Resolver]] = {"artifact": _artifact, "clientIDMapping": _client_id_mapping}
+RUN: Final[dict[str, Resolver]] = {"inputArtifacts": _of_run("input"), "outputArtifacts": _of_run("output")}
+ARTIFACT_FIELDS: Final[dict[str, Resolver]] = {
+    "id": lambda artifact, _info: make_id(ARTIFACT, artifact.id),
+    "artifactSequence": renamed("collection"),
+    "artifactType": lambda artifact, info: kind_of(artifact.collection, info),
+    "versionIndex": renamed("version"),
+    "digestAlgorithm": constant("MANIFEST_MD5"),
+    "tags": lambda artifact, _info: [{"id": name, "name": name} for name in json.loads(artifact.tags)],
+    "aliases": _aliases,
+    # wandb client: null is an error to it, and what isn't above 0 is no limit.
+    "ttlDurationSeconds": lambda artifact, _info: -1 if artifact.ttl_s is None else artifact.ttl_s,
+    "ttlIsInherited": constant(False),
+    "commitHash": _commit_hash,
+    "createdAt": timed("created_at"),
+    "updatedAt": timed("updated_at"),
+    "createdBy": _created_by,
+    "usedBy": _used_by,
+    "currentManifest": _manifest,
+    "artifactMemberships": _memberships,
+    "files": _files,
+    "filesByManifestEntries": _files_by_entries,
+}
+MEMBERSHIP: Final[dict[str, Resolver]] = {
+    "id": lambda member, _info: f"{member.collection.id}:{make_id(ARTIFACT, member.artifact.id)}",
+    "versionIndex": renamed("version"),
+    "createdAt": timed("since"),
+    "aliases": _aliases_there,
+    "artifactCollection": renamed("collection"),
+    "files": lambda member, info, **options: _files(member.artifact, info, **options),
+}

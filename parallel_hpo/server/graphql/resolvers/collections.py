@@ -1,0 +1,187 @@
+"""Collections of artifacts, sequences and portfolios: their fields, and where a project has them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from parallel_hpo.server.artifacts.names import LATEST
+from parallel_hpo.server.graphql.resolvers.artifact_ids import COLLECTION, key_of, make_id
+from parallel_hpo.server.graphql.resolvers.context import Info, Page, Resolver, constant, page, reading, timed
+from parallel_hpo.server.graphql.resolvers.projects import project_of
+from parallel_hpo.server.refusals import RefusedError
+from parallel_hpo.server.store import artifact_aliases, artifact_collections, artifact_members, artifacts
+from parallel_hpo.server.store.artifact_members import Member
+from parallel_hpo.server.store.artifact_records import COMMITTED, Artifact, Collection
+from parallel_hpo.server.store.filters import read_filters
+from parallel_hpo.server.store.records import Project
+
+_ORDERS: Final[dict[str, Callable[[Member], float]]] = {
+    "version_index": lambda member: member.version or 0,
+    "created_at": lambda member: member.since,
+    "updated_at": lambda member: member.artifact.updated_at,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """An alias, and the collection in which it means a version."""
+
+    alias: str
+    artifact_collection: Collection
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """An artifact type: a word that some of a project's collections have."""
+
+    name: str
+    project: Project
+
+
+def _with_key(_source: Any, info: Info, id: str) -> Collection | None:
+    return artifact_collections.with_key(reading(info), key_of(COLLECTION, id))
+
+
+def _named(project: Project, info: Info, name: str) -> Member | None:
+    """Return the version that `collection:alias` names, `latest` where it has no alias."""
+    collection_name, _, alias = name.partition(":")
+    found = artifact_collections.find(reading(info), project.id, collection_name)
+    return None if found is None else artifact_members.named(reading(info), found, alias or LATEST)
+
+
+def _artifact(project: Project, info: Info, name: str) -> Artifact | None:
+    found = _named(project, info, name)
+    return None if found is None else found.artifact
+
+
+def _type(project: Project, info: Info, name: str) -> Kind | None:
+    known = artifact_collections.of_project(reading(info), project.id, name)
+    return Kind(name, project) if known else None
+
+
+def _types(project: Project, info: Info, after: str | None = None, first: int | None = None) -> Page[Kind]:
+    names = {collection.type for collection in artifact_collections.of_project(reading(info), project.id)}
+    return page([Kind(name, project) for name in sorted(names)], after, first)
+
+
+def _collection(project: Project, info: Info, name: str) -> Collection | None:
+    return artifact_collections.find(reading(info), project.id, name)
+
+
+def _collections(
+    project: Project,
+    info: Info,
+    after: str | None = None,
+    first: int | None = None,
+    filters: str | None = None,
+    order: str | None = None,
+) -> Page[Collection]:
+    _only_all(filters)
+    return page(artifact_collections.of_project(reading(info), project.id), after, first)
+
+
+def _collection_of_type(kind: Kind, info: Info, name: str) -> Collection | None:
+    found = artifact_collections.find(reading(info), kind.project.id, name)
+    return found if found is not None and found.type == kind.name else None
+
+
+def _collections_of_type(
+    kind: Kind,
+    info: Info,
+    after: str | None = None,
+    first: int | None = None,
+    filters: str | None = None,
+    order: str | None = None,
+) -> Page[Collection]:
+    _only_all(filters)
+    return page(artifact_collections.of_project(reading(info), kind.project.id, kind.name), after, first)
+
+
+def _versions(
+    collection: Collection,
+    info: Info,
+    after: str | None = None,
+    first: int | None = None,
+    order: str | None = None,
+    filters: str | None = None,
+) -> Page[Member]:
+    _only_all(filters)
+    members = artifact_members.of_collection(reading(info), collection)
+    return page(_in_order(members, order), after, first)
+
+
+def _in_order(members: list[Member], order: str | None) -> list[Member]:
+    """Return versions in an order as `version_index` or `-created_at`; without one as they are."""
+    if not order:
+        return members
+    key = _ORDERS.get(order.removeprefix("+").removeprefix("-"))
+    if key is None:
+        raise RefusedError(
+            f"order {order[:40]!r}: versions have the orders {', '.join(_ORDERS)}, each with + or - before it"
+        )
+    return sorted(members, key=key, reverse=order.startswith("-"))
+
+
+def _only_all(filters: str | None) -> None:
+    """Refuse filters, but for the one that wandb's client sends by itself, which changes nothing."""
+    if filters and read_filters(filters) not in ({}, {"state": COMMITTED}):
+        raise RefusedError("artifacts and collections can't be filtered here: list them all, and choose")
+
+
+def _member(collection: Collection, info: Info, aliasName: str) -> Member | None:
+    return artifact_members.named(reading(info), collection, aliasName)
+
+
+def _aliases(
+    collection: Collection, info: Info, after: str | None = None, first: int | None = None
+) -> Page[Alias]:
+    names = artifact_aliases.of_collection(reading(info), collection.id)
+    return page([Alias(name, collection) for name in names], after, first)
+
+
+def kind_of(collection: Collection, info: Info) -> Kind:
+    """Return a collection's type."""
+    return Kind(collection.type, project_of(collection, info))
+
+
+QUERY: Final[dict[str, Resolver]] = {"artifactCollection": _with_key}
+PROJECT: Final[dict[str, Resolver]] = {
+    "artifact": _artifact,
+    "artifactType": _type,
+    "artifactTypes": _types,
+    "artifactCollection": _collection,
+    "artifactCollections": _collections,
+    "artifactCollectionMembership": _named,
+}
+ALIAS: Final[dict[str, Resolver]] = {
+    "id": lambda alias, _info: f"{alias.artifact_collection.id}:{alias.alias}"
+}
+TYPE: Final[dict[str, Resolver]] = {
+    "id": lambda kind, _info: f"{kind.project.id}:{kind.name}",
+    "description": constant(None),
+    "createdAt": lambda kind, info: timed("created_at")(kind.project, info),
+    "artifactCollection": _collection_of_type,
+    "artifactCollections": _collections_of_type,
+}
+PORTFOLIO: Final[dict[str, Resolver]] = {
+    "id": lambda collection, _info: make_id(COLLECTION, collection.id),
+    "state": constant("READY"),
+    "createdAt": timed("created_at"),
+    "updatedAt": timed("updated_at"),
+    "project": project_of,
+    "defaultArtifactType": kind_of,
+    "tags": constant({"edges": []}),
+    "aliases": _aliases,
+    "artifacts": _versions,
+    "artifactMembership": _member,
+}
+SEQUENCE: Final[dict[str, Resolver]] = PORTFOLIO | {
+    "latestArtifact": lambda collection, info: artifacts.latest(reading(info), collection.id),
+    "digestAlgorithm": constant("MANIFEST_MD5"),
+}
+EDGE: Final[dict[str, Resolver]] = {
+    "node": lambda edge, _info: edge.node.artifact,
+    "version": lambda edge, _info: f"v{edge.node.version}",
+}

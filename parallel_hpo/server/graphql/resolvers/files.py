@@ -1,0 +1,144 @@
+"""Files of runs and of artifacts, with signed addresses; and the operations on runs' files."""
+
+from __future__ import annotations
+
+import base64
+import mimetypes
+from dataclasses import dataclass
+from typing import Any, Final
+
+from parallel_hpo.server.files import runs
+from parallel_hpo.server.files.addresses import BLOBS, Place, Right, address
+from parallel_hpo.server.files.runs import RunFiles
+from parallel_hpo.server.graphql.resolvers.context import (
+    Info,
+    Page,
+    Resolver,
+    context,
+    page,
+    reading,
+    renamed,
+    timed,
+)
+from parallel_hpo.server.refusals import RefusedError
+from parallel_hpo.server.store import files
+from parallel_hpo.server.store.artifact_records import Artifact
+from parallel_hpo.server.store.records import Run
+from parallel_hpo.server.store.runs import RunPath
+from parallel_hpo.server.world import DEFAULT_ENTITY, DEFAULT_PROJECT
+
+_ID_PREFIX: Final = "file:"
+
+
+@dataclass(frozen=True, slots=True)
+class FileNode:
+    """A file as clients see it: one of ours at `place`, or at the address `ref` elsewhere."""
+
+    id: str
+    name: str
+    size_bytes: int = 0
+    md5: str | None = None
+    updated_at: float | None = None
+    place: Place | None = None
+    ref: str | None = None
+    artifact: Artifact | None = None
+    expected: bool = False
+    """It is to be sent yet."""
+
+
+def _of_run(
+    run: Run,
+    info: Info,
+    names: list[str | None] | None = None,
+    after: str | None = None,
+    first: int | None = None,
+    pattern: str | None = None,
+) -> Page[FileNode]:
+    # wandb client: a file is asked for by the path by which it was saved.
+    wanted = [name.removeprefix("./") for name in names or [] if name is not None]
+    found = files.of_run(reading(info), run.id, wanted, pattern)
+    return page([_node(file) for file in found], after, first)
+
+
+def _node(file: files.File) -> FileNode:
+    place = Place(str(file.run_id), file.name)
+    file_id = f"{_ID_PREFIX}{file.run_id}:{file.name}"
+    return FileNode(file_id, file.name, file.size, file.md5, file.updated_at, place)
+
+
+def _url(file: FileNode, info: Info, upload: bool | None = None) -> str | None:
+    if upload and file.place is not None:
+        return _address(file, info, Right.SEND)
+    return _direct_url(file, info)
+
+
+def _direct_url(file: FileNode, info: Info) -> str | None:
+    return file.ref if file.place is None else _address(file, info, Right.FETCH)
+
+
+def _upload_url(file: FileNode, info: Info) -> str | None:
+    return _address(file, info, Right.SEND) if file.expected else None
+
+
+def _address(file: FileNode, info: Info, right: Right) -> str:
+    request = context(info)
+    assert file.place is not None
+    return address(request.world, request.caller.base_url, right, file.place)
+
+
+def _digest(file: FileNode, _info: Info) -> str | None:
+    return None if file.md5 is None else base64.b64encode(bytes.fromhex(file.md5)).decode()
+
+
+def _path_of(input: dict[str, Any]) -> RunPath:
+    return RunPath(
+        input.get("entityName") or DEFAULT_ENTITY,
+        input.get("projectName") or DEFAULT_PROJECT,
+        input.get("runName") or "",
+    )
+
+
+def _create(_source: Any, info: Info, input: dict[str, Any]) -> RunFiles:
+    request = context(info)
+    return runs.create(request.world, request.caller.base_url, _path_of(input), input["files"])
+
+
+def _mark_uploaded(_source: Any, _info: Info, input: dict[str, Any]) -> dict[str, bool]:
+    """Say that it is well: an upload is noted when its bytes have come."""
+    return {"success": True}
+
+
+def _delete(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, bool]:
+    runs.delete(context(info).world, [_place_of(file_id) for file_id in input["files"]])
+    return {"success": True}
+
+
+def _place_of(file_id: str) -> Place:
+    run_id, colon, name = file_id.removeprefix(_ID_PREFIX).partition(":")
+    known = file_id.startswith(_ID_PREFIX) and colon and run_id.isascii() and run_id.isdigit()
+    if not known or len(run_id) > 9:
+        raise RefusedError(f"file id {file_id[:40]!r} is none of this server's")
+    return Place(run_id, name)
+
+
+FILE: Final[dict[str, Resolver]] = {
+    "displayName": renamed("name"),
+    "url": _url,
+    "directUrl": _direct_url,
+    "uploadUrl": _upload_url,
+    "uploadHeaders": lambda _file, _info: [],
+    "uploadMultipartUrls": lambda _file, _info: None,
+    "storagePath": lambda file, _info: None if file.place is None else f"{BLOBS}/{file.place.name}",
+    "mimetype": lambda file, _info: mimetypes.guess_type(file.name)[0],
+    "digest": _digest,
+    "updatedAt": timed("updated_at"),
+}
+RUN: Final[dict[str, Resolver]] = {
+    "files": _of_run,
+    "fileCount": lambda run, info: files.count(reading(info), run.id),
+}
+MUTATION: Final[dict[str, Resolver]] = {
+    "createRunFiles": _create,
+    "markRunFilesUploaded": _mark_uploaded,
+    "deleteFiles": _delete,
+}

@@ -1,0 +1,1 @@
+"""Addresses, bodies, keys and connections, and the process that serves them."""

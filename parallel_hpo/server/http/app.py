@@ -1,0 +1,294 @@
+"""The HTTP shell: routes, bodies, and the one place where errors become answers.
+
+All that changes the database runs in one thread, since SQLite has one writer anyway.
+Queries run in threads of their own: what somebody lists holds up no heartbeat, and what
+was committed before a query came, it finds. The event loop stays free to accept, to read
+bodies and to stop. Models of the search are asked beside all of them (`asking`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from dataclasses import asdict
+from typing import Any, Final, TypeVar
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from parallel_hpo.server.files import addresses, uploads
+from parallel_hpo.server.files import runs as run_files
+from parallel_hpo.server.files.addresses import BLOBS, MANIFESTS, Place, Right, Ticket
+from parallel_hpo.server.graphql.execute import Executor, GraphQLRequest, read_request
+from parallel_hpo.server.http.access import Gate, log_refusal
+from parallel_hpo.server.http.asking import Asking
+from parallel_hpo.server.http.bodies import json_body, pieces, text_in, texts_in
+from parallel_hpo.server.refusals import RefusedError
+from parallel_hpo.server.removal.tidying import tidy
+from parallel_hpo.server.services import file_stream, supervision
+from parallel_hpo.server.services.reaper import reap
+from parallel_hpo.server.services.supervision import SweepAt
+from parallel_hpo.server.store.failures import UnavailableError
+from parallel_hpo.server.store.runs import RunPath
+from parallel_hpo.server.world import Caller, World
+
+_log = logging.getLogger(__name__)
+_REAP_EVERY_S: Final = 10
+TIDY_EVERY_S: Final = 1800.0
+"""How often a server looks for what was left unfinished, and for what belongs to nothing any more."""
+_READERS: Final = 2
+"""Queries at once: a short one waits for no long one, and few share the interpreter with heartbeats."""
+_SWEEP: Final = "/hpo/sweeps/{entity}/{project}/{sweep}"
+_ARTIFACT_FILE: Final = (
+    "/artifactsV2/{region}/{entity}/{project}/{collection}/{birth:path}/{digest}/{name:path}"
+)
+"""wandb client: what it has no signed address of, or none that is still good, it asks for here, with its key.
+The digest alone says which file it is."""
+_MD5: Final = re.compile("[0-9a-f]{32}")
+Result = TypeVar("Result")
+
+
+def make_app(world: World, *, host: str, tidy_every_s: float = TIDY_EVERY_S) -> Starlette:
+    """Return the server's application; `host` is the address that it will be bound to."""
+    handlers = _Handlers(world, tidy_every_s)
+    return Starlette(
+        routes=[
+            Route("/graphql", handlers.graphql, methods=["POST"]),
+            Route("/files/{entity}/{project}/{run}/file_stream", handlers.file_stream, methods=["POST"]),
+            Route("/uploads/{folder}/{name:path}", handlers.upload, methods=["PUT"]),
+            Route("/downloads/{folder}/{name:path}", handlers.download, methods=["GET"]),
+            Route(_ARTIFACT_FILE, handlers.artifact_file, methods=["GET"]),
+            Route("/hpo/health", handlers.health),
+            Route(_SWEEP, handlers.progress),
+            Route(f"{_SWEEP}/without-own-word", handlers.without_own_word),
+            Route(f"{_SWEEP}/awaited", handlers.awaited),
+            Route(f"{_SWEEP}/release", handlers.release, methods=["POST"]),
+            Route(f"{_SWEEP}/state", handlers.set_state, methods=["POST"]),
+            Route(f"{_SWEEP}/runs/{{run}}/end", handlers.end_run, methods=["POST"]),
+        ],
+        middleware=[Middleware(Gate, master_key=world.master_key, host=host)],
+        exception_handlers={
+            RefusedError: _refused,
+            UnavailableError: _unavailable,
+            OSError: _unavailable,
+            ClientDisconnect: _unavailable,
+            Exception: _failed,
+        },
+        lifespan=handlers.lifespan,
+    )
+
+
+class _Handlers:
+    """One method per route."""
+
+    def __init__(self, world: World, tidy_every_s: float) -> None:
+        self._world = world
+        self._tidy_every_s = tidy_every_s
+        self._is_ending = False
+        self._executor = Executor()
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="database")
+        self._readers = ThreadPoolExecutor(max_workers=_READERS, thread_name_prefix="queries")
+        self._asking = Asking()
+
+    @asynccontextmanager
+    async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
+        looking = [asyncio.create_task(work()) for work in (self._reap_forever, self._tidy_forever)]
+        try:
+            yield
+        finally:
+            self._is_ending = True
+            for task in looking:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+            for threads in (self._writer, self._readers):
+                threads.shutdown(wait=False, cancel_futures=True)
+            self._asking.close()
+
+    async def graphql(self, request: Request) -> Response:
+        wanted = read_request(await json_body(request))
+        if not self._executor.knows(wanted):
+            await asyncio.to_thread(self._executor.only_reads, wanted)
+        response, must_last = await self._answer(_caller(request), wanted)
+        if must_last:
+            await self._outlasting_a_power_cut()
+        return response
+
+    async def _answer(self, caller: Caller, wanted: GraphQLRequest) -> tuple[Response, bool]:
+        """Return an answer, and whether it must last; a query runs beside others, all else in turn."""
+        if self._executor.only_reads(wanted):
+            return await _run_in(self._readers, self._execute, self._world, caller, wanted)
+        return await self._asking.answer(
+            self._world, lambda world: _run_in(self._writer, self._execute, world, caller, wanted)
+        )
+
+    def _execute(self, world: World, caller: Caller, wanted: GraphQLRequest) -> tuple[Response, bool]:
+        """Execute a request, and put its answer into JSON, which takes a while for a big one."""
+        answer = self._executor.execute(world, caller, wanted)
+        return JSONResponse({"data": answer.data}), answer.must_last
+
+    async def file_stream(self, request: Request) -> Response:
+        names = request.path_params
+        path = RunPath(names["entity"], names["project"], names["run"])
+        chunk = file_stream.read_chunk(await json_body(request))
+        world = self._world.seen_by(_caller(request))
+        stop = await self._in_thread(file_stream.receive, world, path, chunk)
+        if chunk.exitcode is not None:
+            await self._outlasting_a_power_cut()
+        return JSONResponse({"exitcode": None, "limits": {}} | ({"stopped": True} if stop else {}))
+
+    async def upload(self, request: Request) -> Response:
+        place = _allowed(self._world, request, Right.SEND)
+        stored = await uploads.store(self._world, place, pieces(request))
+        if place.folder not in (BLOBS, MANIFESTS):
+            await self._in_thread(run_files.note, self._world, place, stored)
+        return Response(status_code=200)
+
+    async def download(self, request: Request) -> Response:
+        return self._file(_allowed(self._world, request, Right.FETCH))
+
+    async def artifact_file(self, request: Request) -> Response:
+        digest = request.path_params["digest"]
+        if not _MD5.fullmatch(digest):
+            raise RefusedError(f"the digest {digest[:40]!r} is no MD5", status=400)
+        return self._file(Place(BLOBS, digest))
+
+    def _file(self, place: Place) -> Response:
+        path = place.within(self._world.files)
+        if not path.is_file():
+            raise RefusedError("this file is not there, or not any more", status=404)
+        # Never as a page of this server's: what a run stored must not act for whoever opens it.
+        headers = {"X-Content-Type-Options": "nosniff", "Content-Disposition": "attachment"}
+        return FileResponse(path, media_type="application/octet-stream", headers=headers)
+
+    async def health(self, _request: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def progress(self, request: Request) -> Response:
+        at = _supervised(request)
+        return JSONResponse(asdict(await self._in_thread(supervision.progress, self._world, at)))
+
+    async def without_own_word(self, request: Request) -> Response:
+        at = _supervised(request)
+        return JSONResponse(await self._in_thread(supervision.without_own_word, self._world, at))
+
+    async def awaited(self, request: Request) -> Response:
+        at = _supervised(request)
+        runs = await self._in_thread(supervision.awaited, self._world, at)
+        return JSONResponse({"runs": [asdict(run) for run in runs]})
+
+    async def release(self, request: Request) -> Response:
+        at = _supervised(request)
+        body = await json_body(request)
+        prefix, keep = text_in(body, "label_prefix"), texts_in(body, "keep")
+        released = await self._changed(supervision.release, at, prefix, keep)
+        return JSONResponse({"released": released})
+
+    async def set_state(self, request: Request) -> Response:
+        at = _supervised(request)
+        state = text_in(await json_body(request), "state")
+        return JSONResponse({"state": await self._changed(supervision.set_state, at, state)})
+
+    async def end_run(self, request: Request) -> Response:
+        at = _supervised(request)
+        state = text_in(await json_body(request), "state")
+        run = request.path_params["run"]
+        return JSONResponse({"state": await self._changed(supervision.end_run, at, run, state)})
+
+    async def _changed(self, work: Callable[..., Result], *args: Any) -> Result:
+        """Do what must be on the disk before it is answered."""
+        result = await self._in_thread(work, self._world, *args)
+        await self._outlasting_a_power_cut()
+        return result
+
+    async def _outlasting_a_power_cut(self) -> None:
+        """Wait for the disk, in another thread than the database's own: that one has work to do.
+
+        What a supervisor counts after our answer must be here whatever becomes of the machine: that
+        a sweep exists, that a run was issued, that it ended. Lines before an end are there with it.
+        """
+        await asyncio.to_thread(self._world.database.outlast_a_power_cut)
+
+    async def _in_thread(self, work: Callable[..., Result], *args: Any) -> Result:
+        return await _run_in(self._writer, work, *args)
+
+    async def _reap_forever(self) -> None:
+        up_since = self._world.clock()
+        while True:
+            await asyncio.sleep(_REAP_EVERY_S)
+            try:
+                reaped = await self._in_thread(lambda: reap(self._world, up_since=up_since))
+            except Exception:  # noqa: BLE001  # an edge: the server goes on, and looks again
+                _log.exception("could not look for silent runs")
+            else:
+                for name in reaped:
+                    _log.warning("run %s: nothing was heard of it", name)
+
+    async def _tidy_forever(self) -> None:
+        while True:
+            await asyncio.sleep(self._tidy_every_s)
+            try:  # in another thread than the database's: it looks at many files
+                await asyncio.to_thread(tidy, self._world, lambda: not self._is_ending)
+            except Exception:  # noqa: BLE001  # an edge: the server goes on, and looks again
+                _log.exception("could not take back what was left unfinished")
+
+
+async def _run_in(threads: ThreadPoolExecutor, work: Callable[..., Result], *args: Any) -> Result:
+    return await asyncio.get_running_loop().run_in_executor(threads, work, *args)
+
+
+def _allowed(world: World, request: Request, right: Right) -> Place:
+    """Return the file that a signed address is for; RefusedError (403) where it is not valid (any more)."""
+    query, names = request.query_params, request.path_params
+    expires = query.get("expires", "")
+    if not (expires.isascii() and expires.isdigit() and len(expires) < 16):
+        raise RefusedError("this address of a file is not valid", status=403)
+    place = Place(names["folder"], names["name"])
+    addresses.check(world, Ticket(right, place, int(expires)), query.get("signature", ""))
+    return place
+
+
+def _caller(request: Request) -> Caller:
+    caller: Caller = request.state.caller
+    return caller
+
+
+def _supervised(request: Request) -> SweepAt:
+    """Return the sweep of a request that only the supervisor may make; RefusedError (403) for others."""
+    if not _caller(request).is_master:
+        raise RefusedError("this address takes the master key only", status=403)
+    names = request.path_params
+    return SweepAt(names["entity"], names["project"], names["sweep"])
+
+
+def _error(message: str, status: int) -> Response:
+    # Public API clients read `errors`, wandb-core reads `error`.
+    return JSONResponse({"data": None, "errors": [{"message": message}], "error": message}, status)
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RefusedError)
+    if error.status == 403:
+        log_refusal(request.scope, 403, str(error))
+    caller: Caller | None = getattr(request.state, "caller", None)
+    if caller is not None and caller.sweep is not None and "doesn't exist" in str(error):
+        return _error(f"{error}, or is not in sweep {caller.sweep}, whose key this is", error.status)
+    return _error(str(error), error.status)
+
+
+async def _unavailable(_request: Request, error: Exception) -> Response:
+    """Answer what the client tries again: the database is busy, or the disk is full."""
+    _log.warning("can't answer now: %s", error)
+    return _error(f"the server can't answer now: {error}", 503)
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return _error(f"the server failed: {type(error).__name__}", 500)

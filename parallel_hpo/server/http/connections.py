@@ -1,0 +1,105 @@
+"""Connections that keep nobody else out: what stays silent, or doesn't read, is closed in time.
+
+Uvicorn closes a connection that is silent after an answer; one that never sends a whole
+request, or never reads its answer, it would keep for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+from dataclasses import dataclass
+from typing import Any, Final
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from parallel_hpo.server.http.lobby import Lobby
+
+STALL_LIMIT_S: Final = 60.0
+"""How long a body, or the reader of an answer, may keep us waiting for its next piece."""
+MOST: Final = 10_000
+"""More connections than this are of no use to one process."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a connection is waited for."""
+
+    head_s: float = 10.0
+    """Until the first line and the headers of a request are whole; clients send them at once."""
+    reader_s: float = STALL_LIMIT_S
+
+
+class PatientProtocol(H11Protocol):
+    """Uvicorn's protocol, whose patience ends."""
+
+    def __init__(
+        self, *, lobby: Lobby[PatientProtocol], patience: Patience = Patience(), **given: Any
+    ) -> None:
+        super().__init__(**given)
+        self._lobby = lobby
+        self._patience = patience
+        self._closing: asyncio.TimerHandle | None = None
+        """Closes the connection, unless it does meanwhile what it is waited for."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Let it in, in the place of another one where there are too many."""
+        super().connection_made(transport)
+        self._close_in(self._patience.head_s)
+        leaving = self._lobby.enter(self)
+        if leaving is not None:
+            leaving.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget it."""
+        self._stay()
+        self._lobby.leave(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Take some of a request; its head must be whole in time, and what comes after an answer is none."""
+        super().data_received(data)
+        if self.conn.our_state in (h11.SEND_RESPONSE, h11.SEND_BODY):
+            self._stay()
+            self._lobby.begin(self)
+        elif self._closing is None:
+            self._close_in(self._patience.head_s)
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request, as long as uvicorn says."""
+        self._stay()
+        self._lobby.end(self, had_key=self.scope.get("state", {}).get("caller") is not None)
+        super().on_response_complete()
+
+    def pause_writing(self) -> None:
+        """Wait for the reader of an answer, but not for ever."""
+        super().pause_writing()
+        self._close_in(self._patience.reader_s)
+
+    def resume_writing(self) -> None:
+        """It reads on."""
+        self._stay()
+        super().resume_writing()
+
+    def _close_in(self, seconds: float) -> None:
+        self._stay()
+        self._closing = self.loop.call_later(seconds, self.transport.abort)
+
+    def _stay(self) -> None:
+        if self._closing is not None:
+            self._closing.cancel()
+            self._closing = None
+
+
+def make_room_for_connections() -> int:
+    """Let this process open as many files as it may, and return how many of them may be connections.
+
+    Half of them: the database, and what is accepted while others are being closed, need some too.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 4 * MOST if hard == resource.RLIM_INFINITY else min(hard, 4 * MOST)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft = wanted
+    return MOST if soft == resource.RLIM_INFINITY else min(MOST, soft // 2)

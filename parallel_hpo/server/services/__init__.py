@@ -1,0 +1,1 @@
+"""One operation each, in one transaction: what a client wants becomes what the store does."""

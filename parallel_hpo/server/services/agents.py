@@ -1,0 +1,197 @@
+"""Agents' requests: registration and heartbeat, each in one transaction; `rules` decides what to answer."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from parallel_hpo.server.engines import configurations
+from parallel_hpo.server.refusals import RefusedError
+from parallel_hpo.server.rules import heartbeat, run_states, sweep_states
+from parallel_hpo.server.rules.heartbeat import Answer, Command, Deliver, Exit, Issue, Nothing, Stop, View
+from parallel_hpo.server.rules.run_states import RunEvent, RunState
+from parallel_hpo.server.rules.sweep_states import IllegalSweepMoveError, SweepEvent
+from parallel_hpo.server.services.moves import happened
+from parallel_hpo.server.services.queue import create_pending, wrapped
+from parallel_hpo.server.services.unstarted import end, give_back, withdraw
+from parallel_hpo.server.store import agents, outstanding, points, runs, sweeps
+from parallel_hpo.server.store.database import Transaction
+from parallel_hpo.server.store.points import Point
+from parallel_hpo.server.store.records import Agent, Run, Sweep
+from parallel_hpo.server.world import STRANGER, World
+
+
+def register(world: World, sweep_id: str, host: str, label: str) -> Agent:
+    """Register an agent; RefusedError (404 no such sweep, 400 it isn't running, as W&B answers)."""
+    now = world.clock()
+    with world.database.write() as transaction:
+        sweep = sweeps.find(transaction, sweep_id)
+        if sweep is None:
+            raise RefusedError(f"sweep {sweep_id} doesn't exist", status=404)
+        try:
+            state = sweep_states.move(sweep.state, SweepEvent.AGENT_JOINED)
+        except IllegalSweepMoveError:
+            raise RefusedError(f"Sweep {sweep_id} is not running", status=400) from None
+        world.engines.prepare(sweep)
+        if state is not sweep.state:
+            sweeps.change(transaction, sweep_id, {"state": state, "updated_at": now})
+        if label:
+            _leave_to_others(transaction, sweep_id, label)
+        agent = Agent(
+            id=world.new_id(),
+            sweep_id=sweep_id,
+            label=label,
+            host=host,
+            gone=False,
+            created_at=now,
+            heartbeat_at=now,
+        )
+        agents.create(transaction, agent)
+    return agent
+
+
+def _leave_to_others(transaction: Transaction, sweep_id: str, label: str) -> None:
+    """Take back what a worker's earlier agents never started: it has only one agent at a time."""
+    for run in outstanding.never_started(transaction, agents.dismiss(transaction, sweep_id, label)):
+        give_back(transaction, run)
+
+
+def beat(world: World, agent_id: str, listed: frozenset[str]) -> list[dict[str, Any]]:
+    """Answer a heartbeat with at most one command; RefusedError (404) for an unknown agent or sweep.
+
+    AskFirstError where a model has to be asked for it: nothing has changed then, and it is to be
+    repeated with the suggestion as `world.asked`.
+    """
+    sweep_id = ""
+    try:
+        with world.database.write() as transaction:
+            agent, sweep = _agent_and_sweep(transaction, agent_id)
+            sweep_id = sweep.id
+            return _Beat(world, transaction, agent, sweep, listed).answered()
+    except BaseException:
+        # The engine may have been told of changes that are now rolled back.
+        world.engines.forget(sweep_id)
+        raise
+
+
+def _agent_and_sweep(transaction: Transaction, agent_id: str) -> tuple[Agent, Sweep]:
+    agent = agents.find(transaction, agent_id)
+    sweep = None if agent is None else sweeps.find(transaction, agent.sweep_id)
+    if agent is None or sweep is None:
+        raise RefusedError(f"agent {agent_id} or its sweep doesn't exist", status=404)
+    return agent, sweep
+
+
+class _Beat:
+    """One heartbeat within its transaction."""
+
+    def __init__(
+        self, world: World, transaction: Transaction, agent: Agent, sweep: Sweep, listed: frozenset[str]
+    ) -> None:
+        self._world = world
+        self._transaction = transaction
+        self._agent = agent
+        self._sweep = sweep
+        self._listed = listed
+        self._now = world.clock()
+
+    def answered(self) -> list[dict[str, Any]]:
+        view = self._look()
+        decision = heartbeat.answer(view, self._listed, self._now, self._world.patience)
+        self._apply(decision)
+        command = self._issue(view) if isinstance(decision.command, Issue) else decision.command
+        return self._perform(command)
+
+    def _look(self) -> View:
+        transaction, agent, sweep = self._transaction, self._agent, self._sweep
+        own = outstanding.own(transaction, agent.id, self._listed)
+        alive = [run.run_id for run in own if run.name in self._listed]
+        if alive:
+            outstanding.touch(transaction, alive, self._now)
+        agents.touch(transaction, agent.id, self._now)
+        unknown = self._listed - {run.name for run in own}
+        return View(
+            sweep_state=sweep.state,
+            agent_gone=agent.gone,
+            own=own,
+            not_own=outstanding.given_to_others(transaction, sweep.id, agent.id, unknown) if unknown else (),
+            waiting=outstanding.waiting(transaction, sweep.id),
+            unsettled=outstanding.unsettled(transaction, sweep.id, agent.id),
+            cap_reached=self._cap_reached(),
+            supervised=agent.label != STRANGER,
+            programs=agent.label == STRANGER and configurations.program_of(sweep.config) is not None,
+            scheduled=configurations.is_scheduled(sweep.config),
+            clock_set_at=self._world.clock_set_at(),
+        )
+
+    def _apply(self, decision: Answer) -> None:
+        for run_move in decision.moves:
+            run = self._run(run_move.run_id)
+            if run_move.event is RunEvent.OWNER_SAYS_KILLED:
+                end(self._transaction, self._sweep, run)
+                continue
+            changes = {"exitcode": 1} if run_move.event is RunEvent.GIVEN_UP else {}
+            happened(self._transaction, run, run_move.event, changes)
+
+    def _perform(self, command: Command) -> list[dict[str, Any]]:
+        match command:
+            case Nothing():
+                return []
+            case Exit(exhausted=used_up):
+                if used_up:
+                    self._finish_sweep()
+                return [{"type": "exit"}]
+            case Stop(name=name):
+                return [{"type": "stop", "run_id": name}]
+            case Deliver(run_id=run_id, resume=resume):
+                return [self._deliver(self._run(run_id), "resume" if resume else "run")]
+            case _:
+                raise AssertionError(f"{command} was already turned into another command")
+
+    def _deliver(self, run: Run, kind: str) -> dict[str, Any]:
+        changes: dict[str, Any] = {"waiting": False, "agent_id": self._agent.id, "heard_at": self._now}
+        again = run.agent_id == self._agent.id
+        changes["deliveries"] = run.deliveries + 1 if again else 1
+        if run.state is RunState.PREEMPTED:
+            changes["state"] = run_states.move(run.state, RunEvent.HANDED_ON)
+            changes["stop_requested"] = False  # what was asked of it before is over
+        runs.change(self._transaction, run.id, changes)
+        return self._order(kind, run.name, json.loads(run.assigned or "{}"))
+
+    def _issue(self, view: View) -> Command:
+        """Make the sweep's next run, if its engine has one, and return the command that delivers it."""
+        sweep = self._sweep
+        point = points.take(self._transaction, sweep.id) or self._new_point()
+        if point is None:
+            return heartbeat.exhausted(view)
+        own = {"agent_id": self._agent.id}
+        name = self._world.new_id()
+        run_id = create_pending(self._transaction, sweep, name, point.index, point.assigned, self._now, own)
+        issued = max(sweep.issued, point.index + 1)
+        sweeps.change(self._transaction, sweep.id, {"issued": issued, "heartbeat_at": self._now})
+        return Deliver(run_id)
+
+    def _new_point(self) -> Point | None:
+        parameters = self._world.engines.suggest(self._transaction, self._sweep, self._world.asked)
+        return None if parameters is None else Point(self._sweep.issued, json.dumps(parameters))
+
+    def _cap_reached(self) -> bool:
+        sweep = self._sweep
+        if sweep.run_cap is None or sweep.issued < sweep.run_cap:
+            return False
+        return not points.are_open(self._transaction, sweep.id)  # a deleted run's place is free
+
+    def _finish_sweep(self) -> None:
+        withdraw(self._transaction, self._sweep)
+        state = sweep_states.move(self._sweep.state, SweepEvent.EXHAUSTED)
+        sweeps.change(self._transaction, self._sweep.id, {"state": state, "updated_at": self._now})
+
+    def _order(self, kind: str, name: str, parameters: dict[str, Any]) -> dict[str, Any]:
+        program = configurations.program_of(self._sweep.config)
+        return {"type": kind, "run_id": name, "args": wrapped(parameters), "program": program}
+
+    def _run(self, run_id: int) -> Run:
+        run = runs.find(self._transaction, run_id)
+        if run is None:
+            raise RefusedError("the run was deleted meanwhile", status=503)
+        return run

@@ -1,0 +1,133 @@
+"""Judges a sweep's run as its metrics arrive: Hyperband may end the run, a reached target the sweep."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from parallel_hpo.config.sweep_words import Goal, Metric
+from parallel_hpo.metric import find_value, statistic, values_so_far
+from parallel_hpo.server.engines import configurations
+from parallel_hpo.server.rules import hyperband, sweep_states
+from parallel_hpo.server.rules.hyperband import Advance, AtBand, Course, Hyperband
+from parallel_hpo.server.rules.sweep_states import SweepEvent
+from parallel_hpo.server.services.unstarted import withdraw
+from parallel_hpo.server.store import bands, lines, sweeps
+from parallel_hpo.server.store.database import Transaction
+from parallel_hpo.server.store.lines import Stream
+from parallel_hpo.server.store.records import Run, Sweep
+from parallel_hpo.server.values import read_object
+
+
+def begin_course(transaction: Transaction, run: Run) -> dict[str, Any]:
+    """Let a run's course begin with what comes now, as it is run anew, and return the changes to its row.
+
+    What an earlier attempt had at the bands counts for no one any more.
+    """
+    if run.metric_rows is not None:
+        bands.forget(transaction, run.id)
+    return {"metric_rows": None, "best_loss": None, "metric_value": None}
+
+
+def replay(transaction: Transaction, run: Run) -> dict[str, Any]:
+    """Let a run's course begin anew and go through the history that it has now; the changes to its row.
+
+    It is not stopped for what it has been: its next row is judged.
+    """
+    changes = begin_course(transaction, run)
+    if run.sweep_id is not None:
+        rows = map(json.loads, lines.texts(transaction, run.id, Stream.HISTORY))
+        changes |= judge(transaction, replace(run, **changes), rows, None)
+        changes.pop("stop_requested", None)
+    return changes
+
+
+def judge(
+    transaction: Transaction, run: Run, rows: Iterable[Mapping[str, Any]], summary: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Take note of a run's new history rows and summary, and return the changes to the run's row.
+
+    The sweep is finished here where the metric's target is reached: active runs go on.
+    """
+    sweep = None if run.sweep_id is None else sweeps.find(transaction, run.sweep_id)
+    if sweep is None or sweep.metric_name is None:
+        return {}
+    plan = configurations.stopping(sweep.config)
+    if plan.rule is None and plan.metric.target is None:
+        return {}
+    values = _values(run, rows, summary, plan.metric)
+    last = None if summary is None else find_value(summary, plan.metric.name, plan.metric.goal)
+    if any(_reaches(plan.metric, value) for value in (*values, *(() if last is None else (last,)))):
+        _finish(transaction, sweep)
+    if not values:
+        return {}
+    changes: dict[str, Any] = {
+        "metric_rows": (run.metric_rows or 0) + len(values),
+        "metric_value": values[-1],
+    }
+    if plan.rule is not None:
+        changes |= _advance(transaction, run, plan.rule, plan.metric, values)
+    return changes
+
+
+def _values(
+    run: Run, rows: Iterable[Mapping[str, Any]], summary: Mapping[str, Any] | None, metric: Metric
+) -> list[float]:
+    """Return what counts of a run after each of its new rows, as its summary would say it then."""
+    logged = (find_value(row, metric.name, metric.goal) for row in rows)
+    new = [value for value in logged if value is not None]
+    if not new:
+        return []
+    stored = read_object(run.summary, "summary")
+    counted = statistic(stored if summary is None else summary, metric.name, metric.goal)
+    before = run.metric_value
+    if before is None:  # a run that began under a server that did not keep it
+        before = find_value(stored, metric.name, metric.goal)
+    return list(values_so_far(new, counted, metric.goal, rows=run.metric_rows or 0, value=before))
+
+
+def _advance(
+    transaction: Transaction, run: Run, rule: Hyperband, metric: Metric, values: list[float]
+) -> dict[str, Any]:
+    assert run.sweep_id is not None
+    sign = -1 if metric.goal is Goal.MAXIMIZE else 1
+    losses = [sign * value for value in values]
+    advance = hyperband.advance(Course(run.metric_rows or 0, run.best_loss), losses, rule.bands)
+    for at in advance.reached:
+        bands.put(transaction, run.sweep_id, at.band, run.id, at.loss)
+    changes: dict[str, Any] = {"best_loss": advance.course.best}
+    if _must_stop(transaction, run, rule, advance):
+        changes["stop_requested"] = True
+    return changes
+
+
+def _must_stop(transaction: Transaction, run: Run, rule: Hyperband, advance: Advance) -> bool:
+    """Judge a run at each band that it has just reached, and again at its last one as others get there.
+
+    A chunk may bring many rows: a run that passed several bands at once is not spared the first.
+    """
+    assert run.sweep_id is not None
+    judged = {at.band: at for at in advance.reached}
+    last, best = hyperband.band_of(rule, advance.course), advance.course.best
+    if last is not None and best is not None and last not in judged:
+        own = bands.losses(transaction, run.sweep_id, last).get(run.id, best)
+        judged[last] = AtBand(last, own, best)
+    return any(
+        hyperband.must_stop(rule, at, list(bands.losses(transaction, run.sweep_id, band).values()))
+        for band, at in judged.items()
+    )
+
+
+def _reaches(metric: Metric, value: float) -> bool:
+    if metric.target is None:
+        return False
+    return value >= metric.target if metric.goal is Goal.MAXIMIZE else value <= metric.target
+
+
+def _finish(transaction: Transaction, sweep: Sweep) -> None:
+    state = sweep_states.move(sweep.state, SweepEvent.TARGET_REACHED)
+    if state is not sweep.state:
+        withdraw(transaction, sweep)
+        sweeps.change(transaction, sweep.id, {"state": state})

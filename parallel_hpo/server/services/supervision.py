@@ -1,0 +1,121 @@
+"""What a supervisor may ask beyond W&B's protocol: how far a sweep is, release, and the end of a run.
+
+It knows what no server can see, that a worker's process is dead, and so need not
+wait for a time-out. Mounted under /hpo, for the master key only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from parallel_hpo.server.engines import configurations
+from parallel_hpo.server.refusals import RefusedError
+from parallel_hpo.server.rules.run_states import RunEvent, RunState
+from parallel_hpo.server.rules.sweep_states import SweepState
+from parallel_hpo.server.services import sweeps as sweep_service
+from parallel_hpo.server.services.moves import happened
+from parallel_hpo.server.services.sweeps import SweepWishes
+from parallel_hpo.server.services.unstarted import give_back
+from parallel_hpo.server.store import agents, outstanding, runs, sweeps
+from parallel_hpo.server.store.database import Transaction
+from parallel_hpo.server.store.outstanding import Unsettled
+from parallel_hpo.server.store.records import Sweep
+from parallel_hpo.server.store.runs import RunPath
+from parallel_hpo.server.world import World
+
+ENDINGS: Final[Mapping[str, RunEvent]] = {
+    "finished": RunEvent.OWNER_SAYS_FINISHED,
+    "crashed": RunEvent.OWNER_SAYS_CRASHED,
+    "killed": RunEvent.OWNER_SAYS_KILLED,
+    "failed": RunEvent.OWNER_SAYS_FAILED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A sweep's state, and its runs counted by state."""
+
+    state: str
+    runs: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class SweepAt:
+    """Where a supervisor says that a sweep is."""
+
+    entity: str
+    project: str
+    sweep: str
+
+
+def progress(world: World, at: SweepAt) -> Progress:
+    """Return how far a sweep is; RefusedError (404) where it doesn't exist."""
+    with world.database.read() as transaction:
+        sweep = _sweep(transaction, at)
+        counts = sweeps.counts(transaction, sweep.id)
+    return Progress(sweep.state, {str(state): counts.get(state, 0) for state in RunState})
+
+
+def without_own_word(world: World, at: SweepAt) -> dict[str, str]:
+    """Return by name the state of each run that has not said its end itself: its owner may know better."""
+    with world.database.read() as transaction:
+        sweep = _sweep(transaction, at)
+        states = outstanding.without_own_word(transaction, sweep.id)
+    return {name: str(state) for name, state in states.items()}
+
+
+def awaited(world: World, at: SweepAt) -> list[Unsettled]:
+    """Return the runs for whose sake agents without a run wait where there is no other; none while paused."""
+    with world.database.read() as transaction:
+        sweep = _sweep(transaction, at)
+        gives = sweep.state is SweepState.RUNNING and not configurations.is_scheduled(sweep.config)
+        return outstanding.unsettled_runs(transaction, sweep.id) if gives else []
+
+
+def release(world: World, at: SweepAt, label_prefix: str, keep: frozenset[str]) -> list[str]:
+    """Give back the never-started runs of the agents whose label begins so, and return the runs' names.
+
+    A prefix counts whole words: `w_1` is none of `w_12`. Those agents are gone for good: what still
+    speaks in their name is told to exit. The runs named in `keep` are the supervisor's to run again:
+    nobody else gets them.
+    """
+    if not label_prefix:
+        raise RefusedError("label_prefix must not be empty", status=400)
+    with world.database.write() as transaction:
+        sweep = _sweep(transaction, at)
+        dismissed = agents.dismiss(transaction, sweep.id, label_prefix)
+        issued = outstanding.never_started(transaction, dismissed)
+        for run in issued:
+            if run.name in keep:
+                happened(transaction, run, RunEvent.STARTED)
+            else:
+                give_back(transaction, run)
+    return [run.name for run in issued if run.name not in keep]
+
+
+def set_state(world: World, at: SweepAt, state: str) -> str:
+    """Set a sweep's state by its name, as clients do, and return its state now."""
+    with world.database.read() as transaction:
+        sweep = _sweep(transaction, at)
+    return sweep_service.upsert(world, SweepWishes(id=sweep.id, state=state)).state
+
+
+def end_run(world: World, at: SweepAt, name: str, state: str) -> str:
+    """End a run as its owner says, unless it has told its own end, and return its state now."""
+    event = ENDINGS.get(state)
+    if event is None:
+        raise RefusedError(f"state {state!r}: one of {', '.join(ENDINGS)}", status=400)
+    with world.database.write() as transaction:
+        run = runs.at(transaction, RunPath(at.entity, at.project, name))
+        if run is None or run.sweep_id != at.sweep:
+            raise RefusedError(f"run {name} doesn't exist in sweep {at.sweep}", status=404)
+        return happened(transaction, run, event)
+
+
+def _sweep(transaction: Transaction, at: SweepAt) -> Sweep:
+    sweep = sweeps.find(transaction, at.sweep)
+    if sweep is None or (sweep.entity, sweep.project) != (at.entity, at.project):
+        raise RefusedError(f"sweep {at.entity}/{at.project}/{at.sweep} doesn't exist", status=404)
+    return sweep

@@ -1,0 +1,134 @@
+"""Clients' requests on sweeps: to create one, to change it, to set its state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from parallel_hpo.config.sweep_words import Method
+from parallel_hpo.server.engines import configurations
+from parallel_hpo.server.engines.configurations import metric_of
+from parallel_hpo.server.refusals import RefusedError
+from parallel_hpo.server.rules.sweep_states import WISHES, IllegalSweepMoveError, SweepState, move
+from parallel_hpo.server.services.moves import revalue
+from parallel_hpo.server.services.unstarted import OVER, withdraw
+from parallel_hpo.server.store import outstanding, points, projects, sweeps
+from parallel_hpo.server.store.records import Sweep
+from parallel_hpo.server.store.scope import only_sweep
+from parallel_hpo.server.world import DEFAULT_ENTITY, DEFAULT_PROJECT, World
+
+_NO_CAP: Final = 2**31 - 1  # what the database holds; no sweep gets there
+
+
+@dataclass(frozen=True, slots=True)
+class SweepWishes:
+    """What a client wants of a sweep; None: left as it is, or the default of a new one."""
+
+    id: str | None = None
+    entity: str | None = None
+    project: str | None = None
+    config: str | None = None
+    state: str | None = None
+    display_name: str | None = None
+    description: str | None = None
+    controller: str | None = None
+    scheduler: str | None = None
+    prior_runs_filters: str | None = None
+
+
+def upsert(world: World, wishes: SweepWishes) -> Sweep:
+    """Create a sweep, or change the one with the id; RefusedError says what can't be done."""
+    sweep_id = _create(world, wishes) if wishes.id is None else _change(world, wishes.id, wishes)
+    with world.database.read() as transaction:
+        sweep = sweeps.find(transaction, sweep_id)
+    if sweep is None:
+        raise RefusedError(f"sweep {sweep_id} doesn't exist", status=404)
+    return sweep
+
+
+def _create(world: World, wishes: SweepWishes) -> str:
+    if wishes.config is None:
+        raise RefusedError("a new sweep needs a configuration")
+    values = _configured(wishes.config) | _plain(wishes)
+    values |= _passing_over_prior_runs(values["method"], wishes)
+    state = SweepState.PENDING if wishes.state is None else _state_after(SweepState.PENDING, wishes.state)
+    now, sweep_id = world.clock(), world.new_id()
+    with world.database.write() as transaction:
+        if only_sweep(transaction) is not None:
+            raise RefusedError("a run of a sweep can't create sweeps: its key is good for its own sweep only")
+        project = projects.ensure(
+            transaction, wishes.entity or DEFAULT_ENTITY, wishes.project or DEFAULT_PROJECT, now
+        )
+        values |= {"id": sweep_id, "project_id": project.id, "state": state, "seed": world.new_seed()}
+        values["engine"] = str(world.engine)
+        sweeps.create(transaction, values | {"created_at": now, "updated_at": now, "heartbeat_at": now})
+    return sweep_id
+
+
+def _change(world: World, sweep_id: str, wishes: SweepWishes) -> str:
+    changes = _plain(wishes)
+    if wishes.config is not None:
+        changes |= _configured(wishes.config)
+    with world.database.write() as transaction:
+        sweep = sweeps.find(transaction, sweep_id)
+        if sweep is None:
+            raise RefusedError(f"sweep {sweep_id} doesn't exist", status=404)
+        if wishes.config is not None:
+            changes |= _new_space(sweep, wishes.config)
+        changes |= _passing_over_prior_runs(changes.get("method", sweep.method), wishes)
+        if "next_index" in changes:
+            points.forget(transaction, sweep_id)  # its walk over the new space finds them
+        if wishes.state is not None:
+            changes["state"] = _state_after(sweep.state, wishes.state)
+            if changes["state"] is SweepState.CANCELED:
+                outstanding.request_stop(transaction, sweep_id)
+            if changes["state"] in OVER:
+                withdraw(transaction, sweep)
+        sweeps.change(transaction, sweep_id, changes | {"updated_at": world.clock()})
+        if wishes.config is not None and metric_of(sweep.config) != metric_of(wishes.config):
+            revalue(transaction, sweep_id)  # a changed configuration has a new engine, which is told them
+    return sweep_id
+
+
+def _new_space(sweep: Sweep, text: str) -> dict[str, Any]:
+    """Return what a changed space changes of the sweep: a grid begins anew, without what was tried."""
+    old, new = configurations.parse(sweep.config), configurations.parse(text)
+    if (old.method, old.metric, old.parameters) == (new.method, new.metric, new.parameters):
+        return {}
+    if sweep.state not in (SweepState.PENDING, SweepState.PAUSED):
+        raise RefusedError(
+            f"sweep {sweep.id} is {sweep.state}: pause it before its method, metric or parameters are changed"
+        )
+    return {"next_index": 0 if new.method is Method.GRID else None}
+
+
+def _passing_over_prior_runs(method: str, wishes: SweepWishes) -> dict[str, Any]:
+    """Return where a grid begins whose prior runs have some of its points."""
+    return {"next_index": 0} if method == Method.GRID and wishes.prior_runs_filters else {}
+
+
+def _configured(text: str) -> dict[str, Any]:
+    configuration = configurations.parse(text)
+    cap = configuration.run_cap
+    return {
+        "config": text,
+        "method": str(configuration.method),
+        "metric_name": configuration.metric.name if configuration.metric is not None else None,
+        "run_cap": None if cap is None else min(cap, _NO_CAP),
+    }
+
+
+def _plain(wishes: SweepWishes) -> dict[str, Any]:
+    names = ("display_name", "description", "controller", "scheduler", "prior_runs_filters")
+    return {name: getattr(wishes, name) for name in names if getattr(wishes, name) is not None}
+
+
+def _state_after(state: SweepState, wish: str) -> SweepState:
+    try:
+        event = WISHES[wish.upper()]
+    except KeyError:
+        raise RefusedError(f"sweep state {wish!r}: one of {', '.join(WISHES)}") from None
+    try:
+        return move(state, event)
+    except IllegalSweepMoveError as error:
+        raise RefusedError(str(error)) from None

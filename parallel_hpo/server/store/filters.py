@@ -1,0 +1,238 @@
+"""W&B's filters and orders of runs: MongoDB's query words on a run's columns, config, summary and tags. Pure.
+
+What is missing, null or NaN sorts last in both directions (wandb client: `best_run`
+takes the first run on trust). `store.conditions` says in SQL what can be said so, and
+must agree with what stands here.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from parallel_hpo.metric import MISSING, counting
+from parallel_hpo.server.refusals import RefusedError
+from parallel_hpo.server.store.records import Run
+from parallel_hpo.server.store.run_facts import Facts, WholeRun, section_of, value_of
+from parallel_hpo.server.values import strict
+
+if TYPE_CHECKING:
+    import regex
+
+T = TypeVar("T")
+Place = tuple[int, float, str]
+Places = tuple[Place | None, ...]
+
+_MAX_PATTERN_LENGTH: Final = 1000
+_MATCH_LIMIT_S: Final = 1.0
+"""A pattern that takes longer for one text is one that goes back and forth in it without an end."""
+_MAX_DEPTH: Final = 30
+
+_COMPARISONS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
+    "$gt": operator.gt,
+    "$gte": operator.ge,
+    "$lt": operator.lt,
+    "$lte": operator.le,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SortKey:
+    """One part of an order."""
+
+    name: str
+    descending: bool
+
+
+def read_filters(text: str | None) -> dict[str, Any]:
+    """Parse the filters of a request; RefusedError where they are no JSON object."""
+    if not text:
+        return {}
+    try:
+        value = json.loads(text)
+        too_deep = _depth(value) > _MAX_DEPTH
+    except (ValueError, RecursionError):
+        raise RefusedError("filters: not valid JSON") from None
+    if too_deep or (value is not None and not isinstance(value, dict)):
+        raise RefusedError(f"filters: must be a JSON object, at most {_MAX_DEPTH} levels deep")
+    return value or {}
+
+
+def read_order(text: str | None) -> tuple[SortKey, ...]:
+    """Parse an order such as `-summary_metrics.loss,+created_at`; without one: newest first."""
+    parts = (text or "-created_at").split(",")
+    keys = tuple(SortKey(part.lstrip("+-"), descending=not part.startswith("+")) for part in parts)
+    for key in keys:
+        section_of(key.name)
+    return keys
+
+
+def names_in(filters: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the names that filters ask for; RefusedError for one that isn't known."""
+    for key, wanted in filters.items():
+        if key in ("$and", "$or", "$nor"):
+            for item in _as_list(wanted, key):
+                yield from names_in(_as_object(item, key))
+        elif key == "$not":
+            yield from names_in(_as_object(wanted, key))
+        else:
+            section_of(key)
+            yield key
+
+
+def matches(run: Run, filters: Mapping[str, Any]) -> bool:
+    """Say whether a run passes the filters; RefusedError names what is not understood of them."""
+    return passes(WholeRun(run), filters)
+
+
+def passes(facts: Facts, filters: Mapping[str, Any]) -> bool:
+    """Say whether a run of which these facts are known passes the filters."""
+    return all(_clause(facts, key, wanted) for key, wanted in filters.items())
+
+
+def places_of(facts: Facts, order: Iterable[SortKey]) -> Places:
+    """Return what an order goes by of a run: for each of its parts, numbers before texts, None last."""
+    return tuple(_place(_sorted_by(facts, key)) for key in order)
+
+
+def _sorted_by(facts: Facts, key: SortKey) -> Any:
+    """Return what a run is sorted by: of a metric that is an object what counts where the first is the best.
+
+    wandb client: `best_run` asks for `-summary_metrics.K` where the goal is to maximize.
+    """
+    value = value_of(facts, key.name)
+    if not key.name.startswith("summary_metrics."):
+        return value
+    return counting(value, "maximize" if key.descending else "minimize")
+
+
+def ordered(found: list[tuple[T, Places]], order: Sequence[SortKey]) -> list[T]:
+    """Sort what stands beside places in an order; what it leaves open stays as it is."""
+    for number, key in reversed(list(enumerate(order))):
+        known = [(item[1][number], item) for item in found]
+        found = [item for place, item in known if place is None]
+        placed = [(place, item) for place, item in known if place is not None]
+        placed.sort(key=lambda entry: entry[0], reverse=key.descending)
+        found = [item for _, item in placed] + found
+    return [item for item, _ in found]
+
+
+def seconds(text: str) -> float:
+    """Return the time that an operand says, in seconds since the epoch; NaN where it says none."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return math.nan
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def is_number(value: Any) -> bool:
+    """Say whether a value is one that is less or greater than a number."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _clause(facts: Facts, key: str, wanted: Any) -> bool:
+    if key in ("$and", "$or", "$nor"):
+        results = (passes(facts, _as_object(item, key)) for item in _as_list(wanted, key))
+        return all(results) if key == "$and" else any(results) is (key == "$or")
+    if key == "$not":
+        return not passes(facts, _as_object(wanted, key))
+    value = value_of(facts, key)
+    if isinstance(wanted, dict):
+        return all(_operator(value, name, operand) for name, operand in wanted.items())
+    return _equals(value, wanted)
+
+
+def _operator(value: Any, name: str, operand: Any) -> bool:
+    match name:
+        case "$eq":
+            return _equals(value, operand)
+        case "$ne":
+            return not _equals(value, operand)
+        case "$in" | "$nin":
+            return any(_equals(value, item) for item in _as_list(operand, name)) is (name == "$in")
+        case "$gt" | "$gte" | "$lt" | "$lte":
+            return _compare(value, name, operand)
+        case "$regex":
+            return isinstance(value, str) and _is_in(_pattern(operand), value)
+        case "$exists":
+            return (value is not MISSING) is bool(operand)
+        case "$not":
+            return not all(_operator(value, key, item) for key, item in _as_object(operand, name).items())
+    raise RefusedError(f"filters: operator {name!r} isn't known here")
+
+
+def _equals(value: Any, wanted: Any) -> bool:
+    if value is MISSING:
+        return wanted is None
+    if isinstance(value, list) and not isinstance(wanted, list):
+        return wanted in value
+    return bool(strict(value) == strict(wanted))
+
+
+def _compare(value: Any, name: str, operand: Any) -> bool:
+    if isinstance(value, float) and isinstance(operand, str):
+        operand = seconds(operand)
+    numbers = is_number(value) and is_number(operand)
+    if not numbers and not (isinstance(value, str) and isinstance(operand, str)):
+        return False
+    return _COMPARISONS[name](value, operand)
+
+
+def _is_in(pattern: regex.Pattern[str], text: str) -> bool:
+    try:
+        # The interpreter's own module can neither be stopped nor lets another thread run meanwhile.
+        return pattern.search(text, timeout=_MATCH_LIMIT_S, concurrent=True) is not None
+    except TimeoutError:
+        raise RefusedError(
+            f"filters: $regex {pattern.pattern!r} takes more than {_MATCH_LIMIT_S:g} s for one text:"
+            " say it without repetitions of repetitions"
+        ) from None
+
+
+def _pattern(operand: Any) -> regex.Pattern[str]:
+    if not isinstance(operand, str) or len(operand) > _MAX_PATTERN_LENGTH:
+        raise RefusedError("filters: $regex takes a pattern of at most 1000 characters")
+    import regex  # most servers never need it
+
+    try:
+        return regex.compile(operand)
+    except regex.error as error:
+        raise RefusedError(f"filters: $regex {operand!r}: {error}") from None
+
+
+def _as_list(operand: Any, name: str) -> list[Any]:
+    if not isinstance(operand, list):
+        raise RefusedError(f"filters: {name} takes a list")
+    return operand
+
+
+def _as_object(operand: Any, name: str) -> dict[str, Any]:
+    if not isinstance(operand, dict):
+        raise RefusedError(f"filters: {name} takes objects")
+    return operand
+
+
+def _depth(value: Any) -> int:
+    if isinstance(value, dict):
+        return 1 + max(map(_depth, value.values()), default=0)
+    return 1 + max(map(_depth, value), default=0) if isinstance(value, list) else 0
+
+
+def _place(value: Any) -> Place | None:
+    """Return a key that orders numbers before texts, or None for what sorts last."""
+    if isinstance(value, bool | int | float):
+        return None if value != value else (0, _as_float(value), "")
+    return (1, 0.0, value) if isinstance(value, str) else None
+
+
+def _as_float(number: float) -> float:
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf if number > 0 else -math.inf

@@ -1,0 +1,11 @@
+"""What Alembic runs for each command: it works on the connection that it was given."""
+
+from __future__ import annotations
+
+from alembic import context
+
+from parallel_hpo.server.store.tables import metadata
+
+context.configure(connection=context.config.attributes["connection"], target_metadata=metadata)
+with context.begin_transaction():
+    context.run_migrations()
