@@ -110,7 +110,7 @@ lines = Table(
     sqlite_with_rowid=False,
 )
 
-# Points of a grid whose run was deleted: the next agents get them.
+# Points whose run was deleted, or ended before it began: the next agents get them.
 open_points = Table(
     "open_points",
     metadata,
