@@ -11,8 +11,7 @@ from typing import Any, Final
 from parallel_hpo.cli.output import print_for_machines, print_for_people
 from parallel_hpo.config.hpo import HpoSection
 from parallel_hpo.config.sweep import parse_sweep_configuration
-from parallel_hpo.config.sweep_words import Method
-from parallel_hpo.search.engine import make_engine
+from parallel_hpo.search.engine import Engine, make_engine
 from parallel_hpo.supervisor import SweepPlan, plan_sweep
 
 _SUGGESTIONS: Final = 3
@@ -22,25 +21,31 @@ _SUGGESTIONS: Final = 3
 def show_plan(section: HpoSection, *, as_json: bool) -> None:
     """Print the plan: on stderr for people, or on stdout as JSON."""
     plan = plan_sweep(section, os.environ)
-    suggestions = _first_suggestions(section)
+    engine = _engine(section)
+    suggestions = [] if engine is None else _first_suggestions(engine, section)
     if as_json:
         content = {**dataclasses.asdict(plan), "suggestions": suggestions}
         print_for_machines(json.dumps(content, indent=2, default=str))
     else:
-        print_for_people("\n".join(_lines(section, plan, suggestions)))
+        exact = engine is not None and engine.size is not None
+        print_for_people("\n".join([*_lines(section, plan), *_shown(suggestions, exact=exact)]))
 
 
-def _first_suggestions(section: HpoSection) -> list[dict[str, Any]]:
-    """Return parameters as the embedded server might issue them first."""
+def _engine(section: HpoSection) -> Engine | None:
+    """Return an engine as the embedded server would make one; None: the sweep is there already."""
     if section.sweep_configuration is None or section.sweep_id is not None:
-        return []
+        return None
     sweep = parse_sweep_configuration(section.sweep_configuration, where="sweep_configuration")
-    engine = make_engine(sweep, seed=0)
+    return make_engine(sweep, seed=0)
+
+
+def _first_suggestions(engine: Engine, section: HpoSection) -> list[dict[str, Any]]:
+    """Return parameters as the embedded server might issue them first."""
     asked = (engine.ask(index) for index in range(min(section.count or _SUGGESTIONS, _SUGGESTIONS)))
     return [parameters for parameters in asked if parameters is not None]
 
 
-def _lines(section: HpoSection, plan: SweepPlan, suggestions: list[dict[str, Any]]) -> Iterator[str]:
+def _lines(section: HpoSection, plan: SweepPlan) -> Iterator[str]:
     yield f"backend: {plan.backend} ({plan.reason})"
     yield f"runs: {section.count or 'no limit'}"
     shares = f", shares {', '.join(map(str, plan.shares))}" if plan.shares else ""
@@ -51,8 +56,11 @@ def _lines(section: HpoSection, plan: SweepPlan, suggestions: list[dict[str, Any
     yield "environment of a worker:"
     for name, value in sorted(plan.environment.items()):
         yield f"  {name}={value}"
+
+
+def _shown(suggestions: list[dict[str, Any]], *, exact: bool) -> Iterator[str]:
+    """Yield the suggestions; `exact`: no seed changes them."""
     if suggestions:
-        exact = (section.sweep_configuration or {}).get("method") == Method.GRID
         yield "first suggestions:" if exact else "suggestions, for example (each sweep draws its own):"
     for parameters in suggestions:
         yield f"  {json.dumps(parameters)}"

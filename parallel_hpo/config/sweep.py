@@ -44,8 +44,8 @@ def _parse(config: object, where: str, custom: bool) -> SweepConfiguration:
     only_keys(where, keys, _INTERPRETED + _PASSED_THROUGH)
     method = _method(f"{where}.method", keys, custom)
     metric = _metric(f"{where}.metric", keys)
-    if metric is None and method is Method.BAYES:
-        raise missing(f"{where}.metric", f"for method bayes, {_A_METRIC}")
+    if metric is None and method.needs_metric:
+        raise missing(f"{where}.metric", f"for method {method}, {_A_METRIC}")
     _check_early_terminate(f"{where}.early_terminate", keys, metric)
     return SweepConfiguration(
         method=method,

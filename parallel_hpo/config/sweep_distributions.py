@@ -53,11 +53,11 @@ def parse_distribution(where: str, spec: Spec, method: Method) -> Distribution:
     kind = _KINDS[name]
     _check_keys(where, spec, name, kind)
     distribution = kind.make(where, spec)
-    if method is Method.GRID and not kind.in_grid:
+    if method.enumerates and not kind.in_grid:
         listed = ", ".join(name for name, kind in _KINDS.items() if kind.in_grid)
         raise ConfigError(
-            f"{where} has the distribution {name}, which a grid can't enumerate; allowed with method grid:"
-            f' {listed} (give "values", or choose method random or bayes)'
+            f"{where} has the distribution {name}, which a {method} can't enumerate; allowed with method"
+            f' {method}: {listed} (give "values", or choose method random or bayes)'
         )
     return distribution
 

@@ -24,6 +24,16 @@ class Method(StrEnum):
     CUSTOM = "custom"
     """By a `wandb sweep-scheduler` of the user's own."""
 
+    @property
+    def enumerates(self) -> bool:
+        """Whether it goes through all values of each parameter."""
+        return self is Method.GRID
+
+    @property
+    def needs_metric(self) -> bool:
+        """Whether it learns from what runs reached."""
+        return self is Method.BAYES
+
 
 class EngineChoice(StrEnum):
     """Whose search engine chooses the points of method bayes."""

@@ -78,6 +78,8 @@ class OwnModel:
 class BayesEngine:
     """Model-based search towards the configuration's metric; never used up."""
 
+    size = None
+
     def __init__(self, configuration: SweepConfiguration, *, seed: int, model: Model | None = None) -> None:
         self._model = model or OwnModel()
         self._parameters = configuration.parameters
@@ -109,6 +111,9 @@ class BayesEngine:
             if used_up or self._point(values) not in tried:
                 return nest(values)
         return nest(values if self._size is None else self._untried(index, tried, self._size))
+
+    def index(self, parameters: Mapping[str, Any]) -> None:
+        """Nothing is suggested at one index only."""
 
     def _loss(self, trial: Trial) -> float | None:
         if trial.state is TrialState.PENDING:

@@ -6,7 +6,8 @@ any time, and answers the same. The caller stores what was issued.
 
 from __future__ import annotations
 
-from typing import Any, Protocol, assert_never
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Protocol
 
 from parallel_hpo.config.sweep_words import Method, SweepConfiguration
 from parallel_hpo.search.bayes import BayesEngine
@@ -16,11 +17,18 @@ from parallel_hpo.search.trial import Trial, TrialState
 from parallel_hpo.search.wandb_model import WandbModel
 from parallel_hpo.search.wandb_process import WandbProcess
 
-__all__ = ["Engine", "Trial", "TrialState", "make_engine"]
+__all__ = ["Engine", "Trial", "TrialState", "make_engine", "takes_long"]
 
 
 class Engine(Protocol):
     """Suggests parameters; every answer depends only on configuration, seed, index, and what was told."""
+
+    @property
+    def size(self) -> int | None:
+        """How many points it has, each of them at one index whatever it is told; None: it has no end."""
+
+    def index(self, parameters: Mapping[str, Any]) -> int | None:
+        """Return the index of the point that these parameters are; None where they have none."""
 
     def tell(self, trial: Trial) -> None:
         """Take note of a trial; a later word on the same index replaces the earlier one."""
@@ -35,15 +43,31 @@ def make_engine(configuration: SweepConfiguration, *, seed: int, wandb: WandbPro
     With `wandb`, bayes is by W&B's own engine. Its grid and random are no others than ours: the same
     points, of which it would make and compare all that there are at each ask.
     """
-    match configuration.method:
-        case Method.GRID:
-            return GridEngine(configuration.parameters)
-        case Method.RANDOM:
-            return RandomEngine(configuration.parameters, seed=seed)
-        case Method.BAYES:
-            model = None if wandb is None else WandbModel(wandb)
-            return BayesEngine(configuration, seed=seed, model=model)
-        case Method.CUSTOM:
-            raise ValueError("method custom has no engine here: a scheduler of the user's own chooses")
-        case _ as unknown:
-            assert_never(unknown)
+    if configuration.method is Method.CUSTOM:
+        raise ValueError("method custom has no engine here: a scheduler of the user's own chooses")
+    return _ENGINES[configuration.method](configuration, seed, wandb)
+
+
+def takes_long(method: str) -> bool:
+    """Say whether an ask may take longer than nobody else can write: up to 20 s where the model is W&B's."""
+    return method in _SLOW
+
+
+def _grid(configuration: SweepConfiguration, _seed: int, _wandb: WandbProcess | None) -> Engine:
+    return GridEngine(configuration.parameters)
+
+
+def _random(configuration: SweepConfiguration, seed: int, _wandb: WandbProcess | None) -> Engine:
+    return RandomEngine(configuration.parameters, seed=seed)
+
+
+def _bayes(configuration: SweepConfiguration, seed: int, wandb: WandbProcess | None) -> Engine:
+    return BayesEngine(configuration, seed=seed, model=None if wandb is None else WandbModel(wandb))
+
+
+_ENGINES: Final[Mapping[Method, Callable[[SweepConfiguration, int, WandbProcess | None], Engine]]] = {
+    Method.GRID: _grid,
+    Method.RANDOM: _random,
+    Method.BAYES: _bayes,
+}
+_SLOW: Final = frozenset({Method.BAYES})

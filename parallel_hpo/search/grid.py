@@ -29,7 +29,7 @@ class GridEngine:
         self._paths = [parameter.path for parameter in ordered]
         self._levels = [_levels(parameter.distribution) for parameter in ordered]
         self.size = math.prod(levels.size for levels in self._levels)
-        """How many points the grid has."""
+        """How many points there are, each once."""
 
     def tell(self, trial: Trial) -> None:
         """Nothing that becomes of a run changes the grid."""

@@ -7,7 +7,7 @@ library's Mersenne Twister, seeded by SHA-512 of a text.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from random import Random
 from typing import Any
 
@@ -27,6 +27,8 @@ from parallel_hpo.search.trial import Trial
 class RandomEngine:
     """Draws each run's parameters anew, and so may repeat itself; never used up."""
 
+    size = None
+
     def __init__(self, parameters: Iterable[Parameter], *, seed: int) -> None:
         self._parameters = sorted(parameters, key=lambda parameter: parameter.path)
         self._seed = seed
@@ -37,6 +39,9 @@ class RandomEngine:
     def ask(self, index: int) -> dict[str, Any]:
         """Return the draw for the `index`-th run."""
         return nest(draw(self._parameters, stream(self._seed, index)))
+
+    def index(self, parameters: Mapping[str, Any]) -> None:
+        """Nothing is drawn at one index only."""
 
 
 def stream(seed: int, index: int, *, use: str = "draw") -> Random:

@@ -21,8 +21,7 @@ from typing import Any, Final
 
 from parallel_hpo.config.sweep_words import EngineChoice, Method
 from parallel_hpo.errors import ConfigError
-from parallel_hpo.search.engine import Engine, Trial, TrialState, make_engine
-from parallel_hpo.search.grid import GridEngine
+from parallel_hpo.search.engine import Engine, Trial, TrialState, make_engine, takes_long
 from parallel_hpo.search.wandb_process import WandbProcess, require_wandb_engine
 from parallel_hpo.server.engines.configurations import parse
 from parallel_hpo.server.engines.prior_runs import prior_trials
@@ -71,11 +70,11 @@ class _Cached:
     made_of: Ingredients
     revision: int = 0
     tried: set[int] = field(default_factory=set)
-    """The points that a grid with `next_index` passes over."""
+    """The indices that a sweep with `next_index` passes over."""
 
     def note(self, parameters: Mapping[str, Any]) -> None:
         """Take note of a run with these parameters."""
-        point = self.engine.index(parameters) if isinstance(self.engine, GridEngine) else None
+        point = self.engine.index(parameters)
         if point is not None:
             self.tried.add(point)
 
@@ -150,7 +149,7 @@ class Engines:
 
         AskFirstError where its model has to be asked for that, and what it was `asked` doesn't fit.
         """
-        if sweep.method == Method.BAYES:
+        if takes_long(sweep.method):
             if asked is None or not asked.fits(sweep):
                 raise AskFirstError(sweep.id)
             return asked.parameters

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -12,7 +13,7 @@ import yaml
 from parallel_hpo.config.sweep import parse_sweep_configuration
 from parallel_hpo.config.sweep_words import Method, Metric, SweepConfiguration
 from parallel_hpo.errors import ConfigError
-from parallel_hpo.search.grid import GridEngine
+from parallel_hpo.search.engine import Engine, make_engine
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.rules.hyperband import Hyperband, read_rule
 
@@ -65,13 +66,28 @@ def is_scheduled(text: str) -> bool:
 
 
 def expected_runs(text: str) -> int | None:
-    """Return how many runs the sweep can have: its run_cap, or its grid's size; None: no limit."""
-    configuration = parse(text)
-    size = None
-    if configuration.method is Method.GRID:
-        size = GridEngine(configuration.parameters).size
-    limits = [limit for limit in (configuration.run_cap, size) if limit is not None]
+    """Return how many runs the sweep can have: its run_cap, or the size of its space; None: no limit."""
+    limits = [limit for limit in (parse(text).run_cap, size_of(text)) if limit is not None]
     return min(limits, default=None)
+
+
+def size_of(text: str) -> int | None:
+    """Return how many points there are to give out, each once; None: without an end."""
+    engine = _untold_engine(text)
+    return None if engine is None else engine.size
+
+
+def index_of(text: str, parameters: Mapping[str, Any]) -> int | None:
+    """Return the index of the point that these parameters are; None where they are no point of their own."""
+    engine = _untold_engine(text)
+    return None if engine is None else engine.index(parameters)
+
+
+@lru_cache(64)
+def _untold_engine(text: str) -> Engine | None:
+    """Return the sweep's engine, for what no run changes; None: a scheduler of the user's own chooses."""
+    configuration = parse(text)
+    return None if configuration.method is Method.CUSTOM else make_engine(configuration, seed=0)
 
 
 def _load(text: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from parallel_hpo.server.artifacts import versions
 from parallel_hpo.server.files import runs as run_files
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.rules.run_states import OPEN
-from parallel_hpo.server.services.unstarted import is_of_the_grid, open_its_point
+from parallel_hpo.server.services.unstarted import has_a_point, open_its_point
 from parallel_hpo.server.store import artifacts, runs, sweeps
 from parallel_hpo.server.store.database import Transaction
 from parallel_hpo.server.store.records import Run
@@ -33,7 +33,7 @@ def delete(world: World, run_id: int, *, with_artifacts: bool) -> None:
 
 
 def _open_its_point(transaction: Transaction, run: Run) -> None:
-    """Let a grid's point be issued again, as W&B does: there a point is done while a run of it exists."""
+    """Let a run's own point be issued again, as W&B does: there one is done while a run of it exists."""
     sweep = None if run.sweep_id is None else sweeps.find(transaction, run.sweep_id)
-    if sweep is not None and is_of_the_grid(sweep, run):
+    if sweep is not None and has_a_point(sweep, run):
         open_its_point(transaction, run)

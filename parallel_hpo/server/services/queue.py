@@ -14,7 +14,6 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from parallel_hpo.config.sweep_words import Method
 from parallel_hpo.server.engines import configurations
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.rules.run_states import RunState
@@ -99,6 +98,6 @@ def _check_open(sweep: Sweep) -> bool:
 
 def _count(transaction: Transaction, sweep: Sweep) -> None:
     changes: dict[str, Any] = {"issued": sweep.issued + 1}
-    if sweep.method == Method.GRID and sweep.next_index is None:
-        changes["next_index"] = sweep.issued  # the grid's next point is not used up by this run
+    if sweep.next_index is None and configurations.size_of(sweep.config) is not None:
+        changes["next_index"] = sweep.issued  # the next point is not used up by this run
     sweeps.change(transaction, sweep.id, changes)

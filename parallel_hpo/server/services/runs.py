@@ -18,7 +18,7 @@ from parallel_hpo.server.services.early_stopping import begin_course
 from parallel_hpo.server.services.moves import happened, started_again
 from parallel_hpo.server.store import projects, runs, sweeps
 from parallel_hpo.server.store.database import Transaction
-from parallel_hpo.server.store.records import Project, Run
+from parallel_hpo.server.store.records import TOLD, Project, Run, ToldOfRun
 from parallel_hpo.server.store.runs import RunPath
 from parallel_hpo.server.values import read_object
 from parallel_hpo.server.world import DEFAULT_ENTITY, DEFAULT_PROJECT, STRANGER, World
@@ -26,8 +26,8 @@ from parallel_hpo.server.world import DEFAULT_ENTITY, DEFAULT_PROJECT, STRANGER,
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class RunWishes:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunWishes(ToldOfRun):
     """What a client tells of a run; None: left as it is."""
 
     id: int | None = None
@@ -35,33 +35,9 @@ class RunWishes:
     entity: str | None = None
     project: str | None = None
     sweep: str | None = None
-    display_name: str | None = None
-    description: str | None = None
-    notes: str | None = None
-    group_name: str | None = None
-    job_type: str | None = None
-    commit_hash: str | None = None
-    host: str | None = None
-    program: str | None = None
-    repo: str | None = None
     tags: tuple[str, ...] | None = None
     config: str | None = None
     summary: str | None = None
-
-
-_COLUMNS = (
-    "display_name",
-    "description",
-    "notes",
-    "group_name",
-    "job_type",
-    "commit_hash",
-    "host",
-    "program",
-    "repo",
-    "config",
-    "summary",
-)
 
 
 _STATES: Final[Mapping[str, RunEvent]] = {"pending": RunEvent.REQUEUED, "failed": RunEvent.WRITTEN_OFF}
@@ -223,7 +199,8 @@ def _changes(wishes: RunWishes) -> dict[str, Any]:
     for name in ("config", "summary"):
         if getattr(wishes, name) is not None:
             read_object(getattr(wishes, name), f"the run's {name}")
-    changes = {name: getattr(wishes, name) for name in _COLUMNS if getattr(wishes, name) is not None}
+    told = {name: getattr(wishes, name) for name in (*TOLD, "config", "summary")}
+    changes = {name: value for name, value in told.items() if value is not None}
     if wishes.tags is not None:
         changes["tags"] = json.dumps(list(wishes.tags))
     return changes

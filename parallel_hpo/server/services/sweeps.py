@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from parallel_hpo.config.sweep_words import Method
 from parallel_hpo.server.engines import configurations
 from parallel_hpo.server.engines.configurations import metric_of
 from parallel_hpo.server.refusals import RefusedError
@@ -50,7 +49,7 @@ def _create(world: World, wishes: SweepWishes) -> str:
     if wishes.config is None:
         raise RefusedError("a new sweep needs a configuration")
     values = _configured(wishes.config) | _plain(wishes)
-    values |= _passing_over_prior_runs(values["method"], wishes)
+    values |= _passing_over_prior_runs(wishes.config, wishes)
     state = SweepState.PENDING if wishes.state is None else _state_after(SweepState.PENDING, wishes.state)
     now, sweep_id = world.clock(), world.new_id()
     with world.database.write() as transaction:
@@ -75,7 +74,7 @@ def _change(world: World, sweep_id: str, wishes: SweepWishes) -> str:
             raise RefusedError(f"sweep {sweep_id} doesn't exist", status=404)
         if wishes.config is not None:
             changes |= _new_space(sweep, wishes.config)
-        changes |= _passing_over_prior_runs(changes.get("method", sweep.method), wishes)
+        changes |= _passing_over_prior_runs(wishes.config or sweep.config, wishes)
         if "next_index" in changes:
             points.forget(transaction, sweep_id)  # its walk over the new space finds them
         if wishes.state is not None:
@@ -91,7 +90,7 @@ def _change(world: World, sweep_id: str, wishes: SweepWishes) -> str:
 
 
 def _new_space(sweep: Sweep, text: str) -> dict[str, Any]:
-    """Return what a changed space changes of the sweep: a grid begins anew, without what was tried."""
+    """Return what a changed space changes of the sweep: one that ends begins anew, without what was tried."""
     old, new = configurations.parse(sweep.config), configurations.parse(text)
     if (old.method, old.metric, old.parameters) == (new.method, new.metric, new.parameters):
         return {}
@@ -99,12 +98,14 @@ def _new_space(sweep: Sweep, text: str) -> dict[str, Any]:
         raise RefusedError(
             f"sweep {sweep.id} is {sweep.state}: pause it before its method, metric or parameters are changed"
         )
-    return {"next_index": 0 if new.method is Method.GRID else None}
+    return {"next_index": None if configurations.size_of(text) is None else 0}
 
 
-def _passing_over_prior_runs(method: str, wishes: SweepWishes) -> dict[str, Any]:
-    """Return where a grid begins whose prior runs have some of its points."""
-    return {"next_index": 0} if method == Method.GRID and wishes.prior_runs_filters else {}
+def _passing_over_prior_runs(config: str, wishes: SweepWishes) -> dict[str, Any]:
+    """Return where a sweep begins whose prior runs have some of the points of its space."""
+    if not wishes.prior_runs_filters or configurations.size_of(config) is None:
+        return {}
+    return {"next_index": 0}
 
 
 def _configured(text: str) -> dict[str, Any]:

@@ -12,8 +12,6 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
-from parallel_hpo.config.sweep_words import Method
-from parallel_hpo.search.grid import GridEngine
 from parallel_hpo.server.engines import configurations
 from parallel_hpo.server.rules.run_states import RunEvent
 from parallel_hpo.server.rules.sweep_states import SweepState
@@ -58,19 +56,18 @@ def open_its_point(transaction: Transaction, run: Run) -> None:
     points.put(transaction, run.sweep_id, Point(run.sweep_index, run.assigned or "{}"))
 
 
-def is_of_the_grid(sweep: Sweep, run: Run) -> bool:
-    """Say whether a run is the one of a point of its sweep's grid, as that is now."""
-    if sweep.method != Method.GRID or run.sweep_index is None or run.assigned is None:
+def has_a_point(sweep: Sweep, run: Run) -> bool:
+    """Say whether a run is the only one of a point of its sweep's space, as that is now."""
+    if run.sweep_index is None or run.assigned is None:
         return False
-    grid = GridEngine(configurations.parse(sweep.config).parameters)
-    return grid.index(json.loads(run.assigned)) is not None  # the space may have been changed since
+    return configurations.index_of(sweep.config, json.loads(run.assigned)) is not None
 
 
 def _is_to_come_again(sweep: Sweep, run: Run) -> bool:
-    """Say whether the run's place is to be given out again: a grid's point, or one that an agent had had."""
+    """Say whether the run's place is to be given out again: its own point, or what an agent had had."""
     if run.stop_requested:
         return False
-    if sweep.method == Method.GRID:
-        return is_of_the_grid(sweep, run)
+    if configurations.size_of(sweep.config) is not None:
+        return has_a_point(sweep, run)
     was_issued = run.sweep_index is not None and run.deliveries > 0
     return was_issued and not configurations.is_scheduled(sweep.config)

@@ -16,7 +16,7 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Connection, Float, and_, collate, false, func, not_, or_, true
 
 from parallel_hpo.server.store.filters import SortKey, is_number, seconds
-from parallel_hpo.server.store.run_facts import COLUMNS
+from parallel_hpo.server.store.records import ASKED_AS
 from parallel_hpo.server.store.tables import runs
 
 _MOST_PARTS: Final = 200
@@ -53,7 +53,7 @@ def order_by(order: Iterable[SortKey], connection: Connection) -> list[ColumnEle
     """Return an order in SQL, what is null last and ties in the order of their making; None: it can't be."""
     found: list[ColumnElement[Any]] = []
     for key in order:
-        if key.name not in COLUMNS:
+        if key.name not in ASKED_AS:
             return None
         if key.name == "tags":
             continue  # lists have no order
@@ -82,7 +82,7 @@ class _Compiler:
             return _and(parts) if key == "$and" else _or(parts) if key == "$or" else _not(_or(parts))
         if key == "$not":
             return _not(self.all_of(wanted))
-        if key not in COLUMNS:
+        if key not in ASKED_AS:
             return _ANY
         if isinstance(wanted, dict):
             return _and(self._operator(key, name, operand) for name, operand in wanted.items())
@@ -155,7 +155,7 @@ def _has_tag(tag: str) -> Condition:
 
 
 def _column(key: str) -> Any:
-    return runs.c[COLUMNS[key]]
+    return runs.c[ASKED_AS[key]]
 
 
 def _value(key: str) -> ColumnElement[Any]:

@@ -1,4 +1,4 @@
-"""A grid's open points: their run was deleted, so they are to be issued again."""
+"""A sweep's open points: their run was deleted, or ended before it began, so they are to be issued again."""
 
 from __future__ import annotations
 

@@ -1,14 +1,23 @@
-"""The rows of the database as frozen records; field names are those of the columns."""
+"""The rows of the database as frozen records; `tables` makes its columns of their fields (`columns`).
+
+Times are seconds since the epoch. JSON is kept as the text that the client sent:
+its bare NaN and Infinity are no JSON to a database.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, TypeVar
+from enum import StrEnum
+from typing import Annotated, Any, Final, TypeVar
 
-from sqlalchemy import Row
+from sqlalchemy import BigInteger, ForeignKey, Row, String
 
 from parallel_hpo.server.rules.run_states import RunState
 from parallel_hpo.server.rules.sweep_states import SweepState
+from parallel_hpo.server.store.columns import JOINED, types_in
+
+OfItsProject = Annotated[str, JOINED]
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,108 +25,153 @@ class Project:
     """An entity's project; any entity name is a namespace here."""
 
     id: int
-    entity: str
-    name: str
+    entity: Annotated[str, String(255)]
+    name: Annotated[str, String(255)]
     created_at: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sweep:
     """A sweep, with its project's names."""
 
-    id: str
-    project_id: int
-    entity: str
-    project: str
-    state: SweepState
+    id: Annotated[str, String(64)]
+    project_id: Annotated[int, ForeignKey("projects.id")]
+    entity: OfItsProject
+    project: OfItsProject
+    state: Annotated[SweepState, String(16)]
     config: str
-    method: str
+    method: Annotated[str, String(64)]
     metric_name: str | None
     run_cap: int | None
-    seed: int
+    seed: Annotated[int, BigInteger]
     display_name: str | None
     description: str | None
     controller: str | None
     scheduler: str | None
     prior_runs_filters: str | None
-    issued: int
-    revision: int
+    issued: int = 0
+    """How many runs were issued; the next one's index in the search space."""
+    revision: int = 0
+    """Counts what the engine must know; a run carries the revision at which it last changed."""
     created_at: float
     updated_at: float
     heartbeat_at: float
     next_index: int | None
-    engine: str | None
+    """The next index in the search space, where the space was changed; None: as many as were issued."""
+    engine: Annotated[str | None, String(16)]
+    """Whose search engine it was created with; None: ours."""
 
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """An agent of a sweep; `label` is empty for one that came with the master key."""
+    """An agent of a sweep."""
 
-    id: str
-    sweep_id: str
-    label: str
+    id: Annotated[str, String(32)]
+    sweep_id: Annotated[str, ForeignKey("sweeps.id")]
+    label: Annotated[str, String(64)]
+    """Which worker's key it came with; empty for a stranger's agent, which has the master key."""
     host: str
     gone: bool
     created_at: float
     heartbeat_at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
-    """A run, with its project's names; JSON columns hold the client's own text."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToldOfRun:
+    """What a client tells of a run that is kept just as it is."""
+
+    display_name: str | None = None
+    description: str | None = None
+    notes: str | None = None
+    group_name: str | None = None
+    job_type: str | None = None
+    commit_hash: str | None = None
+    host: str | None = None
+    program: str | None = None
+    repo: str | None = None
+
+
+TOLD: Final = tuple(field.name for field in fields(ToldOfRun))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run(ToldOfRun):
+    """A run, with its project's names."""
 
     id: int
-    project_id: int
-    entity: str
-    project: str
-    name: str
-    state: RunState
-    sweep_id: str | None
+    project_id: Annotated[int, ForeignKey("projects.id")]
+    entity: OfItsProject
+    project: OfItsProject
+    name: Annotated[str, String(128)]
+    state: Annotated[RunState, String(16)]
+    # Of a sweep's run: its place in the search space, what it was given, whose it is.
+    sweep_id: Annotated[str | None, ForeignKey("sweeps.id")]
     sweep_index: int | None
     assigned: str | None
-    agent_id: str | None
-    waiting: bool
-    deliveries: int
-    sweep_revision: int
+    agent_id: Annotated[str | None, String(32)]
+    waiting: bool = False
+    deliveries: int = 0
+    sweep_revision: int = 0
     value: float | None
-    stop_requested: bool
+    stop_requested: bool = False
     exitcode: int | None
-    display_name: str | None
-    description: str | None
-    notes: str | None
-    group_name: str | None
-    job_type: str | None
-    commit_hash: str | None
-    host: str | None
-    program: str | None
-    repo: str | None
-    tags: str
-    config: str
-    summary: str
-    system_metrics: str
-    history_keys: str
-    history_lines: int
-    event_lines: int
-    log_lines: int
+    # What its client has logged.
+    tags: str = "[]"
+    config: str = "{}"
+    summary: str = "{}"
+    system_metrics: str = "{}"
+    history_keys: str = '{"sets": [], "keys": {}, "lastStep": -1}'
+    history_lines: int = 0
+    event_lines: int = 0
+    log_lines: int = 0
     created_at: float
     started_at: float | None
     heard_at: float
+    # Of a sweep with early_terminate or a target.
     metric_rows: int | None
+    """Its history rows that have the metric."""
     best_loss: float | None
-    opened_by: str | None
+    """The best loss that it has been."""
     metric_value: float | None
+    """What counts of those rows as its summary would say it."""
+    opened_by: Annotated[str | None, String(64)]
+    """The label of the worker's key with which it was opened last; None: none was."""
     inherited: str | None
+    """Of a run that was forked or rewound: its summary where it began, under what its client tells since."""
     again: bool | None
+    """Of a sweep's run: whether it was started again after it had said its end itself; None: not."""
+
+
+ASKED_AS: Final[Mapping[str, str]] = {
+    "sweep": "sweep_id",
+    "name": "name",
+    "state": "state",
+    "displayName": "display_name",
+    "display_name": "display_name",
+    "group": "group_name",
+    "jobType": "job_type",
+    "job_type": "job_type",
+    "tags": "tags",
+    "host": "host",
+    "notes": "notes",
+    "createdAt": "created_at",
+    "created_at": "created_at",
+    "heartbeatAt": "heard_at",
+    "heartbeat_at": "heard_at",
+    "updatedAt": "heard_at",
+}
+"""What clients call the columns by which they filter runs and order them."""
 
 
 R = TypeVar("R", Project, Sweep, Agent, Run)
+
+_ENUMS: Final[Mapping[type, Mapping[str, type[StrEnum]]]] = {
+    kind: {name: found for name, found in types_in(kind).items() if issubclass(found, StrEnum)}
+    for kind in (Project, Sweep, Agent, Run)
+}
 
 
 def record(kind: type[R], row: Row[Any]) -> R:
     """Make a record of a row that has a column for each of its fields."""
     values = {field.name: row._mapping[field.name] for field in fields(kind)}
-    if kind is Run:
-        values["state"] = RunState(values["state"])
-    elif kind is Sweep:
-        values["state"] = SweepState(values["state"])
-    return kind(**values)
+    return kind(**values | {name: enum(values[name]) for name, enum in _ENUMS[kind].items()})

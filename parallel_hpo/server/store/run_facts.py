@@ -9,31 +9,11 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from parallel_hpo.metric import MISSING, lookup
 from parallel_hpo.server.refusals import RefusedError
-from parallel_hpo.server.store.records import Run
-
-COLUMNS: Final[Mapping[str, str]] = {
-    "sweep": "sweep_id",
-    "name": "name",
-    "state": "state",
-    "displayName": "display_name",
-    "display_name": "display_name",
-    "group": "group_name",
-    "jobType": "job_type",
-    "job_type": "job_type",
-    "tags": "tags",
-    "host": "host",
-    "notes": "notes",
-    "createdAt": "created_at",
-    "created_at": "created_at",
-    "heartbeatAt": "heard_at",
-    "heartbeat_at": "heard_at",
-    "updatedAt": "heard_at",
-}
-"""What clients call the columns. A run without a display name is displayed by its name."""
+from parallel_hpo.server.store.records import ASKED_AS, Run
 
 
 class Facts(Protocol):
@@ -93,7 +73,7 @@ def needs_of(names: Iterable[str]) -> Needs:
         elif key is not None and section == "summary_metrics":
             summary |= {key, key.partition(".")[0]}
         else:
-            columns |= {COLUMNS[section]} | ({"name"} if COLUMNS[section] == "display_name" else set())
+            columns |= {ASKED_AS[section]} | ({"name"} if ASKED_AS[section] == "display_name" else set())
     return Needs(*(tuple(sorted(wanted)) for wanted in (columns, config, summary)))
 
 
@@ -104,7 +84,7 @@ def value_of(facts: Facts, name: str) -> Any:
         return (
             lookup(facts.summary, key) if section == "summary_metrics" else _config_value(facts.config, key)
         )
-    column = COLUMNS[section]
+    column = ASKED_AS[section]
     value = facts.column(column)
     if column == "tags":
         return json.loads(value) if key is None else key in json.loads(value)
@@ -114,12 +94,12 @@ def value_of(facts: Facts, name: str) -> Any:
 @lru_cache(1024)
 def section_of(name: str) -> tuple[str, str | None]:
     """Return a column's name and None, or a section and a key in it; RefusedError for any other name."""
-    if name in COLUMNS:
+    if name in ASKED_AS:
         return name, None
     section, _, key = name.partition(".")
     if section not in ("summary_metrics", "config", "tags"):
         raise RefusedError(
-            f"filter or order {name!r}: one of {', '.join(COLUMNS)}, config.K, summary_metrics.K"
+            f"filter or order {name!r}: one of {', '.join(ASKED_AS)}, config.K, summary_metrics.K"
         )
     return section, key
 

@@ -84,7 +84,7 @@ def in_sweep(connection: Connection, sweep_id: str, name: str) -> Run | None:
 
 def create(connection: Connection, values: dict[str, Any]) -> int:
     """Insert a run and return its key; columns that `values` leaves out begin empty."""
-    return insert_one(connection, runs, _EMPTY | values)
+    return insert_one(connection, runs, values)
 
 
 def change(connection: Connection, run_id: int, changes: dict[str, Any]) -> None:
@@ -160,19 +160,3 @@ def part_of_sweep(connection: Connection, sweep_id: str, begin: int, number: int
 def part_of_agent(connection: Connection, agent_id: str, begin: int, number: int) -> list[Run]:
     """Return `number` of an agent's runs from a place on."""
     return _part(connection, runs.c.agent_id == agent_id, begin, number)
-
-
-_EMPTY: dict[str, Any] = {
-    "waiting": False,
-    "deliveries": 0,
-    "sweep_revision": 0,
-    "stop_requested": False,
-    "tags": "[]",
-    "config": "{}",
-    "summary": "{}",
-    "system_metrics": "{}",
-    "history_keys": '{"sets": [], "keys": {}, "lastStep": -1}',
-    "history_lines": 0,
-    "event_lines": 0,
-    "log_lines": 0,
-}

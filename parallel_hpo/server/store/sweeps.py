@@ -50,8 +50,8 @@ def _here(connection: Connection, project_id: int) -> ColumnElement[bool]:
 
 
 def create(connection: Connection, values: dict[str, Any]) -> None:
-    """Insert a sweep; `values` has all of its columns that have no start value."""
-    connection.execute(insert(sweeps).values(issued=0, revision=0, **values))
+    """Insert a sweep; `values` has all of its columns that have no default."""
+    connection.execute(insert(sweeps).values(values))
 
 
 def change(connection: Connection, sweep_id: str, changes: dict[str, Any]) -> None:

@@ -1,12 +1,12 @@
 """The database's tables, for SQLite and PostgreSQL alike; `migrations/` makes the same ones step by step.
 
-Times are seconds since the epoch. JSON is kept as the text that the client sent:
-its bare NaN and Infinity are no JSON to a database. An id that a client may hold is
+Those that `records` has records of are made of these. An id that a client may hold is
 never given again: PostgreSQL counts so by itself, SQLite must be told.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
 from sqlalchemy import (
@@ -27,8 +27,12 @@ from sqlalchemy import (
     event,
 )
 
-HEAD: Final = "0010"
-"""The newest migration; a database at this revision opens without Alembic, which is slow to import."""
+from parallel_hpo.server.store.columns import columns_of
+from parallel_hpo.server.store.records import Agent, Project, Run, Sweep
+
+HEAD: Final = max((Path(__file__).parent / "migrations" / "versions").glob("v*.py")).name[1:5]
+"""The newest migration, by its file's name; a database at this revision opens without Alembic, which is slow
+to import."""
 
 metadata = MetaData()
 
@@ -66,108 +70,19 @@ alembic_version = Table(
 projects = Table(
     "projects",
     metadata,
-    Column("id", Integer, primary_key=True),
-    Column("entity", String(255), nullable=False),
-    Column("name", String(255), nullable=False),
-    Column("created_at", Float(53), nullable=False),
+    *columns_of(Project),
     UniqueConstraint("entity", "name", name="projects_entity_name"),
     sqlite_autoincrement=True,
 )
 
-sweeps = Table(
-    "sweeps",
-    metadata,
-    Column("id", String(64), primary_key=True),
-    Column("project_id", ForeignKey("projects.id"), nullable=False),
-    Column("state", String(16), nullable=False),
-    Column("config", Text, nullable=False),
-    Column("method", String(64), nullable=False),
-    Column("metric_name", Text),
-    Column("run_cap", Integer),
-    Column("seed", BigInteger, nullable=False),
-    Column("display_name", Text),
-    Column("description", Text),
-    Column("controller", Text),
-    Column("scheduler", Text),
-    Column("prior_runs_filters", Text),
-    # How many runs were issued; the next one's index in the search space.
-    Column("issued", Integer, nullable=False),
-    # Counts what the engine must know; a run carries the revision at which it last changed.
-    Column("revision", Integer, nullable=False),
-    Column("created_at", Float(53), nullable=False),
-    Column("updated_at", Float(53), nullable=False),
-    Column("heartbeat_at", Float(53), nullable=False),
-    # The next index in the search space, where the space was changed; null: as many as were issued.
-    Column("next_index", Integer),
-    # Whose search engine it was created with; null: ours.
-    Column("engine", String(16)),
-    Index("sweeps_project", "project_id"),
-)
+sweeps = Table("sweeps", metadata, *columns_of(Sweep), Index("sweeps_project", "project_id"))
 
-agents = Table(
-    "agents",
-    metadata,
-    Column("id", String(32), primary_key=True),
-    Column("sweep_id", ForeignKey("sweeps.id"), nullable=False),
-    # Which worker's key it came with; empty for a stranger's agent.
-    Column("label", String(64), nullable=False),
-    Column("host", Text, nullable=False),
-    Column("gone", Boolean, nullable=False),
-    Column("created_at", Float(53), nullable=False),
-    Column("heartbeat_at", Float(53), nullable=False),
-    Index("agents_sweep_label", "sweep_id", "label"),
-)
+agents = Table("agents", metadata, *columns_of(Agent), Index("agents_sweep_label", "sweep_id", "label"))
 
 runs = Table(
     "runs",
     metadata,
-    Column("id", Integer, primary_key=True),
-    Column("project_id", ForeignKey("projects.id"), nullable=False),
-    Column("name", String(128), nullable=False),
-    Column("state", String(16), nullable=False),
-    # Of a sweep's run: its place in the search space, what it was given, whose it is.
-    Column("sweep_id", ForeignKey("sweeps.id")),
-    Column("sweep_index", Integer),
-    Column("assigned", Text),
-    Column("agent_id", String(32)),
-    Column("waiting", Boolean, nullable=False),
-    Column("deliveries", Integer, nullable=False),
-    Column("sweep_revision", Integer, nullable=False),
-    Column("value", Float(53)),
-    Column("stop_requested", Boolean, nullable=False),
-    Column("exitcode", Integer),
-    # What the client told of it.
-    Column("display_name", Text),
-    Column("description", Text),
-    Column("notes", Text),
-    Column("group_name", Text),
-    Column("job_type", Text),
-    Column("commit_hash", Text),
-    Column("host", Text),
-    Column("program", Text),
-    Column("repo", Text),
-    Column("tags", Text, nullable=False),
-    Column("config", Text, nullable=False),
-    Column("summary", Text, nullable=False),
-    Column("system_metrics", Text, nullable=False),
-    Column("history_keys", Text, nullable=False),
-    Column("history_lines", Integer, nullable=False),
-    Column("event_lines", Integer, nullable=False),
-    Column("log_lines", Integer, nullable=False),
-    Column("created_at", Float(53), nullable=False),
-    Column("started_at", Float(53)),
-    Column("heard_at", Float(53), nullable=False),
-    # Of a sweep with early_terminate or a target: its history rows that have the metric, what counts of
-    # them as its summary would say it, and the best loss that it has been.
-    Column("metric_rows", Integer),
-    Column("best_loss", Float(53)),
-    # The label of the worker's key with which it was opened last; null: none was.
-    Column("opened_by", String(64)),
-    Column("metric_value", Float(53)),
-    # Of a run that was forked or rewound: its summary where it began, under what its client tells since.
-    Column("inherited", Text),
-    # Of a sweep's run: whether it was started again after it had said its end itself; null: not.
-    Column("again", Boolean),
+    *columns_of(Run),
     UniqueConstraint("project_id", "name", name="runs_project_name"),
     # One index for each question that a heartbeat or the reaper asks: none of them scans a sweep's runs.
     Index("runs_sweep_state", "sweep_id", "state"),
@@ -195,7 +110,7 @@ lines = Table(
     sqlite_with_rowid=False,
 )
 
-# Points of a grid whose run was deleted: the next agents get them.
+# Points whose run was deleted, or ended before it began: the next agents get them.
 open_points = Table(
     "open_points",
     metadata,

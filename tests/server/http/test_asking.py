@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -35,6 +35,10 @@ class Model:
 
     meanwhile: Callable[[int], object]
     asked: list[int] = field(default_factory=list)
+    size: int | None = None
+
+    def index(self, parameters: Mapping[str, Any]) -> int | None:
+        return None
 
     def tell(self, trial: Trial) -> None:
         """Learn nothing."""

@@ -5,13 +5,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, text
 
 from parallel_hpo.errors import BackendError
 from parallel_hpo.server.rules.run_states import RunEvent, RunState
 from parallel_hpo.server.services.file_stream import Chunk
 from parallel_hpo.server.services.moves import happened
-from parallel_hpo.server.store import runs, tables
+from parallel_hpo.server.store import migrations, runs, tables
 from parallel_hpo.server.store.database import Database, database_url
 from parallel_hpo.server.store.failures import UnavailableError, as_unavailable
 from parallel_hpo.server.store.migrations import config_for, upgrade
@@ -93,6 +94,11 @@ def test_migrations_may_lie_in_a_folder_with_a_percent_sign(tmp_path: Path) -> N
 
 def test_all_migrations_together_make_what_a_new_database_is(tmp_path: Path) -> None:
     assert_both_ways_lead_to_the_same(str(tmp_path / "new.db"), str(tmp_path / "migrated.db"))
+
+
+def test_the_newest_step_is_the_one_at_which_the_migrations_end() -> None:
+    steps = ScriptDirectory.from_config(config_for(Path(migrations.__file__).parent))
+    assert steps.get_current_head() == HEAD
 
 
 def test_the_same_is_true_of_postgresql(postgresql: PostgreSQL) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any, Final
+
+from graphql.pyutils import snake_to_camel
 
 from parallel_hpo.server.graphql.resolvers.context import Info, Resolver, constant, context, renamed, timed
 from parallel_hpo.server.graphql.resolvers.projects import project_of
@@ -14,11 +17,13 @@ from parallel_hpo.server.rules.run_states import RunState
 from parallel_hpo.server.services import branching
 from parallel_hpo.server.services import runs as run_service
 from parallel_hpo.server.services.runs import RunWishes, Upserted
-from parallel_hpo.server.store.records import Run
+from parallel_hpo.server.store.records import TOLD, Run
 from parallel_hpo.server.store.runs import RunPath
 from parallel_hpo.server.world import DEFAULT_ENTITY, DEFAULT_PROJECT
 
 _ID_PREFIX = "run:"
+_SPELLED: Final[Mapping[str, str]] = {"commit_hash": "commit", "program": "jobProgram", "repo": "jobRepo"}
+"""What clients call that which they tell of a run, where it isn't the column's name."""
 
 
 def _upsert(_source: Any, info: Info, input: dict[str, Any]) -> Upserted:
@@ -29,18 +34,10 @@ def _upsert(_source: Any, info: Info, input: dict[str, Any]) -> Upserted:
         entity=input.get("entityName"),
         project=input.get("modelName"),
         sweep=input.get("sweep") or None,
-        display_name=input.get("displayName"),
-        description=input.get("description"),
-        notes=input.get("notes"),
-        group_name=input.get("groupName"),
-        job_type=input.get("jobType"),
-        commit_hash=input.get("commit"),
-        host=input.get("host"),
-        program=input.get("jobProgram"),
-        repo=input.get("jobRepo"),
         tags=None if tags is None else tuple(tags),
         config=input.get("config"),
         summary=input.get("summaryMetrics"),
+        **{name: input.get(_SPELLED.get(name) or snake_to_camel(name, upper=False)) for name in TOLD},
     )
     return run_service.upsert(context(info).world, wishes, opener=context(info).caller.label)
 

@@ -1,7 +1,7 @@
 """The database's history: brings an older one to the newest revision, in the caller's transaction.
 
-`versions/` has one file per step. To add one: change `tables`, write the step,
-set `tables.HEAD`; a test compares the two ways to an empty database.
+`versions/` has one file per step, named by its revision. To add one: change `records` or
+`tables`, and write the step; a test compares the two ways to an empty database.
 """
 
 from __future__ import annotations
