@@ -35,7 +35,10 @@ class WorkerSummary:
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """One run: `outcome` is finished, failed, stopped or crashed; `reason` says why in words."""
+    """One run: `outcome` is finished, failed, stopped or crashed; `reason` says why in words.
+
+    `duration_s` is that of all its attempts together.
+    """
 
     run_id: str
     parameters: dict[str, Any]
@@ -45,6 +48,10 @@ class RunSummary:
     duration_s: float | None
     slot: int
     device: str | None
+    value: float | None = None
+    """The sweep's metric; None where it has no finite number as it."""
+    started_at: float | None = None
+    """When its first attempt began, in seconds since the epoch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +67,12 @@ class Closing:
     duration_s: float
     phantoms: tuple[str, ...] = ()
     """Runs that a W&B server counts as running and that no worker started; none is in `attempted`."""
+    metric: str | None = None
+    """The name of the sweep's metric."""
+    goal: str = "minimize"
+    """Which value of it is the best: "minimize" or "maximize"."""
+    folder: str = ""
+    """Where the sweep's ledger, summary and logs are; '' where there was none yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,10 +99,8 @@ class SweepResult(Closing):
         return json.dumps(asdict(self), indent=2, allow_nan=False)
 
 
-def summarise(
-    runs: Iterable[RunRow], workers: Iterable[WorkerRow], closing: Closing, *, goal: str = "minimize"
-) -> SweepResult:
-    """Return the result of a sweep from the rows of its ledger; `goal` says which value is the best."""
+def summarise(runs: Iterable[RunRow], workers: Iterable[WorkerRow], closing: Closing) -> SweepResult:
+    """Return the result of a sweep from the rows of its ledger; the closing's `goal` says what is best."""
     rows = tuple(runs)
     outcomes = Counter(row.outcome for row in rows)
     in_slot = Counter(row.slot for row in rows)
@@ -101,7 +112,7 @@ def summarise(
         retried=sum(max(0, row.attempts - 1) for row in rows),
         stopped=outcomes[Outcome.STOPPED],
         lost=outcomes[None],
-        best=_best(rows, goal),
+        best=_best(rows, closing.goal),
         workers=tuple(
             WorkerSummary(worker.slot, worker.device, in_slot[worker.slot], worker.restarts)
             for worker in workers
