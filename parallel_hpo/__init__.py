@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from parallel_hpo.errors import BackendError as BackendError
     from parallel_hpo.errors import ConfigError as ConfigError
     from parallel_hpo.errors import LedgerError as LedgerError
+    from parallel_hpo.errors import MissingExtraError as MissingExtraError
     from parallel_hpo.errors import ParallelHPOError as ParallelHPOError
     from parallel_hpo.errors import TargetError as TargetError
     from parallel_hpo.errors import UsageError as UsageError
@@ -23,16 +24,18 @@ if TYPE_CHECKING:
     from parallel_hpo.hpo import HPO as HPO
     from parallel_hpo.hpo import ConfigLoader as ConfigLoader
     from parallel_hpo.plan import split_count as split_count
+    from parallel_hpo.supervisor.records.loading import load as load
     from parallel_hpo.supervisor.records.summary import SweepResult as SweepResult
 
 _ERRORS = (
     *("ParallelHPOError", "ConfigError", "TargetError", "UsageError"),
-    *("BackendError", "WorkerStartError", "LedgerError"),
+    *("MissingExtraError", "BackendError", "WorkerStartError", "LedgerError"),
 )
 _HOMES = {
     "HPO": "parallel_hpo.hpo",
     "ConfigLoader": "parallel_hpo.hpo",
     "SweepResult": "parallel_hpo.supervisor.records.summary",
+    "load": "parallel_hpo.supervisor.records.loading",
     "split_count": "parallel_hpo.plan",
 } | dict.fromkeys(_ERRORS, "parallel_hpo.errors")
 

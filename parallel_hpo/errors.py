@@ -48,6 +48,10 @@ class UsageError(ParallelHPOError):
     exit_code = ExitCode.USAGE
 
 
+class MissingExtraError(UsageError, ImportError):
+    """A library is needed that the base install lacks; names the command that installs it."""
+
+
 class BackendError(ParallelHPOError):
     """A sweep server can't be reached, or refuses us; names its address and its answer."""
 

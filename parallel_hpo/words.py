@@ -31,6 +31,10 @@ class Outcome(StrEnum):
     CRASHED = "crashed"
 
 
+OPEN = "open"
+"""Said in an outcome's place of a run that is not over."""
+
+
 class SlotState(StrEnum):
     """Where a worker's slot is in its life (the names are those of Supervisor)."""
 

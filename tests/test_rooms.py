@@ -23,6 +23,7 @@ LEVELS: Final[tuple[frozenset[str], ...]] = (
     frozenset({"hpo"}),
     frozenset({"ui", "doctor"}),
     frozenset({"supervisor"}),
+    frozenset({"analysis"}),
     frozenset({"backend"}),
     frozenset({"worker"}),
     frozenset({"server"}),
@@ -70,6 +71,9 @@ STRANGERS: Final[Mapping[str, frozenset[str]]] = {
 """What a room may not import although it lies below."""
 
 CONFINED: Final[Mapping[str, tuple[str, ...]]] = {
+    "optuna": ("analysis", "search.tpe", "supervisor.records.summary"),
+    "pandas": ("analysis.frame", "supervisor.records.summary"),
+    "plotly": ("analysis.plots",),
     "wandb": ("worker", "backend"),
     "psutil": ("supervisor", "doctor", "worker"),
     "pynvml": ("supervisor.devices.nvml",),

@@ -1,4 +1,4 @@
-"""Optuna's TPE sampler, asked for one point at a time. The only importer of optuna.
+"""Optuna's TPE sampler, asked for one point at a time. The only importer of optuna in a server.
 
 TPE models where the best observations lie and where all others do, and suggests the
 candidate that the first model favours most over the second. An observation without

@@ -24,6 +24,7 @@ class EndedSweep:
     backend: str
     folder: Path
     count: int | None
+    metric: str | None
     goal: str
     phantoms: tuple[str, ...]
 
@@ -44,9 +45,12 @@ def conclude(ledger: Ledger, ending: Ending, setting: Setting, ended: EndedSweep
         exit_code=ending.exit_code,
         duration_s=setting.clock() - setting.began,
         phantoms=ended.phantoms,
+        metric=ended.metric,
+        goal=ended.goal,
+        folder=str(ended.folder),
     )
     runs = [_settled(row, ending) for row in ledger.runs()]
-    result = summarise(runs, ledger.workers(), closing, goal=ended.goal)
+    result = summarise(runs, ledger.workers(), closing)
     try:
         write_summary(result, ended.folder / "summary.json")
     except OSError as error:  # the ledger has it all: `status` and `--resume` read that

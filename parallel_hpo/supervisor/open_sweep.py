@@ -269,7 +269,13 @@ class OpenSweep:
 
     def _conclude(self, ending: Ending) -> SweepResult:
         ended = EndedSweep(
-            self._opened, self._backend.name, self._folder, self._count, self._goal, self._phantoms
+            opened=self._opened,
+            backend=self._backend.name,
+            folder=self._folder,
+            count=self._count,
+            metric=self._metric,
+            goal=self._goal,
+            phantoms=self._phantoms,
         )
         return conclude(self._ledger, ending, self._setting, ended)
 

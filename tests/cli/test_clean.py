@@ -15,7 +15,7 @@ from parallel_hpo.errors import UsageError
 from parallel_hpo.server.services import runs
 from parallel_hpo.server.services.runs import RunWishes
 from tests.server.acting import Stage
-from tests.server.test_sweep_removal import has_project, performed
+from tests.server.removal.test_sweep_removal import has_project, performed
 from tests.supervisor.records.test_cleaning import made
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]

@@ -73,6 +73,9 @@ def test_the_best_run_is_that_with_the_best_value(sweep: RealSweep, method: str,
     best = max(run["parameters"]["x"] for run in ended.summary["runs"])
     assert ended.summary["best"]["parameters"]["x"] == best
     assert ended.summary["best"]["value"] == pytest.approx(best + 2)
+    gains = [run["value"] - run["parameters"]["x"] for run in ended.summary["runs"]]
+    assert gains == pytest.approx([2.0] * 5)
+    assert (ended.summary["metric"], ended.summary["goal"]) == ("loss", "maximize")
 
 
 def test_the_json_on_stdout_is_the_summary_and_nothing_else(sweep: RealSweep) -> None:

@@ -30,6 +30,8 @@ class RunRow:
     value: float | None
     duration_s: float | None
     resumable: bool
+    started_at: float = 0.0
+    """When its first attempt began, in seconds since the epoch."""
 
 
 _ATTEMPTS: Final = "SELECT COUNT(*) FROM attempts WHERE attempts.run_id = runs.run_id"

@@ -8,10 +8,17 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from parallel_hpo.analysis.frame import to_dataframe
+from parallel_hpo.analysis.plots import Plots
+from parallel_hpo.analysis.study import to_study
 from parallel_hpo.supervisor.records.ledger_reader import RunRow, WorkerRow
-from parallel_hpo.words import Outcome
+from parallel_hpo.words import OPEN, Outcome
+
+if TYPE_CHECKING:
+    import optuna
+    import pandas
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +42,10 @@ class WorkerSummary:
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """One run: `outcome` is finished, failed, stopped or crashed; `reason` says why in words."""
+    """One run: `outcome` is finished, failed, stopped or crashed, or open while it goes on.
+
+    `reason` says why in words; `duration_s` is that of all its attempts together.
+    """
 
     run_id: str
     parameters: dict[str, Any]
@@ -45,6 +55,10 @@ class RunSummary:
     duration_s: float | None
     slot: int
     device: str | None
+    value: float | None = None
+    """The sweep's metric; None where it has no finite number as it."""
+    started_at: float | None = None
+    """When its first attempt began, in seconds since the epoch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +74,12 @@ class Closing:
     duration_s: float
     phantoms: tuple[str, ...] = ()
     """Runs that a W&B server counts as running and that no worker started; none is in `attempted`."""
+    metric: str | None = None
+    """The name of the sweep's metric."""
+    goal: str = "minimize"
+    """Which value of it is the best: "minimize" or "maximize"."""
+    folder: str = ""
+    """Where the sweep's ledger, summary and logs are; '' where there was none yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,28 +105,44 @@ class SweepResult(Closing):
         """Return the result as JSON, as `summary.json` has it."""
         return json.dumps(asdict(self), indent=2, allow_nan=False)
 
+    def to_dataframe(self) -> pandas.DataFrame:
+        """Return a row for each run, as `analysis.frame` says; MissingExtraError without pandas."""
+        return to_dataframe(self)
+
+    def to_study(self) -> optuna.Study:
+        """Return the sweep as an Optuna study, each run a trial, as `analysis.study` says."""
+        return to_study(self)
+
+    @property
+    def plots(self) -> Plots:
+        """Plots of the sweep, with the extra `plots`: `history()`, `importances()`, `parallel()` and more."""
+        return Plots(self)
+
 
 def summarise(
-    runs: Iterable[RunRow], workers: Iterable[WorkerRow], closing: Closing, *, goal: str = "minimize"
+    runs: Iterable[RunRow], workers: Iterable[WorkerRow], closing: Closing, *, is_over: bool = True
 ) -> SweepResult:
-    """Return the result of a sweep from the rows of its ledger; `goal` says which value is the best."""
+    """Return the result of a sweep from the rows of its ledger; the closing's `goal` says what is best.
+
+    Where it is over, a run without an end is lost; else it is open, and in no count.
+    """
     rows = tuple(runs)
     outcomes = Counter(row.outcome for row in rows)
     in_slot = Counter(row.slot for row in rows)
     return SweepResult(
-        attempted=len(rows),
+        attempted=len(rows) if is_over else len(rows) - outcomes[None],
         finished=outcomes[Outcome.FINISHED],
         failed=outcomes[Outcome.FAILED],
         crashed=outcomes[Outcome.CRASHED],
         retried=sum(max(0, row.attempts - 1) for row in rows),
         stopped=outcomes[Outcome.STOPPED],
-        lost=outcomes[None],
-        best=_best(rows, goal),
+        lost=outcomes[None] if is_over else 0,
+        best=_best(rows, closing.goal),
         workers=tuple(
             WorkerSummary(worker.slot, worker.device, in_slot[worker.slot], worker.restarts)
             for worker in workers
         ),
-        runs=tuple(_run(row) for row in rows),
+        runs=tuple(_run(row, unended="lost" if is_over else OPEN) for row in rows),
         **{field.name: getattr(closing, field.name) for field in fields(closing)},
     )
 
@@ -121,9 +157,9 @@ def write_summary(result: SweepResult, path: Path) -> None:
     draft.replace(path)
 
 
-def _run(row: RunRow) -> RunSummary:
+def _run(row: RunRow, *, unended: str) -> RunSummary:
     told = {field.name: getattr(row, field.name) for field in fields(RunSummary)}
-    return RunSummary(**told | {"parameters": dict(row.parameters), "outcome": row.outcome or "lost"})
+    return RunSummary(**told | {"parameters": dict(row.parameters), "outcome": row.outcome or unended})
 
 
 def _best(rows: tuple[RunRow, ...], goal: str) -> BestRun | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from parallel_hpo.errors import LedgerError, UsageError
 from parallel_hpo.supervisor.control.mailbox import is_supervised
-from parallel_hpo.supervisor.records.ledger_reader import RunRow, open_reader
+from parallel_hpo.supervisor.records.ledger_reader import RunRow, WorkerRow, open_reader
 from parallel_hpo.words import Outcome, Slot
 
 LEDGER = "ledger.db"
@@ -25,8 +25,8 @@ class KnownSweep:
     """Those of its first ledger: `path`, `url`, `backend`, `metric`, `goal`."""
     count: int | None
     """Runs asked for, over all its ledgers; None: no limit."""
-    slots: tuple[Slot, ...]
-    """Those in which a worker has been started."""
+    workers: tuple[WorkerRow, ...]
+    """The slots of each of its ledgers in which a worker has been started."""
     runs: tuple[RunRow, ...]
     supervised: tuple[Path, ...]
     """Folders, its own or its shares', that a supervisor works in now."""
@@ -35,6 +35,11 @@ class KnownSweep:
     def sweep_id(self) -> str:
         """Its id, which is the name of its folder."""
         return self.folder.name
+
+    @property
+    def slots(self) -> tuple[Slot, ...]:
+        """Those in which a worker has been started."""
+        return tuple(sorted({worker.slot for worker in self.workers}))
 
     @property
     def best(self) -> RunRow | None:
@@ -88,7 +93,7 @@ def _read(folder: Path) -> KnownSweep:
             folder=folder,
             facts=readers[0].facts,
             count=None if None in counts else sum(count or 0 for count in counts),
-            slots=tuple(sorted({worker.slot for reader in readers for worker in reader.workers()})),
+            workers=tuple(worker for reader in readers for worker in reader.workers()),
             runs=tuple(run for reader in readers for run in reader.runs()),
             supervised=tuple(path.parent for path in ledgers if is_supervised(path.parent)),
         )

@@ -6,6 +6,8 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -51,10 +53,24 @@ def finish(ledger: Ledger, run_id: RunId = RUN, attempt: int | None = 1) -> None
     ledger.record_end(run_id, attempt, End(Outcome.FINISHED, value=0.5, duration_s=2.0))
 
 
+def without_time(ledger: Ledger) -> list[RunRow]:
+    return [replace(row, started_at=0.0) for row in ledger.runs()]
+
+
+def test_a_run_has_begun_when_its_first_attempt_did(tmp_path: Path) -> None:
+    before = time.time()
+    with Ledger(tmp_path / "ledger.db") as ledger:
+        start(ledger)
+        (first,) = ledger.runs()
+        start(ledger, attempt=2)
+        (again,) = ledger.runs()
+    assert before <= first.started_at == again.started_at
+
+
 def test_a_started_run_is_known_and_has_no_outcome(tmp_path: Path) -> None:
     with Ledger(tmp_path / "ledger.db") as ledger:
         ledger.record_start(RUN, parameters={"lr": 0.1}, attempt=1, slot=Slot(2), device="GPU-7")
-        assert list(ledger.runs()) == [
+        assert without_time(ledger) == [
             RunRow(RUN, {"lr": 0.1}, Slot(2), "GPU-7", 1, 0, None, "", None, None, resumable=False)
         ]
 
@@ -65,7 +81,7 @@ def test_an_ended_run_has_all_that_was_recorded_of_its_end(tmp_path: Path) -> No
         ledger.record_end(
             RUN, 1, End(Outcome.STOPPED, reason="interrupted", value=0.25, duration_s=3.5, resumable=True)
         )
-        assert list(ledger.runs()) == [
+        assert without_time(ledger) == [
             RunRow(
                 RUN,
                 {"lr": 0.1},

@@ -45,6 +45,7 @@ def row(number: int, outcome: Outcome | None, value: float | None = None, attemp
         value=value,
         duration_s=1.0,
         resumable=False,
+        started_at=100.0,
     )
 
 
@@ -59,10 +60,8 @@ ROWS = st.lists(
 )
 
 
-def result_of(
-    runs: Sequence[RunRow] = (), workers: Sequence[WorkerRow] = (), *, goal: str = "minimize", **closing: Any
-) -> SweepResult:
-    return summarise(runs, workers, replace(CLOSING, **closing), goal=goal)
+def result_of(runs: Sequence[RunRow] = (), workers: Sequence[WorkerRow] = (), **closing: Any) -> SweepResult:
+    return summarise(runs, workers, replace(CLOSING, **closing))
 
 
 @given(ROWS)
@@ -118,6 +117,8 @@ def test_the_json_has_every_field_of_the_result() -> None:
     assert document["best"] == {"run_id": "run1", "value": 0.5, "parameters": {"n": 1}}
     assert document["workers"] == [{"slot": 0, "device": None, "runs": 1, "restarts": 0}]
     assert [run["outcome"] for run in document["runs"]] == ["finished", "failed"]
+    assert [run["value"] for run in document["runs"]] == [0.5, None]
+    assert [run["started_at"] for run in document["runs"]] == [100.0, 100.0]
     assert (document["sweep_id"], document["count"], document["exit_code"]) == ("abc", 10, 0)
 
 

@@ -96,7 +96,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def servers(clean_env: dict[str, str], database: str) -> Iterator[list[Address]]:
     """Processes that share a database, started at once, so that each may be the one to make its tables."""
     command = [sys.executable, "-m", "parallel_hpo.server", "--database", database]
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     with ExitStack() as stack:
         processes = []
         for _ in range(SERVERS):

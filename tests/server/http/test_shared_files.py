@@ -16,7 +16,7 @@ from parallel_hpo.server.files.folder import MARK
 from tests.conftest import make_clean_env
 from tests.postgresql import PostgreSQL
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 RUN = 'mutation R { upsertBucket(input: {name: "r", modelName: "p"}) { inserted } }'
 SEND = """mutation C { createRunFiles(input: {
     entityName: "local", projectName: "p", runName: "r", files: ["a"]}) { files { uploadUrl } } }"""

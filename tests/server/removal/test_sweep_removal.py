@@ -30,7 +30,7 @@ from parallel_hpo.server.store.holdings import Holding
 from parallel_hpo.server.store.lines import Stream
 from parallel_hpo.server.store.runs import RunPath
 from tests.server.acting import Stage, grid
-from tests.server.test_uploads import send
+from tests.server.files.test_uploads import send
 
 SIZE = 1_000
 

@@ -16,7 +16,7 @@ from parallel_hpo.server.store.database import Database
 from parallel_hpo.server.store.lines import Stream
 from parallel_hpo.server.store.runs import RunPath
 from tests.power import Disk, disk, why_no_disk
-from tests.server.test_process import KEY, embedded, said_by
+from tests.server.http.test_process import KEY, embedded, said_by
 
 CREATE = """mutation C($config: String) {
     upsertSweep(input: {projectName: "p", config: $config}) { sweep { name } } }"""

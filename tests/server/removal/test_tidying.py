@@ -16,7 +16,7 @@ from parallel_hpo.server.services.file_stream import Chunk
 from parallel_hpo.server.services.runs import RunWishes
 from parallel_hpo.server.store import leftovers
 from tests.server.acting import Stage
-from tests.server.test_artifacts import (
+from tests.server.artifacts.test_artifacts import (
     CONTENT,
     DELETE,
     address_of_file,

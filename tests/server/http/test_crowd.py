@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.server.test_process import said_by
+from tests.server.http.test_process import said_by
 
 FEW_FILES = 128
 """Half of them may be connections."""
@@ -35,7 +35,7 @@ class Served:
         self.process = subprocess.Popen(
             ["bash", "-c", f'ulimit -n {FEW_FILES}; exec "$@"', "bash", *server],
             env=env,
-            cwd=Path(__file__).parents[2],
+            cwd=Path(__file__).parents[3],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -11,7 +11,7 @@ from parallel_hpo.errors import BackendError
 from parallel_hpo.server.files.folder import settle, wish_for
 from tests.cli.test_clean import cleaned
 from tests.server.acting import START, Stage
-from tests.server.test_sweep_removal import has_project, performed
+from tests.server.removal.test_sweep_removal import has_project, performed
 
 
 def kept_for_nothing(stage: Stage) -> int:

@@ -16,7 +16,7 @@ from parallel_hpo.server.services.runs import RunWishes
 from parallel_hpo.server.store.database import database_url
 from parallel_hpo.server.store.migrations import upgrade
 from tests.server.acting import MASTER_KEY, Stage, grid
-from tests.server.test_artifacts import CREATE, DELETE, created, logged
+from tests.server.artifacts.test_artifacts import CREATE, DELETE, created, logged
 from tests.server.web import Web
 
 LINK = """mutation L($i: LinkArtifactInput!) { linkArtifact(input: $i) {

@@ -1,0 +1,85 @@
+"""The axis of each parameter as Optuna wants it: a distribution that holds all values that were observed.
+
+What W&B allows and Optuna doesn't (lists, NaN, values of several types) becomes a choice among texts.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+
+LOG_FROM: Final = 100.0
+"""Values that span less than this factor are drawn on a linear axis, however they are spread."""
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """A parameter's distribution, and how a value is placed on it."""
+
+    distribution: BaseDistribution
+    place: Callable[[Any], Any]
+
+
+def axes_of(points: Iterable[Mapping[str, Any]]) -> dict[str, Axis]:
+    """Return the axis of each parameter of these points, by its name, in the order of their coming."""
+    values: dict[str, list[Any]] = {}
+    for point in points:
+        for name, value in point.items():
+            values.setdefault(name, []).append(value)
+    return {name: _axis(observed) for name, observed in values.items()}
+
+
+def varying(points: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the names of the parameters that differ from point to point; having none differs too."""
+    points = list(points)
+    texts: dict[str, set[str]] = {}
+    for point in points:
+        for name, value in point.items():
+            texts.setdefault(name, set()).add(_text(value))
+    held = {name: sum(name in point for point in points) for name in texts}
+    return [name for name, seen in texts.items() if len(seen) > 1 or held[name] < len(points)]
+
+
+def _axis(values: list[Any]) -> Axis:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    kinds = {type(value) for value in values}
+    if kinds == {int}:
+        return Axis(IntDistribution(min(values), max(values), log=_is_logarithmic(values)), int)
+    if kinds <= {int, float} and all(map(_is_drawable, values)):
+        return Axis(FloatDistribution(min(values), max(values), log=_is_logarithmic(values)), float)
+    place = _as_it_is if kinds in ({bool}, {str}) else _text
+    return Axis(CategoricalDistribution(list(dict.fromkeys(map(place, values)))), place)
+
+
+def _is_drawable(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False  # a whole number may have any length
+
+
+def _is_logarithmic(values: list[float]) -> bool:
+    """Whether they are spread evenly over factors, and not over differences: by where their middle is."""
+    low, middle, high = min(values), median(values), max(values)
+    if low <= 0 or high / low < LOG_FROM:
+        return False
+    return abs(math.log(middle) - (math.log(low) + math.log(high)) / 2) < abs(
+        math.log(middle) - math.log((low + high) / 2)
+    )
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def _text(value: Any) -> str:
+    """Return a value as a text; a text is one already."""
+    return value if isinstance(value, str) else json.dumps(value, default=repr)

@@ -1,0 +1,24 @@
+"""Libraries that the base install lacks: imported when they are needed, asked for in words where missing."""
+
+from __future__ import annotations
+
+from importlib import import_module, metadata
+from typing import Any
+
+from parallel_hpo.errors import MissingExtraError
+
+
+def library(name: str, *, extra: str, at_least: int = 0) -> Any:
+    """Return a library that comes with an extra; raises MissingExtraError that says how to install it.
+
+    `at_least` is the major version that is needed.
+    """
+    how = f"pip install 'parallel_hpo[{extra}]'"
+    try:
+        found = import_module(name)
+    except ImportError as error:
+        raise MissingExtraError(f"this needs {name}, which can't be imported ({error}): {how}") from None
+    version = metadata.version(name) if at_least else ""
+    if at_least and int(version.partition(".")[0]) < at_least:
+        raise MissingExtraError(f"this needs {name} {at_least} or newer, and {version} is installed: {how}")
+    return found

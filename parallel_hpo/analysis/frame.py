@@ -1,0 +1,77 @@
+"""A sweep's runs as a pandas DataFrame: a row for each, whose columns keep the types of their values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from parallel_hpo.analysis.extras import library
+from parallel_hpo.analysis.runs import Sweep, dotted
+from parallel_hpo.analysis.summaries import read_summaries
+
+if TYPE_CHECKING:
+    import pandas
+
+EXTRA: Final = "pandas"
+_TEXTS: Final = ("run_id", "outcome")
+_NUMBERS: Final = ("value", "duration_s")
+_MORE: Final = ("reason", "attempts", "slot", "device")
+
+
+def to_dataframe(sweep: Sweep) -> pandas.DataFrame:
+    """Return a row for each run of a sweep; raises MissingExtraError without pandas.
+
+    After `run_id`, `outcome`, `value`, `duration_s`, `reason`, `attempts`, `slot`, `device` and
+    `started_at` come the parameters as `parameters.<dotted name>`, and what the run's summary has as
+    `summary.<dotted name>`. What a run hasn't is missing in its row.
+    """
+    frames = library("pandas", extra=EXTRA)
+    runs = sweep.runs
+    columns = {name: _infer(frames, [getattr(run, name) for run in runs]) for name in _TEXTS}
+    for name in _NUMBERS:
+        columns[name] = frames.Series([getattr(run, name) for run in runs], dtype="float64")
+    columns |= {name: _infer(frames, [getattr(run, name) for run in runs]) for name in _MORE}
+    starts = frames.Series([run.started_at for run in runs], dtype="float64")
+    columns["started_at"] = frames.to_datetime(starts, unit="s", utc=True)
+    summaries = read_summaries(Path(sweep.folder)) if sweep.folder else {}
+    nested = {
+        "parameters.": [run.parameters for run in runs],
+        "summary.": [summaries.get(run.run_id, {}) for run in runs],
+    }
+    for prefix, objects in nested.items():
+        columns |= {name: _infer(frames, values) for name, values in _spread(objects, prefix).items()}
+    return frames.DataFrame(columns)
+
+
+def _spread(objects: Sequence[Mapping[str, Any]], prefix: str) -> dict[str, list[Any]]:
+    """Return the values of each dotted name, one for each object; None where it has no such."""
+    columns: dict[str, list[Any]] = {}
+    for row, values in enumerate(objects):
+        for name, value in dotted(values, prefix):
+            if name not in columns:
+                columns[name] = [None] * len(objects)
+            columns[name][row] = value
+    return columns
+
+
+def _infer(frames: Any, values: Sequence[Any]) -> Any:
+    """Return a column; numbers and truth values stay what they are where some are missing, too."""
+    dtype = _dtype(
+        {type(value) for value in values if value is not None}, gaps=any(value is None for value in values)
+    )
+    try:
+        return frames.Series(values, dtype=dtype)
+    except OverflowError:  # a whole number may have any length
+        return frames.Series(values, dtype="object")
+
+
+def _dtype(kinds: set[type], *, gaps: bool) -> str | None:
+    """Return the type of a column of values of these kinds; None leaves it to pandas, which knows texts."""
+    if kinds == {bool}:
+        return "boolean" if gaps else "bool"
+    if kinds == {int}:
+        return "Int64" if gaps else "int64"
+    if kinds and kinds <= {int, float}:
+        return "float64"
+    return None if kinds == {str} else "object"

@@ -1,0 +1,83 @@
+"""A sweep as an Optuna study: each run a trial, with distributions made of what was observed.
+
+finished, with a value ─▶ COMPLETE      failed, crashed, lost, no value ─▶ FAIL
+stopped                ─▶ PRUNED        under way                       ─▶ RUNNING
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from parallel_hpo.analysis.axes import Axis, axes_of
+from parallel_hpo.analysis.runs import Run, Sweep, dotted
+from parallel_hpo.words import OPEN, Outcome
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.storages import BaseStorage
+
+
+def to_study(sweep: Sweep, *, storage: BaseStorage | None = None) -> optuna.Study:
+    """Return the study; its trials have the runs' ids and ends as `user_attrs`. None: it is in memory."""
+    import optuna  # takes half a second
+
+    with _quiet():
+        study = optuna.create_study(
+            storage=storage,
+            study_name=sweep.sweep_id or None,
+            direction="maximize" if sweep.goal == "maximize" else "minimize",
+        )
+    study.set_user_attr("metric", sweep.metric)
+    points = [dict(dotted(run.parameters)) for run in sweep.runs]
+    axes = axes_of(points)
+    trials = [_trial(number, run, points[number], axes) for number, run in enumerate(sweep.runs)]
+    study.add_trials(trials)
+    return study
+
+
+def _trial(number: int, run: Run, point: Mapping[str, Any], axes: Mapping[str, Axis]) -> Any:
+    import optuna
+
+    state = _state(run)
+    start = datetime.fromtimestamp(run.started_at or 0.0, UTC).astimezone().replace(tzinfo=None)
+    known = ("run_id", "outcome", "reason", "attempts", "slot", "device", "value")
+    return optuna.trial.FrozenTrial(
+        number=number,
+        trial_id=number,
+        state=optuna.trial.TrialState[state],
+        value=run.value if state == "COMPLETE" else None,
+        datetime_start=start,
+        datetime_complete=None if state == "RUNNING" else start + timedelta(seconds=run.duration_s or 0.0),
+        params={name: axes[name].place(value) for name, value in point.items()},
+        distributions={name: axes[name].distribution for name in point},
+        user_attrs={name: getattr(run, name) for name in known},
+        system_attrs={},
+        intermediate_values={},
+    )
+
+
+def _state(run: Run) -> str:
+    match run.outcome:
+        case Outcome.FINISHED if run.value is not None:
+            return "COMPLETE"
+        case Outcome.STOPPED:
+            return "PRUNED"
+        case _ if run.outcome == OPEN:
+            return "RUNNING"
+    return "FAIL"
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Optuna from telling that a study was made."""
+    from optuna import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)

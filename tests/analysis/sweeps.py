@@ -1,0 +1,75 @@
+"""Results of sweeps, made up: what the analysis is given."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from parallel_hpo.supervisor.records.ledger_reader import RunRow
+from parallel_hpo.supervisor.records.summary import Closing, SweepResult, summarise
+from parallel_hpo.words import Outcome, RunId, Slot
+
+
+def row(
+    number: int,
+    parameters: Mapping[str, Any],
+    value: float | None = 1.0,
+    outcome: Outcome | None = Outcome.FINISHED,
+) -> RunRow:
+    return RunRow(
+        run_id=RunId(f"run{number}"),
+        parameters=parameters,
+        slot=Slot(number % 2),
+        device=None,
+        attempts=1,
+        deaths=0,
+        outcome=outcome,
+        reason="",
+        value=value,
+        duration_s=None if outcome is None else 2.5,
+        resumable=False,
+        started_at=1_700_000_000.0 + number,
+    )
+
+
+def result_of(rows: Iterable[RunRow], *, folder: Path | None = None, goal: str = "minimize") -> SweepResult:
+    closing = Closing(
+        sweep_id="abc",
+        sweep_url="",
+        backend="local",
+        count=None,
+        stop_reason="count reached",
+        exit_code=0,
+        duration_s=9.0,
+        metric="loss",
+        goal=goal,
+        folder="" if folder is None else str(folder),
+    )
+    return summarise(rows, (), closing, is_over=False)
+
+
+def odd_sweep(runs: int = 60) -> SweepResult:
+    """A sweep with all that makes plots stumble: lists, gaps, NaN, one value only, and runs of each end."""
+    rng = random.Random(1)
+    ends = (*[Outcome.FINISHED] * 6, Outcome.FAILED, Outcome.STOPPED, Outcome.CRASHED, None)
+    rows = []
+    for number in range(runs):
+        kind = rng.choice(["sgd", "adam"])
+        parameters: dict[str, Any] = {
+            "optimizer": {"kind": kind, "lr": 10 ** rng.uniform(-5, 0)},
+            "layers": rng.choice([[64], [64, 32], []]),
+            "depth": rng.randint(1, 9),
+            "nothing": rng.choice([None, 1]),
+            "not_a_number": rng.choice([float("nan"), 1.0]),
+            "dropout": rng.choice([True, False]),
+            "mixed": rng.choice(["auto", 3, 0.5, True]),
+            "fixed": 7,
+        }
+        if kind == "sgd":
+            parameters["momentum"] = rng.random()
+        end = ends[number % len(ends)]
+        value = parameters["depth"] + rng.random() if end is Outcome.FINISHED and number % 7 else None
+        rows.append(row(number, parameters, value, end))
+    return result_of(rows)
