@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, insert, or_, select, update
 
-from parallel_hpo.server.store.records import Agent, record
-from parallel_hpo.server.store.rows import count
+from parallel_hpo.server.store.records import Agent
+from parallel_hpo.server.store.rows import count, record
 from parallel_hpo.server.store.scope import may_see
 from parallel_hpo.server.store.tables import agents, runs
 

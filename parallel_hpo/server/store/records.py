@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from enum import StrEnum
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Final
 
-from sqlalchemy import BigInteger, ForeignKey, Row, String
+from sqlalchemy import BigInteger, ForeignKey, String
 
 from parallel_hpo.server.rules.run_states import RunState
 from parallel_hpo.server.rules.sweep_states import SweepState
-from parallel_hpo.server.store.columns import JOINED, types_in
+from parallel_hpo.server.store.columns import JOINED
 
 OfItsProject = Annotated[str, JOINED]
 
@@ -161,17 +160,3 @@ ASKED_AS: Final[Mapping[str, str]] = {
     "updatedAt": "heard_at",
 }
 """What clients call the columns by which they filter runs and order them."""
-
-
-R = TypeVar("R", Project, Sweep, Agent, Run)
-
-_ENUMS: Final[Mapping[type, Mapping[str, type[StrEnum]]]] = {
-    kind: {name: found for name, found in types_in(kind).items() if issubclass(found, StrEnum)}
-    for kind in (Project, Sweep, Agent, Run)
-}
-
-
-def record(kind: type[R], row: Row[Any]) -> R:
-    """Make a record of a row that has a column for each of its fields."""
-    values = {field.name: row._mapping[field.name] for field in fields(kind)}
-    return kind(**values | {name: enum(values[name]) for name, enum in _ENUMS[kind].items()})

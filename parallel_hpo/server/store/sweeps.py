@@ -7,8 +7,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, insert, select, true, update
 from sqlalchemy import delete as sql_delete
 
-from parallel_hpo.server.store.records import Sweep, record
-from parallel_hpo.server.store.rows import count
+from parallel_hpo.server.store.records import Sweep
+from parallel_hpo.server.store.rows import count, record
 from parallel_hpo.server.store.scope import may_see, only_sweep
 from parallel_hpo.server.store.tables import agents, open_points, projects, runs, sweeps
 

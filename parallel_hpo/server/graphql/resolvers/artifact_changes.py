@@ -6,9 +6,9 @@ from typing import Any, Final
 
 from parallel_hpo.server.artifacts import blobs, contents, versions
 from parallel_hpo.server.artifacts.versions import AliasWish, ArtifactChanges, ArtifactWishes
-from parallel_hpo.server.graphql.resolvers.artifact_ids import ARTIFACT, key_of, make_id
 from parallel_hpo.server.graphql.resolvers.context import Info, Page, Resolver, context, page
 from parallel_hpo.server.graphql.resolvers.files import FileNode
+from parallel_hpo.server.graphql.resolvers.ids import ARTIFACT, key_of, make_id
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.store.artifact_records import PENDING, Artifact
 from parallel_hpo.server.store.runs import RunPath

@@ -7,7 +7,6 @@ import json
 from typing import Any, Final
 
 from parallel_hpo.server.artifacts import contents
-from parallel_hpo.server.graphql.resolvers.artifact_ids import ARTIFACT, key_of, make_id
 from parallel_hpo.server.graphql.resolvers.collections import Alias, kind_of
 from parallel_hpo.server.graphql.resolvers.context import (
     Info,
@@ -21,6 +20,7 @@ from parallel_hpo.server.graphql.resolvers.context import (
     timed,
 )
 from parallel_hpo.server.graphql.resolvers.files import FileNode
+from parallel_hpo.server.graphql.resolvers.ids import ARTIFACT, key_of, make_id
 from parallel_hpo.server.graphql.resolvers.viewer import user
 from parallel_hpo.server.store import artifact_aliases, artifact_files, artifact_members, artifacts, runs
 from parallel_hpo.server.store.artifact_files import Entry

@@ -6,8 +6,8 @@ from typing import Any, Final
 
 from parallel_hpo.server.artifacts import collections, portfolios
 from parallel_hpo.server.artifacts.portfolios import PortfolioPath
-from parallel_hpo.server.graphql.resolvers.artifact_ids import ARTIFACT, COLLECTION, key_of
 from parallel_hpo.server.graphql.resolvers.context import Info, Resolver, context
+from parallel_hpo.server.graphql.resolvers.ids import ARTIFACT, COLLECTION, key_of
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.store import artifacts
 from parallel_hpo.server.store.artifact_records import Collection

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from parallel_hpo.server.artifacts.names import LATEST
-from parallel_hpo.server.graphql.resolvers.artifact_ids import COLLECTION, key_of, make_id
 from parallel_hpo.server.graphql.resolvers.context import Info, Page, Resolver, constant, page, reading, timed
+from parallel_hpo.server.graphql.resolvers.ids import COLLECTION, key_of, make_id
 from parallel_hpo.server.graphql.resolvers.projects import project_of
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.store import artifact_aliases, artifact_collections, artifact_members, artifacts

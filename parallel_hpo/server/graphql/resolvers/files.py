@@ -20,14 +20,12 @@ from parallel_hpo.server.graphql.resolvers.context import (
     renamed,
     timed,
 )
-from parallel_hpo.server.refusals import RefusedError
+from parallel_hpo.server.graphql.resolvers.ids import make_file_id, place_of_file
 from parallel_hpo.server.store import files
 from parallel_hpo.server.store.artifact_records import Artifact
 from parallel_hpo.server.store.records import Run
 from parallel_hpo.server.store.runs import RunPath
 from parallel_hpo.server.world import DEFAULT_ENTITY, DEFAULT_PROJECT
-
-_ID_PREFIX: Final = "file:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +60,7 @@ def _of_run(
 
 def _node(file: files.File) -> FileNode:
     place = Place(str(file.run_id), file.name)
-    file_id = f"{_ID_PREFIX}{file.run_id}:{file.name}"
+    file_id = make_file_id(file.run_id, file.name)
     return FileNode(file_id, file.name, file.size, file.md5, file.updated_at, place)
 
 
@@ -109,16 +107,8 @@ def _mark_uploaded(_source: Any, _info: Info, input: dict[str, Any]) -> dict[str
 
 
 def _delete(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, bool]:
-    run_files.delete(context(info).world, [_place_of(file_id) for file_id in input["files"]])
+    run_files.delete(context(info).world, [place_of_file(file_id) for file_id in input["files"]])
     return {"success": True}
-
-
-def _place_of(file_id: str) -> Place:
-    run_id, colon, name = file_id.removeprefix(_ID_PREFIX).partition(":")
-    known = file_id.startswith(_ID_PREFIX) and colon and run_id.isascii() and run_id.isdigit()
-    if not known or len(run_id) > 9:
-        raise RefusedError(f"file id {file_id[:40]!r} is none of this server's")
-    return Place(run_id, name)
 
 
 FILE: Final[dict[str, Resolver]] = {

@@ -9,9 +9,9 @@ from typing import Any, Final
 from graphql.pyutils import snake_to_camel
 
 from parallel_hpo.server.graphql.resolvers.context import Info, Resolver, constant, context, renamed, timed
+from parallel_hpo.server.graphql.resolvers.ids import key_of_run, make_run_id
 from parallel_hpo.server.graphql.resolvers.projects import project_of
 from parallel_hpo.server.graphql.resolvers.viewer import user
-from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.removal import runs as run_removal
 from parallel_hpo.server.rules.run_states import RunState
 from parallel_hpo.server.services import branching
@@ -21,7 +21,6 @@ from parallel_hpo.server.store.records import TOLD, Run
 from parallel_hpo.server.store.runs import RunPath
 from parallel_hpo.server.world import DEFAULT_ENTITY, DEFAULT_PROJECT
 
-_ID_PREFIX = "run:"
 _SPELLED: Final[Mapping[str, str]] = {"commit_hash": "commit", "program": "jobProgram", "repo": "jobRepo"}
 """What clients call that which they tell of a run, where it isn't the column's name."""
 
@@ -29,7 +28,7 @@ _SPELLED: Final[Mapping[str, str]] = {"commit_hash": "commit", "program": "jobPr
 def _upsert(_source: Any, info: Info, input: dict[str, Any]) -> Upserted:
     tags = input.get("tags")
     wishes = RunWishes(
-        id=None if input.get("id") is None else _key(input["id"]),
+        id=None if input.get("id") is None else key_of_run(input["id"]),
         name=input.get("name"),
         entity=input.get("entityName"),
         project=input.get("modelName"),
@@ -43,12 +42,12 @@ def _upsert(_source: Any, info: Info, input: dict[str, Any]) -> Upserted:
 
 
 def _stop(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, bool]:
-    return {"success": run_service.request_stop(context(info).world, _key(input["id"]))}
+    return {"success": run_service.request_stop(context(info).world, key_of_run(input["id"]))}
 
 
 def _delete(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, None]:
     with_artifacts = bool(input.get("deleteArtifacts"))
-    run_removal.delete(context(info).world, _key(input["id"]), with_artifacts=with_artifacts)
+    run_removal.delete(context(info).world, key_of_run(input["id"]), with_artifacts=with_artifacts)
     return {"clientMutationId": None}
 
 
@@ -63,7 +62,7 @@ def _rewind(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, Run]:
 
 
 def _set_state(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, bool]:
-    run_service.set_state(context(info).world, _key(input["id"]), input["state"])
+    run_service.set_state(context(info).world, key_of_run(input["id"]), input["state"])
     return {"success": True}
 
 
@@ -72,16 +71,6 @@ def _alert(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, bool]:
     severity = input.get("severity") or "INFO"  # wandb client: what alert() takes without a level
     run_service.alert(context(info).world, path, input["title"], input["text"], severity)
     return {"success": True}
-
-
-def _key(storage_id: str) -> int:
-    """Return the key behind the id that clients hold; RefusedError for an id that is none of ours."""
-    digits = storage_id.removeprefix(_ID_PREFIX)
-    if not storage_id.startswith(_ID_PREFIX) or not digits.isascii() or not digits.isdigit():
-        raise RefusedError(f"run id {storage_id[:40]!r} is none of this server's")
-    if len(digits) > 18:
-        raise RefusedError(f"run id {storage_id[:40]!r} is none of this server's")
-    return int(digits)
 
 
 def _wandb_config(run: Run, _info: Info, keys: list[str] | None = None) -> str | None:
@@ -94,7 +83,7 @@ def _wandb_config(run: Run, _info: Info, keys: list[str] | None = None) -> str |
 
 
 RUN: Final[dict[str, Resolver]] = {
-    "id": lambda run, _info: f"{_ID_PREFIX}{run.id}",
+    "id": lambda run, _info: make_run_id(run.id),
     "displayName": lambda run, _info: run.display_name or run.name,
     "tags": lambda run, _info: json.loads(run.tags),
     "sweepName": renamed("sweep_id"),
