@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import time
 from contextlib import suppress
 from dataclasses import replace
 from typing import Final
@@ -112,6 +113,8 @@ class OpenSweep:
         self._ledger.record_facts(
             {
                 "path": str(self._opened.path),
+                "name": self._opened.configuration.get("name"),
+                "began_at": facts.get("began_at", time.time()),
                 "url": self._opened.url,
                 "backend": self._backend.name,
                 "created": facts.get("created", self._setting.section.sweep_id is None),
