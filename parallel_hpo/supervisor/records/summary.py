@@ -106,7 +106,7 @@ def summarise(
             WorkerSummary(worker.slot, worker.device, in_slot[worker.slot], worker.restarts)
             for worker in workers
         ),
-        runs=tuple(_run(row) for row in rows),
+        runs=tuple(describe_run(row) for row in rows),
         **{field.name: getattr(closing, field.name) for field in fields(closing)},
     )
 
@@ -121,7 +121,8 @@ def write_summary(result: SweepResult, path: Path) -> None:
     draft.replace(path)
 
 
-def _run(row: RunRow) -> RunSummary:
+def describe_run(row: RunRow) -> RunSummary:
+    """Return what a summary says of a run."""
     told = {field.name: getattr(row, field.name) for field in fields(RunSummary)}
     return RunSummary(**told | {"parameters": dict(row.parameters), "outcome": row.outcome or "lost"})
 
