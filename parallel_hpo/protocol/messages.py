@@ -124,6 +124,8 @@ class RunEnded:
     """Folders of what it wrote offline, which is yet to be sent."""
     missing: MissingMetric | None = None
     """It finished without a value; None also where the sweep has no metric."""
+    traceback: str = ""
+    """Of the exception that it failed by; '' where there is none, or a program has printed it."""
     worn: str = ""
     """Why its worker's process can't go on as a fresh one, and waits to be replaced; mostly ''."""
 

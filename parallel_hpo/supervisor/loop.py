@@ -24,7 +24,6 @@ from parallel_hpo.supervisor.decisions.actions import (
     AskSweep,
     AwaitDevice,
     DumpStacks,
-    End,
     GiveBack,
     Kill,
     LookAtAwaited,
@@ -53,9 +52,10 @@ from parallel_hpo.supervisor.decisions.events import (
 from parallel_hpo.supervisor.decisions.view import Ending, SlotView, SweepView, is_over, next_deadline
 from parallel_hpo.supervisor.processes.child import SCARCE, ScarcityError, name_death
 from parallel_hpo.supervisor.processes.descriptors import make_room_for
+from parallel_hpo.supervisor.recording import record_drop, record_end, record_start
 from parallel_hpo.supervisor.records.recorder import UnrecordedError
 from parallel_hpo.supervisor.tools import LivingWorker, Tools
-from parallel_hpo.words import Outcome, RunId, Slot
+from parallel_hpo.words import Slot
 from parallel_hpo.worker import tree
 
 MEASURE_EVERY_S: Final = 0.5
@@ -262,7 +262,7 @@ class Loop:
             return
         self._denied.discard(slot)
         tools.pump.add(child.output, slot)
-        worker = LivingWorker(slot, child, label)
+        worker = LivingWorker(slot, child, label, spec.surroundings.environment)
         self._workers[child.pid] = worker
         self._in_slot[slot] = worker
 
@@ -278,19 +278,11 @@ class Loop:
     def _record(self, action: RecordStart | RecordEnd | RecordDrop) -> None:
         match action:
             case RecordStart():
-                self._tools.recorder.start(action, self._slot(action.slot).device or None)
+                record_start(action, self._slot(action.slot).device or None, self._tools)
             case RecordEnd():
-                self._tools.recorder.end(action)
-                if action.final and action.died:
-                    self._end_run(action.run.run_id, action.end)
+                record_end(action, self._in_slot[action.slot], self._tools)
             case RecordDrop():
-                self._tools.recorder.drop(action)
-                self._end_run(action.run.run_id, action.end)
-
-    def _end_run(self, run_id: RunId, end: End) -> None:
-        """Have the server told of a run's end that its process could not tell."""
-        state = "crashed" if end.outcome is Outcome.CRASHED else "killed"
-        self._tools.server_calls.end_run(run_id, state, send_rest=not end.resumable)
+                record_drop(action, self._tools)
 
 
 def _has_more(connection: Connection) -> bool:

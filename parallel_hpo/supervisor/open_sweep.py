@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import queue
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
 from parallel_hpo.backend.base import Backend, OpenedSweep
+from parallel_hpo.config.hooks import words_of
 from parallel_hpo.errors import ExitCode, LedgerError, ParallelHPOError
 from parallel_hpo.notices import Message, OutputLine, SweepOpened
 from parallel_hpo.protocol.spec import Surroundings, WorkerSpec
+from parallel_hpo.supervisor.aftermath import Aftermath
+from parallel_hpo.supervisor.commands import Commands
 from parallel_hpo.supervisor.conclusion import EndedSweep, conclude
 from parallel_hpo.supervisor.control.mailbox import Mailbox
 from parallel_hpo.supervisor.control.patience import Patience, StoppedError
@@ -18,6 +23,7 @@ from parallel_hpo.supervisor.control.signals import Control
 from parallel_hpo.supervisor.decisions.events import SweepSeen
 from parallel_hpo.supervisor.decisions.view import Ending, SlotView, open_view
 from parallel_hpo.supervisor.devices.equipment import Equipment
+from parallel_hpo.supervisor.farewell import tell_of_end
 from parallel_hpo.supervisor.loop import Loop
 from parallel_hpo.supervisor.planning import limits_of, shares_of
 from parallel_hpo.supervisor.processes.child_pool import ChildPool
@@ -51,6 +57,7 @@ class OpenSweep:
         surroundings: Surroundings,
         equipment: Equipment,
         patience: Patience,
+        make_commands: Callable[[], Commands],
     ) -> None:
         self._setting = setting
         self._backend = backend
@@ -60,6 +67,7 @@ class OpenSweep:
         self._surroundings = surroundings
         self._equipment = equipment
         self._patience = patience
+        self._make_commands = make_commands
         self._workers = equipment.workers
         self._phantoms: tuple[str, ...] = ()
         self._earlier = read_earlier(ledger.runs())
@@ -112,6 +120,8 @@ class OpenSweep:
         self._ledger.record_facts(
             {
                 "path": str(self._opened.path),
+                "name": self._opened.configuration.get("name"),
+                "began_at": facts.get("began_at", time.time()),
                 "url": self._opened.url,
                 "backend": self._backend.name,
                 "created": facts.get("created", self._setting.section.sweep_id is None),
@@ -174,6 +184,7 @@ class OpenSweep:
         finally:
             self._pool.close()
             pump.close()
+            tools.aftermath.give_up()
             server_calls.close()
 
     def _equip(self, server_calls: ServerCalls, pump: OutputPump, mailbox: Mailbox) -> Tools:
@@ -192,6 +203,12 @@ class OpenSweep:
                 self._opened.path,
                 directory=setting.section.directory,
                 mark=setting.mark,
+            ),
+            aftermath=Aftermath(
+                setting.section.directory / self._opened.path.sweep_id,
+                words_of(setting.section.on_failure or ()),
+                commands=self._make_commands(),
+                observer=setting.observer,
             ),
             observer=setting.observer,
             make_spec=self._make_spec,
@@ -214,6 +231,7 @@ class OpenSweep:
             if self._is_to_be_finished(ending):
                 tools.server_calls.finish_sweep()
             tools.server_calls.settle(self._patience)  # its calls are the pool's children
+            self._patience.call(tools.aftermath.finish)
             self._phantoms = self._find_phantoms(ending)
         except StoppedError:
             return ending if ending.stop else _cut_short(tools.control, StopKind.INTERRUPT)
@@ -277,7 +295,9 @@ class OpenSweep:
             goal=self._goal,
             phantoms=self._phantoms,
         )
-        return conclude(self._ledger, ending, self._setting, ended)
+        result = conclude(self._ledger, ending, self._setting, ended)
+        tell_of_end(result, self._setting, self._make_commands())
+        return result
 
 
 def _cut_short(control: Control, stop: StopKind) -> Ending:

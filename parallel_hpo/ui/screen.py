@@ -16,7 +16,7 @@ from rich.segment import ControlType
 from rich.text import Text
 
 from parallel_hpo.notices import Notice, OutputLine, RunOver, WorkerChanged
-from parallel_hpo.ui.summary import counts, describe_result, is_left_over
+from parallel_hpo.ui.summary import describe_briefly, describe_result, is_left_over
 from parallel_hpo.ui.tally import Tally, advance
 from parallel_hpo.ui.tracebacks import TracebackFilter
 from parallel_hpo.ui.wording import Varied, Verbosity, describe, is_chatter, prefix, progress
@@ -80,7 +80,8 @@ class Screen:
     def conclude(self, result: SweepResult, go_on: str = "") -> None:
         """Show a sweep's result, and what goes on with it where something is left to do."""
         if self._verbosity is Verbosity.QUIET:
-            self._print(counts(result))
+            for line in describe_briefly(result, self._tally, self._varied):
+                self._print(line)
             return
         for line in describe_result(result, self._tally, self._varied):
             self._print(line)

@@ -237,6 +237,7 @@ class Worker:
                 told=closed.told,
                 unsent=closed.unsent,
                 missing=closed.missing,
+                traceback=closed.traceback,
                 worn=self._worn,
             )
         )
