@@ -35,7 +35,7 @@ class RestartLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class Restart:
+class DelayedRestart:
     """Start again after `delay_s` seconds; `history` is the slot's restarts within the window."""
 
     delay_s: float
@@ -44,7 +44,7 @@ class Restart:
 
 def next_restart(
     history: tuple[float, ...], limits: RestartLimits, *, now: float, jitter: float
-) -> Restart | None:
+) -> DelayedRestart | None:
     """Return when a worker that died at `now` is started again, or None: the budget is spent.
 
     `history` holds the times of earlier restarts (monotonic seconds, ascending);
@@ -53,7 +53,7 @@ def next_restart(
     recent = tuple(at for at in history if now - at < limits.window_s)
     if len(recent) >= limits.max_restarts:
         return None
-    return Restart(_delay_s(len(recent), limits, jitter), (*recent, now))
+    return DelayedRestart(_delay_s(len(recent), limits, jitter), (*recent, now))
 
 
 def _delay_s(earlier: int, limits: RestartLimits, jitter: float) -> float:

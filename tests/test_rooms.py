@@ -82,6 +82,9 @@ CONFINED: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Libraries that only these modules, and what lies in them, may import."""
 
+EVERYDAY: Final = frozenset({"Run", "Sweep"})
+"""Rows of the server, and what the analysis asks of a result: neither knows the other."""
+
 PURE: Final = (
     *("lifecycle", "policy", "plan", "words", "protocol.messages", "notices", "errors", "metric"),
     "server.rules",
@@ -189,6 +192,16 @@ def test_no_file_is_reached_by_its_own_imports(tmp_path: Path) -> None:
     (tmp_path / "b.py").write_text("def late():\n    from parallel_hpo.a import name")
     assert circle_in(tmp_path) is not None
     assert circle_in(ROOT) is None
+
+
+def test_no_two_classes_have_one_name() -> None:
+    """A reader who meets a name knows what it is; what begins with _ is of its file only."""
+    classes: dict[str, list[str]] = {}
+    for path in sorted(ROOT.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                classes.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+    assert {name: files for name, files in classes.items() if len(files) > 1 and name not in EVERYDAY} == {}
 
 
 def test_strangers_do_not_import_each_other() -> None:

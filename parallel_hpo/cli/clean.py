@@ -12,12 +12,12 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from parallel_hpo.cli.kept import Project, Shelf
+from parallel_hpo.cli.kept import ProjectPath, Shelf
 from parallel_hpo.cli.output import print_for_machines, print_for_people
 from parallel_hpo.errors import BackendError, UsageError
 from parallel_hpo.server import local
 from parallel_hpo.server.artifacts.blobs import Taken
-from parallel_hpo.server.removal import projects
+from parallel_hpo.server.removal import projects as project_removal
 from parallel_hpo.server.removal import sweeps as sweep_removal
 from parallel_hpo.server.removal.tidying import tidy
 from parallel_hpo.server.store.failures import UnavailableError
@@ -33,7 +33,7 @@ class Wanted:
     """What is to be looked at: all sweeps that there are, or those that are named, or all of a project."""
 
     sweeps: Sequence[str] = ()
-    project: Project | None = None
+    project: ProjectPath | None = None
     database: str | None = None
     """Of another server than the embedded one; its folder of files where that is not found by itself."""
     files: str | None = None
@@ -48,7 +48,7 @@ class Judgement:
     keep: str
     held: Holding
     """What its server has of it."""
-    project: Project | None = None
+    project: ProjectPath | None = None
 
     @property
     def size_mb(self) -> float:
@@ -133,7 +133,7 @@ def _remove(going: Sequence[Judgement], world: World | None) -> None:
         if world is None:
             remove(verdict.leftover)
         elif verdict.project is not None:
-            projects.remove(world, verdict.project.entity, verdict.project.name)
+            project_removal.remove(world, verdict.project.entity, verdict.project.name)
         else:
             remove(verdict.leftover, partial(sweep_removal.remove, world, verdict.leftover.sweep_id))
     if world is not None:

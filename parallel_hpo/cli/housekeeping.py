@@ -36,11 +36,11 @@ def server(
 ) -> None:
     """Run the sweep server alone, until a signal: one JSON line on stdout says where it is."""
     from parallel_hpo.server.http.log_quota import log_to_stderr
-    from parallel_hpo.server.http.process import Place, serve
+    from parallel_hpo.server.http.process import ServerPlace, serve
 
     log_to_stderr()
     with errors_as_exit_codes():
-        place = Place(host, port, database, engine, files=files, adopt_files=adopt_files)
+        place = ServerPlace(host, port, database, engine, files=files, adopt_files=adopt_files)
         serve(place, stdin=sys.stdin.buffer, stdout=sys.stdout)
 
 
@@ -71,9 +71,9 @@ def clean(
     A server's database is smaller at once, and without what uploads left unfinished and no artifact uses.
     """
     from parallel_hpo.cli.clean import Wanted, perform_clean
-    from parallel_hpo.cli.kept import Project
+    from parallel_hpo.cli.kept import ProjectPath
 
     with errors_as_exit_codes():
-        named = None if project is None else Project.parse(project)
+        named = None if project is None else ProjectPath.parse(project)
         wanted = Wanted(sweeps or (), named, database, files, older_than)
         perform_clean(directory_of(directory), wanted, yes=yes, as_json=as_json)

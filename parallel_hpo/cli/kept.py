@@ -9,23 +9,23 @@ from pathlib import Path
 from parallel_hpo.backend.calls import OVER
 from parallel_hpo.cli.output import warn
 from parallel_hpo.errors import UsageError
-from parallel_hpo.server.removal import projects
+from parallel_hpo.server.removal import projects as project_removal
 from parallel_hpo.server.removal import sweeps as sweep_removal
-from parallel_hpo.server.store.holdings import Kept, Rest
+from parallel_hpo.server.store.holdings import BesidesSweeps, Kept
 from parallel_hpo.server.world import DEFAULT_ENTITY, World
 from parallel_hpo.supervisor.records.cleaning import CAN_BE_RESUMED, Leftover, look_at
 from parallel_hpo.supervisor.records.sweep_folders import find_sweep, known_sweeps
 
 
 @dataclass(frozen=True, slots=True)
-class Project:
+class ProjectPath:
     """A project, as its user names it."""
 
     entity: str
     name: str
 
     @classmethod
-    def parse(cls, text: str) -> Project:
+    def parse(cls, text: str) -> ProjectPath:
         """Read [ENTITY/]NAME."""
         entity, _, name = text.rpartition("/")
         return cls(entity or DEFAULT_ENTITY, name)
@@ -64,15 +64,15 @@ class Shelf:
             else:
                 yield look_at(find_sweep(self.directory, name), now=self.now)
 
-    def of_project(self, project: Project) -> list[str]:
+    def of_project(self, project: ProjectPath) -> list[str]:
         """Return the ids of a project's sweeps."""
         return [
             each.id for each in self._kept() if (each.entity, each.project) == (project.entity, project.name)
         ]
 
-    def rest(self, project: Project) -> Rest:
+    def rest(self, project: ProjectPath) -> BesidesSweeps:
         """Return what a project has besides its sweeps; UsageError where there is no such project."""
-        found = None if self.world is None else projects.rest(self.world, project.entity, project.name)
+        found = None if self.world is None else project_removal.rest(self.world, project.entity, project.name)
         if found is None:
             raise UsageError(f"there is no project {project}")
         return found
@@ -81,7 +81,7 @@ class Shelf:
         """Count the sweeps of the database that are not among these."""
         return len({each.id for each in self._kept()} - {each.sweep_id for each in shown})
 
-    def besides(self, rest: Rest) -> Leftover:
+    def besides(self, rest: BesidesSweeps) -> Leftover:
         """Return what would be lost with a project besides its sweeps."""
         return Leftover(
             sweep_id="",

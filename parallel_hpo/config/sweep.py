@@ -2,8 +2,8 @@
 
 The rules are those of the JSON Schema in W&B's `sweeps` package (0.3.0) and of its
 engine, where that is stricter. What we don't interpret passes through unchecked.
-Parameters are checked in `sweep_parameters`. Callers keep the raw mapping: what
-goes to `wandb.sweep` is what the user wrote.
+Parameters are checked in `sweep_parameters`, `early_terminate` in `early_stopping`.
+Callers keep the raw mapping: what goes to `wandb.sweep` is what the user wrote.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from parallel_hpo.config.sweep_checks import missing, number, one_of, only_keys, table, text, whole, wrong
+from parallel_hpo.config.early_stopping import EarlyTerminate, parse_early_terminate
+from parallel_hpo.config.sweep_checks import missing, number, one_of, only_keys, table, text, whole
 from parallel_hpo.config.sweep_parameters import parse_parameters
 from parallel_hpo.config.sweep_words import Goal, Method, Metric, Parameter, SweepConfiguration
 from parallel_hpo.errors import ConfigError
@@ -46,10 +47,10 @@ def _parse(config: object, where: str, custom: bool) -> SweepConfiguration:
     metric = _metric(f"{where}.metric", keys)
     if metric is None and method.needs_metric:
         raise missing(f"{where}.metric", f"for method {method}, {_A_METRIC}")
-    _check_early_terminate(f"{where}.early_terminate", keys, metric)
     return SweepConfiguration(
         method=method,
         metric=metric,
+        early_terminate=_early_terminate(f"{where}.early_terminate", keys, metric),
         parameters=_parameters(f"{where}.parameters", keys, method),
         run_cap=whole(f"{where}.run_cap", keys["run_cap"], least=1) if "run_cap" in keys else None,
         scheduled=method is Method.CUSTOM or keys.get("scheduler") is not None,
@@ -91,24 +92,9 @@ def _metric(where: str, config: Mapping[str, Any]) -> Metric | None:
     )
 
 
-def _check_early_terminate(where: str, config: Mapping[str, Any], metric: Metric | None) -> None:
+def _early_terminate(where: str, config: Mapping[str, Any], metric: Metric | None) -> EarlyTerminate | None:
     if "early_terminate" not in config:
-        return
-    rule = table(where, config["early_terminate"], 'an object such as {"type": "hyperband", "min_iter": 3}')
-    only_keys(where, rule, ("type", "min_iter", "max_iter", "s", "eta", "strict"))
-    one_of(f"{where}.type", rule.get("type"), ("hyperband",))
+        return None
     if metric is None:
         raise ConfigError(f"{where} needs a metric to judge runs by; add `metric` beside it")
-    if "min_iter" not in rule and not {"max_iter", "s"} <= rule.keys():
-        raise missing(f"{where}.min_iter", "min_iter, or both max_iter and s")
-    _check_hyperband_numbers(where, rule)
-
-
-def _check_hyperband_numbers(where: str, rule: Mapping[str, Any]) -> None:
-    for key in rule.keys() & {"min_iter", "max_iter"}:
-        whole(f"{where}.{key}", rule[key], least=1)
-    for key, above in (("s", 0), ("eta", 1)):
-        if key in rule:
-            number(f"{where}.{key}", rule[key], above=above)
-    if "strict" in rule and not isinstance(rule["strict"], bool):
-        raise wrong(f"{where}.strict", rule["strict"], "true or false")
+    return parse_early_terminate(where, config["early_terminate"])

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from parallel_hpo.config.early_stopping import EarlyTerminate
+
 Path = tuple[str, ...]
 """Where a parameter stands: the names from the outermost `parameters` inwards."""
 
@@ -147,6 +149,7 @@ class SweepConfiguration:
     method: Method
     metric: Metric | None
     parameters: tuple[Parameter, ...]
+    early_terminate: EarlyTerminate | None = None
     run_cap: int | None = None
     scheduled: bool = False
     """All runs come from a `wandb sweep-scheduler`, whatever the method is."""

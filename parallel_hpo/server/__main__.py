@@ -8,7 +8,7 @@ import sys
 from parallel_hpo.config.sweep_words import EngineChoice
 from parallel_hpo.errors import ParallelHPOError
 from parallel_hpo.server.http.log_quota import log_to_stderr
-from parallel_hpo.server.http.process import Place, serve
+from parallel_hpo.server.http.process import ServerPlace, serve
 
 
 def main() -> int:
@@ -23,7 +23,7 @@ def main() -> int:
     parser.add_argument("--embedded", action="store_true")
     options = parser.parse_args()
     log_to_stderr()
-    place = Place(
+    place = ServerPlace(
         options.host,
         options.port,
         options.database,

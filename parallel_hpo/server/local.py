@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from parallel_hpo.errors import UsageError
-from parallel_hpo.server.files import folder
+from parallel_hpo.server.files import folder as files_folder
 from parallel_hpo.server.store.database import Database
 from parallel_hpo.server.world import World
 
@@ -42,7 +42,7 @@ def opened_at(where: str, files: str | None = None) -> Iterator[World]:
     try:
         yield World(
             database=database,
-            files=folder.located(database, folder.wish_for(where, files)),
+            files=files_folder.located(database, files_folder.wish_for(where, files)),
             master_key="",  # signs nothing here
             clock=time.time,
             new_id=lambda: secrets.token_hex(4),

@@ -9,7 +9,7 @@ from typing import Final
 
 from parallel_hpo.config.sweep_words import EngineChoice
 from parallel_hpo.server.engines.cache import Engines, Suggestion
-from parallel_hpo.server.rules.heartbeat import Patience
+from parallel_hpo.server.rules.heartbeat import SilenceLimits
 from parallel_hpo.server.store.database import Database
 from parallel_hpo.server.store.walks import Walks
 
@@ -35,7 +35,7 @@ class World:
     new_seed: Callable[[], int]
     clock_set_at: Callable[[], float] = lambda: 0.0
     """When `clock` was last set, by its own reckoning: silence is counted from then at the earliest."""
-    patience: Patience = field(default_factory=Patience)
+    patience: SilenceLimits = field(default_factory=SilenceLimits)
     engines: Engines = field(default_factory=Engines)
     walks: Walks = field(default_factory=Walks)
     engine: EngineChoice = EngineChoice.AUTO

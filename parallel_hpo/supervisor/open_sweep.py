@@ -31,7 +31,7 @@ from parallel_hpo.supervisor.processes.environment import worker_environment
 from parallel_hpo.supervisor.processes.output import OutputPump, worker_folder
 from parallel_hpo.supervisor.records.ledger import Ledger
 from parallel_hpo.supervisor.records.recorder import Recorder
-from parallel_hpo.supervisor.records.resuming import Asked, asked_count, read_earlier, unsent_folders
+from parallel_hpo.supervisor.records.resuming import AskedCount, asked_count, read_earlier, unsent_folders
 from parallel_hpo.supervisor.records.summary import SweepResult
 from parallel_hpo.supervisor.server_calls import ServerCalls
 from parallel_hpo.supervisor.setting import Setting
@@ -95,7 +95,7 @@ class OpenSweep:
             raise
         return self._conclude(ending)
 
-    def _ask_count(self) -> Asked:
+    def _ask_count(self) -> AskedCount:
         """Return the count of this launch, and say where it differs from the one that it goes on with."""
         setting = self._setting
         asked = asked_count(

@@ -46,7 +46,7 @@ class AgentReturned:
     error: str
 
 
-class Agent:
+class LeaseAgent:
     """The agent of one lease; `hand_over` takes each ticket, `stop_main` interrupts the one that runs."""
 
     def __init__(

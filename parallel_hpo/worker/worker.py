@@ -53,7 +53,7 @@ from parallel_hpo.protocol.spec import (
 )
 from parallel_hpo.words import Outcome, RunId
 from parallel_hpo.worker import pace, target, tree
-from parallel_hpo.worker.agent import Agent, AgentReturned, Ticket
+from parallel_hpo.worker.agent import AgentReturned, LeaseAgent, Ticket
 from parallel_hpo.worker.closing import tell_end
 from parallel_hpo.worker.leaving import flush, leave
 from parallel_hpo.worker.leftovers import Leftovers
@@ -150,7 +150,7 @@ class Worker:
         """Do the next thing; False: it was to leave."""
         match self._inbox.get():
             case Lease(count):
-                Agent(
+                LeaseAgent(
                     self._spec.path,
                     count,
                     hand_over=self._inbox.put,

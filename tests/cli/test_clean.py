@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from parallel_hpo.cli.clean import Wanted, perform_clean
-from parallel_hpo.cli.kept import Project
+from parallel_hpo.cli.kept import ProjectPath
 from parallel_hpo.errors import UsageError
-from parallel_hpo.server.services import runs
+from parallel_hpo.server.services import runs as run_service
 from parallel_hpo.server.services.runs import RunWishes
 from tests.server.acting import Stage
 from tests.server.removal.test_sweep_removal import has_project, performed
@@ -94,9 +94,9 @@ def test_a_project_goes_with_its_sweeps_their_folders_and_its_other_runs(
 ) -> None:
     stage = Stage(tmp_path)
     sweep, _ = performed(stage)
-    runs.upsert(stage.world, RunWishes(name="alone", project="p"))
+    run_service.upsert(stage.world, RunWishes(name="alone", project="p"))
     made(tmp_path).rename(tmp_path / sweep)
-    said = cleaned(capsys, tmp_path, Wanted(project=Project.parse("p")))
+    said = cleaned(capsys, tmp_path, Wanted(project=ProjectPath.parse("p")))
     assert [(each["sweep"], each["project"], each["removed"]) for each in said] == [
         (sweep, None, True),
         (None, "local/p", True),
@@ -105,7 +105,7 @@ def test_a_project_goes_with_its_sweeps_their_folders_and_its_other_runs(
     assert not (tmp_path / sweep).exists()
     assert not has_project(stage)
     with pytest.raises(UsageError, match="there is no project local/p"):
-        cleaned(capsys, tmp_path, Wanted(project=Project.parse("p")))
+        cleaned(capsys, tmp_path, Wanted(project=ProjectPath.parse("p")))
     stage.close()
 
 
@@ -117,7 +117,7 @@ def test_a_project_stays_while_somebody_is_at_work_in_it(
     stage.set_state(old, "FINISHED")
     stage.clock.now = time.time()
     sweep, _ = performed(stage)
-    said = cleaned(capsys, tmp_path, Wanted(project=Project.parse("local/p")))
+    said = cleaned(capsys, tmp_path, Wanted(project=ProjectPath.parse("local/p")))
     assert {each["sweep"]: each["keep"] for each in said} == {
         old: "",
         sweep: "it is running",

@@ -3,16 +3,16 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parallel_hpo.policy import Restart, RestartLimits, next_restart
+from parallel_hpo.policy import DelayedRestart, RestartLimits, next_restart
 
 NO_JITTER = 0.0
 PATIENT = RestartLimits(max_restarts=200, window_s=1e9)
 JITTERS = st.floats(0.0, 1.0, exclude_max=True)
 
 
-def restarts(number: int, limits: RestartLimits, jitter: float = NO_JITTER) -> list[Restart | None]:
+def restarts(number: int, limits: RestartLimits, jitter: float = NO_JITTER) -> list[DelayedRestart | None]:
     """What a slot is told whose worker dies `number` times, a second apart."""
-    told: list[Restart | None] = []
+    told: list[DelayedRestart | None] = []
     history: tuple[float, ...] = ()
     for now in range(number):
         restart = next_restart(history, limits, now=float(now), jitter=jitter)
@@ -27,7 +27,7 @@ def delays(number: int, limits: RestartLimits, jitter: float = NO_JITTER) -> lis
 
 @given(JITTERS)
 def test_the_first_restart_comes_at_once(jitter: float) -> None:
-    assert next_restart((), RestartLimits(), now=7.0, jitter=jitter) == Restart(0.0, (7.0,))
+    assert next_restart((), RestartLimits(), now=7.0, jitter=jitter) == DelayedRestart(0.0, (7.0,))
 
 
 def test_from_the_second_restart_on_the_wait_doubles() -> None:
@@ -67,8 +67,8 @@ def test_a_slot_without_a_budget_gives_up_at_the_first_death() -> None:
 def test_restarts_before_the_window_are_forgotten() -> None:
     limits = RestartLimits(max_restarts=2, window_s=10.0)
     assert next_restart((0.0, 5.0), limits, now=9.9, jitter=NO_JITTER) is None
-    assert next_restart((0.0, 5.0), limits, now=10.0, jitter=NO_JITTER) == Restart(1.0, (5.0, 10.0))
-    assert next_restart((0.0, 5.0), limits, now=20.0, jitter=NO_JITTER) == Restart(0.0, (20.0,))
+    assert next_restart((0.0, 5.0), limits, now=10.0, jitter=NO_JITTER) == DelayedRestart(1.0, (5.0, 10.0))
+    assert next_restart((0.0, 5.0), limits, now=20.0, jitter=NO_JITTER) == DelayedRestart(0.0, (20.0,))
 
 
 @given(st.lists(st.floats(0.0, 1e4), max_size=30).map(sorted), st.integers(0, 10), st.floats(1.0, 1e4))

@@ -11,9 +11,11 @@ from typing import Any
 import yaml
 
 from parallel_hpo.server.engines.cache import AskFirstError, Engines
-from parallel_hpo.server.removal import runs as run_ending
-from parallel_hpo.server.services import agents, file_stream, supervision, sweeps
+from parallel_hpo.server.removal import runs as run_removal
+from parallel_hpo.server.services import agents as agent_service
+from parallel_hpo.server.services import file_stream, supervision
 from parallel_hpo.server.services import runs as run_service
+from parallel_hpo.server.services import sweeps as sweep_service
 from parallel_hpo.server.services.file_stream import Chunk
 from parallel_hpo.server.services.reaper import reap
 from parallel_hpo.server.services.runs import RunWishes
@@ -89,20 +91,20 @@ class Stage:
 
     def sweep(self, config: dict[str, Any], prior_runs: str | None = None) -> str:
         wishes = SweepWishes(config=yaml.dump(config), project="p", prior_runs_filters=prior_runs)
-        return sweeps.upsert(self.world, wishes).id
+        return sweep_service.upsert(self.world, wishes).id
 
     def set_state(self, sweep: str, state: str) -> None:
-        sweeps.upsert(self.world, SweepWishes(id=sweep, state=state))
+        sweep_service.upsert(self.world, SweepWishes(id=sweep, state=state))
 
     def agent(self, sweep: str, label: str = "") -> str:
-        return agents.register(self.world, sweep, "host", label).id
+        return agent_service.register(self.world, sweep, "host", label).id
 
     def beat(self, agent: str, *listed: str) -> Command | None:
         """Send a heartbeat and return its command, if any; a model is asked first, as `asking` does."""
         world = self.world
         while True:
             try:
-                commands = agents.beat(world, agent, frozenset(listed))
+                commands = agent_service.beat(world, agent, frozenset(listed))
             except AskFirstError as first:
                 world = replace(world, asked=world.engines.ask(world.database, first.sweep_id))
                 continue
@@ -142,7 +144,7 @@ class Stage:
         return found
 
     def delete(self, name: str) -> None:
-        run_ending.delete(self.world, self.run(name).id, with_artifacts=False)
+        run_removal.delete(self.world, self.run(name).id, with_artifacts=False)
 
     def run(self, name: str) -> Run:
         with self.world.database.read() as transaction:

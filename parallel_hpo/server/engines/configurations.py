@@ -10,12 +10,14 @@ from typing import Any
 
 import yaml
 
+from parallel_hpo.config.early_stopping import EarlyTerminate, HyperbandSettings
 from parallel_hpo.config.sweep import parse_sweep_configuration
 from parallel_hpo.config.sweep_words import Method, Metric, SweepConfiguration
 from parallel_hpo.errors import ConfigError
 from parallel_hpo.search.engine import Engine, make_engine
 from parallel_hpo.server.refusals import RefusedError
-from parallel_hpo.server.rules.hyperband import Hyperband, read_rule
+from parallel_hpo.server.rules.early_stopping import EarlyStopRule
+from parallel_hpo.server.rules.hyperband import Hyperband
 
 _MAX_LENGTH = 2_000_000
 
@@ -41,15 +43,23 @@ class Stopping:
     """By what a sweep's runs, and the sweep itself, are ended early; `rule`: None where they aren't."""
 
     metric: Metric
-    rule: Hyperband | None
+    rule: EarlyStopRule | None
 
 
 @lru_cache(64)
 def stopping(text: str) -> Stopping:
     """Return what ends runs early, of a configuration that has a metric."""
-    metric, rule = parse(text).metric, _load(text).get("early_terminate")
-    assert metric is not None
-    return Stopping(metric, None if rule is None else read_rule(rule))
+    configuration = parse(text)
+    assert configuration.metric is not None
+    return Stopping(configuration.metric, _rule(configuration.early_terminate))
+
+
+def _rule(settings: EarlyTerminate | None) -> EarlyStopRule | None:
+    match settings:
+        case None:
+            return None
+        case HyperbandSettings():
+            return Hyperband.of(settings)
 
 
 @lru_cache(64)

@@ -50,7 +50,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Ticket:
+class FileTicket:
     """The right to send or fetch one file."""
 
     right: Right
@@ -61,12 +61,12 @@ class Ticket:
 
 def address(world: World, base_url: str, right: Right, place: Place) -> str:
     """Return a signed address; RefusedError for a name that is no plain path."""
-    ticket = Ticket(right, Place(place.folder, plain(place.name)), int(world.clock()) + _VALID_S)
+    ticket = FileTicket(right, Place(place.folder, plain(place.name)), int(world.clock()) + _VALID_S)
     query = urlencode({"expires": ticket.expires, "signature": _sign(world.master_key, ticket)})
     return f"{base_url}/{right}/{quote(place.folder)}/{quote(place.name)}?{query}"
 
 
-def check(world: World, ticket: Ticket, signature: str) -> None:
+def check(world: World, ticket: FileTicket, signature: str) -> None:
     """Refuse (403) a ticket that we did not sign or that is too old, and (400) a name that leads away."""
     genuine = hmac.compare_digest(_sign(world.master_key, ticket).encode(), signature.encode())
     if not genuine or ticket.expires < world.clock():
@@ -87,6 +87,6 @@ def plain(name: str) -> str:
     return name
 
 
-def _sign(master_key: str, ticket: Ticket) -> str:
+def _sign(master_key: str, ticket: FileTicket) -> str:
     message = f"{ticket.right}\n{ticket.place.folder}\n{ticket.expires}\n{ticket.place.name}"
     return hmac.new(master_key.encode(), message.encode(errors="replace"), hashlib.sha256).hexdigest()

@@ -31,7 +31,7 @@ FILES: Final = "server-files"
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class FolderMark:
     """What is written into a folder of files."""
 
     id: str
@@ -135,7 +135,7 @@ def located(database: Database, wish: Wish) -> Path:
     return wish.folder
 
 
-def judge(wish: Wish, known: Folder | None, mark: Mark | None) -> str:
+def judge(wish: Wish, known: Folder | None, mark: FolderMark | None) -> str:
     """Return why a folder without the database's mark can't be its folder, or '' where it is from now on."""
     if wish.adopt:
         return ""
@@ -152,7 +152,7 @@ def judge(wish: Wish, known: Folder | None, mark: Mark | None) -> str:
     )
 
 
-def _of_others(wish: Wish, mark: Mark) -> str:
+def _of_others(wish: Wish, mark: FolderMark) -> str:
     return (
         f"{wish.folder} has the files of another database, {mark.database}: name another folder by --files"
         " (--adopt-files: that database is gone for good)"
@@ -164,17 +164,17 @@ def _has(folder: Path, known: Folder) -> bool:
     return mark is not None and mark.id == known.id
 
 
-def _read_mark(folder: Path) -> Mark | None:
+def _read_mark(folder: Path) -> FolderMark | None:
     with suppress(OSError, ValueError, KeyError, TypeError):
         read = json.loads((folder / MARK).read_text(encoding="utf-8"))
-        return Mark(str(read["id"]), str(read["database"]))
+        return FolderMark(str(read["id"]), str(read["database"]))
     return None
 
 
-def _make(wish: Wish, new_id: Callable[[], str], mark: Mark | None) -> Mark:
+def _make(wish: Wish, new_id: Callable[[], str], mark: FolderMark | None) -> FolderMark:
     """Write a folder's mark: whole or not at all; one of this database's from before its loss stays good."""
     if mark is None or mark.database != wish.database:
-        mark = Mark(new_id(), wish.database)
+        mark = FolderMark(new_id(), wish.database)
     wish.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile("w", dir=wish.folder, prefix=f".{MARK}-", delete=False) as file:
         file.write(json.dumps({"id": mark.id, "database": mark.database}) + "\n")

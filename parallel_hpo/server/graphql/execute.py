@@ -67,7 +67,7 @@ def read_request(body: Any) -> GraphQLRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Answered:
     """What a request is answered."""
 
     data: dict[str, Any]
@@ -91,7 +91,7 @@ class Executor:
         """Whether a request is a query; RefusedError for a document that is none of this server's."""
         return _is_query(self._documents.read(request.query), request)
 
-    def execute(self, world: World, caller: Caller, request: GraphQLRequest) -> Answer:
+    def execute(self, world: World, caller: Caller, request: GraphQLRequest) -> Answered:
         """Return the answer to a request; RefusedError, or what a resolver raised, otherwise."""
         document = self._documents.read(request.query)
         world = world.seen_by(caller)
@@ -99,7 +99,7 @@ class Executor:
             begin = partial(stack.enter_context, world.database.read())
             deadline = self._deadline(document, request)
             asked = Context(world, caller, begin, deadline, request.variables or {})
-            return Answer(self._run(document, request, asked), asked.must_last)
+            return Answered(self._run(document, request, asked), asked.must_last)
 
     def _deadline(self, document: DocumentNode, request: GraphQLRequest) -> Deadline:
         """Return until when the answer must be found; a mutation's is told, however long it took."""

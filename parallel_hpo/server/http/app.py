@@ -25,7 +25,7 @@ from starlette.routing import Route
 
 from parallel_hpo.server.files import addresses, uploads
 from parallel_hpo.server.files import runs as run_files
-from parallel_hpo.server.files.addresses import BLOBS, MANIFESTS, Place, Right, Ticket
+from parallel_hpo.server.files.addresses import BLOBS, MANIFESTS, FileTicket, Place, Right
 from parallel_hpo.server.graphql.execute import Executor, GraphQLRequest, read_request
 from parallel_hpo.server.http.access import Gate, log_refusal
 from parallel_hpo.server.http.asking import Asking
@@ -251,7 +251,7 @@ def _allowed(world: World, request: Request, right: Right) -> Place:
     if not (expires.isascii() and expires.isdigit() and len(expires) < 16):
         raise RefusedError("this address of a file is not valid", status=403)
     place = Place(names["folder"], names["name"])
-    addresses.check(world, Ticket(right, place, int(expires)), query.get("signature", ""))
+    addresses.check(world, FileTicket(right, place, int(expires)), query.get("signature", ""))
     return place
 
 

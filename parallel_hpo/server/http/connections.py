@@ -23,7 +23,7 @@ MOST: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class ConnectionLimits:
     """How long a connection is waited for."""
 
     head_s: float = 10.0
@@ -35,7 +35,7 @@ class PatientProtocol(H11Protocol):
     """Uvicorn's protocol, whose patience ends."""
 
     def __init__(
-        self, *, lobby: Lobby[PatientProtocol], patience: Patience = Patience(), **given: Any
+        self, *, lobby: Lobby[PatientProtocol], patience: ConnectionLimits = ConnectionLimits(), **given: Any
     ) -> None:
         super().__init__(**given)
         self._lobby = lobby

@@ -39,7 +39,7 @@ from parallel_hpo.server.http.kept_key import KEY_LENGTH
 from parallel_hpo.server.http.lobby import Lobby
 from parallel_hpo.server.http.turns import let_threads_take_turns
 from parallel_hpo.server.store.database import Database, shown
-from parallel_hpo.server.store.health import Tell
+from parallel_hpo.server.store.health import TellTrouble
 from parallel_hpo.server.world import World
 
 _ID_LETTERS: Final = "abcdefghijklmnopqrstuvwxyz0123456789"
@@ -51,7 +51,7 @@ _BACKLOG: Final = 2048
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ServerPlace:
     """Where the server is to be reached, and where its state is."""
 
     host: str = "127.0.0.1"
@@ -77,7 +77,7 @@ class Place:
         return self.database or str(self.folder / "server.db")
 
 
-def serve(place: Place, *, embedded: bool = False, stdin: IO[bytes], stdout: IO[str]) -> None:
+def serve(place: ServerPlace, *, embedded: bool = False, stdin: IO[bytes], stdout: IO[str]) -> None:
     """Serve until SIGINT or SIGTERM, or, when embedded, until stdin ends, whatever signals come.
 
     Call it in the main thread of a process of its own. BackendError where the address,
@@ -175,7 +175,7 @@ def _exit_at_end_of(stdin: IO[bytes]) -> None:
     os._exit(0)
 
 
-def _world(place: Place, database: Database, files: Path, master_key: str) -> World:
+def _world(place: ServerPlace, database: Database, files: Path, master_key: str) -> World:
     clock = WatchedClock()
     return World(
         database=database,
@@ -189,7 +189,7 @@ def _world(place: Place, database: Database, files: Path, master_key: str) -> Wo
     )
 
 
-def _config(place: Place, world: World) -> uvicorn.Config:
+def _config(place: ServerPlace, world: World) -> uvicorn.Config:
     most = make_room_for_connections()
     return uvicorn.Config(
         make_app(world, host=place.host),
@@ -206,7 +206,9 @@ def _config(place: Place, world: World) -> uvicorn.Config:
     )
 
 
-def _announcer(place: Place, listener: socket.socket, stdout: IO[str], key: str | None) -> Callable[[], None]:
+def _announcer(
+    place: ServerPlace, listener: socket.socket, stdout: IO[str], key: str | None
+) -> Callable[[], None]:
     host, port = listener.getsockname()[:2]
     name = f"[{host}]" if ":" in host else host
     line = {"url": f"http://{name}:{port}", "database": shown(place.database_or_default)}
@@ -219,7 +221,7 @@ def _announcer(place: Place, listener: socket.socket, stdout: IO[str], key: str 
     return announce
 
 
-def _teller(stdout: IO[str]) -> Tell:
+def _teller(stdout: IO[str]) -> TellTrouble:
     """Return what tells the owner of the database's trouble, and of its end."""
 
     def tell(why: str, for_good: bool) -> None:
@@ -229,7 +231,7 @@ def _teller(stdout: IO[str]) -> Tell:
     return tell
 
 
-def _bind(place: Place) -> socket.socket:
+def _bind(place: ServerPlace) -> socket.socket:
     family = socket.AF_INET6 if ":" in place.host else socket.AF_INET
     # Asyncio turns Nagle's algorithm off, which costs 40 ms per answer, only where TCP is named.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -256,7 +258,7 @@ def _key_from(stdin: IO[bytes]) -> str:
     return key
 
 
-def _make_folder(place: Place) -> None:
+def _make_folder(place: ServerPlace) -> None:
     """Make the folder of the database, where it is a file."""
     if not files_folder.is_sqlite(place.database_or_default):
         return

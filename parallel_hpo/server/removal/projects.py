@@ -8,11 +8,11 @@ from __future__ import annotations
 from parallel_hpo.server.artifacts import collections
 from parallel_hpo.server.removal import sweeps as sweep_removal
 from parallel_hpo.server.store import artifact_collections, holdings, leftovers, projects, runs, sweeps
-from parallel_hpo.server.store.holdings import Rest
+from parallel_hpo.server.store.holdings import BesidesSweeps
 from parallel_hpo.server.world import World
 
 
-def rest(world: World, entity: str, project: str) -> Rest | None:
+def rest(world: World, entity: str, project: str) -> BesidesSweeps | None:
     """Return what a project has besides its sweeps; None: there is no such project."""
     with world.database.read() as transaction:
         found = projects.find(transaction, entity, project)

@@ -15,7 +15,8 @@ from typing import Final
 
 from parallel_hpo.server.artifacts import blobs, contents
 from parallel_hpo.server.artifacts.blobs import Taken
-from parallel_hpo.server.files import runs, uploads
+from parallel_hpo.server.files import runs as run_files
+from parallel_hpo.server.files import uploads
 from parallel_hpo.server.files.addresses import BLOBS, MANIFESTS
 from parallel_hpo.server.store import artifacts, leftovers
 from parallel_hpo.server.world import World
@@ -83,7 +84,7 @@ def _remove_folders(world: World, names: list[str]) -> None:
         return
     with world.database.write() as transaction:  # no run begins meanwhile, and none has files before
         for key in gone - leftovers.kept_runs(transaction, gone):
-            runs.discard(world, key)
+            run_files.discard(world, key)
 
 
 def _batches(folder: Path, pattern: re.Pattern[str], go_on: Callable[[], bool]) -> Iterator[list[str]]:

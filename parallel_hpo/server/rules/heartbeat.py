@@ -19,7 +19,7 @@ called init. A supervised worker opens such a run itself, so that there only an 
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class SilenceLimits:
     """How long silence is borne, in seconds."""
 
     left_s: float = 10
@@ -124,7 +124,7 @@ class Answer:
     moves: tuple[RunMove, ...] = ()
 
 
-def answer(view: View, listed: frozenset[str], now: float, patience: Patience) -> Answer:
+def answer(view: View, listed: frozenset[str], now: float, patience: SilenceLimits) -> Answer:
     """Decide what to answer to a beat that lists the runs `listed`, at `now` (seconds since the epoch)."""
     if view.agent_gone or view.sweep_state is SweepState.CANCELED:
         return Answer(Exit())
@@ -151,7 +151,7 @@ def exhausted(view: View) -> Command:
 
 
 def _judge(
-    run: OwnRun, view: View, listed: frozenset[str], now: float, patience: Patience
+    run: OwnRun, view: View, listed: frozenset[str], now: float, patience: SilenceLimits
 ) -> RunEvent | Nothing | Deliver:
     """Say what became of one outstanding run: an event that ends it, or the command that it calls for."""
     if run.name in listed:

@@ -1,18 +1,17 @@
-"""When Hyperband's `early_terminate` ends a run: pure rules, as W&B documents and its engine applies them.
+"""Hyperband, as W&B documents and its engine applies it: at each band only the best 1/eta of the runs go on.
 
-A run's iteration is the number of its history rows that have the metric. At each of
-the `bands`, iterations that grow by `eta`, only the best 1/eta of the runs go on.
-Values are losses here: smaller is better, whatever the metric's goal. Each is what
-counts of the run at that row (`metric`): the value logged, or the best or mean so far.
+Its bands grow by `eta`. Pure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-_DEFAULT_ETA: Final = 3
+from parallel_hpo.config.early_stopping import HyperbandSettings
+from parallel_hpo.server.rules.early_stopping import AtBand
+
 _LAST_BAND: Final = 10**9
 """No run logs so many rows; a band beyond is none."""
 _MOST_BANDS: Final = 100
@@ -27,40 +26,28 @@ class Hyperband:
     eta: float
     strict: bool
 
+    @classmethod
+    def of(cls, settings: HyperbandSettings) -> Hyperband:
+        """Return the rule that a sweep's configuration has."""
+        return cls(_bands(settings), settings.eta, settings.strict)
 
-@dataclass(frozen=True, slots=True)
-class Course:
-    """How far a run is: its iterations, and its best loss."""
+    def last_band(self, iterations: int) -> int | None:
+        """Return the last band that a run of so many iterations has reached, or None."""
+        return max((band for band in self.bands if band <= iterations), default=None)
 
-    iterations: int = 0
-    best: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class AtBand:
-    """A run's loss at a band, and its best one until then."""
-
-    band: int
-    loss: float
-    best: float
-
-
-@dataclass(frozen=True, slots=True)
-class Advance:
-    """A run's new course, and the bands that it reached."""
-
-    course: Course
-    reached: tuple[AtBand, ...]
+    def must_stop(self, at: AtBand, losses: Sequence[float]) -> bool:
+        """Say whether a run is none of the best 1/eta at a band."""
+        if not losses:
+            return False
+        threshold = sorted(losses)[int(len(losses) / self.eta)]
+        return (at.loss if self.strict else at.best) > threshold
 
 
-def read_rule(rule: Mapping[str, Any]) -> Hyperband:
-    """Return the rule of a checked `early_terminate` section."""
-    eta = rule.get("eta", _DEFAULT_ETA)
-    if "max_iter" in rule:
-        bands = _downwards(rule["max_iter"], eta, int(rule["s"]))
-    else:
-        bands = _upwards(rule["min_iter"], eta)
-    return Hyperband(bands, eta, rule.get("strict", False))
+def _bands(settings: HyperbandSettings) -> tuple[int, ...]:
+    if settings.max_iter is not None and settings.s is not None:
+        return _downwards(settings.max_iter, settings.eta, int(settings.s))
+    assert settings.min_iter is not None
+    return _upwards(settings.min_iter, settings.eta)
 
 
 def _downwards(max_iter: int, eta: float, times: int) -> tuple[int, ...]:
@@ -81,32 +68,3 @@ def _upwards(min_iter: int, eta: float) -> tuple[int, ...]:
         bands.append(int(band))
         band *= eta
     return tuple(dict.fromkeys(bands))
-
-
-def advance(course: Course, losses: Sequence[float], bands: Sequence[int]) -> Advance:
-    """Return a run's course after more losses, and what it had at each band that it reached on the way."""
-    iterations, best = course.iterations, course.best
-    reached = []
-    for loss in losses:
-        iterations += 1
-        best = loss if best is None else min(best, loss)
-        if iterations in bands:
-            reached.append(AtBand(iterations, loss, best))
-    return Advance(Course(iterations, best), tuple(reached))
-
-
-def band_of(rule: Hyperband, course: Course) -> int | None:
-    """Return the last band that a run has reached, or None."""
-    return max((band for band in rule.bands if band <= course.iterations), default=None)
-
-
-def must_stop(rule: Hyperband, at: AtBand, losses: Sequence[float]) -> bool:
-    """Say whether a run is none of the best 1/eta at a band.
-
-    `losses` are those of all runs that reached the band, its own among them; `at.best` may be better
-    than what the run had at the band, if it went on since.
-    """
-    if not losses:
-        return False
-    threshold = sorted(losses)[int(len(losses) / rule.eta)]
-    return (at.loss if rule.strict else at.best) > threshold

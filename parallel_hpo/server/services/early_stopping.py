@@ -1,4 +1,4 @@
-"""Judges a sweep's run as its metrics arrive: Hyperband may end the run, a reached target the sweep."""
+"""Judges a sweep's run as its metrics arrive: a rule may stop the run early, a reached target the sweep."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 from parallel_hpo.config.sweep_words import Goal, Metric
 from parallel_hpo.metric import find_value, statistic, values_so_far
 from parallel_hpo.server.engines import configurations
-from parallel_hpo.server.rules import hyperband, sweep_states
-from parallel_hpo.server.rules.hyperband import Advance, AtBand, Course, Hyperband
+from parallel_hpo.server.rules import sweep_states
+from parallel_hpo.server.rules.early_stopping import Advance, AtBand, Course, EarlyStopRule, advance
 from parallel_hpo.server.rules.sweep_states import SweepEvent
 from parallel_hpo.server.services.unstarted import withdraw
 from parallel_hpo.server.store import bands, lines, sweeps
@@ -89,33 +89,33 @@ def _values(
 
 
 def _advance(
-    transaction: Transaction, run: Run, rule: Hyperband, metric: Metric, values: list[float]
+    transaction: Transaction, run: Run, rule: EarlyStopRule, metric: Metric, values: list[float]
 ) -> dict[str, Any]:
     assert run.sweep_id is not None
     sign = -1 if metric.goal is Goal.MAXIMIZE else 1
     losses = [sign * value for value in values]
-    advance = hyperband.advance(Course(run.metric_rows or 0, run.best_loss), losses, rule.bands)
-    for at in advance.reached:
+    advanced = advance(Course(run.metric_rows or 0, run.best_loss), losses, rule)
+    for at in advanced.reached:
         bands.put(transaction, run.sweep_id, at.band, run.id, at.loss)
-    changes: dict[str, Any] = {"best_loss": advance.course.best}
-    if _must_stop(transaction, run, rule, advance):
+    changes: dict[str, Any] = {"best_loss": advanced.course.best}
+    if _must_stop(transaction, run, rule, advanced):
         changes["stop_requested"] = True
     return changes
 
 
-def _must_stop(transaction: Transaction, run: Run, rule: Hyperband, advance: Advance) -> bool:
+def _must_stop(transaction: Transaction, run: Run, rule: EarlyStopRule, advanced: Advance) -> bool:
     """Judge a run at each band that it has just reached, and again at its last one as others get there.
 
     A chunk may bring many rows: a run that passed several bands at once is not spared the first.
     """
     assert run.sweep_id is not None
-    judged = {at.band: at for at in advance.reached}
-    last, best = hyperband.band_of(rule, advance.course), advance.course.best
+    judged = {at.band: at for at in advanced.reached}
+    last, best = rule.last_band(advanced.course.iterations), advanced.course.best
     if last is not None and best is not None and last not in judged:
         own = bands.losses(transaction, run.sweep_id, last).get(run.id, best)
         judged[last] = AtBand(last, own, best)
     return any(
-        hyperband.must_stop(rule, at, list(bands.losses(transaction, run.sweep_id, band).values()))
+        rule.must_stop(at, list(bands.losses(transaction, run.sweep_id, band).values()))
         for band, at in judged.items()
     )
 

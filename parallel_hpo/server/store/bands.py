@@ -1,4 +1,4 @@
-"""Hyperband's bands: which loss each run of a sweep had when it reached one."""
+"""The bands of early stopping: which loss each run of a sweep had when it reached one."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from parallel_hpo.errors import BackendError
 from parallel_hpo.server.store import scope, tables
 from parallel_hpo.server.store.disk import Disk
 from parallel_hpo.server.store.failures import as_unavailable
-from parallel_hpo.server.store.health import Health
+from parallel_hpo.server.store.health import DatabaseHealth
 
 Transaction = Connection
 """An open transaction, as other rooms call it: they pass it on and know nothing of SQL."""
@@ -38,7 +38,7 @@ class Database:
 
     def __init__(self, url: URL, *, busy_timeout_s: float) -> None:
         self._engine = _make_engine(url, busy_timeout_s)
-        self.health = Health(Path(url.database or ""))
+        self.health = DatabaseHealth(Path(url.database or ""))
         self._of_sweeps: dict[str, Database] = {}
         # PostgreSQL has a transaction on its disk when it says that it is committed.
         self._disk = Disk(Path(f"{url.database}-wal")) if url.get_backend_name() == "sqlite" else None

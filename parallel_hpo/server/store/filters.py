@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     import regex
 
 T = TypeVar("T")
-Place = tuple[int, float, str]
-Places = tuple[Place | None, ...]
+_Place = tuple[int, float, str]
+Places = tuple[_Place | None, ...]
 
 _MAX_PATTERN_LENGTH: Final = 1000
 _MATCH_LIMIT_S: Final = 1.0
@@ -224,7 +224,7 @@ def _depth(value: Any) -> int:
     return 1 + max(map(_depth, value), default=0) if isinstance(value, list) else 0
 
 
-def _place(value: Any) -> Place | None:
+def _place(value: Any) -> _Place | None:
     """Return a key that orders numbers before texts, or None for what sorts last."""
     if isinstance(value, bool | int | float):
         return None if value != value else (0, _as_float(value), "")

@@ -19,15 +19,15 @@ from parallel_hpo.server.store.failures import UnavailableError, is_passing
 
 _DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
-Tell = Callable[[str, bool], None]
+TellTrouble = Callable[[str, bool], None]
 """Is told what is wrong, '' once it is over, and whether it stays so."""
 
 
-class Health:
+class DatabaseHealth:
     """One SQLite database's; `tell` may be set by whoever wants to know."""
 
     def __init__(self, path: Path) -> None:
-        self.tell: Tell = lambda why, for_good: None
+        self.tell: TellTrouble = lambda why, for_good: None
         self._path = path
         self._file: os.stat_result | None = None
         self._why = ""

@@ -44,7 +44,7 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
-class Rest:
+class BesidesSweeps:
     """What a project has besides its sweeps."""
 
     runs: int
@@ -71,11 +71,11 @@ def sweeps_kept(connection: Connection) -> list[Kept]:
     return sorted(found, key=lambda kept: kept.heard_at)
 
 
-def besides_sweeps(connection: Connection, project: Project) -> Rest:
+def besides_sweeps(connection: Connection, project: Project) -> BesidesSweeps:
     """Return what a project has besides its sweeps; BackendError where the database can't be read."""
     own = (runs.c.project_id == project.id) & runs.c.sweep_id.is_(None)
     number, heard_at = connection.execute(select(func.count(), func.max(runs.c.heard_at)).where(own)).one()
-    return Rest(
+    return BesidesSweeps(
         runs=number,
         collections=count(connection, collections, collections.c.project_id == project.id),
         heard_at=max(heard_at or 0.0, project.created_at),

@@ -9,8 +9,8 @@ from sqlalchemy import ColumnElement, Connection, and_, bindparam, exists, liter
 
 from parallel_hpo.server.rules.heartbeat import OwnRun, WaitingRun
 from parallel_hpo.server.rules.run_states import OPEN, SAID_BY_THE_RUN_ITSELF, RunState
-from parallel_hpo.server.store import runs as run_store
 from parallel_hpo.server.store.records import Run
+from parallel_hpo.server.store.runs import find
 from parallel_hpo.server.store.tables import agents, runs
 
 _STARTED = (RunState.RUNNING, RunState.PREEMPTING)
@@ -164,5 +164,5 @@ def request_stop(connection: Connection, sweep_id: str) -> None:
 
 
 def _load(connection: Connection, run_ids: list[int]) -> list[Run]:
-    found = (run_store.find(connection, run_id) for run_id in run_ids)
+    found = (find(connection, run_id) for run_id in run_ids)
     return [run for run in found if run is not None]

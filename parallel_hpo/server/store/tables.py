@@ -119,7 +119,7 @@ open_points = Table(
     Column("assigned", Text, nullable=False),
 )
 
-# Hyperband's bands: a run's loss at the iteration that is the band's.
+# The bands of early stopping: a run's loss at the iteration that is the band's.
 band_losses = Table(
     "band_losses",
     metadata,

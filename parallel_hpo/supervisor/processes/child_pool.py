@@ -23,7 +23,7 @@ import psutil
 from parallel_hpo.errors import WorkerStartError
 from parallel_hpo.protocol.spec import ChildCall, Reaped, WorkerSpec
 from parallel_hpo.supervisor.processes.child import Child, ScarcityError, open_pidfd, wait_status
-from parallel_hpo.supervisor.processes.fork_server import COMMAND, ForkServer
+from parallel_hpo.supervisor.processes.fork_server import COMMAND, ForkServerHandle
 from parallel_hpo.supervisor.processes.reaper import MARK
 from parallel_hpo.worker import scratch, tree
 from parallel_hpo.worker.preload import Imports
@@ -57,7 +57,7 @@ class ChildPool:
         `command` starts the fork server, given its socket and what to import.
         """
         imports = Imports() if fresh else Imports(PRELOAD, preload, sys_path)
-        self._server = ForkServer(environment, imports, command=command, on_death=self._take_orphans)
+        self._server = ForkServerHandle(environment, imports, command=command, on_death=self._take_orphans)
         self._mark = environment[MARK]
         self._fresh = fresh
         self._open_pidfd = open_pidfd

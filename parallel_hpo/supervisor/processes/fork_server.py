@@ -36,12 +36,12 @@ class WentAway:
     """The fork server has gone, or its line is broken: it will answer nothing more."""
 
 
-Answer = Preloaded | Forked | NotForked | Reaped | WentAway
+ForkServerAnswer = Preloaded | Forked | NotForked | Reaped | WentAway
 
 COMMAND: Final = (sys.executable, "-m", "parallel_hpo.worker.forkserver")
 
 
-class ForkServer:
+class ForkServerHandle:
     """The living fork server, whichever it is; not for two threads at once, but for `hang_up`."""
 
     def __init__(
@@ -215,10 +215,10 @@ class ForkServer:
                 case WentAway() as gone:
                     return gone
 
-    def _hear(self) -> Answer:
+    def _hear(self) -> ForkServerAnswer:
         """Wait for what it says next."""
         try:
-            answer: Answer = self._connection.recv()
+            answer: ForkServerAnswer = self._connection.recv()
         except (EOFError, OSError):
             return WentAway()
         return answer

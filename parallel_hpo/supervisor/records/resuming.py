@@ -52,7 +52,7 @@ def read_earlier(rows: Iterable[RunRow]) -> Earlier:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class AskedCount:
     """The count that a launch goes for, in the runs that it performs; None: no limit."""
 
     count: int | None
@@ -62,18 +62,18 @@ class Asked:
     """What an earlier launch asked for; `count` where there was none."""
 
 
-def asked_count(count: int | None, *, given: bool, facts: Mapping[str, Any], goes_on: bool) -> Asked:
+def asked_count(count: int | None, *, given: bool, facts: Mapping[str, Any], goes_on: bool) -> AskedCount:
     """Return the count of a launch that asks for `count`.
 
     One that goes on with an earlier launch's keeps what a flag gave that one, unless it gives its own.
     """
     if not goes_on or "count" not in facts:
-        return Asked(count, given, count)
+        return AskedCount(count, given, count)
     total = facts["count"]
     was = None if total is None else total - facts.get("before", 0)
     if given or not facts.get("count_given", False):
-        return Asked(count, given, was)
-    return Asked(was, True, was)
+        return AskedCount(count, given, was)
+    return AskedCount(was, True, was)
 
 
 def unsent_folders(

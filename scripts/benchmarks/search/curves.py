@@ -11,13 +11,15 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from parallel_hpo.config.early_stopping import HyperbandSettings
 from parallel_hpo.search.engine import Engine, Trial, TrialState
-from parallel_hpo.server.rules.hyperband import Course, Hyperband, advance, must_stop, read_rule
+from parallel_hpo.server.rules.early_stopping import Course, advance
+from parallel_hpo.server.rules.hyperband import Hyperband
 from scripts.benchmarks.search.players import engine
 from scripts.benchmarks.search.problems import PROBLEMS, Point
 
 ITERATIONS: Final = 27
-RULE: Final = read_rule({"min_iter": 3, "eta": 3})
+RULE: Final = Hyperband.of(HyperbandSettings(min_iter=3, eta=3))
 START: Final = 5.0
 
 TEACHERS: Final[Mapping[str, Callable[[Trial], Trial]]] = {
@@ -79,8 +81,8 @@ def _begun(search: Engine, index: int) -> Running:
 def _step(run: Running, rule: Hyperband, bands: dict[int, dict[int, float]]) -> bool:
     """Let a run go on for an iteration; return whether it must stop."""
     run.losses.append(loss_at(run.point, len(run.losses) + 1))
-    result = advance(run.course, run.losses[-1:], rule.bands)
+    result = advance(run.course, run.losses[-1:], rule)
     run.course = result.course
     for at in result.reached:
         bands[at.band][run.index] = at.loss
-    return any(must_stop(rule, at, list(bands[at.band].values())) for at in result.reached)
+    return any(rule.must_stop(at, list(bands[at.band].values())) for at in result.reached)

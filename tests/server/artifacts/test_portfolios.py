@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from parallel_hpo.keys import worker_key
-from parallel_hpo.server.services import runs
+from parallel_hpo.server.services import runs as run_service
 from parallel_hpo.server.services.runs import RunWishes
 from parallel_hpo.server.store.database import database_url
 from parallel_hpo.server.store.migrations import upgrade
@@ -45,7 +45,7 @@ MOVE = """mutation M($i: MoveArtifactSequenceInput!) { moveArtifactSequence(inpu
 @pytest.fixture
 def web(stage: Stage) -> Iterator[Web]:
     """A client with the master key, and a run."""
-    runs.upsert(stage.world, RunWishes(name="r", project="p"))
+    run_service.upsert(stage.world, RunWishes(name="r", project="p"))
     with Web(stage) as web:
         yield web
 

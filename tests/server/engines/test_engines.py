@@ -12,7 +12,8 @@ import pytest
 from parallel_hpo.config.sweep_words import EngineChoice
 from parallel_hpo.search.bayes import OwnModel
 from parallel_hpo.server.refusals import RefusedError
-from parallel_hpo.server.services import queue, runs
+from parallel_hpo.server.services import queue
+from parallel_hpo.server.services import runs as run_service
 from parallel_hpo.server.services import sweeps as sweep_service
 from parallel_hpo.server.services.file_stream import Chunk
 from parallel_hpo.server.services.runs import RunWishes
@@ -102,7 +103,7 @@ def test_a_model_is_told_of_prior_runs(stage: Stage) -> None:
         for number in range(OwnModel.results_needed):
             x = number / OwnModel.results_needed
             name, config = f"{prior}{number}", json.dumps({"x": {"value": x}})
-            runs.upsert(stage.world, RunWishes(name=name, project="p", config=config))
+            run_service.upsert(stage.world, RunWishes(name=name, project="p", config=config))
             summary = json.dumps({"loss": {"min": slope * x, "max": -slope * x}})
             stage.stream(name, Chunk(summary=summary, exitcode=0))
         sweep = stage.sweep(BAYES, prior_runs=json.dumps({"name": {"$regex": f"^{prior}"}}))

@@ -6,7 +6,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from parallel_hpo.server.files import runs, uploads
+from parallel_hpo.server.files import runs as run_files
+from parallel_hpo.server.files import uploads
 from parallel_hpo.server.files.addresses import Place
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.services import runs as run_service
@@ -32,11 +33,11 @@ def send(stage: Stage, place: Place, content: bytes) -> None:
     async def body() -> AsyncIterator[bytes]:
         yield content
 
-    runs.note(stage.world, place, asyncio.run(uploads.store(stage.world, place, body())))
+    run_files.note(stage.world, place, asyncio.run(uploads.store(stage.world, place, body())))
 
 
 def address(stage: Stage, name: str) -> str:
-    (file,) = runs.create(stage.world, URL, RUN, [name]).files
+    (file,) = run_files.create(stage.world, URL, RUN, [name]).files
     assert file.upload_url is not None
     return file.upload_url
 
@@ -62,7 +63,7 @@ def test_a_second_upload_replaces_the_first(stage: Stage, web: Web) -> None:
 def test_a_name_that_leads_elsewhere_gets_no_address_and_costs_the_others_theirs_not(
     stage: Stage, web: Web, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
-    before, refused, after = runs.create(stage.world, URL, RUN, ["a", name, "b"]).files
+    before, refused, after = run_files.create(stage.world, URL, RUN, ["a", name, "b"]).files
     assert (refused.name, refused.upload_url) == (name, None)
     assert "run r: file name" in caplog.text
     for file in (before, after):
@@ -71,7 +72,7 @@ def test_a_name_that_leads_elsewhere_gets_no_address_and_costs_the_others_theirs
 
 
 def test_files_that_are_too_many_cost_the_others_nothing(stage: Stage, web: Web) -> None:
-    files = runs.create(stage.world, URL, RUN, ["a"] * 50_001).files
+    files = run_files.create(stage.world, URL, RUN, ["a"] * 50_001).files
     assert (len(files), [file.upload_url is None for file in files[-2:]]) == (50_001, [False, True])
 
 
@@ -119,4 +120,4 @@ def test_a_file_in_the_place_of_a_folder_is_refused(stage: Stage, web: Web) -> N
 
 def test_an_unknown_run_gets_an_error_and_never_null(stage: Stage) -> None:
     with pytest.raises(RefusedError, match="doesn't exist"):
-        runs.create(stage.world, URL, RunPath("local", "p", "nobody"), ["a"])
+        run_files.create(stage.world, URL, RunPath("local", "p", "nobody"), ["a"])

@@ -18,7 +18,7 @@ from sqlalchemy import text
 from parallel_hpo.keys import worker_key
 from parallel_hpo.server.http.bodies import unpacker
 from parallel_hpo.server.services import runs as run_service
-from parallel_hpo.server.services import sweeps
+from parallel_hpo.server.services import sweeps as sweep_service
 from parallel_hpo.server.services.runs import RunWishes
 from parallel_hpo.server.store import files
 from parallel_hpo.server.store.files import File
@@ -410,9 +410,9 @@ def test_any_entity_is_a_team_of_the_one_user(web: Web) -> None:
 
 def test_a_sweep_of_another_project_is_not_found(stage: Stage, web: Web) -> None:
     sweep = stage.sweep(grid(5))
-    sweeps.upsert(
+    sweep_service.upsert(
         stage.world,
-        sweeps.SweepWishes(config="method: random\nparameters: {x: {value: 1}}", project="q"),
+        sweep_service.SweepWishes(config="method: random\nparameters: {x: {value: 1}}", project="q"),
     )
     query = 'query S($s: String!) { project(name: "q") { sweep(sweepName: $s) { id } } }'
     assert web.ask(query, s=sweep)["data"]["project"]["sweep"] is None

@@ -15,7 +15,7 @@ import pytest
 from parallel_hpo.config.sweep_words import Method, SweepConfiguration
 from parallel_hpo.search.engine import Engine, Trial, make_engine
 from parallel_hpo.server.engines.cache import Engines
-from parallel_hpo.server.services import sweeps
+from parallel_hpo.server.services import sweeps as sweep_service
 from parallel_hpo.server.services.sweeps import SweepWishes
 from parallel_hpo.server.store import agents
 from parallel_hpo.server.store.database import Database
@@ -104,7 +104,7 @@ def test_what_a_model_said_of_another_space_is_not_issued(stage: Stage) -> None:
 
     def change(_index: int) -> None:
         if len(model.asked) == 1:
-            sweeps.upsert(stage.world, SweepWishes(id=sweep, config=json.dumps(changed)))
+            sweep_service.upsert(stage.world, SweepWishes(id=sweep, config=json.dumps(changed)))
 
     model = put_in(stage, change)
     assert stage.issued(agent)

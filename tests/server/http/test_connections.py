@@ -11,7 +11,7 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
-from parallel_hpo.server.http.connections import Patience, PatientProtocol
+from parallel_hpo.server.http.connections import ConnectionLimits, PatientProtocol
 from parallel_hpo.server.http.lobby import Lobby
 
 GET: Final = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -42,7 +42,7 @@ class Connected:
 
 
 @asynccontextmanager
-async def connected(patience: Patience) -> AsyncIterator[Connected]:
+async def connected(patience: ConnectionLimits) -> AsyncIterator[Connected]:
     """Connect to a server of such patience, whose answers are long."""
     config, state = uvicorn.Config(_app, log_config=None), ServerState()
     lobby: Lobby[PatientProtocol] = Lobby(100)
@@ -68,7 +68,7 @@ async def _closed(reader: asyncio.StreamReader) -> bool:
 
 def test_who_sends_no_request_or_half_of_one_is_not_waited_for_for_ever() -> None:
     async def wait(sent: bytes) -> bool:
-        async with connected(Patience(head_s=0.1)) as client:
+        async with connected(ConnectionLimits(head_s=0.1)) as client:
             client.writer.write(sent)
             return await _closed(client.reader)
 
@@ -78,7 +78,7 @@ def test_who_sends_no_request_or_half_of_one_is_not_waited_for_for_ever() -> Non
 
 def test_who_reads_on_gets_all_of_an_answer() -> None:
     async def read() -> int:
-        async with connected(Patience(head_s=0.1, reader_s=SOON_S)) as client:
+        async with connected(ConnectionLimits(head_s=0.1, reader_s=SOON_S)) as client:
             client.writer.write(GET)
             await client.reader.readuntil(b"\r\n\r\n")
             length = 0
@@ -91,7 +91,7 @@ def test_who_reads_on_gets_all_of_an_answer() -> None:
 
 def test_who_does_not_read_an_answer_is_not_waited_for_for_ever() -> None:
     async def wait() -> None:
-        async with connected(Patience(reader_s=0.1)) as client:
+        async with connected(ConnectionLimits(reader_s=0.1)) as client:
             client.writer.write(GET)
             async with asyncio.timeout(SOON_S):
                 while not client.is_there:

@@ -11,7 +11,7 @@ import pytest
 from graphql import GraphQLInputObjectType, GraphQLInputType, GraphQLList, GraphQLNonNull
 
 from parallel_hpo.server.graphql.execute import load_schema
-from parallel_hpo.server.services import runs
+from parallel_hpo.server.services import runs as run_service
 from parallel_hpo.server.services.file_stream import Batch, Chunk
 from parallel_hpo.server.services.runs import RunWishes
 from parallel_hpo.server.store.lines import Stream
@@ -153,7 +153,7 @@ def test_malformed_requests_do_no_harm(stage: Stage, seed: int) -> None:
     fuzzer = Fuzzer(source)
     sweep = stage.sweep(grid(5))
     for name in ("kept", "r"):
-        runs.upsert(stage.world, RunWishes(name=name, project="p"))
+        run_service.upsert(stage.world, RunWishes(name=name, project="p"))
     stage.stream("kept", Chunk((Batch(Stream.HISTORY, 0, ROWS),), exitcode=0))
     bad = []
     with Web(stage) as web:

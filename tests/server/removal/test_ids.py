@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, insert
 
-from parallel_hpo.server.files import runs
+from parallel_hpo.server.files import runs as run_files
 from parallel_hpo.server.services import runs as run_service
 from parallel_hpo.server.services.runs import RunWishes
 from parallel_hpo.server.store.rows import insert_one
@@ -36,7 +36,7 @@ def test_deleting_a_run_once_more_deletes_no_other_run(stage: Stage) -> None:
 
 def test_an_address_of_a_deleted_runs_file_leads_to_no_other_run(stage: Stage) -> None:
     started(stage, "old")
-    (file,) = runs.create(stage.world, URL, RunPath("local", "p", "old"), ["config.yaml"]).files
+    (file,) = run_files.create(stage.world, URL, RunPath("local", "p", "old"), ["config.yaml"]).files
     stage.delete("old")
     id_of_new = started(stage, "new")
     with Web(stage, key=None) as web:

@@ -13,7 +13,7 @@ from parallel_hpo.server.artifacts.versions import ArtifactWishes
 from parallel_hpo.server.files.addresses import Place
 from parallel_hpo.server.removal import projects as project_removal
 from parallel_hpo.server.removal import sweeps as sweep_removal
-from parallel_hpo.server.services import runs
+from parallel_hpo.server.services import runs as run_service
 from parallel_hpo.server.services.file_stream import Batch, Chunk
 from parallel_hpo.server.services.runs import RunWishes
 from parallel_hpo.server.store import (
@@ -142,8 +142,8 @@ def test_a_project_goes_with_the_last_that_was_in_it(stage: Stage) -> None:
 
 def test_a_project_is_removed_with_runs_of_no_sweep_and_what_has_a_name(stage: Stage) -> None:
     _, name = performed(stage)
-    runs.upsert(stage.world, RunWishes(name="alone", project="p"))
-    runs.upsert(stage.world, RunWishes(name="alone", project="other"))
+    run_service.upsert(stage.world, RunWishes(name="alone", project="p"))
+    run_service.upsert(stage.world, RunWishes(name="alone", project="other"))
     place = Place(str(stage.run("alone").id), "a.txt")
     send(stage, place, b"bytes")
     logged(stage, name, "model", "best")

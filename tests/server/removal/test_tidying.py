@@ -11,7 +11,7 @@ import pytest
 from parallel_hpo.server.artifacts import versions
 from parallel_hpo.server.artifacts.versions import ArtifactWishes
 from parallel_hpo.server.removal.tidying import ABANDONED_BY_A_RUN_S, ABANDONED_S, tidy
-from parallel_hpo.server.services import runs
+from parallel_hpo.server.services import runs as run_service
 from parallel_hpo.server.services.file_stream import Chunk
 from parallel_hpo.server.services.runs import RunWishes
 from parallel_hpo.server.store import leftovers
@@ -36,7 +36,7 @@ DEADLINE_S = 20.0
 @pytest.fixture
 def web(stage: Stage) -> Iterator[Web]:
     """A client with the master key, and a run."""
-    runs.upsert(stage.world, RunWishes(name="r", project="p"))
+    run_service.upsert(stage.world, RunWishes(name="r", project="p"))
     with Web(stage) as web:
         yield web
 
@@ -69,7 +69,7 @@ def test_files_of_an_artifact_that_was_never_finished_go_once_nobody_will(stage:
 
 def test_an_artifact_whose_run_is_over_is_given_up_sooner(stage: Stage) -> None:
     for name in ("over", "on"):
-        runs.upsert(stage.world, RunWishes(name=name, project="p"))
+        run_service.upsert(stage.world, RunWishes(name=name, project="p"))
         wishes = ArtifactWishes("local", "p", name, "model", digest=name, run=name)
         versions.create(stage.world, wishes)
     stage.stream("over", Chunk(exitcode=1))

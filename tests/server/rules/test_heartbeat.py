@@ -12,8 +12,8 @@ from parallel_hpo.server.rules.heartbeat import (
     Issue,
     Nothing,
     OwnRun,
-    Patience,
     RunMove,
+    SilenceLimits,
     Stop,
     View,
     WaitingRun,
@@ -24,7 +24,7 @@ from parallel_hpo.server.rules.run_states import OPEN, RunEvent, RunState
 from parallel_hpo.server.rules.sweep_states import SweepState
 
 NOW = 1000.0
-PATIENCE = Patience()
+PATIENCE = SilenceLimits()
 IDLE = View(
     sweep_state=SweepState.RUNNING,
     agent_gone=False,

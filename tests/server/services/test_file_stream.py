@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.rules.run_states import RunState
-from parallel_hpo.server.services import runs
+from parallel_hpo.server.services import runs as run_service
 from parallel_hpo.server.services.file_stream import Batch, Chunk, read_chunk
 from parallel_hpo.server.services.runs import RunWishes
 from parallel_hpo.server.store import lines
@@ -23,7 +23,7 @@ SECOND = '{"_step": 1, "loss": 0.5}'
 
 @pytest.fixture
 def name(stage: Stage) -> str:
-    runs.upsert(stage.world, RunWishes(name="r1", project="p"))
+    run_service.upsert(stage.world, RunWishes(name="r1", project="p"))
     return "r1"
 
 
@@ -65,7 +65,7 @@ def test_history_is_found_by_its_steps(stage: Stage, name: str) -> None:
 
 def test_a_run_that_came_back_gets_told_where_its_history_goes_on(stage: Stage, name: str) -> None:
     stage.stream(name, rows(0, FIRST, SECOND))
-    resumed = runs.upsert(stage.world, RunWishes(name=name, project="p"))
+    resumed = run_service.upsert(stage.world, RunWishes(name=name, project="p"))
     assert resumed.bucket.history_lines == 2
     assert not resumed.inserted
 
@@ -83,14 +83,14 @@ def test_an_exit_code_ends_a_run(stage: Stage, name: str, exitcode: int, state: 
 
 def test_a_resumed_run_is_running_and_has_no_exit_code(stage: Stage, name: str) -> None:
     stage.stream(name, Chunk(exitcode=1))
-    runs.upsert(stage.world, RunWishes(name=name, project="p"))
+    run_service.upsert(stage.world, RunWishes(name=name, project="p"))
     assert stage.run(name).state is RunState.RUNNING
     assert stage.run(name).exitcode is None
 
 
 def test_a_stop_that_was_asked_for_is_answered_until_the_run_ends(stage: Stage, name: str) -> None:
     assert not stage.stream(name, Chunk())
-    runs.request_stop(stage.world, stage.run(name).id)
+    run_service.request_stop(stage.world, stage.run(name).id)
     assert stage.stream(name, Chunk())
     stage.stream(name, Chunk(exitcode=1))
     assert stage.run(name).state is RunState.KILLED

@@ -6,7 +6,8 @@ import json
 
 import yaml
 
-from parallel_hpo.server.services import runs, sweeps
+from parallel_hpo.server.services import runs as run_service
+from parallel_hpo.server.services import sweeps as sweep_service
 from parallel_hpo.server.services.file_stream import Chunk
 from parallel_hpo.server.services.runs import RunWishes
 from parallel_hpo.server.services.sweeps import SweepWishes
@@ -69,7 +70,7 @@ def test_a_deleted_runs_point_that_a_changed_space_has_not_is_not_issued(stage: 
     names = [stage.perform(sweep, agent) for _ in range(3)]
     stage.delete(names[0])
     stage.set_state(sweep, "PAUSED")
-    sweeps.upsert(stage.world, SweepWishes(id=sweep, config=yaml.dump(grid(2))))
+    sweep_service.upsert(stage.world, SweepWishes(id=sweep, config=yaml.dump(grid(2))))
     stage.delete(names[2])
     stage.set_state(sweep, "RUNNING")
     assert stage.points(agent, sweep) == [0]
@@ -78,7 +79,7 @@ def test_a_deleted_runs_point_that_a_changed_space_has_not_is_not_issued(stage: 
 def prior_run(stage: Stage, name: str, x: object, exitcode: int = 0) -> None:
     """Log a run outside of any sweep, with x in its configuration and without the metric."""
     config = json.dumps({"x": {"value": x}, "more": {"value": 1}})
-    runs.upsert(stage.world, RunWishes(name=name, project="p", config=config))
+    run_service.upsert(stage.world, RunWishes(name=name, project="p", config=config))
     stage.stream(name, Chunk(exitcode=exitcode))
 
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from parallel_hpo.server.rules.run_states import RunState
-from parallel_hpo.server.services import runs
+from parallel_hpo.server.services import runs as run_service
 from parallel_hpo.server.services.file_stream import Chunk
 from tests.server.acting import Stage, grid
 
@@ -22,7 +22,7 @@ def test_a_stopped_run_that_fell_silent_was_killed(stage: Stage) -> None:
     name = stage.issued(stage.agent(sweep))
     stage.start(sweep, name)
     stage.stream(name, Chunk(summary='{"loss": 2}'))
-    runs.request_stop(stage.world, stage.run(name).id)
+    run_service.request_stop(stage.world, stage.run(name).id)
     stage.clock.now += SILENCE_S
     assert stage.reap() == [name]
     assert (stage.run(name).state, stage.run(name).value) == (RunState.KILLED, 2)

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from parallel_hpo.server.refusals import RefusedError
-from parallel_hpo.server.services import queue, runs
+from parallel_hpo.server.services import queue
+from parallel_hpo.server.services import runs as run_service
 from tests.server.acting import METRIC, Stage, grid
 
 SPACE = {"x": {"min": 0.0, "max": 1.0}}
@@ -80,6 +81,6 @@ def test_a_sweep_that_has_no_room_for_a_queued_run_says_so(stage: Stage) -> None
 def test_a_queued_run_that_is_stopped_is_never_run(stage: Stage) -> None:
     sweep = stage.sweep(SCHEDULED)
     name = enqueue(stage, sweep, {"x": 0.5})
-    runs.request_stop(stage.world, stage.run(name).id)
+    run_service.request_stop(stage.world, stage.run(name).id)
     assert stage.run(name).state == "killed"
     assert stage.beat(stage.agent(sweep)) is None

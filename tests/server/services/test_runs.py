@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from parallel_hpo.server.refusals import RefusedError
-from parallel_hpo.server.removal import runs as run_ending
+from parallel_hpo.server.removal import runs as run_removal
 from parallel_hpo.server.rules.run_states import RunState
 from parallel_hpo.server.services import runs as run_service
 from parallel_hpo.server.services import supervision
@@ -54,7 +54,7 @@ def test_a_run_that_its_own_client_resumes_is_on_again(stage: Stage) -> None:
 def test_a_run_is_deleted_once_and_nothing_comes_of_asking_again(stage: Stage) -> None:
     run = run_service.upsert(stage.world, RunWishes(name="r", project="p")).bucket
     for _ in range(2):
-        run_ending.delete(stage.world, run.id, with_artifacts=True)
+        run_removal.delete(stage.world, run.id, with_artifacts=True)
     with stage.world.database.read() as transaction:
         assert runs.find(transaction, run.id) is None
 

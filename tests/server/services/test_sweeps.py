@@ -4,7 +4,7 @@ import pytest
 
 from parallel_hpo.server.engines import configurations
 from parallel_hpo.server.refusals import RefusedError
-from parallel_hpo.server.services import sweeps
+from parallel_hpo.server.services import sweeps as sweep_service
 from parallel_hpo.server.services.sweeps import SweepWishes
 from tests.server.acting import Stage, grid
 
@@ -12,17 +12,17 @@ RANDOM = "method: random\nparameters:\n  x: {min: 0.0, max: 1.0}\n"
 
 
 def test_a_sweep_without_names_goes_to_the_defaults(stage: Stage) -> None:
-    sweep = sweeps.upsert(stage.world, SweepWishes(config=RANDOM))
+    sweep = sweep_service.upsert(stage.world, SweepWishes(config=RANDOM))
     assert (sweep.entity, sweep.project, sweep.state) == ("local", "uncategorized", "PENDING")
 
 
 def test_a_sweeps_configuration_is_kept_as_it_was_sent(stage: Stage) -> None:
-    assert sweeps.upsert(stage.world, SweepWishes(config=RANDOM)).config == RANDOM
+    assert sweep_service.upsert(stage.world, SweepWishes(config=RANDOM)).config == RANDOM
 
 
 def test_a_configuration_may_be_json_with_its_own_numbers(stage: Stage) -> None:
     config = '{"method": "random", "parameters": {"lr": {"min": 1e-05, "max": 1e-2}}}'
-    assert sweeps.upsert(stage.world, SweepWishes(config=config)).state == "PENDING"
+    assert sweep_service.upsert(stage.world, SweepWishes(config=config)).state == "PENDING"
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_a_configuration_may_be_json_with_its_own_numbers(stage: Stage) -> None:
 )
 def test_a_wrong_configuration_is_refused_in_words(stage: Stage, config: str | None, message: str) -> None:
     with pytest.raises(RefusedError, match=message):
-        sweeps.upsert(stage.world, SweepWishes(config=config))
+        sweep_service.upsert(stage.world, SweepWishes(config=config))
 
 
 def test_a_state_that_is_none_is_refused_with_those_that_are(stage: Stage) -> None:
@@ -62,7 +62,7 @@ def test_a_changed_space_is_searched_from_then_on(stage: Stage) -> None:
     stage.perform(sweep, agent)
     stage.set_state(sweep, "PAUSED")
     config = "method: grid\nparameters:\n  x: {values: [0, 1]}\n"
-    sweeps.upsert(stage.world, SweepWishes(id=sweep, config=config))
+    sweep_service.upsert(stage.world, SweepWishes(id=sweep, config=config))
     stage.set_state(sweep, "RUNNING")
     command = stage.beat(agent)
     assert command is not None

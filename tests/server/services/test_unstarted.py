@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from parallel_hpo.server.rules.run_states import RunState
-from parallel_hpo.server.services import queue, runs
+from parallel_hpo.server.services import queue
+from parallel_hpo.server.services import runs as run_service
 from parallel_hpo.server.services.file_stream import Batch, Chunk
 from parallel_hpo.server.store.lines import Stream
 from tests.server.acting import METRIC, Stage, grid
@@ -127,7 +128,7 @@ def test_a_withdrawn_run_that_is_deleted_opens_its_point_no_second_time(stage: S
 def test_a_pending_run_that_a_user_stopped_ends_with_its_agent(stage: Stage) -> None:
     sweep = stage.sweep(grid(2))
     name = stage.issued(stage.agent(sweep, "w0"))
-    runs.request_stop(stage.world, stage.run(name).id)
+    run_service.request_stop(stage.world, stage.run(name).id)
     stage.release(sweep, "w0")
     assert stage.run(name).state is RunState.KILLED
     assert go_on(stage, sweep) == [1]
@@ -150,7 +151,7 @@ def test_a_preempted_run_that_was_asked_to_stop_is_not_stopped_again_when_it_is_
 def test_a_pending_run_that_a_user_stopped_does_not_come_back_with_its_sweep(stage: Stage, over: str) -> None:
     sweep = stage.sweep(grid(2))
     agent = stage.agent(sweep)
-    runs.request_stop(stage.world, stage.run(name := stage.issued(agent)).id)
+    run_service.request_stop(stage.world, stage.run(name := stage.issued(agent)).id)
     stage.set_state(sweep, over)
     assert stage.beat(agent) == {"type": "exit"}
     stage.clock.now += SILENCE_S
@@ -173,7 +174,7 @@ def test_a_pending_run_that_a_user_stopped_ends_though_its_agent_lives(stage: St
     sweep = stage.sweep(grid(2))
     agent = stage.agent(sweep, "w0")
     stopped = stage.issued(agent)
-    runs.request_stop(stage.world, stage.run(stopped).id)
+    run_service.request_stop(stage.world, stage.run(stopped).id)
     assert stage.beat(agent, stopped) == {"type": "stop", "run_id": stopped}
     assert stage.beat(agent) is None
     stage.clock.now += stage.world.patience.stopping_s

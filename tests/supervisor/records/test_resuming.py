@@ -10,7 +10,7 @@ from parallel_hpo.errors import ConfigError
 from parallel_hpo.policy import FailureCount
 from parallel_hpo.supervisor.records.ledger_reader import RunRow
 from parallel_hpo.supervisor.records.resuming import (
-    Asked,
+    AskedCount,
     asked_count,
     find_folder,
     read_earlier,
@@ -93,20 +93,20 @@ def test_earlier_failures_do_not_count_for_the_breaker_and_earlier_success_does(
 
 def test_a_count_that_a_flag_gave_is_the_sweeps_until_another_flag_changes_it() -> None:
     facts = {"count": 9, "before": 3, "count_given": True}
-    assert asked_count(48, given=False, facts=facts, goes_on=True) == Asked(6, given=True, was=6)
-    assert asked_count(None, given=False, facts=facts, goes_on=True) == Asked(6, given=True, was=6)
-    assert asked_count(8, given=True, facts=facts, goes_on=True) == Asked(8, given=True, was=6)
+    assert asked_count(48, given=False, facts=facts, goes_on=True) == AskedCount(6, given=True, was=6)
+    assert asked_count(None, given=False, facts=facts, goes_on=True) == AskedCount(6, given=True, was=6)
+    assert asked_count(8, given=True, facts=facts, goes_on=True) == AskedCount(8, given=True, was=6)
 
 
 def test_a_count_of_the_file_may_be_changed_there() -> None:
     facts = {"count": 6, "before": 0}
-    assert asked_count(20, given=False, facts=facts, goes_on=True) == Asked(20, given=False, was=6)
-    assert asked_count(None, given=False, facts=facts, goes_on=True) == Asked(None, given=False, was=6)
+    assert asked_count(20, given=False, facts=facts, goes_on=True) == AskedCount(20, given=False, was=6)
+    assert asked_count(None, given=False, facts=facts, goes_on=True) == AskedCount(None, given=False, was=6)
 
 
 def test_a_sweep_that_is_joined_once_more_has_a_count_of_its_own() -> None:
     facts = {"count": 6, "before": 0, "count_given": True}
-    assert asked_count(4, given=False, facts=facts, goes_on=False) == Asked(4, given=False, was=4)
+    assert asked_count(4, given=False, facts=facts, goes_on=False) == AskedCount(4, given=False, was=4)
 
 
 def make_sweeps(directory: Path, *names: str) -> None:

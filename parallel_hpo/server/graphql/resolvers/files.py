@@ -7,7 +7,7 @@ import mimetypes
 from dataclasses import dataclass
 from typing import Any, Final
 
-from parallel_hpo.server.files import runs
+from parallel_hpo.server.files import runs as run_files
 from parallel_hpo.server.files.addresses import BLOBS, Place, Right, address
 from parallel_hpo.server.files.runs import RunFiles
 from parallel_hpo.server.graphql.resolvers.context import (
@@ -100,7 +100,7 @@ def _path_of(input: dict[str, Any]) -> RunPath:
 
 def _create(_source: Any, info: Info, input: dict[str, Any]) -> RunFiles:
     request = context(info)
-    return runs.create(request.world, request.caller.base_url, _path_of(input), input["files"])
+    return run_files.create(request.world, request.caller.base_url, _path_of(input), input["files"])
 
 
 def _mark_uploaded(_source: Any, _info: Info, input: dict[str, Any]) -> dict[str, bool]:
@@ -109,7 +109,7 @@ def _mark_uploaded(_source: Any, _info: Info, input: dict[str, Any]) -> dict[str
 
 
 def _delete(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, bool]:
-    runs.delete(context(info).world, [_place_of(file_id) for file_id in input["files"]])
+    run_files.delete(context(info).world, [_place_of(file_id) for file_id in input["files"]])
     return {"success": True}
 
 

@@ -19,7 +19,7 @@ _MOST_SAMPLES = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Spec:
+class SampleSpec:
     """Which rows and keys of a history a client wants."""
 
     keys: list[str]
@@ -61,7 +61,7 @@ def _sampled_history(run: Run, info: Info, specs: list[str]) -> list[list[dict[s
     return [_rows(run, info, _spec(text)) for text in specs]
 
 
-def _spec(text: str) -> Spec:
+def _spec(text: str) -> SampleSpec:
     raw = read_object(text, "a history spec")
     keys = raw.get("keys") or []
     first, end, samples = raw.get("minStep"), raw.get("maxStep"), raw.get("samples", _DEFAULT_SAMPLES)
@@ -70,10 +70,12 @@ def _spec(text: str) -> Spec:
     if not all(value is None or isinstance(value, int) for value in (first, end, samples)):
         raise RefusedError("a history spec's minStep, maxStep and samples must be integers")
     # wandb client: the last step asked for is maxStep itself, unlike in `history(maxStep:)`.
-    return Spec(list(dict.fromkeys(keys)), StepRange(first, None if end is None else end + 1), samples or 0)
+    return SampleSpec(
+        list(dict.fromkeys(keys)), StepRange(first, None if end is None else end + 1), samples or 0
+    )
 
 
-def _rows(run: Run, info: Info, spec: Spec) -> list[dict[str, Any]]:
+def _rows(run: Run, info: Info, spec: SampleSpec) -> list[dict[str, Any]]:
     texts = lines.texts(reading(info), run.id, Stream.HISTORY, spec.steps)
     rows = [row for row in (sample(json.loads(text), spec.keys) for text in texts) if row is not None]
     if 0 < spec.samples < len(rows):
@@ -83,7 +85,7 @@ def _rows(run: Run, info: Info, spec: Spec) -> list[dict[str, Any]]:
 
 def _parquet_history(run: Run, info: Info, liveKeys: list[str] | None = None) -> dict[str, Any]:
     """Return no files, and the rows that are not in files: all of them."""
-    spec = Spec(liveKeys or [], StepRange(), 0)
+    spec = SampleSpec(liveKeys or [], StepRange(), 0)
     return {"parquetUrls": [], "liveData": _rows(run, info, spec)}
 
 
