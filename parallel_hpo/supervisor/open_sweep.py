@@ -25,9 +25,11 @@ from parallel_hpo.supervisor.decisions.view import Ending, SlotView, open_view
 from parallel_hpo.supervisor.devices.equipment import Equipment
 from parallel_hpo.supervisor.farewell import tell_of_end
 from parallel_hpo.supervisor.loop import Loop
+from parallel_hpo.supervisor.packing.naming import note_main
+from parallel_hpo.supervisor.phantoms import find_phantoms
 from parallel_hpo.supervisor.planning import limits_of, shares_of
 from parallel_hpo.supervisor.processes.child_pool import ChildPool
-from parallel_hpo.supervisor.processes.environment import worker_environment
+from parallel_hpo.supervisor.processes.environment import secrets_of, worker_environment
 from parallel_hpo.supervisor.processes.output import OutputPump, worker_folder
 from parallel_hpo.supervisor.records.ledger import Ledger
 from parallel_hpo.supervisor.records.recorder import Recorder
@@ -76,6 +78,7 @@ class OpenSweep:
         count = self._asked.count
         self._count = None if count is None else self._before + count
         self._folder = setting.folder_of(opened.path.sweep_id)
+        self._sweep_folder = setting.section.directory / opened.path.sweep_id
         metric = opened.configuration.get("metric") or {}
         self._metric: str | None = metric.get("name")
         self._goal: str = metric.get("goal", "minimize")
@@ -131,6 +134,12 @@ class OpenSweep:
                 "metric": self._metric,
                 "goal": self._goal,
                 "marks": [*marks, self._setting.mark],
+                **note_main(
+                    *(self._setting.name, self._setting.main, self._sweep_folder),
+                    secrets_of(self._surroundings.environment),
+                ),
+                "working_folder": self._surroundings.folder,
+                "sys_path": list(self._surroundings.sys_path),
             }
         )
 
@@ -205,7 +214,7 @@ class OpenSweep:
                 mark=setting.mark,
             ),
             aftermath=Aftermath(
-                setting.section.directory / self._opened.path.sweep_id,
+                self._sweep_folder,
                 words_of(setting.section.on_failure or ()),
                 commands=self._make_commands(),
                 observer=setting.observer,
@@ -232,26 +241,12 @@ class OpenSweep:
                 tools.server_calls.finish_sweep()
             tools.server_calls.settle(self._patience)  # its calls are the pool's children
             self._patience.call(tools.aftermath.finish)
-            self._phantoms = self._find_phantoms(ending)
+            self._phantoms = find_phantoms(
+                self._backend, self._opened.path, self._ledger, ending, self._setting, self._patience
+            )
         except StoppedError:
             return ending if ending.stop else _cut_short(tools.control, StopKind.INTERRUPT)
         return ending
-
-    def _find_phantoms(self, ending: Ending) -> tuple[str, ...]:
-        """Return, and name, what the server counts as running in a sweep of ours and nobody started."""
-        if ending.stop is StopKind.KILL or not self._ledger.facts["created"] or self._setting.share:
-            return ()
-        known = {row.run_id for row in self._ledger.runs()}
-        try:
-            found = tuple(self._patience.call(lambda: self._backend.phantoms(self._opened.path, known)))
-        except ParallelHPOError as error:
-            words = f"whether the server lists runs that nobody started could not be asked: {error}"
-            self._setting.observer(Message(words, warning=True))
-            return ()
-        if found:
-            words = f"the server lists runs of the sweep that no worker started: {', '.join(found)}"
-            self._setting.observer(Message(words, warning=True))
-        return found
 
     def _is_to_be_finished(self, ending: Ending) -> bool:
         """Whether the sweep is ours and has had all its runs; one that was joined is left as it is."""
