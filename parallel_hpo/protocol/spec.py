@@ -83,6 +83,8 @@ class WorkerSpec:
     """The server takes only the key that the worker was given: `wandb.login(key=…)` keeps it."""
     activity_every_s: float | None = None
     """Say at most so often that the run logs something; None: never, for nobody looks for stalls."""
+    progress_every_s: float = 1.0
+    """Say at most so often how far the run is."""
 
 
 @dataclass(frozen=True, slots=True)

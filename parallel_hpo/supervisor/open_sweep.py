@@ -12,9 +12,10 @@ from typing import Final
 from parallel_hpo.backend.base import Backend, OpenedSweep
 from parallel_hpo.config.hooks import words_of
 from parallel_hpo.errors import ExitCode, LedgerError, ParallelHPOError
-from parallel_hpo.notices import Message, OutputLine, SweepOpened
+from parallel_hpo.notices import MemoryUsed, Message, OutputLine, SweepOpened
 from parallel_hpo.protocol.spec import Surroundings, WorkerSpec
 from parallel_hpo.supervisor.aftermath import Aftermath
+from parallel_hpo.supervisor.catching_up import catch_up
 from parallel_hpo.supervisor.commands import Commands
 from parallel_hpo.supervisor.conclusion import EndedSweep, conclude
 from parallel_hpo.supervisor.control.mailbox import Mailbox
@@ -30,10 +31,11 @@ from parallel_hpo.supervisor.phantoms import find_phantoms
 from parallel_hpo.supervisor.planning import limits_of, shares_of
 from parallel_hpo.supervisor.processes.child_pool import ChildPool
 from parallel_hpo.supervisor.processes.environment import secrets_of, worker_environment
+from parallel_hpo.supervisor.processes.memory import MemoryWatch
 from parallel_hpo.supervisor.processes.output import OutputPump, worker_folder
 from parallel_hpo.supervisor.records.ledger import Ledger
 from parallel_hpo.supervisor.records.recorder import Recorder
-from parallel_hpo.supervisor.records.resuming import Asked, asked_count, read_earlier, unsent_folders
+from parallel_hpo.supervisor.records.resuming import Asked, asked_count, read_earlier
 from parallel_hpo.supervisor.records.summary import SweepResult
 from parallel_hpo.supervisor.server_calls import ServerCalls
 from parallel_hpo.supervisor.setting import Setting
@@ -44,6 +46,8 @@ from parallel_hpo.words import StopKind
 
 ACTIVITY_PARTS: Final = 4
 """A worker says so often within the stall time-out that its run logs."""
+PROGRESS_PER_S: Final = 50
+"""All workers together say so often at the most how far their runs are."""
 
 
 class OpenSweep:
@@ -75,8 +79,7 @@ class OpenSweep:
         self._earlier = read_earlier(ledger.runs())
         self._before = self._count_before()
         self._asked = self._ask_count()
-        count = self._asked.count
-        self._count = None if count is None else self._before + count
+        self._count = None if self._asked.count is None else self._before + self._asked.count
         self._folder = setting.folder_of(opened.path.sweep_id)
         self._sweep_folder = setting.section.directory / opened.path.sweep_id
         metric = opened.configuration.get("metric") or {}
@@ -171,12 +174,7 @@ class OpenSweep:
         server_calls = ServerCalls(
             self._backend, self._opened.path, folder=self._folder, observer=setting.observer, post=post
         )
-        for mark in marks:
-            server_calls.give_back(mark, [run.run_id for run in earlier.reruns])
-        if marks:
-            server_calls.settle_earlier(earlier.ended)
-            for run_id, folder in unsent_folders(self._folder, earlier.ended, self._ledger.last_starts):
-                server_calls.tell_end(run_id, earlier.ended[run_id], [folder])
+        catch_up(server_calls, marks, earlier, self._folder, self._ledger.last_starts)
         pump = OutputPump(self._folder, lambda slot, text: setting.observer(OutputLine(slot, text)))
         pump.start()
         view = open_view(
@@ -187,22 +185,28 @@ class OpenSweep:
             reruns=earlier.reruns,
             failures=earlier.failures,
         )
-        tools = self._equip(server_calls, pump, mailbox)
+        memory = MemoryWatch(lambda slot, used_mb: setting.observer(MemoryUsed(slot, used_mb)))
+        memory.start()
+        tools = self._equip(server_calls, pump, memory, mailbox)
         try:
             return self._conduct(Loop(view, tools, answers), tools)
         finally:
             self._pool.close()
             pump.close()
+            memory.close()
             tools.aftermath.give_up()
             server_calls.close()
 
-    def _equip(self, server_calls: ServerCalls, pump: OutputPump, mailbox: Mailbox) -> Tools:
+    def _equip(
+        self, server_calls: ServerCalls, pump: OutputPump, memory: MemoryWatch, mailbox: Mailbox
+    ) -> Tools:
         setting = self._setting
         return Tools(
             pool=self._pool,
             recorder=Recorder(self._ledger, control=setting.control, observer=setting.observer),
             server_calls=server_calls,
             pump=pump,
+            memory=memory,
             control=setting.control,
             mailbox=mailbox,
             patience=self._patience,
@@ -278,6 +282,7 @@ class OpenSweep:
             goal=self._goal,
             keep_login=self._backend.keeps_login,
             activity_every_s=None if stall_s is None else stall_s / ACTIVITY_PARTS,
+            progress_every_s=max(1.0, self._workers / PROGRESS_PER_S),
         )
 
     def _conclude(self, ending: Ending) -> SweepResult:
