@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from parallel_hpo.cli.housekeeping import clean, server
-from parallel_hpo.cli.options import Directory, Json, Sweep, directory_of, sweep_ids
+from parallel_hpo.cli.options import Directory, Json, Sweep, directory_of, run_ids, sweep_ids
 from parallel_hpo.cli.output import errors_as_exit_codes, print_for_machines
 from parallel_hpo.cli.section_options import RunCommand, given
 from parallel_hpo.plan import MOST_WORKERS
@@ -172,6 +172,24 @@ def logs(
 
     with errors_as_exit_codes():
         logs(directory_of(directory), sweep, worker, follow=follow, as_json=as_json)
+
+
+@app.command()
+def rerun(
+    sweep: Sweep,
+    run: Annotated[
+        str, typer.Argument(help="A run's id, or best.", metavar="RUN|best", autocompletion=run_ids)
+    ],
+    debug: Annotated[
+        bool, typer.Option("--pdb", help="Open a debugger where it raises an exception.")
+    ] = False,
+    directory: Directory = None,
+) -> None:
+    """Run one run again, here and now: as a run of its own, with the same parameters and its exit code."""
+    from parallel_hpo.cli.rerun import rerun
+
+    with errors_as_exit_codes():
+        raise typer.Exit(rerun(directory_of(directory), sweep, run, debug=debug))
 
 
 def _set_state(verb: str, sweep: str, directory: Path | None, as_json: bool) -> None:

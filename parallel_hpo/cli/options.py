@@ -17,6 +17,18 @@ def sweep_ids(context: typer.Context, incomplete: str) -> list[str]:
     return [folder.name for folder in folders if folder.name.startswith(incomplete)]
 
 
+def run_ids(context: typer.Context, incomplete: str) -> list[str]:
+    """Return what names a run of the sweep that stands before it, and begins so."""
+    from parallel_hpo.errors import ParallelHPOError
+    from parallel_hpo.supervisor.records.sweep_folders import find_sweep
+
+    try:
+        known = find_sweep(directory_of(context.params.get("directory")), context.params.get("sweep") or "")
+    except ParallelHPOError:
+        return []
+    return [name for name in ("best", *(run.run_id for run in known.runs)) if name.startswith(incomplete)]
+
+
 Sweep = Annotated[str, typer.Argument(help="The sweep's id.", metavar="SWEEP", autocompletion=sweep_ids)]
 Directory = Annotated[
     Path | None, typer.Option(help="Where sweeps are kept; missing: as for run.", metavar="FOLDER")

@@ -35,6 +35,7 @@ from parallel_hpo.supervisor.devices.placing import Placement
 from parallel_hpo.supervisor.notifying import check_addresses
 from parallel_hpo.supervisor.open_sweep import OpenSweep
 from parallel_hpo.supervisor.packing.main import pack_main, why_heavy
+from parallel_hpo.supervisor.packing.naming import name_of
 from parallel_hpo.supervisor.planning import count_cores, library_for, place_workers
 from parallel_hpo.supervisor.processes.child_calls import ChildCalls
 from parallel_hpo.supervisor.processes.child_pool import ChildPool
@@ -82,7 +83,9 @@ def supervise(
     with ExitStack() as stack:
         packed = pack_main(main, stack)
         setting = Setting(
-            section, packed, observer, control, clock, jitter, make_mark(), clock(), launch.share, resumes
+            *(section, packed, observer, control, clock, jitter, make_mark(), clock(), launch.share),
+            resumes=resumes,
+            name=name_of(main),
         )
         if heavy := why_heavy(main, packed):
             observer(Message(heavy, warning=True))

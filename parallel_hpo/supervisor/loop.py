@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Final
 
 from parallel_hpo.errors import ConfigError
-from parallel_hpo.notices import Message
-from parallel_hpo.protocol.messages import Report, RunStarted
+from parallel_hpo.notices import Message, RunProgressed
+from parallel_hpo.protocol.messages import Progress, Report, RunStarted
 from parallel_hpo.protocol.spec import STACKS_SIGNAL
 from parallel_hpo.supervisor.decisions.actions import (
     Action,
@@ -136,6 +136,9 @@ class Loop:
         except (EOFError, OSError):
             worker.heard_out = True
             return
+        if isinstance(report, Progress):
+            self._tools.observer(RunProgressed(worker.slot, report))
+            return
         self._handle(self._delivered(worker.slot, report) or Reported(worker.slot, report))
 
     def _delivered(self, slot: Slot, report: Report) -> Delivered | None:
@@ -151,6 +154,7 @@ class Loop:
         for reaped, child in self._tools.pool.collect():
             worker = self._workers.pop(reaped.pid, None)
             if worker is not None:
+                self._tools.memory.remove(worker.slot)
                 self._hear_out(worker)
                 self._handle(Died(worker.slot, name_death(reaped.status), self._tools.jitter()))
                 child.connection.close()
@@ -263,6 +267,7 @@ class Loop:
         self._denied.discard(slot)
         tools.pump.add(child.output, slot)
         worker = LivingWorker(slot, child, label, spec.surroundings.environment)
+        tools.memory.add(slot, child.pid)
         self._workers[child.pid] = worker
         self._in_slot[slot] = worker
 

@@ -15,6 +15,7 @@ from parallel_hpo.supervisor.decisions.view import SlotView
 from parallel_hpo.supervisor.devices.watch import DeviceWatch
 from parallel_hpo.supervisor.processes.child import Child
 from parallel_hpo.supervisor.processes.child_pool import ChildPool
+from parallel_hpo.supervisor.processes.memory import MemoryWatch
 from parallel_hpo.supervisor.processes.output import OutputPump
 from parallel_hpo.supervisor.records.recorder import Recorder
 from parallel_hpo.supervisor.server_calls import ServerCalls
@@ -31,6 +32,7 @@ class Tools:
     recorder: Recorder
     server_calls: ServerCalls
     pump: OutputPump
+    memory: MemoryWatch
     control: Control
     mailbox: Mailbox
     patience: Patience

@@ -42,6 +42,7 @@ from parallel_hpo.supervisor.control.signals import Control
 from parallel_hpo.supervisor.decisions.view import Limits, open_view
 from parallel_hpo.supervisor.loop import Loop
 from parallel_hpo.supervisor.processes.child import Child
+from parallel_hpo.supervisor.processes.memory import MemoryWatch
 from parallel_hpo.supervisor.processes.output import OutputPump
 from parallel_hpo.supervisor.records.ledger import Ledger
 from parallel_hpo.supervisor.records.recorder import Recorder
@@ -172,6 +173,7 @@ def run(workers: int, runs: int, folder: Path, observer: Callable[[Any], None]) 
             patience=Patience(control, grace_s=30),
             standstill=Standstill(time.monotonic, observer, folder),
             siblings=cast(Any, None),
+            memory=MemoryWatch(lambda _slot, _used_mb: None),
             aftermath=cast(Any, None),  # no run fails
             observer=observer,
             make_spec=lambda _slot, _label: cast(Any, NoSpec()),

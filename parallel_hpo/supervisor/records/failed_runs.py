@@ -16,12 +16,11 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any, Final
 
+from parallel_hpo.supervisor.processes.environment import SECRET
 from parallel_hpo.supervisor.records.summary import RunSummary
 
 FAILED: Final = "failed"
 """The folder, within a sweep's, of those of its failed runs."""
-SECRET: Final = re.compile("KEY|TOKEN|SECRET|PASS", re.IGNORECASE)
-"""Names of variables that hold a secret."""
 ADDRESSES: Final = "PARALLEL_HPO_NOTIFY"
 """A variable that holds secrets too: Apprise addresses have them inside."""
 _CREDENTIALS: Final = re.compile(r"(?<=://)[^/@\s]*@")
