@@ -159,7 +159,7 @@ def write_summary(result: SweepResult, path: Path) -> None:
 
 def _run(row: RunRow, *, unended: str) -> RunSummary:
     told = {field.name: getattr(row, field.name) for field in fields(RunSummary)}
-    return RunSummary(**told | {"parameters": dict(row.parameters), "outcome": row.outcome or unended})
+    return RunSummary(**told | {"parameters": dict(row.parameters), "outcome": str(row.outcome or unended)})
 
 
 def _best(rows: tuple[RunRow, ...], goal: str) -> BestRun | None:
