@@ -160,7 +160,7 @@ def write_summary(result: SweepResult, path: Path) -> None:
 def describe_run(row: RunRow, *, unended: str = "lost") -> RunSummary:
     """Return what a summary says of a run; `unended` is the outcome of one that has none."""
     told = {field.name: getattr(row, field.name) for field in fields(RunSummary)}
-    return RunSummary(**told | {"parameters": dict(row.parameters), "outcome": row.outcome or unended})
+    return RunSummary(**told | {"parameters": dict(row.parameters), "outcome": str(row.outcome or unended)})
 
 
 def _best(rows: tuple[RunRow, ...], goal: str) -> BestRun | None:
