@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from parallel_hpo.errors import WorkerStartError as WorkerStartError
     from parallel_hpo.hpo import HPO as HPO
     from parallel_hpo.hpo import ConfigLoader as ConfigLoader
+    from parallel_hpo.hpo import Handle as Handle
     from parallel_hpo.plan import split_count as split_count
     from parallel_hpo.supervisor.records.loading import load as load
     from parallel_hpo.supervisor.records.summary import SweepResult as SweepResult
@@ -34,6 +35,7 @@ _ERRORS = (
 _HOMES = {
     "HPO": "parallel_hpo.hpo",
     "ConfigLoader": "parallel_hpo.hpo",
+    "Handle": "parallel_hpo.hpo",
     "SweepResult": "parallel_hpo.supervisor.records.summary",
     "load": "parallel_hpo.supervisor.records.loading",
     "split_count": "parallel_hpo.plan",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from parallel_hpo.protocol.messages import MissingMetric
+from parallel_hpo.protocol.messages import MissingMetric, Progress
 from parallel_hpo.words import Outcome, Parameters, RunId, Slot, SlotState, SweepPath
 
 
@@ -34,6 +34,24 @@ class RunBegan:
     run_id: RunId
     attempt: int
     parameters: Parameters = field(default_factory=dict)
+    device: str = ""
+    """What its worker computes on, as its mask has it; '' where that is the processor."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunProgressed:
+    """A run has logged something; told once a second at the most."""
+
+    slot: Slot
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryUsed:
+    """A worker's process tree holds so much memory, in MB of 2**20 bytes; told every few seconds."""
+
+    slot: Slot
+    used_mb: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,5 +100,16 @@ class SweepOver:
     exit_code: int
 
 
-Notice = SweepOpened | RunBegan | RunOver | MissingMetric | WorkerChanged | OutputLine | Message | SweepOver
+Notice = (
+    SweepOpened
+    | RunBegan
+    | RunProgressed
+    | MemoryUsed
+    | RunOver
+    | MissingMetric
+    | WorkerChanged
+    | OutputLine
+    | Message
+    | SweepOver
+)
 Observer = Callable[[Notice], None]

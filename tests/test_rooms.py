@@ -21,6 +21,7 @@ LEVELS: Final[tuple[frozenset[str], ...]] = (
     frozenset({"__init__", "__main__"}),
     frozenset({"cli"}),
     frozenset({"hpo"}),
+    frozenset({"notebook"}),
     frozenset({"ui", "doctor"}),
     frozenset({"supervisor"}),
     frozenset({"analysis"}),
@@ -72,6 +73,7 @@ STRANGERS: Final[Mapping[str, frozenset[str]]] = {
 
 CONFINED: Final[Mapping[str, tuple[str, ...]]] = {
     "optuna": ("analysis", "search.tpe", "supervisor.records.summary"),
+    "IPython": ("notebook.cell",),
     "pandas": ("analysis.frame", "supervisor.records.summary"),
     "plotly": ("analysis.plots",),
     "wandb": ("worker", "backend"),

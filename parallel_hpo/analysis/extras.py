@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module, metadata
 from typing import Any
 
 from parallel_hpo.errors import MissingExtraError
 
 
-def library(name: str, *, extra: str, at_least: int = 0) -> Any:
+def library(name: str, *, extra: str, at_least: int = 0, load: Callable[[], Any] | None = None) -> Any:
     """Return a library that comes with an extra; raises MissingExtraError that says how to install it.
 
-    `at_least` is the major version that is needed.
+    `at_least` is the major version that is needed; `load` imports it, where that takes more than a name.
     """
     how = f"pip install 'parallel_hpo[{extra}]'"
     try:
-        found = import_module(name)
+        found = load() if load else import_module(name)
     except ImportError as error:
         raise MissingExtraError(f"this needs {name}, which can't be imported ({error}): {how}") from None
     version = metadata.version(name) if at_least else ""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from parallel_hpo.analysis.axes import varying
 from parallel_hpo.analysis.extras import library
 from parallel_hpo.analysis.runs import Sweep
-from parallel_hpo.analysis.study import to_study
+from parallel_hpo.analysis.study import import_optuna, to_study
 from parallel_hpo.errors import UsageError
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Plots:
     @cached_property
     def _study(self) -> optuna.Study:
         library("plotly", extra=EXTRA)
-        library("optuna", extra=EXTRA, at_least=OPTUNA)
+        library("optuna", extra=EXTRA, at_least=OPTUNA, load=import_optuna)
         from parallel_hpo.analysis.unchanging import UnchangingStorage
 
         return to_study(self._sweep, storage=UnchangingStorage())

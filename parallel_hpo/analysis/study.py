@@ -6,9 +6,11 @@ stopped                ─▶ PRUNED        under way                       ─�
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from parallel_hpo.analysis.axes import Axis, axes_of
@@ -22,10 +24,9 @@ if TYPE_CHECKING:
 
 def to_study(sweep: Sweep, *, storage: BaseStorage | None = None) -> optuna.Study:
     """Return the study; its trials have the runs' ids and ends as `user_attrs`. None: it is in memory."""
-    import optuna  # takes half a second
-
+    library = import_optuna()
     with _quiet():
-        study = optuna.create_study(
+        study: optuna.Study = library.create_study(
             storage=storage,
             study_name=sweep.sweep_id or None,
             direction="maximize" if sweep.goal == "maximize" else "minimize",
@@ -36,6 +37,14 @@ def to_study(sweep: Sweep, *, storage: BaseStorage | None = None) -> optuna.Stud
     trials = [_trial(number, run, points[number], axes) for number, run in enumerate(sweep.runs)]
     study.add_trials(trials)
     return study
+
+
+def import_optuna() -> Any:
+    """Return Optuna, which takes half a second to import."""
+    with warnings.catch_warnings():
+        # In a notebook tqdm asks for ipywidgets, which nothing here needs.
+        warnings.filterwarnings("ignore", message="IProgress not found")
+        return import_module("optuna")
 
 
 def _trial(number: int, run: Run, point: Mapping[str, Any], axes: Mapping[str, Axis]) -> Any:

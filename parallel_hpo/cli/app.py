@@ -11,14 +11,13 @@ from typing import Annotated
 import typer
 
 from parallel_hpo.cli.housekeeping import clean, server
-from parallel_hpo.cli.options import Directory, Json, Sweep, directory_of
+from parallel_hpo.cli.options import Directory, Json, Sweep, directory_of, run_ids, sweep_ids
 from parallel_hpo.cli.output import errors_as_exit_codes, print_for_machines
 from parallel_hpo.cli.section_options import RunCommand, given
 from parallel_hpo.plan import MOST_WORKERS
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,  # an error is a line or two, not a box
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -58,7 +57,12 @@ def run(
         typer.Argument(help="package.module:function or file.py:function; missing: the sweep's program."),
     ] = None,
     resume: Annotated[
-        str | None, typer.Option(help="Go on with this sweep: what is left of its count.", metavar="SWEEP")
+        str | None,
+        typer.Option(
+            help="Go on with this sweep: what is left of its count.",
+            metavar="SWEEP",
+            autocompletion=sweep_ids,
+        ),
     ] = None,
     share: Annotated[
         str | None,
@@ -113,7 +117,10 @@ def schema() -> None:
 
 @app.command()
 def status(
-    sweep: Annotated[str | None, typer.Argument(help="Missing: all sweeps.", metavar="[SWEEP]")] = None,
+    sweep: Annotated[
+        str | None,
+        typer.Argument(help="Missing: all sweeps.", metavar="[SWEEP]", autocompletion=sweep_ids),
+    ] = None,
     directory: Directory = None,
     as_json: Json = False,
 ) -> None:
@@ -125,12 +132,22 @@ def status(
 
 
 @app.command()
-def runs(sweep: Sweep, directory: Directory = None, as_json: Json = False) -> None:
+def runs(
+    sweep: Sweep,
+    sort: Annotated[
+        str | None, typer.Option(help="In the order of this column, as --csv names it.", metavar="COLUMN")
+    ] = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, a column for each parameter.")] = False,
+    directory: Directory = None,
+    as_json: Json = False,
+) -> None:
     """List a sweep's runs."""
     from parallel_hpo.cli import verbs
 
+    if as_csv and as_json:
+        raise typer.BadParameter("--csv and --json: choose one")
     with errors_as_exit_codes():
-        verbs.runs(directory_of(directory), sweep, as_json=as_json)
+        verbs.runs(directory_of(directory), sweep, sort=sort, csv=as_csv, as_json=as_json)
 
 
 @app.command()
@@ -146,14 +163,33 @@ def best(sweep: Sweep, directory: Directory = None, as_json: Json = False) -> No
 def logs(
     sweep: Sweep,
     worker: Annotated[int | None, typer.Argument(help="Its slot; missing: all.", min=0)] = None,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the sweep ends.")] = False,
     directory: Directory = None,
     as_json: Json = False,
 ) -> None:
     """Print what the workers of a sweep printed."""
-    from parallel_hpo.cli import verbs
+    from parallel_hpo.cli.logs import logs
 
     with errors_as_exit_codes():
-        verbs.logs(directory_of(directory), sweep, worker, as_json=as_json)
+        logs(directory_of(directory), sweep, worker, follow=follow, as_json=as_json)
+
+
+@app.command()
+def rerun(
+    sweep: Sweep,
+    run: Annotated[
+        str, typer.Argument(help="A run's id, or best.", metavar="RUN|best", autocompletion=run_ids)
+    ],
+    debug: Annotated[
+        bool, typer.Option("--pdb", help="Open a debugger where it raises an exception.")
+    ] = False,
+    directory: Directory = None,
+) -> None:
+    """Run one run again, here and now: as a run of its own, with the same parameters and its exit code."""
+    from parallel_hpo.cli.rerun import rerun
+
+    with errors_as_exit_codes():
+        raise typer.Exit(rerun(directory_of(directory), sweep, run, debug=debug))
 
 
 def _set_state(verb: str, sweep: str, directory: Path | None, as_json: bool) -> None:

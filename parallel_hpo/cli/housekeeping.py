@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from parallel_hpo.cli.options import Directory, Json, directory_of
+from parallel_hpo.cli.options import Directory, Json, directory_of, sweep_ids
 from parallel_hpo.cli.output import errors_as_exit_codes
 from parallel_hpo.config.sweep_words import EngineChoice
 
@@ -46,7 +46,8 @@ def server(
 
 def clean(
     sweeps: Annotated[
-        list[str] | None, typer.Argument(help="Missing: all that are over.", metavar="[SWEEP]...")
+        list[str] | None,
+        typer.Argument(help="Missing: all that are over.", metavar="[SWEEP]...", autocompletion=sweep_ids),
     ] = None,
     project: Annotated[
         str | None,

@@ -8,7 +8,28 @@ from typing import Annotated
 
 import typer
 
-Sweep = Annotated[str, typer.Argument(help="The sweep's id.", metavar="SWEEP")]
+
+def sweep_ids(context: typer.Context, incomplete: str) -> list[str]:
+    """Return the ids of known sweeps that begin so, for a shell's completion."""
+    from parallel_hpo.supervisor.records.sweep_folders import folders_of_sweeps
+
+    folders = folders_of_sweeps(directory_of(context.params.get("directory")))
+    return [folder.name for folder in folders if folder.name.startswith(incomplete)]
+
+
+def run_ids(context: typer.Context, incomplete: str) -> list[str]:
+    """Return what names a run of the sweep that stands before it, and begins so."""
+    from parallel_hpo.errors import ParallelHPOError
+    from parallel_hpo.supervisor.records.sweep_folders import find_sweep
+
+    try:
+        known = find_sweep(directory_of(context.params.get("directory")), context.params.get("sweep") or "")
+    except ParallelHPOError:
+        return []
+    return [name for name in ("best", *(run.run_id for run in known.runs)) if name.startswith(incomplete)]
+
+
+Sweep = Annotated[str, typer.Argument(help="The sweep's id.", metavar="SWEEP", autocompletion=sweep_ids)]
 Directory = Annotated[
     Path | None, typer.Option(help="Where sweeps are kept; missing: as for run.", metavar="FOLDER")
 ]

@@ -72,12 +72,15 @@ def _metavar(key: str, said: Mapping[str, Any]) -> str:
 
 
 def _words(kind: Mapping[str, Any], unit: str) -> list[str]:
+    from parallel_hpo.config.hooks import COMMAND_FORMAT
     from parallel_hpo.config.hpo import section_schema
 
     if "$ref" in kind:
         return _words(section_schema()["$defs"][kind["$ref"].rpartition("/")[2]], unit)
     if "const" in kind or "enum" in kind:
         return [str(word) for word in kind.get("enum", [kind.get("const")])]
+    if kind.get("format") == COMMAND_FORMAT:
+        return ["COMMAND"]
     match kind.get("type"):
         case "integer" | "number":
             return [unit]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from parallel_hpo.cli.output import print_for_machines, print_for_people, warn
+from parallel_hpo.cli.run_columns import as_csv, sorted_by
 from parallel_hpo.errors import BackendError, UsageError
 from parallel_hpo.supervisor.records.ledger_reader import RunRow
 from parallel_hpo.supervisor.records.sweep_folders import KnownSweep, find_sweep, known_sweeps
@@ -53,16 +54,18 @@ def _measured(directory: Path, described: list[dict[str, Any]]) -> list[dict[str
     return [each | {"rows": has.rows, "bytes": has.size} for each, has in zip(described, held, strict=True)]
 
 
-def runs(directory: Path, sweep: str, *, as_json: bool) -> None:
-    """List a sweep's runs in the order of their start."""
+def runs(directory: Path, sweep: str, *, sort: str | None, csv: bool, as_json: bool) -> None:
+    """List a sweep's runs in the order of their start, or of a column; UsageError for an unknown one."""
     known = find_sweep(directory, sweep)
-    rows = [_run(run) for run in known.runs]
-    if as_json:
-        print_for_machines(json.dumps(rows, indent=2))
-    elif not rows:
+    listed = known.runs if sort is None else sorted_by(sort, known.runs)
+    if csv:
+        print_for_machines(as_csv(listed).removesuffix("\n"))
+    elif as_json:
+        print_for_machines(json.dumps([_run(run) for run in listed], indent=2))
+    elif not listed:
         print_for_people(f"{known.sweep_id} has no runs yet")
     else:
-        _show_table([row | {"parameters": json.dumps(row["parameters"])} for row in rows])
+        _show_table([row | {"parameters": json.dumps(row["parameters"])} for row in map(_run, listed)])
 
 
 def best(directory: Path, sweep: str, *, as_json: bool) -> None:
@@ -80,49 +83,30 @@ def best(directory: Path, sweep: str, *, as_json: bool) -> None:
         print_for_machines(f"{row['run_id']}  {metric}={row['value']:g}  {json.dumps(row['parameters'])}")
 
 
-def logs(directory: Path, sweep: str, worker: int | None, *, as_json: bool) -> None:
-    """Print what the workers printed, all of it or one's; as JSON one object for each line."""
-    folder = find_sweep(directory, sweep).folder
-    pattern = f"worker-{'*' if worker is None else worker}/output.log"
-    files = sorted([*folder.glob(pattern), *folder.glob(f"share-*/{pattern}")])
-    if not files:
-        raise UsageError(f"{folder} has no log {pattern}")
-    for file in files:
-        name = str(file.parent.relative_to(folder))
-        if as_json:
-            _print_lines(file, name)
-        else:
-            if len(files) > 1:
-                print_for_machines(f"==> {name} <==")
-            _copy(file)
-
-
-def _copy(file: Path) -> None:
-    with file.open("rb") as log:
-        while chunk := log.read(1 << 16):
-            sys.stdout.buffer.write(chunk)
-    sys.stdout.flush()
-
-
-def _print_lines(file: Path, name: str) -> None:
-    with file.open(encoding="utf-8", errors="replace", newline="\n") as log:
-        for line in log:
-            print_for_machines(json.dumps({"worker": name, "line": line.rstrip("\n")}))
-
-
 def _described(known: KnownSweep) -> dict[str, Any]:
     best_run = known.best
     return {
         "sweep": known.sweep_id,
+        "date": _date(known.facts.get("began_at")),
+        "name": known.facts.get("name"),
+        "project": known.facts["path"].split("/")[1] if "path" in known.facts else None,
         "running": bool(known.supervised),
         "backend": known.facts.get("backend"),
         "count": known.count,
         "started": len(known.runs),
         **{outcome.value: known.number(outcome) for outcome in Outcome},
         "open": known.number(None),
+        "metric": known.facts.get("metric"),
         "best": None if best_run is None else best_run.value,
         "folder": str(known.folder),
     }
+
+
+def _date(began_at: float | None) -> str | None:
+    """Return when a sweep began, with the offset of the time here; ledgers of old don't say."""
+    return (
+        None if began_at is None else datetime.fromtimestamp(began_at).astimezone().isoformat(" ", "seconds")
+    )
 
 
 def _run(run: RunRow) -> dict[str, Any]:

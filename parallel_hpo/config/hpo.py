@@ -20,6 +20,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from parallel_hpo.config.devices import Devices, Faults, Modules
+from parallel_hpo.config.hooks import Addresses, Command
 from parallel_hpo.config.sweep import parse_sweep_configuration
 from parallel_hpo.config.sweep_checks import nearest
 from parallel_hpo.config.sweep_words import EngineChoice
@@ -121,6 +122,12 @@ class HpoSection(BaseModel):
     """Runs after which a worker's process is replaced."""
     grace_period_s: Annotated[float, Field(gt=0), Allowed("a number of seconds above 0")] = 30.0
     """Seconds between asking a run to stop and killing its process tree."""
+    on_end: Command = None
+    """A command that is run when the sweep has ended, with its summary as JSON on stdin, for 30 s at most."""
+    on_failure: Command = None
+    """A command that is run for each run that failed or crashed, with the run as JSON on stdin, for 30 s."""
+    notify: Addresses = []
+    """Apprise addresses that are told of the sweep's end; needs the extra `notify`."""
     start_method: Annotated[StartMethod, Field(strict=False), Allowed('"forkserver" or "spawn"')] = Field(
         default_factory=_default_start_method
     )
@@ -206,9 +213,9 @@ def known_keys() -> tuple[str, ...]:
 
 
 def is_text(key: str) -> bool:
-    """Return whether a key's value is free text, so that `2024` in the environment means "2024"."""
+    """Return whether a key's value is text, so that `2024` in the environment means "2024"."""
     field = HpoSection.model_fields.get(key)
-    return field is not None and field.annotation in (str, str | None, Path)
+    return field is not None and field.annotation in (str, str | None, Path, str | list[str] | None)
 
 
 def show(value: object) -> str:

@@ -1,6 +1,6 @@
-"""What every kind of HPO is to its user: `optimize`, `interrupt`, `drain`.
+"""What every kind of HPO is to its user: `optimize`, `start`, `interrupt`, `drain`.
 
-A kind implements `_perform` and the two stops; what holds for all of them is
+A kind implements `_prepare` and the two stops; what holds for all of them is
 here: no sweep in a sweep, one at a time, the display, the signal raised again.
 """
 
@@ -11,14 +11,16 @@ import signal
 import sys
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
 
 from parallel_hpo.config.hpo import HpoSection
 from parallel_hpo.config.loader import inside_worker
 from parallel_hpo.errors import ExitCode, UsageError
+from parallel_hpo.hpo.display import open_display
+from parallel_hpo.hpo.handle import Handle, Performance, begin
 from parallel_hpo.hpo.varied import varied_parameters
 from parallel_hpo.notices import Observer
 from parallel_hpo.plan import Launch
@@ -73,8 +75,37 @@ class HPO(ABC):
         _raise_again(result.exit_code)
         return result
 
+    def start(self, main: Callable[[], object], *, resume: str | None = None) -> Handle:
+        """Begin what `optimize` does, and return at once: a handle tells of it, stops it, has its result.
+
+        It shows itself in the notebook's cell that calls this, else on stderr. No signal reaches it: an
+        interrupt in the notebook, or Ctrl-C, is the caller's own. When the main thread ends the sweep
+        is stopped, and the interpreter waits for its end.
+
+        Raises what `optimize` raises before anything is started: UsageError and TargetError.
+        """
+        performance = self._begin(main, Launch(resume=resume))
+        display = open_display(varied_parameters(self.section))
+        return begin(self, performance, display, go_on='start(main, resume="{}")')
+
+    @classmethod
+    def from_dict(cls, section: Mapping[str, Any]) -> HPO | None:
+        """Return the HPO of what stands under "hpo" in a configuration file, as `ConfigLoader.hpo` does.
+
+        None where `apply` is false, and inside a worker. The environment may override it. Raises
+        ConfigError: the key's path, the value, and what is allowed.
+        """
+        made: HPO | None = import_module("parallel_hpo.hpo.configuration").hpo_of(
+            section, asker=sys._getframe(1)
+        )  # late, and by name: it imports this file
+        return made
+
     def perform(self, main: Main, *, observer: Observer, launch: Launch = ALL) -> SweepResult:
         """Do what `optimize` does, but tell `observer` instead of stderr, and raise no signal."""
+        return self._begin(main, launch)(observer)
+
+    def _begin(self, main: Main, launch: Launch) -> Performance:
+        """Return what performs the sweep, and is to be called: the process is this sweep's from now on."""
         if self._host.platform == "win32":
             raise UsageError("Windows is not supported: run parallel_hpo on Linux or macOS (WSL is a Linux)")
         if inside_worker(self._host.environment):
@@ -85,8 +116,20 @@ class HPO(ABC):
         from parallel_hpo.supervisor.processes.descriptors import fill_standard  # late: takes 0.3 s to import
 
         fill_standard()
-        with _alone():
-            return self._perform(main, observer, launch)
+        leave = _enter_alone()
+        try:
+            performance = self._prepare(main, launch)
+        except BaseException:
+            leave()
+            raise
+
+        def perform(observer: Observer) -> SweepResult:
+            try:
+                return performance(observer)
+            finally:
+                leave()
+
+        return perform
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         """Arrive at a worker as what it is there: None."""
@@ -101,18 +144,18 @@ class HPO(ABC):
         """Let the running runs finish and start none. From any thread; no sweep, no effect."""
 
     @abstractmethod
-    def _perform(self, main: Main, observer: Observer, launch: Launch) -> SweepResult:
-        """Perform the sweep; called by one thread at a time."""
+    def _prepare(self, main: Main, launch: Launch) -> Performance:
+        """Return what performs the sweep; it can be interrupted and drained from now on. One at a time."""
 
 
-@contextmanager
-def _alone() -> Iterator[None]:
+def _enter_alone() -> Callable[[], None]:
+    """Have the process for one sweep; return what gives it back, from any thread."""
     if not _ONE_AT_A_TIME.acquire(blocking=False):
-        raise UsageError("a sweep is already running in this process; wait for its optimize() to return")
-    try:
-        yield
-    finally:
-        _ONE_AT_A_TIME.release()
+        raise UsageError(
+            "a sweep is already running in this process; wait for its optimize() to return,"
+            " or for the result() of its handle, or stop that"
+        )
+    return _ONE_AT_A_TIME.release
 
 
 def _raise_again(exit_code: int) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from parallel_hpo.errors import ExitCode
 from parallel_hpo.hpo.base import HPO, Main
-from parallel_hpo.notices import Observer
+from parallel_hpo.hpo.handle import Handle, Performance, over
 from parallel_hpo.plan import Launch
 from parallel_hpo.supervisor.records.summary import Closing, SweepResult, summarise
 from parallel_hpo.worker.loading import LOADING
@@ -39,11 +39,16 @@ class BeingLoaded(HPO):
         LOADING.end(sys._getframe(1).f_globals)
         return NOTHING
 
+    def start(self, main: Callable[[], object], *, resume: str | None = None) -> Handle:
+        """End the loading likewise; else return the handle of a sweep of no runs that is over."""
+        LOADING.end(sys._getframe(1).f_globals)
+        return over(self, NOTHING)
+
     def interrupt(self) -> None:
         """Do nothing."""
 
     def drain(self) -> None:
         """Do nothing."""
 
-    def _perform(self, main: Main, observer: Observer, launch: Launch) -> SweepResult:
-        return NOTHING
+    def _prepare(self, main: Main, launch: Launch) -> Performance:
+        return lambda observer: NOTHING

@@ -7,13 +7,18 @@ import sys
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, Final
 
+from parallel_hpo.config.hpo import SECTION
 from parallel_hpo.config.loader import Sources, inside_worker, load_section, read_document
 from parallel_hpo.hpo.base import HPO
 from parallel_hpo.hpo.being_loaded import BeingLoaded
 from parallel_hpo.hpo.registry import kind_names, make_hpo
 from parallel_hpo.worker.loading import LOADING
+
+FROM_DICT: Final = "HPO.from_dict"
+"""Stands in a file's place where an error says where a value comes from."""
 
 
 class ConfigLoader:
@@ -38,7 +43,7 @@ class ConfigLoader:
         Raises ConfigError for an invalid section: where the value comes from, the
         key's path, the value, and what is allowed.
         """
-        if inside_worker(self._environment) and LOADING.is_on(sys._getframe(1)):
+        if _is_being_loaded(self._environment, sys._getframe(1)):
             return BeingLoaded()
         return self._hpo
 
@@ -53,3 +58,16 @@ class ConfigLoader:
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         self.__dict__.update(state, _environment=os.environ)
+
+
+def hpo_of(section: object, *, asker: FrameType) -> HPO | None:
+    """Return the HPO of a section that the code of `asker` has made itself, and no file."""
+    if _is_being_loaded(os.environ, asker):
+        return BeingLoaded()
+    document = {SECTION: dict(section) if isinstance(section, Mapping) else section}
+    checked = load_section(document, Path(FROM_DICT), Sources(os.environ), kinds=kind_names())
+    return None if checked is None else make_hpo(checked)
+
+
+def _is_being_loaded(environment: Mapping[str, str], asker: FrameType) -> bool:
+    return inside_worker(environment) and LOADING.is_on(asker)

@@ -124,6 +124,8 @@ class RunEnded:
     """Folders of what it wrote offline, which is yet to be sent."""
     missing: MissingMetric | None = None
     """It finished without a value; None also where the sweep has no metric."""
+    traceback: str = ""
+    """Of the exception that it failed by; '' where there is none, or a program has printed it."""
     worn: str = ""
     """Why its worker's process can't go on as a fresh one, and waits to be replaced; mostly ''."""
 
@@ -144,4 +146,19 @@ class Active:
     """The run has logged something, where stalls are looked for; or the agent has asked for one in vain."""
 
 
-Report = Ready | StartFailed | RunStarted | RunEnded | LeaseEnded | Active
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the run that is on has come, by what it has logged; nothing is decided by it."""
+
+    run_id: RunId
+    step: int
+    """W&B's step of what it logged last."""
+    done: float | None
+    """Epochs or steps of `total` that are done; both None where the total is not known."""
+    total: float | None
+    name: str
+    """What `value` is: the sweep's metric, or the first number of what was logged; '' where there is none."""
+    value: float | None
+
+
+Report = Ready | StartFailed | RunStarted | RunEnded | LeaseEnded | Active | Progress

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from parallel_hpo.words import Program, Slot, SweepPath, Target
+from parallel_hpo.words import Parameters, Program, RunId, Slot, SweepPath, Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +83,8 @@ class WorkerSpec:
     """The server takes only the key that the worker was given: `wandb.login(key=…)` keeps it."""
     activity_every_s: float | None = None
     """Say at most so often that the run logs something; None: never, for nobody looks for stalls."""
+    progress_every_s: float = 1.0
+    """Say at most so often how far the run is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,19 @@ class ChildCall:
     surroundings: Surroundings
     function: str
     arguments: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RunAgain:
+    """Run `main` once, in the foreground, as a run of its own with these parameters."""
+
+    surroundings: Surroundings
+    main: PickledMain | Target | Program
+    run_id: RunId
+    parameters: Parameters
+    keep_login: bool
+    debug: bool
+    """Look into the exception that it raises by a debugger, before the run is closed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from parallel_hpo.errors import ConfigError, ExitCode, TargetError
 from parallel_hpo.notices import Message, Observer
 from parallel_hpo.plan import Launch
 from parallel_hpo.protocol.spec import PickledMain, Surroundings
+from parallel_hpo.supervisor.commands import Commands
 from parallel_hpo.supervisor.control.patience import Patience, StoppedError
 from parallel_hpo.supervisor.control.signals import Control, SignalsTaken
 from parallel_hpo.supervisor.decisions.events import StopAsked
@@ -31,8 +32,10 @@ from parallel_hpo.supervisor.devices.drivers import open_driver
 from parallel_hpo.supervisor.devices.equipment import Equipment
 from parallel_hpo.supervisor.devices.library import OpenLibrary, no_library, opened
 from parallel_hpo.supervisor.devices.placing import Placement
+from parallel_hpo.supervisor.notifying import check_addresses
 from parallel_hpo.supervisor.open_sweep import OpenSweep
 from parallel_hpo.supervisor.packing.main import pack_main, why_heavy
+from parallel_hpo.supervisor.packing.naming import name_of
 from parallel_hpo.supervisor.planning import count_cores, library_for, place_workers
 from parallel_hpo.supervisor.processes.child_calls import ChildCalls
 from parallel_hpo.supervisor.processes.child_pool import ChildPool
@@ -80,7 +83,9 @@ def supervise(
     with ExitStack() as stack:
         packed = pack_main(main, stack)
         setting = Setting(
-            section, packed, observer, control, clock, jitter, make_mark(), clock(), launch.share, resumes
+            *(section, packed, observer, control, clock, jitter, make_mark(), clock(), launch.share),
+            resumes=resumes,
+            name=name_of(main),
         )
         if heavy := why_heavy(main, packed):
             observer(Message(heavy, warning=True))
@@ -123,11 +128,13 @@ class _Stage:
     ) -> None:
         self.setting = setting
         self.section = setting.section
-        self.environment = dict(os.environ if environment is None else environment) | {MARK: setting.mark}
+        self.users_environment = dict(os.environ if environment is None else environment)
+        self.environment = self.users_environment | {MARK: setting.mark}
         self.stack = stack
         self.patience = Patience(setting.control, grace_s=self.section.grace_period_s)
         self.open_library = open_library
         self.folder = working_folder()
+        check_addresses(self.section.notify)
         prepare_directory(self.section.directory)
 
     def perform(self, resume: str | None) -> SweepResult:
@@ -150,6 +157,7 @@ class _Stage:
             there.surroundings,
             there.equipment,
             self.patience,
+            lambda: Commands(self.users_environment, self.folder),
         ).perform()
 
     def open(self, facts: Mapping[str, Any]) -> _Open:

@@ -16,15 +16,14 @@ from pathlib import Path
 from typing import Final
 
 from parallel_hpo.errors import ConfigError
-from parallel_hpo.notices import Message
-from parallel_hpo.protocol.messages import Report, RunStarted
+from parallel_hpo.notices import Message, RunProgressed
+from parallel_hpo.protocol.messages import Progress, Report, RunStarted
 from parallel_hpo.protocol.spec import STACKS_SIGNAL
 from parallel_hpo.supervisor.decisions.actions import (
     Action,
     AskSweep,
     AwaitDevice,
     DumpStacks,
-    End,
     GiveBack,
     Kill,
     LookAtAwaited,
@@ -53,9 +52,10 @@ from parallel_hpo.supervisor.decisions.events import (
 from parallel_hpo.supervisor.decisions.view import Ending, SlotView, SweepView, is_over, next_deadline
 from parallel_hpo.supervisor.processes.child import SCARCE, ScarcityError, name_death
 from parallel_hpo.supervisor.processes.descriptors import make_room_for
+from parallel_hpo.supervisor.recording import record_drop, record_end, record_start
 from parallel_hpo.supervisor.records.recorder import UnrecordedError
 from parallel_hpo.supervisor.tools import LivingWorker, Tools
-from parallel_hpo.words import Outcome, RunId, Slot
+from parallel_hpo.words import Slot
 from parallel_hpo.worker import tree
 
 MEASURE_EVERY_S: Final = 0.5
@@ -136,6 +136,9 @@ class Loop:
         except (EOFError, OSError):
             worker.heard_out = True
             return
+        if isinstance(report, Progress):
+            self._tools.observer(RunProgressed(worker.slot, report))
+            return
         self._handle(self._delivered(worker.slot, report) or Reported(worker.slot, report))
 
     def _delivered(self, slot: Slot, report: Report) -> Delivered | None:
@@ -151,6 +154,7 @@ class Loop:
         for reaped, child in self._tools.pool.collect():
             worker = self._workers.pop(reaped.pid, None)
             if worker is not None:
+                self._tools.memory.remove(worker.slot)
                 self._hear_out(worker)
                 self._handle(Died(worker.slot, name_death(reaped.status), self._tools.jitter()))
                 child.connection.close()
@@ -262,7 +266,8 @@ class Loop:
             return
         self._denied.discard(slot)
         tools.pump.add(child.output, slot)
-        worker = LivingWorker(slot, child, label)
+        worker = LivingWorker(slot, child, label, spec.surroundings.environment)
+        tools.memory.add(slot, child.pid)
         self._workers[child.pid] = worker
         self._in_slot[slot] = worker
 
@@ -278,19 +283,11 @@ class Loop:
     def _record(self, action: RecordStart | RecordEnd | RecordDrop) -> None:
         match action:
             case RecordStart():
-                self._tools.recorder.start(action, self._slot(action.slot).device or None)
+                record_start(action, self._slot(action.slot).device or None, self._tools)
             case RecordEnd():
-                self._tools.recorder.end(action)
-                if action.final and action.died:
-                    self._end_run(action.run.run_id, action.end)
+                record_end(action, self._in_slot[action.slot], self._tools)
             case RecordDrop():
-                self._tools.recorder.drop(action)
-                self._end_run(action.run.run_id, action.end)
-
-    def _end_run(self, run_id: RunId, end: End) -> None:
-        """Have the server told of a run's end that its process could not tell."""
-        state = "crashed" if end.outcome is Outcome.CRASHED else "killed"
-        self._tools.server_calls.end_run(run_id, state, send_rest=not end.resumable)
+                record_drop(action, self._tools)
 
 
 def _has_more(connection: Connection) -> bool:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import queue
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
 from parallel_hpo.backend.base import Backend, OpenedSweep
+from parallel_hpo.config.hooks import words_of
 from parallel_hpo.errors import ExitCode, LedgerError, ParallelHPOError
-from parallel_hpo.notices import Message, OutputLine, SweepOpened
+from parallel_hpo.notices import MemoryUsed, Message, OutputLine, SweepOpened
 from parallel_hpo.protocol.spec import Surroundings, WorkerSpec
+from parallel_hpo.supervisor.aftermath import Aftermath
+from parallel_hpo.supervisor.catching_up import catch_up
+from parallel_hpo.supervisor.commands import Commands
 from parallel_hpo.supervisor.conclusion import EndedSweep, conclude
 from parallel_hpo.supervisor.control.mailbox import Mailbox
 from parallel_hpo.supervisor.control.patience import Patience, StoppedError
@@ -18,14 +24,18 @@ from parallel_hpo.supervisor.control.signals import Control
 from parallel_hpo.supervisor.decisions.events import SweepSeen
 from parallel_hpo.supervisor.decisions.view import Ending, SlotView, open_view
 from parallel_hpo.supervisor.devices.equipment import Equipment
+from parallel_hpo.supervisor.farewell import tell_of_end
 from parallel_hpo.supervisor.loop import Loop
+from parallel_hpo.supervisor.packing.naming import note_main
+from parallel_hpo.supervisor.phantoms import find_phantoms
 from parallel_hpo.supervisor.planning import limits_of, shares_of
 from parallel_hpo.supervisor.processes.child_pool import ChildPool
-from parallel_hpo.supervisor.processes.environment import worker_environment
+from parallel_hpo.supervisor.processes.environment import secrets_of, worker_environment
+from parallel_hpo.supervisor.processes.memory import MemoryWatch
 from parallel_hpo.supervisor.processes.output import OutputPump, worker_folder
 from parallel_hpo.supervisor.records.ledger import Ledger
 from parallel_hpo.supervisor.records.recorder import Recorder
-from parallel_hpo.supervisor.records.resuming import AskedCount, asked_count, read_earlier, unsent_folders
+from parallel_hpo.supervisor.records.resuming import AskedCount, asked_count, read_earlier
 from parallel_hpo.supervisor.records.summary import SweepResult
 from parallel_hpo.supervisor.server_calls import ServerCalls
 from parallel_hpo.supervisor.setting import Setting
@@ -36,6 +46,8 @@ from parallel_hpo.words import StopKind
 
 ACTIVITY_PARTS: Final = 4
 """A worker says so often within the stall time-out that its run logs."""
+PROGRESS_PER_S: Final = 50
+"""All workers together say so often at the most how far their runs are."""
 
 
 class OpenSweep:
@@ -51,6 +63,7 @@ class OpenSweep:
         surroundings: Surroundings,
         equipment: Equipment,
         patience: Patience,
+        make_commands: Callable[[], Commands],
     ) -> None:
         self._setting = setting
         self._backend = backend
@@ -60,14 +73,15 @@ class OpenSweep:
         self._surroundings = surroundings
         self._equipment = equipment
         self._patience = patience
+        self._make_commands = make_commands
         self._workers = equipment.workers
         self._phantoms: tuple[str, ...] = ()
         self._earlier = read_earlier(ledger.runs())
         self._before = self._count_before()
         self._asked = self._ask_count()
-        count = self._asked.count
-        self._count = None if count is None else self._before + count
+        self._count = None if self._asked.count is None else self._before + self._asked.count
         self._folder = setting.folder_of(opened.path.sweep_id)
+        self._sweep_folder = setting.section.directory / opened.path.sweep_id
         metric = opened.configuration.get("metric") or {}
         self._metric: str | None = metric.get("name")
         self._goal: str = metric.get("goal", "minimize")
@@ -112,6 +126,8 @@ class OpenSweep:
         self._ledger.record_facts(
             {
                 "path": str(self._opened.path),
+                "name": self._opened.configuration.get("name"),
+                "began_at": facts.get("began_at", time.time()),
                 "url": self._opened.url,
                 "backend": self._backend.name,
                 "created": facts.get("created", self._setting.section.sweep_id is None),
@@ -121,6 +137,12 @@ class OpenSweep:
                 "metric": self._metric,
                 "goal": self._goal,
                 "marks": [*marks, self._setting.mark],
+                **note_main(
+                    *(self._setting.name, self._setting.main, self._sweep_folder),
+                    secrets_of(self._surroundings.environment),
+                ),
+                "working_folder": self._surroundings.folder,
+                "sys_path": list(self._surroundings.sys_path),
             }
         )
 
@@ -152,12 +174,7 @@ class OpenSweep:
         server_calls = ServerCalls(
             self._backend, self._opened.path, folder=self._folder, observer=setting.observer, post=post
         )
-        for mark in marks:
-            server_calls.give_back(mark, [run.run_id for run in earlier.reruns])
-        if marks:
-            server_calls.settle_earlier(earlier.ended)
-            for run_id, folder in unsent_folders(self._folder, earlier.ended, self._ledger.last_starts):
-                server_calls.tell_end(run_id, earlier.ended[run_id], [folder])
+        catch_up(server_calls, marks, earlier, self._folder, self._ledger.last_starts)
         pump = OutputPump(self._folder, lambda slot, text: setting.observer(OutputLine(slot, text)))
         pump.start()
         view = open_view(
@@ -168,21 +185,28 @@ class OpenSweep:
             reruns=earlier.reruns,
             failures=earlier.failures,
         )
-        tools = self._equip(server_calls, pump, mailbox)
+        memory = MemoryWatch(lambda slot, used_mb: setting.observer(MemoryUsed(slot, used_mb)))
+        memory.start()
+        tools = self._equip(server_calls, pump, memory, mailbox)
         try:
             return self._conduct(Loop(view, tools, answers), tools)
         finally:
             self._pool.close()
             pump.close()
+            memory.close()
+            tools.aftermath.give_up()
             server_calls.close()
 
-    def _equip(self, server_calls: ServerCalls, pump: OutputPump, mailbox: Mailbox) -> Tools:
+    def _equip(
+        self, server_calls: ServerCalls, pump: OutputPump, memory: MemoryWatch, mailbox: Mailbox
+    ) -> Tools:
         setting = self._setting
         return Tools(
             pool=self._pool,
             recorder=Recorder(self._ledger, control=setting.control, observer=setting.observer),
             server_calls=server_calls,
             pump=pump,
+            memory=memory,
             control=setting.control,
             mailbox=mailbox,
             patience=self._patience,
@@ -192,6 +216,12 @@ class OpenSweep:
                 self._opened.path,
                 directory=setting.section.directory,
                 mark=setting.mark,
+            ),
+            aftermath=Aftermath(
+                self._sweep_folder,
+                words_of(setting.section.on_failure or ()),
+                commands=self._make_commands(),
+                observer=setting.observer,
             ),
             observer=setting.observer,
             make_spec=self._make_spec,
@@ -214,26 +244,13 @@ class OpenSweep:
             if self._is_to_be_finished(ending):
                 tools.server_calls.finish_sweep()
             tools.server_calls.settle(self._patience)  # its calls are the pool's children
-            self._phantoms = self._find_phantoms(ending)
+            self._patience.call(tools.aftermath.finish)
+            self._phantoms = find_phantoms(
+                self._backend, self._opened.path, self._ledger, ending, self._setting, self._patience
+            )
         except StoppedError:
             return ending if ending.stop else _cut_short(tools.control, StopKind.INTERRUPT)
         return ending
-
-    def _find_phantoms(self, ending: Ending) -> tuple[str, ...]:
-        """Return, and name, what the server counts as running in a sweep of ours and nobody started."""
-        if ending.stop is StopKind.KILL or not self._ledger.facts["created"] or self._setting.share:
-            return ()
-        known = {row.run_id for row in self._ledger.runs()}
-        try:
-            found = tuple(self._patience.call(lambda: self._backend.phantoms(self._opened.path, known)))
-        except ParallelHPOError as error:
-            words = f"whether the server lists runs that nobody started could not be asked: {error}"
-            self._setting.observer(Message(words, warning=True))
-            return ()
-        if found:
-            words = f"the server lists runs of the sweep that no worker started: {', '.join(found)}"
-            self._setting.observer(Message(words, warning=True))
-        return found
 
     def _is_to_be_finished(self, ending: Ending) -> bool:
         """Whether the sweep is ours and has had all its runs; one that was joined is left as it is."""
@@ -265,6 +282,7 @@ class OpenSweep:
             goal=self._goal,
             keep_login=self._backend.keeps_login,
             activity_every_s=None if stall_s is None else stall_s / ACTIVITY_PARTS,
+            progress_every_s=max(1.0, self._workers / PROGRESS_PER_S),
         )
 
     def _conclude(self, ending: Ending) -> SweepResult:
@@ -277,7 +295,9 @@ class OpenSweep:
             goal=self._goal,
             phantoms=self._phantoms,
         )
-        return conclude(self._ledger, ending, self._setting, ended)
+        result = conclude(self._ledger, ending, self._setting, ended)
+        tell_of_end(result, self._setting, self._make_commands())
+        return result
 
 
 def _cut_short(control: Control, stop: StopKind) -> Ending:

@@ -30,6 +30,8 @@ class Setting:
     """This launch's share of the section's count; None: all of it."""
     resumes: bool = False
     """Whether it goes on with the count of an earlier launch."""
+    name: Target | Program | None = None
+    """How a later process finds `main`; None: by no name."""
 
     @property
     def count(self) -> int | None:

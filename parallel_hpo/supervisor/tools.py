@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from parallel_hpo.notices import Observer
 from parallel_hpo.protocol.spec import WorkerSpec
+from parallel_hpo.supervisor.aftermath import Aftermath
 from parallel_hpo.supervisor.control.mailbox import Mailbox
 from parallel_hpo.supervisor.control.patience import Patience
 from parallel_hpo.supervisor.control.signals import Control
@@ -14,6 +15,7 @@ from parallel_hpo.supervisor.decisions.view import SlotView
 from parallel_hpo.supervisor.devices.watch import DeviceWatch
 from parallel_hpo.supervisor.processes.child import Child
 from parallel_hpo.supervisor.processes.child_pool import ChildPool
+from parallel_hpo.supervisor.processes.memory import MemoryWatch
 from parallel_hpo.supervisor.processes.output import OutputPump
 from parallel_hpo.supervisor.records.recorder import Recorder
 from parallel_hpo.supervisor.server_calls import ServerCalls
@@ -30,11 +32,13 @@ class Tools:
     recorder: Recorder
     server_calls: ServerCalls
     pump: OutputPump
+    memory: MemoryWatch
     control: Control
     mailbox: Mailbox
     patience: Patience
     standstill: Standstill
     siblings: Siblings
+    aftermath: Aftermath
     observer: Observer
     make_spec: Callable[[SlotView, str], WorkerSpec]
     """The spec of a slot's next worker, given its label."""
@@ -51,5 +55,6 @@ class LivingWorker:
     slot: Slot
     child: Child
     label: str
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     heard_out: bool = field(default=False)
     """Its pipe is at its end; its death is yet to be reported."""

@@ -1,31 +1,36 @@
-"""Draws a sweep on a console: lines as they come, and below them the progress line.
+"""Draws a sweep on a console: lines as they come, and below them a row for each worker and the progress line.
 
-The progress line exists only on a terminal that can erase it; elsewhere there
-are lines alone. Used by one thread, `terminal`'s. The cursor is never hidden, so
-that even a SIGKILL leaves a sane terminal.
+Those exist only on a terminal that can erase them; elsewhere there are lines
+alone. Used by one thread, `terminal`'s. The cursor is never hidden, so that even a
+SIGKILL leaves a sane terminal.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Final
 
 from rich.console import Console
-from rich.control import Control
-from rich.segment import ControlType
+from rich.style import Style
 from rich.text import Text
 
-from parallel_hpo.notices import Notice, OutputLine, RunOver, WorkerChanged
-from parallel_hpo.ui.summary import counts, describe_result, is_left_over
+from parallel_hpo.notices import Notice, OutputLine, RunOver, SweepOpened, WorkerChanged
+from parallel_hpo.ui.painting import Painting, Size
+from parallel_hpo.ui.rows import rows_of
+from parallel_hpo.ui.summary import describe_briefly, describe_result, is_left_over
 from parallel_hpo.ui.tally import Tally, advance
 from parallel_hpo.ui.tracebacks import TracebackFilter
 from parallel_hpo.ui.wording import Varied, Verbosity, describe, is_chatter, prefix, progress
+from parallel_hpo.ui.workers import Workers, advance_workers
 from parallel_hpo.words import Slot
 
 if TYPE_CHECKING:
     from parallel_hpo.supervisor.records.summary import SweepResult
 
-_ERASE: Final = Control((ControlType.ERASE_IN_LINE, 2), ControlType.CARRIAGE_RETURN)
+ROWS_PART: Final = 2
+"""The rows take one of so many parts of the terminal's height: the lines above them are to be read too."""
 
 
 class Screen:
@@ -39,8 +44,12 @@ class Screen:
         verbosity: Verbosity,
         varied: Varied,
         clock: Callable[[], float],
+        size: Callable[[], Size] | None = None,
     ) -> None:
-        """Show on `console`; `live`: with a progress line; `clock` is monotonic, in seconds."""
+        """Show on `console`; `live`: with rows and a progress line; `clock` is monotonic, in seconds.
+
+        `size` is the terminal's, in columns and lines; None: as the console knows it.
+        """
         self._console = console
         self._verbosity = verbosity
         self._varied = varied
@@ -48,11 +57,13 @@ class Screen:
         self._tally = Tally()
         self._tracebacks = TracebackFilter()
         self._live = live
-        self._drawn = False
+        self._workers: Workers = {}
+        self._painting = Painting(console, size or (lambda: (console.width, console.height)))
 
     def show(self, notice: Notice) -> None:
         """Show a notice at its verbosity."""
         self._tally = advance(self._tally, notice, self._clock())
+        self._workers = advance_workers(self._workers, notice, self._clock())
         if isinstance(notice, OutputLine):
             self._output(notice.slot, self._tracebacks.feed(notice.slot, notice.text))
             return
@@ -60,27 +71,32 @@ class Screen:
             self._output(notice.slot, self._tracebacks.flush(notice.slot))
         line = describe(notice, self._tally, self._varied, self._verbosity)
         if line is not None:
+            if isinstance(notice, SweepOpened) and self._live and notice.url:
+                line.highlight_regex(re.escape(notice.url), Style(link=notice.url))
             self._print(line)
 
+    def frame(self) -> AbstractContextManager[object]:
+        """Within the block nothing is written: all of it is at its end, at once."""
+        return self._console if self._live else nullcontext()
+
     def redraw(self) -> None:
-        """Draw the progress line anew, where there is one."""
+        """Draw the rows and the progress line anew, where there are any."""
         if self._live and self._tally.opened:
-            line = progress(self._tally, self._clock())
-            line.truncate(self._console.width - 1, overflow="ellipsis")
-            self.erase()
-            self._console.print(line, end="", soft_wrap=True, highlight=False)
-            self._drawn = True
+            (width, height), now = self._painting.size, self._clock()
+            last = progress(self._tally, now)
+            last.truncate(max(1, width - 1), overflow="ellipsis")
+            rows = rows_of(self._workers, now, width=width - 1, most=height // ROWS_PART - 1)
+            self._painting.draw([*rows, last])
 
     def erase(self) -> None:
-        """Take the progress line away."""
-        if self._drawn:
-            self._console.control(_ERASE)
-            self._drawn = False
+        """Take the rows and the progress line away."""
+        self._painting.erase()
 
     def conclude(self, result: SweepResult, go_on: str = "") -> None:
         """Show a sweep's result, and what goes on with it where something is left to do."""
         if self._verbosity is Verbosity.QUIET:
-            self._print(counts(result))
+            for line in describe_briefly(result, self._tally, self._varied):
+                self._print(line)
             return
         for line in describe_result(result, self._tally, self._varied):
             self._print(line)
@@ -103,7 +119,9 @@ class Screen:
 
     def _print(self, line: Text) -> None:
         self.erase()
-        if self._console.color_system is None and line.plain.isprintable():
+        if self._live:
+            self._painting.remember(line)
+        elif self._console.color_system is None and line.plain.isprintable():
             print(line.plain, file=self._console.file, flush=True)  # ten times as fast
-        else:
-            self._console.print(line, soft_wrap=True, highlight=False)
+            return
+        self._console.print(line, soft_wrap=True, highlight=False)

@@ -50,20 +50,28 @@ def is_left_over(result: SweepResult) -> bool:
     return bool(result.sweep_id) and result.exit_code not in complete
 
 
+def describe_briefly(result: SweepResult, tally: Tally, varied: Varied) -> Iterator[Text]:
+    """Yield the lines of a quiet display: which sweep, how many runs ended how, the best of them."""
+    yield Text.assemble(f"sweep {result.sweep_id}: " if result.sweep_id else "", counts(result))
+    yield _best(result, tally, varied)
+
+
 def describe_result(result: SweepResult, tally: Tally, varied: Varied) -> Iterator[Text]:
     """Yield the lines that end a sweep's display."""
     yield counts(result)
     yield from _failures(result)
-    if result.best is None:
-        yield Text("no run finished with a value to compare")
-    else:
-        text = Text(
-            f"best: run {result.best.run_id}  {metric_value(tally, result.best.value)}", style="bold green"
-        )
-        yield text.append(f"  {brief(result.best.parameters, varied)}", style="not bold default")
+    yield _best(result, tally, varied)
     yield Text(f"ended: {result.stop_reason}")
     if tally.opened:
         yield Text(f"summary and logs: {tally.opened.folder}")
+
+
+def _best(result: SweepResult, tally: Tally, varied: Varied) -> Text:
+    if result.best is None:
+        return Text("no run finished with a value to compare")
+    told = f"best: run {result.best.run_id}  {metric_value(tally, result.best.value)}"
+    text = Text(told, style="bold green")
+    return text.append(f"  {brief(result.best.parameters, varied)}", style="not bold default")
 
 
 def _failures(result: SweepResult) -> Iterator[Text]:

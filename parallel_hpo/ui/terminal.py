@@ -8,6 +8,7 @@ closed must not hold up the supervisor. Called by `hpo` and `cli`.
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 import time
@@ -51,7 +52,14 @@ class Terminal:
         # Not in a notebook's cells either: they can't be written from another thread.
         console = Console(file=cast(TextIO, steady), stderr=True, force_jupyter=False)
         self._live = steady.isatty() and not console.is_dumb_terminal and verbosity is not Verbosity.QUIET
-        self._screen = Screen(console, live=self._live, verbosity=verbosity, varied=varied, clock=clock)
+        self._screen = Screen(
+            console,
+            live=self._live,
+            verbosity=verbosity,
+            varied=varied,
+            clock=clock,
+            size=lambda: _size(stream, console),
+        )
         self._clock = clock
         self._steps: queue.Queue[_Step | None] = queue.Queue()
         self._dropped = 0
@@ -81,7 +89,7 @@ class Terminal:
         self._steps.put(lambda screen: screen.conclude(result, go_on))
 
     def _write(self) -> None:
-        """Perform the steps until the end is asked for, and keep the progress line fresh beneath."""
+        """Perform the steps until the end is asked for, and keep what stands beneath fresh."""
         drawn_s = self._clock()
         while True:
             try:
@@ -90,11 +98,12 @@ class Terminal:
                 step = Screen.redraw
             if step is None:
                 break
-            step(self._screen)
-            if self._steps.empty() or self._clock() - drawn_s >= _TICK_S:
-                self._own_up()
-                self._screen.redraw()
-                drawn_s = self._clock()
+            with self._screen.frame():
+                step(self._screen)
+                if self._steps.empty() or self._clock() - drawn_s >= _TICK_S:
+                    self._own_up()
+                    self._screen.redraw()
+                    drawn_s = self._clock()
         self._screen.erase()
 
     def _own_up(self) -> None:
@@ -103,3 +112,12 @@ class Terminal:
             dropped, self._dropped = self._dropped, 0
         if dropped:
             self._screen.say(f"{dropped} lines of output not shown here; the workers' logs have them")
+
+
+def _size(stream: TextIO | None, console: Console) -> tuple[int, int]:
+    """Return the columns and lines of a terminal as they are now, which COLUMNS does not follow."""
+    try:
+        columns, lines = os.get_terminal_size(-1 if stream is None else stream.fileno())
+    except (OSError, ValueError):  # no terminal; it has no descriptor, or is closed
+        columns = lines = 0
+    return (columns, lines) if columns and lines else (console.width, console.height)

@@ -110,8 +110,17 @@ def some(number: int, thing: str) -> str:
 
 def brief(parameters: Parameters, varied: Varied) -> str:
     """Return the parameters that matter as `lr=0.1 epochs=5`, each by the shortest name that is its own."""
-    leaves = {path: value for path, value in _leaves(parameters) if _shown(path, varied)}
-    return " ".join(f"{_name(path, leaves)}={_cut(value)}" for path, value in leaves.items())
+    shown = {path: value for path, value in leaves(parameters) if _shown(path, varied)}
+    return " ".join(f"{_name(path, shown)}={_cut(value)}" for path, value in shown.items())
+
+
+def leaves(parameters: Mapping[str, Any], outer: ParameterPath = ()) -> Iterator[tuple[ParameterPath, Any]]:
+    """Yield each parameter that is no group of others, by its nested names."""
+    for name, value in parameters.items():
+        if isinstance(value, Mapping) and value:
+            yield from leaves(value, (*outer, name))
+        else:
+            yield (*outer, name), value
 
 
 def _opened(notice: SweepOpened) -> Text:
@@ -163,14 +172,6 @@ def _worker_trouble(notice: WorkerChanged) -> Text:
 
 def _after_colon(reason: str) -> str:
     return f": {reason}" if reason else ""
-
-
-def _leaves(parameters: Mapping[str, Any], outer: ParameterPath = ()) -> Iterator[tuple[ParameterPath, Any]]:
-    for name, value in parameters.items():
-        if isinstance(value, Mapping) and value:
-            yield from _leaves(value, (*outer, name))
-        else:
-            yield (*outer, name), value
 
 
 def _shown(path: ParameterPath, varied: Varied) -> bool:

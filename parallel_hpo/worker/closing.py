@@ -39,6 +39,8 @@ class Closed:
     """Folders of what it wrote offline."""
     missing: MissingMetric | None = None
     """What it has in the metric's place, if it finished without one."""
+    traceback: str = ""
+    """Of the exception that it failed by."""
 
 
 def close(verdict: Verdict) -> Closed:

@@ -42,7 +42,7 @@ def _live(connection: Connection) -> NoReturn:
     tree.be_subreaper()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     spec = connection.recv()
-    _surround(spec.surroundings)
+    surround(spec.surroundings)
     match spec:
         case WorkerSpec():
             with scratch.importing():
@@ -67,7 +67,8 @@ def _redirect(output: int) -> None:
         setattr(sys, f"__{name}__", stream)
 
 
-def _surround(surroundings: Surroundings) -> None:
+def surround(surroundings: Surroundings) -> None:
+    """Give this process its environment, its path, its cores and its folder."""
     os.environ.clear()
     os.environ.update(surroundings.environment)
     sys.path[:] = surroundings.sys_path

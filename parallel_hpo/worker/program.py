@@ -46,12 +46,7 @@ class ProgramMain:
             ProgramExit: with its exit code, where that is not 0, and what it said last.
             KeyboardInterrupt: this process was interrupted, or the program itself by the sweep's wish.
         """
-        file = Path(os.environ["WANDB_SWEEP_PARAM_PATH"])
-        json_file = file.with_suffix(".json")
-        parameters = read_parameters(os.environ)
-        json_file.write_text(json.dumps(parameters))
-        command = list(expand(self._program, parameters, environment=os.environ, json_file=json_file))
-        code, words = _run(command)
+        code, words = _run(command_of_run(self._program))
         if code == -signal.SIGINT and WATCH.asked_to_stop():
             raise KeyboardInterrupt  # by its own wandb client, which had heard of that first
         if code < 0:
@@ -60,6 +55,15 @@ class ProgramMain:
             signal.raise_signal(-code)
         if code:
             raise ProgramExit(code, words)
+
+
+def command_of_run(program: Program) -> list[str]:
+    """Return the program's command for the run that is on, whose parameters its file has."""
+    file = Path(os.environ["WANDB_SWEEP_PARAM_PATH"])
+    json_file = file.with_suffix(".json")
+    parameters = read_parameters(os.environ)
+    json_file.write_text(json.dumps(parameters))
+    return list(expand(program, parameters, environment=os.environ, json_file=json_file))
 
 
 def expand(

@@ -14,9 +14,10 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Final, NoReturn
 
 import wandb
 
@@ -31,6 +32,9 @@ from parallel_hpo.worker.restoring import restored
 from parallel_hpo.worker.verdict import NOT_ASKED, STOPPED_BY_SWEEP, Ask, ProgramExit, judge
 from parallel_hpo.worker.watch import WATCH
 from parallel_hpo.worker.wording import error_in_words
+
+MOST_TRACEBACK_CHARS: Final = 100_000
+"""Of a traceback, so much goes to the supervisor: its end, where the exception is. The log has all of it."""
 
 
 class MainThread:
@@ -111,9 +115,11 @@ def perform(
     if error is not None and ask is NOT_ASKED and WATCH.opened_by_others and WATCH.asked_to_stop():
         ask = STOPPED_BY_SWEEP
     verdict = judge(error, ask=ask, unopened="" if WATCH.initialised else WATCH.unopened)
+    told = ""
     if error is not None and verdict.outcome is Outcome.FAILED and not isinstance(error, ProgramExit):
-        _print_traceback(error)  # a program has said itself why it failed
-    closed = close(verdict)
+        told = traceback_of(error)  # a program has said itself why it failed
+        print(told, end="", file=sys.stderr)
+    closed = replace(close(verdict), traceback=told[-MOST_TRACEBACK_CHARS:])
     os.environ.pop("WANDB_RESUME", None)
     check()
     worn = leftovers.end(error)
@@ -140,7 +146,7 @@ def _own_surroundings(ticket: Ticket) -> Iterator[list[str]]:
 def _end_fork(error: BaseException | None) -> NoReturn:
     """End a process that `main` forked and let run out of it, as a script's: the run is its parent's."""
     if error is not None and not isinstance(error, SystemExit):
-        _print_traceback(error)
+        print(traceback_of(error), end="", file=sys.stderr)
     flush()
     os._exit(judge(error, ask=NOT_ASKED).exit_code)
 
@@ -176,8 +182,9 @@ def _seed() -> None:
         numpy_random.seed()
 
 
-def _print_traceback(error: BaseException) -> None:
+def traceback_of(error: BaseException) -> str:
+    """Return an exception's traceback as the interpreter prints it."""
     try:
-        traceback.print_exception(error)
+        return "".join(traceback.format_exception(error))
     except Exception:  # noqa: BLE001 - an exception of user code may refuse to be printed
-        print(error_in_words(error), file=sys.stderr)
+        return f"{error_in_words(error)}\n"

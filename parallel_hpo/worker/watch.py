@@ -13,7 +13,6 @@ import functools
 import json
 import os
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +23,7 @@ import wandb
 from parallel_hpo.metric import find_value
 from parallel_hpo.words import DISABLED, NEVER_INITIALISED, RunId
 from parallel_hpo.worker.core import Core
+from parallel_hpo.worker.course import Course
 
 NO_AGENT: Final = (
     "wandb.agent() was called inside a run of a sweep: the runs that it draws would be counted by nobody."
@@ -52,15 +52,13 @@ class Watch:
         self.on_stop: Callable[[RunId], None] | None = None
         """Told of a run that its server asks to stop while no agent is there to hear it."""
         self.core = Core()
+        self.course = Course()
         self._runs: list[Any] = []
         self._folders: list[Path] = []
         self._by_others = False
         self._place = Path()
         self._run_id = RunId("")
         self._before: frozenset[Path] = frozenset()
-        self._tell: Callable[[], None] | None = None
-        self._every_s = 0.0
-        self._told_at = 0.0
         self._installed = False
 
     def install(self) -> None:
@@ -79,6 +77,7 @@ class Watch:
         self._place, self._run_id = Path(os.environ.get("WANDB_DIR", "."), "wandb"), run_id
         self._before = frozenset(self._made() if attempt > 1 else ())
         self.core.begin()
+        self.course.begin(run_id)
 
     @property
     def initialised(self) -> bool:
@@ -197,14 +196,9 @@ class Watch:
             if not any(run is known for known in self._runs):
                 self._runs.append(run)
                 self._note_preempting(run)
+                self.course.watch(run)
             self._folders.append(Path(run.dir))
             self.core.note()
-            if self._tell is not None:
-                self._note_logging(run)
-
-    def tell_activity(self, tell: Callable[[], None], *, every_s: float) -> None:
-        """Call `tell` when a run logs, at most every `every_s` seconds."""
-        self._tell, self._every_s = tell, every_s
 
     def _note_preempting(self, run: Any) -> None:
         """Wrap `run.mark_preempting`: W&B runs such a run again, and so does our supervisor."""
@@ -216,22 +210,6 @@ class Watch:
             return mark(*args, **kwargs)
 
         run.mark_preempting = noting_mark
-
-    def _note_logging(self, run: Any) -> None:
-        """Wrap `run.log`, and `wandb.log`, which `init` has just made the same."""
-        log = run.log
-
-        @functools.wraps(log)
-        def noting_log(*args: Any, **kwargs: Any) -> Any:
-            now = time.monotonic()
-            if self._tell is not None and now - self._told_at >= self._every_s:
-                self._told_at = now
-                self._tell()
-            return log(*args, **kwargs)
-
-        if getattr(wandb, "log", None) == log:
-            vars(wandb)["log"] = noting_log
-        run.log = noting_log
 
     def read_value(self) -> float | None:
         """Return the sweep's metric from the summary of the run that was opened last, once it is closed."""

@@ -126,7 +126,9 @@ class Worker:
         if spec.keep_login:
             WATCH.asked_to_stop = lambda: was_asked_to_stop(spec.path, WATCH.run_id)
         if spec.activity_every_s is not None:
-            WATCH.tell_activity(self._say_active, every_s=spec.activity_every_s)
+            WATCH.course.tell_activity(self._say_active, every_s=spec.activity_every_s)
+        WATCH.course.metric, WATCH.course.goal = spec.metric, spec.goal
+        WATCH.course.tell(self._report, every_s=spec.progress_every_s)
 
     def _listen(self) -> None:
         """Take orders as they come; the supervisor's end of the pipe closes only when it is gone."""
@@ -237,6 +239,7 @@ class Worker:
                 told=closed.told,
                 unsent=closed.unsent,
                 missing=closed.missing,
+                traceback=closed.traceback,
                 worn=self._worn,
             )
         )

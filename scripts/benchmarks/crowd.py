@@ -35,13 +35,14 @@ from parallel_hpo.protocol.messages import (
     RunEnded,
     RunStarted,
 )
-from parallel_hpo.protocol.spec import Reaped
+from parallel_hpo.protocol.spec import Reaped, Surroundings
 from parallel_hpo.supervisor.control.mailbox import Mailbox
 from parallel_hpo.supervisor.control.patience import Patience
 from parallel_hpo.supervisor.control.signals import Control
 from parallel_hpo.supervisor.decisions.view import Limits, open_view
 from parallel_hpo.supervisor.loop import Loop
 from parallel_hpo.supervisor.processes.child import Child
+from parallel_hpo.supervisor.processes.memory import MemoryWatch
 from parallel_hpo.supervisor.processes.output import OutputPump
 from parallel_hpo.supervisor.records.ledger import Ledger
 from parallel_hpo.supervisor.records.recorder import Recorder
@@ -138,6 +139,12 @@ class NoServerCalls:
         return
 
 
+class NoSpec:
+    """What the loop looks at of a worker's spec."""
+
+    surroundings = Surroundings({}, (), "")
+
+
 class NoDevices:
     """What the loop asks of a DeviceWatch."""
 
@@ -166,8 +173,10 @@ def run(workers: int, runs: int, folder: Path, observer: Callable[[Any], None]) 
             patience=Patience(control, grace_s=30),
             standstill=Standstill(time.monotonic, observer, folder),
             siblings=cast(Any, None),
+            memory=MemoryWatch(lambda _slot, _used_mb: None),
+            aftermath=cast(Any, None),  # no run fails
             observer=observer,
-            make_spec=lambda _slot, _label: cast(Any, None),
+            make_spec=lambda _slot, _label: cast(Any, NoSpec()),
             devices=cast(Any, NoDevices()),
             mark="bench",
             clock=time.monotonic,

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from parallel_hpo.config.hooks import words_of
 from parallel_hpo.config.hpo import (
     BackendChoice,
     HpoSection,
@@ -48,8 +49,26 @@ def test_a_count_that_is_no_positive_integer_is_refused(count: object) -> None:
 
 
 @pytest.mark.parametrize(
+    ("written", "words"),
+    [
+        ("notify-send 'it is done'", ("notify-send", "it is done")),
+        (["a b", ""], ("a b", "")),
+        ('["a b", "c"]', ("a b", "c")),
+        ("[ -e x ]", ("[", "-e", "x", "]")),
+    ],
+)
+def test_a_command_is_a_text_or_a_list_of_words(written: str | list[str], words: tuple[str, ...]) -> None:
+    assert words_of(parse(on_end=written).on_end or ()) == words
+
+
+@pytest.mark.parametrize(
     ("key", "value"),
     [
+        ("on_end", ""),
+        ("on_end", []),
+        ("on_failure", "a 'b"),
+        ("on_failure", 3),
+        ("notify", 3),
         ("kind", None),
         ("apply", 1),
         ("sweep_configuration", []),
@@ -134,7 +153,7 @@ def test_a_section_cannot_be_changed() -> None:
 
 
 def test_free_text_is_told_from_numbers_and_choices() -> None:
-    text = {"kind", "project", "entity", "sweep_id", "directory"}
+    text = {"kind", "project", "entity", "sweep_id", "directory", "on_end", "on_failure"}
     assert {key for key in known_keys() if is_text(key)} == text
 
 

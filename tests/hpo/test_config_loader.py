@@ -11,7 +11,10 @@ from parallel_hpo import HPO, ConfigError, ConfigLoader
 from parallel_hpo.hpo import kind_names
 from parallel_hpo.hpo.kinds.wandb_sweeps import WandbSweeps
 
-SECTION = {"count": 2, "sweep_configuration": {"method": "random", "parameters": {"lr": {"value": 0.1}}}}
+SECTION: dict[str, Any] = {
+    "count": 2,
+    "sweep_configuration": {"method": "random", "parameters": {"lr": {"value": 0.1}}},
+}
 
 
 def written(folder: Path, content: Any) -> Path:
@@ -89,3 +92,50 @@ def test_a_file_that_cannot_be_read_is_refused_at_once(tmp_path: Path) -> None:
 
 def test_the_kinds_are_the_modules_of_their_folder() -> None:
     assert kind_names() == ("wandb_sweeps",)
+
+
+def test_an_hpo_is_made_of_a_dict_as_of_a_file(tmp_path: Path) -> None:
+    of_file = ConfigLoader(written(tmp_path, {"hpo": SECTION})).hpo
+    of_dict = HPO.from_dict(SECTION)
+    assert isinstance(of_dict, WandbSweeps)
+    assert of_file is not None
+    assert of_dict.section == of_file.section
+
+
+def test_the_dict_stays_the_callers() -> None:
+    section = {"count": 1, **SECTION, "sweep_configuration": dict(SECTION["sweep_configuration"])}
+    hpo = HPO.from_dict(section)
+    section["sweep_configuration"]["method"] = "no such"
+    assert hpo is not None
+    assert hpo.section.sweep_configuration == SECTION["sweep_configuration"]
+
+
+def test_the_environment_overrides_a_dict_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARALLEL_HPO_COUNT", "7")
+    hpo = HPO.from_dict(SECTION)
+    assert hpo is not None
+    assert hpo.section.count == 7
+
+
+def test_a_dict_whose_hpo_is_disabled_makes_none() -> None:
+    assert HPO.from_dict({"apply": False}) is None
+
+
+def test_inside_a_worker_a_dict_makes_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARALLEL_HPO_WORKER", "0")
+    assert HPO.from_dict(SECTION) is None
+
+
+@pytest.mark.parametrize(
+    ("section", "words"),
+    [
+        (SECTION | {"count": 0}, "HPO.from_dict: hpo.count is 0; allowed: "),
+        (SECTION | {"cuont": 1}, "HPO.from_dict: hpo.cuont: unknown key; "),
+        ({"count": 1}, "HPO.from_dict: hpo.sweep_configuration is missing; "),
+        ([1], "HPO.from_dict: hpo is [1]; allowed: a table"),
+    ],
+)
+def test_an_invalid_dict_is_refused_at_once(section: Any, words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        HPO.from_dict(section)
+    assert str(caught.value).startswith(words)

@@ -11,73 +11,13 @@ from typing import Any
 
 import pytest
 
-from parallel_hpo.config.hpo import HpoSection, parse_section
 from parallel_hpo.errors import UsageError
-from parallel_hpo.hpo.base import Host, Main
-from parallel_hpo.hpo.kinds.wandb_sweeps import Supervise, WandbSweeps
-from parallel_hpo.notices import Message, Observer
+from parallel_hpo.hpo.base import Host
+from parallel_hpo.hpo.kinds.wandb_sweeps import WandbSweeps
 from parallel_hpo.plan import Launch
-from parallel_hpo.supervisor import Control
 from parallel_hpo.supervisor.records.summary import SweepResult
 from parallel_hpo.words import StopKind, Target
-
-SECTION = parse_section(
-    {"sweep_configuration": {"method": "random", "parameters": {"lr": {"value": 0.1}}}},
-    origin=lambda key: "c",
-)
-RESULT = SweepResult(
-    sweep_id="s1",
-    sweep_url="",
-    backend="local",
-    count=None,
-    attempted=0,
-    finished=0,
-    failed=0,
-    crashed=0,
-    retried=0,
-    stopped=0,
-    lost=0,
-    best=None,
-    workers=(),
-    runs=(),
-    stop_reason="count reached",
-    exit_code=0,
-    duration_s=1.0,
-)
-CLEAN = Host({})
-
-
-class FakeSupervisor:
-    """Records how it is called, and returns what it is told."""
-
-    def __init__(self, result: SweepResult = RESULT, during: Callable[[], object] = lambda: None) -> None:
-        self.result = result
-        self.during = during
-        self.mains: list[Main] = []
-        self.controls: list[Control] = []
-
-    def __call__(
-        self, section: HpoSection, main: Main, *, observer: Observer, control: Control, launch: Launch
-    ) -> SweepResult:
-        assert section is SECTION
-        self.launch = launch
-        self.mains.append(main)
-        self.controls.append(control)
-        observer(Message("supervised"))
-        self.during()
-        return self.result
-
-
-def hpo(supervise: Supervise | None = None, host: Host = CLEAN) -> WandbSweeps:
-    return WandbSweeps(SECTION, supervise=supervise or FakeSupervisor(), host=host)
-
-
-def main() -> None:
-    """Stand in for a user's function."""
-
-
-def ignore(notice: object) -> None:
-    """Observe nothing."""
+from tests.hpo.supervision import RESULT, FakeSupervisor, hpo, ignore, main
 
 
 @contextmanager

@@ -117,8 +117,8 @@ def mendable() -> None:
 
 
 def sleeper() -> None:
-    enter()
     try:
+        enter()
         time.sleep(60)
     except KeyboardInterrupt:
         journal("interrupted")

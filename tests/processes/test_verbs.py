@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import resource
 import signal
 import subprocess
 import sys
+from datetime import datetime
 from typing import Any
 
 import pytest
 
-from tests.processes.conftest import RealSweep, outcomes
+from tests.processes.conftest import RANDOM, RealSweep, outcomes
 
 
 def ask(sweep: RealSweep, *words: str, code: int = 0) -> str:
@@ -52,6 +55,54 @@ def test_an_ended_sweep_is_seen_with_its_runs_its_best_and_its_logs(sweep: RealS
     assert "is over: the sweep is finished" in ask(sweep, "pause", name, code=2)
     assert ask_json(sweep, "resume", name) == {"sweep": name, "verb": "resume", "running": False}
     assert f"there: {name}" in ask(sweep, "status", "nothing", code=2)
+
+
+def test_an_ended_sweep_says_when_it_began_what_it_is_called_and_where_it_is(sweep: RealSweep) -> None:
+    before = datetime.now().astimezone().replace(microsecond=0)
+    sweep.start("quick", count=2, project="digits", sweep=RANDOM | {"name": "first try"}).finish()
+    seen = ask_json(sweep, "status", sweep_id_of(sweep))
+    assert (seen["name"], seen["project"], seen["metric"]) == ("first try", "digits", "loss")
+    assert before <= datetime.fromisoformat(seen["date"]) <= datetime.now().astimezone()
+
+
+def test_runs_are_listed_by_a_column_and_as_csv(sweep: RealSweep) -> None:
+    ended = sweep.start("quick", count=3).finish()
+    name = sweep_id_of(sweep)
+    rows = list(csv.DictReader(io.StringIO(ask(sweep, "runs", name, "--csv", "--sort", "value"))))
+    assert list(rows[0]) == ["run_id", "outcome", "value", "duration_s", "parameters.x"]
+    assert rows[0]["run_id"] == ended.summary["best"]["run_id"]
+    values = [float(row["value"]) for row in rows]
+    assert values == sorted(values)
+    listed = ask_json(sweep, "runs", name, "--sort", "parameters.x")
+    assert [run["run_id"] for run in listed] == [row["run_id"] for row in rows]  # loss grows with x
+    assert "there is no such column" in ask(sweep, "runs", name, "--sort", "y", code=2)
+    assert "choose one" in ask(sweep, "runs", name, "--csv", "--json", code=2)
+
+
+def test_logs_are_followed_until_the_sweep_ends(sweep: RealSweep) -> None:
+    sweep.start("held", count=2)
+    sweep.wait_for(2)
+    command = [sys.executable, "-m", "parallel_hpo", "logs", "-f", sweep_id_of(sweep), "--json"]
+    command += ["--directory", str(sweep.directory)]
+    with subprocess.Popen(command, env=sweep.env, stdout=subprocess.PIPE, text=True) as following:
+        assert following.stdout is not None
+        first = following.stdout.readline()
+        assert following.poll() is None
+        (sweep.folder / "go").touch()
+        ended = sweep.finish()
+        lines = [first, *following.stdout]
+        assert following.wait(timeout=20) == 0
+    logs = {path.parent.name: path.read_text() for path in sweep.directory.glob("*/worker-*/output.log")}
+    said = [json.loads(line) for line in lines]
+    for worker, log in logs.items():
+        assert [each["line"] for each in said if each["worker"] == worker] == log.splitlines(), ended.stderr
+
+
+def test_a_quiet_run_ends_with_the_sweeps_id_and_its_best_run(sweep: RealSweep) -> None:
+    ended = sweep.start("quick", count=2, arguments=("-q",)).finish()
+    counts, best = ended.stderr.splitlines()
+    assert counts.startswith(f"sweep {sweep_id_of(sweep)}: 2 runs in ")
+    assert best.startswith(f"best: run {ended.summary['best']['run_id']}  loss=")
 
 
 def test_a_row_is_one_line_where_it_is_piped(sweep: RealSweep) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ from typing import Literal
 
 import pytest
 from rich.console import Console
+from rich.text import Text
 
 from parallel_hpo.notices import OutputLine, RunBegan, RunOver, SweepOpened
 from parallel_hpo.ui import Terminal, Verbosity
@@ -118,7 +120,24 @@ def test_on_a_terminal_the_progress_line_fits_its_width() -> None:
     before = len(stream.getvalue())
     screen.redraw()
     assert "…" in stream.getvalue()[before:]
-    assert "\n" not in stream.getvalue()[before:]
+    (row, last) = stream.getvalue()[before:].split("\n")
+    assert Text.from_ansi(last).cell_len == 39
+    assert Text.from_ansi(row).plain == "w0 ab12 0.0 s"
+
+
+def test_on_a_terminal_the_sweeps_address_opens_by_a_click() -> None:
+    screen, stream = screen_on(terminal=True)
+    screen.show(OPENED)
+    assert re.search(r"\x1b]8;[^;]*;http://x/s1\x1b\\http://x/s1\x1b]8;;\x1b\\", stream.getvalue())
+
+
+def test_without_a_terminal_the_address_is_plain_also_where_colours_are_forced() -> None:
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=True, color_system="standard", _environ={})
+    screen = Screen(console, live=False, verbosity=Verbosity.NORMAL, varied=None, clock=lambda: 0.0)
+    screen.show(OPENED)
+    assert "http://x/s1" in stream.getvalue()
+    assert "\x1b]8;" not in stream.getvalue()
 
 
 def test_on_a_terminal_the_workers_colours_survive() -> None:

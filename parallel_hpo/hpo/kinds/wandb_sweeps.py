@@ -7,6 +7,7 @@ from typing import Final, Protocol
 
 from parallel_hpo.config.hpo import HpoSection
 from parallel_hpo.hpo.base import HERE, HPO, Host, Main
+from parallel_hpo.hpo.handle import Performance
 from parallel_hpo.notices import Observer
 from parallel_hpo.plan import Launch
 from parallel_hpo.supervisor import Control, supervise
@@ -47,14 +48,18 @@ class WandbSweeps(HPO):
         """Let the running runs finish and start none. From any thread; no sweep, no effect."""
         self._stop(StopKind.DRAIN)
 
-    def _perform(self, main: Main, observer: Observer, launch: Launch) -> SweepResult:
+    def _prepare(self, main: Main, launch: Launch) -> Performance:
         control = self._control = Control()
-        try:
-            return self._supervise(self.section, main, observer=observer, control=control, launch=launch)
-        finally:
-            with self._guard:
-                self._control = None
-                control.close()
+
+        def perform(observer: Observer) -> SweepResult:
+            try:
+                return self._supervise(self.section, main, observer=observer, control=control, launch=launch)
+            finally:
+                with self._guard:
+                    self._control = None
+                    control.close()
+
+        return perform
 
     def _stop(self, kind: StopKind) -> None:
         with self._guard:

@@ -22,6 +22,8 @@ class End:
     """What the attempt took; of a run: all of its attempts together."""
     resumable: bool = False
     """A resumed sweep runs it again."""
+    traceback: str = ""
+    """Of the exception that ended it, where the worker could tell."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,10 +103,11 @@ class Draft:
         died: bool = False,
         final: bool = True,
         resumable: bool = False,
+        traceback: str = "",
     ) -> None:
         took_s = self.now - run.since
         total_s = run.spent_s + took_s if final else took_s
-        end = End(outcome, reason, value, total_s, resumable)
+        end = End(outcome, reason, value, total_s, resumable, traceback)
         self.actions.append(RecordEnd(slot, run, end, final, died))
         if final:
             self.view = replace(self.view, failures=count_outcome(self.view.failures, outcome))

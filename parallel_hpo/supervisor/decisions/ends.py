@@ -37,7 +37,13 @@ def on_run_ended(draft: Draft, slot: SlotView, report: RunEnded) -> None:
 def _end(draft: Draft, slot: SlotView, run: OpenRun, report: RunEnded) -> None:
     """End the run with its attempt, and see to what that tells of its metric and its device."""
     draft.end_attempt(
-        slot.slot, run, report.outcome, report.reason, value=report.value, resumable=report.resumable
+        slot.slot,
+        run,
+        report.outcome,
+        report.reason,
+        value=report.value,
+        resumable=report.resumable,
+        traceback=report.traceback,
     )
     if report.missing is not None and not draft.view.told_of_metric:
         draft.view = replace(draft.view, told_of_metric=True)

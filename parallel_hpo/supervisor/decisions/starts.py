@@ -56,7 +56,7 @@ def _start(draft: Draft, slot: SlotView, known: OpenRun) -> None:
     draft.change(slot.slot, run=run, assigned=None, idle_returns=0, lease_left=left, active_at=draft.now)
     draft.actions.append(RecordStart(slot.slot, run))
     draft.actions.append(Send(slot.slot, Proceed(run.run_id, run.attempt)))
-    draft.tell(RunBegan(slot.slot, run.run_id, run.attempt, run.parameters))
+    draft.tell(RunBegan(slot.slot, run.run_id, run.attempt, run.parameters, slot.device))
 
 
 def _settle(draft: Draft, slot: SlotView, run_id: RunId, outcome: Outcome | None) -> None:

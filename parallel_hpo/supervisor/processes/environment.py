@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -30,6 +31,11 @@ PATIENCE: Final = {"WANDB_INIT_TIMEOUT": "86400"}
 
 CLIENT_HIDDEN: Final = ("WANDB_MODE", "WANDB_IDENTITY_TOKEN_FILE")
 """What would lead a worker's client away from the embedded server."""
+
+SECRET: Final = re.compile("KEY|TOKEN|SECRET|PASS", re.IGNORECASE)
+"""Names of variables that hold a secret."""
+SECRET_CHARS: Final = 8
+"""A shorter value of such a variable (`1`, `none`) is no secret, and stands in anything."""
 
 ON_CPU: Final = {"PARALLEL_HPO_DEVICE": "cpu"}
 
@@ -70,3 +76,9 @@ def worker_environment(
         "PARALLEL_HPO_WORKERS": str(workers),
     }
     return {**PATIENCE, **base, **client, **own, **device}
+
+
+def secrets_of(environment: Mapping[str, str]) -> list[str]:
+    """Return the values of the variables whose names say that they are secret."""
+    named = (value for name, value in environment.items() if SECRET.search(name))
+    return [value for value in named if len(value) >= SECRET_CHARS]

@@ -10,7 +10,11 @@ from __future__ import annotations
 import os
 import selectors
 import threading
+from collections import defaultdict, deque
 from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -23,6 +27,14 @@ LINE_CAP_BYTES: Final = 65536
 """A line that is longer is passed on in pieces."""
 CLOSE_LIMIT_S: Final = 2.0
 """All writers are dead when the pump is closed; one that can't be killed may still hold its pipe."""
+
+TAIL_LINES: Final = 200
+TAIL_LINE_CHARS: Final = 10_000
+"""So much of a run's last lines is kept in memory."""
+TAIL_READS: Final = 64
+"""A tail has all that was printed when it was asked for, unless that is 4 MB: a slot may never be silent."""
+
+_Tail = partial[deque[str]](deque, maxlen=TAIL_LINES)
 
 
 class LineCutter:
@@ -47,6 +59,11 @@ class LineCutter:
             lines.append(self._rest)
             self._rest, self._in_pieces = b"", True
         return [_last_state(line) for line in lines]
+
+    @property
+    def unfinished(self) -> list[str]:
+        """What is visible of a line that has no end yet."""
+        return [_last_state(self._rest)] if self._rest else []
 
     def end(self) -> list[str]:
         """Return what the stream ended with, if that had no line end."""
@@ -108,12 +125,27 @@ class OutputPump(threading.Thread):
         self._streams: dict[int, tuple[Slot, LineCutter]] = {}
         self._closing = False
         self._active: set[Slot] = set()
+        self._tails: dict[Slot, deque[str]] = defaultdict(_Tail)
+        self._asked: list[tuple[Slot, Future[list[str]]]] = []
 
     def take_active(self) -> set[Slot]:
         """Return the slots that printed something since the last call."""
         with self._lock:
             active, self._active = self._active, set()
         return active
+
+    def begin_tail(self, slot: Slot) -> None:
+        """Forget what the slot has printed: what it prints from now on is another run's."""
+        with self._lock:
+            self._tails[slot] = _Tail()
+
+    def tail(self, slot: Slot) -> Future[list[str]]:
+        """Return, once it is read, the last lines that the slot has printed until now."""
+        asked: Future[list[str]] = Future()
+        with self._lock:
+            self._asked.append((slot, asked))
+        os.write(self._bell_end, b"?")
+        return asked
 
     def add(self, fd: int, slot: Slot) -> None:
         """Read `fd` as the output of `slot` until its end, and close it then."""
@@ -140,8 +172,10 @@ class OutputPump(threading.Thread):
                 if key.fd == self._bell:
                     os.read(self._bell, 4096)
                     self._take_new()
-                else:
+                    self._answer()
+                elif key.fd in self._streams:  # its end may have been read for an answer
                     self._read(key.fd)
+        self._answer()
 
     def _take_new(self) -> None:
         with self._lock:
@@ -151,6 +185,21 @@ class OutputPump(threading.Thread):
                 self._logs[slot] = Log(log_path(self._folder, slot))
             self._streams[fd] = (slot, LineCutter())
             self._selector.register(fd, selectors.EVENT_READ)
+
+    def _answer(self) -> None:
+        """Give the tails that were asked for, after what is still in their slots' pipes."""
+        with self._lock:
+            asked, self._asked = self._asked, []
+        for slot, tail in asked:
+            for fd in [fd for fd, (owner, _) in self._streams.items() if owner == slot]:
+                reads = TAIL_READS
+                while reads and fd in self._streams and wait([fd], 0):
+                    self._read(fd)
+                    reads -= 1
+            rest = [cutter.unfinished for owner, cutter in self._streams.values() if owner == slot]
+            with self._lock:
+                lines = [*self._tails[slot], *(line for part in rest for line in part)]
+            tail.set_result(lines[-TAIL_LINES:])
 
     def _read(self, fd: int) -> None:
         slot, cutter = self._streams[fd]
@@ -165,6 +214,8 @@ class OutputPump(threading.Thread):
             self._selector.unregister(fd)
             os.close(fd)
             del self._streams[fd]
+        with self._lock:
+            self._tails[slot].extend(line[:TAIL_LINE_CHARS] for line in lines)
         for line in lines:
             self._watch(slot, line)
 

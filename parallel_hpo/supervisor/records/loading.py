@@ -28,6 +28,11 @@ def load(sweep: str, *, directory: str | os.PathLike[str] | None = None) -> Swee
     return result_of(find_sweep(find_directory(given, os.environ), sweep))
 
 
+def load_folder(folder: Path) -> SweepResult:
+    """Return the same of the sweep in this folder."""
+    return result_of(find_sweep(folder.parent, folder.name))
+
+
 def result_of(known: KnownSweep) -> SweepResult:
     """Return the result of a sweep as its ledgers, and its summaries if it has any, have it now."""
     summaries = list(_summaries(known.folder))

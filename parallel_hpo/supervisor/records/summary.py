@@ -142,7 +142,7 @@ def summarise(
             WorkerSummary(worker.slot, worker.device, in_slot[worker.slot], worker.restarts)
             for worker in workers
         ),
-        runs=tuple(_run(row, unended="lost" if is_over else OPEN) for row in rows),
+        runs=tuple(describe_run(row, unended="lost" if is_over else OPEN) for row in rows),
         **{field.name: getattr(closing, field.name) for field in fields(closing)},
     )
 
@@ -157,9 +157,10 @@ def write_summary(result: SweepResult, path: Path) -> None:
     draft.replace(path)
 
 
-def _run(row: RunRow, *, unended: str) -> RunSummary:
+def describe_run(row: RunRow, *, unended: str = "lost") -> RunSummary:
+    """Return what a summary says of a run; `unended` is the outcome of one that has none."""
     told = {field.name: getattr(row, field.name) for field in fields(RunSummary)}
-    return RunSummary(**told | {"parameters": dict(row.parameters), "outcome": row.outcome or unended})
+    return RunSummary(**told | {"parameters": dict(row.parameters), "outcome": str(row.outcome or unended)})
 
 
 def _best(rows: tuple[RunRow, ...], goal: str) -> BestRun | None:

@@ -55,7 +55,7 @@ class KnownSweep:
 
 def known_sweeps(directory: Path, *, unreadable: Callable[[LedgerError], None]) -> Iterator[KnownSweep]:
     """Yield all sweeps in a directory, by the age of their folders; `unreadable` is told of the others."""
-    for folder in _folders(directory):
+    for folder in folders_of_sweeps(directory):
         try:
             yield _read(folder)
         except LedgerError as error:
@@ -67,14 +67,15 @@ def find_sweep(directory: Path, sweep: str) -> KnownSweep:
     folder = directory / sweep.rpartition("/")[2]
     if ledgers_of(directory, folder.name):
         return _read(folder)
-    known = ", ".join(folder.name for folder in _folders(directory)) or "none"
+    known = ", ".join(folder.name for folder in folders_of_sweeps(directory)) or "none"
     raise UsageError(
         f"there is no sweep {sweep} in {directory}; there: {known}"
         " (one that was only created is there once somebody runs it)"
     )
 
 
-def _folders(directory: Path) -> list[Path]:
+def folders_of_sweeps(directory: Path) -> list[Path]:
+    """Return the folders of all sweeps in a directory, by their age."""
     names = {ledger.relative_to(directory).parts[0] for ledger in ledgers_of(directory, "*")}
     return sorted((directory / name for name in names), key=lambda path: path.stat().st_mtime)
 
@@ -82,6 +83,12 @@ def _folders(directory: Path) -> list[Path]:
 def ledgers_of(directory: Path, name: str) -> list[Path]:
     """Return the ledgers of the sweep of that id, its own and its shares'."""
     return sorted([*directory.glob(f"{name}/{LEDGER}"), *directory.glob(f"{name}/share-*/{LEDGER}")])
+
+
+def supervised_folders(folder: Path) -> tuple[Path, ...]:
+    """Return the folders, a sweep's own or its shares', that a supervisor works in now."""
+    places = (path.parent for path in ledgers_of(folder.parent, folder.name))
+    return tuple(place for place in places if is_supervised(place))
 
 
 def _read(folder: Path) -> KnownSweep:
@@ -95,5 +102,5 @@ def _read(folder: Path) -> KnownSweep:
             count=None if None in counts else sum(count or 0 for count in counts),
             workers=tuple(worker for reader in readers for worker in reader.workers()),
             runs=tuple(run for reader in readers for run in reader.runs()),
-            supervised=tuple(path.parent for path in ledgers if is_supervised(path.parent)),
+            supervised=supervised_folders(folder),
         )

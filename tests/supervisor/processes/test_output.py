@@ -140,6 +140,12 @@ class Pumped:
         self._writers.clear()
         self._pump.close()
 
+    def begin_tail(self, slot: int) -> None:
+        self._pump.begin_tail(Slot(slot))
+
+    def tail(self, slot: int) -> list[str]:
+        return self._pump.tail(Slot(slot)).result(10)
+
     def of(self, slot: int) -> list[str]:
         return [line for own, line in self.lines if own == slot]
 
@@ -185,6 +191,24 @@ def test_a_slots_next_worker_goes_on_in_the_same_log(pumped: Pumped) -> None:
     pumped.finish()
     assert sorted(pumped.of(0)) == ["first", "second"]
     assert sorted(log_path(pumped.folder, Slot(0)).read_text().splitlines()) == ["first", "second"]
+
+
+def test_a_tail_has_all_that_was_printed_until_it_was_asked_for(pumped: Pumped) -> None:
+    write = pumped.connect(0)
+    pumped.connect(1)(b"another's\n")
+    write(b"".join(b"line %d\n" % number for number in range(300)) + b"half")
+    assert pumped.tail(0) == [*(f"line {number}" for number in range(101, 300)), "half"]
+    write(b" a line\n")
+    assert pumped.tail(0)[-1] == "half a line"
+
+
+def test_a_tail_begins_with_its_run(pumped: Pumped) -> None:
+    write = pumped.connect(0)
+    write(b"first\n")
+    assert pumped.tail(0) == ["first"]
+    pumped.begin_tail(0)
+    write(b"second\n")
+    assert pumped.tail(0) == ["second"]
 
 
 def test_the_pump_closes_what_it_was_given(pumped: Pumped) -> None:

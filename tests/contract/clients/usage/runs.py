@@ -128,8 +128,9 @@ def _() -> None:
 def _() -> None:
     # Written by the client where it isn't told to leave the machine's description out, as tests tell it.
     settings = wandb.Settings(x_disable_machine_info=False, x_disable_meta=False)
-    with init("described", settings=settings):
-        pass
+    with init("described", settings=settings) as run:
+        # The client writes it beside the run: one that ends at once has none.
+        wait_for(lambda: Path(run.dir, "wandb-metadata.json").exists())
     found = stored("described").metadata
     assert Path(found["executable"]).name.startswith("python")
     assert {"host", "os", "python", "startedAt"} <= found.keys()

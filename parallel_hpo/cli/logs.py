@@ -1,0 +1,104 @@
+"""`parallel-hpo logs`: what the workers printed, and with `--follow` what they print until the sweep ends."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from parallel_hpo.cli.output import print_for_machines
+from parallel_hpo.errors import UsageError
+from parallel_hpo.supervisor.records.sweep_folders import find_sweep, supervised_folders
+
+LOOK_EVERY_S: Final = 0.2
+"""How often a log that is followed is looked at: as often as people see a difference."""
+_CHUNK_BYTES: Final = 1 << 16
+
+Show = Callable[[str, bytes], None]
+"""Is given a worker's folder, as the sweep's has it, and whole lines of its log."""
+
+
+@dataclass(slots=True)
+class _Log:
+    """A log that is read as it grows, by whole lines."""
+
+    path: Path
+    at: int = 0
+    """So many bytes of it have been shown."""
+    rest: bytes = field(default=b"")
+    """The beginning of a line that is not whole yet."""
+
+    def news(self) -> Iterator[bytes]:
+        """Yield what was appended since the last call, in pieces of whole lines."""
+        with self.path.open("rb") as file:
+            file.seek(self.at)
+            while chunk := file.read(_CHUNK_BYTES):
+                self.at += len(chunk)
+                whole, end, rest = (self.rest + chunk).rpartition(b"\n")
+                self.rest = rest
+                if end:
+                    yield whole + end
+
+
+def logs(directory: Path, sweep: str, worker: int | None, *, follow: bool, as_json: bool) -> None:
+    """Print what the workers printed, all of it or one's; as JSON one object for each line.
+
+    With `follow` also what they print from now on, until nobody runs the sweep any more.
+    """
+    folder = find_sweep(directory, sweep).folder
+    show = _as_json if as_json else _AsText(several=worker is None)
+    known: dict[Path, _Log] = {}
+    while True:
+        is_on = follow and bool(supervised_folders(folder))  # before the look: what it printed last is shown
+        for path in _paths(folder, worker):
+            _show_news(known.setdefault(path, _Log(path)), folder, show)
+        if not is_on:
+            break
+        time.sleep(LOOK_EVERY_S)
+    if not known:
+        raise UsageError(f"{folder} has no log {_pattern(worker)}")
+    for log in known.values():
+        if log.rest:
+            show(_name(log, folder), log.rest)
+
+
+def _show_news(log: _Log, folder: Path, show: Show) -> None:
+    for lines in log.news():
+        show(_name(log, folder), lines)
+
+
+def _paths(folder: Path, worker: int | None) -> list[Path]:
+    pattern = _pattern(worker)
+    return sorted([*folder.glob(pattern), *folder.glob(f"share-*/{pattern}")])
+
+
+def _pattern(worker: int | None) -> str:
+    return f"worker-{'*' if worker is None else worker}/output.log"
+
+
+def _name(log: _Log, folder: Path) -> str:
+    return str(log.path.parent.relative_to(folder))
+
+
+class _AsText:
+    """Prints lines as they are, after whose they are wherever that changes, as `tail` does."""
+
+    def __init__(self, *, several: bool) -> None:
+        self._several = several
+        self._last = ""
+
+    def __call__(self, name: str, lines: bytes) -> None:
+        if self._several and name != self._last:
+            print_for_machines(f"==> {name} <==")
+        self._last = name
+        sys.stdout.buffer.write(lines)
+        sys.stdout.flush()
+
+
+def _as_json(name: str, lines: bytes) -> None:
+    for line in lines.decode(errors="replace").removesuffix("\n").split("\n"):
+        print_for_machines(json.dumps({"worker": name, "line": line}))

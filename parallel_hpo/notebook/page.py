@@ -1,0 +1,95 @@
+"""A picture of a sweep as HTML, and as text for where there is no HTML: pure.
+
+Nothing that a run or a user has said becomes markup: all of it is escaped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from html import escape
+from typing import Final
+
+from parallel_hpo.notebook.picture import EndedRun, Picture
+from parallel_hpo.ui.wording import Varied, Verbosity, brief, describe, duration, metric_value, progress
+from parallel_hpo.words import Outcome
+
+HEADINGS: Final = ("worker", "run", "outcome", "value", "time", "parameters")
+STARTING: Final = "the sweep is being opened"
+Row = tuple[str, ...]
+"""A run, in the order of the headings."""
+
+
+def as_text(picture: Picture, varied: Varied, now: float) -> str:
+    """Return what is shown at `now` (on the tally's clock), as lines."""
+    rows = [HEADINGS, *rows_of(picture, varied)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
+    table = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows] if len(rows) > 1 else []
+    return "\n".join([*_above(picture, varied, now), *table, *_below(picture)])
+
+
+def as_html(picture: Picture, varied: Varied, now: float) -> str:
+    """Return the same with a bar and a table; its looks are the notebook's own."""
+    first, *more = _above(picture, varied, now)
+    parts = [
+        f"<div><b>{escape(first)}</b></div>",
+        _bar(picture),
+        *(f"<div>{escape(line)}</div>" for line in more),
+    ]
+    if rows := list(rows_of(picture, varied)):
+        parts.append(
+            f"<table>{_html_row(HEADINGS, 'th')}{''.join(_html_row(row, 'td') for row in rows)}</table>"
+        )
+    parts.extend(f"<div>{escape(line)}</div>" for line in _below(picture))
+    return f"<div>{''.join(parts)}</div>"
+
+
+def rows_of(picture: Picture, varied: Varied) -> Iterator[Row]:
+    """Yield the runs that are under way, by slot, then the last that ended."""
+    for slot, run in sorted(picture.running.items()):
+        again = f" again ({run.attempt})" if run.attempt > 1 else ""
+        yield f"w{slot}", str(run.run_id), f"running{again}", "", "", brief(run.parameters, varied)
+    for ended in picture.ended:
+        yield _ended_row(ended, varied)
+
+
+def _ended_row(run: EndedRun, varied: Varied) -> Row:
+    over = run.over
+    reason = f": {over.reason}" if over.reason and over.outcome is not Outcome.FINISHED else ""
+    value = "" if over.value is None else f"{over.value:.6g}"
+    return (
+        f"w{over.slot}",
+        str(over.run_id),
+        f"{over.outcome}{reason}",
+        value,
+        duration(over.duration_s),
+        brief(run.parameters, varied),
+    )
+
+
+def _above(picture: Picture, varied: Varied, now: float) -> Iterator[str]:
+    opened = picture.tally.opened
+    if picture.end:
+        yield picture.end[0]
+    else:
+        yield progress(picture.tally, now).plain if opened else STARTING
+    if opened:
+        yield f"sweep {opened.path} ({opened.backend}): {opened.url}"
+    if picture.best and picture.best.over.value is not None and not picture.end:
+        found = metric_value(picture.tally, picture.best.over.value)
+        yield f"best: run {picture.best.over.run_id}  {found}  {brief(picture.best.parameters, varied)}"
+
+
+def _below(picture: Picture) -> Iterator[str]:
+    for notice in picture.warnings:
+        if line := describe(notice, picture.tally, None, Verbosity.NORMAL):
+            yield line.plain
+    yield from picture.end[1:]
+
+
+def _bar(picture: Picture) -> str:
+    count = picture.tally.opened.count if picture.tally.opened else None
+    return f'<progress max="{count}" value="{picture.tally.over}"></progress>' if count else ""
+
+
+def _html_row(cells: Row, tag: str) -> str:
+    return f"<tr>{''.join(f'<{tag}>{escape(cell)}</{tag}>' for cell in cells)}</tr>"

@@ -1,0 +1,64 @@
+"""Tells people of a sweep's end by `notify`: addresses as Apprise has them (mail, Slack, Telegram, …)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from parallel_hpo.errors import ConfigError
+
+if TYPE_CHECKING:
+    from parallel_hpo.supervisor.records.summary import SweepResult
+
+EXTRA: Final = "hpo.notify needs Apprise, which is not installed: pip install 'parallel_hpo[notify]'"
+
+
+def check_addresses(addresses: Sequence[str]) -> None:
+    """Raise ConfigError where Apprise is missing, or does not know an address, whose secrets stay unsaid."""
+    if addresses:
+        apprise = _apprise()
+        for number, address in enumerate(addresses, 1):
+            if not apprise.Apprise().add(address):
+                kind = address.partition("://")[0][:20] if "://" in address else "no scheme"
+                raise ConfigError(
+                    f"hpo.notify: address {number} ({kind}) is none that Apprise knows;"
+                    " allowed: what its list of services says, such as mailto://user:password@example.com"
+                )
+
+
+def send(addresses: Sequence[str], result: SweepResult) -> str:
+    """Tell all addresses of a sweep's end; return why some could not be told, '' where all were."""
+    untold = [address for address in addresses if not _told(address, result)]
+    kinds = ", ".join(address.partition("://")[0] for address in untold)
+    return f"{len(untold)} of {len(addresses)} addresses did not take it ({kinds})" if untold else ""
+
+
+def _told(address: str, result: SweepResult) -> bool:
+    service = _apprise().Apprise()
+    try:
+        return bool(service.add(address) and service.notify(title=title_of(result), body=body_of(result)))
+    except Exception:  # noqa: BLE001 - a hundred services' plugins raise what they like
+        return False
+
+
+def title_of(result: SweepResult) -> str:
+    """Return how a sweep ended, in a line."""
+    bad = result.failed + result.crashed
+    runs = f"{result.finished} of {result.attempted} runs finished" + (f", {bad} failed" if bad else "")
+    return f"sweep {result.sweep_id}: {runs}"
+
+
+def body_of(result: SweepResult) -> str:
+    """Return what a person wants to know of a sweep that has ended."""
+    best = "no run finished with a value to compare"
+    if result.best is not None:
+        best = f"best: run {result.best.run_id} with {result.best.value:g}: {result.best.parameters}"
+    return "\n".join([f"ended: {result.stop_reason} (exit code {result.exit_code})", best, result.sweep_url])
+
+
+def _apprise() -> Any:
+    try:
+        import apprise  # an extra, and half a second
+    except ImportError:
+        raise ConfigError(EXTRA) from None
+    return apprise

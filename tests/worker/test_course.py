@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import queue
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from parallel_hpo.protocol.messages import Progress
+from parallel_hpo.words import RunId
+from parallel_hpo.worker.course import Course
+
+
+class Logging:
+    """A run as far as a course looks at it: wandb's own is watched in `tests/processes`."""
+
+    def __init__(self, **config: Any) -> None:
+        self.config = config
+        self.starting_step = 0
+        self.logged: list[Any] = []
+        self.log: Any = self._log
+
+    def _log(self, data: Any, step: int | None = None, commit: bool | None = None) -> None:
+        self.logged.append((data, step, commit))
+
+
+class Watched:
+    """A course that tells at once."""
+
+    def __init__(self) -> None:
+        self.told: queue.Queue[Progress] = queue.Queue()
+        self.course = Course()
+        self.course.metric = "loss"
+        self.course.tell(self.told.put, every_s=0.0)
+        self.course.begin(RunId("r"))
+
+    def run(self, **config: Any) -> Logging:
+        run = Logging(**config)
+        self.course.watch(run)
+        return run
+
+    def last(self) -> Progress:
+        return self.told.get(timeout=10)
+
+
+@pytest.fixture
+def watched() -> Iterator[Watched]:
+    made = Watched()
+    yield made
+    made.course._send = None
+    made.course._news.set()
+
+
+def part(progress: Progress) -> tuple[float | None, float | None]:
+    return progress.done, progress.total
+
+
+def test_steps_are_counted_as_wandb_counts_them(watched: Watched) -> None:
+    run, steps = watched.run(), []
+    for arguments in (
+        {},
+        {},
+        {"commit": False},
+        {},
+        {"step": 10},
+        {"step": 10},
+        {"step": 11, "commit": True},
+        {},
+    ):
+        run.log({"loss": 1.0}, **arguments)
+        steps.append(watched.last().step)
+    assert steps == [0, 1, 2, 2, 10, 10, 11, 12]
+    assert len(run.logged) == 8
+
+
+def test_the_sweeps_metric_stays_the_last_that_was_logged(watched: Watched) -> None:
+    run = watched.run()
+    values = []
+    for data in ({"lr": 0.1, "name": "x"}, {"loss": 2.0}, {"lr": 0.2}, {"loss": "none"}):
+        run.log(data)
+        told = watched.last()
+        values.append((told.name, told.value))
+    assert values == [("lr", 0.1), ("loss", 2.0), ("loss", 2.0), ("loss", 2.0)]
+
+
+@pytest.mark.parametrize(
+    ("config", "logged", "done"),
+    [
+        ({"max_steps": 40}, [{"a": 1}, {"a": 1}], (2, 40)),
+        ({"max_steps": 40}, [{"global_step": 10}], (10, 40)),
+        ({"epochs": 4}, [{"a": 1}], (1, 4)),
+        ({"epochs": 4}, [{"epoch": 0}, {"epoch": 2, "a": 1}], (3, 4)),
+        ({"epochs": 4}, [{"epoch": 1}, {"epoch": 2}], (2, 4)),
+        ({"epochs": 4, "max_steps": 100}, [{"a": 1}], (1, 100)),
+        ({"epochs": 4, "max_steps": 100}, [{"epoch": 1}], (1, 4)),
+        ({"epochs": 1}, [{"a": 1}, {"a": 1}], (None, None)),
+        ({"max_steps": -1}, [{"a": 1}], (None, None)),
+        ({"epochs": "many"}, [{"a": 1}], (None, None)),
+        ({}, [{"a": 1}], (None, None)),
+    ],
+)
+def test_how_much_is_done_where_step_and_total_fit(
+    watched: Watched, config: dict[str, Any], logged: list[dict[str, Any]], done: tuple[Any, Any]
+) -> None:
+    run = watched.run(**config)
+    for data in logged:
+        run.log(data)
+        told = watched.last()
+    assert part(told) == done
+
+
+def test_what_main_puts_into_the_config_later_counts(watched: Watched) -> None:
+    run = watched.run()
+    run.config["max_steps"] = 5
+    run.log({"loss": 1.0})
+    assert part(watched.last()) == (1, 5)
+
+
+def test_what_is_no_data_is_wandbs_to_refuse(watched: Watched) -> None:
+    run = watched.run()
+    run.log("nothing that has numbers")
+    run.log({"loss": 1.0})
+    assert watched.last().value == 1.0
+
+
+def test_the_next_run_begins_anew(watched: Watched) -> None:
+    watched.run().log({"loss": 1.0})
+    assert watched.last().run_id == "r"
+    watched.course.begin(RunId("s"))
+    watched.run().log({"other": 2.0})
+    told = watched.last()
+    assert (told.run_id, told.step, told.name) == ("s", 0, "other")
