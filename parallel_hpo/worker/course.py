@@ -31,7 +31,7 @@ MARKS: Final = (EPOCH, *STEPS)
 
 
 class _Logged(NamedTuple):
-    """What is kept of a call of `log`; the config is looked at later, as that takes longer than all the rest."""
+    """What is kept of a call of `log`; the config is looked at later, as that takes longest."""
 
     step: int
     marks: Mapping[str, Any]
