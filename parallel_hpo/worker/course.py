@@ -13,8 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import wandb
 
@@ -28,15 +27,16 @@ MAX_STEPS: Final = "max_steps"
 EPOCH: Final = "epoch"
 STEPS: Final = ("global_step", "step", "train/global_step", "trainer/global_step")
 """Under these a run logs how far it is, where that is not W&B's own step."""
+MARKS: Final = (EPOCH, *STEPS)
 
 
-@dataclass(frozen=True, slots=True)
-class _Logged:
-    """One call of `log`."""
+class _Logged(NamedTuple):
+    """What is kept of a call of `log`; the config is looked at later, as that takes longest."""
 
     step: int
-    data: Mapping[str, Any]
-    config: Any
+    marks: Mapping[str, Any]
+    """What says how far the run is: nothing else of the user's data is held."""
+    run: Any
 
 
 class Course:
@@ -78,7 +78,7 @@ class Course:
             self._say_active()
             result = log(*args, **kwargs)
             with suppress(Exception):  # what is logged is the user's, and may be of any kind
-                self._note(*args, steps=steps, config=run.config, **kwargs)
+                self._note(run, steps, *args, **kwargs)
             return result
 
         if getattr(wandb, "log", None) == log:
@@ -93,40 +93,46 @@ class Course:
 
     def _note(
         self,
+        run: Any,
+        steps: _Steps,
         data: Mapping[str, Any],
         step: int | None = None,
         commit: bool | None = None,
-        *,
-        steps: _Steps,
-        config: Any,
     ) -> None:
-        self._latest = _Logged(steps.of(step, commit), data, config)
+        marks = {name: data[name] for name in MARKS if name in data}
+        self._latest = _Logged(steps.of(step, commit), marks, run)
         value = None if self.metric is None else find_value(data, self.metric, self.goal)
         if value is not None and self.metric is not None:
             self._value = (self.metric, value)
         elif self._value is None or self._value[0] != self.metric:
             self._value = _first_number(data) or self._value
-        if self._first_epoch is None and (epoch := _number(data.get(EPOCH))) is not None:
+        if self._first_epoch is None and (epoch := _number(marks.get(EPOCH))) is not None:
             self._first_epoch = epoch
-        self._news.set()
+        if not self._news.is_set():
+            self._news.set()
 
     def _tell(self, every_s: float) -> None:
         while self._send is not None:
             self._news.wait()
             self._news.clear()
-            latest, value = self._latest, self._value
-            if latest is not None:
-                with suppress(Exception):  # the supervisor is gone; or what was logged is gone too
-                    done, total = self._part_done(latest)
-                    name, number = value or ("", None)
-                    self._send(Progress(self._run_id, latest.step, done, total, name, number))
+            with suppress(Exception):  # the supervisor is gone, or the run is
+                if (progress := self._progress()) is not None:
+                    self._send(progress)
             time.sleep(every_s)
+
+    def _progress(self) -> Progress | None:
+        """Return how far the run is; None where it has logged nothing."""
+        latest, (name, value) = self._latest, self._value or ("", None)
+        if latest is None:
+            return None
+        done, total = self._part_done(latest)
+        return Progress(self._run_id, latest.step, done, total, name, value)
 
     def _part_done(self, latest: _Logged) -> tuple[float | None, float | None]:
         """Return how much of how much is done; nothing where the one does not fit the other."""
-        epochs, max_steps = (_number(latest.config.get(name)) for name in (EPOCHS, MAX_STEPS))
-        epoch = _number(latest.data.get(EPOCH))
-        steps = next((n for name in STEPS if (n := _number(latest.data.get(name))) is not None), None)
+        epochs, max_steps = (_number(latest.run.config.get(name)) for name in (EPOCHS, MAX_STEPS))
+        epoch = _number(latest.marks.get(EPOCH))
+        steps = next((n for name in STEPS if (n := _number(latest.marks.get(name))) is not None), None)
         if epochs and epoch is not None:
             done, total = epoch + (1 if self._first_epoch == 0 else 0), epochs
         else:
@@ -155,5 +161,5 @@ def _number(value: Any) -> float | None:
 
 
 def _first_number(data: Mapping[str, Any]) -> tuple[str, float] | None:
-    own = ((name, value) for name, value in data.items() if name not in (EPOCH, *STEPS))
+    own = ((name, value) for name, value in data.items() if name not in MARKS)
     return next(((name, float(value)) for name, value in own if _number(value) is not None), None)

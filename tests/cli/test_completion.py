@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from parallel_hpo.supervisor.records.ledger import Ledger
+from parallel_hpo.words import RunId, Slot
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -36,7 +37,7 @@ def completed(command: Command, directory: Path, words: str, shell: str) -> str:
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-@pytest.mark.parametrize("words", ["status", "runs", "logs", "drain", "clean", "run c.json --resume"])
+@pytest.mark.parametrize("words", ["status", "runs", "rerun", "clean", "run c.json --resume"])
 def test_a_sweeps_id_is_completed(command: Command, directory: Path, words: str, shell: str) -> None:
     proposed = completed(command, directory, f"parallel-hpo {words} ab", shell)
     assert ("ab12" in proposed, "ab34" in proposed, "zz99" in proposed) == (True, True, False)
@@ -47,6 +48,15 @@ def test_sweeps_are_looked_for_in_the_directory_that_is_named(
 ) -> None:
     words = f"parallel-hpo runs --directory {directory} z"
     assert completed(command, tmp_path / "empty", words, "bash") == "zz99\n"
+
+
+def test_a_run_to_be_run_again_is_completed(command: Command, directory: Path) -> None:
+    with Ledger(directory / "ab12" / "ledger.db") as ledger:
+        for run in ("r1", "r2"):
+            ledger.record_start(RunId(run), parameters={}, attempt=1, slot=Slot(0), device=None)
+    assert completed(command, directory, "parallel-hpo rerun ab12 r", "bash").split() == ["r1", "r2"]
+    assert completed(command, directory, "parallel-hpo rerun ab12 b", "bash").split() == ["best"]
+    assert completed(command, directory, "parallel-hpo rerun nothing b", "bash").split() == []
 
 
 def test_a_commands_name_is_completed(command: Command, directory: Path) -> None:

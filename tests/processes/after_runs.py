@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 
 import wandb
 
@@ -22,3 +23,13 @@ def mixed() -> None:
         sys.exit(3)
     if how == "die":
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def stops_to_ask() -> None:
+    """Finish; where there is somebody to be asked, ask, and wait to be interrupted."""
+    with wandb.init() as run:
+        run.log({"loss": 1.0})
+        if os.environ.get("ASK"):
+            print("your answer?")
+            print("it was", input())
+            time.sleep(1000)

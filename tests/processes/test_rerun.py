@@ -10,7 +10,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
+from tests.contract.serving import serving
 from tests.processes.conftest import Ended, RealSweep
+from tests.pseudo_terminal import PseudoTerminal
 
 MAINS: Final = Path(__file__).with_name("after_runs.py")
 SCRIPT: Final = """
@@ -108,6 +110,35 @@ def test_a_run_that_is_none_of_the_sweeps_is_refused(sweep: RealSweep) -> None:
     assert refused.returncode == 2
     assert f"has no run nobody; known: best, {run_that(ended, how='fail')}" in refused.stderr
     assert "has no finished run with a value" in rerun(sweep, "best").stderr
+
+
+def test_a_run_again_has_the_terminal_and_ctrl_c_is_its_own(sweep: RealSweep) -> None:
+    sweep.start("stops_to_ask", mains=MAINS, sweep=grid("well"), count=1, workers=1).finish()
+    (name,) = [path.parent.name for path in sweep.directory.glob("*/ledger.db")]
+    command = [sys.executable, "-m", "parallel_hpo", "rerun", name, "best"]
+    sweep.env |= {"ASK": "1", "PARALLEL_HPO_DIRECTORY": str(sweep.directory)}
+    with PseudoTerminal(command, env=sweep.env, folder=sweep.folder) as terminal:
+        terminal.wait_for(lambda lines: "your answer?" in lines, "a question")
+        terminal.type(b"42\n")
+        terminal.wait_for(lambda lines: "it was 42" in lines, "an answer")
+        terminal.type(b"\x03")
+        assert terminal.finish() == 128 + 2
+        assert any("KeyboardInterrupt" in line for line in terminal.rows())
+    assert [state for state, _ in outside_of_sweeps(sweep)] == ["failed"]
+
+
+def test_a_run_of_a_wandb_servers_sweep_is_run_again_there(
+    sweep: RealSweep, clean_env: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "remote").mkdir()
+    with serving(tmp_path / "remote", clean_env) as server:
+        sweep.env |= server.client_env | {"PARALLEL_HPO_BACKEND": "wandb"}
+        ended = sweep.start("mixed", mains=MAINS, sweep=grid("well"), count=1, workers=1).finish()
+        assert ended.code == 0, ended.stderr
+        again = rerun(sweep, "best")
+        assert (again.returncode, "line 249 of well" in again.stdout) == (0, True), again.stderr
+    assert server.client_env["WANDB_BASE_URL"] in again.stderr
+    assert not (sweep.directory / "server.db").exists()
 
 
 def test_a_sweeps_own_program_is_run_again(sweep: RealSweep) -> None:
