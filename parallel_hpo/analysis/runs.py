@@ -49,7 +49,7 @@ class Sweep(Protocol):
 def dotted(values: Mapping[str, Any], outer: str = "") -> Iterator[tuple[str, Any]]:
     """Yield what is nested in objects under dotted names; an empty object and W&B's media are values."""
     for name, value in values.items():
-        if isinstance(value, Mapping) and value and "_type" not in value:
+        if isinstance(value, dict) and value and "_type" not in value:  # as JSON makes them
             yield from dotted(value, f"{outer}{name}.")
         else:
             yield f"{outer}{name}", value

@@ -15,6 +15,8 @@ from parallel_hpo.words import Outcome
 
 HEADINGS: Final = ("worker", "run", "outcome", "value", "time", "parameters")
 STARTING: Final = "the sweep is being opened"
+SHOWN_RUNNING: Final = 32
+"""More workers than this are counted only: a cell is no page."""
 Row = tuple[str, ...]
 """A run, in the order of the headings."""
 
@@ -45,7 +47,7 @@ def as_html(picture: Picture, varied: Varied, now: float) -> str:
 
 def rows_of(picture: Picture, varied: Varied) -> Iterator[Row]:
     """Yield the runs that are under way, by slot, then the last that ended."""
-    for slot, run in sorted(picture.running.items()):
+    for slot, run in sorted(picture.running.items())[:SHOWN_RUNNING]:
         again = f" again ({run.attempt})" if run.attempt > 1 else ""
         yield f"w{slot}", str(run.run_id), f"running{again}", "", "", brief(run.parameters, varied)
     for ended in picture.ended:
@@ -80,6 +82,8 @@ def _above(picture: Picture, varied: Varied, now: float) -> Iterator[str]:
 
 
 def _below(picture: Picture) -> Iterator[str]:
+    if (more := len(picture.running) - SHOWN_RUNNING) > 0:
+        yield f"and {more} more running"
     for notice in picture.warnings:
         if line := describe(notice, picture.tally, None, Verbosity.NORMAL):
             yield line.plain

@@ -39,6 +39,12 @@ def test_what_varies_is_drawn_and_what_is_fixed_is_not() -> None:
     assert "fixed" not in axes
 
 
+def test_a_parameter_that_some_runs_lack_varies() -> None:
+    rows = [row(0, {"x": 1}, 1.0), row(1, {"x": 2, "only_here": 1}, 2.0)]
+    axes = {axis.title.text for axis in result_of(rows).plots.slice().select_xaxes()}
+    assert axes == {"x", "only_here"}
+
+
 def test_only_named_parameters_are_drawn() -> None:
     axes = {axis.title.text for axis in odd_sweep().plots.slice("depth", "fixed").select_xaxes()}
     assert axes == {"depth", "fixed"}

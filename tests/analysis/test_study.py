@@ -53,6 +53,7 @@ def test_a_trial_took_as_long_as_its_run() -> None:
         ([0.5, 0.25], FloatDistribution(0.25, 0.5)),
         ([1, 0.5], FloatDistribution(0.5, 1.0)),
         ([1e-5, 1e-3, 1e-1], FloatDistribution(1e-5, 1e-1, log=True)),
+        ([1.0, 2.0, 4.0], FloatDistribution(1.0, 4.0)),
         ([1, 16, 256], IntDistribution(1, 256, log=True)),
         ([0.001, 0.4, 0.5, 0.6, 1.0], FloatDistribution(0.001, 1.0)),
         ([-1.0, 1e-3, 10.0], FloatDistribution(-1.0, 10.0)),

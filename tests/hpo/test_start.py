@@ -4,6 +4,8 @@ import io
 import os
 import pickle
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr
@@ -176,6 +178,14 @@ def test_outside_a_notebook_the_sweep_shows_itself_on_stderr() -> None:
         hpo().start(main).result(DEADLINE_S)
     assert "supervised\n" in stderr.getvalue()
     assert "ended: count reached\n" in stderr.getvalue()
+
+
+def test_at_a_prompt_only_the_end_is_shown() -> None:
+    typed = "from tests.hpo.supervision import hpo, main\nhpo().start(main).result().sweep_id\n"
+    ended = subprocess.run([sys.executable, "-i", "-q"], input=typed, capture_output=True, text=True)
+    assert "'s1'" in ended.stdout, ended.stderr
+    assert "supervised" not in ended.stderr
+    assert "0 runs in 1.0 s" in ended.stderr
 
 
 def test_a_handle_that_main_refers_to_arrives_as_none() -> None:

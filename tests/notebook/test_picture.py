@@ -3,7 +3,7 @@ from __future__ import annotations
 from html.parser import HTMLParser
 from typing import Final
 
-from parallel_hpo.notebook.page import as_html, as_text
+from parallel_hpo.notebook.page import SHOWN_RUNNING, as_html, as_text
 from parallel_hpo.notebook.picture import SHOWN_ENDS, SHOWN_WARNINGS, Picture, draw
 from parallel_hpo.notices import Message, Notice, RunBegan, RunOver, SweepOpened
 from parallel_hpo.words import Outcome, RunId, Slot, SweepId, SweepPath
@@ -80,6 +80,15 @@ def test_a_running_run_stands_above_those_that_ended() -> None:
         ["w0", "r2", "running", "again", "(2)", "x=2"],
         ["w0", "r1", "finished", "0.5", "1.5", "s", "x=1"],
     ]
+
+
+def test_of_many_workers_only_some_are_listed_and_the_others_counted() -> None:
+    shown = lines(*(began(number, slot=number) for number in range(SHOWN_RUNNING + 8)))
+    assert (
+        sum("running" in line.split() for line in shown if line[0] == "w" and line[1].isdigit())
+        == SHOWN_RUNNING
+    )
+    assert shown[-1] == "and 8 more running"
 
 
 def test_the_best_run_has_its_parameters() -> None:
