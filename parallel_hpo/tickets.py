@@ -3,8 +3,9 @@
     master key ─▶ ticket key ─▶ a ticket, in a printed address: for one use, within minutes
              └──▶ pass ─────── in the browser's cookie: to look at pages, and nothing else
 
-Whoever has the ticket key (the supervisor, `parallel-hpo open`) may let people in, and can't do anything
-else with it. Both sides derive: `backend` to print addresses, `server` to check. Imports nothing of the package.
+Whoever has the ticket key (the supervisor, `parallel-hpo open`) may let people in, and can't do
+anything else with it. Both sides derive: `backend` to print addresses, `server` to check. Imports nothing of
+the package.
 """
 
 from __future__ import annotations

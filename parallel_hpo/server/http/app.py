@@ -1,4 +1,4 @@
-"""The HTTP shell: routes, bodies, and the one place where errors become answers.
+"""The HTTP shell: routes, bodies, and the threads in which they are answered.
 
 All that changes the database runs in one thread, since SQLite has one writer anyway.
 Queries run in threads of their own: what somebody lists holds up no heartbeat, and what
@@ -28,11 +28,11 @@ from parallel_hpo.server.files import addresses, uploads
 from parallel_hpo.server.files import runs as run_files
 from parallel_hpo.server.files.addresses import BLOBS, MANIFESTS, Place, Right, Ticket
 from parallel_hpo.server.graphql.execute import Executor, GraphQLRequest, read_request
-from parallel_hpo.server.http.access import Gate, log_refusal
+from parallel_hpo.server.http import failures
+from parallel_hpo.server.http.access import Gate
 from parallel_hpo.server.http.asking import Asking
 from parallel_hpo.server.http.bodies import json_body, pieces, text_in, texts_in
-from parallel_hpo.server.pages import answers
-from parallel_hpo.server.pages.entrance import Entrance, wants_html
+from parallel_hpo.server.pages.entrance import Entrance
 from parallel_hpo.server.pages.routes import Pages
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.removal.tidying import tidy
@@ -88,11 +88,11 @@ def make_app(world: World, *, host: str, tidy_every_s: float = TIDY_EVERY_S) -> 
             )
         ],
         exception_handlers={
-            RefusedError: _refused,
-            UnavailableError: _unavailable,
-            OSError: _unavailable,
-            ClientDisconnect: _unavailable,
-            Exception: _failed,
+            RefusedError: failures.refused,
+            UnavailableError: failures.unavailable,
+            OSError: failures.unavailable,
+            ClientDisconnect: failures.unavailable,
+            Exception: failures.failed,
         },
         lifespan=handlers.lifespan,
     )
@@ -281,31 +281,3 @@ def _supervised(request: Request) -> SweepAt:
         raise RefusedError("this address takes the master key only", status=403)
     names = request.path_params
     return SweepAt(names["entity"], names["project"], names["sweep"])
-
-
-def _error(message: str, status: int) -> Response:
-    # Public API clients read `errors`, wandb-core reads `error`.
-    return JSONResponse({"data": None, "errors": [{"message": message}], "error": message}, status)
-
-
-async def _refused(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RefusedError)
-    if error.status == 403:
-        log_refusal(request.scope, 403, str(error))
-    caller: Caller | None = getattr(request.state, "caller", None)
-    if wants_html(request.scope):
-        return answers.html("missing.html", error.status, why=str(error))
-    if caller is not None and caller.sweep is not None and "doesn't exist" in str(error):
-        return _error(f"{error}, or is not in sweep {caller.sweep}, whose key this is", error.status)
-    return _error(str(error), error.status)
-
-
-async def _unavailable(_request: Request, error: Exception) -> Response:
-    """Answer what the client tries again: the database is busy, or the disk is full."""
-    _log.warning("can't answer now: %s", error)
-    return _error(f"the server can't answer now: {error}", 503)
-
-
-async def _failed(request: Request, error: Exception) -> Response:
-    _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return _error(f"the server failed: {type(error).__name__}", 500)

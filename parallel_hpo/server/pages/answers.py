@@ -7,6 +7,7 @@ another port may frame it or read what is answered.
 from __future__ import annotations
 
 import gzip
+import json as json_library
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -44,6 +45,12 @@ def html(template: str, status: int = 200, **words: Any) -> Response:
     """Return a page; its words are text, whatever stands in them."""
     page = _templates().get_template(template).render(static=static.base(), **words)
     return guarded(Response(page, status, media_type="text/html"))
+
+
+def dump(value: Any) -> bytes:
+    """Return a value as JSON, which has no surrogates."""
+    text = json_library.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+    return text.encode(errors="replace")
 
 
 def json(request: Request, body: bytes) -> Response:

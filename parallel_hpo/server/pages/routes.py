@@ -15,7 +15,8 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from parallel_hpo.server.pages import answers, projects, static
+from parallel_hpo.server.pages import answers, histories, projects, static, timeline
+from parallel_hpo.server.pages.histories import CurveQuery
 from parallel_hpo.server.pages.sweep_data import Sweeps, head_of, sweep_at
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.services.supervision import SweepAt
@@ -23,6 +24,8 @@ from parallel_hpo.server.world import Caller, World
 
 _READERS: Final = 2
 """A question that takes long holds up no short one; and few share the interpreter with heartbeats."""
+_POINTS: Final = 500
+"""Of a curve among others, where its address says nothing else."""
 _DATA: Final = "/pages/data"
 _PROJECT: Final = "/{entity}/{project}"
 _SWEEP: Final = "/{entity}/{project}/sweeps/{sweep}"
@@ -47,6 +50,8 @@ class Pages:
             ("/favicon.ico", self._icon),
             ("/pages/static/{version}/{name:path}", self._static),
             (f"{_DATA}{_SWEEP}.csv", self._sweep_csv),
+            (f"{_DATA}{_SWEEP}/histories", self._histories),
+            (f"{_DATA}{_SWEEP}/timeline", self._timeline),
             (f"{_DATA}{_SWEEP}", self._sweep_data),
             (f"{_DATA}{_PROJECT}", self._project_data),
             ("/", self._home),
@@ -117,6 +122,16 @@ class Pages:
         body = self._sweeps.sweep_csv(self._seen_by(request), at)
         headers = {"Content-Disposition": f'attachment; filename="{at.sweep}.csv"'}
         return answers.guarded(Response(body, media_type="text/csv", headers=headers))
+
+    def _histories(self, request: Request) -> Response:
+        names = [name for name in request.query_params.get("runs", "").split(",") if name]
+        query = CurveQuery.read(request.query_params, _POINTS)
+        data = histories.of_sweep(self._seen_by(request), _sweep_in(request), names, query)
+        return answers.json(request, answers.dump(data))
+
+    def _timeline(self, request: Request) -> Response:
+        data = timeline.timeline(self._seen_by(request), _sweep_in(request))
+        return answers.json(request, answers.dump(data))
 
     def _seen_by(self, request: Request) -> World:
         caller: Caller | None = request.state.caller

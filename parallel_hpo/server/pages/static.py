@@ -1,4 +1,4 @@
-"""The files that browsers need, under an address that changes with them: so browsers may keep them for ever."""
+"""The files that browsers need, under an address that changes with them: browsers may keep them for ever."""
 
 from __future__ import annotations
 

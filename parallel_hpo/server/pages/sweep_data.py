@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from parallel_hpo.config.sweep_words import Metric
 from parallel_hpo.server.engines import configurations
+from parallel_hpo.server.pages.answers import dump
 from parallel_hpo.server.pages.rows import FACTS, Row
 from parallel_hpo.server.pages.spaces import axis
 from parallel_hpo.server.pages.watched import News, Watched
@@ -68,10 +69,10 @@ class Sweeps:
         names = list(dict.fromkeys(name for row in news.rows for name in row.parameters))
         return _object(
             {
-                "sweeps": _dump(its_sweeps),
+                "sweeps": dump(its_sweeps),
                 "runs": _columns(news.rows, names),
-                "revision": _dump(news.revision),
-                "complete": _dump(news.complete),
+                "revision": dump(news.revision),
+                "complete": dump(news.complete),
             }
         )
 
@@ -113,13 +114,13 @@ def head_of(sweep: Sweep) -> dict[str, Any]:
 def _document(sweep: Sweep, wanted: Metric | None, keys: list[str], news: News, best: str | None) -> bytes:
     axes = [axis(parameter) for parameter in configurations.parse(sweep.config).parameters]
     parts = {
-        "sweep": _dump(head_of(sweep)),
-        "parameters": _dump(axes),
+        "sweep": dump(head_of(sweep)),
+        "parameters": dump(axes),
         "runs": _columns(news.rows, _names_of(sweep, news.rows)),
-        "keys": _dump(keys),
-        "best": _dump(best),
-        "revision": _dump(news.revision),
-        "complete": _dump(news.complete),
+        "keys": dump(keys),
+        "best": dump(best),
+        "revision": dump(news.revision),
+        "complete": dump(news.complete),
     }
     return _object(parts)
 
@@ -132,8 +133,8 @@ def _names_of(sweep: Sweep, rows: Sequence[Row]) -> list[str]:
 
 def _columns(rows: Sequence[Row], parameters: Iterable[str]) -> bytes:
     """Put rows into JSON, column by column: no other thread works while one value is put into text."""
-    facts = {name: _dump([row.facts[place] for row in rows]) for place, name in enumerate(FACTS)}
-    given = {name: _dump([_plain(row.parameters.get(name)) for row in rows]) for name in parameters}
+    facts = {name: dump([row.facts[place] for row in rows]) for place, name in enumerate(FACTS)}
+    given = {name: dump([_plain(row.parameters.get(name)) for row in rows]) for name in parameters}
     return _object(facts | {"parameters": _object(given)})
 
 
@@ -169,9 +170,5 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _dump(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str).encode(errors="replace")
-
-
 def _object(parts: dict[str, bytes]) -> bytes:
-    return b"{" + b",".join(_dump(name) + b":" + body for name, body in parts.items()) + b"}"
+    return b"{" + b",".join(dump(name) + b":" + body for name, body in parts.items()) + b"}"

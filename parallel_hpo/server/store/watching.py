@@ -1,7 +1,7 @@
 """What pages ask again and again: a sweep's runs, cut down to what is shown, and those that may have changed.
 
-A run that is open may change at any moment; another one's change has a revision, or shows in the number of runs.
-No question reads more than the runs that it returns.
+A run that is open may change at any moment; another one's change has a revision, or shows in the number
+of runs. No question reads more than the runs that it returns.
 """
 
 from __future__ import annotations
