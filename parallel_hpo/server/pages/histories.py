@@ -8,12 +8,13 @@ from typing import Any, Final
 from starlette.datastructures import QueryParams
 
 from parallel_hpo.server.pages.curves import Points, reduced
+from parallel_hpo.server.pages.run_data import run_at
 from parallel_hpo.server.pages.sweep_data import sweep_at
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.services.supervision import SweepAt
 from parallel_hpo.server.store import series
 from parallel_hpo.server.store.lines import Stream
-from parallel_hpo.server.store.records import Run
+from parallel_hpo.server.store.runs import RunPath
 from parallel_hpo.server.store.series import Wanted
 from parallel_hpo.server.world import World
 
@@ -68,9 +69,10 @@ def of_sweep(world: World, at: SweepAt, names: list[str], query: CurveQuery) -> 
     return {"key": query.key, "x": query.x, "runs": curves}
 
 
-def of_run(world: World, run: Run, query: CurveQuery) -> dict[str, Any]:
+def of_run(world: World, path: RunPath, query: CurveQuery) -> dict[str, Any]:
     """Return one run's curve."""
     with world.database.read() as transaction:
+        run = run_at(transaction, path)
         (points,) = series.points(transaction, query.wanted, [run.id])
     return {"key": query.key, "x": query.x, "points": _axes(reduced(points, query.points))}
 

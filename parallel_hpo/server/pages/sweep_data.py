@@ -15,6 +15,7 @@ from typing import Any, Final
 from parallel_hpo.server.engines import configurations
 from parallel_hpo.server.pages.answers import dump
 from parallel_hpo.server.pages.rows import FACTS, Row
+from parallel_hpo.server.pages.run_data import drawable
 from parallel_hpo.server.pages.spaces import axis
 from parallel_hpo.server.pages.watched import News, Watched
 from parallel_hpo.server.refusals import RefusedError
@@ -167,12 +168,7 @@ def expected_runs(configuration: str) -> int | None:
 @lru_cache(_KEPT)
 def _drawable(known: tuple[str, ...]) -> tuple[str, ...]:
     """Return the keys under which runs logged numbers."""
-    found = dict[str, None]()
-    for text in known:
-        for name, entry in json.loads(text).get("keys", {}).items():
-            if not name.startswith("_") and entry["typeCounts"][0]["type"] == "number":
-                found[name] = None
-    return tuple(found)
+    return tuple(dict.fromkeys(name for text in known for name in drawable(text)))
 
 
 def _plain(value: Any) -> Any:
