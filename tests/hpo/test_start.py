@@ -19,7 +19,7 @@ from parallel_hpo.config.hpo import HpoSection
 from parallel_hpo.hpo.base import Host, Main
 from parallel_hpo.notices import Observer
 from parallel_hpo.plan import Launch
-from parallel_hpo.supervisor import Control
+from parallel_hpo.supervisor.control.signals import Control
 from parallel_hpo.words import StopKind
 from tests.hpo.supervision import RESULT, FakeSupervisor, hpo, main
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from parallel_hpo.config.loader import find_directory
+from parallel_hpo.config.directory import find_directory
 from parallel_hpo.errors import ExitCode
 from parallel_hpo.supervisor.records.summary import Closing, SweepResult, summarise
 from parallel_hpo.supervisor.records.sweep_folders import KnownSweep, find_sweep

@@ -74,6 +74,14 @@ def find_sweep(directory: Path, sweep: str) -> KnownSweep:
     )
 
 
+def newest_sweep(directory: Path) -> KnownSweep:
+    """Return the sweep that was begun or gone on with last; UsageError where there is none."""
+    folders = folders_of_sweeps(directory)
+    if not folders:
+        raise UsageError(f"there is no sweep in {directory}")
+    return _read(folders[-1])
+
+
 def folders_of_sweeps(directory: Path) -> list[Path]:
     """Return the folders of all sweeps in a directory, by their age."""
     names = {ledger.relative_to(directory).parts[0] for ledger in ledgers_of(directory, "*")}
