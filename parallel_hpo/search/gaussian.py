@@ -25,7 +25,7 @@ _NOISE: Final = (1e-6, 1.0)
 _LIKELY_LENGTH: Final = 1.0
 """Before the fit, for one column; it grows with the root of their number (Hvarfner et al. 2024)."""
 _LIKELY_NOISE: Final = 1e-4
-_FITTING_STEPS: Final = (8, 20)
+_FITTING_STEPS: Final = (8, 30)
 """At least and at most: a fit that is not quite at its end serves as well."""
 _FITTING_EFFORT: Final = 1_000_000
 """Steps × points² × columns (10 at least): so many are done in time for an ask of 50 ms."""
