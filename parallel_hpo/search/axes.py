@@ -26,6 +26,8 @@ from parallel_hpo.config.sweep_words import (
 from parallel_hpo.search.quantiles import place_of, value_at
 from parallel_hpo.search.space import EXACT, Levels, Listed, Stepped, is_number, multiples, possible, rounded
 
+_WIDE: Final = 100
+"""Even numbers whose highest is so many times the lowest span orders of magnitude."""
 _RARE: Final = 1e-6
 """A level of beta further out than that would never be drawn: a finite space is used up without it."""
 
@@ -45,8 +47,18 @@ class LevelAxis:
 
     @property
     def columns(self) -> int:
-        """How many numbers a model takes for a place: one, or one per level where they have no order."""
-        return 1 if self.ordered or self.levels.size == 2 else self.levels.size
+        """How many numbers a model takes for a place: one, with its logarithm two, or one per level."""
+        if self.ordered or self.levels.size == 2:
+            return 2 if self.span else 1
+        return self.levels.size
+
+    @property
+    def span(self) -> float | None:
+        """How many times the lowest value the highest is, where that is orders of magnitude."""
+        if not isinstance(self.levels, Stepped) or self.levels[0] < 0:
+            return None
+        last = self.levels.size - 1
+        return _wide(1 + last * self.levels.step / max(self.levels[0], self.levels.step))
 
     def value(self, place: float) -> Any:
         """Return the value at a place, or the nearest one between two levels."""
@@ -72,8 +84,16 @@ class IntervalAxis:
 
     @property
     def columns(self) -> int:
-        """How many numbers a model takes for a place."""
-        return 1
+        """How many numbers a model takes for a place: one, or two with its logarithm."""
+        return 2 if self.span else 1
+
+    @property
+    def span(self) -> float | None:
+        """How many times the lowest value the highest is, where that is orders of magnitude."""
+        match self.distribution:
+            case Uniform(low, high) if low > 0:
+                return _wide(high / low)
+        return None
 
     def value(self, place: float) -> Any:
         """Return the value at a place."""
@@ -143,6 +163,10 @@ def _axis(parameter: Parameter) -> Axis | None:
             return IntervalAxis(parameter.path, distribution, multiples(low, high, q))
         case _ as distribution:
             return IntervalAxis(parameter.path, distribution, None)
+
+
+def _wide(span: float) -> float | None:
+    return span if _WIDE <= span < math.inf else None
 
 
 def _choice(path: Path, values: tuple[Any, ...]) -> LevelAxis:

@@ -1,7 +1,7 @@
 """A Gaussian process of the loss: scikit-learn's, with what a sweep needs around it.
 
 A Matérn 5/2 kernel with a length for every column and a share of noise, all fitted
-by likelihood, to losses in each of the shapes that `shapes` gives them.
+by likelihood, to losses with about mean 0 and variance 1.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
 from parallel_hpo.search.columns import Column, Table
-from parallel_hpo.search.shapes import Shaped, bell_shaped, cut_off
+from parallel_hpo.search.likelihood import Likelihood
 
 _STRENGTH: Final = (0.01, 100.0)
 _LENGTH: Final = (0.03, 50.0)
@@ -25,8 +25,6 @@ _NOISE: Final = (1e-6, 1.0)
 _LIKELY_LENGTH: Final = 1.0
 """Before the fit, for one column; it grows with the root of their number (Hvarfner et al. 2024)."""
 _LIKELY_NOISE: Final = 1e-4
-_NOISY: Final = 0.01
-"""The share of noise in the losses' variance from which on their shape is put to the question."""
 _FITTING_STEPS: Final = (8, 30)
 """At least and at most: a fit that is not quite at its end serves as well."""
 _FITTING_EFFORT: Final = 1_000_000
@@ -64,38 +62,19 @@ class Surface:
         return np.column_stack([columns, np.ones((len(columns), lacking))]) if lacking else columns
 
 
-def likeliest(columns: Table, losses: Column) -> Surface:
-    """Return the surface that is most likely after the losses, in the shape that makes them likeliest.
-
-    Without noise that is the bell, and nothing else is tried: a second fit takes as long as the first.
-    """
-    standard = cut_off(losses)
-    surface, likelihood = _fitted(columns, bell_shaped(standard))
-    if surface.noise < _NOISY:
-        return surface
-    other, others_likelihood = _fitted(columns, Shaped(standard))
-    return surface if likelihood >= others_likelihood else other
-
-
-def fitted(columns: Table, losses: Column) -> Surface:
-    """Return the surface that is most likely after the losses, which have mean 0 and variance 1."""
-    return _fitted(columns, Shaped(losses))[0]
-
-
-def _fitted(columns: Table, shaped: Shaped) -> tuple[Surface, float]:
-    """Return the surface that is most likely, and the logarithm of how likely that is."""
-    losses = shaped.losses
+def fit(columns: Table, losses: Column) -> tuple[Surface, float]:
+    """Return the surface that is most likely after the losses, and the logarithm of how likely that is."""
     width = columns.shape[1]
     lengths = np.ones(width)
     kernel = ConstantKernel(1.0, _STRENGTH) * Matern(lengths, _LENGTH, nu=2.5) + WhiteKernel(1e-3, _NOISE)
-    process = GaussianProcessRegressor(kernel, optimizer=None).fit(columns, losses)
+    likelihood = Likelihood(columns, losses)
 
     # What the kernel calls theta are logarithms: of the strength, the lengths, and the noise.
     likely = np.log([1.0, *[_LIKELY_LENGTH * math.sqrt(width)] * width, _LIKELY_NOISE])
     spread = np.array([1.0, *[math.sqrt(3.0)] * width, 2.0])
 
     def unlikeliness(theta: Column) -> tuple[float, Column]:
-        value, slope = process.log_marginal_likelihood(theta, eval_gradient=True, clone_kernel=False)
+        value, slope = likelihood(theta)
         off = (theta - likely) / spread
         return 0.5 * float(off @ off) - value, off / spread - slope
 
@@ -110,4 +89,4 @@ def _fitted(columns: Table, shaped: Shaped) -> tuple[Surface, float]:
         method="L-BFGS-B",
         options={"maxiter": steps},
     )
-    return Surface(kernel.clone_with_theta(best.x), columns, losses), shaped.density - best.fun
+    return Surface(kernel.clone_with_theta(best.x), columns, losses), -float(best.fun)

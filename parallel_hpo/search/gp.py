@@ -19,9 +19,9 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from parallel_hpo.search.axes import Axis, Observation
-from parallel_hpo.search.columns import Column, Table, columns_of
-from parallel_hpo.search.gaussian import Surface, likeliest
+from parallel_hpo.search.columns import Column, Table, choices_of, columns_of
 from parallel_hpo.search.improvement import most_promising
+from parallel_hpo.search.parted import Belief, likeliest
 
 _AVERAGE: Final = 0.0
 """The mean of losses in any shape."""
@@ -45,20 +45,20 @@ def suggestions(
     return map(tuple, best[:_RANKS].tolist())
 
 
-def _told_of(others: Sequence[Observation], surface: Surface, columns: Table) -> Surface:
+def _told_of(others: Sequence[Observation], surface: Belief, columns: Table) -> Belief:
     believed = surface.mean(columns)
     failed = np.array([other.loss is not None for other in others])
     return surface.told(columns, np.where(failed, np.maximum(believed, _AVERAGE), believed))
 
 
 @lru_cache(maxsize=64)
-def _surface(axes: tuple[Axis, ...], results: tuple[Observation, ...]) -> Surface:
+def _surface(axes: tuple[Axis, ...], results: tuple[Observation, ...]) -> Belief:
     """Return the surface fitted to results: the longest step, and the same for all who ask at once."""
     losses = np.array([result.loss for result in results], float)
     columns = columns_of(axes, _places(results))
     if any(result.stopped_at is not None for result in results):
         columns = np.column_stack([columns, _progress([result.stopped_at for result in results])])
-    return likeliest(columns, losses)
+    return likeliest(columns, losses, tuple(choices_of(axes)))
 
 
 def _progress(stopped_at: Sequence[int | None]) -> Column:

@@ -17,7 +17,7 @@ from scipy.special import erfcx, ndtr
 
 from parallel_hpo.search.axes import Axis
 from parallel_hpo.search.columns import Column, Table, columns_of, drawn, moved
-from parallel_hpo.search.gaussian import Surface
+from parallel_hpo.search.parted import Belief
 
 _DRAWN: Final = 1000
 _CLIMBERS: Final = 8
@@ -27,7 +27,7 @@ _REACHES: Final = (0.1, 0.04, 0.016)
 """How far a round's moves go, in lengths of an axis."""
 
 
-def most_promising(axes: Sequence[Axis], surface: Surface, known: Table, source: Generator) -> Table:
+def most_promising(axes: Sequence[Axis], surface: Belief, known: Table, source: Generator) -> Table:
     """Return points to try, the best one first; `known` are those that the surface was told."""
     means = surface.mean(columns_of(axes, known))
     # Over the lowest loss that was seen, by what would be seen: in the end the run that looks best is taken.

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from parallel_hpo.config.sweep import parse_sweep_configuration
 from parallel_hpo.search.axes import Axis, axes_of
-from parallel_hpo.search.columns import columns_of, drawn, moved
+from parallel_hpo.search.columns import Choice, choices_of, columns_of, drawn, moved
 
 SPACE: dict[str, Any] = {
     "bias": {"values": [True, False]},
@@ -21,6 +21,9 @@ SPACE: dict[str, Any] = {
     "layers": {"min": 3, "max": 9},
     "lr": {"distribution": "log_uniform_values", "min": 1e-5, "max": 1.0},
     "width": {"distribution": "q_log_uniform_values", "min": 1, "max": 100, "q": 10},
+    "batch": {"min": 1, "max": 10_000},
+    "decay": {"min": 1e-6, "max": 1.0},
+    "steps": {"distribution": "q_uniform", "min": 0, "max": 5000, "q": 5},
 }
 seeds = st.integers(0, 2**32 - 1)
 
@@ -51,8 +54,8 @@ def test_every_value_can_be_drawn_and_moved_to() -> None:
     source = np.random.default_rng(0)
     points = drawn(axes(), 500, source)
     for table in (points, moved(axes(), points, 0.1, source)):
-        bias, kind, layers, _, width = table.T
-        assert [len(set(column)) for column in (bias, kind, layers, width)] == [2, 3, 7, 11]
+        counted = table[:, axis_numbers("bias", "kind", "layers", "width")].T
+        assert [len(set(column)) for column in counted] == [2, 3, 7, 11]
 
 
 def test_a_move_on_an_ordered_axis_goes_at_least_one_level_and_not_far() -> None:
@@ -74,3 +77,40 @@ def test_levels_without_order_are_all_at_distance_1() -> None:
     table = columns_of(kinds, np.array([[0.0], [1.0], [2.0]]))
     for one, other in itertools.combinations(table, 2):
         assert np.linalg.norm(one - other) == pytest.approx(1)
+
+
+def test_numbers_over_orders_of_magnitude_are_looked_at_by_their_logarithm_too() -> None:
+    wide = axes({"batch": SPACE["batch"], "decay": SPACE["decay"], "steps": SPACE["steps"]})
+    places = np.array([[0.0, 0.0, 0.0], [99.0, 0.001, 99.0], [9999.0, 1.0, 1000.0]])
+    _, batch, _, decay, _, steps = columns_of(wide, places).T
+    assert batch == pytest.approx([0, 0.5, 1])
+    assert decay == pytest.approx([0, 0.5, 1], abs=0.001)
+    assert steps == pytest.approx([0, 2 / 3, 1], abs=0.001)
+
+
+@pytest.mark.parametrize(
+    "narrow",
+    [{"min": 10, "max": 900}, {"min": 0.0, "max": 1e6}, {"min": -5, "max": 5000}, {"values": [1, 8, 900]}],
+)
+def test_other_numbers_have_one_column(narrow: dict[str, Any]) -> None:
+    (axis,) = axes({"x": narrow})
+    assert axis.columns == 1
+
+
+def test_small_numbers_are_drawn_and_moved_to_too_where_they_span_orders_of_magnitude() -> None:
+    wide, source = axes({"batch": SPACE["batch"]}), np.random.default_rng(0)
+    points = drawn(wide, 400, source)
+    for table in (points, moved(wide, points, 0.02, source)):
+        assert 50 < np.count_nonzero(table < 100) < 150  # evenly drawn 4
+        assert np.count_nonzero(table > 5000) > 80
+
+
+def test_choices_among_few_levels_are_found_in_the_columns() -> None:
+    assert set(choices_of(axes())) == {Choice(first=2, size=2), Choice(first=5, size=3)}
+    table = drawn(axes(), 50, np.random.default_rng(0))
+    for choice, number in zip(choices_of(axes()), axis_numbers("bias", "kind"), strict=True):
+        assert choice.levels_in(columns_of(axes(), table)).tolist() == table[:, number].tolist()
+
+
+def axis_numbers(*names: str) -> list[int]:
+    return [[axis.path for axis in axes()].index((name,)) for name in names]

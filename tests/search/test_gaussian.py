@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 
 from parallel_hpo.search.columns import Column, Table
-from parallel_hpo.search.gaussian import fitted, likeliest
-from parallel_hpo.search.shapes import bell_shaped, cut_off
+from parallel_hpo.search.gaussian import Surface, fit
+
+
+def fitted(columns: Table, losses: Column) -> Surface:
+    return fit(columns, losses)[0]
 
 
 def grid(count: int) -> Table:
@@ -50,26 +53,6 @@ def test_a_column_without_effect_is_not_looked_at() -> None:
     surface = fitted(columns, wave(columns))
     ends = surface.mean(np.array([[0.3, 0.0], [0.3, 1.0]]))
     assert ends[0] == pytest.approx(ends[1], abs=0.05)
-
-
-def test_losses_that_are_all_equal_have_no_shape() -> None:
-    surface = likeliest(grid(10), np.full(10, 3.0))
-    assert surface.mean(grid(4)) == pytest.approx(np.zeros(4), abs=1e-6)
-
-
-def test_losses_without_noise_are_taken_in_the_shape_of_a_bell() -> None:
-    losses = np.exp(2 * wave(grid(20)))
-    shaped = likeliest(grid(20), losses).losses
-    assert shaped == pytest.approx(bell_shaped(cut_off(losses)).losses)
-    assert shaped != pytest.approx(cut_off(losses), abs=0.05)
-
-
-def test_noise_among_low_losses_is_not_stretched() -> None:
-    columns = np.random.default_rng(0).random((60, 1))
-    losses = 60 * (columns[:, 0] - 0.5) ** 2 + np.random.default_rng(1).normal(0, 2, 60)
-    surface = likeliest(columns, losses)
-    assert surface.losses == pytest.approx(cut_off(losses))
-    assert grid(101)[surface.mean(grid(101)).argmin(), 0] == pytest.approx(0.5, abs=0.05)
 
 
 def test_noise_is_part_of_what_will_be_seen() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from parallel_hpo.config.sweep_words import Uniform
 from parallel_hpo.search.axes import IntervalAxis, LevelAxis
 from parallel_hpo.search.columns import columns_of, drawn
-from parallel_hpo.search.gaussian import fitted
+from parallel_hpo.search.gaussian import fit
 from parallel_hpo.search.improvement import log_expected_improvement, most_promising
 from parallel_hpo.search.space import Listed, Stepped
 
@@ -48,7 +48,7 @@ def test_the_search_goes_where_low_losses_are_expected_on_axes_of_all_kinds() ->
     known = drawn(axes, 60, source)
     lr, layers, kind = known.T
     losses = (lr - 0.3) ** 2 * 4 + ((layers - 35) / 50) ** 2 * 4 + np.where(kind == 2, 0.0, 1.0)
-    best = most_promising(axes, fitted(columns_of(axes, known), losses), known, source)[0]
+    best = most_promising(axes, fit(columns_of(axes, known), losses)[0], known, source)[0]
     assert best == pytest.approx([0.3, 35, 2], abs=6)
     assert best[0] == pytest.approx(0.3, abs=0.1)
     assert best[2] == 2

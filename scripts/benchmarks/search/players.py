@@ -19,6 +19,9 @@ from scripts.benchmarks.search.problems import Point, Problem
 Player = Callable[[Problem, int, int, int], Iterator[Point]]
 """Yields the points of a game: its problem, seed, number of runs, and how many are asked for at once."""
 
+_PATIENCE_S: Final = 600.0
+"""A loaded machine makes W&B's engine slow, which is no part of this game."""
+
 
 def seen_loss(problem: Problem, point: Point, seed: int, index: int) -> float:
     """Return what a run's loss looks like: the same noise for every player's `index`-th run."""
@@ -36,10 +39,11 @@ def play(method: str, problem: Problem, seed: int, runs: int, at_once: int) -> I
 
 
 def play_wandb(problem: Problem, seed: int, runs: int, at_once: int) -> Iterator[Point]:
-    """Yield the points of W&B's own engine, as it is fenced in here; its start takes time too."""
-    process = WandbProcess()
-    process.is_ready(within_s=60)
+    """Yield the points of W&B's own engine, as it is fenced in here, but never by chance for want of time."""
+    process = WandbProcess(start_limit_s=_PATIENCE_S, ask_limit_s=_PATIENCE_S)
     try:
+        if not process.is_ready(within_s=_PATIENCE_S):
+            raise TimeoutError(f"W&B's engine did not start within {_PATIENCE_S:.0f} s")
         yield from played(engine("bayes", problem, seed, process), problem, seed, runs, at_once)
     finally:
         process.close()

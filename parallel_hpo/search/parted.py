@@ -1,0 +1,87 @@
+"""A belief of the loss in one piece, or with a part of its own for each level of a choice.
+
+Where a choice decides which of the other parameters matter (a model's kind, say), one piece
+averages over what each does beside the others, and gives up good levels by a few bad runs. Parts
+know less each, and so are tried longer. Which serves better, the likelihoods tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import numpy as np
+
+from parallel_hpo.search.columns import Choice, Column, Table
+from parallel_hpo.search.gaussian import Surface, fit
+from parallel_hpo.search.shapes import Shaped, bell_shaped, cut_off
+
+_NOISY: Final = 0.01
+"""The share of noise in the losses' variance from which on their shape is put to the question."""
+_FEWEST: Final = 2
+"""A level with fewer results can't be a part of its own."""
+
+
+class Parted:
+    """What is believed where each level of a choice has a surface of its own."""
+
+    def __init__(self, choice: Choice, parts: Sequence[Surface], losses: Column) -> None:
+        self.losses = losses
+        self.noise = max(part.noise for part in parts)
+        self._choice = choice
+        self._parts = parts
+
+    def told(self, columns: Table, losses: Column) -> Parted:
+        """Return what is believed after more points."""
+        levels = self._choice.levels_in(columns)
+        parts = [
+            part.told(columns[levels == level], losses[levels == level]) if level in levels else part
+            for level, part in enumerate(self._parts)
+        ]
+        return Parted(self._choice, parts, np.concatenate([self.losses, losses]))
+
+    def mean(self, columns: Table) -> Column:
+        """Return the loss expected at each point."""
+        return self.mean_and_deviation(columns)[0]
+
+    def mean_and_deviation(self, columns: Table) -> tuple[Column, Column]:
+        """Return the loss expected to be seen at each point, and its standard deviation, noise included."""
+        levels = self._choice.levels_in(columns)
+        means, deviations = np.empty(len(columns)), np.empty(len(columns))
+        for level in np.unique(levels):
+            there = levels == level
+            means[there], deviations[there] = self._parts[level].mean_and_deviation(columns[there])
+        return means, deviations
+
+
+Belief = Surface | Parted
+
+
+def likeliest(columns: Table, losses: Column, choices: Sequence[Choice] = ()) -> Belief:
+    """Return what is most likely after the losses, in the shape that makes them likeliest.
+
+    Without noise that is the bell, and no other is tried: a second fit takes as long as the first.
+    """
+    standard = cut_off(losses)
+    belief, likelihood = _likeliest(columns, bell_shaped(standard), choices)
+    if belief.noise < _NOISY:
+        return belief
+    other, others_likelihood = _likeliest(columns, Shaped(standard), choices)
+    return belief if likelihood >= others_likelihood else other
+
+
+def _likeliest(columns: Table, shaped: Shaped, choices: Sequence[Choice]) -> tuple[Belief, float]:
+    """Return what is most likely of the losses in this shape, and the logarithm of how likely that is."""
+    beliefs: list[tuple[Belief, float]] = [fit(columns, shaped.losses), *_parted(columns, shaped, choices)]
+    belief, likelihood = max(beliefs, key=lambda each: each[1])
+    return belief, likelihood + shaped.density
+
+
+def _parted(columns: Table, shaped: Shaped, choices: Sequence[Choice]) -> Iterator[tuple[Parted, float]]:
+    for choice in choices:
+        levels = choice.levels_in(columns)
+        there = [levels == level for level in range(choice.size)]
+        if min(map(np.count_nonzero, there)) >= _FEWEST:
+            fits = [fit(columns[some], shaped.losses[some]) for some in there]
+            parts = [surface for surface, _ in fits]
+            yield Parted(choice, parts, shaped.losses), sum(likelihood for _, likelihood in fits)
