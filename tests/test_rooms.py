@@ -31,7 +31,7 @@ LEVELS: Final[tuple[frozenset[str], ...]] = (
     frozenset({"config"}),
     frozenset({"notices"}),
     frozenset({"protocol"}),
-    frozenset({"words", "errors", "keys", "metric"}),
+    frozenset({"words", "errors", "keys", "metric", "tickets"}),
 )
 """From the top to the bottom; rooms of one level don't know each other."""
 
@@ -47,7 +47,7 @@ INNER_LEVELS: Final[Mapping[str, tuple[frozenset[str], ...]]] = {
     ),
     "server": (
         frozenset({"http", "local"}),
-        frozenset({"graphql"}),
+        frozenset({"graphql", "pages"}),
         frozenset({"removal"}),
         frozenset({"services"}),
         frozenset({"artifacts"}),

@@ -19,6 +19,8 @@ DEFAULT_PROJECT: Final = "uncategorized"
 
 STRANGER: Final = ""
 """The label of a caller that came with the master key."""
+VIEWER: Final = "viewer"
+"""The label of a person's browser, which may look at pages and do nothing else."""
 
 
 @dataclass(frozen=True, slots=True)

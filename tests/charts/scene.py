@@ -1,4 +1,4 @@
-"""A sweep made up for the charts, in the form in which the server tells of one: large, uneven, always the same.
+"""A sweep made up for the charts, in the form in which the server tells of one: large and uneven.
 
 Runs of 200 have 10,000 points each, one in ten failed, one is still running. `momentum` is set for one of the
 optimizers only, `lr` is drawn from a log-uniform distribution and decides most of the metric.
@@ -31,8 +31,8 @@ class Scene:
         known = [(value, self._id(row)) for row, value in enumerate(values) if value is not None]
         return {
             "sweep": {
-                "id": "swept001", "name": "made up", "entity": "local", "project": "scene", "state": "RUNNING",
-                "method": "random", "created": START, "count": self.runs,
+                "id": "swept001", "name": "made up", "entity": "local", "project": "scene",
+                "state": "RUNNING", "method": "random", "created": START, "count": self.runs,
                 "metric": {"name": "loss", "goal": "minimize"},
             },
             "parameters": [

@@ -1,5 +1,7 @@
 """The gate before every handler: which Host names are served, and whose key a request carries.
 
+A person's browser carries no key: it may look at pages with the pass that it was given for a ticket.
+
 The Host check keeps out a web page that rebinds a name of its own to this machine.
 Addresses of files carry their right in the address, and health tells nothing.
 
@@ -22,7 +24,9 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from parallel_hpo.keys import holder_of, is_master_key
-from parallel_hpo.server.world import STRANGER, Caller
+from parallel_hpo.server.pages import entrance
+from parallel_hpo.server.pages.entrance import Entrance
+from parallel_hpo.server.world import STRANGER, VIEWER, Caller
 
 _log = logging.getLogger(__name__)
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -32,16 +36,17 @@ _NOT_SERVED: Final = (
     " and the caller's as X-Forwarded-Host"
 )
 _SCHEMES: Final = ("http", "https")
-_KEYLESS: Final = ("/hpo/health", "/uploads/", "/downloads/", "/sdk/otel/")
-"""Where no key is looked for. The last isn't there: the client sends its own telemetry without a key,
+_KEYLESS: Final = ("/hpo/health", "/uploads/", "/downloads/", "/sdk/otel/", *entrance.OPEN)
+"""Where no key is looked for. /sdk/otel/ isn't there: the client sends its own telemetry without a key,
 drops it at a 404, and would complain to the user about a 401."""
 
 
 class Gate:
     """ASGI middleware that lets a request through with its `Caller`, or answers 400 or 401 itself."""
 
-    def __init__(self, app: ASGIApp, *, master_key: str, host: str) -> None:
+    def __init__(self, app: ASGIApp, *, master_key: str, host: str, entrance: Entrance) -> None:
         self._app = app
+        self._entrance = entrance
         self._master_key = master_key
         self._hosts = _LOOPBACK | {host} if host in _LOOPBACK else None
 
@@ -55,12 +60,25 @@ class Gate:
         if self._hosts is not None and _name_of(host) not in self._hosts:
             await self._refuse(scope, receive, send, 400, _NOT_SERVED)
             return
-        caller = self._caller(headers, _base_url(headers, scope["scheme"], host))
+        if (way_on := self._entrance.redeem(scope)) is not None:
+            await way_on(scope, receive, send)
+            return
+        base_url = _base_url(headers, scope["scheme"], host)
+        caller = self._caller(headers, base_url)
+        if caller is None and self._entrance.may_view(scope):
+            caller = Caller(VIEWER, is_master=False, base_url=base_url)
         if caller is None and not scope["path"].startswith(_KEYLESS):
-            await self._refuse(scope, receive, send, 401, "the API key is missing or is not this server's")
+            await self._turn_away(scope, receive, send)
             return
         scope.setdefault("state", {})["caller"] = caller
         await self._app(scope, receive, send)
+
+    async def _turn_away(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one without a key: a person, by a page that says how to come in."""
+        if entrance.wants_html(scope):
+            await entrance.closed()(scope, receive, send)
+        else:
+            await self._refuse(scope, receive, send, 401, "the API key is missing or is not this server's")
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send, status: int, why: str) -> None:
         log_refusal(scope, status, why)

@@ -1,9 +1,10 @@
-"""The HTTP shell: routes, bodies, and the one place where errors become answers.
+"""The HTTP shell: routes, bodies, and the threads in which they are answered.
 
 All that changes the database runs in one thread, since SQLite has one writer anyway.
 Queries run in threads of their own: what somebody lists holds up no heartbeat, and what
 was committed before a query came, it finds. The event loop stays free to accept, to read
-bodies and to stop. Models of the search are asked beside all of them (`asking`).
+bodies and to stop. Models of the search are asked beside all of them (`asking`), and pages read
+in threads of their own too.
 """
 
 from __future__ import annotations
@@ -27,9 +28,12 @@ from parallel_hpo.server.files import addresses, uploads
 from parallel_hpo.server.files import runs as run_files
 from parallel_hpo.server.files.addresses import BLOBS, MANIFESTS, Place, Right, Ticket
 from parallel_hpo.server.graphql.execute import Executor, GraphQLRequest, read_request
-from parallel_hpo.server.http.access import Gate, log_refusal
+from parallel_hpo.server.http import failures
+from parallel_hpo.server.http.access import Gate
 from parallel_hpo.server.http.asking import Asking
 from parallel_hpo.server.http.bodies import json_body, pieces, text_in, texts_in
+from parallel_hpo.server.pages.entrance import Entrance
+from parallel_hpo.server.pages.routes import Pages
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.removal.tidying import tidy
 from parallel_hpo.server.services import file_stream, supervision
@@ -57,7 +61,8 @@ Result = TypeVar("Result")
 
 def make_app(world: World, *, host: str, tidy_every_s: float = TIDY_EVERY_S) -> Starlette:
     """Return the server's application; `host` is the address that it will be bound to."""
-    handlers = _Handlers(world, tidy_every_s)
+    pages = Pages(world)
+    handlers = _Handlers(world, tidy_every_s, pages)
     return Starlette(
         routes=[
             Route("/graphql", handlers.graphql, methods=["POST"]),
@@ -72,14 +77,22 @@ def make_app(world: World, *, host: str, tidy_every_s: float = TIDY_EVERY_S) -> 
             Route(f"{_SWEEP}/release", handlers.release, methods=["POST"]),
             Route(f"{_SWEEP}/state", handlers.set_state, methods=["POST"]),
             Route(f"{_SWEEP}/runs/{{run}}/end", handlers.end_run, methods=["POST"]),
+            *pages.routes(),
         ],
-        middleware=[Middleware(Gate, master_key=world.master_key, host=host)],
+        middleware=[
+            Middleware(
+                Gate,
+                master_key=world.master_key,
+                host=host,
+                entrance=Entrance(world.master_key, world.clock),
+            )
+        ],
         exception_handlers={
-            RefusedError: _refused,
-            UnavailableError: _unavailable,
-            OSError: _unavailable,
-            ClientDisconnect: _unavailable,
-            Exception: _failed,
+            RefusedError: failures.refused,
+            UnavailableError: failures.unavailable,
+            OSError: failures.unavailable,
+            ClientDisconnect: failures.unavailable,
+            Exception: failures.failed,
         },
         lifespan=handlers.lifespan,
     )
@@ -88,8 +101,9 @@ def make_app(world: World, *, host: str, tidy_every_s: float = TIDY_EVERY_S) -> 
 class _Handlers:
     """One method per route."""
 
-    def __init__(self, world: World, tidy_every_s: float) -> None:
+    def __init__(self, world: World, tidy_every_s: float, pages: Pages) -> None:
         self._world = world
+        self._pages = pages
         self._tidy_every_s = tidy_every_s
         self._is_ending = False
         self._executor = Executor()
@@ -111,6 +125,7 @@ class _Handlers:
             for threads in (self._writer, self._readers):
                 threads.shutdown(wait=False, cancel_futures=True)
             self._asking.close()
+            self._pages.close()
 
     async def graphql(self, request: Request) -> Response:
         wanted = read_request(await json_body(request))
@@ -266,29 +281,3 @@ def _supervised(request: Request) -> SweepAt:
         raise RefusedError("this address takes the master key only", status=403)
     names = request.path_params
     return SweepAt(names["entity"], names["project"], names["sweep"])
-
-
-def _error(message: str, status: int) -> Response:
-    # Public API clients read `errors`, wandb-core reads `error`.
-    return JSONResponse({"data": None, "errors": [{"message": message}], "error": message}, status)
-
-
-async def _refused(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RefusedError)
-    if error.status == 403:
-        log_refusal(request.scope, 403, str(error))
-    caller: Caller | None = getattr(request.state, "caller", None)
-    if caller is not None and caller.sweep is not None and "doesn't exist" in str(error):
-        return _error(f"{error}, or is not in sweep {caller.sweep}, whose key this is", error.status)
-    return _error(str(error), error.status)
-
-
-async def _unavailable(_request: Request, error: Exception) -> Response:
-    """Answer what the client tries again: the database is busy, or the disk is full."""
-    _log.warning("can't answer now: %s", error)
-    return _error(f"the server can't answer now: {error}", 503)
-
-
-async def _failed(request: Request, error: Exception) -> Response:
-    _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return _error(f"the server failed: {type(error).__name__}", 500)

@@ -33,6 +33,12 @@ def of_entity(connection: Connection, entity: str, begin: int, number: int) -> l
     return [record(Project, row) for row in connection.execute(query.offset(begin).limit(number))]
 
 
+def newest(connection: Connection, number: int) -> list[Project]:
+    """Return the projects of all entities, newest first, at most `number`."""
+    query = select(projects).order_by(projects.c.id.desc()).limit(number)
+    return [record(Project, row) for row in connection.execute(query)]
+
+
 def run_count(connection: Connection, project_id: int) -> int:
     """Count a project's runs."""
     return count(connection, runs, (runs.c.project_id == project_id) & seen(connection))

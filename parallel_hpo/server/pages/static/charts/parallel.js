@@ -31,7 +31,7 @@ class Parallel {
     this.repaint = oncePerFrame(() => this.paint());
     this.measureAgain = oncePerFrame(() => this.measure());
     this.ends = [
-      listen(store, { data: onNews(this.measureAgain), filter: this.repaint, selection: () => this.paintOver() }),
+      listen(store, { data: onNews(this.measureAgain), filter: () => this.filtered(), selection: () => this.paintOver() }),
       onTheme(this.repaint),
       followPointer(this),
     ];
@@ -124,6 +124,12 @@ class Parallel {
     const used = axes.map((axis, index) => [axis.name, columns[index]]).filter(([name]) => brushes.has(name));
     const takes = (row) => used.every(([name, column]) => brushes.takes(name, column[row]));
     this.store.setFilter(FILTER, used.length ? takes : null);
+  }
+
+  /** Some filter has changed; where all were dropped, the brushes are, too. */
+  filtered() {
+    if (this.brushes.size && !this.store.filters.includes(FILTER)) this.clear();
+    else this.repaint();
   }
 
   clear() {

@@ -1,0 +1,80 @@
+"""Answers to browsers: what each must carry, HTML from templates, JSON that is packed where it may be.
+
+Nothing of a page comes from another host, nothing in it runs that isn't a file of ours, and no page of
+another port may frame it or read what is answered.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json as json_library
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from parallel_hpo.server.pages import static
+
+POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"
+    " font-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+_GUARDS: Final[Mapping[str, str]] = {
+    "Content-Security-Policy": POLICY,
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+}
+_TEMPLATES: Final = Path(__file__).parent / "templates"
+_WORTH_PACKING: Final = 1000
+
+
+def guarded(response: Response) -> Response:
+    """Return a response with the headers that all have; its own stay."""
+    for name, value in _GUARDS.items():
+        response.headers.setdefault(name, value)
+    return response
+
+
+def html(template: str, status: int = 200, **words: Any) -> Response:
+    """Return a page; its words are text, whatever stands in them."""
+    page = _templates().get_template(template).render(static=static.base(), **words)
+    return guarded(Response(page, status, media_type="text/html"))
+
+
+def dump(value: Any) -> bytes:
+    """Return a value as JSON, which has no surrogates."""
+    text = json_library.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+    return text.encode(errors="replace")
+
+
+def json(request: Request, body: bytes) -> Response:
+    """Return JSON, packed where the browser takes it; call it in a thread: to pack takes a while."""
+    response = Response(body, media_type="application/json")
+    if len(body) >= _WORTH_PACKING and "gzip" in request.headers.get("accept-encoding", ""):
+        packed = gzip.compress(body, 5)
+        response = Response(packed, media_type="application/json", headers={"Content-Encoding": "gzip"})
+    response.headers["Vary"] = "Accept-Encoding"
+    return guarded(response)
+
+
+@cache
+def _templates() -> Any:
+    from jinja2 import (  # a server without pages needs none of it
+        Environment,
+        FileSystemLoader,
+        StrictUndefined,
+    )
+
+    return Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )

@@ -1,0 +1,109 @@
+"""Who may look at the pages: a ticket in an address is exchanged for a cookie, once and within minutes.
+
+    GET address?ticket=… ─▶ 303 to the address, with a cookie ─▶ the page
+    GET address ──────────▶ 401, a page that says how to come in
+
+The cookie holds a pass, which is good for looking and nothing else: browsers send it to whatever else
+listens on this machine, as cookies know no ports. Its name goes by the port that the browser used, so that
+servers side by side, or behind `ssh -L`, don't take each other's away.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final
+from urllib.parse import parse_qsl, urlencode
+
+from starlette.requests import HTTPConnection
+from starlette.responses import RedirectResponse, Response
+from starlette.types import Scope
+
+from parallel_hpo import tickets
+from parallel_hpo.server.pages import answers
+
+_OTHERS: Final = "graphql|files|uploads|downloads|artifactsV2|hpo|sdk|pages"
+"""First parts of addresses that are no entity's."""
+_PAGES: Final = re.compile(
+    rf"/|/pages/data/.+|/(?!(?:{_OTHERS})/)[^/]+/[^/]+/?(?:(?:sweeps|runs)/.+|sweeps/?|runs/?|workspace/?)?"
+)
+OPEN: Final = ("/pages/static/", "/favicon.ico")
+"""What anybody may have: it tells nothing of any sweep."""
+_MOST_USED: Final = 10_000
+_PORT: Final = re.compile(r":(\d{1,5})$", re.ASCII)
+
+
+class Entrance:
+    """Lets people in to one server's pages."""
+
+    def __init__(self, master_key: str, clock: Callable[[], float]) -> None:
+        self._master_key = master_key
+        self._ticket_key = tickets.ticket_key(master_key)
+        self._clock = clock
+        self._since = clock()
+        """What was issued before may have been used: that is not kept over a restart."""
+        self._used: OrderedDict[str, None] = OrderedDict()
+
+    def may_view(self, scope: Scope) -> bool:
+        """Say whether a request is for a page, only reads, and has a good pass."""
+        if not is_page(scope):
+            return False
+        request = HTTPConnection(scope)
+        given = request.cookies.get(cookie_name(request), "")
+        return tickets.may_view(self._master_key, given, self._clock())
+
+    def redeem(self, scope: Scope) -> Response | None:
+        """Return the way on for a request that has a ticket; None: it has none, or one that isn't good."""
+        request = HTTPConnection(scope)
+        given = request.query_params.get(tickets.PARAMETER)
+        if given is None or not is_page(scope) or scope["method"] != "GET":
+            return None
+        if self._take(given):
+            response = _way_on(request)
+            name, value = cookie_name(request), tickets.viewing_pass(self._master_key, self._clock())
+            response.set_cookie(name, value, httponly=True, samesite="lax", path="/")
+            return response
+        return _way_on(request) if self.may_view(scope) else None
+
+    def _take(self, given: str) -> bool:
+        """Use a ticket up; False where it isn't good, or not any more."""
+        ticket, now = tickets.read(self._ticket_key, given), self._clock()
+        if ticket is None or ticket.name in self._used:
+            return False
+        if not self._since - 0.001 <= ticket.issued_at or now - ticket.issued_at > tickets.TICKET_VALID_S:
+            return False
+        self._used[ticket.name] = None
+        while len(self._used) > _MOST_USED:
+            self._used.popitem(last=False)
+        return True
+
+
+def is_page(scope: Scope) -> bool:
+    """Say whether a request reads a page's address."""
+    return scope["method"] in ("GET", "HEAD") and _PAGES.fullmatch(scope["path"]) is not None
+
+
+def cookie_name(request: HTTPConnection) -> str:
+    """Return the name of the cookie for the port that the browser used."""
+    port = _PORT.search(request.headers.get("host", ""))
+    return f"parallel_hpo_{port[1] if port else 'default'}"
+
+
+def wants_html(scope: Scope) -> bool:
+    """Say whether it is a person's browser that asks for a page."""
+    return is_page(scope) and "text/html" in HTTPConnection(scope).headers.get("accept", "")
+
+
+def closed() -> Response:
+    """Return the page for who has no pass."""
+    return answers.html("closed.html", 401)
+
+
+def _way_on(request: HTTPConnection) -> Response:
+    """Return the way to the same address without the ticket, under whatever name the browser knows us."""
+    left = [(name, value) for name, value in parse_qsl(request.url.query) if name != tickets.PARAMETER]
+    # Not `//host/…`: that would be another host's.
+    path = "/" + request.url.path.lstrip("/")
+    response = RedirectResponse(f"{path}?{urlencode(left)}" if left else path, 303)
+    return answers.guarded(response)

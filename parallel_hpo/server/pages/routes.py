@@ -1,0 +1,145 @@
+"""The pages' addresses: those that W&B's client prints, their data, and the files of browsers.
+
+All that they read they read in threads of their own, so that heartbeats wait for nobody who looks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
+from urllib.parse import quote
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from parallel_hpo.server.pages import answers, histories, projects, static, timeline
+from parallel_hpo.server.pages.histories import CurveQuery
+from parallel_hpo.server.pages.sweep_data import Sweeps, head_of, sweep_at
+from parallel_hpo.server.refusals import RefusedError
+from parallel_hpo.server.services.supervision import SweepAt
+from parallel_hpo.server.world import Caller, World
+
+_READERS: Final = 2
+"""A question that takes long holds up no short one; and few share the interpreter with heartbeats."""
+_POINTS: Final = 500
+"""Of a curve among others, where its address says nothing else."""
+_DATA: Final = "/pages/data"
+_PROJECT: Final = "/{entity}/{project}"
+_SWEEP: Final = "/{entity}/{project}/sweeps/{sweep}"
+_RUN: Final = "/{entity}/{project}/runs/{run}"
+
+
+class Pages:
+    """One method for each kind of address."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._sweeps = Sweeps()
+        self._readers = ThreadPoolExecutor(max_workers=_READERS, thread_name_prefix="pages")
+
+    def close(self) -> None:
+        """Wait for nobody who looks."""
+        self._readers.shutdown(wait=False, cancel_futures=True)
+
+    def routes(self) -> list[Route]:
+        """Return all addresses, the more particular ones first."""
+        pages: list[tuple[str, Callable[[Request], Response]]] = [
+            ("/favicon.ico", self._icon),
+            ("/pages/static/{version}/{name:path}", self._static),
+            (f"{_DATA}{_SWEEP}.csv", self._sweep_csv),
+            (f"{_DATA}{_SWEEP}/histories", self._histories),
+            (f"{_DATA}{_SWEEP}/timeline", self._timeline),
+            (f"{_DATA}{_SWEEP}", self._sweep_data),
+            (f"{_DATA}{_PROJECT}", self._project_data),
+            ("/", self._home),
+            (_SWEEP, self._sweep),
+            (_PROJECT, self._project),
+            (f"{_PROJECT}/{{rest:path}}", self._to_project),
+        ]
+        return [Route(path, self._in_thread(answer), methods=["GET"]) for path, answer in pages]
+
+    def _in_thread(self, answer: Callable[[Request], Response]) -> Callable[[Request], Any]:
+        async def endpoint(request: Request) -> Response:
+            return await asyncio.get_running_loop().run_in_executor(self._readers, answer, request)
+
+        return endpoint
+
+    # --- files of browsers -------------------------------------------------------------
+
+    def _icon(self, _request: Request) -> Response:
+        return answers.guarded(static.file("favicon.svg"))
+
+    def _static(self, request: Request) -> Response:
+        return answers.guarded(static.file(request.path_params["name"]))
+
+    # --- pages -------------------------------------------------------------------------
+
+    def _home(self, request: Request) -> Response:
+        with self._seen_by(request).database.read() as transaction:
+            return answers.html("home.html", projects=projects.all_of(transaction))
+
+    def _project(self, request: Request) -> Response:
+        names = request.path_params
+        with self._seen_by(request).database.read() as transaction:
+            project = projects.project_at(transaction, names["entity"], names["project"])
+            sweeps = projects.sweeps_of(transaction, project)
+        return answers.html(
+            "project.html", project=project, sweeps=sweeps, base=f"{_DATA}/{project.entity}/{project.name}"
+        )
+
+    def _to_project(self, request: Request) -> Response:
+        """Lead from an address that W&B has, and we have not, to the project's."""
+        names = request.path_params
+        return answers.guarded(RedirectResponse(f"/{names['entity']}/{names['project']}", 303))
+
+    def _sweep(self, request: Request) -> Response:
+        with self._seen_by(request).database.read() as transaction:
+            head = head_of(sweep_at(transaction, _sweep_in(request)))
+        at = f"/{quote(head['entity'], safe='')}/{quote(head['project'], safe='')}"
+        base = f"{_DATA}{at}/sweeps/{head['id']}"
+        return answers.html("sweep.html", sweep=head, home=at, base=base, csv=f"{base}.csv")
+
+    # --- their data --------------------------------------------------------------------
+
+    def _project_data(self, request: Request) -> Response:
+        names, world = request.path_params, self._seen_by(request)
+        with world.database.read() as transaction:
+            project = projects.project_at(transaction, names["entity"], names["project"])
+            sweeps = projects.sweeps_of(transaction, project)
+        since = request.query_params.get("since", "")
+        return answers.json(request, self._sweeps.project_json(world, project, sweeps, since))
+
+    def _sweep_data(self, request: Request) -> Response:
+        since = request.query_params.get("since", "")
+        body = self._sweeps.sweep_json(self._seen_by(request), _sweep_in(request), since)
+        return answers.json(request, body)
+
+    def _sweep_csv(self, request: Request) -> Response:
+        at = _sweep_in(request)
+        body = self._sweeps.sweep_csv(self._seen_by(request), at)
+        headers = {"Content-Disposition": f'attachment; filename="{at.sweep}.csv"'}
+        return answers.guarded(Response(body, media_type="text/csv", headers=headers))
+
+    def _histories(self, request: Request) -> Response:
+        names = [name for name in request.query_params.get("runs", "").split(",") if name]
+        query = CurveQuery.read(request.query_params, _POINTS)
+        data = histories.of_sweep(self._seen_by(request), _sweep_in(request), names, query)
+        return answers.json(request, answers.dump(data))
+
+    def _timeline(self, request: Request) -> Response:
+        data = timeline.timeline(self._seen_by(request), _sweep_in(request))
+        return answers.json(request, answers.dump(data))
+
+    def _seen_by(self, request: Request) -> World:
+        caller: Caller | None = request.state.caller
+        if caller is None:
+            raise RefusedError("this needs a key, or a browser that was let in", status=401)
+        return self._world.seen_by(caller)
+
+
+def _sweep_in(request: Request) -> SweepAt:
+    names = request.path_params
+    return SweepAt(names["entity"], names["project"], names["sweep"])

@@ -1,0 +1,76 @@
+// The columns of the run table: what stands in them, in which order, and which the reader has hidden.
+
+import { anything, duration, element, number, time } from "./format.js";
+
+const KEPT = "parallel_hpo.hidden";
+
+/** A column: its name in the store, its title, how a value is shown, and whether it holds numbers. */
+function column(name, title, show = anything, isNumber = false) {
+  return { name, title, show, isNumber };
+}
+
+/** All columns that a store's runs have. */
+export function columnsOf(store) {
+  const metric = store.sweep?.metric?.name;
+  const fixed = [
+    column("id", "run"),
+    column("state", "state"),
+    column("value", metric ?? "value", number, true),
+    column("duration", "duration", duration, true),
+  ];
+  const rest = [
+    column("name", "name"),
+    column("started", "started", time, true),
+    column("ended", "ended", time, true),
+    column("attempts", "attempts", anything, true),
+    column("worker", "worker"),
+  ];
+  if (store.sweep === null) fixed.splice(1, 0, column("sweep", "sweep"));
+  return [...fixed, ...parametersOf(store), ...rest];
+}
+
+function parametersOf(store) {
+  const varied = new Map(store.parameters.map((parameter) => [parameter.name, parameter.varied]));
+  const names = Object.keys(store.runs.parameters);
+  names.sort((one, other) => (varied.get(other) === true) - (varied.get(one) === true));
+  return names.map((name) => {
+    const isNumber = store.runs.parameters[name].some((value) => typeof value === "number");
+    return { ...column(`parameters.${name}`, name, anything, isNumber), constant: varied.get(name) === false };
+  });
+}
+
+/** Which columns are hidden; the reader's choice is kept in this browser, by the sweep. */
+export class Hidden extends EventTarget {
+  #names;
+  #kept;
+
+  constructor(about) {
+    super();
+    this.#kept = `${KEPT}.${about}`;
+    this.#names = new Map(JSON.parse(localStorage.getItem(this.#kept) ?? "[]"));
+  }
+
+  has(column) {
+    return this.#names.get(column.name) ?? (column.constant === true || ["name", "ended"].includes(column.name));
+  }
+
+  set(column, hidden) {
+    this.#names.set(column.name, hidden);
+    localStorage.setItem(this.#kept, JSON.stringify([...this.#names]));
+    this.dispatchEvent(new Event("change"));
+  }
+}
+
+/** Fill the menu in which columns are hidden and shown. */
+export function fillMenu(menu, columns, hidden) {
+  const fieldset = menu.querySelector("fieldset");
+  const known = [...fieldset.querySelectorAll("input")].map((input) => input.name).join("\n");
+  if (known === columns.map((each) => each.name).join("\n")) return;
+  fieldset.querySelectorAll("label").forEach((label) => label.remove());
+  for (const each of columns) {
+    const box = element("input", { type: "checkbox", name: each.name });
+    box.checked = !hidden.has(each);
+    box.addEventListener("change", () => hidden.set(each, !box.checked));
+    fieldset.append(element("label", {}, box, ` ${each.title}`));
+  }
+}

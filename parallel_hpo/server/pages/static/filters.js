@@ -1,0 +1,119 @@
+// The filters of the run table, all of them by keyboard: words, states, ranges of any column, the best few.
+
+import { columnsOf } from "./columns.js";
+import { anything, element, number } from "./format.js";
+
+const PAUSE_MS = 120;
+
+export function wireFilters(store) {
+  const form = document.getElementById("filters");
+  const find = (id) => document.getElementById(id);
+  const words = () => store.setFilter("words", withWords(store, find("filter-text").value));
+  let waiting;
+  find("filter-text").addEventListener("input", () => {
+    clearTimeout(waiting);
+    waiting = setTimeout(words, PAUSE_MS);
+  });
+  find("filter-top").addEventListener("change", () => store.setFilter("best", best(store, find("filter-top").value)));
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    addRange(store, find("filter-column").value, find("filter-low").value, find("filter-high").value);
+    find("filter-low").value = find("filter-high").value = "";
+  });
+  form.addEventListener("reset", () => {
+    for (const name of store.filters) store.setFilter(name, null);
+    find("ranges").replaceChildren();
+    setTimeout(() => form.querySelectorAll("#filter-states input").forEach((box) => (box.checked = true)));
+  });
+  store.addEventListener("data", () => refresh(store));
+  refresh(store);
+}
+
+function refresh(store) {
+  offerColumns(store);
+  offerStates(store);
+  const top = document.getElementById("filter-top").value;
+  if (top) store.setFilter("best", best(store, top));
+}
+
+function offerColumns(store) {
+  const select = document.getElementById("filter-column");
+  const wanted = columnsOf(store).filter((column) => column.name !== "id");
+  if ([...select.options].map((option) => option.value).join("\n") === wanted.map((column) => column.name).join("\n")) return;
+  const chosen = select.value;
+  select.replaceChildren(...wanted.map((column) => element("option", { value: column.name }, column.title)));
+  select.value = wanted.some((column) => column.name === chosen) ? chosen : "value";
+}
+
+function offerStates(store) {
+  const fieldset = document.getElementById("filter-states");
+  for (const state of new Set(store.runs.state)) {
+    if (fieldset.querySelector(`input[value="${CSS.escape(state)}"]`)) continue;
+    const box = element("input", { type: "checkbox", value: state });
+    box.checked = true;
+    box.addEventListener("change", () => store.setFilter("states", inStates(store, fieldset)));
+    fieldset.append(element("label", {}, box, ` ${state}`));
+  }
+}
+
+function inStates(store, fieldset) {
+  const off = [...fieldset.querySelectorAll("input:not(:checked)")].map((box) => box.value);
+  return off.length === 0 ? null : (row) => !off.includes(store.runs.state[row]);
+}
+
+function withWords(store, typed) {
+  const words = typed.toLowerCase().split(/\s+/).filter(Boolean);
+  if (words.length === 0) return null;
+  return (row) => {
+    const { id, name, state, worker, parameters } = store.runs;
+    const given = Object.entries(parameters).map(([key, values]) => `${key}=${anything(values[row])}`);
+    const text = [id[row], name[row], state[row], worker[row], number(store.runs.value[row]), ...given].join(" ").toLowerCase();
+    return words.every((word) => text.includes(word));
+  };
+}
+
+function best(store, percent) {
+  if (!percent) return null;
+  const values = [];
+  for (let row = 0; row < store.count; row++) if (store.runs.value[row] !== null) values.push(store.badness(row));
+  values.sort((one, other) => one - other);
+  const bound = values[Math.max(1, Math.ceil((values.length * Number(percent)) / 100)) - 1] ?? -Infinity;
+  return (row) => store.runs.value[row] !== null && store.badness(row) <= bound;
+}
+
+function addRange(store, name, low, high) {
+  if (low.trim() === "" && high.trim() === "") return;
+  const column = columnsOf(store).find((each) => each.name === name);
+  const isNumeric = [low, high].every((text) => text.trim() === "" || Number.isFinite(Number(text)));
+  const filter = `range ${name}`;
+  store.setFilter(filter, isNumeric && column.isNumber ? between(store, name, low, high) : containing(store, name, low || high));
+  const words = isNumeric && column.isNumber ? `${low || "…"} ≤ ${column.title} ≤ ${high || "…"}` : `${column.title} has “${low || high}”`;
+  showChip(store, filter, words);
+}
+
+function between(store, name, low, high) {
+  const least = low.trim() === "" ? -Infinity : Number(low);
+  const most = high.trim() === "" ? Infinity : Number(high);
+  return (row) => {
+    const value = store.column(name)[row];
+    return typeof value === "number" && least <= value && value <= most;
+  };
+}
+
+function containing(store, name, typed) {
+  const word = typed.toLowerCase();
+  return (row) => anything(store.column(name)[row]).toLowerCase().includes(word);
+}
+
+function showChip(store, filter, words) {
+  const list = document.getElementById("ranges");
+  list.querySelector(`li[data-filter="${CSS.escape(filter)}"]`)?.remove();
+  const button = element("button", { type: "button", "aria-label": `Remove the filter ${words}` }, `${words} ×`);
+  const chip = element("li", { "data-filter": filter }, button);
+  button.addEventListener("click", () => {
+    store.setFilter(filter, null);
+    chip.remove();
+    document.getElementById("filter-column").focus();
+  });
+  list.append(chip);
+}

@@ -1,0 +1,55 @@
+// Numbers, times and values as people read them.
+
+export function number(value, digits = 6) {
+  if (value === null || value === undefined) return "";
+  if (Number.isInteger(value) && Math.abs(value) < 1e15) return String(value);
+  return String(Number(value.toPrecision(digits)));
+}
+
+export function anything(value) {
+  if (value === null || value === undefined) return "";
+  if (typeof value === "number") return number(value);
+  return typeof value === "string" ? value : JSON.stringify(value);
+}
+
+export function duration(seconds) {
+  if (seconds === null || seconds === undefined) return "";
+  if (seconds < 59.95) return `${Math.max(0, seconds).toFixed(1)} s`;
+  const whole = Math.round(seconds);
+  if (whole < 3600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;
+  return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
+}
+
+export function time(seconds) {
+  if (seconds === null || seconds === undefined) return "";
+  const at = new Date(seconds * 1000);
+  const two = (part) => String(part).padStart(2, "0");
+  const day = `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())}`;
+  return `${day} ${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}`;
+}
+
+export function size(bytes) {
+  const units = ["B", "kB", "MB", "GB", "TB"];
+  let place = 0;
+  while (bytes >= 1000 && place < units.length - 1) {
+    bytes /= 1000;
+    place++;
+  }
+  return `${place ? bytes.toFixed(1) : bytes} ${units[place]}`;
+}
+
+/** An element with a text and attributes; `true` and `false` put or leave an attribute. */
+export function element(tag, attributes = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === false || value === null || value === undefined) continue;
+    made.setAttribute(name, value === true ? "" : value);
+  }
+  made.append(...children);
+  return made;
+}
+
+/** Set a text only where it is another one: whoever reads or selects it is not disturbed. */
+export function say(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}

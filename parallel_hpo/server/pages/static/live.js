@@ -1,0 +1,43 @@
+// Keeps a page up with its server: asks again and again while the page is seen.
+
+import { say } from "./format.js";
+
+const PERIOD_MS = 600;
+const HIDDEN_MS = 200;
+const AWAY_MS = [1000, 2000, 5000];
+const CLOSED = "this browser is not let in any more: parallel-hpo open";
+const AWAY = "the server does not answer: this is what it said last";
+
+/** Fetch JSON; throws an error whose `status` is the server's, or undefined where it doesn't answer. */
+export async function fetchJson(address) {
+  const response = await fetch(address, { headers: { Accept: "application/json" }, cache: "no-store" });
+  if (!response.ok) throw Object.assign(new Error(`${address}: ${response.status}`), { status: response.status });
+  return response.json();
+}
+
+/**
+ * Call `ask` (which fetches and shows) for as long as the page is open, and say on the page how it goes.
+ * Where `ask` returns false nothing more will change, and nothing is asked any more.
+ */
+export async function keepUp(ask, { period = PERIOD_MS } = {}) {
+  const status = document.getElementById("live");
+  for (let failures = 0; ; ) {
+    try {
+      if ((await ask()) === false) return say(status, "");
+      failures = 0;
+      say(status, "live");
+    } catch (error) {
+      if (error.status === 401) return say(status, CLOSED);
+      if (error.status === 404) return say(status, "this is not there any more");
+      if (!(error instanceof TypeError) && error.status === undefined) throw error;
+      say(status, AWAY);
+      failures++;
+    }
+    await pause(failures ? AWAY_MS[Math.min(failures, AWAY_MS.length) - 1] : period);
+    while (document.hidden) await pause(HIDDEN_MS);
+  }
+}
+
+function pause(milliseconds) {
+  return new Promise((resolve) => setTimeout(resolve, milliseconds));
+}

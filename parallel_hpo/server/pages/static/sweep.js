@@ -1,0 +1,55 @@
+// The page of a sweep: its facts, its charts and its runs, live.
+
+import { mountSweep } from "./charts/index.js";
+import { wireFilters } from "./filters.js";
+import { duration, number, say } from "./format.js";
+import { fetchJson, keepUp } from "./live.js";
+import { Store } from "./store.js";
+import { RunTable } from "./table.js";
+
+const OVER = ["finished", "failed", "crashed", "killed", "preempted"];
+const { base, home } = document.getElementById("main").dataset;
+const store = new Store();
+let mounted = false;
+
+function showFacts() {
+  const counts = new Map();
+  for (const state of store.runs.state) counts.set(state, (counts.get(state) ?? 0) + 1);
+  const over = OVER.reduce((sum, state) => sum + (counts.get(state) ?? 0), 0);
+  const show = (id, text) => say(document.getElementById(id), text);
+  show("state", store.sweep.state.toLowerCase());
+  show("progress", store.sweep.count === null ? `${over} over` : `${over} of ${store.sweep.count} over`);
+  show("counts", [...counts].map(([state, many]) => `${many} ${state}`).join(", ") || "none yet");
+  show("best", bestWords());
+  show("left", leftWords(over));
+}
+
+function bestWords() {
+  const metric = store.sweep.metric;
+  if (metric === null) return "the sweep has no metric";
+  const row = store.row(store.best);
+  return row === undefined ? `no run has a value of ${metric.name} yet` : `${metric.name} = ${number(store.runs.value[row])} (run ${store.best})`;
+}
+
+/** The runs that are left take as long as those before took, on as many workers as work now. */
+function leftWords(over) {
+  if (["FINISHED", "CANCELED"].includes(store.sweep.state)) return "it is over";
+  const took = store.column("duration").filter((seconds, row) => seconds !== null && store.runs.ended[row] !== null);
+  const working = store.runs.state.filter((state) => state === "running").length;
+  if (store.sweep.count === null || took.length === 0 || working === 0) return "not known yet";
+  const mean = took.reduce((sum, seconds) => sum + seconds, 0) / took.length;
+  return `about ${duration((Math.max(0, store.sweep.count - over) * mean) / working)}`;
+}
+
+async function ask() {
+  const since = store.revision ? `?since=${encodeURIComponent(store.revision)}` : "";
+  store.merge(await fetchJson(base + since));
+  showFacts();
+  if (mounted) return;
+  mounted = true;
+  wireFilters(store);
+  mountSweep(document.getElementById("main"), store, base);
+}
+
+new RunTable(store, home);
+keepUp(ask);

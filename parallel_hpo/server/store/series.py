@@ -1,0 +1,89 @@
+"""Points of runs' streams: one number of each line, picked by the database where it can.
+
+Python takes 3 µs to read a line, SQLite less than one, and lets other threads work meanwhile. A line with a
+bare NaN or Infinity is no JSON to it: those words are taken for null there.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Connection, case, func, select
+
+from parallel_hpo.metric import lookup
+from parallel_hpo.server.store.lines import Stream
+from parallel_hpo.server.store.tables import lines, runs
+
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_./: -]+")
+"""Keys that a path of SQLite's names safely."""
+Points = list[tuple[float, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which number of each line, and which one it stands over: both are keys of the line."""
+
+    stream: Stream
+    key: str
+    over: str
+
+
+def points(connection: Connection, run_id: int, wanted: Wanted, stride: int = 1) -> Points:
+    """Return (x, y) of a run's lines in their order; only of every `stride`-th line where it is above 1.
+
+    Lines that lack either, or have no finite number there, are left out.
+    """
+    query = (
+        select(*_columns(connection, wanted))
+        .where(lines.c.run_id == run_id, lines.c.stream == int(wanted.stream))
+        .order_by(lines.c.number)
+    )
+    if stride > 1:
+        query = query.where(lines.c.number % stride == 0)
+    return [pair for row in connection.execute(query) if (pair := _pair(row, wanted)) is not None]
+
+
+def lengths(
+    connection: Connection, sweep_id: str, names: Sequence[str], most: int
+) -> dict[str, tuple[int, int]]:
+    """Return the keys and history lines of a sweep's runs, by name: those called `names`, or the newest."""
+    query = select(runs.c.name, runs.c.id, runs.c.history_lines).where(runs.c.sweep_id == sweep_id)
+    query = query.where(runs.c.name.in_(names)) if names else query.where(runs.c.history_lines > 0)
+    found = connection.execute(query.order_by(runs.c.id.desc()).limit(most))
+    return {name: (key, length) for name, key, length in found}
+
+
+def _columns(connection: Connection, wanted: Wanted) -> Iterator[ColumnElement[Any]]:
+    if connection.dialect.name == "sqlite" and all(
+        _PLAIN.fullmatch(key) for key in (wanted.key, wanted.over)
+    ):
+        yield _picked(wanted.over)
+        yield _picked(wanted.key)
+    else:
+        yield lines.c.text
+
+
+def _picked(key: str) -> ColumnElement[Any]:
+    text: ColumnElement[str] = lines.c.text
+    for word in ("-Infinity", "Infinity", "NaN"):
+        text = func.replace(text, word, "null")
+    document = case((func.json_valid(lines.c.text) == 1, lines.c.text), else_=text)
+    paths = [f'$."{key}"']
+    if "." in key:
+        paths.append("$." + ".".join(f'"{part}"' for part in key.split(".")))
+    return func.coalesce(*(func.json_extract(document, path) for path in paths), None)
+
+
+def _pair(row: Sequence[Any], wanted: Wanted) -> tuple[float, float] | None:
+    if len(row) == 1:
+        line = json.loads(row[0])
+        row = (lookup(line, wanted.over), lookup(line, wanted.key))
+    x, y = row
+    if not isinstance(x, int | float) or not isinstance(y, int | float):
+        return None
+    return (float(x), float(y)) if math.isfinite(x) and math.isfinite(y) else None
