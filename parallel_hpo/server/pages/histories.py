@@ -8,12 +8,13 @@ from typing import Any, Final
 from starlette.datastructures import QueryParams
 
 from parallel_hpo.server.pages.curves import Points, reduced
+from parallel_hpo.server.pages.run_data import run_at
 from parallel_hpo.server.pages.sweep_data import sweep_at
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.services.supervision import SweepAt
 from parallel_hpo.server.store import series
 from parallel_hpo.server.store.lines import Stream
-from parallel_hpo.server.store.records import Run
+from parallel_hpo.server.store.runs import RunPath
 from parallel_hpo.server.store.series import Wanted
 from parallel_hpo.server.world import World
 
@@ -58,19 +59,21 @@ def of_sweep(world: World, at: SweepAt, names: list[str], query: CurveQuery) -> 
     with world.database.read() as transaction:
         sweep = sweep_at(transaction, at)
         found = series.lengths(transaction, sweep.id, names[:_MOST_RUNS], _MOST_RUNS)
-        whole = sum(length for _, length in found.values()) <= _READ_WHOLE
-        curves = []
-        for name, (key, length) in found.items():
-            stride = 1 if whole else max(1, length // query.points)
-            points = series.points(transaction, key, query.wanted, stride)
-            curves.append({"id": name, **_axes(reduced(points, query.points))})
+        lengths = [length for _, length in found.values()]
+        stride = 1 if sum(lengths) <= _READ_WHOLE else max(1, max(lengths) // query.points)
+        read = series.points(transaction, query.wanted, [key for key, _ in found.values()], stride)
+        curves = [
+            {"id": name, **_axes(reduced(points, query.points))}
+            for name, points in zip(found, read, strict=True)
+        ]
     return {"key": query.key, "x": query.x, "runs": curves}
 
 
-def of_run(world: World, run: Run, query: CurveQuery) -> dict[str, Any]:
+def of_run(world: World, path: RunPath, query: CurveQuery) -> dict[str, Any]:
     """Return one run's curve."""
     with world.database.read() as transaction:
-        points = series.points(transaction, run.id, query.wanted)
+        run = run_at(transaction, path)
+        (points,) = series.points(transaction, query.wanted, [run.id])
     return {"key": query.key, "x": query.x, "points": _axes(reduced(points, query.points))}
 
 

@@ -15,17 +15,22 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from parallel_hpo.server.pages import answers, histories, projects, static, timeline
+from parallel_hpo.server.pages import answers, histories, projects, run_files, static, timeline
 from parallel_hpo.server.pages.histories import CurveQuery
+from parallel_hpo.server.pages.run_data import head_of as head_of_run
+from parallel_hpo.server.pages.run_data import log_part, run_at, run_data
 from parallel_hpo.server.pages.sweep_data import Sweeps, head_of, sweep_at
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.services.supervision import SweepAt
+from parallel_hpo.server.store.runs import RunPath
+from parallel_hpo.server.values import strict
 from parallel_hpo.server.world import Caller, World
 
 _READERS: Final = 2
 """A question that takes long holds up no short one; and few share the interpreter with heartbeats."""
 _POINTS: Final = 500
 """Of a curve among others, where its address says nothing else."""
+_POINTS_OF_ONE: Final = 2000
 _DATA: Final = "/pages/data"
 _PROJECT: Final = "/{entity}/{project}"
 _SWEEP: Final = "/{entity}/{project}/sweeps/{sweep}"
@@ -53,9 +58,17 @@ class Pages:
             (f"{_DATA}{_SWEEP}/histories", self._histories),
             (f"{_DATA}{_SWEEP}/timeline", self._timeline),
             (f"{_DATA}{_SWEEP}", self._sweep_data),
+            (f"{_DATA}{_RUN}/history", self._history),
+            (f"{_DATA}{_RUN}/log", self._log),
+            (f"{_DATA}{_RUN}/files/{{name:path}}", self._file),
+            (f"{_DATA}{_RUN}/media/{{name:path}}", self._picture),
+            (f"{_DATA}{_RUN}/table/{{name:path}}", self._table),
+            (f"{_DATA}{_RUN}", self._run_data),
             (f"{_DATA}{_PROJECT}", self._project_data),
             ("/", self._home),
             (_SWEEP, self._sweep),
+            (_RUN, self._run),
+            (f"{_RUN}/{{rest:path}}", self._to_run),
             (_PROJECT, self._project),
             (f"{_PROJECT}/{{rest:path}}", self._to_project),
         ]
@@ -85,22 +98,34 @@ class Pages:
         names = request.path_params
         with self._seen_by(request).database.read() as transaction:
             project = projects.project_at(transaction, names["entity"], names["project"])
-            sweeps = projects.sweeps_of(transaction, project)
         return answers.html(
-            "project.html", project=project, sweeps=sweeps, base=f"{_DATA}/{project.entity}/{project.name}"
+            "project.html", project=project, base=_DATA + _home_of(project.entity, project.name)
         )
 
     def _to_project(self, request: Request) -> Response:
         """Lead from an address that W&B has, and we have not, to the project's."""
         names = request.path_params
-        return answers.guarded(RedirectResponse(f"/{names['entity']}/{names['project']}", 303))
+        return answers.guarded(RedirectResponse(_home_of(names["entity"], names["project"]), 303))
 
     def _sweep(self, request: Request) -> Response:
         with self._seen_by(request).database.read() as transaction:
             head = head_of(sweep_at(transaction, _sweep_in(request)))
-        at = f"/{quote(head['entity'], safe='')}/{quote(head['project'], safe='')}"
-        base = f"{_DATA}{at}/sweeps/{head['id']}"
-        return answers.html("sweep.html", sweep=head, home=at, base=base, csv=f"{base}.csv")
+        home = _home_of(head["entity"], head["project"])
+        base = f"{_DATA}{home}/sweeps/{head['id']}"
+        return answers.html("sweep.html", sweep=head, home=home, base=base, csv=f"{base}.csv")
+
+    def _run(self, request: Request) -> Response:
+        with self._seen_by(request).database.read() as transaction:
+            run = head_of_run(run_at(transaction, _run_in(request)))
+        home = _home_of(run["entity"], run["project"])
+        base = f"{_DATA}{home}/runs/{quote(run['id'], safe='')}"
+        return answers.html("run.html", run=run, home=home, base=base)
+
+    def _to_run(self, request: Request) -> Response:
+        """Lead from one of W&B's tabs of a run (`/overview`, `/logs`) to the run."""
+        at = _run_in(request)
+        address = f"{_home_of(at.entity, at.project)}/runs/{quote(at.name, safe='')}"
+        return answers.guarded(RedirectResponse(address, 303))
 
     # --- their data --------------------------------------------------------------------
 
@@ -133,6 +158,33 @@ class Pages:
         data = timeline.timeline(self._seen_by(request), _sweep_in(request))
         return answers.json(request, answers.dump(data))
 
+    def _run_data(self, request: Request) -> Response:
+        data = run_data(self._seen_by(request), _run_in(request))
+        return answers.json(request, answers.dump(data))
+
+    def _history(self, request: Request) -> Response:
+        query = CurveQuery.read(request.query_params, _POINTS_OF_ONE)
+        data = histories.of_run(self._seen_by(request), _run_in(request), query)
+        return answers.json(request, answers.dump(data))
+
+    def _log(self, request: Request) -> Response:
+        after = request.query_params.get("after", "")
+        begin = int(after) if after.isascii() and after.isdigit() and len(after) < 10 else None
+        data = log_part(self._seen_by(request), _run_in(request), begin)
+        return answers.json(request, answers.dump(data))
+
+    def _file(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        return answers.guarded(run_files.download(self._seen_by(request), _run_in(request), name))
+
+    def _picture(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        return answers.guarded(run_files.picture(self._seen_by(request), _run_in(request), name))
+
+    def _table(self, request: Request) -> Response:
+        data = run_files.table(self._seen_by(request), _run_in(request), request.path_params["name"])
+        return answers.json(request, answers.dump(strict(data)))
+
     def _seen_by(self, request: Request) -> World:
         caller: Caller | None = request.state.caller
         if caller is None:
@@ -143,3 +195,12 @@ class Pages:
 def _sweep_in(request: Request) -> SweepAt:
     names = request.path_params
     return SweepAt(names["entity"], names["project"], names["sweep"])
+
+
+def _run_in(request: Request) -> RunPath:
+    names = request.path_params
+    return RunPath(names["entity"], names["project"], names["run"])
+
+
+def _home_of(entity: str, project: str) -> str:
+    return f"/{quote(entity, safe='')}/{quote(project, safe='')}"

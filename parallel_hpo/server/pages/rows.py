@@ -43,7 +43,7 @@ def row_of(seen: Seen, wanted: Metric | None) -> Row:
         worker_of(seen.opened_by or seen.agent_label or "", seen.host),
         seen.sweep_id,
     )
-    return Row(facts, dict(_leaves(_plain(seen.given))))
+    return Row(facts, dict(leaves(plain_config(seen.given))))
 
 
 def worker_of(label: str, host: str | None) -> str | None:
@@ -58,7 +58,7 @@ def slot_of(label: str) -> int | None:
     return int(words[1]) if len(words) == 3 and words[1].isdigit() and words[2].isdigit() else None
 
 
-def _plain(text: str) -> Mapping[str, Any]:
+def plain_config(text: str) -> Mapping[str, Any]:
     """Return the values of a config as clients write it: each under `value`; without the client's own."""
     entries: Mapping[str, Any] = json.loads(text)
     return {
@@ -68,9 +68,10 @@ def _plain(text: str) -> Mapping[str, Any]:
     }
 
 
-def _leaves(values: Mapping[str, Any], outer: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(values: Mapping[str, Any], outer: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield nested values by their dotted names."""
     for name, value in values.items():
         if isinstance(value, dict) and value:
-            yield from _leaves(value, f"{outer}{name}.")
+            yield from leaves(value, f"{outer}{name}.")
         else:
             yield outer + name, value

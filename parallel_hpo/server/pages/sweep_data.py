@@ -8,18 +8,19 @@ import json
 import math
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from threading import Lock
 from typing import Any, Final
 
-from parallel_hpo.config.sweep_words import Metric
 from parallel_hpo.server.engines import configurations
 from parallel_hpo.server.pages.answers import dump
 from parallel_hpo.server.pages.rows import FACTS, Row
+from parallel_hpo.server.pages.run_data import drawable
 from parallel_hpo.server.pages.spaces import axis
 from parallel_hpo.server.pages.watched import News, Watched
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.services.supervision import SweepAt
-from parallel_hpo.server.store import sweeps, watching
+from parallel_hpo.server.store import sweeps
 from parallel_hpo.server.store.database import Transaction
 from parallel_hpo.server.store.records import Project, Sweep
 from parallel_hpo.server.store.scope import only_sweep
@@ -28,7 +29,6 @@ from parallel_hpo.server.world import World
 
 _KEPT: Final = 16
 """So many sweeps are kept in mind at once; of 10,000 runs each takes 20 MB."""
-_ASKED_FOR_KEYS: Final = 20
 _HEAD: Final = "parameters."
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
@@ -47,9 +47,7 @@ class Sweeps:
             wanted = configurations.metric_of(sweep.config)
             watched = self._of(transaction, Which(sweep.project_id, sweep.id))
             news = watched.news(transaction, wanted, since)
-            best = watched.best(wanted)
-            keys = _drawable(watching.history_keys(transaction, sweep.id, _ASKED_FOR_KEYS))
-        return _document(sweep, wanted, keys, news, best)
+        return _document(sweep, news)
 
     def sweep_csv(self, world: World, at: SweepAt) -> bytes:
         """Return a sweep's runs as a table for spreadsheets, one line each."""
@@ -106,19 +104,19 @@ def head_of(sweep: Sweep) -> dict[str, Any]:
         "state": str(sweep.state),
         "method": sweep.method,
         "created": sweep.created_at,
-        "count": configurations.expected_runs(sweep.config),
+        "count": expected_runs(sweep.config),
         "metric": None if wanted is None else {"name": wanted.name, "goal": str(wanted.goal)},
     }
 
 
-def _document(sweep: Sweep, wanted: Metric | None, keys: list[str], news: News, best: str | None) -> bytes:
-    axes = [axis(parameter) for parameter in configurations.parse(sweep.config).parameters]
+def _document(sweep: Sweep, news: News) -> bytes:
+    space = space_of(sweep.config)
     parts = {
         "sweep": dump(head_of(sweep)),
-        "parameters": dump(axes),
+        "parameters": dump(space),
         "runs": _columns(news.rows, _names_of(sweep, news.rows)),
-        "keys": dump(keys),
-        "best": dump(best),
+        "keys": dump(list(_drawable(news.keys))),
+        "best": dump(news.best),
         "revision": dump(news.revision),
         "complete": dump(news.complete),
     }
@@ -127,7 +125,7 @@ def _document(sweep: Sweep, wanted: Metric | None, keys: list[str], news: News, 
 
 def _names_of(sweep: Sweep, rows: Sequence[Row]) -> list[str]:
     """Return the names of all parameters: those of the space, then what runs have besides."""
-    known = [".".join(parameter.path) for parameter in configurations.parse(sweep.config).parameters]
+    known = (axis["name"] for axis in space_of(sweep.config))
     return list(dict.fromkeys([*known, *(name for row in rows for name in row.parameters)]))
 
 
@@ -155,14 +153,22 @@ def _cell(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
-def _drawable(known: Iterable[str]) -> list[str]:
+@lru_cache(_KEPT)
+def space_of(configuration: str) -> list[dict[str, Any]]:
+    """Return the axes of a configuration's parameters."""
+    return [axis(parameter) for parameter in configurations.parse(configuration).parameters]
+
+
+@lru_cache(256)
+def expected_runs(configuration: str) -> int | None:
+    """Return how many runs a sweep can have; None: no limit."""
+    return configurations.expected_runs(configuration)
+
+
+@lru_cache(_KEPT)
+def _drawable(known: tuple[str, ...]) -> tuple[str, ...]:
     """Return the keys under which runs logged numbers."""
-    found = dict[str, None]()
-    for text in known:
-        for name, entry in json.loads(text).get("keys", {}).items():
-            if not name.startswith("_") and entry["typeCounts"][0]["type"] == "number":
-                found[name] = None
-    return list(found)
+    return tuple(dict.fromkeys(name for text in known for name in drawable(text)))
 
 
 def _plain(value: Any) -> Any:

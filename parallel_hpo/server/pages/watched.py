@@ -7,7 +7,7 @@ have changed. A page says which revision it has seen, and gets the rows that cha
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from threading import Lock
 from typing import Final
@@ -22,6 +22,9 @@ from parallel_hpo.server.store.watching import Seen, Which
 
 FRESH_S: Final = 0.25
 """A page is at most this much behind the database."""
+_KEYS_FRESH_S: Final = 2.0
+_ASKED_FOR_KEYS: Final = 20
+"""So many of the first and of the last runs are asked what they logged."""
 _VALUE: Final = FACTS.index("value")
 _OPEN: Final = frozenset(str(state) for state in OPEN)
 
@@ -41,6 +44,10 @@ class News:
     rows: list[Row]
     revision: str
     complete: bool
+    best: str | None
+    """The id of the run that has the best value so far."""
+    keys: tuple[str, ...]
+    """What is known of their history keys, as JSON."""
 
 
 class Watched:
@@ -50,70 +57,84 @@ class Watched:
         self._which = which
         self._clock = clock
         self._lock = Lock()
-        self._forget()
+        self._forget(None)
 
     def news(self, transaction: Transaction, wanted: Metric | None, since: str) -> News:
         """Return what has changed since a revision that this returned before; '': all."""
         with self._lock:
-            if self._is_stale(wanted):
-                self._catch_up(transaction, wanted)
-            head = f"{self._name}-"
-            known = int(since.removeprefix(head)) if since.startswith(head) else None
-            now = f"{head}{self._revision}"
-            if known is None:
-                return News([kept.row for kept in self._runs.values()], now, complete=True)
-            changed = [kept.row for kept in self._runs.values() if kept.changed > known]
-            return News(changed, now, complete=False)
+            if wanted != self._metric:
+                self._forget(wanted)
+            if self._clock() - self._looked_at >= FRESH_S:
+                self._catch_up(transaction)
+            name, _, number = since.partition("-")
+            now = f"{self._name}-{self._revision}"
+            if name != self._name or not number.isdigit():
+                rows = [kept.row for kept in self._runs.values()]
+                return News(rows, now, complete=True, best=self._best, keys=self._keys)
+            rows = list(self._changed_after(int(number)))
+            return News(rows, now, complete=False, best=self._best, keys=self._keys)
 
-    def best(self, wanted: Metric | None) -> str | None:
-        """Return the id of the run with the best value so far that has ended well or goes on."""
-        if wanted is None:
-            return None
-        with self._lock:
-            known = [
-                (kept.row.facts[_VALUE], kept.row.facts[0])
-                for kept in self._runs.values()
-                if kept.row.facts[_VALUE] is not None
-            ]
-        choose = max if wanted.goal is Goal.MAXIMIZE else min
-        return choose(known, key=lambda pair: pair[0], default=(None, None))[1]
+    def _changed_after(self, revision: int) -> Iterator[Row]:
+        """Yield the rows that changed after a revision of ours, in the order of their runs."""
+        keys = set[int]()
+        for number, key in reversed(self._changes):
+            if number <= revision:
+                break
+            keys.add(key)
+        return (self._runs[key].row for key in sorted(keys))
 
-    def _forget(self) -> None:
+    def _forget(self, wanted: Metric | None) -> None:
+        self._metric = wanted
         self._name = uuid4().hex[:8]
         self._runs: dict[int, _Kept] = {}
+        self._open = set[int]()
+        self._changes: list[tuple[int, int]] = []
+        """Revisions of ours and runs that changed at them, the newest last; each run's last one at least."""
         self._revision = 0
         self._told = -1
         """The newest revision of the sweep's own that was seen."""
-        self._looked_at = float("-inf")
-        self._metric: Metric | None = None
+        self._looked_at = self._asked_for_keys_at = float("-inf")
+        self._keys: tuple[str, ...] = ()
+        self._best: str | None = None
 
-    def _is_stale(self, wanted: Metric | None) -> bool:
-        return wanted != self._metric or self._clock() - self._looked_at >= FRESH_S
-
-    def _catch_up(self, transaction: Transaction, wanted: Metric | None) -> None:
+    def _catch_up(self, transaction: Transaction) -> None:
         self._looked_at = self._clock()
-        if wanted != self._metric:
-            self._forget()
-            self._metric, self._looked_at = wanted, self._clock()
         if self._runs:
-            known_open = [key for key, kept in self._runs.items() if kept.seen.state in _OPEN]
             newest = next(reversed(self._runs))
-            self._take(watching.maybe_changed(transaction, self._which, self._told, newest, known_open))
+            found = watching.maybe_changed(transaction, self._which, self._told, newest, self._open)
+            self._take(list(found))
         if len(self._runs) != watching.number_of(transaction, self._which):  # at first; or some were deleted
-            self._forget()
-            self._metric, self._looked_at = wanted, self._clock()
+            self._forget(self._metric)
+            self._looked_at = self._clock()
             self._take(watching.all_of(transaction, self._which))
+        if self._clock() - self._asked_for_keys_at >= _KEYS_FRESH_S:
+            self._asked_for_keys_at = self._clock()
+            self._keys = tuple(watching.history_keys(transaction, self._which, _ASKED_FOR_KEYS))
 
     def _take(self, found: Iterable[Seen]) -> None:
         revision = self._revision + 1
         for seen in found:
             self._told = max(self._told, seen.revision)
+            (self._open.add if seen.state in _OPEN else self._open.discard)(seen.id)
             kept = self._runs.get(seen.id)
             if kept is not None and kept.seen == seen:
                 continue
             row = row_of(seen, self._metric)
             if kept is None or kept.row != row:
                 self._runs[seen.id] = _Kept(seen, row, revision)
+                self._changes.append((revision, seen.id))
                 self._revision = revision
             else:
                 kept.seen = seen
+        if self._revision == revision:
+            self._best = self._find_best()
+            if len(self._changes) > 4 * len(self._runs):
+                self._changes = sorted((kept.changed, key) for key, kept in self._runs.items())
+
+    def _find_best(self) -> str | None:
+        if self._metric is None:
+            return None
+        rows = (kept.row.facts for kept in self._runs.values() if kept.row.facts[_VALUE] is not None)
+        choose = max if self._metric.goal is Goal.MAXIMIZE else min
+        found = choose(rows, key=lambda facts: facts[_VALUE], default=None)
+        return None if found is None else str(found[0])

@@ -126,6 +126,13 @@ def spread(connection: Connection, run_id: int, stream: Stream, count: int, tota
     return list(connection.scalars(query.order_by(lines.c.number)))
 
 
+def part(connection: Connection, run_id: int, stream: Stream, begin: int, most: int) -> list[Line]:
+    """Return at most `most` of a stream's lines from number `begin` on."""
+    here = (lines.c.run_id == run_id) & (lines.c.stream == int(stream)) & (lines.c.number >= begin)
+    query = select(lines.c.number, lines.c.step, lines.c.text).where(here)
+    return [Line(*row) for row in connection.execute(query.order_by(lines.c.number).limit(most))]
+
+
 def last(connection: Connection, run_id: int, stream: Stream) -> str | None:
     """Return a stream's last line, or None."""
     newest = select(func.max(lines.c.number)).where(lines.c.run_id == run_id, lines.c.stream == int(stream))

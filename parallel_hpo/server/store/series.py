@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, case, func, select
+from sqlalchemy import ColumnElement, Connection, bindparam, case, func, select
 
 from parallel_hpo.metric import lookup
 from parallel_hpo.server.store.lines import Stream
@@ -33,19 +33,20 @@ class Wanted:
     over: str
 
 
-def points(connection: Connection, run_id: int, wanted: Wanted, stride: int = 1) -> Points:
-    """Return (x, y) of a run's lines in their order; only of every `stride`-th line where it is above 1.
+def points(
+    connection: Connection, wanted: Wanted, run_ids: Iterable[int], stride: int = 1
+) -> Iterator[Points]:
+    """Yield (x, y) of each run's lines in their order; only of every `stride`-th line where it is above 1.
 
     Lines that lack either, or have no finite number there, are left out.
     """
-    query = (
-        select(*_columns(connection, wanted))
-        .where(lines.c.run_id == run_id, lines.c.stream == int(wanted.stream))
-        .order_by(lines.c.number)
-    )
+    here = (lines.c.run_id == bindparam("run")) & (lines.c.stream == int(wanted.stream))
+    query = select(*_columns(connection, wanted)).where(here).order_by(lines.c.number)
     if stride > 1:
         query = query.where(lines.c.number % stride == 0)
-    return [pair for row in connection.execute(query) if (pair := _pair(row, wanted)) is not None]
+    for run_id in run_ids:
+        rows = connection.execute(query, {"run": run_id}).all()  # at one go: twice as fast as one by one
+        yield [(x, y) for x, y in _pairs(rows, wanted) if math.isfinite(x) and math.isfinite(y)]
 
 
 def lengths(
@@ -79,11 +80,11 @@ def _picked(key: str) -> ColumnElement[Any]:
     return func.coalesce(*(func.json_extract(document, path) for path in paths), None)
 
 
-def _pair(row: Sequence[Any], wanted: Wanted) -> tuple[float, float] | None:
-    if len(row) == 1:
-        line = json.loads(row[0])
-        row = (lookup(line, wanted.over), lookup(line, wanted.key))
-    x, y = row
-    if not isinstance(x, int | float) or not isinstance(y, int | float):
-        return None
-    return (float(x), float(y)) if math.isfinite(x) and math.isfinite(y) else None
+def _pairs(rows: Sequence[Sequence[Any]], wanted: Wanted) -> Iterator[tuple[float, float]]:
+    for row in rows:
+        if len(row) == 1:
+            line = json.loads(row[0])
+            row = (lookup(line, wanted.over), lookup(line, wanted.key))
+        x, y = row
+        if isinstance(x, int | float) and isinstance(y, int | float):
+            yield float(x), float(y)

@@ -104,9 +104,9 @@ def number_of(connection: Connection, which: Which) -> int:
     return count(connection, runs, which.theirs & seen(connection))
 
 
-def history_keys(connection: Connection, sweep_id: str, number: int) -> list[str]:
-    """Return what the first and the last runs of a sweep that logged anything know of their keys, as JSON."""
-    query = select(runs.c.history_keys).where(runs.c.sweep_id == sweep_id, runs.c.history_lines > 0)
+def history_keys(connection: Connection, which: Which, number: int) -> list[str]:
+    """Return what the first and the last of them know of their keys, as JSON."""
+    query = select(runs.c.history_keys).where(which.theirs & seen(connection))
     first = connection.scalars(query.order_by(runs.c.id).limit(number)).all()
     last = connection.scalars(query.order_by(runs.c.id.desc()).limit(number)).all()
     return [*first, *last]

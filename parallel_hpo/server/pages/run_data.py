@@ -1,0 +1,132 @@
+"""What a run's page shows, as JSON: what it was given, what it said, what it sent."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, Final
+
+from parallel_hpo.server.pages.media import media_in
+from parallel_hpo.server.pages.rows import leaves, plain_config, worker_of
+from parallel_hpo.server.refusals import RefusedError
+from parallel_hpo.server.rules.console import read_line
+from parallel_hpo.server.rules.run_states import OPEN
+from parallel_hpo.server.store import files, lines, runs
+from parallel_hpo.server.store.database import Transaction
+from parallel_hpo.server.store.lines import Stream
+from parallel_hpo.server.store.records import Run
+from parallel_hpo.server.store.runs import RunPath
+from parallel_hpo.server.values import strict
+from parallel_hpo.server.world import World
+
+_FIRST_LINES: Final = 1000
+"""So many of a log's last lines a page begins with."""
+_MOST_LINES: Final = 2000
+_ESCAPES: Final = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b[@-_]|\r")
+"""What moves a terminal's cursor or colours it."""
+_TOLD: Final = (
+    *("state", "exitcode", "notes", "job_type", "commit_hash", "host", "program", "repo"),
+    *("history_lines", "event_lines", "log_lines"),
+)
+
+
+def run_at(transaction: Transaction, path: RunPath) -> Run:
+    """Return the run at an address; RefusedError (404) where there is none."""
+    run = runs.at(transaction, path)
+    if run is None:
+        raise RefusedError(f"run {path.entity}/{path.project}/{path.name} doesn't exist", status=404)
+    return run
+
+
+def run_data(world: World, path: RunPath) -> dict[str, Any]:
+    """Return all that is known of a run, but for its curves and its log."""
+    with world.database.read() as transaction:
+        run = run_at(transaction, path)
+        sent = files.of_run(transaction, run.id)
+    summary = json.loads(run.summary)
+    told = {name: value for name, value in leaves(_shown(summary)) if not isinstance(value, dict)}
+    return {
+        "run": head_of(run),
+        "keys": drawable(run.history_keys),
+        "system_keys": [
+            name for name, value in json.loads(run.system_metrics).items() if _is_system(name, value)
+        ],
+        "parameters": strict(dict(leaves(plain_config(run.assigned or run.config)))),
+        "config": strict(dict(leaves(plain_config(run.config)))),
+        "summary": strict(told),
+        "attempts": _attempts(run),
+        "files": [{"name": file.name, "size": file.size, "updated": file.updated_at} for file in sent],
+        "media": strict(media_in(summary)),
+    }
+
+
+def head_of(run: Run) -> dict[str, Any]:
+    """Return what is said of a run as a whole; times in seconds since the epoch."""
+    is_open = run.state in OPEN
+    return {
+        "id": run.name,
+        "name": run.display_name or run.name,
+        "entity": run.entity,
+        "project": run.project,
+        "sweep": run.sweep_id,
+        "tags": json.loads(run.tags),
+        "group": run.group_name,
+        "value": run.value,
+        "created": run.created_at,
+        "started": run.started_at,
+        "ended": None if is_open or run.started_at is None else run.heard_at,
+        "worker": worker_of(run.opened_by or "", run.host),
+        "over": not is_open,
+        **{name: getattr(run, name) for name in _TOLD},
+    }
+
+
+def log_part(world: World, path: RunPath, after: int | None) -> dict[str, Any]:
+    """Return log lines from a number on; None: the last ones. `next` is where to go on."""
+    with world.database.read() as transaction:
+        run = run_at(transaction, path)
+        begin = max(0, run.log_lines - _FIRST_LINES) if after is None else max(0, after)
+        found = lines.part(transaction, run.id, Stream.CONSOLE, begin, _MOST_LINES)
+    read = [read_line(line.number, line.text) for line in found]
+    return {
+        "first": begin,
+        "lines": [_ESCAPES.sub("", each.line) for each in read],
+        "errors": [place for place, each in enumerate(read) if each.level == "error"],
+        "next": found[-1].number + 1 if found else begin,
+        "over": run.state not in OPEN,
+    }
+
+
+def drawable(history_keys: str) -> list[str]:
+    """Return the keys under which numbers were logged."""
+    known = json.loads(history_keys).get("keys", {})
+    return [
+        name
+        for name, entry in known.items()
+        if not name.startswith("_") and entry["typeCounts"][0]["type"] == "number"
+    ]
+
+
+def _shown(summary: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in summary.items() if name != "_wandb"}
+
+
+def _is_system(name: str, value: Any) -> bool:
+    return not name.startswith("_") and isinstance(value, int | float)
+
+
+def _attempts(run: Run) -> list[dict[str, Any]]:
+    if run.started_at is None:
+        return []
+    head = head_of(run)
+    return [
+        {
+            "attempt": 1,
+            "worker": head["worker"],
+            "device": None,
+            "started": head["started"],
+            "ended": head["ended"],
+            "outcome": str(run.state),
+            "reason": "" if run.exitcode in (None, 0) else f"exit code {run.exitcode}",
+        }
+    ]

@@ -1,0 +1,41 @@
+// A run's log: its last lines, and those that come. It stays at its end until the reader scrolls away from it.
+
+import { element, say } from "./format.js";
+import { fetchJson } from "./live.js";
+
+const PERIOD_MS = 700;
+const AWAY_MS = 5000;
+const MOST_LINES = 20000;
+const AT_THE_END_PX = 8;
+
+export async function followLog(base) {
+  const log = document.getElementById("log");
+  const follow = document.getElementById("follow");
+  log.addEventListener("scroll", () => {
+    follow.checked = log.scrollHeight - log.scrollTop - log.clientHeight < AT_THE_END_PX;
+  });
+  for (let next = null; ; ) {
+    let wait = PERIOD_MS;
+    try {
+      const part = await fetchJson(next === null ? `${base}/log` : `${base}/log?after=${next}`);
+      if (next === null && part.first > 0) say(document.getElementById("log-more"), `${part.first} lines before are not shown`);
+      add(log, part, follow.checked);
+      if (part.over && part.lines.length === 0 && next !== null) wait = AWAY_MS;
+      next = part.next;
+    } catch (error) {
+      if (error.status !== undefined && error.status !== 503) return;
+      wait = AWAY_MS;
+    }
+    await new Promise((resolve) => setTimeout(resolve, wait));
+    while (document.hidden) await new Promise((resolve) => setTimeout(resolve, PERIOD_MS));
+  }
+}
+
+function add(log, part, follow) {
+  if (part.lines.length === 0) return;
+  const errors = new Set(part.errors);
+  const made = part.lines.map((line, place) => element("span", { class: errors.has(place) ? "error" : false }, `${line}\n`));
+  log.append(...made);
+  while (log.childElementCount > MOST_LINES) log.firstElementChild.remove();
+  if (follow) log.scrollTop = log.scrollHeight;
+}

@@ -1,0 +1,86 @@
+// The page of a run: what it was given, what it logged, what it sent, live.
+
+import { mountRun } from "./charts/index.js";
+import { anything, duration, element, number, say, size, time } from "./format.js";
+import { keepUp, fetchJson } from "./live.js";
+import { followLog } from "./log.js";
+import { showMedia } from "./media.js";
+
+const PERIOD_MS = 1000;
+const FACTS = [
+  ["state", (run) => run.state],
+  ["started", (run) => time(run.started)],
+  ["took", (run) => (run.started === null ? "" : duration((run.ended ?? Date.now() / 1000) - run.started))],
+  ["worker", (run) => run.worker ?? ""],
+  ["exit code", (run) => anything(run.exitcode)],
+  ["program", (run) => run.program ?? ""],
+  ["tags", (run) => run.tags.join(", ")],
+  ["notes", (run) => run.notes ?? ""],
+];
+const main = document.getElementById("main");
+const { base } = main.dataset;
+let mounted = false;
+
+function showFacts(run) {
+  const list = document.getElementById("facts");
+  for (const [title, words] of FACTS) {
+    let value = list.querySelector(`dd[data-fact="${title}"]`);
+    if (value === null) {
+      value = element("dd", { "data-fact": title });
+      list.append(element("div", {}, element("dt", {}, title), value));
+    }
+    say(value, words(run));
+    value.parentElement.hidden = value.textContent === "";
+    if (title === "state") value.className = `state-${run.state}`;
+  }
+}
+
+/** Bring a table's rows up to date; cells are texts, or elements where they are no texts. */
+function showRows(id, rows) {
+  const body = document.querySelector(`#${id} tbody`);
+  rows.forEach((cells, place) => {
+    const line = body.children[place] ?? body.appendChild(element("tr", {}, ...cells.map(() => element("td"))));
+    cells.forEach((cell, column) => {
+      if (typeof cell === "string") say(line.children[column], cell);
+      else if (line.children[column].textContent !== cell.textContent) line.children[column].replaceChildren(cell);
+    });
+  });
+  while (body.children.length > rows.length) body.lastElementChild.remove();
+}
+
+function pairs(values) {
+  return Object.entries(values).map(([name, value]) => [name, anything(value)]);
+}
+
+function show(data) {
+  showFacts(data.run);
+  showRows("parameters", pairs(data.parameters));
+  showRows("summary", pairs(data.summary).map(([name, text]) => [name, text]));
+  showRows("files", data.files.map((file) => [fileLink(file), size(file.size), time(file.updated)]));
+  showRows("attempts", data.attempts.map(attemptCells));
+  showMedia(data.media, base);
+}
+
+function fileLink(file) {
+  const path = file.name.split("/").map(encodeURIComponent).join("/");
+  return element("a", { href: `${base}/files/${path}`, download: true }, file.name);
+}
+
+function attemptCells(attempt) {
+  const took = attempt.started === null ? "" : duration((attempt.ended ?? Date.now() / 1000) - attempt.started);
+  return [number(attempt.attempt), attempt.worker ?? "", attempt.device ?? "", time(attempt.started), took, attempt.outcome, attempt.reason];
+}
+
+async function ask() {
+  const data = await fetchJson(base);
+  show(data);
+  if (!mounted) {
+    mounted = true;
+    mountRun(main, data, base);
+  } else {
+    main.dispatchEvent(new CustomEvent("run-data", { detail: data }));
+  }
+}
+
+keepUp(ask, { period: PERIOD_MS });
+followLog(base);
