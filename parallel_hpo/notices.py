@@ -15,6 +15,7 @@ class SweepOpened:
 
     path: SweepPath
     url: str
+    """Where a browser sees it; of the embedded server it lets in one browser, within minutes."""
     backend: str
     count: int | None
     workers: int

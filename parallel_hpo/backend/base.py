@@ -63,6 +63,9 @@ class Backend(Protocol):
     def open_sweep(self, order: SweepOrder, run_call: RunCall) -> OpenedSweep:
         """Create or join a sweep; raises BackendError with the server's address and answer."""
 
+    def address_for_people(self, url: str) -> str:
+        """Return an address that a person's browser is let in by, of a page of the server's."""
+
     def client_environment(self, label: str) -> Mapping[str, str]:
         """Return the variables with which the wandb client of the worker `label` finds the server."""
 

@@ -11,15 +11,19 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from parallel_hpo import keys
+from parallel_hpo import keys, tickets
+from parallel_hpo.backend import doorplates
 from parallel_hpo.backend.base import Awaited, OpenedSweep, RunCall, SweepOrder
 from parallel_hpo.backend.calls import GONE, OVER, SEND_LIMIT_S
 from parallel_hpo.backend.door import AWAY_LIMIT_S, Door
+from parallel_hpo.backend.doorplates import Doorplate
+from parallel_hpo.backend.variables import LOOPBACK, client_variables
 from parallel_hpo.config.sweep_words import EngineChoice
 from parallel_hpo.errors import BackendError, ConfigError
 from parallel_hpo.words import RunId, SweepPath
@@ -33,7 +37,6 @@ RESTART_BACKOFF_S: Final = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0, 5.0, 5.0)
 what ends it at each start (a broken database, a port that is taken) would go on to do so."""
 WORDS_CHARS: Final = 500
 """Of what the server said at its end, so much stands in the error."""
-LOOPBACK: Final = "127.0.0.1"
 _SCHEDULED: Final = (
     "hpo.sweep_configuration.scheduler: the runs of such a sweep come from a `wandb sweep-scheduler`, which"
     " can't reach a server that starts and ends with this command. Leave it out (for W&B's own engine:"
@@ -62,6 +65,7 @@ class LocalBackend:
         self._environment = environment
         self._restart_backoff_s = restart_backoff_s
         self._key = keys.new_master_key()
+        self._ticket_key = tickets.ticket_key(self._key)
         self._sweep: str | None = None
         self._url = ""
         self._port = 0
@@ -105,6 +109,14 @@ class LocalBackend:
             why = self._error or f"no answer within {START_LIMIT_S:g} s"
             raise BackendError(f"the embedded sweep server did not start: {why}; its log is {self._log}")
 
+    def address_for_people(self, url: str) -> str:
+        """Return a page's address with a ticket in it, good for one browser within minutes."""
+        return tickets.with_ticket(url, self._ticket_key, time.time())
+
+    def address_of(self, page: str) -> str:
+        """Return the same of a page by its path, once the server answers."""
+        return self.address_for_people(self._url + page)
+
     def client_environment(self, label: str) -> Mapping[str, str]:
         """Return the server's address, the worker's own key, and what keeps other keys and proxies out.
 
@@ -113,14 +125,7 @@ class LocalBackend:
         return self._client_environment(keys.worker_key(self._key, label, self._sweep))
 
     def _client_environment(self, key: str) -> Mapping[str, str]:
-        return {
-            "WANDB_BASE_URL": self._url,
-            "WANDB_API_KEY": key,
-            "WANDB_ERROR_REPORTING": "false",
-            "NETRC": str(self._directory / "no-netrc"),
-            "WANDB_CONFIG_DIR": str(self._directory / "wandb-config"),
-            **_without_proxy(self._environment),
-        }
+        return client_variables(self._url, key, self._directory, self._environment)
 
     def why_over(self, path: SweepPath) -> str:
         """Return why the sweep gives no more runs; '' while it goes on."""
@@ -172,6 +177,8 @@ class LocalBackend:
         if self._watcher.is_alive():
             process.kill()
             self._watcher.join(CLOSE_LIMIT_S)  # what it left may hold its standard output
+        if self._url:
+            doorplates.take_down(self._directory, self._url)
 
     # --- the process ---------------------------------------------------------------
 
@@ -237,6 +244,7 @@ class LocalBackend:
             if answered:
                 self._url = self._door.url = json.loads(answered)["url"]
                 self._port = int(self._url.rpartition(":")[2])
+                doorplates.put_up(self._directory, Doorplate(self._url, self._ticket_key))
                 self._answers.set()
             for line in words:
                 with suppress(ValueError, KeyError, TypeError):  # some library's own words
@@ -284,10 +292,3 @@ def _close_stdin(process: subprocess.Popen[bytes]) -> None:
     assert process.stdin is not None
     with suppress(BrokenPipeError):
         process.stdin.close()
-
-
-def _without_proxy(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return `NO_PROXY` with loopback added, in both spellings that clients read."""
-    known = environment.get("NO_PROXY") or environment.get("no_proxy") or ""
-    value = ",".join(filter(None, [known, LOOPBACK, "localhost"]))
-    return {"NO_PROXY": value, "no_proxy": value}

@@ -42,6 +42,10 @@ class WandbBackend:
         assert isinstance(answer, OpenedSweep)
         return answer
 
+    def address_for_people(self, url: str) -> str:
+        """W&B asks a browser for its own login."""
+        return url
+
     def client_environment(self, label: str) -> Mapping[str, str]:
         """The client finds its server by itself."""
         return {"WANDB_BASE_URL": self._credentials.base_url}

@@ -89,6 +89,18 @@ def run(
 app.command()(server)
 
 
+@app.command("open")
+def open_page(
+    sweep: Annotated[str | None, typer.Argument(help="Missing: the newest one.", metavar="[SWEEP]")] = None,
+    directory: Directory = None,
+) -> None:
+    """Print the address of a sweep's page, and open it in a browser; where no server runs, serve it."""
+    from parallel_hpo.cli.opening import perform_open
+
+    with errors_as_exit_codes():
+        perform_open(directory_of(directory), sweep)
+
+
 @app.command()
 def doctor(
     config: Annotated[Path | None, typer.Argument(help="A file with an hpo section.")] = None,

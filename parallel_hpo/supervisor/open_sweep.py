@@ -129,7 +129,7 @@ class OpenSweep:
         self._setting.observer(
             SweepOpened(
                 path=self._opened.path,
-                url=self._opened.url,
+                url=self._backend.address_for_people(self._opened.url),
                 backend=self._backend.name,
                 count=count,
                 workers=self._workers,

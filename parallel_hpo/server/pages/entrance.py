@@ -5,7 +5,8 @@
 
 The cookie holds a pass, which is good for looking and nothing else: browsers send it to whatever else
 listens on this machine, as cookies know no ports. Its name goes by the port that the browser used, so that
-servers side by side, or behind `ssh -L`, don't take each other's away.
+servers side by side, or behind `ssh -L`, don't take each other's away. Of who comes from this machine itself
+only its own user is let in.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from starlette.types import Scope
 
 from parallel_hpo import tickets
 from parallel_hpo.server.pages import answers
+from parallel_hpo.server.pages.peers import Peers
 
 _OTHERS: Final = "graphql|files|uploads|downloads|artifactsV2|hpo|sdk|pages"
 """First parts of addresses that are no entity's."""
@@ -37,7 +39,8 @@ _PORT: Final = re.compile(r":(\d{1,5})$", re.ASCII)
 class Entrance:
     """Lets people in to one server's pages."""
 
-    def __init__(self, master_key: str, clock: Callable[[], float]) -> None:
+    def __init__(self, master_key: str, clock: Callable[[], float], peers: Peers | None = None) -> None:
+        self._peers = peers or Peers()
         self._master_key = master_key
         self._ticket_key = tickets.ticket_key(master_key)
         self._clock = clock
@@ -47,7 +50,7 @@ class Entrance:
 
     def may_view(self, scope: Scope) -> bool:
         """Say whether a request is for a page, only reads, and has a good pass."""
-        if not is_page(scope):
+        if not is_page(scope) or self._peers.is_strangers(scope):
             return False
         request = HTTPConnection(scope)
         given = request.cookies.get(cookie_name(request), "")
@@ -58,6 +61,8 @@ class Entrance:
         request = HTTPConnection(scope)
         given = request.query_params.get(tickets.PARAMETER)
         if given is None or not is_page(scope) or scope["method"] != "GET":
+            return None
+        if self._peers.is_strangers(scope):
             return None
         if self._take(given):
             response = _way_on(request)

@@ -69,6 +69,14 @@ def find_sweep(directory: Path, sweep: str) -> KnownSweep:
     )
 
 
+def newest_sweep(directory: Path) -> KnownSweep:
+    """Return the sweep that was begun or gone on with last; UsageError where there is none."""
+    folders = _folders(directory)
+    if not folders:
+        raise UsageError(f"there is no sweep in {directory}")
+    return _read(folders[-1])
+
+
 def _folders(directory: Path) -> list[Path]:
     names = {ledger.relative_to(directory).parts[0] for ledger in ledgers_of(directory, "*")}
     return sorted((directory / name for name in names), key=lambda path: path.stat().st_mtime)

@@ -1,0 +1,121 @@
+"""`parallel-hpo open`: the address of a sweep's page, and a server behind it for as long as it is looked at.
+
+the sweep runs, on a server of ours ─▶ its address, and the end
+it is W&B's ─────────────────────────▶ its address there, and the end
+else ─▶ a server over the database in the sweep's folder, until a signal
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from types import FrameType
+from typing import Final
+from urllib.parse import quote, urlsplit
+
+from parallel_hpo.backend import doorplates
+from parallel_hpo.backend.doorplates import Doorplate
+from parallel_hpo.backend.local import LocalBackend
+from parallel_hpo.cli.output import print_for_machines, print_for_people
+from parallel_hpo.errors import UsageError
+from parallel_hpo.supervisor.records.sweep_folders import KnownSweep, find_sweep, newest_sweep
+
+_ENDS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def perform_open(directory: Path, sweep: str | None) -> None:
+    """Print a sweep's address, open it in a browser where there is one, and serve it where nobody does.
+
+    UsageError where there is no such sweep; BackendError where the server doesn't start.
+    """
+    known = newest_sweep(directory) if sweep is None else find_sweep(directory, sweep)
+    if known.facts.get("backend") != "local":
+        _show(str(known.facts.get("url", "")))
+        return
+    if (plate := _of_its_supervisor(directory, known)) is not None:
+        _show(plate.address(_page(known), time.time()))
+        return
+    if not (directory / "server.db").exists():
+        raise UsageError(f"what the server had of {known.sweep_id} is not in {directory} any more")
+    _serve(directory, known)
+
+
+def _of_its_supervisor(directory: Path, known: KnownSweep) -> Doorplate | None:
+    """Return the server of whoever performs the sweep now; None: nobody does, or it doesn't answer."""
+    if not known.supervised:
+        return None
+    at = urlsplit(str(known.facts.get("url", "")))
+    plates = list(_answering(directory))
+    own = [plate for plate in plates if urlsplit(plate.url).netloc == at.netloc]
+    return next(iter([*own, *plates]), None)
+
+
+def _answering(directory: Path) -> Iterator[Doorplate]:
+    """Yield the servers that are there, and take the others' plates down."""
+    for plate in doorplates.all_in(directory):
+        if plate.answers():
+            yield plate
+        else:
+            doorplates.take_down(directory, plate.url)
+
+
+def _serve(directory: Path, known: KnownSweep) -> None:
+    """Serve until a signal."""
+    ending = _Ending()
+    backend = LocalBackend(directory, os.environ)
+    backend.open(on_lost=ending.lose)
+    with closing(backend):
+        backend.wait_until_up()
+        print_for_people("a server was started for this address; Ctrl-C ends it")
+        _show(backend.address_of(_page(known)))
+        ending.wait()
+
+
+class _Ending:
+    """What ends the command: a signal, or its server's own end."""
+
+    def __init__(self) -> None:
+        self._read, self._write = os.pipe()
+        for number in _ENDS:
+            signal.signal(number, self._on_signal)
+
+    def lose(self, why: str) -> None:
+        """Take note that the server will not be back."""
+        print_for_people(f"error: {why}")
+        os.write(self._write, b"l")
+
+    def wait(self) -> None:
+        """Wait for it."""
+        os.read(self._read, 1)
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        os.write(self._write, b"s")
+
+
+def _show(address: str) -> None:
+    print_for_machines(address)
+    if has_browser(os.environ, sys.platform):
+        # In a process of its own: some browsers print, others let wait until they are closed.
+        words = [sys.executable, "-m", "webbrowser", address]
+        nothing = subprocess.DEVNULL
+        subprocess.Popen(words, stdin=nothing, stdout=nothing, stderr=nothing, start_new_session=True)
+
+
+def has_browser(environment: Mapping[str, str], platform: str) -> bool:
+    """Say whether there is a browser that needs no terminal: one that is named, or a screen for one."""
+    if environment.get("BROWSER"):
+        return True
+    if platform == "darwin":
+        return "SSH_CONNECTION" not in environment
+    return any(environment.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+
+
+def _page(known: KnownSweep) -> str:
+    entity, project, sweep_id = str(known.facts["path"]).split("/")
+    return f"/{quote(entity, safe='')}/{quote(project, safe='')}/sweeps/{sweep_id}"
