@@ -8,8 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
+Scheme = Literal["light", "dark"]
 PROGRAM: Final = "chromium"
 FLAGS: Final = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
@@ -55,7 +57,7 @@ class Sight:
 
 @contextmanager
 def looking(
-    browser: Browser, *, width: int = 1200, height: int = 900, scheme: Literal["light", "dark"] = "light"
+    browser: Browser, *, width: int = 1200, height: int = 900, scheme: Scheme = "light"
 ) -> Iterator[Sight]:
     """Open a window of a size, in light or dark; nothing is loaded yet."""
     context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
@@ -73,3 +75,9 @@ def looking(
         yield sight
     finally:
         context.close()
+
+
+def accessibility_faults(sight: Sight) -> list[str]:
+    """Return what axe finds on the page as it is now, one line a fault."""
+    found = Axe().run(sight.page).response["violations"]
+    return [f"{fault['id']}: {node['html'][:200]}" for fault in found for node in fault["nodes"]]

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Locator, Page
 from tests.charts.conftest import open_charts
 from tests.charts.scene import DANGEROUS
 from tests.charts.site import CHARTS
-from tests.chromium import Sight, looking
+from tests.chromium import Scheme, Sight, accessibility_faults, looking
 
 RUNS: Final = 60
 FAILED: Final = 6
@@ -238,6 +238,14 @@ def test_log_axes_smoothing_and_time_change_the_pictures(sight: Sight) -> None:
         "(many) => document.body.innerText.includes(`loss of ${many} shown runs.`)", arg=RUNS
     )
     assert sight.complaints() == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_fault_in_light_and_dark(browser: Browser, site: str, scheme: Scheme) -> None:
+    with looking(browser, scheme=scheme) as sight:
+        open_charts(sight, site)
+        section(sight.page, "parallel").locator("summary").click()
+        assert accessibility_faults(sight) == []
 
 
 def test_nothing_is_wider_than_a_phone(browser: Browser, site: str) -> None:
