@@ -4,7 +4,7 @@ import { plotCourses } from "./course.js";
 import { choice, listen, oncePerFrame, slider, tick } from "./elements.js";
 import { Figure } from "./figure.js";
 import { HistoryCache } from "./history_cache.js";
-import { metricOf, nameOf, ranked } from "./runs.js";
+import { metricOf, nameOf, onNews, ranked } from "./runs.js";
 import { sourceOf } from "./source.js";
 import { onTheme, rowColour } from "./theme.js";
 
@@ -25,7 +25,12 @@ class Histories {
     this.wanted = { key: null, x: "step", smoothing: 0, log: false };
     this.again = oncePerFrame(() => this.paint());
     this.makeControls();
-    this.ends = [listen(store, { data: this.again, filter: this.again, selection: this.again }), onTheme(this.again)];
+    const grown = () => this.readGrown();
+    this.ends = [
+      listen(store, { data: onNews(this.again), filter: this.again, selection: this.again }),
+      listen(store, { data: grown }),
+      onTheme(this.again),
+    ];
     this.again();
   }
 
@@ -65,6 +70,11 @@ class Histories {
     const look = { ...this.wanted, ...label, label: this.figure.words.textContent };
     this.drawn = plotCourses(this.figure, this.figure.host, courses, look);
     return undefined;
+  }
+
+  /** Have the histories read again of runs that go on; they are drawn when they are there. */
+  readGrown() {
+    if (this.wanted.key !== null && this.cache.markGrown()) this.cache.get(this.wanted.key, this.wanted.x, wantedRows(this.store).rows);
   }
 
   courseOf(row, series, chosen) {

@@ -4,13 +4,17 @@ const POINTS_IN_ALL = 60_000; // so many are as much as a picture can show
 const [LEAST_POINTS, MOST_POINTS] = [200, 2000];
 const GROWING = new Set(["running", "pending"]);
 const AT_MOST_EACH_MS = 2000;
+const EPOCH = 1e8; // seconds: greater ones are times of the clock
+
+/** Whether a series has as many points as are asked for, or all that there are. */
+function isEnough(series, points) {
+  return series !== undefined && !series.stale && (series.points >= points || series.x.length < series.points);
+}
 
 /** The histories of a store's runs. */
 export class HistoryCache {
   constructor(store, source, arrived) {
     Object.assign(this, { store, source, arrived, known: new Map(), loading: false, error: null, closed: false });
-    this.stale = () => this.markGrown();
-    store.addEventListener("data", this.stale);
   }
 
   /** Return what is known of rows as a Map by run id, and ask for the rest. */
@@ -19,19 +23,19 @@ export class HistoryCache {
     if (!this.known.has(name)) this.known.set(name, new Map());
     const known = this.known.get(name);
     const points = Math.max(LEAST_POINTS, Math.min(MOST_POINTS, Math.round(POINTS_IN_ALL / (rows.length || 1))));
-    const ids = rows.map((row) => this.store.runs.id[row]);
-    const missing = ids.filter((id) => !(known.get(id)?.points >= Math.min(points, known.get(id)?.enough)) || known.get(id).stale);
+    const missing = rows.map((row) => this.store.runs.id[row]).filter((id) => !isEnough(known.get(id), points));
     if (missing.length && !this.loading && this.error === null) this.load(known, { key, x, points }, missing);
     return known;
   }
 
   async load(known, asked, ids) {
     this.loading = true;
-    const all = ids.length === this.store.count;
+    const runs = ids.length === this.store.count ? null : ids.join(",");
     try {
-      const answer = await this.source.histories({ ...asked, runs: all ? null : ids.join(",") });
-      for (const id of ids) known.set(id, { x: [], y: [], points: asked.points, enough: asked.points });
-      for (const { id, x, y } of answer.runs) known.set(id, { ...this.shifted(id, asked.x, x), y, ...this.fullness(asked, x) });
+      const answer = await this.source.histories({ ...asked, runs });
+      const read = performance.now();
+      for (const id of ids) known.set(id, { x: [], y: [], points: asked.points, read });
+      for (const { id, x, y } of answer.runs) known.set(id, { x: this.shifted(id, asked.x, x), y, points: asked.points, read });
       this.error = null;
     } catch (error) {
       this.error = error.message;
@@ -41,33 +45,29 @@ export class HistoryCache {
     if (!this.closed) this.arrived();
   }
 
-  /** A series of fewer points than asked for has them all: it needn't be asked for again. */
-  fullness({ points }, x) {
-    return { points, enough: x.length < points ? 0 : points * 1.5, read: performance.now() };
-  }
-
   /** Times become seconds since the run's start. */
   shifted(id, axis, x) {
-    if (axis !== "time" || !x.length) return { x };
-    const start = this.store.runs.started[this.store.row(id)] ?? x[0];
-    return { x: x[0] > 1e8 ? x.map((at) => at - Math.min(start, x[0])) : x };
+    if (axis !== "time" || !(x[0] > EPOCH)) return x;
+    const start = Math.min(this.store.runs.started[this.store.row(id)] ?? x[0], x[0]);
+    return x.map((at) => at - start);
   }
 
-  /** Histories of runs that go on are old after each news; they are read again, but not all the time. */
+  /** Take histories of runs that go on for old after a while, or at their end; returns whether there are any. */
   markGrown() {
     const now = performance.now();
+    let any = false;
     for (const known of this.known.values()) {
       for (const [id, series] of known) {
         const state = this.store.runs.state[this.store.row(id)];
         const changed = GROWING.has(state) || GROWING.has(series.state);
-        if (changed && !(now - series.read < AT_MOST_EACH_MS)) series.stale = true;
+        if (changed && !(now - series.read < AT_MOST_EACH_MS)) [series.stale, any] = [true, true];
         series.state = state;
       }
     }
+    return any;
   }
 
   close() {
     this.closed = true;
-    this.store.removeEventListener("data", this.stale);
   }
 }

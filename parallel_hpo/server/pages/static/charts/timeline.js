@@ -4,12 +4,14 @@ import { listen, oncePerFrame } from "./elements.js";
 import { Figure } from "./figure.js";
 import { clock, duration } from "./numbers.js";
 import { plot } from "./plot.js";
+import { onNews } from "./runs.js";
 import { sourceOf } from "./source.js";
 import { colours, onTheme, stateColour } from "./theme.js";
 
 const LANE = 30; // CSS pixels a worker
 const AROUND = 84; // and for the axis
-const AT_MOST_EACH_MS = 2000;
+const AT_MOST_EACH_MS = 2000; // where runs have come or changed
+const GROWS_EACH_MS = 5000; // where they only go on
 const MARKS = { restart: "▲", retry: "↻", quarantine: "■" };
 
 /** Draw it into an element; it follows the store. `options.base`: where the timeline comes from. */
@@ -30,12 +32,14 @@ export function draw(section, store, { base }) {
     }
     if (!closed) again();
   };
-  const readSoon = () => {
+  const readIn = (pause) => {
     clearTimeout(timer);
-    timer = setTimeout(read, Math.max(0, asked + AT_MOST_EACH_MS - performance.now()));
+    timer = setTimeout(read, Math.max(0, asked + pause - performance.now()));
   };
+  const goesOn = () => timeline?.bars.some(({ end }) => end === null) && performance.now() - asked > GROWS_EACH_MS;
+  const readSoon = onNews(() => readIn(AT_MOST_EACH_MS));
   const repaint = oncePerFrame(() => drawn?.repaint());
-  const ends = [listen(store, { data: readSoon, filter: repaint, selection: repaint }), onTheme(again)];
+  const ends = [listen(store, { data: readSoon, filter: repaint, selection: repaint }), listen(store, { data: () => goesOn() && readIn(0) }), onTheme(again)];
   read();
   return {
     destroy() {
