@@ -23,7 +23,9 @@ PARAMETER: Final = "ticket"
 TICKET_VALID_S: Final = 600.0
 """Time enough to see the address and to click on it."""
 PASS_VALID_S: Final = 30 * 86400.0
-_TICKET: Final = re.compile(r"(\d{1,15})-([0-9a-f]{32})-([0-9a-f]{64})", re.ASCII)
+_SIGNATURE: Final = 32
+"""Hexadecimal digits of a ticket's: nobody guesses them within minutes, and addresses are read by people."""
+_TICKET: Final = re.compile(r"(\d{1,15})-([0-9a-f]{16})-([0-9a-f]{32})", re.ASCII)
 _PASS: Final = re.compile(r"(\d{1,12})-([0-9a-f]{64})", re.ASCII)
 
 
@@ -44,8 +46,8 @@ def ticket_key(master: str) -> str:
 
 def issue(key: str, now: float) -> str:
     """Return a new ticket, issued at `now` (seconds since the epoch)."""
-    head = f"{int(now * 1000)}-{secrets.token_hex(16)}"
-    return f"{head}-{_mac(key, head)}"
+    head = f"{int(now * 1000)}-{secrets.token_hex(8)}"
+    return f"{head}-{_mac(key, head)[:_SIGNATURE]}"
 
 
 def with_ticket(address: str, key: str, now: float) -> str:
@@ -56,7 +58,7 @@ def with_ticket(address: str, key: str, now: float) -> str:
 def read(key: str, text: str) -> Ticket | None:
     """Return the ticket that was made with this key, whatever its age; None: it was not."""
     parts = _TICKET.fullmatch(text)
-    if parts is None or not hmac.compare_digest(_mac(key, f"{parts[1]}-{parts[2]}"), parts[3]):
+    if parts is None or not hmac.compare_digest(_mac(key, f"{parts[1]}-{parts[2]}")[:_SIGNATURE], parts[3]):
         return None
     return Ticket(int(parts[1]) / 1000, parts[2])
 

@@ -17,6 +17,6 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 def directory_of(given: Path | None) -> Path:
     """Return the folder in which sweeps are kept."""
-    from parallel_hpo.config.loader import find_directory
+    from parallel_hpo.config.directory import find_directory
 
     return find_directory(given, os.environ)

@@ -13,7 +13,7 @@ from parallel_hpo.config.hpo import HpoSection
 from parallel_hpo.config.sweep import parse_sweep_configuration
 from parallel_hpo.config.sweep_words import Method
 from parallel_hpo.search.engine import make_engine
-from parallel_hpo.supervisor import SweepPlan, plan_sweep
+from parallel_hpo.supervisor.planning import SweepPlan, plan_sweep
 
 _SUGGESTIONS: Final = 3
 """Enough to see that the space is the one meant."""

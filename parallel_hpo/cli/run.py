@@ -19,7 +19,7 @@ from parallel_hpo.errors import UsageError
 from parallel_hpo.hpo import kind_names, make_hpo
 from parallel_hpo.hpo.varied import varied_parameters
 from parallel_hpo.plan import Launch
-from parallel_hpo.supervisor import create_sweep
+from parallel_hpo.supervisor.launch import create_sweep
 from parallel_hpo.ui import Terminal, Verbosity
 from parallel_hpo.words import Program, Target
 

@@ -14,12 +14,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from platformdirs import user_data_path
 from pydantic import BaseModel, Field, PrivateAttr, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from parallel_hpo.config.devices import Devices, Faults, Modules
+from parallel_hpo.config.directory import absolute, default_directory
 from parallel_hpo.config.sweep import parse_sweep_configuration
 from parallel_hpo.config.sweep_checks import nearest
 from parallel_hpo.config.sweep_words import EngineChoice
@@ -51,11 +51,6 @@ class StartMethod(StrEnum):
 
 def _default_start_method() -> StartMethod:
     return StartMethod.SPAWN if sys.platform == "win32" else StartMethod.FORKSERVER
-
-
-def default_directory() -> Path:
-    """Return the folder in which sweeps are kept where nothing else is said."""
-    return user_data_path("parallel_hpo", appauthor=False)
 
 
 class HpoSection(BaseModel):
@@ -166,17 +161,6 @@ class HpoSection(BaseModel):
                 f" or the id of a sweep to join as {SECTION}.sweep_id"
             )
         return self
-
-
-def absolute(folder: Path) -> Path:
-    """Return a folder's whole path; ConfigError where it depends on a working directory that is gone."""
-    try:
-        return folder.expanduser().absolute()
-    except FileNotFoundError:
-        raise ConfigError(
-            f"{folder} is meant from the working directory, which has been deleted:"
-            " change to one that exists, or give the whole path"
-        ) from None
 
 
 def parse_section(raw: Mapping[str, Any], *, origin: Origin, overridden: Iterable[str] = ()) -> HpoSection:

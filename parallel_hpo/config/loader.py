@@ -22,8 +22,6 @@ import yaml
 from parallel_hpo.config.hpo import (
     SECTION,
     HpoSection,
-    absolute,
-    default_directory,
     is_text,
     parse_section,
     show,
@@ -54,12 +52,6 @@ class Sources:
 def inside_worker(environment: Mapping[str, str]) -> bool:
     """Return whether this process is a worker of a sweep or another child of ours, or was started by one."""
     return any(name in environment for name in _INSIDE_WORKER)
-
-
-def find_directory(given: Path | None, environment: Mapping[str, str]) -> Path:
-    """Return where sweeps are kept where no file says it: as given, by the environment, or the default."""
-    named = given or environment.get(f"{_PREFIX}DIRECTORY") or default_directory()
-    return absolute(Path(named))
 
 
 def read_document(path: Path) -> Document:

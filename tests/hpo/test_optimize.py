@@ -17,7 +17,7 @@ from parallel_hpo.hpo.base import Host, Main
 from parallel_hpo.hpo.kinds.wandb_sweeps import Supervise, WandbSweeps
 from parallel_hpo.notices import Message, Observer
 from parallel_hpo.plan import Launch
-from parallel_hpo.supervisor import Control
+from parallel_hpo.supervisor.control.signals import Control
 from parallel_hpo.supervisor.records.summary import SweepResult
 from parallel_hpo.words import StopKind, Target
 

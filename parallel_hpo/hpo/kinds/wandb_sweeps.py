@@ -9,7 +9,8 @@ from parallel_hpo.config.hpo import HpoSection
 from parallel_hpo.hpo.base import HERE, HPO, Host, Main
 from parallel_hpo.notices import Observer
 from parallel_hpo.plan import Launch
-from parallel_hpo.supervisor import Control, supervise
+from parallel_hpo.supervisor.control.signals import Control
+from parallel_hpo.supervisor.launch import supervise
 from parallel_hpo.supervisor.records.summary import SweepResult
 from parallel_hpo.words import StopKind
 

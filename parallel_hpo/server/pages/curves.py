@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-import numpy as np
-
 Points = Sequence[tuple[float, float]]
 
 
@@ -17,6 +15,8 @@ def reduced(points: Points, most: int) -> Points:
     """
     if len(points) <= most:
         return points
+    import numpy as np  # it takes 0.1 s, and most servers never draw a curve
+
     heights = np.array([y for _, y in points])
     edges = np.linspace(0, len(points), max(2, most) // 2, dtype=int)  # two of them are the ends' room
     kept = {0, len(points) - 1}

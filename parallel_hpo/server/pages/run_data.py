@@ -45,6 +45,7 @@ def run_data(world: World, path: RunPath) -> dict[str, Any]:
         sent = files.of_run(transaction, run.id)
     summary = json.loads(run.summary)
     told = {name: value for name, value in leaves(_shown(summary)) if not isinstance(value, dict)}
+    told = dict(sorted(told.items(), key=lambda item: (item[0].startswith("_"), item[0])))
     return {
         "run": head_of(run),
         "keys": drawable(run.history_keys),
@@ -108,7 +109,9 @@ def drawable(history_keys: str) -> list[str]:
 
 
 def _shown(summary: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in summary.items() if name != "_wandb"}
+    """Return what can be shown as text: media have places of their own."""
+    typed = (name for name, value in summary.items() if isinstance(value, dict) and "_type" in value)
+    return {name: summary[name] for name in summary.keys() - {"_wandb", *typed}}
 
 
 def _is_system(name: str, value: Any) -> bool:
