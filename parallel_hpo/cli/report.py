@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import replace
 from pathlib import Path
 
 from parallel_hpo.cli.output import print_for_machines
-from parallel_hpo.cli.report_folder import contents_of, timeline_of
+from parallel_hpo.cli.report_folder import contents_of
 from parallel_hpo.errors import BackendError, UsageError
 from parallel_hpo.server import local
 from parallel_hpo.server.pages.report.contents import Contents, read
 from parallel_hpo.server.pages.report.document import document
 from parallel_hpo.server.store.failures import UnavailableError
-from parallel_hpo.supervisor.records.sweep_folders import find_sweep, ledgers_of
+from parallel_hpo.supervisor.records.sweep_folders import find_sweep
 
 
 def perform_report(directory: Path, sweep: str, output: Path | None) -> None:
@@ -26,13 +25,8 @@ def perform_report(directory: Path, sweep: str, output: Path | None) -> None:
         BackendError: the server's database can't be read now.
     """
     sweep_id = sweep.rpartition("/")[2]
-    known = find_sweep(directory, sweep) if ledgers_of(directory, sweep_id) else None
     now = time.time()
-    contents = _of_server(directory, sweep_id)
-    if contents is None:
-        contents = contents_of(known or find_sweep(directory, sweep), now)
-    elif known is not None:
-        contents = replace(contents, timeline=timeline_of(known, now))
+    contents = _of_server(directory, sweep_id) or contents_of(find_sweep(directory, sweep), now)
     file = Path(f"{sweep_id}.html") if output is None else output
     _write(file, document(contents, now))
     print_for_machines(str(file))

@@ -10,11 +10,12 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from parallel_hpo.chronicle import Attempt, Performed, performed
+from parallel_hpo.server.pages.lanes import lanes_of
 from parallel_hpo.server.pages.report.contents import Contents
-from parallel_hpo.supervisor.records.ledger_reader import AttemptRow, RunRow
-from parallel_hpo.supervisor.records.performed import Performed, performed
+from parallel_hpo.supervisor.records.ledger_reader import RunRow
 from parallel_hpo.supervisor.records.sweep_folders import KnownSweep
-from parallel_hpo.words import Outcome, RunId, Slot
+from parallel_hpo.words import Outcome, RunId
 
 _LOG_FROM: Final = 1000.0
 """Positive numbers of which the greatest is so many times the least stand on a log axis."""
@@ -42,85 +43,12 @@ def contents_of(known: KnownSweep, now: float) -> Contents:
         "revision": "",
         "complete": True,
     }  # fmt: skip
-    return Contents(sweep, [], _timeline(shares, now), _NOTE.format(url=known.facts.get("url")))
-
-
-def timeline_of(known: KnownSweep, now: float) -> dict[str, Any]:
-    """Return lanes, bars and marks of a sweep's workers, as pages have them; LedgerError as `contents_of`."""
-    return _timeline(performed(known.folder), now)
-
-
-def _timeline(shares: Sequence[Performed], now: float) -> dict[str, Any]:
-    lanes = [(share, slot) for share in shares for slot in share.slots]
-    place = {(share.share, slot): number for number, (share, slot) in enumerate(lanes)}
-    return {
-        "now": now,
-        "lanes": [
-            {"name": _worker(share, slot), "machine": share.share, "device": _devices(share, slot)}
-            for share, slot in lanes
-        ],
-        "bars": [
-            _bar(place[share.share, attempt.slot], share, attempt, now)
-            for share in shares
-            for attempt in share.attempts
-        ],
-        "marks": [mark for share in shares for mark in _marks(share, place)],
-    }
-
-
-def _worker(share: Performed, slot: Slot) -> str:
-    return f"{share.share} worker {slot}" if share.share else f"worker {slot}"
-
-
-def _devices(share: Performed, slot: Slot) -> str | None:
-    """Return the devices that a worker has had; None: none that is known."""
-    found = {share.devices.get(each.run_id) for each in share.attempts if each.slot == slot}
-    return ", ".join(sorted(device for device in found if device)) or None
-
-
-def _bar(lane: int, share: Performed, attempt: AttemptRow, now: float) -> dict[str, Any]:
-    """Return an attempt; of one that has no end, and nobody to tell of it, the end is not known."""
-    lost = attempt.outcome is None and not share.goes_on
-    return {
-        "lane": lane,
-        "run": attempt.run_id,
-        "attempt": attempt.attempt,
-        "start": attempt.started_at,
-        "end": attempt.started_at if lost else _end_of(attempt),
-        "outcome": "cut short" if lost else attempt.outcome,
-    }
-
-
-def _end_of(attempt: AttemptRow) -> float | None:
-    if attempt.outcome is None:
-        return None
-    return attempt.started_at + (attempt.duration_s or 0.0)
-
-
-def _marks(share: Performed, place: Mapping[tuple[str, Slot], int]) -> Iterator[dict[str, Any]]:
-    """Yield restarts and quarantines as they were noted, and retries: attempts that had others before."""
-    for mark in share.marks:
-        for slot in _slots_of(share, mark.slot, mark.device):
-            words = mark.reason or "a new process in its place"
-            yield {"lane": place[share.share, slot], "at": mark.at, "kind": mark.kind, "text": words}
-    before: dict[RunId, str] = {}
-    for attempt in share.attempts:
-        if attempt.attempt > 1:
-            lane, words = place[share.share, attempt.slot], before.get(attempt.run_id) or "another attempt"
-            yield {"lane": lane, "at": attempt.started_at, "kind": "retry", "text": words}
-        before[attempt.run_id] = attempt.reason
-
-
-def _slots_of(share: Performed, slot: Slot | None, device: str | None) -> Iterator[Slot]:
-    """Yield the slot that a mark is of; of a device's, those that it belongs to."""
-    if slot is not None:
-        yield slot
-        return
-    yield from (each for each in share.slots if device and share.assigned.get(each) == device)
+    timeline = {"now": now, **lanes_of(shares, lambda _: bool(known.supervised))}
+    return Contents(sweep, [], timeline, _NOTE.format(url=known.facts.get("url")))
 
 
 def _columns(known: KnownSweep, shares: Sequence[Performed]) -> dict[str, list[Any]]:
-    attempts: dict[RunId, list[AttemptRow]] = {}
+    attempts: dict[RunId, list[Attempt]] = {}
     for share in shares:
         for attempt in share.attempts:
             attempts.setdefault(attempt.run_id, []).append(attempt)
@@ -132,7 +60,7 @@ def _columns(known: KnownSweep, shares: Sequence[Performed]) -> dict[str, list[A
         "state": [_state(run, running=bool(known.supervised)) for run in runs],
         "value": [run.value if run.value is not None and math.isfinite(run.value) else None for run in runs],
         "started": [each[0].started_at if each else None for each in of_each],
-        "ended": [_end_of(each[-1]) if each else None for each in of_each],
+        "ended": [each[-1].ended_at if each else None for each in of_each],
         "attempts": [run.attempts for run in runs],
         "worker": [str(run.slot) for run in runs],
         "sweep": [known.sweep_id] * len(runs),

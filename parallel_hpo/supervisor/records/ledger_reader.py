@@ -49,33 +49,6 @@ def _run_row(values: Sequence[Any]) -> RunRow:
 
 
 @dataclass(frozen=True, slots=True)
-class AttemptRow:
-    """One attempt of a run as the ledger knows it; `outcome` is None while it has not ended."""
-
-    run_id: RunId
-    attempt: int
-    slot: Slot
-    started_at: float
-    """Seconds since the epoch."""
-    outcome: Outcome | None
-    reason: str
-    duration_s: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class MarkRow:
-    """Something that befell a worker or a device, besides runs."""
-
-    at: float
-    """Seconds since the epoch."""
-    kind: str
-    """`restart` of the worker in a slot, `quarantine` of a device."""
-    slot: Slot | None
-    device: str | None
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
 class WorkerRow:
     """A slot as the ledger knows it."""
 
@@ -114,23 +87,6 @@ class LedgerReader:
     def last_starts(self) -> dict[RunId, float]:
         """Return when the last attempt of each run started, in seconds since the epoch."""
         return dict(self._db.execute("SELECT run_id, MAX(started_at) FROM attempts GROUP BY run_id"))
-
-    def attempts(self) -> Iterator[AttemptRow]:
-        """Return all attempts of all runs in the order of their starts."""
-        columns = "run_id, attempt, slot, started_at, outcome, reason, duration_s"
-        rows = self._query(f"SELECT {columns} FROM attempts ORDER BY started_at")
-        for run_id, attempt, slot, started_at, outcome, reason, duration_s in rows:
-            ended = None if outcome is None else Outcome(outcome)
-            yield AttemptRow(run_id, attempt, Slot(slot), started_at, ended, reason or "", duration_s)
-
-    def marks(self) -> Iterator[MarkRow]:
-        """Return what befell workers and devices, in its order; earlier versions wrote nothing of it."""
-        if not any(self._query("SELECT 1 FROM sqlite_master WHERE name = 'marks'")):
-            return
-        for at, kind, slot, device, reason in self._query(
-            "SELECT at, kind, slot, device, reason FROM marks ORDER BY at"
-        ):
-            yield MarkRow(at, kind, None if slot is None else Slot(slot), device, reason)
 
     def _rows(self, which: str, *values: str) -> Iterator[RunRow]:
         return map(_run_row, self._query(f"SELECT {_RUN_COLUMNS} FROM runs {which}", *values))

@@ -14,7 +14,7 @@ import pytest
 from parallel_hpo.errors import LedgerError
 from parallel_hpo.supervisor.decisions.actions import End
 from parallel_hpo.supervisor.records.ledger import Ledger
-from parallel_hpo.supervisor.records.ledger_reader import RunRow, WorkerRow, open_reader
+from parallel_hpo.supervisor.records.ledger_reader import RunRow, WorkerRow
 from parallel_hpo.words import Outcome, RunId, Slot
 
 ROOT: Final = Path(__file__).parents[3]
@@ -138,27 +138,6 @@ def test_restarts_are_counted_by_slot(tmp_path: Path) -> None:
         for slot, again in ((1, False), (0, False), (1, True), (1, True)):
             ledger.record_spawn(Slot(slot), f"gpu{slot}", again=again)
         assert ledger.workers() == [WorkerRow(Slot(0), "gpu0", 0), WorkerRow(Slot(1), "gpu1", 2)]
-
-
-def test_what_befell_workers_and_devices_is_kept_in_its_order(tmp_path: Path) -> None:
-    with Ledger(tmp_path / "ledger.db") as ledger:
-        ledger.record_spawn(Slot(0), "3", again=False)
-        ledger.record_spawn(Slot(0), "3", again=True)
-        ledger.record_quarantine("3", "exit 1")
-        seen = [(mark.kind, mark.slot, mark.device, mark.reason) for mark in ledger.marks()]
-        assert seen == [("restart", 0, "3", ""), ("quarantine", None, "3", "exit 1")]
-
-
-def test_a_ledger_of_an_earlier_version_has_nothing_to_tell_of_them(tmp_path: Path) -> None:
-    path = tmp_path / "ledger.db"
-    with Ledger(path) as ledger:
-        start(ledger)
-    with sqlite3.connect(path) as db:
-        db.execute("DROP TABLE marks")
-    db.close()
-    with open_reader(path) as reader:
-        assert list(reader.marks()) == []
-        assert [attempt.attempt for attempt in reader.attempts()] == [1]
 
 
 def test_a_newer_fact_takes_the_place_of_an_older_one(tmp_path: Path) -> None:
