@@ -11,7 +11,7 @@ import os
 import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from http.client import HTTPException
 from pathlib import Path
 from typing import Final
@@ -27,7 +27,7 @@ class Doorplate:
     """One server."""
 
     url: str
-    ticket_key: str
+    ticket_key: str = field(repr=False)
 
     def address(self, path: str, now: float) -> str:
         """Return the address of a page that lets a browser in; `now` in seconds since the epoch."""

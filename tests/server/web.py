@@ -57,6 +57,10 @@ class Web:
     def put(self, path: str, **options: Any) -> httpx.Response:
         return self._runner.run(self._client.put(path, **options))
 
+    def forget_cookies(self) -> None:
+        """Be another browser."""
+        self._client.cookies.clear()
+
     def begin(self, path: str, **options: Any) -> asyncio.Task[httpx.Response]:
         """Send a request that goes on while others are sent, or waited for."""
         return self._runner.get_loop().create_task(self._client.post(path, **options))

@@ -96,8 +96,9 @@ def cookie_name(request: HTTPConnection) -> str:
 
 
 def wants_html(scope: Scope) -> bool:
-    """Say whether it is a person's browser that asks for a page."""
-    return is_page(scope) and "text/html" in HTTPConnection(scope).headers.get("accept", "")
+    """Say whether it is a person's browser that asks."""
+    reads = scope["method"] in ("GET", "HEAD")
+    return reads and "text/html" in HTTPConnection(scope).headers.get("accept", "")
 
 
 def closed() -> Response:

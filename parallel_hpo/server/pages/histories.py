@@ -32,7 +32,7 @@ _SYSTEM_X: Final = {"step": "_runtime", "time": "_runtime"}
 class CurveQuery:
     """Which curve is asked for."""
 
-    key: str
+    name: str
     x: str
     points: int
     system: bool = False
@@ -50,8 +50,8 @@ class CurveQuery:
     def wanted(self) -> Wanted:
         """What is to be read of each line."""
         if self.system:
-            return Wanted(Stream.EVENTS, self.key, _SYSTEM_X[self.x])
-        return Wanted(Stream.HISTORY, self.key, _X[self.x])
+            return Wanted(Stream.EVENTS, self.name, _SYSTEM_X[self.x])
+        return Wanted(Stream.HISTORY, self.name, _X[self.x])
 
 
 def of_sweep(world: World, at: SweepAt, names: list[str], query: CurveQuery) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def of_sweep(world: World, at: SweepAt, names: list[str], query: CurveQuery) -> 
             {"id": name, **_axes(reduced(points, query.points))}
             for name, points in zip(found, read, strict=True)
         ]
-    return {"key": query.key, "x": query.x, "runs": curves}
+    return {"key": query.name, "x": query.x, "runs": curves}
 
 
 def of_run(world: World, path: RunPath, query: CurveQuery) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def of_run(world: World, path: RunPath, query: CurveQuery) -> dict[str, Any]:
     with world.database.read() as transaction:
         run = run_at(transaction, path)
         (points,) = series.points(transaction, query.wanted, [run.id])
-    return {"key": query.key, "x": query.x, "points": _axes(reduced(points, query.points))}
+    return {"key": query.name, "x": query.x, "points": _axes(reduced(points, query.points))}
 
 
 def _axes(points: Points) -> dict[str, list[float]]:

@@ -26,10 +26,10 @@ Points = list[tuple[float, float]]
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which number of each line, and which one it stands over: both are keys of the line."""
+    """Which number of each line, and which one it stands over: both are names in the line."""
 
     stream: Stream
-    key: str
+    name: str
     over: str
 
 
@@ -61,10 +61,10 @@ def lengths(
 
 def _columns(connection: Connection, wanted: Wanted) -> Iterator[ColumnElement[Any]]:
     if connection.dialect.name == "sqlite" and all(
-        _PLAIN.fullmatch(key) for key in (wanted.key, wanted.over)
+        _PLAIN.fullmatch(key) for key in (wanted.name, wanted.over)
     ):
         yield _picked(wanted.over)
-        yield _picked(wanted.key)
+        yield _picked(wanted.name)
     else:
         yield lines.c.text
 
@@ -84,7 +84,7 @@ def _pairs(rows: Sequence[Sequence[Any]], wanted: Wanted) -> Iterator[tuple[floa
     for row in rows:
         if len(row) == 1:
             line = json.loads(row[0])
-            row = (lookup(line, wanted.over), lookup(line, wanted.key))
+            row = (lookup(line, wanted.over), lookup(line, wanted.name))
         x, y = row
         if isinstance(x, int | float) and isinstance(y, int | float):
             yield float(x), float(y)

@@ -1,0 +1,206 @@
+"""Who gets to see pages: tickets, cookies, other hosts, other users; over plain HTTP."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from parallel_hpo import tickets
+from parallel_hpo.keys import worker_key
+from parallel_hpo.server.pages.entrance import Entrance
+from parallel_hpo.server.pages.peers import Peers
+from tests.server.acting import MASTER_KEY, Stage, grid
+from tests.server.web import Web
+
+HTML = {"Accept": "text/html,application/xhtml+xml"}
+PAGE = "/local/p/sweeps/{}"
+
+
+@pytest.fixture
+def sweep(stage: Stage) -> str:
+    sweep = stage.sweep(grid(3))
+    stage.perform(sweep, stage.agent(sweep))
+    return sweep
+
+
+@pytest.fixture
+def browser(stage: Stage) -> Iterator[Web]:
+    """A client without a key."""
+    with Web(stage, None) as web:
+        yield web
+
+
+def ticket(stage: Stage, age_s: float = 0.0) -> str:
+    return tickets.issue(tickets.ticket_key(MASTER_KEY), stage.clock() - age_s)
+
+
+def with_ticket(stage: Stage, page: str) -> str:
+    return f"{page}?ticket={ticket(stage)}"
+
+
+def test_a_ticket_becomes_a_cookie_and_the_address_without_it(stage: Stage, browser: Web, sweep: str) -> None:
+    page = PAGE.format(sweep)
+    answer = browser.get(with_ticket(stage, page), headers=HTML)
+    assert (answer.status_code, answer.headers["location"]) == (303, page)
+    cookie = answer.headers["set-cookie"]
+    assert cookie.startswith("parallel_hpo_1234=")
+    assert "HttpOnly" in cookie and "samesite=lax" in cookie.lower()
+    assert MASTER_KEY not in cookie
+    shown = browser.get(page, headers=HTML)
+    assert (shown.status_code, sweep in shown.text) == (200, True)
+
+
+def test_a_ticket_keeps_the_rest_of_its_address(stage: Stage, browser: Web, sweep: str) -> None:
+    page = PAGE.format(sweep)
+    answer = browser.get(f"{page}?a=1&ticket={ticket(stage)}&b=%26", headers=HTML)
+    assert answer.headers["location"] == f"{page}?a=1&b=%26"
+
+
+def test_a_ticket_leads_to_no_other_host(stage: Stage, browser: Web) -> None:
+    answer = browser.get(f"//evil.example/p?ticket={ticket(stage)}")
+    assert urlsplit(answer.headers.get("location", "")).netloc == ""
+
+
+def test_a_ticket_is_good_once(stage: Stage, browser: Web, sweep: str) -> None:
+    address = with_ticket(stage, PAGE.format(sweep))
+    assert browser.get(address).status_code == 303
+    browser.forget_cookies()
+    assert browser.get(address, headers=HTML).status_code == 401
+
+
+def test_a_used_ticket_is_left_away_for_who_was_let_in(stage: Stage, browser: Web, sweep: str) -> None:
+    address = with_ticket(stage, PAGE.format(sweep))
+    browser.get(address)
+    answer = browser.get(address)
+    assert (answer.status_code, "set-cookie" in answer.headers) == (303, False)
+
+
+def test_a_ticket_is_good_for_minutes(stage: Stage, sweep: str) -> None:
+    with Web(stage, None) as web:
+        fresh = with_ticket(stage, PAGE.format(sweep))
+        stage.clock.now += tickets.TICKET_VALID_S + 1
+        assert web.get(fresh, headers=HTML).status_code == 401
+
+
+def test_a_ticket_from_before_a_servers_start_may_have_been_used(stage: Stage, sweep: str) -> None:
+    address = f"{PAGE.format(sweep)}?ticket={ticket(stage, age_s=5)}"
+    with Web(stage, None) as web:
+        assert web.get(address, headers=HTML).status_code == 401
+
+
+@pytest.mark.parametrize("bad", ["", "x", "1-2-3", "0" * 500])
+def test_what_is_no_ticket_lets_nobody_in(stage: Stage, browser: Web, sweep: str, bad: str) -> None:
+    answer = browser.get(f"{PAGE.format(sweep)}?ticket={bad}", headers=HTML)
+    assert (answer.status_code, "set-cookie" in answer.headers) == (401, False)
+
+
+def test_only_a_get_uses_a_ticket_up(stage: Stage, browser: Web, sweep: str) -> None:
+    address = with_ticket(stage, PAGE.format(sweep))
+    assert browser.send("HEAD", address).status_code == 401
+    assert browser.post(address).status_code == 401
+    assert browser.get(address).status_code == 303
+
+
+def test_who_was_not_let_in_reads_how_to_come_in(browser: Web, sweep: str) -> None:
+    for page in (PAGE.format(sweep), "/local/p", "/local/p/runs/x", "/"):
+        answer = browser.get(page, headers=HTML)
+        assert (answer.status_code, answer.headers["content-type"]) == (401, "text/html; charset=utf-8")
+        assert "parallel-hpo open" in answer.text
+        assert sweep not in answer.text
+
+
+def test_a_program_without_a_key_is_answered_as_before(browser: Web, sweep: str) -> None:
+    answer = browser.get(PAGE.format(sweep))
+    assert (answer.status_code, "error" in answer.json()) == (401, True)
+
+
+def test_a_browser_that_was_let_in_looks_and_does_nothing_else(
+    stage: Stage, browser: Web, sweep: str
+) -> None:
+    browser.get(with_ticket(stage, "/"))
+    assert browser.get("/").status_code == 200
+    assert browser.post("/graphql", json={"query": "{ viewer { entity } }"}).status_code == 401
+    assert browser.get(f"/hpo/sweeps/local/p/{sweep}").status_code == 401
+    assert browser.post(f"/hpo/sweeps/local/p/{sweep}/state", json={"state": "CANCELED"}).status_code == 401
+    assert browser.post("/files/local/p/r/file_stream", json={}).status_code == 401
+    digest = "0" * 32
+    assert browser.get(f"/artifactsV2/r/local/p/c/b/{digest}/f").status_code == 401
+    assert browser.post(PAGE.format(sweep)).status_code == 401
+
+
+def test_each_ports_cookie_has_a_name_of_its_own(stage: Stage, browser: Web) -> None:
+    for host, name in (("localhost:9", "parallel_hpo_9"), ("127.0.0.1", "parallel_hpo_default")):
+        answer = browser.get(with_ticket(stage, "/"), headers={"Host": host})
+        assert answer.headers["set-cookie"].startswith(f"{name}=")
+
+
+def test_the_cookie_of_a_forwarded_port_is_looked_for_under_that_port(stage: Stage, browser: Web) -> None:
+    answer = browser.get(with_ticket(stage, "/"), headers={"Host": "localhost:9999"})
+    cookie = answer.headers["set-cookie"].partition(";")[0]
+    browser.forget_cookies()
+    assert browser.get("/", headers={"Host": "localhost:9999", "Cookie": cookie}).status_code == 200
+    assert browser.get("/", headers={"Host": "localhost:1", "Cookie": cookie}).status_code == 401
+
+
+def test_a_foreign_host_is_refused_before_its_ticket_is_used(stage: Stage, browser: Web, sweep: str) -> None:
+    address = with_ticket(stage, PAGE.format(sweep))
+    assert browser.get(address, headers={"Host": "evil.example", **HTML}).status_code == 400
+    assert browser.get(address).status_code == 303
+
+
+def test_no_ticket_comes_into_the_log(
+    stage: Stage, browser: Web, sweep: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    given = ticket(stage)
+    for path in (PAGE.format(sweep), "/graphql", "/local/none/runs/x"):
+        browser.get(f"{path}?ticket={given}")
+        browser.get(f"{path}?ticket={given}", headers={"Host": "evil.example"})
+    said = [record.getMessage() for record in caplog.records if record.name.startswith("parallel_hpo")]
+    assert said
+    assert not [line for line in said if given.rpartition("-")[2] in line]
+
+
+@pytest.mark.parametrize("path", ["/", "/local/p", "/favicon.ico", "/pages/data/local/p", "/closed/to/all"])
+def test_every_answer_to_a_browser_has_the_same_guards(
+    stage: Stage, browser: Web, sweep: str, path: str
+) -> None:
+    browser.get(with_ticket(stage, "/"))
+    headers = browser.get(path, headers=HTML).headers
+    policy = headers["content-security-policy"]
+    assert "default-src 'none'" in policy and "script-src 'self'; style-src 'self'" in policy
+    assert "unsafe" not in policy
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["cross-origin-resource-policy"] == "same-origin"
+    assert headers["referrer-policy"] == "no-referrer"
+
+
+def test_a_key_opens_the_pages_data_too_a_workers_that_of_its_sweep(stage: Stage, sweep: str) -> None:
+    other = stage.sweep(grid(2))
+    with Web(stage) as master:
+        assert master.get(f"/pages/data/local/p/sweeps/{other}").status_code == 200
+    with Web(stage, worker_key(MASTER_KEY, "w0", sweep)) as worker:
+        assert worker.get(f"/pages/data/local/p/sweeps/{sweep}").status_code == 200
+        assert worker.get(f"/pages/data/local/p/sweeps/{other}").status_code == 404
+        listed = json.loads(worker.get("/pages/data/local/p").content)
+    assert [each["id"] for each in listed["sweeps"]] == [sweep]
+
+
+def test_another_user_of_the_machine_gets_nothing_for_a_ticket_or_a_cookie(stage: Stage) -> None:
+    stranger: dict[str, Any] = {"type": "http", "method": "GET", "path": "/", "headers": [], "client": ("127.0.0.1", 5),
+                "server": ("127.0.0.1", 6), "query_string": f"ticket={ticket(stage)}".encode()}  # fmt: skip
+    assert Entrance(MASTER_KEY, stage.clock, _Strangers()).redeem(stranger) is None
+    good = tickets.viewing_pass(MASTER_KEY, stage.clock())
+    stranger["headers"] = [(b"host", b"h:6"), (b"cookie", f"parallel_hpo_6={good}".encode())]
+    assert not Entrance(MASTER_KEY, stage.clock, _Strangers()).may_view(stranger)
+    assert Entrance(MASTER_KEY, stage.clock).may_view(stranger)
+
+
+class _Strangers(Peers):
+    def is_strangers(self, scope: object) -> bool:
+        return True
