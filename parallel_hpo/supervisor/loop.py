@@ -11,7 +11,7 @@ The only place that performs actions, one short method each; it takes no decisio
 from __future__ import annotations
 
 import queue
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +29,7 @@ from parallel_hpo.supervisor.decisions.actions import (
     LookAtAwaited,
     RecordDrop,
     RecordEnd,
+    RecordQuarantine,
     RecordStart,
     Send,
     Spawn,
@@ -50,7 +51,7 @@ from parallel_hpo.supervisor.decisions.events import (
     TimePassed,
 )
 from parallel_hpo.supervisor.decisions.view import Ending, SlotView, SweepView, is_over, next_deadline
-from parallel_hpo.supervisor.processes.child import SCARCE, ScarcityError, name_death
+from parallel_hpo.supervisor.processes.child import SCARCE, ScarcityError, has_more, name_death
 from parallel_hpo.supervisor.processes.descriptors import make_room_for
 from parallel_hpo.supervisor.recording import record_drop, record_end, record_start
 from parallel_hpo.supervisor.records.recorder import UnrecordedError
@@ -161,7 +162,7 @@ class Loop:
 
     def _hear_out(self, worker: LivingWorker) -> None:
         """Take what a worker had still said when it died."""
-        while not worker.heard_out and _has_more(worker.child.connection):
+        while not worker.heard_out and has_more(worker.child.connection):
             self._hear(worker)
 
     def _take_asked(self) -> None:
@@ -220,7 +221,7 @@ class Loop:
 
     def _perform(self, action: Action) -> None:
         match action:
-            case RecordStart() | RecordEnd() | RecordDrop():
+            case RecordStart() | RecordEnd() | RecordDrop() | RecordQuarantine():
                 self._record(action)
             case Spawn(slot):
                 self._spawn(slot)
@@ -280,7 +281,7 @@ class Loop:
         except OSError:
             return  # it died meanwhile; its end is on its way
 
-    def _record(self, action: RecordStart | RecordEnd | RecordDrop) -> None:
+    def _record(self, action: RecordStart | RecordEnd | RecordDrop | RecordQuarantine) -> None:
         match action:
             case RecordStart():
                 record_start(action, self._slot(action.slot).device or None, self._tools)
@@ -288,10 +289,5 @@ class Loop:
                 record_end(action, self._in_slot[action.slot], self._tools)
             case RecordDrop():
                 record_drop(action, self._tools)
-
-
-def _has_more(connection: Connection) -> bool:
-    try:
-        return connection.poll()
-    except OSError:
-        return False
+            case RecordQuarantine():
+                self._tools.recorder.quarantine(action)

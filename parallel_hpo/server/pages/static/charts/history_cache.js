@@ -1,0 +1,73 @@
+/** Histories that have been read, by key, axis and run; what is missing or has grown is asked for, all at once. */
+
+const POINTS_IN_ALL = 60_000; // so many are as much as a picture can show
+const [LEAST_POINTS, MOST_POINTS] = [200, 2000];
+const GROWING = new Set(["running", "pending"]);
+const AT_MOST_EACH_MS = 2000;
+const EPOCH = 1e8; // seconds: greater ones are times of the clock
+
+/** Whether a series has as many points as are asked for, or all that there are. */
+function isEnough(series, points) {
+  return series !== undefined && !series.stale && (series.points >= points || series.x.length < series.points);
+}
+
+/** The histories of a store's runs. */
+export class HistoryCache {
+  constructor(store, source, arrived) {
+    Object.assign(this, { store, source, arrived, known: new Map(), loading: false, error: null, closed: false });
+  }
+
+  /** Return what is known of rows as a Map by run id, and ask for the rest. */
+  get(key, x, rows) {
+    const name = `${x} ${key}`;
+    if (!this.known.has(name)) this.known.set(name, new Map());
+    const known = this.known.get(name);
+    const points = Math.max(LEAST_POINTS, Math.min(MOST_POINTS, Math.round(POINTS_IN_ALL / (rows.length || 1))));
+    const missing = rows.map((row) => this.store.runs.id[row]).filter((id) => !isEnough(known.get(id), points));
+    if (missing.length && !this.loading && this.error === null) this.load(known, { key, x, points }, missing);
+    return known;
+  }
+
+  async load(known, asked, ids) {
+    this.loading = true;
+    const runs = ids.length === this.store.count ? null : ids.join(",");
+    try {
+      const answer = await this.source.histories({ ...asked, runs });
+      const read = performance.now();
+      for (const id of ids) known.set(id, { x: [], y: [], points: asked.points, read });
+      for (const { id, x, y } of answer.runs) known.set(id, { x: this.shifted(id, asked.x, x), y, points: asked.points, read });
+      this.error = null;
+    } catch (error) {
+      this.error = error.message;
+      setTimeout(() => (this.error = null), AT_MOST_EACH_MS);
+    }
+    this.loading = false;
+    if (!this.closed) this.arrived();
+  }
+
+  /** Times become seconds since the run's start. */
+  shifted(id, axis, x) {
+    if (axis !== "time" || !(x[0] > EPOCH)) return x;
+    const start = Math.min(this.store.runs.started[this.store.row(id)] ?? x[0], x[0]);
+    return x.map((at) => at - start);
+  }
+
+  /** Take histories of runs that go on for old after a while, or at their end; returns whether there are any. */
+  markGrown() {
+    const now = performance.now();
+    let any = false;
+    for (const known of this.known.values()) {
+      for (const [id, series] of known) {
+        const state = this.store.runs.state[this.store.row(id)];
+        const changed = GROWING.has(state) || GROWING.has(series.state);
+        if (changed && !(now - series.read < AT_MOST_EACH_MS)) [series.stale, any] = [true, true];
+        series.state = state;
+      }
+    }
+    return any;
+  }
+
+  close() {
+    this.closed = true;
+  }
+}
