@@ -30,19 +30,23 @@ def as_text(picture: Picture, varied: Varied, now: float) -> str:
 
 
 def as_html(picture: Picture, varied: Varied, now: float) -> str:
-    """Return the same with a bar and a table; its looks are the notebook's own."""
+    """Return the same with a bar, a link and a table; its looks are the notebook's own."""
     first, *more = _above(picture, varied, now)
-    parts = [
-        f"<div><b>{escape(first)}</b></div>",
-        _bar(picture),
-        *(f"<div>{escape(line)}</div>" for line in more),
-    ]
+    parts = [f"<div><b>{escape(first)}</b></div>", _bar(picture)]
+    parts.extend(f"<div>{_linked(line, picture)}</div>" for line in more)
     if rows := list(rows_of(picture, varied)):
-        parts.append(
-            f"<table>{_html_row(HEADINGS, 'th')}{''.join(_html_row(row, 'td') for row in rows)}</table>"
-        )
+        body = "".join(_html_row(row, "td") for row in rows)
+        parts.append(f"<table>{_html_row(HEADINGS, 'th')}{body}</table>")
     parts.extend(f"<div>{escape(line)}</div>" for line in _below(picture))
     return f"<div>{''.join(parts)}</div>"
+
+
+def _linked(line: str, picture: Picture) -> str:
+    """Return a line as HTML, in which the sweep's address can be clicked."""
+    url = escape(picture.tally.opened.url if picture.tally.opened else "")
+    if not url.startswith(("http://", "https://")):
+        return escape(line)
+    return escape(line).replace(url, f'<a href="{url}" target="_blank" rel="noopener">{url}</a>')
 
 
 def rows_of(picture: Picture, varied: Varied) -> Iterator[Row]:

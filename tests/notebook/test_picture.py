@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Final
 
@@ -140,6 +141,15 @@ def test_the_page_says_what_the_text_says() -> None:
     assert tags.seen.count("tr") == 3
 
 
+def test_the_address_of_the_sweep_can_be_clicked() -> None:
+    assert '<a href="http://here/s1" ' in as_html(picture_of(), None, 0.0)
+
+
+def test_an_address_of_another_kind_cannot() -> None:
+    picture = draw(Picture(), replace(OPENED, url="javascript:alert(1)"), 0.0)
+    assert "<a" not in as_html(picture, None, 0.0)
+
+
 def test_nothing_that_a_run_says_becomes_markup() -> None:
     evil = "<script>alert('&')</script>"
     picture = picture_of(
@@ -150,4 +160,4 @@ def test_nothing_that_a_run_says_becomes_markup() -> None:
     )
     page = as_html(picture, None, 10.0)
     assert "<script" not in page
-    assert set(Tags(page).seen) <= {"div", "b", "progress", "table", "tr", "th", "td"}
+    assert set(Tags(page).seen) <= {"a", "div", "b", "progress", "table", "tr", "th", "td"}
