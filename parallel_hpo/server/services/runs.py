@@ -43,6 +43,8 @@ class RunWishes(ToldOfRun):
 _STATES: Final[Mapping[str, RunEvent]] = {"pending": RunEvent.REQUEUED, "failed": RunEvent.WRITTEN_OFF}
 """What an owner may say of a run, and what that is."""
 
+_UNDER_WAY: Final = (RunState.RUNNING, RunState.PREEMPTING)
+
 
 @dataclass(frozen=True, slots=True)
 class Upserted:
@@ -58,7 +60,7 @@ def upsert(world: World, wishes: RunWishes, *, opener: str = STRANGER) -> Upsert
     `opener` is the label of the key with which that is asked.
     """
     changes = _changes(wishes)
-    life = {"heard_at": world.clock(), "started_at": world.clock()}
+    life = {"heard_at": world.clock()}
     with world.database.write() as transaction:
         if wishes.id is None:
             return _start(world, transaction, wishes, changes | life, opener)
@@ -66,7 +68,8 @@ def upsert(world: World, wishes: RunWishes, *, opener: str = STRANGER) -> Upsert
         if wishes.name is None:
             return _edit(transaction, run, changes)
         # wandb client: a run's own client names both; after it has looked up a run to resume, from the start.
-        return _go_on(transaction, run, _of_its_opener(transaction, run, opener) | changes | life)
+        own = _of_its_opener(transaction, run, opener) | _since(run, opener, life["heard_at"])
+        return _go_on(transaction, run, own | changes | life)
 
 
 def request_stop(world: World, run_id: int) -> bool:
@@ -131,7 +134,7 @@ def _start(
         found = runs.in_project(transaction, project.id, name)
     if found is None:
         return _make(transaction, project, name, changes | {"sweep_id": wishes.sweep}, point)
-    own = _of_its_opener(transaction, found, opener)
+    own = _of_its_opener(transaction, found, opener) | _since(found, opener, changes["heard_at"])
     # wandb client: the sweep is told without the run's key only as an attempt begins, or is sent later.
     if wishes.sweep is not None and opener != SUPERVISOR:
         own |= _begun(transaction, found, point)  # a fork's course goes through the history that it gets
@@ -148,7 +151,8 @@ def _make(
     if runs.is_hidden(transaction, project.id, name):
         raise RefusedError(f"run {name} of project {project.name} belongs to another sweep")
     own = {"project_id": project.id, "name": name, "state": RunState.RUNNING, "display_name": name}
-    run_id = runs.create(transaction, own | {"created_at": values["heard_at"]} | values)
+    now = values["heard_at"]
+    run_id = runs.create(transaction, own | {"created_at": now, "started_at": now} | values)
     if point is not None:
         made = _existing(runs.find(transaction, run_id), name)
         runs.change(transaction, run_id, branching.fork(transaction, made, point))
@@ -174,6 +178,18 @@ def _of_its_opener(transaction: Transaction, run: Run, opener: str) -> dict[str,
         return {}
     goes_on = run.state in (RunState.PREEMPTING, RunState.PREEMPTED)
     return {"opened_by": opener} | ({} if goes_on else begin_course(transaction, run))
+
+
+def _since(run: Run, opener: str, now: float) -> dict[str, Any]:
+    """Return what changes of a run whose attempt begins now.
+
+    wandb client: what it said at the start it says again when its config changes, and at its end. A
+    supervisor only sends what is left of an attempt.
+    """
+    if opener == SUPERVISOR and run.started_at is not None:
+        return {}
+    is_another = opener not in (STRANGER, run.opened_by) or run.state not in _UNDER_WAY
+    return {"started_at": now} if run.started_at is None or is_another else {}
 
 
 def _begun(transaction: Transaction, run: Run, point: BranchPoint | None) -> dict[str, Any]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from parallel_hpo.keys import SUPERVISOR
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.removal import runs as run_removal
 from parallel_hpo.server.rules.run_states import RunState
@@ -49,6 +50,26 @@ def test_a_run_that_its_own_client_resumes_is_on_again(stage: Stage) -> None:
     stage.stream("r", Chunk(exitcode=1))
     resumed = run_service.upsert(stage.world, RunWishes(id=stage.run("r").id, name="r", project="p"))
     assert (resumed.bucket.state, resumed.bucket.exitcode) == (RunState.RUNNING, None)
+
+
+def test_a_run_began_when_its_client_first_spoke_of_this_attempt(stage: Stage) -> None:
+    began = stage.clock()
+    run_service.upsert(stage.world, RunWishes(name="r", project="p"))
+    stage.clock.now += 30
+    run_service.upsert(stage.world, RunWishes(name="r", project="p", config='{"k": {"value": 1}}'))
+    assert stage.run("r").started_at == began
+    stage.stream("r", Chunk(exitcode=1))
+    stage.clock.now += 30
+    run_service.upsert(stage.world, RunWishes(name="r", project="p"))
+    assert stage.run("r").started_at == began + 60
+
+
+def test_a_run_that_another_worker_opens_begins_again(stage: Stage) -> None:
+    began = stage.clock()
+    for opener in ("first", "second", "second", SUPERVISOR):
+        run_service.upsert(stage.world, RunWishes(name="r", project="p"), opener=opener)
+        stage.clock.now += 30
+    assert stage.run("r").started_at == began + 30
 
 
 def test_a_run_is_deleted_once_and_nothing_comes_of_asking_again(stage: Stage) -> None:
