@@ -50,6 +50,11 @@ def test_a_course_is_the_same_however_its_losses_are_cut_into_chunks(values: lis
     assert first.reached + second.reached == whole.reached
 
 
+def test_only_bands_are_remembered_on_the_way() -> None:
+    reached = advance(LossCourse(), [5, 4, 6, 3, 2, 7, 1], RULE).reached
+    assert reached == (AtBand(2, loss=4, best=4), AtBand(6, loss=7, best=2))
+
+
 @given(losses)
 def test_the_best_run_at_a_band_is_never_stopped(values: list[float]) -> None:
     best = min(values)
