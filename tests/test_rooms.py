@@ -84,9 +84,6 @@ CONFINED: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Libraries that only these modules, and what lies in them, may import."""
 
-EVERYDAY: Final = frozenset({"Run", "Sweep"})
-"""Rows of the server, and what the analysis asks of a result: neither knows the other."""
-
 PURE: Final = (
     *("lifecycle", "policy", "plan", "words", "protocol.messages", "notices", "errors", "metric"),
     "server.rules",
@@ -203,7 +200,7 @@ def test_no_two_classes_have_one_name() -> None:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 classes.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
-    assert {name: files for name, files in classes.items() if len(files) > 1 and name not in EVERYDAY} == {}
+    assert {name: files for name, files in classes.items() if len(files) > 1} == {}
 
 
 def test_strangers_do_not_import_each_other() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from parallel_hpo.analysis.extras import library
-from parallel_hpo.analysis.runs import Sweep, dotted
+from parallel_hpo.analysis.runs import AnalysedSweep, dotted
 from parallel_hpo.analysis.summaries import read_summaries
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ _NUMBERS: Final = ("value", "duration_s")
 _MORE: Final = ("reason", "attempts", "slot", "device")
 
 
-def to_dataframe(sweep: Sweep) -> pandas.DataFrame:
+def to_dataframe(sweep: AnalysedSweep) -> pandas.DataFrame:
     """Return a row for each run of a sweep; raises MissingExtraError without pandas.
 
     After `run_id`, `outcome`, `value`, `duration_s`, `reason`, `attempts`, `slot`, `device` and

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from parallel_hpo.analysis.axes import varying
 from parallel_hpo.analysis.extras import library
-from parallel_hpo.analysis.runs import Sweep
+from parallel_hpo.analysis.runs import AnalysedSweep
 from parallel_hpo.analysis.study import import_optuna, to_study
 from parallel_hpo.errors import UsageError
 
@@ -31,7 +31,7 @@ class Plots:
     UsageError where the runs have nothing to draw, or not the parameter.
     """
 
-    def __init__(self, sweep: Sweep) -> None:
+    def __init__(self, sweep: AnalysedSweep) -> None:
         self._sweep = sweep
 
     def history(self) -> Figure:

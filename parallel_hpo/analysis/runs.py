@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 
-class Run(Protocol):
+class AnalysedRun(Protocol):
     """A run; each field means what `RunSummary`'s of that name does."""
 
     @property
@@ -31,7 +31,7 @@ class Run(Protocol):
     def started_at(self) -> float | None: ...
 
 
-class Sweep(Protocol):
+class AnalysedSweep(Protocol):
     """A sweep, over or under way."""
 
     @property
@@ -43,7 +43,7 @@ class Sweep(Protocol):
     @property
     def folder(self) -> str: ...
     @property
-    def runs(self) -> Sequence[Run]: ...
+    def runs(self) -> Sequence[AnalysedRun]: ...
 
 
 def dotted(values: Mapping[str, Any], outer: str = "") -> Iterator[tuple[str, Any]]:

@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from parallel_hpo.analysis.axes import Axis, axes_of
-from parallel_hpo.analysis.runs import Run, Sweep, dotted
+from parallel_hpo.analysis.runs import AnalysedRun, AnalysedSweep, dotted
 from parallel_hpo.words import OPEN, Outcome
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
 
-def to_study(sweep: Sweep, *, storage: BaseStorage | None = None) -> optuna.Study:
+def to_study(sweep: AnalysedSweep, *, storage: BaseStorage | None = None) -> optuna.Study:
     """Return the study; its trials have the runs' ids and ends as `user_attrs`. None: it is in memory."""
     library = import_optuna()
     with _quiet():
@@ -47,7 +47,7 @@ def import_optuna() -> Any:
         return import_module("optuna")
 
 
-def _trial(number: int, run: Run, point: Mapping[str, Any], axes: Mapping[str, Axis]) -> Any:
+def _trial(number: int, run: AnalysedRun, point: Mapping[str, Any], axes: Mapping[str, Axis]) -> Any:
     import optuna
 
     state = _state(run)
@@ -68,7 +68,7 @@ def _trial(number: int, run: Run, point: Mapping[str, Any], axes: Mapping[str, A
     )
 
 
-def _state(run: Run) -> str:
+def _state(run: AnalysedRun) -> str:
     match run.outcome:
         case Outcome.FINISHED if run.value is not None:
             return "COMPLETE"

@@ -78,11 +78,11 @@ def run(
 
     The options that come first override keys of the hpo section.
     """
-    from parallel_hpo.cli.run import Display, Request, perform
+    from parallel_hpo.cli.run import DisplayFlags, Request, perform
     from parallel_hpo.cli.share import parse_share
     from parallel_hpo.plan import Launch
 
-    display = Display(dry_run=dry_run, as_json=as_json, quiet=quiet, verbose=verbose)
+    display = DisplayFlags(dry_run=dry_run, as_json=as_json, quiet=quiet, verbose=verbose)
     with errors_as_exit_codes():
         launch = Launch(resume, None if share is None else parse_share(share, os.environ))
         words = tuple(sys.argv)

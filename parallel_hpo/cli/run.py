@@ -25,7 +25,7 @@ from parallel_hpo.words import Program, Target
 
 
 @dataclass(frozen=True, slots=True)
-class Display:
+class DisplayFlags:
     """What the user wants to see."""
 
     dry_run: bool
@@ -54,7 +54,7 @@ class Request:
     launch: Launch
     create: bool
     """Only create the sweep, and print its id."""
-    display: Display
+    display: DisplayFlags
     words: tuple[str, ...] = ()
     """The command line itself, its program first."""
 

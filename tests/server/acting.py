@@ -152,7 +152,7 @@ class Stage:
         assert run is not None
         return run
 
-    def progress(self, sweep: str) -> supervision.Progress:
+    def progress(self, sweep: str) -> supervision.SweepProgress:
         return supervision.progress(self.world, self.at(sweep))
 
     def at(self, sweep: str) -> SweepAt:

@@ -14,7 +14,7 @@ from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
+class LossCourse:
     """How far a run is: its iterations, and its best loss."""
 
     iterations: int = 0
@@ -34,7 +34,7 @@ class AtBand:
 class Advance:
     """A run's new course, and the bands that it reached."""
 
-    course: Course
+    course: LossCourse
     reached: tuple[AtBand, ...]
 
 
@@ -52,7 +52,7 @@ class EarlyStopRule(Protocol):
         """
 
 
-def advance(course: Course, losses: Sequence[float], rule: EarlyStopRule) -> Advance:
+def advance(course: LossCourse, losses: Sequence[float], rule: EarlyStopRule) -> Advance:
     """Return a run's course after more losses, and what it had at each band that it reached on the way."""
     iterations, best = course.iterations, course.best
     reached = []
@@ -61,4 +61,4 @@ def advance(course: Course, losses: Sequence[float], rule: EarlyStopRule) -> Adv
         best = loss if best is None else min(best, loss)
         if rule.last_band(iterations) == iterations:
             reached.append(AtBand(iterations, loss, best))
-    return Advance(Course(iterations, best), tuple(reached))
+    return Advance(LossCourse(iterations, best), tuple(reached))

@@ -11,7 +11,7 @@ from parallel_hpo.config.sweep_words import Goal, Metric
 from parallel_hpo.metric import find_value, statistic, values_so_far
 from parallel_hpo.server.engines import configurations
 from parallel_hpo.server.rules import sweep_states
-from parallel_hpo.server.rules.early_stopping import Advance, AtBand, Course, EarlyStopRule, advance
+from parallel_hpo.server.rules.early_stopping import Advance, AtBand, EarlyStopRule, LossCourse, advance
 from parallel_hpo.server.rules.sweep_states import SweepEvent
 from parallel_hpo.server.services.unstarted import withdraw
 from parallel_hpo.server.store import bands, lines, sweeps
@@ -94,7 +94,7 @@ def _advance(
     assert run.sweep_id is not None
     sign = -1 if metric.goal is Goal.MAXIMIZE else 1
     losses = [sign * value for value in values]
-    advanced = advance(Course(run.metric_rows or 0, run.best_loss), losses, rule)
+    advanced = advance(LossCourse(run.metric_rows or 0, run.best_loss), losses, rule)
     for at in advanced.reached:
         bands.put(transaction, run.sweep_id, at.band, run.id, at.loss)
     changes: dict[str, Any] = {"best_loss": advanced.course.best}

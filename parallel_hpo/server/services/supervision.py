@@ -34,7 +34,7 @@ ENDINGS: Final[Mapping[str, RunEvent]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class SweepProgress:
     """A sweep's state, and its runs counted by state."""
 
     state: str
@@ -50,12 +50,12 @@ class SweepAt:
     sweep: str
 
 
-def progress(world: World, at: SweepAt) -> Progress:
+def progress(world: World, at: SweepAt) -> SweepProgress:
     """Return how far a sweep is; RefusedError (404) where it doesn't exist."""
     with world.database.read() as transaction:
         sweep = _sweep(transaction, at)
         counts = sweeps.counts(transaction, sweep.id)
-    return Progress(sweep.state, {str(state): counts.get(state, 0) for state in RunState})
+    return SweepProgress(sweep.state, {str(state): counts.get(state, 0) for state in RunState})
 
 
 def without_own_word(world: World, at: SweepAt) -> dict[str, str]:

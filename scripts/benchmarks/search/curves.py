@@ -13,7 +13,7 @@ from typing import Final
 
 from parallel_hpo.config.early_stopping import HyperbandSettings
 from parallel_hpo.search.engine import Engine, Trial, TrialState
-from parallel_hpo.server.rules.early_stopping import Course, advance
+from parallel_hpo.server.rules.early_stopping import LossCourse, advance
 from parallel_hpo.server.rules.hyperband import Hyperband
 from scripts.benchmarks.search.players import engine
 from scripts.benchmarks.search.problems import PROBLEMS, Point
@@ -49,7 +49,7 @@ class Running:
 
     index: int
     point: Point
-    course: Course = field(default_factory=Course)
+    course: LossCourse = field(default_factory=LossCourse)
     losses: list[float] = field(default_factory=list)
 
 

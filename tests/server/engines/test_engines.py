@@ -54,6 +54,13 @@ def test_an_agent_is_told_what_to_install_where_the_engine_is_missing(stage: Sta
     assert refused.value.status == 400
 
 
+def test_a_random_sweep_with_prior_runs_repeats_nothing(stage: Stage) -> None:
+    sweep = stage.sweep(BAYES | {"method": "random"}, prior_runs='{"name": "none"}')
+    agent = stage.agent(sweep)
+    names = [stage.perform(sweep, agent) for _ in range(3)]
+    assert len({stage.run(name).assigned for name in names}) == 3
+
+
 def test_grid_and_random_need_no_package(stage: Stage) -> None:
     choose(stage, EngineChoice.WANDB)
     for configuration in (grid(2), BAYES | {"method": "random"}):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parallel_hpo.config.early_stopping import HyperbandSettings
-from parallel_hpo.server.rules.early_stopping import AtBand, Course, advance
+from parallel_hpo.server.rules.early_stopping import AtBand, LossCourse, advance
 from parallel_hpo.server.rules.hyperband import Hyperband
 
 losses = st.lists(st.floats(-10, 10), min_size=1, max_size=30)
@@ -43,11 +43,16 @@ def test_strictness_is_off_unless_asked_for() -> None:
 
 @given(losses, st.integers(0, 30))
 def test_a_course_is_the_same_however_its_losses_are_cut_into_chunks(values: list[float], cut: int) -> None:
-    whole = advance(Course(), values, RULE)
-    first = advance(Course(), values[:cut], RULE)
+    whole = advance(LossCourse(), values, RULE)
+    first = advance(LossCourse(), values[:cut], RULE)
     second = advance(first.course, values[cut:], RULE)
     assert second.course == whole.course
     assert first.reached + second.reached == whole.reached
+
+
+def test_only_bands_are_remembered_on_the_way() -> None:
+    reached = advance(LossCourse(), [5, 4, 6, 3, 2, 7, 1], RULE).reached
+    assert reached == (AtBand(2, loss=4, best=4), AtBand(6, loss=7, best=2))
 
 
 @given(losses)

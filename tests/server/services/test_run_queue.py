@@ -38,6 +38,14 @@ def test_a_queued_run_uses_up_no_point_of_a_grid(stage: Stage) -> None:
     assert stage.beat(agent) == {"type": "exit"}
 
 
+def test_a_random_sweep_repeats_nothing_after_a_queued_run(stage: Stage) -> None:
+    sweep = stage.sweep({"method": "random", "parameters": SPACE})
+    agent = stage.agent(sweep)
+    enqueue(stage, sweep, {"x": 7})
+    names = [stage.perform(sweep, agent) for _ in range(4)]
+    assert len({stage.run(name).assigned for name in names}) == 4
+
+
 @pytest.mark.parametrize("config", [{"x": 3, "y": {"value": 1, "z": 2}}, {"x": {"value": 3}}])
 def test_values_may_be_plain_or_as_on_the_wire(stage: Stage, config: dict[str, Any]) -> None:
     name = enqueue(stage, stage.sweep(SCHEDULED), config)
