@@ -43,7 +43,7 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class Incident:
     """Something that befell a worker or a device, besides runs."""
 
     at: float
@@ -65,7 +65,7 @@ class Performed:
     """The sweep's, `entity/project/id`."""
     attempts: tuple[Attempt, ...]
     """In the order of their starts."""
-    marks: tuple[Mark, ...]
+    marks: tuple[Incident, ...]
     devices: dict[RunId, str | None]
     """Where each run's last attempt was."""
     assigned: dict[Slot, str | None]
@@ -115,9 +115,9 @@ def _attempts(db: sqlite3.Connection) -> Iterator[Attempt]:
         yield Attempt(RunId(run_id), attempt, Slot(slot), at, ended, reason or "", took_s)
 
 
-def _marks(db: sqlite3.Connection) -> Iterator[Mark]:
+def _marks(db: sqlite3.Connection) -> Iterator[Incident]:
     """Yield what was noted; earlier versions' ledgers have no table of it."""
     if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'marks'").fetchone() is None:
         return
     for at, kind, slot, device, reason in db.execute("SELECT * FROM marks ORDER BY at"):
-        yield Mark(at, kind, None if slot is None else Slot(slot), device, reason)
+        yield Incident(at, kind, None if slot is None else Slot(slot), device, reason)

@@ -29,7 +29,7 @@ UNITS_S: Final = {"m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class CleanSelection:
     """What is to be looked at: all sweeps that there are, or those that are named, or all of a project."""
 
     sweeps: Sequence[str] = ()
@@ -64,7 +64,7 @@ class Judgement:
         return f"{name}  {self.size_mb:.1f} MB  {_in_words(each.age_s)} old  {what}"
 
 
-def perform_clean(directory: Path, wanted: Wanted, *, yes: bool, as_json: bool) -> None:
+def perform_clean(directory: Path, wanted: CleanSelection, *, yes: bool, as_json: bool) -> None:
     """Remove old sweeps, their folders and what their server has of them, or only say which.
 
     All that are over and whose servers have all of them, or those that are named, whatever is lost then.
@@ -91,13 +91,13 @@ def perform_clean(directory: Path, wanted: Wanted, *, yes: bool, as_json: bool) 
         _show(verdicts, yes=yes)
 
 
-def _opened(directory: Path, wanted: Wanted) -> AbstractContextManager[World | None]:
+def _opened(directory: Path, wanted: CleanSelection) -> AbstractContextManager[World | None]:
     if wanted.database is None:
         return local.opened(directory)
     return local.opened_at(wanted.database, wanted.files)
 
 
-def _judged(shelf: Shelf, wanted: Wanted, least_s: float) -> Iterator[Judgement]:
+def _judged(shelf: Shelf, wanted: CleanSelection, least_s: float) -> Iterator[Judgement]:
     """Yield a verdict on each sweep that is looked at, and at last on its project."""
     if wanted.project is not None and wanted.sweeps:
         raise UsageError("either sweeps or a --project")

@@ -70,10 +70,10 @@ def clean(
 
     A server's database is smaller at once, and without what uploads left unfinished and no artifact uses.
     """
-    from parallel_hpo.cli.clean import Wanted, perform_clean
+    from parallel_hpo.cli.clean import CleanSelection, perform_clean
     from parallel_hpo.cli.kept import ProjectPath
 
     with errors_as_exit_codes():
         named = None if project is None else ProjectPath.parse(project)
-        wanted = Wanted(sweeps or (), named, database, files, older_than)
+        wanted = CleanSelection(sweeps or (), named, database, files, older_than)
         perform_clean(directory_of(directory), wanted, yes=yes, as_json=as_json)

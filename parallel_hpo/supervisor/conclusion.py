@@ -8,12 +8,13 @@ from pathlib import Path
 from parallel_hpo.backend.base import OpenedSweep
 from parallel_hpo.errors import NoRoomError
 from parallel_hpo.notices import Message, SweepOver
+from parallel_hpo.supervisor.control.signals import Control
 from parallel_hpo.supervisor.decisions.view import Ending
 from parallel_hpo.supervisor.records.ledger import Ledger
 from parallel_hpo.supervisor.records.ledger_reader import RunRow
 from parallel_hpo.supervisor.records.summary import Closing, SweepResult, summarise, write_summary
 from parallel_hpo.supervisor.setting import Setting
-from parallel_hpo.words import Outcome
+from parallel_hpo.words import Outcome, StopKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,3 +65,9 @@ def _settled(row: RunRow, ending: Ending) -> RunRow:
     if row.outcome is not None or ending.stop is None:
         return row
     return replace(row, outcome=Outcome.STOPPED, reason=f"{ending.reason}; its end could not be recorded")
+
+
+def cut_short(control: Control, stop: StopKind) -> Ending:
+    """Return the ending by the stop that left no more time."""
+    asked = control.take()[-1]
+    return Ending(asked.reason, asked.exit_code, stop)

@@ -17,10 +17,9 @@ from parallel_hpo.protocol.spec import Surroundings, WorkerSpec
 from parallel_hpo.supervisor.aftermath import Aftermath
 from parallel_hpo.supervisor.catching_up import catch_up
 from parallel_hpo.supervisor.commands import Commands
-from parallel_hpo.supervisor.conclusion import EndedSweep, conclude
+from parallel_hpo.supervisor.conclusion import EndedSweep, conclude, cut_short
 from parallel_hpo.supervisor.control.mailbox import Mailbox
 from parallel_hpo.supervisor.control.patience import Patience, StoppedError
-from parallel_hpo.supervisor.control.signals import Control
 from parallel_hpo.supervisor.decisions.events import SweepSeen
 from parallel_hpo.supervisor.decisions.view import Ending, SlotView, open_view
 from parallel_hpo.supervisor.devices.equipment import Equipment
@@ -237,7 +236,7 @@ class OpenSweep:
             ending = loop.run()
         except StoppedError:
             tools.recorder.settle(self._patience)
-            return loop.view.ending or _cut_short(tools.control, StopKind.KILL)
+            return loop.view.ending or cut_short(tools.control, StopKind.KILL)
         self._patience.runs_are_over(ending.stop)
         tools.recorder.settle(self._patience)
         try:
@@ -249,7 +248,7 @@ class OpenSweep:
                 self._backend, self._opened.path, self._ledger, ending, self._setting, self._patience
             )
         except StoppedError:
-            return ending if ending.stop else _cut_short(tools.control, StopKind.INTERRUPT)
+            return ending if ending.stop else cut_short(tools.control, StopKind.INTERRUPT)
         return ending
 
     def _is_to_be_finished(self, ending: Ending) -> bool:
@@ -298,9 +297,3 @@ class OpenSweep:
         result = conclude(self._ledger, ending, self._setting, ended)
         tell_of_end(result, self._setting, self._make_commands())
         return result
-
-
-def _cut_short(control: Control, stop: StopKind) -> Ending:
-    """Return the ending by the stop that left no more time."""
-    asked = control.take()[-1]
-    return Ending(asked.reason, asked.exit_code, stop)

@@ -1,6 +1,6 @@
 """One lease: the real `wandb.agent` in a thread of its own, `main` in the worker's main thread.
 
-The agent calls the shim; the shim hands a ticket to the main thread and waits for
+The agent calls the shim; the shim hands a main_call to the main thread and waits for
 it in short steps, since wandb's own stop is an exception that is thrown into this
 thread and arrives only between bytecodes. The shim never raises: how a run ended is
 told to the server by the run's own exit code, and failures are counted by the
@@ -27,7 +27,7 @@ STOP_STEP_S: Final = 0.1
 
 
 @dataclass(slots=True)
-class Ticket:
+class MainCall:
     """One call of `main` that the agent waits for."""
 
     run_id: RunId
@@ -47,15 +47,15 @@ class AgentReturned:
 
 
 class LeaseAgent:
-    """The agent of one lease; `hand_over` takes each ticket, `stop_main` interrupts the one that runs."""
+    """The agent of one lease; `hand_over` takes each main_call, `stop_main` interrupts the one that runs."""
 
     def __init__(
         self,
         path: SweepPath,
         count: int | None,
         *,
-        hand_over: Callable[[Ticket | AgentReturned], None],
-        stop_main: Callable[[Ticket], None],
+        hand_over: Callable[[MainCall | AgentReturned], None],
+        stop_main: Callable[[MainCall], None],
     ) -> None:
         self._path = path
         self._count = count
@@ -83,14 +83,14 @@ class LeaseAgent:
         if self._count is not None and self._started >= self._count:
             threading.Event().wait()  # one more than leased: never started, so the server takes it back
         self._started += 1
-        ticket = Ticket(RunId(os.environ["WANDB_RUN_ID"]), read_parameters(os.environ))
-        self._hand_over(ticket)
+        main_call = MainCall(RunId(os.environ["WANDB_RUN_ID"]), read_parameters(os.environ))
+        self._hand_over(main_call)
         while True:
             try:
-                if ticket.over.wait(STOP_STEP_S):
+                if main_call.over.wait(STOP_STEP_S):
                     return
             except Exception:  # noqa: BLE001 - the agent's stop is a bare Exception
-                self._stop_main(ticket)
+                self._stop_main(main_call)
 
 
 def read_parameters(environment: Any) -> Parameters:

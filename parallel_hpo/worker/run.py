@@ -23,7 +23,7 @@ import wandb
 
 from parallel_hpo.protocol.messages import Rerun
 from parallel_hpo.words import Outcome, RunId, SweepPath
-from parallel_hpo.worker.agent import Ticket, write_parameters
+from parallel_hpo.worker.agent import MainCall, write_parameters
 from parallel_hpo.worker.closing import Closed, close
 from parallel_hpo.worker.health import why_unwell
 from parallel_hpo.worker.leaving import flush
@@ -42,7 +42,7 @@ class MainThread:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._ticket: Ticket | None = None
+        self._main_call: MainCall | None = None
         self._ask = NOT_ASKED
         self._doomed: Ask | None = None
         self._ident = threading.main_thread().ident or 0
@@ -57,7 +57,7 @@ class MainThread:
         with self._lock:
             if run_id is None:
                 self._doomed = ask
-            if self._ticket is None or run_id not in (None, self._ticket.run_id):
+            if self._main_call is None or run_id not in (None, self._main_call.run_id):
                 return
             if preempting and wandb.run is not None:
                 with suppress(Exception):  # its service may be gone; the interrupt must come all the same
@@ -66,7 +66,7 @@ class MainThread:
                 self._ask = ask
                 signal.pthread_kill(self._ident, signal.SIGINT)
 
-    def call(self, main: Callable[[], object], ticket: Ticket) -> tuple[BaseException | None, Ask]:
+    def call(self, main: Callable[[], object], main_call: MainCall) -> tuple[BaseException | None, Ask]:
         """Call `main` so that `interrupt` reaches it; return what it raised, and who had asked it to stop."""
         error: BaseException | None = None
         process = os.getpid()
@@ -75,27 +75,27 @@ class MainThread:
                 with self._lock:
                     if self._doomed is not None:
                         return KeyboardInterrupt(), self._doomed
-                    self._ticket, self._ask = ticket, NOT_ASKED
+                    self._main_call, self._ask = main_call, NOT_ASKED
                 main()
             finally:
-                self._ticket = None
+                self._main_call = None
         except BaseException as raised:  # noqa: BLE001 - this is the edge at which user code ends
             error = raised
         if os.getpid() != process:
             _end_fork(error)
         with self._lock:
-            self._ticket = None
+            self._main_call = None
             return error, self._ask
 
     def _on_sigint(self, signum: int, frame: FrameType | None) -> None:
         """Interrupt `main` only: a signal that comes late finds it gone."""
-        if self._ticket is not None:
+        if self._main_call is not None:
             raise KeyboardInterrupt
 
 
 def perform(
     main: Callable[[], object],
-    ticket: Ticket,
+    main_call: MainCall,
     main_thread: MainThread,
     *,
     check: Callable[[], None],
@@ -106,10 +106,10 @@ def perform(
     The third is why this process can't perform another one, or ''. `check` is called after `main` and
     after the closing, and does not return where the worker can't go on.
     """
-    WATCH.begin(ticket.run_id, ticket.attempt)
+    WATCH.begin(main_call.run_id, main_call.attempt)
     _seed()
-    with _own_surroundings(ticket) as changed:
-        error, ask = main_thread.call(main, ticket)
+    with _own_surroundings(main_call) as changed:
+        error, ask = main_thread.call(main, main_call)
     check()
     WATCH.look_for_others()
     if error is not None and ask is NOT_ASKED and WATCH.opened_by_others and WATCH.asked_to_stop():
@@ -129,11 +129,11 @@ def perform(
 
 
 @contextmanager
-def _own_surroundings(ticket: Ticket) -> Iterator[list[str]]:
+def _own_surroundings(main_call: MainCall) -> Iterator[list[str]]:
     """Give a run its facts, and put back what it has changed of the process; yield what can't be."""
-    os.environ["PARALLEL_HPO_RUN_ID"] = ticket.run_id
-    os.environ["PARALLEL_HPO_ATTEMPT"] = str(ticket.attempt)
-    if ticket.attempt > 1:
+    os.environ["PARALLEL_HPO_RUN_ID"] = main_call.run_id
+    os.environ["PARALLEL_HPO_ATTEMPT"] = str(main_call.attempt)
+    if main_call.attempt > 1:
         os.environ["WANDB_RESUME"] = "allow"  # where an agent, not we, was told to run it again
     try:
         with restored() as changed:

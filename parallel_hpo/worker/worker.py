@@ -1,6 +1,6 @@
 """A worker's life: orders in, `main` in the main thread, reports out.
 
-    control thread ──orders──▶ ┌─────────┐ ◀──tickets── agent thread (wandb.agent)
+    control thread ──orders──▶ ┌─────────┐ ◀──main_calls── agent thread (wandb.agent)
                                │ inbox   │
                                └────┬────┘
                        main thread: _turn() ─▶ Performance: main() ─▶ report
@@ -53,7 +53,7 @@ from parallel_hpo.protocol.spec import (
 )
 from parallel_hpo.words import Outcome, RunId
 from parallel_hpo.worker import pace, target, tree
-from parallel_hpo.worker.agent import AgentReturned, LeaseAgent, Ticket
+from parallel_hpo.worker.agent import AgentReturned, LeaseAgent, MainCall
 from parallel_hpo.worker.closing import tell_end
 from parallel_hpo.worker.leaving import flush, leave
 from parallel_hpo.worker.leftovers import Leftovers
@@ -90,7 +90,7 @@ class Worker:
     def __init__(self, spec: WorkerSpec, connection: Connection) -> None:
         self._spec = spec
         self._connection = connection
-        self._inbox: queue.SimpleQueue[Order | Ticket | AgentReturned | AgentLost] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Order | MainCall | AgentReturned | AgentLost] = queue.SimpleQueue()
         self._alive_at = 0.0
         self._worn = ""
         """Why this process can perform no other run."""
@@ -156,12 +156,12 @@ class Worker:
                     self._spec.path,
                     count,
                     hand_over=self._inbox.put,
-                    stop_main=lambda ticket: self._stop_for_sweep(ticket.run_id),
+                    stop_main=lambda main_call: self._stop_for_sweep(main_call.run_id),
                 ).start()
-            case Ticket() as ticket:
-                if self._perform(ticket):
+            case MainCall() as main_call:
+                if self._perform(main_call):
                     self._pace.run_is_over()
-                    ticket.over.set()
+                    main_call.over.set()
             case AgentReturned(short, ""):
                 self._report(LeaseEnded(short=short))
             case AgentReturned(_, error):
@@ -179,22 +179,22 @@ class Worker:
     def _perform_again(self, order: Rerun) -> None:
         """Run a dead worker's run again, without an agent: its id and parameters are known."""
         with again_environment(self._spec.path, order):
-            ticket = Ticket(order.run_id, order.parameters, order.attempt, by_agent=False)
-            if self._perform(ticket):
+            main_call = MainCall(order.run_id, order.parameters, order.attempt, by_agent=False)
+            if self._perform(main_call):
                 self._report(LeaseEnded())
 
-    def _perform(self, ticket: Ticket) -> bool:
+    def _perform(self, main_call: MainCall) -> bool:
         """Perform one run; False: this process is to leave, before the run (it goes back unstarted) or after.
 
         The shim is then left waiting, so that its agent draws no further run.
         """
-        self._report(RunStarted(ticket.run_id, ticket.parameters, ticket.attempt))
+        self._report(RunStarted(main_call.run_id, main_call.parameters, main_call.attempt))
         match self._await_leave_to_start():
             case Settle(_, exit_code):
-                self._settle(exit_code, ticket)
+                self._settle(exit_code, main_call)
             case Proceed(_, attempt):
-                ticket.attempt = attempt
-                self._perform_recorded(ticket)
+                main_call.attempt = attempt
+                self._perform_recorded(main_call)
             case Drain() | Interrupt() as order:
                 self._inbox.put(order)
                 return False
@@ -209,28 +209,28 @@ class Worker:
             self._inbox.put(other)
         return order
 
-    def _settle(self, exit_code: int | None, ticket: Ticket) -> None:
+    def _settle(self, exit_code: int | None, main_call: MainCall) -> None:
         """Pass over a run, and tell the server of its end where that is wanted."""
-        WATCH.begin(ticket.run_id, ticket.attempt)
+        WATCH.begin(main_call.run_id, main_call.attempt)
         if exit_code is not None:
             os.environ["WANDB_RESUME"] = "allow"  # what was sent of it meanwhile stays
             tell_end(exit_code)
             os.environ.pop("WANDB_RESUME", None)
-        self._worn = _why_torn(ticket)
+        self._worn = _why_torn(main_call)
         if self._worn:
             self._inbox.put(AgentLost(self._worn))
 
-    def _perform_recorded(self, ticket: Ticket) -> None:
+    def _perform_recorded(self, main_call: MainCall) -> None:
         closed, ask, worn = perform(
-            self._main, ticket, self._main_thread, check=self._expect_whole, leftovers=self._leftovers
+            self._main, main_call, self._main_thread, check=self._expect_whole, leftovers=self._leftovers
         )
-        self._worn = worn or _why_torn(ticket)
+        self._worn = worn or _why_torn(main_call)
         verdict = closed.verdict
         unasked_failure = verdict.outcome is Outcome.FAILED and ask.who is Asked.NOBODY
         self._report(
             RunEnded(
-                ticket.run_id,
-                ticket.attempt,
+                main_call.run_id,
+                main_call.attempt,
                 verdict.outcome,
                 verdict.reason,
                 closed.value,
@@ -281,7 +281,7 @@ class Worker:
         os._exit(code)
 
 
-def _why_torn(ticket: Ticket) -> str:
-    """Return why the ticket's agent would ask for its next run in vain, or ''."""
-    torn = WATCH.torn_down and ticket.by_agent
+def _why_torn(main_call: MainCall) -> str:
+    """Return why the main_call's agent would ask for its next run in vain, or ''."""
+    torn = WATCH.torn_down and main_call.by_agent
     return "wandb was torn down in it, and its agent's connection with that" if torn else ""

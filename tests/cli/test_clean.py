@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from parallel_hpo.cli.clean import Wanted, perform_clean
+from parallel_hpo.cli.clean import CleanSelection, perform_clean
 from parallel_hpo.cli.kept import ProjectPath
 from parallel_hpo.errors import UsageError
 from parallel_hpo.server.services import runs as run_service
@@ -63,7 +63,9 @@ def test_status_goes_without_a_database_that_cannot_be_read(tmp_path: Path, comm
     assert "server.db" in shown.stderr
 
 
-def cleaned(capsys: pytest.CaptureFixture[str], directory: Path, wanted: Wanted) -> list[dict[str, Any]]:
+def cleaned(
+    capsys: pytest.CaptureFixture[str], directory: Path, wanted: CleanSelection
+) -> list[dict[str, Any]]:
     """Have it removed, and return what was said of each."""
     perform_clean(directory, wanted, yes=True, as_json=True)
     answer: list[dict[str, Any]] = json.loads(capsys.readouterr().out)
@@ -76,7 +78,7 @@ def test_a_sweep_without_a_folder_goes_where_it_is_named(
     stage = Stage(tmp_path)
     sweep, _ = performed(stage)
     kept, _ = performed(stage)
-    (said,) = cleaned(capsys, tmp_path, Wanted([sweep]))
+    (said,) = cleaned(capsys, tmp_path, CleanSelection([sweep]))
     assert (said["sweep"], said["folder"], said["lost"], said["removed"]) == (
         sweep,
         None,
@@ -84,7 +86,7 @@ def test_a_sweep_without_a_folder_goes_where_it_is_named(
         True,
     )
     with pytest.raises(UsageError, match="there is no sweep"):
-        cleaned(capsys, tmp_path, Wanted([sweep]))
+        cleaned(capsys, tmp_path, CleanSelection([sweep]))
     assert sum(stage.progress(kept).runs.values()) == 1
     stage.close()
 
@@ -96,7 +98,7 @@ def test_a_project_goes_with_its_sweeps_their_folders_and_its_other_runs(
     sweep, _ = performed(stage)
     run_service.upsert(stage.world, RunWishes(name="alone", project="p"))
     made(tmp_path).rename(tmp_path / sweep)
-    said = cleaned(capsys, tmp_path, Wanted(project=ProjectPath.parse("p")))
+    said = cleaned(capsys, tmp_path, CleanSelection(project=ProjectPath.parse("p")))
     assert [(each["sweep"], each["project"], each["removed"]) for each in said] == [
         (sweep, None, True),
         (None, "local/p", True),
@@ -105,7 +107,7 @@ def test_a_project_goes_with_its_sweeps_their_folders_and_its_other_runs(
     assert not (tmp_path / sweep).exists()
     assert not has_project(stage)
     with pytest.raises(UsageError, match="there is no project local/p"):
-        cleaned(capsys, tmp_path, Wanted(project=ProjectPath.parse("p")))
+        cleaned(capsys, tmp_path, CleanSelection(project=ProjectPath.parse("p")))
     stage.close()
 
 
@@ -117,7 +119,7 @@ def test_a_project_stays_while_somebody_is_at_work_in_it(
     stage.set_state(old, "FINISHED")
     stage.clock.now = time.time()
     sweep, _ = performed(stage)
-    said = cleaned(capsys, tmp_path, Wanted(project=ProjectPath.parse("local/p")))
+    said = cleaned(capsys, tmp_path, CleanSelection(project=ProjectPath.parse("local/p")))
     assert {each["sweep"]: each["keep"] for each in said} == {
         old: "",
         sweep: "it is running",

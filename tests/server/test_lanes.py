@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from parallel_hpo.chronicle import QUARANTINE, RESTART, Attempt, Mark, Performed
+from parallel_hpo.chronicle import QUARANTINE, RESTART, Attempt, Incident, Performed
 from parallel_hpo.server.pages.lanes import lanes_of
 from parallel_hpo.words import Outcome, RunId, Slot
 
@@ -17,7 +17,7 @@ def attempt(
     return Attempt(run, number, Slot(slot), at, outcome, reason, 5.0 if outcome else None)
 
 
-def share(*attempts: Attempt, marks: tuple[Mark, ...] = (), name: str = "") -> Performed:
+def share(*attempts: Attempt, marks: tuple[Incident, ...] = (), name: str = "") -> Performed:
     devices: dict[RunId, str | None] = {ONE: "3", TWO: None}
     return Performed(name, "local/p/s", attempts, marks, devices, {Slot(0): "3", Slot(1): None})
 
@@ -51,7 +51,7 @@ def test_a_later_attempt_is_a_retry_marked_with_what_became_of_the_one_before() 
 
 
 def test_a_restart_marks_its_slot_and_a_quarantine_each_slot_of_its_device() -> None:
-    marks = (Mark(12.0, RESTART, Slot(1), None, ""), Mark(13.0, QUARANTINE, None, "3", "ECC"))
+    marks = (Incident(12.0, RESTART, Slot(1), None, ""), Incident(13.0, QUARANTINE, None, "3", "ECC"))
     assert told(share(marks=marks))["marks"] == [
         {"lane": 1, "at": 12.0, "kind": "restart", "text": "a new process in its place"},
         {"lane": 0, "at": 13.0, "kind": "quarantine", "text": "ECC"},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from parallel_hpo.chronicle import Attempt, Mark, Performed
+from parallel_hpo.chronicle import Attempt, Incident, Performed
 from parallel_hpo.words import RunId, Slot
 
 Place = Mapping[tuple[str, Slot], int]
@@ -60,7 +60,7 @@ def _noted(share: Performed, place: Place) -> Iterator[dict[str, Any]]:
             yield {"lane": place[share.share, slot], "at": mark.at, "kind": mark.kind, "text": words}
 
 
-def _slots_of(share: Performed, mark: Mark) -> Iterator[Slot]:
+def _slots_of(share: Performed, mark: Incident) -> Iterator[Slot]:
     """Yield the slot that a mark is of; of a device's, those that it belongs to."""
     if mark.slot is not None:
         yield mark.slot

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from parallel_hpo.cli.clean import Wanted
+from parallel_hpo.cli.clean import CleanSelection
 from parallel_hpo.errors import BackendError
 from parallel_hpo.server.files.folder import settle, wish_for
 from tests.cli.test_clean import cleaned
@@ -33,13 +33,13 @@ def test_sweeps_of_another_server_go_once_they_are_over(
     settle(stage.world.database, wish_for(where, files, adopt=True), host="gpu1")
     if stage.database is not None:  # on a machine where its files are not
         with pytest.raises(BackendError, match=r"thought to be in .* on gpu1"):
-            cleaned(capsys, tmp_path, Wanted(database=where, files=str(tmp_path / "elsewhere")))
-    said = cleaned(capsys, tmp_path, Wanted(database=where))
+            cleaned(capsys, tmp_path, CleanSelection(database=where, files=str(tmp_path / "elsewhere")))
+    said = cleaned(capsys, tmp_path, CleanSelection(database=where))
     assert {each["sweep"]: each["keep"] for each in said} == {
         over: "",
         open_one: "it can be resumed (name it to remove it all the same)",
     }
-    (said_of_it,) = cleaned(capsys, tmp_path, Wanted([open_one], database=where))
+    (said_of_it,) = cleaned(capsys, tmp_path, CleanSelection([open_one], database=where))
     assert said_of_it["removed"]
     assert not has_project(stage)
     assert kept_for_nothing(stage) == 0
