@@ -192,8 +192,9 @@ def test_a_key_opens_the_pages_data_too_a_workers_that_of_its_sweep(stage: Stage
 
 
 def test_another_user_of_the_machine_gets_nothing_for_a_ticket_or_a_cookie(stage: Stage) -> None:
-    stranger: dict[str, Any] = {"type": "http", "method": "GET", "path": "/", "headers": [], "client": ("127.0.0.1", 5),
-                "server": ("127.0.0.1", 6), "query_string": f"ticket={ticket(stage)}".encode()}  # fmt: skip
+    stranger: dict[str, Any] = {"type": "http", "method": "GET", "path": "/", "headers": []}
+    stranger |= {"client": ("127.0.0.1", 5), "server": ("127.0.0.1", 6)}
+    stranger["query_string"] = f"ticket={ticket(stage)}".encode()
     assert Entrance(MASTER_KEY, stage.clock, _Strangers()).redeem(stranger) is None
     good = tickets.viewing_pass(MASTER_KEY, stage.clock())
     stranger["headers"] = [(b"host", b"h:6"), (b"cookie", f"parallel_hpo_6={good}".encode())]

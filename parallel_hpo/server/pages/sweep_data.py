@@ -36,7 +36,8 @@ _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 class Sweeps:
     """The sweeps that pages show; any thread may ask."""
 
-    def __init__(self) -> None:
+    def __init__(self, fresh_s: float) -> None:
+        self._fresh_s = fresh_s
         self._watched: OrderedDict[Which, Watched] = OrderedDict()
         self._lock = Lock()
 
@@ -76,9 +77,9 @@ class Sweeps:
 
     def _of(self, transaction: Transaction, which: Which) -> Watched:
         if only_sweep(transaction) is not None:  # one who sees a part only must not be shown the whole
-            return Watched(which)
+            return Watched(which, fresh_s=self._fresh_s)
         with self._lock:
-            watched = self._watched.setdefault(which, Watched(which))
+            watched = self._watched.setdefault(which, Watched(which, fresh_s=self._fresh_s))
             self._watched.move_to_end(which)
             while len(self._watched) > _KEPT:
                 self._watched.popitem(last=False)

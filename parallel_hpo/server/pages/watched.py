@@ -53,8 +53,11 @@ class News:
 class Watched:
     """What is known of the runs; any thread may ask."""
 
-    def __init__(self, which: Which, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, which: Which, *, fresh_s: float = FRESH_S, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._which = which
+        self._fresh_s = fresh_s
         self._clock = clock
         self._lock = Lock()
         self._forget(None)
@@ -64,7 +67,7 @@ class Watched:
         with self._lock:
             if wanted != self._metric:
                 self._forget(wanted)
-            if self._clock() - self._looked_at >= FRESH_S:
+            if self._clock() - self._looked_at >= self._fresh_s:
                 self._catch_up(transaction)
             name, _, number = since.partition("-")
             now = f"{self._name}-{self._revision}"
