@@ -42,7 +42,7 @@ def read(world: World, sweep_id: str) -> Contents | None:
     if found is None:
         return None
     at = SweepAt(found.entity, found.project, found.id)
-    sweep = json.loads(Sweeps().sweep_json(world, at, ""))
+    sweep = json.loads(Sweeps(fresh_s=0).sweep_json(world, at, ""))
     return Contents(sweep, list(_histories(world, at, sweep)), timelines.timeline(world, at))
 
 
