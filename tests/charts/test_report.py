@@ -108,5 +108,5 @@ def test_axe_finds_no_fault_in_light_and_dark(browser: Browser, file: Path, sche
 
 
 def test_a_report_of_200_runs_fits_into_a_mail() -> None:
-    text = document(contents(Scene(runs=200, points=10_000), 187), START)
+    text = document(contents(Scene(runs=200, points=10_000), 312), START)
     assert len(text.encode()) < 3 * MB
