@@ -67,10 +67,10 @@ def _no_process_is_left_at_the_end(_only_our_own_environment: None) -> Iterator[
 
 @pytest.fixture(autouse=True)
 def _no_process_is_left() -> Iterator[None]:
-    """Fail a test that leaves a process it started (those of wider fixtures may live on)."""
+    """Fail a test that leaves a process it started; those of wider fixtures may live on, and start others."""
     before = set(_descendants())
     yield
-    _expect_to_leave(lambda: [process for process in _descendants() if process not in before])
+    _expect_to_leave(lambda: [process for process in _descendants() if not _is_of(before, process)])
 
 
 @pytest.fixture
@@ -103,6 +103,14 @@ def make_clean_env(home: Path) -> dict[str, str]:
 def _descendants() -> list[psutil.Process]:
     """All processes below this one, except multiprocessing's tracker, which lives as long as we do."""
     return [child for child in psutil.Process().children(recursive=True) if _is_ours(child)]
+
+
+def _is_of(known: set[psutil.Process], process: psutil.Process) -> bool:
+    """Whether a process is one of those that are known, or was started by one."""
+    try:
+        return not known.isdisjoint([process, *process.parents()])
+    except psutil.NoSuchProcess:
+        return True
 
 
 def _is_ours(process: psutil.Process) -> bool:

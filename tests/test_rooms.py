@@ -29,7 +29,7 @@ LEVELS: Final[tuple[frozenset[str], ...]] = (
     frozenset({"search"}),
     frozenset({"lifecycle", "policy", "plan"}),
     frozenset({"config"}),
-    frozenset({"notices"}),
+    frozenset({"notices", "chronicle"}),
     frozenset({"protocol"}),
     frozenset({"words", "errors", "keys", "metric", "tickets"}),
 )
@@ -74,7 +74,7 @@ CONFINED: Final[Mapping[str, tuple[str, ...]]] = {
     "psutil": ("supervisor", "doctor", "worker"),
     "pynvml": ("supervisor.devices.nvml",),
     "sqlalchemy": ("server.store",),
-    "sqlite3": ("server.store", "supervisor.records.ledger", "supervisor.records.ledger_reader"),
+    "sqlite3": ("server.store", "chronicle", "supervisor.records.ledger", "supervisor.records.ledger_reader"),
 }
 """Libraries that only these modules, and what lies in them, may import."""
 

@@ -168,6 +168,21 @@ def logs(
         verbs.logs(directory_of(directory), sweep, worker, as_json=as_json)
 
 
+@app.command()
+def report(
+    sweep: Sweep,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Missing: SWEEP.html, here.", metavar="FILE")
+    ] = None,
+    directory: Directory = None,
+) -> None:
+    """Write a sweep's charts and runs into one HTML file that needs no server; print its path."""
+    from parallel_hpo.cli.report import perform_report
+
+    with errors_as_exit_codes():
+        perform_report(directory_of(directory), sweep, output)
+
+
 def _set_state(verb: str, sweep: str, directory: Path | None, as_json: bool) -> None:
     from parallel_hpo.cli import steering
 

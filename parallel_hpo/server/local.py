@@ -47,6 +47,7 @@ def opened_at(where: str, files: str | None = None) -> Iterator[World]:
             clock=time.time,
             new_id=lambda: secrets.token_hex(4),
             new_seed=lambda: secrets.randbits(32),
+            sweeps_in=folder.folder_of(where),
         )
     finally:
         database.close()

@@ -42,6 +42,8 @@ class World:
     walks: Walks = field(default_factory=Walks)
     engine: EngineChoice = EngineChoice.AUTO
     """The search engine of the sweeps that are created here."""
+    sweeps_in: Path | None = None
+    """Where supervisors of this machine keep the folders of sweeps that are here; None: not known."""
     asked: Suggestion | None = None
     """What a sweep's model was asked for the request at hand."""
 

@@ -11,7 +11,7 @@ The only place that performs actions, one short method each; it takes no decisio
 from __future__ import annotations
 
 import queue
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +30,7 @@ from parallel_hpo.supervisor.decisions.actions import (
     LookAtAwaited,
     RecordDrop,
     RecordEnd,
+    RecordQuarantine,
     RecordStart,
     Send,
     Spawn,
@@ -51,7 +52,7 @@ from parallel_hpo.supervisor.decisions.events import (
     TimePassed,
 )
 from parallel_hpo.supervisor.decisions.view import Ending, SlotView, SweepView, is_over, next_deadline
-from parallel_hpo.supervisor.processes.child import SCARCE, ScarcityError, name_death
+from parallel_hpo.supervisor.processes.child import SCARCE, ScarcityError, has_more, name_death
 from parallel_hpo.supervisor.processes.descriptors import make_room_for
 from parallel_hpo.supervisor.records.recorder import UnrecordedError
 from parallel_hpo.supervisor.tools import LivingWorker, Tools
@@ -157,7 +158,7 @@ class Loop:
 
     def _hear_out(self, worker: LivingWorker) -> None:
         """Take what a worker had still said when it died."""
-        while not worker.heard_out and _has_more(worker.child.connection):
+        while not worker.heard_out and has_more(worker.child.connection):
             self._hear(worker)
 
     def _take_asked(self) -> None:
@@ -216,7 +217,7 @@ class Loop:
 
     def _perform(self, action: Action) -> None:
         match action:
-            case RecordStart() | RecordEnd() | RecordDrop():
+            case RecordStart() | RecordEnd() | RecordDrop() | RecordQuarantine():
                 self._record(action)
             case Spawn(slot):
                 self._spawn(slot)
@@ -275,7 +276,7 @@ class Loop:
         except OSError:
             return  # it died meanwhile; its end is on its way
 
-    def _record(self, action: RecordStart | RecordEnd | RecordDrop) -> None:
+    def _record(self, action: RecordStart | RecordEnd | RecordDrop | RecordQuarantine) -> None:
         match action:
             case RecordStart():
                 self._tools.recorder.start(action, self._slot(action.slot).device or None)
@@ -286,15 +287,10 @@ class Loop:
             case RecordDrop():
                 self._tools.recorder.drop(action)
                 self._end_run(action.run.run_id, action.end)
+            case RecordQuarantine():
+                self._tools.recorder.quarantine(action)
 
     def _end_run(self, run_id: RunId, end: End) -> None:
         """Have the server told of a run's end that its process could not tell."""
         state = "crashed" if end.outcome is Outcome.CRASHED else "killed"
         self._tools.server_calls.end_run(run_id, state, send_rest=not end.resumable)
-
-
-def _has_more(connection: Connection) -> bool:
-    try:
-        return connection.poll()
-    except OSError:
-        return False

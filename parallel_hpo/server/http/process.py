@@ -186,6 +186,7 @@ def _world(place: Place, database: Database, files: Path, master_key: str) -> Wo
         new_id=lambda: "".join(secrets.choice(_ID_LETTERS) for _ in range(8)),
         new_seed=lambda: secrets.randbits(32),
         engine=place.engine,
+        sweeps_in=place.folder,
     )
 
 

@@ -43,8 +43,14 @@ def guarded(response: Response) -> Response:
 
 def html(template: str, status: int = 200, **words: Any) -> Response:
     """Return a page; its words are text, whatever stands in them."""
-    page = _templates().get_template(template).render(static=static.base(), **words)
+    page = rendered(template, static=static.base(), **words)
     return guarded(Response(page, status, media_type="text/html"))
+
+
+def rendered(template: str, **words: Any) -> str:
+    """Return HTML of a template; its words are text, whatever stands in them."""
+    page: str = _templates().get_template(template).render(**words)
+    return page
 
 
 def dump(value: Any) -> bytes:

@@ -6,11 +6,13 @@ import json
 import re
 from typing import Any, Final
 
+from parallel_hpo.server.pages.ledgers import attempts_of
 from parallel_hpo.server.pages.media import media_in
 from parallel_hpo.server.pages.rows import leaves, plain_config, worker_of
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.rules.console import read_line
 from parallel_hpo.server.rules.run_states import OPEN
+from parallel_hpo.server.services.supervision import SweepAt
 from parallel_hpo.server.store import files, lines, runs
 from parallel_hpo.server.store.database import Transaction
 from parallel_hpo.server.store.lines import Stream
@@ -55,7 +57,7 @@ def run_data(world: World, path: RunPath) -> dict[str, Any]:
         "parameters": strict(dict(leaves(plain_config(run.assigned or run.config)))),
         "config": strict(dict(leaves(plain_config(run.config)))),
         "summary": strict(told),
-        "attempts": _attempts(run),
+        "attempts": _attempts(world, path, run),
         "files": [{"name": file.name, "size": file.size, "updated": file.updated_at} for file in sent],
         "media": strict(media_in(summary)),
     }
@@ -118,7 +120,11 @@ def _is_system(name: str, value: Any) -> bool:
     return not name.startswith("_") and isinstance(value, int | float)
 
 
-def _attempts(run: Run) -> list[dict[str, Any]]:
+def _attempts(world: World, path: RunPath, run: Run) -> list[dict[str, Any]]:
+    """Return a run's attempts by the ledgers of this machine, else the one that the server saw."""
+    at = SweepAt(path.entity, path.project, run.sweep_id or "")
+    if told := attempts_of(world, at, run.name):
+        return told
     if run.started_at is None:
         return []
     head = head_of(run)

@@ -1,14 +1,23 @@
-"""When which worker performed which run: a lane for each worker, as far as the server saw it."""
+"""When which worker performed which run: by this machine's ledgers, else as the server saw it.
+
+A ledger knows attempts, devices and restarts. What is in none, runs of other machines and of stock agents,
+has lanes of its own from what the server has.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from parallel_hpo.chronicle import RESTART
+from parallel_hpo.server.pages.lanes import lanes_of
+from parallel_hpo.server.pages.ledgers import ledgers_of
 from parallel_hpo.server.pages.rows import slot_of
 from parallel_hpo.server.pages.sweep_data import sweep_at
 from parallel_hpo.server.rules.run_states import OPEN
 from parallel_hpo.server.services.supervision import SweepAt
 from parallel_hpo.server.store import agents, watching
+from parallel_hpo.server.store.records import Agent
 from parallel_hpo.server.store.watching import Seen, Which
 from parallel_hpo.server.world import World
 
@@ -18,39 +27,54 @@ Lane = tuple[str, str]
 
 
 def timeline(world: World, at: SweepAt) -> dict[str, Any]:
-    """Return lanes, bars (runs) and marks (restarts of workers); times in seconds since the epoch."""
+    """Return lanes, bars (attempts) and marks; times in seconds since the epoch."""
     with world.database.read() as transaction:
         sweep = sweep_at(transaction, at)
         workers = agents.of_sweep(transaction, sweep.id)
         runs = list(watching.all_of(transaction, Which(sweep.project_id, sweep.id)))
-    lanes = sorted({*map(_lane, ((each.label, each.host) for each in workers)), *map(_lane_of, runs)})
-    place = {lane: number for number, lane in enumerate(lanes)}
-    bars = [_bar(place[_lane_of(run)], run) for run in runs if run.started_at is not None]
-    seen = set[Lane]()
-    marks = []
-    for each in workers:
-        lane = _lane((each.label, each.host))
-        if lane in seen:
-            marks.append(
-                {"lane": place[lane], "at": each.created_at, "kind": "restart", "text": "a new agent"}
-            )
-        seen.add(lane)
+    shares = ledgers_of(world, at)
+    going_on = {run.name for run in runs if run.state in _OPEN}
+    told = lanes_of(shares, going_on.__contains__)
+    known = {attempt.run_id for share in shares for attempt in share.attempts}
+    others = [run for run in runs if run.name not in known and run.started_at is not None]
+    seen = _seen(others, [] if shares else workers, first=len(told["lanes"]))
+    return {"now": world.clock(), **{name: [*told[name], *seen[name]] for name in told}}
+
+
+def _seen(runs: Sequence[Seen], workers: Iterable[Agent], *, first: int) -> dict[str, list[dict[str, Any]]]:
+    """Return what the server saw of runs and workers; its lanes are numbered from `first` on."""
+    workers = list(workers)
+    lanes = sorted({*(_lane(each.label, each.host) for each in workers), *map(_lane_of, runs)})
+    place = {lane: number for number, lane in enumerate(lanes, first)}
     return {
-        "now": world.clock(),
         "lanes": [{"name": name, "machine": machine, "device": None} for machine, name in lanes],
-        "bars": bars,
-        "marks": marks,
+        "bars": [_bar(place[_lane_of(run)], run) for run in runs],
+        "marks": list(_restarts(workers, place)),
     }
 
 
-def _lane(worker: tuple[str, str | None]) -> Lane:
-    label, host = worker
-    slot = slot_of(label)
-    return host or "?", label or "agent" if slot is None else f"worker {slot}"
+def _restarts(workers: Iterable[Agent], place: dict[Lane, int]) -> Iterable[dict[str, Any]]:
+    """Yield a mark where a slot's worker is another process than before; one may be several agents."""
+    last = dict[Lane, str | None]()
+    for each in workers:
+        lane = _lane(each.label, each.host)
+        if last.get(lane, each.label) != each.label:
+            yield {
+                "lane": place[lane],
+                "at": each.created_at,
+                "kind": RESTART,
+                "text": "a new process in its place",
+            }
+        last[lane] = each.label
+
+
+def _lane(label: str | None, host: str | None) -> Lane:
+    slot = slot_of(label or "")
+    return host or "?", (label or "agent") if slot is None else f"worker {slot}"
 
 
 def _lane_of(run: Seen) -> Lane:
-    return _lane((run.opened_by or run.agent_label or "", run.host))
+    return _lane(run.opened_by or run.agent_label, run.host)
 
 
 def _bar(lane: int, run: Seen) -> dict[str, Any]:

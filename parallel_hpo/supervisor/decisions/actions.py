@@ -53,6 +53,14 @@ class RecordDrop:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordQuarantine:
+    """Write into the ledger that a device gets no runs for a while."""
+
+    device: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Spawn:
     """Start a worker process in the slot."""
 
@@ -131,6 +139,7 @@ Action = (
     RecordStart
     | RecordEnd
     | RecordDrop
+    | RecordQuarantine
     | Spawn
     | Send
     | Kill

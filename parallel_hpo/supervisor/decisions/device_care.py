@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from parallel_hpo.config.devices import FaultAction
 from parallel_hpo.notices import Message
-from parallel_hpo.supervisor.decisions.actions import AwaitDevice
+from parallel_hpo.supervisor.decisions.actions import AwaitDevice, RecordQuarantine
 from parallel_hpo.supervisor.decisions.draft import Draft
 from parallel_hpo.supervisor.decisions.view import SlotView
 from parallel_hpo.supervisor.devices.faults import find_action
@@ -76,6 +76,7 @@ def _note_run(draft: Draft, device: str, outcome: Outcome, reason: str, *, fault
 def _rest(draft: Draft, device: str, reason: str) -> None:
     """Take a device out of use: what runs on it may finish, nothing more starts until it is to be tried."""
     until = draft.view.health.of(device).held_until or draft.now
+    draft.actions.append(RecordQuarantine(device, reason))
     words = f"device {device} gets no runs for {until - draft.now:.0f} s: runs fail on it ({reason}), while"
     draft.tell(Message(f"{words} others do well; then one run is tried on it", warning=True))
     for slot in draft.view.slots:

@@ -83,3 +83,11 @@ def name_death(status: int) -> str:
         return signal.Signals(-code).name
     except ValueError:
         return f"signal {-code}"
+
+
+def has_more(connection: Connection) -> bool:
+    """Whether a child has said something that was not read yet; False where it can't any more."""
+    try:
+        return connection.poll()
+    except OSError:
+        return False

@@ -40,6 +40,9 @@ CREATE TABLE IF NOT EXISTS attempts (
 CREATE TABLE IF NOT EXISTS workers (
     slot INTEGER PRIMARY KEY, device TEXT, restarts INTEGER NOT NULL
 ) STRICT;
+CREATE TABLE IF NOT EXISTS marks (
+    at REAL NOT NULL, kind TEXT NOT NULL, slot INTEGER, device TEXT, reason TEXT NOT NULL
+) STRICT;
 """
 
 PASSING: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY)
@@ -95,6 +98,18 @@ class Ledger(LedgerReader):
                 " SET device = excluded.device, restarts = restarts + excluded.restarts",
                 (slot, device, int(again)),
             )
+            if again:
+                self._mark("restart", slot, device, "")
+
+    def record_quarantine(self, device: str, reason: str) -> None:
+        """A device gets no runs for a while."""
+        with self._written(synchronous="NORMAL"):
+            self._mark("quarantine", None, device, reason)
+
+    def _mark(self, kind: str, slot: Slot | None, device: str | None, reason: str) -> None:
+        self._db.execute(
+            "INSERT INTO marks VALUES (?, ?, ?, ?, ?)", (time.time(), kind, slot, device, reason)
+        )
 
     def record_start(
         self, run_id: RunId, *, parameters: Parameters, attempt: int, slot: Slot, device: str | None

@@ -14,7 +14,7 @@ from parallel_hpo.errors import LedgerError, NoRoomError
 from parallel_hpo.notices import Message, Observer
 from parallel_hpo.supervisor.control.patience import Patience, StoppedError
 from parallel_hpo.supervisor.control.signals import Control
-from parallel_hpo.supervisor.decisions.actions import RecordDrop, RecordEnd, RecordStart
+from parallel_hpo.supervisor.decisions.actions import RecordDrop, RecordEnd, RecordQuarantine, RecordStart
 from parallel_hpo.supervisor.records.ledger import Ledger
 from parallel_hpo.supervisor.records.ledger_reader import RunRow
 from parallel_hpo.words import RunId, Slot
@@ -70,6 +70,10 @@ class Recorder:
     def drop(self, record: RecordDrop) -> None:
         """A run that waited for another attempt gets none."""
         self._write(lambda: self._ledger.record_end(record.run.run_id, None, record.end))
+
+    def quarantine(self, record: RecordQuarantine) -> None:
+        """A device gets no runs for a while."""
+        self._write(lambda: self._ledger.record_quarantine(record.device, record.reason))
 
     def _end(self, record: RecordEnd) -> None:
         run = record.run

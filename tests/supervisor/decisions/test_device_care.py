@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from parallel_hpo.notices import Message
 from parallel_hpo.protocol.messages import Drain, Lease, LeaseEnded, Ready, RunEnded, RunStarted
-from parallel_hpo.supervisor.decisions.actions import AwaitDevice, Send, Spawn, Tell
+from parallel_hpo.supervisor.decisions.actions import AwaitDevice, RecordQuarantine, Send, Spawn, Tell
 from parallel_hpo.supervisor.decisions.decide import decide
 from parallel_hpo.supervisor.decisions.events import (
     Died,
@@ -149,6 +149,7 @@ def test_a_device_on_which_runs_keep_failing_gets_none_and_the_other_goes_on() -
     assert play.words()[0].startswith(
         "device 3 gets no runs for 300 s: runs fail on it (ValueError: no good)"
     )
+    assert play.did(RecordQuarantine("3", "ValueError: no good"))
     play.die(0)
     assert not play.did(Spawn(Slot(0)))
     assert play.view.slots[0].spawn_at == QUARANTINE_S
@@ -179,6 +180,7 @@ def test_a_failed_trial_holds_it_again_for_longer() -> None:
     play.event(TimePassed())
     play.event(Reported(Slot(0), Ready()))
     play.run(0, Outcome.FAILED, "ValueError: no good")
+    assert play.did(RecordQuarantine("3", "ValueError: no good"))
     play.die(0)
     assert not play.did(Spawn(Slot(0)))
     assert play.view.slots[0].spawn_at == QUARANTINE_S + 2 * QUARANTINE_S

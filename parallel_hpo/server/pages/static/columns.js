@@ -39,6 +39,15 @@ function parametersOf(store) {
   });
 }
 
+/** Where this browser keeps things for us; null: nowhere, as for a file in a mail. */
+function storage() {
+  try {
+    return localStorage;
+  } catch {
+    return null;
+  }
+}
+
 /** Which columns are hidden; the reader's choice is kept in this browser, by the sweep. */
 export class Hidden extends EventTarget {
   #names;
@@ -47,7 +56,7 @@ export class Hidden extends EventTarget {
   constructor(about) {
     super();
     this.#kept = `${KEPT}.${about}`;
-    this.#names = new Map(JSON.parse(localStorage.getItem(this.#kept) ?? "[]"));
+    this.#names = new Map(JSON.parse(storage()?.getItem(this.#kept) ?? "[]"));
   }
 
   has(column) {
@@ -56,7 +65,7 @@ export class Hidden extends EventTarget {
 
   set(column, hidden) {
     this.#names.set(column.name, hidden);
-    localStorage.setItem(this.#kept, JSON.stringify([...this.#names]));
+    storage()?.setItem(this.#kept, JSON.stringify([...this.#names]));
     this.dispatchEvent(new Event("change"));
   }
 }

@@ -153,8 +153,13 @@ export class RunTable {
     const cells = this.#columns.map((column) => element("td", { class: column.isNumber ? "number" : false }));
     const line = element("tr", { "data-run": id }, element("td", {}, box), ...cells);
     const place = this.#columns.findIndex((column) => column.name === "id");
-    if (place >= 0) cells[place].append(element("a", { href: `${this.#home}/runs/${encodeURIComponent(id)}` }, id));
+    if (place >= 0) cells[place].append(this.#name(id));
     return line;
+  }
+
+  /** A run's id, which leads to its page where there are any: a report has none. */
+  #name(id) {
+    return this.#home === null ? id : element("a", { href: `${this.#home}/runs/${encodeURIComponent(id)}` }, id);
   }
 
   #fill(line, row) {

@@ -1,5 +1,55 @@
-// Where the charts come from: each page calls the function for it once its data is there.
+/** Puts charts where a page's template has room for them. */
 
-export function mountSweep(_root, _store, _base) {}
+import * as best from "./best.js";
+import * as histories from "./histories.js";
+import * as importance from "./importance.js";
+import * as parallel from "./parallel.js";
+import { drawKeys } from "./run.js";
+import * as scatter from "./scatter.js";
+import * as timeline from "./timeline.js";
 
-export function mountRun(_root, _runData, _base) {}
+const CHARTS = { parallel, best, importance, scatter, timeline, histories };
+
+const KINDS = {
+  run: { keysOf: (data) => data.keys, linesOf: (data) => data.run.history_lines, system: false },
+  system: { keysOf: (data) => data.system_keys, linesOf: (data) => data.run.event_lines, system: true },
+};
+
+/**
+ * Draw the charts of a sweep into the sections of `root` that ask for one by data-chart; they follow the store.
+ *
+ * base: the sweep's data address, or an object with the functions of source.js. Returns {destroy}.
+ */
+export function mountSweep(root, store, base) {
+  const sections = [...root.querySelectorAll("section[data-chart]")];
+  const drawn = sections.map((section) => CHARTS[section.dataset.chart].draw(section, store, { base }));
+  return { destroy: () => drawn.forEach((chart) => chart.destroy()) };
+}
+
+/**
+ * Draw a run's charts into the sections of `root` that ask by data-charts; returns {destroy}.
+ *
+ * They follow "run-data" events of `root` with newer data: what has got new lines is read again.
+ */
+export function mountRun(root, runData, base) {
+  const drawn = [...root.querySelectorAll("section[data-charts]")].map((section) => {
+    const { keysOf, linesOf, system } = KINDS[section.dataset.charts];
+    const charts = drawKeys(section, keysOf(runData) ?? [], base, { system });
+    let lines = linesOf(runData);
+    const update = ({ detail }) => {
+      if (linesOf(detail) === lines) return;
+      lines = linesOf(detail);
+      charts.update(keysOf(detail) ?? []);
+    };
+    root.addEventListener("run-data", update);
+    return { charts, end: () => root.removeEventListener("run-data", update) };
+  });
+  return {
+    destroy() {
+      for (const { charts, end } of drawn) {
+        end();
+        charts.destroy();
+      }
+    },
+  };
+}

@@ -1,0 +1,123 @@
+"""When which worker performed which attempt of a sweep, by the ledgers in its folder.
+
+For all that shows a sweep, on whichever side of the server. The ledgers themselves are the supervisor's
+(`supervisor/records/ledger.py`); this reads, beside whoever writes them, what no server can know: devices,
+attempts, restarts.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from parallel_hpo.errors import LedgerError
+from parallel_hpo.words import Outcome, RunId, Slot
+
+LEDGER: Final = "ledger.db"
+RESTART: Final = "restart"
+QUARANTINE: Final = "quarantine"
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt of a run; `outcome` is None while it has not ended."""
+
+    run_id: RunId
+    attempt: int
+    slot: Slot
+    started_at: float
+    """Seconds since the epoch."""
+    outcome: Outcome | None
+    reason: str
+    duration_s: float | None
+
+    @property
+    def ended_at(self) -> float | None:
+        """When it ended; None: it has not, or nobody could tell any more."""
+        return None if self.outcome is None else self.started_at + (self.duration_s or 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Something that befell a worker or a device, besides runs."""
+
+    at: float
+    """Seconds since the epoch."""
+    kind: str
+    """RESTART of the worker in a slot, QUARANTINE of a device."""
+    slot: Slot | None
+    device: str | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Performed:
+    """What one supervisor's workers did: the sweep's, or those of one of its shares."""
+
+    share: str
+    """The share's folder; '' where the sweep has none."""
+    path: str
+    """The sweep's, `entity/project/id`."""
+    attempts: tuple[Attempt, ...]
+    """In the order of their starts."""
+    marks: tuple[Mark, ...]
+    devices: dict[RunId, str | None]
+    """Where each run's last attempt was."""
+    assigned: dict[Slot, str | None]
+    """The device that a slot had last."""
+
+    @property
+    def slots(self) -> list[Slot]:
+        """Where workers have been."""
+        return sorted({*self.assigned, *(attempt.slot for attempt in self.attempts)})
+
+
+def performed(folder: Path) -> list[Performed]:
+    """Return what was done in a sweep's folder, [] where it has no ledger; LedgerError: one can't be read."""
+    ledgers = sorted([*folder.glob(LEDGER), *folder.glob(f"share-*/{LEDGER}")])
+    return [_read(folder, path) for path in ledgers]
+
+
+def _read(folder: Path, path: Path) -> Performed:
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
+            return Performed(
+                share="" if path.parent == folder else path.parent.name,
+                path=_fact(db, "path"),
+                attempts=tuple(_attempts(db)),
+                marks=tuple(_marks(db)),
+                devices=dict(db.execute("SELECT run_id, device FROM runs")),
+                assigned={
+                    Slot(slot): device for slot, device in db.execute("SELECT slot, device FROM workers")
+                },
+            )
+    except sqlite3.Error as error:
+        raise LedgerError(f"{path} can't be read: {error}; is it a ledger?") from None
+
+
+def _fact(db: sqlite3.Connection, name: str) -> str:
+    found: tuple[str] | None = db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
+    value: Any = None if found is None else json.loads(found[0])
+    return value if isinstance(value, str) else ""
+
+
+def _attempts(db: sqlite3.Connection) -> Iterator[Attempt]:
+    columns = "run_id, attempt, slot, started_at, outcome, reason, duration_s"
+    for run_id, attempt, slot, at, outcome, reason, took_s in db.execute(
+        f"SELECT {columns} FROM attempts ORDER BY started_at, run_id"
+    ):
+        ended = None if outcome is None else Outcome(outcome)
+        yield Attempt(RunId(run_id), attempt, Slot(slot), at, ended, reason or "", took_s)
+
+
+def _marks(db: sqlite3.Connection) -> Iterator[Mark]:
+    """Yield what was noted; earlier versions' ledgers have no table of it."""
+    if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'marks'").fetchone() is None:
+        return
+    for at, kind, slot, device, reason in db.execute("SELECT * FROM marks ORDER BY at"):
+        yield Mark(at, kind, None if slot is None else Slot(slot), device, reason)

@@ -1,0 +1,84 @@
+"""What a report holds of a sweep, in the form in which pages get it; read from a server's database."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from parallel_hpo.server.pages import timeline as timelines
+from parallel_hpo.server.pages.histories import CurveQuery, of_sweep
+from parallel_hpo.server.pages.sweep_data import Sweeps
+from parallel_hpo.server.services.supervision import SweepAt
+from parallel_hpo.server.store import sweeps
+from parallel_hpo.server.world import World
+
+_POINTS_IN_ALL: Final = 150_000
+"""So many points of histories are about 1.3 MB, packed."""
+_MOST_RUNS: Final = 200
+_MOST_KEYS: Final = 12
+_LEAST_POINTS: Final = 20
+_MOST_POINTS: Final = 1000
+_AXES: Final = ("step", "time")
+_DIGITS: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """A sweep, as pages get it."""
+
+    sweep: dict[str, Any]
+    histories: list[dict[str, Any]]
+    timeline: dict[str, Any]
+    note: str = ""
+    """What is not in it, and why; '' where all is."""
+
+
+def read(world: World, sweep_id: str) -> Contents | None:
+    """Return what the database has of a sweep now; None: it has no such sweep."""
+    with world.database.read() as transaction:
+        found = sweeps.find(transaction, sweep_id)
+    if found is None:
+        return None
+    at = SweepAt(found.entity, found.project, found.id)
+    sweep = json.loads(Sweeps(fresh_s=0).sweep_json(world, at, ""))
+    return Contents(sweep, list(_histories(world, at, sweep)), timelines.timeline(world, at))
+
+
+def _histories(world: World, at: SweepAt, sweep: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield curves of each key over each axis, with as many points as there is room for."""
+    names = best_first(sweep)[:_MOST_RUNS]
+    metric = (sweep["sweep"]["metric"] or {}).get("name")
+    keys = sorted(sweep["keys"], key=lambda key: key != metric)[:_MOST_KEYS]
+    curves = max(1, len(names) * len(keys) * len(_AXES))
+    points = max(_LEAST_POINTS, min(_MOST_POINTS, _POINTS_IN_ALL // curves))
+    for key in keys:
+        for axis in _AXES:
+            yield _rounded(of_sweep(world, at, names, CurveQuery(key, axis, points)))
+
+
+def best_first(sweep: dict[str, Any]) -> list[str]:
+    """Return the ids of a sweep's runs, the best one first, those without a value last."""
+    sign = -1.0 if (sweep["sweep"]["metric"] or {}).get("goal") == "maximize" else 1.0
+    ids, values = sweep["runs"]["id"], sweep["runs"]["value"]
+    places = [float("inf") if value is None else sign * value for value in values]
+    return [name for _, name in sorted(zip(places, ids, strict=True))]
+
+
+def _rounded(answer: dict[str, Any]) -> dict[str, Any]:
+    """Return curves with as many digits as a picture can show."""
+    return answer | {
+        "runs": [
+            {
+                name: values if name == "id" else [_short(value) for value in values]
+                for name, values in run.items()
+            }
+            for run in answer["runs"]
+        ]
+    }
+
+
+def _short(value: float) -> float | int:
+    rounded = float(f"{value:.{_DIGITS}g}") if value % 1 or abs(value) >= 1e15 else value
+    return int(rounded) if rounded.is_integer() else rounded

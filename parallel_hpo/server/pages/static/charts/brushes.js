@@ -1,0 +1,63 @@
+/** What is chosen on the axes of the parallel coordinates, in values, so that it survives new data. Pure. */
+
+import { UNSET } from "./axes.js";
+import { asText, short } from "./numbers.js";
+
+/** A set of brushes by the axis's name: {low, high, unset} of numbers, or {texts} of categories (null: not set). */
+export class Brushes extends Map {
+  /** Choose what lies between two places of an axis; one below the axis takes those without a value, too. */
+  setPlaces(axis, first, second) {
+    const [low, high] = [Math.min(first, second), Math.max(first, second)];
+    const unset = low <= UNSET / 2;
+    if (axis.numeric) this.set(axis.name, { ...reach(axis, low, high), unset });
+    else {
+      const inside = axis.texts.filter((text, index) => within(placeOf(axis, index), low, high));
+      this.set(axis.name, { texts: new Set(unset ? [...inside, null] : inside) });
+    }
+  }
+
+  /** Return the two places of an axis between which its brush lies; null where there is none, or it has holes. */
+  places(axis) {
+    const brush = this.get(axis.name);
+    if (!brush || brush.texts) return null;
+    const edge = (value, otherwise) => (value === null ? otherwise : axis.place(value) ?? otherwise);
+    const top = brush.none ? UNSET / 2 : Math.min(1.02, edge(brush.high, 1.02));
+    return [brush.unset ? UNSET * 1.3 : Math.max(-0.02, edge(brush.low, -0.02)), top];
+  }
+
+  /** Return whether a brush takes the value on its axis; where there is no brush, all are taken. */
+  takes(name, value) {
+    const brush = this.get(name);
+    if (!brush) return true;
+    const missing = value === null || value === undefined;
+    if (brush.texts) return brush.texts.has(missing ? null : asText(value));
+    if (missing) return brush.unset;
+    return !brush.none && (brush.low === null || value >= brush.low) && (brush.high === null || value <= brush.high);
+  }
+
+  /** Return what is chosen in words, one text for each brush. */
+  words(axes) {
+    return axes.filter((axis) => this.has(axis.name)).map((axis) => `${axis.label}: ${inWords(this.get(axis.name))}`);
+  }
+}
+
+/** Return the values at two places; beyond the axis's ends there is no bound. */
+function reach(axis, low, high) {
+  if (high < 0) return { low: null, high: null, none: true };
+  return { low: low <= 0 ? null : axis.unplace(low), high: high >= 1 ? null : axis.unplace(high) };
+}
+
+function within(place, low, high) {
+  return place >= low && place <= high;
+}
+
+function placeOf(axis, index) {
+  return axis.texts.length === 1 ? 0.5 : index / (axis.texts.length - 1);
+}
+
+function inWords(brush) {
+  if (brush.texts) return [...brush.texts].map((text) => text ?? "not set").join(" or ") || "none";
+  const bounds = [brush.low === null ? null : `≥ ${short(brush.low)}`, brush.high === null ? null : `≤ ${short(brush.high)}`];
+  const range = brush.none ? null : bounds.filter(Boolean).join(" and ") || "any";
+  return [range, brush.unset ? "not set" : null].filter(Boolean).join(" or ");
+}

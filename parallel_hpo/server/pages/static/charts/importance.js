@@ -1,0 +1,47 @@
+/** How much each varied parameter alone tells of the metric, as a list with bars. */
+
+import { effect } from "./effects.js";
+import { element, listen, oncePerFrame, tick } from "./elements.js";
+import { Figure } from "./figure.js";
+import { isFailed, onNews } from "./runs.js";
+
+const WHAT_IT_IS =
+  "Share of the variance of the metric's ranks that a parameter explains alone, in bins, less chance; with Spearman's " +
+  "correlation. What only several parameters together do is not in it.";
+
+/** Draw it into an element; it follows the store. */
+export function draw(section, store) {
+  const figure = new Figure(section, "Importance of parameters");
+  let shownOnly = false;
+  const again = oncePerFrame(() => list(figure, store, shownOnly));
+  figure.controls.append(tick("Of the chosen runs only", false, (ticked) => again((shownOnly = ticked))));
+  const end = listen(store, { data: onNews(again), filter: () => shownOnly && again() });
+  again();
+  return {
+    destroy() {
+      again.cancel();
+      end();
+      figure.remove();
+    },
+  };
+}
+
+function list(figure, store, shownOnly) {
+  const counts = (row) => !isFailed(store.runs.state[row]) && (!shownOnly || store.shown[row]);
+  const values = store.column("value").map((value, row) => (counts(row) ? value : null));
+  const effects = store.parameters
+    .filter((parameter) => parameter.varied)
+    .map(({ name }) => ({ name, ...effect(store.column(`parameters.${name}`), values) }))
+    .sort((one, other) => (other.importance ?? -1) - (one.importance ?? -1));
+  figure.host.replaceChildren(element("ol", { class: "chart-bars" }, ...effects.map(row)));
+  const first = effects[0]?.importance ? `${effects[0].name} tells most. ` : "";
+  figure.say(first + WHAT_IT_IS);
+}
+
+function row({ name, importance, correlation, runs }) {
+  const bar = element("span", { class: "chart-bar", "aria-hidden": "true" });
+  bar.style.setProperty("--share", `${100 * (importance ?? 0)}%`);
+  const said = importance === null ? "too few" : importance.toFixed(2);
+  const sign = correlation === null ? "" : `, correlation ${correlation > 0 ? "+" : ""}${correlation.toFixed(2)}`;
+  return element("li", {}, element("span", { class: "chart-name" }, name), bar, element("span", {}, `${said}${sign}, ${runs} runs`));
+}

@@ -1,0 +1,166 @@
+/** Parallel coordinates: a line for each run over the varied parameters and the metric; what is brushed filters all. */
+
+import { UNSET, axisOf } from "./axes.js";
+import { Brushes } from "./brushes.js";
+import { element, listen, oncePerFrame, tick } from "./elements.js";
+import { Figure, canvas, resize } from "./figure.js";
+import { asText, short } from "./numbers.js";
+import { brushForm } from "./parallel_form.js";
+import { HEIGHT, layout, paintAxes, paintBrush, paintChosen, paintLines } from "./parallel_paint.js";
+import { followPointer } from "./parallel_pointer.js";
+import { isFailed, metricOf, onNews, ranked } from "./runs.js";
+import { colours, onTheme } from "./theme.js";
+
+const FILTER = "parallel";
+
+/** Draw them into an element; they follow the store. */
+export function draw(section, store) {
+  const chart = new Parallel(section, store);
+  return { destroy: () => chart.destroy() };
+}
+
+class Parallel {
+  constructor(section, store) {
+    this.store = store;
+    this.figure = new Figure(section, "Parameters and metric");
+    this.brushes = new Brushes();
+    this.logMetric = false;
+    this.hovered = null;
+    this.makeControls();
+    this.makeCanvases();
+    this.repaint = oncePerFrame(() => this.paint());
+    this.measureAgain = oncePerFrame(() => this.measure());
+    this.ends = [
+      listen(store, { data: onNews(this.measureAgain), filter: () => this.filtered(), selection: () => this.paintOver() }),
+      onTheme(this.repaint),
+      followPointer(this),
+    ];
+    this.observer = new ResizeObserver(this.measureAgain);
+    this.observer.observe(this.figure.host);
+    this.measure();
+  }
+
+  makeControls() {
+    this.form = brushForm(this.brushes, () => this.brushed());
+    const log = tick("Log metric", false, (ticked) => {
+      this.logMetric = ticked;
+      this.measure();
+    });
+    const clear = element("button", { type: "button", click: () => this.clear() }, "Clear what is chosen");
+    this.figure.controls.append(log, clear, this.form.element);
+  }
+
+  makeCanvases() {
+    this.base = canvas(0, 0, "Parallel coordinates").canvas;
+    this.over = canvas(0, 0, null).canvas;
+    this.over.className = "chart-over";
+    this.figure.host.classList.add("chart-scroll");
+    this.figure.host.tabIndex = 0;
+    this.figure.host.setAttribute("role", "group");
+    this.figure.host.setAttribute("aria-label", "Picture of parallel coordinates; it scrolls where it is wide");
+    this.figure.host.append(this.base, this.over);
+  }
+
+  /** Find axes, places and sizes anew. */
+  measure() {
+    const { store } = this;
+    const varied = store.parameters.filter((parameter) => parameter.varied);
+    const columns = varied.map((parameter) => store.column(`parameters.${parameter.name}`));
+    this.axes = varied.map((parameter, index) => axisOf(parameter, columns[index]));
+    this.columns = [...columns, store.column("value")];
+    const label = metricOf(store)?.name ?? "value";
+    this.axes.push(axisOf({ name: "value", label, kind: "number", log: this.logMetric }, store.column("value")));
+    this.places = this.axes.map((axis, index) => this.columns[index].map((value) => axis.place(value) ?? UNSET));
+    this.rows = Array.from({ length: store.count }, (_, row) => row);
+    this.failed = store.runs.state.map(isFailed);
+    this.shade = ranked(store);
+    this.at = layout(this.figure.host.clientWidth, this.axes);
+    this.form.refresh(this.axes);
+    if (this.brushes.size) this.filter();
+    this.paint();
+  }
+
+  /** Draw all lines and axes. */
+  paint() {
+    const known = colours();
+    const context = resize(this.base, this.at.width, HEIGHT);
+    paintLines(context, { ...this, shown: this.store.shown }, known);
+    const unset = this.places.map((places) => (places.includes(UNSET) ? "not set" : ""));
+    if (unset.at(-1)) unset[unset.length - 1] = "no value";
+    paintAxes(context, this.axes, this.at, known, unset);
+    this.paintOver(known);
+    this.describe();
+  }
+
+  /** Draw what lies over the lines: brushes, selected runs, the one under the pointer. */
+  paintOver(known = colours()) {
+    const context = resize(this.over, this.at.width, HEIGHT);
+    const chosen = [...this.store.selected].map((id) => this.store.row(id)).filter((row) => this.store.shown[row]);
+    paintChosen(context, this.hovered === null ? chosen : [...chosen, this.hovered], this);
+    this.axes.forEach((axis, index) => {
+      for (const brush of this.brushedPlaces(axis)) paintBrush(context, this.at.x(index), brush, this.at, known);
+    });
+  }
+
+  /** Return the stretches of an axis that are chosen. */
+  brushedPlaces(axis) {
+    const whole = this.brushes.places(axis);
+    if (whole) return [whole];
+    const texts = this.brushes.get(axis.name)?.texts ?? [];
+    const places = [...texts].map((text) => (text === null ? UNSET : axis.place(text))).filter((place) => place !== undefined);
+    return places.map((place) => [place - 0.03, place + 0.03]);
+  }
+
+  /** The brushes have changed. */
+  brushed() {
+    this.form.refresh(this.axes);
+    this.filter();
+    this.paintOver();
+  }
+
+  /** Have the store show what all brushes take. */
+  filter() {
+    const { brushes, axes, columns } = this;
+    const used = axes.map((axis, index) => [axis.name, columns[index]]).filter(([name]) => brushes.has(name));
+    const takes = (row) => used.every(([name, column]) => brushes.takes(name, column[row]));
+    this.store.setFilter(FILTER, used.length ? takes : null);
+  }
+
+  /** Some filter has changed; where all were dropped, the brushes are, too. */
+  filtered() {
+    if (this.brushes.size && !this.store.filters.includes(FILTER)) this.clear();
+    else this.repaint();
+  }
+
+  clear() {
+    this.brushes.clear();
+    this.brushed();
+  }
+
+  /** What the tooltip says of a run. */
+  linesOf(row) {
+    const values = this.axes.slice(0, -1).map((axis, index) => `${axis.label}: ${asText(this.columns[index][row])}`);
+    const { runs } = this.store;
+    return [runs.name[row] ?? runs.id[row], `${this.axes.at(-1).label}: ${short(runs.value[row])} (${runs.state[row]})`, ...values];
+  }
+
+  describe() {
+    const shown = this.store.shown.reduce((sum, one) => sum + one, 0);
+    const failed = this.failed.filter((failed, row) => failed && this.store.shown[row]).length;
+    const chosen = this.brushes.words(this.axes);
+    this.figure.say(
+      `${shown} of ${this.store.count} runs over ${this.axes.length - 1} varied parameters` +
+        `${failed ? `, ${failed} of them failed (dashed)` : ""}. ` +
+        (chosen.length ? `Chosen: ${chosen.join("; ")}.` : "Drag along an axis to choose runs."),
+    );
+  }
+
+  destroy() {
+    this.observer.disconnect();
+    this.repaint.cancel();
+    this.measureAgain.cancel();
+    for (const end of this.ends) end();
+    this.store.setFilter(FILTER, null);
+    this.figure.remove();
+  }
+}

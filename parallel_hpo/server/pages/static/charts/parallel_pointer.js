@@ -1,0 +1,89 @@
+/** The pointer over the parallel coordinates: dragging along an axis brushes it, hovering says which run it is. */
+
+import { listen } from "./elements.js";
+
+const AXIS_REACH = 14; // CSS pixels beside an axis that count as on it
+const LINE_REACH = 8; // and beside a line
+const CLICK = 4; // a shorter drag is a click, which takes the axis's brush away or picks a run
+
+/** Listen to the pointer over a chart's upper canvas; returns a function that ends it. */
+export function followPointer(chart) {
+  const canvas = chart.over;
+  let drag = null;
+  return listen(canvas, {
+    pointerdown(event) {
+      const index = axisAt(chart, event.offsetX);
+      if (index === null || event.button) return;
+      drag = { index, from: event.offsetY, moved: false };
+      canvas.setPointerCapture(event.pointerId);
+      event.preventDefault();
+    },
+    pointermove(event) {
+      if (!drag) return hover(chart, event);
+      drag.moved ||= Math.abs(event.offsetY - drag.from) > CLICK;
+      if (drag.moved) brush(chart, drag, event.offsetY);
+    },
+    pointerup(event) {
+      if (drag && !drag.moved) {
+        chart.brushes.delete(chart.axes[drag.index].name);
+        chart.brushed();
+      } else if (!drag) pick(chart, event);
+      drag = null;
+    },
+    pointercancel: () => (drag = null),
+    pointerleave() {
+      point(chart, null);
+      chart.figure.unpoint();
+    },
+  });
+}
+
+function axisAt(chart, x) {
+  const index = chart.axes.findIndex((_, number) => Math.abs(chart.at.x(number) - x) <= AXIS_REACH);
+  return index < 0 ? null : index;
+}
+
+function brush(chart, { index, from }, to) {
+  chart.brushes.setPlaces(chart.axes[index], chart.at.place(from), chart.at.place(to));
+  chart.brushed();
+}
+
+function hover(chart, event) {
+  const onAxis = axisAt(chart, event.offsetX) !== null;
+  chart.over.classList.toggle("on-axis", onAxis);
+  const row = onAxis ? null : nearestRow(chart, event.offsetX, event.offsetY);
+  point(chart, row);
+  if (row === null) chart.figure.unpoint();
+  else chart.figure.point(event.clientX, event.clientY, chart.linesOf(row));
+}
+
+function point(chart, row) {
+  if (chart.hovered === row) return;
+  chart.hovered = row;
+  chart.paintOver();
+}
+
+function pick(chart, event) {
+  const row = nearestRow(chart, event.offsetX, event.offsetY);
+  if (row === null) return;
+  const chosen = new Set(chart.store.selected);
+  const id = chart.store.runs.id[row];
+  if (!chosen.delete(id)) chosen.add(id);
+  chart.store.select([...chosen]);
+}
+
+/** Return the shown row whose line passes nearest to a point; null: none is near. */
+function nearestRow(chart, x, y) {
+  const { at, places, store } = chart;
+  const right = places.findIndex((_, index) => at.x(index) >= x);
+  if (right < 1) return null;
+  const share = (x - at.x(right - 1)) / at.gap;
+  let [nearest, least] = [null, LINE_REACH];
+  for (const row of chart.rows) {
+    if (!store.shown[row]) continue;
+    const place = places[right - 1][row] * (1 - share) + places[right][row] * share;
+    const distance = Math.abs(at.y(place) - y);
+    if (distance < least) [nearest, least] = [row, distance];
+  }
+  return nearest;
+}

@@ -1,0 +1,44 @@
+/** What charts ask of a store's runs. Pure. */
+
+/** Return whether a run in this state has failed. */
+export function isFailed(state) {
+  return state === "failed" || state === "crashed";
+}
+
+/** Return {name, goal} of the sweep's metric, null where it has none. */
+export function metricOf(store) {
+  return store.sweep?.metric ?? null;
+}
+
+/** Return whether one value is better than another by the sweep's goal. */
+export function isBetter(store, one, other) {
+  return metricOf(store)?.goal === "maximize" ? one > other : one < other;
+}
+
+/** Return for each row how good its value is, from 0 (worst) to 1 (best); null: it has none, or its run failed. */
+export function ranked(store) {
+  const values = store.column("value");
+  const worstFirst = (one, other) => Number(isBetter(store, values[one], values[other])) - Number(isBetter(store, values[other], values[one]));
+  const rows = rowsWith(values).filter((row) => !isFailed(store.runs.state[row])).sort(worstFirst);
+  const ranks = values.map(() => null);
+  rows.forEach((row, rank) => (ranks[row] = rows.length === 1 ? 1 : rank / (rows.length - 1)));
+  return ranks;
+}
+
+/** Return the rows that have a value. */
+export function rowsWith(values) {
+  return values.flatMap((value, row) => (value === null || value === undefined ? [] : [row]));
+}
+
+/** Return a run's name for people. */
+export function nameOf(store, row) {
+  const [name, id] = [store.runs.name[row], store.runs.id[row]];
+  return name && name !== id ? `${name} (${id})` : id;
+}
+
+/** Return a listener for a store's "data" that heeds only those in which runs came or changed. */
+export function onNews(heard) {
+  return ({ detail }) => {
+    if (!detail || detail.complete || detail.changed) heard();
+  };
+}

@@ -1,0 +1,49 @@
+/** Colours of the page's style sheet for canvases, in light and dark. */
+
+const NAMES = ["text", "muted", "surface", "line", "accent", "good", "bad", "warn"];
+const DARK = matchMedia("(prefers-color-scheme: dark)");
+const GOLDEN_ANGLE = 137.508; // degrees: neighbouring rows get hues that are far apart
+
+/** Return the page's colours by name, as they are now. */
+export function colours() {
+  const style = getComputedStyle(document.documentElement);
+  return Object.fromEntries(NAMES.map((name) => [name, style.getPropertyValue(`--${name}`).trim() || "gray"]));
+}
+
+/** Call back whenever the page turns dark or light; returns a function that ends it. */
+export function onTheme(changed) {
+  DARK.addEventListener("change", changed);
+  return () => DARK.removeEventListener("change", changed);
+}
+
+/** Return the colour of a row, which is the same in all charts. */
+export function rowColour(row) {
+  const hue = Math.round((row * GOLDEN_ANGLE + 210) % 360);
+  return DARK.matches ? `hsl(${hue} 65% 66%)` : `hsl(${hue} 65% 40%)`;
+}
+
+/** Return `steps` colours from one to another. */
+export function ramp(from, to, steps) {
+  const [start, end] = [channels(from), channels(to)];
+  return Array.from({ length: steps }, (_, step) => {
+    const share = steps === 1 ? 1 : step / (steps - 1);
+    const mixed = start.map((channel, index) => Math.round(channel + (end[index] - channel) * share));
+    return `rgb(${mixed.join(" ")})`;
+  });
+}
+
+/** Return red, green and blue of any colour that a style sheet can name. */
+function channels(colour) {
+  const context = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  context.fillStyle = colour;
+  context.fillRect(0, 0, 1, 1);
+  return [...context.getImageData(0, 0, 1, 1).data.slice(0, 3)];
+}
+
+/** The colour of a run's state, one of those of `colours()`. */
+export function stateColour(state, known) {
+  if (state === "failed" || state === "crashed") return known.bad;
+  if (state === "finished") return known.good;
+  if (state === "running" || state === "pending") return known.accent;
+  return known.warn;
+}

@@ -1,0 +1,44 @@
+"""A browser, and the charts of a made-up sweep in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser
+
+from tests import chromium
+from tests.charts.scene import Scene
+from tests.charts.site import serving
+from tests.chromium import Sight
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A real browser while a file's tests need it; they are skipped where there is none."""
+    reason = chromium.why_not()
+    if reason is not None:
+        pytest.skip(reason)
+    with chromium.running() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[str]:
+    """The address of the charts of 60 runs with 400 points each."""
+    with serving(Scene(runs=60, points=400)) as address:
+        yield address
+
+
+@pytest.fixture
+def sight(browser: Browser, site: str) -> Iterator[Sight]:
+    """The charts of the sweep, drawn."""
+    with chromium.looking(browser) as seen:
+        open_charts(seen, site)
+        yield seen
+
+
+def open_charts(sight: Sight, site: str) -> None:
+    """Go to the charts of a sweep, and wait until the last of them is there."""
+    sight.page.goto(site)
+    sight.page.wait_for_selector("[data-chart=histories] canvas")

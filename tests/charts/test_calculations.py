@@ -1,0 +1,151 @@
+"""What charts calculate, tried in the browser that does it, against the field's own libraries."""
+
+from __future__ import annotations
+
+import random
+from typing import Any, Final
+
+import pytest
+from playwright.sync_api import Browser
+from scipy import stats
+
+from tests.chromium import Sight, looking
+
+CALL: Final = "async ([file, name, given]) => (await import(`/static/charts/${file}.js`))[name](...given)"
+DICE: Final = random.Random(3)
+
+
+@pytest.fixture(scope="module")
+def page(browser: Browser, site: str) -> Any:
+    """A page from which modules can be imported."""
+    with looking(browser) as sight:
+        sight.page.goto(site)
+        yield Calculator(sight)
+
+
+class Calculator:
+    """Calls functions of the charts' modules."""
+
+    def __init__(self, sight: Sight) -> None:
+        self._sight = sight
+
+    def call(self, file: str, name: str, *given: Any) -> Any:
+        return self._sight.page.evaluate(CALL, [file, name, list(given)])
+
+    def evaluate(self, script: str) -> Any:
+        return self._sight.page.evaluate(script)
+
+
+def test_the_correlation_is_spearmans_also_with_ties(page: Calculator) -> None:
+    given = [DICE.randint(1, 8) for _ in range(80)]
+    got = [value + DICE.random() * 5 for value in given]
+    found = page.call("effects", "effect", given, got)
+    assert found["correlation"] == pytest.approx(stats.spearmanr(given, got).statistic)
+    assert found["runs"] == 80
+
+
+def test_a_bend_is_important_though_nothing_correlates(page: Calculator) -> None:
+    given = [number / 100 - 1 for number in range(201)]
+    found = page.call("effects", "effect", given, [value * value for value in given])
+    assert abs(found["correlation"]) < 0.05
+    assert found["importance"] > 0.9
+
+
+def test_noise_is_not_important(page: Calculator) -> None:
+    for _ in range(5):
+        given, got = ([DICE.random() for _ in range(120)] for _ in range(2))
+        assert page.call("effects", "effect", given, got)["importance"] < 0.15
+
+
+def test_categories_count_each_by_itself_and_have_no_correlation(page: Calculator) -> None:
+    names = ["sgd", "adam", "rmsprop"] * 20
+    got = [{"sgd": 3.0, "adam": 1.0, "rmsprop": 2.0}[name] + DICE.random() * 0.5 for name in names]
+    found = page.call("effects", "effect", names, got)
+    assert found["correlation"] is None
+    assert found["importance"] > 0.8
+
+
+def test_runs_without_the_parameter_or_a_value_are_left_out(page: Calculator) -> None:
+    found = page.call("effects", "effect", [1, None, 3, 4, 5, 6, 7, 8], [1, 2, None, 4, 5, 6, 7, 8])
+    assert found["runs"] == 6
+    assert page.call("effects", "effect", [1, 2, 3], [1, 2, 3])["importance"] is None
+
+
+def test_smoothing_keeps_gaps_and_what_is_level_and_is_off_at_zero(page: Calculator) -> None:
+    xs, ys = list(range(6)), [2.0, 2.0, None, 2.0, 2.0, 2.0]
+    assert page.call("smoothing", "smoothed", xs, ys, 0.9) == pytest.approx(ys)
+    spiky = [0.0, 0.0, 9.0, 0.0]
+    assert page.call("smoothing", "smoothed", [0, 1, 2, 3], spiky, 0) == spiky
+    dense = list(range(1001))
+    smooth = page.call("smoothing", "smoothed", dense, [float(x == 500) for x in dense], 0.9)
+    assert 0.05 < max(smooth) < 0.2
+
+
+def test_values_stand_on_their_axes(page: Calculator) -> None:
+    places = page.evaluate("""async () => {
+        const { axisOf } = await import("/static/charts/axes.js");
+        const of = (parameter, column) => column.map(axisOf(parameter, column).place);
+        return [
+            of({ name: "lr", kind: "number", log: true }, [0.001, 0.1, 0.01, null]),
+            of({ name: "lr", kind: "number", log: true }, [0, 1, 0.5]),
+            of({ name: "n", kind: "integer", values: [16, 64, 32] }, [16, 32, 64]),
+            of({ name: "same", kind: "number" }, [3, 3]),
+            of({ name: "name", kind: "category", values: ["b", "a", "c"] }, ["a", "b", null]),
+            of({ name: "sizes", kind: "list" }, [[1, 2], [3]]),
+        ];
+    }""")
+    assert [[None if at is None else round(at, 6) for at in axis] for axis in places] == [
+        [0, 1, 0.5, None],
+        [0, 1, 0.5],
+        [0, 0.5, 1],
+        [0.5, 0.5],
+        [0, 0.5, None],
+        [0, 1],
+    ]
+
+
+def test_a_brush_takes_what_lies_in_it_and_what_is_not_set_only_below_the_axis(page: Calculator) -> None:
+    taken = page.evaluate("""async () => {
+        const { axisOf } = await import("/static/charts/axes.js");
+        const { Brushes } = await import("/static/charts/brushes.js");
+        const column = [0, 5, 10, null];
+        const axis = axisOf({ name: "x", kind: "number" }, column);
+        return [[0.4, 1.1], [0.6, 0.4], [-0.15, 0.1], [-0.15, -0.07]].map(([one, other]) => {
+            const brushes = new Brushes();
+            brushes.setPlaces(axis, one, other);
+            return column.map((value) => brushes.takes("x", value));
+        });
+    }""")
+    assert taken == [
+        [False, True, True, False],
+        [False, True, False, False],
+        [True, False, False, True],
+        [False, False, False, True],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "steps"),
+    [
+        (1e-5, 1.0, [1e-5, 1e-4, 1e-3, 0.01, 0.1, 1]),
+        (16, 128, [20, 50, 100]),
+        (1.1, 1.9, [1.2, 1.4, 1.6, 1.8]),
+    ],
+)
+def test_ticks_of_a_log_axis_are_round(page: Calculator, low: float, high: float, steps: list[float]) -> None:
+    assert page.call("numbers", "logSteps", low, high, 6) == pytest.approx(steps)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "–"),
+        (3, "3"),
+        (0.123456, "0.1235"),
+        (0.00001234, "1.23e-5"),
+        (1e-4, "1e-4"),
+        (2_500_000, "2.5e6"),
+    ],
+)
+def test_numbers_are_short(page: Calculator, value: float | None, text: str) -> None:
+    assert page.call("numbers", "short", value) == text

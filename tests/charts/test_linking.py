@@ -1,0 +1,62 @@
+"""Modules of the pages become one script: each form that they use, and a refusal of any other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from parallel_hpo.server.pages import static
+from parallel_hpo.server.pages.report.linking import UnlinkableError, script, style
+
+
+def linked(folder: Path, **modules: str) -> str:
+    for name, source in modules.items():
+        (folder / f"{name}.js").write_text(source)
+    return script(folder, "entry.js")
+
+
+def test_what_a_module_needs_stands_before_it_and_once(tmp_path: Path) -> None:
+    joined = linked(
+        tmp_path,
+        entry='import { one } from "./one.js";\nimport { two as second } from "./two.js";\none(second);\n',
+        one='import { two } from "./two.js";\nexport function one() { return two; }\n',
+        two="export const two = 2;\n",
+    )
+    assert joined.index("$two_js =") < joined.index("$one_js =") < joined.index("$entry_js =")
+    assert joined.count("const two = 2;") == 1
+    assert "const { two: second } = $two_js;" in joined
+
+
+@pytest.mark.parametrize(
+    "source",
+    ['export * from "./one.js";', "export let counted = 0;", 'import "./one.js";', "export default class {}"],
+)
+def test_a_form_that_is_not_known_is_refused(tmp_path: Path, source: str) -> None:
+    with pytest.raises(UnlinkableError, match=r"entry\.js: this form is not known"):
+        linked(tmp_path, entry=source, one="")
+
+
+def test_modules_that_import_each_other_in_a_circle_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnlinkableError, match=r"one\.js → entry\.js"):
+        linked(
+            tmp_path,
+            entry='import { one } from "./one.js";',
+            one='import { main } from "./entry.js";\nexport const one = 1;',
+        )
+
+
+def test_a_script_that_would_end_itself_in_html_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnlinkableError, match="end a script"):
+        linked(tmp_path, entry='const text = "</script>";')
+
+
+def test_every_module_of_the_pages_can_be_joined() -> None:
+    for path in static.FOLDER.glob("**/*.js"):
+        assert script(static.FOLDER, str(path.relative_to(static.FOLDER)))
+
+
+def test_styles_are_joined_with_those_that_they_import() -> None:
+    joined = style(static.FOLDER, "charts.css")
+    assert ".u-over" in joined
+    assert "@import" not in joined

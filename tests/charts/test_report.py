@@ -1,0 +1,112 @@
+"""A report in a real browser, from its file alone: what the pages show, without a server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+from playwright.sync_api import Browser
+
+from parallel_hpo.server.pages.report.contents import Contents
+from parallel_hpo.server.pages.report.document import document
+from tests.charts.scene import DANGEROUS, START, Scene
+from tests.charts.test_sweep_charts import drag_first_axis, words
+from tests.chromium import Scheme, Sight, accessibility_faults, looking
+
+RUNS: Final = 60
+MB: Final = 1 << 20
+
+
+def contents(scene: Scene, points: int) -> Contents:
+    """Return a made-up sweep as a server would give it for a report."""
+    histories = [
+        scene.histories(key, axis, points, None) for key in ("loss", "accuracy") for axis in ("step", "time")
+    ]
+    return Contents(scene.sweep(), histories, scene.timeline())
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    path.write_text(document(contents(Scene(runs=RUNS, points=400), 100), START), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def report(browser: Browser, file: Path) -> Iterator[Sight]:
+    """The report, drawn; whatever it asks of anybody is an error."""
+    with looking(browser) as sight:
+        open_report(sight, file)
+        yield sight
+
+
+def open_report(sight: Sight, file: Path) -> None:
+    asked: list[str] = []
+    sight.page.on("request", lambda request: asked.append(request.url))
+    sight.page.goto(file.as_uri())
+    sight.page.wait_for_selector("[data-chart=histories] canvas")
+    assert [address for address in asked if not address.startswith(("file:", "data:"))] == []
+
+
+def test_it_shows_charts_and_runs_and_breaks_no_policy(report: Sight) -> None:
+    page = report.page
+    assert words(page, "histories") == f"loss of {RUNS} shown runs."
+    assert words(page, "parallel").startswith(f"{RUNS} of {RUNS} runs over 6 varied parameters")
+    assert "1 quarantine" in words(page, "timeline")
+    assert page.locator("#runs tbody tr").count() == 50
+    assert report.complaints() == []
+
+
+def test_its_table_sorts_and_its_charts_filter_it(report: Sight) -> None:
+    page = report.page
+    page.get_by_role("columnheader", name="run", exact=True).click()
+    assert page.locator("#runs tbody tr td:nth-child(2)").first.inner_text() == "run00000"
+    drag_first_axis(page, 52, 182)
+    page.wait_for_function(
+        "(all) => !document.getElementById('shown').textContent.startsWith(all)", arg=f"{RUNS} runs"
+    )
+    assert page.locator("#runs tbody tr").count() < 50
+    assert report.complaints() == []
+
+
+def test_a_name_that_looks_like_html_is_text(report: Sight, file: Path) -> None:
+    page = report.page
+    page.get_by_label("search").fill("run00001")
+    page.wait_for_function("() => document.getElementById('shown').textContent.startsWith('1 of')")
+    page.locator("#columns summary").click()
+    page.get_by_label("name", exact=True).check()
+    assert page.get_by_role("cell", name=DANGEROUS, exact=True).count() == 1
+    assert page.locator("img").count() == 0
+    assert file.read_text().count("</script>") == 3
+
+
+def test_a_policy_lets_only_its_own_script_run(report: Sight) -> None:
+    report.page.evaluate("""() => {
+        const script = Object.assign(document.createElement("script"), { text: "window.ran = 1" });
+        document.body.append(script);
+    }""")
+    assert report.page.evaluate("() => window.ran") is None
+    assert any("script-src" in said for said in report.complaints())
+
+
+def test_it_can_be_read_where_scripts_do_not_run(browser: Browser, file: Path) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(file.as_uri())
+    assert page.locator("#runs tbody tr").count() == RUNS
+    assert page.get_by_text("run00000").count() >= 1
+    context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_fault_in_light_and_dark(browser: Browser, file: Path, scheme: Scheme) -> None:
+    with looking(browser, scheme=scheme) as sight:
+        open_report(sight, file)
+        assert accessibility_faults(sight) == []
+
+
+def test_a_report_of_200_runs_fits_into_a_mail() -> None:
+    text = document(contents(Scene(runs=200, points=10_000), 187), START)
+    assert len(text.encode()) < 3 * MB

@@ -1,0 +1,274 @@
+"""The charts of a sweep in a real browser: what they show, with one filter and one selection for all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import pytest
+from playwright.sync_api import Browser, Locator, Page
+
+from tests.charts.conftest import open_charts
+from tests.charts.scene import DANGEROUS
+from tests.charts.site import CHARTS
+from tests.chromium import Scheme, Sight, accessibility_faults, looking
+
+RUNS: Final = 60
+FAILED: Final = 6
+SIDE: Final = 70
+TOP: Final = 52
+"""Where the first axis of the parallel coordinates stands, in its canvas."""
+
+
+FRAMES: Final = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+"""Waits until what was asked for is drawn."""
+
+
+TOOLTIP: Final = "() => document.querySelector('.chart-tooltip:not([hidden])')?.innerText ?? ''"
+
+
+def section(page: Page, name: str) -> Locator:
+    return page.locator(f"section[data-chart={name}]")
+
+
+def words(page: Page, name: str) -> str:
+    return section(page, name).locator(".chart-words").inner_text()
+
+
+def shown(page: Page) -> list[int]:
+    """Return the rows that all filters let through."""
+    rows: list[int] = page.evaluate("() => [...store.shown].flatMap((one, row) => (one ? [row] : []))")
+    return rows
+
+
+def column(page: Page, name: str) -> list[Any]:
+    values: list[Any] = page.evaluate("(name) => store.column(name)", name)
+    return values
+
+
+def drag_first_axis(page: Page, start: float, end: float) -> None:
+    """Drag along the axis of the learning rate between two heights of its canvas."""
+    canvas = section(page, "parallel").locator("canvas.chart-over")
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + SIDE, box["y"] + start)
+    page.mouse.down()
+    page.mouse.move(box["x"] + SIDE, box["y"] + (start + end) / 2)
+    page.mouse.move(box["x"] + SIDE, box["y"] + end)
+    page.mouse.up()
+
+
+def hover_everywhere(page: Page, canvas: Locator) -> Iterator[str]:
+    """Move over a picture along a net of points, and yield what the tooltips say."""
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    assert box is not None
+    for across in range(1, 12):
+        for down in range(1, 7):
+            page.mouse.move(box["x"] + box["width"] * across / 12, box["y"] + box["height"] * down / 7)
+            yield page.evaluate(TOOLTIP)
+
+
+def picture(page: Page, name: str) -> str:
+    """Return the pixels of a chart's first canvas."""
+    pixels: str = section(page, name).locator("canvas").first.evaluate("(canvas) => canvas.toDataURL()")
+    return pixels
+
+
+def test_each_chart_says_what_it_shows(sight: Sight) -> None:
+    page = sight.page
+    assert words(page, "parallel").startswith(
+        f"{RUNS} of {RUNS} runs over 6 varied parameters, {FAILED} of them failed"
+    )
+    assert f"Best of {RUNS - FAILED - 1} finished runs" in words(page, "best")
+    assert words(page, "importance").startswith("optimizer.lr tells most.")
+    assert "against 6 varied parameters" in words(page, "scatter")
+    assert "1 restart (▲), 1 retry (↻), 1 quarantine (■)" in words(page, "timeline")
+    assert words(page, "histories") == f"loss of {RUNS} shown runs."
+    assert sight.complaints() == []
+
+
+def test_every_picture_has_a_name_and_every_control_a_label(sight: Sight) -> None:
+    page = sight.page
+    for canvas in page.locator("canvas:not([aria-hidden])").all():
+        assert canvas.get_attribute("role") == "img"
+        assert canvas.get_attribute("aria-label")
+    section(page, "parallel").locator("summary").click()
+    unlabelled = (
+        "() => [...document.querySelectorAll('input, select')].filter((one) => !one.labels.length).length"
+    )
+    assert page.evaluate(unlabelled) == 0
+
+
+def test_dragging_along_an_axis_filters_all(sight: Sight) -> None:
+    page = sight.page
+    drag_first_axis(page, TOP - 10, TOP + 130)
+    rates = column(page, "parameters.optimizer.lr")
+    chosen = shown(page)
+    assert 0 < len(chosen) < RUNS
+    assert min(rates[row] for row in chosen) > max(rates[row] for row in range(RUNS) if row not in chosen)
+    assert "Chosen: optimizer.lr: ≥" in words(page, "parallel")
+    page.wait_for_function(
+        "(many) => document.body.innerText.includes(`loss of ${many} shown runs`)", arg=len(chosen)
+    )
+    assert sight.complaints() == []
+
+
+def test_a_click_on_a_brushed_axis_takes_the_brush_away(sight: Sight) -> None:
+    page = sight.page
+    drag_first_axis(page, TOP, TOP + 130)
+    drag_first_axis(page, TOP + 60, TOP + 60)
+    assert len(shown(page)) == RUNS
+
+
+def test_axes_are_brushed_by_keyboard_too(sight: Sight) -> None:
+    page = sight.page
+    section(page, "parallel").locator("summary").press("Enter")
+    fields = page.get_by_role("group", name="optimizer.lr")
+    fields.get_by_label("at most").press_sequentially("0.001")
+    fields.get_by_label("at most").press("Enter")
+    rates = column(page, "parameters.optimizer.lr")
+    assert shown(page) == [row for row, rate in enumerate(rates) if rate <= 0.001]
+    page.get_by_role("button", name="Clear what is chosen").press("Enter")
+    assert len(shown(page)) == RUNS
+    assert fields.get_by_label("at most").input_value() == ""
+
+
+def test_runs_without_a_parameter_are_chosen_as_such(sight: Sight) -> None:
+    page = sight.page
+    section(page, "parallel").locator("summary").click()
+    page.get_by_role("group", name="optimizer.momentum").get_by_label("and those without a value").check()
+    page.get_by_role("group", name="optimizer.momentum").get_by_label("at least").fill("2")
+    page.get_by_role("group", name="optimizer.momentum").get_by_label("at least").blur()
+    assert shown(page) == [
+        row for row, name in enumerate(column(page, "parameters.optimizer.name")) if name != "sgd"
+    ]
+
+
+def test_categories_are_chosen_by_their_boxes(sight: Sight) -> None:
+    page = sight.page
+    section(page, "parallel").locator("summary").click()
+    names = page.get_by_role("group", name="optimizer.name")
+    names.get_by_label("adam").check()
+    names.get_by_label("sgd").check()
+    of_each = column(page, "parameters.optimizer.name")
+    assert shown(page) == [row for row, name in enumerate(of_each) if name in {"adam", "sgd"}]
+
+
+def test_a_filter_that_is_dropped_elsewhere_takes_the_brushes_along(sight: Sight) -> None:
+    page = sight.page
+    drag_first_axis(page, TOP, TOP + 130)
+    page.evaluate("() => store.setFilter('parallel', null)")
+    page.wait_for_function("() => document.body.innerText.includes('Drag along an axis')")
+    assert len(shown(page)) == RUNS
+
+
+def test_a_click_on_a_line_selects_its_run_and_its_history_alone_is_drawn(sight: Sight) -> None:
+    page = sight.page
+    canvas = section(page, "parallel").locator("canvas.chart-over")
+    canvas.click(position={"x": SIDE + 90, "y": TOP + 200})
+    selected = page.evaluate("() => [...store.selected]")
+    assert len(selected) == 1
+    page.wait_for_function("() => document.body.innerText.includes('loss of 1 selected runs.')")
+    canvas.click(position={"x": SIDE + 90, "y": TOP + 200})
+    assert page.evaluate("() => store.selected.size") == 0
+
+
+@pytest.mark.parametrize("name", [name for name in CHARTS if name != "importance"])
+def test_hovering_shows_text_and_breaks_no_policy(sight: Sight, name: str) -> None:
+    canvases = section(sight.page, name).locator("canvas")
+    said = list(hover_everywhere(sight.page, canvases.last))
+    assert any("run" in text for text in said)
+    assert sight.complaints() == []
+
+
+def test_what_a_run_is_called_is_never_html(sight: Sight) -> None:
+    page = sight.page
+    page.evaluate("() => store.select([store.runs.id[1]])")
+    page.wait_for_function("() => document.body.innerText.includes('loss of 1 selected runs.')")
+    said = list(hover_everywhere(page, section(page, "histories").locator("canvas")))
+    assert any(DANGEROUS in text for text in said)
+    assert page.locator("img").count() == 0
+
+
+def test_pictures_turn_dark_with_the_page(sight: Sight) -> None:
+    page = sight.page
+    light = {name: picture(page, name) for name in CHARTS if name != "importance"}
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_function("() => matchMedia('(prefers-color-scheme: dark)').matches")
+    page.evaluate(FRAMES)
+    assert [name for name in light if picture(page, name) == light[name]] == []
+    assert sight.complaints() == []
+
+
+def test_a_zoom_outlives_new_runs(sight: Sight) -> None:
+    page = sight.page
+    plot = section(page, "best").locator(".u-over")
+    plot.scroll_into_view_if_needed()
+    box = plot.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 200, box["y"] + 20)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 400, box["y"] + 21, steps=3)
+    page.mouse.up()
+    zoomed = picture(page, "best")
+    page.evaluate("() => store.merge({ runs: store.runs, complete: true })")
+    page.evaluate(FRAMES)
+    page.mouse.move(0, 0)
+    assert picture(page, "best") == zoomed
+    plot.dblclick()
+    page.evaluate(FRAMES)
+    assert picture(page, "best") != zoomed
+
+
+def test_the_history_of_a_run_that_goes_on_is_read_again_and_once_more_at_its_end(sight: Sight) -> None:
+    page = sight.page
+    last = f"runs=run{RUNS - 1:05d}"
+    page.evaluate("() => setInterval(() => store.merge({ runs: store.runs, complete: true }), 200)")
+    with page.expect_request(lambda request: last in request.url) as asked:
+        pass
+    asked.value.response()
+    with page.expect_request(lambda request: last in request.url):
+        page.evaluate("(row) => { store.runs.state[row] = 'finished'; }", RUNS - 1)
+
+
+def test_log_axes_smoothing_and_time_change_the_pictures(sight: Sight) -> None:
+    page = sight.page
+    histories = section(page, "histories")
+    before = picture(page, "histories")
+    histories.get_by_label("Log axis").check()
+    page.evaluate(FRAMES)
+    logarithmic = picture(page, "histories")
+    histories.get_by_label("Smoothing").fill("0.9")
+    page.evaluate(FRAMES)
+    smooth = picture(page, "histories")
+    assert len({before, logarithmic, smooth}) == 3
+    histories.get_by_label("Over").select_option("time")
+    page.wait_for_function(
+        "(many) => document.body.innerText.includes(`loss of ${many} shown runs.`)", arg=RUNS
+    )
+    assert sight.complaints() == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_fault_in_light_and_dark(browser: Browser, site: str, scheme: Scheme) -> None:
+    with looking(browser, scheme=scheme) as sight:
+        open_charts(sight, site)
+        section(sight.page, "parallel").locator("summary").click()
+        assert accessibility_faults(sight) == []
+
+
+def test_nothing_is_wider_than_a_phone(browser: Browser, site: str) -> None:
+    with looking(browser, width=375, height=700) as sight:
+        open_charts(sight, site)
+        assert sight.page.evaluate("() => document.documentElement.scrollWidth") <= 375
+
+
+def test_charts_that_are_taken_away_leave_nothing(sight: Sight) -> None:
+    page = sight.page
+    page.evaluate("() => charts.destroy()")
+    assert page.locator("canvas, .chart-controls").count() == 0
+    page.evaluate("() => store.merge({ runs: store.runs, complete: true })")
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(done))")
+    assert sight.complaints() == []

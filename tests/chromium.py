@@ -1,0 +1,83 @@
+"""A real browser for tests of pages: Debian's Chromium, driven by Playwright."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+
+Scheme = Literal["light", "dark"]
+PROGRAM: Final = "chromium"
+FLAGS: Final = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update"),
+)
+WATCH_POLICY: Final = """
+    window.violations = [];
+    document.addEventListener("securitypolicyviolation", (event) =>
+        window.violations.push(`${event.violatedDirective}: ${event.blockedURI}`));
+"""
+
+
+def why_not() -> str | None:
+    """Return why there is no browser to test with, or None where there is one."""
+    return (
+        None if shutil.which(PROGRAM) else f"there is no {PROGRAM} here (on Debian: apt-get install chromium)"
+    )
+
+
+@contextmanager
+def running() -> Iterator[Browser]:
+    """Run the browser. While it runs nothing else in this thread may start an event loop."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which(PROGRAM), args=list(FLAGS))
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+@dataclass
+class Sight:
+    """A page, with all that it complained of: errors, and what its Content-Security-Policy refused."""
+
+    page: Page
+    errors: list[str] = field(default_factory=list)
+
+    def complaints(self) -> list[str]:
+        """Return what went wrong until now."""
+        violations: list[str] = self.page.evaluate("() => window.violations")
+        return self.errors + violations
+
+
+@contextmanager
+def looking(
+    browser: Browser, *, width: int = 1200, height: int = 900, scheme: Scheme = "light"
+) -> Iterator[Sight]:
+    """Open a window of a size, in light or dark; nothing is loaded yet."""
+    context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+    context.add_init_script(WATCH_POLICY)
+    page = context.new_page()
+    sight = Sight(page)
+
+    def heard(message: ConsoleMessage) -> None:
+        if message.type in {"error", "warning"}:
+            sight.errors.append(f"{message.type}: {message.text}")
+
+    page.on("console", heard)
+    page.on("pageerror", lambda error: sight.errors.append(error.stack or str(error)))
+    try:
+        yield sight
+    finally:
+        context.close()
+
+
+def accessibility_faults(sight: Sight) -> list[str]:
+    """Return what axe finds on the page as it is now, one line a fault."""
+    found = Axe().run(sight.page).response["violations"]
+    return [f"{fault['id']}: {node['html'][:200]}" for fault in found for node in fault["nodes"]]

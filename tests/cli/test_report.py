@@ -1,0 +1,130 @@
+"""`parallel-hpo report`: of a sweep that a server has, and of one of which only the folder is here."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from parallel_hpo.supervisor.decisions.actions import End
+from parallel_hpo.supervisor.records.ledger import Ledger
+from parallel_hpo.words import Outcome, RunId, Slot
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+TRAIN = """
+import wandb
+
+def main():
+    with wandb.init() as run:
+        if run.config["lr"] == 1.0:
+            raise ValueError("too fast")
+        for step in range(20):
+            run.log({"loss": run.config["lr"] / (step + 1)})
+"""
+SWEEP = """
+method: grid
+metric: {name: loss, goal: minimize}
+parameters:
+  lr: {values: [0.5, 0.25, 1.0]}
+"""
+
+
+def data_of(file: Path) -> Any:
+    """Return what a report's script reads."""
+    found = re.search(
+        r'<script type="application/json" id="data">(.*?)</script>', file.read_text(), re.DOTALL
+    )
+    assert found is not None
+    return json.loads(found[1])
+
+
+def test_a_sweep_that_is_over_becomes_one_file_whose_path_alone_is_printed(
+    tmp_path: Path, command: Command
+) -> None:
+    (tmp_path / "train.py").write_text(TRAIN)
+    (tmp_path / "sweep.yaml").write_text(SWEEP)
+    options = ("--workers", "1", "--backend", "local", "--directory", "sweeps", "--json")
+    summary = json.loads(command("run", "sweep.yaml", "train.py:main", *options).stdout)
+    done = command("report", summary["sweep_id"], "--directory", "sweeps", "-o", "report.html")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "report.html\n", "")
+    data = data_of(tmp_path / "report.html")
+    runs = data["sweep"]["runs"]
+    assert dict(zip(runs["parameters"]["lr"], runs["state"], strict=True)) == {
+        0.5: "finished",
+        0.25: "finished",
+        1.0: "failed",
+    }
+    assert data["sweep"]["keys"] == ["loss"]
+    assert data["sweep"]["best"] == summary["best"]["run_id"]
+    assert [(bar["lane"], bar["outcome"]) for bar in data["timeline"]["bars"]] == [
+        (0, "finished"),
+        (0, "finished"),
+        (0, "failed"),
+    ]
+    assert summary["best"]["run_id"] in (tmp_path / "report.html").read_text().partition("<tbody>")[2]
+
+
+def wandb_sweep(folder: Path) -> None:
+    """Leave the folder of a sweep on W&B's server behind."""
+    finished = End(Outcome.FINISHED, value=0.5, duration_s=2.0)
+    with Ledger(folder / "ledger.db") as ledger:
+        ledger.record_facts(
+            {
+                "path": "team/project/abc",
+                "url": "https://wandb.example/team/project/sweeps/abc",
+                "backend": "wandb",
+                "count": 2,
+                "metric": "loss",
+                "goal": "minimize",
+            }
+        )
+        ledger.record_spawn(Slot(0), "GPU-3", again=False)
+        for run_id, rate in (("one", 1e-5), ("two", 0.1)):
+            parameters = {"optimizer": {"lr": rate}, "name": "</script><b>"}
+            ledger.record_start(RunId(run_id), parameters=parameters, attempt=1, slot=Slot(0), device="GPU-3")
+        ledger.record_attempt_end(RunId("one"), 1, End(Outcome.CRASHED, "SIGKILL", duration_s=1.0))
+        ledger.record_spawn(Slot(0), "GPU-3", again=True)
+        ledger.record_quarantine("GPU-3", "ECC")
+        ledger.record_start(RunId("one"), parameters={}, attempt=2, slot=Slot(0), device="GPU-3")
+        ledger.record_end(RunId("one"), 2, finished)
+
+
+def test_of_a_sweep_on_wandbs_server_there_is_what_the_folder_has_and_where_the_rest_is(
+    tmp_path: Path, command: Command
+) -> None:
+    wandb_sweep(tmp_path / "abc")
+    done = command("report", "team/project/abc", "--directory", str(tmp_path))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "abc.html\n", "")
+    data, text = data_of(tmp_path / "abc.html"), (tmp_path / "abc.html").read_text()
+    assert (
+        "its histories are on W&amp;B&#39;s server, at https://wandb.example/team/project/sweeps/abc" in text
+    )
+    assert data["sweep"]["runs"]["state"] == ["finished", "cut short"]
+    assert data["sweep"]["runs"]["parameters"]["optimizer.lr"] == [1e-5, 0.1]
+    axes = {axis["name"]: (axis["varied"], axis["log"]) for axis in data["sweep"]["parameters"]}
+    assert axes == {"optimizer.lr": (True, True), "name": (False, False)}
+    assert data["timeline"]["lanes"] == [{"name": "worker 0", "machine": "", "device": "GPU-3"}]
+    assert [mark["kind"] for mark in data["timeline"]["marks"]] == ["restart", "quarantine", "retry"]
+    assert data["timeline"]["marks"][2]["text"] == "SIGKILL"
+    assert text.count("</script>") == 3
+
+
+def test_an_unknown_sweep_is_named_with_those_that_there_are(tmp_path: Path, command: Command) -> None:
+    wandb_sweep(tmp_path / "abc")
+    done = command("report", "xyz", "--directory", str(tmp_path))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"there is no sweep xyz in {tmp_path}; there: abc" in done.stderr
+
+
+def test_a_file_that_cannot_be_written_is_said_and_nothing_is_left(tmp_path: Path, command: Command) -> None:
+    wandb_sweep(tmp_path / "abc")
+    done = command("report", "abc", "--directory", str(tmp_path), "-o", "nowhere/report.html")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert (
+        done.stderr
+        == "error: nowhere/report.html can't be written: No such file or directory; name another file by -o\n"
+    )

@@ -1,0 +1,56 @@
+"""Who performed what, as a server tells it: of what it saw itself, and by the ledgers beside its database."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from parallel_hpo.server.pages.timeline import timeline
+from parallel_hpo.server.services.supervision import SweepAt
+from parallel_hpo.supervisor.records.ledger import Ledger
+from parallel_hpo.words import RunId, Slot
+from tests.server.acting import Stage, grid
+
+
+def at(sweep: str) -> SweepAt:
+    return SweepAt("local", "p", sweep)
+
+
+def test_a_worker_is_one_lane_and_only_another_process_in_its_slot_is_a_restart(stage: Stage) -> None:
+    sweep = stage.sweep(grid(3))
+    for label in ("mark_0_1", "mark_0_1", "mark_1_2", "mark_0_3"):
+        stage.agent(sweep, label)
+        stage.clock.now += 10
+    told = timeline(stage.world, at(sweep))
+    assert [(lane["machine"], lane["name"]) for lane in told["lanes"]] == [
+        ("host", "worker 0"),
+        ("host", "worker 1"),
+    ]
+    (mark,) = told["marks"]
+    assert (mark["lane"], mark["kind"]) == (0, "restart")
+
+
+@pytest.mark.parametrize("path", ["local/p/{sweep}", "local/elsewhere/{sweep}"])
+def test_a_ledger_of_the_sweep_beside_the_database_is_heeded_and_no_others(
+    stage: Stage, tmp_path: Path, path: str
+) -> None:
+    sweep = stage.sweep(grid(3))
+    run = stage.issued(stage.agent(sweep, "mark_0_1"))
+    with Ledger(tmp_path / "sweeps" / sweep / "ledger.db") as ledger:
+        ledger.record_facts({"path": path.format(sweep=sweep)})
+        ledger.record_start(RunId(run), parameters={}, attempt=1, slot=Slot(0), device="GPU 3")
+    told = timeline(replace(stage.world, sweeps_in=tmp_path / "sweeps"), at(sweep))
+    is_its_own = path.startswith("local/p/")
+    assert [lane["device"] for lane in told["lanes"]] == (["GPU 3"] if is_its_own else [None])
+    assert [(bar["run"], bar["end"]) for bar in told["bars"]] == ([(run, None)] if is_its_own else [])
+
+
+def test_a_damaged_ledger_is_passed_over(stage: Stage, tmp_path: Path) -> None:
+    sweep = stage.sweep(grid(3))
+    stage.agent(sweep, "mark_0_1")
+    (tmp_path / sweep).mkdir()
+    (tmp_path / sweep / "ledger.db").write_bytes(b"no ledger" * 1000)
+    told = timeline(replace(stage.world, sweeps_in=tmp_path), at(sweep))
+    assert [lane["name"] for lane in told["lanes"]] == ["worker 0"]

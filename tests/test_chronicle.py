@@ -1,0 +1,71 @@
+"""What a sweep's folder tells of workers and devices, read beside the ledgers' owners."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from parallel_hpo.chronicle import performed
+from parallel_hpo.errors import LedgerError
+from parallel_hpo.supervisor.decisions.actions import End
+from parallel_hpo.supervisor.records.ledger import Ledger
+from parallel_hpo.words import Outcome, RunId, Slot
+
+RUN = RunId("run1")
+
+
+def start(ledger: Ledger, attempt: int = 1) -> None:
+    ledger.record_start(RUN, parameters={}, attempt=attempt, slot=Slot(0), device="3")
+
+
+def test_attempts_are_told_with_their_ends_while_the_ledger_is_written(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "ledger.db") as ledger:
+        ledger.record_facts({"path": "local/p/sweep"})
+        start(ledger)
+        ledger.record_attempt_end(RUN, 1, End(Outcome.CRASHED, "SIGKILL", duration_s=2.0))
+        start(ledger, attempt=2)
+        (share,) = performed(tmp_path)
+    first, second = share.attempts
+    assert (share.share, share.path, share.devices, share.slots) == ("", "local/p/sweep", {RUN: "3"}, [0])
+    assert (first.attempt, first.outcome, first.reason) == (1, Outcome.CRASHED, "SIGKILL")
+    assert first.ended_at == first.started_at + 2.0
+    assert (second.attempt, second.outcome, second.ended_at) == (2, None, None)
+
+
+def test_what_befell_workers_and_devices_is_told_in_its_order(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "ledger.db") as ledger:
+        ledger.record_spawn(Slot(0), "3", again=False)
+        ledger.record_spawn(Slot(0), "3", again=True)
+        ledger.record_quarantine("3", "exit 1")
+    (share,) = performed(tmp_path)
+    assert [(mark.kind, mark.slot, mark.device, mark.reason) for mark in share.marks] == [
+        ("restart", 0, "3", ""),
+        ("quarantine", None, "3", "exit 1"),
+    ]
+    assert share.assigned == {0: "3"}
+
+
+def test_shares_are_told_one_by_one(tmp_path: Path) -> None:
+    for name in ("share-2-of-2", "share-1-of-2"):
+        with Ledger(tmp_path / name / "ledger.db") as ledger:
+            start(ledger)
+    assert [share.share for share in performed(tmp_path)] == ["share-1-of-2", "share-2-of-2"]
+
+
+def test_a_ledger_of_an_earlier_version_has_no_marks(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "ledger.db") as ledger:
+        start(ledger)
+    with closing(sqlite3.connect(tmp_path / "ledger.db")) as db:
+        db.execute("DROP TABLE marks")
+    (share,) = performed(tmp_path)
+    assert (share.marks, len(share.attempts)) == ((), 1)
+
+
+def test_a_folder_without_a_ledger_tells_nothing_and_a_damaged_one_is_an_error(tmp_path: Path) -> None:
+    assert performed(tmp_path / "nothing") == []
+    (tmp_path / "ledger.db").write_bytes(b"no ledger" * 1000)
+    with pytest.raises(LedgerError, match=r"ledger\.db can't be read"):
+        performed(tmp_path)
