@@ -1,4 +1,4 @@
-"""What pages are told: runs as columns, what has changed, curves with their spikes, files that are no page."""
+"""What pages are told: runs as columns, what has changed, curves with spikes, files that are no page."""
 
 from __future__ import annotations
 
