@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from parallel_hpo.errors import LedgerError
 from parallel_hpo.words import Outcome, RunId, Slot
@@ -21,6 +21,7 @@ from parallel_hpo.words import Outcome, RunId, Slot
 LEDGER: Final = "ledger.db"
 RESTART: Final = "restart"
 QUARANTINE: Final = "quarantine"
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,33 +78,66 @@ class Performed:
         return sorted({*self.assigned, *(attempt.slot for attempt in self.attempts)})
 
 
+@dataclass(frozen=True, slots=True)
+class LedgerCount:
+    """How much one supervisor is to perform, and what it performed more than once."""
+
+    path: str
+    """The sweep's, `entity/project/id`."""
+    count: int | None
+    """Runs asked for; None: no limit."""
+    attempts: dict[RunId, int]
+    """Of the runs that have more than one."""
+
+
 def performed(folder: Path) -> list[Performed]:
     """Return what was done in a sweep's folder, [] where it has no ledger; LedgerError: one can't be read."""
-    ledgers = sorted([*folder.glob(LEDGER), *folder.glob(f"share-*/{LEDGER}")])
-    return [_read(folder, path) for path in ledgers]
+    return _each(folder, _read)
 
 
-def _read(folder: Path, path: Path) -> Performed:
-    try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
-            return Performed(
-                share="" if path.parent == folder else path.parent.name,
-                path=_fact(db, "path"),
-                attempts=tuple(_attempts(db)),
-                marks=tuple(_marks(db)),
-                devices=dict(db.execute("SELECT run_id, device FROM runs")),
-                assigned={
-                    Slot(slot): device for slot, device in db.execute("SELECT slot, device FROM workers")
-                },
-            )
-    except sqlite3.Error as error:
-        raise LedgerError(f"{path} can't be read: {error}; is it a ledger?") from None
+def tallies(folder: Path) -> list[LedgerCount]:
+    """Return the tally of each ledger in a sweep's folder; LedgerError: one can't be read."""
+    return _each(folder, _tally)
 
 
-def _fact(db: sqlite3.Connection, name: str) -> str:
+def _each(folder: Path, read: Callable[[sqlite3.Connection, str], Found]) -> list[Found]:
+    """Read each ledger; those of shares with the name of the share."""
+    found = []
+    for path in sorted([*folder.glob(LEDGER), *folder.glob(f"share-*/{LEDGER}")]):
+        share = "" if path.parent == folder else path.parent.name
+        try:
+            with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
+                found.append(read(db, share))
+        except sqlite3.Error as error:
+            raise LedgerError(f"{path} can't be read: {error}; is it a ledger?") from None
+    return found
+
+
+def _read(db: sqlite3.Connection, share: str) -> Performed:
+    return Performed(
+        share=share,
+        path=_path(db),
+        attempts=tuple(_attempts(db)),
+        marks=tuple(_marks(db)),
+        devices=dict(db.execute("SELECT run_id, device FROM runs")),
+        assigned={Slot(slot): device for slot, device in db.execute("SELECT slot, device FROM workers")},
+    )
+
+
+def _tally(db: sqlite3.Connection, _share: str) -> LedgerCount:
+    count = _fact(db, "count")
+    again = "SELECT run_id, MAX(attempt) FROM attempts GROUP BY run_id HAVING MAX(attempt) > 1"
+    return LedgerCount(_path(db), count if isinstance(count, int) else None, dict(db.execute(again)))
+
+
+def _path(db: sqlite3.Connection) -> str:
+    path = _fact(db, "path")
+    return path if isinstance(path, str) else ""
+
+
+def _fact(db: sqlite3.Connection, name: str) -> Any:
     found: tuple[str] | None = db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
-    value: Any = None if found is None else json.loads(found[0])
-    return value if isinstance(value, str) else ""
+    return None if found is None else json.loads(found[0])
 
 
 def _attempts(db: sqlite3.Connection) -> Iterator[Attempt]:

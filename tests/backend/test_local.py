@@ -19,9 +19,12 @@ from typing import Any, Final
 import psutil
 import pytest
 
+from parallel_hpo.backend import doorplates
 from parallel_hpo.backend.base import OpenedSweep, RunCall, SweepOrder
 from parallel_hpo.backend.local import LocalBackend, last_words
+from parallel_hpo.backend.variables import PACE
 from parallel_hpo.errors import BackendError, ConfigError, ExitCode
+from parallel_hpo.keys import SUPERVISOR
 from parallel_hpo.supervisor.processes.child_calls import ChildCalls
 from parallel_hpo.words import RunId
 from tests.supervisor.processes.pooling import DEADLINE_S, is_gone, marked, opened_pool, surroundings
@@ -291,3 +294,27 @@ def test_a_sweep_whose_runs_nobody_could_supply_is_refused_before_it_is_created(
     with pytest.raises(ConfigError, match="`wandb sweep-scheduler`, which can't reach a server") as refused:
         LocalBackend(tmp_path, {}).open_sweep(order, lambda *_: None)
     assert refused.value.exit_code is ExitCode.USAGE
+
+
+def test_a_person_is_let_in_by_the_address_and_by_nothing_else(backend: LocalBackend, tmp_path: Path) -> None:
+    backend.wait_until_up()
+    (plate,) = doorplates.all_in(tmp_path / "data")
+    assert plate.answers()
+    (file,) = (tmp_path / "data").glob("server-*.door")
+    assert file.stat().st_mode & 0o077 == 0
+    key = backend.client_environment(SUPERVISOR)["WANDB_API_KEY"].rpartition("-")[2]
+    assert key not in file.read_text()
+    first, second = backend.address_of("/"), plate.address("/", time.time())
+    for address in (first, second):
+        opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+        with opener.open(address) as answer:
+            assert (answer.status, answer.url) == (200, address.partition("?")[0])
+    backend.close()
+    assert not plate.answers()
+    assert list(doorplates.all_in(tmp_path / "data")) == []
+
+
+def test_what_runs_log_is_sent_each_second_unless_the_user_says_otherwise(tmp_path: Path) -> None:
+    for given, then in (({}, "1"), ({PACE: "5"}, "5")):
+        backend = LocalBackend(tmp_path, given)
+        assert backend.client_environment("worker_1")[PACE] == then

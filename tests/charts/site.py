@@ -36,8 +36,9 @@ Object.assign(window, { store, charts, mounted_ms: performance.now() - begun });
 """
 RUN_SCRIPT: Final = """
 import { mountRun } from "/static/charts/index.js";
-const keys = { keys: ["loss", "accuracy"], system_keys: ["cpu"] };
-window.charts = mountRun(document.body, keys, "/data/run");
+const lines = { history_lines: 100, event_lines: 10 };
+window.data = { keys: ["loss", "accuracy"], system_keys: ["cpu"], run: lines };
+window.charts = mountRun(document.body, data, "/data/run");
 """
 
 

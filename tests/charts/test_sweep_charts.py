@@ -222,6 +222,17 @@ def test_a_zoom_outlives_new_runs(sight: Sight) -> None:
     assert picture(page, "best") != zoomed
 
 
+def test_the_history_of_a_run_that_goes_on_is_read_again_and_once_more_at_its_end(sight: Sight) -> None:
+    page = sight.page
+    last = f"runs=run{RUNS - 1:05d}"
+    page.evaluate("() => setInterval(() => store.merge({ runs: store.runs, complete: true }), 200)")
+    with page.expect_request(lambda request: last in request.url) as asked:
+        pass
+    asked.value.response()
+    with page.expect_request(lambda request: last in request.url):
+        page.evaluate("(row) => { store.runs.state[row] = 'finished'; }", RUNS - 1)
+
+
 def test_log_axes_smoothing_and_time_change_the_pictures(sight: Sight) -> None:
     page = sight.page
     histories = section(page, "histories")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from parallel_hpo.server.pages.sweep_data import Sweeps
 from parallel_hpo.server.pages.timeline import timeline
 from parallel_hpo.server.services.supervision import SweepAt
 from parallel_hpo.supervisor.records.ledger import Ledger
@@ -54,3 +56,17 @@ def test_a_damaged_ledger_is_passed_over(stage: Stage, tmp_path: Path) -> None:
     (tmp_path / sweep / "ledger.db").write_bytes(b"no ledger" * 1000)
     told = timeline(replace(stage.world, sweeps_in=tmp_path), at(sweep))
     assert [lane["name"] for lane in told["lanes"]] == ["worker 0"]
+
+
+def test_the_count_and_further_attempts_are_those_of_the_ledger(stage: Stage, tmp_path: Path) -> None:
+    sweep = stage.sweep(grid(9))
+    run = stage.perform(sweep, stage.agent(sweep))
+    with Ledger(tmp_path / sweep / "ledger.db") as ledger:
+        ledger.record_facts({"path": f"local/p/{sweep}", "count": 4})
+        for attempt in (1, 2):
+            ledger.record_start(RunId(run), parameters={}, attempt=attempt, slot=Slot(0), device=None)
+    known = replace(stage.world, sweeps_in=tmp_path)
+    told = json.loads(Sweeps(0.0).sweep_json(known, at(sweep), ""))
+    assert (told["sweep"]["count"], told["runs"]["attempts"]) == (4, [2])
+    told = json.loads(Sweeps(0.0).sweep_json(stage.world, at(sweep), ""))
+    assert (told["sweep"]["count"], told["runs"]["attempts"]) == (9, [1])

@@ -34,6 +34,7 @@ from parallel_hpo.server.http.asking import Asking
 from parallel_hpo.server.http.bodies import json_body, pieces, text_in, texts_in
 from parallel_hpo.server.pages.entrance import Entrance
 from parallel_hpo.server.pages.routes import Pages
+from parallel_hpo.server.pages.watched import FRESH_S
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.removal.tidying import tidy
 from parallel_hpo.server.services import file_stream, supervision
@@ -59,9 +60,14 @@ _MD5: Final = re.compile("[0-9a-f]{32}")
 Result = TypeVar("Result")
 
 
-def make_app(world: World, *, host: str, tidy_every_s: float = TIDY_EVERY_S) -> Starlette:
-    """Return the server's application; `host` is the address that it will be bound to."""
-    pages = Pages(world)
+def make_app(
+    world: World, *, host: str, tidy_every_s: float = TIDY_EVERY_S, pages_fresh_s: float = FRESH_S
+) -> Starlette:
+    """Return the server's application; `host` is the address that it will be bound to.
+
+    Pages are at most `pages_fresh_s` seconds behind the database.
+    """
+    pages = Pages(world, fresh_s=pages_fresh_s)
     handlers = _Handlers(world, tidy_every_s, pages)
     return Starlette(
         routes=[

@@ -19,7 +19,7 @@ from parallel_hpo.server.store.series import Wanted
 from parallel_hpo.server.world import World
 
 _MOST_RUNS: Final = 200
-_READ_WHOLE: Final = 200_000
+READ_WHOLE: Final = 200_000
 """More lines than this together are read by strides, which may pass over a spike: so many take 1 s."""
 _LEAST_POINTS: Final = 10
 _MOST_POINTS: Final = 20_000
@@ -54,13 +54,15 @@ class CurveQuery:
         return Wanted(Stream.HISTORY, self.name, _X[self.x])
 
 
-def of_sweep(world: World, at: SweepAt, names: list[str], query: CurveQuery) -> dict[str, Any]:
+def of_sweep(
+    world: World, at: SweepAt, names: list[str], query: CurveQuery, *, read_whole: int = READ_WHOLE
+) -> dict[str, Any]:
     """Return a curve of each of a sweep's runs that are named, or of its newest."""
     with world.database.read() as transaction:
         sweep = sweep_at(transaction, at)
         found = series.lengths(transaction, sweep.id, names[:_MOST_RUNS], _MOST_RUNS)
         lengths = [length for _, length in found.values()]
-        stride = 1 if sum(lengths) <= _READ_WHOLE else max(1, max(lengths) // query.points)
+        stride = 1 if sum(lengths) <= read_whole else max(1, max(lengths) // query.points)
         read = series.points(transaction, query.wanted, [key for key, _ in found.values()], stride)
         curves = [
             {"id": name, **_axes(reduced(points, query.points))}

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
 
-from parallel_hpo.chronicle import Performed, performed
+from parallel_hpo.chronicle import Performed, performed, tallies
 from parallel_hpo.errors import LedgerError
 from parallel_hpo.server.services.supervision import SweepAt
 from parallel_hpo.server.world import World
+
+_KEPT: Final = 64
 
 
 def ledgers_of(world: World, at: SweepAt) -> list[Performed]:
@@ -19,6 +25,50 @@ def ledgers_of(world: World, at: SweepAt) -> list[Performed]:
     except LedgerError:
         return []
     return [share for share in found if share.path == f"{at.entity}/{at.project}/{at.sweep}"]
+
+
+@dataclass(frozen=True, slots=True)
+class SweepCount:
+    """What supervisors of this machine say of a sweep as a whole."""
+
+    is_known: bool = False
+    count: int | None = None
+    """Runs asked for, over all its shares; None: no limit, or not known."""
+    attempts: Mapping[str, int] = field(default_factory=dict)
+    """Of the runs that have more than one."""
+
+
+class Ledgers:
+    """Asks ledgers what they say of sweeps, and keeps it for `fresh_s` seconds; any thread may ask."""
+
+    def __init__(self, *, fresh_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._fresh_s = fresh_s
+        self._clock = clock
+        self._told: OrderedDict[SweepAt, tuple[float, SweepCount]] = OrderedDict()
+
+    def asked_of(self, world: World, at: SweepAt) -> SweepCount:
+        """Return what a sweep's ledgers say of it as a whole."""
+        told, now = self._told.get(at), self._clock()
+        if told is None or now - told[0] >= self._fresh_s:
+            told = self._told[at] = now, _asked_of(world, at)
+            while len(self._told) > _KEPT:
+                self._told.popitem(last=False)
+        return told[1]
+
+
+def _asked_of(world: World, at: SweepAt) -> SweepCount:
+    if world.sweeps_in is None or not at.sweep.isalnum():
+        return SweepCount()
+    try:
+        found = tallies(world.sweeps_in / at.sweep)
+    except LedgerError:
+        return SweepCount()
+    own = [tally for tally in found if tally.path == f"{at.entity}/{at.project}/{at.sweep}"]
+    counts = [tally.count for tally in own]
+    count = None if None in counts else sum(each or 0 for each in counts)
+    return SweepCount(
+        bool(own), count, {name: many for tally in own for name, many in tally.attempts.items()}
+    )
 
 
 def attempts_of(world: World, at: SweepAt, run_id: str) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ from parallel_hpo.server.pages.histories import CurveQuery
 from parallel_hpo.server.pages.run_data import head_of as head_of_run
 from parallel_hpo.server.pages.run_data import log_part, run_at, run_data
 from parallel_hpo.server.pages.sweep_data import Sweeps, head_of, sweep_at
+from parallel_hpo.server.pages.watched import FRESH_S
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.services.supervision import SweepAt
 from parallel_hpo.server.store.runs import RunPath
@@ -40,9 +41,9 @@ _RUN: Final = "/{entity}/{project}/runs/{run}"
 class Pages:
     """One method for each kind of address."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, *, fresh_s: float = FRESH_S) -> None:
         self._world = world
-        self._sweeps = Sweeps()
+        self._sweeps = Sweeps(fresh_s)
         self._readers = ThreadPoolExecutor(max_workers=_READERS, thread_name_prefix="pages")
 
     def close(self) -> None:

@@ -26,7 +26,7 @@ class Row:
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
-def row_of(seen: Seen, wanted: Metric | None) -> Row:
+def row_of(seen: Seen, wanted: Metric | None, attempts: int = 1) -> Row:
     """Return a run's row; its value, where it is still open, is what its summary says now."""
     is_open = seen.state in _OPEN
     value = seen.value
@@ -39,7 +39,7 @@ def row_of(seen: Seen, wanted: Metric | None) -> Row:
         value if value is None or math.isfinite(value) else None,
         seen.started_at,
         None if is_open or seen.started_at is None else seen.heard_at,
-        0 if seen.started_at is None else 1,
+        0 if seen.started_at is None else attempts,
         worker_of(seen.opened_by or seen.agent_label or "", seen.host),
         seen.sweep_id,
     )

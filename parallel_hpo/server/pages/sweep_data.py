@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from parallel_hpo.server.engines import configurations
 from parallel_hpo.server.pages.answers import dump
+from parallel_hpo.server.pages.ledgers import Ledgers, SweepCount
 from parallel_hpo.server.pages.rows import FACTS, Row
 from parallel_hpo.server.pages.run_data import drawable
 from parallel_hpo.server.pages.spaces import axis
@@ -29,6 +30,7 @@ from parallel_hpo.server.world import World
 
 _KEPT: Final = 16
 """So many sweeps are kept in mind at once; of 10,000 runs each takes 20 MB."""
+_LEDGERS_FRESH_S: Final = 2.0
 _HEAD: Final = "parameters."
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
@@ -36,27 +38,29 @@ _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 class Sweeps:
     """The sweeps that pages show; any thread may ask."""
 
-    def __init__(self) -> None:
+    def __init__(self, fresh_s: float) -> None:
+        self._fresh_s = fresh_s
         self._watched: OrderedDict[Which, Watched] = OrderedDict()
+        self._ledgers = Ledgers(fresh_s=_LEDGERS_FRESH_S)
         self._lock = Lock()
 
     def sweep_json(self, world: World, at: SweepAt, since: str) -> bytes:
         """Return a sweep, and its runs that changed since a revision; RefusedError (404): there is none."""
-        with world.database.read() as transaction:
-            sweep = sweep_at(transaction, at)
-            wanted = configurations.metric_of(sweep.config)
-            watched = self._of(transaction, Which(sweep.project_id, sweep.id))
-            news = watched.news(transaction, wanted, since)
-        return _document(sweep, news)
+        sweep, asked, news = self._news(world, at, since)
+        return _document(sweep, asked, news)
 
     def sweep_csv(self, world: World, at: SweepAt) -> bytes:
         """Return a sweep's runs as a table for spreadsheets, one line each."""
+        sweep, _, news = self._news(world, at, "")
+        return _as_csv(news.rows, _names_of(sweep, news.rows))
+
+    def _news(self, world: World, at: SweepAt, since: str) -> tuple[Sweep, SweepCount, News]:
+        asked = self._ledgers.asked_of(world, at)
         with world.database.read() as transaction:
             sweep = sweep_at(transaction, at)
-            wanted = configurations.metric_of(sweep.config)
             watched = self._of(transaction, Which(sweep.project_id, sweep.id))
-            news = watched.news(transaction, wanted, "")
-        return _as_csv(news.rows, _names_of(sweep, news.rows))
+            wanted = configurations.metric_of(sweep.config)
+            return sweep, asked, watched.news(transaction, wanted, since, asked.attempts)
 
     def project_json(
         self, world: World, project: Project, its_sweeps: list[dict[str, Any]], since: str
@@ -76,9 +80,9 @@ class Sweeps:
 
     def _of(self, transaction: Transaction, which: Which) -> Watched:
         if only_sweep(transaction) is not None:  # one who sees a part only must not be shown the whole
-            return Watched(which)
+            return Watched(which, fresh_s=self._fresh_s)
         with self._lock:
-            watched = self._watched.setdefault(which, Watched(which))
+            watched = self._watched.setdefault(which, Watched(which, fresh_s=self._fresh_s))
             self._watched.move_to_end(which)
             while len(self._watched) > _KEPT:
                 self._watched.popitem(last=False)
@@ -109,10 +113,10 @@ def head_of(sweep: Sweep) -> dict[str, Any]:
     }
 
 
-def _document(sweep: Sweep, news: News) -> bytes:
+def _document(sweep: Sweep, asked: SweepCount, news: News) -> bytes:
     space = space_of(sweep.config)
     parts = {
-        "sweep": dump(head_of(sweep)),
+        "sweep": dump(head_of(sweep) | ({"count": asked.count} if asked.is_known else {})),
         "parameters": dump(space),
         "runs": _columns(news.rows, _names_of(sweep, news.rows)),
         "keys": dump(list(_drawable(news.keys))),

@@ -7,9 +7,10 @@ have changed. A page says which revision it has seen, and gets the rows that cha
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from threading import Lock
+from types import MappingProxyType
 from typing import Final
 from uuid import uuid4
 
@@ -53,18 +54,32 @@ class News:
 class Watched:
     """What is known of the runs; any thread may ask."""
 
-    def __init__(self, which: Which, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, which: Which, *, fresh_s: float = FRESH_S, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._which = which
+        self._fresh_s = fresh_s
         self._clock = clock
         self._lock = Lock()
+        self._attempts: Mapping[str, int] = {}
         self._forget(None)
 
-    def news(self, transaction: Transaction, wanted: Metric | None, since: str) -> News:
-        """Return what has changed since a revision that this returned before; '': all."""
+    def news(
+        self,
+        transaction: Transaction,
+        wanted: Metric | None,
+        since: str,
+        attempts: Mapping[str, int] = MappingProxyType({}),
+    ) -> News:
+        """Return what has changed since a revision that this returned before; '': all.
+
+        `attempts`: of the runs that have more than one.
+        """
         with self._lock:
+            self._attempts = attempts
             if wanted != self._metric:
                 self._forget(wanted)
-            if self._clock() - self._looked_at >= FRESH_S:
+            if self._clock() - self._looked_at >= self._fresh_s:
                 self._catch_up(transaction)
             name, _, number = since.partition("-")
             now = f"{self._name}-{self._revision}"
@@ -119,7 +134,7 @@ class Watched:
             kept = self._runs.get(seen.id)
             if kept is not None and kept.seen == seen:
                 continue
-            row = row_of(seen, self._metric)
+            row = row_of(seen, self._metric, self._attempts.get(seen.name, 1))
             if kept is None or kept.row != row:
                 self._runs[seen.id] = _Kept(seen, row, revision)
                 self._changes.append((revision, seen.id))

@@ -14,8 +14,8 @@ from parallel_hpo.server.services.supervision import SweepAt
 from parallel_hpo.server.store import sweeps
 from parallel_hpo.server.world import World
 
-_POINTS_IN_ALL: Final = 150_000
-"""So many points of histories are about 1.3 MB, packed."""
+_POINTS_IN_ALL: Final = 250_000
+"""So many points of histories are 1 to 1.7 MB, packed."""
 _MOST_RUNS: Final = 200
 _MOST_KEYS: Final = 12
 _LEAST_POINTS: Final = 20
@@ -42,7 +42,7 @@ def read(world: World, sweep_id: str) -> Contents | None:
     if found is None:
         return None
     at = SweepAt(found.entity, found.project, found.id)
-    sweep = json.loads(Sweeps().sweep_json(world, at, ""))
+    sweep = json.loads(Sweeps(fresh_s=0).sweep_json(world, at, ""))
     return Contents(sweep, list(_histories(world, at, sweep)), timelines.timeline(world, at))
 
 

@@ -2,7 +2,9 @@
 
 import { say } from "./format.js";
 
-const PERIOD_MS = 600;
+export const LIVE_MS = 600;
+/** So often is asked where nothing goes on: something may begin again. */
+export const OVER_MS = 3000;
 const HIDDEN_MS = 200;
 const AWAY_MS = [1000, 2000, 5000];
 const CLOSED = "this browser is not let in any more: parallel-hpo open";
@@ -16,14 +18,15 @@ export async function fetchJson(address) {
 }
 
 /**
- * Call `ask` (which fetches and shows) for as long as the page is open, and say on the page how it goes.
- * Where `ask` returns false nothing more will change, and nothing is asked any more.
+ * Call `ask` for as long as the page is open, and say on the page how it goes. `ask` fetches, shows, and
+ * returns after how many milliseconds it is to be called again.
  */
-export async function keepUp(ask, { period = PERIOD_MS } = {}) {
+export async function keepUp(ask) {
   const status = document.getElementById("live");
   for (let failures = 0; ; ) {
+    let period = LIVE_MS;
     try {
-      if ((await ask()) === false) return say(status, "");
+      period = await ask();
       failures = 0;
       say(status, "live");
     } catch (error) {

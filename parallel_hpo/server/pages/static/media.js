@@ -36,7 +36,7 @@ function tableOf(table, base) {
   const head = element("tr");
   const shown = element("table", { class: "runs" }, element("thead", {}, head), body);
   const caption = element("figcaption", {}, table.key);
-  const frame = element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `Table ${table.key}` }, shown);
+  const frame = element("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": `Table ${table.key}` }, shown);
   fetchJson(pathOf(base, "table", table.file)).then((data) => {
     head.append(...data.columns.map((name) => element("th", { scope: "col" }, name)));
     body.append(...data.rows.map((row) => element("tr", {}, ...row.map((value) => element("td", {}, cell(value))))));

@@ -36,10 +36,10 @@ async function ask() {
   const news = await fetchJson(base + since);
   showSweeps(news.sweeps);
   store.merge(news);
-  if (wired) return;
+  if (!wired) wireFilters(store);
   wired = true;
-  wireFilters(store);
+  return PERIOD_MS;
 }
 
 new RunTable(store, home);
-keepUp(ask, { period: PERIOD_MS });
+keepUp(ask);

@@ -2,7 +2,7 @@
 
 import { mountRun } from "./charts/index.js";
 import { anything, duration, element, number, say, size, time } from "./format.js";
-import { keepUp, fetchJson } from "./live.js";
+import { fetchJson, keepUp, OVER_MS } from "./live.js";
 import { followLog } from "./log.js";
 import { showMedia } from "./media.js";
 
@@ -80,7 +80,8 @@ async function ask() {
   } else {
     main.dispatchEvent(new CustomEvent("run-data", { detail: data }));
   }
+  return data.run.over ? OVER_MS : PERIOD_MS;
 }
 
-keepUp(ask, { period: PERIOD_MS });
+keepUp(ask);
 followLog(base);

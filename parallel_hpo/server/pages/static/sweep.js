@@ -3,11 +3,12 @@
 import { mountSweep } from "./charts/index.js";
 import { wireFilters } from "./filters.js";
 import { duration, number, say } from "./format.js";
-import { fetchJson, keepUp } from "./live.js";
+import { fetchJson, keepUp, LIVE_MS, OVER_MS } from "./live.js";
 import { Store } from "./store.js";
 import { RunTable } from "./table.js";
 
 const OVER = ["finished", "failed", "crashed", "killed", "preempted"];
+const ENDS = ["FINISHED", "CANCELED"];
 const { base, home } = document.getElementById("main").dataset;
 const store = new Store();
 let mounted = false;
@@ -33,7 +34,7 @@ function bestWords() {
 
 /** The runs that are left take as long as those before took, on as many workers as work now. */
 function leftWords(over) {
-  if (["FINISHED", "CANCELED"].includes(store.sweep.state)) return "it is over";
+  if (ENDS.includes(store.sweep.state)) return "it is over";
   const took = store.column("duration").filter((seconds, row) => seconds !== null && store.runs.ended[row] !== null);
   const working = store.runs.state.filter((state) => state === "running").length;
   if (store.sweep.count === null || took.length === 0 || working === 0) return "not known yet";
@@ -45,10 +46,13 @@ async function ask() {
   const since = store.revision ? `?since=${encodeURIComponent(store.revision)}` : "";
   store.merge(await fetchJson(base + since));
   showFacts();
-  if (mounted) return;
-  mounted = true;
-  wireFilters(store);
-  mountSweep(document.getElementById("main"), store, base);
+  if (!mounted) {
+    mounted = true;
+    wireFilters(store);
+    mountSweep(document.getElementById("main"), store, base);
+  }
+  const isOver = store.runs.state.every((state) => OVER.includes(state));
+  return isOver && ENDS.includes(store.sweep.state) ? OVER_MS : LIVE_MS;
 }
 
 new RunTable(store, home);

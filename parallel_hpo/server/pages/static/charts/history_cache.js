@@ -31,11 +31,12 @@ export class HistoryCache {
   async load(known, asked, ids) {
     this.loading = true;
     const runs = ids.length === this.store.count ? null : ids.join(",");
+    const states = new Map(ids.map((id) => [id, this.store.runs.state[this.store.row(id)]])); // before what is read
     try {
       const answer = await this.source.histories({ ...asked, runs });
       const read = performance.now();
-      for (const id of ids) known.set(id, { x: [], y: [], points: asked.points, read });
-      for (const { id, x, y } of answer.runs) known.set(id, { x: this.shifted(id, asked.x, x), y, points: asked.points, read });
+      for (const id of ids) known.set(id, { x: [], y: [], points: asked.points, read, state: states.get(id) });
+      for (const { id, x, y } of answer.runs) Object.assign(known.get(id) ?? {}, { x: this.shifted(id, asked.x, x), y });
       this.error = null;
     } catch (error) {
       this.error = error.message;
@@ -52,16 +53,13 @@ export class HistoryCache {
     return x.map((at) => at - start);
   }
 
-  /** Take histories of runs that go on for old after a while, or at their end; returns whether there are any. */
+  /** Take histories for old of runs that went on when they were read; returns whether there are any. */
   markGrown() {
     const now = performance.now();
     let any = false;
     for (const known of this.known.values()) {
-      for (const [id, series] of known) {
-        const state = this.store.runs.state[this.store.row(id)];
-        const changed = GROWING.has(state) || GROWING.has(series.state);
-        if (changed && !(now - series.read < AT_MOST_EACH_MS)) [series.stale, any] = [true, true];
-        series.state = state;
+      for (const series of known.values()) {
+        if (GROWING.has(series.state) && now - series.read >= AT_MOST_EACH_MS) [series.stale, any] = [true, true];
       }
     }
     return any;

@@ -10,6 +10,11 @@ import * as timeline from "./timeline.js";
 
 const CHARTS = { parallel, best, importance, scatter, timeline, histories };
 
+const KINDS = {
+  run: { keysOf: (data) => data.keys, linesOf: (data) => data.run.history_lines, system: false },
+  system: { keysOf: (data) => data.system_keys, linesOf: (data) => data.run.event_lines, system: true },
+};
+
 /**
  * Draw the charts of a sweep into the sections of `root` that ask for one by data-chart; they follow the store.
  *
@@ -21,15 +26,30 @@ export function mountSweep(root, store, base) {
   return { destroy: () => drawn.forEach((chart) => chart.destroy()) };
 }
 
-/** Draw a run's charts into the sections that ask by data-charts; returns {update(runData), destroy}. */
+/**
+ * Draw a run's charts into the sections of `root` that ask by data-charts; returns {destroy}.
+ *
+ * They follow "run-data" events of `root` with newer data: what has got new lines is read again.
+ */
 export function mountRun(root, runData, base) {
-  const kinds = { run: [(data) => data.keys, false], system: [(data) => data.system_keys, true] };
   const drawn = [...root.querySelectorAll("section[data-charts]")].map((section) => {
-    const [keysOf, system] = kinds[section.dataset.charts];
-    return { keysOf, charts: drawKeys(section, keysOf(runData) ?? [], base, { system }) };
+    const { keysOf, linesOf, system } = KINDS[section.dataset.charts];
+    const charts = drawKeys(section, keysOf(runData) ?? [], base, { system });
+    let lines = linesOf(runData);
+    const update = ({ detail }) => {
+      if (linesOf(detail) === lines) return;
+      lines = linesOf(detail);
+      charts.update(keysOf(detail) ?? []);
+    };
+    root.addEventListener("run-data", update);
+    return { charts, end: () => root.removeEventListener("run-data", update) };
   });
   return {
-    update: (now) => drawn.forEach(({ keysOf, charts }) => charts.update(keysOf(now) ?? [])),
-    destroy: () => drawn.forEach(({ charts }) => charts.destroy()),
+    destroy() {
+      for (const { charts, end } of drawn) {
+        end();
+        charts.destroy();
+      }
+    },
   };
 }

@@ -1,6 +1,6 @@
 /** Workers and their devices over time: runs as bars, restarts, retries and quarantines as marks, what is idle empty. */
 
-import { listen, oncePerFrame } from "./elements.js";
+import { element, listen, oncePerFrame } from "./elements.js";
 import { Figure } from "./figure.js";
 import { clock, duration } from "./numbers.js";
 import { plot } from "./plot.js";
@@ -58,6 +58,7 @@ function paintTimeline(figure, store, { now, lanes, bars, marks }) {
   const ended = bars.map((bar) => ({ ...bar, until: bar.end ?? now }));
   const times = [...ended.flatMap(({ start, until }) => [start, until]), ...marks.map(({ at }) => at)];
   describe(figure, lanes, ended, marks);
+  showLegend(figure, ended);
   if (!times.length) {
     figure.host.replaceChildren();
     return null;
@@ -77,6 +78,22 @@ function paintTimeline(figure, store, { now, lanes, bars, marks }) {
   });
 }
 
+/** Say which colour is which outcome, above the picture. */
+function showLegend(figure, bars) {
+  const known = colours();
+  const outcomes = [...new Set(bars.map(outcomeOf))].sort();
+  const entries = outcomes.map((outcome) => {
+    const swatch = element("span", { class: "chart-swatch", "aria-hidden": "true" });
+    swatch.style.background = stateColour(outcome, known);
+    return element("li", {}, swatch, `${bars.filter((bar) => outcomeOf(bar) === outcome).length} ${outcome}`);
+  });
+  figure.controls.replaceChildren(element("ul", { class: "chart-legend", "aria-label": "Attempts by outcome" }, ...entries));
+}
+
+function outcomeOf({ end, outcome }) {
+  return end === null ? "running" : (outcome ?? "ended");
+}
+
 function laneName({ name, device }) {
   return device ? `${name} · ${device}` : name;
 }
@@ -94,7 +111,7 @@ function paintLanes(context, place, store, { lanes, ended, marks }) {
     const row = store.row(bar.run);
     const shown = row === undefined || row < 0 || store.shown[row];
     context.globalAlpha = shown ? 0.85 : 0.25;
-    context.fillStyle = stateColour(bar.outcome ?? "running", known);
+    context.fillStyle = stateColour(outcomeOf(bar), known);
     context.fillRect(left, middle - half, Math.max(right - left - 1, 1), half * 2);
     if (store.selected.has(bar.run)) outline(context, known.text, left, middle - half, right - left, half * 2, place.ratio);
   }
@@ -137,9 +154,8 @@ function found(place, left, top, bars, marks) {
 
 function linesOf({ bar, mark, lane }, names) {
   if (mark) return [mark.kind, mark.text ?? "", `${names[lane]}, ${clock(mark.at)}`];
-  const outcome = bar.end === null ? "running" : (bar.outcome ?? "ended");
   const attempt = bar.attempt > 1 ? `, attempt ${bar.attempt}` : "";
-  return [`run ${bar.run}`, outcome + attempt, `${duration(bar.until - bar.start)} from ${clock(bar.start)}`, names[lane]];
+  return [`run ${bar.run}`, outcomeOf(bar) + attempt, `${duration(bar.until - bar.start)} from ${clock(bar.start)}`, names[lane]];
 }
 
 function describe(figure, lanes, bars, marks) {

@@ -1,0 +1,74 @@
+"""The charts of a run in a real browser: one a key, read when it is seen and again when it has grown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page
+
+from tests.charts.scene import Scene
+from tests.charts.site import serving
+from tests.chromium import Sight, accessibility_faults, looking
+
+NEWS = "(news) => document.body.dispatchEvent(new CustomEvent('run-data', { detail: { ...data, ...news } }))"
+
+
+@pytest.fixture(scope="module")
+def long_run() -> Iterator[str]:
+    """The address of the charts of a run with 100,000 points."""
+    with serving(Scene(runs=1, points=100_000)) as address:
+        yield f"{address}/run"
+
+
+@pytest.fixture
+def sight(browser: Browser, long_run: str) -> Iterator[Sight]:
+    with looking(browser, height=1200) as seen:
+        seen.page.goto(long_run)
+        for key in ("loss", "accuracy", "cpu"):
+            seen.page.wait_for_selector(f"[data-key={key}] canvas")
+        yield seen
+
+
+def words(page: Page, key: str) -> str:
+    return page.locator(f"[data-key={key}] .chart-words").inner_text()
+
+
+def test_each_key_has_a_chart_and_a_spike_is_in_it(sight: Sight) -> None:
+    assert float(words(sight.page, "loss").rpartition("greatest ")[2].rstrip(".")) > 3
+    assert words(sight.page, "accuracy").startswith("accuracy: last ")
+    assert words(sight.page, "cpu").startswith("cpu: last ")
+    assert sight.complaints() == []
+    assert accessibility_faults(sight) == []
+
+
+def test_keys_are_found_by_their_names(sight: Sight) -> None:
+    sight.page.locator("section[data-charts=run]").get_by_label("Keys that contain").fill("acc")
+    assert sight.page.locator("[data-key=accuracy]").is_visible()
+    assert not sight.page.locator("[data-key=loss]").is_visible()
+
+
+def test_what_has_new_lines_is_read_again_and_a_new_key_gets_a_chart(sight: Sight) -> None:
+    page = sight.page
+    with page.expect_request(lambda request: "key=loss" in request.url):
+        page.evaluate(
+            NEWS, {"run": {"history_lines": 101, "event_lines": 10}, "keys": ["loss", "accuracy", "rate"]}
+        )
+    page.wait_for_selector("[data-key=rate] canvas")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.evaluate(NEWS, {"run": {"history_lines": 101, "event_lines": 10}})
+    with page.expect_request(lambda request: "system=1" in request.url):
+        page.evaluate(NEWS, {"run": {"history_lines": 101, "event_lines": 11}})
+    assert all("system=1" in address for address in asked)
+
+
+def test_a_chart_out_of_sight_is_not_read(browser: Browser, long_run: str) -> None:
+    with looking(browser, height=300) as sight:
+        asked: list[str] = []
+        sight.page.on("request", lambda request: asked.append(request.url))
+        sight.page.goto(long_run)
+        sight.page.wait_for_selector("[data-key=loss] canvas")
+        assert not any("key=cpu" in address for address in asked)
+        sight.page.locator("[data-key=cpu]").scroll_into_view_if_needed()
+        sight.page.wait_for_selector("[data-key=cpu] canvas")

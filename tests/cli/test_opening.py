@@ -1,0 +1,162 @@
+"""`parallel-hpo open`, as a real process: beside a sweep that runs, and long after one."""
+
+from __future__ import annotations
+
+import signal
+import stat
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+import parallel_hpo
+from parallel_hpo.backend.local import LocalBackend
+from parallel_hpo.cli.opening import has_browser
+from parallel_hpo.supervisor.control.mailbox import Mailbox
+from parallel_hpo.supervisor.records.ledger import Ledger
+from tests.server.acting import Stage, grid
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+HTML = {"Accept": "text/html"}
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> str:
+    """A sweep that was performed here."""
+    stage = Stage(tmp_path)
+    sweep = stage.sweep(grid(2))
+    stage.perform(sweep, stage.agent(sweep))
+    stage.close()
+    record(tmp_path, sweep, "http://127.0.0.1:9")
+    return sweep
+
+
+def record(folder: Path, sweep: str, url: str, backend: str = "local") -> None:
+    facts = {"path": f"local/p/{sweep}", "url": f"{url}/local/p/sweeps/{sweep}", "backend": backend}
+    with Ledger(folder / sweep / "ledger.db") as ledger:
+        ledger.record_facts(facts)
+
+
+@contextmanager
+def opened(folder: Path, environment: dict[str, str], *words: str) -> Iterator[subprocess.Popen[str]]:
+    """The command, which stays until a signal."""
+    package = str(Path(parallel_hpo.__file__).parents[1])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "parallel_hpo", "open", *words, "--directory", str(folder)],
+        cwd=folder,
+        env=environment | {"PYTHONPATH": package},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def page(address: str) -> str:
+    opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+    with opener.open(urllib.request.Request(address, headers=HTML)) as answer:
+        return str(answer.read().decode())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("named", [True, False])
+def test_long_after_its_end_a_sweep_is_served_until_a_signal(
+    sweep: str, tmp_path: Path, clean_env: dict[str, str], number: signal.Signals, named: bool
+) -> None:
+    before = set(tmp_path.iterdir())
+    with opened(tmp_path, clean_env, *([sweep] if named else [])) as process:
+        assert process.stdout is not None
+        address = process.stdout.readline().strip()
+        assert urlsplit(address).path == f"/local/p/sweeps/{sweep}"
+        assert sweep in page(address)
+        process.send_signal(number)
+        rest, said = process.communicate(timeout=30)
+    assert (process.returncode, rest) == (0, "")
+    assert "Ctrl-C" in said
+    with pytest.raises(urllib.error.URLError):
+        page(address)
+    left = {path.name for path in set(tmp_path.iterdir()) - before}
+    assert {name for name in left if name.startswith("server-") and name.endswith(".door")} == set()
+
+
+def test_a_sweep_that_runs_is_shown_by_its_own_server(
+    sweep: str, tmp_path: Path, clean_env: dict[str, str], command: Command
+) -> None:
+    backend = LocalBackend(tmp_path, clean_env)
+    backend.open()
+    try:
+        backend.wait_until_up()
+        url = backend.client_environment("supervisor")["WANDB_BASE_URL"]
+        record(tmp_path, sweep, url)
+        with Mailbox(tmp_path / sweep):
+            done = command("open", sweep, "--directory", str(tmp_path))
+            assert done.returncode == 0
+            assert done.stderr == ""
+            assert done.stdout.startswith(f"{url}/local/p/sweeps/{sweep}?ticket=")
+            assert sweep in page(done.stdout.strip())
+    finally:
+        backend.close()
+
+
+def test_wandbs_own_sweep_is_shown_by_wandb(tmp_path: Path, command: Command) -> None:
+    record(tmp_path, "abc", "https://wandb.example", backend="wandb")
+    done = command("open", "abc", "--directory", str(tmp_path))
+    assert (done.returncode, done.stdout) == (0, "https://wandb.example/local/p/sweeps/abc\n")
+
+
+def test_a_browser_is_given_the_address_and_prints_nothing_of_its_own(
+    tmp_path: Path, command: Command
+) -> None:
+    record(tmp_path, "abc", "https://wandb.example", backend="wandb")
+    browser, told = tmp_path / "browser", tmp_path / "told"
+    browser.write_text(f'#!/bin/sh\necho noise\necho "$1" > {told}.part && mv {told}.part {told}\n')
+    browser.chmod(browser.stat().st_mode | stat.S_IXUSR)
+    done = command("open", "abc", "--directory", str(tmp_path), BROWSER=str(browser))
+    assert done.stdout == "https://wandb.example/local/p/sweeps/abc\n"
+    while not told.exists():
+        pass
+    assert told.read_text() == done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "why"), [(["none"], "there is no sweep none"), ([], "there is no sweep in")]
+)
+def test_a_sweep_that_is_not_there_is_named(
+    tmp_path: Path, command: Command, words: list[str], why: str
+) -> None:
+    done = command("open", *words, "--directory", str(tmp_path))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert why in done.stderr
+
+
+def test_a_sweep_without_its_database_is_named(tmp_path: Path, command: Command) -> None:
+    record(tmp_path, "abc", "http://127.0.0.1:9")
+    done = command("open", "abc", "--directory", str(tmp_path))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "is not in" in done.stderr
+    assert not (tmp_path / "server.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("environment", "platform", "there"),
+    [
+        ({}, "linux", False),
+        ({"DISPLAY": ":0"}, "linux", True),
+        ({"WAYLAND_DISPLAY": "w"}, "linux", True),
+        ({"BROWSER": "firefox"}, "linux", True),
+        ({}, "darwin", True),
+        ({"SSH_CONNECTION": "x"}, "darwin", False),
+    ],
+)
+def test_a_browser_needs_a_screen_or_a_name(environment: dict[str, str], platform: str, there: bool) -> None:
+    assert has_browser(environment, platform) is there

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page
+
+from tests.pages.chromium import Seen, executable, launched
+from tests.pages.serving import Served, served
+
+Open = Callable[..., Page]
+
+
+@pytest.fixture
+def site(tmp_path: Path, clean_env: dict[str, str]) -> Iterator[Served]:
+    """A server over an empty database."""
+    with served(tmp_path, clean_env) as site:
+        yield site
+
+
+@pytest.fixture
+def chromium() -> Iterator[Browser]:
+    """A real browser; the test is skipped where there is none."""
+    if executable() is None:
+        pytest.skip("no Chromium is installed (Debian: apt-get install chromium)")
+    with launched() as browser:
+        yield browser
+
+
+@pytest.fixture
+def seen(site: Served) -> Iterator[Seen]:
+    """What pages did; after the test they must not have failed, violated the policy, or asked others."""
+    seen = Seen(site.url)
+    yield seen
+    assert (seen.trouble, seen.foreign) == ([], [])
+
+
+@pytest.fixture
+def visit(chromium: Browser, site: Served, seen: Seen) -> Iterator[Open]:
+    """Open a page in a browser of its own, which is let in."""
+    with ExitStack() as contexts:
+
+        def visit(page: str, *, scheme: str = "light", width: int = 1200, let_in: bool = True) -> Page:
+            context = chromium.new_context(
+                color_scheme="dark" if scheme == "dark" else "light",
+                viewport={"width": width, "height": 900},
+                accept_downloads=True,
+            )
+            contexts.callback(context.close)
+            opened = context.new_page()
+            opened.set_default_timeout(30_000)
+            seen.watch(opened)
+            opened.goto(site.address(page) if let_in else site.url + page)
+            return opened
+
+        yield visit

@@ -1,0 +1,155 @@
+"""Pages in a real browser: live, let in, accessible, on a phone, in the dark."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from parallel_hpo.server.services.file_stream import Batch, Chunk
+from parallel_hpo.server.store.lines import Stream
+from tests.pages.chromium import axe_findings
+from tests.pages.serving import SPACE, Served, filled
+
+Visit = Callable[..., Page]
+ROWS = "#runs tbody tr"
+
+
+def running(site: Served) -> tuple[str, str]:
+    """A sweep of which one run goes on: their ids."""
+    sweep = site.stage.sweep(SPACE | {"run_cap": 4})
+    name = site.stage.issued(site.stage.agent(sweep, "mark_0_1"))
+    site.stage.start(sweep, name, opener="mark_0_1")
+    return sweep, name
+
+
+def log(site: Served, name: str, loss: float) -> None:
+    step = site.stage.run(name).history_lines
+    line = json.dumps({"_step": step, "loss": loss})
+    batches = (Batch(Stream.HISTORY, step, (line,)), Batch(Stream.CONSOLE, step, (f"step {step}",)))
+    site.stage.stream(name, Chunk(batches, json.dumps({"loss": loss})))
+
+
+def cell(page: Page, run: str, name: str) -> str:
+    titles = page.locator("#runs thead th").all_inner_texts()
+    return f'tr[data-run="{run}"] td:nth-child({titles.index(name) + 2})'
+
+
+def test_a_value_comes_by_itself_and_selection_order_and_scroll_stay(visit: Visit, site: Served) -> None:
+    sweep, name = running(site)
+    filled_too = [site.stage.perform(sweep, site.stage.agent(sweep)) for _ in range(3)]
+    page = visit(f"/local/p/sweeps/{sweep}", width=500)
+    expect(page.locator(ROWS)).to_have_count(4)
+    page.click('#runs th[data-column="id"]')
+    page.check(f'tr[data-run="{filled_too[0]}"] input')
+    page.focus(f'tr[data-run="{name}"] a')
+    page.evaluate("() => document.getElementById('table-scroll').scrollLeft = 77")
+    log(site, name, 0.75)
+    expect(page.locator(cell(page, name, "loss"))).to_have_text("0.75")
+    log(site, name, 0.5)
+    expect(page.locator(cell(page, name, "loss"))).to_have_text("0.5")
+    expect(page.locator("#best")).to_have_text(f"loss = 0.5 (run {name})")
+    assert page.locator("tr.selected").get_attribute("data-run") == filled_too[0]
+    assert page.locator('th[aria-sort="ascending"]').get_attribute("data-column") == "id"
+    assert page.evaluate("() => document.getElementById('table-scroll').scrollLeft") == 77
+    assert page.evaluate("() => document.activeElement.textContent") == name
+    assert page.locator("#counts").inner_text() == "1 running, 3 finished"
+
+
+def test_new_runs_and_ends_come_by_themselves(visit: Visit, site: Served) -> None:
+    sweep, name = running(site)
+    page = visit(f"/local/p/sweeps/{sweep}")
+    expect(page.locator("#progress")).to_have_text("0 of 4 over")
+    site.stage.finish(sweep, name, loss=0.25)
+    expect(page.locator(cell(page, name, "state"))).to_have_text("finished")
+    site.stage.issued(site.stage.agent(sweep))
+    expect(page.locator(ROWS)).to_have_count(2)
+    expect(page.locator("#progress")).to_have_text("1 of 4 over")
+
+
+def test_a_runs_page_follows_its_log_and_its_values(visit: Visit, site: Served) -> None:
+    _, name = running(site)
+    log(site, name, 3.0)
+    page = visit(f"/local/p/runs/{name}")
+    expect(page.locator("#log")).to_contain_text("step 0")
+    for step in range(1, 60):
+        log(site, name, 3.0 - step / 30)
+    expect(page.locator("#log")).to_contain_text("step 59")
+    expect(page.locator("#summary")).to_contain_text("1.03333")
+    left_px = page.evaluate(
+        "log => log.scrollHeight - log.scrollTop - log.clientHeight", page.query_selector("#log")
+    )
+    assert left_px < 9
+    page.evaluate("() => document.getElementById('log').scrollTop = 0")
+    expect(page.locator("#follow")).not_to_be_checked()
+    log(site, name, 0.0)
+    expect(page.locator("#log")).to_contain_text("step 60")
+    assert page.evaluate("() => document.getElementById('log').scrollTop") == 0
+
+
+def test_a_project_shows_its_sweeps_and_runs(visit: Visit, site: Served) -> None:
+    sweep, name = running(site)
+    page = visit("/local/p")
+    expect(page.locator("#sweeps a")).to_have_text([sweep])
+    expect(page.locator(f"{ROWS} a")).to_have_text([name])
+    site.stage.finish(sweep, name, loss=0.125)
+    expect(page.locator("#sweeps tbody")).to_contain_text("loss = 0.125")
+    page.click("#sweeps a")
+    page.wait_for_url(f"**/sweeps/{sweep}")
+    page.click(".crumbs a")
+    expect(page.locator("main a")).to_have_text(["local/p"])
+
+
+def test_what_a_run_says_is_text(visit: Visit, site: Served) -> None:
+    evil = "<img src=x onerror=alert(1)>"
+    sweep = site.stage.sweep({"method": "grid", "parameters": {evil: {"values": [evil, 1]}}})
+    name = site.stage.issued(site.stage.agent(sweep))
+    site.stage.start(sweep, name)
+    site.stage.stream(name, Chunk((Batch(Stream.CONSOLE, 0, (evil,)),), json.dumps({evil: evil})))
+    page = visit(f"/local/p/sweeps/{sweep}")
+    expect(page.locator(ROWS)).to_contain_text([evil])
+    page.goto(f"{site.url}/local/p/runs/{name}")
+    expect(page.locator("#log")).to_have_text(evil)
+    expect(page.locator("#summary")).to_contain_text(evil)
+    assert page.locator("img").count() == 0
+
+
+def test_who_was_not_let_in_reads_what_to_do(visit: Visit, site: Served) -> None:
+    sweep, _ = running(site)
+    page = visit(f"/local/p/sweeps/{sweep}", let_in=False)
+    expect(page.locator("main")).to_contain_text("parallel-hpo open")
+    assert axe_findings(page) == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(visit: Visit, site: Served, scheme: str) -> None:
+    sweep, name = running(site)
+    log(site, name, 0.5)
+    filled(site.stage, 30)
+    site.stage.finish(sweep, site.stage.issued(site.stage.agent(sweep)), exitcode=1)
+    page = visit(f"/local/p/sweeps/{sweep}", scheme=scheme)
+    expect(page.locator(ROWS)).to_have_count(2)
+    page.click("#columns summary")
+    page.check(f'tr[data-run="{name}"] input')
+    assert axe_findings(page) == []
+    for address, there in (
+        ("/local/p", "#sweeps a"),
+        (f"/local/p/runs/{name}", "#log span"),
+        ("/", "main a"),
+    ):
+        page.goto(site.url + address)
+        expect(page.locator(there).first).to_be_visible()
+        assert (address, axe_findings(page)) == (address, [])
+    page.goto(f"{site.url}/local/none")
+    assert axe_findings(page) == []
+
+
+@pytest.mark.parametrize("address", ["sweeps/{sweep}", "runs/{run}", ""])
+def test_a_phones_width_is_wide_enough(visit: Visit, site: Served, address: str) -> None:
+    sweep, name = running(site)
+    log(site, name, 0.5)
+    page = visit(f"/local/p/{address.format(sweep=sweep, run=name)}".rstrip("/"), width=360)
+    expect(page.locator("#live")).to_have_text("live")
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= 360

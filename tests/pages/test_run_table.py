@@ -1,0 +1,150 @@
+"""The run table in a real browser: order, filters, columns, pages, selection, all of them by keyboard too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.pages.serving import Served, filled
+
+Visit = Callable[..., Page]
+ROWS = "#runs tbody tr"
+
+
+@pytest.fixture
+def sweep(site: Served) -> str:
+    return filled(site.stage, 120)
+
+
+@pytest.fixture
+def page(visit: Visit, sweep: str) -> Page:
+    page = visit(f"/local/p/sweeps/{sweep}")
+    expect(page.locator(ROWS)).to_have_count(50)
+    return page
+
+
+def column(page: Page, title: str) -> list[str]:
+    """The texts of a column, on the page of runs that is shown."""
+    titles = page.locator("#runs thead th").all_inner_texts()
+    place = titles.index(title) + 2
+    return page.locator(f"{ROWS} td:nth-child({place})").all_inner_texts()
+
+
+def numbers(texts: list[str]) -> list[float]:
+    return [float(text) for text in texts if text]
+
+
+def header(page: Page, name: str) -> str:
+    return f'#runs th[data-column="{name}"]'
+
+
+def test_each_run_is_a_link_to_its_page(page: Page) -> None:
+    link = page.locator(f"{ROWS} a").first
+    name = link.inner_text()
+    link.click()
+    page.wait_for_url(f"**/local/p/runs/{name}")
+    expect(page.locator("h1")).to_have_text(f"Run {name}")
+
+
+def test_the_best_run_comes_first_and_failed_ones_last_both_ways(page: Page) -> None:
+    values = numbers(column(page, "loss"))
+    assert values == sorted(values)
+    page.click(header(page, "value"))
+    expect(page.locator(header(page, "value"))).to_have_attribute("aria-sort", "descending")
+    values = numbers(column(page, "loss"))
+    assert len(values) == 50 and values == sorted(values, reverse=True)
+    page.click("#page-last")
+    expect(page.locator("#page-where")).to_have_text("page 3 of 3")
+    assert column(page, "state")[-12:] == ["failed"] * 12
+
+
+def test_a_click_and_enter_sort_and_a_second_time_reverses(page: Page) -> None:
+    page.click(header(page, "parameters.lr"))
+    expect(page.locator(header(page, "parameters.lr"))).to_have_attribute("aria-sort", "ascending")
+    rates = numbers(column(page, "lr"))
+    assert rates == sorted(rates)
+    page.focus(header(page, "parameters.lr"))
+    page.keyboard.press("Enter")
+    expect(page.locator(header(page, "parameters.lr"))).to_have_attribute("aria-sort", "descending")
+    rates = numbers(column(page, "lr"))
+    assert rates == sorted(rates, reverse=True)
+    page.focus(header(page, "parameters.optimizer.name"))
+    page.keyboard.press("Enter")
+    expect(page.locator(header(page, "parameters.optimizer.name"))).to_have_attribute(
+        "aria-sort", "ascending"
+    )
+    assert set(column(page, "optimizer.name")) == {"adam"}
+
+
+def test_filters_by_keyboard_alone(page: Page) -> None:
+    shown = page.locator("#shown")
+    page.focus("#filter-text")
+    page.keyboard.type("adam run0000")
+    expect(shown).to_contain_text(" of 120 runs")
+    assert set(column(page, "optimizer.name")) == {"adam"}
+    page.keyboard.press("Control+A")
+    page.keyboard.press("Delete")
+    expect(shown).to_have_text("120 runs")
+    page.focus('#filter-states input[value="failed"]')
+    page.keyboard.press("Space")
+    expect(shown).to_have_text("108 of 120 runs")
+    page.focus("#filter-column")
+    page.keyboard.type("lr")
+    page.keyboard.press("Tab")
+    page.keyboard.type("0.001")
+    page.keyboard.press("Enter")
+    expect(page.locator("#ranges li")).to_have_text(["0.001 ≤ lr ≤ … ×"])
+    assert min(numbers(column(page, "lr"))) >= 0.001
+    page.focus("#ranges button")
+    page.keyboard.press("Enter")
+    expect(shown).to_have_text("108 of 120 runs")
+    page.focus("#filter-top")
+    page.keyboard.type("top 10")
+    expect(shown).to_have_text("11 of 120 runs")
+    page.focus('#filters button[type="reset"]')
+    page.keyboard.press("Enter")
+    expect(shown).to_have_text("120 runs")
+    assert page.locator("#filter-states input:checked").count() == 2
+
+
+def test_hidden_columns_stay_hidden(page: Page) -> None:
+    page.click("#columns summary")
+    page.uncheck('#columns input[name="worker"]')
+    page.check('#columns input[name="parameters.epochs"]')
+    expect(page.locator(header(page, "worker"))).to_have_count(0)
+    page.reload()
+    expect(page.locator(header(page, "parameters.epochs"))).to_have_count(1)
+    assert page.locator(header(page, "worker")).count() == 0
+
+
+def test_pages_of_runs(page: Page) -> None:
+    first = column(page, "run")
+    page.click("#page-on")
+    expect(page.locator("#page-where")).to_have_text("page 2 of 3")
+    assert not set(first) & set(column(page, "run"))
+    page.select_option("#page-size", "250")
+    expect(page.locator(ROWS)).to_have_count(120)
+
+
+def test_the_table_downloads_as_csv(page: Page, tmp_path: Path) -> None:
+    with page.expect_download() as download:
+        page.click("#csv")
+    target = tmp_path / "runs.csv"
+    download.value.save_as(target)
+    lines = target.read_text().splitlines()
+    assert len(lines) == 121
+    assert "parameters.optimizer.momentum" in lines[0]
+
+
+def test_ten_thousand_runs_are_a_table_too(visit: Visit, site: Served) -> None:
+    sweep = filled(site.stage, 10_000)
+    page = visit(f"/local/p/sweeps/{sweep}")
+    expect(page.locator("#page-where")).to_have_text("page 1 of 200")
+    expect(page.locator("#counts")).to_contain_text("9000 finished")
+    page.click(header(page, "parameters.lr"))
+    expect(page.locator(header(page, "parameters.lr"))).to_have_attribute("aria-sort", "ascending")
+    page.fill("#filter-text", "run09999")
+    expect(page.locator(ROWS)).to_have_count(1)

@@ -1,0 +1,327 @@
+"""What pages are told: runs as columns, what has changed, curves with spikes, files that are no page."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from parallel_hpo.server.files.addresses import Place
+from parallel_hpo.server.pages import histories
+from parallel_hpo.server.pages.histories import CurveQuery
+from parallel_hpo.server.services.file_stream import Batch, Chunk
+from parallel_hpo.server.store import files
+from parallel_hpo.server.store.files import File
+from parallel_hpo.server.store.lines import Stream
+from tests.server.acting import START, Stage, grid
+from tests.server.web import Web
+
+DATA = "/pages/data/local/p"
+
+
+@pytest.fixture
+def web(stage: Stage) -> Iterator[Web]:
+    """A client with the master key; what was written just now is to be seen."""
+    with Web(stage, pages_fresh_s=0.0) as web:
+        yield web
+
+
+def seen(web: Web, path: str, **query: Any) -> Any:
+    answer = web.get(f"{DATA}/{path}".rstrip("/"), params=query)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def log(stage: Stage, name: str, rows: list[dict[str, Any]], summary: dict[str, Any] | None = None) -> None:
+    content = tuple(json.dumps(row) for row in rows)
+    batch = Batch(Stream.HISTORY, stage.run(name).history_lines, content)
+    stage.stream(name, Chunk((batch,), None if summary is None else json.dumps(summary)))
+
+
+def test_a_sweep_is_told_as_columns(stage: Stage, web: Web) -> None:
+    sweep = stage.sweep(grid(3))
+    agent = stage.agent(sweep, "mark_1_7")
+    first = stage.issued(agent)
+    stage.finish(sweep, first, loss=0.5)
+    second = stage.issued(agent)
+    told = seen(web, f"sweeps/{sweep}")
+    assert told["complete"]
+    assert (told["sweep"]["count"], told["sweep"]["metric"]) == (3, {"name": "loss", "goal": "minimize"})
+    assert told["runs"]["id"] == [first, second]
+    assert told["runs"]["state"] == ["finished", "pending"]
+    assert told["runs"]["value"] == [0.5, None]
+    assert told["runs"]["worker"] == ["host/1", "host/1"]
+    assert told["runs"]["parameters"] == {"x": [0, 1]}
+    assert told["best"] == first
+    (axis,) = told["parameters"]
+    assert (axis["name"], axis["kind"], axis["varied"]) == ("x", "integer", True)
+
+
+def test_only_what_has_changed_is_told_again(stage: Stage, web: Web) -> None:
+    sweep = stage.sweep(grid(5))
+    agent = stage.agent(sweep)
+    stage.perform(sweep, agent)
+    name = stage.issued(agent)
+    revision = seen(web, f"sweeps/{sweep}")["revision"]
+    nothing = seen(web, f"sweeps/{sweep}", since=revision)
+    assert (nothing["complete"], nothing["runs"]["id"]) == (False, [])
+    stage.start(sweep, name)
+    log(stage, name, [{"_step": 0, "loss": 0.25}], {"loss": 0.25})
+    news = seen(web, f"sweeps/{sweep}", since=revision)
+    assert (news["runs"]["id"], news["runs"]["state"], news["runs"]["value"]) == ([name], ["running"], [0.25])
+    stage.finish(sweep, name, loss=0.125)
+    third = stage.issued(agent)
+    news = seen(web, f"sweeps/{sweep}", since=news["revision"])
+    assert news["runs"]["id"] == [name, third]
+    assert news["runs"]["value"] == [0.125, None]
+    assert news["best"] == name
+
+
+def test_after_a_deletion_all_is_told_anew(stage: Stage, web: Web) -> None:
+    sweep = stage.sweep(grid(3))
+    agent = stage.agent(sweep)
+    first, second = stage.perform(sweep, agent), stage.perform(sweep, agent)
+    revision = seen(web, f"sweeps/{sweep}")["revision"]
+    stage.delete(first)
+    told = seen(web, f"sweeps/{sweep}", since=revision)
+    assert (told["complete"], told["runs"]["id"]) == (True, [second])
+
+
+def test_another_servers_revision_gets_everything(stage: Stage, web: Web) -> None:
+    sweep = stage.sweep(grid(3))
+    name = stage.perform(sweep, stage.agent(sweep))
+    for other in ("deadbeef-1", "x", "-", "1"):
+        assert seen(web, f"sweeps/{sweep}", since=other)["runs"]["id"] == [name]
+
+
+def test_many_pages_ask_the_database_once(stage: Stage) -> None:
+    sweep = stage.sweep(grid(3))
+    agent = stage.agent(sweep)
+    with Web(stage, pages_fresh_s=3600.0) as web:
+        for _ in range(2):
+            stage.perform(sweep, agent)
+            assert len(seen(web, f"sweeps/{sweep}")["runs"]["id"]) == 1
+
+
+def test_a_value_that_is_no_number_is_none(stage: Stage, web: Web) -> None:
+    sweep = stage.sweep(grid(3))
+    name = stage.issued(stage.agent(sweep))
+    stage.start(sweep, name)
+    stage.stream(name, Chunk(summary='{"loss": NaN}'))
+    assert seen(web, f"sweeps/{sweep}")["runs"]["value"] == [None]
+
+
+def test_big_answers_are_packed_where_the_browser_takes_it(stage: Stage, web: Web) -> None:
+    sweep = stage.sweep(grid(20))
+    agent = stage.agent(sweep)
+    for _ in range(20):
+        stage.perform(sweep, agent)
+    plain = web.get(f"{DATA}/sweeps/{sweep}", headers={"Accept-Encoding": "identity"})
+    assert "content-encoding" not in plain.headers
+    packed = web.get(f"{DATA}/sweeps/{sweep}", headers={"Accept-Encoding": "gzip"})
+    assert packed.json()["runs"]["state"] == ["finished"] * 20
+    assert packed.headers["content-encoding"] == "gzip"
+
+
+def test_a_table_for_spreadsheets_has_no_formulas(stage: Stage, web: Web) -> None:
+    evil = {"method": "grid", "parameters": {"x": {"values": ["=1+1", "a,b"]}, "flag": {"values": [True]}}}
+    sweep = stage.sweep(evil)
+    agent = stage.agent(sweep)
+    names = [stage.perform(sweep, agent) for _ in range(2)]
+    answer = web.get(f"{DATA}/sweeps/{sweep}.csv")
+    assert "attachment" in answer.headers["content-disposition"]
+    rows = list(csv.DictReader(io.StringIO(answer.text)))
+    assert [row["id"] for row in rows] == names
+    assert sorted(row["parameters.x"] for row in rows) == ["'=1+1", "a,b"]
+    assert {row["parameters.flag"] for row in rows} == {"true"}
+
+
+def test_a_spike_stays_in_a_curve_of_fewer_points(stage: Stage, web: Web) -> None:
+    sweep = stage.sweep(grid(1))
+    name = stage.issued(stage.agent(sweep))
+    stage.start(sweep, name)
+    heights = [float(step % 7) for step in range(5000)]
+    heights[1234], heights[4321] = 1000.0, -1000.0
+    log(stage, name, [{"_step": step, "loss": height} for step, height in enumerate(heights)])
+    told = seen(web, f"runs/{name}/history", key="loss", points=100)["points"]
+    assert len(told["x"]) <= 102
+    assert (told["x"][told["y"].index(1000.0)], told["x"][told["y"].index(-1000.0)]) == (1234, 4321)
+    assert told["x"] == sorted(told["x"])
+    assert (told["x"][0], told["x"][-1]) == (0, 4999)
+
+
+def test_a_curve_leaves_out_what_is_no_number_and_keeps_the_rest(stage: Stage, web: Web) -> None:
+    sweep = stage.sweep(grid(1))
+    name = stage.issued(stage.agent(sweep))
+    stage.start(sweep, name)
+    texts = (
+        '{"_step": 0, "_runtime": 0.5, "a.b": 1}',
+        '{"_step": 1, "a.b": NaN, "other": 1}',
+        '{"_step": 2, "other": -Infinity, "a": {"b": 3}}',
+        '{"_step": 3, "a.b": "text"}',
+        '{"_step": 4, "_runtime": 4.5, "a.b": 5}',
+    )
+    stage.stream(name, Chunk((Batch(Stream.HISTORY, 0, texts),)))
+    assert seen(web, f"runs/{name}/history", key="a.b")["points"] == {"x": [0, 2, 4], "y": [1, 3, 5]}
+    assert seen(web, f"runs/{name}/history", key="a.b", x="time")["points"] == {"x": [0.5, 4.5], "y": [1, 5]}
+    assert seen(web, f"runs/{name}/history", key='"; drop')["points"] == {"x": [], "y": []}
+
+
+def test_the_runs_that_are_named_are_compared(stage: Stage, web: Web) -> None:
+    sweep = stage.sweep(grid(3))
+    agent = stage.agent(sweep)
+    names = []
+    for _ in range(3):
+        names.append(stage.issued(agent))
+        stage.start(sweep, names[-1])
+        log(stage, names[-1], [{"_step": 0, "loss": 1.0}])
+        stage.finish(sweep, names[-1])
+    told = seen(web, f"sweeps/{sweep}/histories", key="loss", runs=",".join(names[:2]))
+    assert {run["id"] for run in told["runs"]} == set(names[:2])
+    assert len(seen(web, f"sweeps/{sweep}/histories", key="loss")["runs"]) == 3
+
+
+def test_very_many_lines_are_strided(stage: Stage) -> None:
+    sweep = stage.sweep(grid(1))
+    name = stage.issued(stage.agent(sweep))
+    stage.start(sweep, name)
+    log(stage, name, [{"_step": step, "loss": 1.0} for step in range(1000)])
+    query = CurveQuery("loss", "step", 10)
+    (run,) = histories.of_sweep(stage.world, stage.at(sweep), [], query, read_whole=100)["runs"]
+    assert run["x"] == [float(step) for step in range(0, 1000, 100)]
+
+
+@pytest.mark.parametrize("query", [{}, {"key": "a", "x": "y"}, {"key": "a", "points": "-1"}])
+def test_a_wrong_question_about_a_curve_is_refused(stage: Stage, web: Web, query: dict[str, str]) -> None:
+    sweep = stage.sweep(grid(1))
+    assert web.get(f"{DATA}/sweeps/{sweep}/histories", params=query).status_code == 400
+
+
+def test_the_timeline_has_a_lane_for_each_worker(stage: Stage, web: Web) -> None:
+    sweep = stage.sweep(grid(4))
+    first, second = stage.agent(sweep, "mark_0_1"), stage.agent(sweep, "mark_1_2")
+    names = [stage.perform(sweep, first), stage.perform(sweep, second)]
+    again = stage.agent(sweep, "mark_0_3")
+    running = stage.issued(again)
+    stage.start(sweep, running)
+    told = seen(web, f"sweeps/{sweep}/timeline")
+    assert [lane["name"] for lane in told["lanes"]] == ["worker 0", "worker 1"]
+    bars = {bar["run"]: bar for bar in told["bars"]}
+    assert [bars[name]["lane"] for name in (*names, running)] == [0, 1, 0]
+    assert (bars[running]["end"], bars[names[0]]["end"]) == (None, START)
+    assert [(mark["lane"], mark["kind"]) for mark in told["marks"]] == [(0, "restart")]
+
+
+def test_a_run_is_told_with_its_media_and_without_the_clients_own(stage: Stage, web: Web) -> None:
+    sweep = stage.sweep(grid(1))
+    name = stage.issued(stage.agent(sweep))
+    stage.start(sweep, name)
+    image = {"_type": "image-file", "path": "media/images/a_0_b.png", "caption": "<b>"}
+    summary = {"loss": 1.0, "_wandb": {"runtime": 1}, "img": image, "nested": {"x": float("inf")}}
+    histogram = {"_type": "histogram", "values": [1, 2], "packedBins": {"min": 0, "size": 0.5, "count": 2}}
+    log(stage, name, [{"_step": 0, "loss": 1.0}], summary | {"h": histogram})
+    told = seen(web, f"runs/{name}")
+    assert told["summary"] == {"loss": 1.0, "nested.x": "Infinity"}
+    assert told["parameters"] == {"x": 0}
+    assert told["keys"] == ["loss"]
+    assert told["media"]["images"] == [{"key": "img", "file": "media/images/a_0_b.png", "caption": "<b>"}]
+    assert told["media"]["histograms"][0]["bins"] == [0, 0.5, 1.0]
+
+
+def test_a_log_goes_on_where_it_was(stage: Stage, web: Web) -> None:
+    sweep = stage.sweep(grid(1))
+    name = stage.issued(stage.agent(sweep))
+    stage.start(sweep, name)
+    first = ("2026-01-01T00:00:00.0 \x1b[31mred\x1b[0m", "ERROR 2026-01-01T00:00:00.0 bad")
+    stage.stream(name, Chunk((Batch(Stream.CONSOLE, 0, first),)))
+    told = seen(web, f"runs/{name}/log")
+    assert (told["lines"], told["errors"], told["next"]) == (["red", "bad"], [1], 2)
+    stage.stream(name, Chunk((Batch(Stream.CONSOLE, 2, ("more",)),)))
+    assert seen(web, f"runs/{name}/log", after=2)["lines"] == ["more"]
+    assert seen(web, f"runs/{name}/log", after=3)["next"] == 3
+
+
+def put(stage: Stage, run: str, name: str, content: bytes) -> None:
+    place = Place(str(stage.run(run).id), name).within(stage.world.files)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_bytes(content)
+    with stage.world.database.write() as transaction:
+        files.put(transaction, File(stage.run(run).id, name, len(content), "0" * 32, START))
+
+
+def test_what_a_run_stored_is_never_a_page_of_ours(stage: Stage, web: Web) -> None:
+    sweep = stage.sweep(grid(1))
+    name = stage.perform(sweep, stage.agent(sweep))
+    for file in ("evil.html", "evil.svg", "a.png", "b.table.json"):
+        put(stage, name, file, b"<script>alert(1)</script>")
+    evil = web.get(f"{DATA}/runs/{name}/files/evil.html")
+    assert evil.headers["content-type"] == "application/octet-stream"
+    assert evil.headers["content-disposition"].startswith("attachment")
+    assert web.get(f"{DATA}/runs/{name}/media/evil.svg").status_code == 415
+    picture = web.get(f"{DATA}/runs/{name}/media/a.png")
+    assert (picture.headers["content-type"], picture.headers["x-content-type-options"]) == (
+        "image/png",
+        "nosniff",
+    )
+    assert web.get(f"{DATA}/runs/{name}/table/b.table.json").status_code == 415
+    assert web.get(f"{DATA}/runs/{name}/files/none").status_code == 404
+    assert web.get(f"{DATA}/runs/{name}/files/..%2f..%2fserver.db").status_code in (400, 404)
+
+
+def test_a_table_is_told_row_by_row(stage: Stage, web: Web) -> None:
+    sweep = stage.sweep(grid(1))
+    name = stage.perform(sweep, stage.agent(sweep))
+    put(stage, name, "t.table.json", b'{"columns": ["a"], "data": [[1], [NaN]]}')
+    assert seen(web, f"runs/{name}/table/t.table.json") == {
+        "columns": ["a"],
+        "rows": [[1], ["NaN"]],
+        "number": 2,
+    }
+
+
+def test_a_project_lists_its_sweeps_and_all_its_runs(stage: Stage, web: Web) -> None:
+    sweep = stage.sweep(grid(2))
+    name = stage.perform(sweep, stage.agent(sweep))
+    told = seen(web, "")
+    assert [(each["id"], each["best"], each["runs"]) for each in told["sweeps"]] == [
+        (sweep, 1.0, {"finished": 1})
+    ]
+    assert (told["runs"]["id"], told["runs"]["sweep"]) == ([name], [sweep])
+
+
+@pytest.mark.parametrize(
+    "path", ["runs/none", "sweeps/none", "sweeps/none.csv", "sweeps/none/timeline", "runs/n/log"]
+)
+def test_what_is_not_there_is_not_found(stage: Stage, web: Web, path: str) -> None:
+    stage.sweep(grid(1))
+    assert web.get(f"{DATA}/{path}").status_code == 404
+    page = web.get(f"/local/p/{path}", headers={"Accept": "text/html"}, follow_redirects=True)
+    assert page.status_code in (200, 404)
+
+
+def test_wandbs_own_tabs_lead_to_pages_that_are_there(stage: Stage, web: Web) -> None:
+    sweep = stage.sweep(grid(1))
+    name = stage.perform(sweep, stage.agent(sweep))
+    for path, target in ((f"runs/{name}/overview", f"/local/p/runs/{name}"), ("workspace", "/local/p")):
+        answer = web.get(f"/local/p/{path}")
+        assert (answer.status_code, answer.headers["location"]) == (303, target)
+        assert web.get(target).status_code == 200
+
+
+def test_the_browsers_files_may_be_kept_for_ever(web: Web, stage: Stage) -> None:
+    with Web(stage, None) as browser:
+        page = browser.get("/", headers={"Accept": "text/html"}).text
+        address = page.partition('href="')[2].partition('rel="stylesheet" href="')[2].partition('"')[0]
+        answer = browser.get(address)
+        assert (answer.status_code, "immutable" in answer.headers["cache-control"]) == (200, True)
+        icon = browser.get("/favicon.ico")
+        assert (icon.status_code, icon.headers["content-type"]) == (200, "image/svg+xml")
+        for outside in (
+            "/pages/static/x/../../templates/base.html",
+            "/pages/static/x/..%2Ftemplates%2Fbase.html",
+        ):
+            assert browser.get(outside).status_code in (401, 404)
