@@ -40,6 +40,7 @@ def document(contents: Contents, made_at: float) -> str:
         style=Markup(style),
         data=Markup(_embedded({"sweep": contents.sweep, "timeline": contents.timeline})),
         histories=_packed(contents.histories),
+        has_histories=bool(contents.histories),
         columns=["run", "state", "value", *(contents.sweep["runs"]["parameters"])],
         rows=list(_rows(contents.sweep))[:_MOST_ROWS],
     )
