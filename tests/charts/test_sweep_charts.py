@@ -186,6 +186,18 @@ def test_hovering_shows_text_and_breaks_no_policy(sight: Sight, name: str) -> No
     assert sight.complaints() == []
 
 
+def test_a_tooltip_stays_while_runs_come_and_goes_with_the_pointer(sight: Sight) -> None:
+    page = sight.page
+    said = next(filter(None, hover_everywhere(page, section(page, "histories").locator("canvas"))))
+    page.evaluate("() => store.merge({ runs: store.runs, complete: true })")
+    page.evaluate(FRAMES)
+    assert page.evaluate(TOOLTIP) == said
+    page.mouse.move(0, 0)
+    page.evaluate("() => store.merge({ runs: store.runs, complete: true })")
+    page.evaluate(FRAMES)
+    assert page.evaluate(TOOLTIP) == ""
+
+
 def test_what_a_run_is_called_is_never_html(sight: Sight) -> None:
     page = sight.page
     page.evaluate("() => store.select([store.runs.id[1]])")
