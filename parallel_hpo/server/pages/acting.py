@@ -50,7 +50,7 @@ class Acting:
         )
 
     def take(self, scope: Scope, cookie: str) -> Response | None:
-        """Return a token for a request that asks for one, or that there is none (204); None: it may not ask."""
+        """Return a token for a request that asks for one, or none (204); None: it may not ask."""
         if scope["method"] != "POST" or scope["path"] != TOKEN_PATH or not comes_from_own_page(scope):
             return None
         name = HTTPConnection(scope).cookies.get(_hand_over(cookie), "")
