@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page
+
+from tests.pages.chromium import axe_findings, executable, launched
 
 Scheme = Literal["light", "dark"]
-PROGRAM: Final = "chromium"
-FLAGS: Final = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
-    *("--disable-background-networking", "--disable-component-update"),
-)
 WATCH_POLICY: Final = """
     window.violations = [];
     document.addEventListener("securitypolicyviolation", (event) =>
@@ -26,20 +21,14 @@ WATCH_POLICY: Final = """
 
 def why_not() -> str | None:
     """Return why there is no browser to test with, or None where there is one."""
-    return (
-        None if shutil.which(PROGRAM) else f"there is no {PROGRAM} here (on Debian: apt-get install chromium)"
-    )
+    return None if executable() else "no Chromium is installed (Debian: apt-get install chromium)"
 
 
 @contextmanager
 def running() -> Iterator[Browser]:
     """Run the browser. While it runs nothing else in this thread may start an event loop."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which(PROGRAM), args=list(FLAGS))
-        try:
-            yield browser
-        finally:
-            browser.close()
+    with launched() as browser:
+        yield browser
 
 
 @dataclass
@@ -78,6 +67,5 @@ def looking(
 
 
 def accessibility_faults(sight: Sight) -> list[str]:
-    """Return what axe finds on the page as it is now, one line a fault."""
-    found = Axe().run(sight.page).response["violations"]
-    return [f"{fault['id']}: {node['html'][:200]}" for fault in found for node in fault["nodes"]]
+    """Return what axe finds on the page as it is now, one line a rule."""
+    return [f"{each['rule']}: {each['where']}" for each in axe_findings(sight.page)]

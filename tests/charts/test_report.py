@@ -56,6 +56,10 @@ def test_it_shows_charts_and_runs_and_breaks_no_policy(report: Sight) -> None:
     assert words(page, "parallel").startswith(f"{RUNS} of {RUNS} runs over 6 varied parameters")
     assert "1 quarantine" in words(page, "timeline")
     assert page.locator("#runs tbody tr").count() == 50
+    facts = dict(zip(*(page.locator(f".facts {one}").all_inner_texts() for one in ("dt", "dd")), strict=True))
+    assert facts["outcomes"] == "53 finished, 6 failed, 1 running"
+    assert facts["best"].startswith("loss = 0.05")
+    assert page.get_by_text("made up").count() == 1
     assert report.complaints() == []
 
 
@@ -108,5 +112,5 @@ def test_axe_finds_no_fault_in_light_and_dark(browser: Browser, file: Path, sche
 
 
 def test_a_report_of_200_runs_fits_into_a_mail() -> None:
-    text = document(contents(Scene(runs=200, points=10_000), 187), START)
+    text = document(contents(Scene(runs=200, points=10_000), 312), START)
     assert len(text.encode()) < 3 * MB

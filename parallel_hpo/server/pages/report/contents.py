@@ -14,8 +14,8 @@ from parallel_hpo.server.services.supervision import SweepAt
 from parallel_hpo.server.store import sweeps
 from parallel_hpo.server.world import World
 
-_POINTS_IN_ALL: Final = 150_000
-"""So many points of histories are about 1.3 MB, packed."""
+_POINTS_IN_ALL: Final = 250_000
+"""So many points of histories are 1 to 1.7 MB, packed."""
 _MOST_RUNS: Final = 200
 _MOST_KEYS: Final = 12
 _LEAST_POINTS: Final = 20

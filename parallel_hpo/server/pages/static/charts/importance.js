@@ -42,6 +42,7 @@ function row({ name, importance, correlation, runs }) {
   const bar = element("span", { class: "chart-bar", "aria-hidden": "true" });
   bar.style.setProperty("--share", `${100 * (importance ?? 0)}%`);
   const said = importance === null ? "too few" : importance.toFixed(2);
-  const sign = correlation === null ? "" : `, correlation ${correlation > 0 ? "+" : ""}${correlation.toFixed(2)}`;
+  const rounded = correlation === null ? 0 : Math.round(correlation * 100) / 100 + 0; // no -0.00
+  const sign = correlation === null ? "" : `, correlation ${rounded > 0 ? "+" : ""}${rounded.toFixed(2)}`;
   return element("li", {}, element("span", { class: "chart-name" }, name), bar, element("span", {}, `${said}${sign}, ${runs} runs`));
 }

@@ -1,0 +1,89 @@
+"""The charts on the pages of a real server: they draw what it says, filter its table, and break no policy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+from playwright.sync_api import Page, expect
+
+from parallel_hpo.server.services.file_stream import Batch, Chunk
+from parallel_hpo.server.store.lines import Stream
+from tests.pages.serving import SPACE, Served
+
+Visit = Callable[..., Page]
+RUNS = 12
+
+
+def performed(site: Served) -> str:
+    """A sweep of some runs that logged a few values each, one of which failed: its id."""
+    sweep = site.stage.sweep(SPACE | {"run_cap": RUNS})
+    for number in range(RUNS):
+        name = site.stage.issued(site.stage.agent(sweep, f"mark_{number % 2}_{number}"))
+        site.stage.start(sweep, name, opener=f"mark_{number % 2}_{number}")
+        lines = tuple(
+            json.dumps({"_step": step, "_runtime": step, "loss": number + 1 / (step + 1)})
+            for step in range(9)
+        )
+        site.stage.stream(
+            name, Chunk((Batch(Stream.HISTORY, 0, lines),), json.dumps({"loss": float(number)}))
+        )
+        site.stage.stream(name, Chunk((), None, exitcode=int(number == 3)))
+        site.stage.clock.now += 10
+    return sweep
+
+
+def words(page: Page, chart: str) -> str:
+    return page.locator(f"[data-chart={chart}] .chart-words").inner_text()
+
+
+def test_every_chart_shows_what_the_server_says(visit: Visit, site: Served) -> None:
+    page = visit(f"/local/p/sweeps/{performed(site)}")
+    page.wait_for_selector("[data-chart=histories] canvas")
+    assert words(page, "parallel").startswith(f"{RUNS} of {RUNS} runs")
+    assert words(page, "best").startswith(f"Best of {RUNS - 1} finished runs: 0, by ")
+    assert words(page, "timeline").startswith(f"2 workers, {RUNS} attempts")
+    assert words(page, "histories") == f"loss of {RUNS} shown runs."
+    assert words(page, "scatter").startswith("loss of ")
+    assert words(page, "importance") != ""
+
+
+def test_a_brush_filters_the_table_and_the_tables_filters_the_charts(visit: Visit, site: Served) -> None:
+    page = visit(f"/local/p/sweeps/{performed(site)}")
+    page.wait_for_selector("[data-chart=histories] canvas")
+    page.get_by_text("Choose by values").click()
+    page.get_by_role("group", name="loss", exact=True).get_by_label("at most").fill("4")
+    page.get_by_role("group", name="loss", exact=True).get_by_label("at most").blur()
+    expect(page.locator("#shown")).to_have_text(f"4 of {RUNS} runs")  # the one that failed has no value
+    expect(page.locator("[data-chart=histories] .chart-words")).to_have_text("loss of 4 shown runs.")
+    page.locator("#filter-top").select_option("top 25 %")
+    expect(page.locator("[data-chart=histories] .chart-words")).to_have_text("loss of 3 shown runs.")
+    page.get_by_role("button", name="Clear filters").click()
+    expect(page.locator("[data-chart=histories] .chart-words")).to_have_text(f"loss of {RUNS} shown runs.")
+    expect(page.locator("[data-chart=parallel] .chart-words")).to_contain_text("Drag along an axis")
+
+
+def test_pointing_at_pictures_breaks_no_policy(visit: Visit, site: Served) -> None:
+    page = visit(f"/local/p/sweeps/{performed(site)}")
+    page.wait_for_selector("[data-chart=histories] canvas")
+    for canvas in page.locator("section[data-chart] canvas").all():
+        canvas.scroll_into_view_if_needed()
+        box = canvas.bounding_box()
+        assert box is not None
+        for share in (0.1, 0.3, 0.5, 0.7, 0.9):
+            page.mouse.move(box["x"] + box["width"] * share, box["y"] + box["height"] * share)
+
+
+def test_a_runs_charts_grow_with_it(visit: Visit, site: Served) -> None:
+    sweep = site.stage.sweep(SPACE)
+    name = site.stage.issued(site.stage.agent(sweep, "mark_0_1"))
+    site.stage.start(sweep, name, opener="mark_0_1")
+    for step, loss in enumerate((3.0, 2.0)):
+        lines = (json.dumps({"_step": step, "loss": loss}),)
+        site.stage.stream(name, Chunk((Batch(Stream.HISTORY, step, lines),)))
+    page = visit(f"/local/p/runs/{name}")
+    expect(page.locator("[data-key=loss] .chart-words")).to_have_text("loss: last 2, least 2, greatest 3.")
+    site.stage.stream(name, Chunk((Batch(Stream.HISTORY, 2, (json.dumps({"_step": 2, "loss": 0.5}),)),)))
+    expect(page.locator("[data-key=loss] .chart-words")).to_have_text(
+        "loss: last 0.5, least 0.5, greatest 3."
+    )
