@@ -1,5 +1,6 @@
 // The page of a sweep: its facts, its charts and its runs, live.
 
+import { makeActions } from "./act.js";
 import { mountSweep } from "./charts/index.js";
 import { wireFilters } from "./filters.js";
 import { duration, number, say } from "./format.js";
@@ -11,6 +12,8 @@ const OVER = ["finished", "failed", "crashed", "killed", "preempted"];
 const ENDS = ["FINISHED", "CANCELED"];
 const { base, home } = document.getElementById("main").dataset;
 const store = new Store();
+const ACTS = { PENDING: ["pause", "stop", "cancel"], RUNNING: ["pause", "stop", "cancel"], PAUSED: ["resume", "stop", "cancel"] };
+const actions = makeActions();
 let mounted = false;
 
 function showFacts() {
@@ -46,6 +49,7 @@ async function ask() {
   const since = store.revision ? `?since=${encodeURIComponent(store.revision)}` : "";
   store.merge(await fetchJson(base + since));
   showFacts();
+  (await actions)(ACTS[store.sweep.state] ?? []);
   if (!mounted) {
     mounted = true;
     wireFilters(store);
