@@ -16,8 +16,7 @@ from typing import Any, Final
 
 from markupsafe import Markup
 
-from parallel_hpo.server.pages import answers, static
-from parallel_hpo.server.pages.report import linking
+from parallel_hpo.server.pages import answers, linking, static
 from parallel_hpo.server.pages.report.contents import Contents, best_first
 
 _STYLES: Final = ("pages.css", "charts.css")
