@@ -9,6 +9,7 @@ import { Store } from "./store.js";
 import { RunTable } from "./table.js";
 
 const OVER = ["finished", "failed", "crashed", "killed", "preempted"];
+const UNSEEN_MS = 300;
 const ENDS = ["FINISHED", "CANCELED"];
 const { base, home } = document.getElementById("main").dataset;
 const store = new Store();
@@ -45,6 +46,13 @@ function leftWords(over) {
   return `about ${duration((Math.max(0, store.sweep.count - over) * mean) / working)}`;
 }
 
+/** The table comes first: many runs' charts take a while. A page that nobody sees yet draws nothing, and waits for none. */
+function tableIsSeen() {
+  const drawn = new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve)));
+  const enough = new Promise((resolve) => setTimeout(resolve, UNSEEN_MS));
+  return Promise.race([drawn, enough]);
+}
+
 async function ask() {
   const since = store.revision ? `?since=${encodeURIComponent(store.revision)}` : "";
   store.merge(await fetchJson(base + since));
@@ -52,6 +60,7 @@ async function ask() {
   (await actions)(ACTS[store.sweep.state] ?? []);
   if (!mounted) {
     mounted = true;
+    await tableIsSeen();
     wireFilters(store);
     mountSweep(document.getElementById("main"), store, base);
   }
