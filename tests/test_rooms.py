@@ -31,7 +31,7 @@ LEVELS: Final[tuple[frozenset[str], ...]] = (
     frozenset({"search"}),
     frozenset({"lifecycle", "policy", "plan"}),
     frozenset({"config"}),
-    frozenset({"notices", "chronicle"}),
+    frozenset({"notices", "chronicle", "doorplates"}),
     frozenset({"protocol"}),
     frozenset({"words", "errors", "keys", "metric", "tickets"}),
 )

@@ -17,14 +17,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from parallel_hpo import keys, tickets
-from parallel_hpo.backend import doorplates
+from parallel_hpo import doorplates, keys, tickets
 from parallel_hpo.backend.base import Awaited, OpenedSweep, RunCall, SweepOrder
 from parallel_hpo.backend.calls import GONE, OVER, SEND_LIMIT_S
 from parallel_hpo.backend.door import AWAY_LIMIT_S, Door
-from parallel_hpo.backend.doorplates import Doorplate
 from parallel_hpo.backend.variables import LOOPBACK, client_variables
 from parallel_hpo.config.sweep_words import EngineChoice
+from parallel_hpo.doorplates import Doorplate
 from parallel_hpo.errors import BackendError, ConfigError
 from parallel_hpo.words import RunId, SweepPath
 

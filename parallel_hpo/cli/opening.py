@@ -1,7 +1,7 @@
 """`parallel-hpo open`: the address of a sweep's page, and a server behind it for as long as it is looked at.
 
 the sweep runs, on a server of ours ─▶ its address, and the end
-it is W&B's ─────────────────────────▶ its address there, and the end
+it is on another server ─────────────▶ its address there, and the end
 else ─▶ a server over the database in the sweep's folder, until a signal
 """
 
@@ -19,10 +19,10 @@ from types import FrameType
 from typing import Final
 from urllib.parse import quote, urlsplit
 
-from parallel_hpo.backend import doorplates
-from parallel_hpo.backend.doorplates import Doorplate
+from parallel_hpo import doorplates
 from parallel_hpo.backend.local import LocalBackend
 from parallel_hpo.cli.output import print_for_machines, print_for_people
+from parallel_hpo.doorplates import Doorplate
 from parallel_hpo.errors import UsageError
 from parallel_hpo.supervisor.records.sweep_folders import KnownSweep, find_sweep, newest_sweep
 
@@ -35,11 +35,13 @@ def perform_open(directory: Path, sweep: str | None) -> None:
     UsageError where there is no such sweep; BackendError where the server doesn't start.
     """
     known = newest_sweep(directory) if sweep is None else find_sweep(directory, sweep)
-    if known.facts.get("backend") != "local":
-        _show(str(known.facts.get("url", "")))
-        return
-    if (plate := _of_its_supervisor(directory, known)) is not None:
+    is_local = known.facts.get("backend") == "local"
+    plate = _of_its_supervisor(directory, known) if is_local else _at(directory, known)
+    if plate is not None:
         _show(plate.address(_page(known), time.time()))
+        return
+    if not is_local:
+        _show(str(known.facts.get("url", "")))
         return
     if not (directory / "server.db").exists():
         raise UsageError(f"what the server had of {known.sweep_id} is not in {directory} any more")
@@ -50,10 +52,13 @@ def _of_its_supervisor(directory: Path, known: KnownSweep) -> Doorplate | None:
     """Return the server of whoever performs the sweep now; None: nobody does, or it doesn't answer."""
     if not known.supervised:
         return None
-    at = urlsplit(str(known.facts.get("url", "")))
-    plates = list(_answering(directory))
-    own = [plate for plate in plates if urlsplit(plate.url).netloc == at.netloc]
-    return next(iter([*own, *plates]), None)
+    return _at(directory, known) or next(_answering(directory), None)
+
+
+def _at(directory: Path, known: KnownSweep) -> Doorplate | None:
+    """Return the server at which a sweep was begun; None: it is none of this directory, or doesn't answer."""
+    at = urlsplit(str(known.facts.get("url", ""))).netloc
+    return next((plate for plate in _answering(directory) if urlsplit(plate.url).netloc == at), None)
 
 
 def _answering(directory: Path) -> Iterator[Doorplate]:

@@ -19,7 +19,7 @@ from typing import Any, Final
 import psutil
 import pytest
 
-from parallel_hpo.backend import doorplates
+from parallel_hpo import doorplates
 from parallel_hpo.backend.base import OpenedSweep, RunCall, SweepOrder
 from parallel_hpo.backend.local import LocalBackend, last_words
 from parallel_hpo.backend.variables import PACE

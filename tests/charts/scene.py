@@ -133,7 +133,7 @@ class Scene:
 
     def _parameters(self) -> dict[str, list[Any]]:
         drawn = [self._drawn(row) for row in range(self.runs)]
-        return {name: [each[name] for each in drawn] for name in drawn[0]}
+        return {name: [each[name] for each in drawn] for name in self._drawn(0)}
 
     def _series(self, row: int, key: str, x: str, points: int) -> dict[str, Any]:
         """Return every so-manieth point: the course is smooth but for a spike, which is kept."""

@@ -9,8 +9,8 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page
 
 from tests.charts.conftest import open_charts
-from tests.charts.scene import DANGEROUS
-from tests.charts.site import CHARTS
+from tests.charts.scene import DANGEROUS, Scene
+from tests.charts.site import CHARTS, serving
 from tests.chromium import Scheme, Sight, accessibility_faults, looking
 
 RUNS: Final = 60
@@ -135,15 +135,18 @@ def test_axes_are_brushed_by_keyboard_too(sight: Sight) -> None:
     assert fields.get_by_label("at most").input_value() == ""
 
 
-def test_runs_without_a_parameter_are_chosen_as_such(sight: Sight) -> None:
+def test_runs_without_a_parameter_are_chosen_as_such_and_beside_a_range(sight: Sight) -> None:
     page = sight.page
     section(page, "parallel").locator("summary").click()
-    page.get_by_role("group", name="optimizer.momentum").get_by_label("and those without a value").check()
-    page.get_by_role("group", name="optimizer.momentum").get_by_label("at least").fill("2")
-    page.get_by_role("group", name="optimizer.momentum").get_by_label("at least").blur()
-    assert shown(page) == [
-        row for row, name in enumerate(column(page, "parameters.optimizer.name")) if name != "sgd"
-    ]
+    fields = page.get_by_role("group", name="optimizer.momentum")
+    fields.get_by_label("without a value").check()
+    momentum = column(page, "parameters.optimizer.momentum")
+    assert shown(page) == [row for row, value in enumerate(momentum) if value is None]
+    fields.get_by_label("at least").fill("0.5")
+    fields.get_by_label("at least").blur()
+    assert shown(page) == [row for row, value in enumerate(momentum) if value is None or value >= 0.5]
+    fields.get_by_label("without a value").uncheck()
+    assert shown(page) == [row for row, value in enumerate(momentum) if value is not None and value >= 0.5]
 
 
 def test_categories_are_chosen_by_their_boxes(sight: Sight) -> None:
@@ -181,6 +184,18 @@ def test_hovering_shows_text_and_breaks_no_policy(sight: Sight, name: str) -> No
     said = list(hover_everywhere(sight.page, canvases.last))
     assert any("run" in text for text in said)
     assert sight.complaints() == []
+
+
+def test_a_tooltip_stays_while_runs_come_and_goes_with_the_pointer(sight: Sight) -> None:
+    page = sight.page
+    said = next(filter(None, hover_everywhere(page, section(page, "histories").locator("canvas"))))
+    page.evaluate("() => store.merge({ runs: store.runs, complete: true })")
+    page.evaluate(FRAMES)
+    assert page.evaluate(TOOLTIP) == said
+    page.mouse.move(0, 0)
+    page.evaluate("() => store.merge({ runs: store.runs, complete: true })")
+    page.evaluate(FRAMES)
+    assert page.evaluate(TOOLTIP) == ""
 
 
 def test_what_a_run_is_called_is_never_html(sight: Sight) -> None:
@@ -257,6 +272,18 @@ def test_axe_finds_no_fault_in_light_and_dark(browser: Browser, site: str, schem
         open_charts(sight, site)
         section(sight.page, "parallel").locator("summary").click()
         assert accessibility_faults(sight) == []
+
+
+@pytest.mark.parametrize("runs", [0, 1, 2])
+def test_a_sweep_that_has_hardly_begun_is_drawn_too(browser: Browser, runs: int) -> None:
+    with serving(Scene(runs=runs, points=3)) as address, looking(browser) as sight:
+        sight.page.goto(address)
+        sight.page.wait_for_function("() => document.querySelectorAll('.chart-words').length === 6")
+        for box in sight.page.locator(".chart-controls input[type=checkbox]:visible").all():
+            box.check()
+        sight.page.evaluate(FRAMES)
+        assert words(sight.page, "parallel").startswith(f"{runs} of {runs} runs")
+        assert sight.complaints() == []
 
 
 def test_nothing_is_wider_than_a_phone(browser: Browser, site: str) -> None:

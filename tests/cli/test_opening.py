@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import stat
 import subprocess
@@ -112,6 +113,26 @@ def test_wandbs_own_sweep_is_shown_by_wandb(tmp_path: Path, command: Command) ->
     record(tmp_path, "abc", "https://wandb.example", backend="wandb")
     done = command("open", "abc", "--directory", str(tmp_path))
     assert (done.returncode, done.stdout) == (0, "https://wandb.example/local/p/sweeps/abc\n")
+
+
+def test_a_sweep_on_a_server_that_runs_by_itself_is_shown_there(
+    sweep: str, tmp_path: Path, clean_env: dict[str, str], command: Command
+) -> None:
+    package = str(Path(parallel_hpo.__file__).parents[1])
+    words = [sys.executable, "-m", "parallel_hpo", "server", "--database", str(tmp_path / "server.db")]
+    server = subprocess.Popen(
+        words, env=clean_env | {"PYTHONPATH": package}, stdout=subprocess.PIPE, text=True
+    )
+    assert server.stdout is not None
+    try:
+        url = json.loads(server.stdout.readline())["url"]
+        record(tmp_path, sweep, url, backend="wandb")
+        done = command("open", sweep, "--directory", str(tmp_path))
+        assert sweep in page(done.stdout.strip())
+    finally:
+        server.terminate()
+        server.communicate(timeout=30)
+    assert list(tmp_path.glob("server-*.door")) == []
 
 
 def test_a_browser_is_given_the_address_and_prints_nothing_of_its_own(

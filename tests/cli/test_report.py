@@ -111,6 +111,7 @@ def test_of_a_sweep_on_wandbs_server_there_is_what_the_folder_has_and_where_the_
     assert [mark["kind"] for mark in data["timeline"]["marks"]] == ["restart", "quarantine", "retry"]
     assert data["timeline"]["marks"][2]["text"] == "SIGKILL"
     assert text.count("</script>") == 3
+    assert 'data-chart="histories"' not in text
 
 
 def test_an_unknown_sweep_is_named_with_those_that_there_are(tmp_path: Path, command: Command) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from parallel_hpo.server.services.file_stream import Batch, Chunk
@@ -61,6 +63,16 @@ def test_a_brush_filters_the_table_and_the_tables_filters_the_charts(visit: Visi
     page.get_by_role("button", name="Clear filters").click()
     expect(page.locator("[data-chart=histories] .chart-words")).to_have_text(f"loss of {RUNS} shown runs.")
     expect(page.locator("[data-chart=parallel] .chart-words")).to_contain_text("Drag along an axis")
+
+
+@pytest.mark.parametrize("address", ["sweeps/{sweep}", "runs/{run}", ""])
+def test_a_page_asks_for_one_script(visit: Visit, site: Served, address: str) -> None:
+    sweep = performed(site)
+    run = site.stage.issued(site.stage.agent(site.stage.sweep(SPACE)))
+    page = visit(f"/local/p/{address.format(sweep=sweep, run=run)}".rstrip("/"))
+    expect(page.locator("#live")).to_have_text(re.compile("live|over"))
+    names = page.evaluate("() => performance.getEntriesByType('resource').map((entry) => entry.name)")
+    assert len([name for name in names if name.endswith(".js")]) == 1
 
 
 def test_pointing_at_pictures_breaks_no_policy(visit: Visit, site: Served) -> None:

@@ -153,3 +153,31 @@ def test_a_phones_width_is_wide_enough(visit: Visit, site: Served, address: str)
     page = visit(f"/local/p/{address.format(sweep=sweep, run=name)}".rstrip("/"), width=360)
     expect(page.locator("#live")).to_have_text("live")
     assert page.evaluate("() => document.documentElement.scrollWidth") <= 360
+
+
+def test_a_sweep_is_paused_and_stopped_from_its_page(visit: Visit, site: Served) -> None:
+    sweep, name = running(site)
+    page = visit(f"/local/p/sweeps/{sweep}")
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.click("#actions button:has-text('Pause')")
+    expect(page.locator("#state")).to_have_text("paused")
+    page.click("#actions button:has-text('Resume')")
+    expect(page.locator("#state")).to_have_text("running")
+    page.click(f"{ROWS} a")
+    page.click("#actions button:has-text('Stop')")
+    expect(page.locator("#actions")).to_contain_text("it was told")
+    assert site.stage.run(name).stop_requested
+    page.goto(f"{site.url}/local/p/sweeps/{sweep}")
+    page.click("#actions button:has-text('Cancel')")
+    expect(page.locator("#state")).to_have_text("canceled")
+    expect(page.locator("#actions button")).to_have_count(0)
+
+
+def test_another_tab_only_looks(visit: Visit, site: Served) -> None:
+    sweep, _ = running(site)
+    first = visit(f"/local/p/sweeps/{sweep}")
+    expect(first.locator("#actions button")).to_have_count(3)
+    second = first.context.new_page()
+    second.goto(f"{site.url}/local/p/sweeps/{sweep}")
+    expect(second.locator(ROWS)).to_have_count(1)
+    assert second.locator("#actions button").count() == 0

@@ -211,3 +211,75 @@ def test_another_user_of_the_machine_gets_nothing_for_a_ticket_or_a_cookie(stage
 class _Strangers(Peers):
     def is_strangers(self, scope: object) -> bool:
         return True
+
+
+def let_in_to_act(stage: Stage, browser: Web, origin: str = "http://127.0.0.1:1234") -> str | None:
+    """Be let in by a ticket, as a page does that then asks for its token; return the token."""
+    browser.get(with_ticket(stage, "/"))
+    answer = browser.post("/pages/token", headers={"Origin": origin})
+    return answer.json()["token"] if answer.status_code == 200 else None
+
+
+def act(browser: Web, sweep: str, do: str, **headers: str) -> int:
+    own = {"Origin": "http://127.0.0.1:1234"} | {
+        name.replace("_", "-"): value for name, value in headers.items()
+    }
+    return browser.post(f"/pages/act/local/p/sweeps/{sweep}", json={"do": do}, headers=own).status_code
+
+
+def test_the_page_that_a_ticket_led_to_may_act(stage: Stage, browser: Web, sweep: str) -> None:
+    token = let_in_to_act(stage, browser)
+    assert token is not None
+    for do, state in (
+        ("pause", "PAUSED"),
+        ("resume", "RUNNING"),
+        ("stop", "FINISHED"),
+        ("cancel", "CANCELED"),
+    ):
+        assert act(browser, sweep, do, X_Parallel_Hpo_Token=token) == 200
+        assert stage.progress(sweep).state == state
+    assert act(browser, sweep, "delete", X_Parallel_Hpo_Token=token) == 400
+    assert act(browser, "none", "stop", X_Parallel_Hpo_Token=token) == 404
+
+
+def test_a_page_may_ask_a_run_to_stop(stage: Stage, browser: Web, sweep: str) -> None:
+    name = stage.issued(stage.agent(sweep))
+    stage.start(sweep, name)
+    headers = {"Origin": "http://127.0.0.1:1234", "X-Parallel-Hpo-Token": let_in_to_act(stage, browser) or ""}
+    answer = browser.post(f"/pages/act/local/p/runs/{name}", json={"do": "stop"}, headers=headers)
+    assert (answer.status_code, stage.run(name).stop_requested) == (200, True)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"X_Parallel_Hpo_Token": ""},
+        {"X_Parallel_Hpo_Token": "0" * 64},
+        {"Origin": "http://127.0.0.1:9"},
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+        {"Origin": ""},
+        {"Sec_Fetch_Site": "same-site"},
+        {"Cookie": "parallel_hpo_1234=1-2"},
+    ],
+)
+def test_nobody_else_acts(stage: Stage, browser: Web, sweep: str, headers: dict[str, str]) -> None:
+    token = let_in_to_act(stage, browser) or ""
+    before = stage.progress(sweep).state
+    assert act(browser, sweep, "cancel", **({"X_Parallel_Hpo_Token": token} | headers)) == 401
+    assert stage.progress(sweep).state == before
+
+
+def test_a_stolen_cookie_gets_no_token(stage: Stage, browser: Web, sweep: str) -> None:
+    assert let_in_to_act(stage, browser) is not None
+    own = {"Origin": "http://127.0.0.1:1234"}
+    assert browser.post("/pages/token", headers=own).status_code == 204  # the hand-over is good once
+    assert let_in_to_act(stage, browser, origin="http://127.0.0.1:9") is None
+    browser.get(with_ticket(stage, "/"))
+    stage.clock.now += 61
+    assert browser.post("/pages/token", headers=own).status_code == 204
+
+
+def test_a_key_does_not_act_as_a_page(stage: Stage, sweep: str) -> None:
+    with Web(stage) as master:
+        assert act(master, sweep, "cancel") == 403

@@ -65,7 +65,7 @@ class Gate:
             return
         base_url = _base_url(headers, scope["scheme"], host)
         caller = self._caller(headers, base_url)
-        if caller is None and self._entrance.may_view(scope):
+        if caller is None and (self._entrance.may_view(scope) or self._entrance.may_act(scope)):
             caller = Caller(VIEWER, is_master=False, base_url=base_url)
         if caller is None and not scope["path"].startswith(_KEYLESS):
             await self._turn_away(scope, receive, send)

@@ -83,6 +83,7 @@ def make_app(
             Route(f"{_SWEEP}/release", handlers.release, methods=["POST"]),
             Route(f"{_SWEEP}/state", handlers.set_state, methods=["POST"]),
             Route(f"{_SWEEP}/runs/{{run}}/end", handlers.end_run, methods=["POST"]),
+            *pages.acts(handlers.change),
             *pages.routes(),
         ],
         middleware=[
@@ -209,21 +210,21 @@ class _Handlers:
         at = _supervised(request)
         body = await json_body(request)
         prefix, keep = text_in(body, "label_prefix"), texts_in(body, "keep")
-        released = await self._changed(supervision.release, at, prefix, keep)
+        released = await self.change(supervision.release, at, prefix, keep)
         return JSONResponse({"released": released})
 
     async def set_state(self, request: Request) -> Response:
         at = _supervised(request)
         state = text_in(await json_body(request), "state")
-        return JSONResponse({"state": await self._changed(supervision.set_state, at, state)})
+        return JSONResponse({"state": await self.change(supervision.set_state, at, state)})
 
     async def end_run(self, request: Request) -> Response:
         at = _supervised(request)
         state = text_in(await json_body(request), "state")
         run = request.path_params["run"]
-        return JSONResponse({"state": await self._changed(supervision.end_run, at, run, state)})
+        return JSONResponse({"state": await self.change(supervision.end_run, at, run, state)})
 
-    async def _changed(self, work: Callable[..., Result], *args: Any) -> Result:
+    async def change(self, work: Callable[..., Result], *args: Any) -> Result:
         """Do what must be on the disk before it is answered."""
         result = await self._in_thread(work, self._world, *args)
         await self._outlasting_a_power_cut()

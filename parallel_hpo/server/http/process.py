@@ -26,7 +26,9 @@ from typing import IO, Any, Final, cast
 
 import uvicorn
 
+from parallel_hpo import doorplates
 from parallel_hpo.config.sweep_words import EngineChoice
+from parallel_hpo.doorplates import Doorplate
 from parallel_hpo.errors import BackendError, UsageError
 from parallel_hpo.search.wandb_process import require_wandb_engine
 from parallel_hpo.server.files import folder as files_folder
@@ -41,6 +43,7 @@ from parallel_hpo.server.http.turns import let_threads_take_turns
 from parallel_hpo.server.store.database import Database, shown
 from parallel_hpo.server.store.health import TellTrouble
 from parallel_hpo.server.world import World
+from parallel_hpo.tickets import ticket_key
 
 _ID_LETTERS: Final = "abcdefghijklmnopqrstuvwxyz0123456789"
 _PATIENCE_AT_THE_END_S: Final = 0.3
@@ -96,6 +99,7 @@ def serve(place: ServerPlace, *, embedded: bool = False, stdin: IO[bytes], stdou
     key = key or kept_key.find(place.folder if wish.is_beside(files) else files, place.folder)
     world = _world(place, database, files, key)
     uploads.clear_unfinished(world.files)
+    url = _url_of(listener)
     try:
         server = _Server(
             _config(place, world),
@@ -109,6 +113,8 @@ def serve(place: ServerPlace, *, embedded: bool = False, stdin: IO[bytes], stdou
         let_threads_take_turns()
         server.run_until_signal()
     finally:
+        if not embedded:
+            doorplates.take_down(place.folder, url)
         world.engines.close()
         database.close()
         listener.close()
@@ -210,16 +216,22 @@ def _config(place: ServerPlace, world: World) -> uvicorn.Config:
 def _announcer(
     place: ServerPlace, listener: socket.socket, stdout: IO[str], key: str | None
 ) -> Callable[[], None]:
-    host, port = listener.getsockname()[:2]
-    name = f"[{host}]" if ":" in host else host
-    line = {"url": f"http://{name}:{port}", "database": shown(place.database_or_default)}
+    line = {"url": _url_of(listener), "database": shown(place.database_or_default)}
     if key is not None:
         line["api_key"] = key
 
     def announce() -> None:
+        if key is not None:
+            doorplates.put_up(place.folder, Doorplate(line["url"], ticket_key(key)))
         print(json.dumps(line), file=stdout, flush=True)
 
     return announce
+
+
+def _url_of(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    name = f"[{host}]" if ":" in host else host
+    return f"http://{name}:{port}"
 
 
 def _teller(stdout: IO[str]) -> TellTrouble:

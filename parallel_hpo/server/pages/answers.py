@@ -63,7 +63,7 @@ def json(request: Request, body: bytes) -> Response:
     """Return JSON, packed where the browser takes it; call it in a thread: to pack takes a while."""
     response = Response(body, media_type="application/json")
     if len(body) >= _WORTH_PACKING and "gzip" in request.headers.get("accept-encoding", ""):
-        packed = gzip.compress(body, 5)
+        packed = gzip.compress(body, 1)  # a quarter of the time for a twentieth more
         response = Response(packed, media_type="application/json", headers={"Content-Encoding": "gzip"})
     response.headers["Vary"] = "Accept-Encoding"
     return guarded(response)

@@ -23,6 +23,7 @@ from starlette.types import Scope
 
 from parallel_hpo import tickets
 from parallel_hpo.server.pages import answers
+from parallel_hpo.server.pages.acting import TOKEN_PATH, Acting
 from parallel_hpo.server.pages.peers import Peers
 
 _OTHERS: Final = "graphql|files|uploads|downloads|artifactsV2|hpo|sdk|pages"
@@ -44,13 +45,21 @@ class Entrance:
         self._master_key = master_key
         self._ticket_key = tickets.ticket_key(master_key)
         self._clock = clock
+        self._acting = Acting(clock)
         self._since = clock()
         """What was issued before may have been used: that is not kept over a restart."""
         self._used: OrderedDict[str, None] = OrderedDict()
 
     def may_view(self, scope: Scope) -> bool:
         """Say whether a request is for a page, only reads, and has a good pass."""
-        if not is_page(scope) or self._peers.is_strangers(scope):
+        return is_page(scope) and self._has_pass(scope)
+
+    def may_act(self, scope: Scope) -> bool:
+        """Say whether a request that changes something comes from a page that may."""
+        return self._acting.may_act(scope) and self._has_pass(scope)
+
+    def _has_pass(self, scope: Scope) -> bool:
+        if self._peers.is_strangers(scope):
             return False
         request = HTTPConnection(scope)
         given = request.cookies.get(cookie_name(request), "")
@@ -59,6 +68,8 @@ class Entrance:
     def redeem(self, scope: Scope) -> Response | None:
         """Return the way on for a request that has a ticket; None: it has none, or one that isn't good."""
         request = HTTPConnection(scope)
+        if scope["path"] == TOKEN_PATH:
+            return self._acting.take(scope, cookie_name(request)) if self._has_pass(scope) else None
         given = request.query_params.get(tickets.PARAMETER)
         if given is None or not is_page(scope) or scope["method"] != "GET":
             return None
@@ -68,6 +79,7 @@ class Entrance:
             response = _way_on(request)
             name, value = cookie_name(request), tickets.viewing_pass(self._master_key, self._clock())
             response.set_cookie(name, value, httponly=True, samesite="lax", path="/")
+            self._acting.offer(response, name)
             return response
         return _way_on(request) if self.may_view(scope) else None
 

@@ -16,6 +16,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from parallel_hpo.server.pages import answers, histories, projects, run_files, static, timeline
+from parallel_hpo.server.pages.acts import Acts, Change
 from parallel_hpo.server.pages.histories import CurveQuery
 from parallel_hpo.server.pages.run_data import head_of as head_of_run
 from parallel_hpo.server.pages.run_data import log_part, run_at, run_data
@@ -50,8 +51,16 @@ class Pages:
         """Wait for nobody who looks."""
         self._readers.shutdown(wait=False, cancel_futures=True)
 
+    def acts(self, change: Change) -> list[Route]:
+        """Return the addresses that change something; `change` does it in the database's own thread."""
+        acts = Acts(self._world, change)
+        return [
+            Route(f"/pages/act{_SWEEP}", acts.on_sweep, methods=["POST"]),
+            Route(f"/pages/act{_RUN}", acts.on_run, methods=["POST"]),
+        ]
+
     def routes(self) -> list[Route]:
-        """Return all addresses, the more particular ones first."""
+        """Return all addresses to look at, the more particular ones first."""
         pages: list[tuple[str, Callable[[Request], Response]]] = [
             ("/favicon.ico", self._icon),
             ("/pages/static/{version}/{name:path}", self._static),

@@ -16,8 +16,7 @@ from typing import Any, Final
 
 from markupsafe import Markup
 
-from parallel_hpo.server.pages import answers, static
-from parallel_hpo.server.pages.report import linking
+from parallel_hpo.server.pages import answers, linking, static
 from parallel_hpo.server.pages.report.contents import Contents, best_first
 
 _STYLES: Final = ("pages.css", "charts.css")
@@ -40,6 +39,7 @@ def document(contents: Contents, made_at: float) -> str:
         style=Markup(style),
         data=Markup(_embedded({"sweep": contents.sweep, "timeline": contents.timeline})),
         histories=_packed(contents.histories),
+        has_histories=bool(contents.histories),
         columns=["run", "state", "value", *(contents.sweep["runs"]["parameters"])],
         rows=list(_rows(contents.sweep))[:_MOST_ROWS],
     )

@@ -8,7 +8,7 @@ export const OVER_MS = 3000;
 const HIDDEN_MS = 200;
 const AWAY_MS = [1000, 2000, 5000];
 const CLOSED = "this browser is not let in any more: parallel-hpo open";
-const AWAY = "the server does not answer: this is what it said last";
+const AWAY = "the server has ended, or does not answer: parallel-hpo open shows more";
 
 /** Fetch JSON; throws an error whose `status` is the server's, or undefined where it doesn't answer. */
 export async function fetchJson(address) {

@@ -1,5 +1,6 @@
 // The page of a run: what it was given, what it logged, what it sent, live.
 
+import { makeActions } from "./act.js";
 import { mountRun } from "./charts/index.js";
 import { anything, duration, element, number, say, size, time } from "./format.js";
 import { fetchJson, keepUp, OVER_MS } from "./live.js";
@@ -19,6 +20,7 @@ const FACTS = [
 ];
 const main = document.getElementById("main");
 const { base } = main.dataset;
+const actions = makeActions();
 let mounted = false;
 
 function showFacts(run) {
@@ -74,6 +76,7 @@ function attemptCells(attempt) {
 async function ask() {
   const data = await fetchJson(base);
   show(data);
+  (await actions)(data.run.over ? [] : ["stop"]);
   if (!mounted) {
     mounted = true;
     mountRun(main, data, base);

@@ -1,5 +1,6 @@
 // The page of a sweep: its facts, its charts and its runs, live.
 
+import { makeActions } from "./act.js";
 import { mountSweep } from "./charts/index.js";
 import { wireFilters } from "./filters.js";
 import { duration, number, say } from "./format.js";
@@ -8,9 +9,12 @@ import { Store } from "./store.js";
 import { RunTable } from "./table.js";
 
 const OVER = ["finished", "failed", "crashed", "killed", "preempted"];
+const UNSEEN_MS = 300;
 const ENDS = ["FINISHED", "CANCELED"];
 const { base, home } = document.getElementById("main").dataset;
 const store = new Store();
+const ACTS = { PENDING: ["pause", "stop", "cancel"], RUNNING: ["pause", "stop", "cancel"], PAUSED: ["resume", "stop", "cancel"] };
+const actions = makeActions();
 let mounted = false;
 
 function showFacts() {
@@ -42,12 +46,21 @@ function leftWords(over) {
   return `about ${duration((Math.max(0, store.sweep.count - over) * mean) / working)}`;
 }
 
+/** The table comes first: many runs' charts take a while. A page that nobody sees yet draws nothing, and waits for none. */
+function tableIsSeen() {
+  const drawn = new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve)));
+  const enough = new Promise((resolve) => setTimeout(resolve, UNSEEN_MS));
+  return Promise.race([drawn, enough]);
+}
+
 async function ask() {
   const since = store.revision ? `?since=${encodeURIComponent(store.revision)}` : "";
   store.merge(await fetchJson(base + since));
   showFacts();
+  (await actions)(ACTS[store.sweep.state] ?? []);
   if (!mounted) {
     mounted = true;
+    await tableIsSeen();
     wireFilters(store);
     mountSweep(document.getElementById("main"), store, base);
   }

@@ -6,18 +6,18 @@ import { asText, extent, logSteps, roundSteps, short } from "./numbers.js";
 export const UNSET = -0.1;
 const MOST_TICKS = 8;
 
-/** Return the axis of a column: {name, label, numeric, log, place(value), ticks: [{at, text}]}. */
+/** Return the axis of a column: {name, label, numeric, missing, log, place(value), ticks: [{at, text}]}. */
 export function axisOf({ name, label, kind, log, values: declared }, column) {
   const present = column.filter((value) => value !== null && value !== undefined);
   const numeric = (kind === "number" || kind === "integer") && present.every((value) => typeof value === "number");
   const made = numeric ? numbers(column, log || isGeometric(declared), declared) : categories([...(declared ?? []), ...present]);
-  return { name, label: label ?? name, numeric, ...made };
+  return { name, label: label ?? name, numeric, missing: present.length < column.length, ...made };
 }
 
 function numbers(column, wantsLog, declared) {
-  const positive = column.every((value) => value === null || value === undefined || value > 0);
-  const log = Boolean(wantsLog) && positive;
-  const [low, high] = extent(column) ?? [0, 1];
+  const known = extent(column);
+  const [low, high] = known ?? [0, 1];
+  const log = Boolean(wantsLog) && known !== null && low > 0;
   const scaled = log ? Math.log10 : (value) => value;
   const span = scaled(high) - scaled(low);
   const place = (value) => {

@@ -45,8 +45,8 @@ export function roundSteps(low, high, about) {
 export function logSteps(low, high, about) {
   const [first, last] = [Math.floor(Math.log10(low)), Math.ceil(Math.log10(high))];
   const powers = Array.from({ length: last - first + 1 }, (_, index) => first + index);
-  const inside = (digits) =>
-    powers.flatMap((power) => digits.map((digit) => Number(`${digit}e${power}`))).filter((value) => value >= low * (1 - 1e-9) && value <= high * (1 + 1e-9));
+  const within = (value) => value >= low * (1 - 1e-9) && value <= high * (1 + 1e-9);
+  const inside = (digits) => powers.flatMap((power) => digits.map((digit) => Number(`${digit}e${power}`))).filter(within);
   const tens = inside([1]);
   if (tens.length >= 3) return tens.filter((_, index) => index % Math.ceil(tens.length / about) === 0);
   const finer = inside([1, 2, 5]);

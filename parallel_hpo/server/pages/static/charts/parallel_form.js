@@ -11,7 +11,7 @@ export function brushForm(brushes, changed) {
   const details = element("details", {}, element("summary", {}, "Choose by values"), body);
   let known = "";
   const refresh = (axes) => {
-    const now = JSON.stringify(axes.map((axis) => [axis.name, axis.numeric, axis.texts]));
+    const now = JSON.stringify(axes.map((axis) => [axis.name, axis.numeric, axis.missing, axis.texts]));
     if (now !== known) body.replaceChildren(...axes.map((axis) => fieldsOf(axis, brushes, changed)));
     else for (const fields of body.children) fields.refresh();
     known = now;
@@ -28,14 +28,15 @@ function fieldsOf(axis, brushes, changed) {
 
 function bounds(axis, brushes, changed) {
   const set = (part) => {
-    const brush = { low: null, high: null, unset: false, ...brushes.get(axis.name), none: false, ...part };
-    if (brush.low === null && brush.high === null && !brush.unset) brushes.delete(axis.name);
+    const brush = { low: null, high: null, unset: false, ...brushes.get(axis.name), ...part };
+    brush.none = brush.low === null && brush.high === null; // then it takes those without a value alone
+    if (brush.none && !brush.unset) brushes.delete(axis.name);
     else brushes.set(axis.name, brush);
     changed();
   };
   const least = numberField("at least", (low) => set({ low }));
   const most = numberField("at most", (high) => set({ high }));
-  const unset = tick("and those without a value", false, (ticked) => set({ unset: ticked }));
+  const unset = tick("without a value", false, (ticked) => set({ unset: ticked }));
   const refresh = () => {
     const brush = brushes.get(axis.name);
     const said = (value) => (value === null || value === undefined ? "" : String(Number(value.toPrecision(6))));
@@ -45,11 +46,11 @@ function bounds(axis, brushes, changed) {
     least.field.placeholder = short(axis.low);
     most.field.placeholder = short(axis.high);
   };
-  return { fields: [least, most, unset], refresh };
+  return { fields: axis.missing ? [least, most, unset] : [least, most], refresh };
 }
 
 function boxes(axis, brushes, changed) {
-  const texts = [...axis.texts.slice(0, MOST_BOXES), null];
+  const texts = [...axis.texts.slice(0, MOST_BOXES), ...(axis.missing ? [null] : [])];
   const set = (text, ticked) => {
     const chosen = new Set(brushes.get(axis.name)?.texts);
     if (ticked) chosen.add(text);

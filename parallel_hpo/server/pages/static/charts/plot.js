@@ -11,6 +11,7 @@ const [BELOW, BESIDE] = [40, 64]; // room for an axis, in CSS pixels
 const BELOW_TIME = 54; // two lines: time, and the day where it changes
 const MOST_SIDEWAYS = 240;
 const MOST_LOG_TICKS = 6;
+const POINTERS = new WeakMap(); // by host: the last event of a pointer that is still over it
 const ZOOMS = new WeakMap(); // by host: what a plot was zoomed to that was drawn anew, and what its axes meant
 
 /**
@@ -28,7 +29,7 @@ export function plot(figure, { host = figure.host, label, height, x, y, paint, n
   canvas.setAttribute("aria-label", label);
   const meaning = JSON.stringify([x.label, x.log, y.label, y.log]);
   zoomAgain(made, ZOOMS.get(host), meaning);
-  const unlisten = near ? follow(figure, made, near) : () => {};
+  const unlisten = near ? follow(figure, made, near, host) : () => {};
   const observer = new ResizeObserver(() => {
     if (host.clientWidth && host.clientWidth !== made.width) made.setSize({ width: host.clientWidth, height });
   });
@@ -137,8 +138,8 @@ function clipped(made, work) {
   made.ctx.restore();
 }
 
-/** Show what the pointer is near to, and pick it on a click. */
-function follow(figure, made, near) {
+/** Show what the pointer is near to, also where it hasn't moved since an earlier plot, and pick it on a click. */
+function follow(figure, made, near, host) {
   const dot = made.over.appendChild(document.createElement("div"));
   dot.className = "chart-dot";
   dot.hidden = true;
@@ -148,6 +149,7 @@ function follow(figure, made, near) {
     return near(place, left + event.offsetX * place.ratio, top + event.offsetY * place.ratio);
   };
   const moved = (event) => {
+    POINTERS.set(host, event);
     const hit = event.buttons ? null : found(event);
     dot.hidden = !hit;
     if (!hit) return figure.unpoint();
@@ -162,7 +164,11 @@ function follow(figure, made, near) {
   let pressed = [0, 0];
   made.over.addEventListener("mousedown", (event) => (pressed = [event.clientX, event.clientY]));
   made.over.addEventListener("mousemove", moved);
-  made.over.addEventListener("mouseleave", left);
+  made.over.addEventListener("mouseleave", () => {
+    POINTERS.delete(host);
+    left();
+  });
+  queueMicrotask(() => POINTERS.has(host) && moved(POINTERS.get(host))); // uPlot has its sizes by then
   made.over.addEventListener("click", (event) => {
     const still = Math.hypot(event.clientX - pressed[0], event.clientY - pressed[1]) < 4;
     if (still) found(event)?.pick?.();

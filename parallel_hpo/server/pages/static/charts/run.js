@@ -127,7 +127,8 @@ class KeyChart {
   describe() {
     const { y } = this.points;
     const range = extent(y);
-    this.figure.say(range ? `${this.key}: last ${short(y.at(-1))}, least ${short(range[0])}, greatest ${short(range[1])}.` : `${this.key}: no numbers.`);
+    if (!range) return this.figure.say(`${this.key}: no numbers.`);
+    return this.figure.say(`${this.key}: last ${short(y.at(-1))}, least ${short(range[0])}, greatest ${short(range[1])}.`);
   }
 
   destroy() {

@@ -39,7 +39,11 @@ export function draw(section, store, { base }) {
   const goesOn = () => timeline?.bars.some(({ end }) => end === null) && performance.now() - asked > GROWS_EACH_MS;
   const readSoon = onNews(() => readIn(AT_MOST_EACH_MS));
   const repaint = oncePerFrame(() => drawn?.repaint());
-  const ends = [listen(store, { data: readSoon, filter: repaint, selection: repaint }), listen(store, { data: () => goesOn() && readIn(0) }), onTheme(again)];
+  const ends = [
+    listen(store, { data: readSoon, filter: repaint, selection: repaint }),
+    listen(store, { data: () => goesOn() && readIn(0) }),
+    onTheme(again),
+  ];
   read();
   return {
     destroy() {

@@ -1,7 +1,7 @@
-"""Where a directory's embedded servers are, and the key by which a person is let in to look: for `open`.
+"""Where a directory's servers are, and the key by which a person is let in to look: for `parallel-hpo open`.
 
-Each server's owner puts a file up while the server runs, which nobody else on the machine may read. One whose
-owner was killed stays; its server is gone, and so its key opens nothing.
+Who starts a server puts a file up while it runs, which nobody else on the machine may read. One whose owner
+was killed stays; of an embedded server the key opens nothing any more.
 """
 
 from __future__ import annotations

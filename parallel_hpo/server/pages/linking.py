@@ -1,4 +1,4 @@
-"""Joins scripts and styles of several files into one of each, as a file that stands alone needs them.
+"""Joins scripts and styles of several files into one of each: for a report, and to ask a server once only.
 
 Each module becomes a function that returns what it exports. That is enough where modules import each other in
 no circle, and by forms that are known here; any other is an error, and a test tries all that there are.
