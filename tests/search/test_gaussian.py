@@ -60,3 +60,8 @@ def test_noise_is_part_of_what_will_be_seen() -> None:
     columns = source.random((60, 1))
     surface = fitted(columns, wave(columns) + source.normal(0, 0.4, 60))
     assert surface.mean_and_deviation(columns)[1] == pytest.approx(0.4, abs=0.15)
+
+
+def test_where_there_is_no_noise_a_point_that_is_known_is_known() -> None:
+    surface = fitted(grid(12), wave(grid(12)))
+    assert surface.mean_and_deviation(grid(12))[1].max() < 0.01
