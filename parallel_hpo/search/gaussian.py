@@ -25,6 +25,8 @@ _NOISE: Final = (1e-6, 1.0)
 _LIKELY_LENGTH: Final = 1.0
 """Before the fit, for one column; it grows with the root of their number (Hvarfner et al. 2024)."""
 _LIKELY_NOISE: Final = 1e-4
+NOISY: Final = 0.01
+"""The share of noise in the losses' variance from which on it is taken for noise."""
 _FITTING_STEPS: Final = (8, 30)
 """At least and at most: a fit that is not quite at its end serves as well."""
 _FITTING_EFFORT: Final = 1_000_000
@@ -52,8 +54,14 @@ class Surface:
         return means
 
     def mean_and_deviation(self, columns: Table) -> tuple[Column, Column]:
-        """Return the loss expected to be seen at each point, and its standard deviation, noise included."""
+        """Return the loss expected to be seen at each point, and its standard deviation.
+
+        Noise is part of that where there is any; what is fitted to none would make a point that
+        is known, or running, look as if there were more to find.
+        """
         means, deviations = self._process.predict(self._whole(columns), return_std=True)
+        if self.noise < NOISY:
+            deviations = np.sqrt(np.maximum(deviations**2 - self.noise, 0.0))
         return means, np.maximum(deviations, 1e-6)
 
     def _whole(self, columns: Table) -> Table:
@@ -62,7 +70,7 @@ class Surface:
         return np.column_stack([columns, np.ones((len(columns), lacking))]) if lacking else columns
 
 
-def fit(columns: Table, losses: Column) -> tuple[Surface, float]:
+def fit(columns: Table, losses: Column, *, most_steps: int = _FITTING_STEPS[1]) -> tuple[Surface, float]:
     """Return the surface that is most likely after the losses, and the logarithm of how likely that is."""
     width = columns.shape[1]
     lengths = np.ones(width)
@@ -78,8 +86,7 @@ def fit(columns: Table, losses: Column) -> tuple[Surface, float]:
         off = (theta - likely) / spread
         return 0.5 * float(off @ off) - value, off / spread - slope
 
-    fewest, most = _FITTING_STEPS
-    steps = max(fewest, min(most, _FITTING_EFFORT // (len(losses) ** 2 * max(width, 10))))
+    steps = max(_FITTING_STEPS[0], min(most_steps, _FITTING_EFFORT // (len(losses) ** 2 * max(width, 10))))
     # Not by the regressor's own optimizer, which warns when it comes to a bound or to its last step.
     best = minimize(
         unlikeliness,

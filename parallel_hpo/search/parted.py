@@ -13,11 +13,11 @@ from typing import Final
 import numpy as np
 
 from parallel_hpo.search.columns import Choice, Column, Table
-from parallel_hpo.search.gaussian import Surface, fit
+from parallel_hpo.search.gaussian import NOISY, Surface, fit
 from parallel_hpo.search.shapes import Shaped, bell_shaped, cut_off
 
-_NOISY: Final = 0.01
-"""The share of noise in the losses' variance from which on their shape is put to the question."""
+_STEPS: Final = 12
+"""A part's fit takes fewer steps than a whole one's: there are many parts, and an ask has but 50 ms."""
 _FEWEST: Final = 2
 """A level with fewer results can't be a part of its own."""
 
@@ -45,7 +45,7 @@ class Parted:
         return self.mean_and_deviation(columns)[0]
 
     def mean_and_deviation(self, columns: Table) -> tuple[Column, Column]:
-        """Return the loss expected to be seen at each point, and its standard deviation, noise included."""
+        """Return the loss expected to be seen at each point, and its standard deviation."""
         levels = self._choice.levels_in(columns)
         means, deviations = np.empty(len(columns)), np.empty(len(columns))
         for level in np.unique(levels):
@@ -64,7 +64,7 @@ def likeliest(columns: Table, losses: Column, choices: Sequence[Choice] = ()) ->
     """
     standard = cut_off(losses)
     belief, likelihood = _likeliest(columns, bell_shaped(standard), choices)
-    if belief.noise < _NOISY:
+    if belief.noise < NOISY:
         return belief
     other, others_likelihood = _likeliest(columns, Shaped(standard), choices)
     return belief if likelihood >= others_likelihood else other
@@ -82,6 +82,6 @@ def _parted(columns: Table, shaped: Shaped, choices: Sequence[Choice]) -> Iterat
         levels = choice.levels_in(columns)
         there = [levels == level for level in range(choice.size)]
         if min(map(np.count_nonzero, there)) >= _FEWEST:
-            fits = [fit(columns[some], shaped.losses[some]) for some in there]
+            fits = [fit(columns[some], shaped.losses[some], most_steps=_STEPS) for some in there]
             parts = [surface for surface, _ in fits]
             yield Parted(choice, parts, shaped.losses), sum(likelihood for _, likelihood in fits)

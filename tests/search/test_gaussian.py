@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
 from parallel_hpo.search.columns import Column, Table
 from parallel_hpo.search.gaussian import Surface, fit
@@ -60,3 +61,11 @@ def test_noise_is_part_of_what_will_be_seen() -> None:
     columns = source.random((60, 1))
     surface = fitted(columns, wave(columns) + source.normal(0, 0.4, 60))
     assert surface.mean_and_deviation(columns)[1] == pytest.approx(0.4, abs=0.15)
+
+
+def test_little_noise_does_not_make_a_known_point_uncertain_and_much_does() -> None:
+    def deviation_at_known_points(noise: float) -> float:
+        kernel = ConstantKernel(1.0) * Matern([0.3], nu=2.5) + WhiteKernel(noise)
+        return float(Surface(kernel, grid(12), wave(grid(12))).mean_and_deviation(grid(12))[1].min())
+
+    assert deviation_at_known_points(0.005) < 0.07 < 0.1 < deviation_at_known_points(0.02)

@@ -10,7 +10,8 @@ from threadpoolctl import threadpool_info
 
 from parallel_hpo.config.sweep_words import Uniform
 from parallel_hpo.search import gp
-from parallel_hpo.search.axes import IntervalAxis, Observation
+from parallel_hpo.search.axes import IntervalAxis, LevelAxis, Observation
+from parallel_hpo.search.space import Listed
 
 AXES = tuple(IntervalAxis((name,), Uniform(0.0, 1.0, None), None) for name in "xy")
 BEST = (0.7, 0.4)
@@ -89,3 +90,12 @@ def test_the_loss_that_a_stopped_run_had_is_not_taken_for_its_last_one() -> None
 def test_stopped_runs_alone_say_something_too() -> None:
     stopped = [replace(result, stopped_at=3) for result in results(25)]
     assert distance(first(stopped, [Observation(99, (0.1, 0.1), None)])) < 0.1
+
+
+def test_where_a_choice_decides_what_matters_the_best_place_is_found_by_few_results() -> None:
+    kind = LevelAxis(("kind",), Listed(("net", "trees")), ordered=False)
+    points = [(*point.places, float(point.index % 2)) for point in results(16)]
+    losses = [float(np.cos(9 * y) if trees else 1.2 * np.sin(6 * x)) for x, y, trees in points]
+    known = [Observation(index, *told) for index, told in enumerate(zip(points, losses, strict=True))]
+    x, _, trees = next(gp.suggestions((*AXES, kind), known, [], seed=1))
+    assert (x, trees) == pytest.approx((0.785, 0), abs=0.05)  # one surface for both kinds says 0.95

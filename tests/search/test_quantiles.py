@@ -70,7 +70,8 @@ def test_an_axis_is_its_distribution_by_quantiles(distribution: Continuous, plac
     (axis,) = axes_of([Parameter(("x",), distribution)])
     assert isinstance(axis, IntervalAxis)
     assert axis.value(place) == pytest.approx(law(distribution).ppf(place), rel=1e-6, abs=1e-9)
-    assert axis.place(axis.value(place)) == pytest.approx(place, abs=1e-4)
+    value = axis.value(place)  # near 1 the floats are further apart than a beta's places
+    assert axis.place(value) == pytest.approx(float(law(distribution).cdf(value)), abs=1e-4)
 
 
 @given(st.floats(1e-3, 1e6), st.floats(1e-3, 1e6), st.floats(0, 1))
