@@ -42,10 +42,10 @@ def withdraw(transaction: Transaction, sweep: Sweep) -> None:
 
 def end(transaction: Transaction, sweep: Sweep, run: Run) -> None:
     """End a never-started run: its sweep is over, or a user has stopped it, who doesn't want it any more."""
-    changes: dict[str, Any] = {"waiting": False}
+    changes: dict[str, Any] = {}
     if _is_to_come_again(sweep, run):
         open_its_point(transaction, run)
-        changes["sweep_index"] = None
+        changes = {"sweep_index": None}
     happened(transaction, run, RunEvent.OWNER_SAYS_KILLED, changes)
 
 
