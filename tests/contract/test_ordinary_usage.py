@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import pytest
 
 from tests.contract import conformance
 from tests.contract.serving import Server
 
+PARTS: Final = [
+    pytest.param(part, marks=pytest.mark.thorough) if part in ("commands", "sweeps", "tools") else part
+    for part in conformance.PARTS
+]
+"""What those three do with the client, sweeps and their commands, all process tests do too."""
+
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("part", conformance.PARTS)
+@pytest.mark.parametrize("part", PARTS)
 def test_the_client_finds_what_the_conformance_table_says(server: Server, part: str) -> None:
     found = conformance.find(server, part)
     table = conformance.read(conformance.FILE.read_text(encoding="utf-8"))[conformance.NEWEST]

@@ -11,6 +11,8 @@ import pytest
 
 from tests.power import why_no_disk
 
+pytestmark = pytest.mark.thorough
+
 CHAOS: Final = Path(__file__).parents[2] / "scripts" / "chaos"
 DEADLINE_S: Final = 280.0
 """Each takes half a minute; on a machine with much else to do, kills by the clock cost it more work."""

@@ -21,6 +21,8 @@ from tests.contract.proxy import Harm, Message, Mischief, Proxy, proxying
 from tests.contract.serving import Server, serving
 from tests.processes.conftest import RealSweep, outcomes
 
+pytestmark = pytest.mark.thorough
+
 POINTS: Final = 20
 AWAY_S: Final = 4.0
 PAUSE_S: Final = 3.0

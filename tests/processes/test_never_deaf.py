@@ -20,6 +20,8 @@ import pytest
 from parallel_hpo.errors import ExitCode
 from tests.processes.conftest import DEADLINE_S, RANDOM, Ended, RealSweep, outcomes
 
+pytestmark = pytest.mark.thorough
+
 ROOT: Final = Path(__file__).parents[2]
 GRACE_S: Final = 2
 WITHIN_S: Final = 20.0

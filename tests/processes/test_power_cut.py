@@ -15,6 +15,8 @@ import pytest
 from tests.power import Disk, disk, why_no_disk
 from tests.processes.conftest import DEADLINE_S, RealSweep, outcomes
 
+pytestmark = pytest.mark.thorough
+
 POINTS: Final = 6
 GRID: Final[dict[str, Any]] = {
     "method": "grid",

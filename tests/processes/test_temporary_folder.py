@@ -10,6 +10,8 @@ import pytest
 
 from tests.processes.conftest import DEADLINE_S, RealSweep
 
+pytestmark = pytest.mark.thorough
+
 
 def left_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())

@@ -6,7 +6,11 @@ import shutil
 import sqlite3
 from contextlib import closing
 
+import pytest
+
 from tests.processes.conftest import RealSweep, outcomes
+
+pytestmark = pytest.mark.thorough
 
 
 def test_a_directory_that_is_removed_ends_the_sweep_with_an_error(sweep: RealSweep) -> None:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import os
 import signal
 
+import pytest
+
 from tests.processes.conftest import RealSweep, outcomes
+
+pytestmark = pytest.mark.thorough
 
 
 def test_a_workers_death_after_the_fork_servers_leaves_the_sweep_server_alone(sweep: RealSweep) -> None:

@@ -18,6 +18,8 @@ from parallel_hpo.server.store.runs import RunPath
 from tests.power import Disk, disk, why_no_disk
 from tests.server.http.test_process import KEY, embedded, said_by
 
+pytestmark = pytest.mark.thorough
+
 CREATE = """mutation C($config: String) {
     upsertSweep(input: {projectName: "p", config: $config}) { sweep { name } } }"""
 REGISTER = """mutation A($sweep: String!) {
