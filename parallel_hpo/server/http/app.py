@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
@@ -59,6 +59,14 @@ The digest alone says which file it is."""
 _MD5: Final = re.compile("[0-9a-f]{32}")
 Result = TypeVar("Result")
 
+_FAILURES: Final[Mapping[Any, Any]] = {
+    RefusedError: failures.refused,
+    UnavailableError: failures.unavailable,
+    OSError: failures.unavailable,
+    ClientDisconnect: failures.unavailable,
+    Exception: failures.failed,
+}
+
 
 def make_app(
     world: World, *, host: str, tidy_every_s: float = TIDY_EVERY_S, pages_fresh_s: float = FRESH_S
@@ -94,13 +102,7 @@ def make_app(
                 entrance=Entrance(world.master_key, world.clock),
             )
         ],
-        exception_handlers={
-            RefusedError: failures.refused,
-            UnavailableError: failures.unavailable,
-            OSError: failures.unavailable,
-            ClientDisconnect: failures.unavailable,
-            Exception: failures.failed,
-        },
+        exception_handlers=_FAILURES,
         lifespan=handlers.lifespan,
     )
 
