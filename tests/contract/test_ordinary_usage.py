@@ -10,10 +10,12 @@ from tests.contract import conformance
 from tests.contract.serving import Server
 
 PARTS: Final = [
-    pytest.param(part, marks=pytest.mark.thorough) if part in ("commands", "sweeps", "tools") else part
+    pytest.param(part, marks=pytest.mark.thorough)
+    if part in ("analysis", "commands", "sweeps", "tools")
+    else part
     for part in conformance.PARTS
 ]
-"""What those three do with the client, sweeps and their commands, all process tests do too."""
+"""What those do with the client, sweeps and their commands, all process tests do too."""
 
 
 @pytest.mark.timeout(300)

@@ -96,6 +96,7 @@ def test_a_run_is_run_again_with_its_parameters_and_leaves_with_its_own_exit_cod
     assert json.loads(next(sweep.directory.glob("*/summary.json")).read_text()) == ended.summary
 
 
+@pytest.mark.thorough
 def test_a_debugger_opens_where_the_run_fails(sweep: RealSweep) -> None:
     ended = sweep.start("mixed", mains=MAINS, sweep=grid("fail"), workers=1).finish()
     looked = rerun(sweep, run_that(ended, how="fail"), "--pdb", stdin="p 'how: ' + how\nq\n")
@@ -104,6 +105,7 @@ def test_a_debugger_opens_where_the_run_fails(sweep: RealSweep) -> None:
     assert outside_of_sweeps(sweep) == [("failed", 1)]
 
 
+@pytest.mark.thorough
 def test_a_run_that_is_none_of_the_sweeps_is_refused(sweep: RealSweep) -> None:
     ended = sweep.start("mixed", mains=MAINS, sweep=grid("fail"), workers=1).finish()
     refused = rerun(sweep, "nobody")
@@ -127,6 +129,7 @@ def test_a_run_again_has_the_terminal_and_ctrl_c_is_its_own(sweep: RealSweep) ->
     assert [state for state, _ in outside_of_sweeps(sweep)] == ["failed"]
 
 
+@pytest.mark.thorough
 def test_a_run_of_a_wandb_servers_sweep_is_run_again_there(
     sweep: RealSweep, clean_env: dict[str, str], tmp_path: Path
 ) -> None:
@@ -164,6 +167,7 @@ def start_script(sweep: RealSweep, **variables: str) -> None:
     assert ended.summary["finished"] == 1, ended.stderr
 
 
+@pytest.mark.thorough
 def test_a_scripts_function_is_found_by_its_name_and_as_the_file_is_now(sweep: RealSweep) -> None:
     start_script(sweep, PLAIN="1")
     assert not list(sweep.directory.glob("*/main.pickle"))
@@ -181,6 +185,7 @@ def test_a_closure_is_kept_for_its_owner_alone(sweep: RealSweep) -> None:
     assert (again.returncode, "came from a closure 0 7" in again.stdout) == (0, True), again.stderr
 
 
+@pytest.mark.thorough
 def test_a_closure_that_holds_a_secret_is_not_kept(sweep: RealSweep) -> None:
     start_script(sweep, USE_TOKEN="1")
     assert not list(sweep.directory.glob("*/main.pickle"))

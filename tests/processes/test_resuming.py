@@ -163,6 +163,7 @@ def tear(wal: Path) -> None:
         file.write(wal.read_bytes()[32:1500])
 
 
+@pytest.mark.thorough
 def test_a_ledger_with_a_torn_last_write_is_resumed(sweep: RealSweep) -> None:
     sweep.start("sleeper", count=4).wait_for(2)
     kill_supervisor(sweep)
@@ -170,6 +171,7 @@ def test_a_ledger_with_a_torn_last_write_is_resumed(sweep: RealSweep) -> None:
     expect_exactly(4, resume(sweep, "quick", count=4).finish(), sweep)
 
 
+@pytest.mark.thorough
 def test_a_ledger_whose_last_write_lost_its_end_is_resumed(sweep: RealSweep) -> None:
     sweep.start("sleeper", count=4).wait_for(2)
     kill_supervisor(sweep)
@@ -181,6 +183,7 @@ def test_a_ledger_whose_last_write_lost_its_end_is_resumed(sweep: RealSweep) -> 
     assert outcomes(ended.summary) == ["finished"] * 4
 
 
+@pytest.mark.thorough
 def test_a_supervisor_that_died_as_its_ledger_was_made_left_a_sweep_that_can_be_resumed(
     sweep: RealSweep,
 ) -> None:
@@ -199,6 +202,7 @@ def test_a_supervisor_that_died_as_its_ledger_was_made_left_a_sweep_that_can_be_
     assert outcomes(ended.summary) == ["finished"] * 2
 
 
+@pytest.mark.thorough
 def test_what_two_kills_at_once_left_is_gone_once_the_sweep_goes_on(sweep: RealSweep) -> None:
     left = start_deaf_and_blind(sweep)
     kill_together(sweep)
