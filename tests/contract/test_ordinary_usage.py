@@ -9,11 +9,9 @@ import pytest
 from tests.contract import conformance
 from tests.contract.serving import Server
 
+LONG: Final = ("analysis", "commands", "sweeps", "tools")
 PARTS: Final = [
-    pytest.param(part, marks=pytest.mark.thorough)
-    if part in ("analysis", "commands", "sweeps", "tools")
-    else part
-    for part in conformance.PARTS
+    pytest.param(part, marks=pytest.mark.thorough) if part in LONG else part for part in conformance.PARTS
 ]
 """What those do with the client, sweeps and their commands, all process tests do too."""
 

@@ -10,6 +10,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
+
 from tests.contract.serving import serving
 from tests.processes.conftest import Ended, RealSweep
 from tests.pseudo_terminal import PseudoTerminal
