@@ -66,7 +66,9 @@ def test_it_shows_charts_and_runs_and_breaks_no_policy(report: Sight) -> None:
 def test_its_table_sorts_and_its_charts_filter_it(report: Sight) -> None:
     page = report.page
     page.get_by_role("columnheader", name="run", exact=True).click()
-    assert page.locator("#runs tbody tr td:nth-child(2)").first.inner_text() == "run00000"
+    page.wait_for_function(
+        "(run) => document.querySelector('#runs tbody tr td:nth-child(2)').innerText === run", arg="run00000"
+    )
     drag_first_axis(page, 52, 182)
     page.wait_for_function(
         "(all) => !document.getElementById('shown').textContent.startsWith(all)", arg=f"{RUNS} runs"
@@ -81,6 +83,7 @@ def test_a_name_that_looks_like_html_is_text(report: Sight, file: Path) -> None:
     page.wait_for_function("() => document.getElementById('shown').textContent.startsWith('1 of')")
     page.locator("#columns summary").click()
     page.get_by_label("name", exact=True).check()
+    page.get_by_role("cell", name=DANGEROUS, exact=True).wait_for()
     assert page.get_by_role("cell", name=DANGEROUS, exact=True).count() == 1
     assert page.locator("img").count() == 0
     assert file.read_text().count("</script>") == 3
