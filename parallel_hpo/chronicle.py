@@ -90,6 +90,11 @@ class LedgerCount:
     """Of the runs that have more than one."""
 
 
+def ledgers_in(folder: Path) -> list[Path]:
+    """Return the ledgers in a sweep's folder: its own, or one for each share."""
+    return sorted([*folder.glob(LEDGER), *folder.glob(f"share-*/{LEDGER}")])
+
+
 def performed(folder: Path) -> list[Performed]:
     """Return what was done in a sweep's folder, [] where it has no ledger; LedgerError: one can't be read."""
     return _each(folder, _read)
@@ -103,7 +108,7 @@ def tallies(folder: Path) -> list[LedgerCount]:
 def _each(folder: Path, read: Callable[[sqlite3.Connection, str], Found]) -> list[Found]:
     """Read each ledger; those of shares with the name of the share."""
     found = []
-    for path in sorted([*folder.glob(LEDGER), *folder.glob(f"share-*/{LEDGER}")]):
+    for path in ledgers_in(folder):
         share = "" if path.parent == folder else path.parent.name
         try:
             with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from parallel_hpo.backend.base import Backend, OpenedSweep, SweepOrder
 from parallel_hpo.backend.choose import Chosen, choose_backend, make_backend
+from parallel_hpo.chronicle import LEDGER
 from parallel_hpo.config.hpo import BackendChoice, HpoSection, StartMethod
 from parallel_hpo.errors import ConfigError, ExitCode, TargetError
 from parallel_hpo.notices import Message, Observer
@@ -46,7 +47,6 @@ from parallel_hpo.supervisor.records.directory import prepare_directory, working
 from parallel_hpo.supervisor.records.ledger import Ledger
 from parallel_hpo.supervisor.records.resuming import find_folder
 from parallel_hpo.supervisor.records.summary import Closing, SweepResult, summarise
-from parallel_hpo.supervisor.records.sweep_folders import LEDGER
 from parallel_hpo.supervisor.setting import Setting
 from parallel_hpo.words import Program, StopKind, SweepPath, Target
 

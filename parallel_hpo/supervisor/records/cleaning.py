@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from parallel_hpo.chronicle import ledgers_in
 from parallel_hpo.errors import ExitCode
 from parallel_hpo.supervisor.records.ledger import Ledger
-from parallel_hpo.supervisor.records.sweep_folders import LEDGER, KnownSweep
+from parallel_hpo.supervisor.records.sweep_folders import KnownSweep
 from parallel_hpo.words import Outcome, RunId
 
 MB: Final = 2**20
@@ -65,7 +66,7 @@ def remove(leftover: Leftover, first: Callable[[], None] = lambda: None) -> None
         LedgerError: a supervisor works in it, or in a part of it.
     """
     with ExitStack() as owned:
-        for ledger in [] if leftover.folder is None else _ledgers(leftover.folder):
+        for ledger in [] if leftover.folder is None else ledgers_in(leftover.folder):
             owned.enter_context(Ledger(ledger))
         first()
         if leftover.folder is not None:
@@ -73,7 +74,7 @@ def remove(leftover: Leftover, first: Callable[[], None] = lambda: None) -> None
 
 
 def _regrets(known: KnownSweep) -> Iterator[str]:
-    if not all(_is_over(ledger.with_name("summary.json")) for ledger in _ledgers(known.folder)):
+    if not all(_is_over(ledger.with_name("summary.json")) for ledger in ledgers_in(known.folder)):
         yield CAN_BE_RESUMED
     cut = [run.run_id for run in known.runs if run.outcome in (None, Outcome.CRASHED) or run.resumable]
     unsure = [run_id for run_id in cut if not _is_sent(known.folder, run_id)]
@@ -100,7 +101,3 @@ def _is_sent(folder: Path, run_id: RunId) -> bool:
 def _is_synced(file: Path) -> bool:
     """`wandb sync` leaves such a mark."""
     return file.with_name(f"{file.name}.synced").exists()
-
-
-def _ledgers(folder: Path) -> list[Path]:
-    return sorted([*folder.glob(LEDGER), *folder.glob(f"share-*/{LEDGER}")])

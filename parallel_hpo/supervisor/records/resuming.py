@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from parallel_hpo.chronicle import LEDGER
 from parallel_hpo.errors import ConfigError
 from parallel_hpo.plan import Share
 from parallel_hpo.policy import FailureCount
 from parallel_hpo.supervisor.decisions.view import OpenRun
 from parallel_hpo.supervisor.records.ledger_reader import RunRow
-from parallel_hpo.supervisor.records.sweep_folders import LEDGER
 from parallel_hpo.words import Outcome, RunId
 
 

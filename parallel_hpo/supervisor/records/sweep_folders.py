@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from parallel_hpo.chronicle import ledgers_in
 from parallel_hpo.errors import LedgerError, UsageError
 from parallel_hpo.supervisor.control.mailbox import is_supervised
 from parallel_hpo.supervisor.records.ledger_reader import RunRow, WorkerRow, open_reader
 from parallel_hpo.words import Outcome, Slot
-
-LEDGER = "ledger.db"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +89,7 @@ def folders_of_sweeps(directory: Path) -> list[Path]:
 
 def ledgers_of(directory: Path, name: str) -> list[Path]:
     """Return the ledgers of the sweep of that id, its own and its shares'."""
-    return sorted([*directory.glob(f"{name}/{LEDGER}"), *directory.glob(f"{name}/share-*/{LEDGER}")])
+    return sorted(ledger for folder in directory.glob(name) for ledger in ledgers_in(folder))
 
 
 def supervised_folders(folder: Path) -> tuple[Path, ...]:
