@@ -68,7 +68,7 @@ def upsert(world: World, wishes: RunWishes, *, opener: str = STRANGER) -> Upsert
         if wishes.name is None:
             return _edit(transaction, run, changes)
         # wandb client: a run's own client names both; after it has looked up a run to resume, from the start.
-        own = _of_its_opener(transaction, run, opener) | _since(run, opener, life["heard_at"])
+        own = _of_its_opener(transaction, run, opener, life["heard_at"])
         return _go_on(transaction, run, own | changes | life)
 
 
@@ -134,7 +134,7 @@ def _start(
         found = runs.in_project(transaction, project.id, name)
     if found is None:
         return _make(transaction, project, name, changes | {"sweep_id": wishes.sweep}, point)
-    own = _of_its_opener(transaction, found, opener) | _since(found, opener, changes["heard_at"])
+    own = _of_its_opener(transaction, found, opener, changes["heard_at"])
     # wandb client: the sweep is told without the run's key only as an attempt begins, or is sent later.
     if wishes.sweep is not None and opener != SUPERVISOR:
         own |= _begun(transaction, found, point)  # a fork's course goes through the history that it gets
@@ -168,28 +168,24 @@ def _of_its_sweep(transaction: Transaction, run: Run) -> dict[str, Any]:
     return {}
 
 
-def _of_its_opener(transaction: Transaction, run: Run, opener: str) -> dict[str, Any]:
-    """Return what changes of a run that a worker opens: another one than before runs it anew.
+def _of_its_opener(transaction: Transaction, run: Run, opener: str, now: float) -> dict[str, Any]:
+    """Return what changes of a run that is opened: by another worker than before it is run anew.
 
     A run that was preempted goes on from where it was, as W&B means it, and so does one that is
     resumed by whoever has no supervisor. A supervisor only sends what is left of an attempt.
-    """
-    if opener in (STRANGER, SUPERVISOR, run.opened_by):
-        return {}
-    goes_on = run.state in (RunState.PREEMPTING, RunState.PREEMPTED)
-    return {"opened_by": opener} | ({} if goes_on else begin_course(transaction, run))
 
-
-def _since(run: Run, opener: str, now: float) -> dict[str, Any]:
-    """Return what changes of a run whose attempt begins now.
-
-    wandb client: what it said at the start it says again when its config changes, and at its end. A
-    supervisor only sends what is left of an attempt.
+    wandb client: what it said at the start it says again when its config changes, and at its end.
     """
     if opener == SUPERVISOR and run.started_at is not None:
         return {}
-    is_another = opener not in (STRANGER, run.opened_by) or run.state not in _UNDER_WAY
-    return {"started_at": now} if run.started_at is None or is_another else {}
+    is_another = opener not in (STRANGER, SUPERVISOR, run.opened_by)
+    begins = is_another or run.started_at is None or run.state not in _UNDER_WAY
+    changes: dict[str, Any] = {"started_at": now} if begins else {}
+    if is_another:
+        changes["opened_by"] = opener
+        if run.state not in (RunState.PREEMPTING, RunState.PREEMPTED):
+            changes |= begin_course(transaction, run)
+    return changes
 
 
 def _begun(transaction: Transaction, run: Run, point: BranchPoint | None) -> dict[str, Any]:
