@@ -7,12 +7,13 @@ what varies, and on which kind of axis, is taken from the runs themselves.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from parallel_hpo.chronicle import Attempt, Performed, performed
 from parallel_hpo.server.pages.lanes import lanes_of
 from parallel_hpo.server.pages.report.contents import Contents
+from parallel_hpo.server.pages.rows import leaves
 from parallel_hpo.supervisor.records.ledger_reader import RunRow
 from parallel_hpo.supervisor.records.sweep_folders import KnownSweep
 from parallel_hpo.words import Outcome, RunId
@@ -75,17 +76,9 @@ def _state(run: RunRow, *, running: bool) -> str:
 
 def _parameters(runs: Sequence[RunRow]) -> dict[str, list[Any]]:
     """Return the values of each parameter by its dotted name, None where a run has none."""
-    given = [dict(_leaves(run.parameters)) for run in runs]
+    given = [dict(leaves(run.parameters)) for run in runs]
     names = dict.fromkeys(name for each in given for name in each)
     return {name: [each.get(name) for each in given] for name in names}
-
-
-def _leaves(values: Mapping[str, Any], outer: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, dict) and value:
-            yield from _leaves(value, f"{outer}{name}.")
-        else:
-            yield outer + name, value
 
 
 def _axis(name: str, values: Sequence[Any]) -> dict[str, Any]:
