@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page
 
-from tests.pages.chromium import Seen, executable, launched
+from tests import chromium as browsers
+from tests.pages.seen import Seen
 from tests.pages.serving import Served, served
 
 Open = Callable[..., Page]
@@ -23,9 +24,10 @@ def site(tmp_path: Path, clean_env: dict[str, str]) -> Iterator[Served]:
 @pytest.fixture
 def chromium() -> Iterator[Browser]:
     """A real browser; the test is skipped where there is none."""
-    if executable() is None:
-        pytest.skip("no Chromium is installed (Debian: apt-get install chromium)")
-    with launched() as browser:
+    reason = browsers.why_not()
+    if reason is not None:
+        pytest.skip(reason)
+    with browsers.running() as browser:
         yield browser
 
 

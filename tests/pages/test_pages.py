@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 
 from parallel_hpo.server.services.file_stream import Batch, Chunk
 from parallel_hpo.server.store.lines import Stream
-from tests.pages.chromium import axe_findings
+from tests.chromium import axe_findings
 from tests.pages.serving import SPACE, Served, filled
 
 Visit = Callable[..., Page]

@@ -1,0 +1,44 @@
+"""What a browser saw of a page: errors, violations of the policy, requests to other hosts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import urlsplit
+
+from playwright.sync_api import ConsoleMessage, Page, Request, Response
+
+ALLOWED_TO_FAIL: Final = (401, 404)
+"""Answers that a test may ask for; Chromium writes them on the console."""
+
+
+@dataclass
+class Seen:
+    """What a page did that it should not."""
+
+    origin: str
+    trouble: list[str] = field(default_factory=list)
+    foreign: list[str] = field(default_factory=list)
+    bytes: int = 0
+    """That came over the wire, bodies alone."""
+
+    def watch(self, page: Page) -> None:
+        page.on("console", self._console)
+        page.on("pageerror", lambda error: self.trouble.append(str(error)))
+        page.on("request", self._request)
+        page.on("response", self._response)
+
+    def _console(self, message: ConsoleMessage) -> None:
+        failed = "Failed to load resource" in message.text
+        if message.type in ("error", "warning") and not failed:
+            self.trouble.append(message.text)
+
+    def _request(self, request: Request) -> None:
+        parts = urlsplit(request.url)
+        if parts.scheme in ("http", "https", "ws", "wss") and parts.netloc != urlsplit(self.origin).netloc:
+            self.foreign.append(request.url)
+
+    def _response(self, response: Response) -> None:
+        self.bytes += int(response.headers.get("content-length", 0))
+        if response.status >= 400 and response.status not in ALLOWED_TO_FAIL:
+            self.trouble.append(f"{response.status} {response.url}")
