@@ -72,6 +72,15 @@ def test_a_run_that_another_worker_opens_begins_again(stage: Stage) -> None:
     assert stage.run("r").started_at == began + 30
 
 
+def test_what_a_supervisor_sends_later_of_an_attempt_is_no_new_beginning(stage: Stage) -> None:
+    began = stage.clock()
+    run_service.upsert(stage.world, RunWishes(name="r", project="p"), opener="worker")
+    stage.stream("r", Chunk(exitcode=1))
+    stage.clock.now += 30
+    run_service.upsert(stage.world, RunWishes(name="r", project="p"), opener=SUPERVISOR)
+    assert (stage.run("r").started_at, stage.run("r").state) == (began, RunState.RUNNING)
+
+
 def test_a_run_is_deleted_once_and_nothing_comes_of_asking_again(stage: Stage) -> None:
     run = run_service.upsert(stage.world, RunWishes(name="r", project="p")).bucket
     for _ in range(2):
