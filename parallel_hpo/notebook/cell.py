@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import queue
 import sys
-import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 from parallel_hpo.notebook.page import as_html, as_text
@@ -23,6 +21,7 @@ from parallel_hpo.notebook.picture import Picture, draw
 from parallel_hpo.notices import Notice, OutputLine
 from parallel_hpo.ui.summary import describe_result, is_left_over
 from parallel_hpo.ui.wording import Varied
+from parallel_hpo.ui.writer import Writer
 
 if TYPE_CHECKING:
     from parallel_hpo.supervisor.records.summary import SweepResult
@@ -31,7 +30,6 @@ REDRAW_S: Final = 0.5
 """At most so often is the cell drawn anew: a person sees no more."""
 TICK_S: Final = 5.0
 """So often where nothing happens, for the time that is left."""
-_LAST_WORDS_S: Final = 2.0
 
 Publish = Callable[..., object]
 """IPython's `publish_display_data`."""
@@ -48,31 +46,20 @@ def find_publisher() -> Publish | None:
     return publish_display_data
 
 
-class Cell:
+class Cell(Writer[_Step]):
     """Shows notices and the result; a context manager, callable from any thread."""
 
     def __init__(
         self, publish: Publish, *, varied: Varied = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
         """Show by `publish`, from now on; `varied` names the parameters worth showing; `clock` in seconds."""
+        super().__init__("parallel_hpo cell")
         self._publish = publish
         self._varied = varied
         self._clock = clock
         self._display = {"display_id": f"parallel_hpo-{uuid4().hex}"}
         self._picture = Picture()
-        self._steps: queue.SimpleQueue[_Step | None] = queue.SimpleQueue()
-        self._writer = threading.Thread(target=self._write, name="parallel_hpo cell", daemon=True)
         self._show(update=False)  # in the thread that runs the cell: this makes its place there
-
-    def __enter__(self) -> Self:
-        self._writer.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._steps.put(None)
-        self._writer.join(_LAST_WORDS_S)
 
     def __call__(self, notice: Notice) -> None:
         """Take a notice, at once; what runs print is in their logs alone."""

@@ -13,8 +13,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self, TextIO, cast
+from typing import TYPE_CHECKING, Final, TextIO, cast
 
 from rich.console import Console
 
@@ -22,21 +21,20 @@ from parallel_hpo.notices import Notice, OutputLine
 from parallel_hpo.ui.screen import Screen
 from parallel_hpo.ui.stream import SteadyStream
 from parallel_hpo.ui.wording import Varied, Verbosity
+from parallel_hpo.ui.writer import Writer
 
 if TYPE_CHECKING:
     from parallel_hpo.supervisor.records.summary import SweepResult
 
 _TICK_S: Final = 0.25
 """How often the time left is drawn anew while nothing happens."""
-_LAST_WORDS_S: Final = 2.0
-"""So long the end waits for a terminal that doesn't take its lines."""
 _WAITING_LINES: Final = 10_000
 """More output than this isn't queued for a terminal that can't keep up; the logs have it all."""
 
 _Step = Callable[[Screen], None]
 
 
-class Terminal:
+class Terminal(Writer[_Step]):
     """Shows notices and the result; a context manager, callable from any thread."""
 
     def __init__(
@@ -48,6 +46,7 @@ class Terminal:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Show on `stream`; `varied` names the parameters worth showing; `clock` in seconds."""
+        super().__init__("parallel_hpo terminal")
         steady = SteadyStream(stream)
         # Not in a notebook's cells either: they can't be written from another thread.
         console = Console(file=cast(TextIO, steady), stderr=True, force_jupyter=False)
@@ -61,20 +60,8 @@ class Terminal:
             size=lambda: _size(stream, console),
         )
         self._clock = clock
-        self._steps: queue.Queue[_Step | None] = queue.Queue()
         self._dropped = 0
         self._dropping = threading.Lock()
-        self._writer = threading.Thread(target=self._write, name="parallel_hpo terminal", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._writer.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._steps.put(None)
-        self._writer.join(_LAST_WORDS_S)
 
     def __call__(self, notice: Notice) -> None:
         """Take a notice, at once; lines beyond what the terminal can show are counted and left out."""
