@@ -24,7 +24,7 @@ from parallel_hpo.config.hooks import Addresses, Command
 from parallel_hpo.config.sweep import parse_sweep_configuration
 from parallel_hpo.config.sweep_checks import nearest
 from parallel_hpo.config.sweep_words import EngineChoice
-from parallel_hpo.config.tables import STRICT, TABLES, Allowed, Failures, Limit, Most, Restart
+from parallel_hpo.config.tables import STRICT, TABLES, Allowed, Failures, Limit, Machines, Most, Restart
 from parallel_hpo.errors import ConfigError
 
 SECTION: Final = "hpo"
@@ -91,6 +91,8 @@ class HpoSection(BaseModel):
         Literal["auto"] | Annotated[int, Field(ge=1)], Allowed('"auto" or a whole number of 1 or more')
     ] = "auto"
     """Worker processes; auto: one per device times `workers_per_device`, else one per physical core."""
+    machines: Annotated[Machines | None, Allowed("an engine's name, a table, or null")] = None
+    """Many machines, each with so many `workers`; missing: this one."""
     devices: Devices = "auto"
     """auto: those that the parent's mask shows and nobody else computes on; cpu: none; or which of them."""
     workers_per_device: Annotated[int, Field(ge=1), Allowed("a whole number of 1 or more")] = 1

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Final
+from enum import StrEnum
+from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,4 +52,39 @@ class Failures(BaseModel):
     """Failures before any run has finished."""
 
 
-TABLES: Final[dict[str, type[BaseModel]]] = {"restart": Restart, "failures": Failures}
+class MachineEngine(StrEnum):
+    """What finds the machines of a sweep and starts a node on each."""
+
+    RAY = "ray"
+    DASK = "dask"
+    SLURM = "slurm"
+
+
+class Machines(BaseModel):
+    """Many machines for one sweep."""
+
+    model_config = STRICT
+
+    engine: Annotated[
+        MachineEngine | None, Field(strict=False), Allowed('"ray", "dask", "slurm", or null')
+    ] = None
+    """What finds the machines and starts a node on each; null: they come by `parallel-hpo join`."""
+    count: Annotated[
+        Literal["auto"] | Annotated[int, Field(ge=1)], Allowed('"auto" or a whole number of 1 or more')
+    ] = "auto"
+    """Machines at the most; auto: all that the engine has."""
+    address: Annotated[str | None, Field(min_length=1), Allowed("what the engine's client takes, or null")] = (
+        None
+    )
+    """Where the engine is, as its own client takes it."""
+    node_timeout_s: Seconds = 300
+    """Seconds without a word after which a machine is taken for gone, and its runs are run again elsewhere."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_an_engine(cls, value: object) -> object:
+        """Take an engine's name alone for the table that has it."""
+        return {"engine": value} if isinstance(value, str) else value
+
+
+TABLES: Final[dict[str, type[BaseModel]]] = {"restart": Restart, "failures": Failures, "machines": Machines}

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -223,7 +223,7 @@ def as_json(told: Any) -> Any:
 def read(kind: type[Told], body: object) -> Told:
     """Return the message of that kind; ValueError names the field that is wrong."""
     try:
-        told: Told = _adapter(kind).validate_python(body)
+        told: Told = _adapter(cast(Any, kind)).validate_python(body)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
