@@ -73,12 +73,10 @@ class Machines(BaseModel):
         Literal["auto"] | Annotated[int, Field(ge=1)], Allowed('"auto" or a whole number of 1 or more')
     ] = "auto"
     """Machines at the most; auto: all that the engine has."""
-    address: Annotated[str | None, Field(min_length=1), Allowed("what the engine's client takes, or null")] = (
-        None
-    )
+    address: Annotated[str | None, Field(min_length=1), Allowed("what its client takes, or null")] = None
     """Where the engine is, as its own client takes it."""
     node_timeout_s: Seconds = 300
-    """Seconds without a word after which a machine is taken for gone, and its runs are run again elsewhere."""
+    """Seconds of silence after which a machine is taken for gone, and its runs are run again elsewhere."""
 
     @model_validator(mode="before")
     @classmethod
