@@ -90,7 +90,7 @@ def supervise(
         if heavy := why_heavy(main, packed):
             observer(Message(heavy, warning=True))
         stack.enter_context(SignalsTaken(control))
-        return _Stage(setting, environment, stack, open_library).perform(launch.resume)
+        return Stage(setting, environment, stack, open_library).perform(launch.resume)
 
 
 def create_sweep(
@@ -101,7 +101,7 @@ def create_sweep(
         setting = Setting(
             section, NOTHING, observer, control, time.monotonic, random.random, make_mark(), time.monotonic()
         )
-        return _Stage(setting, environment, stack).open({}).sweep.path
+        return Stage(setting, environment, stack).open({}).sweep.path
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ class _Open:
     """Those that all children share."""
 
 
-class _Stage:
+class Stage:
     """One call of `supervise`; what it starts, `stack` ends."""
 
     def __init__(
