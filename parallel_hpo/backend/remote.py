@@ -33,8 +33,7 @@ class RemoteBackend(ServerOfOurs):
     ) -> None:
         self._key = key
         self._closing = threading.Event()
-        door = Door(key, self._closing, lambda: "", away_limit_s=away_limit_s)
-        door.url = url
+        door = Door(key, self._closing, lambda: "", away_limit_s=away_limit_s, url=url)
         super().__init__(door, directory, environment)
         if keys.may_be_master_key(key):
             self._ticket_key = tickets.ticket_key(key)
