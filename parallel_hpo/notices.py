@@ -28,6 +28,14 @@ class SweepOpened:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerNamed:
+    """What people call the worker of a slot, of a sweep on many machines: `gpu2/w0`."""
+
+    slot: Slot
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class RunBegan:
     """An attempt of a run has entered `main`."""
 
@@ -103,6 +111,7 @@ class SweepOver:
 
 Notice = (
     SweepOpened
+    | WorkerNamed
     | RunBegan
     | RunProgressed
     | MemoryUsed
