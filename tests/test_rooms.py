@@ -24,6 +24,7 @@ LEVELS: Final[tuple[frozenset[str], ...]] = (
     frozenset({"notebook"}),
     frozenset({"ui", "doctor"}),
     frozenset({"supervisor"}),
+    frozenset({"machines"}),
     frozenset({"analysis"}),
     frozenset({"backend"}),
     frozenset({"worker"}),
@@ -66,6 +67,7 @@ INNER_LEVELS: Final[Mapping[str, tuple[frozenset[str], ...]]] = {
 
 STRANGERS: Final[Mapping[str, frozenset[str]]] = {
     "supervisor": frozenset({"server"}),
+    "machines": frozenset({"server", "backend"}),
     "backend": frozenset({"server"}),
     "worker": frozenset(LEVEL) - {"worker", "protocol", "words", "errors", "metric"},
 }
