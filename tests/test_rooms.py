@@ -23,6 +23,7 @@ LEVELS: Final[tuple[frozenset[str], ...]] = (
     frozenset({"hpo"}),
     frozenset({"notebook"}),
     frozenset({"ui", "doctor"}),
+    frozenset({"head"}),
     frozenset({"supervisor"}),
     frozenset({"machines"}),
     frozenset({"analysis"}),

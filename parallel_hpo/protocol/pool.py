@@ -26,6 +26,10 @@ POOL: Final = "/hpo/pools/{sweep}"
 """Where a sweep's pool is on its server; below it are /join, /exchange, /leave, /stop, /lost and /news."""
 FENCE: Final = 0.9
 """A node without an answer for this part of its lease kills all that it runs, by its own monotonic clock."""
+AT_ONCE: Final = 500
+"""Events in one answer, at the most."""
+NODE_TOKEN: Final = "PARALLEL_HPO_NODE"
+"""The variable by which a head knows again the node that it starts: eight hexadecimal digits for its mark."""
 Told = TypeVar("Told")
 
 
@@ -81,7 +85,9 @@ class Join:
     versions: Versions
     workers: int
     mark: str = ""
-    """The supervisor's; the labels of its workers begin with it."""
+    """The supervisor's; the labels of its workers begin with it. It ends with what NODE_TOKEN gave it."""
+    directory: str = ""
+    """Where it keeps its logs, on that machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,8 +192,8 @@ class PoolEvent:
     kind: str
     """joined, started, attempt_ended, ended, handed_on, left, refused, stopped, complete, opened."""
     body: Mapping[str, Any]
-    """joined: name, workers, mark; started: a PooledStart; attempt_ended, ended, handed_on: a PooledEnd (of a
-    gone node's runs with outcome `stopped`); left, refused, stopped, complete: name and reason."""
+    """joined: name, workers, mark, directory; started: a PooledStart; attempt_ended, ended, handed_on: a
+    PooledEnd (of a gone node's runs with outcome `stopped`); left, refused, stopped, complete: name and reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +216,8 @@ class PoolNews:
 class NodeLost:
     """What an engine says of a node's task: `returned` proves that nothing of it runs, else it is a hint."""
 
-    name: str
+    mark: str
+    """The node's supervisor's: its name may by now be another one's, of which it proves nothing."""
     returned: bool
     reason: str = ""
 
