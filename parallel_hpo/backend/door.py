@@ -1,4 +1,4 @@
-"""The embedded server's own door, beside W&B's protocol: what only the supervisor that started it may ask."""
+"""The door of a server of ours, beside W&B's protocol: what only a supervisor may ask."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from base64 import b64encode
 from collections.abc import Callable, Mapping
 from http.client import HTTPException
 from typing import Any, Final
+from urllib.parse import urlsplit
+from urllib.request import ProxyHandler
 
 from parallel_hpo.errors import BackendError
 from parallel_hpo.words import SweepPath
@@ -19,6 +21,13 @@ REQUEST_LIMIT_S: Final = 10.0
 AWAY_LIMIT_S: Final = 60.0
 """So long is a server waited for that is being restarted; all requests together wait no longer."""
 RETRY_S: Final = 0.1
+HERE: Final = ("127.0.0.1", "localhost", "::1")
+
+
+def on_the_way_to(url: str) -> ProxyHandler:
+    """Return the proxies of the environment on the way to a server; none are to this machine itself."""
+    here = urlsplit(url).hostname in HERE
+    return ProxyHandler({}) if here else ProxyHandler()
 
 
 class Door:
@@ -31,9 +40,14 @@ class Door:
         why_lost: Callable[[], str],
         *,
         away_limit_s: float = AWAY_LIMIT_S,
+        url: str = "",
     ) -> None:
-        """`closing` ends every wait; `why_lost` says why the server will not be back, or ''."""
-        self.url = ""
+        """`closing` ends every wait; `why_lost` says why the server will not be back, or ''.
+
+        `url` may come later where the server is on this machine.
+        """
+        self.url = url
+        self._opener = urllib.request.build_opener(on_the_way_to(url or f"http://{HERE[0]}"))
         self._closing = closing
         self._why_lost = why_lost
         self._away_limit_s = away_limit_s
@@ -50,10 +64,9 @@ class Door:
         address = f"{self.url}/hpo/sweeps/{path}{verb}"
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(address, method=method, data=data, headers=self._headers)
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         while True:
             try:
-                with opener.open(request, timeout=REQUEST_LIMIT_S) as response:
+                with self._opener.open(request, timeout=REQUEST_LIMIT_S) as response:
                     answer = json.load(response)
                 self._away_since = None
                 return answer
