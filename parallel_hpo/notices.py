@@ -29,6 +29,8 @@ class SweepOpened:
     metric: str | None
     goal: str
     method: str = ""
+    machines: str = ""
+    """Which machines it runs on, in words, where they are many; its workers are not counted then."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from parallel_hpo.notices import (
     RunProgressed,
     WorkerChanged,
     WorkerNamed,
+    from_json,
 )
 from parallel_hpo.protocol.messages import MissingMetric
 from parallel_hpo.protocol.pool import PooledEnd, PooledStart, PoolEvent, PoolNews, read

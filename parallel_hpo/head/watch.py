@@ -97,12 +97,12 @@ class Watch:
 
     def _take_asked(self) -> None:
         for asked in self._it.control.take():
-            is_leaving = self._leaving is not None
-            if asked.kind is StopKind.DRAIN and is_leaving:
-                continue
-            again = is_leaving and self._leaving.ends.stop is not StopKind.DRAIN
-            kind = StopKind.KILL if again else asked.kind
-            self._end(Ends(asked.reason, asked.exit_code, kind))
+            before = self._leaving
+            if before is None:
+                self._end(Ends(asked.reason, asked.exit_code, asked.kind))
+            elif asked.kind is not StopKind.DRAIN:
+                kind = asked.kind if before.ends.stop is StopKind.DRAIN else StopKind.KILL
+                self._end(Ends(asked.reason, asked.exit_code, kind))
         for _ in self._it.mailbox.take():
             words = "workers of many machines are neither scaled nor drained: stop a machine's node for that"
             self._it.observer(Message(words, warning=True))

@@ -193,7 +193,8 @@ class PoolEvent:
     """joined, started, attempt_ended, ended, handed_on, left, refused, stopped, complete, opened."""
     body: Mapping[str, Any]
     """joined: name, workers, mark, directory; started: a PooledStart; attempt_ended, ended, handed_on: a
-    PooledEnd (of a gone node's runs with outcome `stopped`); left, refused, stopped, complete: name and reason."""
+    PooledEnd (of a gone node's runs with outcome `stopped`); left, refused, stopped, complete: name and
+    reason."""
 
 
 @dataclass(frozen=True, slots=True)

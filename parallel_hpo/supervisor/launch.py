@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from parallel_hpo.backend.base import Backend, OpenedSweep, SweepOrder
 from parallel_hpo.backend.choose import Chosen, choose_backend, make_backend
+from parallel_hpo.backend.variables import LOOPBACK
 from parallel_hpo.chronicle import LEDGER
 from parallel_hpo.config.hpo import BackendChoice, HpoSection, StartMethod
 from parallel_hpo.errors import ConfigError, ExitCode, TargetError
@@ -90,7 +91,7 @@ def supervise(
         if heavy := why_heavy(main, packed):
             observer(Message(heavy, warning=True))
         stack.enter_context(SignalsTaken(control))
-        return _Stage(setting, environment, stack, open_library).perform(launch.resume)
+        return Stage(setting, environment, stack, open_library).perform(launch.resume)
 
 
 def create_sweep(
@@ -101,11 +102,11 @@ def create_sweep(
         setting = Setting(
             section, NOTHING, observer, control, time.monotonic, random.random, make_mark(), time.monotonic()
         )
-        return _Stage(setting, environment, stack).open({}).sweep.path
+        return Stage(setting, environment, stack).open({}).sweep.path
 
 
 @dataclass(frozen=True, slots=True)
-class _Open:
+class OpenStage:
     """A sweep that is open on its server, and all that stands ready to perform it."""
 
     sweep: OpenedSweep
@@ -116,7 +117,7 @@ class _Open:
     """Those that all children share."""
 
 
-class _Stage:
+class Stage:
     """One call of `supervise`; what it starts, `stack` ends."""
 
     def __init__(
@@ -133,6 +134,8 @@ class _Stage:
         self.stack = stack
         self.patience = Patience(setting.control, grace_s=self.section.grace_period_s)
         self.open_library = open_library
+        self.host = LOOPBACK
+        """By which address the embedded server is reached."""
         self.folder = working_folder()
         check_addresses(self.section.notify)
         prepare_directory(self.section.directory)
@@ -160,7 +163,7 @@ class _Stage:
             lambda: Commands(self.users_environment, self.folder),
         ).perform()
 
-    def open(self, facts: Mapping[str, Any]) -> _Open:
+    def open(self, facts: Mapping[str, Any]) -> OpenStage:
         """Open the sweep on its server; `facts` are those of the ledger of one that is resumed."""
         backend = self._open_backend(self._choose(facts))
         equipment = self._equip()
@@ -171,7 +174,7 @@ class _Stage:
             self.patience.call(lambda: self._try_main(calls))
         order = self._order(facts)
         sweep = self.patience.call(lambda: backend.open_sweep(order, calls.run))
-        return _Open(sweep, backend, pool, equipment, surroundings)
+        return OpenStage(sweep, backend, pool, equipment, surroundings)
 
     # --- what there is ---------------------------------------------------------------------
 
@@ -235,6 +238,7 @@ class _Stage:
             directory=self.section.directory,
             environment=environment,
             engine=self.section.engine,
+            host=self.host,
         )
         backend.open(self._on_backend_lost, self._on_backend_trouble)
         self.stack.callback(backend.close)

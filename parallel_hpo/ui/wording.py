@@ -126,7 +126,8 @@ def leaves(parameters: Mapping[str, Any], outer: ParameterPath = ()) -> Iterator
 def _opened(notice: SweepOpened) -> Text:
     runs = "runs without limit" if notice.count is None else some(notice.count, "run")
     shares = f" (shares {', '.join(map(str, notice.shares))})" if notice.shares else ""
-    line = f"sweep {notice.path} ({notice.backend}): {runs} on {some(notice.workers, 'worker')}{shares}"
+    where = notice.machines or f"{some(notice.workers, 'worker')}{shares}"
+    line = f"sweep {notice.path} ({notice.backend}): {runs} on {where}"
     return Text(f"{line}\n{notice.url}\nlogs: {notice.folder}")
 
 
