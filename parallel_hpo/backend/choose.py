@@ -10,8 +10,8 @@ from parallel_hpo.backend.base import Backend
 from parallel_hpo.backend.credentials import find_credentials
 from parallel_hpo.backend.local import LocalBackend
 from parallel_hpo.backend.remote import RemoteBackend
-from parallel_hpo.backend.wandb_server import WandbBackend
 from parallel_hpo.backend.variables import LOOPBACK
+from parallel_hpo.backend.wandb_server import WandbBackend
 from parallel_hpo.backend.whose import is_ours
 from parallel_hpo.config.hpo import BackendChoice
 from parallel_hpo.config.sweep_words import EngineChoice
@@ -81,7 +81,8 @@ def make_backend(
 ) -> Backend:
     """Return the backend of that name; nothing is started.
 
-    `engine` and `host`, by which address it is reached, are the embedded server's; W&B has its own. ConfigError where it is not installed.
+    `engine` and `host` (the address by which it is reached) are the embedded server's; ConfigError where the
+    engine is not installed.
     """
     if chosen.name == "local":
         if engine is EngineChoice.WANDB:

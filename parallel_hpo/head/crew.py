@@ -73,6 +73,10 @@ class Crew:
         self._complained = ""
         self._gave_up = False
         self._ends = False
+        self._stopped: Future[None] | None = None
+        self._answers = True
+        self.which = ""
+        """Which machines it has, in words, once it is open."""
 
     def open(self) -> Future[None]:
         """Start the thread; the future has the engine's own error where it can't be reached."""
@@ -88,15 +92,25 @@ class Crew:
         """From now on have a node on each machine."""
         self._ask(lambda _: setattr(self, "_command_for", command_for))
 
-    def stop(self) -> Future[None]:
-        """End all nodes and leave the engine; done once nothing runs any more, as far as it knows."""
+    def stop(self) -> None:
+        """Begin to end all nodes, and to leave the engine."""
+        if self._stopped is None:
+            self._stopped = self._ask(self._end)
 
-        def end(engine: ClusterEngine) -> None:
-            self._ends = True
-            engine.stop()
-            engine.close()
+    def stop_within(self, seconds: float) -> None:
+        """Do so, and wait so long at the most, and once: whatever the engine says, the sweep is over."""
+        if not self._answers:
+            return
+        self.stop()
+        assert self._stopped is not None
+        with suppress(Exception):  # its own errors, and that it is not done in time
+            self._stopped.result(seconds)
+        self._answers = self._stopped.done()
 
-        return self._ask(end)
+    def _end(self, engine: ClusterEngine) -> None:
+        self._ends = True
+        engine.stop()
+        engine.close()
 
     def _ask(self, call: Callable[[ClusterEngine], Result]) -> Future[Result]:
         answer: Future[Result] = Future()
@@ -116,8 +130,10 @@ class Crew:
         try:
             engine = self._make_engine()
         except BaseException as error:  # noqa: BLE001 - whoever waits for it is to have it
+            self._answers = False
             opened.set_exception(error)
             return
+        self.which = f"the machines of {engine.name}"
         opened.set_result(None)
         while not self._ends:
             with suppress(queue.Empty):

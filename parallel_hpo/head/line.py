@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from parallel_hpo.errors import BackendError
-from parallel_hpo.protocol.pool import AT_ONCE, Ends, NodeLost, PoolNews
+from parallel_hpo.protocol.pool import AT_ONCE, Ends, NewPool, NodeLost, PoolNews
 
 ASK_EVERY_S: Final = 1.0
 AT_THE_END: Final = 4
@@ -23,6 +23,8 @@ AT_THE_END: Final = 4
 class HeadDoor(Protocol):
     """What a head asks of a pool; each raises BackendError where it refuses or can't be reached."""
 
+    def facts(self) -> NewPool | None: ...
+    def create(self, pool: NewPool) -> object: ...
     def news(self, event: int, notice: int) -> PoolNews: ...
     def stop(self, ends: Ends) -> None: ...
     def lost(self, lost: NodeLost) -> None: ...

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Final
 
@@ -40,7 +39,7 @@ class Watched:
     line: Line
     mirror: Mirror
     observer: Observer
-    stop_crew: Callable[[], Future[None]] | None
+    stop_crew: Callable[[], None] | None
     """None: there is no engine, machines come by themselves."""
     reports: queue.SimpleQueue[CrewReport | Answer]
     """What the line and the crew post; the control's bell rings for it."""
@@ -59,7 +58,7 @@ class Watch:
         self._none_left = ""
         self._away_since: float | None = None
         self._away_said = False
-        self._crew_stopped: Future[None] | None = None
+        self._crew_stopped = False
         self._lost = ""
 
     def run(self) -> Ending:
@@ -168,11 +167,12 @@ class Watch:
 
     def _stop_crew_in_time(self) -> None:
         """Have the engine end what has not left in time, or at once where all is to be killed."""
-        if self._it.stop_crew is None or self._crew_stopped is not None or self._leaving is None:
+        if self._it.stop_crew is None or self._crew_stopped or self._leaving is None:
             return
         by, kind = self._leaving.by, self._leaving.ends.stop
         if kind is StopKind.KILL or (by is not None and self._clock() >= by - STOP_CREW_BEFORE_S):
-            self._crew_stopped = self._it.stop_crew()
+            self._it.stop_crew()
+            self._crew_stopped = True
 
 
 STOP_CREW_BEFORE_S: Final = 3.0

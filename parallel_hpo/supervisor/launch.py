@@ -46,7 +46,7 @@ from parallel_hpo.supervisor.processes.environment import CLIENT_HIDDEN, base_en
 from parallel_hpo.supervisor.processes.reaper import MARK, make_mark, reap_leftovers
 from parallel_hpo.supervisor.records.directory import prepare_directory, working_folder
 from parallel_hpo.supervisor.records.ledger import Ledger
-from parallel_hpo.supervisor.records.resuming import find_folder
+from parallel_hpo.supervisor.records.resuming import facts_of, find_folder
 from parallel_hpo.supervisor.records.summary import Closing, SweepResult, summarise
 from parallel_hpo.supervisor.setting import Setting
 from parallel_hpo.words import Program, StopKind, SweepPath, Target
@@ -144,7 +144,7 @@ class Stage:
         """Perform the sweep; its part that an earlier launch left, where it is to be resumed."""
         ledger = self._find_ledger(resume) if resume else None
         try:
-            there = self.open(_facts_of(ledger, resume) if ledger else {})
+            there = self.open(facts_of(ledger, resume))
         except StoppedError:
             return self._nothing_done()
         self.patience.sweep_is_open()
@@ -294,8 +294,3 @@ class Stage:
             duration_s=self.setting.clock() - self.setting.began,
         )
         return summarise((), (), nothing)
-
-
-def _facts_of(ledger: Ledger, resume: str | None) -> Mapping[str, Any]:
-    """What is known of a sweep to be resumed: its id alone where its ledger was just being made."""
-    return ledger.facts or {"sweep_id": resume}
