@@ -33,7 +33,7 @@ LEVELS: Final[tuple[frozenset[str], ...]] = (
     frozenset({"search"}),
     frozenset({"lifecycle", "policy", "plan"}),
     frozenset({"config"}),
-    frozenset({"notices", "chronicle", "doorplates"}),
+    frozenset({"notices", "chronicle", "doorplates", "extras"}),
     frozenset({"protocol"}),
     frozenset({"words", "errors", "keys", "metric", "tickets"}),
 )
@@ -75,6 +75,9 @@ STRANGERS: Final[Mapping[str, frozenset[str]]] = {
 """What a room may not import although it lies below."""
 
 CONFINED: Final[Mapping[str, tuple[str, ...]]] = {
+    "distributed": ("machines.dask",),
+    "dask": ("machines.dask",),
+    "ray": ("machines.ray",),
     "optuna": ("analysis", "search.tpe", "supervisor.records.summary"),
     "IPython": ("notebook.cell",),
     "pandas": ("analysis.frame", "supervisor.records.summary"),

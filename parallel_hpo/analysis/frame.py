@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from parallel_hpo.analysis.extras import library
 from parallel_hpo.analysis.runs import AnalysedSweep, dotted
 from parallel_hpo.analysis.summaries import read_summaries
+from parallel_hpo.extras import library
 
 if TYPE_CHECKING:
     import pandas
