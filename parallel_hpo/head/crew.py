@@ -15,9 +15,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from parallel_hpo.errors import ParallelHPOError
 from parallel_hpo.head.placing import Places, after_end, after_start, due, why_none
 from parallel_hpo.machines.base import ClusterEngine, FoundMachine, NodeCommand
+from parallel_hpo.machines.ends import said_by
 from parallel_hpo.notices import Message
 
 Result = TypeVar("Result")
@@ -149,8 +149,8 @@ class Crew:
             for name in due(self._places, list(found), self._clock(), most=self._most):
                 self._start(engine, found[name], command_for)
             self._complained = ""
-        except (ParallelHPOError, OSError) as error:
-            self._complain(str(error))
+        except Exception as error:  # noqa: BLE001 - an engine's library raises what it likes
+            self._complain(said_by(error))
             return
         why = why_none(self._places, list(found))
         if why and not self._gave_up:

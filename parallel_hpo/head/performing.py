@@ -20,10 +20,10 @@ from parallel_hpo.config.tables import Machines
 from parallel_hpo.errors import ConfigError, ExitCode, LedgerError, ParallelHPOError
 from parallel_hpo.head.counting import PoolCount, count_runs
 from parallel_hpo.head.crew import Crew, CrewReport
-from parallel_hpo.head.line import Answer, HeadDoor, Line
+from parallel_hpo.head.line import Answer, HeadDoor, PoolLine
+from parallel_hpo.head.loop import HeadLoop, HeadTools
 from parallel_hpo.head.mirror import Mirror
 from parallel_hpo.head.offer import PoolPlace, how_to_join, new_pool, node_command, write_key
-from parallel_hpo.head.watch import Watch, Watched
 from parallel_hpo.machines.base import FoundMachine, NodeCommand
 from parallel_hpo.notices import Message, Observer, SweepOpened
 from parallel_hpo.protocol.pool import AT_ONCE, Ends, NewPool
@@ -96,7 +96,7 @@ class PooledSweep:
         self._record()
         self._announce()
         mirror = self._mirror(self._setting.observer)
-        line = Line(self._it.door, lambda: (mirror.last_event, mirror.last_notice), self._post)
+        line = PoolLine(self._it.door, lambda: (mirror.last_event, mirror.last_notice), self._post)
         try:
             with Mailbox(self._folder) as mailbox:
                 ending = self._run(line, mailbox, mirror)
@@ -194,12 +194,12 @@ class PooledSweep:
 
     # --- while it runs -----------------------------------------------------------------
 
-    def _run(self, line: Line, mailbox: Mailbox, mirror: Mirror) -> Ending:
+    def _run(self, line: PoolLine, mailbox: Mailbox, mirror: Mirror) -> Ending:
         it, setting = self._it, self._setting
         mirror.name_workers()
         if it.crew is not None:
             it.crew.begin(self._command_for)
-        watched = Watched(
+        watched = HeadTools(
             control=setting.control,
             mailbox=mailbox,
             line=line,
@@ -209,7 +209,7 @@ class PooledSweep:
             reports=it.reports,
             grace_s=setting.section.grace_period_s,
         )
-        ending = Watch(watched).run()
+        ending = HeadLoop(watched).run()
         it.patience.runs_are_over(ending.stop)
         if it.crew is not None:
             it.crew.stop_within(CREW_STOPS_IN_S)

@@ -24,7 +24,7 @@ ORDERLY: Final = (ExitCode.COMPLETE, ExitCode.RESUMABLE)
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class NodePlace:
     """What is known of nodes on one machine; times are on the clock of `now`."""
 
     has_node: bool = False
@@ -38,7 +38,7 @@ class Place:
     """Why it gets no node any more; '' while it may."""
 
 
-Places = Mapping[str, Place]
+Places = Mapping[str, NodePlace]
 
 
 def due(places: Places, found: Sequence[str], now: float, *, most: int | None) -> list[str]:
@@ -46,7 +46,7 @@ def due(places: Places, found: Sequence[str], now: float, *, most: int | None) -
 
     `most` nodes at a time; machines on which fewer have failed come first.
     """
-    known = {name: places.get(name, Place()) for name in found}
+    known = {name: places.get(name, NodePlace()) for name in found}
     ready = [
         name
         for name, place in known.items()
@@ -58,12 +58,12 @@ def due(places: Places, found: Sequence[str], now: float, *, most: int | None) -
 
 def after_start(places: Places, name: str, now: float) -> Places:
     """Return what is known once a node is started on a machine."""
-    return {**places, name: replace(places.get(name, Place()), has_node=True, since=now)}
+    return {**places, name: replace(places.get(name, NodePlace()), has_node=True, since=now)}
 
 
 def after_end(places: Places, name: str, end: NodeTaskEnd, now: float) -> Places:
     """Return what is known once a node has ended, or its engine has lost it."""
-    place = places.get(name, Place())
+    place = places.get(name, NodePlace())
     if now - place.since >= WELL_AFTER_S:
         place = replace(place, ended_soon=0, failed_soon=0)
     failed = end.returned and end.exit_code not in ORDERLY
@@ -83,5 +83,5 @@ def why_none(places: Places, found: Sequence[str]) -> str:
     """Return why no machine can have a node any more, in words; '' while one has or may have one."""
     if not found or any(place.has_node for place in places.values()):
         return ""
-    reasons = {name: places.get(name, Place()).given_up for name in found}
+    reasons = {name: places.get(name, NodePlace()).given_up for name in found}
     return "; ".join(f"{name}: {why}" for name, why in reasons.items()) if all(reasons.values()) else ""

@@ -23,12 +23,12 @@ from parallel_hpo.backend.variables import LOOPBACK
 from parallel_hpo.chronicle import LEDGER
 from parallel_hpo.config.tables import Machines
 from parallel_hpo.errors import BackendError
-from parallel_hpo.head.address import address_by_route
 from parallel_hpo.head.crew import Crew, CrewReport
 from parallel_hpo.head.line import Answer, HeadDoor
 from parallel_hpo.head.offer import PoolPlace
 from parallel_hpo.head.performing import CREW_STOPS_IN_S, PooledSweep, Theatre
 from parallel_hpo.machines.base import ClusterEngine
+from parallel_hpo.machines.routes import address_towards
 from parallel_hpo.notices import Message
 from parallel_hpo.supervisor.commands import Commands
 from parallel_hpo.supervisor.control.patience import StoppedError
@@ -45,6 +45,8 @@ from parallel_hpo.supervisor.setting import Setting
 
 MakeDoor = Callable[[str, str, str], HeadDoor]
 """Returns the door of a pool, given its server's address, a key, and the sweep's id."""
+ELSEWHERE: Final = "192.0.2.1"
+"""An address that is nobody's (RFC 5737), by the default route."""
 ADDRESS_LIMIT_S: Final = 10.0
 """An engine that does not tell an address in this time is not waited for."""
 
@@ -120,7 +122,7 @@ class HeadStage(Stage):
                 known = self.patience.call(partial(crew.own_address().result, ADDRESS_LIMIT_S))
                 if known:
                     return known
-        return address_by_route()
+        return address_towards(ELSEWHERE) or LOOPBACK
 
     def _theatre(self, there: OpenStage, crew: Crew | None, ledger: MirrorLedger) -> Theatre:
         place = self._place(there)

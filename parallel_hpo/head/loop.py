@@ -17,7 +17,7 @@ from typing import Final
 from parallel_hpo.errors import BackendError, ExitCode, NoRoomError
 from parallel_hpo.head.crew import CrewReport, NodeEnded, NoneLeft
 from parallel_hpo.head.deadlines import Leaving, is_empty, leaving
-from parallel_hpo.head.line import Answer, Line
+from parallel_hpo.head.line import Answer, PoolLine
 from parallel_hpo.head.mirror import Mirror
 from parallel_hpo.notices import Message, Observer
 from parallel_hpo.protocol.pool import Ends, NodeLost, PoolNews
@@ -31,12 +31,12 @@ AWAY_SAID_AFTER_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Watched:
+class HeadTools:
     """What the loop speaks to."""
 
     control: Control
     mailbox: Mailbox
-    line: Line
+    line: PoolLine
     mirror: Mirror
     observer: Observer
     stop_crew: Callable[[], None] | None
@@ -46,10 +46,10 @@ class Watched:
     grace_s: float
 
 
-class Watch:
+class HeadLoop:
     """Watches over one sweep's machines from its opening to its end."""
 
-    def __init__(self, watched: Watched) -> None:
+    def __init__(self, watched: HeadTools) -> None:
         self._it = watched
         self._clock = watched.control.clock
         self._news: PoolNews | None = None
