@@ -61,7 +61,7 @@ INNER_LEVELS: Final[Mapping[str, tuple[frozenset[str], ...]]] = {
         frozenset({"store"}),
         frozenset({"rules"}),
         frozenset({"values"}),
-        frozenset({"refusals"}),
+        frozenset({"refusals", "notice_board"}),
     ),
 }
 """The rooms within a room, from the top to the bottom; what stands beside them is above them all."""

@@ -68,6 +68,18 @@ class NewPool:
 
 
 @dataclass(frozen=True, slots=True)
+class PoolState:
+    """How far a pool is that was opened."""
+
+    started: int
+    ended: int
+    events: int
+    """The last event's number."""
+    living: int
+    """Nodes that have a lease."""
+
+
+@dataclass(frozen=True, slots=True)
 class Ends:
     """Why nodes are to leave: `stop` is None where nothing is left to do."""
 
@@ -149,7 +161,9 @@ class Exchange:
 
     epoch: int
     number: int
-    """Counts the node's exchanges: of an older one than the pool has seen, `wants` is not heeded."""
+    """Counts the node's exchanges: of an older one than the pool has seen, only `ends` are heeded.
+
+    All starts and ends that no answer has settled are told again in the next one."""
     wants: int
     """Runs that it would like to hold and not have started, those that it holds included."""
     starts: tuple[PooledStart, ...] = ()
@@ -193,8 +207,8 @@ class PoolEvent:
     """joined, started, attempt_ended, ended, handed_on, left, refused, stopped, complete, opened."""
     body: Mapping[str, Any]
     """joined: name, workers, mark, directory; started: a PooledStart; attempt_ended, ended, handed_on: a
-    PooledEnd (of a gone node's runs with outcome `stopped`); left, refused, stopped, complete: name and
-    reason."""
+    PooledEnd (of a gone node's runs with outcome `stopped`); left, refused: name and reason; stopped, complete:
+    an Ends and name ''; opened: name '', reason and count."""
 
 
 @dataclass(frozen=True, slots=True)
