@@ -29,6 +29,16 @@ class SweepOpened:
     metric: str | None
     goal: str
     method: str = ""
+    machines: str = ""
+    """Which machines it runs on, in words, where they are many; its workers are not counted then."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerNamed:
+    """What people call the worker of a slot, of a sweep on many machines: `gpu2/w0`."""
+
+    slot: Slot
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +117,7 @@ class SweepOver:
 
 Notice = (
     SweepOpened
+    | WorkerNamed
     | RunBegan
     | RunProgressed
     | MemoryUsed

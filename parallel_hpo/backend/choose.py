@@ -10,6 +10,7 @@ from parallel_hpo.backend.base import Backend
 from parallel_hpo.backend.credentials import find_credentials
 from parallel_hpo.backend.local import LocalBackend
 from parallel_hpo.backend.remote import RemoteBackend
+from parallel_hpo.backend.variables import LOOPBACK
 from parallel_hpo.backend.wandb_server import WandbBackend
 from parallel_hpo.backend.whose import is_ours
 from parallel_hpo.config.hpo import BackendChoice
@@ -76,15 +77,17 @@ def make_backend(
     directory: Path,
     environment: Mapping[str, str],
     engine: EngineChoice = EngineChoice.AUTO,
+    host: str = LOOPBACK,
 ) -> Backend:
     """Return the backend of that name; nothing is started.
 
-    `engine` is the embedded server's; W&B has its own. ConfigError where it is not installed.
+    `engine` and `host` (the address by which it is reached) are the embedded server's; ConfigError where the
+    engine is not installed.
     """
     if chosen.name == "local":
         if engine is EngineChoice.WANDB:
             require_wandb_engine()
-        return LocalBackend(directory, environment, engine=engine)
+        return LocalBackend(directory, environment, engine=engine, host=host)
     credentials = find_credentials(environment)
     if chosen.ours and credentials.key is not None:
         return RemoteBackend(credentials.base_url, credentials.key, directory, environment)

@@ -52,10 +52,12 @@ class LocalBackend(ServerOfOurs):
         environment: Mapping[str, str],
         *,
         engine: EngineChoice = EngineChoice.AUTO,
+        host: str = LOOPBACK,
         restart_backoff_s: Sequence[float] = RESTART_BACKOFF_S,
         away_limit_s: float = AWAY_LIMIT_S,
     ) -> None:
         self._engine = engine
+        self._host = host
         self._restart_backoff_s = restart_backoff_s
         self._key = keys.new_master_key()
         self._url = ""
@@ -125,7 +127,7 @@ class LocalBackend(ServerOfOurs):
 
     def _start(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "parallel_hpo.server", "--embedded", "--port", str(self._port)]
-        command += ["--host", LOOPBACK, "--database", str(self._directory / "server.db")]
+        command += ["--host", self._host, "--database", str(self._directory / "server.db")]
         command += ["--engine", self._engine]
         with self._log.open("ab") as log:
             self._said_before = log.tell()

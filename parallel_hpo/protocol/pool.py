@@ -30,6 +30,10 @@ OVER_WORD: Final = "over: "
 """A start is refused so that is a run's which has ended; how it ended follows."""
 KNOWN_TO_POOL: Final = (OVER_WORD, "on elsewhere", "it waits")
 """Refusals of runs that the pool knows begin so; all others mean that a new run may not start now."""
+AT_ONCE: Final = 500
+"""Events in one answer, at the most."""
+NODE_TOKEN: Final = "PARALLEL_HPO_NODE"
+"""The variable by which a head knows again the node that it starts: eight hexadecimal digits for its mark."""
 Told = TypeVar("Told")
 
 
@@ -97,7 +101,9 @@ class Join:
     versions: Versions
     workers: int
     mark: str = ""
-    """The supervisor's; the labels of its workers begin with it."""
+    """The supervisor's; the labels of its workers begin with it. It ends with what NODE_TOKEN gave it."""
+    directory: str = ""
+    """Where it keeps its logs, on that machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,9 +211,9 @@ class PoolEvent:
     kind: str
     """joined, started, attempt_ended, ended, handed_on, left, refused, stopped, complete, opened."""
     body: Mapping[str, Any]
-    """joined: name, workers, mark; started: a PooledStart; attempt_ended, ended, handed_on: a PooledEnd (of a
-    gone node's runs with outcome `stopped`); left, refused: name and reason; stopped, complete: an Ends and
-    name ''; opened: name '', reason and count."""
+    """joined: name, workers, mark, directory; started: a PooledStart; attempt_ended, ended, handed_on: a
+    PooledEnd (of a gone node's runs with outcome `stopped`); left, refused: name and reason; stopped, complete:
+    an Ends and name ''; opened: name '', reason and count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +236,8 @@ class PoolNews:
 class NodeLost:
     """What an engine says of a node's task: `returned` proves that nothing of it runs, else it is a hint."""
 
-    name: str
+    mark: str
+    """The node's supervisor's: its name may by now be another one's, of which it proves nothing."""
     returned: bool
     reason: str = ""
 

@@ -121,7 +121,7 @@ def leave(world: World, sweep_id: str, epoch: int, reason: str) -> None:
 
 def lose(world: World, sweep_id: str, lost: NodeLost) -> None:
     """Heed what an engine says of a node's task."""
-    with _changed(world, sweep_id, by_head=True, dying=lambda node: node.name == lost.name) as draft:
+    with _changed(world, sweep_id, by_head=True, dying=lambda node: node.mark == lost.mark) as draft:
         membership.lose(draft, lost)
 
 

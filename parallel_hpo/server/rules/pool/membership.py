@@ -43,7 +43,8 @@ def join(draft: PoolDraft, wants: Join) -> PoolNode:
     )
     draft.change_pool(epochs=node.epoch)
     draft.nodes[node.epoch] = node
-    draft.tell("joined", node.epoch, {"name": node.name, "workers": node.workers, "mark": node.mark})
+    told = {"name": node.name, "workers": node.workers, "mark": node.mark, "directory": wants.directory}
+    draft.tell("joined", node.epoch, told)
     return node
 
 
@@ -63,7 +64,7 @@ def leave(draft: PoolDraft, epoch: int, reason: str) -> None:
 def lose(draft: PoolDraft, lost: NodeLost) -> None:
     """Heed an engine's word of a node where it proves that nothing of it runs; a hint changes nothing."""
     for node in draft.living():
-        if lost.returned and node.name == lost.name:
+        if lost.returned and node.mark == lost.mark:
             draft.bury(node.epoch, lost.reason or "its task has returned")
     ending.end_if_done(draft)
 
