@@ -20,7 +20,18 @@ from parallel_hpo.supervisor.records.sweep_folders import KnownSweep, find_sweep
 from parallel_hpo.words import Outcome
 
 _SHOWN: Final = (
-    *("run_id", "outcome", "reason", "attempts", "slot", "device", "duration_s", "value", "parameters"),
+    *(
+        "run_id",
+        "outcome",
+        "reason",
+        "attempts",
+        "slot",
+        "machine",
+        "device",
+        "duration_s",
+        "value",
+        "parameters",
+    ),
 )
 """What is said of a run, in the order of the table's columns."""
 ANY_WIDTH: Final = 100_000

@@ -26,6 +26,14 @@ POOL: Final = "/hpo/pools/{sweep}"
 """Where a sweep's pool is on its server; below it are /join, /exchange, /leave, /stop, /lost and /news."""
 FENCE: Final = 0.9
 """A node without an answer for this part of its lease kills all that it runs, by its own monotonic clock."""
+OVER_WORD: Final = "over: "
+"""A start is refused so that is a run's which has ended; how it ended follows."""
+KNOWN_TO_POOL: Final = (OVER_WORD, "on elsewhere", "it waits")
+"""Refusals of runs that the pool knows begin so; all others mean that a new run may not start now."""
+AT_ONCE: Final = 500
+"""Events in one answer, at the most."""
+NODE_TOKEN: Final = "PARALLEL_HPO_NODE"
+"""The variable by which a head knows again the node that it starts: eight hexadecimal digits for its mark."""
 Told = TypeVar("Told")
 
 
@@ -64,6 +72,18 @@ class NewPool:
 
 
 @dataclass(frozen=True, slots=True)
+class PoolState:
+    """How far a pool is that was opened."""
+
+    started: int
+    ended: int
+    events: int
+    """The last event's number."""
+    living: int
+    """Nodes that have a lease."""
+
+
+@dataclass(frozen=True, slots=True)
 class Ends:
     """Why nodes are to leave: `stop` is None where nothing is left to do."""
 
@@ -81,7 +101,9 @@ class Join:
     versions: Versions
     workers: int
     mark: str = ""
-    """The supervisor's; the labels of its workers begin with it."""
+    """The supervisor's; the labels of its workers begin with it. It ends with what NODE_TOKEN gave it."""
+    directory: str = ""
+    """Where it keeps its logs, on that machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +153,7 @@ class PooledEnd:
     reason: str = ""
     value: float | None = None
     duration_s: float = 0.0
+    """What the attempt took; of a run that is over: all its attempts."""
     resumable: bool = False
     traceback: str = ""
     final: bool = True
@@ -143,7 +166,9 @@ class Exchange:
 
     epoch: int
     number: int
-    """Counts the node's exchanges: of an older one than the pool has seen, `wants` is not heeded."""
+    """Counts the node's exchanges: of an older one than the pool has seen, only `ends` are heeded.
+
+    All starts and ends that no answer has settled are told again in the next one."""
     wants: int
     """Runs that it would like to hold and not have started, those that it holds included."""
     starts: tuple[PooledStart, ...] = ()
@@ -186,8 +211,9 @@ class PoolEvent:
     kind: str
     """joined, started, attempt_ended, ended, handed_on, left, refused, stopped, complete, opened."""
     body: Mapping[str, Any]
-    """joined: name, workers, mark; started: a PooledStart; attempt_ended, ended, handed_on: a PooledEnd (of a
-    gone node's runs with outcome `stopped`); left, refused, stopped, complete: name and reason."""
+    """joined: name, workers, mark, directory; started: a PooledStart; attempt_ended, ended, handed_on: a
+    PooledEnd (of a gone node's runs with outcome `stopped`); left, refused: name and reason; stopped,
+    complete: an Ends and name ''; opened: name '', reason and count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +236,8 @@ class PoolNews:
 class NodeLost:
     """What an engine says of a node's task: `returned` proves that nothing of it runs, else it is a hint."""
 
-    name: str
+    mark: str
+    """The node's supervisor's: its name may by now be another one's, of which it proves nothing."""
     returned: bool
     reason: str = ""
 

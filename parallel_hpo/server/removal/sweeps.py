@@ -17,6 +17,7 @@ from parallel_hpo.server.store import (
     artifacts,
     holdings,
     leftovers,
+    pool,
     runs,
     sweeps,
 )
@@ -50,9 +51,11 @@ def remove(world: World, sweep_id: str) -> None:
         return
     remove_runs(world, run_ids)
     with world.database.write() as transaction:
+        pool.delete_pool(transaction, sweep_id)
         sweeps.delete(transaction, sweep_id)
         leftovers.drop_empty_collections(transaction, sweep.project_id)
         leftovers.drop_empty_project(transaction, sweep.project_id)
+    world.notices.forget(sweep_id)
 
 
 def remove_runs(world: World, run_ids: Sequence[int]) -> None:
