@@ -48,6 +48,8 @@ class Fire:
 
     def go_on(self) -> bool:
         """Return whether the sweep came to its end in time."""
+        while self.fleet.living() and not any(self.fleet.journals.iterdir()):
+            time.sleep(0.05)
         began = time.monotonic()
         due = {event: began + self._wait_s(event) for event in EVERY_S}
         while (now := time.monotonic()) < began + LIMIT_S:
