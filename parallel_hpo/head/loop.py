@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from parallel_hpo.errors import BackendError, ExitCode, NoRoomError
+from parallel_hpo.errors import BackendError, ExitCode, NoRoomError, ServerRefusedError
 from parallel_hpo.head.crew import CrewReport, NodeEnded, NoneLeft
 from parallel_hpo.head.deadlines import Leaving, is_empty, leaving
 from parallel_hpo.head.line import Answer, PoolLine
@@ -136,6 +136,9 @@ class HeadLoop:
         self._pass_on_ended()
 
     def _hear_trouble(self, error: BackendError) -> None:
+        if isinstance(error, ServerRefusedError):
+            self._lost = f"the sweep's pool is no longer to be had: {error}"
+            return
         now = self._clock()
         self._away_since = now if self._away_since is None else self._away_since
         if now - self._away_since >= AWAY_SAID_AFTER_S and not self._away_said:

@@ -207,8 +207,8 @@ class PoolEvent:
     """joined, started, attempt_ended, ended, handed_on, left, refused, stopped, complete, opened."""
     body: Mapping[str, Any]
     """joined: name, workers, mark, directory; started: a PooledStart; attempt_ended, ended, handed_on: a
-    PooledEnd (of a gone node's runs with outcome `stopped`); left, refused: name and reason; stopped, complete:
-    an Ends and name ''; opened: name '', reason and count."""
+    PooledEnd (of a gone node's runs with outcome `stopped`); left, refused: name and reason; stopped,
+    complete: an Ends and name ''; opened: name '', reason and count."""
 
 
 @dataclass(frozen=True, slots=True)
