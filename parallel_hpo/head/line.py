@@ -36,7 +36,7 @@ Heard = Callable[[], tuple[int, int]]
 """Returns the numbers of the last event and the last notice that have been heeded."""
 
 
-class PoolLine:
+class HeadLine:
     """Asks and tells one pool, until it is closed; its methods return at once."""
 
     def __init__(

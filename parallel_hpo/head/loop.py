@@ -17,7 +17,7 @@ from typing import Final
 from parallel_hpo.errors import BackendError, ExitCode, NoRoomError, ServerRefusedError
 from parallel_hpo.head.crew import CrewReport, NodeEnded, NoneLeft
 from parallel_hpo.head.deadlines import Leaving, is_empty, leaving
-from parallel_hpo.head.line import Answer, PoolLine
+from parallel_hpo.head.line import Answer, HeadLine
 from parallel_hpo.head.mirror import Mirror
 from parallel_hpo.notices import Message, Observer
 from parallel_hpo.protocol.pool import Ends, NodeLost, PoolNews
@@ -36,7 +36,7 @@ class HeadTools:
 
     control: Control
     mailbox: Mailbox
-    line: PoolLine
+    line: HeadLine
     mirror: Mirror
     observer: Observer
     stop_crew: Callable[[], None] | None

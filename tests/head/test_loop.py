@@ -12,7 +12,7 @@ import pytest
 
 from parallel_hpo.errors import BackendError, ExitCode, ServerRefusedError
 from parallel_hpo.head.crew import CrewReport, NodeEnded, NoneLeft
-from parallel_hpo.head.line import Answer, PoolLine
+from parallel_hpo.head.line import Answer, HeadLine
 from parallel_hpo.head.loop import AWAY_SAID_AFTER_S, HeadLoop, HeadTools
 from parallel_hpo.head.mirror import Mirror
 from parallel_hpo.notices import Message, Notice
@@ -47,7 +47,7 @@ class Head:
     def run(self) -> Ending:
         with MirrorLedger(self.folder / "ledger.db") as ledger, Mailbox(self.folder) as mailbox:
             mirror = Mirror(ledger, "sweep", self.told.append)
-            line = PoolLine(
+            line = HeadLine(
                 self.door,
                 lambda: (mirror.last_event, mirror.last_notice),
                 self._post,
