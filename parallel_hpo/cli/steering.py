@@ -69,7 +69,7 @@ def tell(directory: Path, sweep: str, letter: Letter, *, as_json: bool) -> None:
         raise UsageError(f"{known.sweep_id} is not running: there is no supervisor to be told")
     if known.facts.get("machines"):
         raise UsageError(
-            f"{known.sweep_id} runs on {known.facts['machines']}: workers there are neither scaled nor drained"
+            f"{known.sweep_id} is on {known.facts['machines']}: its workers are neither scaled nor drained"
             " from here. A machine leaves by SIGTERM to its `parallel-hpo join`, and comes by another one"
         )
     if isinstance(letter, DrainAsked) and letter.slot not in known.slots:
