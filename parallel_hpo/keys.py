@@ -56,16 +56,6 @@ def worker_key(master: str, label: str, sweep: str | None = None) -> str:
     return f"{name}-{_mac(master, name)}"
 
 
-def may_be_master_key(key: str) -> bool:
-    """Say whether `key` was derived from no other, by its form."""
-    return "-" not in key
-
-
-def key_below(key: str, label: str, sweep: str | None = None) -> str:
-    """Return the key that a holder of `key` gives to its worker; the same where none can be derived of it."""
-    return worker_key(key, label, sweep) if may_be_master_key(key) else key
-
-
 def node_key(master: str, sweep: str, epoch: int) -> str:
     """Return the key of the node that has an epoch of a sweep's pool."""
     return worker_key(master, _label_of(epoch), sweep)
@@ -80,6 +70,18 @@ def node_worker_key(node_key: str, label: str) -> str:
         raise ValueError(f"worker label {label!r}: 1 to 64 letters, digits or underscores")
     name = f"{label}.{sweep}.{node}"
     return f"{name}-{_mac(node_key, name)}"
+
+
+def may_be_master_key(key: str) -> bool:
+    """Say whether `key` was derived from no other, by its form."""
+    return "-" not in key
+
+
+def key_below(key: str, label: str, sweep: str | None = None) -> str:
+    """Return the key that a holder of `key` gives to its worker; the same where none can be derived of it."""
+    if may_be_master_key(key):
+        return worker_key(key, label, sweep)
+    return node_worker_key(key, label) if _NODE.fullmatch(key.partition(".")[0]) else key
 
 
 def is_master_key(master: str, key: str) -> bool:

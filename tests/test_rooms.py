@@ -43,6 +43,7 @@ LEVEL: Final = {room: level for level, rooms in enumerate(LEVELS) for room in ro
 
 INNER_LEVELS: Final[Mapping[str, tuple[frozenset[str], ...]]] = {
     "supervisor": (
+        frozenset({"membership"}),
         frozenset({"records"}),
         frozenset({"control"}),
         frozenset({"decisions"}),

@@ -14,6 +14,8 @@ from pathlib import Path
 from parallel_hpo import keys, tickets
 from parallel_hpo.backend.door import AWAY_LIMIT_S, Door
 from parallel_hpo.backend.ours import ServerOfOurs
+from parallel_hpo.backend.pool import PoolDoor
+from parallel_hpo.words import SweepPath
 
 
 class RemoteBackend(ServerOfOurs):
@@ -48,6 +50,10 @@ class RemoteBackend(ServerOfOurs):
     def close(self) -> None:
         """Nothing was started; what still waits for an answer ends."""
         self._closing.set()
+
+    def pool_of(self, path: SweepPath) -> PoolDoor:
+        """Return the door of a sweep's pool there."""
+        return PoolDoor(self._door.url, self._key, path.sweep_id)
 
     def _key_of(self, label: str, sweep: str | None) -> str:
         return keys.key_below(self._key, label, sweep)

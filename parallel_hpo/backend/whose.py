@@ -1,22 +1,19 @@
 """Whose a server is: one of ours says so to anybody, without a key; W&B's has no such address.
 
-Asked before anything is started, and so in this process: one quick request, by what Python itself brings.
+Asked before anything is started, and so in this process: one quick request.
 """
 
 from __future__ import annotations
 
-import json
-import urllib.request
-from http.client import HTTPException
 from typing import Final
 from urllib.parse import urlsplit
 
-from parallel_hpo.backend.door import on_the_way_to
+from parallel_hpo.backend.door import ServerAddress
+from parallel_hpo.errors import BackendError
 
 OUR_NAME: Final = "parallel_hpo"
 ASK_LIMIT_S: Final = 3.0
 """One that takes longer counts as a stranger's, and is asked by the wandb client, which has patience."""
-_ANSWER_BYTES: Final = 1000
 
 
 def is_ours(url: str) -> bool:
@@ -24,10 +21,8 @@ def is_ours(url: str) -> bool:
     host = urlsplit(url).hostname or ""
     if host == "wandb.ai" or host.endswith(".wandb.ai"):
         return False
-    opener = urllib.request.build_opener(on_the_way_to(url))
     try:
-        with opener.open(f"{url}/hpo/health", timeout=ASK_LIMIT_S) as response:
-            answer = json.loads(response.read(_ANSWER_BYTES))
-    except (OSError, HTTPException, ValueError):
+        answer = ServerAddress(url, "").ask("GET", "/hpo/health", limit_s=ASK_LIMIT_S)
+    except BackendError:
         return False
     return isinstance(answer, dict) and answer.get("server") == OUR_NAME

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import pickle
-import sys
 from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,9 +13,11 @@ from parallel_hpo.backend.base import OpenedSweep
 from parallel_hpo.config.hpo import HpoSection
 from parallel_hpo.errors import TargetError
 from parallel_hpo.machines.base import FoundMachine, NodeCommand
-from parallel_hpo.protocol.pool import NODE_TOKEN, NewPool, Versions
+from parallel_hpo.protocol.pool import NODE_TOKEN, NewPool
 from parallel_hpo.protocol.spec import PickledMain
+from parallel_hpo.supervisor.launch import NOTHING
 from parallel_hpo.supervisor.setting import Setting
+from parallel_hpo.supervisor.versions import versions_here
 
 OF_THE_HEAD: Final = (
     *("apply", "kind", "count", "machines", "sweep_configuration", "sweep_id", "project", "entity"),
@@ -51,7 +51,13 @@ class PoolPlace:
 
 
 def new_pool(
-    setting: Setting, opened: OpenedSweep, count: int | None, *, is_apart: bool, node_timeout_s: float
+    setting: Setting,
+    opened: OpenedSweep,
+    count: int | None,
+    *,
+    is_apart: bool,
+    node_timeout_s: float,
+    headed: bool = True,
 ) -> NewPool:
     """Return the pool of a sweep; TargetError where `main` is too large to be sent to each machine."""
     return NewPool(
@@ -62,9 +68,9 @@ def new_pool(
         node_timeout_s=node_timeout_s,
         section=section_of_nodes(setting.section),
         configuration=opened.configuration,
-        main=in_text(setting.main),
+        main="" if setting.main is NOTHING else in_text(setting.main),
         versions=versions_here(),
-        headed=True,
+        headed=headed,
     )
 
 
@@ -82,12 +88,6 @@ def in_text(main: object) -> str:
             f" (allowed: {MOST_MAIN_BYTES / 10**6:.0f} MB): let it read its data itself"
         )
     return b64encode(pickle.dumps(main)).decode()
-
-
-def versions_here() -> Versions:
-    """Return what must be the same on all machines."""
-    python = f"{sys.version_info.major}.{sys.version_info.minor}"
-    return Versions(python, version("wandb"), version("parallel_hpo"))
 
 
 def node_command(

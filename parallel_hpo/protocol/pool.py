@@ -26,6 +26,10 @@ POOL: Final = "/hpo/pools/{sweep}"
 """Where a sweep's pool is on its server; below it are /join, /exchange, /leave, /stop, /lost and /news."""
 FENCE: Final = 0.9
 """A node without an answer for this part of its lease kills all that it runs, by its own monotonic clock."""
+OVER_WORD: Final = "over: "
+"""A start is refused so that is a run's which has ended; how it ended follows."""
+KNOWN_TO_POOL: Final = (OVER_WORD, "on elsewhere", "it waits")
+"""Refusals of runs that the pool knows begin so; all others mean that a new run may not start now."""
 AT_ONCE: Final = 500
 """Events in one answer, at the most."""
 NODE_TOKEN: Final = "PARALLEL_HPO_NODE"
@@ -149,6 +153,7 @@ class PooledEnd:
     reason: str = ""
     value: float | None = None
     duration_s: float = 0.0
+    """What the attempt took; of a run that is over: all its attempts."""
     resumable: bool = False
     traceback: str = ""
     final: bool = True

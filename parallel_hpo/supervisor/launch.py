@@ -13,7 +13,7 @@ import random
 import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -49,7 +49,7 @@ from parallel_hpo.supervisor.records.ledger import Ledger
 from parallel_hpo.supervisor.records.resuming import facts_of, find_folder
 from parallel_hpo.supervisor.records.summary import Closing, SweepResult, summarise
 from parallel_hpo.supervisor.setting import Setting
-from parallel_hpo.words import Program, StopKind, SweepPath, Target
+from parallel_hpo.words import Program, StopKind, Target
 
 CHECK_LIMIT_S: Final = 600.0
 """Importing a target may load a large framework from a slow disk."""
@@ -92,17 +92,6 @@ def supervise(
             observer(Message(heavy, warning=True))
         stack.enter_context(SignalsTaken(control))
         return Stage(setting, environment, stack, open_library).perform(launch.resume)
-
-
-def create_sweep(
-    section: HpoSection, *, observer: Observer, environment: Mapping[str, str] | None = None
-) -> SweepPath:
-    """Create the sweep and start nothing on it; raises what `supervise` raises."""
-    with closing(Control()) as control, ExitStack() as stack:
-        setting = Setting(
-            section, NOTHING, observer, control, time.monotonic, random.random, make_mark(), time.monotonic()
-        )
-        return Stage(setting, environment, stack).open({}).sweep.path
 
 
 @dataclass(frozen=True, slots=True)
