@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import sqlite3
 import time
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +20,7 @@ from parallel_hpo.errors import ExitCode
 from tests.conftest import make_clean_env
 from tests.contract.serving import serving
 from tests.processes.conftest import MAINS, RANDOM, RealSweep, outcomes
+from tests.processes.stand_in import stand_in
 
 TIMEOUT_S: Final = 6.0
 """The nodes' lease."""
@@ -191,3 +194,23 @@ def test_a_sweep_is_resumed_on_another_machine_from_what_the_server_knows(
         again = head.lead("held", resume=first.summary["sweep_id"], count=3).finish()
     assert (again.code, outcomes(again.summary)) == (ExitCode.COMPLETE, ["finished"] * 3), again.stderr
     assert machines_of(again.summary) == {"gpu1": (0, 1), "gpu2": (3, 3)}
+
+
+def test_with_wandbs_server_as_the_sweeps_own_the_pool_is_at_the_head(
+    head: Head, sweep: RealSweep, tmp_path: Path
+) -> None:
+    folder = tmp_path / "server"
+    folder.mkdir()
+    with serving(folder, make_clean_env(folder / "home")) as server, stand_in(server.said["url"]) as url:
+        sweep.env |= {"WANDB_BASE_URL": url, "WANDB_API_KEY": server.client_env["WANDB_API_KEY"]}
+        del sweep.env["PARALLEL_HPO_BACKEND"]
+        sweep.unlike = "the sweep is on a server that stands in for W&B's"
+        head.add("gpu1", "gpu2")
+        ended = head.lead("brief", count=4).finish()
+        with closing(sqlite3.connect(folder / "server.db")) as database:
+            states = database.execute("SELECT state FROM runs").fetchall()
+            (state,) = database.execute("SELECT state FROM sweeps").fetchone()
+    assert (ended.code, outcomes(ended.summary)) == (ExitCode.COMPLETE, ["finished"] * 4), ended.stderr
+    assert "PARALLEL_HPO_POOL_KEY=$(cat" in ended.stderr
+    assert ended.summary["backend"] == "wandb"
+    assert (states, state) == ([("finished",)] * 4, "FINISHED")
