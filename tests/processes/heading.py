@@ -13,7 +13,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from parallel_hpo.backend.pool import PoolDoor
 from parallel_hpo.cli.target import parse_target
 from parallel_hpo.config.loader import Sources, load_section, read_document
 from parallel_hpo.head.lead import lead
@@ -101,7 +100,6 @@ def main() -> int:
             launch=Launch(resume=resume[0] if resume else None),
             machines=section.machines,
             make_engine=lambda: FolderEngine(Path(machines)),
-            make_door=PoolDoor,
         )
         terminal.conclude(result)
     return result.exit_code
