@@ -18,6 +18,7 @@ from parallel_hpo.notices import (
     SweepOpened,
     SweepOver,
     WorkerChanged,
+    WorkerNamed,
     from_json,
     to_json,
 )
@@ -27,6 +28,7 @@ from parallel_hpo.words import Outcome, RunId, Slot, SlotState, SweepId, SweepPa
 PATH = SweepPath("e", "p", SweepId("s"))
 NOTICES: list[Notice] = [
     SweepOpened(PATH, "http://w", "local", 3, 2, (2, 1), "/sweeps/s", "loss", "minimize"),
+    WorkerNamed(Slot(0), "gpu2/w0"),
     RunBegan(Slot(1), RunId("r"), 2, {"x": 0.5, "layers": [1, 2]}, "GPU-1"),
     RunProgressed(Slot(0), Progress(RunId("r"), 3, 1.0, 2.0, "loss", 0.25)),
     MemoryUsed(Slot(0), 12.5),

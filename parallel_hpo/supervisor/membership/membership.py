@@ -38,7 +38,7 @@ STEP_S: Final = 60.0
 LEAVE_TRIES: Final = 3
 
 
-class PoolLine(Protocol):
+class NodeLine(Protocol):
     """What is asked of the pool; each call ends within seconds."""
 
     def exchange(self, told: Exchange) -> Granted:
@@ -59,7 +59,7 @@ class Membership:
 
     def __init__(
         self,
-        line: PoolLine,
+        line: NodeLine,
         epoch: int,
         *,
         node_timeout_s: float,
