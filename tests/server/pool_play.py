@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Final, Protocol
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from parallel_hpo.errors import ExitCode
 from parallel_hpo.protocol.pool import (
@@ -100,7 +100,16 @@ class Machine:
         self.pending, self.leaving = None, True
 
 
-which = st.integers(0, MACHINES - 1)
+LIKELY: Final = (
+    *(["goes_well"] * 12 + ["finish"] * 8 + ["beat"] * 8 + ["begin"] * 3 + ["worker_dies"] * 3),
+    *(["an_old_message_comes_again"] * 4 + ["a_little_time_passes"] * 3 + ["much_time_passes"]),
+    *(["freeze_or_thaw"] * 3 + ["cut_or_heal"] * 3 + ["kill"] * 2 + ["reborn"] * 3 + ["join"]),
+    *("is_told_to_go", "leave", "leave", "hint_of_an_engine", "server_is_restarted"),
+    *(["head_stops"] + ["open_again"] * 6),
+)
+"""What may happen, as often as it is to: most of the time things go well, or there is nothing to lose."""
+FATES: Final = ("fine", "fine", "fine", "lost", "mute")
+"""Of an exchange: mute is one whose answer is lost."""
 
 
 class PoolPlay(RuleBasedStateMachine):
@@ -109,7 +118,7 @@ class PoolPlay(RuleBasedStateMachine):
     def make_side(self) -> Side:
         raise NotImplementedError
 
-    @initialize(count=st.integers(1, 5))
+    @initialize(count=st.integers(1, 8))
     def begin_sweep(self, count: int) -> None:
         self.side = self.make_side()
         self.count = count
@@ -128,22 +137,43 @@ class PoolPlay(RuleBasedStateMachine):
     def now(self) -> float:
         return self.side.clock.now
 
+    @rule(what=st.sampled_from(LIKELY), i=st.integers(0, MACHINES - 1), n=st.integers(0, 999))
+    def something_happens(self, what: str, i: int, n: int) -> None:
+        """`n` chooses among the ways in which it may happen."""
+        getattr(self, what)(i, n)
+
     # --- a machine's life ----------------------------------------------------------------
 
-    @rule(i=which, answered=st.booleans())
-    def join(self, i: int, answered: bool) -> None:
+    def recover(self, i: int, n: int) -> None:
+        node = self.machines[i]
+        node.cut = False
+        if node.frozen:
+            self.freeze_or_thaw(i, n)
+        self.reborn(i, n)
+
+    def join(self, i: int, n: int) -> None:
         node = self.machines[i]
         if not node.alive or node.frozen or node.cut or node.epoch:
             return
         epoch = self.side.join(_joining(node))
-        if epoch is not None and answered:
+        if epoch is not None and n % 3:
             node.epoch, node.heard_at = epoch, self.now
 
-    @rule(i=which, wants=st.integers(0, 4), fate=st.sampled_from(["fine", "fine", "fine", "lost", "mute"]))
-    def beat(self, i: int, wants: int, fate: str) -> None:
+    def goes_well(self, i: int, n: int) -> None:
+        """A machine takes part, and goes on with what it may, so that there is something to go wrong."""
+        self.recover(i, n)
+        self.join(i, 1)
+        node = self.machines[i]
+        for wants in (2, 1, 1):
+            if node.works and not node.cut:
+                self.exchange(node, wants)
+            if wants > 1 or n % 2:
+                self.begin(i, n)
+
+    def beat(self, i: int, n: int) -> None:
         node = self.machines[i]
         if node.works:
-            self.exchange(node, wants, "lost" if node.cut else fate)
+            self.exchange(node, n % 5, "lost" if node.cut else FATES[n // 5 % len(FATES)])
 
     def exchange(self, node: Machine, wants: int, fate: str = "fine", over: str = "") -> None:
         node.number += 1
@@ -189,13 +219,11 @@ class PoolPlay(RuleBasedStateMachine):
         elif not node.inside:
             node.leaving = True
 
-    @rule(answered=st.booleans(), which_one=st.integers(0, 1000))
-    @precondition(lambda self: self.sent)
-    def an_old_message_comes_again(self, answered: bool, which_one: int) -> None:
-        self.side.exchange(self.sent[which_one % len(self.sent)])
+    def an_old_message_comes_again(self, _i: int, n: int) -> None:
+        if self.sent:
+            self.side.exchange(self.sent[-1 - n % len(self.sent)])
 
-    @rule(i=which)
-    def begin(self, i: int) -> None:
+    def begin(self, i: int, _n: int) -> None:
         node = self.machines[i]
         if node.works and not node.leaving and node.pending is None and node.ends_known is None:
             node.pending = self.next_start(node)
@@ -211,66 +239,65 @@ class PoolPlay(RuleBasedStateMachine):
             return start(f"r{self.names}")
         return None
 
-    @rule(i=which, outcome=st.sampled_from(list(Outcome)))
-    def finish(self, i: int, outcome: Outcome) -> None:
-        node = self.machines[i]
-        if node.works and node.inside:
-            node.untold.append(end(*node.inside.popitem(), outcome))
+    def busy(self, i: int) -> Machine | None:
+        """Return a machine in which a run is on."""
+        found = [node for node in self.machines if node.works and node.inside]
+        return found[i % len(found)] if found else None
 
-    @rule(i=which)
-    def worker_dies(self, i: int) -> None:
-        node = self.machines[i]
-        if node.works and node.inside:
+    def finish(self, i: int, n: int) -> None:
+        if (node := self.busy(i)) is not None:
+            node.untold.append(end(*node.inside.popitem(), list(Outcome)[n % len(Outcome)]))
+
+    def worker_dies(self, i: int, _n: int) -> None:
+        if (node := self.busy(i)) is not None:
             run, attempt = node.inside.popitem()
             node.untold.append(end(run, attempt, Outcome.CRASHED, final=False))
             node.retries[run] = attempt + 1
 
-    @rule(i=which)
-    def machine_is_told_to_go(self, i: int) -> None:
+    def is_told_to_go(self, i: int, _n: int) -> None:
         if self.machines[i].works:
             self.machines[i].interrupt()
 
-    @rule(i=which, heard=st.booleans())
-    def leave(self, i: int, heard: bool) -> None:
+    def leave(self, i: int, n: int) -> None:
         node = self.machines[i]
         if node.works and node.leaving and not node.inside:
-            if heard and not node.cut:
+            if n % 2 and not node.cut:
                 self.side.leave(node.epoch, "told to go")
-            self.reborn(i)
+            self.reborn(i, n)
 
-    @rule(i=which, returned=st.booleans())
-    def kill(self, i: int, returned: bool) -> None:
+    def kill(self, i: int, n: int) -> None:
         node = self.machines[i]
         epoch = node.epoch
         node.drop_all()
         node.alive = False
         if epoch:
-            self.side.lose(NodeLost(node.name, returned, epoch=epoch))
+            self.side.lose(NodeLost(node.name, returned=n % 2 == 1, epoch=epoch))
 
-    @rule(i=which)
-    def hint_of_an_engine(self, i: int) -> None:
+    def hint_of_an_engine(self, i: int, _n: int) -> None:
         self.side.lose(NodeLost(self.machines[i].name, returned=False))
 
-    @rule(i=which)
-    def reborn(self, i: int) -> None:
+    def reborn(self, i: int, _n: int) -> None:
         node = self.machines[i]
         if not node.alive or node.leaving:
             self.names += 1
             self.machines[i] = Machine(node.name, f"mark{i}x{self.names}")
 
-    @rule(i=which)
-    def freeze_or_thaw(self, i: int) -> None:
+    def freeze_or_thaw(self, i: int, _n: int) -> None:
         node = self.machines[i]
         node.frozen = not node.frozen
         self.look_at_fences()
 
-    @rule(i=which)
-    def cut_or_heal(self, i: int) -> None:
+    def cut_or_heal(self, i: int, _n: int) -> None:
         self.machines[i].cut = not self.machines[i].cut
 
     # --- time, and the pool's own side -----------------------------------------------------
 
-    @rule(steps=st.integers(1, 25))
+    def a_little_time_passes(self, _i: int, n: int) -> None:
+        self.time_passes(1 + n % 4)
+
+    def much_time_passes(self, _i: int, n: int) -> None:
+        self.time_passes(16 + n % 7)
+
     def time_passes(self, steps: int) -> None:
         for _ in range(steps):
             self.side.clock.now += STEP_S
@@ -281,21 +308,26 @@ class PoolPlay(RuleBasedStateMachine):
             if node.works and self.now - node.heard_at >= FENCE * TIMEOUT_S:
                 node.drop_all()
 
-    @rule(down_steps=st.integers(0, 30))
-    def server_is_restarted(self, down_steps: int) -> None:
-        self.time_passes(down_steps)
+    def server_is_restarted(self, _i: int, n: int) -> None:
+        self.time_passes(n % 30)
         self.side.up_since = self.now
 
-    @rule(stop=st.sampled_from(list(StopKind)))
-    def head_stops(self, stop: StopKind) -> None:
-        self.side.stop(Ends("Ctrl-C", 130, stop))
+    def head_stops(self, _i: int, n: int) -> None:
+        self.side.stop(Ends("Ctrl-C", 130, list(StopKind)[n % len(StopKind)]))
 
-    @rule(more=st.integers(0, 2))
-    def open_again(self, more: int) -> None:
-        """Nodes that were told to leave do so first, as a head waits for them."""
-        if self.side.look() is not None and not any(node.epoch for node in self.machines):
-            self.count += more
-            self.open()
+    def open_again(self, _i: int, n: int) -> None:
+        """Go on after a stop; nodes leave first, as a head waits for them."""
+        if self.side.look() is None:
+            return
+        for i, node in enumerate(self.machines):
+            if node.works:
+                node.interrupt()
+                self.exchange(node, 0, "lost" if node.cut else "fine")
+                self.leave(i, 1)
+            elif node.epoch:
+                self.kill(i, 0)
+        self.count += n % 3
+        self.open()
 
     # --- what must hold -------------------------------------------------------------------
 
@@ -313,13 +345,14 @@ class PoolPlay(RuleBasedStateMachine):
         assert len({run for run, _ in self.entered}) <= self.count
 
     def teardown(self) -> None:
-        """Let a healthy machine, alone, do what is left, and see that all is counted once."""
+        """Let one machine, the others being dead, do what is left, and see that all is counted once."""
         if not hasattr(self, "side"):
             return
+        survivor = next((node for node in self.machines if node.works and not node.leaving), None)
         for node in self.machines:
-            node.drop_all()
-        self.side.clock.now += 2 * TIMEOUT_S
-        last = self.work_alone()
+            if node is not survivor:
+                node.drop_all()
+        last = self.work_alone(survivor or Machine("healthy", "healthy"))
         events = self.side.events()
         started = {event.body["run"]["run_id"] for event in events if event.kind == "started"}
         ended = Counter(event.body["run_id"] for event in events if event.kind == "ended")
@@ -329,20 +362,22 @@ class PoolPlay(RuleBasedStateMachine):
         assert last.exit_code in (ExitCode.COMPLETE, ExitCode.NO_RUN_FINISHED)
         assert [event.number for event in events] == list(range(1, len(events) + 1))
 
-    def work_alone(self) -> Ends:
-        node = Machine("healthy", "healthy")
+    def work_alone(self, node: Machine) -> Ends:
+        """Go on with what the machine has, until the sweep is complete; what others had comes with time."""
+        node.cut, self.machines = False, [node]
         for _ in range(ENOUGH):
             ends = self.side.look()
             if ends is not None and ends.stop is None:
                 return ends
             if ends is not None:
                 self.open()
-            if not node.epoch:
-                node.epoch = self.side.join(_joining(node)) or 0
-                node.heard_at = self.now
-            self.machines = [node]
-            if node.pending is None and not node.leaving:
-                node.pending = self.next_start(node)
+            self.side.clock.now += STEP_S
+            self.look_at_fences()
+            if node.leaving:
+                self.leave(0, 1)
+                (node,) = self.machines
+            self.join(0, 1)
+            self.begin(0, 0)
             self.exchange(node, wants=2)
             if node.inside:
                 node.untold.append(end(*node.inside.popitem()))
