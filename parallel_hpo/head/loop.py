@@ -147,11 +147,12 @@ class HeadLoop:
             self._it.observer(Message(words, warning=True))
 
     def _pass_on_ended(self) -> None:
-        """Tell the pool of nodes that have ended, by the mark that they joined with, if they did."""
+        """Tell the pool of nodes that have ended, by the epoch that they joined with, if they did."""
         for ended in self._ended:
-            mark = self._it.mirror.mark_of(ended.token)
-            if mark is not None:
-                self._it.line.lost(NodeLost(mark, ended.returned, ended.reason))
+            node = self._it.mirror.node_of(ended.token)
+            if node is not None:
+                epoch, name = node
+                self._it.line.lost(NodeLost(name, ended.returned, ended.reason, epoch))
         self._ended.clear()
 
     # --- what follows ------------------------------------------------------------------

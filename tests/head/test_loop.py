@@ -138,7 +138,7 @@ def test_a_drain_takes_as_long_as_it_takes(head: Head) -> None:
     assert head.stopped == []
 
 
-def test_a_node_that_returned_is_lost_by_the_mark_that_it_joined_with(head: Head) -> None:
+def test_a_node_that_returned_is_lost_by_the_epoch_that_it_joined_with(head: Head) -> None:
     def end_at(number: int) -> None:
         if number == 1:
             head.reports.put(NodeEnded("0badf00d", "gpu1", returned=True, reason="killed"))
@@ -149,7 +149,7 @@ def test_a_node_that_returned_is_lost_by_the_mark_that_it_joined_with(head: Head
     head.door.then(news(joined(1, 1, "gpu1", mark="1_t2_3_boot_0badf00d")), news())
     head.at_each_answer = end_at
     head.run()
-    assert head.door.told == [NodeLost("1_t2_3_boot_0badf00d", returned=True, reason="killed")]
+    assert head.door.told == [NodeLost("gpu1", returned=True, reason="killed", epoch=1)]
 
 
 def test_a_sweep_that_no_machine_can_perform_ends(head: Head) -> None:

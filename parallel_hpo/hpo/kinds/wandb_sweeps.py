@@ -15,7 +15,7 @@ from parallel_hpo.hpo.base import HERE, HPO, Host, Main
 from parallel_hpo.hpo.handle import Performance
 from parallel_hpo.machines.base import ClusterEngine
 from parallel_hpo.machines.hosted import HostedEngine
-from parallel_hpo.machines.talk import EngineChoice
+from parallel_hpo.machines.talk import ClusterChoice
 from parallel_hpo.notices import Observer
 from parallel_hpo.plan import Launch
 from parallel_hpo.supervisor.control.signals import Control
@@ -48,7 +48,7 @@ class Lead(Protocol):
     ) -> SweepResult: ...
 
 
-def _chosen_engine(machines: Machines | None) -> EngineChoice | None:
+def _chosen_engine(machines: Machines | None) -> ClusterChoice | None:
     """Return the engine of many machines; joblib, which may know one, is not imported only to be asked."""
     if machines is None and "joblib" not in sys.modules:
         return None
@@ -66,7 +66,7 @@ class WandbSweeps(HPO):
         *,
         supervise: Supervise = supervise,
         lead: Lead = lead,
-        choose: Callable[[Machines | None], EngineChoice | None] = _chosen_engine,
+        choose: Callable[[Machines | None], ClusterChoice | None] = _chosen_engine,
         host: Host = HERE,
     ) -> None:
         """Prepare; nothing starts before `optimize`."""
