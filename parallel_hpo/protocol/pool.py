@@ -105,6 +105,9 @@ class Join:
     """The supervisor's; the labels of its workers begin with it. It ends with what NODE_TOKEN gave it."""
     directory: str = ""
     """Where it keeps its logs, on that machine."""
+    previous: int = 0
+    """The epoch that this supervisor had before: nothing of it runs any more, so that its runs may go on
+    at once. 0: none, or not known; such an epoch ends with its lease."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,9 +170,8 @@ class Exchange:
 
     epoch: int
     number: int
-    """Counts the node's exchanges: of an older one than the pool has seen, only `ends` are heeded.
-
-    All starts and ends that no answer has settled are told again in the next one."""
+    """Counts the node's exchanges, also those that tell the same again: of one that is no newer than the
+    pool has seen, only `ends` are heeded. What no answer has settled is told again in the next one."""
     wants: int
     """Runs that it would like to hold and not have started, those that it holds included."""
     starts: tuple[PooledStart, ...] = ()
@@ -237,10 +239,11 @@ class PoolNews:
 class NodeLost:
     """What an engine says of a node's task: `returned` proves that nothing of it runs, else it is a hint."""
 
-    mark: str
-    """The node's supervisor's: its name may by now be another one's, of which it proves nothing."""
+    name: str
     returned: bool
     reason: str = ""
+    epoch: int | None = None
+    """Which node of that name, where that is known: a word that comes late is then none of its successor."""
 
 
 def as_json(told: Any) -> Any:
