@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 
+from parallel_hpo.backend.pool import PoolDoor
 from parallel_hpo.config.hpo import HpoSection
 from parallel_hpo.config.tables import Machines
 from parallel_hpo.errors import UsageError
@@ -32,7 +33,7 @@ def lead(
     launch: Launch,
     machines: Machines,
     make_engine: Callable[[], ClusterEngine] | None,
-    make_door: MakeDoor,
+    make_door: MakeDoor = PoolDoor,
     environment: Mapping[str, str] | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> SweepResult:

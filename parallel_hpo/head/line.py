@@ -10,9 +10,10 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final, Protocol
 
-from parallel_hpo.errors import BackendError
+from parallel_hpo.errors import BackendError, ServerRefusedError
 from parallel_hpo.protocol.pool import AT_ONCE, Ends, NewPool, NodeLost, PoolNews
 
 ASK_EVERY_S: Final = 1.0
@@ -35,7 +36,7 @@ Heard = Callable[[], tuple[int, int]]
 """Returns the numbers of the last event and the last notice that have been heeded."""
 
 
-class PoolLine:
+class HeadLine:
     """Asks and tells one pool, until it is closed; its methods return at once."""
 
     def __init__(
@@ -97,7 +98,8 @@ class PoolLine:
     def _ask(self) -> Answer:
         try:
             while self._to_tell:
-                self._to_tell[0](self._door)
+                with suppress(ServerRefusedError):  # what `news` says of it counts
+                    self._to_tell[0](self._door)
                 self._to_tell.popleft()
             return self._door.news(*self._heard())
         except BackendError as error:

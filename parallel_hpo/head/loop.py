@@ -14,10 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from parallel_hpo.errors import BackendError, ExitCode, NoRoomError
+from parallel_hpo.errors import BackendError, ExitCode, NoRoomError, ServerRefusedError
 from parallel_hpo.head.crew import CrewReport, NodeEnded, NoneLeft
 from parallel_hpo.head.deadlines import Leaving, is_empty, leaving
-from parallel_hpo.head.line import Answer, PoolLine
+from parallel_hpo.head.line import Answer, HeadLine
 from parallel_hpo.head.mirror import Mirror
 from parallel_hpo.notices import Message, Observer
 from parallel_hpo.protocol.pool import Ends, NodeLost, PoolNews
@@ -36,7 +36,7 @@ class HeadTools:
 
     control: Control
     mailbox: Mailbox
-    line: PoolLine
+    line: HeadLine
     mirror: Mirror
     observer: Observer
     stop_crew: Callable[[], None] | None
@@ -136,6 +136,9 @@ class HeadLoop:
         self._pass_on_ended()
 
     def _hear_trouble(self, error: BackendError) -> None:
+        if isinstance(error, ServerRefusedError):
+            self._lost = f"the sweep's pool is no longer to be had: {error}"
+            return
         now = self._clock()
         self._away_since = now if self._away_since is None else self._away_since
         if now - self._away_since >= AWAY_SAID_AFTER_S and not self._away_said:
@@ -144,11 +147,12 @@ class HeadLoop:
             self._it.observer(Message(words, warning=True))
 
     def _pass_on_ended(self) -> None:
-        """Tell the pool of nodes that have ended, by the mark that they joined with, if they did."""
+        """Tell the pool of nodes that have ended, by the epoch that they joined with, if they did."""
         for ended in self._ended:
-            mark = self._it.mirror.mark_of(ended.token)
-            if mark is not None:
-                self._it.line.lost(NodeLost(mark, ended.returned, ended.reason))
+            node = self._it.mirror.node_of(ended.token)
+            if node is not None:
+                epoch, name = node
+                self._it.line.lost(NodeLost(name, ended.returned, ended.reason, epoch))
         self._ended.clear()
 
     # --- what follows ------------------------------------------------------------------

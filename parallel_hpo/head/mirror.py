@@ -46,12 +46,13 @@ class Mirror:
         self._told: list[Notice] = []
         self.last_event: int = ledger.facts.get(LAST_EVENT, 0)
         self.last_notice = 0
-        self._marks: set[str] = set()
+        self._joined: dict[str, tuple[int, str]] = {}
+        """The epoch and the name by which a supervisor, named by its mark, joined last."""
         self._slots: dict[tuple[str, int], Slot] = {}
 
-    def mark_of(self, token: str) -> str | None:
-        """Return the mark of the node that was started with this token; None: it has not joined."""
-        return next((mark for mark in self._marks if mark.endswith(f"_{token}")), None)
+    def node_of(self, token: str) -> tuple[int, str] | None:
+        """Return the epoch and name of the node that was started with a token; None: it has not joined."""
+        return next((node for mark, node in self._joined.items() if mark.endswith(f"_{token}")), None)
 
     def name_workers(self) -> None:
         """Tell the names of the workers that an earlier launch knew."""
@@ -104,7 +105,7 @@ class Mirror:
         name, directory = str(body["name"]), str(body.get("directory", ""))
         folder = str(PurePosixPath(directory, self._sweep, f"machine-{name}-{epoch}")) if directory else ""
         self._ledger.record_machine(epoch, name, folder)
-        self._marks.add(str(body.get("mark", "")))
+        self._joined[str(body.get("mark", ""))] = epoch, name
         self._tell(Message(f"machine {name} has joined with {body.get('workers', '?')} workers"))
 
     def _write_left(self, epoch: int, body: Mapping[str, Any]) -> None:

@@ -20,7 +20,7 @@ from parallel_hpo.config.tables import Machines
 from parallel_hpo.errors import ConfigError, ExitCode, LedgerError, ParallelHPOError
 from parallel_hpo.head.counting import PoolCount, count_runs
 from parallel_hpo.head.crew import Crew, CrewReport
-from parallel_hpo.head.line import Answer, HeadDoor, PoolLine
+from parallel_hpo.head.line import Answer, HeadDoor, HeadLine
 from parallel_hpo.head.loop import HeadLoop, HeadTools
 from parallel_hpo.head.mirror import Mirror
 from parallel_hpo.head.offer import PoolPlace, how_to_join, new_pool, node_command, write_key
@@ -96,7 +96,7 @@ class PooledSweep:
         self._record()
         self._announce()
         mirror = self._mirror(self._setting.observer)
-        line = PoolLine(self._it.door, lambda: (mirror.last_event, mirror.last_notice), self._post)
+        line = HeadLine(self._it.door, lambda: (mirror.last_event, mirror.last_notice), self._post)
         try:
             with Mailbox(self._folder) as mailbox:
                 ending = self._run(line, mailbox, mirror)
@@ -194,7 +194,7 @@ class PooledSweep:
 
     # --- while it runs -----------------------------------------------------------------
 
-    def _run(self, line: PoolLine, mailbox: Mailbox, mirror: Mirror) -> Ending:
+    def _run(self, line: HeadLine, mailbox: Mailbox, mirror: Mirror) -> Ending:
         it, setting = self._it, self._setting
         mirror.name_workers()
         if it.crew is not None:

@@ -7,6 +7,7 @@ seen by the worker's absence. Dask ends no running task: `stop` asks the worker'
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -23,6 +24,8 @@ ANSWER_S: Final = 10.0
 """For a scheduler's answer."""
 FIRST: Final = 1000
 """The priority of a node's task: what else waits at the cluster must not keep a machine from joining."""
+LOOK_S: Final = 0.05
+"""Between two looks whether nodes have ended."""
 SPARE_S: Final = 3.0
 """On top of a node's grace: for the way there, and for what is left of it to be killed."""
 
@@ -44,7 +47,6 @@ class DaskEngine:
             )
         except (OSError, ValueError) as error:
             raise BackendError(f"Dask: no scheduler answers at {where}: {said_by(error)}") from None
-        self._wait = distributed.wait
         self._tasks: dict[Any, tuple[FoundMachine, NodeCommand]] = {}
 
     def machines(self) -> tuple[FoundMachine, ...]:
@@ -72,11 +74,9 @@ class DaskEngine:
             if machine.address in workers:
                 self._client.run(stop_node, task.key, workers=[machine.address], on_error="ignore")
         there = [task for task, (machine, _) in going.items() if machine.address in workers]
-        grace_s = max((command.grace_s for _, command in going.values()), default=0.0)
-        try:
-            self._wait(there, timeout=grace_s + SPARE_S)
-        except TimeoutError:
-            return  # of those that don't answer, `ended` goes on to say nothing
+        until = time.monotonic() + SPARE_S + max((told.grace_s for _, told in going.values()), default=0.0)
+        while any(task.status == "pending" for task in there) and time.monotonic() < until:
+            time.sleep(LOOK_S)  # of those that don't answer, `ended` goes on to say nothing
 
     def close(self) -> None:
         self._client.cancel(list(self._tasks))

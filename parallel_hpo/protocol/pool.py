@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
+from math import isfinite
 from typing import Any, Final, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
@@ -104,6 +105,9 @@ class Join:
     """The supervisor's; the labels of its workers begin with it. It ends with what NODE_TOKEN gave it."""
     directory: str = ""
     """Where it keeps its logs, on that machine."""
+    previous: int = 0
+    """The epoch that this supervisor had before: nothing of it runs any more, so that its runs may go on
+    at once. 0: none, or not known; such an epoch ends with its lease."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,9 +170,8 @@ class Exchange:
 
     epoch: int
     number: int
-    """Counts the node's exchanges: of an older one than the pool has seen, only `ends` are heeded.
-
-    All starts and ends that no answer has settled are told again in the next one."""
+    """Counts the node's exchanges, also those that tell the same again: of one that is no newer than the
+    pool has seen, only `ends` are heeded. What no answer has settled is told again in the next one."""
     wants: int
     """Runs that it would like to hold and not have started, those that it holds included."""
     starts: tuple[PooledStart, ...] = ()
@@ -236,15 +239,30 @@ class PoolNews:
 class NodeLost:
     """What an engine says of a node's task: `returned` proves that nothing of it runs, else it is a hint."""
 
-    mark: str
-    """The node's supervisor's: its name may by now be another one's, of which it proves nothing."""
+    name: str
     returned: bool
     reason: str = ""
+    epoch: int | None = None
+    """Which node of that name, where that is known: a word that comes late is then none of its successor."""
 
 
 def as_json(told: Any) -> Any:
-    """Return a message as what JSON can hold."""
-    return asdict(told)
+    """Return a message as what JSON can hold: what `main` has printed or raised may be anything."""
+    return _plain(asdict(told))
+
+
+def _plain(value: Any) -> Any:
+    """Return a value without what JSON or a database can't hold: half characters, numbers that are none."""
+    match value:
+        case str():
+            return value.encode(errors="replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
+        case float():
+            return value if isfinite(value) else None
+        case Mapping():
+            return {_plain(key): _plain(inner) for key, inner in value.items()}
+        case list() | tuple():
+            return [_plain(inner) for inner in value]
+    return value
 
 
 def read(kind: type[Told], body: object) -> Told:

@@ -84,7 +84,7 @@ def join(world: World, sweep_id: str, wants: Join) -> Joined:
     """Let a machine take part; RefusedError (409): its software is another, or all are to leave."""
     known = read(NewPool, facts(world, sweep_id))
     unlike = why_unlike(known.versions, wants.versions, wants.name)
-    with _changed(world, sweep_id, dying=lambda node: node.mark == wants.mark) as draft:
+    with _changed(world, sweep_id, dying=lambda node: node.epoch == wants.previous) as draft:
         if unlike:
             draft.tell("refused", None, {"name": wants.name, "reason": unlike})
         node = None if unlike or draft.pool.ends is not None else membership.join(draft, wants)
@@ -121,7 +121,7 @@ def leave(world: World, sweep_id: str, epoch: int, reason: str) -> None:
 
 def lose(world: World, sweep_id: str, lost: NodeLost) -> None:
     """Heed what an engine says of a node's task."""
-    with _changed(world, sweep_id, by_head=True, dying=lambda node: node.mark == lost.mark) as draft:
+    with _changed(world, sweep_id, by_head=True, dying=lambda node: membership.is_meant(lost, node)) as draft:
         membership.lose(draft, lost)
 
 
@@ -177,11 +177,10 @@ def _changed(
 
 def _tell_sweep(transaction: Transaction, sweep_id: str, draft: PoolDraft) -> None:
     """Let the sweep know of nodes that are gone, and that nothing is left."""
-    for node in draft.buried:
-        if node.mark:
-            issued = supervision.dismiss(transaction, sweep_id, node.mark)
-            started = store.started_among(transaction, sweep_id, [run.name for run in issued])
-            supervision.settle(transaction, issued, started | set(draft.runs))
+    for mark in draft.dead_marks:
+        issued = supervision.dismiss(transaction, sweep_id, mark)
+        started = store.started_among(transaction, sweep_id, [run.name for run in issued])
+        supervision.settle(transaction, issued, started | set(draft.runs))
     if any(event.kind == "complete" for event in draft.events):
         sweep = sweeps.find(transaction, sweep_id)
         if sweep is not None:

@@ -36,8 +36,8 @@ class PoolDraft:
         self.before = PoolAsRead(pool, dict(self.nodes), dict(self.runs))
         self.moment = moment
         self.events: list[PoolEvent] = []
-        self.buried: list[PoolNode] = []
-        """Nodes that this change has found to be gone."""
+        self.dead_marks: list[str] = []
+        """Of supervisors that are gone by this change."""
 
     @property
     def now(self) -> float:
@@ -110,8 +110,13 @@ class PoolDraft:
             spent_s = max(0.0, node.heard_at - run.since) if run.on else 0.0
             self.hand_on(run, _cut_short(run, reason, spent_s), spent_s)
         self.change_node(epoch, gone=True, reason=reason, granted=node.used)
-        self.buried.append(node)
+        if node.mark and node.number and not self._speaks_elsewhere(node):
+            self.dead_marks.append(node.mark)
         self.tell("left", epoch, {"name": node.name, "reason": reason})
+
+    def _speaks_elsewhere(self, node: PoolNode) -> bool:
+        """Say whether a node's supervisor has another epoch: an answer to its joining may have been lost."""
+        return any(other.mark == node.mark and other.number for other in self.living())
 
 
 def _cut_short(run: PoolRun, reason: str, spent_s: float) -> PooledEnd:

@@ -18,13 +18,13 @@ each lease costs a new agent."""
 def exchange(draft: PoolDraft, told: Exchange) -> Granted:
     """Take in what a node tells, and return what it may do; of a node that is gone nothing counts.
 
-    Of an exchange that is older than one that was heard before only the ends count: what the node
-    has withdrawn since would be counted for ever else.
+    Of an exchange that is no newer than one that was heard before only the ends count: a start that the
+    node has withdrawn since, or that was refused, would be counted, and nobody perform it.
     """
     node = draft.nodes.get(told.epoch)
     if node is None or node.gone:
         return Granted(gone=True)
-    newest = told.number >= node.number
+    newest = told.number > node.number
     draft.change_node(node.epoch, heard_at=draft.now, number=max(told.number, node.number))
     for end in told.ends:
         _take_end(draft, node.epoch, end)

@@ -29,11 +29,10 @@ def see_to_silence(draft: PoolDraft) -> None:
 def join(draft: PoolDraft, wants: Join) -> PoolNode:
     """Let a machine take part under a name of its own, and return its node.
 
-    A supervisor that joins anew has nothing any more of what it had.
+    Only the epoch that a supervisor names is over by its word: the request itself may come twice, late.
     """
-    for old in draft.living():
-        if wants.mark and old.mark == wants.mark:
-            draft.bury(old.epoch, "it joined anew")
+    if any(old.epoch == wants.previous for old in draft.living()):
+        draft.bury(wants.previous, "it joined anew")
     node = PoolNode(
         epoch=draft.pool.epochs + 1,
         name=_free_name(wants.name, {node.name for node in draft.living()}),
@@ -64,9 +63,14 @@ def leave(draft: PoolDraft, epoch: int, reason: str) -> None:
 def lose(draft: PoolDraft, lost: NodeLost) -> None:
     """Heed an engine's word of a node where it proves that nothing of it runs; a hint changes nothing."""
     for node in draft.living():
-        if lost.returned and node.mark == lost.mark:
+        if lost.returned and is_meant(lost, node):
             draft.bury(node.epoch, lost.reason or "its task has returned")
     ending.end_if_done(draft)
+
+
+def is_meant(lost: NodeLost, node: PoolNode) -> bool:
+    """Say whether an engine's word is of that node."""
+    return node.name == lost.name and lost.epoch in (None, node.epoch)
 
 
 def hear_head(draft: PoolDraft) -> None:
