@@ -6,10 +6,10 @@ import json
 from collections.abc import Collection
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, and_, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, func, insert, or_, select, union_all, update
 
 from parallel_hpo.policy import FailureCount, FailureLimits
-from parallel_hpo.protocol.pool import Ends, PoolEvent, as_json, read
+from parallel_hpo.protocol.pool import Ends, NewPool, PoolEvent, Versions, as_json, read
 from parallel_hpo.server.rules.pool.draft import PoolDraft
 from parallel_hpo.server.rules.pool.state import Pool, PoolNode, PoolRun, RunPlace
 from parallel_hpo.server.store.pool_tables import (
@@ -36,16 +36,15 @@ _LIVING = select(pool_nodes.c.epoch).where(
 _NAMED = select(pool_runs).where(
     pool_runs.c.sweep_id == bindparam("sweep"), pool_runs.c.run_id.in_(bindparam("names", expanding=True))
 )
-_HELD = select(pool_runs).where(
-    pool_runs.c.sweep_id == bindparam("sweep"),
-    or_(
-        pool_runs.c.place == RunPlace.WAITING,
-        and_(
-            pool_runs.c.place == RunPlace.HANDED, pool_runs.c.epoch.in_(bindparam("holders", expanding=True))
-        ),
-        and_(
-            pool_runs.c.place == RunPlace.RUNNING, pool_runs.c.epoch.in_(bindparam("dying", expanding=True))
-        ),
+_AT = select(pool_runs).where(pool_runs.c.sweep_id == bindparam("sweep"))
+# One select for each place, so that each finds its runs by the index.
+_HELD = union_all(
+    _AT.where(pool_runs.c.place == RunPlace.WAITING),
+    _AT.where(
+        pool_runs.c.place == RunPlace.HANDED, pool_runs.c.epoch.in_(bindparam("holders", expanding=True))
+    ),
+    _AT.where(
+        pool_runs.c.place == RunPlace.RUNNING, pool_runs.c.epoch.in_(bindparam("dying", expanding=True))
     ),
 )
 _EVENTS = (
@@ -121,10 +120,17 @@ def facts(connection: Connection, sweep_id: str) -> str | None:
     return found
 
 
-def put_facts(connection: Connection, sweep_id: str, text: str) -> None:
+def versions(connection: Connection, sweep_id: str) -> Versions | None:
+    """Return what the software of a pool's machines must be; None: there is no pool."""
+    text = connection.scalar(select(pool_facts.c.versions).where(pool_facts.c.sweep_id == sweep_id))
+    return None if text is None else read(Versions, json.loads(text))
+
+
+def put_facts(connection: Connection, sweep_id: str, wanted: NewPool) -> None:
     """Note a pool as it is asked for, in place of what was noted before."""
+    texts = {"versions": json.dumps(as_json(wanted.versions)), "facts": json.dumps(as_json(wanted))}
     connection.execute(delete(pool_facts).where(pool_facts.c.sweep_id == sweep_id))
-    connection.execute(insert(pool_facts).values(sweep_id=sweep_id, facts=text))
+    connection.execute(insert(pool_facts).values(sweep_id=sweep_id, **texts))
 
 
 def events_after(connection: Connection, sweep_id: str, number: int, most: int) -> list[PoolEvent]:
