@@ -22,9 +22,12 @@ from parallel_hpo.server.store.pool_tables import (
 )
 from parallel_hpo.words import Outcome, RunId
 
+_NODE_FIELDS: Final = (
+    *("epoch", "name", "mark", "workers", "heard_at", "number", "granted", "used", "gone", "reason"),
+)
 # What every exchange asks is built once: building a statement costs more than SQLite takes to run it.
 _POOL = select(pools).where(pools.c.sweep_id == bindparam("sweep"))
-_NODES = select(pool_nodes).where(
+_NODES = select(*(pool_nodes.c[name] for name in _NODE_FIELDS)).where(
     pool_nodes.c.sweep_id == bindparam("sweep"),
     or_(pool_nodes.c.gone.is_(False), pool_nodes.c.epoch == bindparam("epoch")),
 )
@@ -156,11 +159,11 @@ def write(connection: Connection, sweep_id: str, draft: PoolDraft) -> None:
     if draft.pool is not before.pool:
         connection.execute(_CHANGE_POOL, {"key": sweep_id} | _pool_values(draft.pool))
     for epoch, node in draft.nodes.items():
-        values = _node_values(node)
         if epoch not in before.nodes:
-            connection.execute(_NEW_NODE, {"sweep_id": sweep_id} | values)
+            connection.execute(_NEW_NODE, {"sweep_id": sweep_id} | _node_values(node))
         elif node is not before.nodes[epoch]:
-            connection.execute(_CHANGE_NODE, {"key": sweep_id, "key_epoch": epoch} | values)
+            key = {"key": sweep_id, "key_epoch": epoch}
+            connection.execute(_CHANGE_NODE, key | _node_values(node))
     for run_id, run in draft.runs.items():
         if run_id not in before.runs:
             connection.execute(_NEW_RUN, {"sweep_id": sweep_id} | _run_values(run))
@@ -206,16 +209,13 @@ def _pool_values(pool: Pool) -> dict[str, Any]:
     }
 
 
-_NODE_FIELDS: Final = (
-    *("epoch", "name", "mark", "workers", "heard_at", "number", "granted", "used", "gone", "reason"),
-)
 _RUN_FIELDS: Final = (
     *("run_id", "place", "epoch", "attempt", "since", "spent_s", "deaths", "preemptions", "slot", "outcome"),
 )
 
 
 def _node(row: Row[Any]) -> PoolNode:
-    return PoolNode(**{name: getattr(row, name) for name in _NODE_FIELDS})
+    return PoolNode(**dict(zip(_NODE_FIELDS, row, strict=True)))  # each exchange reads all that live
 
 
 def _node_values(node: PoolNode) -> dict[str, Any]:
