@@ -10,6 +10,7 @@ import os
 import pickle
 import socket
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from parallel_hpo.cli.run import DisplayFlags
 from parallel_hpo.cli.target import find_from_here, parse_target
 from parallel_hpo.config.hpo import SECTION, HpoSection
 from parallel_hpo.config.loader import Sources, inside_worker, load_section, read_document, with_section
-from parallel_hpo.errors import BackendError, PoolOverError, TargetError, UsageError
+from parallel_hpo.errors import BackendError, PoolOverError, ServerAwayError, TargetError, UsageError
 from parallel_hpo.hpo import kind_names
 from parallel_hpo.protocol.pool import NewPool
 from parallel_hpo.protocol.spec import PickledMain
@@ -34,6 +35,9 @@ from parallel_hpo.words import Program, Target
 
 OF_THE_MACHINE: Final = ("directory", "workers", "devices", "workers_per_device", "devices_per_worker")
 """Keys of the section that each machine may have its own way."""
+AWAIT_SERVER_S: Final = 30.0
+"""Machines and their server are often started together."""
+RETRY_S: Final = 0.5
 URL: Final = "PARALLEL_HPO_POOL_URL"
 KEY: Final = "PARALLEL_HPO_POOL_KEY"
 """Where the pool is and its key, where it is elsewhere than the sweep."""
@@ -89,13 +93,28 @@ def _find_part(request: JoinRequest, environment: Mapping[str, str]) -> NodePart
             f"there is no key for {url}: set WANDB_BASE_URL and WANDB_API_KEY to the address and the key of"
             " the sweep's server, as `parallel-hpo server` or the sweep's head has printed them"
         )
-    pool = PoolDoor(url, key, sweep_id).facts()
+    pool = _facts(PoolDoor(url, key, sweep_id))
     if pool is None:
         raise UsageError(
             f"{url} has no sweep {sweep_id} that machines can join: make one by"
             " `parallel-hpo run CONFIG TARGET --create`, or by hpo.machines"
         )
     return NodePart(pool, url, key, request.name or socket.gethostname())
+
+
+def _facts(door: PoolDoor) -> NewPool | None:
+    """Return what the pool says; a server that is just being started is waited for."""
+    until, told = time.monotonic() + AWAIT_SERVER_S, False
+    while True:
+        try:
+            return door.facts()
+        except ServerAwayError as error:
+            if time.monotonic() >= until:
+                raise
+            if not told:
+                print_for_people(f"{error}; it is tried for {AWAIT_SERVER_S:g} s")
+            told = True
+            time.sleep(RETRY_S)
 
 
 def _main_of(pool: NewPool, request: JoinRequest) -> PickledMain | Target | Program:

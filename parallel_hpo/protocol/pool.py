@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
+from math import isfinite
 from typing import Any, Final, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
@@ -246,8 +247,22 @@ class NodeLost:
 
 
 def as_json(told: Any) -> Any:
-    """Return a message as what JSON can hold."""
-    return asdict(told)
+    """Return a message as what JSON can hold: what `main` has printed or raised may be anything."""
+    return _plain(asdict(told))
+
+
+def _plain(value: Any) -> Any:
+    """Return a value without what JSON or a database can't hold: half characters, numbers that are none."""
+    match value:
+        case str():
+            return value.encode(errors="replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
+        case float():
+            return value if isfinite(value) else None
+        case Mapping():
+            return {_plain(key): _plain(inner) for key, inner in value.items()}
+        case list() | tuple():
+            return [_plain(inner) for inner in value]
+    return value
 
 
 def read(kind: type[Told], body: object) -> Told:

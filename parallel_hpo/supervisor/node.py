@@ -55,11 +55,21 @@ def take_part(
         What `NodeStage.take_part` raises.
     """
     machine = _Machine(part, section_of_node(section), main, observer, once, environment)
-    result, again = machine.take_part(wait_s=0.0)
-    while again:
+    epoch = machine.take_part(wait_s=0.0, previous=0)
+    while epoch.again:
         observer(Message("this machine joins the sweep anew"))
-        result, again = machine.take_part(wait_s=LEASES * part.pool.node_timeout_s)
-    return result
+        epoch = machine.take_part(wait_s=LEASES * part.pool.node_timeout_s, previous=epoch.number)
+    return epoch.result
+
+
+@dataclass(frozen=True, slots=True)
+class _Epoch:
+    """What became of one."""
+
+    number: int
+    result: SweepResult
+    again: bool
+    """The machine is to join anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,20 +83,20 @@ class _Machine:
     once: bool
     environment: Mapping[str, str] | None
 
-    def take_part(self, *, wait_s: float) -> tuple[SweepResult, bool]:
-        """Return the result of one epoch, and whether there is to be another."""
+    def take_part(self, *, wait_s: float, previous: int) -> _Epoch:
+        """Return what became of the next epoch."""
         with closing(Control()) as control, ExitStack() as stack:
             stack.enter_context(SignalsTaken(control))
             if self.once:
                 stack.enter_context(_Owner(control))
-            stage = self._stage(control, stack, wait_s)
+            stage = self._stage(control, stack, wait_s, previous)
             result = stage.take_part()
             stack.close()
             lost = stage.membership is not None and bool(stage.membership.lost)
             asked = control.has_stopped and not (lost and control.second_at is None)
-            return result, lost and not asked and not self.once
+            return _Epoch(stage.epoch, result, again=lost and not asked and not self.once)
 
-    def _stage(self, control: Control, stack: ExitStack, wait_s: float) -> NodeStage:
+    def _stage(self, control: Control, stack: ExitStack, wait_s: float, previous: int) -> NodeStage:
         variables = os.environ if self.environment is None else self.environment
         token = variables.get(NODE_TOKEN) if self.once else None
         relay = Relay(self.observer)
@@ -95,7 +105,15 @@ class _Machine:
             *(make_mark(token), time.monotonic()),
             name=None if isinstance(self.main, PickledMain) else self.main,
         )
-        return NodeStage(setting, self.environment, stack, part=self.part, relay=relay, wait_s=wait_s)
+        return NodeStage(
+            setting,
+            self.environment,
+            stack,
+            part=self.part,
+            relay=relay,
+            wait_s=wait_s,
+            previous=previous,
+        )
 
 
 def section_of_node(section: HpoSection) -> HpoSection:

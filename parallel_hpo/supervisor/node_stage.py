@@ -69,13 +69,20 @@ class NodeStage(Stage):
         part: NodePart,
         relay: Relay,
         wait_s: float,
+        previous: int,
     ) -> None:
-        """`wait_s`: for so long a server that is away is waited for, before there is an epoch."""
+        """`wait_s`: for so long a server that is away is waited for, before there is an epoch.
+
+        `previous` is the machine's last epoch, of which nothing runs any more; 0: it had none.
+        """
         super().__init__(setting, environment, stack)
         self._part = part
         self._relay = relay
         self._wait_s = wait_s
+        self._previous = previous
         self.membership: Membership | None = None
+        self.epoch = previous
+        """The machine's last one."""
         self.reason = "it is done"
         """Why the machine leaves."""
 
@@ -127,8 +134,9 @@ class NodeStage(Stage):
         """Join, waiting for a server that is away; return also when that was asked for, on `elapsed_s`."""
         part = self._part
         door = PoolDoor(part.pool_url, part.key, part.path.sweep_id)
+        directory = str(self.section.directory.absolute())
         wants = Join(
-            part.name, versions_here(), workers, self.setting.mark, str(self.section.directory.absolute())
+            part.name, versions_here(), workers, self.setting.mark, directory, previous=self._previous
         )
         until = elapsed_s() + self._wait_s
         while True:
@@ -153,6 +161,7 @@ class NodeStage(Stage):
             observer=self.setting.observer,
         )
         self.setting.observer(Message(f"this machine is {joined.name}, number {joined.epoch} of the sweep's"))
+        self.epoch = joined.epoch
         self._relay.membership = membership
         membership.open()
         try:

@@ -35,6 +35,8 @@ NOTICES_S: Final = 0.5
 RETRY_S: Final = 0.5
 """After so long a server that does not answer is asked again."""
 STEP_S: Final = 60.0
+OVER_BY: Final = (401, 403, 404)
+"""Refusals by which an epoch is over: our key is none any more, or the pool is gone."""
 LEAVE_TRIES: Final = 3
 
 
@@ -173,6 +175,8 @@ class Membership:
         except ServerAwayError:
             return False
         except ServerRefusedError as error:
+            if error.status not in OVER_BY:
+                return False  # a fault of ours, or a proxy's: the fence is what ends it
             self._lose(str(error))
             return True
         if answer.gone:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from parallel_hpo.protocol.pool import PooledEnd, PooledRun, PooledStart
 from parallel_hpo.supervisor.decisions.actions import RecordDrop, RecordEnd, RecordStart
 from parallel_hpo.supervisor.decisions.view import OpenRun
 from parallel_hpo.words import Outcome
+
+REASON_CHARS: Final = 2_000
+TRACEBACK_CHARS: Final = 20_000
+"""What the pool is told of an end is for people; all of it is in this machine's ledger and logs."""
 
 
 def start_of(record: RecordStart, device: str | None) -> PooledStart:
@@ -26,11 +32,11 @@ def end_of(record: RecordEnd) -> PooledEnd:
         run.run_id,
         run.attempt,
         end.outcome,
-        end.reason,
+        end.reason[:REASON_CHARS],
         end.value,
         end.duration_s - run.spent_s if handed_on else end.duration_s,
         end.resumable,
-        end.traceback,
+        end.traceback[-TRACEBACK_CHARS:],
         record.final,
         int(record.slot),
     )

@@ -193,3 +193,9 @@ def test_a_machine_that_is_lost_says_nothing_at_its_end() -> None:
         membership.open()
         membership.close("killed")
     assert line.left == []
+
+
+def test_a_refusal_that_is_none_of_its_key_is_tried_again(stage: Stage) -> None:
+    refused = ServerRefusedError("the body is not valid JSON", status=400, said={})
+    assert stage.exchange(refused, Granted()) == [False, True]
+    assert stage.membership.lost == ""
