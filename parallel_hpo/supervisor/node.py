@@ -55,7 +55,7 @@ def take_part(
         What `NodeStage.take_part` raises.
     """
     machine = _Machine(part, section_of_node(section), main, observer, once, environment)
-    epoch = machine.take_part(wait_s=0.0, previous=0)
+    epoch = machine.take_part(wait_s=part.pool.node_timeout_s, previous=0)
     while epoch.again:
         observer(Message("this machine joins the sweep anew"))
         epoch = machine.take_part(wait_s=LEASES * part.pool.node_timeout_s, previous=epoch.number)
