@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -155,7 +156,7 @@ def test_a_pool_as_it_was_asked_for_is_kept_whole(stage: Stage) -> None:
         section={"workers": 2, "failures": {"max_total": 3}}, configuration={"method": "random"}, main="x"
     )
     pool.open_pool(stage.world, "s", wanted)
-    assert read(NewPool, pool.facts(stage.world, "s")) == wanted
+    assert read(NewPool, json.loads(pool.facts(stage.world, "s"))) == wanted
 
 
 @pytest.mark.parametrize(
