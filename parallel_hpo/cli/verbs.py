@@ -107,6 +107,7 @@ def _described(known: KnownSweep) -> dict[str, Any]:
         "started": len(known.runs),
         **{outcome.value: known.number(outcome) for outcome in Outcome},
         "open": known.number(None),
+        "machines": ", ".join(machine.name for machine in known.machines) or None,
         "metric": known.facts.get("metric"),
         "best": None if best_run is None else best_run.value,
         "folder": str(known.folder),

@@ -26,6 +26,8 @@ from parallel_hpo.supervisor.control.signals import Control
 from parallel_hpo.supervisor.decisions.view import Ending
 from parallel_hpo.words import StopKind
 
+ALONE_SAID_AFTER_S: Final = 30.0
+"""A node has joined within some seconds, where its machine is there and idle."""
 AWAY_SAID_AFTER_S: Final = 10.0
 """A server that is restarted is away for a second or two, which nobody needs to know."""
 
@@ -58,6 +60,9 @@ class HeadLoop:
         self._none_left = ""
         self._away_since: float | None = None
         self._away_said = False
+        self._no_room = False
+        self._alone_since: float | None = self._clock()
+        """None: somebody is there, or it has been said."""
         self._crew_stopped = False
         self._lost = ""
 
@@ -127,9 +132,13 @@ class HeadLoop:
         try:
             self._it.mirror.take(news)
         except NoRoomError as error:
-            self._it.observer(Message(f"{error} What machines do is written once it can be", warning=True))
+            if not self._no_room:
+                words = f"{error} What machines do is written once it can be"
+                self._it.observer(Message(words, warning=True))
+            self._no_room = True
         else:
-            self._news = news
+            self._news, self._no_room = news, False
+            self._say_where_nobody_is()
             if news.ends is not None:
                 self._leave(news.ends)
         self._it.line.heeded()
@@ -144,6 +153,14 @@ class HeadLoop:
         if now - self._away_since >= AWAY_SAID_AFTER_S and not self._away_said:
             self._away_said = True
             words = f"the sweep's pool can't be asked: {error}; it is asked again, and runs go on meanwhile"
+            self._it.observer(Message(words, warning=True))
+
+    def _say_where_nobody_is(self) -> None:
+        if self._news is not None and (self._news.living or self._news.ends):
+            self._alone_since = None
+        if self._alone_since is not None and self._clock() - self._alone_since >= ALONE_SAID_AFTER_S:
+            self._alone_since = None
+            words = "no machine has joined yet: the sweep waits for one, and ends by Ctrl-C"
             self._it.observer(Message(words, warning=True))
 
     def _pass_on_ended(self) -> None:

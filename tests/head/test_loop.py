@@ -13,7 +13,7 @@ import pytest
 from parallel_hpo.errors import BackendError, ExitCode, ServerRefusedError
 from parallel_hpo.head.crew import CrewReport, NodeEnded, NoneLeft
 from parallel_hpo.head.line import Answer, HeadLine
-from parallel_hpo.head.loop import AWAY_SAID_AFTER_S, HeadLoop, HeadTools
+from parallel_hpo.head.loop import ALONE_SAID_AFTER_S, AWAY_SAID_AFTER_S, HeadLoop, HeadTools
 from parallel_hpo.head.mirror import Mirror
 from parallel_hpo.notices import Message, Notice
 from parallel_hpo.protocol.pool import Ends, NodeLost, PoolNews
@@ -176,6 +176,18 @@ def test_a_machine_that_came_by_itself_keeps_a_sweep_going_that_the_engine_can_n
     head.at_each_answer = give_up
     assert head.run().exit_code == ExitCode.COMPLETE
     assert head.door.told == []
+
+
+def test_where_no_machine_comes_that_is_said_once(head: Head) -> None:
+    def wait(number: int) -> None:
+        head.now += ALONE_SAID_AFTER_S
+        if number == 5:
+            head.door.then(news(ends=ALL_DONE, living=0))
+
+    head.door.then(news(living=0))
+    head.at_each_answer = wait
+    head.run()
+    assert ["no machine has joined" in str(notice) for notice in head.told] == [True]
 
 
 def test_a_pool_that_was_deleted_ends_the_sweep_as_a_fault(head: Head) -> None:

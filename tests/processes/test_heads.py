@@ -6,6 +6,8 @@ import json
 import shutil
 import signal
 import sqlite3
+import subprocess
+import sys
 import time
 from collections import Counter
 from contextlib import closing
@@ -19,7 +21,7 @@ from parallel_hpo.cli.verbs import status
 from parallel_hpo.errors import ExitCode
 from tests.conftest import make_clean_env
 from tests.contract.serving import serving
-from tests.processes.conftest import MAINS, RANDOM, RealSweep, outcomes
+from tests.processes.conftest import DEADLINE_S, MAINS, RANDOM, RealSweep, outcomes
 from tests.processes.stand_in import stand_in
 
 TIMEOUT_S: Final = 6.0
@@ -96,7 +98,8 @@ def test_a_count_is_exact_over_machines_and_the_summary_knows_them(
     assert len({entry.run_id for entry in sweep.entries()}) == len(sweep.entries()) == 6
     assert "gpu1/w0 run" in ended.stderr
     status(sweep.directory, ended.summary["sweep_id"], as_json=True)
-    assert json.loads(capfd.readouterr().out)["finished"] == 6
+    told = json.loads(capfd.readouterr().out)
+    assert (told["finished"], set(told["machines"].split(", "))) == (6, {"gpu1", "gpu2"})
     assert all(run.state == "finished" for run in sweep.runs_on_the_server().values())
 
 
@@ -214,3 +217,27 @@ def test_with_wandbs_server_as_the_sweeps_own_the_pool_is_at_the_head(
     assert "PARALLEL_HPO_POOL_KEY=$(cat" in ended.stderr
     assert ended.summary["backend"] == "wandb"
     assert (states, state) == ([("finished",)] * 4, "FINISHED")
+
+
+def test_machines_that_nobody_starts_join_by_the_command_that_the_head_prints(sweep: RealSweep) -> None:
+    sweep.start("brief", count=4, machines={"node_timeout_s": TIMEOUT_S})
+    line = sweep.read_until("other machines take part by: ")
+    command = line.partition("take part by: ")[2].replace("parallel-hpo", f"{sys.executable} -m parallel_hpo")
+    other = sweep.folder / "other"
+    with subprocess.Popen(
+        ["bash", "-c", f"{command.strip()} --name byhand --directory {other}"],
+        env={name: value for name, value in sweep.env.items() if not name.startswith("PARALLEL_HPO_")},
+        cwd=sweep.folder,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as node:
+        ended = sweep.finish()
+        _, said = node.communicate(timeout=DEADLINE_S)
+    assert (ended.code, outcomes(ended.summary)) == (ExitCode.COMPLETE, ["finished"] * 4), ended.stderr
+    assert node.returncode == ExitCode.COMPLETE, said
+    assert machines_of(ended.summary) == {"byhand": (4, 4)}
+    assert not any(line in log.read_text() for log in other.rglob("*.log") for line in _keys(sweep))
+
+
+def _keys(sweep: RealSweep) -> list[str]:
+    return [path.read_text().strip() for path in sweep.directory.glob("*/sweep.key")]
