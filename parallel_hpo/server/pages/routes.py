@@ -15,9 +15,9 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from parallel_hpo.server.pages import answers, histories, projects, run_files, static, timeline
+from parallel_hpo.server.pages import answers, projects, run_files, static, timeline
 from parallel_hpo.server.pages.acts import Acts, Change
-from parallel_hpo.server.pages.histories import CurveQuery
+from parallel_hpo.server.pages.histories import CurveQuery, Histories
 from parallel_hpo.server.pages.run_data import head_of as head_of_run
 from parallel_hpo.server.pages.run_data import log_part, run_at, run_data
 from parallel_hpo.server.pages.sweep_data import Sweeps, head_of, sweep_at
@@ -45,11 +45,13 @@ class Pages:
     def __init__(self, world: World, *, fresh_s: float = FRESH_S) -> None:
         self._world = world
         self._sweeps = Sweeps(fresh_s)
+        self._curves = Histories()
         self._readers = ThreadPoolExecutor(max_workers=_READERS, thread_name_prefix="pages")
 
     def close(self) -> None:
-        """Wait for nobody who looks."""
-        self._readers.shutdown(wait=False, cancel_futures=True)
+        """Read no more than what is being read: the database may be closed after this."""
+        self._curves.close()
+        self._readers.shutdown(cancel_futures=True)
 
     def acts(self, change: Change) -> list[Route]:
         """Return the addresses that change something; `change` does it in the database's own thread."""
@@ -90,6 +92,10 @@ class Pages:
 
         return endpoint
 
+    def _soon(self, read: Callable[..., None], *what: Any) -> None:
+        """Read what the page at hand is going to ask for: its browser takes half a second before it does."""
+        self._readers.submit(read, *what)
+
     # --- files of browsers -------------------------------------------------------------
 
     def _icon(self, _request: Request) -> Response:
@@ -120,6 +126,9 @@ class Pages:
     def _sweep(self, request: Request) -> Response:
         with self._seen_by(request).database.read() as transaction:
             head = head_of(sweep_at(transaction, _sweep_in(request)))
+        if head["metric"] is not None:
+            name = head["metric"]["name"]
+            self._soon(self._curves.expect_sweep, self._seen_by(request), _sweep_in(request), name)
         home = _home_of(head["entity"], head["project"])
         base = f"{_DATA}{home}/sweeps/{head['id']}"
         return answers.html("sweep.html", sweep=head, home=home, base=base, csv=f"{base}.csv")
@@ -127,6 +136,7 @@ class Pages:
     def _run(self, request: Request) -> Response:
         with self._seen_by(request).database.read() as transaction:
             run = head_of_run(run_at(transaction, _run_in(request)))
+        self._soon(self._curves.expect_run, self._seen_by(request), _run_in(request))
         home = _home_of(run["entity"], run["project"])
         base = f"{_DATA}{home}/runs/{quote(run['id'], safe='')}"
         return answers.html("run.html", run=run, home=home, base=base)
@@ -161,8 +171,8 @@ class Pages:
     def _histories(self, request: Request) -> Response:
         names = [name for name in request.query_params.get("runs", "").split(",") if name]
         query = CurveQuery.read(request.query_params, _POINTS)
-        data = histories.of_sweep(self._seen_by(request), _sweep_in(request), names, query)
-        return answers.json(request, answers.dump(data))
+        body = self._curves.of_sweep(self._seen_by(request), _sweep_in(request), names, query)
+        return answers.json(request, body)
 
     def _timeline(self, request: Request) -> Response:
         data = timeline.timeline(self._seen_by(request), _sweep_in(request))
@@ -174,8 +184,7 @@ class Pages:
 
     def _history(self, request: Request) -> Response:
         query = CurveQuery.read(request.query_params, _POINTS_OF_ONE)
-        data = histories.of_run(self._seen_by(request), _run_in(request), query)
-        return answers.json(request, answers.dump(data))
+        return answers.json(request, self._curves.of_run(self._seen_by(request), _run_in(request), query))
 
     def _log(self, request: Request) -> Response:
         after = request.query_params.get("after", "")
