@@ -119,6 +119,7 @@ def _document(sweep: Sweep, asked: SweepCount, news: News) -> bytes:
         "sweep": dump(head_of(sweep) | ({"count": asked.count} if asked.is_known else {})),
         "parameters": dump(space),
         "runs": _columns(news.rows, _names_of(sweep, news.rows)),
+        "workers": dump(list(asked.workers)),
         "keys": dump(list(_drawable(news.keys))),
         "best": dump(news.best),
         "revision": dump(news.revision),
