@@ -28,15 +28,13 @@ from parallel_hpo.errors import BackendError, PoolOverError, ServerAwayError, Ta
 from parallel_hpo.hpo import kind_names
 from parallel_hpo.protocol.pool import NewPool
 from parallel_hpo.protocol.spec import PickledMain
-from parallel_hpo.supervisor.node import take_part
+from parallel_hpo.supervisor.node import AWAIT_SERVER_S, take_part
 from parallel_hpo.supervisor.node_stage import NodePart
 from parallel_hpo.ui import Terminal
 from parallel_hpo.words import Program, Target
 
 OF_THE_MACHINE: Final = ("directory", "workers", "devices", "workers_per_device", "devices_per_worker")
 """Keys of the section that each machine may have its own way."""
-AWAIT_SERVER_S: Final = 30.0
-"""Machines and their server are often started together."""
 RETRY_S: Final = 0.5
 URL: Final = "PARALLEL_HPO_POOL_URL"
 KEY: Final = "PARALLEL_HPO_POOL_KEY"

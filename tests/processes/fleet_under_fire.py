@@ -24,8 +24,8 @@ from tests.processes.fleet import NODE_TIMEOUT_S, Fleet
 
 EVERY_S: Final = {
     "worker killed": 3.0,
-    "node killed": 10.0,
-    "server killed": 10.0,
+    "node killed": 12.0,
+    "server killed": 20.0,
     "cable pulled": 8.0,
 }
 """Mean time between two events of a kind."""
