@@ -5,6 +5,7 @@ A sweep's own key and the master's may do all, a node's may exchange and leave, 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
@@ -59,7 +60,8 @@ class _PoolHandlers:
 
     async def facts(self, request: Request) -> Response:
         sweep = _for_sweep(request)
-        return JSONResponse(await self._in_thread(pool.facts, self._world, sweep))
+        text = await asyncio.to_thread(pool.facts, self._world, sweep)  # it may be large
+        return Response(text, media_type="application/json")
 
     async def join(self, request: Request) -> Response:
         sweep = _for_head(request)

@@ -6,10 +6,9 @@ of a machine that is gone are sent away, and a sweep of which nothing is left is
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Final
 
 from pydantic import BaseModel, ValidationError
 
@@ -26,8 +25,6 @@ from parallel_hpo.protocol.pool import (
     NodeLost,
     PoolNews,
     PoolState,
-    as_json,
-    read,
     why_unlike,
 )
 from parallel_hpo.server.refusals import RefusedError
@@ -55,7 +52,7 @@ def open_pool(world: World, sweep_id: str, wanted: NewPool) -> PoolState:
     with world.database.write() as transaction:
         if store.find(transaction, sweep_id) is None:
             store.create(transaction, sweep_id, anew)
-        store.put_facts(transaction, sweep_id, json.dumps(as_json(wanted)))
+        store.put_facts(transaction, sweep_id, wanted)
         sweep = sweeps.find(transaction, sweep_id) if anew.is_local else None
         if sweep is not None:
             sweep_service.run_again(transaction, sweep, world.clock())
@@ -71,19 +68,22 @@ def lives(world: World, sweep_id: str, epoch: int) -> bool:
         return store.lives(transaction, sweep_id, epoch)
 
 
-def facts(world: World, sweep_id: str) -> Any:
-    """Return a pool as it was asked for; RefusedError (404): there is none."""
+def facts(world: World, sweep_id: str) -> str:
+    """Return a pool as it was asked for, as JSON; RefusedError (404): there is none."""
     with world.database.read() as transaction:
         text = store.facts(transaction, sweep_id)
     if text is None:
         raise _unknown(sweep_id)
-    return json.loads(text)
+    return text
 
 
 def join(world: World, sweep_id: str, wants: Join) -> Joined:
     """Let a machine take part; RefusedError (409): its software is another, or all are to leave."""
-    known = read(NewPool, facts(world, sweep_id))
-    unlike = why_unlike(known.versions, wants.versions, wants.name)
+    with world.database.read() as transaction:
+        head = store.versions(transaction, sweep_id)
+    if head is None:
+        raise _unknown(sweep_id)
+    unlike = why_unlike(head, wants.versions, wants.name)
     with _changed(world, sweep_id, dying=lambda node: node.epoch == wants.previous) as draft:
         if unlike:
             draft.tell("refused", None, {"name": wants.name, "reason": unlike})
@@ -185,12 +185,6 @@ def _tell_sweep(transaction: Transaction, sweep_id: str, draft: PoolDraft) -> No
         sweep = sweeps.find(transaction, sweep_id)
         if sweep is not None:
             sweep_service.finish(transaction, sweep, draft.now)
-
-
-def _why_unlike(transaction: Transaction, sweep_id: str, wants: Join) -> str:
-    text = store.facts(transaction, sweep_id)
-    known = read(NewPool, json.loads(text or "{}"))
-    return why_unlike(known.versions, wants.versions, wants.name)
 
 
 class _PoolLimits(BaseModel):

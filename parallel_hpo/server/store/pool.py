@@ -6,10 +6,10 @@ import json
 from collections.abc import Collection
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, and_, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, func, insert, or_, select, union_all, update
 
 from parallel_hpo.policy import FailureCount, FailureLimits
-from parallel_hpo.protocol.pool import Ends, PoolEvent, as_json, read
+from parallel_hpo.protocol.pool import Ends, NewPool, PoolEvent, Versions, as_json, read
 from parallel_hpo.server.rules.pool.draft import PoolDraft
 from parallel_hpo.server.rules.pool.state import Pool, PoolNode, PoolRun, RunPlace
 from parallel_hpo.server.store.pool_tables import (
@@ -22,9 +22,12 @@ from parallel_hpo.server.store.pool_tables import (
 )
 from parallel_hpo.words import Outcome, RunId
 
+_NODE_FIELDS: Final = (
+    *("epoch", "name", "mark", "workers", "heard_at", "number", "granted", "used", "gone", "reason"),
+)
 # What every exchange asks is built once: building a statement costs more than SQLite takes to run it.
 _POOL = select(pools).where(pools.c.sweep_id == bindparam("sweep"))
-_NODES = select(pool_nodes).where(
+_NODES = select(*(pool_nodes.c[name] for name in _NODE_FIELDS)).where(
     pool_nodes.c.sweep_id == bindparam("sweep"),
     or_(pool_nodes.c.gone.is_(False), pool_nodes.c.epoch == bindparam("epoch")),
 )
@@ -36,16 +39,15 @@ _LIVING = select(pool_nodes.c.epoch).where(
 _NAMED = select(pool_runs).where(
     pool_runs.c.sweep_id == bindparam("sweep"), pool_runs.c.run_id.in_(bindparam("names", expanding=True))
 )
-_HELD = select(pool_runs).where(
-    pool_runs.c.sweep_id == bindparam("sweep"),
-    or_(
-        pool_runs.c.place == RunPlace.WAITING,
-        and_(
-            pool_runs.c.place == RunPlace.HANDED, pool_runs.c.epoch.in_(bindparam("holders", expanding=True))
-        ),
-        and_(
-            pool_runs.c.place == RunPlace.RUNNING, pool_runs.c.epoch.in_(bindparam("dying", expanding=True))
-        ),
+_AT = select(pool_runs).where(pool_runs.c.sweep_id == bindparam("sweep"))
+# One select for each place, so that each finds its runs by the index.
+_HELD = union_all(
+    _AT.where(pool_runs.c.place == RunPlace.WAITING),
+    _AT.where(
+        pool_runs.c.place == RunPlace.HANDED, pool_runs.c.epoch.in_(bindparam("holders", expanding=True))
+    ),
+    _AT.where(
+        pool_runs.c.place == RunPlace.RUNNING, pool_runs.c.epoch.in_(bindparam("dying", expanding=True))
     ),
 )
 _EVENTS = (
@@ -121,10 +123,17 @@ def facts(connection: Connection, sweep_id: str) -> str | None:
     return found
 
 
-def put_facts(connection: Connection, sweep_id: str, text: str) -> None:
+def versions(connection: Connection, sweep_id: str) -> Versions | None:
+    """Return what the software of a pool's machines must be; None: there is no pool."""
+    text = connection.scalar(select(pool_facts.c.versions).where(pool_facts.c.sweep_id == sweep_id))
+    return None if text is None else read(Versions, json.loads(text))
+
+
+def put_facts(connection: Connection, sweep_id: str, wanted: NewPool) -> None:
     """Note a pool as it is asked for, in place of what was noted before."""
+    texts = {"versions": json.dumps(as_json(wanted.versions)), "facts": json.dumps(as_json(wanted))}
     connection.execute(delete(pool_facts).where(pool_facts.c.sweep_id == sweep_id))
-    connection.execute(insert(pool_facts).values(sweep_id=sweep_id, facts=text))
+    connection.execute(insert(pool_facts).values(sweep_id=sweep_id, **texts))
 
 
 def events_after(connection: Connection, sweep_id: str, number: int, most: int) -> list[PoolEvent]:
@@ -150,11 +159,11 @@ def write(connection: Connection, sweep_id: str, draft: PoolDraft) -> None:
     if draft.pool is not before.pool:
         connection.execute(_CHANGE_POOL, {"key": sweep_id} | _pool_values(draft.pool))
     for epoch, node in draft.nodes.items():
-        values = _node_values(node)
         if epoch not in before.nodes:
-            connection.execute(_NEW_NODE, {"sweep_id": sweep_id} | values)
+            connection.execute(_NEW_NODE, {"sweep_id": sweep_id} | _node_values(node))
         elif node is not before.nodes[epoch]:
-            connection.execute(_CHANGE_NODE, {"key": sweep_id, "key_epoch": epoch} | values)
+            key = {"key": sweep_id, "key_epoch": epoch}
+            connection.execute(_CHANGE_NODE, key | _node_values(node))
     for run_id, run in draft.runs.items():
         if run_id not in before.runs:
             connection.execute(_NEW_RUN, {"sweep_id": sweep_id} | _run_values(run))
@@ -200,16 +209,13 @@ def _pool_values(pool: Pool) -> dict[str, Any]:
     }
 
 
-_NODE_FIELDS: Final = (
-    *("epoch", "name", "mark", "workers", "heard_at", "number", "granted", "used", "gone", "reason"),
-)
 _RUN_FIELDS: Final = (
     *("run_id", "place", "epoch", "attempt", "since", "spent_s", "deaths", "preemptions", "slot", "outcome"),
 )
 
 
 def _node(row: Row[Any]) -> PoolNode:
-    return PoolNode(**{name: getattr(row, name) for name in _NODE_FIELDS})
+    return PoolNode(**dict(zip(_NODE_FIELDS, row, strict=True)))  # each exchange reads all that live
 
 
 def _node_values(node: PoolNode) -> dict[str, Any]:

@@ -40,6 +40,8 @@ pool_facts = Table(
     "pool_facts",
     metadata,
     Column("sweep_id", String(64), primary_key=True),
+    # What each machine that joins is compared with: the rest may be large.
+    Column("versions", Text, nullable=False),
     Column("facts", Text, nullable=False),
 )
 

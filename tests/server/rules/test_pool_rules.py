@@ -75,6 +75,31 @@ def test_a_withdrawn_start_that_comes_late_is_not_counted() -> None:
     assert "started" not in talk.pool.kinds()
 
 
+def test_an_exchange_that_comes_twice_starts_nothing_that_was_refused_the_first_time() -> None:
+    talk = Talk()
+    twice = told(talk.a, 1, wants=1, starts=(start("r"),))
+    assert list(talk.pool.exchange(twice).refused) == ["r"]
+    assert (talk.pool.exchange(twice).started, talk.pool.nodes[talk.a].granted) == ((), 1)
+
+
+def test_an_older_exchange_does_not_make_others_new_again() -> None:
+    talk = Talk()
+    for number in (1, 5, 2):
+        talk.pool.exchange(told(talk.a, number, wants=1))
+    assert talk.pool.exchange(told(talk.a, 3, starts=(start("r"),))).started == ()
+
+
+def test_an_end_that_is_of_no_attempt_or_of_another_one_than_is_on_changes_nothing() -> None:
+    talk = Talk()
+    talk.begin(talk.a, "r")
+    talk.tell(talk.a, ends=(end("r", 1, Outcome.CRASHED, final=False),))
+    again = end("r", 1, Outcome.CRASHED, final=False)
+    talk.tell(talk.a, ends=(again, end("r", None, Outcome.CRASHED, final=False)))
+    talk.tell(talk.a, starts=(start("r", 2),))
+    talk.tell(talk.a, ends=(end("r", 1), end("r", 3), end("r", None), stopped("r", 1), again))
+    assert talk.pool.kinds()[-3:] == ["started", "attempt_ended", "started"]
+
+
 def test_an_end_in_an_older_exchange_counts() -> None:
     talk = Talk()
     talk.begin(talk.a, "r")
@@ -133,9 +158,53 @@ def test_runs_that_wait_are_handed_out_before_new_ones_are_granted() -> None:
     talk.tell(talk.a, ends=(stopped("r"),))
     answer = talk.tell(talk.b, wants=2)
     assert ([run.run_id for run in answer.again], answer.granted) == (["r"], 1)
+    assert talk.tell(talk.b, wants=2) == answer
     answer = talk.tell(talk.b, wants=0)
     assert (answer.again, answer.granted) == ((), 0)
     assert [run.run_id for run in talk.tell(talk.a, wants=1).again] == ["r"]
+
+
+def test_a_run_that_a_machine_was_handed_and_never_started_goes_to_others_as_the_same_attempt() -> None:
+    talk = Talk()
+    talk.begin(talk.a, "r")
+    talk.tell(talk.a, ends=(stopped("r"),))
+    assert "it waits" in talk.tell(talk.a, starts=(start("r", 2),)).refused[RunId("r")]
+    assert [run.attempt for run in talk.tell(talk.b, wants=1).again] == [2]
+    talk.tell(talk.b, wants=0, ends=(stopped("r", None),))
+    assert [run.attempt for run in talk.tell(talk.b, wants=1).again] == [2]
+    talk.tell(talk.b, wants=0)
+    assert "it waits" in talk.tell(talk.a, starts=(start("r", 2),)).refused[RunId("r")]
+    talk.tell(talk.b, wants=1)
+    talk.pool.leave(talk.b, "told to go")
+    assert [run.attempt for run in talk.tell(talk.a, wants=1).again] == [2]
+
+
+def test_a_count_that_is_less_than_has_started_grants_nothing() -> None:
+    talk = Talk(count=4)
+    for run in "rst":
+        talk.begin(talk.a, run)
+    talk.pool.open(new_pool(count=2))
+    assert talk.tell(talk.a, wants=1).granted == 3
+    assert "all 2 runs have started" in talk.why_not(talk.a, start("u"))
+
+
+def test_a_stop_that_comes_after_the_end_changes_nothing() -> None:
+    talk = Talk(count=1)
+    ends = talk.perform(talk.a, "r").ends
+    talk.pool.stop(Ends("Ctrl-C", 130, StopKind.KILL))
+    assert talk.tell(talk.a).ends == ends
+    assert talk.pool.kinds().count("complete") == 1
+
+
+def test_what_would_end_a_sweep_that_ends_already_changes_nothing() -> None:
+    talk = Talk(section={"failures": {"max_initial": 1}, "sweep_timeout_s": 5.0})
+    for run in "rs":
+        talk.begin(talk.a, run)
+    talk.pool.stop(Ends("Ctrl-C", 130, StopKind.DRAIN))
+    talk.tell(talk.a, ends=(end("r", outcome=Outcome.FAILED),))
+    talk.pool.clock.now += 5
+    assert talk.tell(talk.a).ends == Ends("Ctrl-C", 130, StopKind.DRAIN)
+    assert talk.pool.kinds().count("stopped") == 1
 
 
 def test_a_run_that_was_handed_and_not_started_may_end_where_it_is() -> None:
@@ -143,7 +212,8 @@ def test_a_run_that_was_handed_and_not_started_may_end_where_it_is() -> None:
     talk.begin(talk.a, "r")
     talk.tell(talk.a, ends=(stopped("r"),))
     talk.tell(talk.b, wants=1)
-    talk.tell(talk.b, wants=1, ends=(end("r", 1),))
+    for attempt in (1, 2):
+        talk.tell(talk.b, wants=1, ends=(end("r", attempt),))
     assert "ended" not in talk.pool.kinds()
     talk.tell(talk.b, ends=(end("r", None, Outcome.CRASHED),))
     assert talk.pool.kinds()[-1] == "ended"

@@ -44,6 +44,7 @@ def _pools() -> None:
     op.create_table(
         "pool_facts",
         sa.Column("sweep_id", sa.String(length=64), nullable=False),
+        sa.Column("versions", sa.Text(), nullable=False),
         sa.Column("facts", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("sweep_id"),
     )
