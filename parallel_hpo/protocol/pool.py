@@ -29,7 +29,9 @@ FENCE: Final = 0.9
 """A node without an answer for this part of its lease kills all that it runs, by its own monotonic clock."""
 OVER_WORD: Final = "over: "
 """A start is refused so that is a run's which has ended; how it ended follows."""
-KNOWN_TO_POOL: Final = (OVER_WORD, "on elsewhere", "it waits")
+ELSEWHERE: Final = "on elsewhere"
+WAITING: Final = "it waits, and is not this machine's"
+KNOWN_TO_POOL: Final = (OVER_WORD, ELSEWHERE, WAITING)
 """Refusals of runs that the pool knows begin so; all others mean that a new run may not start now."""
 AT_ONCE: Final = 500
 """Events in one answer, at the most."""

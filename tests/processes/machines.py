@@ -113,6 +113,11 @@ class Machine:
             return [top, *top.children(recursive=True)]
         return []
 
+    def read_until(self, words: str) -> None:
+        """Wait for a line on stderr that has these words."""
+        assert self.process.stderr is not None
+        assert any(words in line for line in self.process.stderr), f"it ended before it said {words!r}"
+
     def finish(self) -> tuple[int, str]:
         """Wait for its end; return its exit code and what it said."""
         said = self.process.communicate(timeout=DEADLINE_S)[1]

@@ -248,6 +248,20 @@ def test_a_grid_is_performed_once_by_all_machines_together(machines: Machines) -
     assert sorted(drawn) == list(range(9))
 
 
+def test_a_new_run_that_the_pool_refuses_goes_back_and_is_performed_later(machines: Machines) -> None:
+    """The pool forgets what it has granted: the machine has drawn a run by then that it may not start."""
+    machines.create("quick", count=3, workers=1)
+    forgets = "ON pool_nodes BEGIN UPDATE pool_nodes SET granted = used; END"
+    for change in ("INSERT", "UPDATE"):
+        machines.query(f"CREATE TRIGGER forgets_{change} AFTER {change} {forgets}")
+    machine = machines.join("one")
+    machine.read_until("is not started here: no run is granted to this machine now")
+    assert machines.entries() == []
+    for change in ("INSERT", "UPDATE"):
+        machines.query(f"DROP TRIGGER forgets_{change}")
+    expect_all_done(machines, machine)
+
+
 def test_the_failure_policy_counts_over_all_machines(machines: Machines) -> None:
     machines.create("failing", count=40, failures={"max_initial": 4})
     both = [machines.join("one"), machines.join("two")]
