@@ -32,7 +32,7 @@ LEVELS: Final[tuple[frozenset[str], ...]] = (
     frozenset({"search"}),
     frozenset({"lifecycle", "policy", "plan"}),
     frozenset({"config"}),
-    frozenset({"notices", "chronicle", "doorplates", "extras"}),
+    frozenset({"notices", "chronicle", "doorplates", "extras", "letters"}),
     frozenset({"protocol"}),
     frozenset({"words", "errors", "keys", "metric", "tickets"}),
 )
