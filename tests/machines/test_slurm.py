@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from tests.machines.nodes import HeldNode, comes, next_end
 from tests.slurm import CORES, NoSlurmError, Slurm, running_slurm
 
 HOSTS: Final = ("m1", "m2")
+JOIN: Final = Path(__file__).parents[2] / "scripts" / "batch" / "slurm-join.sh"
 DRIVER: Final = """
 import sys, time
 from pathlib import Path
@@ -126,6 +128,35 @@ def test_a_node_hears_of_its_time_limit_in_time(engines: Engines, node: HeldNode
     engine.start(engine.machines()[0], node.command)
     node.facts()
     assert next_end(engine) == NodeTaskEnd(engine.machines()[0], returned=True, exit_code=76)
+
+
+STUB: Final = """#!/usr/bin/env bash
+# Stands for `parallel-hpo`: its first task waits for the notice, and ends as a node does that hears of it.
+echo "$*" >>"$CALLS"
+[[ $(wc -l <"$CALLS") == 1 ]] || exit 0
+trap 'exit 75' USR1
+sleep 600 & wait
+"""
+
+
+def test_a_task_of_the_arrays_script_that_is_told_to_leave_joins_again(
+    slurm: Slurm, env: dict[str, str], tmp_path: Path
+) -> None:
+    """Its job is put back into the queue."""
+    stub, calls = tmp_path / "parallel-hpo", tmp_path / "calls"
+    stub.write_text(STUB)
+    stub.chmod(0o755)
+    variables = {"SWEEP": "abc", "CALLS": str(calls), "PATH": f"{tmp_path}:{env['PATH']}"}
+    slurm.call("sbatch", "--array=1", "--export=ALL", f"--chdir={tmp_path}", str(JOIN), **env | variables)
+    assert comes(calls.exists)
+    (task,) = slurm.jobs()
+    slurm.call("scancel", "--signal=USR1", "--batch", task)
+    assert comes(lambda: slurm.jobs().get(task) == "PENDING")
+    # Two minutes is what Slurm waits; a job whose last end is not a second old is refused by the node.
+    slurm.call("scontrol", "update", f"JobId={task}", "StartTime=now+2")
+    slurm.wait_for_all()
+    name = f"{socket.gethostname().partition('.')[0]}-1"
+    assert calls.read_text().splitlines() == [f"join abc --name {name}"] * 2
 
 
 def test_nothing_is_left_of_a_driver_that_was_killed(
