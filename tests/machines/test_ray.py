@@ -21,7 +21,7 @@ from parallel_hpo.errors import BackendError
 from parallel_hpo.machines.base import FoundMachine, NodeTaskEnd
 from parallel_hpo.machines.hosted import HostedEngine
 from parallel_hpo.machines.talk import ClusterChoice
-from tests.machines.nodes import HeldNode, comes, next_end
+from tests.machines.nodes import HeldNode, comes, next_end, next_ends
 
 pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
 RAYLETS: Final = Path(__file__).with_name("raylets.py")
@@ -99,8 +99,7 @@ def test_a_client_that_is_killed_is_a_hint_for_each_node_and_leaves_none(
     )
     host.kill()
     assert comes(lambda: not any(process.is_running() for process in processes))
-    ends = [*engine.ended()]
-    assert comes(lambda: ends.extend(engine.ended()) or len(ends) == len(nodes))
+    ends = next_ends(engine, len(nodes))
     assert {(end.machine, end.returned) for end in ends} == {(machine, False) for machine in nodes}
 
 

@@ -37,7 +37,6 @@ class PoolInMemory:
         self.told += draft.events
         open_runs = [run for run in self.runs.values() if run.place is not RunPlace.ENDED]
         assert (self.pool.started, self.pool.open_runs) == (len(self.runs), len(open_runs))
-        assert self.pool.count is None or self.pool.started + draft.unstarted() <= self.pool.count
 
     def open(self, wanted: NewPool) -> None:
         now = self.clock.now
@@ -92,6 +91,9 @@ class PoolInMemory:
         draft = self.draft()
         self.keep(draft)
         return draft.pool.ends
+
+    def may_start(self) -> int:
+        return 0 if self.pool is None else self.pool.started + self.draft().unstarted()
 
     def events(self) -> list[PoolEvent]:
         return self.told

@@ -50,6 +50,9 @@ class Side(Protocol):
     def lose(self, lost: NodeLost) -> None: ...
     def stop(self, ends: Ends) -> None: ...
     def look(self) -> Ends | None: ...
+    def may_start(self) -> int:
+        """Return how many runs have started or may do so."""
+
     def events(self) -> list[PoolEvent]: ...
 
 
@@ -343,6 +346,10 @@ class PoolPlay(RuleBasedStateMachine):
     @invariant()
     def no_more_start_than_are_counted(self) -> None:
         assert len({run for run, _ in self.entered}) <= self.count
+
+    @invariant()
+    def no_more_may_start_than_are_left(self) -> None:
+        assert self.side.may_start() <= self.count
 
     def teardown(self) -> None:
         """Let one machine, the others being dead, do what is left, and see that all is counted once."""

@@ -164,6 +164,49 @@ def test_runs_that_wait_are_handed_out_before_new_ones_are_granted() -> None:
     assert [run.run_id for run in talk.tell(talk.a, wants=1).again] == ["r"]
 
 
+def test_a_run_that_a_machine_was_handed_and_never_started_goes_to_others_as_the_same_attempt() -> None:
+    talk = Talk()
+    talk.begin(talk.a, "r")
+    talk.tell(talk.a, ends=(stopped("r"),))
+    assert "it waits" in talk.tell(talk.a, starts=(start("r", 2),)).refused[RunId("r")]
+    assert [run.attempt for run in talk.tell(talk.b, wants=1).again] == [2]
+    talk.tell(talk.b, wants=0, ends=(stopped("r", None),))
+    assert [run.attempt for run in talk.tell(talk.b, wants=1).again] == [2]
+    talk.tell(talk.b, wants=0)
+    assert "it waits" in talk.tell(talk.a, starts=(start("r", 2),)).refused[RunId("r")]
+    talk.tell(talk.b, wants=1)
+    talk.pool.leave(talk.b, "told to go")
+    assert [run.attempt for run in talk.tell(talk.a, wants=1).again] == [2]
+
+
+def test_a_count_that_is_less_than_has_started_grants_nothing() -> None:
+    talk = Talk(count=4)
+    for run in "rst":
+        talk.begin(talk.a, run)
+    talk.pool.open(new_pool(count=2))
+    assert talk.tell(talk.a, wants=1).granted == 3
+    assert "all 2 runs have started" in talk.why_not(talk.a, start("u"))
+
+
+def test_a_stop_that_comes_after_the_end_changes_nothing() -> None:
+    talk = Talk(count=1)
+    ends = talk.perform(talk.a, "r").ends
+    talk.pool.stop(Ends("Ctrl-C", 130, StopKind.KILL))
+    assert talk.tell(talk.a).ends == ends
+    assert talk.pool.kinds().count("complete") == 1
+
+
+def test_what_would_end_a_sweep_that_ends_already_changes_nothing() -> None:
+    talk = Talk(section={"failures": {"max_initial": 1}, "sweep_timeout_s": 5.0})
+    for run in "rs":
+        talk.begin(talk.a, run)
+    talk.pool.stop(Ends("Ctrl-C", 130, StopKind.DRAIN))
+    talk.tell(talk.a, ends=(end("r", outcome=Outcome.FAILED),))
+    talk.pool.clock.now += 5
+    assert talk.tell(talk.a).ends == Ends("Ctrl-C", 130, StopKind.DRAIN)
+    assert talk.pool.kinds().count("stopped") == 1
+
+
 def test_a_run_that_was_handed_and_not_started_may_end_where_it_is() -> None:
     talk = Talk()
     talk.begin(talk.a, "r")
