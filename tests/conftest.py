@@ -7,6 +7,7 @@ are left fail the test, and are killed.
 
 from __future__ import annotations
 
+import compileall
 import os
 import signal
 import time
@@ -22,6 +23,7 @@ from tests.postgresql import PostgreSQL, running, why_not
 FOREIGN = ("WANDB_", "PARALLEL_HPO_", "XDG_")
 """Prefixes of variables of the developer's own shell that would reach into a test."""
 
+PACKAGE = Path(__file__).parents[1] / "parallel_hpo"
 LEAVE_WITHIN_S = 10.0
 """wandb-core outlives a killed parent by up to 4 s; twice that and a bit is patience enough."""
 
@@ -36,6 +38,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--on-postgresql", action="store_true", help="run the contract tests on PostgreSQL, not on SQLite"
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile the package once, before hundreds of processes import it.
+
+    Where PYTHONDONTWRITEBYTECODE is set, as in many containers, each of them would compile it for itself.
+    """
+    if not hasattr(config, "workerinput"):  # the workers of pytest-xdist find what their controller has made
+        compileall.compile_dir(PACKAGE, quiet=2)
 
 
 @pytest.fixture(scope="session")
