@@ -12,6 +12,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -91,7 +92,13 @@ def clean_env(tmp_path: Path) -> Iterator[dict[str, str]]:
     Whatever still runs with that home when the test ends counts as left behind, so
     also an orphan that no parent knows any more.
     """
-    home = tmp_path / "home"
+    with clean_env_in(tmp_path / "home") as environment:
+        yield environment
+
+
+@contextmanager
+def clean_env_in(home: Path) -> Iterator[dict[str, str]]:
+    """A clean environment in this home; what still runs there at the end is left behind."""
     yield make_clean_env(home)
     _expect_to_leave(lambda: _living_in(home))
 

@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from tests import chromium as browsers
-from tests.conftest import make_clean_env
+from tests.conftest import clean_env_in
 from tests.pages.seen import Seen
 from tests.pages.serving import Served, served
 
@@ -18,7 +18,7 @@ Open = Callable[..., Page]
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A server that a file's tests share, one after the other."""
     folder = tmp_path_factory.mktemp("site")
-    with served(folder, make_clean_env(folder / "home")) as site:
+    with clean_env_in(folder / "home") as environment, served(folder, environment) as site:
         yield site
 
 

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +19,7 @@ from typing import Any, Final
 import psutil
 import pytest
 
+from tests.conftest import clean_env_in
 from tests.processes.agreement import disagreements
 
 MAINS: Final = Path(__file__).with_name("mains.py")
@@ -210,15 +211,42 @@ def _command_line(process: psutil.Process) -> str:
         return ""  # it has just ended
 
 
+@contextmanager
+def ending(sweep: RealSweep) -> Iterator[RealSweep]:
+    """Kill a sweep at the end if it still runs."""
+    yield sweep
+    if sweep.process is not None:
+        if sweep.process.poll() is None:
+            sweep.process.kill()
+        sweep.process.communicate()
+
+
 @pytest.fixture
 def sweep(tmp_path: Path, clean_env: dict[str, str]) -> Iterator[RealSweep]:
     """A sweep to be started; killed at the test's end if it still runs."""
-    made = RealSweep(tmp_path, clean_env)
-    yield made
-    if made.process is not None:
-        if made.process.poll() is None:
-            made.process.kill()
-        made.process.communicate()
+    with ending(RealSweep(tmp_path, clean_env)) as made:
+        yield made
+
+
+@dataclass(frozen=True)
+class Performed:
+    """A sweep that is over, at which several tests look."""
+
+    sweep: RealSweep
+    ended: Ended
+
+
+@pytest.fixture(scope="module")
+def new_sweep(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], RealSweep]]:
+    """Makes the sweeps at which several of a file's tests look."""
+    with ExitStack() as stack:
+
+        def make() -> RealSweep:
+            folder = tmp_path_factory.mktemp("sweep")
+            environment = stack.enter_context(clean_env_in(folder / "home"))
+            return stack.enter_context(ending(RealSweep(folder, environment)))
+
+        yield make
 
 
 @pytest.fixture

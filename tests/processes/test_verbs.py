@@ -9,12 +9,14 @@ import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import pytest
 
-from tests.processes.conftest import RANDOM, RealSweep, outcomes
+from tests.processes.conftest import RANDOM, Performed, RealSweep, outcomes
 
 
 def ask(sweep: RealSweep, *words: str, code: int = 0) -> str:
@@ -34,6 +36,20 @@ def sweep_id_of(sweep: RealSweep) -> str:
     return next(iter(sweep.directory.glob("*/ledger.db"))).parent.name
 
 
+@dataclass(frozen=True)
+class ThreeRuns(Performed):
+    """A sweep of three runs, and the second in which it was begun at the earliest."""
+
+    not_before: datetime
+
+
+@pytest.fixture(scope="module")
+def three_runs(new_sweep: Callable[[], RealSweep]) -> ThreeRuns:
+    sweep, now = new_sweep(), datetime.now().astimezone().replace(microsecond=0)
+    ended = sweep.start("quick", count=3, project="digits", sweep=RANDOM | {"name": "first try"}).finish()
+    return ThreeRuns(sweep, ended, now)
+
+
 def test_a_running_sweep_is_seen_from_another_terminal(sweep: RealSweep) -> None:
     sweep.start("sleeper", count=4)
     sweep.wait_for(2)
@@ -41,8 +57,8 @@ def test_a_running_sweep_is_seen_from_another_terminal(sweep: RealSweep) -> None
     assert (seen["running"], seen["started"], seen["open"], seen["count"]) == (True, 2, 2, 4)
 
 
-def test_an_ended_sweep_is_seen_with_its_runs_its_best_and_its_logs(sweep: RealSweep) -> None:
-    ended = sweep.start("quick", count=3).finish()
+def test_an_ended_sweep_is_seen_with_its_runs_its_best_and_its_logs(three_runs: ThreeRuns) -> None:
+    sweep, ended = three_runs.sweep, three_runs.ended
     name = sweep_id_of(sweep)
     assert not ask_json(sweep, "status", name)["running"]
     assert [known["sweep"] for known in ask_json(sweep, "status")] == [name]
@@ -57,16 +73,14 @@ def test_an_ended_sweep_is_seen_with_its_runs_its_best_and_its_logs(sweep: RealS
     assert f"there: {name}" in ask(sweep, "status", "nothing", code=2)
 
 
-def test_an_ended_sweep_says_when_it_began_what_it_is_called_and_where_it_is(sweep: RealSweep) -> None:
-    before = datetime.now().astimezone().replace(microsecond=0)
-    sweep.start("quick", count=2, project="digits", sweep=RANDOM | {"name": "first try"}).finish()
-    seen = ask_json(sweep, "status", sweep_id_of(sweep))
+def test_an_ended_sweep_says_when_it_began_what_it_is_called_and_where_it_is(three_runs: ThreeRuns) -> None:
+    seen = ask_json(three_runs.sweep, "status", sweep_id_of(three_runs.sweep))
     assert (seen["name"], seen["project"], seen["metric"]) == ("first try", "digits", "loss")
-    assert before <= datetime.fromisoformat(seen["date"]) <= datetime.now().astimezone()
+    assert three_runs.not_before <= datetime.fromisoformat(seen["date"]) <= datetime.now().astimezone()
 
 
-def test_runs_are_listed_by_a_column_and_as_csv(sweep: RealSweep) -> None:
-    ended = sweep.start("quick", count=3).finish()
+def test_runs_are_listed_by_a_column_and_as_csv(three_runs: ThreeRuns) -> None:
+    sweep, ended = three_runs.sweep, three_runs.ended
     name = sweep_id_of(sweep)
     rows = list(csv.DictReader(io.StringIO(ask(sweep, "runs", name, "--csv", "--sort", "value"))))
     assert list(rows[0]) == ["run_id", "outcome", "value", "duration_s", "parameters.x"]
@@ -105,8 +119,8 @@ def test_a_quiet_run_ends_with_the_sweeps_id_and_its_best_run(sweep: RealSweep) 
     assert best.startswith(f"best: run {ended.summary['best']['run_id']}  loss=")
 
 
-def test_a_row_is_one_line_where_it_is_piped(sweep: RealSweep) -> None:
-    ended = sweep.start("quick", count=2).finish()
+def test_a_row_is_one_line_where_it_is_piped(three_runs: ThreeRuns) -> None:
+    sweep, ended = three_runs.sweep, three_runs.ended
     name = sweep_id_of(sweep)
     header, *rows = ask(sweep, "runs", name).splitlines()
     assert [row.split()[0] for row in rows] == [run["run_id"] for run in ended.summary["runs"]]
