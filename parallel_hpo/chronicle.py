@@ -88,6 +88,10 @@ class LedgerCount:
     """Runs asked for; None: no limit."""
     attempts: dict[RunId, int]
     """Of the runs that have more than one."""
+    share: str
+    """The share's folder; '' where the sweep has none."""
+    slots: tuple[Slot, ...]
+    """Those in which a worker has been started."""
 
 
 def ledgers_in(folder: Path) -> list[Path]:
@@ -129,10 +133,16 @@ def _read(db: sqlite3.Connection, share: str) -> Performed:
     )
 
 
-def _tally(db: sqlite3.Connection, _share: str) -> LedgerCount:
+def _tally(db: sqlite3.Connection, share: str) -> LedgerCount:
     count = _fact(db, "count")
     again = "SELECT run_id, MAX(attempt) FROM attempts GROUP BY run_id HAVING MAX(attempt) > 1"
-    return LedgerCount(_path(db), count if isinstance(count, int) else None, dict(db.execute(again)))
+    return LedgerCount(
+        _path(db),
+        count if isinstance(count, int) else None,
+        dict(db.execute(again)),
+        share,
+        tuple(Slot(slot) for (slot,) in db.execute("SELECT slot FROM workers ORDER BY slot")),
+    )
 
 
 def _path(db: sqlite3.Connection) -> str:

@@ -31,7 +31,7 @@ LEVELS: Final[tuple[frozenset[str], ...]] = (
     frozenset({"search"}),
     frozenset({"lifecycle", "policy", "plan"}),
     frozenset({"config"}),
-    frozenset({"notices", "chronicle", "doorplates"}),
+    frozenset({"notices", "chronicle", "doorplates", "letters"}),
     frozenset({"protocol"}),
     frozenset({"words", "errors", "keys", "metric", "tickets"}),
 )

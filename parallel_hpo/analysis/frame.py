@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING, Any, Final
 
 from parallel_hpo.analysis.extras import library
@@ -48,18 +49,18 @@ def _spread(objects: Sequence[Mapping[str, Any]], prefix: str) -> dict[str, list
     """Return the values of each dotted name, one for each object; None where it has no such."""
     columns: dict[str, list[Any]] = {}
     for row, values in enumerate(objects):
-        for name, value in dotted(values, prefix):
+        is_nested = dict in map(type, values.values())
+        for name, value in dotted(values) if is_nested else values.items():
             if name not in columns:
                 columns[name] = [None] * len(objects)
             columns[name][row] = value
-    return columns
+    return {prefix + name: column for name, column in columns.items()}
 
 
 def _infer(frames: Any, values: Sequence[Any]) -> Any:
     """Return a column; numbers and truth values stay what they are where some are missing, too."""
-    dtype = _dtype(
-        {type(value) for value in values if value is not None}, gaps=any(value is None for value in values)
-    )
+    kinds = set(map(type, values))
+    dtype = _dtype(kinds - {NoneType}, gaps=NoneType in kinds)
     try:
         return frames.Series(values, dtype=dtype)
     except OverflowError:  # a whole number may have any length

@@ -16,13 +16,13 @@ from typing import Any, Final
 SUMMARY: Final = "files/wandb-summary.json"
 OF_THE_CLIENT: Final = "_wandb"
 """The one entry that no run has logged."""
+_PIECE: Final = 1 << 20
 _FOLDER: Final = re.compile(r"(?:offline-)?run-(\d{8}_\d{6})-(.+)")
 
 
 def read_summaries(folder: Path) -> dict[str, dict[str, Any]]:
     """Return the summaries of the runs of the sweep in `folder`, its shares' too, by the runs' ids."""
-    found = {run_id: read for _, run_id, path in sorted(_folders(folder)) if (read := _read(path))}
-    return {run_id: _without_clients(summary) for run_id, summary in found.items()}
+    return {run_id: read for _, run_id, path in sorted(_folders(folder)) if (read := _read(path)) is not None}
 
 
 def _folders(folder: Path) -> Iterator[tuple[str, str, str]]:
@@ -34,13 +34,24 @@ def _folders(folder: Path) -> Iterator[tuple[str, str, str]]:
 
 
 def _read(run_folder: str) -> dict[str, Any] | None:
+    """Return a run's summary without the client's own entry; None where there is none to be read."""
     try:
-        with open(f"{run_folder}/{SUMMARY}", "rb") as file:  # noqa: PTH123 - 10,000 of them in a second
-            summary = json.loads(file.read())
+        summary = json.loads(_text(f"{run_folder}/{SUMMARY}"))
     except (OSError, ValueError):
         return None
-    return summary if isinstance(summary, dict) else None
+    if not isinstance(summary, dict):
+        return None
+    summary.pop(OF_THE_CLIENT, None)
+    return summary
 
 
-def _without_clients(summary: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in summary.items() if name != OF_THE_CLIENT}
+def _text(path: str) -> str:
+    """Read a file past Python's own files, which take three times as long for a small one."""
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        content = os.read(file, _PIECE)
+        while len(content) % _PIECE == 0 and (more := os.read(file, _PIECE)):
+            content += more
+    finally:
+        os.close(file)
+    return content.decode()

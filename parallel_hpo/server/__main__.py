@@ -8,11 +8,14 @@ import sys
 from parallel_hpo.config.sweep_words import EngineChoice
 from parallel_hpo.errors import ParallelHPOError
 from parallel_hpo.server.http.log_quota import log_to_stderr
-from parallel_hpo.server.http.process import ServerPlace, serve
+from parallel_hpo.server.http.turns import load_at_one_go
 
 
 def main() -> int:
     """Parse the command line, serve, and return the exit code."""
+    load_at_one_go()
+    from parallel_hpo.server.http.process import ServerPlace, serve
+
     parser = argparse.ArgumentParser(prog="python -m parallel_hpo.server", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from parallel_hpo.backend.base import Awaited, Backend
 from parallel_hpo.errors import LedgerError
+from parallel_hpo.letters import is_supervised
 from parallel_hpo.notices import Message
-from parallel_hpo.supervisor.control.mailbox import is_supervised
 from parallel_hpo.supervisor.processes.reaper import is_dead
 from parallel_hpo.supervisor.records.ledger_reader import open_reader
 from parallel_hpo.supervisor.records.sweep_folders import ledgers_of

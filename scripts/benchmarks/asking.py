@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import http.client
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -61,6 +62,15 @@ class Client:
         if response.status != 200:
             raise RuntimeError(f"{path}: {response.status} {answer}")
         return answer
+
+    def get(self, path: str) -> Any:
+        """Return what is there."""
+        self._connection.request("GET", path, headers={**self._headers, "Accept-Encoding": "gzip"})
+        response = self._connection.getresponse()
+        body = response.read()
+        if response.status != 200:
+            raise RuntimeError(f"{path}: {response.status} {body[:200]!r}")
+        return json.loads(gzip.decompress(body) if response.headers["Content-Encoding"] == "gzip" else body)
 
     def ask(self, query: str, **variables: Any) -> Any:
         """Send a GraphQL request and return its data."""

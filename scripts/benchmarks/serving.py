@@ -55,7 +55,7 @@ def heartbeat_ms(number: int) -> Measure:
     def measure(scene: Scene) -> float:
         client = Client(scene.address)
         sweep = _new_random_sweep(client)
-        fill(scene.address, sweep, _random_results(), number - 1)
+        fill(scene.address, sweep, random_results(), number - 1)
         agents = [client.new_agent(sweep) for _ in range(AGENTS)]
         listed = [(agent, client.take(sweep, agent)) for agent in agents]
         with ProcessPoolExecutor(2) as pool:
@@ -72,7 +72,7 @@ def _new_random_sweep(client: Client) -> str:
     return sweep
 
 
-def _random_results() -> Iterator[tuple[dict[str, Any], float]]:
+def random_results() -> Iterator[tuple[dict[str, Any], float]]:
     while True:
         yield {"x": random.random()}, random.random()
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
 
 from parallel_hpo.server.services.file_stream import Batch, Chunk
 from parallel_hpo.server.store.lines import Stream
+from parallel_hpo.supervisor.control.mailbox import Mailbox
+from parallel_hpo.supervisor.decisions.events import DrainAsked
+from parallel_hpo.supervisor.records.ledger import Ledger
+from parallel_hpo.words import Slot
 from tests.chromium import axe_findings
 from tests.pages.serving import SPACE, Served, filled
 
@@ -171,6 +176,22 @@ def test_a_sweep_is_paused_and_stopped_from_its_page(visit: Visit, site: Served)
     page.click("#actions button:has-text('Cancel')")
     expect(page.locator("#state")).to_have_text("canceled")
     expect(page.locator("#actions button")).to_have_count(0)
+
+
+def test_a_worker_of_this_machine_is_drained_from_its_sweeps_page(
+    visit: Visit, site: Served, tmp_path: Path
+) -> None:
+    sweep, _ = running(site)
+    with Ledger(tmp_path / sweep / "ledger.db") as ledger, Mailbox(tmp_path / sweep) as mailbox:
+        ledger.record_facts({"path": f"local/p/{sweep}", "count": 4})
+        for slot in (0, 1):
+            ledger.record_spawn(Slot(slot), None, again=False)
+        page = visit(f"/local/p/sweeps/{sweep}")
+        page.on("dialog", lambda dialog: dialog.accept())
+        page.get_by_label("Worker to drain").select_option("worker 1")
+        page.click("#actions button:has-text('Drain')")
+        expect(page.locator("#actions")).to_contain_text("drain: it was told")
+        assert mailbox.take() == [DrainAsked(Slot(1))]
 
 
 def test_another_tab_only_looks(visit: Visit, site: Served) -> None:

@@ -27,9 +27,9 @@ from typing import Any, Final
 
 from parallel_hpo.config.sweep_words import Method
 from parallel_hpo.errors import ExitCode
+from parallel_hpo.letters import is_supervised
 from parallel_hpo.search.grid import GridEngine
 from parallel_hpo.server.engines import configurations
-from parallel_hpo.supervisor.control.mailbox import is_supervised
 from parallel_hpo.words import Outcome
 
 WAIT_S: Final = 60.0

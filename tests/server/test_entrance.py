@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,9 @@ from parallel_hpo import tickets
 from parallel_hpo.keys import worker_key
 from parallel_hpo.server.pages.entrance import Entrance
 from parallel_hpo.server.pages.peers import Peers
+from parallel_hpo.supervisor.control.mailbox import Mailbox
+from parallel_hpo.supervisor.records.ledger import Ledger
+from parallel_hpo.words import Slot
 from tests.server.acting import MASTER_KEY, Stage, grid
 from tests.server.web import Web
 
@@ -254,6 +259,25 @@ def test_a_page_may_ask_a_run_to_stop(stage: Stage, browser: Web, sweep: str) ->
     headers = {"Origin": "http://127.0.0.1:1234", "X-Parallel-Hpo-Token": let_in_to_act(stage, browser) or ""}
     answer = browser.post(f"/pages/act/local/p/runs/{name}", json={"do": "stop"}, headers=headers)
     assert (answer.status_code, stage.run(name).stop_requested) == (200, True)
+
+
+@pytest.mark.parametrize(
+    ("path", "worker", "status"),
+    [("local/p/{}", 1, 200), ("local/p/{}", 2, 409), ("local/p/{}", "1", 400), ("local/other/{}", 1, 409)],
+)
+def test_a_page_may_drain_the_workers_of_its_own_sweep(
+    stage: Stage, sweep: str, tmp_path: Path, path: str, worker: int, status: int
+) -> None:
+    folder = tmp_path / "sweeps" / sweep
+    stage.world = replace(stage.world, sweeps_in=folder.parent)
+    with Ledger(folder / "ledger.db") as ledger, Mailbox(folder) as mailbox, Web(stage, key=None) as browser:
+        ledger.record_facts({"path": path.format(sweep)})
+        ledger.record_spawn(Slot(1), None, again=False)
+        token = let_in_to_act(stage, browser) or ""
+        headers = {"Origin": "http://127.0.0.1:1234", "X-Parallel-Hpo-Token": token}
+        asked = {"do": "drain", "worker": worker}
+        answer = browser.post(f"/pages/act/local/p/sweeps/{sweep}", json=asked, headers=headers)
+        assert (answer.status_code, len(mailbox.take())) == (status, int(status == 200))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ import re
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any, Final
@@ -32,6 +31,7 @@ from graphql import (
 )
 
 from parallel_hpo.server.graphql.documents import Documents
+from parallel_hpo.server.graphql.requests import Answered, GraphQLRequest
 from parallel_hpo.server.graphql.resolvers import RESOLVED_TYPES, RESOLVERS
 from parallel_hpo.server.graphql.resolvers.context import Context, Deadline, Info, Resolver, context
 from parallel_hpo.server.refusals import RefusedError
@@ -41,38 +41,6 @@ QUERY_LIMIT_S: Final = 10.0
 """How long a query may take: others wait for it. What has to be asked for takes a fiftieth of that with
 10,000 runs."""
 _UPPER: Final = re.compile(r"(?<=[a-z0-9])([A-Z])")
-
-
-@dataclass(frozen=True, slots=True)
-class GraphQLRequest:
-    """A request as it stands in the body."""
-
-    query: str
-    variables: dict[str, Any] | None
-    operation_name: str | None
-
-
-def read_request(body: Any) -> GraphQLRequest:
-    """Check a request's body; RefusedError (400) says what is wrong with it."""
-    if not isinstance(body, dict) or not isinstance(body.get("query"), str):
-        raise RefusedError("the body must be a JSON object with a query", status=400)
-    variables = body.get("variables")
-    if variables is not None and not isinstance(variables, dict):
-        raise RefusedError("variables must be an object", status=400)
-    # wandb client: requests of the Public API carry an empty operationName.
-    name = body.get("operationName") or None
-    if name is not None and not isinstance(name, str):
-        raise RefusedError("operationName must be a string", status=400)
-    return GraphQLRequest(body["query"], variables, name)
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """What a request is answered."""
-
-    data: dict[str, Any]
-    must_last: bool
-    """Whether what it tells must be on the disk first."""
 
 
 class Executor:

@@ -27,11 +27,11 @@ from starlette.routing import Route
 from parallel_hpo.server.files import addresses, uploads
 from parallel_hpo.server.files import runs as run_files
 from parallel_hpo.server.files.addresses import BLOBS, MANIFESTS, FileTicket, Place, Right
-from parallel_hpo.server.graphql.execute import Executor, GraphQLRequest, read_request
+from parallel_hpo.server.graphql.requests import read_request
 from parallel_hpo.server.http import failures
 from parallel_hpo.server.http.access import Gate
-from parallel_hpo.server.http.asking import Asking
 from parallel_hpo.server.http.bodies import json_body, pieces, text_in, texts_in
+from parallel_hpo.server.http.executing import Executing, MakeExecutor, make_executor
 from parallel_hpo.server.pages.entrance import Entrance
 from parallel_hpo.server.pages.routes import Pages
 from parallel_hpo.server.pages.watched import FRESH_S
@@ -48,8 +48,6 @@ _log = logging.getLogger(__name__)
 _REAP_EVERY_S: Final = 10
 TIDY_EVERY_S: Final = 1800.0
 """How often a server looks for what was left unfinished, and for what belongs to nothing any more."""
-_READERS: Final = 2
-"""Queries at once: a short one waits for no long one, and few share the interpreter with heartbeats."""
 _SWEEP: Final = "/hpo/sweeps/{entity}/{project}/{sweep}"
 _ARTIFACT_FILE: Final = (
     "/artifactsV2/{region}/{entity}/{project}/{collection}/{birth:path}/{digest}/{name:path}"
@@ -69,14 +67,19 @@ _FAILURES: Final[Mapping[Any, Any]] = {
 
 
 def make_app(
-    world: World, *, host: str, tidy_every_s: float = TIDY_EVERY_S, pages_fresh_s: float = FRESH_S
+    world: World,
+    *,
+    host: str,
+    tidy_every_s: float = TIDY_EVERY_S,
+    pages_fresh_s: float = FRESH_S,
+    make_executor: MakeExecutor = make_executor,
 ) -> Starlette:
     """Return the server's application; `host` is the address that it will be bound to.
 
     Pages are at most `pages_fresh_s` seconds behind the database.
     """
     pages = Pages(world, fresh_s=pages_fresh_s)
-    handlers = _Handlers(world, tidy_every_s, pages)
+    handlers = _Handlers(world, tidy_every_s, pages, make_executor)
     return Starlette(
         routes=[
             Route("/graphql", handlers.graphql, methods=["POST"]),
@@ -110,19 +113,18 @@ def make_app(
 class _Handlers:
     """One method per route."""
 
-    def __init__(self, world: World, tidy_every_s: float, pages: Pages) -> None:
+    def __init__(self, world: World, tidy_every_s: float, pages: Pages, make_executor: MakeExecutor) -> None:
         self._world = world
         self._pages = pages
         self._tidy_every_s = tidy_every_s
         self._is_ending = False
-        self._executor = Executor()
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="database")
-        self._readers = ThreadPoolExecutor(max_workers=_READERS, thread_name_prefix="queries")
-        self._asking = Asking()
+        self._executing = Executing(world, self._writer, make_executor)
 
     @asynccontextmanager
     async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
-        looking = [asyncio.create_task(work()) for work in (self._reap_forever, self._tidy_forever)]
+        works = (self._reap_forever, self._tidy_forever, self._executing.prepare)
+        looking = [asyncio.create_task(work()) for work in works]
         try:
             yield
         finally:
@@ -131,32 +133,16 @@ class _Handlers:
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task
-            for threads in (self._writer, self._readers):
-                threads.shutdown(wait=False, cancel_futures=True)
-            self._asking.close()
+            self._writer.shutdown(wait=False, cancel_futures=True)
+            self._executing.close()
             self._pages.close()
 
     async def graphql(self, request: Request) -> Response:
         wanted = read_request(await json_body(request))
-        if not self._executor.knows(wanted):
-            await asyncio.to_thread(self._executor.only_reads, wanted)
-        response, must_last = await self._answer(_caller(request), wanted)
+        response, must_last = await self._executing.answer(_caller(request), wanted)
         if must_last:
             await self._outlasting_a_power_cut()
         return response
-
-    async def _answer(self, caller: Caller, wanted: GraphQLRequest) -> tuple[Response, bool]:
-        """Return an answer, and whether it must last; a query runs beside others, all else in turn."""
-        if self._executor.only_reads(wanted):
-            return await _run_in(self._readers, self._execute, self._world, caller, wanted)
-        return await self._asking.answer(
-            self._world, lambda world: _run_in(self._writer, self._execute, world, caller, wanted)
-        )
-
-    def _execute(self, world: World, caller: Caller, wanted: GraphQLRequest) -> tuple[Response, bool]:
-        """Execute a request, and put its answer into JSON, which takes a while for a big one."""
-        answer = self._executor.execute(world, caller, wanted)
-        return JSONResponse({"data": answer.data}), answer.must_last
 
     async def file_stream(self, request: Request) -> Response:
         names = request.path_params

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import IO, Any, Final, cast
+from typing import IO, TYPE_CHECKING, Any, Final, cast
 
 import uvicorn
 
@@ -37,13 +37,17 @@ from parallel_hpo.server.http import kept_key
 from parallel_hpo.server.http.app import make_app
 from parallel_hpo.server.http.clock import WatchedClock
 from parallel_hpo.server.http.connections import PatientProtocol, make_room_for_connections
+from parallel_hpo.server.http.executing import make_executor
 from parallel_hpo.server.http.kept_key import KEY_LENGTH
 from parallel_hpo.server.http.lobby import Lobby
-from parallel_hpo.server.http.turns import let_threads_take_turns
+from parallel_hpo.server.http.turns import let_threads_take_turns, never_look_through_what_is_there
 from parallel_hpo.server.store.database import Database, shown
 from parallel_hpo.server.store.health import TellTrouble
 from parallel_hpo.server.world import World
 from parallel_hpo.tickets import ticket_key
+
+if TYPE_CHECKING:
+    from parallel_hpo.server.graphql.execute import Executor
 
 _ID_LETTERS: Final = "abcdefghijklmnopqrstuvwxyz0123456789"
 _PATIENCE_AT_THE_END_S: Final = 0.3
@@ -199,7 +203,7 @@ def _world(place: ServerPlace, database: Database, files: Path, master_key: str)
 def _config(place: ServerPlace, world: World) -> uvicorn.Config:
     most = make_room_for_connections()
     return uvicorn.Config(
-        make_app(world, host=place.host),
+        make_app(world, host=place.host, make_executor=_make_executor),
         lifespan="on",
         log_config=None,
         access_log=False,
@@ -211,6 +215,12 @@ def _config(place: ServerPlace, world: World) -> uvicorn.Config:
         # wandb-core keeps its connections between heartbeats of 30 s.
         timeout_keep_alive=75,
     )
+
+
+def _make_executor() -> Executor:
+    executor = make_executor()
+    never_look_through_what_is_there()
+    return executor
 
 
 def _announcer(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import gzip
 import json as json_library
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -59,14 +59,26 @@ def dump(value: Any) -> bytes:
     return text.encode(errors="replace")
 
 
+def object_of(parts: Mapping[str, bytes]) -> bytes:
+    """Return an object of values that are JSON already."""
+    return b"{" + b",".join(dump(name) + b":" + body for name, body in parts.items()) + b"}"
+
+
 def json(request: Request, body: bytes) -> Response:
     """Return JSON, packed where the browser takes it; call it in a thread: to pack takes a while."""
     response = Response(body, media_type="application/json")
     if len(body) >= _WORTH_PACKING and "gzip" in request.headers.get("accept-encoding", ""):
-        packed = gzip.compress(body, 1)  # a quarter of the time for a twentieth more
-        response = Response(packed, media_type="application/json", headers={"Content-Encoding": "gzip"})
+        response = Response(
+            _packed(body), media_type="application/json", headers={"Content-Encoding": "gzip"}
+        )
     response.headers["Vary"] = "Accept-Encoding"
     return guarded(response)
+
+
+@lru_cache(8)
+def _packed(body: bytes) -> bytes:
+    """Pack an answer, which several pages may be given, in a quarter of the time for a twentieth more."""
+    return gzip.compress(body, 1)
 
 
 @cache

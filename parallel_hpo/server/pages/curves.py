@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import pairwise
-
-Points = Sequence[tuple[float, float]]
+from array import array
+from dataclasses import dataclass, field
 
 
-def reduced(points: Points, most: int) -> Points:
+def _none() -> array[float]:
+    return array("d")
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Points in their order; both have as many numbers."""
+
+    x: array[float] = field(default_factory=_none)
+    y: array[float] = field(default_factory=_none)
+
+
+def reduced(curve: Curve, most: int) -> Curve:
     """Return at most `most` (at least 4) points, in their order: of each bin the lowest and the highest.
 
     The first and the last one are among them.
     """
-    if len(points) <= most:
-        return points
-    import numpy as np  # it takes 0.1 s, and most servers never draw a curve
-
-    heights = np.array([y for _, y in points])
-    edges = np.linspace(0, len(points), max(2, most) // 2, dtype=int)  # two of them are the ends' room
-    kept = {0, len(points) - 1}
-    for begin, end in pairwise(edges):
-        kept.add(int(begin + heights[begin:end].argmin()))
-        kept.add(int(begin + heights[begin:end].argmax()))
-    return [points[place] for place in sorted(kept)]
+    x, y = curve.x, curve.y
+    if len(y) <= most:
+        return curve
+    width = -(-len(y) // (max(4, most) // 2 - 1))  # two points are the ends' room
+    kept = {0, len(y) - 1}
+    for begin in range(0, len(y), width):
+        heights = y[begin : begin + width].tolist()
+        kept.add(begin + heights.index(min(heights)))
+        kept.add(begin + heights.index(max(heights)))
+    places = sorted(kept)
+    return Curve(array("d", [x[place] for place in places]), array("d", [y[place] for place in places]))

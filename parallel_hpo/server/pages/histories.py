@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+from array import array
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from starlette.datastructures import QueryParams
 
-from parallel_hpo.server.pages.curves import Points, reduced
-from parallel_hpo.server.pages.run_data import run_at
+from parallel_hpo.server.pages.answers import dump, object_of
+from parallel_hpo.server.pages.courses import Courses, Wanted
+from parallel_hpo.server.pages.curves import Curve, reduced
+from parallel_hpo.server.pages.run_data import drawable, run_at
 from parallel_hpo.server.pages.sweep_data import sweep_at
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.services.supervision import SweepAt
 from parallel_hpo.server.store import series
 from parallel_hpo.server.store.lines import Stream
 from parallel_hpo.server.store.runs import RunPath
-from parallel_hpo.server.store.series import Wanted
 from parallel_hpo.server.world import World
 
 _MOST_RUNS: Final = 200
 READ_WHOLE: Final = 200_000
-"""More lines than this together are read by strides, which may pass over a spike: so many take 1 s."""
+"""More lines than this together are read by strides, which may pass over a spike: so many take 0.4 s."""
 _LEAST_POINTS: Final = 10
 _MOST_POINTS: Final = 20_000
+_POINTS_IN_ALL: Final = 60_000
+_LEAST_OF_MANY: Final = 200
+_MOST_OF_MANY: Final = 2000
+"""What a sweep's page asks for: `static/charts/history_cache.js`."""
 _X: Final = {"step": "_step", "time": "_runtime"}
 """Time: seconds since the run's start, by its own clock."""
 _SYSTEM_X: Final = {"step": "_runtime", "time": "_runtime"}
@@ -54,30 +61,75 @@ class CurveQuery:
         return Wanted(Stream.HISTORY, self.name, _X[self.x])
 
 
-def of_sweep(
-    world: World, at: SweepAt, names: list[str], query: CurveQuery, *, read_whole: int = READ_WHOLE
-) -> dict[str, Any]:
-    """Return a curve of each of a sweep's runs that are named, or of its newest."""
-    with world.database.read() as transaction:
-        sweep = sweep_at(transaction, at)
-        found = series.lengths(transaction, sweep.id, names[:_MOST_RUNS], _MOST_RUNS)
-        lengths = [length for _, length in found.values()]
-        stride = 1 if sum(lengths) <= read_whole else max(1, max(lengths) // query.points)
-        read = series.points(transaction, query.wanted, [key for key, _ in found.values()], stride)
-        curves = [
-            {"id": name, **_axes(reduced(points, query.points))}
-            for name, points in zip(found, read, strict=True)
-        ]
-    return {"key": query.name, "x": query.x, "runs": curves}
+class Histories:
+    """Curves as JSON; any thread may ask."""
+
+    def __init__(self, *, read_whole: int = READ_WHOLE) -> None:
+        self._read_whole = read_whole
+        self._courses = Courses()
+
+    def close(self) -> None:
+        """Have what is being read end soon, with whatever was found."""
+        self._courses.close()
+
+    def of_sweep(self, world: World, at: SweepAt, names: list[str], query: CurveQuery) -> bytes:
+        """Return a curve of each of a sweep's runs that are named, or of its newest."""
+        with world.database.read() as transaction:
+            sweep = sweep_at(transaction, at)
+            found = series.lengths(transaction, sweep.id, names[:_MOST_RUNS], _MOST_RUNS)
+            read = self._courses.read(
+                transaction, self._strides(dict(found.values()), query.points), query.wanted
+            )
+        curves = (
+            object_of({"id": dump(name)} | _axes(reduced(curve, query.points)))
+            for name, curve in zip(found, read, strict=True)
+        )
+        runs = b"[" + b",".join(curves) + b"]"
+        return object_of({"key": dump(query.name), "x": dump(query.x), "runs": runs})
+
+    def of_run(self, world: World, path: RunPath, query: CurveQuery) -> bytes:
+        """Return one run's curve."""
+        with world.database.read() as transaction:
+            run = run_at(transaction, path)
+            (curve,) = self._courses.read(transaction, {run.id: 1}, query.wanted)
+        points = object_of(_axes(reduced(curve, query.points)))
+        return object_of({"key": dump(query.name), "x": dump(query.x), "points": points})
+
+    def expect_sweep(self, world: World, at: SweepAt, name: str) -> None:
+        """Read what a sweep's page is going to ask for first."""
+        with world.database.read() as transaction:
+            found = series.lengths(transaction, at.sweep, [], _MOST_RUNS)
+            points = min(max(_POINTS_IN_ALL // max(len(found), 1), _LEAST_OF_MANY), _MOST_OF_MANY)
+            wanted = CurveQuery(name, "step", points).wanted
+            self._courses.read(transaction, self._strides(dict(found.values()), points), wanted)
+
+    def expect_run(self, world: World, path: RunPath) -> None:
+        """Read what a run's page is going to ask for first."""
+        with world.database.read() as transaction:
+            run = run_at(transaction, path)
+            for name in drawable(run.history_keys)[:1]:
+                wanted = CurveQuery(name, "step", _MOST_OF_MANY).wanted
+                self._courses.read(transaction, {run.id: 1}, wanted)
+
+    def _strides(self, lengths: Mapping[int, int], points: int) -> dict[int, int]:
+        """Return the stride by which each run's lines are read: one that stays for long as the run grows."""
+        if sum(lengths.values()) <= self._read_whole:
+            return dict.fromkeys(lengths, 1)
+        return {key: _round(-(-length // points)) for key, length in lengths.items()}
 
 
-def of_run(world: World, path: RunPath, query: CurveQuery) -> dict[str, Any]:
-    """Return one run's curve."""
-    with world.database.read() as transaction:
-        run = run_at(transaction, path)
-        (points,) = series.points(transaction, query.wanted, [run.id])
-    return {"key": query.name, "x": query.x, "points": _axes(reduced(points, query.points))}
+def _round(stride: int) -> int:
+    """Return the next greater number of which there are four for each power of two."""
+    unit = 1 << max(0, stride.bit_length() - 3)
+    return max(1, -(-stride // unit) * unit)
 
 
-def _axes(points: Points) -> dict[str, list[float]]:
-    return {"x": [x for x, _ in points], "y": [y for _, y in points]}
+def _axes(curve: Curve) -> dict[str, bytes]:
+    return {"x": _numbers(curve.x), "y": _numbers(curve.y)}
+
+
+def _numbers(values: array[float]) -> bytes:
+    """Put numbers into JSON: whole ones as they are, others with as many digits as any picture can show."""
+    if all(map(float.is_integer, values)):
+        return dump([*map(int, values)])
+    return ("[" + ",".join(map("%.9g".__mod__, values)) + "]").encode()

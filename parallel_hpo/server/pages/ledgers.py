@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
+from parallel_hpo import letters
 from parallel_hpo.chronicle import Performed, performed, tallies
 from parallel_hpo.errors import LedgerError
+from parallel_hpo.letters import is_supervised
+from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.services.supervision import SweepAt
 from parallel_hpo.server.world import World
+from parallel_hpo.words import Slot
 
 _KEPT: Final = 64
 
@@ -36,6 +41,10 @@ class SweepCount:
     """Runs asked for, over all its shares; None: no limit, or not known."""
     attempts: Mapping[str, int] = field(default_factory=dict)
     """Of the runs that have more than one."""
+    workers: Sequence[Slot] = ()
+    """Slots of the supervisor that runs it here now; none where several do: each has its own."""
+    supervised: Path | None = None
+    """Where that one works."""
 
 
 class Ledgers:
@@ -65,10 +74,24 @@ def _asked_of(world: World, at: SweepAt) -> SweepCount:
         return SweepCount()
     own = [tally for tally in found if tally.path == f"{at.entity}/{at.project}/{at.sweep}"]
     counts = [tally.count for tally in own]
-    count = None if None in counts else sum(each or 0 for each in counts)
+    on = [(tally, home) for tally in own if is_supervised(home := world.sweeps_in / at.sweep / tally.share)]
     return SweepCount(
-        bool(own), count, {name: many for tally in own for name, many in tally.attempts.items()}
+        is_known=bool(own),
+        count=None if None in counts else sum(each or 0 for each in counts),
+        attempts={name: many for tally in own for name, many in tally.attempts.items()},
+        workers=on[0][0].slots if len(on) == 1 else (),
+        supervised=on[0][1] if len(on) == 1 else None,
     )
+
+
+def drain(world: World, at: SweepAt, worker: int) -> None:
+    """Have a worker of this machine finish its run and leave for good; RefusedError where that can't be."""
+    asked = _asked_of(world, at)
+    if worker not in asked.workers or asked.supervised is None:
+        slots = ", ".join(map(str, asked.workers)) or "none that can be told from here"
+        raise RefusedError(f"sweep {at.sweep} has no worker {worker} to drain; it has {slots}", status=409)
+    if not letters.send(asked.supervised, letters.drain(Slot(worker))):
+        raise RefusedError(f"sweep {at.sweep} is not running any more", status=409)
 
 
 def attempts_of(world: World, at: SweepAt, run_id: str) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ All that they read they read in threads of their own, so that heartbeats wait fo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 from urllib.parse import quote
@@ -15,9 +15,10 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from parallel_hpo.server.pages import answers, histories, projects, run_files, static, timeline
+from parallel_hpo.server.pages import answers, projects, run_files, static, timeline
 from parallel_hpo.server.pages.acts import Acts, Change
-from parallel_hpo.server.pages.histories import CurveQuery
+from parallel_hpo.server.pages.histories import CurveQuery, Histories
+from parallel_hpo.server.pages.recent import Recent
 from parallel_hpo.server.pages.run_data import head_of as head_of_run
 from parallel_hpo.server.pages.run_data import log_part, run_at, run_data
 from parallel_hpo.server.pages.sweep_data import Sweeps, head_of, sweep_at
@@ -30,6 +31,8 @@ from parallel_hpo.server.world import Caller, World
 
 _READERS: Final = 2
 """A question that takes long holds up no short one; and few share the interpreter with heartbeats."""
+_CHARTS_STALER: Final = 4
+"""Charts are so many times further behind the database than tables."""
 _POINTS: Final = 500
 """Of a curve among others, where its address says nothing else."""
 _POINTS_OF_ONE: Final = 2000
@@ -45,11 +48,14 @@ class Pages:
     def __init__(self, world: World, *, fresh_s: float = FRESH_S) -> None:
         self._world = world
         self._sweeps = Sweeps(fresh_s)
+        self._curves = Histories()
+        self._recent = Recent(_CHARTS_STALER * fresh_s)
         self._readers = ThreadPoolExecutor(max_workers=_READERS, thread_name_prefix="pages")
 
     def close(self) -> None:
-        """Wait for nobody who looks."""
-        self._readers.shutdown(wait=False, cancel_futures=True)
+        """Read no more than what is being read: the database may be closed after this."""
+        self._curves.close()
+        self._readers.shutdown(cancel_futures=True)
 
     def acts(self, change: Change) -> list[Route]:
         """Return the addresses that change something; `change` does it in the database's own thread."""
@@ -90,6 +96,10 @@ class Pages:
 
         return endpoint
 
+    def _soon(self, read: Callable[..., None], *what: Any) -> None:
+        """Read what the page at hand is going to ask for: its browser takes half a second before it does."""
+        self._readers.submit(read, *what)
+
     # --- files of browsers -------------------------------------------------------------
 
     def _icon(self, _request: Request) -> Response:
@@ -120,6 +130,9 @@ class Pages:
     def _sweep(self, request: Request) -> Response:
         with self._seen_by(request).database.read() as transaction:
             head = head_of(sweep_at(transaction, _sweep_in(request)))
+        if head["metric"] is not None:
+            name = head["metric"]["name"]
+            self._soon(self._curves.expect_sweep, self._seen_by(request), _sweep_in(request), name)
         home = _home_of(head["entity"], head["project"])
         base = f"{_DATA}{home}/sweeps/{head['id']}"
         return answers.html("sweep.html", sweep=head, home=home, base=base, csv=f"{base}.csv")
@@ -127,6 +140,7 @@ class Pages:
     def _run(self, request: Request) -> Response:
         with self._seen_by(request).database.read() as transaction:
             run = head_of_run(run_at(transaction, _run_in(request)))
+        self._soon(self._curves.expect_run, self._seen_by(request), _run_in(request))
         home = _home_of(run["entity"], run["project"])
         base = f"{_DATA}{home}/runs/{quote(run['id'], safe='')}"
         return answers.html("run.html", run=run, home=home, base=base)
@@ -161,12 +175,14 @@ class Pages:
     def _histories(self, request: Request) -> Response:
         names = [name for name in request.query_params.get("runs", "").split(",") if name]
         query = CurveQuery.read(request.query_params, _POINTS)
-        data = histories.of_sweep(self._seen_by(request), _sweep_in(request), names, query)
-        return answers.json(request, answers.dump(data))
+        at, world = _sweep_in(request), self._seen_by(request)
+        return self._shared(
+            request, (at, query, *names), lambda: self._curves.of_sweep(world, at, names, query)
+        )
 
     def _timeline(self, request: Request) -> Response:
-        data = timeline.timeline(self._seen_by(request), _sweep_in(request))
-        return answers.json(request, answers.dump(data))
+        at, world = _sweep_in(request), self._seen_by(request)
+        return self._shared(request, at, lambda: answers.dump(timeline.timeline(world, at)))
 
     def _run_data(self, request: Request) -> Response:
         data = run_data(self._seen_by(request), _run_in(request))
@@ -174,8 +190,8 @@ class Pages:
 
     def _history(self, request: Request) -> Response:
         query = CurveQuery.read(request.query_params, _POINTS_OF_ONE)
-        data = histories.of_run(self._seen_by(request), _run_in(request), query)
-        return answers.json(request, answers.dump(data))
+        at, world = _run_in(request), self._seen_by(request)
+        return self._shared(request, (at, query), lambda: self._curves.of_run(world, at, query))
 
     def _log(self, request: Request) -> Response:
         after = request.query_params.get("after", "")
@@ -194,6 +210,11 @@ class Pages:
     def _table(self, request: Request) -> Response:
         data = run_files.table(self._seen_by(request), _run_in(request), request.path_params["name"])
         return answers.json(request, answers.dump(strict(data)))
+
+    def _shared(self, request: Request, question: Hashable, make: Callable[[], bytes]) -> Response:
+        """Answer what all open pages of a kind ask; one who sees a part only is told of that part."""
+        asked = (request.state.caller.sweep, question)
+        return answers.json(request, self._recent.answer(asked, make))
 
     def _seen_by(self, request: Request) -> World:
         caller: Caller | None = request.state.caller

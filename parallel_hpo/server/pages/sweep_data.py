@@ -13,7 +13,7 @@ from threading import Lock
 from typing import Any, Final
 
 from parallel_hpo.server.engines import configurations
-from parallel_hpo.server.pages.answers import dump
+from parallel_hpo.server.pages.answers import dump, object_of
 from parallel_hpo.server.pages.ledgers import Ledgers, SweepCount
 from parallel_hpo.server.pages.rows import FACTS, Row
 from parallel_hpo.server.pages.run_data import drawable
@@ -69,7 +69,7 @@ class Sweeps:
         with world.database.read() as transaction:
             news = self._of(transaction, Which(project.id)).news(transaction, None, since)
         names = list(dict.fromkeys(name for row in news.rows for name in row.parameters))
-        return _object(
+        return object_of(
             {
                 "sweeps": dump(its_sweeps),
                 "runs": _columns(news.rows, names),
@@ -119,12 +119,13 @@ def _document(sweep: Sweep, asked: SweepCount, news: News) -> bytes:
         "sweep": dump(head_of(sweep) | ({"count": asked.count} if asked.is_known else {})),
         "parameters": dump(space),
         "runs": _columns(news.rows, _names_of(sweep, news.rows)),
+        "workers": dump(list(asked.workers)),
         "keys": dump(list(_drawable(news.keys))),
         "best": dump(news.best),
         "revision": dump(news.revision),
         "complete": dump(news.complete),
     }
-    return _object(parts)
+    return object_of(parts)
 
 
 def _names_of(sweep: Sweep, rows: Sequence[Row]) -> list[str]:
@@ -137,7 +138,7 @@ def _columns(rows: Sequence[Row], parameters: Iterable[str]) -> bytes:
     """Put rows into JSON, column by column: no other thread works while one value is put into text."""
     facts = {name: dump([row.facts[place] for row in rows]) for place, name in enumerate(FACTS)}
     given = {name: dump([_plain(row.parameters.get(name)) for row in rows]) for name in parameters}
-    return _object(facts | {"parameters": _object(given)})
+    return object_of(facts | {"parameters": object_of(given)})
 
 
 def _as_csv(rows: Sequence[Row], parameters: Sequence[str]) -> bytes:
@@ -178,7 +179,3 @@ def _drawable(known: tuple[str, ...]) -> tuple[str, ...]:
 def _plain(value: Any) -> Any:
     """Return a value that JSON can hold."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _object(parts: dict[str, bytes]) -> bytes:
-    return b"{" + b",".join(dump(name) + b":" + body for name, body in parts.items()) + b"}"

@@ -1,24 +1,21 @@
-"""How another terminal speaks to a running supervisor: a named pipe in the sweep's folder.
-
-Each letter is one line of JSON, far shorter than what a pipe takes in one piece. The pipe
-is the user's alone (0600), and needs no port and no short path.
-"""
+"""How another terminal, or a page, speaks to a running supervisor: the pipe that `letters` writes to."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
+from parallel_hpo import letters
 from parallel_hpo.errors import UsageError
 from parallel_hpo.plan import MOST_WORKERS
 from parallel_hpo.supervisor.decisions.events import DrainAsked, ScaleAsked
 from parallel_hpo.words import Slot
 
-NAME: Final = "control"
 Letter = DrainAsked | ScaleAsked
 
 
@@ -26,7 +23,7 @@ class Mailbox:
     """The supervisor's end; a context manager."""
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / NAME
+        self._path = folder / letters.PIPE
         with suppress(FileNotFoundError):
             self._path.unlink()
         os.mkfifo(self._path, 0o600)
@@ -56,34 +53,18 @@ class Mailbox:
         return [letter for line in lines if (letter := _read(line)) is not None]
 
 
-def is_supervised(folder: Path) -> bool:
-    """Return whether a supervisor runs the sweep in `folder`."""
-    try:
-        os.close(os.open(folder / NAME, os.O_WRONLY | os.O_NONBLOCK))
-    except OSError:  # no such pipe, or nobody reads it
-        return False
-    return True
-
-
 def post(folder: Path, letter: Letter) -> None:
     """Send a letter to the supervisor of the sweep in `folder`; raises UsageError where none runs."""
-    try:
-        pipe = os.open(folder / NAME, os.O_WRONLY | os.O_NONBLOCK)
-    except OSError:  # no such pipe, or nobody reads it
-        raise UsageError(f"{folder.name} is not running: there is no supervisor to be told") from None
-    try:
-        os.write(pipe, _write(letter))
-    finally:
-        os.close(pipe)
+    if not letters.send(folder, _write(letter)):
+        raise UsageError(f"{folder.name} is not running: there is no supervisor to be told")
 
 
-def _write(letter: Letter) -> bytes:
+def _write(letter: Letter) -> Mapping[str, int]:
     match letter:
         case DrainAsked(slot):
-            words = {"drain": int(slot)}
+            return letters.drain(slot)
         case ScaleAsked(workers):
-            words = {"scale": workers}
-    return json.dumps(words).encode() + b"\n"
+            return {"scale": workers}
 
 
 def _read(line: bytes) -> Letter | None:

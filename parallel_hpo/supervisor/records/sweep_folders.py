@@ -10,7 +10,7 @@ from typing import Any
 
 from parallel_hpo.chronicle import ledgers_in
 from parallel_hpo.errors import LedgerError, UsageError
-from parallel_hpo.supervisor.control.mailbox import is_supervised
+from parallel_hpo.letters import is_supervised
 from parallel_hpo.supervisor.records.ledger_reader import RunRow, WorkerRow, open_reader
 from parallel_hpo.words import Outcome, Slot
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,7 +18,9 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from parallel_hpo.keys import worker_key
+from parallel_hpo.server.graphql.execute import Executor
 from parallel_hpo.server.http.bodies import unpacker
+from parallel_hpo.server.http.executing import make_executor
 from parallel_hpo.server.services import runs as run_service
 from parallel_hpo.server.services import sweeps as sweep_service
 from parallel_hpo.server.services.runs import RunWishes
@@ -25,6 +29,8 @@ from parallel_hpo.server.store.files import File
 from tests.server.acting import MASTER_KEY, START, Stage, grid
 from tests.server.web import Web
 
+DEADLINE_S = 20.0
+"""Far beyond what anything here takes, so that only a hang reaches it."""
 VIEWER = {"query": "query Viewer { viewer { entity } }", "operationName": ""}
 ADDRESSES = '{ project(name: "p") { run(name: "r") { files { edges { node { url } } } } } }'
 BEAT = 'mutation B($a: ID!) { agentHeartbeat(input: {id: $a, runState: "{}"}) { commands } }'
@@ -35,6 +41,28 @@ def web(stage: Stage) -> Iterator[Web]:
     """A client with the master key."""
     with Web(stage) as web:
         yield web
+
+
+def test_a_server_answers_before_it_can_execute_graphql(stage: Stage) -> None:
+    may_be_made = threading.Event()
+
+    def make() -> Executor:
+        assert may_be_made.wait(DEADLINE_S)
+        return make_executor()
+
+    with Web(stage, make_executor=make) as web:
+        viewer = web.begin("/graphql", json=VIEWER)
+        assert web.get("/hpo/health").status_code == 200
+        assert not viewer.done()
+        may_be_made.set()
+        assert web.wait_for(viewer).json() == {"data": {"viewer": {"entity": "local"}}}
+
+
+def test_a_server_starts_without_what_only_some_requests_need() -> None:
+    code = "import sys, parallel_hpo.server.http.process; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    needless = {"graphql", "numpy", "scipy", "optuna", "jinja2", "alembic", "wandb"}
+    assert needless.isdisjoint(loaded.stdout.split())
 
 
 def test_the_viewer_is_answered(web: Web) -> None:

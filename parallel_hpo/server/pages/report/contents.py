@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from parallel_hpo.server.pages import timeline as timelines
-from parallel_hpo.server.pages.histories import CurveQuery, of_sweep
+from parallel_hpo.server.pages.histories import CurveQuery, Histories
 from parallel_hpo.server.pages.sweep_data import Sweeps
 from parallel_hpo.server.services.supervision import SweepAt
 from parallel_hpo.server.store import sweeps
@@ -51,11 +51,12 @@ def _histories(world: World, at: SweepAt, sweep: dict[str, Any]) -> Iterator[dic
     names = best_first(sweep)[:_MOST_RUNS]
     metric = (sweep["sweep"]["metric"] or {}).get("name")
     keys = sorted(sweep["keys"], key=lambda key: key != metric)[:_MOST_KEYS]
-    curves = max(1, len(names) * len(keys) * len(_AXES))
-    points = max(_LEAST_POINTS, min(_MOST_POINTS, _POINTS_IN_ALL // curves))
+    number = max(1, len(names) * len(keys) * len(_AXES))
+    points = max(_LEAST_POINTS, min(_MOST_POINTS, _POINTS_IN_ALL // number))
+    curves = Histories()
     for key in keys:
         for axis in _AXES:
-            yield _rounded(of_sweep(world, at, names, CurveQuery(key, axis, points)))
+            yield _rounded(json.loads(curves.of_sweep(world, at, names, CurveQuery(key, axis, points))))
 
 
 def best_first(sweep: dict[str, Any]) -> list[str]:

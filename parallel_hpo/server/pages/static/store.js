@@ -8,6 +8,7 @@ const GOOD_LAST = Number.POSITIVE_INFINITY;
 export class Store extends EventTarget {
   sweep = null;
   parameters = [];
+  workers = [];
   keys = [];
   best = null;
   revision = "";
@@ -35,7 +36,7 @@ export class Store extends EventTarget {
   /** Take in what the server said: all runs, or those that changed. */
   merge(json) {
     const before = this.count;
-    for (const word of ["sweep", "parameters", "keys", "best", "revision"]) {
+    for (const word of ["sweep", "parameters", "workers", "keys", "best", "revision"]) {
       if (json[word] !== undefined) this[word] = json[word];
     }
     if (json.complete) this.#replace(json.runs);

@@ -57,7 +57,7 @@ async function ask() {
   const since = store.revision ? `?since=${encodeURIComponent(store.revision)}` : "";
   store.merge(await fetchJson(base + since));
   showFacts();
-  (await actions)(ACTS[store.sweep.state] ?? []);
+  (await actions)(ACTS[store.sweep.state] ?? [], store.workers);
   if (!mounted) {
     mounted = true;
     await tableIsSeen();

@@ -1,0 +1,85 @@
+"""Executes GraphQL: queries beside all else, what changes something in the database's own thread.
+
+What executes it is made once the server answers: its libraries and its schema are a third of a start, and
+whoever asks for a page needs none of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from starlette.responses import JSONResponse, Response
+
+from parallel_hpo.server.graphql.requests import GraphQLRequest
+from parallel_hpo.server.http.asking import Asking
+from parallel_hpo.server.world import Caller, World
+
+if TYPE_CHECKING:
+    from parallel_hpo.server.graphql.execute import Executor
+
+_BEGUN_AFTER_S: Final = 0.2
+"""Until then whoever started the server wants the processor."""
+_READERS: Final = 2
+"""Queries at once: a short one waits for no long one, and few share the interpreter with heartbeats."""
+MakeExecutor = Callable[[], "Executor"]
+
+
+def make_executor() -> Executor:
+    """Load the libraries and the schema."""
+    from parallel_hpo.server.graphql.execute import Executor
+
+    return Executor()
+
+
+class Executing:
+    """The executor and its threads, for all requests of one event loop."""
+
+    def __init__(self, world: World, writer: ThreadPoolExecutor, make: MakeExecutor) -> None:
+        self._world = world
+        self._writer = writer
+        self._make = make
+        self._made: Executor | None = None
+        self._turn = asyncio.Lock()
+        self._readers = ThreadPoolExecutor(max_workers=_READERS, thread_name_prefix="queries")
+        self._asking = Asking()
+
+    def close(self) -> None:
+        """Wait for nobody."""
+        self._readers.shutdown(wait=False, cancel_futures=True)
+        self._asking.close()
+
+    async def prepare(self) -> None:
+        """Make the executor in good time, so that hardly anybody waits for it."""
+        await asyncio.sleep(_BEGUN_AFTER_S)
+        with suppress(Exception):  # an edge: whoever asks is told
+            await self._executor()
+
+    async def answer(self, caller: Caller, wanted: GraphQLRequest) -> tuple[Response, bool]:
+        """Return an answer, and whether it must last."""
+        executor = await self._executor()
+
+        def execute(world: World) -> tuple[Response, bool]:  # into JSON too: that takes a while for a big one
+            answer = executor.execute(world, caller, wanted)
+            return JSONResponse({"data": answer.data}), answer.must_last
+
+        if not executor.knows(wanted):
+            await asyncio.to_thread(executor.only_reads, wanted)
+        if executor.only_reads(wanted):
+            return await _run_in(self._readers, execute, self._world)
+        return await self._asking.answer(self._world, lambda world: _run_in(self._writer, execute, world))
+
+    async def _executor(self) -> Executor:
+        async with self._turn:
+            if self._made is None:
+                self._made = await asyncio.to_thread(self._make)
+            return self._made
+
+
+async def _run_in(
+    threads: ThreadPoolExecutor, work: Callable[[World], tuple[Response, bool]], world: World
+) -> tuple[Response, bool]:
+    return await asyncio.get_running_loop().run_in_executor(threads, work, world)
