@@ -82,4 +82,4 @@ def _rounded(answer: dict[str, Any]) -> dict[str, Any]:
 
 def _short(value: float) -> float | int:
     rounded = float(f"{value:.{_DIGITS}g}") if value % 1 or abs(value) >= 1e15 else value
-    return int(rounded) if rounded.is_integer() else rounded
+    return int(rounded) if rounded % 1 == 0 else rounded  # int.is_integer is there since Python 3.12
