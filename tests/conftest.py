@@ -19,6 +19,7 @@ import psutil
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.commanding import CommandLine, command_line
 from tests.postgresql import PostgreSQL, running, why_not
 
 FOREIGN = ("WANDB_", "PARALLEL_HPO_", "XDG_")
@@ -58,6 +59,13 @@ def postgresql() -> Iterator[PostgreSQL]:
         pytest.skip(reason)
     with running() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def commands() -> Iterator[CommandLine]:
+    """The command line, imported once for all tests that call it."""
+    with command_line() as line:
+        yield line
 
 
 @pytest.fixture(scope="session", autouse=True)
