@@ -19,6 +19,7 @@ from typing import Any, Final
 import psutil
 import pytest
 
+from tests.commanding import CommandLine
 from tests.conftest import clean_env_in
 from tests.processes.agreement import disagreements
 
@@ -65,8 +66,9 @@ class ServerRun:
 class RealSweep:
     """One `parallel-hpo run`, from its start to its end."""
 
-    def __init__(self, folder: Path, env: dict[str, str]) -> None:
+    def __init__(self, folder: Path, env: dict[str, str], commands: CommandLine | None = None) -> None:
         self.folder = folder
+        self._commands = commands
         self.directory = folder / "sweeps"
         self.journal = folder / "journal.jsonl"
         self.env = env | {"JOURNAL": str(self.journal), "PARALLEL_HPO_BACKEND": "local"}
@@ -117,6 +119,17 @@ class RealSweep:
             text=True,
         )
         return self
+
+    def ask(self, *words: str, code: int = 0) -> str:
+        """Call a command beside the sweep, and return what it prints on stdout (on stderr where it fails)."""
+        assert self._commands is not None
+        place = ("--directory", str(self.directory))
+        done = self._commands.call(*words, *place, folder=self.folder, environment=self.env)
+        assert done.returncode == code, done.stderr
+        return done.stdout if code == 0 else done.stderr
+
+    def ask_json(self, *words: str) -> Any:
+        return json.loads(self.ask(*words, "--json"))
 
     def entries(self, event: str = "enter") -> list[Entry]:
         """Return what the mains have written so far."""
@@ -222,9 +235,9 @@ def ending(sweep: RealSweep) -> Iterator[RealSweep]:
 
 
 @pytest.fixture
-def sweep(tmp_path: Path, clean_env: dict[str, str]) -> Iterator[RealSweep]:
+def sweep(tmp_path: Path, clean_env: dict[str, str], commands: CommandLine) -> Iterator[RealSweep]:
     """A sweep to be started; killed at the test's end if it still runs."""
-    with ending(RealSweep(tmp_path, clean_env)) as made:
+    with ending(RealSweep(tmp_path, clean_env, commands)) as made:
         yield made
 
 
@@ -237,14 +250,16 @@ class Performed:
 
 
 @pytest.fixture(scope="module")
-def new_sweep(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], RealSweep]]:
+def new_sweep(
+    tmp_path_factory: pytest.TempPathFactory, commands: CommandLine
+) -> Iterator[Callable[[], RealSweep]]:
     """Makes the sweeps at which several of a file's tests look."""
     with ExitStack() as stack:
 
         def make() -> RealSweep:
             folder = tmp_path_factory.mktemp("sweep")
             environment = stack.enter_context(clean_env_in(folder / "home"))
-            return stack.enter_context(ending(RealSweep(folder, environment)))
+            return stack.enter_context(ending(RealSweep(folder, environment, commands)))
 
         yield make
 
