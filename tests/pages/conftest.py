@@ -32,9 +32,6 @@ def site(server: Served) -> Served:
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     """A real browser for a file's tests, each with windows of its own; skipped where there is none."""
-    reason = browsers.why_not()
-    if reason is not None:
-        pytest.skip(reason)
     with browsers.running() as browser:
         yield browser
 
