@@ -211,7 +211,7 @@ class Pages:
         return answers.json(request, answers.dump(strict(data)))
 
     def _shared(self, request: Request, question: Hashable, make: Callable[[], bytes]) -> Response:
-        """Answer what open pages ask, once for all that have seen the same revision; who sees a part, of that."""
+        """Answer what open pages ask, once for all that have seen the same revision, and may see as much."""
         asked = (request.state.caller.sweep, request.query_params.get("seen", ""), question)
         return answers.json(request, self._recent.answer(asked, make))
 
