@@ -114,3 +114,8 @@ Notice = (
     | SweepOver
 )
 Observer = Callable[[Notice], None]
+
+
+def shows_memory(observer: Observer) -> bool:
+    """Say whether to look at what workers hold in memory: not where an observer's `shows_memory` is false."""
+    return bool(getattr(observer, "shows_memory", True))

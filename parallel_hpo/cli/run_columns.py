@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from parallel_hpo.config.sweep_checks import nearest
 from parallel_hpo.errors import UsageError
+from parallel_hpo.nested import dotted
 from parallel_hpo.supervisor.records.ledger_reader import RunRow
-from parallel_hpo.ui.wording import leaves
 
 FIXED: Final = ("run_id", "outcome", "value", "duration_s")
 """The columns before those of the parameters."""
@@ -21,7 +21,7 @@ PARAMETERS: Final = "parameters"
 def columns_of(run: RunRow) -> dict[str, Any]:
     """Return a run by its columns; each parameter stands under its dotted name after `parameters.`."""
     fixed = {name: getattr(run, name) for name in FIXED}
-    inner = {".".join((PARAMETERS, *path)): value for path, value in leaves(run.parameters)}
+    inner = {f"{PARAMETERS}.{name}": value for name, value in dotted(run.parameters)}
     return fixed | {"outcome": run.outcome or "open"} | inner
 
 

@@ -12,7 +12,7 @@ from typing import Final
 from parallel_hpo.backend.base import Backend, OpenedSweep
 from parallel_hpo.config.hooks import words_of
 from parallel_hpo.errors import ExitCode, LedgerError, ParallelHPOError
-from parallel_hpo.notices import MemoryUsed, Message, OutputLine, SweepOpened
+from parallel_hpo.notices import MemoryUsed, Message, OutputLine, SweepOpened, shows_memory
 from parallel_hpo.protocol.spec import Surroundings, WorkerSpec
 from parallel_hpo.supervisor.aftermath import Aftermath
 from parallel_hpo.supervisor.catching_up import catch_up
@@ -185,7 +185,8 @@ class OpenSweep:
             failures=earlier.failures,
         )
         memory = MemoryWatch(lambda slot, used_mb: setting.observer(MemoryUsed(slot, used_mb)))
-        memory.start()
+        if shows_memory(setting.observer):
+            memory.start()
         tools = self._equip(server_calls, pump, memory, mailbox)
         try:
             return self._conduct(Loop(view, tools, answers), tools)
