@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,10 +29,10 @@ class Raylets:
 
 
 @contextmanager
-def running_raylets(*devices: int) -> Iterator[Raylets]:
-    """A Ray whose raylets have so many devices each."""
+def running_raylets(*devices: int, env: Mapping[str, str] = os.environ) -> Iterator[Raylets]:
+    """A Ray whose raylets have so many devices each, and this environment."""
     folder = Path(tempfile.mkdtemp(prefix="ray-"))  # a short name, as sockets in it need
-    env = os.environ | {"RAY_TMPDIR": str(folder)}
+    env = {**env, "RAY_TMPDIR": str(folder)}
     words = [sys.executable, __file__, *map(str, devices)]
     pipe = subprocess.PIPE
     with subprocess.Popen(words, env=env, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL) as process:
