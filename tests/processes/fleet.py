@@ -63,12 +63,19 @@ class Fleet:
         self.database.parent.mkdir(exist_ok=True)
         command = [sys.executable, "-m", "parallel_hpo", "server", "--host", self.net.address]
         command += ["--port", str(PORT), "--database", str(self.database)]
+        self._hang_up()
         with (self.folder / "server.log").open("ab") as log:
             self.server = subprocess.Popen(
                 command, env=self._environment("server"), stdout=subprocess.PIPE, stderr=log
             )
         assert self.server.stdout is not None
         self.key = json.loads(self.server.stdout.readline())["api_key"]
+
+    def _hang_up(self) -> None:
+        """Close the line to a server that has ended."""
+        if self.server is not None:
+            assert self.server.stdout is not None
+            self.server.stdout.close()
 
     def start_node(self, machine: Machine) -> None:
         home = self.folder / machine.name
@@ -130,6 +137,7 @@ class Fleet:
                 process.kill()
         for child in [*self.nodes.values(), *([self.server] if self.server else [])]:
             child.wait()
+        self._hang_up()
         psutil.wait_procs(left, timeout=5.0)
 
 

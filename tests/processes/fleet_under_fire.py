@@ -42,6 +42,8 @@ class Fire:
 
     fleet: Fleet
     chance: random.Random
+    pace: float = 1.0
+    """Times EVERY_S is the mean time between two events."""
     counts: Counter[str] = field(default_factory=Counter)
     later: list[tuple[float, str, Any]] = field(default_factory=list)
     """When what is put right, and how."""
@@ -66,7 +68,7 @@ class Fire:
         return any(what == "node" for _, what, _ in self.later)
 
     def _wait_s(self, event: str) -> float:
-        return self.chance.expovariate(1 / EVERY_S[event])
+        return self.chance.expovariate(1 / (EVERY_S[event] * self.pace))
 
     def _hit(self, event: str, now: float) -> None:
         fleet = self.fleet
@@ -121,14 +123,14 @@ class Fire:
         self._put_right(float("inf"))
 
 
-def torment_machines(folder: Path, machines: int, runs: int, seed: int) -> list[str]:
+def torment_machines(folder: Path, machines: int, runs: int, seed: int, pace: float = 1.0) -> list[str]:
     """Let one sweep end on machines under fire; return what did not hold."""
     began = time.monotonic()
     with ExitStack() as stack:
         fleet = Fleet(folder, runs, stack.enter_context(network(machines)))
         stack.callback(fleet.kill)
         fleet.open()
-        fire = Fire(fleet, random.Random(seed))
+        fire = Fire(fleet, random.Random(seed), pace)
         ended = fire.go_on()
         fire.heal()
         found = list(faults(fleet)) if ended else [f"no end within {LIMIT_S:g} s", *faults(fleet)]

@@ -200,9 +200,10 @@ def test_a_machine_with_other_software_is_refused_before_a_run_starts(machines: 
     machines.query('UPDATE pool_facts SET versions = replace(versions, \'"wandb": "\', \'"wandb": "9.\')')
     facts = PoolDoor(machines.server.said["url"], machines.server.said["api_key"], sweep).facts()
     assert facts is not None
+    here = facts.versions.wandb
     code, said = machines.join("old").finish()
     assert code == ExitCode.USAGE
-    assert f"machine old can't join: wandb {facts.versions.wandb} there and 9.{facts.versions.wandb} at" in said
+    assert f"machine old can't join: wandb {here} there and 9.{here} at" in said
     assert machines.events("refused")[0]["name"] == "old"
     assert machines.entries() == []
 
