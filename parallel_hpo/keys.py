@@ -72,6 +72,18 @@ def node_worker_key(node_key: str, label: str) -> str:
     return f"{name}-{_mac(node_key, name)}"
 
 
+def may_be_master_key(key: str) -> bool:
+    """Say whether `key` was derived from no other, by its form."""
+    return "-" not in key
+
+
+def key_below(key: str, label: str, sweep: str | None = None) -> str:
+    """Return the key that a holder of `key` gives to its worker; the same where none can be derived of it."""
+    if may_be_master_key(key):
+        return worker_key(key, label, sweep)
+    return node_worker_key(key, label) if _NODE.fullmatch(key.partition(".")[0]) else key
+
+
 def is_master_key(master: str, key: str) -> bool:
     """Say, in constant time, whether `key` is the master key itself."""
     return hmac.compare_digest(master.encode(), key.encode(errors="replace"))

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from http.client import HTTPException
 from typing import Any, Final
 from urllib.parse import urlsplit
+from urllib.request import ProxyHandler
 
 from parallel_hpo.errors import BackendError, ServerAwayError, ServerRefusedError
 from parallel_hpo.words import SweepPath
@@ -20,10 +21,19 @@ REQUEST_LIMIT_S: Final = 10.0
 AWAY_LIMIT_S: Final = 60.0
 """So long is a server waited for that is being restarted; all requests together wait no longer."""
 RETRY_S: Final = 0.1
-_LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
+HERE: Final = ("127.0.0.1", "localhost", "::1")
 _SERVERS_FAULT: Final = 500
 """Statuses from here on say that the same may be asked again."""
 _NOT_THERE: Final = 404
+
+
+def on_the_way_to(url: str) -> ProxyHandler:
+    """Return the proxies of the environment on the way to a server; none are to this machine itself.
+
+    Elsewhere one may be the only way, as it is for wandb's client.
+    """
+    here = urlsplit(url).hostname in HERE
+    return ProxyHandler({}) if here else ProxyHandler()
 
 
 class ServerAddress:
@@ -33,9 +43,7 @@ class ServerAddress:
         self.url = url.rstrip("/")
         token = b64encode(f"api:{key}".encode()).decode()
         self._headers = {"Authorization": f"Basic {token}", "Content-Type": "application/json"}
-        here = urlsplit(self.url).hostname in _LOOPBACK
-        # Elsewhere a proxy of the user's environment may be the only way, as it is for wandb's client.
-        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({} if here else None))
+        self._opener = urllib.request.build_opener(on_the_way_to(self.url))
 
     def ask(self, method: str, path: str, body: Any = None, *, limit_s: float = REQUEST_LIMIT_S) -> Any:
         """Return the answer's JSON.
@@ -81,9 +89,13 @@ class Door:
         why_lost: Callable[[], str],
         *,
         away_limit_s: float = AWAY_LIMIT_S,
+        url: str = "",
     ) -> None:
-        """`closing` ends every wait; `why_lost` says why the server will not be back, or ''."""
-        self.url = ""
+        """`closing` ends every wait; `why_lost` says why the server will not be back, or ''.
+
+        `url` may come later where the server is on this machine.
+        """
+        self.url = url
         self._key = key
         self._closing = closing
         self._why_lost = why_lost

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import insert
+from sqlalchemy import delete, insert
 
 from parallel_hpo import tickets
 from parallel_hpo.server.store import tables
@@ -47,6 +47,14 @@ class Served:
 
     def address(self, page: str) -> str:
         return tickets.with_ticket(self.url + page, tickets.ticket_key(MASTER_KEY), time.time())
+
+    def empty(self) -> None:
+        """Forget all sweeps and runs, and set the stage's clock right; ids are not used again."""
+        with self.stage.world.database.write() as transaction:
+            for table in reversed(tables.metadata.sorted_tables):
+                if table not in (tables.alembic_version, tables.files_folder):
+                    transaction.execute(delete(table))
+        self.stage.clock.now = time.time()
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -178,11 +177,10 @@ def test_a_sweep_is_paused_and_stopped_from_its_page(visit: Visit, site: Served)
     expect(page.locator("#actions button")).to_have_count(0)
 
 
-def test_a_worker_of_this_machine_is_drained_from_its_sweeps_page(
-    visit: Visit, site: Served, tmp_path: Path
-) -> None:
+def test_a_worker_of_this_machine_is_drained_from_its_sweeps_page(visit: Visit, site: Served) -> None:
     sweep, _ = running(site)
-    with Ledger(tmp_path / sweep / "ledger.db") as ledger, Mailbox(tmp_path / sweep) as mailbox:
+    folder = site.stage.folder / sweep
+    with Ledger(folder / "ledger.db") as ledger, Mailbox(folder) as mailbox:
         ledger.record_facts({"path": f"local/p/{sweep}", "count": 4})
         for slot in (0, 1):
             ledger.record_spawn(Slot(slot), None, again=False)
@@ -192,30 +190,6 @@ def test_a_worker_of_this_machine_is_drained_from_its_sweeps_page(
         page.click("#actions button:has-text('Drain')")
         expect(page.locator("#actions")).to_contain_text("drain: it was told")
         assert mailbox.take() == [DrainAsked(Slot(1))]
-
-
-def test_an_open_page_says_when_its_sweep_and_its_server_have_ended(visit: Visit, site: Served) -> None:
-    over, (going_on, run) = filled(site.stage, 1), running(site)
-    pages = [
-        visit(f"/local/p/{address}") for address in (f"sweeps/{over}", f"sweeps/{going_on}", f"runs/{run}")
-    ]
-    for page in pages:
-        expect(page.locator("#live")).to_have_text("live")
-    ended, surprised, of_run = pages
-    expect(surprised.locator("#actions button")).to_have_count(3)
-    site.end()
-    expect(ended.locator("#live")).to_have_text(
-        f"the sweep has ended; parallel-hpo open {over} shows it again"
-    )
-    expect(surprised.locator("#live")).to_have_text(
-        f"the sweep's server has ended; parallel-hpo open {going_on} shows what became of the sweep"
-    )
-    expect(surprised.locator("#state")).to_have_text("was running")
-    expect(surprised.locator("#actions button")).to_have_count(0)
-    expect(of_run.locator("#live")).to_have_text(
-        f"the server has ended; parallel-hpo open {going_on} shows its sweep again"
-    )
-    expect(of_run.locator('dd[data-fact="state"]')).to_have_text("was running")
 
 
 def test_another_tab_only_looks(visit: Visit, site: Served) -> None:

@@ -184,7 +184,7 @@ class _Handlers:
         return FileResponse(path, media_type="application/octet-stream", headers=headers)
 
     async def health(self, _request: Request) -> Response:
-        return JSONResponse({"status": "ok"})
+        return JSONResponse({"status": "ok", "server": "parallel_hpo"})
 
     async def progress(self, request: Request) -> Response:
         at = _supervised(request)

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from parallel_hpo.plan import next_lease
 from parallel_hpo.policy import count_outcome
-from parallel_hpo.protocol.pool import Exchange, Granted, PooledEnd, PooledStart, as_json
+from parallel_hpo.protocol.pool import (
+    ELSEWHERE,
+    OVER_WORD,
+    WAITING,
+    Exchange,
+    Granted,
+    PooledEnd,
+    PooledStart,
+    as_json,
+)
 from parallel_hpo.server.rules.pool import ending
 from parallel_hpo.server.rules.pool.draft import PoolDraft
 from parallel_hpo.server.rules.pool.state import PoolNode, PoolRun, RunPlace
@@ -125,9 +134,9 @@ def _why_not_new(draft: PoolDraft, node: PoolNode) -> str:
 
 def _why_not_again(draft: PoolDraft, epoch: int, run: PoolRun, start: PooledStart) -> str:
     if run.place is RunPlace.ENDED:
-        return f"over: {run.outcome}"
+        return f"{OVER_WORD}{run.outcome}"
     if run.epoch != epoch:
-        return "on elsewhere" if run.epoch is not None else "it waits, and is not this machine's"
+        return ELSEWHERE if run.epoch is not None else WAITING
     if draft.pool.ends is not None:
         return f"the sweep ends: {draft.pool.ends.reason}"
     attempt = run.attempt + 1 if run.place is RunPlace.RUNNING else run.attempt

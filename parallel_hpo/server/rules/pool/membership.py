@@ -42,7 +42,8 @@ def join(draft: PoolDraft, wants: Join) -> PoolNode:
     )
     draft.change_pool(epochs=node.epoch)
     draft.nodes[node.epoch] = node
-    draft.tell("joined", node.epoch, {"name": node.name, "workers": node.workers, "mark": node.mark})
+    told = {"name": node.name, "workers": node.workers, "mark": node.mark, "directory": wants.directory}
+    draft.tell("joined", node.epoch, told)
     return node
 
 
