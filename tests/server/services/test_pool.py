@@ -174,6 +174,22 @@ def test_news_are_what_came_after_what_is_known(together: Together) -> None:
     assert (second.notices, second.running) == ((), 0)
 
 
+def test_what_a_node_that_is_gone_shows_is_not_passed_on(together: Together) -> None:
+    world, epoch = together.stage.world, together.join("a")
+    pool.leave(world, together.sweep, epoch, "told to go")
+    assert together.tell(epoch, notices=({"kind": "Message"},)).gone
+    assert pool.news(world, together.sweep, 0, 0).notices == ()
+
+
+def test_a_machine_that_comes_too_late_is_none_of_the_pools(together: Together) -> None:
+    world = together.stage.world
+    pool.stop(world, together.sweep, Ends("Ctrl-C", 130, StopKind.DRAIN))
+    with pytest.raises(RefusedError, match="Ctrl-C"):
+        together.join("a")
+    news = pool.news(world, together.sweep, 0, 0)
+    assert (news.living, [event.kind for event in news.events]) == (0, ["opened", "stopped"])
+
+
 def test_what_is_known_of_a_run_comes_back_from_the_database(together: Together) -> None:
     epoch = together.join("a")
     together.tell(epoch, wants=1)
