@@ -94,6 +94,14 @@ def test_a_sweep_is_complete_once_all_have_ended() -> None:
     assert talk.pool.kinds()[-1] == "complete"
 
 
+def test_a_sweep_that_is_opened_again_with_nothing_to_do_is_complete_at_once() -> None:
+    talk = Talk(count=1)
+    talk.perform(talk.a, "r")
+    talk.pool.open(new_pool(count=1))
+    assert talk.pool.look() == Ends("all 1 runs performed", ExitCode.COMPLETE)
+    assert talk.pool.kinds()[-2:] == ["opened", "complete"]
+
+
 def test_a_sweep_of_which_no_run_finished_says_so_by_its_code() -> None:
     talk = Talk(count=1)
     assert talk.perform(talk.a, "r", Outcome.STOPPED).ends == Ends(
