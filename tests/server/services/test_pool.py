@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 from typing import Any
@@ -14,7 +15,7 @@ from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.removal import sweeps as sweep_removal
 from parallel_hpo.server.rules.run_states import RunState
 from parallel_hpo.server.services import pool
-from parallel_hpo.words import StopKind
+from parallel_hpo.words import Outcome, StopKind
 from tests.server.acting import Stage, grid
 from tests.server.pooling import TIMEOUT_S, end, machine, new_pool, start, stopped, told
 
@@ -172,6 +173,48 @@ def test_news_are_what_came_after_what_is_known(together: Together) -> None:
     second = pool.news(world, together.sweep, first.events[-1].number, first.notice_number)
     assert [event.kind for event in second.events] == ["handed_on"]
     assert (second.notices, second.running) == ((), 0)
+
+
+def test_a_run_that_a_dead_machine_was_handed_goes_to_others(together: Together) -> None:
+    epochs = [together.join(name) for name in "abc"]
+    together.begin(epochs[0], "r")
+    for epoch, other in itertools.pairwise(epochs):
+        pool.leave(together.stage.world, together.sweep, epoch, "told to go")
+        assert [run.attempt for run in together.tell(other, wants=1).again] == [2]
+
+
+def test_a_run_between_two_attempts_is_not_running(together: Together) -> None:
+    epoch = together.join("a")
+    together.begin(epoch, "r")
+    together.tell(epoch, ends=(end("r", outcome=Outcome.CRASHED, final=False),))
+    assert pool.news(together.stage.world, together.sweep, 0, 0).running == 0
+
+
+def test_a_run_that_waits_on_the_server_ends_with_its_sweep(together: Together) -> None:
+    together.open(1)
+    epoch, other = together.join("a"), together.join("b")
+    never = together.issued("b")
+    together.tell(other)
+    pool.leave(together.stage.world, together.sweep, other, "told to go")
+    together.begin(epoch, "r")
+    together.tell(epoch, ends=(end("r"),))
+    assert together.stage.run(never).state is RunState.KILLED
+
+
+def test_what_a_node_that_is_gone_shows_is_not_passed_on(together: Together) -> None:
+    world, epoch = together.stage.world, together.join("a")
+    pool.leave(world, together.sweep, epoch, "told to go")
+    assert together.tell(epoch, notices=({"kind": "Message"},)).gone
+    assert pool.news(world, together.sweep, 0, 0).notices == ()
+
+
+def test_a_machine_that_comes_too_late_is_none_of_the_pools(together: Together) -> None:
+    world = together.stage.world
+    pool.stop(world, together.sweep, Ends("Ctrl-C", 130, StopKind.DRAIN))
+    with pytest.raises(RefusedError, match="Ctrl-C"):
+        together.join("a")
+    news = pool.news(world, together.sweep, 0, 0)
+    assert (news.living, [event.kind for event in news.events]) == (0, ["opened", "stopped"])
 
 
 def test_what_is_known_of_a_run_comes_back_from_the_database(together: Together) -> None:
