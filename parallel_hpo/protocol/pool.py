@@ -175,7 +175,11 @@ class Exchange:
     """Counts the node's exchanges, also those that tell the same again: of one that is no newer than the
     pool has seen, only `ends` are heeded. What no answer has settled is told again in the next one."""
     wants: int
-    """Runs that it would like to hold and not have started, those that it holds included."""
+    """Runs that it would like to hold and not have started, those that it holds included; after
+    `over` only new ones."""
+    wants_again: int = 0
+    """So many may be runs that were on before: those that it holds, and one for each worker that has nothing
+    to do. A second one would wait there behind the first, while another machine is idle."""
     starts: tuple[PooledStart, ...] = ()
     ends: tuple[PooledEnd, ...] = ()
     over: str = ""

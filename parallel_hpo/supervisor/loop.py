@@ -291,7 +291,7 @@ class Loop:
     def _record(self, action: RecordStart | RecordEnd | RecordDrop | RecordQuarantine) -> None:
         match action:
             case RecordStart():
-                record_start(action, self._slot(action.slot).device or None, self._tools)
+                record_start(action, self.view, self._tools)
             case RecordEnd():
                 record_end(action, self._in_slot[action.slot], self._tools)
             case RecordDrop():

@@ -6,20 +6,26 @@ from concurrent.futures import Future
 
 from parallel_hpo.supervisor.aftermath import BAD
 from parallel_hpo.supervisor.decisions.actions import End, RecordDrop, RecordEnd, RecordStart
+from parallel_hpo.supervisor.decisions.drawing import needs
+from parallel_hpo.supervisor.decisions.view import SweepView
 from parallel_hpo.supervisor.membership.telling import end_of, end_of_waiting, never_begun, start_of
 from parallel_hpo.supervisor.records.recorder import UnrecordedError
 from parallel_hpo.supervisor.tools import LivingWorker, Tools
 from parallel_hpo.words import Outcome, RunId
 
 
-def record_start(action: RecordStart, device: str | None, tools: Tools) -> None:
-    """Put a start into the pool, if there is one, and on the disk; UnrecordedError where it may not begin."""
+def record_start(action: RecordStart, after: SweepView, tools: Tools) -> None:
+    """Put a start into the pool, if there is one, and on the disk; UnrecordedError where it may not begin.
+
+    `after` is the view with the run on.
+    """
+    device = after.slots[action.slot].device or None
     tools.pump.begin_tail(action.slot)
     if tools.membership is None:
         tools.recorder.start(action, device)
         return
     withdrawn = never_begun(action.run)
-    tools.membership.start(start_of(action, device), withdrawn)
+    tools.membership.start(start_of(action, device), withdrawn, needs(after))
     try:
         tools.recorder.start(action, device)
     except UnrecordedError:

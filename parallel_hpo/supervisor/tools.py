@@ -11,7 +11,7 @@ from parallel_hpo.supervisor.aftermath import Aftermath
 from parallel_hpo.supervisor.control.mailbox import Mailbox
 from parallel_hpo.supervisor.control.patience import Patience
 from parallel_hpo.supervisor.control.signals import Control
-from parallel_hpo.supervisor.decisions.drawing import wants
+from parallel_hpo.supervisor.decisions.drawing import needs
 from parallel_hpo.supervisor.decisions.view import SlotView, SweepView
 from parallel_hpo.supervisor.devices.watch import DeviceWatch
 from parallel_hpo.supervisor.membership.membership import Membership
@@ -54,7 +54,7 @@ class Tools:
     def tell_pool(self, view: SweepView) -> None:
         """Say what could be used here by now."""
         if self.membership is not None:
-            self.membership.publish(wants(view), view.exhausted)
+            self.membership.publish(needs(view))
 
 
 @dataclass(slots=True)

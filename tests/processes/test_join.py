@@ -253,6 +253,30 @@ def test_a_grid_is_performed_once_by_all_machines_together(machines: Machines) -
     assert sorted(drawn) == list(range(9))
 
 
+def test_what_a_lost_machine_leaves_of_a_grid_is_performed_though_the_grid_is_used_up(
+    machines: Machines,
+) -> None:
+    """1. A machine is halted with the last points of a grid. 2. The other one is done, and hears that the
+    sweep gives nothing more. 3. The halted one is gone: the other one performs what it had.
+    """
+    grid = {"method": "grid", "metric": {"name": "loss"}, "parameters": {"x": {"values": list(range(4))}}}
+    machines.create("held", count=50, sweep_configuration=grid)
+    machines.count = 4
+    lost, other = machines.join("lost"), machines.join("other")
+    theirs = inside(machines, lost, 2)
+    inside(machines, other, 2)
+    for process in lost.tree():
+        process.suspend()
+    machines.go()
+    machines.wait_until(
+        lambda: machines.query("SELECT 1 FROM pools WHERE exhausted != ''"), "that the grid is used up"
+    )
+    for process in reversed(lost.tree()):
+        process.kill()
+    expect_all_done(machines, other)
+    assert {run for run, number in attempts(machines, other).items() if number == 2} == theirs
+
+
 def test_a_new_run_that_the_pool_refuses_goes_back_and_is_performed_later(machines: Machines) -> None:
     """The pool forgets what it has granted: the machine has drawn a run by then that it may not start."""
     machines.create("quick", count=3, workers=1)

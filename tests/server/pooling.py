@@ -52,4 +52,4 @@ def stopped(run: str, attempt: int | None = 1) -> PooledEnd:
 
 
 def told(epoch: int, number: int, wants: int = 0, **more: Any) -> Exchange:
-    return Exchange(epoch, number, wants, **more)
+    return Exchange(epoch, number, wants, **{"wants_again": wants} | more)

@@ -7,7 +7,7 @@ The pool is the one that knows when a sweep is over; here it is known only what 
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from parallel_hpo.protocol.pool import Ends, Granted, PooledRun
@@ -55,18 +55,31 @@ def next_lease(draft: Draft) -> int:
     return min(draft.unleased(), draft.view.grant.each)
 
 
-def wants(view: SweepView) -> int:
-    """Return how many runs this machine would like to hold and not have started: those that it holds, and
-    as many as a worker is given at a time for each that has nothing to do."""
+@dataclass(frozen=True, slots=True)
+class PoolNeeds:
+    """What could be used here; the numbers are those of an `Exchange`."""
+
+    wants: int = 0
+    wants_again: int = 0
+    over: str = ""
+    """Why the sweep gives no more runs."""
+
+
+def needs(view: SweepView) -> PoolNeeds:
+    """Return what this machine could use: what it holds, and something for each worker that is idle.
+
+    New runs come as many as a worker is given at a time. Those that others had to leave are wanted also
+    where the sweep gives no new ones, and one by one: a second would wait here, while others are idle.
+    """
     if view.ending is not None or view.grant is None:
-        return 0
+        return PoolNeeds(over=view.exhausted)
     waiting = [run.run_id for run in view.reruns]
     waiting += [slot.assigned.run_id for slot in view.slots if slot.assigned is not None]
-    held = sum(slot.lease_left for slot in view.slots) + len(view.grant.handed.intersection(waiting))
-    if view.exhausted:
-        return held
-    idle = sum(1 for slot in view.slots if _could_take_work(slot)) - len(view.reruns)
-    return held + view.grant.each * max(0, idle)
+    handed = len(view.grant.handed.intersection(waiting))
+    leased = sum(slot.lease_left for slot in view.slots)
+    idle = max(0, sum(1 for slot in view.slots if _could_take_work(slot)) - len(view.reruns))
+    wants = leased if view.exhausted else handed + leased + view.grant.each * idle
+    return PoolNeeds(wants, handed + idle, view.exhausted)
 
 
 def _could_take_work(slot: SlotView) -> bool:

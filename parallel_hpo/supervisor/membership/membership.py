@@ -21,6 +21,7 @@ from parallel_hpo.notices import Message, Notice, Observer
 from parallel_hpo.protocol.pool import FENCE, Exchange, Granted, PooledEnd, PooledStart
 from parallel_hpo.supervisor.control.patience import Patience
 from parallel_hpo.supervisor.control.signals import Control
+from parallel_hpo.supervisor.decisions.drawing import PoolNeeds
 from parallel_hpo.supervisor.decisions.events import PoolAnswered, StartRefused, StopAsked
 from parallel_hpo.supervisor.membership.outbox import Outbox
 from parallel_hpo.supervisor.records.recorder import UnrecordedError
@@ -107,21 +108,21 @@ class Membership:
         if answer is not None:
             post(PoolAnswered(answer))
 
-    def publish(self, wants: int, over: str) -> None:
-        """Say what could be used here, and why the sweep gives no more runs."""
+    def publish(self, needs: PoolNeeds) -> None:
+        """Say what could be used here."""
         with self._turn:
-            if (wants, over) != (self._outbox.wants, self._outbox.over):
-                self._outbox.wants, self._outbox.over = wants, over
+            if needs != self._outbox.needs:
+                self._outbox.needs = needs
                 self._hurry(0.0)
 
-    def start(self, start: PooledStart, withdrawn: PooledEnd) -> None:
-        """Return once the attempt may enter `main`.
+    def start(self, start: PooledStart, withdrawn: PooledEnd, needs: PoolNeeds) -> None:
+        """Return once the attempt may enter `main`; `needs` are those from then on, told with it.
 
         Raises:
             UnrecordedError: it may not, or a stop came first; `withdrawn` is told then.
         """
         with self._turn:
-            self._outbox.begin(start)
+            self._outbox.begin(start, needs)
             self._hurry(0.0)
         stopped = False
         while (verdict := self._verdict()) is None and not stopped:

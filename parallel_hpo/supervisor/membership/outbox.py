@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from parallel_hpo.notices import Message, Notice, OutputLine, SweepOpened, SweepOver, to_json
 from parallel_hpo.protocol.pool import Exchange, Granted, PooledEnd, PooledStart
+from parallel_hpo.supervisor.decisions.drawing import PoolNeeds
 from parallel_hpo.words import RunId
 
 NOTICES: Final = 200
@@ -33,14 +34,16 @@ class Outbox:
         self._ends: list[PooledEnd] = []
         self._notices: list[Mapping[str, Any]] = []
         self._more = 0
-        self.wants = 0
-        self.over = ""
+        self.needs = PoolNeeds()
 
     # --- what is to be told ------------------------------------------------------------
 
-    def begin(self, start: PooledStart) -> None:
-        """An attempt waits for leave to start; one at a time."""
-        self._start, self._sent_start = start, False
+    def begin(self, start: PooledStart, needs: PoolNeeds) -> None:
+        """An attempt waits for leave to start; one at a time.
+
+        `needs` are those of a machine where it has started: else it would be told as held and as started.
+        """
+        self._start, self._sent_start, self.needs = start, False, needs
         self._verdicts.clear()
 
     def verdict(self) -> str | None:
@@ -93,7 +96,8 @@ class Outbox:
             words = f"{more} more lines and other notices came at once, and were not passed on"
             notices.append(to_json(Message(words)))
         return Exchange(
-            self._epoch, self._number, self.wants, starts, tuple(self._ends), self.over, tuple(notices)
+            *(self._epoch, self._number, self.needs.wants, self.needs.wants_again),
+            *(starts, tuple(self._ends), self.needs.over, tuple(notices)),
         )
 
     def settle(self, told: Exchange, answer: Granted) -> None:

@@ -126,6 +126,27 @@ def test_runs_that_wait_are_handed_out_before_new_ones_are_granted() -> None:
     assert [run.run_id for run in talk.tell(talk.a, wants=1).again] == ["r"]
 
 
+def test_a_machine_with_one_idle_worker_is_handed_one_run_whatever_else_it_wants() -> None:
+    """Waiting runs and leases: the second one is for the next machine that is idle."""
+    talk = Talk(count=9)
+    for run in "rs":
+        talk.begin(talk.a, run)
+    talk.tell(talk.a, ends=(stopped("r"), stopped("s")))
+    answer = talk.tell(talk.b, wants=5, wants_again=1)
+    assert ([run.run_id for run in answer.again], answer.granted) == (["r"], 4)
+    assert [run.run_id for run in talk.tell(talk.a, wants=1).again] == ["s"]
+
+
+def test_where_the_sweep_gives_no_more_what_waits_is_handed_out_and_grants_that_are_held_stay() -> None:
+    talk = Talk(count=9)
+    talk.begin(talk.a, "r")
+    talk.tell(talk.b, wants=1)
+    talk.tell(talk.a, ends=(stopped("r"),))
+    answer = talk.tell(talk.b, wants=1, wants_again=1, over="used up")
+    assert ([run.run_id for run in answer.again], answer.granted) == (["r"], 1)
+    assert talk.tell(talk.b, wants=0, wants_again=1, over="used up").granted == 0
+
+
 def test_a_run_that_a_machine_was_handed_and_never_started_goes_to_others_as_the_same_attempt() -> None:
     talk = Talk()
     talk.begin(talk.a, "r")

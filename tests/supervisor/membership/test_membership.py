@@ -15,6 +15,7 @@ from parallel_hpo.notices import Notice
 from parallel_hpo.protocol.pool import Ends, Exchange, Granted, PooledEnd, PooledRun, PooledStart
 from parallel_hpo.supervisor.control.patience import Patience
 from parallel_hpo.supervisor.control.signals import Control
+from parallel_hpo.supervisor.decisions.drawing import PoolNeeds
 from parallel_hpo.supervisor.decisions.events import PoolAnswered, StartRefused
 from parallel_hpo.supervisor.membership.membership import Membership
 from parallel_hpo.supervisor.records.recorder import UnrecordedError
@@ -87,7 +88,7 @@ class Stage:
         exchanging = threading.Thread(target=exchange)
         exchanging.start()
         try:
-            self.membership.start(START, WITHDRAWN)
+            self.membership.start(START, WITHDRAWN, PoolNeeds())
         finally:
             over.set()
             exchanging.join()

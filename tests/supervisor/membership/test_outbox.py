@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from parallel_hpo.notices import Message, OutputLine, SweepOver, from_json
 from parallel_hpo.protocol.pool import Granted, PooledEnd, PooledRun, PooledStart
+from parallel_hpo.supervisor.decisions.drawing import PoolNeeds
 from parallel_hpo.supervisor.membership.outbox import LINE_CHARS, NOTICES, Outbox
 from parallel_hpo.words import Outcome, RunId, Slot
 
@@ -16,7 +17,7 @@ WITHDRAWN = PooledEnd(RUN, 1, Outcome.STOPPED, resumable=True)
 def test_starts_and_ends_are_told_until_they_are_settled() -> None:
     outbox = Outbox(7)
     outbox.end(END)
-    outbox.begin(START)
+    outbox.begin(START, PoolNeeds())
     first, second = outbox.compose(), outbox.compose()
     assert (first.epoch, first.number, second.number) == (7, 1, 2)
     assert (first.starts, first.ends) == (second.starts, second.ends) == ((START,), (END,))
@@ -24,6 +25,14 @@ def test_starts_and_ends_are_told_until_they_are_settled() -> None:
     assert (outbox.compose().starts, outbox.compose().ends) == ((), ())
     assert outbox.verdict() == ""
     assert not outbox.owes
+
+
+def test_with_a_start_is_told_what_is_needed_beside_it() -> None:
+    outbox = Outbox(1)
+    outbox.needs = PoolNeeds(wants=3, wants_again=2)
+    outbox.begin(START, PoolNeeds(wants=2, wants_again=1, over="used up"))
+    told = outbox.compose()
+    assert (told.wants, told.wants_again, told.over) == (2, 1, "used up")
 
 
 def test_an_end_that_came_while_another_was_told_is_told_next() -> None:
@@ -37,7 +46,7 @@ def test_an_end_that_came_while_another_was_told_is_told_next() -> None:
 
 def test_a_start_is_open_until_the_pool_has_said_something_of_it() -> None:
     outbox = Outbox(1)
-    outbox.begin(START)
+    outbox.begin(START, PoolNeeds())
     outbox.settle(outbox.compose(), Granted())
     assert outbox.verdict() is None
     assert outbox.owes
@@ -48,7 +57,7 @@ def test_a_start_is_open_until_the_pool_has_said_something_of_it() -> None:
 def test_a_start_that_was_told_and_given_up_is_taken_back() -> None:
     """The pool may have counted it: without a word it would wait for its end for ever."""
     outbox = Outbox(1)
-    outbox.begin(START)
+    outbox.begin(START, PoolNeeds())
     outbox.compose()
     outbox.done(WITHDRAWN)
     told = outbox.compose()
@@ -57,7 +66,7 @@ def test_a_start_that_was_told_and_given_up_is_taken_back() -> None:
 
 def test_a_start_that_was_never_told_needs_no_taking_back() -> None:
     outbox = Outbox(1)
-    outbox.begin(START)
+    outbox.begin(START, PoolNeeds())
     outbox.done(WITHDRAWN)
     assert outbox.compose().ends == ()
 

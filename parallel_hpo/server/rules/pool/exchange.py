@@ -176,11 +176,11 @@ def _hand_out(draft: PoolDraft, epoch: int, told: Exchange) -> None:
     handed = draft.runs_of(epoch, RunPlace.HANDED)
     for run in handed[wants:]:
         draft.put_back(run)
-    room = max(0, wants - len(handed))
-    to_hand = draft.waiting()[:room]
+    wants_again = 0 if draft.pool.ends is not None else told.wants_again
+    to_hand = draft.waiting()[: max(0, wants_again - len(handed))]
     for run in to_hand:
         draft.change_run(run.run_id, place=RunPlace.HANDED, epoch=epoch, since=draft.now)
-    _grant(draft, draft.nodes[epoch], room - len(to_hand))
+    _grant(draft, draft.nodes[epoch], wants if told.over else wants - len(handed) - len(to_hand))
 
 
 def _grant(draft: PoolDraft, node: PoolNode, room: int) -> None:
