@@ -133,7 +133,13 @@ class PoolPlay(RuleBasedStateMachine):
     def exchange(self, node: Machine, wants: int, fate: str = "fine", over: str = "") -> None:
         node.number += 1
         starts = () if node.pending is None else (node.pending,)
-        message = told(node.epoch, node.number, wants, starts=starts, ends=tuple(node.untold), over=over)
+        message = told(
+            *(node.epoch, node.number, wants),
+            wants_again=(wants + node.number) % 3,
+            starts=starts,
+            ends=tuple(node.untold),
+            over=over,
+        )
         self.sent.append(message)
         if fate == "lost":
             return
