@@ -156,3 +156,8 @@ def from_json(body: Mapping[str, Any]) -> Notice:
 @cache
 def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
+
+
+def shows_memory(observer: Observer) -> bool:
+    """Say whether to look at what workers hold in memory: not where an observer's `shows_memory` is false."""
+    return bool(getattr(observer, "shows_memory", True))

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
+import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
@@ -36,7 +37,13 @@ def why_not() -> str | None:
 
 @contextmanager
 def running() -> Iterator[Browser]:
-    """Run the browser, without a window; meanwhile nothing else in this thread may start an event loop."""
+    """Run the browser, without a window; meanwhile nothing else in this thread may start an event loop.
+
+    Where there is none, the test is skipped.
+    """
+    reason = why_not()
+    if reason is not None:
+        pytest.skip(reason)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable(), args=list(FLAGS))
         yield browser

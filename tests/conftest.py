@@ -7,21 +7,25 @@ are left fail the test, and are killed.
 
 from __future__ import annotations
 
+import compileall
 import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.commanding import CommandLine, command_line
 from tests.postgresql import PostgreSQL, running, why_not
 
 FOREIGN = ("WANDB_", "PARALLEL_HPO_", "XDG_")
 """Prefixes of variables of the developer's own shell that would reach into a test."""
 
+PACKAGE = Path(__file__).parents[1] / "parallel_hpo"
 LEAVE_WITHIN_S = 10.0
 """wandb-core outlives a killed parent by up to 4 s; twice that and a bit is patience enough."""
 
@@ -38,6 +42,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile the package once, before hundreds of processes import it.
+
+    Where PYTHONDONTWRITEBYTECODE is set, as in many containers, each of them would compile it for itself.
+    """
+    if not hasattr(config, "workerinput"):  # the workers of pytest-xdist find what their controller has made
+        compileall.compile_dir(PACKAGE, quiet=2)
+
+
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[PostgreSQL]:
     """A PostgreSQL server that runs while tests need it; they are skipped where there is none."""
@@ -46,6 +59,13 @@ def postgresql() -> Iterator[PostgreSQL]:
         pytest.skip(reason)
     with running() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def commands() -> Iterator[CommandLine]:
+    """The command line, imported once for all tests that call it."""
+    with command_line() as line:
+        yield line
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -80,7 +100,13 @@ def clean_env(tmp_path: Path) -> Iterator[dict[str, str]]:
     Whatever still runs with that home when the test ends counts as left behind, so
     also an orphan that no parent knows any more.
     """
-    home = tmp_path / "home"
+    with clean_env_in(tmp_path / "home") as environment:
+        yield environment
+
+
+@contextmanager
+def clean_env_in(home: Path) -> Iterator[dict[str, str]]:
+    """A clean environment in this home; what still runs there at the end is left behind."""
     yield make_clean_env(home)
     _expect_to_leave(lambda: _living_in(home))
 

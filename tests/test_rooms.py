@@ -35,7 +35,7 @@ LEVELS: Final[tuple[frozenset[str], ...]] = (
     frozenset({"config"}),
     frozenset({"notices", "chronicle", "doorplates", "extras", "letters"}),
     frozenset({"protocol"}),
-    frozenset({"words", "errors", "keys", "metric", "tickets"}),
+    frozenset({"words", "errors", "keys", "metric", "nested", "tickets"}),
 )
 """From the top to the bottom; rooms of one level don't know each other."""
 
@@ -92,7 +92,7 @@ CONFINED: Final[Mapping[str, tuple[str, ...]]] = {
 """Libraries that only these modules, and what lies in them, may import."""
 
 PURE: Final = (
-    *("lifecycle", "policy", "plan", "words", "protocol.messages", "notices", "errors", "metric"),
+    *("lifecycle", "policy", "plan", "words", "protocol.messages", "notices", "errors", "metric", "nested"),
     "server.rules",
     *(f"supervisor.devices.{name}" for name in ("mask", "assign", "handover", "health", "faults")),
     "supervisor.decisions",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final
@@ -47,14 +47,31 @@ def varying(points: Iterable[Mapping[str, Any]]) -> list[str]:
     return [name for name, seen in texts.items() if len(seen) > 1 or held[name] < len(points)]
 
 
+def is_logarithmic(values: Sequence[float]) -> bool:
+    """Say whether numbers are spread evenly over factors, not over differences: by where their middle is.
+
+    For axes of what no distribution is known of.
+    """
+    low, high = min(values), max(values)
+    if low <= 0 or high / low < LOG_FROM:
+        return False
+    return _askew([math.log(value) for value in values]) <= _askew(values)
+
+
+def _askew(values: Sequence[float]) -> float:
+    """Return how far their middle is from the middle between their ends: 0 to 0.5 of the whole."""
+    low, high = min(values), max(values)
+    return abs((median(values) - low) / (high - low) - 0.5)
+
+
 def _axis(values: list[Any]) -> Axis:
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     kinds = {type(value) for value in values}
     if kinds == {int}:
-        return Axis(IntDistribution(min(values), max(values), log=_is_logarithmic(values)), int)
+        return Axis(IntDistribution(min(values), max(values), log=is_logarithmic(values)), int)
     if kinds <= {int, float} and all(map(_is_drawable, values)):
-        return Axis(FloatDistribution(min(values), max(values), log=_is_logarithmic(values)), float)
+        return Axis(FloatDistribution(min(values), max(values), log=is_logarithmic(values)), float)
     place = _as_it_is if kinds in ({bool}, {str}) else _text
     return Axis(CategoricalDistribution(list(dict.fromkeys(map(place, values)))), place)
 
@@ -64,16 +81,6 @@ def _is_drawable(value: float) -> bool:
         return math.isfinite(value)
     except OverflowError:
         return False  # a whole number may have any length
-
-
-def _is_logarithmic(values: list[float]) -> bool:
-    """Whether they are spread evenly over factors, and not over differences: by where their middle is."""
-    low, middle, high = min(values), median(values), max(values)
-    if low <= 0 or high / low < LOG_FROM:
-        return False
-    return abs(math.log(middle) - (math.log(low) + math.log(high)) / 2) < abs(
-        math.log(middle) - math.log((low + high) / 2)
-    )
 
 
 def _as_it_is(value: Any) -> Any:

@@ -7,9 +7,10 @@ from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Final
 
-from parallel_hpo.analysis.runs import AnalysedSweep, dotted
+from parallel_hpo.analysis.runs import AnalysedSweep
 from parallel_hpo.analysis.summaries import read_summaries
 from parallel_hpo.extras import library
+from parallel_hpo.nested import dotted
 
 if TYPE_CHECKING:
     import pandas

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 
@@ -46,12 +46,3 @@ class AnalysedSweep(Protocol):
     def folder(self) -> str: ...
     @property
     def runs(self) -> Sequence[AnalysedRun]: ...
-
-
-def dotted(values: Mapping[str, Any], outer: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield what is nested in objects under dotted names; an empty object and W&B's media are values."""
-    for name, value in values.items():
-        if isinstance(value, dict) and value and "_type" not in value:  # as JSON makes them
-            yield from dotted(value, f"{outer}{name}.")
-        else:
-            yield f"{outer}{name}", value

@@ -14,7 +14,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from parallel_hpo.analysis.axes import Axis, axes_of
-from parallel_hpo.analysis.runs import AnalysedRun, AnalysedSweep, dotted
+from parallel_hpo.analysis.runs import AnalysedRun, AnalysedSweep
+from parallel_hpo.nested import dotted
 from parallel_hpo.words import OPEN, Outcome
 
 if TYPE_CHECKING:

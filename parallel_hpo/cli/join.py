@@ -29,13 +29,11 @@ from parallel_hpo.errors import BackendError, PoolOverError, ServerAwayError, Ta
 from parallel_hpo.hpo import kind_names
 from parallel_hpo.protocol.pool import NewPool
 from parallel_hpo.protocol.spec import PickledMain
-from parallel_hpo.supervisor.node import take_part
+from parallel_hpo.supervisor.node import AWAIT_SERVER_S, take_part
 from parallel_hpo.supervisor.node_stage import NodePart
 from parallel_hpo.ui import Terminal
 from parallel_hpo.words import Program, Target
 
-AWAIT_SERVER_S: Final = 30.0
-"""Machines and their server are often started together."""
 RETRY_S: Final = 0.5
 URL: Final = "PARALLEL_HPO_POOL_URL"
 KEY: Final = "PARALLEL_HPO_POOL_KEY"

@@ -10,12 +10,29 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
+from dataclasses import dataclass
 from types import FrameType, TracebackType
 from typing import Final, Self
 
-from parallel_hpo.notices import Notice, Observer, SweepOver
+from parallel_hpo.notices import Notice, Observer, SweepOver, shows_memory
 
 NUMBERS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@dataclass(frozen=True, slots=True)
+class _Watching:
+    """An observer that tells the other, and learns first that the sweep is over."""
+
+    observer: Observer
+    note_over: Callable[[SweepOver], None]
+    shows_memory: bool
+
+    def __call__(self, notice: Notice) -> None:
+        """Take a notice."""
+        if isinstance(notice, SweepOver):
+            self.note_over(notice)
+        self.observer(notice)
 
 
 class LateSignals:
@@ -43,12 +60,10 @@ class LateSignals:
     def watching(self, observer: Observer) -> Observer:
         """Return an observer that tells the other, and learns from what it is told when the sweep is over."""
 
-        def observe(notice: Notice) -> None:
-            if isinstance(notice, SweepOver):
-                self._exit_code = notice.exit_code
-            observer(notice)
+        return _Watching(observer, self._note_over, shows_memory(observer))
 
-        return observe
+    def _note_over(self, notice: SweepOver) -> None:
+        self._exit_code = notice.exit_code
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self._exit_code is None:

@@ -10,16 +10,15 @@ import math
 from collections.abc import Sequence
 from typing import Any, Final
 
+from parallel_hpo.analysis.axes import is_logarithmic
 from parallel_hpo.chronicle import Attempt, Performed, performed
+from parallel_hpo.nested import dotted
 from parallel_hpo.server.pages.lanes import lanes_of
 from parallel_hpo.server.pages.report.contents import Contents
-from parallel_hpo.server.pages.rows import leaves
 from parallel_hpo.supervisor.records.ledger_reader import RunRow
 from parallel_hpo.supervisor.records.sweep_folders import KnownSweep
 from parallel_hpo.words import Outcome, RunId
 
-_LOG_FROM: Final = 1000.0
-"""Positive numbers of which the greatest is so many times the least stand on a log axis."""
 _NOTE: Final = "This is what the sweep's folder knows: its histories are on W&B's server, at {url}"
 
 
@@ -77,21 +76,20 @@ def _state(run: RunRow, *, running: bool) -> str:
 
 def _parameters(runs: Sequence[RunRow]) -> dict[str, list[Any]]:
     """Return the values of each parameter by its dotted name, None where a run has none."""
-    given = [dict(leaves(run.parameters)) for run in runs]
+    given = [dict(dotted(run.parameters)) for run in runs]
     names = dict.fromkeys(name for each in given for name in each)
     return {name: [each.get(name) for each in given] for name in names}
 
 
 def _axis(name: str, values: Sequence[Any]) -> dict[str, Any]:
     there = [value for value in values if value is not None]
-    numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value in there)
-    low, high = (min(there), max(there)) if numeric and there else (None, None)
+    numeric = bool(there) and all(type(value) in (int, float) for value in there)
     return {
         "name": name,
         "kind": "number" if numeric else "category",
-        "log": low is not None and high is not None and low > 0 and high / low >= _LOG_FROM,
+        "log": numeric and is_logarithmic(there),
         "varied": len({str(value) for value in values}) > 1,
-        "low": low,
-        "high": high,
+        "low": min(there) if numeric else None,
+        "high": max(there) if numeric else None,
         "values": None,
     }

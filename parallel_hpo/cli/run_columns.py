@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from parallel_hpo.config.sweep_checks import nearest
 from parallel_hpo.errors import UsageError
+from parallel_hpo.nested import dotted
 from parallel_hpo.supervisor.records.ledger_reader import RunRow
-from parallel_hpo.ui.wording import leaves
 
 FIXED: Final = ("run_id", "outcome", "value", "duration_s")
 """The columns before those of the parameters."""
@@ -26,7 +26,7 @@ def columns_of(run: RunRow) -> dict[str, Any]:
     fixed = {name: getattr(run, name) for name in FIXED}
     if run.machine is not None:
         fixed["machine"] = run.machine
-    inner = {".".join((PARAMETERS, *path)): value for path, value in leaves(run.parameters)}
+    inner = {f"{PARAMETERS}.{name}": value for name, value in dotted(run.parameters)}
     return fixed | {"outcome": run.outcome or "open"} | inner
 
 

@@ -2,7 +2,8 @@
 
     machines() ─▶ start(machine, command) ─▶ … ended() ─▶ stop() ─▶ close()
 
-Whoever has one asks it from one thread. An engine's own errors are BackendErrors that name the engine.
+Whoever has one asks it from one thread. What says that an engine can't be had is a BackendError, a UsageError
+or a MissingExtraError. `choose.chosen_engine` says which it is, `hosted.HostedEngine` is one in use.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class NodeTaskEnd:
 
 
 class ClusterEngine(Protocol):
-    """An engine in use; made by `choose.cluster_engine`, which says so where it can't be reached."""
+    """An engine in use."""
 
     @property
     def name(self) -> str:
@@ -61,7 +62,10 @@ class ClusterEngine(Protocol):
         """Return the machines that it has now, by name; later there may be others."""
 
     def start(self, machine: FoundMachine, command: NodeCommand) -> None:
-        """Start a node there; returns at once, also where the machine has no room yet."""
+        """Start a node there; returns at once, also where the machine has no room yet.
+
+        A machine whose node has ended may be given another.
+        """
 
     def ended(self) -> tuple[NodeTaskEnd, ...]:
         """Return what has ended since the last call, each once; never waits."""

@@ -66,7 +66,7 @@ def start(command: NodeCommand) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, *command.arguments],
         env=os.environ | dict(command.variables),
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,  # open for as long as this process lives
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         preexec_fn=tree.die_with_parent,  # no thread runs yet

@@ -1,8 +1,8 @@
-"""Machines of one host's name are told apart: the second is NAME-2, as long as the engine is in use."""
+"""Machines of one host's name are told apart: the second is NAME-2, for as long as it is there."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from parallel_hpo.machines.base import FoundMachine
 
@@ -13,9 +13,15 @@ class MachineNames:
     def __init__(self) -> None:
         self._names: dict[str, str] = {}
 
-    def name(self, found: Iterable[tuple[str, str]]) -> tuple[FoundMachine, ...]:
-        """Return machines of (address, host's name), in the order of their own names."""
-        return tuple(sorted((self._machine(*each) for each in found), key=lambda machine: machine.name))
+    def name(self, found: Sequence[tuple[str, str]]) -> tuple[FoundMachine, ...]:
+        """Return machines of (address, host's name), in the order of their own names.
+
+        A name is free again once its machine is gone: one that comes back may have another address.
+        """
+        there = {address for address, _ in found}
+        self._names = {address: name for address, name in self._names.items() if address in there}
+        machines = [self._machine(address, host) for address, host in found]
+        return tuple(sorted(machines, key=lambda machine: machine.name))
 
     def _machine(self, address: str, host: str) -> FoundMachine:
         if address not in self._names:

@@ -49,6 +49,8 @@ def find_publisher() -> Publish | None:
 class Cell(Writer[_Step]):
     """Shows notices and the result; a context manager, callable from any thread."""
 
+    shows_memory: Final = False
+
     def __init__(
         self, publish: Publish, *, varied: Varied = None, clock: Callable[[], float] = time.monotonic
     ) -> None:

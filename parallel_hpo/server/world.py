@@ -71,4 +71,4 @@ class Caller:
     node: int | None = None
     """The epoch of the node whose key it is, or whose worker's; None: no node's."""
     is_supervisor: bool = False
-    """Its key is a sweep's own, or a node's: it may do for that sweep what the master key may for all."""
+    """Its key is a sweep's own, or a node's: it may do for `sweep` what the master key may for all."""

@@ -31,6 +31,8 @@ from parallel_hpo.supervisor.records.summary import SweepResult
 from parallel_hpo.supervisor.setting import Setting
 from parallel_hpo.words import Program, StopKind, Target
 
+AWAIT_SERVER_S: Final = 30.0
+"""So long a machine that comes waits at least for its server: they are often started together."""
 LEASES: Final = 10
 """So many leases a machine that was cut off tries to come back for."""
 STDIN: Final = 0
@@ -55,7 +57,7 @@ def take_part(
         What `NodeStage.take_part` raises.
     """
     machine = _Machine(part, section_of_node(section), main, observer, once, environment)
-    epoch = machine.take_part(wait_s=0.0, previous=0)
+    epoch = machine.take_part(wait_s=max(AWAIT_SERVER_S, part.pool.node_timeout_s), previous=0)
     while epoch.again:
         observer(Message("this machine joins the sweep anew"))
         epoch = machine.take_part(wait_s=LEASES * part.pool.node_timeout_s, previous=epoch.number)

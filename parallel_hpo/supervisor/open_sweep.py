@@ -12,7 +12,7 @@ from typing import Final
 from parallel_hpo.backend.base import Backend, OpenedSweep
 from parallel_hpo.config.hooks import words_of
 from parallel_hpo.errors import ExitCode, LedgerError, ParallelHPOError
-from parallel_hpo.notices import MemoryUsed, OutputLine, SweepOpened
+from parallel_hpo.notices import MemoryUsed, OutputLine, SweepOpened, shows_memory
 from parallel_hpo.protocol.spec import Surroundings, WorkerSpec
 from parallel_hpo.supervisor.aftermath import Aftermath
 from parallel_hpo.supervisor.catching_up import catch_up
@@ -171,7 +171,8 @@ class OpenSweep:
             grant=None if self._membership is None else PoolGrant(),
         )
         memory = MemoryWatch(lambda slot, used_mb: setting.observer(MemoryUsed(slot, used_mb)))
-        memory.start()
+        if shows_memory(setting.observer):
+            memory.start()
         tools = self._equip(server_calls, pump, memory, mailbox)
         if self._membership is not None:
             self._membership.listen(post)

@@ -63,6 +63,11 @@ class Terminal(Writer[_Step]):
         self._dropped = 0
         self._dropping = threading.Lock()
 
+    @property
+    def shows_memory(self) -> bool:
+        """Whether there are rows of workers, with their memory."""
+        return self._live
+
     def __call__(self, notice: Notice) -> None:
         """Take a notice, at once; lines beyond what the terminal can show are counted and left out."""
         if isinstance(notice, OutputLine) and self._steps.qsize() >= _WAITING_LINES:

@@ -6,20 +6,20 @@ Imports `words` and the tally.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from difflib import get_close_matches
 from enum import IntEnum
 from typing import Any, Final
 
 from rich.text import Text
 
+from parallel_hpo.nested import NestedName, leaves
 from parallel_hpo.notices import Message, Notice, RunBegan, RunOver, SweepOpened, WorkerChanged
 from parallel_hpo.protocol.messages import MissingMetric
 from parallel_hpo.ui.tally import Tally, time_left_s
 from parallel_hpo.words import Outcome, Parameters, Slot, SlotState
 
-ParameterPath = tuple[str, ...]
-Varied = frozenset[ParameterPath] | None
+Varied = frozenset[NestedName] | None
 """The parameters that differ from run to run, by their nested names; None: not known, show all."""
 
 STYLES: Final[Mapping[Outcome, str]] = {
@@ -114,15 +114,6 @@ def brief(parameters: Parameters, varied: Varied) -> str:
     return " ".join(f"{_name(path, shown)}={_cut(value)}" for path, value in shown.items())
 
 
-def leaves(parameters: Mapping[str, Any], outer: ParameterPath = ()) -> Iterator[tuple[ParameterPath, Any]]:
-    """Yield each parameter that is no group of others, by its nested names."""
-    for name, value in parameters.items():
-        if isinstance(value, Mapping) and value:
-            yield from leaves(value, (*outer, name))
-        else:
-            yield (*outer, name), value
-
-
 def _opened(notice: SweepOpened) -> Text:
     runs = "runs without limit" if notice.count is None else some(notice.count, "run")
     shares = f" (shares {', '.join(map(str, notice.shares))})" if notice.shares else ""
@@ -175,12 +166,12 @@ def _after_colon(reason: str) -> str:
     return f": {reason}" if reason else ""
 
 
-def _shown(path: ParameterPath, varied: Varied) -> bool:
+def _shown(path: NestedName, varied: Varied) -> bool:
     # A value may itself be an object: then the parameter is one of the path's beginnings.
     return varied is None or any(path[:end] in varied for end in range(1, len(path) + 1))
 
 
-def _name(path: ParameterPath, others: Mapping[ParameterPath, Any]) -> str:
+def _name(path: NestedName, others: Mapping[NestedName, Any]) -> str:
     own = [
         end for end in range(1, len(path) + 1) if sum(other[-end:] == path[-end:] for other in others) == 1
     ]

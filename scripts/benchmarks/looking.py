@@ -83,8 +83,8 @@ def _look(client: Client, sweep: str, runs: list[str], share: float) -> None:
         revision = client.get(f"{DATA}/{sweep}?since={revision}")["revision"]
         if now >= charts_at:
             charts_at = now + CHARTS_EVERY_S
-            client.get(f"{histories}&runs={','.join(runs)}")
-            client.get(f"{DATA}/{sweep}/timeline")
+            client.get(f"{histories}&runs={','.join(runs)}&seen={revision}")
+            client.get(f"{DATA}/{sweep}/timeline?seen={revision}")
         time.sleep(ROWS_EVERY_S)
 
 

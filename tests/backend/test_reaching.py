@@ -8,7 +8,6 @@ import socket
 import ssl
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 import pytest
 
 from parallel_hpo.backend.reaching import trusted
+from tests.threads import answering_in_a_thread
 
 ASK = """
 import os
@@ -43,12 +43,8 @@ class Welcoming(BaseHTTPRequestHandler):
 @pytest.fixture
 def server() -> Iterator[ThreadingHTTPServer]:
     """A server, or proxy, that lets everyone in who has a key."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), Welcoming) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
+    with answering_in_a_thread(ThreadingHTTPServer(("127.0.0.1", 0), Welcoming)) as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture(scope="module")

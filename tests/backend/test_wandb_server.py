@@ -18,6 +18,7 @@ from parallel_hpo.backend.reaching import why_out_of_reach
 from parallel_hpo.backend.wandb_server import WandbBackend
 from parallel_hpo.errors import BackendError
 from parallel_hpo.words import SweepId, SweepPath
+from tests.threads import answering_in_a_thread
 
 ORDER = SweepOrder({"method": "random"}, "project", "entity", None)
 OPENED = OpenedSweep(SweepPath("entity", "project", SweepId("abc")), "http://w/abc", {})
@@ -76,14 +77,8 @@ class CallsSent:
 
 @contextmanager
 def answering(status: int, body: bytes = b"") -> Iterator[Server]:
-    with Server(status, body) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    with answering_in_a_thread(Server(status, body)) as server:
+        yield server
 
 
 @contextmanager

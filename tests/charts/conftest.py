@@ -16,9 +16,6 @@ from tests.chromium import Sight
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """A real browser while a file's tests need it; they are skipped where there is none."""
-    reason = chromium.why_not()
-    if reason is not None:
-        pytest.skip(reason)
     with chromium.running() as started:
         yield started
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import mimetypes
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,6 +12,7 @@ from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
 from tests.charts.scene import Scene
+from tests.threads import answering_in_a_thread
 
 STATIC: Final = Path(__file__).parents[2] / "parallel_hpo" / "server" / "pages" / "static"
 POLICY: Final = (
@@ -61,14 +61,8 @@ def serving(scene: Scene) -> Iterator[str]:
         def log_message(self, format: str, *args: Any) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
+    with answering_in_a_thread(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as server:
+        yield f"http://127.0.0.1:{server.server_port}"
 
 
 def answer(scene: Scene, target: str) -> tuple[str, bytes] | None:

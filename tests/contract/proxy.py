@@ -19,6 +19,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from tests.threads import answering_in_a_thread
+
 LATE_S: Final = 0.3
 STREAMS_FACTOR: Final = 3
 """Streams are the rarer ones, and all harms are to be met within one short sweep."""
@@ -192,11 +194,5 @@ class _Handler(BaseHTTPRequestHandler):
 @contextmanager
 def proxying(target: str, tls: ssl.SSLContext | None = None) -> Iterator[Proxy]:
     """Run a proxy in front of the server at `target` for a while, which clients may have to speak TLS to."""
-    with Proxy(target, tls) as proxy:
-        thread = threading.Thread(target=proxy.serve_forever, args=(0.05,))
-        thread.start()
-        try:
-            yield proxy
-        finally:
-            proxy.shutdown()
-            thread.join()
+    with answering_in_a_thread(Proxy(target, tls)) as proxy:
+        yield proxy

@@ -125,6 +125,17 @@ def test_machines_that_do_not_leave_are_ended_by_the_engine_and_not_waited_for(h
     assert GRACE_S <= head.stopped[0] < head.now <= GRACE_S + 5 + 4
 
 
+def test_a_machine_that_does_not_answer_holds_no_sweep_up_that_is_complete(head: Head) -> None:
+    def pass_time(number: int) -> None:
+        head.now += 1.0
+
+    head.door.then(news(ends=ALL_DONE, living=1))
+    head.at_each_answer = pass_time
+    assert head.run() == Ending("all 2 runs performed", 0, None)
+    assert head.now <= 5 + 4
+    assert len(head.stopped) == 1
+
+
 def test_a_drain_takes_as_long_as_it_takes(head: Head) -> None:
     def stop_at(number: int) -> None:
         if number == 1:

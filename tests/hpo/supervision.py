@@ -11,29 +11,11 @@ from parallel_hpo.notices import Message, Observer
 from parallel_hpo.plan import Launch
 from parallel_hpo.supervisor.control.signals import Control
 from parallel_hpo.supervisor.records.summary import SweepResult
+from tests.results import RESULT
 
 SECTION = parse_section(
     {"sweep_configuration": {"method": "random", "parameters": {"lr": {"value": 0.1}}}},
     origin=lambda key: "c",
-)
-RESULT = SweepResult(
-    sweep_id="s1",
-    sweep_url="",
-    backend="local",
-    count=None,
-    attempted=0,
-    finished=0,
-    failed=0,
-    crashed=0,
-    retried=0,
-    stopped=0,
-    lost=0,
-    best=None,
-    workers=(),
-    runs=(),
-    stop_reason="count reached",
-    exit_code=0,
-    duration_s=1.0,
 )
 CLEAN = Host({})
 

@@ -15,7 +15,8 @@ from parallel_hpo.notices import Observer
 from parallel_hpo.plan import Launch
 from parallel_hpo.supervisor.control.signals import Control
 from parallel_hpo.supervisor.records.summary import SweepResult
-from tests.hpo.supervision import CLEAN, RESULT, ignore, main
+from tests.hpo.supervision import CLEAN, ignore, main
+from tests.results import RESULT
 
 SWEEP = {"sweep_configuration": {"method": "random", "parameters": {"lr": {"value": 0.1}}}}
 

@@ -17,7 +17,8 @@ from parallel_hpo.hpo.kinds.wandb_sweeps import WandbSweeps
 from parallel_hpo.plan import Launch
 from parallel_hpo.supervisor.records.summary import SweepResult
 from parallel_hpo.words import StopKind, Target
-from tests.hpo.supervision import RESULT, FakeSupervisor, hpo, ignore, main
+from tests.hpo.supervision import FakeSupervisor, hpo, ignore, main
+from tests.results import RESULT
 
 
 @contextmanager

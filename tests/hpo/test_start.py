@@ -21,7 +21,8 @@ from parallel_hpo.notices import Observer
 from parallel_hpo.plan import Launch
 from parallel_hpo.supervisor.control.signals import Control
 from parallel_hpo.words import StopKind
-from tests.hpo.supervision import RESULT, FakeSupervisor, hpo, main
+from tests.hpo.supervision import FakeSupervisor, hpo, main
+from tests.results import RESULT
 
 DEADLINE_S: Final = 30.0
 

@@ -62,10 +62,20 @@ def comes(condition: Callable[[], object]) -> bool:
 
 def next_end(engine: ClusterEngine) -> NodeTaskEnd:
     """Wait for an engine's word on one node."""
+    (end,) = next_ends(engine, 1)
+    return end
+
+
+def next_ends(engine: ClusterEngine, number: int) -> list[NodeTaskEnd]:
+    """Wait for an engine's word on so many nodes."""
     ends: list[NodeTaskEnd] = []
-    assert comes(lambda: ends.extend(engine.ended()) or ends)
-    assert len(ends) == 1
-    return ends[0]
+
+    def have_come() -> bool:
+        ends.extend(engine.ended())
+        return len(ends) >= number
+
+    assert comes(have_come)
+    return ends
 
 
 def named(engine: ClusterEngine, name: str) -> FoundMachine:

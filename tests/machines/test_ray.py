@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -21,37 +14,22 @@ from parallel_hpo.errors import BackendError
 from parallel_hpo.machines.base import FoundMachine, NodeTaskEnd
 from parallel_hpo.machines.hosted import HostedEngine
 from parallel_hpo.machines.talk import ClusterChoice
-from tests.machines.nodes import HeldNode, comes, next_end
+from tests.machines.nodes import HeldNode, comes, next_end, next_ends
+from tests.machines.raylets import Raylets, running_raylets
 
 pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
-RAYLETS: Final = Path(__file__).with_name("raylets.py")
 DEVICES: Final = (2, 3)
 MASKS: Final = {"0,1", "0,1,2"}
 
 
-@dataclass(frozen=True)
-class Cluster:
-    """Where Ray is; its raylets are processes of this machine."""
-
-    address: str
-    raylets: list[int]
-
-
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    folder = Path(tempfile.mkdtemp(prefix="ray-"))  # a short name, as sockets in it need
-    env = os.environ | {"RAY_TMPDIR": str(folder)}
-    words = [sys.executable, str(RAYLETS), *map(str, DEVICES)]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(words, env=env, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL) as process:
-        assert process.stdout is not None
-        yield Cluster(**json.loads(process.stdout.readline()))
-        process.communicate()
-    shutil.rmtree(folder)
+def cluster() -> Iterator[Raylets]:
+    with running_raylets(*DEVICES) as made:
+        yield made
 
 
 @pytest.fixture
-def engine(cluster: Cluster) -> Iterator[HostedEngine]:
+def engine(cluster: Raylets) -> Iterator[HostedEngine]:
     made = HostedEngine(ClusterChoice("ray", cluster.address))
     yield made
     made.stop()
@@ -68,7 +46,7 @@ def nodes(engine: HostedEngine, tmp_path: Path) -> dict[FoundMachine, HeldNode]:
 
 
 def test_each_raylet_is_a_machine_and_has_one_node_with_all_its_devices(
-    engine: HostedEngine, cluster: Cluster, nodes: dict[FoundMachine, HeldNode]
+    engine: HostedEngine, cluster: Raylets, nodes: dict[FoundMachine, HeldNode]
 ) -> None:
     assert engine.name == "Ray"
     first, second = (machine.name for machine in engine.machines())
@@ -99,8 +77,7 @@ def test_a_client_that_is_killed_is_a_hint_for_each_node_and_leaves_none(
     )
     host.kill()
     assert comes(lambda: not any(process.is_running() for process in processes))
-    ends = [*engine.ended()]
-    assert comes(lambda: ends.extend(engine.ended()) or len(ends) == len(nodes))
+    ends = next_ends(engine, len(nodes))
     assert {(end.machine, end.returned) for end in ends} == {(machine, False) for machine in nodes}
 
 
@@ -110,7 +87,7 @@ def test_a_cluster_that_is_not_there_is_named() -> None:
 
 
 def test_a_killed_raylet_is_a_hint_and_its_node_ends_with_it(
-    engine: HostedEngine, cluster: Cluster, nodes: dict[FoundMachine, HeldNode]
+    engine: HostedEngine, cluster: Raylets, nodes: dict[FoundMachine, HeldNode]
 ) -> None:
     """The other machine's goes on."""
     lost = next(

@@ -7,8 +7,8 @@ from typing import Any
 from parallel_hpo.notebook.cell import Cell, find_publisher
 from parallel_hpo.notices import OutputLine
 from parallel_hpo.words import Slot
-from tests.hpo.supervision import RESULT
 from tests.notebook.test_picture import OPENED, began, over
+from tests.results import RESULT
 
 
 class Notebook:

@@ -2,31 +2,36 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page
 
 from tests import chromium as browsers
+from tests.conftest import clean_env_in
 from tests.pages.seen import Seen
 from tests.pages.serving import Served, served
 
 Open = Callable[..., Page]
 
 
-@pytest.fixture
-def site(tmp_path: Path, clean_env: dict[str, str]) -> Iterator[Served]:
-    """A server over an empty database."""
-    with served(tmp_path, clean_env) as site:
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A server that a file's tests share, one after the other."""
+    folder = tmp_path_factory.mktemp("site")
+    with clean_env_in(folder / "home") as environment, served(folder, environment) as site:
         yield site
 
 
 @pytest.fixture
+def site(server: Served) -> Served:
+    """A server over an empty database."""
+    server.empty()
+    return server
+
+
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """A real browser; the test is skipped where there is none."""
-    reason = browsers.why_not()
-    if reason is not None:
-        pytest.skip(reason)
+    """A real browser for a file's tests, each with windows of its own; skipped where there is none."""
     with browsers.running() as browser:
         yield browser
 
@@ -41,7 +46,7 @@ def seen(site: Served) -> Iterator[Seen]:
 
 @pytest.fixture
 def visit(chromium: Browser, site: Served, seen: Seen) -> Iterator[Open]:
-    """Open a page in a browser of its own, which is let in."""
+    """Open a page in a window of its own, which has no cookie of another, and is let in."""
     with ExitStack() as contexts:
 
         def visit(page: str, *, scheme: str = "light", width: int = 1200, let_in: bool = True) -> Page:

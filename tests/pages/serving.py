@@ -8,13 +8,13 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import insert
+from sqlalchemy import delete, insert
 
 from parallel_hpo import tickets
 from parallel_hpo.server.store import tables
@@ -42,9 +42,19 @@ class Served:
 
     url: str
     stage: Stage
+    end: Callable[[], None]
+    """End the server, as its owner does."""
 
     def address(self, page: str) -> str:
         return tickets.with_ticket(self.url + page, tickets.ticket_key(MASTER_KEY), time.time())
+
+    def empty(self) -> None:
+        """Forget all sweeps and runs, and set the stage's clock right; ids are not used again."""
+        with self.stage.world.database.write() as transaction:
+            for table in reversed(tables.metadata.sorted_tables):
+                if table not in (tables.alembic_version, tables.files_folder):
+                    transaction.execute(delete(table))
+        self.stage.clock.now = time.time()
 
 
 @contextmanager
@@ -57,12 +67,17 @@ def served(folder: Path, environment: dict[str, str]) -> Iterator[Served]:
     try:
         server.stdin.write(json.dumps({"api_key": MASTER_KEY}).encode() + b"\n")
         server.stdin.flush()
-        yield Served(json.loads(server.stdout.readline())["url"], stage)
+        yield Served(json.loads(server.stdout.readline())["url"], stage, lambda: _end(server))
     finally:
-        server.stdin.close()
-        server.wait(10)
+        _end(server)
         server.stdout.close()
         stage.close()
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    assert server.stdin is not None
+    server.stdin.close()
+    server.wait(10)
 
 
 def filled(stage: Stage, number: int, state: str = "FINISHED") -> str:

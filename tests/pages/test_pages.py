@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -178,11 +177,10 @@ def test_a_sweep_is_paused_and_stopped_from_its_page(visit: Visit, site: Served)
     expect(page.locator("#actions button")).to_have_count(0)
 
 
-def test_a_worker_of_this_machine_is_drained_from_its_sweeps_page(
-    visit: Visit, site: Served, tmp_path: Path
-) -> None:
+def test_a_worker_of_this_machine_is_drained_from_its_sweeps_page(visit: Visit, site: Served) -> None:
     sweep, _ = running(site)
-    with Ledger(tmp_path / sweep / "ledger.db") as ledger, Mailbox(tmp_path / sweep) as mailbox:
+    folder = site.stage.folder / sweep
+    with Ledger(folder / "ledger.db") as ledger, Mailbox(folder) as mailbox:
         ledger.record_facts({"path": f"local/p/{sweep}", "count": 4})
         for slot in (0, 1):
             ledger.record_spawn(Slot(slot), None, again=False)

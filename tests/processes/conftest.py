@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +19,8 @@ from typing import Any, Final
 import psutil
 import pytest
 
+from tests.commanding import CommandLine
+from tests.conftest import clean_env_in
 from tests.processes.agreement import disagreements
 
 MAINS: Final = Path(__file__).with_name("mains.py")
@@ -64,8 +66,9 @@ class ServerRun:
 class RealSweep:
     """One `parallel-hpo run`, from its start to its end."""
 
-    def __init__(self, folder: Path, env: dict[str, str]) -> None:
+    def __init__(self, folder: Path, env: dict[str, str], commands: CommandLine | None = None) -> None:
         self.folder = folder
+        self._commands = commands
         self.directory = folder / "sweeps"
         self.journal = folder / "journal.jsonl"
         self.env = env | {"JOURNAL": str(self.journal), "PARALLEL_HPO_BACKEND": "local"}
@@ -116,6 +119,17 @@ class RealSweep:
             text=True,
         )
         return self
+
+    def ask(self, *words: str, code: int = 0) -> str:
+        """Call a command beside the sweep, and return what it prints on stdout (on stderr where it fails)."""
+        assert self._commands is not None
+        place = ("--directory", str(self.directory))
+        done = self._commands.call(*words, *place, folder=self.folder, environment=self.env)
+        assert done.returncode == code, done.stderr
+        return done.stdout if code == 0 else done.stderr
+
+    def ask_json(self, *words: str) -> Any:
+        return json.loads(self.ask(*words, "--json"))
 
     def entries(self, event: str = "enter") -> list[Entry]:
         """Return what the mains have written so far."""
@@ -210,15 +224,44 @@ def _command_line(process: psutil.Process) -> str:
         return ""  # it has just ended
 
 
+@contextmanager
+def ending(sweep: RealSweep) -> Iterator[RealSweep]:
+    """Kill a sweep at the end if it still runs."""
+    yield sweep
+    if sweep.process is not None:
+        if sweep.process.poll() is None:
+            sweep.process.kill()
+        sweep.process.communicate()
+
+
 @pytest.fixture
-def sweep(tmp_path: Path, clean_env: dict[str, str]) -> Iterator[RealSweep]:
+def sweep(tmp_path: Path, clean_env: dict[str, str], commands: CommandLine) -> Iterator[RealSweep]:
     """A sweep to be started; killed at the test's end if it still runs."""
-    made = RealSweep(tmp_path, clean_env)
-    yield made
-    if made.process is not None:
-        if made.process.poll() is None:
-            made.process.kill()
-        made.process.communicate()
+    with ending(RealSweep(tmp_path, clean_env, commands)) as made:
+        yield made
+
+
+@dataclass(frozen=True)
+class Performed:
+    """A sweep that is over, at which several tests look."""
+
+    sweep: RealSweep
+    ended: Ended
+
+
+@pytest.fixture(scope="module")
+def new_sweep(
+    tmp_path_factory: pytest.TempPathFactory, commands: CommandLine
+) -> Iterator[Callable[[], RealSweep]]:
+    """Makes the sweeps at which several of a file's tests look."""
+    with ExitStack() as stack:
+
+        def make() -> RealSweep:
+            folder = tmp_path_factory.mktemp("sweep")
+            environment = stack.enter_context(clean_env_in(folder / "home"))
+            return stack.enter_context(ending(RealSweep(folder, environment, commands)))
+
+        yield make
 
 
 @pytest.fixture

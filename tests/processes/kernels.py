@@ -64,14 +64,19 @@ class Ran:
     """What a cell has put out."""
 
     printed: str = ""
+    """On its stdout; what sweeps say on stderr comes when it comes."""
+    said: str = ""
+    """On its stderr."""
     error: str = ""
     """The name of the exception that ended it."""
     shown: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     """Displays and their updates, by kind."""
 
     def take(self, kind: str, content: dict[str, Any]) -> None:
-        if kind == "stream":
+        if kind == "stream" and content["name"] == "stdout":
             self.printed += content["text"]
+        elif kind == "stream":
+            self.said += content["text"]
         elif kind == "error":
             self.error = content["ename"]
         elif kind in ("display_data", "update_display_data"):

@@ -6,7 +6,6 @@ import json
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.processes.conftest import MAINS, Ended, RealSweep
+from tests.threads import answering_in_a_thread
 
 KEY = "0123456789" * 4
 
@@ -96,13 +96,8 @@ class _Refusing(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def refusing_server() -> Iterator[str]:
-    server = HTTPServer(("127.0.0.1", 0), _Refusing)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with answering_in_a_thread(HTTPServer(("127.0.0.1", 0), _Refusing)) as server:
+        yield f"http://127.0.0.1:{server.server_port}"
 
 
 def test_a_server_that_refuses_us_is_named_with_its_answer(sweep: RealSweep, refusing_server: str) -> None:

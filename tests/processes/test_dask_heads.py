@@ -103,6 +103,7 @@ def test_an_interrupt_ends_what_dask_would_let_run_on(sweep: RealSweep, cluster:
     assert outcomes(ended.summary) == ["stopped"] * 2, ended.stderr
 
 
+@pytest.mark.thorough
 def test_a_dask_worker_that_dies_takes_no_run_with_it(sweep: RealSweep, cluster: DaskCluster) -> None:
     optimize(sweep, cluster, "held", count=3, machines={"engine": "dask", "node_timeout_s": 6.0})
     pids = [entry.pid for entry in sweep.wait_for(2)]
@@ -114,6 +115,7 @@ def test_a_dask_worker_that_dies_takes_no_run_with_it(sweep: RealSweep, cluster:
     assert Counter(run["attempts"] for run in ended.summary["runs"]) == {1: 2, 2: 1}
 
 
+@pytest.mark.thorough
 def test_when_the_script_is_killed_nothing_is_left_on_the_cluster(
     sweep: RealSweep, cluster: DaskCluster
 ) -> None:

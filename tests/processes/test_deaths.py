@@ -28,14 +28,14 @@ def expect_gone(processes: list[psutil.Process]) -> None:
 
 
 def test_a_killed_workers_run_is_run_again_and_the_count_stays_exact(sweep: RealSweep) -> None:
-    sweep.start("brief", count=20)
-    kill(sweep.wait_for(6)[-1].pid)
+    sweep.start("brief", count=10)
+    kill(sweep.wait_for(4)[-1].pid)
     ended = sweep.finish()
     assert ended.code == 0, ended.stderr
     entries = sweep.entries()
-    assert len({entry.run_id for entry in entries}) == 20
-    assert len(entries) == 21
-    assert outcomes(ended.summary) == ["finished"] * 20
+    assert len({entry.run_id for entry in entries}) == 10
+    assert len(entries) == 11
+    assert outcomes(ended.summary) == ["finished"] * 10
     assert (ended.summary["retried"], ended.summary["lost"]) == (1, 0)
 
 

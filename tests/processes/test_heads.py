@@ -157,6 +157,7 @@ def test_a_machine_that_comes_later_takes_part_and_one_that_always_fails_is_give
     assert set(machines_of(ended.summary)) == {"gpu1", "gpu3"}
 
 
+@pytest.mark.thorough
 def test_a_sweep_ends_where_no_machine_can_run_a_node_and_says_why(head: Head, sweep: RealSweep) -> None:
     head.add("gpu1", broken=True)
     ended = head.lead("brief", count=2).finish()

@@ -6,69 +6,93 @@ import json
 import os
 import signal
 import sys
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any, Final
 
+import psutil
 import pytest
 
-from tests.processes.conftest import RealSweep, outcomes
+from tests.processes.conftest import DEADLINE_S, Performed, RealSweep, outcomes
+from tests.threads import answering_in_a_thread
 
 MAINS: Final = Path(__file__).with_name("after_runs.py")
-KEEP: Final = "import os, sys; print(sys.stdin.read().replace('\\n', ''), file=open(os.environ['TOLD'], 'a'))"
-"""A command's program that keeps what it is told, a line each time."""
+KEEP: Final = "import sys; print(sys.stdin.read().replace('\\n', ''), file=open(sys.argv[1], 'a'))"
+"""A command's program that keeps in a file what it is told, a line each time."""
 
 
 def grid(*how: str) -> dict[str, Any]:
     return {"method": "grid", "metric": {"name": "loss"}, "parameters": {"how": {"values": list(how)}}}
 
 
-def told(sweep: RealSweep) -> list[Any]:
-    file = Path(sweep.env["TOLD"])
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+def keep(file: Path) -> list[str]:
+    return [sys.executable, "-c", KEEP, str(file)]
+
+
+def kept(file: Path) -> list[Any]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
 
 
 def by_id(runs: list[Any]) -> list[Any]:
     return sorted(runs, key=lambda run: str(run["run_id"]))
 
 
-@pytest.fixture
-def told_sweep(sweep: RealSweep) -> RealSweep:
-    """A sweep whose commands may keep what they are told."""
-    sweep.env["TOLD"] = str(sweep.folder / "told.jsonl")
-    return sweep
+@dataclass(frozen=True)
+class Mixed(Performed):
+    """A sweep with a run that went well and three that did not, of all of which somebody was told."""
+
+    received: list[Any]
+    """By whom is notified."""
+
+    @property
+    def bad(self) -> dict[str, Any]:
+        """The runs that did not go well, by how they went instead."""
+        runs = self.ended.summary["runs"]
+        return {run["parameters"]["how"]: run for run in runs if run["outcome"] != "finished"}
+
+    def folder_of(self, how: str) -> Path:
+        return self.failed_runs / str(self.bad[how]["run_id"])
+
+    @property
+    def failed_runs(self) -> Path:
+        return self.sweep.directory / str(self.ended.summary["sweep_id"]) / "failed"
 
 
-def test_on_end_is_told_what_the_summary_says(told_sweep: RealSweep) -> None:
-    told_sweep.start("mixed", mains=MAINS, sweep=grid("well"), on_end=[sys.executable, "-c", KEEP])
-    ended = told_sweep.finish()
-    assert told(told_sweep) == [ended.summary]
-
-
-def test_on_failure_is_told_of_each_failed_run_once(told_sweep: RealSweep) -> None:
-    ended = told_sweep.start(
-        "mixed",
-        mains=MAINS,
-        sweep=grid("well", "fail", "exit", "die"),
-        on_failure=[sys.executable, "-c", KEEP],
-    ).finish()
-    folder = told_sweep.directory / ended.summary["sweep_id"] / "failed"
-    bad = [run for run in ended.summary["runs"] if run["outcome"] != "finished"]
-    assert len(bad) == 3
-    place = {"sweep_id": ended.summary["sweep_id"]}
-    expected = [run | place | {"folder": str(folder / run["run_id"])} for run in bad]
-    assert by_id(told(told_sweep)) == by_id(expected)
-
-
-def test_a_failed_run_has_a_folder_that_says_why(sweep: RealSweep) -> None:
+@pytest.fixture(scope="module")
+def mixed(new_sweep: Callable[[], RealSweep]) -> Mixed:
+    sweep = new_sweep()
     sweep.env |= {"MY_Api_Key": "s3cret-1", "TOKEN_OF": "s3cret-2", "DB": "postgresql://me:s3cret-3@host/x"}
-    ended = sweep.start("mixed", mains=MAINS, sweep=grid("fail", "well"), workers=1).finish()
-    (failed,) = [run for run in ended.summary["runs"] if run["outcome"] == "failed"]
-    folder = sweep.directory / ended.summary["sweep_id"] / "failed" / failed["run_id"]
-    assert [path.name for path in folder.parent.iterdir()] == [failed["run_id"]]
+    with receiver() as (port, received):
+        ended = sweep.start(
+            "mixed",
+            mains=MAINS,
+            sweep=grid("well", "fail", "exit", "die"),
+            on_end=keep(sweep.folder / "end.jsonl"),
+            on_failure=keep(sweep.folder / "failures.jsonl"),
+            notify=[f"json://127.0.0.1:{port}/x"],
+        ).finish()
+    return Mixed(sweep, ended, received)
+
+
+def test_on_end_is_told_what_the_summary_says(mixed: Mixed) -> None:
+    assert kept(mixed.sweep.folder / "end.jsonl") == [mixed.ended.summary]
+
+
+def test_on_failure_is_told_of_each_failed_run_once(mixed: Mixed) -> None:
+    assert len(mixed.bad) == 3
+    place = {"sweep_id": mixed.ended.summary["sweep_id"]}
+    expected = [run | place | {"folder": str(mixed.folder_of(how))} for how, run in mixed.bad.items()]
+    assert by_id(kept(mixed.sweep.folder / "failures.jsonl")) == by_id(expected)
+
+
+def test_a_failed_run_has_a_folder_that_says_why(mixed: Mixed) -> None:
+    failed, folder = mixed.bad["fail"], mixed.folder_of("fail")
+    assert {path.name for path in mixed.failed_runs.iterdir()} == {
+        run["run_id"] for run in mixed.bad.values()
+    }
     assert json.loads((folder / "parameters.json").read_text()) == {"how": "fail"}
     assert (folder / "reason.txt").read_text() == "failed: ValueError: this one fails\n"
     traceback = (folder / "traceback.txt").read_text()
@@ -88,10 +112,8 @@ def test_a_failed_run_has_a_folder_that_says_why(sweep: RealSweep) -> None:
     assert not any("s3cret" in path.read_text() for path in folder.iterdir())
 
 
-def test_a_run_that_was_killed_has_its_last_lines_too(sweep: RealSweep) -> None:
-    ended = sweep.start("mixed", mains=MAINS, sweep=grid("die"), workers=1, retries=1).finish()
-    (run,) = ended.summary["runs"]
-    folder = sweep.directory / ended.summary["sweep_id"] / "failed" / run["run_id"]
+def test_a_run_that_was_killed_has_its_last_lines_too(mixed: Mixed) -> None:
+    folder = mixed.folder_of("die")
     assert (folder / "reason.txt").read_text() == "crashed: SIGKILL\n"
     assert "line 249 of die" in (folder / "output.log").read_text().splitlines()
     assert json.loads((folder / "environment.json").read_text())["PARALLEL_HPO_ATTEMPT"] == "2"
@@ -125,17 +147,15 @@ def test_a_stopped_sweep_tells_of_its_end_and_a_second_stop_ends_the_command(swe
     ended = sweep.finish()
     assert ended.code == 130
     assert "on_end and notify: cut short by another stop" in ended.stderr
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(mark.read_text()), 0)
+    command = int(mark.read_text())  # it is killed; whoever inherits it has yet to reap it
+    assert sweep.comes(lambda: not psutil.pid_exists(command), within_s=DEADLINE_S)
 
 
-def test_people_are_notified_of_the_end(sweep: RealSweep) -> None:
-    with receiver() as (port, received):
-        sweep.start("mixed", mains=MAINS, sweep=grid("well", "fail"), notify=[f"json://127.0.0.1:{port}/x"])
-        ended = sweep.finish()
-    (message,) = received
-    assert message["title"] == f"sweep {ended.summary['sweep_id']}: 1 of 2 runs finished, 1 failed"
-    assert ended.summary["best"]["run_id"] in message["message"]
+def test_people_are_notified_of_the_end(mixed: Mixed) -> None:
+    (message,) = mixed.received
+    sweep = f"sweep {mixed.ended.summary['sweep_id']}"
+    assert message["title"] == f"{sweep}: 1 of 4 runs finished, 3 failed"
+    assert mixed.ended.summary["best"]["run_id"] in message["message"]
 
 
 def test_an_address_that_is_none_is_refused_before_anything_starts(sweep: RealSweep) -> None:
@@ -171,9 +191,5 @@ def receiver() -> Iterator[tuple[int, list[Any]]]:
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
+    with answering_in_a_thread(HTTPServer(("127.0.0.1", 0), Handler)) as server:
         yield server.server_port, received
-        server.shutdown()
-        thread.join()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import psutil
+import pytest
 
 from tests.processes.conftest import MAINS, RealSweep, outcomes
 
@@ -35,6 +36,8 @@ def journal(event):
 with wandb.init(config=vars(options)) as run:
     journal("enter")
     time.sleep(float(os.environ.get("THEN_SLEEP", "0")))
+    while "HELD_UNTIL" in os.environ and not os.path.exists(os.environ["HELD_UNTIL"]):
+        time.sleep(0.01)
     for epoch in range(options.epochs):
         run.log({"loss": options.lr * (epoch + 1)})
 if options.lr == 0.5:
@@ -62,6 +65,14 @@ def start(sweep: RealSweep, tmp_path: Path, *options: str, yaml: str = SWEEP, wo
     return sweep.start_command("-m", "parallel_hpo", "run", "sweep.yaml", *place, "--json", *options)
 
 
+@pytest.fixture
+def go(sweep: RealSweep) -> Path:
+    """A file that the programs wait for, so that a killed one has not ended before."""
+    file = sweep.folder / "go"
+    sweep.env["HELD_UNTIL"] = str(file)
+    return file
+
+
 def test_a_users_sweep_file_and_program_run_without_a_change(sweep: RealSweep, tmp_path: Path) -> None:
     ended = start(sweep, tmp_path).finish()
     assert ended.code == 0, ended.stderr
@@ -72,12 +83,12 @@ def test_a_users_sweep_file_and_program_run_without_a_change(sweep: RealSweep, t
 
 
 def test_a_program_that_is_killed_is_run_again_and_leaves_nothing_in_the_temporary_folder(
-    sweep: RealSweep, tmp_path: Path, temporary: Path
+    sweep: RealSweep, tmp_path: Path, temporary: Path, go: Path
 ) -> None:
-    sweep.env["THEN_SLEEP"] = "0.5"
     start(sweep, tmp_path, "--count", "4")
     killed = sweep.wait_for(2)[-1]
     os.kill(killed.pid, signal.SIGKILL)
+    go.touch()
     ended = sweep.finish()
     assert len(ended.summary["runs"]) == 4
     assert ended.summary["retried"] == 1
@@ -87,18 +98,20 @@ def test_a_program_that_is_killed_is_run_again_and_leaves_nothing_in_the_tempora
     assert [name for name in left if not name.startswith("tmp")] == []  # wandb's media, killed with it
 
 
-def test_a_killed_worker_and_a_killed_program_lose_nothing(sweep: RealSweep, tmp_path: Path) -> None:
-    """1. Four workers run a program each. 2. One worker is killed, and another one's program."""
-    sweep.env["THEN_SLEEP"] = "0.5"
-    start(sweep, tmp_path, "--count", "12", yaml=SWEEP.replace("method: grid", "method: random"), workers=4)
-    first, second, *_ = sweep.wait_for(4)
+def test_a_killed_worker_and_a_killed_program_lose_nothing(
+    sweep: RealSweep, tmp_path: Path, go: Path
+) -> None:
+    """1. Three workers run a program each. 2. One worker is killed, and another one's program."""
+    start(sweep, tmp_path, "--count", "8", yaml=SWEEP.replace("method: grid", "method: random"), workers=3)
+    first, second, _ = sweep.wait_for(3)
     worker = psutil.Process(first.pid).parent()
     assert worker is not None
     worker.kill()
     os.kill(second.pid, signal.SIGKILL)
+    go.touch()
     ended = sweep.finish()
     assert ended.code == 0, ended.stderr
-    assert len({run["run_id"] for run in ended.summary["runs"]}) == ended.summary["attempted"] == 12
+    assert len({run["run_id"] for run in ended.summary["runs"]}) == ended.summary["attempted"] == 8
     assert set(outcomes(ended.summary)) <= {"finished", "failed"}
     again = {entry.run_id: entry.facts["options"] for entry in sweep.entries() if entry.attempt == 2}
     assert again == {first.run_id: first.facts["options"], second.run_id: second.facts["options"]}
@@ -140,14 +153,14 @@ def test_an_interrupt_reaches_the_program_behind_a_shell(sweep: RealSweep, tmp_p
 
 
 def test_what_a_program_started_leaves_nothing_either_where_the_worker_is_killed(
-    sweep: RealSweep, tmp_path: Path, temporary: Path
+    sweep: RealSweep, tmp_path: Path, temporary: Path, go: Path
 ) -> None:
-    sweep.env["THEN_SLEEP"] = "1"
     shell = 'command: [bash, -c, "python train.py --lr=0.1 --epochs=1; exit $?"]'
     start(sweep, tmp_path, "--count", "2", yaml=SWEEP[: SWEEP.index("command:")] + shell, workers=1)
     (entry,) = sweep.wait_for(1)
     _, worker, *_ = psutil.Process(entry.pid).parents()
     worker.kill()
+    go.touch()
     ended = sweep.finish()
     assert ended.summary["retried"] == 1
     assert [path.name for path in temporary.iterdir() if not path.name.startswith("tmp")] == []

@@ -62,32 +62,31 @@ def expect_all_accounted_for(ended: Ended, sweep: RealSweep) -> None:
     assert ended.summary["exit_code"] == ended.code
 
 
+def interrupted_once(sweep: RealSweep, moment: Callable[[RealSweep], bool], words: str) -> Ended:
+    """Start a sweep, send SIGINT at a moment, and return how it ended."""
+    sweep.start("brief", count=COUNT)
+    sweep.wait_until(lambda: moment(sweep), words)
+    sweep.signal(signal.SIGINT)
+    return sweep.finish()
+
+
 @pytest.mark.parametrize("moment", EARLY)
 def test_a_signal_before_there_is_a_sweep_ends_it_all(sweep: RealSweep, moment: str) -> None:
-    sweep.start("brief", count=COUNT)
-    sweep.wait_until(lambda: EARLY[moment](sweep), moment)
-    sweep.signal(signal.SIGINT)
-    ended = sweep.finish()
+    ended = interrupted_once(sweep, EARLY[moment], moment)
     assert ended.code == ExitCode.SIGNAL_BASE + signal.SIGINT, ended.stderr
     assert sweep.entries() == []
 
 
 @pytest.mark.parametrize("moment", ON_THE_WAY)
 def test_a_signal_while_the_sweep_is_on_accounts_for_every_run(sweep: RealSweep, moment: str) -> None:
-    sweep.start("brief", count=COUNT)
-    sweep.wait_until(lambda: ON_THE_WAY[moment](sweep), moment)
-    sweep.signal(signal.SIGINT)
-    ended = sweep.finish()
+    ended = interrupted_once(sweep, ON_THE_WAY[moment], moment)
     assert ended.code == ExitCode.SIGNAL_BASE + signal.SIGINT, ended.stderr
     expect_all_accounted_for(ended, sweep)
 
 
 @pytest.mark.parametrize("moment", LATE)
 def test_a_signal_after_the_last_run_changes_none_of_them(sweep: RealSweep, moment: str) -> None:
-    sweep.start("brief", count=COUNT)
-    sweep.wait_until(lambda: LATE[moment](sweep), moment)
-    sweep.signal(signal.SIGINT)
-    ended = sweep.finish()
+    ended = interrupted_once(sweep, LATE[moment], moment)
     assert ended.code in (ExitCode.COMPLETE, ExitCode.SIGNAL_BASE + signal.SIGINT), ended.stderr
     expect_all_accounted_for(ended, sweep)
     assert outcomes(ended.summary) == ["finished"] * COUNT

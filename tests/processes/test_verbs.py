@@ -9,24 +9,13 @@ import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import pytest
 
-from tests.processes.conftest import RANDOM, RealSweep, outcomes
-
-
-def ask(sweep: RealSweep, *words: str, code: int = 0) -> str:
-    """Run a command beside the sweep, and return what it prints on stdout (on stderr where it fails)."""
-    command = [sys.executable, "-m", "parallel_hpo", *words, "--directory", str(sweep.directory)]
-    ended = subprocess.run(command, env=sweep.env, capture_output=True, text=True, check=False, timeout=60)
-    assert ended.returncode == code, ended.stderr
-    return ended.stdout if code == 0 else ended.stderr
-
-
-def ask_json(sweep: RealSweep, *words: str) -> Any:
-    return json.loads(ask(sweep, *words, "--json"))
+from tests.processes.conftest import RANDOM, Performed, RealSweep, outcomes
 
 
 def sweep_id_of(sweep: RealSweep) -> str:
@@ -34,49 +23,61 @@ def sweep_id_of(sweep: RealSweep) -> str:
     return next(iter(sweep.directory.glob("*/ledger.db"))).parent.name
 
 
+@dataclass(frozen=True)
+class ThreeRuns(Performed):
+    """A sweep of three runs, and the second in which it was begun at the earliest."""
+
+    not_before: datetime
+
+
+@pytest.fixture(scope="module")
+def three_runs(new_sweep: Callable[[], RealSweep]) -> ThreeRuns:
+    sweep, now = new_sweep(), datetime.now().astimezone().replace(microsecond=0)
+    ended = sweep.start("quick", count=3, project="digits", sweep=RANDOM | {"name": "first try"}).finish()
+    return ThreeRuns(sweep, ended, now)
+
+
 def test_a_running_sweep_is_seen_from_another_terminal(sweep: RealSweep) -> None:
     sweep.start("sleeper", count=4)
     sweep.wait_for(2)
-    seen = ask_json(sweep, "status", sweep_id_of(sweep))
+    seen = sweep.ask_json("status", sweep_id_of(sweep))
     assert (seen["running"], seen["started"], seen["open"], seen["count"]) == (True, 2, 2, 4)
 
 
-def test_an_ended_sweep_is_seen_with_its_runs_its_best_and_its_logs(sweep: RealSweep) -> None:
-    ended = sweep.start("quick", count=3).finish()
+def test_an_ended_sweep_is_seen_with_its_runs_its_best_and_its_logs(three_runs: ThreeRuns) -> None:
+    sweep, ended = three_runs.sweep, three_runs.ended
     name = sweep_id_of(sweep)
-    assert not ask_json(sweep, "status", name)["running"]
-    assert [known["sweep"] for known in ask_json(sweep, "status")] == [name]
-    assert {run["outcome"] for run in ask_json(sweep, "runs", name)} == {"finished"}
-    assert ask_json(sweep, "best", name)["run_id"] == ended.summary["best"]["run_id"]
-    assert "wandb" in ask(sweep, "logs", name)
-    lines = [json.loads(line) for line in ask(sweep, "logs", name, "--json").splitlines()]
+    assert not sweep.ask_json("status", name)["running"]
+    assert [known["sweep"] for known in sweep.ask_json("status")] == [name]
+    assert {run["outcome"] for run in sweep.ask_json("runs", name)} == {"finished"}
+    assert sweep.ask_json("best", name)["run_id"] == ended.summary["best"]["run_id"]
+    assert "wandb" in sweep.ask("logs", name)
+    lines = [json.loads(line) for line in sweep.ask("logs", name, "--json").splitlines()]
     assert {line["worker"] for line in lines} <= {"worker-0", "worker-1"}
-    assert "is not running" in ask(sweep, "scale", name, "3", code=2)
-    assert "is over: the sweep is finished" in ask(sweep, "pause", name, code=2)
-    assert ask_json(sweep, "resume", name) == {"sweep": name, "verb": "resume", "running": False}
-    assert f"there: {name}" in ask(sweep, "status", "nothing", code=2)
+    assert "is not running" in sweep.ask("scale", name, "3", code=2)
+    assert "is over: the sweep is finished" in sweep.ask("pause", name, code=2)
+    assert sweep.ask_json("resume", name) == {"sweep": name, "verb": "resume", "running": False}
+    assert f"there: {name}" in sweep.ask("status", "nothing", code=2)
 
 
-def test_an_ended_sweep_says_when_it_began_what_it_is_called_and_where_it_is(sweep: RealSweep) -> None:
-    before = datetime.now().astimezone().replace(microsecond=0)
-    sweep.start("quick", count=2, project="digits", sweep=RANDOM | {"name": "first try"}).finish()
-    seen = ask_json(sweep, "status", sweep_id_of(sweep))
+def test_an_ended_sweep_says_when_it_began_what_it_is_called_and_where_it_is(three_runs: ThreeRuns) -> None:
+    seen = three_runs.sweep.ask_json("status", sweep_id_of(three_runs.sweep))
     assert (seen["name"], seen["project"], seen["metric"]) == ("first try", "digits", "loss")
-    assert before <= datetime.fromisoformat(seen["date"]) <= datetime.now().astimezone()
+    assert three_runs.not_before <= datetime.fromisoformat(seen["date"]) <= datetime.now().astimezone()
 
 
-def test_runs_are_listed_by_a_column_and_as_csv(sweep: RealSweep) -> None:
-    ended = sweep.start("quick", count=3).finish()
+def test_runs_are_listed_by_a_column_and_as_csv(three_runs: ThreeRuns) -> None:
+    sweep, ended = three_runs.sweep, three_runs.ended
     name = sweep_id_of(sweep)
-    rows = list(csv.DictReader(io.StringIO(ask(sweep, "runs", name, "--csv", "--sort", "value"))))
+    rows = list(csv.DictReader(io.StringIO(sweep.ask("runs", name, "--csv", "--sort", "value"))))
     assert list(rows[0]) == ["run_id", "outcome", "value", "duration_s", "parameters.x"]
     assert rows[0]["run_id"] == ended.summary["best"]["run_id"]
     values = [float(row["value"]) for row in rows]
     assert values == sorted(values)
-    listed = ask_json(sweep, "runs", name, "--sort", "parameters.x")
+    listed = sweep.ask_json("runs", name, "--sort", "parameters.x")
     assert [run["run_id"] for run in listed] == [row["run_id"] for row in rows]  # loss grows with x
-    assert "there is no such column" in ask(sweep, "runs", name, "--sort", "y", code=2)
-    assert "choose one" in ask(sweep, "runs", name, "--csv", "--json", code=2)
+    assert "there is no such column" in sweep.ask("runs", name, "--sort", "y", code=2)
+    assert "choose one" in sweep.ask("runs", name, "--csv", "--json", code=2)
 
 
 def test_logs_are_followed_until_the_sweep_ends(sweep: RealSweep) -> None:
@@ -105,25 +106,25 @@ def test_a_quiet_run_ends_with_the_sweeps_id_and_its_best_run(sweep: RealSweep) 
     assert best.startswith(f"best: run {ended.summary['best']['run_id']}  loss=")
 
 
-def test_a_row_is_one_line_where_it_is_piped(sweep: RealSweep) -> None:
-    ended = sweep.start("quick", count=2).finish()
+def test_a_row_is_one_line_where_it_is_piped(three_runs: ThreeRuns) -> None:
+    sweep, ended = three_runs.sweep, three_runs.ended
     name = sweep_id_of(sweep)
-    header, *rows = ask(sweep, "runs", name).splitlines()
+    header, *rows = sweep.ask("runs", name).splitlines()
     assert [row.split()[0] for row in rows] == [run["run_id"] for run in ended.summary["runs"]]
     assert json.loads(rows[0][header.index("parameters") :]) == ended.summary["runs"][0]["parameters"]
-    assert str(sweep.directory / name) in ask(sweep, "status")
+    assert str(sweep.directory / name) in sweep.ask("status")
 
 
 def test_a_paused_sweep_starts_no_run_until_it_is_resumed_and_a_stopped_one_ends(sweep: RealSweep) -> None:
     sweep.start("brief", count=500)
     sweep.wait_for(2)
     name = sweep_id_of(sweep)
-    ask(sweep, "pause", name)
-    sweep.wait_until(lambda: ask_json(sweep, "status", name)["open"] == 0, "all runs over")
+    sweep.ask("pause", name)
+    sweep.wait_until(lambda: sweep.ask_json("status", name)["open"] == 0, "all runs over")
     paused_at = len(sweep.entries())
-    ask(sweep, "resume", name)
+    sweep.ask("resume", name)
     sweep.wait_for(paused_at + 2)
-    ask(sweep, "stop", name)
+    sweep.ask("stop", name)
     ended = sweep.finish()
     assert (ended.code, ended.summary["stop_reason"]) == (0, "the sweep is finished")
     assert set(outcomes(ended.summary)) == {"finished"}
@@ -132,7 +133,7 @@ def test_a_paused_sweep_starts_no_run_until_it_is_resumed_and_a_stopped_one_ends
 def test_a_cancelled_sweep_ends_now(sweep: RealSweep) -> None:
     sweep.start("sleeper", count=10)
     sweep.wait_for(2)
-    ask(sweep, "cancel", sweep_id_of(sweep))
+    sweep.ask("cancel", sweep_id_of(sweep))
     ended = sweep.finish()
     assert (ended.code in (0, 5), ended.summary["stop_reason"]) == (True, "the sweep was cancelled")
     assert outcomes(ended.summary) == ["stopped"] * 2
@@ -142,7 +143,7 @@ def test_a_cancelled_sweep_ends_now(sweep: RealSweep) -> None:
 def test_a_running_sweep_is_scaled(sweep: RealSweep, workers: int) -> None:
     sweep.start("brief", count=24)
     sweep.wait_for(2)
-    ask(sweep, "scale", sweep_id_of(sweep), str(workers))
+    sweep.ask("scale", sweep_id_of(sweep), str(workers))
     ended = sweep.finish()
     assert ended.code == 0, ended.stderr
     assert outcomes(ended.summary) == ["finished"] * 24
@@ -158,10 +159,10 @@ def test_a_sweep_is_scaled_no_further_than_the_limits_allow_and_says_so(sweep: R
     sweep.wait_for(2)
     assert sweep.process is not None
     pid, name = sweep.process.pid, sweep_id_of(sweep)
-    ask(sweep, "scale", name, "40")
+    sweep.ask("scale", name, "40")
     sweep.wait_until(lambda: resource.prlimit(pid, resource.RLIMIT_NOFILE)[0] > 40 * 6, "a higher limit")
-    assert "4096" in ask(sweep, "scale", name, "1000000000", code=2)
-    ask(sweep, "scale", name, "1000")
+    assert "4096" in sweep.ask("scale", name, "1000000000", code=2)
+    sweep.ask("scale", name, "1000")
     (sweep.folder / "go").touch()
     ended = sweep.finish()
     assert (ended.code, outcomes(ended.summary)) == (0, ["finished"] * 4), ended.stderr
@@ -172,8 +173,8 @@ def test_a_sweep_is_scaled_no_further_than_the_limits_allow_and_says_so(sweep: R
 def test_a_drained_worker_leaves_its_share_to_the_others(sweep: RealSweep) -> None:
     sweep.start("held", count=16)
     sweep.wait_for(2)
-    assert "has no worker 7; it has 0, 1" in ask(sweep, "drain", sweep_id_of(sweep), "--worker", "7", code=2)
-    ask(sweep, "drain", sweep_id_of(sweep), "--worker", "0")
+    assert "has no worker 7; it has 0, 1" in sweep.ask("drain", sweep_id_of(sweep), "--worker", "7", code=2)
+    sweep.ask("drain", sweep_id_of(sweep), "--worker", "0")
     (sweep.folder / "go").touch()
     ended = sweep.finish()
     assert outcomes(ended.summary) == ["finished"] * 16
@@ -186,18 +187,18 @@ def test_a_running_sweep_is_not_cleaned_away_and_one_that_is_over_only_when_it_i
     sweep.start("sleeper", count=4)
     sweep.wait_for(2)
     name = sweep_id_of(sweep)
-    assert [each["keep"] for each in ask_json(sweep, "clean", name, "--yes")] == ["it is running"]
+    assert [each["keep"] for each in sweep.ask_json("clean", name, "--yes")] == ["it is running"]
     sweep.signal(signal.SIGINT)
     sweep.finish()
-    (kept,) = ask_json(sweep, "clean", "--yes")
+    (kept,) = sweep.ask_json("clean", "--yes")
     assert kept["keep"].startswith("it can be resumed")
-    assert [each["keep"] for each in ask_json(sweep, "clean", name, "--older-than", "1d")] == [
+    assert [each["keep"] for each in sweep.ask_json("clean", name, "--older-than", "1d")] == [
         "it is not that old"
     ]
-    assert name in ask(sweep, "clean", name)
+    assert name in sweep.ask("clean", name)
     assert (sweep.directory / name).is_dir()
-    (gone,) = ask_json(sweep, "clean", name, "--yes")
+    (gone,) = sweep.ask_json("clean", name, "--yes")
     assert (gone["removed"], gone["lost"][0]) == (True, "it can be resumed")
     assert not (sweep.directory / name).exists()
     assert sweep.runs_on_the_server() == {}
-    assert "allowed: a number with m, h, d or w" in ask(sweep, "clean", "--older-than", "1x", code=2)
+    assert "allowed: a number with m, h, d or w" in sweep.ask("clean", "--older-than", "1x", code=2)

@@ -4,51 +4,68 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.processes.conftest import MAINS, RANDOM, RealSweep, outcomes
+from tests.processes.conftest import MAINS, RANDOM, Performed, RealSweep, outcomes
 from tests.search.engines import needs_wandb_engine, without_wandb_engine
 
 
-def test_ten_runs_on_three_workers_are_exactly_ten_distinct_runs(sweep: RealSweep) -> None:
-    ended = sweep.start("quick", count=10, workers=3).finish()
+@pytest.fixture(scope="module")
+def ten_runs(new_sweep: Callable[[], RealSweep]) -> Performed:
+    sweep = new_sweep()
+    return Performed(sweep, sweep.start("quick", count=10, workers=3).finish())
+
+
+@pytest.fixture(scope="module")
+def curious_runs(new_sweep: Callable[[], RealSweep]) -> Performed:
+    """Runs that told what they found, in a sweep that another run's process starts."""
+    sweep = new_sweep()
+    sweep.env |= {"WANDB_RUN_ID": "parent", "RANK": "3", "WANDB_SERVICE": "1-2-3", "OMP_NUM_THREADS": "7"}
+    return Performed(sweep, sweep.start("curious", count=4, arguments=("--", "--epochs", "3")).finish())
+
+
+@pytest.fixture(scope="module")
+def failed_runs(new_sweep: Callable[[], RealSweep]) -> Performed:
+    sweep = new_sweep()
+    return Performed(sweep, sweep.start("failing", count=8, failures={"max_initial": None}).finish())
+
+
+def test_ten_runs_on_three_workers_are_exactly_ten_distinct_runs(ten_runs: Performed) -> None:
+    ended = ten_runs.ended
     assert ended.code == 0, ended.stderr
-    entries = sweep.entries()
+    entries = ten_runs.sweep.entries()
     assert len({entry.run_id for entry in entries}) == len(entries) == 10
     assert len({entry.pid for entry in entries}) == 3
     assert outcomes(ended.summary) == ["finished"] * 10
     assert "(shares 4, 3, 3)" in ended.stderr
 
 
-def test_main_is_in_the_main_thread_with_signals_of_its_own_and_no_stdin(sweep: RealSweep) -> None:
-    ended = sweep.start("curious", count=2).finish()
-    assert outcomes(ended.summary) == ["finished"] * 2
-    for entry in sweep.entries():
+def test_main_is_in_the_main_thread_with_signals_of_its_own_and_no_stdin(curious_runs: Performed) -> None:
+    assert outcomes(curious_runs.ended.summary) == ["finished"] * 4
+    for entry in curious_runs.sweep.entries():
         assert entry.facts["in_main_thread"]
         assert entry.facts["heard"]
         assert entry.facts["interactive"] == ""
 
 
-def test_two_workers_draw_different_random_numbers(sweep: RealSweep) -> None:
-    sweep.start("curious", count=4).finish()
-    entries = sweep.entries()
+def test_two_workers_draw_different_random_numbers(curious_runs: Performed) -> None:
+    entries = curious_runs.sweep.entries()
     assert len({entry.facts["random"] for entry in entries}) == 4
     assert len({entry.facts["numpy"] for entry in entries}) == 4
 
 
-def test_a_workers_environment_has_its_facts_and_none_of_the_parents_run(sweep: RealSweep) -> None:
-    sweep.env |= {"WANDB_RUN_ID": "parent", "RANK": "3", "WANDB_SERVICE": "1-2-3", "OMP_NUM_THREADS": "7"}
-    sweep.start("curious", count=1, workers=1, arguments=("--", "--epochs", "3")).finish()
-    (entry,) = sweep.entries()
-    environment = entry.facts["environment"]
-    assert environment["WANDB_RUN_ID"] == environment["PARALLEL_HPO_RUN_ID"] == entry.run_id
-    assert environment["PARALLEL_HPO_WORKERS"] == "1"
-    assert environment["OMP_NUM_THREADS"] == "7"
-    assert environment["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
-    assert "RANK" not in environment
-    assert entry.facts["argv"] == [str(MAINS), "--epochs", "3"]
+def test_a_workers_environment_has_its_facts_and_none_of_the_parents_run(curious_runs: Performed) -> None:
+    for entry in curious_runs.sweep.entries():
+        environment = entry.facts["environment"]
+        assert environment["WANDB_RUN_ID"] == environment["PARALLEL_HPO_RUN_ID"] == entry.run_id
+        assert environment["PARALLEL_HPO_WORKERS"] == "2"
+        assert environment["OMP_NUM_THREADS"] == "7"
+        assert environment["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+        assert "RANK" not in environment
+        assert entry.facts["argv"] == [str(MAINS), "--epochs", "3"]
 
 
 def test_a_grid_without_a_count_ends_by_itself_with_every_point_once(sweep: RealSweep) -> None:
@@ -78,20 +95,19 @@ def test_the_best_run_is_that_with_the_best_value(sweep: RealSweep, method: str,
     assert (ended.summary["metric"], ended.summary["goal"]) == ("loss", "maximize")
 
 
-def test_the_json_on_stdout_is_the_summary_and_nothing_else(sweep: RealSweep) -> None:
-    ended = sweep.start("quick", count=2).finish()
-    assert json.loads(ended.stdout) == ended.summary
+def test_the_json_on_stdout_is_the_summary_and_nothing_else(ten_runs: Performed) -> None:
+    assert json.loads(ten_runs.ended.stdout) == ten_runs.ended.summary
 
 
-def test_each_workers_output_is_in_its_log_and_on_stderr(sweep: RealSweep) -> None:
-    ended = sweep.start("failing", count=1, workers=1).finish()
-    assert "[w0] ValueError: no good" in ended.stderr
-    (log,) = sweep.directory.glob("*/worker-0/output.log")
-    assert "ValueError: no good" in log.read_text()
+def test_each_workers_output_is_in_its_log_and_on_stderr(failed_runs: Performed) -> None:
+    for number in range(2):
+        assert f"[w{number}] ValueError: no good" in failed_runs.ended.stderr
+        (log,) = failed_runs.sweep.directory.glob(f"*/worker-{number}/output.log")
+        assert "ValueError: no good" in log.read_text()
 
 
-def test_runs_that_fail_count_and_a_sweep_in_which_none_finished_says_so(sweep: RealSweep) -> None:
-    ended = sweep.start("failing", count=8, failures={"max_initial": None}).finish()
+def test_runs_that_fail_count_and_a_sweep_in_which_none_finished_says_so(failed_runs: Performed) -> None:
+    ended = failed_runs.ended
     assert ended.code == 5
     assert outcomes(ended.summary) == ["failed"] * 8
     assert {run["reason"] for run in ended.summary["runs"]} == {"ValueError: no good"}
@@ -103,9 +119,8 @@ def test_a_main_that_never_calls_init_has_failed_for_that_reason(sweep: RealSwee
     assert {run["reason"] for run in ended.summary["runs"]} == {"main never called wandb.init()"}
 
 
-def test_the_sweep_is_finished_on_its_server_when_its_count_is_reached(sweep: RealSweep) -> None:
-    sweep.start("quick", count=2).finish()
-    with sqlite3.connect(sweep.directory / "server.db") as database:
+def test_the_sweep_is_finished_on_its_server_when_its_count_is_reached(ten_runs: Performed) -> None:
+    with sqlite3.connect(ten_runs.sweep.directory / "server.db") as database:
         assert database.execute("SELECT state FROM sweeps").fetchall() == [("FINISHED",)]
     database.close()
 

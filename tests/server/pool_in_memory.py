@@ -1,17 +1,28 @@
-"""A pool that dictionaries hold, to play with its rules."""
+"""A pool that dictionaries hold, and two machines that talk to it, to try its rules."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from parallel_hpo.policy import FailureLimits
-from parallel_hpo.protocol.pool import Ends, Exchange, Granted, Join, NewPool, NodeLost, PoolEvent
+from parallel_hpo.protocol.pool import (
+    Ends,
+    Exchange,
+    Granted,
+    Join,
+    NewPool,
+    NodeLost,
+    PooledStart,
+    PoolEvent,
+)
 from parallel_hpo.server.rules.pool import ending, membership
 from parallel_hpo.server.rules.pool.draft import PoolDraft
 from parallel_hpo.server.rules.pool.exchange import exchange
 from parallel_hpo.server.rules.pool.state import Moment, Pool, PoolNode, PoolRun, RunPlace
-from parallel_hpo.words import RunId
+from parallel_hpo.words import Outcome, RunId
 from tests.server.acting import START, Clock
+from tests.server.pooling import end, machine, new_pool, start, told
 
 
 @dataclass
@@ -37,7 +48,6 @@ class PoolInMemory:
         self.told += draft.events
         open_runs = [run for run in self.runs.values() if run.place is not RunPlace.ENDED]
         assert (self.pool.started, self.pool.open_runs) == (len(self.runs), len(open_runs))
-        assert self.pool.count is None or self.pool.started + draft.unstarted() <= self.pool.count
 
     def open(self, wanted: NewPool) -> None:
         now = self.clock.now
@@ -93,9 +103,43 @@ class PoolInMemory:
         self.keep(draft)
         return draft.pool.ends
 
+    def may_start(self) -> int:
+        return 0 if self.pool is None else self.pool.started + self.draft().unstarted()
+
     def events(self) -> list[PoolEvent]:
         return self.told
 
     def kinds(self) -> list[str]:
         """Return the kinds of all events."""
         return [event.kind for event in self.told]
+
+
+class Talk:
+    """A pool and two machines, which number their exchanges."""
+
+    def __init__(self, **wanted: Any) -> None:
+        self.pool = PoolInMemory()
+        self.pool.open(new_pool(**wanted))
+        self.a, self.b = (self.pool.join(machine(name)) or 0 for name in "ab")
+        self.number = 0
+
+    def tell(self, epoch: int, wants: int = 0, **more: Any) -> Granted:
+        self.number += 1
+        return self.pool.exchange(told(epoch, self.number, wants, **more))
+
+    def begin(self, epoch: int, run: str) -> None:
+        self.tell(epoch, wants=1)
+        assert self.tell(epoch, starts=(start(run),)).started == (run,)
+
+    def why_not(self, epoch: int, attempt: PooledStart) -> str:
+        return self.tell(epoch, wants=1, starts=(attempt,)).refused[attempt.run.run_id]
+
+    def perform(self, epoch: int, run: str, outcome: Outcome = Outcome.FINISHED) -> Granted:
+        self.begin(epoch, run)
+        return self.tell(epoch, ends=(end(run, outcome=outcome),))
+
+    def wait(self, seconds: float, heard: int) -> None:
+        """Let time pass in which one machine goes on to be heard."""
+        for _ in range(10):
+            self.pool.clock.now += seconds / 10
+            self.tell(heard)

@@ -7,7 +7,6 @@ What the machines really do is known here, and compared with what the pool makes
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
 from hypothesis import strategies as st
@@ -22,13 +21,13 @@ from parallel_hpo.protocol.pool import (
     Join,
     NewPool,
     NodeLost,
-    PooledEnd,
     PooledStart,
     PoolEvent,
 )
 from parallel_hpo.words import Outcome, StopKind
 from tests.server.acting import Clock
-from tests.server.pooling import TIMEOUT_S, end, machine, new_pool, start, stopped, told
+from tests.server.pool_machine import Machine
+from tests.server.pooling import TIMEOUT_S, end, new_pool, start, told
 
 STEP_S = TIMEOUT_S / 20
 """Time goes on in such steps: a machine's fence has less than a tenth of its lease."""
@@ -50,54 +49,10 @@ class Side(Protocol):
     def lose(self, lost: NodeLost) -> None: ...
     def stop(self, ends: Ends) -> None: ...
     def look(self) -> Ends | None: ...
+    def may_start(self) -> int:
+        """Return how many runs have started or may do so."""
+
     def events(self) -> list[PoolEvent]: ...
-
-
-@dataclass
-class Machine:
-    """A node as it really is; `epoch` 0: it takes no part."""
-
-    name: str
-    mark: str
-    alive: bool = True
-    frozen: bool = False
-    cut: bool = False
-    leaving: bool = False
-    epoch: int = 0
-    previous: int = 0
-    number: int = 0
-    heard_at: float = 0.0
-    granted: int = 0
-    used: int = 0
-    ends_known: Ends | None = None
-    again: dict[str, int] = field(default_factory=dict)
-    retries: dict[str, int] = field(default_factory=dict)
-    pending: PooledStart | None = None
-    inside: dict[str, int] = field(default_factory=dict)
-    """The runs that are inside `main`, and their attempts."""
-    untold: list[PooledEnd] = field(default_factory=list)
-
-    @property
-    def works(self) -> bool:
-        return self.alive and not self.frozen and self.epoch > 0
-
-    def drop_all(self) -> None:
-        """Kill all that runs, and forget it."""
-        for held in (self.again, self.retries, self.inside):
-            held.clear()
-        self.pending, self.untold, self.ends_known = None, [], None
-        self.granted = self.used = self.number = 0
-        self.previous, self.epoch, self.leaving = self.epoch or self.previous, 0, False
-
-    def interrupt(self) -> None:
-        """Stop all that runs, so that others go on with it."""
-        self.untold += [stopped(run, attempt) for run, attempt in self.inside.items()]
-        self.untold += [stopped(run, None) for run in self.retries]
-        if self.pending is not None:
-            self.untold.append(stopped(self.pending.run.run_id, self.pending.run.attempt))
-        self.inside.clear()
-        self.retries.clear()
-        self.pending, self.leaving = None, True
 
 
 LIKELY: Final = (
@@ -155,7 +110,7 @@ class PoolPlay(RuleBasedStateMachine):
         node = self.machines[i]
         if not node.alive or node.frozen or node.cut or node.epoch:
             return
-        epoch = self.side.join(_joining(node))
+        epoch = self.side.join(node.joining())
         if epoch is not None and n % 3:
             node.epoch, node.heard_at = epoch, self.now
 
@@ -344,6 +299,10 @@ class PoolPlay(RuleBasedStateMachine):
     def no_more_start_than_are_counted(self) -> None:
         assert len({run for run, _ in self.entered}) <= self.count
 
+    @invariant()
+    def no_more_may_start_than_are_left(self) -> None:
+        assert self.side.may_start() <= self.count
+
     def teardown(self) -> None:
         """Let one machine, the others being dead, do what is left, and see that all is counted once."""
         if not hasattr(self, "side"):
@@ -382,7 +341,3 @@ class PoolPlay(RuleBasedStateMachine):
             if node.inside:
                 node.untold.append(end(*node.inside.popitem()))
         raise AssertionError("a healthy machine can't bring the sweep to its end")
-
-
-def _joining(node: Machine) -> Join:
-    return replace(machine(node.name, node.mark), previous=node.previous)

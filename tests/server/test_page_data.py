@@ -197,6 +197,17 @@ def test_a_curve_that_was_seen_is_read_anew_after_its_run_was_rewound(stage: Sta
     assert seen(web, f"runs/{name}/history", key="loss")["points"]["y"] == [1, 1, 2, 2, 2, 2, 2]
 
 
+def test_what_pages_share_is_as_new_as_what_they_have_seen(stage: Stage) -> None:
+    sweep = stage.sweep(grid(2))
+    agent = stage.agent(sweep)
+    stage.perform(sweep, agent)
+    with Web(stage, pages_fresh_s=60.0) as web:
+        assert len(seen(web, f"sweeps/{sweep}/timeline", seen="a-1")["bars"]) == 1
+        stage.perform(sweep, agent)
+        assert len(seen(web, f"sweeps/{sweep}/timeline", seen="a-1")["bars"]) == 1
+        assert len(seen(web, f"sweeps/{sweep}/timeline", seen="a-2")["bars"]) == 2
+
+
 def test_a_curve_of_many_lines_is_in_their_order(stage: Stage, web: Web) -> None:
     sweep = stage.sweep(grid(1))
     name = stage.issued(stage.agent(sweep))

@@ -7,26 +7,16 @@ from parallel_hpo.supervisor.records.summary import BestRun, MachineSummary, Run
 from parallel_hpo.ui.summary import describe_result
 from parallel_hpo.ui.tally import Tally, advance
 from parallel_hpo.words import Outcome, RunId, Slot, SweepId, SweepPath
+from tests.results import RESULT
 
 PATH = SweepPath("local", "digits", SweepId("s1"))
 TALLY = advance(Tally(), SweepOpened(PATH, "", "local", 3, 1, (), "/logs/s1", "loss", "minimize"), 0.0)
-RESULT = SweepResult(
-    sweep_id="s1",
-    sweep_url="",
-    backend="local",
+THREE_RUNS = replace(
+    RESULT,
     count=3,
     attempted=3,
     finished=3,
-    failed=0,
-    crashed=0,
-    retried=0,
-    stopped=0,
-    lost=0,
     best=BestRun(run_id=RunId("r1"), value=0.25, parameters={"lr": 0.1, "fixed": 1}),
-    workers=(),
-    runs=(),
-    stop_reason="count reached",
-    exit_code=0,
     duration_s=12.3,
 )
 
@@ -49,7 +39,7 @@ def lines(result: SweepResult) -> list[str]:
 
 
 def test_the_end_shows_counts_best_reason_and_folder() -> None:
-    assert lines(RESULT) == [
+    assert lines(THREE_RUNS) == [
         "3 runs in 12.3 s: 3 finished",
         "best: run r1  loss=0.25  lr=0.1",
         "ended: count reached",
@@ -68,21 +58,21 @@ def test_failures_are_grouped_by_their_reason() -> None:
         *[run(Outcome.FAILED, "ValueError: x")] * 3,
         run(Outcome.CRASHED, "SIGKILL"),
     )
-    shown = lines(replace(RESULT, attempted=5, finished=1, failed=3, crashed=1, runs=runs))
+    shown = lines(replace(THREE_RUNS, attempted=5, finished=1, failed=3, crashed=1, runs=runs))
     assert shown[0] == "5 runs in 12.3 s: 1 finished, 3 failed, 1 crashed"
     assert shown[1:3] == ["  3 × failed: ValueError: x", "  1 × crashed: SIGKILL"]
 
 
 def test_many_different_failures_are_not_all_shown() -> None:
     runs = tuple(run(Outcome.FAILED, f"exit {code}") for code in range(1, 9))
-    assert "  and 3 more, in the summary" in lines(replace(RESULT, failed=8, runs=runs))
+    assert "  and 3 more, in the summary" in lines(replace(THREE_RUNS, failed=8, runs=runs))
 
 
 def test_without_a_best_run_that_is_said() -> None:
-    assert "no run finished with a value to compare" in lines(replace(RESULT, best=None))
+    assert "no run finished with a value to compare" in lines(replace(THREE_RUNS, best=None))
 
 
 def test_runs_that_were_run_again_or_lost_are_named() -> None:
-    first = lines(replace(RESULT, retried=2, lost=1))[0]
+    first = lines(replace(THREE_RUNS, retried=2, lost=1))[0]
     assert "; 2 attempts made again" in first
     assert "; 1 lost, which must not happen" in first

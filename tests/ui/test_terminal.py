@@ -15,7 +15,8 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from parallel_hpo.notices import OutputLine, RunBegan, RunOver, SweepOpened
+from parallel_hpo.cli.late_signals import LateSignals
+from parallel_hpo.notices import OutputLine, RunBegan, RunOver, SweepOpened, shows_memory
 from parallel_hpo.ui import Terminal, Verbosity
 from parallel_hpo.ui.screen import Screen
 from parallel_hpo.words import Outcome, RunId, Slot, SweepId, SweepPath
@@ -292,3 +293,20 @@ def wait_until(true: Callable[[], bool], deadline_s: float = 10.0) -> None:
     while not true():
         assert time.monotonic() < end_s
         threading.Event().wait(0.01)
+
+
+@pytest.mark.parametrize(
+    ("is_terminal", "verbosity"),
+    [(True, Verbosity.NORMAL), (False, Verbosity.NORMAL), (True, Verbosity.QUIET)],
+)
+def test_memory_is_looked_at_where_there_are_rows_to_show_it(
+    monkeypatch: pytest.MonkeyPatch, is_terminal: bool, verbosity: Verbosity
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    stream = io.StringIO()
+    stream.isatty = lambda: is_terminal  # type: ignore[method-assign]
+    with Terminal(stream, verbosity=verbosity) as terminal:
+        watched = LateSignals().watching(terminal)
+        has_rows = is_terminal and verbosity is Verbosity.NORMAL
+        assert (shows_memory(terminal), shows_memory(watched)) == (has_rows, has_rows)
+    assert shows_memory(lambda notice: None)

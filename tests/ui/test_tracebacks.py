@@ -67,3 +67,14 @@ def test_lines_after_a_traceback_pass_at_once() -> None:
     filter_ = TracebackFilter()
     fed(filter_, ZERO, TRACEBACK)
     assert filter_.feed(ZERO, "  indented") == ["  indented"]
+
+
+def test_a_failure_that_the_client_and_then_the_worker_print_is_shown_once() -> None:
+    filter_ = TracebackFilter()
+    further = [TRACEBACK[0], '  File "target.py", line 9, in call', "    main()", *TRACEBACK[1:]]
+    ended = "wandb: run ended"
+    assert fed(filter_, ZERO, [*TRACEBACK, ended, *further]) == [*TRACEBACK, ended]
+    again = "ValueError: 1  (the same traceback for the 2nd time)"
+    assert fed(filter_, ZERO, [*TRACEBACK, *further]) == [again]
+    other = [*further[:-1], "ValueError: 2"]
+    assert fed(filter_, ZERO, other) == other

@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -93,10 +93,12 @@ def _is_query(document: DocumentNode, request: GraphQLRequest) -> bool:
     return operation is not None and operation.operation is OperationType.QUERY
 
 
+@cache
 def load_schema() -> GraphQLSchema:
-    """Return the schema with its resolvers."""
+    """Return the schema with its resolvers; it takes a while, and is the same for all executors."""
     parts = sorted((Path(__file__).parent / "schema").glob("*.graphql"))
-    schema = build_schema("\n".join(part.read_text(encoding="utf-8") for part in parts), assume_valid=True)
+    text = "\n".join(part.read_text(encoding="utf-8") for part in parts)
+    schema = build_schema(text, assume_valid=True, no_location=True)
     for type_name, resolve_type in RESOLVED_TYPES.items():
         abstract = schema.type_map[type_name]
         assert isinstance(abstract, GraphQLInterfaceType | GraphQLUnionType)

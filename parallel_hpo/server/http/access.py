@@ -124,14 +124,13 @@ class Gate:
         holder = holder_of(self._master_key, key)
         if holder is None:
             return None
-        is_sweeps_own = holder.label == SUPERVISOR and holder.sweep is not None
         return Caller(
             holder.label,
             is_master=False,
             base_url=base_url,
             sweep=holder.sweep,
             node=holder.node,
-            is_supervisor=is_sweeps_own or holder.is_node,
+            is_supervisor=holder.label == SUPERVISOR or holder.is_node,
         )
 
 

@@ -30,6 +30,7 @@ _POINTS_IN_ALL: Final = 60_000
 _LEAST_OF_MANY: Final = 200
 _MOST_OF_MANY: Final = 2000
 """What a sweep's page asks for: `static/charts/history_cache.js`."""
+_WHOLE: Final = 2.0**53
 _X: Final = {"step": "_step", "time": "_runtime"}
 """Time: seconds since the run's start, by its own clock."""
 _SYSTEM_X: Final = {"step": "_runtime", "time": "_runtime"}
@@ -130,6 +131,6 @@ def _axes(curve: Curve) -> dict[str, bytes]:
 
 def _numbers(values: array[float]) -> bytes:
     """Put numbers into JSON: whole ones as they are, others with as many digits as any picture can show."""
-    if all(map(float.is_integer, values)):
+    if all(map(float.is_integer, values)) and max(map(abs, values), default=0) < _WHOLE:
         return dump([*map(int, values)])
     return ("[" + ",".join(map("%.9g".__mod__, values)) + "]").encode()

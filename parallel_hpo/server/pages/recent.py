@@ -1,4 +1,4 @@
-"""Answers that several open pages share: whoever asks soon after another is told the same."""
+"""Answers that several open pages share: whoever asks the same soon after another is told the same."""
 
 from __future__ import annotations
 

@@ -190,8 +190,7 @@ class Pages:
 
     def _history(self, request: Request) -> Response:
         query = CurveQuery.read(request.query_params, _POINTS_OF_ONE)
-        at, world = _run_in(request), self._seen_by(request)
-        return self._shared(request, (at, query), lambda: self._curves.of_run(world, at, query))
+        return answers.json(request, self._curves.of_run(self._seen_by(request), _run_in(request), query))
 
     def _log(self, request: Request) -> Response:
         after = request.query_params.get("after", "")
@@ -212,8 +211,8 @@ class Pages:
         return answers.json(request, answers.dump(strict(data)))
 
     def _shared(self, request: Request, question: Hashable, make: Callable[[], bytes]) -> Response:
-        """Answer what all open pages of a kind ask; one who sees a part only is told of that part."""
-        asked = (request.state.caller.sweep, question)
+        """Answer what open pages ask, once for all that have seen the same revision, and may see as much."""
+        asked = (request.state.caller.sweep, request.query_params.get("seen", ""), question)
         return answers.json(request, self._recent.answer(asked, make))
 
     def _seen_by(self, request: Request) -> World:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from parallel_hpo import metric
 from parallel_hpo.config.sweep_words import Metric
+from parallel_hpo.nested import dotted
 from parallel_hpo.server.rules.run_states import OPEN
 from parallel_hpo.server.store.watching import Seen
 
@@ -43,7 +44,7 @@ def row_of(seen: Seen, wanted: Metric | None, attempts: int = 1) -> Row:
         worker_of(seen.opened_by or seen.agent_label or "", seen.host),
         seen.sweep_id,
     )
-    return Row(facts, dict(leaves(plain_config(seen.given))))
+    return Row(facts, dict(dotted(plain_config(seen.given))))
 
 
 def worker_of(label: str, host: str | None) -> str | None:
@@ -66,12 +67,3 @@ def plain_config(text: str) -> Mapping[str, Any]:
         for name, entry in entries.items()
         if name != "_wandb"
     }
-
-
-def leaves(values: Mapping[str, Any], outer: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield nested values by their dotted names."""
-    for name, value in values.items():
-        if isinstance(value, dict) and value:
-            yield from leaves(value, f"{outer}{name}.")
-        else:
-            yield outer + name, value

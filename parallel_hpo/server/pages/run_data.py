@@ -6,9 +6,10 @@ import json
 import re
 from typing import Any, Final
 
+from parallel_hpo.nested import dotted
 from parallel_hpo.server.pages.ledgers import attempts_of
 from parallel_hpo.server.pages.media import media_in
-from parallel_hpo.server.pages.rows import leaves, plain_config, worker_of
+from parallel_hpo.server.pages.rows import plain_config, worker_of
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.rules.console import read_line
 from parallel_hpo.server.rules.run_states import OPEN
@@ -46,7 +47,7 @@ def run_data(world: World, path: RunPath) -> dict[str, Any]:
         run = run_at(transaction, path)
         sent = files.of_run(transaction, run.id)
     summary = json.loads(run.summary)
-    told = {name: value for name, value in leaves(_shown(summary)) if not isinstance(value, dict)}
+    told = {name: value for name, value in dotted(_shown(summary)) if not isinstance(value, dict)}
     told = dict(sorted(told.items(), key=lambda item: (item[0].startswith("_"), item[0])))
     return {
         "run": head_of(run),
@@ -54,8 +55,8 @@ def run_data(world: World, path: RunPath) -> dict[str, Any]:
         "system_keys": [
             name for name, value in json.loads(run.system_metrics).items() if _is_system(name, value)
         ],
-        "parameters": strict(dict(leaves(plain_config(run.assigned or run.config)))),
-        "config": strict(dict(leaves(plain_config(run.config)))),
+        "parameters": strict(dict(dotted(plain_config(run.assigned or run.config)))),
+        "config": strict(dict(dotted(plain_config(run.config)))),
         "summary": strict(told),
         "attempts": _attempts(world, path, run),
         "files": [{"name": file.name, "size": file.size, "updated": file.updated_at} for file in sent],

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
+from tests.conftest import clean_env_in
 from tests.postgresql import PostgreSQL
 from tests.server.acting import grid
 from tests.server.conftest import DATABASES
@@ -24,7 +25,7 @@ from tests.server.conftest import DATABASES
 SERVERS = 4
 AGENTS = 32
 SWEEPS = [
-    pytest.param(grid(400), 400, id="grid"),
+    pytest.param(grid(200), 200, id="grid"),
     pytest.param(grid(2_000), 2_000, id="long grid", marks=pytest.mark.thorough),
     # Without results nothing is modelled: what is tried is that the ask lies before the transaction.
     pytest.param(grid(64, method="bayes", run_cap=64), 64, id="bayes"),
@@ -84,24 +85,24 @@ class Client:
                 self.post(f"/files/local/p/{command['run_id']}/file_stream", end)
 
 
-@pytest.fixture(params=DATABASES)
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+@pytest.fixture(scope="module", params=DATABASES)
+def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
     """An empty database that no server has opened yet."""
     if request.param == "sqlite":
-        return str(tmp_path / "server.db")
+        return str(tmp_path_factory.mktemp("shared") / "server.db")
     postgresql: PostgreSQL = request.getfixturevalue("postgresql")
     return postgresql.fresh()
 
 
-@pytest.fixture
-def servers(clean_env: dict[str, str], database: str) -> Iterator[list[Address]]:
+@pytest.fixture(scope="module")
+def servers(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Address]]:
     """Processes that share a database, started at once, so that each may be the one to make its tables."""
     command = [sys.executable, "-m", "parallel_hpo.server", "--database", database]
     root = Path(__file__).parents[3]
-    with ExitStack() as stack:
+    with clean_env_in(tmp_path_factory.mktemp("home")) as environment, ExitStack() as stack:
         processes = []
         for _ in range(SERVERS):
-            process = subprocess.Popen(command, env=clean_env, cwd=root, stdout=subprocess.PIPE)
+            process = subprocess.Popen(command, env=environment, cwd=root, stdout=subprocess.PIPE)
             stack.enter_context(process)
             stack.callback(process.terminate)
             processes.append(process)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from parallel_hpo.protocol.pool import Granted, NewPool, NodeLost, as_json, read
+from parallel_hpo.protocol.pool import Ends, Granted, NewPool, NodeLost, as_json, read
 from parallel_hpo.server.notice_board import BURST_S, BYTES_A_SECOND, LONGEST_BYTES, MOST, NoticeBoard
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.removal import sweeps as sweep_removal
 from parallel_hpo.server.rules.run_states import RunState
 from parallel_hpo.server.services import pool
+from parallel_hpo.words import Outcome, StopKind
 from tests.server.acting import Stage, grid
 from tests.server.pooling import TIMEOUT_S, end, machine, new_pool, start, stopped, told
 
@@ -81,6 +84,36 @@ def test_the_same_goes_for_one_that_leaves_or_whose_task_has_returned(together: 
     assert together.issued("b") == never
 
 
+def test_a_run_that_is_on_where_a_machine_leaves_is_handed_on_and_stays_so(together: Together) -> None:
+    epoch, other = together.join("a"), together.join("b")
+    together.begin(epoch, "r")
+    pool.leave(together.stage.world, together.sweep, epoch, "told to go")
+    for _ in range(2):
+        assert [run.attempt for run in together.tell(other, wants=1).again] == [2]
+
+
+@pytest.mark.parametrize("sign", ["news", "hint", "stop"])
+def test_a_head_that_asks_or_tells_something_is_there(stage: Stage, sign: str) -> None:
+    world = stage.world
+    pool.open_pool(world, "s", new_pool(headed=True))
+    stage.clock.now += TIMEOUT_S
+    if sign == "hint":
+        pool.lose(world, "s", NodeLost("a", returned=False))
+    elif sign == "stop":
+        pool.stop(world, "s", Ends("Ctrl-C", 130, StopKind.DRAIN))
+    ends = pool.news(world, "s", 0, 0).ends
+    assert ends == (Ends("Ctrl-C", 130, StopKind.DRAIN) if sign == "stop" else None)
+
+
+def test_nobody_is_gone_before_a_server_has_been_up_for_a_lease(together: Together) -> None:
+    world, epoch = together.stage.world, together.join("a")
+    together.stage.clock.now += TIMEOUT_S
+    restarted = replace(world, up_since=together.stage.clock.now)
+    assert pool.news(restarted, together.sweep, 0, 0).living == 1
+    assert pool.news(world, together.sweep, 0, 0).living == 0
+    assert not pool.lives(world, together.sweep, epoch)
+
+
 def test_a_sweep_of_which_all_has_ended_is_finished_and_runs_again_when_it_is_opened_again(
     together: Together,
 ) -> None:
@@ -140,6 +173,48 @@ def test_news_are_what_came_after_what_is_known(together: Together) -> None:
     second = pool.news(world, together.sweep, first.events[-1].number, first.notice_number)
     assert [event.kind for event in second.events] == ["handed_on"]
     assert (second.notices, second.running) == ((), 0)
+
+
+def test_a_run_that_a_dead_machine_was_handed_goes_to_others(together: Together) -> None:
+    epochs = [together.join(name) for name in "abc"]
+    together.begin(epochs[0], "r")
+    for epoch, other in itertools.pairwise(epochs):
+        pool.leave(together.stage.world, together.sweep, epoch, "told to go")
+        assert [run.attempt for run in together.tell(other, wants=1).again] == [2]
+
+
+def test_a_run_between_two_attempts_is_not_running(together: Together) -> None:
+    epoch = together.join("a")
+    together.begin(epoch, "r")
+    together.tell(epoch, ends=(end("r", outcome=Outcome.CRASHED, final=False),))
+    assert pool.news(together.stage.world, together.sweep, 0, 0).running == 0
+
+
+def test_a_run_that_waits_on_the_server_ends_with_its_sweep(together: Together) -> None:
+    together.open(1)
+    epoch, other = together.join("a"), together.join("b")
+    never = together.issued("b")
+    together.tell(other)
+    pool.leave(together.stage.world, together.sweep, other, "told to go")
+    together.begin(epoch, "r")
+    together.tell(epoch, ends=(end("r"),))
+    assert together.stage.run(never).state is RunState.KILLED
+
+
+def test_what_a_node_that_is_gone_shows_is_not_passed_on(together: Together) -> None:
+    world, epoch = together.stage.world, together.join("a")
+    pool.leave(world, together.sweep, epoch, "told to go")
+    assert together.tell(epoch, notices=({"kind": "Message"},)).gone
+    assert pool.news(world, together.sweep, 0, 0).notices == ()
+
+
+def test_a_machine_that_comes_too_late_is_none_of_the_pools(together: Together) -> None:
+    world = together.stage.world
+    pool.stop(world, together.sweep, Ends("Ctrl-C", 130, StopKind.DRAIN))
+    with pytest.raises(RefusedError, match="Ctrl-C"):
+        together.join("a")
+    news = pool.news(world, together.sweep, 0, 0)
+    assert (news.living, [event.kind for event in news.events]) == (0, ["opened", "stopped"])
 
 
 def test_what_is_known_of_a_run_comes_back_from_the_database(together: Together) -> None:

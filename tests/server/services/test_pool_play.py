@@ -63,6 +63,12 @@ class PoolOnDatabase:
     def look(self) -> Ends | None:
         return pool.news(self.world, SWEEP, 0, 0).ends
 
+    def may_start(self) -> int:
+        with self.world.database.read() as transaction:
+            found = store.find(transaction, SWEEP)
+            nodes = store.nodes(transaction, SWEEP)
+        return 0 if found is None else found.started + sum(node.unstarted for node in nodes)
+
     def events(self) -> list[PoolEvent]:
         with self.world.database.read() as transaction:
             return store.events_after(transaction, SWEEP, 0, 10_000)

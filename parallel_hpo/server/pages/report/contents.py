@@ -80,6 +80,8 @@ def _rounded(answer: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _short(value: float) -> float | int:
-    rounded = float(f"{value:.{_DIGITS}g}") if value % 1 or abs(value) >= 1e15 else value
+def _short(value: float | int) -> float | int:
+    if isinstance(value, int):
+        return value
+    rounded = float(f"{value:.{_DIGITS}g}")
     return int(rounded) if rounded.is_integer() else rounded

@@ -22,6 +22,7 @@ const main = document.getElementById("main");
 const { base } = main.dataset;
 const actions = makeActions();
 let mounted = false;
+let seen = null;
 
 function showFacts(run) {
   const list = document.getElementById("facts");
@@ -75,6 +76,7 @@ function attemptCells(attempt) {
 
 async function ask() {
   const data = await fetchJson(base);
+  seen = data.run;
   show(data);
   (await actions)(data.run.over ? [] : ["stop"]);
   if (!mounted) {
@@ -86,5 +88,16 @@ async function ask() {
   return data.run.over ? OVER_MS : PERIOD_MS;
 }
 
-keepUp(ask);
+/** What was seen last of a run that went on may be over by now. */
+function gone() {
+  const over = "the server has ended";
+  if (seen === null) return over;
+  const again = seen.sweep === null ? "parallel-hpo open shows more" : `parallel-hpo open ${seen.sweep} shows its sweep again`;
+  if (seen.over) return `${over}; ${again}`;
+  say(document.querySelector('dd[data-fact="state"]'), `was ${seen.state}`);
+  actions.then((show) => show([]));
+  return `${over}; ${again}`;
+}
+
+keepUp(ask, gone);
 followLog(base);

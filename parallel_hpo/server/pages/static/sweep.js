@@ -68,5 +68,20 @@ async function ask() {
   return isOver && ENDS.includes(store.sweep.state) ? OVER_MS : LIVE_MS;
 }
 
+/** What was seen last may be over by now. */
+async function forgetWhatGoesOn() {
+  say(document.getElementById("left"), "not known any more");
+  say(document.getElementById("state"), `was ${store.sweep.state.toLowerCase()}`);
+  (await actions)([]);
+}
+
+function gone() {
+  const again = `parallel-hpo open ${base.split("/").at(-1)}`;
+  if (store.sweep === null) return `the server has ended: ${again} shows the sweep`;
+  if (ENDS.includes(store.sweep.state)) return `the sweep has ended; ${again} shows it again`;
+  forgetWhatGoesOn();
+  return `the sweep's server has ended; ${again} shows what became of the sweep`;
+}
+
 new RunTable(store, home);
-keepUp(ask);
+keepUp(ask, gone);

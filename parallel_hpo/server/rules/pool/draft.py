@@ -109,7 +109,7 @@ class PoolDraft:
         for run in self.runs_of(epoch, RunPlace.RUNNING):
             spent_s = max(0.0, node.heard_at - run.since) if run.on else 0.0
             self.hand_on(run, _cut_short(run, reason, spent_s), spent_s)
-        self.change_node(epoch, gone=True, reason=reason, granted=node.used)
+        self.change_node(epoch, gone=True, reason=reason)
         if node.mark and node.number and not self._speaks_elsewhere(node):
             self.dead_marks.append(node.mark)
         self.tell("left", epoch, {"name": node.name, "reason": reason})

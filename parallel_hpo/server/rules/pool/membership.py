@@ -13,8 +13,8 @@ from parallel_hpo.server.rules.pool.state import Moment, Pool, PoolNode
 
 
 def is_silent(node: PoolNode, pool: Pool, moment: Moment) -> bool:
-    """Say whether a node's lease is over."""
-    return not node.gone and moment.silent_s(node.heard_at) >= pool.node_timeout_s
+    """Say whether a node was not heard for its lease."""
+    return moment.silent_s(node.heard_at) >= pool.node_timeout_s
 
 
 def see_to_silence(draft: PoolDraft) -> None:

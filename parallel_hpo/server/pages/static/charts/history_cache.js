@@ -33,7 +33,7 @@ export class HistoryCache {
     const runs = ids.length === this.store.count ? null : ids.join(",");
     const states = new Map(ids.map((id) => [id, this.store.runs.state[this.store.row(id)]])); // before what is read
     try {
-      const answer = await this.source.histories({ ...asked, runs });
+      const answer = await this.source.histories({ ...asked, runs, seen: this.store.revision });
       const read = performance.now();
       for (const id of ids) known.set(id, { x: [], y: [], points: asked.points, read, state: states.get(id) });
       for (const { id, x, y } of answer.runs) Object.assign(known.get(id) ?? {}, { x: this.shifted(id, asked.x, x), y });

@@ -1,11 +1,14 @@
 /** Where charts get what the store doesn't hold: from the server's data address, or from an object that has it all. */
 
-/** Return {histories, timeline, history} of a base: an address, or an object with such functions (a report's). */
+/**
+ * Return {histories, timeline, history} of a base: an address, or an object with such functions (a report's).
+ * What is asked with `seen`, a revision, is at least as new as that, and shared by all pages that have seen it.
+ */
 export function sourceOf(base) {
   if (typeof base !== "string") return base;
   return {
     histories: (asked) => json(`${base}/histories?${query(asked)}`),
-    timeline: () => json(`${base}/timeline`),
+    timeline: (asked) => json(`${base}/timeline?${query(asked)}`),
     history: (asked) => json(`${base}/history?${query(asked)}`),
   };
 }

@@ -26,7 +26,7 @@ export function draw(section, store, { base }) {
   const read = async () => {
     asked = performance.now();
     try {
-      timeline = await source.timeline();
+      timeline = await source.timeline({ seen: store.revision });
     } catch (error) {
       figure.say(`The timeline could not be read: ${error.message}.`);
     }

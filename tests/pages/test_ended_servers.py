@@ -1,0 +1,36 @@
+"""A page whose server ends while it is open: in a file of its own, as a file's tests share a server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from playwright.sync_api import Page, expect
+
+from tests.pages.serving import Served, filled
+from tests.pages.test_pages import running
+
+Visit = Callable[..., Page]
+
+
+def test_an_open_page_says_when_its_sweep_and_its_server_have_ended(visit: Visit, site: Served) -> None:
+    over, (going_on, run) = filled(site.stage, 1), running(site)
+    pages = [
+        visit(f"/local/p/{address}") for address in (f"sweeps/{over}", f"sweeps/{going_on}", f"runs/{run}")
+    ]
+    for page in pages:
+        expect(page.locator("#live")).to_have_text("live")
+    ended, surprised, of_run = pages
+    expect(surprised.locator("#actions button")).to_have_count(3)
+    site.end()
+    expect(ended.locator("#live")).to_have_text(
+        f"the sweep has ended; parallel-hpo open {over} shows it again"
+    )
+    expect(surprised.locator("#live")).to_have_text(
+        f"the sweep's server has ended; parallel-hpo open {going_on} shows what became of the sweep"
+    )
+    expect(surprised.locator("#state")).to_have_text("was running")
+    expect(surprised.locator("#actions button")).to_have_count(0)
+    expect(of_run.locator("#live")).to_have_text(
+        f"the server has ended; parallel-hpo open {going_on} shows its sweep again"
+    )
+    expect(of_run.locator('dd[data-fact="state"]')).to_have_text("was running")

@@ -1,0 +1,120 @@
+"""Pages through a real `ssh -L`, on another port than the server's own: let in, live, and acting."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.pages.seen import Seen
+from tests.pages.serving import Served, filled
+
+SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+ON = ("-o", "StrictModes=no", "-o", "UsePAM=no", "-o", "PermitRootLogin=yes", "-o", "ListenAddress=127.0.0.1")
+
+Forward = Callable[[str], int]
+
+
+def why_not() -> str | None:
+    """Return why there is no tunnel to test with, or None where there is one."""
+    if SSHD is None or shutil.which("ssh") is None:
+        return "no sshd is installed (Debian: apt-get install openssh-server openssh-client)"
+    if os.getuid() == 0 and not Path("/run/sshd").is_dir():
+        return "sshd has no /run/sshd here"
+    return None
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def ssh_server(folder: Path) -> Iterator[int]:
+    """Run an sshd of this user's; yield its port."""
+    for name in ("host", "user"):
+        key = ("-q", "-t", "ed25519", "-N", "", "-f", str(folder / name))
+        subprocess.run(["ssh-keygen", *key], check=True)
+    port = free_port()
+    files = ("-f", "/dev/null", "-h", str(folder / "host"), "-o", f"AuthorizedKeysFile={folder}/user.pub")
+    command = [str(SSHD), "-D", "-e", "-p", str(port), "-o", f"PidFile={folder}/pid", *files, *ON]
+    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert server.stderr is not None
+    try:
+        said = server.stderr.readline()
+        assert "listening" in said, said
+        yield port
+    finally:
+        server.terminate()
+        server.wait(10)
+        server.stderr.close()
+
+
+@pytest.fixture
+def forward(tmp_path: Path) -> Iterator[Forward]:
+    """Forward a port of this machine to a server's address, as `ssh -L` does; return the port."""
+    reason = why_not()
+    if reason is not None:
+        pytest.skip(reason)
+    folder = tmp_path / "ssh"
+    folder.mkdir(mode=0o700)
+    words = ("-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null")
+    with ssh_server(folder) as at:
+        ssh = [
+            "ssh",
+            "-q",
+            "-F",
+            "none",
+            "-p",
+            str(at),
+            "-i",
+            str(folder / "user"),
+            *words,
+            "-S",
+            str(folder / "s"),
+        ]
+
+        def forward(url: str) -> int:
+            port, there = free_port(), urlsplit(url).netloc
+            tunnel = (
+                "-M",
+                "-f",
+                "-N",
+                "-o",
+                "ExitOnForwardFailure=yes",
+                "-L",
+                f"{port}:{there}",
+                "127.0.0.1",
+            )
+            quiet = subprocess.DEVNULL
+            subprocess.run([*ssh, *tunnel], check=True, stdin=quiet, stdout=quiet, stderr=quiet, timeout=30)
+            return port
+
+        yield forward
+        subprocess.run([*ssh, "-O", "exit", "127.0.0.1"], check=True, timeout=30)
+
+
+@pytest.mark.parametrize("name", ["127.0.0.1", "localhost"])
+def test_a_page_acts_through_a_tunnel_on_another_port(
+    chromium: Browser, site: Served, forward: Forward, name: str
+) -> None:
+    sweep = filled(site.stage, 3, "RUNNING")
+    near = f"http://{name}:{forward(site.url)}"
+    page: Page = chromium.new_page()
+    seen = Seen(near)
+    seen.watch(page)
+    page.goto(site.address(f"/local/p/sweeps/{sweep}").replace(site.url, near))
+    expect(page.locator("#live")).to_have_text("live")
+    expect(page.locator("#runs tbody tr")).to_have_count(3)
+    page.click("#actions button:has-text('Pause')")
+    expect(page.locator("#state")).to_have_text("paused")
+    assert (seen.trouble, seen.foreign) == ([], [])

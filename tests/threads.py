@@ -1,0 +1,24 @@
+"""A server of the standard library that answers in a thread while its test goes on."""
+
+from __future__ import annotations
+
+import socketserver
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+_Server = TypeVar("_Server", bound=socketserver.BaseServer)
+
+
+@contextmanager
+def answering_in_a_thread(server: _Server) -> Iterator[_Server]:
+    """Let a server answer within the block; it is closed at the end."""
+    with server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
