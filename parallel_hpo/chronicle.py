@@ -11,7 +11,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -71,11 +71,22 @@ class Performed:
     """Where each run's last attempt was."""
     assigned: dict[Slot, str | None]
     """The device that a slot had last."""
+    places: dict[Slot, tuple[str, int]] = field(default_factory=dict)
+    """Each slot's machine and its number there, of a sweep on many machines."""
 
     @property
     def slots(self) -> list[Slot]:
         """Where workers have been."""
         return sorted({*self.assigned, *(attempt.slot for attempt in self.attempts)})
+
+    def machine_of(self, slot: Slot) -> str:
+        """Return where a slot is: its machine, or its share; '' where there is neither."""
+        return self.places[slot][0] if slot in self.places else self.share
+
+    def name_of(self, slot: Slot) -> str:
+        """Return what people call a slot's worker, with its machine or share."""
+        number = self.places[slot][1] if slot in self.places else slot
+        return f"{self.machine_of(slot)} worker {number}".strip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +141,7 @@ def _read(db: sqlite3.Connection, share: str) -> Performed:
         marks=tuple(_marks(db)),
         devices=dict(db.execute("SELECT run_id, device FROM runs")),
         assigned={Slot(slot): device for slot, device in db.execute("SELECT slot, device FROM workers")},
+        places={Slot(slot): (machine, number) for slot, machine, number in _rows_of(db, "places")},
     )
 
 
@@ -165,8 +177,12 @@ def _attempts(db: sqlite3.Connection) -> Iterator[Attempt]:
 
 
 def _marks(db: sqlite3.Connection) -> Iterator[Incident]:
-    """Yield what was noted; earlier versions' ledgers have no table of it."""
-    if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'marks'").fetchone() is None:
-        return
-    for at, kind, slot, device, reason in db.execute("SELECT * FROM marks ORDER BY at"):
+    for at, kind, slot, device, reason in sorted(_rows_of(db, "marks"), key=lambda row: float(row[0])):
         yield Incident(at, kind, None if slot is None else Slot(slot), device, reason)
+
+
+def _rows_of(db: sqlite3.Connection, table: str) -> list[tuple[Any, ...]]:
+    """Return a table's rows; earlier versions' ledgers have not every table."""
+    if db.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone() is None:
+        return []
+    return db.execute(f"SELECT * FROM {table}").fetchall()

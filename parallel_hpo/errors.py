@@ -7,8 +7,9 @@ place that turns an error into one. Imports nothing of the package.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import IntEnum
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class ExitCode(IntEnum):
@@ -54,6 +55,27 @@ class MissingExtraError(UsageError, ImportError):
 
 class BackendError(ParallelHPOError):
     """A sweep server can't be reached, or refuses us; names its address and its answer."""
+
+
+class ServerAwayError(BackendError):
+    """A sweep server did not answer, or can't now: the same may be asked again."""
+
+
+class ServerRefusedError(BackendError):
+    """A sweep server's answer is no, and would be again; carries its status and its words."""
+
+    def __init__(self, message: str, *, status: int, said: Mapping[str, Any]) -> None:
+        super().__init__(message)
+        self.status = status
+        self.said = said
+
+
+class PoolOverError(BackendError):
+    """A machine comes to a sweep that takes none any more; `ends_with` is the sweep's own exit code."""
+
+    def __init__(self, message: str, *, ends_with: int) -> None:
+        super().__init__(message)
+        self.ends_with = ends_with
 
 
 class WorkerStartError(ParallelHPOError):

@@ -4,6 +4,9 @@ A worker key is `<label>.<sweep>-<hex HMAC-SHA256(master, what stands before)>`,
 server can tell whose a request is, and for which sweep it is good, without storing anything.
 One without a sweep is good for all: a supervisor's calls have it. Both sides derive:
 `backend` to hand keys out, `server` to check them. Imports nothing of the package.
+
+    master ─▶ sweep key: supervisor.<sweep> ─ its holder joins, or is the sweep's head
+           ─▶ node key: n<epoch>.<sweep> ─▶ node's workers: <label>.<sweep>.n<epoch>, by the node itself
 """
 
 from __future__ import annotations
@@ -18,7 +21,8 @@ from typing import Final
 SUPERVISOR: Final = "supervisor"
 """The label of a supervisor's own calls; those of workers begin with a number."""
 _WORD: Final = r"[A-Za-z0-9_]{1,64}"
-_NAME: Final = re.compile(rf"({_WORD})(?:\.({_WORD}))?")
+_NAME: Final = re.compile(rf"({_WORD})(?:\.({_WORD})(?:\.n([0-9]{{1,9}}))?)?")
+_NODE: Final = re.compile("n([0-9]{1,9})")
 _MASTER_BYTES: Final = 20  # 40 hex digits: wandb's client refuses keys shorter than 40 characters
 
 
@@ -34,6 +38,13 @@ class Holder:
     label: str
     sweep: str | None
     """The sweep that it is good for; None: all."""
+    node: int | None = None
+    """The epoch of the node whose it is, or whose worker's; None: no node's."""
+
+    @property
+    def is_node(self) -> bool:
+        """Whether it is a node's own key."""
+        return self.node is not None and self.label == _label_of(self.node)
 
 
 def worker_key(master: str, label: str, sweep: str | None = None) -> str:
@@ -43,6 +54,34 @@ def worker_key(master: str, label: str, sweep: str | None = None) -> str:
             raise ValueError(f"{what} {word!r}: 1 to 64 letters, digits or underscores")
     name = label if sweep is None else f"{label}.{sweep}"
     return f"{name}-{_mac(master, name)}"
+
+
+def node_key(master: str, sweep: str, epoch: int) -> str:
+    """Return the key of the node that has an epoch of a sweep's pool."""
+    return worker_key(master, _label_of(epoch), sweep)
+
+
+def node_worker_key(node_key: str, label: str) -> str:
+    """Return the key of a node's worker, derived from the node's own; ValueError where that is none."""
+    node, _, sweep = node_key.partition("-")[0].partition(".")
+    if not _NODE.fullmatch(node) or not re.fullmatch(_WORD, sweep):
+        raise ValueError("this is no node's key: a node's own is given to it when it joins a pool")
+    if not re.fullmatch(_WORD, label):
+        raise ValueError(f"worker label {label!r}: 1 to 64 letters, digits or underscores")
+    name = f"{label}.{sweep}.{node}"
+    return f"{name}-{_mac(node_key, name)}"
+
+
+def may_be_master_key(key: str) -> bool:
+    """Say whether `key` was derived from no other, by its form."""
+    return "-" not in key
+
+
+def key_below(key: str, label: str, sweep: str | None = None) -> str:
+    """Return the key that a holder of `key` gives to its worker; the same where none can be derived of it."""
+    if may_be_master_key(key):
+        return worker_key(key, label, sweep)
+    return node_worker_key(key, label) if _NODE.fullmatch(key.partition(".")[0]) else key
 
 
 def is_master_key(master: str, key: str) -> bool:
@@ -56,8 +95,17 @@ def holder_of(master: str, key: str) -> Holder | None:
     words = _NAME.fullmatch(name)
     if not dash or words is None:
         return None
-    genuine = hmac.compare_digest(_mac(master, name).encode(), mac.encode(errors="replace"))
-    return Holder(words[1], words[2]) if genuine else None
+    label, sweep, epoch = words.groups()
+    maker = master if epoch is None else node_key(master, sweep, int(epoch))
+    if not hmac.compare_digest(_mac(maker, name).encode(), mac.encode(errors="replace")):
+        return None
+    own = _NODE.fullmatch(label) if sweep is not None and epoch is None else None
+    node = epoch if own is None else own[1]
+    return Holder(label, sweep, None if node is None else int(node))
+
+
+def _label_of(epoch: int) -> str:
+    return f"n{epoch}"
 
 
 def _mac(master: str, name: str) -> str:

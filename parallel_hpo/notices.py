@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from typing import Any, Final, get_args
+
+from pydantic import TypeAdapter, ValidationError
 
 from parallel_hpo.protocol.messages import MissingMetric, Progress
 from parallel_hpo.words import Outcome, Parameters, RunId, Slot, SlotState, SweepPath
@@ -25,6 +29,16 @@ class SweepOpened:
     metric: str | None
     goal: str
     method: str = ""
+    machines: str = ""
+    """Which machines it runs on, in words, where they are many; its workers are not counted then."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerNamed:
+    """What people call the worker of a slot, of a sweep on many machines: `gpu2/w0`."""
+
+    slot: Slot
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +117,7 @@ class SweepOver:
 
 Notice = (
     SweepOpened
+    | WorkerNamed
     | RunBegan
     | RunProgressed
     | MemoryUsed
@@ -114,6 +129,33 @@ Notice = (
     | SweepOver
 )
 Observer = Callable[[Notice], None]
+
+_KINDS: Final[Mapping[str, Any]] = {kind.__name__: kind for kind in get_args(Notice)}
+_KIND: Final = "notice"
+"""Under this name JSON has a notice's class; its fields stand beside it."""
+
+
+def to_json(notice: Notice) -> dict[str, Any]:
+    """Return a notice as what JSON can hold."""
+    return {_KIND: type(notice).__name__, **asdict(notice)}
+
+
+def from_json(body: Mapping[str, Any]) -> Notice:
+    """Return the notice that `to_json` made this of; ValueError where it is none that this version knows."""
+    fields = dict(body)
+    kind = _KINDS.get(str(fields.pop(_KIND, "")))
+    if kind is None:
+        raise ValueError(f"{str(body.get(_KIND))[:40]!r} is no kind of notice")
+    try:
+        notice: Notice = _adapter(kind).validate_python(fields)
+    except ValidationError as error:
+        raise ValueError(f"{kind.__name__}: {error.errors()[0]['msg']}") from None
+    return notice
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
 
 
 def shows_memory(observer: Observer) -> bool:

@@ -23,7 +23,9 @@ LEVELS: Final[tuple[frozenset[str], ...]] = (
     frozenset({"hpo"}),
     frozenset({"notebook"}),
     frozenset({"ui", "doctor"}),
+    frozenset({"head"}),
     frozenset({"supervisor"}),
+    frozenset({"machines"}),
     frozenset({"analysis"}),
     frozenset({"backend"}),
     frozenset({"worker"}),
@@ -31,7 +33,7 @@ LEVELS: Final[tuple[frozenset[str], ...]] = (
     frozenset({"search"}),
     frozenset({"lifecycle", "policy", "plan"}),
     frozenset({"config"}),
-    frozenset({"notices", "chronicle", "doorplates", "letters"}),
+    frozenset({"notices", "chronicle", "doorplates", "extras", "letters"}),
     frozenset({"protocol"}),
     frozenset({"words", "errors", "keys", "metric", "nested", "tickets"}),
 )
@@ -41,6 +43,7 @@ LEVEL: Final = {room: level for level, rooms in enumerate(LEVELS) for room in ro
 
 INNER_LEVELS: Final[Mapping[str, tuple[frozenset[str], ...]]] = {
     "supervisor": (
+        frozenset({"membership"}),
         frozenset({"records"}),
         frozenset({"control"}),
         frozenset({"decisions"}),
@@ -59,19 +62,23 @@ INNER_LEVELS: Final[Mapping[str, tuple[frozenset[str], ...]]] = {
         frozenset({"store"}),
         frozenset({"rules"}),
         frozenset({"values"}),
-        frozenset({"refusals"}),
+        frozenset({"refusals", "notice_board"}),
     ),
 }
 """The rooms within a room, from the top to the bottom; what stands beside them is above them all."""
 
 STRANGERS: Final[Mapping[str, frozenset[str]]] = {
     "supervisor": frozenset({"server"}),
+    "machines": frozenset({"server", "backend"}),
     "backend": frozenset({"server"}),
     "worker": frozenset(LEVEL) - {"worker", "protocol", "words", "errors", "metric"},
 }
 """What a room may not import although it lies below."""
 
 CONFINED: Final[Mapping[str, tuple[str, ...]]] = {
+    "distributed": ("machines.dask",),
+    "dask": ("machines.dask",),
+    "ray": ("machines.ray",),
     "optuna": ("analysis", "search.tpe", "supervisor.records.summary"),
     "IPython": ("notebook.cell",),
     "pandas": ("analysis.frame", "supervisor.records.summary"),

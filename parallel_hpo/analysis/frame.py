@@ -7,9 +7,9 @@ from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Final
 
-from parallel_hpo.analysis.extras import library
 from parallel_hpo.analysis.runs import AnalysedSweep
 from parallel_hpo.analysis.summaries import read_summaries
+from parallel_hpo.extras import library
 from parallel_hpo.nested import dotted
 
 if TYPE_CHECKING:
@@ -24,9 +24,9 @@ _MORE: Final = ("reason", "attempts", "slot", "device")
 def to_dataframe(sweep: AnalysedSweep) -> pandas.DataFrame:
     """Return a row for each run of a sweep; raises MissingExtraError without pandas.
 
-    After `run_id`, `outcome`, `value`, `duration_s`, `reason`, `attempts`, `slot`, `device` and
-    `started_at` come the parameters as `parameters.<dotted name>`, and what the run's summary has as
-    `summary.<dotted name>`. What a run hasn't is missing in its row.
+    After `run_id`, `outcome`, `value`, `duration_s`, `reason`, `attempts`, `slot`, `device`, `machine`
+    (of a sweep on many) and `started_at` come the parameters as `parameters.<dotted name>`, and what the
+    run's summary has as `summary.<dotted name>`. What a run hasn't is missing in its row.
     """
     frames = library("pandas", extra=EXTRA)
     runs = sweep.runs
@@ -34,6 +34,8 @@ def to_dataframe(sweep: AnalysedSweep) -> pandas.DataFrame:
     for name in _NUMBERS:
         columns[name] = frames.Series([getattr(run, name) for run in runs], dtype="float64")
     columns |= {name: _infer(frames, [getattr(run, name) for run in runs]) for name in _MORE}
+    if any(run.machine is not None for run in runs):
+        columns["machine"] = _infer(frames, [run.machine for run in runs])
     starts = frames.Series([run.started_at for run in runs], dtype="float64")
     columns["started_at"] = frames.to_datetime(starts, unit="s", utc=True)
     summaries = read_summaries(Path(sweep.folder)) if sweep.folder else {}

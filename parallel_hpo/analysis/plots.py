@@ -10,10 +10,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from parallel_hpo.analysis.axes import varying
-from parallel_hpo.analysis.extras import library
 from parallel_hpo.analysis.runs import AnalysedSweep
 from parallel_hpo.analysis.study import import_optuna, to_study
 from parallel_hpo.errors import UsageError
+from parallel_hpo.extras import library
 
 if TYPE_CHECKING:
     import optuna

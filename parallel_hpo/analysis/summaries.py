@@ -21,13 +21,14 @@ _FOLDER: Final = re.compile(r"(?:offline-)?run-(\d{8}_\d{6})-(.+)")
 
 
 def read_summaries(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return the summaries of the runs of the sweep in `folder`, its shares' too, by the runs' ids."""
+    """Return the summaries of a sweep's runs by their ids, those of its shares and machines too."""
     return {run_id: read for _, run_id, path in sorted(_folders(folder)) if (read := _read(path)) is not None}
 
 
 def _folders(folder: Path) -> Iterator[tuple[str, str, str]]:
     """Yield when each run folder was made, whose it is, and its path; a run has one for each attempt."""
-    for home in [*folder.glob("worker-*/wandb"), *folder.glob("share-*/worker-*/wandb")]:
+    homes = ("worker-*/wandb", "share-*/worker-*/wandb", "machine-*/worker-*/wandb")
+    for home in (found for each in homes for found in folder.glob(each)):
         for entry in os.scandir(home):
             if match := _FOLDER.fullmatch(entry.name):
                 yield match[1], match[2], entry.path

@@ -63,6 +63,9 @@ class Backend(Protocol):
     def open_sweep(self, order: SweepOrder, run_call: RunCall) -> OpenedSweep:
         """Create or join a sweep; raises BackendError with the server's address and answer."""
 
+    def use_for(self, path: SweepPath, run_call: RunCall) -> None:
+        """Take a sweep as opened that is known to be there; nothing is asked."""
+
     def address_for_people(self, url: str) -> str:
         """Return an address that a person's browser is let in by, of a page of the server's."""
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from parallel_hpo.backend.base import Backend
 from parallel_hpo.backend.credentials import find_credentials
 from parallel_hpo.backend.local import LocalBackend
+from parallel_hpo.backend.remote import RemoteBackend
+from parallel_hpo.backend.variables import LOOPBACK
 from parallel_hpo.backend.wandb_server import WandbBackend
+from parallel_hpo.backend.whose import is_ours
 from parallel_hpo.config.hpo import BackendChoice
 from parallel_hpo.config.sweep_words import EngineChoice
 from parallel_hpo.errors import BackendError, ConfigError
@@ -24,10 +27,17 @@ class Chosen:
 
     name: str
     reason: str
+    ours: bool = False
+    """The server that the client is logged in to is one of ours."""
 
 
-def choose_backend(wanted: BackendChoice, environment: Mapping[str, str]) -> Chosen:
-    """Return the backend that `wanted` means in this environment.
+def choose_backend(
+    wanted: BackendChoice,
+    environment: Mapping[str, str],
+    *,
+    is_ours: Callable[[str], bool] = is_ours,
+) -> Chosen:
+    """Return the backend that `wanted` means in this environment; `is_ours` is asked of a server's address.
 
     Raises:
         BackendError: `wandb` without credentials.
@@ -55,7 +65,10 @@ def choose_backend(wanted: BackendChoice, environment: Mapping[str, str]) -> Cho
             f'hpo.backend is "wandb", but there are no credentials for {credentials.base_url}:'
             ' run `wandb login`, set WANDB_API_KEY, or use backend "local"'
         )
-    return Chosen("wandb", f"credentials for {credentials.base_url} from {credentials.source}")
+    ours = credentials.key is not None and is_ours(credentials.base_url)
+    whose = "a server of ours, with " if ours else ""
+    reason = f"{whose}credentials for {credentials.base_url} from {credentials.source}"
+    return Chosen("wandb", reason, ours)
 
 
 def make_backend(
@@ -64,16 +77,21 @@ def make_backend(
     directory: Path,
     environment: Mapping[str, str],
     engine: EngineChoice = EngineChoice.AUTO,
+    host: str = LOOPBACK,
 ) -> Backend:
     """Return the backend of that name; nothing is started.
 
-    `engine` is the embedded server's; W&B has its own. ConfigError where it is not installed.
+    `engine` and `host` (the address by which it is reached) are the embedded server's; ConfigError where the
+    engine is not installed.
     """
     if chosen.name == "local":
         if engine is EngineChoice.WANDB:
             require_wandb_engine()
-        return LocalBackend(directory, environment, engine=engine)
-    return WandbBackend(find_credentials(environment))
+        return LocalBackend(directory, environment, engine=engine, host=host)
+    credentials = find_credentials(environment)
+    if chosen.ours and credentials.key is not None:
+        return RemoteBackend(credentials.base_url, credentials.key, directory, environment)
+    return WandbBackend(credentials)
 
 
 def _ignored(mode: str) -> str:

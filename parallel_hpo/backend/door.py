@@ -1,4 +1,4 @@
-"""The embedded server's own door, beside W&B's protocol: what only the supervisor that started it may ask."""
+"""How a server of ours is asked, beside W&B's protocol, for what only its supervisors may know and do."""
 
 from __future__ import annotations
 
@@ -11,14 +11,72 @@ from base64 import b64encode
 from collections.abc import Callable, Mapping
 from http.client import HTTPException
 from typing import Any, Final
+from urllib.parse import urlsplit
+from urllib.request import ProxyHandler
 
-from parallel_hpo.errors import BackendError
+from parallel_hpo.errors import BackendError, ServerAwayError, ServerRefusedError
 from parallel_hpo.words import SweepPath
 
 REQUEST_LIMIT_S: Final = 10.0
 AWAY_LIMIT_S: Final = 60.0
 """So long is a server waited for that is being restarted; all requests together wait no longer."""
 RETRY_S: Final = 0.1
+HERE: Final = ("127.0.0.1", "localhost", "::1")
+_SERVERS_FAULT: Final = 500
+"""Statuses from here on say that the same may be asked again."""
+_NOT_THERE: Final = 404
+
+
+def on_the_way_to(url: str) -> ProxyHandler:
+    """Return the proxies of the environment on the way to a server; none are to this machine itself.
+
+    Elsewhere one may be the only way, as it is for wandb's client.
+    """
+    here = urlsplit(url).hostname in HERE
+    return ProxyHandler({}) if here else ProxyHandler()
+
+
+class ServerAddress:
+    """A server of ours and a key to it: asks it once, from any thread."""
+
+    def __init__(self, url: str, key: str) -> None:
+        self.url = url.rstrip("/")
+        token = b64encode(f"api:{key}".encode()).decode()
+        self._headers = {"Authorization": f"Basic {token}", "Content-Type": "application/json"}
+        self._opener = urllib.request.build_opener(on_the_way_to(self.url))
+
+    def ask(self, method: str, path: str, body: Any = None, *, limit_s: float = REQUEST_LIMIT_S) -> Any:
+        """Return the answer's JSON.
+
+        Raises:
+            ServerRefusedError: it says no.
+            ServerAwayError: it does not answer within so many seconds, or can't now.
+        """
+        address = f"{self.url}{path}"
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(address, method=method, data=data, headers=self._headers)
+        try:
+            with self._opener.open(request, timeout=limit_s) as response:
+                return json.load(response)
+        except urllib.error.HTTPError as error:
+            said = _said_in(error)
+            message = f"{address}: {said.get('error') or error}"
+            if error.code >= _SERVERS_FAULT:
+                raise ServerAwayError(message) from None
+            raise ServerRefusedError(message, status=error.code, said=said) from None
+        except (OSError, HTTPException, ValueError) as error:
+            raise ServerAwayError(f"{address}: {error}") from None
+
+
+def _said_in(error: urllib.error.HTTPError) -> Mapping[str, Any]:
+    """Return a refusal's body; empty where it is none of ours."""
+    try:
+        said = json.load(error)
+    except (OSError, HTTPException, ValueError):
+        return {}
+    finally:
+        error.close()
+    return said if isinstance(said, dict) else {}
 
 
 class Door:
@@ -31,15 +89,18 @@ class Door:
         why_lost: Callable[[], str],
         *,
         away_limit_s: float = AWAY_LIMIT_S,
+        url: str = "",
     ) -> None:
-        """`closing` ends every wait; `why_lost` says why the server will not be back, or ''."""
-        self.url = ""
+        """`closing` ends every wait; `why_lost` says why the server will not be back, or ''.
+
+        `url` may come later where the server is on this machine.
+        """
+        self.url = url
+        self._key = key
         self._closing = closing
         self._why_lost = why_lost
         self._away_limit_s = away_limit_s
         self._away_since: float | None = None
-        token = b64encode(f"api:{key}".encode()).decode()
-        self._headers = {"Authorization": f"Basic {token}", "Content-Type": "application/json"}
 
     def ask(self, method: str, path: SweepPath, verb: str, body: Mapping[str, Any] | None = None) -> Any:
         """Return the answer; None: there is no such thing. A server that is away is waited for.
@@ -47,22 +108,19 @@ class Door:
         Raises:
             BackendError: it refuses, or is away for too long, or for good.
         """
-        address = f"{self.url}/hpo/sweeps/{path}{verb}"
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(address, method=method, data=data, headers=self._headers)
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        server = ServerAddress(self.url, self._key)
         while True:
             try:
-                with opener.open(request, timeout=REQUEST_LIMIT_S) as response:
-                    answer = json.load(response)
+                answer = server.ask(method, f"/hpo/sweeps/{path}{verb}", body)
                 self._away_since = None
                 return answer
-            except (OSError, HTTPException, json.JSONDecodeError) as error:
-                if method == "GET" and isinstance(error, urllib.error.HTTPError) and error.code == 404:
+            except ServerRefusedError as error:
+                if method == "GET" and error.status == _NOT_THERE:
                     return None
-                final = isinstance(error, urllib.error.HTTPError) and error.code < 500
-                if final or self._why_lost() or self._closing.is_set() or self._is_away_for_long():
-                    raise BackendError(self._why_lost() or f"{address}: {error}") from None
+                raise BackendError(self._why_lost() or str(error)) from None
+            except ServerAwayError as error:
+                if self._why_lost() or self._closing.is_set() or self._is_away_for_long():
+                    raise BackendError(self._why_lost() or str(error)) from None
                 self._closing.wait(RETRY_S)
 
     def _is_away_for_long(self) -> bool:

@@ -11,26 +11,23 @@ import json
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 from parallel_hpo import doorplates, keys, tickets
-from parallel_hpo.backend.base import Awaited, OpenedSweep, RunCall, SweepOrder
-from parallel_hpo.backend.calls import GONE, OVER, SEND_LIMIT_S
+from parallel_hpo.backend.base import OpenedSweep, RunCall, SweepOrder
 from parallel_hpo.backend.door import AWAY_LIMIT_S, Door
-from parallel_hpo.backend.variables import LOOPBACK, client_variables
+from parallel_hpo.backend.ours import ServerOfOurs
+from parallel_hpo.backend.variables import LOOPBACK
 from parallel_hpo.config.sweep_words import EngineChoice
 from parallel_hpo.doorplates import Doorplate
 from parallel_hpo.errors import BackendError, ConfigError
-from parallel_hpo.words import RunId, SweepPath
 
 START_LIMIT_S: Final = 30.0
 CLOSE_LIMIT_S: Final = 1.0
 """A server ends at the end of its standard input, in milliseconds, and its database bears any end."""
-OPEN_LIMIT_S: Final = 60.0
 RESTART_BACKOFF_S: Final = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0, 5.0, 5.0)
 """Waits before a dead server is started again, by the deaths since it last answered; after them it is lost:
 what ends it at each start (a broken database, a port that is taken) would go on to do so."""
@@ -44,11 +41,10 @@ _SCHEDULED: Final = (
 )
 
 
-class LocalBackend:
+class LocalBackend(ServerOfOurs):
     """The embedded server over the database in `directory`; a Backend."""
 
     name = "local"
-    keeps_login = True
 
     def __init__(
         self,
@@ -56,16 +52,14 @@ class LocalBackend:
         environment: Mapping[str, str],
         *,
         engine: EngineChoice = EngineChoice.AUTO,
+        host: str = LOOPBACK,
         restart_backoff_s: Sequence[float] = RESTART_BACKOFF_S,
         away_limit_s: float = AWAY_LIMIT_S,
     ) -> None:
         self._engine = engine
-        self._directory = directory
-        self._environment = environment
+        self._host = host
         self._restart_backoff_s = restart_backoff_s
         self._key = keys.new_master_key()
-        self._ticket_key = tickets.ticket_key(self._key)
-        self._sweep: str | None = None
         self._url = ""
         self._port = 0
         self._answers = threading.Event()
@@ -73,7 +67,9 @@ class LocalBackend:
         self._restarting = threading.Lock()
         """Keeps `close` from ending a server that is just being replaced."""
         self._error = ""
-        self._door = Door(self._key, self._closing, lambda: self._error, away_limit_s=away_limit_s)
+        door = Door(self._key, self._closing, lambda: self._error, away_limit_s=away_limit_s)
+        super().__init__(door, directory, environment)
+        self._ticket_key = tickets.ticket_key(self._key)
         self._said_before = 0
         """Bytes that were in the server's log when it was started last."""
 
@@ -95,12 +91,7 @@ class LocalBackend:
         if order.sweep_id is None and (order.configuration or {}).get("scheduler") is not None:
             raise ConfigError(_SCHEDULED)
         self.wait_until_up()
-        self._run_call = run_call
-        environment = self._client_environment(keys.worker_key(self._key, keys.SUPERVISOR))
-        answer = run_call("parallel_hpo.backend.calls:open_sweep", (order,), environment, OPEN_LIMIT_S)
-        assert isinstance(answer, OpenedSweep)
-        self._sweep = answer.path.sweep_id
-        return answer
+        return super().open_sweep(order, run_call)
 
     def wait_until_up(self) -> None:
         """Wait until the server answers; raises BackendError where it does not start."""
@@ -108,63 +99,12 @@ class LocalBackend:
             why = self._error or f"no answer within {START_LIMIT_S:g} s"
             raise BackendError(f"the embedded sweep server did not start: {why}; its log is {self._log}")
 
-    def address_for_people(self, url: str) -> str:
-        """Return a page's address with a ticket in it, good for one browser within minutes."""
-        return tickets.with_ticket(url, self._ticket_key, time.time())
-
     def address_of(self, page: str) -> str:
         """Return the same of a page by its path, once the server answers."""
         return self.address_for_people(self._url + page)
 
-    def client_environment(self, label: str) -> Mapping[str, str]:
-        """Return the server's address, the worker's own key, and what keeps other keys and proxies out.
-
-        The key is good for the sweep that was opened, and no other one.
-        """
-        return self._client_environment(keys.worker_key(self._key, label, self._sweep))
-
-    def _client_environment(self, key: str) -> Mapping[str, str]:
-        return client_variables(self._url, key, self._directory, self._environment)
-
-    def why_over(self, path: SweepPath) -> str:
-        """Return why the sweep gives no more runs; '' while it goes on."""
-        progress = self._door.ask("GET", path, "")
-        return GONE if progress is None else OVER.get(str(progress["state"]), "")
-
-    def give_back(self, path: SweepPath, label: str, keep: Sequence[RunId]) -> None:
-        """Let others have the runs that a dead worker was issued and never started, all but `keep`."""
-        self._door.ask("POST", path, "/release", {"label_prefix": label, "keep": list(keep)})
-
-    def end_run(self, path: SweepPath, run_id: RunId, state: str) -> None:
-        """Say that a run has ended whose process can't say so."""
-        self._door.ask("POST", path, f"/runs/{run_id}/end", {"state": state})
-
-    def without_own_word(self, path: SweepPath) -> Mapping[RunId, str]:
-        """Return the state of each run that has not told its end itself."""
-        return self._door.ask("GET", path, "/without-own-word") or {}
-
-    def awaited(self, path: SweepPath) -> Sequence[Awaited]:
-        """Return the runs for whose sake agents wait once there is no other."""
-        answer = self._door.ask("GET", path, "/awaited") or {"runs": []}
-        return [Awaited(RunId(run["run"]), run["label"], run["host"]) for run in answer["runs"]]
-
-    def send_rest(self, folder: Path) -> None:
-        """Send what a dead run's client left unsent in the run's folder."""
-        environment = {**self.client_environment(keys.SUPERVISOR), "WANDB_DIR": str(folder.parent.parent)}
-        self._run_call("parallel_hpo.backend.calls:send_rest", (str(folder),), environment, SEND_LIMIT_S)
-
-    def phantoms(self, path: SweepPath, known: Collection[RunId]) -> Sequence[str]:
-        """There are none: this server is told of each dead worker, and takes its runs back."""
-        return ()
-
-    def finish_sweep(self, path: SweepPath) -> None:
-        """Set the sweep to finished, unless it is over already."""
-        if not self.why_over(path):
-            self.set_state(path, "FINISHED")
-
-    def set_state(self, path: SweepPath, state: str) -> None:
-        """Set the sweep to one of W&B's states."""
-        self._door.ask("POST", path, "/state", {"state": state})
+    def _key_of(self, label: str, sweep: str | None) -> str:
+        return keys.worker_key(self._key, label, sweep)
 
     def close(self) -> None:
         """End the server: its standard input closes."""
@@ -187,7 +127,7 @@ class LocalBackend:
 
     def _start(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "parallel_hpo.server", "--embedded", "--port", str(self._port)]
-        command += ["--host", LOOPBACK, "--database", str(self._directory / "server.db")]
+        command += ["--host", self._host, "--database", str(self._directory / "server.db")]
         command += ["--engine", self._engine]
         with self._log.open("ab") as log:
             self._said_before = log.tell()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 LOOPBACK: Final = "127.0.0.1"
 PACE: Final = "WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL"
@@ -25,12 +26,13 @@ def client_variables(url: str, key: str, directory: Path, environment: Mapping[s
         PACE: environment.get(PACE, SENT_EVERY),
         "NETRC": str(directory / "no-netrc"),
         "WANDB_CONFIG_DIR": str(directory / "wandb-config"),
-        **_without_proxy(environment),
+        **_without_proxy(environment, urlsplit(url).hostname or ""),
     }
 
 
-def _without_proxy(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return `NO_PROXY` with loopback added, in both spellings that clients read."""
+def _without_proxy(environment: Mapping[str, str], host: str) -> dict[str, str]:
+    """Return `NO_PROXY` with loopback and a host without a name added, in the spellings that clients read."""
     known = environment.get("NO_PROXY") or environment.get("no_proxy") or ""
-    value = ",".join(filter(None, [known, LOOPBACK, "localhost"]))
+    nameless = host if host != LOOPBACK and host.replace(".", "").isdigit() else ""
+    value = ",".join(filter(None, [known, LOOPBACK, "localhost", nameless]))
     return {"NO_PROXY": value, "no_proxy": value}

@@ -42,6 +42,10 @@ class WandbBackend:
         assert isinstance(answer, OpenedSweep)
         return answer
 
+    def use_for(self, path: SweepPath, run_call: RunCall) -> None:
+        """Take a sweep as opened; W&B's client needs no more than its login."""
+        self._run_call = run_call
+
     def address_for_people(self, url: str) -> str:
         """W&B asks a browser for its own login."""
         return url

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from parallel_hpo.cli.housekeeping import clean, server
+from parallel_hpo.cli.joining import join
 from parallel_hpo.cli.options import Directory, Json, Sweep, directory_of, run_ids, sweep_ids
 from parallel_hpo.cli.output import errors_as_exit_codes, print_for_machines
 from parallel_hpo.cli.section_options import RunCommand, given
@@ -44,7 +45,7 @@ def root(
     ] = False,
 ) -> None:
     """Run Weights & Biases sweeps on every core and device of this machine."""
-    if context.obj and context.invoked_subcommand != "run":
+    if context.obj and context.invoked_subcommand not in ("run", "join"):
         raise typer.BadParameter(f"{context.invoked_subcommand} takes nothing after --")
 
 
@@ -90,6 +91,7 @@ def run(
         raise typer.Exit(perform(request))
 
 
+app.command()(join)
 app.command()(server)
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from parallel_hpo.cli.output import print_for_machines
+from parallel_hpo.cli.output import print_for_machines, print_for_people
 from parallel_hpo.errors import UsageError
+from parallel_hpo.supervisor.records.ledger_reader import MachineRow
 from parallel_hpo.supervisor.records.sweep_folders import find_sweep, supervised_folders
 
 LOOK_EVERY_S: Final = 0.2
@@ -49,17 +50,21 @@ def logs(directory: Path, sweep: str, worker: int | None, *, follow: bool, as_js
 
     With `follow` also what they print from now on, until nobody runs the sweep any more.
     """
-    folder = find_sweep(directory, sweep).folder
+    found = find_sweep(directory, sweep)
+    folder = found.folder
+    elsewhere = _elsewhere(found.machines)
     show = _as_json if as_json else _AsText(several=worker is None)
     known: dict[Path, _Log] = {}
     while True:
         is_on = follow and bool(supervised_folders(folder))  # before the look: what it printed last is shown
-        for path in _paths(folder, worker):
+        for path in _paths([folder, *elsewhere.here], worker):
             _show_news(known.setdefault(path, _Log(path)), folder, show)
         if not is_on:
             break
         time.sleep(LOOK_EVERY_S)
-    if not known:
+    for words in elsewhere.told:
+        print_for_people(words)
+    if not known and not elsewhere.told:
         raise UsageError(f"{folder} has no log {_pattern(worker)}")
     for log in known.values():
         if log.rest:
@@ -71,9 +76,32 @@ def _show_news(log: _Log, folder: Path, show: Show) -> None:
         show(_name(log, folder), lines)
 
 
-def _paths(folder: Path, worker: int | None) -> list[Path]:
+@dataclass(frozen=True, slots=True)
+class _Elsewhere:
+    """Where a sweep's machines keep their logs."""
+
+    here: list[Path]
+    """Folders that this machine has, beside the sweep's own."""
+    told: list[str]
+    """Where the others are, in words."""
+
+
+def _elsewhere(machines: Sequence[MachineRow]) -> _Elsewhere:
+    folders = {machine.name: Path(machine.folder) for machine in machines if machine.folder}
+    here = {folder.parent for folder in folders.values() if folder.is_dir()}
+    told = [
+        f"the logs of {name} are on that machine, in {folder}"
+        for name, folder in folders.items()
+        if not folder.is_dir()
+    ]
+    return _Elsewhere(sorted(here), told)
+
+
+def _paths(folders: Sequence[Path], worker: int | None) -> list[Path]:
+    """Return the logs in these folders of the sweep, those of shares and machines included."""
     pattern = _pattern(worker)
-    return sorted([*folder.glob(pattern), *folder.glob(f"share-*/{pattern}")])
+    patterns = (pattern, f"share-*/{pattern}", f"machine-*/{pattern}")
+    return sorted({path for folder in folders for each in patterns for path in folder.glob(each)})
 
 
 def _pattern(worker: int | None) -> str:
@@ -81,7 +109,8 @@ def _pattern(worker: int | None) -> str:
 
 
 def _name(log: _Log, folder: Path) -> str:
-    return str(log.path.parent.relative_to(folder))
+    beside = log.path.parents[2]  # a machine's folder lies in the sweep's, in whichever directory
+    return str(log.path.parent.relative_to(folder if log.path.is_relative_to(folder) else beside))
 
 
 class _AsText:

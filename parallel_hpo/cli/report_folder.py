@@ -53,6 +53,7 @@ def _columns(known: KnownSweep, shares: Sequence[Performed]) -> dict[str, list[A
         for attempt in share.attempts:
             attempts.setdefault(attempt.run_id, []).append(attempt)
     runs = known.runs
+    names = {slot: share.name_of(slot) for share in shares for slot in share.places}
     of_each = [attempts.get(run.run_id, []) for run in runs]
     return {
         "id": [run.run_id for run in runs],
@@ -62,7 +63,7 @@ def _columns(known: KnownSweep, shares: Sequence[Performed]) -> dict[str, list[A
         "started": [each[0].started_at if each else None for each in of_each],
         "ended": [each[-1].ended_at if each else None for each in of_each],
         "attempts": [run.attempts for run in runs],
-        "worker": [str(run.slot) for run in runs],
+        "worker": [names.get(run.slot, str(run.slot)) for run in runs],
         "sweep": [known.sweep_id] * len(runs),
     }
 

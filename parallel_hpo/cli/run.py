@@ -16,10 +16,10 @@ from parallel_hpo.cli.target import find_from_here, parse_target
 from parallel_hpo.config.hpo import HpoSection
 from parallel_hpo.config.loader import Sources, inside_worker, load_section, read_document, with_section
 from parallel_hpo.errors import UsageError
+from parallel_hpo.head.creating import create_sweep
 from parallel_hpo.hpo import kind_names, make_hpo
 from parallel_hpo.hpo.varied import varied_parameters
 from parallel_hpo.plan import Launch
-from parallel_hpo.supervisor.launch import create_sweep
 from parallel_hpo.ui import Terminal, Verbosity
 from parallel_hpo.words import Program, Target
 
@@ -81,9 +81,16 @@ def _create(section: HpoSection, request: Request) -> int:
             f"--create makes a new sweep, but hpo.sweep_id is {section.sweep_id!r}: leave one out"
         )
     with Terminal(sys.stderr, verbosity=request.display.verbosity) as terminal:
-        path = create_sweep(section, observer=terminal)
+        path = create_sweep(section, _main_of(section, request), observer=terminal)
     print_for_machines(path.sweep_id)
     return 0
+
+
+def _main_of(section: HpoSection, request: Request) -> Target | Program | None:
+    """Return what runs call; None where nobody says so."""
+    if request.target is not None:
+        return parse_target(request.target, request.arguments)
+    return _program_in(section)
 
 
 def _check_share(section: HpoSection, launch: Launch) -> None:
@@ -99,14 +106,21 @@ def _check_share(section: HpoSection, launch: Launch) -> None:
 
 def _program_of(section: HpoSection, request: Request) -> Program:
     """Return the sweep's own program, which runs where no TARGET is given."""
-    sweep = section.sweep_configuration or {}
-    if not sweep.get("program") and not sweep.get("command"):
+    program = _program_in(section)
+    if program is None:
         raise UsageError(
             "TARGET is missing: say which function a run calls, as package.module:function or"
             " file.py:function, or name a program in the sweep configuration"
         )
     if request.arguments:
         raise UsageError("what stands after -- goes to a TARGET; a sweep's program has its `command`")
+    return program
+
+
+def _program_in(section: HpoSection) -> Program | None:
+    sweep = section.sweep_configuration or {}
+    if not sweep.get("program") and not sweep.get("command"):
+        return None
     return Program(str(sweep.get("program", "")), tuple(str(word) for word in sweep.get("command", ())))
 
 

@@ -19,8 +19,13 @@ PARAMETERS: Final = "parameters"
 
 
 def columns_of(run: RunRow) -> dict[str, Any]:
-    """Return a run by its columns; each parameter stands under its dotted name after `parameters.`."""
+    """Return a run by its columns; each parameter stands under its dotted name after `parameters.`.
+
+    `machine` is among them where there are many.
+    """
     fixed = {name: getattr(run, name) for name in FIXED}
+    if run.machine is not None:
+        fixed["machine"] = run.machine
     inner = {f"{PARAMETERS}.{name}": value for name, value in dotted(run.parameters)}
     return fixed | {"outcome": run.outcome or "open"} | inner
 

@@ -58,7 +58,8 @@ def tell(directory: Path, sweep: str, letter: Letter, *, as_json: bool) -> None:
     """Tell the supervisor that runs the sweep.
 
     Raises:
-        UsageError: none runs it, or one for each share does; or it has no worker of that number.
+        UsageError: none runs it, or one for each share does, or many machines; or it has no worker of that
+            number.
     """
     known = find_sweep(directory, sweep)
     if len(known.supervised) > 1:
@@ -66,6 +67,11 @@ def tell(directory: Path, sweep: str, letter: Letter, *, as_json: bool) -> None:
         raise UsageError(f"{known.sweep_id} runs in shares ({shares}): each has workers of its own")
     if not known.supervised:
         raise UsageError(f"{known.sweep_id} is not running: there is no supervisor to be told")
+    if known.facts.get("machines"):
+        raise UsageError(
+            f"{known.sweep_id} is on {known.facts['machines']}: its workers are neither scaled nor drained"
+            " from here. A machine leaves by SIGTERM to its `parallel-hpo join`, and comes by another one"
+        )
     if isinstance(letter, DrainAsked) and letter.slot not in known.slots:
         slots = ", ".join(map(str, known.slots)) or "none yet"
         raise UsageError(f"{known.sweep_id} has no worker {letter.slot}; it has {slots}")

@@ -20,7 +20,18 @@ from parallel_hpo.supervisor.records.sweep_folders import KnownSweep, find_sweep
 from parallel_hpo.words import Outcome
 
 _SHOWN: Final = (
-    *("run_id", "outcome", "reason", "attempts", "slot", "device", "duration_s", "value", "parameters"),
+    *(
+        "run_id",
+        "outcome",
+        "reason",
+        "attempts",
+        "slot",
+        "machine",
+        "device",
+        "duration_s",
+        "value",
+        "parameters",
+    ),
 )
 """What is said of a run, in the order of the table's columns."""
 ANY_WIDTH: Final = 100_000
@@ -96,6 +107,7 @@ def _described(known: KnownSweep) -> dict[str, Any]:
         "started": len(known.runs),
         **{outcome.value: known.number(outcome) for outcome in Outcome},
         "open": known.number(None),
+        "machines": ", ".join(machine.name for machine in known.machines) or None,
         "metric": known.facts.get("metric"),
         "best": None if best_run is None else best_run.value,
         "folder": str(known.folder),

@@ -34,8 +34,13 @@ _PREFIX: Final = "PARALLEL_HPO_"
 _NESTED: Final = "__"
 _INSIDE_WORKER: Final = ("PARALLEL_HPO_WORKER", "PARALLEL_HPO_MARK")
 """A worker has both; the child in which a target is tried, and the fork server, have the second."""
-_FACTS: Final = frozenset({"PARALLEL_HPO_DEVICE", "PARALLEL_HPO_RUN_ID", "PARALLEL_HPO_ATTEMPT"})
-"""What a worker's environment tells its run; no keys, whoever has set them."""
+_FACTS: Final = frozenset(
+    {
+        *("PARALLEL_HPO_DEVICE", "PARALLEL_HPO_RUN_ID", "PARALLEL_HPO_ATTEMPT"),
+        *("PARALLEL_HPO_NODE", "PARALLEL_HPO_POOL_URL", "PARALLEL_HPO_POOL_KEY"),
+    }
+)
+"""What an environment tells a worker's run or a machine's supervisor; no keys, whoever has set them."""
 
 Document = dict[str, Any]
 """A configuration file's whole content."""

@@ -53,17 +53,24 @@ def rows_of(picture: Picture, varied: Varied) -> Iterator[Row]:
     """Yield the runs that are under way, by slot, then the last that ended."""
     for slot, run in sorted(picture.running.items())[:SHOWN_RUNNING]:
         again = f" again ({run.attempt})" if run.attempt > 1 else ""
-        yield f"w{slot}", str(run.run_id), f"running{again}", "", "", brief(run.parameters, varied)
+        yield (
+            picture.tally.name_of(slot),
+            str(run.run_id),
+            f"running{again}",
+            "",
+            "",
+            brief(run.parameters, varied),
+        )
     for ended in picture.ended:
-        yield _ended_row(ended, varied)
+        yield _ended_row(ended, picture, varied)
 
 
-def _ended_row(run: EndedRun, varied: Varied) -> Row:
+def _ended_row(run: EndedRun, picture: Picture, varied: Varied) -> Row:
     over = run.over
     reason = f": {over.reason}" if over.reason and over.outcome is not Outcome.FINISHED else ""
     value = "" if over.value is None else f"{over.value:.6g}"
     return (
-        f"w{over.slot}",
+        picture.tally.name_of(over.slot),
         str(over.run_id),
         f"{over.outcome}{reason}",
         value,

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
+from math import isfinite
 from typing import Any, Final, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
@@ -26,6 +27,16 @@ POOL: Final = "/hpo/pools/{sweep}"
 """Where a sweep's pool is on its server; below it are /join, /exchange, /leave, /stop, /lost and /news."""
 FENCE: Final = 0.9
 """A node without an answer for this part of its lease kills all that it runs, by its own monotonic clock."""
+OVER_WORD: Final = "over: "
+"""A start is refused so that is a run's which has ended; how it ended follows."""
+ELSEWHERE: Final = "on elsewhere"
+WAITING: Final = "it waits, and is not this machine's"
+KNOWN_TO_POOL: Final = (OVER_WORD, ELSEWHERE, WAITING)
+"""Refusals of runs that the pool knows begin so; all others mean that a new run may not start now."""
+AT_ONCE: Final = 500
+"""Events in one answer, at the most."""
+NODE_TOKEN: Final = "PARALLEL_HPO_NODE"
+"""The variable by which a head knows again the node that it starts: eight hexadecimal digits for its mark."""
 Told = TypeVar("Told")
 
 
@@ -64,6 +75,18 @@ class NewPool:
 
 
 @dataclass(frozen=True, slots=True)
+class PoolState:
+    """How far a pool is that was opened."""
+
+    started: int
+    ended: int
+    events: int
+    """The last event's number."""
+    living: int
+    """Nodes that have a lease."""
+
+
+@dataclass(frozen=True, slots=True)
 class Ends:
     """Why nodes are to leave: `stop` is None where nothing is left to do."""
 
@@ -81,7 +104,12 @@ class Join:
     versions: Versions
     workers: int
     mark: str = ""
-    """The supervisor's; the labels of its workers begin with it."""
+    """The supervisor's; the labels of its workers begin with it. It ends with what NODE_TOKEN gave it."""
+    directory: str = ""
+    """Where it keeps its logs, on that machine."""
+    previous: int = 0
+    """The epoch that this supervisor had before: nothing of it runs any more, so that its runs may go on
+    at once. 0: none, or not known; such an epoch ends with its lease."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +159,7 @@ class PooledEnd:
     reason: str = ""
     value: float | None = None
     duration_s: float = 0.0
+    """What the attempt took; of a run that is over: all its attempts."""
     resumable: bool = False
     traceback: str = ""
     final: bool = True
@@ -143,9 +172,14 @@ class Exchange:
 
     epoch: int
     number: int
-    """Counts the node's exchanges: of an older one than the pool has seen, `wants` is not heeded."""
+    """Counts the node's exchanges, also those that tell the same again: of one that is no newer than the
+    pool has seen, only `ends` are heeded. What no answer has settled is told again in the next one."""
     wants: int
-    """Runs that it would like to hold and not have started, those that it holds included."""
+    """Runs that it would like to hold and not have started, those that it holds included; after
+    `over` only new ones."""
+    wants_again: int = 0
+    """So many may be runs that were on before: those that it holds, and one for each worker that has nothing
+    to do. A second one would wait there behind the first, while another machine is idle."""
     starts: tuple[PooledStart, ...] = ()
     ends: tuple[PooledEnd, ...] = ()
     over: str = ""
@@ -186,8 +220,9 @@ class PoolEvent:
     kind: str
     """joined, started, attempt_ended, ended, handed_on, left, refused, stopped, complete, opened."""
     body: Mapping[str, Any]
-    """joined: name, workers, mark; started: a PooledStart; attempt_ended, ended, handed_on: a PooledEnd (of a
-    gone node's runs with outcome `stopped`); left, refused, stopped, complete: name and reason."""
+    """joined: name, workers, mark, directory; started: a PooledStart; attempt_ended, ended, handed_on: a
+    PooledEnd (of a gone node's runs with outcome `stopped`); left, refused: name and reason; stopped,
+    complete: an Ends and name ''; opened: name '', reason and count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,11 +248,27 @@ class NodeLost:
     name: str
     returned: bool
     reason: str = ""
+    epoch: int | None = None
+    """Which node of that name, where that is known: a word that comes late is then none of its successor."""
 
 
 def as_json(told: Any) -> Any:
-    """Return a message as what JSON can hold."""
-    return asdict(told)
+    """Return a message as what JSON can hold: what `main` has printed or raised may be anything."""
+    return _plain(asdict(told))
+
+
+def _plain(value: Any) -> Any:
+    """Return a value without what JSON or a database can't hold: half characters, numbers that are none."""
+    match value:
+        case str():
+            return value.encode(errors="replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
+        case float():
+            return value if isfinite(value) else None
+        case Mapping():
+            return {_plain(key): _plain(inner) for key, inner in value.items()}
+        case list() | tuple():
+            return [_plain(inner) for inner in value]
+    return value
 
 
 def read(kind: type[Told], body: object) -> Told:

@@ -9,6 +9,7 @@ from typing import Final
 
 from parallel_hpo.config.sweep_words import EngineChoice
 from parallel_hpo.server.engines.cache import Engines, Suggestion
+from parallel_hpo.server.notice_board import NoticeBoard
 from parallel_hpo.server.rules.heartbeat import SilenceLimits
 from parallel_hpo.server.store.database import Database
 from parallel_hpo.server.store.walks import Walks
@@ -37,6 +38,8 @@ class World:
     new_seed: Callable[[], int]
     clock_set_at: Callable[[], float] = lambda: 0.0
     """When `clock` was last set, by its own reckoning: silence is counted from then at the earliest."""
+    up_since: float = 0.0
+    """When this server's process began to listen, by the same reckoning."""
     patience: SilenceLimits = field(default_factory=SilenceLimits)
     engines: Engines = field(default_factory=Engines)
     walks: Walks = field(default_factory=Walks)
@@ -44,6 +47,8 @@ class World:
     """The search engine of the sweeps that are created here."""
     sweeps_in: Path | None = None
     """Where supervisors of this machine keep the folders of sweeps that are here; None: not known."""
+    notices: NoticeBoard = field(default_factory=NoticeBoard)
+    """What nodes of pools have to say to whoever watches."""
     asked: Suggestion | None = None
     """What a sweep's model was asked for the request at hand."""
 
@@ -63,3 +68,7 @@ class Caller:
     base_url: str
     sweep: str | None = None
     """The sweep that its key is good for; None: all."""
+    node: int | None = None
+    """The epoch of the node whose key it is, or whose worker's; None: no node's."""
+    is_supervisor: bool = False
+    """Its key is a sweep's own, or a node's: it may do for `sweep` what the master key may for all."""

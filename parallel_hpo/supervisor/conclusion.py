@@ -51,7 +51,7 @@ def conclude(ledger: Ledger, ending: Ending, setting: Setting, ended: EndedSweep
         folder=str(ended.folder),
     )
     runs = [_settled(row, ending) for row in ledger.runs()]
-    result = summarise(runs, ledger.workers(), closing)
+    result = summarise(runs, ledger.workers(), closing, machines=ledger.machines())
     try:
         write_summary(result, ended.folder / "summary.json")
     except OSError as error:  # the ledger has it all: `status` and `--resume` read that

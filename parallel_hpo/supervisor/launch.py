@@ -13,12 +13,13 @@ import random
 import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Final
 
 from parallel_hpo.backend.base import Backend, OpenedSweep, SweepOrder
 from parallel_hpo.backend.choose import Chosen, choose_backend, make_backend
+from parallel_hpo.backend.variables import LOOPBACK
 from parallel_hpo.chronicle import LEDGER
 from parallel_hpo.config.hpo import BackendChoice, HpoSection, StartMethod
 from parallel_hpo.errors import ConfigError, ExitCode, TargetError
@@ -45,10 +46,10 @@ from parallel_hpo.supervisor.processes.environment import CLIENT_HIDDEN, base_en
 from parallel_hpo.supervisor.processes.reaper import MARK, make_mark, reap_leftovers
 from parallel_hpo.supervisor.records.directory import prepare_directory, working_folder
 from parallel_hpo.supervisor.records.ledger import Ledger
-from parallel_hpo.supervisor.records.resuming import find_folder
+from parallel_hpo.supervisor.records.resuming import facts_of, find_folder
 from parallel_hpo.supervisor.records.summary import Closing, SweepResult, summarise
 from parallel_hpo.supervisor.setting import Setting
-from parallel_hpo.words import Program, StopKind, SweepPath, Target
+from parallel_hpo.words import Program, StopKind, Target
 
 CHECK_LIMIT_S: Final = 600.0
 """Importing a target may load a large framework from a slow disk."""
@@ -90,22 +91,11 @@ def supervise(
         if heavy := why_heavy(main, packed):
             observer(Message(heavy, warning=True))
         stack.enter_context(SignalsTaken(control))
-        return _Stage(setting, environment, stack, open_library).perform(launch.resume)
-
-
-def create_sweep(
-    section: HpoSection, *, observer: Observer, environment: Mapping[str, str] | None = None
-) -> SweepPath:
-    """Create the sweep and start nothing on it; raises what `supervise` raises."""
-    with closing(Control()) as control, ExitStack() as stack:
-        setting = Setting(
-            section, NOTHING, observer, control, time.monotonic, random.random, make_mark(), time.monotonic()
-        )
-        return _Stage(setting, environment, stack).open({}).sweep.path
+        return Stage(setting, environment, stack, open_library).perform(launch.resume)
 
 
 @dataclass(frozen=True, slots=True)
-class _Open:
+class OpenStage:
     """A sweep that is open on its server, and all that stands ready to perform it."""
 
     sweep: OpenedSweep
@@ -116,7 +106,7 @@ class _Open:
     """Those that all children share."""
 
 
-class _Stage:
+class Stage:
     """One call of `supervise`; what it starts, `stack` ends."""
 
     def __init__(
@@ -133,6 +123,8 @@ class _Stage:
         self.stack = stack
         self.patience = Patience(setting.control, grace_s=self.section.grace_period_s)
         self.open_library = open_library
+        self.host = LOOPBACK
+        """By which address the embedded server is reached."""
         self.folder = working_folder()
         check_addresses(self.section.notify)
         prepare_directory(self.section.directory)
@@ -141,7 +133,7 @@ class _Stage:
         """Perform the sweep; its part that an earlier launch left, where it is to be resumed."""
         ledger = self._find_ledger(resume) if resume else None
         try:
-            there = self.open(_facts_of(ledger, resume) if ledger else {})
+            there = self.open(facts_of(ledger, resume))
         except StoppedError:
             return self._nothing_done()
         self.patience.sweep_is_open()
@@ -160,7 +152,7 @@ class _Stage:
             lambda: Commands(self.users_environment, self.folder),
         ).perform()
 
-    def open(self, facts: Mapping[str, Any]) -> _Open:
+    def open(self, facts: Mapping[str, Any]) -> OpenStage:
         """Open the sweep on its server; `facts` are those of the ledger of one that is resumed."""
         backend = self._open_backend(self._choose(facts))
         equipment = self._equip()
@@ -171,7 +163,7 @@ class _Stage:
             self.patience.call(lambda: self._try_main(calls))
         order = self._order(facts)
         sweep = self.patience.call(lambda: backend.open_sweep(order, calls.run))
-        return _Open(sweep, backend, pool, equipment, surroundings)
+        return OpenStage(sweep, backend, pool, equipment, surroundings)
 
     # --- what there is ---------------------------------------------------------------------
 
@@ -235,6 +227,7 @@ class _Stage:
             directory=self.section.directory,
             environment=environment,
             engine=self.section.engine,
+            host=self.host,
         )
         backend.open(self._on_backend_lost, self._on_backend_trouble)
         self.stack.callback(backend.close)
@@ -290,8 +283,3 @@ class _Stage:
             duration_s=self.setting.clock() - self.setting.began,
         )
         return summarise((), (), nothing)
-
-
-def _facts_of(ledger: Ledger, resume: str | None) -> Mapping[str, Any]:
-    """What is known of a sweep to be resumed: its id alone where its ledger was just being made."""
-    return ledger.facts or {"sweep_id": resume}

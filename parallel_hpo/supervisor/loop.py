@@ -44,6 +44,7 @@ from parallel_hpo.supervisor.decisions.events import (
     MemorySeen,
     Opened,
     OutputSeen,
+    PoolAnswered,
     Reported,
     ScaleAsked,
     SpawnDenied,
@@ -63,11 +64,14 @@ MEASURE_EVERY_S: Final = 0.5
 """A leak of 1 GB/s passes a memory limit by half of that; reading a tree's memory takes a millisecond."""
 
 
+Answers = queue.SimpleQueue[SweepSeen | PoolAnswered]
+
+
 class Loop:
     """Performs one sweep from its opening to the last process's end."""
 
-    def __init__(self, view: SweepView, tools: Tools, answers: queue.SimpleQueue[SweepSeen]) -> None:
-        """`answers` is where the server_calls's answers come in; the control's bell rings for them too."""
+    def __init__(self, view: SweepView, tools: Tools, answers: Answers) -> None:
+        """`answers` is where the answers of servers come in; the control's bell rings for them too."""
         self.view = view
         self._tools = tools
         self._denied: set[Slot] = set()
@@ -215,9 +219,12 @@ class Loop:
         try:
             for action in decision.actions:
                 self._perform(action)
-        except UnrecordedError:
+        except UnrecordedError as error:
             # The start that is to be recorded comes first of the actions: with it, nothing has happened.
             self.view = before
+            if error.refused is not None:
+                self._handle(error.refused)
+        self._tools.tell_pool(self.view)
 
     def _perform(self, action: Action) -> None:
         match action:
@@ -284,7 +291,7 @@ class Loop:
     def _record(self, action: RecordStart | RecordEnd | RecordDrop | RecordQuarantine) -> None:
         match action:
             case RecordStart():
-                record_start(action, self._slot(action.slot).device or None, self._tools)
+                record_start(action, self.view, self._tools)
             case RecordEnd():
                 record_end(action, self._in_slot[action.slot], self._tools)
             case RecordDrop():

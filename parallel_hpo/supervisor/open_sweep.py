@@ -12,7 +12,7 @@ from typing import Final
 from parallel_hpo.backend.base import Backend, OpenedSweep
 from parallel_hpo.config.hooks import words_of
 from parallel_hpo.errors import ExitCode, LedgerError, ParallelHPOError
-from parallel_hpo.notices import MemoryUsed, Message, OutputLine, SweepOpened, shows_memory
+from parallel_hpo.notices import MemoryUsed, OutputLine, SweepOpened, shows_memory
 from parallel_hpo.protocol.spec import Surroundings, WorkerSpec
 from parallel_hpo.supervisor.aftermath import Aftermath
 from parallel_hpo.supervisor.catching_up import catch_up
@@ -20,11 +20,13 @@ from parallel_hpo.supervisor.commands import Commands
 from parallel_hpo.supervisor.conclusion import EndedSweep, conclude, cut_short
 from parallel_hpo.supervisor.control.mailbox import Mailbox
 from parallel_hpo.supervisor.control.patience import Patience, StoppedError
-from parallel_hpo.supervisor.decisions.events import SweepSeen
-from parallel_hpo.supervisor.decisions.view import Ending, SlotView, open_view
+from parallel_hpo.supervisor.counting import ask_count, count_before
+from parallel_hpo.supervisor.decisions.events import PoolAnswered, SweepSeen
+from parallel_hpo.supervisor.decisions.view import Ending, PoolGrant, SlotView, open_view
 from parallel_hpo.supervisor.devices.equipment import Equipment
 from parallel_hpo.supervisor.farewell import tell_of_end
-from parallel_hpo.supervisor.loop import Loop
+from parallel_hpo.supervisor.loop import Answers, Loop
+from parallel_hpo.supervisor.membership.membership import Membership
 from parallel_hpo.supervisor.packing.naming import note_main
 from parallel_hpo.supervisor.phantoms import find_phantoms
 from parallel_hpo.supervisor.planning import limits_of, shares_of
@@ -34,7 +36,7 @@ from parallel_hpo.supervisor.processes.memory import MemoryWatch
 from parallel_hpo.supervisor.processes.output import OutputPump, worker_folder
 from parallel_hpo.supervisor.records.ledger import Ledger
 from parallel_hpo.supervisor.records.recorder import Recorder
-from parallel_hpo.supervisor.records.resuming import AskedCount, asked_count, read_earlier
+from parallel_hpo.supervisor.records.resuming import read_earlier
 from parallel_hpo.supervisor.records.summary import SweepResult
 from parallel_hpo.supervisor.server_calls import ServerCalls
 from parallel_hpo.supervisor.setting import Setting
@@ -63,7 +65,9 @@ class OpenSweep:
         equipment: Equipment,
         patience: Patience,
         make_commands: Callable[[], Commands],
+        membership: Membership | None = None,
     ) -> None:
+        """`membership` is in the pool that the sweep's runs are drawn from, where it has one."""
         self._setting = setting
         self._backend = backend
         self._pool = pool
@@ -73,11 +77,12 @@ class OpenSweep:
         self._equipment = equipment
         self._patience = patience
         self._make_commands = make_commands
+        self._membership = membership
         self._workers = equipment.workers
         self._phantoms: tuple[str, ...] = ()
         self._earlier = read_earlier(ledger.runs())
-        self._before = self._count_before()
-        self._asked = self._ask_count()
+        self._before = count_before(setting, ledger, self._earlier)
+        self._asked = ask_count(setting, ledger)
         self._count = None if self._asked.count is None else self._before + self._asked.count
         self._folder = setting.folder_of(opened.path.sweep_id)
         self._sweep_folder = setting.section.directory / opened.path.sweep_id
@@ -99,26 +104,6 @@ class OpenSweep:
                 self._conclude(Ending(reason, ExitCode.OUR_FAULT))
             raise
         return self._conclude(ending)
-
-    def _ask_count(self) -> AskedCount:
-        """Return the count of this launch, and say where it differs from the one that it goes on with."""
-        setting = self._setting
-        asked = asked_count(
-            setting.count,
-            given="count" in setting.section.overridden,
-            facts=self._ledger.facts,
-            goes_on=setting.resumes or setting.share is not None,
-        )
-        if asked.count != asked.was:
-            now, before = (count or "without limit" for count in (asked.count, asked.was))
-            setting.observer(Message(f"count {now} from now on (it was {before})"))
-        return asked
-
-    def _count_before(self) -> int:
-        """Return how many runs had been performed here when this count began: a sweep may be joined again."""
-        if self._setting.resumes or self._setting.share is not None:
-            return int(self._ledger.facts.get("before", 0))
-        return self._earlier.started - len(self._earlier.reruns)
 
     def _record(self, marks: list[str]) -> None:
         facts = self._ledger.facts
@@ -164,9 +149,9 @@ class OpenSweep:
 
     def _run(self, marks: list[str], mailbox: Mailbox) -> Ending:
         setting, earlier = self._setting, self._earlier
-        answers: queue.SimpleQueue[SweepSeen] = queue.SimpleQueue()
+        answers: Answers = queue.SimpleQueue()
 
-        def post(seen: SweepSeen) -> None:
+        def post(seen: SweepSeen | PoolAnswered) -> None:
             answers.put(seen)
             setting.control.ring()
 
@@ -183,11 +168,14 @@ class OpenSweep:
             started=earlier.started,
             reruns=earlier.reruns,
             failures=earlier.failures,
+            grant=None if self._membership is None else PoolGrant(),
         )
         memory = MemoryWatch(lambda slot, used_mb: setting.observer(MemoryUsed(slot, used_mb)))
         if shows_memory(setting.observer):
             memory.start()
         tools = self._equip(server_calls, pump, memory, mailbox)
+        if self._membership is not None:
+            self._membership.listen(post)
         try:
             return self._conduct(Loop(view, tools, answers), tools)
         finally:
@@ -229,6 +217,7 @@ class OpenSweep:
             mark=setting.mark,
             clock=setting.clock,
             jitter=setting.jitter,
+            membership=self._membership,
         )
 
     def _conduct(self, loop: Loop, tools: Tools) -> Ending:
@@ -244,6 +233,8 @@ class OpenSweep:
             if self._is_to_be_finished(ending):
                 tools.server_calls.finish_sweep()
             tools.server_calls.settle(self._patience)  # its calls are the pool's children
+            if self._membership is not None:
+                self._membership.settle(self._patience)
             self._patience.call(tools.aftermath.finish)
             self._phantoms = find_phantoms(
                 self._backend, self._opened.path, self._ledger, ending, self._setting, self._patience

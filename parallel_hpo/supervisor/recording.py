@@ -6,22 +6,41 @@ from concurrent.futures import Future
 
 from parallel_hpo.supervisor.aftermath import BAD
 from parallel_hpo.supervisor.decisions.actions import End, RecordDrop, RecordEnd, RecordStart
+from parallel_hpo.supervisor.decisions.drawing import needs
+from parallel_hpo.supervisor.decisions.view import SweepView
+from parallel_hpo.supervisor.membership.telling import end_of, end_of_waiting, never_begun, start_of
+from parallel_hpo.supervisor.records.recorder import UnrecordedError
 from parallel_hpo.supervisor.tools import LivingWorker, Tools
 from parallel_hpo.words import Outcome, RunId
 
 
-def record_start(action: RecordStart, device: str | None, tools: Tools) -> None:
-    """Put a start on the disk; UnrecordedError where a stop is quicker."""
+def record_start(action: RecordStart, after: SweepView, tools: Tools) -> None:
+    """Put a start into the pool, if there is one, and on the disk; UnrecordedError where it may not begin.
+
+    `after` is the view with the run on.
+    """
+    device = after.slots[action.slot].device or None
     tools.pump.begin_tail(action.slot)
-    tools.recorder.start(action, device)
+    if tools.membership is None:
+        tools.recorder.start(action, device)
+        return
+    withdrawn = never_begun(action.run)
+    tools.membership.start(start_of(action, device), withdrawn, needs(after))
+    try:
+        tools.recorder.start(action, device)
+    except UnrecordedError:
+        tools.membership.end(withdrawn)
+        raise
 
 
 def record_end(action: RecordEnd, worker: LivingWorker, tools: Tools) -> None:
     """Record how an attempt ended; with the last one, see to its run."""
     tools.recorder.end(action)
+    if tools.membership is not None:
+        tools.membership.end(end_of(action))
     if not action.final:
         return
-    if action.died:
+    if action.died and not _is_handed_on(action.end, tools):
         _tell_server(action.run.run_id, action.end, tools)
     _look_into(action.run.run_id, action.end, worker, tools)
 
@@ -29,8 +48,16 @@ def record_end(action: RecordEnd, worker: LivingWorker, tools: Tools) -> None:
 def record_drop(action: RecordDrop, tools: Tools) -> None:
     """Record that a run gets no other attempt, and see to it."""
     tools.recorder.drop(action)
-    _tell_server(action.run.run_id, action.end, tools)
+    if tools.membership is not None:
+        tools.membership.end(end_of_waiting(action))
+    if not _is_handed_on(action.end, tools):
+        _tell_server(action.run.run_id, action.end, tools)
     _look_into(action.run.run_id, action.end, None, tools)
+
+
+def _is_handed_on(end: End, tools: Tools) -> bool:
+    """Whether another machine runs it again: its server must not be told an end while it is on there."""
+    return end.resumable and tools.membership is not None
 
 
 def _tell_server(run_id: RunId, end: End, tools: Tools) -> None:

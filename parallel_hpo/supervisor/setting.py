@@ -32,6 +32,8 @@ class Setting:
     """Whether it goes on with the count of an earlier launch."""
     name: Target | Program | None = None
     """How a later process finds `main`; None: by no name."""
+    machine: str = ""
+    """The folder of this machine's part within the sweep's, where the sweep has many; ''."""
 
     @property
     def count(self) -> int | None:
@@ -40,6 +42,6 @@ class Setting:
         return total if total is None or self.share is None else self.share.count(total)
 
     def folder_of(self, sweep_id: str) -> Path:
-        """The folder of a sweep, or of this launch's share of it."""
-        folder = self.section.directory / sweep_id
+        """The folder of a sweep, or of this launch's or machine's part of it."""
+        folder = self.section.directory / sweep_id / self.machine
         return folder if self.share is None else folder / self.share.folder

@@ -38,6 +38,8 @@ class Standstill:
         """Return after how long `look` has something to say, if nothing happens until then; None: never."""
         if next_deadline(view) is not None or any(slot.run is not None for slot in view.slots):
             return None
+        if view.grant is not None and not any(slot.busy for slot in view.slots):
+            return None  # other machines have what there is
         return max(0.0, self._moved_at + STILL_S - self._clock())
 
     def look(self, view: SweepView) -> bool:

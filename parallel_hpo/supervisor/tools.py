@@ -11,8 +11,10 @@ from parallel_hpo.supervisor.aftermath import Aftermath
 from parallel_hpo.supervisor.control.mailbox import Mailbox
 from parallel_hpo.supervisor.control.patience import Patience
 from parallel_hpo.supervisor.control.signals import Control
-from parallel_hpo.supervisor.decisions.view import SlotView
+from parallel_hpo.supervisor.decisions.drawing import needs
+from parallel_hpo.supervisor.decisions.view import SlotView, SweepView
 from parallel_hpo.supervisor.devices.watch import DeviceWatch
+from parallel_hpo.supervisor.membership.membership import Membership
 from parallel_hpo.supervisor.processes.child import Child
 from parallel_hpo.supervisor.processes.child_pool import ChildPool
 from parallel_hpo.supervisor.processes.memory import MemoryWatch
@@ -46,6 +48,13 @@ class Tools:
     mark: str
     clock: Callable[[], float]
     jitter: Callable[[], float]
+    membership: Membership | None = None
+    """This machine's part in the sweep's pool; None: it has the sweep for itself."""
+
+    def tell_pool(self, view: SweepView) -> None:
+        """Say what could be used here by now."""
+        if self.membership is not None:
+            self.membership.publish(needs(view))
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ A narrow terminal loses columns, from those that are missed least.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from rich.cells import cell_len
@@ -35,9 +35,11 @@ _DEVICE_CHARS: Final = 12
 """So much of a UUID tells devices apart."""
 
 Row = Mapping[str, str]
+NameOf = Callable[[Slot], str]
+"""What people call the worker of a slot."""
 
 
-def rows_of(workers: Workers, now: float, *, width: int, most: int) -> list[Text]:
+def rows_of(workers: Workers, now: float, name_of: NameOf, *, width: int, most: int) -> list[Text]:
     """Return a line of `width` cells at most for each worker, `most` lines at most.
 
     Where there are more, those with a run come first, and the last line counts the others.
@@ -47,7 +49,7 @@ def rows_of(workers: Workers, now: float, *, width: int, most: int) -> list[Text
     if left > 0:
         shown = sorted(slots, key=lambda slot: (workers[slot].run_id is None, slot))[: max(0, most - 1)]
         slots = sorted(shown)
-    rows = [_row(slot, workers[slot], now) for slot in slots]
+    rows = [_row(name_of(slot), workers[slot], now) for slot in slots]
     gap = " " if width < NARROW else "  "
     names = _fitting(rows, width, gap)
     widths = {name: max(cell_len(row[name]) for row in rows) for name in names} if rows else {}
@@ -57,11 +59,11 @@ def rows_of(workers: Workers, now: float, *, width: int, most: int) -> list[Text
     return lines
 
 
-def _row(slot: Slot, seen: WorkerSeen, now: float) -> Row:
+def _row(name: str, seen: WorkerSeen, now: float) -> Row:
     """Return a worker's cells; of one without a run only what it does instead, and its memory."""
     memory = "" if seen.memory_mb is None else _memory(seen.memory_mb)
     row = dict.fromkeys(COLUMNS, "") | {
-        "worker": f"w{slot}",
+        "worker": name,
         "memory": memory,
         "device": _device(seen.device),
     }

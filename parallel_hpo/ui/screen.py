@@ -85,7 +85,9 @@ class Screen:
             (width, height), now = self._painting.size, self._clock()
             last = progress(self._tally, now)
             last.truncate(max(1, width - 1), overflow="ellipsis")
-            rows = rows_of(self._workers, now, width=width - 1, most=height // ROWS_PART - 1)
+            rows = rows_of(
+                self._workers, now, self._tally.name_of, width=width - 1, most=height // ROWS_PART - 1
+            )
             self._painting.draw([*rows, last])
 
     def erase(self) -> None:
@@ -115,7 +117,7 @@ class Screen:
             # from_ansi keeps the colours, and drops what would move the cursor; most lines have neither.
             text = line if line.isprintable() else Text.from_ansi(line)
             if self._verbosity is Verbosity.VERBOSE or not is_chatter(str(text)):
-                self._print(Text.assemble((prefix(slot), "cyan"), text))
+                self._print(Text.assemble((prefix(slot, self._tally), "cyan"), text))
 
     def _print(self, line: Text) -> None:
         self.erase()

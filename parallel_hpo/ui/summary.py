@@ -61,6 +61,9 @@ def describe_result(result: SweepResult, tally: Tally, varied: Varied) -> Iterat
     yield counts(result)
     yield from _failures(result)
     yield _best(result, tally, varied)
+    if result.machines:
+        shares = ", ".join(f"{each.name} {each.runs}" for each in result.machines)
+        yield Text(f"runs by machine: {shares}")
     yield Text(f"ended: {result.stop_reason}")
     if tally.opened:
         yield Text(f"summary and logs: {tally.opened.folder}")

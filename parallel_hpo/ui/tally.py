@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from parallel_hpo.notices import Notice, RunBegan, RunOver, SweepOpened
+from parallel_hpo.notices import Notice, RunBegan, RunOver, SweepOpened, WorkerNamed
 from parallel_hpo.words import Outcome, RunId, Slot
 
 
@@ -24,6 +24,12 @@ class Tally:
     done: Mapping[Outcome, int] = field(default_factory=dict)
     """Runs that are over for good, by how they ended."""
     best: float | None = None
+    names: Mapping[Slot, str] = field(default_factory=dict)
+    """What workers on many machines are called."""
+
+    def name_of(self, slot: Slot) -> str:
+        """Return what people call a slot's worker: `w0`, or `gpu2/w0`."""
+        return self.names.get(slot, f"w{slot}")
 
     @property
     def over(self) -> int:
@@ -40,6 +46,8 @@ def advance(tally: Tally, notice: Notice, now: float) -> Tally:
             return replace(tally, running={**tally.running, slot: run_id})
         case RunOver():
             return _after_run(tally, notice)
+        case WorkerNamed(slot=slot, name=name):
+            return replace(tally, names={**tally.names, slot: name})
         case _:
             return tally
 

@@ -52,7 +52,7 @@ def describe(notice: Notice, tally: Tally, varied: Varied, verbosity: Verbosity)
         case MissingMetric():
             return _metric_missed(notice, tally)
         case WorkerChanged(state=SlotState.BACKOFF | SlotState.FATAL):
-            return _worker_trouble(notice)
+            return _worker_trouble(notice, tally)
         case _ if verbosity is Verbosity.QUIET:
             return None
         case Message(text=text):
@@ -60,18 +60,18 @@ def describe(notice: Notice, tally: Tally, varied: Varied, verbosity: Verbosity)
         case SweepOpened():
             return _opened(notice)
         case RunBegan():
-            return _began(notice, varied)
+            return _began(notice, tally, varied)
         case RunOver():
             return _over(notice, tally)
         case WorkerChanged(slot=slot, state=state, reason=reason) if verbosity is Verbosity.VERBOSE:
-            return Text(f"w{slot} {state}{_after_colon(reason)}", style="dim")
+            return Text(f"{tally.name_of(slot)} {state}{_after_colon(reason)}", style="dim")
         case _:
             return None
 
 
-def prefix(slot: Slot) -> str:
+def prefix(slot: Slot, tally: Tally) -> str:
     """Return what stands before each line that a worker's process tree printed."""
-    return f"[w{slot}] "
+    return f"[{tally.name_of(slot)}] "
 
 
 def progress(tally: Tally, now: float) -> Text:
@@ -117,18 +117,19 @@ def brief(parameters: Parameters, varied: Varied) -> str:
 def _opened(notice: SweepOpened) -> Text:
     runs = "runs without limit" if notice.count is None else some(notice.count, "run")
     shares = f" (shares {', '.join(map(str, notice.shares))})" if notice.shares else ""
-    line = f"sweep {notice.path} ({notice.backend}): {runs} on {some(notice.workers, 'worker')}{shares}"
+    where = notice.machines or f"{some(notice.workers, 'worker')}{shares}"
+    line = f"sweep {notice.path} ({notice.backend}): {runs} on {where}"
     return Text(f"{line}\n{notice.url}\nlogs: {notice.folder}")
 
 
-def _began(notice: RunBegan, varied: Varied) -> Text:
+def _began(notice: RunBegan, tally: Tally, varied: Varied) -> Text:
     again = f" again (attempt {notice.attempt})" if notice.attempt > 1 else ""
-    text = Text(f"w{notice.slot} run {notice.run_id} started{again}")
+    text = Text(f"{tally.name_of(notice.slot)} run {notice.run_id} started{again}")
     return text.append(f"  {brief(notice.parameters, varied)}", style="dim")
 
 
 def _over(notice: RunOver, tally: Tally) -> Text:
-    text = Text(f"w{notice.slot} run {notice.run_id} ")
+    text = Text(f"{tally.name_of(notice.slot)} run {notice.run_id} ")
     text.append(str(notice.outcome), style=STYLES[notice.outcome])
     text.append(f" in {duration(notice.duration_s)}")
     if notice.outcome is not Outcome.FINISHED and notice.reason:
@@ -156,9 +157,9 @@ def _listed(names: tuple[str, ...]) -> str:
     return ", ".join(names[:_SHOWN_NAMES]) + more
 
 
-def _worker_trouble(notice: WorkerChanged) -> Text:
+def _worker_trouble(notice: WorkerChanged, tally: Tally) -> Text:
     what = "gave up" if notice.state is SlotState.FATAL else "died, and will be started again"
-    return Text(f"w{notice.slot} {what}{_after_colon(notice.reason)}", style="yellow")
+    return Text(f"{tally.name_of(notice.slot)} {what}{_after_colon(notice.reason)}", style="yellow")
 
 
 def _after_colon(reason: str) -> str:

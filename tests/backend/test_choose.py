@@ -6,6 +6,7 @@ import pytest
 
 from parallel_hpo.backend.choose import Chosen, choose_backend, make_backend
 from parallel_hpo.backend.local import LocalBackend
+from parallel_hpo.backend.remote import RemoteBackend
 from parallel_hpo.backend.wandb_server import WandbBackend
 from parallel_hpo.config.hpo import BackendChoice
 from parallel_hpo.errors import BackendError, ConfigError, ExitCode
@@ -31,9 +32,22 @@ OFFLINE = ["offline", "dryrun", "disabled"]
 def test_the_backend_and_the_reason_follow_from_wish_and_environment(
     wanted: str, environment: dict[str, str], name: str, reason: str
 ) -> None:
-    chosen = choose_backend(BackendChoice(wanted), environment)
+    chosen = choose_backend(BackendChoice(wanted), environment, is_ours=lambda url: False)
     assert chosen.name == name
     assert chosen.reason.startswith(reason)
+
+
+def test_a_server_of_ours_is_known_as_such_by_its_own_word() -> None:
+    asked: list[str] = []
+
+    def say_yes(url: str) -> bool:
+        asked.append(url)
+        return True
+
+    environment = LOGGED_IN | {"WANDB_BASE_URL": "http://w"}
+    chosen = choose_backend(BackendChoice.AUTO, environment, is_ours=say_yes)
+    assert (chosen.name, chosen.ours, asked) == ("wandb", True, ["http://w"])
+    assert chosen.reason.startswith("a server of ours, with credentials for http://w")
 
 
 @pytest.mark.parametrize("mode", OFFLINE)
@@ -67,5 +81,7 @@ def test_making_a_backend_starts_nothing(tmp_path: Path) -> None:
     wandb = make_backend(Chosen("wandb", ""), directory=folder, environment=LOGGED_IN)
     assert isinstance(local, LocalBackend)
     assert isinstance(wandb, WandbBackend)
-    assert (local.name, wandb.name) == ("local", "wandb")
+    ours = make_backend(Chosen("wandb", "", ours=True), directory=folder, environment=LOGGED_IN)
+    assert isinstance(ours, RemoteBackend)
+    assert (local.name, wandb.name, ours.name) == ("local", "wandb", "wandb")
     assert not folder.exists()

@@ -31,7 +31,7 @@ def journal(event: str, **facts: Any) -> None:
 
 def enter(**facts: Any) -> Any:
     run = wandb.init()
-    journal("enter", parameters=dict(wandb.config), **facts)
+    journal("enter", parameters=dict(wandb.config), home=os.environ["WANDB_DIR"], **facts)
     return run
 
 

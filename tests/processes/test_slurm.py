@@ -13,7 +13,7 @@ import pytest
 
 from parallel_hpo.errors import ExitCode
 from tests.processes.conftest import DEADLINE_S, MAINS, RealSweep, outcomes
-from tests.processes.slurm import NoSlurmError, Slurm, running_slurm
+from tests.slurm import NoSlurmError, Slurm, running_slurm
 
 SCRIPT: Final = Path(__file__).parents[2] / "scripts" / "batch" / "slurm-array.sh"
 SHARES: Final = 3

@@ -49,6 +49,9 @@ class RecordingBackend:
     def open_sweep(self, order: SweepOrder, run_call: RunCall) -> OpenedSweep:
         return OpenedSweep(PATH, "", {})
 
+    def use_for(self, path: SweepPath, run_call: RunCall) -> None:
+        raise NotImplementedError
+
     def address_for_people(self, url: str) -> str:
         return url
 

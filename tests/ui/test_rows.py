@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from parallel_hpo.protocol.messages import Progress
 from parallel_hpo.ui.rows import rows_of
+from parallel_hpo.ui.tally import Tally
 from parallel_hpo.ui.workers import WorkerSeen
 from parallel_hpo.words import RunId, Slot, SlotState
 
@@ -19,7 +20,7 @@ def busy(progress: Progress | None = HALF_WAY, device: str = "0") -> WorkerSeen:
 
 def shown(*workers: WorkerSeen, width: int = 100, most: int = 10) -> list[str]:
     seen = {Slot(slot): worker for slot, worker in enumerate(workers)}
-    return [line.plain for line in rows_of(seen, 22.34, width=width, most=most)]
+    return [line.plain for line in rows_of(seen, 22.34, Tally().name_of, width=width, most=most)]
 
 
 def test_a_row_has_device_run_step_metric_seconds_and_memory() -> None:

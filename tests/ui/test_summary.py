@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from parallel_hpo.notices import SweepOpened
-from parallel_hpo.supervisor.records.summary import BestRun, RunSummary, SweepResult
+from parallel_hpo.supervisor.records.summary import BestRun, MachineSummary, RunSummary, SweepResult
 from parallel_hpo.ui.summary import describe_result
 from parallel_hpo.ui.tally import Tally, advance
 from parallel_hpo.words import Outcome, RunId, Slot, SweepId, SweepPath
@@ -45,6 +45,11 @@ def test_the_end_shows_counts_best_reason_and_folder() -> None:
         "ended: count reached",
         "summary and logs: /logs/s1",
     ]
+
+
+def test_the_end_says_how_many_runs_each_machine_had() -> None:
+    machines = (MachineSummary("gpu1", 2, 3, "left"), MachineSummary("gpu2", 1, 1, ""))
+    assert "runs by machine: gpu1 2, gpu2 1" in lines(replace(RESULT, machines=machines))
 
 
 def test_failures_are_grouped_by_their_reason() -> None:

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parallel_hpo.notices import Message, Notice, RunBegan, RunOver, SweepOpened
+from parallel_hpo.notices import Message, Notice, RunBegan, RunOver, SweepOpened, WorkerNamed
 from parallel_hpo.ui.tally import Tally, advance, time_left_s
+from parallel_hpo.ui.wording import Verbosity, describe, prefix
 from parallel_hpo.words import Outcome, RunId, Slot, SweepId, SweepPath
 
 
@@ -68,3 +69,12 @@ def test_without_a_count_there_is_no_time_left() -> None:
 
 def test_other_notices_change_nothing() -> None:
     assert advance(Tally(), Message("hello"), 1.0) == Tally()
+
+
+def test_workers_are_called_by_their_machine_where_they_are_named() -> None:
+    tally = advance(Tally(), WorkerNamed(Slot(1), "gpu2/w0"), 0.0)
+    assert [tally.name_of(Slot(slot)) for slot in (0, 1)] == ["w0", "gpu2/w0"]
+    began = describe(RunBegan(Slot(1), RunId("r1"), 1), tally, None, Verbosity.NORMAL)
+    assert began is not None
+    assert began.plain.startswith("gpu2/w0 run r1 started")
+    assert prefix(Slot(1), tally) == "[gpu2/w0] "

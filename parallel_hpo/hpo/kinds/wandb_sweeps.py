@@ -1,13 +1,21 @@
-"""The kind `wandb_sweeps`: a W&B sweep, run by `wandb.agent`s on every device of this machine."""
+"""The kind `wandb_sweeps`: a W&B sweep, run by `wandb.agent`s on every device of this machine, or of many."""
 
 from __future__ import annotations
 
+import sys
 import threading
+from collections.abc import Callable
+from functools import partial
 from typing import Final, Protocol
 
 from parallel_hpo.config.hpo import HpoSection
+from parallel_hpo.config.tables import Machines
+from parallel_hpo.head.lead import lead
 from parallel_hpo.hpo.base import HERE, HPO, Host, Main
 from parallel_hpo.hpo.handle import Performance
+from parallel_hpo.machines.base import ClusterEngine
+from parallel_hpo.machines.hosted import HostedEngine
+from parallel_hpo.machines.talk import ClusterChoice
 from parallel_hpo.notices import Observer
 from parallel_hpo.plan import Launch
 from parallel_hpo.supervisor.control.signals import Control
@@ -24,6 +32,31 @@ class Supervise(Protocol):
     ) -> SweepResult: ...
 
 
+class Lead(Protocol):
+    """Performs a whole sweep on many machines: `parallel_hpo.head.lead`."""
+
+    def __call__(
+        self,
+        section: HpoSection,
+        main: Main,
+        *,
+        observer: Observer,
+        control: Control,
+        launch: Launch,
+        machines: Machines,
+        make_engine: Callable[[], ClusterEngine] | None,
+    ) -> SweepResult: ...
+
+
+def _chosen_engine(machines: Machines | None) -> ClusterChoice | None:
+    """Return the engine of many machines; joblib, which may know one, is not imported only to be asked."""
+    if machines is None and "joblib" not in sys.modules:
+        return None
+    from parallel_hpo.machines.choose import chosen_engine
+
+    return chosen_engine(machines)
+
+
 class WandbSweeps(HPO):
     """A W&B sweep under a supervisor."""
 
@@ -32,11 +65,15 @@ class WandbSweeps(HPO):
         section: HpoSection,
         *,
         supervise: Supervise = supervise,
+        lead: Lead = lead,
+        choose: Callable[[Machines | None], ClusterChoice | None] = _chosen_engine,
         host: Host = HERE,
     ) -> None:
         """Prepare; nothing starts before `optimize`."""
         super().__init__(section, host=host)
         self._supervise = supervise
+        self._lead = lead
+        self._choose = choose
         self._control: Control | None = None
         self._guard = threading.Lock()
         """Held so that no stop reaches a control that is being closed."""
@@ -50,17 +87,27 @@ class WandbSweeps(HPO):
         self._stop(StopKind.DRAIN)
 
     def _prepare(self, main: Main, launch: Launch) -> Performance:
+        supervise = self._performer()
         control = self._control = Control()
 
         def perform(observer: Observer) -> SweepResult:
             try:
-                return self._supervise(self.section, main, observer=observer, control=control, launch=launch)
+                return supervise(self.section, main, observer=observer, control=control, launch=launch)
             finally:
                 with self._guard:
                     self._control = None
                     control.close()
 
         return perform
+
+    def _performer(self) -> Supervise:
+        """Return what performs the sweep: on this machine, or on many where the section or joblib says so."""
+        choice = self._choose(self.section.machines)
+        machines = self.section.machines or (Machines() if choice else None)
+        if machines is None:
+            return self._supervise
+        make_engine = None if choice is None else partial(HostedEngine, choice)
+        return partial(self._lead, machines=machines, make_engine=make_engine)
 
     def _stop(self, kind: StopKind) -> None:
         with self._guard:

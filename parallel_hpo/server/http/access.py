@@ -12,20 +12,23 @@ that one who forges them misleads nobody else.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from parallel_hpo.keys import holder_of, is_master_key
+from parallel_hpo.keys import SUPERVISOR, holder_of, is_master_key
 from parallel_hpo.server.pages import entrance
 from parallel_hpo.server.pages.entrance import Entrance
+from parallel_hpo.server.refusals import RefusedError
+from parallel_hpo.server.store.failures import UnavailableError
 from parallel_hpo.server.world import STRANGER, VIEWER, Caller
 
 _log = logging.getLogger(__name__)
@@ -36,6 +39,11 @@ _NOT_SERVED: Final = (
     " and the caller's as X-Forwarded-Host"
 )
 _SCHEMES: Final = ("http", "https")
+_GONE: Final = (
+    "this machine's part in the sweep is over (epoch {}): it has left, or was not heard for too long;"
+    " its runs are run again elsewhere"
+)
+POOLS: Final = "/hpo/pools/"
 _KEYLESS: Final = ("/hpo/health", "/uploads/", "/downloads/", "/sdk/otel/", *entrance.OPEN)
 """Where no key is looked for. /sdk/otel/ isn't there: the client sends its own telemetry without a key,
 drops it at a 404, and would complain to the user about a 401."""
@@ -44,8 +52,18 @@ drops it at a 404, and would complain to the user about a 401."""
 class Gate:
     """ASGI middleware that lets a request through with its `Caller`, or answers 400 or 401 itself."""
 
-    def __init__(self, app: ASGIApp, *, master_key: str, host: str, entrance: Entrance) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        master_key: str,
+        host: str,
+        entrance: Entrance,
+        lives: Callable[[str, int], bool],
+    ) -> None:
+        """`lives` says whether an epoch of a sweep's pool is not over."""
         self._app = app
+        self._lives = lives
         self._entrance = entrance
         self._master_key = master_key
         self._hosts = _LOOPBACK | {host} if host in _LOOPBACK else None
@@ -70,8 +88,21 @@ class Gate:
         if caller is None and not scope["path"].startswith(_KEYLESS):
             await self._turn_away(scope, receive, send)
             return
+        if caller is not None and (refusal := await self._why_gone(scope, caller)) is not None:
+            await self._refuse(scope, receive, send, *refusal)
+            return
         scope.setdefault("state", {})["caller"] = caller
         await self._app(scope, receive, send)
+
+    async def _why_gone(self, scope: Scope, caller: Caller) -> tuple[int, str] | None:
+        """Return the answer to a node that is gone, or to its worker; a pool tells a node so itself."""
+        if caller.node is None or caller.sweep is None or scope["path"].startswith(POOLS):
+            return None
+        try:
+            lives = await asyncio.to_thread(self._lives, caller.sweep, caller.node)
+        except UnavailableError as error:
+            return 503, f"the server can't answer now: {error}"
+        return None if lives else (403, _GONE.format(caller.node))
 
     async def _turn_away(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one without a key: a person, by a page that says how to come in."""
@@ -93,7 +124,22 @@ class Gate:
         holder = holder_of(self._master_key, key)
         if holder is None:
             return None
-        return Caller(holder.label, is_master=False, base_url=base_url, sweep=holder.sweep)
+        return Caller(
+            holder.label,
+            is_master=False,
+            base_url=base_url,
+            sweep=holder.sweep,
+            node=holder.node,
+            is_supervisor=holder.label == SUPERVISOR or holder.is_node,
+        )
+
+
+def expect_supervisor(caller: Caller, sweep: str) -> None:
+    """Expect the master key, the sweep's own, or that of one of its nodes; RefusedError (403) for others."""
+    if not caller.is_master and not (caller.is_supervisor and caller.sweep == sweep):
+        raise RefusedError(
+            "this address takes the master key, the sweep's own, or that of one of its machines", status=403
+        )
 
 
 def log_refusal(scope: Scope, status: int, why: str) -> None:

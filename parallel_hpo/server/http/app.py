@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from starlette.applications import Starlette
@@ -29,15 +30,17 @@ from parallel_hpo.server.files import runs as run_files
 from parallel_hpo.server.files.addresses import BLOBS, MANIFESTS, FileTicket, Place, Right
 from parallel_hpo.server.graphql.requests import read_request
 from parallel_hpo.server.http import failures
-from parallel_hpo.server.http.access import Gate
+from parallel_hpo.server.http.access import Gate, expect_supervisor
 from parallel_hpo.server.http.bodies import json_body, pieces, text_in, texts_in
 from parallel_hpo.server.http.executing import Executing, MakeExecutor, make_executor
+from parallel_hpo.server.http.pool import pool_routes
 from parallel_hpo.server.pages.entrance import Entrance
 from parallel_hpo.server.pages.routes import Pages
 from parallel_hpo.server.pages.watched import FRESH_S
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.removal.tidying import tidy
 from parallel_hpo.server.services import file_stream, supervision
+from parallel_hpo.server.services import pool as pool_service
 from parallel_hpo.server.services.reaper import reap
 from parallel_hpo.server.services.supervision import SweepAt
 from parallel_hpo.server.store.failures import UnavailableError
@@ -94,6 +97,7 @@ def make_app(
             Route(f"{_SWEEP}/release", handlers.release, methods=["POST"]),
             Route(f"{_SWEEP}/state", handlers.set_state, methods=["POST"]),
             Route(f"{_SWEEP}/runs/{{run}}/end", handlers.end_run, methods=["POST"]),
+            *pool_routes(world, handlers.in_thread, handlers.outlast_a_power_cut),
             *pages.acts(handlers.change),
             *pages.routes(),
         ],
@@ -103,6 +107,7 @@ def make_app(
                 master_key=world.master_key,
                 host=host,
                 entrance=Entrance(world.master_key, world.clock),
+                lives=partial(pool_service.lives, world),
             )
         ],
         exception_handlers=_FAILURES,
@@ -141,7 +146,7 @@ class _Handlers:
         wanted = read_request(await json_body(request))
         response, must_last = await self._executing.answer(_caller(request), wanted)
         if must_last:
-            await self._outlasting_a_power_cut()
+            await self.outlast_a_power_cut()
         return response
 
     async def file_stream(self, request: Request) -> Response:
@@ -149,16 +154,16 @@ class _Handlers:
         path = RunPath(names["entity"], names["project"], names["run"])
         chunk = file_stream.read_chunk(await json_body(request))
         world = self._world.seen_by(_caller(request))
-        stop = await self._in_thread(file_stream.receive, world, path, chunk)
+        stop = await self.in_thread(file_stream.receive, world, path, chunk)
         if chunk.exitcode is not None:
-            await self._outlasting_a_power_cut()
+            await self.outlast_a_power_cut()
         return JSONResponse({"exitcode": None, "limits": {}} | ({"stopped": True} if stop else {}))
 
     async def upload(self, request: Request) -> Response:
         place = _allowed(self._world, request, Right.SEND)
         stored = await uploads.store(self._world, place, pieces(request))
         if place.folder not in (BLOBS, MANIFESTS):
-            await self._in_thread(run_files.note, self._world, place, stored)
+            await self.in_thread(run_files.note, self._world, place, stored)
         return Response(status_code=200)
 
     async def download(self, request: Request) -> Response:
@@ -179,19 +184,19 @@ class _Handlers:
         return FileResponse(path, media_type="application/octet-stream", headers=headers)
 
     async def health(self, _request: Request) -> Response:
-        return JSONResponse({"status": "ok"})
+        return JSONResponse({"status": "ok", "server": "parallel_hpo"})
 
     async def progress(self, request: Request) -> Response:
         at = _supervised(request)
-        return JSONResponse(asdict(await self._in_thread(supervision.progress, self._world, at)))
+        return JSONResponse(asdict(await self.in_thread(supervision.progress, self._world, at)))
 
     async def without_own_word(self, request: Request) -> Response:
         at = _supervised(request)
-        return JSONResponse(await self._in_thread(supervision.without_own_word, self._world, at))
+        return JSONResponse(await self.in_thread(supervision.without_own_word, self._world, at))
 
     async def awaited(self, request: Request) -> Response:
         at = _supervised(request)
-        runs = await self._in_thread(supervision.awaited, self._world, at)
+        runs = await self.in_thread(supervision.awaited, self._world, at)
         return JSONResponse({"runs": [asdict(run) for run in runs]})
 
     async def release(self, request: Request) -> Response:
@@ -214,11 +219,11 @@ class _Handlers:
 
     async def change(self, work: Callable[..., Result], *args: Any) -> Result:
         """Do what must be on the disk before it is answered."""
-        result = await self._in_thread(work, self._world, *args)
-        await self._outlasting_a_power_cut()
+        result = await self.in_thread(work, self._world, *args)
+        await self.outlast_a_power_cut()
         return result
 
-    async def _outlasting_a_power_cut(self) -> None:
+    async def outlast_a_power_cut(self) -> None:
         """Wait for the disk, in another thread than the database's own: that one has work to do.
 
         What a supervisor counts after our answer must be here whatever becomes of the machine: that
@@ -226,7 +231,8 @@ class _Handlers:
         """
         await asyncio.to_thread(self._world.database.outlast_a_power_cut)
 
-    async def _in_thread(self, work: Callable[..., Result], *args: Any) -> Result:
+    async def in_thread(self, work: Callable[..., Result], *args: Any) -> Result:
+        """Do what changes the database, after all that came before."""
         return await _run_in(self._writer, work, *args)
 
     async def _reap_forever(self) -> None:
@@ -234,7 +240,7 @@ class _Handlers:
         while True:
             await asyncio.sleep(_REAP_EVERY_S)
             try:
-                reaped = await self._in_thread(lambda: reap(self._world, up_since=up_since))
+                reaped = await self.in_thread(lambda: reap(self._world, up_since=up_since))
             except Exception:  # noqa: BLE001  # an edge: the server goes on, and looks again
                 _log.exception("could not look for silent runs")
             else:
@@ -271,8 +277,7 @@ def _caller(request: Request) -> Caller:
 
 
 def _supervised(request: Request) -> SweepAt:
-    """Return the sweep of a request that only the supervisor may make; RefusedError (403) for others."""
-    if not _caller(request).is_master:
-        raise RefusedError("this address takes the master key only", status=403)
+    """Return the sweep of a request that only its supervisors may make; RefusedError (403) for others."""
     names = request.path_params
+    expect_supervisor(_caller(request), names["sweep"])
     return SweepAt(names["entity"], names["project"], names["sweep"])

@@ -193,6 +193,7 @@ def _world(place: ServerPlace, database: Database, files: Path, master_key: str)
         master_key=master_key,
         clock=clock,
         clock_set_at=clock.set_at,
+        up_since=clock(),
         new_id=lambda: "".join(secrets.choice(_ID_LETTERS) for _ in range(8)),
         new_seed=lambda: secrets.randbits(32),
         engine=place.engine,

@@ -31,8 +31,11 @@ def lanes_of(shares: Sequence[Performed], goes_on: Callable[[RunId], bool]) -> d
 
 
 def _lane(share: Performed, slot: Slot) -> dict[str, Any]:
-    name = f"{share.share} worker {slot}" if share.share else f"worker {slot}"
-    return {"name": name, "machine": share.share, "device": _devices(share, slot)}
+    return {
+        "name": share.name_of(slot),
+        "machine": share.machine_of(slot),
+        "device": _devices(share, slot),
+    }
 
 
 def _devices(share: Performed, slot: Slot) -> str | None:

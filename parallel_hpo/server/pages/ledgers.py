@@ -99,7 +99,7 @@ def attempts_of(world: World, at: SweepAt, run_id: str) -> list[dict[str, Any]]:
     return [
         {
             "attempt": attempt.attempt,
-            "worker": f"{share.share} worker {attempt.slot}".strip(),
+            "worker": share.name_of(attempt.slot),
             "device": share.devices.get(attempt.run_id),
             "started": attempt.started_at,
             "ended": attempt.ended_at,

@@ -17,6 +17,7 @@ from parallel_hpo.server.store import (
     artifacts,
     holdings,
     leftovers,
+    pool,
     runs,
     sweeps,
 )
@@ -46,6 +47,11 @@ def remove(world: World, sweep_id: str) -> None:
     with world.database.read() as transaction:
         sweep = sweeps.find(transaction, sweep_id)
         run_ids = [run.id for run in runs.of_sweep(transaction, sweep_id)]
+        has_pool = pool.find(transaction, sweep_id) is not None
+    if has_pool:  # also that of a sweep that is on another server
+        with world.database.write() as transaction:
+            pool.delete_pool(transaction, sweep_id)
+        world.notices.forget(sweep_id)
     if sweep is None:
         return
     remove_runs(world, run_ids)

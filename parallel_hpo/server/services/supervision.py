@@ -1,12 +1,12 @@
 """What a supervisor may ask beyond W&B's protocol: how far a sweep is, release, and the end of a run.
 
 It knows what no server can see, that a worker's process is dead, and so need not
-wait for a time-out. Mounted under /hpo, for the master key only.
+wait for a time-out. Mounted under /hpo, for the master key, and for a sweep's own and its nodes'.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,7 +21,7 @@ from parallel_hpo.server.services.unstarted import give_back
 from parallel_hpo.server.store import agents, outstanding, runs, sweeps
 from parallel_hpo.server.store.database import Transaction
 from parallel_hpo.server.store.outstanding import Unsettled
-from parallel_hpo.server.store.records import Sweep
+from parallel_hpo.server.store.records import Run, Sweep
 from parallel_hpo.server.store.runs import RunPath
 from parallel_hpo.server.world import World
 
@@ -85,13 +85,22 @@ def release(world: World, at: SweepAt, label_prefix: str, keep: frozenset[str]) 
         raise RefusedError("label_prefix must not be empty", status=400)
     with world.database.write() as transaction:
         sweep = _sweep(transaction, at)
-        dismissed = agents.dismiss(transaction, sweep.id, label_prefix)
-        issued = outstanding.never_started(transaction, dismissed)
-        for run in issued:
-            if run.name in keep:
-                happened(transaction, run, RunEvent.STARTED)
-            else:
-                give_back(transaction, run)
+        issued = dismiss(transaction, sweep.id, label_prefix)
+        return settle(transaction, issued, keep)
+
+
+def dismiss(transaction: Transaction, sweep_id: str, label_prefix: str) -> list[Run]:
+    """Send those agents away for good, and return the runs that they were given and never started."""
+    return outstanding.never_started(transaction, agents.dismiss(transaction, sweep_id, label_prefix))
+
+
+def settle(transaction: Transaction, issued: Sequence[Run], keep: Collection[str]) -> list[str]:
+    """Give runs back that were never started, all but `keep`, and return their names."""
+    for run in issued:
+        if run.name in keep:
+            happened(transaction, run, RunEvent.STARTED)
+        else:
+            give_back(transaction, run)
     return [run.name for run in issued if run.name not in keep]
 
 

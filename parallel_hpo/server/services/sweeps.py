@@ -8,10 +8,11 @@ from typing import Any, Final
 from parallel_hpo.server.engines import configurations
 from parallel_hpo.server.engines.configurations import metric_of
 from parallel_hpo.server.refusals import RefusedError
-from parallel_hpo.server.rules.sweep_states import WISHES, IllegalSweepMoveError, SweepState, move
+from parallel_hpo.server.rules.sweep_states import WISHES, IllegalSweepMoveError, SweepEvent, SweepState, move
 from parallel_hpo.server.services.moves import revalue
 from parallel_hpo.server.services.unstarted import OVER, withdraw
 from parallel_hpo.server.store import outstanding, points, projects, sweeps
+from parallel_hpo.server.store.database import Transaction
 from parallel_hpo.server.store.records import Sweep
 from parallel_hpo.server.store.scope import only_sweep
 from parallel_hpo.server.world import DEFAULT_ENTITY, DEFAULT_PROJECT, World
@@ -87,6 +88,20 @@ def _change(world: World, sweep_id: str, wishes: SweepWishes) -> str:
         if wishes.config is not None and metric_of(sweep.config) != metric_of(wishes.config):
             revalue(transaction, sweep_id)  # a changed configuration has a new engine, which is told them
     return sweep_id
+
+
+def finish(transaction: Transaction, sweep: Sweep, now: float) -> None:
+    """Let a sweep be over of which nothing is left to do."""
+    state = move(sweep.state, SweepEvent.FINISH)
+    withdraw(transaction, sweep)
+    sweeps.change(transaction, sweep.id, {"state": state, "updated_at": now})
+
+
+def run_again(transaction: Transaction, sweep: Sweep, now: float) -> None:
+    """Let a sweep that is finished give out runs again."""
+    if sweep.state is SweepState.FINISHED:
+        changes = {"state": move(sweep.state, SweepEvent.RUN), "updated_at": now}
+        sweeps.change(transaction, sweep.id, changes)
 
 
 def _new_space(sweep: Sweep, text: str) -> dict[str, Any]:

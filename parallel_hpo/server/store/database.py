@@ -19,7 +19,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from parallel_hpo.errors import BackendError
-from parallel_hpo.server.store import scope, tables
+from parallel_hpo.server.store import pool_tables, scope, tables
 from parallel_hpo.server.store.disk import Disk
 from parallel_hpo.server.store.failures import as_unavailable
 from parallel_hpo.server.store.health import DatabaseHealth
@@ -184,7 +184,7 @@ def _prepare(engine: Engine) -> None:
 def _bring_up(connection: Connection) -> None:
     revision = _revision(connection)
     if revision is None:
-        tables.metadata.create_all(connection)
+        pool_tables.pools.metadata.create_all(connection)  # with those of `tables`
         connection.execute(insert(tables.alembic_version).values(version_num=tables.HEAD))
     elif revision != tables.HEAD:
         _migrate(connection, revision)

@@ -29,7 +29,7 @@ from parallel_hpo.protocol.messages import (
     RunStarted,
     StartFailed,
 )
-from parallel_hpo.supervisor.decisions import deaths, device_care, ends, limits, scaling, starts
+from parallel_hpo.supervisor.decisions import deaths, device_care, drawing, ends, limits, scaling, starts
 from parallel_hpo.supervisor.decisions.actions import AskSweep, Decision, Kill, LookAtAwaited, Send, Spawn
 from parallel_hpo.supervisor.decisions.draft import Draft
 from parallel_hpo.supervisor.decisions.events import (
@@ -40,9 +40,11 @@ from parallel_hpo.supervisor.decisions.events import (
     MemorySeen,
     Opened,
     OutputSeen,
+    PoolAnswered,
     Reported,
     ScaleAsked,
     SpawnDenied,
+    StartRefused,
     StopAsked,
     SweepSeen,
     TimePassed,
@@ -91,16 +93,16 @@ class _Decider(Draft):
                 self._on_seen(event)
             case Reported(slot, report):
                 self._on_report(slot, report)
-            case Died():
-                deaths.on_death(self, event)
-            case SpawnDenied():
-                deaths.on_spawn_denied(self, event)
+            case Died() | SpawnDenied():
+                self._on_no_process(event)
             case StopAsked():
                 self._on_stop(event)
             case SweepSeen(over):
                 self._on_sweep_seen(over)
             case ScaleAsked() | DrainAsked():
                 self._on_crew_asked(event)
+            case PoolAnswered() | StartRefused():
+                self._on_pool(event)
 
     def _on_seen(self, event: OutputSeen | MemorySeen | DeviceClear | Delivered) -> None:
         match event:
@@ -112,6 +114,13 @@ class _Decider(Draft):
                 limits.on_memory(self, self.slot(slot), used_mb)
             case DeviceClear():
                 device_care.on_clear(self, event)
+
+    def _on_no_process(self, event: Died | SpawnDenied) -> None:
+        match event:
+            case Died():
+                deaths.on_death(self, event)
+            case SpawnDenied():
+                deaths.on_spawn_denied(self, event)
 
     def _on_crew_asked(self, event: ScaleAsked | DrainAsked) -> None:
         match event:
@@ -158,6 +167,8 @@ class _Decider(Draft):
 
     def _on_vain_question(self, slot: SlotView) -> None:
         """Have a look at what a worker waits for whose agent was given no run."""
+        if self.view.grant is not None:
+            return  # what other machines hold is the pool's to know
         if slot.run is None and self.view.ending is None and self.now >= self.view.look_from:
             self.view = replace(self.view, look_from=self.now + LOOK_EVERY_S)
             self.actions.append(LookAtAwaited())
@@ -191,6 +202,15 @@ class _Decider(Draft):
             self.change(slot.slot, spawn_at=None, replacing=False)
             if slot.alive:
                 self.actions.append(Kill(slot.slot))
+
+    def _on_pool(self, event: PoolAnswered | StartRefused) -> None:
+        match event:
+            case StartRefused():
+                starts.on_refused(self, event)
+            case PoolAnswered(answer):
+                drawing.take(self, answer)
+                if (stop := drawing.stop_in(self.view, answer.ends)) is not None:
+                    self._on_stop(stop)
 
     # --- what every event is followed by ---------------------------------------
 
@@ -235,9 +255,9 @@ class _Decider(Draft):
         """The slot's next lease: its part of what is left, and no more than its process may perform."""
         caps = (self._runs_left_in_process(slot), device_care.longest_lease(self, slot))
         most = min((cap for cap in caps if cap is not None), default=None)
-        if self.view.limits.count is None:
+        if self.view.limits.count is None and self.view.grant is None:
             return most
-        lease = next_lease(self.unleased(), self.workers())
+        lease = drawing.next_lease(self) if self.view.grant else next_lease(self.unleased(), self.workers())
         return lease if most is None else min(lease, most)
 
     def _wants_worker(self, slot: SlotView) -> bool:
@@ -256,6 +276,8 @@ class _Decider(Draft):
             self.leave(Ending(tripped, ExitCode.FAILURE_POLICY, StopKind.INTERRUPT))
         elif all(slot.over for slot in self.view.slots):
             self._end_without_workers()
+        elif self.view.grant is not None:
+            pass  # the pool says when nothing is left on any machine
         elif not any(slot.busy for slot in self.view.slots) and not self.view.asking and not self.work():
             self.leave(_complete(self.view))
 
@@ -263,7 +285,8 @@ class _Decider(Draft):
         """End a sweep whose last worker gave up, or was drained by somebody."""
         if any(slot.state is SlotState.FATAL for slot in self.view.slots):
             reason = f"all workers gave up: {self.view.last_death}"
-            self.drop_reruns(reason, Outcome.CRASHED)
+            # Another machine may do better with what a pool gets back.
+            self.drop_reruns(reason, Outcome.CRASHED if self.view.grant is None else Outcome.STOPPED)
             self.leave(Ending(reason, ExitCode.FAILURE_POLICY))
         else:
             self.leave(Ending("all workers were drained", ExitCode.RESUMABLE, StopKind.DRAIN))

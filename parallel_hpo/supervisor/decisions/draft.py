@@ -33,7 +33,8 @@ class Draft:
 
     def unleased(self) -> int:
         """How many new runs may be leased; without a count one per slot while the sweep gives any."""
-        count = self.view.limits.count
+        grant = self.view.grant
+        count = self.view.limits.count if grant is None else grant.granted
         if self.view.exhausted:
             return 0
         if count is None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from parallel_hpo.protocol.messages import Report, RunStarted
+from parallel_hpo.protocol.pool import Granted
 from parallel_hpo.supervisor.devices.handover import DeviceClear
-from parallel_hpo.words import Outcome, Slot, StopKind
+from parallel_hpo.words import Outcome, RunId, Slot, StopKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,22 @@ class SweepSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class PoolAnswered:
+    """The sweep's pool has said what this machine may do."""
+
+    answer: Granted
+
+
+@dataclass(frozen=True, slots=True)
+class StartRefused:
+    """The pool does not let the run start that the slot's worker was about to; `why` in its words."""
+
+    slot: Slot
+    run_id: RunId
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class OutputSeen:
     """The slot's process tree printed something."""
 
@@ -110,6 +127,8 @@ Event = (
     | SpawnDenied
     | StopAsked
     | SweepSeen
+    | PoolAnswered
+    | StartRefused
     | OutputSeen
     | MemorySeen
     | DeviceClear

@@ -12,9 +12,10 @@ from typing import Final
 
 from parallel_hpo.notices import Message, RunBegan
 from parallel_hpo.protocol.messages import Proceed, RunStarted, Settle
+from parallel_hpo.protocol.pool import KNOWN_TO_POOL, OVER_WORD
 from parallel_hpo.supervisor.decisions.actions import RecordStart, Send, TellEnd
 from parallel_hpo.supervisor.decisions.draft import Draft
-from parallel_hpo.supervisor.decisions.events import Delivered
+from parallel_hpo.supervisor.decisions.events import Delivered, StartRefused
 from parallel_hpo.supervisor.decisions.view import OpenRun, SlotView, SweepView
 from parallel_hpo.words import Outcome, RunId, SlotState
 
@@ -48,6 +49,30 @@ def on_delivered(draft: Draft, event: Delivered) -> None:
         _start(draft, slot, OpenRun(report.run_id, report.parameters, event.attempts + 1, draft.now))
     else:
         _settle(draft, slot, report.run_id, event.outcome)
+
+
+def on_refused(draft: Draft, event: StartRefused) -> None:
+    """Let a run be that the pool knows as over or another machine's; a new one goes back to its server.
+
+    For that its worker has to leave: the server takes back what a dead worker has not started.
+    """
+    slot = draft.slot(event.slot)
+    if slot.state is SlotState.STOPPING:
+        return
+    draft.tell(Message(f"run {event.run_id} is not started here: {event.why}"))
+    if slot.assigned is not None:
+        draft.change(slot.slot, assigned=None)
+        draft.actions.append(Send(slot.slot, Settle(event.run_id, None)))
+    elif event.why.startswith(KNOWN_TO_POOL):
+        _settle(draft, slot, event.run_id, _outcome_in(event.why))
+    else:
+        draft.replace_worker(slot, f"replaced: {event.why}")
+
+
+def _outcome_in(why: str) -> Outcome | None:
+    """Return how a run ended that the pool says is over; None: it is not."""
+    word = why.removeprefix(OVER_WORD)
+    return Outcome(word) if word in list(Outcome) else None
 
 
 def _start(draft: Draft, slot: SlotView, known: OpenRun) -> None:

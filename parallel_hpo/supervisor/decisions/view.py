@@ -124,6 +124,18 @@ class Ending:
 
 
 @dataclass(frozen=True, slots=True)
+class PoolGrant:
+    """What a sweep's pool lets this machine do, by its last answer."""
+
+    granted: int = 0
+    """New runs that may have started here in all."""
+    each: int = 1
+    """So many an idle worker is given at a time, at most."""
+    handed: frozenset[RunId] = frozenset()
+    """Runs that are to be run again here, and have not started."""
+
+
+@dataclass(frozen=True, slots=True)
 class SweepView:
     """All that a decision rests on."""
 
@@ -155,6 +167,8 @@ class SweepView:
     told_of_metric: bool = False
     """A run has finished without a value of the sweep's metric, and the user knows."""
     ending: Ending | None = None
+    grant: PoolGrant | None = None
+    """Set where the sweep's runs are drawn from a pool, which alone knows when it is over."""
 
 
 def open_view(limits: Limits, workers: int, *, devices: tuple[str, ...] = (), **known: Any) -> SweepView:

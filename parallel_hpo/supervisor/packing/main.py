@@ -19,9 +19,9 @@ HEAVY_BYTES: Final = 50 * 10**6
 
 
 def pack_main(
-    main: Callable[[], object] | Target | Program, stack: ExitStack
+    main: Callable[[], object] | Target | Program, stack: ExitStack, *, travels: bool = False
 ) -> PickledMain | Target | Program:
-    """Return `main` as it goes to the workers, until `stack` is closed.
+    """Return `main` as it goes to the workers, until `stack` is closed; `travels`: to other machines, too.
 
     Raises:
         TargetError: it isn't callable, or something that it uses can't be pickled; names that.
@@ -31,7 +31,7 @@ def pack_main(
     if not callable(main):
         raise TargetError(f"main is a {type(main).__name__}, not a function: give one without arguments")
     names = names_of_script(main)
-    parcel = Parcel(stack)
+    parcel = Parcel(stack, whole=travels)
     pickler = ScriptPickler(parcel.file, names, parcel.take)
     try:
         pickler.dump((main, Definitions()))

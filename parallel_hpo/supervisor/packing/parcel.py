@@ -22,13 +22,16 @@ _ALIGNMENT: Final = 64
 
 
 class Parcel:
-    """Takes a pickle as a file does, and large buffers beside it; `stack` lets go of it in the end."""
+    """Takes a pickle as a file does, and large buffers beside it; `stack` lets go of it in the end.
 
-    def __init__(self, stack: ExitStack) -> None:
+    A `whole` one is never in memory for all, as it leaves this machine.
+    """
+
+    def __init__(self, stack: ExitStack, *, whole: bool = False) -> None:
         self.file: BinaryIO = _open_in_memory()
         stack.callback(self.file.close)
         self._buffers: list[memoryview] = []
-        self._shares = not isinstance(self.file, io.BytesIO)
+        self._shares = not whole and not isinstance(self.file, io.BytesIO)
 
     def take(self, buffer: Any) -> bool:
         """Take a buffer of the object that is pickled; True: it is to go into the pickle itself."""

@@ -53,10 +53,13 @@ class Mark:
         return cls(int(pid), int(started[1:]), int(namespace), boot)
 
 
-def make_mark() -> str:
-    """Return a mark of this process's own, of letters, digits and underscores, as a worker's label needs."""
+def make_mark(token: str | None = None) -> str:
+    """Return a mark of this process's own, of letters, digits and underscores, as a worker's label needs.
+
+    `token` stands at its end, for whoever is to know it again; None: something random.
+    """
     here = Mark(os.getpid(), start_of(os.getpid()) or 0, _namespace(), _boot())
-    return f"{here}_{secrets.token_hex(4)}"
+    return f"{here}_{token or secrets.token_hex(4)}"
 
 
 def start_of(pid: int) -> int | None:

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from parallel_hpo.errors import LedgerError, NoRoomError
 from parallel_hpo.supervisor.decisions.actions import End
@@ -42,6 +42,12 @@ CREATE TABLE IF NOT EXISTS workers (
 ) STRICT;
 CREATE TABLE IF NOT EXISTS marks (
     at REAL NOT NULL, kind TEXT NOT NULL, slot INTEGER, device TEXT, reason TEXT NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS machines (
+    epoch INTEGER PRIMARY KEY, name TEXT NOT NULL, folder TEXT NOT NULL, departure TEXT NOT NULL DEFAULT ''
+) STRICT;
+CREATE TABLE IF NOT EXISTS places (
+    slot INTEGER PRIMARY KEY, machine TEXT NOT NULL, number INTEGER NOT NULL, UNIQUE (machine, number)
 ) STRICT;
 """
 
@@ -74,7 +80,7 @@ class Ledger(LedgerReader):
             os.close(self._lock)
             raise LedgerError(f"{path}: {error}: is it a ledger, and is there room on the disk?") from None
 
-    def __enter__(self) -> Ledger:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -112,10 +118,17 @@ class Ledger(LedgerReader):
         )
 
     def record_start(
-        self, run_id: RunId, *, parameters: Parameters, attempt: int, slot: Slot, device: str | None
+        self,
+        run_id: RunId,
+        *,
+        parameters: Parameters,
+        attempt: int,
+        slot: Slot,
+        device: str | None,
+        at: float | None = None,
     ) -> None:
-        """An attempt of a run is about to enter `main`."""
-        now = time.time()
+        """An attempt of a run is about to enter `main`; `at`: it was, in seconds since the epoch."""
+        now = time.time() if at is None else at
         with self._written():
             self._db.execute(
                 "INSERT INTO runs (run_id, parameters, started_at, slot, device) VALUES (?, ?, ?, ?, ?)"

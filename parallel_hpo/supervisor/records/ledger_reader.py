@@ -32,11 +32,16 @@ class RunRow:
     resumable: bool
     started_at: float = 0.0
     """When its first attempt began, in seconds since the epoch."""
+    machine: str | None = None
+    """That of its last attempt; None: the sweep has one only."""
 
 
 _ATTEMPTS: Final = "SELECT COUNT(*) FROM attempts WHERE attempts.run_id = runs.run_id"
-_COUNTED: Final = {"attempts": f"({_ATTEMPTS})", "deaths": f"({_ATTEMPTS} AND outcome = 'crashed')"}
-_RUN_COLUMNS: Final = ", ".join(_COUNTED.get(field.name, field.name) for field in fields(RunRow))
+_FOUND: Final = {
+    "attempts": f"({_ATTEMPTS})",
+    "deaths": f"({_ATTEMPTS} AND outcome = 'crashed')",
+    "machine": "(SELECT machine FROM places WHERE places.slot = runs.slot)",
+}
 _READ: Final[Mapping[str, Callable[[Any], Any]]] = {
     "parameters": json.loads,
     "outcome": lambda text: None if text is None else Outcome(text),
@@ -57,6 +62,20 @@ class WorkerRow:
     slot: Slot
     device: str | None
     restarts: int
+    machine: str | None = None
+    """Where it is; None: the sweep has one machine only."""
+
+
+@dataclass(frozen=True, slots=True)
+class MachineRow:
+    """A machine of a sweep that has many, as the ledger knows it."""
+
+    name: str
+    folder: str
+    """Where its logs are, on that machine; '' where it did not say."""
+    attempts: int
+    departure: str
+    """How it left, in words; '' while it takes part."""
 
 
 class LedgerReader:
@@ -64,6 +83,8 @@ class LedgerReader:
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
+        found = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'places'").fetchone()
+        self._knows_machines = found is not None  # earlier versions' ledgers don't
 
     def __enter__(self) -> Self:
         return self
@@ -91,12 +112,34 @@ class LedgerReader:
         return dict(self._db.execute("SELECT run_id, MAX(started_at) FROM attempts GROUP BY run_id"))
 
     def _rows(self, which: str, *values: str) -> Iterator[RunRow]:
-        return map(_run_row, self._query(f"SELECT {_RUN_COLUMNS} FROM runs {which}", *values))
+        found = _FOUND if self._knows_machines else _FOUND | {"machine": "NULL"}
+        columns = ", ".join(found.get(field.name, field.name) for field in fields(RunRow))
+        return map(_run_row, self._query(f"SELECT {columns} FROM runs {which}", *values))
 
     def workers(self) -> list[WorkerRow]:
         """Return all slots in which a process was ever started."""
+        places = {slot: machine for machine, _, slot in self._places()}
         rows = self._query("SELECT slot, device, restarts FROM workers ORDER BY slot")
-        return [WorkerRow(Slot(slot), device, restarts) for slot, device, restarts in rows]
+        return [WorkerRow(Slot(slot), device, restarts, places.get(slot)) for slot, device, restarts in rows]
+
+    def machines(self) -> list[MachineRow]:
+        """Return the machines that have taken part, by their first coming; [] where there is one."""
+        if not self._knows_machines:
+            return []
+        counted = dict(
+            self._query("SELECT machine, COUNT(*) FROM attempts JOIN places USING (slot) GROUP BY machine")
+        )
+        last = {
+            name: MachineRow(name, folder, counted.get(name, 0), departure)
+            for name, folder, departure in self._query(
+                "SELECT name, folder, departure FROM machines ORDER BY epoch"
+            )
+        }
+        return list(last.values())
+
+    def _places(self) -> Iterator[tuple[Any, ...]]:
+        """Yield each slot's machine, its number there, and the slot."""
+        return self._query("SELECT machine, number, slot FROM places") if self._knows_machines else iter(())
 
     def _query(self, sql: str, *values: str) -> Iterator[tuple[Any, ...]]:
         try:

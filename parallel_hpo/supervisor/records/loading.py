@@ -51,7 +51,7 @@ def result_of(known: KnownSweep) -> SweepResult:
         goal=facts.get("goal", "minimize"),
         folder=str(known.folder),
     )
-    return summarise(known.runs, known.workers, closing, is_over=False)
+    return summarise(known.runs, known.workers, closing, machines=known.machines, is_over=False)
 
 
 def _summaries(folder: Path) -> Iterator[dict[str, Any]]:

@@ -15,6 +15,7 @@ from parallel_hpo.notices import Message, Observer
 from parallel_hpo.supervisor.control.patience import Patience, StoppedError
 from parallel_hpo.supervisor.control.signals import Control
 from parallel_hpo.supervisor.decisions.actions import RecordDrop, RecordEnd, RecordQuarantine, RecordStart
+from parallel_hpo.supervisor.decisions.events import StartRefused
 from parallel_hpo.supervisor.records.ledger import Ledger
 from parallel_hpo.supervisor.records.ledger_reader import RunRow
 from parallel_hpo.words import RunId, Slot
@@ -24,7 +25,11 @@ ROOM_RETRY_S: Final = 1.0
 
 
 class UnrecordedError(Exception):
-    """A stop came while a start waited for its record: the run does not begin."""
+    """A stop came while a start waited for its record, or a pool has `refused` it: the run does not begin."""
+
+    def __init__(self, refused: StartRefused | None = None) -> None:
+        super().__init__()
+        self.refused = refused
 
 
 class Recorder:

@@ -12,7 +12,7 @@ from parallel_hpo.errors import ConfigError
 from parallel_hpo.plan import Share
 from parallel_hpo.policy import FailureCount
 from parallel_hpo.supervisor.decisions.view import OpenRun
-from parallel_hpo.supervisor.records.ledger_reader import RunRow
+from parallel_hpo.supervisor.records.ledger_reader import LedgerReader, RunRow
 from parallel_hpo.words import Outcome, RunId
 
 
@@ -74,6 +74,18 @@ def asked_count(count: int | None, *, given: bool, facts: Mapping[str, Any], goe
     if given or not facts.get("count_given", False):
         return AskedCount(count, given, was)
     return AskedCount(was, True, was)
+
+
+def facts_of(ledger: LedgerReader | None, resume: str | None, *, many: bool = False) -> Mapping[str, Any]:
+    """Return what is known of a sweep to be resumed: its id alone where its ledger was just being made.
+
+    Raises:
+        ConfigError: many machines performed it, and now one is to, which knows nothing of their pool.
+    """
+    facts = ledger.facts if ledger else {}
+    if facts.get("machines") and not many:
+        raise ConfigError(f"sweep {resume} was performed on many machines: resume it with hpo.machines")
+    return facts or ({"sweep_id": resume} if resume else {})
 
 
 def unsent_folders(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from parallel_hpo.analysis.frame import to_dataframe
 from parallel_hpo.analysis.plots import Plots
 from parallel_hpo.analysis.study import to_study
-from parallel_hpo.supervisor.records.ledger_reader import RunRow, WorkerRow
+from parallel_hpo.supervisor.records.ledger_reader import MachineRow, RunRow, WorkerRow
 from parallel_hpo.words import OPEN, Outcome
 
 if TYPE_CHECKING:
@@ -38,6 +38,19 @@ class WorkerSummary:
     device: str | None
     runs: int
     restarts: int
+    machine: str | None = None
+    """Where it is; None: the sweep has one machine only."""
+
+
+@dataclass(frozen=True, slots=True)
+class MachineSummary:
+    """A machine of a sweep that has many: the runs that ended there, and all attempts that it made."""
+
+    name: str
+    runs: int
+    attempts: int
+    departure: str
+    """How it left, in words; '' while it takes part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +72,8 @@ class RunSummary:
     """The sweep's metric; None where it has no finite number as it."""
     started_at: float | None = None
     """When its first attempt began, in seconds since the epoch."""
+    machine: str | None = None
+    """That of its last attempt; None: the sweep has one only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +115,8 @@ class SweepResult(Closing):
     best: BestRun | None
     workers: tuple[WorkerSummary, ...]
     runs: tuple[RunSummary, ...]
+    machines: tuple[MachineSummary, ...] = ()
+    """Those that took part; empty where the sweep has one only."""
 
     def to_json(self) -> str:
         """Return the result as JSON, as `summary.json` has it."""
@@ -120,7 +137,12 @@ class SweepResult(Closing):
 
 
 def summarise(
-    runs: Iterable[RunRow], workers: Iterable[WorkerRow], closing: Closing, *, is_over: bool = True
+    runs: Iterable[RunRow],
+    workers: Iterable[WorkerRow],
+    closing: Closing,
+    *,
+    machines: Iterable[MachineRow] = (),
+    is_over: bool = True,
 ) -> SweepResult:
     """Return the result of a sweep from the rows of its ledger; the closing's `goal` says what is best.
 
@@ -129,6 +151,7 @@ def summarise(
     rows = tuple(runs)
     outcomes = Counter(row.outcome for row in rows)
     in_slot = Counter(row.slot for row in rows)
+    at_machine = Counter(row.machine for row in rows)
     return SweepResult(
         attempted=len(rows) if is_over else len(rows) - outcomes[None],
         finished=outcomes[Outcome.FINISHED],
@@ -139,10 +162,14 @@ def summarise(
         lost=outcomes[None] if is_over else 0,
         best=_best(rows, closing.goal),
         workers=tuple(
-            WorkerSummary(worker.slot, worker.device, in_slot[worker.slot], worker.restarts)
+            WorkerSummary(worker.slot, worker.device, in_slot[worker.slot], worker.restarts, worker.machine)
             for worker in workers
         ),
         runs=tuple(describe_run(row, unended="lost" if is_over else OPEN) for row in rows),
+        machines=tuple(
+            MachineSummary(each.name, at_machine[each.name], each.attempts, each.departure)
+            for each in machines
+        ),
         **{field.name: getattr(closing, field.name) for field in fields(closing)},
     )
 

@@ -11,7 +11,7 @@ from typing import Any
 from parallel_hpo.chronicle import ledgers_in
 from parallel_hpo.errors import LedgerError, UsageError
 from parallel_hpo.letters import is_supervised
-from parallel_hpo.supervisor.records.ledger_reader import RunRow, WorkerRow, open_reader
+from parallel_hpo.supervisor.records.ledger_reader import MachineRow, RunRow, WorkerRow, open_reader
 from parallel_hpo.words import Outcome, Slot
 
 
@@ -29,6 +29,8 @@ class KnownSweep:
     runs: tuple[RunRow, ...]
     supervised: tuple[Path, ...]
     """Folders, its own or its shares', that a supervisor works in now."""
+    machines: tuple[MachineRow, ...] = ()
+    """Those that have taken part; empty where the sweep has one only."""
 
     @property
     def sweep_id(self) -> str:
@@ -110,4 +112,5 @@ def _read(folder: Path) -> KnownSweep:
             workers=tuple(worker for reader in readers for worker in reader.workers()),
             runs=tuple(run for reader in readers for run in reader.runs()),
             supervised=supervised_folders(folder),
+            machines=tuple(machine for reader in readers for machine in reader.machines()),
         )

@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
+from parallel_hpo.backend.whose import OUR_NAME
 from parallel_hpo.keys import worker_key
 from parallel_hpo.server.graphql.execute import Executor
 from parallel_hpo.server.http.bodies import unpacker
@@ -306,7 +307,10 @@ def test_a_heartbeat_waits_for_no_query(stage: Stage) -> None:
 def test_health_needs_no_key_and_tells_nothing(stage: Stage) -> None:
     with Web(stage, None) as web:
         response = web.get("/hpo/health")
-    assert (response.status_code, response.json()) == (200, {"status": "ok"})
+    assert (response.status_code, response.json()) == (
+        200,
+        {"status": "ok", "server": OUR_NAME},
+    )
 
 
 def test_the_supervisors_door_is_closed_to_workers(stage: Stage) -> None:

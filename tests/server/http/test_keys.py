@@ -4,7 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parallel_hpo.keys import Holder, holder_of, is_master_key, new_master_key, worker_key
+from parallel_hpo.keys import (
+    Holder,
+    holder_of,
+    is_master_key,
+    new_master_key,
+    node_key,
+    node_worker_key,
+    worker_key,
+)
 
 labels = st.from_regex(r"[A-Za-z0-9_]{1,64}", fullmatch=True)
 masters = st.from_regex(r"[0-9a-f]{40}", fullmatch=True)
@@ -25,6 +33,36 @@ def test_a_worker_key_is_good_for_its_own_sweep_only(master: str, label: str, sw
     mac = worker_key(master, label, sweep).rpartition("-")[2]
     assert (holder_of(master, f"{label}.{other}-{mac}") is not None) is (other == sweep)
     assert holder_of(master, f"{label}-{mac}") is None
+
+
+@given(masters, labels, st.integers(1, 999_999), labels)
+def test_a_node_derives_its_workers_keys_and_the_server_knows_whose_they_are(
+    master: str, sweep: str, epoch: int, label: str
+) -> None:
+    node = node_key(master, sweep, epoch)
+    holder = holder_of(master, node)
+    assert holder == Holder(f"n{epoch}", sweep, epoch)
+    assert holder.is_node
+    worker = holder_of(master, node_worker_key(node, label))
+    assert worker == Holder(label, sweep, epoch)
+
+
+@given(masters, labels, labels)
+def test_a_nodes_worker_key_is_good_for_its_own_epoch_and_sweep_only(
+    master: str, sweep: str, label: str
+) -> None:
+    key = node_worker_key(node_key(master, sweep, 3), label)
+    mac = key.rpartition("-")[2]
+    for name in (f"{label}.{sweep}.n4", f"{label}.{sweep}x.n3", f"{label}x.{sweep}.n3", f"{label}.{sweep}"):
+        assert holder_of(master, f"{name}-{mac}") is None
+    # Who has the master key only derives others: a node's workers' are the node's to make.
+    assert holder_of(master, worker_key(master, label, sweep).replace("-", ".n3-")) is None
+
+
+@pytest.mark.parametrize("key", ["0" * 40, worker_key("m", "w0", "s"), worker_key("m", "n3"), ""])
+def test_what_is_no_nodes_key_derives_none(key: str) -> None:
+    with pytest.raises(ValueError, match="no node's key"):
+        node_worker_key(key, "w0")
 
 
 @given(masters, st.text())

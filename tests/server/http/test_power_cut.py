@@ -10,13 +10,16 @@ from typing import Any
 import httpx
 import pytest
 
+from parallel_hpo.protocol.pool import as_json
 from parallel_hpo.server.rules.run_states import RunState
-from parallel_hpo.server.store import lines, runs, sweeps
+from parallel_hpo.server.store import lines, pool, runs, sweeps
 from parallel_hpo.server.store.database import Database
 from parallel_hpo.server.store.lines import Stream
 from parallel_hpo.server.store.runs import RunPath
 from tests.power import Disk, disk, why_no_disk
 from tests.server.http.test_process import KEY, embedded, said_by
+from tests.server.pooling import machine as joining
+from tests.server.pooling import new_pool, start, told
 
 pytestmark = pytest.mark.thorough
 
@@ -52,6 +55,11 @@ class Machine:
 
     def put(self, address: str, content: bytes) -> None:
         self._http.put(address, content=content).raise_for_status()
+
+    def tell(self, verb: str, message: Any) -> Any:
+        """Tell a pool something, and return its answer."""
+        answer = self._http.post(f"/hpo/pools/s{verb}", json=as_json(message))
+        return answer.raise_for_status().json()
 
     def create_sweep(self) -> str:
         config = json.dumps({"method": "random", "parameters": {"x": {"min": 0, "max": 1}}})
@@ -106,6 +114,18 @@ def test_a_run_that_was_issued_outlives_a_power_cut(machine: Machine) -> None:
     database = machine.lose_power()
     with database.read() as transaction:
         assert runs.at(transaction, RunPath("local", "p", run)) is not None
+    database.close()
+
+
+def test_a_machine_and_a_start_that_a_pool_answered_outlive_a_power_cut(machine: Machine) -> None:
+    machine.tell("", new_pool())
+    epoch = machine.tell("/join", joining())["epoch"]
+    machine.tell("/exchange", told(epoch, 1, wants=1))
+    machine.tell("/exchange", told(epoch, 2, starts=(start("r"),)))
+    database = machine.lose_power()
+    with database.read() as transaction:
+        assert pool.lives(transaction, "s", epoch)
+        assert pool.started_among(transaction, "s", ["r"]) == {"r"}
     database.close()
 
 

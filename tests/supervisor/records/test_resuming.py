@@ -8,10 +8,12 @@ from hypothesis import strategies as st
 
 from parallel_hpo.errors import ConfigError
 from parallel_hpo.policy import FailureCount
+from parallel_hpo.supervisor.records.ledger import Ledger
 from parallel_hpo.supervisor.records.ledger_reader import RunRow
 from parallel_hpo.supervisor.records.resuming import (
     AskedCount,
     asked_count,
+    facts_of,
     find_folder,
     read_earlier,
     unsent_folders,
@@ -148,3 +150,13 @@ def test_what_ended_runs_wrote_offline_and_nobody_has_sent_is_found(tmp_path: Pa
     starts = {RunId("unsent"): 0.0, RunId("again"): again.stat().st_mtime + 1}
     ended = (RunId("unsent"), RunId("sent"), RunId("again"))
     assert list(unsent_folders(tmp_path, ended, lambda: starts)) == [("unsent", unsent)]
+
+
+def test_a_sweep_of_many_machines_is_not_resumed_on_one(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "ledger.db") as ledger:
+        assert facts_of(ledger, "abc") == {"sweep_id": "abc"}
+        ledger.record_facts({"machines": "the machines of Dask"})
+        assert facts_of(ledger, "abc", many=True) == {"machines": "the machines of Dask"}
+        with pytest.raises(ConfigError, match="many machines: resume it with"):
+            facts_of(ledger, "abc")
+    assert facts_of(None, None) == {}

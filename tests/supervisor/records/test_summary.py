@@ -115,7 +115,7 @@ def test_the_json_has_every_field_of_the_result() -> None:
     rows = [row(1, Outcome.FINISHED, 0.5), row(2, Outcome.FAILED)]
     document = json.loads(result_of(rows, [WorkerRow(Slot(0), None, 0)]).to_json())
     assert document["best"] == {"run_id": "run1", "value": 0.5, "parameters": {"n": 1}}
-    assert document["workers"] == [{"slot": 0, "device": None, "runs": 1, "restarts": 0}]
+    assert document["workers"] == [{"slot": 0, "device": None, "runs": 1, "restarts": 0, "machine": None}]
     assert [run["outcome"] for run in document["runs"]] == ["finished", "failed"]
     assert [run["value"] for run in document["runs"]] == [0.5, None]
     assert [run["started_at"] for run in document["runs"]] == [100.0, 100.0]

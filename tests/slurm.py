@@ -1,4 +1,4 @@
-"""A private Slurm for tests: one node, this machine, which the user who starts it has alone.
+"""A private Slurm for tests, on this machine alone, which stands for each of its hosts.
 
 Its programs are those of the distribution (Debian: `slurm-wlm`); it needs neither root nor munge.
 """
@@ -10,7 +10,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -25,17 +25,16 @@ CONFIGURATION: Final = """
 ClusterName=tests
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={controller_port}
-SlurmdPort={node_port}
 SlurmUser={user}
 SlurmdUser={user}
 AuthType=auth/none
 CredType=cred/none
 StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
+SlurmdSpoolDir={folder}/spool-%n
 SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
+SlurmdPidFile={folder}/slurmd-%n.pid
 SlurmctldLogFile={folder}/slurmctld.log
-SlurmdLogFile={folder}/slurmd.log
+SlurmdLogFile={folder}/slurmd-%n.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
@@ -47,15 +46,16 @@ SelectTypeParameters=CR_CPU
 MpiDefault=none
 KillWait=5
 SlurmdParameters=config_overrides
-NodeName={host} NodeAddr=127.0.0.1 CPUs={cores}
 PartitionName=all Nodes=ALL Default=YES
 """
+HOST: Final = "NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={cores}"
 
 
 class Slurm:
     """A Slurm that runs; `variables` lead its commands to it."""
 
-    def __init__(self, folder: Path, env: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, env: Mapping[str, str], hosts: Sequence[str]) -> None:
+        self._hosts = hosts
         self._configuration = folder / "slurm.conf"
         self._env = {**env, "PATH": _path(env)}
         self.variables = {"SLURM_CONF": str(self._configuration)}
@@ -85,16 +85,14 @@ class Slurm:
     def configure(self, folder: Path) -> None:
         """Write its configuration, with ports that are free."""
         (folder / "state").mkdir()
-        (folder / "spool").mkdir()
         facts = {
             "host": _host(),
             "user": psutil.Process().username(),
             "folder": folder,
-            "cores": CORES,
             "controller_port": _free_port(),
-            "node_port": _free_port(),
         }
-        self._configuration.write_text(CONFIGURATION.format(**facts))
+        hosts = [HOST.format(name=name, host=_host(), port=_free_port(), cores=CORES) for name in self._hosts]
+        self._configuration.write_text("\n".join([CONFIGURATION.format(**facts), *hosts, ""]))
 
     def start(self, *command: str) -> subprocess.Popen[bytes]:
         """Start one of its daemons, in the foreground."""
@@ -102,10 +100,10 @@ class Slurm:
         return subprocess.Popen(command, env=self._env | self.variables, stdin=null, stdout=null, stderr=null)
 
     def is_idle(self) -> bool:
-        """Whether its node waits for jobs."""
-        words = ["sinfo", "--noheader", "--format=%T"]
+        """Whether its hosts wait for jobs."""
+        words = ["sinfo", "--noheader", "--format=%T %D"]
         done = subprocess.run(words, env=self._env | self.variables, capture_output=True, text=True)
-        return done.stdout.strip() == "idle"
+        return done.stdout.strip() == f"idle {len(self._hosts)}"
 
 
 class NoSlurmError(Exception):
@@ -113,15 +111,18 @@ class NoSlurmError(Exception):
 
 
 @contextmanager
-def running_slurm(folder: Path, env: Mapping[str, str]) -> Iterator[Slurm]:
+def running_slurm(
+    folder: Path, env: Mapping[str, str], hosts: Sequence[str] = ("machine",)
+) -> Iterator[Slurm]:
     """A Slurm of one's own in `folder`; raises NoSlurmError where it can't run."""
     programs = ("slurmctld", "slurmd", "sbatch", "srun", "squeue", "sinfo", "scancel", "scontrol")
     missing = [name for name in programs if shutil.which(name, path=_path(env)) is None]
     if missing:
         raise NoSlurmError(f"Slurm is not installed: there is no {missing[0]}")
-    slurm = Slurm(folder, env)
+    slurm = Slurm(folder, env, hosts)
     slurm.configure(folder)
-    daemons = [slurm.start("slurmctld", "-i", "-D"), slurm.start("slurmd", "-D", "-N", _host())]
+    daemons = [slurm.start("slurmctld", "-i", "-D")]
+    daemons += [slurm.start("slurmd", "-D", "-N", host) for host in hosts]
     try:
         deadline = time.monotonic() + DEADLINE_S
         while not slurm.is_idle():

@@ -1,0 +1,154 @@
+"""`parallel-hpo join`: one machine takes part in a sweep, with what it finds in the sweep's pool.
+
+Of its own it has what is about the machine: directory, workers, devices.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import pickle
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from parallel_hpo.backend.credentials import find_credentials
+from parallel_hpo.backend.pool import PoolDoor
+from parallel_hpo.cli.late_signals import LateSignals
+from parallel_hpo.cli.output import print_for_people
+from parallel_hpo.cli.run import DisplayFlags
+from parallel_hpo.cli.target import find_from_here, parse_target
+from parallel_hpo.config.hpo import SECTION, HpoSection
+from parallel_hpo.config.loader import Sources, inside_worker, load_section, read_document, with_section
+from parallel_hpo.errors import BackendError, PoolOverError, ServerAwayError, TargetError, UsageError
+from parallel_hpo.hpo import kind_names
+from parallel_hpo.protocol.pool import NewPool
+from parallel_hpo.protocol.spec import PickledMain
+from parallel_hpo.supervisor.node import AWAIT_SERVER_S, take_part
+from parallel_hpo.supervisor.node_stage import NodePart
+from parallel_hpo.ui import Terminal
+from parallel_hpo.words import Program, Target
+
+OF_THE_MACHINE: Final = ("directory", "workers", "devices", "workers_per_device", "devices_per_worker")
+"""Keys of the section that each machine may have its own way."""
+RETRY_S: Final = 0.5
+URL: Final = "PARALLEL_HPO_POOL_URL"
+KEY: Final = "PARALLEL_HPO_POOL_KEY"
+"""Where the pool is and its key, where it is elsewhere than the sweep."""
+
+
+@dataclass(frozen=True, slots=True)
+class JoinRequest:
+    """What the user asks of `join`."""
+
+    sweep: str
+    config: Path | None
+    target: str | None
+    arguments: tuple[str, ...]
+    """What stands after `--`: the target's own arguments."""
+    directory: Path | None
+    name: str | None
+    once: bool
+    display: DisplayFlags
+
+
+def perform_join(request: JoinRequest) -> int:
+    """Take part until the sweep is over or somebody stops it; return the exit code.
+
+    Raises:
+        UsageError: there is no such sweep, or nobody says what its runs call.
+        BackendError: its pool can't be reached, or refuses us.
+        ConfigError, TargetError: this machine can't take part.
+    """
+    if inside_worker(os.environ):
+        raise UsageError("this is a worker of a sweep (PARALLEL_HPO_WORKER is set), which can't join another")
+    find_from_here()
+    part = _find_part(request, os.environ)
+    main = _main_of(part.pool, request)
+    section = _section_of(part.pool, request, os.environ)
+    with LateSignals() as late, Terminal(sys.stderr, verbosity=request.display.verbosity) as terminal:
+        try:
+            result = take_part(part, section, main, observer=late.watching(terminal), once=request.once)
+        except PoolOverError as error:
+            print_for_people(str(error))
+            return error.ends_with
+        terminal.conclude(result)
+    return result.exit_code
+
+
+def _find_part(request: JoinRequest, environment: Mapping[str, str]) -> NodePart:
+    """Find the pool, which says all that there is to know of the sweep."""
+    sweep_id = request.sweep.rpartition("/")[2]
+    credentials = find_credentials(environment)
+    url = environment.get(URL) or credentials.base_url
+    key = environment.get(KEY) or credentials.key
+    if not key:
+        raise BackendError(
+            f"there is no key for {url}: set WANDB_BASE_URL and WANDB_API_KEY to the address and the key of"
+            " the sweep's server, as `parallel-hpo server` or the sweep's head has printed them"
+        )
+    pool = _facts(PoolDoor(url, key, sweep_id))
+    if pool is None:
+        raise UsageError(
+            f"{url} has no sweep {sweep_id} that machines can join: make one by"
+            " `parallel-hpo run CONFIG TARGET --create`, or by hpo.machines"
+        )
+    return NodePart(pool, url, key, request.name or socket.gethostname())
+
+
+def _facts(door: PoolDoor) -> NewPool | None:
+    """Return what the pool says; a server that is just being started is waited for."""
+    until, told = time.monotonic() + AWAIT_SERVER_S, False
+    while True:
+        try:
+            return door.facts()
+        except ServerAwayError as error:
+            if time.monotonic() >= until:
+                raise
+            if not told:
+                print_for_people(f"{error}; it is tried for {AWAIT_SERVER_S:g} s")
+            told = True
+            time.sleep(RETRY_S)
+
+
+def _main_of(pool: NewPool, request: JoinRequest) -> PickledMain | Target | Program:
+    """Return what runs call: TARGET, else what the pool has."""
+    if request.target is not None:
+        return parse_target(request.target, request.arguments)
+    if not pool.main:
+        raise UsageError(
+            "TARGET is missing: the sweep's pool has no main, so that each machine must bring it, as"
+            " `parallel-hpo join SWEEP CONFIG TARGET`"
+        )
+    try:
+        main = pickle.loads(base64.b64decode(pool.main))
+    except Exception as error:  # noqa: BLE001 - whatever an object's own reduction raises
+        raise TargetError(f"the main that the sweep's pool has can't be read here: {error}") from None
+    assert isinstance(main, PickledMain | Target | Program)
+    return main
+
+
+def _section_of(pool: NewPool, request: JoinRequest, environment: Mapping[str, str]) -> HpoSection:
+    """Return the pool's section, with this machine's own keys from CONFIG, environment and options."""
+    own = {} if request.config is None else _own_of(request.config)
+    named = {f"PARALLEL_HPO_{key.upper()}" for key in OF_THE_MACHINE}
+    sources = Sources(
+        {name: value for name, value in environment.items() if name in named},
+        {} if request.directory is None else {"directory": str(request.directory)},
+    )
+    sweep_id = pool.path.rpartition("/")[2]
+    document = {SECTION: {**pool.section, **own, "sweep_id": sweep_id}}
+    where = request.config or Path(f"the pool of sweep {sweep_id}")
+    section = load_section(document, where, sources, kinds=kind_names())
+    if section is None:
+        raise UsageError(f"{where}: hpo.apply is false, so there is nothing to run; set it to true")
+    return section
+
+
+def _own_of(config: Path) -> dict[str, Any]:
+    section = with_section(read_document(config), config)[SECTION]
+    return {key: value for key, value in section.items() if key in OF_THE_MACHINE}

@@ -1,0 +1,46 @@
+"""How many runs a launch on many machines goes for, of those that its pool has and had. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from parallel_hpo.protocol.pool import NewPool
+from parallel_hpo.supervisor.records.ledger_reader import RunRow
+from parallel_hpo.supervisor.records.resuming import AskedCount, asked_count, read_earlier
+
+
+@dataclass(frozen=True, slots=True)
+class PoolCount:
+    """The count of a launch."""
+
+    total: int | None
+    """Of the pool's runs in all, those of earlier counts included; None: no limit."""
+    before: int
+    """Runs of earlier counts."""
+    asked: AskedCount
+
+
+def count_runs(
+    count: int | None,
+    *,
+    given: bool,
+    resumes: bool,
+    facts: Mapping[str, Any],
+    rows: Iterable[RunRow],
+    known: NewPool | None,
+) -> PoolCount:
+    """Return the count of a launch that asks for `count`; `facts` and `rows` are the ledger's.
+
+    What an empty ledger can't say of the sweep that is resumed, its pool does: the total.
+    """
+    if resumes and "count" not in facts and known is not None:
+        facts = {**facts, "count": known.count, "count_given": count is None}
+    asked = asked_count(count, given=given, facts=facts, goes_on=resumes)
+    if resumes:
+        before = int(facts.get("before", 0))
+    else:
+        earlier = read_earlier(rows)
+        before = earlier.started - len(earlier.reruns)
+    return PoolCount(None if asked.count is None else before + asked.count, before, asked)

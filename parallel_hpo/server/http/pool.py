@@ -1,0 +1,149 @@
+"""The addresses of sweeps' pools: who may ask what, and which answers wait for the disk.
+
+A sweep's own key and the master's may do all, a node's may exchange and leave, for its own epoch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from parallel_hpo.protocol.pool import POOL, Ends, Exchange, Join, NewPool, NodeLost, as_json, read
+from parallel_hpo.server.http.access import expect_supervisor
+from parallel_hpo.server.http.bodies import json_body, text_in
+from parallel_hpo.server.refusals import RefusedError
+from parallel_hpo.server.services import pool
+from parallel_hpo.server.services.pool import TooLateError
+from parallel_hpo.server.world import Caller, World
+
+_MOST_DIGITS: Final = 18
+Told = TypeVar("Told")
+InThread = Callable[..., Awaitable[Any]]
+"""Does a piece of work in the thread of what changes the database."""
+
+
+def pool_routes(world: World, in_thread: InThread, outlast: Callable[[], Awaitable[None]]) -> list[Route]:
+    """Return the routes; `outlast` returns once all that is committed is on the disk."""
+    handlers = _PoolHandlers(world, in_thread, outlast)
+    posts = {
+        "": handlers.open_pool,
+        "/join": handlers.join,
+        "/exchange": handlers.exchange,
+        "/leave": handlers.leave,
+        "/stop": handlers.stop,
+        "/lost": handlers.lost,
+    }
+    return [
+        *(Route(f"{POOL}{verb}", handler, methods=["POST"]) for verb, handler in posts.items()),
+        Route(POOL, handlers.facts),
+        Route(f"{POOL}/news", handlers.news),
+    ]
+
+
+class _PoolHandlers:
+    """One method per route."""
+
+    def __init__(self, world: World, in_thread: InThread, outlast: Callable[[], Awaitable[None]]) -> None:
+        self._world = world
+        self._in_thread = in_thread
+        self._outlast = outlast
+
+    async def open_pool(self, request: Request) -> Response:
+        sweep = _for_head(request)
+        wanted = await _told(NewPool, request)
+        return await self._lasting(pool.open_pool, sweep, wanted)
+
+    async def facts(self, request: Request) -> Response:
+        sweep = _for_sweep(request)
+        text = await asyncio.to_thread(pool.facts, self._world, sweep)  # it may be large
+        return Response(text, media_type="application/json")
+
+    async def join(self, request: Request) -> Response:
+        sweep = _for_head(request)
+        wants = await _told(Join, request)
+        try:
+            return await self._lasting(pool.join, sweep, wants)
+        except TooLateError as late:
+            return JSONResponse({"error": str(late), "ends": as_json(late.ends)}, late.status)
+
+    async def exchange(self, request: Request) -> Response:
+        sweep = _for_sweep(request)
+        told = await _told(Exchange, request)
+        _expect_epoch(request, told.epoch)
+        granted, must_last = await self._in_thread(pool.exchange, self._world, sweep, told)
+        if must_last:
+            await self._outlast()
+        return JSONResponse(as_json(granted))
+
+    async def leave(self, request: Request) -> Response:
+        sweep = _for_sweep(request)
+        body = await json_body(request)
+        reason, epoch = text_in(body, "reason"), body.get("epoch")
+        if not isinstance(epoch, int):
+            raise RefusedError("the body must be an object with a whole number 'epoch'", status=400)
+        _expect_epoch(request, epoch)
+        return await self._lasting(pool.leave, sweep, epoch, reason)
+
+    async def stop(self, request: Request) -> Response:
+        sweep = _for_head(request)
+        return await self._lasting(pool.stop, sweep, await _told(Ends, request))
+
+    async def lost(self, request: Request) -> Response:
+        sweep = _for_head(request)
+        return await self._lasting(pool.lose, sweep, await _told(NodeLost, request))
+
+    async def news(self, request: Request) -> Response:
+        sweep = _for_head(request)
+        event, notice = (_number(request, name) for name in ("event", "notice"))
+        return JSONResponse(as_json(await self._in_thread(pool.news, self._world, sweep, event, notice)))
+
+    async def _lasting(self, work: Callable[..., Any], *args: Any) -> Response:
+        """Do what must be on the disk before it is answered."""
+        result = await self._in_thread(work, self._world, *args)
+        await self._outlast()
+        return JSONResponse({} if result is None else as_json(result))
+
+
+def _for_sweep(request: Request) -> str:
+    """Return the sweep of a request that its nodes may make too."""
+    sweep: str = request.path_params["sweep"]
+    expect_supervisor(_caller(request), sweep)
+    return sweep
+
+
+def _for_head(request: Request) -> str:
+    """Return the sweep of a request that no node may make."""
+    sweep = _for_sweep(request)
+    if _caller(request).node is not None:
+        raise RefusedError("this address takes the sweep's own key, or the master key", status=403)
+    return sweep
+
+
+def _expect_epoch(request: Request, epoch: int) -> None:
+    node = _caller(request).node
+    if node not in (None, epoch):
+        raise RefusedError(f"the key is that of epoch {node}, and not of {epoch}", status=403)
+
+
+def _caller(request: Request) -> Caller:
+    caller: Caller = request.state.caller
+    return caller
+
+
+async def _told(kind: type[Told], request: Request) -> Told:
+    try:
+        return read(kind, await json_body(request))
+    except ValueError as error:
+        raise RefusedError(f"the body: {error}", status=400) from None
+
+
+def _number(request: Request, name: str) -> int:
+    text = request.query_params.get(name, "0")
+    if not (text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS):
+        raise RefusedError(f"{name}={text[:40]!r} in the address: a whole number of 0 or more", status=400)
+    return int(text)

@@ -1,0 +1,131 @@
+"""A pool in the course of one change: what was read of it, what becomes of that, and the events.
+
+Only those runs are here that the change may concern; counts over all of them are the pool's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from parallel_hpo.protocol.pool import Ends, PooledEnd, PoolEvent, as_json
+from parallel_hpo.server.rules.pool.state import Moment, Pool, PoolNode, PoolRun, RunPlace
+from parallel_hpo.words import Outcome, RunId
+
+
+@dataclass(frozen=True, slots=True)
+class PoolAsRead:
+    """What a change began with."""
+
+    pool: Pool
+    nodes: Mapping[int, PoolNode]
+    runs: Mapping[RunId, PoolRun]
+
+
+class PoolDraft:
+    """Changes a pool in memory; whoever made it writes what has become of it."""
+
+    def __init__(
+        self, pool: Pool, nodes: Iterable[PoolNode], runs: Iterable[PoolRun], moment: Moment
+    ) -> None:
+        """`nodes` are all that live, and whoever speaks."""
+        self.pool = pool
+        self.nodes = {node.epoch: node for node in nodes}
+        self.runs = {run.run_id: run for run in runs}
+        self.before = PoolAsRead(pool, dict(self.nodes), dict(self.runs))
+        self.moment = moment
+        self.events: list[PoolEvent] = []
+        self.dead_marks: list[str] = []
+        """Of supervisors that are gone by this change."""
+
+    @property
+    def now(self) -> float:
+        return self.moment.now
+
+    def living(self) -> list[PoolNode]:
+        """Return the nodes that have a lease."""
+        return [node for node in self.nodes.values() if not node.gone]
+
+    def unstarted(self) -> int:
+        """Return how many new runs all nodes together may start still."""
+        return sum(node.unstarted for node in self.living())
+
+    def runs_of(self, epoch: int, place: RunPlace) -> list[PoolRun]:
+        """Return a node's runs at that place, oldest first."""
+        return self._sorted(run for run in self.runs.values() if (run.epoch, run.place) == (epoch, place))
+
+    def waiting(self) -> list[PoolRun]:
+        """Return the runs that wait for a node, oldest first."""
+        return self._sorted(run for run in self.runs.values() if run.place is RunPlace.WAITING)
+
+    def _sorted(self, runs: Iterable[PoolRun]) -> list[PoolRun]:
+        return sorted(runs, key=lambda run: (run.since, run.run_id))
+
+    def change_pool(self, **changes: Any) -> None:
+        self.pool = replace(self.pool, **changes)
+
+    def change_node(self, epoch: int, **changes: Any) -> None:
+        self.nodes[epoch] = replace(self.nodes[epoch], **changes)
+
+    def change_run(self, run_id: RunId, **changes: Any) -> None:
+        self.runs[run_id] = replace(self.runs[run_id], **changes)
+
+    def tell(self, kind: str, epoch: int | None, body: Mapping[str, Any]) -> None:
+        """Add an event."""
+        number = self.pool.events + 1
+        self.change_pool(events=number)
+        self.events.append(PoolEvent(number, self.now, epoch, kind, body))
+
+    def put_back(self, run: PoolRun) -> None:
+        """Let a handed run, of which no attempt has started here, wait for any node."""
+        self.change_run(run.run_id, place=RunPlace.WAITING, epoch=None, since=self.now)
+
+    def hand_on(self, run: PoolRun, end: PooledEnd, spent_s: float) -> None:
+        """Let a run that a node can't go on with wait for any node: its next attempt, if one has started."""
+        attempts = 1 if run.place is RunPlace.RUNNING else 0
+        self.change_run(
+            run.run_id,
+            place=RunPlace.WAITING,
+            epoch=None,
+            attempt=run.attempt + attempts,
+            on=False,
+            since=self.now,
+            spent_s=run.spent_s + spent_s,
+            slot=None,
+        )
+        self.tell("handed_on", run.epoch, as_json(end))
+
+    def end(self, ends: Ends, kind: str = "stopped") -> None:
+        """Let all nodes leave."""
+        self.change_pool(ends=ends)
+        self.tell(kind, None, {"name": "", **as_json(ends)})
+
+    def bury(self, epoch: int, reason: str) -> None:
+        """Take back all that a node has: it is gone, and what it says from now on changes nothing."""
+        node = self.nodes[epoch]
+        for run in self.runs_of(epoch, RunPlace.HANDED):
+            self.put_back(run)
+        for run in self.runs_of(epoch, RunPlace.RUNNING):
+            spent_s = max(0.0, node.heard_at - run.since) if run.on else 0.0
+            self.hand_on(run, _cut_short(run, reason, spent_s), spent_s)
+        self.change_node(epoch, gone=True, reason=reason)
+        if node.mark and node.number and not self._speaks_elsewhere(node):
+            self.dead_marks.append(node.mark)
+        self.tell("left", epoch, {"name": node.name, "reason": reason})
+
+    def _speaks_elsewhere(self, node: PoolNode) -> bool:
+        """Say whether a node's supervisor has another epoch: an answer to its joining may have been lost."""
+        return any(other.mark == node.mark and other.number for other in self.living())
+
+
+def _cut_short(run: PoolRun, reason: str, spent_s: float) -> PooledEnd:
+    return PooledEnd(
+        run.run_id,
+        run.attempt if run.on else None,
+        Outcome.STOPPED,
+        reason,
+        duration_s=spent_s,
+        resumable=True,
+        slot=run.slot,
+    )

@@ -1,0 +1,58 @@
+"""When nodes are to leave: nothing is left, too much failed, time is over, the head is gone. Pure."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from parallel_hpo.errors import ExitCode
+from parallel_hpo.policy import why_tripped
+from parallel_hpo.protocol.pool import Ends
+from parallel_hpo.server.rules.pool.draft import PoolDraft
+from parallel_hpo.words import StopKind
+
+_STRENGTH: Final = {
+    None: 0,
+    StopKind.DRAIN: 1,
+    StopKind.PREEMPT: 2,
+    StopKind.INTERRUPT: 2,
+    StopKind.KILL: 3,
+}
+
+
+def stop(draft: PoolDraft, ends: Ends) -> None:
+    """Let all nodes leave as somebody asks, unless they are to leave already, and not more gently."""
+    old = draft.pool.ends
+    if old is None or (old.stop is not None and _STRENGTH[ends.stop] > _STRENGTH[old.stop]):
+        draft.end(ends)
+
+
+def end_if_tripped(draft: PoolDraft) -> None:
+    """End a sweep of which too many runs have failed."""
+    tripped = why_tripped(draft.pool.failures, draft.pool.limits)
+    if tripped and draft.pool.ends is None:
+        draft.end(Ends(tripped, ExitCode.FAILURE_POLICY, StopKind.INTERRUPT))
+
+
+def end_if_late(draft: PoolDraft) -> None:
+    """End a sweep that has had its time, or whose head is not heard any more."""
+    pool = draft.pool
+    if pool.ends is not None:
+        return
+    if pool.sweep_timeout_s is not None and draft.now - pool.opened_at >= pool.sweep_timeout_s:
+        reason = f"sweep timeout {pool.sweep_timeout_s:g} s"
+        draft.end(Ends(reason, ExitCode.SWEEP_TIMEOUT, StopKind.INTERRUPT))
+    elif pool.headed and draft.moment.silent_s(pool.head_heard_at) >= pool.node_timeout_s:
+        draft.end(Ends("the sweep's head is gone", ExitCode.RESUMABLE, StopKind.INTERRUPT))
+
+
+def end_if_done(draft: PoolDraft) -> None:
+    """End a sweep of which nothing is left to do: all that started has ended, and nothing more may start."""
+    pool = draft.pool
+    if pool.ends is not None or pool.open_runs or draft.unstarted():
+        return
+    all_started = pool.count is not None and pool.started >= pool.count
+    if all_started or pool.exhausted:
+        reason = pool.exhausted or f"all {pool.count} runs performed"
+        none_finished = pool.started > 0 and pool.failures.none_finished
+        code = ExitCode.NO_RUN_FINISHED if none_finished else ExitCode.COMPLETE
+        draft.end(Ends(reason, code), "complete")

@@ -1,0 +1,195 @@
+"""What a node tells, and what it is granted: starts and ends are counted, runs and grants given out. Pure."""
+
+from __future__ import annotations
+
+from parallel_hpo.plan import next_lease
+from parallel_hpo.policy import count_outcome
+from parallel_hpo.protocol.pool import (
+    ELSEWHERE,
+    OVER_WORD,
+    WAITING,
+    Exchange,
+    Granted,
+    PooledEnd,
+    PooledStart,
+    as_json,
+)
+from parallel_hpo.server.rules.pool import ending
+from parallel_hpo.server.rules.pool.draft import PoolDraft
+from parallel_hpo.server.rules.pool.state import PoolNode, PoolRun, RunPlace
+from parallel_hpo.words import Outcome, RunId
+
+WITHOUT_END: int = 100
+"""A worker's lease where the pool has no count: nothing is left over that it could keep from others, and
+each lease costs a new agent."""
+
+
+def exchange(draft: PoolDraft, told: Exchange) -> Granted:
+    """Take in what a node tells, and return what it may do; of a node that is gone nothing counts.
+
+    Of an exchange that is no newer than one that was heard before only the ends count: a start that the
+    node has withdrawn since, or that was refused, would be counted, and nobody perform it.
+    """
+    node = draft.nodes.get(told.epoch)
+    if node is None or node.gone:
+        return Granted(gone=True)
+    newest = told.number > node.number
+    draft.change_node(node.epoch, heard_at=draft.now, number=max(told.number, node.number))
+    for end in told.ends:
+        _take_end(draft, node.epoch, end)
+    answers = {start.run.run_id: _take_start(draft, node.epoch, start) for start in told.starts if newest}
+    if newest:
+        _hand_out(draft, node.epoch, told)
+    ending.end_if_done(draft)
+    return _granted(draft, node.epoch, answers)
+
+
+def _granted(draft: PoolDraft, epoch: int, answers: dict[RunId, str]) -> Granted:
+    return Granted(
+        granted=draft.nodes[epoch].granted,
+        again=tuple(run.pooled() for run in draft.runs_of(epoch, RunPlace.HANDED)),
+        started=tuple(run_id for run_id, why_not in answers.items() if not why_not),
+        refused={run_id: why_not for run_id, why_not in answers.items() if why_not},
+        each=_each(draft),
+        ends=draft.pool.ends,
+    )
+
+
+def _each(draft: PoolDraft) -> int:
+    if draft.pool.count is None:
+        return WITHOUT_END
+    left = draft.pool.count - draft.pool.started - draft.unstarted()
+    return max(1, next_lease(left, sum(node.workers for node in draft.living())))
+
+
+# --- ends ------------------------------------------------------------------------------
+
+
+def _take_end(draft: PoolDraft, epoch: int, end: PooledEnd) -> None:
+    run = draft.runs.get(end.run_id)
+    if run is None or run.epoch != epoch or not _is_news(run, end):
+        return
+    if not end.final:
+        _end_attempt(draft, run, end)
+    elif end.resumable:
+        draft.hand_on(run, end, end.duration_s)
+    else:
+        _end_run(draft, run, end)
+
+
+def _is_news(run: PoolRun, end: PooledEnd) -> bool:
+    """Say whether an end is of this attempt, and not told already."""
+    if run.place not in (RunPlace.HANDED, RunPlace.RUNNING):
+        return False
+    if end.attempt is None:
+        return not run.on and end.final
+    return run.place is RunPlace.RUNNING and end.attempt == run.attempt and (run.on or end.final)
+
+
+def _end_attempt(draft: PoolDraft, run: PoolRun, end: PooledEnd) -> None:
+    """Note that an attempt is over and that the same node makes the next one."""
+    died = end.outcome is Outcome.CRASHED
+    draft.change_run(
+        run.run_id,
+        on=False,
+        spent_s=run.spent_s + end.duration_s,
+        deaths=run.deaths + died,
+        preemptions=run.preemptions + (not died),
+    )
+    draft.tell("attempt_ended", run.epoch, as_json(end))
+
+
+def _end_run(draft: PoolDraft, run: PoolRun, end: PooledEnd) -> None:
+    draft.change_run(
+        run.run_id, place=RunPlace.ENDED, epoch=None, on=False, since=draft.now, outcome=end.outcome
+    )
+    failures = count_outcome(draft.pool.failures, end.outcome)
+    draft.change_pool(open_runs=draft.pool.open_runs - 1, failures=failures)
+    draft.tell("ended", run.epoch, as_json(end))
+    ending.end_if_tripped(draft)
+
+
+# --- starts ----------------------------------------------------------------------------
+
+
+def _take_start(draft: PoolDraft, epoch: int, start: PooledStart) -> str:
+    """Note that an attempt starts, and return '', or why it may not."""
+    node, run = draft.nodes[epoch], draft.runs.get(start.run.run_id)
+    if run is not None and run.epoch == epoch and run.on and run.attempt == start.run.attempt:
+        return ""  # it was told before
+    why_not = _why_not_new(draft, node) if run is None else _why_not_again(draft, epoch, run, start)
+    if not why_not:
+        _note_start(draft, node, run, start)
+    return why_not
+
+
+def _why_not_new(draft: PoolDraft, node: PoolNode) -> str:
+    pool = draft.pool
+    if pool.ends is not None:
+        return f"the sweep ends: {pool.ends.reason}"
+    if pool.count is not None and pool.started >= pool.count:
+        return f"all {pool.count} runs have started"
+    return "" if node.unstarted > 0 else "no run is granted to this machine now"
+
+
+def _why_not_again(draft: PoolDraft, epoch: int, run: PoolRun, start: PooledStart) -> str:
+    if run.place is RunPlace.ENDED:
+        return f"{OVER_WORD}{run.outcome}"
+    if run.epoch != epoch:
+        return ELSEWHERE if run.epoch is not None else WAITING
+    if draft.pool.ends is not None:
+        return f"the sweep ends: {draft.pool.ends.reason}"
+    attempt = run.attempt + 1 if run.place is RunPlace.RUNNING else run.attempt
+    told = start.run.attempt
+    return "" if told == attempt else f"attempt {told} can't start: {attempt} is the next one"
+
+
+def _note_start(draft: PoolDraft, node: PoolNode, run: PoolRun | None, start: PooledStart) -> None:
+    told = start.run
+    if run is None:
+        draft.change_node(node.epoch, used=node.used + 1)
+        draft.change_pool(started=draft.pool.started + 1, open_runs=draft.pool.open_runs + 1)
+    draft.runs[told.run_id] = PoolRun(
+        run_id=told.run_id,
+        place=RunPlace.RUNNING,
+        epoch=node.epoch,
+        attempt=told.attempt,
+        on=True,
+        since=draft.now,
+        parameters=told.parameters,
+        spent_s=told.spent_s,
+        deaths=told.deaths,
+        preemptions=told.preemptions,
+        slot=start.slot,
+    )
+    draft.tell("started", node.epoch, as_json(start))
+
+
+# --- what the node is to hold -----------------------------------------------------------
+
+
+def _hand_out(draft: PoolDraft, epoch: int, told: Exchange) -> None:
+    """Give a node what it wants, runs that wait first; what it does not want any more goes back."""
+    if told.over and not draft.pool.exhausted:
+        draft.change_pool(exhausted=told.over)
+    wants = 0 if draft.pool.ends is not None else max(0, told.wants)
+    handed = draft.runs_of(epoch, RunPlace.HANDED)
+    for run in handed[wants:]:
+        draft.put_back(run)
+    wants_again = 0 if draft.pool.ends is not None else told.wants_again
+    to_hand = draft.waiting()[: max(0, wants_again - len(handed))]
+    for run in to_hand:
+        draft.change_run(run.run_id, place=RunPlace.HANDED, epoch=epoch, since=draft.now)
+    _grant(draft, draft.nodes[epoch], wants if told.over else wants - len(handed) - len(to_hand))
+
+
+def _grant(draft: PoolDraft, node: PoolNode, room: int) -> None:
+    """Let a node have so many new runs unstarted, or as many as there are."""
+    pool = draft.pool
+    if pool.exhausted:
+        left = node.unstarted
+    elif pool.count is None:
+        left = room
+    else:
+        left = pool.count - pool.started - (draft.unstarted() - node.unstarted)
+    draft.change_node(node.epoch, granted=node.used + max(0, min(room, left)))

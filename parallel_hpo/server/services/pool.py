@@ -1,0 +1,221 @@
+"""What machines and heads ask of a sweep's pool: each in one transaction, in which the rules decide.
+
+What the pool finds out, the sweep hears in the same transaction where it is on this server: the agents
+of a machine that is gone are sent away, and a sweep of which nothing is left is finished.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from pydantic import BaseModel, ValidationError
+
+from parallel_hpo.config.tables import Failures, Limit
+from parallel_hpo.keys import node_key
+from parallel_hpo.policy import FailureLimits
+from parallel_hpo.protocol.pool import (
+    Ends,
+    Exchange,
+    Granted,
+    Join,
+    Joined,
+    NewPool,
+    NodeLost,
+    PoolNews,
+    PoolState,
+    why_unlike,
+)
+from parallel_hpo.server.refusals import RefusedError
+from parallel_hpo.server.rules.pool import ending, membership
+from parallel_hpo.server.rules.pool.draft import PoolDraft
+from parallel_hpo.server.rules.pool.exchange import exchange as exchanged
+from parallel_hpo.server.rules.pool.state import Moment, Pool, PoolNode
+from parallel_hpo.server.services import supervision
+from parallel_hpo.server.services import sweeps as sweep_service
+from parallel_hpo.server.store import pool as store
+from parallel_hpo.server.store import sweeps
+from parallel_hpo.server.store.database import Transaction
+from parallel_hpo.server.world import World
+from parallel_hpo.words import RunId
+
+NEWS_AT_ONCE: Final = 500
+"""Events in one answer: some hundred KB."""
+
+
+def open_pool(world: World, sweep_id: str, wanted: NewPool) -> PoolState:
+    """Create a sweep's pool, or open it again; RefusedError (400): what is wanted can't be."""
+    if wanted.path.rpartition("/")[2] != sweep_id:
+        raise RefusedError(f"NewPool.path {wanted.path!r} is not sweep {sweep_id}'s", status=400)
+    anew = _pool_for(wanted, world.clock())
+    with world.database.write() as transaction:
+        if store.find(transaction, sweep_id) is None:
+            store.create(transaction, sweep_id, anew)
+        store.put_facts(transaction, sweep_id, wanted)
+        sweep = sweeps.find(transaction, sweep_id) if anew.is_local else None
+        if sweep is not None:
+            sweep_service.run_again(transaction, sweep, world.clock())
+    with _changed(world, sweep_id) as draft:
+        membership.open_again(draft, anew)
+    pool = draft.pool
+    return PoolState(pool.started, pool.started - pool.open_runs, pool.events, len(draft.living()))
+
+
+def lives(world: World, sweep_id: str, epoch: int) -> bool:
+    """Say whether an epoch of a sweep's pool is not over."""
+    with world.database.read() as transaction:
+        return store.lives(transaction, sweep_id, epoch)
+
+
+def facts(world: World, sweep_id: str) -> str:
+    """Return a pool as it was asked for, as JSON; RefusedError (404): there is none."""
+    with world.database.read() as transaction:
+        text = store.facts(transaction, sweep_id)
+    if text is None:
+        raise _unknown(sweep_id)
+    return text
+
+
+def join(world: World, sweep_id: str, wants: Join) -> Joined:
+    """Let a machine take part; RefusedError (409): its software is another, or all are to leave."""
+    with world.database.read() as transaction:
+        head = store.versions(transaction, sweep_id)
+    if head is None:
+        raise _unknown(sweep_id)
+    unlike = why_unlike(head, wants.versions, wants.name)
+    with _changed(world, sweep_id, dying=lambda node: node.epoch == wants.previous) as draft:
+        if unlike:
+            draft.tell("refused", None, {"name": wants.name, "reason": unlike})
+        node = None if unlike or draft.pool.ends is not None else membership.join(draft, wants)
+    if draft.pool.ends is not None:
+        raise TooLateError(sweep_id, draft.pool.ends)
+    if node is None:
+        raise RefusedError(unlike, status=409)
+    return Joined(node.epoch, node.name, node_key(world.master_key, sweep_id, node.epoch))
+
+
+class TooLateError(RefusedError):
+    """A machine comes when all are to leave."""
+
+    def __init__(self, sweep_id: str, ends: Ends) -> None:
+        super().__init__(f"sweep {sweep_id} takes no machine any more: {ends.reason}", status=409)
+        self.ends = ends
+
+
+def exchange(world: World, sweep_id: str, told: Exchange) -> tuple[Granted, bool]:
+    """Take in what a node tells; return what it may do, and whether that must be on the disk first."""
+    named = {start.run.run_id for start in told.starts} | {end.run_id for end in told.ends}
+    with _changed(world, sweep_id, epoch=told.epoch, named=named) as draft:
+        granted = exchanged(draft, told)
+    if not granted.gone:
+        world.notices.post(sweep_id, told.epoch, told.notices, world.clock())
+    return granted, bool(draft.events)
+
+
+def leave(world: World, sweep_id: str, epoch: int, reason: str) -> None:
+    """Let a node go of which nothing runs any more."""
+    with _changed(world, sweep_id, dying=lambda node: node.epoch == epoch) as draft:
+        membership.leave(draft, epoch, reason)
+
+
+def lose(world: World, sweep_id: str, lost: NodeLost) -> None:
+    """Heed what an engine says of a node's task."""
+    with _changed(world, sweep_id, by_head=True, dying=lambda node: membership.is_meant(lost, node)) as draft:
+        membership.lose(draft, lost)
+
+
+def stop(world: World, sweep_id: str, ends: Ends) -> None:
+    """Let all nodes leave as the head asks."""
+    with _changed(world, sweep_id, by_head=True) as draft:
+        ending.stop(draft, ends)
+
+
+def news(world: World, sweep_id: str, event: int, notice: int) -> PoolNews:
+    """Return what the head has not heard of yet; that it asks shows that it is there."""
+    with _changed(world, sweep_id, by_head=True) as draft:
+        ends, living = draft.pool.ends, len(draft.living())
+    with world.database.read() as transaction:
+        events = store.events_after(transaction, sweep_id, event, NEWS_AT_ONCE)
+        running = store.running(transaction, sweep_id)
+    notices, last = world.notices.after(sweep_id, notice)
+    return PoolNews(tuple(events), notices, last, ends, living, running)
+
+
+@contextmanager
+def _changed(
+    world: World,
+    sweep_id: str,
+    *,
+    epoch: int | None = None,
+    named: Collection[RunId] = (),
+    dying: Callable[[PoolNode], bool] = lambda node: False,
+    by_head: bool = False,
+) -> Iterator[PoolDraft]:
+    """Yield a pool, without what has been silent for too long, and write what becomes of it.
+
+    `epoch` is the node that speaks, `named` are the runs of which it speaks, `dying` the nodes of which
+    all must be known, since they may be found to be gone.
+    """
+    moment = Moment(world.clock(), max(world.up_since, world.clock_set_at()))
+    with world.database.write() as transaction:
+        pool = store.find(transaction, sweep_id)
+        if pool is None:
+            raise _unknown(sweep_id)
+        nodes = store.nodes(transaction, sweep_id, epoch)
+        lost = [node.epoch for node in nodes if dying(node) or membership.is_silent(node, pool, moment)]
+        runs = store.runs_concerned(transaction, sweep_id, named=named, holder=epoch, dying=lost)
+        draft = PoolDraft(pool, nodes, runs, moment)
+        if by_head:
+            membership.hear_head(draft)
+        membership.see_to_silence(draft)
+        yield draft
+        if pool.is_local:
+            _tell_sweep(transaction, sweep_id, draft)
+        store.write(transaction, sweep_id, draft)
+
+
+def _tell_sweep(transaction: Transaction, sweep_id: str, draft: PoolDraft) -> None:
+    """Let the sweep know of nodes that are gone, and that nothing is left."""
+    for mark in draft.dead_marks:
+        issued = supervision.dismiss(transaction, sweep_id, mark)
+        started = store.started_among(transaction, sweep_id, [run.name for run in issued])
+        supervision.settle(transaction, issued, started | set(draft.runs))
+    if any(event.kind == "complete" for event in draft.events):
+        sweep = sweeps.find(transaction, sweep_id)
+        if sweep is not None:
+            sweep_service.finish(transaction, sweep, draft.now)
+
+
+class _PoolLimits(BaseModel):
+    """What the pool itself must know of the `hpo` section."""
+
+    failures: Failures = Failures()
+    sweep_timeout_s: Limit = None
+
+
+def _pool_for(wanted: NewPool, now: float) -> Pool:
+    try:
+        limits = _PoolLimits.model_validate(dict(wanted.section))
+    except ValidationError as error:
+        where = ".".join(map(str, error.errors()[0]["loc"]))
+        raise RefusedError(
+            f"NewPool.section.{where}: {error.errors()[0]['msg']}; see docs/configuration.md", status=400
+        ) from None
+    return Pool(
+        is_local=wanted.backend == "local",
+        count=wanted.count,
+        node_timeout_s=wanted.node_timeout_s,
+        headed=wanted.headed,
+        limits=FailureLimits(**limits.failures.model_dump()),
+        sweep_timeout_s=limits.sweep_timeout_s,
+        opened_at=now,
+        head_heard_at=now,
+    )
+
+
+def _unknown(sweep_id: str) -> RefusedError:
+    return RefusedError(
+        f"sweep {sweep_id} has no pool here: one is made by `parallel-hpo run … --create`, or by a head",
+        status=404,
+    )

@@ -1,0 +1,248 @@
+"""Pools: read as far as a change may concern them, and written as far as it did."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from typing import Any, Final
+
+from sqlalchemy import Connection, Row, bindparam, delete, func, insert, or_, select, union_all, update
+
+from parallel_hpo.policy import FailureCount, FailureLimits
+from parallel_hpo.protocol.pool import Ends, NewPool, PoolEvent, Versions, as_json, read
+from parallel_hpo.server.rules.pool.draft import PoolDraft
+from parallel_hpo.server.rules.pool.state import Pool, PoolNode, PoolRun, RunPlace
+from parallel_hpo.server.store.pool_tables import (
+    POOL_TABLES,
+    pool_events,
+    pool_facts,
+    pool_nodes,
+    pool_runs,
+    pools,
+)
+from parallel_hpo.words import Outcome, RunId
+
+_NODE_FIELDS: Final = (
+    *("epoch", "name", "mark", "workers", "heard_at", "number", "granted", "used", "gone", "reason"),
+)
+# What every exchange asks is built once: building a statement costs more than SQLite takes to run it.
+_POOL = select(pools).where(pools.c.sweep_id == bindparam("sweep"))
+_NODES = select(*(pool_nodes.c[name] for name in _NODE_FIELDS)).where(
+    pool_nodes.c.sweep_id == bindparam("sweep"),
+    or_(pool_nodes.c.gone.is_(False), pool_nodes.c.epoch == bindparam("epoch")),
+)
+_LIVING = select(pool_nodes.c.epoch).where(
+    pool_nodes.c.sweep_id == bindparam("sweep"),
+    pool_nodes.c.epoch == bindparam("epoch"),
+    pool_nodes.c.gone.is_(False),
+)
+_NAMED = select(pool_runs).where(
+    pool_runs.c.sweep_id == bindparam("sweep"), pool_runs.c.run_id.in_(bindparam("names", expanding=True))
+)
+_AT = select(pool_runs).where(pool_runs.c.sweep_id == bindparam("sweep"))
+# One select for each place, so that each finds its runs by the index.
+_HELD = union_all(
+    _AT.where(pool_runs.c.place == RunPlace.WAITING),
+    _AT.where(
+        pool_runs.c.place == RunPlace.HANDED, pool_runs.c.epoch.in_(bindparam("holders", expanding=True))
+    ),
+    _AT.where(
+        pool_runs.c.place == RunPlace.RUNNING, pool_runs.c.epoch.in_(bindparam("dying", expanding=True))
+    ),
+)
+_EVENTS = (
+    select(pool_events)
+    .where(pool_events.c.sweep_id == bindparam("sweep"), pool_events.c.number > bindparam("after"))
+    .order_by(pool_events.c.number)
+    .limit(bindparam("most"))
+)
+_CHANGE_POOL = update(pools).where(pools.c.sweep_id == bindparam("key"))
+_CHANGE_NODE = update(pool_nodes).where(
+    pool_nodes.c.sweep_id == bindparam("key"), pool_nodes.c.epoch == bindparam("key_epoch")
+)
+_CHANGE_RUN = update(pool_runs).where(
+    pool_runs.c.sweep_id == bindparam("key"), pool_runs.c.run_id == bindparam("key_run")
+)
+_NEW_NODE, _NEW_RUN, _NEW_EVENT = insert(pool_nodes), insert(pool_runs), insert(pool_events)
+_NO_EPOCH: Final = 0
+
+
+def find(connection: Connection, sweep_id: str) -> Pool | None:
+    """Return a sweep's pool, or None."""
+    row = connection.execute(_POOL, {"sweep": sweep_id}).first()
+    return None if row is None else _pool(row)
+
+
+def nodes(connection: Connection, sweep_id: str, epoch: int | None = None) -> list[PoolNode]:
+    """Return a pool's nodes that live, and the one of an epoch whether it does or not."""
+    rows = connection.execute(_NODES, {"sweep": sweep_id, "epoch": epoch or _NO_EPOCH})
+    return [_node(row) for row in rows]
+
+
+def lives(connection: Connection, sweep_id: str, epoch: int) -> bool:
+    """Say whether an epoch is not over."""
+    return connection.execute(_LIVING, {"sweep": sweep_id, "epoch": epoch}).first() is not None
+
+
+def runs_concerned(
+    connection: Connection,
+    sweep_id: str,
+    *,
+    named: Collection[RunId] = (),
+    holder: int | None = None,
+    dying: Collection[int] = (),
+) -> list[PoolRun]:
+    """Return the runs that wait, those `named`, those handed to one, and all that dying nodes have."""
+    holders = [*dying, holder or _NO_EPOCH]
+    held = {"sweep": sweep_id, "holders": holders, "dying": [*dying, _NO_EPOCH]}
+    found = {row.run_id: _run(row) for row in connection.execute(_HELD, held)}
+    if named:
+        rows = connection.execute(_NAMED, {"sweep": sweep_id, "names": sorted(named)})
+        found |= {row.run_id: _run(row) for row in rows}
+    return list(found.values())
+
+
+def started_among(connection: Connection, sweep_id: str, names: Collection[str]) -> set[str]:
+    """Return those of some runs that the pool knows."""
+    rows = connection.execute(_NAMED, {"sweep": sweep_id, "names": sorted(names)}) if names else ()
+    return {row.run_id for row in rows}
+
+
+def running(connection: Connection, sweep_id: str) -> int:
+    """Count the attempts that have started and not ended."""
+    condition = (pool_runs.c.sweep_id == sweep_id, pool_runs.c.place == RunPlace.RUNNING, pool_runs.c.is_on)
+    query = select(func.count()).select_from(pool_runs).where(*condition)
+    found: int = connection.execute(query).scalar_one()
+    return found
+
+
+def facts(connection: Connection, sweep_id: str) -> str | None:
+    """Return a pool as it was asked for, as JSON, or None."""
+    query = select(pool_facts.c.facts).where(pool_facts.c.sweep_id == sweep_id)
+    found: str | None = connection.scalar(query)
+    return found
+
+
+def versions(connection: Connection, sweep_id: str) -> Versions | None:
+    """Return what the software of a pool's machines must be; None: there is no pool."""
+    text = connection.scalar(select(pool_facts.c.versions).where(pool_facts.c.sweep_id == sweep_id))
+    return None if text is None else read(Versions, json.loads(text))
+
+
+def put_facts(connection: Connection, sweep_id: str, wanted: NewPool) -> None:
+    """Note a pool as it is asked for, in place of what was noted before."""
+    texts = {"versions": json.dumps(as_json(wanted.versions)), "facts": json.dumps(as_json(wanted))}
+    connection.execute(delete(pool_facts).where(pool_facts.c.sweep_id == sweep_id))
+    connection.execute(insert(pool_facts).values(sweep_id=sweep_id, **texts))
+
+
+def events_after(connection: Connection, sweep_id: str, number: int, most: int) -> list[PoolEvent]:
+    """Return a pool's events after a number, in their order, `most` at most."""
+    rows = connection.execute(_EVENTS, {"sweep": sweep_id, "after": number, "most": most})
+    return [PoolEvent(row.number, row.at, row.epoch, row.kind, json.loads(row.body)) for row in rows]
+
+
+def create(connection: Connection, sweep_id: str, pool: Pool) -> None:
+    """Insert a pool."""
+    connection.execute(insert(pools).values(sweep_id=sweep_id, **_pool_values(pool)))
+
+
+def delete_pool(connection: Connection, sweep_id: str) -> None:
+    """Delete a sweep's pool with all that belongs to it, where it has one."""
+    for table in POOL_TABLES:
+        connection.execute(delete(table).where(table.c.sweep_id == sweep_id))
+
+
+def write(connection: Connection, sweep_id: str, draft: PoolDraft) -> None:
+    """Write what differs between what was read and what has become of it, and the events."""
+    before = draft.before
+    if draft.pool is not before.pool:
+        connection.execute(_CHANGE_POOL, {"key": sweep_id} | _pool_values(draft.pool))
+    for epoch, node in draft.nodes.items():
+        if epoch not in before.nodes:
+            connection.execute(_NEW_NODE, {"sweep_id": sweep_id} | _node_values(node))
+        elif node is not before.nodes[epoch]:
+            key = {"key": sweep_id, "key_epoch": epoch}
+            connection.execute(_CHANGE_NODE, key | _node_values(node))
+    for run_id, run in draft.runs.items():
+        if run_id not in before.runs:
+            connection.execute(_NEW_RUN, {"sweep_id": sweep_id} | _run_values(run))
+        elif run is not before.runs[run_id]:
+            connection.execute(_CHANGE_RUN, {"key": sweep_id, "key_run": run_id} | _run_values(run))
+    if draft.events:
+        connection.execute(_NEW_EVENT, [_event_values(sweep_id, event) for event in draft.events])
+
+
+def _pool(row: Row[Any]) -> Pool:
+    return Pool(
+        is_local=row.is_local,
+        count=row._mapping["count"],
+        node_timeout_s=row.node_timeout_s,
+        headed=row.headed,
+        limits=FailureLimits(row.max_consecutive, row.max_total, row.max_initial),
+        sweep_timeout_s=row.sweep_timeout_s,
+        opened_at=row.opened_at,
+        head_heard_at=row.head_heard_at,
+        started=row.started,
+        open_runs=row.open_runs,
+        failures=FailureCount(row.failed, row.failed_in_a_row, row.none_finished),
+        epochs=row.epochs,
+        events=row.events,
+        exhausted=row.exhausted,
+        ends=None if row.ends is None else read(Ends, json.loads(row.ends)),
+    )
+
+
+def _pool_values(pool: Pool) -> dict[str, Any]:
+    plain = (
+        *("is_local", "count", "node_timeout_s", "headed", "sweep_timeout_s", "opened_at", "head_heard_at"),
+        *("started", "open_runs", "epochs", "events", "exhausted"),
+    )
+    return {name: getattr(pool, name) for name in plain} | {
+        "max_consecutive": pool.limits.max_consecutive,
+        "max_total": pool.limits.max_total,
+        "max_initial": pool.limits.max_initial,
+        "failed": pool.failures.total,
+        "failed_in_a_row": pool.failures.consecutive,
+        "none_finished": pool.failures.none_finished,
+        "ends": None if pool.ends is None else json.dumps(as_json(pool.ends)),
+    }
+
+
+_RUN_FIELDS: Final = (
+    *("run_id", "place", "epoch", "attempt", "since", "spent_s", "deaths", "preemptions", "slot", "outcome"),
+)
+
+
+def _node(row: Row[Any]) -> PoolNode:
+    return PoolNode(**dict(zip(_NODE_FIELDS, row, strict=True)))  # each exchange reads all that live
+
+
+def _node_values(node: PoolNode) -> dict[str, Any]:
+    return {name: getattr(node, name) for name in _NODE_FIELDS}
+
+
+def _run(row: Row[Any]) -> PoolRun:
+    values = {name: getattr(row, name) for name in _RUN_FIELDS} | {
+        "place": RunPlace(row.place),
+        "outcome": None if row.outcome is None else Outcome(row.outcome),
+        "on": row.is_on,
+        "parameters": json.loads(row.parameters),
+    }
+    return PoolRun(**values)
+
+
+def _run_values(run: PoolRun) -> dict[str, Any]:
+    own = {"is_on": run.on, "parameters": json.dumps(run.parameters)}
+    return {name: getattr(run, name) for name in _RUN_FIELDS} | own
+
+
+def _event_values(sweep_id: str, event: PoolEvent) -> dict[str, Any]:
+    return {
+        "sweep_id": sweep_id,
+        "number": event.number,
+        "at": event.at,
+        "epoch": event.epoch,
+        "kind": event.kind,
+        "body": json.dumps(event.body),
+    }

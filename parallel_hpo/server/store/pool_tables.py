@@ -1,0 +1,95 @@
+"""The tables of sweeps' pools, beside those of `tables`: what machines have and have done.
+
+No foreign keys: a pool's sweep may be on W&B's server.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Boolean, Column, Float, Index, Integer, String, Table, Text
+
+from parallel_hpo.server.store.tables import metadata
+
+pools = Table(
+    "pools",
+    metadata,
+    Column("sweep_id", String(64), primary_key=True),
+    Column("is_local", Boolean, nullable=False),
+    Column("count", Integer),
+    Column("node_timeout_s", Float(53), nullable=False),
+    Column("headed", Boolean, nullable=False),
+    Column("max_consecutive", Integer),
+    Column("max_total", Integer),
+    Column("max_initial", Integer),
+    Column("sweep_timeout_s", Float(53)),
+    Column("opened_at", Float(53), nullable=False),
+    Column("head_heard_at", Float(53), nullable=False),
+    Column("started", Integer, nullable=False),
+    Column("open_runs", Integer, nullable=False),
+    Column("failed", Integer, nullable=False),
+    Column("failed_in_a_row", Integer, nullable=False),
+    Column("none_finished", Boolean, nullable=False),
+    Column("epochs", Integer, nullable=False),
+    Column("events", Integer, nullable=False),
+    Column("exhausted", Text, nullable=False),
+    # Why nodes are to leave, as JSON; null: they are not.
+    Column("ends", Text),
+)
+
+# The pool as it was asked for, which may hold a whole `main`: apart, since a pool's row is written often.
+pool_facts = Table(
+    "pool_facts",
+    metadata,
+    Column("sweep_id", String(64), primary_key=True),
+    # What each machine that joins is compared with: the rest may be large.
+    Column("versions", Text, nullable=False),
+    Column("facts", Text, nullable=False),
+)
+
+pool_nodes = Table(
+    "pool_nodes",
+    metadata,
+    Column("sweep_id", String(64), primary_key=True),
+    Column("epoch", Integer, primary_key=True, autoincrement=False),
+    Column("name", Text, nullable=False),
+    Column("mark", Text, nullable=False),
+    Column("workers", Integer, nullable=False),
+    Column("heard_at", Float(53), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("granted", Integer, nullable=False),
+    Column("used", Integer, nullable=False),
+    Column("gone", Boolean, nullable=False),
+    Column("reason", Text, nullable=False),
+    Index("pool_nodes_gone", "sweep_id", "gone"),
+)
+
+pool_runs = Table(
+    "pool_runs",
+    metadata,
+    Column("sweep_id", String(64), primary_key=True),
+    Column("run_id", String(128), primary_key=True),
+    Column("place", String(16), nullable=False),
+    Column("epoch", Integer),
+    Column("attempt", Integer, nullable=False),
+    Column("is_on", Boolean, nullable=False),
+    Column("since", Float(53), nullable=False),
+    Column("parameters", Text, nullable=False),
+    Column("spent_s", Float(53), nullable=False),
+    Column("deaths", Integer, nullable=False),
+    Column("preemptions", Integer, nullable=False),
+    Column("slot", Integer),
+    Column("outcome", String(16)),
+    Index("pool_runs_place", "sweep_id", "place", "epoch"),
+)
+
+pool_events = Table(
+    "pool_events",
+    metadata,
+    Column("sweep_id", String(64), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("at", Float(53), nullable=False),
+    Column("epoch", Integer),
+    Column("kind", String(16), nullable=False),
+    Column("body", Text, nullable=False),
+)
+
+POOL_TABLES = (pool_events, pool_runs, pool_nodes, pool_facts, pools)

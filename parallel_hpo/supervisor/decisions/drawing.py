@@ -1,0 +1,97 @@
+"""Runs that are drawn from a pool, which counts for all machines of a sweep: pure, a part of `decide`.
+
+    wants ─▶ the pool ─▶ PoolAnswered: so many new runs, these again, or leave
+
+The pool is the one that knows when a sweep is over; here it is known only what could be used.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from parallel_hpo.protocol.pool import Ends, Granted, PooledRun
+from parallel_hpo.supervisor.decisions.draft import Draft
+from parallel_hpo.supervisor.decisions.events import StopAsked
+from parallel_hpo.supervisor.decisions.view import Ending, OpenRun, PoolGrant, SlotView, SweepView
+from parallel_hpo.words import RunId, SlotState, StopKind
+
+_HARDNESS: Final = {
+    None: 0,
+    StopKind.DRAIN: 1,
+    StopKind.INTERRUPT: 2,
+    StopKind.PREEMPT: 2,
+    StopKind.KILL: 3,
+}
+_COMING: Final = (SlotState.STOPPED, SlotState.BACKOFF, SlotState.STARTING, SlotState.RUNNING)
+"""States of a slot that may be given work, now or soon."""
+
+
+def take(draft: Draft, answer: Granted) -> None:
+    """Take in what may start here, and leave where nothing is left on any machine."""
+    handed = frozenset(run.run_id for run in answer.again)
+    draft.view = replace(draft.view, grant=PoolGrant(answer.granted, answer.each, handed))
+    if draft.view.ending is not None:
+        return
+    if answer.ends is not None and answer.ends.stop is None:
+        draft.leave(Ending(answer.ends.reason, answer.ends.exit_code))
+        return
+    known = _known_here(draft.view)
+    new = tuple(_to_be_run(run, draft.now) for run in answer.again if run.run_id not in known)
+    draft.view = replace(draft.view, reruns=(*draft.view.reruns, *new))
+
+
+def stop_in(view: SweepView, ends: Ends | None) -> StopAsked | None:
+    """Return the stop that the pool asks for; None: none, or none that is harder than what is under way."""
+    under_way = view.ending.stop if view.ending else None
+    if ends is None or ends.stop is None or _HARDNESS[ends.stop] <= _HARDNESS[under_way]:
+        return None
+    return StopAsked(ends.stop, ends.reason, ends.exit_code)
+
+
+def next_lease(draft: Draft) -> int:
+    """Return how many new runs an idle worker is given."""
+    assert draft.view.grant is not None
+    return min(draft.unleased(), draft.view.grant.each)
+
+
+@dataclass(frozen=True, slots=True)
+class PoolNeeds:
+    """What could be used here; the numbers are those of an `Exchange`."""
+
+    wants: int = 0
+    wants_again: int = 0
+    over: str = ""
+    """Why the sweep gives no more runs."""
+
+
+def needs(view: SweepView) -> PoolNeeds:
+    """Return what this machine could use: what it holds, and something for each worker that is idle.
+
+    New runs come as many as a worker is given at a time. Those that others had to leave are wanted also
+    where the sweep gives no new ones, and one by one: a second would wait here, while others are idle.
+    """
+    if view.ending is not None or view.grant is None:
+        return PoolNeeds(over=view.exhausted)
+    waiting = [run.run_id for run in view.reruns]
+    waiting += [slot.assigned.run_id for slot in view.slots if slot.assigned is not None]
+    handed = len(view.grant.handed.intersection(waiting))
+    leased = sum(slot.lease_left for slot in view.slots)
+    idle = max(0, sum(1 for slot in view.slots if _could_take_work(slot)) - len(view.reruns))
+    wants = leased if view.exhausted else handed + leased + view.grant.each * idle
+    return PoolNeeds(wants, handed + idle, view.exhausted)
+
+
+def _could_take_work(slot: SlotView) -> bool:
+    waits = slot.spawn_at is not None or slot.lease_at is not None or slot.soiled
+    return slot.state in _COMING and not slot.busy and not waits
+
+
+def _known_here(view: SweepView) -> set[RunId]:
+    """Return the runs that are on here or wait for a worker: an answer may be older than that."""
+    runs = [run for slot in view.slots for run in (slot.run, slot.assigned) if run is not None]
+    return {run.run_id for run in (*runs, *view.reruns)}
+
+
+def _to_be_run(run: PooledRun, now: float) -> OpenRun:
+    return OpenRun(run.run_id, run.parameters, run.attempt, now, run.spent_s, run.deaths, run.preemptions)

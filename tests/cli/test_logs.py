@@ -1,0 +1,32 @@
+"""`parallel-hpo logs` of a sweep on many machines: what is here is printed, and where the rest is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from parallel_hpo.cli.logs import logs
+from parallel_hpo.supervisor.records.mirror import MirrorLedger
+
+
+def test_logs_of_machines_are_printed_where_they_are_here_and_else_named(
+    tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    directory, other = tmp_path / "sweeps", tmp_path / "other" / "abc"
+    with MirrorLedger(directory / "abc" / "ledger.db") as ledger:
+        ledger.record_machine(1, "gpu1", str(directory / "abc" / "machine-gpu1-1"))
+        ledger.record_machine(2, "gpu2", str(other / "machine-gpu2-2"))
+        ledger.record_machine(3, "gpu3", "/on/gpu3/abc/machine-gpu3-3")
+    for folder, line in ((directory / "abc" / "machine-gpu1-1", "one"), (other / "machine-gpu2-2", "two")):
+        (folder / "worker-0").mkdir(parents=True)
+        (folder / "worker-0" / "output.log").write_text(f"{line}\n")
+    logs(directory, "abc", None, follow=False, as_json=False)
+    printed = capfdbinary.readouterr()
+    assert sorted(printed.out.decode().splitlines()) == [
+        "==> machine-gpu1-1/worker-0 <==",
+        "==> machine-gpu2-2/worker-0 <==",
+        "one",
+        "two",
+    ]
+    assert printed.err == b"the logs of gpu3 are on that machine, in /on/gpu3/abc/machine-gpu3-3\n"

@@ -1,0 +1,76 @@
+"""What machines are given: the section's part that concerns them, `main`, and how to take part."""
+
+from __future__ import annotations
+
+import pickle
+import stat
+from base64 import b64decode
+from pathlib import Path
+
+import pytest
+
+from parallel_hpo.config.hpo import parse_section
+from parallel_hpo.errors import TargetError
+from parallel_hpo.head.offer import (
+    MOST_MAIN_BYTES,
+    PoolPlace,
+    how_to_join,
+    in_text,
+    node_command,
+    section_of_nodes,
+    write_key,
+)
+from parallel_hpo.machines.base import FoundMachine
+from parallel_hpo.protocol.spec import PickledMain
+from parallel_hpo.words import Target
+
+HERE = PoolPlace("http://10.0.0.1:5000", "secret", is_apart=False)
+APART = PoolPlace("http://10.0.0.1:5000", "secret", is_apart=True, login={"WANDB_API_KEY": "own"})
+
+
+def test_machines_get_the_keys_that_were_given_and_that_concern_them() -> None:
+    given = {
+        "sweep_id": "abc",
+        "count": 8,
+        "workers": 2,
+        "retries": 3,
+        "notify": ["json://x"],
+        "machines": {"engine": "ray"},
+        "failures": {"max_total": 9},
+    }
+    section = parse_section(given, origin=lambda key: "test")
+    told = section_of_nodes(section)
+    assert told == {"workers": 2, "retries": 3, "failures": {"max_total": 9}}
+
+
+def test_a_main_travels_as_text() -> None:
+    target = Target("train", "main", ("--fast",))
+    assert pickle.loads(b64decode(in_text(target))) == target
+
+
+def test_a_main_that_holds_its_data_is_refused_before_anything_starts() -> None:
+    with pytest.raises(TargetError, match="let it read its data itself"):
+        in_text(PickledMain(b"", size=MOST_MAIN_BYTES + 1))
+
+
+def test_the_command_to_join_has_no_key_in_it(tmp_path: Path) -> None:
+    file = write_key(tmp_path / "abc", "secret")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert how_to_join("abc", HERE, file) == (
+        f"WANDB_BASE_URL=http://10.0.0.1:5000 WANDB_API_KEY=$(cat {file}) parallel-hpo join abc"
+    )
+    assert how_to_join("abc", APART, file) == (
+        f"PARALLEL_HPO_POOL_URL=http://10.0.0.1:5000 PARALLEL_HPO_POOL_KEY=$(cat {file})"
+        " parallel-hpo join abc"
+    )
+
+
+def test_a_node_has_its_keys_in_its_environment_and_in_no_command_line() -> None:
+    command = node_command("abc", APART, FoundMachine("gpu1", "tcp://gpu1"), "0badf00d", grace_s=30.0)
+    assert command.arguments == ("-m", "parallel_hpo", "join", "abc", "--name", "gpu1", "--once")
+    assert command.variables == {
+        "WANDB_API_KEY": "own",
+        "PARALLEL_HPO_POOL_URL": "http://10.0.0.1:5000",
+        "PARALLEL_HPO_POOL_KEY": "secret",
+        "PARALLEL_HPO_NODE": "0badf00d",
+    }

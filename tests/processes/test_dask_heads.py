@@ -1,0 +1,125 @@
+"""A sweep on the machines of a real Dask cluster, which joblib knows and nobody else has named."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import psutil
+import pytest
+
+from parallel_hpo.errors import ExitCode
+from tests.processes.conftest import DEADLINE_S, RANDOM, RealSweep, outcomes
+
+pytest.importorskip("distributed", reason="the extra dask is not installed")
+HOSTS: Final = ("127.0.0.2", "127.0.0.3")
+GRACE_S: Final = 4.0
+
+
+class DaskCluster:
+    """A scheduler and a worker on each of two hosts, which are this one by other addresses."""
+
+    def __init__(self, folder: Path, env: dict[str, str]) -> None:
+        self._folder = folder
+        self._env = env
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self) -> None:
+        file = self._folder / "scheduler.json"
+        self._start("scheduler", "--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(file))
+        deadline = time.monotonic() + DEADLINE_S
+        while not (file.exists() and file.read_text().endswith("}")):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        self.address: str = json.loads(file.read_text())["address"]
+        for host in HOSTS:
+            self._start("worker", self.address, "--host", host, "--no-nanny", name=host)
+
+    def worker(self, host: str) -> subprocess.Popen[bytes]:
+        return self._processes[host]
+
+    def stop(self) -> None:
+        for process in self._processes.values():
+            process.kill()  # a worker whose scheduler has gone waits for it when it is asked to end
+        for process in self._processes.values():
+            process.wait(DEADLINE_S)
+
+    def _start(self, kind: str, *words: str, name: str = "") -> None:
+        with (self._folder / f"{kind}{name}.log").open("ab") as log:
+            self._processes[name or kind] = subprocess.Popen(
+                [sys.executable, "-m", f"distributed.cli.dask_{kind}", *words, "--no-dashboard"],
+                env=self._env,
+                cwd=self._folder,
+                stdout=log,
+                stderr=log,
+            )
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, sweep: RealSweep) -> Iterator[DaskCluster]:
+    made = DaskCluster(tmp_path, sweep.env)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.stop()
+
+
+def optimize(sweep: RealSweep, cluster: DaskCluster, main: str, **section: object) -> RealSweep:
+    """Start the user's script."""
+    keys = {"sweep_configuration": RANDOM, "workers": 1, "grace_period_s": GRACE_S}
+    config = sweep.folder / "config.json"
+    config.write_text(json.dumps({"hpo": keys | {"directory": str(sweep.directory)} | section}))
+    return sweep.start_command("-m", "tests.processes.in_dask", str(config), cluster.address, main)
+
+
+def test_within_joblibs_dask_backend_a_sweep_runs_on_the_clusters_machines(
+    sweep: RealSweep, cluster: DaskCluster
+) -> None:
+    optimize(sweep, cluster, "held", count=4)
+    sweep.wait_for(2)
+    (sweep.folder / "go").touch()
+    ended = sweep.finish()
+    assert (ended.code, outcomes(ended.summary)) == (ExitCode.COMPLETE, ["finished"] * 4), ended.stderr
+    assert {machine["name"] for machine in ended.summary["machines"]} == set(HOSTS)
+    assert "on the machines of Dask" in ended.stderr
+
+
+def test_an_interrupt_ends_what_dask_would_let_run_on(sweep: RealSweep, cluster: DaskCluster) -> None:
+    optimize(sweep, cluster, "held", count=4)
+    pids = [entry.pid for entry in sweep.wait_for(2)]
+    began = time.monotonic()
+    sweep.signal(signal.SIGINT)
+    ended = sweep.finish()
+    assert time.monotonic() - began < GRACE_S + 5
+    assert [pid for pid in pids if psutil.pid_exists(pid)] == []
+    assert outcomes(ended.summary) == ["stopped"] * 2, ended.stderr
+
+
+@pytest.mark.thorough
+def test_a_dask_worker_that_dies_takes_no_run_with_it(sweep: RealSweep, cluster: DaskCluster) -> None:
+    optimize(sweep, cluster, "held", count=3, machines={"engine": "dask", "node_timeout_s": 6.0})
+    pids = [entry.pid for entry in sweep.wait_for(2)]
+    cluster.worker(HOSTS[0]).kill()
+    sweep.wait_until(lambda: not all(map(psutil.pid_exists, pids)), "the end of what the worker had started")
+    (sweep.folder / "go").touch()
+    ended = sweep.finish()
+    assert (ended.code, outcomes(ended.summary)) == (ExitCode.COMPLETE, ["finished"] * 3), ended.stderr
+    assert Counter(run["attempts"] for run in ended.summary["runs"]) == {1: 2, 2: 1}
+
+
+@pytest.mark.thorough
+def test_when_the_script_is_killed_nothing_is_left_on_the_cluster(
+    sweep: RealSweep, cluster: DaskCluster
+) -> None:
+    optimize(sweep, cluster, "held", count=4, machines={"engine": "dask", "node_timeout_s": 6.0})
+    pids = [entry.pid for entry in sweep.wait_for(2)]
+    sweep.signal(signal.SIGKILL)
+    assert sweep.comes(lambda: not any(map(psutil.pid_exists, pids)), within_s=6.0 + 5)

@@ -1,0 +1,43 @@
+"""Whole sweeps on real clusters: by the command that a user gives, on Ray and on Slurm."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from parallel_hpo.errors import ExitCode
+from tests.machines.raylets import running_raylets
+from tests.processes.conftest import RealSweep
+from tests.slurm import NoSlurmError, running_slurm
+
+COUNT: Final = 6
+
+
+def expect_exact(sweep: RealSweep, **engine: Any) -> None:
+    """Both machines, with two workers each, perform the count, each run once."""
+    ended = sweep.start("quick", count=COUNT, machines=engine).finish()
+    assert ended.code == ExitCode.COMPLETE, ended.stderr
+    assert ended.summary["finished"] == COUNT
+    assert sum(machine["runs"] for machine in ended.summary["machines"]) == COUNT
+    assert len(ended.summary["machines"]) == 2
+    assert len({entry.run_id for entry in sweep.entries()}) == len(sweep.entries()) == COUNT
+
+
+def test_a_sweep_on_the_jobs_of_slurm(sweep: RealSweep, tmp_path: Path) -> None:
+    folder = tmp_path / "slurm"
+    folder.mkdir()
+    try:
+        with running_slurm(folder, sweep.env, ("m1", "m2")) as slurm:
+            sweep.env |= slurm.variables
+            expect_exact(sweep, engine="slurm", count=2)
+    except NoSlurmError as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
+def test_a_sweep_on_the_raylets_of_ray(sweep: RealSweep) -> None:
+    with running_raylets(2, 2, env=sweep.env) as cluster:
+        expect_exact(sweep, engine="ray", address=cluster.address)

@@ -1,0 +1,148 @@
+"""A pool's addresses: what is answered, and to which keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from parallel_hpo.keys import SUPERVISOR, node_key, node_worker_key, worker_key
+from parallel_hpo.protocol.pool import Versions, as_json
+from tests.server.acting import MASTER_KEY, Stage, grid
+from tests.server.pooling import TIMEOUT_S, end, machine, new_pool, start, told
+from tests.server.web import Web
+
+REGISTER = 'mutation A($s: String!) { createAgent(input: {host: "h", sweep: $s}) { agent { id } } }'
+
+
+class Site:
+    """A server with a sweep of a grid, its pool, and callers by their keys."""
+
+    def __init__(self, stage: Stage, clients: ExitStack) -> None:
+        self.stage = stage
+        self._clients = clients
+        self.sweep = stage.sweep(grid(6))
+        self.master = self.caller(MASTER_KEY)
+        wanted = new_pool(self.sweep, backend="local")
+        assert self.post(self.master, "", wanted).status_code == 200
+        self.numbers = iter(range(1, 1000))
+
+    def caller(self, key: str) -> Web:
+        return self._clients.enter_context(Web(self.stage, key))
+
+    def sweep_key(self) -> str:
+        return worker_key(MASTER_KEY, SUPERVISOR, self.sweep)
+
+    def post(self, caller: Web, verb: str, body: Any) -> Any:
+        content = body if isinstance(body, dict) else as_json(body)
+        return caller.post(f"/hpo/pools/{self.sweep}{verb}", json=content)
+
+    def join(self, name: str = "a", mark: str = "") -> tuple[int, str]:
+        """Let a machine join, and return its epoch and its key."""
+        joined = self.post(self.master, "/join", machine(name, mark)).json()
+        return joined["epoch"], joined["key"]
+
+    def exchange(self, caller: Web, epoch: int, wants: int = 0, **more: Any) -> Any:
+        answer = self.post(caller, "/exchange", told(epoch, next(self.numbers), wants, **more))
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+
+@pytest.fixture
+def site(stage: Stage) -> Iterator[Site]:
+    with ExitStack() as clients:
+        yield Site(stage, clients)
+
+
+def test_a_node_joins_with_the_sweeps_key_and_draws_starts_and_ends_runs_with_its_own(site: Site) -> None:
+    joined = site.post(site.caller(site.sweep_key()), "/join", machine()).json()
+    assert (joined["epoch"], joined["name"]) == (1, "a")
+    assert joined["key"] == node_key(MASTER_KEY, site.sweep, 1)
+    node = site.caller(joined["key"])
+    assert site.exchange(node, 1, wants=2)["granted"] == 2
+    assert site.exchange(node, 1, wants=1, starts=(start("r"),))["started"] == ["r"]
+    assert site.exchange(node, 1, wants=1, ends=(end("r"),))["gone"] is False
+    site.post(node, "/leave", {"epoch": 1, "reason": "done"})
+    news = site.master.get(f"/hpo/pools/{site.sweep}/news?event=0&notice=0").json()
+    assert [event["kind"] for event in news["events"]] == ["opened", "joined", "started", "ended", "left"]
+    assert (news["living"], news["running"], news["ends"]) == (0, 0, None)
+
+
+def test_the_key_of_a_node_that_is_gone_is_refused_everywhere_but_at_the_pool(site: Site) -> None:
+    epoch, key = site.join()
+    node, worker = site.caller(key), site.caller(node_worker_key(key, "m_0_1"))
+    state = f"/hpo/sweeps/local/p/{site.sweep}"
+    assert node.get(state).status_code == 200
+    assert "errors" not in worker.ask(REGISTER, s=site.sweep)
+    site.stage.clock.now += TIMEOUT_S
+    site.join("b")  # whoever comes next finds that the first is gone
+    answers = [
+        node.get(state),
+        worker.post("/graphql", json={"query": REGISTER, "variables": {"s": site.sweep}}),
+        worker.post("/files/local/p/r/file_stream", json={"complete": True, "exitcode": 0}),
+    ]
+    assert [answer.status_code for answer in answers] == [403, 403, 403]
+    assert "epoch 1" in answers[0].json()["error"]
+    assert site.exchange(node, epoch)["gone"] is True
+
+
+def test_a_machine_with_other_software_is_refused_naming_both(site: Site) -> None:
+    other = Versions(python="3.13", wandb="0.30", parallel_hpo="1.0")
+    answer = site.post(site.master, "/join", as_json(machine()) | {"versions": as_json(other)})
+    assert answer.status_code == 409
+    assert "3.13 there and 3.12 at the head" in answer.json()["error"]
+
+
+def test_a_machine_that_comes_too_late_hears_how_the_sweep_has_ended(site: Site) -> None:
+    site.post(site.master, "/stop", {"reason": "Ctrl-C", "exit_code": 130, "stop": "interrupt"})
+    answer = site.post(site.master, "/join", machine())
+    assert answer.status_code == 409
+    assert answer.json()["ends"] == {"reason": "Ctrl-C", "exit_code": 130, "stop": "interrupt"}
+
+
+@pytest.mark.parametrize("verb", ["", "/join", "/stop", "/lost"])
+def test_a_node_may_not_act_as_the_head(site: Site, verb: str) -> None:
+    _, key = site.join()
+    assert site.post(site.caller(key), verb, {}).status_code == 403
+
+
+@pytest.mark.parametrize("verb", ["/exchange", "/leave"])
+def test_a_node_speaks_for_its_own_epoch_only(site: Site, verb: str) -> None:
+    (_, key), (other, _) = site.join("a"), site.join("b")
+    body = {"epoch": other, "number": 1, "wants": 1, "reason": "x"}
+    answer = site.post(site.caller(key), verb, body)
+    assert answer.status_code == 403
+    assert "epoch 1" in answer.json()["error"]
+
+
+@pytest.mark.parametrize("verb", ["", "/join", "/exchange", "/leave", "/stop", "/lost"])
+def test_keys_of_workers_and_of_other_sweeps_are_refused(site: Site, verb: str) -> None:
+    _, key = site.join()
+    other = site.stage.sweep(grid(2))
+    strangers = (
+        node_worker_key(key, "m_0_1"),
+        worker_key(MASTER_KEY, "m_0_1", site.sweep),
+        worker_key(MASTER_KEY, SUPERVISOR, other),
+        worker_key(MASTER_KEY, SUPERVISOR),
+        node_key(MASTER_KEY, other, 1),
+    )
+    for stranger in strangers:
+        assert site.post(site.caller(stranger), verb, {}).status_code == 403
+
+
+def test_an_unknown_pool_and_a_body_that_is_none_are_refused_in_words(site: Site) -> None:
+    answer = site.master.get("/hpo/pools/nowhere")
+    assert (answer.status_code, "has no pool here" in answer.json()["error"]) == (404, True)
+    answer = site.post(site.master, "/join", {"name": "a"})
+    assert (answer.status_code, "Join.versions" in answer.json()["error"]) == (400, True)
+    answer = site.post(site.master, "", as_json(new_pool("other")))
+    assert (answer.status_code, "is not sweep" in answer.json()["error"]) == (400, True)
+    answer = site.master.get(f"/hpo/pools/{site.sweep}/news?event=-1")
+    assert (answer.status_code, "event='-1'" in answer.json()["error"]) == (400, True)
+
+
+def test_a_pool_is_read_as_it_was_made(site: Site) -> None:
+    found = site.caller(site.sweep_key()).get(f"/hpo/pools/{site.sweep}").json()
+    assert found == as_json(new_pool(site.sweep, backend="local"))

@@ -1,0 +1,145 @@
+"""A pool that dictionaries hold, and two machines that talk to it, to try its rules."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from parallel_hpo.policy import FailureLimits
+from parallel_hpo.protocol.pool import (
+    Ends,
+    Exchange,
+    Granted,
+    Join,
+    NewPool,
+    NodeLost,
+    PooledStart,
+    PoolEvent,
+)
+from parallel_hpo.server.rules.pool import ending, membership
+from parallel_hpo.server.rules.pool.draft import PoolDraft
+from parallel_hpo.server.rules.pool.exchange import exchange
+from parallel_hpo.server.rules.pool.state import Moment, Pool, PoolNode, PoolRun, RunPlace
+from parallel_hpo.words import Outcome, RunId
+from tests.server.acting import START, Clock
+from tests.server.pooling import end, machine, new_pool, start, told
+
+
+@dataclass
+class PoolInMemory:
+    """A pool that dictionaries hold."""
+
+    clock: Clock = field(default_factory=Clock)
+    up_since: float = START
+    pool: Pool | None = None
+    nodes: dict[int, PoolNode] = field(default_factory=dict)
+    runs: dict[RunId, PoolRun] = field(default_factory=dict)
+    told: list[PoolEvent] = field(default_factory=list)
+
+    def draft(self) -> PoolDraft:
+        assert self.pool is not None
+        moment = Moment(self.clock.now, self.up_since)
+        draft = PoolDraft(self.pool, self.nodes.values(), self.runs.values(), moment)
+        membership.see_to_silence(draft)
+        return draft
+
+    def keep(self, draft: PoolDraft) -> None:
+        self.pool, self.nodes, self.runs = draft.pool, draft.nodes, draft.runs
+        self.told += draft.events
+        open_runs = [run for run in self.runs.values() if run.place is not RunPlace.ENDED]
+        assert (self.pool.started, self.pool.open_runs) == (len(self.runs), len(open_runs))
+
+    def open(self, wanted: NewPool) -> None:
+        now = self.clock.now
+        limits = FailureLimits(**wanted.section.get("failures", {}))
+        anew = Pool(
+            is_local=False,
+            count=wanted.count,
+            node_timeout_s=wanted.node_timeout_s,
+            headed=wanted.headed,
+            limits=limits,
+            sweep_timeout_s=wanted.section.get("sweep_timeout_s"),
+            opened_at=now,
+            head_heard_at=now,
+        )
+        self.pool = self.pool or anew
+        draft = self.draft()
+        membership.open_again(draft, anew)
+        self.keep(draft)
+
+    def join(self, wants: Join) -> int | None:
+        draft = self.draft()
+        node = None if draft.pool.ends is not None else membership.join(draft, wants)
+        self.keep(draft)
+        return None if node is None else node.epoch
+
+    def exchange(self, told: Exchange) -> Granted:
+        draft = self.draft()
+        answer = exchange(draft, told)
+        self.keep(draft)
+        return answer
+
+    def leave(self, epoch: int, reason: str) -> None:
+        draft = self.draft()
+        membership.leave(draft, epoch, reason)
+        self.keep(draft)
+
+    def lose(self, lost: NodeLost) -> None:
+        draft = self.draft()
+        membership.lose(draft, lost)
+        self.keep(draft)
+
+    def stop(self, ends: Ends) -> None:
+        draft = self.draft()
+        ending.stop(draft, ends)
+        self.keep(draft)
+
+    def hear_head(self) -> None:
+        assert self.pool is not None
+        self.pool = replace(self.pool, head_heard_at=self.clock.now)
+
+    def look(self) -> Ends | None:
+        draft = self.draft()
+        self.keep(draft)
+        return draft.pool.ends
+
+    def may_start(self) -> int:
+        return 0 if self.pool is None else self.pool.started + self.draft().unstarted()
+
+    def events(self) -> list[PoolEvent]:
+        return self.told
+
+    def kinds(self) -> list[str]:
+        """Return the kinds of all events."""
+        return [event.kind for event in self.told]
+
+
+class Talk:
+    """A pool and two machines, which number their exchanges."""
+
+    def __init__(self, **wanted: Any) -> None:
+        self.pool = PoolInMemory()
+        self.pool.open(new_pool(**wanted))
+        self.a, self.b = (self.pool.join(machine(name)) or 0 for name in "ab")
+        self.number = 0
+
+    def tell(self, epoch: int, wants: int = 0, **more: Any) -> Granted:
+        self.number += 1
+        return self.pool.exchange(told(epoch, self.number, wants, **more))
+
+    def begin(self, epoch: int, run: str) -> None:
+        self.tell(epoch, wants=1)
+        assert self.tell(epoch, starts=(start(run),)).started == (run,)
+
+    def why_not(self, epoch: int, attempt: PooledStart) -> str:
+        return self.tell(epoch, wants=1, starts=(attempt,)).refused[attempt.run.run_id]
+
+    def perform(self, epoch: int, run: str, outcome: Outcome = Outcome.FINISHED) -> Granted:
+        self.begin(epoch, run)
+        return self.tell(epoch, ends=(end(run, outcome=outcome),))
+
+    def wait(self, seconds: float, heard: int) -> None:
+        """Let time pass in which one machine goes on to be heard."""
+        for _ in range(10):
+            self.pool.clock.now += seconds / 10
+            self.tell(heard)

@@ -1,0 +1,285 @@
+"""What a pool does to the sweep that is on its own server, and what is kept of it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from parallel_hpo.protocol.pool import Ends, Granted, NewPool, NodeLost, as_json, read
+from parallel_hpo.server.notice_board import BURST_S, BYTES_A_SECOND, LONGEST_BYTES, MOST, NoticeBoard
+from parallel_hpo.server.refusals import RefusedError
+from parallel_hpo.server.removal import sweeps as sweep_removal
+from parallel_hpo.server.rules.run_states import RunState
+from parallel_hpo.server.services import pool
+from parallel_hpo.words import Outcome, StopKind
+from tests.server.acting import Stage, grid
+from tests.server.pooling import TIMEOUT_S, end, machine, new_pool, start, stopped, told
+
+
+class Together:
+    """A sweep of a grid on this server, and machines that work for it."""
+
+    def __init__(self, stage: Stage, count: int | None = 4, points: int = 6) -> None:
+        self.stage = stage
+        self.sweep = stage.sweep(grid(points))
+        self.open(count)
+        self.number = self.workers = 0
+
+    def open(self, count: int | None) -> None:
+        pool.open_pool(self.stage.world, self.sweep, new_pool(self.sweep, backend="local", count=count))
+
+    def join(self, name: str) -> int:
+        return pool.join(self.stage.world, self.sweep, machine(name, mark=f"1_t2_3_{name}")).epoch
+
+    def tell(self, epoch: int, wants: int = 0, **more: Any) -> Granted:
+        self.number += 1
+        told_now = told(epoch, self.number, wants, **more)
+        return pool.exchange(self.stage.world, self.sweep, told_now)[0]
+
+    def issued(self, name: str) -> str:
+        """Let a new worker of a machine be issued a run."""
+        self.workers += 1
+        return self.stage.issued(self.stage.agent(self.sweep, f"1_t2_3_{name}_0_{self.workers}"))
+
+    def begin(self, epoch: int, run: str) -> None:
+        self.tell(epoch, wants=1)
+        assert self.tell(epoch, starts=(start(run),)).started == (run,)
+
+    @property
+    def state(self) -> str:
+        return self.stage.progress(self.sweep).state
+
+
+@pytest.fixture
+def together(stage: Stage) -> Together:
+    return Together(stage)
+
+
+def test_a_run_that_a_dead_machine_never_started_is_issued_to_another_and_one_that_it_had_is_not(
+    together: Together,
+) -> None:
+    stage, epoch = together.stage, together.join("a")
+    begun, never = together.issued("a"), together.issued("a")
+    together.begin(epoch, begun)
+    stage.clock.now += TIMEOUT_S
+    other = together.join("b")
+    assert [run.run_id for run in together.tell(other, wants=1).again] == [begun]
+    assert stage.run(begun).state is RunState.RUNNING
+    assert together.issued("b") == never
+    assert together.issued("b") not in (begun, never)
+
+
+@pytest.mark.parametrize("how", ["left", "returned"])
+def test_the_same_goes_for_one_that_leaves_or_whose_task_has_returned(together: Together, how: str) -> None:
+    epoch, never = together.join("a"), together.issued("a")
+    together.tell(epoch)
+    if how == "left":
+        pool.leave(together.stage.world, together.sweep, epoch, "told to go")
+    else:
+        pool.lose(together.stage.world, together.sweep, NodeLost("a", returned=True))
+    assert together.issued("b") == never
+
+
+def test_a_run_that_is_on_where_a_machine_leaves_is_handed_on_and_stays_so(together: Together) -> None:
+    epoch, other = together.join("a"), together.join("b")
+    together.begin(epoch, "r")
+    pool.leave(together.stage.world, together.sweep, epoch, "told to go")
+    for _ in range(2):
+        assert [run.attempt for run in together.tell(other, wants=1).again] == [2]
+
+
+@pytest.mark.parametrize("sign", ["news", "hint", "stop"])
+def test_a_head_that_asks_or_tells_something_is_there(stage: Stage, sign: str) -> None:
+    world = stage.world
+    pool.open_pool(world, "s", new_pool(headed=True))
+    stage.clock.now += TIMEOUT_S
+    if sign == "hint":
+        pool.lose(world, "s", NodeLost("a", returned=False))
+    elif sign == "stop":
+        pool.stop(world, "s", Ends("Ctrl-C", 130, StopKind.DRAIN))
+    ends = pool.news(world, "s", 0, 0).ends
+    assert ends == (Ends("Ctrl-C", 130, StopKind.DRAIN) if sign == "stop" else None)
+
+
+def test_nobody_is_gone_before_a_server_has_been_up_for_a_lease(together: Together) -> None:
+    world, epoch = together.stage.world, together.join("a")
+    together.stage.clock.now += TIMEOUT_S
+    restarted = replace(world, up_since=together.stage.clock.now)
+    assert pool.news(restarted, together.sweep, 0, 0).living == 1
+    assert pool.news(world, together.sweep, 0, 0).living == 0
+    assert not pool.lives(world, together.sweep, epoch)
+
+
+def test_a_sweep_of_which_all_has_ended_is_finished_and_runs_again_when_it_is_opened_again(
+    together: Together,
+) -> None:
+    together.open(1)
+    epoch, run = together.join("a"), together.issued("a")
+    together.begin(epoch, run)
+    assert together.state == "RUNNING"
+    together.tell(epoch, ends=(end(run),))
+    assert together.state == "FINISHED"
+    with pytest.raises(RefusedError, match="all 1 runs performed"):
+        together.join("b")
+    together.open(2)
+    assert together.state == "RUNNING"
+    assert together.tell(epoch, wants=5).granted == 2
+
+
+def test_a_sweep_that_somebody_cancelled_is_not_run_again_by_opening_its_pool(together: Together) -> None:
+    together.stage.set_state(together.sweep, "CANCELED")
+    together.open(5)
+    assert together.state == "CANCELED"
+
+
+def test_opening_a_pool_says_how_far_it_is(together: Together) -> None:
+    epoch = together.join("a")
+    together.begin(epoch, "r")
+    together.begin(epoch, "s")
+    together.tell(epoch, ends=(end("r"),))
+    state = pool.open_pool(together.stage.world, together.sweep, new_pool(together.sweep))
+    assert (state.started, state.ended, state.living, state.events) == (2, 1, 1, 6)
+
+
+def test_a_sweep_that_is_removed_takes_its_pool_along(together: Together) -> None:
+    world = together.stage.world
+    epoch = together.join("a")
+    together.begin(epoch, "r")
+    together.tell(epoch, notices=({"kind": "Message"},))
+    sweep_removal.remove(world, together.sweep)
+    with pytest.raises(RefusedError, match="has no pool here"):
+        pool.facts(world, together.sweep)
+    with pytest.raises(RefusedError, match="has no pool here"):
+        pool.news(world, together.sweep, 0, 0)
+    assert not pool.lives(world, together.sweep, epoch)
+    assert world.notices.after(together.sweep, 0) == ((), 0)
+
+
+def test_news_are_what_came_after_what_is_known(together: Together) -> None:
+    world = together.stage.world
+    epoch = together.join("a")
+    together.begin(epoch, "r")
+    together.tell(epoch, notices=({"kind": "Message", "text": "x"},))
+    first = pool.news(world, together.sweep, 0, 0)
+    assert [event.kind for event in first.events] == ["opened", "joined", "started"]
+    assert first.events[2].body["run"]["parameters"] == {"x": 1}
+    assert first.notices == ((1, epoch, {"kind": "Message", "text": "x"}),)
+    assert (first.running, first.living) == (1, 1)
+    together.tell(epoch, ends=(stopped("r"),))
+    second = pool.news(world, together.sweep, first.events[-1].number, first.notice_number)
+    assert [event.kind for event in second.events] == ["handed_on"]
+    assert (second.notices, second.running) == ((), 0)
+
+
+def test_a_run_that_a_dead_machine_was_handed_goes_to_others(together: Together) -> None:
+    epochs = [together.join(name) for name in "abc"]
+    together.begin(epochs[0], "r")
+    for epoch, other in itertools.pairwise(epochs):
+        pool.leave(together.stage.world, together.sweep, epoch, "told to go")
+        assert [run.attempt for run in together.tell(other, wants=1).again] == [2]
+
+
+def test_a_run_between_two_attempts_is_not_running(together: Together) -> None:
+    epoch = together.join("a")
+    together.begin(epoch, "r")
+    together.tell(epoch, ends=(end("r", outcome=Outcome.CRASHED, final=False),))
+    assert pool.news(together.stage.world, together.sweep, 0, 0).running == 0
+
+
+def test_a_run_that_waits_on_the_server_ends_with_its_sweep(together: Together) -> None:
+    together.open(1)
+    epoch, other = together.join("a"), together.join("b")
+    never = together.issued("b")
+    together.tell(other)
+    pool.leave(together.stage.world, together.sweep, other, "told to go")
+    together.begin(epoch, "r")
+    together.tell(epoch, ends=(end("r"),))
+    assert together.stage.run(never).state is RunState.KILLED
+
+
+def test_what_a_node_that_is_gone_shows_is_not_passed_on(together: Together) -> None:
+    world, epoch = together.stage.world, together.join("a")
+    pool.leave(world, together.sweep, epoch, "told to go")
+    assert together.tell(epoch, notices=({"kind": "Message"},)).gone
+    assert pool.news(world, together.sweep, 0, 0).notices == ()
+
+
+def test_a_machine_that_comes_too_late_is_none_of_the_pools(together: Together) -> None:
+    world = together.stage.world
+    pool.stop(world, together.sweep, Ends("Ctrl-C", 130, StopKind.DRAIN))
+    with pytest.raises(RefusedError, match="Ctrl-C"):
+        together.join("a")
+    news = pool.news(world, together.sweep, 0, 0)
+    assert (news.living, [event.kind for event in news.events]) == (0, ["opened", "stopped"])
+
+
+def test_what_is_known_of_a_run_comes_back_from_the_database(together: Together) -> None:
+    epoch = together.join("a")
+    together.tell(epoch, wants=1)
+    together.tell(epoch, starts=(start("r", 3, spent_s=7.5, deaths=2, preemptions=1),))
+    together.tell(epoch, ends=(stopped("r", 3),))
+    (again,) = together.tell(epoch, wants=1).again
+    assert (again.attempt, again.spent_s, again.deaths, again.preemptions) == (4, 7.5, 2, 1)
+
+
+def test_a_pool_as_it_was_asked_for_is_kept_whole(stage: Stage) -> None:
+    wanted = new_pool(
+        section={"workers": 2, "failures": {"max_total": 3}}, configuration={"method": "random"}, main="x"
+    )
+    pool.open_pool(stage.world, "s", wanted)
+    assert read(NewPool, json.loads(pool.facts(stage.world, "s"))) == wanted
+
+
+@pytest.mark.parametrize(
+    "section", [{"failures": {"max_total": 0}}, {"failures": {"most": 1}}, {"sweep_timeout_s": "soon"}]
+)
+def test_limits_that_are_none_are_refused_and_nothing_is_made(stage: Stage, section: dict[str, Any]) -> None:
+    with pytest.raises(RefusedError, match=f"NewPool.section.{next(iter(section))}"):
+        pool.open_pool(stage.world, "s", new_pool(section=section))
+    with pytest.raises(RefusedError, match="has no pool here"):
+        pool.facts(stage.world, "s")
+
+
+def test_a_machine_that_is_refused_is_told_of(together: Together) -> None:
+    wants = as_json(machine("odd"))
+    wants["versions"]["wandb"] = "0.1"
+    with pytest.raises(RefusedError, match=r"wandb 0\.1 there"):
+        pool.join(together.stage.world, together.sweep, read(type(machine()), wants))
+    event = pool.news(together.stage.world, together.sweep, 1, 0).events[0]
+    assert (event.kind, event.body["name"]) == ("refused", "odd")
+
+
+# --- notices ------------------------------------------------------------------------------
+
+
+def test_a_node_that_tells_too_much_is_heard_again_later() -> None:
+    board, notice = NoticeBoard(), {"text": "x" * 10_000}
+    burst = int(BYTES_A_SECOND * BURST_S / 10_000)
+    board.post("s", 1, [notice] * 200, now=0.0)
+    kept = board.after("s", 0)[1]
+    assert burst - 2 <= kept <= burst
+    board.post("s", 1, [notice], now=0.0)
+    board.post("s", 2, [notice], now=0.0)
+    assert board.after("s", 0)[1] == kept + 1, "one node's flood is no other's"
+    board.post("s", 1, [notice], now=1.0)
+    assert board.after("s", 0)[1] == kept + 2
+
+
+def test_the_newest_notices_are_kept_and_none_that_is_huge() -> None:
+    board = NoticeBoard()
+    for number in range(MOST + 5):
+        board.post("s", number, [{}], now=0.0)
+    notices, last = board.after("s", 0)
+    assert (len(notices), notices[0][1], last) == (MOST, 5, MOST + 5)
+    board.post("s", 1, [{"text": "x" * LONGEST_BYTES}], now=0.0)
+    assert board.after("s", last) == ((), last)
+
+
+def test_a_number_of_a_server_that_was_restarted_brings_all_notices() -> None:
+    board = NoticeBoard()
+    board.post("s", 1, [{"n": 1}], now=0.0)
+    assert board.after("s", 400) == (((1, 1, {"n": 1}),), 1)

@@ -1,0 +1,202 @@
+"""A machine's line to its pool: the lease, the fence, starts that wait, and the word at the end."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+
+import pytest
+
+from parallel_hpo.errors import ExitCode, ServerAwayError, ServerRefusedError
+from parallel_hpo.notices import Notice
+from parallel_hpo.protocol.pool import Ends, Exchange, Granted, PooledEnd, PooledRun, PooledStart
+from parallel_hpo.supervisor.control.patience import Patience
+from parallel_hpo.supervisor.control.signals import Control
+from parallel_hpo.supervisor.decisions.drawing import PoolNeeds
+from parallel_hpo.supervisor.decisions.events import PoolAnswered, StartRefused
+from parallel_hpo.supervisor.membership.membership import Membership
+from parallel_hpo.supervisor.records.recorder import UnrecordedError
+from parallel_hpo.words import Outcome, RunId, Slot, StopKind
+
+LEASE_S = 100.0
+RUN = RunId("r")
+START = PooledStart(PooledRun(RUN, {}, 1), 3)
+WITHDRAWN = PooledEnd(RUN, 1, Outcome.STOPPED, resumable=True)
+END = PooledEnd(RUN, 1, Outcome.FINISHED)
+AWAY = ServerAwayError("no answer")
+Answer = Granted | Exception
+
+
+@dataclass
+class FakeLine:
+    """A pool that gives the answers that a test has put there, then empty ones, and keeps what it is told."""
+
+    answers: list[Answer] = field(default_factory=list)
+    to_starts: list[Answer] = field(default_factory=list)
+    """What an exchange with a start in it is answered."""
+    told: list[Exchange] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+
+    def exchange(self, told: Exchange) -> Granted:
+        self.told.append(told)
+        answers = self.to_starts if told.starts else self.answers
+        answer = answers.pop(0) if answers else Granted()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def leave(self, epoch: int, reason: str) -> None:
+        self.left.append(reason)
+
+
+class Stage:
+    """A membership whose clock a test moves, and what becomes of it."""
+
+    def __init__(self, control: Control) -> None:
+        self.now = 0.0
+        self.line = FakeLine()
+        self.control = control
+        self.notices: list[Notice] = []
+        self.posted: list[PoolAnswered] = []
+        self.membership = Membership(
+            self.line,
+            5,
+            node_timeout_s=LEASE_S,
+            joined_at=0.0,
+            control=control,
+            observer=self.notices.append,
+            clock=lambda: self.now,
+        )
+        self.membership.listen(self.posted.append)
+
+    def exchange(self, *answers: Answer) -> list[bool]:
+        self.line.answers += answers
+        return [self.membership.exchange_once() for _ in answers]
+
+    def start(self, *answers: Answer) -> None:
+        """Start a run, which is answered so in another thread."""
+        self.line.to_starts += answers
+        over = threading.Event()
+
+        def exchange() -> None:
+            while self.line.to_starts and not over.is_set():
+                self.membership.exchange_once()
+
+        exchanging = threading.Thread(target=exchange)
+        exchanging.start()
+        try:
+            self.membership.start(START, WITHDRAWN, PoolNeeds())
+        finally:
+            over.set()
+            exchanging.join()
+
+
+@pytest.fixture
+def stage() -> Iterator[Stage]:
+    with closing(Control()) as control:
+        yield Stage(control)
+
+
+def test_the_fence_is_counted_from_the_sending_of_what_was_answered(stage: Stage) -> None:
+    stage.now = 40.0
+    assert stage.exchange(Granted()) == [True]
+    assert stage.membership.look_at_fence() == 90.0
+    stage.now = 130.0
+    assert stage.membership.look_at_fence() == 0.0
+    assert stage.membership.lost == "no word from the sweep's pool for 90 s"
+    (asked,) = stage.control.take()
+    assert (asked.kind, asked.exit_code) == (StopKind.KILL, ExitCode.RESUMABLE)
+
+
+def test_what_is_not_answered_keeps_no_lease(stage: Stage) -> None:
+    stage.now = 50.0
+    assert stage.exchange(AWAY) == [False]
+    assert stage.membership.look_at_fence() == 40.0
+
+
+@pytest.mark.parametrize(
+    "answer", [Granted(gone=True), ServerRefusedError("no such key", status=403, said={})]
+)
+def test_a_machine_that_is_gone_kills_all_once(stage: Stage, answer: Answer) -> None:
+    stage.exchange(answer)
+    assert stage.membership.lost
+    stage.now = 200.0
+    stage.membership.look_at_fence()
+    assert [asked.kind for asked in stage.control.take()] == [StopKind.KILL]
+    assert (len(stage.notices), stage.posted) == (1, [])
+
+
+def test_only_what_is_new_is_passed_on(stage: Stage) -> None:
+    ends = Ends("done", 0)
+    stage.exchange(Granted(granted=2), Granted(granted=2, started=(RUN,)), Granted(granted=2, ends=ends))
+    assert [posted.answer.ends for posted in stage.posted] == [None, ends]
+
+
+def test_whoever_listens_late_is_told_the_last_answer(stage: Stage) -> None:
+    stage.exchange(Granted(granted=2))
+    posted: list[PoolAnswered] = []
+    stage.membership.listen(posted.append)
+    assert [late.answer.granted for late in posted] == [2]
+
+
+def test_a_start_waits_until_the_pool_has_it(stage: Stage) -> None:
+    stage.start(AWAY, Granted(), Granted(started=(RUN,)))
+    assert [told.starts for told in stage.line.told if told.starts] == [(START,)] * 3
+
+
+def test_a_refused_start_says_why_and_needs_no_taking_back(stage: Stage) -> None:
+    with pytest.raises(UnrecordedError) as refused:
+        stage.start(Granted(refused={RUN: "on elsewhere"}))
+    assert refused.value.refused == StartRefused(Slot(3), RUN, "on elsewhere")
+    stage.exchange(Granted())
+    assert stage.line.told[-1].ends == ()
+
+
+def test_a_stop_is_quicker_than_a_start_that_nobody_answers(stage: Stage) -> None:
+    stage.control.stop(StopKind.INTERRUPT)
+    with pytest.raises(UnrecordedError) as stopped:
+        stage.start(*[AWAY] * 1000)
+    assert stopped.value.refused is None
+    assert [asked.kind for asked in stage.control.take()] == [StopKind.INTERRUPT]
+
+
+def test_what_is_owed_is_told_before_the_machine_leaves() -> None:
+    """With its threads, and a clock that goes."""
+    with closing(Control()) as control:
+        line = FakeLine([AWAY])
+        membership = Membership(
+            line,
+            5,
+            node_timeout_s=3.0,
+            joined_at=time.monotonic(),
+            control=control,
+            observer=lambda notice: None,
+            clock=time.monotonic,
+        )
+        membership.open()
+        membership.end(END)
+        membership.settle(Patience(control, grace_s=1.0))
+        membership.close("all 9 runs performed")
+    assert any(END in told.ends for told in line.told)
+    assert line.left == ["all 9 runs performed"]
+
+
+def test_a_machine_that_is_lost_says_nothing_at_its_end() -> None:
+    with closing(Control()) as control:
+        line = FakeLine([Granted(gone=True)])
+        membership = Membership(
+            line, 5, node_timeout_s=3.0, joined_at=0.0, control=control, observer=lambda notice: None
+        )
+        membership.exchange_once()
+        membership.open()
+        membership.close("killed")
+    assert line.left == []
+
+
+def test_a_refusal_that_is_none_of_its_key_is_tried_again(stage: Stage) -> None:
+    refused = ServerRefusedError("the body is not valid JSON", status=400, said={})
+    assert stage.exchange(refused, Granted()) == [False, True]
+    assert stage.membership.lost == ""
