@@ -41,6 +41,7 @@ class NoneLeft:
     """No machine can have a node any more."""
 
     reason: str
+    """'': one has come that can."""
 
 
 CrewReport = NodeEnded | NoneLeft | Message
@@ -162,7 +163,9 @@ class Crew:
         engine.start(machine, command_for(machine, token))
         self._tokens[machine.name] = token
         self._places = after_start(self._places, machine.name, self._clock())
-        self._gave_up = False
+        if self._gave_up:
+            self._gave_up = False
+            self._post(NoneLeft(""))
 
     def _take_ended(self, engine: ClusterEngine) -> None:
         for end in engine.ended():

@@ -24,6 +24,7 @@ from parallel_hpo.protocol.pool import Ends, NodeLost, PoolNews
 from parallel_hpo.supervisor.control.mailbox import Mailbox
 from parallel_hpo.supervisor.control.signals import Control
 from parallel_hpo.supervisor.decisions.view import Ending
+from parallel_hpo.supervisor.membership.membership import OVER_BY
 from parallel_hpo.words import StopKind
 
 ALONE_SAID_AFTER_S: Final = 30.0
@@ -145,7 +146,7 @@ class HeadLoop:
         self._pass_on_ended()
 
     def _hear_trouble(self, error: BackendError) -> None:
-        if isinstance(error, ServerRefusedError):
+        if isinstance(error, ServerRefusedError) and error.status in OVER_BY:
             self._lost = f"the sweep's pool is no longer to be had: {error}"
             return
         now = self._clock()

@@ -78,13 +78,13 @@ class HeadStage(Stage):
             self.host = self._find_host(crew)
             ledger = self._find_mirror(resume) if resume else None
             there = self.open(facts_of(ledger, resume, many=True))
-        except StoppedError:
+            self.patience.sweep_is_open()
+            if ledger is None:
+                folder = self.setting.folder_of(there.sweep.path.sweep_id)
+                ledger = self.stack.enter_context(MirrorLedger(folder / LEDGER))
+            return PooledSweep(self._theatre(there, crew, ledger)).perform()
+        except StoppedError:  # before there was a pool from which machines could draw
             return self._nothing_done()
-        self.patience.sweep_is_open()
-        if ledger is None:
-            folder = self.setting.folder_of(there.sweep.path.sweep_id)
-            ledger = self.stack.enter_context(MirrorLedger(folder / LEDGER))
-        return PooledSweep(self._theatre(there, crew, ledger)).perform()
 
     # --- what there is ---------------------------------------------------------------------
 

@@ -69,6 +69,19 @@ def test_a_machine_where_nothing_can_run_is_named_and_then_that_none_is_left() -
     assert len(engine.started) == 1
 
 
+def test_a_machine_that_comes_once_none_was_left_takes_that_word_back() -> None:
+    engine, told = NotedEngine([GPU1]), Told()
+    with crew_of(engine, told) as crew:
+        crew.begin(command_for)
+        while not engine.started:
+            crew.own_address().result(DEADLINE_S)
+        engine.over.append(NodeTaskEnd(GPU1, returned=True, exit_code=ExitCode.USAGE, error="no torch"))
+        while told.next() != NoneLeft("gpu1: no torch"):
+            pass
+        engine.found.append(FoundMachine("gpu2", "tcp://gpu2"))
+        assert told.next() == NoneLeft("")
+
+
 def test_an_engine_in_trouble_is_asked_again_and_that_is_said_once() -> None:
     engine, told = NotedEngine([GPU1], fails=True), Told()
     with crew_of(engine, told) as crew:

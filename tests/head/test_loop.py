@@ -189,6 +189,20 @@ def test_a_machine_that_came_by_itself_keeps_a_sweep_going_that_the_engine_can_n
     assert head.door.told == []
 
 
+def test_a_machine_that_the_engine_finds_later_is_waited_for_though_once_none_was_left(head: Head) -> None:
+    def give_up(number: int) -> None:
+        if number == 1:
+            head.reports.put(NoneLeft("gpu1: no torch"))
+            head.reports.put(NoneLeft(""))
+            head.door.then(news(living=0))
+        if number == 5:
+            head.door.then(news(ends=ALL_DONE, living=0))
+
+    head.at_each_answer = give_up
+    assert head.run().exit_code == ExitCode.COMPLETE
+    assert head.door.told == []
+
+
 def test_where_no_machine_comes_that_is_said_once(head: Head) -> None:
     def wait(number: int) -> None:
         head.now += ALONE_SAID_AFTER_S
@@ -205,6 +219,16 @@ def test_a_pool_that_was_deleted_ends_the_sweep_as_a_fault(head: Head) -> None:
     head.door.then(ServerRefusedError("no pool", status=404, said={}))
     ending = head.run()
     assert (ending.exit_code, "no pool" in ending.reason) == (ExitCode.OUR_FAULT, True)
+
+
+def test_what_stands_before_a_pool_and_refuses_for_a_while_ends_nothing(head: Head) -> None:
+    def wait(number: int) -> None:
+        if number == 3:
+            head.door.then(news(ends=ALL_DONE, living=0))
+
+    head.door.then(ServerRefusedError("too many requests", status=429, said={}))
+    head.at_each_answer = wait
+    assert head.run().exit_code == ExitCode.COMPLETE
 
 
 def test_a_pool_that_is_away_is_asked_again_and_that_is_said_once(head: Head) -> None:

@@ -75,14 +75,16 @@ def needs(view: SweepView) -> PoolNeeds:
 
     New runs come as many as a worker is given at a time. Those that others had to leave are wanted also
     where the sweep gives no new ones, and one by one: a second would wait here, while others are idle.
+    For the same reason one goes back for which there is no worker after all: its start would be refused.
     """
     if view.ending is not None or view.grant is None:
         return PoolNeeds(over=view.exhausted)
-    waiting = [run.run_id for run in view.reruns]
-    waiting += [slot.assigned.run_id for slot in view.slots if slot.assigned is not None]
-    handed = len(view.grant.handed.intersection(waiting))
+    free = sum(1 for slot in view.slots if _could_take_work(slot))
+    assigned = [slot.assigned.run_id for slot in view.slots if slot.assigned is not None]
+    waiting = [run.run_id for run in view.reruns[:free]]
+    handed = len(view.grant.handed.intersection([*assigned, *waiting]))
     leased = sum(slot.lease_left for slot in view.slots)
-    idle = max(0, sum(1 for slot in view.slots if _could_take_work(slot)) - len(view.reruns))
+    idle = free - len(waiting)
     wants = leased if view.exhausted else handed + leased + view.grant.each * idle
     return PoolNeeds(wants, handed + idle, view.exhausted)
 

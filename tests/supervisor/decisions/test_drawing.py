@@ -290,6 +290,15 @@ def test_a_machine_wants_one_run_to_be_run_again_for_each_idle_worker_and_not_a_
     assert needs(play.view) == PoolNeeds(wants=5, wants_again=1)
 
 
+def test_a_run_that_was_handed_for_a_worker_that_is_not_idle_any_more_goes_back() -> None:
+    """Again and a lease that was quicker, and again and a worker that waits for its next start."""
+    play = Play(workers=1)
+    play.grant(1)
+    play.ready(S0)
+    play.grant(1, again=(RUN,))
+    assert needs(play.view) == PoolNeeds(wants=1, wants_again=0)
+
+
 def test_where_the_sweep_gives_no_more_an_idle_worker_still_runs_again_what_others_had_to_leave() -> None:
     play = leased(Play(), granted=9, each=1)
     play.event(Reported(S0, LeaseEnded(short=True)))

@@ -172,11 +172,11 @@ def _hand_out(draft: PoolDraft, epoch: int, told: Exchange) -> None:
     """Give a node what it wants, runs that wait first; what it does not want any more goes back."""
     if told.over and not draft.pool.exhausted:
         draft.change_pool(exhausted=told.over)
-    wants = 0 if draft.pool.ends is not None else max(0, told.wants)
+    ends = draft.pool.ends is not None
+    wants, wants_again = (0 if ends else max(0, number) for number in (told.wants, told.wants_again))
     handed = draft.runs_of(epoch, RunPlace.HANDED)
-    for run in handed[wants:]:
+    for run in handed[wants_again:]:
         draft.put_back(run)
-    wants_again = 0 if draft.pool.ends is not None else told.wants_again
     to_hand = draft.waiting()[: max(0, wants_again - len(handed))]
     for run in to_hand:
         draft.change_run(run.run_id, place=RunPlace.HANDED, epoch=epoch, since=draft.now)
