@@ -1,106 +1,134 @@
 """The command line, called many times: one process imports it, and each call is a fork of that one.
 
-    test ── {words, folder, environment, output} ─▶ stdin ─▶ this, run as a program ── fork ─▶ the command
-         ◀─ its exit code ──────────────────────── stdout ──┘
-
-A call is a process of its own, as from a shell, without the half second that its imports take.
+A call is a process of its own, as from a shell, without the second that its imports take.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import select
+import signal
+import socket
 import subprocess
 import sys
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, NoReturn
+from typing import Final
+
+from tests.forking import NUMBER
 
 Done = subprocess.CompletedProcess[str]
+OF_THE_INTERPRETER: Final = ("PYTHON", "LD_", "DYLD_", "LANG", "LC_", "TZ")
+"""Prefixes of variables that are heeded at an interpreter's start, which a fork has behind it."""
+
+
+class Command:
+    """A command that was started: what a `subprocess.Popen` with pipes would be for it."""
+
+    def __init__(self, line: socket.socket, stdout: int, stderr: int) -> None:
+        self._line = line
+        self.stdout: io.TextIOWrapper = os.fdopen(stdout)
+        self.stderr: io.TextIOWrapper = os.fdopen(stderr)
+        self._said: list[Future[str]] = []
+        self.pid = self._read_number()
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        """Return its exit code, or None where it has not ended."""
+        if self.returncode is None and select.select([self._line], [], [], 0)[0]:
+            self.wait()
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return its exit code; raises TimeoutError where it has not ended in time (s)."""
+        if self.returncode is None:
+            self._line.settimeout(timeout)
+            self.returncode = self._read_number()
+            self._line.close()
+        return self.returncode
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """Read what it says to the end, and wait for it; raises TimeoutError where that takes longer (s)."""
+        if not self._said:
+            readers = ThreadPoolExecutor(2)
+            self._said = [readers.submit(_rest_of, stream) for stream in (self.stdout, self.stderr)]
+            readers.shutdown(wait=False)
+        stdout, stderr = (said.result(timeout) for said in self._said)
+        self.wait(timeout)
+        return stdout, stderr
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, unless it has ended."""
+        if self.poll() is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """Send SIGKILL, unless it has ended."""
+        self.send_signal(signal.SIGKILL)
+
+    def _read_number(self) -> int:
+        (number,) = NUMBER.unpack(self._line.recv(NUMBER.size))
+        return int(number)
+
+
+def _rest_of(stream: io.TextIOWrapper) -> str:
+    if stream.closed:
+        return ""
+    with stream:
+        return stream.read()
 
 
 class CommandLine:
-    """`parallel-hpo`, ready to be called."""
+    """`python -m parallel_hpo`, ready to be called."""
 
-    def __init__(self, process: subprocess.Popen[str], folder: Path) -> None:
-        self._process = process
-        self._outputs = (folder / "stdout", folder / "stderr")
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
 
-    def call(self, *words: str, folder: Path, environment: dict[str, str]) -> Done:
-        """Perform a command in a folder, with this environment and no stdin, and wait for its end."""
-        stdin, stdout = self._process.stdin, self._process.stdout
-        assert stdin is not None and stdout is not None
-        outputs = [str(output) for output in self._outputs]
-        asked = {"words": words, "folder": str(folder), "environment": environment, "outputs": outputs}
-        stdin.write(json.dumps(asked) + "\n")
-        stdin.flush()
-        code = int(stdout.readline())
-        said, complained = (output.read_text() for output in self._outputs)
-        return Done(["parallel-hpo", *words], code, said, complained)
+    def start(self, *words: str, folder: Path, environment: Mapping[str, str]) -> Command:
+        """Start a command in a folder, with this environment and no stdin."""
+        ours, theirs = socket.socketpair()
+        stdout, output = os.pipe()
+        stderr, errors = os.pipe()
+        asked = {"words": words, "folder": str(folder), "environment": dict(environment)}
+        with theirs:
+            socket.send_fds(self._control, [b"."], [output, errors, theirs.fileno()])
+        os.close(output)
+        os.close(errors)
+        ours.sendall(json.dumps(asked).encode() + b"\n")
+        return Command(ours, stdout, stderr)
+
+    def call(self, *words: str, folder: Path, environment: Mapping[str, str]) -> Done:
+        """Perform a command, and wait for its end."""
+        command = self.start(*words, folder=folder, environment=environment)
+        stdout, stderr = command.communicate()
+        return Done(["parallel-hpo", *words], command.wait(), stdout, stderr)
+
+
+def can_be_forked(environment: Mapping[str, str]) -> bool:
+    """Whether a new interpreter in this environment would be like this one."""
+    return _of_the_interpreter(environment) == _of_the_interpreter(os.environ)
+
+
+def _of_the_interpreter(environment: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if name.startswith(OF_THE_INTERPRETER)}
 
 
 @contextmanager
 def command_line() -> Iterator[CommandLine]:
     """Have the command line at hand."""
-    command = [sys.executable, "-m", "tests.commanding"]
+    control, other = socket.socketpair()
+    words = [sys.executable, "-m", "tests.forking", str(other.fileno())]
+    one_thread = os.environ | {"OPENBLAS_NUM_THREADS": "1"}  # joblib imports numpy
     root = Path(__file__).parents[1]
-    with (
-        TemporaryDirectory(prefix="commands-") as folder,
-        subprocess.Popen(
-            command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        ) as process,
+    with subprocess.Popen(
+        words, cwd=root, env=one_thread, stdin=subprocess.DEVNULL, pass_fds=[other.fileno()]
     ):
-        yield CommandLine(process, Path(folder))
-        assert process.stdin is not None
-        process.stdin.close()
-
-
-def serve() -> None:
-    """Perform what is asked on stdin, one command after the other."""
-    import parallel_hpo.cli.run
-    import parallel_hpo.cli.verbs  # noqa: F401 - what most commands import
-
-    for line in sys.stdin:
-        child = os.fork()
-        if child == 0:
-            _perform(json.loads(line))
-        _, status = os.waitpid(child, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)
-
-
-def _perform(asked: dict[str, Any]) -> NoReturn:
-    """Become the command."""
-    code = 1
-    try:
-        code = _run(asked)
-    except BaseException:  # noqa: BLE001 - nothing may return into the loop of the other process
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-
-
-def _run(asked: dict[str, Any]) -> int:
-    os.chdir(asked["folder"])
-    os.environ.clear()
-    os.environ.update(asked["environment"])
-    sys.path[0] = asked["folder"]  # as `python -m` has it
-    for number, name in enumerate([os.devnull, *asked["outputs"]]):
-        os.dup2(os.open(name, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600), number)
-    sys.stdin, sys.stdout, sys.stderr = (open(number, mode) for number, mode in enumerate("rww"))  # noqa: PTH123, SIM115
-    sys.argv = ["parallel-hpo", *asked["words"]]
-    from parallel_hpo.cli import main
-
-    try:
-        main()
-    except SystemExit as left:
-        return left.code if isinstance(left.code, int) else 0 if left.code is None else 1
-    return 0
-
-
-if __name__ == "__main__":
-    serve()
+        with other:
+            pass
+        with control:
+            yield CommandLine(control)

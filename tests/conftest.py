@@ -89,8 +89,11 @@ def _no_process_is_left_at_the_end(_only_our_own_environment: None) -> Iterator[
 def _no_process_is_left() -> Iterator[None]:
     """Fail a test that leaves a process it started; those of wider fixtures may live on, and start others."""
     before = set(_descendants())
+    starters = {process for process in before if not _forks_commands(process)}
     yield
-    _expect_to_leave(lambda: [process for process in _descendants() if not _is_of(before, process)])
+    _expect_to_leave(
+        lambda: [each for each in _descendants() if each not in before and not _is_of(starters, each)]
+    )
 
 
 @pytest.fixture
@@ -132,11 +135,19 @@ def _descendants() -> list[psutil.Process]:
 
 
 def _is_of(known: set[psutil.Process], process: psutil.Process) -> bool:
-    """Whether a process is one of those that are known, or was started by one."""
+    """Whether a process was started by one of those that are known."""
     try:
-        return not known.isdisjoint([process, *process.parents()])
+        return not known.isdisjoint(process.parents())
     except psutil.NoSuchProcess:
         return True
+
+
+def _forks_commands(process: psutil.Process) -> bool:
+    """Whether this is the process of which a test's commands are forks: its children are the test's own."""
+    try:
+        return process.ppid() == os.getpid() and "tests.forking" in process.cmdline()
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _is_ours(process: psutil.Process) -> bool:

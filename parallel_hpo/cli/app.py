@@ -111,13 +111,16 @@ def open_page(
 def doctor(
     config: Annotated[Path | None, typer.Argument(help="A file with an hpo section.")] = None,
     target: Annotated[str | None, typer.Argument(help="What its runs would call, as for run.")] = None,
+    machines: Annotated[
+        bool, typer.Option("--machines", help="Look on each machine of hpo.machines, too.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
     """Look for what would make a sweep fail here; exit code 1 where something is bad."""
     from parallel_hpo.cli.doctor import perform_doctor
 
     with errors_as_exit_codes():
-        raise typer.Exit(perform_doctor(config, target, as_json=as_json))
+        raise typer.Exit(perform_doctor(config, target, machines=machines, as_json=as_json))
 
 
 @app.command()

@@ -5,14 +5,18 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
+from parallel_hpo.cli.doctor_machines import look_on_machines
 from parallel_hpo.cli.output import print_for_machines
 from parallel_hpo.cli.target import find_from_here, parse_target
 from parallel_hpo.config.hpo import HpoSection
 from parallel_hpo.config.loader import Document, Sources, load_section, read_document, with_section
 from parallel_hpo.doctor import Finding, Level, Patient, examine
+from parallel_hpo.doctor.machines import MachineFindings
 from parallel_hpo.errors import ConfigError, ExitCode, TargetError, UsageError
 from parallel_hpo.hpo import kind_names
 
@@ -21,19 +25,32 @@ DEFAULTS: Final[Document] = {"hpo": {"sweep_id": "none"}}
 """A section in which every key that matters here is as by default, or as the environment has it."""
 
 
-def perform_doctor(config: Path | None, target: str | None, *, as_json: bool) -> int:
-    """Examine this place, a configuration and a target; print what was found and return the exit code."""
+def perform_doctor(config: Path | None, target: str | None, *, machines: bool, as_json: bool) -> int:
+    """Examine this place, a configuration and a target; print what was found and return the exit code.
+
+    `machines`: also the machines that the configuration names.
+    """
     find_from_here()
     patient, findings = _read_patient(config, target)
+    there: list[MachineFindings] = []
     if not as_json:
         _show(findings)
     for finding in examine(patient, os.environ):
         findings.append(finding)
         if not as_json:
             _show([finding])
-    ok = not any(finding.level is Level.BAD for finding in findings)
+    for machine in look_on_machines(patient, os.environ) if machines else ():
+        there.append(machine)
+        if not as_json:
+            print_for_machines(f"\nmachine {machine.name}")
+            _show(machine.findings)
+    ok = not any(each.level is Level.BAD for each in chain(findings, *(one.findings for one in there)))
     if as_json:
-        content = {"ok": ok, "findings": [dataclasses.asdict(finding) for finding in findings]}
+        content = {
+            "ok": ok,
+            "findings": [dataclasses.asdict(finding) for finding in findings],
+            "machines": [dataclasses.asdict(machine) for machine in there],
+        }
         print_for_machines(json.dumps(content, indent=2))
     return ExitCode.COMPLETE if ok else ExitCode.OUR_FAULT
 
@@ -65,7 +82,7 @@ def _read_section(config: Path | None) -> HpoSection:
     return section
 
 
-def _show(findings: list[Finding]) -> None:
+def _show(findings: Iterable[Finding]) -> None:
     for finding in findings:
         print_for_machines(f"{finding.level.upper():8} {finding.subject}: {finding.text}")
         if finding.advice:

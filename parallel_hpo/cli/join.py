@@ -23,7 +23,8 @@ from parallel_hpo.cli.output import print_for_people
 from parallel_hpo.cli.run import DisplayFlags
 from parallel_hpo.cli.target import find_from_here, parse_target
 from parallel_hpo.config.hpo import SECTION, HpoSection
-from parallel_hpo.config.loader import Sources, inside_worker, load_section, read_document, with_section
+from parallel_hpo.config.loader import inside_worker, read_document, with_section
+from parallel_hpo.config.of_machine import OF_THE_MACHINE, load_section_of_machine
 from parallel_hpo.errors import BackendError, PoolOverError, ServerAwayError, TargetError, UsageError
 from parallel_hpo.hpo import kind_names
 from parallel_hpo.protocol.pool import NewPool
@@ -33,8 +34,6 @@ from parallel_hpo.supervisor.node_stage import NodePart
 from parallel_hpo.ui import Terminal
 from parallel_hpo.words import Program, Target
 
-OF_THE_MACHINE: Final = ("directory", "workers", "devices", "workers_per_device", "devices_per_worker")
-"""Keys of the section that each machine may have its own way."""
 RETRY_S: Final = 0.5
 URL: Final = "PARALLEL_HPO_POOL_URL"
 KEY: Final = "PARALLEL_HPO_POOL_KEY"
@@ -135,15 +134,15 @@ def _main_of(pool: NewPool, request: JoinRequest) -> PickledMain | Target | Prog
 def _section_of(pool: NewPool, request: JoinRequest, environment: Mapping[str, str]) -> HpoSection:
     """Return the pool's section, with this machine's own keys from CONFIG, environment and options."""
     own = {} if request.config is None else _own_of(request.config)
-    named = {f"PARALLEL_HPO_{key.upper()}" for key in OF_THE_MACHINE}
-    sources = Sources(
-        {name: value for name, value in environment.items() if name in named},
-        {} if request.directory is None else {"directory": str(request.directory)},
-    )
     sweep_id = pool.path.rpartition("/")[2]
-    document = {SECTION: {**pool.section, **own, "sweep_id": sweep_id}}
     where = request.config or Path(f"the pool of sweep {sweep_id}")
-    section = load_section(document, where, sources, kinds=kind_names())
+    section = load_section_of_machine(
+        {**pool.section, **own, "sweep_id": sweep_id},
+        where,
+        environment,
+        directory=request.directory,
+        kinds=kind_names(),
+    )
     if section is None:
         raise UsageError(f"{where}: hpo.apply is false, so there is nothing to run; set it to true")
     return section

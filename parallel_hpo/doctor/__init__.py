@@ -1,6 +1,7 @@
 """`parallel-hpo doctor`: what in this place would make a sweep fail, before one is started.
 
-Each module looks at one thing and returns findings; `examine` puts them together.
+Each module looks at one thing and returns findings; `examine` puts them together for this machine, `there`
+for one of many, which `machines` asks.
 """
 
 from __future__ import annotations

@@ -36,12 +36,19 @@ def examine(
     patient: Patient, environment: Mapping[str, str], *, open_library: OpenLibrary = open_driver
 ) -> Iterator[Finding]:
     """Say how everything is that a sweep depends on; starts no sweep and no server."""
+    yield from examine_client(environment, patient.section.backend)
+    yield from examine_place(patient, environment, open_library=open_library)
+
+
+def examine_place(
+    patient: Patient, environment: Mapping[str, str], *, open_library: OpenLibrary = open_driver
+) -> Iterator[Finding]:
+    """Say how everything is that workers depend on, whatever their server is."""
     section = patient.section
     with opened(open_library) as library:
         yield from examine_devices(environment, library, is_stranger=is_stranger, mps_runs=mps_runs())
         workers, placement = _place(section, environment, library)
     yield placement
-    yield from examine_client(environment, section.backend)
     yield examine_cores(count_cores(), count_physical_cores())
     yield examine_start_method(section.start_method)
     yield examine_descriptors(workers)

@@ -1,4 +1,4 @@
-"""The doctor on the machine: cores, start method, open files, shared memory, disk."""
+"""The doctor on the machine: cores, start method, open files, shared memory, disk and what kind it is."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from parallel_hpo.config.hpo import StartMethod
 from parallel_hpo.doctor.findings import Finding, bad, good, warning
 from parallel_hpo.errors import ConfigError
 from parallel_hpo.supervisor.processes.descriptors import count_open, soft_limit_for
+from parallel_hpo.supervisor.records.network import MOUNTS, why_unsafe
 
 MB: Final = 2**20
 SHARED_MB: Final = 1024
@@ -54,11 +55,15 @@ def examine_descriptors(workers: int) -> Finding:
     return good("open files", f"limit {soft}{raised}, enough for {workers} workers")
 
 
-def examine_places(directory: Path, shared: Path = Path("/dev/shm")) -> Iterator[Finding]:
+def examine_places(
+    directory: Path, shared: Path = Path("/dev/shm"), mounts: Path = MOUNTS
+) -> Iterator[Finding]:
     """Say whether there is room where workers share memory, and where sweeps are kept."""
     if sys.platform == "linux":
         yield _on_shared(shared)
     yield _on_directory(directory)
+    if unsafe := why_unsafe(directory, mounts):
+        yield warning("directory", unsafe, "set hpo.directory to a folder on a local disk")
 
 
 def _on_shared(shared: Path) -> Finding:

@@ -122,7 +122,7 @@ class HeadStage(Stage):
                 known = self.patience.call(partial(crew.own_address().result, ADDRESS_LIMIT_S))
                 if known:
                     return known
-        return address_towards(ELSEWHERE) or LOOPBACK
+        return host_by_route()
 
     def _theatre(self, there: OpenStage, crew: Crew | None, ledger: MirrorLedger) -> Theatre:
         place = self._place(there)
@@ -168,3 +168,8 @@ class HeadStage(Stage):
         known = find_credentials(self.users_environment)
         key = {"WANDB_API_KEY": known.key} if known.key else {}
         return {"WANDB_BASE_URL": known.base_url, **key}
+
+
+def host_by_route() -> str:
+    """Return the address by which machines reach this one, as far as it is known without asking them."""
+    return address_towards(ELSEWHERE) or LOOPBACK

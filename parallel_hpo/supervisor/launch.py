@@ -46,6 +46,7 @@ from parallel_hpo.supervisor.processes.environment import CLIENT_HIDDEN, base_en
 from parallel_hpo.supervisor.processes.reaper import MARK, make_mark, reap_leftovers
 from parallel_hpo.supervisor.records.directory import prepare_directory, working_folder
 from parallel_hpo.supervisor.records.ledger import Ledger
+from parallel_hpo.supervisor.records.network import why_unsafe
 from parallel_hpo.supervisor.records.resuming import facts_of, find_folder
 from parallel_hpo.supervisor.records.summary import Closing, SweepResult, summarise
 from parallel_hpo.supervisor.setting import Setting
@@ -128,6 +129,8 @@ class Stage:
         self.folder = working_folder()
         check_addresses(self.section.notify)
         prepare_directory(self.section.directory)
+        if unsafe := why_unsafe(self.section.directory):
+            setting.observer(Message(f"{unsafe}: a folder on a local disk is safer", warning=True))
 
     def perform(self, resume: str | None) -> SweepResult:
         """Perform the sweep; its part that an earlier launch left, where it is to be resumed."""

@@ -48,3 +48,15 @@ def sleep() -> None:
     figures = json.loads(os.environ["BENCH_FIGURES"])
     time.sleep(figures[wandb.config["index"]])
     run.log({"loss": 0.0})
+
+
+def pace() -> None:
+    """Take as long as a run takes on this machine, from when all machines are there."""
+    note("enter")
+    while not Path(os.environ["BENCH_GO"]).exists():
+        time.sleep(0.01)
+    run = wandb.init()
+    time.sleep(float(os.environ["BENCH_SLEEP_S"]))
+    run.log({"loss": 0.0})
+    run.finish()
+    note("leave")

@@ -19,7 +19,8 @@ import tempfile
 import time
 import urllib.request
 from base64 import b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -107,6 +108,10 @@ class Process:
             )
         return took
 
+    def last_line(self) -> str:
+        """Return what it printed last."""
+        return self._words.read_text().splitlines()[-1]
+
     def end(self, number: int = signal.SIGINT) -> None:
         """End it as a Ctrl-C does, whatever it makes of that."""
         if self.popen.poll() is None:
@@ -141,9 +146,7 @@ class Scene:
     ) -> None:
         for process in self._started:
             process.end()
-        for server in self._servers:
-            server.terminate()
-            server.communicate()
+        self._end_servers()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     # --- the server that stock agents and bare loops talk to, and joined sweeps are on --------
@@ -152,15 +155,7 @@ class Scene:
     def server(self) -> dict[str, str]:
         """The address and the key of the sweep server, which starts when it is first asked for."""
         if not self._said:
-            command = [
-                sys.executable,
-                "-m",
-                "parallel_hpo",
-                "server",
-                "--database",
-                str(self.folder / "server.db"),
-            ]
-            self._said = self._start_server(command)
+            self._said = self.another_server("--database", str(self.folder / "server.db"))
         return self._said
 
     @property
@@ -173,6 +168,24 @@ class Scene:
         """The same server behind a proxy that holds back every answer for so long."""
         said = self._start_server([sys.executable, str(HERE / "slow.py"), self.server["url"], str(delay_s)])
         return {**self.server, **said}
+
+    def another_server(self, *place: str) -> dict[str, str]:
+        """Start a sweep server; return what it says of itself."""
+        return self._start_server([sys.executable, "-m", "parallel_hpo", "server", *place])
+
+    @contextmanager
+    def closing_servers(self) -> Iterator[None]:
+        """End all servers after the block, before what they rest on goes."""
+        try:
+            yield
+        finally:
+            self._end_servers()
+
+    def _end_servers(self) -> None:
+        while self._servers:
+            server = self._servers.pop()
+            server.terminate()
+            server.communicate()
 
     def _start_server(self, command: list[str]) -> dict[str, str]:
         process = subprocess.Popen(command, env=self.env, cwd=ROOT, stdout=subprocess.PIPE, text=True)
@@ -247,21 +260,30 @@ class Scene:
         """Start a process that calls `main` so often in a loop."""
         return self._start("bare.py", self._journal(), self.client(server), main, str(times))
 
+    def command(self, *words: str, **env: str) -> Process:
+        """Start a `parallel-hpo` whose sweeps are on the server."""
+        return self._launch(
+            [sys.executable, "-m", "parallel_hpo", *words], self._journal(), self.client() | env
+        )
+
     def script(self, name: str, *arguments: str, **env: str) -> Any:
         """Run another script of this folder to its end; return the JSON that it printed last."""
         journal = self._journal()
-        self._start(name, journal, env, *arguments).finish()
-        return json.loads(journal.path.with_suffix(".log").read_text().splitlines()[-1])
+        process = self._start(name, journal, env, *arguments)
+        process.finish()
+        return json.loads(process.last_line())
 
     def several(self, number: int, start: Callable[[], Process]) -> list[Process]:
         """Start so many processes at once."""
         return [start() for _ in range(number)]
 
     def _start(self, script: str, journal: Journal, env: Mapping[str, str], *arguments: str) -> Process:
+        return self._launch([sys.executable, str(HERE / script), *arguments], journal, env)
+
+    def _launch(self, command: list[str], journal: Journal, env: Mapping[str, str]) -> Process:
         folder = journal.path.with_suffix(".files")
         folder.mkdir()
         own = {"BENCH_JOURNAL": str(journal.path), "WANDB_DIR": str(folder)}
-        command = [sys.executable, str(HERE / script), *arguments]
         process = Process(command, self.env | own | dict(env), journal, folder)
         self._started.append(process)
         return process

@@ -120,3 +120,11 @@ def test_workers_that_can_not_be_placed_are_bad(tmp_path: Path) -> None:
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "3,5"}
     findings = list(examine(Patient(section), environment, open_library=lambda: NoDriver("none")))
     assert levels(findings)["workers"] is Level.BAD
+
+
+def test_a_directory_on_a_network_is_a_warning(tmp_path: Path) -> None:
+    mounts = tmp_path / "mounts"
+    mounts.write_text("/dev/sda1 / nfs4 rw 0 0\n")
+    *_, finding = examine_places(tmp_path / "sweeps", mounts=mounts)
+    assert (finding.subject, finding.level) == ("directory", Level.WARNING)
+    assert "on the network (nfs4)" in finding.text

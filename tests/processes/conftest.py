@@ -19,7 +19,7 @@ from typing import Any, Final
 import psutil
 import pytest
 
-from tests.commanding import CommandLine
+from tests.commanding import Command, CommandLine, can_be_forked
 from tests.conftest import clean_env_in
 from tests.processes.agreement import disagreements
 
@@ -72,7 +72,7 @@ class RealSweep:
         self.directory = folder / "sweeps"
         self.journal = folder / "journal.jsonl"
         self.env = env | {"JOURNAL": str(self.journal), "PARALLEL_HPO_BACKEND": "local"}
-        self.process: subprocess.Popen[str] | None = None
+        self.process: subprocess.Popen[str] | Command | None = None
         self.launcher: tuple[str, ...] = (sys.executable,)
         """What starts the command: the interpreter, or something that becomes it."""
         self.retries = 1
@@ -109,7 +109,20 @@ class RealSweep:
         return created.stdout.strip()
 
     def start_command(self, *command: str) -> RealSweep:
-        self.process = subprocess.Popen(
+        """Start the interpreter with these words, or the like of it where they are `-m parallel_hpo …`."""
+        plain = self.launcher == (sys.executable,) and command[:2] == ("-m", "parallel_hpo")
+        if plain and self._commands is not None and can_be_forked(self.env):
+            self.process = self._commands.start(*command[2:], folder=self.folder, environment=self.env)
+        else:
+            self.process = self._start_interpreter(command)
+        return self
+
+    def beside(self) -> RealSweep:
+        """Return another launch, to be started in this one's folder and environment."""
+        return RealSweep(self.folder, self.env, self._commands)
+
+    def _start_interpreter(self, command: tuple[str, ...]) -> subprocess.Popen[str]:
+        return subprocess.Popen(
             [*self.launcher, *command],
             env=self.env,
             cwd=self.folder,
@@ -118,7 +131,6 @@ class RealSweep:
             stderr=subprocess.PIPE,
             text=True,
         )
-        return self
 
     def ask(self, *words: str, code: int = 0) -> str:
         """Call a command beside the sweep, and return what it prints on stdout (on stderr where it fails)."""
@@ -188,12 +200,13 @@ class RealSweep:
         """Wait for the command's end; where it came by itself, ledger and server must say the same."""
         assert self.process is not None
         stdout, stderr = self.process.communicate(timeout=DEADLINE_S)
-        if self.process.returncode >= 0 and not self.unlike:
+        code = self.process.wait()
+        if code >= 0 and not self.unlike:
             found = disagreements(self.directory, retries=self.retries, own_words=self.ends_its_runs)
             assert list(found) == [], stderr
         paths = list(self.directory.glob("*/summary.json"))
         summary = json.loads(paths[0].read_text()) if paths else None
-        return Ended(self.process.returncode, stdout, stderr, summary)
+        return Ended(code, stdout, stderr, summary)
 
     def runs_on_the_server(self) -> dict[str, ServerRun]:
         """Return each run, by its id, as the sweep's server has it now."""

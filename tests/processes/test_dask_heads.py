@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from parallel_hpo.errors import ExitCode
-from tests.processes.conftest import DEADLINE_S, RANDOM, RealSweep, outcomes
+from tests.processes.conftest import DEADLINE_S, MAINS, RANDOM, RealSweep, outcomes
 
 pytest.importorskip("distributed", reason="the extra dask is not installed")
 HOSTS: Final = ("127.0.0.2", "127.0.0.3")
@@ -123,3 +123,22 @@ def test_when_the_script_is_killed_nothing_is_left_on_the_cluster(
     pids = [entry.pid for entry in sweep.wait_for(2)]
     sweep.signal(signal.SIGKILL)
     assert sweep.comes(lambda: not any(map(psutil.pid_exists, pids)), within_s=6.0 + 5)
+
+
+def test_the_doctor_looks_on_each_machine_of_the_cluster(sweep: RealSweep, cluster: DaskCluster) -> None:
+    config = sweep.folder / "config.json"
+    machines = {"engine": "dask", "address": cluster.address}
+    config.write_text(
+        json.dumps(
+            {"hpo": {"directory": str(sweep.directory), "machines": machines, "sweep_configuration": RANDOM}}
+        )
+    )
+    words = ("doctor", str(config), f"{MAINS}:quick", "--machines", "--json")
+    ended = sweep.start_command("-m", "parallel_hpo", *words).finish()
+    found = json.loads(ended.stdout)
+    assert (ended.code, found["ok"]) == (ExitCode.COMPLETE, True), ended.stdout
+    assert {machine["name"] for machine in found["machines"]} == set(HOSTS)
+    for machine in found["machines"]:
+        subjects = {finding["subject"] for finding in machine["findings"]}
+        assert {"versions", "reach", "clock", "workers", "directory", "target"} <= subjects
+    assert not list(sweep.directory.glob("*/ledger.db"))

@@ -178,7 +178,7 @@ def test_shares_of_one_count_add_up_to_it_exactly(sweep: RealSweep, tmp_path: Pa
     run = ("-m", "parallel_hpo", "run", str(config))
     place = ("--directory", str(sweep.directory))
     target = f"{MAINS}:quick"
-    others = [RealSweep(tmp_path, sweep.env) for _ in range(3)]
+    others = [sweep.beside() for _ in range(3)]
     for number, other in enumerate(others, start=1):
         other.start_command(*run, target, "--sweep-id", sweep_id, "--share", f"{number}/3")
     codes = [other.process.wait(60) for other in others if other.process is not None]

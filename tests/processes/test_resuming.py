@@ -149,7 +149,7 @@ def test_an_unknown_sweep_is_exit_2_and_names_the_known_ones(sweep: RealSweep) -
 
 def test_a_second_supervisor_of_the_same_sweep_is_refused(sweep: RealSweep) -> None:
     sweep.start("sleeper", count=2).wait_for(2)
-    second = resume(RealSweep(sweep.folder, sweep.env), "quick", count=2).finish()
+    second = resume(sweep.beside(), "quick", count=2).finish()
     assert second.code == 1
     assert sweep.process is not None
     assert f"another supervisor (process {sweep.process.pid})" in second.stderr

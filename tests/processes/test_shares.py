@@ -24,7 +24,7 @@ class Shares:
         self._started: list[RealSweep] = []
 
     def start(self, share: str) -> RealSweep:
-        other = RealSweep(self._sweep.folder, self._sweep.env)
+        other = self._sweep.beside()
         self._started.append(other)
         part = ("--sweep-id", self.sweep_id, "--share", share)
         return other.start_command("-m", "parallel_hpo", "run", "config.json", f"{MAINS}:held", *part)

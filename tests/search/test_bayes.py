@@ -61,9 +61,16 @@ def mixed_loss(parameters: dict[str, Any]) -> float:
     return float(loss + (0 if parameters["net"]["kind"] is None else 2))
 
 
-def test_the_search_ends_in_better_places_than_it_began() -> None:
-    searches = [search(bayes(MIXED, seed=seed), mixed_loss, runs=50) for seed in range(5)]
-    early, late = ([mixed_loss(asked) for run in searches for asked in run[part]] for part in (FIRST, LAST))
+@pytest.fixture(scope="module")
+def long_searches() -> list[list[dict[str, Any]]]:
+    """What five searches of fifty runs asked for."""
+    return [search(bayes(MIXED, seed=seed), mixed_loss, runs=50) for seed in range(5)]
+
+
+def test_the_search_ends_in_better_places_than_it_began(long_searches: list[list[dict[str, Any]]]) -> None:
+    early, late = (
+        [mixed_loss(asked) for run in long_searches for asked in run[part]] for part in (FIRST, LAST)
+    )
     assert statistics.median(late) < statistics.median(early) / 2
 
 
@@ -84,9 +91,8 @@ def test_a_metric_can_be_maximized() -> None:
     assert up == down
 
 
-def test_booleans_and_categories_carry_signal() -> None:
-    searches = [search(bayes(MIXED, seed=seed), mixed_loss, runs=50) for seed in range(5)]
-    late = [asked["net"] for run in searches for asked in run[LAST]]
+def test_booleans_and_categories_carry_signal(long_searches: list[list[dict[str, Any]]]) -> None:
+    late = [asked["net"] for run in long_searches for asked in run[LAST]]
     assert sum(net["bias"] for net in late) > 0.7 * len(late)  # by chance 0.5
     assert sum(net["kind"] is None for net in late) > 0.4 * len(late)  # by chance 0.25
 

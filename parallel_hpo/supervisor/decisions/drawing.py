@@ -64,6 +64,11 @@ class PoolNeeds:
     over: str = ""
     """Why the sweep gives no more runs."""
 
+    def exceed(self, before: PoolNeeds) -> bool:
+        """Say whether there is more to be had, or more to be known by others, than before."""
+        more = self.wants > before.wants or self.wants_again > before.wants_again
+        return more or self.over != before.over
+
 
 def needs(view: SweepView) -> PoolNeeds:
     """Return what this machine could use: what it holds, and something for each worker that is idle.

@@ -111,8 +111,8 @@ class Membership:
     def publish(self, needs: PoolNeeds) -> None:
         """Say what could be used here."""
         with self._turn:
-            if needs != self._outbox.needs:
-                self._outbox.needs = needs
+            before, self._outbox.needs = self._outbox.needs, needs
+            if needs.exceed(before):  # what is needed less can wait for the next exchange
                 self._hurry(0.0)
 
     def start(self, start: PooledStart, withdrawn: PooledEnd, needs: PoolNeeds) -> None:

@@ -1,0 +1,34 @@
+"""`python -m parallel_hpo.doctor`: examines a machine of a cluster for the doctor who asks from elsewhere."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Final
+
+from parallel_hpo.doctor.findings import Finding, bad
+from parallel_hpo.doctor.letters import QUESTION, from_text, to_line
+from parallel_hpo.doctor.there import examine_there
+from parallel_hpo.errors import ParallelHPOError
+
+TOLD: Final = 1
+"""The exit code: engines pass on the output only of what failed."""
+
+
+def main() -> int:
+    """Print the findings in a line."""
+    asked = os.environ.pop(QUESTION, "")
+    if not asked:
+        print("error: this is what `parallel-hpo doctor CONFIG --machines` starts", file=sys.stderr)
+        return 2
+    findings: list[Finding] = []
+    try:
+        findings.extend(examine_there(from_text(asked), os.environ))
+    except ParallelHPOError as error:
+        findings.append(bad("examination", str(error), "see what it says"))
+    print("\n" + to_line(findings), flush=True)
+    return TOLD
+
+
+if __name__ == "__main__":
+    sys.exit(main())

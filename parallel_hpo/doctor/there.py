@@ -1,0 +1,51 @@
+"""The doctor on a machine of a cluster: what would keep a node from being started there."""
+
+from __future__ import annotations
+
+import base64
+import pickle
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from parallel_hpo.config.of_machine import load_section_of_machine
+from parallel_hpo.doctor.examine import Patient, examine_place
+from parallel_hpo.doctor.findings import Finding, bad, good
+from parallel_hpo.doctor.letters import MachineQuestion
+from parallel_hpo.doctor.reach import examine_reach
+from parallel_hpo.errors import ConfigError
+from parallel_hpo.protocol.pool import Versions, why_unlike
+from parallel_hpo.supervisor.devices.drivers import open_driver
+from parallel_hpo.supervisor.devices.library import OpenLibrary
+from parallel_hpo.supervisor.versions import versions_here
+
+
+def examine_there(
+    question: MachineQuestion, environment: Mapping[str, str], *, open_library: OpenLibrary = open_driver
+) -> Iterator[Finding]:
+    """Say how everything is on this machine that a node depends on; joins nothing."""
+    yield _on_versions(question, versions_here())
+    for server in question.servers:
+        yield from examine_reach(server)
+    try:
+        patient = _patient(question, environment)
+    except ConfigError as error:
+        yield bad("configuration", str(error), "correct it, in the file or in this machine's environment")
+    except Exception as error:  # noqa: BLE001 - whatever unpickling raises
+        yield bad("target", f"what runs call can't be read here: {error}", "have the head's versions there")
+    else:
+        yield from examine_place(patient, environment, open_library=open_library)
+
+
+def _on_versions(question: MachineQuestion, here: Versions) -> Finding:
+    unlike = why_unlike(question.versions, here, question.name)
+    if unlike:
+        return bad("versions", unlike, "install the head's versions there")
+    return good("versions", f"Python {here.python}, wandb {here.wandb}, parallel_hpo {here.parallel_hpo}")
+
+
+def _patient(question: MachineQuestion, environment: Mapping[str, str]) -> Patient:
+    document = {**question.section, "sweep_id": "none"}
+    section = load_section_of_machine(document, Path("the head's section"), environment)
+    assert section is not None
+    main = pickle.loads(base64.b64decode(question.main)) if question.main else None
+    return Patient(section, main)

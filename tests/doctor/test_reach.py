@@ -1,0 +1,53 @@
+"""The doctor on the way to a server, and on its clock."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+
+import pytest
+
+from parallel_hpo.config.hpo import BackendChoice
+from parallel_hpo.doctor import Finding, Level
+from parallel_hpo.doctor.letters import ServerToReach
+from parallel_hpo.doctor.meeting import meeting_places
+from parallel_hpo.doctor.reach import clock_difference, examine_reach
+
+HOST = "127.0.0.1"
+
+
+def on_the_head(clock: Callable[[], float]) -> list[Finding]:
+    """What is said where a head listens, by a machine with this clock."""
+    with meeting_places(BackendChoice.LOCAL, {}, HOST) as (head,):
+        return list(examine_reach(head, clock=clock))
+
+
+def test_a_head_that_listens_is_reached_and_the_clocks_agree() -> None:
+    reach, clock = on_the_head(time.time)
+    assert (reach.subject, reach.level) == ("reach", Level.GOOD)
+    assert "the head at http://127.0.0.1:" in reach.text
+    assert (clock.subject, clock.level, clock.text) == ("clock", Level.GOOD, "within 2 s of the head")
+
+
+@pytest.mark.parametrize(("ahead_s", "way"), [(3600.0, "ahead of the head"), (-3600.0, "behind the head")])
+def test_a_clock_that_is_wrong_is_a_warning_that_says_which_way(ahead_s: float, way: str) -> None:
+    _, clock = on_the_head(lambda: time.time() + ahead_s)
+    assert clock.level is Level.WARNING
+    assert way in clock.text
+
+
+def test_a_port_where_nobody_listens_is_bad() -> None:
+    with socket.create_server((HOST, 0)) as taken:
+        port = taken.getsockname()[1]
+    (finding,) = examine_reach(ServerToReach("the head", f"http://{HOST}:{port}"))
+    assert (finding.subject, finding.level) == ("reach", Level.BAD)
+    assert f"the head at http://{HOST}:{port} can't be reached from here" in finding.text
+
+
+@pytest.mark.parametrize(
+    ("sent", "received", "difference"),
+    [(100.5, 100.5, 0.0), (107.5, 107.5, 7.0), (93.5, 93.5, -7.0), (103.5, 113.5, 3.0), (98.5, 108.5, 0.0)],
+)
+def test_what_an_answer_took_is_no_difference(sent: float, received: float, difference: float) -> None:
+    assert clock_difference(100.0, sent, received) == difference
