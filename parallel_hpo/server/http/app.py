@@ -85,18 +85,7 @@ def make_app(
     handlers = _Handlers(world, tidy_every_s, pages, make_executor)
     return Starlette(
         routes=[
-            Route("/graphql", handlers.graphql, methods=["POST"]),
-            Route("/files/{entity}/{project}/{run}/file_stream", handlers.file_stream, methods=["POST"]),
-            Route("/uploads/{folder}/{name:path}", handlers.upload, methods=["PUT"]),
-            Route("/downloads/{folder}/{name:path}", handlers.download, methods=["GET"]),
-            Route(_ARTIFACT_FILE, handlers.artifact_file, methods=["GET"]),
-            Route("/hpo/health", handlers.health),
-            Route(_SWEEP, handlers.progress),
-            Route(f"{_SWEEP}/without-own-word", handlers.without_own_word),
-            Route(f"{_SWEEP}/awaited", handlers.awaited),
-            Route(f"{_SWEEP}/release", handlers.release, methods=["POST"]),
-            Route(f"{_SWEEP}/state", handlers.set_state, methods=["POST"]),
-            Route(f"{_SWEEP}/runs/{{run}}/end", handlers.end_run, methods=["POST"]),
+            *handlers.routes(),
             *pool_routes(world, handlers.in_thread, handlers.outlast_a_power_cut),
             *pages.acts(handlers.change),
             *pages.routes(),
@@ -125,6 +114,22 @@ class _Handlers:
         self._is_ending = False
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="database")
         self._executing = Executing(world, self._writer, make_executor)
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("/graphql", self.graphql, methods=["POST"]),
+            Route("/files/{entity}/{project}/{run}/file_stream", self.file_stream, methods=["POST"]),
+            Route("/uploads/{folder}/{name:path}", self.upload, methods=["PUT"]),
+            Route("/downloads/{folder}/{name:path}", self.download, methods=["GET"]),
+            Route(_ARTIFACT_FILE, self.artifact_file, methods=["GET"]),
+            Route("/hpo/health", self.health),
+            Route(_SWEEP, self.progress),
+            Route(f"{_SWEEP}/without-own-word", self.without_own_word),
+            Route(f"{_SWEEP}/awaited", self.awaited),
+            Route(f"{_SWEEP}/release", self.release, methods=["POST"]),
+            Route(f"{_SWEEP}/state", self.set_state, methods=["POST"]),
+            Route(f"{_SWEEP}/runs/{{run}}/end", self.end_run, methods=["POST"]),
+        ]
 
     @asynccontextmanager
     async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
