@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
@@ -63,7 +63,7 @@ class Theatre:
     reports: queue.SimpleQueue[CrewReport | Answer]
     patience: Patience
     make_commands: Callable[[], Commands]
-    environment: Mapping[str, str]
+    environment: Mapping[str, str] = field(repr=False)
     """The launch's own."""
     folder: str
     """Where it works."""

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from parallel_hpo.config.hpo import HpoSection
@@ -83,7 +83,7 @@ class _Machine:
     main: PickledMain | Target | Program
     observer: Observer
     once: bool
-    environment: Mapping[str, str] | None
+    environment: Mapping[str, str] | None = field(repr=False)
 
     def take_part(self, *, wait_s: float, previous: int) -> _Epoch:
         """Return what became of the next epoch."""

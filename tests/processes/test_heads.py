@@ -141,6 +141,7 @@ def test_a_node_that_is_killed_loses_nothing_and_its_machine_gets_another(
     assert ended.summary["lost"] == 0
 
 
+@pytest.mark.thorough
 def test_a_machine_that_comes_later_takes_part_and_one_that_always_fails_is_given_up(
     head: Head, sweep: RealSweep
 ) -> None:
@@ -200,6 +201,7 @@ def test_a_sweep_is_resumed_on_another_machine_from_what_the_server_knows(
     assert machines_of(again.summary) == {"gpu1": (0, 1), "gpu2": (3, 3)}
 
 
+@pytest.mark.thorough
 def test_with_wandbs_server_as_the_sweeps_own_the_pool_is_at_the_head(
     head: Head, sweep: RealSweep, tmp_path: Path
 ) -> None:

@@ -68,6 +68,7 @@ def test_two_machines_and_one_that_comes_late_perform_exactly_the_count(machines
     assert {event["name"] for event in machines.events("joined")} == {"one", "two", "late"}
 
 
+@pytest.mark.thorough
 def test_a_machine_that_comes_after_the_end_has_nothing_to_do(machines: Machines) -> None:
     machines.create("quick", count=1)
     expect_all_done(machines, machines.join("one"))
@@ -90,6 +91,7 @@ def test_the_runs_of_a_killed_machine_start_elsewhere_as_their_next_attempt(mach
     )
 
 
+@pytest.mark.thorough
 def test_a_killed_worker_costs_its_machine_a_retry_and_no_one_else_anything(machines: Machines) -> None:
     machines.create("held", count=2)
     machine = machines.join("one")
@@ -103,6 +105,7 @@ def test_a_killed_worker_costs_its_machine_a_retry_and_no_one_else_anything(mach
     assert len(machines.events("attempt_ended")) == 1
 
 
+@pytest.mark.thorough
 def test_a_server_that_is_killed_and_comes_back_loses_nothing(machines: Machines, server: Server) -> None:
     machines.create("held", count=6)
     both = [machines.join("one"), machines.join("two")]
@@ -128,6 +131,7 @@ def test_a_machine_with_notice_hands_its_runs_on_before_it_leaves(machines: Mach
     assert {run for run, number in attempts(machines, other).items() if number == 2} == theirs
 
 
+@pytest.mark.thorough
 def test_a_machine_that_is_drained_finishes_its_runs_and_hands_on_none(machines: Machines) -> None:
     machines.create("held", count=4)
     drained = machines.join("drained")
@@ -169,6 +173,7 @@ def test_a_machine_that_is_cut_off_lets_go_in_time_and_comes_back(machines: Mach
     assert machines.events("left")[0]["name"] == "cut"
 
 
+@pytest.mark.thorough
 def test_a_frozen_machine_changes_nothing_when_it_thaws(machines: Machines) -> None:
     """1. All of a machine is halted for longer than its lease. 2. Its run is performed elsewhere.
     3. It goes on: what it has to say of the run is refused, and it joins anew.
@@ -232,6 +237,7 @@ def test_an_unknown_sweep_and_a_wrong_key_are_said_in_a_line(machines: Machines)
     assert "has no sweep nosuch that machines can join" in said
 
 
+@pytest.mark.thorough
 def test_a_machine_whose_owner_is_gone_hands_its_runs_on(machines: Machines) -> None:
     machines.create("held", count=2)
     owned = machines.join("owned", "--once")
@@ -244,6 +250,7 @@ def test_a_machine_whose_owner_is_gone_hands_its_runs_on(machines: Machines) -> 
     assert {event["run_id"] for event in machines.events("handed_on")} == theirs
 
 
+@pytest.mark.thorough
 def test_a_grid_is_performed_once_by_all_machines_together(machines: Machines) -> None:
     grid = {"method": "grid", "metric": {"name": "loss"}, "parameters": {"x": {"values": list(range(9))}}}
     machines.create("quick", count=50, sweep_configuration=grid)
@@ -277,6 +284,7 @@ def test_what_a_lost_machine_leaves_of_a_grid_is_performed_though_the_grid_is_us
     assert {run for run, number in attempts(machines, other).items() if number == 2} == theirs
 
 
+@pytest.mark.thorough
 def test_a_new_run_that_the_pool_refuses_goes_back_and_is_performed_later(machines: Machines) -> None:
     """The pool forgets what it has granted: the machine has drawn a run by then that it may not start."""
     machines.create("quick", count=3, workers=1)

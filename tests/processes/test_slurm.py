@@ -71,6 +71,7 @@ def expect_complete(sweep: RealSweep, sweep_id: str) -> None:
     assert {entry.run_id for entry in sweep.entries()} == run_ids
 
 
+@pytest.mark.thorough
 def test_an_array_performs_the_count_also_where_a_task_is_put_back_into_the_queue(
     sweep: RealSweep, slurm: Slurm
 ) -> None:
