@@ -19,6 +19,20 @@ class OpenedSweep:
     configuration: Mapping[str, Any]
     """As the server has it: the metric of a joined sweep is known from here."""
 
+    @property
+    def metric(self) -> str | None:
+        """The name of the sweep's metric, where it has one."""
+        return self._metric.get("name")
+
+    @property
+    def goal(self) -> str:
+        """Which value of it is the best: "minimize" or "maximize"."""
+        return str(self._metric.get("goal", "minimize"))
+
+    @property
+    def _metric(self) -> Mapping[str, Any]:
+        return self.configuration.get("metric") or {}
+
 
 @dataclass(frozen=True, slots=True)
 class SweepOrder:

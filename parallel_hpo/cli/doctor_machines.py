@@ -7,15 +7,16 @@ from collections.abc import Callable, Iterator, Mapping
 from parallel_hpo.config.tables import Machines
 from parallel_hpo.doctor import Patient
 from parallel_hpo.doctor.findings import bad
-from parallel_hpo.doctor.letters import MachineQuestion
 from parallel_hpo.doctor.machines import MachineFindings, examine_machines
 from parallel_hpo.doctor.meeting import meeting_places
+from parallel_hpo.doctor.questions import MachineQuestion
 from parallel_hpo.errors import ParallelHPOError
-from parallel_hpo.head.offer import in_text, section_of_nodes
+from parallel_hpo.head.offer import section_of_nodes
 from parallel_hpo.head.stage import host_by_route
 from parallel_hpo.machines.base import ClusterEngine
 from parallel_hpo.machines.choose import chosen_engine
 from parallel_hpo.machines.hosted import HostedEngine
+from parallel_hpo.supervisor.packing.text import to_text
 from parallel_hpo.supervisor.versions import versions_here
 
 HERE = "(all)"
@@ -63,7 +64,7 @@ def _ask(
                 versions=versions_here(),
                 servers=servers,
                 section=section_of_nodes(section),
-                main="" if patient.main is None else in_text(patient.main),
+                main="" if patient.main is None else to_text(patient.main),
             )
             yield from examine_machines(engine, question, most=None if count == "auto" else count)
     except ParallelHPOError as error:

@@ -5,9 +5,7 @@ Of its own it has what is about the machine: directory, workers, devices.
 
 from __future__ import annotations
 
-import base64
 import os
-import pickle
 import socket
 import sys
 import time
@@ -27,17 +25,15 @@ from parallel_hpo.config.loader import inside_worker, read_document, with_sectio
 from parallel_hpo.config.of_machine import OF_THE_MACHINE, load_section_of_machine
 from parallel_hpo.errors import BackendError, PoolOverError, ServerAwayError, TargetError, UsageError
 from parallel_hpo.hpo import kind_names
-from parallel_hpo.protocol.pool import NewPool
+from parallel_hpo.protocol.pool import POOL_KEY, POOL_URL, NewPool
 from parallel_hpo.protocol.spec import PickledMain
 from parallel_hpo.supervisor.node import AWAIT_SERVER_S, take_part
 from parallel_hpo.supervisor.node_stage import NodePart
+from parallel_hpo.supervisor.packing.text import from_text
 from parallel_hpo.ui import Terminal
 from parallel_hpo.words import Program, Target
 
 RETRY_S: Final = 0.5
-URL: Final = "PARALLEL_HPO_POOL_URL"
-KEY: Final = "PARALLEL_HPO_POOL_KEY"
-"""Where the pool is and its key, where it is elsewhere than the sweep."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +79,8 @@ def _find_part(request: JoinRequest, environment: Mapping[str, str]) -> NodePart
     """Find the pool, which says all that there is to know of the sweep."""
     sweep_id = request.sweep.rpartition("/")[2]
     credentials = find_credentials(environment)
-    url = environment.get(URL) or credentials.base_url
-    key = environment.get(KEY) or credentials.key
+    url = environment.get(POOL_URL) or credentials.base_url
+    key = environment.get(POOL_KEY) or credentials.key
     if not key:
         raise BackendError(
             f"there is no key for {url}: set WANDB_BASE_URL and WANDB_API_KEY to the address and the key of"
@@ -124,11 +120,9 @@ def _main_of(pool: NewPool, request: JoinRequest) -> PickledMain | Target | Prog
             " `parallel-hpo join SWEEP CONFIG TARGET`"
         )
     try:
-        main = pickle.loads(base64.b64decode(pool.main))
-    except Exception as error:  # noqa: BLE001 - whatever an object's own reduction raises
+        return from_text(pool.main)
+    except Exception as error:  # noqa: BLE001 - whatever unpickling raises
         raise TargetError(f"the main that the sweep's pool has can't be read here: {error}") from None
-    assert isinstance(main, PickledMain | Target | Program)
-    return main
 
 
 def _section_of(pool: NewPool, request: JoinRequest, environment: Mapping[str, str]) -> HpoSection:

@@ -29,6 +29,7 @@ from parallel_hpo.config.hpo import (
 from parallel_hpo.config.sweep import parse_sweep_configuration
 from parallel_hpo.config.sweep_checks import nearest
 from parallel_hpo.errors import ConfigError
+from parallel_hpo.protocol.pool import OF_A_NODE
 
 _PREFIX: Final = "PARALLEL_HPO_"
 _NESTED: Final = "__"
@@ -37,7 +38,7 @@ _INSIDE_WORKER: Final = ("PARALLEL_HPO_WORKER", "PARALLEL_HPO_MARK")
 _FACTS: Final = frozenset(
     {
         *("PARALLEL_HPO_DEVICE", "PARALLEL_HPO_RUN_ID", "PARALLEL_HPO_ATTEMPT"),
-        *("PARALLEL_HPO_NODE", "PARALLEL_HPO_POOL_URL", "PARALLEL_HPO_POOL_KEY"),
+        *OF_A_NODE,
     }
 )
 """What an environment tells a worker's run or a machine's supervisor; no keys, whoever has set them."""

@@ -7,7 +7,7 @@ import sys
 from typing import Final
 
 from parallel_hpo.doctor.findings import Finding, bad
-from parallel_hpo.doctor.letters import QUESTION, from_text, to_line
+from parallel_hpo.doctor.questions import QUESTION, from_text, to_line
 from parallel_hpo.doctor.there import examine_there
 from parallel_hpo.errors import ParallelHPOError
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from parallel_hpo.doctor.findings import Finding, bad
-from parallel_hpo.doctor.letters import QUESTION, MachineQuestion, from_output, to_text
+from parallel_hpo.doctor.questions import QUESTION, MachineQuestion, from_output, to_text
 from parallel_hpo.machines.base import ClusterEngine, NodeCommand, NodeTaskEnd
 
 LIMIT_S: Final = 300.0

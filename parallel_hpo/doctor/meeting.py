@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from parallel_hpo.backend.choose import choose_backend
 from parallel_hpo.backend.credentials import find_credentials
 from parallel_hpo.config.hpo import BackendChoice
-from parallel_hpo.doctor.letters import ServerToReach
+from parallel_hpo.doctor.questions import ServerToReach
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from typing import Final
 
 from parallel_hpo.backend.door import on_the_way_to
 from parallel_hpo.doctor.findings import Finding, bad, good, warning
-from parallel_hpo.doctor.letters import ServerToReach
+from parallel_hpo.doctor.questions import ServerToReach
 
 LIMIT_S: Final = 5.0
 MOST_DIFFERENCE_S: Final = 2.0

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import base64
-import pickle
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from parallel_hpo.config.of_machine import load_section_of_machine
 from parallel_hpo.doctor.examine import Patient, examine_place
 from parallel_hpo.doctor.findings import Finding, bad, good
-from parallel_hpo.doctor.letters import MachineQuestion
+from parallel_hpo.doctor.questions import MachineQuestion
 from parallel_hpo.doctor.reach import examine_reach
 from parallel_hpo.errors import ConfigError
 from parallel_hpo.protocol.pool import Versions, why_unlike
+from parallel_hpo.protocol.spec import PickledMain
 from parallel_hpo.supervisor.devices.drivers import open_driver
 from parallel_hpo.supervisor.devices.library import OpenLibrary
+from parallel_hpo.supervisor.packing.text import from_text
 from parallel_hpo.supervisor.versions import versions_here
 
 
@@ -47,5 +47,6 @@ def _patient(question: MachineQuestion, environment: Mapping[str, str]) -> Patie
     document = {**question.section, "sweep_id": "none"}
     section = load_section_of_machine(document, Path("the head's section"), environment)
     assert section is not None
-    main = pickle.loads(base64.b64decode(question.main)) if question.main else None
+    main = from_text(question.main) if question.main else None
+    assert not isinstance(main, PickledMain)  # the command line has names only
     return Patient(section, main)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from parallel_hpo.protocol.pool import NewPool
+from parallel_hpo.supervisor.counting import count_before
 from parallel_hpo.supervisor.records.ledger_reader import RunRow
 from parallel_hpo.supervisor.records.resuming import AskedCount, asked_count, read_earlier
 
@@ -38,9 +39,5 @@ def count_runs(
     if resumes and "count" not in facts and known is not None:
         facts = {**facts, "count": known.count, "count_given": count is None}
     asked = asked_count(count, given=given, facts=facts, goes_on=resumes)
-    if resumes:
-        before = int(facts.get("before", 0))
-    else:
-        earlier = read_earlier(rows)
-        before = earlier.started - len(earlier.reruns)
+    before = count_before(facts, read_earlier(rows), goes_on=resumes)
     return PoolCount(None if asked.count is None else before + asked.count, before, asked)

@@ -31,6 +31,8 @@ ALONE_SAID_AFTER_S: Final = 30.0
 """A node has joined within some seconds, where its machine is there and idle."""
 AWAY_SAID_AFTER_S: Final = 10.0
 """A server that is restarted is away for a second or two, which nobody needs to know."""
+STOP_CREW_BEFORE_S: Final = 3.0
+"""So long before nobody is waited for any more the engine is asked to end what is left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +197,3 @@ class HeadLoop:
         if kind is StopKind.KILL or (by is not None and self._clock() >= by - STOP_CREW_BEFORE_S):
             self._it.stop_crew()
             self._crew_stopped = True
-
-
-STOP_CREW_BEFORE_S: Final = 3.0
-"""So long before nobody is waited for any more the engine is asked to end what is left."""

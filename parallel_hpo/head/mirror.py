@@ -25,7 +25,7 @@ from parallel_hpo.notices import (
     from_json,
 )
 from parallel_hpo.protocol.messages import MissingMetric
-from parallel_hpo.protocol.pool import PooledEnd, PooledStart, PoolEvent, PoolNews, read
+from parallel_hpo.protocol.pool import PooledEnd, PooledStart, PoolEvent, PoolNews, machine_folder, read
 from parallel_hpo.supervisor.decisions.actions import End
 from parallel_hpo.supervisor.records.mirror import MirrorLedger
 from parallel_hpo.words import Slot, SlotState
@@ -103,7 +103,7 @@ class Mirror:
 
     def _write_joined(self, epoch: int, body: Mapping[str, Any]) -> None:
         name, directory = str(body["name"]), str(body.get("directory", ""))
-        folder = str(PurePosixPath(directory, self._sweep, f"machine-{name}-{epoch}")) if directory else ""
+        folder = str(PurePosixPath(directory, self._sweep, machine_folder(name, epoch))) if directory else ""
         self._ledger.record_machine(epoch, name, folder)
         self._joined[str(body.get("mark", ""))] = epoch, name
         self._tell(Message(f"machine {name} has joined with {body.get('workers', '?')} workers"))

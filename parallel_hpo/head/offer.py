@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
-from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,11 +9,10 @@ from typing import Any, Final
 
 from parallel_hpo.backend.base import OpenedSweep
 from parallel_hpo.config.hpo import HpoSection
-from parallel_hpo.errors import TargetError
 from parallel_hpo.machines.base import FoundMachine, NodeCommand
-from parallel_hpo.protocol.pool import NODE_TOKEN, NewPool
-from parallel_hpo.protocol.spec import PickledMain
+from parallel_hpo.protocol.pool import NODE_TOKEN, POOL_KEY, POOL_URL, NewPool
 from parallel_hpo.supervisor.launch import NOTHING
+from parallel_hpo.supervisor.packing.text import to_text
 from parallel_hpo.supervisor.setting import Setting
 from parallel_hpo.supervisor.versions import versions_here
 
@@ -24,8 +21,6 @@ OF_THE_HEAD: Final = (
     *("backend", "engine", "on_end", "notify"),
 )
 """Keys of the section that no node needs: what they are about is done at the head, or said otherwise."""
-MOST_MAIN_BYTES: Final = 40 * 10**6
-"""The server takes 64 MiB in a request, and Base64 makes four bytes of three."""
 KEY_FILE: Final = "sweep.key"
 
 
@@ -46,7 +41,7 @@ class PoolPlace:
         """What a node's environment must have."""
         url, key = ("WANDB_BASE_URL", "WANDB_API_KEY")
         if self.is_apart:
-            url, key = ("PARALLEL_HPO_POOL_URL", "PARALLEL_HPO_POOL_KEY")
+            url, key = (POOL_URL, POOL_KEY)
         return {**self.login, url: self.url, key: self.key}
 
 
@@ -68,7 +63,7 @@ def new_pool(
         node_timeout_s=node_timeout_s,
         section=section_of_nodes(setting.section),
         configuration=opened.configuration,
-        main="" if setting.main is NOTHING else in_text(setting.main),
+        main="" if setting.main is NOTHING else to_text(setting.main),
         versions=versions_here(),
         headed=headed,
     )
@@ -78,16 +73,6 @@ def section_of_nodes(section: HpoSection) -> dict[str, Any]:
     """Return the keys that were given and that concern a node, as a configuration file has them."""
     given = section.model_dump(mode="json", exclude_unset=True)
     return {key: value for key, value in given.items() if key not in OF_THE_HEAD}
-
-
-def in_text(main: object) -> str:
-    """Return a packed `main` as JSON can hold it; TargetError where it is too large."""
-    if isinstance(main, PickledMain) and main.size > MOST_MAIN_BYTES:
-        raise TargetError(
-            f"main takes {main.size / 10**6:.0f} MB, which each machine would have to be sent"
-            f" (allowed: {MOST_MAIN_BYTES / 10**6:.0f} MB): let it read its data itself"
-        )
-    return b64encode(pickle.dumps(main)).decode()
 
 
 def node_command(

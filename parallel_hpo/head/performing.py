@@ -7,11 +7,9 @@ is known of it the pool's.
 from __future__ import annotations
 
 import queue
-import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -27,15 +25,16 @@ from parallel_hpo.head.offer import PoolPlace, how_to_join, new_pool, node_comma
 from parallel_hpo.machines.base import FoundMachine, NodeCommand
 from parallel_hpo.notices import Message, Observer, SweepOpened
 from parallel_hpo.protocol.pool import AT_ONCE, Ends, NewPool
+from parallel_hpo.protocol.spec import Surroundings
 from parallel_hpo.supervisor.commands import Commands
-from parallel_hpo.supervisor.conclusion import EndedSweep, conclude
+from parallel_hpo.supervisor.conclusion import EndedSweep, conclude, is_to_be_finished
 from parallel_hpo.supervisor.control.mailbox import Mailbox
 from parallel_hpo.supervisor.control.patience import Patience, StoppedError
+from parallel_hpo.supervisor.counting import say_where_it_differs
 from parallel_hpo.supervisor.decisions.view import Ending
 from parallel_hpo.supervisor.farewell import tell_of_end
-from parallel_hpo.supervisor.packing.naming import note_main
+from parallel_hpo.supervisor.noting import NotedLaunch
 from parallel_hpo.supervisor.phantoms import find_phantoms
-from parallel_hpo.supervisor.processes.environment import secrets_of
 from parallel_hpo.supervisor.records.mirror import MirrorLedger
 from parallel_hpo.supervisor.records.summary import SweepResult
 from parallel_hpo.supervisor.setting import Setting
@@ -63,10 +62,8 @@ class Theatre:
     reports: queue.SimpleQueue[CrewReport | Answer]
     patience: Patience
     make_commands: Callable[[], Commands]
-    environment: Mapping[str, str] = field(repr=False)
+    surroundings: Surroundings
     """The launch's own."""
-    folder: str
-    """Where it works."""
 
 
 class PooledSweep:
@@ -78,9 +75,6 @@ class PooledSweep:
         self._setting = theatre.setting
         self._sweep_id = theatre.sweep.path.sweep_id
         self._folder = theatre.setting.folder_of(self._sweep_id)
-        metric = theatre.sweep.configuration.get("metric") or {}
-        self._metric: str | None = metric.get("name")
-        self._goal: str = metric.get("goal", "minimize")
         self._phantoms: tuple[str, ...] = ()
 
     def perform(self) -> SweepResult:
@@ -135,33 +129,17 @@ class PooledSweep:
             rows=self._it.ledger.runs(),
             known=known,
         )
-        if count.asked.count != count.asked.was:
-            now, before = (number or "without limit" for number in (count.asked.count, count.asked.was))
-            setting.observer(Message(f"count {now} from now on (it was {before})"))
+        say_where_it_differs(count.asked, setting.observer)
         return count
 
     def _record(self) -> None:
-        it, facts = self._it, self._it.ledger.facts
-        it.ledger.record_facts(
-            {
-                "path": str(it.sweep.path),
-                "name": it.sweep.configuration.get("name"),
-                "began_at": facts.get("began_at", time.time()),
-                "url": it.sweep.url,
-                "backend": it.backend.name,
-                "created": facts.get("created", self._setting.section.sweep_id is None),
-                "count": self._count.total,
-                "count_given": self._count.asked.given,
-                "before": self._count.before,
-                "metric": self._metric,
-                "goal": self._goal,
-                "marks": [*facts.get("marks", []), self._setting.mark],
-                "machines": it.which,
-                **note_main(self._setting.name, self._setting.main, self._folder, secrets_of(it.environment)),
-                "working_folder": it.folder,
-                "sys_path": list(sys.path),
-            }
+        it, count = self._it, self._count
+        launch = NotedLaunch(
+            *(self._setting, it.sweep, it.backend.name, count.total, count.asked, count.before),
+            main_folder=self._folder,
+            surroundings=it.surroundings,
         )
+        it.ledger.record_facts({**launch.facts(it.ledger.facts), "machines": it.which})
 
     def _announce(self) -> None:
         it = self._it
@@ -175,8 +153,8 @@ class PooledSweep:
                 workers=0,
                 shares=(),
                 folder=str(self._folder),
-                metric=self._metric,
-                goal=self._goal,
+                metric=it.sweep.metric,
+                goal=it.sweep.goal,
                 method=str(it.sweep.configuration.get("method", "")),
                 machines=it.which,
             )
@@ -224,8 +202,7 @@ class PooledSweep:
     def _finish(self, ending: Ending) -> None:
         """Finish a sweep of ours that is on W&B's server; on one of ours the pool has done so."""
         it = self._it
-        done = ending.stop is None and ending.exit_code != ExitCode.FAILURE_POLICY
-        if it.place.is_apart and done and it.ledger.facts["created"]:
+        if it.place.is_apart and is_to_be_finished(ending, it.ledger):
             it.patience.call(lambda: it.backend.finish_sweep(it.sweep.path))
         self._phantoms = find_phantoms(
             it.backend, it.sweep.path, it.ledger, ending, self._setting, it.patience
@@ -250,8 +227,6 @@ class PooledSweep:
             backend=self._it.backend.name,
             folder=self._folder,
             count=self._count.total,
-            metric=self._metric,
-            goal=self._goal,
             phantoms=self._phantoms,
         )
         result = conclude(self._it.ledger, ending, self._setting, ended)

@@ -139,8 +139,7 @@ class HeadStage(Stage):
             reports=self._reports,
             patience=self.patience,
             make_commands=lambda: Commands(self.users_environment, self.folder),
-            environment=self.users_environment,
-            folder=self.folder,
+            surroundings=there.surroundings,
         )
 
     def _place(self, there: OpenStage) -> PoolPlace:

@@ -16,7 +16,7 @@ from uuid import uuid4
 from parallel_hpo.errors import BackendError
 from parallel_hpo.extras import library
 from parallel_hpo.machines.base import FoundMachine, NodeCommand, NodeTaskEnd
-from parallel_hpo.machines.ends import hinted, proven, said_by
+from parallel_hpo.machines.ends import hinted, proven, said_by, time_to_end
 from parallel_hpo.machines.node_process import NodeReturn, run_node, stop_node
 from parallel_hpo.machines.routes import address_towards
 
@@ -26,8 +26,6 @@ FIRST: Final = 1000
 """The priority of a node's task: what else waits at the cluster must not keep a machine from joining."""
 LOOK_S: Final = 0.05
 """Between two looks whether nodes have ended."""
-SPARE_S: Final = 3.0
-"""On top of a node's grace: for the way there, and for what is left of it to be killed."""
 
 
 class DaskEngine:
@@ -74,7 +72,7 @@ class DaskEngine:
             if machine.address in workers:
                 self._client.run(stop_node, task.key, workers=[machine.address], on_error="ignore")
         there = [task for task, (machine, _) in going.items() if machine.address in workers]
-        until = time.monotonic() + SPARE_S + max((told.grace_s for _, told in going.values()), default=0.0)
+        until = time.monotonic() + time_to_end(told for _, told in going.values())
         while any(task.status == "pending" for task in there) and time.monotonic() < until:
             time.sleep(LOOK_S)  # of those that don't answer, `ended` goes on to say nothing
 

@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
-from parallel_hpo.machines.base import FoundMachine, NodeTaskEnd
+from collections.abc import Iterable
+from typing import Final
+
+from parallel_hpo.machines.base import FoundMachine, NodeCommand, NodeTaskEnd
 from parallel_hpo.machines.node_process import NodeReturn
+
+SPARE_S: Final = 3.0
+"""On top of a node's grace: for the way there, and for what is left of it to be killed."""
+
+
+def time_to_end(commands: Iterable[NodeCommand]) -> float:
+    """Return for how many seconds the ends of nodes are waited for that were told to end."""
+    return max((command.grace_s for command in commands), default=0.0) + SPARE_S
 
 
 def proven(machine: FoundMachine, node: NodeReturn) -> NodeTaskEnd:

@@ -13,7 +13,7 @@ from typing import IO, Any, Final, cast
 from parallel_hpo import errors
 from parallel_hpo.errors import BackendError, ParallelHPOError
 from parallel_hpo.machines.base import FoundMachine, NodeCommand, NodeTaskEnd
-from parallel_hpo.machines.ends import hinted
+from parallel_hpo.machines.ends import hinted, time_to_end
 from parallel_hpo.machines.lines import read_line, to_line
 from parallel_hpo.machines.output import KeptOutput
 from parallel_hpo.machines.talk import (
@@ -29,8 +29,10 @@ from parallel_hpo.machines.talk import (
 HOST: Final = ("-m", "parallel_hpo.machines.host")
 READY_S: Final = 60.0
 """For a client to be imported, and to reach its cluster."""
-SPARE_S: Final = 5.0
-"""On top of the nodes' grace for a stop, and for the host's own end; then it is killed."""
+ANSWER_S: Final = 2.0
+"""On top of what the engine itself waits for its nodes' ends."""
+CLOSE_S: Final = 5.0
+"""For the host's own end; then it is killed."""
 
 
 class HostedEngine:
@@ -74,8 +76,7 @@ class HostedEngine:
 
     def stop(self) -> None:
         self._tell(StopNodes())
-        grace_s = max((command.grace_s for command in self._nodes.values()), default=0.0)
-        until = time.monotonic() + grace_s + SPARE_S
+        until = time.monotonic() + time_to_end(self._nodes.values()) + ANSWER_S
         while not self._is_gone and (left := until - time.monotonic()) > 0:
             with suppress(Empty):
                 if self._take(self._told.get(timeout=left)):
@@ -85,7 +86,7 @@ class HostedEngine:
         with suppress(BrokenPipeError):
             cast(IO[bytes], self._process.stdin).close()
         try:
-            self._process.wait(SPARE_S)
+            self._process.wait(CLOSE_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

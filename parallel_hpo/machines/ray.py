@@ -15,7 +15,7 @@ from uuid import uuid4
 from parallel_hpo.errors import BackendError
 from parallel_hpo.extras import library
 from parallel_hpo.machines.base import FoundMachine, NodeCommand, NodeTaskEnd
-from parallel_hpo.machines.ends import hinted, proven, said_by
+from parallel_hpo.machines.ends import hinted, proven, said_by, time_to_end
 from parallel_hpo.machines.names import MachineNames
 from parallel_hpo.machines.node_process import NodeReturn, run_node, stop_node
 
@@ -23,8 +23,6 @@ DEVICES: Final = "GPU"
 """What Ray calls devices of any make."""
 RAYS_OWN: Final = ("OMP_NUM_THREADS", "PYTHONBREAKPOINT")
 """What Ray sets in an actor's process for itself: one thread, as the actor asks for no core."""
-SPARE_S: Final = 3.0
-"""On top of a node's grace: for the way there, and for what is left of it to be killed."""
 
 
 class RayEngine:
@@ -75,8 +73,8 @@ class RayEngine:
             return
         for _, _, actor in self._tasks.values():
             actor.stop.remote()
-        grace_s = max(command.grace_s for _, command, _ in self._tasks.values())
-        _, deaf = self._ray.wait(going, num_returns=len(going), timeout=grace_s + SPARE_S)
+        within_s = time_to_end(command for _, command, _ in self._tasks.values())
+        _, deaf = self._ray.wait(going, num_returns=len(going), timeout=within_s)
         for task in deaf:
             self._ray.kill(self._tasks[task][2])
 

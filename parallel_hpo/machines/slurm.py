@@ -16,7 +16,7 @@ from typing import Final, Literal
 
 from parallel_hpo.errors import BackendError, MissingExtraError, UsageError
 from parallel_hpo.machines.base import FoundMachine, NodeCommand, NodeTaskEnd
-from parallel_hpo.machines.ends import hinted, proven, said_by
+from parallel_hpo.machines.ends import hinted, proven, said_by, time_to_end
 from parallel_hpo.machines.node_process import NodeProcess, NodeUnprovenError
 from parallel_hpo.machines.output import KeptOutput
 from parallel_hpo.machines.routes import address_towards
@@ -24,8 +24,6 @@ from parallel_hpo.machines.routes import address_towards
 ONE_TASK: Final = ("--nodes=1", "--ntasks=1", "--job-name=parallel_hpo", "--kill-on-bad-exit=0")
 ALL_OF_THE_HOST: Final = ("--whole", "--overlap", "--mem=0", "--cpu-bind=none")
 """A step would have one core, and wait until the step is over that the head may be in."""
-SPARE_S: Final = 3.0
-"""On top of a node's grace: for the way there, and for what is left of it to be killed."""
 ANSWER_S: Final = 10.0
 """For an answer of Slurm's controller."""
 
@@ -62,8 +60,7 @@ class SlurmEngine:
     def stop(self) -> None:
         for node in self._nodes:
             node.stop()
-        grace_s = max((command.grace_s for command, _ in self._nodes.values()), default=0.0)
-        until = time.monotonic() + grace_s + SPARE_S
+        until = time.monotonic() + time_to_end(command for command, _ in self._nodes.values())
         for node, (_, thread) in self._nodes.items():
             thread.join(max(0.0, until - time.monotonic()))
             if thread.is_alive():

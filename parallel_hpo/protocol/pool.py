@@ -13,6 +13,7 @@ started runs are run again elsewhere. All are frozen; none does anything.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -34,9 +35,15 @@ WAITING: Final = "it waits, and is not this machine's"
 KNOWN_TO_POOL: Final = (OVER_WORD, ELSEWHERE, WAITING)
 """Refusals of runs that the pool knows begin so; all others mean that a new run may not start now."""
 AT_ONCE: Final = 500
-"""Events in one answer, at the most."""
+"""Events in one answer, at the most: some hundred KB. Fewer say that there are no others."""
 NODE_TOKEN: Final = "PARALLEL_HPO_NODE"
 """The variable by which a head knows again the node that it starts: eight hexadecimal digits for its mark."""
+POOL_URL: Final = "PARALLEL_HPO_POOL_URL"
+POOL_KEY: Final = "PARALLEL_HPO_POOL_KEY"
+"""The variables that say where the pool is and its key, where it is elsewhere than the sweep."""
+OF_A_NODE: Final = (NODE_TOKEN, POOL_URL, POOL_KEY)
+"""The variables that are a node's own: neither keys of the section, nor for its workers."""
+_NO_PART_OF_A_NAME: Final = re.compile(r"[^\w.-]")
 Told = TypeVar("Told")
 
 
@@ -285,6 +292,11 @@ def read(kind: type[Told], body: object) -> Told:
 @cache
 def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
+
+
+def machine_folder(name: str, epoch: int) -> str:
+    """Return the name of the folder, within the sweep's on that machine, that a node's epoch keeps."""
+    return f"machine-{_NO_PART_OF_A_NAME.sub('_', name)}-{epoch}"
 
 
 def why_unlike(head: Versions, node: Versions, name: str) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from parallel_hpo.backend.base import OpenedSweep
-from parallel_hpo.errors import NoRoomError
+from parallel_hpo.errors import ExitCode, NoRoomError
 from parallel_hpo.notices import Message, SweepOver
 from parallel_hpo.supervisor.control.signals import Control
 from parallel_hpo.supervisor.decisions.view import Ending
@@ -25,8 +25,6 @@ class EndedSweep:
     backend: str
     folder: Path
     count: int | None
-    metric: str | None
-    goal: str
     phantoms: tuple[str, ...]
 
 
@@ -46,8 +44,8 @@ def conclude(ledger: Ledger, ending: Ending, setting: Setting, ended: EndedSweep
         exit_code=ending.exit_code,
         duration_s=setting.clock() - setting.began,
         phantoms=ended.phantoms,
-        metric=ended.metric,
-        goal=ended.goal,
+        metric=ended.opened.metric,
+        goal=ended.opened.goal,
         folder=str(ended.folder),
     )
     runs = [_settled(row, ending) for row in ledger.runs()]
@@ -58,6 +56,12 @@ def conclude(ledger: Ledger, ending: Ending, setting: Setting, ended: EndedSweep
         setting.observer(Message(f"the summary could not be written: {error}", warning=True))
     setting.observer(SweepOver(result.exit_code))
     return result
+
+
+def is_to_be_finished(ending: Ending, ledger: Ledger) -> bool:
+    """Whether the sweep is ours and has had all its runs; one that was joined is left as it is."""
+    done = ending.stop is None and ending.exit_code != ExitCode.FAILURE_POLICY
+    return done and bool(ledger.facts["created"])
 
 
 def _settled(row: RunRow, ending: Ending) -> RunRow:

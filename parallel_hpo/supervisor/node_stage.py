@@ -7,7 +7,6 @@ The ledger is a cache of this epoch's: what is counted is in the pool.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -21,7 +20,7 @@ from parallel_hpo.chronicle import LEDGER
 from parallel_hpo.config.hpo import BackendChoice
 from parallel_hpo.errors import ParallelHPOError, ServerAwayError, TargetError
 from parallel_hpo.notices import Message
-from parallel_hpo.protocol.pool import Join, Joined, NewPool
+from parallel_hpo.protocol.pool import Join, Joined, NewPool, machine_folder
 from parallel_hpo.supervisor.commands import Commands
 from parallel_hpo.supervisor.control.patience import StoppedError
 from parallel_hpo.supervisor.launch import Stage
@@ -36,7 +35,6 @@ from parallel_hpo.supervisor.versions import versions_here
 from parallel_hpo.words import SweepId, SweepPath
 
 RETRY_S: Final = 1.0
-_NO_PART_OF_A_NAME: Final = re.compile(r"[^\w.-]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +101,7 @@ class NodeStage(Stage):
     def _perform_part(self) -> SweepResult:
         equipment = self._equip()
         joined, asked_at = self._join(equipment.workers)
-        self.setting = replace(self.setting, machine=folder_of(joined))
+        self.setting = replace(self.setting, machine=machine_folder(joined.name, joined.epoch))
         membership = self.stack.enter_context(self._membership(joined, asked_at))
         backend = self._reach(joined)
         surroundings = self._surround(equipment, keeps_login=backend.keeps_login)
@@ -191,8 +189,3 @@ class NodeStage(Stage):
             self.patience.call(lambda: self._try_main(calls))
         except TargetError as error:
             raise TargetError(f"machine {name}: {error}") from None
-
-
-def folder_of(joined: Joined) -> str:
-    """Return the name of an epoch's folder within the sweep's."""
-    return f"machine-{_NO_PART_OF_A_NAME.sub('_', joined.name)}-{joined.epoch}"

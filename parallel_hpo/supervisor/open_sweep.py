@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import queue
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -17,7 +16,7 @@ from parallel_hpo.protocol.spec import Surroundings, WorkerSpec
 from parallel_hpo.supervisor.aftermath import Aftermath
 from parallel_hpo.supervisor.catching_up import catch_up
 from parallel_hpo.supervisor.commands import Commands
-from parallel_hpo.supervisor.conclusion import EndedSweep, conclude, cut_short
+from parallel_hpo.supervisor.conclusion import EndedSweep, conclude, cut_short, is_to_be_finished
 from parallel_hpo.supervisor.control.mailbox import Mailbox
 from parallel_hpo.supervisor.control.patience import Patience, StoppedError
 from parallel_hpo.supervisor.counting import ask_count, count_before
@@ -27,11 +26,11 @@ from parallel_hpo.supervisor.devices.equipment import Equipment
 from parallel_hpo.supervisor.farewell import tell_of_end
 from parallel_hpo.supervisor.loop import Answers, Loop
 from parallel_hpo.supervisor.membership.membership import Membership
-from parallel_hpo.supervisor.packing.naming import note_main
+from parallel_hpo.supervisor.noting import NotedLaunch
 from parallel_hpo.supervisor.phantoms import find_phantoms
 from parallel_hpo.supervisor.planning import limits_of, shares_of
 from parallel_hpo.supervisor.processes.child_pool import ChildPool
-from parallel_hpo.supervisor.processes.environment import secrets_of, worker_environment
+from parallel_hpo.supervisor.processes.environment import worker_environment
 from parallel_hpo.supervisor.processes.memory import MemoryWatch
 from parallel_hpo.supervisor.processes.output import OutputPump, worker_folder
 from parallel_hpo.supervisor.records.ledger import Ledger
@@ -81,19 +80,16 @@ class OpenSweep:
         self._workers = equipment.workers
         self._phantoms: tuple[str, ...] = ()
         self._earlier = read_earlier(ledger.runs())
-        self._before = count_before(setting, ledger, self._earlier)
+        self._before = count_before(ledger.facts, self._earlier, goes_on=setting.goes_on)
         self._asked = ask_count(setting, ledger)
         self._count = None if self._asked.count is None else self._before + self._asked.count
         self._folder = setting.folder_of(opened.path.sweep_id)
         self._sweep_folder = setting.section.directory / opened.path.sweep_id
-        metric = opened.configuration.get("metric") or {}
-        self._metric: str | None = metric.get("name")
-        self._goal: str = metric.get("goal", "minimize")
 
     def perform(self) -> SweepResult:
         """Return what became of the sweep; it is in `summary.json` by then, also after a fault of ours."""
         marks = self._ledger.facts.get("marks", [])
-        self._record(marks)
+        self._record()
         self._announce()
         try:
             with Mailbox(self._folder) as mailbox:
@@ -105,30 +101,13 @@ class OpenSweep:
             raise
         return self._conclude(ending)
 
-    def _record(self, marks: list[str]) -> None:
-        facts = self._ledger.facts
-        self._ledger.record_facts(
-            {
-                "path": str(self._opened.path),
-                "name": self._opened.configuration.get("name"),
-                "began_at": facts.get("began_at", time.time()),
-                "url": self._opened.url,
-                "backend": self._backend.name,
-                "created": facts.get("created", self._setting.section.sweep_id is None),
-                "count": self._count,
-                "count_given": self._asked.given,
-                "before": self._before,
-                "metric": self._metric,
-                "goal": self._goal,
-                "marks": [*marks, self._setting.mark],
-                **note_main(
-                    *(self._setting.name, self._setting.main, self._sweep_folder),
-                    secrets_of(self._surroundings.environment),
-                ),
-                "working_folder": self._surroundings.folder,
-                "sys_path": list(self._surroundings.sys_path),
-            }
+    def _record(self) -> None:
+        launch = NotedLaunch(
+            *(self._setting, self._opened, self._backend.name, self._count, self._asked, self._before),
+            main_folder=self._sweep_folder,
+            surroundings=self._surroundings,
         )
+        self._ledger.record_facts(launch.facts(self._ledger.facts))
 
     def _announce(self) -> None:
         count = self._count
@@ -141,8 +120,8 @@ class OpenSweep:
                 workers=self._workers,
                 shares=shares_of(count, self._workers),
                 folder=str(self._folder),
-                metric=self._metric,
-                goal=self._goal,
+                metric=self._opened.metric,
+                goal=self._opened.goal,
                 method=str(self._opened.configuration.get("method", "")),
             )
         )
@@ -230,7 +209,7 @@ class OpenSweep:
         self._patience.runs_are_over(ending.stop)
         tools.recorder.settle(self._patience)
         try:
-            if self._is_to_be_finished(ending):
+            if is_to_be_finished(ending, self._ledger):
                 tools.server_calls.finish_sweep()
             tools.server_calls.settle(self._patience)  # its calls are the pool's children
             if self._membership is not None:
@@ -242,11 +221,6 @@ class OpenSweep:
         except StoppedError:
             return ending if ending.stop else cut_short(tools.control, StopKind.INTERRUPT)
         return ending
-
-    def _is_to_be_finished(self, ending: Ending) -> bool:
-        """Whether the sweep is ours and has had all its runs; one that was joined is left as it is."""
-        done = ending.stop is None and ending.exit_code != ExitCode.FAILURE_POLICY
-        return done and bool(self._ledger.facts["created"])
 
     def _make_spec(self, view: SlotView, label: str) -> WorkerSpec:
         slot = view.slot
@@ -269,8 +243,8 @@ class OpenSweep:
             slot=slot,
             path=self._opened.path,
             main=self._setting.main,
-            metric=self._metric,
-            goal=self._goal,
+            metric=self._opened.metric,
+            goal=self._opened.goal,
             keep_login=self._backend.keeps_login,
             activity_every_s=None if stall_s is None else stall_s / ACTIVITY_PARTS,
             progress_every_s=max(1.0, self._workers / PROGRESS_PER_S),
@@ -282,8 +256,6 @@ class OpenSweep:
             backend=self._backend.name,
             folder=self._folder,
             count=self._count,
-            metric=self._metric,
-            goal=self._goal,
             phantoms=self._phantoms,
         )
         result = conclude(self._ledger, ending, self._setting, ended)

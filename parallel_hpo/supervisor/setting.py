@@ -36,6 +36,11 @@ class Setting:
     """The folder of this machine's part within the sweep's, where the sweep has many; ''."""
 
     @property
+    def goes_on(self) -> bool:
+        """Whether its count is the one of an earlier launch in its folder, if there was one."""
+        return self.resumes or self.share is not None
+
+    @property
     def count(self) -> int | None:
         """The runs that this launch is to perform; None: no limit."""
         total = self.section.count

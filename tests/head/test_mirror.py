@@ -30,6 +30,11 @@ def taken(ledger: MirrorLedger, *several: object) -> list[Notice]:
     return told
 
 
+def test_a_machines_folder_is_called_as_the_machine_itself_calls_it(ledger: MirrorLedger) -> None:
+    taken(ledger, news(joined(1, 4, "rack 2/gpu:1", directory="/data")))
+    assert [machine.folder for machine in ledger.machines()] == ["/data/sweep/machine-rack_2_gpu_1-4"]
+
+
 def test_a_run_that_starts_and_ends_at_a_machine_is_in_the_ledger_and_told(ledger: MirrorLedger) -> None:
     told = taken(
         ledger,

@@ -12,16 +12,15 @@ import pytest
 from parallel_hpo.config.hpo import parse_section
 from parallel_hpo.errors import TargetError
 from parallel_hpo.head.offer import (
-    MOST_MAIN_BYTES,
     PoolPlace,
     how_to_join,
-    in_text,
     node_command,
     section_of_nodes,
     write_key,
 )
 from parallel_hpo.machines.base import FoundMachine
 from parallel_hpo.protocol.spec import PickledMain
+from parallel_hpo.supervisor.packing.text import MOST_MAIN_BYTES, from_text, to_text
 from parallel_hpo.words import Target
 
 HERE = PoolPlace("http://10.0.0.1:5000", "secret", is_apart=False)
@@ -45,12 +44,13 @@ def test_machines_get_the_keys_that_were_given_and_that_concern_them() -> None:
 
 def test_a_main_travels_as_text() -> None:
     target = Target("train", "main", ("--fast",))
-    assert pickle.loads(b64decode(in_text(target))) == target
+    assert pickle.loads(b64decode(to_text(target))) == target
+    assert from_text(to_text(target)) == target
 
 
 def test_a_main_that_holds_its_data_is_refused_before_anything_starts() -> None:
     with pytest.raises(TargetError, match="let it read its data itself"):
-        in_text(PickledMain(b"", size=MOST_MAIN_BYTES + 1))
+        to_text(PickledMain(b"", size=MOST_MAIN_BYTES + 1))
 
 
 def test_the_command_to_join_has_no_key_in_it(tmp_path: Path) -> None:

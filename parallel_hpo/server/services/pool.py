@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from typing import Final
 
 from pydantic import BaseModel, ValidationError
 
@@ -16,6 +15,7 @@ from parallel_hpo.config.tables import Failures, Limit
 from parallel_hpo.keys import node_key
 from parallel_hpo.policy import FailureLimits
 from parallel_hpo.protocol.pool import (
+    AT_ONCE,
     Ends,
     Exchange,
     Granted,
@@ -39,9 +39,6 @@ from parallel_hpo.server.store import sweeps
 from parallel_hpo.server.store.database import Transaction
 from parallel_hpo.server.world import World
 from parallel_hpo.words import RunId
-
-NEWS_AT_ONCE: Final = 500
-"""Events in one answer: some hundred KB."""
 
 
 def open_pool(world: World, sweep_id: str, wanted: NewPool) -> PoolState:
@@ -136,7 +133,7 @@ def news(world: World, sweep_id: str, event: int, notice: int) -> PoolNews:
     with _changed(world, sweep_id, by_head=True) as draft:
         ends, living = draft.pool.ends, len(draft.living())
     with world.database.read() as transaction:
-        events = store.events_after(transaction, sweep_id, event, NEWS_AT_ONCE)
+        events = store.events_after(transaction, sweep_id, event, AT_ONCE)
         running = store.running(transaction, sweep_id)
     notices, last = world.notices.after(sweep_id, notice)
     return PoolNews(tuple(events), notices, last, ends, living, running)

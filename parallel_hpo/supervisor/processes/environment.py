@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+from parallel_hpo.protocol.pool import OF_A_NODE
 from parallel_hpo.words import Slot, SweepId
 
 LEAKED: Final = (
@@ -19,9 +20,7 @@ LEAKED: Final = (
     "LOCAL_RANK",
     "WORLD_SIZE",
     "MASTER_PORT",
-    "PARALLEL_HPO_POOL_URL",
-    "PARALLEL_HPO_POOL_KEY",
-    "PARALLEL_HPO_NODE",
+    *OF_A_NODE,
 )
 """What a parent's own W&B run, distributed job or part in a pool would impose on every worker. With
 WANDB_AGENT_DISABLE_FLAPPING=true wandb's function agent ends after its first failed run."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 
@@ -22,6 +23,9 @@ from parallel_hpo.supervisor.records.recorder import UnrecordedError
 from parallel_hpo.words import Outcome, RunId, Slot, StopKind
 
 LEASE_S = 100.0
+DEADLINE_S = 60.0
+SOON_S = 0.2
+"""Many times what an exchange takes that is hurried."""
 RUN = RunId("r")
 START = PooledStart(PooledRun(RUN, {}, 1), 3)
 WITHDRAWN = PooledEnd(RUN, 1, Outcome.STOPPED, resumable=True)
@@ -39,9 +43,11 @@ class FakeLine:
     """What an exchange with a start in it is answered."""
     told: list[Exchange] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
+    heard: Callable[[Exchange], None] = lambda told: None
 
     def exchange(self, told: Exchange) -> Granted:
         self.told.append(told)
+        self.heard(told)
         answers = self.to_starts if told.starts else self.answers
         answer = answers.pop(0) if answers else Granted()
         if isinstance(answer, Exception):
@@ -182,6 +188,32 @@ def test_what_is_owed_is_told_before_the_machine_leaves() -> None:
         membership.close("all 9 runs performed")
     assert any(END in told.ends for told in line.told)
     assert line.left == ["all 9 runs performed"]
+
+
+def test_what_is_needed_more_is_told_at_once_and_what_is_needed_less_with_the_next_exchange() -> None:
+    """With its threads, and a clock that stands still: no exchange is ever due by itself."""
+    with closing(Control()) as control:
+        told: queue.SimpleQueue[Exchange] = queue.SimpleQueue()
+        line = FakeLine(heard=told.put)
+        membership = Membership(
+            line,
+            5,
+            node_timeout_s=LEASE_S,
+            joined_at=1.0,
+            control=control,
+            observer=lambda notice: None,
+            clock=lambda: 0.0,
+        )
+        membership.open()
+        assert told.get(timeout=DEADLINE_S).wants == 0
+        membership.publish(PoolNeeds(wants=3))
+        assert told.get(timeout=DEADLINE_S).wants == 3
+        membership.publish(PoolNeeds(wants=2))
+        with pytest.raises(queue.Empty):
+            told.get(timeout=SOON_S)
+        membership.publish(PoolNeeds(wants=2, over="the grid is used up"))
+        assert told.get(timeout=DEADLINE_S).over == "the grid is used up"
+        membership.close("done")
 
 
 def test_a_machine_that_is_lost_says_nothing_at_its_end() -> None:

@@ -6,7 +6,7 @@ import secrets
 
 from parallel_hpo.doctor import Finding, Level
 from parallel_hpo.doctor.findings import bad, good, warning
-from parallel_hpo.doctor.letters import MOST_BYTES, from_output, to_line
+from parallel_hpo.doctor.questions import MOST_BYTES, from_output, to_line
 
 
 def test_findings_come_back_from_the_midst_of_an_output() -> None:

@@ -1,0 +1,57 @@
+"""What a ledger notes of the launch that goes on with it, on one machine or at the head of many."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from parallel_hpo.backend.base import OpenedSweep
+from parallel_hpo.protocol.spec import Surroundings
+from parallel_hpo.supervisor.packing.naming import note_main
+from parallel_hpo.supervisor.processes.environment import secrets_of
+from parallel_hpo.supervisor.records.resuming import AskedCount
+from parallel_hpo.supervisor.setting import Setting
+
+
+@dataclass(frozen=True, slots=True)
+class NotedLaunch:
+    """A launch, as far as a later one must know of it."""
+
+    setting: Setting
+    opened: OpenedSweep
+    backend: str
+    count: int | None
+    """Of the sweep's runs in all, those of earlier counts included; None: no limit."""
+    asked: AskedCount
+    before: int
+    """Runs of earlier counts."""
+    main_folder: Path
+    """Where a `main` without a name is kept."""
+    surroundings: Surroundings
+    """Those that `main` is looked for in."""
+
+    def facts(self, known: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the facts; those of the sweep's beginning stay as they are `known`."""
+        setting, opened = self.setting, self.opened
+        return {
+            "path": str(opened.path),
+            "name": opened.configuration.get("name"),
+            "began_at": known.get("began_at", time.time()),
+            "url": opened.url,
+            "backend": self.backend,
+            "created": known.get("created", setting.section.sweep_id is None),
+            "count": self.count,
+            "count_given": self.asked.given,
+            "before": self.before,
+            "metric": opened.metric,
+            "goal": opened.goal,
+            "marks": [*known.get("marks", []), setting.mark],
+            **note_main(
+                setting.name, setting.main, self.main_folder, secrets_of(self.surroundings.environment)
+            ),
+            "working_folder": self.surroundings.folder,
+            "sys_path": list(self.surroundings.sys_path),
+        }
