@@ -19,9 +19,10 @@ from typing import Any, Final
 import psutil
 import pytest
 
-from tests.commanding import Command, CommandLine, can_be_forked
+from tests.commanding import Command, CommandLine
 from tests.conftest import clean_env_in
 from tests.processes.agreement import disagreements
+from tests.spares import can_be_forked
 
 MAINS: Final = Path(__file__).with_name("mains.py")
 RANDOM: Final = {
@@ -29,6 +30,8 @@ RANDOM: Final = {
     "metric": {"name": "loss"},
     "parameters": {"x": {"min": 0.0, "max": 1.0}},
 }
+ANEW: Final = ("env", sys.executable)
+"""A launcher for tests of starts: it and all that it starts are new interpreters, and no forks of one."""
 DEADLINE_S: Final = 60.0
 """Far beyond what anything here takes, so that only a hang reaches it."""
 
@@ -282,6 +285,7 @@ def temporary(sweep: RealSweep) -> Iterator[Path]:
     """The sweep's temporary folder; its name is short, as a socket in it needs."""
     folder = Path(tempfile.mkdtemp(prefix="left-"))
     sweep.env["TMPDIR"] = str(folder)
+    sweep.launcher = ANEW  # imports make folders too
     yield folder
     shutil.rmtree(folder)
 
