@@ -84,17 +84,21 @@ def _rest_of(stream: io.TextIOWrapper) -> str:
 
 
 class CommandLine:
-    """`python -m parallel_hpo`, ready to be called."""
+    """Python with all that `parallel-hpo` imports, ready to be called."""
 
     def __init__(self, control: socket.socket) -> None:
         self._control = control
 
     def start(self, *words: str, folder: Path, environment: Mapping[str, str]) -> Command:
         """Start a command in a folder, with this environment and no stdin."""
+        return self.start_interpreter("-m", "parallel_hpo", *words, folder=folder, environment=environment)
+
+    def start_interpreter(self, *words: str, folder: Path, environment: Mapping[str, str]) -> Command:
+        """Start what Python would be with these words: `-m` and a module, or a script."""
         ours, theirs = socket.socketpair()
         stdout, output = os.pipe()
         stderr, errors = os.pipe()
-        asked = Asked(["parallel_hpo", *words], str(folder), dict(environment))
+        asked = Asked(words, str(folder), dict(environment))
         with theirs:
             socket.send_fds(self._control, [b"."], [output, errors, theirs.fileno()])
         os.close(output)

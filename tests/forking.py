@@ -27,6 +27,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Final, NoReturn
 
 from tests.spares import STARTED, Asked, Spares, put, show
@@ -49,7 +50,7 @@ IMPORTED: Final = (
 )
 """What most commands import, some of it late, and what the processes do that they start."""
 SWEEPS: Final = frozenset({"join", "run"})
-"""The commands that start such processes."""
+"""Those of our commands that start such processes."""
 
 
 class Forks:
@@ -115,24 +116,28 @@ def serve(control: socket.socket) -> socket.socket | None:
 
 
 def become(asked: Asked) -> None:
-    """Be what is asked for, as a new interpreter would: `python -m` with these words."""
+    """Be what is asked for, as a new interpreter with these words would: `-m` and a module, or a script."""
     sys.stdin = os.fdopen(0, closefd=False)
     sys.stdout = os.fdopen(1, "w", closefd=False)
     sys.stderr = os.fdopen(2, "w", buffering=1, errors="backslashreplace", closefd=False)
     os.chdir(asked.folder)
     os.environ.clear()
     os.environ.update(asked.environment)
-    show([sys.executable, "-m", *asked.words], asked.environment)
+    show([sys.executable, *asked.words], asked.environment)
     tempfile.tempdir = None  # found anew, by its own environment
-    sys.path[0] = asked.folder  # as `python -m` has it
-    module, *words = asked.words
-    sys.argv = ["-m", *words]
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    sys.argv = list(asked.words)
+    if asked.words[0] == "-m":
+        sys.argv.pop(1)
+        sys.path[0] = asked.folder
+        runpy.run_module(asked.words[1], run_name="__main__", alter_sys=True)
+    else:
+        sys.path[0] = str(Path(asked.words[0]).resolve().parent)
+        runpy.run_path(asked.words[0], run_name="__main__")
 
 
 def with_spares(asked: Asked) -> Asked:
     """Have what a command is going to start stand ready; return what this process is to be: it, or that."""
-    if SWEEPS.isdisjoint(asked.words[1:2]):
+    if asked.words[1:2] == ["parallel_hpo"] and SWEEPS.isdisjoint(asked.words[2:3]):
         return asked
     spares = Spares()
     for module in STARTED:

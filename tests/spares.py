@@ -33,7 +33,7 @@ _new_interpreter: Final[Any] = subprocess._fork_exec  # type: ignore[attr-define
 
 @dataclass(frozen=True)
 class Asked:
-    """What a fork is to be: `python -m` with these words."""
+    """What a fork is to be: an interpreter with these words."""
 
     words: Sequence[str]
     folder: str
@@ -92,7 +92,7 @@ class Spares:
         resource.prlimit(pid, resource.RLIMIT_NOFILE, resource.getrlimit(resource.RLIMIT_NOFILE))
         with line:
             socket.send_fds(line, [b"."], [*standard, *passed])
-            line.sendall(Asked(words[2:], str(Path.cwd()), environment, [0, 1, 2, *passed]).to_line())
+            line.sendall(Asked(list(words[1:]), str(Path.cwd()), environment, [0, 1, 2, *passed]).to_line())
         return pid
 
 

@@ -112,10 +112,12 @@ class RealSweep:
         return created.stdout.strip()
 
     def start_command(self, *command: str) -> RealSweep:
-        """Start the interpreter with these words, or the like of it where they are `-m parallel_hpo …`."""
-        plain = self.launcher == (sys.executable,) and command[:2] == ("-m", "parallel_hpo")
+        """Start the interpreter with these words, or a fork that is like it."""
+        plain = self.launcher == (sys.executable,) and command[0] != "-c"
         if plain and self._commands is not None and can_be_forked(self.env):
-            self.process = self._commands.start(*command[2:], folder=self.folder, environment=self.env)
+            self.process = self._commands.start_interpreter(
+                *command, folder=self.folder, environment=self.env
+            )
         else:
             self.process = self._start_interpreter(command)
         return self
