@@ -30,7 +30,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, NoReturn
 
-from tests.spares import STARTED, Asked, Spares, put, show
+from tests.spares import Asked, Spares, put, show, started_by
 
 NUMBER: Final = struct.Struct("i")
 """How a pid and an exit code go over the line; a signal's code is negative."""
@@ -49,8 +49,6 @@ IMPORTED: Final = (
     "wandb",
 )
 """What most commands import, some of it late, and what the processes do that they start."""
-SWEEPS: Final = frozenset({"join", "run"})
-"""Those of our commands that start such processes."""
 
 
 class Forks:
@@ -136,14 +134,12 @@ def become(asked: Asked) -> None:
 
 
 def with_spares(asked: Asked) -> Asked:
-    """Have what a command is going to start stand ready; return what this process is to be: it, or that."""
-    if asked.words[1:2] == ["parallel_hpo"] and SWEEPS.isdisjoint(asked.words[2:3]):
-        return asked
+    """Have what a process is going to start stand ready; return what this one is to be: it, or that."""
     spares = Spares()
-    for module in STARTED:
+    for module in started_by(asked.words):
         spare = spares.make(module)
         if spare is not None:
-            return spare
+            return with_spares(spare)
     subprocess._fork_exec = spares.start  # type: ignore[attr-defined]
     return asked
 

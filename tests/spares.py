@@ -10,22 +10,26 @@ started again after its death is a new interpreter. One that is not needed ends 
 from __future__ import annotations
 
 import ctypes
+import importlib
 import json
 import os
 import resource
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 OF_THE_INTERPRETER: Final = ("PYTHON", "LD_", "DYLD_", "LANG", "LC_", "TZ")
 """Prefixes of variables that are heeded at an interpreter's start, which a fork has behind it."""
-STARTED: Final = ("parallel_hpo.server", "parallel_hpo.worker.forkserver")
-"""What a sweep's command starts."""
+SERVER: Final = "parallel_hpo.server"
+FORK_SERVER: Final = "parallel_hpo.worker.forkserver"
+GUARD: Final = "parallel_hpo.machines.guard"
 MOST_HANDLES: Final = 8
+PREEXEC: Final = 20
+"""Where the function that a child calls stands among the arguments of `subprocess`'s own."""
 HIGH: Final = 200
 """Above any handle that is asked for."""
 _new_interpreter: Final[Any] = subprocess._fork_exec  # type: ignore[attr-defined]
@@ -40,6 +44,9 @@ class Asked:
     environment: Mapping[str, str]
     handles: Sequence[int] = ()
     """The numbers that the handles must have that come beside it."""
+    own_session: bool = False
+    before: tuple[str, str] | None = None
+    """A function that is called before all else: its module and its name."""
 
     def to_line(self) -> bytes:
         return json.dumps(asdict(self)).encode() + b"\n"
@@ -59,11 +66,27 @@ def _of_the_interpreter(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if name.startswith(OF_THE_INTERPRETER)}
 
 
+def started_by(words: Sequence[str]) -> tuple[str, ...]:
+    """Return the modules that an interpreter with these words is going to start, each in a process."""
+    match words:
+        case ["-m", "parallel_hpo", "run", *_]:
+            return (SERVER, FORK_SERVER)
+        case ["-m", "parallel_hpo", "join", *_]:
+            return (FORK_SERVER,)
+        case ["-m", "parallel_hpo" | "parallel_hpo.server" | "parallel_hpo.worker.forkserver", *_]:
+            return ()
+        case ["-m", "parallel_hpo.machines.guard"]:
+            return ("parallel_hpo",)
+        case ["-m", "tests.processes.heading", *_]:
+            return (SERVER, FORK_SERVER, GUARD, GUARD)
+    return (SERVER, FORK_SERVER)
+
+
 class Spares:
-    """The spares of one command, by what each can be, and the lines on which they wait."""
+    """The spares of one process: what each can be, its id, and the line on which it waits."""
 
     def __init__(self) -> None:
-        self._waiting: dict[str, tuple[int, socket.socket]] = {}
+        self._waiting: list[tuple[str, int, socket.socket]] = []
 
     def make(self, module: str) -> Asked | None:
         """Make one, and return None; in the spare, return what it is to be once it is asked for."""
@@ -71,29 +94,48 @@ class Spares:
         pid = os.fork()
         if pid != 0:
             theirs.close()
-            self._waiting[module] = (pid, ours)
+            self._waiting.append((module, pid, ours))
             return None
-        os.setsid()
         ours.close()
-        for _, line in self._waiting.values():
+        for _, _, line in self._waiting:
             line.close()
         return _wait_on(theirs)
 
     def start(self, words: Sequence[str], *rest: Any) -> int:
         """Start a process, by the arguments of `subprocess`'s own function for that; return its id."""
-        _, _, kept, folder, variables, stdin, _, _, stdout, _, stderr, _, alarm, *_ = rest
+        _, _, kept, folder, variables, stdin, _, _, stdout, _, stderr, _, alarm, _, own_session = rest[:15]
         environment = os.environ if variables is None else _decoded(variables)
-        known = list(words[:2]) == [sys.executable, "-m"] and folder is None and can_be_forked(environment)
-        if not known or words[2] not in self._waiting:
+        spare = self._take(words) if folder is None and can_be_forked(environment) else None
+        if spare is None:
             return int(_new_interpreter(words, *rest))
-        pid, line = self._waiting.pop(words[2])
+        pid, line = spare
         standard = [own if own >= 0 else inherited for inherited, own in enumerate([stdin, stdout, stderr])]
         passed = [handle for handle in kept if handle != alarm]
+        asked = Asked(
+            list(words[1:]),
+            str(Path.cwd()),
+            dict(environment),
+            [0, 1, 2, *passed],
+            own_session,
+            _named(rest[PREEXEC]),
+        )
         resource.prlimit(pid, resource.RLIMIT_NOFILE, resource.getrlimit(resource.RLIMIT_NOFILE))
         with line:
             socket.send_fds(line, [b"."], [*standard, *passed])
-            line.sendall(Asked(list(words[1:]), str(Path.cwd()), environment, [0, 1, 2, *passed]).to_line())
+            line.sendall(asked.to_line())
         return pid
+
+    def _take(self, words: Sequence[str]) -> tuple[int, socket.socket] | None:
+        """Return one that can be an interpreter with these words, and have it no more."""
+        for number, (module, pid, line) in enumerate(self._waiting):
+            if list(words[:3]) == [sys.executable, "-m", module]:
+                del self._waiting[number]
+                return pid, line
+        return None
+
+
+def _named(function: Callable[[], object] | None) -> tuple[str, str] | None:
+    return None if function is None else (function.__module__, function.__name__)
 
 
 def _decoded(variables: Sequence[bytes]) -> dict[str, str]:
@@ -109,6 +151,11 @@ def _wait_on(line: socket.socket) -> Asked:
             os._exit(0)
         asked = Asked.read(line)
     put(handles, asked.handles)
+    if asked.own_session:
+        os.setsid()
+    if asked.before is not None:
+        module, name = asked.before
+        getattr(importlib.import_module(module), name)()
     return asked
 
 
