@@ -287,7 +287,6 @@ def temporary(sweep: RealSweep) -> Iterator[Path]:
     """The sweep's temporary folder; its name is short, as a socket in it needs."""
     folder = Path(tempfile.mkdtemp(prefix="left-"))
     sweep.env["TMPDIR"] = str(folder)
-    sweep.launcher = ANEW  # imports make folders too
     yield folder
     shutil.rmtree(folder)
 
