@@ -91,9 +91,9 @@ class CommandLine:
 
     def start(self, *words: str, folder: Path, environment: Mapping[str, str]) -> Command:
         """Start a command in a folder, with this environment and no stdin."""
-        return self.start_interpreter("-m", "parallel_hpo", *words, folder=folder, environment=environment)
+        return self.python("-m", "parallel_hpo", *words, folder=folder, environment=environment)
 
-    def start_interpreter(self, *words: str, folder: Path, environment: Mapping[str, str]) -> Command:
+    def python(self, *words: str, folder: Path, environment: Mapping[str, str]) -> Command:
         """Start what Python would be with these words: `-m` and a module, or a script."""
         ours, theirs = socket.socketpair()
         stdout, output = os.pipe()

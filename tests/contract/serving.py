@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tests.commanding import Command, CommandLine
+from tests.conftest import QUIET
 
 CLIENTS = Path(__file__).with_name("clients")
 ROOT = Path(__file__).parents[2]
@@ -21,13 +22,7 @@ WANDB = Path(sys.executable).with_name("wandb")
 DEADLINE_S = 90.0
 """Far beyond what a client takes, so that only a hang reaches it."""
 
-QUIET = {
-    "WANDB_ERROR_REPORTING": "false",
-    "WANDB_X_DISABLE_STATS": "true",
-    "WANDB_X_DISABLE_MACHINE_INFO": "true",
-    "WANDB_X_SAVE_REQUIREMENTS": "false",
-    "WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL": "1",
-}
+AT_ONCE = {"WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL": "1"}
 
 
 @dataclass
@@ -52,7 +47,7 @@ class Server:
                 [sys.executable, *words], env=self.env, cwd=ROOT, stdout=subprocess.PIPE, text=True
             )
         else:
-            self.process = self.commands.start_interpreter(*words, folder=ROOT, environment=self.env)
+            self.process = self.commands.python(*words, folder=ROOT, environment=self.env)
         assert self.process.stdout is not None
         self.said = json.loads(self.process.stdout.readline())
         self.port = str(urlsplit(self.said["url"]).port)
@@ -75,7 +70,7 @@ class Server:
         # The command line agent starts programs as `/usr/bin/env python`.
         path = f"{WANDB.parent}:{self.env.get('PATH', '')}"
         modules = f"{ROOT}:{self.env.get('PYTHONPATH', '')}".strip(":")
-        return self.env | QUIET | own | {"PATH": path, "PYTHONPATH": modules}
+        return self.env | QUIET | AT_ONCE | own | {"PATH": path, "PYTHONPATH": modules}
 
     def client(
         self, script: str, *, python: Path | None = None, deadline_s: float = DEADLINE_S, **env: str

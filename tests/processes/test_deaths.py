@@ -123,7 +123,7 @@ def test_a_stop_before_there_is_a_sweep_ends_it_all_the_same(sweep: RealSweep) -
 
 
 def test_when_the_supervisor_is_killed_nothing_of_the_sweep_lives_on(sweep: RealSweep) -> None:
-    sweep.env["THEN_SLEEP"] = "60"
+    sweep.with_helpers().env["THEN_SLEEP"] = "60"
     sweep.start("with_grandchild", count=10)
     sweep.wait_for(2, "grandchild")
     processes = sweep.tree()
