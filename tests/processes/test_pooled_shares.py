@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from parallel_hpo.errors import ExitCode
+from tests.commanding import CommandLine
 from tests.conftest import make_clean_env
 from tests.contract.serving import Server, serving
 from tests.processes.conftest import RealSweep, outcomes
@@ -27,8 +28,8 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 @pytest.fixture
-def machines(sweep: RealSweep, server: Server) -> Iterator[Machines]:
-    made = Machines(sweep, server)
+def machines(sweep: RealSweep, server: Server, commands: CommandLine) -> Iterator[Machines]:
+    made = Machines(sweep, server, commands)
     yield made
     made.kill_all()
 
