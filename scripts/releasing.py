@@ -1,4 +1,4 @@
-"""What scripts/release does: cuts version and changelog, builds, commits, tags; or says what is in the way."""
+"""What scripts/release does: cut version and changelog, build, commit, tag; or say what is in the way."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def version_in(text: str) -> str:
 
 
 def expect_new(version: str, *, current: str, released: Collection[str]) -> None:
-    """Raise NotNow unless a version is well written, above all that were released, and not below the current."""
+    """Raise NotNow unless a version is well written, above all that were released, not below the current."""
     try:
         wanted = Version(version)
     except InvalidVersion:
@@ -81,7 +81,7 @@ def expect_new(version: str, *, current: str, released: Collection[str]) -> None
 
 
 def cut_changelog(text: str, version: str, today: str) -> tuple[str, str]:
-    """Return a changelog in which what was unreleased is a version's, and that part; NotNow where it is empty."""
+    """Return a changelog in which what was unreleased is a version's, and that part; NotNow: it is empty."""
     before, found, after = text.partition(UNRELEASED)
     if not found:
         raise NotNow(f"{CHANGELOG} has no head {UNRELEASED.strip()!r}")
@@ -96,7 +96,7 @@ def _tags(root: Path) -> list[str]:
 
 
 def _build(root: Path, version: str) -> list[str]:
-    """Build both files of a release into dist/, and return their paths; NotNow where they are not in order."""
+    """Build both files of a release into dist/, return their paths; NotNow where they are not in order."""
     _run(root, sys.executable, "-m", "build", "--no-isolation", "--outdir", "dist", ".")
     built = [f"dist/parallel_hpo-{version}{end}" for end in (".tar.gz", "-py3-none-any.whl")]
     _run(root, sys.executable, "-m", "twine", "check", "--strict", *built)

@@ -1,4 +1,4 @@
-"""scripts/release: what it refuses, and what it makes in a clone of this repository, with a real git and build."""
+"""scripts/release: what it refuses, and what it makes in a clone of this repository, with real programs."""
 
 from __future__ import annotations
 
