@@ -1,10 +1,7 @@
-"""Which GraphQL a client of wandb's carries: understood by this server, refused, or news since somebody looked.
+"""Which GraphQL a client of wandb's carries: understood by this server, refused, or news to everybody.
 
-The client is read, not run: the strings of its Python files, and those in wandb-core. `looked_at.json` has what
-was there when somebody looked last. `scripts/check-client` has this say what a new release brings:
-
-    python -m tests.contract.moves           # exit code 1: there is something to look at
-    python -m tests.contract.moves --keep    # it was looked at: looked_at.json has it now
+The client is read, not run: the strings of its Python files, and those in wandb-core. `looked_at.json` has
+what those releases carry that somebody has looked at. `scripts/check-client` says what another one brings.
 """
 
 from __future__ import annotations
@@ -133,7 +130,7 @@ def _strings(tree: ast.AST) -> Iterator[str]:
 
 
 def _piece(value: ast.expr) -> str:
-    return value.value if isinstance(value, ast.Constant) else ast.unparse(value)
+    return str(value.value) if isinstance(value, ast.Constant) else ast.unparse(value)
 
 
 def moves(documents: Iterable[Document], kept: Mapping[str, str]) -> list[Move]:
@@ -145,34 +142,46 @@ def moves(documents: Iterable[Document], kept: Mapping[str, str]) -> list[Move]:
     ]
 
 
-def kept_of(documents: Iterable[Document]) -> dict[str, str]:
-    """Return what is kept of documents that were looked at."""
-    kept: dict[str, set[str]] = {}
+def with_these(documents: Iterable[Document], kept: Mapping[str, str]) -> dict[str, str]:
+    """Return what is kept when somebody has looked at these too."""
+    digests = {name: set(kept[name].split()) for name in kept}
     for document in documents:
-        kept.setdefault(document.name, set()).add(document.digest)
-    return {name: " ".join(sorted(kept[name])) for name in sorted(kept)}
+        digests.setdefault(document.name, set()).add(document.digest)
+    return {name: " ".join(sorted(digests[name])) for name in sorted(digests)}
 
 
-def looked_at() -> tuple[str, dict[str, str]]:
-    """Return the release that somebody looked at last, and what it carried."""
-    known = json.loads(LOOKED_AT.read_text())
-    return known["client"], known["documents"]
+@dataclass(frozen=True)
+class LookedAt:
+    """What somebody has looked at: releases of the client, and all that they carry."""
+
+    releases: tuple[str, ...]
+    documents: Mapping[str, str]
+
+    @classmethod
+    def read(cls) -> LookedAt:
+        """Read it."""
+        known = json.loads(LOOKED_AT.read_text())
+        return cls(tuple(known["releases"]), known["documents"])
+
+    def add(self, release: str, documents: Iterable[Document]) -> None:
+        """Keep that somebody has looked at a release."""
+        releases = sorted({*self.releases, release}, key=lambda each: [*map(int, each.split("."))])
+        known = {"releases": releases, "documents": with_these(documents, self.documents)}
+        LOOKED_AT.write_text(json.dumps(known, indent=1) + "\n")
 
 
 def main() -> int:
     """Say what the installed client brings; exit code 1 where somebody has to look."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--keep", action="store_true", help="it was looked at: keep it as known")
-    found = carried(client_folder())
-    if parser.parse_args().keep:
-        known = {"client": version("wandb"), "documents": kept_of(found)}
-        LOOKED_AT.write_text(json.dumps(known, indent=1) + "\n")
+    options = parser.parse_args()
+    found, known, release = carried(client_folder()), LookedAt.read(), version("wandb")
+    if options.keep:
+        known.add(release, found)
         return 0
-    before, kept = looked_at()
-    moved = moves(found, kept)
-    print(f"wandb {version('wandb')}, against {before}, which was looked at: {len(found)} documents")
-    print(*(f"  {move}" for move in sorted(moved, key=lambda move: not move.is_news)), sep="\n")
-    print("  no longer there:", ", ".join(sorted(set(kept) - {each.name for each in found})) or "nothing")
+    moved = sorted(moves(found, known.documents), key=lambda move: not move.is_news)
+    print(f"wandb {release} carries {len(found)} documents; looked at were {', '.join(known.releases)}")
+    print(*(f"  {move}" for move in moved), *([] if moved else ["  nothing is new"]), sep="\n")
     return int(any(move.is_news for move in moved))
 
 
