@@ -20,10 +20,10 @@ from tests.processes.machines import Machine, Machines
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
+def server(tmp_path: Path, commands: CommandLine) -> Iterator[Server]:
     folder = tmp_path / "server"
     folder.mkdir()
-    with serving(folder, make_clean_env(folder / "home")) as server:
+    with serving(folder, make_clean_env(folder / "home"), commands=commands) as server:
         yield server
 
 
