@@ -12,9 +12,9 @@ from parallel_hpo.errors import UsageError
 class Certificate:
     """Two files in PEM, as web servers take them."""
 
-    chain: str
+    chain_file: str
     """The server's certificate, and those between it and the root that its clients trust."""
-    key: str
+    key_file: str
     """Its private key, without a password."""
 
     def check(self) -> None:
@@ -22,10 +22,10 @@ class Certificate:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         try:
             # A password would be asked for on a terminal, where there is one.
-            context.load_cert_chain(self.chain, self.key, password=lambda: b"")
+            context.load_cert_chain(self.chain_file, self.key_file, password=lambda: b"")
         except OSError as error:  # SSLError is one too
             raise UsageError(
-                f"--tls-certificate {self.chain} with --tls-key {self.key}: {error.strerror or error};"
+                f"--tls-certificate {self.chain_file} with --tls-key {self.key_file}: {error.strerror or error};"
                 " needed: a certificate and its private key without a password, each a file in PEM"
             ) from None
 

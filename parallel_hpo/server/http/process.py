@@ -220,8 +220,8 @@ def _config(place: ServerPlace, world: World) -> uvicorn.Config:
         backlog=min(_BACKLOG, max(1, most // 4)),
         # wandb-core keeps its connections between heartbeats of 30 s.
         timeout_keep_alive=75,
-        ssl_certfile=None if place.tls is None else place.tls.chain,
-        ssl_keyfile=None if place.tls is None else place.tls.key,
+        ssl_certfile=None if place.tls is None else place.tls.chain_file,
+        ssl_keyfile=None if place.tls is None else place.tls.key_file,
     )
 
 
