@@ -69,7 +69,7 @@ def _axis(values: list[Any]) -> Axis:
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     kinds = {type(value) for value in values}
-    if kinds == {int}:
+    if kinds == {int} and all(map(_is_drawable, values)):
         return Axis(IntDistribution(min(values), max(values), log=is_logarithmic(values)), int)
     if kinds <= {int, float} and all(map(_is_drawable, values)):
         return Axis(FloatDistribution(min(values), max(values), log=is_logarithmic(values)), float)

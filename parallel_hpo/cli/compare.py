@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from parallel_hpo.analysis.comparison import Comparison, Contender, Reached, Standing, compare
 from parallel_hpo.analysis.table import PARAMETERS, as_text
-from parallel_hpo.chronicle import performed
+from parallel_hpo.chronicle import Attempt, performed
 from parallel_hpo.cli.output import print_for_machines, print_for_people
 from parallel_hpo.cli.tables import show_table
 from parallel_hpo.errors import UsageError
@@ -37,24 +37,31 @@ def perform_compare(directory: Path, sweeps: Sequence[str], reach: float | None,
     if reach is not None and not math.isfinite(reach):
         raise UsageError(f"--reach {reach}: allowed: a finite number")
     results = [result_of(each) for each in known.values()]
-    now = time.time()
-    contenders = [_contender(*pair, now) for pair in zip(known.values(), results, strict=True)]
-    comparison = compare(contenders, reach)
-    if reach is not None and comparison.not_ranked:
-        raise UsageError(f"--reach {reach:g} is no value for all: {comparison.not_ranked}")
-    parts = zip(known.values(), results, comparison.standings, strict=True)
-    told = [_told(*part) for part in parts]
+    comparison = _compare([*known.values()], results, reach)
+    told = [_told(*each) for each in zip(known.values(), results, comparison.standings, strict=True)]
     if as_json:
-        print_for_machines(json.dumps(_document(comparison, told), indent=2, allow_nan=False))
+        whole = {"reach": comparison.reach, "not_ranked": comparison.not_ranked or None, "sweeps": told}
+        print_for_machines(json.dumps(whole, indent=2, allow_nan=False))
         return
     show_table([*_rows(comparison.reach, told)])
     if comparison.not_ranked:
         print_for_people(f"not ranked: {comparison.not_ranked}")
 
 
-def _contender(known: KnownSweep, result: SweepResult, now: float) -> Contender:
-    attempts = [attempt for share in performed(known.folder) for attempt in share.attempts]
-    return Contender(result, attempts, now if known.supervised else None)
+def _compare(known: Sequence[KnownSweep], results: Sequence[SweepResult], reach: float | None) -> Comparison:
+    now = time.time()
+    contenders = [
+        Contender(result, _attempts(each), now if each.supervised else None)
+        for each, result in zip(known, results, strict=True)
+    ]
+    comparison = compare(contenders, reach)
+    if reach is not None and comparison.not_ranked:
+        raise UsageError(f"--reach {reach:g} is no value for all: {comparison.not_ranked}")
+    return comparison
+
+
+def _attempts(known: KnownSweep) -> list[Attempt]:
+    return [attempt for share in performed(known.folder) for attempt in share.attempts]
 
 
 def _told(known: KnownSweep, result: SweepResult, standing: Standing) -> dict[str, Any]:
@@ -80,10 +87,6 @@ def _told(known: KnownSweep, result: SweepResult, standing: Standing) -> dict[st
 
 def _flat(reached: Reached) -> dict[str, Any]:
     return {"run_id": reached.run_id, "value": reached.value, **asdict(reached.cost)}
-
-
-def _document(comparison: Comparison, told: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"reach": comparison.reach, "not_ranked": comparison.not_ranked or None, "sweeps": told}
 
 
 def _rows(reach: float | None, told: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -73,9 +73,9 @@ def _as_json(result: SweepResult) -> bytes:
 
 def _write_storage(directory: Path, result: SweepResult, output: Path) -> None:
     """Write an Optuna storage; a file that is one already keeps its other studies."""
-    earlier = output if output.exists() else None
-    if earlier is not None and not earlier.is_file():
+    if output.exists() and not output.is_file():
         raise UsageError(f"{output} is no regular file: name another one by -o")
+    earlier = output if output.exists() and output.stat().st_size else None
     courses = _courses(directory, result)
     with whole_file(output) as draft:
         write_storage(result, draft, lambda run_id: courses.get(run_id, _NONE), earlier=earlier)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -62,6 +64,14 @@ def test_what_is_no_storage_is_not_written_over(tmp_path: Path) -> None:
     assert not (tmp_path / "new.db").exists()
 
 
+def test_a_storage_of_another_version_of_optuna_is_refused(tmp_path: Path) -> None:
+    earlier = write(odd_sweep(2), tmp_path / "s.db")
+    with closing(sqlite3.connect(earlier)) as db, db:
+        db.execute("UPDATE alembic_version SET version_num = 'v2.6.0.a'")
+    with pytest.raises(UsageError, match=r"s\.db is of another version of Optuna"):
+        write(replace(odd_sweep(2), sweep_id="def"), tmp_path / "new.db", earlier=earlier)
+
+
 def test_a_folder_of_any_name_has_room_for_it_and_one_that_is_missing_is_an_error(tmp_path: Path) -> None:
     folder = tmp_path / "100% {odd}?#"
     folder.mkdir()
@@ -69,6 +79,12 @@ def test_a_folder_of_any_name_has_room_for_it_and_one_that_is_missing_is_an_erro
     assert len(load(tmp_path / "s.db").trials) == 2
     with pytest.raises(OSError, match="unable to open database file"):
         write(odd_sweep(2), tmp_path / "nowhere" / "s.db")
+
+
+def test_a_whole_number_of_any_length_is_a_text(tmp_path: Path) -> None:
+    sweep = result_of([row(0, {"seed": 10**400}), row(1, {"seed": 7})])
+    values = [trial.params["seed"] for trial in load(write(sweep, tmp_path / "s.db")).trials]
+    assert values == [f"{10**400}", "7"]
 
 
 def test_a_sweep_without_runs_is_a_study_without_trials(tmp_path: Path) -> None:

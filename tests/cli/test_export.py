@@ -65,6 +65,7 @@ def test_parquet_goes_through_a_pipe(export: Command, tmp_path: Path) -> None:
 
 def test_sweeps_gather_in_one_optuna_storage_each_once(export: Command, tmp_path: Path) -> None:
     leave_sweep(tmp_path / "two", [1.0, 2.0, 3.0])
+    (tmp_path / "out" / "studies.db").touch()
     for sweep in ("one", "two", "two"):
         done = export("optuna", "-o", "out/studies.db", sweep=sweep)
         assert (done.returncode, done.stdout) == (0, "out/studies.db\n"), done.stderr

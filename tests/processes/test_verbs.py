@@ -43,6 +43,8 @@ def test_a_running_sweep_is_seen_from_another_terminal(sweep: RealSweep) -> None
     sweep.wait_for(2)
     seen = sweep.ask_json("status", sweep_id_of(sweep))
     assert (seen["running"], seen["started"], seen["open"], seen["count"]) == (True, 2, 2, 4)
+    exported = json.loads(sweep.ask("export", sweep_id_of(sweep), "--format", "json"))
+    assert ([run["outcome"] for run in exported["runs"]], exported["attempted"]) == (["open"] * 2, 0)
 
 
 def test_an_ended_sweep_is_seen_with_its_runs_its_best_and_its_logs(three_runs: ThreeRuns) -> None:
