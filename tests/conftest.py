@@ -26,6 +26,13 @@ FOREIGN = ("WANDB_", "PARALLEL_HPO_", "XDG_")
 """Prefixes of variables of the developer's own shell that would reach into a test."""
 
 PACKAGE = Path(__file__).parents[1] / "parallel_hpo"
+QUIET = {
+    "WANDB_ERROR_REPORTING": "false",
+    "WANDB_X_DISABLE_STATS": "true",
+    "WANDB_X_DISABLE_MACHINE_INFO": "true",
+    "WANDB_X_SAVE_REQUIREMENTS": "false",
+}
+"""Settings of a client whose runs do without what looks at their machine: half of what a short run costs."""
 LEAVE_WITHIN_S = 10.0
 """wandb-core outlives a killed parent by up to 4 s; twice that and a bit is patience enough."""
 
