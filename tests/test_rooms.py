@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Final
@@ -127,6 +128,7 @@ class Import:
         return any(self.importer == module or self.importer.startswith(f"{module}.") for module in modules)
 
 
+@cache
 def imports_of(root: Path) -> list[Import]:
     return [found for path in sorted(root.rglob("*.py")) for found in imports_in(path, root)]
 
