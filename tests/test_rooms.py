@@ -84,11 +84,15 @@ CONFINED: Final[Mapping[str, tuple[str, ...]]] = {
     "IPython": ("notebook.cell",),
     "pandas": ("analysis.frame", "supervisor.records.summary"),
     "plotly": ("analysis.plots",),
+    "pyarrow": ("analysis.parquet",),
     "wandb": ("worker", "backend"),
     "psutil": ("supervisor", "doctor", "worker"),
     "pynvml": ("supervisor.devices.nvml",),
     "sqlalchemy": ("server.store",),
-    "sqlite3": ("server.store", "chronicle", "supervisor.records.ledger", "supervisor.records.ledger_reader"),
+    "sqlite3": (
+        *("server.store", "chronicle", "supervisor.records.ledger", "supervisor.records.ledger_reader"),
+        "analysis.storage",
+    ),
 }
 """Libraries that only these modules, and what lies in them, may import."""
 

@@ -15,7 +15,7 @@ import sqlite3
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -151,11 +151,15 @@ class Ledger(LedgerReader):
         with self._written(synchronous="NORMAL"):
             self._end_attempt(run_id, attempt, end)
 
-    def record_end(self, run_id: RunId, attempt: int | None, end: End) -> None:
-        """A run is over, with its `attempt`-th attempt; None: no attempt was under way."""
+    def record_end(self, run_id: RunId, attempt: int | None, end: End, *, earlier_s: float = 0.0) -> None:
+        """A run is over, with its `attempt`-th attempt; None: no attempt was under way.
+
+        `earlier_s` of the end's duration are those of earlier attempts, and no part of this one's.
+        """
         with self._written(synchronous="NORMAL"):
             if attempt is not None:
-                self._end_attempt(run_id, attempt, end)
+                own_s = max(0.0, end.duration_s - earlier_s)
+                self._end_attempt(run_id, attempt, replace(end, duration_s=own_s))
             self._db.execute(
                 "UPDATE runs SET outcome = :outcome, reason = :reason, value = :value,"
                 " duration_s = :duration_s, resumable = :resumable WHERE run_id = :run_id",

@@ -82,8 +82,10 @@ class Recorder:
 
     def _end(self, record: RecordEnd) -> None:
         run = record.run
-        keep = self._ledger.record_end if record.final else self._ledger.record_attempt_end
-        keep(run.run_id, run.attempt, record.end)
+        if record.final:
+            self._ledger.record_end(run.run_id, run.attempt, record.end, earlier_s=run.spent_s)
+        else:
+            self._ledger.record_attempt_end(run.run_id, run.attempt, record.end)
 
     def settle(self, patience: Patience) -> None:
         """Write what is owed, waiting for room for as long as a stop allows; say what can't be."""
