@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
@@ -42,15 +43,18 @@ def _records(records: Any, version: str, copy: RunCopy, lines: RunLines) -> Iter
     yield from (_history(new(), json.loads(line)) for line in lines.history)
     yield from (_events(new(), json.loads(line)) for line in lines.events)
     yield from (_console(new(), records.OutputRawRecord, line) for line in lines.console)
-    record = new()
-    _put(record.summary.update, copy.summary)
-    yield record
+    yield _summary(new(), copy.summary)
     yield _files(new(), records.FilesItem, copy.files)
     yield from (_artifact(new(), copy, artifact) for artifact in copy.artifacts)
     if copy.exit_code is not None:
         record = new()
         record.exit.exit_code = copy.exit_code
         yield record
+
+
+def _nanoseconds(seconds: float) -> int:
+    """Return a time as a record has it; a product of floats would lose its last digits."""
+    return int(Decimal(repr(seconds)) * _NS)
 
 
 def _header(record: Any, version: str) -> Any:
@@ -66,7 +70,7 @@ def _run(record: Any, copy: RunCopy) -> Any:
     run.run_group, run.job_type, run.host = copy.group, copy.job_type, copy.host
     run.git.remote_url, run.git.commit = copy.repo, copy.commit
     run.tags.extend(copy.tags)
-    run.start_time.FromNanoseconds(round(copy.began_at * _NS))
+    run.start_time.FromNanoseconds(_nanoseconds(copy.began_at))
     for key, value in copy.config.items():
         item = run.config.update.add()
         item.key, item.value_json = key, json.dumps(value)
@@ -101,7 +105,14 @@ def _metric(record: Any, told: Mapping[str, Any]) -> Any:
 def _history(record: Any, row: Mapping[str, Any]) -> Any:
     if "_step" in row:
         record.history.step.num = row["_step"]
+    record.history.SetInParent()  # wandb client: wandb-core panics at a record that is of no kind
     _put(record.history.item, row)
+    return record
+
+
+def _summary(record: Any, values: Mapping[str, Any]) -> Any:
+    record.summary.SetInParent()
+    _put(record.summary.update, values)
     return record
 
 
@@ -113,7 +124,7 @@ def _put(items: Any, values: Mapping[str, Any]) -> None:
 
 
 def _events(record: Any, row: Mapping[str, Any]) -> Any:
-    record.stats.timestamp.FromNanoseconds(round(row.get("_timestamp", 0) * _NS))
+    record.stats.timestamp.FromNanoseconds(_nanoseconds(row.get("_timestamp", 0)))
     for key, value in row.items():
         if key.startswith(_SYSTEM):
             item = record.stats.item.add()

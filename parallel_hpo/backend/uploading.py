@@ -36,7 +36,7 @@ class Sought:
     """The line of its description by which the uploaded sweep is known."""
     runs: tuple[str, ...]
     logging: Collection[str]
-    """The runs of which it is asked how many artifacts they have logged."""
+    """The runs of which it is asked which artifacts they have logged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +47,8 @@ class RunThere:
     lines: int
     """Of its history."""
     sweep_id: str | None
-    artifacts: int
-    """That it has logged, where that was asked for."""
+    artifacts: tuple[tuple[str, str], ...]
+    """Name and digest of each that it has logged, where that was asked for."""
     is_closed: bool
     """It has told its end, whatever became of it since."""
 
@@ -108,11 +108,15 @@ def _run_there(run: Any, *, asks_artifacts: bool) -> RunThere:
         state=run.state,
         lines=run.historyLineCount or 0,
         sweep_id=run.sweep_name,
-        artifacts=len(list(run.logged_artifacts())) if asks_artifacts else 0,
+        artifacts=tuple(map(_identity, run.logged_artifacts())) if asks_artifacts else (),
         # A silent run is called crashed too, which has not sent its last file.
         is_closed=run.state in CLOSED
         or (run.state == "crashed" and any(file.name == LAST_FILE for file in run.files([LAST_FILE]))),
     )
+
+
+def _identity(artifact: Any) -> tuple[str, str]:
+    return artifact.source_name.partition(":")[0], artifact.digest
 
 
 def _sweep(api: Any, entity: str, sought: Sought, candidates: Sequence[str]) -> Any:

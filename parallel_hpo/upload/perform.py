@@ -31,7 +31,7 @@ from parallel_hpo.upload.plan import (
     sends,
 )
 from parallel_hpo.upload.sending import Errand, batches
-from parallel_hpo.upload.source import RunHere, SourcePlace, SweepHere
+from parallel_hpo.upload.source import ArtifactHere, RunHere, SourcePlace, SweepHere
 from parallel_hpo.words import RunId
 
 AT_ONCE: Final = 10
@@ -95,9 +95,9 @@ class Upload:
         self._door = door
         self._say = say
         self._project = goal.project or sweep.path.project
-        self._logged = {run.run_id: 0 for run in sweep.runs}
+        self._logged: dict[str, list[ArtifactHere]] = {run.run_id: [] for run in sweep.runs}
         for artifact in sweep.artifacts:
-            self._logged[artifact.run_id] += 1
+            self._logged[artifact.run_id].append(artifact)
 
     def plan(self) -> Uploaded:
         """Look, and say what would be done; nothing is changed."""
@@ -111,7 +111,7 @@ class Upload:
         errors = self._send_all(target, found, planned, folder)
         unlinked = self._link(target, planned)
         self._tell_crashes(target, found, planned)
-        after = self._look()
+        after = self._look() if planned.sent else found
         failed = {**planned.failed, **self._missing(after, planned), **errors}
         state = after.state
         if not (failed or planned.open):
@@ -121,7 +121,7 @@ class Upload:
         return Uploaded(target, place, state, sent, planned.there, planned.open, failed, unlinked)
 
     def _look(self) -> Found:
-        logging = [run_id for run_id, number in self._logged.items() if number]
+        logging = [run_id for run_id, logged in self._logged.items() if logged]
         runs = tuple(run.run_id for run in self._sweep.runs)
         mark = mark_of(self._sweep.path)
         sought = Sought(self._goal.entity, self._project, self._sweep.path, mark, runs, logging)
@@ -135,7 +135,7 @@ class Upload:
 
     def _judge(self, run: RunHere, found: Found) -> Due:
         sweep_id = None if found.sweep is None else found.sweep.path.sweep_id
-        return judge(run, found.runs.get(run.run_id), sweep_id, self._logged[run.run_id])
+        return judge(run, self._logged[run.run_id], found.runs.get(run.run_id), sweep_id)
 
     def _planned(self, found: Found) -> Uploaded:
         verdicts = {run.run_id: self._judge(run, found) for run in self._sweep.runs}

@@ -30,11 +30,10 @@ def working_place(directory: Path, sweep_id: str) -> Iterator[Path]:
     try:
         _lock(handle, sweep_id)
         _empty(folder)
-        yield folder
-        _empty(folder)
-        folder.rmdir()
-        with suppress(OSError):  # the sweep's own folder, where there was none
-            folder.parent.rmdir()
+        try:
+            yield folder
+        finally:
+            _leave(folder)
     finally:
         os.close(handle)
 
@@ -52,3 +51,10 @@ def _empty(folder: Path) -> None:
             shutil.rmtree(path)
         else:
             path.unlink()
+
+
+def _leave(folder: Path) -> None:
+    _empty(folder)
+    folder.rmdir()
+    with suppress(OSError):  # the sweep's own folder, where there was none
+        folder.parent.rmdir()

@@ -7,7 +7,8 @@ came is sent more than once, the last time with all else.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
@@ -80,8 +81,8 @@ def exit_code_of(run: RunHere) -> int | None:
             return None
 
 
-def judge(run: RunHere, there: RunThere | None, sweep_id: str | None, logged: int) -> Due:
-    """Say what is to be done; `logged`: how many artifacts it has logged here."""
+def judge(run: RunHere, logged: Sequence[ArtifactHere], there: RunThere | None, sweep_id: str | None) -> Due:
+    """Say what is to be done about a run, which logged these artifacts here; its sweep there has this id."""
     if run.state not in ENDED:
         return Due.OPEN
     if there is None:
@@ -91,35 +92,59 @@ def judge(run: RunHere, there: RunThere | None, sweep_id: str | None, logged: in
     if there.lines > run.lines:
         return Due.CHANGED
     ended_so = there.is_closed and (there.state != RunState.CRASHED or run.state is RunState.CRASHED)
-    is_whole = there.lines == run.lines and there.artifacts >= logged and ended_so
+    is_whole = there.lines == run.lines and ended_so and not missing(logged, there)
     return Due.THERE if is_whole else Due.GO_ON
+
+
+def missing(logged: Iterable[ArtifactHere], there: RunThere | None) -> list[ArtifactHere]:
+    """Return those of a run's artifacts that are not there; one content may be more than one version."""
+    known = Counter(() if there is None else there.artifacts)
+    left = []
+    for artifact in logged:
+        if known[artifact.name, artifact.digest]:
+            known[artifact.name, artifact.digest] -= 1
+        else:
+            left.append(artifact)
+    return left
 
 
 def sends(
     runs: Sequence[RunHere], artifacts: Sequence[ArtifactHere], there: Mapping[str, RunThere]
 ) -> Iterator[Sending]:
     """Yield what is to be sent of these runs; `artifacts` in the order in which they were made."""
-    by_id = {run.run_id: run for run in runs}
-    open_runs = dict.fromkeys(by_id)
-    left = [artifact for artifact in artifacts if artifact.run_id in by_id]
+    waiting = {run.run_id: run for run in runs}
+    due = _due(waiting, artifacts, there)
+    to_come = Counter(artifact.run_id for artifact in due)
     held: dict[str, list[ArtifactHere]] = {}
+    holders: dict[str, str] = {}
 
     def send(run_id: str) -> Sending:
-        own = tuple(artifact.row for artifact in held.pop(run_id, ()))
-        whole = all(artifact.run_id != run_id for artifact in left)
-        if whole:
-            del open_runs[run_id]
+        those = held.pop(run_id, [])
+        for artifact in those:
+            holders.pop(artifact.name, None)
+        whole = not to_come[run_id]
+        run = waiting.pop(run_id) if whole else waiting[run_id]
         first = there[run_id].lines if run_id in there else 0
-        return Sending(by_id[run_id], own, first, whole)
+        return Sending(run, tuple(artifact.row for artifact in those), first, whole)
 
-    while left:
-        artifact = left.pop(0)
-        before = [
-            run_id
-            for run_id, those in held.items()
-            if run_id != artifact.run_id and any(each.collection == artifact.collection for each in those)
-        ]
-        yield from map(send, before)
+    for artifact in due:
+        holder = holders.get(artifact.name, artifact.run_id)
+        if holder != artifact.run_id:
+            yield send(holder)
         held.setdefault(artifact.run_id, []).append(artifact)
-    for run_id in list(open_runs):
+        holders[artifact.name] = artifact.run_id
+        to_come[artifact.run_id] -= 1
+    for run_id in list(waiting):
         yield send(run_id)
+
+
+def _due(
+    runs: Collection[str], artifacts: Iterable[ArtifactHere], there: Mapping[str, RunThere]
+) -> list[ArtifactHere]:
+    """Return those that are to be sent with these runs, in the order in which they were made."""
+    logged: dict[str, list[ArtifactHere]] = {run_id: [] for run_id in runs}
+    for artifact in artifacts:
+        if artifact.run_id in logged:
+            logged[artifact.run_id].append(artifact)
+    left = (each for run_id, own in logged.items() for each in missing(own, there.get(run_id)))
+    return sorted(left, key=lambda each: each.row)

@@ -56,7 +56,9 @@ class ArtifactHere:
     row: int
     """Its key in the database."""
     run_id: str
-    collection: int
+    name: str
+    """Of its collection."""
+    digest: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,7 @@ def _run(run: Run) -> RunHere:
 
 def _logged(transaction: Transaction, run: Run) -> Iterator[ArtifactHere]:
     for artifact in artifacts.outputs_of_run(transaction, run.id):
-        yield ArtifactHere(artifact.id, run.name, artifact.collection.id)
+        yield ArtifactHere(artifact.id, run.name, artifact.collection.name, artifact.digest)
 
 
 def _uses(transaction: Transaction, run: Run) -> Iterator[Use]:
