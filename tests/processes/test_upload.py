@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,49 +11,13 @@ from typing import Any
 import pytest
 
 from tests.commanding import Command, CommandLine
-from tests.contract.serving import Server, serving
+from tests.contract.serving import serving
 from tests.processes.conftest import DEADLINE_S, RealSweep
 from tests.processes.uploadable import KINDS, SWEEP
-from tests.upload.likeness import Said, all_rows, number_in
+from tests.upload.likeness import all_rows
+from tests.upload.uploads import MARK, Uploads
 
 MAINS = Path(__file__).with_name("uploadable.py")
-MARK = "uploaded by parallel_hpo from sweep"
-
-
-@dataclass
-class Uploads:
-    """A sweep, and a server to which it is brought."""
-
-    commands: CommandLine
-    directory: Path
-    """Where the sweep's own server keeps its data."""
-    sweep_id: str
-    target: Server
-
-    def start(self, *words: str, **more: str) -> Command:
-        login = {"WANDB_BASE_URL": self.target.said["url"], "WANDB_API_KEY": self.target.said["api_key"]}
-        line = ("upload", self.sweep_id, "--directory", str(self.directory), *words)
-        return self.commands.start(*line, folder=self.directory, environment=self.target.env | login | more)
-
-    def call(self, *words: str, code: int = 0, **more: str) -> str:
-        """Upload, and return what is said on stdout, or on stderr where another code than 0 is expected."""
-        command = self.start(*words, **more)
-        stdout, stderr = command.communicate(DEADLINE_S)
-        assert command.wait() == code, stderr
-        return stderr if code else stdout
-
-    def call_for_json(self, *words: str) -> Any:
-        return json.loads(self.call("--json", *words))
-
-    def here(self) -> Said:
-        return Said(self.directory, self.sweep_id)
-
-    def there(self, answer: Any) -> Said:
-        return Said(self.target.folder, answer["target"].rpartition("/")[2])
-
-    def number(self, table: str, project: str) -> int:
-        """Return how many sweeps or runs the other server has in a project."""
-        return number_in(self.target.folder, table, project)
 
 
 @pytest.fixture(scope="module")
@@ -148,70 +110,3 @@ def _wait_for(condition: Callable[[], object], command: Command) -> None:
         assert command.poll() is None, command.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.01)
-
-
-@dataclass
-class Elsewhere:
-    """A sweep on a server that runs, cut short; what a client tells of its runs, the stage is told."""
-
-    stage: Stage
-    uploads: Uploads
-    names: Mapping[str, str]
-    """The runs, by how they ended."""
-
-    def state_there(self) -> dict[str, str]:
-        return {name: run["state"] for name, run in self.there.runs.items()}
-
-    def upload(self, code: int) -> Any:
-        """Upload, and keep what the other server says then."""
-        command = self.uploads.start("--json", "--project", "cut")
-        stdout, stderr = command.communicate(DEADLINE_S)
-        assert command.wait() == code, stderr
-        answer = json.loads(stdout)
-        self.there = self.uploads.there(answer)
-        return answer
-
-
-@pytest.fixture
-def elsewhere(uploads: Uploads, tmp_path: Path) -> Iterator[Elsewhere]:
-    """A sweep that Hyperband judged, and of which a run is not over."""
-    stage = Stage(tmp_path, clock=Clock(time.time()))
-    judging = {"type": "hyperband", "min_iter": 1, "eta": 2}
-    sweep = stage.sweep(grid(4, early_terminate=judging, description="mine"))
-    agent = stage.agent(sweep)
-    names = {}
-    for place, how in enumerate(("finished", "killed", "crashed", "running")):
-        names[how] = stage.issued(agent)
-        stage.start(sweep, names[how])
-        stage.stream(names[how], told(stage.clock.now, loss=float(place)))
-        if how != "running":
-            supervision.end_run(stage.world, stage.at(sweep), names[how], how)
-    yield Elsewhere(stage, replace(uploads, directory=tmp_path, sweep_id=sweep), names)
-    stage.close()
-
-
-def told(now: float, *, loss: float) -> Chunk:
-    """Return what a run logs in three steps."""
-    lines = [{"_step": step, "_timestamp": now + step, "_runtime": step, "loss": loss} for step in range(3)]
-    return Chunk((Batch(Stream.HISTORY, 0, tuple(map(json.dumps, lines))),), summary=json.dumps(lines[-1]))
-
-
-def test_a_sweep_that_goes_on_is_brought_as_far_as_it_is_and_its_rest_by_another_upload(
-    elsewhere: Elsewhere,
-) -> None:
-    stage, names = elsewhere.stage, elsewhere.names
-    with serving(stage.folder, elsewhere.uploads.target.env):  # its own server, meanwhile
-        answer = elsewhere.upload(code=75)
-        ended = {names[how]: how for how in ("finished", "killed", "crashed")}
-        assert (elsewhere.state_there(), answer["open"]) == (ended, [names["running"]])
-        assert elsewhere.there.sweep["state"] == "PENDING"
-        stage.set_state(elsewhere.uploads.sweep_id, "CANCELED")
-        stage.stream(names["running"], Chunk(exitcode=1))
-        answer = elsewhere.upload(code=0)
-    assert answer["sent"] == [names["running"]]
-    assert elsewhere.state_there() == ended | {names["running"]: "killed"}
-    assert elsewhere.there.sweep["state"] == answer["state"] == "CANCELED"
-    assert elsewhere.there.configuration["description"] == f"mine\n{MARK} {answer['sweep']}"
-    assert [run["history"] for run in elsewhere.there.runs.values()] == [
-        run["history"] for run in elsewhere.uploads.here().runs.values()
-    ]
