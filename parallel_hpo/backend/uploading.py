@@ -51,6 +51,8 @@ class RunThere:
     """Name and digest of each that it has logged, where that was asked for."""
     is_closed: bool
     """It has told its end, whatever became of it since."""
+    told_at: float | None
+    """When it logged last, by its own summary."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,9 @@ def look(sought: Sought) -> Found:
 def _runs(api: Any, place: str, sought: Sought) -> Iterator[tuple[str, RunThere]]:
     for begin in range(0, len(sought.runs), AT_ONCE):
         names = list(sought.runs[begin : begin + AT_ONCE])
-        for run in _unless_missing(api.runs(place, filters={"name": {"$in": names}}, per_page=AT_ONCE)):
+        for run in _unless_missing(
+            api.runs(place, filters={"name": {"$in": names}}, per_page=AT_ONCE, lazy=False)
+        ):
             yield run.id, _run_there(run, asks_artifacts=run.id in sought.logging)
 
 
@@ -112,7 +116,14 @@ def _run_there(run: Any, *, asks_artifacts: bool) -> RunThere:
         # A silent run is called crashed too, which has not sent its last file.
         is_closed=run.state in CLOSED
         or (run.state == "crashed" and any(file.name == LAST_FILE for file in run.files([LAST_FILE]))),
+        told_at=told_at(run.summary_metrics),
     )
+
+
+def told_at(summary: Mapping[str, Any]) -> float | None:
+    """Return when a run logged last, in seconds since the epoch; None: its summary doesn't say."""
+    time = summary.get("_timestamp")
+    return float(time) if isinstance(time, int | float) else None
 
 
 def _identity(artifact: Any) -> tuple[str, str]:

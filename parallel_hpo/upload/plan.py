@@ -25,6 +25,8 @@ ENDED: Final = frozenset({RunState.FINISHED, RunState.FAILED, RunState.CRASHED, 
 VERBS: Final[Mapping[SweepState, str]] = {SweepState.FINISHED: "stop", SweepState.CANCELED: "cancel"}
 """By which a sweep's end is told."""
 OVER: Final = frozenset(VERBS)
+_SAME_S: Final = 0.001
+"""Servers may keep fewer digits of a time than clients send."""
 MARK: Final = "uploaded by parallel_hpo from sweep"
 
 
@@ -40,7 +42,7 @@ class Due(Enum):
     ELSEWHERE = auto()
     """The other project has a run of that id that is none of this sweep's."""
     CHANGED = auto()
-    """More of it is there than here: it was run again since."""
+    """What is there is not what is here: it was run again since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +91,17 @@ def judge(run: RunHere, logged: Sequence[ArtifactHere], there: RunThere | None, 
         return Due.SEND
     if sweep_id is None or there.sweep_id != sweep_id:
         return Due.ELSEWHERE
-    if there.lines > run.lines:
+    if there.lines > run.lines or (there.lines == run.lines and _is_of_another_attempt(run, there)):
         return Due.CHANGED
     ended_so = there.is_closed and (there.state != RunState.CRASHED or run.state is RunState.CRASHED)
     is_whole = there.lines == run.lines and ended_so and not missing(logged, there)
     return Due.THERE if is_whole else Due.GO_ON
+
+
+def _is_of_another_attempt(run: RunHere, there: RunThere) -> bool:
+    if run.told_at is None or there.told_at is None:
+        return False
+    return abs(run.told_at - there.told_at) > _SAME_S
 
 
 def missing(logged: Iterable[ArtifactHere], there: RunThere | None) -> list[ArtifactHere]:

@@ -56,6 +56,7 @@ def _send(world: World, errand: Errand, send: Sending) -> str:
         # wandb client: older ones can send the rest of a run only as new steps, and are not asked to.
         kind = "run" if before else "offline-run"
         folder = Path(place) / f"{kind}-19700101_000000-{run.name}"
+        (folder / "files").mkdir(parents=True)
         names = _copy_files(world, transaction, run, folder / "files") if send.whole else ()
         copy = _copy(world, transaction, run, errand.target, send, names)
         told = _lines(transaction, run, send)
@@ -68,7 +69,6 @@ def _send(world: World, errand: Errand, send: Sending) -> str:
 
 def _copy_files(world: World, transaction: Transaction, run: Run, folder: Path) -> tuple[str, ...]:
     """Put a run's files where its client would have them; the client writes into some of them."""
-    folder.mkdir(parents=True)
     names = []
     for file in files.of_run(transaction, run.id):
         stored, own = Place(str(run.id), file.name).within(world.files), folder / file.name

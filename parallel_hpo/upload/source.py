@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from parallel_hpo.backend.uploading import Use
+from parallel_hpo.backend.uploading import Use, told_at
 from parallel_hpo.errors import BackendError
 from parallel_hpo.server import local
 from parallel_hpo.server.rules.run_states import RunState
@@ -47,6 +47,8 @@ class RunHere:
     """Of its history."""
     exit_code: int | None
     program: str
+    told_at: float | None
+    """When it logged last, by its own summary."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,15 @@ def _configuration(text: str) -> Mapping[str, Any]:
 
 
 def _run(run: Run) -> RunHere:
-    return RunHere(run.id, run.name, run.state, run.history_lines, run.exitcode, run.program or "")
+    return RunHere(
+        row=run.id,
+        run_id=run.name,
+        state=run.state,
+        lines=run.history_lines,
+        exit_code=run.exitcode,
+        program=run.program or "",
+        told_at=told_at(json_object(run.summary)),
+    )
 
 
 def _logged(transaction: Transaction, run: Run) -> Iterator[ArtifactHere]:

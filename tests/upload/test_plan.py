@@ -15,8 +15,8 @@ from parallel_hpo.upload.source import ArtifactHere, RunHere, SweepHere
 from parallel_hpo.words import SweepId, SweepPath
 
 PATH = SweepPath("local", "p", SweepId("s"))
-RUN = RunHere(1, "r1", RunState.FINISHED, 10, 0, "train.py")
-WHOLE = RunThere("finished", 10, "there", (), is_closed=True)
+RUN = RunHere(1, "r1", RunState.FINISHED, 10, 0, "train.py", 1000.0)
+WHOLE = RunThere("finished", 10, "there", (), is_closed=True, told_at=1000.0)
 MODEL = ArtifactHere(1, "r1", "model", "digest")
 
 
@@ -34,6 +34,10 @@ def run(number: int) -> RunHere:
         (replace(WHOLE, state="crashed", is_closed=False), Due.GO_ON),
         (replace(WHOLE, state="crashed"), Due.GO_ON),
         (replace(WHOLE, lines=11), Due.CHANGED),
+        (replace(WHOLE, told_at=1001.0), Due.CHANGED),
+        (replace(WHOLE, told_at=1000.0001), Due.THERE),
+        (replace(WHOLE, told_at=None), Due.THERE),
+        (replace(WHOLE, lines=4, told_at=999.0), Due.GO_ON),
         (replace(WHOLE, sweep_id="another"), Due.ELSEWHERE),
         (replace(WHOLE, sweep_id=None), Due.ELSEWHERE),
     ],

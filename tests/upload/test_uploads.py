@@ -5,19 +5,24 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from parallel_hpo.server.artifacts.manifests import digest_of
 from parallel_hpo.server.services import supervision
 from parallel_hpo.server.services.file_stream import Batch, Chunk
+from parallel_hpo.server.store.artifact_files import Entry
 from parallel_hpo.server.store.lines import Stream
 from tests.commanding import CommandLine
 from tests.conftest import clean_env_in
 from tests.contract.serving import DEADLINE_S, Server, serving
 from tests.server.acting import Clock, Stage, grid
+from tests.server.artifacts.test_artifacts import commit, created, md5, send_file_of_artifact, send_manifest
+from tests.server.web import Web
+from tests.upload.likeness import all_rows
 from tests.upload.uploads import MARK, Uploads
 
 
@@ -94,3 +99,80 @@ def test_a_sweep_that_goes_on_is_brought_as_far_as_it_is_and_its_rest_by_another
     assert [run["history"] for run in elsewhere.there.runs.values()] == [
         run["history"] for run in elsewhere.uploads.here().runs.values()
     ]
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    made = Stage(tmp_path, clock=Clock(time.time()))
+    yield made
+    made.close()
+
+
+def ended(stage: Stage, sweep: str, name: str, *, began: float = 0.0) -> None:
+    """Have a run be performed."""
+    stage.start(sweep, name)
+    stage.stream(name, told(stage.clock.now + began, loss=1.0))
+    stage.stream(name, Chunk(exitcode=0))
+
+
+def test_runs_that_can_not_be_brought_are_left_alone_and_named(
+    target: Server, commands: CommandLine, stage: Stage
+) -> None:
+    one, other = stage.sweep(grid(2)), stage.sweep(grid(2))
+    ended(stage, one, "again")
+    Uploads(commands, stage.folder, one, target).call("--project", "shared")
+    ended(stage, one, "again", began=60)
+    before = all_rows(target.folder)
+    said = Uploads(commands, stage.folder, one, target).call("--project", "shared", code=1)
+    assert "run again is not there: what is there of it is of an earlier attempt" in said
+    assert all_rows(target.folder) == before
+    stage.delete("again")
+    ended(stage, other, "again")
+    said = Uploads(commands, stage.folder, other, target).call("--project", "shared", code=1)
+    assert "run again is not there: the project has another run of that id: name another --project" in said
+
+
+def log(web: Web, run: str, content: bytes) -> None:
+    """Have a run log a version with this content, as the client does."""
+    entry = Entry("a.txt", md5(content), len(content), None)
+    artifact = created(web, "model", digest_of([entry]), runName=run)
+    send_file_of_artifact(web, artifact, content)
+    send_manifest(web, artifact, {entry.path: {"digest": entry.digest, "size": entry.size}})
+    assert commit(web, artifact).get("errors") is None
+
+
+def test_versions_keep_their_numbers_where_runs_logged_in_turn(
+    target: Server, commands: CommandLine, stage: Stage
+) -> None:
+    sweep = stage.sweep(grid(2))
+    for name in ("r1", "r2"):
+        ended(stage, sweep, name)
+    with Web(stage) as web:
+        for content, name in ((b"1", "r1"), (b"2", "r2"), (b"3", "r1")):
+            log(web, name, content)
+    uploads = Uploads(commands, stage.folder, sweep, target)
+    there = uploads.there(uploads.call_for_json("--project", "turns"))
+    assert [(each["version"], each["run"]) for each in there.artifacts] == [(0, "r1"), (1, "r2"), (2, "r1")]
+    assert there.artifacts == uploads.here().artifacts
+    for name, run in uploads.here().runs.items():
+        assert (there.runs[name]["history"], there.runs[name]["state"]) == (run["history"], "finished")
+
+
+def test_what_is_wrong_is_said_before_anything_is_made(
+    target: Server, commands: CommandLine, stage: Stage
+) -> None:
+    sweep = stage.sweep(grid(2))
+    ended(stage, sweep, "r")
+    uploads = Uploads(commands, stage.folder, sweep, target)
+    before = all_rows(target.folder)
+    unknown = replace(uploads, sweep_id="nowhere").call(code=2)
+    assert "there is no sweep nowhere in" in unknown
+    assert "set WANDB_API_KEY or run `wandb login`" in uploads.call(code=2, WANDB_API_KEY="")
+    away = uploads.call(code=1, WANDB_BASE_URL="http://127.0.0.1:9")
+    assert "http://127.0.0.1:9 can't be reached" in away
+    assert "refuses the API key: HTTP 401" in uploads.call(code=1, WANDB_API_KEY="0" * 40)
+    with serving(stage.folder, target.env) as own:
+        said = replace(uploads, target=own).call(code=2)
+    assert f"is the server that local/p/{sweep} is on" in said
+    assert all_rows(target.folder) == before
+    assert not (stage.folder / sweep).exists()

@@ -33,7 +33,7 @@ class Uploads:
         """Upload, and return what is said on stdout, or on stderr where another code than 0 is expected."""
         command = self.start(*words, **more)
         stdout, stderr = command.communicate(DEADLINE_S)
-        assert command.wait() == code, stderr
+        assert command.wait() == code, stderr + stdout
         return stderr if code else stdout
 
     def call_for_json(self, *words: str) -> Any:
