@@ -13,6 +13,8 @@ from typing import Any, Final
 
 from parallel_hpo.backend.base import OpenedSweep, SweepOrder
 from parallel_hpo.backend.calls import open_sweep, send_rest
+from parallel_hpo.backend.credentials import Credentials
+from parallel_hpo.backend.reaching import why_out_of_reach
 from parallel_hpo.backend.run_copy import RunCopy, RunLines
 from parallel_hpo.backend.run_file import write_run_file
 from parallel_hpo.words import SweepId, SweepPath
@@ -80,10 +82,12 @@ class Use:
     digest: str
 
 
-def look(sought: Sought) -> Found:
-    """Return what an upload finds there."""
+def look(credentials: Credentials, sought: Sought) -> Found | str:
+    """Return what an upload finds there, or why the server is of no use, with its address and its answer."""
     import wandb
 
+    if why := why_out_of_reach(credentials, instead=""):
+        return why
     api: Any = wandb.Api()
     entity = sought.entity or str(api.default_entity)
     place = f"{entity}/{sought.project}"

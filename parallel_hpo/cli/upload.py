@@ -49,7 +49,6 @@ def perform_upload(directory: Path, wish: UploadWish, *, dry_run: bool, as_json:
         working_place(directory, sweep.path.sweep_id) as folder,
         client_in(folder, os.environ) as client,
     ):
-        client.check()
         door = _door(client.credentials, folder)
         upload = Upload(client, wish.source, sweep, wish.goal, door=door, say=print_for_people)
         done = upload.plan() if dry_run else upload.perform(folder)

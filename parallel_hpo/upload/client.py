@@ -13,7 +13,6 @@ from typing import Any, Final
 
 from parallel_hpo.backend.base import OpenedSweep, SweepOrder
 from parallel_hpo.backend.credentials import Credentials, find_credentials
-from parallel_hpo.backend.reaching import CHECK_LIMIT_S
 from parallel_hpo.backend.uploading import Found, Sought, Use
 from parallel_hpo.backend.variables import PACE, SENT_EVERY
 from parallel_hpo.errors import BackendError, UsageError
@@ -44,15 +43,11 @@ class Client:
         self._calls = calls
         self.credentials = credentials
 
-    def check(self) -> None:
-        """Ask the server who we are; BackendError with its address and its answer."""
-        why = self._call("reaching:why_out_of_reach", (self.credentials, ""), CHECK_LIMIT_S * 2)
-        if why:
-            raise BackendError(str(why))
-
     def look(self, sought: Sought) -> Found:
-        """Return what is there."""
-        found = self._call("uploading:look", (sought,), ASK_LIMIT_S)
+        """Return what is there; BackendError where the server can't be reached or refuses us."""
+        found = self._call("uploading:look", (self.credentials, sought), ASK_LIMIT_S)
+        if isinstance(found, str):
+            raise BackendError(found)
         assert isinstance(found, Found)
         return found
 

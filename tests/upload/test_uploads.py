@@ -115,6 +115,7 @@ def ended(stage: Stage, sweep: str, name: str, *, began: float = 0.0) -> None:
     stage.stream(name, Chunk(exitcode=0))
 
 
+@pytest.mark.thorough
 def test_runs_that_can_not_be_brought_are_left_alone_and_named(
     target: Server, commands: CommandLine, stage: Stage
 ) -> None:
@@ -141,6 +142,7 @@ def log(web: Web, run: str, content: bytes) -> None:
     assert commit(web, artifact).get("errors") is None
 
 
+@pytest.mark.thorough
 def test_versions_keep_their_numbers_where_runs_logged_in_turn(
     target: Server, commands: CommandLine, stage: Stage
 ) -> None:
@@ -170,7 +172,6 @@ def test_what_is_wrong_is_said_before_anything_is_made(
     assert "set WANDB_API_KEY or run `wandb login`" in uploads.call(code=2, WANDB_API_KEY="")
     away = uploads.call(code=1, WANDB_BASE_URL="http://127.0.0.1:9")
     assert "http://127.0.0.1:9 can't be reached" in away
-    assert "refuses the API key: HTTP 401" in uploads.call(code=1, WANDB_API_KEY="0" * 40)
     with serving(stage.folder, target.env) as own:
         said = replace(uploads, target=own).call(code=2)
     assert f"is the server that local/p/{sweep} is on" in said
