@@ -23,7 +23,7 @@ LEVELS: Final[tuple[frozenset[str], ...]] = (
     frozenset({"cli"}),
     frozenset({"hpo"}),
     frozenset({"notebook"}),
-    frozenset({"ui", "doctor"}),
+    frozenset({"ui", "doctor", "upload"}),
     frozenset({"head"}),
     frozenset({"supervisor"}),
     frozenset({"machines"}),
