@@ -85,6 +85,8 @@ class WorkerSpec:
     """Say at most so often that the run logs something; None: never, for nobody looks for stalls."""
     progress_every_s: float = 1.0
     """Say at most so often how far the run is."""
+    seed_parameter: str | None = None
+    """Under which name a run's seed stands in its `wandb.config`; None: under none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,8 @@ class RunAgain:
     keep_login: bool
     debug: bool
     """Look into the exception that it raises by a debugger, before the run is closed."""
+    seed: int | None = None
+    """That of the run that it repeats."""
 
 
 @dataclass(frozen=True, slots=True)

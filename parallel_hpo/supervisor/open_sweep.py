@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -147,6 +148,8 @@ class OpenSweep:
             started=earlier.started,
             reruns=earlier.reruns,
             failures=earlier.failures,
+            took=earlier.took,
+            deadline_at=setting.deadline_at(time.time()),
             grant=None if self._membership is None else PoolGrant(),
         )
         memory = MemoryWatch(lambda slot, used_mb: setting.observer(MemoryUsed(slot, used_mb)))
@@ -248,6 +251,7 @@ class OpenSweep:
             keep_login=self._backend.keeps_login,
             activity_every_s=None if stall_s is None else stall_s / ACTIVITY_PARTS,
             progress_every_s=max(1.0, self._workers / PROGRESS_PER_S),
+            seed_parameter=self._setting.section.seed_parameter,
         )
 
     def _conclude(self, ending: Ending) -> SweepResult:

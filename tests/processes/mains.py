@@ -49,6 +49,16 @@ def summarised() -> None:
         run.log({"loss": float(wandb.config["x"]) + more})
 
 
+def seeded() -> None:
+    """Draw a number, and in the first attempt of some runs die."""
+    seed = int(os.environ["PARALLEL_HPO_SEED"])
+    run = enter(seed=seed, drawn=random.random())
+    if seed % 3 == 0 and os.environ["PARALLEL_HPO_ATTEMPT"] == "1":
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(float(os.environ.get("EACH_S", "0")))
+    run.log({"loss": float(wandb.config["x"])})
+
+
 def brief() -> None:
     run = enter()
     time.sleep(0.3)

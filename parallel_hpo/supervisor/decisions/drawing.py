@@ -101,4 +101,6 @@ def _known_here(view: SweepView) -> set[RunId]:
 
 
 def _to_be_run(run: PooledRun, now: float) -> OpenRun:
-    return OpenRun(run.run_id, run.parameters, run.attempt, now, run.spent_s, run.deaths, run.preemptions)
+    return OpenRun(
+        *(run.run_id, run.parameters, run.attempt, now, run.spent_s, run.deaths, run.preemptions, run.seed)
+    )

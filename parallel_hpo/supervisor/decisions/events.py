@@ -34,6 +34,8 @@ class Delivered:
     """Those that the ledger has of it."""
     outcome: Outcome | None
     """How it ended; None: it has not, or is to be resumed."""
+    seed: int | None = None
+    """That which it had."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,10 +32,14 @@ class Limits:
     failures: FailureLimits = field(default_factory=FailureLimits)
     run_timeout_s: float | None = None
     sweep_timeout_s: float | None = None
+    deadline: str | None = None
+    """In the user's words."""
     stall_timeout_s: float | None = None
     memory_limit_mb: int | None = None
     recycle_after: int | None = None
     workers_per_device: int = 1
+    seed: int | None = None
+    """The sweep's own; None: runs have none."""
     faults: tuple[FaultRule, ...] = ()
     """The user's own, tried before the built-in ones."""
 
@@ -54,6 +58,8 @@ class OpenRun:
     deaths: int = 0
     preemptions: int = 0
     """How often it has marked itself as preempting and left."""
+    seed: int | None = None
+    """Its own, of all its attempts; None: the sweep has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +157,12 @@ class SweepView:
     health: Health = field(default_factory=Health)
     end_at: float | None = None
     """When the sweep's own time is over."""
+    deadline_at: float | None = None
+    """Before this all runs are to end; None: there is no deadline."""
+    took: tuple[float, ...] = ()
+    """How long the latest runs took, in seconds; () also where nobody needs to know."""
+    told_too_late: bool = False
+    """The user knows that no run starts any more that would not end before the deadline."""
     start_deaths: tuple[str, ...] = ()
     last_death: str = ""
     """What the last worker died of."""
@@ -192,7 +204,7 @@ def next_deadline(view: SweepView) -> float | None:
         for at in (run_ends_at(view, slot), stalls_at(view, slot), silent_from(slot))
     ]
     if view.ending is None:
-        times.append(view.end_at)
+        times += [view.end_at, view.deadline_at]
     return min((at for at in times if at is not None), default=None)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from parallel_hpo.plan import next_lease
-from parallel_hpo.policy import count_outcome
+from parallel_hpo.policy import count_outcome, longest_lease, note_duration
 from parallel_hpo.protocol.pool import (
     ELSEWHERE,
     OVER_WORD,
@@ -19,6 +21,7 @@ from parallel_hpo.server.rules.pool.draft import PoolDraft
 from parallel_hpo.server.rules.pool.state import PoolNode, PoolRun, RunPlace
 from parallel_hpo.words import Outcome, RunId
 
+TOO_LATE: Final = "it would not end before the deadline"
 WITHOUT_END: int = 100
 """A worker's lease where the pool has no count: nothing is left over that it could keep from others, and
 each lease costs a new agent."""
@@ -56,6 +59,13 @@ def _granted(draft: PoolDraft, epoch: int, answers: dict[RunId, str]) -> Granted
 
 
 def _each(draft: PoolDraft) -> int:
+    each = _each_by_count(draft)
+    if draft.pool.deadline is None:
+        return each
+    return max(1, min(each, longest_lease(draft.pool.took, draft.left_s)))
+
+
+def _each_by_count(draft: PoolDraft) -> int:
     if draft.pool.count is None:
         return WITHOUT_END
     left = draft.pool.count - draft.pool.started - draft.unstarted()
@@ -105,6 +115,8 @@ def _end_run(draft: PoolDraft, run: PoolRun, end: PooledEnd) -> None:
     )
     failures = count_outcome(draft.pool.failures, end.outcome)
     draft.change_pool(open_runs=draft.pool.open_runs - 1, failures=failures)
+    if draft.pool.deadline is not None:
+        draft.change_pool(took=note_duration(draft.pool.took, end.duration_s, end.outcome))
     draft.tell("ended", run.epoch, as_json(end))
     ending.end_if_tripped(draft)
 
@@ -129,6 +141,8 @@ def _why_not_new(draft: PoolDraft, node: PoolNode) -> str:
         return f"the sweep ends: {pool.ends.reason}"
     if pool.count is not None and pool.started >= pool.count:
         return f"all {pool.count} runs have started"
+    if draft.is_too_late():
+        return TOO_LATE
     return "" if node.unstarted > 0 else "no run is granted to this machine now"
 
 
@@ -139,6 +153,8 @@ def _why_not_again(draft: PoolDraft, epoch: int, run: PoolRun, start: PooledStar
         return ELSEWHERE if run.epoch is not None else WAITING
     if draft.pool.ends is not None:
         return f"the sweep ends: {draft.pool.ends.reason}"
+    if draft.is_too_late():
+        return TOO_LATE
     attempt = run.attempt + 1 if run.place is RunPlace.RUNNING else run.attempt
     told = start.run.attempt
     return "" if told == attempt else f"attempt {told} can't start: {attempt} is the next one"
@@ -160,6 +176,7 @@ def _note_start(draft: PoolDraft, node: PoolNode, run: PoolRun | None, start: Po
         spent_s=told.spent_s,
         deaths=told.deaths,
         preemptions=told.preemptions,
+        seed=told.seed,
         slot=start.slot,
     )
     draft.tell("started", node.epoch, as_json(start))
@@ -172,7 +189,7 @@ def _hand_out(draft: PoolDraft, epoch: int, told: Exchange) -> None:
     """Give a node what it wants, runs that wait first; what it does not want any more goes back."""
     if told.over and not draft.pool.exhausted:
         draft.change_pool(exhausted=told.over)
-    ends = draft.pool.ends is not None
+    ends = draft.pool.ends is not None or draft.is_too_late()
     wants, wants_again = (0 if ends else max(0, number) for number in (told.wants, told.wants_again))
     handed = draft.runs_of(epoch, RunPlace.HANDED)
     for run in handed[wants_again:]:
