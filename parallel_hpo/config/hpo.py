@@ -110,6 +110,8 @@ class HpoSection(BaseModel):
     """Workers that share a device."""
     devices_per_worker: Annotated[int, Field(ge=1), Allowed("a whole number of 1 or more")] = 1
     """Devices that each worker gets."""
+    polite: Annotated[bool, Allowed("true or false")] = False
+    """Leave devices while somebody else computes there, or sits at the machine; workers give way."""
     faults: Faults = []
     """What a failed run's reason asks for, by patterns that are tried before the built-in ones."""
     retries: Annotated[int, Field(ge=0), Allowed("a whole number of 0 or more")] = 1

@@ -67,6 +67,8 @@ class Surroundings:
     """Its working directory."""
     cpus: tuple[int, ...] | None = None
     """The cores that it is bound to; None: those of the fork server."""
+    polite: bool = False
+    """It and all that it starts have the least priority on processor and disk."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,7 @@ from parallel_hpo.supervisor.decisions.events import (
 )
 from parallel_hpo.supervisor.decisions.seeding import place_by
 from parallel_hpo.supervisor.decisions.view import Ending, SlotView, SweepView, is_over, next_deadline
+from parallel_hpo.supervisor.devices.presence import OwnersSeen
 from parallel_hpo.supervisor.processes.child import SCARCE, ScarcityError, has_more, name_death
 from parallel_hpo.supervisor.processes.descriptors import make_room_for
 from parallel_hpo.supervisor.recording import record_drop, record_end, record_start
@@ -66,7 +67,7 @@ MEASURE_EVERY_S: Final = 0.5
 """A leak of 1 GB/s passes a memory limit by half of that; reading a tree's memory takes a millisecond."""
 
 
-Answers = queue.SimpleQueue[SweepSeen | PoolAnswered]
+Answers = queue.SimpleQueue[SweepSeen | PoolAnswered | OwnersSeen]
 
 
 class Loop:

@@ -36,6 +36,7 @@ from parallel_hpo.supervisor.decisions import (
     ends,
     fitting,
     limits,
+    politeness,
     scaling,
     starts,
 )
@@ -60,6 +61,7 @@ from parallel_hpo.supervisor.decisions.events import (
 )
 from parallel_hpo.supervisor.decisions.view import Ending, SlotView, SweepView
 from parallel_hpo.supervisor.devices.handover import DeviceClear
+from parallel_hpo.supervisor.devices.presence import OwnersSeen
 from parallel_hpo.words import Outcome, Slot, SlotState, StopKind
 
 IDLE_RETURN_S: Final = 1.0
@@ -96,9 +98,11 @@ class _Decider(Draft):
         match event:
             case Opened():
                 limits.set_the_clock(self)
+                politeness.say_who_is_there(self)
             case TimePassed():
                 limits.end_overdue(self)
-            case OutputSeen() | MemorySeen() | DeviceClear() | Delivered():
+                politeness.join_again(self)
+            case OutputSeen() | MemorySeen() | DeviceClear() | Delivered() | OwnersSeen():
                 self._on_seen(event)
             case Reported(slot, report):
                 self._on_report(slot, report)
@@ -113,8 +117,10 @@ class _Decider(Draft):
             case PoolAnswered() | StartRefused():
                 self._on_pool(event)
 
-    def _on_seen(self, event: OutputSeen | MemorySeen | DeviceClear | Delivered) -> None:
+    def _on_seen(self, event: OutputSeen | MemorySeen | DeviceClear | Delivered | OwnersSeen) -> None:
         match event:
+            case OwnersSeen():
+                politeness.on_owners_seen(self, event)
             case Delivered():
                 starts.on_delivered(self, event)
             case OutputSeen(slot):
@@ -235,6 +241,8 @@ class _Decider(Draft):
                 continue
             if device_care.is_resting(self, slot):
                 self.replace_worker(slot, "its device is in quarantine")
+            elif politeness.is_away(self, slot):
+                self.replace_worker(slot, "its device is left to its owner")
             else:
                 self._give_work(slot)
         for slot in self.view.slots:
@@ -278,7 +286,9 @@ class _Decider(Draft):
 
     def _wants_worker(self, slot: SlotView) -> bool:
         """Whether a slot without a process is to get one now: its wait is over and there is work."""
-        if slot.spawn_at is not None or not device_care.may_start(self, slot) or fitting.is_too_late(self):
+        if slot.spawn_at is not None or politeness.is_away(self, slot) or fitting.is_too_late(self):
+            return False
+        if not device_care.may_start(self, slot):
             return False
         coming = sum(1 for other in self.view.slots if other.state is SlotState.STARTING)
         return self.work() > coming

@@ -14,6 +14,7 @@ from parallel_hpo.policy import FailureCount, FailureLimits, RestartLimits
 from parallel_hpo.protocol.messages import StartFailed
 from parallel_hpo.supervisor.devices.faults import FaultRule
 from parallel_hpo.supervisor.devices.health import Health
+from parallel_hpo.supervisor.devices.presence import Presence
 from parallel_hpo.words import Parameters, RunId, Slot, SlotState, StopKind
 
 SILENT_S: Final = 90.0
@@ -155,6 +156,7 @@ class SweepView:
     devices: tuple[str, ...] = ()
     """What slots get in turn; empty: there are none."""
     health: Health = field(default_factory=Health)
+    presence: Presence = field(default_factory=Presence)
     end_at: float | None = None
     """When the sweep's own time is over."""
     deadline_at: float | None = None
@@ -204,7 +206,7 @@ def next_deadline(view: SweepView) -> float | None:
         for at in (run_ends_at(view, slot), stalls_at(view, slot), silent_from(slot))
     ]
     if view.ending is None:
-        times += [view.end_at, view.deadline_at]
+        times += [view.end_at, view.deadline_at, *view.presence.back_at.values()]
     return min((at for at in times if at is not None), default=None)
 
 
