@@ -35,7 +35,7 @@ LEVELS: Final[tuple[frozenset[str], ...]] = (
     frozenset({"config"}),
     frozenset({"notices", "chronicle", "doorplates", "extras", "letters"}),
     frozenset({"protocol"}),
-    frozenset({"words", "errors", "keys", "metric", "nested", "tickets"}),
+    frozenset({"words", "errors", "keys", "metric", "nested", "tickets", "version"}),
 )
 """From the top to the bottom; rooms of one level don't know each other."""
 

@@ -25,6 +25,7 @@ HERE: Final = ("127.0.0.1", "localhost", "::1")
 _SERVERS_FAULT: Final = 500
 """Statuses from here on say that the same may be asked again."""
 _NOT_THERE: Final = 404
+_ODD: Final = 200
 
 
 def on_the_way_to(url: str) -> ProxyHandler:
@@ -64,8 +65,11 @@ class ServerAddress:
             if error.code >= _SERVERS_FAULT:
                 raise ServerAwayError(message) from None
             raise ServerRefusedError(message, status=error.code, said=said) from None
-        except (OSError, HTTPException, ValueError) as error:
+        except (OSError, HTTPException) as error:
             raise ServerAwayError(f"{address}: {error}") from None
+        except ValueError:
+            message = f"{address}: the answer is no JSON, so that no server of ours has given it"
+            raise ServerRefusedError(message, status=_ODD, said={}) from None
 
 
 def _said_in(error: urllib.error.HTTPError) -> Mapping[str, Any]:

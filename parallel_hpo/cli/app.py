@@ -16,6 +16,7 @@ from parallel_hpo.cli.options import Directory, Json, Sweep, directory_of, run_i
 from parallel_hpo.cli.output import errors_as_exit_codes, print_for_machines
 from parallel_hpo.cli.section_options import RunCommand, given
 from parallel_hpo.plan import MOST_WORKERS
+from parallel_hpo.version import __version__
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -27,12 +28,7 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import PackageNotFoundError, version
-
-        try:
-            print_for_machines(f"parallel-hpo {version('parallel_hpo')}")
-        except PackageNotFoundError:
-            print_for_machines("parallel-hpo (not installed: run from its sources)")
+        print_for_machines(f"parallel-hpo {__version__}")
         raise typer.Exit
 
 

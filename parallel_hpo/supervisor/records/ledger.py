@@ -20,12 +20,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+from parallel_hpo.chronicle import LEDGER_FORMAT, known_format
 from parallel_hpo.errors import LedgerError, NoRoomError
 from parallel_hpo.supervisor.decisions.actions import End
 from parallel_hpo.supervisor.records.ledger_reader import LedgerReader, is_emptied
 from parallel_hpo.words import Parameters, RunId, Slot
 
-SCHEMA = """
+SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS runs (
     number INTEGER PRIMARY KEY, run_id TEXT NOT NULL UNIQUE, parameters TEXT NOT NULL,
@@ -51,6 +52,7 @@ CREATE TABLE IF NOT EXISTS places (
 ) STRICT;
 CREATE TABLE IF NOT EXISTS seeds (run_id TEXT PRIMARY KEY, seed INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 """
+"""What a ledger of LEDGER_FORMAT has; whoever changes it raises that."""
 
 PASSING: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY)
 """Errors, by their primary code, that may not be there at the next try."""
@@ -63,7 +65,7 @@ class Ledger(LedgerReader):
     """An open ledger, owned by this process until it is closed.
 
     Raises:
-        LedgerError: another supervisor owns it, or the file can't be opened.
+        LedgerError: another supervisor owns it, a newer version wrote it, or the file can't be opened.
     """
 
     def __init__(self, path: Path) -> None:
@@ -77,6 +79,9 @@ class Ledger(LedgerReader):
         try:
             super().__init__(_connect(path))
             self._path, self._file = path, path.stat()
+        except LedgerError:
+            os.close(self._lock)
+            raise
         except sqlite3.Error as error:
             os.close(self._lock)
             raise LedgerError(f"{path}: {error}: is it a ledger, and is there room on the disk?") from None
@@ -218,9 +223,11 @@ def _connect(path: Path) -> sqlite3.Connection:
     path.touch(mode=0o600)  # before SQLite makes it: its -wal and -shm get the same mode
     db = sqlite3.connect(path)
     try:
+        is_older = known_format(db, path) < LEDGER_FORMAT
         db.execute("PRAGMA journal_mode = WAL")
-        db.executescript(f"BEGIN; {SCHEMA} COMMIT;")  # one wait for the disk, not one per table
-    except sqlite3.Error:
+        if is_older:  # or new; one wait for the disk, not one per table
+            db.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {LEDGER_FORMAT}; COMMIT;")
+    except (sqlite3.Error, LedgerError):
         db.close()
         raise
     return db

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+from parallel_hpo.chronicle import known_format
 from parallel_hpo.errors import LedgerError
 from parallel_hpo.words import Outcome, Parameters, RunId, Slot
 
@@ -168,9 +169,10 @@ def is_emptied(path: Path) -> bool:
 
 
 def open_reader(path: Path) -> LedgerReader:
-    """Open the ledger at `path` beside its owner; raises LedgerError where it is none."""
+    """Open the ledger at `path` beside its owner; LedgerError where it is none, or a newer version's."""
     try:
         db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)  # quotes ?, # and %
+        known_format(db, path)
         db.execute("SELECT count(*) FROM runs").fetchone()
     except sqlite3.Error as error:
         raise LedgerError(f"{path} can't be read: {error}; is it a ledger?") from None

@@ -226,6 +226,19 @@ def test_what_is_known_of_a_run_comes_back_from_the_database(together: Together)
     assert (again.attempt, again.spent_s, again.deaths, again.preemptions) == (4, 7.5, 2, 1)
 
 
+def test_a_run_of_a_share_counts_for_it_where_another_machine_ends_it(together: Together) -> None:
+    world, wants = together.stage.world, replace(machine("a"), share="1/4", share_count=1)
+    epoch = pool.join(world, together.sweep, wants).epoch
+    together.begin(epoch, "r")
+    pool.leave(world, together.sweep, epoch, "told to go")
+    other = together.join("b")
+    together.tell(other, wants=1)
+    together.tell(other, wants=1, starts=(start("r", 2),))
+    together.tell(other, ends=(end("r", 2),))
+    again = pool.join(world, together.sweep, wants).epoch
+    assert together.tell(again).ends == Ends("all 1 runs of share 1/4 performed", 0)
+
+
 def test_a_pool_as_it_was_asked_for_is_kept_whole(stage: Stage) -> None:
     wanted = new_pool(
         section={"workers": 2, "failures": {"max_total": 3}}, configuration={"method": "random"}, main="x"

@@ -38,13 +38,27 @@ def end_if_late(draft: PoolDraft) -> None:
     pool = draft.pool
     if pool.ends is not None:
         return
-    if pool.sweep_timeout_s is not None and draft.now - pool.opened_at >= pool.sweep_timeout_s:
+    has_begun = pool.headed or pool.epochs > 0
+    if has_begun and pool.sweep_timeout_s is not None and draft.now - pool.opened_at >= pool.sweep_timeout_s:
         reason = f"sweep timeout {pool.sweep_timeout_s:g} s"
         draft.end(Ends(reason, ExitCode.SWEEP_TIMEOUT, StopKind.INTERRUPT))
-    elif draft.left_s <= 0:
+    elif has_begun and draft.left_s <= 0:
         draft.end(Ends(f"deadline {pool.deadline}", ExitCode.SWEEP_TIMEOUT, StopKind.INTERRUPT))
     elif pool.headed and draft.moment.silent_s(pool.head_heard_at) >= pool.node_timeout_s:
         draft.end(Ends("the sweep's head is gone", ExitCode.RESUMABLE, StopKind.INTERRUPT))
+
+
+def of_share(draft: PoolDraft, name: str) -> Ends | None:
+    """Return why the nodes of a share are to leave: nothing is left to do in it. None: they are not."""
+    share = draft.shares.get(name)
+    if share is None or share.open_runs:
+        return None
+    all_started = share.started >= share.count
+    if not all_started and (not draft.pool.exhausted or draft.unstarted()):
+        return None
+    reason = f"all {share.count} runs of share {name} performed" if all_started else draft.pool.exhausted
+    none_finished = share.started > 0 and share.none_finished
+    return Ends(reason, ExitCode.NO_RUN_FINISHED if none_finished else ExitCode.COMPLETE)
 
 
 def end_if_done(draft: PoolDraft) -> None:
@@ -53,7 +67,7 @@ def end_if_done(draft: PoolDraft) -> None:
     if pool.ends is not None or draft.unstarted():
         return
     if pool.open_runs:
-        _end_if_too_late(draft, waiting=len(draft.waiting()))
+        _end_if_too_late(draft, waiting=len(draft.waiting("")))
         return
     all_started = pool.count is not None and pool.started >= pool.count
     if all_started or pool.exhausted:

@@ -53,23 +53,24 @@ def _granted(draft: PoolDraft, epoch: int, answers: dict[RunId, str]) -> Granted
         again=tuple(run.pooled() for run in draft.runs_of(epoch, RunPlace.HANDED)),
         started=tuple(run_id for run_id, why_not in answers.items() if not why_not),
         refused={run_id: why_not for run_id, why_not in answers.items() if why_not},
-        each=_each(draft),
-        ends=draft.pool.ends,
+        each=_each(draft, draft.nodes[epoch]),
+        ends=draft.pool.ends or ending.of_share(draft, draft.nodes[epoch].share),
     )
 
 
-def _each(draft: PoolDraft) -> int:
-    each = _each_by_count(draft)
+def _each(draft: PoolDraft, node: PoolNode) -> int:
+    each = _each_by_count(draft, node)
     if draft.pool.deadline is None:
         return each
     return max(1, min(each, longest_lease(draft.pool.took, draft.left_s)))
 
 
-def _each_by_count(draft: PoolDraft) -> int:
-    if draft.pool.count is None:
+def _each_by_count(draft: PoolDraft, node: PoolNode) -> int:
+    left = draft.left_for(node)
+    if left is None:
         return WITHOUT_END
-    left = draft.pool.count - draft.pool.started - draft.unstarted()
-    return max(1, next_lease(left, sum(node.workers for node in draft.living())))
+    workers = sum(other.workers for other in draft.performing(node.share))
+    return max(1, next_lease(left - node.unstarted, workers))
 
 
 # --- ends ------------------------------------------------------------------------------
@@ -117,6 +118,10 @@ def _end_run(draft: PoolDraft, run: PoolRun, end: PooledEnd) -> None:
     draft.change_pool(open_runs=draft.pool.open_runs - 1, failures=failures)
     if draft.pool.deadline is not None:
         draft.change_pool(took=note_duration(draft.pool.took, end.duration_s, end.outcome))
+    if run.share:
+        share = draft.shares[run.share]
+        none_finished = share.none_finished and end.outcome is not Outcome.FINISHED
+        draft.change_share(run.share, open_runs=share.open_runs - 1, none_finished=none_finished)
     draft.tell("ended", run.epoch, as_json(end))
     ending.end_if_tripped(draft)
 
@@ -143,6 +148,9 @@ def _why_not_new(draft: PoolDraft, node: PoolNode) -> str:
         return f"all {pool.count} runs have started"
     if draft.is_too_late():
         return TOO_LATE
+    share = draft.shares.get(node.share)
+    if share is not None and share.started >= share.count:
+        return f"all {share.count} runs of share {share.share} have started"
     return "" if node.unstarted > 0 else "no run is granted to this machine now"
 
 
@@ -165,6 +173,9 @@ def _note_start(draft: PoolDraft, node: PoolNode, run: PoolRun | None, start: Po
     if run is None:
         draft.change_node(node.epoch, used=node.used + 1)
         draft.change_pool(started=draft.pool.started + 1, open_runs=draft.pool.open_runs + 1)
+        if node.share:
+            share = draft.shares[node.share]
+            draft.change_share(node.share, started=share.started + 1, open_runs=share.open_runs + 1)
     draft.runs[told.run_id] = PoolRun(
         run_id=told.run_id,
         place=RunPlace.RUNNING,
@@ -178,6 +189,7 @@ def _note_start(draft: PoolDraft, node: PoolNode, run: PoolRun | None, start: Po
         preemptions=told.preemptions,
         seed=told.seed,
         slot=start.slot,
+        share=node.share if run is None else run.share,
     )
     draft.tell("started", node.epoch, as_json(start))
 
@@ -194,7 +206,7 @@ def _hand_out(draft: PoolDraft, epoch: int, told: Exchange) -> None:
     handed = draft.runs_of(epoch, RunPlace.HANDED)
     for run in handed[wants_again:]:
         draft.put_back(run)
-    to_hand = draft.waiting()[: max(0, wants_again - len(handed))]
+    to_hand = draft.waiting(draft.nodes[epoch].share)[: max(0, wants_again - len(handed))]
     for run in to_hand:
         draft.change_run(run.run_id, place=RunPlace.HANDED, epoch=epoch, since=draft.now)
     _grant(draft, draft.nodes[epoch], wants if told.over else wants - len(handed) - len(to_hand))
@@ -202,11 +214,6 @@ def _hand_out(draft: PoolDraft, epoch: int, told: Exchange) -> None:
 
 def _grant(draft: PoolDraft, node: PoolNode, room: int) -> None:
     """Let a node have so many new runs unstarted, or as many as there are."""
-    pool = draft.pool
-    if pool.exhausted:
-        left = node.unstarted
-    elif pool.count is None:
-        left = room
-    else:
-        left = pool.count - pool.started - (draft.unstarted() - node.unstarted)
-    draft.change_node(node.epoch, granted=node.used + max(0, min(room, left)))
+    left = node.unstarted if draft.pool.exhausted else draft.left_for(node)
+    room = room if left is None else min(room, left)
+    draft.change_node(node.epoch, granted=node.used + max(0, room))

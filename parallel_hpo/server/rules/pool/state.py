@@ -66,6 +66,20 @@ class Pool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PoolShare:
+    """A fixed part of the count, performed by one launch after another, wherever they are."""
+
+    share: str
+    """As 2/4."""
+    count: int
+    started: int = 0
+    """Distinct runs that its launches have begun; they stay its runs wherever they go on."""
+    open_runs: int = 0
+    """Those of them that have not ended."""
+    none_finished: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PoolNode:
     """One machine's supervisor, from its joining until it is gone."""
 
@@ -83,6 +97,8 @@ class PoolNode:
     gone: bool = False
     reason: str = ""
     """Why it is gone."""
+    share: str = ""
+    """Whose runs alone it performs; '': anybody's."""
 
     @property
     def unstarted(self) -> int:
@@ -111,6 +127,8 @@ class PoolRun:
     seed: int | None = None
     slot: int | None = None
     outcome: Outcome | None = None
+    share: str = ""
+    """Whose run it is; '': that of no share."""
 
     def pooled(self) -> PooledRun:
         """Return it as it travels to the node that is to run it again."""
