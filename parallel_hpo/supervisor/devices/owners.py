@@ -31,8 +31,7 @@ class Owners:
         self._processes = processes
         self._is_stranger = is_stranger
         self._who_is_there = who_is_there
-        # Within a container the driver may know processes by numbers that mean nothing here, ours too.
-        self._strangers = {each.pid for name in self._names for each in processes(name)}
+        self._before_us = {each.pid for name in self._names for each in processes(name)}
 
     def look(self) -> dict[str, str]:
         """Return by whom each device is wanted, in words; none that is not."""
@@ -45,7 +44,10 @@ class Owners:
         return f"process {', '.join(pids)} computes on it" if pids else ""
 
     def _is_others(self, pid: int) -> bool:
-        return pid in self._strangers or (psutil.pid_exists(pid) and self._is_stranger(pid))
+        if psutil.pid_exists(pid):
+            return self._is_stranger(pid)
+        # Within a container the driver may know processes by numbers that mean nothing here, ours too.
+        return pid in self._before_us
 
 
 class OwnerWatch(threading.Thread):
