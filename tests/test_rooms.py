@@ -99,7 +99,10 @@ CONFINED: Final[Mapping[str, tuple[str, ...]]] = {
 PURE: Final = (
     *("lifecycle", "policy", "plan", "words", "protocol.messages", "notices", "errors", "metric", "nested"),
     "server.rules",
-    *(f"supervisor.devices.{name}" for name in ("mask", "assign", "handover", "health", "faults")),
+    *(
+        f"supervisor.devices.{name}"
+        for name in ("mask", "assign", "handover", "health", "faults", "presence")
+    ),
     "supervisor.decisions",
 )
 IMPURE_LIBRARIES: Final = frozenset({"os", "signal", "time", "random", "threading", "sqlite3", "wandb"})
