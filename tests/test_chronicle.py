@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from parallel_hpo.chronicle import performed
+from parallel_hpo.chronicle import LEDGER_FORMAT, performed, tallies
 from parallel_hpo.errors import LedgerError
 from parallel_hpo.supervisor.decisions.actions import End
 from parallel_hpo.supervisor.records.ledger import Ledger
@@ -73,6 +73,16 @@ def test_a_ledger_of_an_earlier_version_has_no_marks(tmp_path: Path) -> None:
         db.execute("DROP TABLE marks")
     (share,) = performed(tmp_path)
     assert (share.marks, len(share.attempts)) == ((), 1)
+
+
+def test_a_ledger_of_a_newer_version_is_refused_in_words(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "ledger.db") as ledger:
+        start(ledger)
+    with closing(sqlite3.connect(tmp_path / "ledger.db")) as db:
+        db.execute(f"PRAGMA user_version = {LEDGER_FORMAT + 1}")
+    for read in (performed, tallies):
+        with pytest.raises(LedgerError, match=r"ledger\.db was written by a newer parallel_hpo"):
+            read(tmp_path)
 
 
 def test_a_folder_without_a_ledger_tells_nothing_and_a_damaged_one_is_an_error(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Final
@@ -22,7 +23,7 @@ LEVELS: Final[tuple[frozenset[str], ...]] = (
     frozenset({"cli"}),
     frozenset({"hpo"}),
     frozenset({"notebook"}),
-    frozenset({"ui", "doctor"}),
+    frozenset({"ui", "doctor", "upload"}),
     frozenset({"head"}),
     frozenset({"supervisor"}),
     frozenset({"machines"}),
@@ -98,7 +99,10 @@ CONFINED: Final[Mapping[str, tuple[str, ...]]] = {
 PURE: Final = (
     *("lifecycle", "policy", "plan", "words", "protocol.messages", "notices", "errors", "metric", "nested"),
     "server.rules",
-    *(f"supervisor.devices.{name}" for name in ("mask", "assign", "handover", "health", "faults")),
+    *(
+        f"supervisor.devices.{name}"
+        for name in ("mask", "assign", "handover", "health", "faults", "presence")
+    ),
     "supervisor.decisions",
 )
 IMPURE_LIBRARIES: Final = frozenset({"os", "signal", "time", "random", "threading", "sqlite3", "wandb"})
@@ -131,6 +135,7 @@ class Import:
         return any(self.importer == module or self.importer.startswith(f"{module}.") for module in modules)
 
 
+@cache
 def imports_of(root: Path) -> list[Import]:
     return [found for path in sorted(root.rglob("*.py")) for found in imports_in(path, root)]
 

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from parallel_hpo.cli.housekeeping import clean, server
+from parallel_hpo.cli.housekeeping import clean, server, upload
 from parallel_hpo.cli.joining import join
 from parallel_hpo.cli.options import Directory, Json, Sweep, directory_of, run_ids, sweep_ids
 from parallel_hpo.cli.output import errors_as_exit_codes, print_for_machines
@@ -273,3 +273,4 @@ def scale(
 
 
 app.command()(clean)
+app.command()(upload)

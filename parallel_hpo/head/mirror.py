@@ -122,6 +122,7 @@ class Mirror:
             attempt=run.attempt,
             slot=slot,
             device=start.device,
+            seed=run.seed,
             at=event.at,
         )
         self._tell(RunBegan(slot, run.run_id, run.attempt, run.parameters, start.device or ""))

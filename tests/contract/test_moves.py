@@ -8,6 +8,7 @@ from typing import Final
 import pytest
 
 from tests.contract.moves import LookedAt, Move, carried, client_folder, in_core, moves, with_these
+from tests.contract.serving import ROOT
 
 VIEWER: Final = "query Viewer {\n  viewer {\n    id\n  }\n}\n"
 CLIENT: Final = f"""
@@ -34,6 +35,10 @@ def test_the_installed_client_sends_nothing_that_nobody_has_looked_at() -> None:
     found = carried(client_folder())
     assert len(found) > 100
     assert [str(move) for move in moves(found, LookedAt.read().documents) if move.is_news] == []
+
+
+def test_the_docs_name_the_releases_that_somebody_has_looked_at() -> None:
+    assert f"| {', '.join(LookedAt.read().releases)} |" in (ROOT / "docs" / "releases.md").read_text()
 
 
 def test_what_the_server_understands_is_no_news(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from tests.distribution.building import Built, tracked
 from tests.test_rooms import PACKAGE, imports_of
 from tests.test_rooms import ROOT as SOURCES
 
-NOT_IN_THE_SDIST: Final = (".ci/", ".github/")
+NOT_IN_THE_SDIST: Final = ".ci/"
 """For whoever looks after the repository."""
 GIVEN: Final = {"IPython"}
 """Imported where it is there: within a notebook."""

@@ -50,6 +50,7 @@ CREATE TABLE IF NOT EXISTS machines (
 CREATE TABLE IF NOT EXISTS places (
     slot INTEGER PRIMARY KEY, machine TEXT NOT NULL, number INTEGER NOT NULL, UNIQUE (machine, number)
 ) STRICT;
+CREATE TABLE IF NOT EXISTS seeds (run_id TEXT PRIMARY KEY, seed INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 """
 """What a ledger of LEDGER_FORMAT has; whoever changes it raises that."""
 
@@ -130,6 +131,7 @@ class Ledger(LedgerReader):
         attempt: int,
         slot: Slot,
         device: str | None,
+        seed: int | None = None,
         at: float | None = None,
     ) -> None:
         """An attempt of a run is about to enter `main`; `at`: it was, in seconds since the epoch."""
@@ -145,6 +147,8 @@ class Ledger(LedgerReader):
                 "INSERT INTO attempts (run_id, attempt, slot, started_at) VALUES (?, ?, ?, ?)",
                 (run_id, attempt, slot, now),
             )
+            if seed is not None:
+                self._db.execute("INSERT OR IGNORE INTO seeds VALUES (?, ?)", (run_id, seed))
 
     def record_attempt_end(self, run_id: RunId, attempt: int, end: End) -> None:
         """An attempt is over; the run may be run again."""
