@@ -46,9 +46,9 @@ class Elsewhere:
     def state_there(self) -> dict[str, str]:
         return {name: run["state"] for name, run in self.there.runs.items()}
 
-    def upload(self, code: int) -> Any:
+    def upload(self, *words: str, code: int) -> Any:
         """Upload, and keep what the other server says then."""
-        command = self.uploads.start("--json", "--project", "cut")
+        command = self.uploads.start("--json", "--project", "cut", *words)
         stdout, stderr = command.communicate(DEADLINE_S)
         assert command.wait() == code, stderr
         answer = json.loads(stdout)
@@ -91,7 +91,7 @@ def test_a_sweep_that_goes_on_is_brought_as_far_as_it_is_and_its_rest_by_another
         assert elsewhere.there.sweep["state"] == "PENDING"
         stage.set_state(elsewhere.uploads.sweep_id, "CANCELED")
         stage.stream(names["running"], Chunk(exitcode=1))
-        answer = elsewhere.upload(code=0)
+        answer = elsewhere.upload("--database", str(stage.folder / "server.db"), code=0)
     assert answer["sent"] == [names["running"]]
     assert elsewhere.state_there() == ended | {names["running"]: "killed"}
     assert elsewhere.there.sweep["state"] == answer["state"] == "CANCELED"

@@ -36,8 +36,8 @@ class Uploads:
         assert command.wait() == code, stderr + stdout
         return stderr if code else stdout
 
-    def call_for_json(self, *words: str) -> Any:
-        return json.loads(self.call("--json", *words))
+    def call_for_json(self, *words: str, **more: str) -> Any:
+        return json.loads(self.call("--json", *words, **more))
 
     def here(self) -> Said:
         return Said(self.directory, self.sweep_id)
