@@ -19,11 +19,16 @@ def test_what_a_killed_upload_left_goes_before_the_next_and_nothing_is_left_at_a
     left = tmp_path / "s1" / "upload" / "deep"
     left.mkdir(parents=True)
     (left / "file").touch()
-    with pytest.raises(KeyboardInterrupt), working_place(tmp_path, "s1") as folder:
+    with pytest.raises(KeyboardInterrupt):
+        _interrupted_in(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def _interrupted_in(directory: Path) -> None:
+    with working_place(directory, "s1") as folder:
         assert list(folder.iterdir()) == []
         (folder / "file").touch()
         raise KeyboardInterrupt
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_sweeps_own_folder_stays(tmp_path: Path) -> None:

@@ -169,8 +169,8 @@ def test_what_is_wrong_is_said_before_anything_is_made(
     before = all_rows(target.folder)
     unknown = replace(uploads, sweep_id="nowhere").call(code=2)
     assert "there is no sweep nowhere in" in unknown
-    assert "set WANDB_API_KEY or run `wandb login`" in uploads.call(code=2, WANDB_API_KEY="")
-    away = uploads.call(code=1, WANDB_BASE_URL="http://127.0.0.1:9")
+    assert "set WANDB_API_KEY or run `wandb login`" in uploads.call(code=2, env={"WANDB_API_KEY": ""})
+    away = uploads.call(code=1, env={"WANDB_BASE_URL": "http://127.0.0.1:9"})
     assert "http://127.0.0.1:9 can't be reached" in away
     with serving(stage.folder, target.env) as own:
         said = replace(uploads, target=own).call(code=2)
