@@ -34,14 +34,20 @@ def server(
         bool,
         typer.Option("--adopt-files", help="Go on with that folder though the files were elsewhere."),
     ] = False,
+    tls_certificate: Annotated[
+        str | None, typer.Option(help="Speak HTTPS by this certificate (PEM).", metavar="FILE")
+    ] = None,
+    tls_key: Annotated[str | None, typer.Option(help="Its private key (PEM).", metavar="FILE")] = None,
 ) -> None:
     """Run the sweep server alone, until a signal: one JSON line on stdout says where it is."""
+    from parallel_hpo.server.http.certificate import certificate_of
     from parallel_hpo.server.http.log_quota import log_to_stderr
     from parallel_hpo.server.http.process import ServerPlace, serve
 
     log_to_stderr()
     with errors_as_exit_codes():
-        place = ServerPlace(host, port, database, engine, files=files, adopt_files=adopt_files)
+        tls = certificate_of(tls_certificate, tls_key)
+        place = ServerPlace(host, port, database, engine, files=files, adopt_files=adopt_files, tls=tls)
         serve(place, stdin=sys.stdin.buffer, stdout=sys.stdout)
 
 
