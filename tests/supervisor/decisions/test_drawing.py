@@ -54,7 +54,7 @@ from parallel_hpo.supervisor.decisions.view import Limits, PoolGrant, is_over, o
 from parallel_hpo.words import Outcome, RunId, Slot, SlotState, StopKind
 
 S0, S1 = Slot(0), Slot(1)
-RUN = PooledRun(RunId("handed"), {"x": 1}, attempt=3, spent_s=5.0, deaths=1)
+RUN = PooledRun(RunId("handed"), {"x": 1}, attempt=3, spent_s=5.0, deaths=1, seed=8)
 COMPLETE = Ends("all 9 runs performed", ExitCode.COMPLETE)
 STOP = Ends("SIGINT", ExitCode.SIGNAL_BASE + 2, StopKind.INTERRUPT)
 
@@ -164,6 +164,7 @@ def test_a_handed_run_is_run_again_as_the_attempt_that_it_is() -> None:
     play.start(S0, RUN.run_id, 3)
     (record,) = (action for action in play.actions if isinstance(action, RecordStart))
     assert (record.run.attempt, record.run.spent_s, record.run.deaths) == (3, 5.0, 1)
+    assert record.run.seed == 8
     assert play.view.started == 0
 
 
@@ -360,4 +361,4 @@ def test_a_handed_run_enters_main_after_its_record() -> None:
     play.start(S0, RUN.run_id, 3)
     kinds = [type(action) for action in play.actions[:2]]
     assert kinds == [RecordStart, Send]
-    assert play.sent(S0) == [Proceed(RUN.run_id, 3)]
+    assert play.sent(S0) == [Proceed(RUN.run_id, 3, RUN.seed)]

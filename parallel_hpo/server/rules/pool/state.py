@@ -62,7 +62,13 @@ class Pool:
 
     def left_s(self, now: float) -> float:
         """Return how much time is left until the deadline, if there is one."""
-        return inf if self.deadline is None else deadline_at(self.deadline, self.opened_at) - now
+        has_none = self.deadline is None or not self.has_begun
+        return inf if has_none else deadline_at(str(self.deadline), self.opened_at) - now
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether its time is counted: without a head from its first machine on."""
+        return self.headed or self.epochs > 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
