@@ -8,8 +8,8 @@ from parallel_hpo.errors import ExitCode
 from parallel_hpo.protocol.pool import Ends
 from parallel_hpo.server.rules.pool.exchange import TOO_LATE
 from parallel_hpo.words import Outcome, StopKind
-from tests.server.pool_in_memory import PoolInMemory, Talk
-from tests.server.pooling import end, machine, new_pool, start, stopped
+from tests.server.pool_in_memory import Talk
+from tests.server.pooling import end, new_pool, start, stopped
 
 MINUTE = 60.0
 
@@ -104,18 +104,6 @@ def test_a_run_that_was_handed_on_in_time_is_refused_once_it_is_too_late() -> No
     assert [run.run_id for run in talk.tell(talk.b, wants=1).again] == ["cut"]
     talk.pool.clock.now += 45 * MINUTE
     assert talk.tell(talk.b, wants=1, starts=(start("cut", 2),)).refused == {"cut": TOO_LATE}
-
-
-def test_the_hour_of_a_sweep_without_a_head_begins_with_its_first_machine() -> None:
-    pool = PoolInMemory()
-    pool.open(new_pool(section={"deadline": "1h"}, node_timeout_s=1e6))
-    pool.clock.now += 120 * MINUTE
-    assert pool.look() is None
-    pool.join(machine())
-    pool.clock.now += 59 * MINUTE
-    assert pool.look() is None
-    pool.clock.now += 2 * MINUTE
-    assert pool.look() is not None
 
 
 def test_a_pool_that_is_opened_again_has_another_hour_and_knows_how_long_runs_take() -> None:

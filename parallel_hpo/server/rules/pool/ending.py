@@ -38,9 +38,9 @@ def end_if_late(draft: PoolDraft) -> None:
     pool = draft.pool
     if pool.ends is not None:
         return
-    timeout_s = pool.sweep_timeout_s if pool.has_begun else None
-    if timeout_s is not None and draft.now - pool.opened_at >= timeout_s:
-        reason = f"sweep timeout {timeout_s:g} s"
+    has_begun = pool.headed or pool.epochs > 0
+    if has_begun and pool.sweep_timeout_s is not None and draft.now - pool.opened_at >= pool.sweep_timeout_s:
+        reason = f"sweep timeout {pool.sweep_timeout_s:g} s"
         draft.end(Ends(reason, ExitCode.SWEEP_TIMEOUT, StopKind.INTERRUPT))
     elif draft.left_s <= 0:
         draft.end(Ends(f"deadline {pool.deadline}", ExitCode.SWEEP_TIMEOUT, StopKind.INTERRUPT))

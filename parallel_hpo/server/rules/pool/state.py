@@ -41,7 +41,7 @@ class Pool:
     limits: FailureLimits = field(default_factory=FailureLimits)
     sweep_timeout_s: float | None = None
     deadline: str | None = None
-    """In the user's words; a duration is counted from `opened_at`."""
+    """In the user's words; a duration is counted from `opened_at`. None also where there is no head."""
     opened_at: float
     """When it was opened last; times are seconds since the epoch."""
     head_heard_at: float
@@ -62,13 +62,7 @@ class Pool:
 
     def left_s(self, now: float) -> float:
         """Return how much time is left until the deadline, if there is one."""
-        has_none = self.deadline is None or not self.has_begun
-        return inf if has_none else deadline_at(str(self.deadline), self.opened_at) - now
-
-    @property
-    def has_begun(self) -> bool:
-        """Whether its time is counted: without a head from its first machine on."""
-        return self.headed or self.epochs > 0
+        return inf if self.deadline is None else deadline_at(self.deadline, self.opened_at) - now
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
