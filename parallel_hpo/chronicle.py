@@ -20,7 +20,7 @@ from parallel_hpo.version import __version__
 from parallel_hpo.words import Outcome, RunId, Slot
 
 LEDGER: Final = "ledger.db"
-LEDGER_FORMAT: Final = 1
+LEDGER_FORMAT: Final = 2
 """Which tables and columns a ledger has, as SQLite's `user_version`; 0: before there was a number."""
 RESTART: Final = "restart"
 QUARANTINE: Final = "quarantine"

@@ -35,6 +35,17 @@ def test_attempts_are_told_with_their_ends_while_the_ledger_is_written(tmp_path:
     assert (second.attempt, second.outcome, second.ended_at) == (2, None, None)
 
 
+def test_the_last_attempt_of_a_run_took_what_it_took_itself(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "ledger.db") as ledger:
+        start(ledger)
+        ledger.record_attempt_end(RUN, 1, End(Outcome.CRASHED, "SIGKILL", duration_s=2.0))
+        start(ledger, attempt=2)
+        ledger.record_end(RUN, 2, End(Outcome.FINISHED, duration_s=5.0), earlier_s=2.0)
+        (row,) = ledger.runs()
+        (share,) = performed(tmp_path)
+    assert ([attempt.duration_s for attempt in share.attempts], row.duration_s) == ([2.0, 3.0], 5.0)
+
+
 def test_what_befell_workers_and_devices_is_told_in_its_order(tmp_path: Path) -> None:
     with Ledger(tmp_path / "ledger.db") as ledger:
         ledger.record_spawn(Slot(0), "3", again=False)

@@ -23,7 +23,7 @@ LEVELS: Final[tuple[frozenset[str], ...]] = (
     frozenset({"cli"}),
     frozenset({"hpo"}),
     frozenset({"notebook"}),
-    frozenset({"ui", "doctor"}),
+    frozenset({"ui", "doctor", "upload"}),
     frozenset({"head"}),
     frozenset({"supervisor"}),
     frozenset({"machines"}),
@@ -84,18 +84,25 @@ CONFINED: Final[Mapping[str, tuple[str, ...]]] = {
     "IPython": ("notebook.cell",),
     "pandas": ("analysis.frame", "supervisor.records.summary"),
     "plotly": ("analysis.plots",),
+    "pyarrow": ("analysis.parquet",),
     "wandb": ("worker", "backend"),
     "psutil": ("supervisor", "doctor", "worker"),
     "pynvml": ("supervisor.devices.nvml",),
     "sqlalchemy": ("server.store",),
-    "sqlite3": ("server.store", "chronicle", "supervisor.records.ledger", "supervisor.records.ledger_reader"),
+    "sqlite3": (
+        *("server.store", "chronicle", "supervisor.records.ledger", "supervisor.records.ledger_reader"),
+        "analysis.storage",
+    ),
 }
 """Libraries that only these modules, and what lies in them, may import."""
 
 PURE: Final = (
     *("lifecycle", "policy", "plan", "words", "protocol.messages", "notices", "errors", "metric", "nested"),
     "server.rules",
-    *(f"supervisor.devices.{name}" for name in ("mask", "assign", "handover", "health", "faults")),
+    *(
+        f"supervisor.devices.{name}"
+        for name in ("mask", "assign", "handover", "health", "faults", "presence")
+    ),
     "supervisor.decisions",
 )
 IMPURE_LIBRARIES: Final = frozenset({"os", "signal", "time", "random", "threading", "sqlite3", "wandb"})

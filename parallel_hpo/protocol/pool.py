@@ -145,6 +145,8 @@ class PooledRun:
     deaths: int = 0
     """Attempts that its workers' deaths have cost; a machine's end is none."""
     preemptions: int = 0
+    seed: int | None = None
+    """Its own; None: the sweep has none."""
 
 
 @dataclass(frozen=True, slots=True)

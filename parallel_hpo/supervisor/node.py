@@ -125,6 +125,7 @@ def section_of_node(section: HpoSection) -> HpoSection:
             "count": None,
             "failures": Failures(max_initial=None),
             "sweep_timeout_s": None,
+            "deadline": None,
             "on_end": None,
             "notify": [],
             "machines": None,

@@ -74,6 +74,13 @@ def test_a_dry_run_as_json_is_printed_on_stdout(tmp_path: Path, command: Command
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_a_dry_run_with_a_seed_shows_what_the_sweep_will_draw(tmp_path: Path, command: Command) -> None:
+    drawn = {"method": "random", "parameters": {"x": {"min": 0.0, "max": 1.0}}}
+    (tmp_path / "sweep.json").write_text(json.dumps(drawn))
+    done = command("run", "sweep.json", "train:main", "--dry-run", "--seed", "7", "--backend", "local")
+    assert 'first suggestions:\n  {"x": 0.8699742573253721}' in done.stderr
+
+
 def test_a_ledger_that_cannot_be_read_is_warned_of_and_the_others_are_shown(
     tmp_path: Path, command: Command
 ) -> None:

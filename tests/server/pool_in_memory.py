@@ -65,6 +65,7 @@ class PoolInMemory:
             headed=wanted.headed,
             limits=limits,
             sweep_timeout_s=wanted.section.get("sweep_timeout_s"),
+            deadline=wanted.section.get("deadline"),
             opened_at=now,
             head_heard_at=now,
         )

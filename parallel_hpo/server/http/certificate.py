@@ -24,8 +24,9 @@ class Certificate:
             # A password would be asked for on a terminal, where there is one.
             context.load_cert_chain(self.chain_file, self.key_file, password=lambda: b"")
         except OSError as error:  # SSLError is one too
+            where = f"--tls-certificate {self.chain_file} with --tls-key {self.key_file}"
             raise UsageError(
-                f"--tls-certificate {self.chain_file} with --tls-key {self.key_file}: {error.strerror or error};"
+                f"{where}: {error.strerror or error};"
                 " needed: a certificate and its private key without a password, each a file in PEM"
             ) from None
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 from pydantic import BaseModel, ValidationError
 
+from parallel_hpo.config.deadline import Deadline
 from parallel_hpo.config.tables import Failures, Limit
 from parallel_hpo.keys import node_key
 from parallel_hpo.policy import FailureLimits
@@ -193,6 +194,7 @@ class _PoolLimits(BaseModel):
 
     failures: Failures = Failures()
     sweep_timeout_s: Limit = None
+    deadline: Deadline = None
 
 
 def _pool_for(wanted: NewPool, now: float) -> Pool:
@@ -210,6 +212,7 @@ def _pool_for(wanted: NewPool, now: float) -> Pool:
         headed=wanted.headed,
         limits=FailureLimits(**limits.failures.model_dump()),
         sweep_timeout_s=limits.sweep_timeout_s,
+        deadline=limits.deadline,
         opened_at=now,
         head_heard_at=now,
     )

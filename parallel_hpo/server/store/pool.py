@@ -221,11 +221,13 @@ def _pool(row: Row[Any]) -> Pool:
         headed=row.headed,
         limits=FailureLimits(row.max_consecutive, row.max_total, row.max_initial),
         sweep_timeout_s=row.sweep_timeout_s,
+        deadline=row.deadline,
         opened_at=row.opened_at,
         head_heard_at=row.head_heard_at,
         started=row.started,
         open_runs=row.open_runs,
         failures=FailureCount(row.failed, row.failed_in_a_row, row.none_finished),
+        took=() if row.took is None else tuple(json.loads(row.took)),
         epochs=row.epochs,
         events=row.events,
         exhausted=row.exhausted,
@@ -235,8 +237,8 @@ def _pool(row: Row[Any]) -> Pool:
 
 def _pool_values(pool: Pool) -> dict[str, Any]:
     plain = (
-        *("is_local", "count", "node_timeout_s", "headed", "sweep_timeout_s", "opened_at", "head_heard_at"),
-        *("started", "open_runs", "epochs", "events", "exhausted"),
+        *("is_local", "count", "node_timeout_s", "headed", "sweep_timeout_s", "deadline", "opened_at"),
+        *("head_heard_at", "started", "open_runs", "epochs", "events", "exhausted"),
     )
     return {name: getattr(pool, name) for name in plain} | {
         "max_consecutive": pool.limits.max_consecutive,
@@ -245,13 +247,14 @@ def _pool_values(pool: Pool) -> dict[str, Any]:
         "failed": pool.failures.total,
         "failed_in_a_row": pool.failures.consecutive,
         "none_finished": pool.failures.none_finished,
+        "took": json.dumps(pool.took) if pool.took else None,
         "ends": None if pool.ends is None else json.dumps(as_json(pool.ends)),
     }
 
 
 _RUN_FIELDS: Final = (
-    *("run_id", "place", "epoch", "attempt", "since", "spent_s", "deaths", "preemptions", "slot", "outcome"),
-    "share",
+    *("run_id", "place", "epoch", "attempt", "since", "spent_s", "deaths", "preemptions", "seed", "slot"),
+    *("outcome", "share"),
 )
 
 

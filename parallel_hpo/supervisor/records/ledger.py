@@ -15,7 +15,7 @@ import sqlite3
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -50,6 +50,7 @@ CREATE TABLE IF NOT EXISTS machines (
 CREATE TABLE IF NOT EXISTS places (
     slot INTEGER PRIMARY KEY, machine TEXT NOT NULL, number INTEGER NOT NULL, UNIQUE (machine, number)
 ) STRICT;
+CREATE TABLE IF NOT EXISTS seeds (run_id TEXT PRIMARY KEY, seed INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 """
 """What a ledger of LEDGER_FORMAT has; whoever changes it raises that."""
 
@@ -130,6 +131,7 @@ class Ledger(LedgerReader):
         attempt: int,
         slot: Slot,
         device: str | None,
+        seed: int | None = None,
         at: float | None = None,
     ) -> None:
         """An attempt of a run is about to enter `main`; `at`: it was, in seconds since the epoch."""
@@ -145,17 +147,23 @@ class Ledger(LedgerReader):
                 "INSERT INTO attempts (run_id, attempt, slot, started_at) VALUES (?, ?, ?, ?)",
                 (run_id, attempt, slot, now),
             )
+            if seed is not None:
+                self._db.execute("INSERT OR IGNORE INTO seeds VALUES (?, ?)", (run_id, seed))
 
     def record_attempt_end(self, run_id: RunId, attempt: int, end: End) -> None:
         """An attempt is over; the run may be run again."""
         with self._written(synchronous="NORMAL"):
             self._end_attempt(run_id, attempt, end)
 
-    def record_end(self, run_id: RunId, attempt: int | None, end: End) -> None:
-        """A run is over, with its `attempt`-th attempt; None: no attempt was under way."""
+    def record_end(self, run_id: RunId, attempt: int | None, end: End, *, earlier_s: float = 0.0) -> None:
+        """A run is over, with its `attempt`-th attempt; None: no attempt was under way.
+
+        `earlier_s` of the end's duration are those of earlier attempts, and no part of this one's.
+        """
         with self._written(synchronous="NORMAL"):
             if attempt is not None:
-                self._end_attempt(run_id, attempt, end)
+                own_s = max(0.0, end.duration_s - earlier_s)
+                self._end_attempt(run_id, attempt, replace(end, duration_s=own_s))
             self._db.execute(
                 "UPDATE runs SET outcome = :outcome, reason = :reason, value = :value,"
                 " duration_s = :duration_s, resumable = :resumable WHERE run_id = :run_id",

@@ -257,6 +257,24 @@ def test_limits_that_are_none_are_refused_and_nothing_is_made(stage: Stage, sect
         pool.facts(stage.world, "s")
 
 
+def test_a_deadline_and_how_long_runs_took_are_kept_in_the_database_and_a_runs_seed_with_it(
+    together: Together,
+) -> None:
+    wanted = new_pool(together.sweep, count=50, section={"deadline": 40})
+    pool.open_pool(together.stage.world, together.sweep, wanted)
+    epoch = together.join("a")
+    together.begin(epoch, "first")
+    together.tell(epoch, ends=(end("first", duration_s=20.0),))
+    assert together.tell(epoch).each == 2
+    together.tell(epoch, wants=1)
+    together.tell(epoch, starts=(start("second", seed=2**31 - 1),))
+    together.tell(epoch, ends=(stopped("second"),))
+    (again,) = together.tell(epoch, wants=1).again
+    assert again.seed == 2**31 - 1
+    together.stage.clock.now += 25
+    assert "no run starts" in str(together.tell(epoch, wants=1).ends)
+
+
 def test_a_machine_that_is_refused_is_told_of(together: Together) -> None:
     wants = as_json(machine("odd"))
     wants["versions"]["wandb"] = "0.1"

@@ -11,7 +11,7 @@ from contextlib import closing
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -21,6 +21,7 @@ from parallel_hpo.supervisor.decisions.actions import End
 from parallel_hpo.supervisor.records.ledger import SCHEMA, Ledger
 from parallel_hpo.supervisor.records.ledger_reader import RunRow, WorkerRow, open_reader
 from parallel_hpo.supervisor.records.mirror import MirrorLedger
+from parallel_hpo.supervisor.records.resuming import read_earlier
 from parallel_hpo.words import Outcome, RunId, Slot
 
 ROOT: Final = Path(__file__).parents[3]
@@ -209,7 +210,7 @@ def test_a_ledger_of_a_newer_version_is_owned_by_nobody(tmp_path: Path) -> None:
 
 def test_another_schema_has_another_format() -> None:
     """An older program goes by the number: raise it, let `Ledger` bring older ones up to it, note it here."""
-    assert (LEDGER_FORMAT, sha256(SCHEMA.encode()).hexdigest()[:8]) == (1, "5360fa82")
+    assert (LEDGER_FORMAT, sha256(SCHEMA.encode()).hexdigest()[:8]) == (2, "8474bf5d")
 
 
 def test_nobody_else_may_read_it(tmp_path: Path) -> None:
@@ -287,3 +288,28 @@ def open_elsewhere(path: Path) -> str:
 def run_python(source: str, path: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", source, str(path)]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+
+
+def test_a_runs_seed_stays_what_it_was_at_its_first_start(tmp_path: Path) -> None:
+    place: dict[str, Any] = {"parameters": {"x": 1}, "slot": Slot(0), "device": None}
+    with Ledger(tmp_path / "ledger.db") as ledger:
+        ledger.record_start(RUN, attempt=1, seed=5, **place)
+        ledger.record_start(RUN, attempt=2, seed=None, **place)
+        ledger.record_start(RunId("run2"), attempt=1, **place)
+        assert [row.seed for row in ledger.runs()] == [5, None]
+        assert ledger.begun_with({"x": 1}) == 2
+        assert ledger.begun_with({"x": 2}) == 0
+        assert read_earlier(ledger.runs()).reruns[0].seed == 5
+
+
+def test_a_ledger_that_knows_of_no_seeds_is_read_and_gone_on_with(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    with Ledger(path) as ledger:
+        ledger.record_start(RUN, parameters={}, attempt=1, slot=Slot(0), device=None)
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript("DROP TABLE seeds; PRAGMA user_version = 1")
+    with open_reader(path) as reader:
+        assert [row.seed for row in reader.runs()] == [None]
+    with Ledger(path) as ledger:
+        ledger.record_start(RUN, parameters={}, attempt=2, slot=Slot(0), device=None, seed=3)
+        assert [row.seed for row in ledger.runs()] == [3]

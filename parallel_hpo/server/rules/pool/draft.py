@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from parallel_hpo.policy import longest_lease
 from parallel_hpo.protocol.pool import Ends, PooledEnd, PoolEvent, as_json
 from parallel_hpo.server.rules.pool.state import Moment, Pool, PoolNode, PoolRun, PoolShare, RunPlace
 from parallel_hpo.words import Outcome, RunId
@@ -53,6 +54,15 @@ class PoolDraft:
     def living(self) -> list[PoolNode]:
         """Return the nodes that have a lease."""
         return [node for node in self.nodes.values() if not node.gone]
+
+    @property
+    def left_s(self) -> float:
+        """How much time is left until the deadline."""
+        return self.pool.left_s(self.now)
+
+    def is_too_late(self) -> bool:
+        """Say whether a run that starts now would not end before the deadline."""
+        return self.pool.deadline is not None and longest_lease(self.pool.took, self.left_s) == 0
 
     def performing(self, share: str) -> list[PoolNode]:
         """Return the nodes that have a lease and perform that share; '': all that have one."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from parallel_hpo.plan import next_lease
-from parallel_hpo.policy import count_outcome
+from parallel_hpo.policy import count_outcome, longest_lease, note_duration
 from parallel_hpo.protocol.pool import (
     ELSEWHERE,
     OVER_WORD,
@@ -19,6 +21,7 @@ from parallel_hpo.server.rules.pool.draft import PoolDraft
 from parallel_hpo.server.rules.pool.state import PoolNode, PoolRun, RunPlace
 from parallel_hpo.words import Outcome, RunId
 
+TOO_LATE: Final = "it would not end before the deadline"
 WITHOUT_END: int = 100
 """A worker's lease where the pool has no count: nothing is left over that it could keep from others, and
 each lease costs a new agent."""
@@ -56,6 +59,13 @@ def _granted(draft: PoolDraft, epoch: int, answers: dict[RunId, str]) -> Granted
 
 
 def _each(draft: PoolDraft, node: PoolNode) -> int:
+    each = _each_by_count(draft, node)
+    if draft.pool.deadline is None:
+        return each
+    return max(1, min(each, longest_lease(draft.pool.took, draft.left_s)))
+
+
+def _each_by_count(draft: PoolDraft, node: PoolNode) -> int:
     left = draft.left_for(node)
     if left is None:
         return WITHOUT_END
@@ -106,6 +116,8 @@ def _end_run(draft: PoolDraft, run: PoolRun, end: PooledEnd) -> None:
     )
     failures = count_outcome(draft.pool.failures, end.outcome)
     draft.change_pool(open_runs=draft.pool.open_runs - 1, failures=failures)
+    if draft.pool.deadline is not None:
+        draft.change_pool(took=note_duration(draft.pool.took, end.duration_s, end.outcome))
     if run.share:
         share = draft.shares[run.share]
         none_finished = share.none_finished and end.outcome is not Outcome.FINISHED
@@ -134,6 +146,8 @@ def _why_not_new(draft: PoolDraft, node: PoolNode) -> str:
         return f"the sweep ends: {pool.ends.reason}"
     if pool.count is not None and pool.started >= pool.count:
         return f"all {pool.count} runs have started"
+    if draft.is_too_late():
+        return TOO_LATE
     share = draft.shares.get(node.share)
     if share is not None and share.started >= share.count:
         return f"all {share.count} runs of share {share.share} have started"
@@ -147,6 +161,8 @@ def _why_not_again(draft: PoolDraft, epoch: int, run: PoolRun, start: PooledStar
         return ELSEWHERE if run.epoch is not None else WAITING
     if draft.pool.ends is not None:
         return f"the sweep ends: {draft.pool.ends.reason}"
+    if draft.is_too_late():
+        return TOO_LATE
     attempt = run.attempt + 1 if run.place is RunPlace.RUNNING else run.attempt
     told = start.run.attempt
     return "" if told == attempt else f"attempt {told} can't start: {attempt} is the next one"
@@ -171,6 +187,7 @@ def _note_start(draft: PoolDraft, node: PoolNode, run: PoolRun | None, start: Po
         spent_s=told.spent_s,
         deaths=told.deaths,
         preemptions=told.preemptions,
+        seed=told.seed,
         slot=start.slot,
         share=node.share if run is None else run.share,
     )
@@ -184,7 +201,7 @@ def _hand_out(draft: PoolDraft, epoch: int, told: Exchange) -> None:
     """Give a node what it wants, runs that wait first; what it does not want any more goes back."""
     if told.over and not draft.pool.exhausted:
         draft.change_pool(exhausted=told.over)
-    ends = draft.pool.ends is not None
+    ends = draft.pool.ends is not None or draft.is_too_late()
     wants, wants_again = (0 if ends else max(0, number) for number in (told.wants, told.wants_again))
     handed = draft.runs_of(epoch, RunPlace.HANDED)
     for run in handed[wants_again:]:

@@ -92,6 +92,7 @@ def open_again(draft: PoolDraft, anew: Pool) -> None:
         started=old.started,
         open_runs=old.open_runs,
         failures=FailureCount(none_finished=old.failures.none_finished),
+        took=old.took,
         epochs=old.epochs,
         events=old.events,
     )
