@@ -1,11 +1,11 @@
 """The supervisor's decisions: (view, event, now) → the next view and what to do.
 
 Pure: no clock, no process, no file. One function per event changes what the
-event changes; then `_assign` gives idle workers work, brings up workers for
-what is left, or ends the sweep. The ledger's record always comes before the act
+event changes; then `assign` gives idle workers work, brings up workers for
+what is left, and `endings` ends the sweep. The ledger's record always comes before the act
 that it records.
 
-    event ──▶ _on_… ──▶ _assign ──▶ _end_if_done ──▶ Decision
+    event ──▶ _on_… ──▶ assign ──▶ end_if_done ──▶ Decision
 """
 
 from __future__ import annotations
@@ -13,11 +13,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from parallel_hpo.errors import ExitCode
 from parallel_hpo.lifecycle import Move
 from parallel_hpo.notices import Message
 from parallel_hpo.plan import next_lease
-from parallel_hpo.policy import why_tripped
 from parallel_hpo.protocol.messages import (
     Active,
     Lease,
@@ -33,6 +31,7 @@ from parallel_hpo.supervisor.decisions import (
     deaths,
     device_care,
     drawing,
+    endings,
     ends,
     fitting,
     limits,
@@ -62,7 +61,7 @@ from parallel_hpo.supervisor.decisions.events import (
 from parallel_hpo.supervisor.decisions.view import Ending, SlotView, SweepView
 from parallel_hpo.supervisor.devices.handover import DeviceClear
 from parallel_hpo.supervisor.devices.presence import OwnersSeen
-from parallel_hpo.words import Outcome, Slot, SlotState, StopKind
+from parallel_hpo.words import Slot, SlotState, StopKind
 
 IDLE_RETURN_S: Final = 1.0
 IDLE_RETURN_MAX_S: Final = 30.0
@@ -85,7 +84,7 @@ def decide(view: SweepView, event: Event, now: float) -> Decision:
     draft = _Decider(view, now)
     draft.take(event)
     draft.assign()
-    draft.end_if_done()
+    endings.end_if_done(draft)
     return Decision(draft.view, tuple(draft.actions))
 
 
@@ -296,36 +295,3 @@ class _Decider(Draft):
             return False
         coming = sum(1 for other in self.view.slots if other.state is SlotState.STARTING)
         return self.work() > coming
-
-    def end_if_done(self) -> None:
-        """End the sweep when nothing is left to do, or nobody to do it."""
-        if self.view.ending is not None:
-            return
-        tripped = why_tripped(self.view.failures, self.view.limits.failures)
-        if tripped:
-            self.leave(Ending(tripped, ExitCode.FAILURE_POLICY, StopKind.INTERRUPT))
-        elif all(slot.over for slot in self.view.slots):
-            self._end_without_workers()
-        elif any(slot.busy for slot in self.view.slots) or self.view.asking:
-            pass
-        elif self.view.grant is None and not self.work():
-            self.leave(_complete(self.view))  # a pool says itself when nothing is left on any machine
-        elif fitting.is_too_late(self.view, self.now):
-            fitting.end(self)
-
-    def _end_without_workers(self) -> None:
-        """End a sweep whose last worker gave up, or was drained by somebody."""
-        if any(slot.state is SlotState.FATAL for slot in self.view.slots):
-            reason = f"all workers gave up: {self.view.last_death}"
-            # Another machine may do better with what a pool gets back.
-            self.drop_reruns(reason, Outcome.CRASHED if self.view.grant is None else Outcome.STOPPED)
-            self.leave(Ending(reason, ExitCode.FAILURE_POLICY))
-        else:
-            self.leave(Ending("all workers were drained", ExitCode.RESUMABLE, StopKind.DRAIN))
-
-
-def _complete(view: SweepView) -> Ending:
-    """Return the ending of a sweep in which nothing is left to do."""
-    reason = view.exhausted or f"all {view.limits.count} runs performed"
-    none_finished = view.started > 0 and view.failures.none_finished
-    return Ending(reason, ExitCode.NO_RUN_FINISHED if none_finished else ExitCode.COMPLETE)
