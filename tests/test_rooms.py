@@ -35,7 +35,7 @@ LEVELS: Final[tuple[frozenset[str], ...]] = (
     frozenset({"config"}),
     frozenset({"notices", "chronicle", "doorplates", "extras", "letters"}),
     frozenset({"protocol"}),
-    frozenset({"words", "errors", "keys", "metric", "nested", "tickets"}),
+    frozenset({"words", "errors", "keys", "metric", "nested", "tickets", "consumption"}),
 )
 """From the top to the bottom; rooms of one level don't know each other."""
 
@@ -93,9 +93,9 @@ CONFINED: Final[Mapping[str, tuple[str, ...]]] = {
 
 PURE: Final = (
     *("lifecycle", "policy", "plan", "words", "protocol.messages", "notices", "errors", "metric", "nested"),
-    "server.rules",
+    *("consumption", "server.rules"),
     *(f"supervisor.devices.{name}" for name in ("mask", "assign", "handover", "health", "faults")),
-    "supervisor.decisions",
+    *("supervisor.devices.metering", "supervisor.decisions"),
 )
 IMPURE_LIBRARIES: Final = frozenset({"os", "signal", "time", "random", "threading", "sqlite3", "wandb"})
 

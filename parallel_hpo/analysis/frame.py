@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Final
 
 from parallel_hpo.analysis.runs import AnalysedSweep
 from parallel_hpo.analysis.summaries import read_summaries
+from parallel_hpo.consumption import Consumption
 from parallel_hpo.extras import library
 from parallel_hpo.nested import dotted
 
@@ -19,14 +21,16 @@ EXTRA: Final = "pandas"
 _TEXTS: Final = ("run_id", "outcome")
 _NUMBERS: Final = ("value", "duration_s")
 _MORE: Final = ("reason", "attempts", "slot", "device")
+_USED: Final = tuple(field.name for field in fields(Consumption))
 
 
 def to_dataframe(sweep: AnalysedSweep) -> pandas.DataFrame:
     """Return a row for each run of a sweep; raises MissingExtraError without pandas.
 
-    After `run_id`, `outcome`, `value`, `duration_s`, `reason`, `attempts`, `slot`, `device`, `machine`
-    (of a sweep on many) and `started_at` come the parameters as `parameters.<dotted name>`, and what the
-    run's summary has as `summary.<dotted name>`. What a run hasn't is missing in its row.
+    After `run_id`, `outcome`, `value`, `duration_s`, `reason`, `attempts`, `slot`, `device`, what a
+    `Consumption` has, `machine` (of a sweep on many) and `started_at` come the parameters as
+    `parameters.<dotted name>`, and what the run's summary has as `summary.<dotted name>`. What a run
+    hasn't is missing in its row.
     """
     frames = library("pandas", extra=EXTRA)
     runs = sweep.runs
@@ -34,6 +38,8 @@ def to_dataframe(sweep: AnalysedSweep) -> pandas.DataFrame:
     for name in _NUMBERS:
         columns[name] = frames.Series([getattr(run, name) for run in runs], dtype="float64")
     columns |= {name: _infer(frames, [getattr(run, name) for run in runs]) for name in _MORE}
+    for name in _USED:
+        columns[name] = frames.Series([getattr(run.consumption, name) for run in runs], dtype="float64")
     if any(run.machine is not None for run in runs):
         columns["machine"] = _infer(frames, [run.machine for run in runs])
     starts = frames.Series([run.started_at for run in runs], dtype="float64")

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Final
 
 from parallel_hpo.config.sweep_checks import nearest
@@ -21,11 +22,12 @@ PARAMETERS: Final = "parameters"
 def columns_of(run: RunRow) -> dict[str, Any]:
     """Return a run by its columns; each parameter stands under its dotted name after `parameters.`.
 
-    `machine` is among them where there are many.
+    `machine` is among them where there are many, and of its consumption what is known.
     """
     fixed = {name: getattr(run, name) for name in FIXED}
     if run.machine is not None:
         fixed["machine"] = run.machine
+    fixed |= {name: value for name, value in asdict(run.consumption).items() if value is not None}
     inner = {f"{PARAMETERS}.{name}": value for name, value in dotted(run.parameters)}
     return fixed | {"outcome": run.outcome or "open"} | inner
 

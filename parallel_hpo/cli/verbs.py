@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +15,7 @@ from rich.table import Table
 
 from parallel_hpo.cli.output import print_for_machines, print_for_people, warn
 from parallel_hpo.cli.run_columns import as_csv, sorted_by
+from parallel_hpo.consumption import total
 from parallel_hpo.errors import BackendError, UsageError
 from parallel_hpo.supervisor.records.ledger_reader import RunRow
 from parallel_hpo.supervisor.records.sweep_folders import KnownSweep, find_sweep, known_sweeps
@@ -30,10 +32,9 @@ _SHOWN: Final = (
         "device",
         "duration_s",
         "value",
-        "parameters",
     ),
 )
-"""What is said of a run, in the order of the table's columns."""
+"""What is said of a run, in the order of the table's columns; what it has used and its parameters follow."""
 ANY_WIDTH: Final = 100_000
 """As wide as any table."""
 
@@ -110,6 +111,7 @@ def _described(known: KnownSweep) -> dict[str, Any]:
         "machines": ", ".join(machine.name for machine in known.machines) or None,
         "metric": known.facts.get("metric"),
         "best": None if best_run is None else best_run.value,
+        **asdict(total(run.consumption for run in known.runs)),
         "folder": str(known.folder),
     }
 
@@ -127,6 +129,7 @@ def _run(run: RunRow) -> dict[str, Any]:
     return told | {
         "outcome": run.outcome or "open",
         "duration_s": took_s,
+        **asdict(run.consumption),
         "parameters": dict(run.parameters),
     }
 

@@ -98,7 +98,7 @@ class Loop:
     def _turn(self) -> None:
         tools = self._tools
         deadline = next_deadline(self.view)
-        times = (deadline, self._measure_at, tools.devices.look_at)
+        times = (deadline, self._measure_at, tools.devices.look_at, tools.meter.read_at)
         wake_at = min((at for at in times if at is not None), default=None)
         wake_in_s = None if wake_at is None else max(0.0, wake_at - tools.clock())
         waits_s = (
@@ -126,6 +126,7 @@ class Loop:
         self._take_asked()
         for clear in tools.devices.look(tools.clock()):
             self._handle(clear)
+        tools.meter.read(tools.clock())
         self._take_measures()
         self._take_standstill()
         if deadline is not None and deadline <= tools.clock():

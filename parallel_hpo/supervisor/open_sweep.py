@@ -193,6 +193,7 @@ class OpenSweep:
             observer=setting.observer,
             make_spec=self._make_spec,
             devices=self._equipment.watch,
+            meter=self._equipment.meter,
             mark=setting.mark,
             clock=setting.clock,
             jitter=setting.jitter,

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from parallel_hpo.cli.run_columns import as_csv, sorted_by
+from parallel_hpo.consumption import Consumption
 from parallel_hpo.errors import UsageError
 from parallel_hpo.supervisor.records.ledger_reader import RunRow
 from parallel_hpo.words import Outcome, RunId, Slot
@@ -19,6 +21,14 @@ def run(name: str, value: float | None = None, **parameters: Any) -> RunRow:
 
 def order(column: str, *runs: RunRow) -> list[str]:
     return [each.run_id for each in sorted_by(column, runs)]
+
+
+def test_csv_says_what_runs_have_used_where_that_is_known() -> None:
+    used = replace(run("a", 0.5), consumption=Consumption(1.5, 0.25))
+    rows = list(csv.DictReader(io.StringIO(as_csv([used, run("b")]))))
+    assert [(row["device_hours"], row["device_kwh"]) for row in rows] == [("1.5", "0.25"), ("", "")]
+    assert "cpu_kwh" not in rows[0]
+    assert order("device_kwh", run("b"), used) == ["a", "b"]
 
 
 def test_csv_has_a_column_for_each_parameter_by_its_dotted_name() -> None:

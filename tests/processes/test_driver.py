@@ -19,6 +19,9 @@ pytestmark = pytest.mark.skipif(
 HELD_FOR_S = 2.0
 """Several times what a new worker takes to be inside `main`."""
 
+DRAWS_KW = 0.25
+"""What the driver says of device 3."""
+
 
 @pytest.fixture
 def driven(sweep: RealSweep, tmp_path: Path) -> RealSweep:
@@ -36,7 +39,9 @@ def test_workers_get_the_visible_devices_that_nobody_computes_on(driven: RealSwe
     assert f"device 6 is left out: process {STRANGER} computes on it" in ended.stderr
 
 
-def test_a_device_is_handed_on_once_the_dead_runs_memory_is_free(driven: RealSweep) -> None:
+def test_a_device_is_handed_on_once_the_dead_runs_memory_is_free_and_both_attempts_have_used_it(
+    driven: RealSweep,
+) -> None:
     driven.start("computing", count=1, workers=1, devices=[3])
     (dead,) = driven.wait_for(1, "computing")
     driven.wait_until(lambda: not psutil.pid_exists(dead.pid), "the death of the run's process")
@@ -45,6 +50,17 @@ def test_a_device_is_handed_on_once_the_dead_runs_memory_is_free(driven: RealSwe
     ended = driven.finish()
     assert outcomes(ended.summary) == ["finished"]
     assert [entry.facts["held"] for entry in driven.entries()] == ["", ""]
+    (run,) = ended.summary["runs"]
+    used = run["consumption"]
+    assert used["device_hours"] == pytest.approx(run["duration_s"] / 3600, rel=0.2)
+    assert used["device_kwh"] == pytest.approx(used["device_hours"] * DRAWS_KW, rel=0.05)
+    assert ended.summary["consumption"] == used
+    assert "used: " in ended.stderr and " kWh of devices" in ended.stderr
+    status = driven.start_command(
+        "-m", "parallel_hpo", "status", "--json", "--directory", str(driven.directory)
+    )
+    (told,) = json.loads(status.finish().stdout)
+    assert {name: told[name] for name in used} == used
 
 
 def test_the_doctor_has_a_line_for_each_device(driven: RealSweep) -> None:

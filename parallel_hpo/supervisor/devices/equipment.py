@@ -7,8 +7,10 @@ from collections.abc import Callable
 
 from parallel_hpo.supervisor.devices.assign import Grant
 from parallel_hpo.supervisor.devices.library import DeviceLibrary, NoDriver
+from parallel_hpo.supervisor.devices.meter import Meter
 from parallel_hpo.supervisor.devices.placing import Placement
 from parallel_hpo.supervisor.devices.ports import Ports
+from parallel_hpo.supervisor.devices.rapl import Rapl
 from parallel_hpo.supervisor.devices.watch import DeviceWatch
 from parallel_hpo.words import Slot
 
@@ -37,6 +39,7 @@ class Equipment:
         self.superseded = placement.superseded
         """Masks of the parent's that would be applied on top of a worker's own."""
         self.watch = DeviceWatch(self._grants, library)
+        self.meter = Meter(self._grants, library, Rapl())
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -39,6 +39,7 @@ def end_of(record: RecordEnd) -> PooledEnd:
         end.traceback[-TRACEBACK_CHARS:],
         record.final,
         int(record.slot),
+        end.consumption,
     )
 
 

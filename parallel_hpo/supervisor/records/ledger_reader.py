@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+from parallel_hpo.consumption import UNKNOWN, Consumption
 from parallel_hpo.errors import LedgerError
 from parallel_hpo.words import Outcome, Parameters, RunId, Slot
 
@@ -34,6 +35,8 @@ class RunRow:
     """When its first attempt began, in seconds since the epoch."""
     machine: str | None = None
     """That of its last attempt; None: the sweep has one only."""
+    consumption: Consumption = UNKNOWN
+    """What its attempts have used, those that are over."""
 
 
 _ATTEMPTS: Final = "SELECT COUNT(*) FROM attempts WHERE attempts.run_id = runs.run_id"
@@ -41,11 +44,16 @@ _FOUND: Final = {
     "attempts": f"({_ATTEMPTS})",
     "deaths": f"({_ATTEMPTS} AND outcome = 'crashed')",
     "machine": "(SELECT machine FROM places WHERE places.slot = runs.slot)",
+    "consumption": "(SELECT json_array(SUM(device_hours), SUM(device_kwh), SUM(cpu_kwh))"
+    " FROM consumption WHERE consumption.run_id = runs.run_id)",
 }
+_SINCE: Final = {"machine": "places", "consumption": "consumption"}
+"""What earlier versions' ledgers can't say, as they lack the table."""
 _READ: Final[Mapping[str, Callable[[Any], Any]]] = {
     "parameters": json.loads,
     "outcome": lambda text: None if text is None else Outcome(text),
     "resumable": bool,
+    "consumption": lambda text: UNKNOWN if text is None else Consumption(*json.loads(text)),
 }
 
 
@@ -83,8 +91,7 @@ class LedgerReader:
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
-        found = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'places'").fetchone()
-        self._knows_machines = found is not None  # earlier versions' ledgers don't
+        self._tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
 
     def __enter__(self) -> Self:
         return self
@@ -112,7 +119,7 @@ class LedgerReader:
         return dict(self._db.execute("SELECT run_id, MAX(started_at) FROM attempts GROUP BY run_id"))
 
     def _rows(self, which: str, *values: str) -> Iterator[RunRow]:
-        found = _FOUND if self._knows_machines else _FOUND | {"machine": "NULL"}
+        found = _FOUND | {name: "NULL" for name, table in _SINCE.items() if table not in self._tables}
         columns = ", ".join(found.get(field.name, field.name) for field in fields(RunRow))
         return map(_run_row, self._query(f"SELECT {columns} FROM runs {which}", *values))
 
@@ -124,7 +131,7 @@ class LedgerReader:
 
     def machines(self) -> list[MachineRow]:
         """Return the machines that have taken part, by their first coming; [] where there is one."""
-        if not self._knows_machines:
+        if "places" not in self._tables:
             return []
         counted = dict(
             self._query("SELECT machine, COUNT(*) FROM attempts JOIN places USING (slot) GROUP BY machine")
@@ -139,7 +146,9 @@ class LedgerReader:
 
     def _places(self) -> Iterator[tuple[Any, ...]]:
         """Yield each slot's machine, its number there, and the slot."""
-        return self._query("SELECT machine, number, slot FROM places") if self._knows_machines else iter(())
+        return (
+            self._query("SELECT machine, number, slot FROM places") if "places" in self._tables else iter(())
+        )
 
     def _query(self, sql: str, *values: str) -> Iterator[tuple[Any, ...]]:
         try:

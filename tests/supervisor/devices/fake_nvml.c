@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 enum { SUCCESS = 0, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, INSUFFICIENT_SIZE = 7 };
 enum { DEVICES = 8, PARTITIONED = 2, FAULTY = 3, BUSY = 6, INSTANCE = 100 };
@@ -96,6 +97,14 @@ int nvmlDeviceGetComputeRunningProcesses_v3(uintptr_t handle, unsigned *count, P
     if (pid)
         processes[0] = (Process){pid, 1000 * MB, ~0u, ~0u};
     return SUCCESS;
+}
+
+/* In millijoules: device 3 draws 250 W ever since the machine was started, device 0 is too old to count. */
+int nvmlDeviceGetTotalEnergyConsumption(uintptr_t handle, unsigned long long *energy) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    *energy = handle == FAULTY + 1 ? now.tv_sec * 250000ull + now.tv_nsec / 4000 : 0;
+    return handle == 1 || handle >= INSTANCE ? NOT_SUPPORTED : SUCCESS;
 }
 
 int nvmlDeviceGetTotalEccErrors(uintptr_t handle, int type, int counter, unsigned long long *errors) {

@@ -39,6 +39,7 @@ class FakeLibrary:
     devices: tuple[Device, ...] = DEVICES
     usages: dict[str, Usage | None] = field(default_factory=lambda: {UUIDS[6]: used_by(STRANGER)})
     errors: Mapping[str, int] = field(default_factory=dict)
+    joules: dict[str, float] = field(default_factory=dict)
     closed: bool = False
     variable: MaskVariable = MaskVariable.CUDA
 
@@ -53,6 +54,9 @@ class FakeLibrary:
 
     def uncorrected_errors(self, uuid: str) -> int | None:
         return self.errors.get(uuid)
+
+    def energy_j(self, uuid: str) -> float | None:
+        return self.joules.get(uuid)
 
     def close(self) -> None:
         self.closed = True
