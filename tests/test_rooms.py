@@ -95,7 +95,7 @@ PURE: Final = (
     *("lifecycle", "policy", "plan", "words", "protocol.messages", "notices", "errors", "metric", "nested"),
     *("consumption", "server.rules"),
     *(f"supervisor.devices.{name}" for name in ("mask", "assign", "handover", "health", "faults")),
-    *("supervisor.devices.metering", "supervisor.decisions"),
+    *("supervisor.devices.metering", "supervisor.devices.filling", "supervisor.decisions"),
 )
 IMPURE_LIBRARIES: Final = frozenset({"os", "signal", "time", "random", "threading", "sqlite3", "wandb"})
 

@@ -147,6 +147,7 @@ class OpenSweep:
             started=earlier.started,
             reruns=earlier.reruns,
             failures=earlier.failures,
+            filling=self._equipment.filling,
             grant=None if self._membership is None else PoolGrant(),
         )
         memory = MemoryWatch(lambda slot, used_mb: setting.observer(MemoryUsed(slot, used_mb)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -61,6 +62,22 @@ def test_a_device_is_handed_on_once_the_dead_runs_memory_is_free_and_both_attemp
     )
     (told,) = json.loads(status.finish().stdout)
     assert {name: told[name] for name in used} == used
+
+
+def test_workers_share_a_device_as_its_memory_allows_and_a_run_that_finds_too_little_is_run_again_alone(
+    driven: RealSweep,
+) -> None:
+    options: dict[str, Any] = {"workers": 4, "workers_per_device": "auto", "devices": [3], "retries": 0}
+    ended = driven.start("holding", count=16, **options).finish()
+    assert outcomes(ended.summary) == ["finished"] * 16, ended.stderr
+    assert "device 3 takes 3 workers at a time: its first runs held 24000 of 81920 MB" in ended.stderr
+    assert "as one of 3 workers" in ended.stderr
+    first, second, *_ = driven.entries()
+    assert first.facts["others"] == second.facts["others"] == []
+    assert max(len(entry.facts["others"]) for entry in driven.entries()) == 2
+    (again,) = [entry for entry in driven.entries() if entry.attempt == 2]
+    assert again.facts["others"] == []
+    assert {worker["device"] for worker in ended.summary["workers"]} == {"3"}
 
 
 def test_the_doctor_has_a_line_for_each_device(driven: RealSweep) -> None:

@@ -13,6 +13,7 @@ from parallel_hpo.lifecycle import ALIVE, TERMINAL
 from parallel_hpo.policy import FailureCount, FailureLimits, RestartLimits
 from parallel_hpo.protocol.messages import StartFailed
 from parallel_hpo.supervisor.devices.faults import FaultRule
+from parallel_hpo.supervisor.devices.filling import Filling
 from parallel_hpo.supervisor.devices.health import Health
 from parallel_hpo.words import Parameters, RunId, Slot, SlotState, StopKind
 
@@ -54,6 +55,8 @@ class OpenRun:
     deaths: int = 0
     preemptions: int = 0
     """How often it has marked itself as preempting and left."""
+    alone_on: str = ""
+    """The device that it is to have alone, having found too little memory there beside others; else empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +170,8 @@ class SweepView:
     told_of_metric: bool = False
     """A run has finished without a value of the sweep's metric, and the user knows."""
     ending: Ending | None = None
+    filling: Filling | None = None
+    """Set where as many workers share a device as its memory holds."""
     grant: PoolGrant | None = None
     """Set where the sweep's runs are drawn from a pool, which alone knows when it is over."""
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 
 from parallel_hpo.supervisor.devices.assign import Grant
+from parallel_hpo.supervisor.devices.filling import Filling
 from parallel_hpo.supervisor.devices.library import DeviceLibrary, NoDriver
 from parallel_hpo.supervisor.devices.meter import Meter
 from parallel_hpo.supervisor.devices.placing import Placement
@@ -36,6 +37,9 @@ class Equipment:
         self._ports = Ports()
         self.workers = placement.workers
         """How many slots there are at the start."""
+        most = placement.most_workers
+        self.filling = None if most is None else Filling(most)
+        """Set where devices are shared by as many workers as their memory holds."""
         self.superseded = placement.superseded
         """Masks of the parent's that would be applied on top of a worker's own."""
         self.watch = DeviceWatch(self._grants, library)

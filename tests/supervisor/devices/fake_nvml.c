@@ -1,7 +1,9 @@
 /* An NVML of eight devices, for nvidia-ml-py to load as libnvidia-ml.so.1: 2 is partitioned by MIG, on 6 a
    stranger computes, 3 has counted two uncorrected memory errors. The devices of fakes.py, as the driver
    tells of them. A device's handle is its index + 1, that of a MIG instance its number + 100. The file that
-   FAKE_NVML names holds, for device 3, the process that computes on it; it may be empty. */
+   FAKE_NVML names has, for device 3, a line for each process that computes on it: its number, and how many MB
+   it holds for as long as it lives; without these it holds 1000 MB, dead or alive. */
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,7 +11,7 @@
 #include <time.h>
 
 enum { SUCCESS = 0, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, INSUFFICIENT_SIZE = 7 };
-enum { DEVICES = 8, PARTITIONED = 2, FAULTY = 3, BUSY = 6, INSTANCE = 100 };
+enum { DEVICES = 8, PARTITIONED = 2, FAULTY = 3, BUSY = 6, INSTANCE = 100, MOST = 16 };
 #define STRANGER 4194305u
 #define MB 1048576ull
 
@@ -70,32 +72,41 @@ int nvmlDeviceGetCpuAffinity(uintptr_t handle, unsigned words, unsigned long lon
     return SUCCESS;
 }
 
-static unsigned process_on(uintptr_t handle) {
-    unsigned pid = handle == BUSY + 1 ? STRANGER : 0;
+static unsigned processes_on(uintptr_t handle, Process *found) {
+    unsigned count = 0, pid, mb;
+    char line[64];
     const char *path = getenv("FAKE_NVML");
     FILE *file = path && handle == FAULTY + 1 ? fopen(path, "r") : NULL;
-    if (file) {
-        if (fscanf(file, "%u", &pid) != 1)
-            pid = 0;
-        fclose(file);
+    if (handle == BUSY + 1)
+        found[count++] = (Process){STRANGER, 1000 * MB, ~0u, ~0u};
+    while (file && count < MOST && fgets(line, sizeof line, file)) {
+        int words = sscanf(line, "%u %u", &pid, &mb);
+        if (words == 1 || (words == 2 && kill(pid, 0) == 0))
+            found[count++] = (Process){pid, (words == 1 ? 1000 : mb) * MB, ~0u, ~0u};
     }
-    return pid;
+    if (file)
+        fclose(file);
+    return count;
 }
 
 int nvmlDeviceGetMemoryInfo(uintptr_t handle, Memory *memory) {
+    Process found[MOST];
+    unsigned count = processes_on(handle, found);
     memory->total = 81920 * MB;
-    memory->used = handle == BUSY + 1 ? 1000 * MB : 4 * MB;
+    memory->used = count ? 0 : 4 * MB;
+    while (count)
+        memory->used += found[--count].used;
     memory->free = memory->total - memory->used;
     return SUCCESS;
 }
 
 int nvmlDeviceGetComputeRunningProcesses_v3(uintptr_t handle, unsigned *count, Process *processes) {
-    unsigned room = *count, pid = process_on(handle);
-    *count = pid != 0;
+    Process found[MOST];
+    unsigned room = *count;
+    *count = processes_on(handle, found);
     if (room < *count)
         return INSUFFICIENT_SIZE;
-    if (pid)
-        processes[0] = (Process){pid, 1000 * MB, ~0u, ~0u};
+    memcpy(processes, found, *count * sizeof *found);
     return SUCCESS;
 }
 

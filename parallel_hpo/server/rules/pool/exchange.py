@@ -94,7 +94,7 @@ def _end_attempt(draft: PoolDraft, run: PoolRun, end: PooledEnd) -> None:
         on=False,
         spent_s=run.spent_s + end.duration_s,
         deaths=run.deaths + died,
-        preemptions=run.preemptions + (end.outcome is Outcome.STOPPED),
+        preemptions=run.preemptions + (not died),
     )
     draft.tell("attempt_ended", run.epoch, as_json(end))
 
