@@ -1,8 +1,8 @@
 /* An NVML of eight devices, for nvidia-ml-py to load as libnvidia-ml.so.1: 2 is partitioned by MIG, on 6 a
    stranger computes, 3 has counted two uncorrected memory errors. The devices of fakes.py, as the driver
    tells of them. A device's handle is its index + 1, that of a MIG instance its number + 100. The file that
-   FAKE_NVML names has, for device 3, a line for each process that computes on it: its number, and how many MB
-   it holds for as long as it lives; without these it holds 1000 MB, dead or alive. */
+   FAKE_NVML names has a line for each process that computes: its number, how many MB it holds for as long as it
+   lives, and on which device; without the last it is 3, and without MB it holds 1000 there, dead or alive. */
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -35,7 +35,7 @@ int nvmlDeviceGetUUID(uintptr_t handle, char *text, unsigned size) {
     if (handle >= INSTANCE)
         snprintf(text, size, "%s", INSTANCES[handle - INSTANCE]);
     else
-        snprintf(text, size, "GPU-%d%c00-0000", (int)handle - 1, "abcdefgh"[handle - 1]);
+        snprintf(text, size, "GPU-%d%c000000-0000-0000-0000-000000000000", (int)handle - 1, "abcdefab"[handle - 1]);
     return SUCCESS;
 }
 
@@ -73,15 +73,16 @@ int nvmlDeviceGetCpuAffinity(uintptr_t handle, unsigned words, unsigned long lon
 }
 
 static unsigned processes_on(uintptr_t handle, Process *found) {
-    unsigned count = 0, pid, mb;
+    unsigned count = 0, pid, mb, device;
     char line[64];
     const char *path = getenv("FAKE_NVML");
-    FILE *file = path && handle == FAULTY + 1 ? fopen(path, "r") : NULL;
+    FILE *file = path ? fopen(path, "r") : NULL;
     if (handle == BUSY + 1)
         found[count++] = (Process){STRANGER, 1000 * MB, ~0u, ~0u};
     while (file && count < MOST && fgets(line, sizeof line, file)) {
-        int words = sscanf(line, "%u %u", &pid, &mb);
-        if (words == 1 || (words == 2 && kill(pid, 0) == 0))
+        device = FAULTY;
+        int words = sscanf(line, "%u %u %u", &pid, &mb, &device);
+        if (device + 1 == handle && (words == 1 || (words > 1 && kill(pid, 0) == 0)))
             found[count++] = (Process){pid, (words == 1 ? 1000 : mb) * MB, ~0u, ~0u};
     }
     if (file)
@@ -110,11 +111,11 @@ int nvmlDeviceGetComputeRunningProcesses_v3(uintptr_t handle, unsigned *count, P
     return SUCCESS;
 }
 
-/* In millijoules: device 3 draws 250 W ever since the machine was started, device 0 is too old to count. */
+/* In millijoules: each draws 250 W ever since the machine was started; device 0 is too old to count. */
 int nvmlDeviceGetTotalEnergyConsumption(uintptr_t handle, unsigned long long *energy) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
-    *energy = handle == FAULTY + 1 ? now.tv_sec * 250000ull + now.tv_nsec / 4000 : 0;
+    *energy = now.tv_sec * 250000ull + now.tv_nsec / 4000;
     return handle == 1 || handle >= INSTANCE ? NOT_SUPPORTED : SUCCESS;
 }
 

@@ -16,7 +16,9 @@ from parallel_hpo.supervisor.devices.library import (
 
 STRANGER: Final = 4194305
 """A process id beyond what Linux ever gives."""
-UUIDS: Final = tuple(f"GPU-{number}{'abcdefgh'[number]}00-0000" for number in range(8))
+UUIDS: Final = tuple(
+    f"GPU-{number}{letter}000000-0000-0000-0000-000000000000" for number, letter in enumerate("abcdefab")
+)
 INSTANCES: Final = ("MIG-11aa-0000", "MIG-22bb-0000")
 
 PLAIN: Final = tuple(
