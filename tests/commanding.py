@@ -6,7 +6,6 @@ A call is a process of its own, as from a shell, without the second that its imp
 from __future__ import annotations
 
 import io
-import json
 import os
 import select
 import signal
@@ -20,10 +19,11 @@ from pathlib import Path
 from typing import Final
 
 from tests.forking import NUMBER
+from tests.spares import Asked
 
 Done = subprocess.CompletedProcess[str]
-OF_THE_INTERPRETER: Final = ("PYTHON", "LD_", "DYLD_", "LANG", "LC_", "TZ")
-"""Prefixes of variables that are heeded at an interpreter's start, which a fork has behind it."""
+ROOM: Final = 4_000, 30_000
+"""Characters that the arguments and the variables of a process take at most which is a fork."""
 
 
 class Command:
@@ -84,22 +84,26 @@ def _rest_of(stream: io.TextIOWrapper) -> str:
 
 
 class CommandLine:
-    """`python -m parallel_hpo`, ready to be called."""
+    """Python with all that `parallel-hpo` imports, ready to be called."""
 
     def __init__(self, control: socket.socket) -> None:
         self._control = control
 
     def start(self, *words: str, folder: Path, environment: Mapping[str, str]) -> Command:
         """Start a command in a folder, with this environment and no stdin."""
+        return self.python("-m", "parallel_hpo", *words, folder=folder, environment=environment)
+
+    def python(self, *words: str, folder: Path, environment: Mapping[str, str]) -> Command:
+        """Start what Python would be with these words: `-m` and a module, or a script."""
         ours, theirs = socket.socketpair()
         stdout, output = os.pipe()
         stderr, errors = os.pipe()
-        asked = {"words": words, "folder": str(folder), "environment": dict(environment)}
+        asked = Asked(words, str(folder), dict(environment))
         with theirs:
             socket.send_fds(self._control, [b"."], [output, errors, theirs.fileno()])
         os.close(output)
         os.close(errors)
-        ours.sendall(json.dumps(asked).encode() + b"\n")
+        ours.sendall(asked.to_line())
         return Command(ours, stdout, stderr)
 
     def call(self, *words: str, folder: Path, environment: Mapping[str, str]) -> Done:
@@ -109,24 +113,16 @@ class CommandLine:
         return Done(["parallel-hpo", *words], command.wait(), stdout, stderr)
 
 
-def can_be_forked(environment: Mapping[str, str]) -> bool:
-    """Whether a new interpreter in this environment would be like this one."""
-    return _of_the_interpreter(environment) == _of_the_interpreter(os.environ)
-
-
-def _of_the_interpreter(environment: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in environment.items() if name.startswith(OF_THE_INTERPRETER)}
-
-
 @contextmanager
 def command_line() -> Iterator[CommandLine]:
     """Have the command line at hand."""
     control, other = socket.socketpair()
-    words = [sys.executable, "-m", "tests.forking", str(other.fileno())]
-    one_thread = os.environ | {"OPENBLAS_NUM_THREADS": "1"}  # joblib imports numpy
+    words = [sys.executable, "-m", "tests.forking", str(other.fileno()), " " * ROOM[0]]
+    one_thread = {"OPENBLAS_NUM_THREADS": "1"}  # joblib imports numpy
+    environment = os.environ | one_thread | {"ROOM": " " * ROOM[1]}
     root = Path(__file__).parents[1]
     with subprocess.Popen(
-        words, cwd=root, env=one_thread, stdin=subprocess.DEVNULL, pass_fds=[other.fileno()]
+        words, cwd=root, env=environment, stdin=subprocess.DEVNULL, pass_fds=[other.fileno()]
     ):
         with other:
             pass

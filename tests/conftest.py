@@ -26,6 +26,13 @@ FOREIGN = ("WANDB_", "PARALLEL_HPO_", "XDG_")
 """Prefixes of variables of the developer's own shell that would reach into a test."""
 
 PACKAGE = Path(__file__).parents[1] / "parallel_hpo"
+QUIET = {
+    "WANDB_ERROR_REPORTING": "false",
+    "WANDB_X_DISABLE_STATS": "true",
+    "WANDB_X_DISABLE_MACHINE_INFO": "true",
+    "WANDB_X_SAVE_REQUIREMENTS": "false",
+}
+"""Settings of a client whose runs do without what looks at their machine: half of what a short run costs."""
 LEAVE_WITHIN_S = 10.0
 """wandb-core outlives a killed parent by up to 4 s; twice that and a bit is patience enough."""
 
@@ -36,9 +43,12 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)  # as in a terminal, also where the
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let all that starts a sweep server in the contract tests be repeated on PostgreSQL."""
+    """Let tests be repeated where what they look at is another: on PostgreSQL, or installed from an index."""
     parser.addoption(
         "--on-postgresql", action="store_true", help="run the contract tests on PostgreSQL, not on SQLite"
+    )
+    parser.addoption(
+        "--installed-in", type=Path, metavar="PYTHON", help="try the wheel that this interpreter has"
     )
 
 

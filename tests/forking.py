@@ -6,24 +6,31 @@
          ◀─ its pid, its exit code ─ line ──┘
 
 It has one thread and starts nothing by itself. A fork has the environment, the folder, the standard
-streams and the `__main__` of `python -m parallel_hpo …`, and it ends as that does; `ps` alone shows it
-with this process's arguments and variables.
+streams and the `__main__` of `python -m parallel_hpo …`, and it ends as that does. So do the processes of
+the sweep that it starts (`tests.spares`).
 """
 
 from __future__ import annotations
 
+import atexit
+import gc
 import importlib
-import json
 import os
 import runpy
+import shutil
 import signal
 import socket
 import struct
+import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Final
+from pathlib import Path
+from typing import Final, NoReturn
+
+from tests.spares import Asked, Spares, put, show, started_by
 
 NUMBER: Final = struct.Struct("i")
 """How a pid and an exit code go over the line; a signal's code is negative."""
@@ -33,9 +40,15 @@ IMPORTED: Final = (
     "parallel_hpo.cli.share",
     "parallel_hpo.cli.verbs",
     "parallel_hpo.hpo.kinds.wandb_sweeps",
+    "parallel_hpo.server.http.process",
+    "parallel_hpo.worker.worker",
     "unicodedata",
+    "uvicorn.lifespan.on",
+    "uvicorn.loops.asyncio",
+    "uvicorn.protocols.websockets.auto",
+    "wandb",
 )
-"""What most commands import, some of it late."""
+"""What most commands import, some of it late, and what the processes do that they start."""
 
 
 class Forks:
@@ -94,44 +107,81 @@ def serve(control: socket.socket) -> socket.socket | None:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             control.close()
             forks.forget()
-            _speak_into(*handles)
+            put([os.open(os.devnull, os.O_RDONLY), *handles], [0, 1, 2])
             return line
         for handle in handles:
             os.close(handle)
 
 
-def _speak_into(output: int, errors: int) -> None:
-    """Have the standard streams of a new interpreter on these handles, and no input."""
-    for number, handle in enumerate([os.open(os.devnull, os.O_RDONLY), output, errors]):
-        os.dup2(handle, number)
-        os.close(handle)
+def become(asked: Asked) -> None:
+    """Be what is asked for, as a new interpreter with these words would: `-m` and a module, or a script."""
     sys.stdin = os.fdopen(0, closefd=False)
     sys.stdout = os.fdopen(1, "w", closefd=False)
     sys.stderr = os.fdopen(2, "w", buffering=1, errors="backslashreplace", closefd=False)
-
-
-def become(line: socket.socket) -> None:
-    """Be the command that is asked for on the line."""
-    with line, line.makefile() as asking:
-        asked = json.loads(asking.readline())
-    os.chdir(asked["folder"])
+    os.chdir(asked.folder)
     os.environ.clear()
-    os.environ.update(asked["environment"])
+    os.environ.update(asked.environment)
+    show([sys.executable, *asked.words], asked.environment)
     tempfile.tempdir = None  # found anew, by its own environment
-    sys.path[0] = asked["folder"]  # as `python -m` has it
-    sys.argv = ["-m", *asked["words"]]
-    runpy.run_module("parallel_hpo", run_name="__main__", alter_sys=True)
+    sys.argv = list(asked.words)
+    if asked.words[0] == "-m":
+        sys.argv.pop(1)
+        sys.path[0] = asked.folder
+        runpy.run_module(asked.words[1], run_name="__main__", alter_sys=True)
+    else:
+        sys.path[0] = str(Path(asked.words[0]).resolve().parent)
+        runpy.run_path(asked.words[0], run_name="__main__")
+
+
+def with_spares(asked: Asked) -> Asked:
+    """Have what a process is going to start stand ready; return what this one is to be: it, or that."""
+    spares = Spares()
+    for module in started_by(asked.words):
+        spare = spares.make(module)
+        if spare is not None:
+            return with_spares(spare)
+    subprocess._fork_exec = spares.start  # type: ignore[attr-defined]
+    return asked
+
+
+def leave(code: int) -> NoReturn:
+    """End as an interpreter does, but for taking itself apart: most commands take a third of that."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    os._exit(code)
+
+
+def import_all(folder: str) -> None:
+    """Import what forks need; folders that modules make are in this one then, and stay at a fork's end."""
+    tempfile.tempdir = folder
+    for name in IMPORTED:
+        importlib.import_module(name)
+    importlib.import_module("parallel_hpo.worker.pace").import_early()
+    importlib.import_module("parallel_hpo.server.graphql.execute").load_schema()
+    for each in gc.get_objects():
+        if isinstance(each, tempfile.TemporaryDirectory):
+            each._finalizer.detach()  # type: ignore[attr-defined]
+    gc.freeze()  # forks share what is not looked through
 
 
 def main() -> None:
-    """Serve the socket whose handle is the only argument."""
-    for name in IMPORTED:
-        importlib.import_module(name)
+    """Serve the socket whose handle is the first argument."""
+    import_all(folder := tempfile.mkdtemp())
     line = None
     with suppress(KeyboardInterrupt):  # the whole test session is interrupted
         line = serve(socket.socket(fileno=int(sys.argv[1])))
-    if line is not None:
-        become(line)
+    if line is None:
+        shutil.rmtree(folder)
+        return
+    with line:
+        asked = Asked.read(line)
+    try:
+        become(with_spares(asked))
+    except SystemExit as end:
+        if isinstance(end.code, int):
+            leave(end.code)
+        raise
 
 
 if __name__ == "__main__":

@@ -101,7 +101,7 @@ class _Machine:
     def _stage(self, control: Control, stack: ExitStack, wait_s: float, previous: int) -> NodeStage:
         variables = os.environ if self.environment is None else self.environment
         token = variables.get(NODE_TOKEN) if self.once else None
-        relay = Relay(self.observer, self.part.pool.count)
+        relay = Relay(self.observer, self.part.count)
         setting = Setting(
             *(self.section, self.main, relay, control, time.monotonic, random.random),
             *(make_mark(token), time.monotonic()),
@@ -125,6 +125,7 @@ def section_of_node(section: HpoSection) -> HpoSection:
             "count": None,
             "failures": Failures(max_initial=None),
             "sweep_timeout_s": None,
+            "deadline": None,
             "on_end": None,
             "notify": [],
             "machines": None,

@@ -81,4 +81,5 @@ def _look_into(run_id: RunId, end: End, worker: LivingWorker | None, tools: Tool
     else:
         tail = tools.pump.tail(worker.slot)
     facts = {"PARALLEL_HPO_RUN_ID": run_id, "PARALLEL_HPO_ATTEMPT": str(row.attempts)}
+    facts |= {} if row.seed is None else {"PARALLEL_HPO_SEED": str(row.seed)}
     tools.aftermath.take(row, end, tail, {**(worker.environment if worker else {}), **facts})

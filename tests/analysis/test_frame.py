@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,13 +9,7 @@ import pandas
 import pytest
 
 from parallel_hpo.words import Outcome
-from tests.analysis.sweeps import odd_sweep, result_of, row
-
-
-def keep_summary(folder: Path, run_id: str, summary: Any, *, made: str = "20260101_000000") -> None:
-    files = folder / "worker-0" / "wandb" / f"run-{made}-{run_id}" / "files"
-    files.mkdir(parents=True)
-    (files / "wandb-summary.json").write_text(summary if isinstance(summary, str) else json.dumps(summary))
+from tests.analysis.sweeps import keep_summary, odd_sweep, result_of, row
 
 
 def column(frame: Any, name: str) -> list[Any]:
@@ -34,7 +27,7 @@ def test_each_run_is_a_row_and_each_parameter_a_column_by_its_dotted_name() -> N
     assert column(frame, "outcome") == ["finished", "finished"]
     assert column(frame, "value") == [0.5, 0.25]
     assert column(frame, "duration_s") == [2.5, 2.5]
-    assert column(frame, "device_kwh") == [None, None]
+    assert "device_kwh" not in frame.columns
     assert column(frame, "parameters.opt.lr") == [0.1, 0.2]
     assert column(frame, "parameters.opt.kind") == ["sgd", "adam"]
     assert frame["started_at"][1] == pandas.Timestamp(1_700_000_001, unit="s", tz="UTC")
@@ -113,7 +106,7 @@ def test_a_sweep_without_runs_is_an_empty_frame_with_columns() -> None:
 def test_without_pandas_the_error_says_what_to_install() -> None:
     script = (
         "import sys; sys.modules['pandas'] = None\n"
-        "from tests.analysis.sweeps import odd_sweep\n"
+        "from tests.analysis.sweeps import keep_summary, odd_sweep\n"
         "odd_sweep(3).to_dataframe()"
     )
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

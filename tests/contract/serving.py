@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,19 +13,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from tests.commanding import Command, CommandLine
+from tests.conftest import QUIET
+
 CLIENTS = Path(__file__).with_name("clients")
 ROOT = Path(__file__).parents[2]
 WANDB = Path(sys.executable).with_name("wandb")
 DEADLINE_S = 90.0
 """Far beyond what a client takes, so that only a hang reaches it."""
 
-QUIET = {
-    "WANDB_ERROR_REPORTING": "false",
-    "WANDB_X_DISABLE_STATS": "true",
-    "WANDB_X_DISABLE_MACHINE_INFO": "true",
-    "WANDB_X_SAVE_REQUIREMENTS": "false",
-    "WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL": "1",
-}
+AT_ONCE = {"WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL": "1"}
 
 
 @dataclass
@@ -36,13 +34,22 @@ class Server:
     database: str | None = None
     """A URL; None: SQLite in the folder."""
     port: str = "0"
+    options: tuple[str, ...] = ()
+    """Further ones of its command line."""
     said: dict[str, str] = field(default_factory=dict)
-    process: subprocess.Popen[str] | None = None
+    commands: CommandLine | None = None
+    """What makes the server's process; None: a new interpreter is."""
+    process: subprocess.Popen[str] | Command | None = None
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "parallel_hpo.server", "--port", self.port]
-        command += ["--database", self.database or str(self.folder / "server.db")]
-        self.process = subprocess.Popen(command, env=self.env, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        words = ["-m", "parallel_hpo.server", "--port", self.port, *self.options]
+        words += ["--database", self.database or str(self.folder / "server.db")]
+        if self.commands is None:
+            self.process = subprocess.Popen(
+                [sys.executable, *words], env=self.env, cwd=ROOT, stdout=subprocess.PIPE, text=True
+            )
+        else:
+            self.process = self.commands.python(*words, folder=ROOT, environment=self.env)
         assert self.process.stdout is not None
         self.said = json.loads(self.process.stdout.readline())
         self.port = str(urlsplit(self.said["url"]).port)
@@ -55,7 +62,7 @@ class Server:
 
     def stop(self) -> None:
         assert self.process is not None
-        self.process.terminate()
+        self.process.send_signal(signal.SIGTERM)
         self.process.communicate(timeout=10)
 
     @property
@@ -65,7 +72,7 @@ class Server:
         # The command line agent starts programs as `/usr/bin/env python`.
         path = f"{WANDB.parent}:{self.env.get('PATH', '')}"
         modules = f"{ROOT}:{self.env.get('PYTHONPATH', '')}".strip(":")
-        return self.env | QUIET | own | {"PATH": path, "PYTHONPATH": modules}
+        return self.env | QUIET | AT_ONCE | own | {"PATH": path, "PYTHONPATH": modules}
 
     def client(
         self, script: str, *, python: Path | None = None, deadline_s: float = DEADLINE_S, **env: str
@@ -104,9 +111,16 @@ def answers_in(output: str) -> Any:
 
 
 @contextmanager
-def serving(folder: Path, env: dict[str, str], database: str | None = None) -> Iterator[Server]:
+def serving(
+    folder: Path,
+    env: dict[str, str],
+    database: str | None = None,
+    *,
+    commands: CommandLine | None = None,
+    options: tuple[str, ...] = (),
+) -> Iterator[Server]:
     """Run a server for a while, on SQLite or on the database with this URL."""
-    server = Server(folder, env, database)
+    server = Server(folder, env, database, commands=commands, options=options)
     server.start()
     try:
         yield server

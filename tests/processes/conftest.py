@@ -19,9 +19,10 @@ from typing import Any, Final
 import psutil
 import pytest
 
-from tests.commanding import Command, CommandLine, can_be_forked
-from tests.conftest import clean_env_in
+from tests.commanding import Command, CommandLine
+from tests.conftest import QUIET, clean_env_in
 from tests.processes.agreement import disagreements
+from tests.spares import can_be_forked
 
 MAINS: Final = Path(__file__).with_name("mains.py")
 RANDOM: Final = {
@@ -29,6 +30,8 @@ RANDOM: Final = {
     "metric": {"name": "loss"},
     "parameters": {"x": {"min": 0.0, "max": 1.0}},
 }
+ANEW: Final = ("env", sys.executable)
+"""A launcher for tests of starts: it and all that it starts are new interpreters, and no forks of one."""
 DEADLINE_S: Final = 60.0
 """Far beyond what anything here takes, so that only a hang reaches it."""
 
@@ -71,7 +74,7 @@ class RealSweep:
         self._commands = commands
         self.directory = folder / "sweeps"
         self.journal = folder / "journal.jsonl"
-        self.env = env | {"JOURNAL": str(self.journal), "PARALLEL_HPO_BACKEND": "local"}
+        self.env = env | QUIET | {"JOURNAL": str(self.journal), "PARALLEL_HPO_BACKEND": "local"}
         self.process: subprocess.Popen[str] | Command | None = None
         self.launcher: tuple[str, ...] = (sys.executable,)
         """What starts the command: the interpreter, or something that becomes it."""
@@ -99,6 +102,12 @@ class RealSweep:
             "-m", "parallel_hpo", "run", str(config), f"{mains}:{main}", "--json", *arguments
         )
 
+    def with_helpers(self) -> RealSweep:
+        """Let the client look at the machine as it does by default, in processes of its own."""
+        for name in QUIET:
+            self.env.pop(name, None)
+        return self
+
     def create(self, **section: Any) -> str:
         """Create a sweep by `--create`, with a configuration by which launches join it; return its id."""
         config = self.folder / "config.json"
@@ -109,19 +118,19 @@ class RealSweep:
         return created.stdout.strip()
 
     def start_command(self, *command: str) -> RealSweep:
-        """Start the interpreter with these words, or the like of it where they are `-m parallel_hpo …`."""
-        plain = self.launcher == (sys.executable,) and command[:2] == ("-m", "parallel_hpo")
+        """Start the interpreter with these words, or a fork that is like it."""
+        plain = self.launcher == (sys.executable,) and command[0] != "-c"
         if plain and self._commands is not None and can_be_forked(self.env):
-            self.process = self._commands.start(*command[2:], folder=self.folder, environment=self.env)
+            self.process = self._commands.python(*command, folder=self.folder, environment=self.env)
         else:
-            self.process = self._start_interpreter(command)
+            self.process = self._python(command)
         return self
 
     def beside(self) -> RealSweep:
         """Return another launch, to be started in this one's folder and environment."""
         return RealSweep(self.folder, self.env, self._commands)
 
-    def _start_interpreter(self, command: tuple[str, ...]) -> subprocess.Popen[str]:
+    def _python(self, command: tuple[str, ...]) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [*self.launcher, *command],
             env=self.env,
@@ -281,7 +290,7 @@ def new_sweep(
 def temporary(sweep: RealSweep) -> Iterator[Path]:
     """The sweep's temporary folder; its name is short, as a socket in it needs."""
     folder = Path(tempfile.mkdtemp(prefix="left-"))
-    sweep.env["TMPDIR"] = str(folder)
+    sweep.with_helpers().env["TMPDIR"] = str(folder)
     yield folder
     shutil.rmtree(folder)
 

@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
+from tests.commanding import Command, CommandLine
 from tests.contract.serving import Server
 from tests.processes.conftest import MAINS, RANDOM, Entry, RealSweep
 
@@ -103,7 +104,7 @@ class Machine:
 
     name: str
     folder: Path
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[str] | Command
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
@@ -123,16 +124,17 @@ class Machine:
     def finish(self) -> tuple[int, str]:
         """Wait for its end; return its exit code and what it said."""
         said = self.process.communicate(timeout=DEADLINE_S)[1]
-        return self.process.returncode, said
+        return self.process.wait(), said
 
 
 class Machines:
     """One sweep on a standalone server, and the machines that join it."""
 
-    def __init__(self, sweep: RealSweep, server: Server) -> None:
+    def __init__(self, sweep: RealSweep, server: Server, commands: CommandLine) -> None:
         self.folder = sweep.folder
         self.server = server
         self._journal = sweep
+        self._commands = commands
         self.env = sweep.env | {name: server.client_env[name] for name in ("WANDB_BASE_URL", "WANDB_API_KEY")}
         self.env.pop("PARALLEL_HPO_BACKEND", None)
         self.sweep_id = ""
@@ -145,15 +147,9 @@ class Machines:
         config = self.folder / "config.json"
         keys = {"workers": 2, "sweep_configuration": RANDOM, "machines": {"node_timeout_s": lease_s}}
         config.write_text(json.dumps({"hpo": keys | {"count": count} | section}))
-        command = [sys.executable, "-m", "parallel_hpo", "run", str(config), f"{MAINS}:{main}", "--create"]
-        made = subprocess.run(
-            [*command, "--directory", str(self.folder / "creator")],
-            env=self.env,
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE_S,
-            check=False,
+        words = ("run", str(config), f"{MAINS}:{main}", "--create", "--directory")
+        made = self._commands.call(
+            *words, str(self.folder / "creator"), folder=self.folder, environment=self.env
         )
         assert made.returncode == 0, made.stderr
         self.sweep_id, self.count = made.stdout.strip(), count
@@ -161,18 +157,31 @@ class Machines:
 
     def join(self, name: str, *more: str, cable: Cable | None = None, **env: str) -> Machine:
         """Have a machine join."""
+        address = {} if cable is None else {"WANDB_BASE_URL": cable.url}
+        return self._start(name, "join", self.sweep_id, *more, "--name", name, **address, **env)
+
+    def share(self, name: str, share: str, main: str) -> Machine:
+        """Have a machine perform a share of the sweep that was created."""
+        part = ("--sweep-id", self.sweep_id, "--share", share)
+        return self._start(name, "run", str(self.folder / "config.json"), f"{MAINS}:{main}", *part)
+
+    def _start(self, name: str, *more: str, **env: str) -> Machine:
         folder = self.folder / name
         folder.mkdir(exist_ok=True)
-        address = {} if cable is None else {"WANDB_BASE_URL": cable.url}
-        command = [sys.executable, "-m", "parallel_hpo", "join", self.sweep_id, *more, "--name", name]
-        process = subprocess.Popen(
-            [*command, "--directory", str(folder / "sweeps")],
-            env=self.env | address | env,
-            cwd=folder,
-            stdin=subprocess.PIPE if "--once" in more else subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        environment = self.env | env
+        words = (*more, "--directory", str(folder / "sweeps"))
+        process: subprocess.Popen[str] | Command
+        if "--once" in more:  # its end is that of its input
+            process = subprocess.Popen(
+                [sys.executable, "-m", "parallel_hpo", *words],
+                env=environment,
+                cwd=folder,
+                stdin=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        else:
+            process = self._commands.start(*words, folder=folder, environment=environment)
         self._started.append(Machine(name, folder, process))
         return self._started[-1]
 

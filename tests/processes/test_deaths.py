@@ -11,7 +11,7 @@ from contextlib import closing
 import psutil
 import pytest
 
-from tests.processes.conftest import RealSweep, outcomes
+from tests.processes.conftest import ANEW, RealSweep, outcomes
 
 GONE_WITHIN_S = 5.0
 FAR_BEYOND_S = 600.0
@@ -113,6 +113,7 @@ def test_a_drain_lets_the_running_runs_finish(sweep: RealSweep) -> None:
 
 
 def test_a_stop_before_there_is_a_sweep_ends_it_all_the_same(sweep: RealSweep) -> None:
+    sweep.launcher = ANEW
     sweep.start("quick", count=50)
     sweep.wait_until(
         lambda: any("worker.forkserver" in " ".join(p.cmdline()) for p in sweep.tree()), "fork server"
@@ -122,7 +123,7 @@ def test_a_stop_before_there_is_a_sweep_ends_it_all_the_same(sweep: RealSweep) -
 
 
 def test_when_the_supervisor_is_killed_nothing_of_the_sweep_lives_on(sweep: RealSweep) -> None:
-    sweep.env["THEN_SLEEP"] = "60"
+    sweep.with_helpers().env["THEN_SLEEP"] = "60"
     sweep.start("with_grandchild", count=10)
     sweep.wait_for(2, "grandchild")
     processes = sweep.tree()

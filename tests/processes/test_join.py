@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from parallel_hpo.backend.pool import PoolDoor
 from parallel_hpo.errors import ExitCode
+from tests.commanding import CommandLine
 from tests.conftest import make_clean_env
 from tests.contract.serving import Server, serving
 from tests.processes.conftest import RealSweep
@@ -21,16 +23,16 @@ pytestmark = pytest.mark.timeout(400)
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
+def server(tmp_path: Path, commands: CommandLine) -> Iterator[Server]:
     folder = tmp_path / "server"
     folder.mkdir()
-    with serving(folder, make_clean_env(folder / "home")) as server:
+    with serving(folder, make_clean_env(folder / "home"), commands=commands) as server:
         yield server
 
 
 @pytest.fixture
-def machines(sweep: RealSweep, server: Server) -> Iterator[Machines]:
-    made = Machines(sweep, server)
+def machines(sweep: RealSweep, server: Server, commands: CommandLine) -> Iterator[Machines]:
+    made = Machines(sweep, server, commands)
     yield made
     made.kill_all()
 
@@ -242,6 +244,7 @@ def test_a_machine_whose_owner_is_gone_hands_its_runs_on(machines: Machines) -> 
     machines.create("held", count=2)
     owned = machines.join("owned", "--once")
     theirs = inside(machines, owned, 2)
+    assert isinstance(owned.process, subprocess.Popen)
     assert owned.process.stdin is not None
     owned.process.stdin.close()
     owned.process.stdin = None

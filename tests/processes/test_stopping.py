@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from parallel_hpo.errors import ExitCode
-from tests.processes.conftest import Ended, RealSweep, ServerRun, outcomes
+from tests.processes.conftest import ANEW, Ended, RealSweep, ServerRun, outcomes
 
 COUNT = 6
 GONE_WITHIN_S = 5.0
@@ -72,6 +72,7 @@ def interrupted_once(sweep: RealSweep, moment: Callable[[RealSweep], bool], word
 
 @pytest.mark.parametrize("moment", EARLY)
 def test_a_signal_before_there_is_a_sweep_ends_it_all(sweep: RealSweep, moment: str) -> None:
+    sweep.launcher = ANEW
     ended = interrupted_once(sweep, EARLY[moment], moment)
     assert ended.code == ExitCode.SIGNAL_BASE + signal.SIGINT, ended.stderr
     assert sweep.entries() == []
@@ -175,6 +176,7 @@ def test_no_folder_that_imports_made_is_left(sweep: RealSweep, stop: signal.Sign
     folder = sweep.folder / "temporary"
     folder.mkdir()
     sweep.env["TMPDIR"] = str(folder)
+    sweep.launcher = ANEW
     sweep.start("brief", count=COUNT)
     sweep.wait_for(1)
     assert list(folder.glob("parallel_hpo-*"))

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.processes.conftest import DEADLINE_S, RealSweep
+from tests.processes.conftest import ANEW, DEADLINE_S, RealSweep
 
 pytestmark = pytest.mark.thorough
 
@@ -18,6 +18,7 @@ def left_in(folder: Path) -> list[str]:
 
 
 def test_a_sweep_that_ends_leaves_nothing(sweep: RealSweep, temporary: Path) -> None:
+    sweep.launcher = ANEW  # imports make folders, too
     assert sweep.start("quick", count=2, workers=2, start_method="spawn").finish().code == 0
     assert left_in(temporary) == []
 
@@ -26,6 +27,7 @@ def test_a_sweep_that_ends_leaves_nothing(sweep: RealSweep, temporary: Path) -> 
 def test_what_a_sweep_leaves_that_is_killed_as_a_whole_goes_with_the_next_start(
     sweep: RealSweep, temporary: Path, start_method: str
 ) -> None:
+    sweep.launcher = ANEW
     sweep.start("sleeper", count=1, workers=1, start_method=start_method).wait_for(1)
     processes = sweep.tree()
     for process in processes:

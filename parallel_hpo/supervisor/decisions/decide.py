@@ -32,8 +32,10 @@ from parallel_hpo.supervisor.decisions import (
     drawing,
     ends,
     filling,
+    fitting,
     giving,
     limits,
+    politeness,
     scaling,
     starts,
 )
@@ -59,6 +61,7 @@ from parallel_hpo.supervisor.decisions.events import (
 from parallel_hpo.supervisor.decisions.view import Ending, SlotView, SweepView
 from parallel_hpo.supervisor.devices.filling import DeviceMemorySeen
 from parallel_hpo.supervisor.devices.handover import DeviceClear
+from parallel_hpo.supervisor.devices.presence import OwnersSeen
 from parallel_hpo.words import Outcome, Slot, SlotState, StopKind
 
 IDLE_RETURN_S: Final = 1.0
@@ -95,9 +98,13 @@ class _Decider(Draft):
         match event:
             case Opened():
                 limits.set_the_clock(self)
+                politeness.say_who_is_there(self)
             case TimePassed():
                 limits.end_overdue(self)
-            case OutputSeen() | MemorySeen() | DeviceMemorySeen() | DeviceClear() | Delivered():
+                politeness.join_again(self)
+            case (
+                OutputSeen() | MemorySeen() | DeviceMemorySeen() | DeviceClear() | Delivered() | OwnersSeen()
+            ):
                 self._on_seen(event)
             case Reported(slot, report):
                 self._on_report(slot, report)
@@ -112,8 +119,12 @@ class _Decider(Draft):
             case PoolAnswered() | StartRefused():
                 self._on_pool(event)
 
-    def _on_seen(self, event: OutputSeen | MemorySeen | DeviceMemorySeen | DeviceClear | Delivered) -> None:
+    def _on_seen(
+        self, event: OutputSeen | MemorySeen | DeviceMemorySeen | DeviceClear | Delivered | OwnersSeen
+    ) -> None:
         match event:
+            case OwnersSeen():
+                politeness.on_owners_seen(self, event)
             case DeviceMemorySeen():
                 filling.on_memory(self, event)
             case Delivered():
@@ -253,8 +264,12 @@ class _Decider(Draft):
             self._end_without_workers()
         elif self.view.grant is not None:
             pass  # the pool says when nothing is left on any machine
-        elif not any(slot.busy for slot in self.view.slots) and not self.view.asking and not self.work():
+        elif any(slot.busy for slot in self.view.slots) or self.view.asking:
+            pass
+        elif not self.work():
             self.leave(_complete(self.view))
+        elif fitting.is_too_late(self):
+            fitting.end(self)
 
     def _end_without_workers(self) -> None:
         """End a sweep whose last worker gave up, or was drained by somebody."""

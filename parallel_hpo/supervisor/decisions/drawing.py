@@ -79,8 +79,8 @@ def needs(view: SweepView) -> PoolNeeds:
     """
     if view.ending is not None or view.grant is None:
         return PoolNeeds(over=view.exhausted)
-    lone = _kept_for_lone_runs(view)
-    free = sum(1 for slot in view.slots if _could_take_work(slot) and slot.device not in lone)
+    kept = {*view.presence.away, *_kept_for_lone_runs(view)}
+    free = sum(1 for slot in view.slots if _could_take_work(slot) and slot.device not in kept)
     assigned = [slot.assigned.run_id for slot in view.slots if slot.assigned is not None]
     waiting = [run.run_id for run in view.reruns if not run.alone_on][:free]
     handed = len(view.grant.handed.intersection([*assigned, *waiting]))
@@ -108,4 +108,6 @@ def _known_here(view: SweepView) -> set[RunId]:
 
 
 def _to_be_run(run: PooledRun, now: float) -> OpenRun:
-    return OpenRun(run.run_id, run.parameters, run.attempt, now, run.spent_s, run.deaths, run.preemptions)
+    return OpenRun(
+        *(run.run_id, run.parameters, run.attempt, now, run.spent_s, run.deaths, run.preemptions, run.seed)
+    )

@@ -161,4 +161,9 @@ def _others_alive(draft: Draft, slot: SlotView) -> list[SlotView]:
 def _is_stranded(draft: Draft, device: str) -> bool:
     """Whether nothing is to be had of a device for a while: its lone run goes where there is a worker."""
     staying = any(slot.device == device and scaling.stays(slot) for slot in draft.view.slots)
-    return not staying or draft.view.health.is_held(device, draft.now)
+    return not staying or _is_resting(draft, device)
+
+
+def _is_resting(draft: Draft, device: str) -> bool:
+    """Whether a device gets no runs: it is in quarantine, or left to its owner."""
+    return draft.view.health.is_held(device, draft.now) or device in draft.view.presence.away

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from parallel_hpo.plan import next_lease
 from parallel_hpo.protocol.messages import Lease, Rerun
-from parallel_hpo.supervisor.decisions import device_care, drawing, filling
+from parallel_hpo.supervisor.decisions import device_care, drawing, filling, fitting, politeness
 from parallel_hpo.supervisor.decisions.actions import Send
 from parallel_hpo.supervisor.decisions.draft import Draft
 from parallel_hpo.supervisor.decisions.view import SlotView
@@ -17,8 +17,13 @@ def give_work(draft: Draft, slot: SlotView) -> None:
     """Give an idle worker a run that waits for another attempt, or a lease; send it off where it must go."""
     if device_care.is_resting(draft, slot):
         draft.replace_worker(slot, "its device is in quarantine")
+    elif politeness.is_away(draft, slot):
+        draft.replace_worker(slot, "its device is left to its owner")
     elif filling.makes_room(draft, slot):
         draft.replace_worker(slot, "a run is run again alone on its device")
+    elif fitting.is_too_late(draft):
+        if draft.work():
+            fitting.say_once(draft)
     elif (run := filling.next_rerun(draft, slot)) is not None:
         reruns = tuple(other for other in draft.view.reruns if other is not run)
         draft.view = replace(draft.view, reruns=reruns)
@@ -37,7 +42,11 @@ def _lease(draft: Draft, slot: SlotView) -> None:
 
 def _lease_for(draft: Draft, slot: SlotView) -> int | None:
     """The slot's next lease: its part of what is left, and no more than its process may perform."""
-    caps = (runs_left_in_process(draft, slot), device_care.longest_lease(draft, slot))
+    caps = (
+        runs_left_in_process(draft, slot),
+        device_care.longest_lease(draft, slot),
+        fitting.longest_lease(draft),
+    )
     most = min((cap for cap in caps if cap is not None), default=None)
     if draft.view.limits.count is None and draft.view.grant is None:
         return most
@@ -53,9 +62,9 @@ def runs_left_in_process(draft: Draft, slot: SlotView) -> int | None:
 
 def wants_worker(draft: Draft, slot: SlotView) -> bool:
     """Whether a slot without a process is to get one now: its wait is over and there is work."""
-    if slot.spawn_at is not None or not device_care.may_start(draft, slot):
+    if slot.spawn_at is not None or politeness.is_away(draft, slot) or fitting.is_too_late(draft):
         return False
-    if not filling.may_start(draft, slot):
+    if not device_care.may_start(draft, slot) or not filling.may_start(draft, slot):
         return False
     coming = sum(1 for other in draft.view.slots if other.state is SlotState.STARTING)
     return draft.work() > coming

@@ -33,7 +33,7 @@ class DeviceWatch:
 
     def __init__(self, grants: Mapping[str, Grant], library: DeviceLibrary | NoDriver) -> None:
         self._grants = dict(grants)
-        self._library = None if isinstance(library, NoDriver) else library
+        self._library = library
         self._waits: dict[Slot, _Wait] = {}
         self._strangers = {process.pid for device in self._grants for process in self._processes(device)}
         self.look_at: float | None = None
@@ -57,7 +57,11 @@ class DeviceWatch:
 
     def held(self, device: str, owner: Callable[[int], Slot | None]) -> list[DeviceMemorySeen]:
         """Return what workers hold of a slot's devices; `owner` says to which slot a process belongs."""
-        return [seen for usage in self._usages(device) for seen in _shares_of(usage, owner)]
+        return [
+            seen
+            for usage in _usages_of(self._grants[device], self._library)
+            for seen in _shares_of(usage, owner)
+        ]
 
     def _look(self, slot: Slot, wait: _Wait, now: float) -> DeviceClear | None:
         processes = self._processes(wait.device)
@@ -70,13 +74,19 @@ class DeviceWatch:
         return DeviceClear(slot, held_by=holders_in_words(held))
 
     def _processes(self, device: str) -> list[DeviceProcess]:
-        return [process for usage in self._usages(device) for process in usage.processes]
+        return processes_on(self._grants[device], self._library)
 
-    def _usages(self, device: str) -> list[Usage]:
-        if self._library is None:
-            return []
-        usages = [self._library.usage(each.uuid) for each in self._grants[device].devices if each.uuid]
-        return [usage for usage in usages if usage]
+
+def processes_on(grant: Grant, library: DeviceLibrary | NoDriver) -> list[DeviceProcess]:
+    """Return what computes on some devices, as far as their driver says it."""
+    return [process for usage in _usages_of(grant, library) for process in usage.processes]
+
+
+def _usages_of(grant: Grant, library: DeviceLibrary | NoDriver) -> list[Usage]:
+    if isinstance(library, NoDriver):
+        return []
+    usages = [library.usage(each.uuid) for each in grant.devices if each.uuid]
+    return [usage for usage in usages if usage]
 
 
 def _shares_of(usage: Usage, owner: Callable[[int], Slot | None]) -> list[DeviceMemorySeen]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+from parallel_hpo.chronicle import known_format
 from parallel_hpo.consumption import UNKNOWN, Consumption
 from parallel_hpo.errors import LedgerError
 from parallel_hpo.words import Outcome, Parameters, RunId, Slot
@@ -35,6 +36,8 @@ class RunRow:
     """When its first attempt began, in seconds since the epoch."""
     machine: str | None = None
     """That of its last attempt; None: the sweep has one only."""
+    seed: int | None = None
+    """Its own; None: the sweep has none."""
     consumption: Consumption = UNKNOWN
     """What its attempts have used, those that are over."""
 
@@ -44,11 +47,12 @@ _FOUND: Final = {
     "attempts": f"({_ATTEMPTS})",
     "deaths": f"({_ATTEMPTS} AND outcome = 'crashed')",
     "machine": "(SELECT machine FROM places WHERE places.slot = runs.slot)",
+    "seed": "(SELECT seed FROM seeds WHERE seeds.run_id = runs.run_id)",
     "consumption": "(SELECT json_array(SUM(device_hours), SUM(device_kwh), SUM(cpu_kwh))"
     " FROM consumption WHERE consumption.run_id = runs.run_id)",
 }
-_SINCE: Final = {"machine": "places", "consumption": "consumption"}
-"""What earlier versions' ledgers can't say, as they lack the table."""
+_LATER_TABLES: Final = {"places": "machine", "seeds": "seed", "consumption": "consumption"}
+"""What earlier versions' ledgers have no table for."""
 _READ: Final[Mapping[str, Callable[[Any], Any]]] = {
     "parameters": json.loads,
     "outcome": lambda text: None if text is None else Outcome(text),
@@ -91,7 +95,10 @@ class LedgerReader:
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
-        self._tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        self._knows_machines = "places" in tables  # earlier versions' ledgers don't
+        unknown = [column for table, column in _LATER_TABLES.items() if table not in tables]
+        self._found = _FOUND | dict.fromkeys(unknown, "NULL")
 
     def __enter__(self) -> Self:
         return self
@@ -114,13 +121,17 @@ class LedgerReader:
         """Return the run of this id, None where it was never started."""
         return next(self._rows("WHERE run_id = ?", run_id), None)
 
+    def begun_with(self, parameters: Parameters) -> int:
+        """Count the runs that have begun with these parameters."""
+        query = self._query("SELECT COUNT(*) FROM runs WHERE parameters = ?", json.dumps(parameters))
+        return int(next(query)[0])
+
     def last_starts(self) -> dict[RunId, float]:
         """Return when the last attempt of each run started, in seconds since the epoch."""
         return dict(self._db.execute("SELECT run_id, MAX(started_at) FROM attempts GROUP BY run_id"))
 
     def _rows(self, which: str, *values: str) -> Iterator[RunRow]:
-        found = _FOUND | {name: "NULL" for name, table in _SINCE.items() if table not in self._tables}
-        columns = ", ".join(found.get(field.name, field.name) for field in fields(RunRow))
+        columns = ", ".join(self._found.get(field.name, field.name) for field in fields(RunRow))
         return map(_run_row, self._query(f"SELECT {columns} FROM runs {which}", *values))
 
     def workers(self) -> list[WorkerRow]:
@@ -131,7 +142,7 @@ class LedgerReader:
 
     def machines(self) -> list[MachineRow]:
         """Return the machines that have taken part, by their first coming; [] where there is one."""
-        if "places" not in self._tables:
+        if not self._knows_machines:
             return []
         counted = dict(
             self._query("SELECT machine, COUNT(*) FROM attempts JOIN places USING (slot) GROUP BY machine")
@@ -146,9 +157,7 @@ class LedgerReader:
 
     def _places(self) -> Iterator[tuple[Any, ...]]:
         """Yield each slot's machine, its number there, and the slot."""
-        return (
-            self._query("SELECT machine, number, slot FROM places") if "places" in self._tables else iter(())
-        )
+        return self._query("SELECT machine, number, slot FROM places") if self._knows_machines else iter(())
 
     def _query(self, sql: str, *values: str) -> Iterator[tuple[Any, ...]]:
         try:
@@ -166,9 +175,10 @@ def is_emptied(path: Path) -> bool:
 
 
 def open_reader(path: Path) -> LedgerReader:
-    """Open the ledger at `path` beside its owner; raises LedgerError where it is none."""
+    """Open the ledger at `path` beside its owner; LedgerError where it is none, or a newer version's."""
     try:
         db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)  # quotes ?, # and %
+        known_format(db, path)
         db.execute("SELECT count(*) FROM runs").fetchone()
     except sqlite3.Error as error:
         raise LedgerError(f"{path} can't be read: {error}; is it a ledger?") from None

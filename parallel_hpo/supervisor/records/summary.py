@@ -14,6 +14,7 @@ from parallel_hpo.analysis.frame import to_dataframe
 from parallel_hpo.analysis.plots import Plots
 from parallel_hpo.analysis.study import to_study
 from parallel_hpo.consumption import UNKNOWN, Consumption, total
+from parallel_hpo.nested import strict
 from parallel_hpo.supervisor.records.ledger_reader import MachineRow, RunRow, WorkerRow
 from parallel_hpo.words import OPEN, Outcome
 
@@ -124,8 +125,8 @@ class SweepResult(Closing):
     """What all its runs have used: of devices, also while others shared them, and of energy."""
 
     def to_json(self) -> str:
-        """Return the result as JSON, as `summary.json` has it."""
-        return json.dumps(asdict(self), indent=2, allow_nan=False)
+        """Return the result as JSON, as `summary.json` has it; NaN and infinities are words there."""
+        return json.dumps(strict(asdict(self)), indent=2, allow_nan=False)
 
     def to_dataframe(self) -> pandas.DataFrame:
         """Return a row for each run, as `analysis.frame` says; MissingExtraError without pandas."""

@@ -38,6 +38,11 @@ class KnownSweep:
         return self.folder.name
 
     @property
+    def project(self) -> str | None:
+        """The name of its project; None: its ledger was just being made."""
+        return str(self.facts["path"]).split("/")[1] if "path" in self.facts else None
+
+    @property
     def slots(self) -> tuple[Slot, ...]:
         """Those in which a worker has been started."""
         return tuple(sorted({worker.slot for worker in self.workers}))

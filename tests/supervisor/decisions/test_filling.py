@@ -21,6 +21,7 @@ from parallel_hpo.supervisor.decisions.events import (
 from parallel_hpo.supervisor.decisions.view import OpenRun, PoolGrant
 from parallel_hpo.supervisor.devices.filling import FIRST_RUNS, DeviceMemorySeen, Filling
 from parallel_hpo.supervisor.devices.handover import DeviceClear
+from parallel_hpo.supervisor.devices.presence import OwnersSeen
 from parallel_hpo.words import Outcome, RunId, Slot, SlotState, StopKind
 from tests.supervisor.decisions.test_device_care import ECC, OOM, Play
 
@@ -212,6 +213,22 @@ def test_a_lone_run_goes_elsewhere_where_its_device_is_in_quarantine() -> None:
     run = play.fall_short(0)
     play.event(Reported(Slot(2), RunEnded(other.run_id, 1, Outcome.FAILED, ECC, None)))
     busy = play.begin(1)
+    play.event(Reported(Slot(1), RunEnded(busy.run_id, 1, Outcome.FINISHED, "", 1.0)))
+    play.event(Reported(Slot(1), LeaseEnded()))
+    assert [order.run_id for order in play.sends_again()] == [run]
+
+
+def test_a_device_that_is_left_to_its_owner_gets_no_more_workers_and_keeps_no_lone_run() -> None:
+    play = FillingPlay("3", "5")
+    play.event(OwnersSeen({"3": "process 7 computes on it"}))
+    play.measure(0)
+    assert len(play.view.slots) == 2
+    play = FillingPlay("3", "5")
+    play.measure(0)
+    play.ready()
+    run = play.fall_short(0)
+    busy = play.begin(1)
+    play.event(OwnersSeen({"3": "process 7 computes on it"}))
     play.event(Reported(Slot(1), RunEnded(busy.run_id, 1, Outcome.FINISHED, "", 1.0)))
     play.event(Reported(Slot(1), LeaseEnded()))
     assert [order.run_id for order in play.sends_again()] == [run]
