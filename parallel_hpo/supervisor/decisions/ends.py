@@ -36,7 +36,7 @@ def _may_be_run_again(draft: Draft, slot: SlotView, run: OpenRun, report: RunEnd
     """Give a run another attempt that was preempted, or that others left too little memory."""
     if report.preempted and may_be_preempted_again(run.preemptions):
         deaths.run_again_preempted(draft, slot.slot, run, report.reason)
-    elif filling.fell_short(draft, slot, run, report.outcome, report.reason):
+    elif filling.fell_short(draft, slot, report.outcome, report.reason):
         deaths.run_again_alone(draft, slot, run, report.reason)
         filling.after_shortage(draft, slot, report.reason)
     else:

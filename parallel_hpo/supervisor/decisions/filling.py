@@ -85,11 +85,11 @@ def _on_measured(device: str, fill: DeviceFill) -> Message:
 # --- too little memory ------------------------------------------------------------------
 
 
-def fell_short(draft: Draft, slot: SlotView, run: OpenRun, outcome: Outcome, reason: str) -> bool:
+def fell_short(draft: Draft, slot: SlotView, outcome: Outcome, reason: str) -> bool:
     """Whether a run failed for want of memory on a device that it shared."""
     if draft.view.filling is None or outcome is not Outcome.FAILED or not is_out_of_memory(reason):
         return False
-    return bool(_others_alive(draft, slot)) and run.alone_on != slot.device
+    return bool(_others_alive(draft, slot))
 
 
 def after_shortage(draft: Draft, slot: SlotView, reason: str) -> None:
@@ -109,7 +109,7 @@ def next_rerun(draft: Draft, slot: SlotView) -> OpenRun | None:
     waiting = draft.view.reruns
     lone = [run for run in waiting if run.alone_on == slot.device and slot.device]
     if lone and not _is_stranded(draft, slot.device):
-        return None if _others_alive(draft, slot) else lone[0]
+        return lone[0] if _has_device_alone(draft, slot) else None
     return next((run for run in waiting if not run.alone_on or _is_stranded(draft, run.alone_on)), None)
 
 
@@ -127,9 +127,7 @@ def may_start(draft: Draft, slot: SlotView) -> bool:
     """Whether a worker may start in a slot beside what is on its device."""
     if not is_kept_free(draft, slot):
         return True
-    return not makes_room(draft, slot) and not any(
-        other.alive or other.soiled for other in _others(draft, slot)
-    )
+    return not makes_room(draft, slot) and _has_device_alone(draft, slot)
 
 
 def _has_lone_run(draft: Draft, device: str) -> bool:
@@ -152,6 +150,11 @@ def _others(draft: Draft, slot: SlotView) -> list[SlotView]:
     """Return the other slots on a slot's device."""
     slots = draft.view.slots
     return [other for other in slots if other.device == slot.device and other.slot != slot.slot]
+
+
+def _has_device_alone(draft: Draft, slot: SlotView) -> bool:
+    """Whether no other slot has a process on the device, nor memory that may not be free yet."""
+    return not any(other.alive or other.soiled for other in _others(draft, slot))
 
 
 def _others_alive(draft: Draft, slot: SlotView) -> list[SlotView]:

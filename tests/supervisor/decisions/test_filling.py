@@ -162,6 +162,24 @@ def test_a_run_that_found_too_little_memory_beside_others_is_run_again_alone(thr
     assert three.staying() == [0, 1]
 
 
+def test_a_worker_that_comes_up_meanwhile_waits_with_it_until_the_others_have_left(
+    three: FillingPlay,
+) -> None:
+    three.begin(0)
+    three.die(0, "SIGKILL")
+    (killed,) = three.view.reruns
+    beside = three.begin(2)
+    short = three.fall_short(1)
+    three.ready()
+    assert three.orders(0) == [], "it gets neither that run nor another one"
+    three.event(Reported(Slot(2), RunEnded(beside.run_id, 1, Outcome.FINISHED, "", None)))
+    three.die(2)
+    assert three.orders(0) == []
+    three.die(1)
+    assert [order.run_id for order in three.sends_again()] == [short]
+    assert [run.run_id for run in three.view.reruns] == [killed.run_id]
+
+
 def test_a_run_that_is_alone_and_finds_too_little_memory_has_failed() -> None:
     play = FillingPlay("3")
     play.fall_short(0)
