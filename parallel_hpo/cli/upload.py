@@ -97,10 +97,14 @@ def _ended_by_signals() -> Iterator[None]:
 
 
 def _show(sweep: SweepHere, done: Uploaded, *, dry_run: bool) -> None:
-    there = f", {len(done.there)} there before" if done.there else ""
-    verb = "would be sent" if dry_run else "sent"
     where = done.place if done.target is None else str(done.target.path)
-    print_for_people(f"{sweep.path} to {where}: {len(done.sent)} of {len(sweep.runs)} runs {verb}{there}")
+    sent, there, total = len(done.sent), len(done.there), len(sweep.runs)
+    if dry_run:
+        print_for_people(f"{sweep.path} to {where}: {sent} of {total} runs would be sent, {there} are there")
+    else:
+        print_for_people(
+            f"{sweep.path} is {where}: {sent + there} of {total} runs are there, {sent} sent now"
+        )
     for run_id, why in done.failed.items():
         print_for_people(f"run {run_id} is not there: {why}")
     if done.open:

@@ -5,9 +5,11 @@ They have the user's environment, but for what that says of a run, or of how muc
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +31,8 @@ OF_A_RUN: Final = (
     *("WANDB_MODE", "WANDB_NAME", "WANDB_NOTES", "WANDB_TAGS", "WANDB_RUN_GROUP", "WANDB_JOB_TYPE"),
     *("WANDB_HOST", "WANDB_PROGRAM", "WANDB_CONSOLE", "WANDB_SILENT", "WANDB_QUIET", "WANDB_DISABLED"),
 )
+OLDEST: Final = "0.30"
+"""wandb client: an older `wandb sync` does not come to an end with such files, nor knows what was sent."""
 ASK_LIMIT_S: Final = 600.0
 """For questions: a project of thousands of runs takes a while, and a client asks again for minutes."""
 SEND_LIMIT_S: Final = 24 * 3600.0
@@ -88,9 +92,16 @@ class Client:
             raise BackendError(f"{self.credentials.base_url}: {error}") from None
 
 
+def _numbers(release: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", release)[:2]]
+
+
 @contextmanager
 def client_in(folder: Path, environment: Mapping[str, str]) -> Iterator[Client]:
-    """Have a client that keeps its files in a folder; UsageError where it is not logged in."""
+    """Have a client that keeps its files in a folder; UsageError where it is too old, or not logged in."""
+    installed = version("wandb")
+    if _numbers(installed) < _numbers(OLDEST):
+        raise UsageError(f"upload needs wandb {OLDEST} or newer; this is {installed}: pip install -U wandb")
     credentials = find_credentials(environment)
     if not credentials.source:
         raise UsageError(

@@ -53,9 +53,7 @@ def _send(world: World, errand: Errand, send: Sending) -> str:
         if run is None:
             return "it was deleted here meanwhile"
         before = _line_before(transaction, run, send)
-        # wandb client: older ones can send the rest of a run only as new steps, and are not asked to.
-        kind = "run" if before else "offline-run"
-        folder = Path(place) / f"{kind}-19700101_000000-{run.name}"
+        folder = Path(place) / f"offline-run-19700101_000000-{run.name}"
         (folder / "files").mkdir(parents=True)
         names = _copy_files(world, transaction, run, folder / "files") if send.whole else ()
         copy = _copy(world, transaction, run, errand.target, send, names)

@@ -46,9 +46,9 @@ class Elsewhere:
     def state_there(self) -> dict[str, str]:
         return {name: run["state"] for name, run in self.there.runs.items()}
 
-    def upload(self, code: int) -> Any:
+    def upload(self, *words: str, code: int) -> Any:
         """Upload, and keep what the other server says then."""
-        command = self.uploads.start("--json", "--project", "cut")
+        command = self.uploads.start("--json", "--project", "cut", *words)
         stdout, stderr = command.communicate(DEADLINE_S)
         assert command.wait() == code, stderr
         answer = json.loads(stdout)
@@ -91,7 +91,7 @@ def test_a_sweep_that_goes_on_is_brought_as_far_as_it_is_and_its_rest_by_another
         assert elsewhere.there.sweep["state"] == "PENDING"
         stage.set_state(elsewhere.uploads.sweep_id, "CANCELED")
         stage.stream(names["running"], Chunk(exitcode=1))
-        answer = elsewhere.upload(code=0)
+        answer = elsewhere.upload("--database", str(stage.folder / "server.db"), code=0)
     assert answer["sent"] == [names["running"]]
     assert elsewhere.state_there() == ended | {names["running"]: "killed"}
     assert elsewhere.there.sweep["state"] == answer["state"] == "CANCELED"
@@ -169,8 +169,8 @@ def test_what_is_wrong_is_said_before_anything_is_made(
     before = all_rows(target.folder)
     unknown = replace(uploads, sweep_id="nowhere").call(code=2)
     assert "there is no sweep nowhere in" in unknown
-    assert "set WANDB_API_KEY or run `wandb login`" in uploads.call(code=2, WANDB_API_KEY="")
-    away = uploads.call(code=1, WANDB_BASE_URL="http://127.0.0.1:9")
+    assert "set WANDB_API_KEY or run `wandb login`" in uploads.call(code=2, env={"WANDB_API_KEY": ""})
+    away = uploads.call(code=1, env={"WANDB_BASE_URL": "http://127.0.0.1:9"})
     assert "http://127.0.0.1:9 can't be reached" in away
     with serving(stage.folder, target.env) as own:
         said = replace(uploads, target=own).call(code=2)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from tests.commanding import Command, CommandLine
@@ -24,20 +26,22 @@ class Uploads:
     sweep_id: str
     target: Server
 
-    def start(self, *words: str, **more: str) -> Command:
+    def start(self, *words: str, env: Mapping[str, str] = MappingProxyType({})) -> Command:
         login = {"WANDB_BASE_URL": self.target.said["url"], "WANDB_API_KEY": self.target.said["api_key"]}
         line = ("upload", self.sweep_id, "--directory", str(self.directory), *words)
-        return self.commands.start(*line, folder=self.directory, environment=self.target.env | login | more)
+        return self.commands.start(
+            *line, folder=self.directory, environment=self.target.env | login | dict(env)
+        )
 
-    def call(self, *words: str, code: int = 0, **more: str) -> str:
+    def call(self, *words: str, code: int = 0, env: Mapping[str, str] = MappingProxyType({})) -> str:
         """Upload, and return what is said on stdout, or on stderr where another code than 0 is expected."""
-        command = self.start(*words, **more)
+        command = self.start(*words, env=env)
         stdout, stderr = command.communicate(DEADLINE_S)
         assert command.wait() == code, stderr + stdout
         return stderr if code else stdout
 
-    def call_for_json(self, *words: str) -> Any:
-        return json.loads(self.call("--json", *words))
+    def call_for_json(self, *words: str, env: Mapping[str, str] = MappingProxyType({})) -> Any:
+        return json.loads(self.call("--json", *words, env=env))
 
     def here(self) -> Said:
         return Said(self.directory, self.sweep_id)

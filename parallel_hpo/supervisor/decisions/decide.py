@@ -262,13 +262,11 @@ class _Decider(Draft):
             self.leave(Ending(tripped, ExitCode.FAILURE_POLICY, StopKind.INTERRUPT))
         elif all(slot.over for slot in self.view.slots):
             self._end_without_workers()
-        elif self.view.grant is not None:
-            pass  # the pool says when nothing is left on any machine
         elif any(slot.busy for slot in self.view.slots) or self.view.asking:
             pass
-        elif not self.work():
-            self.leave(_complete(self.view))
-        elif fitting.is_too_late(self):
+        elif self.view.grant is None and not self.work():
+            self.leave(_complete(self.view))  # a pool says itself when nothing is left on any machine
+        elif fitting.is_too_late(self.view, self.now):
             fitting.end(self)
 
     def _end_without_workers(self) -> None:

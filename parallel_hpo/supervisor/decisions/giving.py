@@ -21,7 +21,7 @@ def give_work(draft: Draft, slot: SlotView) -> None:
         draft.replace_worker(slot, "its device is left to its owner")
     elif filling.makes_room(draft, slot):
         draft.replace_worker(slot, "a run is run again alone on its device")
-    elif fitting.is_too_late(draft):
+    elif fitting.is_too_late(draft.view, draft.now):
         if draft.work():
             fitting.say_once(draft)
     elif (run := filling.next_rerun(draft, slot)) is not None:
@@ -45,7 +45,7 @@ def _lease_for(draft: Draft, slot: SlotView) -> int | None:
     caps = (
         runs_left_in_process(draft, slot),
         device_care.longest_lease(draft, slot),
-        fitting.longest_lease(draft),
+        fitting.longest_lease(draft.view, draft.now),
     )
     most = min((cap for cap in caps if cap is not None), default=None)
     if draft.view.limits.count is None and draft.view.grant is None:
@@ -62,7 +62,9 @@ def runs_left_in_process(draft: Draft, slot: SlotView) -> int | None:
 
 def wants_worker(draft: Draft, slot: SlotView) -> bool:
     """Whether a slot without a process is to get one now: its wait is over and there is work."""
-    if slot.spawn_at is not None or politeness.is_away(draft, slot) or fitting.is_too_late(draft):
+    if slot.spawn_at is not None or politeness.is_away(draft, slot):
+        return False
+    if fitting.is_too_late(draft.view, draft.now):
         return False
     if not device_care.may_start(draft, slot) or not filling.may_start(draft, slot):
         return False

@@ -276,9 +276,9 @@ def test_a_machine_of_many_asks_its_pool_for_what_its_new_workers_can_use() -> N
     play = FillingPlay("3", count=None, grant=PoolGrant(granted=FIRST_RUNS))
     play.measure()
     assert len(play.view.slots) == 3
-    assert needs(play.view).wants == 3
+    assert needs(play.view, play.now).wants == 3
     play.event(PoolAnswered(Granted(granted=FIRST_RUNS + 3)))
     assert play.did(Spawn(Slot(1))) and play.did(Spawn(Slot(2)))
     lone = OpenRun(RunId("lone"), {}, 2, 0.0, alone_on="3")
     kept = replace(play.view, reruns=(lone,), slots=play.view.slots[1:])
-    assert (needs(kept).wants, needs(kept).wants_again) == (0, 0), "others may have them meanwhile"
+    assert (needs(kept, 0.0).wants, needs(kept, 0.0).wants_again) == (0, 0), "others may have them meanwhile"
