@@ -15,12 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from parallel_hpo.consumption import UNKNOWN, Consumption
 from parallel_hpo.errors import LedgerError
 from parallel_hpo.version import __version__
 from parallel_hpo.words import Outcome, RunId, Slot
 
 LEDGER: Final = "ledger.db"
-LEDGER_FORMAT: Final = 2
+LEDGER_FORMAT: Final = 3
 """Which tables and columns a ledger has, as SQLite's `user_version`; 0: before there was a number."""
 RESTART: Final = "restart"
 QUARANTINE: Final = "quarantine"
@@ -39,6 +40,8 @@ class Attempt:
     outcome: Outcome | None
     reason: str
     duration_s: float | None
+    consumption: Consumption = UNKNOWN
+    """What it has used."""
 
     @property
     def ended_at(self) -> float | None:
@@ -106,6 +109,8 @@ class LedgerCount:
     """The share's folder; '' where the sweep has none."""
     slots: tuple[Slot, ...]
     """Those in which a worker has been started."""
+    consumption: Consumption = UNKNOWN
+    """What all attempts have used that are over."""
 
 
 def ledgers_in(folder: Path) -> list[Path]:
@@ -169,6 +174,7 @@ def _tally(db: sqlite3.Connection, share: str) -> LedgerCount:
         dict(db.execute(again)),
         share,
         tuple(Slot(slot) for (slot,) in db.execute("SELECT slot FROM workers ORDER BY slot")),
+        _consumption_in_all(db),
     )
 
 
@@ -184,11 +190,26 @@ def _fact(db: sqlite3.Connection, name: str) -> Any:
 
 def _attempts(db: sqlite3.Connection) -> Iterator[Attempt]:
     columns = "run_id, attempt, slot, started_at, outcome, reason, duration_s"
+    used = _consumption(db)
     for run_id, attempt, slot, at, outcome, reason, took_s in db.execute(
         f"SELECT {columns} FROM attempts ORDER BY started_at, run_id"
     ):
         ended = None if outcome is None else Outcome(outcome)
-        yield Attempt(RunId(run_id), attempt, Slot(slot), at, ended, reason or "", took_s)
+        consumption = used.get((run_id, attempt), UNKNOWN)
+        yield Attempt(RunId(run_id), attempt, Slot(slot), at, ended, reason or "", took_s, consumption)
+
+
+def _consumption_in_all(db: sqlite3.Connection) -> Consumption:
+    if not _has(db, "consumption"):
+        return UNKNOWN
+    return Consumption(
+        *db.execute("SELECT SUM(device_hours), SUM(device_kwh), SUM(cpu_kwh) FROM consumption").fetchone()
+    )
+
+
+def _consumption(db: sqlite3.Connection) -> dict[tuple[str, int], Consumption]:
+    rows = _rows_of(db, "consumption")
+    return {(run_id, attempt): Consumption(*measured) for run_id, attempt, *measured in rows}
 
 
 def _marks(db: sqlite3.Connection) -> Iterator[Incident]:
@@ -198,6 +219,8 @@ def _marks(db: sqlite3.Connection) -> Iterator[Incident]:
 
 def _rows_of(db: sqlite3.Connection, table: str) -> list[tuple[Any, ...]]:
     """Return a table's rows; earlier versions' ledgers have not every table."""
-    if db.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone() is None:
-        return []
-    return db.execute(f"SELECT * FROM {table}").fetchall()
+    return db.execute(f"SELECT * FROM {table}").fetchall() if _has(db, table) else []
+
+
+def _has(db: sqlite3.Connection, table: str) -> bool:
+    return db.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone() is not None

@@ -36,7 +36,7 @@ LEVELS: Final[tuple[frozenset[str], ...]] = (
     frozenset({"config"}),
     frozenset({"notices", "chronicle", "doorplates", "extras", "letters"}),
     frozenset({"protocol"}),
-    frozenset({"words", "errors", "keys", "metric", "nested", "tickets", "version"}),
+    frozenset({"words", "errors", "keys", "metric", "nested", "tickets", "version", "consumption"}),
 )
 """From the top to the bottom; rooms of one level don't know each other."""
 
@@ -98,10 +98,10 @@ CONFINED: Final[Mapping[str, tuple[str, ...]]] = {
 
 PURE: Final = (
     *("lifecycle", "policy", "plan", "words", "protocol.messages", "notices", "errors", "metric", "nested"),
-    "server.rules",
+    *("consumption", "server.rules"),
     *(
         f"supervisor.devices.{name}"
-        for name in ("mask", "assign", "handover", "health", "faults", "presence")
+        for name in ("mask", "assign", "handover", "health", "faults", "presence", "metering", "filling")
     ),
     "supervisor.decisions",
 )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from parallel_hpo.consumption import Consumption
+
 
 class AnalysedRun(Protocol):
     """A run; each field means what `RunSummary`'s of that name does."""
@@ -31,6 +33,8 @@ class AnalysedRun(Protocol):
     def started_at(self) -> float | None: ...
     @property
     def machine(self) -> str | None: ...
+    @property
+    def consumption(self) -> Consumption: ...
 
 
 class AnalysedBest(Protocol):

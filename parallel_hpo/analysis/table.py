@@ -6,12 +6,14 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final
 
 from parallel_hpo.analysis.runs import AnalysedSweep
 from parallel_hpo.analysis.summaries import read_summaries
 from parallel_hpo.config.sweep_checks import nearest
+from parallel_hpo.consumption import Consumption
 from parallel_hpo.errors import UsageError
 from parallel_hpo.nested import dotted
 
@@ -23,7 +25,9 @@ FIXED: Final = (
     *("reason", "attempts", "slot", "device", "machine", "started_at"),
 )
 """The first columns, each named like what a run has."""
-NUMBERS: Final = ("value", "duration_s")
+USED: Final = tuple(field.name for field in fields(Consumption))
+"""What is known of what a run has used."""
+NUMBERS: Final = ("value", "duration_s", *USED)
 TIME: Final = "started_at"
 """In seconds since the epoch."""
 PARAMETERS: Final = "parameters."
@@ -34,14 +38,16 @@ _BITS: Final = 63
 def table_of(sweep: AnalysedSweep) -> Table:
     """Return a row for each run of a sweep, in the order of their start.
 
-    After FIXED (`machine` where the sweep is on many) come the parameters as `parameters.<dotted name>`, and
-    what each run logged last, by its folder, as `summary.<dotted name>`.
+    After FIXED (`machine` where the sweep is on many) and what is known of USED come the parameters as
+    `parameters.<dotted name>`, and what each run logged last, by its folder, as `summary.<dotted name>`.
     """
     runs = sweep.runs
     summaries = read_summaries(Path(sweep.folder)) if sweep.folder else {}
     table = {name: [getattr(run, name) for run in runs] for name in FIXED}
     if not any(table["machine"]):
         del table["machine"]
+    used = {name: [getattr(run.consumption, name) for run in runs] for name in USED}
+    table |= {name: values for name, values in used.items() if any(value is not None for value in values)}
     table |= _spread(PARAMETERS, [run.parameters for run in runs])
     return table | _spread(SUMMARY, [summaries.get(run.run_id, {}) for run in runs])
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from parallel_hpo.analysis.axes import is_logarithmic
 from parallel_hpo.chronicle import Attempt, Performed, performed
+from parallel_hpo.consumption import in_words, total
 from parallel_hpo.nested import dotted
 from parallel_hpo.server.pages.lanes import lanes_of
 from parallel_hpo.server.pages.report.contents import Contents
@@ -35,6 +36,7 @@ def contents_of(known: KnownSweep, now: float) -> Contents:
             "state": "running" if known.supervised else known.facts.get("stop_reason", "not running"),
             "method": None, "created": None, "count": known.count,
             "metric": None if metric is None else {"name": metric, "goal": goal},
+            "used": in_words(total(run.consumption for run in known.runs)),
         },
         "parameters": [_axis(name, values) for name, values in columns.items()],
         "runs": _columns(known, shares) | {"parameters": columns},

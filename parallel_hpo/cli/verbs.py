@@ -11,6 +11,7 @@ from typing import Any, Final
 from parallel_hpo.analysis.table import as_csv, order_by, table_of
 from parallel_hpo.cli.output import print_for_machines, print_for_people, warn, write_for_machines
 from parallel_hpo.cli.tables import show_table
+from parallel_hpo.consumption import total
 from parallel_hpo.errors import BackendError, UsageError
 from parallel_hpo.nested import strict
 from parallel_hpo.supervisor.records.loading import result_of
@@ -20,9 +21,8 @@ from parallel_hpo.words import Outcome
 
 _SHOWN: Final = (
     *("run_id", "outcome", "reason", "attempts", "slot", "machine", "device", "duration_s", "value"),
-    "parameters",
 )
-"""What a table says of a run, in the order of its columns."""
+"""What a table says of a run, in the order of its columns; what it has used and its parameters follow."""
 
 
 def status(directory: Path, sweep: str | None, *, as_json: bool) -> None:
@@ -100,6 +100,7 @@ def _described(known: KnownSweep) -> dict[str, Any]:
         "machines": ", ".join(machine.name for machine in known.machines) or None,
         "metric": known.facts.get("metric"),
         "best": None if best_run is None else best_run.value,
+        **asdict(total(run.consumption for run in known.runs)),
         "folder": str(known.folder),
     }
 
@@ -112,5 +113,5 @@ def _date(began_at: float | None) -> str | None:
 
 
 def _cells_of(run: RunSummary) -> dict[str, Any]:
-    cells = {name: getattr(run, name) for name in _SHOWN}
+    cells = {name: getattr(run, name) for name in _SHOWN} | asdict(run.consumption)
     return cells | {"parameters": json.dumps(run.parameters)}

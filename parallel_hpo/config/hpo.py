@@ -106,8 +106,10 @@ class HpoSection(BaseModel):
     """Many machines, each with so many `workers`; missing: this one."""
     devices: Devices = "auto"
     """auto: those that the parent's mask shows and nobody else computes on; cpu: none; or which of them."""
-    workers_per_device: Annotated[int, Field(ge=1), Allowed("a whole number of 1 or more")] = 1
-    """Workers that share a device."""
+    workers_per_device: Annotated[
+        Literal["auto"] | Annotated[int, Field(ge=1)], Allowed('"auto" or a whole number of 1 or more')
+    ] = 1
+    """Workers that share a device; auto: as many as its memory holds, by what the first runs there held."""
     devices_per_worker: Annotated[int, Field(ge=1), Allowed("a whole number of 1 or more")] = 1
     """Devices that each worker gets."""
     polite: Annotated[bool, Allowed("true or false")] = False

@@ -137,6 +137,7 @@ class Mirror:
             told.duration_s,
             resumable=told.resumable or handed_on,
             traceback=told.traceback,
+            consumption=told.consumption,
         )
         if event.kind == "attempt_ended" and told.attempt is not None:
             self._ledger.record_attempt_end(told.run_id, told.attempt, end)

@@ -22,6 +22,7 @@ from typing import Any, Final, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 
+from parallel_hpo.consumption import UNKNOWN, Consumption
 from parallel_hpo.words import Outcome, Parameters, RunId, StopKind
 
 POOL: Final = "/hpo/pools/{sweep}"
@@ -177,6 +178,8 @@ class PooledEnd:
     traceback: str = ""
     final: bool = True
     slot: int | None = None
+    consumption: Consumption = UNKNOWN
+    """What this attempt has used."""
 
 
 @dataclass(frozen=True, slots=True)

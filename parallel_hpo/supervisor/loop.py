@@ -14,11 +14,10 @@ import queue
 from dataclasses import replace
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Final
 
 from parallel_hpo.errors import ConfigError
 from parallel_hpo.notices import Message, RunProgressed
-from parallel_hpo.protocol.messages import Progress, Report, RunStarted
+from parallel_hpo.protocol.messages import Progress, Report, RunEnded, RunStarted
 from parallel_hpo.protocol.spec import STACKS_SIGNAL
 from parallel_hpo.supervisor.decisions.actions import (
     Action,
@@ -42,9 +41,7 @@ from parallel_hpo.supervisor.decisions.events import (
     Delivered,
     Died,
     Event,
-    MemorySeen,
     Opened,
-    OutputSeen,
     PoolAnswered,
     Reported,
     ScaleAsked,
@@ -55,17 +52,13 @@ from parallel_hpo.supervisor.decisions.events import (
 from parallel_hpo.supervisor.decisions.seeding import place_by
 from parallel_hpo.supervisor.decisions.view import Ending, SlotView, SweepView, is_over, next_deadline
 from parallel_hpo.supervisor.devices.presence import OwnersSeen
+from parallel_hpo.supervisor.measuring import Measures
 from parallel_hpo.supervisor.processes.child import SCARCE, ScarcityError, has_more, name_death
 from parallel_hpo.supervisor.processes.descriptors import make_room_for
 from parallel_hpo.supervisor.recording import record_drop, record_end, record_start
 from parallel_hpo.supervisor.records.recorder import UnrecordedError
 from parallel_hpo.supervisor.tools import LivingWorker, Tools
 from parallel_hpo.words import Slot
-from parallel_hpo.worker import tree
-
-MEASURE_EVERY_S: Final = 0.5
-"""A leak of 1 GB/s passes a memory limit by half of that; reading a tree's memory takes a millisecond."""
-
 
 Answers = queue.SimpleQueue[SweepSeen | PoolAnswered | OwnersSeen]
 
@@ -82,9 +75,7 @@ class Loop:
         self._workers: dict[int, LivingWorker] = {}
         self._in_slot: dict[Slot, LivingWorker] = {}
         self._spawned = 0
-        limits = view.limits
-        watched = limits.memory_limit_mb is not None or limits.stall_timeout_s is not None
-        self._measure_at = tools.clock() if watched else None
+        self._measures = Measures(view, tools)
 
     def run(self) -> Ending:
         """Return how the sweep ended, once nothing of it runs any more.
@@ -101,7 +92,7 @@ class Loop:
     def _turn(self) -> None:
         tools = self._tools
         deadline = next_deadline(self.view)
-        times = (deadline, self._measure_at, tools.devices.look_at)
+        times = (deadline, self._measures.due_at, tools.devices.look_at, tools.meter.read_at)
         wake_at = min((at for at in times if at is not None), default=None)
         wake_in_s = None if wake_at is None else max(0.0, wake_at - tools.clock())
         waits_s = (
@@ -129,10 +120,12 @@ class Loop:
         self._take_asked()
         for clear in tools.devices.look(tools.clock()):
             self._handle(clear)
+        tools.meter.read(tools.clock())
         self._take_measures()
         self._take_standstill()
         if deadline is not None and deadline <= tools.clock():
-            self._see_output()
+            for seen in self._measures.output():
+                self._handle(seen)
             self._handle(TimePassed())
 
     # --- what can have happened ------------------------------------------------------
@@ -147,6 +140,9 @@ class Loop:
         if isinstance(report, Progress):
             self._tools.observer(RunProgressed(worker.slot, report))
             return
+        if isinstance(report, RunEnded):  # its process holds still what the run has needed
+            for seen in self._measures.held(self._workers.values(), self._slot(worker.slot).device):
+                self._handle(seen)
         self._handle(self._delivered(worker.slot, report) or Reported(worker.slot, self._placed(report)))
 
     def _delivered(self, slot: Slot, report: Report) -> Delivered | None:
@@ -199,25 +195,14 @@ class Loop:
         return True
 
     def _take_measures(self) -> None:
-        """Look, where a limit asks for it, at what workers hold and whether they print."""
-        now, limits = self._tools.clock(), self.view.limits
-        if self._measure_at is None or now < self._measure_at:
-            return
-        self._measure_at = now + MEASURE_EVERY_S
-        self._see_output()
-        if limits.memory_limit_mb is not None:
-            for worker in list(self._workers.values()):
-                self._handle(MemorySeen(worker.slot, tree.used_mb(worker.child.pid)))
+        devices = [self._slot(worker.slot).device for worker in self._workers.values()]
+        for seen in self._measures.take(self._workers.values(), devices):
+            self._handle(seen)
 
     def _take_standstill(self) -> None:
         if self._tools.standstill.look(self.view):
             for worker in self._workers.values():
                 worker.child.signal(STACKS_SIGNAL)
-
-    def _see_output(self) -> None:
-        if self.view.limits.stall_timeout_s is not None:
-            for slot in self._tools.pump.take_active():
-                self._handle(OutputSeen(slot))
 
     # --- acting -------------------------------------------------------------------------
 

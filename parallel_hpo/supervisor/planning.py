@@ -104,7 +104,7 @@ def limits_of(section: HpoSection) -> Limits:
         stall_timeout_s=section.stall_timeout_s,
         memory_limit_mb=section.memory_limit_mb,
         recycle_after=section.recycle_after,
-        workers_per_device=section.workers_per_device,
+        workers_per_device=1 if section.workers_per_device == "auto" else section.workers_per_device,
         seed=section.seed,
         faults=tuple(FaultRule(fault.pattern, fault.action) for fault in section.faults),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import Future
+from dataclasses import replace
 
 from parallel_hpo.supervisor.aftermath import BAD
 from parallel_hpo.supervisor.decisions.actions import End, RecordDrop, RecordEnd, RecordStart
@@ -21,6 +22,7 @@ def record_start(action: RecordStart, after: SweepView, tools: Tools) -> None:
     """
     device = after.slots[action.slot].device or None
     tools.pump.begin_tail(action.slot)
+    tools.meter.begin(action.slot, device or "", tools.clock())
     if tools.membership is None:
         tools.recorder.start(action, device)
         return
@@ -34,7 +36,9 @@ def record_start(action: RecordStart, after: SweepView, tools: Tools) -> None:
 
 
 def record_end(action: RecordEnd, worker: LivingWorker, tools: Tools) -> None:
-    """Record how an attempt ended; with the last one, see to its run."""
+    """Record how an attempt ended and what it used; with the last one, see to its run."""
+    used = tools.meter.end(action.slot, tools.clock())
+    action = replace(action, end=replace(action.end, consumption=used))
     tools.recorder.end(action)
     if tools.membership is not None:
         tools.membership.end(end_of(action))

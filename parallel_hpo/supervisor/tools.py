@@ -13,6 +13,7 @@ from parallel_hpo.supervisor.control.patience import Patience
 from parallel_hpo.supervisor.control.signals import Control
 from parallel_hpo.supervisor.decisions.drawing import needs
 from parallel_hpo.supervisor.decisions.view import SlotView, SweepView
+from parallel_hpo.supervisor.devices.meter import Meter
 from parallel_hpo.supervisor.devices.watch import DeviceWatch
 from parallel_hpo.supervisor.membership.membership import Membership
 from parallel_hpo.supervisor.processes.child import Child
@@ -45,6 +46,7 @@ class Tools:
     make_spec: Callable[[SlotView, str], WorkerSpec]
     """The spec of a slot's next worker, given its label."""
     devices: DeviceWatch
+    meter: Meter
     mark: str
     clock: Callable[[], float]
     jitter: Callable[[], float]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from rich.text import Text
 
+from parallel_hpo.consumption import in_words
 from parallel_hpo.errors import ExitCode
 from parallel_hpo.ui.tally import Tally
 from parallel_hpo.ui.wording import STYLES, Varied, brief, duration, metric_value, some
@@ -64,6 +65,8 @@ def describe_result(result: SweepResult, tally: Tally, varied: Varied) -> Iterat
     if result.machines:
         shares = ", ".join(f"{each.name} {each.runs}" for each in result.machines)
         yield Text(f"runs by machine: {shares}")
+    if result.consumption:
+        yield Text(f"used: {in_words(result.consumption)}")
     yield Text(f"ended: {result.stop_reason}")
     if tally.opened:
         yield Text(f"summary and logs: {tally.opened.folder}")

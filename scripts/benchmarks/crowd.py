@@ -40,6 +40,9 @@ from parallel_hpo.supervisor.control.mailbox import Mailbox
 from parallel_hpo.supervisor.control.patience import Patience
 from parallel_hpo.supervisor.control.signals import Control
 from parallel_hpo.supervisor.decisions.view import Limits, open_view
+from parallel_hpo.supervisor.devices.library import no_library
+from parallel_hpo.supervisor.devices.meter import Meter
+from parallel_hpo.supervisor.devices.rapl import Rapl
 from parallel_hpo.supervisor.loop import Loop
 from parallel_hpo.supervisor.processes.child import Child
 from parallel_hpo.supervisor.processes.memory import MemoryWatch
@@ -178,6 +181,7 @@ def run(workers: int, runs: int, folder: Path, observer: Callable[[Any], None]) 
             observer=observer,
             make_spec=lambda _slot, _label: cast(Any, NoSpec()),
             devices=cast(Any, NoDevices()),
+            meter=Meter({}, no_library(), Rapl()),
             mark="bench",
             clock=time.monotonic,
             jitter=random.random,

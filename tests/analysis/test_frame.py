@@ -27,6 +27,7 @@ def test_each_run_is_a_row_and_each_parameter_a_column_by_its_dotted_name() -> N
     assert column(frame, "outcome") == ["finished", "finished"]
     assert column(frame, "value") == [0.5, 0.25]
     assert column(frame, "duration_s") == [2.5, 2.5]
+    assert "device_kwh" not in frame.columns
     assert column(frame, "parameters.opt.lr") == [0.1, 0.2]
     assert column(frame, "parameters.opt.kind") == ["sgd", "adam"]
     assert frame["started_at"][1] == pandas.Timestamp(1_700_000_001, unit="s", tz="UTC")

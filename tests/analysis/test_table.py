@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from parallel_hpo.analysis.table import FIXED, as_csv, kind_of, order_by, table_of
+from parallel_hpo.consumption import Consumption
 from parallel_hpo.errors import UsageError
 from parallel_hpo.words import Outcome
 from tests.analysis.sweeps import keep_summary, result_of, row
@@ -15,6 +17,13 @@ from tests.analysis.sweeps import keep_summary, result_of, row
 
 def order(column: str, *parameters: dict[str, Any]) -> list[int]:
     return order_by(column, table_of(result_of(row(place, each) for place, each in enumerate(parameters))))
+
+
+def test_what_runs_have_used_is_a_column_where_it_is_known() -> None:
+    used = replace(row(0, {}), consumption=Consumption(1.5, 0.25))
+    table = table_of(result_of([used, row(1, {})]))
+    assert (table["device_hours"], table["device_kwh"]) == ([1.5, None], [0.25, None])
+    assert "cpu_kwh" not in table
 
 
 def test_csv_has_a_column_for_each_parameter_and_each_value_logged_last(tmp_path: Path) -> None:

@@ -60,6 +60,7 @@ def test_status_goes_without_a_database_that_cannot_be_read(tmp_path: Path, comm
     shown = command("status", "--json", "--directory", str(tmp_path))
     (status,) = json.loads(shown.stdout)
     assert (status["sweep"], status["rows"], status["bytes"]) == ("sweep1", None, None)
+    assert (status["device_hours"], status["device_kwh"], status["cpu_kwh"]) == (None, None, None)
     assert "server.db" in shown.stderr
 
 

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from parallel_hpo.consumption import Consumption
 from parallel_hpo.errors import BackendError
 from parallel_hpo.notices import Notice, to_json
 from parallel_hpo.protocol.pool import (
@@ -22,6 +23,8 @@ from parallel_hpo.protocol.pool import (
 from parallel_hpo.words import Outcome, RunId
 
 ALL_DONE = Ends("all 2 runs performed", 0)
+
+USED = Consumption(1.5, 0.25, None)
 
 
 def joined(number: int, epoch: int, name: str, mark: str = "", directory: str = "") -> PoolEvent:
@@ -49,7 +52,7 @@ def over(
     duration_s: float = 2.0,
 ) -> PoolEvent:
     value = 0.5 if outcome is Outcome.FINISHED else None
-    end = PooledEnd(RunId(run), attempt, outcome, "reason", value, duration_s, slot=0)
+    end = PooledEnd(RunId(run), attempt, outcome, "reason", value, duration_s, slot=0, consumption=USED)
     return PoolEvent(number, 100.0, epoch, kind, as_json(end))
 
 

@@ -13,7 +13,7 @@ from parallel_hpo.notices import Message, Notice, OutputLine, RunBegan, RunOver,
 from parallel_hpo.supervisor.records.ledger_reader import MachineRow
 from parallel_hpo.supervisor.records.mirror import MirrorLedger
 from parallel_hpo.words import Outcome, RunId, Slot, SlotState
-from tests.head.pools import joined, left, news, over, started
+from tests.head.pools import USED, joined, left, news, over, started
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_a_run_that_starts_and_ends_at_a_machine_is_in_the_ledger_and_told(ledge
     )
     (row,) = ledger.runs()
     assert (row.machine, row.outcome, row.value, row.device) == ("gpu1", Outcome.FINISHED, 0.5, "GPU-1")
-    assert (row.started_at, row.duration_s) == (102.0, 2.0)
+    assert (row.started_at, row.duration_s, row.consumption) == (102.0, 2.0, USED)
     assert ledger.machines() == [MachineRow("gpu1", "/data/sweep/machine-gpu1-1", 1, "")]
     assert told[1:] == [
         WorkerNamed(Slot(0), "gpu1/w0"),

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import wandb
 
 
@@ -274,6 +275,27 @@ def computing() -> None:
         journal("computing")
         os.kill(os.getpid(), signal.SIGKILL)
     run.log({"loss": 1.0})
+
+
+def holding() -> None:
+    """Hold 24,000 MB of the device as its driver tells; once, in a run beside two others, find too little."""
+    held = Path(os.environ["FAKE_NVML"])
+    held.touch()
+    known = {int(line.split()[0]) for line in held.read_text().splitlines()}
+    if os.getpid() not in known:  # a worker performs several runs
+        with held.open("a") as file:
+            file.write(f"{os.getpid()} 24000\n")
+    others = sorted(pid for pid in known - {os.getpid()} if psutil.pid_exists(pid))
+    run = enter(others=others)
+    run.log({"loss": 1.0})
+    _fall_short_once(others)
+
+
+def _fall_short_once(others: list[int]) -> None:
+    fallen = Path(os.environ["FAKE_NVML"]).with_name("fallen")
+    if len(others) == 2 and not fallen.exists():
+        fallen.touch()
+        raise RuntimeError("CUDA out of memory: tried to allocate 20.00 GiB")
 
 
 def judged() -> None:

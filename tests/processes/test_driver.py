@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -18,6 +19,9 @@ pytestmark = pytest.mark.skipif(
 )
 HELD_FOR_S = 2.0
 """Several times what a new worker takes to be inside `main`."""
+
+DRAWS_KW = 0.25
+"""What the driver says of device 3."""
 
 
 @pytest.fixture
@@ -36,7 +40,9 @@ def test_workers_get_the_visible_devices_that_nobody_computes_on(driven: RealSwe
     assert f"device 6 is left out: process {STRANGER} computes on it" in ended.stderr
 
 
-def test_a_device_is_handed_on_once_the_dead_runs_memory_is_free(driven: RealSweep) -> None:
+def test_a_device_is_handed_on_once_the_dead_runs_memory_is_free_and_both_attempts_have_used_it(
+    driven: RealSweep,
+) -> None:
     driven.start("computing", count=1, workers=1, devices=[3])
     (dead,) = driven.wait_for(1, "computing")
     driven.wait_until(lambda: not psutil.pid_exists(dead.pid), "the death of the run's process")
@@ -45,6 +51,33 @@ def test_a_device_is_handed_on_once_the_dead_runs_memory_is_free(driven: RealSwe
     ended = driven.finish()
     assert outcomes(ended.summary) == ["finished"]
     assert [entry.facts["held"] for entry in driven.entries()] == ["", ""]
+    (run,) = ended.summary["runs"]
+    used = run["consumption"]
+    assert used["device_hours"] == pytest.approx(run["duration_s"] / 3600, rel=0.2)
+    assert used["device_kwh"] == pytest.approx(used["device_hours"] * DRAWS_KW, rel=0.05)
+    assert ended.summary["consumption"] == used
+    assert "used: " in ended.stderr and " kWh of devices" in ended.stderr
+    status = driven.start_command(
+        "-m", "parallel_hpo", "status", "--json", "--directory", str(driven.directory)
+    )
+    (told,) = json.loads(status.finish().stdout)
+    assert {name: told[name] for name in used} == used
+
+
+def test_workers_share_a_device_as_its_memory_allows_and_a_run_that_finds_too_little_is_run_again_alone(
+    driven: RealSweep,
+) -> None:
+    options: dict[str, Any] = {"workers": 4, "workers_per_device": "auto", "devices": [3], "retries": 0}
+    ended = driven.start("holding", count=16, **options).finish()
+    assert outcomes(ended.summary) == ["finished"] * 16, ended.stderr
+    assert "device 3 takes 3 workers at a time: its first runs held 24000 of 81920 MB" in ended.stderr
+    assert "as one of 3 workers" in ended.stderr
+    first, second, *_ = driven.entries()
+    assert first.facts["others"] == second.facts["others"] == []
+    assert max(len(entry.facts["others"]) for entry in driven.entries()) == 2
+    (again,) = [entry for entry in driven.entries() if entry.attempt == 2]
+    assert again.facts["others"] == []
+    assert {worker["device"] for worker in ended.summary["workers"]} == {"3"}
 
 
 def test_the_doctor_has_a_line_for_each_device(driven: RealSweep) -> None:

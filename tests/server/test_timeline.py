@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from parallel_hpo.consumption import Consumption
+from parallel_hpo.server.pages.ledgers import attempts_of
 from parallel_hpo.server.pages.sweep_data import Sweeps
 from parallel_hpo.server.pages.timeline import timeline
 from parallel_hpo.server.services.supervision import SweepAt
+from parallel_hpo.supervisor.decisions.actions import End
 from parallel_hpo.supervisor.records.ledger import Ledger
-from parallel_hpo.words import RunId, Slot
+from parallel_hpo.words import Outcome, RunId, Slot
 from tests.server.acting import Stage, grid
 
 
@@ -65,8 +68,11 @@ def test_the_count_and_further_attempts_are_those_of_the_ledger(stage: Stage, tm
         ledger.record_facts({"path": f"local/p/{sweep}", "count": 4})
         for attempt in (1, 2):
             ledger.record_start(RunId(run), parameters={}, attempt=attempt, slot=Slot(0), device=None)
+        ledger.record_attempt_end(RunId(run), 1, End(Outcome.CRASHED, consumption=Consumption(1.5, 0.25)))
     known = replace(stage.world, sweeps_in=tmp_path)
     told = json.loads(Sweeps(0.0).sweep_json(known, at(sweep), ""))
     assert (told["sweep"]["count"], told["runs"]["attempts"]) == (4, [2])
+    assert told["sweep"]["used"] == "1.5 device hours, 0.25 kWh of devices"
+    assert [each["used"] for each in attempts_of(known, at(sweep), run)] == [told["sweep"]["used"], ""]
     told = json.loads(Sweeps(0.0).sweep_json(stage.world, at(sweep), ""))
-    assert (told["sweep"]["count"], told["runs"]["attempts"]) == (9, [1])
+    assert (told["sweep"]["count"], told["runs"]["attempts"], told["sweep"]["used"]) == (9, [1], "")

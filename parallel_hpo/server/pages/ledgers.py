@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from parallel_hpo import letters
 from parallel_hpo.chronicle import Performed, performed, tallies
+from parallel_hpo.consumption import in_words, total
 from parallel_hpo.errors import LedgerError
 from parallel_hpo.letters import is_supervised
 from parallel_hpo.server.refusals import RefusedError
@@ -45,6 +46,8 @@ class SweepCount:
     """Slots of the supervisor that runs it here now; none where several do: each has its own."""
     supervised: Path | None = None
     """Where that one works."""
+    used: str = ""
+    """What its runs have used of devices and energy, in words."""
 
 
 class Ledgers:
@@ -81,6 +84,7 @@ def _asked_of(world: World, at: SweepAt) -> SweepCount:
         attempts={name: many for tally in own for name, many in tally.attempts.items()},
         workers=on[0][0].slots if len(on) == 1 else (),
         supervised=on[0][1] if len(on) == 1 else None,
+        used=in_words(total(tally.consumption for tally in own)),
     )
 
 
@@ -105,6 +109,7 @@ def attempts_of(world: World, at: SweepAt, run_id: str) -> list[dict[str, Any]]:
             "ended": attempt.ended_at,
             "outcome": attempt.outcome or "running",
             "reason": attempt.reason,
+            "used": in_words(attempt.consumption),
         }
         for share in ledgers_of(world, at)
         for attempt in share.attempts

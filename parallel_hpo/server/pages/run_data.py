@@ -137,5 +137,6 @@ def _attempts(world: World, path: RunPath, run: Run) -> list[dict[str, Any]]:
             "ended": head["ended"],
             "outcome": str(run.state),
             "reason": "" if run.exitcode in (None, 0) else f"exit code {run.exitcode}",
+            "used": "",
         }
     ]

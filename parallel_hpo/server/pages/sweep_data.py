@@ -115,8 +115,9 @@ def head_of(sweep: Sweep) -> dict[str, Any]:
 
 def _document(sweep: Sweep, asked: SweepCount, news: News) -> bytes:
     space = space_of(sweep.config)
+    told = {"count": asked.count} if asked.is_known else {}
     parts = {
-        "sweep": dump(head_of(sweep) | ({"count": asked.count} if asked.is_known else {})),
+        "sweep": dump(head_of(sweep) | told | {"used": asked.used}),
         "parameters": dump(space),
         "runs": _columns(news.rows, _names_of(sweep, news.rows)),
         "workers": dump(list(asked.workers)),

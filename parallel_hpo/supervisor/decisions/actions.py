@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from parallel_hpo.consumption import UNKNOWN, Consumption
 from parallel_hpo.notices import Notice
 from parallel_hpo.protocol.messages import Order
 from parallel_hpo.supervisor.decisions.view import OpenRun, SweepView
@@ -24,6 +25,8 @@ class End:
     """A resumed sweep runs it again."""
     traceback: str = ""
     """Of the exception that ended it, where the worker could tell."""
+    consumption: Consumption = UNKNOWN
+    """What the attempt has used, once that is measured."""
 
 
 @dataclass(frozen=True, slots=True)

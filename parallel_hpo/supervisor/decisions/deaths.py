@@ -94,6 +94,14 @@ def run_again_preempted(draft: Draft, slot: Slot, run: OpenRun, reason: str) -> 
     _take_back(draft, _next_attempt(draft, replace(run, preemptions=run.preemptions + 1)))
 
 
+def run_again_alone(draft: Draft, slot: SlotView, run: OpenRun, reason: str) -> None:
+    """End an attempt that others left too little memory; the run gets another one, alone on its device."""
+    draft.end_attempt(
+        slot.slot, run, Outcome.STOPPED, f"too little memory beside others: {reason}", final=False
+    )
+    _take_back(draft, replace(_next_attempt(draft, run), alone_on=slot.device))
+
+
 def _next_attempt(draft: Draft, run: OpenRun) -> OpenRun:
     return replace(run, attempt=run.attempt + 1, spent_s=run.spent_s + draft.now - run.since)
 

@@ -15,14 +15,11 @@ from typing import Final
 
 from parallel_hpo.lifecycle import Move
 from parallel_hpo.notices import Message
-from parallel_hpo.plan import next_lease
 from parallel_hpo.protocol.messages import (
     Active,
-    Lease,
     LeaseEnded,
     Ready,
     Report,
-    Rerun,
     RunEnded,
     RunStarted,
     StartFailed,
@@ -33,13 +30,14 @@ from parallel_hpo.supervisor.decisions import (
     drawing,
     endings,
     ends,
-    fitting,
+    filling,
+    giving,
     limits,
     politeness,
     scaling,
     starts,
 )
-from parallel_hpo.supervisor.decisions.actions import AskSweep, Decision, Kill, LookAtAwaited, Send, Spawn
+from parallel_hpo.supervisor.decisions.actions import AskSweep, Decision, Kill, LookAtAwaited, Spawn
 from parallel_hpo.supervisor.decisions.draft import Draft
 from parallel_hpo.supervisor.decisions.events import (
     Delivered,
@@ -59,6 +57,7 @@ from parallel_hpo.supervisor.decisions.events import (
     TimePassed,
 )
 from parallel_hpo.supervisor.decisions.view import Ending, SlotView, SweepView
+from parallel_hpo.supervisor.devices.filling import DeviceMemorySeen
 from parallel_hpo.supervisor.devices.handover import DeviceClear
 from parallel_hpo.supervisor.devices.presence import OwnersSeen
 from parallel_hpo.words import Slot, SlotState, StopKind
@@ -101,7 +100,9 @@ class _Decider(Draft):
             case TimePassed():
                 limits.end_overdue(self)
                 politeness.join_again(self)
-            case OutputSeen() | MemorySeen() | DeviceClear() | Delivered() | OwnersSeen():
+            case (
+                OutputSeen() | MemorySeen() | DeviceMemorySeen() | DeviceClear() | Delivered() | OwnersSeen()
+            ):
                 self._on_seen(event)
             case Reported(slot, report):
                 self._on_report(slot, report)
@@ -116,10 +117,14 @@ class _Decider(Draft):
             case PoolAnswered() | StartRefused():
                 self._on_pool(event)
 
-    def _on_seen(self, event: OutputSeen | MemorySeen | DeviceClear | Delivered | OwnersSeen) -> None:
+    def _on_seen(
+        self, event: OutputSeen | MemorySeen | DeviceMemorySeen | DeviceClear | Delivered | OwnersSeen
+    ) -> None:
         match event:
             case OwnersSeen():
                 politeness.on_owners_seen(self, event)
+            case DeviceMemorySeen():
+                filling.on_memory(self, event)
             case Delivered():
                 starts.on_delivered(self, event)
             case OutputSeen(slot):
@@ -143,7 +148,7 @@ class _Decider(Draft):
             case ScaleAsked(workers):
                 scaling.scale(self, workers)
             case DrainAsked(slot):
-                scaling.drain(self, slot)
+                scaling.drain_asked(self, slot)
 
     def _on_report(self, slot: Slot, report: Report) -> None:
         match report:
@@ -167,7 +172,7 @@ class _Decider(Draft):
         self.change(slot.slot, busy=False, lease_left=0)
         if slot.state is SlotState.RUNNING and report.error:
             self.replace_worker(slot, report.error)
-        elif slot.state is SlotState.RUNNING and self._runs_left_in_process(slot) == 0:
+        elif slot.state is SlotState.RUNNING and giving.runs_left_in_process(self, slot) == 0:
             self.replace_worker(slot, "replaced after its runs")
         leaves = slot.state is SlotState.STOPPING  # it has said so before, or was told to
         if leaves or self.view.ending is not None or not (report.short or report.error):
@@ -192,11 +197,6 @@ class _Decider(Draft):
         if not over and self.view.complaint:
             self.tell(Message(self.view.complaint, warning=True))
         self.view = replace(self.view, asking=False, complaint="", exhausted=over or self.view.exhausted)
-
-    def _runs_left_in_process(self, slot: SlotView) -> int | None:
-        """How many runs the slot's process may still be given before it is replaced; None: any number."""
-        after = self.view.limits.recycle_after
-        return None if after is None else max(0, after - slot.performed)
 
     def _on_stop(self, event: StopAsked) -> None:
         """Take a stop; a later one may only be harder than an earlier one."""
@@ -236,16 +236,11 @@ class _Decider(Draft):
         if self.view.ending is not None:
             return
         for slot in self.view.slots:
-            if slot.state is not SlotState.RUNNING or slot.busy:
-                continue
-            if device_care.is_resting(self, slot):
-                self.replace_worker(slot, "its device is in quarantine")
-            elif politeness.is_away(self, slot):
-                self.replace_worker(slot, "its device is left to its owner")
-            else:
-                self._give_work(slot)
+            if slot.state is SlotState.RUNNING and not slot.busy:
+                giving.give_work(self, slot)
+        filling.fill(self)
         for slot in self.view.slots:
-            if slot.state in WAITING and self._wants_worker(slot):
+            if slot.state in WAITING and giving.wants_worker(self, slot):
                 self.move(slot.slot, Move.SPAWN)
                 self.actions.append(Spawn(slot.slot))
 
@@ -255,43 +250,3 @@ class _Decider(Draft):
             self.change(slot.slot, spawn_at=None)
         if slot.lease_at is not None and slot.lease_at <= self.now:
             self.change(slot.slot, lease_at=None)
-
-    def _give_work(self, slot: SlotView) -> None:
-        if fitting.is_too_late(self.view, self.now):
-            if self.work():
-                fitting.say_once(self)
-        elif self.view.reruns:
-            run, *others = self.view.reruns
-            self.view = replace(self.view, reruns=tuple(others))
-            self.change(slot.slot, busy=True, assigned=run, active_at=self.now)
-            self.actions.append(Send(slot.slot, Rerun(run.run_id, run.parameters, run.attempt)))
-        elif slot.lease_at is None and not self.view.asking and self.unleased() > 0:
-            lease = self._lease_for(slot)
-            self.change(slot.slot, busy=True, lease_left=lease or 0, active_at=self.now)
-            self.actions.append(Send(slot.slot, Lease(lease)))
-
-    def _lease_for(self, slot: SlotView) -> int | None:
-        """The slot's next lease: its part of what is left, and no more than its process may perform."""
-        caps = (
-            self._runs_left_in_process(slot),
-            device_care.longest_lease(self, slot),
-            fitting.longest_lease(self.view, self.now),
-        )
-        most = min((cap for cap in caps if cap is not None), default=None)
-        if self.view.limits.count is None and self.view.grant is None:
-            return most
-        lease = drawing.next_lease(self) if self.view.grant else next_lease(self.unleased(), self.workers())
-        return lease if most is None else min(lease, most)
-
-    def _wants_worker(self, slot: SlotView) -> bool:
-        """Whether a slot without a process is to get one now: its wait is over and there is work."""
-        if (
-            slot.spawn_at is not None
-            or politeness.is_away(self, slot)
-            or fitting.is_too_late(self.view, self.now)
-        ):
-            return False
-        if not device_care.may_start(self, slot):
-            return False
-        coming = sum(1 for other in self.view.slots if other.state is SlotState.STARTING)
-        return self.work() > coming

@@ -80,14 +80,21 @@ def needs(view: SweepView, now: float) -> PoolNeeds:
     """
     if view.ending is not None or view.grant is None or is_too_late(view, now):
         return PoolNeeds(over=view.exhausted)
-    free = sum(1 for slot in view.slots if _could_take_work(slot) and slot.device not in view.presence.away)
+    kept = {*view.presence.away, *_kept_for_lone_runs(view)}
+    free = sum(1 for slot in view.slots if _could_take_work(slot) and slot.device not in kept)
     assigned = [slot.assigned.run_id for slot in view.slots if slot.assigned is not None]
-    waiting = [run.run_id for run in view.reruns[:free]]
+    waiting = [run.run_id for run in view.reruns if not run.alone_on][:free]
     handed = len(view.grant.handed.intersection([*assigned, *waiting]))
     leased = sum(slot.lease_left for slot in view.slots)
     idle = free - len(waiting)
     wants = leased if view.exhausted else handed + leased + view.grant.each * idle
     return PoolNeeds(wants, handed + idle, view.exhausted)
+
+
+def _kept_for_lone_runs(view: SweepView) -> set[str]:
+    """Return the devices on which a run is, or is to be, alone."""
+    on = [run for slot in view.slots for run in (slot.run, slot.assigned) if run is not None]
+    return {run.alone_on for run in (*on, *view.reruns) if run.alone_on}
 
 
 def _could_take_work(slot: SlotView) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from parallel_hpo.policy import may_be_preempted_again
 from parallel_hpo.protocol.messages import RunEnded
-from parallel_hpo.supervisor.decisions import deaths, device_care, fitting
+from parallel_hpo.supervisor.decisions import deaths, device_care, filling, fitting
 from parallel_hpo.supervisor.decisions.actions import TellEnd
 from parallel_hpo.supervisor.decisions.draft import Draft
 from parallel_hpo.supervisor.decisions.view import OpenRun, SlotView
@@ -22,16 +22,26 @@ def on_run_ended(draft: Draft, slot: SlotView, report: RunEnded) -> None:
     draft.change(
         slot.slot, run=None, cut=None, kill_at=kill_at, performed=slot.performed + 1, active_at=draft.now
     )
-    again = report.preempted and may_be_preempted_again(slot.run.preemptions)
-    if again:
-        deaths.run_again_preempted(draft, slot.slot, slot.run, report.reason)
-    else:
+    again = _may_be_run_again(draft, slot, slot.run, report)
+    if not again:
         _end(draft, slot, slot.run, report)
     if report.unsent or not report.told:
         # What is sent afterwards opens the run again: where that is cut short it stays open.
         draft.actions.append(TellEnd(report.run_id, None if again else report.outcome, report.unsent))
     if report.worn and draft.slot(slot.slot).state is SlotState.RUNNING:
         draft.replace_worker(draft.slot(slot.slot), f"replaced: {report.worn}")
+
+
+def _may_be_run_again(draft: Draft, slot: SlotView, run: OpenRun, report: RunEnded) -> bool:
+    """Give a run another attempt that was preempted, or that others left too little memory."""
+    if report.preempted and may_be_preempted_again(run.preemptions):
+        deaths.run_again_preempted(draft, slot.slot, run, report.reason)
+    elif filling.fell_short(draft, slot, report.outcome, report.reason):
+        deaths.run_again_alone(draft, slot, run, report.reason)
+        filling.after_shortage(draft, slot, report.reason)
+    else:
+        return False
+    return True
 
 
 def _end(draft: Draft, slot: SlotView, run: OpenRun, report: RunEnded) -> None:
@@ -48,6 +58,7 @@ def _end(draft: Draft, slot: SlotView, run: OpenRun, report: RunEnded) -> None:
     if report.missing is not None and not draft.view.told_of_metric:
         draft.view = replace(draft.view, told_of_metric=True)
         draft.tell(report.missing)
+    filling.after_run(draft, slot, report.outcome)
     if not report.resumable:
         fitting.note_run(draft, report.outcome, draft.now - run.since)
     device_care.after_run(draft, slot.slot, report.outcome, report.reason)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 
 from parallel_hpo.lifecycle import Move
@@ -16,33 +17,56 @@ from parallel_hpo.words import Slot, SlotState
 
 def scale(draft: Draft, workers: int) -> None:
     """Add slots, or let the highest finish their runs and leave, until `workers` stay."""
-    staying = [slot for slot in draft.view.slots if _stays(slot)]
+    staying = [slot for slot in draft.view.slots if stays(slot)]
     for slot in reversed(staying[workers:]):
         drain(draft, slot.slot)
-    places = _free_places(draft, staying[:workers], workers - len(staying))
-    first = len(draft.view.slots)
-    new = (SlotView(slot=Slot(first + more), device=device) for more, device in enumerate(places))
-    draft.view = replace(draft.view, slots=(*draft.view.slots, *new))
+    if draft.view.filling is not None:
+        draft.view = replace(draft.view, filling=replace(draft.view.filling, most=workers))
+    places = free_places(draft, staying[:workers], workers - len(staying))
+    add_slots(draft, places)
     reached = min(workers, len(staying) + len(places))
     draft.tell(Message(f"scaled from {len(staying)} to {reached} workers"))
     if reached < workers:
-        words = f"the devices take no more than {reached} workers at this hpo.workers_per_device"
+        so_far = "" if draft.view.filling is None else ", as far as their memory was measured"
+        words = f"the devices take no more than {reached} workers at this hpo.workers_per_device{so_far}"
         draft.tell(Message(words, warning=True))
 
 
-def _free_places(draft: Draft, staying: list[SlotView], more: int) -> list[str]:
+def free_places(draft: Draft, staying: list[SlotView], more: int) -> list[str]:
     """Return the devices of so many new slots, the least used first; fewer where the devices are full."""
     if not draft.view.devices:
         return [""] * max(0, more)
     used = Counter(slot.device for slot in staying)
-    rounds = range(draft.view.limits.workers_per_device)
-    free = [device for number in rounds for device in draft.view.devices if used[device] <= number]
+    takes = {device: workers_on(draft, device) for device in draft.view.devices}
+    rounds = range(max(takes.values()))
+    free = [device for number in rounds for device in takes if used[device] <= number < takes[device]]
     return free[: max(0, more)]
+
+
+def workers_on(draft: Draft, device: str) -> int:
+    """Return how many workers may share a device."""
+    filling = draft.view.filling
+    return draft.view.limits.workers_per_device if filling is None else filling.of(device).fits
+
+
+def add_slots(draft: Draft, devices: Iterable[str]) -> None:
+    """Add a slot on each of these devices."""
+    first = len(draft.view.slots)
+    new = (SlotView(slot=Slot(first + more), device=device) for more, device in enumerate(devices))
+    draft.view = replace(draft.view, slots=(*draft.view.slots, *new))
+
+
+def drain_asked(draft: Draft, number: Slot) -> None:
+    """Drain a worker that somebody wants gone: nor is another put in its place where devices are filled."""
+    drain(draft, number)
+    if draft.view.filling is not None:
+        most = sum(1 for slot in draft.view.slots if stays(slot))
+        draft.view = replace(draft.view, filling=replace(draft.view.filling, most=most))
 
 
 def drain(draft: Draft, number: Slot) -> None:
     """Let a slot's worker finish its run and leave for good; what it had leased goes to the others."""
-    if number >= len(draft.view.slots) or not _stays(draft.slot(number)):
+    if number >= len(draft.view.slots) or not stays(draft.slot(number)):
         draft.tell(Message(f"w{number} can't be drained: there is no such worker", warning=True))
         return
     slot = draft.slot(number)
@@ -56,6 +80,6 @@ def drain(draft: Draft, number: Slot) -> None:
             draft.change(number, kill_at=draft.now + draft.view.limits.grace_s)
 
 
-def _stays(slot: SlotView) -> bool:
+def stays(slot: SlotView) -> bool:
     """Whether a slot is to go on: neither gone for good nor about to be."""
     return not slot.over and (slot.state is not SlotState.STOPPING or slot.replacing)

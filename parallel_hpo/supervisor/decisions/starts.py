@@ -84,7 +84,8 @@ def _outcome_in(why: str) -> Outcome | None:
 
 
 def _start(draft: Draft, slot: SlotView, known: OpenRun) -> None:
-    run = replace(known, since=draft.now)
+    alone_on = known.alone_on if known.alone_on == slot.device else ""
+    run = replace(known, since=draft.now, alone_on=alone_on)
     left = slot.lease_left if slot.assigned else max(0, slot.lease_left - 1)
     draft.change(slot.slot, run=run, assigned=None, idle_returns=0, lease_left=left, active_at=draft.now)
     draft.actions.append(RecordStart(slot.slot, run))

@@ -13,6 +13,7 @@ from parallel_hpo.lifecycle import ALIVE, TERMINAL
 from parallel_hpo.policy import FailureCount, FailureLimits, RestartLimits
 from parallel_hpo.protocol.messages import StartFailed
 from parallel_hpo.supervisor.devices.faults import FaultRule
+from parallel_hpo.supervisor.devices.filling import Filling
 from parallel_hpo.supervisor.devices.health import Health
 from parallel_hpo.supervisor.devices.presence import Presence
 from parallel_hpo.words import Parameters, RunId, Slot, SlotState, StopKind
@@ -61,6 +62,8 @@ class OpenRun:
     """How often it has marked itself as preempting and left."""
     seed: int | None = None
     """Its own, of all its attempts; None: the sweep has none."""
+    alone_on: str = ""
+    """The device that it is to have alone, having found too little memory there beside others; else empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +184,8 @@ class SweepView:
     told_of_metric: bool = False
     """A run has finished without a value of the sweep's metric, and the user knows."""
     ending: Ending | None = None
+    filling: Filling | None = None
+    """Set where as many workers share a device as its memory holds."""
     grant: PoolGrant | None = None
     """Set where the sweep's runs are drawn from a pool, which alone knows when it is over."""
 

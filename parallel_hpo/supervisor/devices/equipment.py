@@ -6,10 +6,13 @@ import os
 from collections.abc import Callable
 
 from parallel_hpo.supervisor.devices.assign import Grant
+from parallel_hpo.supervisor.devices.filling import Filling
 from parallel_hpo.supervisor.devices.library import DeviceLibrary, NoDriver
+from parallel_hpo.supervisor.devices.meter import Meter
 from parallel_hpo.supervisor.devices.owners import Owners
 from parallel_hpo.supervisor.devices.placing import Placement, is_stranger
 from parallel_hpo.supervisor.devices.ports import Ports
+from parallel_hpo.supervisor.devices.rapl import Rapl
 from parallel_hpo.supervisor.devices.session import who_is_there
 from parallel_hpo.supervisor.devices.watch import DeviceWatch, processes_on
 from parallel_hpo.words import Slot
@@ -36,9 +39,13 @@ class Equipment:
         self._ports = Ports()
         self.workers = placement.workers
         """How many slots there are at the start."""
+        most = placement.most_workers
+        self.filling = None if most is None else Filling(most)
+        """Set where devices are shared by as many workers as their memory holds."""
         self.superseded = placement.superseded
         """Masks of the parent's that would be applied on top of a worker's own."""
         self.watch = DeviceWatch(self._grants, library)
+        self.meter = Meter(self._grants, library, Rapl())
         self._library = library
 
     @property

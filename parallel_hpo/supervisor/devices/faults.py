@@ -18,10 +18,15 @@ class FaultRule:
     action: FaultAction
 
 
+OUT_OF_MEMORY: Final = (
+    FaultRule(r"(CUDA|HIP|CUBLAS|CUDNN).*(out.of.memory|ALLOC_FAILED)", FaultAction.RECYCLE),
+    FaultRule(r"OutOfMemoryError", FaultAction.RECYCLE),
+    FaultRule(r"RESOURCE_EXHAUSTED", FaultAction.RECYCLE),
+)
+"""A device's memory was too little: as the CUDA driver and torch say it, CuPy, and XLA and TensorFlow."""
 BUILT_IN: Final = (
     FaultRule(r"uncorrectable ECC", FaultAction.QUARANTINE),
-    FaultRule(r"(CUDA|HIP|CUBLAS|CUDNN).*(out of memory|ALLOC_FAILED)", FaultAction.RECYCLE),
-    FaultRule(r"RESOURCE_EXHAUSTED", FaultAction.RECYCLE),
+    *OUT_OF_MEMORY,
     FaultRule(r"device-side assert|illegal memory access|unspecified launch failure", FaultAction.RECYCLE),
 )
 """After each of these a process is of no more use: its context is broken for good, or its
@@ -34,3 +39,8 @@ def find_action(reason: str, own: Iterable[FaultRule] = ()) -> FaultAction:
         if re.search(rule.pattern, reason, re.IGNORECASE):
             return rule.action
     return FaultAction.KEEP
+
+
+def is_out_of_memory(reason: str) -> bool:
+    """Whether a run failed as its device had too little memory."""
+    return any(re.search(rule.pattern, reason, re.IGNORECASE) for rule in OUT_OF_MEMORY)

@@ -73,6 +73,9 @@ class DeviceLibrary(Protocol):
     def uncorrected_errors(self, uuid: str) -> int | None:
         """Return a device's uncorrected memory errors since the driver was loaded; None: it counts none."""
 
+    def energy_j(self, uuid: str) -> float | None:
+        """Return the joules that a device has drawn, by its own counter; None: it has none."""
+
     def close(self) -> None: ...
 
 

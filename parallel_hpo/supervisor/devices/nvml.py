@@ -16,6 +16,8 @@ from parallel_hpo.supervisor.devices.library import (
 )
 
 MB: Final = 2**20
+MJ_PER_J: Final = 1000
+"""NVML counts energy in millijoules."""
 _WORD_BITS: Final = 64
 _CPU_WORDS: Final = 64
 """Room for 4096 logical cores; NVML fills what the machine has."""
@@ -58,6 +60,13 @@ class Nvml:
             )
         except pynvml.NVMLError:
             return None
+
+    def energy_j(self, uuid: str) -> float | None:
+        try:
+            handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
+            return int(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / MJ_PER_J
+        except pynvml.NVMLError:
+            return None  # older than Volta, or an instance of MIG: the counter is the whole device's
 
     def close(self) -> None:
         pynvml.nvmlShutdown()

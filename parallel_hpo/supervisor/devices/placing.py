@@ -40,6 +40,9 @@ class Placement:
     variable: MaskVariable = MaskVariable.CUDA
     hide_all: bool = False
     """The workers are to see no device."""
+    most_workers: int | None = None
+    """As many as the devices' memory holds share them, but no more than these in all; None: as many as there
+    are."""
     notes: tuple[Message, ...] = ()
 
     @property
@@ -93,11 +96,12 @@ def place(section: HpoSection, machine: Machine) -> Placement:
     if not usable:
         return Placement(_count_on_cores(section, machine), notes=notes)
     grants = group(usable, section.devices_per_worker)
-    workers = count_slots(
-        grants,
-        workers=None if section.workers == "auto" else section.workers,
-        workers_per_device=section.workers_per_device,
-    )
+    asked = None if section.workers == "auto" else section.workers
+    if section.workers_per_device == "auto":
+        # A worker needs a core to feed its device.
+        most = asked or max(len(grants), machine.count_cores())
+        return Placement(min(most, len(grants)), grants, mask.variable, most_workers=most, notes=notes)
+    workers = count_slots(grants, workers=asked, workers_per_device=section.workers_per_device)
     return Placement(workers, grants, mask.variable, notes=notes)
 
 

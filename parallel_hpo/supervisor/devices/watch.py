@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import psutil
 
 from parallel_hpo.supervisor.devices.assign import Grant
+from parallel_hpo.supervisor.devices.filling import DeviceMemorySeen
 from parallel_hpo.supervisor.devices.handover import (
     HANDOVER_LIMIT_S,
     LOOK_EVERY_S,
@@ -15,7 +16,7 @@ from parallel_hpo.supervisor.devices.handover import (
     holders_in_words,
     still_held,
 )
-from parallel_hpo.supervisor.devices.library import DeviceLibrary, DeviceProcess, NoDriver
+from parallel_hpo.supervisor.devices.library import DeviceLibrary, DeviceProcess, NoDriver, Usage
 from parallel_hpo.words import Slot
 
 
@@ -54,6 +55,14 @@ class DeviceWatch:
         self.look_at = now + LOOK_EVERY_S if self._waits else None
         return done
 
+    def held(self, device: str, owner: Callable[[int], Slot | None]) -> list[DeviceMemorySeen]:
+        """Return what workers hold of a slot's devices; `owner` says to which slot a process belongs."""
+        return [
+            seen
+            for usage in _usages_of(self._grants[device], self._library)
+            for seen in _shares_of(usage, owner)
+        ]
+
     def _look(self, slot: Slot, wait: _Wait, now: float) -> DeviceClear | None:
         processes = self._processes(wait.device)
         held = still_held(processes, strangers=frozenset(self._strangers), is_alive=_is_alive)
@@ -70,10 +79,25 @@ class DeviceWatch:
 
 def processes_on(grant: Grant, library: DeviceLibrary | NoDriver) -> list[DeviceProcess]:
     """Return what computes on some devices, as far as their driver says it."""
+    return [process for usage in _usages_of(grant, library) for process in usage.processes]
+
+
+def _usages_of(grant: Grant, library: DeviceLibrary | NoDriver) -> list[Usage]:
     if isinstance(library, NoDriver):
         return []
     usages = [library.usage(each.uuid) for each in grant.devices if each.uuid]
-    return [process for usage in usages if usage for process in usage.processes]
+    return [usage for usage in usages if usage]
+
+
+def _shares_of(usage: Usage, owner: Callable[[int], Slot | None]) -> list[DeviceMemorySeen]:
+    """Return what slots hold of a device; what is free, or theirs, is the room for workers."""
+    held: dict[Slot, float] = {}
+    for process in usage.processes:
+        slot = owner(process.pid) if process.used_mb is not None else None
+        if slot is not None:
+            held[slot] = held.get(slot, 0.0) + (process.used_mb or 0.0)
+    room_mb = usage.total_mb - usage.used_mb + sum(held.values())
+    return [DeviceMemorySeen(slot, used_mb, room_mb) for slot, used_mb in held.items()]
 
 
 def _is_alive(pid: int) -> bool:

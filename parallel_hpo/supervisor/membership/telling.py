@@ -41,6 +41,7 @@ def end_of(record: RecordEnd) -> PooledEnd:
         end.traceback[-TRACEBACK_CHARS:],
         record.final,
         int(record.slot),
+        end.consumption,
     )
 
 

@@ -15,7 +15,7 @@ import sqlite3
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, astuple, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -37,6 +37,10 @@ CREATE TABLE IF NOT EXISTS runs (
 CREATE TABLE IF NOT EXISTS attempts (
     run_id TEXT NOT NULL REFERENCES runs (run_id), attempt INTEGER NOT NULL, slot INTEGER NOT NULL,
     started_at REAL NOT NULL, outcome TEXT, reason TEXT, duration_s REAL, PRIMARY KEY (run_id, attempt)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS consumption (
+    run_id TEXT NOT NULL, attempt INTEGER NOT NULL, device_hours REAL, device_kwh REAL, cpu_kwh REAL,
+    PRIMARY KEY (run_id, attempt)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS workers (
     slot INTEGER PRIMARY KEY, device TEXT, restarts INTEGER NOT NULL
@@ -176,6 +180,11 @@ class Ledger(LedgerReader):
             " WHERE run_id = :run_id AND attempt = :attempt",
             asdict(end) | {"run_id": run_id, "attempt": attempt},
         )
+        if end.consumption:
+            self._db.execute(
+                "INSERT OR REPLACE INTO consumption VALUES (?, ?, ?, ?, ?)",
+                (run_id, attempt, *astuple(end.consumption)),
+            )
 
     @contextmanager
     def _written(self, synchronous: str = "FULL") -> Iterator[None]:

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from parallel_hpo.chronicle import known_format
+from parallel_hpo.consumption import UNKNOWN, Consumption
 from parallel_hpo.errors import LedgerError
 from parallel_hpo.words import Outcome, Parameters, RunId, Slot
 
@@ -37,6 +38,8 @@ class RunRow:
     """That of its last attempt; None: the sweep has one only."""
     seed: int | None = None
     """Its own; None: the sweep has none."""
+    consumption: Consumption = UNKNOWN
+    """What its attempts have used, those that are over."""
 
 
 def best_of(rows: Iterable[RunRow], goal: str) -> RunRow | None:
@@ -52,13 +55,16 @@ _FOUND: Final = {
     "deaths": f"({_ATTEMPTS} AND outcome = 'crashed')",
     "machine": "(SELECT machine FROM places WHERE places.slot = runs.slot)",
     "seed": "(SELECT seed FROM seeds WHERE seeds.run_id = runs.run_id)",
+    "consumption": "(SELECT json_array(SUM(device_hours), SUM(device_kwh), SUM(cpu_kwh))"
+    " FROM consumption WHERE consumption.run_id = runs.run_id)",
 }
-_LATER_TABLES: Final = {"places": "machine", "seeds": "seed"}
+_LATER_TABLES: Final = {"places": "machine", "seeds": "seed", "consumption": "consumption"}
 """What earlier versions' ledgers have no table for."""
 _READ: Final[Mapping[str, Callable[[Any], Any]]] = {
     "parameters": json.loads,
     "outcome": lambda text: None if text is None else Outcome(text),
     "resumable": bool,
+    "consumption": lambda text: UNKNOWN if text is None else Consumption(*json.loads(text)),
 }
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from parallel_hpo.analysis.frame import to_dataframe
 from parallel_hpo.analysis.plots import Plots
 from parallel_hpo.analysis.study import to_study
+from parallel_hpo.consumption import UNKNOWN, Consumption, total
 from parallel_hpo.nested import strict
 from parallel_hpo.supervisor.records.ledger_reader import MachineRow, RunRow, WorkerRow, best_of
 from parallel_hpo.words import OPEN, Outcome
@@ -75,6 +76,8 @@ class RunSummary:
     """When its first attempt began, in seconds since the epoch."""
     machine: str | None = None
     """That of its last attempt; None: the sweep has one only."""
+    consumption: Consumption = UNKNOWN
+    """What its attempts have used, those included that were cut short."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +121,8 @@ class SweepResult(Closing):
     runs: tuple[RunSummary, ...]
     machines: tuple[MachineSummary, ...] = ()
     """Those that took part; empty where the sweep has one only."""
+    consumption: Consumption = UNKNOWN
+    """What all its runs have used: of devices, also while others shared them, and of energy."""
 
     def to_json(self) -> str:
         """Return the result as JSON, as `summary.json` has it; NaN and infinities are words there."""
@@ -171,6 +176,7 @@ def summarise(
             MachineSummary(each.name, at_machine[each.name], each.attempts, each.departure)
             for each in machines
         ),
+        consumption=total(row.consumption for row in rows),
         **{field.name: getattr(closing, field.name) for field in fields(closing)},
     )
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from parallel_hpo.notices import Message
-from parallel_hpo.protocol.messages import Drain, Lease, LeaseEnded, Ready, RunEnded, RunStarted
+from parallel_hpo.protocol.messages import Drain, Lease, LeaseEnded, Ready, Rerun, RunEnded, RunStarted
 from parallel_hpo.supervisor.decisions.actions import AwaitDevice, RecordQuarantine, Send, Spawn, Tell
 from parallel_hpo.supervisor.decisions.decide import decide
 from parallel_hpo.supervisor.decisions.events import (
@@ -27,11 +29,13 @@ ECC = "RuntimeError: CUDA error: uncorrectable ECC error encountered"
 class Play:
     """A sweep of 100 runs with one worker a device; `actions` are those of the last event."""
 
-    def __init__(self, *devices: str, workers_per_device: int = 1) -> None:
+    def __init__(
+        self, *devices: str, workers_per_device: int = 1, count: int | None = 100, **known: Any
+    ) -> None:
         self.now = 0.0
         self.begun = 0
-        limits = Limits(count=100, workers_per_device=workers_per_device)
-        self.view = open_view(limits, len(devices) * workers_per_device, devices=devices)
+        limits = Limits(count=count, workers_per_device=workers_per_device)
+        self.view = open_view(limits, len(devices) * workers_per_device, devices=devices, **known)
         self.event(Opened())
         for slot in range(len(self.view.slots)):
             self.event(Reported(Slot(slot), Ready()))
@@ -45,6 +49,11 @@ class Play:
         started = RunStarted(RunId(f"run{self.begun}"), {}, 1)
         self.event(Reported(Slot(slot), started))
         return started
+
+    def begin_again(self, slot: int, order: Rerun) -> RunId:
+        """Let a worker begin with the run that it was told to run again."""
+        self.event(Reported(Slot(slot), RunStarted(order.run_id, {}, order.attempt)))
+        return order.run_id
 
     def run(self, slot: int, outcome: Outcome, reason: str = "") -> None:
         """Let a worker perform one run."""

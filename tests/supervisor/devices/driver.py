@@ -1,4 +1,4 @@
-"""A driver for tests: fake_nvml.c, compiled to the library that nvidia-ml-py loads."""
+"""A driver for tests: fake_nvml.c and fake_cuda.c, compiled to what nvidia-ml-py and CUDA's users load."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
-SOURCE: Final = Path(__file__).with_name("fake_nvml.c")
+LIBRARIES: Final = {"fake_nvml.c": "libnvidia-ml.so.1", "fake_cuda.c": "libcuda.so.1"}
 COMPILER: Final = shutil.which("cc")
 
 
 def build_driver(folder: Path) -> dict[str, str]:
     """Return the variables with which a process finds the driver, which is made in `folder`."""
     assert COMPILER is not None
-    library = folder / "libnvidia-ml.so.1"
-    subprocess.run([COMPILER, "-shared", "-fPIC", "-o", str(library), str(SOURCE)], check=True, timeout=60)
+    for source, library in LIBRARIES.items():
+        words = ("-shared", "-fPIC", "-o", str(folder / library), str(Path(__file__).with_name(source)))
+        subprocess.run([COMPILER, *words], check=True, timeout=60)
     return {"LD_LIBRARY_PATH": str(folder), "FAKE_NVML": str(folder / "process")}

@@ -1,14 +1,17 @@
 /* An NVML of eight devices, for nvidia-ml-py to load as libnvidia-ml.so.1: 2 is partitioned by MIG, on 6 a
    stranger computes, 3 has counted two uncorrected memory errors. The devices of fakes.py, as the driver
    tells of them. A device's handle is its index + 1, that of a MIG instance its number + 100. The file that
-   FAKE_NVML names holds, for device 3, the process that computes on it; it may be empty. */
+   FAKE_NVML names has a line for each process that computes: its number, how many MB it holds for as long as it
+   lives, and on which device; without the last it is 3, and without MB it holds 1000 there, dead or alive. */
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 enum { SUCCESS = 0, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, INSUFFICIENT_SIZE = 7 };
-enum { DEVICES = 8, PARTITIONED = 2, FAULTY = 3, BUSY = 6, INSTANCE = 100 };
+enum { DEVICES = 8, PARTITIONED = 2, FAULTY = 3, BUSY = 6, INSTANCE = 100, MOST = 16 };
 #define STRANGER 4194305u
 #define MB 1048576ull
 
@@ -32,7 +35,7 @@ int nvmlDeviceGetUUID(uintptr_t handle, char *text, unsigned size) {
     if (handle >= INSTANCE)
         snprintf(text, size, "%s", INSTANCES[handle - INSTANCE]);
     else
-        snprintf(text, size, "GPU-%d%c00-0000", (int)handle - 1, "abcdefgh"[handle - 1]);
+        snprintf(text, size, "GPU-%d%c000000-0000-0000-0000-000000000000", (int)handle - 1, "abcdefab"[handle - 1]);
     return SUCCESS;
 }
 
@@ -69,33 +72,51 @@ int nvmlDeviceGetCpuAffinity(uintptr_t handle, unsigned words, unsigned long lon
     return SUCCESS;
 }
 
-static unsigned process_on(uintptr_t handle) {
-    unsigned pid = handle == BUSY + 1 ? STRANGER : 0;
+static unsigned processes_on(uintptr_t handle, Process *found) {
+    unsigned count = 0, pid, mb, device;
+    char line[64];
     const char *path = getenv("FAKE_NVML");
-    FILE *file = path && handle == FAULTY + 1 ? fopen(path, "r") : NULL;
-    if (file) {
-        if (fscanf(file, "%u", &pid) != 1)
-            pid = 0;
-        fclose(file);
+    FILE *file = path ? fopen(path, "r") : NULL;
+    if (handle == BUSY + 1)
+        found[count++] = (Process){STRANGER, 1000 * MB, ~0u, ~0u};
+    while (file && count < MOST && fgets(line, sizeof line, file)) {
+        device = FAULTY;
+        int words = sscanf(line, "%u %u %u", &pid, &mb, &device);
+        if (device + 1 == handle && (words == 1 || (words > 1 && kill(pid, 0) == 0)))
+            found[count++] = (Process){pid, (words == 1 ? 1000 : mb) * MB, ~0u, ~0u};
     }
-    return pid;
+    if (file)
+        fclose(file);
+    return count;
 }
 
 int nvmlDeviceGetMemoryInfo(uintptr_t handle, Memory *memory) {
+    Process found[MOST];
+    unsigned count = processes_on(handle, found);
     memory->total = 81920 * MB;
-    memory->used = handle == BUSY + 1 ? 1000 * MB : 4 * MB;
+    memory->used = count ? 0 : 4 * MB;
+    while (count)
+        memory->used += found[--count].used;
     memory->free = memory->total - memory->used;
     return SUCCESS;
 }
 
 int nvmlDeviceGetComputeRunningProcesses_v3(uintptr_t handle, unsigned *count, Process *processes) {
-    unsigned room = *count, pid = process_on(handle);
-    *count = pid != 0;
+    Process found[MOST];
+    unsigned room = *count;
+    *count = processes_on(handle, found);
     if (room < *count)
         return INSUFFICIENT_SIZE;
-    if (pid)
-        processes[0] = (Process){pid, 1000 * MB, ~0u, ~0u};
+    memcpy(processes, found, *count * sizeof *found);
     return SUCCESS;
+}
+
+/* In millijoules: each draws 250 W ever since the machine was started; device 0 is too old to count. */
+int nvmlDeviceGetTotalEnergyConsumption(uintptr_t handle, unsigned long long *energy) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    *energy = now.tv_sec * 250000ull + now.tv_nsec / 4000;
+    return handle == 1 || handle >= INSTANCE ? NOT_SUPPORTED : SUCCESS;
 }
 
 int nvmlDeviceGetTotalEccErrors(uintptr_t handle, int type, int counter, unsigned long long *errors) {

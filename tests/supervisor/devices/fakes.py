@@ -16,7 +16,9 @@ from parallel_hpo.supervisor.devices.library import (
 
 STRANGER: Final = 4194305
 """A process id beyond what Linux ever gives."""
-UUIDS: Final = tuple(f"GPU-{number}{'abcdefgh'[number]}00-0000" for number in range(8))
+UUIDS: Final = tuple(
+    f"GPU-{number}{letter}000000-0000-0000-0000-000000000000" for number, letter in enumerate("abcdefab")
+)
 INSTANCES: Final = ("MIG-11aa-0000", "MIG-22bb-0000")
 
 PLAIN: Final = tuple(
@@ -39,6 +41,7 @@ class FakeLibrary:
     devices: tuple[Device, ...] = DEVICES
     usages: dict[str, Usage | None] = field(default_factory=lambda: {UUIDS[6]: used_by(STRANGER)})
     errors: Mapping[str, int] = field(default_factory=dict)
+    joules: dict[str, float] = field(default_factory=dict)
     closed: bool = False
     variable: MaskVariable = MaskVariable.CUDA
 
@@ -53,6 +56,9 @@ class FakeLibrary:
 
     def uncorrected_errors(self, uuid: str) -> int | None:
         return self.errors.get(uuid)
+
+    def energy_j(self, uuid: str) -> float | None:
+        return self.joules.get(uuid)
 
     def close(self) -> None:
         self.closed = True

@@ -64,9 +64,10 @@ assert real.driver_version() == fake.driver_version()
 assert real.list_devices() == fake.list_devices(), real.list_devices()
 for uuid in (*UUIDS, *INSTANCES):
     assert real.usage(uuid) == fake.usage(uuid), (uuid, real.usage(uuid))
+    assert (real.energy_j(uuid) is None) == (uuid == UUIDS[0] or uuid in INSTANCES)
     assert real.uncorrected_errors(uuid) == fake.uncorrected_errors(uuid) or uuid in INSTANCES
 assert real.usage("GPU-nonsense") is None
-assert real.uncorrected_errors("GPU-nonsense") is None
+assert real.uncorrected_errors("GPU-nonsense") is real.energy_j("GPU-nonsense") is None
 real.close()
 """
 

@@ -103,6 +103,16 @@ def test_workers_share_a_device_where_they_are_asked_to() -> None:
     assert placed({"CUDA_VISIBLE_DEVICES": "3,5"}, workers_per_device=3, workers=4).workers == 4
 
 
+def test_where_memory_says_how_many_share_a_device_each_has_one_worker_at_first() -> None:
+    placement = placed(library=FakeLibrary(), devices=[3, 5], workers_per_device="auto")
+    assert (placement.workers, placement.most_workers) == (2, CORES)
+    asked = placed(library=FakeLibrary(), devices=[3, 5], workers_per_device="auto", workers=9)
+    assert (asked.workers, asked.most_workers) == (2, 9)
+    fewer = placed(library=FakeLibrary(), devices=[3, 5], workers_per_device="auto", workers=1)
+    assert (fewer.workers, fewer.most_workers) == (1, 1)
+    assert placed(workers_per_device="auto").most_workers is None, "there are no devices to share"
+
+
 def test_more_workers_than_devices_take_is_an_error() -> None:
     with pytest.raises(ConfigError, match=r"hpo\.workers is 3"):
         placed({"CUDA_VISIBLE_DEVICES": "3,5"}, workers=3)

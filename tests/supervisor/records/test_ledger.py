@@ -8,24 +8,29 @@ import subprocess
 import sys
 import time
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
-from parallel_hpo.chronicle import LEDGER_FORMAT
+from parallel_hpo.chronicle import LEDGER_FORMAT, performed, tallies
+from parallel_hpo.consumption import UNKNOWN, Consumption
 from parallel_hpo.errors import LedgerError
 from parallel_hpo.supervisor.decisions.actions import End
 from parallel_hpo.supervisor.records.ledger import SCHEMA, Ledger
 from parallel_hpo.supervisor.records.ledger_reader import RunRow, WorkerRow, open_reader
 from parallel_hpo.supervisor.records.mirror import MirrorLedger
 from parallel_hpo.supervisor.records.resuming import read_earlier
+from parallel_hpo.supervisor.records.summary import Closing, summarise
 from parallel_hpo.words import Outcome, RunId, Slot
 
 ROOT: Final = Path(__file__).parents[3]
 RUN: Final = RunId("run1")
+CLOSING: Final = Closing(
+    sweep_id="s", sweep_url="", backend="local", count=2, stop_reason="", exit_code=0, duration_s=1.0
+)
 
 OPEN_ELSEWHERE: Final = """
 import sys
@@ -101,6 +106,43 @@ def test_an_ended_run_has_all_that_was_recorded_of_its_end(tmp_path: Path) -> No
                 resumable=True,
             )
         ]
+
+
+def test_a_run_has_used_what_all_its_attempts_have_and_the_sweep_what_its_runs_have(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    with Ledger(path) as ledger:
+        start(ledger)
+        ledger.record_attempt_end(RUN, 1, End(Outcome.CRASHED, consumption=Consumption(1.0, 0.5)))
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("ALTER TABLE consumption RENAME TO hidden")
+    with open_reader(path) as earlier_version:
+        assert [row.consumption for row in earlier_version.runs()] == [UNKNOWN]
+        assert tallies(tmp_path)[0].consumption == UNKNOWN
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("ALTER TABLE hidden RENAME TO consumption")
+    with Ledger(path) as ledger:  # by another launch, which goes on with it
+        start(ledger, attempt=2)
+        ledger.record_end(RUN, 2, End(Outcome.FINISHED, consumption=Consumption(2.0, None, 0.25)))
+        start(ledger, RunId("run2"))
+        ledger.record_end(RunId("run2"), 1, End(Outcome.FAILED))
+        both = Consumption(3.0, 0.5, 0.25)
+        assert [row.consumption for row in ledger.runs()] == [both, UNKNOWN]
+        (tally,), (share,) = tallies(tmp_path), performed(tmp_path)
+        assert tally.consumption == both
+        assert [each.consumption.device_hours for each in share.attempts] == [1.0, 2.0, None]
+        result = summarise(ledger.runs(), (), CLOSING)
+    assert json.loads(result.to_json())["consumption"] == asdict(both)
+    assert [run.consumption for run in result.runs] == [both, UNKNOWN]
+
+
+def test_a_ledger_of_an_earlier_version_is_gone_on_with(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "ledger.db") as ledger:
+        start(ledger)
+    with closing(sqlite3.connect(tmp_path / "ledger.db")) as db:
+        db.executescript("DROP TABLE consumption; PRAGMA user_version = 2")
+    with Ledger(tmp_path / "ledger.db") as ledger:
+        ledger.record_end(RUN, 1, End(Outcome.FINISHED, consumption=Consumption(1.0)))
+        assert [row.consumption for row in ledger.runs()] == [Consumption(1.0)]
 
 
 def test_runs_are_told_in_the_order_of_their_first_start(tmp_path: Path) -> None:
@@ -210,7 +252,7 @@ def test_a_ledger_of_a_newer_version_is_owned_by_nobody(tmp_path: Path) -> None:
 
 def test_another_schema_has_another_format() -> None:
     """An older program goes by the number: raise it, let `Ledger` bring older ones up to it, note it here."""
-    assert (LEDGER_FORMAT, sha256(SCHEMA.encode()).hexdigest()[:8]) == (2, "8474bf5d")
+    assert (LEDGER_FORMAT, sha256(SCHEMA.encode()).hexdigest()[:8]) == (3, "aaee7aca")
 
 
 def test_nobody_else_may_read_it(tmp_path: Path) -> None:

@@ -74,6 +74,8 @@ def _facts(sweep: dict[str, Any]) -> Iterator[tuple[str, str]]:
     counted = Counter(runs["state"])
     yield "outcomes", ", ".join(f"{number} {state}" for state, number in counted.items()) or "none yet"
     yield "best", _best(sweep)
+    if head["used"]:
+        yield "used", head["used"]
     yield "method", head["method"] or "not known"
 
 

@@ -71,7 +71,7 @@ function fileLink(file) {
 
 function attemptCells(attempt) {
   const took = attempt.started === null ? "" : duration((attempt.ended ?? Date.now() / 1000) - attempt.started);
-  return [number(attempt.attempt), attempt.worker ?? "", attempt.device ?? "", time(attempt.started), took, attempt.outcome, attempt.reason];
+  return [number(attempt.attempt), attempt.worker ?? "", attempt.device ?? "", time(attempt.started), took, attempt.outcome, attempt.reason, attempt.used];
 }
 
 async function ask() {

@@ -27,6 +27,8 @@ function showFacts() {
   show("counts", [...counts].map(([state, many]) => `${many} ${state}`).join(", ") || "none yet");
   show("best", bestWords());
   show("left", leftWords(over));
+  show("used", store.sweep.used);
+  document.getElementById("used").parentElement.hidden = store.sweep.used === "";
 }
 
 function bestWords() {

@@ -1,0 +1,34 @@
+"""The table: for the terminal, and in docs/devices.md with the card and the day."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+from scripts.gpu_rows.rows import Result, Row
+from scripts.gpu_rows.stage import ROOT
+
+FILE: Final = ROOT / "docs" / "devices.md"
+HEADING: Final = "## Tried on real devices\n"
+_WORDS: Final = {True: "as promised", False: "**not as promised**", None: "not tried"}
+
+Tried = tuple[Row, Result]
+
+
+def table(tried: Iterable[Tried]) -> str:
+    """Return the rows as a table."""
+    lines = [(row.name, row.promise, _WORDS[result.whole], result.seen) for row, result in tried]
+    head = ("row", "what is promised", "", "what was seen")
+    return "\n".join(map(_line, [head, ("---",) * len(head), *lines])) + "\n"
+
+
+def write(tried: Iterable[Tried], where: str, path: Path = FILE) -> None:
+    """Put the table in the place of what the page's last section had; `where`: card, driver, day."""
+    before, heading, _ = path.read_text(encoding="utf-8").partition(HEADING)
+    note = f"{where}; by `scripts/gpu_check --write`, and not to be edited by hand.\n"
+    path.write_text(f"{before}{heading or HEADING}\n{note}\n{table(tried)}", encoding="utf-8")
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"

@@ -1,0 +1,20 @@
+"""Somebody else who computes on a device: holds 64 MB there until its input ends."""
+
+from __future__ import annotations
+
+import sys
+
+from scripts.gpu_rows.cuda import Cuda
+
+
+def main() -> None:
+    """Say `here` once the memory is held."""
+    cuda = Cuda()
+    cuda.open()
+    cuda.hold(64)
+    print("here", flush=True)
+    sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main()
