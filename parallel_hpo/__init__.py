@@ -12,6 +12,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from parallel_hpo.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from parallel_hpo.errors import BackendError as BackendError
     from parallel_hpo.errors import ConfigError as ConfigError

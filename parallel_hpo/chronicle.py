@@ -16,9 +16,12 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from parallel_hpo.errors import LedgerError
+from parallel_hpo.version import __version__
 from parallel_hpo.words import Outcome, RunId, Slot
 
 LEDGER: Final = "ledger.db"
+LEDGER_FORMAT: Final = 2
+"""Which tables and columns a ledger has, as SQLite's `user_version`; 0: before there was a number."""
 RESTART: Final = "restart"
 QUARANTINE: Final = "quarantine"
 Found = TypeVar("Found")
@@ -127,9 +130,21 @@ def _each(folder: Path, read: Callable[[sqlite3.Connection, str], Found]) -> lis
         share = "" if path.parent == folder else path.parent.name
         try:
             with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
+                known_format(db, path)
                 found.append(read(db, share))
         except sqlite3.Error as error:
             raise LedgerError(f"{path} can't be read: {error}; is it a ledger?") from None
+    return found
+
+
+def known_format(db: sqlite3.Connection, path: Path) -> int:
+    """Return a ledger's format; LedgerError: a newer version wrote it, sqlite3.Error: it is none."""
+    found: int = db.execute("PRAGMA user_version").fetchone()[0]
+    if found > LEDGER_FORMAT:
+        raise LedgerError(
+            f"{path} was written by a newer parallel_hpo: its format is {found}, and this version,"
+            f" {__version__}, knows those up to {LEDGER_FORMAT}; upgrade parallel_hpo"
+        )
     return found
 
 

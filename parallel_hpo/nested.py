@@ -1,7 +1,8 @@
-"""Values nested in objects, as parameters, configurations and summaries are, each by its whole name. Pure."""
+"""Values nested in objects, as parameters, configurations and summaries are: by name, and as JSON. Pure."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -24,3 +25,14 @@ def dotted(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Yield the same by dotted names."""
     for names, value in leaves(values):
         yield ".".join(names), value
+
+
+def strict(value: Any) -> Any:
+    """Return a value that strict JSON can hold: NaN and infinities become strings that wandb reads back."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, Mapping):
+        return {key: strict(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [strict(item) for item in value]
+    return value

@@ -9,6 +9,8 @@ which died together don't come back together (Brooker, "Exponential Backoff and 
 *The sweep* ends when so many runs fail: one breaker for all workers together. wandb's own check
 counts each agent for itself, so that N workers dilute it; theirs is therefore switched off.
 
+*The next run* is started where it is to be expected to end before the deadline.
+
 *Deaths before Ready* may mean that every worker would die so: a `main` that won't unpickle or a
 module that isn't there fails alike in every slot; the second such death with the same cause ends
 the sweep (uvicorn, whose supervisor learnt the same: encode/uvicorn#2289).
@@ -17,6 +19,7 @@ the sweep (uvicorn, whose supervisor learnt the same: encode/uvicorn#2289).
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import ceil
 from typing import Final
 
 from parallel_hpo.words import Outcome
@@ -127,6 +130,47 @@ def why_tripped(count: FailureCount, limits: FailureLimits) -> str:
     if limits.max_total is not None and count.total >= limits.max_total:
         return f"{count.total} runs failed (failures.max_total is {limits.max_total})"
     return ""
+
+
+# --- runs that fit into what is left of the time ---------------------------------------
+
+SHORTEST_S: Final = 0.001
+RECENT: Final = 100
+"""So many of the latest runs say how long the next one will take."""
+MOST: Final = 0.9
+"""Of those so many took no longer than is expected of the next one; of fewer than ten, all."""
+
+
+def note_duration(took: tuple[float, ...], took_s: float, outcome: Outcome) -> tuple[float, ...]:
+    """Return how long the latest runs took, with one more: what failed or crashed may have been short."""
+    if outcome not in (Outcome.FINISHED, Outcome.STOPPED):
+        return took
+    return (*took, took_s)[-RECENT:]
+
+
+def expected_s(took: tuple[float, ...]) -> float | None:
+    """Return how long the next run is to be expected to take; None: nobody knows yet."""
+    return sorted(took)[ceil(MOST * len(took)) - 1] if took else None
+
+
+def longest_lease(took: tuple[float, ...], left_s: float) -> int:
+    """Return how many runs, one after the other, are to end within the time that is left.
+
+    Before any has ended it is one, for as long as there is any time.
+    """
+    each_s = expected_s(took)
+    if each_s is None:
+        return int(left_s > 0)
+    return int(max(0.0, left_s) / max(each_s, SHORTEST_S))
+
+
+def why_too_late(took: tuple[float, ...], left_s: float, deadline: str) -> str:
+    """Return why no run is started any more, in words."""
+    each_s = expected_s(took) or 0.0
+    return (
+        f"deadline {deadline}: no run starts that would not end in time ({max(0.0, left_s):.0f} s are left,"
+        f" and by the runs so far one takes {each_s:.0f} s)"
+    )
 
 
 # --- deaths before Ready -------------------------------------------------------------

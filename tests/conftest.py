@@ -43,9 +43,12 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)  # as in a terminal, also where the
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let all that starts a sweep server in the contract tests be repeated on PostgreSQL."""
+    """Let tests be repeated where what they look at is another: on PostgreSQL, or installed from an index."""
     parser.addoption(
         "--on-postgresql", action="store_true", help="run the contract tests on PostgreSQL, not on SQLite"
+    )
+    parser.addoption(
+        "--installed-in", type=Path, metavar="PYTHON", help="try the wheel that this interpreter has"
     )
 
 

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from sqlalchemy import create_engine, make_url, text
 
-from parallel_hpo.server.store.database import Database
+from parallel_hpo.server.store.database import Database, database_url
 from parallel_hpo.server.store.tables import metadata
 
 _OWNER: Final = "postgres"
@@ -60,7 +60,7 @@ class PostgreSQL:
 
     @staticmethod
     def _perform(url: str, statement: str) -> None:
-        engine = create_engine(url, isolation_level="AUTOCOMMIT")
+        engine = create_engine(database_url(url), isolation_level="AUTOCOMMIT")
         with engine.connect() as connection:
             connection.execute(text(statement))
         engine.dispose()

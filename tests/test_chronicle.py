@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from parallel_hpo.chronicle import performed
+from parallel_hpo.chronicle import LEDGER_FORMAT, performed, tallies
 from parallel_hpo.errors import LedgerError
 from parallel_hpo.supervisor.decisions.actions import End
 from parallel_hpo.supervisor.records.ledger import Ledger
@@ -33,6 +33,17 @@ def test_attempts_are_told_with_their_ends_while_the_ledger_is_written(tmp_path:
     assert (first.attempt, first.outcome, first.reason) == (1, Outcome.CRASHED, "SIGKILL")
     assert first.ended_at == first.started_at + 2.0
     assert (second.attempt, second.outcome, second.ended_at) == (2, None, None)
+
+
+def test_the_last_attempt_of_a_run_took_what_it_took_itself(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "ledger.db") as ledger:
+        start(ledger)
+        ledger.record_attempt_end(RUN, 1, End(Outcome.CRASHED, "SIGKILL", duration_s=2.0))
+        start(ledger, attempt=2)
+        ledger.record_end(RUN, 2, End(Outcome.FINISHED, duration_s=5.0), earlier_s=2.0)
+        (row,) = ledger.runs()
+        (share,) = performed(tmp_path)
+    assert ([attempt.duration_s for attempt in share.attempts], row.duration_s) == ([2.0, 3.0], 5.0)
 
 
 def test_what_befell_workers_and_devices_is_told_in_its_order(tmp_path: Path) -> None:
@@ -62,6 +73,16 @@ def test_a_ledger_of_an_earlier_version_has_no_marks(tmp_path: Path) -> None:
         db.execute("DROP TABLE marks")
     (share,) = performed(tmp_path)
     assert (share.marks, len(share.attempts)) == ((), 1)
+
+
+def test_a_ledger_of_a_newer_version_is_refused_in_words(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "ledger.db") as ledger:
+        start(ledger)
+    with closing(sqlite3.connect(tmp_path / "ledger.db")) as db:
+        db.execute(f"PRAGMA user_version = {LEDGER_FORMAT + 1}")
+    for read in (performed, tallies):
+        with pytest.raises(LedgerError, match=r"ledger\.db was written by a newer parallel_hpo"):
+            read(tmp_path)
 
 
 def test_a_folder_without_a_ledger_tells_nothing_and_a_damaged_one_is_an_error(tmp_path: Path) -> None:

@@ -76,6 +76,7 @@ def test_a_name_that_the_example_does_not_know_is_refused(key: str) -> None:
         next(train.cross_validate(SETTINGS | {key: "other"}, DATA))
 
 
+@pytest.mark.leans_on_wandb
 def test_two_workers_finish_the_seed_sweep(clean_env: dict[str, str], tmp_path: Path) -> None:
     ours = {"WORKERS": "2", "BACKEND": "local", "DIRECTORY": str(tmp_path / "sweeps")}
     ended = run_example(env=clean_env | {f"PARALLEL_HPO_{key}": value for key, value in ours.items()})

@@ -22,7 +22,11 @@ from tests.test_rooms import ROOT as PACKAGE
 
 ROOT: Final = Path(__file__).parents[1]
 DOCS: Final = ROOT / "docs"
-PAGES: Final = (ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md")))
+PAGES: Final = (
+    *(ROOT / "README.md", ROOT / "CHANGELOG.md"),
+    *sorted((ROOT / ".github").glob("*.md")),
+    *sorted(DOCS.glob("*.md")),
+)
 ARCHITECTURE: Final = (DOCS / "architecture.md").read_text()
 COMMANDS: Final[Mapping[str, Any]] = vars(typer.main.get_command(app))["commands"]
 

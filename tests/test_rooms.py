@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Final
@@ -22,7 +23,7 @@ LEVELS: Final[tuple[frozenset[str], ...]] = (
     frozenset({"cli"}),
     frozenset({"hpo"}),
     frozenset({"notebook"}),
-    frozenset({"ui", "doctor"}),
+    frozenset({"ui", "doctor", "upload"}),
     frozenset({"head"}),
     frozenset({"supervisor"}),
     frozenset({"machines"}),
@@ -35,7 +36,7 @@ LEVELS: Final[tuple[frozenset[str], ...]] = (
     frozenset({"config"}),
     frozenset({"notices", "chronicle", "doorplates", "extras", "letters"}),
     frozenset({"protocol"}),
-    frozenset({"words", "errors", "keys", "metric", "nested", "tickets"}),
+    frozenset({"words", "errors", "keys", "metric", "nested", "tickets", "version"}),
 )
 """From the top to the bottom; rooms of one level don't know each other."""
 
@@ -83,18 +84,25 @@ CONFINED: Final[Mapping[str, tuple[str, ...]]] = {
     "IPython": ("notebook.cell",),
     "pandas": ("analysis.frame", "supervisor.records.summary"),
     "plotly": ("analysis.plots",),
+    "pyarrow": ("analysis.parquet",),
     "wandb": ("worker", "backend"),
     "psutil": ("supervisor", "doctor", "worker"),
     "pynvml": ("supervisor.devices.nvml",),
     "sqlalchemy": ("server.store",),
-    "sqlite3": ("server.store", "chronicle", "supervisor.records.ledger", "supervisor.records.ledger_reader"),
+    "sqlite3": (
+        *("server.store", "chronicle", "supervisor.records.ledger", "supervisor.records.ledger_reader"),
+        "analysis.storage",
+    ),
 }
 """Libraries that only these modules, and what lies in them, may import."""
 
 PURE: Final = (
     *("lifecycle", "policy", "plan", "words", "protocol.messages", "notices", "errors", "metric", "nested"),
     "server.rules",
-    *(f"supervisor.devices.{name}" for name in ("mask", "assign", "handover", "health", "faults")),
+    *(
+        f"supervisor.devices.{name}"
+        for name in ("mask", "assign", "handover", "health", "faults", "presence")
+    ),
     "supervisor.decisions",
 )
 IMPURE_LIBRARIES: Final = frozenset({"os", "signal", "time", "random", "threading", "sqlite3", "wandb"})
@@ -127,6 +135,7 @@ class Import:
         return any(self.importer == module or self.importer.startswith(f"{module}.") for module in modules)
 
 
+@cache
 def imports_of(root: Path) -> list[Import]:
     return [found for path in sorted(root.rglob("*.py")) for found in imports_in(path, root)]
 

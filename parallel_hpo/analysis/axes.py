@@ -5,12 +5,13 @@ What W&B allows and Optuna doesn't (lists, NaN, values of several types) becomes
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final
+
+from parallel_hpo.analysis.table import as_text
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -42,7 +43,7 @@ def varying(points: Iterable[Mapping[str, Any]]) -> list[str]:
     texts: dict[str, set[str]] = {}
     for point in points:
         for name, value in point.items():
-            texts.setdefault(name, set()).add(_text(value))
+            texts.setdefault(name, set()).add(as_text(value))
     held = {name: sum(name in point for point in points) for name in texts}
     return [name for name, seen in texts.items() if len(seen) > 1 or held[name] < len(points)]
 
@@ -68,11 +69,11 @@ def _axis(values: list[Any]) -> Axis:
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     kinds = {type(value) for value in values}
-    if kinds == {int}:
+    if kinds == {int} and all(map(_is_drawable, values)):
         return Axis(IntDistribution(min(values), max(values), log=is_logarithmic(values)), int)
     if kinds <= {int, float} and all(map(_is_drawable, values)):
         return Axis(FloatDistribution(min(values), max(values), log=is_logarithmic(values)), float)
-    place = _as_it_is if kinds in ({bool}, {str}) else _text
+    place = _as_it_is if kinds == {bool} else as_text
     return Axis(CategoricalDistribution(list(dict.fromkeys(map(place, values)))), place)
 
 
@@ -85,8 +86,3 @@ def _is_drawable(value: float) -> bool:
 
 def _as_it_is(value: Any) -> Any:
     return value
-
-
-def _text(value: Any) -> str:
-    """Return a value as a text; a text is one already."""
-    return value if isinstance(value, str) else json.dumps(value, default=repr)

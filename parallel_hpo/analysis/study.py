@@ -7,7 +7,7 @@ stopped                ─▶ PRUNED        under way                       ─�
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
@@ -21,10 +21,22 @@ from parallel_hpo.words import OPEN, Outcome
 if TYPE_CHECKING:
     import optuna
     from optuna.storages import BaseStorage
+    from optuna.trial import FrozenTrial
+
+
+Course = Mapping[int, float]
+"""What a run logged as the sweep's metric, by its steps."""
 
 
 def to_study(sweep: AnalysedSweep, *, storage: BaseStorage | None = None) -> optuna.Study:
     """Return the study; its trials have the runs' ids and ends as `user_attrs`. None: it is in memory."""
+    study = create_study(sweep, storage)
+    study.add_trials(trials_of(sweep))
+    return study
+
+
+def create_study(sweep: AnalysedSweep, storage: BaseStorage | None) -> optuna.Study:
+    """Return the study of a sweep, without its trials."""
     library = import_optuna()
     with _quiet():
         study: optuna.Study = library.create_study(
@@ -32,12 +44,20 @@ def to_study(sweep: AnalysedSweep, *, storage: BaseStorage | None = None) -> opt
             study_name=sweep.sweep_id or None,
             direction="maximize" if sweep.goal == "maximize" else "minimize",
         )
+        if sweep.metric is not None:
+            study.set_metric_names([sweep.metric])
     study.set_user_attr("metric", sweep.metric)
+    return study
+
+
+def trials_of(
+    sweep: AnalysedSweep, course_of: Callable[[str], Course] = lambda run_id: {}
+) -> Iterator[FrozenTrial]:
+    """Yield the trial of each run; `course_of` says what a run, by its id, has for intermediate values."""
     points = [dict(dotted(run.parameters)) for run in sweep.runs]
     axes = axes_of(points)
-    trials = [_trial(number, run, points[number], axes) for number, run in enumerate(sweep.runs)]
-    study.add_trials(trials)
-    return study
+    for number, run in enumerate(sweep.runs):
+        yield _trial(number, run, points[number], axes, course_of(run.run_id))
 
 
 def import_optuna() -> Any:
@@ -48,12 +68,14 @@ def import_optuna() -> Any:
         return import_module("optuna")
 
 
-def _trial(number: int, run: AnalysedRun, point: Mapping[str, Any], axes: Mapping[str, Axis]) -> Any:
+def _trial(
+    number: int, run: AnalysedRun, point: Mapping[str, Any], axes: Mapping[str, Axis], course: Course
+) -> FrozenTrial:
     import optuna
 
     state = _state(run)
     start = datetime.fromtimestamp(run.started_at or 0.0, UTC).astimezone().replace(tzinfo=None)
-    known = ("run_id", "outcome", "reason", "attempts", "slot", "device", "value")
+    known = ("run_id", "outcome", "reason", "attempts", "slot", "device", "value", "machine")
     return optuna.trial.FrozenTrial(
         number=number,
         trial_id=number,
@@ -65,7 +87,7 @@ def _trial(number: int, run: AnalysedRun, point: Mapping[str, Any], axes: Mappin
         distributions={name: axes[name].distribution for name in point},
         user_attrs={name: getattr(run, name) for name in known},
         system_attrs={},
-        intermediate_values={},
+        intermediate_values=dict(course),
     )
 
 
@@ -82,12 +104,14 @@ def _state(run: AnalysedRun) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep Optuna from telling that a study was made."""
-    from optuna import logging
+    """Keep Optuna from telling that a study was made, and that a metric's name is an experiment."""
+    from optuna import exceptions, logging
 
     before = logging.get_verbosity()
     logging.set_verbosity(logging.WARNING)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", exceptions.ExperimentalWarning)
+            yield
     finally:
         logging.set_verbosity(before)

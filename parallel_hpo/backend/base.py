@@ -42,6 +42,8 @@ class SweepOrder:
     project: str | None
     entity: str | None
     sweep_id: str | None
+    seed: int | None = None
+    """What a server of ours is to draw the parameters by; None: chance. W&B's draws as it likes."""
 
 
 @dataclass(frozen=True, slots=True)

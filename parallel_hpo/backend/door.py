@@ -5,45 +5,40 @@ from __future__ import annotations
 import json
 import threading
 import time
-import urllib.error
-import urllib.request
 from base64 import b64encode
 from collections.abc import Callable, Mapping
-from http.client import HTTPException
-from typing import Any, Final
-from urllib.parse import urlsplit
-from urllib.request import ProxyHandler
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from parallel_hpo.errors import BackendError, ServerAwayError, ServerRefusedError
 from parallel_hpo.words import SweepPath
+
+if TYPE_CHECKING:
+    from urllib3 import PoolManager
 
 REQUEST_LIMIT_S: Final = 10.0
 AWAY_LIMIT_S: Final = 60.0
 """So long is a server waited for that is being restarted; all requests together wait no longer."""
 RETRY_S: Final = 0.1
+KEPT: Final = 8
+"""Connections to a server that are kept; more threads than that never ask at once."""
 HERE: Final = ("127.0.0.1", "localhost", "::1")
+_REFUSALS: Final = 300
 _SERVERS_FAULT: Final = 500
 """Statuses from here on say that the same may be asked again."""
 _NOT_THERE: Final = 404
-
-
-def on_the_way_to(url: str) -> ProxyHandler:
-    """Return the proxies of the environment on the way to a server; none are to this machine itself.
-
-    Elsewhere one may be the only way, as it is for wandb's client.
-    """
-    here = urlsplit(url).hostname in HERE
-    return ProxyHandler({}) if here else ProxyHandler()
+_ODD: Final = 200
 
 
 class ServerAddress:
-    """A server of ours and a key to it: asks it once, from any thread."""
+    """A server of ours and a key to it: asks it once, from any thread, over connections that are kept."""
 
     def __init__(self, url: str, key: str) -> None:
         self.url = url.rstrip("/")
         token = b64encode(f"api:{key}".encode()).decode()
         self._headers = {"Authorization": f"Basic {token}", "Content-Type": "application/json"}
-        self._opener = urllib.request.build_opener(on_the_way_to(self.url))
 
     def ask(self, method: str, path: str, body: Any = None, *, limit_s: float = REQUEST_LIMIT_S) -> Any:
         """Return the answer's JSON.
@@ -52,30 +47,62 @@ class ServerAddress:
             ServerRefusedError: it says no.
             ServerAwayError: it does not answer within so many seconds, or can't now.
         """
+        from urllib3.exceptions import HTTPError
+
         address = f"{self.url}{path}"
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(address, method=method, data=data, headers=self._headers)
         try:
-            with self._opener.open(request, timeout=limit_s) as response:
-                return json.load(response)
-        except urllib.error.HTTPError as error:
-            said = _said_in(error)
-            message = f"{address}: {said.get('error') or error}"
-            if error.code >= _SERVERS_FAULT:
-                raise ServerAwayError(message) from None
-            raise ServerRefusedError(message, status=error.code, said=said) from None
-        except (OSError, HTTPException, ValueError) as error:
+            answer = self._connections.request(
+                *(method, address), body=data, headers=self._headers, timeout=limit_s, retries=False
+            )
+        except (OSError, HTTPError) as error:
             raise ServerAwayError(f"{address}: {error}") from None
+        if answer.status < _REFUSALS:
+            return _json_in(answer.data, address)
+        said = _said_in(answer.data)
+        message = f"{address}: {said.get('error') or f'HTTP {answer.status} {answer.reason}'}"
+        if answer.status >= _SERVERS_FAULT:
+            raise ServerAwayError(message)
+        raise ServerRefusedError(message, status=answer.status, said=said)
+
+    @cached_property
+    def _connections(self) -> PoolManager:
+        return connections_to(self.url)
 
 
-def _said_in(error: urllib.error.HTTPError) -> Mapping[str, Any]:
+def connections_to(url: str) -> PoolManager:
+    """Return what keeps connections to a server, by the proxy that the environment names on the way there.
+
+    None is on the way to this machine itself; elsewhere one may be the only way, as it is for wandb's client.
+    """
+    import urllib3
+
+    parts = urlsplit(url)
+    here = parts.hostname in HERE or proxy_bypass(parts.netloc)
+    proxy = None if here else getproxies().get(parts.scheme)
+    if not proxy:
+        return urllib3.PoolManager(maxsize=KEPT)
+    proxy = proxy if "://" in proxy else f"http://{proxy}"
+    known = urlsplit(proxy)
+    login = f"{unquote(known.username)}:{unquote(known.password or '')}" if known.username else None
+    headers = urllib3.make_headers(proxy_basic_auth=login)
+    return urllib3.ProxyManager(proxy, proxy_headers=headers, maxsize=KEPT)
+
+
+def _json_in(data: bytes, address: str) -> Any:
+    try:
+        return json.loads(data)
+    except ValueError:
+        message = f"{address}: the answer is no JSON, so that no server of ours has given it"
+        raise ServerRefusedError(message, status=_ODD, said={}) from None
+
+
+def _said_in(data: bytes) -> Mapping[str, Any]:
     """Return a refusal's body; empty where it is none of ours."""
     try:
-        said = json.load(error)
-    except (OSError, HTTPException, ValueError):
+        said = json.loads(data)
+    except ValueError:
         return {}
-    finally:
-        error.close()
     return said if isinstance(said, dict) else {}
 
 
@@ -101,6 +128,7 @@ class Door:
         self._why_lost = why_lost
         self._away_limit_s = away_limit_s
         self._away_since: float | None = None
+        self._server: ServerAddress | None = None
 
     def ask(self, method: str, path: SweepPath, verb: str, body: Mapping[str, Any] | None = None) -> Any:
         """Return the answer; None: there is no such thing. A server that is away is waited for.
@@ -108,7 +136,9 @@ class Door:
         Raises:
             BackendError: it refuses, or is away for too long, or for good.
         """
-        server = ServerAddress(self.url, self._key)
+        if self._server is None or self._server.url != self.url.rstrip("/"):
+            self._server = ServerAddress(self.url, self._key)
+        server = self._server
         while True:
             try:
                 answer = server.ask(method, f"/hpo/sweeps/{path}{verb}", body)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from parallel_hpo import keys, tickets
@@ -16,6 +17,7 @@ from parallel_hpo.backend.base import Awaited, OpenedSweep, RunCall, SweepOrder
 from parallel_hpo.backend.calls import GONE, OVER, SEND_LIMIT_S
 from parallel_hpo.backend.door import Door
 from parallel_hpo.backend.variables import client_variables
+from parallel_hpo.config.sweep_words import SEED
 from parallel_hpo.words import RunId, SweepPath
 
 OPEN_LIMIT_S = 60.0
@@ -42,6 +44,8 @@ class ServerOfOurs(ABC):
     def open_sweep(self, order: SweepOrder, run_call: RunCall) -> OpenedSweep:
         """Create or join a sweep."""
         environment = self._client_environment(self._key_of(keys.SUPERVISOR, None))
+        if order.configuration is not None and order.seed is not None:
+            order = replace(order, configuration={**order.configuration, SEED: order.seed})
         answer = run_call("parallel_hpo.backend.calls:open_sweep", (order,), environment, OPEN_LIMIT_S)
         assert isinstance(answer, OpenedSweep)
         self.use_for(answer.path, run_call)

@@ -20,13 +20,17 @@ if TYPE_CHECKING:
 
 CHECK_LIMIT_S: Final = 10.0
 ANSWER_CHARS: Final = 300
+INSTEAD: Final = ', or use backend "local", which needs neither'
 QUERY: Final = {"query": "query Viewer { viewer { id } }"}
 _BUNDLES: Final = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 """Where `requests` itself looks for the certificates to be trusted."""
 
 
-def why_out_of_reach(credentials: Credentials) -> str:
-    """Return why the server is of no use, with its address and its answer; '' where it knows us."""
+def why_out_of_reach(credentials: Credentials, instead: str = INSTEAD) -> str:
+    """Return why the server is of no use, with its address and its answer; '' where it knows us.
+
+    `instead` is what may be done where it can't be reached, besides looking for the reason.
+    """
     import requests
     import wandb.apis  # noqa: F401  # lets `requests` heed WANDB_INSECURE_DISABLE_SSL
 
@@ -41,10 +45,7 @@ def why_out_of_reach(credentials: Credentials) -> str:
                 verify=trusted(os.environ),
             )
     except (requests.RequestException, OSError, ValueError) as error:
-        return (
-            f"{url} can't be reached: {_root(error)}; check WANDB_BASE_URL and the network,"
-            ' or use backend "local", which needs neither'
-        )
+        return f"{url} can't be reached: {_root(error)}; check WANDB_BASE_URL and the network{instead}"
     return "" if answer.ok else _refusal(credentials, answer)
 
 

@@ -10,12 +10,14 @@ from typing import Annotated
 
 import typer
 
-from parallel_hpo.cli.housekeeping import clean, server
+from parallel_hpo.cli.housekeeping import clean, server, upload
 from parallel_hpo.cli.joining import join
 from parallel_hpo.cli.options import Directory, Json, Sweep, directory_of, run_ids, sweep_ids
 from parallel_hpo.cli.output import errors_as_exit_codes, print_for_machines
+from parallel_hpo.cli.results import compare, export, report
 from parallel_hpo.cli.section_options import RunCommand, given
 from parallel_hpo.plan import MOST_WORKERS
+from parallel_hpo.version import __version__
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -27,12 +29,7 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import PackageNotFoundError, version
-
-        try:
-            print_for_machines(f"parallel-hpo {version('parallel_hpo')}")
-        except PackageNotFoundError:
-            print_for_machines("parallel-hpo (not installed: run from its sources)")
+        print_for_machines(f"parallel-hpo {__version__}")
         raise typer.Exit
 
 
@@ -209,19 +206,8 @@ def rerun(
         raise typer.Exit(rerun(directory_of(directory), sweep, run, debug=debug))
 
 
-@app.command()
-def report(
-    sweep: Sweep,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Missing: SWEEP.html, here.", metavar="FILE")
-    ] = None,
-    directory: Directory = None,
-) -> None:
-    """Write a sweep's charts and runs into one HTML file that needs no server; print its path."""
-    from parallel_hpo.cli.report import perform_report
-
-    with errors_as_exit_codes():
-        perform_report(directory_of(directory), sweep, output)
+for command in (compare, export, report):
+    app.command()(command)
 
 
 def _set_state(verb: str, sweep: str, directory: Path | None, as_json: bool) -> None:
@@ -287,3 +273,4 @@ def scale(
 
 
 app.command()(clean)
+app.command()(upload)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
 import typer
 
-from parallel_hpo.cli.options import Directory, Json, directory_of, sweep_ids
+from parallel_hpo.cli.options import Directory, Json, Sweep, directory_of, sweep_ids
 from parallel_hpo.cli.output import errors_as_exit_codes
 from parallel_hpo.config.sweep_words import EngineChoice
 
@@ -33,14 +34,20 @@ def server(
         bool,
         typer.Option("--adopt-files", help="Go on with that folder though the files were elsewhere."),
     ] = False,
+    tls_certificate: Annotated[
+        str | None, typer.Option(help="Speak HTTPS by this certificate (PEM).", metavar="FILE")
+    ] = None,
+    tls_key: Annotated[str | None, typer.Option(help="Its private key (PEM).", metavar="FILE")] = None,
 ) -> None:
     """Run the sweep server alone, until a signal: one JSON line on stdout says where it is."""
+    from parallel_hpo.server.http.certificate import certificate_of
     from parallel_hpo.server.http.log_quota import log_to_stderr
     from parallel_hpo.server.http.process import ServerPlace, serve
 
     log_to_stderr()
     with errors_as_exit_codes():
-        place = ServerPlace(host, port, database, engine, files=files, adopt_files=adopt_files)
+        tls = certificate_of(tls_certificate, tls_key)
+        place = ServerPlace(host, port, database, engine, files=files, adopt_files=adopt_files, tls=tls)
         serve(place, stdin=sys.stdin.buffer, stdout=sys.stdout)
 
 
@@ -77,3 +84,39 @@ def clean(
         named = None if project is None else ProjectPath.parse(project)
         wanted = CleanSelection(sweeps or (), named, database, files, older_than)
         perform_clean(directory_of(directory), wanted, yes=yes, as_json=as_json)
+
+
+def upload(
+    sweep: Sweep,
+    project: Annotated[
+        str | None, typer.Option(help="Missing: WANDB_PROJECT, or the sweep's own.", metavar="NAME")
+    ] = None,
+    entity: Annotated[
+        str | None, typer.Option(help="Missing: the one that the client goes to by itself.", metavar="NAME")
+    ] = None,
+    database: Annotated[
+        str | None, typer.Option(help="Of another server than the embedded one.", metavar="PATH|URL")
+    ] = None,
+    files: Annotated[
+        str | None, typer.Option(help="That server's folder of files.", metavar="FOLDER")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go; change nothing.")] = False,
+    directory: Directory = None,
+    as_json: Json = False,
+) -> None:
+    """Bring a sweep of the embedded server into the W&B server that one is logged in to.
+
+    It may be called again: it goes on where it was cut short, and brings what has come meanwhile.
+    """
+    from parallel_hpo.cli.upload import UploadWish, perform_upload
+    from parallel_hpo.upload.perform import Destination
+    from parallel_hpo.upload.source import SourcePlace, place_in
+
+    with errors_as_exit_codes():
+        folder = directory_of(directory)
+        source = place_in(folder) if database is None else SourcePlace(database, files)
+        goal = Destination(
+            entity or os.environ.get("WANDB_ENTITY"), project or os.environ.get("WANDB_PROJECT")
+        )
+        wish = UploadWish(sweep, source, goal)
+        raise typer.Exit(perform_upload(folder, wish, dry_run=dry_run, as_json=as_json))

@@ -14,12 +14,31 @@ from parallel_hpo.errors import ExitCode, ParallelHPOError
 
 
 def print_for_machines(text: str) -> None:
-    """Print on stdout; a reader that has gone is no error of ours."""
-    try:
+    """Print on stdout, as `on_stdout` says."""
+    with on_stdout():
         print(text, flush=True)
-    except BrokenPipeError:
+
+
+def write_for_machines(content: bytes) -> None:
+    """Write to stdout, as it says, too."""
+    with on_stdout():
+        sys.stdout.buffer.write(content)
+        sys.stdout.flush()
+
+
+@contextmanager
+def on_stdout() -> Iterator[None]:
+    """Let the block write there; a reader that has gone is no error of ours.
+
+    ParallelHPOError where it can't be written, as where its disk is full.
+    """
+    try:
+        yield
+    except OSError as error:
         # Python flushes stdout once more at its exit, and would complain then.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            raise ParallelHPOError(f"stdout can't be written: {error.strerror}") from None
 
 
 def print_for_people(text: str) -> None:

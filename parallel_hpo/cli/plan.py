@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from parallel_hpo.cli.output import print_for_machines, print_for_people
-from parallel_hpo.config.hpo import HpoSection
+from parallel_hpo.config.hpo import BackendChoice, HpoSection
 from parallel_hpo.config.sweep import parse_sweep_configuration
 from parallel_hpo.search.engine import Engine, make_engine
 from parallel_hpo.supervisor.planning import SweepPlan, plan_sweep
@@ -27,7 +27,8 @@ def show_plan(section: HpoSection, *, as_json: bool) -> None:
         content = {**dataclasses.asdict(plan), "suggestions": suggestions}
         print_for_machines(json.dumps(content, indent=2, default=str))
     else:
-        exact = engine is not None and engine.size is not None
+        drawn_by_us = section.seed is not None and plan.backend == BackendChoice.LOCAL
+        exact = engine is not None and (engine.size is not None or drawn_by_us)
         print_for_people("\n".join([*_lines(section, plan), *_shown(suggestions, exact=exact)]))
 
 
@@ -36,7 +37,7 @@ def _engine(section: HpoSection) -> Engine | None:
     if section.sweep_configuration is None or section.sweep_id is not None:
         return None
     sweep = parse_sweep_configuration(section.sweep_configuration, where="sweep_configuration")
-    return make_engine(sweep, seed=0)
+    return make_engine(sweep, seed=section.seed or 0)
 
 
 def _first_suggestions(engine: Engine, section: HpoSection) -> list[dict[str, Any]]:
@@ -59,7 +60,7 @@ def _lines(section: HpoSection, plan: SweepPlan) -> Iterator[str]:
 
 
 def _shown(suggestions: list[dict[str, Any]], *, exact: bool) -> Iterator[str]:
-    """Yield the suggestions; `exact`: no seed changes them."""
+    """Yield the suggestions; `exact`: they are those that the sweep will draw."""
     if suggestions:
         yield "first suggestions:" if exact else "suggestions, for example (each sweep draws its own):"
     for parameters in suggestions:

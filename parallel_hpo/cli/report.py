@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 
 from parallel_hpo.cli.output import print_for_machines
 from parallel_hpo.cli.report_folder import contents_of
-from parallel_hpo.errors import BackendError, UsageError
+from parallel_hpo.cli.whole_file import whole_file
+from parallel_hpo.errors import BackendError
 from parallel_hpo.server import local
 from parallel_hpo.server.pages.report.contents import Contents, read
 from parallel_hpo.server.pages.report.document import document
@@ -28,7 +28,8 @@ def perform_report(directory: Path, sweep: str, output: Path | None) -> None:
     now = time.time()
     contents = _of_server(directory, sweep_id) or contents_of(find_sweep(directory, sweep), now)
     file = Path(f"{sweep_id}.html") if output is None else output
-    _write(file, document(contents, now))
+    with whole_file(file) as draft:
+        draft.write_text(document(contents, now), encoding="utf-8")
     print_for_machines(str(file))
 
 
@@ -39,14 +40,3 @@ def _of_server(directory: Path, sweep_id: str) -> Contents | None:
             return None if world is None else read(world, sweep_id)
     except UnavailableError as error:
         raise BackendError(f"the server's database can't be used now: {error}; try again later") from None
-
-
-def _write(file: Path, text: str) -> None:
-    """Have all of the file or nothing of it."""
-    beside = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(file)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise UsageError(f"{file} can't be written: {error.strerror}; name another file by -o") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,9 +18,11 @@ from parallel_hpo.config.hpo import HpoSection
 from parallel_hpo.config.loader import Sources, inside_worker, load_section, read_document, with_section
 from parallel_hpo.errors import UsageError
 from parallel_hpo.head.creating import create_sweep
+from parallel_hpo.head.share import find_share, perform_share
 from parallel_hpo.hpo import kind_names, make_hpo
 from parallel_hpo.hpo.varied import varied_parameters
 from parallel_hpo.plan import Launch
+from parallel_hpo.supervisor.node_stage import NodePart
 from parallel_hpo.ui import Terminal, Verbosity
 from parallel_hpo.words import Program, Target
 
@@ -137,13 +140,26 @@ def _read_section(request: Request) -> HpoSection:
     return section
 
 
+def _find_share(section: HpoSection, launch: Launch) -> NodePart | None:
+    """Return the part that a share has in its sweep's pool; None: it is no share, or there is no pool."""
+    sweep = section.sweep_id or launch.resume
+    by_engine = section.machines is not None and section.machines.engine is not None
+    if launch.share is None or sweep is None or by_engine:
+        return None
+    return find_share(section, sweep, launch.share, os.environ, name=socket.gethostname())
+
+
 def _run(section: HpoSection, target: Target | Program, request: Request) -> int:
+    part = _find_share(section, request.launch)
     with LateSignals() as late:
         with Terminal(
             sys.stderr, verbosity=request.display.verbosity, varied=varied_parameters(section)
         ) as terminal:
             observer = late.watching(terminal)
-            result = make_hpo(section).perform(target, observer=observer, launch=request.launch)
+            if part is not None:
+                result = perform_share(part, section, target, observer=observer)
+            else:
+                result = make_hpo(section).perform(target, observer=observer, launch=request.launch)
             terminal.conclude(result, go_on=go_on_command(request.words, result.sweep_id))
         if request.display.as_json:
             print_for_machines(result.to_json())

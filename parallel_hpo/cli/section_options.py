@@ -84,6 +84,8 @@ def _words(kind: Mapping[str, Any], unit: str) -> list[str]:
     match kind.get("type"):
         case "integer" | "number":
             return [unit]
+        case "boolean":
+            return ["true", "false"]
         case "array" if "$ref" not in kind["items"]:
             return ["A,B,…"]
         case "array" | "object":

@@ -3,39 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-
-from parallel_hpo.cli.output import print_for_machines, print_for_people, warn
-from parallel_hpo.cli.run_columns import as_csv, sorted_by
+from parallel_hpo.analysis.table import as_csv, order_by, table_of
+from parallel_hpo.cli.output import print_for_machines, print_for_people, warn, write_for_machines
+from parallel_hpo.cli.tables import show_table
 from parallel_hpo.errors import BackendError, UsageError
-from parallel_hpo.supervisor.records.ledger_reader import RunRow
+from parallel_hpo.nested import strict
+from parallel_hpo.supervisor.records.loading import result_of
+from parallel_hpo.supervisor.records.summary import RunSummary, describe_run
 from parallel_hpo.supervisor.records.sweep_folders import KnownSweep, find_sweep, known_sweeps
 from parallel_hpo.words import Outcome
 
 _SHOWN: Final = (
-    *(
-        "run_id",
-        "outcome",
-        "reason",
-        "attempts",
-        "slot",
-        "machine",
-        "device",
-        "duration_s",
-        "value",
-        "parameters",
-    ),
+    *("run_id", "outcome", "reason", "attempts", "slot", "machine", "device", "duration_s", "value"),
+    "parameters",
 )
-"""What is said of a run, in the order of the table's columns."""
-ANY_WIDTH: Final = 100_000
-"""As wide as any table."""
+"""What a table says of a run, in the order of its columns."""
 
 
 def status(directory: Path, sweep: str | None, *, as_json: bool) -> None:
@@ -48,7 +35,7 @@ def status(directory: Path, sweep: str | None, *, as_json: bool) -> None:
     elif not described:
         print_for_people(f"there is no sweep in {directory}")
     else:
-        _show_table(described)
+        show_table(described)
 
 
 def _measured(directory: Path, described: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -67,16 +54,19 @@ def _measured(directory: Path, described: list[dict[str, Any]]) -> list[dict[str
 
 def runs(directory: Path, sweep: str, *, sort: str | None, csv: bool, as_json: bool) -> None:
     """List a sweep's runs in the order of their start, or of a column; UsageError for an unknown one."""
-    known = find_sweep(directory, sweep)
-    listed = known.runs if sort is None else sorted_by(sort, known.runs)
+    result = result_of(find_sweep(directory, sweep))
+    table = table_of(result) if csv or sort is not None else {}
+    order = range(len(result.runs)) if sort is None else order_by(sort, table)
+    listed = [result.runs[place] for place in order]
     if csv:
-        print_for_machines(as_csv(listed).removesuffix("\n"))
+        in_order = {name: [column[place] for place in order] for name, column in table.items()}
+        write_for_machines(as_csv(in_order))
     elif as_json:
-        print_for_machines(json.dumps([_run(run) for run in listed], indent=2))
+        print_for_machines(json.dumps(strict([asdict(run) for run in listed]), indent=2))
     elif not listed:
-        print_for_people(f"{known.sweep_id} has no runs yet")
+        print_for_people(f"{result.sweep_id} has no runs yet")
     else:
-        _show_table([row | {"parameters": json.dumps(row["parameters"])} for row in map(_run, listed)])
+        show_table([_cells_of(run) for run in listed])
 
 
 def best(directory: Path, sweep: str, *, as_json: bool) -> None:
@@ -86,12 +76,12 @@ def best(directory: Path, sweep: str, *, as_json: bool) -> None:
         raise UsageError(
             f"{known.sweep_id} has no finished run with a value of {known.facts.get('metric')!r}"
         )
-    row = _run(known.best)
+    run = describe_run(known.best)
     if as_json:
-        print_for_machines(json.dumps(row, indent=2))
+        print_for_machines(json.dumps(strict(asdict(run)), indent=2))
     else:
         metric = known.facts.get("metric")
-        print_for_machines(f"{row['run_id']}  {metric}={row['value']:g}  {json.dumps(row['parameters'])}")
+        print_for_machines(f"{run.run_id}  {metric}={run.value:g}  {json.dumps(run.parameters)}")
 
 
 def _described(known: KnownSweep) -> dict[str, Any]:
@@ -100,7 +90,7 @@ def _described(known: KnownSweep) -> dict[str, Any]:
         "sweep": known.sweep_id,
         "date": _date(known.facts.get("began_at")),
         "name": known.facts.get("name"),
-        "project": known.facts["path"].split("/")[1] if "path" in known.facts else None,
+        "project": known.project,
         "running": bool(known.supervised),
         "backend": known.facts.get("backend"),
         "count": known.count,
@@ -121,29 +111,6 @@ def _date(began_at: float | None) -> str | None:
     )
 
 
-def _run(run: RunRow) -> dict[str, Any]:
-    told = {name: getattr(run, name) for name in _SHOWN}
-    took_s = None if run.duration_s is None else round(run.duration_s, 3)
-    return told | {
-        "outcome": run.outcome or "open",
-        "duration_s": took_s,
-        "parameters": dict(run.parameters),
-    }
-
-
-def _show_table(rows: list[dict[str, Any]]) -> None:
-    """Print rows of the same keys as a table, without the columns in which nothing stands.
-
-    A row is one line, however wide the terminal is, which breaks it, or the pipe, which must not.
-    """
-    names = [name for name in rows[0] if any(row[name] not in (None, "") for row in rows)]
-    table = Table(*names, box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(*map(escape, _cells(row, names)))
-    Console(width=ANY_WIDTH).print(table)
-
-
-def _cells(row: dict[str, Any], names: list[str]) -> Iterator[str]:
-    for name in names:
-        value = row[name]
-        yield "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+def _cells_of(run: RunSummary) -> dict[str, Any]:
+    cells = {name: getattr(run, name) for name in _SHOWN}
+    return cells | {"parameters": json.dumps(run.parameters)}

@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field, PrivateAttr, ValidationError, field_valid
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from parallel_hpo.config.deadline import Deadline
 from parallel_hpo.config.devices import Devices, Faults, Modules
 from parallel_hpo.config.directory import absolute, default_directory
 from parallel_hpo.config.hooks import Addresses, Command
@@ -28,6 +29,8 @@ from parallel_hpo.config.tables import STRICT, TABLES, Allowed, Failures, Limit,
 from parallel_hpo.errors import ConfigError
 
 SECTION: Final = "hpo"
+SEEDS: Final = 2**63
+"""What a database's whole numbers can hold."""
 _SHOWN_CHARS: Final = 80
 """An error shows at most so much of a wrong value: a line, not a page."""
 
@@ -73,6 +76,14 @@ class HpoSection(BaseModel):
         int | None, Field(gt=0), Allowed("a whole number of 1 or more, or null for no limit")
     ] = None
     """Runs to perform in total, over all workers; missing: no limit."""
+    seed: Annotated[
+        int | None,
+        Field(ge=0, lt=SEEDS),
+        Allowed("a whole number from 0 on, below 2 to the 63rd, or null"),
+    ] = None
+    """What the draw of parameters and each run's own PARALLEL_HPO_SEED follow from; missing: chance."""
+    seed_parameter: Annotated[str | None, Field(min_length=1), Allowed("a name, or null")] = None
+    """Under this name a run's own seed stands in its `wandb.config` too; needs `seed`."""
     sweep_configuration: Annotated[dict[Any, Any] | None, Allowed("a W&B sweep configuration")] = None
     """The W&B sweep configuration, passed on as it stands; required unless `sweep_id` is given."""
     project: Annotated[str | None, Field(min_length=1), Allowed("a project's name, or null")] = None
@@ -99,6 +110,8 @@ class HpoSection(BaseModel):
     """Workers that share a device."""
     devices_per_worker: Annotated[int, Field(ge=1), Allowed("a whole number of 1 or more")] = 1
     """Devices that each worker gets."""
+    polite: Annotated[bool, Allowed("true or false")] = False
+    """Leave devices while somebody else computes there, or sits at the machine; workers give way."""
     faults: Faults = []
     """What a failed run's reason asks for, by patterns that are tried before the built-in ones."""
     retries: Annotated[int, Field(ge=0), Allowed("a whole number of 0 or more")] = 1
@@ -111,6 +124,8 @@ class HpoSection(BaseModel):
     """Seconds after which a run is stopped, then killed; it has failed."""
     sweep_timeout_s: Limit = None
     """Seconds after which the sweep is stopped; it can be resumed."""
+    deadline: Deadline = None
+    """A duration from its start, or a time: no run starts that would not end by then, by the runs so far."""
     stall_timeout_s: Limit = None
     """Seconds without a log call or output after which a run's worker is killed, its stacks in its log."""
     memory_limit_mb: Most = None
@@ -161,6 +176,16 @@ class HpoSection(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _has_a_seed(self) -> HpoSection:
+        if self.seed_parameter is not None and self.seed is None:
+            raise ConfigError(
+                f"{SECTION}.seed_parameter is {self.seed_parameter!r}, but {SECTION}.seed is missing;"
+                " give the sweep's seed, or leave seed_parameter out"
+            )
+        expect_free(self.seed_parameter, self.sweep_configuration or {})
+        return self
+
+    @model_validator(mode="after")
     def _has_a_sweep(self) -> HpoSection:
         if self.sweep_configuration is not None:
             parse_sweep_configuration(self.sweep_configuration, where=f"{SECTION}.sweep_configuration")
@@ -170,6 +195,16 @@ class HpoSection(BaseModel):
                 f" or the id of a sweep to join as {SECTION}.sweep_id"
             )
         return self
+
+
+def expect_free(seed_parameter: str | None, sweep_configuration: Mapping[Any, Any]) -> None:
+    """Raise ConfigError where a sweep has a parameter of the name that its runs' own seed is to have."""
+    parameters = sweep_configuration.get("parameters")
+    if seed_parameter is not None and isinstance(parameters, Mapping) and seed_parameter in parameters:
+        raise ConfigError(
+            f"{SECTION}.seed_parameter is {seed_parameter!r}, which is one of the sweep's own parameters;"
+            " choose another name"
+        )
 
 
 def parse_section(raw: Mapping[str, Any], *, origin: Origin, overridden: Iterable[str] = ()) -> HpoSection:

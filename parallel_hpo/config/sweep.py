@@ -14,7 +14,7 @@ from typing import Any, Final
 from parallel_hpo.config.early_stopping import EarlyTerminate, parse_early_terminate
 from parallel_hpo.config.sweep_checks import missing, number, one_of, only_keys, table, text, whole
 from parallel_hpo.config.sweep_parameters import parse_parameters
-from parallel_hpo.config.sweep_words import Goal, Method, Metric, Parameter, SweepConfiguration
+from parallel_hpo.config.sweep_words import SEED, Goal, Method, Metric, Parameter, SweepConfiguration
 from parallel_hpo.errors import ConfigError
 
 _INTERPRETED: Final = ("method", "metric", "parameters", "early_terminate", "run_cap")
@@ -27,23 +27,24 @@ _IMPUTE: Final = ("latest", "best", "worst")
 
 
 def parse_sweep_configuration(
-    config: Mapping[str, Any], *, where: str, custom: bool = False
+    config: Mapping[str, Any], *, where: str, at_server: bool = False
 ) -> SweepConfiguration:
     """Return the configuration as `search` needs it; `where` is its key path.
 
-    `custom`: method custom is allowed, whose runs a scheduler of the user's own chooses.
+    `at_server`: as clients send it. It may have method custom, whose runs a scheduler of the user's own
+    chooses, and the seed that a launch was given.
     Raises ConfigError with the key path, the value, and what is allowed.
     """
     try:
-        return _parse(config, where, custom)
+        return _parse(config, where, at_server)
     except RecursionError:
         raise ConfigError(f"{where} is nested too deeply; allowed: some hundred levels") from None
 
 
-def _parse(config: object, where: str, custom: bool) -> SweepConfiguration:
+def _parse(config: object, where: str, at_server: bool) -> SweepConfiguration:
     keys = table(where, config, "a W&B sweep configuration, with method and parameters")
-    only_keys(where, keys, _INTERPRETED + _PASSED_THROUGH)
-    method = _method(f"{where}.method", keys, custom)
+    only_keys(where, keys, _INTERPRETED + _PASSED_THROUGH + ((SEED,) if at_server else ()))
+    method = _method(f"{where}.method", keys, at_server)
     metric = _metric(f"{where}.metric", keys)
     if metric is None and method.needs_metric:
         raise missing(f"{where}.metric", f"for method {method}, {_A_METRIC}")
@@ -53,6 +54,7 @@ def _parse(config: object, where: str, custom: bool) -> SweepConfiguration:
         early_terminate=_early_terminate(f"{where}.early_terminate", keys, metric),
         parameters=_parameters(f"{where}.parameters", keys, method),
         run_cap=whole(f"{where}.run_cap", keys["run_cap"], least=1) if "run_cap" in keys else None,
+        seed=whole(f"{where}.{SEED}", keys[SEED], least=0) if SEED in keys else None,
         scheduled=method is Method.CUSTOM or keys.get("scheduler") is not None,
     )
 

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from parallel_hpo.config.early_stopping import EarlyTerminate
 
 Path = tuple[str, ...]
 """Where a parameter stands: the names from the outermost `parameters` inwards."""
+
+SEED: Final = "parallel_hpo_seed"
+"""Under this key a sweep server of ours is told what it is to draw by."""
 
 
 class Method(StrEnum):
@@ -151,5 +154,7 @@ class SweepConfiguration:
     parameters: tuple[Parameter, ...]
     early_terminate: EarlyTerminate | None = None
     run_cap: int | None = None
+    seed: int | None = None
+    """What the parameters are drawn by; None: chance."""
     scheduled: bool = False
     """All runs come from a `wandb sweep-scheduler`, whatever the method is."""

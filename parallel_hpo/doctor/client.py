@@ -12,7 +12,8 @@ from parallel_hpo.doctor.findings import Finding, bad, good, warning
 from parallel_hpo.errors import ParallelHPOError
 from parallel_hpo.supervisor.processes.environment import LEAKED
 
-OLDEST: Final = (0, 28)
+OLDEST: Final = (0, 28, 2)
+"""The oldest release that is supported, as in pyproject.toml; docs/releases.md says why none before it."""
 FLAPPING: Final = "WANDB_AGENT_DISABLE_FLAPPING"
 
 
@@ -34,10 +35,14 @@ def _on_version() -> Finding:
         found = version("wandb")
     except PackageNotFoundError:
         return bad("wandb", "is not installed", "pip install wandb")
-    numbers = tuple(int(part) for part in found.split(".")[:2] if part.isdigit())
-    if numbers < OLDEST:
+    if is_too_old(found):
         return bad("wandb", f"version {found} is too old", "pip install --upgrade wandb")
     return good("wandb", f"version {found}")
+
+
+def is_too_old(version: str) -> bool:
+    """Whether a release of wandb is older than those that are supported."""
+    return tuple(int(part) for part in version.split(".")[:3] if part.isdigit()) < OLDEST
 
 
 def _on_leak(name: str, value: str) -> Finding:

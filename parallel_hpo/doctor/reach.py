@@ -6,17 +6,16 @@ The time is that which any HTTP answer has in its head, in whole seconds.
 from __future__ import annotations
 
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
-from email.message import Message
+from collections.abc import Callable, Iterator, Mapping
 from email.utils import parsedate_to_datetime
-from http.client import HTTPException
 from typing import Final
 
-from parallel_hpo.backend.door import on_the_way_to
+from urllib3.exceptions import HTTPError
+
+from parallel_hpo.backend.door import connections_to
 from parallel_hpo.doctor.findings import Finding, bad, good, warning
 from parallel_hpo.doctor.questions import ServerToReach
+from parallel_hpo.errors import BackendError
 
 LIMIT_S: Final = 5.0
 MOST_DIFFERENCE_S: Final = 2.0
@@ -33,7 +32,7 @@ def examine_reach(
     sent = clock()
     try:
         head = _ask(server.url, limit_s)
-    except (OSError, HTTPException, ValueError) as error:
+    except BackendError as error:
         words = f"{server.what} at {server.url} can't be reached from here: {error}"
         yield bad("reach", words, "let this machine connect there: firewall, route, or a proxy's variables")
         return
@@ -62,22 +61,19 @@ def _on_clock(ahead_s: float, what: str) -> Finding:
     return warning("clock", words, "let a time service (chrony, ntpd) set it on both")
 
 
-def _ask(url: str, limit_s: float) -> Message:
-    """Return the head of any answer."""
-    opener = urllib.request.build_opener(on_the_way_to(url))
+def _ask(url: str, limit_s: float) -> Mapping[str, str]:
+    """Return the head of any answer; BackendError: there is none."""
     try:
-        with opener.open(url.rstrip("/") + HEALTH, timeout=limit_s) as answer:
-            head: Message = answer.headers
-            return head
-    except urllib.error.HTTPError as refusal:
-        with refusal:
-            if refusal.code in _NOBODYS:
-                raise
-            return refusal.headers
+        answer = connections_to(url).request("GET", url.rstrip("/") + HEALTH, timeout=limit_s, retries=False)
+    except (OSError, HTTPError) as error:
+        raise BackendError(str(error)) from None
+    if answer.status in _NOBODYS:
+        raise BackendError(f"HTTP {answer.status} {answer.reason}")
+    return answer.headers
 
 
-def _time_in(head: Message) -> float | None:
+def _time_in(head: Mapping[str, str]) -> float | None:
     try:
         return parsedate_to_datetime(head["Date"]).timestamp()
-    except (TypeError, ValueError):
+    except (KeyError, TypeError, ValueError):
         return None

@@ -122,6 +122,7 @@ class Mirror:
             attempt=run.attempt,
             slot=slot,
             device=start.device,
+            seed=run.seed,
             at=event.at,
         )
         self._tell(RunBegan(slot, run.run_id, run.attempt, run.parameters, start.device or ""))
@@ -140,7 +141,8 @@ class Mirror:
         if event.kind == "attempt_ended" and told.attempt is not None:
             self._ledger.record_attempt_end(told.run_id, told.attempt, end)
         else:
-            self._ledger.record_end(told.run_id, told.attempt, end)
+            earlier_s = 0.0 if handed_on else self._ledger.earlier_s(told.run_id, told.attempt)
+            self._ledger.record_end(told.run_id, told.attempt, end, earlier_s=earlier_s)
         row = self._ledger.run(told.run_id)
         if row is not None and told.attempt is not None:
             self._tell(

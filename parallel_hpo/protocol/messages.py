@@ -6,8 +6,12 @@ All are frozen; none does anything.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from parallel_hpo.words import Outcome, Parameters, RunId
+
+PLACE: Final = "place"
+"""Beside each value that a server of ours gives a worker's agent: the run's place in the sweep, from 0."""
 
 # --- orders: supervisor → worker -------------------------------------------------
 
@@ -34,6 +38,8 @@ class Proceed:
 
     run_id: RunId
     attempt: int = 1
+    seed: int | None = None
+    """The run's own; None: the sweep has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +100,8 @@ class RunStarted:
     run_id: RunId
     parameters: Parameters
     attempt: int
+    place: int | None = None
+    """In the sweep, from 0, as its server has said; None: it has said none."""
 
 
 @dataclass(frozen=True, slots=True)

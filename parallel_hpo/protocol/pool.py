@@ -117,6 +117,10 @@ class Join:
     previous: int = 0
     """The epoch that this supervisor had before: nothing of it runs any more, so that its runs may go on
     at once. 0: none, or not known; such an epoch ends with its lease."""
+    share: str = ""
+    """Which share of the count is performed here, as 2/4; '': whatever is left."""
+    share_count: int = 0
+    """How many runs that share has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +145,8 @@ class PooledRun:
     deaths: int = 0
     """Attempts that its workers' deaths have cost; a machine's end is none."""
     preemptions: int = 0
+    seed: int | None = None
+    """Its own; None: the sweep has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,9 +233,9 @@ class PoolEvent:
     kind: str
     """joined, started, attempt_ended, ended, handed_on, left, refused, stopped, complete, opened."""
     body: Mapping[str, Any]
-    """joined: name, workers, mark, directory; started: a PooledStart; attempt_ended, ended, handed_on: a
-    PooledEnd (of a gone node's runs with outcome `stopped`); left, refused: name and reason; stopped,
-    complete: an Ends and name ''; opened: name '', reason and count."""
+    """joined: name, workers, mark, directory, share; started: a PooledStart; attempt_ended, ended,
+    handed_on: a PooledEnd (of a gone node's runs with outcome `stopped`); left, refused: name and reason;
+    stopped, complete: an Ends and name ''; opened: name '', reason and count."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,6 +67,8 @@ class Surroundings:
     """Its working directory."""
     cpus: tuple[int, ...] | None = None
     """The cores that it is bound to; None: those of the fork server."""
+    polite: bool = False
+    """It and all that it starts have the least priority on processor and disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,8 @@ class WorkerSpec:
     """Say at most so often that the run logs something; None: never, for nobody looks for stalls."""
     progress_every_s: float = 1.0
     """Say at most so often how far the run is."""
+    seed_parameter: str | None = None
+    """Under which name a run's seed stands in its `wandb.config`; None: under none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +111,8 @@ class RunAgain:
     keep_login: bool
     debug: bool
     """Look into the exception that it raises by a debugger, before the run is closed."""
+    seed: int | None = None
+    """That of the run that it repeats."""
 
 
 @dataclass(frozen=True, slots=True)

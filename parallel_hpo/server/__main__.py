@@ -14,6 +14,7 @@ from parallel_hpo.server.http.turns import load_at_one_go
 def main() -> int:
     """Parse the command line, serve, and return the exit code."""
     load_at_one_go()
+    from parallel_hpo.server.http.certificate import certificate_of
     from parallel_hpo.server.http.process import ServerPlace, serve
 
     parser = argparse.ArgumentParser(prog="python -m parallel_hpo.server", description=__doc__)
@@ -23,18 +24,21 @@ def main() -> int:
     parser.add_argument("--files", metavar="FOLDER")
     parser.add_argument("--adopt-files", action="store_true")
     parser.add_argument("--engine", type=EngineChoice, default=EngineChoice.AUTO, choices=list(EngineChoice))
+    parser.add_argument("--tls-certificate", metavar="FILE")
+    parser.add_argument("--tls-key", metavar="FILE")
     parser.add_argument("--embedded", action="store_true")
     options = parser.parse_args()
     log_to_stderr()
-    place = ServerPlace(
-        options.host,
-        options.port,
-        options.database,
-        options.engine,
-        files=options.files,
-        adopt_files=options.adopt_files,
-    )
     try:
+        place = ServerPlace(
+            options.host,
+            options.port,
+            options.database,
+            options.engine,
+            files=options.files,
+            adopt_files=options.adopt_files,
+            tls=certificate_of(options.tls_certificate, options.tls_key),
+        )
         serve(place, embedded=options.embedded, stdin=sys.stdin.buffer, stdout=sys.stdout)
     except ParallelHPOError as error:
         print(error, file=sys.stderr)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from parallel_hpo.metric import MISSING, lookup
+from parallel_hpo.nested import strict
 from parallel_hpo.server.refusals import RefusedError
 
 _BIGGEST_STEP: Final = 2**63 - 1
@@ -21,17 +21,6 @@ def read_object(text: str, what: str) -> dict[str, Any]:
         raise RefusedError(f"{what} is not valid JSON", status=400) from None
     if not isinstance(value, dict):
         raise RefusedError(f"{what} must be a JSON object, not {type(value).__name__}", status=400)
-    return value
-
-
-def strict(value: Any) -> Any:
-    """Return a value that strict JSON can hold: NaN and infinities become strings that wandb reads back."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    if isinstance(value, Mapping):
-        return {key: strict(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [strict(item) for item in value]
     return value
 
 

@@ -21,7 +21,7 @@ from parallel_hpo.backend.base import Backend, OpenedSweep, SweepOrder
 from parallel_hpo.backend.choose import Chosen, choose_backend, make_backend
 from parallel_hpo.backend.variables import LOOPBACK
 from parallel_hpo.chronicle import LEDGER
-from parallel_hpo.config.hpo import BackendChoice, HpoSection, StartMethod
+from parallel_hpo.config.hpo import BackendChoice, HpoSection, StartMethod, expect_free
 from parallel_hpo.errors import ConfigError, ExitCode, TargetError
 from parallel_hpo.notices import Message, Observer
 from parallel_hpo.plan import Launch
@@ -38,7 +38,7 @@ from parallel_hpo.supervisor.notifying import check_addresses
 from parallel_hpo.supervisor.open_sweep import OpenSweep
 from parallel_hpo.supervisor.packing.main import pack_main, why_heavy
 from parallel_hpo.supervisor.packing.naming import name_of
-from parallel_hpo.supervisor.planning import count_cores, library_for, place_workers
+from parallel_hpo.supervisor.planning import count_cores, expect_ahead, library_for, place_workers
 from parallel_hpo.supervisor.processes.child_calls import ChildCalls
 from parallel_hpo.supervisor.processes.child_pool import ChildPool
 from parallel_hpo.supervisor.processes.descriptors import make_room_for
@@ -128,6 +128,7 @@ class Stage:
         """By which address the embedded server is reached."""
         self.folder = working_folder()
         check_addresses(self.section.notify)
+        expect_ahead(setting)
         prepare_directory(self.section.directory)
         if unsafe := why_unsafe(self.section.directory):
             setting.observer(Message(f"{unsafe}: a folder on a local disk is safer", warning=True))
@@ -166,6 +167,7 @@ class Stage:
             self.patience.call(lambda: self._try_main(calls))
         order = self._order(facts)
         sweep = self.patience.call(lambda: backend.open_sweep(order, calls.run))
+        expect_free(self.section.seed_parameter, sweep.configuration)
         return OpenStage(sweep, backend, pool, equipment, surroundings)
 
     # --- what there is ---------------------------------------------------------------------
@@ -195,7 +197,9 @@ class Stage:
             entity, project, sweep_id = facts["path"].split("/")
             return SweepOrder(None, project, entity, sweep_id)
         sweep_id = facts.get("sweep_id", section.sweep_id)
-        return SweepOrder(section.sweep_configuration, section.project, section.entity, sweep_id)
+        return SweepOrder(
+            section.sweep_configuration, section.project, section.entity, sweep_id, section.seed
+        )
 
     def _equip(self) -> Equipment:
         idle = self.setting.main is NOTHING

@@ -11,6 +11,7 @@ The only place that performs actions, one short method each; it takes no decisio
 from __future__ import annotations
 
 import queue
+from dataclasses import replace
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Final
@@ -51,7 +52,9 @@ from parallel_hpo.supervisor.decisions.events import (
     SweepSeen,
     TimePassed,
 )
+from parallel_hpo.supervisor.decisions.seeding import place_by
 from parallel_hpo.supervisor.decisions.view import Ending, SlotView, SweepView, is_over, next_deadline
+from parallel_hpo.supervisor.devices.presence import OwnersSeen
 from parallel_hpo.supervisor.processes.child import SCARCE, ScarcityError, has_more, name_death
 from parallel_hpo.supervisor.processes.descriptors import make_room_for
 from parallel_hpo.supervisor.recording import record_drop, record_end, record_start
@@ -64,7 +67,7 @@ MEASURE_EVERY_S: Final = 0.5
 """A leak of 1 GB/s passes a memory limit by half of that; reading a tree's memory takes a millisecond."""
 
 
-Answers = queue.SimpleQueue[SweepSeen | PoolAnswered]
+Answers = queue.SimpleQueue[SweepSeen | PoolAnswered | OwnersSeen]
 
 
 class Loop:
@@ -144,7 +147,7 @@ class Loop:
         if isinstance(report, Progress):
             self._tools.observer(RunProgressed(worker.slot, report))
             return
-        self._handle(self._delivered(worker.slot, report) or Reported(worker.slot, report))
+        self._handle(self._delivered(worker.slot, report) or Reported(worker.slot, self._placed(report)))
 
     def _delivered(self, slot: Slot, report: Report) -> Delivered | None:
         """Return what it means that a run starts which the ledger knows; None for any other report."""
@@ -153,7 +156,14 @@ class Loop:
         row = self._tools.recorder.known(report.run_id)
         if row is None:
             return None
-        return Delivered(slot, report, row.attempts, None if row.resumable else row.outcome)
+        return Delivered(slot, report, row.attempts, None if row.resumable else row.outcome, row.seed)
+
+    def _placed(self, report: Report) -> Report:
+        """Give a run a place that its server has given none, where its seed is to follow from one."""
+        if self.view.limits.seed is None or not isinstance(report, RunStarted) or report.place is not None:
+            return report
+        before = self._tools.recorder.begun_with(report.parameters)
+        return replace(report, place=place_by(report.parameters, before))
 
     def _take_ended(self) -> None:
         for reaped, child in self._tools.pool.collect():

@@ -20,6 +20,7 @@ from parallel_hpo.chronicle import LEDGER
 from parallel_hpo.config.hpo import BackendChoice
 from parallel_hpo.errors import ParallelHPOError, ServerAwayError, TargetError
 from parallel_hpo.notices import Message
+from parallel_hpo.plan import Share
 from parallel_hpo.protocol.pool import Join, Joined, NewPool, machine_folder
 from parallel_hpo.supervisor.commands import Commands
 from parallel_hpo.supervisor.control.patience import StoppedError
@@ -47,6 +48,15 @@ class NodePart:
     """By which it joins: the sweep's own, or the master key."""
     name: str
     """What people call the machine."""
+    share: Share | None = None
+    """The share of the count whose runs alone it performs; None: whatever is left."""
+    share_count: int = 0
+    """How many runs that share has."""
+
+    @property
+    def count(self) -> int | None:
+        """How many runs this is a part of; None: no limit."""
+        return self.pool.count if self.share is None else self.share_count
 
     @property
     def path(self) -> SweepPath:
@@ -134,7 +144,8 @@ class NodeStage(Stage):
         door = PoolDoor(part.pool_url, part.key, part.path.sweep_id)
         directory = str(self.section.directory.absolute())
         wants = Join(
-            part.name, versions_here(), workers, self.setting.mark, directory, previous=self._previous
+            *(part.name, versions_here(), workers, self.setting.mark, directory, self._previous),
+            *(str(part.share or ""), part.share_count),
         )
         until = elapsed_s() + self._wait_s
         while True:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -23,6 +24,8 @@ from parallel_hpo.supervisor.counting import ask_count, count_before
 from parallel_hpo.supervisor.decisions.events import PoolAnswered, SweepSeen
 from parallel_hpo.supervisor.decisions.view import Ending, PoolGrant, SlotView, open_view
 from parallel_hpo.supervisor.devices.equipment import Equipment
+from parallel_hpo.supervisor.devices.owners import OwnerWatch
+from parallel_hpo.supervisor.devices.presence import OwnersSeen, Presence
 from parallel_hpo.supervisor.farewell import tell_of_end
 from parallel_hpo.supervisor.loop import Answers, Loop
 from parallel_hpo.supervisor.membership.membership import Membership
@@ -130,7 +133,7 @@ class OpenSweep:
         setting, earlier = self._setting, self._earlier
         answers: Answers = queue.SimpleQueue()
 
-        def post(seen: SweepSeen | PoolAnswered) -> None:
+        def post(seen: SweepSeen | PoolAnswered | OwnersSeen) -> None:
             answers.put(seen)
             setting.control.ring()
 
@@ -140,6 +143,8 @@ class OpenSweep:
         catch_up(server_calls, marks, earlier, self._folder, self._ledger.last_starts)
         pump = OutputPump(self._folder, lambda slot, text: setting.observer(OutputLine(slot, text)))
         pump.start()
+        owners = self._equipment.owners().look if setting.section.polite else dict
+        seen = owners()
         view = open_view(
             replace(limits_of(setting.section), count=self._count),
             self._workers,
@@ -147,11 +152,17 @@ class OpenSweep:
             started=earlier.started,
             reruns=earlier.reruns,
             failures=earlier.failures,
+            presence=Presence(seen),
+            took=earlier.took,
+            deadline_at=setting.deadline_at(time.time()),
             grant=None if self._membership is None else PoolGrant(),
         )
         memory = MemoryWatch(lambda slot, used_mb: setting.observer(MemoryUsed(slot, used_mb)))
         if shows_memory(setting.observer):
             memory.start()
+        watch = OwnerWatch(owners, post, seen=seen)
+        if setting.section.polite:
+            watch.start()
         tools = self._equip(server_calls, pump, memory, mailbox)
         if self._membership is not None:
             self._membership.listen(post)
@@ -161,6 +172,7 @@ class OpenSweep:
             self._pool.close()
             pump.close()
             memory.close()
+            watch.close()
             tools.aftermath.give_up()
             server_calls.close()
 
@@ -238,7 +250,10 @@ class OpenSweep:
         stall_s = self._setting.section.stall_timeout_s
         return WorkerSpec(
             surroundings=replace(
-                self._surroundings, environment=environment, cpus=self._equipment.cpus(view.device)
+                self._surroundings,
+                environment=environment,
+                cpus=self._equipment.cpus(view.device),
+                polite=self._setting.section.polite,
             ),
             slot=slot,
             path=self._opened.path,
@@ -248,6 +263,7 @@ class OpenSweep:
             keep_login=self._backend.keeps_login,
             activity_every_s=None if stall_s is None else stall_s / ACTIVITY_PARTS,
             progress_every_s=max(1.0, self._workers / PROGRESS_PER_S),
+            seed_parameter=self._setting.section.seed_parameter,
         )
 
     def _conclude(self, ending: Ending) -> SweepResult:

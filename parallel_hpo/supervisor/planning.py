@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 from parallel_hpo.backend.choose import choose_backend
 from parallel_hpo.config.hpo import HpoSection
+from parallel_hpo.errors import ConfigError
 from parallel_hpo.notices import Message
 from parallel_hpo.plan import split_count
 from parallel_hpo.policy import FailureLimits, RestartLimits
@@ -19,6 +21,7 @@ from parallel_hpo.supervisor.devices.faults import FaultRule
 from parallel_hpo.supervisor.devices.library import DeviceLibrary, NoDriver, OpenLibrary, no_library, opened
 from parallel_hpo.supervisor.devices.placing import Machine, Placement, is_stranger, place
 from parallel_hpo.supervisor.processes.environment import base_environment, worker_environment
+from parallel_hpo.supervisor.setting import Setting
 from parallel_hpo.words import Slot, SweepId
 
 
@@ -97,12 +100,24 @@ def limits_of(section: HpoSection) -> Limits:
         failures=FailureLimits(**section.failures.model_dump()),
         run_timeout_s=section.run_timeout_s,
         sweep_timeout_s=section.sweep_timeout_s,
+        deadline=section.deadline,
         stall_timeout_s=section.stall_timeout_s,
         memory_limit_mb=section.memory_limit_mb,
         recycle_after=section.recycle_after,
         workers_per_device=section.workers_per_device,
+        seed=section.seed,
         faults=tuple(FaultRule(fault.pattern, fault.action) for fault in section.faults),
     )
+
+
+def expect_ahead(setting: Setting) -> None:
+    """Raise ConfigError where the deadline is past."""
+    at = setting.deadline_at(time.time())
+    if at is not None and at <= setting.clock():
+        raise ConfigError(
+            f"hpo.deadline is {setting.section.deadline}, which is past: no run would end by then;"
+            " give a later time, or leave it out"
+        )
 
 
 def library_for(section: HpoSection, open_library: OpenLibrary) -> OpenLibrary:

@@ -25,7 +25,7 @@ def record_start(action: RecordStart, after: SweepView, tools: Tools) -> None:
         tools.recorder.start(action, device)
         return
     withdrawn = never_begun(action.run)
-    tools.membership.start(start_of(action, device), withdrawn, needs(after))
+    tools.membership.start(start_of(action, device), withdrawn, needs(after, tools.clock()))
     try:
         tools.recorder.start(action, device)
     except UnrecordedError:
@@ -77,4 +77,5 @@ def _look_into(run_id: RunId, end: End, worker: LivingWorker | None, tools: Tool
     else:
         tail = tools.pump.tail(worker.slot)
     facts = {"PARALLEL_HPO_RUN_ID": run_id, "PARALLEL_HPO_ATTEMPT": str(row.attempts)}
+    facts |= {} if row.seed is None else {"PARALLEL_HPO_SEED": str(row.seed)}
     tools.aftermath.take(row, end, tail, {**(worker.environment if worker else {}), **facts})

@@ -75,11 +75,18 @@ def run_again(again: Again, environment: Mapping[str, str]) -> int:
             surroundings=_surroundings(again, backend, environment),
             main=main,
             run_id=again.run_id,
-            parameters=again.run.parameters,
+            parameters={**again.run.parameters, **_named_seed(again)},
             keep_login=backend.keeps_login,
             debug=again.debug,
+            seed=again.run.seed,
         )
         return _perform(order)
+
+
+def _named_seed(again: Again) -> dict[str, int]:
+    """Return the run's seed under the name that its `wandb.config` has it by, if there are both."""
+    name, seed = again.known.facts.get("seed_parameter"), again.run.seed
+    return {} if name is None or seed is None else {name: seed}
 
 
 def _main_of(known: KnownSweep) -> PickledMain | Target | Program:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from parallel_hpo.config.deadline import deadline_at
 from parallel_hpo.config.hpo import HpoSection
 from parallel_hpo.notices import Observer
 from parallel_hpo.plan import Share
@@ -45,6 +46,16 @@ class Setting:
         """The runs that this launch is to perform; None: no limit."""
         total = self.section.count
         return total if total is None or self.share is None else self.share.count(total)
+
+    def deadline_at(self, wall: float) -> float | None:
+        """Return by when all runs are to end, monotonic seconds; None: there is no deadline.
+
+        `wall` is now, in seconds since the epoch. A duration is counted from this launch's beginning.
+        """
+        if self.section.deadline is None:
+            return None
+        now = self.clock()
+        return now - wall + deadline_at(self.section.deadline, began_at=wall - (now - self.began))
 
     def folder_of(self, sweep_id: str) -> Path:
         """The folder of a sweep, or of this launch's or machine's part of it."""

@@ -40,6 +40,8 @@ class Standstill:
             return None
         if view.grant is not None and not any(slot.busy for slot in view.slots):
             return None  # other machines have what there is
+        if view.presence.away and not any(slot.busy for slot in view.slots):
+            return None  # the owners of devices have them for as long as they like
         return max(0.0, self._moved_at + STILL_S - self._clock())
 
     def look(self, view: SweepView) -> bool:

@@ -6,16 +6,17 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 
 from parallel_hpo.protocol.pool import Versions
+from parallel_hpo.version import __version__
 
 
 def versions_here() -> Versions:
     """Return what must be the same on all machines."""
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
-    return Versions(python, _version("wandb"), _version("parallel_hpo"))
+    return Versions(python, _of_client(), __version__)
 
 
-def _version(package: str) -> str:
+def _of_client() -> str:
     try:
-        return version(package)
+        return version("wandb")
     except PackageNotFoundError:
-        return "run from its sources"
+        return "not installed"

@@ -24,6 +24,7 @@ from parallel_hpo.worker.agent import write_parameters
 from parallel_hpo.worker.entry import surround
 from parallel_hpo.worker.program import check_program, command_of_run
 from parallel_hpo.worker.run import traceback_of
+from parallel_hpo.worker.seeding import begin_streams
 from parallel_hpo.worker.target import Main, load_main
 from parallel_hpo.worker.verdict import NOT_ASKED, Verdict, judge
 from parallel_hpo.worker.watch import WATCH
@@ -46,6 +47,7 @@ def _run(order: RunAgain) -> int:
     WATCH.keep_login = order.keep_login
     WATCH.install()
     WATCH.begin(order.run_id, 1)
+    begin_streams(order.seed)
     try:
         function = _load(order)
     except TargetError as unfit:

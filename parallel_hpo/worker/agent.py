@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import yaml
 
+from parallel_hpo.protocol.messages import PLACE
 from parallel_hpo.words import Parameters, RunId, SweepPath
 from parallel_hpo.worker.watch import WATCH
 from parallel_hpo.worker.wording import error_in_words
@@ -33,6 +34,9 @@ class MainCall:
     run_id: RunId
     parameters: Parameters
     attempt: int = 1
+    place: int | None = None
+    """In the sweep, where its server has said it."""
+    seed: int | None = None
     by_agent: bool = True
     """An agent waits for its end, and will ask for the next one."""
     over: threading.Event = field(default_factory=threading.Event)
@@ -83,7 +87,9 @@ class LeaseAgent:
         if self._count is not None and self._started >= self._count:
             threading.Event().wait()  # one more than leased: never started, so the server takes it back
         self._started += 1
-        main_call = MainCall(RunId(os.environ["WANDB_RUN_ID"]), read_parameters(os.environ))
+        main_call = MainCall(
+            RunId(os.environ["WANDB_RUN_ID"]), read_parameters(os.environ), place=read_place(os.environ)
+        )
         self._hand_over(main_call)
         while True:
             try:
@@ -95,8 +101,17 @@ class LeaseAgent:
 
 def read_parameters(environment: Any) -> Parameters:
     """Return the parameters that the agent was given for its run, from the file that it keeps for wandb."""
+    return {name: entry["value"] for name, entry in _entries(environment).items()}
+
+
+def read_place(environment: Any) -> int | None:
+    """Return the run's place in its sweep, as a server of ours has said it beside each of the parameters."""
+    return next((entry.get(PLACE) for entry in _entries(environment).values()), None)
+
+
+def _entries(environment: Any) -> dict[str, dict[str, Any]]:
     entries = yaml.safe_load(Path(environment["WANDB_SWEEP_PARAM_PATH"]).read_text())
-    return {name: entry["value"] for name, entry in entries.items() if isinstance(entry, dict)}
+    return {name: entry for name, entry in entries.items() if isinstance(entry, dict)}
 
 
 def write_parameters(path: Path, parameters: Parameters) -> None:

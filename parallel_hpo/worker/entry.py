@@ -14,13 +14,15 @@ import signal
 import sys
 import traceback
 from multiprocessing.connection import Connection
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from parallel_hpo.protocol.spec import FAILED_TO_BEGIN, CallResult, ChildCall, Surroundings, WorkerSpec
 from parallel_hpo.worker import scratch, tree
 from parallel_hpo.worker.leaving import forget_the_parents_ends, leave
 from parallel_hpo.worker.streams import renew
 from parallel_hpo.worker.wording import error_in_words
+
+LEAST_NICE: Final = 19
 
 
 def enter(pipe: int, output: int, *, fresh: bool) -> NoReturn:
@@ -75,12 +77,24 @@ def surround(surroundings: Surroundings) -> None:
     if surroundings.cpus is not None:
         with contextlib.suppress(OSError):  # a core that was taken from us meanwhile: any will do
             os.sched_setaffinity(0, surroundings.cpus)
+    if surroundings.polite:
+        give_way()
     try:
         os.chdir(surroundings.folder)
     except OSError as error:
         refuge = surroundings.environment.get("WANDB_DIR", "/")
         print(f"the working directory is gone ({error}): running in {refuge}", file=sys.stderr)
         os.chdir(refuge)
+
+
+def give_way() -> None:
+    """Let this process, and all that it will start, have the least priority on processor and disk."""
+    os.nice(LEAST_NICE)
+    import psutil
+
+    if hasattr(psutil, "IOPRIO_CLASS_IDLE"):  # Linux has it, and Windows
+        with contextlib.suppress(OSError, psutil.Error):  # a kernel may be without
+            psutil.Process().ionice(psutil.IOPRIO_CLASS_IDLE)
 
 
 def _answer(call: ChildCall, connection: Connection) -> None:

@@ -7,7 +7,6 @@ the worker, as the KeyboardInterrupt that a terminal's Ctrl-C would have been.
 from __future__ import annotations
 
 import os
-import random
 import signal
 import sys
 import threading
@@ -29,6 +28,7 @@ from parallel_hpo.worker.health import why_unwell
 from parallel_hpo.worker.leaving import flush
 from parallel_hpo.worker.leftovers import Leftovers
 from parallel_hpo.worker.restoring import restored
+from parallel_hpo.worker.seeding import SEED_VARIABLE, begin_streams
 from parallel_hpo.worker.verdict import NOT_ASKED, STOPPED_BY_SWEEP, Ask, ProgramExit, judge
 from parallel_hpo.worker.watch import WATCH
 from parallel_hpo.worker.wording import error_in_words
@@ -100,14 +100,16 @@ def perform(
     *,
     check: Callable[[], None],
     leftovers: Leftovers,
+    seed_parameter: str | None = None,
 ) -> tuple[Closed, Ask, str]:
     """Perform one run and close it on the server; return how it is closed, and what asked it to stop.
 
     The third is why this process can't perform another one, or ''. `check` is called after `main` and
-    after the closing, and does not return where the worker can't go on.
+    after the closing, and does not return where the worker can't go on. Under `seed_parameter` the run's
+    seed is one of its parameters for whoever reads them.
     """
     WATCH.begin(main_call.run_id, main_call.attempt)
-    _seed()
+    begin_streams(main_call.seed, parameter=seed_parameter)
     with _own_surroundings(main_call) as changed:
         error, ask = main_thread.call(main, main_call)
     check()
@@ -139,7 +141,7 @@ def _own_surroundings(main_call: MainCall) -> Iterator[list[str]]:
         with restored() as changed:
             yield changed
     finally:
-        for name in ("PARALLEL_HPO_RUN_ID", "PARALLEL_HPO_ATTEMPT"):
+        for name in ("PARALLEL_HPO_RUN_ID", "PARALLEL_HPO_ATTEMPT", SEED_VARIABLE):
             os.environ.pop(name, None)  # user code may have taken it away
 
 
@@ -172,14 +174,6 @@ def again_environment(path: SweepPath, order: Rerun) -> Iterator[None]:
         for name in ("WANDB_RUN_ID", "WANDB_SWEEP_ID", "WANDB_SWEEP_PARAM_PATH", "WANDB_RESUME"):
             os.environ.pop(name, None)
         wandb.teardown()
-
-
-def _seed() -> None:
-    """Give the run streams of its own: a forked worker would else repeat its sibling's."""
-    random.seed()
-    numpy_random = sys.modules.get("numpy.random")  # numpy loads it when it is first asked for
-    if numpy_random is not None:
-        numpy_random.seed()
 
 
 def traceback_of(error: BaseException) -> str:

@@ -188,12 +188,12 @@ class Worker:
 
         The shim is then left waiting, so that its agent draws no further run.
         """
-        self._report(RunStarted(main_call.run_id, main_call.parameters, main_call.attempt))
+        self._report(RunStarted(main_call.run_id, main_call.parameters, main_call.attempt, main_call.place))
         match self._await_leave_to_start():
             case Settle(_, exit_code):
                 self._settle(exit_code, main_call)
-            case Proceed(_, attempt):
-                main_call.attempt = attempt
+            case Proceed(_, attempt, seed):
+                main_call.attempt, main_call.seed = attempt, seed
                 self._perform_recorded(main_call)
             case Drain() | Interrupt() as order:
                 self._inbox.put(order)
@@ -222,7 +222,12 @@ class Worker:
 
     def _perform_recorded(self, main_call: MainCall) -> None:
         closed, ask, worn = perform(
-            self._main, main_call, self._main_thread, check=self._expect_whole, leftovers=self._leftovers
+            self._main,
+            main_call,
+            self._main_thread,
+            check=self._expect_whole,
+            leftovers=self._leftovers,
+            seed_parameter=self._spec.seed_parameter,
         )
         self._worn = worn or _why_torn(main_call)
         verdict = closed.verdict

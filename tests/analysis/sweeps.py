@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -48,6 +49,12 @@ def result_of(rows: Iterable[RunRow], *, folder: Path | None = None, goal: str =
         folder="" if folder is None else str(folder),
     )
     return summarise(rows, (), closing, is_over=False)
+
+
+def keep_summary(folder: Path, run_id: str, summary: Any, *, made: str = "20260101_000000") -> None:
+    files = folder / "worker-0" / "wandb" / f"run-{made}-{run_id}" / "files"
+    files.mkdir(parents=True)
+    (files / "wandb-summary.json").write_text(summary if isinstance(summary, str) else json.dumps(summary))
 
 
 def odd_sweep(runs: int = 60) -> SweepResult:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,13 +9,7 @@ import pandas
 import pytest
 
 from parallel_hpo.words import Outcome
-from tests.analysis.sweeps import odd_sweep, result_of, row
-
-
-def keep_summary(folder: Path, run_id: str, summary: Any, *, made: str = "20260101_000000") -> None:
-    files = folder / "worker-0" / "wandb" / f"run-{made}-{run_id}" / "files"
-    files.mkdir(parents=True)
-    (files / "wandb-summary.json").write_text(summary if isinstance(summary, str) else json.dumps(summary))
+from tests.analysis.sweeps import keep_summary, odd_sweep, result_of, row
 
 
 def column(frame: Any, name: str) -> list[Any]:
@@ -112,7 +105,7 @@ def test_a_sweep_without_runs_is_an_empty_frame_with_columns() -> None:
 def test_without_pandas_the_error_says_what_to_install() -> None:
     script = (
         "import sys; sys.modules['pandas'] = None\n"
-        "from tests.analysis.sweeps import odd_sweep\n"
+        "from tests.analysis.sweeps import keep_summary, odd_sweep\n"
         "odd_sweep(3).to_dataframe()"
     )
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

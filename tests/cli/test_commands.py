@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 from parallel_hpo.cli.target import parse_target
 from parallel_hpo.config.hpo import known_keys
 from parallel_hpo.supervisor.records.ledger import Ledger
+from parallel_hpo.version import __version__
 from parallel_hpo.words import Target
 
 SWEEP = {"method": "grid", "parameters": {"a": {"values": [1, 2]}, "b": {"values": ["x", "y"]}}}
@@ -37,7 +37,7 @@ def test_a_target_is_a_module_or_a_file_and_a_function(text: str, target: Target
 
 def test_the_version_is_printed_on_stdout(command: Command) -> None:
     done = command("--version")
-    assert re.fullmatch(r"parallel-hpo (\d+\.\d+\S*|\(not installed.*)\n", done.stdout)
+    assert done.stdout == f"parallel-hpo {__version__}\n"
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -72,6 +72,13 @@ def test_a_dry_run_as_json_is_printed_on_stdout(tmp_path: Path, command: Command
     assert (plan["workers"], plan["shares"]) == (1, [1])
     assert plan["suggestions"] == [{"a": 1, "b": "x"}]
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_dry_run_with_a_seed_shows_what_the_sweep_will_draw(tmp_path: Path, command: Command) -> None:
+    drawn = {"method": "random", "parameters": {"x": {"min": 0.0, "max": 1.0}}}
+    (tmp_path / "sweep.json").write_text(json.dumps(drawn))
+    done = command("run", "sweep.json", "train:main", "--dry-run", "--seed", "7", "--backend", "local")
+    assert 'first suggestions:\n  {"x": 0.8699742573253721}' in done.stderr
 
 
 def test_a_ledger_that_cannot_be_read_is_warned_of_and_the_others_are_shown(

@@ -154,6 +154,7 @@ def test_a_section_cannot_be_changed() -> None:
 
 def test_free_text_is_told_from_numbers_and_choices() -> None:
     text = {"kind", "project", "entity", "sweep_id", "directory", "on_end", "on_failure"}
+    text |= {"seed_parameter", "deadline"}
     assert {key for key in known_keys() if is_text(key)} == text
 
 

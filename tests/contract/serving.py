@@ -34,13 +34,15 @@ class Server:
     database: str | None = None
     """A URL; None: SQLite in the folder."""
     port: str = "0"
+    options: tuple[str, ...] = ()
+    """Further ones of its command line."""
     said: dict[str, str] = field(default_factory=dict)
     commands: CommandLine | None = None
     """What makes the server's process; None: a new interpreter is."""
     process: subprocess.Popen[str] | Command | None = None
 
     def start(self) -> None:
-        words = ["-m", "parallel_hpo.server", "--port", self.port]
+        words = ["-m", "parallel_hpo.server", "--port", self.port, *self.options]
         words += ["--database", self.database or str(self.folder / "server.db")]
         if self.commands is None:
             self.process = subprocess.Popen(
@@ -110,10 +112,15 @@ def answers_in(output: str) -> Any:
 
 @contextmanager
 def serving(
-    folder: Path, env: dict[str, str], database: str | None = None, *, commands: CommandLine | None = None
+    folder: Path,
+    env: dict[str, str],
+    database: str | None = None,
+    *,
+    commands: CommandLine | None = None,
+    options: tuple[str, ...] = (),
 ) -> Iterator[Server]:
     """Run a server for a while, on SQLite or on the database with this URL."""
-    server = Server(folder, env, database, commands=commands)
+    server = Server(folder, env, database, commands=commands, options=options)
     server.start()
     try:
         yield server

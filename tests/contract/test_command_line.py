@@ -63,6 +63,7 @@ def test_the_agent_runs_the_program_for_each_point_and_leaves(server: Server, sw
     assert "is not running" in again.stderr
 
 
+@pytest.mark.leans_on_wandb
 def test_the_four_verbs_set_the_sweeps_state(server: Server, sweep: str) -> None:
     steps = [
         ("--resume", "RUNNING"),

@@ -22,6 +22,7 @@ def test_a_verified_login_succeeds(answers: dict[str, Any]) -> None:
     assert answers["login"] is True
 
 
+@pytest.mark.leans_on_wandb
 def test_each_point_of_the_grid_is_performed_once_with_nested_values(answers: dict[str, Any]) -> None:
     assert sorted(point["x"] for point in answers["seen"]) == [1, 2, 3]
     assert {point["lr"] for point in answers["seen"]} == {0.1}
@@ -34,10 +35,12 @@ def test_the_sweep_and_its_runs_are_finished(answers: dict[str, Any]) -> None:
     assert answers["agents"] == [3]
 
 
+@pytest.mark.leans_on_wandb
 def test_the_best_run_has_the_lowest_summary_value(answers: dict[str, Any]) -> None:
     assert (answers["best"], answers["summary"]) == (1, 3)
 
 
+@pytest.mark.leans_on_wandb
 def test_the_history_is_all_there(answers: dict[str, Any]) -> None:
     assert answers["history"] == answers["keyed"] == answers["scanned_keys"] == [1, 2, 3]
     assert answers["scanned"] == [0, 1, 2]

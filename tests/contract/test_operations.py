@@ -65,6 +65,7 @@ def operations() -> dict[str, str]:
     return documents(api) | documents(core)
 
 
+@pytest.mark.leans_on_wandb
 @pytest.mark.parametrize("name", [*OF_WANDB_CORE, *OF_THE_API])
 def test_an_operation_of_the_client_is_understood(operations: dict[str, str], name: str) -> None:
     if name not in operations:

@@ -89,6 +89,7 @@ def install(*path: str) -> dict[str, Any]:
     return dict(json.loads(done.stdout))
 
 
+@pytest.mark.leans_on_wandb
 def test_the_installed_client_has_all_that_the_pace_leans_on() -> None:
     assert install(str(ROOT)) == {
         "warnings": [],

@@ -1,30 +1,65 @@
-"""A real client behind a proxy that ends TLS, as a server on the network has one; its streams are packed."""
+"""A real client of a server on the network: behind a proxy that ends TLS, or with its own certificate."""
 
 from __future__ import annotations
 
+import json
 import shutil
 import ssl
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, Final
 
 import pytest
 
+from parallel_hpo.backend.door import ServerAddress
+from parallel_hpo.errors import ExitCode, ServerAwayError
+from tests.commanding import CommandLine
+from tests.conftest import make_clean_env
 from tests.contract.proxy import Harm, Message, proxying
-from tests.contract.serving import Server
+from tests.contract.serving import Server, serving
 
 REQUEST = ("openssl", "req", "-x509", "-nodes", "-newkey", "rsa:2048", "-days", "2", "-subj", "/CN=localhost")
+RANDOM: Final = {"method": "random", "parameters": {"x": {"min": 0.0, "max": 1.0}}}
+MAIN: Final = """
+import wandb
+
+def main():
+    with wandb.init() as run:
+        run.log({"x": 1})
+"""
 
 
-@pytest.mark.skipif(sys.platform == "darwin", reason="wandb-core takes certificates from the keychain there")
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
-def test_files_and_packed_streams_go_through_a_proxy_that_ends_tls(server: Server, tmp_path: Path) -> None:
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    names = ("-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate))
-    subprocess.run([*REQUEST, *names], check=True, capture_output=True)
+pytestmark = [
+    pytest.mark.skipif(
+        sys.platform == "darwin", reason="wandb-core takes certificates from the keychain there"
+    ),
+    pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate"),
+]
+
+
+class Files:
+    """A server's key and its certificate, which vouches for itself."""
+
+    def __init__(self, folder: Path) -> None:
+        self.key, self.certificate = folder / "key.pem", folder / "certificate.pem"
+        names = ("-addext", "subjectAltName=IP:127.0.0.1", "-keyout", self.key, "-out", self.certificate)
+        subprocess.run([*REQUEST, *names], check=True, capture_output=True)
+
+    @property
+    def trusted(self) -> dict[str, Any]:
+        """What makes clients trust it: wandb-core and we read one variable, wandb's Python the other."""
+        return dict.fromkeys(("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"), str(self.certificate))
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Files:
+    return Files(tmp_path)
+
+
+def test_files_and_packed_streams_go_through_a_proxy_that_ends_tls(server: Server, files: Files) -> None:
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    tls.load_cert_chain(certificate, key)
-    trusted = str(certificate)
+    tls.load_cert_chain(files.certificate, files.key)
     packed: set[str | None] = set()
 
     def note(message: Message) -> Harm:
@@ -37,10 +72,62 @@ def test_files_and_packed_streams_go_through_a_proxy_that_ends_tls(server: Serve
         got = server.client(
             "behind_tls.py",
             WANDB_BASE_URL=proxy.url,
-            SSL_CERT_FILE=trusted,
-            REQUESTS_CA_BUNDLE=trusted,
             WANDB_X_FILE_STREAM_NO_GZIP="false",
+            **files.trusted,
         )
         assert got["text"] == "sent"
         assert got["url"].startswith(f"{proxy.url}/downloads/")
     assert packed == {"gzip"}
+
+
+def test_a_server_with_a_certificate_speaks_https_to_clients_and_to_machines(
+    files: Files, tmp_path: Path, commands: CommandLine
+) -> None:
+    """A client that knows no such certificate is refused; one that trusts it sends and fetches, as does a
+    machine that joins a sweep and performs it.
+    """
+    options = ("--tls-certificate", str(files.certificate), "--tls-key", str(files.key))
+    env = make_clean_env(tmp_path / "home")
+    with serving(tmp_path, env, commands=commands, options=options) as server:
+        assert server.said["url"].startswith("https://127.0.0.1:")
+        with pytest.raises(ServerAwayError, match="CERTIFICATE_VERIFY_FAILED"):
+            ServerAddress(server.said["url"], "").ask("GET", "/hpo/health")
+        got = server.client("behind_tls.py", **files.trusted)
+        assert (got["text"], got["url"].partition("/downloads/")[0]) == ("sent", server.said["url"])
+
+        environment = server.client_env | files.trusted
+        section = {"count": 1, "workers": 1, "sweep_configuration": RANDOM, "directory": str(tmp_path / "d")}
+        config = tmp_path / "config.json"
+        config.write_text(json.dumps({"hpo": section}))
+        target = f"{tmp_path / 'main.py'}:main"
+        (tmp_path / "main.py").write_text(MAIN)
+        create = ("run", str(config), target, "--create")
+        sweep = commands.start(*create, folder=tmp_path, environment=environment).communicate()[0].strip()
+        machine = commands.start("join", sweep, folder=tmp_path, environment=environment)
+        said = machine.communicate()[1]
+        assert machine.returncode == 0, said
+        assert "finished" in said
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--tls-key", "key.pem"], "go together"),
+        (["--tls-certificate", "no.pem", "--tls-key", "key.pem"], "No such file"),
+        (["--tls-certificate", "key.pem", "--tls-key", "key.pem"], "without a password, each a file in PEM"),
+        (["--tls-certificate", "certificate.pem", "--tls-key", "locked.pem"], "without a password"),
+    ],
+)
+def test_files_that_are_no_certificate_are_refused_in_words(
+    options: list[str], said: str, files: Files, tmp_path: Path, commands: CommandLine
+) -> None:
+    lock = ("openssl", "rsa", "-aes128", "-passout", "pass:x", "-in", files.key)
+    subprocess.run([*lock, "-out", tmp_path / "locked.pem"], check=True, capture_output=True)
+    environment = make_clean_env(tmp_path / "home")
+    words = ("server", "--database", str(tmp_path / "server.db"), *options)
+    command = commands.start(*words, folder=tmp_path, environment=environment)
+    answer = command.communicate()[1]
+    assert command.returncode == ExitCode.USAGE
+    assert said in answer
+    assert answer.count("\n") == 1
+    assert not (tmp_path / "server.db").exists()

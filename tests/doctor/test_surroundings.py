@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from parallel_hpo.config.hpo import BackendChoice, HpoSection, StartMethod
 from parallel_hpo.doctor import Finding, Level, Patient, examine
-from parallel_hpo.doctor.client import examine_client
+from parallel_hpo.doctor.client import OLDEST, examine_client, is_too_old
 from parallel_hpo.doctor.machine import (
     examine_descriptors,
     examine_places,
@@ -21,8 +22,9 @@ from parallel_hpo.doctor.machine import (
 from parallel_hpo.doctor.target import examine_target
 from parallel_hpo.supervisor.devices.library import NoDriver
 from parallel_hpo.words import Target
+from tests.contract.moves import LookedAt
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 
 
 def levels(findings: list[Finding]) -> dict[str, Level]:
@@ -41,6 +43,27 @@ def test_a_backend_that_can_not_be_is_bad(tmp_path: Path) -> None:
     nobody = {"HOME": str(tmp_path), "NETRC": str(tmp_path / ".netrc")}
     assert levels(list(examine_client(nobody, BackendChoice.WANDB)))["backend"] is Level.BAD
     assert levels(list(examine_client(nobody, BackendChoice.LOCAL)))["backend"] is Level.GOOD
+
+
+@pytest.mark.parametrize(
+    ("version", "old"),
+    [
+        ("0.28.1", True),
+        ("0.9.7", True),
+        ("0.28.2", False),
+        ("0.31.0", False),
+        ("0.32.0rc1", False),
+        ("1.0", False),
+    ],
+)
+def test_a_release_of_wandb_that_is_not_supported_is_too_old(version: str, old: bool) -> None:
+    assert is_too_old(version) is old
+
+
+def test_the_oldest_release_of_wandb_is_the_one_that_is_asked_for() -> None:
+    asked = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    assert f"wandb>={'.'.join(map(str, OLDEST))}" in asked
+    assert LookedAt.read().releases[0] == ".".join(map(str, OLDEST))
 
 
 def test_wandbs_version_is_shown() -> None:

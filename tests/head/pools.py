@@ -39,10 +39,17 @@ def started(number: int, epoch: int, run: str, attempt: int = 1, slot: int = 0) 
 
 
 def over(
-    number: int, epoch: int, run: str, outcome: Outcome, *, kind: str = "ended", attempt: int = 1
+    number: int,
+    epoch: int,
+    run: str,
+    outcome: Outcome,
+    *,
+    kind: str = "ended",
+    attempt: int = 1,
+    duration_s: float = 2.0,
 ) -> PoolEvent:
     value = 0.5 if outcome is Outcome.FINISHED else None
-    end = PooledEnd(RunId(run), attempt, outcome, "reason", value, 2.0, slot=0)
+    end = PooledEnd(RunId(run), attempt, outcome, "reason", value, duration_s, slot=0)
     return PoolEvent(number, 100.0, epoch, kind, as_json(end))
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from parallel_hpo.chronicle import performed
 from parallel_hpo.head.mirror import LAST_EVENT, Mirror
 from parallel_hpo.notices import Message, Notice, OutputLine, RunBegan, RunOver, WorkerChanged, WorkerNamed
 from parallel_hpo.supervisor.records.ledger_reader import MachineRow
@@ -77,6 +78,20 @@ def test_an_attempt_that_failed_does_not_end_its_run(ledger: MirrorLedger) -> No
     taken(ledger, news(joined(1, 1, "gpu1"), started(2, 1, "a"), crash))
     (row,) = ledger.runs()
     assert (row.outcome, row.deaths) == (None, 1)
+
+
+def test_an_attempt_took_what_it_took_itself_and_its_run_what_all_did(
+    ledger: MirrorLedger, tmp_path: Path
+) -> None:
+    crash = over(3, 1, "a", Outcome.CRASHED, kind="attempt_ended", duration_s=1.0)
+    handed = over(5, 1, "a", Outcome.STOPPED, kind="handed_on", attempt=2, duration_s=2.0)
+    ended = over(8, 2, "a", Outcome.FINISHED, attempt=3, duration_s=7.0)
+    begun = [joined(1, 1, "gpu1"), started(2, 1, "a"), crash, started(4, 1, "a", attempt=2), handed]
+    taken(ledger, news(*begun, joined(6, 2, "gpu2"), started(7, 2, "a", attempt=3), ended))
+    (row,) = ledger.runs()
+    (share,) = performed(tmp_path)
+    assert row.duration_s == 7.0
+    assert [attempt.duration_s for attempt in share.attempts] == [1.0, 2.0, 4.0]
 
 
 def test_workers_of_machines_are_told_of_by_slots_of_their_own(ledger: MirrorLedger) -> None:

@@ -157,11 +157,19 @@ class Machines:
 
     def join(self, name: str, *more: str, cable: Cable | None = None, **env: str) -> Machine:
         """Have a machine join."""
+        address = {} if cable is None else {"WANDB_BASE_URL": cable.url}
+        return self._start(name, "join", self.sweep_id, *more, "--name", name, **address, **env)
+
+    def share(self, name: str, share: str, main: str) -> Machine:
+        """Have a machine perform a share of the sweep that was created."""
+        part = ("--sweep-id", self.sweep_id, "--share", share)
+        return self._start(name, "run", str(self.folder / "config.json"), f"{MAINS}:{main}", *part)
+
+    def _start(self, name: str, *more: str, **env: str) -> Machine:
         folder = self.folder / name
         folder.mkdir(exist_ok=True)
-        address = {} if cable is None else {"WANDB_BASE_URL": cable.url}
-        environment = self.env | address | env
-        words = ("join", self.sweep_id, *more, "--name", name, "--directory", str(folder / "sweeps"))
+        environment = self.env | env
+        words = (*more, "--directory", str(folder / "sweeps"))
         process: subprocess.Popen[str] | Command
         if "--once" in more:  # its end is that of its input
             process = subprocess.Popen(

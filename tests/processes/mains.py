@@ -6,6 +6,7 @@ import json
 import os
 import random
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -47,6 +48,25 @@ def summarised() -> None:
     run.define_metric("loss", summary="min,max")
     for more in (0, 2, 1):
         run.log({"loss": float(wandb.config["x"]) + more})
+
+
+def seeded() -> None:
+    """Draw a number, and in the first attempt of some runs die."""
+    seed = int(os.environ["PARALLEL_HPO_SEED"])
+    run = enter(seed=seed, drawn=random.random())
+    if seed % 3 == 0 and os.environ["PARALLEL_HPO_ATTEMPT"] == "1":
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(float(os.environ.get("EACH_S", "0")))
+    run.log({"loss": float(wandb.config["x"])})
+
+
+def polite() -> None:
+    """Say how this process, and one that it starts, give way to others; take a while."""
+    ask = "import os, psutil; print(os.nice(0), int(getattr(psutil.Process().ionice(), 'ioclass', -1)))"
+    child = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
+    run = enter(nice=os.nice(0), child=child.stdout.split(), device=os.environ["PARALLEL_HPO_DEVICE"])
+    time.sleep(float(os.environ.get("EACH_S", "0")))
+    run.log({"loss": float(wandb.config["x"])})
 
 
 def brief() -> None:

@@ -19,6 +19,7 @@ import pytest
 
 from parallel_hpo.cli.verbs import status
 from parallel_hpo.errors import ExitCode
+from parallel_hpo.supervisor.decisions.seeding import place_by, seed_of
 from tests.conftest import make_clean_env
 from tests.contract.serving import serving
 from tests.processes.conftest import DEADLINE_S, MAINS, RANDOM, RealSweep, outcomes
@@ -212,14 +213,34 @@ def test_with_wandbs_server_as_the_sweeps_own_the_pool_is_at_the_head(
         del sweep.env["PARALLEL_HPO_BACKEND"]
         sweep.unlike = "the sweep is on a server that stands in for W&B's"
         head.add("gpu1", "gpu2")
-        ended = head.lead("brief", count=4).finish()
+        ended = head.lead("seeded", count=4, seed=7, seed_parameter="seed").finish()
         with closing(sqlite3.connect(folder / "server.db")) as database:
             states = database.execute("SELECT state FROM runs").fetchall()
             (state,) = database.execute("SELECT state FROM sweeps").fetchone()
     assert (ended.code, outcomes(ended.summary)) == (ExitCode.COMPLETE, ["finished"] * 4), ended.stderr
     assert "PARALLEL_HPO_POOL_KEY=$(cat" in ended.stderr
     assert ended.summary["backend"] == "wandb"
+    assert {entry.facts["seed"] for entry in sweep.entries()} == {
+        seed_of(7, place_by(run["parameters"], 0)) for run in ended.summary["runs"]
+    }
     assert (states, state) == ([("finished",)] * 4, "FINISHED")
+
+
+@pytest.mark.thorough
+def test_what_would_not_end_before_the_deadline_starts_on_no_machine_and_is_left_to_a_resumed_sweep(
+    head: Head, sweep: RealSweep
+) -> None:
+    sweep.env["EACH_S"] = "3"
+    head.add("gpu1", "gpu2")
+    cut = head.lead("seeded", count=12, seed=7, seed_parameter="seed", deadline="12s").finish()
+    assert cut.code == ExitCode.SWEEP_TIMEOUT, cut.stderr
+    assert cut.summary["stop_reason"].startswith("deadline 12s")
+    assert cut.summary["attempted"] < 12
+    sweep.env["EACH_S"] = "0"
+    section = {"count": 12, "seed": 7, "seed_parameter": "seed"}
+    ended = head.lead("seeded", resume=cut.summary["sweep_id"], **section).finish()
+    assert (ended.code, outcomes(ended.summary)) == (ExitCode.COMPLETE, ["finished"] * 12), ended.stderr
+    assert {entry.facts["seed"] for entry in sweep.entries()} == {seed_of(7, n) for n in range(12)}
 
 
 def test_machines_that_nobody_starts_join_by_the_command_that_the_head_prints(sweep: RealSweep) -> None:

@@ -8,6 +8,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
+
 from tests.processes.conftest import RealSweep, outcomes
 from tests.processes.fiery import BLOCK_LINES, LINES
 
@@ -27,6 +29,7 @@ def expect_lines_in_order(rows: list[dict[str, Any]]) -> None:
     assert LINES - BLOCK_LINES < len(rows) <= LINES
 
 
+@pytest.mark.leans_on_wandb
 def test_a_crashed_runs_unsent_lines_are_on_the_server_afterwards(sweep: RealSweep) -> None:
     ended = sweep.start("cut_short", mains=FIERY, count=1, workers=1, retries=0).finish()
     assert outcomes(ended.summary) == ["crashed"], ended.stderr
@@ -56,6 +59,7 @@ def test_data_that_can_not_be_sent_is_named_with_its_folder_and_the_command(swee
     assert f"send it by: wandb sync --include-online {folder}" in ended.stderr
 
 
+@pytest.mark.leans_on_wandb
 def test_what_a_run_wrote_offline_is_on_the_server_afterwards(sweep: RealSweep) -> None:
     grid = {"method": "grid", "metric": {"name": "loss"}, "parameters": {"death": {"values": ["offline"]}}}
     ended = sweep.start("use", mains=FIERY.with_name("usages.py"), sweep=grid, workers=1).finish()

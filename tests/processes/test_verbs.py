@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+import optuna
 import pytest
 
 from tests.processes.conftest import RANDOM, Performed, RealSweep, outcomes
@@ -42,6 +43,8 @@ def test_a_running_sweep_is_seen_from_another_terminal(sweep: RealSweep) -> None
     sweep.wait_for(2)
     seen = sweep.ask_json("status", sweep_id_of(sweep))
     assert (seen["running"], seen["started"], seen["open"], seen["count"]) == (True, 2, 2, 4)
+    exported = json.loads(sweep.ask("export", sweep_id_of(sweep), "--format", "json"))
+    assert ([run["outcome"] for run in exported["runs"]], exported["attempted"]) == (["open"] * 2, 0)
 
 
 def test_an_ended_sweep_is_seen_with_its_runs_its_best_and_its_logs(three_runs: ThreeRuns) -> None:
@@ -70,7 +73,7 @@ def test_runs_are_listed_by_a_column_and_as_csv(three_runs: ThreeRuns) -> None:
     sweep, ended = three_runs.sweep, three_runs.ended
     name = sweep_id_of(sweep)
     rows = list(csv.DictReader(io.StringIO(sweep.ask("runs", name, "--csv", "--sort", "value"))))
-    assert list(rows[0]) == ["run_id", "outcome", "value", "duration_s", "parameters.x"]
+    assert list(rows[0])[:4] == ["run_id", "outcome", "value", "duration_s"]
     assert rows[0]["run_id"] == ended.summary["best"]["run_id"]
     values = [float(row["value"]) for row in rows]
     assert values == sorted(values)
@@ -78,6 +81,19 @@ def test_runs_are_listed_by_a_column_and_as_csv(three_runs: ThreeRuns) -> None:
     assert [run["run_id"] for run in listed] == [row["run_id"] for row in rows]  # loss grows with x
     assert "there is no such column" in sweep.ask("runs", name, "--sort", "y", code=2)
     assert "choose one" in sweep.ask("runs", name, "--csv", "--json", code=2)
+
+
+def test_an_ended_sweep_is_exported_with_what_its_runs_logged(three_runs: ThreeRuns) -> None:
+    sweep, ended = three_runs.sweep, three_runs.ended
+    file = sweep.folder / "studies.db"
+    assert sweep.ask("export", sweep_id_of(sweep), "--format", "optuna", "-o", str(file)) == f"{file}\n"
+    study = optuna.load_study(study_name=None, storage=f"sqlite:///{file}")
+    for trial, run in zip(study.trials, ended.summary["runs"], strict=True):
+        assert (trial.user_attrs["run_id"], trial.value) == (run["run_id"], run["value"])
+        assert trial.params == run["parameters"]
+        assert trial.intermediate_values == {step: run["parameters"]["x"] + step for step in range(3)}
+    rows = list(csv.DictReader(io.StringIO(sweep.ask("export", sweep_id_of(sweep), "--format", "csv"))))
+    assert [float(row["summary.loss"]) for row in rows] == [run["value"] for run in ended.summary["runs"]]
 
 
 def test_logs_are_followed_until_the_sweep_ends(sweep: RealSweep) -> None:

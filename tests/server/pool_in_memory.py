@@ -19,7 +19,7 @@ from parallel_hpo.protocol.pool import (
 from parallel_hpo.server.rules.pool import ending, membership
 from parallel_hpo.server.rules.pool.draft import PoolDraft
 from parallel_hpo.server.rules.pool.exchange import exchange
-from parallel_hpo.server.rules.pool.state import Moment, Pool, PoolNode, PoolRun, RunPlace
+from parallel_hpo.server.rules.pool.state import Moment, Pool, PoolNode, PoolRun, PoolShare, RunPlace
 from parallel_hpo.words import Outcome, RunId
 from tests.server.acting import START, Clock
 from tests.server.pooling import end, machine, new_pool, start, told
@@ -34,20 +34,26 @@ class PoolInMemory:
     pool: Pool | None = None
     nodes: dict[int, PoolNode] = field(default_factory=dict)
     runs: dict[RunId, PoolRun] = field(default_factory=dict)
+    shares: dict[str, PoolShare] = field(default_factory=dict)
     told: list[PoolEvent] = field(default_factory=list)
 
     def draft(self) -> PoolDraft:
         assert self.pool is not None
         moment = Moment(self.clock.now, self.up_since)
-        draft = PoolDraft(self.pool, self.nodes.values(), self.runs.values(), moment)
+        everything = (self.nodes.values(), self.runs.values(), moment, self.shares.values())
+        draft = PoolDraft(self.pool, *everything)
         membership.see_to_silence(draft)
         return draft
 
     def keep(self, draft: PoolDraft) -> None:
-        self.pool, self.nodes, self.runs = draft.pool, draft.nodes, draft.runs
+        self.pool, self.nodes, self.runs, self.shares = draft.pool, draft.nodes, draft.runs, draft.shares
         self.told += draft.events
         open_runs = [run for run in self.runs.values() if run.place is not RunPlace.ENDED]
         assert (self.pool.started, self.pool.open_runs) == (len(self.runs), len(open_runs))
+        for name, share in self.shares.items():
+            started = [run for run in self.runs.values() if run.share == name]
+            still_open = [run for run in started if run.place is not RunPlace.ENDED]
+            assert (share.started, share.open_runs) == (len(started), len(still_open))
 
     def open(self, wanted: NewPool) -> None:
         now = self.clock.now
@@ -59,6 +65,7 @@ class PoolInMemory:
             headed=wanted.headed,
             limits=limits,
             sweep_timeout_s=wanted.section.get("sweep_timeout_s"),
+            deadline=wanted.section.get("deadline"),
             opened_at=now,
             head_heard_at=now,
         )

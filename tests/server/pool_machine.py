@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from parallel_hpo.plan import Share
 from parallel_hpo.protocol.pool import Ends, Join, PooledEnd, PooledStart
 from tests.server.pooling import machine, stopped
 
@@ -14,6 +15,7 @@ class Machine:
 
     name: str
     mark: str
+    share: Share | None = None
     alive: bool = True
     frozen: bool = False
     cut: bool = False
@@ -54,5 +56,7 @@ class Machine:
         self.retries.clear()
         self.pending, self.leaving = None, True
 
-    def joining(self) -> Join:
-        return replace(machine(self.name, self.mark), previous=self.previous)
+    def joining(self, count: int) -> Join:
+        wants = replace(machine(self.name, self.mark), previous=self.previous)
+        share = self.share
+        return wants if share is None else replace(wants, share=str(share), share_count=share.count(count))

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from parallel_hpo.errors import ExitCode
+from parallel_hpo.plan import Share
 from parallel_hpo.protocol.pool import (
     FENCE,
     Ends,
@@ -70,6 +71,9 @@ FATES: Final = ("fine", "fine", "fine", "lost", "mute")
 class PoolPlay(RuleBasedStateMachine):
     """Machines join, work, die, freeze, are cut off and come back; the pool's process is restarted."""
 
+    in_shares = False
+    """Each machine has a share of the count, and performs no other's."""
+
     def make_side(self) -> Side:
         raise NotImplementedError
 
@@ -80,9 +84,12 @@ class PoolPlay(RuleBasedStateMachine):
         self.names = 0
         self.entered: Counter[tuple[str, int]] = Counter()
         self.sent: list[Exchange] = []
-        self.machines = [Machine(f"m{number}", f"mark{number}") for number in range(MACHINES)]
+        self.machines = [self.born(f"m{number}", f"mark{number}", number) for number in range(MACHINES)]
         self.is_over = False
         self.open()
+
+    def born(self, name: str, mark: str, i: int) -> Machine:
+        return Machine(name, mark, Share(i + 1, MACHINES) if self.in_shares else None)
 
     def open(self) -> None:
         failures = {"failures": {"max_initial": None}}
@@ -110,7 +117,7 @@ class PoolPlay(RuleBasedStateMachine):
         node = self.machines[i]
         if not node.alive or node.frozen or node.cut or node.epoch:
             return
-        epoch = self.side.join(node.joining())
+        epoch = self.side.join(node.joining(self.count))
         if epoch is not None and n % 3:
             node.epoch, node.heard_at = epoch, self.now
 
@@ -173,7 +180,8 @@ class PoolPlay(RuleBasedStateMachine):
 
     def heed(self, node: Machine, ends: Ends) -> None:
         if ends.stop is None:
-            working = [other for other in self.machines if other.works and other.inside]
+            its_own = [other for other in self.machines if other.share == node.share]
+            working = [other for other in its_own if other.works and other.inside]
             assert working == [], "complete while something runs"
         if ends.stop is not StopKind.DRAIN:
             node.interrupt()
@@ -241,7 +249,7 @@ class PoolPlay(RuleBasedStateMachine):
         node = self.machines[i]
         if not node.alive or node.leaving:
             self.names += 1
-            self.machines[i] = Machine(node.name, f"mark{i}x{self.names}")
+            self.machines[i] = Machine(node.name, f"mark{i}x{self.names}", node.share)
 
     def freeze_or_thaw(self, i: int, _n: int) -> None:
         node = self.machines[i]
@@ -306,6 +314,20 @@ class PoolPlay(RuleBasedStateMachine):
         assert len({run for run, _ in self.entered}) <= self.count
 
     @invariant()
+    def no_share_starts_more_than_it_has(self) -> None:
+        if not self.in_shares:
+            return
+        events = self.side.events()
+        shares = {event.epoch: event.body["share"] for event in events if event.kind == "joined"}
+        first: dict[str, str] = {}
+        for event in events:
+            if event.kind == "started":
+                first.setdefault(event.body["run"]["run_id"], shares[event.epoch])
+        for i in range(MACHINES):
+            share = Share(i + 1, MACHINES)
+            assert list(first.values()).count(str(share)) <= share.count(self.count)
+
+    @invariant()
     def no_more_may_start_than_are_left(self) -> None:
         assert self.side.may_start() <= self.count
 
@@ -317,7 +339,7 @@ class PoolPlay(RuleBasedStateMachine):
         for node in self.machines:
             if node is not survivor:
                 node.drop_all()
-        last = self.work_alone(survivor or Machine("healthy", "healthy"))
+        last = self.work_alone(survivor or self.born("healthy", "healthy", 0))
         events = self.side.events()
         started = {event.body["run"]["run_id"] for event in events if event.kind == "started"}
         ended = Counter(event.body["run_id"] for event in events if event.kind == "ended")
@@ -339,8 +361,11 @@ class PoolPlay(RuleBasedStateMachine):
             self.side.clock.now += STEP_S
             self.look_at_fences()
             if node.leaving:
+                done = self.in_shares and node.ends_known is not None and node.ends_known.stop is None
                 self.leave(0, 1)
                 (node,) = self.machines
+                if done and node.share is not None:
+                    node.share = Share(node.share.number % MACHINES + 1, MACHINES)
             self.join(0, 1)
             self.begin(0, 0)
             self.exchange(node, wants=2)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from parallel_hpo.notices import Message, Notice
 from parallel_hpo.supervisor.decisions.view import Limits, OpenRun, open_view
+from parallel_hpo.supervisor.devices.presence import Presence
 from parallel_hpo.supervisor.standstill import STACKS, STILL_S, Standstill
 from parallel_hpo.words import RunId
 
@@ -57,3 +58,11 @@ def test_a_run_may_take_any_time_and_a_deadline_will_come(tmp_path: Path) -> Non
     scene.clock.now = STILL_S
     for busy in (replace(slot, run=run), replace(slot, spawn_at=1000.0)):
         assert scene.standstill.due_in_s(replace(WAITING, slots=(busy,))) is None
+
+
+def test_owners_may_have_their_devices_for_any_time(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    away = replace(WAITING, presence=Presence({"": "the session of ada is active"}))
+    assert scene.standstill.due_in_s(away) is None
+    (slot,) = WAITING.slots
+    assert scene.standstill.due_in_s(replace(away, slots=(replace(slot, busy=True),))) == STILL_S

@@ -25,7 +25,7 @@ _MAX_LENGTH = 2_000_000
 def parse(text: str) -> SweepConfiguration:
     """Parse and check a sweep configuration; RefusedError says what is wrong with it."""
     try:
-        return parse_sweep_configuration(_load(text), where="sweep configuration", custom=True)
+        return parse_sweep_configuration(_load(text), where="sweep configuration", at_server=True)
     except ConfigError as error:
         raise RefusedError(str(error)) from error
     except RecursionError:

@@ -14,17 +14,30 @@ _NO_QUEUES: Final = "there are no launch queues and jobs; start agents yourself"
 _NO_AUTOMATIONS: Final = "there are no automations and integrations; run.alert writes to the server's log"
 _NO_USERS: Final = "there are no users, teams or keys to manage: the server has one user"
 
+_OF_REGISTRIES: Final = (
+    *("orgEntity", "deleteModel", "createProjectMembers", "deleteProjectMembers", "teamMembers"),
+    *("updateProjectMember", "updateProjectTeamMember"),
+)
+_OF_USERS: Final = (
+    *("createUser", "createInvite", "deleteInvite", "createServiceAccount", "generateApiKey", "deleteApiKey"),
+)
+_OF_QUEUES: Final = (
+    *("upsertRunQueue", "createRunQueue", "runQueue", "runQueues", "deleteRunQueues", "deleteFromRunQueue"),
+    *("pushToRunQueue", "pushToRunQueueByName", "popFromRunQueue", "ackRunQueueItem", "failRunQueueItem"),
+    *("updateRunQueueItemWarning", "defaultResourceConfig", "createDefaultResourceConfig"),
+    *("launchAgent", "createLaunchAgent", "updateLaunchAgent"),
+)
+_OF_AUTOMATIONS: Final = (
+    *("integrations", "triggers", "createFilterTrigger", "updateFilterTrigger", "deleteTrigger"),
+    "createGenericWebhookIntegration",
+)
+
 REASONS: Final[Mapping[str, str]] = {
-    "orgEntity": _NO_REGISTRY,
-    "createUser": _NO_USERS,
-    "createInvite": _NO_USERS,
-    "createServiceAccount": _NO_USERS,
-    "generateApiKey": _NO_USERS,
-    "deleteApiKey": _NO_USERS,
+    **dict.fromkeys(_OF_REGISTRIES, _NO_REGISTRY),
+    **dict.fromkeys(_OF_USERS, _NO_USERS),
     "completeMultipartUploadArtifact": "files are sent whole",
-    **dict.fromkeys(("upsertRunQueue", "createRunQueue", "createDefaultResourceConfig"), _NO_QUEUES),
-    **dict.fromkeys(("runQueue", "runQueues"), _NO_QUEUES),
-    **dict.fromkeys(("integrations", "triggers", "createFilterTrigger", "deleteTrigger"), _NO_AUTOMATIONS),
+    **dict.fromkeys(_OF_QUEUES, _NO_QUEUES),
+    **dict.fromkeys(_OF_AUTOMATIONS, _NO_AUTOMATIONS),
     "createCustomChart": "custom charts are not stored; log the data, or wandb.Table",
     "createArtifactCollectionTagAssignments": "collections have no tags; artifacts have",
     "deleteArtifactCollectionTagAssignments": "collections have no tags; artifacts have",

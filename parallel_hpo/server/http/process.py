@@ -35,6 +35,7 @@ from parallel_hpo.server.files import folder as files_folder
 from parallel_hpo.server.files import uploads
 from parallel_hpo.server.http import kept_key
 from parallel_hpo.server.http.app import make_app
+from parallel_hpo.server.http.certificate import Certificate
 from parallel_hpo.server.http.clock import WatchedClock
 from parallel_hpo.server.http.connections import PatientProtocol, make_room_for_connections
 from parallel_hpo.server.http.executing import make_executor
@@ -72,6 +73,8 @@ class ServerPlace:
     """The folder of uploaded files, which all servers of the database share; None: where it is by default."""
     adopt_files: bool = False
     """Whether that folder is the database's from now on, wherever its files were."""
+    tls: Certificate | None = None
+    """By which it speaks HTTPS; None: plain HTTP."""
 
     @property
     def folder(self) -> Path:
@@ -88,11 +91,13 @@ def serve(place: ServerPlace, *, embedded: bool = False, stdin: IO[bytes], stdou
     """Serve until SIGINT or SIGTERM, or, when embedded, until stdin ends, whatever signals come.
 
     Call it in the main thread of a process of its own. BackendError where the address,
-    the database or its files can't be had; UsageError where an embedded server's key is missing;
-    ConfigError where W&B's engine is wanted and not installed.
+    the database or its files can't be had; UsageError where an embedded server's key is missing, or the
+    certificate can't be used; ConfigError where W&B's engine is wanted and not installed.
     """
     if place.engine is EngineChoice.WANDB:
         require_wandb_engine()
+    if place.tls is not None:
+        place.tls.check()
     os.umask(0o077)  # nobody else may read the database, the key, the files
     _make_folder(place)
     key = _key_from(stdin) if embedded else None
@@ -103,7 +108,7 @@ def serve(place: ServerPlace, *, embedded: bool = False, stdin: IO[bytes], stdou
     key = key or kept_key.find(place.folder if wish.is_beside(files) else files, place.folder)
     world = _world(place, database, files, key)
     uploads.clear_unfinished(world.files)
-    url = _url_of(listener)
+    url = _url_of(place, listener)
     try:
         server = _Server(
             _config(place, world),
@@ -215,6 +220,8 @@ def _config(place: ServerPlace, world: World) -> uvicorn.Config:
         backlog=min(_BACKLOG, max(1, most // 4)),
         # wandb-core keeps its connections between heartbeats of 30 s.
         timeout_keep_alive=75,
+        ssl_certfile=None if place.tls is None else place.tls.chain_file,
+        ssl_keyfile=None if place.tls is None else place.tls.key_file,
     )
 
 
@@ -227,7 +234,7 @@ def _make_executor() -> Executor:
 def _announcer(
     place: ServerPlace, listener: socket.socket, stdout: IO[str], key: str | None
 ) -> Callable[[], None]:
-    line = {"url": _url_of(listener), "database": shown(place.database_or_default)}
+    line = {"url": _url_of(place, listener), "database": shown(place.database_or_default)}
     if key is not None:
         line["api_key"] = key
 
@@ -239,10 +246,10 @@ def _announcer(
     return announce
 
 
-def _url_of(listener: socket.socket) -> str:
+def _url_of(place: ServerPlace, listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
     name = f"[{host}]" if ":" in host else host
-    return f"http://{name}:{port}"
+    return f"{'http' if place.tls is None else 'https'}://{name}:{port}"
 
 
 def _teller(stdout: IO[str]) -> TellTrouble:

@@ -21,7 +21,7 @@ from parallel_hpo.server.store.lines import Stream
 from parallel_hpo.server.store.runs import RunPath
 from parallel_hpo.server.world import World
 
-_MOST_RUNS: Final = 200
+MOST_RUNS: Final = 200
 READ_WHOLE: Final = 200_000
 """More lines than this together are read by strides, which may pass over a spike: so many take 0.4 s."""
 _LEAST_POINTS: Final = 10
@@ -75,18 +75,22 @@ class Histories:
 
     def of_sweep(self, world: World, at: SweepAt, names: list[str], query: CurveQuery) -> bytes:
         """Return a curve of each of a sweep's runs that are named, or of its newest."""
-        with world.database.read() as transaction:
-            sweep = sweep_at(transaction, at)
-            found = series.lengths(transaction, sweep.id, names[:_MOST_RUNS], _MOST_RUNS)
-            read = self._courses.read(
-                transaction, self._strides(dict(found.values()), query.points), query.wanted
-            )
         curves = (
-            object_of({"id": dump(name)} | _axes(reduced(curve, query.points)))
-            for name, curve in zip(found, read, strict=True)
+            object_of({"id": dump(name)} | _axes(curve))
+            for name, curve in self.curves(world, at, names, query).items()
         )
         runs = b"[" + b",".join(curves) + b"]"
         return object_of({"key": dump(query.name), "x": dump(query.x), "runs": runs})
+
+    def curves(self, world: World, at: SweepAt, names: list[str], query: CurveQuery) -> dict[str, Curve]:
+        """Return the same as curves, by the runs' names; of MOST_RUNS of them at most."""
+        with world.database.read() as transaction:
+            sweep = sweep_at(transaction, at)
+            found = series.lengths(transaction, sweep.id, names[:MOST_RUNS], MOST_RUNS)
+            read = self._courses.read(
+                transaction, self._strides(dict(found.values()), query.points), query.wanted
+            )
+        return {name: reduced(curve, query.points) for name, curve in zip(found, read, strict=True)}
 
     def of_run(self, world: World, path: RunPath, query: CurveQuery) -> bytes:
         """Return one run's curve."""
@@ -99,7 +103,7 @@ class Histories:
     def expect_sweep(self, world: World, at: SweepAt, name: str) -> None:
         """Read what a sweep's page is going to ask for first."""
         with world.database.read() as transaction:
-            found = series.lengths(transaction, at.sweep, [], _MOST_RUNS)
+            found = series.lengths(transaction, at.sweep, [], MOST_RUNS)
             points = min(max(_POINTS_IN_ALL // max(len(found), 1), _LEAST_OF_MANY), _MOST_OF_MANY)
             wanted = CurveQuery(name, "step", points).wanted
             self._courses.read(transaction, self._strides(dict(found.values()), points), wanted)

@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from parallel_hpo.nested import strict
 from parallel_hpo.server.pages import answers, projects, run_files, static, timeline
 from parallel_hpo.server.pages.acts import Acts, Change
 from parallel_hpo.server.pages.histories import CurveQuery, Histories
@@ -26,7 +27,6 @@ from parallel_hpo.server.pages.watched import FRESH_S
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.services.supervision import SweepAt
 from parallel_hpo.server.store.runs import RunPath
-from parallel_hpo.server.values import strict
 from parallel_hpo.server.world import Caller, World
 
 _READERS: Final = 2

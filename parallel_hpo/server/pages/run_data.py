@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any, Final
 
-from parallel_hpo.nested import dotted
+from parallel_hpo.nested import dotted, strict
 from parallel_hpo.server.pages.ledgers import attempts_of
 from parallel_hpo.server.pages.media import media_in
 from parallel_hpo.server.pages.rows import plain_config, worker_of
@@ -19,7 +19,6 @@ from parallel_hpo.server.store.database import Transaction
 from parallel_hpo.server.store.lines import Stream
 from parallel_hpo.server.store.records import Run
 from parallel_hpo.server.store.runs import RunPath
-from parallel_hpo.server.values import strict
 from parallel_hpo.server.world import World
 
 _FIRST_LINES: Final = 1000

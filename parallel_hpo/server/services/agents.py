@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from parallel_hpo.protocol.messages import PLACE
 from parallel_hpo.server.engines import configurations
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.rules import heartbeat, run_states, sweep_states
@@ -156,7 +157,7 @@ class _Beat:
             changes["state"] = run_states.move(run.state, RunEvent.HANDED_ON)
             changes["stop_requested"] = False  # what was asked of it before is over
         runs.change(self._transaction, run.id, changes)
-        return self._order(kind, run.name, json.loads(run.assigned or "{}"))
+        return self._order(kind, run)
 
     def _issue(self, view: View) -> Command:
         """Make the sweep's next run, if its engine has one, and return the command that delivers it."""
@@ -186,9 +187,13 @@ class _Beat:
         state = sweep_states.move(self._sweep.state, SweepEvent.EXHAUSTED)
         sweeps.change(self._transaction, self._sweep.id, {"state": state, "updated_at": self._now})
 
-    def _order(self, kind: str, name: str, parameters: dict[str, Any]) -> dict[str, Any]:
+    def _order(self, kind: str, run: Run) -> dict[str, Any]:
+        arguments = wrapped(json.loads(run.assigned or "{}"))
+        if self._agent.label != STRANGER and run.sweep_index is not None:
+            # wandb client: of each argument the agent reads the value alone, and keeps all of it in a file.
+            arguments = {name: entry | {PLACE: run.sweep_index} for name, entry in arguments.items()}
         program = configurations.program_of(self._sweep.config)
-        return {"type": kind, "run_id": name, "args": wrapped(parameters), "program": program}
+        return {"type": kind, "run_id": run.name, "args": arguments, "program": program}
 
     def _run(self, run_id: int) -> Run:
         run = runs.find(self._transaction, run_id)

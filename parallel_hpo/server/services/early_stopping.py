@@ -98,7 +98,8 @@ def _advance(
     for at in advanced.reached:
         bands.put(transaction, run.sweep_id, at.band, run.id, at.loss)
     changes: dict[str, Any] = {"best_loss": advanced.course.best}
-    if _must_stop(transaction, run, rule, advanced):
+    # One that no agent was given has ended long since: it is sent from where it was performed.
+    if run.agent_id is not None and _must_stop(transaction, run, rule, advanced):
         changes["stop_requested"] = True
     return changes
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 from pydantic import BaseModel, ValidationError
 
+from parallel_hpo.config.deadline import Deadline
 from parallel_hpo.config.tables import Failures, Limit
 from parallel_hpo.keys import node_key
 from parallel_hpo.policy import FailureLimits
@@ -81,7 +82,9 @@ def join(world: World, sweep_id: str, wants: Join) -> Joined:
     if head is None:
         raise _unknown(sweep_id)
     unlike = why_unlike(head, wants.versions, wants.name)
-    with _changed(world, sweep_id, dying=lambda node: node.epoch == wants.previous) as draft:
+    with _changed(
+        world, sweep_id, dying=lambda node: node.epoch == wants.previous, share=wants.share
+    ) as draft:
         if unlike:
             draft.tell("refused", None, {"name": wants.name, "reason": unlike})
         node = None if unlike or draft.pool.ends is not None else membership.join(draft, wants)
@@ -148,11 +151,12 @@ def _changed(
     named: Collection[RunId] = (),
     dying: Callable[[PoolNode], bool] = lambda node: False,
     by_head: bool = False,
+    share: str = "",
 ) -> Iterator[PoolDraft]:
     """Yield a pool, without what has been silent for too long, and write what becomes of it.
 
     `epoch` is the node that speaks, `named` are the runs of which it speaks, `dying` the nodes of which
-    all must be known, since they may be found to be gone.
+    all must be known, since they may be found to be gone, and `share` is what a node comes to perform.
     """
     moment = Moment(world.clock(), max(world.up_since, world.clock_set_at()))
     with world.database.write() as transaction:
@@ -162,7 +166,8 @@ def _changed(
         nodes = store.nodes(transaction, sweep_id, epoch)
         lost = [node.epoch for node in nodes if dying(node) or membership.is_silent(node, pool, moment)]
         runs = store.runs_concerned(transaction, sweep_id, named=named, holder=epoch, dying=lost)
-        draft = PoolDraft(pool, nodes, runs, moment)
+        shares = {share, *(node.share for node in nodes), *(run.share for run in runs)} - {""}
+        draft = PoolDraft(pool, nodes, runs, moment, store.shares(transaction, sweep_id, shares))
         if by_head:
             membership.hear_head(draft)
         membership.see_to_silence(draft)
@@ -189,6 +194,7 @@ class _PoolLimits(BaseModel):
 
     failures: Failures = Failures()
     sweep_timeout_s: Limit = None
+    deadline: Deadline = None
 
 
 def _pool_for(wanted: NewPool, now: float) -> Pool:
@@ -206,6 +212,7 @@ def _pool_for(wanted: NewPool, now: float) -> Pool:
         headed=wanted.headed,
         limits=FailureLimits(**limits.failures.model_dump()),
         sweep_timeout_s=limits.sweep_timeout_s,
+        deadline=limits.deadline if wanted.headed else None,  # else each machine has its own hour
         opened_at=now,
         head_heard_at=now,
     )

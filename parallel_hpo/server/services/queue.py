@@ -14,6 +14,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from parallel_hpo.config.sweep_checks import json_native
+from parallel_hpo.errors import ConfigError
 from parallel_hpo.server.engines import configurations
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.rules.run_states import RunState
@@ -28,10 +30,10 @@ from parallel_hpo.server.world import World
 def enqueue(world: World, sweep_id: str, parameters: str, display_name: str | None) -> str:
     """Let a run with these parameters (a JSON object) wait for an agent, and return its name.
 
-    RefusedError where the sweep is over, or its run_cap is reached; a scheduler's run beyond
-    that is kept, and no agent gets it.
+    RefusedError where the sweep is over, its run_cap is reached, or a value is none that JSON has; a
+    scheduler's run beyond the cap is kept, and no agent gets it.
     """
-    values = _unwrapped(read_object(parameters, "config"))
+    values = _read_parameters(parameters)
     now = world.clock()
     with world.database.write() as transaction:
         sweep = sweeps.find(transaction, sweep_id)
@@ -78,6 +80,16 @@ def create_pending(
 def wrapped(parameters: dict[str, Any]) -> dict[str, Any]:
     """Put each value where wandb's clients look for it."""
     return {name: {"value": value} for name, value in parameters.items()}
+
+
+def _read_parameters(text: str) -> dict[str, Any]:
+    """Return parameters; what a sweep configuration can't hold, such as NaN, no run of it has either."""
+    values = _unwrapped(read_object(text, "config"))
+    try:
+        json_native("config", values)
+    except ConfigError as error:
+        raise RefusedError(str(error)) from None
+    return values
 
 
 def _unwrapped(config: dict[str, Any]) -> dict[str, Any]:

@@ -51,6 +51,8 @@ def _create(world: World, wishes: SweepWishes) -> str:
         raise RefusedError("a new sweep needs a configuration")
     values = _configured(wishes.config) | _plain(wishes)
     values |= _passing_over_prior_runs(wishes.config, wishes)
+    seed = configurations.parse(wishes.config).seed
+    values["seed"] = world.new_seed() if seed is None else seed
     state = SweepState.PENDING if wishes.state is None else _state_after(SweepState.PENDING, wishes.state)
     now, sweep_id = world.clock(), world.new_id()
     with world.database.write() as transaction:
@@ -59,7 +61,7 @@ def _create(world: World, wishes: SweepWishes) -> str:
         project = projects.ensure(
             transaction, wishes.entity or DEFAULT_ENTITY, wishes.project or DEFAULT_PROJECT, now
         )
-        values |= {"id": sweep_id, "project_id": project.id, "state": state, "seed": world.new_seed()}
+        values |= {"id": sweep_id, "project_id": project.id, "state": state}
         values["engine"] = str(world.engine)
         sweeps.create(transaction, values | {"created_at": now, "updated_at": now, "heartbeat_at": now})
     return sweep_id

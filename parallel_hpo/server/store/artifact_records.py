@@ -46,6 +46,8 @@ class Artifact:
     version: int | None
     state: str
     digest: str
+    client_id: str | None
+    """The id by which the client knew it before the server did."""
     description: str | None
     metadata: str | None
     tags: str

@@ -23,6 +23,7 @@ from parallel_hpo.server.store import pool_tables, scope, tables
 from parallel_hpo.server.store.disk import Disk
 from parallel_hpo.server.store.failures import as_unavailable
 from parallel_hpo.server.store.health import DatabaseHealth
+from parallel_hpo.version import __version__
 
 Transaction = Connection
 """An open transaction, as other rooms call it: they pass it on and know nothing of SQL."""
@@ -51,7 +52,7 @@ class Database:
         """
         try:
             database = cls(database_url(where), busy_timeout_s=busy_timeout_s)
-            _prepare(database._engine)
+            _prepare(database._engine, shown(where))
             if database._engine.dialect.name == "sqlite":
                 database.health.watch(database._engine)
         except DBAPIError as error:
@@ -172,22 +173,24 @@ def _on_postgresql_begin(connection: Connection, *, timeout_ms: int) -> None:
         connection.exec_driver_sql(lock)
 
 
-def _prepare(engine: Engine) -> None:
+def _prepare(engine: Engine, name: str) -> None:
     """Bring the tables to the newest revision; a migration may drop a table to which others refer."""
     with engine.execution_options(immediate=True, tables_may_go=True).connect() as connection:
         with connection.begin():
-            _bring_up(connection)
+            _bring_up(connection, name)
         if engine.dialect.name == "sqlite":
             _on_sqlite_connect(connection.connection.driver_connection, None)  # with foreign keys again
 
 
-def _bring_up(connection: Connection) -> None:
+def _bring_up(connection: Connection, name: str) -> None:
     revision = _revision(connection)
     if revision is None:
         pool_tables.pools.metadata.create_all(connection)  # with those of `tables`
         connection.execute(insert(tables.alembic_version).values(version_num=tables.HEAD))
+    elif revision not in tables.REVISIONS:
+        raise BackendError(_why_not(revision, name))
     elif revision != tables.HEAD:
-        _migrate(connection, revision)
+        _migrate(connection)
 
 
 def _revision(connection: Connection) -> str | None:
@@ -197,7 +200,18 @@ def _revision(connection: Connection) -> str | None:
     return revision
 
 
-def _migrate(connection: Connection, revision: str) -> None:
+def _why_not(revision: str, name: str) -> str:
+    """Return why nothing is done with a database at an unknown revision."""
+    if len(revision) != len(tables.HEAD) or not revision.isdigit():  # Alembic itself would make a hash
+        return f"the database {name} is another program's (Alembic's revision is {revision}); name another"
+    return (
+        f"the sweep server's database {name} was written by a newer parallel_hpo: its revision is {revision},"
+        f" and this version, {__version__}, knows those up to {tables.HEAD}; upgrade parallel_hpo, or name"
+        " another database"
+    )
+
+
+def _migrate(connection: Connection) -> None:
     from parallel_hpo.server.store.migrations import upgrade  # Alembic takes 0.2 s to import
 
-    upgrade(connection, revision)
+    upgrade(connection)

@@ -16,10 +16,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from parallel_hpo.metric import MISSING, counting
+from parallel_hpo.nested import strict
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.store.records import Run
 from parallel_hpo.server.store.run_facts import Facts, WholeRun, section_of, value_of
-from parallel_hpo.server.values import strict
 
 if TYPE_CHECKING:
     import regex

@@ -3,28 +3,43 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, bindparam, delete, func, insert, or_, select, union_all, update
+from sqlalchemy import (
+    Connection,
+    Insert,
+    Row,
+    Update,
+    bindparam,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    union_all,
+    update,
+)
 
 from parallel_hpo.policy import FailureCount, FailureLimits
 from parallel_hpo.protocol.pool import Ends, NewPool, PoolEvent, Versions, as_json, read
 from parallel_hpo.server.rules.pool.draft import PoolDraft
-from parallel_hpo.server.rules.pool.state import Pool, PoolNode, PoolRun, RunPlace
+from parallel_hpo.server.rules.pool.state import Pool, PoolNode, PoolRun, PoolShare, RunPlace
 from parallel_hpo.server.store.pool_tables import (
     POOL_TABLES,
     pool_events,
     pool_facts,
     pool_nodes,
     pool_runs,
+    pool_shares,
     pools,
 )
 from parallel_hpo.words import Outcome, RunId
 
 _NODE_FIELDS: Final = (
-    *("epoch", "name", "mark", "workers", "heard_at", "number", "granted", "used", "gone", "reason"),
+    *("epoch", "name", "mark", "workers", "heard_at", "number", "granted", "used", "gone", "reason", "share"),
 )
+_SHARE_FIELDS: Final = ("share", "count", "started", "open_runs", "none_finished")
 # What every exchange asks is built once: building a statement costs more than SQLite takes to run it.
 _POOL = select(pools).where(pools.c.sweep_id == bindparam("sweep"))
 _NODES = select(*(pool_nodes.c[name] for name in _NODE_FIELDS)).where(
@@ -50,6 +65,9 @@ _HELD = union_all(
         pool_runs.c.place == RunPlace.RUNNING, pool_runs.c.epoch.in_(bindparam("dying", expanding=True))
     ),
 )
+_SHARES = select(*(pool_shares.c[name] for name in _SHARE_FIELDS)).where(
+    pool_shares.c.sweep_id == bindparam("sweep"), pool_shares.c.share.in_(bindparam("names", expanding=True))
+)
 _EVENTS = (
     select(pool_events)
     .where(pool_events.c.sweep_id == bindparam("sweep"), pool_events.c.number > bindparam("after"))
@@ -58,12 +76,16 @@ _EVENTS = (
 )
 _CHANGE_POOL = update(pools).where(pools.c.sweep_id == bindparam("key"))
 _CHANGE_NODE = update(pool_nodes).where(
-    pool_nodes.c.sweep_id == bindparam("key"), pool_nodes.c.epoch == bindparam("key_epoch")
+    pool_nodes.c.sweep_id == bindparam("key"), pool_nodes.c.epoch == bindparam("which")
 )
 _CHANGE_RUN = update(pool_runs).where(
-    pool_runs.c.sweep_id == bindparam("key"), pool_runs.c.run_id == bindparam("key_run")
+    pool_runs.c.sweep_id == bindparam("key"), pool_runs.c.run_id == bindparam("which")
+)
+_CHANGE_SHARE = update(pool_shares).where(
+    pool_shares.c.sweep_id == bindparam("key"), pool_shares.c.share == bindparam("which")
 )
 _NEW_NODE, _NEW_RUN, _NEW_EVENT = insert(pool_nodes), insert(pool_runs), insert(pool_events)
+_NEW_SHARE = insert(pool_shares)
 _NO_EPOCH: Final = 0
 
 
@@ -100,6 +122,12 @@ def runs_concerned(
         rows = connection.execute(_NAMED, {"sweep": sweep_id, "names": sorted(named)})
         found |= {row.run_id: _run(row) for row in rows}
     return list(found.values())
+
+
+def shares(connection: Connection, sweep_id: str, names: Collection[str]) -> list[PoolShare]:
+    """Return those of a pool's shares that have these names; most pools have none."""
+    rows = connection.execute(_SHARES, {"sweep": sweep_id, "names": sorted(names)}) if names else ()
+    return [PoolShare(**dict(zip(_SHARE_FIELDS, row, strict=True))) for row in rows]
 
 
 def started_among(connection: Connection, sweep_id: str, names: Collection[str]) -> set[str]:
@@ -158,19 +186,31 @@ def write(connection: Connection, sweep_id: str, draft: PoolDraft) -> None:
     before = draft.before
     if draft.pool is not before.pool:
         connection.execute(_CHANGE_POOL, {"key": sweep_id} | _pool_values(draft.pool))
-    for epoch, node in draft.nodes.items():
-        if epoch not in before.nodes:
-            connection.execute(_NEW_NODE, {"sweep_id": sweep_id} | _node_values(node))
-        elif node is not before.nodes[epoch]:
-            key = {"key": sweep_id, "key_epoch": epoch}
-            connection.execute(_CHANGE_NODE, key | _node_values(node))
-    for run_id, run in draft.runs.items():
-        if run_id not in before.runs:
-            connection.execute(_NEW_RUN, {"sweep_id": sweep_id} | _run_values(run))
-        elif run is not before.runs[run_id]:
-            connection.execute(_CHANGE_RUN, {"key": sweep_id, "key_run": run_id} | _run_values(run))
+    changes = (
+        (_NEW_NODE, _CHANGE_NODE, _node_values, before.nodes, draft.nodes),
+        (_NEW_SHARE, _CHANGE_SHARE, _share_values, before.shares, draft.shares),
+        (_NEW_RUN, _CHANGE_RUN, _run_values, before.runs, draft.runs),
+    )
+    for new, change, values_of, was, now in changes:
+        _write_changed(connection, sweep_id, new, change, values_of, was, now)
     if draft.events:
         connection.execute(_NEW_EVENT, [_event_values(sweep_id, event) for event in draft.events])
+
+
+def _write_changed(
+    connection: Connection,
+    sweep_id: str,
+    new: Insert,
+    change: Update,
+    values_of: Callable[[Any], dict[str, Any]],
+    was: Mapping[Any, Any],
+    now: Mapping[Any, Any],
+) -> None:
+    for key, record in now.items():
+        if key not in was:
+            connection.execute(new, {"sweep_id": sweep_id} | values_of(record))
+        elif record is not was[key]:
+            connection.execute(change, {"key": sweep_id, "which": key} | values_of(record))
 
 
 def _pool(row: Row[Any]) -> Pool:
@@ -181,11 +221,13 @@ def _pool(row: Row[Any]) -> Pool:
         headed=row.headed,
         limits=FailureLimits(row.max_consecutive, row.max_total, row.max_initial),
         sweep_timeout_s=row.sweep_timeout_s,
+        deadline=row.deadline,
         opened_at=row.opened_at,
         head_heard_at=row.head_heard_at,
         started=row.started,
         open_runs=row.open_runs,
         failures=FailureCount(row.failed, row.failed_in_a_row, row.none_finished),
+        took=() if row.took is None else tuple(json.loads(row.took)),
         epochs=row.epochs,
         events=row.events,
         exhausted=row.exhausted,
@@ -195,8 +237,8 @@ def _pool(row: Row[Any]) -> Pool:
 
 def _pool_values(pool: Pool) -> dict[str, Any]:
     plain = (
-        *("is_local", "count", "node_timeout_s", "headed", "sweep_timeout_s", "opened_at", "head_heard_at"),
-        *("started", "open_runs", "epochs", "events", "exhausted"),
+        *("is_local", "count", "node_timeout_s", "headed", "sweep_timeout_s", "deadline", "opened_at"),
+        *("head_heard_at", "started", "open_runs", "epochs", "events", "exhausted"),
     )
     return {name: getattr(pool, name) for name in plain} | {
         "max_consecutive": pool.limits.max_consecutive,
@@ -205,12 +247,14 @@ def _pool_values(pool: Pool) -> dict[str, Any]:
         "failed": pool.failures.total,
         "failed_in_a_row": pool.failures.consecutive,
         "none_finished": pool.failures.none_finished,
+        "took": json.dumps(pool.took) if pool.took else None,
         "ends": None if pool.ends is None else json.dumps(as_json(pool.ends)),
     }
 
 
 _RUN_FIELDS: Final = (
-    *("run_id", "place", "epoch", "attempt", "since", "spent_s", "deaths", "preemptions", "slot", "outcome"),
+    *("run_id", "place", "epoch", "attempt", "since", "spent_s", "deaths", "preemptions", "seed", "slot"),
+    *("outcome", "share"),
 )
 
 
@@ -220,6 +264,10 @@ def _node(row: Row[Any]) -> PoolNode:
 
 def _node_values(node: PoolNode) -> dict[str, Any]:
     return {name: getattr(node, name) for name in _NODE_FIELDS}
+
+
+def _share_values(share: PoolShare) -> dict[str, Any]:
+    return {name: getattr(share, name) for name in _SHARE_FIELDS}
 
 
 def _run(row: Row[Any]) -> PoolRun:

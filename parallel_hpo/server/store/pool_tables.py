@@ -21,6 +21,8 @@ pools = Table(
     Column("max_total", Integer),
     Column("max_initial", Integer),
     Column("sweep_timeout_s", Float(53)),
+    Column("deadline", Text),
+    Column("took", Text),
     Column("opened_at", Float(53), nullable=False),
     Column("head_heard_at", Float(53), nullable=False),
     Column("started", Integer, nullable=False),
@@ -59,6 +61,7 @@ pool_nodes = Table(
     Column("used", Integer, nullable=False),
     Column("gone", Boolean, nullable=False),
     Column("reason", Text, nullable=False),
+    Column("share", String(32), nullable=False, server_default=""),
     Index("pool_nodes_gone", "sweep_id", "gone"),
 )
 
@@ -76,9 +79,22 @@ pool_runs = Table(
     Column("spent_s", Float(53), nullable=False),
     Column("deaths", Integer, nullable=False),
     Column("preemptions", Integer, nullable=False),
+    Column("seed", Integer),
     Column("slot", Integer),
     Column("outcome", String(16)),
+    Column("share", String(32), nullable=False, server_default=""),
     Index("pool_runs_place", "sweep_id", "place", "epoch"),
+)
+
+pool_shares = Table(
+    "pool_shares",
+    metadata,
+    Column("sweep_id", String(64), primary_key=True),
+    Column("share", String(32), primary_key=True),
+    Column("count", Integer, nullable=False),
+    Column("started", Integer, nullable=False),
+    Column("open_runs", Integer, nullable=False),
+    Column("none_finished", Boolean, nullable=False),
 )
 
 pool_events = Table(
@@ -92,4 +108,4 @@ pool_events = Table(
     Column("body", Text, nullable=False),
 )
 
-POOL_TABLES = (pool_events, pool_runs, pool_nodes, pool_facts, pools)
+POOL_TABLES = (pool_events, pool_shares, pool_runs, pool_nodes, pool_facts, pools)

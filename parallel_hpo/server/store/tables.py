@@ -30,7 +30,11 @@ from sqlalchemy import (
 from parallel_hpo.server.store.columns import columns_of
 from parallel_hpo.server.store.records import Agent, Project, Run, Sweep
 
-HEAD: Final = max((Path(__file__).parent / "migrations" / "versions").glob("v*.py")).name[1:5]
+REVISIONS: Final = sorted(
+    path.name[1:5] for path in (Path(__file__).parent / "migrations" / "versions").glob("v*.py")
+)
+"""Those that this version knows, oldest first, by the migrations' files."""
+HEAD: Final = REVISIONS[-1]
 """The newest migration, by its file's name; a database at this revision opens without Alembic, which is slow
 to import."""
 

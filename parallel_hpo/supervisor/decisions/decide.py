@@ -29,7 +29,17 @@ from parallel_hpo.protocol.messages import (
     RunStarted,
     StartFailed,
 )
-from parallel_hpo.supervisor.decisions import deaths, device_care, drawing, ends, limits, scaling, starts
+from parallel_hpo.supervisor.decisions import (
+    deaths,
+    device_care,
+    drawing,
+    ends,
+    fitting,
+    limits,
+    politeness,
+    scaling,
+    starts,
+)
 from parallel_hpo.supervisor.decisions.actions import AskSweep, Decision, Kill, LookAtAwaited, Send, Spawn
 from parallel_hpo.supervisor.decisions.draft import Draft
 from parallel_hpo.supervisor.decisions.events import (
@@ -51,6 +61,7 @@ from parallel_hpo.supervisor.decisions.events import (
 )
 from parallel_hpo.supervisor.decisions.view import Ending, SlotView, SweepView
 from parallel_hpo.supervisor.devices.handover import DeviceClear
+from parallel_hpo.supervisor.devices.presence import OwnersSeen
 from parallel_hpo.words import Outcome, Slot, SlotState, StopKind
 
 IDLE_RETURN_S: Final = 1.0
@@ -87,9 +98,11 @@ class _Decider(Draft):
         match event:
             case Opened():
                 limits.set_the_clock(self)
+                politeness.say_who_is_there(self)
             case TimePassed():
                 limits.end_overdue(self)
-            case OutputSeen() | MemorySeen() | DeviceClear() | Delivered():
+                politeness.join_again(self)
+            case OutputSeen() | MemorySeen() | DeviceClear() | Delivered() | OwnersSeen():
                 self._on_seen(event)
             case Reported(slot, report):
                 self._on_report(slot, report)
@@ -104,8 +117,10 @@ class _Decider(Draft):
             case PoolAnswered() | StartRefused():
                 self._on_pool(event)
 
-    def _on_seen(self, event: OutputSeen | MemorySeen | DeviceClear | Delivered) -> None:
+    def _on_seen(self, event: OutputSeen | MemorySeen | DeviceClear | Delivered | OwnersSeen) -> None:
         match event:
+            case OwnersSeen():
+                politeness.on_owners_seen(self, event)
             case Delivered():
                 starts.on_delivered(self, event)
             case OutputSeen(slot):
@@ -226,6 +241,8 @@ class _Decider(Draft):
                 continue
             if device_care.is_resting(self, slot):
                 self.replace_worker(slot, "its device is in quarantine")
+            elif politeness.is_away(self, slot):
+                self.replace_worker(slot, "its device is left to its owner")
             else:
                 self._give_work(slot)
         for slot in self.view.slots:
@@ -241,7 +258,10 @@ class _Decider(Draft):
             self.change(slot.slot, lease_at=None)
 
     def _give_work(self, slot: SlotView) -> None:
-        if self.view.reruns:
+        if fitting.is_too_late(self.view, self.now):
+            if self.work():
+                fitting.say_once(self)
+        elif self.view.reruns:
             run, *others = self.view.reruns
             self.view = replace(self.view, reruns=tuple(others))
             self.change(slot.slot, busy=True, assigned=run, active_at=self.now)
@@ -253,7 +273,11 @@ class _Decider(Draft):
 
     def _lease_for(self, slot: SlotView) -> int | None:
         """The slot's next lease: its part of what is left, and no more than its process may perform."""
-        caps = (self._runs_left_in_process(slot), device_care.longest_lease(self, slot))
+        caps = (
+            self._runs_left_in_process(slot),
+            device_care.longest_lease(self, slot),
+            fitting.longest_lease(self.view, self.now),
+        )
         most = min((cap for cap in caps if cap is not None), default=None)
         if self.view.limits.count is None and self.view.grant is None:
             return most
@@ -262,7 +286,13 @@ class _Decider(Draft):
 
     def _wants_worker(self, slot: SlotView) -> bool:
         """Whether a slot without a process is to get one now: its wait is over and there is work."""
-        if slot.spawn_at is not None or not device_care.may_start(self, slot):
+        if (
+            slot.spawn_at is not None
+            or politeness.is_away(self, slot)
+            or fitting.is_too_late(self.view, self.now)
+        ):
+            return False
+        if not device_care.may_start(self, slot):
             return False
         coming = sum(1 for other in self.view.slots if other.state is SlotState.STARTING)
         return self.work() > coming
@@ -276,10 +306,12 @@ class _Decider(Draft):
             self.leave(Ending(tripped, ExitCode.FAILURE_POLICY, StopKind.INTERRUPT))
         elif all(slot.over for slot in self.view.slots):
             self._end_without_workers()
-        elif self.view.grant is not None:
-            pass  # the pool says when nothing is left on any machine
-        elif not any(slot.busy for slot in self.view.slots) and not self.view.asking and not self.work():
-            self.leave(_complete(self.view))
+        elif any(slot.busy for slot in self.view.slots) or self.view.asking:
+            pass
+        elif self.view.grant is None and not self.work():
+            self.leave(_complete(self.view))  # a pool says itself when nothing is left on any machine
+        elif fitting.is_too_late(self.view, self.now):
+            fitting.end(self)
 
     def _end_without_workers(self) -> None:
         """End a sweep whose last worker gave up, or was drained by somebody."""

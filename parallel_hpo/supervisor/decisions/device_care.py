@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from parallel_hpo.config.devices import FaultAction
 from parallel_hpo.notices import Message
+from parallel_hpo.supervisor.decisions import politeness
 from parallel_hpo.supervisor.decisions.actions import AwaitDevice, RecordQuarantine
 from parallel_hpo.supervisor.decisions.draft import Draft
 from parallel_hpo.supervisor.decisions.view import SlotView
@@ -64,7 +65,8 @@ def longest_lease(draft: Draft, slot: SlotView) -> int | None:
 
 def _note_run(draft: Draft, device: str, outcome: Outcome, reason: str, *, faulty: bool) -> None:
     before = draft.view.health
-    others = {slot.device for slot in draft.view.slots if slot.device != device and not slot.over}
+    here = [slot for slot in draft.view.slots if not slot.over and not politeness.is_away(draft, slot)]
+    others = {slot.device for slot in here if slot.device != device}
     after = note_run(before, device, outcome, others=frozenset(others), now=draft.now, faulty=faulty)
     draft.view = replace(draft.view, health=after)
     if after.is_held(device, draft.now) and not before.is_held(device, draft.now):

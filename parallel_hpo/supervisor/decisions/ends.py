@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from parallel_hpo.policy import may_be_preempted_again
 from parallel_hpo.protocol.messages import RunEnded
-from parallel_hpo.supervisor.decisions import deaths, device_care
+from parallel_hpo.supervisor.decisions import deaths, device_care, fitting
 from parallel_hpo.supervisor.decisions.actions import TellEnd
 from parallel_hpo.supervisor.decisions.draft import Draft
 from parallel_hpo.supervisor.decisions.view import OpenRun, SlotView
@@ -48,4 +48,6 @@ def _end(draft: Draft, slot: SlotView, run: OpenRun, report: RunEnded) -> None:
     if report.missing is not None and not draft.view.told_of_metric:
         draft.view = replace(draft.view, told_of_metric=True)
         draft.tell(report.missing)
+    if not report.resumable:
+        fitting.note_run(draft, report.outcome, draft.now - run.since)
     device_care.after_run(draft, slot.slot, report.outcome, report.reason)

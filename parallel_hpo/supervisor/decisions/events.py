@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from parallel_hpo.protocol.messages import Report, RunStarted
 from parallel_hpo.protocol.pool import Granted
 from parallel_hpo.supervisor.devices.handover import DeviceClear
+from parallel_hpo.supervisor.devices.presence import OwnersSeen
 from parallel_hpo.words import Outcome, RunId, Slot, StopKind
 
 
@@ -34,6 +35,8 @@ class Delivered:
     """Those that the ledger has of it."""
     outcome: Outcome | None
     """How it ended; None: it has not, or is to be resumed."""
+    seed: int | None = None
+    """That which it had."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +135,7 @@ Event = (
     | OutputSeen
     | MemorySeen
     | DeviceClear
+    | OwnersSeen
     | ScaleAsked
     | DrainAsked
     | TimePassed

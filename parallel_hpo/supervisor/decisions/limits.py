@@ -50,6 +50,10 @@ def end_overdue(draft: Draft) -> None:
     if draft.view.ending is None and _is_past(draft.view.end_at, draft.now):
         reason = f"sweep timeout {limits.sweep_timeout_s:g} s"
         draft.leave(Ending(reason, ExitCode.SWEEP_TIMEOUT, StopKind.INTERRUPT))
+    elif draft.view.ending is None and _is_past(draft.view.deadline_at, draft.now):
+        reason = f"deadline {limits.deadline}"
+        draft.tell_stop(StopKind.INTERRUPT, reason)
+        draft.leave(Ending(reason, ExitCode.SWEEP_TIMEOUT, StopKind.INTERRUPT))
 
 
 def _cut_by_time(draft: Draft, slot: SlotView, reason: str) -> None:

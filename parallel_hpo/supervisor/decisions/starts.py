@@ -13,10 +13,12 @@ from typing import Final
 from parallel_hpo.notices import Message, RunBegan
 from parallel_hpo.protocol.messages import Proceed, RunStarted, Settle
 from parallel_hpo.protocol.pool import KNOWN_TO_POOL, OVER_WORD
+from parallel_hpo.supervisor.decisions import fitting
 from parallel_hpo.supervisor.decisions.actions import RecordStart, Send, TellEnd
 from parallel_hpo.supervisor.decisions.draft import Draft
 from parallel_hpo.supervisor.decisions.events import Delivered, StartRefused
-from parallel_hpo.supervisor.decisions.view import OpenRun, SlotView, SweepView
+from parallel_hpo.supervisor.decisions.seeding import seed_of
+from parallel_hpo.supervisor.decisions.view import Limits, OpenRun, SlotView, SweepView
 from parallel_hpo.words import Outcome, RunId, SlotState
 
 EXIT_CODES: Final = {Outcome.FINISHED: 0, Outcome.FAILED: 1}
@@ -30,9 +32,13 @@ def on_run_started(draft: Draft, slot: SlotView, report: RunStarted) -> None:
         return  # it hears the order to leave instead, and the run goes back unstarted
     if slot.assigned is not None:
         _start(draft, slot, slot.assigned)
+    elif fitting.is_too_late(draft.view, draft.now):
+        fitting.send_back(draft, slot)
     else:
         draft.view = replace(draft.view, started=draft.view.started + 1)
-        _start(draft, slot, OpenRun(report.run_id, report.parameters, report.attempt, draft.now))
+        seed = _seed_of(draft.view.limits, report.place)
+        run = OpenRun(report.run_id, report.parameters, report.attempt, draft.now, seed=seed)
+        _start(draft, slot, run)
 
 
 def on_delivered(draft: Draft, event: Delivered) -> None:
@@ -46,7 +52,9 @@ def on_delivered(draft: Draft, event: Delivered) -> None:
         draft.view = replace(draft.view, reruns=others)
         _start(draft, slot, waiting[0])
     elif event.outcome is None and not _is_elsewhere(draft.view, report.run_id):
-        _start(draft, slot, OpenRun(report.run_id, report.parameters, event.attempts + 1, draft.now))
+        attempt = event.attempts + 1
+        run = OpenRun(report.run_id, report.parameters, attempt, draft.now, seed=event.seed)
+        _start(draft, slot, run)
     else:
         _settle(draft, slot, report.run_id, event.outcome)
 
@@ -80,8 +88,12 @@ def _start(draft: Draft, slot: SlotView, known: OpenRun) -> None:
     left = slot.lease_left if slot.assigned else max(0, slot.lease_left - 1)
     draft.change(slot.slot, run=run, assigned=None, idle_returns=0, lease_left=left, active_at=draft.now)
     draft.actions.append(RecordStart(slot.slot, run))
-    draft.actions.append(Send(slot.slot, Proceed(run.run_id, run.attempt)))
+    draft.actions.append(Send(slot.slot, Proceed(run.run_id, run.attempt, run.seed)))
     draft.tell(RunBegan(slot.slot, run.run_id, run.attempt, run.parameters, slot.device))
+
+
+def _seed_of(limits: Limits, place: int | None) -> int | None:
+    return None if limits.seed is None or place is None else seed_of(limits.seed, place)
 
 
 def _settle(draft: Draft, slot: SlotView, run_id: RunId, outcome: Outcome | None) -> None:

@@ -14,6 +14,7 @@ from parallel_hpo.policy import FailureCount, FailureLimits, RestartLimits
 from parallel_hpo.protocol.messages import StartFailed
 from parallel_hpo.supervisor.devices.faults import FaultRule
 from parallel_hpo.supervisor.devices.health import Health
+from parallel_hpo.supervisor.devices.presence import Presence
 from parallel_hpo.words import Parameters, RunId, Slot, SlotState, StopKind
 
 SILENT_S: Final = 90.0
@@ -32,10 +33,14 @@ class Limits:
     failures: FailureLimits = field(default_factory=FailureLimits)
     run_timeout_s: float | None = None
     sweep_timeout_s: float | None = None
+    deadline: str | None = None
+    """In the user's words."""
     stall_timeout_s: float | None = None
     memory_limit_mb: int | None = None
     recycle_after: int | None = None
     workers_per_device: int = 1
+    seed: int | None = None
+    """The sweep's own; None: runs have none."""
     faults: tuple[FaultRule, ...] = ()
     """The user's own, tried before the built-in ones."""
 
@@ -54,6 +59,8 @@ class OpenRun:
     deaths: int = 0
     preemptions: int = 0
     """How often it has marked itself as preempting and left."""
+    seed: int | None = None
+    """Its own, of all its attempts; None: the sweep has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +156,15 @@ class SweepView:
     devices: tuple[str, ...] = ()
     """What slots get in turn; empty: there are none."""
     health: Health = field(default_factory=Health)
+    presence: Presence = field(default_factory=Presence)
     end_at: float | None = None
     """When the sweep's own time is over."""
+    deadline_at: float | None = None
+    """Before this all runs are to end; None: there is no deadline."""
+    took: tuple[float, ...] = ()
+    """How long the latest runs took, in seconds; () also where nobody needs to know."""
+    told_too_late: bool = False
+    """The user knows that no run starts any more that would not end before the deadline."""
     start_deaths: tuple[str, ...] = ()
     last_death: str = ""
     """What the last worker died of."""
@@ -192,7 +206,7 @@ def next_deadline(view: SweepView) -> float | None:
         for at in (run_ends_at(view, slot), stalls_at(view, slot), silent_from(slot))
     ]
     if view.ending is None:
-        times.append(view.end_at)
+        times += [view.end_at, view.deadline_at, *view.presence.back_at.values()]
     return min((at for at in times if at is not None), default=None)
 
 

@@ -7,9 +7,11 @@ from collections.abc import Callable
 
 from parallel_hpo.supervisor.devices.assign import Grant
 from parallel_hpo.supervisor.devices.library import DeviceLibrary, NoDriver
-from parallel_hpo.supervisor.devices.placing import Placement
+from parallel_hpo.supervisor.devices.owners import Owners
+from parallel_hpo.supervisor.devices.placing import Placement, is_stranger
 from parallel_hpo.supervisor.devices.ports import Ports
-from parallel_hpo.supervisor.devices.watch import DeviceWatch
+from parallel_hpo.supervisor.devices.session import who_is_there
+from parallel_hpo.supervisor.devices.watch import DeviceWatch, processes_on
 from parallel_hpo.words import Slot
 
 
@@ -37,11 +39,21 @@ class Equipment:
         self.superseded = placement.superseded
         """Masks of the parent's that would be applied on top of a worker's own."""
         self.watch = DeviceWatch(self._grants, library)
+        self._library = library
 
     @property
     def names(self) -> tuple[str, ...]:
         """What the slots get in turn, as a worker's mask has it; empty: no devices."""
         return tuple(self._grants)
+
+    def owners(self) -> Owners:
+        """Return who tells of the devices' owners."""
+        return Owners(
+            self._grants,
+            lambda name: processes_on(self._grants.get(name, Grant()), self._library),
+            is_stranger=is_stranger,
+            who_is_there=who_is_there,
+        )
 
     def variables(self, slot: Slot, name: str) -> dict[str, str]:
         """Return the variables of a slot's next worker that have to do with its devices."""

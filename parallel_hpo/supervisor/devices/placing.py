@@ -82,7 +82,9 @@ def place(section: HpoSection, machine: Machine) -> Placement:
     listed = listed_under(mask, found, driver=driver)
     visible = find_visible(mask, listed)
     notes = _notes(mask, visible, machine.library)
-    if section.devices == "auto":
+    if section.devices == "auto" and section.polite:
+        usable = visible  # those that are busy are joined once they are free
+    elif section.devices == "auto":
         usable, busy = _split_busy(visible, machine)
         notes += busy
     else:
@@ -102,11 +104,11 @@ def place(section: HpoSection, machine: Machine) -> Placement:
 def is_stranger(pid: int) -> bool:
     """Return whether a process is neither ours (an ancestor's, a descendant's) nor the server of MPS."""
     own = psutil.Process()
-    family = [own, *own.parents(), *own.children(recursive=True)]
-    if any(member.pid == pid for member in family):
-        return False
     try:
-        return not psutil.Process(pid).name().startswith(MPS_SERVER)
+        process = psutil.Process(pid)
+        if process in own.parents() or own in [process, *process.parents()]:
+            return False
+        return not process.name().startswith(MPS_SERVER)
     except psutil.Error:
         return True
 

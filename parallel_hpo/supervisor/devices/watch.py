@@ -32,7 +32,7 @@ class DeviceWatch:
 
     def __init__(self, grants: Mapping[str, Grant], library: DeviceLibrary | NoDriver) -> None:
         self._grants = dict(grants)
-        self._library = None if isinstance(library, NoDriver) else library
+        self._library = library
         self._waits: dict[Slot, _Wait] = {}
         self._strangers = {process.pid for device in self._grants for process in self._processes(device)}
         self.look_at: float | None = None
@@ -65,10 +65,15 @@ class DeviceWatch:
         return DeviceClear(slot, held_by=holders_in_words(held))
 
     def _processes(self, device: str) -> list[DeviceProcess]:
-        if self._library is None:
-            return []
-        usages = [self._library.usage(each.uuid) for each in self._grants[device].devices if each.uuid]
-        return [process for usage in usages if usage for process in usage.processes]
+        return processes_on(self._grants[device], self._library)
+
+
+def processes_on(grant: Grant, library: DeviceLibrary | NoDriver) -> list[DeviceProcess]:
+    """Return what computes on some devices, as far as their driver says it."""
+    if isinstance(library, NoDriver):
+        return []
+    usages = [library.usage(each.uuid) for each in grant.devices if each.uuid]
+    return [process for usage in usages if usage for process in usage.processes]
 
 
 def _is_alive(pid: int) -> bool:

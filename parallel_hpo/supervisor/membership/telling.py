@@ -17,7 +17,9 @@ TRACEBACK_CHARS: Final = 20_000
 def start_of(record: RecordStart, device: str | None) -> PooledStart:
     """Return an attempt that is about to enter `main`."""
     run = record.run
-    pooled = PooledRun(run.run_id, run.parameters, run.attempt, run.spent_s, run.deaths, run.preemptions)
+    pooled = PooledRun(
+        *(run.run_id, run.parameters, run.attempt, run.spent_s, run.deaths, run.preemptions, run.seed)
+    )
     return PooledStart(pooled, int(record.slot), device)
 
 

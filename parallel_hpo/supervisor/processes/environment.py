@@ -20,9 +20,11 @@ LEAKED: Final = (
     "LOCAL_RANK",
     "WORLD_SIZE",
     "MASTER_PORT",
+    "PARALLEL_HPO_SEED",
     *OF_A_NODE,
 )
-"""What a parent's own W&B run, distributed job or part in a pool would impose on every worker. With
+"""What a parent's own W&B run, distributed job or part in a pool would impose on every worker, and the
+sweep's seed, of whose name each run's own is. With
 WANDB_AGENT_DISABLE_FLAPPING=true wandb's function agent ends after its first failed run."""
 
 THREAD_CAPS: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")

@@ -15,17 +15,18 @@ import sqlite3
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+from parallel_hpo.chronicle import LEDGER_FORMAT, known_format
 from parallel_hpo.errors import LedgerError, NoRoomError
 from parallel_hpo.supervisor.decisions.actions import End
 from parallel_hpo.supervisor.records.ledger_reader import LedgerReader, is_emptied
 from parallel_hpo.words import Parameters, RunId, Slot
 
-SCHEMA = """
+SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS runs (
     number INTEGER PRIMARY KEY, run_id TEXT NOT NULL UNIQUE, parameters TEXT NOT NULL,
@@ -49,7 +50,9 @@ CREATE TABLE IF NOT EXISTS machines (
 CREATE TABLE IF NOT EXISTS places (
     slot INTEGER PRIMARY KEY, machine TEXT NOT NULL, number INTEGER NOT NULL, UNIQUE (machine, number)
 ) STRICT;
+CREATE TABLE IF NOT EXISTS seeds (run_id TEXT PRIMARY KEY, seed INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 """
+"""What a ledger of LEDGER_FORMAT has; whoever changes it raises that."""
 
 PASSING: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY)
 """Errors, by their primary code, that may not be there at the next try."""
@@ -62,7 +65,7 @@ class Ledger(LedgerReader):
     """An open ledger, owned by this process until it is closed.
 
     Raises:
-        LedgerError: another supervisor owns it, or the file can't be opened.
+        LedgerError: another supervisor owns it, a newer version wrote it, or the file can't be opened.
     """
 
     def __init__(self, path: Path) -> None:
@@ -76,6 +79,9 @@ class Ledger(LedgerReader):
         try:
             super().__init__(_connect(path))
             self._path, self._file = path, path.stat()
+        except LedgerError:
+            os.close(self._lock)
+            raise
         except sqlite3.Error as error:
             os.close(self._lock)
             raise LedgerError(f"{path}: {error}: is it a ledger, and is there room on the disk?") from None
@@ -125,6 +131,7 @@ class Ledger(LedgerReader):
         attempt: int,
         slot: Slot,
         device: str | None,
+        seed: int | None = None,
         at: float | None = None,
     ) -> None:
         """An attempt of a run is about to enter `main`; `at`: it was, in seconds since the epoch."""
@@ -140,17 +147,23 @@ class Ledger(LedgerReader):
                 "INSERT INTO attempts (run_id, attempt, slot, started_at) VALUES (?, ?, ?, ?)",
                 (run_id, attempt, slot, now),
             )
+            if seed is not None:
+                self._db.execute("INSERT OR IGNORE INTO seeds VALUES (?, ?)", (run_id, seed))
 
     def record_attempt_end(self, run_id: RunId, attempt: int, end: End) -> None:
         """An attempt is over; the run may be run again."""
         with self._written(synchronous="NORMAL"):
             self._end_attempt(run_id, attempt, end)
 
-    def record_end(self, run_id: RunId, attempt: int | None, end: End) -> None:
-        """A run is over, with its `attempt`-th attempt; None: no attempt was under way."""
+    def record_end(self, run_id: RunId, attempt: int | None, end: End, *, earlier_s: float = 0.0) -> None:
+        """A run is over, with its `attempt`-th attempt; None: no attempt was under way.
+
+        `earlier_s` of the end's duration are those of earlier attempts, and no part of this one's.
+        """
         with self._written(synchronous="NORMAL"):
             if attempt is not None:
-                self._end_attempt(run_id, attempt, end)
+                own_s = max(0.0, end.duration_s - earlier_s)
+                self._end_attempt(run_id, attempt, replace(end, duration_s=own_s))
             self._db.execute(
                 "UPDATE runs SET outcome = :outcome, reason = :reason, value = :value,"
                 " duration_s = :duration_s, resumable = :resumable WHERE run_id = :run_id",
@@ -214,9 +227,11 @@ def _connect(path: Path) -> sqlite3.Connection:
     path.touch(mode=0o600)  # before SQLite makes it: its -wal and -shm get the same mode
     db = sqlite3.connect(path)
     try:
+        is_older = known_format(db, path) < LEDGER_FORMAT
         db.execute("PRAGMA journal_mode = WAL")
-        db.executescript(f"BEGIN; {SCHEMA} COMMIT;")  # one wait for the disk, not one per table
-    except sqlite3.Error:
+        if is_older:  # or new; one wait for the disk, not one per table
+            db.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {LEDGER_FORMAT}; COMMIT;")
+    except (sqlite3.Error, LedgerError):
         db.close()
         raise
     return db

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+from parallel_hpo.chronicle import known_format
 from parallel_hpo.errors import LedgerError
 from parallel_hpo.words import Outcome, Parameters, RunId, Slot
 
@@ -34,6 +35,15 @@ class RunRow:
     """When its first attempt began, in seconds since the epoch."""
     machine: str | None = None
     """That of its last attempt; None: the sweep has one only."""
+    seed: int | None = None
+    """Its own; None: the sweep has none."""
+
+
+def best_of(rows: Iterable[RunRow], goal: str) -> RunRow | None:
+    """Return the finished run with the best value, all of which are finite: SQLite keeps no NaN."""
+    known = [(row.value, row) for row in rows if row.outcome is Outcome.FINISHED and row.value is not None]
+    choose = max if goal == "maximize" else min
+    return choose(known, key=lambda pair: pair[0])[1] if known else None
 
 
 _ATTEMPTS: Final = "SELECT COUNT(*) FROM attempts WHERE attempts.run_id = runs.run_id"
@@ -41,7 +51,10 @@ _FOUND: Final = {
     "attempts": f"({_ATTEMPTS})",
     "deaths": f"({_ATTEMPTS} AND outcome = 'crashed')",
     "machine": "(SELECT machine FROM places WHERE places.slot = runs.slot)",
+    "seed": "(SELECT seed FROM seeds WHERE seeds.run_id = runs.run_id)",
 }
+_LATER_TABLES: Final = {"places": "machine", "seeds": "seed"}
+"""What earlier versions' ledgers have no table for."""
 _READ: Final[Mapping[str, Callable[[Any], Any]]] = {
     "parameters": json.loads,
     "outcome": lambda text: None if text is None else Outcome(text),
@@ -83,8 +96,10 @@ class LedgerReader:
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
-        found = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'places'").fetchone()
-        self._knows_machines = found is not None  # earlier versions' ledgers don't
+        tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        self._knows_machines = "places" in tables  # earlier versions' ledgers don't
+        unknown = [column for table, column in _LATER_TABLES.items() if table not in tables]
+        self._found = _FOUND | dict.fromkeys(unknown, "NULL")
 
     def __enter__(self) -> Self:
         return self
@@ -107,13 +122,17 @@ class LedgerReader:
         """Return the run of this id, None where it was never started."""
         return next(self._rows("WHERE run_id = ?", run_id), None)
 
+    def begun_with(self, parameters: Parameters) -> int:
+        """Count the runs that have begun with these parameters."""
+        query = self._query("SELECT COUNT(*) FROM runs WHERE parameters = ?", json.dumps(parameters))
+        return int(next(query)[0])
+
     def last_starts(self) -> dict[RunId, float]:
         """Return when the last attempt of each run started, in seconds since the epoch."""
         return dict(self._db.execute("SELECT run_id, MAX(started_at) FROM attempts GROUP BY run_id"))
 
     def _rows(self, which: str, *values: str) -> Iterator[RunRow]:
-        found = _FOUND if self._knows_machines else _FOUND | {"machine": "NULL"}
-        columns = ", ".join(found.get(field.name, field.name) for field in fields(RunRow))
+        columns = ", ".join(self._found.get(field.name, field.name) for field in fields(RunRow))
         return map(_run_row, self._query(f"SELECT {columns} FROM runs {which}", *values))
 
     def workers(self) -> list[WorkerRow]:
@@ -157,9 +176,10 @@ def is_emptied(path: Path) -> bool:
 
 
 def open_reader(path: Path) -> LedgerReader:
-    """Open the ledger at `path` beside its owner; raises LedgerError where it is none."""
+    """Open the ledger at `path` beside its owner; LedgerError where it is none, or a newer version's."""
     try:
         db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)  # quotes ?, # and %
+        known_format(db, path)
         db.execute("SELECT count(*) FROM runs").fetchone()
     except sqlite3.Error as error:
         raise LedgerError(f"{path} can't be read: {error}; is it a ledger?") from None

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from parallel_hpo.supervisor.records.ledger import Ledger
-from parallel_hpo.words import Slot
+from parallel_hpo.words import RunId, Slot
 
 
 class MirrorLedger(Ledger):
@@ -45,6 +45,11 @@ class MirrorLedger(Ledger):
         """Return the name of the machine of an epoch; None: it is not known."""
         return next((name for (name,) in self._query(_NAME, str(epoch))), None)
 
+    def earlier_s(self, run_id: RunId, attempt: int | None) -> float:
+        """Return what a run's attempts before this one took together, in seconds."""
+        (found,) = self._query(_EARLIER, run_id, str(attempt or 0))
+        return float(found[0])
+
     def slot_at(self, machine: str, number: int) -> tuple[Slot, bool]:
         """Return the slot of a machine's worker by its number there, and whether it is a new one."""
         with self._written():
@@ -72,3 +77,4 @@ class MirrorLedger(Ledger):
 
 
 _NAME = "SELECT name FROM machines WHERE epoch = ?"
+_EARLIER = "SELECT TOTAL(duration_s) FROM attempts WHERE run_id = ? AND attempt < ?"

@@ -18,7 +18,7 @@ from parallel_hpo.supervisor.decisions.actions import RecordDrop, RecordEnd, Rec
 from parallel_hpo.supervisor.decisions.events import StartRefused
 from parallel_hpo.supervisor.records.ledger import Ledger
 from parallel_hpo.supervisor.records.ledger_reader import RunRow
-from parallel_hpo.words import RunId, Slot
+from parallel_hpo.words import Parameters, RunId, Slot
 
 ROOM_RETRY_S: Final = 1.0
 """How often a ledger without room is tried again; it is a person who frees a disk."""
@@ -52,6 +52,10 @@ class Recorder:
         """Return what is recorded of a run; None where it was never started."""
         return self._ledger.run(run_id)
 
+    def begun_with(self, parameters: Parameters) -> int:
+        """Return how many runs with these parameters have begun."""
+        return self._ledger.begun_with(parameters)
+
     def spawn(self, slot: Slot, device: str | None, *, again: bool) -> None:
         """A process is about to be started in the slot; `again`: in the place of one that ended."""
         self._write(lambda: self._ledger.record_spawn(slot, device, again=again))
@@ -61,7 +65,12 @@ class Recorder:
         run = record.run
         self._write(
             lambda: self._ledger.record_start(
-                run.run_id, parameters=run.parameters, attempt=run.attempt, slot=record.slot, device=device
+                run.run_id,
+                parameters=run.parameters,
+                attempt=run.attempt,
+                slot=record.slot,
+                device=device,
+                seed=run.seed,
             )
         )
         if self._owed:
@@ -82,8 +91,10 @@ class Recorder:
 
     def _end(self, record: RecordEnd) -> None:
         run = record.run
-        keep = self._ledger.record_end if record.final else self._ledger.record_attempt_end
-        keep(run.run_id, run.attempt, record.end)
+        if record.final:
+            self._ledger.record_end(run.run_id, run.attempt, record.end, earlier_s=run.spent_s)
+        else:
+            self._ledger.record_attempt_end(run.run_id, run.attempt, record.end)
 
     def settle(self, patience: Patience) -> None:
         """Write what is owed, waiting for room for as long as a stop allows; say what can't be."""

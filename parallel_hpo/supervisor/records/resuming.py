@@ -10,7 +10,7 @@ from typing import Any
 from parallel_hpo.chronicle import LEDGER
 from parallel_hpo.errors import ConfigError
 from parallel_hpo.plan import Share
-from parallel_hpo.policy import FailureCount
+from parallel_hpo.policy import FailureCount, note_duration
 from parallel_hpo.supervisor.decisions.view import OpenRun
 from parallel_hpo.supervisor.records.ledger_reader import LedgerReader, RunRow
 from parallel_hpo.words import Outcome, RunId
@@ -27,11 +27,14 @@ class Earlier:
     """What the breaker begins with: whether any run has finished. What failed before has been seen to."""
     ended: Mapping[RunId, Outcome] = field(default_factory=dict)
     """How each run ended that is over."""
+    took: tuple[float, ...] = ()
+    """How long the latest of them took, in seconds."""
 
 
 def read_earlier(rows: Iterable[RunRow]) -> Earlier:
     """Return what the runs of a ledger come to; what the supervisor's death cut costs no retry."""
     started, reruns, ended = 0, [], {}
+    took: tuple[float, ...] = ()
     for row in rows:
         started += 1
         if row.outcome is None or row.resumable:
@@ -43,12 +46,14 @@ def read_earlier(rows: Iterable[RunRow]) -> Earlier:
                     since=0.0,
                     spent_s=row.duration_s or 0.0,
                     deaths=row.deaths,
+                    seed=row.seed,
                 )
             )
         else:
             ended[row.run_id] = row.outcome
+            took = note_duration(took, row.duration_s or 0.0, row.outcome)
     failures = FailureCount(none_finished=Outcome.FINISHED not in ended.values())
-    return Earlier(started, tuple(reruns), failures, ended)
+    return Earlier(started, tuple(reruns), failures, ended, took)
 
 
 @dataclass(frozen=True, slots=True)

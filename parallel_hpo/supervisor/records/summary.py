@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from parallel_hpo.analysis.frame import to_dataframe
 from parallel_hpo.analysis.plots import Plots
 from parallel_hpo.analysis.study import to_study
-from parallel_hpo.supervisor.records.ledger_reader import MachineRow, RunRow, WorkerRow
+from parallel_hpo.nested import strict
+from parallel_hpo.supervisor.records.ledger_reader import MachineRow, RunRow, WorkerRow, best_of
 from parallel_hpo.words import OPEN, Outcome
 
 if TYPE_CHECKING:
@@ -119,8 +120,8 @@ class SweepResult(Closing):
     """Those that took part; empty where the sweep has one only."""
 
     def to_json(self) -> str:
-        """Return the result as JSON, as `summary.json` has it."""
-        return json.dumps(asdict(self), indent=2, allow_nan=False)
+        """Return the result as JSON, as `summary.json` has it; NaN and infinities are words there."""
+        return json.dumps(strict(asdict(self)), indent=2, allow_nan=False)
 
     def to_dataframe(self) -> pandas.DataFrame:
         """Return a row for each run, as `analysis.frame` says; MissingExtraError without pandas."""
@@ -191,10 +192,7 @@ def describe_run(row: RunRow, *, unended: str = "lost") -> RunSummary:
 
 
 def _best(rows: tuple[RunRow, ...], goal: str) -> BestRun | None:
-    """The best of the finished runs; SQLite keeps no NaN, and workers report finite values only."""
-    known = [(row.value, row) for row in rows if row.outcome is Outcome.FINISHED and row.value is not None]
-    if not known:
+    row = best_of(rows, goal)
+    if row is None or row.value is None:
         return None
-    choose = max if goal == "maximize" else min
-    value, row = choose(known, key=lambda pair: pair[0])
-    return BestRun(row.run_id, value, dict(row.parameters))
+    return BestRun(row.run_id, row.value, dict(row.parameters))

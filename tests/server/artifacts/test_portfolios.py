@@ -53,7 +53,7 @@ def web(stage: Stage) -> Iterator[Web]:
 def test_collections_and_versions_of_an_older_database_are_sequences_and_whole(tmp_path: Path) -> None:
     engine = create_engine(database_url(str(tmp_path / "server.db")))
     with engine.begin() as connection:
-        upgrade(connection, "nothing", target="0004")
+        upgrade(connection, target="0004")
         for statement in OLD:
             connection.execute(text(statement))
     engine.dispose()

@@ -94,7 +94,7 @@ def test_who_has_only_a_sqlite_database_may_move_copy_and_empty_what_he_likes(
 def test_a_database_from_before_adopts_the_folder_that_it_has(tmp_path: Path) -> None:
     engine = create_engine(database_url(str(tmp_path / "server.db")))
     with engine.begin() as connection:
-        upgrade(connection, "nothing", target="0004")
+        upgrade(connection, target="0004")
     engine.dispose()
     (tmp_path / "server-files" / "1").mkdir(parents=True)
     migrated = Database.open(str(tmp_path / "server.db"))

@@ -9,8 +9,8 @@ from parallel_hpo.protocol.pool import Ends, Exchange, Granted, NodeLost
 from parallel_hpo.server.rules.pool.exchange import WITHOUT_END
 from parallel_hpo.server.rules.pool.state import Moment
 from parallel_hpo.words import Outcome, RunId, StopKind
-from tests.server.pool_in_memory import Talk
-from tests.server.pooling import TIMEOUT_S, end, machine, new_pool, start, stopped
+from tests.server.pool_in_memory import PoolInMemory, Talk
+from tests.server.pooling import TIMEOUT_S, end, machine, new_pool, start, stopped, told
 
 
 def test_a_stop_that_comes_after_the_end_changes_nothing() -> None:
@@ -138,6 +138,19 @@ def test_a_sweep_that_has_had_its_time_is_interrupted_as_on_one_machine() -> Non
     assert talk.tell(talk.a).ends is None
     talk.pool.clock.now += 0.1
     assert talk.tell(talk.a).ends == Ends("sweep timeout 10 s", ExitCode.SWEEP_TIMEOUT, StopKind.INTERRUPT)
+
+
+def test_the_time_of_a_sweep_without_a_head_begins_with_its_first_machine() -> None:
+    pool = PoolInMemory()
+    pool.open(new_pool(section={"sweep_timeout_s": 10.0}))
+    pool.clock.now += 60.0
+    epoch = pool.join(machine("a")) or 0
+    pool.clock.now += 9.9
+    assert pool.exchange(told(epoch, 1)).ends is None
+    pool.join(machine("b"))
+    pool.clock.now += 0.1
+    ends = pool.exchange(told(epoch, 2)).ends
+    assert ends is not None and ends.exit_code == ExitCode.SWEEP_TIMEOUT
 
 
 def test_a_sweep_whose_head_is_not_heard_is_interrupted() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -320,3 +322,41 @@ def test_nobody_waits_for_a_run_that_its_own_supervisor_runs_again(stage: Stage)
     stage.start(sweep, name)
     stage.stream(name, Chunk(preempting=True))
     assert stage.beat(stage.agent(sweep, "w1")) == {"type": "exit"}
+
+
+def test_a_workers_agent_is_told_a_runs_place_beside_each_parameter_and_again_with_the_same_run(
+    stage: Stage,
+) -> None:
+    sweep = stage.sweep(grid(3))
+    first, second = stage.agent(sweep, "w0"), stage.agent(sweep, "w1")
+    commands = [stage.beat(agent) for agent in (first, second, first)]
+    assert [command and command["args"] for command in commands] == [
+        {"x": {"value": place, "place": place}} for place in (0, 1, 0)
+    ]
+    stage.release(sweep, "w0")
+    taken = stage.beat(stage.agent(sweep, "w2"))
+    assert taken is not None
+    assert taken["args"] == {"x": {"value": 0, "place": 0}}, "whoever takes it, its place is its own"
+
+
+def test_a_strangers_agent_is_told_parameters_as_wandb_tells_them(stage: Stage) -> None:
+    command = stage.beat(stage.agent(stage.sweep(grid(3))))
+    assert command is not None
+    assert command["args"] == {"x": {"value": 0}}
+
+
+def test_a_sweep_that_is_made_again_with_its_seed_draws_the_same_parameters(stage: Stage) -> None:
+    chance = {"method": "random", "metric": METRIC, "parameters": {"x": {"min": 0.0, "max": 1.0}}}
+
+    def drawn(config: dict[str, Any]) -> list[Any]:
+        sweep = stage.sweep(config)
+        agents = [stage.agent(sweep, f"w{number}") for number in range(3)]
+        return [command and command["args"]["x"]["value"] for command in map(stage.beat, agents)]
+
+    assert drawn(chance | {"parallel_hpo_seed": 3}) == drawn(chance | {"parallel_hpo_seed": 3})
+    assert drawn(chance | {"parallel_hpo_seed": 3}) != drawn(chance | {"parallel_hpo_seed": 4})
+
+
+def test_a_seed_that_is_none_is_refused_with_its_key(stage: Stage) -> None:
+    with pytest.raises(RefusedError, match="parallel_hpo_seed"):
+        stage.sweep(grid(3, parallel_hpo_seed=-1))

@@ -28,6 +28,12 @@ def test_a_queued_run_comes_before_what_the_method_would_choose(stage: Stage) ->
     assert (command["type"], command["run_id"], command["args"]) == ("run", name, {"x": {"value": 7}})
 
 
+@pytest.mark.parametrize("value", [float("nan"), [1, float("-inf")]])
+def test_a_queued_run_has_no_value_that_a_sweep_could_not_have(stage: Stage, value: Any) -> None:
+    with pytest.raises(RefusedError, match=r"config\.x.* is .*; allowed: what JSON can hold"):
+        enqueue(stage, stage.sweep(grid(2)), {"x": value})
+
+
 def test_a_queued_run_uses_up_no_point_of_a_grid(stage: Stage) -> None:
     sweep = stage.sweep(grid(3))
     agent = stage.agent(sweep)

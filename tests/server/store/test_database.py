@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -83,7 +84,7 @@ def assert_both_ways_lead_to_the_same(new: str, migrated: str) -> None:
     Database.open(new).close()
     engine = create_engine(database_url(migrated))
     with engine.begin() as connection:
-        upgrade(connection, "nothing")
+        upgrade(connection)
     engine.dispose()
     assert schema_of(migrated) == schema_of(new)
 
@@ -113,14 +114,24 @@ def test_a_database_that_was_written_before_opens_again(tmp_path: Path) -> None:
     connection.close()
 
 
-def test_a_database_of_a_newer_version_is_refused_in_words(tmp_path: Path) -> None:
-    Database.open(str(tmp_path / "server.db")).close()
-    connection = sqlite3.connect(tmp_path / "server.db")
-    connection.execute("UPDATE alembic_version SET version_num = 'future'")
-    connection.commit()
-    connection.close()
-    with pytest.raises(BackendError, match="at revision future, which this version doesn't know"):
-        Database.open(str(tmp_path / "server.db"))
+@pytest.mark.parametrize(
+    ("revision", "words"),
+    [
+        ("9999", rf"newer parallel_hpo: its revision is 9999, .*, knows those up to {HEAD};"),
+        ("cf1d5e3a", r"is another program's \(Alembic's revision is cf1d5e3a\)"),
+    ],
+)
+def test_a_database_at_an_unknown_revision_is_refused_in_words(
+    tmp_path: Path, revision: str, words: str
+) -> None:
+    path = tmp_path / "server.db"
+    Database.open(str(path)).close()
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = ?", (revision,))
+    before = path.read_bytes()
+    with pytest.raises(BackendError, match=words):
+        Database.open(str(path))
+    assert path.read_bytes() == before
 
 
 def test_a_file_that_is_no_database_is_refused_by_name(tmp_path: Path) -> None:
@@ -138,7 +149,7 @@ def test_a_cancelled_sweep_of_before_asks_nothing_of_what_nobody_has_started(tmp
     path = str(tmp_path / "server.db")
     engine = create_engine(database_url(path))
     with engine.begin() as connection:
-        upgrade(connection, "nothing", target="0004")
+        upgrade(connection, target="0004")
         connection.execute(text("INSERT INTO projects VALUES (1, 'local', 'p', 0)"))
         for name, state in (("r1", "pending"), ("r2", "running")):
             connection.execute(

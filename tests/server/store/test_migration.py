@@ -44,7 +44,7 @@ def old(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
 
 def _copied(engine: Engine, into: Engine) -> Engine:
     with into.begin() as connection:
-        upgrade(connection, "nothing", target=REVISION)
+        upgrade(connection, target=REVISION)
     tables = MetaData()
     tables.reflect(into)
     with into.begin() as connection:

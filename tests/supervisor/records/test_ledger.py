@@ -7,16 +7,21 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
+from parallel_hpo.chronicle import LEDGER_FORMAT
 from parallel_hpo.errors import LedgerError
 from parallel_hpo.supervisor.decisions.actions import End
-from parallel_hpo.supervisor.records.ledger import Ledger
-from parallel_hpo.supervisor.records.ledger_reader import RunRow, WorkerRow
+from parallel_hpo.supervisor.records.ledger import SCHEMA, Ledger
+from parallel_hpo.supervisor.records.ledger_reader import RunRow, WorkerRow, open_reader
+from parallel_hpo.supervisor.records.mirror import MirrorLedger
+from parallel_hpo.supervisor.records.resuming import read_earlier
 from parallel_hpo.words import Outcome, RunId, Slot
 
 ROOT: Final = Path(__file__).parents[3]
@@ -177,6 +182,37 @@ def test_all_survives_reopening(tmp_path: Path) -> None:
         assert [worker.restarts for worker in ledger.workers()] == [1]
 
 
+def test_a_ledger_from_before_there_were_formats_is_brought_to_the_newest(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    with Ledger(path) as ledger:
+        start(ledger)
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript("DROP TABLE machines; DROP TABLE places; PRAGMA user_version = 0")
+    with open_reader(path) as reader:
+        assert (len(list(reader.runs())), reader.machines()) == (1, [])
+    with MirrorLedger(path) as ledger:
+        ledger.record_machine(1, "node", "")
+        assert [machine.name for machine in ledger.machines()] == ["node"]
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (LEDGER_FORMAT,)
+
+
+def test_a_ledger_of_a_newer_version_is_owned_by_nobody(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    with Ledger(path):
+        pass
+    with closing(sqlite3.connect(path)) as db:
+        db.execute(f"PRAGMA user_version = {LEDGER_FORMAT + 1}")
+    for _ in range(2):
+        with pytest.raises(LedgerError, match=r"ledger\.db was written by a newer parallel_hpo"):
+            Ledger(path)
+
+
+def test_another_schema_has_another_format() -> None:
+    """An older program goes by the number: raise it, let `Ledger` bring older ones up to it, note it here."""
+    assert (LEDGER_FORMAT, sha256(SCHEMA.encode()).hexdigest()[:8]) == (2, "8474bf5d")
+
+
 def test_nobody_else_may_read_it(tmp_path: Path) -> None:
     with Ledger(tmp_path / "ledger.db"):
         modes = {path.name: path.stat().st_mode & 0o077 for path in tmp_path.iterdir()}
@@ -201,7 +237,9 @@ def test_a_second_owner_in_another_process_is_refused(tmp_path: Path) -> None:
     assert open_elsewhere(path) == "opened"
 
 
-@pytest.mark.parametrize("content", [b"not a database at all\n" * 50, os.urandom(8192)])
+@pytest.mark.parametrize(
+    "content", [b"not a database at all\n" * 50, os.urandom(8192)], ids=["text", "noise"]
+)
 def test_a_file_that_is_no_ledger_is_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "ledger.db"
     path.write_bytes(content)
@@ -250,3 +288,28 @@ def open_elsewhere(path: Path) -> str:
 def run_python(source: str, path: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", source, str(path)]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+
+
+def test_a_runs_seed_stays_what_it_was_at_its_first_start(tmp_path: Path) -> None:
+    place: dict[str, Any] = {"parameters": {"x": 1}, "slot": Slot(0), "device": None}
+    with Ledger(tmp_path / "ledger.db") as ledger:
+        ledger.record_start(RUN, attempt=1, seed=5, **place)
+        ledger.record_start(RUN, attempt=2, seed=9, **place)
+        ledger.record_start(RunId("run2"), attempt=1, **place)
+        assert [row.seed for row in ledger.runs()] == [5, None]
+        assert ledger.begun_with({"x": 1}) == 2
+        assert ledger.begun_with({"x": 2}) == 0
+        assert read_earlier(ledger.runs()).reruns[0].seed == 5
+
+
+def test_a_ledger_that_knows_of_no_seeds_is_read_and_gone_on_with(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    with Ledger(path) as ledger:
+        ledger.record_start(RUN, parameters={}, attempt=1, slot=Slot(0), device=None)
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript("DROP TABLE seeds; PRAGMA user_version = 1")
+    with open_reader(path) as reader:
+        assert [row.seed for row in reader.runs()] == [None]
+    with Ledger(path) as ledger:
+        ledger.record_start(RUN, parameters={}, attempt=2, slot=Slot(0), device=None, seed=3)
+        assert [row.seed for row in ledger.runs()] == [3]

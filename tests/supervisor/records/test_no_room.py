@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from parallel_hpo.chronicle import performed
 from parallel_hpo.errors import LedgerError, NoRoomError
 from parallel_hpo.notices import Message, Notice
 from parallel_hpo.supervisor.control.patience import Patience
@@ -119,6 +120,17 @@ def starting(run_id: str) -> RecordStart:
 def ended(run_id: str) -> RecordEnd:
     run = OpenRun(RunId(run_id), {}, 1, since=0.0)
     return RecordEnd(Slot(0), run, End(Outcome.STOPPED, "SIGINT", duration_s=1.0), final=True, died=True)
+
+
+def test_an_attempts_end_has_no_part_of_what_earlier_ones_took(tmp_path: Path, control: Control) -> None:
+    run = OpenRun(RunId("a"), {}, attempt=2, since=0.0, spent_s=3.0)
+    with Ledger(tmp_path / "ledger.db") as ledger:
+        recorder = Recorder(ledger, control=control, observer=lambda notice: None)
+        recorder.start(RecordStart(Slot(0), run), None)
+        recorder.end(RecordEnd(Slot(0), run, End(Outcome.FINISHED, duration_s=5.0), final=True, died=False))
+        (row,) = ledger.runs()
+        (share,) = performed(tmp_path)
+    assert (share.attempts[0].duration_s, row.duration_s) == (2.0, 5.0)
 
 
 def test_a_run_whose_start_waits_for_room_does_not_begin_after_a_stop(

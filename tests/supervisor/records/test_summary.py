@@ -127,6 +127,12 @@ def test_the_json_is_strict(rows: list[RunRow]) -> None:
     json.loads(result_of(rows).to_json(), parse_constant=pytest.fail)
 
 
+def test_parameters_that_json_has_no_numbers_for_are_words_in_it() -> None:
+    odd = replace(row(0, Outcome.FINISHED, 1.0), parameters={"a": [float("nan")], "b": {"c": float("-inf")}})
+    (run,) = json.loads(result_of([odd]).to_json(), parse_constant=pytest.fail)["runs"]
+    assert run["parameters"] == {"a": ["NaN"], "b": {"c": "-Infinity"}}
+
+
 def test_what_is_written_is_the_json(tmp_path: Path) -> None:
     result = result_of([row(1, Outcome.FINISHED, 0.5)])
     write_summary(result, tmp_path / "summary.json")

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from parallel_hpo.server.pages import timeline as timelines
-from parallel_hpo.server.pages.histories import CurveQuery, Histories
+from parallel_hpo.server.pages.curves import Curve
+from parallel_hpo.server.pages.histories import MOST_RUNS, CurveQuery, Histories
 from parallel_hpo.server.pages.sweep_data import Sweeps
 from parallel_hpo.server.services.supervision import SweepAt
 from parallel_hpo.server.store import sweeps
@@ -16,7 +17,6 @@ from parallel_hpo.server.world import World
 
 _POINTS_IN_ALL: Final = 250_000
 """So many points of histories are 1 to 1.7 MB, packed."""
-_MOST_RUNS: Final = 200
 _MOST_KEYS: Final = 12
 _LEAST_POINTS: Final = 20
 _MOST_POINTS: Final = 1000
@@ -48,15 +48,36 @@ def read(world: World, sweep_id: str) -> Contents | None:
 
 def _histories(world: World, at: SweepAt, sweep: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield curves of each key over each axis, with as many points as there is room for."""
-    names = best_first(sweep)[:_MOST_RUNS]
+    names = best_first(sweep)[:MOST_RUNS]
     metric = (sweep["sweep"]["metric"] or {}).get("name")
     keys = sorted(sweep["keys"], key=lambda key: key != metric)[:_MOST_KEYS]
-    number = max(1, len(names) * len(keys) * len(_AXES))
-    points = max(_LEAST_POINTS, min(_MOST_POINTS, _POINTS_IN_ALL // number))
+    points = _points_of(len(names) * len(keys) * len(_AXES))
     curves = Histories()
     for key in keys:
         for axis in _AXES:
             yield _rounded(json.loads(curves.of_sweep(world, at, names, CurveQuery(key, axis, points))))
+
+
+def courses(world: World, sweep_id: str, names: list[str], key: str) -> dict[str, Curve]:
+    """Return what runs of a sweep have logged under a key, over their steps, by the runs' names.
+
+    Each with as many points as there is room for. A run without any is left out.
+    """
+    with world.database.read() as transaction:
+        found = sweeps.find(transaction, sweep_id)
+    if found is None:
+        return {}
+    at = SweepAt(found.entity, found.project, found.id)
+    histories, query = Histories(), CurveQuery(key, "step", _points_of(len(names)))
+    read: dict[str, Curve] = {}
+    for place in range(0, len(names), MOST_RUNS):
+        read |= histories.curves(world, at, names[place : place + MOST_RUNS], query)
+    return {name: curve for name, curve in read.items() if len(curve.x)}
+
+
+def _points_of(curves: int) -> int:
+    """Return how many points each of so many curves has room for."""
+    return max(_LEAST_POINTS, min(_MOST_POINTS, _POINTS_IN_ALL // max(1, curves)))
 
 
 def best_first(sweep: dict[str, Any]) -> list[str]:

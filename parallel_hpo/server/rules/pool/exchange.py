@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from parallel_hpo.plan import next_lease
-from parallel_hpo.policy import count_outcome
+from parallel_hpo.policy import count_outcome, longest_lease, note_duration
 from parallel_hpo.protocol.pool import (
     ELSEWHERE,
     OVER_WORD,
@@ -19,6 +21,7 @@ from parallel_hpo.server.rules.pool.draft import PoolDraft
 from parallel_hpo.server.rules.pool.state import PoolNode, PoolRun, RunPlace
 from parallel_hpo.words import Outcome, RunId
 
+TOO_LATE: Final = "it would not end before the deadline"
 WITHOUT_END: int = 100
 """A worker's lease where the pool has no count: nothing is left over that it could keep from others, and
 each lease costs a new agent."""
@@ -50,16 +53,24 @@ def _granted(draft: PoolDraft, epoch: int, answers: dict[RunId, str]) -> Granted
         again=tuple(run.pooled() for run in draft.runs_of(epoch, RunPlace.HANDED)),
         started=tuple(run_id for run_id, why_not in answers.items() if not why_not),
         refused={run_id: why_not for run_id, why_not in answers.items() if why_not},
-        each=_each(draft),
-        ends=draft.pool.ends,
+        each=_each(draft, draft.nodes[epoch]),
+        ends=draft.pool.ends or ending.of_share(draft, draft.nodes[epoch].share),
     )
 
 
-def _each(draft: PoolDraft) -> int:
-    if draft.pool.count is None:
+def _each(draft: PoolDraft, node: PoolNode) -> int:
+    each = _each_by_count(draft, node)
+    if draft.pool.deadline is None:
+        return each
+    return max(1, min(each, longest_lease(draft.pool.took, draft.left_s)))
+
+
+def _each_by_count(draft: PoolDraft, node: PoolNode) -> int:
+    left = draft.left_for(node)
+    if left is None:
         return WITHOUT_END
-    left = draft.pool.count - draft.pool.started - draft.unstarted()
-    return max(1, next_lease(left, sum(node.workers for node in draft.living())))
+    workers = sum(other.workers for other in draft.performing(node.share))
+    return max(1, next_lease(left - node.unstarted, workers))
 
 
 # --- ends ------------------------------------------------------------------------------
@@ -105,6 +116,12 @@ def _end_run(draft: PoolDraft, run: PoolRun, end: PooledEnd) -> None:
     )
     failures = count_outcome(draft.pool.failures, end.outcome)
     draft.change_pool(open_runs=draft.pool.open_runs - 1, failures=failures)
+    if draft.pool.deadline is not None:
+        draft.change_pool(took=note_duration(draft.pool.took, end.duration_s, end.outcome))
+    if run.share:
+        share = draft.shares[run.share]
+        none_finished = share.none_finished and end.outcome is not Outcome.FINISHED
+        draft.change_share(run.share, open_runs=share.open_runs - 1, none_finished=none_finished)
     draft.tell("ended", run.epoch, as_json(end))
     ending.end_if_tripped(draft)
 
@@ -129,6 +146,11 @@ def _why_not_new(draft: PoolDraft, node: PoolNode) -> str:
         return f"the sweep ends: {pool.ends.reason}"
     if pool.count is not None and pool.started >= pool.count:
         return f"all {pool.count} runs have started"
+    if draft.is_too_late():
+        return TOO_LATE
+    share = draft.shares.get(node.share)
+    if share is not None and share.started >= share.count:
+        return f"all {share.count} runs of share {share.share} have started"
     return "" if node.unstarted > 0 else "no run is granted to this machine now"
 
 
@@ -139,6 +161,8 @@ def _why_not_again(draft: PoolDraft, epoch: int, run: PoolRun, start: PooledStar
         return ELSEWHERE if run.epoch is not None else WAITING
     if draft.pool.ends is not None:
         return f"the sweep ends: {draft.pool.ends.reason}"
+    if draft.is_too_late():
+        return TOO_LATE
     attempt = run.attempt + 1 if run.place is RunPlace.RUNNING else run.attempt
     told = start.run.attempt
     return "" if told == attempt else f"attempt {told} can't start: {attempt} is the next one"
@@ -149,6 +173,9 @@ def _note_start(draft: PoolDraft, node: PoolNode, run: PoolRun | None, start: Po
     if run is None:
         draft.change_node(node.epoch, used=node.used + 1)
         draft.change_pool(started=draft.pool.started + 1, open_runs=draft.pool.open_runs + 1)
+        if node.share:
+            share = draft.shares[node.share]
+            draft.change_share(node.share, started=share.started + 1, open_runs=share.open_runs + 1)
     draft.runs[told.run_id] = PoolRun(
         run_id=told.run_id,
         place=RunPlace.RUNNING,
@@ -160,7 +187,9 @@ def _note_start(draft: PoolDraft, node: PoolNode, run: PoolRun | None, start: Po
         spent_s=told.spent_s,
         deaths=told.deaths,
         preemptions=told.preemptions,
+        seed=told.seed,
         slot=start.slot,
+        share=node.share if run is None else run.share,
     )
     draft.tell("started", node.epoch, as_json(start))
 
@@ -172,12 +201,12 @@ def _hand_out(draft: PoolDraft, epoch: int, told: Exchange) -> None:
     """Give a node what it wants, runs that wait first; what it does not want any more goes back."""
     if told.over and not draft.pool.exhausted:
         draft.change_pool(exhausted=told.over)
-    ends = draft.pool.ends is not None
+    ends = draft.pool.ends is not None or draft.is_too_late()
     wants, wants_again = (0 if ends else max(0, number) for number in (told.wants, told.wants_again))
     handed = draft.runs_of(epoch, RunPlace.HANDED)
     for run in handed[wants_again:]:
         draft.put_back(run)
-    to_hand = draft.waiting()[: max(0, wants_again - len(handed))]
+    to_hand = draft.waiting(draft.nodes[epoch].share)[: max(0, wants_again - len(handed))]
     for run in to_hand:
         draft.change_run(run.run_id, place=RunPlace.HANDED, epoch=epoch, since=draft.now)
     _grant(draft, draft.nodes[epoch], wants if told.over else wants - len(handed) - len(to_hand))
@@ -185,11 +214,6 @@ def _hand_out(draft: PoolDraft, epoch: int, told: Exchange) -> None:
 
 def _grant(draft: PoolDraft, node: PoolNode, room: int) -> None:
     """Let a node have so many new runs unstarted, or as many as there are."""
-    pool = draft.pool
-    if pool.exhausted:
-        left = node.unstarted
-    elif pool.count is None:
-        left = room
-    else:
-        left = pool.count - pool.started - (draft.unstarted() - node.unstarted)
-    draft.change_node(node.epoch, granted=node.used + max(0, min(room, left)))
+    left = node.unstarted if draft.pool.exhausted else draft.left_for(node)
+    room = room if left is None else min(room, left)
+    draft.change_node(node.epoch, granted=node.used + max(0, room))

@@ -9,7 +9,7 @@ from parallel_hpo.policy import FailureCount
 from parallel_hpo.protocol.pool import Join, NodeLost
 from parallel_hpo.server.rules.pool import ending
 from parallel_hpo.server.rules.pool.draft import PoolDraft
-from parallel_hpo.server.rules.pool.state import Moment, Pool, PoolNode
+from parallel_hpo.server.rules.pool.state import Moment, Pool, PoolNode, PoolShare
 
 
 def is_silent(node: PoolNode, pool: Pool, moment: Moment) -> bool:
@@ -39,11 +39,17 @@ def join(draft: PoolDraft, wants: Join) -> PoolNode:
         mark=wants.mark,
         workers=wants.workers,
         heard_at=draft.now,
+        share=wants.share,
     )
+    if draft.pool.epochs == 0 and not draft.pool.headed:
+        draft.change_pool(opened_at=draft.now)  # its time begins with its first machine: queues may be long
+    if wants.share:
+        share = draft.shares.get(wants.share, PoolShare(share=wants.share, count=wants.share_count))
+        draft.shares[wants.share] = replace(share, count=wants.share_count)
     draft.change_pool(epochs=node.epoch)
     draft.nodes[node.epoch] = node
     told = {"name": node.name, "workers": node.workers, "mark": node.mark, "directory": wants.directory}
-    draft.tell("joined", node.epoch, told)
+    draft.tell("joined", node.epoch, told | {"share": wants.share})
     return node
 
 
@@ -86,6 +92,7 @@ def open_again(draft: PoolDraft, anew: Pool) -> None:
         started=old.started,
         open_runs=old.open_runs,
         failures=FailureCount(none_finished=old.failures.none_finished),
+        took=old.took,
         epochs=old.epochs,
         events=old.events,
     )

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from math import inf
 
+from parallel_hpo.config.deadline import deadline_at
 from parallel_hpo.policy import FailureCount, FailureLimits
 from parallel_hpo.protocol.pool import Ends, PooledRun
 from parallel_hpo.words import Outcome, Parameters, RunId
@@ -38,6 +40,8 @@ class Pool:
     headed: bool
     limits: FailureLimits = field(default_factory=FailureLimits)
     sweep_timeout_s: float | None = None
+    deadline: str | None = None
+    """In the user's words; a duration is counted from `opened_at`. None also where there is no head."""
     opened_at: float
     """When it was opened last; times are seconds since the epoch."""
     head_heard_at: float
@@ -46,6 +50,8 @@ class Pool:
     open_runs: int = 0
     """Those of them that have not ended."""
     failures: FailureCount = field(default_factory=FailureCount)
+    took: tuple[float, ...] = ()
+    """How long the latest runs took, in seconds."""
     epochs: int = 0
     """The last epoch that was given."""
     events: int = 0
@@ -53,6 +59,24 @@ class Pool:
     exhausted: str = ""
     """Why the sweep's own server gives no more runs; '': it may."""
     ends: Ends | None = None
+
+    def left_s(self, now: float) -> float:
+        """Return how much time is left until the deadline, if there is one."""
+        return inf if self.deadline is None else deadline_at(self.deadline, self.opened_at) - now
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolShare:
+    """A fixed part of the count, performed by one launch after another, wherever they are."""
+
+    share: str
+    """As 2/4."""
+    count: int
+    started: int = 0
+    """Distinct runs that its launches have begun; they stay its runs wherever they go on."""
+    open_runs: int = 0
+    """Those of them that have not ended."""
+    none_finished: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +97,8 @@ class PoolNode:
     gone: bool = False
     reason: str = ""
     """Why it is gone."""
+    share: str = ""
+    """Whose runs alone it performs; '': anybody's."""
 
     @property
     def unstarted(self) -> int:
@@ -98,13 +124,17 @@ class PoolRun:
     spent_s: float = 0.0
     deaths: int = 0
     preemptions: int = 0
+    seed: int | None = None
     slot: int | None = None
     outcome: Outcome | None = None
+    share: str = ""
+    """Whose run it is; '': that of no share."""
 
     def pooled(self) -> PooledRun:
         """Return it as it travels to the node that is to run it again."""
         return PooledRun(
-            self.run_id, self.parameters, self.attempt, self.spent_s, self.deaths, self.preemptions
+            *(self.run_id, self.parameters, self.attempt, self.spent_s, self.deaths, self.preemptions),
+            self.seed,
         )
 
 

@@ -1,0 +1,112 @@
+"""`parallel-hpo compare`: sweeps side by side, a column for each, as their folders have them."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+from parallel_hpo.analysis.comparison import Comparison, Contender, Reached, Standing, compare
+from parallel_hpo.analysis.table import PARAMETERS, as_text
+from parallel_hpo.chronicle import Attempt, performed
+from parallel_hpo.cli.output import print_for_machines, print_for_people
+from parallel_hpo.cli.tables import show_table
+from parallel_hpo.errors import UsageError
+from parallel_hpo.nested import dotted, strict
+from parallel_hpo.supervisor.records.loading import result_of
+from parallel_hpo.supervisor.records.summary import SweepResult
+from parallel_hpo.supervisor.records.sweep_folders import KnownSweep, find_sweep
+
+_HOURS: Final = {"run_hours": "run hours", "wall_hours": "wall hours"}
+
+
+def perform_compare(directory: Path, sweeps: Sequence[str], reach: float | None, *, as_json: bool) -> None:
+    """Show sweeps side by side.
+
+    Raises:
+        UsageError: there is no such sweep, or only one; or `reach` is no number that they can be ranked by.
+        LedgerError: a ledger can't be read.
+    """
+    known = {found.sweep_id: found for found in (find_sweep(directory, sweep) for sweep in sweeps)}
+    if len(known) < 2:
+        raise UsageError("compare takes two sweeps or more")
+    if reach is not None and not math.isfinite(reach):
+        raise UsageError(f"--reach {reach}: allowed: a finite number")
+    results = [result_of(each) for each in known.values()]
+    comparison = _compare([*known.values()], results, reach)
+    told = [_told(*each) for each in zip(known.values(), results, comparison.standings, strict=True)]
+    if as_json:
+        whole = {"reach": comparison.reach, "not_ranked": comparison.not_ranked or None, "sweeps": told}
+        print_for_machines(json.dumps(whole, indent=2, allow_nan=False))
+        return
+    show_table([*_rows(comparison.reach, told)])
+    if comparison.not_ranked:
+        print_for_people(f"not ranked: {comparison.not_ranked}")
+
+
+def _compare(known: Sequence[KnownSweep], results: Sequence[SweepResult], reach: float | None) -> Comparison:
+    now = time.time()
+    contenders = [
+        Contender(result, _attempts(each), now if each.supervised else None)
+        for each, result in zip(known, results, strict=True)
+    ]
+    comparison = compare(contenders, reach)
+    if reach is not None and comparison.not_ranked:
+        raise UsageError(f"--reach {reach:g} is no value for all: {comparison.not_ranked}")
+    return comparison
+
+
+def _attempts(known: KnownSweep) -> list[Attempt]:
+    return [attempt for share in performed(known.folder) for attempt in share.attempts]
+
+
+def _told(known: KnownSweep, result: SweepResult, standing: Standing) -> dict[str, Any]:
+    """Return what is said of a sweep."""
+    reached = standing.reached
+    return {
+        "sweep": result.sweep_id,
+        "name": known.facts.get("name"),
+        "project": known.project,
+        "metric": result.metric,
+        "goal": result.goal,
+        "running": bool(known.supervised),
+        "stop_reason": result.stop_reason,
+        "count": result.count,
+        "started": len(result.runs),
+        "finished": result.finished,
+        **asdict(standing.cost),
+        "rank": standing.rank,
+        "best": None if result.best is None else strict(asdict(result.best)),
+        "reached": None if reached is None else _flat(reached),
+    }
+
+
+def _flat(reached: Reached) -> dict[str, Any]:
+    return {"run_id": reached.run_id, "value": reached.value, **asdict(reached.cost)}
+
+
+def _rows(reach: float | None, told: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield the rows of the table in which something stands, with a column for each sweep."""
+    columns = {each["sweep"]: _column(reach, each) for each in told}
+    for label in dict.fromkeys(label for column in columns.values() for label in column):
+        cells = [column.get(label) for column in columns.values()]
+        if any(cell is not None for cell in cells):
+            yield {"": label, **dict(zip(columns, cells, strict=True))}
+
+
+def _column(reach: float | None, told: dict[str, Any]) -> dict[str, Any]:
+    """Return what the table says of a sweep, by the labels of its rows."""
+    best, reached = told["best"] or {}, told["reached"] or {}
+    cells = {name: told[name] for name in ("name", "project", "metric", "goal", "stop_reason")}
+    cells |= {"rank": told["rank"], "best": best.get("value"), "best run": best.get("run_id")}
+    cells |= {name: told[name] for name in ("count", "started", "finished")}
+    cells |= {label: told[name] for name, label in _HOURS.items()}
+    if reach is not None:
+        cells[f"runs to reach {reach:g}"] = reached.get("runs")
+        cells |= {f"{label} to reach {reach:g}": reached.get(name) for name, label in _HOURS.items()}
+    parameters = dotted(best.get("parameters", {}))
+    return cells | {PARAMETERS + name: as_text(value) for name, value in parameters}

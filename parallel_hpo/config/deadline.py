@@ -1,0 +1,76 @@
+"""The key `deadline` of the `hpo` section: a duration, or a time of day with its date. Pure.
+
+Whatever was written, the section has it as text: `5400s`, `1h30m`, or a time with its zone, so that
+every machine of a sweep reads the same moment.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Annotated, Any, Final
+
+from pydantic import BeforeValidator, WithJsonSchema
+
+from parallel_hpo.config.tables import Allowed
+
+_UNITS: Final = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
+_DURATION: Final = re.compile(
+    "".join(rf"(?:(?P<{unit}>\d+(?:\.\d+)?)\s*{unit}\s*)?" for unit in _UNITS), re.ASCII | re.IGNORECASE
+)
+_NUMBER: Final = re.compile(r"\d+(\.\d+)?", re.ASCII)
+_DATE_ALONE: Final = len("2026-12-24")
+
+
+def deadline_at(deadline: str, began_at: float) -> float:
+    """Return the moment in seconds since the epoch; a duration is counted from `began_at`."""
+    seconds = _duration_s(deadline)
+    return began_at + seconds if seconds is not None else datetime.fromisoformat(deadline).timestamp()
+
+
+def _duration_s(text: str) -> float | None:
+    """Return the seconds of a text such as `3h30m`; None where it is no duration."""
+    found = _DURATION.fullmatch(text.strip())
+    if found is None or not any(found.groups()):
+        return None
+    return sum(float(number) * _UNITS[unit] for unit, number in found.groupdict().items() if number)
+
+
+def _as_text(value: Any) -> str | None:
+    """Return a deadline as text, a local time with its zone; ValueError for what is none."""
+    if value is None or isinstance(value, datetime):
+        return None if value is None else _with_zone(value)
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf"):
+        return f"{value:.15g}s"
+    if not isinstance(value, str):
+        raise ValueError("no deadline")
+    if _NUMBER.fullmatch(value.strip()):  # as a flag or the environment has it
+        return _as_text(float(value))
+    seconds = _duration_s(value)
+    if seconds is not None:
+        if seconds == 0:
+            raise ValueError("no time at all")
+        return value.strip()
+    if len(value.strip()) <= _DATE_ALONE:
+        raise ValueError("a day, of which no time is said")
+    return _with_zone(datetime.fromisoformat(value.strip()))
+
+
+def _with_zone(moment: datetime) -> str:
+    try:
+        return moment.astimezone().isoformat()
+    except (OverflowError, OSError):
+        raise ValueError("beyond what a clock can say") from None
+
+
+Deadline = Annotated[
+    str | None,
+    BeforeValidator(_as_text),
+    Allowed(
+        "a number of seconds above 0, a duration (22s, 3h30m, 1d), a time of day with its date"
+        " (2026-12-24 18:00), or null"
+    ),
+    WithJsonSchema(
+        {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string"}, {"type": "null"}]}
+    ),
+]

@@ -1,0 +1,117 @@
+"""The wandb client of an upload: in children, so that its wandb-core and its folders are theirs alone.
+
+They have the user's environment, but for what that says of a run, or of how much the client may say.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+from parallel_hpo.backend.base import OpenedSweep, SweepOrder
+from parallel_hpo.backend.credentials import Credentials, find_credentials
+from parallel_hpo.backend.uploading import Found, Sought, Use
+from parallel_hpo.backend.variables import PACE, SENT_EVERY
+from parallel_hpo.errors import BackendError, UsageError
+from parallel_hpo.protocol.spec import Surroundings
+from parallel_hpo.supervisor.processes.child_calls import ChildCalls
+from parallel_hpo.supervisor.processes.child_pool import ChildPool
+from parallel_hpo.supervisor.processes.environment import LEAKED
+from parallel_hpo.supervisor.processes.reaper import MARK, make_mark
+from parallel_hpo.upload.sending import Errand
+from parallel_hpo.words import SweepPath
+
+OF_A_RUN: Final = (
+    *LEAKED,
+    *("WANDB_MODE", "WANDB_NAME", "WANDB_NOTES", "WANDB_TAGS", "WANDB_RUN_GROUP", "WANDB_JOB_TYPE"),
+    *("WANDB_HOST", "WANDB_PROGRAM", "WANDB_CONSOLE", "WANDB_SILENT", "WANDB_QUIET", "WANDB_DISABLED"),
+)
+OLDEST: Final = "0.30"
+"""wandb client: an older `wandb sync` does not come to an end with such files, nor knows what was sent."""
+ASK_LIMIT_S: Final = 600.0
+"""For questions: a project of thousands of runs takes a while, and a client asks again for minutes."""
+SEND_LIMIT_S: Final = 24 * 3600.0
+"""For sending: as long as there is a server, checkpoints may take hours."""
+_PRELOAD: Final = ("parallel_hpo.upload.sending",)
+
+
+class Client:
+    """Asks the server that the user's client is logged in to."""
+
+    def __init__(self, calls: ChildCalls, credentials: Credentials) -> None:
+        self._calls = calls
+        self.credentials = credentials
+
+    def look(self, sought: Sought) -> Found:
+        """Return what is there; BackendError where the server can't be reached or refuses us."""
+        found = self._call("uploading:look", (self.credentials, sought), ASK_LIMIT_S)
+        if isinstance(found, str):
+            raise BackendError(found)
+        assert isinstance(found, Found)
+        return found
+
+    def create(self, order: SweepOrder) -> OpenedSweep:
+        """Create the sweep."""
+        opened = self._call("uploading:create", (order,), ASK_LIMIT_S)
+        assert isinstance(opened, OpenedSweep)
+        return opened
+
+    def send(self, errand: Errand) -> Sequence[str]:
+        """Sending runs of one program; return of each why it could not be sent, '' where it was."""
+        program = {
+            "WANDB_PROGRAM": errand.sends[0].run.program
+        }  # wandb client: else it is that of `wandb sync`
+        function = "parallel_hpo.upload.sending:run_errand"
+        said: Sequence[str] = self._ask(function, (errand,), SEND_LIMIT_S, program)
+        return said
+
+    def note_uses(self, path: SweepPath, uses: Sequence[Use]) -> Sequence[Use]:
+        """Have runs use what they used here; return what is not there to be used."""
+        missing = self._call("uploading:note_uses", (path.entity, path.project, tuple(uses)), ASK_LIMIT_S)
+        assert isinstance(missing, tuple)
+        return missing
+
+    def set_state(self, path: SweepPath, verb: str) -> None:
+        """Stop or cancel the sweep."""
+        self._call("uploading:set_state", (path, verb), ASK_LIMIT_S)
+
+    def _call(self, function: str, arguments: tuple[object, ...], limit_s: float) -> object:
+        return self._ask(f"parallel_hpo.backend.{function}", arguments, limit_s, {})
+
+    def _ask(
+        self, function: str, arguments: tuple[object, ...], limit_s: float, more: Mapping[str, str]
+    ) -> Any:
+        try:
+            return self._calls.run(function, arguments, more, limit_s)
+        except BackendError as error:
+            raise BackendError(f"{self.credentials.base_url}: {error}") from None
+
+
+def _numbers(release: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", release)[:2]]
+
+
+@contextmanager
+def client_in(folder: Path, environment: Mapping[str, str]) -> Iterator[Client]:
+    """Have a client that keeps its files in a folder; UsageError where it is too old, or not logged in."""
+    installed = version("wandb")
+    if _numbers(installed) < _numbers(OLDEST):
+        raise UsageError(f"upload needs wandb {OLDEST} or newer; this is {installed}: pip install -U wandb")
+    credentials = find_credentials(environment)
+    if not credentials.source:
+        raise UsageError(
+            f"there are no credentials for {credentials.base_url}, where this would go:"
+            " set WANDB_API_KEY or run `wandb login`, and set WANDB_BASE_URL for another server"
+        )
+    shared = {name: value for name, value in environment.items() if name not in OF_A_RUN}
+    own = {PACE: SENT_EVERY, **shared, "WANDB_DIR": str(folder), MARK: make_mark()}
+    pool = ChildPool(environment=own, fresh=False, preload=_PRELOAD, sys_path=tuple(sys.path))
+    pool.open()
+    with closing(pool):
+        pool.wait_until_ready()
+        yield Client(ChildCalls(pool, Surroundings(own, tuple(sys.path), str(folder))), credentials)

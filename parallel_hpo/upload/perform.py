@@ -1,0 +1,219 @@
+"""An upload, from its first look at the other server to its last.
+
+    look ─▶ make the sweep, unless an earlier upload has ─▶ send runs ─▶ note what they used
+         ─▶ tell of those that crashed ─▶ look again ─▶ set the sweep's state
+
+What is there already is seen there: nothing is written down here, and an upload that was cut short is gone on
+with by the next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
+
+from parallel_hpo.backend.base import OpenedSweep, SweepOrder
+from parallel_hpo.backend.remote import RemoteBackend
+from parallel_hpo.backend.uploading import Found, Sought, Use
+from parallel_hpo.errors import UsageError
+from parallel_hpo.server.rules.run_states import RunState
+from parallel_hpo.upload.client import Client
+from parallel_hpo.upload.plan import (
+    OVER,
+    VERBS,
+    Due,
+    Sending,
+    configuration_of,
+    judge,
+    mark_of,
+    sends,
+)
+from parallel_hpo.upload.sending import Errand, batches
+from parallel_hpo.upload.source import ArtifactHere, RunHere, SourcePlace, SweepHere
+from parallel_hpo.words import RunId
+
+AT_ONCE: Final = 10
+"""So many runs are sent by one client: its start takes longer than a small run."""
+_WHY_NOT: Final[Mapping[Due, str]] = {
+    Due.ELSEWHERE: "the project has another run of that id: name another --project",
+    Due.CHANGED: "what is there of it is of an earlier attempt: it was run again since",
+    Due.GO_ON: "it is there in part only: upload again",
+    Due.SEND: "it is not there: upload again",
+}
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where an upload goes; None: where the client goes by itself, and the project's own name."""
+
+    entity: str | None
+    project: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Uploaded:
+    """What came of an upload, or would come of it."""
+
+    target: OpenedSweep | None
+    """The sweep there; None: there is none yet."""
+    place: str
+    """Its project there, with the entity."""
+    state: str
+    sent: tuple[str, ...] = ()
+    """Runs that this upload sent, or would send."""
+    there: tuple[str, ...] = ()
+    """Runs that were there."""
+    open: tuple[str, ...] = ()
+    """Runs that are not over here."""
+    failed: Mapping[str, str] = field(default_factory=dict)
+    """Runs that are not there, or not whole, and why."""
+    unlinked: tuple[Use, ...] = ()
+    """Uses of artifacts that are not there."""
+
+
+class Upload:
+    """One upload of a sweep."""
+
+    def __init__(
+        self,
+        client: Client,
+        source: SourcePlace,
+        sweep: SweepHere,
+        goal: Destination,
+        *,
+        door: RemoteBackend | None,
+        say: Say,
+    ) -> None:
+        """`door`: of the server that it goes to, where that is one of ours; `say` takes a line on a run."""
+        self._client = client
+        self._source = source
+        self._sweep = sweep
+        self._goal = goal
+        self._door = door
+        self._say = say
+        self._project = goal.project or sweep.path.project
+        self._logged: dict[str, list[ArtifactHere]] = {run.run_id: [] for run in sweep.runs}
+        for artifact in sweep.artifacts:
+            self._logged[artifact.run_id].append(artifact)
+
+    def plan(self) -> Uploaded:
+        """Look, and say what would be done; nothing is changed."""
+        return self._planned(self._look())
+
+    def perform(self, folder: Path) -> Uploaded:
+        """Bring what is not there yet; `folder` is the client's."""
+        found = self._look()
+        planned = self._planned(found)
+        target = found.sweep or self._create(found)
+        errors = self._send_all(target, found, planned, folder)
+        unlinked = self._link(target, planned)
+        self._tell_crashes(target, found, planned)
+        after = self._look() if planned.sent else found
+        failed = {**planned.failed, **self._missing(after, planned), **errors}
+        state = after.state
+        if not (failed or planned.open):
+            state = self._end(target, after.state)
+        sent = tuple(run for run in planned.sent if run not in failed)
+        place = f"{target.path.entity}/{target.path.project}"
+        return Uploaded(target, place, state, sent, planned.there, planned.open, failed, unlinked)
+
+    def _look(self) -> Found:
+        logging = [run_id for run_id, logged in self._logged.items() if logged]
+        runs = tuple(run.run_id for run in self._sweep.runs)
+        mark = mark_of(self._sweep.path)
+        sought = Sought(self._goal.entity, self._project, self._sweep.path, mark, runs, logging)
+        found = self._client.look(sought)
+        if found.is_source:
+            raise UsageError(
+                f"{self._client.credentials.base_url} is the server that {self._sweep.path} is on: let"
+                " WANDB_BASE_URL and WANDB_API_KEY name the one that it is to be brought to"
+            )
+        return found
+
+    def _judge(self, run: RunHere, found: Found) -> Due:
+        sweep_id = None if found.sweep is None else found.sweep.path.sweep_id
+        return judge(run, self._logged[run.run_id], found.runs.get(run.run_id), sweep_id)
+
+    def _planned(self, found: Found) -> Uploaded:
+        verdicts = {run.run_id: self._judge(run, found) for run in self._sweep.runs}
+
+        def those(*wanted: Due) -> tuple[str, ...]:
+            return tuple(run for run, verdict in verdicts.items() if verdict in wanted)
+
+        return Uploaded(
+            target=found.sweep,
+            place=f"{found.entity}/{self._project}",
+            state=found.state,
+            sent=those(Due.SEND, Due.GO_ON),
+            there=those(Due.THERE),
+            open=those(Due.OPEN),
+            failed={run: _WHY_NOT[verdicts[run]] for run in those(Due.ELSEWHERE, Due.CHANGED)},
+        )
+
+    def _create(self, found: Found) -> OpenedSweep:
+        order = SweepOrder(configuration_of(self._sweep), self._project, found.entity, None)
+        opened = self._client.create(order)
+        self._say(f"sweep {opened.path} made")
+        return opened
+
+    def _send_all(
+        self, target: OpenedSweep, found: Found, planned: Uploaded, folder: Path
+    ) -> Mapping[str, str]:
+        """Sending runs; return why some could not be sent."""
+        runs = [run for run in self._sweep.runs if run.run_id in planned.sent]
+        errors: dict[str, str] = {}
+        done = 0
+        for batch in batches(sends(runs, self._sweep.artifacts, found.runs), AT_ONCE):
+            errand = Errand(self._source, target.path, tuple(batch), folder)
+            for send, error in zip(batch, self._client.send(errand), strict=True):
+                if error:
+                    errors[send.run.run_id] = error
+                done += send.whole
+                if send.whole:
+                    self._tell(send, errors.get(send.run.run_id, ""), f"{done}/{len(runs)}")
+        return errors
+
+    def _tell(self, send: Sending, error: str, progress: str) -> None:
+        run = send.run
+        what = f"not sent: {error}" if error else f"sent ({run.state}, {run.lines} steps)"
+        self._say(f"{progress} run {run.run_id} {what}")
+
+    def _link(self, target: OpenedSweep, planned: Uploaded) -> tuple[Use, ...]:
+        """Have runs use there what they used here; return what is not there to be used."""
+        ready = {*planned.sent, *planned.there}
+        uses = [use for use in self._sweep.uses if use.run_id in ready]
+        if not uses:
+            return ()
+        project = self._project
+        own = self._sweep.path.project
+        moved = [replace(use, project=project) if use.project == own else use for use in uses]
+        return tuple(self._client.note_uses(target.path, moved))
+
+    def _tell_crashes(self, target: OpenedSweep, found: Found, planned: Uploaded) -> None:
+        """Tell a server of ours which runs never told their end; to W&B's they have failed.
+
+        wandb client: `wandb sync` ends such a run with exit code 1.
+        """
+        crashed = [run.run_id for run in self._sweep.runs if run.state is RunState.CRASHED]
+        failed = {run_id for run_id in planned.there if found.runs[run_id].state == RunState.FAILED}
+        untold = [run_id for run_id in crashed if run_id in failed or run_id in planned.sent]
+        if untold and self._door is not None:
+            for run_id in untold:
+                self._door.end_run(target.path, RunId(run_id), RunState.CRASHED)
+
+    def _missing(self, after: Found, planned: Uploaded) -> Mapping[str, str]:
+        """Return the runs that were to be there now, and are not."""
+        verdicts = {run.run_id: self._judge(run, after) for run in self._sweep.runs}
+        wanted = ((run, verdicts[run]) for run in planned.sent)
+        return {run: _WHY_NOT[verdict] for run, verdict in wanted if verdict is not Due.THERE}
+
+    def _end(self, target: OpenedSweep, state: str) -> str:
+        """Have the sweep end there as it ended here; return its state."""
+        verb = VERBS.get(self._sweep.state)
+        if verb is None or state in OVER:
+            return state
+        self._client.set_state(target.path, verb)
+        return self._sweep.state

@@ -1,0 +1,173 @@
+"""Sends runs, in a child where the wandb client may be: each is read from the server's data.
+
+database, files ─▶ a folder as the client leaves it ─▶ `wandb sync`
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import chain
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from parallel_hpo.backend import uploading
+from parallel_hpo.backend.run_copy import ArtifactCopy, ConsoleLine, RunCopy, RunLines
+from parallel_hpo.server.artifacts.contents import manifest_of, place_of
+from parallel_hpo.server.files.addresses import Place
+from parallel_hpo.server.rules.console import read_line
+from parallel_hpo.server.store import artifact_aliases, artifacts, files, lines, runs
+from parallel_hpo.server.store.artifact_records import Artifact
+from parallel_hpo.server.store.database import Transaction
+from parallel_hpo.server.store.lines import Stream
+from parallel_hpo.server.store.records import Run
+from parallel_hpo.server.world import World
+from parallel_hpo.upload.plan import Sending, exit_code_of
+from parallel_hpo.upload.source import SourcePlace, json_object
+from parallel_hpo.words import SweepPath
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """Runs to be sent one after the other, to a sweep."""
+
+    source: SourcePlace
+    target: SweepPath
+    sends: Sequence[Sending]
+    folder: Path
+    """Where copies of runs are kept while they are sent."""
+
+
+def run_errand(errand: Errand) -> tuple[str, ...]:
+    """Sending the runs; return of each why it could not be sent, '' where it was."""
+    with errand.source.opened() as world:
+        return tuple(_send(world, errand, send) for send in errand.sends)
+
+
+def _send(world: World, errand: Errand, send: Sending) -> str:
+    with TemporaryDirectory(dir=errand.folder) as place, world.database.read() as transaction:
+        run = runs.find(transaction, send.run.row)
+        if run is None:
+            return "it was deleted here meanwhile"
+        before = _line_before(transaction, run, send)
+        folder = Path(place) / f"offline-run-19700101_000000-{run.name}"
+        (folder / "files").mkdir(parents=True)
+        names = _copy_files(world, transaction, run, folder / "files") if send.whole else ()
+        copy = _copy(world, transaction, run, errand.target, send, names)
+        told = _lines(transaction, run, send)
+        try:
+            uploading.send(folder, copy, told, before)
+        except RuntimeError as error:
+            return str(error)
+    return ""
+
+
+def _copy_files(world: World, transaction: Transaction, run: Run, folder: Path) -> tuple[str, ...]:
+    """Put a run's files where its client would have them; the client writes into some of them."""
+    names = []
+    for file in files.of_run(transaction, run.id):
+        stored, own = Place(str(run.id), file.name).within(world.files), folder / file.name
+        if stored.is_file():
+            own.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(stored, own)
+            names.append(file.name)
+    return tuple(names)
+
+
+def _copy(
+    world: World, transaction: Transaction, run: Run, target: SweepPath, send: Sending, names: tuple[str, ...]
+) -> RunCopy:
+    logged = [artifacts.find(transaction, key) for key in send.artifacts]
+    return RunCopy(
+        path=target,
+        run_id=run.name,
+        display_name=run.display_name or run.name,
+        notes=run.notes or "",
+        group=run.group_name or "",
+        job_type=run.job_type or "",
+        host=run.host or "",
+        repo=run.repo or "",
+        commit=run.commit_hash or "",
+        tags=tuple(json.loads(run.tags)),
+        config={key: entry.get("value") for key, entry in json_object(run.config).items()},
+        summary=json_object(run.summary) if send.whole else {},
+        began_at=_began_at(transaction, run),
+        exit_code=exit_code_of(send.run),
+        files=names,
+        artifacts=tuple(_artifact(world, transaction, each) for each in logged if each is not None),
+    )
+
+
+def _began_at(transaction: Transaction, run: Run) -> float:
+    """Return when the client that wrote them began to count the runtime of events, or of history."""
+    for stream in (Stream.EVENTS, Stream.HISTORY):
+        for line in lines.part(transaction, run.id, stream, 0, 1):
+            row = json.loads(line.text)
+            if "_timestamp" in row and "_runtime" in row:
+                return float(row["_timestamp"] - row["_runtime"])
+    return run.started_at or run.created_at
+
+
+def _lines(transaction: Transaction, run: Run, send: Sending) -> RunLines:
+    if not send.whole:
+        return RunLines((), (), ())
+    return RunLines(
+        _history(transaction, run.id, send.first_line),
+        lines.texts(transaction, run.id, Stream.EVENTS),
+        _console(lines.texts(transaction, run.id, Stream.CONSOLE)),
+    )
+
+
+def _history(transaction: Transaction, run_id: int, first: int) -> Iterator[str]:
+    texts = lines.texts(transaction, run_id, Stream.HISTORY)
+    return (text for number, text in enumerate(texts) if number >= first)
+
+
+def _line_before(transaction: Transaction, run: Run, send: Sending) -> str:
+    if not (send.whole and send.first_line):
+        return ""
+    texts = lines.texts(transaction, run.id, Stream.HISTORY)
+    return next((text for number, text in enumerate(texts, 1) if number == send.first_line), "")
+
+
+def _console(texts: Iterable[str]) -> Iterator[ConsoleLine]:
+    for number, text in enumerate(texts):
+        line = read_line(number, text)
+        at = None if line.timestamp is None else datetime.fromisoformat(line.timestamp)
+        yield ConsoleLine(line.line, at, to_stderr=line.level == "error")
+
+
+def _artifact(world: World, transaction: Transaction, artifact: Artifact) -> ArtifactCopy:
+    manifest = json.loads(manifest_of(artifact.id).within(world.files).read_text(encoding="utf-8"))
+    aliases = artifact_aliases.with_collections(transaction, artifact.id)
+    return ArtifactCopy(
+        name=artifact.collection.name,
+        type=artifact.collection.type,
+        digest=artifact.digest,
+        client_id=artifact.client_id or "",
+        description=artifact.description or "",
+        metadata=artifact.metadata or "",
+        aliases=tuple(alias for alias, of in aliases if of.id == artifact.collection.id),
+        tags=tuple(json.loads(artifact.tags)),
+        ttl_s=artifact.ttl_s,
+        manifest=manifest,
+        files={
+            path: place_of(entry["digest"]).within(world.files)
+            for path, entry in manifest["contents"].items()
+            if not entry.get("ref")
+        },
+    )
+
+
+def batches(sends: Iterable[Sending], most: int) -> Iterator[list[Sending]]:
+    """Yield them in their order, so many at once of runs that the same program made."""
+    batch: list[Sending] = []
+    for send in chain(sends, [None]):
+        if batch and (send is None or len(batch) == most or send.run.program != batch[0].run.program):
+            yield batch
+            batch = []
+        if send is not None:
+            batch.append(send)

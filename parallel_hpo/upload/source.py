@@ -1,0 +1,138 @@
+"""A sweep as it is to be uploaded, read from the data of the server that has it, whether that runs or not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from parallel_hpo.backend.uploading import Use, told_at
+from parallel_hpo.errors import BackendError
+from parallel_hpo.server import local
+from parallel_hpo.server.rules.run_states import RunState
+from parallel_hpo.server.rules.sweep_states import SweepState
+from parallel_hpo.server.store import artifacts, runs, sweeps
+from parallel_hpo.server.store.database import Transaction
+from parallel_hpo.server.store.records import Run
+from parallel_hpo.server.world import World
+from parallel_hpo.words import SweepId, SweepPath
+
+
+@dataclass(frozen=True, slots=True)
+class SourcePlace:
+    """Where a server's data is: its database's path or URL, and its folder of files."""
+
+    database: str
+    files: str | None = None
+
+    def opened(self) -> AbstractContextManager[World]:
+        """Open it; UsageError where there is no such file, BackendError where it can't be."""
+        return local.opened_at(self.database, self.files)
+
+
+@dataclass(frozen=True, slots=True)
+class RunHere:
+    """A run of the sweep."""
+
+    row: int
+    """Its key in the database."""
+    run_id: str
+    state: RunState
+    lines: int
+    """Of its history."""
+    exit_code: int | None
+    program: str
+    told_at: float | None
+    """When it logged last, by its own summary."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactHere:
+    """A version that a run of the sweep logged; one that several did, once for each."""
+
+    row: int
+    """Its key in the database."""
+    run_id: str
+    name: str
+    """Of its collection."""
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class SweepHere:
+    """A sweep, its runs in the order in which they were made, and what they logged and used."""
+
+    path: SweepPath
+    state: SweepState
+    display_name: str | None
+    configuration: Mapping[str, Any]
+    runs: tuple[RunHere, ...]
+    artifacts: tuple[ArtifactHere, ...]
+    """In the order in which they were made."""
+    uses: tuple[Use, ...]
+
+
+def read_sweep(world: World, sweep_id: str) -> SweepHere | None:
+    """Return a sweep; None where there is none of that id."""
+    with world.database.read() as transaction:
+        sweep = sweeps.find(transaction, sweep_id)
+        if sweep is None:
+            return None
+        own = runs.of_sweep(transaction, sweep_id)
+        logged = [each for run in own for each in _logged(transaction, run)]
+        return SweepHere(
+            path=SweepPath(sweep.entity, sweep.project, SweepId(sweep.id)),
+            state=sweep.state,
+            display_name=sweep.display_name,
+            configuration=_configuration(sweep.config),
+            runs=tuple(_run(run) for run in own),
+            artifacts=tuple(sorted(logged, key=lambda each: each.row)),
+            uses=tuple(use for run in own for use in _uses(transaction, run)),
+        )
+
+
+def _configuration(text: str) -> Mapping[str, Any]:
+    configuration = yaml.safe_load(text)
+    if not isinstance(configuration, dict):
+        raise BackendError("the sweep's configuration can't be read")
+    return configuration
+
+
+def _run(run: Run) -> RunHere:
+    return RunHere(
+        row=run.id,
+        run_id=run.name,
+        state=run.state,
+        lines=run.history_lines,
+        exit_code=run.exitcode,
+        program=run.program or "",
+        told_at=told_at(json_object(run.summary)),
+    )
+
+
+def _logged(transaction: Transaction, run: Run) -> Iterator[ArtifactHere]:
+    for artifact in artifacts.outputs_of_run(transaction, run.id):
+        yield ArtifactHere(artifact.id, run.name, artifact.collection.name, artifact.digest)
+
+
+def _uses(transaction: Transaction, run: Run) -> Iterator[Use]:
+    for artifact in artifacts.used_by_run(transaction, run.id):
+        if artifact.version is not None:
+            of = artifact.collection
+            yield Use(run.name, of.project, of.name, of.type, artifact.version, artifact.digest)
+
+
+def json_object(text: str | None) -> dict[str, Any]:
+    """Return what a client sent as JSON; bare NaN and Infinity are let in."""
+    read = json.loads(text or "{}")
+    return read if isinstance(read, dict) else {}
+
+
+def place_in(directory: Path) -> SourcePlace:
+    """Return where the embedded server of a directory keeps its data."""
+    return SourcePlace(str(directory / local.DATABASE))

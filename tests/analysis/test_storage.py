@@ -1,0 +1,91 @@
+"""An Optuna storage, read back by Optuna."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import optuna
+import pytest
+
+from parallel_hpo.analysis.storage import write_storage
+from parallel_hpo.analysis.study import to_study
+from parallel_hpo.errors import UsageError
+from parallel_hpo.supervisor.records.ledger import Ledger
+from parallel_hpo.supervisor.records.summary import SweepResult
+from tests.analysis.sweeps import odd_sweep, result_of, row
+
+
+def write(sweep: SweepResult, file: Path, earlier: Path | None = None) -> Path:
+    write_storage(sweep, file, lambda run_id: {0: 3.0, 10: 0.5}, earlier=earlier)
+    return file
+
+
+def load(file: Path, study: str = "abc") -> optuna.Study:
+    return optuna.load_study(study_name=study, storage=f"sqlite:///{file}")
+
+
+def test_optuna_reads_the_trials_that_it_would_have_written_itself(tmp_path: Path) -> None:
+    sweep = replace(odd_sweep(), goal="maximize")
+    study, wanted = load(write(sweep, tmp_path / "s.db")), to_study(sweep)
+    for trial, expected in zip(study.trials, wanted.trials, strict=True):
+        assert trial.intermediate_values == {0: 3.0, 10: 0.5}
+        trial.intermediate_values = {}
+        trial._trial_id = expected._trial_id
+        assert trial == expected
+    assert (study.direction, study.metric_names) == (optuna.study.StudyDirection.MAXIMIZE, ["loss"])
+    assert study.user_attrs == wanted.user_attrs
+    assert study.best_trial.number == wanted.best_trial.number
+
+
+def test_a_study_goes_on_from_it(tmp_path: Path) -> None:
+    study = load(write(result_of([row(0, {"x": 0.0}, 1.0), row(1, {"x": 1.0}, 2.0)]), tmp_path / "s.db"))
+    study.optimize(lambda trial: trial.suggest_float("x", 0.0, 1.0), n_trials=2)
+    assert [trial.number for trial in study.trials] == [0, 1, 2, 3]
+
+
+def test_a_storage_keeps_the_studies_of_other_sweeps_and_has_one_of_each(tmp_path: Path) -> None:
+    first = write(odd_sweep(20), tmp_path / "1.db")
+    second = write(replace(odd_sweep(10), sweep_id="def"), tmp_path / "2.db", earlier=first)
+    third = write(odd_sweep(30), tmp_path / "3.db", earlier=second)
+    assert optuna.get_all_study_names(f"sqlite:///{third}") == ["def", "abc"]
+    assert [len(load(third, name).trials) for name in ("def", "abc")] == [10, 30]
+    assert load(third).trials[29].user_attrs["run_id"] == "run29"
+
+
+def test_what_is_no_storage_is_not_written_over(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "ledger.db"), pytest.raises(UsageError, match=r"no Optuna storage .*studies"):
+        write(odd_sweep(2), tmp_path / "new.db", earlier=tmp_path / "ledger.db")
+    (tmp_path / "notes.txt").write_text("notes" * 1000)
+    with pytest.raises(UsageError, match="no Optuna storage"):
+        write(odd_sweep(2), tmp_path / "new.db", earlier=tmp_path / "notes.txt")
+    assert not (tmp_path / "new.db").exists()
+
+
+def test_a_storage_of_another_version_of_optuna_is_refused(tmp_path: Path) -> None:
+    earlier = write(odd_sweep(2), tmp_path / "s.db")
+    with closing(sqlite3.connect(earlier)) as db, db:
+        db.execute("UPDATE alembic_version SET version_num = 'v2.6.0.a'")
+    with pytest.raises(UsageError, match=r"s\.db is of another version of Optuna"):
+        write(replace(odd_sweep(2), sweep_id="def"), tmp_path / "new.db", earlier=earlier)
+
+
+def test_a_folder_of_any_name_has_room_for_it_and_one_that_is_missing_is_an_error(tmp_path: Path) -> None:
+    folder = tmp_path / "100% {odd}?#"
+    folder.mkdir()
+    write(odd_sweep(2), folder / "s.db").rename(tmp_path / "s.db")
+    assert len(load(tmp_path / "s.db").trials) == 2
+    with pytest.raises(OSError, match="unable to open database file"):
+        write(odd_sweep(2), tmp_path / "nowhere" / "s.db")
+
+
+def test_a_whole_number_of_any_length_is_a_text(tmp_path: Path) -> None:
+    sweep = result_of([row(0, {"seed": 10**400}), row(1, {"seed": 7})])
+    values = [trial.params["seed"] for trial in load(write(sweep, tmp_path / "s.db")).trials]
+    assert values == [f"{10**400}", "7"]
+
+
+def test_a_sweep_without_runs_is_a_study_without_trials(tmp_path: Path) -> None:
+    assert load(write(result_of([]), tmp_path / "s.db")).trials == []

@@ -1,0 +1,142 @@
+"""`parallel-hpo export`, of what a supervisor has left behind, where no server has anything of it."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import optuna
+import pytest
+
+from parallel_hpo.cli.whole_file import whole_file
+from parallel_hpo.errors import UsageError
+from tests.analysis.sweeps import keep_summary
+from tests.cli.folders import leave_sweep
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def export(command: Command, tmp_path: Path) -> Command:
+    """Export the sweep `one` as a format; what is written lies in the folder `out`."""
+    leave_sweep(tmp_path / "one", [0.5, None])
+    keep_summary(tmp_path / "one", "one-0", {"acc": float("nan")})
+    (tmp_path / "out").mkdir()
+
+    def call(wanted: str, *words: str, sweep: str = "one") -> subprocess.CompletedProcess[str]:
+        return command("export", sweep, "--format", wanted, *words, "--directory", str(tmp_path))
+
+    return call
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.name for path in (folder / "out").iterdir())
+
+
+def test_csv_is_what_runs_prints_and_a_file_has_the_same(
+    export: Command, command: Command, tmp_path: Path
+) -> None:
+    text = export("csv").stdout
+    assert command("runs", "one", "--csv", "--directory", str(tmp_path)).stdout == text
+    assert text.splitlines()[1] == "one-0,finished,0.5,2.0,,1,0,,1000.0,0.0,[0],NaN"
+    done = export("csv", "-o", "out/runs.csv")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "out/runs.csv\n", "")
+    assert (tmp_path / "out" / "runs.csv").read_text() == text
+
+
+def test_json_has_the_result_and_what_each_run_logged_last(export: Command) -> None:
+    told = json.loads(export("json").stdout, parse_constant=pytest.fail)
+    assert (told["sweep_id"], told["metric"], told["finished"], told["failed"]) == ("one", "loss", 1, 1)
+    assert [run["summary"] for run in told["runs"]] == [{"acc": "NaN"}, {}]
+    assert told["runs"][0]["parameters"] == {"optim": {"lr": 0.0}, "layers": [0]}
+
+
+def test_parquet_goes_through_a_pipe(export: Command, tmp_path: Path) -> None:
+    assert export("parquet", "-o", "out/runs.parquet").returncode == 0
+    os.mkfifo(tmp_path / "out" / "pipe")
+    words = ["cat", str(tmp_path / "out" / "pipe")]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as reader:
+        assert export("parquet", "-o", "out/pipe").returncode == 0
+        assert reader.stdout is not None
+        assert reader.stdout.read() == (tmp_path / "out" / "runs.parquet").read_bytes()
+    assert (tmp_path / "out" / "pipe").is_fifo()
+
+
+def test_sweeps_gather_in_one_optuna_storage_each_once(export: Command, tmp_path: Path) -> None:
+    leave_sweep(tmp_path / "two", [1.0, 2.0, 3.0])
+    (tmp_path / "out" / "studies.db").touch()
+    for sweep in ("one", "two", "two"):
+        done = export("optuna", "-o", "out/studies.db", sweep=sweep)
+        assert (done.returncode, done.stdout) == (0, "out/studies.db\n"), done.stderr
+    storage = f"sqlite:///{tmp_path}/out/studies.db"
+    assert sorted(optuna.get_all_study_names(storage)) == ["one", "two"]
+    assert [trial.value for trial in optuna.load_study(study_name="two", storage=storage).trials] == [1, 2, 3]
+    assert files(tmp_path) == ["studies.db"]
+
+
+def test_optuna_wants_a_file_and_one_that_is_something_else_stays(export: Command, tmp_path: Path) -> None:
+    done = export("optuna")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "can't go to stdout: name one by -o FILE" in done.stderr
+    (tmp_path / "out" / "notes").write_text("mine")
+    done = export("optuna", "-o", "out/notes")
+    assert (done.returncode, (tmp_path / "out" / "notes").read_text()) == (2, "mine")
+    assert "out/notes is there, and no Optuna storage" in done.stderr
+    assert files(tmp_path) == ["notes"]
+
+
+@pytest.mark.parametrize("wanted", ["csv", "json", "parquet"])
+def test_a_file_is_replaced_as_a_whole_or_stays(export: Command, tmp_path: Path, wanted: str) -> None:
+    file = tmp_path / "out" / "file"
+    (tmp_path / "out" / "link").symlink_to("file")
+    file.write_text("before")
+    export(wanted, "-o", "out/link")
+    assert b"one-0" in file.read_bytes()
+    assert files(tmp_path) == ["file", "link"]
+    (tmp_path / "one" / "ledger.db").write_bytes(b"damaged" * 1000)
+    assert export(wanted, "-o", "out/link").returncode == 1
+    assert b"one-0" in file.read_bytes()
+    assert files(tmp_path) == ["file", "link"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "file", "why"),
+    [
+        ("csv", "/dev/full", "/dev/full can't be written: No space left on device"),
+        ("optuna", "/dev/full", "/dev/full is no regular file"),
+        ("json", "nowhere/file", "nowhere/file can't be written: No such file or directory"),
+        ("optuna", "nowhere/file", "nowhere/file can't be written: unable to open database file"),
+        ("parquet", "out", "out can't be written: Is a directory"),
+        ("optuna", "one/ledger.db/file", "can't be written: "),
+    ],
+)
+def test_what_can_not_be_written_is_said_and_nothing_is_left(
+    export: Command, tmp_path: Path, wanted: str, file: str, why: str
+) -> None:
+    done = export(wanted, "-o", file)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert why in done.stderr
+    assert files(tmp_path) == []
+
+
+def test_an_unknown_sweep_or_format_is_named_with_those_that_there_are(export: Command) -> None:
+    assert "there: one" in export("csv", sweep="two").stderr
+    assert "'csv', 'parquet', 'json', 'optuna'" in export("xml").stderr
+
+
+def fill_the_disk(file: Path) -> None:
+    with whole_file(file) as draft:
+        draft.write_text("half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_nothing_is_left_of_a_file_for_which_there_was_no_room(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("before")
+    with pytest.raises(UsageError, match=r"file can't be written: No space left on device; name another"):
+        fill_the_disk(tmp_path / "file")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert (tmp_path / "file").read_text() == "before"

@@ -1,0 +1,91 @@
+"""What a deadline may be, and which moment it means."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, date, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from parallel_hpo.config.deadline import deadline_at
+from parallel_hpo.config.hpo import HpoSection, parse_section
+from parallel_hpo.errors import ConfigError
+
+SWEEP: dict[str, Any] = {"method": "grid", "parameters": {"x": {"values": [1]}}}
+BEGAN = 1_800_000_000.0
+
+
+def section(**keys: Any) -> HpoSection:
+    return parse_section({"sweep_configuration": SWEEP, **keys}, origin=lambda key: "here")
+
+
+def moment(deadline: Any) -> float:
+    text = section(deadline=deadline).deadline
+    assert text is not None
+    return deadline_at(text, BEGAN)
+
+
+@pytest.mark.parametrize(
+    ("duration", "seconds"),
+    [
+        *((90, 90), (0.5, 0.5), ("90", 90), ("22s", 22), ("3h30m", 12600), ("1d 2h", 93600), ("1.5H", 5400)),
+        ("2m5s", 125),
+    ],
+)
+def test_a_duration_counts_from_the_beginning(duration: Any, seconds: float) -> None:
+    assert moment(duration) == BEGAN + seconds
+
+
+def test_a_time_of_day_is_the_moment_that_it_names_whatever_the_beginning() -> None:
+    there = datetime(2026, 12, 24, 18, 30, tzinfo=timezone(timedelta(hours=2)))
+    assert moment("2026-12-24T18:30+02:00") == moment(there) == there.timestamp()
+    assert moment("2026-12-24T16:30Z") == datetime(2026, 12, 24, 16, 30, tzinfo=UTC).timestamp()
+
+
+def test_a_time_without_a_zone_is_this_machines_and_another_machine_is_told_the_zone() -> None:
+    written = "2026-12-24 18:30"
+    for local in (written, datetime.fromisoformat(written)):
+        text = section(deadline=local).deadline
+        assert text is not None
+        assert datetime.fromisoformat(text).utcoffset() is not None
+        assert deadline_at(text, 0) == datetime.fromisoformat(written).timestamp()
+
+
+@pytest.mark.parametrize("deadline", [90, "3h30m", "2026-12-24 18:30"])
+def test_what_is_told_to_machines_means_the_same_there(deadline: Any) -> None:
+    told = json.loads(section(deadline=deadline).model_dump_json())["deadline"]
+    assert section(deadline=told).deadline == told
+    assert moment(told) == moment(deadline)
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        *("soon", "", "3x", "h", "0s", "-5s", "18:30", "2026-12-24", "2026-13-24 18:30"),
+        *(0, -1, True, float("inf"), [1], {}, date(2026, 12, 24)),
+    ],
+)
+def test_what_is_no_moment_is_refused_with_what_is_allowed(nonsense: Any) -> None:
+    with pytest.raises(ConfigError, match=r"hpo\.deadline is .*allowed: .*3h30m.*with its date"):
+        section(deadline=nonsense)
+
+
+def test_a_seed_is_a_whole_number_that_a_database_can_hold() -> None:
+    assert section(seed=0).seed == 0
+    for wrong in (-1, 2**63, 1.5, True, "x"):
+        with pytest.raises(ConfigError, match=r"hpo\.seed is"):
+            section(seed=wrong)
+
+
+def test_the_name_of_a_runs_seed_needs_a_seed_and_is_none_of_the_sweeps_parameters() -> None:
+    assert section(seed=1, seed_parameter="seed").seed_parameter == "seed"
+    with pytest.raises(ConfigError, match="seed is missing"):
+        section(seed_parameter="seed")
+    with pytest.raises(ConfigError, match="one of the sweep's own parameters"):
+        section(seed=1, seed_parameter="x")
+
+
+def test_a_users_sweep_configuration_can_not_bring_the_servers_own_key_for_the_seed() -> None:
+    with pytest.raises(ConfigError, match="parallel_hpo_seed"):
+        parse_section({"sweep_configuration": {**SWEEP, "parallel_hpo_seed": 1}}, origin=lambda key: "here")

@@ -1,0 +1,90 @@
+"""What a release holds: all of the package and nothing beside it, its version, and what it needs."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tarfile
+from email.message import Message
+from email.parser import Parser
+from importlib.metadata import packages_distributions
+from pathlib import Path
+from typing import Final
+from zipfile import ZipFile
+
+import pytest
+
+import parallel_hpo
+from tests.distribution.building import Built, tracked
+from tests.test_rooms import PACKAGE, imports_of
+from tests.test_rooms import ROOT as SOURCES
+
+NOT_IN_THE_SDIST: Final = ".ci/"
+"""For whoever looks after the repository."""
+GIVEN: Final = {"IPython"}
+"""Imported where it is there: within a notebook."""
+
+
+@pytest.fixture(scope="module")
+def wheel(built: Built) -> ZipFile:
+    return ZipFile(built.wheel)
+
+
+@pytest.fixture(scope="module")
+def metadata(wheel: ZipFile) -> Message:
+    (name,) = (name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
+    return Parser().parsestr(wheel.read(name).decode())
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(wheel: ZipFile) -> None:
+    files = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    assert files == tracked(PACKAGE)
+    assert "parallel_hpo/py.typed" in files
+
+
+def test_the_sdist_holds_all_that_is_tracked(built: Built) -> None:
+    with tarfile.open(built.sdist) as archive:
+        files = {member.name.partition("/")[2] for member in archive if member.isfile()}
+    assert files == {name for name in tracked() if not name.startswith(NOT_IN_THE_SDIST)} | {"PKG-INFO"}
+
+
+def test_the_version_comes_from_one_place(metadata: Message, built: Built) -> None:
+    assert metadata["Version"] == parallel_hpo.__version__
+    assert built.wheel.name == f"parallel_hpo-{parallel_hpo.__version__}-py3-none-any.whl"
+    assert built.sdist.name == f"parallel_hpo-{parallel_hpo.__version__}.tar.gz"
+
+
+def test_the_wheel_has_the_command_and_the_licence(wheel: ZipFile, metadata: Message) -> None:
+    (entries,) = (name for name in wheel.namelist() if name.endswith(".dist-info/entry_points.txt"))
+    assert "parallel-hpo = parallel_hpo.cli:main" in wheel.read(entries).decode()
+    (licence,) = (name for name in wheel.namelist() if name.endswith(".dist-info/licenses/LICENSE"))
+    assert "MIT" in wheel.read(licence).decode()
+    assert metadata["License-Expression"] == "MIT"
+
+
+def test_every_library_that_the_package_imports_is_asked_for(metadata: Message) -> None:
+    asked = {normal(re.split(r"[^\w.-]", line)[0]) for line in metadata.get_all("Requires-Dist", [])}
+    imported = {found.library for found in imports_of(SOURCES)} - sys.stdlib_module_names - {PACKAGE}
+    homes = packages_distributions()
+    missing = {
+        library
+        for library in imported - GIVEN
+        if asked.isdisjoint(map(normal, homes.get(library, [library])))
+    }
+    assert missing == set()
+
+
+def normal(name: str) -> str:
+    """Return a distribution's name as all its spellings have it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_the_users_file_that_types_are_checked_by_has_every_public_name() -> None:
+    imported = {
+        alias.name
+        for node in ast.walk(ast.parse(Path(__file__).with_name("users_file.py").read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module == PACKAGE
+        for alias in node.names
+    }
+    assert imported == set(parallel_hpo.__all__)

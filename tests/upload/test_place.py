@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from parallel_hpo.errors import UsageError
+from parallel_hpo.upload.place import working_place
+
+
+def test_two_uploads_of_a_sweep_are_not_on_at_once(tmp_path: Path) -> None:
+    with working_place(tmp_path, "s1") as folder, working_place(tmp_path, "s2"):
+        with pytest.raises(UsageError, match="another upload of s1 is on"), working_place(tmp_path, "s1"):
+            pass
+        assert folder.exists()
+
+
+def test_what_a_killed_upload_left_goes_before_the_next_and_nothing_is_left_at_an_end(tmp_path: Path) -> None:
+    left = tmp_path / "s1" / "upload" / "deep"
+    left.mkdir(parents=True)
+    (left / "file").touch()
+    with pytest.raises(KeyboardInterrupt):
+        _interrupted_in(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def _interrupted_in(directory: Path) -> None:
+    with working_place(directory, "s1") as folder:
+        assert list(folder.iterdir()) == []
+        (folder / "file").touch()
+        raise KeyboardInterrupt
+
+
+def test_a_sweeps_own_folder_stays(tmp_path: Path) -> None:
+    (tmp_path / "s1").mkdir()
+    (tmp_path / "s1" / "ledger.db").touch()
+    with working_place(tmp_path, "s1"):
+        pass
+    assert [path.name for path in (tmp_path / "s1").iterdir()] == ["ledger.db"]
+
+
+def test_a_directory_that_can_not_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="name another --directory"), working_place(tmp_path / "file", "s1"):
+        pass

@@ -1,0 +1,179 @@
+"""Uploads of sweeps that a test has made up: cut short, in the way of others, or not to be had."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from parallel_hpo.server.artifacts.manifests import digest_of
+from parallel_hpo.server.services import supervision
+from parallel_hpo.server.services.file_stream import Batch, Chunk
+from parallel_hpo.server.store.artifact_files import Entry
+from parallel_hpo.server.store.lines import Stream
+from tests.commanding import CommandLine
+from tests.conftest import clean_env_in
+from tests.contract.serving import DEADLINE_S, Server, serving
+from tests.server.acting import Clock, Stage, grid
+from tests.server.artifacts.test_artifacts import commit, created, md5, send_file_of_artifact, send_manifest
+from tests.server.web import Web
+from tests.upload.likeness import all_rows
+from tests.upload.uploads import MARK, Uploads
+
+
+@pytest.fixture(scope="module")
+def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The server to which all is brought."""
+    folder = tmp_path_factory.mktemp("target")
+    with clean_env_in(folder / "home") as environment, serving(folder, environment) as server:
+        yield server
+
+
+@dataclass
+class Elsewhere:
+    """A sweep on a server that runs, cut short; what a client tells of its runs, the stage is told."""
+
+    stage: Stage
+    uploads: Uploads
+    names: Mapping[str, str]
+    """The runs, by how they ended."""
+
+    def state_there(self) -> dict[str, str]:
+        return {name: run["state"] for name, run in self.there.runs.items()}
+
+    def upload(self, *words: str, code: int) -> Any:
+        """Upload, and keep what the other server says then."""
+        command = self.uploads.start("--json", "--project", "cut", *words)
+        stdout, stderr = command.communicate(DEADLINE_S)
+        assert command.wait() == code, stderr
+        answer = json.loads(stdout)
+        self.there = self.uploads.there(answer)
+        return answer
+
+
+@pytest.fixture
+def elsewhere(target: Server, commands: CommandLine, tmp_path: Path) -> Iterator[Elsewhere]:
+    """A sweep that Hyperband judged, and of which a run is not over."""
+    stage = Stage(tmp_path, clock=Clock(time.time()))
+    judging = {"type": "hyperband", "min_iter": 1, "eta": 2}
+    sweep = stage.sweep(grid(4, early_terminate=judging, description="mine"))
+    agent = stage.agent(sweep)
+    names = {}
+    for place, how in enumerate(("finished", "killed", "crashed", "running")):
+        names[how] = stage.issued(agent)
+        stage.start(sweep, names[how])
+        stage.stream(names[how], told(stage.clock.now, loss=float(place)))
+        if how != "running":
+            supervision.end_run(stage.world, stage.at(sweep), names[how], how)
+    yield Elsewhere(stage, Uploads(commands, tmp_path, sweep, target), names)
+    stage.close()
+
+
+def told(now: float, *, loss: float) -> Chunk:
+    """Return what a run logs in three steps."""
+    lines = [{"_step": step, "_timestamp": now + step, "_runtime": step, "loss": loss} for step in range(3)]
+    return Chunk((Batch(Stream.HISTORY, 0, tuple(map(json.dumps, lines))),), summary=json.dumps(lines[-1]))
+
+
+def test_a_sweep_that_goes_on_is_brought_as_far_as_it_is_and_its_rest_by_another_upload(
+    elsewhere: Elsewhere,
+) -> None:
+    stage, names = elsewhere.stage, elsewhere.names
+    with serving(stage.folder, elsewhere.uploads.target.env):  # its own server, meanwhile
+        answer = elsewhere.upload(code=75)
+        ended = {names[how]: how for how in ("finished", "killed", "crashed")}
+        assert (elsewhere.state_there(), answer["open"]) == (ended, [names["running"]])
+        assert elsewhere.there.sweep["state"] == "PENDING"
+        stage.set_state(elsewhere.uploads.sweep_id, "CANCELED")
+        stage.stream(names["running"], Chunk(exitcode=1))
+        answer = elsewhere.upload("--database", str(stage.folder / "server.db"), code=0)
+    assert answer["sent"] == [names["running"]]
+    assert elsewhere.state_there() == ended | {names["running"]: "killed"}
+    assert elsewhere.there.sweep["state"] == answer["state"] == "CANCELED"
+    assert elsewhere.there.configuration["description"] == f"mine\n{MARK} {answer['sweep']}"
+    assert [run["history"] for run in elsewhere.there.runs.values()] == [
+        run["history"] for run in elsewhere.uploads.here().runs.values()
+    ]
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    made = Stage(tmp_path, clock=Clock(time.time()))
+    yield made
+    made.close()
+
+
+def ended(stage: Stage, sweep: str, name: str, *, began: float = 0.0) -> None:
+    """Have a run be performed."""
+    stage.start(sweep, name)
+    stage.stream(name, told(stage.clock.now + began, loss=1.0))
+    stage.stream(name, Chunk(exitcode=0))
+
+
+@pytest.mark.thorough
+def test_runs_that_can_not_be_brought_are_left_alone_and_named(
+    target: Server, commands: CommandLine, stage: Stage
+) -> None:
+    one, other = stage.sweep(grid(2)), stage.sweep(grid(2))
+    ended(stage, one, "again")
+    Uploads(commands, stage.folder, one, target).call("--project", "shared")
+    ended(stage, one, "again", began=60)
+    before = all_rows(target.folder)
+    said = Uploads(commands, stage.folder, one, target).call("--project", "shared", code=1)
+    assert "run again is not there: what is there of it is of an earlier attempt" in said
+    assert all_rows(target.folder) == before
+    stage.delete("again")
+    ended(stage, other, "again")
+    said = Uploads(commands, stage.folder, other, target).call("--project", "shared", code=1)
+    assert "run again is not there: the project has another run of that id: name another --project" in said
+
+
+def log(web: Web, run: str, content: bytes) -> None:
+    """Have a run log a version with this content, as the client does."""
+    entry = Entry("a.txt", md5(content), len(content), None)
+    artifact = created(web, "model", digest_of([entry]), runName=run)
+    send_file_of_artifact(web, artifact, content)
+    send_manifest(web, artifact, {entry.path: {"digest": entry.digest, "size": entry.size}})
+    assert commit(web, artifact).get("errors") is None
+
+
+@pytest.mark.thorough
+def test_versions_keep_their_numbers_where_runs_logged_in_turn(
+    target: Server, commands: CommandLine, stage: Stage
+) -> None:
+    sweep = stage.sweep(grid(2))
+    for name in ("r1", "r2"):
+        ended(stage, sweep, name)
+    with Web(stage) as web:
+        for content, name in ((b"1", "r1"), (b"2", "r2"), (b"3", "r1")):
+            log(web, name, content)
+    uploads = Uploads(commands, stage.folder, sweep, target)
+    there = uploads.there(uploads.call_for_json("--project", "turns"))
+    assert [(each["version"], each["run"]) for each in there.artifacts] == [(0, "r1"), (1, "r2"), (2, "r1")]
+    assert there.artifacts == uploads.here().artifacts
+    for name, run in uploads.here().runs.items():
+        assert (there.runs[name]["history"], there.runs[name]["state"]) == (run["history"], "finished")
+
+
+def test_what_is_wrong_is_said_before_anything_is_made(
+    target: Server, commands: CommandLine, stage: Stage
+) -> None:
+    sweep = stage.sweep(grid(2))
+    ended(stage, sweep, "r")
+    uploads = Uploads(commands, stage.folder, sweep, target)
+    before = all_rows(target.folder)
+    unknown = replace(uploads, sweep_id="nowhere").call(code=2)
+    assert "there is no sweep nowhere in" in unknown
+    assert "set WANDB_API_KEY or run `wandb login`" in uploads.call(code=2, env={"WANDB_API_KEY": ""})
+    away = uploads.call(code=1, env={"WANDB_BASE_URL": "http://127.0.0.1:9"})
+    assert "http://127.0.0.1:9 can't be reached" in away
+    with serving(stage.folder, target.env) as own:
+        said = replace(uploads, target=own).call(code=2)
+    assert f"is the server that local/p/{sweep} is on" in said
+    assert all_rows(target.folder) == before
+    assert not (stage.folder / sweep).exists()

@@ -1,0 +1,54 @@
+"""Uploads by the command line, from a sweep's own server to another one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+from tests.commanding import Command, CommandLine
+from tests.contract.serving import DEADLINE_S, Server
+from tests.upload.likeness import Said, number_in
+
+MARK: Final = "uploaded by parallel_hpo from sweep"
+
+
+@dataclass
+class Uploads:
+    """A sweep, and a server to which it is brought."""
+
+    commands: CommandLine
+    directory: Path
+    """Where the sweep's own server keeps its data."""
+    sweep_id: str
+    target: Server
+
+    def start(self, *words: str, env: Mapping[str, str] = MappingProxyType({})) -> Command:
+        login = {"WANDB_BASE_URL": self.target.said["url"], "WANDB_API_KEY": self.target.said["api_key"]}
+        line = ("upload", self.sweep_id, "--directory", str(self.directory), *words)
+        return self.commands.start(
+            *line, folder=self.directory, environment=self.target.env | login | dict(env)
+        )
+
+    def call(self, *words: str, code: int = 0, env: Mapping[str, str] = MappingProxyType({})) -> str:
+        """Upload, and return what is said on stdout, or on stderr where another code than 0 is expected."""
+        command = self.start(*words, env=env)
+        stdout, stderr = command.communicate(DEADLINE_S)
+        assert command.wait() == code, stderr + stdout
+        return stderr if code else stdout
+
+    def call_for_json(self, *words: str, env: Mapping[str, str] = MappingProxyType({})) -> Any:
+        return json.loads(self.call("--json", *words, env=env))
+
+    def here(self) -> Said:
+        return Said(self.directory, self.sweep_id)
+
+    def there(self, answer: Any) -> Said:
+        return Said(self.target.folder, answer["target"].rpartition("/")[2])
+
+    def number(self, table: str, project: str) -> int:
+        """Return how many sweeps or runs the other server has in a project."""
+        return number_in(self.target.folder, table, project)

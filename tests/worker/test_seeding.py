@@ -1,0 +1,56 @@
+"""What a run begins with: streams of random numbers, by its own seed where it has one."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy
+import pytest
+
+from parallel_hpo.worker.agent import read_parameters, read_place, write_parameters
+from parallel_hpo.worker.seeding import SEED_VARIABLE, begin_streams
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Iterator[Path]:
+    """A run's parameters, which it finds by its environment; what is changed of this process is put back."""
+    made, state, arrays = tmp_path / "config-r.yaml", random.getstate(), numpy.random.get_state()
+    write_parameters(made, {"lr": 0.1})
+    os.environ["WANDB_SWEEP_PARAM_PATH"] = str(made)
+    yield made
+    for name in ("WANDB_SWEEP_PARAM_PATH", SEED_VARIABLE):
+        os.environ.pop(name, None)
+    random.setstate(state)
+    numpy.random.set_state(arrays)
+
+
+def drawn(seed: int | None) -> tuple[float, float]:
+    begin_streams(seed)
+    return random.random(), float(numpy.random.random())
+
+
+def test_runs_of_one_seed_draw_the_same_and_others_do_not(file: Path) -> None:
+    assert drawn(3) == drawn(3)
+    assert set(drawn(3)) & set(drawn(4)) == set()
+    assert os.environ[SEED_VARIABLE] == "4"
+
+
+def test_without_a_seed_each_run_draws_its_own_and_none_is_said(file: Path) -> None:
+    assert set(drawn(None)) & set(drawn(None)) == set()
+    assert SEED_VARIABLE not in os.environ
+
+
+def test_a_seed_is_among_the_parameters_where_it_has_a_name(file: Path) -> None:
+    begin_streams(3)
+    assert read_parameters(os.environ) == {"lr": 0.1}
+    begin_streams(3, parameter="seed")
+    assert read_parameters(os.environ) == {"lr": 0.1, "seed": 3}
+
+
+def test_a_runs_place_stands_beside_its_parameters_and_is_none_of_them(file: Path) -> None:
+    assert read_place(os.environ) is None
+    file.write_text("wandb_version: 1\n\nlr:\n  value: 0.1\n  place: 4\n")
+    assert (read_place(os.environ), read_parameters(os.environ)) == (4, {"lr": 0.1})
