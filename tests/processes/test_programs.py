@@ -198,6 +198,7 @@ def test_shares_of_one_count_add_up_to_it_exactly(sweep: RealSweep, tmp_path: Pa
     assert (json.loads(seen.stdout)["count"], json.loads(seen.stdout)["finished"]) == (11, 11)
 
 
+@pytest.mark.thorough  # test_driver has it share devices too
 def test_the_example_script_performs_a_count_in_shares(sweep: RealSweep, tmp_path: Path) -> None:
     config = tmp_path / "config.json"
     configuration: dict[str, Any] = {"method": "grid", "parameters": {"x": {"values": list(range(7))}}}
