@@ -15,6 +15,7 @@ from __future__ import annotations
 import atexit
 import gc
 import importlib
+import multiprocessing.process
 import os
 import runpy
 import shutil
@@ -123,6 +124,7 @@ def become(asked: Asked) -> None:
     os.environ.update(asked.environment)
     show([sys.executable, *asked.words], asked.environment)
     tempfile.tempdir = None  # found anew, by its own environment
+    multiprocessing.process.ORIGINAL_DIR = asked.folder  # type: ignore[attr-defined]
     sys.argv = list(asked.words)
     if asked.words[0] == "-m":
         sys.argv.pop(1)

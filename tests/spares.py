@@ -27,6 +27,7 @@ OF_THE_INTERPRETER: Final = ("PYTHON", "LD_", "DYLD_", "LANG", "LC_", "TZ")
 SERVER: Final = "parallel_hpo.server"
 FORK_SERVER: Final = "parallel_hpo.worker.forkserver"
 GUARD: Final = "parallel_hpo.machines.guard"
+AGAIN: Final = "parallel_hpo.worker.again"
 MOST_HANDLES: Final = 8
 PREEXEC: Final = 20
 """Where the function that a child calls stands among the arguments of `subprocess`'s own."""
@@ -73,12 +74,14 @@ def started_by(words: Sequence[str]) -> tuple[str, ...]:
             return (SERVER, FORK_SERVER)
         case ["-m", "parallel_hpo", "join", *_]:
             return (FORK_SERVER,)
-        case ["-m", "parallel_hpo" | "parallel_hpo.server" | "parallel_hpo.worker.forkserver", *_]:
-            return ()
+        case ["-m", "parallel_hpo", "rerun", *_]:
+            return (SERVER, AGAIN)
         case ["-m", "parallel_hpo.machines.guard"]:
             return ("parallel_hpo",)
         case ["-m", "tests.processes.heading", *_]:
             return (SERVER, FORK_SERVER, GUARD, GUARD)
+        case ["-m", module, *_] if module.startswith("parallel_hpo"):
+            return ()
     return (SERVER, FORK_SERVER)
 
 

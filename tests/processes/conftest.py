@@ -31,7 +31,7 @@ RANDOM: Final = {
     "parameters": {"x": {"min": 0.0, "max": 1.0}},
 }
 ANEW: Final = ("env", sys.executable)
-"""A launcher for tests of starts: it and all that it starts are new interpreters, and no forks of one."""
+"""A launcher for tests of starts and ends: it and what it starts are new interpreters, no forks of one."""
 DEADLINE_S: Final = 60.0
 """Far beyond what anything here takes, so that only a hang reaches it."""
 
@@ -123,14 +123,14 @@ class RealSweep:
         if plain and self._commands is not None and can_be_forked(self.env):
             self.process = self._commands.python(*command, folder=self.folder, environment=self.env)
         else:
-            self.process = self._python(command)
+            self.process = self._new_interpreter(command)
         return self
 
     def beside(self) -> RealSweep:
         """Return another launch, to be started in this one's folder and environment."""
         return RealSweep(self.folder, self.env, self._commands)
 
-    def _python(self, command: tuple[str, ...]) -> subprocess.Popen[str]:
+    def _new_interpreter(self, command: tuple[str, ...]) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [*self.launcher, *command],
             env=self.env,

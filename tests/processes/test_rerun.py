@@ -51,10 +51,21 @@ sys.exit(4)
 def rerun(sweep: RealSweep, run: str, *more: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
     """Run one of the sweep's runs again, from another folder than the one where that was started."""
     (name,) = [path.parent.name for path in sweep.directory.glob("*/ledger.db")]
-    command = [sys.executable, "-m", "parallel_hpo", "rerun", name, run, *more]
-    command += ["--directory", str(sweep.directory)]
+    words = ["-m", "parallel_hpo", "rerun", name, run, *more, "--directory", str(sweep.directory)]
+    if not stdin:
+        other = sweep.beside()
+        other.folder = Path("/")
+        other.unlike = "the run is no sweep's any more"
+        ended = other.start_command(*words).finish()
+        return subprocess.CompletedProcess(words, ended.code, ended.stdout, ended.stderr)
     return subprocess.run(
-        command, env=sweep.env, cwd="/", input=stdin, capture_output=True, text=True, timeout=60
+        [sys.executable, *words],
+        env=sweep.env,
+        cwd="/",
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
 
 
