@@ -12,8 +12,6 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from parallel_hpo.version import __version__ as __version__
-
 if TYPE_CHECKING:
     from parallel_hpo.errors import BackendError as BackendError
     from parallel_hpo.errors import ConfigError as ConfigError
@@ -29,6 +27,7 @@ if TYPE_CHECKING:
     from parallel_hpo.plan import split_count as split_count
     from parallel_hpo.supervisor.records.loading import load as load
     from parallel_hpo.supervisor.records.summary import SweepResult as SweepResult
+    from parallel_hpo.version import __version__ as __version__
 
 _ERRORS = (
     *("ParallelHPOError", "ConfigError", "TargetError", "UsageError"),
@@ -44,6 +43,8 @@ _HOMES = {
 } | dict.fromkeys(_ERRORS, "parallel_hpo.errors")
 
 __all__ = [*_HOMES]
+
+_HOMES["__version__"] = "parallel_hpo.version"
 
 
 def __getattr__(name: str) -> Any:
