@@ -7,7 +7,6 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Final
 
 from parallel_hpo.analysis.parquet import as_parquet
 from parallel_hpo.analysis.storage import write_storage
@@ -78,10 +77,7 @@ def _write_storage(directory: Path, result: SweepResult, output: Path) -> None:
     earlier = output if output.exists() and output.stat().st_size else None
     courses = _courses(directory, result)
     with whole_file(output) as draft:
-        write_storage(result, draft, lambda run_id: courses.get(run_id, _NONE), earlier=earlier)
-
-
-_NONE: Final[Course] = {}
+        write_storage(result, draft, lambda run_id: courses.get(run_id, {}), earlier=earlier)
 
 
 def _courses(directory: Path, result: SweepResult) -> Mapping[str, Course]:

@@ -56,7 +56,8 @@ def take_part(
     Raises:
         What `NodeStage.take_part` raises.
     """
-    machine = _Machine(part, section_of_node(section), main, observer, once, environment)
+    own = section_of_node(section, headed=part.pool.headed)
+    machine = _Machine(part, own, main, observer, once, time.monotonic(), environment)
     epoch = machine.take_part(wait_s=max(AWAIT_SERVER_S, part.pool.node_timeout_s), previous=0)
     while epoch.again:
         observer(Message("this machine joins the sweep anew"))
@@ -83,6 +84,8 @@ class _Machine:
     main: PickledMain | Target | Program
     observer: Observer
     once: bool
+    began: float
+    """Monotonic seconds, of the first."""
     environment: Mapping[str, str] | None = field(repr=False)
 
     def take_part(self, *, wait_s: float, previous: int) -> _Epoch:
@@ -104,7 +107,7 @@ class _Machine:
         relay = Relay(self.observer, self.part.count)
         setting = Setting(
             *(self.section, self.main, relay, control, time.monotonic, random.random),
-            *(make_mark(token), time.monotonic()),
+            *(make_mark(token), self.began),
             name=None if isinstance(self.main, PickledMain) else self.main,
         )
         return NodeStage(
@@ -118,14 +121,17 @@ class _Machine:
         )
 
 
-def section_of_node(section: HpoSection) -> HpoSection:
-    """Return a section without what is counted over all machines, or seen to at the head."""
+def section_of_node(section: HpoSection, *, headed: bool) -> HpoSection:
+    """Return a section without what is counted over all machines, or seen to at the head.
+
+    Without a head, machines come when they do, and each has its own time until the deadline.
+    """
     return section.model_copy(
         update={
             "count": None,
             "failures": Failures(max_initial=None),
             "sweep_timeout_s": None,
-            "deadline": None,
+            "deadline": None if headed else section.deadline,
             "on_end": None,
             "notify": [],
             "machines": None,

@@ -25,7 +25,7 @@ def record_start(action: RecordStart, after: SweepView, tools: Tools) -> None:
         tools.recorder.start(action, device)
         return
     withdrawn = never_begun(action.run)
-    tools.membership.start(start_of(action, device), withdrawn, needs(after))
+    tools.membership.start(start_of(action, device), withdrawn, needs(after, tools.clock()))
     try:
         tools.recorder.start(action, device)
     except UnrecordedError:

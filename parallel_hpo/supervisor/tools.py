@@ -54,7 +54,7 @@ class Tools:
     def tell_pool(self, view: SweepView) -> None:
         """Say what could be used here by now."""
         if self.membership is not None:
-            self.membership.publish(needs(view))
+            self.membership.publish(needs(view, self.clock()))
 
 
 @dataclass(slots=True)

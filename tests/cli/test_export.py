@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -11,6 +12,8 @@ from pathlib import Path
 import optuna
 import pytest
 
+from parallel_hpo.cli.whole_file import whole_file
+from parallel_hpo.errors import UsageError
 from tests.analysis.sweeps import keep_summary
 from tests.cli.folders import leave_sweep
 
@@ -123,3 +126,17 @@ def test_what_can_not_be_written_is_said_and_nothing_is_left(
 def test_an_unknown_sweep_or_format_is_named_with_those_that_there_are(export: Command) -> None:
     assert "there: one" in export("csv", sweep="two").stderr
     assert "'csv', 'parquet', 'json', 'optuna'" in export("xml").stderr
+
+
+def fill_the_disk(file: Path) -> None:
+    with whole_file(file) as draft:
+        draft.write_text("half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_nothing_is_left_of_a_file_for_which_there_was_no_room(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("before")
+    with pytest.raises(UsageError, match=r"file can't be written: No space left on device; name another"):
+        fill_the_disk(tmp_path / "file")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert (tmp_path / "file").read_text() == "before"

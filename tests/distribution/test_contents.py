@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import sys
 import tarfile
 from email.message import Message
 from email.parser import Parser
 from importlib.metadata import packages_distributions
+from pathlib import Path
 from typing import Final
 from zipfile import ZipFile
 
@@ -76,3 +78,13 @@ def test_every_library_that_the_package_imports_is_asked_for(metadata: Message) 
 def normal(name: str) -> str:
     """Return a distribution's name as all its spellings have it."""
     return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_the_users_file_that_types_are_checked_by_has_every_public_name() -> None:
+    imported = {
+        alias.name
+        for node in ast.walk(ast.parse(Path(__file__).with_name("users_file.py").read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module == PACKAGE
+        for alias in node.names
+    }
+    assert imported == set(parallel_hpo.__all__)

@@ -16,6 +16,7 @@ from typing import Any, Final
 import psutil
 import pytest
 
+from parallel_hpo.supervisor.decisions.seeding import seed_of
 from tests.processes.conftest import DEADLINE_S, Performed, RealSweep, outcomes
 from tests.threads import answering_in_a_thread
 
@@ -70,6 +71,7 @@ def mixed(new_sweep: Callable[[], RealSweep]) -> Mixed:
             "mixed",
             mains=MAINS,
             sweep=grid("well", "fail", "exit", "die"),
+            seed=1,
             on_end=keep(sweep.folder / "end.jsonl"),
             on_failure=keep(sweep.folder / "failures.jsonl"),
             notify=[f"json://127.0.0.1:{port}/x"],
@@ -107,6 +109,7 @@ def test_a_failed_run_has_a_folder_that_says_why(mixed: Mixed) -> None:
     }
     environment = json.loads((folder / "environment.json").read_text())
     assert environment["PARALLEL_HPO_RUN_ID"] == failed["run_id"]
+    assert environment["PARALLEL_HPO_SEED"] == str(seed_of(1, place=1)), "it is the grid's second run"
     assert environment["DB"] == "postgresql://…@host/x"
     assert not {"MY_Api_Key", "TOKEN_OF", "WANDB_API_KEY"} & environment.keys()
     assert not any("s3cret" in path.read_text() for path in folder.iterdir())

@@ -9,6 +9,7 @@ import pytest
 
 from parallel_hpo.config.hpo import HpoSection
 from parallel_hpo.supervisor.devices.library import NoDriver
+from parallel_hpo.supervisor.node import section_of_node
 from parallel_hpo.supervisor.planning import plan_sweep
 
 ON_ONE_CORE = """
@@ -41,3 +42,13 @@ def test_only_the_cores_that_may_be_used_count() -> None:
         timeout=60,
     )
     assert done.stdout.split() == ["1", "1"], done.stderr
+
+
+@pytest.mark.parametrize("headed", [True, False])
+def test_a_machine_of_many_leaves_to_the_pool_what_is_counted_over_all(headed: bool) -> None:
+    keys = {"count": 3, "sweep_timeout_s": 5, "deadline": "1h", "failures": {"max_total": 1}}
+    section = HpoSection.model_validate({"sweep_id": "x", "seed": 7, **keys})
+    node = section_of_node(section, headed=headed)
+    assert (node.count, node.sweep_timeout_s, node.failures.max_total) == (None,) * 3
+    assert node.deadline == (None if headed else "1h"), "without a head it is each machine's own hour"
+    assert node.seed == 7, "each run's own follows from it, wherever it is"

@@ -212,7 +212,7 @@ def _pool_for(wanted: NewPool, now: float) -> Pool:
         headed=wanted.headed,
         limits=FailureLimits(**limits.failures.model_dump()),
         sweep_timeout_s=limits.sweep_timeout_s,
-        deadline=limits.deadline,
+        deadline=limits.deadline if wanted.headed else None,  # else each machine has its own hour
         opened_at=now,
         head_heard_at=now,
     )

@@ -258,7 +258,7 @@ class _Decider(Draft):
             self.change(slot.slot, lease_at=None)
 
     def _give_work(self, slot: SlotView) -> None:
-        if fitting.is_too_late(self):
+        if fitting.is_too_late(self.view, self.now):
             if self.work():
                 fitting.say_once(self)
         elif self.view.reruns:
@@ -276,7 +276,7 @@ class _Decider(Draft):
         caps = (
             self._runs_left_in_process(slot),
             device_care.longest_lease(self, slot),
-            fitting.longest_lease(self),
+            fitting.longest_lease(self.view, self.now),
         )
         most = min((cap for cap in caps if cap is not None), default=None)
         if self.view.limits.count is None and self.view.grant is None:
@@ -286,7 +286,11 @@ class _Decider(Draft):
 
     def _wants_worker(self, slot: SlotView) -> bool:
         """Whether a slot without a process is to get one now: its wait is over and there is work."""
-        if slot.spawn_at is not None or politeness.is_away(self, slot) or fitting.is_too_late(self):
+        if (
+            slot.spawn_at is not None
+            or politeness.is_away(self, slot)
+            or fitting.is_too_late(self.view, self.now)
+        ):
             return False
         if not device_care.may_start(self, slot):
             return False
@@ -302,13 +306,11 @@ class _Decider(Draft):
             self.leave(Ending(tripped, ExitCode.FAILURE_POLICY, StopKind.INTERRUPT))
         elif all(slot.over for slot in self.view.slots):
             self._end_without_workers()
-        elif self.view.grant is not None:
-            pass  # the pool says when nothing is left on any machine
         elif any(slot.busy for slot in self.view.slots) or self.view.asking:
             pass
-        elif not self.work():
-            self.leave(_complete(self.view))
-        elif fitting.is_too_late(self):
+        elif self.view.grant is None and not self.work():
+            self.leave(_complete(self.view))  # a pool says itself when nothing is left on any machine
+        elif fitting.is_too_late(self.view, self.now):
             fitting.end(self)
 
     def _end_without_workers(self) -> None:

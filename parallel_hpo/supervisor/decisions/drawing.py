@@ -13,6 +13,7 @@ from typing import Final
 from parallel_hpo.protocol.pool import Ends, Granted, PooledRun
 from parallel_hpo.supervisor.decisions.draft import Draft
 from parallel_hpo.supervisor.decisions.events import StopAsked
+from parallel_hpo.supervisor.decisions.fitting import is_too_late
 from parallel_hpo.supervisor.decisions.view import Ending, OpenRun, PoolGrant, SlotView, SweepView
 from parallel_hpo.words import RunId, SlotState, StopKind
 
@@ -70,14 +71,14 @@ class PoolNeeds:
         return more or self.over != before.over
 
 
-def needs(view: SweepView) -> PoolNeeds:
-    """Return what this machine could use: what it holds, and something for each worker that is idle.
+def needs(view: SweepView, now: float) -> PoolNeeds:
+    """Return what this machine could use at `now`: what it holds, and something for each worker that is idle.
 
     New runs come as many as a worker is given at a time. Those that others had to leave are wanted also
     where the sweep gives no new ones, and one by one: a second would wait here, while others are idle.
     For the same reason one goes back for which there is no worker after all: its start would be refused.
     """
-    if view.ending is not None or view.grant is None:
+    if view.ending is not None or view.grant is None or is_too_late(view, now):
         return PoolNeeds(over=view.exhausted)
     free = sum(1 for slot in view.slots if _could_take_work(slot) and slot.device not in view.presence.away)
     assigned = [slot.assigned.run_id for slot in view.slots if slot.assigned is not None]

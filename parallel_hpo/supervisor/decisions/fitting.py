@@ -14,22 +14,20 @@ from parallel_hpo.notices import Message
 from parallel_hpo.policy import longest_lease as runs_within
 from parallel_hpo.policy import note_duration, why_too_late
 from parallel_hpo.supervisor.decisions.draft import Draft
-from parallel_hpo.supervisor.decisions.view import Ending, SlotView
+from parallel_hpo.supervisor.decisions.view import Ending, SlotView, SweepView
 from parallel_hpo.words import Outcome, StopKind
 
 TOO_LATE: Final = "replaced: its next run would not end before the deadline"
 
 
-def longest_lease(draft: Draft) -> int | None:
+def longest_lease(view: SweepView, now: float) -> int | None:
     """Return how many runs, one after the other, would end before the deadline; None: there is none."""
-    if draft.view.deadline_at is None:
-        return None
-    return runs_within(draft.view.took, draft.view.deadline_at - draft.now)
+    return None if view.deadline_at is None else runs_within(view.took, view.deadline_at - now)
 
 
-def is_too_late(draft: Draft) -> bool:
+def is_too_late(view: SweepView, now: float) -> bool:
     """Whether a run that starts now would not end before the deadline."""
-    return longest_lease(draft) == 0
+    return longest_lease(view, now) == 0
 
 
 def note_run(draft: Draft, outcome: Outcome, took_s: float) -> None:

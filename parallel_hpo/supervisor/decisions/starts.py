@@ -32,7 +32,7 @@ def on_run_started(draft: Draft, slot: SlotView, report: RunStarted) -> None:
         return  # it hears the order to leave instead, and the run goes back unstarted
     if slot.assigned is not None:
         _start(draft, slot, slot.assigned)
-    elif fitting.is_too_late(draft):
+    elif fitting.is_too_late(draft.view, draft.now):
         fitting.send_back(draft, slot)
     else:
         draft.view = replace(draft.view, started=draft.view.started + 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
@@ -37,6 +37,13 @@ class RunRow:
     """That of its last attempt; None: the sweep has one only."""
     seed: int | None = None
     """Its own; None: the sweep has none."""
+
+
+def best_of(rows: Iterable[RunRow], goal: str) -> RunRow | None:
+    """Return the finished run with the best value, all of which are finite: SQLite keeps no NaN."""
+    known = [(row.value, row) for row in rows if row.outcome is Outcome.FINISHED and row.value is not None]
+    choose = max if goal == "maximize" else min
+    return choose(known, key=lambda pair: pair[0])[1] if known else None
 
 
 _ATTEMPTS: Final = "SELECT COUNT(*) FROM attempts WHERE attempts.run_id = runs.run_id"

@@ -14,7 +14,7 @@ from parallel_hpo.analysis.frame import to_dataframe
 from parallel_hpo.analysis.plots import Plots
 from parallel_hpo.analysis.study import to_study
 from parallel_hpo.nested import strict
-from parallel_hpo.supervisor.records.ledger_reader import MachineRow, RunRow, WorkerRow
+from parallel_hpo.supervisor.records.ledger_reader import MachineRow, RunRow, WorkerRow, best_of
 from parallel_hpo.words import OPEN, Outcome
 
 if TYPE_CHECKING:
@@ -192,10 +192,7 @@ def describe_run(row: RunRow, *, unended: str = "lost") -> RunSummary:
 
 
 def _best(rows: tuple[RunRow, ...], goal: str) -> BestRun | None:
-    """The best of the finished runs; SQLite keeps no NaN, and workers report finite values only."""
-    known = [(row.value, row) for row in rows if row.outcome is Outcome.FINISHED and row.value is not None]
-    if not known:
+    row = best_of(rows, goal)
+    if row is None or row.value is None:
         return None
-    choose = max if goal == "maximize" else min
-    value, row = choose(known, key=lambda pair: pair[0])
-    return BestRun(row.run_id, value, dict(row.parameters))
+    return BestRun(row.run_id, row.value, dict(row.parameters))

@@ -11,7 +11,7 @@ from typing import Any
 from parallel_hpo.chronicle import ledgers_in
 from parallel_hpo.errors import LedgerError, UsageError
 from parallel_hpo.letters import is_supervised
-from parallel_hpo.supervisor.records.ledger_reader import MachineRow, RunRow, WorkerRow, open_reader
+from parallel_hpo.supervisor.records.ledger_reader import MachineRow, RunRow, WorkerRow, best_of, open_reader
 from parallel_hpo.words import Outcome, Slot
 
 
@@ -50,9 +50,7 @@ class KnownSweep:
     @property
     def best(self) -> RunRow | None:
         """The finished run with the best value of the metric."""
-        choose = max if self.facts.get("goal") == "maximize" else min
-        known = [run for run in self.runs if run.outcome is Outcome.FINISHED and run.value is not None]
-        return choose(known, key=lambda run: run.value or 0.0, default=None)
+        return best_of(self.runs, self.facts.get("goal", "minimize"))
 
     def number(self, outcome: Outcome | None) -> int:
         """Return how many runs ended so; None: are not over."""

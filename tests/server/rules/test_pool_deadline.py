@@ -9,7 +9,7 @@ from parallel_hpo.protocol.pool import Ends
 from parallel_hpo.server.rules.pool.exchange import TOO_LATE
 from parallel_hpo.words import Outcome, StopKind
 from tests.server.pool_in_memory import Talk
-from tests.server.pooling import end, start, stopped
+from tests.server.pooling import end, new_pool, start, stopped
 
 MINUTE = 60.0
 
@@ -94,3 +94,20 @@ def test_a_run_goes_to_another_machine_with_its_own_seed() -> None:
     talk.tell(talk.a, ends=(stopped("r"),))
     (handed,) = talk.tell(talk.b, wants=1).again
     assert (handed.run_id, handed.seed) == ("r", 77)
+
+
+def test_a_run_that_was_handed_on_in_time_is_refused_once_it_is_too_late() -> None:
+    talk = an_hour()
+    perform(talk, talk.a, "r", 10)
+    talk.begin(talk.a, "cut")
+    talk.tell(talk.a, ends=(stopped("cut"),))
+    assert [run.run_id for run in talk.tell(talk.b, wants=1).again] == ["cut"]
+    talk.pool.clock.now += 45 * MINUTE
+    assert talk.tell(talk.b, wants=1, starts=(start("cut", 2),)).refused == {"cut": TOO_LATE}
+
+
+def test_a_pool_that_is_opened_again_has_another_hour_and_knows_how_long_runs_take() -> None:
+    talk = an_hour()
+    perform(talk, talk.a, "r", 40)
+    talk.pool.open(new_pool(count=100, node_timeout_s=1e6, section={"deadline": "90m"}))
+    assert talk.tell(talk.a).each == 2

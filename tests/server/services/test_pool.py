@@ -260,7 +260,7 @@ def test_limits_that_are_none_are_refused_and_nothing_is_made(stage: Stage, sect
 def test_a_deadline_and_how_long_runs_took_are_kept_in_the_database_and_a_runs_seed_with_it(
     together: Together,
 ) -> None:
-    wanted = new_pool(together.sweep, count=50, section={"deadline": 40})
+    wanted = new_pool(together.sweep, count=50, section={"deadline": 40}, headed=True)
     pool.open_pool(together.stage.world, together.sweep, wanted)
     epoch = together.join("a")
     together.begin(epoch, "first")
@@ -273,6 +273,13 @@ def test_a_deadline_and_how_long_runs_took_are_kept_in_the_database_and_a_runs_s
     assert again.seed == 2**31 - 1
     together.stage.clock.now += 25
     assert "no run starts" in str(together.tell(epoch, wants=1).ends)
+
+
+def test_a_pool_without_a_head_has_no_deadline_for_machines_have_their_own(together: Together) -> None:
+    pool.open_pool(together.stage.world, together.sweep, new_pool(together.sweep, section={"deadline": 5}))
+    epoch = together.join("a")
+    together.stage.clock.now += 10
+    assert together.tell(epoch, wants=1).ends is None
 
 
 def test_a_machine_that_is_refused_is_told_of(together: Together) -> None:

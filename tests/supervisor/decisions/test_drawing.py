@@ -54,7 +54,7 @@ from parallel_hpo.supervisor.decisions.view import Limits, PoolGrant, is_over, o
 from parallel_hpo.words import Outcome, RunId, Slot, SlotState, StopKind
 
 S0, S1 = Slot(0), Slot(1)
-RUN = PooledRun(RunId("handed"), {"x": 1}, attempt=3, spent_s=5.0, deaths=1)
+RUN = PooledRun(RunId("handed"), {"x": 1}, attempt=3, spent_s=5.0, deaths=1, seed=8)
 COMPLETE = Ends("all 9 runs performed", ExitCode.COMPLETE)
 STOP = Ends("SIGINT", ExitCode.SIGNAL_BASE + 2, StopKind.INTERRUPT)
 
@@ -115,7 +115,7 @@ def waiting(play: Play) -> list[RunId]:
 def test_nothing_starts_before_something_is_granted() -> None:
     play = Play()
     assert play.actions == ()
-    assert needs(play.view).wants == 2
+    assert needs(play.view, play.now).wants == 2
     play.grant(1)
     assert Spawn(S0) in play.actions
     assert Spawn(S1) not in play.actions
@@ -133,9 +133,9 @@ def test_a_worker_is_leased_what_each_is_given_and_no_more_than_granted() -> Non
 def test_what_is_held_and_what_idle_workers_could_take_is_wanted() -> None:
     play = leased(Play(), granted=2, each=2)
     assert play.view.slots[S0].lease_left == 2
-    assert needs(play.view).wants == 2 + 2
+    assert needs(play.view, play.now).wants == 2 + 2
     play.start(S0, "a")
-    assert needs(play.view).wants == 1 + 2
+    assert needs(play.view, play.now).wants == 1 + 2
 
 
 def test_a_granted_run_that_a_death_leaves_is_leased_again() -> None:
@@ -149,7 +149,7 @@ def test_a_granted_run_that_a_death_leaves_is_leased_again() -> None:
 def test_a_grant_after_a_drain_starts_nothing() -> None:
     play = leased(Play())
     play.event(StopAsked(StopKind.DRAIN, "SIGUSR1", ExitCode.RESUMABLE))
-    assert needs(play.view).wants == 0
+    assert needs(play.view, play.now).wants == 0
     play.grant(9, each=9, again=(RUN,))
     assert not play.did(Spawn)
     assert not play.did(Send)
@@ -164,6 +164,7 @@ def test_a_handed_run_is_run_again_as_the_attempt_that_it_is() -> None:
     play.start(S0, RUN.run_id, 3)
     (record,) = (action for action in play.actions if isinstance(action, RecordStart))
     assert (record.run.attempt, record.run.spent_s, record.run.deaths) == (3, 5.0, 1)
+    assert record.run.seed == 8
     assert play.view.started == 0
 
 
@@ -184,14 +185,14 @@ def test_a_handed_run_is_held_and_one_that_is_retried_here_is_not() -> None:
     """Again and retry: the pool counts a run that has started here as started, between attempts too."""
     play = Play(workers=1)
     play.grant(0, again=(RUN,))
-    assert needs(play.view).wants == 1
+    assert needs(play.view, play.now).wants == 1
     play.grant(1)
     play.view = replace(play.view, reruns=())
     play.ready(S0)
     play.start(S0, "a")
     play.event(Died(S0, "SIGKILL"))
     assert [run.run_id for run in play.view.reruns] == ["a"]
-    assert needs(play.view).wants == 0
+    assert needs(play.view, play.now).wants == 0
 
 
 def test_a_run_whose_retries_other_machines_have_spent_crashes_here() -> None:
@@ -282,12 +283,12 @@ def test_what_a_stop_cuts_is_resumable_and_what_was_handed_is_dropped_so() -> No
 def test_a_machine_wants_one_run_to_be_run_again_for_each_idle_worker_and_not_a_lease_of_them() -> None:
     play = Play()
     play.grant(0, each=5)
-    assert needs(play.view) == PoolNeeds(wants=10, wants_again=2)
+    assert needs(play.view, play.now) == PoolNeeds(wants=10, wants_again=2)
     play.grant(0, each=5, again=(RUN,))
     play.ready(S0)
-    assert needs(play.view) == PoolNeeds(wants=1 + 5, wants_again=1 + 1)
+    assert needs(play.view, play.now) == PoolNeeds(wants=1 + 5, wants_again=1 + 1)
     play.start(S0, RUN.run_id, 3)
-    assert needs(play.view) == PoolNeeds(wants=5, wants_again=1)
+    assert needs(play.view, play.now) == PoolNeeds(wants=5, wants_again=1)
 
 
 def test_a_run_that_was_handed_for_a_worker_that_is_not_idle_any_more_goes_back() -> None:
@@ -296,7 +297,7 @@ def test_a_run_that_was_handed_for_a_worker_that_is_not_idle_any_more_goes_back(
     play.grant(1)
     play.ready(S0)
     play.grant(1, again=(RUN,))
-    assert needs(play.view) == PoolNeeds(wants=1, wants_again=0)
+    assert needs(play.view, play.now) == PoolNeeds(wants=1, wants_again=0)
 
 
 def test_where_the_sweep_gives_no_more_an_idle_worker_still_runs_again_what_others_had_to_leave() -> None:
@@ -304,7 +305,7 @@ def test_where_the_sweep_gives_no_more_an_idle_worker_still_runs_again_what_othe
     play.event(Reported(S0, LeaseEnded(short=True)))
     play.event(SweepSeen("the sweep is finished"))
     play.view = replace(play.view, slots=tuple(replace(slot, lease_at=None) for slot in play.view.slots))
-    assert needs(play.view) == PoolNeeds(wants=1, wants_again=1, over="the sweep is finished")
+    assert needs(play.view, play.now) == PoolNeeds(wants=1, wants_again=1, over="the sweep is finished")
     play.grant(9, each=1, again=(RUN,))
     assert play.sent(S0) == [Rerun(RUN.run_id, RUN.parameters, 3)]
 
@@ -315,24 +316,24 @@ def test_an_exhausted_sweep_uses_no_grant_and_wants_none() -> None:
     assert play.did(AskSweep)
     play.event(SweepSeen("the sweep is finished"))
     assert play.sent(S0) == []
-    assert needs(play.view).wants == 1
+    assert needs(play.view, play.now).wants == 1
     assert play.view.ending is None
 
 
 def test_more_workers_want_more_and_drained_ones_nothing() -> None:
     """Scale and wants."""
     play = Play()
-    assert needs(play.view).wants == 2
+    assert needs(play.view, play.now).wants == 2
     play.event(ScaleAsked(4))
-    assert needs(play.view).wants == 4
+    assert needs(play.view, play.now).wants == 4
     play.event(DrainAsked(S0))
-    assert needs(play.view).wants == 3
+    assert needs(play.view, play.now).wants == 3
 
 
 def test_a_worker_that_waits_wants_nothing_meanwhile() -> None:
     play = Play(workers=1)
     play.view = replace(play.view, slots=(replace(play.view.slots[0], spawn_at=5.0),))
-    assert needs(play.view).wants == 0
+    assert needs(play.view, play.now).wants == 0
 
 
 def test_a_machine_whose_workers_all_gave_up_hands_on_what_waited() -> None:
@@ -360,4 +361,4 @@ def test_a_handed_run_enters_main_after_its_record() -> None:
     play.start(S0, RUN.run_id, 3)
     kinds = [type(action) for action in play.actions[:2]]
     assert kinds == [RecordStart, Send]
-    assert play.sent(S0) == [Proceed(RUN.run_id, 3)]
+    assert play.sent(S0) == [Proceed(RUN.run_id, 3, RUN.seed)]

@@ -9,8 +9,9 @@ from parallel_hpo.notices import Message
 from parallel_hpo.protocol.messages import Drain, Interrupt, Lease, LeaseEnded, Ready, RunEnded, RunStarted
 from parallel_hpo.supervisor.decisions.actions import Action, RecordDrop, RecordStart, Send, Spawn, Tell
 from parallel_hpo.supervisor.decisions.decide import decide
+from parallel_hpo.supervisor.decisions.drawing import needs
 from parallel_hpo.supervisor.decisions.events import Died, Event, Opened, Reported, TimePassed
-from parallel_hpo.supervisor.decisions.view import Limits, SweepView, next_deadline, open_view
+from parallel_hpo.supervisor.decisions.view import Limits, PoolGrant, SweepView, next_deadline, open_view
 from parallel_hpo.words import Outcome, RunId, Slot, SlotState, StopKind
 
 S0, S1 = Slot(0), Slot(1)
@@ -159,4 +160,26 @@ def test_a_worker_that_is_ready_too_late_is_given_nothing() -> None:
     story.at(1.0, Died(S1, "SIGKILL"))
     assert story.view.slots[S1].state is SlotState.STARTING
     assert leases(story.at(70.0, Reported(S1, Ready()))) == []
+    assert story.view.ending is None
+
+
+def test_a_machine_that_has_its_own_hour_leaves_a_pool_that_goes_on() -> None:
+    """It wants nothing any more, and is gone when nothing is on: what it was granted goes to others."""
+    story = Story(count=None, took=(40.0,))
+    story.view = open_view(story.view.limits, 1, deadline_at=100.0, took=(40.0,), grant=PoolGrant(3, each=9))
+    story.at(0.0, Opened(), Reported(S0, Ready()))
+    assert leases(story.done)[-1] == 2
+    assert needs(story.view, 0.0).wants > 0
+    story.begin(0.0, "a")
+    assert needs(story.view, 70.0).wants == 0
+    story.end(70.0, "a")
+    story.is_back(70.0)
+    assert story.view.ending is not None
+    assert (story.view.ending.exit_code, story.view.ending.stop) == (124, StopKind.DRAIN)
+
+
+def test_a_machine_that_has_time_waits_for_what_its_pool_grants() -> None:
+    story = Story(count=None)
+    story.view = open_view(story.view.limits, 1, deadline_at=100.0, grant=PoolGrant())
+    story.at(0.0, Opened())
     assert story.view.ending is None

@@ -172,9 +172,9 @@ def test_a_machine_whose_devices_are_away_wants_nothing_of_its_pool() -> None:
     play = Play("0", "1")
     play.view = open_view(Limits(count=None), 2, devices=("0", "1"), grant=PoolGrant())
     play.event(Opened())
-    assert needs(play.view).wants == 2
+    assert needs(play.view, play.now).wants == 2
     come(play, "0")
-    assert needs(play.view).wants == 1
+    assert needs(play.view, play.now).wants == 1
     play.event(PoolAnswered(Granted(granted=1)))
     assert spawned(play) == [1]
 

@@ -41,6 +41,12 @@ def test_auto_takes_every_device_but_that_on_which_somebody_computes_and_says_so
     assert note.text.startswith(f"device 6 is left out: process {STRANGER} computes on it")
 
 
+def test_a_polite_auto_takes_a_device_that_somebody_computes_on_for_when_it_is_free() -> None:
+    placement = placed(library=FakeLibrary(), polite=True)
+    assert "6" in names(placement)
+    assert placement.notes == ()
+
+
 def test_auto_stays_within_the_parents_mask() -> None:
     assert names(placed({"CUDA_VISIBLE_DEVICES": "3,6,5"}, FakeLibrary())) == ["3", "5"]
 

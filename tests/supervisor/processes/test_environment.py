@@ -35,6 +35,10 @@ def test_a_parents_own_run_or_job_does_not_leak(name: str) -> None:
     assert base["PATH"] == "/bin"
 
 
+def test_the_seed_of_a_sweep_is_not_taken_for_a_runs_own() -> None:
+    assert base_environment({"PARALLEL_HPO_SEED": "7"}, cores=4, workers=2).keys() == set(THREAD_CAPS)
+
+
 @pytest.mark.parametrize(("cores", "workers", "cap"), [(8, 2, "4"), (7, 2, "3"), (2, 8, "1"), (4, 4, "1")])
 def test_threads_are_capped_at_the_cores_of_one_worker(cores: int, workers: int, cap: str) -> None:
     base = base_environment({}, cores=cores, workers=workers)

@@ -294,7 +294,7 @@ def test_a_runs_seed_stays_what_it_was_at_its_first_start(tmp_path: Path) -> Non
     place: dict[str, Any] = {"parameters": {"x": 1}, "slot": Slot(0), "device": None}
     with Ledger(tmp_path / "ledger.db") as ledger:
         ledger.record_start(RUN, attempt=1, seed=5, **place)
-        ledger.record_start(RUN, attempt=2, seed=None, **place)
+        ledger.record_start(RUN, attempt=2, seed=9, **place)
         ledger.record_start(RunId("run2"), attempt=1, **place)
         assert [row.seed for row in ledger.runs()] == [5, None]
         assert ledger.begun_with({"x": 1}) == 2

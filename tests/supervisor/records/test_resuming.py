@@ -160,3 +160,14 @@ def test_a_sweep_of_many_machines_is_not_resumed_on_one(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="many machines: resume it with"):
             facts_of(ledger, "abc")
     assert facts_of(None, None) == {}
+
+
+def test_the_runs_so_far_say_how_long_one_takes_to_a_sweep_that_goes_on_too() -> None:
+    rows = [
+        row(0, duration_s=5.0),
+        row(1, Outcome.FAILED, duration_s=0.1),
+        row(2, None, duration_s=1.0),
+        row(3, Outcome.STOPPED, duration_s=2.0),
+        row(4, Outcome.STOPPED, resumable=True, duration_s=0.5),
+    ]
+    assert read_earlier(rows).took == (5.0, 2.0)

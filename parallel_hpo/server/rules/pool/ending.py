@@ -42,7 +42,7 @@ def end_if_late(draft: PoolDraft) -> None:
     if has_begun and pool.sweep_timeout_s is not None and draft.now - pool.opened_at >= pool.sweep_timeout_s:
         reason = f"sweep timeout {pool.sweep_timeout_s:g} s"
         draft.end(Ends(reason, ExitCode.SWEEP_TIMEOUT, StopKind.INTERRUPT))
-    elif has_begun and draft.left_s <= 0:
+    elif draft.left_s <= 0:
         draft.end(Ends(f"deadline {pool.deadline}", ExitCode.SWEEP_TIMEOUT, StopKind.INTERRUPT))
     elif pool.headed and draft.moment.silent_s(pool.head_heard_at) >= pool.node_timeout_s:
         draft.end(Ends("the sweep's head is gone", ExitCode.RESUMABLE, StopKind.INTERRUPT))

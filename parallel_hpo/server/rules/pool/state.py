@@ -41,7 +41,7 @@ class Pool:
     limits: FailureLimits = field(default_factory=FailureLimits)
     sweep_timeout_s: float | None = None
     deadline: str | None = None
-    """In the user's words; a duration is counted from `opened_at`."""
+    """In the user's words; a duration is counted from `opened_at`. None also where there is no head."""
     opened_at: float
     """When it was opened last; times are seconds since the epoch."""
     head_heard_at: float
