@@ -115,8 +115,8 @@ def upload(
     with errors_as_exit_codes():
         folder = directory_of(directory)
         source = place_in(folder) if database is None else SourcePlace(database, files)
-        goal = Destination(
+        destination = Destination(
             entity or os.environ.get("WANDB_ENTITY"), project or os.environ.get("WANDB_PROJECT")
         )
-        wish = UploadWish(sweep, source, goal)
+        wish = UploadWish(sweep, source, destination)
         raise typer.Exit(perform_upload(folder, wish, dry_run=dry_run, as_json=as_json))

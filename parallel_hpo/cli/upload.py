@@ -33,7 +33,7 @@ class UploadWish:
 
     sweep: str
     source: SourcePlace
-    goal: Destination
+    destination: Destination
 
 
 def perform_upload(directory: Path, wish: UploadWish, *, dry_run: bool, as_json: bool) -> ExitCode:
@@ -50,7 +50,7 @@ def perform_upload(directory: Path, wish: UploadWish, *, dry_run: bool, as_json:
         client_in(folder, os.environ) as client,
     ):
         door = _door(client.credentials, folder)
-        upload = Upload(client, wish.source, sweep, wish.goal, door=door, say=print_for_people)
+        upload = Upload(client, wish.source, sweep, wish.destination, door=door, say=print_for_people)
         done = upload.plan() if dry_run else upload.perform(folder)
     if as_json:
         print_for_machines(json.dumps(_as_dict(sweep, done, dry_run=dry_run), indent=2))

@@ -9,7 +9,8 @@ with by the next one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -36,6 +37,8 @@ from parallel_hpo.words import RunId
 
 AT_ONCE: Final = 10
 """So many runs are sent by one client: its start takes longer than a small run."""
+PAUSES_S: Final = (2.0, 5.0, 15.0)
+"""W&B's server takes what it is sent into its lists within seconds."""
 _WHY_NOT: Final[Mapping[Due, str]] = {
     Due.ELSEWHERE: "the project has another run of that id: name another --project",
     Due.CHANGED: "what is there of it is of an earlier attempt: it was run again since",
@@ -82,19 +85,24 @@ class Upload:
         client: Client,
         source: SourcePlace,
         sweep: SweepHere,
-        goal: Destination,
+        destination: Destination,
         *,
         door: RemoteBackend | None,
         say: Say,
+        wait: Callable[[float], None] = time.sleep,
     ) -> None:
-        """`door`: of the server that it goes to, where that is one of ours; `say` takes a line on a run."""
+        """`door`: of the server that it goes to, where that is one of ours; `say` takes a line on a run.
+
+        `wait` lets so many seconds pass.
+        """
         self._client = client
         self._source = source
         self._sweep = sweep
-        self._goal = goal
+        self._destination = destination
         self._door = door
         self._say = say
-        self._project = goal.project or sweep.path.project
+        self._wait = wait
+        self._project = destination.project or sweep.path.project
         self._logged: dict[str, list[ArtifactHere]] = {run.run_id: [] for run in sweep.runs}
         for artifact in sweep.artifacts:
             self._logged[artifact.run_id].append(artifact)
@@ -109,9 +117,10 @@ class Upload:
         planned = self._planned(found)
         target = found.sweep or self._create(found)
         errors = self._send_all(target, found, planned, folder)
-        unlinked = self._link(target, planned)
-        self._tell_crashes(target, found, planned)
-        after = self._look() if planned.sent else found
+        known = {*planned.sent, *planned.there} - set(errors)
+        unlinked = self._link(target, known)
+        self._tell_crashes(target, found, known)
+        after = self._look_at_last(planned, errors) if planned.sent else found
         failed = {**planned.failed, **self._missing(after, planned), **errors}
         state = after.state
         if not (failed or planned.open):
@@ -124,7 +133,7 @@ class Upload:
         logging = [run_id for run_id, logged in self._logged.items() if logged]
         runs = tuple(run.run_id for run in self._sweep.runs)
         mark = mark_of(self._sweep.path)
-        sought = Sought(self._goal.entity, self._project, self._sweep.path, mark, runs, logging)
+        sought = Sought(self._destination.entity, self._project, self._sweep.path, mark, runs, logging)
         found = self._client.look(sought)
         if found.is_source:
             raise UsageError(
@@ -162,7 +171,7 @@ class Upload:
     def _send_all(
         self, target: OpenedSweep, found: Found, planned: Uploaded, folder: Path
     ) -> Mapping[str, str]:
-        """Sending runs; return why some could not be sent."""
+        """Send runs; return why some could not be sent."""
         runs = [run for run in self._sweep.runs if run.run_id in planned.sent]
         errors: dict[str, str] = {}
         done = 0
@@ -181,10 +190,9 @@ class Upload:
         what = f"not sent: {error}" if error else f"sent ({run.state}, {run.lines} steps)"
         self._say(f"{progress} run {run.run_id} {what}")
 
-    def _link(self, target: OpenedSweep, planned: Uploaded) -> tuple[Use, ...]:
-        """Have runs use there what they used here; return what is not there to be used."""
-        ready = {*planned.sent, *planned.there}
-        uses = [use for use in self._sweep.uses if use.run_id in ready]
+    def _link(self, target: OpenedSweep, known: Collection[str]) -> tuple[Use, ...]:
+        """Have runs that are there use what they used here; return what is not there to be used."""
+        uses = [use for use in self._sweep.uses if use.run_id in known]
         if not uses:
             return ()
         project = self._project
@@ -192,17 +200,29 @@ class Upload:
         moved = [replace(use, project=project) if use.project == own else use for use in uses]
         return tuple(self._client.note_uses(target.path, moved))
 
-    def _tell_crashes(self, target: OpenedSweep, found: Found, planned: Uploaded) -> None:
+    def _tell_crashes(self, target: OpenedSweep, found: Found, known: Collection[str]) -> None:
         """Tell a server of ours which runs never told their end; to W&B's they have failed.
 
         wandb client: `wandb sync` ends such a run with exit code 1.
         """
-        crashed = [run.run_id for run in self._sweep.runs if run.state is RunState.CRASHED]
-        failed = {run_id for run_id in planned.there if found.runs[run_id].state == RunState.FAILED}
-        untold = [run_id for run_id in crashed if run_id in failed or run_id in planned.sent]
-        if untold and self._door is not None:
-            for run_id in untold:
-                self._door.end_run(target.path, RunId(run_id), RunState.CRASHED)
+        if self._door is None:
+            return
+        told = {
+            run_id for run_id, run in found.runs.items() if run.state == RunState.CRASHED and run.is_closed
+        }
+        for run in self._sweep.runs:
+            if run.state is RunState.CRASHED and run.run_id in known and run.run_id not in told:
+                self._door.end_run(target.path, RunId(run.run_id), RunState.CRASHED)
+
+    def _look_at_last(self, planned: Uploaded, errors: Collection[str]) -> Found:
+        """Look again, more than once where a server has not counted yet all that it was sent."""
+        found = self._look()
+        for pause_s in PAUSES_S:
+            if not self._missing(found, planned).keys() - errors:
+                break
+            self._wait(pause_s)
+            found = self._look()
+        return found
 
     def _missing(self, after: Found, planned: Uploaded) -> Mapping[str, str]:
         """Return the runs that were to be there now, and are not."""

@@ -55,7 +55,6 @@ def test_each_run_is_there_with_all_that_it_was_here(uploads: Uploads, uploaded:
         # wandb client: `wandb sync` ends it so; the server is told that it crashed.
         told = {"exitcode": 1} if run["state"] == "crashed" else {}
         assert there.runs[name] == run | told
-    assert all(run["events"] for run in here.runs.values())
     assert {run["state"] for run in here.runs.values()} == {"finished", "failed", "crashed", "killed"}
 
 

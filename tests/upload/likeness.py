@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import yaml
 
-REWRITTEN: Final = ("config.yaml", "wandb-summary.json")
-"""Files that `wandb sync` writes anew, from the same values."""
+REWRITTEN: Final = ("config.yaml", "wandb-summary.json", "output.log")
+"""Files that `wandb sync` writes anew, from the same values and lines."""
 KEPT: Final = (
     "name",
     "state",

@@ -75,9 +75,14 @@ def elsewhere(target: Server, commands: CommandLine, tmp_path: Path) -> Iterator
 
 
 def told(now: float, *, loss: float) -> Chunk:
-    """Return what a run logs in three steps."""
+    """Return what a run logs in three steps, and what is known of its machine."""
     lines = [{"_step": step, "_timestamp": now + step, "_runtime": step, "loss": loss} for step in range(3)]
-    return Chunk((Batch(Stream.HISTORY, 0, tuple(map(json.dumps, lines))),), summary=json.dumps(lines[-1]))
+    event = {"_wandb": True, "_timestamp": now + 1.25, "_runtime": 1.25, "system.cpu": 12.5}
+    batches = (
+        Batch(Stream.HISTORY, 0, tuple(map(json.dumps, lines))),
+        Batch(Stream.EVENTS, 0, (json.dumps(event),)),
+    )
+    return Chunk(batches, summary=json.dumps(lines[-1]))
 
 
 def test_a_sweep_that_goes_on_is_brought_as_far_as_it_is_and_its_rest_by_another_upload(
@@ -96,9 +101,10 @@ def test_a_sweep_that_goes_on_is_brought_as_far_as_it_is_and_its_rest_by_another
     assert elsewhere.state_there() == ended | {names["running"]: "killed"}
     assert elsewhere.there.sweep["state"] == answer["state"] == "CANCELED"
     assert elsewhere.there.configuration["description"] == f"mine\n{MARK} {answer['sweep']}"
-    assert [run["history"] for run in elsewhere.there.runs.values()] == [
-        run["history"] for run in elsewhere.uploads.here().runs.values()
-    ]
+    here = elsewhere.uploads.here().runs
+    for name, run in elsewhere.there.runs.items():
+        assert (run["history"], run["events"]) == (here[name]["history"], here[name]["events"])
+    assert all(run["events"] for run in here.values())
 
 
 @pytest.fixture

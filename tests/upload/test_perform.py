@@ -1,0 +1,95 @@
+"""An upload and a client that answers as it is told to, and notes what it is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from parallel_hpo.backend.base import OpenedSweep, SweepOrder
+from parallel_hpo.backend.credentials import Credentials
+from parallel_hpo.backend.uploading import Found, RunThere, Sought, Use
+from parallel_hpo.server.rules.run_states import RunState
+from parallel_hpo.server.rules.sweep_states import SweepState
+from parallel_hpo.upload.client import Client
+from parallel_hpo.upload.perform import PAUSES_S, Destination, Upload, Uploaded
+from parallel_hpo.upload.sending import Errand
+from parallel_hpo.upload.source import RunHere, SourcePlace, SweepHere
+from parallel_hpo.words import SweepId, SweepPath
+
+RUNS = tuple(RunHere(row, f"r{row}", RunState.FINISHED, 3, 0, "train.py", 1000.0) for row in (1, 2))
+USES = tuple(Use(run.run_id, "p", "data", "dataset", 0, "digest") for run in RUNS)
+SWEEP = SweepHere(SweepPath("local", "p", SweepId("s")), SweepState.FINISHED, None, {}, RUNS, (), USES)
+TARGET = OpenedSweep(SweepPath("me", "p", SweepId("t")), "http://target", {})
+WHOLE = RunThere("finished", 3, "t", (), is_closed=True, told_at=1000.0)
+NOTHING = Found("me", is_source=False, sweep=None, state="", runs={})
+ALL = replace(NOTHING, sweep=TARGET, state="PENDING", runs={"r1": WHOLE, "r2": WHOLE})
+
+
+class Told(Client):
+    """Finds this at one look after the other, and can't send some runs."""
+
+    def __init__(self, looks: list[Found], why_not: dict[str, str]) -> None:
+        self.credentials = Credentials("http://target", "the test")
+        self.looks = looks
+        self.why_not = why_not
+        self.noted: list[str] = []
+        self.verbs: list[str] = []
+
+    def look(self, sought: Sought) -> Found:
+        return self.looks.pop(0)
+
+    def create(self, order: SweepOrder) -> OpenedSweep:
+        return TARGET
+
+    def send(self, errand: Errand) -> Sequence[str]:
+        return [self.why_not.get(send.run.run_id, "") for send in errand.sends]
+
+    def note_uses(self, path: SweepPath, uses: Sequence[Use]) -> Sequence[Use]:
+        self.noted += [use.run_id for use in uses]
+        return ()
+
+    def set_state(self, path: SweepPath, verb: str) -> None:
+        self.verbs.append(verb)
+
+
+def performed(client: Client, waited: list[float]) -> Uploaded:
+    place = Destination(None, None)
+    upload = Upload(
+        client, SourcePlace("db"), SWEEP, place, door=None, say=lambda _: None, wait=waited.append
+    )
+    return upload.perform(Path("folder"))
+
+
+def test_a_server_that_counts_late_is_looked_at_again() -> None:
+    waited: list[float] = []
+    late = replace(ALL, runs={"r1": WHOLE, "r2": replace(WHOLE, lines=1)})
+    client = Told([NOTHING, late, ALL], {})
+    done = performed(client, waited)
+    assert (done.sent, dict(done.failed), done.state) == (("r1", "r2"), {}, "FINISHED")
+    assert waited == [PAUSES_S[0]]
+    assert client.verbs == ["stop"]
+
+
+def test_a_run_that_can_not_be_sent_is_named_and_holds_up_the_sweeps_end_and_nothing_else() -> None:
+    waited: list[float] = []
+    client = Told([NOTHING, replace(ALL, runs={"r2": WHOLE})], {"r1": "refused"})
+    done = performed(client, waited)
+    assert (done.sent, dict(done.failed), done.state) == (("r2",), {"r1": "refused"}, "PENDING")
+    assert client.noted == ["r2"]
+    assert (client.verbs, waited) == ([], [])
+
+
+def test_a_run_that_never_comes_whole_is_said_after_some_patience() -> None:
+    waited: list[float] = []
+    part = replace(ALL, runs={"r1": WHOLE, "r2": replace(WHOLE, lines=1)})
+    done = performed(Told([NOTHING, part, part, part, part], {}), waited)
+    assert waited == list(PAUSES_S)
+    assert list(done.failed) == ["r2"]
+
+
+def test_what_is_there_is_looked_at_once() -> None:
+    ended = replace(ALL, state="FINISHED")
+    client = Told([ended], {})
+    assert performed(client, []).there == ("r1", "r2")
+    assert client.verbs == []
