@@ -43,6 +43,7 @@ class Control:
         self._asked: deque[tuple[float, StopAsked]] = deque()
         self._hard: list[float] = []
         self._has_stopped = False
+        self._closed = False
         self._bell, self._bell_end = os.pipe()
         for end in (self._bell, self._bell_end):
             os.set_blocking(end, False)
@@ -118,13 +119,16 @@ class Control:
         return bool(self._asked)
 
     def ring(self) -> None:
-        """Wake the loop."""
+        """Wake the loop; once this is closed, a thread that is late wakes nobody."""
+        if self._closed:
+            return  # the bell's number may be another file's by now
         try:
             os.write(self._bell_end, b"!")
         except BlockingIOError:
             return  # it rings already
 
     def close(self) -> None:
+        self._closed = True
         os.close(self._bell)
         os.close(self._bell_end)
 

@@ -95,6 +95,8 @@ def test_what_else_rings_ends_no_wait(patience: Patience, control: Control, neve
     threading.Timer(0.2, never.set).start()
     assert patience.call(lambda: never.wait(SOON_S))
     assert control.take() == []
+    for timer in timers:
+        timer.join()
 
 
 def test_a_wait_leaves_what_rang_meanwhile_to_the_loop(patience: Patience, control: Control) -> None:

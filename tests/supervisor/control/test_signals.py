@@ -105,6 +105,20 @@ def test_a_bell_that_nobody_hears_never_blocks_whoever_rings(control: Control) -
     assert not rings(control)
 
 
+def test_who_rings_late_writes_into_no_file_that_has_the_bells_number() -> None:
+    control = Control()
+    control.close()
+    reader, writer = os.pipe()
+    try:
+        control.ring()
+        os.set_blocking(reader, False)
+        with pytest.raises(BlockingIOError):
+            os.read(reader, 1)
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
 @pytest.mark.parametrize("number", MEANINGS)
 def test_a_signal_is_noted_with_its_meaning_name_and_exit_code(
     control: Control, number: signal.Signals
