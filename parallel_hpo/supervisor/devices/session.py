@@ -64,7 +64,7 @@ class Login(Protocol):
 def at_a_terminal(users: Iterable[Login], now: float) -> str:
     """Return who has just touched a key of one of this machine's own terminals; '' for nobody."""
     for user in users:
-        if user.terminal and now - _touched_at(Path("/dev", user.terminal)) < IDLE_S:
+        if user.terminal and not user.host and now - _touched_at(Path("/dev", user.terminal)) < IDLE_S:
             return f"{user.name} is at {user.terminal}"
     return ""
 
