@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from math import inf, nan
 
-from parallel_hpo.protocol.pool import Exchange, PooledEnd, as_json, read
+from parallel_hpo.protocol.pool import Exchange, PooledEnd
+from parallel_hpo.protocol.wire import as_json, read
 from parallel_hpo.words import Outcome, RunId
 
 

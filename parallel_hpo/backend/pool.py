@@ -17,9 +17,8 @@ from parallel_hpo.protocol.pool import (
     NodeLost,
     PoolNews,
     PoolState,
-    as_json,
-    read,
 )
+from parallel_hpo.protocol.wire import as_json, read
 
 ASK_LIMIT_S: Final = 5.0
 """An answer that takes longer is given up: the same may be told again."""

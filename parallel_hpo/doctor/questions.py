@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from parallel_hpo.doctor.findings import Finding, Level, good
-from parallel_hpo.protocol.pool import Versions, as_json, read
+from parallel_hpo.protocol.pool import Versions
+from parallel_hpo.protocol.wire import as_json, read
 
 QUESTION: Final = "PARALLEL_HPO_EXAMINE"
 """The variable."""

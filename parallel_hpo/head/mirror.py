@@ -25,7 +25,8 @@ from parallel_hpo.notices import (
     from_json,
 )
 from parallel_hpo.protocol.messages import MissingMetric
-from parallel_hpo.protocol.pool import PooledEnd, PooledStart, PoolEvent, PoolNews, machine_folder, read
+from parallel_hpo.protocol.pool import PooledEnd, PooledStart, PoolEvent, PoolNews, machine_folder
+from parallel_hpo.protocol.wire import read
 from parallel_hpo.supervisor.decisions.actions import End
 from parallel_hpo.supervisor.records.mirror import MirrorLedger
 from parallel_hpo.words import Slot, SlotState

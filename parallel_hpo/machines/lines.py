@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, TypeVar
 
-from parallel_hpo.protocol.pool import as_json, read
+from parallel_hpo.protocol.wire import as_json, read
 
 Told = TypeVar("Told")
 

@@ -15,12 +15,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from functools import cache
-from math import isfinite
-from typing import Any, Final, TypeVar, cast
-
-from pydantic import TypeAdapter, ValidationError
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 from parallel_hpo.consumption import UNKNOWN, Consumption
 from parallel_hpo.words import Outcome, Parameters, RunId, StopKind
@@ -45,7 +41,6 @@ POOL_KEY: Final = "PARALLEL_HPO_POOL_KEY"
 OF_A_NODE: Final = (NODE_TOKEN, POOL_URL, POOL_KEY)
 """The variables that are a node's own: neither keys of the section, nor for its workers."""
 _NO_PART_OF_A_NAME: Final = re.compile(r"[^\w.-]")
-Told = TypeVar("Told")
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,41 +261,6 @@ class NodeLost:
     reason: str = ""
     epoch: int | None = None
     """Which node of that name, where that is known: a word that comes late is then none of its successor."""
-
-
-def as_json(told: Any) -> Any:
-    """Return a message as what JSON can hold: what `main` has printed or raised may be anything."""
-    return _plain(asdict(told))
-
-
-def _plain(value: Any) -> Any:
-    """Return a value without what JSON or a database can't hold: half characters, numbers that are none."""
-    match value:
-        case str():
-            return value.encode(errors="replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
-        case float():
-            return value if isfinite(value) else None
-        case Mapping():
-            return {_plain(key): _plain(inner) for key, inner in value.items()}
-        case list() | tuple():
-            return [_plain(inner) for inner in value]
-    return value
-
-
-def read(kind: type[Told], body: object) -> Told:
-    """Return the message of that kind; ValueError names the field that is wrong."""
-    try:
-        told: Told = _adapter(cast(Any, kind)).validate_python(body)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise ValueError(f"{kind.__name__}.{where}: {first['msg']}") from None
-    return told
-
-
-@cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
 
 
 def machine_folder(name: str, epoch: int) -> str:

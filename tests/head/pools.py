@@ -18,8 +18,8 @@ from parallel_hpo.protocol.pool import (
     PooledStart,
     PoolEvent,
     PoolNews,
-    as_json,
 )
+from parallel_hpo.protocol.wire import as_json
 from parallel_hpo.words import Outcome, RunId
 
 ALL_DONE = Ends("all 2 runs performed", 0)

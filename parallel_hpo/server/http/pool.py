@@ -13,7 +13,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from parallel_hpo.protocol.pool import POOL, Ends, Exchange, Join, NewPool, NodeLost, as_json, read
+from parallel_hpo.protocol.pool import POOL, Ends, Exchange, Join, NewPool, NodeLost
+from parallel_hpo.protocol.wire import as_json, read
 from parallel_hpo.server.http.access import expect_supervisor
 from parallel_hpo.server.http.bodies import json_body, text_in
 from parallel_hpo.server.refusals import RefusedError

@@ -22,7 +22,8 @@ from sqlalchemy import (
 )
 
 from parallel_hpo.policy import FailureCount, FailureLimits
-from parallel_hpo.protocol.pool import Ends, NewPool, PoolEvent, Versions, as_json, read
+from parallel_hpo.protocol.pool import Ends, NewPool, PoolEvent, Versions
+from parallel_hpo.protocol.wire import as_json, read
 from parallel_hpo.server.rules.pool.draft import PoolDraft
 from parallel_hpo.server.rules.pool.state import Pool, PoolNode, PoolRun, PoolShare, RunPlace
 from parallel_hpo.server.store.pool_tables import (

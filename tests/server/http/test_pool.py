@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from parallel_hpo.keys import SUPERVISOR, node_key, node_worker_key, worker_key
-from parallel_hpo.protocol.pool import Versions, as_json
+from parallel_hpo.protocol.pool import Versions
+from parallel_hpo.protocol.wire import as_json
 from tests.server.acting import MASTER_KEY, Stage, grid
 from tests.server.pooling import TIMEOUT_S, end, machine, new_pool, start, told
 from tests.server.web import Web

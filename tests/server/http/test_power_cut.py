@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from parallel_hpo.protocol.pool import as_json
+from parallel_hpo.protocol.wire import as_json
 from parallel_hpo.server.rules.run_states import RunState
 from parallel_hpo.server.store import lines, pool, runs, sweeps
 from parallel_hpo.server.store.database import Database

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from parallel_hpo.protocol.pool import Ends, Granted, NewPool, NodeLost, as_json, read
+from parallel_hpo.protocol.pool import Ends, Granted, NewPool, NodeLost
+from parallel_hpo.protocol.wire import as_json, read
 from parallel_hpo.server.notice_board import BURST_S, BYTES_A_SECOND, LONGEST_BYTES, MOST, NoticeBoard
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.removal import sweeps as sweep_removal

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 from parallel_hpo.consumption import Consumption
-from parallel_hpo.protocol.pool import PooledEnd, as_json, read
+from parallel_hpo.protocol.pool import PooledEnd
+from parallel_hpo.protocol.wire import as_json, read
 from parallel_hpo.supervisor.decisions.actions import End, RecordEnd
 from parallel_hpo.supervisor.decisions.view import OpenRun
 from parallel_hpo.supervisor.membership.telling import end_of

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from parallel_hpo.policy import longest_lease
-from parallel_hpo.protocol.pool import Ends, PooledEnd, PoolEvent, as_json
+from parallel_hpo.protocol.pool import Ends, PooledEnd, PoolEvent
+from parallel_hpo.protocol.wire import as_json
 from parallel_hpo.server.rules.pool.state import Moment, Pool, PoolNode, PoolRun, PoolShare, RunPlace
 from parallel_hpo.words import Outcome, RunId
 

@@ -14,8 +14,8 @@ from parallel_hpo.protocol.pool import (
     Granted,
     PooledEnd,
     PooledStart,
-    as_json,
 )
+from parallel_hpo.protocol.wire import as_json
 from parallel_hpo.server.rules.pool import ending
 from parallel_hpo.server.rules.pool.draft import PoolDraft
 from parallel_hpo.server.rules.pool.state import PoolNode, PoolRun, RunPlace
