@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,9 @@ from parallel_hpo.errors import UsageError
 from parallel_hpo.supervisor.records.ledger import Ledger
 from parallel_hpo.supervisor.records.summary import SweepResult
 from tests.analysis.sweeps import odd_sweep, result_of, row
+from tests.storages import storage_in
+
+Load = Callable[..., optuna.Study]
 
 
 def write(sweep: SweepResult, file: Path, earlier: Path | None = None) -> Path:
@@ -23,11 +27,16 @@ def write(sweep: SweepResult, file: Path, earlier: Path | None = None) -> Path:
     return file
 
 
-def load(file: Path, study: str = "abc") -> optuna.Study:
-    return optuna.load_study(study_name=study, storage=f"sqlite:///{file}")
+@pytest.fixture
+def load() -> Iterator[Load]:
+    """Loads a study of a file, as Optuna does."""
+    with ExitStack() as stack:
+        yield lambda file, study="abc": optuna.load_study(
+            study_name=study, storage=stack.enter_context(storage_in(file))
+        )
 
 
-def test_optuna_reads_the_trials_that_it_would_have_written_itself(tmp_path: Path) -> None:
+def test_optuna_reads_the_trials_that_it_would_have_written_itself(tmp_path: Path, load: Load) -> None:
     sweep = replace(odd_sweep(), goal="maximize")
     study, wanted = load(write(sweep, tmp_path / "s.db")), to_study(sweep)
     for trial, expected in zip(study.trials, wanted.trials, strict=True):
@@ -40,17 +49,18 @@ def test_optuna_reads_the_trials_that_it_would_have_written_itself(tmp_path: Pat
     assert study.best_trial.number == wanted.best_trial.number
 
 
-def test_a_study_goes_on_from_it(tmp_path: Path) -> None:
+def test_a_study_goes_on_from_it(tmp_path: Path, load: Load) -> None:
     study = load(write(result_of([row(0, {"x": 0.0}, 1.0), row(1, {"x": 1.0}, 2.0)]), tmp_path / "s.db"))
     study.optimize(lambda trial: trial.suggest_float("x", 0.0, 1.0), n_trials=2)
     assert [trial.number for trial in study.trials] == [0, 1, 2, 3]
 
 
-def test_a_storage_keeps_the_studies_of_other_sweeps_and_has_one_of_each(tmp_path: Path) -> None:
+def test_a_storage_keeps_the_studies_of_other_sweeps_and_has_one_of_each(tmp_path: Path, load: Load) -> None:
     first = write(odd_sweep(20), tmp_path / "1.db")
     second = write(replace(odd_sweep(10), sweep_id="def"), tmp_path / "2.db", earlier=first)
     third = write(odd_sweep(30), tmp_path / "3.db", earlier=second)
-    assert optuna.get_all_study_names(f"sqlite:///{third}") == ["def", "abc"]
+    with storage_in(third) as storage:
+        assert optuna.get_all_study_names(storage) == ["def", "abc"]
     assert [len(load(third, name).trials) for name in ("def", "abc")] == [10, 30]
     assert load(third).trials[29].user_attrs["run_id"] == "run29"
 
@@ -72,7 +82,9 @@ def test_a_storage_of_another_version_of_optuna_is_refused(tmp_path: Path) -> No
         write(replace(odd_sweep(2), sweep_id="def"), tmp_path / "new.db", earlier=earlier)
 
 
-def test_a_folder_of_any_name_has_room_for_it_and_one_that_is_missing_is_an_error(tmp_path: Path) -> None:
+def test_a_folder_of_any_name_has_room_for_it_and_one_that_is_missing_is_an_error(
+    tmp_path: Path, load: Load
+) -> None:
     folder = tmp_path / "100% {odd}?#"
     folder.mkdir()
     write(odd_sweep(2), folder / "s.db").rename(tmp_path / "s.db")
@@ -81,11 +93,11 @@ def test_a_folder_of_any_name_has_room_for_it_and_one_that_is_missing_is_an_erro
         write(odd_sweep(2), tmp_path / "nowhere" / "s.db")
 
 
-def test_a_whole_number_of_any_length_is_a_text(tmp_path: Path) -> None:
+def test_a_whole_number_of_any_length_is_a_text(tmp_path: Path, load: Load) -> None:
     sweep = result_of([row(0, {"seed": 10**400}), row(1, {"seed": 7})])
     values = [trial.params["seed"] for trial in load(write(sweep, tmp_path / "s.db")).trials]
     assert values == [f"{10**400}", "7"]
 
 
-def test_a_sweep_without_runs_is_a_study_without_trials(tmp_path: Path) -> None:
+def test_a_sweep_without_runs_is_a_study_without_trials(tmp_path: Path, load: Load) -> None:
     assert load(write(result_of([]), tmp_path / "s.db")).trials == []

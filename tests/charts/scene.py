@@ -33,7 +33,7 @@ class Scene:
             "sweep": {
                 "id": "swept001", "name": "made up", "entity": "local", "project": "scene",
                 "state": "RUNNING", "method": "random", "created": START, "count": self.runs,
-                "metric": {"name": "loss", "goal": "minimize"},
+                "metric": {"name": "loss", "goal": "minimize"}, "used": "",
             },
             "parameters": [
                 _axis("optimizer.lr", "number", log=True, low=1e-5, high=1.0),

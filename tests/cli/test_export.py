@@ -16,6 +16,7 @@ from parallel_hpo.cli.whole_file import whole_file
 from parallel_hpo.errors import UsageError
 from tests.analysis.sweeps import keep_summary
 from tests.cli.folders import leave_sweep
+from tests.storages import storage_in
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -72,9 +73,10 @@ def test_sweeps_gather_in_one_optuna_storage_each_once(export: Command, tmp_path
     for sweep in ("one", "two", "two"):
         done = export("optuna", "-o", "out/studies.db", sweep=sweep)
         assert (done.returncode, done.stdout) == (0, "out/studies.db\n"), done.stderr
-    storage = f"sqlite:///{tmp_path}/out/studies.db"
-    assert sorted(optuna.get_all_study_names(storage)) == ["one", "two"]
-    assert [trial.value for trial in optuna.load_study(study_name="two", storage=storage).trials] == [1, 2, 3]
+    with storage_in(tmp_path / "out" / "studies.db") as storage:
+        assert sorted(optuna.get_all_study_names(storage)) == ["one", "two"]
+        two = optuna.load_study(study_name="two", storage=storage)
+        assert [trial.value for trial in two.trials] == [1, 2, 3]
     assert files(tmp_path) == ["studies.db"]
 
 

@@ -156,7 +156,8 @@ class RealSweep:
         """Return what the mains have written so far."""
         if not self.journal.exists():
             return []
-        lines = [json.loads(line) for line in self.journal.read_text().splitlines(keepends=False)]
+        *whole, _ = self.journal.read_text().split("\n")  # the last one may be half written
+        lines = [json.loads(line) for line in whole]
         known = ("event", "run_id", "attempt", "slot", "pid")
         made = [
             Entry(

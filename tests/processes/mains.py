@@ -27,8 +27,8 @@ def journal(event: str, **facts: Any) -> None:
         "pid": os.getpid(),
         **facts,
     }
-    with Path(os.environ["JOURNAL"]).open("a") as file:
-        file.write(json.dumps(line) + "\n")
+    with Path(os.environ["JOURNAL"]).open("ab", buffering=0) as file:  # one write, whatever its length
+        file.write((json.dumps(line) + "\n").encode())
 
 
 def enter(**facts: Any) -> Any:
@@ -246,7 +246,8 @@ def together() -> Any:
 
 
 def _slots_entered() -> set[int]:
-    return {json.loads(line)["slot"] for line in Path(os.environ["JOURNAL"]).read_text().splitlines()}
+    *whole, _ = Path(os.environ["JOURNAL"]).read_text().split("\n")  # the last one may be half written
+    return {json.loads(line)["slot"] for line in whole}
 
 
 def dying_once() -> None:

@@ -29,6 +29,8 @@ def uploads(
     sweep.ends_its_runs = True
     ended = sweep.start("main", mains=MAINS, sweep=SWEEP, workers=1).finish()
     assert ended.code == 0, ended.stderr
+    outcomes = {run["parameters"]["kind"]: run["outcome"] for run in ended.summary["runs"]}
+    assert (outcomes["rich"], outcomes["using"]) == ("finished", "finished"), ended.stderr
     with serving(tmp_path_factory.mktemp("target"), sweep.env) as target:
         yield Uploads(commands, sweep.directory, ended.summary["sweep_id"], target)
 
