@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Final
@@ -22,7 +22,7 @@ from parallel_hpo.supervisor.control.mailbox import Mailbox
 from parallel_hpo.supervisor.control.patience import Patience, StoppedError
 from parallel_hpo.supervisor.counting import ask_count, count_before
 from parallel_hpo.supervisor.decisions.events import PoolAnswered, SweepSeen
-from parallel_hpo.supervisor.decisions.view import Ending, PoolGrant, SlotView, open_view
+from parallel_hpo.supervisor.decisions.view import Ending, PoolGrant, SlotView, SweepView, open_view
 from parallel_hpo.supervisor.devices.equipment import Equipment
 from parallel_hpo.supervisor.devices.owners import OwnerWatch
 from parallel_hpo.supervisor.devices.presence import OwnersSeen, Presence
@@ -130,7 +130,7 @@ class OpenSweep:
         )
 
     def _run(self, marks: list[str], mailbox: Mailbox) -> Ending:
-        setting, earlier = self._setting, self._earlier
+        setting = self._setting
         answers: Answers = queue.SimpleQueue()
 
         def post(seen: SweepSeen | PoolAnswered | OwnersSeen) -> None:
@@ -140,12 +140,34 @@ class OpenSweep:
         server_calls = ServerCalls(
             self._backend, self._opened.path, folder=self._folder, observer=setting.observer, post=post
         )
-        catch_up(server_calls, marks, earlier, self._folder, self._ledger.last_starts)
+        catch_up(server_calls, marks, self._earlier, self._folder, self._ledger.last_starts)
         pump = OutputPump(self._folder, lambda slot, text: setting.observer(OutputLine(slot, text)))
         pump.start()
         owners = self._equipment.owners().look if setting.section.polite else dict
         seen = owners()
-        view = open_view(
+        memory = MemoryWatch(lambda slot, used_mb: setting.observer(MemoryUsed(slot, used_mb)))
+        if shows_memory(setting.observer):
+            memory.start()
+        watch = OwnerWatch(owners, post, seen=seen)
+        if setting.section.polite:
+            watch.start()
+        tools = self._equip(server_calls, pump, memory, mailbox)
+        if self._membership is not None:
+            self._membership.listen(post)
+        try:
+            return self._conduct(Loop(self._open_view(seen), tools, answers), tools)
+        finally:
+            self._pool.close()
+            pump.close()
+            memory.close()
+            watch.close()
+            tools.aftermath.give_up()
+            server_calls.close()
+
+    def _open_view(self, seen: Mapping[str, str]) -> SweepView:
+        """Return what is known at the beginning; `seen` are the owners of devices."""
+        setting, earlier = self._setting, self._earlier
+        return open_view(
             replace(limits_of(setting.section), count=self._count),
             self._workers,
             devices=self._equipment.names,
@@ -158,24 +180,6 @@ class OpenSweep:
             deadline_at=setting.deadline_at(time.time()),
             grant=None if self._membership is None else PoolGrant(),
         )
-        memory = MemoryWatch(lambda slot, used_mb: setting.observer(MemoryUsed(slot, used_mb)))
-        if shows_memory(setting.observer):
-            memory.start()
-        watch = OwnerWatch(owners, post, seen=seen)
-        if setting.section.polite:
-            watch.start()
-        tools = self._equip(server_calls, pump, memory, mailbox)
-        if self._membership is not None:
-            self._membership.listen(post)
-        try:
-            return self._conduct(Loop(view, tools, answers), tools)
-        finally:
-            self._pool.close()
-            pump.close()
-            memory.close()
-            watch.close()
-            tools.aftermath.give_up()
-            server_calls.close()
 
     def _equip(
         self, server_calls: ServerCalls, pump: OutputPump, memory: MemoryWatch, mailbox: Mailbox

@@ -17,7 +17,6 @@ import signal
 import socket
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,7 +28,7 @@ import uvicorn
 from parallel_hpo import doorplates
 from parallel_hpo.config.sweep_words import EngineChoice
 from parallel_hpo.doorplates import Doorplate
-from parallel_hpo.errors import BackendError, UsageError
+from parallel_hpo.errors import BackendError
 from parallel_hpo.search.wandb_process import require_wandb_engine
 from parallel_hpo.server.files import folder as files_folder
 from parallel_hpo.server.files import uploads
@@ -39,11 +38,10 @@ from parallel_hpo.server.http.certificate import Certificate
 from parallel_hpo.server.http.clock import WatchedClock
 from parallel_hpo.server.http.connections import PatientProtocol, make_room_for_connections
 from parallel_hpo.server.http.executing import make_executor
-from parallel_hpo.server.http.kept_key import KEY_LENGTH
 from parallel_hpo.server.http.lobby import Lobby
+from parallel_hpo.server.http.owner import exit_at_end_of, key_from, teller
 from parallel_hpo.server.http.turns import let_threads_take_turns, never_look_through_what_is_there
 from parallel_hpo.server.store.database import Database, shown
-from parallel_hpo.server.store.health import TellTrouble
 from parallel_hpo.server.world import World
 from parallel_hpo.tickets import ticket_key
 
@@ -100,7 +98,7 @@ def serve(place: ServerPlace, *, embedded: bool = False, stdin: IO[bytes], stdou
         place.tls.check()
     os.umask(0o077)  # nobody else may read the database, the key, the files
     _make_folder(place)
-    key = _key_from(stdin) if embedded else None
+    key = key_from(stdin) if embedded else None
     listener = _bind(place)
     database = Database.open(place.database_or_default)
     wish = files_folder.wish_for(place.database_or_default, place.files, adopt=place.adopt_files)
@@ -117,8 +115,8 @@ def serve(place: ServerPlace, *, embedded: bool = False, stdin: IO[bytes], stdou
             embedded=embedded,
         )
         if embedded:
-            database.health.tell = _teller(stdout)
-            threading.Thread(target=_exit_at_end_of, args=(stdin,), daemon=True).start()
+            database.health.tell = teller(stdout)
+            threading.Thread(target=exit_at_end_of, args=(stdin,), daemon=True).start()
         let_threads_take_turns()
         server.run_until_signal()
     finally:
@@ -178,16 +176,6 @@ class _Server(uvicorn.Server):
 
     def _force(self) -> None:
         self.force_exit = True
-
-
-def _exit_at_end_of(stdin: IO[bytes]) -> None:
-    """Wait for the owner's end of the pipe to close, then end the process.
-
-    Nobody is left to be served, and the database bears it: a graceful end would only take longer.
-    """
-    while stdin.read(4096):
-        pass
-    os._exit(0)
 
 
 def _world(place: ServerPlace, database: Database, files: Path, master_key: str) -> World:
@@ -252,16 +240,6 @@ def _url_of(place: ServerPlace, listener: socket.socket) -> str:
     return f"{'http' if place.tls is None else 'https'}://{name}:{port}"
 
 
-def _teller(stdout: IO[str]) -> TellTrouble:
-    """Return what tells the owner of the database's trouble, and of its end."""
-
-    def tell(why: str, for_good: bool) -> None:
-        with suppress(OSError):  # the owner is gone, and so are we soon
-            print(json.dumps({"trouble": why, "for_good": for_good}), file=stdout, flush=True)
-
-    return tell
-
-
 def _bind(place: ServerPlace) -> socket.socket:
     family = socket.AF_INET6 if ":" in place.host else socket.AF_INET
     # Asyncio turns Nagle's algorithm off, which costs 40 ms per answer, only where TCP is named.
@@ -276,17 +254,6 @@ def _bind(place: ServerPlace) -> socket.socket:
             f"the sweep server can't listen on {place.host}:{place.port}: {error.strerror}"
         ) from error
     return listener
-
-
-def _key_from(stdin: IO[bytes]) -> str:
-    """Read the key that the owner writes as the first line of stdin."""
-    try:
-        key = json.loads(stdin.readline())["api_key"]
-    except (ValueError, KeyError, TypeError):
-        key = None
-    if not isinstance(key, str) or len(key) < KEY_LENGTH:
-        raise UsageError('an embedded server needs one line {"api_key": "<40 digits or more>"} on stdin')
-    return key
 
 
 def _make_folder(place: ServerPlace) -> None:
