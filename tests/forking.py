@@ -31,6 +31,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, NoReturn
 
+from parallel_hpo.worker.leaving import forget_the_parents_ends
 from tests.spares import Asked, Spares, put, show, started_by
 
 NUMBER: Final = struct.Struct("i")
@@ -116,6 +117,7 @@ def serve(control: socket.socket) -> socket.socket | None:
 
 def become(asked: Asked) -> None:
     """Be what is asked for, as a new interpreter with these words would: `-m` and a module, or a script."""
+    forget_the_parents_ends()  # the folders of its imports are its other forks' too
     sys.stdin = os.fdopen(0, closefd=False)
     sys.stdout = os.fdopen(1, "w", closefd=False)
     sys.stderr = os.fdopen(2, "w", buffering=1, errors="backslashreplace", closefd=False)
@@ -161,9 +163,6 @@ def import_all(folder: str) -> None:
         importlib.import_module(name)
     importlib.import_module("parallel_hpo.worker.pace").import_early()
     importlib.import_module("parallel_hpo.server.graphql.execute").load_schema()
-    for each in gc.get_objects():
-        if isinstance(each, tempfile.TemporaryDirectory):
-            each._finalizer.detach()  # type: ignore[attr-defined]
     gc.freeze()  # forks share what is not looked through
 
 
