@@ -8,15 +8,15 @@ import time
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+import urllib3  # not when something is asked first: at a script's end its import hides that Ctrl-C ended it
+from urllib3.exceptions import HTTPError
+
 from parallel_hpo.errors import BackendError, ServerAwayError, ServerRefusedError
 from parallel_hpo.words import SweepPath
-
-if TYPE_CHECKING:
-    from urllib3 import PoolManager
 
 REQUEST_LIMIT_S: Final = 10.0
 AWAY_LIMIT_S: Final = 60.0
@@ -47,8 +47,6 @@ class ServerAddress:
             ServerRefusedError: it says no.
             ServerAwayError: it does not answer within so many seconds, or can't now.
         """
-        from urllib3.exceptions import HTTPError
-
         address = f"{self.url}{path}"
         data = None if body is None else json.dumps(body).encode()
         try:
@@ -66,17 +64,15 @@ class ServerAddress:
         raise ServerRefusedError(message, status=answer.status, said=said)
 
     @cached_property
-    def _connections(self) -> PoolManager:
+    def _connections(self) -> urllib3.PoolManager:
         return connections_to(self.url)
 
 
-def connections_to(url: str) -> PoolManager:
+def connections_to(url: str) -> urllib3.PoolManager:
     """Return what keeps connections to a server, by the proxy that the environment names on the way there.
 
     None is on the way to this machine itself; elsewhere one may be the only way, as it is for wandb's client.
     """
-    import urllib3
-
     parts = urlsplit(url)
     here = parts.hostname in HERE or proxy_bypass(parts.netloc)
     proxy = None if here else getproxies().get(parts.scheme)
