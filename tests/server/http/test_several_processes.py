@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -46,10 +47,10 @@ class Address:
         with closing(http.client.HTTPConnection(self._host, timeout=60)) as connection:
             yield Client(connection, self._headers)
 
-    def work_until_the_end(self, sweep: str) -> list[int]:
+    def work_until_the_end(self, sweep: str, all_joined: Barrier) -> list[int]:
         """Be an agent that finishes each run at once, and return the points that it was given."""
         with self.client() as client:
-            return list(client.points_of(sweep))
+            return list(client.points_of(sweep, all_joined))
 
 
 class Client:
@@ -70,9 +71,13 @@ class Client:
         query = f"mutation M($input: {kind}!) {{ {field}(input: $input) {{ {selection} }} }}"
         return self.post("/graphql", {"query": query, "variables": {"input": values}})["data"][field]
 
-    def points_of(self, sweep: str) -> Iterator[int]:
-        """Join a sweep, finish each run at once, and yield the points that it was given."""
+    def points_of(self, sweep: str, all_joined: Barrier) -> Iterator[int]:
+        """Join a sweep, finish each run at once, and yield the points that it was given.
+
+        Nobody begins before all have joined: a sweep that is used up takes no agent any more.
+        """
         joined = self.mutate("createAgent", "agent { id }", "CreateAgentInput", {"host": "h", "sweep": sweep})
+        all_joined.wait(60)
         beat = {"id": joined["agent"]["id"], "runState": "{}"}
         while True:
             answer = self.mutate("agentHeartbeat", "commands", "AgentHeartbeatInput", beat)
@@ -118,7 +123,8 @@ def test_several_processes_hand_out_each_point_once(
     with servers[0].client() as client:
         answer = client.mutate("upsertSweep", "sweep { name }", "UpsertSweepInput", wishes)
     sweep = answer["sweep"]["name"]
+    all_joined = Barrier(AGENTS)
     with ThreadPoolExecutor(AGENTS) as threads:
         agents = [servers[number % SERVERS] for number in range(AGENTS)]
-        shares = list(threads.map(lambda server: server.work_until_the_end(sweep), agents))
+        shares = list(threads.map(lambda server: server.work_until_the_end(sweep, all_joined), agents))
     assert sorted(point for share in shares for point in share) == list(range(points))
