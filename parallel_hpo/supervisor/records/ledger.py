@@ -15,7 +15,7 @@ import sqlite3
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, astuple, replace
+from dataclasses import astuple
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -157,7 +157,7 @@ class Ledger(LedgerReader):
     def record_attempt_end(self, run_id: RunId, attempt: int, end: End) -> None:
         """An attempt is over; the run may be run again."""
         with self._written(synchronous="NORMAL"):
-            self._end_attempt(run_id, attempt, end)
+            self._end_attempt(run_id, attempt, end, end.duration_s)
 
     def record_end(self, run_id: RunId, attempt: int | None, end: End, *, earlier_s: float = 0.0) -> None:
         """A run is over, with its `attempt`-th attempt; None: no attempt was under way.
@@ -166,19 +166,17 @@ class Ledger(LedgerReader):
         """
         with self._written(synchronous="NORMAL"):
             if attempt is not None:
-                own_s = max(0.0, end.duration_s - earlier_s)
-                self._end_attempt(run_id, attempt, replace(end, duration_s=own_s))
+                self._end_attempt(run_id, attempt, end, max(0.0, end.duration_s - earlier_s))
             self._db.execute(
-                "UPDATE runs SET outcome = :outcome, reason = :reason, value = :value,"
-                " duration_s = :duration_s, resumable = :resumable WHERE run_id = :run_id",
-                asdict(end) | {"run_id": run_id},
+                "UPDATE runs SET outcome = ?, reason = ?, value = ?, duration_s = ?, resumable = ?"
+                " WHERE run_id = ?",
+                (end.outcome, end.reason, end.value, end.duration_s, end.resumable, run_id),
             )
 
-    def _end_attempt(self, run_id: RunId, attempt: int, end: End) -> None:
+    def _end_attempt(self, run_id: RunId, attempt: int, end: End, took_s: float) -> None:
         self._db.execute(
-            "UPDATE attempts SET outcome = :outcome, reason = :reason, duration_s = :duration_s"
-            " WHERE run_id = :run_id AND attempt = :attempt",
-            asdict(end) | {"run_id": run_id, "attempt": attempt},
+            "UPDATE attempts SET outcome = ?, reason = ?, duration_s = ? WHERE run_id = ? AND attempt = ?",
+            (end.outcome, end.reason, took_s, run_id, attempt),
         )
         if end.consumption:
             self._db.execute(
