@@ -8,7 +8,7 @@ import time
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -18,10 +18,13 @@ from urllib3.exceptions import HTTPError
 from parallel_hpo.errors import BackendError, ServerAwayError, ServerRefusedError
 from parallel_hpo.words import SweepPath
 
+Answer = TypeVar("Answer")
 REQUEST_LIMIT_S: Final = 10.0
 AWAY_LIMIT_S: Final = 60.0
 """So long is a server waited for that is being restarted; all requests together wait no longer."""
 RETRY_S: Final = 0.1
+AGAIN_S: Final = 0.5
+"""After so long a server that is being started is asked again."""
 KEPT: Final = 8
 """Connections to a server that are kept; more threads than that never ask at once."""
 HERE: Final = ("127.0.0.1", "localhost", "::1")
@@ -100,6 +103,26 @@ def _said_in(data: bytes) -> Mapping[str, Any]:
     except ValueError:
         return {}
     return said if isinstance(said, dict) else {}
+
+
+def ask_patiently(
+    ask: Callable[[], Answer], *, within_s: float, say: Callable[[ServerAwayError], None] = lambda error: None
+) -> Answer:
+    """Return the answer of a server that may just be being started; `say` hears once that it is away.
+
+    Raises ServerAwayError where it still is after so many seconds, and whatever else `ask` raises.
+    """
+    until, told = time.monotonic() + within_s, False
+    while True:
+        try:
+            return ask()
+        except ServerAwayError as error:
+            if time.monotonic() >= until:
+                raise
+            if not told:
+                say(error)
+            told = True
+            time.sleep(AGAIN_S)
 
 
 class Door:

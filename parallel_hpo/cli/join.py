@@ -8,13 +8,13 @@ from __future__ import annotations
 import os
 import socket
 import sys
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from parallel_hpo.backend.credentials import find_credentials
+from parallel_hpo.backend.door import ask_patiently
 from parallel_hpo.backend.pool import PoolDoor
 from parallel_hpo.cli.late_signals import LateSignals
 from parallel_hpo.cli.output import print_for_people
@@ -23,7 +23,7 @@ from parallel_hpo.cli.target import find_from_here, parse_target
 from parallel_hpo.config.hpo import SECTION, HpoSection
 from parallel_hpo.config.loader import inside_worker, read_document, with_section
 from parallel_hpo.config.of_machine import OF_THE_MACHINE, load_section_of_machine
-from parallel_hpo.errors import BackendError, PoolOverError, ServerAwayError, TargetError, UsageError
+from parallel_hpo.errors import BackendError, PoolOverError, TargetError, UsageError
 from parallel_hpo.hpo import kind_names
 from parallel_hpo.protocol.pool import POOL_KEY, POOL_URL, NewPool
 from parallel_hpo.protocol.spec import PickledMain
@@ -32,8 +32,6 @@ from parallel_hpo.supervisor.node_stage import NodePart
 from parallel_hpo.supervisor.packing.text import from_text
 from parallel_hpo.ui import Terminal
 from parallel_hpo.words import Program, Target
-
-RETRY_S: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,17 +95,11 @@ def _find_part(request: JoinRequest, environment: Mapping[str, str]) -> NodePart
 
 def _facts(door: PoolDoor) -> NewPool | None:
     """Return what the pool says; a server that is just being started is waited for."""
-    until, told = time.monotonic() + AWAIT_SERVER_S, False
-    while True:
-        try:
-            return door.facts()
-        except ServerAwayError as error:
-            if time.monotonic() >= until:
-                raise
-            if not told:
-                print_for_people(f"{error}; it is tried for {AWAIT_SERVER_S:g} s")
-            told = True
-            time.sleep(RETRY_S)
+    return ask_patiently(
+        door.facts,
+        within_s=AWAIT_SERVER_S,
+        say=lambda error: print_for_people(f"{error}; it is tried for {AWAIT_SERVER_S:g} s"),
+    )
 
 
 def _main_of(pool: NewPool, request: JoinRequest) -> PickledMain | Target | Program:

@@ -8,16 +8,15 @@ A launch that comes after one whose machine and disk are gone so performs what i
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
-from typing import Final
 
 from parallel_hpo.backend.choose import choose_backend
 from parallel_hpo.backend.credentials import find_credentials
+from parallel_hpo.backend.door import ask_patiently
 from parallel_hpo.backend.pool import PoolDoor
 from parallel_hpo.backend.whose import is_away
 from parallel_hpo.config.hpo import HpoSection
-from parallel_hpo.errors import BackendError, ExitCode, PoolOverError, UsageError
+from parallel_hpo.errors import ExitCode, PoolOverError, ServerAwayError, UsageError
 from parallel_hpo.head.share_book import ShareBook
 from parallel_hpo.notices import Observer
 from parallel_hpo.plan import Share
@@ -26,8 +25,6 @@ from parallel_hpo.supervisor.node import AWAIT_SERVER_S, take_part
 from parallel_hpo.supervisor.node_stage import NodePart
 from parallel_hpo.supervisor.records.summary import SweepResult
 from parallel_hpo.words import Program, Target
-
-RETRY_S: Final = 0.5
 
 
 def find_share(
@@ -42,10 +39,10 @@ def find_share(
         BackendError: the server does not answer.
     """
     credentials = find_credentials(environment)
-    if not await_ours(section, environment, credentials.base_url):
+    url, key = credentials.base_url, credentials.key or ""
+    if not ask_patiently(lambda: _is_on_ours(section, environment, url), within_s=AWAIT_SERVER_S):
         return None
-    key = credentials.key or ""
-    pool = PoolDoor(credentials.base_url, key, sweep.rpartition("/")[2]).facts()
+    pool = ask_patiently(PoolDoor(url, key, sweep.rpartition("/")[2]).facts, within_s=AWAIT_SERVER_S)
     if pool is None:
         return None
     if None not in (pool.count, section.count) and pool.count != section.count:
@@ -55,19 +52,18 @@ def find_share(
         )
     total = pool.count or section.count
     assert total is not None, "a share is one of a count"
-    return NodePart(pool, credentials.base_url, key, name, share, share.count(total))
+    return NodePart(pool, url, key, name, share, share.count(total))
 
 
-def await_ours(section: HpoSection, environment: Mapping[str, str], url: str) -> bool:
-    """Return whether the sweep is on a server of ours that somebody else has started."""
-    until = time.monotonic() + AWAIT_SERVER_S
-    while True:
-        chosen = choose_backend(section.backend, environment)
-        if chosen.ours or chosen.name == "local" or not is_away(url):
-            return chosen.ours
-        if time.monotonic() >= until:
-            raise BackendError(f"{url} has not answered for {AWAIT_SERVER_S:g} s: is the sweep's server up?")
-        time.sleep(RETRY_S)
+def _is_on_ours(section: HpoSection, environment: Mapping[str, str], url: str) -> bool:
+    """Return whether the sweep is on a server of ours that somebody else has started.
+
+    Raises ServerAwayError where nobody answers, so that it can't be known.
+    """
+    chosen = choose_backend(section.backend, environment)
+    if not chosen.ours and chosen.name != "local" and is_away(url):
+        raise ServerAwayError(f"{url} does not answer: is the sweep's server up?")
+    return chosen.ours
 
 
 def perform_share(

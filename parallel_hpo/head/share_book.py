@@ -15,11 +15,12 @@ from types import TracebackType
 from typing import Final, Self
 
 from parallel_hpo.backend.base import OpenedSweep
+from parallel_hpo.backend.door import ask_patiently
 from parallel_hpo.backend.pool import PoolDoor
 from parallel_hpo.backend.remote import RemoteBackend
 from parallel_hpo.chronicle import LEDGER
 from parallel_hpo.config.hpo import HpoSection
-from parallel_hpo.errors import BackendError, LedgerError, ServerAwayError
+from parallel_hpo.errors import BackendError, LedgerError
 from parallel_hpo.head.mirror import Mirror
 from parallel_hpo.notices import Message, Observer
 from parallel_hpo.protocol.pool import AT_ONCE, PoolEvent
@@ -43,7 +44,6 @@ from parallel_hpo.words import Program, Target
 
 FOLLOW_S: Final = 2.0
 """So often the ledger of a share that is performed follows its pool."""
-RETRY_S: Final = 0.5
 
 
 class EventsOfShare:
@@ -164,7 +164,7 @@ class ShareBook:
 
     def _conclude(self, ending: Ending) -> SweepResult:
         try:
-            self._catch_up_at_last()
+            ask_patiently(self._catch_up, within_s=AWAIT_SERVER_S)
         except (BackendError, LedgerError) as error:
             words = f"{error}: what other machines had of this share is not in its summary"
             self._setting.observer(Message(words, warning=True))
@@ -176,14 +176,3 @@ class ShareBook:
             phantoms=(),
         )
         return conclude(self._ledger, ending, self._setting, ended)
-
-    def _catch_up_at_last(self) -> None:
-        """The same, with patience for a server that is being started again."""
-        until = time.monotonic() + AWAIT_SERVER_S
-        while True:
-            try:
-                return self._catch_up()
-            except ServerAwayError:
-                if time.monotonic() >= until:
-                    raise
-                time.sleep(RETRY_S)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from parallel_hpo.backend.door import ask_patiently
 from parallel_hpo.backend.pool import PoolDoor
 from parallel_hpo.errors import (
     ConfigError,
@@ -96,3 +97,18 @@ def test_a_server_that_does_not_answer_is_away_within_the_time_given() -> None:
             door.facts()
     with pytest.raises(ServerAwayError, match="refused"):
         door.facts()
+
+
+def test_a_server_that_is_being_started_is_asked_again_and_that_it_is_away_is_said_once() -> None:
+    answers, said = [ServerAwayError("first"), ServerAwayError("second")], list[ServerAwayError]()
+
+    def ask() -> str:
+        if answers:
+            raise answers.pop(0)
+        return "there"
+
+    assert ask_patiently(ask, within_s=60.0, say=said.append) == "there"
+    assert [str(error) for error in said] == ["first"]
+    answers.append(ServerAwayError("for good"))
+    with pytest.raises(ServerAwayError, match="for good"):
+        ask_patiently(ask, within_s=0.0)

@@ -14,8 +14,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -24,7 +24,8 @@ from urllib.parse import urlsplit
 import psutil
 
 from tests.commanding import Command, CommandLine
-from tests.contract.serving import Server
+from tests.conftest import make_clean_env
+from tests.contract.serving import Server, serving
 from tests.processes.conftest import MAINS, RANDOM, Entry, RealSweep
 
 DEADLINE_S: Final = 120.0
@@ -254,3 +255,15 @@ class Machines:
         if sweep != ("FINISHED",):
             found.append(f"the sweep is {sweep}")
         return found
+
+
+@contextmanager
+def machines_on_a_server(sweep: RealSweep, commands: CommandLine, folder: Path) -> Iterator[Machines]:
+    """Run a server in a folder, and machines that join its sweep; none of them outlives the block."""
+    (folder / "server").mkdir()
+    with serving(folder / "server", make_clean_env(folder / "server" / "home"), commands=commands) as server:
+        made = Machines(sweep, server, commands)
+        try:
+            yield made
+        finally:
+            made.kill_all()

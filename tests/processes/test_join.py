@@ -14,27 +14,16 @@ import pytest
 from parallel_hpo.backend.pool import PoolDoor
 from parallel_hpo.errors import ExitCode
 from tests.commanding import CommandLine
-from tests.conftest import make_clean_env
-from tests.contract.serving import Server, serving
 from tests.processes.conftest import RealSweep
-from tests.processes.machines import LEASE_S, Machine, Machines
+from tests.processes.machines import LEASE_S, Machine, Machines, machines_on_a_server
 
 pytestmark = pytest.mark.timeout(400)
 
 
 @pytest.fixture
-def server(tmp_path: Path, commands: CommandLine) -> Iterator[Server]:
-    folder = tmp_path / "server"
-    folder.mkdir()
-    with serving(folder, make_clean_env(folder / "home"), commands=commands) as server:
-        yield server
-
-
-@pytest.fixture
-def machines(sweep: RealSweep, server: Server, commands: CommandLine) -> Iterator[Machines]:
-    made = Machines(sweep, server, commands)
-    yield made
-    made.kill_all()
+def machines(sweep: RealSweep, commands: CommandLine, tmp_path: Path) -> Iterator[Machines]:
+    with machines_on_a_server(sweep, commands, tmp_path) as made:
+        yield made
 
 
 def expect_all_done(machines: Machines, *started: Machine) -> None:
@@ -108,14 +97,14 @@ def test_a_killed_worker_costs_its_machine_a_retry_and_no_one_else_anything(mach
 
 
 @pytest.mark.thorough
-def test_a_server_that_is_killed_and_comes_back_loses_nothing(machines: Machines, server: Server) -> None:
+def test_a_server_that_is_killed_and_comes_back_loses_nothing(machines: Machines) -> None:
     machines.create("held", count=6)
     both = [machines.join("one"), machines.join("two")]
     for machine in both:
         inside(machines, machine, 2)
-    server.kill()
+    machines.server.kill()
     machines.go()
-    server.start()
+    machines.server.start()
     expect_all_done(machines, *both)
     assert {entry.attempt for entry in machines.entries()} == {1}
 

@@ -13,25 +13,14 @@ import pytest
 
 from parallel_hpo.errors import ExitCode
 from tests.commanding import CommandLine
-from tests.conftest import make_clean_env
-from tests.contract.serving import Server, serving
 from tests.processes.conftest import RealSweep, outcomes
-from tests.processes.machines import Machine, Machines
+from tests.processes.machines import Machine, Machines, machines_on_a_server
 
 
 @pytest.fixture
-def server(tmp_path: Path, commands: CommandLine) -> Iterator[Server]:
-    folder = tmp_path / "server"
-    folder.mkdir()
-    with serving(folder, make_clean_env(folder / "home"), commands=commands) as server:
-        yield server
-
-
-@pytest.fixture
-def machines(sweep: RealSweep, server: Server, commands: CommandLine) -> Iterator[Machines]:
-    made = Machines(sweep, server, commands)
-    yield made
-    made.kill_all()
+def machines(sweep: RealSweep, commands: CommandLine, tmp_path: Path) -> Iterator[Machines]:
+    with machines_on_a_server(sweep, commands, tmp_path) as made:
+        yield made
 
 
 def summary(machines: Machines, machine: Machine, share: str) -> Any:
