@@ -24,7 +24,8 @@ while kill -0 "$hpo" 2>/dev/null; do
 done
 wait "$hpo"
 code=$?
-if ((code == 75)); then
+# 75, or 128 + SIGUSR1 where the notice came before it listened.
+if ((code == 75 || code == 138)); then
     scontrol requeue "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}"
 fi
 exit "$code"

@@ -131,22 +131,24 @@ def test_a_node_hears_of_its_time_limit_in_time(engines: Engines, node: HeldNode
 
 
 STUB: Final = """#!/usr/bin/env bash
-# Stands for `parallel-hpo`: its first task waits for the notice, and ends as a node does that hears of it.
+# Stands for `parallel-hpo`: its first task waits for the notice, and ends as a node does that hears of it,
+# or that doesn't listen yet.
+[[ $HEARS == no ]] || trap 'exit 75' USR1
 echo "$*" >>"$CALLS"
 [[ $(wc -l <"$CALLS") == 1 ]] || exit 0
-trap 'exit 75' USR1
 sleep 600 & wait
 """
 
 
+@pytest.mark.parametrize("hears", ["yes", "no"])
 def test_a_task_of_the_arrays_script_that_is_told_to_leave_joins_again(
-    slurm: Slurm, env: dict[str, str], tmp_path: Path
+    slurm: Slurm, env: dict[str, str], tmp_path: Path, hears: str
 ) -> None:
     """Its job is put back into the queue."""
     stub, calls = tmp_path / "parallel-hpo", tmp_path / "calls"
     stub.write_text(STUB)
     stub.chmod(0o755)
-    variables = {"SWEEP": "abc", "CALLS": str(calls), "PATH": f"{tmp_path}:{env['PATH']}"}
+    variables = {"SWEEP": "abc", "CALLS": str(calls), "HEARS": hears, "PATH": f"{tmp_path}:{env['PATH']}"}
     slurm.call("sbatch", "--array=1", "--export=ALL", f"--chdir={tmp_path}", str(JOIN), **env | variables)
     assert comes(calls.exists)
     (task,) = slurm.jobs()
