@@ -205,13 +205,10 @@ def test_many_threads_may_tell_at_once() -> None:
 
 def test_a_terminal_that_takes_nothing_holds_up_nobody() -> None:
     stream = Blocked()
-    began_s = time.monotonic()
     with Terminal(stream) as terminal:
-        for number in range(10_500):
+        for number in range(10_500):  # none of them waits for the stream, or the test would hang here
             terminal(line(f"line {number}"))
-        told_s = time.monotonic() - began_s
         stream.free.set()
-    assert told_s < 5
     assert "line 0\n" in stream.getvalue()
 
 
