@@ -29,6 +29,7 @@ from parallel_hpo.protocol.pool import POOL_KEY, POOL_URL, NewPool
 from parallel_hpo.protocol.spec import PickledMain
 from parallel_hpo.supervisor.node import AWAIT_SERVER_S, take_part
 from parallel_hpo.supervisor.node_stage import NodePart
+from parallel_hpo.supervisor.packing.carried import lay_down
 from parallel_hpo.supervisor.packing.text import from_text
 from parallel_hpo.ui import Terminal
 from parallel_hpo.words import Program, Target
@@ -61,8 +62,8 @@ def perform_join(request: JoinRequest) -> int:
         raise UsageError("this is a worker of a sweep (PARALLEL_HPO_WORKER is set), which can't join another")
     find_from_here()
     part = _find_part(request, os.environ)
-    main = _main_of(part.pool, request)
     section = _section_of(part.pool, request, os.environ)
+    main = _main_of(part, section, request)
     with LateSignals() as late, Terminal(sys.stderr, verbosity=request.display.verbosity) as terminal:
         try:
             result = take_part(part, section, main, observer=late.watching(terminal), once=request.once)
@@ -102,19 +103,20 @@ def _facts(door: PoolDoor) -> NewPool | None:
     )
 
 
-def _main_of(pool: NewPool, request: JoinRequest) -> PickledMain | Target | Program:
+def _main_of(part: NodePart, section: HpoSection, request: JoinRequest) -> PickledMain | Target | Program:
     """Return what runs call: TARGET, else what the pool has."""
     if request.target is not None:
         return parse_target(request.target, request.arguments)
-    if not pool.main:
+    if not part.pool.main:
         raise UsageError(
             "TARGET is missing: the sweep's pool has no main, so that each machine must bring it, as"
             " `parallel-hpo join SWEEP CONFIG TARGET`"
         )
     try:
-        return from_text(pool.main)
+        found = from_text(part.pool.main)
     except Exception as error:  # noqa: BLE001 - whatever unpickling raises
         raise TargetError(f"the main that the sweep's pool has can't be read here: {error}") from None
+    return lay_down(found, section.directory / part.path.sweep_id)
 
 
 def _section_of(pool: NewPool, request: JoinRequest, environment: Mapping[str, str]) -> HpoSection:

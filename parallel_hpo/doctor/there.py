@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from parallel_hpo.config.of_machine import load_section_of_machine
 from parallel_hpo.doctor.examine import Patient, examine_place
@@ -15,6 +16,7 @@ from parallel_hpo.protocol.pool import Versions, why_unlike
 from parallel_hpo.protocol.spec import PickledMain
 from parallel_hpo.supervisor.devices.drivers import open_driver
 from parallel_hpo.supervisor.devices.library import OpenLibrary
+from parallel_hpo.supervisor.packing.carried import lay_down
 from parallel_hpo.supervisor.packing.text import from_text
 from parallel_hpo.supervisor.versions import versions_here
 
@@ -26,8 +28,16 @@ def examine_there(
     yield _on_versions(question, versions_here())
     for server in question.servers:
         yield from examine_reach(server)
+    with TemporaryDirectory(prefix="parallel_hpo-") as folder:
+        yield from _examine_patient(question, environment, Path(folder), open_library)
+
+
+def _examine_patient(
+    question: MachineQuestion, environment: Mapping[str, str], folder: Path, open_library: OpenLibrary
+) -> Iterator[Finding]:
+    """Examine what runs would call and where; what has travelled of that lies in `folder` meanwhile."""
     try:
-        patient = _patient(question, environment)
+        patient = _patient(question, environment, folder)
     except ConfigError as error:
         yield bad("configuration", str(error), "correct it, in the file or in this machine's environment")
     except Exception as error:  # noqa: BLE001 - whatever unpickling raises
@@ -43,10 +53,10 @@ def _on_versions(question: MachineQuestion, here: Versions) -> Finding:
     return good("versions", f"Python {here.python}, wandb {here.wandb}, parallel_hpo {here.parallel_hpo}")
 
 
-def _patient(question: MachineQuestion, environment: Mapping[str, str]) -> Patient:
+def _patient(question: MachineQuestion, environment: Mapping[str, str], folder: Path) -> Patient:
     document = {**question.section, "sweep_id": "none"}
     section = load_section_of_machine(document, Path("the head's section"), environment)
     assert section is not None
-    main = from_text(question.main) if question.main else None
+    main = lay_down(from_text(question.main), folder) if question.main else None
     assert not isinstance(main, PickledMain)  # the command line has names only
     return Patient(section, main)

@@ -144,11 +144,12 @@ class Machines:
         self._cables: list[Cable] = []
 
     def create(self, main: str, *, count: int, lease_s: float = LEASE_S, **section: Any) -> str:
-        """Create the sweep, with what its runs call; return its id."""
+        """Create the sweep, with what its runs call, a file that no machine has; return its id."""
+        (self.folder / MAINS.name).write_bytes(MAINS.read_bytes())
         config = self.folder / "config.json"
         keys = {"workers": 2, "sweep_configuration": RANDOM, "machines": {"node_timeout_s": lease_s}}
         config.write_text(json.dumps({"hpo": keys | {"count": count} | section}))
-        words = ("run", str(config), f"{MAINS}:{main}", "--create", "--directory")
+        words = ("run", str(config), f"{MAINS.name}:{main}", "--create", "--directory")
         made = self._commands.call(
             *words, str(self.folder / "creator"), folder=self.folder, environment=self.env
         )

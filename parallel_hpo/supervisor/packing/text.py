@@ -8,6 +8,7 @@ from typing import Final
 
 from parallel_hpo.errors import TargetError
 from parallel_hpo.protocol.spec import PickledMain
+from parallel_hpo.supervisor.packing.carried import Carried, carry
 from parallel_hpo.words import Program, Target
 
 MOST_MAIN_BYTES: Final = 40 * 10**6
@@ -15,17 +16,20 @@ MOST_MAIN_BYTES: Final = 40 * 10**6
 
 
 def to_text(main: PickledMain | Target | Program) -> str:
-    """Return a packed `main` as JSON can hold it; TargetError where it is too large."""
+    """Return a packed `main`, with the file that it names, as JSON can hold it.
+
+    TargetError where it is too large.
+    """
     if isinstance(main, PickledMain) and main.size > MOST_MAIN_BYTES:
         raise TargetError(
             f"main takes {main.size / 10**6:.0f} MB, which each machine would have to be sent"
             f" (allowed: {MOST_MAIN_BYTES / 10**6:.0f} MB): let it read its data itself"
         )
-    return b64encode(pickle.dumps(main)).decode()
+    return b64encode(pickle.dumps(carry(main))).decode()
 
 
-def from_text(text: str) -> PickledMain | Target | Program:
+def from_text(text: str) -> PickledMain | Target | Program | Carried:
     """Return what `to_text` was given; raises whatever an object's own reduction does."""
     main = pickle.loads(b64decode(text))
-    assert isinstance(main, PickledMain | Target | Program)
+    assert isinstance(main, PickledMain | Target | Program | Carried)
     return main
