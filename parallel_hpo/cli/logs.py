@@ -12,8 +12,9 @@ from typing import Final
 
 from parallel_hpo.cli.output import print_for_machines, print_for_people
 from parallel_hpo.errors import UsageError
+from parallel_hpo.letters import is_supervised
 from parallel_hpo.supervisor.records.ledger_reader import MachineRow
-from parallel_hpo.supervisor.records.sweep_folders import find_sweep, supervised_folders
+from parallel_hpo.supervisor.records.sweep_folders import find_sweep, ledgers_of, supervised_folders
 
 LOOK_EVERY_S: Final = 0.2
 """How often a log that is followed is looked at: as often as people see a difference."""
@@ -50,13 +51,11 @@ def logs(directory: Path, sweep: str, worker: int | None, *, follow: bool, as_js
 
     With `follow` also what they print from now on, until nobody runs the sweep any more.
     """
-    found = find_sweep(directory, sweep)
-    folder = found.folder
-    elsewhere = _elsewhere(found.machines)
+    folder, elsewhere = _find(directory, sweep)
     show = _as_json if as_json else _AsText(several=worker is None)
     known: dict[Path, _Log] = {}
     while True:
-        is_on = follow and bool(supervised_folders(folder))  # before the look: what it printed last is shown
+        is_on = follow and _is_on(folder)  # before the look: what it printed last is shown
         for path in _paths([folder, *elsewhere.here], worker):
             _show_news(known.setdefault(path, _Log(path)), folder, show)
         if not is_on:
@@ -69,6 +68,23 @@ def logs(directory: Path, sweep: str, worker: int | None, *, follow: bool, as_js
     for log in known.values():
         if log.rest:
             show(_name(log, folder), log.rest)
+
+
+def _find(directory: Path, sweep: str) -> tuple[Path, _Elsewhere]:
+    """Return the sweep's folder, and where else it has logs; UsageError where it is not known here.
+
+    A machine that has joined keeps its own logs, and does not know of others.
+    """
+    folder = directory / sweep.rpartition("/")[2]
+    if not ledgers_of(directory, folder.name) and any(folder.glob("machine-*")):
+        return folder, _Elsewhere([], ["the sweep's other machines, if there are any, keep their own logs"])
+    found = find_sweep(directory, sweep)
+    return found.folder, _elsewhere(found.machines)
+
+
+def _is_on(folder: Path) -> bool:
+    """Whether somebody runs the sweep, or a machine's part in it, in this folder."""
+    return bool(supervised_folders(folder)) or any(map(is_supervised, folder.glob("machine-*")))
 
 
 def _show_news(log: _Log, folder: Path, show: Show) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from pathlib import Path
 
 import pytest
 
-from parallel_hpo.cli.logs import logs
+from parallel_hpo.cli.logs import LOOK_EVERY_S, logs
+from parallel_hpo.letters import PIPE
 from parallel_hpo.supervisor.records.mirror import MirrorLedger
 
 
@@ -30,3 +33,35 @@ def test_logs_of_machines_are_printed_where_they_are_here_and_else_named(
         "two",
     ]
     assert printed.err == b"the logs of gpu3 are on that machine, in /on/gpu3/abc/machine-gpu3-3\n"
+
+
+def test_a_machine_that_has_joined_prints_its_own_logs(
+    tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    worker = tmp_path / "abc" / "machine-gpu1-1" / "worker-0"
+    worker.mkdir(parents=True)
+    (worker / "output.log").write_text("one\n")
+    logs(tmp_path, "abc", None, follow=False, as_json=False)
+    printed = capfdbinary.readouterr()
+    assert printed.out == b"==> machine-gpu1-1/worker-0 <==\none\n"
+    assert printed.err == b"the sweep's other machines, if there are any, keep their own logs\n"
+
+
+def test_what_a_machine_prints_is_followed_as_long_as_its_part_is_on(
+    tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    worker = tmp_path / "abc" / "machine-gpu1-1" / "worker-0"
+    worker.mkdir(parents=True)
+    (worker / "output.log").write_text("one\n")
+    os.mkfifo(worker.parent / PIPE)
+    supervisor = os.open(worker.parent / PIPE, os.O_RDONLY | os.O_NONBLOCK)
+    following = threading.Thread(
+        target=logs, args=(tmp_path, "abc", None), kwargs={"follow": True, "as_json": False}
+    )
+    following.start()
+    following.join(LOOK_EVERY_S)
+    was_on = following.is_alive()
+    os.close(supervisor)
+    following.join()
+    assert was_on
+    assert b"one" in capfdbinary.readouterr().out
