@@ -15,7 +15,7 @@ from parallel_hpo.analysis.summaries import read_summaries
 from parallel_hpo.analysis.table import as_csv, table_of
 from parallel_hpo.cli.formats import ExportFormat
 from parallel_hpo.cli.output import print_for_machines, write_for_machines
-from parallel_hpo.cli.whole_file import whole_file
+from parallel_hpo.cli.whole_file import is_stdout, whole_file
 from parallel_hpo.errors import BackendError, UsageError
 from parallel_hpo.nested import strict
 from parallel_hpo.supervisor.records.loading import result_of
@@ -24,7 +24,7 @@ from parallel_hpo.supervisor.records.sweep_folders import find_sweep
 
 
 def perform_export(directory: Path, sweep: str, wanted: ExportFormat, output: Path | None) -> None:
-    """Write a sweep to a file, and print its path alone; `output` missing: write it to stdout.
+    """Write a sweep to a file, and print its path alone; `output` missing, or stdout: write it there.
 
     Raises:
         UsageError: there is no such sweep; the file can't be written; stdout is no place for that format.
@@ -32,6 +32,8 @@ def perform_export(directory: Path, sweep: str, wanted: ExportFormat, output: Pa
         LedgerError: its ledger can't be read.
         BackendError: the server's database, which has what the runs logged, can't be read now.
     """
+    if output is not None and is_stdout(output):
+        output = None
     _expect_room_for(wanted, output)
     result = result_of(find_sweep(directory, sweep))
     if output is None:

@@ -5,31 +5,38 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from parallel_hpo.cli.output import print_for_machines
+from parallel_hpo.cli.output import print_for_machines, write_for_machines
 from parallel_hpo.cli.report_folder import contents_of
-from parallel_hpo.cli.whole_file import whole_file
+from parallel_hpo.cli.whole_file import is_stdout, whole_file
 from parallel_hpo.errors import BackendError
 from parallel_hpo.server import local
 from parallel_hpo.server.pages.report.contents import Contents, read
 from parallel_hpo.server.pages.report.document import document
 from parallel_hpo.server.store.failures import UnavailableError
 from parallel_hpo.supervisor.records.sweep_folders import find_sweep
+from parallel_hpo.words import sweep_id_of
 
 
 def perform_report(directory: Path, sweep: str, output: Path | None) -> None:
     """Write a report of a sweep, and print the file's path alone; `output` missing: `<sweep_id>.html` here.
+
+    Where `output` is stdout, only the report goes there.
 
     Raises:
         UsageError: there is no such sweep, or the file can't be written.
         LedgerError: its ledger can't be read.
         BackendError: the server's database can't be read now.
     """
-    sweep_id = sweep.rpartition("/")[2]
+    sweep_id = sweep_id_of(sweep)
     now = time.time()
     contents = _of_server(directory, sweep_id) or contents_of(find_sweep(directory, sweep), now)
     file = Path(f"{sweep_id}.html") if output is None else output
+    written = document(contents, now).encode()
+    if is_stdout(file):
+        write_for_machines(written)
+        return
     with whole_file(file) as draft:
-        draft.write_text(document(contents, now), encoding="utf-8")
+        draft.write_bytes(written)
     print_for_machines(str(file))
 
 

@@ -22,6 +22,7 @@ from parallel_hpo.upload.client import client_in
 from parallel_hpo.upload.perform import Destination, Upload, Uploaded
 from parallel_hpo.upload.place import working_place
 from parallel_hpo.upload.source import SourcePlace, SweepHere, read_sweep
+from parallel_hpo.words import sweep_id_of
 
 _NAMED: Final = 10
 """So many runs are named in a line."""
@@ -60,7 +61,7 @@ def perform_upload(directory: Path, wish: UploadWish, *, dry_run: bool, as_json:
 
 
 def _read(wish: UploadWish) -> SweepHere:
-    sweep_id = wish.sweep.rpartition("/")[2]
+    sweep_id = sweep_id_of(wish.sweep)
     try:
         with wish.source.opened() as world:
             sweep = read_sweep(world, sweep_id)

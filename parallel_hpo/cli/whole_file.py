@@ -1,4 +1,4 @@
-"""Writes a file that a command is asked for by `-o`: all of it is there, or what was there before."""
+"""What a command is asked for by `-o`: a file of which all is there, or what was there before; or stdout."""
 
 from __future__ import annotations
 
@@ -6,8 +6,18 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Final
 
 from parallel_hpo.errors import UsageError
+
+STDOUT: Final = 1
+
+
+def is_stdout(file: Path) -> bool:
+    """Whether it is where stdout goes by itself, as `-` is by custom: it is no file then, to be replaced."""
+    with suppress(OSError):
+        return str(file) == "-" or os.path.samestat(file.stat(), os.fstat(STDOUT))
+    return False
 
 
 @contextmanager
@@ -16,9 +26,10 @@ def whole_file(file: Path) -> Iterator[Path]:
 
     A device or a pipe is written itself. UsageError where it can't be written.
     """
-    place = Path(os.path.realpath(file))  # a link stays one
-    is_special = os.path.exists(place) and not os.path.isfile(place)  # noqa: PTH110, PTH113 - never raise
-    draft = place if is_special else place.with_name(f".{place.name}.{os.getpid()}")
+    is_special = os.path.exists(file) and not os.path.isfile(file)  # noqa: PTH110, PTH113 - never raise
+    # A link stays one; that of a pipe in /dev/fd leads to no path.
+    place = Path(os.path.realpath(file))
+    draft = file if is_special else place.with_name(f".{place.name}.{os.getpid()}")
     try:
         yield draft
         if not is_special:

@@ -67,6 +67,41 @@ def test_parquet_goes_through_a_pipe(export: Command, tmp_path: Path) -> None:
     assert (tmp_path / "out" / "pipe").is_fifo()
 
 
+def test_a_dash_is_stdout_and_so_is_its_device_with_nothing_else_on_it(
+    export: Command, tmp_path: Path
+) -> None:
+    text = export("csv").stdout
+    for stdout in ("-", "/dev/stdout", "/dev/fd/1"):
+        done = export("csv", "-o", stdout)
+        assert (done.returncode, done.stdout, done.stderr) == (0, text, "")
+    assert not (tmp_path / "-").exists()
+    assert "can't go to stdout: name one by -o FILE" in export("optuna", "-o", "-").stderr
+
+
+def test_a_shells_own_pipe_is_written_too(export: Command, tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    done = export("csv", "-o", f"/proc/{os.getpid()}/fd/{writer}")
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        assert (done.returncode, pipe.read()) == (0, export("csv").stdout), done.stderr
+
+
+@pytest.mark.parametrize(
+    "name", ["team/digits/one", "one/", "/elsewhere/one", "http://x/team/sweeps/one?ticket=7"]
+)
+def test_a_sweep_is_known_by_its_id_at_the_end_of_a_path_a_folder_or_an_address(
+    export: Command, name: str
+) -> None:
+    assert export("csv", sweep=name).stdout == export("csv").stdout
+
+
+@pytest.mark.parametrize("name", ["*", "o?e", "", "/", "one/ledger.db"])
+def test_no_pattern_names_a_sweep(export: Command, name: str) -> None:
+    done = export("csv", sweep=name)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"there is no sweep {name} in " in done.stderr
+
+
 def test_sweeps_gather_in_one_optuna_storage_each_once(export: Command, tmp_path: Path) -> None:
     leave_sweep(tmp_path / "two", [1.0, 2.0, 3.0])
     (tmp_path / "out" / "studies.db").touch()

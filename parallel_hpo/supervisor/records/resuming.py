@@ -13,7 +13,7 @@ from parallel_hpo.plan import Share
 from parallel_hpo.policy import FailureCount, note_duration
 from parallel_hpo.supervisor.decisions.view import OpenRun
 from parallel_hpo.supervisor.records.ledger_reader import LedgerReader, RunRow
-from parallel_hpo.words import Outcome, RunId
+from parallel_hpo.words import Outcome, RunId, sweep_id_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ def find_folder(directory: Path, sweep: str, share: Share | None = None) -> Path
     Raises:
         ConfigError: there is none; names those that there are.
     """
-    folder = directory / sweep.rpartition("/")[2]
+    folder = directory / sweep_id_of(sweep)
     if share is not None:
         folder /= share.folder
     if (folder / LEDGER).is_file():

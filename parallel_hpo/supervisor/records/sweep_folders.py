@@ -12,7 +12,7 @@ from parallel_hpo.chronicle import ledgers_in
 from parallel_hpo.errors import LedgerError, UsageError
 from parallel_hpo.letters import is_supervised
 from parallel_hpo.supervisor.records.ledger_reader import MachineRow, RunRow, WorkerRow, best_of, open_reader
-from parallel_hpo.words import Outcome, Slot
+from parallel_hpo.words import Outcome, Slot, sweep_id_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ def known_sweeps(directory: Path, *, unreadable: Callable[[LedgerError], None]) 
 
 def find_sweep(directory: Path, sweep: str) -> KnownSweep:
     """Return the sweep with that id or path; raises UsageError that names those that there are."""
-    folder = directory / sweep.rpartition("/")[2]
+    folder = directory / sweep_id_of(sweep)
     if ledgers_of(directory, folder.name):
         return _read(folder)
     known = ", ".join(folder.name for folder in folders_of_sweeps(directory)) or "none"
@@ -88,13 +88,13 @@ def newest_sweep(directory: Path) -> KnownSweep:
 
 def folders_of_sweeps(directory: Path) -> list[Path]:
     """Return the folders of all sweeps in a directory, by their age."""
-    names = {ledger.relative_to(directory).parts[0] for ledger in ledgers_of(directory, "*")}
-    return sorted((directory / name for name in names), key=lambda path: path.stat().st_mtime)
+    folders = (folder for folder in directory.glob("*") if ledgers_in(folder))
+    return sorted(folders, key=lambda path: path.stat().st_mtime)
 
 
 def ledgers_of(directory: Path, name: str) -> list[Path]:
     """Return the ledgers of the sweep of that id, its own and its shares'."""
-    return sorted(ledger for folder in directory.glob(name) for ledger in ledgers_in(folder))
+    return ledgers_in(directory / name)
 
 
 def supervised_folders(folder: Path) -> tuple[Path, ...]:
