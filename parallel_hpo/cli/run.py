@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from parallel_hpo.cli.going_on import go_on_command
+from parallel_hpo.cli.going_on import ended_by_the_clock, go_on_command
 from parallel_hpo.cli.late_signals import LateSignals
 from parallel_hpo.cli.output import print_for_machines
 from parallel_hpo.cli.plan import show_plan
@@ -160,7 +160,10 @@ def _run(section: HpoSection, target: Target | Program, request: Request) -> int
                 result = perform_share(part, section, target, observer=observer)
             else:
                 result = make_hpo(section).perform(target, observer=observer, launch=request.launch)
-            terminal.conclude(result, go_on=go_on_command(request.words, result.sweep_id))
+            over = ended_by_the_clock(section.deadline, result.stop_reason)
+            terminal.conclude(
+                result, go_on=go_on_command(request.words, result.sweep_id, deadline_is_over=over)
+            )
         if request.display.as_json:
             print_for_machines(result.to_json())
     return result.exit_code

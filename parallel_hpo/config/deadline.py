@@ -29,6 +29,11 @@ def deadline_at(deadline: str, began_at: float) -> float:
     return began_at + seconds if seconds is not None else datetime.fromisoformat(deadline).timestamp()
 
 
+def is_duration(deadline: str) -> bool:
+    """Whether each launch has a time of its own until the deadline."""
+    return _duration_s(deadline) is not None
+
+
 def _duration_s(text: str) -> float | None:
     """Return the seconds of a text such as `3h30m`; None where it is no duration."""
     found = _DURATION.fullmatch(text.strip())
