@@ -59,7 +59,7 @@ def test_a_sweep_past_its_time_stops_every_run_and_can_be_resumed(sweep: RealSwe
 
 def test_limits_of_months_and_ages_end_nothing(sweep: RealSweep) -> None:
     month_s, age_s = 30 * 86400, 1e30
-    far = {"sweep_timeout_s": month_s, "run_timeout_s": age_s, "stall_timeout_s": age_s}
+    far: dict[str, Any] = {"sweep_timeout_s": month_s, "run_timeout_s": age_s, "stall_timeout_s": age_s}
     ended = sweep.start("brief", count=2, grace_period_s=age_s, deadline="9999-12-31 23:59", **far).finish()
     assert ended.code == ExitCode.COMPLETE, ended.stderr
     assert outcomes(ended.summary) == ["finished"] * 2

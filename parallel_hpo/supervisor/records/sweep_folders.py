@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from parallel_hpo.chronicle import ledgers_in
 from parallel_hpo.errors import LedgerError, UsageError
 from parallel_hpo.letters import is_supervised
 from parallel_hpo.supervisor.records.ledger_reader import MachineRow, RunRow, WorkerRow, best_of, open_reader
 from parallel_hpo.words import Outcome, Slot, sweep_id_of
+
+_ENDING: Final = ("stop_reason", "exit_code")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +23,13 @@ class KnownSweep:
 
     folder: Path
     facts: dict[str, Any]
-    """Those of its first ledger: `path`, `url`, `backend`, `metric`, `goal`."""
+    """Those of its first ledger (`path`, `url`, `backend`, `metric`, `goal`); but the end over all of them."""
     count: int | None
     """Runs asked for, over all its ledgers; None: no limit."""
     workers: tuple[WorkerRow, ...]
     """The slots of each of its ledgers in which a worker has been started."""
     runs: tuple[RunRow, ...]
+    """In the order of their first start."""
     supervised: tuple[Path, ...]
     """Folders, its own or its shares', that a supervisor works in now."""
     machines: tuple[MachineRow, ...] = ()
@@ -107,13 +110,22 @@ def _read(folder: Path) -> KnownSweep:
     ledgers = ledgers_of(folder.parent, folder.name)
     with ExitStack() as stack:
         readers = [stack.enter_context(open_reader(path)) for path in ledgers]
+        runs = (run for reader in readers for run in reader.runs())
         counts: list[int | None] = [reader.facts.get("count") for reader in readers]
         return KnownSweep(
             folder=folder,
-            facts=readers[0].facts,
+            facts=_facts([reader.facts for reader in readers]),
             count=None if None in counts else sum(count or 0 for count in counts),
             workers=tuple(worker for reader in readers for worker in reader.workers()),
-            runs=tuple(run for reader in readers for run in reader.runs()),
+            runs=tuple(sorted(runs, key=lambda run: run.started_at)),
             supervised=supervised_folders(folder),
             machines=tuple(machine for reader in readers for machine in reader.machines()),
         )
+
+
+def _facts(of_ledgers: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the first ledger's, with the end of a share that has something left to do, if there is one."""
+    first = of_ledgers[0]
+    left = next((facts for facts in of_ledgers if facts.get("exit_code") != 0), first)
+    ending = {name: left[name] for name in _ENDING if name in left}
+    return {name: fact for name, fact in first.items() if name not in _ENDING} | ending

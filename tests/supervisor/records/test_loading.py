@@ -82,6 +82,29 @@ def test_a_sweep_performed_in_shares_is_one(tmp_path: Path) -> None:
     assert len(result.workers) == 2
 
 
+def test_runs_of_shares_are_in_the_order_of_their_starts(tmp_path: Path) -> None:
+    for share, starts in (("1-of-2", (10.0, 30.0)), ("2-of-2", (20.0, 40.0))):
+        with Ledger(tmp_path / "s1" / f"share-{share}" / "ledger.db") as kept:
+            kept.record_facts(FACTS)
+            for at in starts:
+                run = RunId(f"at-{at:g}")
+                kept.record_start(run, parameters={}, attempt=1, slot=Slot(0), device=None, at=at)
+    runs = load("s1", directory=tmp_path).runs
+    assert [run.run_id for run in runs] == ["at-10", "at-20", "at-30", "at-40"]
+
+
+def test_a_sweep_ended_as_the_share_of_it_did_that_has_something_left_to_do(tmp_path: Path) -> None:
+    first, second = (tmp_path / "s1" / f"share-{number}-of-2" / "ledger.db" for number in (1, 2))
+    keep(first, "a", "b", **ENDED)
+    keep(second, "c")
+    assert load("s1", directory=tmp_path).exit_code == 75
+    keep(second, stop_reason="SIGINT", exit_code=130)
+    result = load("s1", directory=tmp_path)
+    assert (result.stop_reason, result.exit_code, result.finished) == ("SIGINT", 130, 3)
+    keep(second, **ENDED)
+    assert load("s1", directory=tmp_path).exit_code == 0
+
+
 def test_a_sweep_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
     keep(tmp_path / "s1" / "ledger.db", "a")
     with pytest.raises(UsageError, match=r"there is no sweep s2 in .*; there: s1"):
