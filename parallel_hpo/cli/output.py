@@ -14,9 +14,10 @@ from parallel_hpo.errors import ExitCode, ParallelHPOError
 
 
 def print_for_machines(text: str) -> None:
-    """Print on stdout, as `on_stdout` says."""
-    with on_stdout():
-        print(text, flush=True)
+    """Print on stdout, as `on_stdout` says; who has closed it wants no word of it."""
+    if sys.stdout is not None:
+        with on_stdout():
+            print(text, flush=True)
 
 
 def write_for_machines(content: bytes) -> None:
@@ -30,8 +31,10 @@ def write_for_machines(content: bytes) -> None:
 def on_stdout() -> Iterator[None]:
     """Let the block write there; a reader that has gone is no error of ours.
 
-    ParallelHPOError where it can't be written, as where its disk is full.
+    ParallelHPOError where it can't be written, as where its disk is full, or it is closed.
     """
+    if sys.stdout is None:
+        raise ParallelHPOError("stdout can't be written: it is closed")
     try:
         yield
     except OSError as error:

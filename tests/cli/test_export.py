@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -158,6 +159,24 @@ def test_what_can_not_be_written_is_said_and_nothing_is_left(
     assert (done.returncode, done.stdout) == (2, "")
     assert why in done.stderr
     assert files(tmp_path) == []
+
+
+@pytest.mark.parametrize("wanted", ["csv", "parquet"])
+def test_a_closed_stdout_is_said(tmp_path: Path, wanted: str) -> None:
+    leave_sweep(tmp_path / "one", [0.5])
+    words = (
+        sys.executable,
+        "-m",
+        "parallel_hpo",
+        "export",
+        "one",
+        "--format",
+        wanted,
+        "--directory",
+        tmp_path,
+    )
+    done = subprocess.run(["bash", "-c", '"$@" >&-', "bash", *words], stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (1, b"error: stdout can't be written: it is closed\n")
 
 
 def test_an_unknown_sweep_or_format_is_named_with_those_that_there_are(export: Command) -> None:

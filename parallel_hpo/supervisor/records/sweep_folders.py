@@ -23,7 +23,7 @@ class KnownSweep:
 
     folder: Path
     facts: dict[str, Any]
-    """Those of its first ledger (`path`, `url`, `backend`, `metric`, `goal`); but the end over all of them."""
+    """Those of its first ledger (`path`, `url`, `backend`, `metric`, `goal`); its end is that of all."""
     count: int | None
     """Runs asked for, over all its ledgers; None: no limit."""
     workers: tuple[WorkerRow, ...]
