@@ -138,6 +138,14 @@ def json_object(text: str | None) -> dict[str, Any]:
     return read if isinstance(read, dict) else {}
 
 
+def place_at(database: str, files: str | None) -> SourcePlace:
+    """Return where another server keeps its data; paths are made absolute, as children open it elsewhere."""
+    return SourcePlace(
+        database if "://" in database else str(Path(database).absolute()),
+        None if files is None else str(Path(files).absolute()),
+    )
+
+
 def place_in(directory: Path) -> SourcePlace:
     """Return where the embedded server of a directory keeps its data."""
     return SourcePlace(str(directory / local.DATABASE))

@@ -97,15 +97,16 @@ def test_a_sweep_that_goes_on_is_brought_as_far_as_it_is_and_its_rest_by_another
         assert elsewhere.there.sweep["state"] == "PENDING"
         stage.set_state(elsewhere.uploads.sweep_id, "CANCELED")
         stage.stream(names["running"], Chunk(exitcode=1))
-        answer = elsewhere.upload("--database", str(stage.folder / "server.db"), code=0)
+        here = ("--database", "server.db", "--files", "server-files")
+        answer = elsewhere.upload(*here, code=0)
     assert answer["sent"] == [names["running"]]
     assert elsewhere.state_there() == ended | {names["running"]: "killed"}
     assert elsewhere.there.sweep["state"] == answer["state"] == "CANCELED"
     assert elsewhere.there.configuration["description"] == f"mine\n{MARK} {answer['sweep']}"
-    here = elsewhere.uploads.here().runs
+    runs = elsewhere.uploads.here().runs
     for name, run in elsewhere.there.runs.items():
-        assert (run["history"], run["events"]) == (here[name]["history"], here[name]["events"])
-    assert all(run["events"] for run in here.values())
+        assert (run["history"], run["events"]) == (runs[name]["history"], runs[name]["events"])
+    assert all(run["events"] for run in runs.values())
 
 
 @pytest.fixture
