@@ -61,7 +61,7 @@ class KnownSweep:
 
 
 def known_sweeps(directory: Path, *, unreadable: Callable[[LedgerError], None]) -> Iterator[KnownSweep]:
-    """Yield all sweeps in a directory, by the age of their folders; `unreadable` is told of the others."""
+    """Yield all sweeps in a directory, by their age; `unreadable` is told of the others."""
     for folder in folders_of_sweeps(directory):
         try:
             yield _read(folder)
@@ -90,9 +90,9 @@ def newest_sweep(directory: Path) -> KnownSweep:
 
 
 def folders_of_sweeps(directory: Path) -> list[Path]:
-    """Return the folders of all sweeps in a directory, by their age."""
-    folders = (folder for folder in directory.glob("*") if ledgers_in(folder))
-    return sorted(folders, key=lambda path: path.stat().st_mtime)
+    """Return the folders of all sweeps in a directory, by the age of what their supervisors wrote last."""
+    found = {folder: ledgers for folder in directory.glob("*") if (ledgers := ledgers_in(folder))}
+    return sorted(found, key=lambda folder: max(ledger.stat().st_mtime for ledger in found[folder]))
 
 
 def ledgers_of(directory: Path, name: str) -> list[Path]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from parallel_hpo.supervisor.control.mailbox import Mailbox
 from parallel_hpo.supervisor.decisions.actions import End
 from parallel_hpo.supervisor.records.ledger import Ledger
 from parallel_hpo.supervisor.records.summary import Closing, summarise, write_summary
+from parallel_hpo.supervisor.records.sweep_folders import folders_of_sweeps, newest_sweep
+from parallel_hpo.upload.place import working_place
 from parallel_hpo.words import Outcome, RunId, Slot
 
 FACTS = {"url": "http://here/s1", "backend": "local", "count": 3, "metric": "loss", "goal": "maximize"}
@@ -103,6 +106,19 @@ def test_a_sweep_ended_as_the_share_of_it_did_that_has_something_left_to_do(tmp_
     assert (result.stop_reason, result.exit_code, result.finished) == ("SIGINT", 130, 3)
     keep(second, **ENDED)
     assert load("s1", directory=tmp_path).exit_code == 0
+
+
+def test_the_newest_sweep_is_the_one_that_was_performed_last_and_no_upload_changes_that(
+    tmp_path: Path,
+) -> None:
+    for name, at in (("s2", 1000.0), ("s1", 2000.0)):
+        keep(tmp_path / name / "ledger.db", "a")
+        os.utime(tmp_path / name / "ledger.db", (at, at))
+        os.utime(tmp_path / name, (at, at))
+    with working_place(tmp_path, "s2"):
+        pass
+    assert newest_sweep(tmp_path).sweep_id == "s1"
+    assert [folder.name for folder in folders_of_sweeps(tmp_path)] == ["s2", "s1"]
 
 
 def test_a_sweep_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
