@@ -14,8 +14,8 @@ from pathlib import Path
 from parallel_hpo.server.artifacts.manifests import merge_manifests, read_manifest
 from parallel_hpo.server.files.addresses import BLOBS, MANIFESTS, Place
 from parallel_hpo.server.refusals import RefusedError
-from parallel_hpo.server.store.artifact_files import Entry
 from parallel_hpo.server.store.artifact_records import Artifact
+from parallel_hpo.server.store.artifacts import Entry
 from parallel_hpo.server.world import World
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from parallel_hpo.server.files.addresses import plain
 from parallel_hpo.server.refusals import RefusedError
-from parallel_hpo.server.store.artifact_files import Entry
+from parallel_hpo.server.store.artifacts import Entry
 from parallel_hpo.server.values import read_object
 
 _BIGGEST: Final = 2**53

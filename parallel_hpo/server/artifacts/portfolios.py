@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from parallel_hpo.server.artifacts import versions
 from parallel_hpo.server.artifacts.names import LATEST, check_name, check_no_registry
 from parallel_hpo.server.refusals import RefusedError
-from parallel_hpo.server.store import artifact_aliases, artifact_collections, artifact_members, projects
+from parallel_hpo.server.store import artifact_collections, artifact_members, projects
 from parallel_hpo.server.store.artifact_members import Member
 from parallel_hpo.server.store.artifact_records import COMMITTED, Artifact, Collection
 from parallel_hpo.server.store.database import Transaction
@@ -41,7 +41,7 @@ def link(world: World, artifact_id: int, path: PortfolioPath, aliases: Sequence[
         member = artifact_members.link(transaction, portfolio, artifact, now)
         is_new = member.version == portfolio.next_link
         wanted = [*aliases, LATEST] if is_new else aliases
-        artifact_aliases.put(transaction, portfolio.id, artifact_id, wanted)
+        artifact_collections.put_aliases(transaction, portfolio.id, artifact_id, wanted)
     return member
 
 

@@ -9,7 +9,7 @@ from typing import IO
 
 from parallel_hpo.errors import UsageError
 from parallel_hpo.server.http.kept_key import KEY_LENGTH
-from parallel_hpo.server.store.health import TellTrouble
+from parallel_hpo.server.store.failures import TellTrouble
 
 
 def key_from(stdin: IO[bytes]) -> str:

@@ -12,7 +12,7 @@ from parallel_hpo.server.artifacts import versions
 from parallel_hpo.server.artifacts.names import LATEST
 from parallel_hpo.server.files import runs as run_files
 from parallel_hpo.server.store import (
-    artifact_aliases,
+    artifact_collections,
     artifact_members,
     artifacts,
     holdings,
@@ -87,7 +87,7 @@ def _remove_unless_wanted(world: World, artifact: Artifact) -> None:
 
 
 def _is_wanted(transaction: Transaction, artifact: Artifact) -> bool:
-    named = set(artifact_aliases.of_artifact(transaction, artifact.id)) - {LATEST}
+    named = set(artifact_collections.aliases_of_artifact(transaction, artifact.id)) - {LATEST}
     _, *links = artifact_members.of_artifact(transaction, artifact)
     run_ids = artifacts.users(transaction, artifact.id)
     return bool(named or links or run_ids) or artifacts.is_logged_again(transaction, artifact.id)

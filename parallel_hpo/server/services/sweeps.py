@@ -11,10 +11,10 @@ from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.rules.sweep_states import WISHES, IllegalSweepMoveError, SweepEvent, SweepState, move
 from parallel_hpo.server.services.moves import revalue
 from parallel_hpo.server.services.unstarted import OVER, withdraw
-from parallel_hpo.server.store import outstanding, points, projects, sweeps
+from parallel_hpo.server.store import outstanding, projects, sweeps
 from parallel_hpo.server.store.database import Transaction
+from parallel_hpo.server.store.queries import only_sweep
 from parallel_hpo.server.store.records import Sweep
-from parallel_hpo.server.store.scope import only_sweep
 from parallel_hpo.server.world import DEFAULT_ENTITY, DEFAULT_PROJECT, World
 
 _NO_CAP: Final = 2**31 - 1  # what the database holds; no sweep gets there
@@ -79,7 +79,7 @@ def _change(world: World, sweep_id: str, wishes: SweepWishes) -> str:
             changes |= _new_space(sweep, wishes.config)
         changes |= _passing_over_prior_runs(wishes.config or sweep.config, wishes)
         if "next_index" in changes:
-            points.forget(transaction, sweep_id)  # its walk over the new space finds them
+            sweeps.forget_points(transaction, sweep_id)  # its walk over the new space finds them
         if wishes.state is not None:
             changes["state"] = _state_after(sweep.state, wishes.state)
             if changes["state"] is SweepState.CANCELED:

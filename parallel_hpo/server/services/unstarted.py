@@ -16,10 +16,10 @@ from parallel_hpo.server.engines import configurations
 from parallel_hpo.server.rules.run_states import RunEvent
 from parallel_hpo.server.rules.sweep_states import SweepState
 from parallel_hpo.server.services.moves import happened
-from parallel_hpo.server.store import outstanding, points, runs, sweeps
+from parallel_hpo.server.store import outstanding, runs, sweeps
 from parallel_hpo.server.store.database import Transaction
-from parallel_hpo.server.store.points import Point
 from parallel_hpo.server.store.records import Run, Sweep
+from parallel_hpo.server.store.sweeps import Point
 
 OVER: Final = (SweepState.FINISHED, SweepState.CANCELED)
 """States of a sweep that gives out nothing until it is run again."""
@@ -53,7 +53,7 @@ def open_its_point(transaction: Transaction, run: Run) -> None:
     """Let the place that a run has in its sweep's space be given to another run."""
     assert run.sweep_id is not None
     assert run.sweep_index is not None
-    points.put(transaction, run.sweep_id, Point(run.sweep_index, run.assigned or "{}"))
+    sweeps.put_point(transaction, run.sweep_id, Point(run.sweep_index, run.assigned or "{}"))
 
 
 def has_a_point(sweep: Sweep, run: Run) -> bool:

@@ -17,7 +17,6 @@ from parallel_hpo.server.services import runs as run_service
 from parallel_hpo.server.services.file_stream import Batch, Chunk
 from parallel_hpo.server.services.runs import RunWishes
 from parallel_hpo.server.store import (
-    artifact_aliases,
     artifact_collections,
     artifact_members,
     artifacts,
@@ -51,7 +50,7 @@ def logged(stage: Stage, run: str, collection: str, *aliases: str) -> Artifact:
     made = versions.create(stage.world, wishes)
     with stage.world.database.write() as transaction:
         artifacts.change(transaction, made.id, {"state": COMMITTED, "version": 0, "size": SIZE})
-        artifact_aliases.put(transaction, made.collection.id, made.id, ["latest", *aliases])
+        artifact_collections.put_aliases(transaction, made.collection.id, made.id, ["latest", *aliases])
     return made
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from parallel_hpo.server.graphql.resolvers.context import Info, Page, Span, context, reading
 from parallel_hpo.server.store import listing, runs
 from parallel_hpo.server.store.filters import read_filters, read_order
-from parallel_hpo.server.store.listing import Question
+from parallel_hpo.server.store.listing import Matter, Question, Walk
 from parallel_hpo.server.store.records import Project, Run
-from parallel_hpo.server.store.walks import Matter, Walk
 
 
 def runs_of_project(
