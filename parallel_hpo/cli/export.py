@@ -83,7 +83,7 @@ def _write_storage(directory: Path, result: SweepResult, output: Path) -> None:
 def _courses(directory: Path, result: SweepResult) -> Mapping[str, Course]:
     """Return what each run logged as the metric, where the embedded server here has it."""
     from parallel_hpo.server import local  # SQLAlchemy takes 0.2 s to import
-    from parallel_hpo.server.pages.report.contents import courses
+    from parallel_hpo.server.pages.report import courses
     from parallel_hpo.server.store.failures import UnavailableError
 
     names = [run.run_id for run in result.runs]

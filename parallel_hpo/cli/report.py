@@ -10,8 +10,7 @@ from parallel_hpo.cli.report_folder import contents_of
 from parallel_hpo.cli.whole_file import whole_file
 from parallel_hpo.errors import BackendError
 from parallel_hpo.server import local
-from parallel_hpo.server.pages.report.contents import Contents, read
-from parallel_hpo.server.pages.report.document import document
+from parallel_hpo.server.pages.report import Contents, document, read
 from parallel_hpo.server.store.failures import UnavailableError
 from parallel_hpo.supervisor.records.sweep_folders import find_sweep
 

@@ -14,8 +14,8 @@ from parallel_hpo.analysis.axes import is_logarithmic
 from parallel_hpo.chronicle import Attempt, Performed, performed
 from parallel_hpo.consumption import in_words, total
 from parallel_hpo.nested import dotted
-from parallel_hpo.server.pages.lanes import lanes_of
-from parallel_hpo.server.pages.report.contents import Contents
+from parallel_hpo.server.pages.report import Contents
+from parallel_hpo.server.pages.timeline import lanes_of
 from parallel_hpo.supervisor.records.ledger_reader import RunRow
 from parallel_hpo.supervisor.records.sweep_folders import KnownSweep
 from parallel_hpo.words import Outcome, RunId

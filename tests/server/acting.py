@@ -11,13 +11,13 @@ from typing import Any
 import yaml
 
 from parallel_hpo.server.engines.cache import AskFirstError, Engines
-from parallel_hpo.server.removal import runs as run_removal
+from parallel_hpo.server.removal import removing
 from parallel_hpo.server.services import agents as agent_service
 from parallel_hpo.server.services import file_stream, supervision
 from parallel_hpo.server.services import runs as run_service
 from parallel_hpo.server.services import sweeps as sweep_service
+from parallel_hpo.server.services.abandoned import reap
 from parallel_hpo.server.services.file_stream import Chunk
-from parallel_hpo.server.services.reaper import reap
 from parallel_hpo.server.services.runs import RunWishes
 from parallel_hpo.server.services.supervision import SweepAt
 from parallel_hpo.server.services.sweeps import SweepWishes
@@ -144,7 +144,7 @@ class Stage:
         return found
 
     def delete(self, name: str) -> None:
-        run_removal.delete(self.world, self.run(name).id, with_artifacts=False)
+        removing.delete_run(self.world, self.run(name).id, with_artifacts=False)
 
     def run(self, name: str) -> Run:
         with self.world.database.read() as transaction:

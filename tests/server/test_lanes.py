@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from parallel_hpo.chronicle import QUARANTINE, RESTART, Attempt, Incident, Performed
-from parallel_hpo.server.pages.lanes import lanes_of
+from parallel_hpo.server.pages.timeline import lanes_of
 from parallel_hpo.words import Outcome, RunId, Slot
 
 ONE, TWO = RunId("one"), RunId("two")

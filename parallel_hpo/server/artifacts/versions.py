@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from parallel_hpo.server.artifacts import blobs, contents
-from parallel_hpo.server.artifacts.manifests import digest_of
+from parallel_hpo.server.artifacts.contents import digest_of
 from parallel_hpo.server.artifacts.names import LATEST, check_name, check_no_registry, check_tag
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.store import (

@@ -41,7 +41,7 @@ from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.removal.tidying import tidy
 from parallel_hpo.server.services import file_stream, supervision
 from parallel_hpo.server.services import pool as pool_service
-from parallel_hpo.server.services.reaper import reap
+from parallel_hpo.server.services.abandoned import reap
 from parallel_hpo.server.services.supervision import SweepAt
 from parallel_hpo.server.store.failures import UnavailableError
 from parallel_hpo.server.store.runs import RunPath

@@ -10,8 +10,7 @@ from math import isfinite
 from threading import Event, Lock
 from typing import Final
 
-from parallel_hpo.server.pages.curves import Curve
-from parallel_hpo.server.pages.picking import picked
+from parallel_hpo.server.pages.curves import Curve, picked
 from parallel_hpo.server.store import lines
 from parallel_hpo.server.store.database import Transaction
 from parallel_hpo.server.store.lines import Stream

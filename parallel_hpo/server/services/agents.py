@@ -12,9 +12,9 @@ from parallel_hpo.server.rules import heartbeat, run_states, sweep_states
 from parallel_hpo.server.rules.heartbeat import Answer, Command, Deliver, Exit, Issue, Nothing, Stop, View
 from parallel_hpo.server.rules.run_states import RunEvent, RunState
 from parallel_hpo.server.rules.sweep_states import IllegalSweepMoveError, SweepEvent
+from parallel_hpo.server.services.abandoned import end, give_back, withdraw
 from parallel_hpo.server.services.moves import happened
 from parallel_hpo.server.services.queue import create_pending, wrapped
-from parallel_hpo.server.services.unstarted import end, give_back, withdraw
 from parallel_hpo.server.store import agents, outstanding, runs, sweeps
 from parallel_hpo.server.store.database import Transaction
 from parallel_hpo.server.store.records import Agent, Run, Sweep

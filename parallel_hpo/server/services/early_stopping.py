@@ -13,7 +13,7 @@ from parallel_hpo.server.engines import configurations
 from parallel_hpo.server.rules import sweep_states
 from parallel_hpo.server.rules.early_stopping import Advance, AtBand, EarlyStopRule, LossCourse, advance
 from parallel_hpo.server.rules.sweep_states import SweepEvent
-from parallel_hpo.server.services.unstarted import withdraw
+from parallel_hpo.server.services.abandoned import withdraw
 from parallel_hpo.server.store import lines, sweeps
 from parallel_hpo.server.store.database import Transaction
 from parallel_hpo.server.store.lines import Stream

@@ -19,7 +19,7 @@ from parallel_hpo.errors import ConfigError
 from parallel_hpo.server.engines import configurations
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.rules.run_states import RunState
-from parallel_hpo.server.services.unstarted import OVER
+from parallel_hpo.server.services.abandoned import OVER
 from parallel_hpo.server.store import runs, sweeps
 from parallel_hpo.server.store.database import Transaction
 from parallel_hpo.server.store.records import Sweep

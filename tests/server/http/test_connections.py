@@ -11,8 +11,7 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
-from parallel_hpo.server.http.connections import ConnectionLimits, PatientProtocol
-from parallel_hpo.server.http.lobby import Lobby
+from parallel_hpo.server.http.connections import ConnectionLimits, Lobby, PatientProtocol
 
 GET: Final = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 LONG: Final = 50 * 2**20

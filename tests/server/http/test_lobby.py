@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from parallel_hpo.server.http.lobby import Lobby
+from parallel_hpo.server.http.connections import Lobby
 
 
 def full(*, strangers: str = "", known: str = "", busy: str = "") -> Lobby[str]:
