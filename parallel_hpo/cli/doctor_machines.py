@@ -16,8 +16,8 @@ from parallel_hpo.head.stage import host_by_route
 from parallel_hpo.machines.base import ClusterEngine
 from parallel_hpo.machines.choose import chosen_engine
 from parallel_hpo.machines.hosted import HostedEngine
-from parallel_hpo.supervisor.packing.text import to_text
-from parallel_hpo.supervisor.versions import versions_here
+from parallel_hpo.supervisor.membership.telling import versions_here
+from parallel_hpo.supervisor.packing.parcel import to_text
 
 HERE = "(all)"
 """What is found of no machine alone stands under this."""

@@ -29,7 +29,7 @@ from parallel_hpo.protocol.pool import POOL_KEY, POOL_URL, NewPool
 from parallel_hpo.protocol.spec import PickledMain
 from parallel_hpo.supervisor.node import AWAIT_SERVER_S, take_part
 from parallel_hpo.supervisor.node_stage import NodePart
-from parallel_hpo.supervisor.packing.text import from_text
+from parallel_hpo.supervisor.packing.parcel import from_text
 from parallel_hpo.ui import Terminal
 from parallel_hpo.words import Program, Target
 

@@ -14,7 +14,7 @@ from parallel_hpo.doctor import Finding, Level, Patient
 from parallel_hpo.doctor.machines import examine_machines
 from parallel_hpo.doctor.questions import MachineQuestion
 from parallel_hpo.machines.base import FoundMachine
-from parallel_hpo.supervisor.versions import versions_here
+from parallel_hpo.supervisor.membership.telling import versions_here
 from parallel_hpo.words import Target
 from tests.head.engines import NotedEngine
 from tests.processes.heading import FolderEngine

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from parallel_hpo.config.devices import FaultAction
-from parallel_hpo.supervisor.devices.faults import FaultRule, find_action
+from parallel_hpo.supervisor.devices.health import FaultRule, find_action
 
 KEEP, RECYCLE, QUARANTINE = FaultAction.KEEP, FaultAction.RECYCLE, FaultAction.QUARANTINE
 

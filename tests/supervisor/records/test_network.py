@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from parallel_hpo.supervisor.records.network import network_file_system, why_unsafe
+from parallel_hpo.supervisor.records.directory import network_file_system, why_unsafe
 
 
 @pytest.fixture
