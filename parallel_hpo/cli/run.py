@@ -20,7 +20,7 @@ from parallel_hpo.errors import UsageError
 from parallel_hpo.head.creating import create_sweep
 from parallel_hpo.head.share import find_share, perform_share
 from parallel_hpo.hpo import kind_names, make_hpo
-from parallel_hpo.hpo.varied import varied_parameters
+from parallel_hpo.hpo.base import varied_parameters
 from parallel_hpo.plan import Launch
 from parallel_hpo.supervisor.node_stage import NodePart
 from parallel_hpo.ui import Terminal, Verbosity

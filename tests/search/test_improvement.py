@@ -14,7 +14,7 @@ from parallel_hpo.config.sweep_words import Uniform
 from parallel_hpo.search.axes import IntervalAxis, LevelAxis
 from parallel_hpo.search.columns import columns_of, drawn
 from parallel_hpo.search.gaussian import fit
-from parallel_hpo.search.improvement import log_expected_improvement, most_promising
+from parallel_hpo.search.gp import log_expected_improvement, most_promising
 from parallel_hpo.search.space import Listed, Stepped
 
 

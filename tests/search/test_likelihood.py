@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
-from parallel_hpo.search.likelihood import Likelihood
+from parallel_hpo.search.gaussian import Likelihood
 
 thetas = st.lists(st.floats(-3, 3), min_size=5, max_size=5)
 

@@ -5,9 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parallel_hpo.protocol.messages import Progress
-from parallel_hpo.ui.rows import rows_of
+from parallel_hpo.ui.rows import WorkerSeen, rows_of
 from parallel_hpo.ui.tally import Tally
-from parallel_hpo.ui.workers import WorkerSeen
 from parallel_hpo.words import RunId, Slot, SlotState
 
 RUN = RunId("ab12cd34")

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from parallel_hpo.notices import MemoryUsed, Notice, RunBegan, RunOver, RunProgressed, WorkerChanged
 from parallel_hpo.protocol.messages import Progress
-from parallel_hpo.ui.workers import Workers, WorkerSeen, advance_workers
+from parallel_hpo.ui.rows import Workers, WorkerSeen, advance_workers
 from parallel_hpo.words import Outcome, RunId, Slot, SlotState
 
 W0 = Slot(0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from parallel_hpo.worker.health import why_unwell
+from parallel_hpo.worker.restoring import why_unwell
 from tests.processes.usages import refuse
 
 
