@@ -13,9 +13,8 @@ from parallel_hpo.analysis.storage import write_storage
 from parallel_hpo.analysis.study import Course
 from parallel_hpo.analysis.summaries import read_summaries
 from parallel_hpo.analysis.table import as_csv, table_of
-from parallel_hpo.cli.formats import ExportFormat
-from parallel_hpo.cli.output import print_for_machines, write_for_machines
-from parallel_hpo.cli.whole_file import whole_file
+from parallel_hpo.cli.options import ExportFormat
+from parallel_hpo.cli.output import print_for_machines, whole_file, write_for_machines
 from parallel_hpo.errors import BackendError, UsageError
 from parallel_hpo.nested import strict
 from parallel_hpo.supervisor.records.loading import result_of

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from parallel_hpo.cli.doctor_machines import look_on_machines
+from parallel_hpo.cli.doctor import look_on_machines
 from parallel_hpo.config.hpo import HpoSection
 from parallel_hpo.doctor import Finding, Level, Patient
 from parallel_hpo.doctor.machines import examine_machines
