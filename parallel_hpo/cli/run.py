@@ -22,7 +22,7 @@ from parallel_hpo.cli.plan import show_plan
 from parallel_hpo.config.hpo import HpoSection
 from parallel_hpo.config.loader import Sources, inside_worker, load_section, read_document, with_section
 from parallel_hpo.errors import UsageError
-from parallel_hpo.head.creating import create_sweep
+from parallel_hpo.head.lead import create_sweep
 from parallel_hpo.head.share import find_share, perform_share
 from parallel_hpo.hpo import kind_names, make_hpo
 from parallel_hpo.hpo.base import varied_parameters
