@@ -100,7 +100,7 @@ class Stage:
         return agent_service.register(self.world, sweep, "host", label).id
 
     def beat(self, agent: str, *listed: str) -> Command | None:
-        """Send a heartbeat and return its command, if any; a model is asked first, as `asking` does."""
+        """Send a heartbeat and return its command, if any; a model is asked first, as `executing` does."""
         world = self.world
         while True:
             try:

@@ -5,7 +5,7 @@
 They come before anything that the sweep's own method would choose. A sweep that has a
 scheduler has no other runs: its method is the scheduler's. wandb client: a scheduler
 takes a refusal for fatal and asks beyond the run_cap; it leaves once the sweep is finished.
-What waits when the sweep ends is killed, as `unstarted` says.
+What waits when the sweep ends is killed, as `abandoned` says.
 """
 
 from __future__ import annotations
