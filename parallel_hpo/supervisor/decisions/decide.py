@@ -2,7 +2,7 @@
 
 Pure: no clock, no process, no file. One function per event changes what the
 event changes; then `assign` gives idle workers work, brings up workers for
-what is left, and `endings` ends the sweep. The ledger's record always comes before the act
+what is left, and `end_if_done` ends the sweep. The ledger's record always comes before the act
 that it records.
 
     event ──▶ _on_… ──▶ assign ──▶ end_if_done ──▶ Decision
