@@ -1,4 +1,7 @@
-"""Where the command line's words go: results to stdout, errors to stderr with an exit code."""
+"""Where the command line's words go: results to stdout or a file, errors to stderr with an exit code.
+
+Of a file that a command is asked for by `-o` all is there, or what was there before.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,12 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import typer
 
-from parallel_hpo.errors import ExitCode, ParallelHPOError
+from parallel_hpo.errors import ExitCode, ParallelHPOError, UsageError
 
 
 def print_for_machines(text: str) -> None:
@@ -66,3 +70,24 @@ def errors_as_exit_codes() -> Iterator[None]:
         raise typer.Exit(error.exit_code) from None
     except KeyboardInterrupt:
         raise typer.Exit(ExitCode.SIGNAL_BASE + signal.SIGINT) from None
+
+
+@contextmanager
+def whole_file(file: Path) -> Iterator[Path]:
+    """Yield the path to write to; what it holds takes the file's place when the block is left.
+
+    A device or a pipe is written itself. UsageError where it can't be written.
+    """
+    place = Path(os.path.realpath(file))  # a link stays one
+    is_special = os.path.exists(place) and not os.path.isfile(place)  # noqa: PTH110, PTH113 - never raise
+    draft = place if is_special else place.with_name(f".{place.name}.{os.getpid()}")
+    try:
+        yield draft
+        if not is_special:
+            draft.replace(place)
+    except OSError as error:
+        raise UsageError(f"{file} can't be written: {error.strerror}; name another file by -o") from None
+    finally:
+        if not is_special:
+            with suppress(OSError):
+                draft.unlink()

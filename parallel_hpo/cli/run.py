@@ -1,30 +1,38 @@
-"""`parallel-hpo run`: from a request to an exit code."""
+"""`parallel-hpo run`: from a request to an exit code.
+
+Of a sweep that ended early it says the command that goes on with it: the one that began it, with `--resume`.
+"""
 
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
-from parallel_hpo.cli.going_on import go_on_command
+from parallel_hpo.cli.arguments import find_from_here, parse_target
 from parallel_hpo.cli.late_signals import LateSignals
 from parallel_hpo.cli.output import print_for_machines
 from parallel_hpo.cli.plan import show_plan
-from parallel_hpo.cli.target import find_from_here, parse_target
 from parallel_hpo.config.hpo import HpoSection
 from parallel_hpo.config.loader import Sources, inside_worker, load_section, read_document, with_section
 from parallel_hpo.errors import UsageError
-from parallel_hpo.head.creating import create_sweep
+from parallel_hpo.head.lead import create_sweep
 from parallel_hpo.head.share import find_share, perform_share
 from parallel_hpo.hpo import kind_names, make_hpo
-from parallel_hpo.hpo.varied import varied_parameters
+from parallel_hpo.hpo.base import varied_parameters
 from parallel_hpo.plan import Launch
 from parallel_hpo.supervisor.node_stage import NodePart
 from parallel_hpo.ui import Terminal, Verbosity
 from parallel_hpo.words import Program, Target
+
+OF_ONE_LAUNCH: Final = ("--resume", "--sweep-id")
+"""Options that say which sweep; the resumed one's id takes their place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,3 +172,40 @@ def _run(section: HpoSection, target: Target | Program, request: Request) -> int
         if request.display.as_json:
             print_for_machines(result.to_json())
     return result.exit_code
+
+
+def go_on_command(
+    words: Sequence[str],
+    sweep_id: str,
+    *,
+    find: Callable[[str], str | None] = shutil.which,
+    interpreter: str = sys.executable,
+) -> str:
+    """Return the command line that goes on with the sweep that the command line `words` began.
+
+    `words` are those of `sys.argv`; `find` says which file a command's name is.
+    """
+    program, *rest = words
+    end = rest.index("--") if "--" in rest else len(rest)
+    ours = list(_without_sweep(rest[:end]))
+    return shlex.join([*_program(program, find, interpreter), *ours, "--resume", sweep_id, *rest[end:]])
+
+
+def _without_sweep(words: Sequence[str]) -> list[str]:
+    kept: list[str] = []
+    for before, word in zip(["", *words], words, strict=False):
+        of_one = before in OF_ONE_LAUNCH or word.partition("=")[0] in OF_ONE_LAUNCH
+        kept += [] if of_one else [word]
+    return kept
+
+
+def _program(program: str, find: Callable[[str], str | None], interpreter: str) -> list[str]:
+    """The command as short as it can be typed: by its name, where that finds the same file."""
+    if Path(program).name == "__main__.py":
+        return [_shortest(interpreter, "python", find), "-m", "parallel_hpo"]
+    return [_shortest(program, "parallel-hpo", find)]
+
+
+def _shortest(path: str, name: str, find: Callable[[str], str | None]) -> str:
+    found = find(name)
+    return name if found is not None and Path(found).absolute() == Path(path).absolute() else path
