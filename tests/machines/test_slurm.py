@@ -133,9 +133,10 @@ def test_a_node_hears_of_its_time_limit_in_time(engines: Engines, node: HeldNode
 STUB: Final = """#!/usr/bin/env bash
 # Stands for `parallel-hpo`: its first task waits for the notice, and ends as a node does that hears of it,
 # or that doesn't listen yet.
-[[ $HEARS == no ]] || trap 'exit 75' USR1
+[[ $HEARS == no ]] || trap 'kill "$!"; exit 75' USR1
 echo "$*" >>"$CALLS"
 [[ $(wc -l <"$CALLS") == 1 ]] || exit 0
+[[ $HEARS == yes ]] || exec sleep 600
 sleep 600 & wait
 """
 
