@@ -101,7 +101,7 @@ PURE: Final = (
     *("consumption", "server.rules"),
     *(
         f"supervisor.devices.{name}"
-        for name in ("mask", "assign", "handover", "health", "faults", "presence", "metering", "filling")
+        for name in ("mask", "assign", "handover", "health", "presence", "metering", "filling")
     ),
     "supervisor.decisions",
 )

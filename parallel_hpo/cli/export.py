@@ -13,9 +13,8 @@ from parallel_hpo.analysis.storage import write_storage
 from parallel_hpo.analysis.study import Course
 from parallel_hpo.analysis.summaries import read_summaries
 from parallel_hpo.analysis.table import as_csv, table_of
-from parallel_hpo.cli.formats import ExportFormat
-from parallel_hpo.cli.output import print_for_machines, write_for_machines
-from parallel_hpo.cli.whole_file import is_stdout, whole_file
+from parallel_hpo.cli.options import ExportFormat
+from parallel_hpo.cli.output import is_stdout, print_for_machines, whole_file, write_for_machines
 from parallel_hpo.errors import BackendError, UsageError
 from parallel_hpo.nested import strict
 from parallel_hpo.supervisor.records.loading import result_of
@@ -85,7 +84,7 @@ def _write_storage(directory: Path, result: SweepResult, output: Path) -> None:
 def _courses(directory: Path, result: SweepResult) -> Mapping[str, Course]:
     """Return what each run logged as the metric, where the embedded server here has it."""
     from parallel_hpo.server import local  # SQLAlchemy takes 0.2 s to import
-    from parallel_hpo.server.pages.report.contents import courses
+    from parallel_hpo.server.pages.report import courses
     from parallel_hpo.server.store.failures import UnavailableError
 
     names = [run.run_id for run in result.runs]

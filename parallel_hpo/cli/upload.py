@@ -13,8 +13,8 @@ from types import FrameType
 from typing import Any, Final, NoReturn
 
 from parallel_hpo.backend.credentials import Credentials
+from parallel_hpo.backend.door import is_ours
 from parallel_hpo.backend.remote import RemoteBackend
-from parallel_hpo.backend.whose import is_ours
 from parallel_hpo.chronicle import ledgers_in
 from parallel_hpo.cli.output import print_for_machines, print_for_people
 from parallel_hpo.errors import BackendError, ExitCode, UsageError

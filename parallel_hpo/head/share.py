@@ -12,9 +12,8 @@ from collections.abc import Mapping
 
 from parallel_hpo.backend.choose import choose_backend
 from parallel_hpo.backend.credentials import find_credentials
-from parallel_hpo.backend.door import ask_patiently
+from parallel_hpo.backend.door import ask_patiently, is_away
 from parallel_hpo.backend.pool import PoolDoor
-from parallel_hpo.backend.whose import is_away
 from parallel_hpo.config.hpo import HpoSection
 from parallel_hpo.errors import ExitCode, PoolOverError, ServerAwayError, UsageError
 from parallel_hpo.head.share_book import ShareBook

@@ -28,7 +28,7 @@ from parallel_hpo.head.line import Answer, HeadDoor
 from parallel_hpo.head.offer import PoolPlace
 from parallel_hpo.head.performing import CREW_STOPS_IN_S, PooledSweep, Theatre
 from parallel_hpo.machines.base import ClusterEngine
-from parallel_hpo.machines.routes import address_towards
+from parallel_hpo.machines.names import address_towards
 from parallel_hpo.notices import Message
 from parallel_hpo.supervisor.commands import Commands
 from parallel_hpo.supervisor.control.patience import StoppedError

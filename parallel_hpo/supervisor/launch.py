@@ -44,9 +44,8 @@ from parallel_hpo.supervisor.processes.child_pool import ChildPool
 from parallel_hpo.supervisor.processes.descriptors import make_room_for
 from parallel_hpo.supervisor.processes.environment import CLIENT_HIDDEN, base_environment
 from parallel_hpo.supervisor.processes.reaper import MARK, make_mark, reap_leftovers
-from parallel_hpo.supervisor.records.directory import prepare_directory, working_folder
+from parallel_hpo.supervisor.records.directory import prepare_directory, why_unsafe, working_folder
 from parallel_hpo.supervisor.records.ledger import Ledger
-from parallel_hpo.supervisor.records.network import why_unsafe
 from parallel_hpo.supervisor.records.resuming import facts_of, find_folder
 from parallel_hpo.supervisor.records.summary import Closing, SweepResult, summarise
 from parallel_hpo.supervisor.setting import Setting

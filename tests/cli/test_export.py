@@ -13,7 +13,7 @@ from pathlib import Path
 import optuna
 import pytest
 
-from parallel_hpo.cli.whole_file import whole_file
+from parallel_hpo.cli.output import whole_file
 from parallel_hpo.errors import UsageError
 from tests.analysis.sweeps import keep_summary
 from tests.cli.folders import leave_sweep

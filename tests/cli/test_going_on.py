@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from parallel_hpo.cli.going_on import ended_by_the_clock, go_on_command
+from parallel_hpo.cli.run import ended_by_the_clock, go_on_command
 
 
 def command(*words: str, found: str | None = "/env/bin/parallel-hpo", over: bool = False) -> str:

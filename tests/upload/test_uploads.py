@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from parallel_hpo.server.artifacts.manifests import digest_of
+from parallel_hpo.server.artifacts.contents import digest_of
 from parallel_hpo.server.services import supervision
 from parallel_hpo.server.services.file_stream import Batch, Chunk
-from parallel_hpo.server.store.artifact_files import Entry
+from parallel_hpo.server.store.artifacts import Entry
 from parallel_hpo.server.store.lines import Stream
 from tests.cli.folders import leave_sweep
 from tests.commanding import CommandLine

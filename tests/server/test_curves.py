@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from parallel_hpo.metric import lookup
-from parallel_hpo.server.pages.curves import Curve, reduced
-from parallel_hpo.server.pages.picking import picked
+from parallel_hpo.server.pages.curves import Curve, picked, reduced
 
 LINES: list[Any] = [
     {"_step": 0, "loss": 1.5},

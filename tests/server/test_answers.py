@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from parallel_hpo.server.pages.recent import Recent
+from parallel_hpo.server.pages.answers import Recent
 
 
 @dataclass
