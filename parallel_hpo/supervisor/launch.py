@@ -127,7 +127,8 @@ class Stage:
         """By which address the embedded server is reached."""
         self.folder = working_folder()
         check_addresses(self.section.notify)
-        expect_ahead(setting)
+        now = time.time()
+        expect_ahead(self.section, now=now, began_at=now - (setting.clock() - setting.began))
         prepare_directory(self.section.directory)
         if unsafe := why_unsafe(self.section.directory):
             setting.observer(Message(f"{unsafe}: a folder on a local disk is safer", warning=True))
