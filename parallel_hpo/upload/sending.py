@@ -56,12 +56,15 @@ def _send(world: World, errand: Errand, send: Sending) -> str:
         folder = Path(place) / f"offline-run-19700101_000000-{run.name}"
         (folder / "files").mkdir(parents=True)
         names = _copy_files(world, transaction, run, folder / "files") if send.whole else ()
-        copy = _copy(world, transaction, run, errand.target, send, names)
-        told = _lines(transaction, run, send)
         try:
-            uploading.send(folder, copy, told, before)
+            copy = _copy(world, transaction, run, errand.target, send, names)
+            uploading.send(folder, copy, _lines(transaction, run, send), before)
         except RuntimeError as error:
             return str(error)
+        except FileNotFoundError as error:
+            return (
+                f"the server's files are not here ({error.filename}): bring them too, or name them by --files"
+            )
     return ""
 
 

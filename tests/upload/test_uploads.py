@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -182,6 +183,20 @@ def test_versions_keep_their_numbers_where_runs_logged_in_turn(
     assert there.artifacts == uploads.here().artifacts
     for name, run in uploads.here().runs.items():
         assert (there.runs[name]["history"], there.runs[name]["state"]) == (run["history"], "finished")
+
+
+def test_a_run_whose_artifacts_did_not_come_along_with_the_database_is_named_and_the_others_go(
+    target: Server, commands: CommandLine, stage: Stage
+) -> None:
+    sweep = stage.sweep(grid(2))
+    for name in ("bare", "whole"):
+        ended(stage, sweep, name)
+    with Web(stage) as web:
+        log(web, "bare", b"1")
+    shutil.rmtree(stage.folder / "server-files" / "manifests")
+    said = Uploads(commands, stage.folder, sweep, target).call("--project", "bare", code=1)
+    assert "run bare is not there: the server's files are not here (" in said
+    assert "1 of 2 runs are there, 1 sent now" in said
 
 
 def test_what_is_wrong_is_said_before_anything_is_made(
