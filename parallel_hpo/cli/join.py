@@ -31,7 +31,7 @@ from parallel_hpo.supervisor.node import AWAIT_SERVER_S, take_part
 from parallel_hpo.supervisor.node_stage import NodePart
 from parallel_hpo.supervisor.packing.parcel import from_text
 from parallel_hpo.ui import Terminal
-from parallel_hpo.words import Program, Target
+from parallel_hpo.words import Program, Target, sweep_id_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def perform_join(request: JoinRequest) -> int:
 
 def _find_part(request: JoinRequest, environment: Mapping[str, str]) -> NodePart:
     """Find the pool, which says all that there is to know of the sweep."""
-    sweep_id = request.sweep.rpartition("/")[2]
+    sweep_id = sweep_id_of(request.sweep)
     credentials = find_credentials(environment)
     url = environment.get(POOL_URL) or credentials.base_url
     key = environment.get(POOL_KEY) or credentials.key

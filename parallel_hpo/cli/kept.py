@@ -14,6 +14,7 @@ from parallel_hpo.server.store.holdings import BesidesSweeps, Kept
 from parallel_hpo.server.world import DEFAULT_ENTITY, World
 from parallel_hpo.supervisor.records.cleaning import CAN_BE_RESUMED, Leftover, look_at
 from parallel_hpo.supervisor.records.sweep_folders import find_sweep, known_sweeps
+from parallel_hpo.words import sweep_id_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ class Shelf:
         """Yield the sweeps of these ids or paths; UsageError for one that is nowhere."""
         kept = {each.id: each for each in self._kept()}
         for name in names:
-            sweep_id = name.rpartition("/")[2]
+            sweep_id = sweep_id_of(name)
             has_folder = self.directory is not None and (self.directory / sweep_id).is_dir()
             if sweep_id in kept and not has_folder:
                 yield self._of_server(kept[sweep_id])

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from parallel_hpo.analysis.axes import is_logarithmic
 from parallel_hpo.chronicle import Attempt, Performed, performed
-from parallel_hpo.cli.output import print_for_machines, whole_file
+from parallel_hpo.cli.output import is_stdout, print_for_machines, whole_file, write_for_machines
 from parallel_hpo.consumption import in_words, total
 from parallel_hpo.errors import BackendError
 from parallel_hpo.nested import dotted
@@ -25,7 +25,7 @@ from parallel_hpo.server.pages.timeline import lanes_of
 from parallel_hpo.server.store.failures import UnavailableError
 from parallel_hpo.supervisor.records.ledger_reader import RunRow
 from parallel_hpo.supervisor.records.sweep_folders import KnownSweep, find_sweep
-from parallel_hpo.words import Outcome, RunId
+from parallel_hpo.words import Outcome, RunId, sweep_id_of
 
 _NOTE: Final = "This is what the sweep's folder knows: its histories are on W&B's server, at {url}"
 
@@ -33,17 +33,23 @@ _NOTE: Final = "This is what the sweep's folder knows: its histories are on W&B'
 def perform_report(directory: Path, sweep: str, output: Path | None) -> None:
     """Write a report of a sweep, and print the file's path alone; `output` missing: `<sweep_id>.html` here.
 
+    Where `output` is stdout, only the report goes there.
+
     Raises:
         UsageError: there is no such sweep, or the file can't be written.
         LedgerError: its ledger can't be read.
         BackendError: the server's database can't be read now.
     """
-    sweep_id = sweep.rpartition("/")[2]
+    sweep_id = sweep_id_of(sweep)
     now = time.time()
     contents = _of_server(directory, sweep_id) or contents_of(find_sweep(directory, sweep), now)
     file = Path(f"{sweep_id}.html") if output is None else output
+    written = document(contents, now).encode()
+    if is_stdout(file):
+        write_for_machines(written)
+        return
     with whole_file(file) as draft:
-        draft.write_text(document(contents, now), encoding="utf-8")
+        draft.write_bytes(written)
     print_for_machines(str(file))
 
 

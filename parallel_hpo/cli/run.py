@@ -10,7 +10,7 @@ import shlex
 import shutil
 import socket
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,6 +19,7 @@ from parallel_hpo.cli.arguments import find_from_here, parse_target
 from parallel_hpo.cli.late_signals import LateSignals
 from parallel_hpo.cli.output import print_for_machines
 from parallel_hpo.cli.plan import show_plan
+from parallel_hpo.config.deadline import is_duration
 from parallel_hpo.config.hpo import HpoSection
 from parallel_hpo.config.loader import Sources, inside_worker, load_section, read_document, with_section
 from parallel_hpo.errors import UsageError
@@ -33,6 +34,7 @@ from parallel_hpo.words import Program, Target
 
 OF_ONE_LAUNCH: Final = ("--resume", "--sweep-id")
 """Options that say which sweep; the resumed one's id takes their place."""
+DEADLINE: Final = "--deadline"
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,34 +170,46 @@ def _run(section: HpoSection, target: Target | Program, request: Request) -> int
                 result = perform_share(part, section, target, observer=observer)
             else:
                 result = make_hpo(section).perform(target, observer=observer, launch=request.launch)
-            terminal.conclude(result, go_on=go_on_command(request.words, result.sweep_id))
+            over = ended_by_the_clock(section.deadline, result.stop_reason)
+            terminal.conclude(
+                result, go_on=go_on_command(request.words, result.sweep_id, deadline_is_over=over)
+            )
         if request.display.as_json:
             print_for_machines(result.to_json())
     return result.exit_code
+
+
+def ended_by_the_clock(deadline: str | None, stop_reason: str) -> bool:
+    """Whether a deadline has ended the sweep that is a time of day: no later launch can keep that."""
+    return deadline is not None and not is_duration(deadline) and stop_reason.startswith("deadline ")
 
 
 def go_on_command(
     words: Sequence[str],
     sweep_id: str,
     *,
+    deadline_is_over: bool = False,
     find: Callable[[str], str | None] = shutil.which,
     interpreter: str = sys.executable,
 ) -> str:
     """Return the command line that goes on with the sweep that the command line `words` began.
 
-    `words` are those of `sys.argv`; `find` says which file a command's name is.
+    `words` are those of `sys.argv`; `find` says which file a command's name is. `deadline_is_over`: the
+    sweep's deadline is a time of day that the next launch can't keep.
     """
     program, *rest = words
     end = rest.index("--") if "--" in rest else len(rest)
-    ours = list(_without_sweep(rest[:end]))
+    dropped = (*OF_ONE_LAUNCH, *([DEADLINE] if deadline_is_over else []))
+    ours = _without(dropped, rest[:end])
+    ours += [DEADLINE, "null"] if deadline_is_over else []
     return shlex.join([*_program(program, find, interpreter), *ours, "--resume", sweep_id, *rest[end:]])
 
 
-def _without_sweep(words: Sequence[str]) -> list[str]:
+def _without(options: Collection[str], words: Sequence[str]) -> list[str]:
     kept: list[str] = []
     for before, word in zip(["", *words], words, strict=False):
-        of_one = before in OF_ONE_LAUNCH or word.partition("=")[0] in OF_ONE_LAUNCH
-        kept += [] if of_one else [word]
+        is_dropped = before in options or word.partition("=")[0] in options
+        kept += [] if is_dropped else [word]
     return kept
 
 

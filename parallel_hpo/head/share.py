@@ -23,7 +23,7 @@ from parallel_hpo.supervisor.decisions.view import Ending
 from parallel_hpo.supervisor.node import AWAIT_SERVER_S, take_part
 from parallel_hpo.supervisor.node_stage import NodePart
 from parallel_hpo.supervisor.records.summary import SweepResult
-from parallel_hpo.words import Program, Target
+from parallel_hpo.words import Program, Target, sweep_id_of
 
 
 def find_share(
@@ -41,7 +41,7 @@ def find_share(
     url, key = credentials.base_url, credentials.key or ""
     if not ask_patiently(lambda: _is_on_ours(section, environment, url), within_s=AWAIT_SERVER_S):
         return None
-    pool = ask_patiently(PoolDoor(url, key, sweep.rpartition("/")[2]).facts, within_s=AWAIT_SERVER_S)
+    pool = ask_patiently(PoolDoor(url, key, sweep_id_of(sweep)).facts, within_s=AWAIT_SERVER_S)
     if pool is None:
         return None
     if None not in (pool.count, section.count) and pool.count != section.count:

@@ -157,6 +157,8 @@ class Stage:
 
     def open(self, facts: Mapping[str, Any]) -> OpenStage:
         """Open the sweep on its server; `facts` are those of the ledger of one that is resumed."""
+        self.setting = self.setting.with_seed_of(facts)
+        self.section = self.setting.section
         backend = self._open_backend(self._choose(facts))
         equipment = self._equip()
         surroundings = self._surround(equipment, keeps_login=backend.keeps_login)

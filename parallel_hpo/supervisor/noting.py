@@ -48,6 +48,7 @@ class NotedLaunch:
             "count": self.count,
             "count_given": self.asked.given,
             "before": self.before,
+            "seed": setting.section.seed,
             "seed_parameter": setting.section.seed_parameter,
             "metric": opened.metric,
             "goal": opened.goal,
