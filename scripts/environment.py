@@ -13,7 +13,7 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 VENV: Final = ROOT / ".venv"
 
 
-def enter(*needed: str) -> None:
+def enter_venv(*needed: str) -> None:
     """Begin the script again in .venv, unless the packages that it needs are there already.
 
     What is run must be named by its whole path: by that an interpreter finds its environment.
