@@ -17,7 +17,7 @@ from parallel_hpo.policy import FailureLimits, RestartLimits
 from parallel_hpo.supervisor.decisions.view import Limits
 from parallel_hpo.supervisor.devices.drivers import open_driver
 from parallel_hpo.supervisor.devices.equipment import Equipment
-from parallel_hpo.supervisor.devices.faults import FaultRule
+from parallel_hpo.supervisor.devices.health import FaultRule
 from parallel_hpo.supervisor.devices.library import DeviceLibrary, NoDriver, OpenLibrary, no_library, opened
 from parallel_hpo.supervisor.devices.placing import Machine, Placement, is_stranger, place
 from parallel_hpo.supervisor.processes.environment import base_environment, worker_environment

@@ -9,8 +9,7 @@ from typing import Final
 import pytest
 from playwright.sync_api import BrowserContext
 
-from parallel_hpo.server.pages.report.contents import Contents
-from parallel_hpo.server.pages.report.document import document
+from parallel_hpo.server.pages.report import Contents, document
 from tests.charts.scene import DANGEROUS, START, Scene
 from tests.charts.test_sweep_charts import drag_first_axis, words
 from tests.chromium import Scheme, Sight, accessibility_faults, looking

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from parallel_hpo.cli.target import parse_target
+from parallel_hpo.cli.arguments import parse_target
 from parallel_hpo.config.hpo import known_keys
 from parallel_hpo.supervisor.records.ledger import Ledger
 from parallel_hpo.version import __version__
