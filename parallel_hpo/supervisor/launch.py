@@ -197,7 +197,8 @@ class Stage:
         section = self.section
         if "path" in facts:
             entity, project, sweep_id = facts["path"].split("/")
-            return SweepOrder(None, project, entity, sweep_id)
+            asked = self.setting.asked_count(facts)
+            return SweepOrder(None, project, entity, sweep_id, reopens=asked.is_raised)
         sweep_id = facts.get("sweep_id", section.sweep_id)
         return SweepOrder(
             section.sweep_configuration, section.project, section.entity, sweep_id, section.seed

@@ -13,8 +13,7 @@ from parallel_hpo.notices import Message, Observer
 from parallel_hpo.protocol.spec import Surroundings
 from parallel_hpo.supervisor.packing.naming import note_main
 from parallel_hpo.supervisor.processes.environment import secrets_of
-from parallel_hpo.supervisor.records.ledger import Ledger
-from parallel_hpo.supervisor.records.resuming import AskedCount, Earlier, asked_count
+from parallel_hpo.supervisor.records.resuming import AskedCount, Earlier
 from parallel_hpo.supervisor.setting import Setting
 
 
@@ -59,18 +58,6 @@ class NotedLaunch:
             "working_folder": self.surroundings.folder,
             "sys_path": list(self.surroundings.sys_path),
         }
-
-
-def ask_count(setting: Setting, ledger: Ledger) -> AskedCount:
-    """Return the count of this launch, and say where it differs from the one that it goes on with."""
-    asked = asked_count(
-        setting.count,
-        given="count" in setting.section.overridden,
-        facts=ledger.facts,
-        goes_on=setting.goes_on,
-    )
-    say_where_it_differs(asked, setting.observer)
-    return asked
 
 
 def say_where_it_differs(asked: AskedCount, observer: Observer) -> None:

@@ -33,7 +33,7 @@ from parallel_hpo.supervisor.devices.presence import OwnersSeen, Presence
 from parallel_hpo.supervisor.loop import Answers, Loop
 from parallel_hpo.supervisor.membership.membership import Membership
 from parallel_hpo.supervisor.notifying import tell_of_end
-from parallel_hpo.supervisor.noting import NotedLaunch, ask_count, count_before
+from parallel_hpo.supervisor.noting import NotedLaunch, count_before, say_where_it_differs
 from parallel_hpo.supervisor.planning import limits_of, shares_of
 from parallel_hpo.supervisor.processes.child_pool import ChildPool
 from parallel_hpo.supervisor.processes.environment import worker_environment
@@ -87,7 +87,8 @@ class OpenSweep:
         self._phantoms: tuple[str, ...] = ()
         self._earlier = read_earlier(ledger.runs())
         self._before = count_before(ledger.facts, self._earlier, goes_on=setting.goes_on)
-        self._asked = ask_count(setting, ledger)
+        self._asked = setting.asked_count(ledger.facts)
+        say_where_it_differs(self._asked, setting.observer)
         self._count = None if self._asked.count is None else self._before + self._asked.count
         self._folder = setting.folder_of(opened.path.sweep_id)
         self._sweep_folder = setting.section.directory / opened.path.sweep_id

@@ -13,6 +13,7 @@ from parallel_hpo.notices import Message, Observer
 from parallel_hpo.plan import Share
 from parallel_hpo.protocol.spec import PickledMain
 from parallel_hpo.supervisor.control.signals import Control
+from parallel_hpo.supervisor.records.resuming import AskedCount, asked_count
 from parallel_hpo.words import Program, Target
 
 
@@ -47,6 +48,11 @@ class Setting:
         """The runs that this launch is to perform; None: no limit."""
         total = self.section.count
         return total if total is None or self.share is None else self.share.count(total)
+
+    def asked_count(self, facts: Mapping[str, Any]) -> AskedCount:
+        """Return this launch's count beside that of the one that it goes on with, whose facts these are."""
+        given = "count" in self.section.overridden
+        return asked_count(self.count, given=given, facts=facts, goes_on=self.goes_on)
 
     def with_seed_of(self, facts: Mapping[str, Any]) -> Setting:
         """Return it with the seed that the sweep of these facts has; one that differs is told of."""

@@ -67,6 +67,11 @@ class AskedCount:
     was: int | None
     """What an earlier launch asked for; `count` where there was none."""
 
+    @property
+    def is_raised(self) -> bool:
+        """Whether it is more than that."""
+        return self.was is not None and (self.count is None or self.count > self.was)
+
 
 def asked_count(count: int | None, *, given: bool, facts: Mapping[str, Any], goes_on: bool) -> AskedCount:
     """Return the count of a launch that asks for `count`.
