@@ -85,6 +85,11 @@ class Program:
         return self.file or " ".join(self.command)
 
 
+def sweep_id_of(named: str) -> SweepId:
+    """Return a sweep's id, by which, or by whose path, folder or page's address, somebody named it."""
+    return SweepId(named.partition("?")[0].rstrip("/").rpartition("/")[2])
+
+
 @dataclass(frozen=True, slots=True)
 class SweepPath:
     """Where a sweep is: W&B's entity, project and sweep id."""

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import compileall
 import os
+import shutil
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -55,12 +57,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Compile the package once, before hundreds of processes import it.
+    """Compile the package once, before hundreds of processes import it; make one folder for what they leave.
 
     Where PYTHONDONTWRITEBYTECODE is set, as in many containers, each of them would compile it for itself.
+    A client that a test kills can't remove its temporary folders.
     """
-    if not hasattr(config, "workerinput"):  # the workers of pytest-xdist find what their controller has made
-        compileall.compile_dir(PACKAGE, quiet=2)
+    if hasattr(config, "workerinput"):  # the workers of pytest-xdist find what their controller has made
+        return
+    compileall.compile_dir(PACKAGE, quiet=2)
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())  # stays in its place
+    folder = tempfile.mkdtemp(prefix="t-")  # short: there are sockets in it
+    os.environ["TMPDIR"] = tempfile.tempdir = folder
+    config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 @pytest.fixture(scope="session")

@@ -39,7 +39,7 @@ NUMBER: Final = struct.Struct("i")
 IMPORTED: Final = (
     "joblib",
     "parallel_hpo.cli.run",
-    "parallel_hpo.cli.share",
+    "parallel_hpo.cli.arguments",
     "parallel_hpo.cli.verbs",
     "parallel_hpo.hpo.kinds.wandb_sweeps",
     "parallel_hpo.server.http.process",

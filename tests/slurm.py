@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 import psutil
@@ -31,7 +32,7 @@ SlurmdUser={user}
 AuthType=auth/none
 CredType=cred/none
 StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool-%n
+SlurmdSpoolDir={spool}/%n
 SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdPidFile={folder}/slurmd-%n.pid
 SlurmctldLogFile={folder}/slurmctld.log
@@ -56,7 +57,7 @@ class Slurm:
     """A Slurm that runs; `variables` lead its commands to it."""
 
     def __init__(self, folder: Path, env: Mapping[str, str], hosts: Sequence[str]) -> None:
-        self._hosts = hosts
+        self.hosts = hosts
         self._configuration = folder / "slurm.conf"
         self._env = {**env, "PATH": _path(env)}
         self.variables = {"SLURM_CONF": str(self._configuration)}
@@ -75,7 +76,8 @@ class Slurm:
     def wait_for_all(self) -> set[str]:
         """Wait until no job waits or runs; return the states that they ended in."""
         deadline = time.monotonic() + DEADLINE_S
-        while self.jobs() and time.monotonic() < deadline:
+        while jobs := self.jobs():
+            assert time.monotonic() < deadline, f"still there: {jobs}"
             time.sleep(0.1)
         return set(self._states("--states=all").values())
 
@@ -83,16 +85,17 @@ class Slurm:
         lines = self.call("squeue", "--noheader", "--array", "--format=%i %T", which).splitlines()
         return dict(line.split() for line in lines)
 
-    def configure(self, folder: Path) -> None:
-        """Write its configuration, with ports that are free."""
+    def configure(self, folder: Path, spool: str) -> None:
+        """Write its configuration, with free ports; `spool` must be short: there are sockets in it."""
         (folder / "state").mkdir()
         facts = {
             "host": _host(),
             "user": psutil.Process().username(),
             "folder": folder,
+            "spool": spool,
             "controller_port": _free_port(),
         }
-        hosts = [HOST.format(name=name, host=_host(), port=_free_port(), cores=CORES) for name in self._hosts]
+        hosts = [HOST.format(name=name, host=_host(), port=_free_port(), cores=CORES) for name in self.hosts]
         self._configuration.write_text("\n".join([CONFIGURATION.format(**facts), *hosts, ""]))
 
     def start(self, *command: str) -> subprocess.Popen[bytes]:
@@ -104,7 +107,7 @@ class Slurm:
         """Whether its hosts wait for jobs."""
         words = ["sinfo", "--noheader", "--format=%T %D"]
         done = subprocess.run(words, env=self._env | self.variables, capture_output=True, text=True)
-        return done.stdout.strip() == f"idle {len(self._hosts)}"
+        return done.stdout.strip() == f"idle {len(self.hosts)}"
 
 
 class NoSlurmError(Exception):
@@ -121,19 +124,27 @@ def running_slurm(
     if missing:
         raise NoSlurmError(f"Slurm is not installed: there is no {missing[0]}")
     slurm = Slurm(folder, env, hosts)
-    slurm.configure(folder)
+    with TemporaryDirectory(prefix="s-") as spool:
+        slurm.configure(folder, spool)
+        with _daemons(slurm, folder):
+            try:
+                yield slurm
+            finally:
+                _end_jobs(slurm)
+
+
+@contextmanager
+def _daemons(slurm: Slurm, folder: Path) -> Iterator[None]:
+    """Let them run, from when its hosts wait for jobs; raises NoSlurmError where they don't."""
     daemons = [slurm.start("slurmctld", "-i", "-D")]
-    daemons += [slurm.start("slurmd", "-D", "-N", host) for host in hosts]
+    daemons += [slurm.start("slurmd", "-D", "-N", host) for host in slurm.hosts]
     try:
         deadline = time.monotonic() + DEADLINE_S
         while not slurm.is_idle():
             if time.monotonic() > deadline or any(daemon.poll() is not None for daemon in daemons):
                 raise NoSlurmError(f"Slurm does not run here: {_last_errors(folder)}")
             time.sleep(0.05)
-        try:
-            yield slurm
-        finally:
-            _end_jobs(slurm)
+        yield
     finally:
         for daemon in reversed(daemons):
             daemon.terminate()

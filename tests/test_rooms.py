@@ -34,7 +34,7 @@ LEVELS: Final[tuple[frozenset[str], ...]] = (
     frozenset({"search"}),
     frozenset({"lifecycle", "policy", "plan"}),
     frozenset({"config"}),
-    frozenset({"notices", "chronicle", "doorplates", "extras", "letters"}),
+    frozenset({"notices", "chronicle", "doorplates", "extras", "letters", "run_folders"}),
     frozenset({"protocol"}),
     frozenset({"words", "errors", "keys", "metric", "nested", "tickets", "version", "consumption"}),
 )
@@ -72,7 +72,7 @@ STRANGERS: Final[Mapping[str, frozenset[str]]] = {
     "supervisor": frozenset({"server"}),
     "machines": frozenset({"server", "backend"}),
     "backend": frozenset({"server"}),
-    "worker": frozenset(LEVEL) - {"worker", "protocol", "words", "errors", "metric"},
+    "worker": frozenset(LEVEL) - {"worker", "protocol", "words", "errors", "metric", "run_folders"},
 }
 """What a room may not import although it lies below."""
 
@@ -101,7 +101,7 @@ PURE: Final = (
     *("consumption", "server.rules"),
     *(
         f"supervisor.devices.{name}"
-        for name in ("mask", "assign", "handover", "health", "faults", "presence", "metering", "filling")
+        for name in ("mask", "assign", "handover", "health", "presence", "metering", "filling")
     ),
     "supervisor.decisions",
 )

@@ -1,37 +1,35 @@
 """What each run's own summary says: all that it logged last, as the wandb client left it in its folder.
 
-wandb client: `<WANDB_DIR>/wandb/[offline-]run-<date>_<time>-<run id>/files/wandb-summary.json`, written
-when the run is closed; a run whose process was killed has none.
+wandb client: `files/wandb-summary.json` in the run's folder is written when the run is closed; one whose
+process was killed has none.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
+
+from parallel_hpo.run_folders import RunFolder, run_folders
 
 SUMMARY: Final = "files/wandb-summary.json"
 OF_THE_CLIENT: Final = "_wandb"
 """The one entry that no run has logged."""
 _PIECE: Final = 1 << 20
-_FOLDER: Final = re.compile(r"(?:offline-)?run-(\d{8}_\d{6})-(.+)")
 
 
 def read_summaries(folder: Path) -> dict[str, dict[str, Any]]:
     """Return the summaries of a sweep's runs by their ids, those of its shares and machines too."""
-    return {run_id: read for _, run_id, path in sorted(_folders(folder)) if (read := _read(path)) is not None}
+    found = sorted(_folders(folder))
+    return {each.run_id: read for each in found if (read := _read(each.path)) is not None}
 
 
-def _folders(folder: Path) -> Iterator[tuple[str, str, str]]:
-    """Yield when each run folder was made, whose it is, and its path; a run has one for each attempt."""
+def _folders(folder: Path) -> Iterator[RunFolder]:
     homes = ("worker-*/wandb", "share-*/worker-*/wandb", "machine-*/worker-*/wandb")
     for home in (found for each in homes for found in folder.glob(each)):
-        for entry in os.scandir(home):
-            if match := _FOLDER.fullmatch(entry.name):
-                yield match[1], match[2], entry.path
+        yield from run_folders(home)
 
 
 def _read(run_folder: str) -> dict[str, Any] | None:

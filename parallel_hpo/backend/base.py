@@ -44,6 +44,8 @@ class SweepOrder:
     sweep_id: str | None
     seed: int | None = None
     """What a server of ours is to draw the parameters by; None: chance. W&B's draws as it likes."""
+    reopens: bool = False
+    """Whether one that is finished is to give runs again."""
 
 
 @dataclass(frozen=True, slots=True)

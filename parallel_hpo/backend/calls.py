@@ -20,8 +20,9 @@ from parallel_hpo.words import SweepId, SweepPath
 DEFAULT_PROJECT = "uncategorized"
 """Where W&B puts a sweep without a project."""
 
+FINISHED = "FINISHED"
 OVER = {
-    "FINISHED": "the sweep is finished",
+    FINISHED: "the sweep is finished",
     "CANCELED": "the sweep was cancelled",
     "CANCELLED": "the sweep was cancelled",
 }
@@ -39,6 +40,7 @@ TORN = "incomplete record"
 def open_sweep(order: SweepOrder) -> OpenedSweep:
     """Create the sweep by `wandb.sweep`, or find the one to be joined, and return where it is."""
     import wandb
+    from wandb.cli import cli
 
     entity, project, sweep_id = order.entity, order.project, order.sweep_id
     if order.configuration is not None and sweep_id is None:
@@ -53,8 +55,11 @@ def open_sweep(order: SweepOrder) -> OpenedSweep:
         entity = given[0] if len(given) > 1 else entity
     entity = entity or os.environ.get("WANDB_ENTITY") or str(api.default_entity)
     project = project or os.environ.get("WANDB_PROJECT") or DEFAULT_PROJECT
-    sweep = api.sweep(f"{entity}/{project}/{name}")
-    return OpenedSweep(SweepPath(entity, project, SweepId(name)), sweep.url, _plain(sweep.config))
+    path = SweepPath(entity, project, SweepId(name))
+    sweep = api.sweep(str(path))
+    if order.reopens and sweep.state == FINISHED:
+        cli.sweep.main(["--resume", str(path)], standalone_mode=False)
+    return OpenedSweep(path, sweep.url, _plain(sweep.config))
 
 
 def why_over(path: SweepPath) -> str:

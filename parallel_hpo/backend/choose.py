@@ -8,11 +8,11 @@ from pathlib import Path
 
 from parallel_hpo.backend.base import Backend
 from parallel_hpo.backend.credentials import find_credentials
+from parallel_hpo.backend.door import is_ours
 from parallel_hpo.backend.local import LocalBackend
 from parallel_hpo.backend.remote import RemoteBackend
 from parallel_hpo.backend.variables import LOOPBACK
 from parallel_hpo.backend.wandb_server import WandbBackend
-from parallel_hpo.backend.whose import is_ours
 from parallel_hpo.config.hpo import BackendChoice
 from parallel_hpo.config.sweep_words import EngineChoice
 from parallel_hpo.errors import BackendError, ConfigError

@@ -1,4 +1,8 @@
-"""How a server of ours is asked, beside W&B's protocol, for what only its supervisors may know and do."""
+"""How a server of ours is asked, beside W&B's protocol, for what only its supervisors may know and do.
+
+One of ours says so to anybody, without a key; W&B's has no such address. That is asked before anything is
+started, and so in this process: one quick request.
+"""
 
 from __future__ import annotations
 
@@ -33,6 +37,10 @@ _SERVERS_FAULT: Final = 500
 """Statuses from here on say that the same may be asked again."""
 _NOT_THERE: Final = 404
 _ODD: Final = 200
+
+OUR_NAME: Final = "parallel_hpo"
+ASK_LIMIT_S: Final = 3.0
+"""One that takes longer counts as a stranger's, and is asked by the wandb client, which has patience."""
 
 
 class ServerAddress:
@@ -178,3 +186,26 @@ class Door:
         if self._away_since is None:
             self._away_since = now
         return now - self._away_since > self._away_limit_s
+
+
+def is_away(url: str) -> bool:
+    """Return whether nobody answers at this address now, as where a server is being started again."""
+    try:
+        ServerAddress(url, "").ask("GET", "/hpo/health", limit_s=ASK_LIMIT_S)
+    except ServerAwayError:
+        return True
+    except BackendError:
+        return False
+    return False
+
+
+def is_ours(url: str) -> bool:
+    """Return whether a server of ours answers at this address."""
+    host = urlsplit(url).hostname or ""
+    if host == "wandb.ai" or host.endswith(".wandb.ai"):
+        return False
+    try:
+        answer = ServerAddress(url, "").ask("GET", "/hpo/health", limit_s=ASK_LIMIT_S)
+    except BackendError:
+        return False
+    return isinstance(answer, dict) and answer.get("server") == OUR_NAME

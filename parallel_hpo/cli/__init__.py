@@ -6,6 +6,7 @@ what they need when they are called, so that `--help` and `--version` are quick.
 
 from __future__ import annotations
 
+import io
 import sys
 
 from parallel_hpo.cli.app import app
@@ -13,6 +14,13 @@ from parallel_hpo.cli.app import app
 
 def main() -> None:
     """Run the command line; what stands after `--` belongs to the target."""
+    _bear_any_text(sys.stdout)
     words = sys.argv[1:]
     end = words.index("--") if "--" in words else len(words)
     app(args=words[:end], obj=tuple(words[end + 1 :]), prog_name="parallel-hpo")
+
+
+def _bear_any_text(stdout: object) -> None:
+    """Have what its encoding lacks be written as escapes, as stderr does by itself."""
+    if isinstance(stdout, io.TextIOWrapper) and stdout.errors == "strict":
+        stdout.reconfigure(errors="backslashreplace")

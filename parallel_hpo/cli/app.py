@@ -76,8 +76,8 @@ def run(
 
     The options that come first override keys of the hpo section.
     """
+    from parallel_hpo.cli.arguments import parse_share
     from parallel_hpo.cli.run import DisplayFlags, Request, perform
-    from parallel_hpo.cli.share import parse_share
     from parallel_hpo.plan import Launch
 
     display = DisplayFlags(dry_run=dry_run, as_json=as_json, quiet=quiet, verbose=verbose)

@@ -17,8 +17,7 @@ from parallel_hpo.cli.output import print_for_machines, print_for_people
 from parallel_hpo.errors import BackendError, UsageError
 from parallel_hpo.server import local
 from parallel_hpo.server.artifacts.blobs import Taken
-from parallel_hpo.server.removal import projects as project_removal
-from parallel_hpo.server.removal import sweeps as sweep_removal
+from parallel_hpo.server.removal import removing
 from parallel_hpo.server.removal.tidying import tidy
 from parallel_hpo.server.store.failures import UnavailableError
 from parallel_hpo.server.store.holdings import Holding
@@ -125,7 +124,7 @@ def _hint(shelf: Shelf, verdicts: Sequence[Judgement]) -> None:
 
 def held_by(world: World | None, sweep_id: str) -> Holding:
     """Return what the embedded server has of a sweep; nothing where there is none."""
-    return Holding() if world is None else sweep_removal.measure(world, sweep_id)
+    return Holding() if world is None else removing.measure_sweep(world, sweep_id)
 
 
 def _remove(going: Sequence[Judgement], world: World | None) -> None:
@@ -133,9 +132,9 @@ def _remove(going: Sequence[Judgement], world: World | None) -> None:
         if world is None:
             remove(verdict.leftover)
         elif verdict.project is not None:
-            project_removal.remove(world, verdict.project.entity, verdict.project.name)
+            removing.remove_project(world, verdict.project.entity, verdict.project.name)
         else:
-            remove(verdict.leftover, partial(sweep_removal.remove, world, verdict.leftover.sweep_id))
+            remove(verdict.leftover, partial(removing.remove_sweep, world, verdict.leftover.sweep_id))
     if world is not None:
         _give_room_back(world)
 

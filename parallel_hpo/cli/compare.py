@@ -33,7 +33,8 @@ def perform_compare(directory: Path, sweeps: Sequence[str], reach: float | None,
     """
     known = {found.sweep_id: found for found in (find_sweep(directory, sweep) for sweep in sweeps)}
     if len(known) < 2:
-        raise UsageError("compare takes two sweeps or more")
+        again = f"; {next(iter(known))} was named more than once" if len(sweeps) > 1 else ""
+        raise UsageError(f"compare takes two sweeps or more{again}")
     if reach is not None and not math.isfinite(reach):
         raise UsageError(f"--reach {reach}: allowed: a finite number")
     results = [result_of(each) for each in known.values()]

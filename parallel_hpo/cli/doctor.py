@@ -1,28 +1,44 @@
-"""`parallel-hpo doctor`: shows the findings; exit code 1 where one is bad."""
+"""`parallel-hpo doctor`: shows the findings; exit code 1 where one is bad.
+
+With `--machines` the engine of the section is opened to ask its machines, and left again.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Final
 
-from parallel_hpo.cli.doctor_machines import look_on_machines
+from parallel_hpo.cli.arguments import find_from_here, parse_target
 from parallel_hpo.cli.output import print_for_machines
-from parallel_hpo.cli.target import find_from_here, parse_target
 from parallel_hpo.config.hpo import HpoSection
 from parallel_hpo.config.loader import Document, Sources, load_section, read_document, with_section
+from parallel_hpo.config.tables import Machines
 from parallel_hpo.doctor import Finding, Level, Patient, examine
-from parallel_hpo.doctor.machines import MachineFindings
-from parallel_hpo.errors import ConfigError, ExitCode, TargetError, UsageError
+from parallel_hpo.doctor.findings import bad
+from parallel_hpo.doctor.machines import MachineFindings, examine_machines
+from parallel_hpo.doctor.questions import MachineQuestion
+from parallel_hpo.doctor.reach import meeting_places
+from parallel_hpo.errors import ConfigError, ExitCode, ParallelHPOError, TargetError, UsageError
+from parallel_hpo.head.offer import section_of_nodes
+from parallel_hpo.head.stage import host_by_route
 from parallel_hpo.hpo import kind_names
+from parallel_hpo.machines.base import ClusterEngine
+from parallel_hpo.machines.choose import chosen_engine
+from parallel_hpo.machines.hosted import HostedEngine
+from parallel_hpo.supervisor.membership.telling import versions_here
+from parallel_hpo.supervisor.packing.parcel import to_text
 
 NO_FILE: Final = Path("(no file)")
 DEFAULTS: Final[Document] = {"hpo": {"sweep_id": "none"}}
 """A section in which every key that matters here is as by default, or as the environment has it."""
+
+HERE = "(all)"
+"""What is found of no machine alone stands under this."""
 
 
 def perform_doctor(config: Path | None, target: str | None, *, machines: bool, as_json: bool) -> int:
@@ -87,3 +103,57 @@ def _show(findings: Iterable[Finding]) -> None:
         print_for_machines(f"{finding.level.upper():8} {finding.subject}: {finding.text}")
         if finding.advice:
             print_for_machines(f"{'':8} → {finding.advice}")
+
+
+def _open(machines: Machines | None) -> ClusterEngine | None:
+    choice = chosen_engine(machines)
+    return None if choice is None else HostedEngine(choice)
+
+
+def look_on_machines(
+    patient: Patient,
+    environment: Mapping[str, str],
+    *,
+    open_engine: Callable[[Machines | None], ClusterEngine | None] = _open,
+) -> Iterator[MachineFindings]:
+    """Yield what is found on each machine of the section's engine."""
+    try:
+        engine = open_engine(patient.section.machines)
+    except ParallelHPOError as error:
+        yield _of_none(str(error), "see what it says; no machine can be asked")
+        return
+    if engine is None:
+        how = "name one in hpo.machines; on machines that join by themselves call `parallel-hpo doctor` there"
+        yield _of_none("no engine is named that could find machines", how)
+        return
+    try:
+        yield from _ask(engine, patient, environment)
+    finally:
+        engine.stop()
+        engine.close()
+
+
+def _ask(
+    engine: ClusterEngine, patient: Patient, environment: Mapping[str, str]
+) -> Iterator[MachineFindings]:
+    section = patient.section
+    count = (section.machines or Machines()).count
+    host = engine.own_address() or host_by_route()
+    try:
+        with meeting_places(section.backend, environment, host) as servers:
+            question = MachineQuestion(
+                name="",
+                versions=versions_here(),
+                servers=servers,
+                section=section_of_nodes(section),
+                main="" if patient.main is None else to_text(patient.main),
+            )
+            yield from examine_machines(engine, question, most=None if count == "auto" else count)
+    except ParallelHPOError as error:
+        yield _of_none(str(error), "see what it says; machines would be asked for nothing")
+    except OSError as error:
+        yield _of_none(f"nothing can listen on {host}: {error}", "see which addresses this machine has")
+
+
+def _of_none(text: str, advice: str) -> MachineFindings:
+    return MachineFindings(HERE, (bad("machines", text, advice),))

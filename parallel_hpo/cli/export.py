@@ -13,9 +13,8 @@ from parallel_hpo.analysis.storage import write_storage
 from parallel_hpo.analysis.study import Course
 from parallel_hpo.analysis.summaries import read_summaries
 from parallel_hpo.analysis.table import as_csv, table_of
-from parallel_hpo.cli.formats import ExportFormat
-from parallel_hpo.cli.output import print_for_machines, write_for_machines
-from parallel_hpo.cli.whole_file import whole_file
+from parallel_hpo.cli.options import ExportFormat
+from parallel_hpo.cli.output import is_stdout, print_for_machines, whole_file, write_for_machines
 from parallel_hpo.errors import BackendError, UsageError
 from parallel_hpo.nested import strict
 from parallel_hpo.supervisor.records.loading import result_of
@@ -24,7 +23,7 @@ from parallel_hpo.supervisor.records.sweep_folders import find_sweep
 
 
 def perform_export(directory: Path, sweep: str, wanted: ExportFormat, output: Path | None) -> None:
-    """Write a sweep to a file, and print its path alone; `output` missing: write it to stdout.
+    """Write a sweep to a file, and print its path alone; `output` missing, or stdout: write it there.
 
     Raises:
         UsageError: there is no such sweep; the file can't be written; stdout is no place for that format.
@@ -32,6 +31,8 @@ def perform_export(directory: Path, sweep: str, wanted: ExportFormat, output: Pa
         LedgerError: its ledger can't be read.
         BackendError: the server's database, which has what the runs logged, can't be read now.
     """
+    if output is not None and is_stdout(output):
+        output = None
     _expect_room_for(wanted, output)
     result = result_of(find_sweep(directory, sweep))
     if output is None:
@@ -49,7 +50,7 @@ def perform_export(directory: Path, sweep: str, wanted: ExportFormat, output: Pa
 def _expect_room_for(wanted: ExportFormat, output: Path | None) -> None:
     if output is None and wanted is ExportFormat.OPTUNA:
         raise UsageError("--format optuna is a SQLite file, which can't go to stdout: name one by -o FILE")
-    if output is None and wanted is ExportFormat.PARQUET and sys.stdout.isatty():
+    if output is None and wanted is ExportFormat.PARQUET and sys.stdout and sys.stdout.isatty():
         raise UsageError("--format parquet is nothing for a terminal: name a file by -o FILE, or use a pipe")
 
 
@@ -83,7 +84,7 @@ def _write_storage(directory: Path, result: SweepResult, output: Path) -> None:
 def _courses(directory: Path, result: SweepResult) -> Mapping[str, Course]:
     """Return what each run logged as the metric, where the embedded server here has it."""
     from parallel_hpo.server import local  # SQLAlchemy takes 0.2 s to import
-    from parallel_hpo.server.pages.report.contents import courses
+    from parallel_hpo.server.pages.report import courses
     from parallel_hpo.server.store.failures import UnavailableError
 
     names = [run.run_id for run in result.runs]

@@ -110,11 +110,11 @@ def upload(
     """
     from parallel_hpo.cli.upload import UploadWish, perform_upload
     from parallel_hpo.upload.perform import Destination
-    from parallel_hpo.upload.source import SourcePlace, place_in
+    from parallel_hpo.upload.source import place_at, place_in
 
     with errors_as_exit_codes():
         folder = directory_of(directory)
-        source = place_in(folder) if database is None else SourcePlace(database, files)
+        source = place_in(folder) if database is None else place_at(database, files)
         destination = Destination(
             entity or os.environ.get("WANDB_ENTITY"), project or os.environ.get("WANDB_PROJECT")
         )

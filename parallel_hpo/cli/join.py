@@ -16,10 +16,10 @@ from typing import Any
 from parallel_hpo.backend.credentials import find_credentials
 from parallel_hpo.backend.door import ask_patiently
 from parallel_hpo.backend.pool import PoolDoor
+from parallel_hpo.cli.arguments import find_from_here, parse_target
 from parallel_hpo.cli.late_signals import LateSignals
 from parallel_hpo.cli.output import print_for_people
 from parallel_hpo.cli.run import DisplayFlags
-from parallel_hpo.cli.target import find_from_here, parse_target
 from parallel_hpo.config.hpo import SECTION, HpoSection
 from parallel_hpo.config.loader import inside_worker, read_document, with_section
 from parallel_hpo.config.of_machine import OF_THE_MACHINE, load_section_of_machine
@@ -30,9 +30,9 @@ from parallel_hpo.protocol.spec import PickledMain
 from parallel_hpo.supervisor.node import AWAIT_SERVER_S, take_part
 from parallel_hpo.supervisor.node_stage import NodePart
 from parallel_hpo.supervisor.packing.carried import lay_down
-from parallel_hpo.supervisor.packing.text import from_text
+from parallel_hpo.supervisor.packing.parcel import from_text
 from parallel_hpo.ui import Terminal
-from parallel_hpo.words import Program, Target
+from parallel_hpo.words import Program, Target, sweep_id_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ def perform_join(request: JoinRequest) -> int:
 
 def _find_part(request: JoinRequest, environment: Mapping[str, str]) -> NodePart:
     """Find the pool, which says all that there is to know of the sweep."""
-    sweep_id = request.sweep.rpartition("/")[2]
+    sweep_id = sweep_id_of(request.sweep)
     credentials = find_credentials(environment)
     url = environment.get(POOL_URL) or credentials.base_url
     key = environment.get(POOL_KEY) or credentials.key

@@ -9,12 +9,12 @@ from pathlib import Path
 from parallel_hpo.backend.calls import OVER
 from parallel_hpo.cli.output import warn
 from parallel_hpo.errors import UsageError
-from parallel_hpo.server.removal import projects as project_removal
-from parallel_hpo.server.removal import sweeps as sweep_removal
+from parallel_hpo.server.removal import removing
 from parallel_hpo.server.store.holdings import BesidesSweeps, Kept
 from parallel_hpo.server.world import DEFAULT_ENTITY, World
 from parallel_hpo.supervisor.records.cleaning import CAN_BE_RESUMED, Leftover, look_at
 from parallel_hpo.supervisor.records.sweep_folders import find_sweep, known_sweeps
+from parallel_hpo.words import sweep_id_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Shelf:
         """Yield the sweeps of these ids or paths; UsageError for one that is nowhere."""
         kept = {each.id: each for each in self._kept()}
         for name in names:
-            sweep_id = name.rpartition("/")[2]
+            sweep_id = sweep_id_of(name)
             has_folder = self.directory is not None and (self.directory / sweep_id).is_dir()
             if sweep_id in kept and not has_folder:
                 yield self._of_server(kept[sweep_id])
@@ -72,7 +72,9 @@ class Shelf:
 
     def rest(self, project: ProjectPath) -> BesidesSweeps:
         """Return what a project has besides its sweeps; UsageError where there is no such project."""
-        found = None if self.world is None else project_removal.rest(self.world, project.entity, project.name)
+        found = (
+            None if self.world is None else removing.besides_sweeps(self.world, project.entity, project.name)
+        )
         if found is None:
             raise UsageError(f"there is no project {project}")
         return found
@@ -97,7 +99,7 @@ class Shelf:
         return self.world is None or self.now - heard_at > self.world.patience.silent_s
 
     def _kept(self) -> list[Kept]:
-        return [] if self.world is None else sweep_removal.kept(self.world)
+        return [] if self.world is None else removing.kept_sweeps(self.world)
 
     def _of_server(self, kept: Kept) -> Leftover:
         is_over = kept.state in OVER

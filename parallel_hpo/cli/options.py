@@ -1,8 +1,9 @@
-"""Arguments and options that several commands have."""
+"""Arguments and options that several commands have, and what an option may say."""
 
 from __future__ import annotations
 
 import os
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -41,3 +42,12 @@ def directory_of(given: Path | None) -> Path:
     from parallel_hpo.config.directory import find_directory
 
     return find_directory(given, os.environ)
+
+
+class ExportFormat(StrEnum):
+    """What a sweep is exported as."""
+
+    CSV = "csv"
+    PARQUET = "parquet"
+    JSON = "json"
+    OPTUNA = "optuna"

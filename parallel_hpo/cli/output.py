@@ -1,4 +1,7 @@
-"""Where the command line's words go: results to stdout, errors to stderr with an exit code."""
+"""Where the command line's words go: results to stdout or a file, errors to stderr with an exit code.
+
+Of a file that a command is asked for by `-o` all is there, or what was there before.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,22 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
 
 import typer
 
-from parallel_hpo.errors import ExitCode, ParallelHPOError
+from parallel_hpo.errors import ExitCode, ParallelHPOError, UsageError
+
+STDOUT: Final = 1
 
 
 def print_for_machines(text: str) -> None:
-    """Print on stdout, as `on_stdout` says."""
-    with on_stdout():
-        print(text, flush=True)
+    """Print on stdout, as `on_stdout` says; who has closed it wants no word of it."""
+    if sys.stdout is not None:
+        with on_stdout():
+            print(text, flush=True)
 
 
 def write_for_machines(content: bytes) -> None:
@@ -30,8 +38,10 @@ def write_for_machines(content: bytes) -> None:
 def on_stdout() -> Iterator[None]:
     """Let the block write there; a reader that has gone is no error of ours.
 
-    ParallelHPOError where it can't be written, as where its disk is full.
+    ParallelHPOError where it can't be written, as where its disk is full, or it is closed.
     """
+    if sys.stdout is None:
+        raise ParallelHPOError("stdout can't be written: it is closed")
     try:
         yield
     except OSError as error:
@@ -66,3 +76,32 @@ def errors_as_exit_codes() -> Iterator[None]:
         raise typer.Exit(error.exit_code) from None
     except KeyboardInterrupt:
         raise typer.Exit(ExitCode.SIGNAL_BASE + signal.SIGINT) from None
+
+
+def is_stdout(file: Path) -> bool:
+    """Whether it is where stdout goes by itself, as `-` is by custom: it is no file then, to be replaced."""
+    with suppress(OSError):
+        return str(file) == "-" or os.path.samestat(file.stat(), os.fstat(STDOUT))
+    return False
+
+
+@contextmanager
+def whole_file(file: Path) -> Iterator[Path]:
+    """Yield the path to write to; what it holds takes the file's place when the block is left.
+
+    A device or a pipe is written itself. UsageError where it can't be written.
+    """
+    is_special = os.path.exists(file) and not os.path.isfile(file)  # noqa: PTH110, PTH113 - never raise
+    # A link stays one; that of a pipe in /dev/fd leads to no path.
+    place = Path(os.path.realpath(file))
+    draft = file if is_special else place.with_name(f".{place.name}.{os.getpid()}")
+    try:
+        yield draft
+        if not is_special:
+            draft.replace(place)
+    except OSError as error:
+        raise UsageError(f"{file} can't be written: {error.strerror}; name another file by -o") from None
+    finally:
+        if not is_special:
+            with suppress(OSError):
+                draft.unlink()

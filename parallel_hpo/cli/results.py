@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from parallel_hpo.cli.formats import ExportFormat
-from parallel_hpo.cli.options import Directory, Json, Sweep, directory_of, sweep_ids
+from parallel_hpo.cli.options import Directory, ExportFormat, Json, Sweep, directory_of, sweep_ids
 from parallel_hpo.cli.output import errors_as_exit_codes
 
 

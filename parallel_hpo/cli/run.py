@@ -1,30 +1,40 @@
-"""`parallel-hpo run`: from a request to an exit code."""
+"""`parallel-hpo run`: from a request to an exit code.
+
+Of a sweep that ended early it says the command that goes on with it: the one that began it, with `--resume`.
+"""
 
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
-from parallel_hpo.cli.going_on import go_on_command
+from parallel_hpo.cli.arguments import find_from_here, parse_target
 from parallel_hpo.cli.late_signals import LateSignals
 from parallel_hpo.cli.output import print_for_machines
 from parallel_hpo.cli.plan import show_plan
-from parallel_hpo.cli.target import find_from_here, parse_target
+from parallel_hpo.config.deadline import is_duration
 from parallel_hpo.config.hpo import HpoSection
 from parallel_hpo.config.loader import Sources, inside_worker, load_section, read_document, with_section
 from parallel_hpo.errors import UsageError
-from parallel_hpo.head.creating import create_sweep
+from parallel_hpo.head.lead import create_sweep
 from parallel_hpo.head.share import find_share, perform_share
 from parallel_hpo.hpo import kind_names, make_hpo
-from parallel_hpo.hpo.varied import varied_parameters
+from parallel_hpo.hpo.base import varied_parameters
 from parallel_hpo.plan import Launch
 from parallel_hpo.supervisor.node_stage import NodePart
 from parallel_hpo.ui import Terminal, Verbosity
 from parallel_hpo.words import Program, Target
+
+OF_ONE_LAUNCH: Final = ("--resume", "--sweep-id")
+"""Options that say which sweep; the resumed one's id takes their place."""
+DEADLINE: Final = "--deadline"
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +170,56 @@ def _run(section: HpoSection, target: Target | Program, request: Request) -> int
                 result = perform_share(part, section, target, observer=observer)
             else:
                 result = make_hpo(section).perform(target, observer=observer, launch=request.launch)
-            terminal.conclude(result, go_on=go_on_command(request.words, result.sweep_id))
+            over = ended_by_the_clock(section.deadline, result.stop_reason)
+            terminal.conclude(
+                result, go_on=go_on_command(request.words, result.sweep_id, deadline_is_over=over)
+            )
         if request.display.as_json:
             print_for_machines(result.to_json())
     return result.exit_code
+
+
+def ended_by_the_clock(deadline: str | None, stop_reason: str) -> bool:
+    """Whether a deadline has ended the sweep that is a time of day: no later launch can keep that."""
+    return deadline is not None and not is_duration(deadline) and stop_reason.startswith("deadline ")
+
+
+def go_on_command(
+    words: Sequence[str],
+    sweep_id: str,
+    *,
+    deadline_is_over: bool = False,
+    find: Callable[[str], str | None] = shutil.which,
+    interpreter: str = sys.executable,
+) -> str:
+    """Return the command line that goes on with the sweep that the command line `words` began.
+
+    `words` are those of `sys.argv`; `find` says which file a command's name is. `deadline_is_over`: the
+    sweep's deadline is a time of day that the next launch can't keep.
+    """
+    program, *rest = words
+    end = rest.index("--") if "--" in rest else len(rest)
+    dropped = (*OF_ONE_LAUNCH, *([DEADLINE] if deadline_is_over else []))
+    ours = _without(dropped, rest[:end])
+    ours += [DEADLINE, "null"] if deadline_is_over else []
+    return shlex.join([*_program(program, find, interpreter), *ours, "--resume", sweep_id, *rest[end:]])
+
+
+def _without(options: Collection[str], words: Sequence[str]) -> list[str]:
+    kept: list[str] = []
+    for before, word in zip(["", *words], words, strict=False):
+        is_dropped = before in options or word.partition("=")[0] in options
+        kept += [] if is_dropped else [word]
+    return kept
+
+
+def _program(program: str, find: Callable[[str], str | None], interpreter: str) -> list[str]:
+    """The command as short as it can be typed: by its name, where that finds the same file."""
+    if Path(program).name == "__main__.py":
+        return [_shortest(interpreter, "python", find), "-m", "parallel_hpo"]
+    return [_shortest(program, "parallel-hpo", find)]
+
+
+def _shortest(path: str, name: str, find: Callable[[str], str | None]) -> str:
+    found = find(name)
+    return name if found is not None and Path(found).absolute() == Path(path).absolute() else path

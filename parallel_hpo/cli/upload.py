@@ -13,15 +13,18 @@ from types import FrameType
 from typing import Any, Final, NoReturn
 
 from parallel_hpo.backend.credentials import Credentials
+from parallel_hpo.backend.door import is_ours
 from parallel_hpo.backend.remote import RemoteBackend
-from parallel_hpo.backend.whose import is_ours
+from parallel_hpo.chronicle import ledgers_in
 from parallel_hpo.cli.output import print_for_machines, print_for_people
 from parallel_hpo.errors import BackendError, ExitCode, UsageError
 from parallel_hpo.server.store.failures import UnavailableError
+from parallel_hpo.supervisor.records.sweep_folders import supervised_folders
 from parallel_hpo.upload.client import client_in
 from parallel_hpo.upload.perform import Destination, Upload, Uploaded
 from parallel_hpo.upload.place import working_place
 from parallel_hpo.upload.source import SourcePlace, SweepHere, read_sweep
+from parallel_hpo.words import sweep_id_of
 
 _NAMED: Final = 10
 """So many runs are named in a line."""
@@ -56,11 +59,15 @@ def perform_upload(directory: Path, wish: UploadWish, *, dry_run: bool, as_json:
         print_for_machines(json.dumps(_as_dict(sweep, done, dry_run=dry_run), indent=2))
     else:
         _show(sweep, done, dry_run=dry_run)
+        if done.open and _is_left(directory / sweep.path.sweep_id):
+            print_for_people(
+                f"nobody runs them any more: run --resume {sweep.path.sweep_id} goes on with them"
+            )
     return _exit_code(done, dry_run=dry_run)
 
 
 def _read(wish: UploadWish) -> SweepHere:
-    sweep_id = wish.sweep.rpartition("/")[2]
+    sweep_id = sweep_id_of(wish.sweep)
     try:
         with wish.source.opened() as world:
             sweep = read_sweep(world, sweep_id)
@@ -94,6 +101,11 @@ def _ended_by_signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _is_left(folder: Path) -> bool:
+    """Whether a sweep was performed in a folder of ours, and nobody performs it now."""
+    return bool(ledgers_in(folder)) and not supervised_folders(folder)
 
 
 def _show(sweep: SweepHere, done: Uploaded, *, dry_run: bool) -> None:

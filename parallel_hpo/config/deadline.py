@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
+from decimal import Decimal
 from typing import Annotated, Any, Final
 
 from pydantic import BeforeValidator, WithJsonSchema
@@ -28,6 +29,11 @@ def deadline_at(deadline: str, began_at: float) -> float:
     return began_at + seconds if seconds is not None else datetime.fromisoformat(deadline).timestamp()
 
 
+def is_duration(deadline: str) -> bool:
+    """Whether each launch has a time of its own until the deadline."""
+    return _duration_s(deadline) is not None
+
+
 def _duration_s(text: str) -> float | None:
     """Return the seconds of a text such as `3h30m`; None where it is no duration."""
     found = _DURATION.fullmatch(text.strip())
@@ -40,16 +46,16 @@ def _as_text(value: Any) -> str | None:
     """Return a deadline as text, a local time with its zone; ValueError for what is none."""
     if value is None or isinstance(value, datetime):
         return None if value is None else _with_zone(value)
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf"):
-        return f"{value:.15g}s"
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        value = f"{Decimal(str(value)).normalize():f}s"  # digits alone: 1e-05s is no duration
     if not isinstance(value, str):
         raise ValueError("no deadline")
     if _NUMBER.fullmatch(value.strip()):  # as a flag or the environment has it
         return _as_text(float(value))
     seconds = _duration_s(value)
     if seconds is not None:
-        if seconds == 0:
-            raise ValueError("no time at all")
+        if not 0 < seconds < float("inf"):
+            raise ValueError("no time at all, or no end of it")
         return value.strip()
     if len(value.strip()) <= _DATE_ALONE:
         raise ValueError("a day, of which no time is said")

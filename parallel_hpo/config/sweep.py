@@ -2,20 +2,23 @@
 
 The rules are those of the JSON Schema in W&B's `sweeps` package (0.3.0) and of its
 engine, where that is stricter. What we don't interpret passes through unchecked.
-Parameters are checked in `sweep_parameters`, `early_terminate` in `early_stopping`.
+`parameters`, nested or not, become one flat, sorted tuple; each one is checked in
+`sweep_distributions`, `early_terminate` in `early_stopping`.
 Callers keep the raw mapping: what goes to `wandb.sweep` is what the user wrote.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from parallel_hpo.config.early_stopping import EarlyTerminate, parse_early_terminate
-from parallel_hpo.config.sweep_checks import missing, number, one_of, only_keys, table, text, whole
-from parallel_hpo.config.sweep_parameters import parse_parameters
-from parallel_hpo.config.sweep_words import SEED, Goal, Method, Metric, Parameter, SweepConfiguration
+from parallel_hpo.config.sweep_checks import missing, number, one_of, only_keys, table, text, whole, wrong
+from parallel_hpo.config.sweep_distributions import A_PARAMETER, parse_distribution
+from parallel_hpo.config.sweep_words import SEED, Goal, Method, Metric, Parameter, Path, SweepConfiguration
 from parallel_hpo.errors import ConfigError
+
+_A_LEVEL = "an object with at least one parameter"
 
 _INTERPRETED: Final = ("method", "metric", "parameters", "early_terminate", "run_cap")
 _PASSED_THROUGH: Final = (
@@ -100,3 +103,24 @@ def _early_terminate(where: str, config: Mapping[str, Any], metric: Metric | Non
     if metric is None:
         raise ConfigError(f"{where} needs a metric to judge runs by; add `metric` beside it")
     return parse_early_terminate(where, config["early_terminate"])
+
+
+def parse_parameters(where: str, value: object, method: Method) -> tuple[Parameter, ...]:
+    """Return all parameters, sorted by path; raises ConfigError for the first wrong one."""
+    if value is None:
+        raise missing(where, _A_LEVEL)
+    return tuple(sorted(_walk(where, (), value, method), key=lambda parameter: parameter.path))
+
+
+def _walk(where: str, path: Path, value: object, method: Method) -> Iterator[Parameter]:
+    level = table(where, value, _A_LEVEL)
+    if not level:
+        raise wrong(where, value, _A_LEVEL)
+    for name, raw in level.items():
+        here = f"{where}.{name}"
+        spec = table(here, raw, A_PARAMETER)
+        if "parameters" in spec:
+            only_keys(here, spec, ("parameters",))
+            yield from _walk(f"{here}.parameters", (*path, name), spec["parameters"], method)
+        else:
+            yield Parameter((*path, name), parse_distribution(here, spec, method))

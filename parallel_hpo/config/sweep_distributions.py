@@ -2,7 +2,7 @@
 
 Each distribution has its keys, required and optional, in one table, and a function
 that makes it from them. A missing `distribution` is inferred as W&B does. Called
-by `sweep_parameters`.
+by `sweep`.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from parallel_hpo.config.hpo import StartMethod
 from parallel_hpo.doctor.findings import Finding, bad, good, warning
 from parallel_hpo.errors import ConfigError
 from parallel_hpo.supervisor.processes.descriptors import count_open, soft_limit_for
-from parallel_hpo.supervisor.records.network import MOUNTS, why_unsafe
+from parallel_hpo.supervisor.records.directory import MOUNTS, why_unsafe
 
 MB: Final = 2**20
 SHARED_MB: Final = 1024

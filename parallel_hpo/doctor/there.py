@@ -16,9 +16,9 @@ from parallel_hpo.protocol.pool import Versions, why_unlike
 from parallel_hpo.protocol.spec import PickledMain
 from parallel_hpo.supervisor.devices.drivers import open_driver
 from parallel_hpo.supervisor.devices.library import OpenLibrary
+from parallel_hpo.supervisor.membership.telling import versions_here
 from parallel_hpo.supervisor.packing.carried import lay_down
-from parallel_hpo.supervisor.packing.text import from_text
-from parallel_hpo.supervisor.versions import versions_here
+from parallel_hpo.supervisor.packing.parcel import from_text
 
 
 def examine_there(

@@ -17,7 +17,7 @@ from typing import Final, TypeVar
 
 from parallel_hpo.head.placing import Places, after_end, after_start, due, why_none
 from parallel_hpo.machines.base import ClusterEngine, FoundMachine, NodeCommand
-from parallel_hpo.machines.ends import said_by
+from parallel_hpo.machines.node_process import said_by
 from parallel_hpo.notices import Message
 
 Result = TypeVar("Result")

@@ -12,9 +12,9 @@ from parallel_hpo.config.hpo import HpoSection
 from parallel_hpo.machines.base import FoundMachine, NodeCommand
 from parallel_hpo.protocol.pool import NODE_TOKEN, POOL_KEY, POOL_URL, NewPool
 from parallel_hpo.supervisor.launch import NOTHING
-from parallel_hpo.supervisor.packing.text import to_text
+from parallel_hpo.supervisor.membership.telling import versions_here
+from parallel_hpo.supervisor.packing.parcel import to_text
 from parallel_hpo.supervisor.setting import Setting
-from parallel_hpo.supervisor.versions import versions_here
 
 OF_THE_HEAD: Final = (
     *("apply", "kind", "count", "machines", "sweep_configuration", "sweep_id", "project", "entity"),

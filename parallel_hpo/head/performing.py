@@ -27,14 +27,12 @@ from parallel_hpo.notices import Message, Observer, SweepOpened
 from parallel_hpo.protocol.pool import AT_ONCE, Ends, NewPool
 from parallel_hpo.protocol.spec import Surroundings
 from parallel_hpo.supervisor.commands import Commands
-from parallel_hpo.supervisor.conclusion import EndedSweep, conclude, is_to_be_finished
+from parallel_hpo.supervisor.conclusion import EndedSweep, conclude, find_phantoms, is_to_be_finished
 from parallel_hpo.supervisor.control.mailbox import Mailbox
 from parallel_hpo.supervisor.control.patience import Patience, StoppedError
-from parallel_hpo.supervisor.counting import say_where_it_differs
 from parallel_hpo.supervisor.decisions.view import Ending
-from parallel_hpo.supervisor.farewell import tell_of_end
-from parallel_hpo.supervisor.noting import NotedLaunch
-from parallel_hpo.supervisor.phantoms import find_phantoms
+from parallel_hpo.supervisor.notifying import tell_of_end
+from parallel_hpo.supervisor.noting import NotedLaunch, say_where_it_differs
 from parallel_hpo.supervisor.records.mirror import MirrorLedger
 from parallel_hpo.supervisor.records.summary import SweepResult
 from parallel_hpo.supervisor.setting import Setting

@@ -12,9 +12,8 @@ from collections.abc import Mapping
 
 from parallel_hpo.backend.choose import choose_backend
 from parallel_hpo.backend.credentials import find_credentials
-from parallel_hpo.backend.door import ask_patiently
+from parallel_hpo.backend.door import ask_patiently, is_away
 from parallel_hpo.backend.pool import PoolDoor
-from parallel_hpo.backend.whose import is_away
 from parallel_hpo.config.hpo import HpoSection
 from parallel_hpo.errors import ExitCode, PoolOverError, ServerAwayError, UsageError
 from parallel_hpo.head.share_book import ShareBook
@@ -24,7 +23,7 @@ from parallel_hpo.supervisor.decisions.view import Ending
 from parallel_hpo.supervisor.node import AWAIT_SERVER_S, take_part
 from parallel_hpo.supervisor.node_stage import NodePart
 from parallel_hpo.supervisor.records.summary import SweepResult
-from parallel_hpo.words import Program, Target
+from parallel_hpo.words import Program, Target, sweep_id_of
 
 
 def find_share(
@@ -42,7 +41,7 @@ def find_share(
     url, key = credentials.base_url, credentials.key or ""
     if not ask_patiently(lambda: _is_on_ours(section, environment, url), within_s=AWAIT_SERVER_S):
         return None
-    pool = ask_patiently(PoolDoor(url, key, sweep.rpartition("/")[2]).facts, within_s=AWAIT_SERVER_S)
+    pool = ask_patiently(PoolDoor(url, key, sweep_id_of(sweep)).facts, within_s=AWAIT_SERVER_S)
     if pool is None:
         return None
     if None not in (pool.count, section.count) and pool.count != section.count:

@@ -30,9 +30,9 @@ from parallel_hpo.supervisor.conclusion import EndedSweep, conclude
 from parallel_hpo.supervisor.control.mailbox import Mailbox
 from parallel_hpo.supervisor.control.signals import Control
 from parallel_hpo.supervisor.decisions.view import Ending
-from parallel_hpo.supervisor.farewell import tell_of_end
 from parallel_hpo.supervisor.node import AWAIT_SERVER_S
 from parallel_hpo.supervisor.node_stage import NodePart
+from parallel_hpo.supervisor.notifying import tell_of_end
 from parallel_hpo.supervisor.noting import NotedLaunch
 from parallel_hpo.supervisor.processes.reaper import make_mark
 from parallel_hpo.supervisor.records.directory import working_folder

@@ -28,7 +28,7 @@ from parallel_hpo.head.line import Answer, HeadDoor
 from parallel_hpo.head.offer import PoolPlace
 from parallel_hpo.head.performing import CREW_STOPS_IN_S, PooledSweep, Theatre
 from parallel_hpo.machines.base import ClusterEngine
-from parallel_hpo.machines.routes import address_towards
+from parallel_hpo.machines.names import address_towards
 from parallel_hpo.notices import Message
 from parallel_hpo.supervisor.commands import Commands
 from parallel_hpo.supervisor.control.patience import StoppedError
@@ -42,6 +42,7 @@ from parallel_hpo.supervisor.records.mirror import MirrorLedger
 from parallel_hpo.supervisor.records.resuming import facts_of, find_folder
 from parallel_hpo.supervisor.records.summary import SweepResult
 from parallel_hpo.supervisor.setting import Setting
+from parallel_hpo.words import sweep_id_of
 
 MakeDoor = Callable[[str, str, str], HeadDoor]
 """Returns the door of a pool, given its server's address, a key, and the sweep's id."""
@@ -91,7 +92,7 @@ class HeadStage(Stage):
     def _find_mirror(self, resume: str) -> MirrorLedger | None:
         """Open the ledger of a sweep that is resumed; None: another machine has it, and a server knows it."""
         directory = self.section.directory
-        is_here = (directory / resume.rpartition("/")[2] / LEDGER).is_file()
+        is_here = (directory / sweep_id_of(resume) / LEDGER).is_file()
         if not is_here and choose_backend(self.section.backend, self.environment).name != "local":
             return None
         return self.stack.enter_context(MirrorLedger(find_folder(directory, resume) / LEDGER))

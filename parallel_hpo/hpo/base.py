@@ -19,9 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from parallel_hpo.config.hpo import HpoSection
 from parallel_hpo.config.loader import inside_worker
 from parallel_hpo.errors import ExitCode, UsageError
-from parallel_hpo.hpo.display import open_display
-from parallel_hpo.hpo.handle import Handle, Performance, begin
-from parallel_hpo.hpo.varied import varied_parameters
+from parallel_hpo.hpo.handle import Handle, Performance, begin, open_display
 from parallel_hpo.notices import Observer
 from parallel_hpo.plan import Launch
 from parallel_hpo.ui import Terminal
@@ -29,6 +27,8 @@ from parallel_hpo.words import Program, Target
 
 if TYPE_CHECKING:
     from parallel_hpo.supervisor.records.summary import SweepResult
+from parallel_hpo.config.sweep import parse_sweep_configuration
+from parallel_hpo.config.sweep_words import Constant, Path
 
 Main = Callable[[], object] | Target | Program
 """What a run calls: a function without arguments, or the name of one."""
@@ -166,3 +166,11 @@ def _raise_again(exit_code: int) -> None:
     signal.raise_signal(number)
     if number == signal.SIGINT and signal.getsignal(number) is signal.SIG_IGN:
         raise KeyboardInterrupt  # a shell's background job ignores SIGINT, but the sweep has obeyed it
+
+
+def varied_parameters(section: HpoSection) -> frozenset[Path] | None:
+    """Return the nested names of the parameters that vary; None for a sweep that somebody else made."""
+    if section.sweep_configuration is None or section.sweep_id is not None:
+        return None
+    sweep = parse_sweep_configuration(section.sweep_configuration, where="sweep_configuration")
+    return frozenset(item.path for item in sweep.parameters if not isinstance(item.distribution, Constant))

@@ -1,4 +1,8 @@
-"""`ConfigLoader`: a user's configuration file, of which only the `hpo` section is ours."""
+"""`ConfigLoader`: a user's configuration file, of which only the `hpo` section is ours; and the kinds of HPO.
+
+A kind is a module of `parallel_hpo.hpo.kinds`, named like it. The module's `KIND` is its class. So a new
+kind is a new file there, and touches no other.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +10,17 @@ import os
 import sys
 from collections.abc import Mapping
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 from types import FrameType
 from typing import Any, Final
 
-from parallel_hpo.config.hpo import SECTION
+from parallel_hpo.config.hpo import SECTION, HpoSection
 from parallel_hpo.config.loader import Sources, inside_worker, load_section, read_document
+from parallel_hpo.hpo import kinds as _package
 from parallel_hpo.hpo.base import HPO
 from parallel_hpo.hpo.being_loaded import BeingLoaded
-from parallel_hpo.hpo.registry import kind_names, make_hpo
 from parallel_hpo.worker.loading import LOADING
 
 FROM_DICT: Final = "HPO.from_dict"
@@ -71,3 +77,14 @@ def hpo_of(section: object, *, asker: FrameType) -> HPO | None:
 
 def _is_being_loaded(environment: Mapping[str, str], asker: FrameType) -> bool:
     return inside_worker(environment) and LOADING.is_on(asker)
+
+
+def kind_names() -> tuple[str, ...]:
+    """Return the names of all kinds, without importing any."""
+    return tuple(sorted(module.name for module in iter_modules(_package.__path__)))
+
+
+def make_hpo(section: HpoSection) -> HPO:
+    """Return the HPO of the section's kind, which is one of `kind_names()`."""
+    kind: type[HPO] = import_module(f"{_package.__name__}.{section.kind}").KIND
+    return kind(section)

@@ -3,20 +3,31 @@
     start ──▶ Handle ── result() ──▶ waits for a Future, which an interrupt of the waiting thread leaves be
                 └─ thread: the supervisor; no signal reaches it, only stop() and drain()
 
-When the main thread ends, by whatever, the sweep is stopped and its end is waited for.
+When the main thread ends, by whatever, the sweep is stopped and its end is waited for. It shows itself in
+its notebook's cell, else on stderr.
 """
 
 from __future__ import annotations
 
+import sys
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Protocol
+
+from parallel_hpo.notebook import Cell, find_publisher
+from parallel_hpo.notices import Notice
+from parallel_hpo.ui import Terminal, Verbosity
+from parallel_hpo.ui.wording import Varied
+
+if TYPE_CHECKING:
+    from parallel_hpo.supervisor.records.summary import SweepResult
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
-from parallel_hpo.hpo.display import Display
-from parallel_hpo.notices import Message, Notice, Observer, SweepOpened
+from parallel_hpo.notices import Message, Observer, SweepOpened
 
 if TYPE_CHECKING:
     from parallel_hpo.supervisor.records.summary import BestRun, RunSummary, SweepResult
@@ -187,3 +198,22 @@ _AT_EXIT: Final = _AtExit()
 def _settle(begun: Future[None]) -> None:
     if not begun.done():
         begun.set_result(None)
+
+
+class Display(AbstractContextManager["Display"], Protocol):
+    """Shows notices and the result, and never makes its caller wait."""
+
+    def __call__(self, notice: Notice) -> None:
+        """Take a notice."""
+
+    def conclude(self, result: SweepResult, *, go_on: str = "") -> None:
+        """Take the result, to be shown last."""
+
+
+def open_display(varied: Varied) -> Display:
+    """Return the display; where somebody types at a prompt on the same terminal, one that says little."""
+    publish = find_publisher()
+    if publish is not None:
+        return Cell(publish, varied=varied)
+    at_a_prompt = hasattr(sys, "ps1")
+    return Terminal(sys.stderr, verbosity=Verbosity.QUIET if at_a_prompt else Verbosity.NORMAL, varied=varied)

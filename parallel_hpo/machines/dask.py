@@ -16,9 +16,16 @@ from uuid import uuid4
 from parallel_hpo.errors import BackendError
 from parallel_hpo.extras import library
 from parallel_hpo.machines.base import FoundMachine, NodeCommand, NodeTaskEnd
-from parallel_hpo.machines.ends import hinted, proven, said_by, time_to_end
-from parallel_hpo.machines.node_process import NodeReturn, run_node, stop_node
-from parallel_hpo.machines.routes import address_towards
+from parallel_hpo.machines.names import address_towards
+from parallel_hpo.machines.node_process import (
+    NodeReturn,
+    hinted,
+    proven,
+    run_node,
+    said_by,
+    stop_node,
+    time_to_end,
+)
 
 ANSWER_S: Final = 10.0
 """For a scheduler's answer."""

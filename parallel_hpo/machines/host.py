@@ -20,8 +20,8 @@ from typing import Any, Final, TextIO, TypeVar, cast
 from parallel_hpo.errors import ParallelHPOError
 from parallel_hpo.machines.base import ClusterEngine, NodeTaskEnd
 from parallel_hpo.machines.dask import DaskEngine
-from parallel_hpo.machines.ends import hinted, said_by
 from parallel_hpo.machines.lines import read_line, to_line
+from parallel_hpo.machines.node_process import hinted, said_by
 from parallel_hpo.machines.ray import RayEngine
 from parallel_hpo.machines.slurm import SlurmEngine
 from parallel_hpo.machines.talk import ClusterChoice, HostNews, HostReady, HostRefused, Order, StopNodes, Told

@@ -13,8 +13,8 @@ from typing import IO, Any, Final, cast
 from parallel_hpo import errors
 from parallel_hpo.errors import BackendError, ParallelHPOError
 from parallel_hpo.machines.base import FoundMachine, NodeCommand, NodeTaskEnd
-from parallel_hpo.machines.ends import hinted, time_to_end
 from parallel_hpo.machines.lines import read_line, to_line
+from parallel_hpo.machines.node_process import hinted, time_to_end
 from parallel_hpo.machines.output import KeptOutput
 from parallel_hpo.machines.talk import (
     ClusterChoice,

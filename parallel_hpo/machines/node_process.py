@@ -1,7 +1,7 @@
 """A node as whoever starts it has it: its guard's process, which ends with this one, or when it is told to.
 
 Used in an engine's worker on the machine itself (Ray, Dask), and around a program that reaches there
-(Slurm's `srun`). Imports no engine.
+(Slurm's `srun`). Imports no engine. How a node's task ended has the one form that all engines give it.
 """
 
 from __future__ import annotations
@@ -9,14 +9,18 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, Any, Final
 
-from parallel_hpo.machines.base import NodeCommand
+from parallel_hpo.machines.base import FoundMachine, NodeCommand, NodeTaskEnd
 from parallel_hpo.machines.guard import GuardWord
 from parallel_hpo.machines.lines import read_line, to_line
+
+SPARE_S: Final = 3.0
+"""On top of a node's grace: for the way there, and for what is left of it to be killed."""
+
 
 GUARD: Final = ("-m", "parallel_hpo.machines.guard")
 
@@ -131,3 +135,24 @@ def _heard(line: bytes) -> GuardWord | None:
         return read_line(GuardWord, line)
     except ValueError:
         return None
+
+
+def time_to_end(commands: Iterable[NodeCommand]) -> float:
+    """Return for how many seconds the ends of nodes are waited for that were told to end."""
+    return max((command.grace_s for command in commands), default=0.0) + SPARE_S
+
+
+def proven(machine: FoundMachine, node: NodeReturn) -> NodeTaskEnd:
+    """Return the end of a node that is known to be gone, with all of it."""
+    return NodeTaskEnd(machine, returned=True, exit_code=node.exit_code, error=node.last_words)
+
+
+def hinted(machine: FoundMachine, reason: object) -> NodeTaskEnd:
+    """Return the end of which only an engine speaks, or an error: the node may run on."""
+    return NodeTaskEnd(machine, returned=False, error=said_by(reason))
+
+
+def said_by(reason: object) -> str:
+    """Return the words of an error on one line, or its kind where it has none."""
+    words = " ".join(str(reason).split())
+    return words or type(reason).__name__

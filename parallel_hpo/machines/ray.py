@@ -15,9 +15,16 @@ from uuid import uuid4
 from parallel_hpo.errors import BackendError
 from parallel_hpo.extras import library
 from parallel_hpo.machines.base import FoundMachine, NodeCommand, NodeTaskEnd
-from parallel_hpo.machines.ends import hinted, proven, said_by, time_to_end
 from parallel_hpo.machines.names import MachineNames
-from parallel_hpo.machines.node_process import NodeReturn, run_node, stop_node
+from parallel_hpo.machines.node_process import (
+    NodeReturn,
+    hinted,
+    proven,
+    run_node,
+    said_by,
+    stop_node,
+    time_to_end,
+)
 
 DEVICES: Final = "GPU"
 """What Ray calls devices of any make."""

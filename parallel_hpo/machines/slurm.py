@@ -16,10 +16,16 @@ from typing import Final, Literal
 
 from parallel_hpo.errors import BackendError, MissingExtraError, UsageError
 from parallel_hpo.machines.base import FoundMachine, NodeCommand, NodeTaskEnd
-from parallel_hpo.machines.ends import hinted, proven, said_by, time_to_end
-from parallel_hpo.machines.node_process import NodeProcess, NodeUnprovenError
+from parallel_hpo.machines.names import address_towards
+from parallel_hpo.machines.node_process import (
+    NodeProcess,
+    NodeUnprovenError,
+    hinted,
+    proven,
+    said_by,
+    time_to_end,
+)
 from parallel_hpo.machines.output import KeptOutput
-from parallel_hpo.machines.routes import address_towards
 
 ONE_TASK: Final = ("--nodes=1", "--ntasks=1", "--job-name=parallel_hpo", "--kill-on-bad-exit=0")
 ALL_OF_THE_HOST: Final = ("--whole", "--overlap", "--mem=0", "--cpu-bind=none")

@@ -16,8 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
-from parallel_hpo.notebook.page import as_html, as_text
-from parallel_hpo.notebook.picture import Picture, draw
+from parallel_hpo.notebook.picture import Picture, as_html, as_text, draw
 from parallel_hpo.notices import Notice, OutputLine
 from parallel_hpo.ui.summary import describe_result, is_left_over
 from parallel_hpo.ui.wording import Varied

@@ -23,7 +23,7 @@ from parallel_hpo.config.sweep_words import (
     Path,
     Uniform,
 )
-from parallel_hpo.search.quantiles import place_of, value_at
+from parallel_hpo.search.sampling import place_of, value_at
 from parallel_hpo.search.space import EXACT, Levels, Listed, Stepped, is_number, multiples, possible, rounded
 
 _WIDE: Final = 100

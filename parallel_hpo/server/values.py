@@ -1,9 +1,14 @@
-"""Pure functions on the JSON that clients send: reading it, and what history keys it holds."""
+"""Pure functions on what clients send: reading JSON, what history keys it holds, and console output by lines.
+
+A line of a console is `ERROR <time> <text>` for stderr.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
 from parallel_hpo.metric import MISSING, lookup
@@ -80,3 +85,32 @@ def _type_name(value: Any) -> str:
     if isinstance(value, Mapping):
         return str(value.get("_type", "map"))
     return "list" if isinstance(value, list) else "string"
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """One line; `timestamp` in ISO 8601, or None where the client sent none."""
+
+    number: int
+    timestamp: str | None
+    level: str | None
+    label: str | None
+    line: str
+
+
+def read_line(number: int, text: str) -> LogLine:
+    """Take a stored line apart."""
+    level = "error" if text.startswith("ERROR ") else None
+    rest = text.removeprefix("ERROR ")
+    stamp, space, line = rest.partition(" ")
+    if not space or not _is_time(stamp):
+        return LogLine(number, None, level, None, rest)
+    return LogLine(number, f"{stamp}Z", level, None, line)
+
+
+def _is_time(text: str) -> bool:
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return "T" in text

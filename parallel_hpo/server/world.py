@@ -12,7 +12,7 @@ from parallel_hpo.server.engines.cache import Engines, Suggestion
 from parallel_hpo.server.notice_board import NoticeBoard
 from parallel_hpo.server.rules.heartbeat import SilenceLimits
 from parallel_hpo.server.store.database import Database
-from parallel_hpo.server.store.walks import Walks
+from parallel_hpo.server.store.listing import Walks
 
 DEFAULT_ENTITY: Final = "local"
 DEFAULT_PROJECT: Final = "uncategorized"

@@ -1,20 +1,24 @@
-"""The end of a sweep, once nothing of it runs: what became of it goes to the disk and to its caller."""
+"""The end of a sweep, once nothing of it runs: what became of it goes to the disk and to its caller.
+
+Runs that its server counts as running and that nobody started are found then, and named.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from parallel_hpo.backend.base import OpenedSweep
-from parallel_hpo.errors import ExitCode, NoRoomError
+from parallel_hpo.backend.base import Backend, OpenedSweep
+from parallel_hpo.errors import ExitCode, NoRoomError, ParallelHPOError
 from parallel_hpo.notices import Message, SweepOver
+from parallel_hpo.supervisor.control.patience import Patience
 from parallel_hpo.supervisor.control.signals import Control
 from parallel_hpo.supervisor.decisions.view import Ending
 from parallel_hpo.supervisor.records.ledger import Ledger
 from parallel_hpo.supervisor.records.ledger_reader import RunRow
 from parallel_hpo.supervisor.records.summary import Closing, SweepResult, summarise, write_summary
 from parallel_hpo.supervisor.setting import Setting
-from parallel_hpo.words import Outcome, StopKind
+from parallel_hpo.words import Outcome, StopKind, SweepPath
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,3 +79,26 @@ def cut_short(control: Control, stop: StopKind) -> Ending:
     """Return the ending by the stop that left no more time."""
     asked = control.take()[-1]
     return Ending(asked.reason, asked.exit_code, stop)
+
+
+def find_phantoms(
+    backend: Backend, path: SweepPath, ledger: Ledger, ending: Ending, setting: Setting, patience: Patience
+) -> tuple[str, ...]:
+    """Return, and name, what the server counts as running in a sweep of ours and nobody started.
+
+    Raises:
+        StoppedError: a stop left no time to ask.
+    """
+    if ending.stop is StopKind.KILL or not ledger.facts["created"] or setting.share:
+        return ()
+    known = {row.run_id for row in ledger.runs()}
+    try:
+        found = tuple(patience.call(lambda: backend.phantoms(path, known)))
+    except ParallelHPOError as error:
+        words = f"whether the server lists runs that nobody started could not be asked: {error}"
+        setting.observer(Message(words, warning=True))
+        return ()
+    if found:
+        words = f"the server lists runs of the sweep that no worker started: {', '.join(found)}"
+        setting.observer(Message(words, warning=True))
+    return found

@@ -44,9 +44,8 @@ from parallel_hpo.supervisor.processes.child_pool import ChildPool
 from parallel_hpo.supervisor.processes.descriptors import make_room_for
 from parallel_hpo.supervisor.processes.environment import CLIENT_HIDDEN, base_environment
 from parallel_hpo.supervisor.processes.reaper import MARK, make_mark, reap_leftovers
-from parallel_hpo.supervisor.records.directory import prepare_directory, working_folder
+from parallel_hpo.supervisor.records.directory import prepare_directory, why_unsafe, working_folder
 from parallel_hpo.supervisor.records.ledger import Ledger
-from parallel_hpo.supervisor.records.network import why_unsafe
 from parallel_hpo.supervisor.records.resuming import facts_of, find_folder
 from parallel_hpo.supervisor.records.summary import Closing, SweepResult, summarise
 from parallel_hpo.supervisor.setting import Setting
@@ -128,7 +127,8 @@ class Stage:
         """By which address the embedded server is reached."""
         self.folder = working_folder()
         check_addresses(self.section.notify)
-        expect_ahead(setting)
+        now = time.time()
+        expect_ahead(self.section, now=now, began_at=now - (setting.clock() - setting.began))
         prepare_directory(self.section.directory)
         if unsafe := why_unsafe(self.section.directory):
             setting.observer(Message(f"{unsafe}: a folder on a local disk is safer", warning=True))
@@ -158,6 +158,8 @@ class Stage:
 
     def open(self, facts: Mapping[str, Any]) -> OpenStage:
         """Open the sweep on its server; `facts` are those of the ledger of one that is resumed."""
+        self.setting = self.setting.with_seed_of(facts)
+        self.section = self.setting.section
         backend = self._open_backend(self._choose(facts))
         equipment = self._equip()
         surroundings = self._surround(equipment, keeps_login=backend.keeps_login)
@@ -195,7 +197,8 @@ class Stage:
         section = self.section
         if "path" in facts:
             entity, project, sweep_id = facts["path"].split("/")
-            return SweepOrder(None, project, entity, sweep_id)
+            asked = self.setting.asked_count(facts)
+            return SweepOrder(None, project, entity, sweep_id, reopens=asked.is_raised)
         sweep_id = facts.get("sweep_id", section.sweep_id)
         return SweepOrder(
             section.sweep_configuration, section.project, section.entity, sweep_id, section.seed

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import queue
 from dataclasses import replace
-from multiprocessing.connection import wait
 from pathlib import Path
 
 from parallel_hpo.errors import ConfigError
 from parallel_hpo.notices import Message, RunProgressed
 from parallel_hpo.protocol.messages import Progress, Report, RunEnded, RunStarted
 from parallel_hpo.protocol.spec import STACKS_SIGNAL
+from parallel_hpo.supervisor.control.waiting import wait
 from parallel_hpo.supervisor.decisions.actions import (
     Action,
     AskSweep,

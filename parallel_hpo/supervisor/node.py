@@ -24,7 +24,7 @@ from parallel_hpo.protocol.pool import NODE_TOKEN
 from parallel_hpo.protocol.spec import PickledMain
 from parallel_hpo.supervisor.control.signals import Control, SignalsTaken
 from parallel_hpo.supervisor.decisions.events import StopAsked
-from parallel_hpo.supervisor.membership.relay import Relay
+from parallel_hpo.supervisor.membership.telling import Relay
 from parallel_hpo.supervisor.node_stage import NodePart, NodeStage
 from parallel_hpo.supervisor.processes.reaper import make_mark
 from parallel_hpo.supervisor.records.summary import SweepResult

@@ -26,13 +26,12 @@ from parallel_hpo.supervisor.commands import Commands
 from parallel_hpo.supervisor.control.patience import StoppedError
 from parallel_hpo.supervisor.launch import Stage
 from parallel_hpo.supervisor.membership.membership import Membership, elapsed_s
-from parallel_hpo.supervisor.membership.relay import Relay
+from parallel_hpo.supervisor.membership.telling import Relay, versions_here
 from parallel_hpo.supervisor.open_sweep import OpenSweep
 from parallel_hpo.supervisor.processes.child_calls import ChildCalls
 from parallel_hpo.supervisor.records.ledger import Ledger
 from parallel_hpo.supervisor.records.summary import SweepResult
 from parallel_hpo.supervisor.setting import Setting
-from parallel_hpo.supervisor.versions import versions_here
 from parallel_hpo.words import SweepId, SweepPath
 
 RETRY_S: Final = 1.0

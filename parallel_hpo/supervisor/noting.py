@@ -1,4 +1,4 @@
-"""What a ledger notes of the launch that goes on with it, on one machine or at the head of many."""
+"""What a ledger notes of the launch that goes on with it, here or at the head of many, and its count."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from parallel_hpo.backend.base import OpenedSweep
+from parallel_hpo.notices import Message, Observer
 from parallel_hpo.protocol.spec import Surroundings
 from parallel_hpo.supervisor.packing.naming import note_main
 from parallel_hpo.supervisor.processes.environment import secrets_of
-from parallel_hpo.supervisor.records.resuming import AskedCount
+from parallel_hpo.supervisor.records.resuming import AskedCount, Earlier
 from parallel_hpo.supervisor.setting import Setting
 
 
@@ -46,6 +47,7 @@ class NotedLaunch:
             "count": self.count,
             "count_given": self.asked.given,
             "before": self.before,
+            "seed": setting.section.seed,
             "seed_parameter": setting.section.seed_parameter,
             "metric": opened.metric,
             "goal": opened.goal,
@@ -56,3 +58,15 @@ class NotedLaunch:
             "working_folder": self.surroundings.folder,
             "sys_path": list(self.surroundings.sys_path),
         }
+
+
+def say_where_it_differs(asked: AskedCount, observer: Observer) -> None:
+    """Say the count of a launch where it is another one than that which it goes on with."""
+    if asked.count != asked.was:
+        now, before = (count or "without limit" for count in (asked.count, asked.was))
+        observer(Message(f"count {now} from now on (it was {before})"))
+
+
+def count_before(facts: Mapping[str, Any], earlier: Earlier, *, goes_on: bool) -> int:
+    """Return how many runs had been performed here when this count began: a sweep may be joined again."""
+    return int(facts.get("before", 0)) if goes_on else earlier.started - len(earlier.reruns)

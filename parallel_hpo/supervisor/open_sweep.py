@@ -15,22 +15,25 @@ from parallel_hpo.errors import ExitCode, LedgerError, ParallelHPOError
 from parallel_hpo.notices import MemoryUsed, OutputLine, SweepOpened, shows_memory
 from parallel_hpo.protocol.spec import Surroundings, WorkerSpec
 from parallel_hpo.supervisor.aftermath import Aftermath
-from parallel_hpo.supervisor.catching_up import catch_up
 from parallel_hpo.supervisor.commands import Commands
-from parallel_hpo.supervisor.conclusion import EndedSweep, conclude, cut_short, is_to_be_finished
+from parallel_hpo.supervisor.conclusion import (
+    EndedSweep,
+    conclude,
+    cut_short,
+    find_phantoms,
+    is_to_be_finished,
+)
 from parallel_hpo.supervisor.control.mailbox import Mailbox
 from parallel_hpo.supervisor.control.patience import Patience, StoppedError
-from parallel_hpo.supervisor.counting import ask_count, count_before
 from parallel_hpo.supervisor.decisions.events import PoolAnswered, SweepSeen
 from parallel_hpo.supervisor.decisions.view import Ending, PoolGrant, SlotView, SweepView, open_view
 from parallel_hpo.supervisor.devices.equipment import Equipment
 from parallel_hpo.supervisor.devices.owners import OwnerWatch
 from parallel_hpo.supervisor.devices.presence import OwnersSeen, Presence
-from parallel_hpo.supervisor.farewell import tell_of_end
 from parallel_hpo.supervisor.loop import Answers, Loop
 from parallel_hpo.supervisor.membership.membership import Membership
-from parallel_hpo.supervisor.noting import NotedLaunch
-from parallel_hpo.supervisor.phantoms import find_phantoms
+from parallel_hpo.supervisor.notifying import tell_of_end
+from parallel_hpo.supervisor.noting import NotedLaunch, count_before, say_where_it_differs
 from parallel_hpo.supervisor.planning import limits_of, shares_of
 from parallel_hpo.supervisor.processes.child_pool import ChildPool
 from parallel_hpo.supervisor.processes.environment import worker_environment
@@ -40,7 +43,7 @@ from parallel_hpo.supervisor.records.ledger import Ledger
 from parallel_hpo.supervisor.records.recorder import Recorder
 from parallel_hpo.supervisor.records.resuming import read_earlier
 from parallel_hpo.supervisor.records.summary import SweepResult
-from parallel_hpo.supervisor.server_calls import ServerCalls
+from parallel_hpo.supervisor.server_calls import ServerCalls, catch_up
 from parallel_hpo.supervisor.setting import Setting
 from parallel_hpo.supervisor.siblings import Siblings
 from parallel_hpo.supervisor.standstill import Standstill
@@ -84,7 +87,8 @@ class OpenSweep:
         self._phantoms: tuple[str, ...] = ()
         self._earlier = read_earlier(ledger.runs())
         self._before = count_before(ledger.facts, self._earlier, goes_on=setting.goes_on)
-        self._asked = ask_count(setting, ledger)
+        self._asked = setting.asked_count(ledger.facts)
+        say_where_it_differs(self._asked, setting.observer)
         self._count = None if self._asked.count is None else self._before + self._asked.count
         self._folder = setting.folder_of(opened.path.sweep_id)
         self._sweep_folder = setting.section.directory / opened.path.sweep_id

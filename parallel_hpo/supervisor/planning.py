@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from parallel_hpo.backend.choose import choose_backend
+from parallel_hpo.config.deadline import deadline_at
 from parallel_hpo.config.hpo import HpoSection
 from parallel_hpo.errors import ConfigError
 from parallel_hpo.notices import Message
@@ -17,11 +18,10 @@ from parallel_hpo.policy import FailureLimits, RestartLimits
 from parallel_hpo.supervisor.decisions.view import Limits
 from parallel_hpo.supervisor.devices.drivers import open_driver
 from parallel_hpo.supervisor.devices.equipment import Equipment
-from parallel_hpo.supervisor.devices.faults import FaultRule
+from parallel_hpo.supervisor.devices.health import FaultRule
 from parallel_hpo.supervisor.devices.library import DeviceLibrary, NoDriver, OpenLibrary, no_library, opened
 from parallel_hpo.supervisor.devices.placing import Machine, Placement, is_stranger, place
 from parallel_hpo.supervisor.processes.environment import base_environment, worker_environment
-from parallel_hpo.supervisor.setting import Setting
 from parallel_hpo.words import Slot, SweepId
 
 
@@ -53,9 +53,12 @@ def plan_sweep(
     """Return the plan of a sweep.
 
     Raises:
-        ConfigError: the backend is at odds with the environment, or the workers with the devices.
+        ConfigError: the deadline is past; the backend is at odds with the environment, or the workers
+            with the devices.
         BackendError: `backend: wandb` without credentials.
     """
+    now = time.time()
+    expect_ahead(section, now=now, began_at=now)
     chosen = choose_backend(section.backend, environment)
     with opened(library_for(section, open_library)) as library:
         placement = place_workers(section, environment, library)
@@ -110,12 +113,11 @@ def limits_of(section: HpoSection) -> Limits:
     )
 
 
-def expect_ahead(setting: Setting) -> None:
-    """Raise ConfigError where the deadline is past."""
-    at = setting.deadline_at(time.time())
-    if at is not None and at <= setting.clock():
+def expect_ahead(section: HpoSection, *, now: float, began_at: float) -> None:
+    """Raise ConfigError where the deadline of a launch is past that began then, seconds since the epoch."""
+    if section.deadline is not None and deadline_at(section.deadline, began_at) <= now:
         raise ConfigError(
-            f"hpo.deadline is {setting.section.deadline}, which is past: no run would end by then;"
+            f"hpo.deadline is {section.deadline}, which is past: no run would end by then;"
             " give a later time, or leave it out"
         )
 

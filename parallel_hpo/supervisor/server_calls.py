@@ -1,6 +1,7 @@
 """Asks the sweep server in a thread of its own, so that a server that is away holds up no decision.
 
-What a stop leaves no time to tell is named; the ledger knows it, and a resumed sweep settles it.
+What a stop leaves no time to tell is named; the ledger knows it, and a resumed sweep settles it: it
+catches up on what the server is yet to hear of the part that an earlier supervisor performed.
 """
 
 from __future__ import annotations
@@ -10,15 +11,16 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
-from glob import escape
 from pathlib import Path
 from typing import Final
 
 from parallel_hpo.backend.base import Backend
 from parallel_hpo.errors import ParallelHPOError
 from parallel_hpo.notices import Message, Observer
+from parallel_hpo.run_folders import run_folders
 from parallel_hpo.supervisor.control.patience import Patience, StoppedError
 from parallel_hpo.supervisor.decisions.events import SweepSeen
+from parallel_hpo.supervisor.records.resuming import Earlier, unsent_folders
 from parallel_hpo.words import Outcome, RunId, SweepPath
 
 STATES: Final[Mapping[Outcome, str]] = {
@@ -182,9 +184,23 @@ class ServerCalls:
 
 
 def last_run_folder(folder: Path, run_id: RunId) -> Path | None:
-    """Return the run's folder of its last attempt, in whichever slot that was; None: it has none there.
+    """Return the run's folder of its last attempt, in whichever slot that was; None: it has none there."""
+    found = (each for home in folder.glob("worker-*/wandb") for each in run_folders(home))
+    last = max((each for each in found if each.run_id == run_id and not each.offline), default=None)
+    return None if last is None else Path(last.path)
 
-    wandb client: `<WANDB_DIR>/wandb/run-<date>_<time>-<run id>`.
-    """
-    found = folder.glob(f"worker-*/wandb/run-*-{escape(run_id)}")
-    return max(found, key=lambda path: path.name, default=None)
+
+def catch_up(
+    server_calls: ServerCalls,
+    marks: Sequence[str],
+    earlier: Earlier,
+    folder: Path,
+    last_starts: Callable[[], Mapping[RunId, float]],
+) -> None:
+    """Have it take back what the supervisors of these marks left, and told of ends that it has not heard."""
+    for mark in marks:
+        server_calls.give_back(mark, [run.run_id for run in earlier.reruns])
+    if marks:
+        server_calls.settle_earlier(earlier.ended)
+        for run_id, unsent in unsent_folders(folder, earlier.ended, last_starts):
+            server_calls.tell_end(run_id, earlier.ended[run_id], [unsent])

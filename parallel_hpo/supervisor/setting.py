@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from parallel_hpo.config.deadline import deadline_at
 from parallel_hpo.config.hpo import HpoSection
-from parallel_hpo.notices import Observer
+from parallel_hpo.notices import Message, Observer
 from parallel_hpo.plan import Share
 from parallel_hpo.protocol.spec import PickledMain
 from parallel_hpo.supervisor.control.signals import Control
+from parallel_hpo.supervisor.records.resuming import AskedCount, asked_count
 from parallel_hpo.words import Program, Target
 
 
@@ -46,6 +48,23 @@ class Setting:
         """The runs that this launch is to perform; None: no limit."""
         total = self.section.count
         return total if total is None or self.share is None else self.share.count(total)
+
+    def asked_count(self, facts: Mapping[str, Any]) -> AskedCount:
+        """Return this launch's count beside that of the one that it goes on with, whose facts these are."""
+        given = "count" in self.section.overridden
+        return asked_count(self.count, given=given, facts=facts, goes_on=self.goes_on)
+
+    def with_seed_of(self, facts: Mapping[str, Any]) -> Setting:
+        """Return it with the seed that the sweep of these facts has; one that differs is told of."""
+        kept, given = facts.get("seed"), self.section.seed
+        if kept is None:
+            return self
+        if given not in (None, kept):
+            words = f"hpo.seed is {given}, but the sweep was begun with {kept}, which its runs keep"
+            self.observer(Message(words, warning=True))
+        parameter = self.section.seed_parameter or facts.get("seed_parameter")
+        changes = {"seed": kept, "seed_parameter": parameter}
+        return replace(self, section=self.section.model_copy(update=changes))
 
     def deadline_at(self, wall: float) -> float | None:
         """Return by when all runs are to end, monotonic seconds; None: there is no deadline.

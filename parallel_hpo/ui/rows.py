@@ -2,20 +2,26 @@
 
     w0  gpu 0  ab12cd34  12/40  30%  loss=0.1234  12.3 s  1.2 GB
 
-A narrow terminal loses columns, from those that are missed least.
+A narrow terminal loses columns, from those that are missed least. What is known of each worker is
+advanced by notices, as the tally is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from rich.cells import cell_len
 from rich.text import Text
 
+from parallel_hpo.notices import MemoryUsed, Notice, RunBegan, RunOver, RunProgressed, WorkerChanged
+from parallel_hpo.protocol.messages import Progress
 from parallel_hpo.ui.wording import duration
-from parallel_hpo.ui.workers import Workers, WorkerSeen
-from parallel_hpo.words import Slot, SlotState
+from parallel_hpo.words import RunId, Slot, SlotState
+
+GONE: Final = (SlotState.STOPPED, SlotState.EXITED, SlotState.FATAL)
+"""States of a slot in which it has no worker and gets none."""
 
 COLUMNS: Final = ("worker", "device", "run", "step", "percent", "metric", "seconds", "memory")
 MISSED_LEAST: Final = ("memory", "percent", "device", "seconds", "run")
@@ -116,3 +122,50 @@ def _device(device: str) -> str:
 
 def _memory(used_mb: float) -> str:
     return f"{used_mb / 1024:.1f} GB" if used_mb >= 1024 else f"{used_mb:.0f} MB"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSeen:
+    """One slot's worker; `began_s` is on the clock of `now`."""
+
+    state: SlotState = SlotState.STARTING
+    device: str = ""
+    run_id: RunId | None = None
+    """The run that is on; None: none is."""
+    began_s: float = 0.0
+    progress: Progress | None = None
+    memory_mb: float | None = None
+
+
+Workers = Mapping[Slot, WorkerSeen]
+
+
+def advance_workers(workers: Workers, notice: Notice, now: float) -> Workers:
+    """Return the workers after a notice that came at `now` (seconds)."""
+    match notice:
+        case WorkerChanged(slot=slot, state=state) if state in GONE:
+            return {known: seen for known, seen in workers.items() if known != slot}
+        case WorkerChanged(slot=slot, state=state):
+            seen = workers.get(slot, WorkerSeen())
+            memory_mb = seen.memory_mb if state is not SlotState.STARTING else None
+            return _with(workers, slot, replace(seen, state=state, memory_mb=memory_mb))
+        case RunBegan():
+            seen = replace(workers.get(notice.slot, WorkerSeen()), progress=None, began_s=now)
+            return _with(workers, notice.slot, replace(seen, device=notice.device, run_id=notice.run_id))
+        case RunOver(slot=slot) if slot in workers:
+            return _with(workers, slot, replace(workers[slot], run_id=None, progress=None))
+        case MemoryUsed(slot=slot, used_mb=used_mb) if slot in workers:
+            return _with(workers, slot, replace(workers[slot], memory_mb=used_mb))
+        case RunProgressed(slot=slot, progress=progress) if _is_on(workers, slot, progress.run_id):
+            return _with(workers, slot, replace(workers[slot], progress=progress))
+        case _:
+            return workers
+
+
+def _is_on(workers: Workers, slot: Slot, run_id: RunId) -> bool:
+    """Whether that run is on: a late word of an earlier one says nothing of the next."""
+    return slot in workers and workers[slot].run_id == run_id
+
+
+def _with(workers: Workers, slot: Slot, seen: WorkerSeen) -> Workers:
+    return {**workers, slot: seen}

@@ -18,12 +18,11 @@ from rich.text import Text
 
 from parallel_hpo.notices import Notice, OutputLine, RunOver, SweepOpened, WorkerChanged
 from parallel_hpo.ui.painting import Painting, Size
-from parallel_hpo.ui.rows import rows_of
+from parallel_hpo.ui.rows import Workers, advance_workers, rows_of
 from parallel_hpo.ui.summary import describe_briefly, describe_result, is_left_over
 from parallel_hpo.ui.tally import Tally, advance
 from parallel_hpo.ui.tracebacks import TracebackFilter
 from parallel_hpo.ui.wording import Varied, Verbosity, describe, is_chatter, prefix, progress
-from parallel_hpo.ui.workers import Workers, advance_workers
 from parallel_hpo.words import Slot
 
 if TYPE_CHECKING:

@@ -19,9 +19,8 @@ from rich.console import Console
 
 from parallel_hpo.notices import Notice, OutputLine
 from parallel_hpo.ui.screen import Screen
-from parallel_hpo.ui.stream import SteadyStream
 from parallel_hpo.ui.wording import Varied, Verbosity
-from parallel_hpo.ui.writer import Writer
+from parallel_hpo.ui.writer import SteadyStream, Writer
 
 if TYPE_CHECKING:
     from parallel_hpo.supervisor.records.summary import SweepResult

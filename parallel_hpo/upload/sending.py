@@ -18,12 +18,12 @@ from parallel_hpo.backend import uploading
 from parallel_hpo.backend.run_copy import ArtifactCopy, ConsoleLine, RunCopy, RunLines
 from parallel_hpo.server.artifacts.contents import manifest_of, place_of
 from parallel_hpo.server.files.addresses import Place
-from parallel_hpo.server.rules.console import read_line
-from parallel_hpo.server.store import artifact_aliases, artifacts, files, lines, runs
+from parallel_hpo.server.store import artifact_collections, artifacts, files, lines, runs
 from parallel_hpo.server.store.artifact_records import Artifact
 from parallel_hpo.server.store.database import Transaction
 from parallel_hpo.server.store.lines import Stream
 from parallel_hpo.server.store.records import Run
+from parallel_hpo.server.values import read_line
 from parallel_hpo.server.world import World
 from parallel_hpo.upload.plan import Sending, exit_code_of
 from parallel_hpo.upload.source import SourcePlace, json_object
@@ -56,12 +56,15 @@ def _send(world: World, errand: Errand, send: Sending) -> str:
         folder = Path(place) / f"offline-run-19700101_000000-{run.name}"
         (folder / "files").mkdir(parents=True)
         names = _copy_files(world, transaction, run, folder / "files") if send.whole else ()
-        copy = _copy(world, transaction, run, errand.target, send, names)
-        told = _lines(transaction, run, send)
         try:
-            uploading.send(folder, copy, told, before)
+            copy = _copy(world, transaction, run, errand.target, send, names)
+            uploading.send(folder, copy, _lines(transaction, run, send), before)
         except RuntimeError as error:
             return str(error)
+        except FileNotFoundError as error:
+            return (
+                f"the server's files are not here ({error.filename}): bring them too, or name them by --files"
+            )
     return ""
 
 
@@ -142,7 +145,7 @@ def _console(texts: Iterable[str]) -> Iterator[ConsoleLine]:
 
 def _artifact(world: World, transaction: Transaction, artifact: Artifact) -> ArtifactCopy:
     manifest = json.loads(manifest_of(artifact.id).within(world.files).read_text(encoding="utf-8"))
-    aliases = artifact_aliases.with_collections(transaction, artifact.id)
+    aliases = artifact_collections.aliases_with_collections(transaction, artifact.id)
     return ArtifactCopy(
         name=artifact.collection.name,
         type=artifact.collection.type,

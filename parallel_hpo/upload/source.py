@@ -65,7 +65,7 @@ class ArtifactHere:
 
 @dataclass(frozen=True, slots=True)
 class SweepHere:
-    """A sweep, its runs in the order in which they were made, and what they logged and used."""
+    """A sweep, its runs that have begun, in the order in which they were made, what they logged and used."""
 
     path: SweepPath
     state: SweepState
@@ -83,7 +83,7 @@ def read_sweep(world: World, sweep_id: str) -> SweepHere | None:
         sweep = sweeps.find(transaction, sweep_id)
         if sweep is None:
             return None
-        own = runs.of_sweep(transaction, sweep_id)
+        own = [run for run in runs.of_sweep(transaction, sweep_id) if _has_begun(run)]
         logged = [each for run in own for each in _logged(transaction, run)]
         return SweepHere(
             path=SweepPath(sweep.entity, sweep.project, SweepId(sweep.id)),
@@ -101,6 +101,11 @@ def _configuration(text: str) -> Mapping[str, Any]:
     if not isinstance(configuration, dict):
         raise BackendError("the sweep's configuration can't be read")
     return configuration
+
+
+def _has_begun(run: Run) -> bool:
+    """Whether there is anything of a run: one that was only given out may wait for ever."""
+    return run.state is not RunState.PENDING or run.started_at is not None
 
 
 def _run(run: Run) -> RunHere:
@@ -131,6 +136,14 @@ def json_object(text: str | None) -> dict[str, Any]:
     """Return what a client sent as JSON; bare NaN and Infinity are let in."""
     read = json.loads(text or "{}")
     return read if isinstance(read, dict) else {}
+
+
+def place_at(database: str, files: str | None) -> SourcePlace:
+    """Return where another server keeps its data; paths are made absolute, as children open it elsewhere."""
+    return SourcePlace(
+        database if "://" in database else str(Path(database).absolute()),
+        None if files is None else str(Path(files).absolute()),
+    )
 
 
 def place_in(directory: Path) -> SourcePlace:

@@ -2,25 +2,32 @@
 
 A run that the server never heard of (offline, disabled, no `wandb.init()` at all) would be
 delivered again: so it is opened here, and closed with its exit code. What it wrote
-offline stays in its folder, for the supervisor to send.
+offline stays in its folder, for the supervisor to send. Where its summary lacks the
+sweep's metric, the warning that names it tells what stands in its place.
 """
 
 from __future__ import annotations
 
 import faulthandler
+import math
 import sys
 import traceback
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 import wandb
 
+from parallel_hpo.metric import MISSING, counting, find_value, lookup
 from parallel_hpo.protocol.messages import MissingMetric
 from parallel_hpo.words import Outcome
-from parallel_hpo.worker.missing import explain_missing
 from parallel_hpo.worker.verdict import Verdict
 from parallel_hpo.worker.watch import WATCH
 from parallel_hpo.worker.wording import error_in_words
+
+NOT_A_NUMBER: Final = {"NaN": "NaN", "Infinity": "infinity", "-Infinity": "-infinity"}
+"""How wandb-core writes these into a summary; JSON has no words for them."""
+SHOWN_CHARS: Final = 40
 
 LONG_S: Final = 120.0
 """A run that is closed for longer waits for its server, or hangs: the stacks say which."""
@@ -88,3 +95,43 @@ def _explain_missing() -> MissingMetric | None:
     if WATCH.metric is None or summary is None:
         return None
     return explain_missing(summary, WATCH.metric, WATCH.goal)
+
+
+def explain_missing(summary: Mapping[str, Any], metric: str, goal: str) -> MissingMetric | None:
+    """Return what is there instead of a finite number, and what was logged; None: the metric is there."""
+    if find_value(summary, metric, goal) is not None:
+        return None
+    found = counting(lookup(summary, metric), goal)
+    return MissingMetric(_in_words(found), tuple(sorted(_logged(summary))))
+
+
+def _in_words(value: object) -> str:
+    if value is MISSING or value == {}:
+        return "nothing"
+    match value:
+        case None:
+            return "nothing"
+        case bool():
+            return f"a boolean, {str(value).lower()}"
+        case str():
+            return NOT_A_NUMBER.get(value, f"a text, {value[:SHOWN_CHARS]!r}")
+        case float():
+            return "NaN" if math.isnan(value) else "infinity" if value > 0 else "-infinity"
+        case int():
+            return "a number that is too large"
+        case list():
+            return "a list"
+        case Mapping():
+            return f"an object of type {value['_type']}" if "_type" in value else "a table of values"
+    return f"a {type(value).__name__}"
+
+
+def _logged(summary: Mapping[str, Any], outer: str = "") -> Iterator[str]:
+    """Yield the names under which something was logged, nested ones with dots; wandb's own begin with _."""
+    for key, value in summary.items():
+        if key.startswith("_"):
+            continue
+        if isinstance(value, Mapping) and value and "_type" not in value:
+            yield from _logged(value, f"{outer}{key}.")
+        else:
+            yield f"{outer}{key}"

@@ -3,21 +3,29 @@
 Signal handlers, blocked signals and timers, the working directory, the arguments, the
 standard streams, the hook for exceptions, the environment, the temporary folder, limits
 of resources. Called in the main thread.
+
+After each run it is also seen whether the process can still do what every client of W&B's does, whatever
+that run patched; in 0.1 ms. An agent would fail of it by itself. A run that is run again has no agent, and
+would fail of what another run has done.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import signal
+import socket
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, TextIO
 
 from parallel_hpo.worker.streams import renew
+from parallel_hpo.worker.wording import error_in_words
 
 _EXIT: Final = sys.exit
 _EXCEPTHOOK: Final = sys.excepthook
@@ -105,3 +113,26 @@ def _return_to(folder: Path | None) -> None:
 def _reopen(stream: TextIO, descriptor: int) -> TextIO:
     """Return the stream, open again where `main` has closed it."""
     return renew(stream, descriptor) if stream.closed else stream
+
+
+def _start_thread() -> None:
+    thread = threading.Thread(target=int, daemon=True)
+    thread.start()
+    thread.join()
+
+
+PROBES: Final[Mapping[str, Callable[[], object]]] = {
+    "json": lambda: json.loads(json.dumps({"key": [1.0]})),
+    "threading": _start_thread,
+    "socket": lambda: socket.socket().close(),
+}
+
+
+def why_unwell(probes: Mapping[str, Callable[[], object]] = PROBES) -> str:
+    """Return what fails here now, and how; '' where nothing does."""
+    for what, probe in probes.items():
+        try:
+            probe()
+        except BaseException as error:  # noqa: BLE001 - what `main` has put there raises what it likes
+            return f"its last run left {what} broken: {error_in_words(error)}"
+    return ""

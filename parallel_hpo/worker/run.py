@@ -24,10 +24,9 @@ from parallel_hpo.protocol.messages import Rerun
 from parallel_hpo.words import Outcome, RunId, SweepPath
 from parallel_hpo.worker.agent import MainCall, write_parameters
 from parallel_hpo.worker.closing import Closed, close
-from parallel_hpo.worker.health import why_unwell
 from parallel_hpo.worker.leaving import flush
 from parallel_hpo.worker.leftovers import Leftovers
-from parallel_hpo.worker.restoring import restored
+from parallel_hpo.worker.restoring import restored, why_unwell
 from parallel_hpo.worker.seeding import SEED_VARIABLE, begin_streams
 from parallel_hpo.worker.verdict import NOT_ASKED, STOPPED_BY_SWEEP, Ask, ProgramExit, judge
 from parallel_hpo.worker.watch import WATCH

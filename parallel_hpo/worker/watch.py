@@ -21,6 +21,7 @@ from typing import Any, Final
 import wandb
 
 from parallel_hpo.metric import find_value
+from parallel_hpo.run_folders import folders_of
 from parallel_hpo.words import DISABLED, NEVER_INITIALISED, RunId
 from parallel_hpo.worker.core import Core
 from parallel_hpo.worker.course import Course
@@ -112,12 +113,12 @@ class Watch:
     def look_for_others(self) -> None:
         """Where this process opened no run, see whether another one did: the last is the one that counts."""
         if not self.initialised:
-            self._folders = [folder / "files" for folder in sorted(self._made() - self._before)]
+            self._folders = [folder / "files" for folder in self._made() if folder not in self._before]
             self._by_others = self.initialised
 
-    def _made(self) -> set[Path]:
-        """Return the folders that clients have made for the run."""
-        return set(self._place.glob(f"*run-*-{self._run_id}"))
+    def _made(self) -> list[Path]:
+        """Return the folders that clients have made for the run, by their age."""
+        return folders_of(self._place, self._run_id)
 
     def finish_runs(self, exit_code: int) -> None:
         """Finish the runs that are open still, the last one first.

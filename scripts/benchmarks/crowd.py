@@ -41,8 +41,7 @@ from parallel_hpo.supervisor.control.patience import Patience
 from parallel_hpo.supervisor.control.signals import Control
 from parallel_hpo.supervisor.decisions.view import Limits, open_view
 from parallel_hpo.supervisor.devices.library import no_library
-from parallel_hpo.supervisor.devices.meter import Meter
-from parallel_hpo.supervisor.devices.rapl import Rapl
+from parallel_hpo.supervisor.devices.meter import Meter, Rapl
 from parallel_hpo.supervisor.loop import Loop
 from parallel_hpo.supervisor.processes.child import Child
 from parallel_hpo.supervisor.processes.memory import MemoryWatch

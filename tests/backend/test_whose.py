@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from parallel_hpo.backend.whose import OUR_NAME, is_ours
+from parallel_hpo.backend.door import OUR_NAME, is_ours
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import BrowserContext
 
 from tests import chromium
 from tests.charts.scene import Scene
@@ -14,8 +14,8 @@ from tests.chromium import Sight
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """A real browser while a file's tests need it; they are skipped where there is none."""
+def window() -> Iterator[BrowserContext]:
+    """A window of a real browser while a file's tests need it; they are skipped where there is none."""
     with chromium.running() as started:
         yield started
 
@@ -28,9 +28,9 @@ def site() -> Iterator[str]:
 
 
 @pytest.fixture
-def sight(browser: Browser, site: str) -> Iterator[Sight]:
+def sight(window: BrowserContext, site: str) -> Iterator[Sight]:
     """The charts of the sweep, drawn."""
-    with chromium.looking(browser) as seen:
+    with chromium.looking(window) as seen:
         open_charts(seen, site)
         yield seen
 

@@ -6,6 +6,7 @@ import json
 import mimetypes
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final
@@ -65,6 +66,7 @@ def serving(scene: Scene) -> Iterator[str]:
         yield f"http://127.0.0.1:{server.server_port}"
 
 
+@cache  # each test asks for the same
 def answer(scene: Scene, target: str) -> tuple[str, bytes] | None:
     """Return the type and the body of what is at an address, None where there is nothing."""
     address = urlsplit(target)

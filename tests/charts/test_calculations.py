@@ -6,7 +6,7 @@ import random
 from typing import Any, Final
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import BrowserContext
 from scipy import stats
 
 from tests.chromium import Sight, looking
@@ -16,9 +16,9 @@ DICE: Final = random.Random(3)
 
 
 @pytest.fixture(scope="module")
-def page(browser: Browser, site: str) -> Any:
+def page(window: BrowserContext, site: str) -> Any:
     """A page from which modules can be imported."""
-    with looking(browser) as sight:
+    with looking(window) as sight:
         sight.page.goto(site)
         yield Calculator(sight)
 

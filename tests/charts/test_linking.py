@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from parallel_hpo.server.pages import static
-from parallel_hpo.server.pages.linking import UnlinkableError, script, style
+from parallel_hpo.server.pages.static import UnlinkableError, script, style
 
 
 def linked(folder: Path, **modules: str) -> str:

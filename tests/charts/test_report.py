@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import BrowserContext
 
-from parallel_hpo.server.pages.report.contents import Contents
-from parallel_hpo.server.pages.report.document import document
+from parallel_hpo.server.pages.report import Contents, document
 from tests.charts.scene import DANGEROUS, START, Scene
 from tests.charts.test_sweep_charts import drag_first_axis, words
 from tests.chromium import Scheme, Sight, accessibility_faults, looking
@@ -35,9 +34,9 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def report(browser: Browser, file: Path) -> Iterator[Sight]:
+def report(window: BrowserContext, file: Path) -> Iterator[Sight]:
     """The report, drawn; whatever it asks of anybody is an error."""
-    with looking(browser) as sight:
+    with looking(window) as sight:
         open_report(sight, file)
         yield sight
 
@@ -98,8 +97,9 @@ def test_a_policy_lets_only_its_own_script_run(report: Sight) -> None:
     assert any("script-src" in said for said in report.complaints())
 
 
-def test_it_can_be_read_where_scripts_do_not_run(browser: Browser, file: Path) -> None:
-    context = browser.new_context(java_script_enabled=False)
+def test_it_can_be_read_where_scripts_do_not_run(window: BrowserContext, file: Path) -> None:
+    assert window.browser is not None
+    context = window.browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(file.as_uri())
     assert page.locator("#runs tbody tr").count() == RUNS
@@ -108,8 +108,8 @@ def test_it_can_be_read_where_scripts_do_not_run(browser: Browser, file: Path) -
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_no_fault_in_light_and_dark(browser: Browser, file: Path, scheme: Scheme) -> None:
-    with looking(browser, scheme=scheme) as sight:
+def test_axe_finds_no_fault_in_light_and_dark(window: BrowserContext, file: Path, scheme: Scheme) -> None:
+    with looking(window, scheme=scheme) as sight:
         open_report(sight, file)
         assert accessibility_faults(sight) == []
 

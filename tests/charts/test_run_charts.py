@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import BrowserContext, Page
 
 from tests.charts.scene import Scene
 from tests.charts.site import serving
@@ -22,8 +22,8 @@ def long_run() -> Iterator[str]:
 
 
 @pytest.fixture
-def sight(browser: Browser, long_run: str) -> Iterator[Sight]:
-    with looking(browser, height=1200) as seen:
+def sight(window: BrowserContext, long_run: str) -> Iterator[Sight]:
+    with looking(window, height=1200) as seen:
         seen.page.goto(long_run)
         for key in ("loss", "accuracy", "cpu"):
             seen.page.wait_for_selector(f"[data-key={key}] canvas")
@@ -63,8 +63,8 @@ def test_what_has_new_lines_is_read_again_and_a_new_key_gets_a_chart(sight: Sigh
     assert all("system=1" in address for address in asked)
 
 
-def test_a_chart_out_of_sight_is_not_read(browser: Browser, long_run: str) -> None:
-    with looking(browser, height=300) as sight:
+def test_a_chart_out_of_sight_is_not_read(window: BrowserContext, long_run: str) -> None:
+    with looking(window, height=300) as sight:
         asked: list[str] = []
         sight.page.on("request", lambda request: asked.append(request.url))
         sight.page.goto(long_run)

@@ -2,16 +2,18 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from parallel_hpo.cli.target import parse_target
+from parallel_hpo.cli.arguments import parse_target
 from parallel_hpo.config.hpo import known_keys
 from parallel_hpo.supervisor.records.ledger import Ledger
 from parallel_hpo.version import __version__
 from parallel_hpo.words import Target
+from tests.cli.folders import DONE, leave_sweep
 
 SWEEP = {"method": "grid", "parameters": {"a": {"values": [1, 2]}, "b": {"values": ["x", "y"]}}}
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -96,3 +98,12 @@ def test_a_ledger_that_cannot_be_read_is_warned_of_and_the_others_are_shown(
         f"warning: {tmp_path}/broken/ledger.db",
         f"warning: {tmp_path}/empty/ledger.db",
     ]
+
+
+def test_what_the_encoding_of_stdout_lacks_is_escaped(tmp_path: Path, clean_env: dict[str, str]) -> None:
+    leave_sweep(tmp_path / "one", [0.5], facts={**DONE, "name": "grün"})
+    words = (sys.executable, "-m", "parallel_hpo", "status", "one", "--directory", str(tmp_path))
+    environment = clean_env | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "gr\\xfcn" in done.stdout

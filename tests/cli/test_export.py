@@ -6,13 +6,14 @@ import errno
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import optuna
 import pytest
 
-from parallel_hpo.cli.whole_file import whole_file
+from parallel_hpo.cli.output import whole_file
 from parallel_hpo.errors import UsageError
 from tests.analysis.sweeps import keep_summary
 from tests.cli.folders import leave_sweep
@@ -65,6 +66,41 @@ def test_parquet_goes_through_a_pipe(export: Command, tmp_path: Path) -> None:
         assert reader.stdout is not None
         assert reader.stdout.read() == (tmp_path / "out" / "runs.parquet").read_bytes()
     assert (tmp_path / "out" / "pipe").is_fifo()
+
+
+def test_a_dash_is_stdout_and_so_is_its_device_with_nothing_else_on_it(
+    export: Command, tmp_path: Path
+) -> None:
+    text = export("csv").stdout
+    for stdout in ("-", "/dev/stdout", "/dev/fd/1"):
+        done = export("csv", "-o", stdout)
+        assert (done.returncode, done.stdout, done.stderr) == (0, text, "")
+    assert not (tmp_path / "-").exists()
+    assert "can't go to stdout: name one by -o FILE" in export("optuna", "-o", "-").stderr
+
+
+def test_a_shells_own_pipe_is_written_too(export: Command, tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    done = export("csv", "-o", f"/proc/{os.getpid()}/fd/{writer}")
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        assert (done.returncode, pipe.read()) == (0, export("csv").stdout), done.stderr
+
+
+@pytest.mark.parametrize(
+    "name", ["team/digits/one", "one/", "/elsewhere/one", "http://x/team/sweeps/one?ticket=7"]
+)
+def test_a_sweep_is_known_by_its_id_at_the_end_of_a_path_a_folder_or_an_address(
+    export: Command, name: str
+) -> None:
+    assert export("csv", sweep=name).stdout == export("csv").stdout
+
+
+@pytest.mark.parametrize("name", ["*", "o?e", "", "/", "one/ledger.db"])
+def test_no_pattern_names_a_sweep(export: Command, name: str) -> None:
+    done = export("csv", sweep=name)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"there is no sweep {name} in " in done.stderr
 
 
 def test_sweeps_gather_in_one_optuna_storage_each_once(export: Command, tmp_path: Path) -> None:
@@ -123,6 +159,24 @@ def test_what_can_not_be_written_is_said_and_nothing_is_left(
     assert (done.returncode, done.stdout) == (2, "")
     assert why in done.stderr
     assert files(tmp_path) == []
+
+
+@pytest.mark.parametrize("wanted", ["csv", "parquet"])
+def test_a_closed_stdout_is_said(tmp_path: Path, wanted: str) -> None:
+    leave_sweep(tmp_path / "one", [0.5])
+    words = (
+        sys.executable,
+        "-m",
+        "parallel_hpo",
+        "export",
+        "one",
+        "--format",
+        wanted,
+        "--directory",
+        tmp_path,
+    )
+    done = subprocess.run(["bash", "-c", '"$@" >&-', "bash", *words], stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (1, b"error: stdout can't be written: it is closed\n")
 
 
 def test_an_unknown_sweep_or_format_is_named_with_those_that_there_are(export: Command) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from parallel_hpo.cli.going_on import go_on_command
+from parallel_hpo.cli.run import ended_by_the_clock, go_on_command
 
 
-def command(*words: str, found: str | None = "/env/bin/parallel-hpo") -> str:
-    return go_on_command(words, "abc", find=lambda name: found, interpreter="/env/bin/python")
+def command(*words: str, found: str | None = "/env/bin/parallel-hpo", over: bool = False) -> str:
+    return go_on_command(
+        words, "abc", find=lambda name: found, interpreter="/env/bin/python", deadline_is_over=over
+    )
 
 
 def test_it_is_the_launch_itself_with_the_sweep_to_be_resumed_before_what_is_the_targets() -> None:
@@ -32,3 +34,19 @@ def test_a_command_that_is_not_on_the_path_is_named_by_its_file() -> None:
     assert command("/site/parallel_hpo/__main__.py", "run", "c.json", found=None) == (
         "/env/bin/python -m parallel_hpo run c.json --resume abc"
     )
+
+
+def test_a_time_of_day_that_is_over_is_none_for_the_next_launch_wherever_it_was_given() -> None:
+    for given in (["--deadline", "2026-12-24 18:00"], ["--deadline=2026-12-24 18:00"], []):
+        typed = command("/env/bin/parallel-hpo", "run", "c.json", *given, over=True)
+        assert typed == "parallel-hpo run c.json --deadline null --resume abc"
+    kept = command("/env/bin/parallel-hpo", "run", "c.json", "--deadline", "3h")
+    assert kept == "parallel-hpo run c.json --deadline 3h --resume abc"
+
+
+def test_what_ends_by_the_clock_is_a_sweep_with_a_time_of_day_and_no_other() -> None:
+    at, reason = "2026-12-24T18:00:00+01:00", "deadline 2026-12-24T18:00:00+01:00: no run starts"
+    assert ended_by_the_clock(at, reason)
+    assert not ended_by_the_clock(at, "SIGINT")
+    assert not ended_by_the_clock("3h", "deadline 3h")
+    assert not ended_by_the_clock(None, "sweep timeout 4 s")

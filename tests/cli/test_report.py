@@ -129,3 +129,11 @@ def test_a_file_that_cannot_be_written_is_said_and_nothing_is_left(tmp_path: Pat
         done.stderr
         == "error: nowhere/report.html can't be written: No such file or directory; name another file by -o\n"
     )
+
+
+def test_a_dash_is_stdout_with_the_report_alone(tmp_path: Path, command: Command) -> None:
+    wandb_sweep(tmp_path / "abc")
+    done = command("report", "abc", "--directory", str(tmp_path), "-o", "-")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("</html>")
+    assert "-" not in [path.name for path in tmp_path.iterdir()]

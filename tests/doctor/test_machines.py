@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from parallel_hpo.cli.doctor_machines import look_on_machines
+from parallel_hpo.cli.doctor import look_on_machines
 from parallel_hpo.config.hpo import HpoSection
 from parallel_hpo.doctor import Finding, Level, Patient
 from parallel_hpo.doctor.machines import examine_machines
 from parallel_hpo.doctor.questions import MachineQuestion
 from parallel_hpo.machines.base import FoundMachine
-from parallel_hpo.supervisor.versions import versions_here
+from parallel_hpo.supervisor.membership.telling import versions_here
 from parallel_hpo.words import Target
 from tests.head.engines import NotedEngine
 from tests.processes.heading import FolderEngine

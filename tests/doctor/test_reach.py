@@ -10,9 +10,8 @@ import pytest
 
 from parallel_hpo.config.hpo import BackendChoice
 from parallel_hpo.doctor import Finding, Level
-from parallel_hpo.doctor.meeting import meeting_places
 from parallel_hpo.doctor.questions import ServerToReach
-from parallel_hpo.doctor.reach import clock_difference, examine_reach
+from parallel_hpo.doctor.reach import clock_difference, examine_reach, meeting_places
 
 HOST = "127.0.0.1"
 

@@ -20,7 +20,7 @@ from parallel_hpo.head.offer import (
 )
 from parallel_hpo.machines.base import FoundMachine
 from parallel_hpo.protocol.spec import PickledMain
-from parallel_hpo.supervisor.packing.text import MOST_MAIN_BYTES, from_text, to_text
+from parallel_hpo.supervisor.packing.parcel import MOST_MAIN_BYTES, from_text, to_text
 from parallel_hpo.words import Target
 
 HERE = PoolPlace("http://10.0.0.1:5000", "secret", is_apart=False)

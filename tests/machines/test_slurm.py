@@ -133,9 +133,10 @@ def test_a_node_hears_of_its_time_limit_in_time(engines: Engines, node: HeldNode
 STUB: Final = """#!/usr/bin/env bash
 # Stands for `parallel-hpo`: its first task waits for the notice, and ends as a node does that hears of it,
 # or that doesn't listen yet.
-[[ $HEARS == no ]] || trap 'exit 75' USR1
+[[ $HEARS == no ]] || trap 'kill "$!"; exit 75' USR1
 echo "$*" >>"$CALLS"
 [[ $(wc -l <"$CALLS") == 1 ]] || exit 0
+[[ $HEARS == yes ]] || exec sleep 600
 sleep 600 & wait
 """
 
@@ -149,9 +150,9 @@ def test_a_task_of_the_arrays_script_that_is_told_to_leave_joins_again(
     stub.write_text(STUB)
     stub.chmod(0o755)
     variables = {"SWEEP": "abc", "CALLS": str(calls), "HEARS": hears, "PATH": f"{tmp_path}:{env['PATH']}"}
-    slurm.call("sbatch", "--array=1", "--export=ALL", f"--chdir={tmp_path}", str(JOIN), **env | variables)
+    options = ("--parsable", "--array=1", "--export=ALL", f"--chdir={tmp_path}")
+    task = slurm.call("sbatch", *options, str(JOIN), **env | variables).strip() + "_1"
     assert comes(calls.exists)
-    (task,) = slurm.jobs()
     slurm.call("scancel", "--signal=USR1", "--batch", task)
     assert comes(lambda: slurm.jobs().get(task) == "PENDING")
     # Two minutes is what Slurm waits; a job whose last end is not a second old is refused by the node.

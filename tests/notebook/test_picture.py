@@ -4,8 +4,15 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Final
 
-from parallel_hpo.notebook.page import SHOWN_RUNNING, as_html, as_text
-from parallel_hpo.notebook.picture import SHOWN_ENDS, SHOWN_WARNINGS, Picture, draw
+from parallel_hpo.notebook.picture import (
+    SHOWN_ENDS,
+    SHOWN_RUNNING,
+    SHOWN_WARNINGS,
+    Picture,
+    as_html,
+    as_text,
+    draw,
+)
 from parallel_hpo.notices import Message, Notice, RunBegan, RunOver, SweepOpened
 from parallel_hpo.words import Outcome, RunId, Slot, SweepId, SweepPath
 

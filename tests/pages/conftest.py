@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import BrowserContext, Page
 
-from tests import chromium as browsers
+from tests import chromium
+from tests.chromium import Scheme
 from tests.conftest import clean_env_in
 from tests.pages.seen import Seen
 from tests.pages.serving import Served, served
@@ -30,10 +30,10 @@ def site(server: Served) -> Served:
 
 
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    """A real browser for a file's tests, each with windows of its own; skipped where there is none."""
-    with browsers.running() as browser:
-        yield browser
+def window() -> Iterator[BrowserContext]:
+    """A window of a real browser, in which each test has tabs; they are skipped where there is none."""
+    with chromium.running() as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -45,21 +45,15 @@ def seen(site: Served) -> Iterator[Seen]:
 
 
 @pytest.fixture
-def visit(chromium: Browser, site: Served, seen: Seen) -> Iterator[Open]:
-    """Open a page in a window of its own, which has no cookie of another, and is let in."""
-    with ExitStack() as contexts:
+def visit(window: BrowserContext, site: Served, seen: Seen) -> Iterator[Open]:
+    """Open a page in a tab of its own, and be let in; what an earlier test was let in with is forgotten."""
 
-        def visit(page: str, *, scheme: str = "light", width: int = 1200, let_in: bool = True) -> Page:
-            context = chromium.new_context(
-                color_scheme="dark" if scheme == "dark" else "light",
-                viewport={"width": width, "height": 900},
-                accept_downloads=True,
-            )
-            contexts.callback(context.close)
-            opened = context.new_page()
-            opened.set_default_timeout(30_000)
-            seen.watch(opened)
-            opened.goto(site.address(page) if let_in else site.url + page)
-            return opened
+    def visit(page: str, *, scheme: Scheme = "light", width: int = 1200, let_in: bool = True) -> Page:
+        opened = chromium.new_tab(window, width=width, height=900, scheme=scheme)
+        opened.set_default_timeout(30_000)
+        seen.watch(opened)
+        opened.goto(site.address(page) if let_in else site.url + page)
+        return opened
 
+    with chromium.tabs_of_its_own(window):
         yield visit

@@ -12,8 +12,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import BrowserContext, expect
 
+from tests.chromium import new_tab, tabs_of_its_own
 from tests.pages.seen import Seen
 from tests.pages.serving import Served, filled
 
@@ -105,16 +106,17 @@ def forward(tmp_path: Path) -> Iterator[Forward]:
 
 @pytest.mark.parametrize("name", ["127.0.0.1", "localhost"])
 def test_a_page_acts_through_a_tunnel_on_another_port(
-    chromium: Browser, site: Served, forward: Forward, name: str
+    window: BrowserContext, site: Served, forward: Forward, name: str
 ) -> None:
     sweep = filled(site.stage, 3, "RUNNING")
     near = f"http://{name}:{forward(site.url)}"
-    page: Page = chromium.new_page()
-    seen = Seen(near)
-    seen.watch(page)
-    page.goto(site.address(f"/local/p/sweeps/{sweep}").replace(site.url, near))
-    expect(page.locator("#live")).to_have_text("live")
-    expect(page.locator("#runs tbody tr")).to_have_count(3)
-    page.click("#actions button:has-text('Pause')")
-    expect(page.locator("#state")).to_have_text("paused")
-    assert (seen.trouble, seen.foreign) == ([], [])
+    with tabs_of_its_own(window):
+        page = new_tab(window, width=1200, height=900, scheme="light")
+        seen = Seen(near)
+        seen.watch(page)
+        page.goto(site.address(f"/local/p/sweeps/{sweep}").replace(site.url, near))
+        expect(page.locator("#live")).to_have_text("live")
+        expect(page.locator("#runs tbody tr")).to_have_count(3)
+        page.click("#actions button:has-text('Pause')")
+        expect(page.locator("#state")).to_have_text("paused")
+        assert (seen.trouble, seen.foreign) == ([], [])

@@ -13,13 +13,12 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from parallel_hpo.cli.target import parse_target
+from parallel_hpo.cli.arguments import parse_target
 from parallel_hpo.config.loader import Sources, load_section, read_document
 from parallel_hpo.head.lead import lead
 from parallel_hpo.hpo import kind_names
 from parallel_hpo.machines.base import FoundMachine, NodeCommand, NodeTaskEnd
-from parallel_hpo.machines.ends import hinted, proven
-from parallel_hpo.machines.node_process import NodeProcess, NodeReturn
+from parallel_hpo.machines.node_process import NodeProcess, NodeReturn, hinted, proven
 from parallel_hpo.plan import Launch
 from parallel_hpo.supervisor.control.patience import in_thread
 from parallel_hpo.supervisor.control.signals import Control

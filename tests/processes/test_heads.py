@@ -237,7 +237,7 @@ def test_what_would_not_end_before_the_deadline_starts_on_no_machine_and_is_left
     assert cut.summary["stop_reason"].startswith("deadline 12s")
     assert cut.summary["attempted"] < 12
     sweep.env["EACH_S"] = "0"
-    section = {"count": 12, "seed": 7, "seed_parameter": "seed"}
+    section = {"count": 12, "seed": 8}
     ended = head.lead("seeded", resume=cut.summary["sweep_id"], **section).finish()
     assert (ended.code, outcomes(ended.summary)) == (ExitCode.COMPLETE, ["finished"] * 12), ended.stderr
     assert {entry.facts["seed"] for entry in sweep.entries()} == {seed_of(7, n) for n in range(12)}

@@ -57,6 +57,14 @@ def test_a_sweep_past_its_time_stops_every_run_and_can_be_resumed(sweep: RealSwe
     assert cut < {entry.run_id for entry in sweep.entries()}
 
 
+def test_limits_of_months_and_ages_end_nothing(sweep: RealSweep) -> None:
+    month_s, age_s = 30 * 86400, 1e30
+    far: dict[str, Any] = {"sweep_timeout_s": month_s, "run_timeout_s": age_s, "stall_timeout_s": age_s}
+    ended = sweep.start("brief", count=2, grace_period_s=age_s, deadline="9999-12-31 23:59", **far).finish()
+    assert ended.code == ExitCode.COMPLETE, ended.stderr
+    assert outcomes(ended.summary) == ["finished"] * 2
+
+
 def test_a_run_that_stalls_once_is_run_again(sweep: RealSweep) -> None:
     ended = sweep.start("hangs_at_first", count=2, stall_timeout_s=2).finish()
     assert outcomes(ended.summary) == ["finished"] * 2

@@ -116,6 +116,11 @@ def test_where_nothing_is_left_nothing_is_run(sweep: RealSweep) -> None:
     assert ended.summary["runs"] == first.summary["runs"]
 
 
+def test_a_finished_sweep_whose_count_is_raised_has_so_many_runs_more(sweep: RealSweep) -> None:
+    expect_exactly(2, sweep.start("quick", count=2).finish(), sweep)
+    expect_exactly(3, resume(sweep, "quick", count=3).finish(), sweep)
+
+
 def test_optimize_resumes_too(sweep: RealSweep) -> None:
     sweep.start("sleeper", count=4).wait_for(2)
     interrupt(sweep)

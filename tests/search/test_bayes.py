@@ -63,8 +63,8 @@ def mixed_loss(parameters: dict[str, Any]) -> float:
 
 @pytest.fixture(scope="module")
 def long_searches() -> list[list[dict[str, Any]]]:
-    """What five searches of fifty runs asked for."""
-    return [search(bayes(MIXED, seed=seed), mixed_loss, runs=50) for seed in range(5)]
+    """What three searches of fifty runs asked for."""
+    return [search(bayes(MIXED, seed=seed), mixed_loss, runs=50) for seed in range(3)]
 
 
 def test_the_search_ends_in_better_places_than_it_began(long_searches: list[list[dict[str, Any]]]) -> None:

@@ -7,8 +7,7 @@ import pytest
 
 from parallel_hpo.search.columns import Choice, Column, Table
 from parallel_hpo.search.gaussian import Surface
-from parallel_hpo.search.parted import Parted, likeliest
-from parallel_hpo.search.shapes import bell_shaped, cut_off
+from parallel_hpo.search.parted import Parted, bell_shaped, cut_off, likeliest
 
 MODEL = Choice(first=0, size=2)
 

@@ -25,7 +25,7 @@ from parallel_hpo.config.sweep_words import (
 )
 from parallel_hpo.search.axes import IntervalAxis, axes_of
 from parallel_hpo.search.bayes import BayesEngine
-from parallel_hpo.search.quantiles import place_of, value_at
+from parallel_hpo.search.sampling import place_of, value_at
 from parallel_hpo.search.trial import Trial, TrialState
 
 widths = st.floats(0.1, 1e3)

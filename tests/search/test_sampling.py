@@ -28,8 +28,7 @@ from parallel_hpo.config.sweep_words import (
     Parameter,
     Uniform,
 )
-from parallel_hpo.search.quantiles import place_of, value_at
-from parallel_hpo.search.sampling import RandomEngine, draw, stream
+from parallel_hpo.search.sampling import RandomEngine, draw, place_of, stream, value_at
 
 steps = st.none() | st.integers(1, 5) | st.floats(0.01, 5)
 bounds = st.tuples(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6)).map(lambda pair: (pair[0], pair[0] + pair[1]))

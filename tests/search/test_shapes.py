@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parallel_hpo.search.columns import Column
-from parallel_hpo.search.shapes import bell_shaped, cut_off
+from parallel_hpo.search.parted import bell_shaped, cut_off
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 

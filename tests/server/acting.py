@@ -11,13 +11,13 @@ from typing import Any
 import yaml
 
 from parallel_hpo.server.engines.cache import AskFirstError, Engines
-from parallel_hpo.server.removal import runs as run_removal
+from parallel_hpo.server.removal import removing
 from parallel_hpo.server.services import agents as agent_service
 from parallel_hpo.server.services import file_stream, supervision
 from parallel_hpo.server.services import runs as run_service
 from parallel_hpo.server.services import sweeps as sweep_service
+from parallel_hpo.server.services.abandoned import reap
 from parallel_hpo.server.services.file_stream import Chunk
-from parallel_hpo.server.services.reaper import reap
 from parallel_hpo.server.services.runs import RunWishes
 from parallel_hpo.server.services.supervision import SweepAt
 from parallel_hpo.server.services.sweeps import SweepWishes
@@ -100,7 +100,7 @@ class Stage:
         return agent_service.register(self.world, sweep, "host", label).id
 
     def beat(self, agent: str, *listed: str) -> Command | None:
-        """Send a heartbeat and return its command, if any; a model is asked first, as `asking` does."""
+        """Send a heartbeat and return its command, if any; a model is asked first, as `executing` does."""
         world = self.world
         while True:
             try:
@@ -144,7 +144,7 @@ class Stage:
         return found
 
     def delete(self, name: str) -> None:
-        run_removal.delete(self.world, self.run(name).id, with_artifacts=False)
+        removing.delete_run(self.world, self.run(name).id, with_artifacts=False)
 
     def run(self, name: str) -> Run:
         with self.world.database.read() as transaction:

@@ -13,8 +13,7 @@ import pytest
 
 from parallel_hpo import tickets
 from parallel_hpo.keys import worker_key
-from parallel_hpo.server.pages.entrance import Entrance
-from parallel_hpo.server.pages.peers import Peers
+from parallel_hpo.server.pages.entrance import Entrance, Peers
 from parallel_hpo.supervisor.control.mailbox import Mailbox
 from parallel_hpo.supervisor.records.ledger import Ledger
 from parallel_hpo.words import Slot

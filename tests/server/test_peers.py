@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from parallel_hpo.server.pages.peers import Peers
+from parallel_hpo.server.pages.entrance import Peers
 
 HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
 LINE = "   0: 0100007F:{:04X} 0100007F:{:04X} 01 00000000:00000000 00:00000000 00000000 {:5d}        0 1\n"

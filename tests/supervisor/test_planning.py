@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from parallel_hpo.config.hpo import HpoSection
+from parallel_hpo.errors import ConfigError
 from parallel_hpo.supervisor.devices.library import NoDriver
 from parallel_hpo.supervisor.node import section_of_node
 from parallel_hpo.supervisor.planning import plan_sweep
@@ -30,6 +31,13 @@ def test_a_plan_says_which_devices_the_workers_get_and_what_one_finds(tmp_path: 
     plan = plan_sweep(section, {"CUDA_VISIBLE_DEVICES": "3,5"}, open_library=lambda: NoDriver("none"))
     assert (plan.workers, plan.shares, plan.devices) == (2, (2, 1), ("3", "5"))
     assert plan.environment["CUDA_VISIBLE_DEVICES"] == "3"
+
+
+def test_a_plan_tells_of_a_deadline_that_is_past_as_the_launch_does(tmp_path: Path) -> None:
+    keys = {"sweep_id": "x", "backend": "local", "devices": "cpu", "directory": str(tmp_path)}
+    section = HpoSection.model_validate({**keys, "deadline": "2026-01-01 18:00"})
+    with pytest.raises(ConfigError, match=r"hpo\.deadline is 2026-01-01T18:00:00.*, which is past"):
+        plan_sweep(section, {})
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system binds no process to cores")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -11,11 +12,12 @@ from typing import Any
 
 import pytest
 
-from parallel_hpo.server.artifacts.manifests import digest_of
+from parallel_hpo.server.artifacts.contents import digest_of
 from parallel_hpo.server.services import supervision
 from parallel_hpo.server.services.file_stream import Batch, Chunk
-from parallel_hpo.server.store.artifact_files import Entry
+from parallel_hpo.server.store.artifacts import Entry
 from parallel_hpo.server.store.lines import Stream
+from tests.cli.folders import leave_sweep
 from tests.commanding import CommandLine
 from tests.conftest import clean_env_in
 from tests.contract.serving import DEADLINE_S, Server, serving
@@ -96,15 +98,16 @@ def test_a_sweep_that_goes_on_is_brought_as_far_as_it_is_and_its_rest_by_another
         assert elsewhere.there.sweep["state"] == "PENDING"
         stage.set_state(elsewhere.uploads.sweep_id, "CANCELED")
         stage.stream(names["running"], Chunk(exitcode=1))
-        answer = elsewhere.upload("--database", str(stage.folder / "server.db"), code=0)
+        here = ("--database", "server.db", "--files", "server-files")
+        answer = elsewhere.upload(*here, code=0)
     assert answer["sent"] == [names["running"]]
     assert elsewhere.state_there() == ended | {names["running"]: "killed"}
     assert elsewhere.there.sweep["state"] == answer["state"] == "CANCELED"
     assert elsewhere.there.configuration["description"] == f"mine\n{MARK} {answer['sweep']}"
-    here = elsewhere.uploads.here().runs
+    runs = elsewhere.uploads.here().runs
     for name, run in elsewhere.there.runs.items():
-        assert (run["history"], run["events"]) == (here[name]["history"], here[name]["events"])
-    assert all(run["events"] for run in here.values())
+        assert (run["history"], run["events"]) == (runs[name]["history"], runs[name]["events"])
+    assert all(run["events"] for run in runs.values())
 
 
 @pytest.fixture
@@ -119,6 +122,22 @@ def ended(stage: Stage, sweep: str, name: str, *, began: float = 0.0) -> None:
     stage.start(sweep, name)
     stage.stream(name, told(stage.clock.now + began, loss=1.0))
     stage.stream(name, Chunk(exitcode=0))
+
+
+def test_a_run_that_nobody_began_is_nothing_to_wait_for_and_one_that_was_left_is_named_with_what_to_do(
+    target: Server, commands: CommandLine, stage: Stage
+) -> None:
+    sweep = stage.sweep(grid(4))
+    done, left, _given_out = (stage.issued(stage.agent(sweep)) for _ in range(3))
+    ended(stage, sweep, done)
+    uploads = Uploads(commands, stage.folder, sweep, target)
+    answer = uploads.call_for_json("--project", "given-out")
+    assert (answer["sent"], answer["open"]) == ([done], [])
+    leave_sweep(stage.folder / sweep, [0.5])
+    stage.start(sweep, left)
+    said = uploads.call("--project", "given-out", code=75)
+    assert f"not over, so not sent: {left}; upload again when they are" in said
+    assert f"nobody runs them any more: run --resume {sweep} goes on with them" in said
 
 
 @pytest.mark.thorough
@@ -164,6 +183,20 @@ def test_versions_keep_their_numbers_where_runs_logged_in_turn(
     assert there.artifacts == uploads.here().artifacts
     for name, run in uploads.here().runs.items():
         assert (there.runs[name]["history"], there.runs[name]["state"]) == (run["history"], "finished")
+
+
+def test_a_run_whose_artifacts_did_not_come_along_with_the_database_is_named_and_the_others_go(
+    target: Server, commands: CommandLine, stage: Stage
+) -> None:
+    sweep = stage.sweep(grid(2))
+    for name in ("bare", "whole"):
+        ended(stage, sweep, name)
+    with Web(stage) as web:
+        log(web, "bare", b"1")
+    shutil.rmtree(stage.folder / "server-files" / "manifests")
+    said = Uploads(commands, stage.folder, sweep, target).call("--project", "bare", code=1)
+    assert "run bare is not there: the server's files are not here (" in said
+    assert "1 of 2 runs are there, 1 sent now" in said
 
 
 def test_what_is_wrong_is_said_before_anything_is_made(

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from parallel_hpo.worker.last_words import WORDS_LENGTH, Overheard, last_words
+from parallel_hpo.worker.program import WORDS_LENGTH, Overheard, last_words
 
 ASSERT = """Traceback (most recent call last):
   File "train.py", line 3, in <module>

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from parallel_hpo.protocol.messages import MissingMetric
-from parallel_hpo.worker.missing import explain_missing
+from parallel_hpo.worker.closing import explain_missing
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,15 @@ import signal
 import sys
 import tempfile
 import threading
+from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
 
-from parallel_hpo.worker.restoring import restored
+from parallel_hpo.worker.restoring import restored, why_unwell
 from parallel_hpo.worker.streams import renew
+from tests.processes.usages import refuse
 
 pytestmark = pytest.mark.skipif(
     threading.current_thread() is not threading.main_thread(), reason="signals belong to the main thread"
@@ -141,3 +143,12 @@ def test_the_temporary_folder_and_the_limits_are_put_back() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (64, limit[1]))
     assert (tempfile.tempdir, resource.getrlimit(resource.RLIMIT_NOFILE)) == (folder, limit)
     assert changed == []
+
+
+def test_a_process_that_nobody_has_touched_is_well() -> None:
+    assert why_unwell() == ""
+
+
+def test_what_a_run_has_patched_is_named_with_its_error() -> None:
+    probes: dict[str, Callable[[], object]] = {"json": dict, "socket": refuse}
+    assert why_unwell(probes) == "its last run left socket broken: RuntimeError: patched by main"

@@ -11,21 +11,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from parallel_hpo.server.artifacts import blobs, contents
-from parallel_hpo.server.artifacts.manifests import digest_of
+from parallel_hpo.server.artifacts.contents import digest_of
 from parallel_hpo.server.artifacts.names import LATEST, check_name, check_no_registry, check_tag
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.store import (
-    artifact_aliases,
     artifact_collections,
-    artifact_files,
     artifact_members,
     artifacts,
     projects,
     runs,
 )
-from parallel_hpo.server.store.artifact_files import Entry
 from parallel_hpo.server.store.artifact_members import Member
 from parallel_hpo.server.store.artifact_records import COMMITTED, PENDING, Artifact, Collection
+from parallel_hpo.server.store.artifacts import Entry
 from parallel_hpo.server.store.database import Transaction
 from parallel_hpo.server.store.records import Run
 from parallel_hpo.server.store.runs import RunPath
@@ -119,7 +117,7 @@ def _known(transaction: Transaction, kind: Collection, wishes: ArtifactWishes) -
 
 
 def _log_again(transaction: Transaction, known: Artifact, run: Run | None, wishes: ArtifactWishes) -> None:
-    artifact_aliases.put(transaction, known.collection.id, known.id, wishes.aliases)
+    artifact_collections.put_aliases(transaction, known.collection.id, known.id, wishes.aliases)
     if wishes.tags:
         tags = json.dumps(sorted({*json.loads(known.tags), *wishes.tags}))
         artifacts.change(transaction, known.id, {"tags": tags})
@@ -170,8 +168,10 @@ def _commit(transaction: Transaction, world: World, artifact: Artifact, entries:
     size = sum(entry.size for entry in entries)
     changes |= {"version": artifacts.next_version(transaction, collection_id), "size": size}
     artifacts.change(transaction, artifact.id, changes | {"file_count": len(entries)})
-    artifact_files.put(transaction, artifact.id, entries)
-    artifact_aliases.put(transaction, collection_id, artifact.id, json.loads(artifact.wanted_aliases))
+    artifacts.put_files(transaction, artifact.id, entries)
+    artifact_collections.put_aliases(
+        transaction, collection_id, artifact.id, json.loads(artifact.wanted_aliases)
+    )
     artifact_collections.change(transaction, collection_id, {"updated_at": now})
 
 
@@ -192,7 +192,9 @@ def add_aliases(world: World, artifact_id: int, wishes: Iterable[AliasWish]) -> 
         artifact = changeable(transaction, artifact_id)
         for wish in wishes:
             collection = _collection_of(transaction, artifact, wish)
-            artifact_aliases.put(transaction, collection.id, artifact_id, [check_name(wish.alias)])
+            artifact_collections.put_aliases(
+                transaction, collection.id, artifact_id, [check_name(wish.alias)]
+            )
 
 
 def delete_aliases(world: World, artifact_id: int, wishes: Iterable[AliasWish]) -> None:
@@ -201,8 +203,8 @@ def delete_aliases(world: World, artifact_id: int, wishes: Iterable[AliasWish]) 
         artifact = changeable(transaction, artifact_id)
         for wish in wishes:
             collection = _collection_of(transaction, artifact, wish)
-            if artifact_aliases.of_collection(transaction, collection.id).get(wish.alias) == artifact_id:
-                artifact_aliases.drop(transaction, collection.id, [wish.alias])
+            if artifact_collections.aliases_in(transaction, collection.id).get(wish.alias) == artifact_id:
+                artifact_collections.drop_aliases(transaction, collection.id, [wish.alias])
 
 
 def _collection_of(transaction: Transaction, artifact: Artifact, wish: AliasWish) -> Collection:
@@ -220,13 +222,13 @@ def delete(world: World, artifact_id: int, *, with_aliases: bool) -> Artifact:
     """Delete an artifact, and those of its files that no other one has; as W&B not while it has aliases."""
     with world.database.write() as transaction:
         artifact = changeable(transaction, artifact_id)
-        named = set(artifact_aliases.of_artifact(transaction, artifact_id)) - {LATEST}
+        named = set(artifact_collections.aliases_of_artifact(transaction, artifact_id)) - {LATEST}
         if named and not with_aliases:
             raise RefusedError(
                 f"the artifact has the aliases {', '.join(sorted(named))}: delete them first, "
                 "or call delete(delete_aliases=True)"
             )
-        entries = artifact_files.of_artifact(transaction, artifact_id)
+        entries = artifacts.files_of(transaction, artifact_id)
         _, *links = artifact_members.of_artifact(transaction, artifact)
         for link in links:
             unlink(transaction, link)
@@ -247,7 +249,7 @@ def unlink(transaction: Transaction, member: Member) -> None:
 def newest_is_latest(transaction: Transaction, collection: Collection) -> None:
     """Let the newest version in a collection be its latest, after one was taken out of it."""
     for newest in artifact_members.of_collection(transaction, collection)[:1]:
-        artifact_aliases.put(transaction, collection.id, newest.artifact.id, [LATEST])
+        artifact_collections.put_aliases(transaction, collection.id, newest.artifact.id, [LATEST])
 
 
 def use(world: World, artifact_id: int, path: RunPath) -> Artifact:

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Final
 
 from parallel_hpo.errors import BackendError
-from parallel_hpo.server.store import folders
+from parallel_hpo.server.store import files
 from parallel_hpo.server.store.database import Database, shown
 from parallel_hpo.server.store.disk import flush_path
-from parallel_hpo.server.store.folders import Folder
+from parallel_hpo.server.store.files import Folder
 
 _log = logging.getLogger(__name__)
 MARK: Final = "files.json"
@@ -103,7 +103,7 @@ def settle(
     """
     try:
         with database.write() as transaction:
-            known = folders.known(transaction)
+            known = files.known_folder(transaction)
             for folder in [] if known is None else wish.candidates(known):
                 if known is not None and _has(folder, known):
                     return folder
@@ -114,7 +114,7 @@ def settle(
             if known is not None:
                 _log.warning("%s has no files of the database from before %s", wish.folder, known.path)
             mark = _make(wish, new_id, mark if known is None else None)
-            folders.note(transaction, Folder(mark.id, str(wish.folder), host, wish.database))
+            files.note_folder(transaction, Folder(mark.id, str(wish.folder), host, wish.database))
     except OSError as error:
         raise BackendError(
             f"the sweep server can't keep its files in {wish.folder}: {error.strerror}; name another --files"
@@ -125,7 +125,7 @@ def settle(
 def located(database: Database, wish: Wish) -> Path:
     """Return where the files of a database are; nothing is changed. BackendError where they are elsewhere."""
     with database.read() as transaction:
-        known = folders.known(transaction)
+        known = files.known_folder(transaction)
     for folder in [] if known is None else wish.candidates(known):
         if known is not None and _has(folder, known):
             return folder

@@ -3,7 +3,7 @@
 All that changes the database runs in one thread, since SQLite has one writer anyway.
 Queries run in threads of their own: what somebody lists holds up no heartbeat, and what
 was committed before a query came, it finds. The event loop stays free to accept, to read
-bodies and to stop. Models of the search are asked beside all of them (`asking`), and pages read
+bodies and to stop. Models of the search are asked beside all of them (`executing`), and pages read
 in threads of their own too.
 """
 
@@ -41,7 +41,7 @@ from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.removal.tidying import tidy
 from parallel_hpo.server.services import file_stream, supervision
 from parallel_hpo.server.services import pool as pool_service
-from parallel_hpo.server.services.reaper import reap
+from parallel_hpo.server.services.abandoned import reap
 from parallel_hpo.server.services.supervision import SweepAt
 from parallel_hpo.server.store.failures import UnavailableError
 from parallel_hpo.server.store.runs import RunPath

@@ -1,7 +1,12 @@
 """Executes GraphQL: queries beside all else, what changes something in the database's own thread.
 
 What executes it is made once the server answers: its libraries and its schema are a third of a start, and
-whoever asks for a page needs none of them.
+whoever asks for a page needs none of them. Models of the search are asked in a thread of their own:
+
+    a request ─▶ executed ─▶ its answer
+                    └─▶ AskFirstError: ask, in turn ─▶ executed with what was said ─▶ its answer
+
+All other requests, and other processes' writes, go on meanwhile: an ask may take 20 s.
 """
 
 from __future__ import annotations
@@ -15,17 +20,52 @@ from typing import TYPE_CHECKING, Final
 from starlette.responses import JSONResponse, Response
 
 from parallel_hpo.server.graphql.requests import GraphQLRequest
-from parallel_hpo.server.http.asking import Asking
 from parallel_hpo.server.world import Caller, World
 
 if TYPE_CHECKING:
     from parallel_hpo.server.graphql.execute import Executor
+from collections.abc import Awaitable
+from dataclasses import replace
+from typing import TypeVar
+
+from parallel_hpo.server.engines.cache import AskFirstError
 
 _BEGUN_AFTER_S: Final = 0.2
 """Until then whoever started the server wants the processor."""
 _READERS: Final = 2
 """Queries at once: a short one waits for no long one, and few share the interpreter with heartbeats."""
 MakeExecutor = Callable[[], "Executor"]
+
+Result = TypeVar("Result")
+
+
+class Asking:
+    """The thread in which models are asked."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="models")
+        self._turn = asyncio.Lock()
+
+    async def answer(self, world: World, execute: Callable[[World], Awaitable[Result]]) -> Result:
+        """Return what `execute` does, once a model is asked where it needs one."""
+        try:
+            return await execute(world)
+        except AskFirstError as first:
+            sweep_id = first.sweep_id
+        async with self._turn:  # else all who ask at once would be told the same run
+            while True:
+                asked = await self._ask(world, sweep_id)
+                with suppress(AskFirstError):  # an agent of another server process was faster
+                    return await execute(asked)
+
+    async def _ask(self, world: World, sweep_id: str) -> World:
+        loop, engines = asyncio.get_running_loop(), world.engines
+        asked = await loop.run_in_executor(self._thread, engines.ask, world.database, sweep_id)
+        return replace(world, asked=asked)
+
+    def close(self) -> None:
+        """Wait for nobody; an ask that is under way ends with its engine."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
 
 
 def make_executor() -> Executor:

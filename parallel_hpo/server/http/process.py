@@ -32,13 +32,12 @@ from parallel_hpo.errors import BackendError
 from parallel_hpo.search.wandb_process import require_wandb_engine
 from parallel_hpo.server.files import folder as files_folder
 from parallel_hpo.server.files import uploads
-from parallel_hpo.server.http import kept_key
+from parallel_hpo.server.http import owner
 from parallel_hpo.server.http.app import make_app
 from parallel_hpo.server.http.certificate import Certificate
 from parallel_hpo.server.http.clock import WatchedClock
-from parallel_hpo.server.http.connections import PatientProtocol, make_room_for_connections
+from parallel_hpo.server.http.connections import Lobby, PatientProtocol, make_room_for_connections
 from parallel_hpo.server.http.executing import make_executor
-from parallel_hpo.server.http.lobby import Lobby
 from parallel_hpo.server.http.owner import exit_at_end_of, key_from, teller
 from parallel_hpo.server.http.turns import let_threads_take_turns, never_look_through_what_is_there
 from parallel_hpo.server.store.database import Database, shown
@@ -103,7 +102,7 @@ def serve(place: ServerPlace, *, embedded: bool = False, stdin: IO[bytes], stdou
     database = Database.open(place.database_or_default)
     wish = files_folder.wish_for(place.database_or_default, place.files, adopt=place.adopt_files)
     files = files_folder.settle(database, wish, host=socket.gethostname())
-    key = key or kept_key.find(place.folder if wish.is_beside(files) else files, place.folder)
+    key = key or owner.kept_key(place.folder if wish.is_beside(files) else files, place.folder)
     world = _world(place, database, files, key)
     uploads.clear_unfinished(world.files)
     url = _url_of(place, listener)

@@ -1,4 +1,4 @@
-"""Who may change something from a page: the page that a ticket led to, and no other one.
+"""What may be changed from a page, and who may: the page that a ticket led to, and no other one.
 
     ticket ─▶ 303, with the pass and a hand-over cookie (a minute, for /pages/token alone)
     page ──▶ POST /pages/token ─▶ a token, once for each hand-over; it stays in the page's sessionStorage
@@ -6,22 +6,33 @@
 
 A cookie is sent to servers on other ports too, and so proves nothing here. The token never is: scripts of
 our own origin have it, and it ends with this process.
+
+What is changed is a sweep's state, with W&B's meanings, a worker's, and a run's.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hmac
+import json
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable
-from typing import Final, TypeVar
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
-from starlette.requests import HTTPConnection
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Scope
 
-from parallel_hpo.server.pages import answers
+from parallel_hpo.server.pages import answers, ledgers
+from parallel_hpo.server.pages.run_data import run_at
+from parallel_hpo.server.refusals import RefusedError
+from parallel_hpo.server.services import runs, supervision
+from parallel_hpo.server.services.supervision import SweepAt
+from parallel_hpo.server.store.runs import RunPath
+from parallel_hpo.server.world import VIEWER, World
 
 TOKEN_PATH: Final = "/pages/token"
 ACT_PATH: Final = "/pages/act/"
@@ -29,6 +40,14 @@ HEADER: Final = "x-parallel-hpo-token"
 _HAND_OVER_S: Final = 60.0
 _MOST: Final = 1000
 Value = TypeVar("Value")
+
+Change = Callable[..., Awaitable[Any]]
+"""Does a piece of work, given its arguments after the world, in the database's own thread."""
+
+STATES: Final = {"pause": "PAUSED", "resume": "RUNNING", "stop": "FINISHED", "cancel": "CANCELED"}
+DRAIN: Final = "drain"
+_MOST_BYTES: Final = 1000
+_NO_WORKER: Final = -1
 
 
 class Acting:
@@ -93,3 +112,63 @@ def _keep(kept: OrderedDict[str, Value], name: str, value: Value) -> None:
     kept[name] = value
     while len(kept) > _MOST:
         kept.popitem(last=False)
+
+
+class Acts:
+    """One method for each kind of thing that is acted on."""
+
+    def __init__(self, world: World, change: Change) -> None:
+        self._world = world
+        self._change = change
+
+    async def on_sweep(self, request: Request) -> Response:
+        """Set a sweep's state, or drain a worker of it; RefusedError for what can't be now."""
+        names, act = request.path_params, await _act_in(request, (*STATES, DRAIN))
+        at = SweepAt(names["entity"], names["project"], names["sweep"])
+        if act.do == DRAIN:
+            await asyncio.to_thread(ledgers.drain, self._world, at, act.worker)
+            return answers.guarded(JSONResponse({"drain": "told"}))
+        state = await self._change(supervision.set_state, at, STATES[act.do])
+        return answers.guarded(JSONResponse({"state": state}))
+
+    async def on_run(self, request: Request) -> Response:
+        """Ask a run to stop; RefusedError (404) where there is none."""
+        names = request.path_params
+        await _act_in(request, ("stop",))
+        path = RunPath(names["entity"], names["project"], names["run"])
+        await self._change(_stop, path)
+        return answers.guarded(JSONResponse({"stop": "asked"}))
+
+
+def _stop(world: World, path: RunPath) -> None:
+    with world.database.read() as transaction:
+        run = run_at(transaction, path)
+    runs.request_stop(world, run.id)
+
+
+@dataclass(frozen=True, slots=True)
+class _Act:
+    do: str
+    worker: int
+    """Which one is to be drained."""
+
+
+async def _act_in(request: Request, allowed: Collection[str]) -> _Act:
+    """Return what is to be done; RefusedError: 403 for who came with a key, 400 for what isn't allowed."""
+    if request.state.caller is None or request.state.caller.label != VIEWER:
+        raise RefusedError("this is for pages; programs have the API of W&B's client", status=403)
+    body = b""
+    async for piece in request.stream():
+        body += piece
+        if len(body) > _MOST_BYTES:
+            raise RefusedError("the body is too big", status=413)
+    try:
+        asked = json.loads(body)
+        do, worker = asked["do"], asked.get("worker", _NO_WORKER)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        do = worker = None
+    if do not in allowed or not isinstance(worker, int):
+        raise RefusedError(
+            f'the body must be an object whose "do" is one of {", ".join(allowed)}', status=400
+        )
+    return _Act(do, worker)

@@ -10,9 +10,8 @@ from math import isfinite
 from threading import Event, Lock
 from typing import Final
 
-from parallel_hpo.server.pages.curves import Curve
-from parallel_hpo.server.pages.picking import picked
-from parallel_hpo.server.store import series
+from parallel_hpo.server.pages.curves import Curve, picked
+from parallel_hpo.server.store import lines
 from parallel_hpo.server.store.database import Transaction
 from parallel_hpo.server.store.lines import Stream
 
@@ -89,20 +88,20 @@ class _Course:
         with self._lock:
             if self.last is None or not self._go_on(transaction, *self.last):
                 self.last, self._curve = None, Curve()
-                self._add(series.parts(transaction, self.run_id, self.wanted.stream, 0, self.stride))
+                self._add(lines.series(transaction, self.run_id, self.wanted.stream, 0, self.stride))
             return self._curve
 
     def _go_on(self, transaction: Transaction, number: int, line: str) -> bool:
         """Read on from the last line; False where it isn't any more what it was."""
-        parts = series.parts(transaction, self.run_id, self.wanted.stream, number, self.stride)
+        parts = lines.series(transaction, self.run_id, self.wanted.stream, number, self.stride)
         first = next(parts, None)
         if first is None or not (f"{first.text}\n").startswith(f"{line}\n"):
             return False
-        rest = series.Part(first.text[len(line) + 1 :], first.count - 1, first.last)
+        rest = lines.Part(first.text[len(line) + 1 :], first.count - 1, first.last)
         self._add([rest, *parts] if rest.count else parts)
         return True
 
-    def _add(self, parts: Iterable[series.Part]) -> None:
+    def _add(self, parts: Iterable[lines.Part]) -> None:
         """Add points; who was given the curve as it was before keeps that."""
         x, y = self._curve.x[:], self._curve.y[:]
         for part in takewhile(lambda _: not self.closed.is_set(), parts):

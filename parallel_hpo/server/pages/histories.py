@@ -16,7 +16,7 @@ from parallel_hpo.server.pages.run_data import drawable, run_at
 from parallel_hpo.server.pages.sweep_data import sweep_at
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.services.supervision import SweepAt
-from parallel_hpo.server.store import series
+from parallel_hpo.server.store import lines
 from parallel_hpo.server.store.lines import Stream
 from parallel_hpo.server.store.runs import RunPath
 from parallel_hpo.server.world import World
@@ -86,7 +86,7 @@ class Histories:
         """Return the same as curves, by the runs' names; of MOST_RUNS of them at most."""
         with world.database.read() as transaction:
             sweep = sweep_at(transaction, at)
-            found = series.lengths(transaction, sweep.id, names[:MOST_RUNS], MOST_RUNS)
+            found = lines.lengths(transaction, sweep.id, names[:MOST_RUNS], MOST_RUNS)
             read = self._courses.read(
                 transaction, self._strides(dict(found.values()), query.points), query.wanted
             )
@@ -103,7 +103,7 @@ class Histories:
     def expect_sweep(self, world: World, at: SweepAt, name: str) -> None:
         """Read what a sweep's page is going to ask for first."""
         with world.database.read() as transaction:
-            found = series.lengths(transaction, at.sweep, [], MOST_RUNS)
+            found = lines.lengths(transaction, at.sweep, [], MOST_RUNS)
             points = min(max(_POINTS_IN_ALL // max(len(found), 1), _LEAST_OF_MANY), _MOST_OF_MANY)
             wanted = CurveQuery(name, "step", points).wanted
             self._courses.read(transaction, self._strides(dict(found.values()), points), wanted)

@@ -17,9 +17,9 @@ from starlette.routing import Route
 
 from parallel_hpo.nested import strict
 from parallel_hpo.server.pages import answers, projects, run_files, static, timeline
-from parallel_hpo.server.pages.acts import Acts, Change
+from parallel_hpo.server.pages.acting import Acts, Change
+from parallel_hpo.server.pages.answers import Recent
 from parallel_hpo.server.pages.histories import CurveQuery, Histories
-from parallel_hpo.server.pages.recent import Recent
 from parallel_hpo.server.pages.run_data import head_of as head_of_run
 from parallel_hpo.server.pages.run_data import log_part, run_at, run_data
 from parallel_hpo.server.pages.sweep_data import Sweeps, head_of, sweep_at

@@ -1,17 +1,19 @@
-"""What a run's page shows, as JSON: what it was given, what it said, what it sent."""
+"""What a run's page shows, as JSON: what it was given, what it said, what it sent.
+
+What of its summary is a picture, a table or a histogram is as wandb's client writes it.
+"""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from parallel_hpo.nested import dotted, strict
 from parallel_hpo.server.pages.ledgers import attempts_of
-from parallel_hpo.server.pages.media import media_in
 from parallel_hpo.server.pages.rows import plain_config, worker_of
 from parallel_hpo.server.refusals import RefusedError
-from parallel_hpo.server.rules.console import read_line
 from parallel_hpo.server.rules.run_states import OPEN
 from parallel_hpo.server.services.supervision import SweepAt
 from parallel_hpo.server.store import files, lines, runs
@@ -19,7 +21,18 @@ from parallel_hpo.server.store.database import Transaction
 from parallel_hpo.server.store.lines import Stream
 from parallel_hpo.server.store.records import Run
 from parallel_hpo.server.store.runs import RunPath
+from parallel_hpo.server.values import read_line
 from parallel_hpo.server.world import World
+
+IMAGE_TYPES: Final[Mapping[str, str]] = {
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".gif": "image/gif",
+    ".webp": "image/webp",
+    ".bmp": "image/bmp",
+}
+"""What may be shown as a picture. SVG is none: it may have scripts."""
 
 _FIRST_LINES: Final = 1000
 """So many of a log's last lines a page begins with."""
@@ -140,3 +153,53 @@ def _attempts(world: World, path: RunPath, run: Run) -> list[dict[str, Any]]:
             "used": "",
         }
     ]
+
+
+def media_in(summary: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Return images and tables, each with the file that has it, and histograms, by their keys."""
+    found: dict[str, list[dict[str, Any]]] = {"images": [], "tables": [], "histograms": []}
+    for key, value in _typed(summary):
+        match value["_type"]:
+            case "image-file":
+                found["images"].append(
+                    {"key": key, "file": value.get("path"), "caption": value.get("caption")}
+                )
+            case "images/separated":
+                found["images"] += _separated(key, value)
+            case "table-file" | "incremental-table-file":
+                found["tables"].append({"key": key, "file": value.get("path")})
+            case "histogram":
+                found["histograms"].append({"key": key, "values": value.get("values"), "bins": _bins(value)})
+    return {kind: [each for each in all_of if _is_whole(each)] for kind, all_of in found.items()}
+
+
+def _typed(values: Mapping[str, Any], outer: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            if isinstance(value.get("_type"), str):
+                yield outer + name, value
+            else:
+                yield from _typed(value, f"{outer}{name}.")
+
+
+def _separated(key: str, value: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    captions = value.get("captions")
+    for number, file in enumerate(value.get("filenames") or []):
+        caption = captions[number] if isinstance(captions, list) and number < len(captions) else None
+        yield {"key": key, "file": file, "caption": caption}
+
+
+def _bins(value: Mapping[str, Any]) -> list[float] | None:
+    packed = value.get("packedBins")
+    if isinstance(packed, dict):
+        low, size, count = (packed.get(name) for name in ("min", "size", "count"))
+        if all(isinstance(each, int | float) for each in (low, size, count)):
+            return [low + size * place for place in range(int(count) + 1)]  # type: ignore[operator,arg-type]
+    bins = value.get("bins")
+    return bins if isinstance(bins, list) else None
+
+
+def _is_whole(each: Mapping[str, Any]) -> bool:
+    if "file" in each:
+        return isinstance(each["file"], str)
+    return isinstance(each["values"], list) and isinstance(each["bins"], list)

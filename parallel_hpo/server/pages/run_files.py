@@ -10,8 +10,7 @@ from urllib.parse import quote
 from starlette.responses import FileResponse, Response
 
 from parallel_hpo.server.files.addresses import Place, plain
-from parallel_hpo.server.pages.media import IMAGE_TYPES
-from parallel_hpo.server.pages.run_data import run_at
+from parallel_hpo.server.pages.run_data import IMAGE_TYPES, run_at
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.store.runs import RunPath
 from parallel_hpo.server.world import World

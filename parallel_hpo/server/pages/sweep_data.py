@@ -23,8 +23,8 @@ from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.services.supervision import SweepAt
 from parallel_hpo.server.store import sweeps
 from parallel_hpo.server.store.database import Transaction
+from parallel_hpo.server.store.queries import only_sweep
 from parallel_hpo.server.store.records import Project, Sweep
-from parallel_hpo.server.store.scope import only_sweep
 from parallel_hpo.server.store.watching import Which
 from parallel_hpo.server.world import World
 

@@ -12,13 +12,13 @@ from parallel_hpo.server.rules import heartbeat, run_states, sweep_states
 from parallel_hpo.server.rules.heartbeat import Answer, Command, Deliver, Exit, Issue, Nothing, Stop, View
 from parallel_hpo.server.rules.run_states import RunEvent, RunState
 from parallel_hpo.server.rules.sweep_states import IllegalSweepMoveError, SweepEvent
+from parallel_hpo.server.services.abandoned import end, give_back, withdraw
 from parallel_hpo.server.services.moves import happened
 from parallel_hpo.server.services.queue import create_pending, wrapped
-from parallel_hpo.server.services.unstarted import end, give_back, withdraw
-from parallel_hpo.server.store import agents, outstanding, points, runs, sweeps
+from parallel_hpo.server.store import agents, outstanding, runs, sweeps
 from parallel_hpo.server.store.database import Transaction
-from parallel_hpo.server.store.points import Point
 from parallel_hpo.server.store.records import Agent, Run, Sweep
+from parallel_hpo.server.store.sweeps import Point
 from parallel_hpo.server.world import STRANGER, World
 
 
@@ -162,7 +162,7 @@ class _Beat:
     def _issue(self, view: View) -> Command:
         """Make the sweep's next run, if its engine has one, and return the command that delivers it."""
         sweep = self._sweep
-        point = points.take(self._transaction, sweep.id) or self._new_point()
+        point = sweeps.take_point(self._transaction, sweep.id) or self._new_point()
         if point is None:
             return heartbeat.exhausted(view)
         own = {"agent_id": self._agent.id}
@@ -180,7 +180,7 @@ class _Beat:
         sweep = self._sweep
         if sweep.run_cap is None or sweep.issued < sweep.run_cap:
             return False
-        return not points.are_open(self._transaction, sweep.id)  # a deleted run's place is free
+        return not sweeps.has_open_points(self._transaction, sweep.id)  # a deleted run's place is free
 
     def _finish_sweep(self) -> None:
         withdraw(self._transaction, self._sweep)

@@ -13,8 +13,8 @@ from parallel_hpo.server.engines import configurations
 from parallel_hpo.server.rules import sweep_states
 from parallel_hpo.server.rules.early_stopping import Advance, AtBand, EarlyStopRule, LossCourse, advance
 from parallel_hpo.server.rules.sweep_states import SweepEvent
-from parallel_hpo.server.services.unstarted import withdraw
-from parallel_hpo.server.store import bands, lines, sweeps
+from parallel_hpo.server.services.abandoned import withdraw
+from parallel_hpo.server.store import lines, sweeps
 from parallel_hpo.server.store.database import Transaction
 from parallel_hpo.server.store.lines import Stream
 from parallel_hpo.server.store.records import Run, Sweep
@@ -27,7 +27,7 @@ def begin_course(transaction: Transaction, run: Run) -> dict[str, Any]:
     What an earlier attempt had at the bands counts for no one any more.
     """
     if run.metric_rows is not None:
-        bands.forget(transaction, run.id)
+        sweeps.forget_losses(transaction, run.id)
     return {"metric_rows": None, "best_loss": None, "metric_value": None}
 
 
@@ -96,7 +96,7 @@ def _advance(
     losses = [sign * value for value in values]
     advanced = advance(LossCourse(run.metric_rows or 0, run.best_loss), losses, rule)
     for at in advanced.reached:
-        bands.put(transaction, run.sweep_id, at.band, run.id, at.loss)
+        sweeps.put_loss(transaction, run.sweep_id, at.band, run.id, at.loss)
     changes: dict[str, Any] = {"best_loss": advanced.course.best}
     # One that no agent was given has ended long since: it is sent from where it was performed.
     if run.agent_id is not None and _must_stop(transaction, run, rule, advanced):
@@ -113,10 +113,10 @@ def _must_stop(transaction: Transaction, run: Run, rule: EarlyStopRule, advanced
     judged = {at.band: at for at in advanced.reached}
     last, best = rule.last_band(advanced.course.iterations), advanced.course.best
     if last is not None and best is not None and last not in judged:
-        own = bands.losses(transaction, run.sweep_id, last).get(run.id, best)
+        own = sweeps.losses(transaction, run.sweep_id, last).get(run.id, best)
         judged[last] = AtBand(last, own, best)
     return any(
-        rule.must_stop(at, list(bands.losses(transaction, run.sweep_id, band).values()))
+        rule.must_stop(at, list(sweeps.losses(transaction, run.sweep_id, band).values()))
         for band, at in judged.items()
     )
 

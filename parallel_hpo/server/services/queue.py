@@ -5,7 +5,7 @@
 They come before anything that the sweep's own method would choose. A sweep that has a
 scheduler has no other runs: its method is the scheduler's. wandb client: a scheduler
 takes a refusal for fatal and asks beyond the run_cap; it leaves once the sweep is finished.
-What waits when the sweep ends is killed, as `unstarted` says.
+What waits when the sweep ends is killed, as `abandoned` says.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from parallel_hpo.errors import ConfigError
 from parallel_hpo.server.engines import configurations
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.rules.run_states import RunState
-from parallel_hpo.server.services.unstarted import OVER
+from parallel_hpo.server.services.abandoned import OVER
 from parallel_hpo.server.store import runs, sweeps
 from parallel_hpo.server.store.database import Transaction
 from parallel_hpo.server.store.records import Sweep

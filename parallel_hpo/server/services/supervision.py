@@ -15,9 +15,9 @@ from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.rules.run_states import RunEvent, RunState
 from parallel_hpo.server.rules.sweep_states import SweepState
 from parallel_hpo.server.services import sweeps as sweep_service
+from parallel_hpo.server.services.abandoned import give_back
 from parallel_hpo.server.services.moves import happened
 from parallel_hpo.server.services.sweeps import SweepWishes
-from parallel_hpo.server.services.unstarted import give_back
 from parallel_hpo.server.store import agents, outstanding, runs, sweeps
 from parallel_hpo.server.store.database import Transaction
 from parallel_hpo.server.store.outstanding import Unsettled

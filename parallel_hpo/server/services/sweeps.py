@@ -1,4 +1,4 @@
-"""Clients' requests on sweeps: to create one, to change it, to set its state."""
+"""Clients' requests on projects and sweeps: to create one; to change a sweep, and to set its state."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from parallel_hpo.server.engines import configurations
 from parallel_hpo.server.engines.configurations import metric_of
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.rules.sweep_states import WISHES, IllegalSweepMoveError, SweepEvent, SweepState, move
+from parallel_hpo.server.services.abandoned import OVER, withdraw
 from parallel_hpo.server.services.moves import revalue
-from parallel_hpo.server.services.unstarted import OVER, withdraw
-from parallel_hpo.server.store import outstanding, points, projects, sweeps
+from parallel_hpo.server.store import outstanding, projects, sweeps
 from parallel_hpo.server.store.database import Transaction
-from parallel_hpo.server.store.records import Sweep
-from parallel_hpo.server.store.scope import only_sweep
+from parallel_hpo.server.store.queries import only_sweep
+from parallel_hpo.server.store.records import Project, Sweep
 from parallel_hpo.server.world import DEFAULT_ENTITY, DEFAULT_PROJECT, World
+
+_NAME_LENGTH = 128  # wandb client: no longer ones
 
 _NO_CAP: Final = 2**31 - 1  # what the database holds; no sweep gets there
 
@@ -79,7 +81,7 @@ def _change(world: World, sweep_id: str, wishes: SweepWishes) -> str:
             changes |= _new_space(sweep, wishes.config)
         changes |= _passing_over_prior_runs(wishes.config or sweep.config, wishes)
         if "next_index" in changes:
-            points.forget(transaction, sweep_id)  # its walk over the new space finds them
+            sweeps.forget_points(transaction, sweep_id)  # its walk over the new space finds them
         if wishes.state is not None:
             changes["state"] = _state_after(sweep.state, wishes.state)
             if changes["state"] is SweepState.CANCELED:
@@ -150,3 +152,11 @@ def _state_after(state: SweepState, wish: str) -> SweepState:
         return move(state, event)
     except IllegalSweepMoveError as error:
         raise RefusedError(str(error)) from None
+
+
+def create_project(world: World, entity: str, name: str) -> Project:
+    """Return the project, made now where it was not there; RefusedError for a name that is too long."""
+    if not name or len(name) > _NAME_LENGTH:
+        raise RefusedError(f"project name: 1 to {_NAME_LENGTH} characters")
+    with world.database.write() as transaction:
+        return projects.ensure(transaction, entity, name, world.clock())

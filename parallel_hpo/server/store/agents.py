@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, insert, or_, select, update
 
+from parallel_hpo.server.store.queries import count, may_see, record
 from parallel_hpo.server.store.records import Agent
-from parallel_hpo.server.store.rows import count, record
-from parallel_hpo.server.store.scope import may_see
 from parallel_hpo.server.store.tables import agents, runs
 
 # What every heartbeat asks is built once: building a statement costs more than SQLite takes to run it.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, insert, select
 
-from parallel_hpo.server.store import artifact_aliases, artifact_collections, artifacts
+from parallel_hpo.server.store import artifact_collections, artifacts
 from parallel_hpo.server.store.artifact_records import (
     Artifact,
     Collection,
@@ -68,7 +68,7 @@ def named(connection: Connection, collection: Collection, alias: str) -> Member 
     if not collection.is_portfolio:
         artifact = artifacts.by_alias(connection, collection.id, alias)
         return None if artifact is None else own(artifact)
-    meant = artifact_aliases.of_collection(connection, collection.id).get(alias)
+    meant = artifact_collections.aliases_in(connection, collection.id).get(alias)
     number = None if meant is not None else artifacts.version_number(alias)
     members = of_collection(connection, collection)
     return next((each for each in members if each.artifact.id == meant or each.version == number), None)
@@ -92,7 +92,7 @@ def unlink(connection: Connection, member: Member) -> None:
     """Take a version out of a portfolio, with its aliases there."""
     here = artifact_links.c.collection_id == member.collection.id
     connection.execute(delete(artifact_links).where(here, artifact_links.c.artifact_id == member.artifact.id))
-    meant = artifact_aliases.of_collection(connection, member.collection.id)
-    artifact_aliases.drop(
+    meant = artifact_collections.aliases_in(connection, member.collection.id)
+    artifact_collections.drop_aliases(
         connection, member.collection.id, [name for name, key in meant.items() if key == member.artifact.id]
     )

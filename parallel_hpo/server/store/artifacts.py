@@ -1,7 +1,9 @@
-"""Artifacts: the versions of collections, and which runs log and use them."""
+"""Artifacts: the versions of collections, which runs log and use them, and the files in their manifests."""
 
 from __future__ import annotations
 
+from collections.abc import Collection as Several
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Select, Table, delete, func, insert, select, update
@@ -15,7 +17,7 @@ from parallel_hpo.server.store.artifact_records import (
     first_of,
     select_artifacts,
 )
-from parallel_hpo.server.store.rows import insert_one
+from parallel_hpo.server.store.queries import insert_one
 from parallel_hpo.server.store.tables import (
     artifact_aliases,
     artifact_files,
@@ -159,3 +161,32 @@ def remove(connection: Connection, artifact_id: int) -> None:
     for table in (artifact_aliases, artifact_files, artifact_uses, artifact_outputs, artifact_links):
         connection.execute(delete(table).where(table.c.artifact_id == artifact_id))
     change(connection, artifact_id, {"state": DELETED, "digest": "", "client_id": None})
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A file in a manifest; `ref` is the address of one that is kept elsewhere."""
+
+    path: str
+    digest: str
+    size: int
+    ref: str | None
+
+
+def put_files(connection: Connection, artifact_id: int, entries: list[Entry]) -> None:
+    """Write what a committed artifact's manifest lists."""
+    rows = [
+        {"artifact_id": artifact_id, "path": e.path, "digest": e.digest, "size": e.size, "ref": e.ref}
+        for e in entries
+    ]
+    if rows:
+        connection.execute(insert(artifact_files), rows)
+
+
+def files_of(connection: Connection, artifact_id: int, names: Several[str] = ()) -> list[Entry]:
+    """Return an artifact's files by path: all, or those called `names`."""
+    query = select(artifact_files).where(artifact_files.c.artifact_id == artifact_id)
+    if names:
+        query = query.where(artifact_files.c.path.in_(names))
+    rows = connection.execute(query.order_by(artifact_files.c.path))
+    return [Entry(row.path, row.digest, row.size, row.ref) for row in rows]

@@ -19,10 +19,9 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from parallel_hpo.errors import BackendError
-from parallel_hpo.server.store import pool_tables, scope, tables
+from parallel_hpo.server.store import pool_tables, queries, tables
 from parallel_hpo.server.store.disk import Disk
-from parallel_hpo.server.store.failures import as_unavailable
-from parallel_hpo.server.store.health import DatabaseHealth
+from parallel_hpo.server.store.failures import DatabaseHealth, as_unavailable
 from parallel_hpo.version import __version__
 
 Transaction = Connection
@@ -74,7 +73,7 @@ class Database:
         """Return the same database, whose transactions find nothing of other sweeps."""
         if sweep_id not in self._of_sweeps:
             narrow = copy(self)
-            narrow._engine = self._engine.execution_options(**{scope.OPTION: sweep_id})
+            narrow._engine = self._engine.execution_options(**{queries.OPTION: sweep_id})
             self._of_sweeps[sweep_id] = narrow
         return self._of_sweeps[sweep_id]
 

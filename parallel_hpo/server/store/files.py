@@ -1,4 +1,4 @@
-"""Runs' files: what is known of those that clients uploaded; their bytes are elsewhere."""
+"""What is known of the files that clients uploaded, runs' files, and of the folder in which all bytes are."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, insert, select
 
-from parallel_hpo.server.store import rows
-from parallel_hpo.server.store.tables import run_files
+from parallel_hpo.server.store import queries
+from parallel_hpo.server.store.tables import files_folder, run_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +43,32 @@ def of_run(
 
 def count(connection: Connection, run_id: int) -> int:
     """Count a run's files."""
-    return rows.count(connection, run_files, run_files.c.run_id == run_id)
+    return queries.count(connection, run_files, run_files.c.run_id == run_id)
 
 
 def remove(connection: Connection, run_id: int, names: Collection[str]) -> None:
     """Forget files of a run."""
     connection.execute(delete(run_files).where(run_files.c.run_id == run_id, run_files.c.name.in_(names)))
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A folder: the id that is written into it, and how a server on `host` calls it and the database."""
+
+    id: str
+    path: str
+    host: str
+    database: str
+
+
+def known_folder(connection: Connection) -> Folder | None:
+    """Return the folder, or None where no server has noted one."""
+    row = connection.execute(select(files_folder)).first()
+    return None if row is None else Folder(*row)
+
+
+def note_folder(connection: Connection, folder: Folder) -> None:
+    """Note the folder in the place of the one that was known."""
+    connection.execute(delete(files_folder))
+    values = {column.name: getattr(folder, column.name) for column in files_folder.c}
+    connection.execute(insert(files_folder).values(values))

@@ -13,8 +13,8 @@ from sqlalchemy.exc import DatabaseError
 from parallel_hpo.errors import BackendError
 from parallel_hpo.server.rules.run_states import OPEN
 from parallel_hpo.server.store.artifact_records import COMMITTED
+from parallel_hpo.server.store.queries import count
 from parallel_hpo.server.store.records import Project
-from parallel_hpo.server.store.rows import count
 from parallel_hpo.server.store.tables import artifacts, collections, lines, projects, run_files, runs, sweeps
 
 

@@ -2,25 +2,81 @@
 
 filters, order ──▶ `conditions`: SQL says it all ──────────▶ the page's ids
               └──▶ ids and what is asked of each run ──▶ `filters` judges and sorts ──▶ all ids
+
+All ids are kept from a page to the next, as they cost a look at each run: whoever goes on gets what
+followed when they began, whatever was changed since, none twice, none left out. Ids that are no longer
+kept, or were kept by another server process, are found again, and the page begins at its place in that.
 """
 
 from __future__ import annotations
 
+from array import array
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any, Final
+from uuid import uuid4
 
 from sqlalchemy import ColumnElement, Connection, Row, null, select
 
 from parallel_hpo.server.store import json_parts
 from parallel_hpo.server.store.conditions import condition, order_by
 from parallel_hpo.server.store.filters import SortKey, names_in, ordered, passes, places_of
-from parallel_hpo.server.store.rows import count
+from parallel_hpo.server.store.queries import count, seen
 from parallel_hpo.server.store.run_facts import Needs, needs_of
-from parallel_hpo.server.store.scope import seen
 from parallel_hpo.server.store.tables import runs
 
+_KEPT: Final = 64
+"""Of 10,000 runs each, they take 5 MB."""
+
 _AT_ONCE: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Matter:
+    """What a walk is over: a project's runs, those of one sweep only for who may see no other, by filters."""
+
+    project_id: int
+    only_sweep: str | None
+    filters: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """The keys of all its runs, in their order."""
+
+    name: str
+    matter: Matter
+    order: str | None
+    ids: Sequence[int]
+
+
+class Walks:
+    """The walks that were gone on with last; any thread may ask."""
+
+    def __init__(self, *, new_name: Callable[[], str] = lambda: uuid4().hex) -> None:
+        self._new_name = new_name
+        self._walks: OrderedDict[str, Walk] = OrderedDict()
+        self._lock = Lock()
+
+    def keep(self, matter: Matter, order: str | None, ids: Sequence[int]) -> Walk:
+        """Keep a walk under a new name."""
+        walk = Walk(self._new_name(), matter, order, array("q", ids))
+        with self._lock:
+            self._walks[walk.name] = walk
+            while len(self._walks) > _KEPT:
+                self._walks.popitem(last=False)
+        return walk
+
+    def find(self, name: str, matter: Matter) -> Walk | None:
+        """Return the walk of this name if it is kept, and over this matter."""
+        with self._lock:
+            walk = self._walks.get(name)
+            if walk is None or walk.matter != matter:
+                return None
+            self._walks.move_to_end(name)
+            return walk
 
 
 @dataclass(frozen=True, slots=True)

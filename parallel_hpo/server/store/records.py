@@ -1,20 +1,34 @@
-"""The rows of the database as frozen records; `tables` makes its columns of their fields (`columns`).
+"""The rows of the database as frozen records, and the columns of its tables, made of their fields.
 
 Times are seconds since the epoch. JSON is kept as the text that the client sent:
 its bare NaN and Infinity are no JSON to a database.
+
+A field's type says what its column holds, and `| None` that it may be null; `Annotated` adds what else
+SQL must know. A field's default is the column's, which a new row takes that doesn't say otherwise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Annotated, Final
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import MISSING, Field, dataclass, fields
+from types import NoneType
+from typing import Annotated, Any, Final, get_args, get_type_hints
 
-from sqlalchemy import BigInteger, ForeignKey, String
+from sqlalchemy import BigInteger, Boolean, Column, Float, ForeignKey, Integer, String, Text
+from sqlalchemy.types import TypeEngine
 
 from parallel_hpo.server.rules.run_states import RunState
 from parallel_hpo.server.rules.sweep_states import SweepState
-from parallel_hpo.server.store.columns import JOINED
+
+JOINED: Final = "joined"
+"""Marks a field of a record that is read from another table."""
+
+_TYPES: Final[Mapping[type, Callable[[], TypeEngine[Any]]]] = {
+    bool: Boolean,
+    int: Integer,
+    float: lambda: Float(53),
+    str: Text,
+}
 
 OfItsProject = Annotated[str, JOINED]
 
@@ -160,3 +174,41 @@ ASKED_AS: Final[Mapping[str, str]] = {
     "updatedAt": "heard_at",
 }
 """What clients call the columns by which they filter runs and order them."""
+
+
+def columns_of(record: type) -> Iterator[Column[Any]]:
+    """Yield the columns for a record's fields; `id` is the key."""
+    hints = get_type_hints(record, include_extras=True)
+    for field in fields(record):
+        _, more = _parts(hints[field.name])
+        if JOINED not in more:
+            yield _column(field, hints[field.name])
+
+
+def types_in(record: type) -> dict[str, type]:
+    """Return the type of each of a record's fields, null or not."""
+    hints = get_type_hints(record, include_extras=True)
+    return {name: _type(_parts(hint)[0]) for name, hint in hints.items()}
+
+
+def _column(field: Field[Any], hint: Any) -> Column[Any]:
+    plain, more = _parts(hint)
+    return Column(
+        field.name,
+        *(more or (_TYPES[_type(plain)](),)),
+        primary_key=field.name == "id",
+        nullable=NoneType in get_args(plain),
+        default=None if field.default is MISSING else field.default,
+    )
+
+
+def _parts(hint: Any) -> tuple[Any, tuple[Any, ...]]:
+    """Return a field's type, and what `Annotated` adds to it."""
+    if not hasattr(hint, "__metadata__"):
+        return hint, ()
+    return hint.__origin__, hint.__metadata__
+
+
+def _type(plain: Any) -> type:
+    found: type = next(kind for kind in get_args(plain) or (plain,) if kind is not NoneType)
+    return found

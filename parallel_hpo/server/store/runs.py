@@ -10,9 +10,8 @@ from sqlalchemy import ColumnElement, Connection, Select, case, or_, select, upd
 from sqlalchemy import delete as sql_delete
 
 from parallel_hpo.server.rules.run_states import RunState
+from parallel_hpo.server.store.queries import count, insert_one, may_see, only_sweep, record, seen
 from parallel_hpo.server.store.records import Run
-from parallel_hpo.server.store.rows import count, insert_one, record
-from parallel_hpo.server.store.scope import may_see, only_sweep, seen
 from parallel_hpo.server.store.tables import band_losses, lines, projects, run_files, runs
 
 

@@ -1,16 +1,31 @@
-"""Sweeps: their configuration, state and counters."""
+"""Sweeps: their configuration, state and counters, their open points, and the bands of early stopping.
+
+A point is open whose run was deleted, or ended before it began: it is to be issued again.
+At a band each run of a sweep had a loss, by which its rule judges the others.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, insert, select, true, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    bindparam,
+    exists,
+    func,
+    insert,
+    select,
+    true,
+    update,
+)
 from sqlalchemy import delete as sql_delete
 
+from parallel_hpo.server.store.queries import count, may_see, only_sweep, record
 from parallel_hpo.server.store.records import Sweep
-from parallel_hpo.server.store.rows import count, record
-from parallel_hpo.server.store.scope import may_see, only_sweep
-from parallel_hpo.server.store.tables import agents, open_points, projects, runs, sweeps
+from parallel_hpo.server.store.tables import agents, band_losses, open_points, projects, runs, sweeps
 
 
 def _sweeps() -> Select[Any]:
@@ -89,3 +104,66 @@ def best_value(connection: Connection, sweep_id: str, *, maximize: bool) -> floa
     best = func.max(runs.c.value) if maximize else func.min(runs.c.value)
     value: float | None = connection.scalar(select(best).where(runs.c.sweep_id == sweep_id))
     return value
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A place in a sweep's search space, and the parameters there as JSON."""
+
+    index: int
+    assigned: str
+
+
+_FIRST = (
+    select(open_points.c.sweep_index, open_points.c.assigned)
+    .where(open_points.c.sweep_id == bindparam("sweep"))
+    .order_by(open_points.c.sweep_index)
+    .limit(1)
+)
+
+
+def put_point(connection: Connection, sweep_id: str, point: Point) -> None:
+    """Note that a point is open."""
+    values = {"sweep_id": sweep_id, "sweep_index": point.index, "assigned": point.assigned}
+    connection.execute(insert(open_points).values(values))
+
+
+def take_point(connection: Connection, sweep_id: str) -> Point | None:
+    """Return a sweep's first open point, which is not open any more, or None."""
+    row = connection.execute(_FIRST, {"sweep": sweep_id}).first()
+    if row is None:
+        return None
+    here = (open_points.c.sweep_id == sweep_id, open_points.c.sweep_index == row.sweep_index)
+    connection.execute(sql_delete(open_points).where(*here))
+    return Point(row.sweep_index, row.assigned)
+
+
+def has_open_points(connection: Connection, sweep_id: str) -> bool:
+    """Say whether a sweep has open points."""
+    return bool(connection.scalar(select(exists().where(open_points.c.sweep_id == sweep_id))))
+
+
+def forget_points(connection: Connection, sweep_id: str) -> None:
+    """Forget a sweep's open points: its space was changed."""
+    connection.execute(sql_delete(open_points).where(open_points.c.sweep_id == sweep_id))
+
+
+def put_loss(connection: Connection, sweep_id: str, band: int, run_id: int, loss: float) -> None:
+    """Note a run's loss at a band, in the place of an earlier one."""
+    here = (band_losses.c.sweep_id == sweep_id, band_losses.c.band == band, band_losses.c.run_id == run_id)
+    connection.execute(sql_delete(band_losses).where(*here))
+    values = {"sweep_id": sweep_id, "band": band, "run_id": run_id, "loss": loss}
+    connection.execute(insert(band_losses).values(values))
+
+
+def forget_losses(connection: Connection, run_id: int) -> None:
+    """Forget what a run had at bands."""
+    connection.execute(sql_delete(band_losses).where(band_losses.c.run_id == run_id))
+
+
+def losses(connection: Connection, sweep_id: str, band: int) -> dict[int, float]:
+    """Return the losses at a band by run."""
+    query = select(band_losses.c.run_id, band_losses.c.loss).where(
+        band_losses.c.sweep_id == sweep_id, band_losses.c.band == band
+    )
+    return {row[0]: row[1] for row in connection.execute(query)}

@@ -27,8 +27,7 @@ from sqlalchemy import (
     event,
 )
 
-from parallel_hpo.server.store.columns import columns_of
-from parallel_hpo.server.store.records import Agent, Project, Run, Sweep
+from parallel_hpo.server.store.records import Agent, Project, Run, Sweep, columns_of
 
 REVISIONS: Final = sorted(
     path.name[1:5] for path in (Path(__file__).parent / "migrations" / "versions").glob("v*.py")

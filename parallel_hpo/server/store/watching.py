@@ -13,8 +13,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, case, func, select
 
 from parallel_hpo.server.rules.run_states import OPEN
-from parallel_hpo.server.store.rows import count
-from parallel_hpo.server.store.scope import seen
+from parallel_hpo.server.store.queries import count, seen
 from parallel_hpo.server.store.tables import agents, runs
 
 _OPEN = [str(state) for state in OPEN]

@@ -13,11 +13,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from multiprocessing.connection import wait
 from types import FrameType, TracebackType
 from typing import Any, Final
 
 from parallel_hpo.errors import ExitCode
+from parallel_hpo.supervisor.control.waiting import wait
 from parallel_hpo.supervisor.decisions.events import StopAsked
 from parallel_hpo.words import StopKind
 

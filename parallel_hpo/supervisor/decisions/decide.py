@@ -2,7 +2,7 @@
 
 Pure: no clock, no process, no file. One function per event changes what the
 event changes; then `assign` gives idle workers work, brings up workers for
-what is left, and `endings` ends the sweep. The ledger's record always comes before the act
+what is left, and `end_if_done` ends the sweep. The ledger's record always comes before the act
 that it records.
 
     event ──▶ _on_… ──▶ assign ──▶ end_if_done ──▶ Decision
@@ -28,12 +28,10 @@ from parallel_hpo.supervisor.decisions import (
     deaths,
     device_care,
     drawing,
-    endings,
     ends,
     filling,
     giving,
     limits,
-    politeness,
     scaling,
     starts,
 )
@@ -83,7 +81,7 @@ def decide(view: SweepView, event: Event, now: float) -> Decision:
     draft = _Decider(view, now)
     draft.take(event)
     draft.assign()
-    endings.end_if_done(draft)
+    ends.end_if_done(draft)
     return Decision(draft.view, tuple(draft.actions))
 
 
@@ -96,10 +94,10 @@ class _Decider(Draft):
         match event:
             case Opened():
                 limits.set_the_clock(self)
-                politeness.say_who_is_there(self)
+                device_care.say_who_is_there(self)
             case TimePassed():
                 limits.end_overdue(self)
-                politeness.join_again(self)
+                device_care.join_again(self)
             case (
                 OutputSeen() | MemorySeen() | DeviceMemorySeen() | DeviceClear() | Delivered() | OwnersSeen()
             ):
@@ -122,7 +120,7 @@ class _Decider(Draft):
     ) -> None:
         match event:
             case OwnersSeen():
-                politeness.on_owners_seen(self, event)
+                device_care.on_owners_seen(self, event)
             case DeviceMemorySeen():
                 filling.on_memory(self, event)
             case Delivered():

@@ -1,4 +1,7 @@
-"""What runs and deaths mean for a slot's device and for who starts on it next: pure, a part of `decide`."""
+"""What runs, deaths and owners mean for a slot's device and who starts on it next: pure, a part of `decide`.
+
+What runs on a device whose owner came back may finish; nothing starts on it until nobody else is there.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,12 @@ from dataclasses import replace
 
 from parallel_hpo.config.devices import FaultAction
 from parallel_hpo.notices import Message
-from parallel_hpo.supervisor.decisions import politeness
 from parallel_hpo.supervisor.decisions.actions import AwaitDevice, RecordQuarantine
 from parallel_hpo.supervisor.decisions.draft import Draft
 from parallel_hpo.supervisor.decisions.view import SlotView
-from parallel_hpo.supervisor.devices.faults import find_action
 from parallel_hpo.supervisor.devices.handover import DeviceClear
-from parallel_hpo.supervisor.devices.health import note_run
+from parallel_hpo.supervisor.devices.health import find_action, note_run
+from parallel_hpo.supervisor.devices.presence import OwnersSeen, come_back, look_again
 from parallel_hpo.words import Outcome, Slot, SlotState
 
 
@@ -68,7 +70,7 @@ def longest_lease(draft: Draft, slot: SlotView) -> int | None:
 
 def _note_run(draft: Draft, device: str, outcome: Outcome, reason: str, *, faulty: bool) -> None:
     before = draft.view.health
-    here = [slot for slot in draft.view.slots if not slot.over and not politeness.is_away(draft, slot)]
+    here = [slot for slot in draft.view.slots if not slot.over and not is_away(draft, slot)]
     others = {slot.device for slot in here if slot.device != device}
     after = note_run(before, device, outcome, others=frozenset(others), now=draft.now, faulty=faulty)
     draft.view = replace(draft.view, health=after)
@@ -95,3 +97,42 @@ def _wait_for_quarantine(draft: Draft, slot: SlotView) -> None:
     until = draft.view.health.of(slot.device).held_until
     if until is not None and until > draft.now:
         draft.change(slot.slot, spawn_at=max(until, slot.spawn_at or until))
+
+
+def on_owners_seen(draft: Draft, event: OwnersSeen) -> None:
+    """Leave the devices on which somebody is seen; the others are joined again after a while."""
+    before = draft.view.presence
+    draft.view = replace(draft.view, presence=look_again(before, event.seen, draft.now))
+    for device, who in event.seen.items():
+        if device not in before.away:
+            _leave(draft, device, who)
+
+
+def say_who_is_there(draft: Draft) -> None:
+    """Say which devices are not used from the beginning on."""
+    for device, who in draft.view.presence.away.items():
+        draft.tell(Message(f"{_called(device)} gets no run while {who}"))
+
+
+def join_again(draft: Draft) -> None:
+    """Use the devices again on which nobody was seen for long enough."""
+    before = draft.view.presence
+    draft.view = replace(draft.view, presence=come_back(before, draft.now))
+    for device in before.away.keys() - draft.view.presence.away.keys():
+        draft.tell(Message(f"{_called(device)} is free again, and gets runs"))
+
+
+def is_away(draft: Draft, slot: SlotView) -> bool:
+    """Whether the owner of a slot's device has it."""
+    return slot.device in draft.view.presence.away
+
+
+def _leave(draft: Draft, device: str, who: str) -> None:
+    draft.tell(Message(f"{_called(device)} gets no run while {who}; what runs on it may finish"))
+    for slot in draft.view.slots:
+        if slot.device == device and slot.state is SlotState.RUNNING:
+            draft.replace_worker(slot, "its device is left to its owner")
+
+
+def _called(device: str) -> str:
+    return f"device {device}" if device else "this machine"

@@ -62,7 +62,9 @@ class Draft:
         """Say what a stop means for the runs that are on: they may take a while."""
         running = sum(1 for slot in self.view.slots if slot.run is not None)
         runs = "1 running run" if running == 1 else f"{running} running runs"
-        if stop is StopKind.DRAIN:
+        if not running:
+            words = "no new runs"
+        elif stop is StopKind.DRAIN:
             words = f"no new runs; {runs} will finish"
         else:
             words = f"{runs} interrupted, killed after {self.view.limits.grace_s:g} s"

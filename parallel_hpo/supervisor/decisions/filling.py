@@ -12,8 +12,8 @@ from parallel_hpo.notices import Message
 from parallel_hpo.supervisor.decisions import scaling
 from parallel_hpo.supervisor.decisions.draft import Draft
 from parallel_hpo.supervisor.decisions.view import OpenRun, SlotView, SweepView
-from parallel_hpo.supervisor.devices.faults import is_out_of_memory
 from parallel_hpo.supervisor.devices.filling import DeviceFill, DeviceMemorySeen, Filling
+from parallel_hpo.supervisor.devices.health import is_out_of_memory
 from parallel_hpo.words import Outcome, SlotState
 
 # --- how many there are -----------------------------------------------------------------

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from parallel_hpo.plan import next_lease
 from parallel_hpo.protocol.messages import Lease, Rerun
-from parallel_hpo.supervisor.decisions import device_care, drawing, filling, fitting, politeness
+from parallel_hpo.supervisor.decisions import device_care, drawing, filling, fitting
 from parallel_hpo.supervisor.decisions.actions import Send
 from parallel_hpo.supervisor.decisions.draft import Draft
 from parallel_hpo.supervisor.decisions.view import SlotView
@@ -17,7 +17,7 @@ def give_work(draft: Draft, slot: SlotView) -> None:
     """Give an idle worker a run that waits for another attempt, or a lease; send it off where it must go."""
     if device_care.is_resting(draft, slot):
         draft.replace_worker(slot, "its device is in quarantine")
-    elif politeness.is_away(draft, slot):
+    elif device_care.is_away(draft, slot):
         draft.replace_worker(slot, "its device is left to its owner")
     elif filling.makes_room(draft, slot):
         draft.replace_worker(slot, "a run is run again alone on its device")
@@ -62,7 +62,7 @@ def runs_left_in_process(draft: Draft, slot: SlotView) -> int | None:
 
 def wants_worker(draft: Draft, slot: SlotView) -> bool:
     """Whether a slot without a process is to get one now: its wait is over and there is work."""
-    if slot.spawn_at is not None or politeness.is_away(draft, slot):
+    if slot.spawn_at is not None or device_care.is_away(draft, slot):
         return False
     if fitting.is_too_late(draft.view, draft.now):
         return False

@@ -12,9 +12,8 @@ from typing import Any, Final
 from parallel_hpo.lifecycle import ALIVE, TERMINAL
 from parallel_hpo.policy import FailureCount, FailureLimits, RestartLimits
 from parallel_hpo.protocol.messages import StartFailed
-from parallel_hpo.supervisor.devices.faults import FaultRule
 from parallel_hpo.supervisor.devices.filling import Filling
-from parallel_hpo.supervisor.devices.health import Health
+from parallel_hpo.supervisor.devices.health import FaultRule, Health
 from parallel_hpo.supervisor.devices.presence import Presence
 from parallel_hpo.words import Parameters, RunId, Slot, SlotState, StopKind
 

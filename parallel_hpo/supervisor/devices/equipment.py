@@ -1,19 +1,20 @@
-"""What each slot's worker of one sweep is given: its devices, their variables, the cores near them."""
+"""What each slot's worker of one sweep is given: its devices, their variables, the cores near them, a port.
+
+A port is for a rendezvous of its own, where a worker has several devices, so that no two `torchrun` meet.
+"""
 
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable
 
 from parallel_hpo.supervisor.devices.assign import Grant
 from parallel_hpo.supervisor.devices.filling import Filling
 from parallel_hpo.supervisor.devices.library import DeviceLibrary, NoDriver
-from parallel_hpo.supervisor.devices.meter import Meter
-from parallel_hpo.supervisor.devices.owners import Owners
+from parallel_hpo.supervisor.devices.meter import Meter, Rapl
+from parallel_hpo.supervisor.devices.owners import Owners, who_is_there
 from parallel_hpo.supervisor.devices.placing import Placement, is_stranger
-from parallel_hpo.supervisor.devices.ports import Ports
-from parallel_hpo.supervisor.devices.rapl import Rapl
-from parallel_hpo.supervisor.devices.session import who_is_there
 from parallel_hpo.supervisor.devices.watch import DeviceWatch, processes_on
 from parallel_hpo.words import Slot
 
@@ -72,3 +73,24 @@ class Equipment:
         """Return the cores that a worker on these devices is bound to; None: it may use all of ours."""
         near = self._grants.get(name, Grant()).cpus & self._cores
         return tuple(sorted(near)) if near and near != self._cores else None
+
+
+class Ports:
+    """Free TCP ports, no two slots' the same."""
+
+    def __init__(self) -> None:
+        self._of: dict[Slot, int] = {}
+
+    def renew(self, slot: Slot) -> int:
+        """Return a port for the slot's next worker: what the last one left may still hold its own."""
+        others = {port for other, port in self._of.items() if other != slot} | {self._of.get(slot)}
+        while (port := _free_port()) in others:
+            pass  # the system draws ports at random
+        self._of[slot] = port
+        return port
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return int(probe.getsockname()[1])

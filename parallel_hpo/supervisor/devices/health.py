@@ -1,19 +1,21 @@
-"""When a device gets no runs for a while, and when it is tried again: pure.
+"""How a device fares: what a failed run's reason says of it, and when it gets no runs for a while. Pure.
 
     healthy ──fails in a row, others do well──▶ quarantined ──wait──▶ on probation
        ▲                                            ▲                    │   │
        └───────────────── a run finished ───────────┼────────────────────┘   │
                                                     └────────── it failed ───┘
 
-A device on probation performs one run at a time.
+A device on probation performs one run at a time. Reasons are read by a small table of patterns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from parallel_hpo.config.devices import FaultAction
 from parallel_hpo.words import Outcome
 
 FAILURES_IN_A_ROW: Final = 3
@@ -23,6 +25,42 @@ FINISHED_PER_FAILURE: Final = 4
 QUARANTINE_S: Final = 300.0
 QUARANTINE_MAX_S: Final = 3600.0
 """A first quarantine, doubled by each probation run that fails, up to the longest."""
+
+
+@dataclass(frozen=True, slots=True)
+class FaultRule:
+    """A reason in which `pattern` (a regular expression, upper or lower case) is found asks for `action`."""
+
+    pattern: str
+    action: FaultAction
+
+
+OUT_OF_MEMORY: Final = (
+    FaultRule(r"(CUDA|HIP|CUBLAS|CUDNN).*(out.of.memory|ALLOC_FAILED)", FaultAction.RECYCLE),
+    FaultRule(r"OutOfMemoryError", FaultAction.RECYCLE),
+    FaultRule(r"RESOURCE_EXHAUSTED", FaultAction.RECYCLE),
+)
+"""A device's memory was too little: as the CUDA driver and torch say it, CuPy, and XLA and TensorFlow."""
+BUILT_IN: Final = (
+    FaultRule(r"uncorrectable ECC", FaultAction.QUARANTINE),
+    *OUT_OF_MEMORY,
+    FaultRule(r"device-side assert|illegal memory access|unspecified launch failure", FaultAction.RECYCLE),
+)
+"""After each of these a process is of no more use: its context is broken for good, or its
+memory is held by what the failed run left behind."""
+
+
+def find_action(reason: str, own: Iterable[FaultRule] = ()) -> FaultAction:
+    """Return what the first rule that fits asks for; the user's `own` are tried first."""
+    for rule in (*own, *BUILT_IN):
+        if re.search(rule.pattern, reason, re.IGNORECASE):
+            return rule.action
+    return FaultAction.KEEP
+
+
+def is_out_of_memory(reason: str) -> bool:
+    """Whether a run failed as its device had too little memory."""
+    return any(re.search(rule.pattern, reason, re.IGNORECASE) for rule in OUT_OF_MEMORY)
 
 
 @dataclass(frozen=True, slots=True)

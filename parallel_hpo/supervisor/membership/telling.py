@@ -1,12 +1,18 @@
-"""What is recorded of attempts, as a pool is told it."""
+"""What a machine tells a pool: of attempts, of its software, and, while it is in one, notices."""
 
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
-from parallel_hpo.protocol.pool import PooledEnd, PooledRun, PooledStart
+from parallel_hpo.notices import Notice, Observer, SweepOpened
+from parallel_hpo.protocol.pool import PooledEnd, PooledRun, PooledStart, Versions
 from parallel_hpo.supervisor.decisions.actions import RecordDrop, RecordEnd, RecordStart
 from parallel_hpo.supervisor.decisions.view import OpenRun
+from parallel_hpo.supervisor.membership.membership import Membership
+from parallel_hpo.version import __version__
 from parallel_hpo.words import Outcome
 
 REASON_CHARS: Final = 2_000
@@ -58,3 +64,39 @@ def never_begun(run: OpenRun) -> PooledEnd:
     """Return the end of an attempt that the pool may have counted as started, and that a stop forestalled."""
     reason = "a stop came before it began"
     return PooledEnd(run.run_id, run.attempt, Outcome.STOPPED, reason, resumable=True)
+
+
+def versions_here() -> Versions:
+    """Return what must be the same on all machines."""
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    return Versions(python, _of_client(), __version__)
+
+
+def _of_client() -> str:
+    try:
+        return version("wandb")
+    except PackageNotFoundError:
+        return "not installed"
+
+
+class Relay:
+    """An observer for two; from any thread."""
+
+    def __init__(self, observer: Observer, count: int | None) -> None:
+        """`count` is the sweep's, over all machines."""
+        self._observer = observer
+        self._count = count
+        self.membership: Membership | None = None
+        """Set while there is one."""
+
+    def __call__(self, notice: Notice) -> None:
+        """Take a notice."""
+        if isinstance(notice, SweepOpened):
+            workers = "1 worker" if notice.workers == 1 else f"{notice.workers} workers"
+            where = f"many machines, this one with {workers}"
+            self._observer(replace(notice, count=self._count, machines=where))
+        else:
+            self._observer(notice)
+        membership = self.membership
+        if membership is not None:
+            membership.note(notice)

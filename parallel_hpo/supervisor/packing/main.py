@@ -1,21 +1,31 @@
-"""Make `main` fit to travel: by value, with cloudpickle, or say what in it can't."""
+"""Make `main` fit to travel: by value, with cloudpickle, or say what in it can't.
+
+Of what it uses, by name, is said what can't be pickled, and what is large.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+import pickle
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import Final
+from dataclasses import dataclass
+from types import FunctionType, GetSetDescriptorType
+from typing import Any, BinaryIO, Final, cast
 
 from parallel_hpo.errors import TargetError
 from parallel_hpo.protocol.spec import PickledMain
 from parallel_hpo.supervisor.packing.parcel import Parcel
-from parallel_hpo.supervisor.packing.script_pickler import Definitions, ScriptPickler
+from parallel_hpo.supervisor.packing.script_pickler import Definitions, ScriptPickler, names_in
 from parallel_hpo.supervisor.packing.script_rest import describe_script, names_of_script
-from parallel_hpo.supervisor.packing.used import explain, say_weight
 from parallel_hpo.words import Program, Target
 
 HEAVY_BYTES: Final = 50 * 10**6
 """From here on it is said: unpickling takes a noticeable part of a second in every worker."""
+
+TOLD: Final = 3
+"""So many of the largest names are told."""
+_MB: Final = 10**6
 
 
 def pack_main(
@@ -46,3 +56,126 @@ def why_heavy(main: Callable[[], object] | Target | Program, packed: PickledMain
     if isinstance(main, Target | Program) or isinstance(packed, Target | Program):
         return ""
     return say_weight(main, packed.size) if packed.size > HEAVY_BYTES else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """Something that `main` uses: how a user finds it, and the thing itself."""
+
+    what: str
+    name: str
+    value: Any
+
+
+def explain(main: Callable[[], object], error: Exception) -> str:
+    """Say what in `main` can't be pickled, where `error` was raised by it."""
+    name = getattr(main, "__qualname__", repr(main))
+    names = names_of_script(main)
+    culprits = [
+        f"{used.what} is a {type(used.value).__name__}"
+        for used in find_used(main)
+        if _weigh(used.value, names) is None
+    ]
+    if not culprits:
+        return f"{name} can't be sent to the workers: {error}"
+    return (
+        f"{name} can't be sent to the workers: {'; '.join(culprits)}, which can't be pickled:"
+        " create it inside the function, so that each worker has its own"
+    )
+
+
+def say_weight(main: Callable[[], object], size: int) -> str:
+    """Say how large `main` is, and by what."""
+    names = names_of_script(main)
+    weights = {used.name: _weigh(used.value, names) or 0 for used in find_used(main)}
+    largest = sorted(weights.items(), key=lambda item: -item[1])[:TOLD]
+    parts = ", ".join(f"{name} {weight / _MB:.0f} MB" for name, weight in largest if weight >= _MB)
+    return (
+        f"{getattr(main, '__qualname__', 'main')} takes {size / _MB:.0f} MB with all that it uses"
+        f" ({parts or 'nothing in it stands out'}), and every worker unpickles that: load such data inside"
+        " the function, from a file"
+    )
+
+
+def find_used(main: Any) -> Iterator[Used]:
+    """Yield what `main` refers to: its defaults, closure, globals, and the object that it is bound to.
+
+    For functions and classes of the same script among these, what they refer to.
+    """
+    if hasattr(main, "__self__"):
+        yield Used("the object that it is a method of", "self", main.__self__)
+    if isinstance(main, functools.partial):
+        for number, value in enumerate(main.args):
+            yield Used(f"its argument number {number + 1}", f"argument number {number + 1}", value)
+        for name, value in main.keywords.items():
+            yield Used(f"its argument {name!r}", name, value)
+        yield from find_used(main.func)
+    function = getattr(main, "__func__", main)
+    if isinstance(function, FunctionType):
+        yield from _used_by(function, "its", function.__globals__, {id(function)})
+
+
+def _used_by(definition: Any, whose: str, names: dict[str, Any], seen: set[int]) -> Iterator[Used]:
+    named = _named_by if isinstance(definition, FunctionType) else _named_in_class
+    for used in named(definition, whose):
+        inner = used.value
+        if not _is_of_script(inner, names):
+            yield used
+        elif id(inner) not in seen:
+            seen.add(id(inner))
+            yield from _used_by(inner, f"{inner.__qualname__}'s", names, seen)
+
+
+def _is_of_script(value: Any, names: dict[str, Any]) -> bool:
+    """Whether it is a function or a class that the script with these globals defines."""
+    if isinstance(value, FunctionType):
+        return value.__globals__ is names
+    return isinstance(value, type) and value.__module__ == names["__name__"]
+
+
+def _named_in_class(definition: type, whose: str) -> Iterator[Used]:
+    for base in definition.__bases__:
+        yield Used(f"{whose} base {base.__name__}", base.__name__, base)
+    for name, value in vars(definition).items():
+        if not isinstance(value, GetSetDescriptorType):
+            yield Used(f"{whose} attribute {name!r}", name, getattr(value, "__func__", value))
+
+
+def _named_by(function: FunctionType, whose: str) -> Iterator[Used]:
+    for number, value in enumerate(function.__defaults__ or ()):
+        yield Used(f"{whose} default number {number + 1}", f"default number {number + 1}", value)
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        try:
+            value = cell.cell_contents
+        except ValueError:
+            continue  # it has no value yet
+        yield Used(f"{whose} enclosed variable {name!r}", name, value)
+    for name in dict.fromkeys(names_in(function.__code__)):
+        if name in function.__globals__:
+            yield Used(f"{whose} global {name!r}", name, function.__globals__[name])
+
+
+def _weigh(value: Any, names: dict[str, Any]) -> int | None:
+    """Return how many bytes a value takes when it is pickled; None where it can't be."""
+    scale = _Scale()
+    try:
+        ScriptPickler(cast(BinaryIO, scale), names, scale.weigh).dump(value)
+    except Exception:  # noqa: BLE001 - whatever an object's own reduction raises
+        return None
+    return scale.weight
+
+
+class _Scale:
+    """A file that only counts."""
+
+    def __init__(self) -> None:
+        self.weight = 0
+
+    def write(self, data: Any) -> int:
+        self.weight += len(data)
+        return len(data)
+
+    def weigh(self, buffer: pickle.PickleBuffer) -> bool:
+        """Count a buffer that a pickle need not hold."""
+        self.weight += buffer.raw().nbytes
+        return False

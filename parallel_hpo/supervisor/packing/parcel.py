@@ -4,21 +4,30 @@
 
 Workers open it through /proc and map it, so that they share what nobody writes to.
 Elsewhere it goes to each worker through its pipe, whatever its size.
+A pool keeps it as text for its machines.
 """
 
 from __future__ import annotations
 
 import io
 import os
+import pickle
+from base64 import b64decode, b64encode
 from contextlib import ExitStack
 from typing import Any, BinaryIO, Final, cast
 
-from parallel_hpo.protocol.spec import SharedMemory
+from parallel_hpo.errors import TargetError
+from parallel_hpo.protocol.spec import PickledMain, SharedMemory
+from parallel_hpo.supervisor.packing.carried import Carried, carry
+from parallel_hpo.words import Program, Target
 
 LARGE_BYTES: Final = 2**20
 """From here on a copy for each worker costs more than a file."""
 _ALIGNMENT: Final = 64
 """Of arrays, for the processor's vector instructions."""
+
+MOST_MAIN_BYTES: Final = 40 * 10**6
+"""The server takes 64 MiB in a request, and Base64 makes four bytes of three."""
 
 
 class Parcel:
@@ -67,3 +76,23 @@ def _open_in_memory() -> BinaryIO:
     if not hasattr(os, "memfd_create"):
         return io.BytesIO()
     return os.fdopen(os.memfd_create("parallel_hpo-main"), "w+b")
+
+
+def to_text(main: PickledMain | Target | Program) -> str:
+    """Return a packed `main`, with the file that it names, as JSON can hold it.
+
+    TargetError where it is too large.
+    """
+    if isinstance(main, PickledMain) and main.size > MOST_MAIN_BYTES:
+        raise TargetError(
+            f"main takes {main.size / 10**6:.0f} MB, which each machine would have to be sent"
+            f" (allowed: {MOST_MAIN_BYTES / 10**6:.0f} MB): let it read its data itself"
+        )
+    return b64encode(pickle.dumps(carry(main))).decode()
+
+
+def from_text(text: str) -> PickledMain | Target | Program | Carried:
+    """Return what `to_text` was given; raises whatever an object's own reduction does."""
+    main = pickle.loads(b64decode(text))
+    assert isinstance(main, PickledMain | Target | Program | Carried)
+    return main

@@ -16,6 +16,7 @@ from typing import Final
 
 from parallel_hpo.chronicle import ledgers_in
 from parallel_hpo.errors import ExitCode
+from parallel_hpo.run_folders import run_folders
 from parallel_hpo.supervisor.records.ledger import Ledger
 from parallel_hpo.supervisor.records.sweep_folders import KnownSweep
 from parallel_hpo.words import Outcome, RunId
@@ -94,7 +95,9 @@ def _is_over(summary: Path) -> bool:
 
 def _is_sent(folder: Path, run_id: RunId) -> bool:
     """Whether the last attempt of a run that was cut short has been sent afterwards, or left nothing."""
-    files = sorted(folder.rglob(f"*run-*-{run_id}/*.wandb"), key=lambda path: path.parent.name)
+    homes = folder.rglob("worker-*/wandb")
+    made = [each for home in homes for each in run_folders(home) if each.run_id == run_id]
+    files = [*Path(max(made).path).glob("*.wandb")] if made else []
     return not files or _is_synced(files[-1])
 
 

@@ -11,9 +11,10 @@ from parallel_hpo.chronicle import LEDGER
 from parallel_hpo.errors import ConfigError
 from parallel_hpo.plan import Share
 from parallel_hpo.policy import FailureCount, note_duration
+from parallel_hpo.run_folders import run_folders
 from parallel_hpo.supervisor.decisions.view import OpenRun
 from parallel_hpo.supervisor.records.ledger_reader import LedgerReader, RunRow
-from parallel_hpo.words import Outcome, RunId
+from parallel_hpo.words import Outcome, RunId, sweep_id_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,11 @@ class AskedCount:
     was: int | None
     """What an earlier launch asked for; `count` where there was none."""
 
+    @property
+    def is_raised(self) -> bool:
+        """Whether it is more than that."""
+        return self.was is not None and (self.count is None or self.count > self.was)
+
 
 def asked_count(count: int | None, *, given: bool, facts: Mapping[str, Any], goes_on: bool) -> AskedCount:
     """Return the count of a launch that asks for `count`.
@@ -98,14 +104,15 @@ def unsent_folders(
 ) -> Iterator[tuple[RunId, Path]]:
     """Yield the runs that are over whose last attempt was offline and was not sent, each with its folder.
 
-    wandb client: `<WANDB_DIR>/wandb/offline-run-<date>_<time>-<run id>`, with a mark in it once it is synced.
+    wandb client: a folder that was synced has a mark of that in it.
     """
-    found = [path for path in folder.glob("worker-*/wandb/offline-run-*-*") if not any(path.glob("*.synced"))]
-    starts = last_starts() if found else {}
-    for path in sorted(found):
-        run_id = RunId(path.name.rpartition("-")[2])
-        if run_id in ended and path.stat().st_mtime >= starts[run_id]:
-            yield run_id, path
+    found = [each for home in folder.glob("worker-*/wandb") for each in run_folders(home) if each.offline]
+    unsent = [each for each in found if not any(Path(each.path).glob("*.synced"))]
+    starts = last_starts() if unsent else {}
+    for each in sorted(unsent):
+        path = Path(each.path)
+        if each.run_id in ended and path.stat().st_mtime >= starts[each.run_id]:
+            yield each.run_id, path
 
 
 def find_folder(directory: Path, sweep: str, share: Share | None = None) -> Path:
@@ -114,7 +121,7 @@ def find_folder(directory: Path, sweep: str, share: Share | None = None) -> Path
     Raises:
         ConfigError: there is none; names those that there are.
     """
-    folder = directory / sweep.rpartition("/")[2]
+    folder = directory / sweep_id_of(sweep)
     if share is not None:
         folder /= share.folder
     if (folder / LEDGER).is_file():

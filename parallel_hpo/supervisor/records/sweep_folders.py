@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from parallel_hpo.chronicle import ledgers_in
 from parallel_hpo.errors import LedgerError, UsageError
 from parallel_hpo.letters import is_supervised
 from parallel_hpo.supervisor.records.ledger_reader import MachineRow, RunRow, WorkerRow, best_of, open_reader
-from parallel_hpo.words import Outcome, Slot
+from parallel_hpo.words import Outcome, Slot, sweep_id_of
+
+_ENDING: Final = ("stop_reason", "exit_code")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +23,13 @@ class KnownSweep:
 
     folder: Path
     facts: dict[str, Any]
-    """Those of its first ledger: `path`, `url`, `backend`, `metric`, `goal`."""
+    """Those of its first ledger (`path`, `url`, `backend`, `metric`, `goal`); its end is that of all."""
     count: int | None
     """Runs asked for, over all its ledgers; None: no limit."""
     workers: tuple[WorkerRow, ...]
     """The slots of each of its ledgers in which a worker has been started."""
     runs: tuple[RunRow, ...]
+    """In the order of their first start."""
     supervised: tuple[Path, ...]
     """Folders, its own or its shares', that a supervisor works in now."""
     machines: tuple[MachineRow, ...] = ()
@@ -58,7 +61,7 @@ class KnownSweep:
 
 
 def known_sweeps(directory: Path, *, unreadable: Callable[[LedgerError], None]) -> Iterator[KnownSweep]:
-    """Yield all sweeps in a directory, by the age of their folders; `unreadable` is told of the others."""
+    """Yield all sweeps in a directory, by their age; `unreadable` is told of the others."""
     for folder in folders_of_sweeps(directory):
         try:
             yield _read(folder)
@@ -68,7 +71,7 @@ def known_sweeps(directory: Path, *, unreadable: Callable[[LedgerError], None]) 
 
 def find_sweep(directory: Path, sweep: str) -> KnownSweep:
     """Return the sweep with that id or path; raises UsageError that names those that there are."""
-    folder = directory / sweep.rpartition("/")[2]
+    folder = directory / sweep_id_of(sweep)
     if ledgers_of(directory, folder.name):
         return _read(folder)
     known = ", ".join(folder.name for folder in folders_of_sweeps(directory)) or "none"
@@ -87,14 +90,14 @@ def newest_sweep(directory: Path) -> KnownSweep:
 
 
 def folders_of_sweeps(directory: Path) -> list[Path]:
-    """Return the folders of all sweeps in a directory, by their age."""
-    names = {ledger.relative_to(directory).parts[0] for ledger in ledgers_of(directory, "*")}
-    return sorted((directory / name for name in names), key=lambda path: path.stat().st_mtime)
+    """Return the folders of all sweeps in a directory, by the age of what their supervisors wrote last."""
+    found = {folder: ledgers for folder in directory.glob("*") if (ledgers := ledgers_in(folder))}
+    return sorted(found, key=lambda folder: max(ledger.stat().st_mtime for ledger in found[folder]))
 
 
 def ledgers_of(directory: Path, name: str) -> list[Path]:
     """Return the ledgers of the sweep of that id, its own and its shares'."""
-    return sorted(ledger for folder in directory.glob(name) for ledger in ledgers_in(folder))
+    return ledgers_in(directory / name)
 
 
 def supervised_folders(folder: Path) -> tuple[Path, ...]:
@@ -107,13 +110,22 @@ def _read(folder: Path) -> KnownSweep:
     ledgers = ledgers_of(folder.parent, folder.name)
     with ExitStack() as stack:
         readers = [stack.enter_context(open_reader(path)) for path in ledgers]
+        runs = (run for reader in readers for run in reader.runs())
         counts: list[int | None] = [reader.facts.get("count") for reader in readers]
         return KnownSweep(
             folder=folder,
-            facts=readers[0].facts,
+            facts=_facts([reader.facts for reader in readers]),
             count=None if None in counts else sum(count or 0 for count in counts),
             workers=tuple(worker for reader in readers for worker in reader.workers()),
-            runs=tuple(run for reader in readers for run in reader.runs()),
+            runs=tuple(sorted(runs, key=lambda run: run.started_at)),
             supervised=supervised_folders(folder),
             machines=tuple(machine for reader in readers for machine in reader.machines()),
         )
+
+
+def _facts(of_ledgers: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the first ledger's, with the end of a share that has something left to do, if there is one."""
+    first = of_ledgers[0]
+    left = next((facts for facts in of_ledgers if facts.get("exit_code") != 0), first)
+    ending = {name: left[name] for name in _ENDING if name in left}
+    return {name: fact for name, fact in first.items() if name not in _ENDING} | ending

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from parallel_hpo.server.refusals import RefusedError
-from parallel_hpo.server.removal import runs as run_removal
+from parallel_hpo.server.removal import removing
 from parallel_hpo.server.services import runs as run_service
 from parallel_hpo.server.services.runs import RunWishes
 from tests.server.acting import Stage
@@ -344,7 +344,7 @@ def test_a_deleted_file_is_gone(web: Web) -> None:
 def test_a_deleted_run_takes_its_files_along(stage: Stage, web: Web) -> None:
     send_file(web)
     run_id = stage.run("r").id
-    run_removal.delete(stage.world, run_id, with_artifacts=False)
+    removing.delete_run(stage.world, run_id, with_artifacts=False)
     assert not (stage.world.files / str(run_id)).exists()
 
 
@@ -352,7 +352,7 @@ def test_a_run_that_an_agent_owes_is_not_deleted(stage: Stage) -> None:
     sweep = stage.sweep({"method": "random", "parameters": {"x": {"value": 1}}})
     name = stage.issued(stage.agent(sweep))
     with pytest.raises(RefusedError, match="stop it first"):
-        run_removal.delete(stage.world, stage.run(name).id, with_artifacts=False)
+        removing.delete_run(stage.world, stage.run(name).id, with_artifacts=False)
 
 
 def test_no_address_is_given_for_another_host(web: Web) -> None:

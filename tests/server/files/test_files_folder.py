@@ -12,7 +12,7 @@ from sqlalchemy import create_engine
 
 from parallel_hpo.errors import BackendError
 from parallel_hpo.server.files.folder import MARK, Wish, located, settle
-from parallel_hpo.server.http import kept_key
+from parallel_hpo.server.http import owner
 from parallel_hpo.server.store.database import Database, database_url
 from parallel_hpo.server.store.migrations import upgrade
 from tests.server.acting import Stage
@@ -136,8 +136,8 @@ def test_the_key_is_where_the_files_are_and_stays_what_it_was(tmp_path: Path) ->
     own, shared = tmp_path / "own", tmp_path / "shared"
     for folder in (own, shared):
         folder.mkdir()
-    before = kept_key.find(own, own)
-    assert kept_key.find(shared, own) == before
-    assert kept_key.find(shared, tmp_path / "another") == before
+    before = owner.kept_key(own, own)
+    assert owner.kept_key(shared, own) == before
+    assert owner.kept_key(shared, tmp_path / "another") == before
     assert (shared / "server.key").stat().st_mode & 0o077 == 0
     assert before == (own / "server.key").read_text().strip()

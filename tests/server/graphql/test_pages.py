@@ -13,7 +13,7 @@ from parallel_hpo.keys import worker_key
 from parallel_hpo.server.services import runs as run_service
 from parallel_hpo.server.services.runs import RunWishes
 from parallel_hpo.server.store import projects, runs
-from parallel_hpo.server.store.walks import Matter, Walks
+from parallel_hpo.server.store.listing import Matter, Walks
 from tests.server.acting import MASTER_KEY, Stage, grid
 from tests.server.web import Web
 

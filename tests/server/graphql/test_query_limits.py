@@ -5,8 +5,8 @@ import itertools
 import pytest
 from graphql import parse
 
+from parallel_hpo.server.graphql.documents import check_size
 from parallel_hpo.server.graphql.execute import Executor
-from parallel_hpo.server.graphql.query_size import check_size
 from parallel_hpo.server.graphql.requests import GraphQLRequest
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.world import STRANGER, Caller

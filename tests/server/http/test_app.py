@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from parallel_hpo.backend.whose import OUR_NAME
+from parallel_hpo.backend.door import OUR_NAME
 from parallel_hpo.keys import worker_key
 from parallel_hpo.server.graphql.execute import Executor
 from parallel_hpo.server.http.bodies import unpacker

@@ -26,10 +26,10 @@ from tests.server.conftest import DATABASES
 SERVERS = 4
 AGENTS = 32
 SWEEPS = [
-    pytest.param(grid(200), 200, id="grid"),
+    pytest.param(grid(96), 96, id="grid"),
     pytest.param(grid(2_000), 2_000, id="long grid", marks=pytest.mark.thorough),
     # Without results nothing is modelled: what is tried is that the ask lies before the transaction.
-    pytest.param(grid(64, method="bayes", run_cap=64), 64, id="bayes"),
+    pytest.param(grid(48, method="bayes", run_cap=48), 48, id="bayes"),
 ]
 
 

@@ -16,7 +16,7 @@ from parallel_hpo.server.rules.run_states import RunState
 from parallel_hpo.server.services import runs as run_service
 from parallel_hpo.server.services.file_stream import Chunk
 from parallel_hpo.server.services.runs import RunWishes
-from parallel_hpo.server.store import artifact_aliases, artifacts, runs
+from parallel_hpo.server.store import artifact_collections, artifacts, runs
 from parallel_hpo.server.store.artifact_records import COMMITTED
 from tests.server.acting import MASTER_KEY, Stage, grid
 from tests.server.web import Web
@@ -156,7 +156,7 @@ def test_an_artifact_of_another_sweep_is_read_and_not_changed(sweeps: Neighbours
     created = versions.create(world, wishes)
     with world.database.write() as transaction:  # as a commit does it, whose files have come
         artifacts.change(transaction, created.id, {"state": COMMITTED, "version": 0})
-        artifact_aliases.put(transaction, created.collection.id, created.id, ["latest"])
+        artifact_collections.put_aliases(transaction, created.collection.id, created.id, ["latest"])
     found = sweeps.done(NAMED, name="data:latest")["project"]["artifact"]
     assert "another sweep" in sweeps.refused(DELETE_ARTIFACT, i={"artifactID": found["id"]})
     collection = base64.b64encode(f"ArtifactCollection:{created.collection.id}".encode()).decode()

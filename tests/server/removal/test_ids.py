@@ -10,7 +10,7 @@ from sqlalchemy import delete, insert
 from parallel_hpo.server.files import runs as run_files
 from parallel_hpo.server.services import runs as run_service
 from parallel_hpo.server.services.runs import RunWishes
-from parallel_hpo.server.store.rows import insert_one
+from parallel_hpo.server.store.queries import insert_one
 from parallel_hpo.server.store.runs import RunPath
 from parallel_hpo.server.store.tables import collections, metadata, projects
 from tests.server.acting import Stage

@@ -7,17 +7,15 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from parallel_hpo.server.artifacts import portfolios, versions
-from parallel_hpo.server.artifacts.portfolios import PortfolioPath
+from parallel_hpo.server.artifacts import collections, versions
+from parallel_hpo.server.artifacts.collections import PortfolioPath
 from parallel_hpo.server.artifacts.versions import ArtifactWishes
 from parallel_hpo.server.files.addresses import Place
-from parallel_hpo.server.removal import projects as project_removal
-from parallel_hpo.server.removal import sweeps as sweep_removal
+from parallel_hpo.server.removal import removing
 from parallel_hpo.server.services import runs as run_service
 from parallel_hpo.server.services.file_stream import Batch, Chunk
 from parallel_hpo.server.services.runs import RunWishes
 from parallel_hpo.server.store import (
-    artifact_aliases,
     artifact_collections,
     artifact_members,
     artifacts,
@@ -51,7 +49,7 @@ def logged(stage: Stage, run: str, collection: str, *aliases: str) -> Artifact:
     made = versions.create(stage.world, wishes)
     with stage.world.database.write() as transaction:
         artifacts.change(transaction, made.id, {"state": COMMITTED, "version": 0, "size": SIZE})
-        artifact_aliases.put(transaction, made.collection.id, made.id, ["latest", *aliases])
+        artifact_collections.put_aliases(transaction, made.collection.id, made.id, ["latest", *aliases])
     return made
 
 
@@ -64,18 +62,18 @@ def is_there(stage: Stage, artifact: Artifact) -> bool:
 def test_a_sweep_goes_with_all_that_its_runs_told_and_another_one_stays(stage: Stage) -> None:
     sweep, _ = performed(stage)
     other, kept = performed(stage)
-    before = sweep_removal.measure(stage.world, other)
-    sweep_removal.remove(stage.world, sweep)
-    assert sweep_removal.measure(stage.world, sweep) == Holding()
-    assert sweep_removal.measure(stage.world, other) == before
+    before = removing.measure_sweep(stage.world, other)
+    removing.remove_sweep(stage.world, sweep)
+    assert removing.measure_sweep(stage.world, sweep) == Holding()
+    assert removing.measure_sweep(stage.world, other) == before
     with stage.world.database.read() as transaction:
         assert sweeps.find(transaction, sweep) is None
     assert stage.run(kept).history_lines == 3
-    sweep_removal.remove(stage.world, sweep)  # as after one that was cut short
+    removing.remove_sweep(stage.world, sweep)  # as after one that was cut short
 
 
 def test_what_a_sweep_takes_up_grows_with_its_lines(stage: Stage) -> None:
-    few, many = (sweep_removal.measure(stage.world, performed(stage, lines)[0]) for lines in (3, 100))
+    few, many = (removing.measure_sweep(stage.world, performed(stage, lines)[0]) for lines in (3, 100))
     assert (few.rows, many.rows) == (4, 101)
     assert many.size - few.size >= 97 * len('{"_step": 3, "loss": 1}')
 
@@ -84,8 +82,8 @@ def test_files_of_its_runs_go_from_the_disk(stage: Stage) -> None:
     sweep, name = performed(stage)
     place = Place(str(stage.run(name).id), "output.log")
     send(stage, place, b"bytes")
-    assert sweep_removal.measure(stage.world, sweep).rows == 5
-    sweep_removal.remove(stage.world, sweep)
+    assert removing.measure_sweep(stage.world, sweep).rows == 5
+    removing.remove_sweep(stage.world, sweep)
     assert not place.within(stage.world.files).exists()
 
 
@@ -97,16 +95,16 @@ def test_an_artifact_goes_unless_another_run_wants_it_or_it_has_a_name_of_its_ow
     versions.use(stage.world, made["used"].id, RunPath("local", "p", user))
     again = ArtifactWishes("local", "p", "again", "model", digest=f"{name}again", run=user)
     assert versions.create(stage.world, again).id == made["again"].id
-    portfolios.link(stage.world, made["linked"].id, PortfolioPath("local", "p", "portfolio"), [])
-    sweep_removal.remove(stage.world, sweep)
+    collections.link(stage.world, made["linked"].id, PortfolioPath("local", "p", "portfolio"), [])
+    removing.remove_sweep(stage.world, sweep)
     assert {each for each in names if is_there(stage, made[each])} == {"used", "again", "named", "linked"}
 
 
 def test_a_portfolio_stays_with_what_is_linked_to_it(stage: Stage) -> None:
     sweep, name = performed(stage)
     linked = logged(stage, name, "model")
-    portfolios.link(stage.world, linked.id, PortfolioPath("local", "p", "portfolio"), ["best"])
-    sweep_removal.remove(stage.world, sweep)
+    collections.link(stage.world, linked.id, PortfolioPath("local", "p", "portfolio"), ["best"])
+    removing.remove_sweep(stage.world, sweep)
     with stage.world.database.read() as transaction:
         project = projects.find(transaction, "local", "p")
         assert project is not None
@@ -123,9 +121,9 @@ def has_project(stage: Stage, name: str = "p") -> bool:
 
 def test_what_a_sweep_takes_up_has_its_artifacts(stage: Stage) -> None:
     sweep, name = performed(stage)
-    before = sweep_removal.measure(stage.world, sweep)
+    before = removing.measure_sweep(stage.world, sweep)
     logged(stage, name, "model")
-    assert sweep_removal.measure(stage.world, sweep) == before + Holding(1, SIZE)
+    assert removing.measure_sweep(stage.world, sweep) == before + Holding(1, SIZE)
 
 
 def test_a_project_goes_with_the_last_that_was_in_it(stage: Stage) -> None:
@@ -134,9 +132,9 @@ def test_a_project_goes_with_the_last_that_was_in_it(stage: Stage) -> None:
     logged(stage, name, "model")
     begun = ArtifactWishes("local", "p", "never finished", "model", digest="d", run=name)
     versions.create(stage.world, begun)
-    sweep_removal.remove(stage.world, other)
+    removing.remove_sweep(stage.world, other)
     assert has_project(stage)
-    sweep_removal.remove(stage.world, sweep)
+    removing.remove_sweep(stage.world, sweep)
     assert not has_project(stage)
 
 
@@ -147,14 +145,14 @@ def test_a_project_is_removed_with_runs_of_no_sweep_and_what_has_a_name(stage: S
     place = Place(str(stage.run("alone").id), "a.txt")
     send(stage, place, b"bytes")
     logged(stage, name, "model", "best")
-    rest = project_removal.rest(stage.world, "local", "p")
+    rest = removing.besides_sweeps(stage.world, "local", "p")
     assert rest is not None
     assert (rest.runs, rest.collections, rest.is_on, rest.held.rows) == (1, 1, True, 2)
-    project_removal.remove(stage.world, "local", "p")
+    removing.remove_project(stage.world, "local", "p")
     assert (has_project(stage), has_project(stage, "other")) == (False, True)
-    assert sweep_removal.kept(stage.world) == []
+    assert removing.kept_sweeps(stage.world) == []
     assert not place.within(stage.world.files).exists()
-    project_removal.remove(stage.world, "local", "p")
+    removing.remove_project(stage.world, "local", "p")
 
 
 class Dying:
@@ -184,10 +182,10 @@ def test_a_removal_that_was_cut_short_anywhere_is_done_by_the_next_one(stage: St
         versions.use(stage.world, used.id, RunPath("local", "p", name))
         dying: Any = Dying(stage.world.database, writes)
         try:
-            sweep_removal.remove(replace(stage.world, database=dying), sweep)
+            removing.remove_sweep(replace(stage.world, database=dying), sweep)
             break
         except KeyboardInterrupt:
-            sweep_removal.remove(stage.world, sweep)
+            removing.remove_sweep(stage.world, sweep)
             assert not is_there(stage, model)
             assert not is_there(stage, used)
             assert not has_project(stage)

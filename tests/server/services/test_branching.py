@@ -13,7 +13,7 @@ from parallel_hpo.server.services import branching
 from parallel_hpo.server.services import runs as run_service
 from parallel_hpo.server.services.file_stream import Batch, Chunk
 from parallel_hpo.server.services.runs import RunWishes
-from parallel_hpo.server.store import bands, lines, runs
+from parallel_hpo.server.store import lines, runs, sweeps
 from parallel_hpo.server.store.lines import Stream
 from parallel_hpo.server.store.records import Run
 from parallel_hpo.server.store.runs import RunPath
@@ -182,7 +182,7 @@ RULE = {"type": "hyperband", "min_iter": 2, "eta": 2}
 
 def losses_at(stage: Stage, sweep: str, band: int) -> list[float]:
     with stage.world.database.read() as transaction:
-        return sorted(bands.losses(transaction, sweep, band).values())
+        return sorted(sweeps.losses(transaction, sweep, band).values())
 
 
 def test_the_engine_of_a_sweep_hears_that_a_run_was_rewound(stage: Stage) -> None:

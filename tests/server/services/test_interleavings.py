@@ -20,7 +20,7 @@ from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.rules.run_states import OPEN, RunState
 from parallel_hpo.server.services import runs as run_service
 from parallel_hpo.server.services.file_stream import Batch, Chunk
-from parallel_hpo.server.store import bands, runs
+from parallel_hpo.server.store import runs, sweeps
 from parallel_hpo.server.store.lines import Stream
 from parallel_hpo.server.store.records import Run
 from tests.server.acting import Stage, grid
@@ -110,7 +110,7 @@ class Play:
         run, rows = self.stage.run(name), self.courses[name].rows
         assert run.metric_rows == rows
         with self.stage.world.database.read() as transaction:
-            at = [band for band in BANDS if run.id in bands.losses(transaction, self.sweep, band)]
+            at = [band for band in BANDS if run.id in sweeps.losses(transaction, self.sweep, band)]
         assert at == [band for band in BANDS if band <= rows]
 
     def end(self, actor: Actor) -> None:

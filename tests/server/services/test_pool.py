@@ -13,7 +13,7 @@ from parallel_hpo.protocol.pool import Ends, Granted, NewPool, NodeLost
 from parallel_hpo.protocol.wire import as_json, read
 from parallel_hpo.server.notice_board import BURST_S, BYTES_A_SECOND, LONGEST_BYTES, MOST, NoticeBoard
 from parallel_hpo.server.refusals import RefusedError
-from parallel_hpo.server.removal import sweeps as sweep_removal
+from parallel_hpo.server.removal import removing
 from parallel_hpo.server.rules.run_states import RunState
 from parallel_hpo.server.services import pool
 from parallel_hpo.words import Outcome, StopKind
@@ -151,7 +151,7 @@ def test_a_sweep_that_is_removed_takes_its_pool_along(together: Together) -> Non
     epoch = together.join("a")
     together.begin(epoch, "r")
     together.tell(epoch, notices=({"kind": "Message"},))
-    sweep_removal.remove(world, together.sweep)
+    removing.remove_sweep(world, together.sweep)
     with pytest.raises(RefusedError, match="has no pool here"):
         pool.facts(world, together.sweep)
     with pytest.raises(RefusedError, match="has no pool here"):

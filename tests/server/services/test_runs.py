@@ -4,7 +4,7 @@ import pytest
 
 from parallel_hpo.keys import SUPERVISOR
 from parallel_hpo.server.refusals import RefusedError
-from parallel_hpo.server.removal import runs as run_removal
+from parallel_hpo.server.removal import removing
 from parallel_hpo.server.rules.run_states import RunState
 from parallel_hpo.server.services import runs as run_service
 from parallel_hpo.server.services import supervision
@@ -84,7 +84,7 @@ def test_what_a_supervisor_sends_later_of_an_attempt_is_no_new_beginning(stage: 
 def test_a_run_is_deleted_once_and_nothing_comes_of_asking_again(stage: Stage) -> None:
     run = run_service.upsert(stage.world, RunWishes(name="r", project="p")).bucket
     for _ in range(2):
-        run_removal.delete(stage.world, run.id, with_artifacts=True)
+        removing.delete_run(stage.world, run.id, with_artifacts=True)
     with stage.world.database.read() as transaction:
         assert runs.find(transaction, run.id) is None
 

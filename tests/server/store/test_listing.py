@@ -18,7 +18,7 @@ from parallel_hpo.server.store import json_parts, listing, runs
 from parallel_hpo.server.store.database import Transaction
 from parallel_hpo.server.store.filters import matches, ordered, places_of, read_order
 from parallel_hpo.server.store.listing import Question
-from parallel_hpo.server.store.rows import insert_one
+from parallel_hpo.server.store.queries import insert_one
 from parallel_hpo.server.store.run_facts import WholeRun
 from parallel_hpo.server.store.tables import projects
 from parallel_hpo.server.store.tables import runs as table

@@ -149,9 +149,14 @@ def test_what_is_still_on_at_the_deadline_is_interrupted() -> None:
     assert next_deadline(story.view) == 100.0
     actions = story.at(100.0, TimePassed())
     assert Send(S0, Interrupt()) in actions
+    assert said(actions) == ["deadline 100s: 1 running run interrupted, killed after 30 s"]
     assert story.view.ending is not None
     assert (story.view.ending.reason, story.view.ending.exit_code) == ("deadline 100s", 124)
     assert next_deadline(story.view) == 130.0
+
+
+def test_where_nothing_is_on_at_the_deadline_nothing_is_said_to_be_interrupted() -> None:
+    assert said(Story().at(100.0, TimePassed())) == ["deadline 100s: no new runs"]
 
 
 def test_a_worker_that_is_ready_too_late_is_given_nothing() -> None:

@@ -1,19 +1,25 @@
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from parallel_hpo.config.devices import FaultAction
 from parallel_hpo.supervisor.devices.health import (
     FAILURES_IN_A_ROW,
     QUARANTINE_MAX_S,
     QUARANTINE_S,
+    FaultRule,
     Health,
+    find_action,
     note_run,
 )
 from parallel_hpo.words import Outcome
 
 A, B = "3", "5"
 FINISHED, FAILED, CRASHED, STOPPED = Outcome.FINISHED, Outcome.FAILED, Outcome.CRASHED, Outcome.STOPPED
+
+KEEP, RECYCLE, QUARANTINE = FaultAction.KEEP, FaultAction.RECYCLE, FaultAction.QUARANTINE
 
 
 def after(*runs: tuple[str, Outcome], now: float = 0.0, health: Health | None = None) -> Health:
@@ -106,3 +112,31 @@ def test_some_device_is_always_at_work_and_no_quarantine_lasts_for_ever(
         assert not all(health.is_held(each, now) for each in "abc")
         for each in "abc":
             assert (health.of(each).held_until or 0.0) <= now + QUARANTINE_MAX_S
+
+
+@pytest.mark.parametrize(
+    ("reason", "action"),
+    [
+        ("OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 GiB (GPU 0; …)", RECYCLE),
+        ("OutOfMemoryError: HIP out of memory. Tried to allocate 2.00 GiB", RECYCLE),
+        ("RuntimeError: CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", RECYCLE),
+        (
+            "ResourceExhaustedError: RESOURCE_EXHAUSTED: Out of memory while trying to allocate 1 bytes",
+            RECYCLE,
+        ),
+        ("RuntimeError: CUDA error: device-side assert triggered", RECYCLE),
+        ("AcceleratorError: CUDA error: an illegal memory access was encountered", RECYCLE),
+        ("RuntimeError: CUDA error: uncorrectable ECC error encountered", QUARANTINE),
+        ("ValueError: no good", KEEP),
+        ("MemoryError", KEEP),
+        ("", KEEP),
+    ],
+)
+def test_a_reason_tells_a_broken_context_from_a_mistake(reason: str, action: FaultAction) -> None:
+    assert find_action(reason) is action
+
+
+def test_the_users_own_patterns_come_first() -> None:
+    own = (FaultRule("cuda out of MEMORY", KEEP), FaultRule("no good", QUARANTINE))
+    assert find_action("OutOfMemoryError: CUDA out of memory.", own) is KEEP
+    assert find_action("ValueError: no good", own) is QUARANTINE

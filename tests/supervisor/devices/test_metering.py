@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 from parallel_hpo.consumption import JOULES_PER_KWH, Consumption, in_words, total
 from parallel_hpo.supervisor.devices.assign import Grant
 from parallel_hpo.supervisor.devices.mask import VisibleDevice
-from parallel_hpo.supervisor.devices.meter import READ_EVERY_S, Meter
+from parallel_hpo.supervisor.devices.meter import READ_EVERY_S, Meter, Rapl
 from parallel_hpo.supervisor.devices.metering import Account, Counter, Reading, begin, counted_between, end
-from parallel_hpo.supervisor.devices.rapl import Rapl
 from parallel_hpo.words import Slot
 from tests.supervisor.devices.fakes import UUIDS, FakeLibrary, as_library
 

@@ -14,7 +14,14 @@ from typing import Final
 import pytest
 
 from parallel_hpo.supervisor.devices.library import DeviceProcess
-from parallel_hpo.supervisor.devices.owners import Owners, OwnerWatch
+from parallel_hpo.supervisor.devices.owners import (
+    IDLE_S,
+    Owners,
+    OwnerWatch,
+    ask_logind,
+    at_a_terminal,
+    who_is_there,
+)
 from parallel_hpo.supervisor.devices.placing import is_stranger
 from parallel_hpo.supervisor.devices.presence import (
     FREE_AFTER_S,
@@ -23,7 +30,6 @@ from parallel_hpo.supervisor.devices.presence import (
     come_back,
     look_again,
 )
-from parallel_hpo.supervisor.devices.session import IDLE_S, ask_logind, at_a_terminal, who_is_there
 
 WHO = {"0": "process 7 computes on it"}
 

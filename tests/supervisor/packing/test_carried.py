@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from parallel_hpo.supervisor.packing.carried import MOST_FILE_BYTES, lay_down
-from parallel_hpo.supervisor.packing.text import from_text, to_text
+from parallel_hpo.supervisor.packing.parcel import from_text, to_text
 from parallel_hpo.words import Program, Target
 
 MAIN = "def main(): ..."

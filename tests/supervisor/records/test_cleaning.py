@@ -73,6 +73,15 @@ def test_a_run_that_was_cut_short_is_told_unless_its_rest_was_sent(
     assert seen(tmp_path).regrets == ()
 
 
+def test_the_rest_of_an_earlier_attempt_of_the_same_second_is_not_that_of_the_last(tmp_path: Path) -> None:
+    folder = made(tmp_path, outcome=Outcome.CRASHED)
+    client_folder(folder, "run", synced=True)
+    last = folder / "worker-0" / "wandb" / "run-20260101_000000-run1-1"
+    last.mkdir()
+    (last / "run-run1.wandb").touch()
+    assert seen(tmp_path).regrets == ("its server may lack the last lines of run1",)
+
+
 @pytest.mark.parametrize("synced", [True, False])
 def test_offline_runs_are_told_until_they_are_synced(tmp_path: Path, synced: bool) -> None:
     client_folder(made(tmp_path), "offline-run", synced=synced)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from parallel_hpo.supervisor.control.mailbox import Mailbox
 from parallel_hpo.supervisor.decisions.actions import End
 from parallel_hpo.supervisor.records.ledger import Ledger
 from parallel_hpo.supervisor.records.summary import Closing, summarise, write_summary
+from parallel_hpo.supervisor.records.sweep_folders import folders_of_sweeps, newest_sweep
+from parallel_hpo.upload.place import working_place
 from parallel_hpo.words import Outcome, RunId, Slot
 
 FACTS = {"url": "http://here/s1", "backend": "local", "count": 3, "metric": "loss", "goal": "maximize"}
@@ -80,6 +83,42 @@ def test_a_sweep_performed_in_shares_is_one(tmp_path: Path) -> None:
     result = load("s1", directory=tmp_path)
     assert ([run.run_id for run in result.runs], result.count) == (["a", "b", "c"], 6)
     assert len(result.workers) == 2
+
+
+def test_runs_of_shares_are_in_the_order_of_their_starts(tmp_path: Path) -> None:
+    for share, starts in (("1-of-2", (10.0, 30.0)), ("2-of-2", (20.0, 40.0))):
+        with Ledger(tmp_path / "s1" / f"share-{share}" / "ledger.db") as kept:
+            kept.record_facts(FACTS)
+            for at in starts:
+                run = RunId(f"at-{at:g}")
+                kept.record_start(run, parameters={}, attempt=1, slot=Slot(0), device=None, at=at)
+    runs = load("s1", directory=tmp_path).runs
+    assert [run.run_id for run in runs] == ["at-10", "at-20", "at-30", "at-40"]
+
+
+def test_a_sweep_ended_as_the_share_of_it_did_that_has_something_left_to_do(tmp_path: Path) -> None:
+    first, second = (tmp_path / "s1" / f"share-{number}-of-2" / "ledger.db" for number in (1, 2))
+    keep(first, "a", "b", **ENDED)
+    keep(second, "c")
+    assert load("s1", directory=tmp_path).exit_code == 75
+    keep(second, stop_reason="SIGINT", exit_code=130)
+    result = load("s1", directory=tmp_path)
+    assert (result.stop_reason, result.exit_code, result.finished) == ("SIGINT", 130, 3)
+    keep(second, **ENDED)
+    assert load("s1", directory=tmp_path).exit_code == 0
+
+
+def test_the_newest_sweep_is_the_one_that_was_performed_last_and_no_upload_changes_that(
+    tmp_path: Path,
+) -> None:
+    for name, at in (("s2", 1000.0), ("s1", 2000.0)):
+        keep(tmp_path / name / "ledger.db", "a")
+        os.utime(tmp_path / name / "ledger.db", (at, at))
+        os.utime(tmp_path / name, (at, at))
+    with working_place(tmp_path, "s2"):
+        pass
+    assert newest_sweep(tmp_path).sweep_id == "s1"
+    assert [folder.name for folder in folders_of_sweeps(tmp_path)] == ["s2", "s1"]
 
 
 def test_a_sweep_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:

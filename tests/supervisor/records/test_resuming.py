@@ -152,6 +152,16 @@ def test_what_ended_runs_wrote_offline_and_nobody_has_sent_is_found(tmp_path: Pa
     assert list(unsent_folders(tmp_path, ended, lambda: starts)) == [("unsent", unsent)]
 
 
+def test_what_was_written_in_the_second_of_an_earlier_attempt_is_found_too(tmp_path: Path) -> None:
+    make_offline_run(tmp_path, "unsent", synced=True)
+    made = tmp_path / "worker-0" / "wandb" / "offline-run-20260101_000000-unsent-1"
+    made.mkdir()
+    (made / "run-unsent.wandb").touch()
+    assert list(unsent_folders(tmp_path, [RunId("unsent")], lambda: {RunId("unsent"): 0.0})) == [
+        ("unsent", made)
+    ]
+
+
 def test_a_sweep_of_many_machines_is_not_resumed_on_one(tmp_path: Path) -> None:
     with Ledger(tmp_path / "ledger.db") as ledger:
         assert facts_of(ledger, "abc") == {"sweep_id": "abc"}

@@ -22,10 +22,10 @@ from parallel_hpo.server.graphql.resolvers.context import (
 from parallel_hpo.server.graphql.resolvers.files import FileNode
 from parallel_hpo.server.graphql.resolvers.ids import ARTIFACT, key_of, make_id
 from parallel_hpo.server.graphql.resolvers.viewer import user
-from parallel_hpo.server.store import artifact_aliases, artifact_files, artifact_members, artifacts, runs
-from parallel_hpo.server.store.artifact_files import Entry
+from parallel_hpo.server.store import artifact_collections, artifact_members, artifacts, runs
 from parallel_hpo.server.store.artifact_members import Member
 from parallel_hpo.server.store.artifact_records import COMMITTED, Artifact
+from parallel_hpo.server.store.artifacts import Entry
 from parallel_hpo.server.store.records import Run
 
 
@@ -43,7 +43,7 @@ def _aliases(artifact: Artifact, info: Info) -> list[Alias]:
 
     wandb client: only so it knows an artifact's number in a portfolio, of which it lists the versions.
     """
-    found = artifact_aliases.with_collections(reading(info), artifact.id)
+    found = artifact_collections.aliases_with_collections(reading(info), artifact.id)
     _, *links = artifact_members.of_artifact(reading(info), artifact)
     numbers = [Alias(f"v{link.version}", link.collection) for link in links]
     return [*(Alias(*each) for each in found), *numbers]
@@ -85,7 +85,7 @@ def _files(
     first: int | None = None,
 ) -> Page[FileNode]:
     wanted = [name for name in names or [] if name is not None]
-    entries = artifact_files.of_artifact(reading(info), artifact.id, wanted)
+    entries = artifacts.files_of(reading(info), artifact.id, wanted)
     return page([_file(artifact, entry) for entry in entries], after, first)
 
 

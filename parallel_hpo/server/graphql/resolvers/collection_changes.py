@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from parallel_hpo.server.artifacts import collections, portfolios
-from parallel_hpo.server.artifacts.portfolios import PortfolioPath
+from parallel_hpo.server.artifacts import collections
+from parallel_hpo.server.artifacts.collections import PortfolioPath
 from parallel_hpo.server.graphql.resolvers.context import Info, Resolver, context
 from parallel_hpo.server.graphql.resolvers.ids import ARTIFACT, COLLECTION, key_of
 from parallel_hpo.server.refusals import RefusedError
@@ -46,7 +46,7 @@ def _link(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, Any]:
     world = context(info).world
     aliases = [alias["alias"] for alias in input.get("aliases") or []]
     key = _artifact_to_link(world, input)
-    member = portfolios.link(world, key, _path_of_portfolio(world, input), aliases)
+    member = collections.link(world, key, _path_of_portfolio(world, input), aliases)
     return {"versionIndex": member.version, "artifactMembership": member}
 
 
@@ -74,7 +74,7 @@ def _path_of_portfolio(world: World, input: dict[str, Any]) -> PortfolioPath:
 
 def _unlink(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, bool]:
     key = key_of(ARTIFACT, input["artifactID"])
-    portfolios.unlink(context(info).world, key, key_of(COLLECTION, input[_ID_OF_PORTFOLIO]))
+    collections.unlink(context(info).world, key, key_of(COLLECTION, input[_ID_OF_PORTFOLIO]))
     return {"success": True}
 
 

@@ -11,7 +11,7 @@ from parallel_hpo.server.graphql.resolvers.context import Info, Page, Resolver, 
 from parallel_hpo.server.graphql.resolvers.ids import COLLECTION, key_of, make_id
 from parallel_hpo.server.graphql.resolvers.projects import project_of
 from parallel_hpo.server.refusals import RefusedError
-from parallel_hpo.server.store import artifact_aliases, artifact_collections, artifact_members, artifacts
+from parallel_hpo.server.store import artifact_collections, artifact_members, artifacts
 from parallel_hpo.server.store.artifact_members import Member
 from parallel_hpo.server.store.artifact_records import COMMITTED, Artifact, Collection
 from parallel_hpo.server.store.filters import read_filters
@@ -137,7 +137,7 @@ def _member(collection: Collection, info: Info, aliasName: str) -> Member | None
 def _aliases(
     collection: Collection, info: Info, after: str | None = None, first: int | None = None
 ) -> Page[Alias]:
-    names = artifact_aliases.of_collection(reading(info), collection.id)
+    names = artifact_collections.aliases_in(reading(info), collection.id)
     return page([Alias(name, collection) for name in names], after, first)
 
 

@@ -12,7 +12,7 @@ from parallel_hpo.server.graphql.resolvers.context import Info, Resolver, consta
 from parallel_hpo.server.graphql.resolvers.ids import key_of_run, make_run_id
 from parallel_hpo.server.graphql.resolvers.projects import project_of
 from parallel_hpo.server.graphql.resolvers.viewer import user
-from parallel_hpo.server.removal import runs as run_removal
+from parallel_hpo.server.removal import removing
 from parallel_hpo.server.rules.run_states import RunState
 from parallel_hpo.server.services import branching
 from parallel_hpo.server.services import runs as run_service
@@ -47,7 +47,7 @@ def _stop(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, bool]:
 
 def _delete(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, None]:
     with_artifacts = bool(input.get("deleteArtifacts"))
-    run_removal.delete(context(info).world, key_of_run(input["id"]), with_artifacts=with_artifacts)
+    removing.delete_run(context(info).world, key_of_run(input["id"]), with_artifacts=with_artifacts)
     return {"clientMutationId": None}
 
 

@@ -24,8 +24,8 @@ from parallel_hpo.server.services import queue
 from parallel_hpo.server.services import sweeps as sweep_service
 from parallel_hpo.server.services.sweeps import SweepWishes
 from parallel_hpo.server.store import agents, runs, sweeps
+from parallel_hpo.server.store.queries import may_see
 from parallel_hpo.server.store.records import Agent, Run, Sweep
-from parallel_hpo.server.store.scope import may_see
 
 
 def _upsert(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,206 @@
+"""A sweep as one HTML file that needs no server: the pages' own scripts and styles, and its data.
+
+Its data are in the form in which pages get them, read from a server's database. The file's policy lets only
+its own script run, and nothing come from elsewhere; the table of runs stands in it as HTML, too, so that
+it can be read where scripts don't run.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from markupsafe import Markup
+
+from parallel_hpo.server.pages import answers, static
+from parallel_hpo.server.pages import timeline as timelines
+from parallel_hpo.server.pages.curves import Curve
+from parallel_hpo.server.pages.histories import MOST_RUNS, CurveQuery, Histories
+from parallel_hpo.server.pages.sweep_data import Sweeps
+from parallel_hpo.server.services.supervision import SweepAt
+from parallel_hpo.server.store import sweeps
+from parallel_hpo.server.world import World
+
+_POINTS_IN_ALL: Final = 250_000
+"""So many points of histories are 1 to 1.7 MB, packed."""
+_MOST_KEYS: Final = 12
+_LEAST_POINTS: Final = 20
+_MOST_POINTS: Final = 1000
+_AXES: Final = ("step", "time")
+_DIGITS: Final = 5
+
+_STYLES: Final = ("pages.css", "charts.css")
+_SCRIPT: Final = "report.js"
+_MOST_ROWS: Final = 1000
+"""So many rows are there without the script."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """A sweep, as pages get it."""
+
+    sweep: dict[str, Any]
+    histories: list[dict[str, Any]]
+    timeline: dict[str, Any]
+    note: str = ""
+    """What is not in it, and why; '' where all is."""
+
+
+def read(world: World, sweep_id: str) -> Contents | None:
+    """Return what the database has of a sweep now; None: it has no such sweep."""
+    with world.database.read() as transaction:
+        found = sweeps.find(transaction, sweep_id)
+    if found is None:
+        return None
+    at = SweepAt(found.entity, found.project, found.id)
+    sweep = json.loads(Sweeps(fresh_s=0).sweep_json(world, at, ""))
+    return Contents(sweep, list(_histories(world, at, sweep)), timelines.timeline(world, at))
+
+
+def _histories(world: World, at: SweepAt, sweep: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield curves of each key over each axis, with as many points as there is room for."""
+    names = best_first(sweep)[:MOST_RUNS]
+    metric = (sweep["sweep"]["metric"] or {}).get("name")
+    keys = sorted(sweep["keys"], key=lambda key: key != metric)[:_MOST_KEYS]
+    points = _points_of(len(names) * len(keys) * len(_AXES))
+    curves = Histories()
+    for key in keys:
+        for axis in _AXES:
+            yield _rounded(json.loads(curves.of_sweep(world, at, names, CurveQuery(key, axis, points))))
+
+
+def courses(world: World, sweep_id: str, names: list[str], key: str) -> dict[str, Curve]:
+    """Return what runs of a sweep have logged under a key, over their steps, by the runs' names.
+
+    Each with as many points as there is room for. A run without any is left out.
+    """
+    with world.database.read() as transaction:
+        found = sweeps.find(transaction, sweep_id)
+    if found is None:
+        return {}
+    at = SweepAt(found.entity, found.project, found.id)
+    histories, query = Histories(), CurveQuery(key, "step", _points_of(len(names)))
+    read: dict[str, Curve] = {}
+    for place in range(0, len(names), MOST_RUNS):
+        read |= histories.curves(world, at, names[place : place + MOST_RUNS], query)
+    return {name: curve for name, curve in read.items() if len(curve.x)}
+
+
+def _points_of(curves: int) -> int:
+    """Return how many points each of so many curves has room for."""
+    return max(_LEAST_POINTS, min(_MOST_POINTS, _POINTS_IN_ALL // max(1, curves)))
+
+
+def best_first(sweep: dict[str, Any]) -> list[str]:
+    """Return the ids of a sweep's runs, the best one first, those without a value last."""
+    sign = -1.0 if (sweep["sweep"]["metric"] or {}).get("goal") == "maximize" else 1.0
+    ids, values = sweep["runs"]["id"], sweep["runs"]["value"]
+    places = [float("inf") if value is None else sign * value for value in values]
+    return [name for _, name in sorted(zip(places, ids, strict=True))]
+
+
+def _rounded(answer: dict[str, Any]) -> dict[str, Any]:
+    """Return curves with as many digits as a picture can show."""
+    return answer | {
+        "runs": [
+            {
+                name: values if name == "id" else [_short(value) for value in values]
+                for name, values in run.items()
+            }
+            for run in answer["runs"]
+        ]
+    }
+
+
+def _short(value: float | int) -> float | int:
+    if isinstance(value, int):
+        return value
+    rounded = float(f"{value:.{_DIGITS}g}")
+    return int(rounded) if rounded.is_integer() else rounded
+
+
+def document(contents: Contents, made_at: float) -> str:
+    """Return a report of a sweep; `made_at` in seconds since the epoch."""
+    script, style = static.script(static.FOLDER, _SCRIPT), static.style(static.FOLDER, *_STYLES)
+    return answers.rendered(
+        "report.html",
+        sweep=contents.sweep["sweep"],
+        facts=dict(_facts(contents.sweep)),
+        made=datetime.fromtimestamp(made_at, UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        note=contents.note,
+        policy=_policy(script, style),
+        script=Markup(script),  # ours: nothing of a run is in it
+        style=Markup(style),
+        data=Markup(_embedded({"sweep": contents.sweep, "timeline": contents.timeline})),
+        histories=_packed(contents.histories),
+        has_histories=bool(contents.histories),
+        columns=["run", "state", "value", *(contents.sweep["runs"]["parameters"])],
+        rows=list(_rows(contents.sweep))[:_MOST_ROWS],
+    )
+
+
+def _policy(script: str, style: str) -> str:
+    return (
+        f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)};"
+        " img-src data:; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _embedded(value: Any) -> str:
+    """Return JSON that HTML takes for text, whatever stands in it: a script can't end in its midst."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+    return text.replace("<", "\\u003c").encode(errors="replace").decode()
+
+
+def _packed(value: Any) -> str:
+    text = json.dumps(value, separators=(",", ":"))
+    return base64.b64encode(zlib.compress(text.encode(), 9)).decode()
+
+
+def _facts(sweep: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    head, runs = sweep["sweep"], sweep["runs"]
+    yield "state", str(head["state"] or "not known").lower()
+    yield "runs", f"{len(runs['id'])}" + ("" if head["count"] is None else f" of {head['count']}")
+    counted = Counter(runs["state"])
+    yield "outcomes", ", ".join(f"{number} {state}" for state, number in counted.items()) or "none yet"
+    yield "best", _best(sweep)
+    if head["used"]:
+        yield "used", head["used"]
+    yield "method", head["method"] or "not known"
+
+
+def _best(sweep: dict[str, Any]) -> str:
+    metric, best = sweep["sweep"]["metric"], sweep["best"]
+    if metric is None or best is None:
+        return "none"
+    value = sweep["runs"]["value"][sweep["runs"]["id"].index(best)]
+    return f"{metric['name']} = {_words(value)} (run {best})"
+
+
+def _rows(sweep: dict[str, Any]) -> Iterator[list[str]]:
+    """Yield the cells of each run, the best one first."""
+    runs = sweep["runs"]
+    place = {name: number for number, name in enumerate(runs["id"])}
+    for name in best_first(sweep):
+        row = place[name]
+        given = [column[row] for column in runs["parameters"].values()]
+        yield [name, runs["state"][row], *(_words(value) for value in (runs["value"][row], *given))]
+
+
+def _words(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,25 @@
+"""Where scripts run: in .venv of the repository, which is made where it is missing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+VENV: Final = ROOT / ".venv"
+
+
+def enter_venv(*needed: str) -> None:
+    """Begin the script again in .venv, unless the packages that it needs are there already.
+
+    What is run must be named by its whole path: by that an interpreter finds its environment.
+    """
+    if all(map(find_spec, needed)) or Path(sys.prefix) == VENV:
+        return
+    subprocess.run(["bash", str(ROOT / "scripts" / "setup"), "dev"], check=True)
+    python = str(VENV / "bin" / "python")
+    os.execv(python, [python, *sys.argv])
