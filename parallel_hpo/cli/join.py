@@ -31,6 +31,7 @@ from parallel_hpo.supervisor.node import AWAIT_SERVER_S, take_part
 from parallel_hpo.supervisor.node_stage import NodePart
 from parallel_hpo.supervisor.packing.carried import lay_down
 from parallel_hpo.supervisor.packing.parcel import from_text
+from parallel_hpo.supervisor.records.directory import prepare_directory
 from parallel_hpo.ui import Terminal
 from parallel_hpo.words import Program, Target, sweep_id_of
 
@@ -116,6 +117,7 @@ def _main_of(part: NodePart, section: HpoSection, request: JoinRequest) -> Pickl
         found = from_text(part.pool.main)
     except Exception as error:  # noqa: BLE001 - whatever unpickling raises
         raise TargetError(f"the main that the sweep's pool has can't be read here: {error}") from None
+    prepare_directory(section.directory)
     return lay_down(found, section.directory / part.path.sweep_id)
 
 

@@ -217,11 +217,18 @@ def test_what_main_lacks_on_a_machine_is_named_with_it_here_and_in_the_pool(mach
     assert "nowhere" in left["reason"]
 
 
-def test_an_unknown_sweep_and_a_wrong_key_are_said_in_a_line(machines: Machines) -> None:
+def test_an_unknown_sweep_a_wrong_key_and_a_directory_that_is_none_are_said_in_a_line(
+    machines: Machines,
+) -> None:
     machines.create("quick", count=1)
     code, said = machines.join("one", WANDB_API_KEY="0" * 40).finish()
     assert (code, said.count("\n")) == (ExitCode.OUR_FAULT, 1), said
     assert "key" in said
+    (machines.folder / "full").mkdir()
+    (machines.folder / "full" / "sweeps").touch()
+    code, said = machines.join("full").finish()
+    assert (code, said.count("\n")) == (ExitCode.USAGE, 1), said
+    assert "where nothing can be written" in said
     machines.sweep_id = "nosuch"
     code, said = machines.join("one").finish()
     assert (code, said.count("\n")) == (ExitCode.USAGE, 1), said
