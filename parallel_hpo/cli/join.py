@@ -23,10 +23,11 @@ from parallel_hpo.cli.run import DisplayFlags
 from parallel_hpo.config.hpo import SECTION, HpoSection
 from parallel_hpo.config.loader import inside_worker, read_document, with_section
 from parallel_hpo.config.of_machine import OF_THE_MACHINE, load_section_of_machine
-from parallel_hpo.errors import BackendError, PoolOverError, TargetError, UsageError
+from parallel_hpo.errors import BackendError, ParallelHPOError, PoolOverError, TargetError, UsageError
 from parallel_hpo.hpo import kind_names
-from parallel_hpo.protocol.pool import POOL_KEY, POOL_URL, NewPool
+from parallel_hpo.protocol.pool import POOL_KEY, POOL_URL, NewPool, why_unlike
 from parallel_hpo.protocol.spec import PickledMain
+from parallel_hpo.supervisor.membership.telling import versions_here
 from parallel_hpo.supervisor.node import AWAIT_SERVER_S, take_part
 from parallel_hpo.supervisor.node_stage import NodePart
 from parallel_hpo.supervisor.packing.carried import lay_down
@@ -63,8 +64,13 @@ def perform_join(request: JoinRequest) -> int:
         raise UsageError("this is a worker of a sweep (PARALLEL_HPO_WORKER is set), which can't join another")
     find_from_here()
     part = _find_part(request, os.environ)
-    section = _section_of(part.pool, request, os.environ)
-    main = _main_of(part, section, request)
+    try:
+        section = _section_of(part.pool, request, os.environ)
+        main = _main_of(part, section, request)
+    except ParallelHPOError as error:
+        # What another version has made may be unreadable here: that is why, and not what we stumbled on.
+        unlike = why_unlike(part.pool.versions, versions_here(), part.name)
+        raise UsageError(f"{unlike}: {error}") if unlike else error from None
     with LateSignals() as late, Terminal(sys.stderr, verbosity=request.display.verbosity) as terminal:
         try:
             result = take_part(part, section, main, observer=late.watching(terminal), once=request.once)

@@ -27,8 +27,10 @@ from parallel_hpo.head.lead import create_sweep
 from parallel_hpo.head.share import find_share, perform_share
 from parallel_hpo.hpo import kind_names, make_hpo
 from parallel_hpo.hpo.base import varied_parameters
+from parallel_hpo.notices import Message
 from parallel_hpo.plan import Launch
 from parallel_hpo.supervisor.node_stage import NodePart
+from parallel_hpo.supervisor.packing.carried import names_file
 from parallel_hpo.ui import Terminal, Verbosity
 from parallel_hpo.words import Program, Target
 
@@ -93,8 +95,11 @@ def _create(section: HpoSection, request: Request) -> int:
         raise UsageError(
             f"--create makes a new sweep, but hpo.sweep_id is {section.sweep_id!r}: leave one out"
         )
+    main = _main_of(section, request)
     with Terminal(sys.stderr, verbosity=request.display.verbosity) as terminal:
-        path = create_sweep(section, _main_of(section, request), observer=terminal)
+        if main is not None and names_file(main) and not Path(main.file).is_file():
+            terminal(Message(f"{main.file} is not here: every machine needs its own", warning=True))
+        path = create_sweep(section, main, observer=terminal)
     print_for_machines(path.sweep_id)
     return 0
 

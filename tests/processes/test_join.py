@@ -204,6 +204,16 @@ def test_a_machine_with_other_software_is_refused_before_a_run_starts(machines: 
     assert machines.entries() == []
 
 
+def test_where_other_softwares_main_cannot_be_read_the_versions_are_named(machines: Machines) -> None:
+    machines.create("quick", count=1)
+    for ours, theirs in (('"wandb": "', '"wandb": "9.'), ('"main": "', '"main": "no pickle')):
+        machines.query(f"UPDATE pool_facts SET facts = replace(facts, '{ours}', '{theirs}')")
+    code, said = machines.join("old").finish()
+    assert code == ExitCode.USAGE
+    assert "machine old can't join: wandb " in said
+    assert "can't be read here" in said
+
+
 def test_what_main_lacks_on_a_machine_is_named_with_it_here_and_in_the_pool(machines: Machines) -> None:
     sweep = machines.create("quick", count=1)
     config = machines.folder / "config.json"

@@ -29,12 +29,17 @@ class Carried:
 
 def carry(main: PickledMain | Target | Program) -> PickledMain | Target | Program | Carried:
     """Return `main` with the file that it names, where there is one here."""
-    if isinstance(main, PickledMain) or (isinstance(main, Target) and not main.file.endswith(".py")):
+    if isinstance(main, PickledMain) or not names_file(main):
         return main
     path = Path(main.file)
     if not path.is_file() or path.stat().st_size > MOST_FILE_BYTES:
         return main
     return Carried(main, path.read_bytes())
+
+
+def names_file(main: Target | Program) -> bool:
+    """Whether it says where its file is, and not what its module is called."""
+    return main.file != "" if isinstance(main, Program) else main.file.endswith(".py")
 
 
 def lay_down(main: PickledMain | Target | Program | Carried, folder: Path) -> PickledMain | Target | Program:
