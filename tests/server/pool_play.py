@@ -170,6 +170,8 @@ class PoolPlay(RuleBasedStateMachine):
         if node.pending is None:
             return
         run = node.pending.run
+        if run.run_id in answer.refused and run.attempt == 1:
+            node.used -= 1  # a new run that may not start has used nothing
         if run.run_id in answer.started:
             node.inside[run.run_id] = run.attempt
             self.entered[run.run_id, run.attempt] += 1
