@@ -40,6 +40,12 @@ def run_folders(home: Path) -> Iterator[RunFolder]:
             yield RunFolder(match["second"], number, run_id, entry.path, bool(match["offline"]))
 
 
+def run_folders_of_workers(folder: Path) -> Iterator[RunFolder]:
+    """Yield those of all workers of one supervisor, whose folder it is, in no order."""
+    for home in folder.glob("worker-*/wandb"):
+        yield from run_folders(home)
+
+
 def folders_of(home: Path, run_id: str) -> list[Path]:
     """Return a run's folders in a folder `<WANDB_DIR>/wandb`, by their age."""
     return [Path(each.path) for each in sorted(run_folders(home)) if each.run_id == run_id]

@@ -40,7 +40,6 @@ TORN = "incomplete record"
 def open_sweep(order: SweepOrder) -> OpenedSweep:
     """Create the sweep by `wandb.sweep`, or find the one to be joined, and return where it is."""
     import wandb
-    from wandb.cli import cli
 
     entity, project, sweep_id = order.entity, order.project, order.sweep_id
     if order.configuration is not None and sweep_id is None:
@@ -58,6 +57,8 @@ def open_sweep(order: SweepOrder) -> OpenedSweep:
     path = SweepPath(entity, project, SweepId(name))
     sweep = api.sweep(str(path))
     if order.reopens and sweep.state == FINISHED:
+        from wandb.cli import cli
+
         cli.sweep.main(["--resume", str(path)], standalone_mode=False)
     return OpenedSweep(path, sweep.url, _plain(sweep.config))
 

@@ -15,6 +15,7 @@ from parallel_hpo.errors import UsageError
 from parallel_hpo.letters import is_supervised
 from parallel_hpo.supervisor.records.ledger_reader import MachineRow
 from parallel_hpo.supervisor.records.sweep_folders import find_sweep, ledgers_of, supervised_folders
+from parallel_hpo.words import sweep_id_of
 
 LOOK_EVERY_S: Final = 0.2
 """How often a log that is followed is looked at: as often as people see a difference."""
@@ -75,7 +76,7 @@ def _find(directory: Path, sweep: str) -> tuple[Path, _Elsewhere]:
 
     A machine that has joined keeps its own logs, and does not know of others.
     """
-    folder = directory / sweep.rpartition("/")[2]
+    folder = directory / sweep_id_of(sweep)
     if not ledgers_of(directory, folder.name) and any(folder.glob("machine-*")):
         return folder, _Elsewhere([], ["the sweep's other machines, if there are any, keep their own logs"])
     found = find_sweep(directory, sweep)

@@ -17,7 +17,7 @@ from typing import Final
 from parallel_hpo.backend.base import Backend
 from parallel_hpo.errors import ParallelHPOError
 from parallel_hpo.notices import Message, Observer
-from parallel_hpo.run_folders import run_folders
+from parallel_hpo.run_folders import run_folders_of_workers
 from parallel_hpo.supervisor.control.patience import Patience, StoppedError
 from parallel_hpo.supervisor.decisions.events import SweepSeen
 from parallel_hpo.supervisor.records.resuming import Earlier, unsent_folders
@@ -185,7 +185,7 @@ class ServerCalls:
 
 def last_run_folder(folder: Path, run_id: RunId) -> Path | None:
     """Return the run's folder of its last attempt, in whichever slot that was; None: it has none there."""
-    found = (each for home in folder.glob("worker-*/wandb") for each in run_folders(home))
+    found = run_folders_of_workers(folder)
     last = max((each for each in found if each.run_id == run_id and not each.offline), default=None)
     return None if last is None else Path(last.path)
 

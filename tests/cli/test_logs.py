@@ -35,12 +35,18 @@ def test_logs_of_machines_are_printed_where_they_are_here_and_else_named(
     assert printed.err == b"the logs of gpu3 are on that machine, in /on/gpu3/abc/machine-gpu3-3\n"
 
 
+def joined_machine(directory: Path) -> Path:
+    """Make the folder of a machine that has joined, one worker of which has printed something."""
+    machine = directory / "abc" / "machine-gpu1-1"
+    (machine / "worker-0").mkdir(parents=True)
+    (machine / "worker-0" / "output.log").write_text("one\n")
+    return machine
+
+
 def test_a_machine_that_has_joined_prints_its_own_logs(
     tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
-    worker = tmp_path / "abc" / "machine-gpu1-1" / "worker-0"
-    worker.mkdir(parents=True)
-    (worker / "output.log").write_text("one\n")
+    joined_machine(tmp_path)
     logs(tmp_path, "abc", None, follow=False, as_json=False)
     printed = capfdbinary.readouterr()
     assert printed.out == b"==> machine-gpu1-1/worker-0 <==\none\n"
@@ -50,11 +56,9 @@ def test_a_machine_that_has_joined_prints_its_own_logs(
 def test_what_a_machine_prints_is_followed_as_long_as_its_part_is_on(
     tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
-    worker = tmp_path / "abc" / "machine-gpu1-1" / "worker-0"
-    worker.mkdir(parents=True)
-    (worker / "output.log").write_text("one\n")
-    os.mkfifo(worker.parent / PIPE)
-    supervisor = os.open(worker.parent / PIPE, os.O_RDONLY | os.O_NONBLOCK)
+    machine = joined_machine(tmp_path)
+    os.mkfifo(machine / PIPE)
+    supervisor = os.open(machine / PIPE, os.O_RDONLY | os.O_NONBLOCK)
     following = threading.Thread(
         target=logs, args=(tmp_path, "abc", None), kwargs={"follow": True, "as_json": False}
     )

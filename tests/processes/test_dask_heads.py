@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -16,18 +16,12 @@ import psutil
 import pytest
 
 from parallel_hpo.errors import ExitCode
+from tests.machines.nodes import comes
 from tests.processes.conftest import DEADLINE_S, MAINS, RANDOM, RealSweep, outcomes
 
 pytest.importorskip("distributed", reason="the extra dask is not installed")
 HOSTS: Final = ("127.0.0.2", "127.0.0.3")
 GRACE_S: Final = 4.0
-
-
-def _wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 class DaskCluster:
@@ -41,12 +35,12 @@ class DaskCluster:
     def start(self) -> None:
         file = self._folder / "scheduler.json"
         self._start("scheduler", "--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(file))
-        _wait_until(lambda: file.exists() and file.read_text().endswith("}"))
+        assert comes(lambda: file.exists() and file.read_text().endswith("}"))
         self.address: str = json.loads(file.read_text())["address"]
         for host in HOSTS:
             self._start("worker", self.address, "--host", host, "--no-nanny", name=host)
         logs = [self._folder / f"worker{host}.log" for host in HOSTS]
-        _wait_until(lambda: all("Registered to:" in log.read_text() for log in logs))
+        assert comes(lambda: all("Registered to:" in log.read_text() for log in logs))
 
     def worker(self, host: str) -> subprocess.Popen[bytes]:
         return self._processes[host]

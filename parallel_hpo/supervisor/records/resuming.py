@@ -11,7 +11,7 @@ from parallel_hpo.chronicle import LEDGER
 from parallel_hpo.errors import ConfigError
 from parallel_hpo.plan import Share
 from parallel_hpo.policy import FailureCount, note_duration
-from parallel_hpo.run_folders import run_folders
+from parallel_hpo.run_folders import run_folders_of_workers
 from parallel_hpo.supervisor.decisions.view import OpenRun
 from parallel_hpo.supervisor.records.ledger_reader import LedgerReader, RunRow
 from parallel_hpo.words import Outcome, RunId, sweep_id_of
@@ -106,7 +106,7 @@ def unsent_folders(
 
     wandb client: a folder that was synced has a mark of that in it.
     """
-    found = [each for home in folder.glob("worker-*/wandb") for each in run_folders(home) if each.offline]
+    found = [each for each in run_folders_of_workers(folder) if each.offline]
     unsent = [each for each in found if not any(Path(each.path).glob("*.synced"))]
     starts = last_starts() if unsent else {}
     for each in sorted(unsent):
