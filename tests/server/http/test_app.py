@@ -260,7 +260,7 @@ def test_no_request_makes_the_server_fail(web: Web, variables: dict[str, Any], c
 
 
 def test_a_database_that_is_busy_asks_the_client_to_come_again(stage: Stage) -> None:
-    other = Stage(stage.folder, database=stage.database, busy_timeout_s=0.01)
+    other = Stage(stage.folder, where=stage.where, busy_timeout_s=0.01)
     query = 'mutation U { upsertBucket(input: {name: "r"}) { bucket { name } } }'
     with Web(other) as web:
         with stage.world.database.write():

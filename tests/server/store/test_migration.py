@@ -71,7 +71,7 @@ def _rows(engine: Engine) -> Rows:
 
 def opened(old: Engine, tmp_path: Path) -> Stage:
     """Open it as this version's server does."""
-    return Stage(tmp_path, database=old.url.render_as_string(hide_password=False))
+    return Stage(tmp_path, where=old.url.render_as_string(hide_password=False))
 
 
 def test_every_row_of_an_old_database_is_there_after_its_migration(old: Engine, tmp_path: Path) -> None:
