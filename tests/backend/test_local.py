@@ -26,6 +26,7 @@ from parallel_hpo.backend.variables import PACE
 from parallel_hpo.errors import BackendError, ConfigError, ExitCode
 from parallel_hpo.keys import SUPERVISOR
 from parallel_hpo.supervisor.processes.child_calls import ChildCalls
+from parallel_hpo.supervisor.processes.fork_server import COMMAND
 from parallel_hpo.words import RunId
 from tests.supervisor.processes.pooling import DEADLINE_S, is_gone, marked, opened_pool, surroundings
 
@@ -61,7 +62,7 @@ def run_call(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunCall]:
     """What calls the wandb client in a child of its own."""
     home = tmp_path_factory.mktemp("home")
     environment = marked({"HOME": str(home), "WANDB_DIR": str(home)})
-    with opened_pool(environment) as pool:
+    with opened_pool(environment, command=COMMAND) as pool:
         yield ChildCalls(pool, surroundings(environment)).run
 
 
