@@ -40,13 +40,14 @@ class PostgreSQL:
         self._url = make_url(url)
         self._numbers = itertools.count()
 
-    def fresh(self) -> str:
-        """Make an empty database, and return its URL."""
+    def fresh(self, like: str = "") -> str:
+        """Make an empty database, or a copy of the one at a URL, which nobody has open; return its URL."""
+        template = f" TEMPLATE {make_url(like).database}" if like else ""
         name = f"test{next(self._numbers)}"
         url = database_url(self._url.render_as_string(hide_password=False))
         engine = create_engine(url, isolation_level="AUTOCOMMIT")
         with engine.connect() as connection:
-            connection.execute(text(f"CREATE DATABASE {name}"))
+            connection.execute(text(f"CREATE DATABASE {name}{template}"))
         engine.dispose()
         return self._url.set(database=name).render_as_string(hide_password=False)
 
