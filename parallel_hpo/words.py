@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NewType
 
+from parallel_hpo.errors import UsageError
+
 RunId = NewType("RunId", str)
 SweepId = NewType("SweepId", str)
 Slot = NewType("Slot", int)
@@ -86,8 +88,14 @@ class Program:
 
 
 def sweep_id_of(named: str) -> SweepId:
-    """Return a sweep's id, by which, or by whose path, folder or page's address, somebody named it."""
-    return SweepId(named.partition("?")[0].rstrip("/").rpartition("/")[2])
+    """Return a sweep's id, by which, or by whose path, folder or page's address, somebody named it.
+
+    Raises UsageError where nothing is said, as by a script's variable that was never set.
+    """
+    sweep_id = named.partition("?")[0].rstrip("/").rpartition("/")[2]
+    if not sweep_id.strip():
+        raise UsageError(f"no sweep is named by {named!r}: its id is needed, which run has printed")
+    return SweepId(sweep_id)
 
 
 @dataclass(frozen=True, slots=True)

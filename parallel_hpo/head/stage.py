@@ -77,7 +77,7 @@ class HeadStage(Stage):
         try:
             crew = self._open_crew()
             self.host = self._find_host(crew)
-            ledger = self._find_mirror(resume) if resume else None
+            ledger = self._find_mirror(resume) if resume is not None else None
             there = self.open(facts_of(ledger, resume, many=True))
             self.patience.sweep_is_open()
             if ledger is None:

@@ -135,7 +135,7 @@ class Stage:
 
     def perform(self, resume: str | None) -> SweepResult:
         """Perform the sweep; its part that an earlier launch left, where it is to be resumed."""
-        ledger = self._find_ledger(resume) if resume else None
+        ledger = self._find_ledger(resume) if resume is not None else None
         try:
             there = self.open(facts_of(ledger, resume))
         except StoppedError:
