@@ -18,8 +18,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from parallel_hpo.consumption import UNKNOWN, Consumption
-from parallel_hpo.words import Outcome, Parameters, RunId, StopKind
+from parallel_hpo.protocol.ends import End
+from parallel_hpo.words import Parameters, RunId, StopKind
 
 POOL: Final = "/hpo/pools/{sweep}"
 """Where a sweep's pool is on its server; below it are /join, /exchange, /leave, /stop, /lost and /news."""
@@ -155,7 +155,7 @@ class PooledStart:
 
 
 @dataclass(frozen=True, slots=True)
-class PooledEnd:
+class PooledEnd(End):
     """An attempt is over, and the run with it where it is final.
 
     One that is final and resumable was stopped by its machine, and is handed on.
@@ -164,17 +164,8 @@ class PooledEnd:
     run_id: RunId
     attempt: int | None
     """None: no attempt was under way."""
-    outcome: Outcome
-    reason: str = ""
-    value: float | None = None
-    duration_s: float = 0.0
-    """What the attempt took; of a run that is over: all its attempts."""
-    resumable: bool = False
-    traceback: str = ""
     final: bool = True
     slot: int | None = None
-    consumption: Consumption = UNKNOWN
-    """What this attempt has used."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Final
 
 from parallel_hpo.notices import Message, Observer
+from parallel_hpo.protocol.ends import End
 from parallel_hpo.supervisor.commands import Commands
-from parallel_hpo.supervisor.decisions.actions import End
 from parallel_hpo.supervisor.records.failed_runs import FAILED, FailedRun, write_failed_run
 from parallel_hpo.supervisor.records.ledger_reader import RunRow
 from parallel_hpo.supervisor.records.summary import describe_run

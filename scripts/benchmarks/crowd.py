@@ -109,7 +109,7 @@ class Player:
                 yield self._start()
             case Proceed(run_id):
                 self.left -= 1
-                yield RunEnded(run_id, 1, Outcome.FINISHED, "", random.random())
+                yield RunEnded(run_id, 1, outcome=Outcome.FINISHED, value=random.random())
                 yield self._start() if self.left else LeaseEnded()
 
     def _start(self) -> Report:

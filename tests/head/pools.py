@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from parallel_hpo.consumption import Consumption
 from parallel_hpo.errors import BackendError
 from parallel_hpo.notices import Notice, to_json
+from parallel_hpo.protocol.ends import End
 from parallel_hpo.protocol.pool import (
     Ends,
     NewPool,
@@ -52,8 +53,9 @@ def over(
     duration_s: float = 2.0,
 ) -> PoolEvent:
     value = 0.5 if outcome is Outcome.FINISHED else None
-    end = PooledEnd(RunId(run), attempt, outcome, "reason", value, duration_s, slot=0, consumption=USED)
-    return PoolEvent(number, 100.0, epoch, kind, as_json(end))
+    end = End(outcome=outcome, reason="reason", value=value, duration_s=duration_s, consumption=USED)
+    pooled = PooledEnd.like(end, RunId(run), attempt, slot=0)
+    return PoolEvent(number, 100.0, epoch, kind, as_json(pooled))
 
 
 def news(

@@ -12,8 +12,8 @@ import pytest
 from parallel_hpo.backend.base import Awaited
 from parallel_hpo.chronicle import LEDGER
 from parallel_hpo.notices import Message
+from parallel_hpo.protocol.ends import End
 from parallel_hpo.supervisor.control.mailbox import Mailbox
-from parallel_hpo.supervisor.decisions.actions import End
 from parallel_hpo.supervisor.processes.reaper import make_mark
 from parallel_hpo.supervisor.records.ledger import Ledger
 from parallel_hpo.supervisor.siblings import Siblings

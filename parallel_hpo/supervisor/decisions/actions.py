@@ -4,29 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from parallel_hpo.consumption import UNKNOWN, Consumption
 from parallel_hpo.notices import Notice
+from parallel_hpo.protocol.ends import End
 from parallel_hpo.protocol.messages import Order
 from parallel_hpo.supervisor.decisions.view import OpenRun, SweepView
 from parallel_hpo.words import Outcome, RunId, Slot
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """How an attempt ended, and with the last one its run."""
-
-    outcome: Outcome
-    reason: str = ""
-    value: float | None = None
-    """The sweep's metric; None where the run has none."""
-    duration_s: float = 0.0
-    """What the attempt took; of a run: all of its attempts together."""
-    resumable: bool = False
-    """A resumed sweep runs it again."""
-    traceback: str = ""
-    """Of the exception that ended it, where the worker could tell."""
-    consumption: Consumption = UNKNOWN
-    """What the attempt has used, once that is measured."""
 
 
 @dataclass(frozen=True, slots=True)

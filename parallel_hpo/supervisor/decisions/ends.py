@@ -50,15 +50,7 @@ def _may_be_run_again(draft: Draft, slot: SlotView, run: OpenRun, report: RunEnd
 
 def _end(draft: Draft, slot: SlotView, run: OpenRun, report: RunEnded) -> None:
     """End the run with its attempt, and see to what that tells of its metric and its device."""
-    draft.end_attempt(
-        slot.slot,
-        run,
-        report.outcome,
-        report.reason,
-        value=report.value,
-        resumable=report.resumable,
-        traceback=report.traceback,
-    )
+    draft.end_attempt(slot.slot, run, report)
     if report.missing is not None and not draft.view.told_of_metric:
         draft.view = replace(draft.view, told_of_metric=True)
         draft.tell(report.missing)

@@ -22,7 +22,7 @@ from typing import Any, Final, Self
 
 from parallel_hpo.chronicle import LEDGER_FORMAT, known_format
 from parallel_hpo.errors import LedgerError, NoRoomError
-from parallel_hpo.supervisor.decisions.actions import End
+from parallel_hpo.protocol.ends import End
 from parallel_hpo.supervisor.records.ledger_reader import LedgerReader, is_emptied
 from parallel_hpo.words import Parameters, RunId, Slot
 

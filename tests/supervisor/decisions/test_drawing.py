@@ -84,7 +84,7 @@ class Play:
         self.event(Reported(slot, RunStarted(RunId(run_id), {}, attempt)))
 
     def end(self, slot: Slot, run_id: str, outcome: Outcome = Outcome.FINISHED) -> None:
-        self.event(Reported(slot, RunEnded(RunId(run_id), 1, outcome, "", 1.0)))
+        self.event(Reported(slot, RunEnded(RunId(run_id), 1, outcome=outcome, value=1.0)))
 
     def refuse(self, slot: Slot, run_id: str, why: str) -> None:
         """Have a start refused: the loop takes the view back to what it was before."""

@@ -40,7 +40,7 @@ class Story:
         return self.at(now, Reported(slot, RunStarted(RunId(run), {}, 1)))
 
     def end(self, now: float, run: str, slot: Slot = S0, outcome: Outcome = Outcome.FINISHED) -> list[Action]:
-        return self.at(now, Reported(slot, RunEnded(RunId(run), 1, outcome, "", 1.0)))
+        return self.at(now, Reported(slot, RunEnded(RunId(run), 1, outcome=outcome, value=1.0)))
 
     def is_back(self, now: float, slot: Slot = S0) -> list[Action]:
         return self.at(now, Reported(slot, LeaseEnded()))

@@ -28,8 +28,8 @@ SOON_S = 0.2
 """Many times what an exchange takes that is hurried."""
 RUN = RunId("r")
 START = PooledStart(PooledRun(RUN, {}, 1), 3)
-WITHDRAWN = PooledEnd(RUN, 1, Outcome.STOPPED, resumable=True)
-END = PooledEnd(RUN, 1, Outcome.FINISHED)
+WITHDRAWN = PooledEnd(RUN, 1, outcome=Outcome.STOPPED, resumable=True)
+END = PooledEnd(RUN, 1, outcome=Outcome.FINISHED)
 AWAY = ServerAwayError("no answer")
 Answer = Granted | Exception
 

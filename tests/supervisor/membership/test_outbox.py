@@ -10,8 +10,8 @@ from parallel_hpo.words import Outcome, RunId, Slot
 
 RUN = RunId("r")
 START = PooledStart(PooledRun(RUN, {}, 1), 0)
-END = PooledEnd(RUN, 1, Outcome.FINISHED)
-WITHDRAWN = PooledEnd(RUN, 1, Outcome.STOPPED, resumable=True)
+END = PooledEnd(RUN, 1, outcome=Outcome.FINISHED)
+WITHDRAWN = PooledEnd(RUN, 1, outcome=Outcome.STOPPED, resumable=True)
 
 
 def test_starts_and_ends_are_told_until_they_are_settled() -> None:

@@ -159,8 +159,8 @@ def _cut_short(run: PoolRun, reason: str, spent_s: float) -> PooledEnd:
     return PooledEnd(
         run.run_id,
         run.attempt if run.on else None,
-        Outcome.STOPPED,
-        reason,
+        outcome=Outcome.STOPPED,
+        reason=reason,
         duration_s=spent_s,
         resumable=True,
         slot=run.slot,
