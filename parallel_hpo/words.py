@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, NewType
+from typing import Any, Final, NewType
 
 from parallel_hpo.errors import UsageError
 
@@ -60,6 +60,13 @@ class StopKind(StrEnum):
     """Interrupt, and mark the runs as preempting."""
     KILL = "kill"
     """Kill the process trees at once."""
+
+    def is_harder_than(self, other: StopKind | None) -> bool:
+        """Whether it ends more at once than another; None is no stop at all."""
+        return _HARDNESS[self] > (0 if other is None else _HARDNESS[other])
+
+
+_HARDNESS: Final = {StopKind.DRAIN: 1, StopKind.INTERRUPT: 2, StopKind.PREEMPT: 2, StopKind.KILL: 3}
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from parallel_hpo.notices import (
     WorkerNamed,
     from_json,
 )
-from parallel_hpo.protocol.ends import End
+from parallel_hpo.protocol.ends import AttemptEnd
 from parallel_hpo.protocol.messages import MissingMetric
 from parallel_hpo.protocol.pool import PooledEnd, PooledStart, PoolEvent, PoolNews, machine_folder
 from parallel_hpo.protocol.wire import read
@@ -131,7 +131,7 @@ class Mirror:
     def _write_end(self, event: PoolEvent, told: PooledEnd) -> None:
         """Write an end; of a run that is handed on, as one that can be resumed until it starts again."""
         handed_on = event.kind == "handed_on"
-        end = End.like(told, resumable=told.resumable or handed_on)
+        end = AttemptEnd.like(told, resumable=told.resumable or handed_on)
         if event.kind == "attempt_ended" and told.attempt is not None:
             self._ledger.record_attempt_end(told.run_id, told.attempt, end)
         else:

@@ -1,4 +1,4 @@
-"""How an attempt ended: the one shape that its worker, its supervisor, the ledger and a pool all speak of."""
+"""How an attempt ended, and why a sweep is left: the shapes that all share who speak of it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from dataclasses import dataclass, fields
 from typing import Any, Self
 
 from parallel_hpo.consumption import UNKNOWN, Consumption
-from parallel_hpo.words import Outcome
+from parallel_hpo.words import Outcome, StopKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class End:
+class AttemptEnd:
     """How an attempt ended, and with the last one its run."""
 
     outcome: Outcome
@@ -27,7 +27,17 @@ class End:
     """What the attempt has used, once that is measured."""
 
     @classmethod
-    def like(cls, end: End, *words: Any, **changes: Any) -> Self:
+    def like(cls, end: AttemptEnd, *words: Any, **changes: Any) -> Self:
         """Return one that says the same, in a message of this class with these words, but for the changes."""
-        told = {field.name: getattr(end, field.name) for field in fields(End)}
+        told = {field.name: getattr(end, field.name) for field in fields(AttemptEnd)}
         return cls(*words, **told | changes)
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """Why the sweep's processes leave, here or on all machines, and with which exit code."""
+
+    reason: str
+    exit_code: int
+    stop: StopKind | None = None
+    """None: nothing is left to do."""

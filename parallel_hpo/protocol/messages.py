@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from parallel_hpo.protocol.ends import End
+from parallel_hpo.protocol.ends import AttemptEnd
 from parallel_hpo.words import Parameters, RunId
 
 PLACE: Final = "place"
@@ -114,7 +114,7 @@ class MissingMetric:
 
 
 @dataclass(frozen=True, slots=True)
-class RunEnded(End):
+class RunEnded(AttemptEnd):
     """A run has left `main` and its W&B run is closed."""
 
     run_id: RunId

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from parallel_hpo.errors import ConfigError
 from parallel_hpo.notices import Message, RunProgressed
+from parallel_hpo.protocol.ends import Ending
 from parallel_hpo.protocol.messages import Progress, Report, RunEnded, RunStarted
 from parallel_hpo.protocol.spec import STACKS_SIGNAL
 from parallel_hpo.supervisor.control.waiting import wait
@@ -50,7 +51,7 @@ from parallel_hpo.supervisor.decisions.events import (
     TimePassed,
 )
 from parallel_hpo.supervisor.decisions.seeding import place_by
-from parallel_hpo.supervisor.decisions.view import Ending, SlotView, SweepView, is_over, next_deadline
+from parallel_hpo.supervisor.decisions.view import SlotView, SweepView, is_over, next_deadline
 from parallel_hpo.supervisor.devices.presence import OwnersSeen
 from parallel_hpo.supervisor.measuring import Measures
 from parallel_hpo.supervisor.processes.child import SCARCE, ScarcityError, has_more, name_death

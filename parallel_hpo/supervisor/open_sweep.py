@@ -13,6 +13,7 @@ from parallel_hpo.backend.base import Backend, OpenedSweep
 from parallel_hpo.config.hooks import words_of
 from parallel_hpo.errors import ExitCode, LedgerError, ParallelHPOError
 from parallel_hpo.notices import MemoryUsed, OutputLine, SweepOpened, shows_memory
+from parallel_hpo.protocol.ends import Ending
 from parallel_hpo.protocol.spec import Surroundings, WorkerSpec
 from parallel_hpo.supervisor.aftermath import Aftermath
 from parallel_hpo.supervisor.commands import Commands
@@ -26,7 +27,7 @@ from parallel_hpo.supervisor.conclusion import (
 from parallel_hpo.supervisor.control.mailbox import Mailbox
 from parallel_hpo.supervisor.control.patience import Patience, StoppedError
 from parallel_hpo.supervisor.decisions.events import PoolAnswered, SweepSeen
-from parallel_hpo.supervisor.decisions.view import Ending, PoolGrant, SlotView, SweepView, open_view
+from parallel_hpo.supervisor.decisions.view import PoolGrant, SlotView, SweepView, open_view
 from parallel_hpo.supervisor.devices.equipment import Equipment
 from parallel_hpo.supervisor.devices.owners import OwnerWatch
 from parallel_hpo.supervisor.devices.presence import OwnersSeen, Presence

@@ -14,7 +14,7 @@ import pytest
 
 from parallel_hpo.chronicle import QUARANTINE, RESTART, Attempt, Incident, Performed
 from parallel_hpo.consumption import Consumption
-from parallel_hpo.protocol.ends import End
+from parallel_hpo.protocol.ends import AttemptEnd
 from parallel_hpo.server.pages.ledgers import attempts_of
 from parallel_hpo.server.pages.sweep_data import Sweeps
 from parallel_hpo.server.pages.timeline import lanes_of, timeline
@@ -76,7 +76,7 @@ def test_the_count_and_further_attempts_are_those_of_the_ledger(stage: Stage, tm
         for attempt in (1, 2):
             ledger.record_start(RunId(run), parameters={}, attempt=attempt, slot=Slot(0), device=None)
         ledger.record_attempt_end(
-            RunId(run), 1, End(outcome=Outcome.CRASHED, consumption=Consumption(1.5, 0.25))
+            RunId(run), 1, AttemptEnd(outcome=Outcome.CRASHED, consumption=Consumption(1.5, 0.25))
         )
     known = replace(stage.world, sweeps_in=tmp_path)
     told = json.loads(Sweeps(0.0).sweep_json(known, at(sweep), ""))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from parallel_hpo.notices import Notice
-from parallel_hpo.protocol.ends import End
+from parallel_hpo.protocol.ends import AttemptEnd
 from parallel_hpo.protocol.messages import Order
 from parallel_hpo.supervisor.decisions.view import OpenRun, SweepView
 from parallel_hpo.words import Outcome, RunId, Slot
@@ -25,7 +25,7 @@ class RecordEnd:
 
     slot: Slot
     run: OpenRun
-    end: End
+    end: AttemptEnd
     final: bool
     died: bool
     """The worker died: the server has not heard of the end."""
@@ -36,7 +36,7 @@ class RecordDrop:
     """Write into the ledger that a run which waited for another attempt gets none."""
 
     run: OpenRun
-    end: End
+    end: AttemptEnd
 
 
 @dataclass(frozen=True, slots=True)

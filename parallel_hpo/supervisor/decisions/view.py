@@ -11,11 +11,12 @@ from typing import Any, Final
 
 from parallel_hpo.lifecycle import ALIVE, TERMINAL
 from parallel_hpo.policy import FailureCount, FailureLimits, RestartLimits
+from parallel_hpo.protocol.ends import Ending
 from parallel_hpo.protocol.messages import StartFailed
 from parallel_hpo.supervisor.devices.filling import Filling
 from parallel_hpo.supervisor.devices.health import FaultRule, Health
 from parallel_hpo.supervisor.devices.presence import Presence
-from parallel_hpo.words import Parameters, RunId, Slot, SlotState, StopKind
+from parallel_hpo.words import Parameters, RunId, Slot, SlotState
 
 SILENT_S: Final = 90.0
 """A worker that has work, starts no run, and of whose agent nothing is heard for so long is replaced:
@@ -120,16 +121,6 @@ class SlotView:
     def over(self) -> bool:
         """Whether the slot will never have a process again."""
         return self.state in TERMINAL
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """Why the sweep's processes leave, and with which exit code."""
-
-    reason: str
-    exit_code: int
-    stop: StopKind | None = None
-    """None: nothing is left to do."""
 
 
 @dataclass(frozen=True, slots=True)

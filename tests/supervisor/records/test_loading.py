@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from parallel_hpo import UsageError, load
-from parallel_hpo.protocol.ends import End
+from parallel_hpo.protocol.ends import AttemptEnd
 from parallel_hpo.supervisor.control.mailbox import Mailbox
 from parallel_hpo.supervisor.records.ledger import Ledger
 from parallel_hpo.supervisor.records.summary import Closing, summarise, write_summary
@@ -28,7 +28,9 @@ def keep(ledger: Path, *run_ids: str, under_way: tuple[str, ...] = (), **facts: 
             kept.record_start(RunId(run_id), parameters={"x": number}, attempt=1, slot=Slot(0), device=None)
             if run_id in run_ids:
                 kept.record_end(
-                    RunId(run_id), 1, End(outcome=Outcome.FINISHED, value=float(number), duration_s=2.0)
+                    RunId(run_id),
+                    1,
+                    AttemptEnd(outcome=Outcome.FINISHED, value=float(number), duration_s=2.0),
                 )
 
 

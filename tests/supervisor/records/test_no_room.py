@@ -13,7 +13,7 @@ import pytest
 from parallel_hpo.chronicle import performed
 from parallel_hpo.errors import LedgerError, NoRoomError
 from parallel_hpo.notices import Message, Notice
-from parallel_hpo.protocol.ends import End
+from parallel_hpo.protocol.ends import AttemptEnd
 from parallel_hpo.supervisor.control.patience import Patience
 from parallel_hpo.supervisor.control.signals import Control
 from parallel_hpo.supervisor.decisions.actions import RecordEnd, RecordStart
@@ -69,7 +69,7 @@ def test_a_ledger_without_its_tables_is_no_matter_of_room(tmp_path: Path) -> Non
     with Ledger(tmp_path / "ledger.db") as ledger:
         ledger._db.execute("DROP TABLE attempts")
         with pytest.raises(LedgerError) as refused:
-            ledger.record_attempt_end(RunId("r"), 1, End(outcome=Outcome.CRASHED))
+            ledger.record_attempt_end(RunId("r"), 1, AttemptEnd(outcome=Outcome.CRASHED))
         assert not isinstance(refused.value, NoRoomError)
 
 
@@ -121,7 +121,11 @@ def starting(run_id: str) -> RecordStart:
 def ended(run_id: str) -> RecordEnd:
     run = OpenRun(RunId(run_id), {}, 1, since=0.0)
     return RecordEnd(
-        Slot(0), run, End(outcome=Outcome.STOPPED, reason="SIGINT", duration_s=1.0), final=True, died=True
+        Slot(0),
+        run,
+        AttemptEnd(outcome=Outcome.STOPPED, reason="SIGINT", duration_s=1.0),
+        final=True,
+        died=True,
     )
 
 
@@ -131,7 +135,9 @@ def test_an_attempts_end_has_no_part_of_what_earlier_ones_took(tmp_path: Path, c
         recorder = Recorder(ledger, control=control, observer=lambda notice: None)
         recorder.start(RecordStart(Slot(0), run), None)
         recorder.end(
-            RecordEnd(Slot(0), run, End(outcome=Outcome.FINISHED, duration_s=5.0), final=True, died=False)
+            RecordEnd(
+                Slot(0), run, AttemptEnd(outcome=Outcome.FINISHED, duration_s=5.0), final=True, died=False
+            )
         )
         (row,) = ledger.runs()
         (share,) = performed(tmp_path)

@@ -1,20 +1,16 @@
-"""What follows when a run has left `main` and its worker says how, and when the sweep ends by itself.
-
-A sweep ends where nothing is left to do, or nobody to do it. Pure, a part of `decide`.
-"""
+"""What follows when a run has left `main` and its worker says how. Pure, a part of `decide`."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from parallel_hpo.errors import ExitCode
-from parallel_hpo.policy import may_be_preempted_again, why_tripped
+from parallel_hpo.policy import may_be_preempted_again
 from parallel_hpo.protocol.messages import RunEnded
 from parallel_hpo.supervisor.decisions import deaths, device_care, filling, fitting
 from parallel_hpo.supervisor.decisions.actions import TellEnd
 from parallel_hpo.supervisor.decisions.draft import Draft
-from parallel_hpo.supervisor.decisions.view import Ending, OpenRun, SlotView, SweepView
-from parallel_hpo.words import Outcome, SlotState, StopKind
+from parallel_hpo.supervisor.decisions.view import OpenRun, SlotView
+from parallel_hpo.words import SlotState
 
 
 def on_run_ended(draft: Draft, slot: SlotView, report: RunEnded) -> None:
@@ -58,38 +54,3 @@ def _end(draft: Draft, slot: SlotView, run: OpenRun, report: RunEnded) -> None:
     if not report.resumable:
         fitting.note_run(draft, report.outcome, draft.now - run.since)
     device_care.after_run(draft, slot.slot, report.outcome, report.reason)
-
-
-def end_if_done(draft: Draft) -> None:
-    """End the sweep when nothing is left to do, or nobody to do it."""
-    if draft.view.ending is not None:
-        return
-    tripped = why_tripped(draft.view.failures, draft.view.limits.failures)
-    if tripped:
-        draft.leave(Ending(tripped, ExitCode.FAILURE_POLICY, StopKind.INTERRUPT))
-    elif all(slot.over for slot in draft.view.slots):
-        _end_without_workers(draft)
-    elif any(slot.busy for slot in draft.view.slots) or draft.view.asking:
-        pass
-    elif draft.view.grant is None and not draft.work():
-        draft.leave(_complete(draft.view))  # a pool says itself when nothing is left on any machine
-    elif fitting.is_too_late(draft.view, draft.now):
-        fitting.end(draft)
-
-
-def _end_without_workers(draft: Draft) -> None:
-    """End a sweep whose last worker gave up, or was drained by somebody."""
-    if any(slot.state is SlotState.FATAL for slot in draft.view.slots):
-        reason = f"all workers gave up: {draft.view.last_death}"
-        # Another machine may do better with what a pool gets back.
-        draft.drop_reruns(reason, Outcome.CRASHED if draft.view.grant is None else Outcome.STOPPED)
-        draft.leave(Ending(reason, ExitCode.FAILURE_POLICY))
-    else:
-        draft.leave(Ending("all workers were drained", ExitCode.RESUMABLE, StopKind.DRAIN))
-
-
-def _complete(view: SweepView) -> Ending:
-    """Return the ending of a sweep in which nothing is left to do."""
-    reason = view.exhausted or f"all {view.limits.count} runs performed"
-    none_finished = view.started > 0 and view.failures.none_finished
-    return Ending(reason, ExitCode.NO_RUN_FINISHED if none_finished else ExitCode.COMPLETE)
