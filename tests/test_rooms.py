@@ -102,7 +102,7 @@ PURE: Final = (
     *("consumption", "server.rules"),
     *(
         f"supervisor.devices.{name}"
-        for name in ("mask", "assign", "handover", "health", "presence", "metering", "filling")
+        for name in ("mask", "assign", "handover", "health", "presence", "metering", "occupancy")
     ),
     "supervisor.decisions",
 )

@@ -16,7 +16,7 @@ from typing import Final
 
 from parallel_hpo.errors import BackendError, ExitCode, NoRoomError, ServerRefusedError
 from parallel_hpo.head.crew import CrewReport, NodeEnded, NoneLeft
-from parallel_hpo.head.deadlines import Leaving, is_empty, leaving
+from parallel_hpo.head.leaving import Leaving, is_empty, leaving
 from parallel_hpo.head.line import Answer, HeadLine
 from parallel_hpo.head.mirror import Mirror
 from parallel_hpo.notices import Message, Observer

@@ -160,7 +160,7 @@ class HeadStage(Stage):
         server.open(self._on_backend_lost, self._on_backend_trouble)
         self.stack.callback(server.close)
         self.patience.call(server.wait_until_up)
-        server.use_for(there.sweep.path, ChildCalls(there.pool, there.surroundings).run)
+        server.use_for(there.sweep.path, ChildCalls(there.children, there.surroundings).run)
         return server
 
     def _login(self) -> dict[str, str]:

@@ -98,7 +98,7 @@ class Loop:
         wake_in_s = None if wake_at is None else max(0.0, wake_at - tools.clock())
         waits_s = (
             wake_in_s,
-            tools.pool.look_after_s,
+            tools.children.look_after_s,
             tools.patience.expect_runs_to_end(),
             tools.standstill.due_in_s(self.view),
         )
@@ -109,8 +109,8 @@ class Loop:
                 *pipes,
                 tools.control.bell,
                 tools.mailbox.fileno(),
-                tools.pool.line,
-                *tools.pool.orphan_fds,
+                tools.children.line,
+                *tools.children.orphan_fds,
             ],
             timeout,
         )
@@ -163,7 +163,7 @@ class Loop:
         return replace(report, place=place_by(report.parameters, before))
 
     def _take_ended(self) -> None:
-        for reaped, child in self._tools.pool.collect():
+        for reaped, child in self._tools.children.collect():
             worker = self._workers.pop(reaped.pid, None)
             if worker is not None:
                 self._tools.memory.remove(worker.slot)
@@ -261,7 +261,7 @@ class Loop:
             tools.recorder.spawn(slot, self._slot(slot).device or None, again=slot in self._in_slot)
         try:
             spec = tools.make_spec(self._slot(slot), label)
-            child = tools.patience.call(lambda: tools.pool.spawn(spec))
+            child = tools.patience.call(lambda: tools.children.spawn(spec))
         except (ScarcityError, OSError) as error:
             if isinstance(error, OSError) and error.errno not in SCARCE:
                 raise

@@ -64,7 +64,7 @@ class OpenSweep:
         self,
         setting: Setting,
         backend: Backend,
-        pool: ChildPool,
+        children: ChildPool,
         opened: OpenedSweep,
         ledger: Ledger,
         surroundings: Surroundings,
@@ -76,7 +76,7 @@ class OpenSweep:
         """`membership` is in the pool that the sweep's runs are drawn from, where it has one."""
         self._setting = setting
         self._backend = backend
-        self._pool = pool
+        self._children = children
         self._opened = opened
         self._ledger = ledger
         self._surroundings = surroundings
@@ -162,7 +162,7 @@ class OpenSweep:
         try:
             return self._conduct(Loop(self._open_view(seen), tools, answers), tools)
         finally:
-            self._pool.close()
+            self._children.close()
             pump.close()
             memory.close()
             watch.close()
@@ -179,7 +179,7 @@ class OpenSweep:
             started=earlier.started,
             reruns=earlier.reruns,
             failures=earlier.failures,
-            filling=self._equipment.filling,
+            occupancy=self._equipment.occupancy,
             presence=Presence(seen),
             took=earlier.took,
             deadline_at=setting.deadline_at(time.time()),
@@ -191,7 +191,7 @@ class OpenSweep:
     ) -> Tools:
         setting = self._setting
         return Tools(
-            pool=self._pool,
+            children=self._children,
             recorder=Recorder(self._ledger, control=setting.control, observer=setting.observer),
             server_calls=server_calls,
             pump=pump,
@@ -234,7 +234,7 @@ class OpenSweep:
         try:
             if is_to_be_finished(ending, self._ledger):
                 tools.server_calls.finish_sweep()
-            tools.server_calls.settle(self._patience)  # its calls are the pool's children
+            tools.server_calls.settle(self._patience)  # its calls are children too
             if self._membership is not None:
                 self._membership.settle(self._patience)
             self._patience.call(tools.aftermath.finish)

@@ -11,7 +11,7 @@ from parallel_hpo.supervisor.aftermath import Aftermath
 from parallel_hpo.supervisor.control.mailbox import Mailbox
 from parallel_hpo.supervisor.control.patience import Patience
 from parallel_hpo.supervisor.control.signals import Control
-from parallel_hpo.supervisor.decisions.drawing import needs
+from parallel_hpo.supervisor.decisions.grants import needs
 from parallel_hpo.supervisor.decisions.view import SlotView, SweepView
 from parallel_hpo.supervisor.devices.meter import Meter
 from parallel_hpo.supervisor.devices.watch import DeviceWatch
@@ -31,7 +31,7 @@ from parallel_hpo.words import Slot
 class Tools:
     """What the loop acts with; `clock` gives monotonic seconds, `jitter` numbers in [0, 1)."""
 
-    pool: ChildPool
+    children: ChildPool
     recorder: Recorder
     server_calls: ServerCalls
     pump: OutputPump

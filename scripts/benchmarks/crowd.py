@@ -166,7 +166,7 @@ def run(workers: int, runs: int, folder: Path, observer: Callable[[Any], None]) 
     control = Control()
     with Ledger(folder / "ledger.db") as ledger, Mailbox(folder) as mailbox:
         tools = Tools(
-            pool=cast(Any, crowd),
+            children=cast(Any, crowd),
             recorder=Recorder(ledger, control=control, observer=observer),
             server_calls=cast(Any, NoServerCalls()),
             pump=pump,

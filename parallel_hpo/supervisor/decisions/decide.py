@@ -27,10 +27,10 @@ from parallel_hpo.protocol.messages import (
 from parallel_hpo.supervisor.decisions import (
     deaths,
     device_care,
-    drawing,
-    filling,
-    giving,
+    grants,
+    leases,
     limits,
+    occupancy,
     run_ends,
     scaling,
     starts,
@@ -56,8 +56,8 @@ from parallel_hpo.supervisor.decisions.events import (
     TimePassed,
 )
 from parallel_hpo.supervisor.decisions.view import SlotView, SweepView
-from parallel_hpo.supervisor.devices.filling import DeviceMemorySeen
 from parallel_hpo.supervisor.devices.handover import DeviceClear
+from parallel_hpo.supervisor.devices.occupancy import DeviceMemorySeen
 from parallel_hpo.supervisor.devices.presence import OwnersSeen
 from parallel_hpo.words import Slot, SlotState
 
@@ -125,7 +125,7 @@ class _Decider(Draft):
             case OwnersSeen():
                 device_care.on_owners_seen(self, event)
             case DeviceMemorySeen():
-                filling.on_memory(self, event)
+                occupancy.on_memory(self, event)
             case Delivered():
                 starts.on_delivered(self, event)
             case OutputSeen(slot):
@@ -173,7 +173,7 @@ class _Decider(Draft):
         self.change(slot.slot, busy=False, lease_left=0)
         if slot.state is SlotState.RUNNING and report.error:
             self.replace_worker(slot, report.error)
-        elif slot.state is SlotState.RUNNING and giving.runs_left_in_process(self, slot) == 0:
+        elif slot.state is SlotState.RUNNING and leases.runs_left_in_process(self, slot) == 0:
             self.replace_worker(slot, "replaced after its runs")
         leaves = slot.state is SlotState.STOPPING  # it has said so before, or was told to
         if leaves or self.view.ending is not None or not (report.short or report.error):
@@ -204,8 +204,8 @@ class _Decider(Draft):
             case StartRefused():
                 starts.on_refused(self, event)
             case PoolAnswered(answer):
-                drawing.take(self, answer)
-                if (stop := drawing.stop_in(self.view, answer.ends)) is not None:
+                grants.take(self, answer)
+                if (stop := grants.stop_in(self.view, answer.ends)) is not None:
                     sweep_end.on_stop(self, stop)
 
     # --- what every event is followed by ---------------------------------------
@@ -219,10 +219,10 @@ class _Decider(Draft):
             return
         for slot in self.view.slots:
             if slot.state is SlotState.RUNNING and not slot.busy:
-                giving.give_work(self, slot)
-        filling.fill(self)
+                leases.give_work(self, slot)
+        occupancy.fill(self)
         for slot in self.view.slots:
-            if slot.state in WAITING and giving.wants_worker(self, slot):
+            if slot.state in WAITING and leases.wants_worker(self, slot):
                 self.move(slot.slot, Move.SPAWN)
                 self.actions.append(Spawn(slot.slot))
 

@@ -61,8 +61,8 @@ def is_resting(draft: Draft, slot: SlotView) -> bool:
 
 def longest_lease(draft: Draft, slot: SlotView) -> int | None:
     """How many runs a worker there may be given at a time; None: any number."""
-    filling = draft.view.filling
-    if filling is not None and slot.device and not filling.of(slot.device).is_measured:
+    occupancy = draft.view.occupancy
+    if occupancy is not None and slot.device and not occupancy.of(slot.device).is_measured:
         return 1  # others may soon work beside it
     on_probation = bool(slot.device) and draft.view.health.is_on_probation(slot.device, draft.now)
     return 1 if on_probation else None

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from parallel_hpo.policy import may_be_preempted_again
 from parallel_hpo.protocol.messages import RunEnded
-from parallel_hpo.supervisor.decisions import deaths, device_care, filling, fitting
+from parallel_hpo.supervisor.decisions import deadline, deaths, device_care, occupancy
 from parallel_hpo.supervisor.decisions.actions import TellEnd
 from parallel_hpo.supervisor.decisions.draft import Draft
 from parallel_hpo.supervisor.decisions.view import OpenRun, SlotView
@@ -36,9 +36,9 @@ def _may_be_run_again(draft: Draft, slot: SlotView, run: OpenRun, report: RunEnd
     """Give a run another attempt that was preempted, or that others left too little memory."""
     if report.preempted and may_be_preempted_again(run.preemptions):
         deaths.run_again_preempted(draft, slot.slot, run, report.reason)
-    elif filling.fell_short(draft, slot, report.outcome, report.reason):
+    elif occupancy.fell_short(draft, slot, report.outcome, report.reason):
         deaths.run_again_alone(draft, slot, run, report.reason)
-        filling.after_shortage(draft, slot, report.reason)
+        occupancy.after_shortage(draft, slot, report.reason)
     else:
         return False
     return True
@@ -50,7 +50,7 @@ def _end(draft: Draft, slot: SlotView, run: OpenRun, report: RunEnded) -> None:
     if report.missing is not None and not draft.view.told_of_metric:
         draft.view = replace(draft.view, told_of_metric=True)
         draft.tell(report.missing)
-    filling.after_run(draft, slot, report.outcome)
+    occupancy.after_run(draft, slot, report.outcome)
     if not report.resumable:
-        fitting.note_run(draft, report.outcome, draft.now - run.since)
+        deadline.note_run(draft, report.outcome, draft.now - run.since)
     device_care.after_run(draft, slot.slot, report.outcome, report.reason)

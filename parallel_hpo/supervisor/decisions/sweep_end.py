@@ -11,7 +11,7 @@ from parallel_hpo.errors import ExitCode
 from parallel_hpo.lifecycle import Move
 from parallel_hpo.policy import why_tripped
 from parallel_hpo.protocol.ends import Ending
-from parallel_hpo.supervisor.decisions import fitting
+from parallel_hpo.supervisor.decisions import deadline
 from parallel_hpo.supervisor.decisions.actions import Kill
 from parallel_hpo.supervisor.decisions.draft import Draft
 from parallel_hpo.supervisor.decisions.events import StopAsked
@@ -53,8 +53,8 @@ def end_if_done(draft: Draft) -> None:
         pass
     elif draft.view.grant is None and not draft.work():
         draft.leave(_complete(draft.view))  # a pool says itself when nothing is left on any machine
-    elif fitting.is_too_late(draft.view, draft.now):
-        fitting.end(draft)
+    elif deadline.is_too_late(draft.view, draft.now):
+        deadline.end(draft)
 
 
 def _end_without_workers(draft: Draft) -> None:

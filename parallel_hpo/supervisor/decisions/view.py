@@ -13,8 +13,8 @@ from parallel_hpo.lifecycle import ALIVE, TERMINAL
 from parallel_hpo.policy import FailureCount, FailureLimits, RestartLimits
 from parallel_hpo.protocol.ends import Ending
 from parallel_hpo.protocol.messages import StartFailed
-from parallel_hpo.supervisor.devices.filling import Filling
 from parallel_hpo.supervisor.devices.health import FaultRule, Health
+from parallel_hpo.supervisor.devices.occupancy import Occupancy
 from parallel_hpo.supervisor.devices.presence import Presence
 from parallel_hpo.words import Parameters, RunId, Slot, SlotState
 
@@ -174,7 +174,7 @@ class SweepView:
     told_of_metric: bool = False
     """A run has finished without a value of the sweep's metric, and the user knows."""
     ending: Ending | None = None
-    filling: Filling | None = None
+    occupancy: Occupancy | None = None
     """Set where as many workers share a device as its memory holds."""
     grant: PoolGrant | None = None
     """Set where the sweep's runs are drawn from a pool, which alone knows when it is over."""

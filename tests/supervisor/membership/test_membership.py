@@ -17,8 +17,8 @@ from parallel_hpo.protocol.ends import Ending
 from parallel_hpo.protocol.pool import Exchange, Granted, PooledEnd, PooledRun, PooledStart
 from parallel_hpo.supervisor.control.patience import Patience
 from parallel_hpo.supervisor.control.signals import Control
-from parallel_hpo.supervisor.decisions.drawing import PoolNeeds
 from parallel_hpo.supervisor.decisions.events import PoolAnswered, StartRefused
+from parallel_hpo.supervisor.decisions.grants import PoolNeeds
 from parallel_hpo.supervisor.membership.membership import Membership
 from parallel_hpo.supervisor.records.recorder import UnrecordedError
 from parallel_hpo.words import Outcome, RunId, Slot, StopKind

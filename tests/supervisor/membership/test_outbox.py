@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from parallel_hpo.notices import Message, OutputLine, SweepOver, from_json
 from parallel_hpo.protocol.pool import Granted, PooledEnd, PooledRun, PooledStart
-from parallel_hpo.supervisor.decisions.drawing import PoolNeeds
+from parallel_hpo.supervisor.decisions.grants import PoolNeeds
 from parallel_hpo.supervisor.membership.outbox import LINE_CHARS, NOTICES, Outbox
 from parallel_hpo.words import Outcome, RunId, Slot
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from parallel_hpo.policy import longest_lease
+from parallel_hpo.policy import runs_within
 from parallel_hpo.protocol.ends import Ending
 from parallel_hpo.protocol.pool import PoolEvent
 from parallel_hpo.protocol.wire import as_json
@@ -64,7 +64,7 @@ class PoolDraft:
 
     def is_too_late(self) -> bool:
         """Say whether a run that starts now would not end before the deadline."""
-        return self.pool.deadline is not None and longest_lease(self.pool.took, self.left_s) == 0
+        return self.pool.deadline is not None and runs_within(self.pool.took, self.left_s) == 0
 
     def performing(self, share: str) -> list[PoolNode]:
         """Return the nodes that have a lease and perform that share; '': all that have one."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from parallel_hpo.plan import next_lease
-from parallel_hpo.policy import count_outcome, longest_lease, note_duration
+from parallel_hpo.policy import count_outcome, note_duration, runs_within
 from parallel_hpo.protocol.pool import (
     ELSEWHERE,
     OVER_WORD,
@@ -62,7 +62,7 @@ def _each(draft: PoolDraft, node: PoolNode) -> int:
     each = _each_by_count(draft, node)
     if draft.pool.deadline is None:
         return each
-    return max(1, min(each, longest_lease(draft.pool.took, draft.left_s)))
+    return max(1, min(each, runs_within(draft.pool.took, draft.left_s)))
 
 
 def _each_by_count(draft: PoolDraft, node: PoolNode) -> int:

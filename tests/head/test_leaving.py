@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from parallel_hpo.head.deadlines import FAREWELL_S, Leaving, is_empty, leaving
+from parallel_hpo.head.leaving import FAREWELL_S, Leaving, is_empty, leaving
 from parallel_hpo.protocol.ends import Ending
 from parallel_hpo.protocol.pool import AT_ONCE, PoolEvent, PoolNews
 from parallel_hpo.words import StopKind

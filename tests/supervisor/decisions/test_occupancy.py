@@ -10,7 +10,6 @@ import pytest
 from parallel_hpo.protocol.messages import Lease, LeaseEnded, Ready, Rerun, RunEnded
 from parallel_hpo.protocol.pool import Granted
 from parallel_hpo.supervisor.decisions.actions import RecordDrop, RecordEnd, Send, Spawn
-from parallel_hpo.supervisor.decisions.drawing import needs
 from parallel_hpo.supervisor.decisions.events import (
     DrainAsked,
     PoolAnswered,
@@ -18,9 +17,10 @@ from parallel_hpo.supervisor.decisions.events import (
     ScaleAsked,
     StopAsked,
 )
+from parallel_hpo.supervisor.decisions.grants import needs
 from parallel_hpo.supervisor.decisions.view import OpenRun, PoolGrant
-from parallel_hpo.supervisor.devices.filling import FIRST_RUNS, DeviceMemorySeen, Filling
 from parallel_hpo.supervisor.devices.handover import DeviceClear
+from parallel_hpo.supervisor.devices.occupancy import FIRST_RUNS, DeviceMemorySeen, Occupancy
 from parallel_hpo.supervisor.devices.presence import OwnersSeen
 from parallel_hpo.words import Outcome, RunId, Slot, SlotState, StopKind
 from tests.supervisor.decisions.test_device_care import ECC, OOM, Play
@@ -34,7 +34,7 @@ class FillingPlay(Play):
     """A sweep on devices that are shared by memory; none has been measured."""
 
     def __init__(self, *devices: str, most: int = 8, **known: Any) -> None:
-        super().__init__(*devices, filling=Filling(most), **known)
+        super().__init__(*devices, occupancy=Occupancy(most), **known)
 
     def holds(self, slot: int, used_mb: float) -> None:
         self.event(DeviceMemorySeen(Slot(slot), used_mb, ROOM_MB))
@@ -124,7 +124,7 @@ def test_a_failed_run_measures_nothing() -> None:
     play = FillingPlay("3")
     for _ in range(FIRST_RUNS):
         play.run(0, Outcome.FAILED, "ValueError")
-    assert play.view.filling is not None and not play.view.filling.of("3").is_measured
+    assert play.view.occupancy is not None and not play.view.occupancy.of("3").is_measured
 
 
 def test_where_a_later_run_holds_more_fewer_share_the_device(three: FillingPlay) -> None:
@@ -201,7 +201,7 @@ def test_two_that_fall_short_at_once_are_run_again_one_after_the_other(three: Fi
         three.event(Reported(Slot(slot), RunEnded(run.run_id, 1, outcome=Outcome.FAILED, reason=OOM)))
     for slot in (2, 1, 0):
         three.die(slot)
-    assert three.view.filling is not None and three.view.filling.of("3").fits == 2
+    assert three.view.occupancy is not None and three.view.occupancy.of("3").fits == 2
     three.ready()
     (order,) = three.sends_again()
     assert order.run_id == first.run_id

@@ -38,7 +38,6 @@ from parallel_hpo.supervisor.decisions.actions import (
     TellEnd,
 )
 from parallel_hpo.supervisor.decisions.decide import decide
-from parallel_hpo.supervisor.decisions.drawing import PoolNeeds, needs
 from parallel_hpo.supervisor.decisions.events import (
     Died,
     DrainAsked,
@@ -51,6 +50,7 @@ from parallel_hpo.supervisor.decisions.events import (
     StopAsked,
     SweepSeen,
 )
+from parallel_hpo.supervisor.decisions.grants import PoolNeeds, needs
 from parallel_hpo.supervisor.decisions.view import Limits, PoolGrant, is_over, open_view
 from parallel_hpo.words import Outcome, RunId, Slot, SlotState, StopKind
 

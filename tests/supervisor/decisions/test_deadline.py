@@ -9,8 +9,8 @@ from parallel_hpo.notices import Message
 from parallel_hpo.protocol.messages import Drain, Interrupt, Lease, LeaseEnded, Ready, RunEnded, RunStarted
 from parallel_hpo.supervisor.decisions.actions import Action, RecordDrop, RecordStart, Send, Spawn, Tell
 from parallel_hpo.supervisor.decisions.decide import decide
-from parallel_hpo.supervisor.decisions.drawing import needs
 from parallel_hpo.supervisor.decisions.events import Died, Event, Opened, Reported, TimePassed
+from parallel_hpo.supervisor.decisions.grants import needs
 from parallel_hpo.supervisor.decisions.view import Limits, PoolGrant, SweepView, next_deadline, open_view
 from parallel_hpo.words import Outcome, RunId, Slot, SlotState, StopKind
 

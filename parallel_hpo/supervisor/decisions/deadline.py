@@ -11,8 +11,7 @@ from typing import Final
 
 from parallel_hpo.errors import ExitCode
 from parallel_hpo.notices import Message
-from parallel_hpo.policy import longest_lease as runs_within
-from parallel_hpo.policy import note_duration, why_too_late
+from parallel_hpo.policy import note_duration, runs_within, why_too_late
 from parallel_hpo.protocol.ends import Ending
 from parallel_hpo.supervisor.decisions.draft import Draft
 from parallel_hpo.supervisor.decisions.view import SlotView, SweepView

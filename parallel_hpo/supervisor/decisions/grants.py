@@ -12,9 +12,9 @@ from typing import Final
 
 from parallel_hpo.protocol.ends import Ending
 from parallel_hpo.protocol.pool import Granted, PooledRun
+from parallel_hpo.supervisor.decisions.deadline import is_too_late
 from parallel_hpo.supervisor.decisions.draft import Draft
 from parallel_hpo.supervisor.decisions.events import StopAsked
-from parallel_hpo.supervisor.decisions.fitting import is_too_late
 from parallel_hpo.supervisor.decisions.view import OpenRun, PoolGrant, SlotView, SweepView
 from parallel_hpo.words import RunId, SlotState
 
