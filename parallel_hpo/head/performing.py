@@ -31,8 +31,8 @@ from parallel_hpo.supervisor.commands import Commands
 from parallel_hpo.supervisor.conclusion import EndedSweep, conclude, find_phantoms, is_to_be_finished
 from parallel_hpo.supervisor.control.mailbox import Mailbox
 from parallel_hpo.supervisor.control.patience import Patience, StoppedError
-from parallel_hpo.supervisor.notifying import tell_of_end
-from parallel_hpo.supervisor.noting import NotedLaunch, say_where_it_differs
+from parallel_hpo.supervisor.noted_launch import NotedLaunch, say_where_it_differs
+from parallel_hpo.supervisor.on_end import tell_of_end
 from parallel_hpo.supervisor.records.mirror import MirrorLedger
 from parallel_hpo.supervisor.records.summary import SweepResult
 from parallel_hpo.supervisor.setting import Setting

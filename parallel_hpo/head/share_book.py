@@ -32,8 +32,8 @@ from parallel_hpo.supervisor.control.mailbox import Mailbox
 from parallel_hpo.supervisor.control.signals import Control
 from parallel_hpo.supervisor.node import AWAIT_SERVER_S
 from parallel_hpo.supervisor.node_stage import NodePart
-from parallel_hpo.supervisor.notifying import tell_of_end
-from parallel_hpo.supervisor.noting import NotedLaunch
+from parallel_hpo.supervisor.noted_launch import NotedLaunch
+from parallel_hpo.supervisor.on_end import tell_of_end
 from parallel_hpo.supervisor.processes.reaper import make_mark
 from parallel_hpo.supervisor.records.directory import working_folder
 from parallel_hpo.supervisor.records.mirror import MirrorLedger

@@ -34,7 +34,7 @@ from parallel_hpo.supervisor.devices.drivers import open_driver
 from parallel_hpo.supervisor.devices.equipment import Equipment
 from parallel_hpo.supervisor.devices.library import OpenLibrary, no_library, opened
 from parallel_hpo.supervisor.devices.placing import Placement
-from parallel_hpo.supervisor.notifying import check_addresses
+from parallel_hpo.supervisor.on_end import check_addresses
 from parallel_hpo.supervisor.open_sweep import OpenSweep
 from parallel_hpo.supervisor.packing.main import pack_main, why_heavy
 from parallel_hpo.supervisor.packing.naming import name_of

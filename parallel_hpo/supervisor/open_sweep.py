@@ -15,7 +15,6 @@ from parallel_hpo.errors import ExitCode, LedgerError, ParallelHPOError
 from parallel_hpo.notices import MemoryUsed, OutputLine, SweepOpened, shows_memory
 from parallel_hpo.protocol.ends import Ending
 from parallel_hpo.protocol.spec import Surroundings, WorkerSpec
-from parallel_hpo.supervisor.aftermath import Aftermath
 from parallel_hpo.supervisor.commands import Commands
 from parallel_hpo.supervisor.conclusion import (
     EndedSweep,
@@ -33,8 +32,9 @@ from parallel_hpo.supervisor.devices.owners import OwnerWatch
 from parallel_hpo.supervisor.devices.presence import OwnersSeen, Presence
 from parallel_hpo.supervisor.loop import Answers, Loop
 from parallel_hpo.supervisor.membership.membership import Membership
-from parallel_hpo.supervisor.notifying import tell_of_end
-from parallel_hpo.supervisor.noting import NotedLaunch, count_before, say_where_it_differs
+from parallel_hpo.supervisor.noted_launch import NotedLaunch, count_before, say_where_it_differs
+from parallel_hpo.supervisor.on_end import tell_of_end
+from parallel_hpo.supervisor.on_failure import Aftermath
 from parallel_hpo.supervisor.planning import limits_of, shares_of
 from parallel_hpo.supervisor.processes.child_pool import ChildPool
 from parallel_hpo.supervisor.processes.environment import worker_environment

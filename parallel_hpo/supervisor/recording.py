@@ -6,11 +6,11 @@ from concurrent.futures import Future
 from dataclasses import replace
 
 from parallel_hpo.protocol.ends import AttemptEnd
-from parallel_hpo.supervisor.aftermath import BAD
 from parallel_hpo.supervisor.decisions.actions import RecordDrop, RecordEnd, RecordStart
 from parallel_hpo.supervisor.decisions.grants import needs
 from parallel_hpo.supervisor.decisions.view import SweepView
 from parallel_hpo.supervisor.membership.telling import end_of, end_of_waiting, never_begun, start_of
+from parallel_hpo.supervisor.on_failure import BAD
 from parallel_hpo.supervisor.records.recorder import UnrecordedError
 from parallel_hpo.supervisor.tools import LivingWorker, Tools
 from parallel_hpo.words import Outcome, RunId

@@ -15,7 +15,7 @@ from parallel_hpo.words import SlotState
 
 def give_work(draft: Draft, slot: SlotView) -> None:
     """Give an idle worker a run that waits for another attempt, or a lease; send it off where it must go."""
-    if device_care.is_resting(draft, slot):
+    if device_care.is_quarantined(draft, slot):
         draft.replace_worker(slot, "its device is in quarantine")
     elif device_care.is_away(draft, slot):
         draft.replace_worker(slot, "its device is left to its owner")

@@ -49,7 +49,7 @@ def fill(draft: Draft) -> None:
         more = min(more, draft.work() - sum(1 for slot in staying if _is_idle(slot)))
     places = scaling.free_places(draft, staying, more)
     scaling.add_slots(
-        draft, [device for device in places if not draft.view.health.is_held(device, draft.now)]
+        draft, [device for device in places if not draft.view.health.is_quarantined(device, draft.now)]
     )
 
 
@@ -164,9 +164,9 @@ def _others_alive(draft: Draft, slot: SlotView) -> list[SlotView]:
 def _is_stranded(draft: Draft, device: str) -> bool:
     """Whether nothing is to be had of a device for a while: its lone run goes where there is a worker."""
     staying = any(slot.device == device and scaling.stays(slot) for slot in draft.view.slots)
-    return not staying or _is_resting(draft, device)
+    return not staying or _takes_no_runs(draft, device)
 
 
-def _is_resting(draft: Draft, device: str) -> bool:
+def _takes_no_runs(draft: Draft, device: str) -> bool:
     """Whether a device gets no runs: it is in quarantine, or left to its owner."""
-    return draft.view.health.is_held(device, draft.now) or device in draft.view.presence.away
+    return draft.view.health.is_quarantined(device, draft.now) or device in draft.view.presence.away

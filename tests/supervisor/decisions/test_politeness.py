@@ -134,7 +134,7 @@ def test_a_device_is_not_put_into_quarantine_while_all_others_are_away() -> None
     come(play, "1")
     play.die(1)
     play.fail_until_held(0)
-    assert not play.view.health.is_held("0", play.now)
+    assert not play.view.health.is_quarantined("0", play.now)
 
 
 def test_a_drained_worker_stays_drained_when_its_device_is_free_again() -> None:
