@@ -47,13 +47,17 @@ def seen(site: Served) -> Iterator[Seen]:
 @pytest.fixture
 def visit(window: BrowserContext, site: Served, seen: Seen) -> Iterator[Open]:
     """Open a page in a tab of its own, and be let in; what an earlier test was let in with is forgotten."""
+    visited: list[Page] = []
 
     def visit(page: str, *, scheme: Scheme = "light", width: int = 1200, let_in: bool = True) -> Page:
         opened = chromium.new_tab(window, width=width, height=900, scheme=scheme)
         opened.set_default_timeout(30_000)
         seen.watch(opened)
+        visited.append(opened)
         opened.goto(site.address(page) if let_in else site.url + page)
         return opened
 
     with chromium.tabs_of_its_own(window):
         yield visit
+        for page in visited:
+            seen.leave(page)
