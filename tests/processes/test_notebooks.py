@@ -27,7 +27,7 @@ nbformat.write(notebook, sys.argv[1])
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
     """A kernel in which a file's tests run their cells, one after the other."""
     folder = tmp_path_factory.mktemp("kernel")
-    with clean_env_in(folder / "home") as environment, kernel(folder, environment) as started:
+    with clean_env_in(folder / "home") as environment, kernel(folder, environment, sweeps=6) as started:
         yield started
 
 
@@ -127,7 +127,7 @@ def test_an_interrupt_during_optimize_stops_the_sweep(notebook: Kernel, tmp_path
 
 
 def test_a_killed_kernel_leaves_nothing(tmp_path: Path, clean_env: dict[str, str]) -> None:
-    with kernel(tmp_path, clean_env) as notebook:
+    with kernel(tmp_path, clean_env, sweeps=1) as notebook:
         notebook.run(setup_cell(tmp_path))
         notebook.run("handle = hpo.start(main); wait_until(lambda: are_inside(2))")
         notebook.kill()
