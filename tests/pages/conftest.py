@@ -7,6 +7,7 @@ from playwright.sync_api import BrowserContext, Page
 
 from tests import chromium
 from tests.chromium import Scheme
+from tests.commanding import CommandLine
 from tests.conftest import clean_env_in
 from tests.pages.seen import Seen
 from tests.pages.serving import Served, served
@@ -15,10 +16,10 @@ Open = Callable[..., Page]
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def server(tmp_path_factory: pytest.TempPathFactory, commands: CommandLine) -> Iterator[Served]:
     """A server that a file's tests share, one after the other."""
     folder = tmp_path_factory.mktemp("site")
-    with clean_env_in(folder / "home") as environment, served(folder, environment) as site:
+    with clean_env_in(folder / "home") as environment, served(folder, environment, commands) as site:
         yield site
 
 
