@@ -18,6 +18,9 @@ from typing import Final, Self
 
 import pyte
 
+from tests.commanding import Command, CommandLine
+
+AT_TERMINAL: Final = Path(__file__).with_name("at_terminal.py")
 DEADLINE_S: Final = 60.0
 
 
@@ -30,9 +33,11 @@ class PseudoTerminal:
         *,
         env: Mapping[str, str],
         folder: Path,
+        commands: CommandLine | None = None,
         columns: int = 100,
         lines: int = 30,
     ) -> None:
+        """Start it in a new interpreter, or, with `commands`, a script in a fork of theirs."""
         self._screen = pyte.Screen(columns, lines)
         self._stream = pyte.ByteStream(self._screen)
         self._lock = threading.Lock()
@@ -40,16 +45,23 @@ class PseudoTerminal:
         """All that the command has written."""
         self._master, slave = pty.openpty()
         self._set_size(columns, lines)
-        self.process = subprocess.Popen(
-            command,
-            env={**env, "TERM": "xterm-256color"},
-            cwd=folder,
-            stdin=slave,
-            stdout=slave,
-            stderr=slave,
-            start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-        )
+        environment = {**env, "TERM": "xterm-256color"}
+        self.process: subprocess.Popen[bytes] | Command
+        if commands is None:
+            self.process = subprocess.Popen(
+                command,
+                env=environment,
+                cwd=folder,
+                stdin=slave,
+                stdout=slave,
+                stderr=slave,
+                start_new_session=True,
+                preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            )
+        else:
+            words = (str(AT_TERMINAL), os.ttyname(slave), *command)
+            self.process = commands.python(*words, folder=folder, environment=environment)
+            self.process.stdout.readline()  # it has the terminal
         os.close(slave)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -62,7 +74,7 @@ class PseudoTerminal:
     ) -> None:
         if self.process.poll() is None:
             self.process.kill()
-        self.process.wait()
+        self.process.communicate()
         self._reader.join(DEADLINE_S)
         os.close(self._master)
 

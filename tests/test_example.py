@@ -40,6 +40,7 @@ DATA: Final[dict[str, Any]] = train.DEFAULTS["data"]
 
 def run_example(*arguments: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(EXAMPLE / "train.py"), *arguments]
+    env = env | {"OPENBLAS_NUM_THREADS": "1"}  # each of its own threads would wait for the others in a loop
     return subprocess.run(command, env=env, capture_output=True, text=True, timeout=90, check=False)
 
 

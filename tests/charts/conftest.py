@@ -35,6 +35,20 @@ def sight(window: BrowserContext, site: str) -> Iterator[Sight]:
         yield seen
 
 
+@pytest.fixture(scope="module")
+def drawn_once(window: BrowserContext, site: str) -> Iterator[Sight]:
+    with chromium.looking(window) as seen:
+        open_charts(seen, site)
+        yield seen
+
+
+@pytest.fixture
+def drawn(drawn_once: Sight) -> Sight:
+    """The charts of the sweep, drawn once for all of a file's tests that only look at them."""
+    drawn_once.page.bring_to_front()
+    return drawn_once
+
+
 def open_charts(sight: Sight, site: str) -> None:
     """Go to the charts of a sweep, and wait until the last of them is there."""
     sight.page.goto(site)

@@ -76,8 +76,15 @@ def picture(page: Page, name: str) -> str:
     return pixels
 
 
-def test_each_chart_says_what_it_shows(sight: Sight) -> None:
-    page = sight.page
+def in_scheme(page: Page, scheme: Scheme) -> None:
+    """Have a page be light or dark, and drawn so."""
+    page.emulate_media(color_scheme=scheme)
+    page.wait_for_function("(scheme) => matchMedia(`(prefers-color-scheme: ${scheme})`).matches", arg=scheme)
+    page.evaluate(FRAMES)
+
+
+def test_each_chart_says_what_it_shows(drawn: Sight) -> None:
+    page = drawn.page
     assert words(page, "parallel").startswith(
         f"{RUNS} of {RUNS} runs over 6 varied parameters, {FAILED} of them failed"
     )
@@ -86,7 +93,7 @@ def test_each_chart_says_what_it_shows(sight: Sight) -> None:
     assert "against 6 varied parameters" in words(page, "scatter")
     assert "1 restart (▲), 1 retry (↻), 1 quarantine (■)" in words(page, "timeline")
     assert words(page, "histories") == f"loss of {RUNS} shown runs."
-    assert sight.complaints() == []
+    assert drawn.complaints() == []
 
 
 def test_every_picture_has_a_name_and_every_control_a_label(sight: Sight) -> None:
@@ -179,11 +186,13 @@ def test_a_click_on_a_line_selects_its_run_and_its_history_alone_is_drawn(sight:
 
 
 @pytest.mark.parametrize("name", [name for name in CHARTS if name != "importance"])
-def test_hovering_shows_text_and_breaks_no_policy(sight: Sight, name: str) -> None:
-    canvases = section(sight.page, name).locator("canvas")
-    said = list(hover_everywhere(sight.page, canvases.last))
+def test_hovering_shows_text_and_breaks_no_policy(drawn: Sight, name: str) -> None:
+    drawn.page.mouse.move(0, 0)
+    assert drawn.page.evaluate(TOOLTIP) == ""
+    canvases = section(drawn.page, name).locator("canvas")
+    said = list(hover_everywhere(drawn.page, canvases.last))
     assert any("run" in text for text in said)
-    assert sight.complaints() == []
+    assert drawn.complaints() == []
 
 
 def test_a_tooltip_stays_while_runs_come_and_goes_with_the_pointer(sight: Sight) -> None:
@@ -210,9 +219,7 @@ def test_what_a_run_is_called_is_never_html(sight: Sight) -> None:
 def test_pictures_turn_dark_with_the_page(sight: Sight) -> None:
     page = sight.page
     light = {name: picture(page, name) for name in CHARTS if name != "importance"}
-    page.emulate_media(color_scheme="dark")
-    page.wait_for_function("() => matchMedia('(prefers-color-scheme: dark)').matches")
-    page.evaluate(FRAMES)
+    in_scheme(page, "dark")
     assert [name for name in light if picture(page, name) == light[name]] == []
     assert sight.complaints() == []
 
@@ -267,11 +274,13 @@ def test_log_axes_smoothing_and_time_change_the_pictures(sight: Sight) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_no_fault_in_light_and_dark(window: BrowserContext, site: str, scheme: Scheme) -> None:
-    with looking(window, scheme=scheme) as sight:
-        open_charts(sight, site)
-        section(sight.page, "parallel").locator("summary").click()
-        assert accessibility_faults(sight) == []
+def test_axe_finds_no_fault_in_light_and_dark(drawn: Sight, scheme: Scheme) -> None:
+    in_scheme(drawn.page, scheme)
+    details = section(drawn.page, "parallel").locator("details")
+    details.locator("summary").click()
+    assert accessibility_faults(drawn) == []
+    details.locator("summary").click()
+    assert details.get_attribute("open") is None
 
 
 @pytest.mark.parametrize("runs", [0, 1, 2])

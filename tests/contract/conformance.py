@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -34,7 +35,8 @@ Found = Mapping[str, str]
 
 
 def find(server: Server, part: str, *, python: Path | None = None) -> Found:
-    """Run a part's steps with a client, and return what it found."""
+    """Run a part's steps with a client in an interpreter of its own, and return what it found."""
+    python = python or Path(sys.executable)
     answers: dict[str, str] = server.client(f"usage/{part}.py", python=python, deadline_s=_DEADLINE_S)
     return answers
 

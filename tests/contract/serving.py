@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from tests.commanding import Command, CommandLine
+from tests.commanding import Command, CommandLine, Done
 from tests.conftest import QUIET
 
 CLIENTS = Path(__file__).with_name("clients")
 ROOT = Path(__file__).parents[2]
-WANDB = Path(sys.executable).with_name("wandb")
 DEADLINE_S = 90.0
 """Far beyond what a client takes, so that only a hang reaches it."""
 
@@ -38,7 +37,7 @@ class Server:
     """Further ones of its command line."""
     said: dict[str, str] = field(default_factory=dict)
     commands: CommandLine | None = None
-    """What makes the server's process; None: a new interpreter is."""
+    """What makes the processes of the server and of its clients; None: new interpreters are."""
     process: subprocess.Popen[str] | Command | None = None
 
     def start(self) -> None:
@@ -70,7 +69,7 @@ class Server:
         """What a user exports to have the client talk to this server."""
         own = {"WANDB_BASE_URL": self.said["url"], "WANDB_API_KEY": self.said["api_key"]}
         # The command line agent starts programs as `/usr/bin/env python`.
-        path = f"{WANDB.parent}:{self.env.get('PATH', '')}"
+        path = f"{Path(sys.executable).parent}:{self.env.get('PATH', '')}"
         modules = f"{ROOT}:{self.env.get('PYTHONPATH', '')}".strip(":")
         return self.env | QUIET | AT_ONCE | own | {"PATH": path, "PYTHONPATH": modules}
 
@@ -80,29 +79,39 @@ class Server:
         """Run a client to its end, by another interpreter if one is named; return what it found out."""
         interpreter = python or Path(sys.executable)
         path = {"PATH": f"{interpreter.parent}:{self.env.get('PATH', '')}"}
-        done = subprocess.run(
-            [str(interpreter), str(CLIENTS / script)],
-            env=self.client_env | path | env,
-            cwd=self.env["HOME"],
-            capture_output=True,
-            text=True,
-            timeout=deadline_s,
-            check=False,
-        )
+        environment = self.client_env | path | env
+        if python is None and self.commands is not None:
+            done = self._forked(CLIENTS / script, environment=environment, deadline_s=deadline_s)
+        else:
+            done = subprocess.run(
+                [str(interpreter), str(CLIENTS / script)],
+                env=environment,
+                cwd=self.env["HOME"],
+                capture_output=True,
+                text=True,
+                timeout=deadline_s,
+                check=False,
+            )
         assert done.returncode == 0, done.stderr[-4000:]
         return answers_in(done.stdout)
 
-    def wandb(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    def wandb(self, *arguments: str, **env: str) -> Done:
         """Run W&B's own command line."""
-        return subprocess.run(
-            [str(WANDB), *arguments],
-            env=self.client_env | env,
-            cwd=self.env["HOME"],
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE_S,
-            check=False,
+        return self._forked(CLIENTS / "quick_command.py", *arguments, environment=self.client_env | env)
+
+    def _forked(
+        self, script: Path, *words: str, environment: dict[str, str], deadline_s: float = DEADLINE_S
+    ) -> Done:
+        """Perform a script in a process that has imported the client already."""
+        assert self.commands is not None
+        client = self.commands.python(
+            *("-m", "tests.contract.as_client", str(script), *words), folder=ROOT, environment=environment
         )
+        try:
+            stdout, stderr = client.communicate(deadline_s)
+        finally:
+            client.kill()
+        return Done([str(script), *words], client.wait(), stdout, stderr)
 
 
 def answers_in(output: str) -> Any:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Final
 
+from tests.commanding import CommandLine
 from tests.contract.proxy import Harm, Message, proxying
-from tests.contract.serving import DEADLINE_S, Server
+from tests.contract.serving import Server
 
 RUNS: Final = 6
 WORKERS: Final = 2
@@ -34,7 +33,9 @@ class Counter:
         return Harm.NONE
 
 
-def test_our_agents_beat_no_more_often_than_stock_agents(server: Server, tmp_path: Path) -> None:
+def test_our_agents_beat_no_more_often_than_stock_agents(
+    server: Server, commands: CommandLine, tmp_path: Path
+) -> None:
     """A stock agent needs a heartbeat for each run, and sends one every 5 s besides."""
     (tmp_path / "train.py").write_text(MAIN)
     section = {
@@ -48,14 +49,10 @@ def test_our_agents_beat_no_more_often_than_stock_agents(server: Server, tmp_pat
     with proxying(server.said["url"]) as proxy:
         proxy.choose = counter = Counter()
         began = time.monotonic()
-        done = subprocess.run(
-            [sys.executable, "-m", "parallel_hpo", "run", "config.json", "train.py:main"],
-            env=server.client_env | {"WANDB_BASE_URL": proxy.url},
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE_S,
-            check=False,
+        done = commands.call(
+            *("run", "config.json", "train.py:main"),
+            folder=tmp_path,
+            environment=server.client_env | {"WANDB_BASE_URL": proxy.url},
         )
         took_s = time.monotonic() - began
     assert done.returncode == 0, done.stderr

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,8 @@ from parallel_hpo.doctor.machine import (
     examine_places,
     examine_start_method,
 )
-from parallel_hpo.doctor.target import examine_target
 from parallel_hpo.supervisor.devices.library import NoDriver
-from parallel_hpo.words import Target
+from tests.commanding import CommandLine
 from tests.contract.moves import LookedAt
 
 ROOT = Path(__file__).parents[2]
@@ -96,13 +97,23 @@ def test_missing_shared_memory_is_a_warning(tmp_path: Path) -> None:
     assert found[str(tmp_path / "shm")] is Level.WARNING
 
 
-def on_target(folder: Path, source: str, **keys: Any) -> Finding:
-    """Return what is said of `main` in a file with this source."""
-    (folder / "train.py").write_text(source)
-    section = HpoSection.model_validate({"sweep_id": "x", **keys})
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    *_, finding = examine_target(section, Target(str(folder / "train.py"), "main"), environment)
-    return finding
+Examine = Callable[..., Finding]
+
+
+@pytest.fixture
+def on_target(tmp_path: Path, clean_env: dict[str, str], commands: CommandLine) -> Examine:
+    """Returns what is said of `main` in a file with a source, in a process that has imported the doctor."""
+
+    def examined(source: str, **keys: Any) -> Finding:
+        (tmp_path / "train.py").write_text(source)
+        section = json.dumps({"sweep_id": "x", **keys})
+        words = (str(Path(__file__).with_name("target_of_file.py")), str(tmp_path / "train.py"), section)
+        stdout, stderr = commands.python(*words, folder=tmp_path, environment=clean_env).communicate()
+        assert stdout, stderr
+        found = json.loads(stdout)
+        return Finding(**found | {"level": Level(found["level"])})
+
+    return examined
 
 
 @pytest.mark.parametrize(
@@ -117,15 +128,15 @@ def on_target(folder: Path, source: str, **keys: Any) -> Finding:
     ],
 )
 def test_a_target_is_loaded_called_and_pickled_in_a_child(
-    tmp_path: Path, source: str, level: Level, words: str
+    on_target: Examine, source: str, level: Level, words: str
 ) -> None:
-    finding = on_target(tmp_path, source)
+    finding = on_target(source)
     assert finding.level is level, finding
     assert words in finding.text
 
 
-def test_a_preload_that_fails_is_bad(tmp_path: Path) -> None:
-    finding = on_target(tmp_path, "def main(): pass\n", preload=["nonsuch_module"])
+def test_a_preload_that_fails_is_bad(on_target: Examine) -> None:
+    finding = on_target("def main(): pass\n", preload=["nonsuch_module"])
     assert finding.level is Level.BAD
     assert "hpo.preload: importing nonsuch_module failed" in finding.text
 

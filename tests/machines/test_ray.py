@@ -1,4 +1,4 @@
-"""Nodes on a real Ray cluster: two raylets on this machine, with made-up devices."""
+"""Nodes and a sweep on a real Ray cluster: two raylets on this machine, with made-up devices."""
 
 from __future__ import annotations
 
@@ -15,8 +15,12 @@ from parallel_hpo.errors import BackendError
 from parallel_hpo.machines.base import FoundMachine, NodeTaskEnd
 from parallel_hpo.machines.hosted import HostedEngine
 from parallel_hpo.machines.talk import ClusterChoice
+from tests.commanding import CommandLine
+from tests.conftest import clean_env_in
 from tests.machines.nodes import HeldNode, comes, next_end, next_ends
 from tests.machines.raylets import Raylets, running_raylets
+from tests.processes.conftest import RealSweep, ending
+from tests.processes.test_engine_heads import expect_exact
 
 pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
 DEVICES: Final = (2, 3)
@@ -24,8 +28,19 @@ MASKS: Final = {"0,1", "0,1,2"}
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Raylets]:
-    with running_raylets(*DEVICES) as made:
+def sweep(tmp_path_factory: pytest.TempPathFactory, commands: CommandLine) -> Iterator[RealSweep]:
+    """A sweep to be started, whose environment is the cluster's."""
+    folder = tmp_path_factory.mktemp("sweep")
+    with (
+        clean_env_in(folder / "home") as environment,
+        ending(RealSweep(folder, environment, commands)) as made,
+    ):
+        yield made
+
+
+@pytest.fixture(scope="module")
+def cluster(sweep: RealSweep) -> Iterator[Raylets]:
+    with running_raylets(*DEVICES, env=sweep.env) as made:
         yield made
 
 
@@ -80,6 +95,10 @@ def test_a_client_that_is_killed_is_a_hint_for_each_node_and_leaves_none(
     assert comes(lambda: not any(process.is_running() for process in processes))
     ends = next_ends(engine, len(nodes))
     assert {(end.machine, end.returned) for end in ends} == {(machine, False) for machine in nodes}
+
+
+def test_a_sweep_on_the_raylets_of_ray(sweep: RealSweep, cluster: Raylets) -> None:
+    expect_exact(sweep, engine="ray", address=cluster.address)
 
 
 def test_a_cluster_that_is_not_there_is_named() -> None:

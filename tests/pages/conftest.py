@@ -7,6 +7,7 @@ from playwright.sync_api import BrowserContext, Page
 
 from tests import chromium
 from tests.chromium import Scheme
+from tests.commanding import CommandLine
 from tests.conftest import clean_env_in
 from tests.pages.seen import Seen
 from tests.pages.serving import Served, served
@@ -15,10 +16,10 @@ Open = Callable[..., Page]
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def server(tmp_path_factory: pytest.TempPathFactory, commands: CommandLine) -> Iterator[Served]:
     """A server that a file's tests share, one after the other."""
     folder = tmp_path_factory.mktemp("site")
-    with clean_env_in(folder / "home") as environment, served(folder, environment) as site:
+    with clean_env_in(folder / "home") as environment, served(folder, environment, commands) as site:
         yield site
 
 
@@ -47,13 +48,17 @@ def seen(site: Served) -> Iterator[Seen]:
 @pytest.fixture
 def visit(window: BrowserContext, site: Served, seen: Seen) -> Iterator[Open]:
     """Open a page in a tab of its own, and be let in; what an earlier test was let in with is forgotten."""
+    visited: list[Page] = []
 
     def visit(page: str, *, scheme: Scheme = "light", width: int = 1200, let_in: bool = True) -> Page:
         opened = chromium.new_tab(window, width=width, height=900, scheme=scheme)
         opened.set_default_timeout(30_000)
         seen.watch(opened)
+        visited.append(opened)
         opened.goto(site.address(page) if let_in else site.url + page)
         return opened
 
     with chromium.tabs_of_its_own(window):
         yield visit
+        for page in visited:
+            seen.leave(page)

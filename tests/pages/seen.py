@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urlsplit
 
-from playwright.sync_api import ConsoleMessage, Page, Request, Response
+from playwright.sync_api import ConsoleMessage, Dialog, Error, Page, Request, Response
 
 ALLOWED_TO_FAIL: Final = (401, 404)
 """Answers that a test may ask for; Chromium writes them on the console."""
@@ -22,11 +22,32 @@ class Seen:
     bytes: int = 0
     """That came over the wire, bodies alone."""
 
+    accepts_dialogs: bool = False
+    """Whether what a page asks is answered with yes."""
+
     def watch(self, page: Page) -> None:
         page.on("console", self._console)
-        page.on("pageerror", lambda error: self.trouble.append(str(error)))
+        page.on("pageerror", self._error)
         page.on("request", self._request)
         page.on("response", self._response)
+        page.on("dialog", self._dialog)
+
+    def leave(self, page: Page) -> None:
+        """Watch a page no more."""
+        page.remove_listener("console", self._console)
+        page.remove_listener("pageerror", self._error)
+        page.remove_listener("request", self._request)
+        page.remove_listener("response", self._response)
+        page.remove_listener("dialog", self._dialog)
+
+    def _dialog(self, dialog: Dialog) -> None:
+        if self.accepts_dialogs:
+            dialog.accept()
+        else:
+            dialog.dismiss()
+
+    def _error(self, error: Error) -> None:
+        self.trouble.append(str(error))
 
     def _console(self, message: ConsoleMessage) -> None:
         failed = "Failed to load resource" in message.text

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import random
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,8 +17,10 @@ from sqlalchemy import delete, insert
 
 from parallel_hpo import tickets
 from parallel_hpo.server.store import tables
+from tests.commanding import CommandLine
 from tests.server.acting import MASTER_KEY, Clock, Stage
 
+EMBEDDED: Final = Path(__file__).with_name("embedded.py")
 SPACE: Final = {
     "method": "random",
     "metric": {"name": "loss", "goal": "minimize"},
@@ -58,26 +59,27 @@ class Served:
 
 
 @contextmanager
-def served(folder: Path, environment: dict[str, str]) -> Iterator[Served]:
+def served(folder: Path, environment: dict[str, str], commands: CommandLine) -> Iterator[Served]:
     """Serve a folder's database."""
     stage = Stage(folder, clock=Clock(time.time()))
-    command = [sys.executable, "-m", "parallel_hpo.server", "--embedded", "--database", f"{folder}/server.db"]
-    server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
-    assert server.stdin is not None and server.stdout is not None
-    try:
-        server.stdin.write(json.dumps({"api_key": MASTER_KEY}).encode() + b"\n")
-        server.stdin.flush()
-        yield Served(json.loads(server.stdout.readline())["url"], stage, lambda: _end(server))
-    finally:
-        _end(server)
-        server.stdout.close()
-        stage.close()
+    pipe = folder / "owner"
+    os.mkfifo(pipe)
+    words = (str(EMBEDDED), str(pipe), "--embedded", "--database", f"{folder}/server.db")
+    server = commands.python(*words, folder=folder, environment=environment)
+    with pipe.open("wb") as owner:
 
+        def end() -> None:
+            owner.close()
+            server.wait(10)
 
-def _end(server: subprocess.Popen[bytes]) -> None:
-    assert server.stdin is not None
-    server.stdin.close()
-    server.wait(10)
+        try:
+            owner.write(json.dumps({"api_key": MASTER_KEY}).encode() + b"\n")
+            owner.flush()
+            yield Served(json.loads(server.stdout.readline())["url"], stage, end)
+        finally:
+            end()
+            server.communicate()
+            stage.close()
 
 
 def filled(stage: Stage, number: int, state: str = "FINISHED") -> str:

@@ -16,6 +16,7 @@ from parallel_hpo.supervisor.decisions.events import DrainAsked
 from parallel_hpo.supervisor.records.ledger import Ledger
 from parallel_hpo.words import Slot
 from tests.chromium import Scheme, axe_findings
+from tests.pages.seen import Seen
 from tests.pages.serving import SPACE, Served, filled
 
 Visit = Callable[..., Page]
@@ -172,10 +173,10 @@ def test_a_phones_width_is_wide_enough(visit: Visit, site: Served, address: str)
     assert page.evaluate("() => document.documentElement.scrollWidth") <= 360
 
 
-def test_a_sweep_is_paused_and_stopped_from_its_page(visit: Visit, site: Served) -> None:
+def test_a_sweep_is_paused_and_stopped_from_its_page(visit: Visit, seen: Seen, site: Served) -> None:
     sweep, name = running(site)
     page = visit(f"/local/p/sweeps/{sweep}")
-    page.on("dialog", lambda dialog: dialog.accept())
+    seen.accepts_dialogs = True
     page.click("#actions button:has-text('Pause')")
     expect(page.locator("#state")).to_have_text("paused")
     page.click("#actions button:has-text('Resume')")
@@ -190,7 +191,9 @@ def test_a_sweep_is_paused_and_stopped_from_its_page(visit: Visit, site: Served)
     expect(page.locator("#actions button")).to_have_count(0)
 
 
-def test_a_worker_of_this_machine_is_drained_from_its_sweeps_page(visit: Visit, site: Served) -> None:
+def test_a_worker_of_this_machine_is_drained_from_its_sweeps_page(
+    visit: Visit, seen: Seen, site: Served
+) -> None:
     sweep, _ = running(site)
     folder = site.stage.folder / sweep
     with Ledger(folder / "ledger.db") as ledger, Mailbox(folder) as mailbox:
@@ -198,7 +201,7 @@ def test_a_worker_of_this_machine_is_drained_from_its_sweeps_page(visit: Visit, 
         for slot in (0, 1):
             ledger.record_spawn(Slot(slot), None, again=False)
         page = visit(f"/local/p/sweeps/{sweep}")
-        page.on("dialog", lambda dialog: dialog.accept())
+        seen.accepts_dialogs = True
         page.get_by_label("Worker to drain").select_option("worker 1")
         page.click("#actions button:has-text('Drain')")
         expect(page.locator("#actions")).to_contain_text("drain: it was told")

@@ -119,4 +119,5 @@ def test_a_page_acts_through_a_tunnel_on_another_port(
         expect(page.locator("#runs tbody tr")).to_have_count(3)
         page.click("#actions button:has-text('Pause')")
         expect(page.locator("#state")).to_have_text("paused")
+        seen.leave(page)
         assert (seen.trouble, seen.foreign) == ([], [])

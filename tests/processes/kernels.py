@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import queue
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import KernelManager
+
+from tests.ready import READY
 
 DEADLINE_S: Final = 60.0
 SETUP: Final = """
@@ -129,9 +134,17 @@ class Kernel:
 
 
 @contextmanager
-def kernel(tmp_path: Path, env: dict[str, str]) -> Iterator[Kernel]:
-    """A kernel with this environment, whose files are under `tmp_path`."""
-    manager = KernelManager(connection_file=str(tmp_path / "kernel.json"))
+def kernel(tmp_path: Path, env: dict[str, str], *, sweeps: int) -> Iterator[Kernel]:
+    """A kernel with this environment, whose files are under `tmp_path`, and which starts so many sweeps."""
+    (tmp_path / "specs" / "ready").mkdir(parents=True)
+    words = [sys.executable, READY, str(sweeps), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    spec = {"argv": words, "display_name": "ready", "language": "python"}
+    (tmp_path / "specs" / "ready" / "kernel.json").write_text(json.dumps(spec))
+    manager = KernelManager(
+        kernel_name="ready",
+        kernel_spec_manager=KernelSpecManager(kernel_dirs=[str(tmp_path / "specs")]),
+        connection_file=str(tmp_path / "kernel.json"),
+    )
     manager.start_kernel(env=env, cwd=str(tmp_path))
     client = manager.client()
     client.start_channels()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -16,8 +18,9 @@ import psutil
 import pytest
 
 from parallel_hpo.errors import ExitCode
+from tests.commanding import CommandLine
 from tests.machines.nodes import comes
-from tests.processes.conftest import DEADLINE_S, MAINS, RANDOM, RealSweep, outcomes
+from tests.processes.conftest import DEADLINE_S, MAINS, RANDOM, RealSweep, ending, outcomes
 
 pytest.importorskip("distributed", reason="the extra dask is not installed")
 HOSTS: Final = ("127.0.0.2", "127.0.0.3")
@@ -28,18 +31,18 @@ class DaskCluster:
     """A scheduler and a worker on each of two hosts, which are this one by other addresses."""
 
     def __init__(self, folder: Path, env: dict[str, str]) -> None:
-        self._folder = folder
-        self._env = env
+        self.folder = folder
+        self.env = env
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self) -> None:
-        file = self._folder / "scheduler.json"
+        file = self.folder / "scheduler.json"
         self._start("scheduler", "--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(file))
         assert comes(lambda: file.exists() and file.read_text().endswith("}"))
         self.address: str = json.loads(file.read_text())["address"]
         for host in HOSTS:
             self._start("worker", self.address, "--host", host, "--no-nanny", name=host)
-        logs = [self._folder / f"worker{host}.log" for host in HOSTS]
+        logs = [self.folder / f"worker{host}.log" for host in HOSTS]
         assert comes(lambda: all("Registered to:" in log.read_text() for log in logs))
 
     def worker(self, host: str) -> subprocess.Popen[bytes]:
@@ -52,24 +55,42 @@ class DaskCluster:
             process.wait(DEADLINE_S)
 
     def _start(self, kind: str, *words: str, name: str = "") -> None:
-        with (self._folder / f"{kind}{name}.log").open("ab") as log:
+        with (self.folder / f"{kind}{name}.log").open("ab") as log:
             self._processes[name or kind] = subprocess.Popen(
                 [sys.executable, "-m", f"distributed.cli.dask_{kind}", *words, "--no-dashboard"],
-                env=self._env,
-                cwd=self._folder,
+                env=self.env,
+                cwd=self.folder,
                 stdout=log,
                 stderr=log,
             )
 
 
-@pytest.fixture
-def cluster(tmp_path: Path, sweep: RealSweep) -> Iterator[DaskCluster]:
-    made = DaskCluster(tmp_path, sweep.env)
+@contextmanager
+def running_cluster(sweep: RealSweep) -> Iterator[DaskCluster]:
+    """A cluster in a sweep's folder and environment."""
+    made = DaskCluster(sweep.folder, sweep.env)
     try:
         made.start()
         yield made
     finally:
         made.stop()
+
+
+@pytest.fixture(scope="module")
+def cluster(new_sweep: Callable[[], RealSweep]) -> Iterator[DaskCluster]:
+    """A cluster that a file's tests share, one after the other."""
+    with running_cluster(new_sweep()) as made:
+        yield made
+
+
+@pytest.fixture
+def sweep(cluster: DaskCluster, commands: CommandLine) -> Iterator[RealSweep]:
+    """A sweep whose runs find the cluster's environment, and nothing that an earlier one has left there."""
+    shutil.rmtree(cluster.folder / "sweeps", ignore_errors=True)
+    for name in ("journal.jsonl", "go"):
+        (cluster.folder / name).unlink(missing_ok=True)
+    with ending(RealSweep(cluster.folder, cluster.env, commands)) as made:
+        yield made
 
 
 def optimize(sweep: RealSweep, cluster: DaskCluster, main: str, **section: object) -> RealSweep:
@@ -104,7 +125,14 @@ def test_an_interrupt_ends_what_dask_would_let_run_on(sweep: RealSweep, cluster:
 
 
 @pytest.mark.thorough
-def test_a_dask_worker_that_dies_takes_no_run_with_it(sweep: RealSweep, cluster: DaskCluster) -> None:
+def test_a_dask_worker_that_dies_takes_no_run_with_it(
+    tmp_path: Path, clean_env: dict[str, str], commands: CommandLine
+) -> None:
+    with ending(RealSweep(tmp_path, clean_env, commands)) as sweep, running_cluster(sweep) as cluster:
+        expect_that_a_worker_takes_no_run_with_it(sweep, cluster)
+
+
+def expect_that_a_worker_takes_no_run_with_it(sweep: RealSweep, cluster: DaskCluster) -> None:
     optimize(sweep, cluster, "held", count=3, machines={"engine": "dask", "node_timeout_s": 6.0})
     pids = [entry.pid for entry in sweep.wait_for(2)]
     cluster.worker(HOSTS[0]).kill()

@@ -1,15 +1,13 @@
-"""Whole sweeps on real clusters: by the command that a user gives, on Ray and on Slurm."""
+"""Whole sweeps on real clusters by the command that a user gives: on Slurm; `test_ray` has that on Ray."""
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
 from parallel_hpo.errors import ExitCode
-from tests.machines.raylets import running_raylets
 from tests.processes.conftest import RealSweep
 from tests.slurm import NoSlurmError, running_slurm
 
@@ -35,9 +33,3 @@ def test_a_sweep_on_the_jobs_of_slurm(sweep: RealSweep, tmp_path: Path) -> None:
             expect_exact(sweep, engine="slurm", count=2)
     except NoSlurmError as error:
         pytest.skip(str(error))
-
-
-@pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
-def test_a_sweep_on_the_raylets_of_ray(sweep: RealSweep) -> None:
-    with running_raylets(2, 2, env=sweep.env) as cluster:
-        expect_exact(sweep, engine="ray", address=cluster.address)

@@ -17,18 +17,21 @@ from typing import Any, Final
 import psutil
 import pytest
 
+from tests.commanding import CommandLine
 from tests.pseudo_terminal import DEADLINE_S, PseudoTerminal
 
 MAINS: Final = Path(__file__).with_name("stepping.py")
+PARALLEL_HPO: Final = str(Path(sys.executable).with_name("parallel-hpo"))
 ROW: Final = re.compile(r"^w(\d+) +([a-z0-9]{8}) .*?(\d+)/400 .*loss=")
 """A row of a worker with a run that has logged something."""
 
 
 @contextmanager
-def shown(tmp_path: Path, env: dict[str, str], **size: int) -> Iterator[PseudoTerminal]:
+def shown(tmp_path: Path, env: dict[str, str], commands: CommandLine) -> Iterator[PseudoTerminal]:
     """A sweep of two workers, on a terminal; its runs end once there is a file `go`."""
-    command = prepare(tmp_path)
-    with PseudoTerminal(command, env=env | {"GO": str(tmp_path / "go")}, folder=tmp_path, **size) as terminal:
+    command = (PARALLEL_HPO, *prepare(tmp_path))
+    env = env | {"GO": str(tmp_path / "go")}
+    with PseudoTerminal(command, env=env, folder=tmp_path, commands=commands) as terminal:
         yield terminal
 
 
@@ -37,7 +40,7 @@ def prepare(folder: Path) -> list[str]:
     sweep = {"method": "random", "metric": {"name": "loss"}, "parameters": parameters}
     keys: dict[str, Any] = {"backend": "local", "directory": str(folder / "sweeps"), "workers": 2, "count": 2}
     (folder / "config.json").write_text(json.dumps({"hpo": keys | {"sweep_configuration": sweep}}))
-    return [sys.executable, "-m", "parallel_hpo", "run", "config.json", f"{MAINS}:stepping"]
+    return ["run", "config.json", f"{MAINS}:stepping"]
 
 
 def rows_of(lines: list[str]) -> dict[int, int]:
@@ -53,8 +56,10 @@ def is_whole(lines: list[str]) -> bool:
     return len(rows_of(lines)) == 2 and lines[-1].startswith("0/2 runs · 2 running")
 
 
-def test_each_worker_has_a_row_that_goes_on_in_its_place(tmp_path: Path, clean_env: dict[str, str]) -> None:
-    with shown(tmp_path, clean_env) as terminal:
+def test_each_worker_has_a_row_that_goes_on_in_its_place(
+    tmp_path: Path, clean_env: dict[str, str], commands: CommandLine
+) -> None:
+    with shown(tmp_path, clean_env, commands) as terminal:
         lines = terminal.wait_for(lambda lines: is_whole(lines) and "MB" in lines[-2], "rows with memory")
         assert [line.split()[0] for line in lines[-3:-1]] == ["w0", "w1"]
         assert re.search(r"\d+%  loss=\S+  [\d.]+ s  \d+ MB$", lines[-2])
@@ -75,9 +80,9 @@ def test_each_worker_has_a_row_that_goes_on_in_its_place(tmp_path: Path, clean_e
 
 
 def test_the_rows_survive_a_resize_to_forty_columns_and_back(
-    tmp_path: Path, clean_env: dict[str, str]
+    tmp_path: Path, clean_env: dict[str, str], commands: CommandLine
 ) -> None:
-    with shown(tmp_path, clean_env) as terminal:
+    with shown(tmp_path, clean_env, commands) as terminal:
         terminal.wait_for(is_whole, "rows")
         for columns, lines in ((40, 30), (40, 14), (100, 40), (60, 20)):
             terminal.resize(columns, lines)
@@ -90,8 +95,10 @@ def test_the_rows_survive_a_resize_to_forty_columns_and_back(
         assert terminal.finish() == 0
 
 
-def test_after_a_sigkill_the_terminal_is_as_it_was(tmp_path: Path, clean_env: dict[str, str]) -> None:
-    with shown(tmp_path, clean_env) as terminal:
+def test_after_a_sigkill_the_terminal_is_as_it_was(
+    tmp_path: Path, clean_env: dict[str, str], commands: CommandLine
+) -> None:
+    with shown(tmp_path, clean_env, commands) as terminal:
         terminal.wait_for(is_whole, "rows")
         terminal.signal(signal.SIGKILL)
         assert terminal.finish() == -signal.SIGKILL
@@ -100,9 +107,9 @@ def test_after_a_sigkill_the_terminal_is_as_it_was(tmp_path: Path, clean_env: di
 
 
 def test_ctrl_c_ends_a_sweep_below_whose_lines_no_row_is_left(
-    tmp_path: Path, clean_env: dict[str, str]
+    tmp_path: Path, clean_env: dict[str, str], commands: CommandLine
 ) -> None:
-    with shown(tmp_path, clean_env) as terminal:
+    with shown(tmp_path, clean_env, commands) as terminal:
         terminal.wait_for(is_whole, "rows")
         terminal.type(b"\x03")
         assert terminal.finish() == 128 + signal.SIGINT
@@ -124,7 +131,20 @@ def test_in_tmux_the_rows_survive_a_resize(tmp_path: Path, clean_env: dict[str, 
         return [line.rstrip() for line in seen if line.strip()]
 
     env = clean_env | {"GO": str(tmp_path / "go"), "TERM": "xterm-256color", "TMUX": "", "LC_ALL": "C.UTF-8"}
-    tmux("new-session", "-d", "-s", "s", "-x", "110", "-y", "30", "-c", str(tmp_path), *prepare(tmp_path))
+    tmux(
+        "new-session",
+        "-d",
+        "-s",
+        "s",
+        "-x",
+        "110",
+        "-y",
+        "30",
+        "-c",
+        str(tmp_path),
+        PARALLEL_HPO,
+        *prepare(tmp_path),
+    )
     try:
         wait_until(lambda: is_whole(screen()), screen)
         for columns in (40, 110, 55):

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from tests.processes.kernels import kernel, setup_cell
+import pytest
+
+from tests.conftest import clean_env_in
+from tests.processes.kernels import Kernel, kernel, setup_cell
 
 GO: Final = "(folder / 'go').touch()"
 EXECUTE: Final = """
@@ -17,6 +21,21 @@ notebook = nbformat.read(sys.argv[1], as_version=4)
 nbclient.execute(notebook, timeout=60)
 nbformat.write(notebook, sys.argv[1])
 """
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
+    """A kernel in which a file's tests run their cells, one after the other."""
+    folder = tmp_path_factory.mktemp("kernel")
+    with clean_env_in(folder / "home") as environment, kernel(folder, environment, sweeps=6) as started:
+        yield started
+
+
+@pytest.fixture
+def notebook(shared: Kernel, tmp_path: Path) -> Kernel:
+    """A kernel that has performed the first cell."""
+    assert shared.run(setup_cell(tmp_path)).error == ""
+    return shared
 
 
 def runs_inside(tmp_path: Path) -> int:
@@ -68,15 +87,13 @@ def test_a_notebook_has_the_sweep_in_the_cell_that_started_it(
     assert [printed(cell) for cell in ran] == ["", "False\n", "4\n", "True\n", "4 True\n"]
 
 
-def test_the_cell_is_live_while_runs_go_on(tmp_path: Path, clean_env: dict[str, str]) -> None:
-    with kernel(tmp_path, clean_env) as notebook:
-        assert notebook.run(setup_cell(tmp_path)).error == ""
-        started = notebook.run("handle = hpo.start(main)")
-        waited = notebook.run(
-            "wait_until((folder / 'go').exists); handle.result()",
-            once=lambda ran: "0/4 runs · 2 running" in ran.last_text,
-            then=(tmp_path / "inside" / "go").touch,
-        )
+def test_the_cell_is_live_while_runs_go_on(notebook: Kernel, tmp_path: Path) -> None:
+    started = notebook.run("handle = hpo.start(main)")
+    waited = notebook.run(
+        "wait_until((folder / 'go').exists); handle.result()",
+        once=lambda ran: "0/4 runs · 2 running" in ran.last_text,
+        then=(tmp_path / "inside" / "go").touch,
+    )
     places = {content["transient"]["display_id"] for _, content in started.shown + waited.shown}
     assert [kind for kind, _ in started.shown][:1] == ["display_data"]
     assert {kind for kind, _ in waited.shown} == {"update_display_data"}
@@ -85,28 +102,24 @@ def test_the_cell_is_live_while_runs_go_on(tmp_path: Path, clean_env: dict[str, 
 
 
 def test_an_interrupt_while_waiting_leaves_the_sweep_and_its_handle_well(
-    tmp_path: Path, clean_env: dict[str, str]
+    notebook: Kernel, tmp_path: Path
 ) -> None:
-    with kernel(tmp_path, clean_env) as notebook:
-        notebook.run(setup_cell(tmp_path))
-        notebook.run("handle = hpo.start(main)")
-        waited = notebook.run(
-            "handle.result()", once=lambda _: runs_inside(tmp_path) == 2, then=notebook.interrupt
-        )
-        then = notebook.run("print(handle.done(), [run.outcome for run in handle.runs])")
-        end = notebook.run(f"{GO}; print(handle.result().finished, [run.attempts for run in handle.runs])")
+    notebook.run("handle = hpo.start(main)")
+    waited = notebook.run(
+        "handle.result()", once=lambda _: runs_inside(tmp_path) == 2, then=notebook.interrupt
+    )
+    then = notebook.run("print(handle.done(), [run.outcome for run in handle.runs])")
+    end = notebook.run(f"{GO}; print(handle.result().finished, [run.attempts for run in handle.runs])")
     assert waited.error == "KeyboardInterrupt"
     assert (then.printed, then.said) == ("False ['open', 'open']\n", "")
     assert (end.error, end.printed, end.said) == ("", "4 [1, 1, 1, 1]\n", "")
 
 
-def test_an_interrupt_during_optimize_stops_the_sweep(tmp_path: Path, clean_env: dict[str, str]) -> None:
-    with kernel(tmp_path, clean_env) as notebook:
-        notebook.run(setup_cell(tmp_path))
-        ended = notebook.run(
-            "hpo.optimize(main)", once=lambda _: runs_inside(tmp_path) == 2, then=notebook.interrupt
-        )
-        again = notebook.run(f"{GO}; print(hpo.optimize(main).finished)")
+def test_an_interrupt_during_optimize_stops_the_sweep(notebook: Kernel, tmp_path: Path) -> None:
+    ended = notebook.run(
+        "hpo.optimize(main)", once=lambda _: runs_inside(tmp_path) == 2, then=notebook.interrupt
+    )
+    again = notebook.run(f"{GO}; print(hpo.optimize(main).finished)")
     assert ended.error == "KeyboardInterrupt"
     summaries = [json.loads(path.read_text()) for path in (tmp_path / "sweeps").glob("*/summary.json")]
     assert sorted(summary["stop_reason"] for summary in summaries) == ["SIGINT", "all 4 runs performed"]
@@ -114,26 +127,22 @@ def test_an_interrupt_during_optimize_stops_the_sweep(tmp_path: Path, clean_env:
 
 
 def test_a_killed_kernel_leaves_nothing(tmp_path: Path, clean_env: dict[str, str]) -> None:
-    with kernel(tmp_path, clean_env) as notebook:
+    with kernel(tmp_path, clean_env, sweeps=1) as notebook:
         notebook.run(setup_cell(tmp_path))
         notebook.run("handle = hpo.start(main); wait_until(lambda: are_inside(2))")
         notebook.kill()
     assert runs_inside(tmp_path) == 2  # and clean_env waits for their end
 
 
-def test_stop_and_drain_end_the_sweep_from_a_cell(tmp_path: Path, clean_env: dict[str, str]) -> None:
-    with kernel(tmp_path, clean_env) as notebook:
-        notebook.run(setup_cell(tmp_path))
-        notebook.run("handle = hpo.start(main); wait_until(lambda: are_inside(2))")
-        stopped = notebook.run(
-            "handle.stop(); result = handle.result()\nprint(result.stopped, result.exit_code)"
-        )
-        notebook.run(
-            "handle = hpo.start(main, resume=result.sweep_id)\nwait_until(lambda: len(handle.runs) == 2)"
-        )
-        drained = notebook.run(
-            f"wait_until(lambda: all(run.outcome == 'open' for run in handle.runs))\nhandle.drain(); {GO}\n"
-            "result = handle.result()\nprint(result.finished, result.stopped, result.exit_code)"
-        )
+def test_stop_and_drain_end_the_sweep_from_a_cell(notebook: Kernel, tmp_path: Path) -> None:
+    notebook.run("handle = hpo.start(main); wait_until(lambda: are_inside(2))")
+    stopped = notebook.run("handle.stop(); result = handle.result()\nprint(result.stopped, result.exit_code)")
+    notebook.run(
+        "handle = hpo.start(main, resume=result.sweep_id)\nwait_until(lambda: len(handle.runs) == 2)"
+    )
+    drained = notebook.run(
+        f"wait_until(lambda: all(run.outcome == 'open' for run in handle.runs))\nhandle.drain(); {GO}\n"
+        "result = handle.result()\nprint(result.finished, result.stopped, result.exit_code)"
+    )
     assert (stopped.printed, stopped.said) == ("2 75\n", "")
     assert (drained.printed, drained.said) == ("2 0 75\n", "")

@@ -31,7 +31,7 @@ def uploads(
     assert ended.code == 0, ended.stderr
     outcomes = {run["parameters"]["kind"]: run["outcome"] for run in ended.summary["runs"]}
     assert (outcomes["rich"], outcomes["using"]) == ("finished", "finished"), ended.stderr
-    with serving(tmp_path_factory.mktemp("target"), sweep.env) as target:
+    with serving(tmp_path_factory.mktemp("target"), sweep.env, commands=commands) as target:
         yield Uploads(commands, sweep.directory, ended.summary["sweep_id"], target)
 
 

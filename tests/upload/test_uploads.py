@@ -29,10 +29,13 @@ from tests.upload.uploads import MARK, Uploads
 
 
 @pytest.fixture(scope="module")
-def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def target(tmp_path_factory: pytest.TempPathFactory, commands: CommandLine) -> Iterator[Server]:
     """The server to which all is brought."""
     folder = tmp_path_factory.mktemp("target")
-    with clean_env_in(folder / "home") as environment, serving(folder, environment) as server:
+    with (
+        clean_env_in(folder / "home") as environment,
+        serving(folder, environment, commands=commands) as server,
+    ):
         yield server
 
 
@@ -91,7 +94,8 @@ def test_a_sweep_that_goes_on_is_brought_as_far_as_it_is_and_its_rest_by_another
     elsewhere: Elsewhere,
 ) -> None:
     stage, names = elsewhere.stage, elsewhere.names
-    with serving(stage.folder, elsewhere.uploads.target.env):  # its own server, meanwhile
+    uploads = elsewhere.uploads
+    with serving(stage.folder, uploads.target.env, commands=uploads.commands):  # its own server, meanwhile
         answer = elsewhere.upload(code=75)
         ended = {names[how]: how for how in ("finished", "killed", "crashed")}
         assert (elsewhere.state_there(), answer["open"]) == (ended, [names["running"]])
@@ -211,7 +215,7 @@ def test_what_is_wrong_is_said_before_anything_is_made(
     assert "set WANDB_API_KEY or run `wandb login`" in uploads.call(code=2, env={"WANDB_API_KEY": ""})
     away = uploads.call(code=1, env={"WANDB_BASE_URL": "http://127.0.0.1:9"})
     assert "http://127.0.0.1:9 can't be reached" in away
-    with serving(stage.folder, target.env) as own:
+    with serving(stage.folder, target.env, commands=commands) as own:
         said = replace(uploads, target=own).call(code=2)
     assert f"is the server that local/p/{sweep} is on" in said
     assert all_rows(target.folder) == before

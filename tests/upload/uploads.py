@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from tests.commanding import Command, CommandLine
 from tests.contract.serving import DEADLINE_S, Server
 from tests.upload.likeness import Said, number_in
 
+PARALLEL_HPO: Final = str(Path(sys.executable).with_name("parallel-hpo"))
+"""The script that a user calls: what it will start stands ready, which a module's call does without."""
 MARK: Final = "uploaded by parallel_hpo from sweep"
 
 
@@ -28,8 +31,8 @@ class Uploads:
 
     def start(self, *words: str, env: Mapping[str, str] = MappingProxyType({})) -> Command:
         login = {"WANDB_BASE_URL": self.target.said["url"], "WANDB_API_KEY": self.target.said["api_key"]}
-        line = ("upload", self.sweep_id, "--directory", str(self.directory), *words)
-        return self.commands.start(
+        line = (PARALLEL_HPO, "upload", self.sweep_id, "--directory", str(self.directory), *words)
+        return self.commands.python(
             *line, folder=self.directory, environment=self.target.env | login | dict(env)
         )
 

@@ -336,15 +336,15 @@ def _() -> None:
 
 @part.step("fork_from and resume_from offline, and `wandb sync`")
 def _() -> None:
-    script = "import sys, wandb\nhow, point, name = sys.argv[1:]\n"
-    script += "with wandb.init(project='usage', id=name, **{how: point}) as run: run.log({'a': 80})\n"
-    for how, point, name in (("fork_from", "fork?_step=2", "late"), ("resume_from", "fork?_step=3", "fork")):
-        environment = os.environ | {"WANDB_MODE": "offline"}
-        subprocess.run(
-            [sys.executable, "-c", script, how, point, name], env=environment, check=True, capture_output=True
-        )
-        (folder,) = Path("wandb").glob(f"offline-run-*-{name}")
-        command("sync", str(folder))
+    branches = (("fork_from", "fork?_step=2", "late"), ("resume_from", "fork?_step=3", "fork"))
+    script = f"import wandb\nfor how, point, name in {branches}:\n"
+    script += "    with wandb.init(project='usage', id=name, **{how: point}) as run: run.log({'a': 80})\n"
+    environment = os.environ | {"WANDB_MODE": "offline"}
+    subprocess.run([sys.executable, "-c", script], env=environment, check=True, capture_output=True)
+    folders = [folder for _, _, name in branches for folder in Path("wandb").glob(f"offline-run-*-{name}")]
+    assert len(folders) == 2
+    command("sync", *map(str, folders))
+    for _, point, name in branches:
         assert column(name)[-2:] == [int(point[-1]), 80]
 
 

@@ -1,0 +1,17 @@
+"""What the doctor says of `main` in a file, as JSON: `python target_of_file.py FILE SECTION`, in a fork."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import asdict
+
+from parallel_hpo.config.hpo import HpoSection
+from parallel_hpo.doctor.target import examine_target
+from parallel_hpo.words import Target
+
+if __name__ == "__main__":
+    file, section = sys.argv[1:]
+    *_, last = examine_target(HpoSection.model_validate_json(section), Target(file, "main"), os.environ)
+    print(json.dumps(asdict(last)))
