@@ -12,14 +12,15 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, TextIO
 
 from tests.forking import NUMBER
-from tests.spares import Asked
+from tests.launching import take_terminal
+from tests.spares import Asked, named
 
 Done = subprocess.CompletedProcess[str]
 ROOM: Final = 4_000, 30_000
@@ -29,10 +30,10 @@ ROOM: Final = 4_000, 30_000
 class Command:
     """A command that was started: what a `subprocess.Popen` with pipes would be for it."""
 
-    def __init__(self, line: socket.socket, stdout: int, stderr: int) -> None:
+    def __init__(self, line: socket.socket, stdout: TextIO, stderr: TextIO) -> None:
         self._line = line
-        self.stdout: io.TextIOWrapper = os.fdopen(stdout)
-        self.stderr: io.TextIOWrapper = os.fdopen(stderr)
+        self.stdout = stdout
+        self.stderr = stderr
         self._said: list[Future[str]] = []
         self.pid = self._read_number()
         self.returncode: int | None = None
@@ -76,7 +77,7 @@ class Command:
         return int(number)
 
 
-def _rest_of(stream: io.TextIOWrapper) -> str:
+def _rest_of(stream: TextIO) -> str:
     if stream.closed:
         return ""
     with stream:
@@ -93,18 +94,42 @@ class CommandLine:
         """Start a command in a folder, with this environment and no stdin."""
         return self.python("-m", "parallel_hpo", *words, folder=folder, environment=environment)
 
-    def python(self, *words: str, folder: Path, environment: Mapping[str, str]) -> Command:
-        """Start what Python would be with these words: `-m` and a module, or a script."""
-        ours, theirs = socket.socketpair()
+    def python(
+        self,
+        *words: str,
+        folder: Path,
+        environment: Mapping[str, str],
+        before: Callable[[], object] | None = None,
+        anew: Sequence[str] = (),
+    ) -> Command:
+        """Start what Python would be with these words: `-m` and a module, `-c` and code, or a script.
+
+        `before` is a module's function that it calls first, as a shell would do something before it becomes
+        the interpreter; of the modules `anew` it starts new interpreters.
+        """
+        nothing = os.open(os.devnull, os.O_RDONLY)
         stdout, output = os.pipe()
         stderr, errors = os.pipe()
-        asked = Asked(words, str(folder), dict(environment))
+        asked = Asked(words, str(folder), dict(environment), before=named(before), anew=anew)
+        line = self._ask(asked, [nothing, output, errors])
+        for handle in (nothing, output, errors):
+            os.close(handle)
+        return Command(line, os.fdopen(stdout), os.fdopen(stderr))
+
+    def on_terminal(
+        self, *words: str, terminal: int, folder: Path, environment: Mapping[str, str]
+    ) -> Command:
+        """Start what Python would be with these words on a terminal that it controls."""
+        asked = Asked(words, str(folder), dict(environment), own_session=True, before=named(take_terminal))
+        return Command(self._ask(asked, [terminal] * 3), io.StringIO(), io.StringIO())
+
+    def _ask(self, asked: Asked, streams: Sequence[int]) -> socket.socket:
+        """Have a fork with these standard streams, and return the line on which its end is told."""
+        ours, theirs = socket.socketpair()
         with theirs:
-            socket.send_fds(self._control, [b"."], [output, errors, theirs.fileno()])
-        os.close(output)
-        os.close(errors)
+            socket.send_fds(self._control, [b"."], [*streams, theirs.fileno()])
         ours.sendall(asked.to_line())
-        return Command(ours, stdout, stderr)
+        return ours
 
     def call(self, *words: str, folder: Path, environment: Mapping[str, str]) -> Done:
         """Perform a command, and wait for its end."""

@@ -18,15 +18,38 @@ from typing import Final, Self
 
 import pyte
 
+from tests.commanding import Command, CommandLine
+from tests.launching import take_terminal
+
 DEADLINE_S: Final = 60.0
 
 
+def _new_process(
+    command: Sequence[str], terminal: int, env: Mapping[str, str], folder: Path
+) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        command,
+        env=env,
+        cwd=folder,
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        start_new_session=True,
+        preexec_fn=take_terminal,
+    )
+
+
 class PseudoTerminal:
-    """A command on a terminal of its own, which it controls; a context manager that ends it."""
+    """A command on a terminal of its own, which it controls; a context manager that ends it.
+
+    With `commands`, what is Python with some words is a fork of theirs.
+    """
 
     def __init__(
         self,
         command: Sequence[str],
+        commands: CommandLine | None = None,
+        /,
         *,
         env: Mapping[str, str],
         folder: Path,
@@ -40,16 +63,13 @@ class PseudoTerminal:
         """All that the command has written."""
         self._master, slave = pty.openpty()
         self._set_size(columns, lines)
-        self.process = subprocess.Popen(
-            command,
-            env={**env, "TERM": "xterm-256color"},
-            cwd=folder,
-            stdin=slave,
-            stdout=slave,
-            stderr=slave,
-            start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-        )
+        variables = {**env, "TERM": "xterm-256color"}
+        self.process: subprocess.Popen[bytes] | Command
+        if commands is None:
+            self.process = _new_process(command, slave, variables, folder)
+        else:
+            words = command[1:]
+            self.process = commands.on_terminal(*words, terminal=slave, folder=folder, environment=variables)
         os.close(slave)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

@@ -31,8 +31,8 @@ AGAIN: Final = "parallel_hpo.worker.again"
 MOST_HANDLES: Final = 8
 PREEXEC: Final = 20
 """Where the function that a child calls stands among the arguments of `subprocess`'s own."""
-HIGH: Final = 200
-"""Above any handle that is asked for."""
+HIGH: Final = 64
+"""Above any handle that is asked for, and below what a test allows at least."""
 _new_interpreter: Final[Any] = subprocess._fork_exec  # type: ignore[attr-defined]
 
 
@@ -48,6 +48,8 @@ class Asked:
     own_session: bool = False
     before: tuple[str, str] | None = None
     """A function that is called before all else: its module and its name."""
+    anew: Sequence[str] = ()
+    """The modules of which it starts new interpreters, as nothing stands ready to be one."""
 
     def to_line(self) -> bytes:
         return json.dumps(asdict(self)).encode() + b"\n"
@@ -56,6 +58,14 @@ class Asked:
     def read(cls, line: socket.socket) -> Asked:
         with line.makefile() as asking:
             return cls(**json.loads(asking.readline()))
+
+    def prepare(self) -> None:
+        """Do what is done between the fork and the new interpreter's start."""
+        if self.own_session:
+            os.setsid()
+        if self.before is not None:
+            module, name = self.before
+            getattr(importlib.import_module(module), name)()
 
 
 def can_be_forked(environment: Mapping[str, str]) -> bool:
@@ -67,8 +77,12 @@ def _of_the_interpreter(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if name.startswith(OF_THE_INTERPRETER)}
 
 
-def started_by(words: Sequence[str]) -> tuple[str, ...]:
-    """Return the modules that an interpreter with these words is going to start, each in a process."""
+def started_by(asked: Asked) -> list[str]:
+    """Return the modules that an interpreter is going to start, each in a process that can be a fork."""
+    return [module for module in _started_by(asked.words) if module not in asked.anew]
+
+
+def _started_by(words: Sequence[str]) -> tuple[str, ...]:
     match words:
         case ["-m", "parallel_hpo", "run", *_]:
             return (SERVER, FORK_SERVER)
@@ -120,7 +134,7 @@ class Spares:
             dict(environment),
             [0, 1, 2, *passed],
             own_session,
-            _named(rest[PREEXEC]),
+            named(rest[PREEXEC]),
         )
         resource.prlimit(pid, resource.RLIMIT_NOFILE, resource.getrlimit(resource.RLIMIT_NOFILE))
         with line:
@@ -137,7 +151,8 @@ class Spares:
         return None
 
 
-def _named(function: Callable[[], object] | None) -> tuple[str, str] | None:
+def named(function: Callable[[], object] | None) -> tuple[str, str] | None:
+    """Return how another process finds a function: its module and its name."""
     return None if function is None else (function.__module__, function.__name__)
 
 
@@ -154,11 +169,7 @@ def _wait_on(line: socket.socket) -> Asked:
             os._exit(0)
         asked = Asked.read(line)
     put(handles, asked.handles)
-    if asked.own_session:
-        os.setsid()
-    if asked.before is not None:
-        module, name = asked.before
-        getattr(importlib.import_module(module), name)()
+    asked.prepare()
     return asked
 
 

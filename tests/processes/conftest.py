@@ -31,7 +31,8 @@ RANDOM: Final = {
     "parameters": {"x": {"min": 0.0, "max": 1.0}},
 }
 ANEW: Final = ("env", sys.executable)
-"""A launcher for tests of starts and ends: it and what it starts are new interpreters, no forks of one."""
+"""A launcher for tests of imports: it and what it starts are new interpreters, no forks of one."""
+FORK_SERVER: Final = ("parallel_hpo.worker.forkserver",)
 DEADLINE_S: Final = 60.0
 """Far beyond what anything here takes, so that only a hang reaches it."""
 
@@ -78,6 +79,10 @@ class RealSweep:
         self.process: subprocess.Popen[str] | Command | None = None
         self.launcher: tuple[str, ...] = (sys.executable,)
         """What starts the command: the interpreter, or something that becomes it."""
+        self.before: Callable[[], object] | None = None
+        """A function of a module's (`tests.launching`) that the command's process calls before it begins."""
+        self.anew: tuple[str, ...] = ()
+        """The modules of which the command starts new interpreters in any case."""
         self.retries = 1
         self.ends_its_runs = False
         """Whether `main` may end its W&B run itself, and then end otherwise."""
@@ -119,10 +124,13 @@ class RealSweep:
 
     def start_command(self, *command: str) -> RealSweep:
         """Start the interpreter with these words, or a fork that is like it."""
-        plain = self.launcher == (sys.executable,) and command[0] != "-c"
+        plain = self.launcher == (sys.executable,)
         if plain and self._commands is not None and can_be_forked(self.env):
-            self.process = self._commands.python(*command, folder=self.folder, environment=self.env)
+            self.process = self._commands.python(
+                *command, folder=self.folder, environment=self.env, before=self.before, anew=self.anew
+            )
         else:
+            assert self.before is None
             self.process = self._new_interpreter(command)
         return self
 

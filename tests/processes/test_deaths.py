@@ -11,7 +11,7 @@ from contextlib import closing
 import psutil
 import pytest
 
-from tests.processes.conftest import ANEW, RealSweep, outcomes
+from tests.processes.conftest import FORK_SERVER, RealSweep, outcomes
 
 GONE_WITHIN_S = 5.0
 FAR_BEYOND_S = 600.0
@@ -113,7 +113,7 @@ def test_a_drain_lets_the_running_runs_finish(sweep: RealSweep) -> None:
 
 
 def test_a_stop_before_there_is_a_sweep_ends_it_all_the_same(sweep: RealSweep) -> None:
-    sweep.launcher = ANEW
+    sweep.anew = FORK_SERVER
     sweep.start("quick", count=50)
     sweep.wait_until(
         lambda: any("worker.forkserver" in " ".join(p.cmdline()) for p in sweep.tree()), "fork server"
