@@ -100,17 +100,17 @@ class CommandLine:
         folder: Path,
         environment: Mapping[str, str],
         before: Callable[[], object] | None = None,
-        anew: Sequence[str] = (),
+        starts: Sequence[str] | None = None,
     ) -> Command:
         """Start what Python would be with these words: `-m` and a module, `-c` and code, or a script.
 
         `before` is a module's function that it calls first, as a shell would do something before it becomes
-        the interpreter; of the modules `anew` it starts new interpreters.
+        the interpreter; `starts` are the modules that it starts and that are to be forks, too.
         """
         nothing = os.open(os.devnull, os.O_RDONLY)
         stdout, output = os.pipe()
         stderr, errors = os.pipe()
-        asked = Asked(words, str(folder), dict(environment), before=named(before), anew=anew)
+        asked = Asked(words, str(folder), dict(environment), before=named(before), starts=starts)
         line = self._ask(asked, [nothing, output, errors])
         for handle in (nothing, output, errors):
             os.close(handle)

@@ -131,6 +131,8 @@ def become(asked: Asked) -> None:
     show([sys.executable, *asked.words], asked.environment)
     tempfile.tempdir = None  # found anew, by its own environment
     multiprocessing.process.ORIGINAL_DIR = asked.folder  # type: ignore[attr-defined]
+    named = asked.environment.get("PYTHONPATH", "").split(os.pathsep)
+    sys.path[1:1] = [path for path in named if path and path not in sys.path]
     sys.argv = list(asked.words)
     match asked.words:
         case ["-m", module, *_]:
@@ -150,7 +152,7 @@ def become(asked: Asked) -> None:
 def with_spares(asked: Asked) -> Asked:
     """Have what a process is going to start stand ready; return what this one is to be: it, or that."""
     spares = Spares()
-    for module in started_by(asked):
+    for module in started_by(asked.words) if asked.starts is None else asked.starts:
         spare = spares.make(module)
         if spare is not None:
             return with_spares(spare)

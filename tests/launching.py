@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import os
+import resource
 import signal
 import termios
 
@@ -23,6 +25,17 @@ def be_a_session() -> None:
     os.setsid()
 
 
+def limit_descriptors(soft: str, hard: str) -> None:
+    """As `ulimit -S -n` and `ulimit -H -n`."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (int(soft), int(hard)))
+
+
 def take_terminal() -> None:
     """Control the terminal that stdin is, as the leader of a session."""
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+def load_libraries(*paths: str) -> None:
+    """Load what is then found by its name, too: LD_LIBRARY_PATH is heeded at a program's start alone."""
+    for path in paths:
+        ctypes.CDLL(path)

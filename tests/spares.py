@@ -4,7 +4,8 @@
        └─ starts `python -m parallel_hpo.server …` ── words, environment, handles ─▶ it becomes that
 
 A spare is the command's own child in a session of its own, as that would be, and is taken once: what is
-started again after its death is a new interpreter. One that is not needed ends with the command.
+started again after its death is another one, or a new interpreter. One that is not needed ends with the
+command.
 """
 
 from __future__ import annotations
@@ -19,11 +20,15 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 OF_THE_INTERPRETER: Final = ("PYTHON", "LD_", "DYLD_", "LANG", "LC_", "TZ")
-"""Prefixes of variables that are heeded at an interpreter's start, which a fork has behind it."""
+"""Prefixes of variables that are heeded at an interpreter's start, which a fork has behind it.
+
+It heeds PYTHONPATH all the same.
+"""
 SERVER: Final = "parallel_hpo.server"
 FORK_SERVER: Final = "parallel_hpo.worker.forkserver"
 GUARD: Final = "parallel_hpo.machines.guard"
@@ -46,10 +51,10 @@ class Asked:
     handles: Sequence[int] = ()
     """The numbers that the handles must have that come beside it."""
     own_session: bool = False
-    before: tuple[str, str] | None = None
-    """A function that is called before all else: its module and its name."""
-    anew: Sequence[str] = ()
-    """The modules of which it starts new interpreters, as nothing stands ready to be one."""
+    before: Sequence[str] | None = None
+    """A function that is called before all else: its module, its name, and its arguments."""
+    starts: Sequence[str] | None = None
+    """The modules that it starts, each in a process that is to be a fork; None: what its words tell."""
 
     def to_line(self) -> bytes:
         return json.dumps(asdict(self)).encode() + b"\n"
@@ -64,8 +69,8 @@ class Asked:
         if self.own_session:
             os.setsid()
         if self.before is not None:
-            module, name = self.before
-            getattr(importlib.import_module(module), name)()
+            module, name, *arguments = self.before
+            getattr(importlib.import_module(module), name)(*arguments)
 
 
 def can_be_forked(environment: Mapping[str, str]) -> bool:
@@ -74,15 +79,15 @@ def can_be_forked(environment: Mapping[str, str]) -> bool:
 
 
 def _of_the_interpreter(environment: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in environment.items() if name.startswith(OF_THE_INTERPRETER)}
+    return {
+        name: value
+        for name, value in environment.items()
+        if name.startswith(OF_THE_INTERPRETER) and name != "PYTHONPATH"
+    }
 
 
-def started_by(asked: Asked) -> list[str]:
-    """Return the modules that an interpreter is going to start, each in a process that can be a fork."""
-    return [module for module in _started_by(asked.words) if module not in asked.anew]
-
-
-def _started_by(words: Sequence[str]) -> tuple[str, ...]:
+def started_by(words: Sequence[str]) -> tuple[str, ...]:
+    """Return the modules that an interpreter with these words is going to start, each in a process."""
     match words:
         case ["-m", "parallel_hpo", "run", *_]:
             return (SERVER, FORK_SERVER)
@@ -151,8 +156,10 @@ class Spares:
         return None
 
 
-def named(function: Callable[[], object] | None) -> tuple[str, str] | None:
-    """Return how another process finds a function: its module and its name."""
+def named(function: Callable[[], object] | None) -> Sequence[str] | None:
+    """Return how another process finds a function: its module, its name, and words that are its arguments."""
+    if isinstance(function, partial):
+        return (function.func.__module__, function.func.__name__, *function.args)
     return None if function is None else (function.__module__, function.__name__)
 
 

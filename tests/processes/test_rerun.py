@@ -145,10 +145,10 @@ def test_a_run_again_has_the_terminal_and_ctrl_c_is_its_own(sweep: RealSweep, co
 
 @pytest.mark.thorough
 def test_a_run_of_a_wandb_servers_sweep_is_run_again_there(
-    sweep: RealSweep, clean_env: dict[str, str], tmp_path: Path
+    sweep: RealSweep, clean_env: dict[str, str], tmp_path: Path, commands: CommandLine
 ) -> None:
     (tmp_path / "remote").mkdir()
-    with serving(tmp_path / "remote", clean_env) as server:
+    with serving(tmp_path / "remote", clean_env, commands=commands) as server:
         sweep.env |= server.client_env | {"PARALLEL_HPO_BACKEND": "wandb"}
         ended = sweep.start("mixed", mains=MAINS, sweep=grid("well"), count=1, workers=1).finish()
         assert ended.code == 0, ended.stderr

@@ -11,9 +11,11 @@ import pytest
 
 from parallel_hpo.errors import ExitCode
 from tests.launching import be_a_session, ignore_hangups, ignore_interrupts
-from tests.processes.conftest import ANEW, FORK_SERVER, Ended, RealSweep, ServerRun, outcomes
+from tests.processes.conftest import ANEW, Ended, RealSweep, outcomes
+from tests.processes.databases import ServerRun
+from tests.spares import SERVER
 
-COUNT = 6
+COUNT = 4
 GONE_WITHIN_S = 5.0
 
 
@@ -73,7 +75,7 @@ def interrupted_once(sweep: RealSweep, moment: Callable[[RealSweep], bool], word
 @pytest.mark.parametrize("moment", EARLY)
 def test_a_signal_before_there_is_a_sweep_ends_it_all(sweep: RealSweep, moment: str) -> None:
     """1. The fork server is busy with its imports. 2. The signal comes."""
-    sweep.anew = FORK_SERVER
+    sweep.starts, sweep.is_first = (SERVER,), True
     ended = interrupted_once(sweep, EARLY[moment], moment)
     assert ended.code == ExitCode.SIGNAL_BASE + signal.SIGINT, ended.stderr
     assert sweep.entries() == []
@@ -182,7 +184,7 @@ def test_no_folder_that_imports_made_is_left(sweep: RealSweep, stop: signal.Sign
     sweep.env["TMPDIR"] = str(folder)
     if stop is None:
         sweep.launcher = ANEW
-    sweep.anew = FORK_SERVER
+    sweep.starts = (SERVER,)
     sweep.start("brief", count=COUNT)
     sweep.wait_for(1)
     assert list(folder.glob("parallel_hpo-*"))
