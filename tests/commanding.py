@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Final, TextIO
 
 from tests.forking import NUMBER
-from tests.launching import take_terminal
 from tests.spares import Asked, named
 
 Done = subprocess.CompletedProcess[str]
@@ -116,12 +115,18 @@ class CommandLine:
             os.close(handle)
         return Command(line, os.fdopen(stdout), os.fdopen(stderr))
 
-    def on_terminal(
-        self, *words: str, terminal: int, folder: Path, environment: Mapping[str, str]
+    def onto(
+        self,
+        *words: str,
+        streams: Sequence[int],
+        folder: Path,
+        environment: Mapping[str, str],
+        before: Callable[[], object] | None = None,
+        own_session: bool = False,
     ) -> Command:
-        """Start what Python would be with these words on a terminal that it controls."""
-        asked = Asked(words, str(folder), dict(environment), own_session=True, before=named(take_terminal))
-        return Command(self._ask(asked, [terminal] * 3), io.StringIO(), io.StringIO())
+        """Start the same with these standard streams, of which it has copies."""
+        asked = Asked(words, str(folder), dict(environment), own_session=own_session, before=named(before))
+        return Command(self._ask(asked, streams), io.StringIO(), io.StringIO())
 
     def _ask(self, asked: Asked, streams: Sequence[int]) -> socket.socket:
         """Have a fork with these standard streams, and return the line on which its end is told."""

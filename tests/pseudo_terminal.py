@@ -68,8 +68,14 @@ class PseudoTerminal:
         if commands is None:
             self.process = _new_process(command, slave, variables, folder)
         else:
-            words = command[1:]
-            self.process = commands.on_terminal(*words, terminal=slave, folder=folder, environment=variables)
+            self.process = commands.onto(
+                *command[1:],
+                streams=[slave] * 3,
+                folder=folder,
+                environment=variables,
+                before=take_terminal,
+                own_session=True,
+            )
         os.close(slave)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
