@@ -153,7 +153,7 @@ def expected_s(took: tuple[float, ...]) -> float | None:
     return sorted(took)[ceil(MOST * len(took)) - 1] if took else None
 
 
-def longest_lease(took: tuple[float, ...], left_s: float) -> int:
+def runs_within(took: tuple[float, ...], left_s: float) -> int:
     """Return how many runs, one after the other, are to end within the time that is left.
 
     Before any has ended it is one, for as long as there is any time.

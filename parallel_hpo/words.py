@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, NewType
+from typing import Any, Final, NewType
+
+from parallel_hpo.errors import UsageError
 
 RunId = NewType("RunId", str)
 SweepId = NewType("SweepId", str)
@@ -59,6 +61,13 @@ class StopKind(StrEnum):
     KILL = "kill"
     """Kill the process trees at once."""
 
+    def is_harder_than(self, other: StopKind | None) -> bool:
+        """Whether it ends more at once than another; None is no stop at all."""
+        return _HARDNESS[self] > (0 if other is None else _HARDNESS[other])
+
+
+_HARDNESS: Final = {StopKind.DRAIN: 1, StopKind.INTERRUPT: 2, StopKind.PREEMPT: 2, StopKind.KILL: 3}
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -86,8 +95,14 @@ class Program:
 
 
 def sweep_id_of(named: str) -> SweepId:
-    """Return a sweep's id, by which, or by whose path, folder or page's address, somebody named it."""
-    return SweepId(named.partition("?")[0].rstrip("/").rpartition("/")[2])
+    """Return a sweep's id, by which, or by whose path, folder or page's address, somebody named it.
+
+    Raises UsageError where nothing is said, as by a script's variable that was never set.
+    """
+    sweep_id = named.partition("?")[0].rstrip("/").rpartition("/")[2]
+    if not sweep_id.strip():
+        raise UsageError(f"no sweep is named by {named!r}: its id is needed, which run has printed")
+    return SweepId(sweep_id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,13 +14,14 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
 import pytest
 from hypothesis import HealthCheck, settings
 
+from parallel_hpo.worker.tree import children
 from tests.commanding import CommandLine, command_line
 from tests.postgresql import PostgreSQL, running, why_not
 
@@ -151,7 +152,15 @@ def make_clean_env(home: Path) -> dict[str, str]:
 
 def _descendants() -> list[psutil.Process]:
     """All processes below this one, except multiprocessing's tracker, which lives as long as we do."""
-    return [child for child in psutil.Process().children(recursive=True) if _is_ours(child)]
+    return [process for process in _below(None) if _is_ours(process)]
+
+
+def _below(pid: int | None) -> Iterator[psutil.Process]:
+    """What descends from a process, found from the top down: twice a test, among all of the machine's."""
+    with suppress(psutil.NoSuchProcess):
+        for child in children(pid):
+            yield child
+            yield from _below(child.pid)
 
 
 def _is_of(known: set[psutil.Process], process: psutil.Process) -> bool:

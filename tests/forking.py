@@ -175,6 +175,8 @@ def import_all(folder: str) -> None:
         importlib.import_module(name)
     importlib.import_module("parallel_hpo.worker.pace").import_early()
     importlib.import_module("parallel_hpo.server.graphql.execute").load_schema()
+    importlib.import_module("parallel_hpo.cli").command()
+    importlib.import_module("parallel_hpo.cli.section_options").options()
     gc.freeze()  # forks share what is not looked through
 
 

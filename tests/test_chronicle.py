@@ -10,7 +10,7 @@ import pytest
 
 from parallel_hpo.chronicle import LEDGER_FORMAT, performed, tallies
 from parallel_hpo.errors import LedgerError
-from parallel_hpo.supervisor.decisions.actions import End
+from parallel_hpo.protocol.ends import AttemptEnd
 from parallel_hpo.supervisor.records.ledger import Ledger
 from parallel_hpo.words import Outcome, RunId, Slot
 
@@ -25,7 +25,9 @@ def test_attempts_are_told_with_their_ends_while_the_ledger_is_written(tmp_path:
     with Ledger(tmp_path / "ledger.db") as ledger:
         ledger.record_facts({"path": "local/p/sweep"})
         start(ledger)
-        ledger.record_attempt_end(RUN, 1, End(Outcome.CRASHED, "SIGKILL", duration_s=2.0))
+        ledger.record_attempt_end(
+            RUN, 1, AttemptEnd(outcome=Outcome.CRASHED, reason="SIGKILL", duration_s=2.0)
+        )
         start(ledger, attempt=2)
         (share,) = performed(tmp_path)
     first, second = share.attempts
@@ -38,9 +40,11 @@ def test_attempts_are_told_with_their_ends_while_the_ledger_is_written(tmp_path:
 def test_the_last_attempt_of_a_run_took_what_it_took_itself(tmp_path: Path) -> None:
     with Ledger(tmp_path / "ledger.db") as ledger:
         start(ledger)
-        ledger.record_attempt_end(RUN, 1, End(Outcome.CRASHED, "SIGKILL", duration_s=2.0))
+        ledger.record_attempt_end(
+            RUN, 1, AttemptEnd(outcome=Outcome.CRASHED, reason="SIGKILL", duration_s=2.0)
+        )
         start(ledger, attempt=2)
-        ledger.record_end(RUN, 2, End(Outcome.FINISHED, duration_s=5.0), earlier_s=2.0)
+        ledger.record_end(RUN, 2, AttemptEnd(outcome=Outcome.FINISHED, duration_s=5.0), earlier_s=2.0)
         (row,) = ledger.runs()
         (share,) = performed(tmp_path)
     assert ([attempt.duration_s for attempt in share.attempts], row.duration_s) == ([2.0, 3.0], 5.0)

@@ -12,7 +12,7 @@ from parallel_hpo.words import Outcome, RunId
 
 def test_whatever_a_run_has_printed_or_raised_can_be_told() -> None:
     """A half character in a line, or a null one, would have the whole message refused again and again."""
-    end = PooledEnd(RunId("r"), 1, Outcome.FAILED, "\udcff broken \0", value=nan)
+    end = PooledEnd(RunId("r"), 1, outcome=Outcome.FAILED, reason="\udcff broken \0", value=nan)
     told = Exchange(1, 1, 0, ends=(end,), notices=({"text": "\ud800", "loss": inf},))
     body = json.dumps(as_json(told), allow_nan=False, ensure_ascii=False).encode()
     heard = read(Exchange, json.loads(body))

@@ -36,7 +36,8 @@ LEVELS: Final[tuple[frozenset[str], ...]] = (
     frozenset({"config"}),
     frozenset({"notices", "chronicle", "doorplates", "extras", "letters", "run_folders"}),
     frozenset({"protocol"}),
-    frozenset({"words", "errors", "keys", "metric", "nested", "tickets", "version", "consumption"}),
+    frozenset({"words", "keys", "metric", "nested", "tickets", "version", "consumption"}),
+    frozenset({"errors"}),
 )
 """From the top to the bottom; rooms of one level don't know each other."""
 
@@ -101,7 +102,7 @@ PURE: Final = (
     *("consumption", "server.rules"),
     *(
         f"supervisor.devices.{name}"
-        for name in ("mask", "assign", "handover", "health", "presence", "metering", "filling")
+        for name in ("mask", "assign", "handover", "health", "presence", "metering", "occupancy")
     ),
     "supervisor.decisions",
 )

@@ -6,9 +6,9 @@ from typing import Any, Final
 
 from parallel_hpo.backend.door import ServerAddress
 from parallel_hpo.errors import ConfigError, PoolOverError, ServerRefusedError
+from parallel_hpo.protocol.ends import Ending
 from parallel_hpo.protocol.pool import (
     POOL,
-    Ends,
     Exchange,
     Granted,
     Join,
@@ -66,7 +66,7 @@ class PoolDoor:
                 raise
             why = str(error.said.get("error", error))
             if "ends" in error.said:
-                ends = read(Ends, error.said["ends"])
+                ends = read(Ending, error.said["ends"])
                 raise PoolOverError(why, ends_with=ends.exit_code) from None
             raise ConfigError(why) from None
 
@@ -78,7 +78,7 @@ class PoolDoor:
         """Say that nothing of the node runs any more."""
         self._send("/leave", {"epoch": epoch, "reason": reason})
 
-    def stop(self, ends: Ends) -> None:
+    def stop(self, ends: Ending) -> None:
         """Let all nodes leave."""
         self._ask("POST", "/stop", ends)
 

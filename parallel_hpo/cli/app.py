@@ -1,4 +1,4 @@
-"""All commands, their arguments and options."""
+"""The commands, their arguments and options; those in `joining`, `results` and `housekeeping` too."""
 
 from __future__ import annotations
 

@@ -49,6 +49,8 @@ def _first_suggestions(engine: Engine, section: HpoSection) -> list[dict[str, An
 def _lines(section: HpoSection, plan: SweepPlan) -> Iterator[str]:
     yield f"backend: {plan.backend} ({plan.reason})"
     yield f"runs: {section.count or 'no limit'}"
+    if section.deadline is not None:
+        yield f"deadline: {section.deadline}"
     shares = f", shares {', '.join(map(str, plan.shares))}" if plan.shares else ""
     devices = f"devices {' / '.join(plan.devices)}" if plan.devices else "cpu"
     yield f"workers: {plan.workers} on {devices}{shares}"

@@ -24,7 +24,7 @@ class RunCommand(TyperCommand):
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return all of its arguments and options."""
-        return [*_options(), *super().get_params(ctx)]
+        return [*options(), *super().get_params(ctx)]
 
 
 def given(context: typer.Context) -> Mapping[str, str]:
@@ -37,7 +37,8 @@ def _note(context: typer.Context, option: typer.CallbackParam, value: str | None
 
 
 @cache
-def _options() -> tuple[Any, ...]:
+def options() -> tuple[Any, ...]:
+    """Return the options that are made of the section's keys."""
     from parallel_hpo.config.hpo import HpoSection, section_schema
 
     said = section_schema()["properties"]

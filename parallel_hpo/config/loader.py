@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -185,9 +186,19 @@ def _parse_json(text: str) -> object:
         raise _Broken(f"broken JSON at line {error.lineno}, column {error.colno}: {error.msg}") from None
 
 
+class _NoBase60(yaml.SafeLoader):
+    """YAML 1.2 leaves `18:00` a text, and 1.1 makes the number 1080 of it: a deadline in as many seconds."""
+
+
+_TEXT: Final = "tag:yaml.org,2002:str", re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?$")
+_NoBase60.yaml_implicit_resolvers = {
+    first: [_TEXT, *resolvers] for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
 def _parse_yaml(text: str) -> object:
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, Loader=_NoBase60)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""

@@ -28,23 +28,23 @@ def examine_target(
 ) -> Iterator[Finding]:
     """Say whether `main` can be loaded and called in a worker, and whether it could be pickled."""
     own = {**environment, MARK: make_mark()}
-    pool = ChildPool(
+    children = ChildPool(
         environment=own,
         fresh=section.start_method is StartMethod.SPAWN,
         preload=tuple(section.preload),
         sys_path=tuple(sys.path),
     )
-    pool.open()
-    with closing(pool):
-        calls = ChildCalls(pool, Surroundings(own, tuple(sys.path), working_folder()))
+    children.open()
+    with closing(children):
+        calls = ChildCalls(children, Surroundings(own, tuple(sys.path), working_folder()))
         try:
-            pool.wait_until_ready()
+            children.wait_until_ready()
             unfit, unpicklable = calls.run(f"{__name__}:try_target", (main,), {}, LIMIT_S)
         except ParallelHPOError as error:
             yield bad("target", str(error), "see what it says; workers would fail alike")
             return
-    if pool.warning:
-        yield warning("preload", pool.warning, "leave that module out")
+    if children.warning:
+        yield warning("preload", children.warning, "leave that module out")
     if unfit:
         yield bad("target", unfit, "correct it: every worker would fail alike")
     elif unpicklable:

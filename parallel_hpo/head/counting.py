@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from parallel_hpo.protocol.pool import NewPool
-from parallel_hpo.supervisor.noting import count_before
+from parallel_hpo.supervisor.noted_launch import count_before
 from parallel_hpo.supervisor.records.ledger_reader import RunRow
 from parallel_hpo.supervisor.records.resuming import AskedCount, asked_count, read_earlier
 

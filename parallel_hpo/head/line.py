@@ -14,7 +14,8 @@ from contextlib import suppress
 from typing import Final, Protocol
 
 from parallel_hpo.errors import BackendError, ServerRefusedError
-from parallel_hpo.protocol.pool import AT_ONCE, Ends, NewPool, NodeLost, PoolNews
+from parallel_hpo.protocol.ends import Ending
+from parallel_hpo.protocol.pool import AT_ONCE, NewPool, NodeLost, PoolNews
 
 ASK_EVERY_S: Final = 1.0
 AT_THE_END: Final = 4
@@ -27,7 +28,7 @@ class HeadDoor(Protocol):
     def facts(self) -> NewPool | None: ...
     def create(self, pool: NewPool) -> object: ...
     def news(self, event: int, notice: int) -> PoolNews: ...
-    def stop(self, ends: Ends) -> None: ...
+    def stop(self, ends: Ending) -> None: ...
     def lost(self, lost: NodeLost) -> None: ...
 
 
@@ -60,7 +61,7 @@ class HeadLine:
         """Begin to ask."""
         threading.Thread(target=self._work, name="parallel_hpo-pool", daemon=True).start()
 
-    def stop(self, ends: Ends) -> None:
+    def stop(self, ends: Ending) -> None:
         """Let the nodes leave."""
         self._tell(lambda door: door.stop(ends))
 

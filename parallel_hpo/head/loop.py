@@ -16,14 +16,14 @@ from typing import Final
 
 from parallel_hpo.errors import BackendError, ExitCode, NoRoomError, ServerRefusedError
 from parallel_hpo.head.crew import CrewReport, NodeEnded, NoneLeft
-from parallel_hpo.head.deadlines import Leaving, is_empty, leaving
+from parallel_hpo.head.leaving import Leaving, is_empty, leaving
 from parallel_hpo.head.line import Answer, HeadLine
 from parallel_hpo.head.mirror import Mirror
 from parallel_hpo.notices import Message, Observer
-from parallel_hpo.protocol.pool import Ends, NodeLost, PoolNews
+from parallel_hpo.protocol.ends import Ending
+from parallel_hpo.protocol.pool import NodeLost, PoolNews
 from parallel_hpo.supervisor.control.mailbox import Mailbox
 from parallel_hpo.supervisor.control.signals import Control
-from parallel_hpo.supervisor.decisions.view import Ending
 from parallel_hpo.supervisor.membership.membership import OVER_BY
 from parallel_hpo.words import StopKind
 
@@ -98,7 +98,7 @@ class HeadLoop:
             ends = self._news.ends
         if ends is None or self._lost:
             return Ending(self._lost, ExitCode.OUR_FAULT, StopKind.KILL)
-        return Ending(ends.reason, ends.exit_code, ends.stop)
+        return ends
 
     # --- what comes in -----------------------------------------------------------------
 
@@ -106,10 +106,10 @@ class HeadLoop:
         for asked in self._it.control.take():
             before = self._leaving
             if before is None:
-                self._end(Ends(asked.reason, asked.exit_code, asked.kind))
+                self._end(Ending(asked.reason, asked.exit_code, asked.kind))
             elif asked.kind is not StopKind.DRAIN:
                 kind = asked.kind if before.ends.stop is StopKind.DRAIN else StopKind.KILL
-                self._end(Ends(asked.reason, asked.exit_code, kind))
+                self._end(Ending(asked.reason, asked.exit_code, kind))
         for _ in self._it.mailbox.take():
             words = "workers of many machines are neither scaled nor drained: stop a machine's node for that"
             self._it.observer(Message(words, warning=True))
@@ -180,13 +180,13 @@ class HeadLoop:
     def _end_where_none_is_left(self) -> None:
         if self._none_left and self._leaving is None and self._news is not None and not self._news.living:
             reason = f"no machine can have a node: {self._none_left}"
-            self._end(Ends(reason, ExitCode.FAILURE_POLICY, StopKind.INTERRUPT))
+            self._end(Ending(reason, ExitCode.FAILURE_POLICY, StopKind.INTERRUPT))
 
-    def _end(self, ends: Ends) -> None:
+    def _end(self, ends: Ending) -> None:
         self._it.line.stop(ends)
         self._leave(ends)
 
-    def _leave(self, ends: Ends) -> None:
+    def _leave(self, ends: Ending) -> None:
         self._leaving = leaving(self._leaving, ends, self._clock(), grace_s=self._it.grace_s)
 
     def _stop_crew_in_time(self) -> None:

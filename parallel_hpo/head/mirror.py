@@ -24,10 +24,10 @@ from parallel_hpo.notices import (
     WorkerNamed,
     from_json,
 )
+from parallel_hpo.protocol.ends import AttemptEnd
 from parallel_hpo.protocol.messages import MissingMetric
 from parallel_hpo.protocol.pool import PooledEnd, PooledStart, PoolEvent, PoolNews, machine_folder
 from parallel_hpo.protocol.wire import read
-from parallel_hpo.supervisor.decisions.actions import End
 from parallel_hpo.supervisor.records.mirror import MirrorLedger
 from parallel_hpo.words import Slot, SlotState
 
@@ -131,15 +131,7 @@ class Mirror:
     def _write_end(self, event: PoolEvent, told: PooledEnd) -> None:
         """Write an end; of a run that is handed on, as one that can be resumed until it starts again."""
         handed_on = event.kind == "handed_on"
-        end = End(
-            told.outcome,
-            told.reason,
-            told.value,
-            told.duration_s,
-            resumable=told.resumable or handed_on,
-            traceback=told.traceback,
-            consumption=told.consumption,
-        )
+        end = AttemptEnd.like(told, resumable=told.resumable or handed_on)
         if event.kind == "attempt_ended" and told.attempt is not None:
             self._ledger.record_attempt_end(told.run_id, told.attempt, end)
         else:

@@ -24,15 +24,15 @@ from parallel_hpo.head.mirror import Mirror
 from parallel_hpo.head.offer import PoolPlace, how_to_join, new_pool, node_command, write_key
 from parallel_hpo.machines.base import FoundMachine, NodeCommand
 from parallel_hpo.notices import Message, Observer, SweepOpened
-from parallel_hpo.protocol.pool import AT_ONCE, Ends, NewPool
+from parallel_hpo.protocol.ends import Ending
+from parallel_hpo.protocol.pool import AT_ONCE, NewPool
 from parallel_hpo.protocol.spec import Surroundings
 from parallel_hpo.supervisor.commands import Commands
 from parallel_hpo.supervisor.conclusion import EndedSweep, conclude, find_phantoms, is_to_be_finished
 from parallel_hpo.supervisor.control.mailbox import Mailbox
 from parallel_hpo.supervisor.control.patience import Patience, StoppedError
-from parallel_hpo.supervisor.decisions.view import Ending
-from parallel_hpo.supervisor.notifying import tell_of_end
-from parallel_hpo.supervisor.noting import NotedLaunch, say_where_it_differs
+from parallel_hpo.supervisor.noted_launch import NotedLaunch, say_where_it_differs
+from parallel_hpo.supervisor.on_end import tell_of_end
 from parallel_hpo.supervisor.records.mirror import MirrorLedger
 from parallel_hpo.supervisor.records.summary import SweepResult
 from parallel_hpo.supervisor.setting import Setting
@@ -210,7 +210,7 @@ class PooledSweep:
 
     def _let_go(self, reason: str) -> None:
         """Have all machines leave after a fault of ours, as far as that can be done now."""
-        ends = Ends(f"a fault at the head: {reason}", ExitCode.OUR_FAULT, StopKind.INTERRUPT)
+        ends = Ending(f"a fault at the head: {reason}", ExitCode.OUR_FAULT, StopKind.INTERRUPT)
         with suppress(ParallelHPOError):
             self._it.door.stop(ends)
         if self._it.crew is not None:

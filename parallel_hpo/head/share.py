@@ -19,7 +19,7 @@ from parallel_hpo.errors import ExitCode, PoolOverError, ServerAwayError, UsageE
 from parallel_hpo.head.share_book import ShareBook
 from parallel_hpo.notices import Observer
 from parallel_hpo.plan import Share
-from parallel_hpo.supervisor.decisions.view import Ending
+from parallel_hpo.protocol.ends import Ending
 from parallel_hpo.supervisor.node import AWAIT_SERVER_S, take_part
 from parallel_hpo.supervisor.node_stage import NodePart
 from parallel_hpo.supervisor.records.summary import SweepResult

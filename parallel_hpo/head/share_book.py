@@ -23,17 +23,17 @@ from parallel_hpo.config.hpo import HpoSection
 from parallel_hpo.errors import BackendError, LedgerError
 from parallel_hpo.head.mirror import Mirror
 from parallel_hpo.notices import Message, Observer
+from parallel_hpo.protocol.ends import Ending
 from parallel_hpo.protocol.pool import AT_ONCE, PoolEvent
 from parallel_hpo.protocol.spec import Surroundings
 from parallel_hpo.supervisor.commands import Commands
 from parallel_hpo.supervisor.conclusion import EndedSweep, conclude
 from parallel_hpo.supervisor.control.mailbox import Mailbox
 from parallel_hpo.supervisor.control.signals import Control
-from parallel_hpo.supervisor.decisions.view import Ending
 from parallel_hpo.supervisor.node import AWAIT_SERVER_S
 from parallel_hpo.supervisor.node_stage import NodePart
-from parallel_hpo.supervisor.notifying import tell_of_end
-from parallel_hpo.supervisor.noting import NotedLaunch
+from parallel_hpo.supervisor.noted_launch import NotedLaunch
+from parallel_hpo.supervisor.on_end import tell_of_end
 from parallel_hpo.supervisor.processes.reaper import make_mark
 from parallel_hpo.supervisor.records.directory import working_folder
 from parallel_hpo.supervisor.records.mirror import MirrorLedger

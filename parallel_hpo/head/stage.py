@@ -77,7 +77,7 @@ class HeadStage(Stage):
         try:
             crew = self._open_crew()
             self.host = self._find_host(crew)
-            ledger = self._find_mirror(resume) if resume else None
+            ledger = self._find_mirror(resume) if resume is not None else None
             there = self.open(facts_of(ledger, resume, many=True))
             self.patience.sweep_is_open()
             if ledger is None:
@@ -160,7 +160,7 @@ class HeadStage(Stage):
         server.open(self._on_backend_lost, self._on_backend_trouble)
         self.stack.callback(server.close)
         self.patience.call(server.wait_until_up)
-        server.use_for(there.sweep.path, ChildCalls(there.pool, there.surroundings).run)
+        server.use_for(there.sweep.path, ChildCalls(there.children, there.surroundings).run)
         return server
 
     def _login(self) -> dict[str, str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import pickle
 import sys
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal
 
 from joblib.parallel import get_active_backend
 
@@ -34,9 +34,9 @@ def chosen_engine(machines: Machines | None) -> ClusterChoice | None:
     if engine is MachineEngine.SLURM:
         return _slurm(address, count)
     if address is not None:
-        return ClusterChoice(_name(engine), address, count)
+        return ClusterChoice(engine, address, count)
     if engine is MachineEngine.RAY:
-        return ClusterChoice("ray", _address_of_ray(), count)
+        return ClusterChoice(engine, _address_of_ray(), count)
     return _with_client(getattr(backend, "client", None) or _default_client(), count)
 
 
@@ -44,13 +44,13 @@ def _slurm(address: str | None, count: int | Literal["auto"]) -> ClusterChoice:
     if address is not None:
         how = "srun's own variables (SLURM_PARTITION, SLURM_ACCOUNT, SLURM_TIMELIMIT, …) say where jobs go"
         raise UsageError(f"machines.address: Slurm has none, got {address!r}; {how}")
-    return ClusterChoice("slurm", count=count)
+    return ClusterChoice(MachineEngine.SLURM, count=count)
 
 
 def _with_client(client: Any, count: int | Literal["auto"]) -> ClusterChoice:
     """Return Dask, reached as a client reaches it that this program has already."""
     if client is None:
-        return ClusterChoice("dask", count=count)
+        return ClusterChoice(MachineEngine.DASK, count=count)
     address = client.scheduler.address
     if address.startswith("inproc:"):
         how = "make it with processes=True, or give machines.address"
@@ -59,7 +59,7 @@ def _with_client(client: Any, count: int | Literal["auto"]) -> ClusterChoice:
         )
     encrypted = client.security.require_encryption
     security = base64.b64encode(pickle.dumps(client.security)).decode() if encrypted else ""
-    return ClusterChoice("dask", address, count, security)
+    return ClusterChoice(MachineEngine.DASK, address, count, security)
 
 
 def _default_client() -> Any:
@@ -79,7 +79,3 @@ def _address_of_ray() -> str | None:
     if ray is None or not ray.is_initialized():
         return None
     return str(ray.get_runtime_context().gcs_address)
-
-
-def _name(engine: MachineEngine) -> Literal["ray", "dask"]:
-    return cast(Literal["ray", "dask"], engine.value)

@@ -15,8 +15,9 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from typing import Any, Final, TextIO, TypeVar, cast
+from typing import Any, Final, TextIO, TypeVar, assert_never, cast
 
+from parallel_hpo.config.tables import MachineEngine
 from parallel_hpo.errors import ParallelHPOError
 from parallel_hpo.machines.base import ClusterEngine, NodeTaskEnd
 from parallel_hpo.machines.dask import DaskEngine
@@ -65,12 +66,16 @@ def sayer(to: TextIO) -> Callable[[Told], None]:
 
 def make(choice: ClusterChoice) -> ClusterEngine:
     """Return the engine itself."""
-    if choice.engine == "slurm":
-        return SlurmEngine(choice.count, os.environ)
-    if choice.engine == "ray":
-        return RayEngine(choice.address)
-    security = pickle.loads(base64.b64decode(choice.security)) if choice.security else None
-    return DaskEngine(choice.address, security)
+    match choice.engine:
+        case MachineEngine.SLURM:
+            return SlurmEngine(choice.count, os.environ)
+        case MachineEngine.RAY:
+            return RayEngine(choice.address)
+        case MachineEngine.DASK:
+            security = pickle.loads(base64.b64decode(choice.security)) if choice.security else None
+            return DaskEngine(choice.address, security)
+        case _:
+            assert_never(choice.engine)
 
 
 def orders(source: int) -> Iterator[Order | None]:

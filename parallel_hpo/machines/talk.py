@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from parallel_hpo.config.tables import MachineEngine
 from parallel_hpo.machines.base import FoundMachine, NodeCommand, NodeTaskEnd
 
 
@@ -16,7 +17,7 @@ from parallel_hpo.machines.base import FoundMachine, NodeCommand, NodeTaskEnd
 class ClusterChoice:
     """An engine, and where it is."""
 
-    engine: Literal["ray", "dask", "slurm"]
+    engine: MachineEngine
     address: str | None = None
     """As its own client takes it; None: where that looks by itself."""
     count: int | Literal["auto"] = "auto"

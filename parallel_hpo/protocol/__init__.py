@@ -1,1 +1,1 @@
-"""All that goes over a pipe between the supervisor and its children: one home for both of its ends."""
+"""What processes tell each other: supervisor and children over a pipe, machines and a pool over HTTP."""

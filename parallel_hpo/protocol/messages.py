@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from parallel_hpo.words import Outcome, Parameters, RunId
+from parallel_hpo.protocol.ends import AttemptEnd
+from parallel_hpo.words import Parameters, RunId
 
 PLACE: Final = "place"
 """Beside each value that a server of ours gives a worker's agent: the run's place in the sweep, from 0."""
@@ -113,17 +114,11 @@ class MissingMetric:
 
 
 @dataclass(frozen=True, slots=True)
-class RunEnded:
+class RunEnded(AttemptEnd):
     """A run has left `main` and its W&B run is closed."""
 
     run_id: RunId
     attempt: int
-    outcome: Outcome
-    reason: str
-    value: float | None
-    """The sweep's metric as the run's summary has it; None where it has none."""
-    resumable: bool = False
-    """It was stopped by us, not by the sweep: a resumed sweep runs it again."""
     preempted: bool = False
     """It marked itself as preempting and left with an error: it is run again, as W&B does with such runs."""
     told: bool = True
@@ -132,8 +127,6 @@ class RunEnded:
     """Folders of what it wrote offline, which is yet to be sent."""
     missing: MissingMetric | None = None
     """It finished without a value; None also where the sweep has no metric."""
-    traceback: str = ""
-    """Of the exception that it failed by; '' where there is none, or a program has printed it."""
     worn: str = ""
     """Why its worker's process can't go on as a fresh one, and waits to be replaced; mostly ''."""
 

@@ -18,8 +18,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from parallel_hpo.consumption import UNKNOWN, Consumption
-from parallel_hpo.words import Outcome, Parameters, RunId, StopKind
+from parallel_hpo.protocol.ends import AttemptEnd, Ending
+from parallel_hpo.words import Parameters, RunId
 
 POOL: Final = "/hpo/pools/{sweep}"
 """Where a sweep's pool is on its server; below it are /join, /exchange, /leave, /stop, /lost and /news."""
@@ -90,15 +90,6 @@ class PoolState:
 
 
 @dataclass(frozen=True, slots=True)
-class Ends:
-    """Why nodes are to leave: `stop` is None where nothing is left to do."""
-
-    reason: str
-    exit_code: int
-    stop: StopKind | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Join:
     """A machine wants to take part."""
 
@@ -155,7 +146,7 @@ class PooledStart:
 
 
 @dataclass(frozen=True, slots=True)
-class PooledEnd:
+class PooledEnd(AttemptEnd):
     """An attempt is over, and the run with it where it is final.
 
     One that is final and resumable was stopped by its machine, and is handed on.
@@ -164,17 +155,8 @@ class PooledEnd:
     run_id: RunId
     attempt: int | None
     """None: no attempt was under way."""
-    outcome: Outcome
-    reason: str = ""
-    value: float | None = None
-    duration_s: float = 0.0
-    """What the attempt took; of a run that is over: all its attempts."""
-    resumable: bool = False
-    traceback: str = ""
     final: bool = True
     slot: int | None = None
-    consumption: Consumption = UNKNOWN
-    """What this attempt has used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +197,7 @@ class Granted:
     """Those that may not, and why: over, or on elsewhere."""
     each: int = 1
     """So many runs an idle worker is to be given at a time, at most."""
-    ends: Ends | None = None
+    ends: Ending | None = None
     """The node is to leave."""
 
 
@@ -233,7 +215,7 @@ class PoolEvent:
     body: Mapping[str, Any]
     """joined: name, workers, mark, directory, share; started: a PooledStart; attempt_ended, ended,
     handed_on: a PooledEnd (of a gone node's runs with outcome `stopped`); left, refused: name and reason;
-    stopped, complete: an Ends and name ''; opened: name '', reason and count."""
+    stopped, complete: an Ending and name ''; opened: name '', reason and count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +227,7 @@ class PoolNews:
     """(number, epoch, notice)."""
     notice_number: int
     """To ask from the next time."""
-    ends: Ends | None
+    ends: Ending | None
     living: int
     """Nodes that have a lease."""
     running: int

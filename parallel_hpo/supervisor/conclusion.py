@@ -11,9 +11,9 @@ from pathlib import Path
 from parallel_hpo.backend.base import Backend, OpenedSweep
 from parallel_hpo.errors import ExitCode, NoRoomError, ParallelHPOError
 from parallel_hpo.notices import Message, SweepOver
+from parallel_hpo.protocol.ends import Ending
 from parallel_hpo.supervisor.control.patience import Patience
 from parallel_hpo.supervisor.control.signals import Control
-from parallel_hpo.supervisor.decisions.view import Ending
 from parallel_hpo.supervisor.records.ledger import Ledger
 from parallel_hpo.supervisor.records.ledger_reader import RunRow
 from parallel_hpo.supervisor.records.summary import Closing, SweepResult, summarise, write_summary

@@ -34,7 +34,7 @@ from parallel_hpo.supervisor.devices.drivers import open_driver
 from parallel_hpo.supervisor.devices.equipment import Equipment
 from parallel_hpo.supervisor.devices.library import OpenLibrary, no_library, opened
 from parallel_hpo.supervisor.devices.placing import Placement
-from parallel_hpo.supervisor.notifying import check_addresses
+from parallel_hpo.supervisor.on_end import check_addresses
 from parallel_hpo.supervisor.open_sweep import OpenSweep
 from parallel_hpo.supervisor.packing.main import pack_main, why_heavy
 from parallel_hpo.supervisor.packing.naming import name_of
@@ -100,7 +100,7 @@ class OpenStage:
 
     sweep: OpenedSweep
     backend: Backend
-    pool: ChildPool
+    children: ChildPool
     equipment: Equipment
     surroundings: Surroundings
     """Those that all children share."""
@@ -135,7 +135,7 @@ class Stage:
 
     def perform(self, resume: str | None) -> SweepResult:
         """Perform the sweep; its part that an earlier launch left, where it is to be resumed."""
-        ledger = self._find_ledger(resume) if resume else None
+        ledger = self._find_ledger(resume) if resume is not None else None
         try:
             there = self.open(facts_of(ledger, resume))
         except StoppedError:
@@ -147,7 +147,7 @@ class Stage:
         return OpenSweep(
             self.setting,
             there.backend,
-            there.pool,
+            there.children,
             there.sweep,
             ledger,
             there.surroundings,
@@ -163,14 +163,14 @@ class Stage:
         backend = self._open_backend(self._choose(facts))
         equipment = self._equip()
         surroundings = self._surround(equipment, keeps_login=backend.keeps_login)
-        pool = self._open_pool(surroundings.environment)
-        calls = ChildCalls(pool, surroundings)
+        children = self._open_children(surroundings.environment)
+        calls = ChildCalls(children, surroundings)
         if self.setting.main is not NOTHING:
             self.patience.call(lambda: self._try_main(calls))
         order = self._order(facts)
         sweep = self.patience.call(lambda: backend.open_sweep(order, calls.run))
         expect_free(self.section.seed_parameter, sweep.configuration)
-        return OpenStage(sweep, backend, pool, equipment, surroundings)
+        return OpenStage(sweep, backend, children, equipment, surroundings)
 
     # --- what there is ---------------------------------------------------------------------
 
@@ -253,25 +253,25 @@ class Stage:
             words = "the sweep server can be written to again: the sweep goes on"
         self.setting.observer(Message(words, warning=bool(why)))
 
-    def _open_pool(self, environment: Mapping[str, str]) -> ChildPool:
+    def _open_children(self, environment: Mapping[str, str]) -> ChildPool:
         fresh = self.section.start_method is StartMethod.SPAWN
-        pool = ChildPool(
+        children = ChildPool(
             environment=environment,
             fresh=fresh,
             preload=tuple(self.section.preload),
             sys_path=tuple(sys.path),
         )
-        pool.open()
-        self.stack.callback(pool.close)
+        children.open()
+        self.stack.callback(children.close)
         left = reap_leftovers()
         if left:
             self.setting.observer(
                 Message(f"killed {left} processes that a dead sweep had left", warning=True)
             )
-        self.patience.call(pool.wait_until_ready)
-        if pool.warning:
-            self.setting.observer(Message(pool.warning, warning=True))
-        return pool
+        self.patience.call(children.wait_until_ready)
+        if children.warning:
+            self.setting.observer(Message(children.warning, warning=True))
+        return children
 
     def _try_main(self, calls: ChildCalls) -> None:
         """Load `main` in a child, before there is a sweep."""

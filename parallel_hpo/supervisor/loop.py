@@ -16,6 +16,7 @@ from pathlib import Path
 
 from parallel_hpo.errors import ConfigError
 from parallel_hpo.notices import Message, RunProgressed
+from parallel_hpo.protocol.ends import Ending
 from parallel_hpo.protocol.messages import Progress, Report, RunEnded, RunStarted
 from parallel_hpo.protocol.spec import STACKS_SIGNAL
 from parallel_hpo.supervisor.control.waiting import wait
@@ -50,7 +51,7 @@ from parallel_hpo.supervisor.decisions.events import (
     TimePassed,
 )
 from parallel_hpo.supervisor.decisions.seeding import place_by
-from parallel_hpo.supervisor.decisions.view import Ending, SlotView, SweepView, is_over, next_deadline
+from parallel_hpo.supervisor.decisions.view import SlotView, SweepView, is_over, next_deadline
 from parallel_hpo.supervisor.devices.presence import OwnersSeen
 from parallel_hpo.supervisor.measuring import Measures
 from parallel_hpo.supervisor.processes.child import SCARCE, ScarcityError, has_more, name_death
@@ -97,7 +98,7 @@ class Loop:
         wake_in_s = None if wake_at is None else max(0.0, wake_at - tools.clock())
         waits_s = (
             wake_in_s,
-            tools.pool.look_after_s,
+            tools.children.look_after_s,
             tools.patience.expect_runs_to_end(),
             tools.standstill.due_in_s(self.view),
         )
@@ -108,8 +109,8 @@ class Loop:
                 *pipes,
                 tools.control.bell,
                 tools.mailbox.fileno(),
-                tools.pool.line,
-                *tools.pool.orphan_fds,
+                tools.children.line,
+                *tools.children.orphan_fds,
             ],
             timeout,
         )
@@ -162,7 +163,7 @@ class Loop:
         return replace(report, place=place_by(report.parameters, before))
 
     def _take_ended(self) -> None:
-        for reaped, child in self._tools.pool.collect():
+        for reaped, child in self._tools.children.collect():
             worker = self._workers.pop(reaped.pid, None)
             if worker is not None:
                 self._tools.memory.remove(worker.slot)
@@ -260,7 +261,7 @@ class Loop:
             tools.recorder.spawn(slot, self._slot(slot).device or None, again=slot in self._in_slot)
         try:
             spec = tools.make_spec(self._slot(slot), label)
-            child = tools.patience.call(lambda: tools.pool.spawn(spec))
+            child = tools.patience.call(lambda: tools.children.spawn(spec))
         except (ScarcityError, OSError) as error:
             if isinstance(error, OSError) and error.errno not in SCARCE:
                 raise

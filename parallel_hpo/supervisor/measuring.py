@@ -9,7 +9,7 @@ import psutil
 
 from parallel_hpo.supervisor.decisions.events import MemorySeen, OutputSeen
 from parallel_hpo.supervisor.decisions.view import SweepView
-from parallel_hpo.supervisor.devices.filling import DeviceMemorySeen
+from parallel_hpo.supervisor.devices.occupancy import DeviceMemorySeen
 from parallel_hpo.supervisor.tools import LivingWorker, Tools
 from parallel_hpo.words import Slot
 from parallel_hpo.worker import tree
@@ -24,7 +24,7 @@ class Measures:
     def __init__(self, view: SweepView, tools: Tools) -> None:
         self._tools = tools
         self._limits = view.limits
-        self._of_devices = view.filling is not None
+        self._of_devices = view.occupancy is not None
         limits = (self._limits.memory_limit_mb, self._limits.stall_timeout_s)
         watched = self._of_devices or any(limit is not None for limit in limits)
         self.due_at = tools.clock() if watched else None

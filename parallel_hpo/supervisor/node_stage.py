@@ -114,8 +114,8 @@ class NodeStage(Stage):
         membership = self.stack.enter_context(self._membership(joined, asked_at))
         backend = self._reach(joined)
         surroundings = self._surround(equipment, keeps_login=backend.keeps_login)
-        pool = self._open_pool(surroundings.environment)
-        calls = ChildCalls(pool, surroundings)
+        children = self._open_children(surroundings.environment)
+        calls = ChildCalls(children, surroundings)
         self._expect_main(calls, joined.name)
         backend.use_for(self._part.path, calls.run)
         self.patience.sweep_is_open()
@@ -125,7 +125,7 @@ class NodeStage(Stage):
         result = OpenSweep(
             self.setting,
             backend,
-            pool,
+            children,
             OpenedSweep(self._part.path, known.url, known.configuration),
             ledger,
             surroundings,

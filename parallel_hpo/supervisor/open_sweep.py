@@ -13,8 +13,8 @@ from parallel_hpo.backend.base import Backend, OpenedSweep
 from parallel_hpo.config.hooks import words_of
 from parallel_hpo.errors import ExitCode, LedgerError, ParallelHPOError
 from parallel_hpo.notices import MemoryUsed, OutputLine, SweepOpened, shows_memory
+from parallel_hpo.protocol.ends import Ending
 from parallel_hpo.protocol.spec import Surroundings, WorkerSpec
-from parallel_hpo.supervisor.aftermath import Aftermath
 from parallel_hpo.supervisor.commands import Commands
 from parallel_hpo.supervisor.conclusion import (
     EndedSweep,
@@ -26,14 +26,15 @@ from parallel_hpo.supervisor.conclusion import (
 from parallel_hpo.supervisor.control.mailbox import Mailbox
 from parallel_hpo.supervisor.control.patience import Patience, StoppedError
 from parallel_hpo.supervisor.decisions.events import PoolAnswered, SweepSeen
-from parallel_hpo.supervisor.decisions.view import Ending, PoolGrant, SlotView, SweepView, open_view
+from parallel_hpo.supervisor.decisions.view import PoolGrant, SlotView, SweepView, open_view
 from parallel_hpo.supervisor.devices.equipment import Equipment
 from parallel_hpo.supervisor.devices.owners import OwnerWatch
 from parallel_hpo.supervisor.devices.presence import OwnersSeen, Presence
 from parallel_hpo.supervisor.loop import Answers, Loop
 from parallel_hpo.supervisor.membership.membership import Membership
-from parallel_hpo.supervisor.notifying import tell_of_end
-from parallel_hpo.supervisor.noting import NotedLaunch, count_before, say_where_it_differs
+from parallel_hpo.supervisor.noted_launch import NotedLaunch, count_before, say_where_it_differs
+from parallel_hpo.supervisor.on_end import tell_of_end
+from parallel_hpo.supervisor.on_failure import Aftermath
 from parallel_hpo.supervisor.planning import limits_of, shares_of
 from parallel_hpo.supervisor.processes.child_pool import ChildPool
 from parallel_hpo.supervisor.processes.environment import worker_environment
@@ -63,7 +64,7 @@ class OpenSweep:
         self,
         setting: Setting,
         backend: Backend,
-        pool: ChildPool,
+        children: ChildPool,
         opened: OpenedSweep,
         ledger: Ledger,
         surroundings: Surroundings,
@@ -75,7 +76,7 @@ class OpenSweep:
         """`membership` is in the pool that the sweep's runs are drawn from, where it has one."""
         self._setting = setting
         self._backend = backend
-        self._pool = pool
+        self._children = children
         self._opened = opened
         self._ledger = ledger
         self._surroundings = surroundings
@@ -161,7 +162,7 @@ class OpenSweep:
         try:
             return self._conduct(Loop(self._open_view(seen), tools, answers), tools)
         finally:
-            self._pool.close()
+            self._children.close()
             pump.close()
             memory.close()
             watch.close()
@@ -178,7 +179,7 @@ class OpenSweep:
             started=earlier.started,
             reruns=earlier.reruns,
             failures=earlier.failures,
-            filling=self._equipment.filling,
+            occupancy=self._equipment.occupancy,
             presence=Presence(seen),
             took=earlier.took,
             deadline_at=setting.deadline_at(time.time()),
@@ -190,7 +191,7 @@ class OpenSweep:
     ) -> Tools:
         setting = self._setting
         return Tools(
-            pool=self._pool,
+            children=self._children,
             recorder=Recorder(self._ledger, control=setting.control, observer=setting.observer),
             server_calls=server_calls,
             pump=pump,
@@ -233,7 +234,7 @@ class OpenSweep:
         try:
             if is_to_be_finished(ending, self._ledger):
                 tools.server_calls.finish_sweep()
-            tools.server_calls.settle(self._patience)  # its calls are the pool's children
+            tools.server_calls.settle(self._patience)  # its calls are children too
             if self._membership is not None:
                 self._membership.settle(self._patience)
             self._patience.call(tools.aftermath.finish)

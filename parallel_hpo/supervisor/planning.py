@@ -63,11 +63,27 @@ def plan_sweep(
     with opened(library_for(section, open_library)) as library:
         placement = place_workers(section, environment, library)
         equipment = Equipment(placement, library)
+    worker = _first_workers_environment(section, environment, equipment, placement)
+    return SweepPlan(
+        workers=equipment.workers,
+        shares=shares_of(section.count, equipment.workers),
+        backend=chosen.name,
+        reason=chosen.reason,
+        folder=section.directory,
+        environment={name: value for name, value in worker.items() if environment.get(name) != value},
+        devices=equipment.names,
+        notes=placement.notes,
+    )
+
+
+def _first_workers_environment(
+    section: HpoSection, environment: Mapping[str, str], equipment: Equipment, placement: Placement
+) -> Mapping[str, str]:
     workers = equipment.workers
     base = base_environment(
         environment, cores=count_cores(), workers=workers, superseded=placement.superseded
     )
-    worker = worker_environment(
+    return worker_environment(
         base,
         {},
         slot=Slot(0),
@@ -75,16 +91,6 @@ def plan_sweep(
         sweep_id=SweepId("<sweep id>"),
         wandb_dir=str(section.directory / "<sweep id>" / "worker-0"),
         device=equipment.variables(Slot(0), equipment.names[0] if equipment.names else ""),
-    )
-    return SweepPlan(
-        workers=workers,
-        shares=shares_of(section.count, workers),
-        backend=chosen.name,
-        reason=chosen.reason,
-        folder=section.directory,
-        environment={name: value for name, value in worker.items() if environment.get(name) != value},
-        devices=equipment.names,
-        notes=placement.notes,
     )
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from concurrent.futures import Future
 from dataclasses import replace
 
-from parallel_hpo.supervisor.aftermath import BAD
-from parallel_hpo.supervisor.decisions.actions import End, RecordDrop, RecordEnd, RecordStart
-from parallel_hpo.supervisor.decisions.drawing import needs
+from parallel_hpo.protocol.ends import AttemptEnd
+from parallel_hpo.supervisor.decisions.actions import RecordDrop, RecordEnd, RecordStart
+from parallel_hpo.supervisor.decisions.grants import needs
 from parallel_hpo.supervisor.decisions.view import SweepView
 from parallel_hpo.supervisor.membership.telling import end_of, end_of_waiting, never_begun, start_of
+from parallel_hpo.supervisor.on_failure import BAD
 from parallel_hpo.supervisor.records.recorder import UnrecordedError
 from parallel_hpo.supervisor.tools import LivingWorker, Tools
 from parallel_hpo.words import Outcome, RunId
@@ -59,18 +60,18 @@ def record_drop(action: RecordDrop, tools: Tools) -> None:
     _look_into(action.run.run_id, action.end, None, tools)
 
 
-def _is_handed_on(end: End, tools: Tools) -> bool:
+def _is_handed_on(end: AttemptEnd, tools: Tools) -> bool:
     """Whether another machine runs it again: its server must not be told an end while it is on there."""
     return end.resumable and tools.membership is not None
 
 
-def _tell_server(run_id: RunId, end: End, tools: Tools) -> None:
+def _tell_server(run_id: RunId, end: AttemptEnd, tools: Tools) -> None:
     """Have the server told of a run's end that its process could not tell."""
     state = "crashed" if end.outcome is Outcome.CRASHED else "killed"
     tools.server_calls.end_run(run_id, state, send_rest=not end.resumable)
 
 
-def _look_into(run_id: RunId, end: End, worker: LivingWorker | None, tools: Tools) -> None:
+def _look_into(run_id: RunId, end: AttemptEnd, worker: LivingWorker | None, tools: Tools) -> None:
     """Have a run seen to that failed or crashed; without a worker, what it printed last is not known."""
     row = tools.recorder.known(run_id)
     if end.outcome not in BAD or end.resumable or row is None:

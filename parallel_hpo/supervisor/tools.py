@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 
 from parallel_hpo.notices import Observer
 from parallel_hpo.protocol.spec import WorkerSpec
-from parallel_hpo.supervisor.aftermath import Aftermath
 from parallel_hpo.supervisor.control.mailbox import Mailbox
 from parallel_hpo.supervisor.control.patience import Patience
 from parallel_hpo.supervisor.control.signals import Control
-from parallel_hpo.supervisor.decisions.drawing import needs
+from parallel_hpo.supervisor.decisions.grants import needs
 from parallel_hpo.supervisor.decisions.view import SlotView, SweepView
 from parallel_hpo.supervisor.devices.meter import Meter
 from parallel_hpo.supervisor.devices.watch import DeviceWatch
 from parallel_hpo.supervisor.membership.membership import Membership
+from parallel_hpo.supervisor.on_failure import Aftermath
 from parallel_hpo.supervisor.processes.child import Child
 from parallel_hpo.supervisor.processes.child_pool import ChildPool
 from parallel_hpo.supervisor.processes.memory import MemoryWatch
@@ -31,7 +31,7 @@ from parallel_hpo.words import Slot
 class Tools:
     """What the loop acts with; `clock` gives monotonic seconds, `jitter` numbers in [0, 1)."""
 
-    pool: ChildPool
+    children: ChildPool
     recorder: Recorder
     server_calls: ServerCalls
     pump: OutputPump

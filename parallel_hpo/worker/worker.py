@@ -236,9 +236,9 @@ class Worker:
             RunEnded(
                 main_call.run_id,
                 main_call.attempt,
-                verdict.outcome,
-                verdict.reason,
-                closed.value,
+                outcome=verdict.outcome,
+                reason=verdict.reason,
+                value=closed.value,
                 resumable=ask.who is Asked.SUPERVISOR,
                 preempted=WATCH.preempted and unasked_failure,
                 told=closed.told,

@@ -109,7 +109,7 @@ class Player:
                 yield self._start()
             case Proceed(run_id):
                 self.left -= 1
-                yield RunEnded(run_id, 1, Outcome.FINISHED, "", random.random())
+                yield RunEnded(run_id, 1, outcome=Outcome.FINISHED, value=random.random())
                 yield self._start() if self.left else LeaseEnded()
 
     def _start(self) -> Report:
@@ -166,7 +166,7 @@ def run(workers: int, runs: int, folder: Path, observer: Callable[[Any], None]) 
     control = Control()
     with Ledger(folder / "ledger.db") as ledger, Mailbox(folder) as mailbox:
         tools = Tools(
-            pool=cast(Any, crowd),
+            children=cast(Any, crowd),
             recorder=Recorder(ledger, control=control, observer=observer),
             server_calls=cast(Any, NoServerCalls()),
             pump=pump,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from parallel_hpo.supervisor.devices.filling import MARGIN
+from parallel_hpo.supervisor.devices.occupancy import MARGIN
 from scripts.gpu_rows.stage import Stage, Swept
 
 PACKED: Final = 0.25

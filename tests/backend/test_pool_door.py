@@ -19,7 +19,8 @@ from parallel_hpo.errors import (
     ServerRefusedError,
 )
 from parallel_hpo.keys import SUPERVISOR, worker_key
-from parallel_hpo.protocol.pool import Ends, NodeLost
+from parallel_hpo.protocol.ends import Ending
+from parallel_hpo.protocol.pool import NodeLost
 from parallel_hpo.words import StopKind
 from tests.server.http.test_process import KEY, embedded, said_by
 from tests.server.pooling import VERSIONS, end, machine, new_pool, start, told
@@ -60,7 +61,7 @@ def test_a_pool_is_read_as_it_was_made_and_none_where_there_is_none(url: str) ->
 
 def test_a_machine_that_is_too_late_hears_the_sweeps_own_exit_code(url: str) -> None:
     head = door_of(url)
-    head.stop(Ends("Ctrl-C", 130, StopKind.INTERRUPT))
+    head.stop(Ending("Ctrl-C", 130, StopKind.INTERRUPT))
     with pytest.raises(PoolOverError, match="Ctrl-C") as caught:
         head.join(machine())
     assert caught.value.ends_with == 130

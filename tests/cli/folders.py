@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from parallel_hpo.supervisor.decisions.actions import End
+from parallel_hpo.protocol.ends import AttemptEnd
 from parallel_hpo.supervisor.records.ledger import Ledger
 from parallel_hpo.words import Outcome, RunId, Slot
 
@@ -26,4 +26,4 @@ def leave_sweep(
             at = 1000.0 + 2 * number
             ledger.record_start(run, parameters=parameters, attempt=1, slot=Slot(0), device=None, at=at)
             outcome = Outcome.FAILED if value is None else Outcome.FINISHED
-            ledger.record_end(run, 1, End(outcome, value=value, duration_s=2.0))
+            ledger.record_end(run, 1, AttemptEnd(outcome=outcome, value=value, duration_s=2.0))

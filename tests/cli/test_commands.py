@@ -59,8 +59,10 @@ def test_a_dry_run_shows_the_plan_to_people_on_stderr_and_starts_nothing(
     tmp_path: Path, command: Command
 ) -> None:
     (tmp_path / "sweep.json").write_text(json.dumps(SWEEP))
-    done = command("run", "sweep.json", "--dry-run", "--count", "3", "--workers", "2", "--directory", "made")
+    given = ("--count", "3", "--workers", "2", "--deadline", "3h", "--directory", "made")
+    done = command("run", "sweep.json", "--dry-run", *given)
     assert (done.returncode, done.stdout) == (0, "")
+    assert "runs: 3\ndeadline: 3h\n" in done.stderr
     assert "shares 2, 1" in done.stderr
     assert "OMP_NUM_THREADS=" in done.stderr
     assert '  {"a": 1, "b": "x"}\n  {"a": 1, "b": "y"}\n  {"a": 2, "b": "x"}' in done.stderr

@@ -117,6 +117,27 @@ def test_inside_a_worker_no_sweep_is_started(tmp_path: Path, command: Command) -
     assert done.returncode == 2
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(["run", "config.json", "train.py:main", f"--{option}", ""] for option in ("resume", "sweep-id")),
+        *([verb, ""] for verb in ("join", "open", "status", "logs", "export", "report", "cancel", "clean")),
+    ],
+    ids=" ".join,
+)
+def test_a_variable_that_a_script_never_set_names_no_sweep(
+    words: list[str], tmp_path: Path, command: Command
+) -> None:
+    """Above all, it begins none: `--resume "$SWEEP"` is no new sweep."""
+    written(tmp_path, section(count=1, directory="made"))
+    (tmp_path / "train.py").write_text("def main(): open('called', 'w')")
+    done = command(*words, *(["--format", "csv"] if "export" in words else []))
+    assert done.stderr.splitlines()[-1].startswith("error: ")
+    assert '""' in done.stderr or "''" in done.stderr
+    assert (done.returncode, done.stdout) == (2, "")
+    assert not (tmp_path / "called").exists()
+
+
 def test_an_unknown_option_is_a_usage_error(command: Command) -> None:
     done = command("run", "config.json", "train:main", "--wrokers", "2")
     assert "--wrokers" in done.stderr

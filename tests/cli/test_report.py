@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from parallel_hpo.supervisor.decisions.actions import End
+from parallel_hpo.protocol.ends import AttemptEnd
 from parallel_hpo.supervisor.records.ledger import Ledger
 from parallel_hpo.words import Outcome, RunId, Slot
 
@@ -70,7 +70,7 @@ def test_a_sweep_that_is_over_becomes_one_file_whose_path_alone_is_printed(
 
 def wandb_sweep(folder: Path) -> None:
     """Leave the folder of a sweep on W&B's server behind."""
-    finished = End(Outcome.FINISHED, value=0.5, duration_s=2.0)
+    finished = AttemptEnd(outcome=Outcome.FINISHED, value=0.5, duration_s=2.0)
     with Ledger(folder / "ledger.db") as ledger:
         ledger.record_facts(
             {
@@ -86,7 +86,9 @@ def wandb_sweep(folder: Path) -> None:
         for run_id, rate in (("one", 1e-5), ("two", 0.1)):
             parameters = {"optimizer": {"lr": rate}, "name": "</script><b>"}
             ledger.record_start(RunId(run_id), parameters=parameters, attempt=1, slot=Slot(0), device="GPU-3")
-        ledger.record_attempt_end(RunId("one"), 1, End(Outcome.CRASHED, "SIGKILL", duration_s=1.0))
+        ledger.record_attempt_end(
+            RunId("one"), 1, AttemptEnd(outcome=Outcome.CRASHED, reason="SIGKILL", duration_s=1.0)
+        )
         ledger.record_spawn(Slot(0), "GPU-3", again=True)
         ledger.record_quarantine("GPU-3", "ECC")
         ledger.record_start(RunId("one"), parameters={}, attempt=2, slot=Slot(0), device="GPU-3")

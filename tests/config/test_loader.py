@@ -54,6 +54,11 @@ def test_a_file_is_read_by_its_suffix(tmp_path: Path, name: str, content: str) -
     assert read_document(written(tmp_path, name, content)) == {"mine": {"a": [1, 2]}}
 
 
+def test_a_time_of_day_in_yaml_is_no_number_to_base_60(tmp_path: Path) -> None:
+    read = read_document(written(tmp_path, "c.yaml", "a: 18:00\nb: -1:30:00.5\nc: [7, 1_000, 1.5e+3]\n"))
+    assert read == {"a": "18:00", "b": "-1:30:00.5", "c": [7, 1000, 1500.0]}
+
+
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from parallel_hpo.consumption import Consumption
 from parallel_hpo.errors import BackendError
 from parallel_hpo.notices import Notice, to_json
+from parallel_hpo.protocol.ends import AttemptEnd, Ending
 from parallel_hpo.protocol.pool import (
-    Ends,
     NewPool,
     NodeLost,
     PooledEnd,
@@ -22,7 +22,7 @@ from parallel_hpo.protocol.pool import (
 from parallel_hpo.protocol.wire import as_json
 from parallel_hpo.words import Outcome, RunId
 
-ALL_DONE = Ends("all 2 runs performed", 0)
+ALL_DONE = Ending("all 2 runs performed", 0)
 
 USED = Consumption(1.5, 0.25, None)
 
@@ -52,13 +52,14 @@ def over(
     duration_s: float = 2.0,
 ) -> PoolEvent:
     value = 0.5 if outcome is Outcome.FINISHED else None
-    end = PooledEnd(RunId(run), attempt, outcome, "reason", value, duration_s, slot=0, consumption=USED)
-    return PoolEvent(number, 100.0, epoch, kind, as_json(end))
+    end = AttemptEnd(outcome=outcome, reason="reason", value=value, duration_s=duration_s, consumption=USED)
+    pooled = PooledEnd.like(end, RunId(run), attempt, slot=0)
+    return PoolEvent(number, 100.0, epoch, kind, as_json(pooled))
 
 
 def news(
     *events: PoolEvent,
-    ends: Ends | None = None,
+    ends: Ending | None = None,
     living: int = 1,
     notices: Mapping[int, Notice] | None = None,
 ) -> PoolNews:
@@ -74,7 +75,7 @@ class ToldDoor:
     """Answers with these, the last one for ever, and notes what it is told."""
 
     answers: list[PoolNews | BackendError]
-    told: list[Ends | NodeLost] = field(default_factory=list)
+    told: list[Ending | NodeLost] = field(default_factory=list)
     asked: list[tuple[int, int]] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -84,7 +85,7 @@ class ToldDoor:
     def create(self, pool: NewPool) -> object:
         return pool
 
-    def stop(self, ends: Ends) -> None:
+    def stop(self, ends: Ending) -> None:
         self.told.append(ends)
 
     def lost(self, lost: NodeLost) -> None:

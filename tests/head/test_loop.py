@@ -16,16 +16,16 @@ from parallel_hpo.head.line import Answer, HeadLine
 from parallel_hpo.head.loop import ALONE_SAID_AFTER_S, AWAY_SAID_AFTER_S, HeadLoop, HeadTools
 from parallel_hpo.head.mirror import Mirror
 from parallel_hpo.notices import Message, Notice
-from parallel_hpo.protocol.pool import Ends, NodeLost, PoolNews
+from parallel_hpo.protocol.ends import Ending
+from parallel_hpo.protocol.pool import NodeLost, PoolNews
 from parallel_hpo.supervisor.control.mailbox import Mailbox
 from parallel_hpo.supervisor.control.signals import Control
-from parallel_hpo.supervisor.decisions.view import Ending
 from parallel_hpo.supervisor.records.mirror import MirrorLedger
 from parallel_hpo.words import StopKind
 from tests.head.pools import ALL_DONE, ToldDoor, joined, news
 
 GRACE_S = 30.0
-STOP = Ends("interrupt asked by the program", ExitCode.RESUMABLE, StopKind.INTERRUPT)
+STOP = Ending("interrupt asked by the program", ExitCode.RESUMABLE, StopKind.INTERRUPT)
 
 
 @dataclass
@@ -107,7 +107,7 @@ def test_a_second_interrupt_kills_and_has_the_engine_end_all_at_once(head: Head)
 
     head.at_each_answer = stop_at
     head.run()
-    assert [told.stop for told in head.door.told if isinstance(told, Ends)] == [
+    assert [told.stop for told in head.door.told if isinstance(told, Ending)] == [
         StopKind.INTERRUPT,
         StopKind.KILL,
     ]
@@ -142,7 +142,7 @@ def test_a_drain_takes_as_long_as_it_takes(head: Head) -> None:
             head.control.stop(StopKind.DRAIN)
         head.now += 1000.0
         if number == 20:
-            head.door.then(news(ends=Ends("drained", 75, StopKind.DRAIN), living=0))
+            head.door.then(news(ends=Ending("drained", 75, StopKind.DRAIN), living=0))
 
     head.at_each_answer = stop_at
     assert head.run() == Ending("drained", 75, StopKind.DRAIN)
@@ -168,7 +168,7 @@ def test_a_sweep_that_no_machine_can_perform_ends(head: Head) -> None:
         if number == 1:
             head.reports.put(NoneLeft("gpu1: no torch"))
         for told in head.door.told:
-            assert isinstance(told, Ends)
+            assert isinstance(told, Ending)
             head.door.then(news(ends=told, living=0))
 
     head.door.then(news(living=0))

@@ -66,7 +66,7 @@ def test_a_sweep_is_for_this_machine_where_nobody_names_others() -> None:
 
 
 def test_a_section_with_an_engine_has_its_machines() -> None:
-    calls = performed(ClusterChoice("dask"), machines={"engine": "dask", "node_timeout_s": 60})
+    calls = performed(ClusterChoice(MachineEngine.DASK), machines={"engine": "dask", "node_timeout_s": 60})
     assert calls.led == [(Machines(engine=MachineEngine.DASK, node_timeout_s=60), True)]
 
 
@@ -75,4 +75,4 @@ def test_a_section_without_an_engine_waits_for_machines_that_join() -> None:
 
 
 def test_joblibs_cluster_needs_no_word_in_the_section() -> None:
-    assert performed(ClusterChoice("ray")).led == [(Machines(), True)]
+    assert performed(ClusterChoice(MachineEngine.RAY)).led == [(Machines(), True)]

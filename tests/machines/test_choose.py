@@ -5,7 +5,7 @@ from __future__ import annotations
 import joblib
 import pytest
 
-from parallel_hpo.config.tables import Machines
+from parallel_hpo.config.tables import MachineEngine, Machines
 from parallel_hpo.errors import UsageError
 from parallel_hpo.machines.choose import chosen_engine
 from parallel_hpo.machines.talk import ClusterChoice
@@ -23,10 +23,10 @@ def test_one_machine_is_enough_where_nothing_asks_for_more(backend: str) -> None
 
 
 def test_the_section_chooses() -> None:
-    assert chosen_engine(machines(engine="ray")) == ClusterChoice("ray")
+    assert chosen_engine(machines(engine="ray")) == ClusterChoice(MachineEngine.RAY)
     dask = machines(engine="dask", address="tcp://there:8786", count=3)
-    assert chosen_engine(dask) == ClusterChoice("dask", "tcp://there:8786", 3)
-    assert chosen_engine(machines(engine="slurm", count=2)) == ClusterChoice("slurm", count=2)
+    assert chosen_engine(dask) == ClusterChoice(MachineEngine.DASK, "tcp://there:8786", 3)
+    assert chosen_engine(machines(engine="slurm", count=2)) == ClusterChoice(MachineEngine.SLURM, count=2)
 
 
 def test_slurm_has_no_address_and_it_is_said_what_stands_for_one() -> None:
@@ -38,6 +38,6 @@ def test_joblib_chooses_ray() -> None:
     joblib_of_ray = pytest.importorskip("ray.util.joblib", reason="Ray is not installed")
     joblib_of_ray.register_ray()
     with joblib.parallel_config(backend="ray"):
-        assert chosen_engine(None) == ClusterChoice("ray")
-        assert chosen_engine(machines(engine="slurm", count=2)) == ClusterChoice("slurm", count=2)
+        assert chosen_engine(None) == ClusterChoice(MachineEngine.RAY)
+        assert chosen_engine(machines(engine="slurm", count=2)) == ClusterChoice(MachineEngine.SLURM, count=2)
     assert chosen_engine(None) is None

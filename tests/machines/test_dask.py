@@ -11,6 +11,7 @@ from typing import Any, Final
 import joblib
 import pytest
 
+from parallel_hpo.config.tables import MachineEngine
 from parallel_hpo.errors import BackendError, UsageError
 from parallel_hpo.machines.base import NodeTaskEnd
 from parallel_hpo.machines.choose import chosen_engine
@@ -24,10 +25,11 @@ HOSTS: Final = ("127.0.0.1", "127.0.0.2")
 DRIVER: Final = """
 import sys, time
 from pathlib import Path
+from parallel_hpo.config.tables import MachineEngine
 from parallel_hpo.machines.hosted import HostedEngine
 from parallel_hpo.machines.talk import ClusterChoice
 from tests.machines.nodes import HeldNode
-engine = HostedEngine(ClusterChoice("dask", sys.argv[1]))
+engine = HostedEngine(ClusterChoice(MachineEngine.DASK, sys.argv[1]))
 engine.start(engine.machines()[0], HeldNode(Path(sys.argv[2])).command)
 time.sleep(600)
 """
@@ -73,7 +75,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @pytest.fixture
 def engine(cluster: Cluster) -> Iterator[HostedEngine]:
-    made = HostedEngine(ClusterChoice("dask", cluster.address))
+    made = HostedEngine(ClusterChoice(MachineEngine.DASK, cluster.address))
     yield made
     made.stop()
     made.close()
@@ -152,7 +154,7 @@ def test_the_environment_is_the_machines_and_not_that_of_a_nanny() -> None:
 
 def test_a_client_that_finds_no_cluster_is_refused_in_the_same_words_from_its_own_process() -> None:
     with pytest.raises(BackendError, match="Dask: no scheduler answers at nonsense://"):
-        HostedEngine(ClusterChoice("dask", "nonsense://x"))
+        HostedEngine(ClusterChoice(MachineEngine.DASK, "nonsense://x"))
 
 
 def test_without_an_address_it_is_said_where_one_may_stand() -> None:
@@ -163,7 +165,7 @@ def test_without_an_address_it_is_said_where_one_may_stand() -> None:
 def test_joblib_chooses_dask_by_the_client_that_is_there_already(cluster: Cluster) -> None:
     with distributed.Client(cluster.address) as client:
         with joblib.parallel_config(backend="dask"):
-            assert chosen_engine(None) == ClusterChoice("dask", client.scheduler.address)
+            assert chosen_engine(None) == ClusterChoice(MachineEngine.DASK, client.scheduler.address)
         assert chosen_engine(None) is None
 
 

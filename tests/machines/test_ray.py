@@ -10,6 +10,7 @@ from typing import Final
 import psutil
 import pytest
 
+from parallel_hpo.config.tables import MachineEngine
 from parallel_hpo.errors import BackendError
 from parallel_hpo.machines.base import FoundMachine, NodeTaskEnd
 from parallel_hpo.machines.hosted import HostedEngine
@@ -30,7 +31,7 @@ def cluster() -> Iterator[Raylets]:
 
 @pytest.fixture
 def engine(cluster: Raylets) -> Iterator[HostedEngine]:
-    made = HostedEngine(ClusterChoice("ray", cluster.address))
+    made = HostedEngine(ClusterChoice(MachineEngine.RAY, cluster.address))
     yield made
     made.stop()
     made.close()
@@ -83,7 +84,7 @@ def test_a_client_that_is_killed_is_a_hint_for_each_node_and_leaves_none(
 
 def test_a_cluster_that_is_not_there_is_named() -> None:
     with pytest.raises(BackendError, match=r"Ray: no cluster is to be had: .*give machines\.address"):
-        HostedEngine(ClusterChoice("ray", "nonsense"))
+        HostedEngine(ClusterChoice(MachineEngine.RAY, "nonsense"))
 
 
 def test_a_killed_raylet_is_a_hint_and_its_node_ends_with_it(

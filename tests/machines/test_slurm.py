@@ -24,10 +24,11 @@ JOIN: Final = Path(__file__).parents[2] / "scripts" / "batch" / "slurm-join.sh"
 DRIVER: Final = """
 import sys, time
 from pathlib import Path
+from parallel_hpo.config.tables import MachineEngine
 from parallel_hpo.machines.hosted import HostedEngine
 from parallel_hpo.machines.talk import ClusterChoice
 from tests.machines.nodes import HeldNode
-engine = HostedEngine(ClusterChoice("slurm", count=1))
+engine = HostedEngine(ClusterChoice(MachineEngine.SLURM, count=1))
 engine.start(engine.machines()[0], HeldNode(Path(sys.argv[1])).command)
 time.sleep(600)
 """

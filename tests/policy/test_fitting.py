@@ -6,18 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parallel_hpo.policy import RECENT, expected_s, longest_lease, note_duration, why_too_late
+from parallel_hpo.policy import RECENT, expected_s, note_duration, runs_within, why_too_late
 from parallel_hpo.words import Outcome
 
 durations = st.lists(st.floats(0.01, 1e6), min_size=1, max_size=RECENT).map(tuple)
 
 
 def test_a_first_run_is_started_alone_while_there_is_any_time() -> None:
-    assert [longest_lease((), left) for left in (1000.0, 0.1, 0.0, -5.0)] == [1, 1, 0, 0]
+    assert [runs_within((), left) for left in (1000.0, 0.1, 0.0, -5.0)] == [1, 1, 0, 0]
 
 
 def test_as_many_runs_follow_each_other_as_would_end_in_time() -> None:
-    assert [longest_lease((10.0,), left) for left in (9.9, 10.0, 29.0, 30.0)] == [0, 1, 2, 3]
+    assert [runs_within((10.0,), left) for left in (9.9, 10.0, 29.0, 30.0)] == [0, 1, 2, 3]
 
 
 def test_of_a_few_runs_the_longest_counts_and_of_many_one_that_nine_of_ten_do_not_pass() -> None:
@@ -28,7 +28,7 @@ def test_of_a_few_runs_the_longest_counts_and_of_many_one_that_nine_of_ten_do_no
 
 @given(durations, st.floats(0, 1e7))
 def test_nine_of_ten_runs_like_those_so_far_would_end_in_time(took: tuple[float, ...], left_s: float) -> None:
-    if longest_lease(took, left_s):
+    if runs_within(took, left_s):
         assert sum(each <= left_s for each in took) >= 0.9 * len(took)
 
 

@@ -12,8 +12,8 @@ from typing import Any, Final
 import pytest
 from sqlalchemy import create_engine, insert
 
+from parallel_hpo.protocol.ends import AttemptEnd
 from parallel_hpo.server.store import tables
-from parallel_hpo.supervisor.decisions.actions import End
 from parallel_hpo.supervisor.records.ledger import Ledger
 from parallel_hpo.words import Outcome, RunId, Slot
 from tests.processes.agreement import Attempt, Counted, Told, agree, disagreements
@@ -84,7 +84,7 @@ class Written:
         run = RunId(name)
         for number, outcome in enumerate(attempts, start=1):
             self._ledger.record_start(run, parameters={"x": x}, attempt=number, slot=Slot(0), device=None)
-            self._ledger.record_end(run, number, End(outcome, value=value, duration_s=1.0))
+            self._ledger.record_end(run, number, AttemptEnd(outcome=outcome, value=value, duration_s=1.0))
 
     def tell(self, name: str, x: int, **columns: Any) -> None:
         """Write a run into the server's database."""

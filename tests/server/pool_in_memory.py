@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from parallel_hpo.policy import FailureLimits
+from parallel_hpo.protocol.ends import Ending
 from parallel_hpo.protocol.pool import (
-    Ends,
     Exchange,
     Granted,
     Join,
@@ -96,7 +96,7 @@ class PoolInMemory:
         membership.lose(draft, lost)
         self.keep(draft)
 
-    def stop(self, ends: Ends) -> None:
+    def stop(self, ends: Ending) -> None:
         draft = self.draft()
         ending.stop(draft, ends)
         self.keep(draft)
@@ -105,7 +105,7 @@ class PoolInMemory:
         assert self.pool is not None
         self.pool = replace(self.pool, head_heard_at=self.clock.now)
 
-    def look(self) -> Ends | None:
+    def look(self) -> Ending | None:
         draft = self.draft()
         self.keep(draft)
         return draft.pool.ends

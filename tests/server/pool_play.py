@@ -14,9 +14,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from parallel_hpo.errors import ExitCode
 from parallel_hpo.plan import Share
+from parallel_hpo.protocol.ends import Ending
 from parallel_hpo.protocol.pool import (
     FENCE,
-    Ends,
     Exchange,
     Granted,
     Join,
@@ -48,8 +48,8 @@ class Side(Protocol):
     def exchange(self, told: Exchange) -> Granted: ...
     def leave(self, epoch: int, reason: str) -> None: ...
     def lose(self, lost: NodeLost) -> None: ...
-    def stop(self, ends: Ends) -> None: ...
-    def look(self) -> Ends | None: ...
+    def stop(self, ends: Ending) -> None: ...
+    def look(self) -> Ending | None: ...
     def may_start(self) -> int:
         """Return how many runs have started or may do so."""
 
@@ -180,7 +180,7 @@ class PoolPlay(RuleBasedStateMachine):
             node.pending = None
             node.retries.pop(run.run_id, None)
 
-    def heed(self, node: Machine, ends: Ends) -> None:
+    def heed(self, node: Machine, ends: Ending) -> None:
         if ends.stop is None:
             its_own = [other for other in self.machines if other.share == node.share]
             working = [other for other in its_own if other.works and other.inside]
@@ -284,7 +284,7 @@ class PoolPlay(RuleBasedStateMachine):
         self.side.up_since = self.now
 
     def head_stops(self, _i: int, n: int) -> None:
-        self.side.stop(Ends("Ctrl-C", 130, list(StopKind)[n % len(StopKind)]))
+        self.side.stop(Ending("Ctrl-C", 130, list(StopKind)[n % len(StopKind)]))
 
     def open_again(self, _i: int, n: int) -> None:
         """Go on after a stop; nodes leave first, as a head waits for them."""
@@ -351,7 +351,7 @@ class PoolPlay(RuleBasedStateMachine):
         assert last.exit_code in (ExitCode.COMPLETE, ExitCode.NO_RUN_FINISHED)
         assert [event.number for event in events] == list(range(1, len(events) + 1))
 
-    def work_alone(self, node: Machine) -> Ends:
+    def work_alone(self, node: Machine) -> Ending:
         """Go on with what the machine has, until the sweep is complete; what others had comes with time."""
         node.cut, self.machines = False, [node]
         for _ in range(ENOUGH):

@@ -43,7 +43,7 @@ def start(run: str, attempt: int = 1, **more: Any) -> PooledStart:
 
 
 def end(run: str, attempt: int | None = 1, outcome: Outcome = Outcome.FINISHED, **more: Any) -> PooledEnd:
-    return PooledEnd(RunId(run), attempt, outcome, **more)
+    return PooledEnd(RunId(run), attempt, outcome=outcome, **more)
 
 
 def stopped(run: str, attempt: int | None = 1) -> PooledEnd:

@@ -14,11 +14,11 @@ import pytest
 
 from parallel_hpo.chronicle import QUARANTINE, RESTART, Attempt, Incident, Performed
 from parallel_hpo.consumption import Consumption
+from parallel_hpo.protocol.ends import AttemptEnd
 from parallel_hpo.server.pages.ledgers import attempts_of
 from parallel_hpo.server.pages.sweep_data import Sweeps
 from parallel_hpo.server.pages.timeline import lanes_of, timeline
 from parallel_hpo.server.services.supervision import SweepAt
-from parallel_hpo.supervisor.decisions.actions import End
 from parallel_hpo.supervisor.records.ledger import Ledger
 from parallel_hpo.words import Outcome, RunId, Slot
 from tests.server.acting import Stage, grid
@@ -75,7 +75,9 @@ def test_the_count_and_further_attempts_are_those_of_the_ledger(stage: Stage, tm
         ledger.record_facts({"path": f"local/p/{sweep}", "count": 4})
         for attempt in (1, 2):
             ledger.record_start(RunId(run), parameters={}, attempt=attempt, slot=Slot(0), device=None)
-        ledger.record_attempt_end(RunId(run), 1, End(Outcome.CRASHED, consumption=Consumption(1.5, 0.25)))
+        ledger.record_attempt_end(
+            RunId(run), 1, AttemptEnd(outcome=Outcome.CRASHED, consumption=Consumption(1.5, 0.25))
+        )
     known = replace(stage.world, sweeps_in=tmp_path)
     told = json.loads(Sweeps(0.0).sweep_json(known, at(sweep), ""))
     assert (told["sweep"]["count"], told["runs"]["attempts"]) == (4, [2])

@@ -12,8 +12,8 @@ import pytest
 from parallel_hpo.backend.base import Awaited
 from parallel_hpo.chronicle import LEDGER
 from parallel_hpo.notices import Message
+from parallel_hpo.protocol.ends import AttemptEnd
 from parallel_hpo.supervisor.control.mailbox import Mailbox
-from parallel_hpo.supervisor.decisions.actions import End
 from parallel_hpo.supervisor.processes.reaper import make_mark
 from parallel_hpo.supervisor.records.ledger import Ledger
 from parallel_hpo.supervisor.siblings import Siblings
@@ -49,7 +49,7 @@ def begin(folder: Path, run_id: RunId, **end: Any) -> None:
     with Ledger(folder / LEDGER) as ledger:
         ledger.record_start(run_id, parameters={}, attempt=1, slot=Slot(0), device=None)
         if end:
-            ledger.record_end(run_id, 1, End(**end))
+            ledger.record_end(run_id, 1, AttemptEnd(**end))
 
 
 def test_what_a_killed_share_had_not_begun_is_given_out_again_and_said(tmp_path: Path, share: Path) -> None:

@@ -13,7 +13,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from parallel_hpo.protocol.pool import POOL, Ends, Exchange, Join, NewPool, NodeLost
+from parallel_hpo.protocol.ends import Ending
+from parallel_hpo.protocol.pool import POOL, Exchange, Join, NewPool, NodeLost
 from parallel_hpo.protocol.wire import as_json, read
 from parallel_hpo.server.http.access import expect_supervisor
 from parallel_hpo.server.http.bodies import json_body, text_in
@@ -92,7 +93,7 @@ class _PoolHandlers:
 
     async def stop(self, request: Request) -> Response:
         sweep = _for_head(request)
-        return await self._lasting(pool.stop, sweep, await _told(Ends, request))
+        return await self._lasting(pool.stop, sweep, await _told(Ending, request))
 
     async def lost(self, request: Request) -> Response:
         sweep = _for_head(request)

@@ -1,3 +1,5 @@
-"""The server's decisions, all pure: run states, sweep states, and the answer to a heartbeat."""
+"""The server's decisions, all pure: moves of runs and sweeps, the answer to a heartbeat, early stopping,
+branches of runs, and what becomes of a pool of many machines.
+"""
 
 from __future__ import annotations

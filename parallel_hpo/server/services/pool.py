@@ -15,9 +15,9 @@ from parallel_hpo.config.deadline import Deadline
 from parallel_hpo.config.tables import Failures, Limit
 from parallel_hpo.keys import node_key
 from parallel_hpo.policy import FailureLimits
+from parallel_hpo.protocol.ends import Ending
 from parallel_hpo.protocol.pool import (
     AT_ONCE,
-    Ends,
     Exchange,
     Granted,
     Join,
@@ -98,7 +98,7 @@ def join(world: World, sweep_id: str, wants: Join) -> Joined:
 class TooLateError(RefusedError):
     """A machine comes when all are to leave."""
 
-    def __init__(self, sweep_id: str, ends: Ends) -> None:
+    def __init__(self, sweep_id: str, ends: Ending) -> None:
         super().__init__(f"sweep {sweep_id} takes no machine any more: {ends.reason}", status=409)
         self.ends = ends
 
@@ -125,7 +125,7 @@ def lose(world: World, sweep_id: str, lost: NodeLost) -> None:
         membership.lose(draft, lost)
 
 
-def stop(world: World, sweep_id: str, ends: Ends) -> None:
+def stop(world: World, sweep_id: str, ends: Ending) -> None:
     """Let all nodes leave as the head asks."""
     with _changed(world, sweep_id, by_head=True) as draft:
         ending.stop(draft, ends)

@@ -22,7 +22,8 @@ from sqlalchemy import (
 )
 
 from parallel_hpo.policy import FailureCount, FailureLimits
-from parallel_hpo.protocol.pool import Ends, NewPool, PoolEvent, Versions
+from parallel_hpo.protocol.ends import Ending
+from parallel_hpo.protocol.pool import NewPool, PoolEvent, Versions
 from parallel_hpo.protocol.wire import as_json, read
 from parallel_hpo.server.rules.pool.draft import PoolDraft
 from parallel_hpo.server.rules.pool.state import Pool, PoolNode, PoolRun, PoolShare, RunPlace
@@ -232,7 +233,7 @@ def _pool(row: Row[Any]) -> Pool:
         epochs=row.epochs,
         events=row.events,
         exhausted=row.exhausted,
-        ends=None if row.ends is None else read(Ends, json.loads(row.ends)),
+        ends=None if row.ends is None else read(Ending, json.loads(row.ends)),
     )
 
 

@@ -4,29 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from parallel_hpo.consumption import UNKNOWN, Consumption
 from parallel_hpo.notices import Notice
+from parallel_hpo.protocol.ends import AttemptEnd
 from parallel_hpo.protocol.messages import Order
 from parallel_hpo.supervisor.decisions.view import OpenRun, SweepView
 from parallel_hpo.words import Outcome, RunId, Slot
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """How an attempt ended, and with the last one its run."""
-
-    outcome: Outcome
-    reason: str = ""
-    value: float | None = None
-    """The sweep's metric; None where the run has none."""
-    duration_s: float = 0.0
-    """What the attempt took; of a run: all of its attempts together."""
-    resumable: bool = False
-    """A resumed sweep runs it again."""
-    traceback: str = ""
-    """Of the exception that ended it, where the worker could tell."""
-    consumption: Consumption = UNKNOWN
-    """What the attempt has used, once that is measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +25,7 @@ class RecordEnd:
 
     slot: Slot
     run: OpenRun
-    end: End
+    end: AttemptEnd
     final: bool
     died: bool
     """The worker died: the server has not heard of the end."""
@@ -54,7 +36,7 @@ class RecordDrop:
     """Write into the ledger that a run which waited for another attempt gets none."""
 
     run: OpenRun
-    end: End
+    end: AttemptEnd
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,12 @@ from parallel_hpo.errors import ExitCode
 from parallel_hpo.lifecycle import Move
 from parallel_hpo.notices import Message
 from parallel_hpo.policy import is_hopeless, may_run_again, next_restart
+from parallel_hpo.protocol.ends import AttemptEnd, Ending
 from parallel_hpo.supervisor.decisions import device_care
 from parallel_hpo.supervisor.decisions.actions import GiveBack
 from parallel_hpo.supervisor.decisions.draft import Draft
 from parallel_hpo.supervisor.decisions.events import Died, SpawnDenied
-from parallel_hpo.supervisor.decisions.view import Ending, OpenRun, SlotView
+from parallel_hpo.supervisor.decisions.view import OpenRun, SlotView
 from parallel_hpo.words import Outcome, Slot, SlotState, StopKind
 
 DENIED_WAIT_S: Final = 1.0
@@ -78,27 +79,33 @@ def _on_cut_short(draft: Draft, slot: SlotView, run: OpenRun, cause: str) -> Non
     ending = draft.view.ending
     if ending is not None and ending.stop is not StopKind.DRAIN:
         reason = f"{ending.reason}; killed ({cause})"
-        draft.end_attempt(slot.slot, run, Outcome.STOPPED, reason, died=True, resumable=True)
+        draft.end_attempt(
+            slot.slot, run, AttemptEnd(outcome=Outcome.STOPPED, reason=reason, resumable=True), died=True
+        )
     elif slot.cut is not None and slot.cut.failed:
-        draft.end_attempt(slot.slot, run, Outcome.FAILED, f"{reason}; killed", died=True)
+        draft.end_attempt(
+            slot.slot, run, AttemptEnd(outcome=Outcome.FAILED, reason=f"{reason}; killed"), died=True
+        )
     elif may_run_again(run.deaths, draft.view.limits.retries):
-        draft.end_attempt(slot.slot, run, Outcome.CRASHED, reason, died=True, final=False)
+        draft.end_attempt(
+            slot.slot, run, AttemptEnd(outcome=Outcome.CRASHED, reason=reason), died=True, final=False
+        )
         _take_back(draft, _next_attempt(draft, run))
     else:
-        draft.end_attempt(slot.slot, run, Outcome.CRASHED, reason, died=True)
+        draft.end_attempt(slot.slot, run, AttemptEnd(outcome=Outcome.CRASHED, reason=reason), died=True)
 
 
 def run_again_preempted(draft: Draft, slot: Slot, run: OpenRun, reason: str) -> None:
     """End an attempt that marked itself as preempting and left with an error; the run gets another one."""
-    draft.end_attempt(slot, run, Outcome.STOPPED, f"preempted: {reason}", final=False)
+    end = AttemptEnd(outcome=Outcome.STOPPED, reason=f"preempted: {reason}")
+    draft.end_attempt(slot, run, end, final=False)
     _take_back(draft, _next_attempt(draft, replace(run, preemptions=run.preemptions + 1)))
 
 
 def run_again_alone(draft: Draft, slot: SlotView, run: OpenRun, reason: str) -> None:
     """End an attempt that others left too little memory; the run gets another one, alone on its device."""
-    draft.end_attempt(
-        slot.slot, run, Outcome.STOPPED, f"too little memory beside others: {reason}", final=False
-    )
+    end = AttemptEnd(outcome=Outcome.STOPPED, reason=f"too little memory beside others: {reason}")
+    draft.end_attempt(slot.slot, run, end, final=False)
     _take_back(draft, replace(_next_attempt(draft, run), alone_on=slot.device))
 
 

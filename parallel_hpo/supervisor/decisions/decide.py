@@ -11,7 +11,7 @@ that it records.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Final
+from typing import Final, assert_never
 
 from parallel_hpo.lifecycle import Move
 from parallel_hpo.notices import Message
@@ -27,15 +27,16 @@ from parallel_hpo.protocol.messages import (
 from parallel_hpo.supervisor.decisions import (
     deaths,
     device_care,
-    drawing,
-    ends,
-    filling,
-    giving,
+    grants,
+    leases,
     limits,
+    occupancy,
+    run_ends,
     scaling,
     starts,
+    sweep_end,
 )
-from parallel_hpo.supervisor.decisions.actions import AskSweep, Decision, Kill, LookAtAwaited, Spawn
+from parallel_hpo.supervisor.decisions.actions import AskSweep, Decision, LookAtAwaited, Spawn
 from parallel_hpo.supervisor.decisions.draft import Draft
 from parallel_hpo.supervisor.decisions.events import (
     Delivered,
@@ -54,11 +55,11 @@ from parallel_hpo.supervisor.decisions.events import (
     SweepSeen,
     TimePassed,
 )
-from parallel_hpo.supervisor.decisions.view import Ending, SlotView, SweepView
-from parallel_hpo.supervisor.devices.filling import DeviceMemorySeen
+from parallel_hpo.supervisor.decisions.view import SlotView, SweepView
 from parallel_hpo.supervisor.devices.handover import DeviceClear
+from parallel_hpo.supervisor.devices.occupancy import DeviceMemorySeen
 from parallel_hpo.supervisor.devices.presence import OwnersSeen
-from parallel_hpo.words import Slot, SlotState, StopKind
+from parallel_hpo.words import Slot, SlotState
 
 IDLE_RETURN_S: Final = 1.0
 IDLE_RETURN_MAX_S: Final = 30.0
@@ -81,7 +82,7 @@ def decide(view: SweepView, event: Event, now: float) -> Decision:
     draft = _Decider(view, now)
     draft.take(event)
     draft.assign()
-    ends.end_if_done(draft)
+    sweep_end.end_if_done(draft)
     return Decision(draft.view, tuple(draft.actions))
 
 
@@ -107,13 +108,15 @@ class _Decider(Draft):
             case Died() | SpawnDenied():
                 self._on_no_process(event)
             case StopAsked():
-                self._on_stop(event)
+                sweep_end.on_stop(self, event)
             case SweepSeen(over):
                 self._on_sweep_seen(over)
             case ScaleAsked() | DrainAsked():
                 self._on_crew_asked(event)
             case PoolAnswered() | StartRefused():
                 self._on_pool(event)
+            case _:
+                assert_never(event)
 
     def _on_seen(
         self, event: OutputSeen | MemorySeen | DeviceMemorySeen | DeviceClear | Delivered | OwnersSeen
@@ -122,7 +125,7 @@ class _Decider(Draft):
             case OwnersSeen():
                 device_care.on_owners_seen(self, event)
             case DeviceMemorySeen():
-                filling.on_memory(self, event)
+                occupancy.on_memory(self, event)
             case Delivered():
                 starts.on_delivered(self, event)
             case OutputSeen(slot):
@@ -157,7 +160,7 @@ class _Decider(Draft):
             case RunStarted():
                 starts.on_run_started(self, self.slot(slot), report)
             case RunEnded():
-                ends.on_run_ended(self, self.slot(slot), report)
+                run_ends.on_run_ended(self, self.slot(slot), report)
             case LeaseEnded():
                 self._on_lease_ended(self.slot(slot), report)
             case StartFailed():
@@ -170,7 +173,7 @@ class _Decider(Draft):
         self.change(slot.slot, busy=False, lease_left=0)
         if slot.state is SlotState.RUNNING and report.error:
             self.replace_worker(slot, report.error)
-        elif slot.state is SlotState.RUNNING and giving.runs_left_in_process(self, slot) == 0:
+        elif slot.state is SlotState.RUNNING and leases.runs_left_in_process(self, slot) == 0:
             self.replace_worker(slot, "replaced after its runs")
         leaves = slot.state is SlotState.STOPPING  # it has said so before, or was told to
         if leaves or self.view.ending is not None or not (report.short or report.error):
@@ -196,33 +199,14 @@ class _Decider(Draft):
             self.tell(Message(self.view.complaint, warning=True))
         self.view = replace(self.view, asking=False, complaint="", exhausted=over or self.view.exhausted)
 
-    def _on_stop(self, event: StopAsked) -> None:
-        """Take a stop; a later one may only be harder than an earlier one."""
-        before = self.view.ending.stop if self.view.ending else None
-        interrupted = before not in (None, StopKind.DRAIN)
-        if event.kind is StopKind.KILL or (interrupted and event.kind is not StopKind.DRAIN):
-            self._kill_all(event)
-        elif not interrupted and before is not event.kind:
-            self.tell_stop(event.kind, event.reason)
-            self.leave(Ending(event.reason, event.exit_code, event.kind))
-
-    def _kill_all(self, event: StopAsked) -> None:
-        self.view = replace(self.view, ending=Ending(event.reason, event.exit_code, StopKind.KILL))
-        self.drop_reruns(event.reason)
-        for slot in self.view.slots:
-            self.move(slot.slot, Move.LEAVE)
-            self.change(slot.slot, spawn_at=None, replacing=False)
-            if slot.alive:
-                self.actions.append(Kill(slot.slot))
-
     def _on_pool(self, event: PoolAnswered | StartRefused) -> None:
         match event:
             case StartRefused():
                 starts.on_refused(self, event)
             case PoolAnswered(answer):
-                drawing.take(self, answer)
-                if (stop := drawing.stop_in(self.view, answer.ends)) is not None:
-                    self._on_stop(stop)
+                grants.take(self, answer)
+                if (stop := grants.stop_in(self.view, answer.ends)) is not None:
+                    sweep_end.on_stop(self, stop)
 
     # --- what every event is followed by ---------------------------------------
 
@@ -235,10 +219,10 @@ class _Decider(Draft):
             return
         for slot in self.view.slots:
             if slot.state is SlotState.RUNNING and not slot.busy:
-                giving.give_work(self, slot)
-        filling.fill(self)
+                leases.give_work(self, slot)
+        occupancy.fill(self)
         for slot in self.view.slots:
-            if slot.state in WAITING and giving.wants_worker(self, slot):
+            if slot.state in WAITING and leases.wants_worker(self, slot):
                 self.move(slot.slot, Move.SPAWN)
                 self.actions.append(Spawn(slot.slot))
 

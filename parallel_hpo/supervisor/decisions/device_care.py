@@ -54,15 +54,15 @@ def may_start(draft: Draft, slot: SlotView) -> bool:
     return not any(other.alive for other in draft.view.slots if other.device == slot.device)
 
 
-def is_resting(draft: Draft, slot: SlotView) -> bool:
+def is_quarantined(draft: Draft, slot: SlotView) -> bool:
     """Whether the slot's device is in quarantine."""
-    return bool(slot.device) and draft.view.health.is_held(slot.device, draft.now)
+    return bool(slot.device) and draft.view.health.is_quarantined(slot.device, draft.now)
 
 
 def longest_lease(draft: Draft, slot: SlotView) -> int | None:
     """How many runs a worker there may be given at a time; None: any number."""
-    filling = draft.view.filling
-    if filling is not None and slot.device and not filling.of(slot.device).is_measured:
+    occupancy = draft.view.occupancy
+    if occupancy is not None and slot.device and not occupancy.of(slot.device).is_measured:
         return 1  # others may soon work beside it
     on_probation = bool(slot.device) and draft.view.health.is_on_probation(slot.device, draft.now)
     return 1 if on_probation else None
@@ -74,7 +74,7 @@ def _note_run(draft: Draft, device: str, outcome: Outcome, reason: str, *, fault
     others = {slot.device for slot in here if slot.device != device}
     after = note_run(before, device, outcome, others=frozenset(others), now=draft.now, faulty=faulty)
     draft.view = replace(draft.view, health=after)
-    if after.is_held(device, draft.now) and not before.is_held(device, draft.now):
+    if after.is_quarantined(device, draft.now) and not before.is_quarantined(device, draft.now):
         _rest(draft, device, reason)
     elif before.of(device).held_until is not None and after.of(device).held_until is None:
         draft.tell(Message(f"device {device} is out of quarantine: a run has finished on it"))

@@ -1,7 +1,6 @@
 """One decision in the making: a view that is replaced piece by piece, and the actions that pile up.
 
-The pieces that `decide` puts decisions together from. Pure, like `decide`, which
-alone uses it.
+The pieces that all files of this room put their decisions together from. Pure.
 """
 
 from __future__ import annotations
@@ -13,9 +12,10 @@ from typing import Any
 from parallel_hpo.lifecycle import Move, move
 from parallel_hpo.notices import Message, RunBegan, RunOver, WorkerChanged
 from parallel_hpo.policy import count_outcome
+from parallel_hpo.protocol.ends import AttemptEnd, Ending
 from parallel_hpo.protocol.messages import Drain, Interrupt, MissingMetric
-from parallel_hpo.supervisor.decisions.actions import Action, End, Kill, RecordDrop, RecordEnd, Send, Tell
-from parallel_hpo.supervisor.decisions.view import Ending, OpenRun, SlotView, SweepView
+from parallel_hpo.supervisor.decisions.actions import Action, Kill, RecordDrop, RecordEnd, Send, Tell
+from parallel_hpo.supervisor.decisions.view import OpenRun, SlotView, SweepView
 from parallel_hpo.words import Outcome, Slot, SlotState, StopKind
 
 
@@ -92,29 +92,26 @@ class Draft:
         resumable = outcome is Outcome.STOPPED
         for run in waiting:
             why = f"{reason}, before attempt {run.attempt}"
-            end = End(outcome, why, duration_s=run.spent_s, resumable=resumable)
+            end = AttemptEnd(outcome=outcome, reason=why, duration_s=run.spent_s, resumable=resumable)
             self.actions.append(RecordDrop(run, end))
 
     def end_attempt(
         self,
         slot: Slot,
         run: OpenRun,
-        outcome: Outcome,
-        reason: str,
+        end: AttemptEnd,
         *,
-        value: float | None = None,
         died: bool = False,
         final: bool = True,
-        resumable: bool = False,
-        traceback: str = "",
     ) -> None:
+        """Have an attempt be over, and its run where that is `final`; how long it took is known only here."""
         took_s = self.now - run.since
         total_s = run.spent_s + took_s if final else took_s
-        end = End(outcome, reason, value, total_s, resumable, traceback)
-        self.actions.append(RecordEnd(slot, run, end, final, died))
+        self.actions.append(RecordEnd(slot, run, AttemptEnd.like(end, duration_s=total_s), final, died))
         if final:
-            self.view = replace(self.view, failures=count_outcome(self.view.failures, outcome))
-        self.tell(RunOver(slot, run.run_id, run.attempt, outcome, reason, value, took_s, again=not final))
+            self.view = replace(self.view, failures=count_outcome(self.view.failures, end.outcome))
+        over = (slot, run.run_id, run.attempt, end.outcome, end.reason, end.value, took_s)
+        self.tell(RunOver(*over, again=not final))
 
     def slot(self, slot: Slot) -> SlotView:
         return self.view.slots[slot]

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from parallel_hpo.protocol.messages import Report, RunStarted
 from parallel_hpo.protocol.pool import Granted
-from parallel_hpo.supervisor.devices.filling import DeviceMemorySeen
 from parallel_hpo.supervisor.devices.handover import DeviceClear
+from parallel_hpo.supervisor.devices.occupancy import DeviceMemorySeen
 from parallel_hpo.supervisor.devices.presence import OwnersSeen
 from parallel_hpo.words import Outcome, RunId, Slot, StopKind
 

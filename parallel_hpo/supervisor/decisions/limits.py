@@ -6,13 +6,13 @@ from dataclasses import replace
 from typing import Final
 
 from parallel_hpo.errors import ExitCode
+from parallel_hpo.protocol.ends import Ending
 from parallel_hpo.protocol.messages import Cut
 from parallel_hpo.supervisor.decisions.actions import DumpStacks, Kill, Send
 from parallel_hpo.supervisor.decisions.draft import Draft
 from parallel_hpo.supervisor.decisions.view import (
     SILENT_S,
     CutShort,
-    Ending,
     SlotView,
     run_ends_at,
     silent_from,

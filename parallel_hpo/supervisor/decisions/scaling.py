@@ -20,14 +20,14 @@ def scale(draft: Draft, workers: int) -> None:
     staying = [slot for slot in draft.view.slots if stays(slot)]
     for slot in reversed(staying[workers:]):
         drain(draft, slot.slot)
-    if draft.view.filling is not None:
-        draft.view = replace(draft.view, filling=replace(draft.view.filling, most=workers))
+    if draft.view.occupancy is not None:
+        draft.view = replace(draft.view, occupancy=replace(draft.view.occupancy, most=workers))
     places = free_places(draft, staying[:workers], workers - len(staying))
     add_slots(draft, places)
     reached = min(workers, len(staying) + len(places))
     draft.tell(Message(f"scaled from {len(staying)} to {reached} workers"))
     if reached < workers:
-        so_far = "" if draft.view.filling is None else ", as far as their memory was measured"
+        so_far = "" if draft.view.occupancy is None else ", as far as their memory was measured"
         words = f"the devices take no more than {reached} workers at this hpo.workers_per_device{so_far}"
         draft.tell(Message(words, warning=True))
 
@@ -45,8 +45,8 @@ def free_places(draft: Draft, staying: list[SlotView], more: int) -> list[str]:
 
 def workers_on(draft: Draft, device: str) -> int:
     """Return how many workers may share a device."""
-    filling = draft.view.filling
-    return draft.view.limits.workers_per_device if filling is None else filling.of(device).fits
+    occupancy = draft.view.occupancy
+    return draft.view.limits.workers_per_device if occupancy is None else occupancy.of(device).fits
 
 
 def add_slots(draft: Draft, devices: Iterable[str]) -> None:
@@ -59,9 +59,9 @@ def add_slots(draft: Draft, devices: Iterable[str]) -> None:
 def drain_asked(draft: Draft, number: Slot) -> None:
     """Drain a worker that somebody wants gone: nor is another put in its place where devices are filled."""
     drain(draft, number)
-    if draft.view.filling is not None:
+    if draft.view.occupancy is not None:
         most = sum(1 for slot in draft.view.slots if stays(slot))
-        draft.view = replace(draft.view, filling=replace(draft.view.filling, most=most))
+        draft.view = replace(draft.view, occupancy=replace(draft.view.occupancy, most=most))
 
 
 def drain(draft: Draft, number: Slot) -> None:

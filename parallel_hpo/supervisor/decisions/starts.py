@@ -13,7 +13,7 @@ from typing import Final
 from parallel_hpo.notices import Message, RunBegan
 from parallel_hpo.protocol.messages import Proceed, RunStarted, Settle
 from parallel_hpo.protocol.pool import KNOWN_TO_POOL, OVER_WORD
-from parallel_hpo.supervisor.decisions import fitting
+from parallel_hpo.supervisor.decisions import deadline
 from parallel_hpo.supervisor.decisions.actions import RecordStart, Send, TellEnd
 from parallel_hpo.supervisor.decisions.draft import Draft
 from parallel_hpo.supervisor.decisions.events import Delivered, StartRefused
@@ -32,8 +32,8 @@ def on_run_started(draft: Draft, slot: SlotView, report: RunStarted) -> None:
         return  # it hears the order to leave instead, and the run goes back unstarted
     if slot.assigned is not None:
         _start(draft, slot, slot.assigned)
-    elif fitting.is_too_late(draft.view, draft.now):
-        fitting.send_back(draft, slot)
+    elif deadline.is_too_late(draft.view, draft.now):
+        deadline.send_back(draft, slot)
     else:
         draft.view = replace(draft.view, started=draft.view.started + 1)
         seed = _seed_of(draft.view.limits, report.place)

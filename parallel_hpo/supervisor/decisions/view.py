@@ -11,11 +11,12 @@ from typing import Any, Final
 
 from parallel_hpo.lifecycle import ALIVE, TERMINAL
 from parallel_hpo.policy import FailureCount, FailureLimits, RestartLimits
+from parallel_hpo.protocol.ends import Ending
 from parallel_hpo.protocol.messages import StartFailed
-from parallel_hpo.supervisor.devices.filling import Filling
 from parallel_hpo.supervisor.devices.health import FaultRule, Health
+from parallel_hpo.supervisor.devices.occupancy import Occupancy
 from parallel_hpo.supervisor.devices.presence import Presence
-from parallel_hpo.words import Parameters, RunId, Slot, SlotState, StopKind
+from parallel_hpo.words import Parameters, RunId, Slot, SlotState
 
 SILENT_S: Final = 90.0
 """A worker that has work, starts no run, and of whose agent nothing is heard for so long is replaced:
@@ -123,16 +124,6 @@ class SlotView:
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
-    """Why the sweep's processes leave, and with which exit code."""
-
-    reason: str
-    exit_code: int
-    stop: StopKind | None = None
-    """None: nothing is left to do."""
-
-
-@dataclass(frozen=True, slots=True)
 class PoolGrant:
     """What a sweep's pool lets this machine do, by its last answer."""
 
@@ -183,7 +174,7 @@ class SweepView:
     told_of_metric: bool = False
     """A run has finished without a value of the sweep's metric, and the user knows."""
     ending: Ending | None = None
-    filling: Filling | None = None
+    occupancy: Occupancy | None = None
     """Set where as many workers share a device as its memory holds."""
     grant: PoolGrant | None = None
     """Set where the sweep's runs are drawn from a pool, which alone knows when it is over."""

@@ -10,9 +10,9 @@ import socket
 from collections.abc import Callable
 
 from parallel_hpo.supervisor.devices.assign import Grant
-from parallel_hpo.supervisor.devices.filling import Filling
 from parallel_hpo.supervisor.devices.library import DeviceLibrary, NoDriver
 from parallel_hpo.supervisor.devices.meter import Meter, Rapl
+from parallel_hpo.supervisor.devices.occupancy import Occupancy
 from parallel_hpo.supervisor.devices.owners import Owners, who_is_there
 from parallel_hpo.supervisor.devices.placing import Placement, is_stranger
 from parallel_hpo.supervisor.devices.watch import DeviceWatch, processes_on
@@ -41,7 +41,7 @@ class Equipment:
         self.workers = placement.workers
         """How many slots there are at the start."""
         most = placement.most_workers
-        self.filling = None if most is None else Filling(most)
+        self.occupancy = None if most is None else Occupancy(most)
         """Set where devices are shared by as many workers as their memory holds."""
         self.superseded = placement.superseded
         """Masks of the parent's that would be applied on top of a worker's own."""

@@ -88,7 +88,7 @@ class Health:
         """Return one device's."""
         return self.devices.get(device, DeviceHealth())
 
-    def is_held(self, device: str, now: float) -> bool:
+    def is_quarantined(self, device: str, now: float) -> bool:
         """Whether it is in quarantine."""
         until = self.of(device).held_until
         return until is not None and now < until
@@ -122,8 +122,8 @@ def note_run(
         devices[device] = DeviceHealth()
         return Health(devices)
     own = replace(health.of(device), failed=health.of(device).failed + 1)
-    have_others = any(not health.is_held(other, now) for other in others)
-    if have_others and not health.is_held(device, now) and (faulty or _is_to_be_held(own)):
+    have_others = any(not health.is_quarantined(other, now) for other in others)
+    if have_others and not health.is_quarantined(device, now) and (faulty or _is_to_be_quarantined(own)):
         own = _held(own, now)
     devices[device] = own
     return Health(devices)
@@ -138,7 +138,7 @@ def _note_others(own: DeviceHealth, outcome: Outcome) -> DeviceHealth:
     return replace(own, others_failed=own.others_failed + 1)
 
 
-def _is_to_be_held(own: DeviceHealth) -> bool:
+def _is_to_be_quarantined(own: DeviceHealth) -> bool:
     if own.held_until is not None:
         return True  # this was its probation run
     others_do_well = own.others_failed * FINISHED_PER_FAILURE <= own.others_finished

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import psutil
 
 from parallel_hpo.supervisor.devices.assign import Grant
-from parallel_hpo.supervisor.devices.filling import DeviceMemorySeen
 from parallel_hpo.supervisor.devices.handover import (
     HANDOVER_LIMIT_S,
     LOOK_EVERY_S,
@@ -17,6 +16,7 @@ from parallel_hpo.supervisor.devices.handover import (
     still_held,
 )
 from parallel_hpo.supervisor.devices.library import DeviceLibrary, DeviceProcess, NoDriver, Usage
+from parallel_hpo.supervisor.devices.occupancy import DeviceMemorySeen
 from parallel_hpo.words import Slot
 
 

@@ -21,8 +21,8 @@ from parallel_hpo.notices import Message, Notice, Observer
 from parallel_hpo.protocol.pool import FENCE, Exchange, Granted, PooledEnd, PooledStart
 from parallel_hpo.supervisor.control.patience import Patience
 from parallel_hpo.supervisor.control.signals import Control
-from parallel_hpo.supervisor.decisions.drawing import PoolNeeds
 from parallel_hpo.supervisor.decisions.events import PoolAnswered, StartRefused, StopAsked
+from parallel_hpo.supervisor.decisions.grants import PoolNeeds
 from parallel_hpo.supervisor.membership.outbox import Outbox
 from parallel_hpo.supervisor.records.recorder import UnrecordedError
 from parallel_hpo.words import Slot, StopKind

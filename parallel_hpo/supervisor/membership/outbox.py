@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from parallel_hpo.notices import Message, Notice, OutputLine, SweepOpened, SweepOver, to_json
 from parallel_hpo.protocol.pool import Exchange, Granted, PooledEnd, PooledStart
-from parallel_hpo.supervisor.decisions.drawing import PoolNeeds
+from parallel_hpo.supervisor.decisions.grants import PoolNeeds
 from parallel_hpo.words import RunId
 
 NOTICES: Final = 200

@@ -36,18 +36,12 @@ def end_of(record: RecordEnd) -> PooledEnd:
     """
     run, end = record.run, record.end
     handed_on = record.final and end.resumable
-    return PooledEnd(
-        run.run_id,
-        run.attempt,
-        end.outcome,
-        end.reason[:REASON_CHARS],
-        end.value,
-        end.duration_s - run.spent_s if handed_on else end.duration_s,
-        end.resumable,
-        end.traceback[-TRACEBACK_CHARS:],
-        record.final,
-        int(record.slot),
-        end.consumption,
+    return PooledEnd.like(
+        end,
+        *(run.run_id, run.attempt, record.final, int(record.slot)),
+        reason=end.reason[:REASON_CHARS],
+        duration_s=end.duration_s - run.spent_s if handed_on else end.duration_s,
+        traceback=end.traceback[-TRACEBACK_CHARS:],
     )
 
 
@@ -55,15 +49,13 @@ def end_of_waiting(record: RecordDrop) -> PooledEnd:
     """Return that a run gets no other attempt here."""
     end = record.end
     duration_s = 0.0 if end.resumable else end.duration_s
-    return PooledEnd(
-        record.run.run_id, None, end.outcome, end.reason, None, duration_s, resumable=end.resumable
-    )
+    return PooledEnd.like(end, record.run.run_id, None, duration_s=duration_s)
 
 
 def never_begun(run: OpenRun) -> PooledEnd:
     """Return the end of an attempt that the pool may have counted as started, and that a stop forestalled."""
     reason = "a stop came before it began"
-    return PooledEnd(run.run_id, run.attempt, Outcome.STOPPED, reason, resumable=True)
+    return PooledEnd(run.run_id, run.attempt, outcome=Outcome.STOPPED, reason=reason, resumable=True)
 
 
 def versions_here() -> Versions:

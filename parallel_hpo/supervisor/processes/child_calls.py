@@ -1,6 +1,6 @@
 """Calls of functions in children, where wandb may be imported, waited for with a deadline.
 
-They hear no stops: the main thread makes them through `Patience.call`, and closes the pool after a stop.
+They hear no stops: the main thread makes them through `Patience.call`, and closes the children after a stop.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ SCARCE_S: Final = 0.5
 class ChildCalls:
     """Makes calls, each in a child of its own."""
 
-    def __init__(self, pool: ChildPool, surroundings: Surroundings) -> None:
+    def __init__(self, children: ChildPool, surroundings: Surroundings) -> None:
         """`surroundings` are every child's, but for the variables of its own."""
-        self._pool = pool
+        self._children = children
         self._surroundings = surroundings
 
     def run(
@@ -57,7 +57,7 @@ class ChildCalls:
         deadline = time.monotonic() + limit_s
         while True:
             try:
-                return self._pool.spawn(call)
+                return self._children.spawn(call)
             except ScarcityError as error:
                 if time.monotonic() > deadline:
                     raise BackendError(f"no process for it: {error}") from None

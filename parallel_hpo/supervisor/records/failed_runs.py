@@ -73,7 +73,8 @@ def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
 @cache
 def packages() -> str:
     """Return the versions of Python and of all that is installed beside this package, as pip writes them."""
-    found = {str(each.metadata["Name"]): each.version for each in distributions() if each.metadata["Name"]}
+    told = [each.metadata for each in distributions()]  # read and parsed at each look
+    found = {str(each["Name"]): each["Version"] for each in told if each["Name"]}
     lines = [
         f"{name}=={version}" for name, version in sorted(found.items(), key=lambda pair: pair[0].lower())
     ]

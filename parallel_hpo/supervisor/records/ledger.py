@@ -22,7 +22,7 @@ from typing import Any, Final, Self
 
 from parallel_hpo.chronicle import LEDGER_FORMAT, known_format
 from parallel_hpo.errors import LedgerError, NoRoomError
-from parallel_hpo.supervisor.decisions.actions import End
+from parallel_hpo.protocol.ends import AttemptEnd
 from parallel_hpo.supervisor.records.ledger_reader import LedgerReader, is_emptied
 from parallel_hpo.words import Parameters, RunId, Slot
 
@@ -154,12 +154,14 @@ class Ledger(LedgerReader):
             if seed is not None:
                 self._db.execute("INSERT OR IGNORE INTO seeds VALUES (?, ?)", (run_id, seed))
 
-    def record_attempt_end(self, run_id: RunId, attempt: int, end: End) -> None:
+    def record_attempt_end(self, run_id: RunId, attempt: int, end: AttemptEnd) -> None:
         """An attempt is over; the run may be run again."""
         with self._written(synchronous="NORMAL"):
             self._end_attempt(run_id, attempt, end, end.duration_s)
 
-    def record_end(self, run_id: RunId, attempt: int | None, end: End, *, earlier_s: float = 0.0) -> None:
+    def record_end(
+        self, run_id: RunId, attempt: int | None, end: AttemptEnd, *, earlier_s: float = 0.0
+    ) -> None:
         """A run is over, with its `attempt`-th attempt; None: no attempt was under way.
 
         `earlier_s` of the end's duration are those of earlier attempts, and no part of this one's.
@@ -173,7 +175,7 @@ class Ledger(LedgerReader):
                 (end.outcome, end.reason, end.value, end.duration_s, end.resumable, run_id),
             )
 
-    def _end_attempt(self, run_id: RunId, attempt: int, end: End, took_s: float) -> None:
+    def _end_attempt(self, run_id: RunId, attempt: int, end: AttemptEnd, took_s: float) -> None:
         self._db.execute(
             "UPDATE attempts SET outcome = ?, reason = ?, duration_s = ? WHERE run_id = ? AND attempt = ?",
             (end.outcome, end.reason, took_s, run_id, attempt),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from parallel_hpo.server.rules.pool.lost import bury
 from parallel_hpo.words import Outcome, RunId
 from tests.server.pool_in_memory import PoolInMemory, Talk
 from tests.server.pooling import end, machine, new_pool, start, stopped, told
@@ -200,7 +201,7 @@ def test_the_agents_of_a_supervisor_are_gone_with_its_last_epoch_that_has_spoken
     if speaks:
         pool.exchange(told(second, 1))
     draft = pool.draft()
-    draft.bury(first, "gone")
+    bury(draft, first, "gone")
     assert draft.dead_marks == ([] if speaks else ["m"])
-    draft.bury(second, "gone")
+    bury(draft, second, "gone")
     assert draft.dead_marks == ["m"]

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from parallel_hpo.protocol.pool import Ends, Granted, NewPool, NodeLost
+from parallel_hpo.protocol.ends import Ending
+from parallel_hpo.protocol.pool import Granted, NewPool, NodeLost
 from parallel_hpo.protocol.wire import as_json, read
 from parallel_hpo.server.notice_board import BURST_S, BYTES_A_SECOND, LONGEST_BYTES, MOST, NoticeBoard
 from parallel_hpo.server.refusals import RefusedError
@@ -101,9 +102,9 @@ def test_a_head_that_asks_or_tells_something_is_there(stage: Stage, sign: str) -
     if sign == "hint":
         pool.lose(world, "s", NodeLost("a", returned=False))
     elif sign == "stop":
-        pool.stop(world, "s", Ends("Ctrl-C", 130, StopKind.DRAIN))
+        pool.stop(world, "s", Ending("Ctrl-C", 130, StopKind.DRAIN))
     ends = pool.news(world, "s", 0, 0).ends
-    assert ends == (Ends("Ctrl-C", 130, StopKind.DRAIN) if sign == "stop" else None)
+    assert ends == (Ending("Ctrl-C", 130, StopKind.DRAIN) if sign == "stop" else None)
 
 
 def test_nobody_is_gone_before_a_server_has_been_up_for_a_lease(together: Together) -> None:
@@ -211,7 +212,7 @@ def test_what_a_node_that_is_gone_shows_is_not_passed_on(together: Together) -> 
 
 def test_a_machine_that_comes_too_late_is_none_of_the_pools(together: Together) -> None:
     world = together.stage.world
-    pool.stop(world, together.sweep, Ends("Ctrl-C", 130, StopKind.DRAIN))
+    pool.stop(world, together.sweep, Ending("Ctrl-C", 130, StopKind.DRAIN))
     with pytest.raises(RefusedError, match="Ctrl-C"):
         together.join("a")
     news = pool.news(world, together.sweep, 0, 0)
@@ -237,7 +238,7 @@ def test_a_run_of_a_share_counts_for_it_where_another_machine_ends_it(together: 
     together.tell(other, wants=1, starts=(start("r", 2),))
     together.tell(other, ends=(end("r", 2),))
     again = pool.join(world, together.sweep, wants).epoch
-    assert together.tell(again).ends == Ends("all 1 runs of share 1/4 performed", 0)
+    assert together.tell(again).ends == Ending("all 1 runs of share 1/4 performed", 0)
 
 
 def test_a_pool_as_it_was_asked_for_is_kept_whole(stage: Stage) -> None:

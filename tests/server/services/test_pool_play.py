@@ -7,7 +7,8 @@ from pathlib import Path
 
 from hypothesis import settings
 
-from parallel_hpo.protocol.pool import Ends, Exchange, Granted, Join, NewPool, NodeLost, PoolEvent
+from parallel_hpo.protocol.ends import Ending
+from parallel_hpo.protocol.pool import Exchange, Granted, Join, NewPool, NodeLost, PoolEvent
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.services import pool
 from parallel_hpo.server.store import pool as store
@@ -57,10 +58,10 @@ class PoolOnDatabase:
     def lose(self, lost: NodeLost) -> None:
         pool.lose(self.world, SWEEP, lost)
 
-    def stop(self, ends: Ends) -> None:
+    def stop(self, ends: Ending) -> None:
         pool.stop(self.world, SWEEP, ends)
 
-    def look(self) -> Ends | None:
+    def look(self) -> Ending | None:
         return pool.news(self.world, SWEEP, 0, 0).ends
 
     def may_start(self) -> int:

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from parallel_hpo.errors import ExitCode
 from parallel_hpo.notices import Message
 from parallel_hpo.policy import RestartLimits
+from parallel_hpo.protocol.ends import Ending
 from parallel_hpo.supervisor.decisions.actions import Action, GiveBack, RecordEnd, Tell
 from parallel_hpo.supervisor.decisions.deaths import on_death, on_spawn_denied
 from parallel_hpo.supervisor.decisions.draft import Draft
 from parallel_hpo.supervisor.decisions.events import Died, SpawnDenied
-from parallel_hpo.supervisor.decisions.view import CutShort, Ending, Limits, OpenRun, SweepView, open_view
+from parallel_hpo.supervisor.decisions.view import CutShort, Limits, OpenRun, SweepView, open_view
 from parallel_hpo.words import Outcome, RunId, Slot, SlotState, StopKind
 
 S0 = Slot(0)

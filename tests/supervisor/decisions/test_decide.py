@@ -135,7 +135,9 @@ class Play:
                 if worker.inside:
                     run_id, attempt = worker.inside
                     worker.inside = None
-                    ended = RunEnded(run_id, attempt, Outcome.STOPPED, "interrupted", None, resumable=True)
+                    ended = RunEnded(
+                        run_id, attempt, outcome=Outcome.STOPPED, reason="interrupted", resumable=True
+                    )
                     self.event(Reported(slot, ended))
 
     def die(self, slot: Slot, cause: str) -> None:
@@ -156,7 +158,7 @@ class Play:
         elif worker.inside:
             run_id, attempt = worker.inside
             worker.inside = None
-            self.event(Reported(slot, RunEnded(run_id, attempt, Outcome.FINISHED, "", 1.0)))
+            self.event(Reported(slot, RunEnded(run_id, attempt, outcome=Outcome.FINISHED, value=1.0)))
             if worker.rerun:
                 worker.rerun = None
                 self.event(Reported(slot, LeaseEnded()))
@@ -358,7 +360,7 @@ def test_a_late_report_about_an_ended_run_changes_nothing() -> None:
     play = Play(count=10, workers=1)
     play.turn(Slot(0))
     before = play.view
-    play.event(Reported(Slot(0), RunEnded(RunId("old"), 1, Outcome.FINISHED, "", None)))
+    play.event(Reported(Slot(0), RunEnded(RunId("old"), 1, outcome=Outcome.FINISHED)))
     assert play.view == before
 
 

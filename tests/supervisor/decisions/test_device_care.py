@@ -58,7 +58,7 @@ class Play:
     def run(self, slot: int, outcome: Outcome, reason: str = "") -> None:
         """Let a worker perform one run."""
         run = self.begin(slot)
-        self.event(Reported(Slot(slot), RunEnded(run.run_id, 1, outcome, reason, None)))
+        self.event(Reported(Slot(slot), RunEnded(run.run_id, 1, outcome=outcome, reason=reason)))
 
     def fail_until_held(self, slot: int) -> None:
         for _ in range(FAILURES_IN_A_ROW):
@@ -136,7 +136,9 @@ def test_a_run_out_of_memory_has_its_worker_replaced_at_once() -> None:
 def test_a_worker_whose_process_can_not_go_on_as_a_fresh_one_is_replaced_at_once() -> None:
     play = Play("3", "5")
     run = play.begin(0)
-    worn = RunEnded(run.run_id, 1, Outcome.FINISHED, "", 1.0, worn="its run left processes: sleep (7)")
+    worn = RunEnded(
+        run.run_id, 1, outcome=Outcome.FINISHED, value=1.0, worn="its run left processes: sleep (7)"
+    )
     play.event(Reported(Slot(0), worn))
     assert play.did(Send(Slot(0), Drain()))
     assert play.view.slots[0].kill_at is not None
@@ -231,7 +233,7 @@ def test_a_run_beside_it_on_the_same_device_may_finish() -> None:
     play.fail_until_held(0)
     assert play.did(Send(Slot(2), Drain()))
     assert play.view.slots[2].kill_at is None
-    play.event(Reported(Slot(2), RunEnded(other.run_id, 1, Outcome.STOPPED, "", None)))
+    play.event(Reported(Slot(2), RunEnded(other.run_id, 1, outcome=Outcome.STOPPED)))
     assert play.view.slots[2].kill_at is not None
 
 

@@ -7,7 +7,6 @@ from parallel_hpo.notices import Message
 from parallel_hpo.protocol.messages import Drain, Lease, LeaseEnded, Ready
 from parallel_hpo.protocol.pool import Granted
 from parallel_hpo.supervisor.decisions.actions import AwaitDevice, Send, Spawn, Tell
-from parallel_hpo.supervisor.decisions.drawing import needs
 from parallel_hpo.supervisor.decisions.events import (
     Died,
     DrainAsked,
@@ -17,6 +16,7 @@ from parallel_hpo.supervisor.decisions.events import (
     StopAsked,
     TimePassed,
 )
+from parallel_hpo.supervisor.decisions.grants import needs
 from parallel_hpo.supervisor.decisions.view import Limits, PoolGrant, is_over, next_deadline, open_view
 from parallel_hpo.supervisor.devices.presence import FREE_AFTER_S, OwnersSeen, Presence
 from parallel_hpo.words import Outcome, Slot, SlotState, StopKind
@@ -134,7 +134,7 @@ def test_a_device_is_not_put_into_quarantine_while_all_others_are_away() -> None
     come(play, "1")
     play.die(1)
     play.fail_until_held(0)
-    assert not play.view.health.is_held("0", play.now)
+    assert not play.view.health.is_quarantined("0", play.now)
 
 
 def test_a_drained_worker_stays_drained_when_its_device_is_free_again() -> None:

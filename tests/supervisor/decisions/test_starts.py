@@ -78,7 +78,13 @@ class Play:
         run = self.view.slots[slot].run
         assert run is not None
         report = RunEnded(
-            run.run_id, run.attempt, outcome, "exit 1", None, preempted=preempted, told=told, unsent=unsent
+            run.run_id,
+            run.attempt,
+            outcome=outcome,
+            reason="exit 1",
+            preempted=preempted,
+            told=told,
+            unsent=unsent,
         )
         self.event(Reported(slot, report))
 

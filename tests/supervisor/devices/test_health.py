@@ -32,45 +32,45 @@ def after(*runs: tuple[str, Outcome], now: float = 0.0, health: Health | None = 
 
 def test_a_device_on_which_runs_keep_failing_is_held_and_the_other_goes_on() -> None:
     health = after(*[(B, FINISHED), (A, FAILED)] * FAILURES_IN_A_ROW)
-    assert health.is_held(A, QUARANTINE_S - 1)
-    assert not health.is_held(B, 0.0)
+    assert health.is_quarantined(A, QUARANTINE_S - 1)
+    assert not health.is_quarantined(B, 0.0)
 
 
 def test_deaths_count_as_failures() -> None:
-    assert after(*[(A, CRASHED)] * FAILURES_IN_A_ROW).is_held(A, 0.0)
+    assert after(*[(A, CRASHED)] * FAILURES_IN_A_ROW).is_quarantined(A, 0.0)
 
 
 def test_a_run_that_finishes_starts_the_row_anew() -> None:
     health = after((A, FAILED), (A, FAILED), (A, FINISHED), (A, FAILED), (A, FAILED))
-    assert not health.is_held(A, 0.0)
+    assert not health.is_quarantined(A, 0.0)
 
 
 def test_stopped_runs_say_nothing() -> None:
-    assert not after(*[(A, STOPPED)] * 10).is_held(A, 0.0)
+    assert not after(*[(A, STOPPED)] * 10).is_quarantined(A, 0.0)
 
 
 def test_where_runs_fail_everywhere_no_device_is_to_blame() -> None:
     health = after(*[(A, FAILED), (B, FAILED)] * 10)
-    assert not health.is_held(A, 0.0)
-    assert not health.is_held(B, 0.0)
+    assert not health.is_quarantined(A, 0.0)
+    assert not health.is_quarantined(B, 0.0)
 
 
 def test_a_sole_device_is_never_held() -> None:
     health = Health()
     for _ in range(10):
         health = note_run(health, A, FAILED, others=frozenset(), now=0.0, faulty=True)
-    assert not health.is_held(A, 0.0)
+    assert not health.is_quarantined(A, 0.0)
 
 
 def test_a_failure_of_the_devices_own_holds_it_at_once() -> None:
     health = note_run(Health(), A, FAILED, others=frozenset({B}), now=0.0, faulty=True)
-    assert health.is_held(A, 0.0)
+    assert health.is_quarantined(A, 0.0)
 
 
 def test_the_last_device_at_work_is_left_at_work() -> None:
     health = note_run(Health(), A, FAILED, others=frozenset({B}), now=0.0, faulty=True)
     health = note_run(health, B, FAILED, others=frozenset({A}), now=1.0, faulty=True)
-    assert not health.is_held(B, 1.0)
+    assert not health.is_quarantined(B, 1.0)
 
 
 HELD = after(*[(A, FAILED)] * FAILURES_IN_A_ROW)
@@ -79,7 +79,7 @@ HELD = after(*[(A, FAILED)] * FAILURES_IN_A_ROW)
 def test_after_its_quarantine_a_device_is_on_probation() -> None:
     assert not HELD.is_on_probation(A, QUARANTINE_S - 1)
     assert HELD.is_on_probation(A, QUARANTINE_S)
-    assert not HELD.is_held(A, QUARANTINE_S)
+    assert not HELD.is_quarantined(A, QUARANTINE_S)
 
 
 def test_a_good_probation_run_clears_the_device() -> None:
@@ -90,7 +90,7 @@ def test_a_good_probation_run_clears_the_device() -> None:
 
 def test_a_bad_probation_run_holds_it_for_twice_as_long() -> None:
     health = after((A, FAILED), now=QUARANTINE_S, health=HELD)
-    assert health.is_held(A, QUARANTINE_S + 2 * QUARANTINE_S - 1)
+    assert health.is_quarantined(A, QUARANTINE_S + 2 * QUARANTINE_S - 1)
     assert health.is_on_probation(A, QUARANTINE_S + 2 * QUARANTINE_S)
 
 
@@ -109,7 +109,7 @@ def test_some_device_is_always_at_work_and_no_quarantine_lasts_for_ever(
     for device, outcome, later in runs:
         now += later
         health = note_run(health, device, outcome, others=frozenset("abc") - {device}, now=now)
-        assert not all(health.is_held(each, now) for each in "abc")
+        assert not all(health.is_quarantined(each, now) for each in "abc")
         for each in "abc":
             assert (health.of(each).held_until or 0.0) <= now + QUARANTINE_MAX_S
 

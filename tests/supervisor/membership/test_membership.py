@@ -13,11 +13,12 @@ import pytest
 
 from parallel_hpo.errors import ExitCode, ServerAwayError, ServerRefusedError
 from parallel_hpo.notices import Notice
-from parallel_hpo.protocol.pool import Ends, Exchange, Granted, PooledEnd, PooledRun, PooledStart
+from parallel_hpo.protocol.ends import Ending
+from parallel_hpo.protocol.pool import Exchange, Granted, PooledEnd, PooledRun, PooledStart
 from parallel_hpo.supervisor.control.patience import Patience
 from parallel_hpo.supervisor.control.signals import Control
-from parallel_hpo.supervisor.decisions.drawing import PoolNeeds
 from parallel_hpo.supervisor.decisions.events import PoolAnswered, StartRefused
+from parallel_hpo.supervisor.decisions.grants import PoolNeeds
 from parallel_hpo.supervisor.membership.membership import Membership
 from parallel_hpo.supervisor.records.recorder import UnrecordedError
 from parallel_hpo.words import Outcome, RunId, Slot, StopKind
@@ -28,8 +29,8 @@ SOON_S = 0.2
 """Many times what an exchange takes that is hurried."""
 RUN = RunId("r")
 START = PooledStart(PooledRun(RUN, {}, 1), 3)
-WITHDRAWN = PooledEnd(RUN, 1, Outcome.STOPPED, resumable=True)
-END = PooledEnd(RUN, 1, Outcome.FINISHED)
+WITHDRAWN = PooledEnd(RUN, 1, outcome=Outcome.STOPPED, resumable=True)
+END = PooledEnd(RUN, 1, outcome=Outcome.FINISHED)
 AWAY = ServerAwayError("no answer")
 Answer = Granted | Exception
 
@@ -136,7 +137,7 @@ def test_a_machine_that_is_gone_kills_all_once(stage: Stage, answer: Answer) -> 
 
 
 def test_only_what_is_new_is_passed_on(stage: Stage) -> None:
-    ends = Ends("done", 0)
+    ends = Ending("done", 0)
     stage.exchange(Granted(granted=2), Granted(granted=2, started=(RUN,)), Granted(granted=2, ends=ends))
     assert [posted.answer.ends for posted in stage.posted] == [None, ends]
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from parallel_hpo.notices import Message, OutputLine, SweepOver, from_json
 from parallel_hpo.protocol.pool import Granted, PooledEnd, PooledRun, PooledStart
-from parallel_hpo.supervisor.decisions.drawing import PoolNeeds
+from parallel_hpo.supervisor.decisions.grants import PoolNeeds
 from parallel_hpo.supervisor.membership.outbox import LINE_CHARS, NOTICES, Outbox
 from parallel_hpo.words import Outcome, RunId, Slot
 
 RUN = RunId("r")
 START = PooledStart(PooledRun(RUN, {}, 1), 0)
-END = PooledEnd(RUN, 1, Outcome.FINISHED)
-WITHDRAWN = PooledEnd(RUN, 1, Outcome.STOPPED, resumable=True)
+END = PooledEnd(RUN, 1, outcome=Outcome.FINISHED)
+WITHDRAWN = PooledEnd(RUN, 1, outcome=Outcome.STOPPED, resumable=True)
 
 
 def test_starts_and_ends_are_told_until_they_are_settled() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from parallel_hpo.errors import ExitCode, LedgerError
-from parallel_hpo.supervisor.decisions.actions import End
+from parallel_hpo.protocol.ends import AttemptEnd
 from parallel_hpo.supervisor.records.cleaning import Leftover, look_at, remove
 from parallel_hpo.supervisor.records.ledger import Ledger
 from parallel_hpo.supervisor.records.sweep_folders import find_sweep
@@ -24,7 +24,7 @@ def made(
     with Ledger(folder / "ledger.db") as ledger:
         ledger.record_start(RunId("run1"), parameters={}, attempt=1, slot=Slot(0), device=None)
         if outcome is not None:
-            ledger.record_end(RunId("run1"), 1, End(outcome, duration_s=1.0))
+            ledger.record_end(RunId("run1"), 1, AttemptEnd(outcome=outcome, duration_s=1.0))
     if code is not None:
         (folder / "summary.json").write_text(json.dumps({"exit_code": code}))
     return folder

@@ -18,7 +18,7 @@ import pytest
 from parallel_hpo.chronicle import LEDGER_FORMAT, performed, tallies
 from parallel_hpo.consumption import UNKNOWN, Consumption
 from parallel_hpo.errors import LedgerError
-from parallel_hpo.supervisor.decisions.actions import End
+from parallel_hpo.protocol.ends import AttemptEnd
 from parallel_hpo.supervisor.records.ledger import SCHEMA, Ledger
 from parallel_hpo.supervisor.records.ledger_reader import RunRow, WorkerRow, open_reader
 from parallel_hpo.supervisor.records.mirror import MirrorLedger
@@ -60,7 +60,7 @@ def start(ledger: Ledger, run_id: RunId = RUN, attempt: int = 1, slot: int = 0) 
 
 
 def finish(ledger: Ledger, run_id: RunId = RUN, attempt: int | None = 1) -> None:
-    ledger.record_end(run_id, attempt, End(Outcome.FINISHED, value=0.5, duration_s=2.0))
+    ledger.record_end(run_id, attempt, AttemptEnd(outcome=Outcome.FINISHED, value=0.5, duration_s=2.0))
 
 
 def without_time(ledger: Ledger) -> list[RunRow]:
@@ -89,7 +89,11 @@ def test_an_ended_run_has_all_that_was_recorded_of_its_end(tmp_path: Path) -> No
     with Ledger(tmp_path / "ledger.db") as ledger:
         start(ledger)
         ledger.record_end(
-            RUN, 1, End(Outcome.STOPPED, reason="interrupted", value=0.25, duration_s=3.5, resumable=True)
+            RUN,
+            1,
+            AttemptEnd(
+                outcome=Outcome.STOPPED, reason="interrupted", value=0.25, duration_s=3.5, resumable=True
+            ),
         )
         assert without_time(ledger) == [
             RunRow(
@@ -112,7 +116,9 @@ def test_a_run_has_used_what_all_its_attempts_have_and_the_sweep_what_its_runs_h
     path = tmp_path / "ledger.db"
     with Ledger(path) as ledger:
         start(ledger)
-        ledger.record_attempt_end(RUN, 1, End(Outcome.CRASHED, consumption=Consumption(1.0, 0.5)))
+        ledger.record_attempt_end(
+            RUN, 1, AttemptEnd(outcome=Outcome.CRASHED, consumption=Consumption(1.0, 0.5))
+        )
     with closing(sqlite3.connect(path)) as db:
         db.execute("ALTER TABLE consumption RENAME TO hidden")
     with open_reader(path) as earlier_version:
@@ -122,9 +128,11 @@ def test_a_run_has_used_what_all_its_attempts_have_and_the_sweep_what_its_runs_h
         db.execute("ALTER TABLE hidden RENAME TO consumption")
     with Ledger(path) as ledger:  # by another launch, which goes on with it
         start(ledger, attempt=2)
-        ledger.record_end(RUN, 2, End(Outcome.FINISHED, consumption=Consumption(2.0, None, 0.25)))
+        ledger.record_end(
+            RUN, 2, AttemptEnd(outcome=Outcome.FINISHED, consumption=Consumption(2.0, None, 0.25))
+        )
         start(ledger, RunId("run2"))
-        ledger.record_end(RunId("run2"), 1, End(Outcome.FAILED))
+        ledger.record_end(RunId("run2"), 1, AttemptEnd(outcome=Outcome.FAILED))
         both = Consumption(3.0, 0.5, 0.25)
         assert [row.consumption for row in ledger.runs()] == [both, UNKNOWN]
         (tally,), (share,) = tallies(tmp_path), performed(tmp_path)
@@ -141,7 +149,7 @@ def test_a_ledger_of_an_earlier_version_is_gone_on_with(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "ledger.db")) as db:
         db.executescript("DROP TABLE consumption; PRAGMA user_version = 2")
     with Ledger(tmp_path / "ledger.db") as ledger:
-        ledger.record_end(RUN, 1, End(Outcome.FINISHED, consumption=Consumption(1.0)))
+        ledger.record_end(RUN, 1, AttemptEnd(outcome=Outcome.FINISHED, consumption=Consumption(1.0)))
         assert [row.consumption for row in ledger.runs()] == [Consumption(1.0)]
 
 
@@ -163,7 +171,9 @@ def test_nested_parameters_come_back_as_they_were(tmp_path: Path) -> None:
 def test_a_run_that_is_run_again_has_no_outcome_and_one_attempt_more(tmp_path: Path) -> None:
     with Ledger(tmp_path / "ledger.db") as ledger:
         start(ledger)
-        ledger.record_end(RUN, 1, End(Outcome.STOPPED, reason="drain", duration_s=1.0, resumable=True))
+        ledger.record_end(
+            RUN, 1, AttemptEnd(outcome=Outcome.STOPPED, reason="drain", duration_s=1.0, resumable=True)
+        )
         start(ledger, attempt=2, slot=1)
         (row,) = ledger.runs()
         assert (row.outcome, row.reason, row.resumable) == (None, "", False)
@@ -173,7 +183,9 @@ def test_a_run_that_is_run_again_has_no_outcome_and_one_attempt_more(tmp_path: P
 def test_the_end_of_an_attempt_does_not_end_its_run(tmp_path: Path) -> None:
     with Ledger(tmp_path / "ledger.db") as ledger:
         start(ledger)
-        ledger.record_attempt_end(RUN, 1, End(Outcome.CRASHED, reason="SIGKILL", duration_s=1.0))
+        ledger.record_attempt_end(
+            RUN, 1, AttemptEnd(outcome=Outcome.CRASHED, reason="SIGKILL", duration_s=1.0)
+        )
         (row,) = ledger.runs()
         assert row.outcome is None
         assert row.deaths == 1

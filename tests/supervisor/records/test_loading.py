@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from parallel_hpo import UsageError, load
+from parallel_hpo.protocol.ends import AttemptEnd
 from parallel_hpo.supervisor.control.mailbox import Mailbox
-from parallel_hpo.supervisor.decisions.actions import End
 from parallel_hpo.supervisor.records.ledger import Ledger
 from parallel_hpo.supervisor.records.summary import Closing, summarise, write_summary
 from parallel_hpo.supervisor.records.sweep_folders import folders_of_sweeps, newest_sweep
@@ -27,7 +27,11 @@ def keep(ledger: Path, *run_ids: str, under_way: tuple[str, ...] = (), **facts: 
         for number, run_id in enumerate((*run_ids, *under_way)):
             kept.record_start(RunId(run_id), parameters={"x": number}, attempt=1, slot=Slot(0), device=None)
             if run_id in run_ids:
-                kept.record_end(RunId(run_id), 1, End(Outcome.FINISHED, value=float(number), duration_s=2.0))
+                kept.record_end(
+                    RunId(run_id),
+                    1,
+                    AttemptEnd(outcome=Outcome.FINISHED, value=float(number), duration_s=2.0),
+                )
 
 
 def test_a_sweep_that_is_over_is_what_optimize_returned(tmp_path: Path) -> None:

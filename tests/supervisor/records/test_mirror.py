@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from parallel_hpo.chronicle import performed
-from parallel_hpo.supervisor.decisions.actions import End
+from parallel_hpo.protocol.ends import AttemptEnd
 from parallel_hpo.supervisor.records.ledger import Ledger
 from parallel_hpo.supervisor.records.ledger_reader import MachineRow, open_reader
 from parallel_hpo.supervisor.records.mirror import MirrorLedger
@@ -39,7 +39,7 @@ def test_runs_and_workers_know_their_machine_and_machines_their_attempts(tmp_pat
         ledger.record_machine(1, "gpu1", "/data/s/machine-gpu1-1")
         ledger.record_machine(2, "gpu2", "")
         start(ledger, "a", "gpu1")
-        ledger.record_attempt_end(RunId("a"), 1, End(Outcome.STOPPED, "gpu1 is gone"))
+        ledger.record_attempt_end(RunId("a"), 1, AttemptEnd(outcome=Outcome.STOPPED, reason="gpu1 is gone"))
         ledger.record_departure(1, "silent for 300 s")
         start(ledger, "a", "gpu2", attempt=2)
         assert [run.machine for run in ledger.runs()] == ["gpu2"]

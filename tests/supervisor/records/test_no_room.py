@@ -13,9 +13,10 @@ import pytest
 from parallel_hpo.chronicle import performed
 from parallel_hpo.errors import LedgerError, NoRoomError
 from parallel_hpo.notices import Message, Notice
+from parallel_hpo.protocol.ends import AttemptEnd
 from parallel_hpo.supervisor.control.patience import Patience
 from parallel_hpo.supervisor.control.signals import Control
-from parallel_hpo.supervisor.decisions.actions import End, RecordEnd, RecordStart
+from parallel_hpo.supervisor.decisions.actions import RecordEnd, RecordStart
 from parallel_hpo.supervisor.decisions.events import StopAsked
 from parallel_hpo.supervisor.decisions.view import OpenRun
 from parallel_hpo.supervisor.records.ledger import Ledger
@@ -68,7 +69,7 @@ def test_a_ledger_without_its_tables_is_no_matter_of_room(tmp_path: Path) -> Non
     with Ledger(tmp_path / "ledger.db") as ledger:
         ledger._db.execute("DROP TABLE attempts")
         with pytest.raises(LedgerError) as refused:
-            ledger.record_attempt_end(RunId("r"), 1, End(Outcome.CRASHED))
+            ledger.record_attempt_end(RunId("r"), 1, AttemptEnd(outcome=Outcome.CRASHED))
         assert not isinstance(refused.value, NoRoomError)
 
 
@@ -119,7 +120,13 @@ def starting(run_id: str) -> RecordStart:
 
 def ended(run_id: str) -> RecordEnd:
     run = OpenRun(RunId(run_id), {}, 1, since=0.0)
-    return RecordEnd(Slot(0), run, End(Outcome.STOPPED, "SIGINT", duration_s=1.0), final=True, died=True)
+    return RecordEnd(
+        Slot(0),
+        run,
+        AttemptEnd(outcome=Outcome.STOPPED, reason="SIGINT", duration_s=1.0),
+        final=True,
+        died=True,
+    )
 
 
 def test_an_attempts_end_has_no_part_of_what_earlier_ones_took(tmp_path: Path, control: Control) -> None:
@@ -127,7 +134,11 @@ def test_an_attempts_end_has_no_part_of_what_earlier_ones_took(tmp_path: Path, c
     with Ledger(tmp_path / "ledger.db") as ledger:
         recorder = Recorder(ledger, control=control, observer=lambda notice: None)
         recorder.start(RecordStart(Slot(0), run), None)
-        recorder.end(RecordEnd(Slot(0), run, End(Outcome.FINISHED, duration_s=5.0), final=True, died=False))
+        recorder.end(
+            RecordEnd(
+                Slot(0), run, AttemptEnd(outcome=Outcome.FINISHED, duration_s=5.0), final=True, died=False
+            )
+        )
         (row,) = ledger.runs()
         (share,) = performed(tmp_path)
     assert (share.attempts[0].duration_s, row.duration_s) == (2.0, 5.0)

@@ -9,11 +9,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from parallel_hpo.policy import longest_lease
-from parallel_hpo.protocol.pool import Ends, PooledEnd, PoolEvent
+from parallel_hpo.policy import runs_within
+from parallel_hpo.protocol.ends import Ending
+from parallel_hpo.protocol.pool import PoolEvent
 from parallel_hpo.protocol.wire import as_json
 from parallel_hpo.server.rules.pool.state import Moment, Pool, PoolNode, PoolRun, PoolShare, RunPlace
-from parallel_hpo.words import Outcome, RunId
+from parallel_hpo.words import RunId
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ class PoolDraft:
 
     def is_too_late(self) -> bool:
         """Say whether a run that starts now would not end before the deadline."""
-        return self.pool.deadline is not None and longest_lease(self.pool.took, self.left_s) == 0
+        return self.pool.deadline is not None and runs_within(self.pool.took, self.left_s) == 0
 
     def performing(self, share: str) -> list[PoolNode]:
         """Return the nodes that have a lease and perform that share; '': all that have one."""
@@ -113,55 +114,7 @@ class PoolDraft:
         self.change_pool(events=number)
         self.events.append(PoolEvent(number, self.now, epoch, kind, body))
 
-    def put_back(self, run: PoolRun) -> None:
-        """Let a handed run, of which no attempt has started here, wait for any node."""
-        self.change_run(run.run_id, place=RunPlace.WAITING, epoch=None, since=self.now)
-
-    def hand_on(self, run: PoolRun, end: PooledEnd, spent_s: float) -> None:
-        """Let a run that a node can't go on with wait for any node: its next attempt, if one has started."""
-        attempts = 1 if run.place is RunPlace.RUNNING else 0
-        self.change_run(
-            run.run_id,
-            place=RunPlace.WAITING,
-            epoch=None,
-            attempt=run.attempt + attempts,
-            on=False,
-            since=self.now,
-            spent_s=run.spent_s + spent_s,
-            slot=None,
-        )
-        self.tell("handed_on", run.epoch, as_json(end))
-
-    def end(self, ends: Ends, kind: str = "stopped") -> None:
+    def end(self, ends: Ending, kind: str = "stopped") -> None:
         """Let all nodes leave."""
         self.change_pool(ends=ends)
         self.tell(kind, None, {"name": "", **as_json(ends)})
-
-    def bury(self, epoch: int, reason: str) -> None:
-        """Take back all that a node has: it is gone, and what it says from now on changes nothing."""
-        node = self.nodes[epoch]
-        for run in self.runs_of(epoch, RunPlace.HANDED):
-            self.put_back(run)
-        for run in self.runs_of(epoch, RunPlace.RUNNING):
-            spent_s = max(0.0, node.heard_at - run.since) if run.on else 0.0
-            self.hand_on(run, _cut_short(run, reason, spent_s), spent_s)
-        self.change_node(epoch, gone=True, reason=reason)
-        if node.mark and node.number and not self._speaks_elsewhere(node):
-            self.dead_marks.append(node.mark)
-        self.tell("left", epoch, {"name": node.name, "reason": reason})
-
-    def _speaks_elsewhere(self, node: PoolNode) -> bool:
-        """Say whether a node's supervisor has another epoch: an answer to its joining may have been lost."""
-        return any(other.mark == node.mark and other.number for other in self.living())
-
-
-def _cut_short(run: PoolRun, reason: str, spent_s: float) -> PooledEnd:
-    return PooledEnd(
-        run.run_id,
-        run.attempt if run.on else None,
-        Outcome.STOPPED,
-        reason,
-        duration_s=spent_s,
-        resumable=True,
-        slot=run.slot,
-    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from parallel_hpo.plan import next_lease
-from parallel_hpo.policy import count_outcome, longest_lease, note_duration
+from parallel_hpo.policy import count_outcome, note_duration, runs_within
 from parallel_hpo.protocol.pool import (
     ELSEWHERE,
     OVER_WORD,
@@ -16,7 +16,7 @@ from parallel_hpo.protocol.pool import (
     PooledStart,
 )
 from parallel_hpo.protocol.wire import as_json
-from parallel_hpo.server.rules.pool import ending
+from parallel_hpo.server.rules.pool import ending, lost
 from parallel_hpo.server.rules.pool.draft import PoolDraft
 from parallel_hpo.server.rules.pool.state import PoolNode, PoolRun, RunPlace
 from parallel_hpo.words import Outcome, RunId
@@ -62,7 +62,7 @@ def _each(draft: PoolDraft, node: PoolNode) -> int:
     each = _each_by_count(draft, node)
     if draft.pool.deadline is None:
         return each
-    return max(1, min(each, longest_lease(draft.pool.took, draft.left_s)))
+    return max(1, min(each, runs_within(draft.pool.took, draft.left_s)))
 
 
 def _each_by_count(draft: PoolDraft, node: PoolNode) -> int:
@@ -83,7 +83,7 @@ def _take_end(draft: PoolDraft, epoch: int, end: PooledEnd) -> None:
     if not end.final:
         _end_attempt(draft, run, end)
     elif end.resumable:
-        draft.hand_on(run, end, end.duration_s)
+        lost.hand_on(draft, run, end, end.duration_s)
     else:
         _end_run(draft, run, end)
 
@@ -205,7 +205,7 @@ def _hand_out(draft: PoolDraft, epoch: int, told: Exchange) -> None:
     wants, wants_again = (0 if ends else max(0, number) for number in (told.wants, told.wants_again))
     handed = draft.runs_of(epoch, RunPlace.HANDED)
     for run in handed[wants_again:]:
-        draft.put_back(run)
+        lost.put_back(draft, run)
     to_hand = draft.waiting(draft.nodes[epoch].share)[: max(0, wants_again - len(handed))]
     for run in to_hand:
         draft.change_run(run.run_id, place=RunPlace.HANDED, epoch=epoch, since=draft.now)

@@ -9,6 +9,7 @@ from parallel_hpo.policy import FailureCount
 from parallel_hpo.protocol.pool import Join, NodeLost
 from parallel_hpo.server.rules.pool import ending
 from parallel_hpo.server.rules.pool.draft import PoolDraft
+from parallel_hpo.server.rules.pool.lost import bury
 from parallel_hpo.server.rules.pool.state import Moment, Pool, PoolNode, PoolShare
 
 
@@ -21,7 +22,7 @@ def see_to_silence(draft: PoolDraft) -> None:
     """Bury the nodes whose lease is over, and end what has had its time."""
     for node in draft.living():
         if is_silent(node, draft.pool, draft.moment):
-            draft.bury(node.epoch, f"not heard for {draft.pool.node_timeout_s:g} s")
+            bury(draft, node.epoch, f"not heard for {draft.pool.node_timeout_s:g} s")
     ending.end_if_late(draft)
     ending.end_if_done(draft)
 
@@ -32,7 +33,7 @@ def join(draft: PoolDraft, wants: Join) -> PoolNode:
     Only the epoch that a supervisor names is over by its word: the request itself may come twice, late.
     """
     if any(old.epoch == wants.previous for old in draft.living()):
-        draft.bury(wants.previous, "it joined anew")
+        bury(draft, wants.previous, "it joined anew")
     node = PoolNode(
         epoch=draft.pool.epochs + 1,
         name=_free_name(wants.name, {node.name for node in draft.living()}),
@@ -62,7 +63,7 @@ def leave(draft: PoolDraft, epoch: int, reason: str) -> None:
     """Let a node go that says that nothing of it runs any more; once it is gone nothing changes."""
     node = draft.nodes.get(epoch)
     if node is not None and not node.gone:
-        draft.bury(epoch, reason)
+        bury(draft, epoch, reason)
     ending.end_if_done(draft)
 
 
@@ -70,7 +71,7 @@ def lose(draft: PoolDraft, lost: NodeLost) -> None:
     """Heed an engine's word of a node where it proves that nothing of it runs; a hint changes nothing."""
     for node in draft.living():
         if lost.returned and is_meant(lost, node):
-            draft.bury(node.epoch, lost.reason or "its task has returned")
+            bury(draft, node.epoch, lost.reason or "its task has returned")
     ending.end_if_done(draft)
 
 

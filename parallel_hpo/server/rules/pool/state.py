@@ -13,7 +13,8 @@ from math import inf
 
 from parallel_hpo.config.deadline import deadline_at
 from parallel_hpo.policy import FailureCount, FailureLimits
-from parallel_hpo.protocol.pool import Ends, PooledRun
+from parallel_hpo.protocol.ends import Ending
+from parallel_hpo.protocol.pool import PooledRun
 from parallel_hpo.words import Outcome, Parameters, RunId
 
 
@@ -58,7 +59,7 @@ class Pool:
     """The last event's number."""
     exhausted: str = ""
     """Why the sweep's own server gives no more runs; '': it may."""
-    ends: Ends | None = None
+    ends: Ending | None = None
 
     def left_s(self, now: float) -> float:
         """Return how much time is left until the deadline, if there is one."""

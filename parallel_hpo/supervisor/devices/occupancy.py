@@ -34,7 +34,7 @@ class DeviceMemorySeen:
 
 
 @dataclass(frozen=True, slots=True)
-class DeviceFill:
+class DeviceOccupancy:
     """What is known of one device."""
 
     runs: int = 0
@@ -59,33 +59,33 @@ class DeviceFill:
 
 
 @dataclass(frozen=True, slots=True)
-class Filling:
+class Occupancy:
     """All devices of a sweep whose workers share them by memory."""
 
     most: int
     """So many workers there are on all of them together, at the most."""
-    devices: Mapping[str, DeviceFill] = field(default_factory=dict)
+    devices: Mapping[str, DeviceOccupancy] = field(default_factory=dict)
 
-    def of(self, device: str) -> DeviceFill:
+    def of(self, device: str) -> DeviceOccupancy:
         """Return what is known of one device."""
-        return self.devices.get(device, DeviceFill())
+        return self.devices.get(device, DeviceOccupancy())
 
-    def _with(self, device: str, fill: DeviceFill) -> Filling:
+    def _with(self, device: str, fill: DeviceOccupancy) -> Occupancy:
         return replace(self, devices={**self.devices, device: fill})
 
-    def seen(self, device: str, memory: DeviceMemorySeen) -> Filling:
+    def seen(self, device: str, memory: DeviceMemorySeen) -> Occupancy:
         """Return it after a worker was seen to hold so much."""
         fill = self.of(device)
         if memory.used_mb <= 0 or (fill.peak is not None and memory.part <= fill.peak.part):
             return self
         return self._with(device, replace(fill, peak=memory))
 
-    def performed(self, device: str) -> Filling:
+    def performed(self, device: str) -> Occupancy:
         """Return it after a run was measured to its end."""
         fill = self.of(device)
         return self if fill.is_measured else self._with(device, replace(fill, runs=fill.runs + 1))
 
-    def fell_short(self, device: str, workers: int) -> Filling:
+    def fell_short(self, device: str, workers: int) -> Occupancy:
         """Return it after a run found too little memory there, as one of so many workers."""
         fill = self.of(device)
         ceiling = max(1, workers - 1 if fill.ceiling is None else min(workers - 1, fill.ceiling))

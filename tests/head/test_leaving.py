@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from parallel_hpo.head.deadlines import FAREWELL_S, Leaving, is_empty, leaving
-from parallel_hpo.protocol.pool import AT_ONCE, Ends, PoolEvent, PoolNews
+from parallel_hpo.head.leaving import FAREWELL_S, Leaving, is_empty, leaving
+from parallel_hpo.protocol.ends import Ending
+from parallel_hpo.protocol.pool import AT_ONCE, PoolEvent, PoolNews
 from parallel_hpo.words import StopKind
 
 GRACE_S = 30.0
 
 
-def ends(stop: StopKind | None) -> Ends:
-    return Ends("reason", 0, stop)
+def ends(stop: StopKind | None) -> Ending:
+    return Ending("reason", 0, stop)
 
 
 def after(*stops: StopKind | None) -> Leaving:
@@ -50,7 +51,7 @@ def test_a_second_stop_can_only_shorten_the_wait() -> None:
     assert after(StopKind.KILL, None).by == 100 + FAREWELL_S
 
 
-def news(ends: Ends | None, living: int, events: int = 0) -> PoolNews:
+def news(ends: Ending | None, living: int, events: int = 0) -> PoolNews:
     event = PoolEvent(1, 0.0, None, "opened", {})
     return PoolNews((event,) * events, (), 0, ends, living, 0)
 

@@ -10,7 +10,6 @@ import pytest
 from parallel_hpo.protocol.messages import Lease, LeaseEnded, Ready, Rerun, RunEnded
 from parallel_hpo.protocol.pool import Granted
 from parallel_hpo.supervisor.decisions.actions import RecordDrop, RecordEnd, Send, Spawn
-from parallel_hpo.supervisor.decisions.drawing import needs
 from parallel_hpo.supervisor.decisions.events import (
     DrainAsked,
     PoolAnswered,
@@ -18,9 +17,10 @@ from parallel_hpo.supervisor.decisions.events import (
     ScaleAsked,
     StopAsked,
 )
+from parallel_hpo.supervisor.decisions.grants import needs
 from parallel_hpo.supervisor.decisions.view import OpenRun, PoolGrant
-from parallel_hpo.supervisor.devices.filling import FIRST_RUNS, DeviceMemorySeen, Filling
 from parallel_hpo.supervisor.devices.handover import DeviceClear
+from parallel_hpo.supervisor.devices.occupancy import FIRST_RUNS, DeviceMemorySeen, Occupancy
 from parallel_hpo.supervisor.devices.presence import OwnersSeen
 from parallel_hpo.words import Outcome, RunId, Slot, SlotState, StopKind
 from tests.supervisor.decisions.test_device_care import ECC, OOM, Play
@@ -34,7 +34,7 @@ class FillingPlay(Play):
     """A sweep on devices that are shared by memory; none has been measured."""
 
     def __init__(self, *devices: str, most: int = 8, **known: Any) -> None:
-        super().__init__(*devices, filling=Filling(most), **known)
+        super().__init__(*devices, occupancy=Occupancy(most), **known)
 
     def holds(self, slot: int, used_mb: float) -> None:
         self.event(DeviceMemorySeen(Slot(slot), used_mb, ROOM_MB))
@@ -55,7 +55,7 @@ class FillingPlay(Play):
     def fall_short(self, slot: int) -> RunId:
         """Let a slot's run find too little memory."""
         run = self.begin(slot)
-        self.event(Reported(Slot(slot), RunEnded(run.run_id, 1, Outcome.FAILED, OOM, None)))
+        self.event(Reported(Slot(slot), RunEnded(run.run_id, 1, outcome=Outcome.FAILED, reason=OOM)))
         return run.run_id
 
     def staying(self) -> list[int]:
@@ -124,7 +124,7 @@ def test_a_failed_run_measures_nothing() -> None:
     play = FillingPlay("3")
     for _ in range(FIRST_RUNS):
         play.run(0, Outcome.FAILED, "ValueError")
-    assert play.view.filling is not None and not play.view.filling.of("3").is_measured
+    assert play.view.occupancy is not None and not play.view.occupancy.of("3").is_measured
 
 
 def test_where_a_later_run_holds_more_fewer_share_the_device(three: FillingPlay) -> None:
@@ -132,7 +132,7 @@ def test_where_a_later_run_holds_more_fewer_share_the_device(three: FillingPlay)
     three.holds(1, 30_000.0)
     assert three.state(2) is SlotState.STOPPING
     assert three.view.slots[2].kill_at is None, "it may finish"
-    three.event(Reported(Slot(2), RunEnded(running.run_id, 1, Outcome.FINISHED, "", None)))
+    three.event(Reported(Slot(2), RunEnded(running.run_id, 1, outcome=Outcome.FINISHED)))
     three.die(2)
     assert three.staying() == [0, 1]
 
@@ -147,7 +147,7 @@ def test_a_run_that_found_too_little_memory_beside_others_is_run_again_alone(thr
     three.die(2)  # for good: one less
     three.die(0)
     assert not three.did(Spawn(Slot(0))), "another is at a run there"
-    three.event(Reported(Slot(1), RunEnded(beside.run_id, 1, Outcome.FINISHED, "", None)))
+    three.event(Reported(Slot(1), RunEnded(beside.run_id, 1, outcome=Outcome.FINISHED)))
     three.die(1, clear=False)
     assert not three.did(Spawn(Slot(0))), "what it held may not be free yet"
     three.event(DeviceClear(Slot(1)))
@@ -157,7 +157,7 @@ def test_a_run_that_found_too_little_memory_beside_others_is_run_again_alone(thr
     assert (order.run_id, order.attempt) == (run, 2)
     assert not three.did(Spawn(Slot(1)))
     again = three.begin_again(0, order)
-    three.event(Reported(Slot(0), RunEnded(again, 2, Outcome.FINISHED, "", 1.0)))
+    three.event(Reported(Slot(0), RunEnded(again, 2, outcome=Outcome.FINISHED, value=1.0)))
     assert three.did(Spawn(Slot(1)))
     assert three.staying() == [0, 1]
 
@@ -172,7 +172,7 @@ def test_a_worker_that_comes_up_meanwhile_waits_with_it_until_the_others_have_le
     short = three.fall_short(1)
     three.ready()
     assert three.orders(0) == [], "it gets neither that run nor another one"
-    three.event(Reported(Slot(2), RunEnded(beside.run_id, 1, Outcome.FINISHED, "", None)))
+    three.event(Reported(Slot(2), RunEnded(beside.run_id, 1, outcome=Outcome.FINISHED)))
     three.die(2)
     assert three.orders(0) == []
     three.die(1)
@@ -198,16 +198,16 @@ def test_with_a_number_of_workers_it_has_failed_too() -> None:
 def test_two_that_fall_short_at_once_are_run_again_one_after_the_other(three: FillingPlay) -> None:
     first, second = three.begin(0), three.begin(1)
     for slot, run in enumerate((first, second)):
-        three.event(Reported(Slot(slot), RunEnded(run.run_id, 1, Outcome.FAILED, OOM, None)))
+        three.event(Reported(Slot(slot), RunEnded(run.run_id, 1, outcome=Outcome.FAILED, reason=OOM)))
     for slot in (2, 1, 0):
         three.die(slot)
-    assert three.view.filling is not None and three.view.filling.of("3").fits == 2
+    assert three.view.occupancy is not None and three.view.occupancy.of("3").fits == 2
     three.ready()
     (order,) = three.sends_again()
     assert order.run_id == first.run_id
     three.begin_again(0, order)
     assert three.state(1) is SlotState.STOPPED
-    three.event(Reported(Slot(0), RunEnded(order.run_id, 2, Outcome.FINISHED, "", 1.0)))
+    three.event(Reported(Slot(0), RunEnded(order.run_id, 2, outcome=Outcome.FINISHED, value=1.0)))
     three.event(Reported(Slot(0), LeaseEnded()))
     assert [order.run_id for order in three.sends_again()] == [second.run_id]
 
@@ -229,9 +229,9 @@ def test_a_lone_run_goes_elsewhere_where_its_device_is_in_quarantine() -> None:
     play.ready()
     other = play.begin(2)
     run = play.fall_short(0)
-    play.event(Reported(Slot(2), RunEnded(other.run_id, 1, Outcome.FAILED, ECC, None)))
+    play.event(Reported(Slot(2), RunEnded(other.run_id, 1, outcome=Outcome.FAILED, reason=ECC)))
     busy = play.begin(1)
-    play.event(Reported(Slot(1), RunEnded(busy.run_id, 1, Outcome.FINISHED, "", 1.0)))
+    play.event(Reported(Slot(1), RunEnded(busy.run_id, 1, outcome=Outcome.FINISHED, value=1.0)))
     play.event(Reported(Slot(1), LeaseEnded()))
     assert [order.run_id for order in play.sends_again()] == [run]
 
@@ -247,7 +247,7 @@ def test_a_device_that_is_left_to_its_owner_gets_no_more_workers_and_keeps_no_lo
     run = play.fall_short(0)
     busy = play.begin(1)
     play.event(OwnersSeen({"3": "process 7 computes on it"}))
-    play.event(Reported(Slot(1), RunEnded(busy.run_id, 1, Outcome.FINISHED, "", 1.0)))
+    play.event(Reported(Slot(1), RunEnded(busy.run_id, 1, outcome=Outcome.FINISHED, value=1.0)))
     play.event(Reported(Slot(1), LeaseEnded()))
     assert [order.run_id for order in play.sends_again()] == [run]
 

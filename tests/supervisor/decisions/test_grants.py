@@ -9,6 +9,7 @@ import pytest
 
 from parallel_hpo.errors import ExitCode
 from parallel_hpo.policy import FailureLimits
+from parallel_hpo.protocol.ends import Ending
 from parallel_hpo.protocol.messages import (
     Active,
     Drain,
@@ -22,7 +23,7 @@ from parallel_hpo.protocol.messages import (
     RunStarted,
     Settle,
 )
-from parallel_hpo.protocol.pool import Ends, Granted, PooledRun
+from parallel_hpo.protocol.pool import Granted, PooledRun
 from parallel_hpo.supervisor.decisions.actions import (
     Action,
     AskSweep,
@@ -37,7 +38,6 @@ from parallel_hpo.supervisor.decisions.actions import (
     TellEnd,
 )
 from parallel_hpo.supervisor.decisions.decide import decide
-from parallel_hpo.supervisor.decisions.drawing import PoolNeeds, needs
 from parallel_hpo.supervisor.decisions.events import (
     Died,
     DrainAsked,
@@ -50,13 +50,14 @@ from parallel_hpo.supervisor.decisions.events import (
     StopAsked,
     SweepSeen,
 )
+from parallel_hpo.supervisor.decisions.grants import PoolNeeds, needs
 from parallel_hpo.supervisor.decisions.view import Limits, PoolGrant, is_over, open_view
 from parallel_hpo.words import Outcome, RunId, Slot, SlotState, StopKind
 
 S0, S1 = Slot(0), Slot(1)
 RUN = PooledRun(RunId("handed"), {"x": 1}, attempt=3, spent_s=5.0, deaths=1, seed=8)
-COMPLETE = Ends("all 9 runs performed", ExitCode.COMPLETE)
-STOP = Ends("SIGINT", ExitCode.SIGNAL_BASE + 2, StopKind.INTERRUPT)
+COMPLETE = Ending("all 9 runs performed", ExitCode.COMPLETE)
+STOP = Ending("SIGINT", ExitCode.SIGNAL_BASE + 2, StopKind.INTERRUPT)
 
 
 class Play:
@@ -84,7 +85,7 @@ class Play:
         self.event(Reported(slot, RunStarted(RunId(run_id), {}, attempt)))
 
     def end(self, slot: Slot, run_id: str, outcome: Outcome = Outcome.FINISHED) -> None:
-        self.event(Reported(slot, RunEnded(RunId(run_id), 1, outcome, "", 1.0)))
+        self.event(Reported(slot, RunEnded(RunId(run_id), 1, outcome=outcome, value=1.0)))
 
     def refuse(self, slot: Slot, run_id: str, why: str) -> None:
         """Have a start refused: the loop takes the view back to what it was before."""
@@ -261,7 +262,7 @@ def test_the_machine_leaves_when_the_pool_says_that_nothing_is_left_and_not_befo
 
 
 def test_the_pools_stop_interrupts_running_runs_once() -> None:
-    """Ends and running runs: the pool says it again and again, which is no second stop."""
+    """Ending and running runs: the pool says it again and again, which is no second stop."""
     play = leased(Play())
     play.start(S0, "a")
     play.grant(4, ends=STOP)

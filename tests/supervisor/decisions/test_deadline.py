@@ -9,8 +9,8 @@ from parallel_hpo.notices import Message
 from parallel_hpo.protocol.messages import Drain, Interrupt, Lease, LeaseEnded, Ready, RunEnded, RunStarted
 from parallel_hpo.supervisor.decisions.actions import Action, RecordDrop, RecordStart, Send, Spawn, Tell
 from parallel_hpo.supervisor.decisions.decide import decide
-from parallel_hpo.supervisor.decisions.drawing import needs
 from parallel_hpo.supervisor.decisions.events import Died, Event, Opened, Reported, TimePassed
+from parallel_hpo.supervisor.decisions.grants import needs
 from parallel_hpo.supervisor.decisions.view import Limits, PoolGrant, SweepView, next_deadline, open_view
 from parallel_hpo.words import Outcome, RunId, Slot, SlotState, StopKind
 
@@ -40,7 +40,7 @@ class Story:
         return self.at(now, Reported(slot, RunStarted(RunId(run), {}, 1)))
 
     def end(self, now: float, run: str, slot: Slot = S0, outcome: Outcome = Outcome.FINISHED) -> list[Action]:
-        return self.at(now, Reported(slot, RunEnded(RunId(run), 1, outcome, "", 1.0)))
+        return self.at(now, Reported(slot, RunEnded(RunId(run), 1, outcome=outcome, value=1.0)))
 
     def is_back(self, now: float, slot: Slot = S0) -> list[Action]:
         return self.at(now, Reported(slot, LeaseEnded()))

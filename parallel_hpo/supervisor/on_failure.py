@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Final
 
 from parallel_hpo.notices import Message, Observer
+from parallel_hpo.protocol.ends import AttemptEnd
 from parallel_hpo.supervisor.commands import Commands
-from parallel_hpo.supervisor.decisions.actions import End
 from parallel_hpo.supervisor.records.failed_runs import FAILED, FailedRun, write_failed_run
 from parallel_hpo.supervisor.records.ledger_reader import RunRow
 from parallel_hpo.supervisor.records.summary import describe_run
@@ -45,7 +45,9 @@ class Aftermath:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="parallel_hpo-aftermath")
         self._jobs: list[Future[None]] = []
 
-    def take(self, row: RunRow, end: End, tail: Future[list[str]], environment: Mapping[str, str]) -> None:
+    def take(
+        self, row: RunRow, end: AttemptEnd, tail: Future[list[str]], environment: Mapping[str, str]
+    ) -> None:
         """See to a run of the ledger that ended so; `tail` will be what it printed last."""
         ended = replace(
             row, outcome=end.outcome, reason=end.reason, value=end.value, duration_s=end.duration_s

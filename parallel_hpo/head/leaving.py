@@ -11,7 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from parallel_hpo.protocol.pool import AT_ONCE, Ends, PoolNews
+from parallel_hpo.protocol.ends import Ending
+from parallel_hpo.protocol.pool import AT_ONCE, PoolNews
 from parallel_hpo.words import StopKind
 
 FAREWELL_S: Final = 5.0
@@ -22,12 +23,12 @@ FAREWELL_S: Final = 5.0
 class Leaving:
     """The machines are to leave; times are monotonic seconds."""
 
-    ends: Ends
+    ends: Ending
     by: float | None
     """From then on nobody is waited for; None: as long as it takes."""
 
 
-def leaving(before: Leaving | None, ends: Ends, now: float, *, grace_s: float) -> Leaving:
+def leaving(before: Leaving | None, ends: Ending, now: float, *, grace_s: float) -> Leaving:
     """Return what is waited for after an end was asked or told; one that is known changes nothing."""
     if before is not None and before.ends.stop in (ends.stop, StopKind.KILL):
         return before

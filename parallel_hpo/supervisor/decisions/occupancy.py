@@ -12,8 +12,8 @@ from parallel_hpo.notices import Message
 from parallel_hpo.supervisor.decisions import scaling
 from parallel_hpo.supervisor.decisions.draft import Draft
 from parallel_hpo.supervisor.decisions.view import OpenRun, SlotView, SweepView
-from parallel_hpo.supervisor.devices.filling import DeviceFill, DeviceMemorySeen, Filling
 from parallel_hpo.supervisor.devices.health import is_out_of_memory
+from parallel_hpo.supervisor.devices.occupancy import DeviceMemorySeen, DeviceOccupancy, Occupancy
 from parallel_hpo.words import Outcome, SlotState
 
 # --- how many there are -----------------------------------------------------------------
@@ -22,34 +22,34 @@ from parallel_hpo.words import Outcome, SlotState
 def on_memory(draft: Draft, seen: DeviceMemorySeen) -> None:
     """Note what a worker holds; where it is more than what was reckoned with, fewer may share its device."""
     device = draft.slot(seen.slot).device
-    if draft.view.filling is not None and device:
-        _note(draft, device, draft.view.filling.seen(device, seen))
+    if draft.view.occupancy is not None and device:
+        _note(draft, device, draft.view.occupancy.seen(device, seen))
 
 
 def after_run(draft: Draft, slot: SlotView, outcome: Outcome) -> None:
     """Note that a run was measured to its end; one that failed may not have come to hold what it needs."""
-    before = draft.view.filling
+    before = draft.view.occupancy
     if before is None or not slot.device or outcome is Outcome.FAILED:
         return
     was_measured = before.of(slot.device).is_measured
     _note(draft, slot.device, before.performed(slot.device))
-    fill = _filling(draft).of(slot.device)
+    fill = _occupancy(draft).of(slot.device)
     if fill.is_measured and not was_measured:
         draft.tell(_on_measured(slot.device, fill))
 
 
 def fill(draft: Draft) -> None:
     """Add slots on devices that hold more workers, while there is work for them."""
-    filling = draft.view.filling
-    if filling is None or draft.view.ending is not None:
+    occupancy = draft.view.occupancy
+    if occupancy is None or draft.view.ending is not None:
         return
     staying = [slot for slot in draft.view.slots if scaling.stays(slot)]
-    more = filling.most - len(staying)
+    more = occupancy.most - len(staying)
     if draft.view.grant is None:
         more = min(more, draft.work() - sum(1 for slot in staying if _is_idle(slot)))
     places = scaling.free_places(draft, staying, more)
     scaling.add_slots(
-        draft, [device for device in places if not draft.view.health.is_held(device, draft.now)]
+        draft, [device for device in places if not draft.view.health.is_quarantined(device, draft.now)]
     )
 
 
@@ -58,20 +58,20 @@ def _is_idle(slot: SlotView) -> bool:
     return slot.run is None and slot.assigned is None and slot.lease_left == 0
 
 
-def _note(draft: Draft, device: str, filling: Filling) -> None:
-    draft.view = replace(draft.view, filling=filling)
+def _note(draft: Draft, device: str, occupancy: Occupancy) -> None:
+    draft.view = replace(draft.view, occupancy=occupancy)
     if draft.view.ending is None:
         on_it = [slot for slot in draft.view.slots if slot.device == device and scaling.stays(slot)]
-        for slot in reversed(on_it[filling.of(device).fits :]):
+        for slot in reversed(on_it[occupancy.of(device).fits :]):
             scaling.drain(draft, slot.slot)
 
 
-def _filling(draft: Draft) -> Filling:
-    assert draft.view.filling is not None
-    return draft.view.filling
+def _occupancy(draft: Draft) -> Occupancy:
+    assert draft.view.occupancy is not None
+    return draft.view.occupancy
 
 
-def _on_measured(device: str, fill: DeviceFill) -> Message:
+def _on_measured(device: str, fill: DeviceOccupancy) -> Message:
     if fill.peak is None:
         words = (
             f"device {device} keeps one worker: what workers hold of its memory can't be measured (no driver"
@@ -87,7 +87,7 @@ def _on_measured(device: str, fill: DeviceFill) -> Message:
 
 def fell_short(draft: Draft, slot: SlotView, outcome: Outcome, reason: str) -> bool:
     """Whether a run failed for want of memory on a device that it shared."""
-    if draft.view.filling is None or outcome is not Outcome.FAILED or not is_out_of_memory(reason):
+    if draft.view.occupancy is None or outcome is not Outcome.FAILED or not is_out_of_memory(reason):
         return False
     return bool(_others_alive(draft, slot))
 
@@ -95,9 +95,9 @@ def fell_short(draft: Draft, slot: SlotView, outcome: Outcome, reason: str) -> b
 def after_shortage(draft: Draft, slot: SlotView, reason: str) -> None:
     """Let one worker less share the device, and empty it for the run that is to have it alone."""
     device, together = slot.device, len(_others_alive(draft, slot)) + 1
-    _note(draft, device, _filling(draft).fell_short(device, together))
+    _note(draft, device, _occupancy(draft).fell_short(device, together))
     words = f"a run found too little memory on device {device} as one of {together} workers ({reason})"
-    left = _filling(draft).of(device).fits
+    left = _occupancy(draft).of(device).fits
     draft.tell(Message(f"{words}: it is run again alone; {left} at a time share it then", warning=True))
     for other in draft.view.slots:
         if other.device == device and other.state is SlotState.RUNNING:
@@ -164,9 +164,9 @@ def _others_alive(draft: Draft, slot: SlotView) -> list[SlotView]:
 def _is_stranded(draft: Draft, device: str) -> bool:
     """Whether nothing is to be had of a device for a while: its lone run goes where there is a worker."""
     staying = any(slot.device == device and scaling.stays(slot) for slot in draft.view.slots)
-    return not staying or _is_resting(draft, device)
+    return not staying or _takes_no_runs(draft, device)
 
 
-def _is_resting(draft: Draft, device: str) -> bool:
+def _takes_no_runs(draft: Draft, device: str) -> bool:
     """Whether a device gets no runs: it is in quarantine, or left to its owner."""
-    return draft.view.health.is_held(device, draft.now) or device in draft.view.presence.away
+    return draft.view.health.is_quarantined(device, draft.now) or device in draft.view.presence.away

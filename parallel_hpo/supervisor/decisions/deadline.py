@@ -11,10 +11,10 @@ from typing import Final
 
 from parallel_hpo.errors import ExitCode
 from parallel_hpo.notices import Message
-from parallel_hpo.policy import longest_lease as runs_within
-from parallel_hpo.policy import note_duration, why_too_late
+from parallel_hpo.policy import note_duration, runs_within, why_too_late
+from parallel_hpo.protocol.ends import Ending
 from parallel_hpo.supervisor.decisions.draft import Draft
-from parallel_hpo.supervisor.decisions.view import Ending, SlotView, SweepView
+from parallel_hpo.supervisor.decisions.view import SlotView, SweepView
 from parallel_hpo.words import Outcome, StopKind
 
 TOO_LATE: Final = "replaced: its next run would not end before the deadline"

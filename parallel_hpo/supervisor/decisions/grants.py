@@ -10,20 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
-from parallel_hpo.protocol.pool import Ends, Granted, PooledRun
+from parallel_hpo.protocol.ends import Ending
+from parallel_hpo.protocol.pool import Granted, PooledRun
+from parallel_hpo.supervisor.decisions.deadline import is_too_late
 from parallel_hpo.supervisor.decisions.draft import Draft
 from parallel_hpo.supervisor.decisions.events import StopAsked
-from parallel_hpo.supervisor.decisions.fitting import is_too_late
-from parallel_hpo.supervisor.decisions.view import Ending, OpenRun, PoolGrant, SlotView, SweepView
-from parallel_hpo.words import RunId, SlotState, StopKind
+from parallel_hpo.supervisor.decisions.view import OpenRun, PoolGrant, SlotView, SweepView
+from parallel_hpo.words import RunId, SlotState
 
-_HARDNESS: Final = {
-    None: 0,
-    StopKind.DRAIN: 1,
-    StopKind.INTERRUPT: 2,
-    StopKind.PREEMPT: 2,
-    StopKind.KILL: 3,
-}
 _COMING: Final = (SlotState.STOPPED, SlotState.BACKOFF, SlotState.STARTING, SlotState.RUNNING)
 """States of a slot that may be given work, now or soon."""
 
@@ -35,17 +29,17 @@ def take(draft: Draft, answer: Granted) -> None:
     if draft.view.ending is not None:
         return
     if answer.ends is not None and answer.ends.stop is None:
-        draft.leave(Ending(answer.ends.reason, answer.ends.exit_code))
+        draft.leave(answer.ends)
         return
     known = _known_here(draft.view)
     new = tuple(_to_be_run(run, draft.now) for run in answer.again if run.run_id not in known)
     draft.view = replace(draft.view, reruns=(*draft.view.reruns, *new))
 
 
-def stop_in(view: SweepView, ends: Ends | None) -> StopAsked | None:
+def stop_in(view: SweepView, ends: Ending | None) -> StopAsked | None:
     """Return the stop that the pool asks for; None: none, or none that is harder than what is under way."""
     under_way = view.ending.stop if view.ending else None
-    if ends is None or ends.stop is None or _HARDNESS[ends.stop] <= _HARDNESS[under_way]:
+    if ends is None or ends.stop is None or not ends.stop.is_harder_than(under_way):
         return None
     return StopAsked(ends.stop, ends.reason, ends.exit_code)
 

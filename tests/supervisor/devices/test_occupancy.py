@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parallel_hpo.supervisor.devices.assign import Grant
-from parallel_hpo.supervisor.devices.filling import FIRST_RUNS, MARGIN, DeviceMemorySeen, Filling
 from parallel_hpo.supervisor.devices.library import DeviceProcess, Usage
 from parallel_hpo.supervisor.devices.mask import VisibleDevice
+from parallel_hpo.supervisor.devices.occupancy import FIRST_RUNS, MARGIN, DeviceMemorySeen, Occupancy
 from parallel_hpo.supervisor.devices.watch import DeviceWatch
 from parallel_hpo.words import Slot
 from tests.supervisor.devices.fakes import STRANGER, UUIDS, FakeLibrary
@@ -20,14 +20,14 @@ def seen(used_mb: float, room_mb: float = ROOM_MB) -> DeviceMemorySeen:
     return DeviceMemorySeen(Slot(0), used_mb, room_mb)
 
 
-def measured(*used_mb: float) -> Filling:
+def measured(*used_mb: float) -> Occupancy:
     """A device on which the first runs are over."""
-    filling = Filling(most=99)
+    occupancy = Occupancy(most=99)
     for each in used_mb:
-        filling = filling.seen("3", seen(each))
+        occupancy = occupancy.seen("3", seen(each))
     for _ in range(FIRST_RUNS):
-        filling = filling.performed("3")
-    return filling
+        occupancy = occupancy.performed("3")
+    return occupancy
 
 
 @given(st.lists(st.floats(1.0, ROOM_MB), min_size=1))
@@ -38,9 +38,9 @@ def test_as_many_fit_as_hold_the_most_that_was_seen_beside_a_margin(used_mb: lis
 
 
 def test_until_the_first_runs_are_over_and_where_nothing_was_measured_there_is_one() -> None:
-    filling = Filling(most=99).seen("3", seen(10.0)).performed("3")
-    assert filling.of("3").fits == 1
-    assert filling.performed("3").of("3").fits > 1
+    occupancy = Occupancy(most=99).seen("3", seen(10.0)).performed("3")
+    assert occupancy.of("3").fits == 1
+    assert occupancy.performed("3").of("3").fits > 1
     assert measured().of("3").fits == 1
     assert measured(0.0).of("3").fits == 1  # a run that computed elsewhere says nothing
     assert measured(ROOM_MB, 2 * ROOM_MB).of("3").fits == 1
@@ -51,11 +51,11 @@ def test_until_the_first_runs_are_over_and_where_nothing_was_measured_there_is_o
 def test_where_memory_fell_short_there_is_one_less_and_never_none(
     used_mb: float, together: list[int]
 ) -> None:
-    filling = measured(used_mb)
-    fitted = filling.of("3").fits
+    occupancy = measured(used_mb)
+    fitted = occupancy.of("3").fits
     for workers in together:
-        filling = filling.fell_short("3", workers)
-    assert filling.of("3").fits == max(1, min(fitted, *(workers - 1 for workers in together)))
+        occupancy = occupancy.fell_short("3", workers)
+    assert occupancy.of("3").fits == max(1, min(fitted, *(workers - 1 for workers in together)))
 
 
 def test_what_each_worker_holds_of_what_nobody_else_does() -> None:
