@@ -19,7 +19,7 @@ from parallel_hpo.cli.arguments import find_from_here, parse_target
 from parallel_hpo.cli.late_signals import LateSignals
 from parallel_hpo.cli.output import print_for_machines
 from parallel_hpo.cli.plan import show_plan
-from parallel_hpo.config.deadline import is_duration
+from parallel_hpo.config.durations import is_duration
 from parallel_hpo.config.hpo import HpoSection
 from parallel_hpo.config.loader import Sources, inside_worker, load_section, read_document, with_section
 from parallel_hpo.errors import UsageError

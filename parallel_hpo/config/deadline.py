@@ -13,33 +13,11 @@ from typing import Annotated, Any, Final
 
 from pydantic import BeforeValidator, WithJsonSchema
 
+from parallel_hpo.config.durations import duration_s
 from parallel_hpo.config.tables import Allowed
 
-_UNITS: Final = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
-_DURATION: Final = re.compile(
-    "".join(rf"(?:(?P<{unit}>\d+(?:\.\d+)?)\s*{unit}\s*)?" for unit in _UNITS), re.ASCII | re.IGNORECASE
-)
 _NUMBER: Final = re.compile(r"\d+(\.\d+)?", re.ASCII)
 _DATE_ALONE: Final = len("2026-12-24")
-
-
-def deadline_at(deadline: str, began_at: float) -> float:
-    """Return the moment in seconds since the epoch; a duration is counted from `began_at`."""
-    seconds = _duration_s(deadline)
-    return began_at + seconds if seconds is not None else datetime.fromisoformat(deadline).timestamp()
-
-
-def is_duration(deadline: str) -> bool:
-    """Whether each launch has a time of its own until the deadline."""
-    return _duration_s(deadline) is not None
-
-
-def _duration_s(text: str) -> float | None:
-    """Return the seconds of a text such as `3h30m`; None where it is no duration."""
-    found = _DURATION.fullmatch(text.strip())
-    if found is None or not any(found.groups()):
-        return None
-    return sum(float(number) * _UNITS[unit] for unit, number in found.groupdict().items() if number)
 
 
 def _as_text(value: Any) -> str | None:
@@ -52,7 +30,7 @@ def _as_text(value: Any) -> str | None:
         raise ValueError("no deadline")
     if _NUMBER.fullmatch(value.strip()):  # as a flag or the environment has it
         return _as_text(float(value))
-    seconds = _duration_s(value)
+    seconds = duration_s(value)
     if seconds is not None:
         if not 0 < seconds < float("inf"):
             raise ValueError("no time at all, or no end of it")

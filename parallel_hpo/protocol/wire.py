@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cache
 from math import isfinite
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from pydantic import TypeAdapter, ValidationError
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 Told = TypeVar("Told")
 
@@ -34,6 +35,8 @@ def _plain(value: Any) -> Any:
 
 def read(kind: type[Told], body: object) -> Told:
     """Return the message of that kind; ValueError names the field that is wrong."""
+    from pydantic import ValidationError
+
     try:
         told: Told = _adapter(cast(Any, kind)).validate_python(body)
     except ValidationError as error:
@@ -45,4 +48,6 @@ def read(kind: type[Told], body: object) -> Told:
 
 @cache
 def _adapter(kind: Any) -> TypeAdapter[Any]:
+    from pydantic import TypeAdapter  # slow to import, and most servers are told of no pool
+
     return TypeAdapter(kind)

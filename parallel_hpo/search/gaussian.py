@@ -9,6 +9,7 @@ once, and no table of slopes is made for each column. A search fits while its ru
 from __future__ import annotations
 
 import math
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -78,7 +79,11 @@ class Surface:
         self.losses = losses
         self.noise = float(kernel.k2.noise_level)
         self._kernel = kernel
-        self._process = GaussianProcessRegressor(kernel, optimizer=None).fit(columns, losses)
+
+    @cached_property
+    def _process(self) -> GaussianProcessRegressor:
+        """Made when it is first asked: of all that are fitted for a suggestion, one is looked at."""
+        return GaussianProcessRegressor(self._kernel, optimizer=None).fit(self.columns, self.losses)
 
     def told(self, columns: Table, losses: Column) -> Surface:
         """Return the surface after more points, with the same kernel."""

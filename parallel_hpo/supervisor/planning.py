@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from parallel_hpo.backend.choose import choose_backend
-from parallel_hpo.config.deadline import deadline_at
+from parallel_hpo.config.durations import deadline_at
 from parallel_hpo.config.hpo import HpoSection
 from parallel_hpo.errors import ConfigError
 from parallel_hpo.notices import Message

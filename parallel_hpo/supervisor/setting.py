@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from parallel_hpo.config.deadline import deadline_at
+from parallel_hpo.config.durations import deadline_at
 from parallel_hpo.config.hpo import HpoSection
 from parallel_hpo.notices import Message, Observer
 from parallel_hpo.plan import Share

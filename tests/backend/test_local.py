@@ -26,7 +26,9 @@ from parallel_hpo.backend.variables import PACE
 from parallel_hpo.errors import BackendError, ConfigError, ExitCode
 from parallel_hpo.keys import SUPERVISOR
 from parallel_hpo.supervisor.processes.child_calls import ChildCalls
+from parallel_hpo.supervisor.processes.fork_server import COMMAND
 from parallel_hpo.words import RunId
+from tests.conftest import clean_env_in
 from tests.supervisor.processes.pooling import DEADLINE_S, is_gone, marked, opened_pool, surroundings
 
 GRID: Final = {
@@ -61,12 +63,25 @@ def run_call(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunCall]:
     """What calls the wandb client in a child of its own."""
     home = tmp_path_factory.mktemp("home")
     environment = marked({"HOME": str(home), "WANDB_DIR": str(home)})
-    with opened_pool(environment) as pool:
+    with opened_pool(environment, command=COMMAND) as pool:
         yield ChildCalls(pool, surroundings(environment)).run
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of the server that all tests share who do nothing to it; each has a sweep of its own there."""
+    return tmp_path_factory.mktemp("shared")
+
+
+@pytest.fixture(scope="module")
+def backend(folder: Path) -> Iterator[LocalBackend]:
+    with clean_env_in(folder / "home") as environment, opened(folder, environment) as backend:
+        yield backend
+
+
 @pytest.fixture
-def backend(tmp_path: Path, clean_env: dict[str, str]) -> Iterator[LocalBackend]:
+def own(tmp_path: Path, clean_env: dict[str, str]) -> Iterator[LocalBackend]:
+    """A server for one test."""
     with opened(tmp_path / "data", clean_env) as backend:
         yield backend
 
@@ -86,8 +101,8 @@ def opened(folder: Path, environment: Mapping[str, str]) -> Iterator[LocalBacken
         backend.close()
 
 
-def server_of(process: psutil.Process) -> psutil.Process:
-    """The server that is a child of the process, as soon as there is one.
+def server_of(process: psutil.Process, folder: Path) -> psutil.Process:
+    """The server of this folder that is a child of the process, as soon as there is one.
 
     Its command line can be read a moment after its start only: exec closes descriptors, which whoever
     started it waits for, before it sets the arguments.
@@ -95,7 +110,7 @@ def server_of(process: psutil.Process) -> psutil.Process:
     deadline = time.monotonic() + DEADLINE_S
     found: list[psutil.Process] = []
     while not found and time.monotonic() < deadline:
-        found = [child for child in process.children() if "parallel_hpo.server" in child.cmdline()]
+        found = [child for child in process.children() if str(folder / "server.db") in child.cmdline()]
     (server,) = found
     return server
 
@@ -149,10 +164,10 @@ def test_a_sweep_goes_on_until_it_is_finished(backend: LocalBackend, sweep: Open
 
 
 def test_a_sweep_that_was_deleted_is_over_and_has_no_state_to_be_set(
-    backend: LocalBackend, sweep: OpenedSweep, tmp_path: Path
+    backend: LocalBackend, sweep: OpenedSweep, folder: Path
 ) -> None:
-    with closing(sqlite3.connect(tmp_path / "data" / "server.db", timeout=DEADLINE_S)) as db, db:
-        db.execute("DELETE FROM sweeps")
+    with closing(sqlite3.connect(folder / "server.db", timeout=DEADLINE_S)) as db, db:
+        db.execute("DELETE FROM sweeps WHERE id = ?", [sweep.path.sweep_id])
     assert backend.why_over(sweep.path) == "the sweep was deleted from its server"
     backend.finish_sweep(sweep.path)
 
@@ -185,30 +200,31 @@ def test_a_refusal_is_told_with_the_address(backend: LocalBackend, sweep: Opened
 
 
 def test_a_server_that_is_killed_comes_back_at_the_same_address_and_knows_all(
-    backend: LocalBackend, sweep: OpenedSweep
+    tmp_path: Path, own: LocalBackend, run_call: RunCall
 ) -> None:
-    address = backend.client_environment("worker_1")["WANDB_BASE_URL"]
-    run = issued(backend, sweep, "worker_1")
-    killed = server_of(psutil.Process())
+    sweep = own.open_sweep(NEW, run_call)
+    address = own.client_environment("worker_1")["WANDB_BASE_URL"]
+    run = issued(own, sweep, "worker_1")
+    killed = server_of(psutil.Process(), tmp_path / "data")
     killed.kill()
     killed.wait(DEADLINE_S)
-    assert backend.why_over(sweep.path) == ""
-    backend.give_back(sweep.path, "worker_1", [])
-    assert issued(backend, sweep, "worker_2") == run
-    assert backend.client_environment("worker_1")["WANDB_BASE_URL"] == address
-    assert server_of(psutil.Process()) != killed
+    assert own.why_over(sweep.path) == ""
+    own.give_back(sweep.path, "worker_1", [])
+    assert issued(own, sweep, "worker_2") == run
+    assert own.client_environment("worker_1")["WANDB_BASE_URL"] == address
+    assert server_of(psutil.Process(), tmp_path / "data") != killed
 
 
 def test_closing_ends_the_server(tmp_path: Path, clean_env: dict[str, str], run_call: RunCall) -> None:
     with opened(tmp_path, clean_env) as backend:
         backend.open_sweep(NEW, run_call)
-        server = server_of(psutil.Process())
+        server = server_of(psutil.Process(), tmp_path)
     assert is_gone(server.pid)
 
 
 def test_closing_before_the_server_answers_ends_it_too(tmp_path: Path, clean_env: dict[str, str]) -> None:
     with opened(tmp_path, clean_env):
-        server = server_of(psutil.Process())
+        server = server_of(psutil.Process(), tmp_path)
     assert is_gone(server.pid)
 
 
@@ -249,11 +265,11 @@ def test_the_last_words_of_a_process_are_its_error_or_its_last_line() -> None:
 
 
 def test_no_key_is_on_a_command_line_in_an_environment_or_in_a_log(
-    tmp_path: Path, clean_env: dict[str, str], backend: LocalBackend, sweep: OpenedSweep
+    tmp_path: Path, clean_env: dict[str, str], own: LocalBackend, run_call: RunCall
 ) -> None:
-    issued(backend, sweep, "worker_1")
-    server = server_of(psutil.Process())
-    worker_key = backend.client_environment("worker_1")["WANDB_API_KEY"]
+    issued(own, own.open_sweep(NEW, run_call), "worker_1")
+    server = server_of(psutil.Process(), tmp_path / "data")
+    worker_key = own.client_environment("worker_1")["WANDB_API_KEY"]
     assert server.environ() == marked(clean_env)
     told = [*server.cmdline(), (tmp_path / "data" / "server.log").read_text()]
     assert [text for text in told if re.search(r"[0-9a-f]{40}", text)] == []
@@ -282,7 +298,7 @@ def test_the_server_ends_when_its_owner_is_killed(tmp_path: Path, clean_env: dic
     assert owner.stdout is not None
     with owner.stdout as words:
         assert words.readline() == "open\n"
-    server = server_of(psutil.Process(owner.pid))
+    server = server_of(psutil.Process(owner.pid), tmp_path / "data")
     owner.kill()
     owner.wait()
     _, alive = psutil.wait_procs([server], timeout=5)
@@ -296,20 +312,20 @@ def test_a_sweep_whose_runs_nobody_could_supply_is_refused_before_it_is_created(
     assert refused.value.exit_code is ExitCode.USAGE
 
 
-def test_a_person_is_let_in_by_the_address_and_by_nothing_else(backend: LocalBackend, tmp_path: Path) -> None:
-    backend.wait_until_up()
+def test_a_person_is_let_in_by_the_address_and_by_nothing_else(own: LocalBackend, tmp_path: Path) -> None:
+    own.wait_until_up()
     (plate,) = doorplates.all_in(tmp_path / "data")
     assert plate.answers()
     (file,) = (tmp_path / "data").glob("server-*.door")
     assert file.stat().st_mode & 0o077 == 0
-    key = backend.client_environment(SUPERVISOR)["WANDB_API_KEY"].rpartition("-")[2]
+    key = own.client_environment(SUPERVISOR)["WANDB_API_KEY"].rpartition("-")[2]
     assert key not in file.read_text()
-    first, second = backend.address_of("/"), plate.address("/", time.time())
+    first, second = own.address_of("/"), plate.address("/", time.time())
     for address in (first, second):
         opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
         with opener.open(address) as answer:
             assert (answer.status, answer.url) == (200, address.partition("?")[0])
-    backend.close()
+    own.close()
     assert not plate.answers()
     assert list(doorplates.all_in(tmp_path / "data")) == []
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -22,28 +22,37 @@ from parallel_hpo.keys import SUPERVISOR, worker_key
 from parallel_hpo.protocol.ends import Ending
 from parallel_hpo.protocol.pool import NodeLost
 from parallel_hpo.words import StopKind
+from tests.conftest import clean_env_in
 from tests.server.http.test_process import KEY, embedded, said_by
 from tests.server.pooling import VERSIONS, end, machine, new_pool, start, told
 
 
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("server")
+    with clean_env_in(folder / "home") as environment:
+        server = embedded(environment, folder / "server.db")
+        with server:  # which closes its standard input, and waits for its end
+            yield said_by(server)["url"]
+
+
 @pytest.fixture
-def url(clean_env: dict[str, str], tmp_path: Path) -> Iterator[str]:
-    server = embedded(clean_env, tmp_path / "server.db")
-    with server:  # which closes its standard input, and waits for its end
-        yield said_by(server)["url"]
+def sweep() -> str:
+    """A sweep of which no other test knows."""
+    return uuid4().hex[:8]
 
 
-def door_of(url: str) -> PoolDoor:
+def door_of(url: str, sweep: str) -> PoolDoor:
     """A head's, with the sweep's own key; the pool is made."""
-    door = PoolDoor(url, worker_key(KEY, SUPERVISOR, "s"), "s")
-    door.create(new_pool())
+    door = PoolDoor(url, worker_key(KEY, SUPERVISOR, sweep), sweep)
+    door.create(new_pool(sweep))
     return door
 
 
-def test_a_machine_performs_a_run_and_leaves_and_the_head_hears_of_it(url: str) -> None:
-    head = door_of(url)
+def test_a_machine_performs_a_run_and_leaves_and_the_head_hears_of_it(url: str, sweep: str) -> None:
+    head = door_of(url, sweep)
     joined = head.join(machine("gpu1"))
-    node = PoolDoor(url, joined.key, "s")
+    node = PoolDoor(url, joined.key, sweep)
     assert node.exchange(told(joined.epoch, 1, wants=1)).granted == 1
     assert node.exchange(told(joined.epoch, 2, starts=(start("r"),))).started == ("r",)
     node.exchange(told(joined.epoch, 3, ends=(end("r"),), notices=({"kind": "Message"},)))
@@ -54,41 +63,41 @@ def test_a_machine_performs_a_run_and_leaves_and_the_head_hears_of_it(url: str) 
     assert node.exchange(told(joined.epoch, 4)).gone
 
 
-def test_a_pool_is_read_as_it_was_made_and_none_where_there_is_none(url: str) -> None:
-    assert door_of(url).facts() == new_pool()
+def test_a_pool_is_read_as_it_was_made_and_none_where_there_is_none(url: str, sweep: str) -> None:
+    assert door_of(url, sweep).facts() == new_pool(sweep)
     assert PoolDoor(url, KEY, "other").facts() is None
 
 
-def test_a_machine_that_is_too_late_hears_the_sweeps_own_exit_code(url: str) -> None:
-    head = door_of(url)
+def test_a_machine_that_is_too_late_hears_the_sweeps_own_exit_code(url: str, sweep: str) -> None:
+    head = door_of(url, sweep)
     head.stop(Ending("Ctrl-C", 130, StopKind.INTERRUPT))
     with pytest.raises(PoolOverError, match="Ctrl-C") as caught:
         head.join(machine())
     assert caught.value.ends_with == 130
-    assert head.create(new_pool()).started == 0
+    assert head.create(new_pool(sweep)).started == 0
     assert head.join(machine()).epoch == 1
 
 
-def test_a_machine_with_other_software_hears_both(url: str) -> None:
+def test_a_machine_with_other_software_hears_both(url: str, sweep: str) -> None:
     wants = replace(machine(), versions=replace(VERSIONS, parallel_hpo="9.9"))
     with pytest.raises(ConfigError, match=r"9\.9 there and 1\.0 at the head") as caught:
-        door_of(url).join(wants)
+        door_of(url, sweep).join(wants)
     assert caught.value.exit_code is ExitCode.USAGE
 
 
-def test_a_node_that_is_lost_for_certain_is_gone(url: str) -> None:
-    head = door_of(url)
+def test_a_node_that_is_lost_for_certain_is_gone(url: str, sweep: str) -> None:
+    head = door_of(url, sweep)
     joined = head.join(machine("gpu1"))
     head.lost(NodeLost("gpu1", returned=True))
-    assert PoolDoor(url, joined.key, "s").exchange(told(joined.epoch, 1)).gone
+    assert PoolDoor(url, joined.key, sweep).exchange(told(joined.epoch, 1)).gone
 
 
-def test_a_key_that_is_not_good_for_it_is_refused_in_the_servers_words(url: str) -> None:
+def test_a_key_that_is_not_good_for_it_is_refused_in_the_servers_words(url: str, sweep: str) -> None:
     with pytest.raises(ServerRefusedError, match="the sweep's own") as caught:
-        PoolDoor(url, worker_key(KEY, "w0", "s"), "s").facts()
+        PoolDoor(url, worker_key(KEY, "w0", sweep), sweep).facts()
     assert caught.value.status == 403
     with pytest.raises(ServerRefusedError, match="API key is missing"):
-        PoolDoor(url, "0" * 40, "s").facts()
+        PoolDoor(url, "0" * 40, sweep).facts()
 
 
 def test_a_server_that_does_not_answer_is_away_within_the_time_given() -> None:

@@ -7,8 +7,7 @@ import shutil
 import socket
 import ssl
 import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import pytest
 
 from parallel_hpo.backend.reaching import trusted
+from tests.commanding import CommandLine
 from tests.threads import answering_in_a_thread
 
 ASK = """
@@ -25,6 +25,7 @@ from parallel_hpo.backend.reaching import why_out_of_reach
 print(why_out_of_reach(find_credentials(os.environ)))
 """
 
+Ask = Callable[..., str]
 HEEDED = ("PROXY", "CA_BUNDLE", "SSL_CERT", "WANDB_", "NETRC")
 
 
@@ -62,13 +63,20 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return both
 
 
-def ask(url: str, **environment: str) -> str:
-    """What is said of the server at `url` by a process with these variables and a key."""
+@pytest.fixture
+def ask(commands: CommandLine, tmp_path: Path) -> Ask:
+    """Return what is said of the server at a URL by a process with these variables and a key."""
+    (tmp_path / "ask.py").write_text(ASK)
     clean = {name: value for name, value in os.environ.items() if not any(w in name.upper() for w in HEEDED)}
-    own = {"WANDB_BASE_URL": url, "WANDB_API_KEY": "k" * 40, **environment}
-    asked = subprocess.run([sys.executable, "-c", ASK], env=clean | own, capture_output=True, text=True)
-    assert asked.returncode == 0, asked.stderr
-    return asked.stdout.strip()
+
+    def call(url: str, **environment: str) -> str:
+        own = {"WANDB_BASE_URL": url, "WANDB_API_KEY": "k" * 40, **environment}
+        asked = commands.python("ask.py", folder=tmp_path, environment=clean | own)
+        stdout, stderr = asked.communicate(60)
+        assert asked.wait() == 0, stderr
+        return stdout.strip()
+
+    return call
 
 
 def url_of(server: ThreadingHTTPServer, scheme: str = "http") -> str:
@@ -83,14 +91,14 @@ def speak_tls(server: ThreadingHTTPServer, certificate: Path) -> None:
 
 @pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"])
 def test_a_certificate_that_the_environment_trusts_is_trusted(
-    server: ThreadingHTTPServer, certificate: Path, variable: str
+    ask: Ask, server: ThreadingHTTPServer, certificate: Path, variable: str
 ) -> None:
     speak_tls(server, certificate)
     assert ask(url_of(server, "https"), **{variable: str(certificate)}) == ""
 
 
 def test_a_certificate_that_nobody_trusts_is_said_to_be_the_reason(
-    server: ThreadingHTTPServer, certificate: Path
+    ask: Ask, server: ThreadingHTTPServer, certificate: Path
 ) -> None:
     speak_tls(server, certificate)
     words = ask(url_of(server, "https"))
@@ -98,11 +106,11 @@ def test_a_certificate_that_nobody_trusts_is_said_to_be_the_reason(
     assert "certificate verify failed" in words
 
 
-def test_a_server_beyond_a_proxy_is_reached(server: ThreadingHTTPServer) -> None:
+def test_a_server_beyond_a_proxy_is_reached(ask: Ask, server: ThreadingHTTPServer) -> None:
     assert ask("http://beyond.invalid", HTTP_PROXY=url_of(server), http_proxy=url_of(server)) == ""
 
 
-def test_a_server_that_needs_no_proxy_is_asked_itself(server: ThreadingHTTPServer) -> None:
+def test_a_server_that_needs_no_proxy_is_asked_itself(ask: Ask, server: ThreadingHTTPServer) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         nobody = f"http://127.0.0.1:{closed.getsockname()[1]}"
     proxies = {"HTTP_PROXY": nobody, "http_proxy": nobody}
@@ -110,7 +118,7 @@ def test_a_server_that_needs_no_proxy_is_asked_itself(server: ThreadingHTTPServe
     assert ask(url_of(server), NO_PROXY="127.0.0.0/8", **proxies) == ""
 
 
-def test_the_key_of_a_netrc_is_sent(server: ThreadingHTTPServer, tmp_path: Path) -> None:
+def test_the_key_of_a_netrc_is_sent(ask: Ask, server: ThreadingHTTPServer, tmp_path: Path) -> None:
     machine = url_of(server).removeprefix("http://")
     (tmp_path / "netrc").write_text(f"machine {machine} login user password {'k' * 40}\n")
     assert ask(url_of(server), WANDB_API_KEY="", NETRC=str(tmp_path / "netrc")) == ""

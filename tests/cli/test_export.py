@@ -96,11 +96,17 @@ def test_a_sweep_is_known_by_its_id_at_the_end_of_a_path_a_folder_or_an_address(
     assert export("csv", sweep=name).stdout == export("csv").stdout
 
 
-@pytest.mark.parametrize("name", ["*", "o?e", "", "/", "one/ledger.db"])
-def test_no_pattern_names_a_sweep(export: Command, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        *((name, f"there is no sweep {name} in ") for name in ("*", "o?e", "one/ledger.db")),
+        *((name, f"no sweep is named by {name!r}") for name in ("", "/")),
+    ],
+)
+def test_no_pattern_names_a_sweep(export: Command, name: str, words: str) -> None:
     done = export("csv", sweep=name)
     assert (done.returncode, done.stdout) == (2, "")
-    assert f"there is no sweep {name} in " in done.stderr
+    assert words in done.stderr
 
 
 def test_sweeps_gather_in_one_optuna_storage_each_once(export: Command, tmp_path: Path) -> None:

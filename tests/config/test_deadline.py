@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from parallel_hpo.config.deadline import deadline_at
+from parallel_hpo.config.durations import deadline_at
 from parallel_hpo.config.hpo import HpoSection, parse_section
 from parallel_hpo.errors import ConfigError
 

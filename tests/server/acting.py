@@ -26,6 +26,7 @@ from parallel_hpo.server.store.database import Database
 from parallel_hpo.server.store.records import Run
 from parallel_hpo.server.store.runs import RunPath
 from parallel_hpo.server.world import World
+from tests.server.kept import Kept, empty_sqlite
 
 MASTER_KEY = "0123456789" * 4
 METRIC = {"name": "loss", "goal": "minimize"}
@@ -57,14 +58,15 @@ class Stage:
     folder: Path
     clock: Clock = field(default_factory=Clock)
     busy_timeout_s: float = 10
-    database: str | None = None
-    """A URL; None: SQLite in the folder."""
+    where: str = ""
+    """The database's path or URL; none: SQLite in the folder."""
+    kept: Kept | None = None
+    """A database that is open, and stays so."""
 
     def __post_init__(self) -> None:
         ids = itertools.count()
-        where = self.database or str(self.folder / "server.db")
         self.world = World(
-            database=Database.open(where, busy_timeout_s=self.busy_timeout_s),
+            database=self._opened(),
             files=self.folder / "server-files",
             master_key=MASTER_KEY,
             clock=self.clock,
@@ -72,9 +74,21 @@ class Stage:
             new_seed=lambda: 7,
         )
 
+    def _opened(self) -> Database:
+        if self.kept is not None:
+            self.where = self.kept.where
+            return self.kept.database
+        if not self.where:
+            path = self.folder / "server.db"
+            self.where = str(path)
+            if not path.exists():
+                path.write_bytes(empty_sqlite())
+        return Database.open(self.where, busy_timeout_s=self.busy_timeout_s)
+
     def close(self) -> None:
         self.world.engines.close()
-        self.world.database.close()
+        if self.kept is None:
+            self.world.database.close()
 
     def forget_engines(self) -> None:
         """Be as another process on the same database would be."""

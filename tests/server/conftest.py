@@ -1,23 +1,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from tests.postgresql import PostgreSQL
 from tests.server.acting import Stage
+from tests.server.kept import Kept, KeptPostgreSQL, KeptSQLite
 
 DATABASES = ("sqlite", "postgresql")
+
+
+@pytest.fixture(scope="session")
+def kept_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KeptSQLite]:
+    """The SQLite database of all tests here."""
+    with closing(KeptSQLite(tmp_path_factory.mktemp("kept") / "server.db")) as kept:
+        yield kept
+
+
+@pytest.fixture(scope="session")
+def kept_postgresql(postgresql: PostgreSQL) -> Iterator[KeptPostgreSQL]:
+    """The PostgreSQL database of all tests here."""
+    with closing(KeptPostgreSQL(postgresql)) as kept:
+        yield kept
 
 
 @pytest.fixture(params=DATABASES)
 def stage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stage]:
     """The server's logic on an empty database, of each kind that is installed."""
-    database = None
-    if request.param == "postgresql":
-        postgresql: PostgreSQL = request.getfixturevalue("postgresql")
-        database = postgresql.emptied()
-    stage = Stage(tmp_path, database=database)
-    yield stage
-    stage.close()
+    kept: Kept = request.getfixturevalue(f"kept_{request.param}")
+    kept.empty()
+    with closing(Stage(tmp_path, kept=kept)) as stage:
+        yield stage

@@ -9,8 +9,10 @@ import pytest
 
 from parallel_hpo.errors import ConfigError
 from parallel_hpo.supervisor.processes.child_pool import ChildPool
+from parallel_hpo.supervisor.processes.fork_server import COMMAND
 from parallel_hpo.supervisor.processes.reaper import MARK
 from parallel_hpo.worker.preload import Imports, find_runtime
+from tests.supervisor.processes.pooling import BARE
 
 ROOT: Final = Path(__file__).parents[2]
 THREAD: Final = (
@@ -41,13 +43,14 @@ def test_an_initialised_runtime_is_known_by_its_open_files(files: list[str], fou
     assert find_runtime(files) == found
 
 
-def warning_after(preload: str, folder: Path) -> str:
+def warning_after(preload: str, folder: Path, command: tuple[str, ...] = BARE) -> str:
     """Return what a pool warns of that preloads this module of the folder."""
     pool = ChildPool(
         environment={**os.environ, MARK: "test", "PYTHONPATH": str(ROOT)},
         fresh=False,
         preload=(preload,),
         sys_path=(str(folder), *sys.path),
+        command=command,
     )
     pool.open()
     try:
@@ -59,7 +62,7 @@ def warning_after(preload: str, folder: Path) -> str:
 
 def test_a_module_that_only_imports_is_fine(tmp_path: Path) -> None:
     (tmp_path / "harmless.py").write_text("import json\n")
-    assert warning_after("harmless", tmp_path) == ""
+    assert warning_after("harmless", tmp_path, COMMAND) == ""
 
 
 @pytest.mark.parametrize(

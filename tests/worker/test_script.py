@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -16,22 +15,25 @@ import pytest
 
 from parallel_hpo.protocol.spec import PickledMain, SharedMemory
 from parallel_hpo.supervisor.packing.main import pack_main, why_heavy
+from tests.commanding import CommandLine
 
-ROOT: Final = Path(__file__).parents[2]
 BE_A_WORKER: Final = """
-import json, pickle, sys
+import json, pickle
+from pathlib import Path
 from parallel_hpo.worker.target import load_main
-main = load_main(pickle.load(sys.stdin.buffer))
+main = load_main(pickle.loads(Path("main.pickle").read_bytes()))
 print(json.dumps(main()))
 """
 
 Travel = Callable[..., Any]
+Worker = Callable[[PickledMain], Any]
 
 
 class Travelled:
     """A script's `main` that can be called in other processes."""
 
-    def __init__(self, source: str, stack: ExitStack, **facts: Any) -> None:
+    def __init__(self, source: str, stack: ExitStack, worker: Worker, **facts: Any) -> None:
+        self._worker = worker
         self.names: dict[str, Any] = {"__name__": "__main__", **facts}
         exec(compile(source, facts.get("__file__", "<stdin>"), "exec"), self.names)
         packed = pack_main(self.names["main"], stack)
@@ -40,22 +42,29 @@ class Travelled:
 
     def call(self) -> Any:
         """Return what `main` returns in a process of its own."""
-        done = subprocess.run(
-            [sys.executable, "-c", BE_A_WORKER],
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
-            input=pickle.dumps(self.packed),
-            capture_output=True,
-            timeout=60,
-        )
-        assert done.returncode == 0, done.stderr.decode()
-        return json.loads(done.stdout)
+        return self._worker(self.packed)
 
 
 @pytest.fixture
-def travel() -> Iterator[Callable[..., Travelled]]:
+def worker(commands: CommandLine, tmp_path: Path) -> Worker:
+    """Call a packed `main` in a process of its own."""
+
+    def call(packed: PickledMain) -> Any:
+        (tmp_path / "main.pickle").write_bytes(pickle.dumps(packed))
+        (tmp_path / "worker.py").write_text(BE_A_WORKER)
+        process = commands.python("worker.py", folder=tmp_path, environment=os.environ)
+        stdout, stderr = process.communicate(60)
+        assert process.wait() == 0, stderr
+        return json.loads(stdout)
+
+    return call
+
+
+@pytest.fixture
+def travel(worker: Worker) -> Iterator[Travel]:
     """Run a script and have its `main` travel."""
     with ExitStack() as stack:
-        yield lambda source, **facts: Travelled(source, stack, **facts)
+        yield lambda source, **facts: Travelled(source, stack, worker, **facts)
 
 
 def test_the_functions_of_a_script_share_its_globals(travel: Travel) -> None:
@@ -232,9 +241,9 @@ def main(): return len(helper())
     assert why_heavy(travelled.names["main"], travelled.packed) == ""
 
 
-def test_the_memory_is_given_back_with_the_sweep() -> None:
+def test_the_memory_is_given_back_with_the_sweep(worker: Worker) -> None:
     with ExitStack() as stack:
-        packed = Travelled("data = bytes(2_000_000)\ndef main(): return len(data)", stack).packed
+        packed = Travelled("data = bytes(2_000_000)\ndef main(): return len(data)", stack, worker).packed
         assert isinstance(packed.payload, SharedMemory)
         assert Path(packed.payload.path).exists()
     assert not Path(packed.payload.path).exists()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -17,8 +16,7 @@ from parallel_hpo.protocol.spec import PickledMain
 from parallel_hpo.supervisor.packing.main import pack_main
 from parallel_hpo.words import Target
 from parallel_hpo.worker.target import load_main, why_unfit
-
-ROOT: Final = Path(__file__).parents[2]
+from tests.commanding import CommandLine
 
 ASK: Final = """
 import json, sys
@@ -34,21 +32,19 @@ Pack = Callable[[Callable[..., object]], PickledMain]
 
 
 @pytest.fixture
-def ask(tmp_path: Path, clean_env: dict[str, str]) -> Ask:
+def ask(tmp_path: Path, clean_env: dict[str, str], commands: CommandLine) -> Ask:
     """Load a target beside a `train.py` of that source; return why it is unfit, or what it returns."""
 
     def call(source: str, *target: str, fit: bool = True) -> Any:
         (tmp_path / "train.py").write_text(source)
-        done = subprocess.run(
-            [sys.executable, "-c", ASK, *(target or ("train.py", "main"))],
-            cwd=tmp_path,
-            env=clean_env | {"PYTHONPATH": str(ROOT), "PARALLEL_HPO_MARK": "test"},
-            capture_output=True,
-            text=True,
-            timeout=60,
+        (tmp_path / "ask.py").write_text(ASK)
+        environment = clean_env | {"PARALLEL_HPO_MARK": "test"}
+        asked = commands.python(
+            "ask.py", *(target or ("train.py", "main")), folder=tmp_path, environment=environment
         )
-        assert done.returncode == 0, done.stderr
-        answer = json.loads(done.stdout.splitlines()[-1])
+        stdout, stderr = asked.communicate(60)
+        assert asked.wait() == 0, stderr
+        answer = json.loads(stdout.splitlines()[-1])
         assert fit is not bool(answer["unfit"]), answer
         return answer["returned"] if fit else answer["unfit"]
 

@@ -9,12 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 
-from pydantic import BaseModel, ValidationError
-
-from parallel_hpo.config.deadline import Deadline
-from parallel_hpo.config.tables import Failures, Limit
 from parallel_hpo.keys import node_key
-from parallel_hpo.policy import FailureLimits
 from parallel_hpo.protocol.ends import Ending
 from parallel_hpo.protocol.pool import (
     AT_ONCE,
@@ -189,28 +184,16 @@ def _tell_sweep(transaction: Transaction, sweep_id: str, draft: PoolDraft) -> No
             sweep_service.finish(transaction, sweep, draft.now)
 
 
-class _PoolLimits(BaseModel):
-    """What the pool itself must know of the `hpo` section."""
-
-    failures: Failures = Failures()
-    sweep_timeout_s: Limit = None
-    deadline: Deadline = None
-
-
 def _pool_for(wanted: NewPool, now: float) -> Pool:
-    try:
-        limits = _PoolLimits.model_validate(dict(wanted.section))
-    except ValidationError as error:
-        where = ".".join(map(str, error.errors()[0]["loc"]))
-        raise RefusedError(
-            f"NewPool.section.{where}: {error.errors()[0]['msg']}; see docs/configuration.md", status=400
-        ) from None
+    from parallel_hpo.server.services.pool_limits import limits_in  # with pydantic, which is slow to import
+
+    limits = limits_in(wanted.section)
     return Pool(
         is_local=wanted.backend == "local",
         count=wanted.count,
         node_timeout_s=wanted.node_timeout_s,
         headed=wanted.headed,
-        limits=FailureLimits(**limits.failures.model_dump()),
+        limits=limits.of_failures,
         sweep_timeout_s=limits.sweep_timeout_s,
         deadline=limits.deadline if wanted.headed else None,  # else each machine has its own hour
         opened_at=now,

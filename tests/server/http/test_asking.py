@@ -63,7 +63,7 @@ def put_in(stage: Stage, meanwhile: Callable[[int], object]) -> Model:
 @pytest.fixture
 def other(stage: Stage) -> Iterator[Database]:
     """Another server process on the same database, which has little patience."""
-    database = Database.open(stage.database or str(stage.folder / "server.db"), busy_timeout_s=0.2)
+    database = Database.open(stage.where, busy_timeout_s=0.2)
     yield database
     database.close()
 

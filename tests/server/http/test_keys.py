@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from string import ascii_letters, digits
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,8 +16,8 @@ from parallel_hpo.keys import (
     worker_key,
 )
 
-labels = st.from_regex(r"[A-Za-z0-9_]{1,64}", fullmatch=True)
-masters = st.from_regex(r"[0-9a-f]{40}", fullmatch=True)
+labels = st.text(f"{ascii_letters}{digits}_", min_size=1, max_size=64)
+masters = st.binary(min_size=20, max_size=20).map(bytes.hex)
 
 
 @given(masters, labels, st.none() | labels)

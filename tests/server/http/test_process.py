@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
+from io import BytesIO
 from pathlib import Path
 
 import pytest
+
+from parallel_hpo.errors import ExitCode, UsageError
+from parallel_hpo.server.http.owner import key_from
+from tests.commanding import CommandLine
 
 KEY = "k" * 40
 DEADLINE_S = 60.0
@@ -64,14 +70,19 @@ def test_an_embedded_server_ends_at_once_with_its_owner(clean_env: dict[str, str
     assert (tmp_path / "server.db-wal").exists()
 
 
-@pytest.mark.parametrize("line", [b"", b"\n", b"{}\n", b'{"api_key": "short"}\n', b"[]\n"])
 def test_an_embedded_server_without_a_key_says_what_it_needs(
-    clean_env: dict[str, str], tmp_path: Path, line: bytes
+    clean_env: dict[str, str], tmp_path: Path
 ) -> None:
     with start(clean_env, "--embedded", "--database", str(tmp_path / "server.db")) as server:
-        _, errors = server.communicate(line, timeout=DEADLINE_S)
-    assert server.returncode == 2
+        _, errors = server.communicate(b"", timeout=DEADLINE_S)
+    assert server.returncode == ExitCode.USAGE
     assert b"on stdin" in errors
+
+
+@pytest.mark.parametrize("line", [b"", b"\n", b"{}\n", b'{"api_key": "short"}\n', b"[]\n"])
+def test_a_line_without_a_key_is_none(line: bytes) -> None:
+    with pytest.raises(UsageError, match="on stdin"):
+        key_from(BytesIO(line))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -97,26 +108,26 @@ def test_an_embedded_server_leaves_signals_to_its_owner(clean_env: dict[str, str
 
 
 def test_a_server_keeps_its_key_for_the_next_time_and_for_its_owners_eyes(
-    clean_env: dict[str, str], tmp_path: Path
+    clean_env: dict[str, str], commands: CommandLine, tmp_path: Path
 ) -> None:
     folder = tmp_path / "state"
+    words = ("-m", "parallel_hpo.server", "--database", str(folder / "server.db"))
     keys = []
     for _ in range(2):
-        with start(clean_env, "--database", str(folder / "server.db")) as server:
-            keys.append(said_by(server)["api_key"])
-            server.terminate()
-            server.communicate(timeout=DEADLINE_S)
+        server = commands.python(*words, folder=tmp_path, environment=clean_env)
+        keys.append(json.loads(server.stdout.readline())["api_key"])
+        server.send_signal(signal.SIGTERM)
+        server.communicate(DEADLINE_S)
     assert keys[0] == keys[1]
     assert len(keys[0]) == 40
     assert {path.stat().st_mode & 0o077 for path in folder.iterdir()} == {0}
 
 
-def test_a_taken_port_is_named(clean_env: dict[str, str], tmp_path: Path) -> None:
-    with start(clean_env, "--database", str(tmp_path / "one.db")) as first:
-        port = said_by(first)["url"].rpartition(":")[2]
-        with start(clean_env, "--database", str(tmp_path / "two.db"), "--port", port) as second:
-            _, errors = second.communicate(timeout=DEADLINE_S)
-        first.terminate()
-        first.communicate(timeout=DEADLINE_S)
-    assert second.returncode == 1
-    assert f"can't listen on 127.0.0.1:{port}".encode() in errors
+def test_a_taken_port_is_named(clean_env: dict[str, str], commands: CommandLine, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        words = ("-m", "parallel_hpo.server", "--database", str(tmp_path / "server.db"), "--port", str(port))
+        server = commands.python(*words, folder=tmp_path, environment=clean_env)
+        _, errors = server.communicate(DEADLINE_S)
+    assert server.wait() == 1
+    assert f"can't listen on 127.0.0.1:{port}" in errors

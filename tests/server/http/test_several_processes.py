@@ -5,12 +5,10 @@ from __future__ import annotations
 import base64
 import http.client
 import json
-import subprocess
-import sys
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
-from pathlib import Path
 from threading import Barrier
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,6 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
+from tests.commanding import CommandLine
 from tests.conftest import clean_env_in
 from tests.postgresql import PostgreSQL
 from tests.server.acting import grid
@@ -100,18 +99,19 @@ def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.fixture(scope="module")
-def servers(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Address]]:
+def servers(
+    database: str, commands: CommandLine, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[list[Address]]:
     """Processes that share a database, started at once, so that each may be the one to make its tables."""
-    command = [sys.executable, "-m", "parallel_hpo.server", "--database", database]
-    root = Path(__file__).parents[3]
-    with clean_env_in(tmp_path_factory.mktemp("home")) as environment, ExitStack() as stack:
-        processes = []
-        for _ in range(SERVERS):
-            process = subprocess.Popen(command, env=environment, cwd=root, stdout=subprocess.PIPE)
-            stack.enter_context(process)
-            stack.callback(process.terminate)
-            processes.append(process)
-        yield [Address(json.loads(process.stdout.readline())) for process in processes if process.stdout]
+    words = ("-m", "parallel_hpo.server", "--database", database)
+    home = tmp_path_factory.mktemp("home")
+    with clean_env_in(home) as environment, ExitStack() as stack:
+        processes = [commands.python(*words, folder=home, environment=environment) for _ in range(SERVERS)]
+        for process in processes:
+            stack.callback(process.communicate, 60)
+        for process in processes:  # all are told to end before any end is waited for
+            stack.callback(process.send_signal, signal.SIGTERM)
+        yield [Address(json.loads(process.stdout.readline())) for process in processes]
 
 
 @pytest.mark.timeout(300)

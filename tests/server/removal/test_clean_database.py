@@ -14,10 +14,14 @@ from tests.server.acting import START, Stage
 from tests.server.removal.test_sweep_removal import has_project, performed
 
 
+def is_file(stage: Stage) -> bool:
+    return "://" not in stage.where
+
+
 def kept_for_nothing(stage: Stage) -> int:
     """Free pages of SQLite's file; of PostgreSQL's, in which there are no lines any more, the bytes."""
     with stage.world.database.read() as transaction:
-        ask = "PRAGMA freelist_count" if stage.database is None else "SELECT pg_relation_size('lines')"
+        ask = "PRAGMA freelist_count" if is_file(stage) else "SELECT pg_relation_size('lines')"
         return int(transaction.exec_driver_sql(ask).scalar_one())
 
 
@@ -28,10 +32,10 @@ def test_sweeps_of_another_server_go_once_they_are_over(
     stage.set_state(over, "FINISHED")
     stage.clock.now = START + 1
     open_one, _ = performed(stage, lines=2_000)
-    where = stage.database or str(tmp_path / "server.db")
+    where = stage.where
     files = str(stage.world.files)
     settle(stage.world.database, wish_for(where, files, adopt=True), host="gpu1")
-    if stage.database is not None:  # on a machine where its files are not
+    if not is_file(stage):  # on a machine where its files are not
         with pytest.raises(BackendError, match=r"thought to be in .* on gpu1"):
             cleaned(capsys, tmp_path, CleanSelection(database=where, files=str(tmp_path / "elsewhere")))
     said = cleaned(capsys, tmp_path, CleanSelection(database=where))

@@ -26,7 +26,7 @@ from tests.server.acting import Stage, grid
 def test_a_write_waits_for_the_one_before_it(stage: Stage) -> None:
     """What a transaction read is still true when it writes, whichever process it is in."""
     name = stage.issued(stage.agent(stage.sweep(grid(1))))
-    other = Stage(stage.folder, database=stage.database)
+    other = Stage(stage.folder, where=stage.where)
     with ThreadPoolExecutor(1) as thread:
         with stage.world.database.write() as transaction:
             run = runs.at(transaction, RunPath("local", "p", name))

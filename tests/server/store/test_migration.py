@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from sqlalchemy import Engine, MetaData, create_engine, insert, select, text
+from sqlalchemy import URL, Engine, MetaData, create_engine, insert, select, text
 from sqlalchemy.exc import IntegrityError
 
 from parallel_hpo.server.services.runs import RunWishes, upsert
@@ -31,18 +31,31 @@ Rows = dict[str, list[dict[str, Any]]]
 @pytest.fixture(params=DATABASES)
 def old(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
     """The database as that version left it, open and closed again at the end."""
-    path = tmp_path / "server.db"
-    with closing(sqlite3.connect(path)) as connection:
-        connection.executescript(WRITTEN)
-    engine = create_engine(database_url(str(path)))
+    url = _written(tmp_path / "server.db")
     if request.param == "postgresql":
         postgresql: PostgreSQL = request.getfixturevalue("postgresql")
-        engine = _copied(engine, create_engine(database_url(postgresql.fresh())))
+        url = database_url(postgresql.fresh(like=request.getfixturevalue("in_postgresql")))
+    engine = create_engine(url)
     yield engine
     engine.dispose()
 
 
-def _copied(engine: Engine, into: Engine) -> Engine:
+@pytest.fixture(scope="module")
+def in_postgresql(postgresql: PostgreSQL, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The URL of a PostgreSQL database with the same in it, for others to be copies of."""
+    url = postgresql.fresh()
+    engine = create_engine(_written(tmp_path_factory.mktemp("written") / "server.db"))
+    _copy(engine, create_engine(database_url(url))).dispose()
+    return url
+
+
+def _written(path: Path) -> URL:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(WRITTEN)
+    return database_url(str(path))
+
+
+def _copy(engine: Engine, into: Engine) -> Engine:
     with into.begin() as connection:
         upgrade(connection, target=REVISION)
     tables = MetaData()
@@ -71,7 +84,7 @@ def _rows(engine: Engine) -> Rows:
 
 def opened(old: Engine, tmp_path: Path) -> Stage:
     """Open it as this version's server does."""
-    return Stage(tmp_path, database=old.url.render_as_string(hide_password=False))
+    return Stage(tmp_path, where=old.url.render_as_string(hide_password=False))
 
 
 def test_every_row_of_an_old_database_is_there_after_its_migration(old: Engine, tmp_path: Path) -> None:

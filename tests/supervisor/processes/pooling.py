@@ -17,11 +17,14 @@ import psutil
 from parallel_hpo.protocol.spec import ChildCall, Reaped, Surroundings
 from parallel_hpo.supervisor.processes.child import Child
 from parallel_hpo.supervisor.processes.child_pool import ChildPool
+from parallel_hpo.supervisor.processes.fork_server import COMMAND
 from parallel_hpo.supervisor.processes.reaper import MARK
 
 ROOT: Final = Path(__file__).parents[3]
 DEADLINE_S: Final = 20.0
 
+BARE: Final = (sys.executable, "-m", "tests.supervisor.processes.bare_fork_server")
+"""Starts a fork server that has not imported the client."""
 SLEEP: Final = "print('asleep', flush=True); __import__('time').sleep(600)"
 
 WITH_STRAY: Final = """
@@ -40,10 +43,15 @@ print(os.read(reader, 100).decode(), flush=True)
 
 @contextmanager
 def opened_pool(
-    environment: Mapping[str, str], *, fresh: bool = False, preload: tuple[str, ...] = (), **seams: Any
+    environment: Mapping[str, str],
+    *,
+    fresh: bool = False,
+    preload: tuple[str, ...] = (),
+    command: tuple[str, ...] = BARE,
+    **seams: Any,
 ) -> Iterator[ChildPool]:
     """A pool whose fork server may still be starting; closed at the end."""
-    pool = ChildPool(environment=marked(environment), fresh=fresh, preload=preload, **seams)
+    pool = ChildPool(environment=marked(environment), fresh=fresh, preload=preload, command=command, **seams)
     pool.open()
     try:
         yield pool
@@ -80,6 +88,10 @@ def collect_ends(pool: ChildPool, number: int) -> list[tuple[Reaped, Child]]:
         wait([pool.line, *pool.orphan_fds], min(left_s, pool.look_after_s or left_s))
         ends += pool.collect()
     return ends
+
+
+def is_fork_server(process: psutil.Process) -> bool:
+    return not {COMMAND[-1], BARE[-1]}.isdisjoint(process.cmdline())
 
 
 def close_all(child: Child) -> None:

@@ -14,14 +14,17 @@ import pytest
 
 from parallel_hpo.errors import ConfigError, WorkerStartError
 from parallel_hpo.supervisor.processes.child_pool import ChildPool
+from parallel_hpo.supervisor.processes.fork_server import COMMAND
 from parallel_hpo.worker import tree
 from tests.supervisor.processes.pooling import (
+    BARE,
     DEADLINE_S,
     ROOT,
     SLEEP,
     WITH_STRAY,
     close_all,
     collect_ends,
+    is_fork_server,
     is_gone,
     marked,
     open_descriptors,
@@ -37,7 +40,7 @@ import os, signal, sys
 from parallel_hpo.supervisor.processes.child_pool import ChildPool
 from parallel_hpo.protocol.spec import ChildCall, Surroundings
 environment = dict(os.environ)
-pool = ChildPool(environment=environment, fresh=False, preload=())
+pool = ChildPool(environment=environment, fresh=False, preload=(), command=tuple(sys.argv[2:]))
 pool.open()
 surroundings = Surroundings(environment, tuple(sys.path), os.getcwd())
 child = pool.spawn(ChildCall(surroundings, "builtins:exec", (sys.argv[1],)))
@@ -49,7 +52,8 @@ signal.pause()
 
 @pytest.fixture(scope="module")
 def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChildPool]:
-    with opened_pool({**os.environ, "HOME": str(tmp_path_factory.mktemp("home"))}) as pool:
+    environment = {**os.environ, "HOME": str(tmp_path_factory.mktemp("home"))}
+    with opened_pool(environment, command=COMMAND) as pool:
         pool.wait_until_ready()
         yield pool
 
@@ -57,7 +61,7 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChildPool]:
 def fork_server_of(pid: int) -> psutil.Process:
     parent = psutil.Process(pid).parent()
     assert parent is not None
-    assert "parallel_hpo.worker.forkserver" in parent.cmdline()
+    assert is_fork_server(parent)
     return parent
 
 
@@ -265,7 +269,7 @@ def test_a_users_own_child_that_ends_is_still_the_users_to_wait_for(clean_env: d
 def test_nothing_outlives_a_supervisor_that_is_killed(clean_env: dict[str, str]) -> None:
     source = WITH_STRAY + "time.sleep(600)"
     supervisor = subprocess.Popen(
-        [sys.executable, "-c", SUPERVISOR, source],
+        [sys.executable, "-c", SUPERVISOR, source, *BARE],
         env=marked(clean_env),
         stdout=subprocess.PIPE,
         text=True,

@@ -16,11 +16,13 @@ import psutil
 
 from parallel_hpo.supervisor.processes.child_pool import ChildPool
 from tests.supervisor.processes.pooling import (
+    BARE,
     DEADLINE_S,
     ROOT,
     SLEEP,
     close_all,
     collect_ends,
+    is_fork_server,
     is_gone,
     opened_pool,
     read_line,
@@ -30,10 +32,11 @@ from tests.supervisor.processes.pooling import (
 GONE_WITHIN_S: Final = 5.0
 
 OWNER: Final = """
-import os
+import os, sys
 from parallel_hpo.supervisor.processes.child_pool import ChildPool
 from parallel_hpo.supervisor.processes.reaper import MARK
-pool = ChildPool(environment={**os.environ, MARK: "test"}, fresh=False, preload=("slow",))
+environment = {**os.environ, MARK: "test"}
+pool = ChildPool(environment=environment, fresh=False, preload=("slow",), command=tuple(sys.argv[1:]))
 pool.open()
 pool.wait_until_ready()
 """
@@ -54,7 +57,7 @@ def fork_server() -> psutil.Process:
 
 def fork_servers() -> list[psutil.Process]:
     living = [child for child in psutil.Process().children() if not is_gone(child.pid)]
-    return [child for child in living if "parallel_hpo.worker.forkserver" in child.cmdline()]
+    return [child for child in living if is_fork_server(child)]
 
 
 def kill(process: psutil.Process) -> None:
@@ -131,7 +134,7 @@ def test_a_fork_server_whose_supervisor_is_killed_during_a_long_import_is_gone_a
     pid_file = tmp_path / "pid"
     path = os.pathsep.join([str(ROOT), str(tmp_path)])
     owner = subprocess.Popen(
-        [sys.executable, "-c", OWNER], env=clean_env | {"PYTHONPATH": path, "PID_FILE": str(pid_file)}
+        [sys.executable, "-c", OWNER, *BARE], env=clean_env | {"PYTHONPATH": path, "PID_FILE": str(pid_file)}
     )
     wait_until(pid_file.exists)
     owner.kill()

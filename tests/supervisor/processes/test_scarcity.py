@@ -36,7 +36,7 @@ def fork():
     return os.fork()
 line = socket.socket(fileno=int(sys.argv[1]))
 os.set_inheritable(line.fileno(), False)
-ForkServer(line, fork=fork).serve(Imports.from_argument(sys.argv[2]))
+ForkServer(line, fork=fork).serve(Imports())
 """
 """A fork server whose second and third fork fail."""
 

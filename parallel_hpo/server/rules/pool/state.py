@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from math import inf
 
-from parallel_hpo.config.deadline import deadline_at
+from parallel_hpo.config.durations import deadline_at
 from parallel_hpo.policy import FailureCount, FailureLimits
 from parallel_hpo.protocol.ends import Ending
 from parallel_hpo.protocol.pool import PooledRun
