@@ -12,14 +12,14 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, TextIO
 
 from tests.forking import NUMBER
-from tests.spares import Asked
+from tests.spares import Asked, named
 
 Done = subprocess.CompletedProcess[str]
 ROOM: Final = 4_000, 30_000
@@ -29,10 +29,10 @@ ROOM: Final = 4_000, 30_000
 class Command:
     """A command that was started: what a `subprocess.Popen` with pipes would be for it."""
 
-    def __init__(self, line: socket.socket, stdout: int, stderr: int) -> None:
+    def __init__(self, line: socket.socket, stdout: TextIO, stderr: TextIO) -> None:
         self._line = line
-        self.stdout: io.TextIOWrapper = os.fdopen(stdout)
-        self.stderr: io.TextIOWrapper = os.fdopen(stderr)
+        self.stdout = stdout
+        self.stderr = stderr
         self._said: list[Future[str]] = []
         self.pid = self._read_number()
         self.returncode: int | None = None
@@ -76,7 +76,7 @@ class Command:
         return int(number)
 
 
-def _rest_of(stream: io.TextIOWrapper) -> str:
+def _rest_of(stream: TextIO) -> str:
     if stream.closed:
         return ""
     with stream:
@@ -93,18 +93,48 @@ class CommandLine:
         """Start a command in a folder, with this environment and no stdin."""
         return self.python("-m", "parallel_hpo", *words, folder=folder, environment=environment)
 
-    def python(self, *words: str, folder: Path, environment: Mapping[str, str]) -> Command:
-        """Start what Python would be with these words: `-m` and a module, or a script."""
-        ours, theirs = socket.socketpair()
+    def python(
+        self,
+        *words: str,
+        folder: Path,
+        environment: Mapping[str, str],
+        before: Callable[[], object] | None = None,
+        starts: Sequence[str] | None = None,
+    ) -> Command:
+        """Start what Python would be with these words: `-m` and a module, `-c` and code, or a script.
+
+        `before` is a module's function that it calls first, as a shell would do something before it becomes
+        the interpreter; `starts` are the modules that it starts and that are to be forks, too.
+        """
+        nothing = os.open(os.devnull, os.O_RDONLY)
         stdout, output = os.pipe()
         stderr, errors = os.pipe()
-        asked = Asked(words, str(folder), dict(environment))
+        asked = Asked(words, str(folder), dict(environment), before=named(before), starts=starts)
+        line = self._ask(asked, [nothing, output, errors])
+        for handle in (nothing, output, errors):
+            os.close(handle)
+        return Command(line, os.fdopen(stdout), os.fdopen(stderr))
+
+    def onto(
+        self,
+        *words: str,
+        streams: Sequence[int],
+        folder: Path,
+        environment: Mapping[str, str],
+        before: Callable[[], object] | None = None,
+        own_session: bool = False,
+    ) -> Command:
+        """Start the same with these standard streams, of which it has copies."""
+        asked = Asked(words, str(folder), dict(environment), own_session=own_session, before=named(before))
+        return Command(self._ask(asked, streams), io.StringIO(), io.StringIO())
+
+    def _ask(self, asked: Asked, streams: Sequence[int]) -> socket.socket:
+        """Have a fork with these standard streams, and return the line on which its end is told."""
+        ours, theirs = socket.socketpair()
         with theirs:
-            socket.send_fds(self._control, [b"."], [output, errors, theirs.fileno()])
-        os.close(output)
-        os.close(errors)
+            socket.send_fds(self._control, [b"."], [*streams, theirs.fileno()])
         ours.sendall(asked.to_line())
-        return Command(ours, stdout, stderr)
+        return ours
 
     def call(self, *words: str, folder: Path, environment: Mapping[str, str]) -> Done:
         """Perform a command, and wait for its end."""

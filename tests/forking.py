@@ -26,6 +26,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import types
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -101,7 +102,7 @@ def serve(control: socket.socket) -> socket.socket | None:
     forks = Forks()
     signal.signal(signal.SIGCHLD, forks.reap)
     while True:
-        _, handles, _, _ = socket.recv_fds(control, 1, 3)
+        _, handles, _, _ = socket.recv_fds(control, 1, 4)
         if not handles:
             return None
         line = socket.socket(fileno=handles.pop())
@@ -109,14 +110,17 @@ def serve(control: socket.socket) -> socket.socket | None:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             control.close()
             forks.forget()
-            put([os.open(os.devnull, os.O_RDONLY), *handles], [0, 1, 2])
+            put(handles, [0, 1, 2])
             return line
         for handle in handles:
             os.close(handle)
 
 
 def become(asked: Asked) -> None:
-    """Be what is asked for, as a new interpreter with these words would: `-m` and a module, or a script."""
+    """Be what is asked for, as a new interpreter with these words would.
+
+    They begin with `-m` and a module, `-c` and the code, or a script.
+    """
     forget_the_parents_ends()  # the folders of its imports are its other forks' too
     sys.stdin = os.fdopen(0, closefd=False)
     sys.stdout = os.fdopen(1, "w", closefd=False)
@@ -127,20 +131,28 @@ def become(asked: Asked) -> None:
     show([sys.executable, *asked.words], asked.environment)
     tempfile.tempdir = None  # found anew, by its own environment
     multiprocessing.process.ORIGINAL_DIR = asked.folder  # type: ignore[attr-defined]
+    named = asked.environment.get("PYTHONPATH", "").split(os.pathsep)
+    sys.path[1:1] = [path for path in named if path and path not in sys.path]
     sys.argv = list(asked.words)
-    if asked.words[0] == "-m":
-        sys.argv.pop(1)
-        sys.path[0] = asked.folder
-        runpy.run_module(asked.words[1], run_name="__main__", alter_sys=True)
-    else:
-        sys.path[0] = str(Path(asked.words[0]).resolve().parent)
-        runpy.run_path(asked.words[0], run_name="__main__")
+    match asked.words:
+        case ["-m", module, *_]:
+            sys.argv.pop(1)
+            sys.path[0] = asked.folder
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+        case ["-c", code, *_]:
+            sys.argv.pop(1)
+            sys.path[0] = ""
+            sys.modules["__main__"] = main = types.ModuleType("__main__")
+            exec(compile(code, "<string>", "exec"), vars(main))
+        case [script, *_]:
+            sys.path[0] = str(Path(script).resolve().parent)
+            runpy.run_path(script, run_name="__main__")
 
 
 def with_spares(asked: Asked) -> Asked:
     """Have what a process is going to start stand ready; return what this one is to be: it, or that."""
     spares = Spares()
-    for module in started_by(asked.words):
+    for module in started_by(asked.words) if asked.starts is None else asked.starts:
         spare = spares.make(module)
         if spare is not None:
             return with_spares(spare)
@@ -179,10 +191,11 @@ def main() -> None:
         return
     with line:
         asked = Asked.read(line)
+    asked.prepare()
     try:
         become(with_spares(asked))
     except SystemExit as end:
-        if isinstance(end.code, int):
+        if isinstance(end.code, int) and asked.words[0] == "-m":  # a script may be about its end
             leave(end.code)
         raise
 

@@ -19,25 +19,43 @@ from typing import Final, Self
 import pyte
 
 from tests.commanding import Command, CommandLine
+from tests.launching import take_terminal
 
-AT_TERMINAL: Final = Path(__file__).with_name("at_terminal.py")
 DEADLINE_S: Final = 60.0
 
 
+def _new_process(
+    command: Sequence[str], terminal: int, env: Mapping[str, str], folder: Path
+) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        command,
+        env=env,
+        cwd=folder,
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        start_new_session=True,
+        preexec_fn=take_terminal,
+    )
+
+
 class PseudoTerminal:
-    """A command on a terminal of its own, which it controls; a context manager that ends it."""
+    """A command on a terminal of its own, which it controls; a context manager that ends it.
+
+    With `commands`, what is Python with some words is a fork of theirs.
+    """
 
     def __init__(
         self,
         command: Sequence[str],
+        commands: CommandLine | None = None,
+        /,
         *,
         env: Mapping[str, str],
         folder: Path,
-        commands: CommandLine | None = None,
         columns: int = 100,
         lines: int = 30,
     ) -> None:
-        """Start it in a new interpreter, or, with `commands`, a script in a fork of theirs."""
         self._screen = pyte.Screen(columns, lines)
         self._stream = pyte.ByteStream(self._screen)
         self._lock = threading.Lock()
@@ -45,23 +63,19 @@ class PseudoTerminal:
         """All that the command has written."""
         self._master, slave = pty.openpty()
         self._set_size(columns, lines)
-        environment = {**env, "TERM": "xterm-256color"}
+        variables = {**env, "TERM": "xterm-256color"}
         self.process: subprocess.Popen[bytes] | Command
         if commands is None:
-            self.process = subprocess.Popen(
-                command,
-                env=environment,
-                cwd=folder,
-                stdin=slave,
-                stdout=slave,
-                stderr=slave,
-                start_new_session=True,
-                preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-            )
+            self.process = _new_process(command, slave, variables, folder)
         else:
-            words = (str(AT_TERMINAL), os.ttyname(slave), *command)
-            self.process = commands.python(*words, folder=folder, environment=environment)
-            self.process.stdout.readline()  # it has the terminal
+            self.process = commands.onto(
+                *command[1:],
+                streams=[slave] * 3,
+                folder=folder,
+                environment=variables,
+                before=take_terminal,
+                own_session=True,
+            )
         os.close(slave)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -74,7 +88,7 @@ class PseudoTerminal:
     ) -> None:
         if self.process.poll() is None:
             self.process.kill()
-        self.process.communicate()
+        self.process.wait()
         self._reader.join(DEADLINE_S)
         os.close(self._master)
 

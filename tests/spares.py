@@ -4,7 +4,8 @@
        └─ starts `python -m parallel_hpo.server …` ── words, environment, handles ─▶ it becomes that
 
 A spare is the command's own child in a session of its own, as that would be, and is taken once: what is
-started again after its death is a new interpreter. One that is not needed ends with the command.
+started again after its death is another one, or a new interpreter. One that is not needed ends with the
+command.
 """
 
 from __future__ import annotations
@@ -19,11 +20,15 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 OF_THE_INTERPRETER: Final = ("PYTHON", "LD_", "DYLD_", "LANG", "LC_", "TZ")
-"""Prefixes of variables that are heeded at an interpreter's start, which a fork has behind it."""
+"""Prefixes of variables that are heeded at an interpreter's start, which a fork has behind it.
+
+It heeds PYTHONPATH all the same.
+"""
 SERVER: Final = "parallel_hpo.server"
 FORK_SERVER: Final = "parallel_hpo.worker.forkserver"
 GUARD: Final = "parallel_hpo.machines.guard"
@@ -31,8 +36,8 @@ AGAIN: Final = "parallel_hpo.worker.again"
 MOST_HANDLES: Final = 8
 PREEXEC: Final = 20
 """Where the function that a child calls stands among the arguments of `subprocess`'s own."""
-HIGH: Final = 200
-"""Above any handle that is asked for."""
+HIGH: Final = 64
+"""Above any handle that is asked for, and below what a test allows at least."""
 _new_interpreter: Final[Any] = subprocess._fork_exec  # type: ignore[attr-defined]
 
 
@@ -46,8 +51,10 @@ class Asked:
     handles: Sequence[int] = ()
     """The numbers that the handles must have that come beside it."""
     own_session: bool = False
-    before: tuple[str, str] | None = None
-    """A function that is called before all else: its module and its name."""
+    before: Sequence[str] | None = None
+    """A function that is called before all else: its module, its name, and its arguments."""
+    starts: Sequence[str] | None = None
+    """The modules that it starts, each in a process that is to be a fork; None: what its words tell."""
 
     def to_line(self) -> bytes:
         return json.dumps(asdict(self)).encode() + b"\n"
@@ -57,6 +64,14 @@ class Asked:
         with line.makefile() as asking:
             return cls(**json.loads(asking.readline()))
 
+    def prepare(self) -> None:
+        """Do what is done between the fork and the new interpreter's start."""
+        if self.own_session:
+            os.setsid()
+        if self.before is not None:
+            module, name, *arguments = self.before
+            getattr(importlib.import_module(module), name)(*arguments)
+
 
 def can_be_forked(environment: Mapping[str, str]) -> bool:
     """Whether a new interpreter in this environment would be like this one."""
@@ -64,7 +79,11 @@ def can_be_forked(environment: Mapping[str, str]) -> bool:
 
 
 def _of_the_interpreter(environment: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in environment.items() if name.startswith(OF_THE_INTERPRETER)}
+    return {
+        name: value
+        for name, value in environment.items()
+        if name.startswith(OF_THE_INTERPRETER) and name != "PYTHONPATH"
+    }
 
 
 def started_by(words: Sequence[str]) -> tuple[str, ...]:
@@ -120,7 +139,7 @@ class Spares:
             dict(environment),
             [0, 1, 2, *passed],
             own_session,
-            _named(rest[PREEXEC]),
+            named(rest[PREEXEC]),
         )
         resource.prlimit(pid, resource.RLIMIT_NOFILE, resource.getrlimit(resource.RLIMIT_NOFILE))
         with line:
@@ -137,7 +156,10 @@ class Spares:
         return None
 
 
-def _named(function: Callable[[], object] | None) -> tuple[str, str] | None:
+def named(function: Callable[[], object] | None) -> Sequence[str] | None:
+    """Return how another process finds a function: its module, its name, and words that are its arguments."""
+    if isinstance(function, partial):
+        return (function.func.__module__, function.func.__name__, *function.args)
     return None if function is None else (function.__module__, function.__name__)
 
 
@@ -154,11 +176,7 @@ def _wait_on(line: socket.socket) -> Asked:
             os._exit(0)
         asked = Asked.read(line)
     put(handles, asked.handles)
-    if asked.own_session:
-        os.setsid()
-    if asked.before is not None:
-        module, name = asked.before
-        getattr(importlib.import_module(module), name)()
+    asked.prepare()
     return asked
 
 

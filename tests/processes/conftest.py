@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +20,7 @@ import pytest
 
 from tests.commanding import Command, CommandLine
 from tests.conftest import QUIET, clean_env_in
+from tests.processes import databases
 from tests.processes.agreement import disagreements
 from tests.spares import can_be_forked
 
@@ -31,7 +31,7 @@ RANDOM: Final = {
     "parameters": {"x": {"min": 0.0, "max": 1.0}},
 }
 ANEW: Final = ("env", sys.executable)
-"""A launcher for tests of starts and ends: it and what it starts are new interpreters, no forks of one."""
+"""A launcher for tests of imports: it and what it starts are new interpreters, no forks of one."""
 DEADLINE_S: Final = 60.0
 """Far beyond what anything here takes, so that only a hang reaches it."""
 
@@ -58,14 +58,6 @@ class Ended:
     summary: Any
 
 
-@dataclass(frozen=True)
-class ServerRun:
-    """A run as the sweep's server has it; `exit_code` is None where the run never told one."""
-
-    state: str
-    exit_code: int | None
-
-
 class RealSweep:
     """One `parallel-hpo run`, from its start to its end."""
 
@@ -78,6 +70,12 @@ class RealSweep:
         self.process: subprocess.Popen[str] | Command | None = None
         self.launcher: tuple[str, ...] = (sys.executable,)
         """What starts the command: the interpreter, or something that becomes it."""
+        self.before: Callable[[], object] | None = None
+        """A function of a module's (`tests.launching`) that the command's process calls before it begins."""
+        self.starts: tuple[str, ...] | None = None
+        """The modules that the command starts and that are to be forks; None: what it starts mostly."""
+        self.is_first = False
+        """Whether the command is to make the sweeps' directory itself, and the server's tables."""
         self.retries = 1
         self.ends_its_runs = False
         """Whether `main` may end its W&B run itself, and then end otherwise."""
@@ -98,6 +96,7 @@ class RealSweep:
         config = self.folder / "config.json"
         keys = {"directory": str(self.directory), "sweep_configuration": sweep or RANDOM, "workers": 2}
         config.write_text(json.dumps({"hpo": keys | section}))
+        self._have_tables()
         return self.start_command(
             "-m", "parallel_hpo", "run", str(config), f"{mains}:{main}", "--json", *arguments
         )
@@ -113,18 +112,27 @@ class RealSweep:
         config = self.folder / "config.json"
         keys = {"directory": str(self.directory), "sweep_configuration": RANDOM}
         config.write_text(json.dumps({"hpo": keys | section}))
+        self._have_tables()
         created = self.start_command("-m", "parallel_hpo", "run", str(config), "--create").finish()
         assert created.code == 0, created.stderr
         return created.stdout.strip()
 
     def start_command(self, *command: str) -> RealSweep:
         """Start the interpreter with these words, or a fork that is like it."""
-        plain = self.launcher == (sys.executable,) and command[0] != "-c"
-        if plain and self._commands is not None and can_be_forked(self.env):
-            self.process = self._commands.python(*command, folder=self.folder, environment=self.env)
+        if self.launcher == (sys.executable,) and self._commands is not None and can_be_forked(self.env):
+            self.process = self._commands.python(
+                *command, folder=self.folder, environment=self.env, before=self.before, starts=self.starts
+            )
         else:
+            assert self.before is None
             self.process = self._new_interpreter(command)
         return self
+
+    def _have_tables(self) -> None:
+        """Have the directory of somebody who has had sweeps: the server takes long to make its tables."""
+        is_usual = self.directory == self.folder / "sweeps" and not self.directory.exists()
+        if is_usual and not self.is_first and self.env.get("PARALLEL_HPO_BACKEND") == "local":
+            databases.make_directory(self.directory)
 
     def beside(self) -> RealSweep:
         """Return another launch, to be started in this one's folder and environment."""
@@ -159,13 +167,8 @@ class RealSweep:
         *whole, _ = self.journal.read_text().split("\n")  # the last one may be half written
         lines = [json.loads(line) for line in whole]
         known = ("event", "run_id", "attempt", "slot", "pid")
-        made = [
-            Entry(
-                **{key: line[key] for key in known},
-                facts={key: value for key, value in line.items() if key not in known},
-            )
-            for line in lines
-        ]
+        facts = [{key: line.pop(key) for key in set(line) - set(known)} for line in lines]
+        made = [Entry(**line, facts=own) for line, own in zip(lines, facts, strict=True)]
         return [entry for entry in made if entry.event == event]
 
     def wait_for(self, number: int, event: str = "enter") -> list[Entry]:
@@ -218,15 +221,9 @@ class RealSweep:
         summary = json.loads(paths[0].read_text()) if paths else None
         return Ended(code, stdout, stderr, summary)
 
-    def runs_on_the_server(self) -> dict[str, ServerRun]:
+    def runs_on_the_server(self) -> dict[str, databases.ServerRun]:
         """Return each run, by its id, as the sweep's server has it now."""
-        place = f"file:{self.directory / 'server.db'}?mode=ro"
-        try:
-            with closing(sqlite3.connect(place, uri=True, timeout=DEADLINE_S)) as database:
-                rows = database.execute("SELECT name, state, exitcode FROM runs").fetchall()
-        except sqlite3.OperationalError:
-            return {}  # the server has not made its tables yet
-        return {name: ServerRun(state, code) for name, state, code in rows}
+        return databases.runs_in(self.directory / "server.db")
 
     def tree(self) -> list[psutil.Process]:
         """Return all processes of the sweep, the command's own first."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 
+from tests.commanding import CommandLine
+from tests.contract.serving import serving
 from tests.processes.conftest import MAINS, Ended, RealSweep
 from tests.threads import answering_in_a_thread
 
@@ -131,16 +131,14 @@ def test_offline_mode_is_ignored_with_a_line_for_the_local_backend(sweep: RealSw
 
 
 def test_the_wandb_backend_works_against_a_server_that_stands_in_for_wandbs(
-    sweep: RealSweep, tmp_path: Path
+    sweep: RealSweep, tmp_path: Path, commands: CommandLine
 ) -> None:
-    command = [sys.executable, "-m", "parallel_hpo", "server", "--database", str(tmp_path / "its.db")]
-    with subprocess.Popen(command, env=sweep.env, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        there = json.loads(server.stdout.readline())
+    (tmp_path / "its").mkdir()
+    with serving(tmp_path / "its", dict(sweep.env), commands=commands) as server:
+        there = server.said
         sweep.env |= {"WANDB_BASE_URL": there["url"], "WANDB_API_KEY": there["api_key"]}
         sweep.env["PARALLEL_HPO_BACKEND"] = "auto"
         ended = sweep.start("quick", count=4).finish()
-        server.terminate()
     assert ended.code == 0, ended.stderr
     assert (ended.summary["backend"], ended.summary["finished"]) == ("wandb", 4)
     assert ended.summary["sweep_url"].startswith(there["url"])

@@ -11,7 +11,8 @@ from contextlib import closing
 import psutil
 import pytest
 
-from tests.processes.conftest import ANEW, RealSweep, outcomes
+from tests.processes.conftest import RealSweep, outcomes
+from tests.spares import FORK_SERVER, SERVER
 
 GONE_WITHIN_S = 5.0
 FAR_BEYOND_S = 600.0
@@ -28,14 +29,14 @@ def expect_gone(processes: list[psutil.Process]) -> None:
 
 
 def test_a_killed_workers_run_is_run_again_and_the_count_stays_exact(sweep: RealSweep) -> None:
-    sweep.start("brief", count=10)
+    sweep.start("brief", count=6)
     kill(sweep.wait_for(4)[-1].pid)
     ended = sweep.finish()
     assert ended.code == 0, ended.stderr
     entries = sweep.entries()
-    assert len({entry.run_id for entry in entries}) == 10
-    assert len(entries) == 11
-    assert outcomes(ended.summary) == ["finished"] * 10
+    assert len({entry.run_id for entry in entries}) == 6
+    assert len(entries) == 7
+    assert outcomes(ended.summary) == ["finished"] * 6
     assert (ended.summary["retried"], ended.summary["lost"]) == (1, 0)
 
 
@@ -113,7 +114,7 @@ def test_a_drain_lets_the_running_runs_finish(sweep: RealSweep) -> None:
 
 
 def test_a_stop_before_there_is_a_sweep_ends_it_all_the_same(sweep: RealSweep) -> None:
-    sweep.launcher = ANEW
+    sweep.starts = (SERVER,)  # the fork server is to be busy with its imports
     sweep.start("quick", count=50)
     sweep.wait_until(
         lambda: any("worker.forkserver" in " ".join(p.cmdline()) for p in sweep.tree()), "fork server"
@@ -141,21 +142,23 @@ def test_what_a_run_leaves_alive_dies_at_its_end(sweep: RealSweep) -> None:
 
 
 def test_when_the_fork_server_is_killed_the_sweep_goes_on_and_stays_exact(sweep: RealSweep) -> None:
-    sweep.start("brief", count=12)
+    sweep.starts = (SERVER, FORK_SERVER, FORK_SERVER)
+    sweep.start("brief", count=9)
     sweep.wait_for(3)
     sweep.process_named("parallel_hpo.worker.forkserver").kill()
     kill(sweep.wait_for(6)[-1].pid)
     ended = sweep.finish()
     assert ended.code == 0, ended.stderr
-    assert outcomes(ended.summary) == ["finished"] * 12
-    assert len({entry.run_id for entry in sweep.entries()}) == 12
+    assert outcomes(ended.summary) == ["finished"] * 9
+    assert len({entry.run_id for entry in sweep.entries()}) == 9
 
 
 def test_when_the_sweep_server_is_killed_it_comes_back_and_no_run_is_lost(sweep: RealSweep) -> None:
-    sweep.start("brief", count=10)
+    sweep.starts = (SERVER, FORK_SERVER, SERVER)
+    sweep.start("brief", count=6)
     sweep.wait_for(3)
     sweep.process_named("parallel_hpo.server").kill()
     ended = sweep.finish()
     assert ended.code == 0, ended.stderr
-    assert outcomes(ended.summary) == ["finished"] * 10
-    assert len({entry.run_id for entry in sweep.entries()}) == 10
+    assert outcomes(ended.summary) == ["finished"] * 6
+    assert len({entry.run_id for entry in sweep.entries()}) == 6

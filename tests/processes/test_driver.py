@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
+from tests.launching import load_libraries
 from tests.processes.conftest import MAINS, RANDOM, RealSweep, outcomes
 from tests.supervisor.devices.driver import COMPILER, build_driver
 from tests.supervisor.devices.fakes import STRANGER, UUIDS
@@ -24,12 +26,18 @@ DRAWS_KW = 0.25
 """What the driver says of device 3."""
 
 
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The driver's folder."""
+    build_driver(folder := tmp_path_factory.mktemp("driver"))
+    return folder
+
+
 @pytest.fixture
-def driven(sweep: RealSweep, tmp_path: Path) -> RealSweep:
-    """A sweep that is to find the driver."""
-    folder = tmp_path / "driver"
-    folder.mkdir()
-    sweep.env |= build_driver(folder)
+def driven(sweep: RealSweep, tmp_path: Path, driver: Path) -> RealSweep:
+    """A sweep whose processes have the driver at hand, as those that find it by LD_LIBRARY_PATH."""
+    sweep.env["FAKE_NVML"] = str(tmp_path / "process")
+    sweep.before = partial(load_libraries, *map(str, driver.iterdir()))
     return sweep
 
 
@@ -86,13 +94,15 @@ def test_the_doctor_has_a_line_for_each_device(driven: RealSweep) -> None:
     assert {f"device {number}" for number in range(8)} <= subjects
 
 
-def test_the_example_script_gives_each_share_devices_of_its_own(driven: RealSweep) -> None:
+def test_the_example_script_gives_each_share_devices_of_its_own(driven: RealSweep, driver: Path) -> None:
     """Three devices for two shares: what one launch alone would use, 6 being somebody else's."""
+    driven.before = None
     config = driven.folder / "config.json"
-    section = {"count": 6, "directory": str(driven.directory), "sweep_configuration": RANDOM}
+    section = {"count": 3, "directory": str(driven.directory), "sweep_configuration": RANDOM}
     config.write_text(json.dumps({"hpo": section}))
     driven.env |= {
         "CUDA_VISIBLE_DEVICES": "1,6,3,5",
+        "LD_LIBRARY_PATH": str(driver),
         "PATH": f"{Path(sys.executable).parent}:{driven.env['PATH']}",
     }
     driven.launcher = ("bash", str(Path(__file__).parents[2] / "scripts" / "batch" / "shares.sh"))
@@ -101,4 +111,4 @@ def test_the_example_script_gives_each_share_devices_of_its_own(driven: RealSwee
     shares = [json.loads(path.read_text()) for path in driven.directory.glob("*/share-*/summary.json")]
     devices = [[worker["device"] for worker in share["workers"]] for share in shares]
     assert sorted(devices) == [["1", "5"], ["3"]]
-    assert sum(share["finished"] for share in shares) == 6
+    assert sum(share["finished"] for share in shares) == 3

@@ -10,16 +10,17 @@ from pathlib import Path
 import pytest
 
 from parallel_hpo.errors import ExitCode
+from tests.commanding import CommandLine
 from tests.conftest import make_clean_env
 from tests.contract.serving import Server, serving
 from tests.processes.conftest import RealSweep, outcomes
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
+def server(tmp_path: Path, commands: CommandLine) -> Iterator[Server]:
     folder = tmp_path / "server"
     folder.mkdir()
-    with serving(folder, make_clean_env(folder / "home")) as server:
+    with serving(folder, make_clean_env(folder / "home"), commands=commands) as server:
         yield server
 
 

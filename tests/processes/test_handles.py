@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 
-from tests.processes.conftest import ANEW, RANDOM, RealSweep, outcomes
+from tests.processes.conftest import RANDOM, RealSweep, outcomes
 
 SCRIPT: Final = f"""
 import os, signal, sys, time
@@ -66,7 +66,6 @@ def test_a_target_whose_file_starts_a_sweep_is_loaded_and_not_run(sweep: RealSwe
 def test_a_script_that_leaves_stops_its_sweep_in_order(
     sweep: RealSweep, leaves: str, code: int, words: str
 ) -> None:
-    sweep.launcher = ANEW  # it is about an interpreter's end
     ended = start(sweep, f"{STARTED}inside(handle)\n{leaves}\n").finish()
     assert ended.code == code, ended.stderr
     assert words in ended.stderr
@@ -75,7 +74,6 @@ def test_a_script_that_leaves_stops_its_sweep_in_order(
 
 
 def test_a_script_that_leaves_at_once_leaves_no_sweep(sweep: RealSweep) -> None:
-    sweep.launcher = ANEW
     ended = start(sweep, f"{STARTED}sys.exit(3)\n").finish()
     assert ended.code == 3, ended.stderr
     assert "ended by an error" not in ended.stderr

@@ -20,10 +20,12 @@ import pytest
 from parallel_hpo.cli.verbs import status
 from parallel_hpo.errors import ExitCode
 from parallel_hpo.supervisor.decisions.seeding import place_by, seed_of
+from tests.commanding import CommandLine
 from tests.conftest import make_clean_env
 from tests.contract.serving import serving
 from tests.processes.conftest import DEADLINE_S, MAINS, RANDOM, RealSweep, outcomes
 from tests.processes.stand_in import stand_in
+from tests.spares import FORK_SERVER, GUARD, SERVER
 
 TIMEOUT_S: Final = 6.0
 """The nodes' lease."""
@@ -129,6 +131,7 @@ def test_a_node_that_is_killed_loses_nothing_and_its_machine_gets_another(
     head: Head, sweep: RealSweep
 ) -> None:
     head.add("gpu1", "gpu2")
+    sweep.starts = (SERVER, FORK_SERVER, GUARD, GUARD, GUARD)
     head.lead("held", count=3)
     sweep.wait_for(2)
     began = time.monotonic()
@@ -179,12 +182,12 @@ def test_when_the_head_is_killed_nothing_is_left_after_the_lease(head: Head, swe
 
 
 def test_a_sweep_is_resumed_on_another_machine_from_what_the_server_knows(
-    head: Head, sweep: RealSweep, tmp_path: Path
+    head: Head, sweep: RealSweep, tmp_path: Path, commands: CommandLine
 ) -> None:
     """The head's folder and those of its machines are gone, the sweep's server is not."""
     folder = tmp_path / "server"
     folder.mkdir()
-    with serving(folder, make_clean_env(folder / "home")) as server:
+    with serving(folder, make_clean_env(folder / "home"), commands=commands) as server:
         sweep.env |= {name: server.client_env[name] for name in ("WANDB_BASE_URL", "WANDB_API_KEY")}
         del sweep.env["PARALLEL_HPO_BACKEND"]
         sweep.unlike = "there is no server.db in the head's folder"

@@ -162,6 +162,7 @@ def test_people_are_notified_of_the_end(mixed: Mixed) -> None:
 
 
 def test_an_address_that_is_none_is_refused_before_anything_starts(sweep: RealSweep) -> None:
+    sweep.is_first = True
     sweep.start("mixed", mains=MAINS, sweep=grid("well"), notify=["json://127.0.0.1", "nonsense://hush-hush"])
     ended = sweep.finish()
     assert (ended.code, ended.summary) == (2, None)

@@ -6,7 +6,8 @@ import gzip
 from pathlib import Path
 from typing import Any, Final
 
-from tests.processes.conftest import RealSweep, ServerRun, outcomes
+from tests.processes.conftest import RealSweep, outcomes
+from tests.processes.databases import ServerRun
 
 MAINS: Final = Path(__file__).with_name("keeping.py")
 ROOT: Final = Path(__file__).parents[2]

@@ -29,9 +29,9 @@ ROW: Final = re.compile(r"^w(\d+) +([a-z0-9]{8}) .*?(\d+)/400 .*loss=")
 @contextmanager
 def shown(tmp_path: Path, env: dict[str, str], commands: CommandLine) -> Iterator[PseudoTerminal]:
     """A sweep of two workers, on a terminal; its runs end once there is a file `go`."""
-    command = (PARALLEL_HPO, *prepare(tmp_path))
+    command = (sys.executable, PARALLEL_HPO, *prepare(tmp_path))
     env = env | {"GO": str(tmp_path / "go")}
-    with PseudoTerminal(command, env=env, folder=tmp_path, commands=commands) as terminal:
+    with PseudoTerminal(command, commands, env=env, folder=tmp_path) as terminal:
         yield terminal
 
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import pytest
 
+from tests.commanding import CommandLine
 from tests.contract.serving import serving
 from tests.processes.conftest import Ended, RealSweep
 from tests.pseudo_terminal import PseudoTerminal
@@ -127,12 +128,12 @@ def test_a_run_that_is_none_of_the_sweeps_is_refused(sweep: RealSweep) -> None:
     assert "has no finished run with a value" in rerun(sweep, "best").stderr
 
 
-def test_a_run_again_has_the_terminal_and_ctrl_c_is_its_own(sweep: RealSweep) -> None:
+def test_a_run_again_has_the_terminal_and_ctrl_c_is_its_own(sweep: RealSweep, commands: CommandLine) -> None:
     sweep.start("stops_to_ask", mains=MAINS, sweep=grid("well"), count=1, workers=1).finish()
     (name,) = [path.parent.name for path in sweep.directory.glob("*/ledger.db")]
     command = [sys.executable, "-m", "parallel_hpo", "rerun", name, "best"]
     sweep.env |= {"ASK": "1", "PARALLEL_HPO_DIRECTORY": str(sweep.directory)}
-    with PseudoTerminal(command, env=sweep.env, folder=sweep.folder) as terminal:
+    with PseudoTerminal(command, commands, env=sweep.env, folder=sweep.folder) as terminal:
         terminal.wait_for(lambda lines: "your answer?" in lines, "a question")
         terminal.type(b"42\n")
         terminal.wait_for(lambda lines: "it was 42" in lines, "an answer")
@@ -144,10 +145,10 @@ def test_a_run_again_has_the_terminal_and_ctrl_c_is_its_own(sweep: RealSweep) ->
 
 @pytest.mark.thorough
 def test_a_run_of_a_wandb_servers_sweep_is_run_again_there(
-    sweep: RealSweep, clean_env: dict[str, str], tmp_path: Path
+    sweep: RealSweep, clean_env: dict[str, str], tmp_path: Path, commands: CommandLine
 ) -> None:
     (tmp_path / "remote").mkdir()
-    with serving(tmp_path / "remote", clean_env) as server:
+    with serving(tmp_path / "remote", clean_env, commands=commands) as server:
         sweep.env |= server.client_env | {"PARALLEL_HPO_BACKEND": "wandb"}
         ended = sweep.start("mixed", mains=MAINS, sweep=grid("well"), count=1, workers=1).finish()
         assert ended.code == 0, ended.stderr

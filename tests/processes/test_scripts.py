@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.processes.conftest import ANEW, RANDOM, RealSweep
+from tests.processes.conftest import RANDOM, RealSweep
 
 STRANGER: Final = Path(__file__).with_name("stranger.py")
 README: Final = (Path(__file__).parents[2] / "README.md").read_text()
@@ -54,7 +54,6 @@ def test_a_script_finds_in_its_workers_what_it_defines(sweep: RealSweep, way: st
     shutil.copy(STRANGER, sweep.folder / "stranger.py")
     written(sweep, "package/script.py", STRANGER.read_text())
     sweep.env["METHODS"] = {"file": "spawn", "module": "forkserver"}.get(way, "")
-    sweep.launcher = ANEW
     if way == "input":
         sweep.launcher = ("sh", "-c", 'exec "$0" "$@" < stranger.py', sys.executable)
     words = {

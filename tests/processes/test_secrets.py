@@ -9,6 +9,7 @@ from typing import Final
 
 import psutil
 
+from tests.commanding import CommandLine
 from tests.contract.serving import serving
 from tests.processes.conftest import Ended, RealSweep, outcomes
 
@@ -52,11 +53,11 @@ def expect_unsaid(ended: Ended, arguments: set[str], *secrets: str) -> None:
 
 
 def test_a_users_key_for_a_w_and_b_server_is_written_nowhere(
-    sweep: RealSweep, clean_env: dict[str, str], tmp_path: Path
+    sweep: RealSweep, clean_env: dict[str, str], tmp_path: Path, commands: CommandLine
 ) -> None:
     folder = tmp_path / "remote"
     folder.mkdir()
-    with serving(folder, clean_env) as server:
+    with serving(folder, clean_env, commands=commands) as server:
         key = server.said["api_key"]
         sweep.env |= server.client_env | {"PARALLEL_HPO_BACKEND": "wandb"}
         sweep.start("brief", count=3, arguments=("-v",))
@@ -71,6 +72,7 @@ def test_a_users_key_for_a_w_and_b_server_is_written_nowhere(
 def test_the_embedded_servers_keys_are_written_nowhere_and_its_files_are_the_users_alone(
     sweep: RealSweep,
 ) -> None:
+    sweep.is_first = True
     sweep.start("curious", count=3, arguments=("-v",))
     arguments = watch_arguments(sweep)
     ended = sweep.finish()

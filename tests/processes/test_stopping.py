@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Callable
 
 import psutil
 import pytest
 
 from parallel_hpo.errors import ExitCode
-from tests.processes.conftest import ANEW, Ended, RealSweep, ServerRun, outcomes
+from tests.launching import be_a_session, ignore_hangups, ignore_interrupts
+from tests.processes.conftest import ANEW, Ended, RealSweep, outcomes
+from tests.processes.databases import ServerRun
+from tests.spares import SERVER
 
-COUNT = 6
+COUNT = 4
 GONE_WITHIN_S = 5.0
 
 
@@ -72,7 +74,8 @@ def interrupted_once(sweep: RealSweep, moment: Callable[[RealSweep], bool], word
 
 @pytest.mark.parametrize("moment", EARLY)
 def test_a_signal_before_there_is_a_sweep_ends_it_all(sweep: RealSweep, moment: str) -> None:
-    sweep.launcher = ANEW
+    """1. The fork server is busy with its imports. 2. The signal comes."""
+    sweep.starts, sweep.is_first = (SERVER,), True
     ended = interrupted_once(sweep, EARLY[moment], moment)
     assert ended.code == ExitCode.SIGNAL_BASE + signal.SIGINT, ended.stderr
     assert sweep.entries() == []
@@ -94,7 +97,7 @@ def test_a_signal_after_the_last_run_changes_none_of_them(sweep: RealSweep, mome
 
 
 def test_a_sweep_that_was_started_with_sigint_ignored_still_stops(sweep: RealSweep) -> None:
-    sweep.launcher = ("sh", "-c", 'trap "" INT; exec "$0" "$@"', sys.executable)
+    sweep.before = ignore_interrupts
     sweep.start("sleeper", count=COUNT)
     sweep.wait_for(2)
     sweep.signal(signal.SIGINT)
@@ -105,7 +108,7 @@ def test_a_sweep_that_was_started_with_sigint_ignored_still_stops(sweep: RealSwe
 
 
 def test_a_hangup_that_was_ignored_at_the_start_stays_ignored(sweep: RealSweep) -> None:
-    sweep.launcher = ("nohup", sys.executable)
+    sweep.before = ignore_hangups
     sweep.start("brief", count=COUNT)
     sweep.wait_for(1)
     sweep.signal(signal.SIGHUP)
@@ -148,7 +151,7 @@ def test_the_terminals_ctrl_c_reaches_the_supervisor_only(sweep: RealSweep) -> N
 
     3. wandb-core lives on to tell the server of the end.
     """
-    sweep.launcher = ("setsid", sys.executable)
+    sweep.before = be_a_session
     sweep.start("sleeper", count=COUNT)
     sweep.wait_for(2)
     assert sweep.process is not None
@@ -172,11 +175,16 @@ def test_a_drain_after_which_runs_do_not_end_can_be_hardened_by_an_interrupt(swe
 
 @pytest.mark.parametrize("stop", [None, signal.SIGINT, signal.SIGKILL])
 def test_no_folder_that_imports_made_is_left(sweep: RealSweep, stop: signal.Signals | None) -> None:
-    """All but the folders of wandb-core's sockets, which it leaves where it is killed."""
+    """All but the folders of wandb-core's sockets, which it leaves where it is killed.
+
+    Where nothing stops it, all of its processes import for themselves; else the fork server does.
+    """
     folder = sweep.folder / "temporary"
     folder.mkdir()
     sweep.env["TMPDIR"] = str(folder)
-    sweep.launcher = ANEW
+    if stop is None:
+        sweep.launcher = ANEW
+    sweep.starts = (SERVER,)
     sweep.start("brief", count=COUNT)
     sweep.wait_for(1)
     assert list(folder.glob("parallel_hpo-*"))

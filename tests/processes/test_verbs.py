@@ -7,21 +7,27 @@ import io
 import json
 import resource
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 import optuna
 import pytest
 
+from tests.commanding import CommandLine
+from tests.launching import limit_descriptors
 from tests.processes.conftest import RANDOM, Performed, RealSweep, outcomes
 
 
 def sweep_id_of(sweep: RealSweep) -> str:
     sweep.wait_until(lambda: list(sweep.directory.glob("*/ledger.db")), "a ledger")
     return next(iter(sweep.directory.glob("*/ledger.db"))).parent.name
+
+
+def states_of(sweep: RealSweep) -> set[str]:
+    return {run.state for run in sweep.runs_on_the_server().values()}
 
 
 @dataclass(frozen=True)
@@ -96,19 +102,18 @@ def test_an_ended_sweep_is_exported_with_what_its_runs_logged(three_runs: ThreeR
     assert [float(row["summary.loss"]) for row in rows] == [run["value"] for run in ended.summary["runs"]]
 
 
-def test_logs_are_followed_until_the_sweep_ends(sweep: RealSweep) -> None:
+def test_logs_are_followed_until_the_sweep_ends(sweep: RealSweep, commands: CommandLine) -> None:
     sweep.start("held", count=2)
     sweep.wait_for(2)
-    command = [sys.executable, "-m", "parallel_hpo", "logs", "-f", sweep_id_of(sweep), "--json"]
-    command += ["--directory", str(sweep.directory)]
-    with subprocess.Popen(command, env=sweep.env, stdout=subprocess.PIPE, text=True) as following:
-        assert following.stdout is not None
-        first = following.stdout.readline()
-        assert following.poll() is None
-        (sweep.folder / "go").touch()
-        ended = sweep.finish()
-        lines = [first, *following.stdout]
-        assert following.wait(timeout=20) == 0
+    words = ("logs", "-f", sweep_id_of(sweep), "--json", "--directory", str(sweep.directory))
+    following = commands.start(*words, folder=sweep.folder, environment=sweep.env)
+    first = following.stdout.readline()
+    assert following.poll() is None
+    (sweep.folder / "go").touch()
+    ended = sweep.finish()
+    rest, _ = following.communicate(timeout=20)
+    assert following.wait() == 0
+    lines = [first, *rest.splitlines()]
     logs = {path.parent.name: path.read_text() for path in sweep.directory.glob("*/worker-*/output.log")}
     said = [json.loads(line) for line in lines]
     for worker, log in logs.items():
@@ -136,6 +141,7 @@ def test_a_paused_sweep_starts_no_run_until_it_is_resumed_and_a_stopped_one_ends
     sweep.wait_for(2)
     name = sweep_id_of(sweep)
     sweep.ask("pause", name)
+    sweep.wait_until(lambda: states_of(sweep) == {"finished"}, "the ends of the runs that are on")
     sweep.wait_until(lambda: sweep.ask_json("status", name)["open"] == 0, "all runs over")
     paused_at = len(sweep.entries())
     sweep.ask("resume", name)
@@ -157,20 +163,21 @@ def test_a_cancelled_sweep_ends_now(sweep: RealSweep) -> None:
 
 @pytest.mark.parametrize("workers", [1, 4])
 def test_a_running_sweep_is_scaled(sweep: RealSweep, workers: int) -> None:
-    sweep.start("brief", count=24)
+    sweep.start("held", count=10)
     sweep.wait_for(2)
     sweep.ask("scale", sweep_id_of(sweep), str(workers))
+    sweep.wait_for(max(2, workers))
+    (sweep.folder / "go").touch()
     ended = sweep.finish()
     assert ended.code == 0, ended.stderr
-    assert outcomes(ended.summary) == ["finished"] * 24
+    assert outcomes(ended.summary) == ["finished"] * 10
     assert {entry.slot for entry in sweep.entries()} == set(range(max(2, workers)))
     assert len({entry.slot for entry in sweep.entries()[-6:]}) <= workers
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="another process's limits can be read on Linux alone")
 def test_a_sweep_is_scaled_no_further_than_the_limits_allow_and_says_so(sweep: RealSweep) -> None:
-    limits = "ulimit -S -n 120; ulimit -H -n 1000"
-    sweep.launcher = ("sh", "-c", f'{limits}; exec "$0" "$@"', sys.executable)
+    sweep.before = partial(limit_descriptors, "120", "1000")
     sweep.start("held", count=4)
     sweep.wait_for(2)
     assert sweep.process is not None
@@ -187,13 +194,13 @@ def test_a_sweep_is_scaled_no_further_than_the_limits_allow_and_says_so(sweep: R
 
 
 def test_a_drained_worker_leaves_its_share_to_the_others(sweep: RealSweep) -> None:
-    sweep.start("held", count=16)
+    sweep.start("held", count=9)
     sweep.wait_for(2)
     assert "has no worker 7; it has 0, 1" in sweep.ask("drain", sweep_id_of(sweep), "--worker", "7", code=2)
     sweep.ask("drain", sweep_id_of(sweep), "--worker", "0")
     (sweep.folder / "go").touch()
     ended = sweep.finish()
-    assert outcomes(ended.summary) == ["finished"] * 16
+    assert outcomes(ended.summary) == ["finished"] * 9
     assert {entry.slot for entry in sweep.entries()[-6:]} == {1}
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
+
+from tests.processes.conftest import RealSweep
 
 SCRIPT = """
 import sys, threading
@@ -35,8 +33,7 @@ HPO.from_dict({
 
 @pytest.mark.parametrize(("asked", "said"), [("shows", "looks"), ("hides", "does not look")])
 def test_memory_is_looked_at_only_for_an_observer_that_shows_it(
-    tmp_path: Path, clean_env: dict[str, str], asked: str, said: str
+    sweep: RealSweep, asked: str, said: str
 ) -> None:
-    command = [sys.executable, "-c", SCRIPT, asked, str(tmp_path)]
-    ended = subprocess.run(command, env=clean_env, capture_output=True, text=True, timeout=100, check=False)
+    ended = sweep.start_command("-c", SCRIPT, asked, str(sweep.directory)).finish()
     assert ended.stdout.splitlines()[:1] == [said], ended.stderr

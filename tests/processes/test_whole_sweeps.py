@@ -126,7 +126,7 @@ def test_the_sweep_is_finished_on_its_server_when_its_count_is_reached(ten_runs:
 
 
 def test_spawned_workers_do_the_same_as_forked_ones(sweep: RealSweep) -> None:
-    ended = sweep.start("quick", count=2, start_method="spawn").finish()
+    ended = sweep.start("quick", count=2, workers=1, start_method="spawn").finish()
     assert outcomes(ended.summary) == ["finished"] * 2, ended.stderr
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,13 +89,27 @@ def reap_leftovers(processes: Iterable[psutil.Process] | None = None) -> int:
     """Kill processes whose supervisor is dead, with all below them; return how many were found."""
     found = [
         process
-        for process in (psutil.process_iter() if processes is None else processes)
+        for process in (_that_may_bear_a_mark() if processes is None else processes)
         if _is_left_over(process)
     ]
     for process in found:
         tree.kill_tree(process)
     scratch.clear_all(is_dead)
     return len(found)
+
+
+def _that_may_bear_a_mark() -> Iterator[psutil.Process]:
+    """Return the processes of this machine at which it is worth looking.
+
+    On Linux whether the word is there at all is seen at a fifth of what psutil's look takes.
+    """
+    if not Path("/proc/self/environ").exists():
+        yield from psutil.process_iter()
+        return
+    for pid in psutil.pids():
+        with suppress(OSError, psutil.Error):  # another user's, or gone
+            if MARK.encode() in Path(f"/proc/{pid}/environ").read_bytes():
+                yield psutil.Process(pid)
 
 
 def _is_left_over(process: psutil.Process) -> bool:

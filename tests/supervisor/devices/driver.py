@@ -15,6 +15,6 @@ def build_driver(folder: Path) -> dict[str, str]:
     """Return the variables with which a process finds the driver, which is made in `folder`."""
     assert COMPILER is not None
     for source, library in LIBRARIES.items():
-        words = ("-shared", "-fPIC", "-o", str(folder / library), str(Path(__file__).with_name(source)))
-        subprocess.run([COMPILER, *words], check=True, timeout=60)
+        words = ("-shared", "-fPIC", f"-Wl,-soname,{library}", "-o", str(folder / library))
+        subprocess.run([COMPILER, *words, str(Path(__file__).with_name(source))], check=True, timeout=60)
     return {"LD_LIBRARY_PATH": str(folder), "FAKE_NVML": str(folder / "process")}
