@@ -92,10 +92,21 @@ def reap_leftovers(processes: Iterable[psutil.Process] | None = None) -> int:
         for process in (_that_may_bear_a_mark() if processes is None else processes)
         if _is_left_over(process)
     ]
+    folders = {_temporary_folder_of(process) for process in found}  # they can't clear it themselves now
     for process in found:
         tree.kill_tree(process)
-    scratch.clear_all(is_dead)
+    for folder in {None, *folders}:
+        scratch.clear_all(is_dead, folder)
     return len(found)
+
+
+def _temporary_folder_of(process: psutil.Process) -> Path | None:
+    """Return a process's temporary folder where it has one of its own."""
+    try:
+        named = process.environ().get("TMPDIR", "")
+    except (psutil.Error, OSError):
+        return None
+    return Path(named) if named else None
 
 
 def _that_may_bear_a_mark() -> Iterator[psutil.Process]:

@@ -31,11 +31,11 @@ class Pair:
     mark: str
 
     @contextmanager
-    def child(self, mark: str) -> Iterator[subprocess.Popen[str]]:
+    def child(self, mark: str, **variables: str) -> Iterator[subprocess.Popen[str]]:
         """A shell with a program below it, both with this mark."""
         process = subprocess.Popen(
             ["sh", "-c", "sleep 600 & echo $!; wait"],
-            env={"PATH": os.environ["PATH"], MARK: mark},
+            env={"PATH": os.environ["PATH"], MARK: mark} | variables,
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -145,6 +145,22 @@ def test_what_bears_no_mark_of_ours_is_left_alone(pair: Pair, mark: str) -> None
     with pair.child(mark) as child:
         assert reap(child) == 0
         assert child.poll() is None
+
+
+def test_what_a_dead_supervisor_had_leaves_no_folder_where_its_temporary_ones_are(
+    pair: Pair, tmp_path: Path
+) -> None:
+    """Which need not be where ours are; killed, it can't remove them itself."""
+    left, kept = tmp_path / f"parallel_hpo-{pair.mark}-x", tmp_path / f"parallel_hpo-{make_mark()}-y"
+    with pair.child(pair.mark, TMPDIR=str(tmp_path)) as child:
+        left.mkdir()
+        kept.mkdir()
+        pair.kill_supervisor()
+        expect_killed(child)
+    deadline = time.monotonic() + DEADLINE_S
+    while left.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert list(tmp_path.iterdir()) == [kept]
 
 
 def test_without_a_choice_all_processes_are_looked_at(pair: Pair) -> None:
