@@ -160,6 +160,16 @@ def with_spares(asked: Asked) -> Asked:
     return asked
 
 
+def live(asked: Asked) -> None:
+    """Be what is asked for, until its end."""
+    try:
+        become(asked)
+    except SystemExit as end:
+        if isinstance(end.code, int) and asked.words[0] == "-m":  # a script may be about its end
+            leave(end.code)
+        raise
+
+
 def leave(code: int) -> NoReturn:
     """End as an interpreter does, but for taking itself apart: most commands take a third of that."""
     threading._shutdown()  # type: ignore[attr-defined]
@@ -192,12 +202,7 @@ def main() -> None:
     with line:
         asked = Asked.read(line)
     asked.prepare()
-    try:
-        become(with_spares(asked))
-    except SystemExit as end:
-        if isinstance(end.code, int) and asked.words[0] == "-m":  # a script may be about its end
-            leave(end.code)
-        raise
+    live(with_spares(asked))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from typing import Final
 
 sys.path[0] = str(Path(__file__).parents[1])
 
-from tests.forking import become, import_all, leave  # noqa: E402
+from tests.forking import import_all, live  # noqa: E402
 from tests.spares import FORK_SERVER, SERVER, Asked, Spares  # noqa: E402
 
 READY: Final = str(Path(__file__))
@@ -42,12 +42,7 @@ def main() -> None:
     number, *words = sys.argv[1:]
     asked = Asked(words, str(Path.cwd()), dict(os.environ))
     import_all(tempfile.mkdtemp())
-    try:
-        become(with_spares(asked, int(number)))
-    except SystemExit as end:
-        if isinstance(end.code, int):
-            leave(end.code)
-        raise
+    live(with_spares(asked, int(number)))
 
 
 if __name__ == "__main__":

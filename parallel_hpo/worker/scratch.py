@@ -96,10 +96,10 @@ def clear(folder: Path) -> None:
     _remove(folder)
 
 
-def clear_all(is_over: Callable[[str], bool], temporary: Path | None = None) -> None:
-    """Remove the folders whose marks are over, with what they name, from a temporary folder; None: ours."""
+def clear_all(is_over: Callable[[str], bool], temporary: str) -> None:
+    """Remove the folders whose marks are over, with what they name, from a temporary folder."""
     with suppress(OSError):
-        for entry in list((temporary or Path(tempfile.gettempdir())).iterdir()):
+        for entry in list(Path(temporary).iterdir()):
             marked = _FOLDER.fullmatch(entry.name)
             if marked is not None and is_over(marked[1]):
                 clear(entry)

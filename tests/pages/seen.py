@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from playwright.sync_api import ConsoleMessage, Dialog, Error, Page, Request, Response
@@ -26,19 +27,20 @@ class Seen:
     """Whether what a page asks is answered with yes."""
 
     def watch(self, page: Page) -> None:
-        page.on("console", self._console)
-        page.on("pageerror", self._error)
-        page.on("request", self._request)
-        page.on("response", self._response)
-        page.on("dialog", self._dialog)
+        for event, listener in self._listeners():
+            page.on(event, listener)
 
     def leave(self, page: Page) -> None:
         """Watch a page no more."""
-        page.remove_listener("console", self._console)
-        page.remove_listener("pageerror", self._error)
-        page.remove_listener("request", self._request)
-        page.remove_listener("response", self._response)
-        page.remove_listener("dialog", self._dialog)
+        for event, listener in self._listeners():
+            page.remove_listener(event, listener)
+
+    def _listeners(self) -> Iterator[tuple[Any, Callable[[Any], None]]]:
+        yield "console", self._console
+        yield "pageerror", self._error
+        yield "request", self._request
+        yield "response", self._response
+        yield "dialog", self._dialog
 
     def _dialog(self, dialog: Dialog) -> None:
         if self.accepts_dialogs:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-import tempfile
 from contextlib import closing
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Final
 
-from parallel_hpo.server.store.database import Database
+from tests.server.kept import empty_sqlite
 
 BUSY_S: Final = 60.0
 
@@ -37,12 +35,4 @@ def make_directory(path: Path) -> None:
     """Make a directory of sweeps with the server's database, in which there is nothing but tables."""
     path.mkdir()
     (path / "server.db").touch(mode=0o600)  # as the server makes it
-    (path / "server.db").write_bytes(_empty())
-
-
-@cache
-def _empty() -> bytes:
-    with tempfile.TemporaryDirectory() as folder:
-        database = Path(folder, "server.db")
-        Database.open(str(database)).close()
-        return database.read_bytes()
+    (path / "server.db").write_bytes(empty_sqlite())

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -177,7 +178,7 @@ class ChildPool:
             child.end()
             child.connection.close()
         self._children.clear()
-        scratch.clear_all(lambda mark: mark == self._mark)  # of those that were killed
+        scratch.clear_all(lambda mark: mark == self._mark, tempfile.gettempdir())  # of those that were killed
         tree.be_subreaper(self._was_subreaper)
 
     def _spawn(self) -> Child:

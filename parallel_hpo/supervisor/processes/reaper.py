@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -92,21 +93,20 @@ def reap_leftovers(processes: Iterable[psutil.Process] | None = None) -> int:
         for process in (_that_may_bear_a_mark() if processes is None else processes)
         if _is_left_over(process)
     ]
-    folders = {_temporary_folder_of(process) for process in found}  # they can't clear it themselves now
+    # Those that are killed can't clear theirs themselves any more.
+    folders = {tempfile.gettempdir(), *map(_temporary_folder_of, found)}
     for process in found:
         tree.kill_tree(process)
-    for folder in {None, *folders}:
+    for folder in folders:
         scratch.clear_all(is_dead, folder)
     return len(found)
 
 
-def _temporary_folder_of(process: psutil.Process) -> Path | None:
-    """Return a process's temporary folder where it has one of its own."""
-    try:
-        named = process.environ().get("TMPDIR", "")
-    except (psutil.Error, OSError):
-        return None
-    return Path(named) if named else None
+def _temporary_folder_of(process: psutil.Process) -> str:
+    with suppress(psutil.Error, OSError):
+        if named := process.environ().get("TMPDIR"):
+            return named
+    return tempfile.gettempdir()
 
 
 def _that_may_bear_a_mark() -> Iterator[psutil.Process]:
