@@ -121,6 +121,7 @@ def test_inside_a_worker_no_sweep_is_started(tmp_path: Path, command: Command) -
     "words",
     [
         *(["run", "config.json", "train.py:main", f"--{option}", ""] for option in ("resume", "sweep-id")),
+        ["run", "config.json", "train.py:main", "--machines", "{}", "--resume", ""],
         *([verb, ""] for verb in ("join", "open", "status", "logs", "export", "report", "cancel", "clean")),
     ],
     ids=" ".join,

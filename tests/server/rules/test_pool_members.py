@@ -167,7 +167,8 @@ def test_a_sweep_whose_head_is_not_heard_is_interrupted() -> None:
 
 def test_a_stop_gives_way_to_a_stronger_one_only() -> None:
     talk = Talk()
-    for stop in (StopKind.INTERRUPT, StopKind.DRAIN, StopKind.KILL, StopKind.INTERRUPT):
+    asked = (StopKind.INTERRUPT, StopKind.DRAIN, StopKind.PREEMPT, StopKind.KILL, StopKind.INTERRUPT)
+    for stop in asked:
         talk.pool.stop(Ending(f"asked to {stop}", 130, stop))
     assert talk.tell(talk.a).ends == Ending("asked to kill", 130, StopKind.KILL)
     assert talk.pool.kinds().count("stopped") == 2

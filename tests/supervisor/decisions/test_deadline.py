@@ -6,8 +6,17 @@ from dataclasses import replace
 
 from parallel_hpo.errors import ExitCode
 from parallel_hpo.notices import Message
+from parallel_hpo.protocol.ends import AttemptEnd
 from parallel_hpo.protocol.messages import Drain, Interrupt, Lease, LeaseEnded, Ready, RunEnded, RunStarted
-from parallel_hpo.supervisor.decisions.actions import Action, RecordDrop, RecordStart, Send, Spawn, Tell
+from parallel_hpo.supervisor.decisions.actions import (
+    Action,
+    RecordDrop,
+    RecordEnd,
+    RecordStart,
+    Send,
+    Spawn,
+    Tell,
+)
 from parallel_hpo.supervisor.decisions.decide import decide
 from parallel_hpo.supervisor.decisions.events import Died, Event, Opened, Reported, TimePassed
 from parallel_hpo.supervisor.decisions.grants import needs
@@ -73,6 +82,13 @@ def test_a_sweep_ends_resumable_once_nothing_is_on_and_nothing_more_would_end_in
     assert ending is not None
     assert (ending.exit_code, ending.stop) == (ExitCode.SWEEP_TIMEOUT, StopKind.DRAIN)
     assert ending.reason.startswith("deadline 100s: no run starts that would not end in time (40 s are left")
+
+
+def test_an_end_is_recorded_with_what_the_attempt_took_and_all_that_its_worker_told() -> None:
+    story = Story()
+    story.begin(5.0, "a")
+    (record,) = (action for action in story.end(25.0, "a") if isinstance(action, RecordEnd))
+    assert record.end == AttemptEnd(outcome=Outcome.FINISHED, value=1.0, duration_s=20.0)
 
 
 def test_a_count_that_is_reached_in_time_is_complete() -> None:
