@@ -11,6 +11,7 @@ not its business: those of a batch system reach every process of a job, the node
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -21,7 +22,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from parallel_hpo.machines.base import NodeCommand
-from parallel_hpo.machines.lines import read_line, to_line
+from parallel_hpo.machines.lines import to_line
 from parallel_hpo.machines.output import KeptOutput
 from parallel_hpo.worker import tree
 
@@ -45,7 +46,7 @@ def main() -> None:
     told = sys.stdin.buffer.readline()
     if not told:
         return  # whoever started it has gone already
-    command = read_line(NodeCommand, told)
+    command = read_command(told)
     say(GuardWord())
     node = start(command)
     assert node.stdout is not None
@@ -54,6 +55,12 @@ def main() -> None:
     code = node.wait()
     tree.kill_all_below()
     say(GuardWord(code, output.last_words()))
+
+
+def read_command(line: bytes) -> NodeCommand:
+    """Return the command of a line, without pydantic, which takes as long as all else of this one's start."""
+    words = json.loads(line)
+    return NodeCommand(arguments=tuple(words.pop("arguments")), **words)
 
 
 def say(word: GuardWord) -> None:

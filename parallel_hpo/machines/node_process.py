@@ -6,6 +6,7 @@ Used in an engine's worker on the machine itself (Ray, Dask), and around a progr
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from typing import IO, Any, Final
 
 from parallel_hpo.machines.base import FoundMachine, NodeCommand, NodeTaskEnd
 from parallel_hpo.machines.guard import GuardWord
-from parallel_hpo.machines.lines import read_line, to_line
+from parallel_hpo.machines.lines import to_line
 
 SPARE_S: Final = 3.0
 """On top of a node's grace: for the way there, and for what is left of it to be killed."""
@@ -132,8 +133,8 @@ def stop_node(token: str) -> None:
 def _heard(line: bytes) -> GuardWord | None:
     """What a line says; None where it is not the guard's, as a batch system's own words are not."""
     try:
-        return read_line(GuardWord, line)
-    except ValueError:
+        return GuardWord(**json.loads(line))
+    except (ValueError, TypeError):
         return None
 
 

@@ -108,6 +108,20 @@ def test_what_a_node_leaves_is_dead_before_it_has_returned(file: Path) -> None:
     assert not psutil.pid_exists(int(file.read_text()))
 
 
+def test_what_a_launcher_says_is_not_its_guards_word() -> None:
+    words = r"""printf '%s\n' 5 null '{"step": 0}' 'Job 7 begins'; exec "$@" """
+    assert NodeProcess(python("pass"), launcher=("bash", "-c", words, "srun")).wait() == NodeReturn(0)
+
+
+def test_a_guard_has_begun_without_what_takes_long_to_import(file: Path) -> None:
+    node = NodeProcess(python(SLEEPS.format(file=str(file))))
+    guard = has_begun(file).parent()
+    assert guard is not None
+    assert not any("pydantic" in part.path for part in guard.memory_maps())
+    node.stop()
+    node.wait()
+
+
 def test_a_node_that_is_killed_has_returned_all_the_same(file: Path) -> None:
     node = NodeProcess(python(SLEEPS.format(file=str(file))))
     has_begun(file).kill()
