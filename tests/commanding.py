@@ -123,9 +123,15 @@ class CommandLine:
         environment: Mapping[str, str],
         before: Callable[[], object] | None = None,
         own_session: bool = False,
+        starts: Sequence[str] | None = None,
     ) -> Command:
         """Start the same with these standard streams, of which it has copies."""
-        asked = Asked(words, str(folder), dict(environment), own_session=own_session, before=named(before))
+        asked = Asked(
+            *(words, str(folder), dict(environment)),
+            own_session=own_session,
+            before=named(before),
+            starts=starts,
+        )
         return Command(self._ask(asked, streams), io.StringIO(), io.StringIO())
 
     def _ask(self, asked: Asked, streams: Sequence[int]) -> socket.socket:

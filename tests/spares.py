@@ -32,6 +32,8 @@ It heeds PYTHONPATH all the same.
 SERVER: Final = "parallel_hpo.server"
 FORK_SERVER: Final = "parallel_hpo.worker.forkserver"
 GUARD: Final = "parallel_hpo.machines.guard"
+HOST: Final = "parallel_hpo.machines.host"
+DOCTOR: Final = "parallel_hpo.doctor"
 AGAIN: Final = "parallel_hpo.worker.again"
 MOST_HANDLES: Final = 8
 PREEXEC: Final = 20
@@ -95,8 +97,12 @@ def started_by(words: Sequence[str]) -> tuple[str, ...]:
             return (FORK_SERVER,)
         case ["-m", "parallel_hpo", "rerun", *_]:
             return (SERVER, AGAIN)
+        case ["-m", "parallel_hpo", "doctor", *_] | ["-m", "parallel_hpo.doctor"]:
+            return (FORK_SERVER,)
         case ["-m", "parallel_hpo.machines.guard"]:
-            return ("parallel_hpo",)
+            return ("parallel_hpo", DOCTOR)
+        case ["-m", "tests.processes.in_dask", *_]:
+            return (SERVER, FORK_SERVER, HOST)
         case ["-m", "tests.processes.heading", *_]:
             return (SERVER, FORK_SERVER, GUARD, GUARD)
         case ["-m", module, *_] if module.startswith("parallel_hpo"):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -18,16 +17,22 @@ from parallel_hpo.machines.choose import chosen_engine
 from parallel_hpo.machines.dask import DaskEngine, own_environment
 from parallel_hpo.machines.hosted import HostedEngine
 from parallel_hpo.machines.talk import ClusterChoice
+from tests.commanding import CommandLine
+from tests.machines.dasks import DaskCluster, running_dask
 from tests.machines.nodes import HeldNode, comes, named, next_end
+from tests.spares import HOST
 
 distributed = pytest.importorskip("distributed", reason="Dask is not installed")
 HOSTS: Final = ("127.0.0.1", "127.0.0.2")
+ROOT: Final = Path(__file__).parents[2]
 DRIVER: Final = """
 import sys, time
 from pathlib import Path
 from parallel_hpo.config.tables import MachineEngine
 from parallel_hpo.machines.hosted import HostedEngine
 from parallel_hpo.machines.talk import ClusterChoice
+from tests.commanding import CommandLine
+from tests.machines.dasks import DaskCluster, running_dask
 from tests.machines.nodes import HeldNode
 engine = HostedEngine(ClusterChoice(MachineEngine.DASK, sys.argv[1]))
 engine.start(engine.machines()[0], HeldNode(Path(sys.argv[2])).command)
@@ -35,50 +40,25 @@ time.sleep(600)
 """
 
 
-class Cluster:
-    """A scheduler, and a worker on each host."""
-
-    def __init__(self, folder: Path) -> None:
-        file = folder / "scheduler.json"
-        self.folder = folder
-        self._place = ("--scheduler-file", str(file))
-        alone = ("--port", "0", "--no-dashboard", "--host", HOSTS[0])
-        self._processes = [self._start("dask_scheduler", *alone)]
-        self.workers = {host: self.start_worker(host) for host in HOSTS}
-        assert comes(file.exists)
-        with distributed.Client(scheduler_file=str(file), set_as_default=False) as client:
-            client.wait_for_workers(len(HOSTS))
-            self.address: str = client.scheduler.address
-
-    def start_worker(self, host: str) -> subprocess.Popen[bytes]:
-        once = ("--nthreads", "1", "--no-dashboard", "--local-directory", str(self.folder), "--no-nanny")
-        return self._start("dask_worker", "--host", host, *once)
-
-    def close(self) -> None:
-        for process in reversed(self._processes):
-            process.kill()
-            process.wait()
-
-    def _start(self, name: str, *options: str) -> subprocess.Popen[bytes]:
-        words = [sys.executable, "-m", f"distributed.cli.{name}", *self._place, *options]
-        process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        self._processes = [*getattr(self, "_processes", []), process]
-        return process
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory, commands: CommandLine) -> Iterator[DaskCluster]:
+    with running_dask(commands, tmp_path_factory.mktemp("dask"), os.environ, HOSTS) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    made = Cluster(tmp_path_factory.mktemp("dask"))
+def client(cluster: DaskCluster) -> Iterator[HostedEngine]:
+    made = HostedEngine(ClusterChoice(MachineEngine.DASK, cluster.address))
     yield made
     made.close()
 
 
 @pytest.fixture
-def engine(cluster: Cluster) -> Iterator[HostedEngine]:
-    made = HostedEngine(ClusterChoice(MachineEngine.DASK, cluster.address))
-    yield made
-    made.stop()
-    made.close()
+def engine(client: HostedEngine) -> Iterator[HostedEngine]:
+    """An engine without a node, which a file's tests have one after the other."""
+    yield client
+    client.stop()
+    client.ended()
 
 
 @pytest.fixture
@@ -93,7 +73,7 @@ def test_each_host_is_a_machine(engine: HostedEngine) -> None:
 
 
 def test_a_node_descends_from_the_worker_of_its_machine_and_returns(
-    engine: HostedEngine, cluster: Cluster, node: HeldNode
+    engine: HostedEngine, cluster: DaskCluster, node: HeldNode
 ) -> None:
     machine = named(engine, HOSTS[1])
     engine.start(machine, node.command)
@@ -120,17 +100,20 @@ def test_stopped_nodes_have_said_good_bye(engine: HostedEngine, tmp_path: Path) 
     assert [(end.returned, end.exit_code) for end in engine.ended()] == [(True, 75)] * 2
 
 
-def test_nothing_is_left_of_a_driver_that_was_killed(cluster: Cluster, node: HeldNode) -> None:
+def test_nothing_is_left_of_a_driver_that_was_killed(
+    cluster: DaskCluster, node: HeldNode, commands: CommandLine
+) -> None:
     """Dask itself would let the task run on."""
-    driver = subprocess.Popen([sys.executable, "-c", DRIVER, cluster.address, str(node.told)])
+    words = ("-c", DRIVER, cluster.address, str(node.told))
+    driver = commands.python(*words, folder=ROOT, environment=os.environ, starts=[HOST])
     process = node.process()
     driver.kill()
-    driver.wait()
+    driver.communicate()
     assert comes(lambda: not process.is_running())
 
 
 def test_a_killed_worker_is_a_hint_and_its_node_ends_with_it(
-    engine: HostedEngine, cluster: Cluster, node: HeldNode
+    engine: HostedEngine, cluster: DaskCluster, node: HeldNode
 ) -> None:
     worker = cluster.start_worker("127.0.0.3")
     assert comes(lambda: len(engine.machines()) == len(HOSTS) + 1)
@@ -162,7 +145,7 @@ def test_without_an_address_it_is_said_where_one_may_stand() -> None:
         DaskEngine(None)
 
 
-def test_joblib_chooses_dask_by_the_client_that_is_there_already(cluster: Cluster) -> None:
+def test_joblib_chooses_dask_by_the_client_that_is_there_already(cluster: DaskCluster) -> None:
     with distributed.Client(cluster.address) as client:
         with joblib.parallel_config(backend="dask"):
             assert chosen_engine(None) == ClusterChoice(MachineEngine.DASK, client.scheduler.address)

@@ -5,12 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -19,67 +16,22 @@ import pytest
 
 from parallel_hpo.errors import ExitCode
 from tests.commanding import CommandLine
-from tests.machines.nodes import comes
-from tests.processes.conftest import DEADLINE_S, MAINS, RANDOM, RealSweep, ending, outcomes
+from tests.machines.dasks import DaskCluster, running_dask
+from tests.processes.conftest import MAINS, RANDOM, RealSweep, ending, outcomes
+from tests.spares import FORK_SERVER, GUARD, HOST
 
 pytest.importorskip("distributed", reason="the extra dask is not installed")
 HOSTS: Final = ("127.0.0.2", "127.0.0.3")
 GRACE_S: Final = 4.0
-
-
-class DaskCluster:
-    """A scheduler and a worker on each of two hosts, which are this one by other addresses."""
-
-    def __init__(self, folder: Path, env: dict[str, str]) -> None:
-        self.folder = folder
-        self.env = env
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
-
-    def start(self) -> None:
-        file = self.folder / "scheduler.json"
-        self._start("scheduler", "--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(file))
-        assert comes(lambda: file.exists() and file.read_text().endswith("}"))
-        self.address: str = json.loads(file.read_text())["address"]
-        for host in HOSTS:
-            self._start("worker", self.address, "--host", host, "--no-nanny", name=host)
-        logs = [self.folder / f"worker{host}.log" for host in HOSTS]
-        assert comes(lambda: all("Registered to:" in log.read_text() for log in logs))
-
-    def worker(self, host: str) -> subprocess.Popen[bytes]:
-        return self._processes[host]
-
-    def stop(self) -> None:
-        for process in self._processes.values():
-            process.kill()  # a worker whose scheduler has gone waits for it when it is asked to end
-        for process in self._processes.values():
-            process.wait(DEADLINE_S)
-
-    def _start(self, kind: str, *words: str, name: str = "") -> None:
-        with (self.folder / f"{kind}{name}.log").open("ab") as log:
-            self._processes[name or kind] = subprocess.Popen(
-                [sys.executable, "-m", f"distributed.cli.dask_{kind}", *words, "--no-dashboard"],
-                env=self.env,
-                cwd=self.folder,
-                stdout=log,
-                stderr=log,
-            )
-
-
-@contextmanager
-def running_cluster(sweep: RealSweep) -> Iterator[DaskCluster]:
-    """A cluster in a sweep's folder and environment."""
-    made = DaskCluster(sweep.folder, sweep.env)
-    try:
-        made.start()
-        yield made
-    finally:
-        made.stop()
+NODES: Final = (GUARD,) * 4
+"""One for each test that has a node on each worker."""
 
 
 @pytest.fixture(scope="module")
-def cluster(new_sweep: Callable[[], RealSweep]) -> Iterator[DaskCluster]:
+def cluster(new_sweep: Callable[[], RealSweep], commands: CommandLine) -> Iterator[DaskCluster]:
     """A cluster that a file's tests share, one after the other."""
-    with running_cluster(new_sweep()) as made:
+    sweep = new_sweep()
+    with running_dask(commands, sweep.folder, sweep.env, HOSTS, starts=NODES) as made:
         yield made
 
 
@@ -128,14 +80,17 @@ def test_an_interrupt_ends_what_dask_would_let_run_on(sweep: RealSweep, cluster:
 def test_a_dask_worker_that_dies_takes_no_run_with_it(
     tmp_path: Path, clean_env: dict[str, str], commands: CommandLine
 ) -> None:
-    with ending(RealSweep(tmp_path, clean_env, commands)) as sweep, running_cluster(sweep) as cluster:
+    with (
+        ending(RealSweep(tmp_path, clean_env, commands)) as sweep,
+        running_dask(commands, tmp_path, sweep.env, HOSTS, starts=NODES) as cluster,
+    ):
         expect_that_a_worker_takes_no_run_with_it(sweep, cluster)
 
 
 def expect_that_a_worker_takes_no_run_with_it(sweep: RealSweep, cluster: DaskCluster) -> None:
     optimize(sweep, cluster, "held", count=3, machines={"engine": "dask", "node_timeout_s": 6.0})
     pids = [entry.pid for entry in sweep.wait_for(2)]
-    cluster.worker(HOSTS[0]).kill()
+    cluster.workers[HOSTS[0]].kill()
     sweep.wait_until(lambda: not all(map(psutil.pid_exists, pids)), "the end of what the worker had started")
     (sweep.folder / "go").touch()
     ended = sweep.finish()
@@ -161,6 +116,7 @@ def test_the_doctor_looks_on_each_machine_of_the_cluster(sweep: RealSweep, clust
             {"hpo": {"directory": str(sweep.directory), "machines": machines, "sweep_configuration": RANDOM}}
         )
     )
+    sweep.starts = (FORK_SERVER, HOST)
     words = ("doctor", str(config), f"{MAINS}:quick", "--machines", "--json")
     ended = sweep.start_command("-m", "parallel_hpo", *words).finish()
     found = json.loads(ended.stdout)
