@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
 from parallel_hpo.errors import ExitCode
-from tests.processes.conftest import DEADLINE_S, MAINS, RealSweep, outcomes
+from tests.forked import forked
+from tests.processes.conftest import DEADLINE_S, MAINS, Ended, RealSweep, outcomes
 from tests.slurm import NoSlurmError, Slurm, running_slurm
 
 SCRIPT: Final = Path(__file__).parents[2] / "scripts" / "batch" / "slurm-array.sh"
@@ -20,31 +23,27 @@ SHARES: Final = 2
 COUNT: Final = 5
 
 
-@pytest.fixture
-def slurm(sweep: RealSweep, tmp_path: Path) -> Iterator[Slurm]:
-    """A Slurm of the test's own, to which the sweep's commands go."""
-    folder = tmp_path / "slurm"
-    folder.mkdir()
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
+    """A Slurm of these tests' own."""
     try:
-        with running_slurm(folder, sweep.env) as made:
-            sweep.env |= made.variables | {"PATH": f"{Path(sys.executable).parent}:{sweep.env['PATH']}"}
+        with running_slurm(tmp_path_factory.mktemp("slurm"), os.environ) as made:
             yield made
     except NoSlurmError as error:
         pytest.skip(str(error))
 
 
+def lead_to(slurm: Slurm, sweep: RealSweep) -> RealSweep:
+    """Have a sweep's commands go to Slurm."""
+    sweep.env |= slurm.variables | {"PATH": f"{Path(sys.executable).parent}:{sweep.env['PATH']}"}
+    return sweep
+
+
 def start_tasks(sweep: RealSweep, sweep_id: str) -> RealSweep:
     """Start all shares as the tasks of one `srun`."""
-    sweep.launcher = (
-        "srun",
-        f"--ntasks={SHARES}",
-        "--output=tasks.out",
-        sys.executable,
-        "-m",
-        "parallel_hpo",
-    )
+    sweep.launcher = ("srun", f"--ntasks={SHARES}", "--output=tasks.out", *forked())
     part = ("--sweep-id", sweep_id, "--share", "slurm")
-    return sweep.start_command("run", "config.json", f"{MAINS}:held", *part)
+    return sweep.start_command("-m", "parallel_hpo", "run", "config.json", f"{MAINS}:held", *part)
 
 
 def let_go(sweep: RealSweep) -> None:
@@ -76,7 +75,7 @@ def test_an_array_performs_the_count_also_where_a_task_is_put_back_into_the_queu
     sweep: RealSweep, slurm: Slurm
 ) -> None:
     """1. One task of the array is told to drain. 2. It is put back into the queue, and performs the rest."""
-    sweep_id = sweep.create(count=COUNT, workers=1)
+    sweep_id = lead_to(slurm, sweep).create(count=COUNT, workers=1)
     options = (f"--array=1-{SHARES}", "--export=ALL", f"--chdir={sweep.folder}")
     slurm.call("sbatch", *options, str(SCRIPT), **sweep.env, SWEEP=sweep_id, TARGET=f"{MAINS}:held")
     assert sweep.comes(lambda: len(sweep.entries()) == SHARES, within_s=DEADLINE_S)
@@ -92,33 +91,57 @@ def test_an_array_performs_the_count_also_where_a_task_is_put_back_into_the_queu
     assert {entry.attempt for entry in sweep.entries()} == {1}
 
 
-@pytest.fixture
-def tasks(sweep: RealSweep, slurm: Slurm) -> str:
-    """A sweep whose shares have all begun a run each, as tasks of one `srun`; its id."""
+@dataclass(frozen=True)
+class Launches:
+    """A sweep whose shares were the tasks of one `srun` after the other, and how each of those ended."""
+
+    sweep: RealSweep
+    sweep_id: str
+    drained: Ended
+    let_end: set[str]
+    """The runs that were inside `main` at the drain."""
+    terminated: Ended
+    shares: list[Any]
+    """As they were then."""
+    completed: Ended
+
+
+@pytest.fixture(scope="module")
+def launches(new_sweep: Callable[[], RealSweep], slurm: Slurm) -> Launches:
+    """1. All shares are inside a run, and their job is told to drain. 2. Another job goes on with them, and
+    is terminated inside the next runs. 3. One more job performs the rest.
+    """
+    sweep = lead_to(slurm, new_sweep())
     sweep_id = sweep.create(count=COUNT, workers=1)
-    start_tasks(sweep, sweep_id)
-    sweep.wait_for(SHARES)
-    return sweep_id
-
-
-def test_a_drain_that_reaches_every_process_of_a_job_cuts_no_run(
-    sweep: RealSweep, slurm: Slurm, tasks: str
-) -> None:
+    start_tasks(sweep, sweep_id).wait_for(SHARES)
     slurm.call("scancel", "--signal=USR1", *slurm.jobs())
     sweep.wait_until(lambda: draining(sweep, "tasks.out") == SHARES, "the drain")
     let_go(sweep)
-    assert sweep.finish().code == ExitCode.RESUMABLE
-    assert start_tasks(sweep, tasks).finish().code == ExitCode.COMPLETE
-    expect_complete(sweep, tasks)
-    assert {entry.attempt for entry in sweep.entries()} == {1}
+    drained = sweep.finish()
+    let_end = {entry.run_id for entry in sweep.entries()}
+    slurm.wait_for_all()
 
-
-def test_a_job_whose_every_process_is_terminated_can_be_gone_on_with(
-    sweep: RealSweep, slurm: Slurm, tasks: str
-) -> None:
+    (sweep.folder / "go").unlink()
+    start_tasks(sweep, sweep_id).wait_for(2 * SHARES)
     slurm.call("scancel", *slurm.jobs())
-    assert sweep.finish().code == ExitCode.SIGNAL_BASE + signal.SIGTERM
-    assert [outcomes(share) for share in shares_of(sweep, tasks)] == [["stopped"]] * SHARES
+    terminated = sweep.finish()
+    shares = shares_of(sweep, sweep_id)
+
     let_go(sweep)
-    assert start_tasks(sweep, tasks).finish().code == ExitCode.COMPLETE
-    expect_complete(sweep, tasks)
+    completed = start_tasks(sweep, sweep_id).finish()
+    return Launches(sweep, sweep_id, drained, let_end, terminated, shares, completed)
+
+
+def test_a_drain_that_reaches_every_process_of_a_job_cuts_no_run(launches: Launches) -> None:
+    assert launches.drained.code == ExitCode.RESUMABLE
+    assert launches.completed.code == ExitCode.COMPLETE
+    expect_complete(launches.sweep, launches.sweep_id)
+    attempts = [entry.attempt for entry in launches.sweep.entries() if entry.run_id in launches.let_end]
+    assert attempts == [1] * SHARES
+
+
+def test_a_job_whose_every_process_is_terminated_can_be_gone_on_with(launches: Launches) -> None:
+    assert launches.terminated.code == ExitCode.SIGNAL_BASE + signal.SIGTERM
+    assert [sorted(outcomes(share)) for share in launches.shares] == [["finished", "stopped"]] * SHARES
+    assert launches.completed.code == ExitCode.COMPLETE
+    expect_complete(launches.sweep, launches.sweep_id)
