@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SMALL = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
+ALONE = {"include_dashboard": False, "include_log_monitor": False, "no_monitor": True}
+"""Nobody looks at the cluster but its tests, and nobody lets it grow."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ def main() -> None:
 
     cluster = Cluster()
     first, *others = map(int, sys.argv[1:])
-    nodes = [cluster.add_node(num_gpus=first, include_dashboard=False, **SMALL)]
+    nodes = [cluster.add_node(num_gpus=first, **ALONE, **SMALL)]
     nodes += [cluster.add_node(num_gpus=number, **SMALL) for number in others]
     raylets = [node.all_processes["raylet"][0].process for node in nodes]
     told = {"address": cluster.address, "raylets": [raylet.pid for raylet in raylets]}

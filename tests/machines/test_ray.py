@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -44,18 +45,33 @@ def cluster(sweep: RealSweep) -> Iterator[Raylets]:
         yield made
 
 
-@pytest.fixture
-def engine(cluster: Raylets) -> Iterator[HostedEngine]:
-    made = HostedEngine(ClusterChoice(MachineEngine.RAY, cluster.address))
+def new_client(cluster: Raylets) -> HostedEngine:
+    return HostedEngine(ClusterChoice(MachineEngine.RAY, cluster.address))
+
+
+@pytest.fixture(scope="module")
+def client(cluster: Raylets) -> Iterator[HostedEngine]:
+    made = new_client(cluster)
     yield made
-    made.stop()
     made.close()
+
+
+@pytest.fixture
+def engine(client: HostedEngine) -> Iterator[HostedEngine]:
+    """An engine without a node, which a file's tests have one after the other."""
+    yield client
+    client.stop()
+    client.ended()
 
 
 @pytest.fixture
 def nodes(engine: HostedEngine, tmp_path: Path) -> dict[FoundMachine, HeldNode]:
     """A node on each machine, begun."""
-    made = {machine: HeldNode(tmp_path / machine.name) for machine in engine.machines()}
+    return begun(engine, tmp_path)
+
+
+def begun(engine: HostedEngine, folder: Path) -> dict[FoundMachine, HeldNode]:
+    made = {machine: HeldNode(folder / machine.name) for machine in engine.machines()}
     for machine, node in made.items():
         engine.start(machine, node.command)
     return made
@@ -85,15 +101,16 @@ def test_stopped_nodes_have_said_good_bye(engine: HostedEngine, nodes: dict[Foun
 
 
 def test_a_client_that_is_killed_is_a_hint_for_each_node_and_leaves_none(
-    engine: HostedEngine, nodes: dict[FoundMachine, HeldNode]
+    cluster: Raylets, tmp_path: Path
 ) -> None:
-    processes = [node.process() for node in nodes.values()]
-    host = next(
-        child for child in psutil.Process().children() if "machines.host" in " ".join(child.cmdline())
-    )
-    host.kill()
-    assert comes(lambda: not any(process.is_running() for process in processes))
-    ends = next_ends(engine, len(nodes))
+    before = psutil.Process().children()
+    with closing(new_client(cluster)) as engine:
+        nodes = begun(engine, tmp_path)
+        processes = [node.process() for node in nodes.values()]
+        (host,) = (child for child in psutil.Process().children() if child not in before)
+        host.kill()
+        assert comes(lambda: not any(process.is_running() for process in processes))
+        ends = next_ends(engine, len(nodes))
     assert {(end.machine, end.returned) for end in ends} == {(machine, False) for machine in nodes}
 
 

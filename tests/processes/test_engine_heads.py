@@ -10,12 +10,14 @@ import pytest
 from parallel_hpo.errors import ExitCode
 from tests.processes.conftest import RealSweep
 from tests.slurm import NoSlurmError, running_slurm
+from tests.spares import FORK_SERVER, HOST, SERVER
 
 COUNT: Final = 6
 
 
 def expect_exact(sweep: RealSweep, **engine: Any) -> None:
     """Both machines, with two workers each, perform the count, each run once."""
+    sweep.starts = (SERVER, FORK_SERVER, HOST)
     ended = sweep.start("quick", count=COUNT, machines=engine).finish()
     assert ended.code == ExitCode.COMPLETE, ended.stderr
     assert ended.summary["finished"] == COUNT
