@@ -6,14 +6,14 @@ whose import alone takes 0.5 s; a contract test compares both.
 
 from __future__ import annotations
 
-import configparser
 import netrc
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from parallel_hpo.backend.client_settings import client_settings
 from parallel_hpo.client_release import installed_client, release
 from parallel_hpo.errors import ConfigError
 
@@ -61,7 +61,7 @@ def find_credentials(environment: Mapping[str, str]) -> Credentials:
     for url in (base_url, CLOUD) if base_url == FORGE else (base_url,):
         if key := _netrc_key(path, url):
             return Credentials(base_url, str(path), key)
-    for path, settings in _settings(environment):
+    for path, settings in client_settings(environment):
         if key := settings.get("api_key"):
             return Credentials(base_url, str(path), key)
     return Credentials(base_url, "")
@@ -71,7 +71,7 @@ def find_mode(environment: Mapping[str, str]) -> Mode:
     """Return in which mode the client is, which `wandb offline` writes into the project's settings file."""
     if name := environment.get("WANDB_MODE"):
         return Mode(name, f"WANDB_MODE={name}")
-    for path, settings in _settings(environment):
+    for path, settings in client_settings(environment):
         if name := settings.get("mode"):
             return Mode(name, f"mode={name} in {path}")
     return Mode()
@@ -80,7 +80,7 @@ def find_mode(environment: Mapping[str, str]) -> Mode:
 def _base_url(environment: Mapping[str, str]) -> str:
     if url := environment.get("WANDB_BASE_URL"):
         return _address(url, "WANDB_BASE_URL")
-    for path, settings in _settings(environment):
+    for path, settings in client_settings(environment):
         if url := settings.get("base_url"):
             return _address(url, f"base_url in {path}")
     return FORGE if _knows_forge() else CLOUD
@@ -100,20 +100,6 @@ def _address(url: str, where: str) -> str:
 
 def _knows_forge() -> bool:
     return release(installed_client()) >= FORGE_SINCE
-
-
-def _settings(environment: Mapping[str, str]) -> Iterator[tuple[Path, Mapping[str, str]]]:
-    """Return what the client's settings files say: the project's, which comes first, and the user's."""
-    root = Path(environment.get("WANDB_DIR") or ".").absolute()
-    workspace = root / (".wandb" if (root / ".wandb").exists() else "wandb")
-    system = environment.get("WANDB_CONFIG_DIR") or Path(environment.get("HOME", "~"), ".config", "wandb")
-    for path in (workspace / "settings", Path(system, "settings")):
-        parser = configparser.ConfigParser(interpolation=None)
-        try:
-            parser.read(path)
-            yield path, dict(parser["default"])
-        except (configparser.Error, KeyError, OSError, UnicodeDecodeError):
-            continue
 
 
 def _netrc_file(environment: Mapping[str, str]) -> Path:

@@ -13,10 +13,15 @@ from parallel_hpo.client_release import installed_client, release
 from parallel_hpo.config.hpo import BackendChoice
 from parallel_hpo.errors import BackendError, ConfigError, ExitCode
 
-STRANGER = {"HOME": "/nonexistent", "WANDB_DIR": "/nonexistent"}
+STRANGER = {"HOME": "/nonexistent"}
 LOGGED_IN = STRANGER | {"WANDB_API_KEY": "secret"}
 HOME = FORGE if release(installed_client()) >= FORGE_SINCE else CLOUD
 OFFLINE = ["offline", "dryrun", "disabled"]
+
+
+@pytest.fixture(autouse=True)
+def _no_projects_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.mark.parametrize(

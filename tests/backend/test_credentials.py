@@ -22,9 +22,11 @@ DEFAULT_BASE_URL = FORGE if KNOWS_FORGE else CLOUD
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Environment:
-    """The environment of a user who has never logged in."""
-    return {"HOME": str(tmp_path), "WANDB_DIR": str(tmp_path / "project")}
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Environment:
+    """The environment of a user who has never logged in, and is in a project's folder."""
+    (tmp_path / "project").mkdir()
+    monkeypatch.chdir(tmp_path / "project")
+    return {"HOME": str(tmp_path)}
 
 
 def write_settings(folder: Path, **settings: str) -> None:
@@ -143,13 +145,12 @@ def test_what_the_projects_folder_says_comes_before_what_the_user_says_everywher
 ) -> None:
     write_settings(tmp_path / ".config" / "wandb", base_url="https://user.example", mode="online")
     write_settings(tmp_path / "project" / "wandb", base_url="https://project.example", mode="offline")
-    there = home | {"WANDB_DIR": str(tmp_path / "project")}
-    assert find_credentials(there).base_url == "https://project.example"
-    assert find_mode(there) == Mode("offline", f"mode=offline in {tmp_path}/project/wandb/settings")
+    assert find_credentials(home).base_url == "https://project.example"
+    assert find_mode(home) == Mode("offline", "mode=offline in wandb/settings")
     write_settings(tmp_path / "project" / ".wandb", mode="disabled")
-    assert find_credentials(there).base_url == "https://user.example"
-    assert find_mode(there).name == "disabled"
-    assert find_mode(there | {"WANDB_MODE": "online"}) == Mode("online", "WANDB_MODE=online")
+    assert find_credentials(home).base_url == "https://user.example"
+    assert find_mode(home).name == "disabled"
+    assert find_mode(home | {"WANDB_MODE": "online"}) == Mode("online", "WANDB_MODE=online")
 
 
 def test_a_client_that_nobody_has_told_its_mode_has_none(home: Environment) -> None:

@@ -48,6 +48,7 @@ OFFLINE: Final = "[default]\nmode = offline\n"
         pytest.param({PROJECT: OWN_SERVER, "n": netrc(OWN)}, {"NETRC": "n"}, id="a project's server"),
         pytest.param({PROJECT: OFFLINE}, {"NETRC": ""}, id="wandb offline"),
         pytest.param({PROJECT: OFFLINE, ".wandb/settings": OWN_SERVER}, {}, id="a project's hidden folder"),
+        pytest.param({PROJECT: OFFLINE, "d/wandb/settings": OWN_SERVER}, {"WANDB_DIR": "d"}, id="WANDB_DIR"),
         pytest.param({PROJECT: OFFLINE, SYSTEM: OWN_SERVER}, {"WANDB_MODE": "online"}, id="wandb online"),
     ],
 )

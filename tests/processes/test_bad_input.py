@@ -133,12 +133,11 @@ def test_offline_mode_is_ignored_with_a_line_for_the_local_backend(sweep: RealSw
 def test_where_somebody_has_said_wandb_offline_the_local_server_has_the_runs_nevertheless(
     sweep: RealSweep,
 ) -> None:
-    del sweep.env["WANDB_DIR"]
     (sweep.folder / "wandb").mkdir()
     (sweep.folder / "wandb" / "settings").write_text("[default]\nmode = offline\n")
     ended = sweep.start("quick", count=1).finish()
     assert ended.code == 0, ended.stderr
-    assert f"mode=offline in {sweep.folder}/wandb/settings is ignored" in ended.stderr
+    assert "mode=offline in wandb/settings is ignored" in ended.stderr
     assert ended.summary["runs"][0]["value"] is not None
     assert sweep.runs_on_the_server()
 
