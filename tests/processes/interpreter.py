@@ -24,7 +24,7 @@ ASKING: Final = Path(__file__).with_name("python3.py")
 
 
 @contextmanager
-def forked_python(commands: CommandLine, before: Callable[[], object] | None) -> Iterator[Path]:
+def forked_python(commands: CommandLine, before: Callable[[], object] | None = None) -> Iterator[Path]:
     """Return the folder of such a `python3`, for PATH; what it becomes calls `before` first."""
 
     class Answer(socketserver.BaseRequestHandler):
