@@ -1,7 +1,9 @@
-"""A `python3` for shell scripts, of which each call of a module is a fork of the process that the tests have.
+"""A `python3` for what starts it by that name: its calls are forks of the process that the tests have.
 
-script ── python3 -m … ─▶ python3.py: words, environment, streams ─▶ the test, which has a fork made
-                                     ◀─ the fork's exit code ─┘
+    script ── python3 -m … ─▶ python3.py: words, environment, streams ─▶ the test, which has a fork made
+                                         ◀─ the fork's exit code ─┘
+
+None of them is to be killed or signalled: that would reach `python3.py` alone.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ ASKING: Final = Path(__file__).with_name("python3.py")
 
 @contextmanager
 def forked_python(commands: CommandLine, before: Callable[[], object] | None = None) -> Iterator[Path]:
-    """Return the folder of such a `python3`, for PATH; what it becomes calls `before` first."""
+    """Return the folder of such a `python3`, and `python`, for PATH; what it becomes calls `before` first."""
 
     class Answer(socketserver.BaseRequestHandler):
         def handle(self) -> None:
@@ -44,5 +46,6 @@ def forked_python(commands: CommandLine, before: Callable[[], object] | None = N
         place, python = Path(made, "s"), Path(made, "python3")
         python.write_text(f'#!/bin/sh\nexec {sys.executable} -IS {ASKING} {place} "$@"\n')
         python.chmod(0o755)
+        python.with_name("python").symlink_to(python)
         with answering_in_a_thread(socketserver.ThreadingUnixStreamServer(str(place), Answer)):
             yield python.parent
