@@ -14,8 +14,8 @@ import pytest
 from parallel_hpo.supervisor.devices.drivers import open_driver
 from parallel_hpo.supervisor.devices.library import NoDriver, opened
 from tests.commanding import CommandLine
+from tests.interpreter import forked_python
 from tests.processes.conftest import MAINS, RANDOM, RealSweep, outcomes
-from tests.processes.interpreter import forked_python
 
 with opened(open_driver) as driver:
     pytestmark = pytest.mark.skipif(

@@ -12,9 +12,9 @@ import psutil
 import pytest
 
 from tests.commanding import CommandLine
+from tests.interpreter import forked_python
 from tests.launching import load_libraries
 from tests.processes.conftest import MAINS, RANDOM, RealSweep, outcomes
-from tests.processes.interpreter import forked_python
 from tests.supervisor.devices.driver import COMPILER, build_driver
 from tests.supervisor.devices.fakes import STRANGER, UUIDS
 

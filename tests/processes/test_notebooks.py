@@ -13,7 +13,7 @@ import pytest
 
 from tests.commanding import CommandLine
 from tests.conftest import clean_env_in
-from tests.processes.interpreter import forked_python
+from tests.interpreter import forked_python
 from tests.processes.kernels import Kernel, kernel, setup_cell
 
 GO: Final = "(folder / 'go').touch()"

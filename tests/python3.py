@@ -1,6 +1,6 @@
-"""What `python3` is in a script that a test runs (see `interpreter.py`), by the socket that it is given.
+"""What `python3` is to something that a test runs (see `interpreter.py`), by the socket that it is given.
 
-A call of a module or of code is asked for there; any other is a new interpreter's.
+A call of a module, of code or of a script is asked for there; one with options is a new interpreter's.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 if __name__ == "__main__":
     _, place, *words = sys.argv
-    if words[0] not in ("-m", "-c"):
+    if words[0].startswith("-") and words[0] not in ("-m", "-c"):
         os.execv(sys.executable, [sys.executable, *words])
     with socket.socket(socket.AF_UNIX) as line:
         line.connect(place)
