@@ -3,13 +3,14 @@
     script ── python3 -m … ─▶ python3.py: words, environment, streams ─▶ the test, which has a fork made
                                          ◀─ the fork's exit code ─┘
 
-None of them is to be killed or signalled: that would reach `python3.py` alone.
+A fork is killed where `python3.py` was; other signals reach that alone.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import select
 import socket
 import socketserver
 import sys
@@ -23,6 +24,7 @@ from tests.commanding import CommandLine
 from tests.threads import answering_in_a_thread
 
 ASKING: Final = Path(__file__).with_name("python3.py")
+LOOK_S: Final = 0.05
 
 
 @contextmanager
@@ -40,6 +42,11 @@ def forked_python(commands: CommandLine, before: Callable[[], object] | None = N
             )
             for stream in streams:
                 os.close(stream)
+            while command.poll() is None:
+                if select.select([line], [], [], LOOK_S)[0]:  # who asked was killed
+                    command.kill()
+                    command.wait()
+                    return
             line.sendall(str(command.wait()).encode())
 
     with TemporaryDirectory(prefix="p-") as made:

@@ -140,7 +140,7 @@ def kernel(commands: CommandLine, tmp_path: Path, env: dict[str, str], *, sweeps
     process = commands.python(*words, folder=tmp_path, environment=env, before=be_a_session, starts=())
     client: Any = BlockingKernelClient(connection_file=place)
     client.load_connection_file()
-    client.start_channels()
+    client.start_channels(hb=False)  # who listens for a heart takes a kernel for dead that is slow to begin
     try:
         client.wait_for_ready(timeout=DEADLINE_S)
         yield Kernel(process, client)
