@@ -1,7 +1,6 @@
-"""Be Python with these words, with what it is going to start at hand: `python ready.py NUMBER WORDS`.
+"""Be Python with these words, with what it is to start at hand: `python ready.py NUMBER WORDS`, in a fork.
 
-For tests in which something else starts the interpreter: what so many sweeps start are forks of this process,
-as `tests.forking` has it for the command line.
+For a process that starts more than one sweep: what so many of them start are forks of it.
 """
 
 from __future__ import annotations
@@ -10,13 +9,12 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Final
 
 sys.path[0] = str(Path(__file__).parents[1])
 
-from tests.forking import import_all, live  # noqa: E402
+from tests.forking import live  # noqa: E402
 from tests.spares import FORK_SERVER, SERVER, Asked, Spares  # noqa: E402
 
 READY: Final = str(Path(__file__))
@@ -38,10 +36,9 @@ def with_spares(asked: Asked, number: int) -> Asked:
 
 
 def main() -> None:
-    """Import all, and become what is asked for."""
+    """Become what is asked for."""
     number, *words = sys.argv[1:]
     asked = Asked(words, str(Path.cwd()), dict(os.environ))
-    import_all(tempfile.mkdtemp())
     live(with_spares(asked, int(number)))
 
 

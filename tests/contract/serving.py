@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from tests.commanding import Command, CommandLine, Done
 from tests.conftest import QUIET
+from tests.contract.clients.usage.steps import AS_CLIENT
 
 CLIENTS = Path(__file__).with_name("clients")
 ROOT = Path(__file__).parents[2]
@@ -74,14 +75,25 @@ class Server:
         return self.env | QUIET | AT_ONCE | own | {"PATH": path, "PYTHONPATH": modules}
 
     def client(
-        self, script: str, *, python: Path | None = None, deadline_s: float = DEADLINE_S, **env: str
+        self,
+        script: str,
+        *,
+        python: Path | None = None,
+        clients: int = 0,
+        deadline_s: float = DEADLINE_S,
+        **env: str,
     ) -> Any:
-        """Run a client to its end, by another interpreter if one is named; return what it found out."""
+        """Run a client to its end, by another interpreter if one is named; return what it found out.
+
+        Of the clients that it starts itself so many are forks, too.
+        """
         interpreter = python or Path(sys.executable)
         path = {"PATH": f"{interpreter.parent}:{self.env.get('PATH', '')}"}
         environment = self.client_env | path | env
         if python is None and self.commands is not None:
-            done = self._forked(CLIENTS / script, environment=environment, deadline_s=deadline_s)
+            done = self._forked(
+                CLIENTS / script, environment=environment, clients=clients, deadline_s=deadline_s
+            )
         else:
             done = subprocess.run(
                 [str(interpreter), str(CLIENTS / script)],
@@ -100,12 +112,20 @@ class Server:
         return self._forked(CLIENTS / "quick_command.py", *arguments, environment=self.client_env | env)
 
     def _forked(
-        self, script: Path, *words: str, environment: dict[str, str], deadline_s: float = DEADLINE_S
+        self,
+        script: Path,
+        *words: str,
+        environment: dict[str, str],
+        clients: int = 0,
+        deadline_s: float = DEADLINE_S,
     ) -> Done:
         """Perform a script in a process that has imported the client already."""
         assert self.commands is not None
         client = self.commands.python(
-            *("-m", "tests.contract.as_client", str(script), *words), folder=ROOT, environment=environment
+            *("-m", AS_CLIENT, str(script), *words),
+            folder=ROOT,
+            environment=environment,
+            starts=(AS_CLIENT,) * clients,
         )
         try:
             stdout, stderr = client.communicate(deadline_s)

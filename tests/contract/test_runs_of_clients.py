@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import os
 from pathlib import Path
 from typing import Any
 
-from tests.contract.serving import CLIENTS, DEADLINE_S, Server, answers_in, serving
+from tests.commanding import CommandLine
+from tests.contract.clients.usage.steps import AS_CLIENT
+from tests.contract.serving import CLIENTS, DEADLINE_S, ROOT, Server, answers_in, serving
 
 
 def test_a_resumed_run_goes_on_where_it_was(server: Server) -> None:
@@ -30,28 +31,32 @@ def test_a_history_is_exact_beyond_one_page_and_a_run_can_be_edited(server: Serv
 
 
 def test_a_client_goes_on_when_a_killed_server_is_back(
-    clean_env: dict[str, str], tmp_path: Path, database: str | None
+    clean_env: dict[str, str], tmp_path: Path, database: str | None, commands: CommandLine
 ) -> None:
-    with serving(tmp_path, clean_env, database) as server:
-        assert log_through_an_outage(server) == {"state": "finished", "rows": list(range(100))}
+    with serving(tmp_path, clean_env, database, commands=commands) as server:
+        assert log_through_an_outage(server, commands) == {"state": "finished", "rows": list(range(100))}
 
 
-def log_through_an_outage(server: Server) -> Any:
-    with subprocess.Popen(
-        [sys.executable, str(CLIENTS / "outage.py")],
-        env=server.client_env,
-        cwd=server.env["HOME"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    ) as client:
-        assert client.stdout is not None
-        assert client.stdout.readline() == "logged\n"
-        server.kill()
-        assert client.stdin is not None
-        client.stdin.write("\n")
-        client.stdin.flush()
-        server.start()
-        out, _ = client.communicate(timeout=DEADLINE_S)
-    return answers_in(out)
+def log_through_an_outage(server: Server, commands: CommandLine) -> Any:
+    stdin, go_on = os.pipe()
+    stdout, output = os.pipe()
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    with os.fdopen(go_on, "w") as told, os.fdopen(stdout) as said:
+        client = commands.onto(
+            *("-m", AS_CLIENT, str(CLIENTS / "outage.py")),
+            streams=[stdin, output, nothing],
+            folder=ROOT,
+            environment=server.client_env,
+        )
+        for stream in (stdin, output, nothing):
+            os.close(stream)
+        try:
+            assert said.readline() == "logged\n"
+            server.kill()
+            told.write("\n")
+            told.flush()
+            server.start()
+            client.wait(DEADLINE_S)
+        finally:
+            client.kill()
+        return answers_in(said.read())

@@ -52,9 +52,9 @@ class Files:
         return dict.fromkeys(("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"), str(self.certificate))
 
 
-@pytest.fixture
-def files(tmp_path: Path) -> Files:
-    return Files(tmp_path)
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    return Files(tmp_path_factory.mktemp("files"))
 
 
 def test_files_and_packed_streams_go_through_a_proxy_that_ends_tls(server: Server, files: Files) -> None:
@@ -123,6 +123,8 @@ def test_files_that_are_no_certificate_are_refused_in_words(
 ) -> None:
     lock = ("openssl", "rsa", "-aes128", "-passout", "pass:x", "-in", files.key)
     subprocess.run([*lock, "-out", tmp_path / "locked.pem"], check=True, capture_output=True)
+    shutil.copy(files.key, tmp_path)
+    shutil.copy(files.certificate, tmp_path)
     environment = make_clean_env(tmp_path / "home")
     words = ("server", "--database", str(tmp_path / "server.db"), *options)
     command = commands.start(*words, folder=tmp_path, environment=environment)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import queue
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,9 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from jupyter_client.kernelspec import KernelSpecManager
-from jupyter_client.manager import KernelManager
+from jupyter_client.blocking.client import BlockingKernelClient
+from jupyter_client.connect import write_connection_file
 
+from tests.commanding import Command, CommandLine
+from tests.launching import be_a_session
 from tests.ready import READY
 
 DEADLINE_S: Final = 60.0
@@ -96,8 +96,8 @@ class Ran:
 class Kernel:
     """A running kernel."""
 
-    def __init__(self, manager: KernelManager, client: Any) -> None:
-        self.manager = manager
+    def __init__(self, process: Command, client: Any) -> None:
+        self._process = process
         self._client = client
 
     def run(
@@ -125,32 +125,26 @@ class Kernel:
 
     def interrupt(self) -> None:
         """Do what the stop button does: SIGINT to the kernel's process group."""
-        self.manager.interrupt_kernel()
+        os.killpg(self._process.pid, signal.SIGINT)
 
     def kill(self) -> None:
         """Kill the kernel's process, and it alone."""
-        provisioner: Any = self.manager.provisioner
-        os.kill(provisioner.pid, signal.SIGKILL)
+        self._process.kill()
 
 
 @contextmanager
-def kernel(tmp_path: Path, env: dict[str, str], *, sweeps: int) -> Iterator[Kernel]:
+def kernel(commands: CommandLine, tmp_path: Path, env: dict[str, str], *, sweeps: int) -> Iterator[Kernel]:
     """A kernel with this environment, whose files are under `tmp_path`, and which starts so many sweeps."""
-    (tmp_path / "specs" / "ready").mkdir(parents=True)
-    words = [sys.executable, READY, str(sweeps), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-    spec = {"argv": words, "display_name": "ready", "language": "python"}
-    (tmp_path / "specs" / "ready" / "kernel.json").write_text(json.dumps(spec))
-    manager = KernelManager(
-        kernel_name="ready",
-        kernel_spec_manager=KernelSpecManager(kernel_dirs=[str(tmp_path / "specs")]),
-        connection_file=str(tmp_path / "kernel.json"),
-    )
-    manager.start_kernel(env=env, cwd=str(tmp_path))
-    client = manager.client()
-    client.start_channels()
+    place, _ = write_connection_file(str(tmp_path / "kernel.json"))
+    words = (READY, str(sweeps), "-m", "ipykernel_launcher", "-f", place)
+    process = commands.python(*words, folder=tmp_path, environment=env, before=be_a_session, starts=())
+    client: Any = BlockingKernelClient(connection_file=place)
+    client.load_connection_file()
+    client.start_channels(hb=False)  # who listens for a heart takes a kernel for dead that is slow to begin
     try:
         client.wait_for_ready(timeout=DEADLINE_S)
-        yield Kernel(manager, client)
+        yield Kernel(process, client)
     finally:
         client.stop_channels()
-        manager.shutdown_kernel(now=True)
+        process.kill()
+        process.communicate(DEADLINE_S)

@@ -6,8 +6,6 @@ A machine without a driver takes a mask's tokens as they are, so none is needed 
 from __future__ import annotations
 
 import json
-import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,8 @@ import pytest
 
 from parallel_hpo.supervisor.devices.drivers import open_driver
 from parallel_hpo.supervisor.devices.library import NoDriver, opened
+from tests.commanding import CommandLine
+from tests.interpreter import forked_python
 from tests.processes.conftest import MAINS, RANDOM, RealSweep, outcomes
 
 with opened(open_driver) as driver:
@@ -110,20 +110,21 @@ def test_what_is_preloaded_is_imported_once_and_not_in_each_worker(sweep: RealSw
     (tmp_path / "counted.py").write_text(
         "import os\nopen(os.environ['JOURNAL'] + '.imports', 'a').write(f'{os.getpid()}\\n')\n"
     )
-    sweep.start("preloaded", count=4, preload=["counted"]).finish()
+    sweep.start("preloaded", count=2, preload=["counted"]).finish()
     assert len(Path(f"{sweep.journal}.imports").read_text().split()) == 1
     assert {entry.facts["loaded"] for entry in sweep.entries()} == {True}
 
 
 def test_a_failure_that_breaks_the_process_has_it_replaced(sweep: RealSweep) -> None:
-    ended = sweep.start("out_of_memory", count=3, workers=1, failures={"max_initial": None}).finish()
-    assert outcomes(ended.summary) == ["failed"] * 3
-    assert len({entry.pid for entry in sweep.entries()}) == 3
+    ended = sweep.start("out_of_memory", count=2, workers=1, failures={"max_initial": None}).finish()
+    assert outcomes(ended.summary) == ["failed"] * 2
+    assert len({entry.pid for entry in sweep.entries()}) == 2
 
 
 def test_the_users_own_rules_say_what_a_failure_asks_for(sweep: RealSweep) -> None:
     rules = [{"pattern": "out of memory", "action": "keep"}]
-    sweep.start("out_of_memory", count=3, workers=1, failures={"max_initial": None}, faults=rules).finish()
+    sweep.start("out_of_memory", count=2, workers=1, failures={"max_initial": None}, faults=rules).finish()
+    assert len([entry.pid for entry in sweep.entries()]) == 2
     assert len({entry.pid for entry in sweep.entries()}) == 1
 
 
@@ -142,17 +143,16 @@ def test_a_device_on_which_runs_keep_failing_is_left_to_itself_and_the_other_goe
     assert devices[-4:] == ["5"] * 4
 
 
-def test_a_program_sees_its_workers_device_too(sweep: RealSweep) -> None:
-    sweep.env |= {
-        "CUDA_VISIBLE_DEVICES": "3,5",
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-    }
+def test_a_program_sees_its_workers_device_too(sweep: RealSweep, commands: CommandLine) -> None:
+    sweep.env["CUDA_VISIBLE_DEVICES"] = "3,5"
     code = f"import sys; sys.path.insert(0, {str(MAINS.parent)!r}); import mains; mains.together()"
     program = {"command": ["${interpreter}", "-c", code], **RANDOM}
     config = sweep.folder / "config.json"
     section = {"count": 2, "directory": str(sweep.directory), "sweep_configuration": program}
     config.write_text(json.dumps({"hpo": section}))
-    ended = sweep.start_command("-m", "parallel_hpo", "run", str(config)).finish()
+    with forked_python(commands) as python:
+        sweep.env["PATH"] = f"{python}:{sweep.env['PATH']}"
+        ended = sweep.start_command("-m", "parallel_hpo", "run", str(config)).finish()
     assert ended.code == 0, ended.stderr
     assert masks(sweep) == {(0, "3", "3"), (1, "5", "5")}
 

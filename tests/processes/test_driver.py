@@ -11,6 +11,8 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.commanding import CommandLine
+from tests.interpreter import forked_python
 from tests.launching import load_libraries
 from tests.processes.conftest import MAINS, RANDOM, RealSweep, outcomes
 from tests.supervisor.devices.driver import COMPILER, build_driver
@@ -94,19 +96,19 @@ def test_the_doctor_has_a_line_for_each_device(driven: RealSweep) -> None:
     assert {f"device {number}" for number in range(8)} <= subjects
 
 
-def test_the_example_script_gives_each_share_devices_of_its_own(driven: RealSweep, driver: Path) -> None:
+def test_the_example_script_gives_each_share_devices_of_its_own(
+    driven: RealSweep, commands: CommandLine
+) -> None:
     """Three devices for two shares: what one launch alone would use, 6 being somebody else's."""
-    driven.before = None
+    has_driver, driven.before = driven.before, None
     config = driven.folder / "config.json"
     section = {"count": 3, "directory": str(driven.directory), "sweep_configuration": RANDOM}
     config.write_text(json.dumps({"hpo": section}))
-    driven.env |= {
-        "CUDA_VISIBLE_DEVICES": "1,6,3,5",
-        "LD_LIBRARY_PATH": str(driver),
-        "PATH": f"{Path(sys.executable).parent}:{driven.env['PATH']}",
-    }
+    driven.env["CUDA_VISIBLE_DEVICES"] = "1,6,3,5"
     driven.launcher = ("bash", str(Path(__file__).parents[2] / "scripts" / "batch" / "shares.sh"))
-    ended = driven.start_command("2", str(config), f"{MAINS}:quick").finish()
+    with forked_python(commands, has_driver) as python:
+        driven.env["PATH"] = f"{python}:{driven.env['PATH']}"
+        ended = driven.start_command("2", str(config), f"{MAINS}:quick").finish()
     assert ended.code == 0, ended.stderr
     shares = [json.loads(path.read_text()) for path in driven.directory.glob("*/share-*/summary.json")]
     devices = [[worker["device"] for worker in share["workers"]] for share in shares]

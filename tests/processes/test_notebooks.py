@@ -11,10 +11,13 @@ from typing import Any, Final
 
 import pytest
 
+from tests.commanding import CommandLine
 from tests.conftest import clean_env_in
+from tests.interpreter import forked_python
 from tests.processes.kernels import Kernel, kernel, setup_cell
 
 GO: Final = "(folder / 'go').touch()"
+KERNEL: Final = {"name": "forked", "display_name": "forked", "language": "python"}
 EXECUTE: Final = """
 import sys, nbclient, nbformat
 notebook = nbformat.read(sys.argv[1], as_version=4)
@@ -24,10 +27,13 @@ nbformat.write(notebook, sys.argv[1])
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
+def shared(tmp_path_factory: pytest.TempPathFactory, commands: CommandLine) -> Iterator[Kernel]:
     """A kernel in which a file's tests run their cells, one after the other."""
     folder = tmp_path_factory.mktemp("kernel")
-    with clean_env_in(folder / "home") as environment, kernel(folder, environment, sweeps=6) as started:
+    with (
+        clean_env_in(folder / "home") as environment,
+        kernel(commands, folder, environment, sweeps=6) as started,
+    ):
         yield started
 
 
@@ -53,13 +59,25 @@ def printed(cell: Any) -> str:
     return "".join("".join(out["text"]) for out in cell["outputs"] if out["output_type"] == "stream")
 
 
+@pytest.fixture
+def own_kernel(tmp_path: Path, clean_env: dict[str, str], commands: CommandLine) -> Iterator[dict[str, str]]:
+    """The environment of a notebook with a kernel of its own."""
+    folder = tmp_path / "jupyter" / "kernels" / KERNEL["name"]
+    folder.mkdir(parents=True)
+    with forked_python(commands) as python:
+        words = [str(python / "python3"), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        (folder / "kernel.json").write_text(json.dumps(KERNEL | {"argv": words}))
+        yield clean_env | {"JUPYTER_PATH": str(tmp_path / "jupyter")}
+
+
 def executed(cells: list[str], path: Path, env: dict[str, str]) -> list[Any]:
     """Return the cells of a notebook as nbclient leaves it; apart, for it leaves sockets open."""
     made: list[dict[str, Any]] = [
         {"cell_type": "code", "source": cell, "metadata": {}, "outputs": [], "execution_count": None}
         for cell in cells
     ]
-    path.write_text(json.dumps({"cells": made, "metadata": {}, "nbformat": 4, "nbformat_minor": 4}))
+    notebook = {"cells": made, "metadata": {"kernelspec": KERNEL}, "nbformat": 4, "nbformat_minor": 4}
+    path.write_text(json.dumps(notebook))
     ended = subprocess.run(
         [sys.executable, "-c", EXECUTE, str(path)], env=env, cwd=path.parent, capture_output=True, text=True
     )
@@ -69,7 +87,7 @@ def executed(cells: list[str], path: Path, env: dict[str, str]) -> list[Any]:
 
 
 def test_a_notebook_has_the_sweep_in_the_cell_that_started_it(
-    tmp_path: Path, clean_env: dict[str, str]
+    tmp_path: Path, own_kernel: dict[str, str]
 ) -> None:
     cells = [
         setup_cell(tmp_path),
@@ -78,7 +96,7 @@ def test_a_notebook_has_the_sweep_in_the_cell_that_started_it(
         "print(handle.best.value == min(run.value for run in handle.runs))",
         "print(len(result.to_dataframe()['parameters.x']), len(result.plots.history().data) > 0)",
     ]
-    ran = executed(cells, tmp_path / "notebook.ipynb", clean_env)
+    ran = executed(cells, tmp_path / "notebook.ipynb", own_kernel)
     (shown,) = texts(ran[1])
     assert shown.startswith("4 runs in ")
     assert "ended: all 4 runs performed" in shown
@@ -126,8 +144,10 @@ def test_an_interrupt_during_optimize_stops_the_sweep(notebook: Kernel, tmp_path
     assert again.printed == "4\n"
 
 
-def test_a_killed_kernel_leaves_nothing(tmp_path: Path, clean_env: dict[str, str]) -> None:
-    with kernel(tmp_path, clean_env, sweeps=1) as notebook:
+def test_a_killed_kernel_leaves_nothing(
+    tmp_path: Path, clean_env: dict[str, str], commands: CommandLine
+) -> None:
+    with kernel(commands, tmp_path, clean_env, sweeps=1) as notebook:
         notebook.run(setup_cell(tmp_path))
         notebook.run("handle = hpo.start(main); wait_until(lambda: are_inside(2))")
         notebook.kill()

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from tests.commanding import Command, CommandLine
 from tests.contract.serving import DEADLINE_S, Server
+from tests.spares import FORK_SERVER
 from tests.upload.likeness import Said, number_in
 
 PARALLEL_HPO: Final = str(Path(sys.executable).with_name("parallel-hpo"))
@@ -33,7 +34,10 @@ class Uploads:
         login = {"WANDB_BASE_URL": self.target.said["url"], "WANDB_API_KEY": self.target.said["api_key"]}
         line = (PARALLEL_HPO, "upload", self.sweep_id, "--directory", str(self.directory), *words)
         return self.commands.python(
-            *line, folder=self.directory, environment=self.target.env | login | dict(env)
+            *line,
+            folder=self.directory,
+            environment=self.target.env | login | dict(env),
+            starts=(FORK_SERVER,),
         )
 
     def call(self, *words: str, code: int = 0, env: Mapping[str, str] = MappingProxyType({})) -> str:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import wave
 from importlib import import_module
 from importlib.util import find_spec
@@ -13,7 +11,7 @@ from typing import Any
 
 import wandb
 
-from tests.contract.clients.usage.steps import Part, command, wait_for
+from tests.contract.clients.usage.steps import Part, client, command, wait_for
 
 PROJECT = "usage"
 part = Part()
@@ -243,9 +241,7 @@ def _() -> None:
     alone = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
     names = []
     for end in ("os._exit(1)", "run.finish()"):
-        done = subprocess.run(
-            [sys.executable, "-c", script + end], env=alone, capture_output=True, text=True, check=False
-        )
+        done = client(script + end, alone)
         assert done.stdout, done.stderr
         names.append(done.stdout.split()[0])
     assert names[0] == names[1]
@@ -339,8 +335,7 @@ def _() -> None:
     branches = (("fork_from", "fork?_step=2", "late"), ("resume_from", "fork?_step=3", "fork"))
     script = f"import wandb\nfor how, point, name in {branches}:\n"
     script += "    with wandb.init(project='usage', id=name, **{how: point}) as run: run.log({'a': 80})\n"
-    environment = os.environ | {"WANDB_MODE": "offline"}
-    subprocess.run([sys.executable, "-c", script], env=environment, check=True, capture_output=True)
+    client(script, os.environ | {"WANDB_MODE": "offline"}).check_returncode()
     folders = [folder for _, _, name in branches for folder in Path("wandb").glob(f"offline-run-*-{name}")]
     assert len(folders) == 2
     command("sync", *map(str, folders))
@@ -352,11 +347,9 @@ def _() -> None:
 def _() -> None:
     script = "import wandb\nwith wandb.init(project='usage', id='offline') as run:\n"
     script += "    for i in range(20): run.log({'a': i})\n"
-    environment = os.environ | {"WANDB_MODE": "offline"}
-    subprocess.run([sys.executable, "-c", script], env=environment, check=True, capture_output=True)
+    client(script, os.environ | {"WANDB_MODE": "offline"}).check_returncode()
     (folder,) = Path("wandb").glob("offline-run-*-offline")
-    wandb_command = Path(sys.executable).with_name("wandb")
-    subprocess.run([str(wandb_command), "sync", str(folder)], check=True, capture_output=True)
+    command("sync", str(folder))
     assert [row["a"] for row in stored("offline").scan_history()] == list(range(20))
 
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ WORKS = "works"
 REFUSED = "clear error"
 ABSENT = "not in this client"
 PATIENCE_S = 20.0
+AS_CLIENT = "tests.contract.as_client"
 
 Step = Callable[[], object]
 
@@ -65,10 +66,24 @@ def wait_for(there: Callable[[], Any]) -> Any:
 
 def command(*words: str) -> str:
     """Run W&B's command line and return what it printed."""
-    wandb_command = str(Path(sys.executable).with_name("wandb"))
-    done = subprocess.run([wandb_command, *words], capture_output=True, text=True, check=False)
+    done = python(Path(sys.executable).with_name("wandb"), *words)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
+
+
+def client(text: str, environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a script with this text in this environment."""
+    script = Path("client.py")
+    script.write_text(text)
+    return python(script, environment=environment)
+
+
+def python(
+    script: Path, *words: str, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a script in a process of its own, which is a fork where one stands ready for it."""
+    line = [sys.executable, "-m", AS_CLIENT, str(script), *words]
+    return subprocess.run(line, env=environment, capture_output=True, text=True, check=False)
 
 
 def _works(check: Step, needs: Callable[[], bool] | None) -> str:
