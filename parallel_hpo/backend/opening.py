@@ -24,7 +24,7 @@ from parallel_hpo.errors import BackendError
 from parallel_hpo.words import SweepId, SweepPath
 
 _SWEEP: Final = "name state config project { name entity { name } }"
-_CREATE: Final = f"""mutation CreateSweep($config: String!, $project: String, $entity: String) {{
+CREATE: Final = f"""mutation CreateSweep($config: String!, $project: String, $entity: String) {{
   upsertSweep(input: {{config: $config, projectName: $project, entityName: $entity}}) {{
     sweep {{ {_SWEEP} }}
   }}
@@ -64,7 +64,7 @@ def _create(
         "entity": entity or _given("entity", environment),
         "project": project or _given("project", environment),
     }
-    return door.ask_graphql(_CREATE, variables)["upsertSweep"]["sweep"]
+    return door.ask_graphql(CREATE, variables)["upsertSweep"]["sweep"]
 
 
 def _find(
