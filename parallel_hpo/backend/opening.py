@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from configparser import ConfigParser
-from configparser import Error as ConfigFileError
-from contextlib import suppress
-from pathlib import Path
 from typing import Any, Final
 
 import yaml
 
 from parallel_hpo.backend.base import OpenedSweep, SweepOrder
 from parallel_hpo.backend.calls import DEFAULT_PROJECT, FINISHED
+from parallel_hpo.backend.client_settings import client_settings
 from parallel_hpo.backend.door import Door
 from parallel_hpo.errors import BackendError
 from parallel_hpo.words import SweepId, SweepPath
@@ -38,7 +35,7 @@ _REOPEN: Final = f"""mutation ReopenSweep($id: ID!) {{
 
 
 def open_sweep(door: Door, order: SweepOrder, environment: Mapping[str, str]) -> OpenedSweep:
-    """Create or find a sweep; `environment` is the user's. BackendError for one that is not there."""
+    """Create or find a sweep; `environment` is a client's. BackendError for one that is not there."""
     named = order.configuration or {}
     entity = order.entity or named.get("entity")
     project = order.project or named.get("project")
@@ -80,7 +77,7 @@ def _find(
         entity = given[0] if len(given) > 1 else entity
     variables = {
         "name": name,
-        "entity": entity or _given("entity", environment),
+        "entity": entity or environment.get("WANDB_ENTITY"),
         "project": project or environment.get("WANDB_PROJECT") or DEFAULT_PROJECT,
     }
     answer = door.ask_graphql(_FIND, variables)["project"]
@@ -97,11 +94,8 @@ def _given(what: str, environment: Mapping[str, str]) -> str | None:
     """Return the user's entity or project: a variable's, or what `wandb init` has written; else None."""
     if variable := environment.get(f"WANDB_{what.upper()}"):
         return variable
-    written = ConfigParser(interpolation=None)
-    with suppress(OSError, UnicodeError, ConfigFileError):
-        # wandb client: in the working directory, whatever WANDB_DIR is.
-        written.read(Path(".wandb" if Path(".wandb").exists() else "wandb", "settings"))
-    return written.get("default", what, fallback=None) or None
+    written = (settings.get(what) for _, settings in client_settings(environment))
+    return next(filter(None, written), None)
 
 
 def _with_distributions(configuration: Mapping[str, Any]) -> Any:

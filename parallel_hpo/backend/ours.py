@@ -44,7 +44,8 @@ class ServerOfOurs(ABC):
         """Create or join a sweep."""
         if order.configuration is not None and order.seed is not None:
             order = replace(order, configuration={**order.configuration, SEED: order.seed})
-        answer = open_sweep(self._door, order, self._environment)
+        environment = {**self._environment, **self.client_environment(keys.SUPERVISOR)}
+        answer = open_sweep(self._door, order, environment)
         self.use_for(answer.path, run_call)
         return answer
 
