@@ -31,6 +31,7 @@ FOREIGN = ("WANDB_", "PARALLEL_HPO_", "XDG_")
 
 PACKAGE = Path(__file__).parents[1] / "parallel_hpo"
 QUIET = {
+    "WANDB_DISABLE_GIT": "true",
     "WANDB_ERROR_REPORTING": "false",
     "WANDB_X_DISABLE_STATS": "true",
     "WANDB_X_DISABLE_MACHINE_INFO": "true",

@@ -1,28 +1,34 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
+
+import pytest
+
+from tests.commanding import CommandLine, Done
 
 BENCH: Final = Path(__file__).parents[1] / "scripts" / "bench"
 
 
-def run_bench(env: dict[str, str], *options: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(BENCH), *options],
-        env=env,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
+@pytest.fixture
+def run_bench(commands: CommandLine, clean_env: dict[str, str], tmp_path: Path) -> Callable[..., Done]:
+    """Runs the script with options; what it measures are new interpreters."""
+
+    def run(*options: str) -> Done:
+        command = commands.python(str(BENCH), *options, folder=tmp_path, environment=clean_env, starts=())
+        try:
+            stdout, stderr = command.communicate(100)
+        finally:
+            command.kill()
+        return Done([str(BENCH), *options], command.wait(), stdout, stderr)
+
+    return run
 
 
-def test_the_benchmark_measures_a_row_against_its_baseline(clean_env: dict[str, str]) -> None:
-    done = run_bench(clean_env, "lines", "--repeat", "1", "--json")
+def test_the_benchmark_measures_a_row_against_its_baseline(run_bench: Callable[..., Done]) -> None:
+    done = run_bench("lines", "--repeat", "1", "--json")
     assert done.returncode == 0, done.stderr
     (row,) = json.loads(done.stdout)["rows"]
     assert row["row"] == "lines"
@@ -30,12 +36,12 @@ def test_the_benchmark_measures_a_row_against_its_baseline(clean_env: dict[str, 
     assert row["ratio"] > 0
 
 
-def test_the_benchmark_times_a_real_sweep(clean_env: dict[str, str]) -> None:
-    done = run_bench(clean_env, "again", "--repeat", "1")
+def test_the_benchmark_times_a_real_sweep(run_bench: Callable[..., Done]) -> None:
+    done = run_bench("again", "--repeat", "1")
     assert "`again` from a worker's SIGKILL to its run inside main again" in done.stdout, done.stderr
 
 
-def test_an_unknown_row_is_refused_with_the_known_ones(clean_env: dict[str, str]) -> None:
-    done = run_bench(clean_env, "nothing")
+def test_an_unknown_row_is_refused_with_the_known_ones(run_bench: Callable[..., Done]) -> None:
+    done = run_bench("nothing")
     assert done.returncode == 2
     assert "gap" in done.stderr

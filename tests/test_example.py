@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
 from scripts.example import train
+from tests.commanding import CommandLine, Done
 
 EXAMPLE: Final = Path(train.__file__).parent
 
@@ -38,10 +37,15 @@ SETTINGS: Final[dict[str, Any]] = train.DEFAULTS["models"]["SplitEvent-1D-Unet-C
 DATA: Final[dict[str, Any]] = train.DEFAULTS["data"]
 
 
-def run_example(*arguments: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(EXAMPLE / "train.py"), *arguments]
-    env = env | {"OPENBLAS_NUM_THREADS": "1"}  # each of its own threads would wait for the others in a loop
-    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=90, check=False)
+def run_example(commands: CommandLine, folder: Path, *arguments: str, env: dict[str, str]) -> Done:
+    """Run the script, its networks with one thread each: several would wait for each other in a loop."""
+    words = (str(EXAMPLE / "train.py"), *arguments)
+    command = commands.python(*words, folder=folder, environment=env | {"OPENBLAS_NUM_THREADS": "1"})
+    try:
+        stdout, stderr = command.communicate(90)
+    finally:
+        command.kill()
+    return Done(words, command.wait(), stdout, stderr)
 
 
 def read_summary(directory: Path) -> Any:
@@ -78,9 +82,12 @@ def test_a_name_that_the_example_does_not_know_is_refused(key: str) -> None:
 
 
 @pytest.mark.leans_on_wandb
-def test_two_workers_finish_the_seed_sweep(clean_env: dict[str, str], tmp_path: Path) -> None:
+def test_two_workers_finish_the_seed_sweep(
+    clean_env: dict[str, str], tmp_path: Path, commands: CommandLine
+) -> None:
     ours = {"WORKERS": "2", "BACKEND": "local", "DIRECTORY": str(tmp_path / "sweeps")}
-    ended = run_example(env=clean_env | {f"PARALLEL_HPO_{key}": value for key, value in ours.items()})
+    env = clean_env | {f"PARALLEL_HPO_{key}": value for key, value in ours.items()}
+    ended = run_example(commands, tmp_path, env=env)
     assert ended.returncode == 0, ended.stderr
     summary = read_summary(tmp_path / "sweeps")
     assert (summary["attempted"], summary["finished"], summary["lost"]) == (2, 2, 0)
@@ -89,10 +96,10 @@ def test_two_workers_finish_the_seed_sweep(clean_env: dict[str, str], tmp_path: 
 
 
 def test_without_hpo_the_example_trains_once_with_its_own_settings(
-    clean_env: dict[str, str], tmp_path: Path
+    clean_env: dict[str, str], tmp_path: Path, commands: CommandLine
 ) -> None:
     config = tmp_path / "config.json"
     config.write_text(json.dumps({"hpo": SEED_SECTION | {"apply": False}}))
-    ended = run_example(str(config), env=clean_env | {"WANDB_MODE": "offline"})
+    ended = run_example(commands, tmp_path, str(config), env=clean_env | {"WANDB_MODE": "offline"})
     assert ended.returncode == 0, ended.stderr
     assert "epoch 5/5: " in ended.stdout

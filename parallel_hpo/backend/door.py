@@ -24,6 +24,8 @@ from parallel_hpo.words import SweepPath
 
 Answer = TypeVar("Answer")
 REQUEST_LIMIT_S: Final = 10.0
+GRAPHQL_LIMIT_S: Final = 60.0
+"""Longer: a sweep that is created must be on the disk, and would be created once more by a second request."""
 AWAY_LIMIT_S: Final = 60.0
 """So long is a server waited for that is being restarted; all requests together wait no longer."""
 RETRY_S: Final = 0.1
@@ -165,12 +167,20 @@ class Door:
         Raises:
             BackendError: it refuses, or is away for too long, or for good.
         """
+        return self._ask(method, f"/hpo/sweeps/{path}{verb}", body, REQUEST_LIMIT_S)
+
+    def ask_graphql(self, document: str, variables: Mapping[str, Any]) -> Any:
+        """Return the data that the server gives for a document; raises the same."""
+        body = {"query": document, "variables": dict(variables)}
+        return self._ask("POST", "/graphql", body, GRAPHQL_LIMIT_S)["data"]
+
+    def _ask(self, method: str, address: str, body: Mapping[str, Any] | None, limit_s: float) -> Any:
         if self._server is None or self._server.url != self.url.rstrip("/"):
             self._server = ServerAddress(self.url, self._key)
         server = self._server
         while True:
             try:
-                answer = server.ask(method, f"/hpo/sweeps/{path}{verb}", body)
+                answer = server.ask(method, address, body, limit_s=limit_s)
                 self._away_since = None
                 return answer
             except ServerRefusedError as error:

@@ -16,11 +16,10 @@ from parallel_hpo import keys, tickets
 from parallel_hpo.backend.base import Awaited, OpenedSweep, RunCall, SweepOrder
 from parallel_hpo.backend.calls import GONE, OVER, SEND_LIMIT_S
 from parallel_hpo.backend.door import Door
+from parallel_hpo.backend.opening import open_sweep
 from parallel_hpo.backend.variables import client_variables
 from parallel_hpo.config.sweep_words import SEED
 from parallel_hpo.words import RunId, SweepPath
-
-OPEN_LIMIT_S = 60.0
 
 
 class ServerOfOurs(ABC):
@@ -43,11 +42,10 @@ class ServerOfOurs(ABC):
 
     def open_sweep(self, order: SweepOrder, run_call: RunCall) -> OpenedSweep:
         """Create or join a sweep."""
-        environment = self._client_environment(self._key_of(keys.SUPERVISOR, None))
         if order.configuration is not None and order.seed is not None:
             order = replace(order, configuration={**order.configuration, SEED: order.seed})
-        answer = run_call("parallel_hpo.backend.calls:open_sweep", (order,), environment, OPEN_LIMIT_S)
-        assert isinstance(answer, OpenedSweep)
+        environment = {**self._environment, **self.client_environment(keys.SUPERVISOR)}
+        answer = open_sweep(self._door, order, environment)
         self.use_for(answer.path, run_call)
         return answer
 
@@ -65,9 +63,7 @@ class ServerOfOurs(ABC):
 
         The key is good for the sweep that was opened, and no other one.
         """
-        return self._client_environment(self._key_of(label, self._sweep))
-
-    def _client_environment(self, key: str) -> Mapping[str, str]:
+        key = self._key_of(label, self._sweep)
         return client_variables(self._door.url, key, self._directory, self._environment)
 
     def why_over(self, path: SweepPath) -> str:

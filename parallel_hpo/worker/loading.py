@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import takewhile
 from multiprocessing import process
 from types import FrameType, ModuleType
 from typing import Any
@@ -30,7 +31,7 @@ class Loading:
     @contextmanager
     def of(self, module: ModuleType) -> Iterator[None]:
         """Load the file of `module` in this block, which may end early."""
-        known = set(sys.modules)
+        last_known = next(reversed(sys.modules))  # a fork that went through all would copy their pages
         self._names = vars(module)
         try:
             yield
@@ -38,7 +39,9 @@ class Loading:
             pass
         finally:
             self._names = None
-            self._withdraw([module, *(sys.modules[name] for name in sys.modules.keys() - known)])
+            if self._stand_ins:
+                new = takewhile(lambda name: name != last_known, reversed(list(sys.modules)))
+                self._withdraw([module, *(sys.modules[name] for name in new)])
 
     def is_on(self, asker: FrameType) -> bool:
         """Whether the code that asks belongs to a file that is loaded, and not run."""
@@ -57,7 +60,7 @@ class Loading:
     def _withdraw(self, modules: list[ModuleType]) -> None:
         stand_ins = set(map(id, self._stand_ins))
         self._stand_ins.clear()
-        for module in filter(_is_module, modules) if stand_ins else ():
+        for module in filter(_is_module, modules):
             for name, value in list(vars(module).items()):
                 if id(value) in stand_ins:
                     setattr(module, name, None)

@@ -14,6 +14,7 @@ import contextlib
 import functools
 import importlib
 import logging
+import platform
 import threading
 import time
 import types
@@ -130,10 +131,14 @@ def install(warn: Callable[[str], None]) -> Pace:
 
 
 def import_early() -> None:
-    """Import what the client would import in every worker; what this version has not got is left out."""
+    """Import what the client would import in every worker; what this version has not got is left out.
+
+    The name of the platform, which the client asks for too, takes a process; it is kept once it is known.
+    """
     for name in LATE_IMPORTS:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
+    platform.platform(aliased=True)
 
 
 def _install_beat(pace: Pace) -> str:

@@ -66,10 +66,12 @@ class Watch:
         """Put the wrappers in place of wandb's functions, wherever wandb itself keeps them."""
         if not self._installed:
             self._installed = True
-            _replace(wandb.init, self._wrap_init(wandb.init))
-            _replace(wandb.login, self._wrap_login(wandb.login))
-            _replace(wandb.agent, self._wrap_agent(wandb.agent))
-            _replace(wandb.teardown, self._wrap_teardown(wandb.teardown))
+            _replace(
+                (wandb.init, self._wrap_init(wandb.init)),
+                (wandb.login, self._wrap_login(wandb.login)),
+                (wandb.agent, self._wrap_agent(wandb.agent)),
+                (wandb.teardown, self._wrap_teardown(wandb.teardown)),
+            )
 
     def begin(self, run_id: RunId, attempt: int) -> None:
         """Forget the last run; only a later attempt can find folders of its run, and pays for the look."""
@@ -253,12 +255,14 @@ def _is_offline(folder: Path) -> bool:
     return folder.parent.name.startswith("offline-")
 
 
-def _replace(old: Any, new: Any) -> None:
-    """Put `new` wherever a module of wandb's names `old`, for user code may import it from any."""
+def _replace(*pairs: tuple[Any, Any]) -> None:
+    """Put the new wherever a module of wandb's names the old, for user code may import it from any."""
+    by_id = {id(old): new for old, new in pairs}
     for name, module in list(sys.modules.items()):
         if name.partition(".")[0] == "wandb":
-            for key in [key for key, value in list(vars(module).items()) if value is old]:
-                setattr(module, key, new)
+            for key, value in list(vars(module).items()):
+                if id(value) in by_id:
+                    setattr(module, key, by_id[id(value)])
 
 
 WATCH = Watch()

@@ -6,6 +6,7 @@ import gzip
 from pathlib import Path
 from typing import Any, Final
 
+from tests.conftest import QUIET
 from tests.processes.conftest import RealSweep, outcomes
 from tests.processes.databases import ServerRun
 
@@ -18,7 +19,7 @@ OF_WANDB: Final = ("wandb-media", "wandb-artifacts")
 
 def start(sweep: RealSweep, *cases: str, rounds: int = 1, **keys: Any) -> RealSweep:
     """Perform runs of these cases, one after the other in one worker."""
-    sweep.env["PYTHONPATH"] = str(ROOT)
+    sweep.env |= QUIET | {"PYTHONPATH": str(ROOT)}
     grid = {
         "method": "grid",
         "metric": {"name": "loss"},

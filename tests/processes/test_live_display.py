@@ -18,7 +18,9 @@ import psutil
 import pytest
 
 from tests.commanding import CommandLine
+from tests.conftest import QUIET
 from tests.pseudo_terminal import DEADLINE_S, PseudoTerminal
+from tests.ready import READY
 
 MAINS: Final = Path(__file__).with_name("stepping.py")
 PARALLEL_HPO: Final = str(Path(sys.executable).with_name("parallel-hpo"))
@@ -30,7 +32,7 @@ ROW: Final = re.compile(r"^w(\d+) +([a-z0-9]{8}) .*?(\d+)/400 .*loss=")
 def shown(tmp_path: Path, env: dict[str, str], commands: CommandLine) -> Iterator[PseudoTerminal]:
     """A sweep of two workers, on a terminal; its runs end once there is a file `go`."""
     command = (sys.executable, PARALLEL_HPO, *prepare(tmp_path))
-    env = env | {"GO": str(tmp_path / "go")}
+    env = env | QUIET | {"GO": str(tmp_path / "go")}
     with PseudoTerminal(command, commands, env=env, folder=tmp_path) as terminal:
         yield terminal
 
@@ -130,7 +132,8 @@ def test_in_tmux_the_rows_survive_a_resize(tmp_path: Path, clean_env: dict[str, 
         seen = tmux("capture-pane", "-p", "-t", "=s:").splitlines()
         return [line.rstrip() for line in seen if line.strip()]
 
-    env = clean_env | {"GO": str(tmp_path / "go"), "TERM": "xterm-256color", "TMUX": "", "LC_ALL": "C.UTF-8"}
+    terminal = {"TERM": "xterm-256color", "TMUX": "", "LC_ALL": "C.UTF-8"}
+    env = clean_env | QUIET | terminal | {"GO": str(tmp_path / "go")}
     tmux(
         "new-session",
         "-d",
@@ -142,6 +145,9 @@ def test_in_tmux_the_rows_survive_a_resize(tmp_path: Path, clean_env: dict[str, 
         "30",
         "-c",
         str(tmp_path),
+        sys.executable,
+        READY,
+        "1",
         PARALLEL_HPO,
         *prepare(tmp_path),
     )

@@ -49,7 +49,7 @@ class Executor:
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._schema = load_schema()
-        self._documents = Documents(self._schema)
+        self._documents = load_documents()
 
     def knows(self, request: GraphQLRequest) -> bool:
         """Whether a request's document was checked before: to check it may take longer than to answer."""
@@ -112,6 +112,12 @@ def load_schema() -> GraphQLSchema:
         for attribute in ("parse_value", "coerce_input_value"):  # the second since graphql-core 3.3
             setattr(schema.type_map[name], attribute, check)
     return schema
+
+
+@cache
+def load_documents() -> Documents:
+    """Return the documents that all of this process's executors know: they have the same schema."""
+    return Documents(load_schema())
 
 
 def _int64(value: Any) -> int:

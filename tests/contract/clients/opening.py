@@ -1,0 +1,12 @@
+"""Creates a sweep by `wandb.sweep`, or joins one, and tells where it is and of what it is."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+
+from parallel_hpo.backend.base import SweepOrder
+from parallel_hpo.backend.calls import open_sweep
+
+print(json.dumps(asdict(open_sweep(SweepOrder(**json.loads(os.environ["ORDER"]))))))
