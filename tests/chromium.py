@@ -28,6 +28,8 @@ WATCH_POLICY: Final = """
 FORGET: Final = "() => { localStorage.clear(); sessionStorage.clear(); }"
 IS_THERE: Final = "() => 'axe' in window"
 EMPTY: Final = "about:blank"
+WINDOW: Final = pytest.StashKey[BrowserContext]()
+"""Where a folder's files have the window that they share."""
 
 
 def executable() -> str | None:
