@@ -93,6 +93,8 @@ def started_by(words: Sequence[str]) -> tuple[str, ...]:
             return (SERVER, FORK_SERVER)
         case ["-m", "parallel_hpo", "join", *_]:
             return (FORK_SERVER,)
+        case ["-m", "parallel_hpo", "open", *_]:
+            return (SERVER,)
         case ["-m", "parallel_hpo", "rerun", *_]:
             return (SERVER, AGAIN)
         case ["-m", "parallel_hpo.machines.guard"]:
