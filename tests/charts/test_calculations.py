@@ -7,7 +7,6 @@ from typing import Any, Final
 
 import pytest
 from playwright.sync_api import BrowserContext
-from scipy import stats
 
 from tests.chromium import Sight, looking
 
@@ -37,6 +36,8 @@ class Calculator:
 
 
 def test_the_correlation_is_spearmans_also_with_ties(page: Calculator) -> None:
+    from scipy import stats  # takes longer than the tests here
+
     given = [DICE.randint(1, 8) for _ in range(80)]
     got = [value + DICE.random() * 5 for value in given]
     found = page.call("effects", "effect", given, got)

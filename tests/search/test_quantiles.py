@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
 
 from parallel_hpo.config.sweep_words import (
     Beta,
@@ -40,6 +39,8 @@ places = st.floats(0.001, 0.999)
 
 def law(distribution: Continuous) -> Any:
     """The same distribution as SciPy has it."""
+    from scipy import stats  # takes as long as the tests here, in each process that collects them
+
     match distribution:
         case Uniform(low, high):
             return stats.uniform(low, high - low)
