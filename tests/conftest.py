@@ -8,6 +8,7 @@ are left fail the test, and are killed.
 from __future__ import annotations
 
 import compileall
+import gc
 import os
 import shutil
 import signal
@@ -42,6 +43,7 @@ LEAVE_WITHIN_S = 10.0
 
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")  # the other core may run a whole sweep at the same time
+gc.disable()  # until all tests are collected, a third of which it would take by looking through them
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # as in a terminal, also where the tests run under nohup
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what runs in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -70,6 +72,12 @@ def pytest_configure(config: pytest.Config) -> None:
     folder = tempfile.mkdtemp(prefix="t-")  # short: there are sockets in it
     os.environ["TMPDIR"] = tempfile.tempdir = folder
     config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage from now on, but never look through the tests for it."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

@@ -36,7 +36,7 @@ LEVELS: Final[tuple[frozenset[str], ...]] = (
     frozenset({"config"}),
     frozenset({"notices", "chronicle", "doorplates", "extras", "letters", "run_folders"}),
     frozenset({"protocol"}),
-    frozenset({"words", "keys", "metric", "nested", "tickets", "version", "consumption"}),
+    frozenset({"words", "keys", "metric", "nested", "tickets", "version", "client_release", "consumption"}),
     frozenset({"errors"}),
 )
 """From the top to the bottom; rooms of one level don't know each other."""

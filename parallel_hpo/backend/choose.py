@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from parallel_hpo.backend.base import Backend
-from parallel_hpo.backend.credentials import find_credentials
+from parallel_hpo.backend.credentials import find_credentials, find_mode
 from parallel_hpo.backend.door import is_ours
 from parallel_hpo.backend.local import LocalBackend
 from parallel_hpo.backend.remote import RemoteBackend
@@ -41,24 +41,22 @@ def choose_backend(
 
     Raises:
         BackendError: `wandb` without credentials.
-        ConfigError: `wandb` with a WANDB_MODE in which no run reaches the server (its runs
-            would be handed out again every hour).
+        ConfigError: `wandb` in a mode of the client in which no run reaches the server (its runs
+            would be handed out again every hour); an address of a server that is none.
     """
-    credentials = find_credentials(environment)
-    mode = environment.get("WANDB_MODE", "")
+    mode = find_mode(environment)
+    is_off = mode.name in OFFLINE_MODES
     if wanted is BackendChoice.LOCAL:
-        return Chosen("local", "as configured" + _ignored(mode))
-    if wanted is BackendChoice.AUTO and (not credentials.source or mode in OFFLINE_MODES):
-        why = (
-            f"no credentials for {credentials.base_url} were found"
-            if not credentials.source
-            else f"WANDB_MODE is {mode}"
+        return Chosen("local", f"as configured; {mode.said} is ignored" if is_off else "as configured")
+    credentials = find_credentials(environment)
+    if wanted is BackendChoice.AUTO and (is_off or not credentials.source):
+        return Chosen(
+            "local", mode.said if is_off else f"no credentials for {credentials.base_url} were found"
         )
-        return Chosen("local", why)
-    if mode in OFFLINE_MODES:
+    if is_off:
         raise ConfigError(
-            f'hpo.backend is "wandb", but WANDB_MODE is {mode!r}, in which no run reaches the server:'
-            ' unset WANDB_MODE, or use backend "local"'
+            f'hpo.backend is "wandb", but {mode.said}, in which no run reaches the server:'
+            ' unset WANDB_MODE and run `wandb online`, or use backend "local"'
         )
     if not credentials.source:
         raise BackendError(
@@ -92,7 +90,3 @@ def make_backend(
     if chosen.ours and credentials.key is not None:
         return RemoteBackend(credentials.base_url, credentials.key, directory, environment)
     return WandbBackend(credentials)
-
-
-def _ignored(mode: str) -> str:
-    return f"; WANDB_MODE={mode} is ignored" if mode in OFFLINE_MODES else ""

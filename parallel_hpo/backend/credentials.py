@@ -1,19 +1,27 @@
-"""Whether the wandb client is logged in, from the places where it would look; asks no server.
+"""Whether the wandb client is logged in, and in which mode it is, from where it would look; asks no server.
 
-The places and their order are those of `wandb login`'s documentation: environment,
-settings file, netrc. Read here without wandb, whose import alone takes 0.5 s.
+The places and their order are the client's own: environment, netrc, settings files. Read here without wandb,
+whose import alone takes 0.5 s; a contract test compares both.
 """
 
 from __future__ import annotations
 
-import configparser
 import netrc
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 from urllib.parse import urlsplit
 
-DEFAULT_BASE_URL = "https://api.wandb.ai"
+from parallel_hpo.backend.client_settings import client_settings
+from parallel_hpo.client_release import installed_client, release
+from parallel_hpo.errors import ConfigError
+
+CLOUD: Final = "https://api.wandb.ai"
+FORGE: Final = "https://api.forge.coreweave.com"
+"""W&B's cloud by its newer name, where clients since 0.31 log in; they take a key for the older one too."""
+FORGE_SINCE: Final = (0, 31)
+_FORGE_BY_PROXY: Final = "https://forge.coreweave.com/api/wandb"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,38 +38,76 @@ class Credentials:
         return f"Credentials({self.base_url!r}, {self.source!r})"
 
 
+@dataclass(frozen=True, slots=True)
+class Mode:
+    """The client's mode (`online`, `offline`, `disabled`, ...); empty where nothing says which."""
+
+    name: str = ""
+    said: str = ""
+    """How it was said: `WANDB_MODE=offline`."""
+
+
 def find_credentials(environment: Mapping[str, str]) -> Credentials:
-    """Return the credentials that the client would use, with `environment` as its environment."""
-    settings = _settings(environment)
-    base_url = environment.get("WANDB_BASE_URL") or settings.get("base_url") or DEFAULT_BASE_URL
-    base_url = base_url.rstrip("/")
+    """Return the credentials that the client would use, with `environment` as its environment.
+
+    Raises ConfigError where what is set as its server's address is none.
+    """
+    base_url = _base_url(environment)
     if environment.get("WANDB_IDENTITY_TOKEN_FILE"):
         return Credentials(base_url, "WANDB_IDENTITY_TOKEN_FILE")
     if key := environment.get("WANDB_API_KEY"):
         return Credentials(base_url, "WANDB_API_KEY", key)
-    if key := settings.get("api_key"):
-        return Credentials(base_url, "the settings file", key)
-    for path in _netrc_files(environment):
-        if key := _netrc_key(path, base_url):
+    path = _netrc_file(environment)
+    for url in (base_url, CLOUD) if base_url == FORGE else (base_url,):
+        if key := _netrc_key(path, url):
+            return Credentials(base_url, str(path), key)
+    for path, settings in client_settings(environment):
+        if key := settings.get("api_key"):
             return Credentials(base_url, str(path), key)
     return Credentials(base_url, "")
 
 
-def _settings(environment: Mapping[str, str]) -> Mapping[str, str]:
-    folder = environment.get("WANDB_CONFIG_DIR") or Path(environment.get("HOME", "~"), ".config", "wandb")
-    parser = configparser.ConfigParser(interpolation=None)
+def find_mode(environment: Mapping[str, str]) -> Mode:
+    """Return in which mode the client is, which `wandb offline` writes into the project's settings file."""
+    if name := environment.get("WANDB_MODE"):
+        return Mode(name, f"WANDB_MODE={name}")
+    for path, settings in client_settings(environment):
+        if name := settings.get("mode"):
+            return Mode(name, f"mode={name} in {path}")
+    return Mode()
+
+
+def _base_url(environment: Mapping[str, str]) -> str:
+    if url := environment.get("WANDB_BASE_URL"):
+        return _address(url, "WANDB_BASE_URL")
+    for path, settings in client_settings(environment):
+        if url := settings.get("base_url"):
+            return _address(url, f"base_url in {path}")
+    return FORGE if _knows_forge() else CLOUD
+
+
+def _address(url: str, where: str) -> str:
+    url = url.rstrip("/")
     try:
-        parser.read(Path(folder, "settings"))
-        return dict(parser["default"])
-    except (configparser.Error, KeyError, OSError, UnicodeDecodeError):
-        return {}
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and not any(map(str.isspace, url))
+    except ValueError:
+        good = False
+    if not good:
+        raise ConfigError(f"{where}: {url!r} is no address of a server: it begins with http:// or https://")
+    return FORGE if url == _FORGE_BY_PROXY and _knows_forge() else url
 
 
-def _netrc_files(environment: Mapping[str, str]) -> list[Path]:
-    if "NETRC" in environment:
-        return [Path(environment["NETRC"]).expanduser()]
+def _knows_forge() -> bool:
+    return release(installed_client()) >= FORGE_SINCE
+
+
+def _netrc_file(environment: Mapping[str, str]) -> Path:
+    if named := environment.get("NETRC"):
+        return Path(named).expanduser()
     home = Path(environment.get("HOME", "~")).expanduser()
-    return [home / ".netrc", home / "_netrc"]
+    usual, other = home / ".netrc", home / "_netrc"
+    return other if other.exists() and not usual.exists() else usual
 
 
 def _netrc_key(path: Path, base_url: str) -> str | None:

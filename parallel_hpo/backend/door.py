@@ -31,6 +31,8 @@ AGAIN_S: Final = 0.5
 """After so long a server that is being started is asked again."""
 KEPT: Final = 8
 """Connections to a server that are kept; more threads than that never ask at once."""
+WANDBS: Final = (".wandb.ai", ".coreweave.com")
+"""The cloud's hosts, which need not be asked whether they are ours."""
 HERE: Final = ("127.0.0.1", "localhost", "::1")
 _REFUSALS: Final = 300
 _SERVERS_FAULT: Final = 500
@@ -202,7 +204,7 @@ def is_away(url: str) -> bool:
 def is_ours(url: str) -> bool:
     """Return whether a server of ours answers at this address."""
     host = urlsplit(url).hostname or ""
-    if host == "wandb.ai" or host.endswith(".wandb.ai"):
+    if f".{host}".endswith(WANDBS):
         return False
     try:
         answer = ServerAddress(url, "").ask("GET", "/hpo/health", limit_s=ASK_LIMIT_S)

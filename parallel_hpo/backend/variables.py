@@ -22,6 +22,7 @@ def client_variables(url: str, key: str, directory: Path, environment: Mapping[s
     return {
         "WANDB_BASE_URL": url,
         "WANDB_API_KEY": key,
+        "WANDB_MODE": "online",  # also where a settings file says otherwise
         "WANDB_ERROR_REPORTING": "false",
         PACE: environment.get(PACE, SENT_EVERY),
         "NETRC": str(directory / "no-netrc"),

@@ -98,7 +98,7 @@ def meeting_places(
         BackendError, ConfigError: there is no such backend here.
     """
     chosen = choose_backend(wanted, environment)
-    url = find_credentials(environment).base_url
+    url = "" if chosen.name == "local" else find_credentials(environment).base_url
     if chosen.ours:
         yield (ServerToReach("the sweep's server", url),)
         return

@@ -5,11 +5,9 @@ They have the user's environment, but for what that says of a run, or of how muc
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +15,7 @@ from parallel_hpo.backend.base import OpenedSweep, SweepOrder
 from parallel_hpo.backend.credentials import Credentials, find_credentials
 from parallel_hpo.backend.uploading import Found, Sought, Use
 from parallel_hpo.backend.variables import PACE, SENT_EVERY
+from parallel_hpo.client_release import installed_client, release
 from parallel_hpo.errors import BackendError, UsageError
 from parallel_hpo.protocol.spec import Surroundings
 from parallel_hpo.supervisor.processes.child_calls import ChildCalls
@@ -92,15 +91,11 @@ class Client:
             raise BackendError(f"{self.credentials.base_url}: {error}") from None
 
 
-def _numbers(release: str) -> list[int]:
-    return [int(number) for number in re.findall(r"\d+", release)[:2]]
-
-
 @contextmanager
 def client_in(folder: Path, environment: Mapping[str, str]) -> Iterator[Client]:
     """Have a client that keeps its files in a folder; UsageError where it is too old, or not logged in."""
-    installed = version("wandb")
-    if _numbers(installed) < _numbers(OLDEST):
+    installed = installed_client()
+    if release(installed) < release(OLDEST):
         raise UsageError(f"upload needs wandb {OLDEST} or newer; this is {installed}: pip install -U wandb")
     credentials = find_credentials(environment)
     if not credentials.source:

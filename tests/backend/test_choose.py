@@ -5,28 +5,36 @@ from pathlib import Path
 import pytest
 
 from parallel_hpo.backend.choose import Chosen, choose_backend, make_backend
+from parallel_hpo.backend.credentials import CLOUD, FORGE, FORGE_SINCE
 from parallel_hpo.backend.local import LocalBackend
 from parallel_hpo.backend.remote import RemoteBackend
 from parallel_hpo.backend.wandb_server import WandbBackend
+from parallel_hpo.client_release import installed_client, release
 from parallel_hpo.config.hpo import BackendChoice
 from parallel_hpo.errors import BackendError, ConfigError, ExitCode
 
-LOGGED_IN = {"WANDB_API_KEY": "secret", "HOME": "/nonexistent"}
 STRANGER = {"HOME": "/nonexistent"}
+LOGGED_IN = STRANGER | {"WANDB_API_KEY": "secret"}
+HOME = FORGE if release(installed_client()) >= FORGE_SINCE else CLOUD
 OFFLINE = ["offline", "dryrun", "disabled"]
+
+
+@pytest.fixture(autouse=True)
+def _no_projects_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("wanted", "environment", "name", "reason"),
     [
-        ("auto", STRANGER, "local", "no credentials for https://api.wandb.ai were found"),
-        ("auto", LOGGED_IN, "wandb", "credentials for https://api.wandb.ai from WANDB_API_KEY"),
-        ("auto", LOGGED_IN | {"WANDB_MODE": "offline"}, "local", "WANDB_MODE is offline"),
-        ("auto", LOGGED_IN | {"WANDB_MODE": "online"}, "wandb", "credentials for https://api.wandb.ai from"),
+        ("auto", STRANGER, "local", f"no credentials for {HOME} were found"),
+        ("auto", LOGGED_IN, "wandb", f"credentials for {HOME} from WANDB_API_KEY"),
+        ("auto", LOGGED_IN | {"WANDB_MODE": "offline"}, "local", "WANDB_MODE=offline"),
+        ("auto", LOGGED_IN | {"WANDB_MODE": "online"}, "wandb", f"credentials for {HOME} from"),
         ("auto", LOGGED_IN | {"WANDB_BASE_URL": "http://w"}, "wandb", "credentials for http://w from"),
         ("local", STRANGER, "local", ""),
         ("local", LOGGED_IN, "local", ""),
-        ("wandb", LOGGED_IN, "wandb", "credentials for https://api.wandb.ai from WANDB_API_KEY"),
+        ("wandb", LOGGED_IN, "wandb", f"credentials for {HOME} from WANDB_API_KEY"),
     ],
 )
 def test_the_backend_and_the_reason_follow_from_wish_and_environment(
@@ -59,7 +67,7 @@ def test_the_local_server_ignores_an_offline_mode_and_says_so(mode: str) -> None
 
 @pytest.mark.parametrize("mode", OFFLINE)
 def test_wandbs_server_is_refused_where_no_run_would_reach_it(mode: str) -> None:
-    with pytest.raises(ConfigError, match=f'hpo.backend is "wandb", but WANDB_MODE is {mode!r}') as refused:
+    with pytest.raises(ConfigError, match=f'hpo.backend is "wandb", but WANDB_MODE={mode}, ') as refused:
         choose_backend(BackendChoice.WANDB, LOGGED_IN | {"WANDB_MODE": mode})
     assert refused.value.exit_code is ExitCode.USAGE
 

@@ -6,6 +6,7 @@ import random
 from typing import Any, Final
 
 import pytest
+import scipy  # its parts are imported where they are used
 from playwright.sync_api import BrowserContext
 
 from tests.chromium import Sight, looking
@@ -41,7 +42,7 @@ def test_the_correlation_is_spearmans_also_with_ties(page: Calculator) -> None:
     given = [DICE.randint(1, 8) for _ in range(80)]
     got = [value + DICE.random() * 5 for value in given]
     found = page.call("effects", "effect", given, got)
-    assert found["correlation"] == pytest.approx(stats.spearmanr(given, got).statistic)
+    assert found["correlation"] == pytest.approx(scipy.stats.spearmanr(given, got).statistic)
     assert found["runs"] == 80
 
 

@@ -119,7 +119,7 @@ def test_a_server_that_refuses_us_is_named_with_its_answer(sweep: RealSweep, ref
 
 def test_offline_mode_is_refused_for_the_wandb_backend(sweep: RealSweep) -> None:
     sweep.env |= {"WANDB_MODE": "offline", "WANDB_API_KEY": KEY, "PARALLEL_HPO_BACKEND": "wandb"}
-    expect_refused(sweep, sweep.start("quick", count=1).finish(), "WANDB_MODE is 'offline'")
+    expect_refused(sweep, sweep.start("quick", count=1).finish(), "WANDB_MODE=offline")
 
 
 def test_offline_mode_is_ignored_with_a_line_for_the_local_backend(sweep: RealSweep) -> None:
@@ -128,6 +128,18 @@ def test_offline_mode_is_ignored_with_a_line_for_the_local_backend(sweep: RealSw
     assert ended.code == 0, ended.stderr
     assert ended.summary["finished"] == 1
     assert "WANDB_MODE=disabled is ignored" in ended.stderr
+
+
+def test_where_somebody_has_said_wandb_offline_the_local_server_has_the_runs_nevertheless(
+    sweep: RealSweep,
+) -> None:
+    (sweep.folder / "wandb").mkdir()
+    (sweep.folder / "wandb" / "settings").write_text("[default]\nmode = offline\n")
+    ended = sweep.start("quick", count=1).finish()
+    assert ended.code == 0, ended.stderr
+    assert "mode=offline in wandb/settings is ignored" in ended.stderr
+    assert ended.summary["runs"][0]["value"] is not None
+    assert sweep.runs_on_the_server()
 
 
 def test_the_wandb_backend_works_against_a_server_that_stands_in_for_wandbs(

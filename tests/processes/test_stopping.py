@@ -175,21 +175,20 @@ def test_a_drain_after_which_runs_do_not_end_can_be_hardened_by_an_interrupt(swe
 
 
 @pytest.mark.parametrize("stop", [None, signal.SIGINT, signal.SIGKILL])
-def test_no_folder_that_imports_made_is_left(sweep: RealSweep, stop: signal.Signals | None) -> None:
+def test_no_folder_that_imports_made_is_left(
+    sweep: RealSweep, temporary: Path, stop: signal.Signals | None
+) -> None:
     """All but the folders of wandb-core's sockets, which it leaves where it is killed.
 
     Where nothing stops it, all of its processes import for themselves; else the fork server does. What a
     killed supervisor leaves a sweep may remove that another test starts now, a moment after it has killed it.
     """
-    folder = sweep.folder / "temporary"
-    folder.mkdir()
-    sweep.env["TMPDIR"] = str(folder)
     if stop is None:
         sweep.launcher = ANEW
     sweep.starts = (SERVER,)
     sweep.start("brief", count=COUNT)
     sweep.wait_for(1)
-    assert list(folder.glob("parallel_hpo-*"))
+    assert list(temporary.glob("parallel_hpo-*"))
     processes = sweep.tree()
     if stop is not None:
         sweep.signal(stop)
@@ -197,7 +196,7 @@ def test_no_folder_that_imports_made_is_left(sweep: RealSweep, stop: signal.Sign
     psutil.wait_procs(processes, timeout=GONE_WITHIN_S)
 
     def left() -> list[Path]:
-        return [path for path in folder.iterdir() if not path.name.startswith("wandb-")]
+        return [path for path in temporary.iterdir() if not path.name.startswith("wandb-")]
 
     sweep.comes(lambda: not left(), within_s=GONE_WITHIN_S)
     assert left() == []

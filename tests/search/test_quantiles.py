@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import pytest
+import scipy  # its parts are imported where they are used
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -43,15 +44,15 @@ def law(distribution: Continuous) -> Any:
 
     match distribution:
         case Uniform(low, high):
-            return stats.uniform(low, high - low)
+            return scipy.stats.uniform(low, high - low)
         case LogUniform(low, high):
-            return stats.loguniform(low, high)
+            return scipy.stats.loguniform(low, high)
         case Normal(mu, sigma):
-            return stats.norm(mu, sigma)
+            return scipy.stats.norm(mu, sigma)
         case LogNormal(mu, sigma):
-            return stats.lognorm(sigma, scale=math.exp(mu))
+            return scipy.stats.lognorm(sigma, scale=math.exp(mu))
         case Beta(a, b):
-            return stats.beta(a, b)
+            return scipy.stats.beta(a, b)
 
 
 @given(continuous, places)

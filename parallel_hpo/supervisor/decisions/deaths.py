@@ -77,22 +77,18 @@ def _on_cut_short(draft: Draft, slot: SlotView, run: OpenRun, cause: str) -> Non
     run = replace(run, deaths=run.deaths + 1)
     reason = slot.cut.reason if slot.cut else cause
     ending = draft.view.ending
+    again = False
     if ending is not None and ending.stop is not StopKind.DRAIN:
-        reason = f"{ending.reason}; killed ({cause})"
-        draft.end_attempt(
-            slot.slot, run, AttemptEnd(outcome=Outcome.STOPPED, reason=reason, resumable=True), died=True
-        )
+        why = f"{ending.reason}; killed ({cause})"
+        end = AttemptEnd(outcome=Outcome.STOPPED, reason=why, resumable=True)
     elif slot.cut is not None and slot.cut.failed:
-        draft.end_attempt(
-            slot.slot, run, AttemptEnd(outcome=Outcome.FAILED, reason=f"{reason}; killed"), died=True
-        )
-    elif may_run_again(run.deaths, draft.view.limits.retries):
-        draft.end_attempt(
-            slot.slot, run, AttemptEnd(outcome=Outcome.CRASHED, reason=reason), died=True, final=False
-        )
-        _take_back(draft, _next_attempt(draft, run))
+        end = AttemptEnd(outcome=Outcome.FAILED, reason=f"{reason}; killed")
     else:
-        draft.end_attempt(slot.slot, run, AttemptEnd(outcome=Outcome.CRASHED, reason=reason), died=True)
+        end = AttemptEnd(outcome=Outcome.CRASHED, reason=reason)
+        again = may_run_again(run.deaths, draft.view.limits.retries)
+    draft.end_attempt(slot.slot, run, end, died=True, final=not again)
+    if again:
+        _take_back(draft, _next_attempt(draft, run))
 
 
 def run_again_preempted(draft: Draft, slot: Slot, run: OpenRun, reason: str) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
+from parallel_hpo.client_release import installed_client
 from parallel_hpo.notices import Notice, Observer, SweepOpened
 from parallel_hpo.protocol.pool import PooledEnd, PooledRun, PooledStart, Versions
 from parallel_hpo.supervisor.decisions.actions import RecordDrop, RecordEnd, RecordStart
@@ -61,14 +61,7 @@ def never_begun(run: OpenRun) -> PooledEnd:
 def versions_here() -> Versions:
     """Return what must be the same on all machines."""
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
-    return Versions(python, _of_client(), __version__)
-
-
-def _of_client() -> str:
-    try:
-        return version("wandb")
-    except PackageNotFoundError:
-        return "not installed"
+    return Versions(python, installed_client(), __version__)
 
 
 class Relay:

@@ -33,7 +33,7 @@ THREAD_CAPS: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREAD
 PATIENCE: Final = {"WANDB_INIT_TIMEOUT": "86400"}
 """Seconds; stock 90. A server that is away for minutes makes `wandb.init()` wait, not the run fail."""
 
-CLIENT_HIDDEN: Final = ("WANDB_MODE", "WANDB_IDENTITY_TOKEN_FILE")
+CLIENT_HIDDEN: Final = ("WANDB_IDENTITY_TOKEN_FILE",)
 """What would lead a worker's client away from the embedded server."""
 
 SECRET: Final = re.compile("KEY|TOKEN|SECRET|PASS", re.IGNORECASE)
