@@ -37,8 +37,6 @@ class Calculator:
 
 
 def test_the_correlation_is_spearmans_also_with_ties(page: Calculator) -> None:
-    from scipy import stats  # takes longer than the tests here
-
     given = [DICE.randint(1, 8) for _ in range(80)]
     got = [value + DICE.random() * 5 for value in given]
     found = page.call("effects", "effect", given, got)

@@ -40,8 +40,6 @@ places = st.floats(0.001, 0.999)
 
 def law(distribution: Continuous) -> Any:
     """The same distribution as SciPy has it."""
-    from scipy import stats  # takes as long as the tests here, in each process that collects them
-
     match distribution:
         case Uniform(low, high):
             return scipy.stats.uniform(low, high - low)

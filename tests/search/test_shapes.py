@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import scipy  # its parts are imported where they are used
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -37,10 +38,8 @@ def test_shaped_losses_have_mean_0_and_variance_1(values: list[int]) -> None:
 
 @pytest.mark.parametrize("stretch", [np.exp, np.square, np.cbrt, lambda drawn: -np.exp(drawn), np.round])
 def test_a_bell_is_what_scipy_finds_likeliest(stretch: Callable[[Column], Column]) -> None:
-    from scipy import stats  # takes longer than the tests here
-
     standard = cut_off(stretch(np.random.default_rng(0).normal(size=50)))
-    bent, _ = stats.yeojohnson(standard)
+    bent, _ = scipy.stats.yeojohnson(standard)
     assert bell_shaped(standard).losses == pytest.approx((bent - bent.mean()) / bent.std(), abs=1e-5)
 
 
