@@ -18,6 +18,7 @@ NAMES: Final = ("chromium-headless-shell", "chromium", "chromium-browser", "goog
 FLAGS: Final = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+    "--process-per-site",  # else each page that a server gives is a new process, a third of its cost
 )
 Scheme = Literal["light", "dark"]
 WATCH_POLICY: Final = """
@@ -28,6 +29,8 @@ WATCH_POLICY: Final = """
 FORGET: Final = "() => { localStorage.clear(); sessionStorage.clear(); }"
 IS_THERE: Final = "() => 'axe' in window"
 EMPTY: Final = "about:blank"
+WINDOW: Final = pytest.StashKey[BrowserContext]()
+"""Where a folder's files have the window that they share."""
 
 
 def executable() -> str | None:

@@ -100,17 +100,19 @@ class CommandLine:
         environment: Mapping[str, str],
         before: Callable[[], object] | None = None,
         starts: Sequence[str] | None = None,
+        stdin: int | None = None,
     ) -> Command:
         """Start what Python would be with these words: `-m` and a module, `-c` and code, or a script.
 
-        `before` is a module's function that it calls first, as a shell would do something before it becomes
-        the interpreter; `starts` are the modules that it starts and that are to be forks, too.
+        `stdin` is a handle of which it has a copy; none: there is nothing to be read. `before` is a
+        module's function that it calls first, as a shell would do something before it becomes the
+        interpreter; `starts` are the modules that it starts and that are to be forks, too.
         """
         nothing = os.open(os.devnull, os.O_RDONLY)
         stdout, output = os.pipe()
         stderr, errors = os.pipe()
         asked = Asked(words, str(folder), dict(environment), before=named(before), starts=starts)
-        line = self._ask(asked, [nothing, output, errors])
+        line = self._ask(asked, [nothing if stdin is None else stdin, output, errors])
         for handle in (nothing, output, errors):
             os.close(handle)
         return Command(line, os.fdopen(stdout), os.fdopen(stderr))

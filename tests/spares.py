@@ -95,6 +95,8 @@ def started_by(words: Sequence[str]) -> tuple[str, ...]:
             return (SERVER, FORK_SERVER)
         case ["-m", "parallel_hpo", "join", *_]:
             return (FORK_SERVER,)
+        case ["-m", "parallel_hpo", "open", *_]:
+            return (SERVER,)
         case ["-m", "parallel_hpo", "rerun", *_]:
             return (SERVER, AGAIN)
         case ["-m", "parallel_hpo", "doctor", *_] | ["-m", "parallel_hpo.doctor"]:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
-from scripts.example import train
 from tests.commanding import CommandLine, Done
 
-EXAMPLE: Final = Path(train.__file__).parent
+Training = Callable[..., Iterator[dict[str, Any]]]
+EXAMPLE: Final = Path(__file__).parents[1] / "scripts" / "example"
 
 SEED_SECTION: Final = json.loads("""
 {"kind": "wandb_sweeps", "apply": true, "count": 2,
@@ -33,8 +35,16 @@ USAGE: Final = """
         result = hpo.optimize(main)
 """
 
-SETTINGS: Final[dict[str, Any]] = train.DEFAULTS["models"]["SplitEvent-1D-Unet-CNN"]
-DATA: Final[dict[str, Any]] = train.DEFAULTS["data"]
+
+@pytest.fixture
+def trained() -> Training:
+    """What each epoch of the example's training tells, with its own settings but for those that are given.
+
+    Its module is imported here: with scikit-learn that takes a second.
+    """
+    train = importlib.import_module("scripts.example.train")
+    settings, data = train.DEFAULTS["models"]["SplitEvent-1D-Unet-CNN"], train.DEFAULTS["data"]
+    return lambda **changes: train.cross_validate(settings | changes, data)
 
 
 def run_example(commands: CommandLine, folder: Path, *arguments: str, env: dict[str, str]) -> Done:
@@ -63,22 +73,22 @@ def test_the_example_uses_the_package_in_the_way_that_the_readme_shows() -> None
     assert USAGE in (EXAMPLE / "train.py").read_text()
 
 
-def test_a_longer_training_scores_better() -> None:
-    lines = list(train.cross_validate(SETTINGS | {"epochs": 6}, DATA))
+def test_a_longer_training_scores_better(trained: Training) -> None:
+    lines = list(trained(epochs=6))
     assert [line["epoch"] for line in lines] == [1, 2, 3, 4, 5, 6]
     assert lines[-1]["cv_score"] > max(0.5, lines[0]["cv_score"])
     assert lines[-1]["loss"] < lines[0]["loss"]
 
 
-def test_training_stops_early_when_the_gain_stays_below_the_threshold() -> None:
-    settings = SETTINGS | {"epochs": 9, "early_stopping": 2, "threshold": 1, "hidden_layers": 1}
-    assert [line["epoch"] for line in train.cross_validate(settings, DATA)] == [1, 2, 3]
+def test_training_stops_early_when_the_gain_stays_below_the_threshold(trained: Training) -> None:
+    lines = trained(epochs=9, early_stopping=2, threshold=1, hidden_layers=1)
+    assert [line["epoch"] for line in lines] == [1, 2, 3]
 
 
 @pytest.mark.parametrize("key", ["type", "loss", "optimizer"])
-def test_a_name_that_the_example_does_not_know_is_refused(key: str) -> None:
+def test_a_name_that_the_example_does_not_know_is_refused(trained: Training, key: str) -> None:
     with pytest.raises(ValueError, match=f"^{key} is 'other', but this example knows only: "):
-        next(train.cross_validate(SETTINGS | {key: "other"}, DATA))
+        next(trained(**{key: "other"}))
 
 
 @pytest.mark.leans_on_wandb

@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pandas
 import pytest
 
 from parallel_hpo.words import Outcome
@@ -13,10 +12,14 @@ from tests.analysis.sweeps import keep_summary, odd_sweep, result_of, row
 
 
 def column(frame: Any, name: str) -> list[Any]:
+    import pandas  # takes longer than the tests here, in each process that collects them
+
     return [None if pandas.isna(value) else value for value in frame[name]]
 
 
 def test_each_run_is_a_row_and_each_parameter_a_column_by_its_dotted_name() -> None:
+    import pandas
+
     rows = [
         row(0, {"opt": {"lr": 0.1, "kind": "sgd"}}, 0.5),
         row(1, {"opt": {"lr": 0.2, "kind": "adam"}}, 0.25),
@@ -49,6 +52,8 @@ def test_each_run_is_a_row_and_each_parameter_a_column_by_its_dotted_name() -> N
     ],
 )
 def test_a_column_keeps_the_type_of_its_values(values: list[Any], dtype: str) -> None:
+    import pandas
+
     frame = result_of([row(number, {"x": value}) for number, value in enumerate(values)]).to_dataframe()
     assert str(frame["parameters.x"].dtype) == dtype
     assert [

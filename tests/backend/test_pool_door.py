@@ -22,18 +22,19 @@ from parallel_hpo.keys import SUPERVISOR, worker_key
 from parallel_hpo.protocol.ends import Ending
 from parallel_hpo.protocol.pool import NodeLost
 from parallel_hpo.words import StopKind
+from tests.commanding import CommandLine
 from tests.conftest import clean_env_in
-from tests.server.http.test_process import KEY, embedded, said_by
+from tests.server.embedded import KEY, Embedded
 from tests.server.pooling import VERSIONS, end, machine, new_pool, start, told
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def url(tmp_path_factory: pytest.TempPathFactory, commands: CommandLine) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("server")
     with clean_env_in(folder / "home") as environment:
-        server = embedded(environment, folder / "server.db")
-        with server:  # which closes its standard input, and waits for its end
-            yield said_by(server)["url"]
+        server = Embedded(commands, environment, folder / "server.db")
+        yield server.said()["url"]
+        server.end()
 
 
 @pytest.fixture

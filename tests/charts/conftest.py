@@ -11,13 +11,13 @@ from tests import chromium
 from tests.charts.scene import Scene
 from tests.charts.site import serving
 from tests.chromium import Sight
+from tests.folders import shared
 
 
 @pytest.fixture(scope="module")
-def window() -> Iterator[BrowserContext]:
-    """A window of a real browser while a file's tests need it; they are skipped where there is none."""
-    with chromium.running() as started:
-        yield started
+def window(request: pytest.FixtureRequest) -> BrowserContext:
+    """A window of a real browser for all files here; their tests are skipped where there is none."""
+    return shared(request, chromium.WINDOW, chromium.running)
 
 
 @pytest.fixture(scope="module")

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import mimetypes
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
+from parallel_hpo.server.pages import static
 from tests.charts.scene import Scene
 from tests.threads import answering_in_a_thread
 
-STATIC: Final = Path(__file__).parents[2] / "parallel_hpo" / "server" / "pages" / "static"
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"
     " font-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
@@ -26,17 +28,19 @@ HEAD: Final = """<!doctype html><html lang="en"><head><meta charset="utf-8"><tit
 <link rel="stylesheet" href="/static/pages.css"><link rel="stylesheet" href="/static/charts.css">
 <script type="module" src="SCRIPT"></script></head><body><main id="main"><h1>Charts</h1>"""
 SWEEP_SCRIPT: Final = """
-import { mountSweep } from "/static/charts/index.js";
-import { Store } from "/static/store.js";
+import { mountSweep } from "./charts/index.js";
+import { Store } from "./store.js";
 const store = new Store();
-const json = await (await fetch("/data")).json();
-const begun = performance.now();
-store.merge(json);
-const charts = mountSweep(document.body, store, "/data");
-Object.assign(window, { store, charts, mounted_ms: performance.now() - begun });
+const draw = (json) => {
+  const begun = performance.now();
+  store.merge(json);
+  const charts = mountSweep(document.body, store, "/data");
+  Object.assign(window, { store, charts, mounted_ms: performance.now() - begun });
+};
+fetch("/data").then((answer) => answer.json()).then(draw);
 """
 RUN_SCRIPT: Final = """
-import { mountRun } from "/static/charts/index.js";
+import { mountRun } from "./charts/index.js";
 const lines = { history_lines: 100, event_lines: 10 };
 window.data = { keys: ["loss", "accuracy"], system_keys: ["cpu"], run: lines };
 window.charts = mountRun(document.body, data, "/data/run");
@@ -76,13 +80,21 @@ def answer(scene: Scene, target: str) -> tuple[str, bytes] | None:
     if address.path in texts:
         return "text/html", texts[address.path].encode()
     if address.path in scripts:
-        return "text/javascript", scripts[address.path].encode()
+        return "text/javascript", joined(scripts[address.path]).encode()
     if address.path.startswith("/data"):
         return "application/json", json.dumps(data(scene, address.path, asked)).encode()
-    file = STATIC / address.path.removeprefix("/static/")
+    file = static.FOLDER / address.path.removeprefix("/static/")
     if not file.is_file():
         return None
     return mimetypes.guess_type(file.name)[0] or "text/plain", file.read_bytes()
+
+
+def joined(script: str) -> str:
+    """Return a script with all that it imports, as a real page's comes: one question instead of thirty."""
+    with TemporaryDirectory() as folder:
+        shutil.copytree(static.FOLDER, folder, dirs_exist_ok=True)
+        (Path(folder) / "whole.js").write_text(script)
+        return static.script(Path(folder), "whole.js")
 
 
 def data(scene: Scene, path: str, asked: dict[str, str]) -> dict[str, Any]:

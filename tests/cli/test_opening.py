@@ -6,7 +6,6 @@ import json
 import signal
 import stat
 import subprocess
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -16,11 +15,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
-import parallel_hpo
 from parallel_hpo.backend.local import LocalBackend
 from parallel_hpo.cli.opening import has_browser
 from parallel_hpo.supervisor.control.mailbox import Mailbox
 from parallel_hpo.supervisor.records.ledger import Ledger
+from tests.commanding import Command as Started
+from tests.commanding import CommandLine
 from tests.server.acting import Stage, grid
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -45,17 +45,12 @@ def record(folder: Path, sweep: str, url: str, backend: str = "local") -> None:
 
 
 @contextmanager
-def opened(folder: Path, environment: dict[str, str], *words: str) -> Iterator[subprocess.Popen[str]]:
+def opened(
+    commands: CommandLine, folder: Path, environment: dict[str, str], *words: str
+) -> Iterator[Started]:
     """The command, which stays until a signal."""
-    package = str(Path(parallel_hpo.__file__).parents[1])
-    process = subprocess.Popen(
-        [sys.executable, "-m", "parallel_hpo", "open", *words, "--directory", str(folder)],
-        cwd=folder,
-        env=environment | {"PYTHONPATH": package},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    named = ("open", *words, "--directory", str(folder))
+    process = commands.start(*named, folder=folder, environment=environment)
     try:
         yield process
     finally:
@@ -72,11 +67,15 @@ def page(address: str) -> str:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("named", [True, False])
 def test_long_after_its_end_a_sweep_is_served_until_a_signal(
-    sweep: str, tmp_path: Path, clean_env: dict[str, str], number: signal.Signals, named: bool
+    sweep: str,
+    tmp_path: Path,
+    clean_env: dict[str, str],
+    commands: CommandLine,
+    number: signal.Signals,
+    named: bool,
 ) -> None:
     before = set(tmp_path.iterdir())
-    with opened(tmp_path, clean_env, *([sweep] if named else [])) as process:
-        assert process.stdout is not None
+    with opened(commands, tmp_path, clean_env, *([sweep] if named else [])) as process:
         address = process.stdout.readline().strip()
         assert urlsplit(address).path == f"/local/p/sweeps/{sweep}"
         assert sweep in page(address)
@@ -116,21 +115,17 @@ def test_wandbs_own_sweep_is_shown_by_wandb(tmp_path: Path, command: Command) ->
 
 
 def test_a_sweep_on_a_server_that_runs_by_itself_is_shown_there(
-    sweep: str, tmp_path: Path, clean_env: dict[str, str], command: Command
+    sweep: str, tmp_path: Path, clean_env: dict[str, str], commands: CommandLine, command: Command
 ) -> None:
-    package = str(Path(parallel_hpo.__file__).parents[1])
-    words = [sys.executable, "-m", "parallel_hpo", "server", "--database", str(tmp_path / "server.db")]
-    server = subprocess.Popen(
-        words, env=clean_env | {"PYTHONPATH": package}, stdout=subprocess.PIPE, text=True
-    )
-    assert server.stdout is not None
+    words = ("server", "--database", str(tmp_path / "server.db"))
+    server = commands.start(*words, folder=tmp_path, environment=clean_env)
     try:
         url = json.loads(server.stdout.readline())["url"]
         record(tmp_path, sweep, url, backend="wandb")
         done = command("open", sweep, "--directory", str(tmp_path))
         assert sweep in page(done.stdout.strip())
     finally:
-        server.terminate()
+        server.send_signal(signal.SIGTERM)
         server.communicate(timeout=30)
     assert list(tmp_path.glob("server-*.door")) == []
 

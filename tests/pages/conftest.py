@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
 
 import pytest
 from playwright.sync_api import BrowserContext, Page
@@ -9,18 +12,27 @@ from tests import chromium
 from tests.chromium import Scheme
 from tests.commanding import CommandLine
 from tests.conftest import clean_env_in
+from tests.folders import shared
 from tests.pages.seen import Seen
 from tests.pages.serving import Served, served
 
 Open = Callable[..., Page]
+SERVER: Final = pytest.StashKey[Served]()
+
+
+@contextmanager
+def serving(folder: Path, commands: CommandLine) -> Iterator[Served]:
+    """A server of its own, in a clean environment."""
+    with clean_env_in(folder / "home") as environment, served(folder, environment, commands) as site:
+        yield site
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, commands: CommandLine) -> Iterator[Served]:
-    """A server that a file's tests share, one after the other."""
-    folder = tmp_path_factory.mktemp("site")
-    with clean_env_in(folder / "home") as environment, served(folder, environment, commands) as site:
-        yield site
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, commands: CommandLine
+) -> Served:
+    """A server that all files' tests share, one after the other."""
+    return shared(request, SERVER, lambda: serving(tmp_path_factory.mktemp("site"), commands))
 
 
 @pytest.fixture
@@ -31,10 +43,9 @@ def site(server: Served) -> Served:
 
 
 @pytest.fixture(scope="module")
-def window() -> Iterator[BrowserContext]:
+def window(request: pytest.FixtureRequest) -> BrowserContext:
     """A window of a real browser, in which each test has tabs; they are skipped where there is none."""
-    with chromium.running() as opened:
-        yield opened
+    return shared(request, chromium.WINDOW, chromium.running)
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -19,8 +18,8 @@ from parallel_hpo import tickets
 from parallel_hpo.server.store import tables
 from tests.commanding import CommandLine
 from tests.server.acting import MASTER_KEY, Clock, Stage
+from tests.server.embedded import Embedded
 
-EMBEDDED: Final = Path(__file__).with_name("embedded.py")
 SPACE: Final = {
     "method": "random",
     "metric": {"name": "loss", "goal": "minimize"},
@@ -43,7 +42,7 @@ class Served:
 
     url: str
     stage: Stage
-    end: Callable[[], None]
+    end: Callable[[], object]
     """End the server, as its owner does."""
 
     def address(self, page: str) -> str:
@@ -62,24 +61,12 @@ class Served:
 def served(folder: Path, environment: dict[str, str], commands: CommandLine) -> Iterator[Served]:
     """Serve a folder's database."""
     stage = Stage(folder, clock=Clock(time.time()))
-    pipe = folder / "owner"
-    os.mkfifo(pipe)
-    words = (str(EMBEDDED), str(pipe), "--embedded", "--database", f"{folder}/server.db")
-    server = commands.python(*words, folder=folder, environment=environment)
-    with pipe.open("wb") as owner:
-
-        def end() -> None:
-            owner.close()
-            server.wait(10)
-
-        try:
-            owner.write(json.dumps({"api_key": MASTER_KEY}).encode() + b"\n")
-            owner.flush()
-            yield Served(json.loads(server.stdout.readline())["url"], stage, end)
-        finally:
-            end()
-            server.communicate()
-            stage.close()
+    server = Embedded(commands, environment, folder / "server.db", key=MASTER_KEY)
+    try:
+        yield Served(server.said()["url"], stage, server.end)
+    finally:
+        server.end()
+        stage.close()
 
 
 def filled(stage: Stage, number: int, state: str = "FINISHED") -> str:

@@ -1,15 +1,25 @@
-"""A page whose server ends while it is open: in a file of its own, as a file's tests share a server."""
+"""A page whose server ends while it is open: one of its own, as all other tests here share a server."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
+import pytest
 from playwright.sync_api import Page, expect
 
+from tests.commanding import CommandLine
+from tests.pages.conftest import serving
 from tests.pages.serving import Served, filled
 from tests.pages.test_pages import running
 
 Visit = Callable[..., Page]
+
+
+@pytest.fixture
+def site(tmp_path: Path, commands: CommandLine) -> Iterator[Served]:
+    with serving(tmp_path, commands) as served:
+        yield served
 
 
 def test_an_open_page_says_when_its_sweep_and_its_server_have_ended(visit: Visit, site: Served) -> None:

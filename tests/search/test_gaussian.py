@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.gaussian_process import GaussianProcessRegressor
-from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
 from parallel_hpo.search.columns import Column, Table
 from parallel_hpo.search.gaussian import Likelihood, Surface, fit
@@ -72,22 +71,44 @@ def test_noise_is_part_of_what_will_be_seen() -> None:
 
 def test_little_noise_does_not_make_a_known_point_uncertain_and_much_does() -> None:
     def deviation_at_known_points(noise: float) -> float:
-        kernel = ConstantKernel(1.0) * Matern([0.3], nu=2.5) + WhiteKernel(noise)
-        return float(Surface(kernel, grid(12), wave(grid(12))).mean_and_deviation(grid(12))[1].min())
+        theta = np.log([1.0, 0.3, noise])
+        return float(Surface(theta, grid(12), wave(grid(12))).mean_and_deviation(grid(12))[1].min())
 
     assert deviation_at_known_points(0.005) < 0.07 < 0.1 < deviation_at_known_points(0.02)
+
+
+def by_scikit_learn(theta: list[float], columns: Table, losses: Column) -> Any:
+    """Return its process with this kernel, after these losses."""
+    from sklearn.gaussian_process import GaussianProcessRegressor  # takes longer than the tests here
+    from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
+
+    kernel = ConstantKernel(1.0) * Matern([1.0] * 3, nu=2.5) + WhiteKernel(1.0)
+    process = GaussianProcessRegressor(kernel.clone_with_theta(np.array(theta)), optimizer=None)
+    return process.fit(columns, losses)
 
 
 @given(thetas, st.integers(0, 100))
 def test_the_likelihood_and_its_slope_are_those_of_scikit_learn(theta: list[float], seed: int) -> None:
     source = np.random.default_rng(seed)
     columns, losses = source.random((15, 3)), source.normal(size=15)
-    kernel = ConstantKernel(1.0) * Matern([1.0] * 3, nu=2.5) + WhiteKernel(1.0)
-    process = GaussianProcessRegressor(kernel, optimizer=None).fit(columns, losses)
-    value, slope = process.log_marginal_likelihood(np.array(theta), eval_gradient=True)
+    value, slope = by_scikit_learn(theta, columns, losses).log_marginal_likelihood(
+        np.array(theta), eval_gradient=True
+    )
     ours, our_slope = Likelihood(columns, losses)(np.array(theta))
     assert ours == pytest.approx(value, rel=1e-6)
     assert our_slope == pytest.approx(slope, rel=1e-5, abs=1e-6)
+
+
+@settings(max_examples=25)
+@given(thetas, st.integers(0, 100))
+def test_what_is_believed_is_what_scikit_learn_believes(theta: list[float], seed: int) -> None:
+    source = np.random.default_rng(seed)
+    columns, losses, there = source.random((15, 3)), source.normal(size=15), source.random((20, 3))
+    means, deviations = by_scikit_learn(theta, columns, losses).predict(there, return_std=True)
+    ours, our_deviations = (surface := Surface(np.array(theta), columns, losses)).mean_and_deviation(there)
+    assert ours == pytest.approx(means, rel=1e-6, abs=1e-6)
+    assert our_deviations == pytest.approx(deviations, rel=1e-6, abs=1e-6)
+    assert surface.mean(there) == pytest.approx(means, rel=1e-6, abs=1e-6)
 
 
 def test_a_kernel_that_cannot_be_inverted_is_impossible() -> None:

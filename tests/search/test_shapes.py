@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
+import scipy  # its parts are imported where they are used
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -31,6 +34,13 @@ def test_shaped_losses_have_mean_0_and_variance_1(values: list[int]) -> None:
     for shape in shapes([float(value) for value in values]):
         assert shape.mean() == pytest.approx(0, abs=1e-6)
         assert shape.std() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("stretch", [np.exp, np.square, np.cbrt, lambda drawn: -np.exp(drawn), np.round])
+def test_a_bell_is_what_scipy_finds_likeliest(stretch: Callable[[Column], Column]) -> None:
+    standard = cut_off(stretch(np.random.default_rng(0).normal(size=50)))
+    bent, _ = scipy.stats.yeojohnson(standard)
+    assert bell_shaped(standard).losses == pytest.approx((bent - bent.mean()) / bent.std(), abs=1e-5)
 
 
 def test_one_loss_out_of_all_bounds_does_not_hide_the_others() -> None:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import resource
 import signal
 import socket
 import sqlite3
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
-from tests.server.http.test_process import said_by
+from tests.commanding import CommandLine
 
 FEW_FILES = 128
 """Half of them may be connections."""
@@ -29,18 +30,12 @@ END_WITHIN_S = 8.0
 class Served:
     """A server of its own that may open few files."""
 
-    def __init__(self, env: dict[str, str], folder: Path) -> None:
+    def __init__(self, commands: CommandLine, env: dict[str, str], folder: Path) -> None:
         self.database = folder / "server.db"
-        server = [sys.executable, "-m", "parallel_hpo.server", "--database", str(self.database)]
-        self.process = subprocess.Popen(
-            ["bash", "-c", f'ulimit -n {FEW_FILES}; exec "$@"', "bash", *server],
-            env=env,
-            cwd=Path(__file__).parents[3],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        said = said_by(self.process)
+        words = ("-m", "parallel_hpo.server", "--database", str(self.database))
+        limited = partial(resource.setrlimit, resource.RLIMIT_NOFILE, (FEW_FILES, FEW_FILES))
+        self.process = commands.python(*words, folder=folder, environment=env, before=limited)
+        said = json.loads(self.process.stdout.readline())
         self.url, self.key = said["url"], said["api_key"]
 
     def connect(self) -> socket.socket:
@@ -49,13 +44,13 @@ class Served:
 
     def end(self) -> str:
         """Ask it to end, and return what it has logged."""
-        self.process.terminate()
-        return self.process.communicate(timeout=END_WITHIN_S)[1].decode()
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.communicate(timeout=END_WITHIN_S)[1]
 
 
 @pytest.fixture
-def served(clean_env: dict[str, str], tmp_path: Path) -> Iterator[Served]:
-    made = Served(clean_env, tmp_path)
+def served(clean_env: dict[str, str], commands: CommandLine, tmp_path: Path) -> Iterator[Served]:
+    made = Served(commands, clean_env, tmp_path)
     yield made
     if made.process.poll() is None:
         made.process.kill()

@@ -16,8 +16,9 @@ from parallel_hpo.server.store import lines, pool, runs, sweeps
 from parallel_hpo.server.store.database import Database
 from parallel_hpo.server.store.lines import Stream
 from parallel_hpo.server.store.runs import RunPath
+from tests.commanding import CommandLine
 from tests.power import Disk, disk, why_no_disk
-from tests.server.http.test_process import KEY, embedded, said_by
+from tests.server.embedded import KEY, Embedded
 from tests.server.pooling import machine as joining
 from tests.server.pooling import new_pool, start, told
 
@@ -38,10 +39,10 @@ FILES = """mutation F($run: String!) { createRunFiles(input: {
 class Machine:
     """A server on a disk of its own, until the power goes."""
 
-    def __init__(self, disk: Disk, env: dict[str, str]) -> None:
+    def __init__(self, disk: Disk, commands: CommandLine, env: dict[str, str]) -> None:
         self._disk = disk
-        self._server = embedded(env, disk.folder / "server.db")
-        self._http = httpx.Client(base_url=said_by(self._server)["url"], auth=("api", KEY), trust_env=False)
+        self._server = Embedded(commands, env, disk.folder / "server.db")
+        self._http = httpx.Client(base_url=self._server.said()["url"], auth=("api", KEY), trust_env=False)
 
     def ask(self, query: str, **variables: Any) -> Any:
         """Send a GraphQL request and return the only field of its answer."""
@@ -82,21 +83,21 @@ class Machine:
 
     def _end(self) -> None:
         self._http.close()
-        self._server.kill()
-        self._server.communicate(timeout=10)
+        self._server.process.kill()
+        self._server.end()
 
     def close(self) -> None:
-        if self._server.poll() is None:
+        if self._server.process.poll() is None:
             self._end()
 
 
 @pytest.fixture
-def machine(tmp_path: Path, clean_env: dict[str, str]) -> Iterator[Machine]:
+def machine(tmp_path: Path, clean_env: dict[str, str], commands: CommandLine) -> Iterator[Machine]:
     reason = why_no_disk()
     if reason is not None:
         pytest.skip(reason)
     with disk(tmp_path) as made:
-        machine = Machine(made, clean_env)
+        machine = Machine(made, commands, clean_env)
         yield machine
         machine.close()
 

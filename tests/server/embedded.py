@@ -1,0 +1,42 @@
+"""A server that has an owner, as a sweep's own has one: whoever holds the other end of its stdin."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from tests.commanding import CommandLine
+
+KEY: Final = "k" * 40
+END_WITHIN_S: Final = 60.0
+"""Far beyond what one takes to end, so that only a hang reaches it."""
+
+
+class Embedded:
+    """The server, and its owner, who has told it a key."""
+
+    def __init__(
+        self, commands: CommandLine, environment: Mapping[str, str], database: Path, *, key: str | None = KEY
+    ) -> None:
+        words = ("-m", "parallel_hpo.server", "--embedded", "--database", str(database))
+        home = Path(environment["HOME"])
+        stdin, self._owner = os.pipe()
+        self.process = commands.python(*words, folder=home, environment=environment, stdin=stdin)
+        os.close(stdin)
+        if key is not None:
+            os.write(self._owner, json.dumps({"api_key": key}).encode() + b"\n")
+
+    def said(self) -> dict[str, str]:
+        """Return what it says once it is there."""
+        words: dict[str, str] = json.loads(self.process.stdout.readline())
+        return words
+
+    def end(self) -> tuple[int, str]:
+        """End as its owner; return its exit code, and what it says of that."""
+        if self.process.returncode is None:
+            os.close(self._owner)
+        _, errors = self.process.communicate(END_WITHIN_S)
+        return self.process.wait(), errors
