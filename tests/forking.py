@@ -76,9 +76,12 @@ class Forks:
         return pid == 0
 
     def reap(self, *_signal: object) -> None:
-        """Tell the exit codes of those that have ended."""
+        """Tell the exit codes of those that have ended; a signal may call it within itself."""
         while self._lines:
-            pid, status = os.waitpid(-1, os.WNOHANG)
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:  # of the last one the outer call tells
+                return
             if pid == 0:
                 return
             with self._lines.pop(pid) as line:
