@@ -130,7 +130,6 @@ def become(asked: Asked) -> None:
 
     They begin with `-m` and a module, `-c` and the code, or a script.
     """
-    forget_the_parents_ends()  # the folders of its imports are its other forks' too
     sys.stdin = os.fdopen(0, closefd=False)
     sys.stdout = os.fdopen(1, "w", closefd=False)
     sys.stderr = os.fdopen(2, "w", buffering=1, errors="backslashreplace", closefd=False)
@@ -215,6 +214,7 @@ def main() -> None:
     if line is None:
         shutil.rmtree(folder)
         return
+    forget_the_parents_ends()  # however it ends: the folders of its imports are its siblings' too
     with line:
         asked = Asked.read(line)
     asked.prepare()

@@ -18,7 +18,10 @@ COUNT: Final = 6
 def expect_exact(sweep: RealSweep, **engine: Any) -> None:
     """Both machines, with two workers each, perform the count, each run once."""
     sweep.starts = (SERVER, FORK_SERVER, HOST)
-    ended = sweep.start("quick", count=COUNT, machines=engine).finish()
+    sweep.start("held", count=COUNT, machines=engine)
+    sweep.wait_for(4)  # before it the machine that is there first could perform them all
+    (sweep.folder / "go").touch()
+    ended = sweep.finish()
     assert ended.code == ExitCode.COMPLETE, ended.stderr
     assert ended.summary["finished"] == COUNT
     assert sum(machine["runs"] for machine in ended.summary["machines"]) == COUNT
