@@ -13,6 +13,7 @@ import io
 import logging
 import os
 import sys
+import tempfile
 import traceback
 import weakref
 from collections.abc import Callable
@@ -25,13 +26,16 @@ from parallel_hpo.worker import leftovers
 def forget_the_parents_ends() -> None:
     """Drop what the process that this one is a fork of had registered for its own end.
 
-    Its temporary folders are its own to remove. What the standard library has registered for itself is
-    there again, as multiprocessing does it in its forks.
+    Its temporary folders are its own to remove, also where nothing holds them here any more. What the
+    standard library has registered for itself is there again, as multiprocessing does it in its forks.
     """
     atexit._clear()
     finalizers: Any = weakref.finalize
     for finalizer in list(finalizers._registry):
         finalizer.atexit = False
+        held = finalizer.peek()
+        if held is not None and isinstance(held[0], tempfile.TemporaryDirectory):
+            finalizer.detach()
     finalizers._registered_with_atexit = False  # the next one that is made registers them anew
     atexit.register(logging.shutdown)
     util: Any = sys.modules.get("multiprocessing.util")

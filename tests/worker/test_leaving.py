@@ -1,0 +1,41 @@
+"""How a child ends: what its parent made is the parent's to remove."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.commanding import CommandLine
+
+PARENT: Final = """
+import os
+import sys
+import tempfile
+from parallel_hpo.worker.leaving import forget_the_parents_ends
+
+made = tempfile.TemporaryDirectory()
+child = os.fork()
+if child == 0:
+    forget_the_parents_ends()
+    own = tempfile.TemporaryDirectory()
+    print(own.name, flush=True)
+    {end}
+    sys.exit()
+os.waitpid(child, 0)
+print(made.name, os.path.isdir(made.name))
+"""
+
+
+@pytest.mark.parametrize("end", ["del made  # as where a module is loaded anew", ""])
+def test_a_parents_temporary_folder_outlives_a_child_that_takes_itself_apart(
+    commands: CommandLine, tmp_path: Path, end: str
+) -> None:
+    parent = commands.python("-c", PARENT.format(end=end), folder=tmp_path, environment=dict(os.environ))
+    stdout, stderr = parent.communicate(30)
+    own, made, stayed = stdout.split()
+    assert stayed == "True", stderr
+    assert not Path(own).exists()
+    assert not Path(made).exists()
