@@ -47,6 +47,14 @@ class SweepOrder:
     reopens: bool = False
     """Whether one that is finished is to give runs again."""
 
+    @property
+    def home(self) -> tuple[str | None, str | None]:
+        """The entity and the project that it names: in the id, by themselves, or in the configuration."""
+        named = self.configuration or {}
+        entity, project = self.entity or named.get("entity"), self.project or named.get("project")
+        *given, _ = str(self.sweep_id).split("/")
+        return (given[0] if len(given) > 1 else entity), (given[-1] if given else project)
+
 
 @dataclass(frozen=True, slots=True)
 class Awaited:

@@ -41,17 +41,12 @@ def open_sweep(order: SweepOrder) -> OpenedSweep:
     """Create the sweep by `wandb.sweep`, or find the one to be joined, and return where it is."""
     import wandb
 
-    entity, project, sweep_id = order.entity, order.project, order.sweep_id
+    sweep_id = order.sweep_id
     if order.configuration is not None and sweep_id is None:
-        sweep_id = wandb.sweep(dict(order.configuration), project=project, entity=entity)
-    named = order.configuration or {}
-    project = project or named.get("project")
-    entity = entity or named.get("entity")
+        sweep_id = wandb.sweep(dict(order.configuration), project=order.project, entity=order.entity)
+    entity, project = order.home
+    name = str(sweep_id).rpartition("/")[2]
     api: Any = wandb.Api()
-    *given, name = str(sweep_id).split("/")
-    if given:
-        project = given[-1]
-        entity = given[0] if len(given) > 1 else entity
     entity = entity or os.environ.get("WANDB_ENTITY") or str(api.default_entity)
     project = project or os.environ.get("WANDB_PROJECT") or DEFAULT_PROJECT
     path = SweepPath(entity, project, SweepId(name))

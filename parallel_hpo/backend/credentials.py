@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from parallel_hpo.backend.client_settings import client_settings
+from parallel_hpo.backend.client_settings import client_setting
 from parallel_hpo.client_release import installed_client, release
 from parallel_hpo.errors import ConfigError
 
@@ -61,28 +61,20 @@ def find_credentials(environment: Mapping[str, str]) -> Credentials:
     for url in (base_url, CLOUD) if base_url == FORGE else (base_url,):
         if key := _netrc_key(path, url):
             return Credentials(base_url, str(path), key)
-    for path, settings in client_settings(environment):
-        if key := settings.get("api_key"):
-            return Credentials(base_url, str(path), key)
-    return Credentials(base_url, "")
+    written = client_setting("api_key", environment)
+    return Credentials(base_url, str(written.path or ""), written.value)
 
 
 def find_mode(environment: Mapping[str, str]) -> Mode:
     """Return in which mode the client is, which `wandb offline` writes into the project's settings file."""
-    if name := environment.get("WANDB_MODE"):
-        return Mode(name, f"WANDB_MODE={name}")
-    for path, settings in client_settings(environment):
-        if name := settings.get("mode"):
-            return Mode(name, f"mode={name} in {path}")
-    return Mode()
+    mode = client_setting("mode", environment)
+    return Mode(mode.value, f"{mode.name}={mode.value}{mode.within}") if mode.value else Mode()
 
 
 def _base_url(environment: Mapping[str, str]) -> str:
-    if url := environment.get("WANDB_BASE_URL"):
-        return _address(url, "WANDB_BASE_URL")
-    for path, settings in client_settings(environment):
-        if url := settings.get("base_url"):
-            return _address(url, f"base_url in {path}")
+    url = client_setting("base_url", environment)
+    if url.value:
+        return _address(url.value, f"{url.name}{url.within}")
     return FORGE if _knows_forge() else CLOUD
 
 

@@ -15,7 +15,7 @@ import yaml
 
 from parallel_hpo.backend.base import OpenedSweep, SweepOrder
 from parallel_hpo.backend.calls import DEFAULT_PROJECT, FINISHED
-from parallel_hpo.backend.client_settings import client_settings
+from parallel_hpo.backend.client_settings import client_setting
 from parallel_hpo.backend.door import Door
 from parallel_hpo.errors import BackendError
 from parallel_hpo.words import SweepId, SweepPath
@@ -36,45 +36,26 @@ _REOPEN: Final = f"""mutation ReopenSweep($id: ID!) {{
 
 def open_sweep(door: Door, order: SweepOrder, environment: Mapping[str, str]) -> OpenedSweep:
     """Create or find a sweep; `environment` is a client's. BackendError for one that is not there."""
-    named = order.configuration or {}
-    entity = order.entity or named.get("entity")
-    project = order.project or named.get("project")
-    if order.sweep_id is None:
-        found = _create(door, named, entity, project, environment)
-    else:
-        found = _find(door, order, entity, project, environment)
+    found = (_create if order.sweep_id is None else _find)(door, order, environment)
     there = found["project"]
     path = SweepPath(there["entity"]["name"], there["name"], SweepId(found["name"]))
     url = f"{door.url.rstrip('/')}/{path.entity}/{path.project}/sweeps/{path.sweep_id}"
     return OpenedSweep(path, url, dict(yaml.safe_load(found["config"]) or {}))
 
 
-def _create(
-    door: Door,
-    configuration: Mapping[str, Any],
-    entity: str | None,
-    project: str | None,
-    environment: Mapping[str, str],
-) -> Any:
+def _create(door: Door, order: SweepOrder, environment: Mapping[str, str]) -> Any:
+    entity, project = order.home
     variables = {
-        "config": yaml.dump(_with_distributions(configuration), Dumper=_Dumper),
-        "entity": entity or _given("entity", environment),
-        "project": project or _given("project", environment),
+        "config": yaml.dump(_with_distributions(order.configuration or {}), Dumper=_Dumper),
+        "entity": entity or client_setting("entity", environment).value,
+        "project": project or client_setting("project", environment).value,
     }
     return door.ask_graphql(CREATE, variables)["upsertSweep"]["sweep"]
 
 
-def _find(
-    door: Door,
-    order: SweepOrder,
-    entity: str | None,
-    project: str | None,
-    environment: Mapping[str, str],
-) -> Any:
-    *given, name = str(order.sweep_id).split("/")
-    if given:
-        project = given[-1]
-        entity = given[0] if len(given) > 1 else entity
+def _find(door: Door, order: SweepOrder, environment: Mapping[str, str]) -> Any:
+    entity, project = order.home
+    name = str(order.sweep_id).rpartition("/")[2]
     variables = {
         "name": name,
         "entity": entity or environment.get("WANDB_ENTITY"),
@@ -88,14 +69,6 @@ def _find(
     if order.reopens and found["state"] == FINISHED:
         return door.ask_graphql(_REOPEN, {"id": name})["upsertSweep"]["sweep"]
     return found
-
-
-def _given(what: str, environment: Mapping[str, str]) -> str | None:
-    """Return the user's entity or project: a variable's, or what `wandb init` has written; else None."""
-    if variable := environment.get(f"WANDB_{what.upper()}"):
-        return variable
-    written = (settings.get(what) for _, settings in client_settings(environment))
-    return next(filter(None, written), None)
 
 
 def _with_distributions(configuration: Mapping[str, Any]) -> Any:
