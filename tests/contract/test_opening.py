@@ -35,9 +35,21 @@ BY_ITSELF = replace(NEW, configuration=RANGES | {"project": "own"})
 ASKED = replace(BY_ITSELF, project="asked", entity="you")
 
 
+def door_of(server: Server) -> Door:
+    return Door(server.said["api_key"], threading.Event(), lambda: "", url=server.said["url"])
+
+
 def as_we_do(server: Server, order: SweepOrder, env: Mapping[str, str] = NOTHING) -> OpenedSweep:
-    door = Door(server.said["api_key"], threading.Event(), lambda: "", url=server.said["url"])
-    return open_sweep(door, order, {**server.env, **env})
+    return open_sweep(door_of(server), order, {**server.env, **env})
+
+
+TEXT = "query Text($n: String!, $p: String!) { project(name: $p) { sweep(sweepName: $n) { config } } }"
+
+
+def written(server: Server, path: Mapping[str, Any]) -> str:
+    """Return a sweep's configuration as the server has been given it."""
+    asked = {"n": path["sweep_id"], "p": path["project"]}
+    return str(door_of(server).ask_graphql(TEXT, asked)["project"]["sweep"]["config"])
 
 
 def told(opened: OpenedSweep) -> Any:
@@ -83,6 +95,21 @@ def test_a_sweep_is_joined_by_its_id_with_and_without_its_project(server: Server
         order = SweepOrder(None, None if "/" in sweep_id else project, entity, sweep_id)
         assert as_we_do(server, order) == made
     assert as_the_client_does(server, order) == told(made)
+
+
+def test_a_sweep_is_joined_where_the_variables_say(server: Server) -> None:
+    made = as_we_do(server, ASKED)
+    where = {"WANDB_ENTITY": made.path.entity, "WANDB_PROJECT": made.path.project}
+    order = SweepOrder(None, None, None, made.path.sweep_id)
+    assert as_we_do(server, order, where) == made
+    assert as_the_client_does(server, order, where) == told(made)
+
+
+@pytest.mark.leans_on_wandb
+def test_text_that_others_would_read_as_a_number_is_written_as_by_the_client(server: Server) -> None:
+    ours, clients = told(as_we_do(server, NEW)), as_the_client_does(server, NEW)
+    assert written(server, ours["path"]) == written(server, clients["path"])
+    assert "name: '008'" in written(server, ours["path"])
 
 
 def test_one_that_is_not_there_is_said_with_its_path_and_the_servers_address(server: Server) -> None:
