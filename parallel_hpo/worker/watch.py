@@ -4,17 +4,20 @@
 is read from the summary that the client leaves in the run's folder. A run that another
 process has opened, a child of `main` or a program, is known by that folder. `wandb.login`
 keeps the key that the worker was given where the server takes no other: a user's real
-key is then neither sent nor written anywhere.
+key is then neither sent nor written anywhere. The client stops a run without an agent by
+its own function `interrupt_main`, which is replaced: nothing is put into the run's settings,
+as the client copies them and users read, copy and pickle them.
 """
 
 from __future__ import annotations
 
 import functools
+import importlib
 import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -51,7 +54,7 @@ class Watch:
         self.asked_to_stop: Callable[[], bool] = _nobody_asks
         """Asks the server whether the run that is on was asked to stop, where it can be asked."""
         self.on_stop: Callable[[RunId], None] | None = None
-        """Told of a run that its server asks to stop while no agent is there to hear it."""
+        """Called with a run that its server asks to stop while no agent is there to hear it."""
         self.core = Core()
         self.course = Course()
         self._runs: list[Any] = []
@@ -59,6 +62,7 @@ class Watch:
         self._by_others = False
         self._place = Path()
         self._run_id = RunId("")
+        self._process = os.getpid()
         self._before: frozenset[Path] = frozenset()
         self._installed = False
 
@@ -72,12 +76,16 @@ class Watch:
                 (wandb.agent, self._wrap_agent(wandb.agent)),
                 (wandb.teardown, self._wrap_teardown(wandb.teardown)),
             )
+            with suppress(ImportError, AttributeError):  # another release: its own interrupts `main`
+                interrupt = importlib.import_module("wandb.sdk.lib.interrupt").interrupt_main
+                _replace((interrupt, self._wrap_interrupt(interrupt)))
 
     def begin(self, run_id: RunId, attempt: int) -> None:
         """Forget the last run; only a later attempt can find folders of its run, and pays for the look."""
         self.preempted, self.torn_down, self.unopened = False, False, NEVER_INITIALISED
         self._runs, self._folders, self._by_others = [], [], False
         self._place, self._run_id = Path(os.environ.get("WANDB_DIR", "."), "wandb"), run_id
+        self._process = os.getpid()
         self._before = frozenset(self._made() if attempt > 1 else ())
         self.core.begin()
         self.course.begin(run_id)
@@ -137,27 +145,27 @@ class Watch:
         @functools.wraps(init)
         def noting_init(*args: Any, **kwargs: Any) -> Any:
             with _no_wish_to_resume(beside=kwargs):
-                run = init(*args, **self._telling_stops(kwargs))
+                run = init(*args, **kwargs)
             self._note(run)
             return run
 
         return noting_init
 
-    def _telling_stops(self, kwargs: dict[str, Any]) -> dict[str, Any]:
-        """Return the arguments of `wandb.init` with which the client tells us of a stop.
+    def _wrap_interrupt(self, interrupt: Callable[[], None]) -> Callable[[], None]:
+        """Return a function that reports the stop of this process's run instead of a plain Ctrl-C.
 
-        Else it would interrupt the main thread itself, as Ctrl-C does, and nobody could say who asked
-        for that. An agent hears of stops first; a run that is run again has none.
+        An agent hears of stops first; a run that is run again has none. A fork of `main` keeps the
+        client's own.
         """
-        own = kwargs.get("settings")
-        if self.on_stop is None or "stop_fn" not in wandb.Settings.model_fields:
-            return kwargs
-        stop = {"stop_fn": functools.partial(self.on_stop, self._run_id)}
-        if own is None or isinstance(own, Mapping):
-            return {**kwargs, "settings": {**stop, **(own or {})}}
-        if isinstance(own, wandb.Settings) and own.stop_fn is None:
-            return {**kwargs, "settings": own.model_copy(update=stop)}
-        return kwargs
+
+        @functools.wraps(interrupt)
+        def reporting_interrupt() -> None:
+            if self.on_stop is None or os.getpid() != self._process:
+                interrupt()
+            else:
+                self.on_stop(self._run_id)
+
+        return reporting_interrupt
 
     def _wrap_login(self, login: Any) -> Any:
         @functools.wraps(login)

@@ -23,7 +23,7 @@ import time
 import traceback
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Final, NoReturn
+from typing import Final, NoReturn, SupportsIndex
 
 from parallel_hpo.protocol.messages import (
     Active,
@@ -98,6 +98,10 @@ class Worker:
         self._main_thread = MainThread()
         self._sending = threading.Lock()
         self._pipe = os.fstat(connection.fileno())
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        """Refuse to be copied or pickled: a copy of the connection closes the pipe when it is collected."""
+        raise TypeError("a worker can be neither copied nor pickled")
 
     def live(self) -> NoReturn:
         """Serve the supervisor until it says to leave; called in the process's main thread."""

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from wandb.sdk import wandb_run
+from wandb.sdk.lib import interrupt
 
 ROOT: Final = Path(__file__).parents[2]
 
@@ -96,6 +98,12 @@ def test_the_installed_client_has_all_that_the_pace_leans_on() -> None:
         "beat": ["Pace", 5.0],
         "sleep": "parallel_hpo.worker.pace",
     }
+
+
+@pytest.mark.leans_on_wandb
+def test_the_installed_client_stops_a_run_by_the_function_that_the_watch_replaces() -> None:
+    assert "interrupt_main" in wandb_run.RunStatusChecker.__init__.__code__.co_names
+    assert callable(interrupt.interrupt_main)
 
 
 def test_a_client_with_the_known_insides_is_paced(other_client: OtherClient) -> None:

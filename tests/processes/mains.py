@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
+import pickle
 import random
 import signal
 import subprocess
@@ -41,6 +43,21 @@ def quick() -> None:
     run = enter()
     for step in range(3):
         run.log({"loss": float(wandb.config["x"]) + step})
+
+
+def copying() -> None:
+    """Read, copy and pickle what the client keeps of a run, and log the code."""
+    run = wandb.init()
+    settings = run.settings
+    again = pickle.loads(pickle.dumps(copy.deepcopy(settings)))
+    code = run.log_code(str(Path(__file__).parent), include_fn=lambda path: path.endswith("mains.py"))
+    journal(
+        "enter",
+        same=again.run_id == settings.run_id == run.id,
+        stop_fn=settings.stop_fn,
+        code=str(code and code.name),
+    )
+    run.log({"loss": float(wandb.config["x"])})
 
 
 def summarised() -> None:

@@ -51,6 +51,15 @@ def test_main_is_in_the_main_thread_with_signals_of_its_own_and_no_stdin(curious
         assert entry.facts["interactive"] == ""
 
 
+def test_main_may_read_copy_and_pickle_the_runs_settings_and_log_the_code(sweep: RealSweep) -> None:
+    ended = sweep.start("copying", count=2, workers=1).finish()
+    assert outcomes(ended.summary) == ["finished"] * 2, ended.stderr
+    entries = sweep.entries()
+    assert [(entry.facts["same"], entry.facts["stop_fn"]) for entry in entries] == [(True, None)] * 2
+    assert {entry.facts["code"].partition("-")[0] for entry in entries} == {"source"}
+    assert len({entry.pid for entry in entries}) == 1, "its worker was replaced"
+
+
 def test_two_workers_draw_different_random_numbers(curious_runs: Performed) -> None:
     entries = curious_runs.sweep.entries()
     assert len({entry.facts["random"] for entry in entries}) == 4
