@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from parallel_hpo.config.early_stopping import EarlyTerminate, parse_early_terminate
 from parallel_hpo.config.sweep_checks import missing, number, one_of, only_keys, table, text, whole, wrong
-from parallel_hpo.config.sweep_distributions import A_PARAMETER, parse_distribution
+from parallel_hpo.config.sweep_distributions import A_PARAMETER, find_doubt, parse_distribution
 from parallel_hpo.config.sweep_words import SEED, Goal, Method, Metric, Parameter, Path, SweepConfiguration
 from parallel_hpo.errors import ConfigError
 
@@ -124,3 +124,13 @@ def _walk(where: str, path: Path, value: object, method: Method) -> Iterator[Par
             yield from _walk(f"{here}.parameters", (*path, name), spec["parameters"], method)
         else:
             yield Parameter((*path, name), parse_distribution(here, spec, method))
+
+
+def find_doubts(config: Mapping[str, Any], *, where: str) -> Iterator[str]:
+    """Yield what is valid in a configuration and likely not what was meant; `where` is its key path."""
+    for name, spec in (config.get("parameters") or {}).items():
+        here = f"{where}.parameters.{name}"
+        if "parameters" in spec:
+            yield from find_doubts(spec, where=here)
+        elif doubt := find_doubt(here, spec):
+            yield doubt

@@ -41,6 +41,12 @@ _RANGE: Final = ("min", "max")
 A_PARAMETER: Final = 'an object such as {"value": 3}, {"values": [3, 5]} or {"min": 0.1, "max": 1.0}'
 _LARGEST_EXPONENT: Final = 700
 """exp(±700) is about the last that a float can hold."""
+_LEAST_EXPONENT: Final = 0.01
+"""A lower bound between 0 and this is a value: exp(0.01) is 1.01."""
+_LEAST_HIGHEST: Final = 1.0
+"""Bounds that both lie between 0 and this are values: as exponents they span less than 1 to e."""
+_MOST_EXPONENT: Final = 50.0
+"""An upper bound from this on is a value: exp(50) is 5e21."""
 _LARGEST_INT: Final = 2**53
 _DEFAULT_Q: Final = 1.0
 _SUM_TOLERANCE: Final = 1e-5
@@ -81,7 +87,7 @@ def _and(words: Iterable[str]) -> str:
 def _name(where: str, spec: Spec) -> str:
     """Return the distribution's name: the one given, or W&B's default for the keys that are there."""
     if "distribution" in spec:
-        return one_of(f"{where}.distribution", spec["distribution"], _KINDS)
+        return _named(f"{where}.distribution", spec["distribution"])
     if "value" in spec:
         return "constant"
     if "values" in spec:
@@ -94,6 +100,35 @@ def _name(where: str, spec: Spec) -> str:
     if spec:
         raise missing(f"{where}.distribution", f"beside {_and(spec)}, one of {', '.join(_KINDS)}")
     raise wrong(where, spec, A_PARAMETER)
+
+
+def _named(where: str, name: object) -> str:
+    """Return a distribution's name; another library's word for log_uniform_values is answered with that."""
+    letters = "".join(filter(str.isalpha, name)).lower() if isinstance(name, str) else ""
+    if letters in _LIKELY_MEANT and name not in _KINDS:
+        raise wrong(where, name, f"{', '.join(_KINDS)} (did you mean {_LIKELY_MEANT[letters]!r}?)")
+    return one_of(where, name, _KINDS)
+
+
+def find_doubt(where: str, spec: Spec) -> str:
+    """Return why the bounds of a valid parameter are likely not the ones that were meant; '': they are fine.
+
+    The bounds of log_uniform are exponents of e. Nobody means exponents so close to 0, or ones so large that
+    the values have 22 digits: such bounds are the values themselves.
+    """
+    meant = _BOUNDS_AS_VALUES.get(str(spec.get("distribution", "")))
+    if meant is None:
+        return ""
+    low, high = float(spec["min"]), float(spec["max"])
+    if low <= 0 or (low > _LEAST_EXPONENT and _LEAST_HIGHEST < high < _MOST_EXPONENT):
+        return ""
+    sign = -1 if spec["distribution"] == "inv_log_uniform" else 1
+    drawn = sorted(math.exp(sign * bound) for bound in (low, high))
+    return (
+        f"{where} has the distribution {spec['distribution']}, whose min and max are exponents of e:"
+        f" min {spec['min']} and max {spec['max']} give values from {drawn[0]:.4g} to {drawn[1]:.4g}."
+        f" For values from {spec['min']} to {spec['max']} use the distribution {meant}"
+    )
 
 
 def _is_int(value: object) -> bool:
@@ -249,6 +284,14 @@ _KINDS: Final[Mapping[str, _Kind]] = {
     "beta": _Kind(_beta, (), ("a", "b")),
     "q_beta": _Kind(_beta, (), ("a", "b", "q")),
 }
+_BOUNDS_AS_VALUES: Final = {
+    name: f"{name}_values" for name in ("log_uniform", "q_log_uniform", "inv_log_uniform")
+}
+"""Distributions whose bounds are exponents, each with the one that takes the same bounds as values."""
+_LIKELY_MEANT: Final = {
+    meant.replace("_values", "").replace("_", ""): meant for meant in _BOUNDS_AS_VALUES.values()
+}
+"""Words of other libraries, in small letters only: Ray's and Hyperopt's loguniform takes values."""
 _ALL_KEYS: Final = (
     "distribution",
     "value",

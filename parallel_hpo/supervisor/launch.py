@@ -38,7 +38,7 @@ from parallel_hpo.supervisor.on_end import check_addresses
 from parallel_hpo.supervisor.open_sweep import OpenSweep
 from parallel_hpo.supervisor.packing.main import pack_main, why_heavy
 from parallel_hpo.supervisor.packing.naming import name_of
-from parallel_hpo.supervisor.planning import count_cores, expect_ahead, library_for, place_workers
+from parallel_hpo.supervisor.planning import count_cores, doubts_of, expect_ahead, library_for, place_workers
 from parallel_hpo.supervisor.processes.child_calls import ChildCalls
 from parallel_hpo.supervisor.processes.child_pool import ChildPool
 from parallel_hpo.supervisor.processes.descriptors import make_room_for
@@ -160,6 +160,8 @@ class Stage:
         """Open the sweep on its server; `facts` are those of the ledger of one that is resumed."""
         self.setting = self.setting.with_seed_of(facts)
         self.section = self.setting.section
+        for doubt in () if facts else doubts_of(self.section):
+            self.setting.observer(doubt)
         backend = self._open_backend(self._choose(facts))
         equipment = self._equip()
         surroundings = self._surround(equipment, keeps_login=backend.keeps_login)

@@ -11,6 +11,7 @@ from typing import Any
 from parallel_hpo.backend.choose import choose_backend
 from parallel_hpo.config.durations import deadline_at
 from parallel_hpo.config.hpo import HpoSection
+from parallel_hpo.config.sweep import find_doubts
 from parallel_hpo.errors import ConfigError
 from parallel_hpo.notices import Message
 from parallel_hpo.plan import split_count
@@ -41,7 +42,7 @@ class SweepPlan:
     devices: tuple[str, ...]
     """What the workers get in turn, as their masks have it; empty: they compute on the processor."""
     notes: tuple[Message, ...]
-    """What the user should know of the devices."""
+    """What the user should know of the devices and of the sweep configuration."""
 
 
 def plan_sweep(
@@ -72,7 +73,7 @@ def plan_sweep(
         folder=section.directory,
         environment={name: value for name, value in worker.items() if environment.get(name) != value},
         devices=equipment.names,
-        notes=placement.notes,
+        notes=(*placement.notes, *doubts_of(section)),
     )
 
 
@@ -97,6 +98,14 @@ def _first_workers_environment(
 def shares_of(count: int | None, workers: int) -> tuple[int, ...]:
     """Return the planned share of each worker; none where the count has no limit."""
     return () if count is None else tuple(split_count(count, workers))
+
+
+def doubts_of(section: HpoSection) -> tuple[Message, ...]:
+    """Return warnings of what the sweep that is to be created likely does not mean."""
+    if section.sweep_configuration is None or section.sweep_id is not None:
+        return ()
+    doubts = find_doubts(section.sweep_configuration, where="hpo.sweep_configuration")
+    return tuple(Message(words, warning=True) for words in doubts)
 
 
 def limits_of(section: HpoSection) -> Limits:

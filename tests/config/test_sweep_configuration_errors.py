@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from parallel_hpo.config.sweep import parse_sweep_configuration
+from parallel_hpo.config.sweep import find_doubts, parse_sweep_configuration
 from parallel_hpo.errors import ConfigError
 
 WHERE = "hpo.sweep_configuration"
@@ -265,3 +265,56 @@ def test_a_bottomless_configuration_is_an_error_and_no_crash() -> None:
     for _ in range(5000):
         spec = {"parameters": {"x": spec}}
     assert error_of(with_parameter(spec)) == f"{WHERE} is nested too deeply; allowed: some hundred levels"
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("loguniform", "log_uniform_values"),
+        ("LogUniform", "log_uniform_values"),
+        ("q-log-uniform", "q_log_uniform_values"),
+    ],
+)
+def test_another_librarys_loguniform_is_answered_with_the_distribution_that_takes_values(
+    name: str, meant: str
+) -> None:
+    message = error_of(with_parameter({"distribution": name, "min": 1e-4, "max": 0.1}))
+    assert message.startswith(f'{WHERE}.parameters.x.distribution is "{name}"; allowed: constant, ')
+    assert message.endswith(f"(did you mean '{meant}'?)")
+
+
+@pytest.mark.parametrize(
+    ("distribution", "low", "high"),
+    [
+        ("log_uniform", 0.0001, 0.1),
+        ("log_uniform", 0.5, 1.0),
+        ("inv_log_uniform", 1e-5, 10.0),
+        ("q_log_uniform", 16, 256),
+    ],
+)
+def test_bounds_that_are_plainly_no_exponents_are_doubted_also_in_nested_parameters(
+    distribution: str, low: float, high: float
+) -> None:
+    spec = {"distribution": distribution, "min": low, "max": high}
+    (doubt,) = find_doubts(with_parameter({"parameters": {"lr": spec}}), where=WHERE)
+    assert doubt.startswith(
+        f"{WHERE}.parameters.x.parameters.lr has the distribution {distribution}, whose min"
+    )
+    assert doubt.endswith(f"For values from {low} to {high} use the distribution {distribution}_values")
+
+
+@pytest.mark.parametrize(
+    ("distribution", "low", "high"),
+    [
+        ("log_uniform", -9.2, -2.3),
+        ("log_uniform", 0, 1),
+        ("log_uniform", 0.5, 5.0),
+        ("log_uniform_values", 0.0001, 0.1),
+        ("uniform", 0.0001, 0.1),
+    ],
+)
+def test_bounds_that_may_be_meant_as_they_stand_are_not_doubted(
+    distribution: str, low: float, high: float
+) -> None:
+    spec = {"distribution": distribution, "min": low, "max": high}
+    assert not list(find_doubts(with_parameter(spec), where=WHERE))

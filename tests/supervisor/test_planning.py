@@ -60,3 +60,14 @@ def test_a_machine_of_many_leaves_to_the_pool_what_is_counted_over_all(headed: b
     assert (node.count, node.sweep_timeout_s, node.failures.max_total) == (None,) * 3
     assert node.deadline == (None if headed else "1h"), "without a head it is each machine's own hour"
     assert node.seed == 7, "each run's own follows from it, wherever it is"
+
+
+def test_a_plan_warns_of_bounds_that_are_plainly_no_exponents_unless_the_sweep_is_there_already(
+    tmp_path: Path,
+) -> None:
+    rate = {"distribution": "log_uniform", "min": 0.0001, "max": 0.1}
+    sweep = {"method": "random", "parameters": {"lr": rate}}
+    keys = {"sweep_configuration": sweep, "backend": "local", "devices": "cpu", "directory": str(tmp_path)}
+    notes = plan_sweep(HpoSection.model_validate(keys), {}).notes
+    assert any(note.warning and note.text.endswith("distribution log_uniform_values") for note in notes)
+    assert not plan_sweep(HpoSection.model_validate({**keys, "sweep_id": "x"}), {}).notes
