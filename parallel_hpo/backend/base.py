@@ -30,6 +30,12 @@ class OpenedSweep:
         return str(self._metric.get("goal", "minimize"))
 
     @property
+    def run_cap(self) -> int | None:
+        """How many runs the sweep may have at most; None: no limit."""
+        cap = self.configuration.get("run_cap")
+        return cap if isinstance(cap, int) and cap > 0 else None
+
+    @property
     def _metric(self) -> Mapping[str, Any]:
         return self.configuration.get("metric") or {}
 

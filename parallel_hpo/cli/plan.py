@@ -22,7 +22,7 @@ def show_plan(section: HpoSection, *, as_json: bool) -> None:
     """Print the plan: on stderr for people, or on stdout as JSON."""
     plan = plan_sweep(section, os.environ)
     engine = _engine(section)
-    suggestions = [] if engine is None else _first_suggestions(engine, section)
+    suggestions = [] if engine is None else _first_suggestions(engine, plan.count)
     if as_json:
         content = {**dataclasses.asdict(plan), "suggestions": suggestions}
         print_for_machines(json.dumps(content, indent=2, default=str))
@@ -40,15 +40,15 @@ def _engine(section: HpoSection) -> Engine | None:
     return make_engine(sweep, seed=section.seed or 0)
 
 
-def _first_suggestions(engine: Engine, section: HpoSection) -> list[dict[str, Any]]:
+def _first_suggestions(engine: Engine, count: int | None) -> list[dict[str, Any]]:
     """Return parameters as the embedded server might issue them first."""
-    asked = (engine.ask(index) for index in range(min(section.count or _SUGGESTIONS, _SUGGESTIONS)))
+    asked = (engine.ask(index) for index in range(min(count or _SUGGESTIONS, _SUGGESTIONS)))
     return [parameters for parameters in asked if parameters is not None]
 
 
 def _lines(section: HpoSection, plan: SweepPlan) -> Iterator[str]:
     yield f"backend: {plan.backend} ({plan.reason})"
-    yield f"runs: {section.count or 'no limit'}"
+    yield f"runs: {plan.count or 'no limit'}"
     if section.deadline is not None:
         yield f"deadline: {section.deadline}"
     shares = f", shares {', '.join(map(str, plan.shares))}" if plan.shares else ""

@@ -9,7 +9,7 @@ from typing import Any
 from parallel_hpo.protocol.pool import NewPool
 from parallel_hpo.supervisor.noted_launch import count_before
 from parallel_hpo.supervisor.records.ledger_reader import RunRow
-from parallel_hpo.supervisor.records.resuming import AskedCount, asked_count, read_earlier
+from parallel_hpo.supervisor.records.resuming import AskedCount, asked_count, count_or_cap, read_earlier
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,7 @@ class PoolCount:
 def count_runs(
     count: int | None,
     *,
+    run_cap: int | None = None,
     given: bool,
     resumes: bool,
     facts: Mapping[str, Any],
@@ -34,10 +35,12 @@ def count_runs(
 ) -> PoolCount:
     """Return the count of a launch that asks for `count`; `facts` and `rows` are the ledger's.
 
+    The sweep's own `run_cap` counts where no count is given.
     What an empty ledger can't say of the sweep that is resumed, its pool does: the total.
     """
     if resumes and "count" not in facts and known is not None:
         facts = {**facts, "count": known.count, "count_given": count is None}
-    asked = asked_count(count, given=given, facts=facts, goes_on=resumes)
     before = count_before(facts, read_earlier(rows), goes_on=resumes)
+    count = count_or_cap(count, run_cap, before=before)
+    asked = asked_count(count, given=given, facts=facts, goes_on=resumes)
     return PoolCount(None if asked.count is None else before + asked.count, before, asked)

@@ -28,6 +28,7 @@ from parallel_hpo.supervisor.launch import NOTHING, Stage
 from parallel_hpo.supervisor.packing.main import pack_main
 from parallel_hpo.supervisor.packing.naming import name_of
 from parallel_hpo.supervisor.processes.reaper import make_mark
+from parallel_hpo.supervisor.records.resuming import count_or_cap
 from parallel_hpo.supervisor.records.summary import SweepResult
 from parallel_hpo.supervisor.setting import Setting
 from parallel_hpo.words import Program, SweepPath, Target
@@ -86,7 +87,7 @@ def create_sweep(
             pool = new_pool(
                 replace(setting, main=main or NOTHING),
                 there.sweep,
-                section.count,
+                count_or_cap(section.count, there.sweep.run_cap, before=0),
                 is_apart=False,
                 node_timeout_s=(section.machines or Machines()).node_timeout_s,
                 headed=False,

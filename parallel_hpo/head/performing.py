@@ -121,6 +121,7 @@ class PooledSweep:
         setting = self._setting
         count = count_runs(
             setting.count,
+            run_cap=setting.run_cap,
             given="count" in setting.section.overridden,
             resumes=setting.resumes,
             facts=self._it.ledger.facts,

@@ -5,6 +5,7 @@ Runs that its server counts as running and that nobody started are found then, a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,13 +31,17 @@ class EndedSweep:
     folder: Path
     count: int | None
     phantoms: tuple[str, ...]
+    is_part: bool = False
+    """Whether other machines have runs of it that are not in this ledger."""
 
 
 def conclude(ledger: Ledger, ending: Ending, setting: Setting, ended: EndedSweep) -> SweepResult:
     """Return what became of the sweep, which is in its ledger and its `summary.json` by then."""
+    runs = [_settled(row, ending) for row in ledger.runs()]
+    exit_code = exit_code_of(ending, runs, metric=None if ended.is_part else ended.opened.metric)
     try:
         # Waits for the disk: the ends before it survive a power cut now, too.
-        ledger.record_facts({"stop_reason": ending.reason, "exit_code": ending.exit_code})
+        ledger.record_facts({"stop_reason": ending.reason, "exit_code": exit_code})
     except NoRoomError as error:
         setting.observer(Message(f"{error}: how the sweep ended is not in it", warning=True))
     closing = Closing(
@@ -45,14 +50,13 @@ def conclude(ledger: Ledger, ending: Ending, setting: Setting, ended: EndedSweep
         backend=ended.backend,
         count=ended.count,
         stop_reason=ending.reason,
-        exit_code=ending.exit_code,
+        exit_code=exit_code,
         duration_s=setting.clock() - setting.began,
         phantoms=ended.phantoms,
         metric=ended.opened.metric,
         goal=ended.opened.goal,
         folder=str(ended.folder),
     )
-    runs = [_settled(row, ending) for row in ledger.runs()]
     result = summarise(runs, ledger.workers(), closing, machines=ledger.machines())
     try:
         write_summary(result, ended.folder / "summary.json")
@@ -60,6 +64,14 @@ def conclude(ledger: Ledger, ending: Ending, setting: Setting, ended: EndedSweep
         setting.observer(Message(f"the summary could not be written: {error}", warning=True))
     setting.observer(SweepOver(result.exit_code))
     return result
+
+
+def exit_code_of(ending: Ending, runs: Sequence[RunRow], *, metric: str | None) -> int:
+    """Return a sweep's exit code, which says also that a complete one has no value of its metric."""
+    if ending.exit_code != ExitCode.COMPLETE or metric is None or not runs:
+        return ending.exit_code
+    has_value = any(run.outcome is Outcome.FINISHED and run.value is not None for run in runs)
+    return ExitCode.COMPLETE if has_value else ExitCode.NO_RUN_FINISHED
 
 
 def is_to_be_finished(ending: Ending, ledger: Ledger) -> bool:

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from parallel_hpo.backend.base import Backend, OpenedSweep, SweepOrder
@@ -158,7 +158,7 @@ class Stage:
 
     def open(self, facts: Mapping[str, Any]) -> OpenStage:
         """Open the sweep on its server; `facts` are those of the ledger of one that is resumed."""
-        self.setting = self.setting.with_seed_of(facts)
+        self.setting = replace(self.setting.with_seed_of(facts), run_cap=facts.get("run_cap"))
         self.section = self.setting.section
         for doubt in () if facts else doubts_of(self.section):
             self.setting.observer(doubt)
@@ -172,6 +172,7 @@ class Stage:
         order = self._order(facts)
         sweep = self.patience.call(lambda: backend.open_sweep(order, calls.run))
         expect_free(self.section.seed_parameter, sweep.configuration)
+        self.setting = replace(self.setting, run_cap=sweep.run_cap)
         return OpenStage(sweep, backend, children, equipment, surroundings)
 
     # --- what there is ---------------------------------------------------------------------
@@ -199,7 +200,7 @@ class Stage:
         section = self.section
         if "path" in facts:
             entity, project, sweep_id = facts["path"].split("/")
-            asked = self.setting.asked_count(facts)
+            asked = self.setting.asked_count(facts, before=int(facts.get("before", 0)))
             return SweepOrder(None, project, entity, sweep_id, reopens=asked.is_raised)
         sweep_id = facts.get("sweep_id", section.sweep_id)
         return SweepOrder(

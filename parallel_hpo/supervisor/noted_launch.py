@@ -47,6 +47,7 @@ class NotedLaunch:
             "count": self.count,
             "count_given": self.asked.given,
             "before": self.before,
+            "run_cap": opened.run_cap,
             "seed": setting.section.seed,
             "seed_parameter": setting.section.seed_parameter,
             "metric": opened.metric,

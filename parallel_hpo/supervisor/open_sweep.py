@@ -88,7 +88,7 @@ class OpenSweep:
         self._phantoms: tuple[str, ...] = ()
         self._earlier = read_earlier(ledger.runs())
         self._before = count_before(ledger.facts, self._earlier, goes_on=setting.goes_on)
-        self._asked = setting.asked_count(ledger.facts)
+        self._asked = setting.asked_count(ledger.facts, before=self._before)
         say_where_it_differs(self._asked, setting.observer)
         self._count = None if self._asked.count is None else self._before + self._asked.count
         self._folder = setting.folder_of(opened.path.sweep_id)
@@ -284,6 +284,7 @@ class OpenSweep:
             folder=self._folder,
             count=self._count,
             phantoms=self._phantoms,
+            is_part=self._membership is not None,
         )
         result = conclude(self._ledger, ending, self._setting, ended)
         tell_of_end(result, self._setting, self._make_commands())

@@ -31,6 +31,8 @@ class SweepPlan:
     """The plan of a sweep: its workers, their shares of the count, where it would run and why there."""
 
     workers: int
+    count: int | None
+    """The runs that are asked for: by the count, else by the sweep's run_cap; None: no limit."""
     shares: tuple[int, ...]
     """Runs planned for each worker; empty where the count has no limit."""
     backend: str
@@ -67,7 +69,8 @@ def plan_sweep(
     worker = _first_workers_environment(section, environment, equipment, placement)
     return SweepPlan(
         workers=equipment.workers,
-        shares=shares_of(section.count, equipment.workers),
+        count=(count := planned_count(section)),
+        shares=shares_of(count, equipment.workers),
         backend=chosen.name,
         reason=chosen.reason,
         folder=section.directory,
@@ -98,6 +101,15 @@ def _first_workers_environment(
 def shares_of(count: int | None, workers: int) -> tuple[int, ...]:
     """Return the planned share of each worker; none where the count has no limit."""
     return () if count is None else tuple(split_count(count, workers))
+
+
+def planned_count(section: HpoSection) -> int | None:
+    """Return the count of a launch, or where it has none the run_cap of the sweep that it creates."""
+    creates = section.sweep_configuration is not None and section.sweep_id is None
+    if section.count is not None or not creates:
+        return section.count
+    cap: int | None = (section.sweep_configuration or {}).get("run_cap")
+    return cap
 
 
 def doubts_of(section: HpoSection) -> tuple[Message, ...]:

@@ -13,7 +13,7 @@ from parallel_hpo.notices import Message, Observer
 from parallel_hpo.plan import Share
 from parallel_hpo.protocol.spec import PickledMain
 from parallel_hpo.supervisor.control.signals import Control
-from parallel_hpo.supervisor.records.resuming import AskedCount, asked_count
+from parallel_hpo.supervisor.records.resuming import AskedCount, asked_count, count_or_cap
 from parallel_hpo.words import Program, Target
 
 
@@ -37,6 +37,8 @@ class Setting:
     """How a later process finds `main`; None: by no name."""
     machine: str = ""
     """The folder of this machine's part within the sweep's, where the sweep has many; ''."""
+    run_cap: int | None = None
+    """The sweep's own limit of runs, once it is known; it counts where no other count is given."""
 
     @property
     def goes_on(self) -> bool:
@@ -49,10 +51,14 @@ class Setting:
         total = self.section.count
         return total if total is None or self.share is None else self.share.count(total)
 
-    def asked_count(self, facts: Mapping[str, Any]) -> AskedCount:
-        """Return this launch's count beside that of the one that it goes on with, whose facts these are."""
+    def asked_count(self, facts: Mapping[str, Any], *, before: int) -> AskedCount:
+        """Return this launch's count beside that of the one that it goes on with, whose facts these are.
+
+        `before` runs of earlier counts have used up a part of the sweep's run_cap.
+        """
         given = "count" in self.section.overridden
-        return asked_count(self.count, given=given, facts=facts, goes_on=self.goes_on)
+        count = count_or_cap(self.count, self.run_cap, before=before)
+        return asked_count(count, given=given, facts=facts, goes_on=self.goes_on)
 
     def with_seed_of(self, facts: Mapping[str, Any]) -> Setting:
         """Return it with the seed that the sweep of these facts has; one that differs is told of."""

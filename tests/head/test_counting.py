@@ -47,3 +47,11 @@ def test_what_this_machine_does_not_know_of_the_count_the_pool_does() -> None:
     count = counted(None, resumes=True, known=pool(8))
     assert (count.total, count.before) == (8, 0)
     assert counted(12, resumes=True, known=pool(8)).total == 12
+
+
+def test_the_run_cap_is_the_count_of_all_where_none_is_given() -> None:
+    assert (counted(None, run_cap=9).total, counted(8, run_cap=9).total) == (9, 8)
+    again = counted(None, run_cap=9, resumes=True, facts={"count": 9, "before": 0})
+    assert (again.total, again.asked.is_raised) == (9, False)
+    joined_again = counted(None, run_cap=9, rows=[row(1), row(2)])
+    assert (joined_again.total, joined_again.before) == (9, 2)

@@ -117,7 +117,7 @@ def held() -> None:
 
 def held_after_its_end() -> None:
     """End the run for the server, and then run until the test lets all go on."""
-    enter()
+    enter().log({"loss": 1.0})
     wandb.finish()
     journal("ended")
     await_go()
@@ -144,14 +144,15 @@ def curious() -> None:
         argv=sys.argv,
         environment=dict(os.environ),
         interactive=sys.stdin.read(),
-    )
+    ).log({"loss": 1.0})
 
 
 def mendable() -> None:
     """Fail until somebody has mended it."""
-    enter()
+    run = enter()
     if not Path(os.environ["JOURNAL"]).with_name("mended").exists():
         raise ValueError("not mended yet")
+    run.log({"loss": 1.0})
 
 
 def sleeper() -> None:
@@ -189,7 +190,7 @@ def never_initialising() -> None:
 
 def with_grandchild() -> None:
     """Leave a grandchild that has a session of its own, and go on."""
-    enter()
+    enter().log({"loss": 1.0})
     if os.fork() == 0:
         os.setsid()
         if os.fork() == 0:
@@ -233,7 +234,7 @@ def fails_on_device_3() -> None:
 
 def fails_later() -> None:
     """Finish, until two runs have been through; fail from then on."""
-    enter()
+    enter().log({"loss": 1.0})
     before = Path(os.environ["JOURNAL"]).read_text().count('"enter"')
     if before > 2:
         raise ValueError("no good")
@@ -248,9 +249,10 @@ def fails_every_other_time() -> None:
 
 
 def dies_in_slot_0() -> None:
-    enter()
+    run = enter()
     if os.environ["PARALLEL_HPO_WORKER"] == "0":
         os._exit(3)
+    run.log({"loss": 1.0})
 
 
 def together() -> Any:
@@ -259,6 +261,7 @@ def together() -> Any:
     deadline = time.monotonic() + 60
     while len(_slots_entered()) < int(os.environ["PARALLEL_HPO_WORKERS"]) and time.monotonic() < deadline:
         time.sleep(0.01)
+    run.log({"loss": 1.0})
     return run
 
 
@@ -269,14 +272,13 @@ def _slots_entered() -> set[int]:
 
 def dying_once() -> None:
     """Die in the first attempt of each run, once all workers have begun one."""
-    run = together()
+    together()
     if os.environ["PARALLEL_HPO_ATTEMPT"] == "1":
         os.kill(os.getpid(), signal.SIGKILL)
-    run.log({"loss": 1.0})
 
 
 def preloaded() -> None:
-    enter(loaded="counted" in sys.modules)
+    enter(loaded="counted" in sys.modules).log({"loss": 1.0})
 
 
 def out_of_memory() -> None:

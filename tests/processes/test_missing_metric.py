@@ -35,6 +35,7 @@ def test_the_first_run_without_the_metric_is_warned_of_once(
     space: dict[str, Any] = RANDOM | {"method": method, "metric": {"name": "loss", "goal": "minimize"}}
     ended = sweep.start(main, mains=mains, sweep=space, count=2, workers=1, arguments=("-q",)).finish()
     assert outcomes(ended.summary) == ["finished"] * 2, ended.stderr
+    assert ended.code == ended.summary["exit_code"] == 5
     # Beside it a sweep may say that it has killed what another had left.
     (line,) = [line for line in ended.stderr.splitlines() if line.startswith("warning: a run ")]
     assert line.startswith(

@@ -14,7 +14,7 @@ from typing import Any, Final
 import psutil
 import pytest
 
-from tests.processes.conftest import Ended, Entry, RealSweep, outcomes
+from tests.processes.conftest import RANDOM, Ended, Entry, RealSweep, outcomes
 
 CHAOTIC: Final = Path(__file__).with_name("chaotic.py")
 GONE_WITHIN_S: Final = 5.0
@@ -250,3 +250,16 @@ def test_a_sweep_that_is_joined_again_has_so_many_runs_more(sweep: RealSweep) ->
     joined: dict[str, Any] = {"sweep_id": sweep.create(), "count": 2}
     expect_exactly(2, sweep.start("quick", **joined).finish(), sweep)
     expect_exactly(4, sweep.start("quick", **joined).finish(), sweep)
+
+
+def test_a_run_cap_is_the_count_where_none_is_given_and_stays_it_when_the_sweep_goes_on(
+    sweep: RealSweep,
+) -> None:
+    capped = RANDOM | {"run_cap": 4}
+    sweep.start("sleeper", sweep=capped).wait_for(2)
+    interrupt(sweep)
+    ended = sweep.start("quick", sweep=capped, arguments=("--resume", sweep_id(sweep))).finish()
+    expect_exactly(4, ended, sweep)
+    assert ended.summary["stop_reason"] == "all 4 runs performed"
+    assert "4 runs on 2 workers (shares 2, 2)" in ended.stderr
+    assert "from now on" not in ended.stderr

@@ -87,6 +87,11 @@ def asked_count(count: int | None, *, given: bool, facts: Mapping[str, Any], goe
     return AskedCount(was, True, was)
 
 
+def count_or_cap(count: int | None, run_cap: int | None, *, before: int) -> int | None:
+    """Return the count; where none is given, what `before` earlier runs have left of the sweep's run_cap."""
+    return max(0, run_cap - before) if count is None and run_cap is not None else count
+
+
 def facts_of(ledger: LedgerReader | None, resume: str | None, *, many: bool = False) -> Mapping[str, Any]:
     """Return what is known of a sweep to be resumed: its id alone where its ledger was just being made.
 
