@@ -61,6 +61,8 @@ class Launch:
     resume: str | None = None
     """The sweep to go on with: its id."""
     share: Share | None = None
+    keep_configuration: bool = False
+    """Whether to go on by the sweep's own configuration where the metric or goal now differs from it."""
 
 
 def next_lease(left: int, workers: int) -> int:

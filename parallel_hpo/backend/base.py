@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from parallel_hpo.words import RunId, SweepPath
+
+PAUSED: Final = "PAUSED"
+"""The state of a sweep that gives out no run for now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +21,8 @@ class OpenedSweep:
     url: str
     configuration: Mapping[str, Any]
     """As the server has it: the metric of a joined sweep is known from here."""
+    state: str = ""
+    """What the server calls its state; '': it was not asked."""
 
     @property
     def metric(self) -> str | None:
@@ -28,6 +33,11 @@ class OpenedSweep:
     def goal(self) -> str:
         """Which value of it is the best: "minimize" or "maximize"."""
         return str(self._metric.get("goal", "minimize"))
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether it gives out no run until somebody resumes it."""
+        return self.state == PAUSED
 
     @property
     def run_cap(self) -> int | None:

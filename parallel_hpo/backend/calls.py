@@ -55,7 +55,7 @@ def open_sweep(order: SweepOrder) -> OpenedSweep:
         from wandb.cli import cli
 
         cli.sweep.main(["--resume", str(path)], standalone_mode=False)
-    return OpenedSweep(path, sweep.url, _plain(sweep.config))
+    return OpenedSweep(path, sweep.url, _plain(sweep.config), str(sweep.state))
 
 
 def why_over(path: SweepPath) -> str:

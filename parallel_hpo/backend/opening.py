@@ -40,7 +40,7 @@ def open_sweep(door: Door, order: SweepOrder, environment: Mapping[str, str]) ->
     there = found["project"]
     path = SweepPath(there["entity"]["name"], there["name"], SweepId(found["name"]))
     url = f"{door.url.rstrip('/')}/{path.entity}/{path.project}/sweeps/{path.sweep_id}"
-    return OpenedSweep(path, url, dict(yaml.safe_load(found["config"]) or {}))
+    return OpenedSweep(path, url, dict(yaml.safe_load(found["config"]) or {}), found["state"])
 
 
 def _create(door: Door, order: SweepOrder, environment: Mapping[str, str]) -> Any:

@@ -62,6 +62,13 @@ def run(
             autocompletion=sweep_ids,
         ),
     ] = None,
+    keep_configuration: Annotated[
+        bool,
+        typer.Option(
+            "--keep-configuration",
+            help="Resume though CONFIG has another metric or goal: the sweep keeps its own.",
+        ),
+    ] = False,
     share: Annotated[
         str | None,
         typer.Option(help="Perform the I-th of N shares of the count.", metavar="I/N|slurm"),
@@ -82,7 +89,7 @@ def run(
 
     display = DisplayFlags(dry_run=dry_run, as_json=as_json, quiet=quiet, verbose=verbose)
     with errors_as_exit_codes():
-        launch = Launch(resume, None if share is None else parse_share(share, os.environ))
+        launch = Launch(resume, None if share is None else parse_share(share, os.environ), keep_configuration)
         words = tuple(sys.argv)
         request = Request(config, target, context.obj or (), given(context), launch, create, display, words)
         raise typer.Exit(perform(request))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -12,7 +13,7 @@ from parallel_hpo.analysis.table import as_csv, order_by, table_of
 from parallel_hpo.cli.output import print_for_machines, print_for_people, warn, write_for_machines
 from parallel_hpo.cli.tables import show_table
 from parallel_hpo.consumption import total
-from parallel_hpo.errors import BackendError, UsageError
+from parallel_hpo.errors import BackendError, ExitCode, UsageError
 from parallel_hpo.nested import strict
 from parallel_hpo.supervisor.records.loading import result_of
 from parallel_hpo.supervisor.records.summary import RunSummary, describe_run
@@ -28,7 +29,9 @@ _SHOWN: Final = (
 def status(directory: Path, sweep: str | None, *, as_json: bool) -> None:
     """Say how far one sweep is, or all of them."""
     sweeps = known_sweeps(directory, unreadable=warn) if sweep is None else [find_sweep(directory, sweep)]
-    described = [_described(known) for known in sweeps]
+    listed = list(sweeps)
+    paused = _paused(directory, listed)
+    described = [_described(known, paused=known.sweep_id in paused) for known in listed]
     if as_json:
         described = _measured(directory, described)
         print_for_machines(json.dumps(described if sweep is None else described[0], indent=2))
@@ -84,7 +87,29 @@ def best(directory: Path, sweep: str, *, as_json: bool) -> None:
         print_for_machines(f"{run.run_id}  {metric}={run.value:g}  {json.dumps(run.parameters)}")
 
 
-def _described(known: KnownSweep) -> dict[str, Any]:
+def _paused(directory: Path, listed: Sequence[KnownSweep]) -> frozenset[str]:
+    """Return which of the sweeps are paused, as far as the embedded server's database says it."""
+    asked = [known.sweep_id for known in listed if _may_be_paused(known)]
+    if not asked:
+        return frozenset()
+    from parallel_hpo.server import local  # SQLAlchemy takes 0.2 s to import
+    from parallel_hpo.server.services.sweeps import paused_among
+
+    try:
+        with local.opened(directory) as world:
+            return frozenset() if world is None else paused_among(world, asked)
+    except BackendError as error:
+        warn(error)
+        return frozenset()
+
+
+def _may_be_paused(known: KnownSweep) -> bool:
+    """Whether the sweep is on the embedded server and has something left to do."""
+    complete = known.facts.get("exit_code") in (ExitCode.COMPLETE, ExitCode.NO_RUN_FINISHED)
+    return known.facts.get("backend") == "local" and (bool(known.supervised) or not complete)
+
+
+def _described(known: KnownSweep, *, paused: bool) -> dict[str, Any]:
     best_run = known.best
     return {
         "sweep": known.sweep_id,
@@ -92,6 +117,7 @@ def _described(known: KnownSweep) -> dict[str, Any]:
         "name": known.facts.get("name"),
         "project": known.project,
         "running": bool(known.supervised),
+        "paused": True if paused else None,
         "backend": known.facts.get("backend"),
         "count": known.count,
         "started": len(known.runs),

@@ -20,7 +20,7 @@ _SHOWN_CHARS = 80
 
 def wrong(where: str, value: object, allowed: str) -> ConfigError:
     """Return the error for a value that is not allowed."""
-    return ConfigError(f"{where} is {_show(value)}; allowed: {allowed}")
+    return ConfigError(f"{where} is {show(value)}; allowed: {allowed}")
 
 
 def missing(where: str, needed: str) -> ConfigError:
@@ -34,7 +34,7 @@ def table(where: str, value: object, allowed: str) -> Mapping[str, Any]:
         raise wrong(where, value, allowed)
     for key in value:
         if not isinstance(key, str) or not key:
-            raise ConfigError(f"{where} has the key {_show(key)}; allowed: keys that are non-empty strings")
+            raise ConfigError(f"{where} has the key {show(key)}; allowed: keys that are non-empty strings")
     return value
 
 
@@ -121,7 +121,8 @@ def _hint(value: object) -> str:
     return ", not text (no quotes; YAML needs 1.0e-4 where JSON has 1e-4)"
 
 
-def _show(value: object) -> str:
+def show(value: object) -> str:
+    """Return a value as JSON has it, cut to fit a line."""
     try:
         shown = json.dumps(value, default=repr, ensure_ascii=False)
     except (TypeError, ValueError):  # keys that JSON can't have, or a list within itself

@@ -131,6 +131,11 @@ def find_doubt(where: str, spec: Spec) -> str:
     )
 
 
+def with_distribution(where: str, spec: Spec) -> dict[str, Any]:
+    """Return a parameter with the name of its distribution; ConfigError where it can't be inferred."""
+    return {**spec, "distribution": _name(where, spec)}
+
+
 def _is_int(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 

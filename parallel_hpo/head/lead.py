@@ -58,6 +58,7 @@ def lead(
         setting = Setting(
             *(section, packed, observer, control, clock, random.random, make_mark(), clock()),
             resumes=launch.resume is not None,
+            keep_configuration=launch.keep_configuration,
             name=name_of(main),
         )
         stack.enter_context(SignalsTaken(control))

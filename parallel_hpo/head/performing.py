@@ -31,7 +31,7 @@ from parallel_hpo.supervisor.commands import Commands
 from parallel_hpo.supervisor.conclusion import EndedSweep, conclude, find_phantoms, is_to_be_finished
 from parallel_hpo.supervisor.control.mailbox import Mailbox
 from parallel_hpo.supervisor.control.patience import Patience, StoppedError
-from parallel_hpo.supervisor.noted_launch import NotedLaunch, say_where_it_differs
+from parallel_hpo.supervisor.noted_launch import NotedLaunch, say_if_paused, say_where_it_differs
 from parallel_hpo.supervisor.on_end import tell_of_end
 from parallel_hpo.supervisor.records.mirror import MirrorLedger
 from parallel_hpo.supervisor.records.summary import SweepResult
@@ -87,6 +87,7 @@ class PooledSweep:
         self._count = self._count_runs(known)
         self._record()
         self._announce()
+        say_if_paused(self._it.sweep, self._setting.section.directory, self._setting.observer)
         mirror = self._mirror(self._setting.observer)
         line = HeadLine(self._it.door, lambda: (mirror.last_event, mirror.last_notice), self._post)
         try:

@@ -58,24 +58,31 @@ class HPO(ABC):
         self.section: Final = section
         self._host = host
 
-    def optimize(self, main: Callable[[], object], *, resume: str | None = None) -> SweepResult:
+    def optimize(
+        self, main: Callable[[], object], *, resume: str | None = None, keep_configuration: bool = False
+    ) -> SweepResult:
         """Perform the sweep's runs, each a call of `main`, and show them on stderr.
 
         `resume` is the id of an earlier sweep in the same directory: what is left of
-        its count is performed, beginning with the runs that were cut.
+        its count is performed, beginning with the runs that were cut. It keeps its sweep
+        configuration; one that has another metric or goal now is a ConfigError, unless
+        `keep_configuration` is true.
 
         Raises UsageError inside a worker or while another sweep runs in this
         process, ConfigError, TargetError, BackendError and WorkerStartError for
         what their names say. Where a signal ended the sweep, that signal is raised
         again (SIGINT: KeyboardInterrupt), if this is the main thread.
         """
+        launch = Launch(resume=resume, keep_configuration=keep_configuration)
         with Terminal(sys.stderr, varied=varied_parameters(self.section)) as terminal:
-            result = self.perform(main, observer=terminal, launch=Launch(resume=resume))
-            terminal.conclude(result, go_on=f'optimize(main, resume="{result.sweep_id}")')
+            result = self.perform(main, observer=terminal, launch=launch)
+            terminal.conclude(result, go_on=_go_on("optimize", launch).format(result.sweep_id))
         _raise_again(result.exit_code)
         return result
 
-    def start(self, main: Callable[[], object], *, resume: str | None = None) -> Handle:
+    def start(
+        self, main: Callable[[], object], *, resume: str | None = None, keep_configuration: bool = False
+    ) -> Handle:
         """Begin what `optimize` does, and return at once: a handle tells of it, stops it, has its result.
 
         It shows itself in the notebook's cell that calls this, else on stderr. No signal reaches it: an
@@ -84,9 +91,10 @@ class HPO(ABC):
 
         Raises what `optimize` raises before anything is started: UsageError and TargetError.
         """
-        performance = self._begin(main, Launch(resume=resume))
+        launch = Launch(resume=resume, keep_configuration=keep_configuration)
+        performance = self._begin(main, launch)
         display = open_display(varied_parameters(self.section))
-        return begin(self, performance, display, go_on='start(main, resume="{}")')
+        return begin(self, performance, display, go_on=_go_on("start", launch))
 
     @classmethod
     def from_dict(cls, section: Mapping[str, Any]) -> HPO | None:
@@ -112,6 +120,11 @@ class HPO(ABC):
             raise UsageError(
                 "optimize() was called inside a worker of a sweep, which can't start a sweep of its own;"
                 " ConfigLoader(...).hpo is None there, call main() then"
+            )
+        if launch.keep_configuration and launch.resume is None:
+            raise UsageError(
+                "--keep-configuration (keep_configuration=True) is for a sweep that is resumed: a new one has"
+                " the configuration that it is given; leave it out, or say which sweep by --resume (resume=…)"
             )
         from parallel_hpo.supervisor.processes.descriptors import fill_standard  # late: takes 0.3 s to import
 
@@ -156,6 +169,12 @@ def _enter_alone() -> Callable[[], None]:
             " or for the result() of its handle, or stop that"
         )
     return _ONE_AT_A_TIME.release
+
+
+def _go_on(call: str, launch: Launch) -> str:
+    """Return the call that goes on with a sweep, `{}` in its id's place."""
+    kept = ", keep_configuration=True" if launch.keep_configuration else ""
+    return f'{call}(main, resume="{{}}"{kept})'
 
 
 def _raise_again(exit_code: int) -> None:

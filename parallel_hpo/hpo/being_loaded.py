@@ -34,12 +34,16 @@ class BeingLoaded(HPO):
         """Read no section: the file is loaded whatever stands there."""
         LOADING.stand_in(self)
 
-    def optimize(self, main: Callable[[], object], *, resume: str | None = None) -> SweepResult:
+    def optimize(
+        self, main: Callable[[], object], *, resume: str | None = None, keep_configuration: bool = False
+    ) -> SweepResult:
         """End the loading of the target's file, if that calls this; else return a result of no runs."""
         LOADING.end(sys._getframe(1).f_globals)
         return NOTHING
 
-    def start(self, main: Callable[[], object], *, resume: str | None = None) -> Handle:
+    def start(
+        self, main: Callable[[], object], *, resume: str | None = None, keep_configuration: bool = False
+    ) -> Handle:
         """End the loading likewise; else return the handle of a sweep of no runs that is over."""
         LOADING.end(sys._getframe(1).f_globals)
         return over(self, NOTHING)

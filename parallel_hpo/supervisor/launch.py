@@ -49,7 +49,7 @@ from parallel_hpo.supervisor.records.ledger import Ledger
 from parallel_hpo.supervisor.records.resuming import facts_of, find_folder
 from parallel_hpo.supervisor.records.summary import Closing, SweepResult, summarise
 from parallel_hpo.supervisor.setting import Setting
-from parallel_hpo.words import Program, StopKind, Target
+from parallel_hpo.words import Program, StopKind, SweepPath, Target
 
 CHECK_LIMIT_S: Final = 600.0
 """Importing a target may load a large framework from a slow disk."""
@@ -86,6 +86,7 @@ def supervise(
         setting = Setting(
             *(section, packed, observer, control, clock, jitter, make_mark(), clock(), launch.share),
             resumes=resumes,
+            keep_configuration=launch.keep_configuration,
             name=name_of(main),
         )
         if heavy := why_heavy(main, packed):
@@ -160,6 +161,7 @@ class Stage:
         """Open the sweep on its server; `facts` are those of the ledger of one that is resumed."""
         self.setting = replace(self.setting.with_seed_of(facts), run_cap=facts.get("run_cap"))
         self.section = self.setting.section
+        self._expect_same_metric(facts)
         for doubt in () if facts else doubts_of(self.section):
             self.setting.observer(doubt)
         backend = self._open_backend(self._choose(facts))
@@ -173,6 +175,7 @@ class Stage:
         sweep = self.patience.call(lambda: backend.open_sweep(order, calls.run))
         expect_free(self.section.seed_parameter, sweep.configuration)
         self.setting = replace(self.setting, run_cap=sweep.run_cap)
+        self.setting.compare_configuration(sweep.path.sweep_id, sweep.configuration)
         return OpenStage(sweep, backend, children, equipment, surroundings)
 
     # --- what there is ---------------------------------------------------------------------
@@ -195,6 +198,13 @@ class Stage:
             words = f"{FLAPPING} is set: it would end wandb's agents after a failed run, and is ignored"
             self.setting.observer(Message(words, warning=True))
         return chosen
+
+    def _expect_same_metric(self, facts: Mapping[str, Any]) -> None:
+        """Raise ConfigError, before anything starts, where the resumed sweep has another metric."""
+        if "path" in facts and "metric" in facts:
+            sweep = SweepPath(*facts["path"].split("/")).sweep_id
+            metric = facts["metric"] and {"name": facts["metric"], "goal": facts.get("goal", "minimize")}
+            self.setting.compare_configuration(sweep, {"metric": metric}, metric_only=True)
 
     def _order(self, facts: Mapping[str, Any]) -> SweepOrder:
         section = self.section

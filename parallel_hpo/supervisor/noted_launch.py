@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from parallel_hpo.backend.base import OpenedSweep
+from parallel_hpo.config.directory import find_directory
 from parallel_hpo.notices import Message, Observer
 from parallel_hpo.protocol.spec import Surroundings
 from parallel_hpo.supervisor.packing.naming import note_main
@@ -66,6 +69,17 @@ def say_where_it_differs(asked: AskedCount, observer: Observer) -> None:
     if asked.count != asked.was:
         now, before = (count or "without limit" for count in (asked.count, asked.was))
         observer(Message(f"count {now} from now on (it was {before})"))
+
+
+def say_if_paused(opened: OpenedSweep, directory: Path, observer: Observer) -> None:
+    """Say that the sweep is paused, and the command that lets it go on from a shell of this environment."""
+    if not opened.is_paused:
+        return
+    words = ["parallel-hpo", "resume", opened.path.sweep_id]
+    if directory != find_directory(None, os.environ):
+        words += ["--directory", str(directory)]
+    text = f"sweep {opened.path.sweep_id} is paused: it has no new run until `{shlex.join(words)}`"
+    observer(Message(text, warning=True))
 
 
 def count_before(facts: Mapping[str, Any], earlier: Earlier, *, goes_on: bool) -> int:

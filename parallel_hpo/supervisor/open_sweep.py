@@ -32,7 +32,12 @@ from parallel_hpo.supervisor.devices.owners import OwnerWatch
 from parallel_hpo.supervisor.devices.presence import OwnersSeen, Presence
 from parallel_hpo.supervisor.loop import Answers, Loop
 from parallel_hpo.supervisor.membership.membership import Membership
-from parallel_hpo.supervisor.noted_launch import NotedLaunch, count_before, say_where_it_differs
+from parallel_hpo.supervisor.noted_launch import (
+    NotedLaunch,
+    count_before,
+    say_if_paused,
+    say_where_it_differs,
+)
 from parallel_hpo.supervisor.on_end import tell_of_end
 from parallel_hpo.supervisor.on_failure import Aftermath
 from parallel_hpo.supervisor.planning import limits_of, shares_of
@@ -99,6 +104,7 @@ class OpenSweep:
         marks = self._ledger.facts.get("marks", [])
         self._record()
         self._announce()
+        say_if_paused(self._opened, self._setting.section.directory, self._setting.observer)
         try:
             with Mailbox(self._folder) as mailbox:
                 ending = self._run(marks, mailbox)

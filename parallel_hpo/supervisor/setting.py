@@ -9,6 +9,8 @@ from typing import Any
 
 from parallel_hpo.config.durations import deadline_at
 from parallel_hpo.config.hpo import HpoSection
+from parallel_hpo.config.sweep_changes import find_changes, in_words
+from parallel_hpo.errors import ConfigError
 from parallel_hpo.notices import Message, Observer
 from parallel_hpo.plan import Share
 from parallel_hpo.protocol.spec import PickledMain
@@ -33,6 +35,8 @@ class Setting:
     """This launch's share of the section's count; None: all of it."""
     resumes: bool = False
     """Whether it goes on with the count of an earlier launch."""
+    keep_configuration: bool = False
+    """Whether a resumed sweep goes on though the metric or goal of the section differs from its own."""
     name: Target | Program | None = None
     """How a later process finds `main`; None: by no name."""
     machine: str = ""
@@ -71,6 +75,30 @@ class Setting:
         parameter = self.section.seed_parameter or facts.get("seed_parameter")
         changes = {"seed": kept, "seed_parameter": parameter}
         return replace(self, section=self.section.model_copy(update=changes))
+
+    def compare_configuration(
+        self, sweep: str, kept: Mapping[str, Any], *, metric_only: bool = False
+    ) -> None:
+        """Say where the section's sweep configuration differs from the one that a resumed sweep has `kept`.
+
+        `metric_only`: nothing but the metric's name and goal is known of that.
+        Raises ConfigError where one of those two differs, unless the launch accepts it.
+        """
+        wanted = self.section.sweep_configuration
+        if not self.resumes or wanted is None:
+            return
+        changes = find_changes(wanted, kept)
+        of_metric = [change for change in changes if change.is_of_metric]
+        if of_metric and not self.keep_configuration:
+            said = in_words(of_metric if metric_only else changes)
+            raise ConfigError(
+                f"hpo.sweep_configuration has changed: {said}; sweep {sweep} can't change its metric or goal:"
+                " set them back, begin a new sweep, or go on with the sweep's own configuration by"
+                " --keep-configuration (in Python: keep_configuration=True)"
+            )
+        if changes and not metric_only:
+            words = f"hpo.sweep_configuration has changed: {in_words(changes)}; sweep {sweep} keeps the old"
+            self.observer(Message(words, warning=True))
 
     def deadline_at(self, wall: float) -> float | None:
         """Return by when all runs are to end, monotonic seconds; None: there is no deadline.

@@ -44,6 +44,13 @@ def test_optimize_passes_on_which_sweep_is_to_be_resumed() -> None:
     fake = FakeSupervisor()
     hpo(fake).optimize(main, resume="s1")
     assert fake.launch == Launch(resume="s1")
+    hpo(fake).optimize(main, resume="s1", keep_configuration=True)
+    assert fake.launch == Launch(resume="s1", keep_configuration=True)
+
+
+def test_keeping_the_configuration_is_for_a_sweep_that_is_resumed() -> None:
+    with pytest.raises(UsageError, match="is for a sweep that is resumed"):
+        hpo(FakeSupervisor()).optimize(main, keep_configuration=True)
 
 
 def test_optimize_shows_the_sweep_and_its_result_on_stderr() -> None:

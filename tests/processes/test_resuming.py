@@ -263,3 +263,35 @@ def test_a_run_cap_is_the_count_where_none_is_given_and_stays_it_when_the_sweep_
     assert ended.summary["stop_reason"] == "all 4 runs performed"
     assert "4 runs on 2 workers (shares 2, 2)" in ended.stderr
     assert "from now on" not in ended.stderr
+
+
+def test_a_changed_configuration_is_named_and_a_changed_metric_refused_unless_it_is_to_be_kept(
+    sweep: RealSweep,
+) -> None:
+    sweep.start("sleeper", count=2).wait_for(2)
+    interrupt(sweep)
+    this = ("--resume", sweep_id(sweep))
+    changed = RANDOM | {"metric": {"name": "acc"}, "parameters": {"x": {"min": 0.0, "max": 2.0}}}
+    refused = sweep.start("quick", count=2, sweep=changed, arguments=this).finish()
+    assert refused.code == 2
+    assert 'has changed: metric.name is "acc" (it was "loss"); sweep' in refused.stderr
+    kept = sweep.start("quick", count=2, sweep=changed, arguments=(*this, "--keep-configuration")).finish()
+    expect_exactly(2, kept, sweep)
+    assert 'metric.name is "acc" (it was "loss"), parameters.x.max is 2.0 (it was 1.0); sweep' in kept.stderr
+    assert kept.summary["metric"] == "loss"
+
+
+def test_a_paused_sweep_says_so_and_goes_on_by_the_command_that_it_names(sweep: RealSweep) -> None:
+    sweep.start("sleeper", count=4).wait_for(2)
+    interrupt(sweep)
+    sweep.ask("pause", sweep_id(sweep))
+    resume(sweep, "quick", count=4)
+    line = sweep.read_until(" is paused: it has no new run until `parallel-hpo resume ")
+    sweep.wait_for(4)  # those that were cut
+    assert sweep.ask_json("status", sweep_id(sweep))["paused"] is True
+    assert "paused" in sweep.ask("status").splitlines()[0]
+    _, verb, name, option, directory = shlex.split(line.split("`")[1])
+    assert (option, directory) == ("--directory", str(sweep.directory))
+    sweep.ask(verb, name)
+    expect_exactly(4, sweep.finish(), sweep)
+    assert sweep.ask_json("status", name)["paused"] is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -46,6 +47,13 @@ def upsert(world: World, wishes: SweepWishes) -> Sweep:
     if sweep is None:
         raise RefusedError(f"sweep {sweep_id} doesn't exist", status=404)
     return sweep
+
+
+def paused_among(world: World, sweep_ids: Iterable[str]) -> frozenset[str]:
+    """Return those of the sweeps that are paused; one that is not there is not."""
+    with world.database.read() as transaction:
+        found = [sweeps.find(transaction, sweep_id) for sweep_id in sweep_ids]
+    return frozenset(sweep.id for sweep in found if sweep is not None and sweep.state is SweepState.PAUSED)
 
 
 def _create(world: World, wishes: SweepWishes) -> str:
