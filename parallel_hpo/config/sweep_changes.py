@@ -22,7 +22,7 @@ _OF_METRIC: Final = ("metric.name", "metric.goal")
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class ChangedKey:
     """A key with another value than before; None: it is not set."""
 
     where: str
@@ -36,15 +36,15 @@ class Change:
         return self.where in _OF_METRIC
 
 
-def find_changes(new: Mapping[str, Any], old: Mapping[str, Any]) -> tuple[Change, ...]:
+def find_changes(new: Mapping[str, Any], old: Mapping[str, Any]) -> tuple[ChangedKey, ...]:
     """Return the keys whose values differ, in the order of the new configuration, removed ones last."""
     now, before = dict(_leaves(_completed(new))), dict(_leaves(_completed(old)))
     keys = dict.fromkeys([*now, *before])
-    changes = (Change(key, now.get(key), before.get(key)) for key in keys)
+    changes = (ChangedKey(key, now.get(key), before.get(key)) for key in keys)
     return tuple(change for change in changes if not _same(change.new, change.old))
 
 
-def in_words(changes: Sequence[Change]) -> str:
+def in_words(changes: Sequence[ChangedKey]) -> str:
     """Return the changes as a part of a sentence."""
     return ", ".join(f"{each.where} is {_shown(each.new)} (it was {_shown(each.old)})" for each in changes)
 
