@@ -73,6 +73,14 @@ def why_over(path: SweepPath) -> str:
     return OVER.get(state, "")
 
 
+def state_of(path: str) -> str:
+    """Return what the server calls the sweep's state."""
+    import wandb
+
+    api: Any = wandb.Api()
+    return str(api.sweep(path).state)
+
+
 def open_runs(path: SweepPath) -> tuple[str, ...]:
     """Return the ids of the sweep's runs that the server counts as running or waiting to be."""
     import wandb

@@ -34,6 +34,12 @@ VERBS: Final = {
     "cancel": Verb("CANCELED", "is cancelled: its running runs are ended now"),
 }
 
+ASK_LIMIT_S: Final = 20.0
+"""Timeout in seconds of a question to a sweep's server, which the client alone would repeat for minutes."""
+_ASK_STATE: Final = (
+    "import sys; from parallel_hpo.backend.calls import state_of; print(state_of(sys.argv[1]))"
+)
+
 
 def set_state(directory: Path, sweep: str, name: str, *, as_json: bool) -> None:
     """Pause, resume, stop or cancel a sweep on its server.
@@ -109,3 +115,22 @@ def _set_wandb_state(path: str, name: str) -> None:
     if ended.returncode:
         why = ended.stderr.strip() or ended.stdout.strip()
         raise BackendError(f"wandb sweep --{name} {path} failed: {why}")
+
+
+def ask_wandb_state(path: str) -> str:
+    """Return the state of a sweep on the server that the client is logged in to, as that calls it.
+
+    Raises:
+        BackendError: the server does not answer in time, or refuses.
+    """
+    command = [sys.executable, "-c", _ASK_STATE, path]
+    try:
+        ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=ASK_LIMIT_S)
+    except subprocess.TimeoutExpired:
+        raise BackendError(
+            f"the server of {path} has not said within {ASK_LIMIT_S:g} s what state it is in"
+        ) from None
+    if ended.returncode:
+        why = (ended.stderr.strip() or ended.stdout.strip()).splitlines()[-1:]
+        raise BackendError(f"the server of {path} can't say what state it is in: {' '.join(why)}")
+    return ended.stdout.split()[-1]

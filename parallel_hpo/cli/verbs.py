@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from parallel_hpo.analysis.table import as_csv, order_by, table_of
+from parallel_hpo.backend.base import PAUSED
 from parallel_hpo.cli.output import print_for_machines, print_for_people, warn, write_for_machines
 from parallel_hpo.cli.tables import show_table
 from parallel_hpo.consumption import total
@@ -31,6 +32,8 @@ def status(directory: Path, sweep: str | None, *, as_json: bool) -> None:
     sweeps = known_sweeps(directory, unreadable=warn) if sweep is None else [find_sweep(directory, sweep)]
     listed = list(sweeps)
     paused = _paused(directory, listed)
+    if sweep is not None and not paused and _runs_elsewhere(listed[0]):
+        paused = _paused_elsewhere(listed[0])
     described = [_described(known, paused=known.sweep_id in paused) for known in listed]
     if as_json:
         described = _measured(directory, described)
@@ -107,6 +110,23 @@ def _may_be_paused(known: KnownSweep) -> bool:
     """Whether the sweep is on the embedded server and has something left to do."""
     complete = known.facts.get("exit_code") in (ExitCode.COMPLETE, ExitCode.NO_RUN_FINISHED)
     return known.facts.get("backend") == "local" and (bool(known.supervised) or not complete)
+
+
+def _runs_elsewhere(known: KnownSweep) -> bool:
+    """Whether the sweep is performed now, and is on a server that the client is logged in to."""
+    return known.facts.get("backend") == "wandb" and bool(known.supervised) and "path" in known.facts
+
+
+def _paused_elsewhere(known: KnownSweep) -> frozenset[str]:
+    """Return the sweep if its server says that it is paused; a server that doesn't answer is warned of."""
+    from parallel_hpo.cli.steering import ask_wandb_state  # it takes a server's imports along
+
+    try:
+        state = ask_wandb_state(str(known.facts["path"]))
+    except BackendError as error:
+        warn(error)
+        return frozenset()
+    return frozenset({known.sweep_id} if state == PAUSED else ())
 
 
 def _described(known: KnownSweep, *, paused: bool) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -34,3 +35,19 @@ def test_a_crashed_run_is_crashed_there_at_once(sweep: RealSweep, server: Server
     with closing(sqlite3.connect(server.folder / "server.db")) as database:
         assert database.execute("SELECT state FROM runs").fetchall() == [("crashed",)]
         assert database.execute("SELECT state FROM sweeps").fetchall() == [("FINISHED",)]
+
+
+def test_a_paused_sweep_says_so_and_status_asks_its_server(sweep: RealSweep, server: Server) -> None:
+    sweep.env |= {name: server.client_env[name] for name in ("WANDB_BASE_URL", "WANDB_API_KEY")}
+    del sweep.env["PARALLEL_HPO_BACKEND"]
+    sweep.start("sleeper", count=2, workers=1).wait_for(1)
+    sweep.signal(signal.SIGUSR2)
+    assert sweep.finish().code == ExitCode.RESUMABLE
+    (name,) = (ledger.parent.name for ledger in sweep.directory.glob("*/ledger.db"))
+    sweep.ask("pause", name)
+    sweep.start("quick", count=2, workers=1, arguments=("--resume", name))
+    sweep.read_until(f"sweep {name} is paused: it has no new run until `parallel-hpo resume {name} ")
+    assert sweep.ask_json("status", name)["paused"] is True
+    sweep.ask("resume", name)
+    ended = sweep.finish()
+    assert (ended.code, outcomes(ended.summary)) == (0, ["finished"] * 2)
