@@ -22,6 +22,7 @@ from parallel_hpo.protocol.spec import STACKS_SIGNAL
 from parallel_hpo.supervisor.control.waiting import wait
 from parallel_hpo.supervisor.decisions.actions import (
     Action,
+    AskStart,
     AskSweep,
     AwaitDevice,
     DumpStacks,
@@ -36,6 +37,7 @@ from parallel_hpo.supervisor.decisions.actions import (
     Spawn,
     Tell,
     TellEnd,
+    WithdrawStart,
 )
 from parallel_hpo.supervisor.decisions.decide import decide
 from parallel_hpo.supervisor.decisions.events import (
@@ -47,6 +49,9 @@ from parallel_hpo.supervisor.decisions.events import (
     Reported,
     ScaleAsked,
     SpawnDenied,
+    StartDelayed,
+    StartGranted,
+    StartRefused,
     SweepSeen,
     TimePassed,
 )
@@ -56,12 +61,13 @@ from parallel_hpo.supervisor.devices.presence import OwnersSeen
 from parallel_hpo.supervisor.measuring import Measures
 from parallel_hpo.supervisor.processes.child import SCARCE, ScarcityError, has_more, name_death
 from parallel_hpo.supervisor.processes.descriptors import make_room_for
-from parallel_hpo.supervisor.recording import record_drop, record_end, record_start
+from parallel_hpo.supervisor.recording import ask_pool, record_drop, record_end, record_start
 from parallel_hpo.supervisor.records.recorder import UnrecordedError
 from parallel_hpo.supervisor.tools import LivingWorker, Tools
 from parallel_hpo.words import Slot
 
-Answers = queue.SimpleQueue[SweepSeen | PoolAnswered | OwnersSeen]
+Answer = SweepSeen | PoolAnswered | StartGranted | StartRefused | OwnersSeen
+Answers = queue.SimpleQueue[Answer]
 
 
 class Loop:
@@ -215,17 +221,17 @@ class Loop:
         try:
             for action in decision.actions:
                 self._perform(action)
-        except UnrecordedError as error:
+        except UnrecordedError:
             # The start that is to be recorded comes first of the actions: with it, nothing has happened.
             self.view = before
-            if error.refused is not None:
-                self._handle(error.refused)
         self._tools.tell_pool(self.view)
 
     def _perform(self, action: Action) -> None:
         match action:
             case RecordStart() | RecordEnd() | RecordDrop() | RecordQuarantine():
                 self._record(action)
+            case AskStart() | WithdrawStart():
+                ask_pool(action, self.view, self._tools)
             case Spawn(slot):
                 self._spawn(slot)
             case Send(slot, order):
@@ -287,7 +293,8 @@ class Loop:
     def _record(self, action: RecordStart | RecordEnd | RecordDrop | RecordQuarantine) -> None:
         match action:
             case RecordStart():
-                record_start(action, self.view, self._tools)
+                if record_start(action, self.view, self._tools):
+                    self._handle(StartDelayed(action.slot))
             case RecordEnd():
                 record_end(action, self._in_slot[action.slot], self._tools)
             case RecordDrop():

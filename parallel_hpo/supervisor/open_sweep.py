@@ -25,12 +25,11 @@ from parallel_hpo.supervisor.conclusion import (
 )
 from parallel_hpo.supervisor.control.mailbox import Mailbox
 from parallel_hpo.supervisor.control.patience import Patience, StoppedError
-from parallel_hpo.supervisor.decisions.events import PoolAnswered, SweepSeen
 from parallel_hpo.supervisor.decisions.view import PoolGrant, SlotView, SweepView, open_view
 from parallel_hpo.supervisor.devices.equipment import Equipment
 from parallel_hpo.supervisor.devices.owners import OwnerWatch
-from parallel_hpo.supervisor.devices.presence import OwnersSeen, Presence
-from parallel_hpo.supervisor.loop import Answers, Loop
+from parallel_hpo.supervisor.devices.presence import Presence
+from parallel_hpo.supervisor.loop import Answer, Answers, Loop
 from parallel_hpo.supervisor.membership.membership import Membership
 from parallel_hpo.supervisor.noted_launch import (
     NotedLaunch,
@@ -144,7 +143,7 @@ class OpenSweep:
         setting = self._setting
         answers: Answers = queue.SimpleQueue()
 
-        def post(seen: SweepSeen | PoolAnswered | OwnersSeen) -> None:
+        def post(seen: Answer) -> None:
             answers.put(seen)
             setting.control.ring()
 

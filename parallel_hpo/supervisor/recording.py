@@ -6,7 +6,13 @@ from concurrent.futures import Future
 from dataclasses import replace
 
 from parallel_hpo.protocol.ends import AttemptEnd
-from parallel_hpo.supervisor.decisions.actions import RecordDrop, RecordEnd, RecordStart
+from parallel_hpo.supervisor.decisions.actions import (
+    AskStart,
+    RecordDrop,
+    RecordEnd,
+    RecordStart,
+    WithdrawStart,
+)
 from parallel_hpo.supervisor.decisions.grants import needs
 from parallel_hpo.supervisor.decisions.view import SweepView
 from parallel_hpo.supervisor.membership.telling import end_of, end_of_waiting, never_begun, start_of
@@ -16,23 +22,30 @@ from parallel_hpo.supervisor.tools import LivingWorker, Tools
 from parallel_hpo.words import Outcome, RunId
 
 
-def record_start(action: RecordStart, after: SweepView, tools: Tools) -> None:
-    """Put a start into the pool, if there is one, and on the disk; UnrecordedError where it may not begin.
+def ask_pool(action: AskStart | WithdrawStart, after: SweepView, tools: Tools) -> None:
+    """Ask the pool for a start, or withdraw that; `after` is the view with the run as started."""
+    assert tools.membership is not None
+    match action:
+        case AskStart(slot, run):
+            device = after.slots[slot].device or None
+            tools.membership.ask(start_of(slot, run, device), needs(after, tools.clock()))
+        case WithdrawStart(run):
+            tools.membership.withdraw(never_begun(run))
+
+
+def record_start(action: RecordStart, after: SweepView, tools: Tools) -> bool:
+    """Put a start on the disk; return whether that had to wait. UnrecordedError where it may not begin.
 
     `after` is the view with the run on.
     """
     device = after.slots[action.slot].device or None
     tools.pump.begin_tail(action.slot)
     tools.meter.begin(action.slot, device or "", tools.clock())
-    if tools.membership is None:
-        tools.recorder.start(action, device)
-        return
-    withdrawn = never_begun(action.run)
-    tools.membership.start(start_of(action, device), withdrawn, needs(after, tools.clock()))
     try:
-        tools.recorder.start(action, device)
+        return tools.recorder.start(action, device)
     except UnrecordedError:
-        tools.membership.end(withdrawn)
+        if tools.membership is not None:
+            tools.membership.end(never_begun(action.run))
         raise
 
 

@@ -20,6 +20,21 @@ class RecordStart:
 
 
 @dataclass(frozen=True, slots=True)
+class AskStart:
+    """Ask the sweep's pool whether an attempt may start; StartGranted or StartRefused follows."""
+
+    slot: Slot
+    run: OpenRun
+
+
+@dataclass(frozen=True, slots=True)
+class WithdrawStart:
+    """Tell the pool that an attempt which it was asked for does not start."""
+
+    run: OpenRun
+
+
+@dataclass(frozen=True, slots=True)
 class RecordEnd:
     """Write into the ledger that an attempt ended; `final`: and the run with it."""
 
@@ -124,6 +139,8 @@ class Tell:
 
 Action = (
     RecordStart
+    | AskStart
+    | WithdrawStart
     | RecordEnd
     | RecordDrop
     | RecordQuarantine

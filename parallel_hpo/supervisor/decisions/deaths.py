@@ -53,8 +53,7 @@ def on_death(draft: Draft, event: Died) -> None:
         kill_at=None,
         lease_at=slot.lease_at if slot.replacing else None,
     )
-    known = slot.run or slot.assigned
-    draft.actions.append(GiveBack(slot.slot, keep=known.run_id if known else None))
+    draft.actions.append(GiveBack(slot.slot, keep=slot.held[0].run_id if slot.held else None))
     if slot.run is not None:
         _on_cut_short(draft, slot, slot.run, event.cause)
     if slot.assigned is not None:

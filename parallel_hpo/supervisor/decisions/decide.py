@@ -50,6 +50,8 @@ from parallel_hpo.supervisor.decisions.events import (
     Reported,
     ScaleAsked,
     SpawnDenied,
+    StartDelayed,
+    StartGranted,
     StartRefused,
     StopAsked,
     SweepSeen,
@@ -100,7 +102,13 @@ class _Decider(Draft):
                 limits.end_overdue(self)
                 device_care.join_again(self)
             case (
-                OutputSeen() | MemorySeen() | DeviceMemorySeen() | DeviceClear() | Delivered() | OwnersSeen()
+                OutputSeen()
+                | MemorySeen()
+                | DeviceMemorySeen()
+                | DeviceClear()
+                | Delivered()
+                | StartDelayed()
+                | OwnersSeen()
             ):
                 self._on_seen(event)
             case Reported(slot, report):
@@ -113,13 +121,20 @@ class _Decider(Draft):
                 self._on_sweep_seen(over)
             case ScaleAsked() | DrainAsked():
                 self._on_crew_asked(event)
-            case PoolAnswered() | StartRefused():
+            case PoolAnswered() | StartGranted() | StartRefused():
                 self._on_pool(event)
             case _:
                 assert_never(event)
 
     def _on_seen(
-        self, event: OutputSeen | MemorySeen | DeviceMemorySeen | DeviceClear | Delivered | OwnersSeen
+        self,
+        event: OutputSeen
+        | MemorySeen
+        | DeviceMemorySeen
+        | DeviceClear
+        | Delivered
+        | StartDelayed
+        | OwnersSeen,
     ) -> None:
         match event:
             case OwnersSeen():
@@ -128,6 +143,8 @@ class _Decider(Draft):
                 occupancy.on_memory(self, event)
             case Delivered():
                 starts.on_delivered(self, event)
+            case StartDelayed(slot):
+                starts.on_delayed(self, self.slot(slot))
             case OutputSeen(slot):
                 self.change(slot, active_at=self.now)
             case MemorySeen(slot, used_mb):
@@ -199,8 +216,10 @@ class _Decider(Draft):
             self.tell(Message(self.view.complaint, warning=True))
         self.view = replace(self.view, asking=False, complaint="", exhausted=over or self.view.exhausted)
 
-    def _on_pool(self, event: PoolAnswered | StartRefused) -> None:
+    def _on_pool(self, event: PoolAnswered | StartGranted | StartRefused) -> None:
         match event:
+            case StartGranted():
+                starts.on_granted(self, event)
             case StartRefused():
                 starts.on_refused(self, event)
             case PoolAnswered(answer):

@@ -14,8 +14,16 @@ from parallel_hpo.notices import Message, RunBegan, RunOver, WorkerChanged
 from parallel_hpo.policy import count_outcome
 from parallel_hpo.protocol.ends import AttemptEnd, Ending
 from parallel_hpo.protocol.messages import Drain, Interrupt, MissingMetric
-from parallel_hpo.supervisor.decisions.actions import Action, Kill, RecordDrop, RecordEnd, Send, Tell
-from parallel_hpo.supervisor.decisions.view import OpenRun, SlotView, SweepView
+from parallel_hpo.supervisor.decisions.actions import (
+    Action,
+    Kill,
+    RecordDrop,
+    RecordEnd,
+    Send,
+    Tell,
+    WithdrawStart,
+)
+from parallel_hpo.supervisor.decisions.view import OpenRun, PendingStart, SlotView, SweepView
 from parallel_hpo.words import Outcome, Slot, SlotState, StopKind
 
 
@@ -39,7 +47,8 @@ class Draft:
             return 0
         if count is None:
             return len(self.view.slots)
-        return count - self.view.started - sum([slot.lease_left for slot in self.view.slots])
+        # A resumed sweep may have begun more runs than it is to perform now.
+        return max(0, count - self.view.started - sum([slot.lease_left for slot in self.view.slots]))
 
     def workers(self) -> int:
         """How many slots take part."""
@@ -48,6 +57,7 @@ class Draft:
     def leave(self, ending: Ending) -> None:
         """Tell every worker to leave, each as `ending` asks."""
         self.view = replace(self.view, ending=ending)
+        self.withdraw_starts(ending.reason)
         self.drop_reruns(ending.reason)
         for slot in self.view.slots:
             state = slot.state
@@ -86,14 +96,30 @@ class Draft:
             self.move(slot.slot, Move.LEAVE, reason)
             self.actions.append(Send(slot.slot, Drain()))
 
+    def withdraw_starts(self, reason: str) -> None:
+        """Give up all starts that wait for the pool's answer."""
+        for slot in self.view.slots:
+            if slot.pending is not None:
+                self.change(slot.slot, pending=None)
+                self.withdraw_start(slot.pending, reason)
+
+    def withdraw_start(self, pending: PendingStart, reason: str) -> None:
+        """Leave a run to the pool, which hands it on if it has counted the start."""
+        run = pending.run
+        self.actions.append(WithdrawStart(run))
+        if not pending.new:
+            self._drop(run, f"{reason}, before attempt {run.attempt}", Outcome.STOPPED)
+
     def drop_reruns(self, reason: str, outcome: Outcome = Outcome.STOPPED) -> None:
         """Account for the runs that were to be run again and now are not."""
         waiting, self.view = self.view.reruns, replace(self.view, reruns=())
-        resumable = outcome is Outcome.STOPPED
         for run in waiting:
-            why = f"{reason}, before attempt {run.attempt}"
-            end = AttemptEnd(outcome=outcome, reason=why, duration_s=run.spent_s, resumable=resumable)
-            self.actions.append(RecordDrop(run, end))
+            self._drop(run, f"{reason}, before attempt {run.attempt}", outcome)
+
+    def _drop(self, run: OpenRun, reason: str, outcome: Outcome) -> None:
+        resumable = outcome is Outcome.STOPPED
+        end = AttemptEnd(outcome=outcome, reason=reason, duration_s=run.spent_s, resumable=resumable)
+        self.actions.append(RecordDrop(run, end))
 
     def end_attempt(
         self,

@@ -81,6 +81,21 @@ class PoolAnswered:
 
 
 @dataclass(frozen=True, slots=True)
+class StartGranted:
+    """The pool has counted the attempt that waits in a slot: it may start."""
+
+    slot: Slot
+    run_id: RunId
+
+
+@dataclass(frozen=True, slots=True)
+class StartDelayed:
+    """The record of a slot's start had to wait for room on the disk: the run enters `main` only now."""
+
+    slot: Slot
+
+
+@dataclass(frozen=True, slots=True)
 class StartRefused:
     """The pool does not let the run start that the slot's worker was about to; `why` in its words."""
 
@@ -132,7 +147,9 @@ Event = (
     | StopAsked
     | SweepSeen
     | PoolAnswered
+    | StartGranted
     | StartRefused
+    | StartDelayed
     | OutputSeen
     | MemorySeen
     | DeviceMemorySeen

@@ -87,18 +87,18 @@ def needs(view: SweepView, now: float) -> PoolNeeds:
 
 def _kept_for_lone_runs(view: SweepView) -> set[str]:
     """Return the devices on which a run is, or is to be, alone."""
-    on = [run for slot in view.slots for run in (slot.run, slot.assigned) if run is not None]
+    on = [run for slot in view.slots for run in slot.held]
     return {run.alone_on for run in (*on, *view.reruns) if run.alone_on}
 
 
 def _could_take_work(slot: SlotView) -> bool:
-    waits = slot.spawn_at is not None or slot.lease_at is not None or slot.soiled
+    waits = slot.spawn_at is not None or slot.lease_at is not None or slot.soiled or slot.pending
     return slot.state in _COMING and not slot.busy and not waits
 
 
 def _known_here(view: SweepView) -> set[RunId]:
     """Return the runs that are on here or wait for a worker: an answer may be older than that."""
-    runs = [run for slot in view.slots for run in (slot.run, slot.assigned) if run is not None]
+    runs = [run for slot in view.slots for run in slot.held]
     return {run.run_id for run in (*runs, *view.reruns)}
 
 

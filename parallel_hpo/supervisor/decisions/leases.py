@@ -62,7 +62,7 @@ def runs_left_in_process(draft: Draft, slot: SlotView) -> int | None:
 
 def wants_worker(draft: Draft, slot: SlotView) -> bool:
     """Whether a slot without a process is to get one now: its wait is over and there is work."""
-    if slot.spawn_at is not None or device_care.is_away(draft, slot):
+    if slot.spawn_at is not None or slot.pending is not None or device_care.is_away(draft, slot):
         return False
     if deadline.is_too_late(draft.view, draft.now):
         return False

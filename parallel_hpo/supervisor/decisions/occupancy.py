@@ -55,7 +55,7 @@ def fill(draft: Draft) -> None:
 
 def _is_idle(slot: SlotView) -> bool:
     """Whether a slot will take work next: also one that has not yet said that its lease is at its end."""
-    return slot.run is None and slot.assigned is None and slot.lease_left == 0
+    return not slot.held and slot.lease_left == 0
 
 
 def _note(draft: Draft, device: str, occupancy: Occupancy) -> None:
@@ -132,7 +132,7 @@ def may_start(draft: Draft, slot: SlotView) -> bool:
 
 def _has_lone_run(draft: Draft, device: str) -> bool:
     view = draft.view
-    if any(run.alone_on == device for slot in view.slots for run in (slot.run, slot.assigned) if run):
+    if any(run.alone_on == device for slot in view.slots for run in slot.held):
         return True
     return any(run.alone_on == device for run in view.reruns) and not _is_stranded(draft, device)
 
@@ -140,9 +140,7 @@ def _has_lone_run(draft: Draft, device: str) -> bool:
 def _performer(view: SweepView, device: str) -> int | None:
     """Return the slot that has, or will have, the device alone."""
     staying = [slot for slot in view.slots if slot.device == device and scaling.stays(slot)]
-    at_it = (
-        slot.slot for slot in staying for run in (slot.run, slot.assigned) if run and run.alone_on == device
-    )
+    at_it = (slot.slot for slot in staying for run in slot.held if run.alone_on == device)
     return next(at_it, staying[0].slot if staying else None)
 
 

@@ -14,11 +14,11 @@ from parallel_hpo.notices import Message, RunBegan
 from parallel_hpo.protocol.messages import Proceed, RunStarted, Settle
 from parallel_hpo.protocol.pool import KNOWN_TO_POOL, OVER_WORD
 from parallel_hpo.supervisor.decisions import deadline
-from parallel_hpo.supervisor.decisions.actions import RecordStart, Send, TellEnd
+from parallel_hpo.supervisor.decisions.actions import AskStart, GiveBack, RecordStart, Send, TellEnd
 from parallel_hpo.supervisor.decisions.draft import Draft
-from parallel_hpo.supervisor.decisions.events import Delivered, StartRefused
+from parallel_hpo.supervisor.decisions.events import Delivered, StartGranted, StartRefused
 from parallel_hpo.supervisor.decisions.seeding import seed_of
-from parallel_hpo.supervisor.decisions.view import Limits, OpenRun, SlotView, SweepView
+from parallel_hpo.supervisor.decisions.view import Limits, OpenRun, PendingStart, SlotView, SweepView
 from parallel_hpo.words import Outcome, RunId, SlotState
 
 EXIT_CODES: Final = {Outcome.FINISHED: 0, Outcome.FAILED: 1}
@@ -27,7 +27,7 @@ us alone, as no process of theirs has said them."""
 
 
 def on_run_started(draft: Draft, slot: SlotView, report: RunStarted) -> None:
-    """Record the start; only then is the worker told to enter `main`."""
+    """Have the start counted and recorded; only then is the worker told to enter `main`."""
     if slot.state is SlotState.STOPPING:
         return  # it hears the order to leave instead, and the run goes back unstarted
     if slot.assigned is not None:
@@ -35,10 +35,9 @@ def on_run_started(draft: Draft, slot: SlotView, report: RunStarted) -> None:
     elif deadline.is_too_late(draft.view, draft.now):
         deadline.send_back(draft, slot)
     else:
-        draft.view = replace(draft.view, started=draft.view.started + 1)
         seed = _seed_of(draft.view.limits, report.place)
         run = OpenRun(report.run_id, report.parameters, report.attempt, draft.now, seed=seed)
-        _start(draft, slot, run)
+        _start(draft, slot, run, new=True)
 
 
 def on_delivered(draft: Draft, event: Delivered) -> None:
@@ -65,16 +64,45 @@ def on_refused(draft: Draft, event: StartRefused) -> None:
     For that its worker has to leave: the server takes back what a dead worker has not started.
     """
     slot = draft.slot(event.slot)
+    pending = slot.pending
+    if pending is None or pending.run.run_id != event.run_id:
+        return  # it was withdrawn meanwhile
+    draft.change(slot.slot, pending=None)
+    draft.view = replace(draft.view, started=draft.view.started - pending.new)
+    if not slot.alive:
+        if pending.new:
+            draft.actions.append(GiveBack(slot.slot))
+        return
+    draft.change(slot.slot, lease_left=slot.lease_left + pending.leased)
+    slot = draft.slot(slot.slot)
     if slot.state is SlotState.STOPPING:
         return
     draft.tell(Message(f"run {event.run_id} is not started here: {event.why}"))
-    if slot.assigned is not None:
-        draft.change(slot.slot, assigned=None)
+    if not pending.leased:
         draft.actions.append(Send(slot.slot, Settle(event.run_id, None)))
     elif event.why.startswith(KNOWN_TO_POOL):
         _settle(draft, slot, event.run_id, _outcome_in(event.why))
     else:
         draft.replace_worker(slot, f"replaced: {event.why}")
+
+
+def on_granted(draft: Draft, event: StartGranted) -> None:
+    """Let the run that waited enter `main`; where its worker has gone or leaves, the next worker takes it."""
+    slot = draft.slot(event.slot)
+    pending = slot.pending
+    if pending is None or pending.run.run_id != event.run_id:
+        return  # it was withdrawn meanwhile
+    draft.change(slot.slot, pending=None)
+    if slot.state is SlotState.RUNNING:
+        _enter(draft, draft.slot(slot.slot), pending.run)
+    else:
+        draft.withdraw_start(pending, "its worker left before it began")
+
+
+def on_delayed(draft: Draft, slot: SlotView) -> None:
+    """Count a run's time from now on: its record had to wait."""
+    if slot.run is not None:
+        draft.change(slot.slot, run=replace(slot.run, since=draft.now), active_at=draft.now)
 
 
 def _outcome_in(why: str) -> Outcome | None:
@@ -83,11 +111,25 @@ def _outcome_in(why: str) -> Outcome | None:
     return Outcome(word) if word in list(Outcome) else None
 
 
-def _start(draft: Draft, slot: SlotView, known: OpenRun) -> None:
+def _start(draft: Draft, slot: SlotView, known: OpenRun, *, new: bool = False) -> None:
+    """Count a start: the pool is asked first, where there is one."""
     alone_on = known.alone_on if known.alone_on == slot.device else ""
     run = replace(known, since=draft.now, alone_on=alone_on)
-    left = slot.lease_left if slot.assigned else max(0, slot.lease_left - 1)
-    draft.change(slot.slot, run=run, assigned=None, idle_returns=0, lease_left=left, active_at=draft.now)
+    leased = slot.assigned is None and slot.lease_left > 0
+    draft.view = replace(draft.view, started=draft.view.started + new)
+    draft.change(slot.slot, assigned=None, idle_returns=0, lease_left=slot.lease_left - leased)
+    if draft.view.grant is None:
+        _enter(draft, slot, run)
+    else:
+        pending = PendingStart(run, new, leased=slot.assigned is None)
+        draft.change(slot.slot, pending=pending, active_at=draft.now)
+        draft.actions.append(AskStart(slot.slot, run))
+
+
+def _enter(draft: Draft, slot: SlotView, known: OpenRun) -> None:
+    """Record the start, then let the worker enter `main`; the run's time counts from here."""
+    run = replace(known, since=draft.now)
+    draft.change(slot.slot, run=run, active_at=draft.now)
     draft.actions.append(RecordStart(slot.slot, run))
     draft.actions.append(Send(slot.slot, Proceed(run.run_id, run.attempt, run.seed)))
     draft.tell(RunBegan(slot.slot, run.run_id, run.attempt, run.parameters, slot.device))
@@ -109,5 +151,4 @@ def _settle(draft: Draft, slot: SlotView, run_id: RunId, outcome: Outcome | None
 
 
 def _is_elsewhere(view: SweepView, run_id: RunId) -> bool:
-    runs = [run for slot in view.slots for run in (slot.run, slot.assigned) if run is not None]
-    return any(run.run_id == run_id for run in runs)
+    return any(run.run_id == run_id for slot in view.slots for run in slot.held)

@@ -32,6 +32,7 @@ def on_stop(draft: Draft, event: StopAsked) -> None:
 
 def _kill_all(draft: Draft, event: StopAsked) -> None:
     draft.view = replace(draft.view, ending=Ending(event.reason, event.exit_code, StopKind.KILL))
+    draft.withdraw_starts(event.reason)
     draft.drop_reruns(event.reason)
     for slot in draft.view.slots:
         draft.move(slot.slot, Move.LEAVE)

@@ -67,6 +67,17 @@ class OpenRun:
 
 
 @dataclass(frozen=True, slots=True)
+class PendingStart:
+    """A start that the pool has been asked for: the run enters `main` once the pool has counted it."""
+
+    run: OpenRun
+    new: bool
+    """The run counts as one of the sweep's; else it was known before."""
+    leased: bool
+    """It is one of the slot's lease; else the slot was told to run it again."""
+
+
+@dataclass(frozen=True, slots=True)
 class CutShort:
     """Why a running run is being ended by us, though the sweep goes on."""
 
@@ -93,6 +104,8 @@ class SlotView:
     """What is inside `main` there."""
     assigned: OpenRun | None = None
     """What it was told to run again and has not started."""
+    pending: PendingStart | None = None
+    """What waits there for the pool's answer; it stays where the worker dies meanwhile."""
     fault: StartFailed | None = None
     """What kept its worker from becoming ready."""
     cut: CutShort | None = None
@@ -116,6 +129,12 @@ class SlotView:
     def alive(self) -> bool:
         """Whether the slot has a process."""
         return self.state in ALIVE
+
+    @property
+    def held(self) -> tuple[OpenRun, ...]:
+        """The run that the slot holds, running or not yet started; at most one."""
+        pending = None if self.pending is None else self.pending.run
+        return tuple(run for run in (self.run, self.assigned, pending) if run is not None)
 
     @property
     def over(self) -> bool:
@@ -221,6 +240,6 @@ def stalls_at(view: SweepView, slot: SlotView) -> float | None:
 
 def silent_from(slot: SlotView) -> float | None:
     """Return when the slot's worker, which was given work and starts none, is taken for stuck."""
-    if slot.state is not SlotState.RUNNING or not slot.busy or slot.run is not None:
+    if slot.state is not SlotState.RUNNING or not slot.busy or slot.run or slot.pending:
         return None
     return slot.active_at + SILENT_S

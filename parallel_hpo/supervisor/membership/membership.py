@@ -21,11 +21,10 @@ from parallel_hpo.notices import Message, Notice, Observer
 from parallel_hpo.protocol.pool import FENCE, Exchange, Granted, PooledEnd, PooledStart
 from parallel_hpo.supervisor.control.patience import Patience
 from parallel_hpo.supervisor.control.signals import Control
-from parallel_hpo.supervisor.decisions.events import PoolAnswered, StartRefused, StopAsked
+from parallel_hpo.supervisor.decisions.events import PoolAnswered, StartGranted, StartRefused, StopAsked
 from parallel_hpo.supervisor.decisions.grants import PoolNeeds
 from parallel_hpo.supervisor.membership.outbox import Outbox
-from parallel_hpo.supervisor.records.recorder import UnrecordedError
-from parallel_hpo.words import Slot, StopKind
+from parallel_hpo.words import StopKind
 
 BEAT_S: Final = 2.0
 BEATS: Final = 30
@@ -35,10 +34,13 @@ SOON_S: Final = 0.05
 NOTICES_S: Final = 0.5
 RETRY_S: Final = 0.5
 """After so long a server that does not answer is asked again."""
-STEP_S: Final = 60.0
 OVER_BY: Final = (401, 403, 404)
 """Refusals by which an epoch is over: our key is none any more, or the pool is gone."""
 LEAVE_TRIES: Final = 3
+
+
+PoolEvent = PoolAnswered | StartGranted | StartRefused
+"""What the pool's answers are to the loop."""
 
 
 class NodeLine(Protocol):
@@ -84,7 +86,7 @@ class Membership:
         self._heard_at = joined_at
         self._outbox = Outbox(epoch)
         self._answer: Granted | None = None
-        self._post: Callable[[PoolAnswered], None] | None = None
+        self._post: Callable[[PoolEvent], None] | None = None
         self._due_at = joined_at
         self._turn = threading.Condition()
         """Guards all that follows the outbox, and is notified where an exchange comes earlier."""
@@ -100,8 +102,8 @@ class Membership:
 
     # --- for the loop ------------------------------------------------------------------
 
-    def listen(self, post: Callable[[PoolAnswered], None]) -> None:
-        """Have `post` called in another thread with each answer that differs from the one before."""
+    def listen(self, post: Callable[[PoolEvent], None]) -> None:
+        """Have `post` called in another thread with each start's answer, and each grant that is new."""
         with self._turn:
             self._post = post
             answer = self._answer
@@ -115,25 +117,20 @@ class Membership:
             if needs.exceed(before):  # what is needed less can wait for the next exchange
                 self._hurry(0.0)
 
-    def start(self, start: PooledStart, withdrawn: PooledEnd, needs: PoolNeeds) -> None:
-        """Return once the attempt may enter `main`; `needs` are those from then on, told with it.
+    def ask(self, start: PooledStart, needs: PoolNeeds) -> None:
+        """Ask whether an attempt may enter `main`; `needs` are those of a machine where it has.
 
-        Raises:
-            UnrecordedError: it may not, or a stop came first; `withdrawn` is told then.
+        The answer is posted as a StartGranted or a StartRefused.
         """
         with self._turn:
-            self._outbox.begin(start, needs)
+            self._outbox.ask(start, needs)
             self._hurry(0.0)
-        stopped = False
-        while (verdict := self._verdict()) is None and not stopped:
-            stopped = self._control.wait_for_stop(STEP_S)
-        self._control.ring()  # what rang meanwhile has been heard here
+
+    def withdraw(self, end: PooledEnd) -> None:
+        """Have the pool told that an attempt does not start after all, where it may have counted it."""
         with self._turn:
-            self._outbox.done(withdrawn if verdict is None else None)
-        if verdict is None:
-            raise UnrecordedError
-        if verdict:
-            raise UnrecordedError(StartRefused(Slot(start.slot), start.run.run_id, verdict))
+            self._outbox.withdraw(end)
+            self._hurry(SOON_S)
 
     def end(self, end: PooledEnd) -> None:
         """Have an end told, once it can be."""
@@ -185,13 +182,14 @@ class Membership:
             return True
         with self._turn:
             self._heard_at = max(self._heard_at, sent_at)
-            self._outbox.settle(told, answer)
-            post = self._post if self._is_news(answer) else None
+            decided: list[PoolEvent] = [*self._outbox.settle(told, answer)]
+            if self._is_news(answer):
+                decided.append(PoolAnswered(answer))
             self._answer = answer
-            if told.starts and not self._closing.is_set():
-                self._control.ring()
+            post = self._post
         if post is not None:
-            post(PoolAnswered(answer))
+            for event in decided:
+                post(event)
         return True
 
     def look_at_fence(self) -> float:
@@ -233,10 +231,6 @@ class Membership:
         if at < self._due_at:
             self._due_at = at
             self._turn.notify_all()
-
-    def _verdict(self) -> str | None:
-        with self._turn:
-            return self._outbox.verdict()
 
     def _owes(self) -> bool:
         with self._turn:

@@ -11,8 +11,9 @@ from typing import Any, Final
 
 from parallel_hpo.notices import Message, Notice, OutputLine, SweepOpened, SweepOver, to_json
 from parallel_hpo.protocol.pool import Exchange, Granted, PooledEnd, PooledStart
+from parallel_hpo.supervisor.decisions.events import StartGranted, StartRefused
 from parallel_hpo.supervisor.decisions.grants import PoolNeeds
-from parallel_hpo.words import RunId
+from parallel_hpo.words import RunId, Slot
 
 NOTICES: Final = 200
 """So many a message: of a flood of lines the head shows what it can, and how many there were."""
@@ -28,9 +29,10 @@ class Outbox:
     def __init__(self, epoch: int) -> None:
         self._epoch = epoch
         self._number = 0
-        self._start: PooledStart | None = None
-        self._sent_start = False
-        self._verdicts: dict[RunId, str] = {}
+        self._starts: dict[RunId, PooledStart] = {}
+        """Those that wait for an answer."""
+        self._sent: set[RunId] = set()
+        """Those of them that an exchange has told."""
         self._ends: list[PooledEnd] = []
         self._notices: list[Mapping[str, Any]] = []
         self._more = 0
@@ -38,24 +40,19 @@ class Outbox:
 
     # --- what is to be told ------------------------------------------------------------
 
-    def begin(self, start: PooledStart, needs: PoolNeeds) -> None:
-        """An attempt waits for leave to start; one at a time.
+    def ask(self, start: PooledStart, needs: PoolNeeds) -> None:
+        """Ask whether an attempt may start.
 
-        `needs` are those of a machine where it has started: else it would be told as held and as started.
+        `needs` are those of a machine where it has started: else the run would count as held and as started.
         """
-        self._start, self._sent_start, self.needs = start, False, needs
-        self._verdicts.clear()
+        self._starts[start.run.run_id], self.needs = start, needs
 
-    def verdict(self) -> str | None:
-        """Return '' where the attempt may start, else why not; None while it is not known."""
-        assert self._start is not None
-        return self._verdicts.get(self._start.run.run_id)
-
-    def done(self, withdrawn: PooledEnd | None = None) -> None:
-        """The attempt does not wait any more; `withdrawn` is what is said of one that will not start."""
-        if withdrawn is not None and self._sent_start:
-            self._ends.append(withdrawn)
-        self._start = None
+    def withdraw(self, end: PooledEnd) -> None:
+        """Ask no more for an attempt; `end` is told where the pool may have counted it, or has."""
+        waits = self._starts.pop(end.run_id, None) is not None
+        if not waits or end.run_id in self._sent:
+            self._ends.append(end)
+        self._sent.discard(end.run_id)
 
     def end(self, end: PooledEnd) -> None:
         self._ends.append(end)
@@ -73,23 +70,19 @@ class Outbox:
     @property
     def owes(self) -> bool:
         """Whether something is to be told that counts."""
-        return bool(self._ends) or self._is_asking
+        return bool(self._ends) or bool(self._starts)
 
     @property
     def has_notices(self) -> bool:
         return bool(self._notices)
-
-    @property
-    def _is_asking(self) -> bool:
-        return self._start is not None and not self._verdicts
 
     # --- telling it --------------------------------------------------------------------
 
     def compose(self) -> Exchange:
         """Return the next exchange: all that no answer has settled, and what is newly said."""
         self._number += 1
-        starts = () if self._start is None or self._verdicts else (self._start,)
-        self._sent_start = self._sent_start or bool(starts)
+        starts = tuple(self._starts.values())
+        self._sent.update(self._starts)
         notices, more = self._notices, self._more
         self._notices, self._more = [], 0
         if more:
@@ -100,12 +93,20 @@ class Outbox:
             *(starts, tuple(self._ends), self.needs.over, tuple(notices)),
         )
 
-    def settle(self, told: Exchange, answer: Granted) -> None:
-        """Take what the pool has heard off the list."""
+    def settle(self, told: Exchange, answer: Granted) -> list[StartGranted | StartRefused]:
+        """Take what the pool has heard off the list; return what it says of the starts that wait."""
         del self._ends[: len(told.ends)]
+        decided: list[StartGranted | StartRefused] = []
         for start in told.starts:
-            run_id = start.run.run_id
+            slot, run_id = Slot(start.slot), start.run.run_id
+            if self._starts.get(run_id) is not start:
+                continue  # it was withdrawn meanwhile
             if run_id in answer.started:
-                self._verdicts[run_id] = ""
+                decided.append(StartGranted(slot, run_id))
             elif run_id in answer.refused:
-                self._verdicts[run_id] = answer.refused[run_id]
+                decided.append(StartRefused(slot, run_id, answer.refused[run_id]))
+            else:
+                continue
+            del self._starts[run_id]
+            self._sent.discard(run_id)
+        return decided

@@ -9,24 +9,23 @@ from typing import Final
 from parallel_hpo.client_release import installed_client
 from parallel_hpo.notices import Notice, Observer, SweepOpened
 from parallel_hpo.protocol.pool import PooledEnd, PooledRun, PooledStart, Versions
-from parallel_hpo.supervisor.decisions.actions import RecordDrop, RecordEnd, RecordStart
+from parallel_hpo.supervisor.decisions.actions import RecordDrop, RecordEnd
 from parallel_hpo.supervisor.decisions.view import OpenRun
 from parallel_hpo.supervisor.membership.membership import Membership
 from parallel_hpo.version import __version__
-from parallel_hpo.words import Outcome
+from parallel_hpo.words import Outcome, Slot
 
 REASON_CHARS: Final = 2_000
 TRACEBACK_CHARS: Final = 20_000
 """What the pool is told of an end is for people; all of it is in this machine's ledger and logs."""
 
 
-def start_of(record: RecordStart, device: str | None) -> PooledStart:
+def start_of(slot: Slot, run: OpenRun, device: str | None) -> PooledStart:
     """Return an attempt that is about to enter `main`."""
-    run = record.run
     pooled = PooledRun(
         *(run.run_id, run.parameters, run.attempt, run.spent_s, run.deaths, run.preemptions, run.seed)
     )
-    return PooledStart(pooled, int(record.slot), device)
+    return PooledStart(pooled, int(slot), device)
 
 
 def end_of(record: RecordEnd) -> PooledEnd:

@@ -15,7 +15,6 @@ from parallel_hpo.notices import Message, Observer
 from parallel_hpo.supervisor.control.patience import Patience, StoppedError
 from parallel_hpo.supervisor.control.signals import Control
 from parallel_hpo.supervisor.decisions.actions import RecordDrop, RecordEnd, RecordQuarantine, RecordStart
-from parallel_hpo.supervisor.decisions.events import StartRefused
 from parallel_hpo.supervisor.records.ledger import Ledger
 from parallel_hpo.supervisor.records.ledger_reader import RunRow
 from parallel_hpo.words import Parameters, RunId, Slot
@@ -25,11 +24,7 @@ ROOM_RETRY_S: Final = 1.0
 
 
 class UnrecordedError(Exception):
-    """A stop came while a start waited for its record, or a pool has `refused` it: the run does not begin."""
-
-    def __init__(self, refused: StartRefused | None = None) -> None:
-        super().__init__()
-        self.refused = refused
+    """A stop came while a start waited for its record: the run does not begin."""
 
 
 class Recorder:
@@ -60,10 +55,14 @@ class Recorder:
         """A process is about to be started in the slot; `again`: in the place of one that ended."""
         self._write(lambda: self._ledger.record_spawn(slot, device, again=again))
 
-    def start(self, record: RecordStart, device: str | None) -> None:
-        """An attempt is about to enter `main`; UnrecordedError where a stop is quicker than its record."""
+    def start(self, record: RecordStart, device: str | None) -> bool:
+        """An attempt is about to enter `main`: return whether its record had to wait for room.
+
+        Raises:
+            UnrecordedError: a stop came before the record could be written.
+        """
         run = record.run
-        self._write(
+        waited = self._write(
             lambda: self._ledger.record_start(
                 run.run_id,
                 parameters=run.parameters,
@@ -76,6 +75,7 @@ class Recorder:
         if self._owed:
             self._owed.pop()
             raise UnrecordedError
+        return waited
 
     def end(self, record: RecordEnd) -> None:
         """An attempt is over, and the run with it where the record is final."""
@@ -117,10 +117,11 @@ class Recorder:
             return False
         return True
 
-    def _write(self, record: Callable[[], None]) -> None:
+    def _write(self, record: Callable[[], None]) -> bool:
+        """Write a record, now or once there is room; return whether there was none at first."""
         if self._owed:
             self._owed.append(record)
-            return
+            return True
         try:
             record()
         except LedgerError as error:
@@ -129,6 +130,8 @@ class Recorder:
             self._owed.append(record)
             if not self._control.has_stopped:
                 self._wait_for_room(error)
+            return True
+        return False
 
     def _wait_for_room(self, error: LedgerError) -> None:
         self._observer(Message(f"{error} The sweep waits until it can go on", warning=True))

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parallel_hpo.errors import ExitCode
-from parallel_hpo.policy import RestartLimits
+from parallel_hpo.policy import FailureCount, RestartLimits
+from parallel_hpo.protocol.ends import Ending
 from parallel_hpo.protocol.messages import (
     Active,
     Drain,
@@ -362,6 +363,13 @@ def test_a_late_report_about_an_ended_run_changes_nothing() -> None:
     before = play.view
     play.event(Reported(Slot(0), RunEnded(RunId("old"), 1, outcome=Outcome.FINISHED)))
     assert play.view == before
+
+
+def test_a_resumed_sweep_that_has_begun_more_runs_than_its_count_ends_at_once() -> None:
+    view = open_view(Limits(count=2), 2, started=5, failures=FailureCount(none_finished=False))
+    decision = decide(view, Opened(), 0.0)
+    assert not any(isinstance(action, Spawn) for action in decision.actions)
+    assert decision.view.ending == Ending("all 2 runs performed", ExitCode.COMPLETE)
 
 
 def test_an_agent_that_returns_early_from_a_living_sweep_is_asked_again_later() -> None:

@@ -14,6 +14,7 @@ from parallel_hpo.supervisor.decisions.events import (
     Opened,
     Reported,
     ScaleAsked,
+    StartGranted,
     StopAsked,
     TimePassed,
 )
@@ -48,6 +49,8 @@ class Play:
         self.begun += 1
         started = RunStarted(RunId(f"run{self.begun}"), {}, 1)
         self.event(Reported(Slot(slot), started))
+        if self.view.grant is not None:
+            self.event(StartGranted(Slot(slot), started.run_id))
         return started
 
     def begin_again(self, slot: int, order: Rerun) -> RunId:

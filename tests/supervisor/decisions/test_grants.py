@@ -26,6 +26,7 @@ from parallel_hpo.protocol.messages import (
 from parallel_hpo.protocol.pool import Granted, PooledRun
 from parallel_hpo.supervisor.decisions.actions import (
     Action,
+    AskStart,
     AskSweep,
     GiveBack,
     Kill,
@@ -36,6 +37,7 @@ from parallel_hpo.supervisor.decisions.actions import (
     Send,
     Spawn,
     TellEnd,
+    WithdrawStart,
 )
 from parallel_hpo.supervisor.decisions.decide import decide
 from parallel_hpo.supervisor.decisions.events import (
@@ -46,12 +48,14 @@ from parallel_hpo.supervisor.decisions.events import (
     PoolAnswered,
     Reported,
     ScaleAsked,
+    StartGranted,
     StartRefused,
     StopAsked,
     SweepSeen,
+    TimePassed,
 )
 from parallel_hpo.supervisor.decisions.grants import PoolNeeds, needs
-from parallel_hpo.supervisor.decisions.view import Limits, PoolGrant, is_over, open_view
+from parallel_hpo.supervisor.decisions.view import Limits, PoolGrant, is_over, next_deadline, open_view
 from parallel_hpo.words import Outcome, RunId, Slot, SlotState, StopKind
 
 S0, S1 = Slot(0), Slot(1)
@@ -82,17 +86,19 @@ class Play:
             self.event(Reported(slot, Ready()))
 
     def start(self, slot: Slot, run_id: str, attempt: int = 1) -> None:
+        """Have a run start, which the pool grants at once."""
+        self.ask(slot, run_id, attempt)
+        self.event(StartGranted(slot, RunId(run_id)))
+
+    def ask(self, slot: Slot, run_id: str, attempt: int = 1) -> None:
         self.event(Reported(slot, RunStarted(RunId(run_id), {}, attempt)))
 
     def end(self, slot: Slot, run_id: str, outcome: Outcome = Outcome.FINISHED) -> None:
         self.event(Reported(slot, RunEnded(RunId(run_id), 1, outcome=outcome, value=1.0)))
 
     def refuse(self, slot: Slot, run_id: str, why: str) -> None:
-        """Have a start refused: the loop takes the view back to what it was before."""
-        before = self.view
-        self.start(slot, run_id)
-        assert isinstance(self.actions[0], RecordStart)
-        self.view = before
+        self.ask(slot, run_id)
+        assert isinstance(self.actions[0], AskStart)
         self.event(StartRefused(slot, RunId(run_id), why))
 
     def sent(self, slot: Slot) -> list[object]:
@@ -105,7 +111,7 @@ class Play:
 def leased(play: Play, granted: int = 4, each: int = 2) -> Play:
     """Return the play in which both workers hold a lease of the granted runs."""
     play.grant(granted, each=each)
-    play.ready(S0, S1)
+    play.ready(*[slot.slot for slot in play.view.slots if slot.state is SlotState.STARTING])
     return play
 
 
@@ -238,6 +244,76 @@ def test_a_refused_handed_run_is_forgotten_and_its_worker_goes_on() -> None:
     assert play.sent(S0) == [Settle(RUN.run_id, None)]
     play.event(Reported(S0, LeaseEnded()))
     assert play.sent(S0) == [Lease(1)]
+
+
+def test_a_run_enters_main_once_the_pool_has_counted_it_and_its_time_begins_then() -> None:
+    play = leased(Play())
+    play.ask(S0, "a")
+    assert play.did(AskStart) and not play.did(RecordStart)
+    assert play.sent(S0) == []
+    play.now = 200.0
+    play.event(StartGranted(S0, RunId("a")))
+    assert isinstance(play.actions[0], RecordStart)
+    assert play.sent(S0) == [Proceed(RunId("a"), 1, None)]
+    run = play.view.slots[S0].run
+    assert run is not None and run.since == 200.0
+
+
+def test_while_a_start_waits_for_the_pool_the_other_worker_goes_on() -> None:
+    play = leased(Play())
+    play.start(S1, "b")
+    play.ask(S0, "a")
+    play.end(S1, "b")
+    assert play.did(RecordEnd)
+    play.event(DrainAsked(S1))
+    assert play.sent(S1) == [Drain()]
+
+
+def test_a_worker_whose_start_waits_for_long_is_not_taken_for_silent() -> None:
+    play = leased(Play(workers=1))
+    play.ask(S0, "a")
+    assert next_deadline(play.view) is None
+
+
+def test_a_start_that_a_stop_forestalls_is_withdrawn_and_its_late_answer_ignored() -> None:
+    play = leased(Play())
+    play.ask(S0, "a")
+    play.event(StopAsked(StopKind.INTERRUPT, "SIGINT", 130))
+    assert WithdrawStart in [type(action) for action in play.actions]
+    assert play.sent(S0) == [Interrupt()]
+    play.event(StartGranted(S0, RunId("a")))
+    assert play.actions == ()
+
+
+def test_the_start_of_a_handed_run_that_a_stop_forestalls_is_withdrawn_and_recorded() -> None:
+    play = Play(workers=1)
+    play.grant(1, again=(RUN,))
+    play.ready(S0)
+    play.ask(S0, RUN.run_id, RUN.attempt)
+    play.event(StopAsked(StopKind.INTERRUPT, "SIGINT", 130))
+    assert play.did(WithdrawStart) and play.did(RecordDrop)
+
+
+def test_where_the_worker_dies_while_its_start_waits_the_run_is_left_to_the_pool() -> None:
+    play = leased(Play(workers=1), granted=1, each=1)
+    play.ask(S0, "a")
+    play.event(Died(S0, "SIGKILL"))
+    assert GiveBack(S0, keep=RunId("a")) in play.actions
+    play.now = 10.0
+    play.event(TimePassed())
+    assert not play.did(Spawn)  # its next worker waits for the answer
+    play.event(StartGranted(S0, RunId("a")))
+    assert play.did(WithdrawStart) and not play.did(RecordStart)
+    assert play.view.started == 1
+
+
+def test_where_the_worker_dies_and_its_start_is_refused_the_run_goes_back_to_its_server() -> None:
+    play = leased(Play(workers=1), granted=1, each=1)
+    play.ask(S0, "a")
+    play.event(Died(S0, "SIGKILL"))
+    play.event(StartRefused(S0, RunId("a"), "no run is granted to this machine now"))
+    assert GiveBack(S0) in play.actions
+    assert play.view.started == 0
 
 
 def test_a_refusal_that_comes_after_a_stop_changes_nothing() -> None:

@@ -12,7 +12,9 @@ from parallel_hpo.errors import ExitCode
 from parallel_hpo.protocol.messages import Cut, Interrupt
 from parallel_hpo.supervisor.decisions import limits
 from parallel_hpo.supervisor.decisions.actions import Action, DumpStacks, Kill, Send
+from parallel_hpo.supervisor.decisions.decide import decide
 from parallel_hpo.supervisor.decisions.draft import Draft
+from parallel_hpo.supervisor.decisions.events import StartDelayed
 from parallel_hpo.supervisor.decisions.view import (
     CutShort,
     Limits,
@@ -59,6 +61,12 @@ def test_a_run_is_cut_when_its_time_is_over_and_not_before(now: float) -> None:
     after, actions = pass_time(inside_main(run_timeout_s=60), now)
     assert (Send(S0, Cut(RUN.run_id, "run timeout 60 s")) in actions) == (now >= 160.0)
     assert (after.slots[0].cut is not None) == (now >= 160.0)
+
+
+def test_a_run_whose_record_waited_for_room_has_its_whole_time_from_then_on() -> None:
+    decision = decide(inside_main(run_timeout_s=60, stall_timeout_s=30), StartDelayed(S0), 400.0)
+    assert next_deadline(decision.view) == 430.0
+    assert pass_time(decision.view, 429.0) == (decision.view, [])
 
 
 def test_a_run_that_was_cut_is_killed_after_the_grace_period_and_only_once() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import queue
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -17,10 +16,9 @@ from parallel_hpo.protocol.ends import Ending
 from parallel_hpo.protocol.pool import Exchange, Granted, PooledEnd, PooledRun, PooledStart
 from parallel_hpo.supervisor.control.patience import Patience
 from parallel_hpo.supervisor.control.signals import Control
-from parallel_hpo.supervisor.decisions.events import PoolAnswered, StartRefused
+from parallel_hpo.supervisor.decisions.events import PoolAnswered, StartGranted, StartRefused
 from parallel_hpo.supervisor.decisions.grants import PoolNeeds
-from parallel_hpo.supervisor.membership.membership import Membership
-from parallel_hpo.supervisor.records.recorder import UnrecordedError
+from parallel_hpo.supervisor.membership.membership import Membership, PoolEvent
 from parallel_hpo.words import Outcome, RunId, Slot, StopKind
 
 LEASE_S = 100.0
@@ -67,7 +65,7 @@ class Stage:
         self.line = FakeLine()
         self.control = control
         self.notices: list[Notice] = []
-        self.posted: list[PoolAnswered] = []
+        self.posted: list[PoolEvent] = []
         self.membership = Membership(
             self.line,
             5,
@@ -83,22 +81,16 @@ class Stage:
         self.line.answers += answers
         return [self.membership.exchange_once() for _ in answers]
 
-    def start(self, *answers: Answer) -> None:
-        """Start a run, which is answered so in another thread."""
+    def ask(self, *answers: Answer) -> None:
+        """Ask for a start, and exchange until each of `answers` has been given."""
         self.line.to_starts += answers
-        over = threading.Event()
+        self.membership.ask(START, PoolNeeds())
+        while self.line.to_starts:
+            self.membership.exchange_once()
 
-        def exchange() -> None:
-            while self.line.to_starts and not over.is_set():
-                self.membership.exchange_once()
-
-        exchanging = threading.Thread(target=exchange)
-        exchanging.start()
-        try:
-            self.membership.start(START, WITHDRAWN, PoolNeeds())
-        finally:
-            over.set()
-            exchanging.join()
+    @property
+    def grants(self) -> list[PoolAnswered]:
+        return [event for event in self.posted if isinstance(event, PoolAnswered)]
 
 
 @pytest.fixture
@@ -139,35 +131,34 @@ def test_a_machine_that_is_gone_kills_all_once(stage: Stage, answer: Answer) -> 
 def test_only_what_is_new_is_passed_on(stage: Stage) -> None:
     ends = Ending("done", 0)
     stage.exchange(Granted(granted=2), Granted(granted=2, started=(RUN,)), Granted(granted=2, ends=ends))
-    assert [posted.answer.ends for posted in stage.posted] == [None, ends]
+    assert [posted.answer.ends for posted in stage.grants] == [None, ends]
 
 
 def test_whoever_listens_late_is_told_the_last_answer(stage: Stage) -> None:
     stage.exchange(Granted(granted=2))
-    posted: list[PoolAnswered] = []
+    posted: list[PoolEvent] = []
     stage.membership.listen(posted.append)
-    assert [late.answer.granted for late in posted] == [2]
+    assert posted == [PoolAnswered(Granted(granted=2))]
 
 
-def test_a_start_waits_until_the_pool_has_it(stage: Stage) -> None:
-    stage.start(AWAY, Granted(), Granted(started=(RUN,)))
+def test_a_start_is_asked_for_until_the_pool_has_it(stage: Stage) -> None:
+    stage.ask(AWAY, Granted(), Granted(started=(RUN,)))
     assert [told.starts for told in stage.line.told if told.starts] == [(START,)] * 3
+    assert StartGranted(Slot(3), RUN) in stage.posted
 
 
 def test_a_refused_start_says_why_and_needs_no_taking_back(stage: Stage) -> None:
-    with pytest.raises(UnrecordedError) as refused:
-        stage.start(Granted(refused={RUN: "on elsewhere"}))
-    assert refused.value.refused == StartRefused(Slot(3), RUN, "on elsewhere")
+    stage.ask(Granted(refused={RUN: "on elsewhere"}))
+    assert StartRefused(Slot(3), RUN, "on elsewhere") in stage.posted
     stage.exchange(Granted())
     assert stage.line.told[-1].ends == ()
 
 
-def test_a_stop_is_quicker_than_a_start_that_nobody_answers(stage: Stage) -> None:
-    stage.control.stop(StopKind.INTERRUPT)
-    with pytest.raises(UnrecordedError) as stopped:
-        stage.start(*[AWAY] * 1000)
-    assert stopped.value.refused is None
-    assert [asked.kind for asked in stage.control.take()] == [StopKind.INTERRUPT]
+def test_a_start_that_nobody_answered_is_withdrawn(stage: Stage) -> None:
+    stage.ask(AWAY)
+    stage.membership.withdraw(WITHDRAWN)
+    stage.exchange(Granted())
+    assert (stage.line.told[-1].starts, stage.line.told[-1].ends) == ((), (WITHDRAWN,))
 
 
 def test_what_is_owed_is_told_before_the_machine_leaves() -> None:
