@@ -14,9 +14,7 @@ from parallel_hpo.backend.remote import RemoteBackend
 from parallel_hpo.backend.variables import LOOPBACK
 from parallel_hpo.backend.wandb_server import WandbBackend
 from parallel_hpo.config.hpo import BackendChoice
-from parallel_hpo.config.sweep_words import EngineChoice
 from parallel_hpo.errors import BackendError, ConfigError
-from parallel_hpo.search.wandb_process import require_wandb_engine
 
 OFFLINE_MODES = ("offline", "dryrun", "disabled")
 
@@ -74,18 +72,14 @@ def make_backend(
     *,
     directory: Path,
     environment: Mapping[str, str],
-    engine: EngineChoice = EngineChoice.AUTO,
     host: str = LOOPBACK,
 ) -> Backend:
     """Return the backend of that name; nothing is started.
 
-    `engine` and `host` (the address by which it is reached) are the embedded server's; ConfigError where the
-    engine is not installed.
+    `host` is the address by which the embedded server is reached.
     """
     if chosen.name == "local":
-        if engine is EngineChoice.WANDB:
-            require_wandb_engine()
-        return LocalBackend(directory, environment, engine=engine, host=host)
+        return LocalBackend(directory, environment, host=host)
     credentials = find_credentials(environment)
     if chosen.ours and credentials.key is not None:
         return RemoteBackend(credentials.base_url, credentials.key, directory, environment)

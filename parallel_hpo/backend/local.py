@@ -21,7 +21,6 @@ from parallel_hpo.backend.base import OpenedSweep, RunCall, SweepOrder
 from parallel_hpo.backend.door import AWAY_LIMIT_S, Door
 from parallel_hpo.backend.ours import ServerOfOurs
 from parallel_hpo.backend.variables import LOOPBACK
-from parallel_hpo.config.sweep_words import EngineChoice
 from parallel_hpo.doorplates import Doorplate
 from parallel_hpo.errors import BackendError, ConfigError
 
@@ -35,8 +34,8 @@ WORDS_CHARS: Final = 500
 """Of what the server said at its end, so much stands in the error."""
 _SCHEDULED: Final = (
     "hpo.sweep_configuration.scheduler: the runs of such a sweep come from a `wandb sweep-scheduler`, which"
-    " can't reach a server that starts and ends with this command. Leave it out (for W&B's own engine:"
-    ' hpo.engine "wandb"); or start `parallel-hpo server`, create the sweep there by `wandb sweep`, start'
+    " can't reach a server that starts and ends with this command. Leave it out;"
+    " or start `parallel-hpo server`, create the sweep there by `wandb sweep`, start"
     " `wandb sweep-scheduler`, and join the sweep by hpo.sweep_id"
 )
 
@@ -51,12 +50,10 @@ class LocalBackend(ServerOfOurs):
         directory: Path,
         environment: Mapping[str, str],
         *,
-        engine: EngineChoice = EngineChoice.AUTO,
         host: str = LOOPBACK,
         restart_backoff_s: Sequence[float] = RESTART_BACKOFF_S,
         away_limit_s: float = AWAY_LIMIT_S,
     ) -> None:
-        self._engine = engine
         self._host = host
         self._restart_backoff_s = restart_backoff_s
         self._key = keys.new_master_key()
@@ -128,7 +125,6 @@ class LocalBackend(ServerOfOurs):
     def _start(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "parallel_hpo.server", "--embedded", "--port", str(self._port)]
         command += ["--host", self._host, "--database", str(self._directory / "server.db")]
-        command += ["--engine", self._engine]
         with self._log.open("ab") as log:
             self._said_before = log.tell()
             process = subprocess.Popen(

@@ -10,7 +10,6 @@ import typer
 
 from parallel_hpo.cli.options import Directory, Json, Sweep, directory_of, sweep_ids
 from parallel_hpo.cli.output import errors_as_exit_codes
-from parallel_hpo.config.sweep_words import EngineChoice
 
 
 def server(
@@ -19,9 +18,6 @@ def server(
     database: Annotated[
         str | None, typer.Option(help="Path or URL; missing: server.db in the data folder.")
     ] = None,
-    engine: Annotated[
-        EngineChoice, typer.Option(help="Search engine of the sweeps that are created here.")
-    ] = EngineChoice.AUTO,
     files: Annotated[
         str | None,
         typer.Option(
@@ -47,7 +43,7 @@ def server(
     log_to_stderr()
     with errors_as_exit_codes():
         tls = certificate_of(tls_certificate, tls_key)
-        place = ServerPlace(host, port, database, engine, files=files, adopt_files=adopt_files, tls=tls)
+        place = ServerPlace(host, port, database, files=files, adopt_files=adopt_files, tls=tls)
         serve(place, stdin=sys.stdin.buffer, stdout=sys.stdout)
 
 

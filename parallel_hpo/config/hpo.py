@@ -24,7 +24,6 @@ from parallel_hpo.config.directory import absolute, default_directory
 from parallel_hpo.config.hooks import Addresses, Command
 from parallel_hpo.config.sweep import parse_sweep_configuration
 from parallel_hpo.config.sweep_checks import nearest
-from parallel_hpo.config.sweep_words import EngineChoice
 from parallel_hpo.config.tables import STRICT, TABLES, Allowed, Failures, Limit, Machines, Most, Restart
 from parallel_hpo.errors import ConfigError
 
@@ -33,6 +32,12 @@ SEEDS: Final = 2**63
 """What a database's whole numbers can hold."""
 _SHOWN_CHARS: Final = 80
 """An error shows at most so much of a wrong value: a line, not a page."""
+
+_REMOVED: Final = {
+    "engine": "parallel_hpo has one search engine: leave this key out;"
+    " for W&B's engine run `wandb sweep-scheduler` of your own"
+}
+"""Keys of earlier releases, and what to do instead."""
 
 Origin = Callable[[str], str]
 """Where the value of a key of the section comes from, in words: a file, a variable, a flag."""
@@ -96,8 +101,6 @@ class HpoSection(BaseModel):
         BackendChoice.AUTO
     )
     """local: the embedded server; wandb: W&B's; auto: wandb where the client has credentials, else local."""
-    engine: Annotated[EngineChoice, Field(strict=False), Allowed('"auto" or "wandb"')] = EngineChoice.AUTO
-    """Of a sweep that is created on the embedded server: wandb: bayes by W&B's own engine; auto: by ours."""
     workers: Annotated[
         Literal["auto"] | Annotated[int, Field(ge=1)], Allowed('"auto" or a whole number of 1 or more')
     ] = "auto"
@@ -255,6 +258,8 @@ def _describe(details: ErrorDetails, origin: Origin) -> str:
     if key in TABLES and len(details["loc"]) > 1:
         fields, key = TABLES[key].model_fields, str(details["loc"][1])
         where += f".{key}"
+    if key in _REMOVED and fields is HpoSection.model_fields:
+        return f"{where}: {_REMOVED[key]}"
     if key not in fields:
         return f"{where}: unknown key; {nearest(key, tuple(fields))}"
     return f"{where} is {show(details['input'])}; allowed: {_allowed(key, fields[key])}"

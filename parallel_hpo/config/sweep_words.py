@@ -40,15 +40,6 @@ class Method(StrEnum):
         return self is Method.BAYES
 
 
-class EngineChoice(StrEnum):
-    """Whose search engine chooses the points of method bayes."""
-
-    AUTO = "auto"
-    """Ours."""
-    WANDB = "wandb"
-    """W&B's own, the `sweeps` package."""
-
-
 class Goal(StrEnum):
     """Which way a metric is better."""
 

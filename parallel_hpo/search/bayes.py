@@ -1,7 +1,7 @@
 """Method bayes: random runs first, then those that a model of their results expects most of.
 
-The model is a Gaussian process, and TPE once there are too many results for one; or
-W&B's own. An answer depends on seed, index and what was told. What this suggests is told back as
+The model is a Gaussian process, and TPE once there are too many results for one. An answer
+depends on seed, index and what was told. What this suggests is told back as
 pending by the caller, and so those who ask at once get different points. A finite
 space is not repeated until it is used up; after that it is, as W&B does.
 """

@@ -14,8 +14,6 @@ from parallel_hpo.search.bayes import BayesEngine
 from parallel_hpo.search.grid import GridEngine
 from parallel_hpo.search.sampling import RandomEngine
 from parallel_hpo.search.trial import Trial, TrialState
-from parallel_hpo.search.wandb_model import WandbModel
-from parallel_hpo.search.wandb_process import WandbProcess
 
 __all__ = ["Engine", "Trial", "TrialState", "make_engine", "takes_long"]
 
@@ -37,35 +35,31 @@ class Engine(Protocol):
         """Return the parameters of the sweep's `index`-th run (from 0); None: the space is used up."""
 
 
-def make_engine(configuration: SweepConfiguration, *, seed: int, wandb: WandbProcess | None = None) -> Engine:
-    """Return the engine for the configuration's method; `seed` makes random and bayes repeatable.
-
-    With `wandb`, bayes is by W&B's own engine. Its grid and random are no others than ours: the same
-    points, of which it would make and compare all that there are at each ask.
-    """
+def make_engine(configuration: SweepConfiguration, *, seed: int) -> Engine:
+    """Return the engine for the configuration's method; `seed` makes random and bayes repeatable."""
     if configuration.method is Method.CUSTOM:
         raise ValueError("method custom has no engine here: a scheduler of the user's own chooses")
-    return _ENGINES[configuration.method](configuration, seed, wandb)
+    return _ENGINES[configuration.method](configuration, seed)
 
 
 def takes_long(method: str) -> bool:
-    """Say whether an ask may take longer than nobody else can write: up to 20 s where the model is W&B's."""
+    """Return whether an ask takes too long to hold the database's write lock meanwhile."""
     return method in _SLOW
 
 
-def _grid(configuration: SweepConfiguration, _seed: int, _wandb: WandbProcess | None) -> Engine:
+def _grid(configuration: SweepConfiguration, _seed: int) -> Engine:
     return GridEngine(configuration.parameters)
 
 
-def _random(configuration: SweepConfiguration, seed: int, _wandb: WandbProcess | None) -> Engine:
+def _random(configuration: SweepConfiguration, seed: int) -> Engine:
     return RandomEngine(configuration.parameters, seed=seed)
 
 
-def _bayes(configuration: SweepConfiguration, seed: int, wandb: WandbProcess | None) -> Engine:
-    return BayesEngine(configuration, seed=seed, model=None if wandb is None else WandbModel(wandb))
+def _bayes(configuration: SweepConfiguration, seed: int) -> Engine:
+    return BayesEngine(configuration, seed=seed)
 
 
-_ENGINES: Final[Mapping[Method, Callable[[SweepConfiguration, int, WandbProcess | None], Engine]]] = {
+_ENGINES: Final[Mapping[Method, Callable[[SweepConfiguration, int], Engine]]] = {
     Method.GRID: _grid,
     Method.RANDOM: _random,
     Method.BAYES: _bayes,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 
-from parallel_hpo.config.sweep_words import EngineChoice
 from parallel_hpo.errors import ParallelHPOError
 from parallel_hpo.server.http.log_quota import log_to_stderr
 from parallel_hpo.server.http.turns import load_at_one_go
@@ -23,7 +22,6 @@ def main() -> int:
     parser.add_argument("--database", metavar="PATH_OR_URL")
     parser.add_argument("--files", metavar="FOLDER")
     parser.add_argument("--adopt-files", action="store_true")
-    parser.add_argument("--engine", type=EngineChoice, default=EngineChoice.AUTO, choices=list(EngineChoice))
     parser.add_argument("--tls-certificate", metavar="FILE")
     parser.add_argument("--tls-key", metavar="FILE")
     parser.add_argument("--embedded", action="store_true")
@@ -34,7 +32,6 @@ def main() -> int:
             options.host,
             options.port,
             options.database,
-            options.engine,
             files=options.files,
             adopt_files=options.adopt_files,
             tls=certificate_of(options.tls_certificate, options.tls_key),

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from parallel_hpo.config.sweep_words import EngineChoice
 from parallel_hpo.server.engines.cache import Engines, Suggestion
 from parallel_hpo.server.notice_board import NoticeBoard
 from parallel_hpo.server.rules.heartbeat import SilenceLimits
@@ -43,8 +42,6 @@ class World:
     patience: SilenceLimits = field(default_factory=SilenceLimits)
     engines: Engines = field(default_factory=Engines)
     walks: Walks = field(default_factory=Walks)
-    engine: EngineChoice = EngineChoice.AUTO
-    """The search engine of the sweeps that are created here."""
     sweeps_in: Path | None = None
     """Where supervisors of this machine keep the folders of sweeps that are here; None: not known."""
     notices: NoticeBoard = field(default_factory=NoticeBoard)

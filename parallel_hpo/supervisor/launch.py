@@ -249,7 +249,6 @@ class Stage:
             chosen,
             directory=self.section.directory,
             environment=environment,
-            engine=self.section.engine,
             host=self.host,
         )
         backend.open(self._on_backend_lost, self._on_backend_trouble)

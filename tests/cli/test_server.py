@@ -9,8 +9,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.search.engines import without_wandb_engine
-
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -50,11 +48,3 @@ def test_a_folder_in_which_nothing_can_be_written_is_an_error_of_one_line(comman
     assert done.stderr.startswith("error: the sweep server can't open its database /proc/server.db: ")
     assert len(done.stderr.splitlines()) == 1
     assert (done.returncode, done.stdout) == (1, "")
-
-
-@without_wandb_engine
-def test_an_engine_that_is_not_installed_is_an_error_that_says_what_to_install(command: Command) -> None:
-    done = command("server", "--engine", "wandb")
-    assert done.stderr.startswith('error: engine "wandb" needs W&B\'s own package `sweeps`')
-    assert "pip install 'parallel_hpo[wandb-engine]'" in done.stderr
-    assert (done.returncode, done.stdout) == (2, "")

@@ -42,6 +42,14 @@ def test_every_key_has_the_default_of_the_contract() -> None:
     assert section.directory.name == "parallel_hpo"
 
 
+@pytest.mark.parametrize("engine", ["auto", "wandb", None])
+def test_the_key_engine_of_earlier_releases_is_refused_with_what_to_do(engine: object) -> None:
+    assert refusal(engine=engine) == (
+        "config.json: hpo.engine: parallel_hpo has one search engine: leave this key out;"
+        " for W&B's engine run `wandb sweep-scheduler` of your own"
+    )
+
+
 @pytest.mark.parametrize("count", [0, -1, "2", True, 2.5])
 def test_a_count_that_is_no_positive_integer_is_refused(count: object) -> None:
     allowed = "allowed: a whole number of 1 or more, or null for no limit"

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes.conftest import MAINS, RANDOM, Performed, RealSweep, outcomes
-from tests.search.engines import needs_wandb_engine, without_wandb_engine
+from tests.processes.conftest import MAINS, Performed, RealSweep, outcomes
 
 
 @pytest.fixture(scope="module")
@@ -182,19 +181,3 @@ def test_a_lambda_or_a_nested_function_is_a_main_too(sweep: RealSweep, tmp_path:
     config.write_text(json.dumps({"hpo": section | {"sweep_configuration": sweep_configuration}}))
     ended = sweep.start_command(str(script), str(config)).finish()
     assert json.loads(ended.stdout)["finished"] == 1, ended.stderr
-
-
-@needs_wandb_engine
-def test_a_sweep_by_wandbs_own_engine(sweep: RealSweep) -> None:
-    bayes = RANDOM | {"method": "bayes"}
-    ended = sweep.start("quick", sweep=bayes, count=6, workers=2, engine="wandb").finish()
-    assert ended.code == 0, ended.stderr
-    assert outcomes(ended.summary) == ["finished"] * 6
-    assert "engine failed" not in (sweep.directory / "server.log").read_text()
-
-
-@without_wandb_engine
-def test_an_engine_that_is_not_installed_is_exit_2_before_anything_starts(sweep: RealSweep) -> None:
-    ended = sweep.start("quick", count=2, engine="wandb").finish()
-    assert (ended.code, ended.summary) == (2, None)
-    assert "pip install 'parallel_hpo[wandb-engine]'" in ended.stderr

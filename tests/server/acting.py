@@ -86,13 +86,11 @@ class Stage:
         return Database.open(self.where, busy_timeout_s=self.busy_timeout_s)
 
     def close(self) -> None:
-        self.world.engines.close()
         if self.kept is None:
             self.world.database.close()
 
     def forget_engines(self) -> None:
         """Be as another process on the same database would be."""
-        self.world.engines.close()
         self.world = World(
             database=self.world.database,
             files=self.world.files,

@@ -4,7 +4,7 @@ An engine is only a cache: whichever process holds it, it is told what others wr
 by the sweep's revision counter, so that an ask costs what is new, not all there is.
 
 A grid and chance answer within the transaction that issues the run. A model takes too long
-for that, up to 20 s where it is W&B's: nobody else could write meanwhile.
+for that: nobody else could write meanwhile.
 
     look (a transaction) ─▶ AskFirstError ─▶ ask (none) ─▶ look again: it fits, and is issued
                                   ▲──────────────────────── or somebody else was issued a run
@@ -19,10 +19,8 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Final
 
-from parallel_hpo.config.sweep_words import EngineChoice, Method
-from parallel_hpo.errors import ConfigError
+from parallel_hpo.config.sweep_words import Method
 from parallel_hpo.search.engine import Engine, Trial, TrialState, make_engine, takes_long
-from parallel_hpo.search.wandb_process import WandbProcess, require_wandb_engine
 from parallel_hpo.server.engines.configurations import parse
 from parallel_hpo.server.engines.prior_runs import prior_trials
 from parallel_hpo.server.refusals import RefusedError
@@ -32,6 +30,8 @@ from parallel_hpo.server.store.database import Database, Transaction
 from parallel_hpo.server.store.records import Sweep
 
 _KEPT: Final = 64
+_WANDB_ENGINE: Final = "wandb"
+"""The column `engine` of a sweep that an earlier release created for W&B's search engine."""
 Ingredients = tuple[str, str | None]
 """What an engine is made of: the configuration and the prior runs."""
 Make = Callable[..., Engine]
@@ -82,9 +82,8 @@ class _Cached:
 class _Cache:
     """Engines by sweep, of one thread; the least recently used is dropped, and rebuilt when it is needed."""
 
-    def __init__(self, make: Make, wandb: WandbProcess) -> None:
+    def __init__(self, make: Make) -> None:
         self._make = make
-        self._wandb = wandb
         self._cached: OrderedDict[str, _Cached] = OrderedDict()
 
     def caught_up(self, transaction: Transaction, sweep: Sweep) -> _Cached:
@@ -110,8 +109,7 @@ class _Cache:
     def _new(self, transaction: Transaction, sweep: Sweep) -> _Cached:
         """Return a new engine that knows the runs which the sweep was given as a start."""
         configuration = parse(sweep.config)
-        wandb = self._wandb if _by_wandb(sweep) else None
-        cached = _Cached(self._make(configuration, seed=sweep.seed, wandb=wandb), _ingredients(sweep))
+        cached = _Cached(self._make(configuration, seed=sweep.seed), _ingredients(sweep))
         for number, prior in enumerate(prior_trials(transaction, sweep, configuration), 1):
             cached.note(prior.parameters)
             if prior.value is not None:
@@ -124,23 +122,8 @@ class Engines:
     """The engines of all sweeps: `suggest` is for the database's thread, `ask` for one of its own."""
 
     def __init__(self, make: Make = make_engine) -> None:
-        self._wandb = WandbProcess()
-        self._quick = _Cache(make, self._wandb)
-        self._models = _Cache(make, self._wandb)
-
-    def prepare(self, sweep: Sweep) -> None:
-        """Get ready for a sweep's first ask; RefusedError (400) where its engine is not installed here."""
-        if not _by_wandb(sweep):
-            return
-        try:
-            require_wandb_engine()
-        except ConfigError as error:
-            raise RefusedError(f"sweep {sweep.id}: {error}", status=400) from None
-        self._wandb.prepare()
-
-    def close(self) -> None:
-        """End what engines have started, and an ask that is under way."""
-        self._wandb.close()
+        self._quick = _Cache(make)
+        self._models = _Cache(make)
 
     def suggest(
         self, transaction: Transaction, sweep: Sweep, asked: Suggestion | None = None
@@ -149,6 +132,7 @@ class Engines:
 
         AskFirstError where its model has to be asked for that, and what it was `asked` doesn't fit.
         """
+        expect_our_engine(sweep)
         if takes_long(sweep.method):
             if asked is None or not asked.fits(sweep):
                 raise AskFirstError(sweep.id)
@@ -178,8 +162,14 @@ def _ingredients(sweep: Sweep) -> Ingredients:
     return sweep.config, sweep.prior_runs_filters
 
 
-def _by_wandb(sweep: Sweep) -> bool:
-    return sweep.engine == EngineChoice.WANDB and sweep.method == Method.BAYES
+def expect_our_engine(sweep: Sweep) -> None:
+    """Raise RefusedError (400) for a sweep that was created for W&B's search engine."""
+    if sweep.engine == _WANDB_ENGINE and sweep.method == Method.BAYES:
+        raise RefusedError(
+            f'sweep {sweep.id} was created with engine "wandb", which parallel_hpo no longer runs: create a'
+            " new sweep, and run `wandb sweep-scheduler` of your own for W&B's engine",
+            status=400,
+        )
 
 
 def trial(change: runs.Change) -> Trial:

@@ -64,7 +64,7 @@ class Asking:
         return replace(world, asked=asked)
 
     def close(self) -> None:
-        """Wait for nobody; an ask that is under way ends with its engine."""
+        """Cancel what waits; an ask in progress is not waited for."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
 

@@ -26,10 +26,8 @@ from typing import IO, TYPE_CHECKING, Any, Final, cast
 import uvicorn
 
 from parallel_hpo import doorplates
-from parallel_hpo.config.sweep_words import EngineChoice
 from parallel_hpo.doorplates import Doorplate
 from parallel_hpo.errors import BackendError
-from parallel_hpo.search.wandb_process import require_wandb_engine
 from parallel_hpo.server.files import folder as files_folder
 from parallel_hpo.server.files import uploads
 from parallel_hpo.server.http import owner
@@ -64,8 +62,6 @@ class ServerPlace:
     """0: any free one."""
     database: str | None = None
     """A path or a SQLAlchemy URL; None: `server.db` in the user's data folder."""
-    engine: EngineChoice = EngineChoice.AUTO
-    """The search engine of the sweeps that are created here; it stays with them."""
     files: str | None = None
     """The folder of uploaded files, which all servers of the database share; None: where it is by default."""
     adopt_files: bool = False
@@ -89,10 +85,8 @@ def serve(place: ServerPlace, *, embedded: bool = False, stdin: IO[bytes], stdou
 
     Call it in the main thread of a process of its own. BackendError where the address,
     the database or its files can't be had; UsageError where an embedded server's key is missing, or the
-    certificate can't be used; ConfigError where W&B's engine is wanted and not installed.
+    certificate can't be used.
     """
-    if place.engine is EngineChoice.WANDB:
-        require_wandb_engine()
     if place.tls is not None:
         place.tls.check()
     os.umask(0o077)  # nobody else may read the database, the key, the files
@@ -121,7 +115,6 @@ def serve(place: ServerPlace, *, embedded: bool = False, stdin: IO[bytes], stdou
     finally:
         if not embedded:
             doorplates.take_down(place.folder, url)
-        world.engines.close()
         database.close()
         listener.close()
 
@@ -188,7 +181,6 @@ def _world(place: ServerPlace, database: Database, files: Path, master_key: str)
         up_since=clock(),
         new_id=lambda: "".join(secrets.choice(_ID_LETTERS) for _ in range(8)),
         new_seed=lambda: secrets.randbits(32),
-        engine=place.engine,
         sweeps_in=place.folder,
     )
 

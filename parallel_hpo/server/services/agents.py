@@ -7,6 +7,7 @@ from typing import Any
 
 from parallel_hpo.protocol.messages import PLACE
 from parallel_hpo.server.engines import configurations
+from parallel_hpo.server.engines.cache import expect_our_engine
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.rules import heartbeat, run_states, sweep_states
 from parallel_hpo.server.rules.heartbeat import Answer, Command, Deliver, Exit, Issue, Nothing, Stop, View
@@ -33,7 +34,7 @@ def register(world: World, sweep_id: str, host: str, label: str) -> Agent:
             state = sweep_states.move(sweep.state, SweepEvent.AGENT_JOINED)
         except IllegalSweepMoveError:
             raise RefusedError(f"Sweep {sweep_id} is not running", status=400) from None
-        world.engines.prepare(sweep)
+        expect_our_engine(sweep)
         if state is not sweep.state:
             sweeps.change(transaction, sweep_id, {"state": state, "updated_at": now})
         if label:

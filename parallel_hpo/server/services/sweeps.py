@@ -72,7 +72,6 @@ def _create(world: World, wishes: SweepWishes) -> str:
             transaction, wishes.entity or DEFAULT_ENTITY, wishes.project or DEFAULT_PROJECT, now
         )
         values |= {"id": sweep_id, "project_id": project.id, "state": state}
-        values["engine"] = str(world.engine)
         sweeps.create(transaction, values | {"created_at": now, "updated_at": now, "heartbeat_at": now})
     return sweep_id
 

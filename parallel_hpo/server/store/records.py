@@ -72,7 +72,7 @@ class Sweep:
     next_index: int | None
     """The next index in the search space, where the space was changed; None: as many as were issued."""
     engine: Annotated[str | None, String(16)]
-    """Whose search engine it was created with; None: ours."""
+    """The search engine that an earlier release created it with ("auto", "wandb"); None: ours."""
 
 
 @dataclass(frozen=True, slots=True)

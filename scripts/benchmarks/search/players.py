@@ -1,4 +1,4 @@
-"""Who plays: our engines, Optuna's default sampler, and W&B's own engine where it is installed.
+"""Who plays: our engines, and Optuna's default sampler.
 
 All play the same game: so many points are asked for at once, and all are pending until
 the last of them is told.
@@ -11,16 +11,11 @@ from random import Random
 from typing import Any, Final
 
 from parallel_hpo.config.sweep import parse_sweep_configuration
-from parallel_hpo.errors import ConfigError
 from parallel_hpo.search.engine import Engine, Trial, TrialState, make_engine
-from parallel_hpo.search.wandb_process import WandbProcess, require_wandb_engine
 from scripts.benchmarks.search.problems import Point, Problem
 
 Player = Callable[[Problem, int, int, int], Iterator[Point]]
 """Yields the points of a game: its problem, seed, number of runs, and how many are asked for at once."""
-
-_PATIENCE_S: Final = 600.0
-"""A loaded machine makes W&B's engine slow, which is no part of this game."""
 
 
 def seen_loss(problem: Problem, point: Point, seed: int, index: int) -> float:
@@ -28,25 +23,14 @@ def seen_loss(problem: Problem, point: Point, seed: int, index: int) -> float:
     return problem.loss(point) + problem.noise * Random(f"{seed}/{index}").gauss(0, 1)
 
 
-def engine(method: str, problem: Problem, seed: int, wandb: WandbProcess | None = None) -> Engine:
+def engine(method: str, problem: Problem, seed: int) -> Engine:
     configuration = {"method": method, "metric": {"name": "loss"}, "parameters": problem.parameters}
-    return make_engine(parse_sweep_configuration(configuration, where="sweep"), seed=seed, wandb=wandb)
+    return make_engine(parse_sweep_configuration(configuration, where="sweep"), seed=seed)
 
 
 def play(method: str, problem: Problem, seed: int, runs: int, at_once: int) -> Iterator[Point]:
     """Yield the points of one of our engines."""
     yield from played(engine(method, problem, seed), problem, seed, runs, at_once)
-
-
-def play_wandb(problem: Problem, seed: int, runs: int, at_once: int) -> Iterator[Point]:
-    """Yield the points of W&B's own engine, as it is fenced in here, but never by chance for want of time."""
-    process = WandbProcess(start_limit_s=_PATIENCE_S, ask_limit_s=_PATIENCE_S)
-    try:
-        if not process.is_ready(within_s=_PATIENCE_S):
-            raise TimeoutError(f"W&B's engine did not start within {_PATIENCE_S:.0f} s")
-        yield from played(engine("bayes", problem, seed, process), problem, seed, runs, at_once)
-    finally:
-        process.close()
 
 
 def played(search: Engine, problem: Problem, seed: int, runs: int, at_once: int) -> Iterator[Point]:
@@ -92,17 +76,8 @@ def suggest(trial: Any, name: str, spec: Mapping[str, Any]) -> Any:
     return trial.suggest_float(name, spec["min"], spec["max"], log="distribution" in spec)
 
 
-def has_wandb_engine() -> bool:
-    try:
-        require_wandb_engine()
-    except ConfigError:
-        return False
-    return True
-
-
 PLAYERS: Final[Mapping[str, Player]] = {
     "random": lambda *game: play("random", *game),
     "Optuna TPE": play_optuna,
-    **({"W&B": play_wandb} if has_wandb_engine() else {}),
     "bayes": lambda *game: play("bayes", *game),
 }

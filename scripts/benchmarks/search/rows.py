@@ -12,7 +12,7 @@ from scripts.benchmarks.search.problems import PROBLEMS
 
 @dataclass(frozen=True)
 class Row:
-    """A problem, and how it is played; `noted`: W&B's engine 0.3.0's median, for where it isn't installed.
+    """A problem, and how it is played; `noted`: the median of W&B's engine (sweeps 0.3.0), measured once.
 
     Ours is to be no worse than the best of `rivals`, or than `goal` where one is set.
     """

@@ -1,4 +1,4 @@
-"""Whose engine a sweep has: chosen when it is created, the same in every server process."""
+"""The search engines of stored sweeps: the same points in every server process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from parallel_hpo.config.sweep_words import EngineChoice
 from parallel_hpo.search.bayes import OwnModel
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.services import queue
@@ -19,39 +18,43 @@ from parallel_hpo.server.services.file_stream import Chunk
 from parallel_hpo.server.services.runs import RunWishes
 from parallel_hpo.server.services.sweeps import SweepWishes
 from parallel_hpo.server.store import sweeps
-from tests.search.engines import needs_wandb_engine, without_wandb_engine
 from tests.server.acting import METRIC, Stage, grid
 
 BAYES = {"method": "bayes", "metric": METRIC, "parameters": {"x": {"min": 0.0, "max": 1.0}}}
 
 
-def engine_of(stage: Stage, sweep: str) -> str | None:
-    with stage.world.database.read() as transaction:
-        found = sweeps.find(transaction, sweep)
-    assert found is not None
-    return found.engine
+def created_by_an_earlier_release(stage: Stage, engine: str, configuration: dict[str, Any]) -> str:
+    sweep = stage.sweep(configuration)
+    with stage.world.database.write() as transaction:
+        sweeps.change(transaction, sweep, {"engine": engine})
+    return sweep
 
 
-def choose(stage: Stage, engine: EngineChoice) -> None:
-    stage.world = replace(stage.world, engine=engine)
-
-
-def test_a_sweep_keeps_the_engine_that_it_was_created_with(stage: Stage) -> None:
-    choose(stage, EngineChoice.WANDB)
-    sweep = stage.sweep(BAYES)
-    choose(stage, EngineChoice.AUTO)
-    stage.set_state(sweep, "CANCELED")
-    assert engine_of(stage, sweep) == "wandb"
-    assert engine_of(stage, stage.sweep(BAYES)) == "auto"
-
-
-@without_wandb_engine
-def test_an_agent_is_told_what_to_install_where_the_engine_is_missing(stage: Stage) -> None:
-    choose(stage, EngineChoice.WANDB)
-    sweep = stage.sweep(BAYES)
-    with pytest.raises(RefusedError, match=r"pip install 'parallel_hpo\[wandb-engine\]'") as refused:
+def test_a_stored_bayes_sweep_with_wandbs_engine_is_refused(stage: Stage) -> None:
+    sweep = created_by_an_earlier_release(stage, "wandb", BAYES)
+    with pytest.raises(RefusedError, match="run `wandb sweep-scheduler` of your own") as refused:
         stage.agent(sweep)
     assert refused.value.status == 400
+
+
+def test_an_agent_of_a_sweep_with_wandbs_engine_gets_no_run_of_ours(stage: Stage) -> None:
+    sweep = stage.sweep(BAYES)
+    agent = stage.agent(sweep)
+    with stage.world.database.write() as transaction:
+        sweeps.change(transaction, sweep, {"engine": "wandb"})
+    with pytest.raises(RefusedError, match='created with engine "wandb"'):
+        stage.beat(agent)
+
+
+@pytest.mark.parametrize(
+    ("engine", "configuration"),
+    [("auto", BAYES), ("wandb", grid(2)), ("wandb", BAYES | {"method": "random"})],
+)
+def test_other_stored_sweeps_with_an_engine_go_on(
+    stage: Stage, engine: str, configuration: dict[str, Any]
+) -> None:
+    sweep = created_by_an_earlier_release(stage, engine, configuration)
+    assert stage.perform(sweep, stage.agent(sweep))
 
 
 def test_a_random_sweep_with_prior_runs_repeats_nothing(stage: Stage) -> None:
@@ -59,13 +62,6 @@ def test_a_random_sweep_with_prior_runs_repeats_nothing(stage: Stage) -> None:
     agent = stage.agent(sweep)
     names = [stage.perform(sweep, agent) for _ in range(3)]
     assert len({stage.run(name).assigned for name in names}) == 3
-
-
-def test_grid_and_random_need_no_package(stage: Stage) -> None:
-    choose(stage, EngineChoice.WANDB)
-    for configuration in (grid(2), BAYES | {"method": "random"}):
-        sweep = stage.sweep(configuration)
-        assert stage.perform(sweep, stage.agent(sweep))
 
 
 def suggested_after(stage: Stage, results: Callable[[float], float], **config: Any) -> float:
@@ -136,17 +132,3 @@ def test_an_engine_forgets_what_was_rolled_back(stage: Stage) -> None:
     stage.world = whole
     queue.enqueue(stage.world, sweep, '{"x": 1}', None)
     assert [assigned(stage, stage.issued(one)) for one in (other, agent)] == [1, 2]
-
-
-@needs_wandb_engine
-def test_runs_are_chosen_by_wandbs_engine_in_any_process(
-    stage: Stage, caplog: pytest.LogCaptureFixture
-) -> None:
-    choose(stage, EngineChoice.WANDB)
-    sweep = stage.sweep(BAYES)
-    agent = stage.agent(sweep)
-    for _ in range(3):
-        assert stage.perform(sweep, agent)
-    stage.forget_engines()
-    assert stage.perform(sweep, agent)
-    assert "engine failed" not in caplog.text
