@@ -43,7 +43,7 @@ IMPORTED: Final = (
     "parallel_hpo.cli.run",
     "parallel_hpo.cli.arguments",
     "parallel_hpo.cli.verbs",
-    "parallel_hpo.hpo.kinds.wandb_sweeps",
+    "parallel_hpo.hpo.wandb_sweeps",
     "parallel_hpo.server.http.process",
     "parallel_hpo.worker.worker",
     "unicodedata",

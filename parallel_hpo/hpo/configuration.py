@@ -1,7 +1,6 @@
 """`ConfigLoader`: a user's configuration file, of which only the `hpo` section is ours; and the kinds of HPO.
 
-A kind is a module of `parallel_hpo.hpo.kinds`, named like it. The module's `KIND` is its class. So a new
-kind is a new file there, and touches no other.
+A kind is a subclass of `HPO` in a module of `parallel_hpo.hpo`, and one line of `_KINDS`.
 """
 
 from __future__ import annotations
@@ -12,19 +11,19 @@ from collections.abc import Mapping
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
-from pkgutil import iter_modules
 from types import FrameType
 from typing import Any, Final
 
 from parallel_hpo.config.hpo import SECTION, HpoSection
 from parallel_hpo.config.loader import Sources, inside_worker, load_section, read_document
-from parallel_hpo.hpo import kinds as _package
 from parallel_hpo.hpo.base import HPO
 from parallel_hpo.hpo.being_loaded import BeingLoaded
 from parallel_hpo.worker.loading import LOADING
 
 FROM_DICT: Final = "HPO.from_dict"
 """Stands in a file's place where an error says where a value comes from."""
+_KINDS: Final = {"wandb_sweeps": ("parallel_hpo.hpo.wandb_sweeps", "WandbSweeps")}
+"""The module and class of each kind; a module is imported when its kind is wanted."""
 
 
 class ConfigLoader:
@@ -81,10 +80,11 @@ def _is_being_loaded(environment: Mapping[str, str], asker: FrameType) -> bool:
 
 def kind_names() -> tuple[str, ...]:
     """Return the names of all kinds, without importing any."""
-    return tuple(sorted(module.name for module in iter_modules(_package.__path__)))
+    return tuple(sorted(_KINDS))
 
 
 def make_hpo(section: HpoSection) -> HPO:
     """Return the HPO of the section's kind, which is one of `kind_names()`."""
-    kind: type[HPO] = import_module(f"{_package.__name__}.{section.kind}").KIND
+    module, name = _KINDS[section.kind]
+    kind: type[HPO] = getattr(import_module(module), name)
     return kind(section)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from parallel_hpo.config.hpo import HpoSection, parse_section
 from parallel_hpo.hpo.base import Host, Main
-from parallel_hpo.hpo.kinds.wandb_sweeps import Supervise, WandbSweeps
+from parallel_hpo.hpo.wandb_sweeps import Supervise, WandbSweeps
 from parallel_hpo.notices import Message, Observer
 from parallel_hpo.plan import Launch
 from parallel_hpo.supervisor.control.signals import Control

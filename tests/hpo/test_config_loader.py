@@ -9,7 +9,7 @@ import pytest
 
 from parallel_hpo import HPO, ConfigError, ConfigLoader
 from parallel_hpo.hpo import kind_names
-from parallel_hpo.hpo.kinds.wandb_sweeps import WandbSweeps
+from parallel_hpo.hpo.wandb_sweeps import WandbSweeps
 
 SECTION: dict[str, Any] = {
     "count": 2,

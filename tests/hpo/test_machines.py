@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from parallel_hpo.config.hpo import HpoSection, parse_section
 from parallel_hpo.config.tables import MachineEngine, Machines
 from parallel_hpo.hpo.base import ALL, Main
-from parallel_hpo.hpo.kinds.wandb_sweeps import WandbSweeps
+from parallel_hpo.hpo.wandb_sweeps import WandbSweeps
 from parallel_hpo.machines.base import ClusterEngine
 from parallel_hpo.machines.talk import ClusterChoice
 from parallel_hpo.notices import Observer

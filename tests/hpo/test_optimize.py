@@ -13,7 +13,7 @@ import pytest
 
 from parallel_hpo.errors import UsageError
 from parallel_hpo.hpo.base import Host
-from parallel_hpo.hpo.kinds.wandb_sweeps import WandbSweeps
+from parallel_hpo.hpo.wandb_sweeps import WandbSweeps
 from parallel_hpo.plan import Launch
 from parallel_hpo.supervisor.records.summary import SweepResult
 from parallel_hpo.words import StopKind, Target

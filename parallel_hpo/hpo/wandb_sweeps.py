@@ -6,14 +6,12 @@ import sys
 import threading
 from collections.abc import Callable
 from functools import partial
-from typing import Final, Protocol
 
 from parallel_hpo.config.hpo import HpoSection
 from parallel_hpo.config.tables import Machines
 from parallel_hpo.head.lead import lead
 from parallel_hpo.hpo.base import HERE, HPO, Host, Main
 from parallel_hpo.hpo.handle import Performance
-from parallel_hpo.machines.base import ClusterEngine
 from parallel_hpo.machines.hosted import HostedEngine
 from parallel_hpo.machines.talk import ClusterChoice
 from parallel_hpo.notices import Observer
@@ -23,29 +21,8 @@ from parallel_hpo.supervisor.launch import supervise
 from parallel_hpo.supervisor.records.summary import SweepResult
 from parallel_hpo.words import StopKind
 
-
-class Supervise(Protocol):
-    """Performs a whole sweep: `parallel_hpo.supervisor.supervise`."""
-
-    def __call__(
-        self, section: HpoSection, main: Main, *, observer: Observer, control: Control, launch: Launch
-    ) -> SweepResult: ...
-
-
-class Lead(Protocol):
-    """Performs a whole sweep on many machines: `parallel_hpo.head.lead`."""
-
-    def __call__(
-        self,
-        section: HpoSection,
-        main: Main,
-        *,
-        observer: Observer,
-        control: Control,
-        launch: Launch,
-        machines: Machines,
-        make_engine: Callable[[], ClusterEngine] | None,
-    ) -> SweepResult: ...
+Supervise = Callable[..., SweepResult]
+"""Performs a whole sweep, on this machine or on many: `supervise`, or `lead` with its machines."""
 
 
 def _chosen_engine(machines: Machines | None) -> ClusterChoice | None:
@@ -65,7 +42,7 @@ class WandbSweeps(HPO):
         section: HpoSection,
         *,
         supervise: Supervise = supervise,
-        lead: Lead = lead,
+        lead: Supervise = lead,
         choose: Callable[[Machines | None], ClusterChoice | None] = _chosen_engine,
         host: Host = HERE,
     ) -> None:
@@ -113,6 +90,3 @@ class WandbSweeps(HPO):
         with self._guard:
             if self._control is not None:
                 self._control.stop(kind)
-
-
-KIND: Final = WandbSweeps
