@@ -25,7 +25,7 @@ from parallel_hpo.worker.entry import surround
 from parallel_hpo.worker.program import check_program, command_of_run
 from parallel_hpo.worker.run import traceback_of
 from parallel_hpo.worker.seeding import begin_streams
-from parallel_hpo.worker.target import Main, load_main
+from parallel_hpo.worker.target import Main, load_main, program_of
 from parallel_hpo.worker.verdict import NOT_ASKED, Verdict, judge
 from parallel_hpo.worker.watch import WATCH
 
@@ -67,7 +67,9 @@ def _load(order: RunAgain) -> Main:
     if isinstance(order.main, Program):
         check_program(order.main)
         return partial(_run_program, order.main)
-    return load_main(order.main)
+    function = load_main(order.main)
+    WATCH.program = program_of(order.main)
+    return function
 
 
 def _run_program(program: Program) -> None:

@@ -47,6 +47,11 @@ def load_main(main: PickledMain | Target | Program) -> Main:
     return cast(Main, found)
 
 
+def program_of(main: PickledMain | Target | Program) -> str:
+    """Return the file of a `main` that `load_main` has imported; '' where `__main__` is the user's."""
+    return sys.argv[0] if isinstance(main, Target) else ""
+
+
 def why_unfit(main: PickledMain | Target | Program) -> str:
     """Return why `main` can't be called in a worker, in words; '' where it can: the call before a sweep."""
     try:

@@ -35,6 +35,7 @@ NO_AGENT: Final = (
 )
 SUMMARY: Final = "wandb-summary.json"
 """The file in a run's folder in which the client leaves the run's summary."""
+PROGRAM: Final = "WANDB_PROGRAM"
 
 
 class Watch:
@@ -46,6 +47,8 @@ class Watch:
         self.keep_login = False
         self.agent: Any = wandb.agent
         """wandb's own `agent`; user code finds one that refuses, once the wrappers are installed."""
+        self.program = ""
+        """The file that defines `main`, the run's program; '' where the client finds it by itself."""
         self.preempted = False
         self.torn_down = False
         """`wandb.teardown` was called: the agent's connection is gone with the run's."""
@@ -144,6 +147,7 @@ class Watch:
     def _wrap_init(self, init: Any) -> Any:
         @functools.wraps(init)
         def noting_init(*args: Any, **kwargs: Any) -> Any:
+            _name_program(self.program)
             with _no_wish_to_resume(beside=kwargs):
                 run = init(*args, **kwargs)
             self._note(run)
@@ -256,6 +260,15 @@ def _no_wish_to_resume(*, beside: Mapping[str, Any]) -> Iterator[None]:
         yield
     finally:
         settings.resume = wish
+
+
+def _name_program(program: str) -> None:
+    """Let the client know the user's file as the run's program: it takes what this process was started by."""
+    if program and PROGRAM not in os.environ:
+        settings: Any = wandb.setup().settings
+        if settings.program != program:
+            settings.program, settings.program_abspath, settings.program_relpath = program, None, None
+            settings.update_from_system_environment()
 
 
 def _is_offline(folder: Path) -> bool:

@@ -116,6 +116,7 @@ class Worker:
         except BaseException as error:  # noqa: BLE001 - user code may raise anything while it is loaded
             self._report(StartFailed(error_in_words(error), traceback.format_exc()))
             self._end(FAILED_TO_BEGIN)
+        WATCH.program = target.program_of(self._spec.main)
         self._leftovers = Leftovers()
         threading.Thread(target=self._listen, name="parallel_hpo-control", daemon=True).start()
         self._report(Ready())

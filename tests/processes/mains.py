@@ -51,11 +51,9 @@ def copying() -> None:
     settings = run.settings
     again = pickle.loads(pickle.dumps(copy.deepcopy(settings)))
     code = run.log_code(str(Path(__file__).parent), include_fn=lambda path: path.endswith("mains.py"))
+    same = again.run_id == settings.run_id == run.id
     journal(
-        "enter",
-        same=again.run_id == settings.run_id == run.id,
-        stop_fn=settings.stop_fn,
-        code=str(code and code.name),
+        "enter", same=same, stop_fn=settings.stop_fn, program=settings.program, code=str(code and code.name)
     )
     run.log({"loss": float(wandb.config["x"])})
 

@@ -55,6 +55,7 @@ def test_main_may_read_copy_and_pickle_the_runs_settings_and_log_the_code(sweep:
     assert outcomes(ended.summary) == ["finished"] * 2, ended.stderr
     entries = sweep.entries()
     assert [(entry.facts["same"], entry.facts["stop_fn"]) for entry in entries] == [(True, None)] * 2
+    assert {entry.facts["program"] for entry in entries} == {str(MAINS)}
     assert {entry.facts["code"].partition("-")[0] for entry in entries} == {"source"}
     assert len({entry.pid for entry in entries}) == 1, "its worker was replaced"
 
