@@ -6,13 +6,15 @@ database, files ─▶ a folder as the client leaves it ─▶ `wandb sync`
 from __future__ import annotations
 
 import json
+import math
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from parallel_hpo.backend import uploading
 from parallel_hpo.backend.run_copy import ArtifactCopy, ConsoleLine, RunCopy, RunLines
@@ -109,9 +111,19 @@ def _began_at(transaction: Transaction, run: Run) -> float:
     for stream in (Stream.EVENTS, Stream.HISTORY):
         for line in lines.part(transaction, run.id, stream, 0, 1):
             row = json.loads(line.text)
-            if "_timestamp" in row and "_runtime" in row:
-                return float(row["_timestamp"] - row["_runtime"])
+            began = beginning_in(row)
+            if began is not None:
+                return began
     return run.started_at or run.created_at
+
+
+def beginning_in(row: Mapping[str, Any]) -> float | None:
+    """Return when the client of a logged row began; None where the run logged other things as its times."""
+    match row:
+        case {"_timestamp": int() | float() as now, "_runtime": int() | float() as runtime}:
+            began = float(now - runtime)
+            return began if math.isfinite(began) else None
+    return None
 
 
 def _lines(transaction: Transaction, run: Run, send: Sending) -> RunLines:

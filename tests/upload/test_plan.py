@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,7 @@ from parallel_hpo.backend.uploading import RunThere
 from parallel_hpo.server.rules.run_states import RunState
 from parallel_hpo.server.rules.sweep_states import SweepState
 from parallel_hpo.upload.plan import Due, Sending, configuration_of, exit_code_of, judge, mark_of, sends
+from parallel_hpo.upload.sending import beginning_in
 from parallel_hpo.upload.source import ArtifactHere, RunHere, SweepHere
 from parallel_hpo.words import SweepId, SweepPath
 
@@ -132,3 +134,19 @@ def test_each_version_goes_once_and_in_the_order_of_its_collection(logged: list[
     assert whole == Counter(each.run_id for each in runs)
     last = {send.run.run_id: send for send in planned}
     assert all(send.whole for send in last.values())
+
+
+@pytest.mark.parametrize(
+    ("row", "began"),
+    [
+        ({"_timestamp": 10, "_runtime": 2.5}, 7.5),
+        ({"_timestamp": 10}, None),
+        ({"_timestamp": 10, "_runtime": "two"}, None),
+        ({"_timestamp": [1], "_runtime": 2}, None),
+        ({"_timestamp": float("nan"), "_runtime": 2}, None),
+    ],
+)
+def test_times_that_a_run_logged_itself_and_are_no_numbers_say_nothing_of_its_beginning(
+    row: dict[str, Any], began: float | None
+) -> None:
+    assert beginning_in(row) == began

@@ -36,8 +36,12 @@ PATIENCE: Final = {"WANDB_INIT_TIMEOUT": "86400"}
 CLIENT_HIDDEN: Final = ("WANDB_IDENTITY_TOKEN_FILE",)
 """What would lead a worker's client away from the embedded server."""
 
-SECRET: Final = re.compile("KEY|TOKEN|SECRET|PASS", re.IGNORECASE)
-"""Names of variables that hold a secret."""
+SECRET: Final = re.compile(
+    "KEY|TOKEN|SECRET|PASS|AUTH(?!OR(?!I))|CRED|DSN|COOKIE|WEBHOOK|SIGNATURE|PRIVATE|CONN(ECTION)?_?STR"
+    "|(?<=.)(?<!^OLD)PWD",
+    re.IGNORECASE,
+)
+"""Names of variables that hold a secret; `PWD` and `OLDPWD` are working directories."""
 SECRET_CHARS: Final = 8
 """A shorter value of such a variable (`1`, `none`) is no secret, and stands in anything."""
 

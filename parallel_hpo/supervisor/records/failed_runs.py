@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import re
 from collections.abc import Mapping, Sequence
@@ -16,14 +17,26 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any, Final
 
-from parallel_hpo.supervisor.processes.environment import SECRET
+from parallel_hpo.supervisor.processes.environment import SECRET, secrets_of
 from parallel_hpo.supervisor.records.summary import RunSummary
 
 FAILED: Final = "failed"
 """The folder, within a sweep's, of those of its failed runs."""
 ADDRESSES: Final = "PARALLEL_HPO_NOTIFY"
 """A variable that holds secrets too: Apprise addresses have them inside."""
-_CREDENTIALS: Final = re.compile(r"(?<=://)[^/@\s]*@")
+_SECRET_PARTS: Final = (
+    (re.compile(r"(?<=://)[^\s\"']*@"), "…@"),
+    (
+        re.compile(r"(?i)([?&;]|\b)([\w-]*(?:key|token|secret|passw|pwd|auth|sig)[\w-]*=)[^&;\s\"']+"),
+        r"\1\2…",
+    ),
+    (re.compile(r"(?i)(https?://[^\s/\"']*(?:hook|discord)[^\s/\"']*/)[^\s\"']+"), r"\1…"),
+    (re.compile(r"(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*"), "…"),
+    (re.compile(r"\b(?:sk|pk|rk|ghp|gho|ghs|github_pat|glpat|hf|xox[a-z]|wandb_v\d)[-_][\w-]{10,}"), "…"),
+    (re.compile(r"(?=[A-Za-z+=]*\d)(?=[0-9+=]*[A-Za-z])[A-Za-z0-9+=]{20,}"), "…"),
+)
+"""Parts of a value that look like a secret, and what stands in their place: passwords in addresses,
+`key=value`, webhooks, private keys, keys with a service's prefix, long words of letters and digits."""
 _HEADER: Final = "Traceback (most recent call last):"
 _CHAINED: Final = (
     "The above exception was the direct cause of the following exception:",
@@ -47,27 +60,51 @@ class FailedRun:
 
 def write_failed_run(folder: Path, failed: FailedRun, told: Mapping[str, Any]) -> None:
     """Write a failed run's folder; `told` is what `on_failure` gets. Raises OSError."""
-    folder.mkdir(parents=True, exist_ok=True)
+    for private in (folder.parent, folder):
+        private.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private.chmod(0o700)
+    secrets = secrets_of(failed.environment)
     texts = {
         "run.json": _as_json(told),
         "parameters.json": _as_json(failed.run.parameters),
-        "reason.txt": f"{failed.run.outcome}: {failed.run.reason}\n",
-        "traceback.txt": failed.traceback or find_traceback(failed.last_lines),
-        "output.log": "".join(f"{line}\n" for line in failed.last_lines),
+        "reason.txt": _mask(f"{failed.run.outcome}: {failed.run.reason}\n", secrets),
+        "traceback.txt": _mask(failed.traceback or find_traceback(failed.last_lines), secrets),
+        "output.log": _mask("".join(f"{line}\n" for line in failed.last_lines), secrets),
         "packages.txt": packages(),
         "environment.json": _as_json(without_secrets(failed.environment)),
     }
     for name, text in texts.items():
-        (folder / name).write_text(text, encoding="utf-8", errors="replace")
+        _write_private(folder / name, text)
+
+
+def _write_private(path: Path, text: str) -> None:
+    """Write a file that its owner alone may read, also where it was there already."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "w", encoding="utf-8", errors="replace") as file:
+        os.fchmod(handle, 0o600)
+        file.write(text)
+
+
+def _mask(text: str, secrets: Sequence[str]) -> str:
+    """Replace the values of secret variables that a program printed."""
+    for secret in secrets:
+        text = text.replace(secret, "…")
+    return text
 
 
 def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that may be shown: none with a secret's name, and no password in an address."""
+    """Return the variables without those of a secret's name, and without what looks like one in a value."""
     return {
-        name: _CREDENTIALS.sub("…@", value)
+        name: _without_secret_parts(value)
         for name, value in sorted(environment.items())
         if not SECRET.search(name) and name != ADDRESSES
     }
+
+
+def _without_secret_parts(value: str) -> str:
+    for pattern, shown in _SECRET_PARTS:
+        value = pattern.sub(shown, value)
+    return value
 
 
 @cache
