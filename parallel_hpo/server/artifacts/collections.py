@@ -6,12 +6,13 @@ A version stands in it under a number and aliases of that portfolio's own.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from parallel_hpo.server.artifacts import versions
-from parallel_hpo.server.artifacts.names import LATEST, check_name, check_no_registry
+from parallel_hpo.server.artifacts.names import LATEST, check_name, check_no_registry, check_tag
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.store import artifact_collections, artifact_members, projects
 from parallel_hpo.server.store.artifact_members import Member
@@ -39,6 +40,38 @@ def change(world: World, collection_id: int, changes: dict[str, Any]) -> Collect
             changed = changes | {"updated_at": world.clock()}
             artifact_collections.change(transaction, collection_id, changed)
         return _existing(transaction, collection_id)
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionPath:
+    """The place of a sequence or portfolio: its entity, project and name."""
+
+    entity: str
+    project: str
+    name: str
+
+
+def tag(
+    world: World, path: CollectionPath, *, added: Sequence[str] = (), removed: Sequence[str] = ()
+) -> Collection:
+    """Add tags to a collection and remove others, and return it; RefusedError where it doesn't exist."""
+    for name in added:
+        check_tag(name)
+    with world.database.write() as transaction:
+        collection = _at(transaction, path)
+        _changeable_members(transaction, collection)
+        tags = sorted({*collection.tag_names, *added} - set(removed))
+        changes = {"tags": json.dumps(tags), "updated_at": world.clock()}
+        artifact_collections.change(transaction, collection.id, changes)
+        return _existing(transaction, collection.id)
+
+
+def _at(transaction: Transaction, path: CollectionPath) -> Collection:
+    project = projects.find(transaction, path.entity, path.project)
+    found = None if project is None else artifact_collections.find(transaction, project.id, path.name)
+    if found is None:
+        raise RefusedError(f"collection {path.entity}/{path.project}/{path.name} doesn't exist")
+    return found
 
 
 def _check_free(transaction: Transaction, collection: Collection, name: str) -> None:
@@ -79,16 +112,7 @@ def _changeable_members(transaction: Transaction, collection: Collection) -> lis
     return members
 
 
-@dataclass(frozen=True, slots=True)
-class PortfolioPath:
-    """Where a portfolio is, or is to be."""
-
-    entity: str
-    project: str
-    name: str
-
-
-def link(world: World, artifact_id: int, path: PortfolioPath, aliases: Sequence[str]) -> Member:
+def link(world: World, artifact_id: int, path: CollectionPath, aliases: Sequence[str]) -> Member:
     """Put a version into a portfolio, as its latest one; one that stands there only gets the aliases."""
     check_no_registry(path.project)
     for name in (path.name, *aliases):
@@ -106,7 +130,7 @@ def link(world: World, artifact_id: int, path: PortfolioPath, aliases: Sequence[
     return member
 
 
-def _portfolio(transaction: Transaction, path: PortfolioPath, artifact: Artifact, now: float) -> Collection:
+def _portfolio(transaction: Transaction, path: CollectionPath, artifact: Artifact, now: float) -> Collection:
     kind = artifact.collection.type
     project = projects.ensure(transaction, path.entity, path.project, now)
     found = artifact_collections.ensure(transaction, project, path.name, kind, now, portfolio=True)

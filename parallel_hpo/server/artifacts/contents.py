@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
+from parallel_hpo.server.artifacts.names import check_region
 from parallel_hpo.server.files.addresses import BLOBS, MANIFESTS, Place, plain
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.store.artifact_records import Artifact
@@ -43,7 +44,16 @@ def manifest_of(artifact_id: int) -> Place:
 
 def entries_of(world: World, artifact_id: int) -> list[Entry]:
     """Read what the manifest that was sent lists; RefusedError where none was."""
-    return read_manifest(_manifest(world, artifact_id))
+    text = _manifest(world, artifact_id)
+    check_region(_region(_object(text)))
+    return read_manifest(text)
+
+
+def _region(manifest: dict[str, Any]) -> str | None:
+    """Return the storage region that a manifest names."""
+    storage = manifest.get("storagePolicyConfig")
+    region = storage.get("storageRegion") if isinstance(storage, dict) else None
+    return None if region is None else str(region)
 
 
 def expect_all(world: World, entries: list[Entry]) -> None:

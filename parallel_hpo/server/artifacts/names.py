@@ -11,6 +11,8 @@ LATEST: Final = "latest"
 """The alias of the newest version in each collection."""
 _LENGTH: Final = 128  # wandb client: no longer ones
 _TAG: Final = re.compile(r"[-\w]+( +[-\w]+)*")  # wandb client: TAG_REGEX
+_REGION: Final = "default"
+"""The name that wandb's client has for the region of a server that was told none."""
 _REGISTRY: Final = "wandb-registry-"  # wandb client: projects that stand for registries begin so
 
 
@@ -34,6 +36,15 @@ def check_tag(name: str) -> str:
             f"tag {name[:100]!r}: 1 to {_LENGTH} letters, digits, hyphens and underscores, and spaces within"
         )
     return name
+
+
+def check_region(region: str | None) -> None:
+    """Refuse a storage region that this server doesn't have."""
+    if region not in (None, "", _REGION):
+        raise RefusedError(
+            f"there is no storage region {region[:100]!r} on this server, which keeps all files itself: "
+            "leave out storage_region, or log to W&B"
+        )
 
 
 def check_no_registry(project: str) -> None:

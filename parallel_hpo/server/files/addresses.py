@@ -37,6 +37,11 @@ MANIFESTS: Final = "manifests"
 """The folder of artifacts' manifests, each under its artifact's key."""
 
 
+_BLOBS_OF_WANDB: Final = "wandb_artifacts"
+_MANIFEST_OF_WANDB: Final = "wandb_manifest.json"
+"""W&B's names for them: clients tell an artifact's file and a manifest by these parts of an address."""
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """A file below the folder of files: a run's key, BLOBS or MANIFESTS, and the name in there."""
@@ -47,6 +52,24 @@ class Place:
     def within(self, files: Path) -> Path:
         """Return the file's path."""
         return files / self.folder / self.name
+
+    @property
+    def storage_path(self) -> str:
+        """Return the path that clients read: of artifacts' files and manifests it has W&B's names."""
+        if self.folder == BLOBS:
+            return f"{_BLOBS_OF_WANDB}/{self.name}"
+        if self.folder == MANIFESTS:
+            return f"{MANIFESTS}/{self.name.removesuffix('.json')}/{_MANIFEST_OF_WANDB}"
+        return f"{self.folder}/{self.name}"
+
+    @classmethod
+    def at(cls, folder: str, name: str) -> Place:
+        """Return the place that a storage path means, by its first part and the rest."""
+        if folder == _BLOBS_OF_WANDB:
+            return cls(BLOBS, name)
+        if folder == MANIFESTS:
+            return cls(MANIFESTS, name.replace(f"/{_MANIFEST_OF_WANDB}", ".json"))
+        return cls(folder, name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +86,7 @@ def address(world: World, base_url: str, right: Right, place: Place) -> str:
     """Return a signed address; RefusedError for a name that is no plain path."""
     ticket = FileTicket(right, Place(place.folder, plain(place.name)), int(world.clock()) + _VALID_S)
     query = urlencode({"expires": ticket.expires, "signature": _sign(world.master_key, ticket)})
-    return f"{base_url}/{right}/{quote(place.folder)}/{quote(place.name)}?{query}"
+    return f"{base_url}/{right}/{quote(place.storage_path)}?{query}"
 
 
 def check(world: World, ticket: FileTicket, signature: str) -> None:

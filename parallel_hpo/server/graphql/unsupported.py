@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Final
 
 _NO_REGISTRY: Final = (
-    "it has no registries (wandb-registry-…); link to a portfolio, a name in a project: "
-    'run.link_artifact(artifact, "best-models")'
+    "it has no organizations, and so it has no registries (wandb-registry-…); link to a portfolio, "
+    'a name in a project: run.link_artifact(artifact, "best-models")'
 )
 _NO_QUEUES: Final = "there are no launch queues and jobs; start agents yourself"
 _NO_AUTOMATIONS: Final = "there are no automations and integrations; run.alert writes to the server's log"
@@ -39,10 +39,7 @@ REASONS: Final[Mapping[str, str]] = {
     **dict.fromkeys(_OF_QUEUES, _NO_QUEUES),
     **dict.fromkeys(_OF_AUTOMATIONS, _NO_AUTOMATIONS),
     "createCustomChart": "custom charts are not stored; log the data, or wandb.Table",
-    "createArtifactCollectionTagAssignments": "collections have no tags; artifacts have",
-    "deleteArtifactCollectionTagAssignments": "collections have no tags; artifacts have",
     **dict.fromkeys(("views", "allViews", "upsertView"), "reports are not stored"),
-    "organization": _NO_USERS,  # last: others ask for it beside what they want
 }
 """By the GraphQL field that a client asks for."""
 

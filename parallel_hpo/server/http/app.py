@@ -271,7 +271,7 @@ def _allowed(world: World, request: Request, right: Right) -> Place:
     expires = query.get("expires", "")
     if not (expires.isascii() and expires.isdigit() and len(expires) < 16):
         raise RefusedError("this address of a file is not valid", status=403)
-    place = Place(names["folder"], names["name"])
+    place = Place.at(names["folder"], names["name"])
     addresses.check(world, FileTicket(right, place, int(expires)), query.get("signature", ""))
     return place
 

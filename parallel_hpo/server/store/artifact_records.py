@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -29,11 +30,18 @@ class Collection:
     updated_at: float
     next_link: int | None = None
     """The number of a portfolio's next link; None: it is no portfolio."""
+    tags: str | None = None
+    """A JSON list of names; None: no tags."""
 
     @property
     def is_portfolio(self) -> bool:
         """Whether versions are linked to it, and not logged."""
         return self.next_link is not None
+
+    @property
+    def tag_names(self) -> list[str]:
+        """Return the names of its tags, sorted."""
+        return json.loads(self.tags) if self.tags else []
 
 
 @dataclass(frozen=True, slots=True)

@@ -167,6 +167,8 @@ collections = Table(
     Column("updated_at", Float(53), nullable=False),
     # Of a portfolio: the number of its next link; null: a sequence.
     Column("next_link", Integer),
+    # A JSON list of names; null: none.
+    Column("tags", Text),
     UniqueConstraint("project_id", "name", name="artifact_collections_project_name"),
     sqlite_autoincrement=True,
 )

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -73,11 +74,34 @@ def address_of_file(web: Web, artifact: str, content: bytes) -> str | None:
     return url
 
 
-def send_manifest(web: Web, artifact: str, contents: Any, kind: str = "FULL") -> None:
+def test_an_artifacts_file_is_stored_under_the_path_that_wandb_has(web: Web) -> None:
+    wishes = {"artifactFiles": [{"artifactID": created(web), "name": "a.txt", "md5": md5(CONTENT)}]}
+    query = FILES.replace("uploadUrl", "storagePath uploadUrl")
+    (edge,) = web.ask(query, i=wishes)["data"]["createArtifactFiles"]["files"]["edges"]
+    path = edge["node"]["storagePath"]
+    assert path == f"wandb_artifacts/{base64.b64decode(md5(CONTENT)).hex()}"
+    assert urlsplit(edge["node"]["uploadUrl"]).path == f"/uploads/{path}"
+
+
+@pytest.mark.parametrize("wish", [CREATE, FILES])
+def test_a_storage_region_that_is_not_here_is_refused_by_name(web: Web, wish: str) -> None:
+    files = {"artifactFiles": [{"artifactID": created(web), "name": "a.txt", "md5": md5(CONTENT)}]}
+    wishes = (NEW if wish == CREATE else files) | {"storageRegion": "mars"}
+    message = web.ask(wish, i=wishes)["errors"][0]["message"]
+    assert "no storage region 'mars'" in message
+
+
+def test_a_manifest_of_a_storage_region_that_is_not_here_is_not_committed(web: Web) -> None:
+    artifact = created(web)
+    send_manifest(web, artifact, {}, storagePolicyConfig={"storageRegion": "mars"})
+    assert "no storage region 'mars'" in web.ask(COMMIT, i={"artifactID": artifact})["errors"][0]["message"]
+
+
+def send_manifest(web: Web, artifact: str, contents: Any, kind: str = "FULL", **more: Any) -> None:
     wishes = {"artifactID": artifact, "name": "m", "digest": "d", "entityName": "local", "projectName": "p"}
     answer = web.ask(MANIFEST, i=wishes | {"runName": "r", "type": kind})
     url = answer["data"]["createArtifactManifest"]["artifactManifest"]["file"]["uploadUrl"]
-    assert web.put(url, content=json.dumps({"contents": contents}).encode()).status_code == 200
+    assert web.put(url, content=json.dumps({"contents": contents} | more).encode()).status_code == 200
 
 
 def commit(web: Web, artifact: str) -> Any:
@@ -183,7 +207,9 @@ def test_an_increment_adds_to_the_newest_version_as_it_is_when_it_is_committed(w
     assert files == {
         name: hashlib.md5(text, usedforsecurity=False).hexdigest() for name, text in expected.items()
     }
-    contents = web.get(newest["currentManifest"]["file"]["directUrl"]).json()["contents"]
+    address = newest["currentManifest"]["file"]["directUrl"]
+    assert urlsplit(address).path.endswith("/wandb_manifest.json")
+    contents = web.get(address).json()["contents"]
     assert {name: entry["digest"] for name, entry in contents.items()} == {
         name: md5(text) for name, text in expected.items()
     }

@@ -155,7 +155,7 @@ def test_an_agent_carries_the_label_of_its_key(stage: Stage) -> None:
     ("query", "message"),
     [
         ("query X { nothing }", "Cannot query field 'nothing'"),
-        ("query X { entity { organization { orgEntity { name } } } }", "no registries"),
+        ("query X { entity { user { organizations { orgEntity { name } } } } }", "no registries"),
         ("query X { viewer { ", "Syntax Error"),
         ("{viewer{teams{edges" * 20 + "}" * 60, "nested too deeply"),
         ("", "Syntax Error"),

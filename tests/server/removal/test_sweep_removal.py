@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from parallel_hpo.server.artifacts import collections, versions
-from parallel_hpo.server.artifacts.collections import PortfolioPath
+from parallel_hpo.server.artifacts.collections import CollectionPath
 from parallel_hpo.server.artifacts.versions import ArtifactWishes
 from parallel_hpo.server.files.addresses import Place
 from parallel_hpo.server.removal import removing
@@ -95,7 +95,7 @@ def test_an_artifact_goes_unless_another_run_wants_it_or_it_has_a_name_of_its_ow
     versions.use(stage.world, made["used"].id, RunPath("local", "p", user))
     again = ArtifactWishes("local", "p", "again", "model", digest=f"{name}again", run=user)
     assert versions.create(stage.world, again).id == made["again"].id
-    collections.link(stage.world, made["linked"].id, PortfolioPath("local", "p", "portfolio"), [])
+    collections.link(stage.world, made["linked"].id, CollectionPath("local", "p", "portfolio"), [])
     removing.remove_sweep(stage.world, sweep)
     assert {each for each in names if is_there(stage, made[each])} == {"used", "again", "named", "linked"}
 
@@ -103,7 +103,7 @@ def test_an_artifact_goes_unless_another_run_wants_it_or_it_has_a_name_of_its_ow
 def test_a_portfolio_stays_with_what_is_linked_to_it(stage: Stage) -> None:
     sweep, name = performed(stage)
     linked = logged(stage, name, "model")
-    collections.link(stage.world, linked.id, PortfolioPath("local", "p", "portfolio"), ["best"])
+    collections.link(stage.world, linked.id, CollectionPath("local", "p", "portfolio"), ["best"])
     removing.remove_sweep(stage.world, sweep)
     with stage.world.database.read() as transaction:
         project = projects.find(transaction, "local", "p")

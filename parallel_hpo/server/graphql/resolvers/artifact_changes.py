@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from parallel_hpo.server.artifacts import blobs, contents, versions
+from parallel_hpo.server.artifacts.names import check_region
 from parallel_hpo.server.artifacts.versions import AliasWish, ArtifactChanges, ArtifactWishes
 from parallel_hpo.server.graphql.resolvers.context import Info, Page, Resolver, context, page
 from parallel_hpo.server.graphql.resolvers.files import FileNode
@@ -22,6 +23,7 @@ _NOT_TOGETHER: Final = "artifacts that several runs write together are not suppo
 def _create(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, Artifact]:
     if input.get("distributedID"):
         raise RefusedError(_NOT_TOGETHER)
+    check_region(input.get("storageRegion"))
     names = [input.get("artifactCollectionName"), *(input.get("artifactCollectionNames") or [])]
     if input.get("metadata"):
         read_object(input["metadata"], "the artifact's metadata")
@@ -69,6 +71,7 @@ def _manifest_to_send(info: Info, artifact_id: int) -> dict[str, Any]:
 def _create_files(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, Page[FileNode]]:
     if len(input["artifactFiles"]) > _MOST_FILES:
         raise RefusedError(f"more than {_MOST_FILES} files at once")
+    check_region(input.get("storageRegion"))
     world = context(info).world
     known: dict[int, Artifact] = {}
     nodes = []

@@ -7,7 +7,8 @@ import json
 from typing import Any, Final
 
 from parallel_hpo.server.artifacts import contents
-from parallel_hpo.server.graphql.resolvers.collections import Alias, kind_of
+from parallel_hpo.server.artifacts.names import check_region
+from parallel_hpo.server.graphql.resolvers.collections import Alias, kind_of, tag_nodes
 from parallel_hpo.server.graphql.resolvers.context import (
     Info,
     Page,
@@ -95,8 +96,10 @@ def _files_by_entries(
     entries: list[dict[str, Any]] | None = None,
     after: str | None = None,
     first: int | None = None,
+    storageRegion: str | None = None,
     **_layout: Any,
 ) -> Page[FileNode]:
+    check_region(storageRegion)
     return _files(artifact, info, [entry["name"] for entry in entries or []], after, first)
 
 
@@ -139,7 +142,7 @@ ARTIFACT_FIELDS: Final[dict[str, Resolver]] = {
     "artifactType": lambda artifact, info: kind_of(artifact.collection, info),
     "versionIndex": renamed("version"),
     "digestAlgorithm": constant("MANIFEST_MD5"),
-    "tags": lambda artifact, _info: [{"id": name, "name": name} for name in json.loads(artifact.tags)],
+    "tags": lambda artifact, _info: tag_nodes(json.loads(artifact.tags)),
     "aliases": _aliases,
     # wandb client: null is an error to it, and what isn't above 0 is no limit.
     "ttlDurationSeconds": lambda artifact, _info: -1 if artifact.ttl_s is None else artifact.ttl_s,

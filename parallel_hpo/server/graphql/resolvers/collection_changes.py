@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 from parallel_hpo.server.artifacts import collections
-from parallel_hpo.server.artifacts.collections import PortfolioPath
+from parallel_hpo.server.artifacts.collections import CollectionPath
+from parallel_hpo.server.graphql.resolvers.collections import tag_nodes
 from parallel_hpo.server.graphql.resolvers.context import Info, Resolver, context
 from parallel_hpo.server.graphql.resolvers.ids import ARTIFACT, COLLECTION, key_of
 from parallel_hpo.server.refusals import RefusedError
@@ -60,12 +61,12 @@ def _artifact_to_link(world: World, input: dict[str, Any]) -> int:
     return key
 
 
-def _path_of_portfolio(world: World, input: dict[str, Any]) -> PortfolioPath:
+def _path_of_portfolio(world: World, input: dict[str, Any]) -> CollectionPath:
     """Return where to link to: by the portfolio's id, or by its name, entity and project."""
     if input.get(_ID_OF_PORTFOLIO):
         found = collections.find(world, key_of(COLLECTION, input[_ID_OF_PORTFOLIO]))
-        return PortfolioPath(found.entity, found.project, found.name)
-    return PortfolioPath(
+        return CollectionPath(found.entity, found.project, found.name)
+    return CollectionPath(
         input.get("entityName") or DEFAULT_ENTITY,
         input.get("projectName") or DEFAULT_PROJECT,
         input.get("artifactPortfolioName") or "",
@@ -78,12 +79,33 @@ def _unlink(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, bool]:
     return {"success": True}
 
 
+def _add_tags(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, Any]:
+    names = _tag_names(input)
+    collections.tag(context(info).world, _path_of_tagged(input), added=names)
+    return {"tags": tag_nodes(sorted(names))}
+
+
+def _delete_tags(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, bool]:
+    collections.tag(context(info).world, _path_of_tagged(input), removed=_tag_names(input))
+    return {"success": True}
+
+
+def _path_of_tagged(input: dict[str, Any]) -> CollectionPath:
+    return CollectionPath(input["entityName"], input["projectName"], input["artifactCollectionName"])
+
+
+def _tag_names(input: dict[str, Any]) -> list[str]:
+    return [tag["tagName"] for tag in input["tags"]]
+
+
 MUTATION: Final[dict[str, Resolver]] = {
     "updateArtifactSequence": _update(_ID_OF_SEQUENCE),
     "updateArtifactPortfolio": _update(_ID_OF_PORTFOLIO),
     "moveArtifactSequence": _move,
     "deleteArtifactSequence": _delete(_ID_OF_SEQUENCE),
     "deleteArtifactPortfolio": _delete(_ID_OF_PORTFOLIO),
+    "createArtifactCollectionTagAssignments": _add_tags,
+    "deleteArtifactCollectionTagAssignments": _delete_tags,
     "linkArtifact": _link,
     "unlinkArtifact": _unlink,
 }

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
 from parallel_hpo.server.artifacts.names import LATEST
-from parallel_hpo.server.graphql.resolvers.context import Info, Page, Resolver, constant, page, reading, timed
+from parallel_hpo.server.graphql.resolvers.context import (
+    Info,
+    Page,
+    Resolver,
+    constant,
+    only,
+    page,
+    reading,
+    timed,
+)
 from parallel_hpo.server.graphql.resolvers.ids import COLLECTION, key_of, make_id
 from parallel_hpo.server.graphql.resolvers.projects import project_of
 from parallel_hpo.server.refusals import RefusedError
@@ -141,6 +150,11 @@ def _aliases(
     return page([Alias(name, collection) for name in names], after, first)
 
 
+def tag_nodes(names: Iterable[str]) -> list[dict[str, str]]:
+    """Return tags as clients read them: a tag is its name."""
+    return [{"id": name, "name": name} for name in names]
+
+
 def kind_of(collection: Collection, info: Info) -> Kind:
     """Return a collection's type."""
     return Kind(collection.type, project_of(collection, info))
@@ -172,7 +186,7 @@ PORTFOLIO: Final[dict[str, Resolver]] = {
     "updatedAt": timed("updated_at"),
     "project": project_of,
     "defaultArtifactType": kind_of,
-    "tags": constant({"edges": []}),
+    "tags": lambda collection, _info: {"edges": only(tag_nodes(collection.tag_names))},
     "aliases": _aliases,
     "artifacts": _versions,
     "artifactMembership": _member,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from parallel_hpo.server.files import runs as run_files
-from parallel_hpo.server.files.addresses import BLOBS, Place, Right, address
+from parallel_hpo.server.files.addresses import Place, Right, address
 from parallel_hpo.server.files.runs import RunFiles
 from parallel_hpo.server.graphql.resolvers.context import (
     Info,
@@ -118,7 +118,7 @@ FILE: Final[dict[str, Resolver]] = {
     "uploadUrl": _upload_url,
     "uploadHeaders": lambda _file, _info: [],
     "uploadMultipartUrls": lambda _file, _info: None,
-    "storagePath": lambda file, _info: None if file.place is None else f"{BLOBS}/{file.place.name}",
+    "storagePath": lambda file, _info: None if file.place is None else file.place.storage_path,
     "mimetype": lambda file, _info: mimetypes.guess_type(file.name)[0],
     "digest": _digest,
     "updatedAt": timed("updated_at"),

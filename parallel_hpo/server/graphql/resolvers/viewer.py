@@ -93,6 +93,10 @@ def _users(_source: Any, _info: Info, query: str | None = None) -> dict[str, Any
     return {"edges": only([one] if found else [])}
 
 
+def _organization(_source: Any, _info: Info, name: str) -> None:
+    """Answer that no organization exists: wandb's client says "not found" then."""
+
+
 def _create_team(_source: Any, _info: Info, input: dict[str, Any]) -> dict[str, Any]:
     return {"entity": entity(input["teamName"])}
 
@@ -102,5 +106,6 @@ QUERY: Final[dict[str, Resolver]] = {
     "serverInfo": _server_info,
     "entity": _entity,
     "users": _users,
+    "organization": _organization,
 }
 MUTATION: Final[dict[str, Resolver]] = {"createTeam": _create_team}

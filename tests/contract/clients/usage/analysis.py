@@ -268,7 +268,16 @@ def _() -> None:
     api().create_user("a@example.com")
 
 
-@part.refused("Api.organization", NOT_HERE, needs=lambda: hasattr(api(), "organization"))
+@part.refused(
+    "Api.organization of a name that isn't there",
+    "Organization 'acme' not found",
+    needs=lambda: hasattr(api(), "organization"),
+)
+def _() -> None:
+    api().organization("acme")
+
+
+@part.refused("Api.organization", "it has no organizations", needs=lambda: hasattr(api(), "organization"))
 def _() -> None:
     api().organization()
 

@@ -223,6 +223,37 @@ def _() -> None:
     assert not api().artifact_collection_exists(f"local/{PROJECT}/weights", "model")
 
 
+@part.step("tags of a sequence and of a portfolio are saved, and others removed")
+def _() -> None:
+    with init("tagger") as run:
+        run.log_artifact("data.txt", name="tagged", type="dataset").wait()
+    api().artifact(f"local/{PROJECT}/tagged:v0").link(f"local/{PROJECT}/tagged-best")
+    for name in ("tagged", "tagged-best"):
+        for tags in (["night run", "small"], ["small", "kept"], []):
+            collection = api().artifact_collection("dataset", f"local/{PROJECT}/{name}")
+            collection.tags = tags
+            collection.save()
+            found = api().artifact_collection("dataset", f"local/{PROJECT}/{name}")
+            assert sorted(found.tags) == sorted(tags)
+        found.delete()
+
+
+@part.refused("an artifact with a storage region that isn't there", "no storage region 'coreweave-us'")
+def _() -> None:
+    artifact = wandb.Artifact("far", type="dataset", storage_region="coreweave-us")
+    artifact.add_file("data.txt")
+    with init("far") as run:
+        run.log_artifact(artifact).wait()
+
+
+@part.step("an artifact's files have W&B's folder in their addresses")
+def _() -> None:
+    files = [file for file in api().artifact(f"{DATA}:v0").files() if file.name == "data.txt"]
+    assert ["/downloads/wandb_artifacts/" in file.direct_url for file in files] == [True]
+    with files[0].download("by-file") as file:
+        assert file.read() == "first"
+
+
 @part.step("a collection's type is changed, by change_type and by save")
 def _() -> None:
     with init("retyper") as run:
