@@ -168,12 +168,15 @@ class HeadLoop:
 
     def _pass_on_ended(self) -> None:
         """Tell the pool of nodes that have ended, by the epoch that they joined with, if they did."""
+        unknown = []
         for ended in self._ended:
             node = self._it.mirror.node_of(ended.token)
-            if node is not None:
+            if node is None:
+                unknown.append(ended)  # that it joined may be among news that have not come yet
+            else:
                 epoch, name = node
                 self._it.line.lost(NodeLost(name, ended.returned, ended.reason, epoch))
-        self._ended.clear()
+        self._ended = unknown
 
     # --- what follows ------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,12 +62,19 @@ def new_pool(
         url=opened.url,
         count=count,
         node_timeout_s=node_timeout_s,
-        section=section_of_nodes(setting.section),
+        section=_section(setting, headed=headed),
         configuration=opened.configuration,
         main="" if setting.main is NOTHING else to_text(setting.main),
         versions=versions_here(),
         headed=headed,
     )
+
+
+def _section(setting: Setting, *, headed: bool) -> dict[str, Any]:
+    section = section_of_nodes(setting.section)
+    if headed and "deadline" in section:
+        section["deadline"] = setting.deadline_for_machines(time.time())
+    return section
 
 
 def section_of_nodes(section: HpoSection) -> dict[str, Any]:

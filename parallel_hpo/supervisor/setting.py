@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from parallel_hpo.config.durations import deadline_at
+from parallel_hpo.config.durations import deadline_at, is_duration
 from parallel_hpo.config.hpo import HpoSection
 from parallel_hpo.config.sweep_changes import find_changes, in_words
 from parallel_hpo.errors import ConfigError
@@ -99,6 +100,18 @@ class Setting:
         if changes and not metric_only:
             words = f"hpo.sweep_configuration has changed: {in_words(changes)}; sweep {sweep} keeps the old"
             self.observer(Message(words, warning=True))
+
+    def deadline_for_machines(self, wall: float) -> str | None:
+        """Return the deadline as machines are given it: a duration as the moment at which it ends.
+
+        `wall` is now, in seconds since the epoch. A duration is counted from this launch's beginning, which
+        is before that of the pool.
+        """
+        deadline = self.section.deadline
+        if deadline is None or not is_duration(deadline):
+            return deadline
+        at = deadline_at(deadline, began_at=wall - (self.clock() - self.began))
+        return datetime.fromtimestamp(at, UTC).isoformat(sep=" ", timespec="milliseconds")
 
     def deadline_at(self, wall: float) -> float | None:
         """Return by when all runs are to end, monotonic seconds; None: there is no deadline.

@@ -163,6 +163,21 @@ def test_a_node_that_returned_is_lost_by_the_epoch_that_it_joined_with(head: Hea
     assert head.door.told == [NodeLost("gpu1", returned=True, reason="killed", epoch=1)]
 
 
+def test_the_end_of_a_node_that_the_head_has_not_heard_to_have_joined_is_told_once_it_has(head: Head) -> None:
+    def end_at(number: int) -> None:
+        if number == 1:
+            head.reports.put(NodeEnded("0badf00d", "gpu1", returned=True, reason="killed"))
+        if number == 3:
+            head.door.then(news(joined(1, 1, "gpu1", mark="1_t2_3_boot_0badf00d")), news())
+        if head.door.told:
+            head.door.then(news(ends=ALL_DONE, living=0))
+
+    head.door.then(news(), news())
+    head.at_each_answer = end_at
+    head.run()
+    assert head.door.told == [NodeLost("gpu1", returned=True, reason="killed", epoch=1)]
+
+
 def test_a_sweep_that_no_machine_can_perform_ends(head: Head) -> None:
     def give_up(number: int) -> None:
         if number == 1:

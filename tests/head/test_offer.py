@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import stat
 from base64 import b64decode
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,9 @@ from parallel_hpo.head.offer import (
 )
 from parallel_hpo.machines.base import FoundMachine
 from parallel_hpo.protocol.spec import PickledMain
+from parallel_hpo.supervisor.control.signals import Control
 from parallel_hpo.supervisor.packing.parcel import MOST_MAIN_BYTES, from_text, to_text
+from parallel_hpo.supervisor.setting import Setting
 from parallel_hpo.words import Target
 
 HERE = PoolPlace("http://10.0.0.1:5000", "secret", is_apart=False)
@@ -74,3 +77,24 @@ def test_a_node_has_its_keys_in_its_environment_and_in_no_command_line() -> None
         "PARALLEL_HPO_POOL_KEY": "secret",
         "PARALLEL_HPO_NODE": "0badf00d",
     }
+
+
+@pytest.mark.parametrize(
+    ("deadline", "told"),
+    [("1h", "1970-01-01 01:13:20.000+00:00"), ("2026-12-24 18:00+00:00", "2026-12-24T18:00:00+00:00")],
+)
+def test_machines_are_told_a_duration_as_the_moment_counted_from_the_launch(deadline: str, told: str) -> None:
+    """The launch began 200 s before second 1000, at which the pool is made."""
+    section = parse_section({"sweep_id": "abc", "deadline": deadline}, origin=lambda key: "test")
+    with closing(Control()) as control:
+        setting = Setting(
+            section=section,
+            main=Target("train", "main"),
+            observer=lambda notice: None,
+            control=control,
+            clock=lambda: 300.0,
+            jitter=lambda: 0.0,
+            mark="m",
+            began=100.0,
+        )
+        assert setting.deadline_for_machines(1000.0) == told

@@ -40,6 +40,8 @@ class RunRow:
     """Its own; None: the sweep has none."""
     consumption: Consumption = UNKNOWN
     """What its attempts have used, those that are over."""
+    last_s: float | None = None
+    """How long its last attempt took, in seconds; None: it is not over."""
 
 
 def best_of(rows: Iterable[RunRow], goal: str) -> RunRow | None:
@@ -53,6 +55,8 @@ _ATTEMPTS: Final = "SELECT COUNT(*) FROM attempts WHERE attempts.run_id = runs.r
 _FOUND: Final = {
     "attempts": f"({_ATTEMPTS})",
     "deaths": f"({_ATTEMPTS} AND outcome = 'crashed')",
+    "last_s": "(SELECT duration_s FROM attempts WHERE attempts.run_id = runs.run_id"
+    " ORDER BY attempt DESC LIMIT 1)",
     "machine": "(SELECT machine FROM places WHERE places.slot = runs.slot)",
     "seed": "(SELECT seed FROM seeds WHERE seeds.run_id = runs.run_id)",
     "consumption": "(SELECT json_array(SUM(device_hours), SUM(device_kwh), SUM(cpu_kwh))"

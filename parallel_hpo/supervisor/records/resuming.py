@@ -29,7 +29,7 @@ class Earlier:
     ended: Mapping[RunId, Outcome] = field(default_factory=dict)
     """How each run ended that is over."""
     took: tuple[float, ...] = ()
-    """How long the latest of them took, in seconds."""
+    """How long the last attempts of the latest of them took, in seconds."""
 
 
 def read_earlier(rows: Iterable[RunRow]) -> Earlier:
@@ -52,7 +52,7 @@ def read_earlier(rows: Iterable[RunRow]) -> Earlier:
             )
         else:
             ended[row.run_id] = row.outcome
-            took = note_duration(took, row.duration_s or 0.0, row.outcome)
+            took = note_duration(took, row.last_s or 0.0, row.outcome)
     failures = FailureCount(none_finished=Outcome.FINISHED not in ended.values())
     return Earlier(started, tuple(reruns), failures, ended, took)
 

@@ -108,6 +108,7 @@ def test_an_ended_run_has_all_that_was_recorded_of_its_end(tmp_path: Path) -> No
                 0.25,
                 3.5,
                 resumable=True,
+                last_s=3.5,
             )
         ]
 

@@ -29,6 +29,7 @@ def row(
     attempts: int = 1,
     deaths: int = 0,
     duration_s: float | None = None,
+    last_s: float | None = None,
 ) -> RunRow:
     return RunRow(
         run_id=RunId(f"run{number}"),
@@ -42,6 +43,7 @@ def row(
         value=None,
         duration_s=duration_s,
         resumable=resumable,
+        last_s=duration_s if last_s is None else last_s,
     )
 
 
@@ -177,7 +179,7 @@ def test_the_runs_so_far_say_how_long_one_takes_to_a_sweep_that_goes_on_too() ->
         row(0, duration_s=5.0),
         row(1, Outcome.FAILED, duration_s=0.1),
         row(2, None, duration_s=1.0),
-        row(3, Outcome.STOPPED, duration_s=2.0),
+        row(3, Outcome.STOPPED, duration_s=12.0, attempts=2, last_s=2.0),
         row(4, Outcome.STOPPED, resumable=True, duration_s=0.5),
     ]
     assert read_earlier(rows).took == (5.0, 2.0)
