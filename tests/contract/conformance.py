@@ -17,6 +17,7 @@ _CLIENTS: Final = {"runs": 6}
 _DEADLINE_S: Final = 280.0  # the longest part takes 40 s on an idle machine
 _COLUMNS: Final = (NEWEST, OLDEST)
 _TITLES: Final = {part: (CLIENTS / f"usage/{part}.py").read_text().split('"""')[1] for part in PARTS}
+SURFACE_TITLE: Final = "## All that the client documents"
 _HEAD: Final = """\
 # What works of wandb's client with the embedded sweep server
 
@@ -26,6 +27,7 @@ against a real server; don't edit it by hand. `tests/contract/test_ordinary_usag
 
     scripts/conformance                      # the newest client: the one that is installed
     scripts/conformance --client 0.28.2      # the oldest one that is supported, in an environment of its own
+    scripts/conformance --surface            # the section at the end, by the installed client
 
 *works*: the step did it, and saw that it was done. *clear error*: it fails at once, with a message that says
 what isn't there. *not in this client*: that version has no such feature.
@@ -48,6 +50,8 @@ def read(text: str) -> dict[str, dict[str, str]]:
     table: dict[str, dict[str, str]] = {column: {} for column in _COLUMNS}
     for line in text.splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if line.startswith(SURFACE_TITLE):
+            break
         if line.startswith("| ") and len(cells) == 3 and cells[0] != "feature":
             for column, cell in zip(_COLUMNS, cells[1:], strict=True):
                 table[column][cells[0]] = cell
@@ -60,7 +64,19 @@ def write(path: Path, column: str, found: Mapping[str, Found]) -> None:
     for cells in found.values():
         table[column] |= cells
     sections = [_section(part, list(cells), table) for part, cells in found.items()]
-    path.write_text("\n".join([_HEAD, *sections]), encoding="utf-8")
+    surface = _surface_in(path.read_text(encoding="utf-8")) if path.exists() else ""
+    path.write_text("\n".join([_HEAD, *sections, *([surface] if surface else [])]), encoding="utf-8")
+
+
+def write_surface(path: Path, section: str) -> None:
+    """Write the section on the client's whole surface in the place of what the page has of it."""
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.removesuffix(_surface_in(text)).rstrip("\n") + "\n\n" + section, encoding="utf-8")
+
+
+def _surface_in(text: str) -> str:
+    begin = text.find(SURFACE_TITLE)
+    return "" if begin < 0 else text[begin:]
 
 
 def _section(part: str, features: list[str], table: Mapping[str, Found]) -> str:

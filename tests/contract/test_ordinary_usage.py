@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
 import pytest
 
-from tests.contract import conformance
+from tests.contract import conformance, surface
+from tests.contract.clients.surface import calls
 from tests.contract.serving import Server
 
 LONG: Final = ("analysis", "commands", "sweeps", "tools")
@@ -29,3 +31,11 @@ def test_the_table_has_at_least_sixty_steps_and_no_failure() -> None:
     for column in (conformance.NEWEST, conformance.OLDEST):
         assert len(table[column]) >= 60
         assert set(table[column].values()) <= {"works", "clear error", "not in this client"}
+
+
+@pytest.mark.thorough
+@pytest.mark.timeout(300)
+def test_all_that_the_client_documents_does_the_same_in_a_sweep_as_in_plain_python(tmp_path: Path) -> None:
+    found = surface.find(tmp_path, calls.all_cases())
+    assert [(place.missing, place.lost) for place in found.values()] == [((), ())] * len(found)
+    assert surface.differences(found) == {}
