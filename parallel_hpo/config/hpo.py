@@ -16,7 +16,6 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, Field, PrivateAttr, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails
 
 from parallel_hpo.config.deadline import Deadline
 from parallel_hpo.config.devices import Devices, Faults, Modules
@@ -250,7 +249,7 @@ def show(value: object) -> str:
     return text if len(text) <= _SHOWN_CHARS else text[: _SHOWN_CHARS - 1] + "…"
 
 
-def _describe(details: ErrorDetails, origin: Origin) -> str:
+def _describe(details: Mapping[str, Any], origin: Origin) -> str:
     """Say in one line what is wrong with a key."""
     key = str(details["loc"][0])
     where = f"{origin(key)}: {SECTION}.{key}"

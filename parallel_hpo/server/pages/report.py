@@ -17,8 +17,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from markupsafe import Markup
-
 from parallel_hpo.server.pages import answers, static
 from parallel_hpo.server.pages import timeline as timelines
 from parallel_hpo.server.pages.curves import Curve
@@ -136,9 +134,9 @@ def document(contents: Contents, made_at: float) -> str:
         made=datetime.fromtimestamp(made_at, UTC).strftime("%Y-%m-%d %H:%M UTC"),
         note=contents.note,
         policy=_policy(script, style),
-        script=Markup(script),  # ours: nothing of a run is in it
-        style=Markup(style),
-        data=Markup(_embedded({"sweep": contents.sweep, "timeline": contents.timeline})),
+        script=script,
+        style=style,
+        data=_embedded({"sweep": contents.sweep, "timeline": contents.timeline}),
         histories=_packed(contents.histories),
         has_histories=bool(contents.histories),
         columns=["run", "state", "value", *(contents.sweep["runs"]["parameters"])],
