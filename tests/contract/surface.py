@@ -157,6 +157,7 @@ REASONS: Final[Mapping[str, str]] = {
     "init(resume_from)": "a sweep's run has its id already",
     "init(reinit finish_previous)": "a sweep's run has its id already: the second one is the same",
     "init(reinit True)": "a sweep's run has its id already: the second one is the same",
+    "init(fork_from)": "the message names the sweep, to which its key is confined",
     "init(resume must)": "a sweep's run has its id already",
 }
 """Why places differ, where they may."""
