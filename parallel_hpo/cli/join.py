@@ -10,8 +10,10 @@ import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from parallel_hpo.backend.credentials import find_credentials
 from parallel_hpo.backend.door import ask_patiently
@@ -92,6 +94,11 @@ def _find_part(request: JoinRequest, environment: Mapping[str, str]) -> NodePart
             f"there is no key for {url}: set WANDB_BASE_URL and WANDB_API_KEY to the address and the key of"
             " the sweep's server, as `parallel-hpo server` or the sweep's head has printed them"
         )
+    if sends_key_in_clear(url):
+        print_for_people(
+            f"warning: {url} is plain HTTP: the sweep's key crosses the network in clear, and"
+            " whoever has it can have the sweep's machines run code; use https, or a tunnel"
+        )
     pool = _facts(PoolDoor(url, key, sweep_id))
     if pool is None:
         raise UsageError(
@@ -99,6 +106,17 @@ def _find_part(request: JoinRequest, environment: Mapping[str, str]) -> NodePart
             " `parallel-hpo run CONFIG TARGET --create`, or by hpo.machines"
         )
     return NodePart(pool, url, key, request.name or socket.gethostname())
+
+
+def sends_key_in_clear(url: str) -> bool:
+    """Return whether a key sent to this address leaves the machine unencrypted."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    try:
+        is_loopback = ip_address(host).is_loopback
+    except ValueError:
+        is_loopback = host == "localhost"
+    return parts.scheme == "http" and not is_loopback
 
 
 def _facts(door: PoolDoor) -> NewPool | None:

@@ -1,0 +1,45 @@
+"""`parallel-hpo join` warns where its key would cross the network in clear."""
+
+from __future__ import annotations
+
+import pytest
+
+from parallel_hpo.cli import join
+from parallel_hpo.cli.run import DisplayFlags
+from parallel_hpo.errors import BackendError
+
+
+@pytest.mark.parametrize(
+    ("url", "warned"),
+    [
+        ("http://10.0.0.7:8080", True),
+        ("HTTP://head.example:8080", True),
+        ("http://localhost.example", True),
+        ("https://head.example", False),
+        ("http://127.0.0.1:8080", False),
+        ("http://localhost:8080", False),
+        ("http://[::1]:8080", False),
+    ],
+)
+def test_a_key_crosses_the_network_in_clear_by_plain_http_beyond_this_machine(
+    url: str, *, warned: bool
+) -> None:
+    assert join.sends_key_in_clear(url) is warned
+
+
+def test_join_says_so_in_one_line_before_it_asks_the_server(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def unreachable(_: object) -> None:
+        raise BackendError("unreachable")
+
+    monkeypatch.setattr(join, "_facts", unreachable)
+    environment = {"WANDB_BASE_URL": "http://10.0.0.7:8080", "WANDB_API_KEY": "k" * 40}
+    request = join.JoinRequest(
+        "abc", None, None, (), None, None, False, DisplayFlags(False, False, False, False)
+    )
+    with pytest.raises(BackendError, match="unreachable"):
+        join._find_part(request, environment)
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert "warning: http://10.0.0.7:8080 is plain HTTP" in said[0]
