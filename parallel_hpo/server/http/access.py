@@ -134,6 +134,12 @@ class Gate:
         )
 
 
+def caller_of(request: HTTPConnection) -> Caller:
+    """Return whose key a request carries, as the gate noted it."""
+    caller: Caller = request.state.caller
+    return caller
+
+
 def expect_supervisor(caller: Caller, sweep: str) -> None:
     """Expect the master key, the sweep's own, or that of one of its nodes; RefusedError (403) for others."""
     if not caller.is_master and not (caller.is_supervisor and caller.sweep == sweep):

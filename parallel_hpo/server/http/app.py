@@ -30,9 +30,9 @@ from parallel_hpo.server.files import runs as run_files
 from parallel_hpo.server.files.addresses import BLOBS, MANIFESTS, FileTicket, Place, Right
 from parallel_hpo.server.graphql.requests import read_request
 from parallel_hpo.server.http import failures
-from parallel_hpo.server.http.access import Gate, expect_supervisor
+from parallel_hpo.server.http.access import Gate, caller_of, expect_supervisor
 from parallel_hpo.server.http.bodies import json_body, pieces, text_in, texts_in
-from parallel_hpo.server.http.executing import Executing, MakeExecutor, make_executor
+from parallel_hpo.server.http.executing import Executing, MakeExecutor, make_executor, run_in
 from parallel_hpo.server.http.pool import pool_routes
 from parallel_hpo.server.pages.entrance import Entrance
 from parallel_hpo.server.pages.routes import Pages
@@ -45,7 +45,7 @@ from parallel_hpo.server.services.abandoned import reap
 from parallel_hpo.server.services.supervision import SweepAt
 from parallel_hpo.server.store.failures import UnavailableError
 from parallel_hpo.server.store.runs import RunPath
-from parallel_hpo.server.world import Caller, World
+from parallel_hpo.server.world import World
 
 _log = logging.getLogger(__name__)
 _REAP_EVERY_S: Final = 10
@@ -149,7 +149,7 @@ class _Handlers:
 
     async def graphql(self, request: Request) -> Response:
         wanted = read_request(await json_body(request))
-        response, must_last = await self._executing.answer(_caller(request), wanted)
+        response, must_last = await self._executing.answer(caller_of(request), wanted)
         if must_last:
             await self.outlast_a_power_cut()
         return response
@@ -158,7 +158,7 @@ class _Handlers:
         names = request.path_params
         path = RunPath(names["entity"], names["project"], names["run"])
         chunk = file_stream.read_chunk(await json_body(request))
-        world = self._world.seen_by(_caller(request))
+        world = self._world.seen_by(caller_of(request))
         stop = await self.in_thread(file_stream.receive, world, path, chunk)
         if chunk.exitcode is not None:
             await self.outlast_a_power_cut()
@@ -238,7 +238,7 @@ class _Handlers:
 
     async def in_thread(self, work: Callable[..., Result], *args: Any) -> Result:
         """Do what changes the database, after all that came before."""
-        return await _run_in(self._writer, work, *args)
+        return await run_in(self._writer, work, *args)
 
     async def _reap_forever(self) -> None:
         up_since = self._world.clock()
@@ -261,10 +261,6 @@ class _Handlers:
                 _log.exception("could not take back what was left unfinished")
 
 
-async def _run_in(threads: ThreadPoolExecutor, work: Callable[..., Result], *args: Any) -> Result:
-    return await asyncio.get_running_loop().run_in_executor(threads, work, *args)
-
-
 def _allowed(world: World, request: Request, right: Right) -> Place:
     """Return the file that a signed address is for; RefusedError (403) where it is not valid (any more)."""
     query, names = request.query_params, request.path_params
@@ -276,13 +272,8 @@ def _allowed(world: World, request: Request, right: Right) -> Place:
     return place
 
 
-def _caller(request: Request) -> Caller:
-    caller: Caller = request.state.caller
-    return caller
-
-
 def _supervised(request: Request) -> SweepAt:
     """Return the sweep of a request that only its supervisors may make; RefusedError (403) for others."""
     names = request.path_params
-    expect_supervisor(_caller(request), names["sweep"])
+    expect_supervisor(caller_of(request), names["sweep"])
     return SweepAt(names["entity"], names["project"], names["sweep"])

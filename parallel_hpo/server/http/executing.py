@@ -15,7 +15,7 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from starlette.responses import JSONResponse, Response
 
@@ -109,8 +109,8 @@ class Executing:
         if not executor.knows(wanted):
             await asyncio.to_thread(executor.only_reads, wanted)
         if executor.only_reads(wanted):
-            return await _run_in(self._readers, execute, self._world)
-        return await self._asking.answer(self._world, lambda world: _run_in(self._writer, execute, world))
+            return await run_in(self._readers, execute, self._world)
+        return await self._asking.answer(self._world, lambda world: run_in(self._writer, execute, world))
 
     async def _executor(self) -> Executor:
         async with self._turn:
@@ -119,7 +119,6 @@ class Executing:
             return self._made
 
 
-async def _run_in(
-    threads: ThreadPoolExecutor, work: Callable[[World], tuple[Response, bool]], world: World
-) -> tuple[Response, bool]:
-    return await asyncio.get_running_loop().run_in_executor(threads, work, world)
+async def run_in(threads: ThreadPoolExecutor, work: Callable[..., Result], *args: Any) -> Result:
+    """Return what `work` returns in one of the threads."""
+    return await asyncio.get_running_loop().run_in_executor(threads, work, *args)

@@ -16,12 +16,12 @@ from starlette.routing import Route
 from parallel_hpo.protocol.ends import Ending
 from parallel_hpo.protocol.pool import POOL, Exchange, Join, NewPool, NodeLost
 from parallel_hpo.protocol.wire import as_json, read
-from parallel_hpo.server.http.access import expect_supervisor
+from parallel_hpo.server.http.access import caller_of, expect_supervisor
 from parallel_hpo.server.http.bodies import json_body, text_in
 from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.services import pool
 from parallel_hpo.server.services.pool import TooLateError
-from parallel_hpo.server.world import Caller, World
+from parallel_hpo.server.world import World
 
 _MOST_DIGITS: Final = 18
 Told = TypeVar("Told")
@@ -114,27 +114,22 @@ class _PoolHandlers:
 def _for_sweep(request: Request) -> str:
     """Return the sweep of a request that its nodes may make too."""
     sweep: str = request.path_params["sweep"]
-    expect_supervisor(_caller(request), sweep)
+    expect_supervisor(caller_of(request), sweep)
     return sweep
 
 
 def _for_head(request: Request) -> str:
     """Return the sweep of a request that no node may make."""
     sweep = _for_sweep(request)
-    if _caller(request).node is not None:
+    if caller_of(request).node is not None:
         raise RefusedError("this address takes the sweep's own key, or the master key", status=403)
     return sweep
 
 
 def _expect_epoch(request: Request, epoch: int) -> None:
-    node = _caller(request).node
+    node = caller_of(request).node
     if node not in (None, epoch):
         raise RefusedError(f"the key is that of epoch {node}, and not of {epoch}", status=403)
-
-
-def _caller(request: Request) -> Caller:
-    caller: Caller = request.state.caller
-    return caller
 
 
 async def _told(kind: type[Told], request: Request) -> Told:
