@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
 
 from parallel_hpo.cli.kept import ProjectPath, Shelf
 from parallel_hpo.cli.output import print_for_machines, print_for_people
+from parallel_hpo.config.durations import UNITS_S, duration_s
 from parallel_hpo.errors import BackendError, UsageError
 from parallel_hpo.server import local
 from parallel_hpo.server.artifacts.blobs import Taken
@@ -23,8 +22,6 @@ from parallel_hpo.server.store.failures import UnavailableError
 from parallel_hpo.server.store.holdings import Holding
 from parallel_hpo.server.world import World
 from parallel_hpo.supervisor.records.cleaning import MB, Leftover, remove
-
-UNITS_S: Final = {"m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,10 +183,10 @@ def _as_dict(verdict: Judgement, *, removed: bool) -> dict[str, object]:
 
 
 def _parse_age(text: str) -> float:
-    match = re.fullmatch(r"(\d{1,6})([mhdw])", text)
-    if match is None:
-        raise UsageError(f"--older-than {text}: allowed: a number with m, h, d or w, such as 30d")
-    return int(match[1]) * UNITS_S[match[2]]
+    age_s = duration_s(text)
+    if age_s is None:
+        raise UsageError(f"--older-than {text}: allowed: a duration in w, d, h, m and s, such as 30d")
+    return age_s
 
 
 def _in_words(age_s: float) -> str:

@@ -1,4 +1,4 @@
-"""A deadline as the `hpo` section has it, read as a moment; without pydantic, which a server does without."""
+"""Durations such as `3h30m`, and deadlines as moments; without pydantic, which a server does without."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import re
 from datetime import datetime
 from typing import Final
 
-_UNITS: Final = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
+UNITS_S: Final = {"w": 604800.0, "d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
 _DURATION: Final = re.compile(
-    "".join(rf"(?:(?P<{unit}>\d+(?:\.\d+)?)\s*{unit}\s*)?" for unit in _UNITS), re.ASCII | re.IGNORECASE
+    "".join(rf"(?:(?P<{unit}>\d+(?:\.\d+)?)\s*{unit}\s*)?" for unit in UNITS_S), re.ASCII | re.IGNORECASE
 )
 
 
@@ -28,4 +28,4 @@ def duration_s(text: str) -> float | None:
     found = _DURATION.fullmatch(text.strip())
     if found is None or not any(found.groups()):
         return None
-    return sum(float(number) * _UNITS[unit] for unit, number in found.groupdict().items() if number)
+    return sum(float(number) * UNITS_S[unit] for unit, number in found.groupdict().items() if number)

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import TimeoutError as NotInTime
-from typing import Any, Final
+from typing import Any
 
 from parallel_hpo.config.hooks import words_of
-from parallel_hpo.errors import ConfigError
+from parallel_hpo.errors import ConfigError, MissingExtraError
+from parallel_hpo.extras import library
 from parallel_hpo.notices import Message
 from parallel_hpo.supervisor.commands import LIMIT_S, Commands
 from parallel_hpo.supervisor.control.patience import Patience, StoppedError, in_thread
 from parallel_hpo.supervisor.records.summary import SweepResult
 from parallel_hpo.supervisor.setting import Setting
-
-EXTRA: Final = "hpo.notify needs Apprise, which is not installed: pip install 'parallel_hpo[notify]'"
 
 
 def tell_of_end(result: SweepResult, setting: Setting, commands: Commands) -> None:
@@ -95,7 +94,6 @@ def body_of(result: SweepResult) -> str:
 
 def _apprise() -> Any:
     try:
-        import apprise  # an extra, and half a second
-    except ImportError:
-        raise ConfigError(EXTRA) from None
-    return apprise
+        return library("apprise", extra="notify")  # takes half a second
+    except MissingExtraError as error:
+        raise ConfigError(f"hpo.notify: {error}") from None

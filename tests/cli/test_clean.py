@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import time
 from collections.abc import Callable
@@ -128,3 +129,14 @@ def test_a_project_stays_while_somebody_is_at_work_in_it(
     }
     assert has_project(stage)
     stage.close()
+
+
+def test_an_age_is_a_duration_of_any_units(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made(tmp_path)
+    for file in tmp_path.rglob("*"):
+        os.utime(file, (time.time() - 3600,) * 2)
+    for age, keep in (("30m1s", ""), ("1h30m", "it is not that old")):
+        perform_clean(tmp_path, CleanSelection(older_than=age), yes=False, as_json=True)
+        assert [each["keep"] for each in json.loads(capsys.readouterr().out)] == [keep]
+    with pytest.raises(UsageError, match="--older-than 1x: allowed: a duration in w, d, h, m and s"):
+        perform_clean(tmp_path, CleanSelection(older_than="1x"), yes=False, as_json=True)

@@ -225,4 +225,4 @@ def test_a_running_sweep_is_not_cleaned_away_and_one_that_is_over_only_when_it_i
     assert (gone["removed"], gone["lost"][0]) == (True, "it can be resumed")
     assert not (sweep.directory / name).exists()
     assert sweep.runs_on_the_server() == {}
-    assert "allowed: a number with m, h, d or w" in sweep.ask("clean", "--older-than", "1x", code=2)
+    assert "allowed: a duration in w, d, h, m and s" in sweep.ask("clean", "--older-than", "1x", code=2)
