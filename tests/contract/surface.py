@@ -21,7 +21,7 @@ from tests.conftest import QUIET, make_clean_env
 from tests.contract.serving import AT_ONCE, CLIENTS, ROOT, serving
 
 CALLS: Final = CLIENTS / "surface" / "calls.py"
-DEADLINE_S: Final = 240.0
+DEADLINE_S: Final = 600.0
 SHOWN_CHARS: Final = 100
 
 
@@ -152,8 +152,6 @@ REASONS: Final[Mapping[str, str]] = {
     "Settings.settings_system": "a sweep has a folder of its own",
     "Settings.credentials_file": "a sweep has a folder of its own",
     "init(reinit create_new)": "a sweep's run has its id already",
-    "Artifact.verify": "now and then it fails right after a checkout, in plain Python too; not explained yet",
-    "Artifact.get": "now and then it reads an empty file, with wandb's own agent too; not explained yet",
     "init(resume_from)": "a sweep's run has its id already",
     "init(reinit finish_previous)": "a sweep's run has its id already: the second one is the same",
     "init(reinit True)": "a sweep's run has its id already: the second one is the same",

@@ -34,7 +34,7 @@ def test_the_table_has_at_least_sixty_steps_and_no_failure() -> None:
 
 
 @pytest.mark.thorough
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_all_that_the_client_documents_does_the_same_in_a_sweep_as_in_plain_python(tmp_path: Path) -> None:
     found = surface.find(tmp_path, calls.all_cases())
     assert [(place.missing, place.lost) for place in found.values()] == [((), ())] * len(found)
