@@ -89,3 +89,11 @@ def test_a_program_whose_run_the_api_stops_is_ended_and_the_agent_goes_on(server
     assert (done.returncode, lines) == (0, ["returned 2"])
     runs = progress_of(server, sweep)["runs"]
     assert (runs["killed"], runs["finished"]) == (1, 1)
+
+
+def test_a_program_writes_what_it_has_left_to_write_after_its_runs_end(server: Server) -> None:
+    done = server.wandb("agent", make_sweep(server, "lingering.py"))
+    assert sorted(line for line in done.stdout.splitlines() if line.startswith("left")) == [
+        "left 1",
+        "left 2",
+    ]

@@ -142,12 +142,12 @@ def answer(view: View, listed: frozenset[str], now: float, patience: SilenceLimi
         # It is over for the server, and its `main` still goes on: neither to be stopped by the sweep's end,
         # nor to be followed by a run that this agent may not be meant to have.
         return Answer(Nothing(), tuple(moves))
-    return Answer(_next_run(view), tuple(moves))
+    return Answer(_next_run(view, listed), tuple(moves))
 
 
-def exhausted(view: View) -> Command:
+def exhausted(view: View, listed: frozenset[str]) -> Command:
     """Say what to answer when there is no new run: wait while one may come back, else end the sweep."""
-    return Nothing() if view.unsettled else Exit(exhausted=True)
+    return Nothing() if view.unsettled or listed else Exit(exhausted=True)
 
 
 def _judge(
@@ -174,13 +174,15 @@ def _never_started(run: OwnRun, view: View) -> RunEvent | Nothing | Deliver:
     return Deliver(run.run_id) if again else RunEvent.GIVEN_UP
 
 
-def _next_run(view: View) -> Command:
+def _next_run(view: View, listed: frozenset[str]) -> Command:
     if view.sweep_state is SweepState.FINISHED:
-        return Exit()
+        # wandb client: an agent kills what it still lists. That may be a program that has told its run's end
+        # and still has output to write, or a `main` that goes on after `run.finish()`.
+        return Nothing() if listed else Exit()
     if view.sweep_state is SweepState.PAUSED:
         return Nothing()
     if view.waiting is not None:
         return Deliver(view.waiting.run_id, resume=view.waiting.state is RunState.PREEMPTED)
     if view.cap_reached:
-        return exhausted(view)
+        return exhausted(view, listed)
     return Nothing() if view.scheduled else Issue()

@@ -165,7 +165,7 @@ class _Beat:
         sweep = self._sweep
         point = sweeps.take_point(self._transaction, sweep.id) or self._new_point()
         if point is None:
-            return heartbeat.exhausted(view)
+            return heartbeat.exhausted(view, self._listed)
         own = {"agent_id": self._agent.id}
         name = self._world.new_id()
         run_id = create_pending(self._transaction, sweep, name, point.index, point.assigned, self._now, own)

@@ -81,12 +81,12 @@ def test_a_new_run_is_issued_only_by_a_running_sweep_below_its_cap(
 
 
 @given(views, listings)
-def test_an_exit_never_kills_a_run_that_the_agent_lists_unless_the_sweep_is_canceled_or_the_agent_gone(
+def test_an_exit_never_kills_what_the_agent_lists_unless_the_sweep_is_canceled_or_the_agent_gone(
     view: View, listed: frozenset[str]
 ) -> None:
     if isinstance(answer(view, listed, NOW, PATIENCE).command, Exit):
         over = view.sweep_state is SweepState.CANCELED or view.agent_gone
-        assert over or not any(run.name in listed for run in view.own)
+        assert over or not listed
 
 
 def test_an_idle_agent_gets_a_new_run() -> None:
@@ -172,7 +172,15 @@ def test_at_the_cap_agents_wait_for_runs_that_may_come_back() -> None:
     capped = replace(IDLE, cap_reached=True)
     assert decide(replace(capped, unsettled=True)) == Answer(Nothing())
     assert decide(capped) == Answer(Exit(exhausted=True))
-    assert exhausted(replace(IDLE, unsettled=True)) == Nothing()
+    assert exhausted(replace(IDLE, unsettled=True), frozenset()) == Nothing()
+
+
+def test_a_program_that_has_told_its_runs_end_may_leave_before_its_agent_does() -> None:
+    capped = replace(IDLE, cap_reached=True)
+    assert decide(capped, "r1") == Answer(Nothing())
+    assert decide(replace(IDLE, sweep_state=SweepState.FINISHED), "r1") == Answer(Nothing())
+    assert exhausted(IDLE, frozenset({"r1"})) == Nothing()
+    assert exhausted(IDLE, frozenset()) == Exit(exhausted=True)
 
 
 def test_a_supervised_agents_run_is_delivered_until_it_arrives() -> None:
