@@ -11,7 +11,7 @@ import pytest
 
 from scripts.environment import ROOT, VENV
 
-SCRIPTS: Final = ("bench", "bench_search", "chaos", "frameworks", "gpu_check")
+SCRIPTS: Final = ("bench", "bench_search", "chaos", "cloud_check", "frameworks", "gpu_check")
 STRANGER: Final = Path(sys.base_prefix) / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from scripts.gpu_rows.rows import Result, Row
 from scripts.gpu_rows.stage import ROOT
@@ -16,8 +16,20 @@ _WORDS: Final = {True: "as promised", False: "**not as promised**", None: "not t
 Tried = tuple[Row, Result]
 
 
-def table(tried: Iterable[Tried]) -> str:
-    """Return the rows as a table."""
+class Promise(Protocol):
+    """What a row promises."""
+
+    @property
+    def name(self) -> str:
+        """Return the row's short name."""
+
+    @property
+    def promise(self) -> str:
+        """Return the promise in one line."""
+
+
+def table(tried: Iterable[tuple[Promise, Result]]) -> str:
+    """Return rows, of this script or of another one, as a table."""
     lines = [(row.name, row.promise, _WORDS[result.whole], result.seen) for row, result in tried]
     head = ("row", "what is promised", "", "what was seen")
     return "\n".join(map(_line, [head, ("---",) * len(head), *lines])) + "\n"
