@@ -13,38 +13,38 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from parallel_hpo.errors import BackendError as BackendError
-    from parallel_hpo.errors import ConfigError as ConfigError
-    from parallel_hpo.errors import LedgerError as LedgerError
-    from parallel_hpo.errors import MissingExtraError as MissingExtraError
-    from parallel_hpo.errors import ParallelHPOError as ParallelHPOError
-    from parallel_hpo.errors import TargetError as TargetError
-    from parallel_hpo.errors import UsageError as UsageError
-    from parallel_hpo.errors import WorkerStartError as WorkerStartError
-    from parallel_hpo.hpo import HPO as HPO
-    from parallel_hpo.hpo import ConfigLoader as ConfigLoader
-    from parallel_hpo.hpo import Handle as Handle
-    from parallel_hpo.plan import split_count as split_count
-    from parallel_hpo.supervisor.records.loading import load as load
-    from parallel_hpo.supervisor.records.summary import SweepResult as SweepResult
-    from parallel_hpo.version import __version__ as __version__
+    from parallel_hpo.analysis.result import SweepResult as SweepResult
+    from parallel_hpo.analysis.result import load as load
+    from parallel_hpo.api import HPO as HPO
+    from parallel_hpo.api import ConfigLoader as ConfigLoader
+    from parallel_hpo.api import Handle as Handle
+    from parallel_hpo.core.errors import BackendError as BackendError
+    from parallel_hpo.core.errors import ConfigError as ConfigError
+    from parallel_hpo.core.errors import LedgerError as LedgerError
+    from parallel_hpo.core.errors import MissingExtraError as MissingExtraError
+    from parallel_hpo.core.errors import ParallelHPOError as ParallelHPOError
+    from parallel_hpo.core.errors import TargetError as TargetError
+    from parallel_hpo.core.errors import UsageError as UsageError
+    from parallel_hpo.core.errors import WorkerStartError as WorkerStartError
+    from parallel_hpo.core.version import __version__ as __version__
+    from parallel_hpo.count.policy import split_count as split_count
 
 _ERRORS = (
     *("ParallelHPOError", "ConfigError", "TargetError", "UsageError"),
     *("MissingExtraError", "BackendError", "WorkerStartError", "LedgerError"),
 )
 _HOMES = {
-    "HPO": "parallel_hpo.hpo",
-    "ConfigLoader": "parallel_hpo.hpo",
-    "Handle": "parallel_hpo.hpo",
-    "SweepResult": "parallel_hpo.supervisor.records.summary",
-    "load": "parallel_hpo.supervisor.records.loading",
-    "split_count": "parallel_hpo.plan",
-} | dict.fromkeys(_ERRORS, "parallel_hpo.errors")
+    "HPO": "parallel_hpo.api",
+    "ConfigLoader": "parallel_hpo.api",
+    "Handle": "parallel_hpo.api",
+    "SweepResult": "parallel_hpo.analysis.result",
+    "load": "parallel_hpo.analysis.result",
+    "split_count": "parallel_hpo.count.policy",
+} | dict.fromkeys(_ERRORS, "parallel_hpo.core.errors")
 
 __all__ = [*_HOMES]
 
-_HOMES["__version__"] = "parallel_hpo.version"
+_HOMES["__version__"] = "parallel_hpo.core.version"
 
 
 def __getattr__(name: str) -> Any:

@@ -15,7 +15,7 @@ from typing import Final
 from packaging.version import InvalidVersion, Version
 
 ROOT: Final = Path(__file__).resolve().parents[1]
-VERSION_FILE: Final = "parallel_hpo/version.py"
+VERSION_FILE: Final = "parallel_hpo/core/version.py"
 CHANGELOG: Final = "CHANGELOG.md"
 UNRELEASED: Final = "## [Unreleased]\n"
 _ASSIGNED: Final = re.compile(r'^(__version__ = )"([^"]+)"$', re.MULTILINE)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final, TextIO
 
 from tests.forking import NUMBER
-from tests.spares import Asked, named
+from tests.spares import StopSource, named
 
 Done = subprocess.CompletedProcess[str]
 ROOM: Final = 4_000, 30_000
@@ -111,7 +111,7 @@ class CommandLine:
         nothing = os.open(os.devnull, os.O_RDONLY)
         stdout, output = os.pipe()
         stderr, errors = os.pipe()
-        asked = Asked(words, str(folder), dict(environment), before=named(before), starts=starts)
+        asked = StopSource(words, str(folder), dict(environment), before=named(before), starts=starts)
         line = self._ask(asked, [nothing if stdin is None else stdin, output, errors])
         for handle in (nothing, output, errors):
             os.close(handle)
@@ -128,7 +128,7 @@ class CommandLine:
         starts: Sequence[str] | None = None,
     ) -> Command:
         """Start the same with these standard streams, of which it has copies."""
-        asked = Asked(
+        asked = StopSource(
             *(words, str(folder), dict(environment)),
             own_session=own_session,
             before=named(before),
@@ -136,7 +136,7 @@ class CommandLine:
         )
         return Command(self._ask(asked, streams), io.StringIO(), io.StringIO())
 
-    def _ask(self, asked: Asked, streams: Sequence[int]) -> socket.socket:
+    def _ask(self, asked: StopSource, streams: Sequence[int]) -> socket.socket:
         """Have a fork with these standard streams, and return the line on which its end is told."""
         ours, theirs = socket.socketpair()
         with theirs:

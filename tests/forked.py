@@ -15,7 +15,7 @@ from typing import Final
 
 from tests.commanding import ROOM
 from tests.forking import live, with_spares
-from tests.spares import Asked
+from tests.spares import StopSource
 
 IMPORTED: Final = (
     "parallel_hpo.cli.run",
@@ -36,9 +36,9 @@ def main() -> None:
     tempfile.tempdir = tempfile.mkdtemp(dir=Path.cwd())  # what modules make there is the forks', too
     for name in IMPORTED:
         importlib.import_module(name)
-    importlib.import_module("parallel_hpo.worker.pace").import_early()
+    importlib.import_module("parallel_hpo.worker.agent_patch").import_early()
     del os.environ["ROOM"]
-    live(with_spares(Asked(sys.argv[2:], str(Path.cwd()), dict(os.environ))))
+    live(with_spares(StopSource(sys.argv[2:], str(Path.cwd()), dict(os.environ))))
 
 
 if __name__ == "__main__":

@@ -33,8 +33,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, NoReturn
 
-from parallel_hpo.worker.leaving import forget_the_parents_ends
-from tests.spares import Asked, Spares, put, show, started_by
+from parallel_hpo.worker.cleanup import forget_the_parents_ends
+from tests.spares import Spares, StopSource, put, show, started_by
 
 NUMBER: Final = struct.Struct("i")
 """How a pid and an exit code go over the line; a signal's code is negative."""
@@ -43,7 +43,7 @@ IMPORTED: Final = (
     "parallel_hpo.cli.run",
     "parallel_hpo.cli.arguments",
     "parallel_hpo.cli.verbs",
-    "parallel_hpo.hpo.wandb_sweeps",
+    "parallel_hpo.api.wandb_sweeps",
     "parallel_hpo.server.http.process",
     "parallel_hpo.worker.worker",
     "unicodedata",
@@ -125,7 +125,7 @@ def serve(control: socket.socket) -> socket.socket | None:
             os.close(handle)
 
 
-def become(asked: Asked) -> None:
+def become(asked: StopSource) -> None:
     """Be what is asked for, as a new interpreter with these words would.
 
     They begin with `-m` and a module, `-c` and the code, or a script.
@@ -157,7 +157,7 @@ def become(asked: Asked) -> None:
             runpy.run_path(script, run_name="__main__")
 
 
-def with_spares(asked: Asked) -> Asked:
+def with_spares(asked: StopSource) -> StopSource:
     """Have what a process is going to start stand ready; return what this one is to be: it, or that."""
     spares = Spares()
     for module in started_by(asked.words) if asked.starts is None else asked.starts:
@@ -168,7 +168,7 @@ def with_spares(asked: Asked) -> Asked:
     return asked
 
 
-def live(asked: Asked) -> None:
+def live(asked: StopSource) -> None:
     """Be what is asked for, until its end."""
     try:
         become(asked)
@@ -192,10 +192,10 @@ def import_all(folder: str) -> None:
     gc.disable()  # a fifth of the time that the imports take
     for name in IMPORTED:
         importlib.import_module(name)
-    importlib.import_module("parallel_hpo.worker.pace").import_early()
+    importlib.import_module("parallel_hpo.worker.agent_patch").import_early()
     documents = importlib.import_module("parallel_hpo.server.graphql.execute").load_documents()
     for asked in (
-        importlib.import_module("parallel_hpo.backend.opening").CREATE,
+        importlib.import_module("parallel_hpo.client.server_client").CREATE,
         *json.loads(ASKED.read_text()),
     ):
         documents.read(asked)
@@ -216,7 +216,7 @@ def main() -> None:
         return
     forget_the_parents_ends()  # however it ends: the folders of its imports are its siblings' too
     with line:
-        asked = Asked.read(line)
+        asked = StopSource.read(line)
     asked.prepare()
     live(with_spares(asked))
 

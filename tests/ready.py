@@ -15,12 +15,12 @@ from typing import Final
 sys.path[0] = str(Path(__file__).parents[1])
 
 from tests.forking import live  # noqa: E402
-from tests.spares import FORK_SERVER, SERVER, Asked, Spares  # noqa: E402
+from tests.spares import FORK_SERVER, SERVER, Spares, StopSource  # noqa: E402
 
 READY: Final = str(Path(__file__))
 
 
-def with_spares(asked: Asked, number: int) -> Asked:
+def with_spares(asked: StopSource, number: int) -> StopSource:
     """Have what so many sweeps start stand ready; return what this process is to be: that, or such a one."""
     spares = Spares()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a notebook's stop button sends it to those that wait too
@@ -38,7 +38,7 @@ def with_spares(asked: Asked, number: int) -> Asked:
 def main() -> None:
     """Become what is asked for."""
     number, *words = sys.argv[1:]
-    asked = Asked(words, str(Path.cwd()), dict(os.environ))
+    asked = StopSource(words, str(Path.cwd()), dict(os.environ))
     live(with_spares(asked, int(number)))
 
 

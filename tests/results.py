@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from parallel_hpo.supervisor.records.summary import SweepResult
+from parallel_hpo.analysis.result import SweepResult
 
 RESULT: Final = SweepResult(
     sweep_id="s1",

@@ -24,7 +24,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from parallel_hpo.worker.leaving import forget_the_parents_ends
+from parallel_hpo.worker.cleanup import forget_the_parents_ends
 
 OF_THE_INTERPRETER: Final = ("PYTHON", "LD_", "DYLD_", "LANG", "LC_", "TZ")
 """Prefixes of variables that are heeded at an interpreter's start, which a fork has behind it.
@@ -33,10 +33,10 @@ It heeds PYTHONPATH all the same.
 """
 SERVER: Final = "parallel_hpo.server"
 FORK_SERVER: Final = "parallel_hpo.worker.forkserver"
-GUARD: Final = "parallel_hpo.machines.guard"
-HOST: Final = "parallel_hpo.machines.host"
+GUARD: Final = "parallel_hpo.cluster.guard"
+HOST: Final = "parallel_hpo.cluster.host"
 DOCTOR: Final = "parallel_hpo.doctor"
-AGAIN: Final = "parallel_hpo.worker.again"
+AGAIN: Final = "parallel_hpo.worker.rerun"
 MOST_HANDLES: Final = 8
 PREEXEC: Final = 20
 """Where the function that a child calls stands among the arguments of `subprocess`'s own."""
@@ -46,7 +46,7 @@ _new_interpreter: Final[Any] = subprocess._fork_exec  # type: ignore[attr-define
 
 
 @dataclass(frozen=True)
-class Asked:
+class StopSource:
     """What a fork is to be: an interpreter with these words."""
 
     words: Sequence[str]
@@ -64,7 +64,7 @@ class Asked:
         return json.dumps(asdict(self)).encode() + b"\n"
 
     @classmethod
-    def read(cls, line: socket.socket) -> Asked:
+    def read(cls, line: socket.socket) -> StopSource:
         with line.makefile() as asking:
             return cls(**json.loads(asking.readline()))
 
@@ -103,7 +103,7 @@ def started_by(words: Sequence[str]) -> tuple[str, ...]:
             return (SERVER, AGAIN)
         case ["-m", "parallel_hpo", "doctor", *_] | ["-m", "parallel_hpo.doctor"]:
             return (FORK_SERVER,)
-        case ["-m", "parallel_hpo.machines.guard"]:
+        case ["-m", "parallel_hpo.cluster.guard"]:
             return ("parallel_hpo", DOCTOR)
         case ["-m", "tests.processes.in_dask", *_]:
             return (SERVER, FORK_SERVER, HOST)
@@ -120,7 +120,7 @@ class Spares:
     def __init__(self) -> None:
         self._waiting: list[tuple[str, int, socket.socket]] = []
 
-    def make(self, module: str) -> Asked | None:
+    def make(self, module: str) -> StopSource | None:
         """Make one, and return None; in the spare, return what it is to be once it is asked for."""
         ours, theirs = socket.socketpair()
         pid = os.fork()
@@ -144,7 +144,7 @@ class Spares:
         pid, line = spare
         standard = [own if own >= 0 else inherited for inherited, own in enumerate([stdin, stdout, stderr])]
         passed = [handle for handle in kept if handle != alarm]
-        asked = Asked(
+        asked = StopSource(
             list(words[1:]),
             str(Path.cwd()),
             dict(environment),
@@ -179,13 +179,13 @@ def _decoded(variables: Sequence[bytes]) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
-def _wait_on(line: socket.socket) -> Asked:
+def _wait_on(line: socket.socket) -> StopSource:
     """Return what is asked for, its handles in their places; end where the command does without it."""
     with line:
         handles = socket.recv_fds(line, 1, MOST_HANDLES)[1]
         if not handles:
             os._exit(0)
-        asked = Asked.read(line)
+        asked = StopSource.read(line)
     put(handles, asked.handles)
     asked.prepare()
     return asked

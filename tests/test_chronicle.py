@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from parallel_hpo.chronicle import LEDGER_FORMAT, performed, tallies
-from parallel_hpo.errors import LedgerError
-from parallel_hpo.protocol.ends import AttemptEnd
-from parallel_hpo.supervisor.records.ledger import Ledger
-from parallel_hpo.words import Outcome, RunId, Slot
+from parallel_hpo.core.errors import LedgerError
+from parallel_hpo.core.messages import AttemptEnd
+from parallel_hpo.core.types import Outcome, RunId, Slot
+from parallel_hpo.records.ledger import Ledger
+from parallel_hpo.records.ledger_views import LEDGER_FORMAT, performed, tallies
 
 RUN = RunId("run1")
 

@@ -17,7 +17,7 @@ import pytest
 
 from scripts.cloud_rows import rows
 from scripts.cloud_rows.rows import ROWS
-from scripts.cloud_rows.stage import Stage, Swept
+from scripts.cloud_rows.stage import SessionSetup, Swept
 from tests.conftest import make_clean_env
 from tests.contract.proxy import Harm, proxying
 from tests.contract.serving import Server, serving
@@ -57,7 +57,7 @@ def test_without_a_key_or_leave_or_a_known_row_nothing_begins(
 
 
 @dataclass
-class Told(Stage):
+class Told(SessionSetup):
     """A stage on which the sweep and the server say what the test says."""
 
     swept: Swept = field(kw_only=True)

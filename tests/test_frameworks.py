@@ -9,12 +9,12 @@ import pytest
 
 from scripts.framework_rows import page
 from scripts.framework_rows.environments import PACKAGES
-from scripts.framework_rows.evidence import Seen
+from scripts.framework_rows.evidence import TableRun
 from scripts.framework_rows.leftovers import kind
 from scripts.framework_rows.rows import BEGUN, ROWS, RUNS, Row
 from scripts.framework_rows.stage import MAINS, Alone
 
-GOOD = Seen(
+GOOD = TableRun(
     finished=RUNS,
     reasons=[],
     equal=RUNS,

@@ -10,11 +10,11 @@ from typing import Final
 
 import pytest
 
-from parallel_hpo.supervisor.devices.library import NoDriver, opened
-from parallel_hpo.supervisor.devices.nvml import open_nvml
+from parallel_hpo.devices.library import NoDriver, opened
+from parallel_hpo.devices.nvml import open_nvml
 from scripts.gpu_rows import page
 from scripts.gpu_rows.rows import ROWS, Result
-from tests.supervisor.devices.driver import COMPILER, build_driver
+from tests.devices.driver import COMPILER, build_driver
 
 ROOT: Final = Path(__file__).parents[1]
 MADE_UP: Final = pytest.mark.skipif(

@@ -7,7 +7,8 @@ from typing import get_args
 
 import pytest
 
-from parallel_hpo.notices import (
+from parallel_hpo.core.messages import MissingMetric, Progress
+from parallel_hpo.core.notices import (
     MemoryUsed,
     Message,
     Notice,
@@ -22,8 +23,7 @@ from parallel_hpo.notices import (
     from_json,
     to_json,
 )
-from parallel_hpo.protocol.messages import MissingMetric, Progress
-from parallel_hpo.words import Outcome, RunId, Slot, SlotState, SweepId, SweepPath
+from parallel_hpo.core.types import Outcome, RunId, Slot, SlotState, SweepId, SweepPath
 
 PATH = SweepPath("e", "p", SweepId("s"))
 NOTICES: list[Notice] = [

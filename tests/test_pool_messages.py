@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from math import inf, nan
 
-from parallel_hpo.protocol.pool import Exchange, PooledEnd
-from parallel_hpo.protocol.wire import as_json, read
-from parallel_hpo.words import Outcome, RunId
+from parallel_hpo.core.pool_messages import Exchange, PooledEnd, as_json, read
+from parallel_hpo.core.types import Outcome, RunId
 
 
 def test_whatever_a_run_has_printed_or_raised_can_be_told() -> None:

@@ -15,8 +15,8 @@ import yaml
 
 from parallel_hpo import SweepResult
 from parallel_hpo.cli.app import app
-from parallel_hpo.config.hpo import HpoSection, known_keys
-from parallel_hpo.errors import ExitCode
+from parallel_hpo.config.section import HpoSection, known_keys
+from parallel_hpo.core.errors import ExitCode
 from tests.test_rooms import INNER_LEVELS, LEVELS
 from tests.test_rooms import ROOT as PACKAGE
 

@@ -21,36 +21,32 @@ ROOT: Final = Path(__file__).parents[1] / PACKAGE
 LEVELS: Final[tuple[frozenset[str], ...]] = (
     frozenset({"__init__", "__main__"}),
     frozenset({"cli"}),
-    frozenset({"hpo"}),
-    frozenset({"notebook"}),
-    frozenset({"ui", "doctor", "upload"}),
-    frozenset({"head"}),
-    frozenset({"supervisor"}),
-    frozenset({"machines"}),
+    frozenset({"api"}),
+    frozenset({"display", "doctor", "upload"}),
+    frozenset({"cluster"}),
+    frozenset({"session"}),
+    frozenset({"devices"}),
+    frozenset({"processes", "pickling"}),
     frozenset({"analysis"}),
-    frozenset({"backend"}),
+    frozenset({"client"}),
     frozenset({"worker"}),
     frozenset({"server"}),
-    frozenset({"search"}),
-    frozenset({"lifecycle", "policy", "plan"}),
     frozenset({"config"}),
-    frozenset({"notices", "chronicle", "doorplates", "extras", "letters", "run_folders"}),
-    frozenset({"protocol"}),
-    frozenset({"words", "keys", "metric", "nested", "tickets", "version", "client_release", "consumption"}),
-    frozenset({"errors"}),
+    frozenset({"count"}),
+    frozenset({"records"}),
+    frozenset({"core"}),
 )
 """From the top to the bottom; rooms of one level don't know each other."""
 
 LEVEL: Final = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 
 INNER_LEVELS: Final[Mapping[str, tuple[frozenset[str], ...]]] = {
-    "supervisor": (
+    "session": (
         frozenset({"membership"}),
-        frozenset({"records"}),
-        frozenset({"control"}),
-        frozenset({"decisions"}),
-        frozenset({"devices"}),
-        frozenset({"processes", "packing"}),
+        frozenset({"outbox", "recorder", "resume"}),
+        frozenset({"command_pipe", "waiting"}),
+        frozenset({"signals"}),
+        frozenset({"decide"}),
     ),
     "server": (
         frozenset({"http", "local"}),
@@ -59,52 +55,52 @@ INNER_LEVELS: Final[Mapping[str, tuple[frozenset[str], ...]]] = {
         frozenset({"services"}),
         frozenset({"artifacts"}),
         frozenset({"files"}),
-        frozenset({"world"}),
+        frozenset({"context"}),
         frozenset({"engines"}),
+        frozenset({"search"}),
         frozenset({"store"}),
         frozenset({"rules"}),
-        frozenset({"values"}),
-        frozenset({"refusals", "notice_board"}),
+        frozenset({"values", "notice_buffer"}),
+    ),
+    "core": (
+        frozenset({"notices", "server_files", "pool_messages"}),
+        frozenset({"messages", "child_spec", "folders", "control_pipe", "libraries"}),
+        frozenset({"types", "keys", "values", "version"}),
+        frozenset({"errors"}),
     ),
 }
 """The rooms within a room, from the top to the bottom; what stands beside them is above them all."""
 
 STRANGERS: Final[Mapping[str, frozenset[str]]] = {
-    "supervisor": frozenset({"server"}),
-    "machines": frozenset({"server", "backend"}),
-    "backend": frozenset({"server"}),
-    "worker": frozenset(LEVEL) - {"worker", "protocol", "words", "errors", "metric", "run_folders"},
+    "session": frozenset({"server"}),
+    "devices": frozenset({"server", "client"}),
+    "processes": frozenset({"server", "client"}),
+    "client": frozenset({"server"}),
+    "worker": frozenset(LEVEL) - {"worker", "core"},
+    "server": frozenset(LEVEL) - {"server", "config", "count", "records", "core"},
 }
 """What a room may not import although it lies below."""
 
 CONFINED: Final[Mapping[str, tuple[str, ...]]] = {
-    "distributed": ("machines.dask",),
-    "dask": ("machines.dask",),
-    "ray": ("machines.ray",),
-    "optuna": ("analysis", "search.tpe", "supervisor.records.summary"),
-    "IPython": ("notebook.cell",),
-    "pandas": ("analysis.frame", "supervisor.records.summary"),
+    "distributed": ("cluster.dask",),
+    "dask": ("cluster.dask",),
+    "ray": ("cluster.ray",),
+    "optuna": ("analysis", "server.search.tpe"),
+    "IPython": ("display.notebook",),
+    "pandas": ("analysis",),
     "plotly": ("analysis.plots",),
-    "pyarrow": ("analysis.parquet",),
-    "wandb": ("worker", "backend"),
-    "psutil": ("supervisor", "doctor", "worker"),
-    "pynvml": ("supervisor.devices.nvml",),
+    "pyarrow": ("analysis.frame",),
+    "wandb": ("worker", "client"),
+    "psutil": ("session", "devices", "processes", "doctor", "worker"),
+    "pynvml": ("devices.nvml",),
     "sqlalchemy": ("server.store",),
-    "sqlite3": (
-        *("server.store", "chronicle", "supervisor.records.ledger", "supervisor.records.ledger_reader"),
-        "analysis.storage",
-    ),
+    "sqlite3": ("server.store", "records", "analysis.study"),
 }
 """Libraries that only these modules, and what lies in them, may import."""
 
 PURE: Final = (
-    *("lifecycle", "policy", "plan", "words", "protocol.messages", "notices", "errors", "metric", "nested"),
-    *("consumption", "server.rules"),
-    *(
-        f"supervisor.devices.{name}"
-        for name in ("mask", "assign", "handover", "health", "presence", "metering", "occupancy")
-    ),
-    "supervisor.decisions",
+    *("count", "core.types", "core.messages", "core.notices", "core.errors", "core.values", "server.rules"),
+    *("devices.mask", "devices.health", "devices.sharing", "session.decide"),
 )
 IMPURE_LIBRARIES: Final = frozenset({"os", "signal", "time", "random", "threading", "sqlite3", "wandb"})
 
@@ -236,28 +232,28 @@ def test_pure_rooms_import_nothing_of_the_outer_world() -> None:
 
 
 def test_an_upward_import_is_found_however_it_is_written(tmp_path: Path) -> None:
-    (tmp_path / "policy").mkdir()
-    (tmp_path / "policy" / "restart.py").write_text(
+    (tmp_path / "count").mkdir()
+    (tmp_path / "count" / "restart.py").write_text(
         "import parallel_hpo.cli\n"
         "from parallel_hpo import server\n"
-        "from ..supervisor.loop import run\n"
+        "from ..session.loop import run\n"
         "from .. import HPO\n"
-        "def late():\n    from parallel_hpo.plan import split_count\n"
+        "def late():\n    from parallel_hpo.config import section\n"
     )
     assert [found.imported_room for found in imports_of(tmp_path) if goes_up(found)] == [
         "cli",
         "server",
-        "supervisor",
+        "session",
         "__init__",
-        "plan",
+        "config",
     ]
 
 
 def test_a_downward_or_neighbouring_import_is_allowed(tmp_path: Path) -> None:
-    (tmp_path / "policy").mkdir()
-    (tmp_path / "policy" / "restart.py").write_text(
+    (tmp_path / "count").mkdir()
+    (tmp_path / "count" / "restart.py").write_text(
         "import json\n"
-        "from parallel_hpo.words import RunId\n"
+        "from parallel_hpo.core.types import RunId\n"
         "from . import backoff\n"
         "from .backoff import delay\n"
     )

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from parallel_hpo.analysis.summaries import read_summaries
-from parallel_hpo.run_folders import folders_of, run_folders
-from parallel_hpo.supervisor.server_calls import last_run_folder
-from parallel_hpo.words import RunId
+from parallel_hpo.analysis.table import read_summaries
+from parallel_hpo.core.folders import folders_of, run_folders
+from parallel_hpo.core.types import RunId
+from parallel_hpo.session.server_calls import last_run_folder
 
 SECOND = "20261224_180000"
 

@@ -10,15 +10,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from parallel_hpo.analysis.runs import AnalysedSweep
-from parallel_hpo.chronicle import Attempt
-from parallel_hpo.words import Outcome
+from parallel_hpo.analysis.table import AnalysedSweep
+from parallel_hpo.core.types import Outcome
+from parallel_hpo.records.ledger_views import Attempt
 
 HOUR_S: Final = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Contender:
+class ComparedSweep:
     """A sweep that is compared with others."""
 
     sweep: AnalysedSweep
@@ -71,7 +71,7 @@ class Comparison:
     """Why they can't be ranked, in words; '' where they can."""
 
 
-def compare(contenders: Sequence[Contender], reach: float | None) -> Comparison:
+def compare(contenders: Sequence[ComparedSweep], reach: float | None) -> Comparison:
     """Compare sweeps; `reach` missing: the worst of their bests, which each of them has reached."""
     sweeps = [contender.sweep for contender in contenders]
     not_ranked = _why_not_ranked(sweeps)
@@ -103,7 +103,7 @@ def _aim_in_words(sweep: AnalysedSweep) -> str:
     return "has none" if sweep.metric is None else f"is to {sweep.goal} {sweep.metric}"
 
 
-def _first_to_reach(contender: Contender, value: float) -> Reached | None:
+def _first_to_reach(contender: ComparedSweep, value: float) -> Reached | None:
     ends = _ends(contender.attempts)
     good = [
         (ends[run.run_id], run.run_id, run.value)
@@ -121,7 +121,7 @@ def _is_as_good(value: float, as_other: float, goal: str) -> bool:
     return value >= as_other if goal == "maximize" else value <= as_other
 
 
-def _cost(contender: Contender, until: float) -> Cost:
+def _cost(contender: ComparedSweep, until: float) -> Cost:
     """Return what a sweep had cost at a moment, in seconds since the epoch."""
     spells = sorted((begin, min(end, until)) for begin, end in _spells(contender) if begin < until)
     wall_s, covered = 0.0, float("-inf")
@@ -132,7 +132,7 @@ def _cost(contender: Contender, until: float) -> Cost:
     return Cost(runs, sum(end - begin for begin, end in spells) / HOUR_S, wall_s / HOUR_S)
 
 
-def _spells(contender: Contender) -> Iterator[tuple[float, float]]:
+def _spells(contender: ComparedSweep) -> Iterator[tuple[float, float]]:
     """Yield when each attempt began and ended; of one that was cut with its supervisor nobody knows."""
     last = _last(contender.attempts)
     for attempt in contender.attempts:

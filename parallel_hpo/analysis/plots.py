@@ -9,11 +9,10 @@ from functools import cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
-from parallel_hpo.analysis.axes import varying
-from parallel_hpo.analysis.runs import AnalysedSweep
-from parallel_hpo.analysis.study import import_optuna, to_study
-from parallel_hpo.errors import UsageError
-from parallel_hpo.extras import library
+from parallel_hpo.analysis.study import import_optuna, to_study, varying
+from parallel_hpo.analysis.table import AnalysedSweep
+from parallel_hpo.core.errors import UsageError
+from parallel_hpo.core.libraries import library
 
 if TYPE_CHECKING:
     import optuna

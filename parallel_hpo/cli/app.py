@@ -16,8 +16,8 @@ from parallel_hpo.cli.options import Directory, Json, Sweep, directory_of, run_i
 from parallel_hpo.cli.output import errors_as_exit_codes, print_for_machines
 from parallel_hpo.cli.results import compare, export, report
 from parallel_hpo.cli.section_options import RunCommand, given
-from parallel_hpo.plan import MOST_WORKERS
-from parallel_hpo.version import __version__
+from parallel_hpo.core.version import __version__
+from parallel_hpo.count.policy import MOST_WORKERS
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -85,7 +85,7 @@ def run(
     """
     from parallel_hpo.cli.arguments import parse_share
     from parallel_hpo.cli.run import DisplayFlags, Request, perform
-    from parallel_hpo.plan import Launch
+    from parallel_hpo.count.policy import Launch
 
     display = DisplayFlags(dry_run=dry_run, as_json=as_json, quiet=quiet, verbose=verbose)
     with errors_as_exit_codes():
@@ -130,7 +130,7 @@ def doctor(
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of the hpo section."""
-    from parallel_hpo.config.hpo import section_schema
+    from parallel_hpo.config.section import section_schema
 
     with errors_as_exit_codes():
         print_for_machines(json.dumps(section_schema(), indent=2))
@@ -257,8 +257,8 @@ def drain(
 ) -> None:
     """Let one worker of a running sweep finish its run and leave for good."""
     from parallel_hpo.cli import steering
-    from parallel_hpo.supervisor.decisions.events import DrainAsked
-    from parallel_hpo.words import Slot
+    from parallel_hpo.core.types import Slot
+    from parallel_hpo.session.decide.events import DrainAsked
 
     with errors_as_exit_codes():
         steering.tell(directory_of(directory), sweep, DrainAsked(Slot(worker)), as_json=as_json)
@@ -273,7 +273,7 @@ def scale(
 ) -> None:
     """Give a running sweep more or fewer workers."""
     from parallel_hpo.cli import steering
-    from parallel_hpo.supervisor.decisions.events import ScaleAsked
+    from parallel_hpo.session.decide.events import ScaleAsked
 
     with errors_as_exit_codes():
         steering.tell(directory_of(directory), sweep, ScaleAsked(workers), as_json=as_json)

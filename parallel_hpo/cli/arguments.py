@@ -15,9 +15,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from parallel_hpo.errors import TargetError, UsageError
-from parallel_hpo.plan import Share
-from parallel_hpo.words import Target
+from parallel_hpo.core.errors import TargetError, UsageError
+from parallel_hpo.core.types import Target
+from parallel_hpo.count.policy import Share
 
 _ALLOWED: Final = "allowed: package.module:function or file.py:function"
 

@@ -10,18 +10,17 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from parallel_hpo.cli.kept import ProjectPath, Shelf
+from parallel_hpo.cli.kept import Inventory, ProjectPath
 from parallel_hpo.cli.output import print_for_machines, print_for_people
-from parallel_hpo.config.durations import UNITS_S, duration_s
-from parallel_hpo.errors import BackendError, UsageError
-from parallel_hpo.server import local
-from parallel_hpo.server.artifacts.blobs import Taken
-from parallel_hpo.server.removal import removing
-from parallel_hpo.server.removal.tidying import tidy
-from parallel_hpo.server.store.failures import UnavailableError
-from parallel_hpo.server.store.holdings import Holding
-from parallel_hpo.server.world import World
-from parallel_hpo.supervisor.records.cleaning import MB, Leftover, remove
+from parallel_hpo.core.errors import BackendError, UsageError
+from parallel_hpo.core.values import UNITS_S, duration_s
+from parallel_hpo.records.folders import MB, CleanCandidate, remove
+from parallel_hpo.server import local, removal
+from parallel_hpo.server.artifacts.contents import CleanupStats
+from parallel_hpo.server.context import AppContext
+from parallel_hpo.server.removal import tidy
+from parallel_hpo.server.store.database import UnavailableError
+from parallel_hpo.server.store.holdings import StorageUsage
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +36,12 @@ class CleanSelection:
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class CleanDecision:
     """What is done with a sweep, or with what its project has besides; `keep`: why it stays, or ''."""
 
-    leftover: Leftover
+    leftover: CleanCandidate
     keep: str
-    held: Holding
+    held: StorageUsage
     """What its server has of it."""
     project: ProjectPath | None = None
 
@@ -73,7 +72,7 @@ def perform_clean(directory: Path, wanted: CleanSelection, *, yes: bool, as_json
     least_s = 0.0 if wanted.older_than is None else _parse_age(wanted.older_than)
     try:
         with _opened(directory, wanted) as world:
-            shelf = Shelf(None if wanted.database else directory, world, time.time())
+            shelf = Inventory(None if wanted.database else directory, world, time.time())
             verdicts = list(_judged(shelf, wanted, least_s))
             if yes:
                 _remove([verdict for verdict in verdicts if not verdict.keep], world)
@@ -87,13 +86,13 @@ def perform_clean(directory: Path, wanted: CleanSelection, *, yes: bool, as_json
         _show(verdicts, yes=yes)
 
 
-def _opened(directory: Path, wanted: CleanSelection) -> AbstractContextManager[World | None]:
+def _opened(directory: Path, wanted: CleanSelection) -> AbstractContextManager[AppContext | None]:
     if wanted.database is None:
         return local.opened(directory)
     return local.opened_at(wanted.database, wanted.files)
 
 
-def _judged(shelf: Shelf, wanted: CleanSelection, least_s: float) -> Iterator[Judgement]:
+def _judged(shelf: Inventory, wanted: CleanSelection, least_s: float) -> Iterator[CleanDecision]:
     """Yield a verdict on each sweep that is looked at, and at last on its project."""
     if wanted.project is not None and wanted.sweeps:
         raise UsageError("either sweeps or a --project")
@@ -104,14 +103,14 @@ def _judged(shelf: Shelf, wanted: CleanSelection, least_s: float) -> Iterator[Ju
     for leftover in shelf.named(names) if is_named else shelf.sweeps():
         keep = next(_reasons_to_keep(leftover, least_s, named=is_named), "")
         stays = stays or (keep and f"sweep {leftover.sweep_id} of it stays")
-        yield Judgement(leftover, keep, held_by(shelf.world, leftover.sweep_id))
+        yield CleanDecision(leftover, keep, held_by(shelf.world, leftover.sweep_id))
     if rest is not None:
         besides = shelf.besides(rest)
         keep = next(_reasons_to_keep(besides, least_s, named=True), stays)
-        yield Judgement(besides, keep, rest.held, wanted.project)
+        yield CleanDecision(besides, keep, rest.held, wanted.project)
 
 
-def _hint(shelf: Shelf, verdicts: Sequence[Judgement]) -> None:
+def _hint(shelf: Inventory, verdicts: Sequence[CleanDecision]) -> None:
     """Tell of sweeps that are not looked at unless they are named."""
     others = shelf.only_on_server([verdict.leftover for verdict in verdicts])
     if others and shelf.directory is not None:
@@ -119,26 +118,26 @@ def _hint(shelf: Shelf, verdicts: Sequence[Judgement]) -> None:
         print_for_people(f"without a folder here: {others}; clean --database {database} looks at them")
 
 
-def held_by(world: World | None, sweep_id: str) -> Holding:
+def held_by(world: AppContext | None, sweep_id: str) -> StorageUsage:
     """Return what the embedded server has of a sweep; nothing where there is none."""
-    return Holding() if world is None else removing.measure_sweep(world, sweep_id)
+    return StorageUsage() if world is None else removal.measure_sweep(world, sweep_id)
 
 
-def _remove(going: Sequence[Judgement], world: World | None) -> None:
+def _remove(going: Sequence[CleanDecision], world: AppContext | None) -> None:
     for verdict in going:
         if world is None:
             remove(verdict.leftover)
         elif verdict.project is not None:
-            removing.remove_project(world, verdict.project.entity, verdict.project.name)
+            removal.remove_project(world, verdict.project.entity, verdict.project.name)
         else:
-            remove(verdict.leftover, partial(removing.remove_sweep, world, verdict.leftover.sweep_id))
+            remove(verdict.leftover, partial(removal.remove_sweep, world, verdict.leftover.sweep_id))
     if world is not None:
         _give_room_back(world)
 
 
-def _give_room_back(world: World) -> None:
+def _give_room_back(world: AppContext) -> None:
     taken = tidy(world)
-    if taken != Taken():
+    if taken != CleanupStats():
         print_for_people(
             f"taken back: {taken.files} files of unfinished uploads and artifacts, {taken.size / MB:.1f} MB"
         )
@@ -148,7 +147,7 @@ def _give_room_back(world: World) -> None:
         print_for_people(f"the server's database keeps its size for now ({error}): clean again later")
 
 
-def _reasons_to_keep(leftover: Leftover, least_s: float, *, named: bool) -> Iterator[str]:
+def _reasons_to_keep(leftover: CleanCandidate, least_s: float, *, named: bool) -> Iterator[str]:
     if leftover.running:
         yield "it is running"
     if leftover.age_s < least_s:
@@ -157,7 +156,7 @@ def _reasons_to_keep(leftover: Leftover, least_s: float, *, named: bool) -> Iter
         yield f"{'; '.join(leftover.regrets)} (name it to remove it all the same)"
 
 
-def _show(verdicts: Sequence[Judgement], *, yes: bool) -> None:
+def _show(verdicts: Sequence[CleanDecision], *, yes: bool) -> None:
     for verdict in verdicts:
         print_for_machines(verdict.words)
     going = [verdict for verdict in verdicts if not verdict.keep]
@@ -166,7 +165,7 @@ def _show(verdicts: Sequence[Judgement], *, yes: bool) -> None:
     print_for_people(f"removed: {total}" if yes else f"{total} to be removed; nothing is, without --yes")
 
 
-def _as_dict(verdict: Judgement, *, removed: bool) -> dict[str, object]:
+def _as_dict(verdict: CleanDecision, *, removed: bool) -> dict[str, object]:
     each = verdict.leftover
     return {
         "sweep": each.sweep_id or None,

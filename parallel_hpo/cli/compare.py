@@ -10,16 +10,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from parallel_hpo.analysis.comparison import Comparison, Contender, Reached, Standing, compare
+from parallel_hpo.analysis.comparison import ComparedSweep, Comparison, Reached, Standing, compare
+from parallel_hpo.analysis.result import SweepResult, result_of
 from parallel_hpo.analysis.table import PARAMETERS, as_text
-from parallel_hpo.chronicle import Attempt, performed
 from parallel_hpo.cli.output import print_for_machines, print_for_people
 from parallel_hpo.cli.tables import show_table
-from parallel_hpo.errors import UsageError
-from parallel_hpo.nested import dotted, strict
-from parallel_hpo.supervisor.records.loading import result_of
-from parallel_hpo.supervisor.records.summary import SweepResult
-from parallel_hpo.supervisor.records.sweep_folders import KnownSweep, find_sweep
+from parallel_hpo.core.errors import UsageError
+from parallel_hpo.core.values import dotted, strict
+from parallel_hpo.records.folders import KnownSweep, find_sweep
+from parallel_hpo.records.ledger_views import Attempt, performed
 
 _HOURS: Final = {"run_hours": "run hours", "wall_hours": "wall hours"}
 
@@ -52,7 +51,7 @@ def perform_compare(directory: Path, sweeps: Sequence[str], reach: float | None,
 def _compare(known: Sequence[KnownSweep], results: Sequence[SweepResult], reach: float | None) -> Comparison:
     now = time.time()
     contenders = [
-        Contender(result, _attempts(each), now if each.supervised else None)
+        ComparedSweep(result, _attempts(each), now if each.supervised else None)
         for each, result in zip(known, results, strict=True)
     ]
     comparison = compare(contenders, reach)

@@ -13,25 +13,24 @@ from itertools import chain
 from pathlib import Path
 from typing import Final
 
+from parallel_hpo.api import kind_names
 from parallel_hpo.cli.arguments import find_from_here, parse_target
 from parallel_hpo.cli.output import print_for_machines
-from parallel_hpo.config.hpo import HpoSection
+from parallel_hpo.cluster.base import ClusterEngine
+from parallel_hpo.cluster.choose import chosen_engine
+from parallel_hpo.cluster.hosted import HostedEngine
+from parallel_hpo.cluster.session import section_of_nodes
+from parallel_hpo.cluster.setup import host_by_route
 from parallel_hpo.config.loader import Document, Sources, load_section, read_document, with_section
+from parallel_hpo.config.section import HpoSection
 from parallel_hpo.config.tables import Machines
-from parallel_hpo.doctor import Finding, Level, Patient, examine
-from parallel_hpo.doctor.findings import bad
-from parallel_hpo.doctor.machines import MachineFindings, examine_machines
-from parallel_hpo.doctor.questions import MachineQuestion
-from parallel_hpo.doctor.reach import meeting_places
-from parallel_hpo.errors import ConfigError, ExitCode, ParallelHPOError, TargetError, UsageError
-from parallel_hpo.head.offer import section_of_nodes
-from parallel_hpo.head.stage import host_by_route
-from parallel_hpo.hpo import kind_names
-from parallel_hpo.machines.base import ClusterEngine
-from parallel_hpo.machines.choose import chosen_engine
-from parallel_hpo.machines.hosted import HostedEngine
-from parallel_hpo.supervisor.membership.telling import versions_here
-from parallel_hpo.supervisor.packing.parcel import to_text
+from parallel_hpo.core.errors import ConfigError, ExitCode, ParallelHPOError, TargetError, UsageError
+from parallel_hpo.doctor import DoctorSubject, Finding, Level, examine
+from parallel_hpo.doctor.client import meeting_places
+from parallel_hpo.doctor.examine import MachineFindings, examine_machines
+from parallel_hpo.doctor.findings import MachineCheck, bad
+from parallel_hpo.pickling.payload import to_text
+from parallel_hpo.session.membership import versions_here
 
 NO_FILE: Final = Path("(no file)")
 DEFAULTS: Final[Document] = {"hpo": {"sweep_id": "none"}}
@@ -71,7 +70,7 @@ def perform_doctor(config: Path | None, target: str | None, *, machines: bool, a
     return ExitCode.COMPLETE if ok else ExitCode.OUR_FAULT
 
 
-def _read_patient(config: Path | None, target: str | None) -> tuple[Patient, list[Finding]]:
+def _read_patient(config: Path | None, target: str | None) -> tuple[DoctorSubject, list[Finding]]:
     findings: list[Finding] = []
     try:
         section = _read_section(config)
@@ -87,7 +86,7 @@ def _read_patient(config: Path | None, target: str | None) -> tuple[Patient, lis
     except TargetError as error:
         findings.append(Finding(Level.BAD, "target", str(error), "name it so"))
         main = None
-    return Patient(section, main), findings
+    return DoctorSubject(section, main), findings
 
 
 def _read_section(config: Path | None) -> HpoSection:
@@ -111,7 +110,7 @@ def _open(machines: Machines | None) -> ClusterEngine | None:
 
 
 def look_on_machines(
-    patient: Patient,
+    patient: DoctorSubject,
     environment: Mapping[str, str],
     *,
     open_engine: Callable[[Machines | None], ClusterEngine | None] = _open,
@@ -134,14 +133,14 @@ def look_on_machines(
 
 
 def _ask(
-    engine: ClusterEngine, patient: Patient, environment: Mapping[str, str]
+    engine: ClusterEngine, patient: DoctorSubject, environment: Mapping[str, str]
 ) -> Iterator[MachineFindings]:
     section = patient.section
     count = (section.machines or Machines()).count
     host = engine.own_address() or host_by_route()
     try:
         with meeting_places(section.backend, environment, host) as servers:
-            question = MachineQuestion(
+            question = MachineCheck(
                 name="",
                 versions=versions_here(),
                 servers=servers,

@@ -8,18 +8,15 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from parallel_hpo.analysis.parquet import as_parquet
-from parallel_hpo.analysis.storage import write_storage
-from parallel_hpo.analysis.study import Course
-from parallel_hpo.analysis.summaries import read_summaries
-from parallel_hpo.analysis.table import as_csv, table_of
+from parallel_hpo.analysis.frame import as_parquet
+from parallel_hpo.analysis.result import SweepResult, result_of
+from parallel_hpo.analysis.study import Course, write_storage
+from parallel_hpo.analysis.table import as_csv, read_summaries, table_of
 from parallel_hpo.cli.options import ExportFormat
 from parallel_hpo.cli.output import is_stdout, print_for_machines, whole_file, write_for_machines
-from parallel_hpo.errors import BackendError, UsageError
-from parallel_hpo.nested import strict
-from parallel_hpo.supervisor.records.loading import result_of
-from parallel_hpo.supervisor.records.summary import SweepResult
-from parallel_hpo.supervisor.records.sweep_folders import find_sweep
+from parallel_hpo.core.errors import BackendError, UsageError
+from parallel_hpo.core.values import strict
+from parallel_hpo.records.folders import find_sweep
 
 
 def perform_export(directory: Path, sweep: str, wanted: ExportFormat, output: Path | None) -> None:
@@ -85,7 +82,7 @@ def _courses(directory: Path, result: SweepResult) -> Mapping[str, Course]:
     """Return what each run logged as the metric, where the embedded server here has it."""
     from parallel_hpo.server import local  # SQLAlchemy takes 0.2 s to import
     from parallel_hpo.server.pages.report import courses
-    from parallel_hpo.server.store.failures import UnavailableError
+    from parallel_hpo.server.store.database import UnavailableError
 
     names = [run.run_id for run in result.runs]
     try:

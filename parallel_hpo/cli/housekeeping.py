@@ -36,14 +36,13 @@ def server(
     tls_key: Annotated[str | None, typer.Option(help="Its private key (PEM).", metavar="FILE")] = None,
 ) -> None:
     """Run the sweep server alone, until a signal: one JSON line on stdout says where it is."""
-    from parallel_hpo.server.http.certificate import certificate_of
-    from parallel_hpo.server.http.log_quota import log_to_stderr
-    from parallel_hpo.server.http.process import ServerPlace, serve
+    from parallel_hpo.server.http.process import ServerConfig, certificate_of, serve
+    from parallel_hpo.server.http.settings import log_to_stderr
 
     log_to_stderr()
     with errors_as_exit_codes():
         tls = certificate_of(tls_certificate, tls_key)
-        place = ServerPlace(host, port, database, files=files, adopt_files=adopt_files, tls=tls)
+        place = ServerConfig(host, port, database, files=files, adopt_files=adopt_files, tls=tls)
         serve(place, stdin=sys.stdin.buffer, stdout=sys.stdout)
 
 
@@ -104,7 +103,7 @@ def upload(
 
     It may be called again: it goes on where it was cut short, and brings what has come meanwhile.
     """
-    from parallel_hpo.cli.upload import UploadWish, perform_upload
+    from parallel_hpo.cli.upload import UploadRequest, perform_upload
     from parallel_hpo.upload.perform import Destination
     from parallel_hpo.upload.source import place_at, place_in
 
@@ -114,5 +113,5 @@ def upload(
         destination = Destination(
             entity or os.environ.get("WANDB_ENTITY"), project or os.environ.get("WANDB_PROJECT")
         )
-        wish = UploadWish(sweep, source, destination)
+        wish = UploadRequest(sweep, source, destination)
         raise typer.Exit(perform_upload(folder, wish, dry_run=dry_run, as_json=as_json))

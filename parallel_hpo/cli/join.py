@@ -15,28 +15,30 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from parallel_hpo.backend.credentials import find_credentials
-from parallel_hpo.backend.door import ask_patiently
-from parallel_hpo.backend.pool import PoolDoor
+from parallel_hpo.api import kind_names
 from parallel_hpo.cli.arguments import find_from_here, parse_target
 from parallel_hpo.cli.late_signals import LateSignals
 from parallel_hpo.cli.output import print_for_people
 from parallel_hpo.cli.run import DisplayFlags
-from parallel_hpo.config.hpo import SECTION, HpoSection
-from parallel_hpo.config.loader import inside_worker, read_document, with_section
-from parallel_hpo.config.of_machine import OF_THE_MACHINE, load_section_of_machine
-from parallel_hpo.errors import BackendError, ParallelHPOError, PoolOverError, TargetError, UsageError
-from parallel_hpo.hpo import kind_names
-from parallel_hpo.protocol.pool import POOL_KEY, POOL_URL, NewPool, why_unlike
-from parallel_hpo.protocol.spec import PickledMain
-from parallel_hpo.supervisor.membership.telling import versions_here
-from parallel_hpo.supervisor.node import AWAIT_SERVER_S, take_part
-from parallel_hpo.supervisor.node_stage import NodePart
-from parallel_hpo.supervisor.packing.carried import lay_down
-from parallel_hpo.supervisor.packing.parcel import from_text
-from parallel_hpo.supervisor.records.directory import prepare_directory
-from parallel_hpo.ui import Terminal
-from parallel_hpo.words import Program, Target, sweep_id_of
+from parallel_hpo.client.credentials import find_credentials
+from parallel_hpo.client.server_client import PoolClient, ask_patiently
+from parallel_hpo.config.loader import (
+    OF_THE_MACHINE,
+    inside_worker,
+    load_section_of_machine,
+    read_document,
+    with_section,
+)
+from parallel_hpo.config.section import SECTION, HpoSection
+from parallel_hpo.core.child_spec import PickledMain
+from parallel_hpo.core.errors import BackendError, ParallelHPOError, PoolOverError, TargetError, UsageError
+from parallel_hpo.core.pool_messages import POOL_KEY, POOL_URL, NewPool, why_unlike
+from parallel_hpo.core.types import Program, Target, sweep_id_of
+from parallel_hpo.display import Terminal
+from parallel_hpo.pickling.payload import from_text, lay_down
+from parallel_hpo.records.folders import prepare_directory
+from parallel_hpo.session.membership import versions_here
+from parallel_hpo.session.node import AWAIT_SERVER_S, NodeTask, take_part
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ def perform_join(request: JoinRequest) -> int:
     return result.exit_code
 
 
-def _find_part(request: JoinRequest, environment: Mapping[str, str]) -> NodePart:
+def _find_part(request: JoinRequest, environment: Mapping[str, str]) -> NodeTask:
     """Find the pool, which says all that there is to know of the sweep."""
     sweep_id = sweep_id_of(request.sweep)
     credentials = find_credentials(environment)
@@ -99,13 +101,13 @@ def _find_part(request: JoinRequest, environment: Mapping[str, str]) -> NodePart
             f"warning: {url} is plain HTTP: the sweep's key crosses the network in clear, and"
             " whoever has it can have the sweep's machines run code; use https, or a tunnel"
         )
-    pool = _facts(PoolDoor(url, key, sweep_id))
+    pool = _facts(PoolClient(url, key, sweep_id))
     if pool is None:
         raise UsageError(
             f"{url} has no sweep {sweep_id} that machines can join: make one by"
             " `parallel-hpo run CONFIG TARGET --create`, or by hpo.machines"
         )
-    return NodePart(pool, url, key, request.name or socket.gethostname())
+    return NodeTask(pool, url, key, request.name or socket.gethostname())
 
 
 def sends_key_in_clear(url: str) -> bool:
@@ -119,7 +121,7 @@ def sends_key_in_clear(url: str) -> bool:
     return parts.scheme == "http" and not is_loopback
 
 
-def _facts(door: PoolDoor) -> NewPool | None:
+def _facts(door: PoolClient) -> NewPool | None:
     """Return what the pool says; a server that is just being started is waited for."""
     return ask_patiently(
         door.facts,
@@ -128,7 +130,7 @@ def _facts(door: PoolDoor) -> NewPool | None:
     )
 
 
-def _main_of(part: NodePart, section: HpoSection, request: JoinRequest) -> PickledMain | Target | Program:
+def _main_of(part: NodeTask, section: HpoSection, request: JoinRequest) -> PickledMain | Target | Program:
     """Return what runs call: TARGET, else what the pool has."""
     if request.target is not None:
         return parse_target(request.target, request.arguments)

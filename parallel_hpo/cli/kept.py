@@ -6,15 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from parallel_hpo.backend.calls import OVER
 from parallel_hpo.cli.output import warn
-from parallel_hpo.errors import UsageError
-from parallel_hpo.server.removal import removing
-from parallel_hpo.server.store.holdings import BesidesSweeps, Kept
-from parallel_hpo.server.world import DEFAULT_ENTITY, World
-from parallel_hpo.supervisor.records.cleaning import CAN_BE_RESUMED, Leftover, look_at
-from parallel_hpo.supervisor.records.sweep_folders import find_sweep, known_sweeps
-from parallel_hpo.words import sweep_id_of
+from parallel_hpo.client.calls import OVER
+from parallel_hpo.core.errors import UsageError
+from parallel_hpo.core.types import sweep_id_of
+from parallel_hpo.records.folders import CAN_BE_RESUMED, CleanCandidate, find_sweep, known_sweeps, look_at
+from parallel_hpo.server import removal
+from parallel_hpo.server.context import DEFAULT_ENTITY, AppContext
+from parallel_hpo.server.store.holdings import ProjectRest, StoredSweep
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +34,15 @@ class ProjectPath:
 
 
 @dataclass(frozen=True, slots=True)
-class Shelf:
+class Inventory:
     """Where sweeps are kept: in folders, in a server's database, or in both."""
 
     directory: Path | None
     """None: only the database is asked."""
-    world: World | None
+    world: AppContext | None
     now: float
 
-    def sweeps(self) -> Iterator[Leftover]:
+    def sweeps(self) -> Iterator[CleanCandidate]:
         """Yield the sweeps that may go without being named: those with a folder, or else the database's."""
         if self.directory is not None:
             for known in known_sweeps(self.directory, unreadable=warn):
@@ -51,7 +50,7 @@ class Shelf:
         else:
             yield from map(self._of_server, self._kept())
 
-    def named(self, names: Sequence[str]) -> Iterator[Leftover]:
+    def named(self, names: Sequence[str]) -> Iterator[CleanCandidate]:
         """Yield the sweeps of these ids or paths; UsageError for one that is nowhere."""
         kept = {each.id: each for each in self._kept()}
         for name in names:
@@ -70,22 +69,22 @@ class Shelf:
             each.id for each in self._kept() if (each.entity, each.project) == (project.entity, project.name)
         ]
 
-    def rest(self, project: ProjectPath) -> BesidesSweeps:
+    def rest(self, project: ProjectPath) -> ProjectRest:
         """Return what a project has besides its sweeps; UsageError where there is no such project."""
         found = (
-            None if self.world is None else removing.besides_sweeps(self.world, project.entity, project.name)
+            None if self.world is None else removal.besides_sweeps(self.world, project.entity, project.name)
         )
         if found is None:
             raise UsageError(f"there is no project {project}")
         return found
 
-    def only_on_server(self, shown: Sequence[Leftover]) -> int:
+    def only_on_server(self, shown: Sequence[CleanCandidate]) -> int:
         """Count the sweeps of the database that are not among these."""
         return len({each.id for each in self._kept()} - {each.sweep_id for each in shown})
 
-    def besides(self, rest: BesidesSweeps) -> Leftover:
+    def besides(self, rest: ProjectRest) -> CleanCandidate:
         """Return what would be lost with a project besides its sweeps."""
-        return Leftover(
+        return CleanCandidate(
             sweep_id="",
             folder=None,
             age_s=max(0.0, self.now - rest.heard_at),
@@ -98,12 +97,12 @@ class Shelf:
         """Whether nothing was heard for so long that nobody is at work."""
         return self.world is None or self.now - heard_at > self.world.patience.silent_s
 
-    def _kept(self) -> list[Kept]:
-        return [] if self.world is None else removing.kept_sweeps(self.world)
+    def _kept(self) -> list[StoredSweep]:
+        return [] if self.world is None else removal.kept_sweeps(self.world)
 
-    def _of_server(self, kept: Kept) -> Leftover:
+    def _of_server(self, kept: StoredSweep) -> CleanCandidate:
         is_over = kept.state in OVER
-        return Leftover(
+        return CleanCandidate(
             sweep_id=kept.id,
             folder=None,
             age_s=max(0.0, self.now - kept.heard_at),

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from types import FrameType, TracebackType
 from typing import Final, Self
 
-from parallel_hpo.notices import Notice, Observer, SweepOver, shows_memory
+from parallel_hpo.core.notices import Notice, Observer, SweepOver, shows_memory
 
 NUMBERS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Final
 
 from parallel_hpo.cli.output import print_for_machines, print_for_people
-from parallel_hpo.errors import UsageError
-from parallel_hpo.letters import is_supervised
-from parallel_hpo.supervisor.records.ledger_reader import MachineRow
-from parallel_hpo.supervisor.records.sweep_folders import find_sweep, ledgers_of, supervised_folders
-from parallel_hpo.words import sweep_id_of
+from parallel_hpo.core.control_pipe import is_supervised
+from parallel_hpo.core.errors import UsageError
+from parallel_hpo.core.types import sweep_id_of
+from parallel_hpo.records.folders import find_sweep, ledgers_of, supervised_folders
+from parallel_hpo.records.reader import MachineRow
 
 LOOK_EVERY_S: Final = 0.2
 """How often a log that is followed is looked at: as often as people see a difference."""
@@ -53,7 +53,7 @@ def logs(directory: Path, sweep: str, worker: int | None, *, follow: bool, as_js
     With `follow` also what they print from now on, until nobody runs the sweep any more.
     """
     folder, elsewhere = _find(directory, sweep)
-    show = _as_json if as_json else _AsText(several=worker is None)
+    show = _as_json if as_json else _TextPrinter(several=worker is None)
     known: dict[Path, _Log] = {}
     while True:
         is_on = follow and _is_on(folder)  # before the look: what it printed last is shown
@@ -71,14 +71,14 @@ def logs(directory: Path, sweep: str, worker: int | None, *, follow: bool, as_js
             show(_name(log, folder), log.rest)
 
 
-def _find(directory: Path, sweep: str) -> tuple[Path, _Elsewhere]:
+def _find(directory: Path, sweep: str) -> tuple[Path, _MachineLogs]:
     """Return the sweep's folder, and where else it has logs; UsageError where it is not known here.
 
     A machine that has joined keeps its own logs, and does not know of others.
     """
     folder = directory / sweep_id_of(sweep)
     if not ledgers_of(directory, folder.name) and any(folder.glob("machine-*")):
-        return folder, _Elsewhere([], ["the sweep's other machines, if there are any, keep their own logs"])
+        return folder, _MachineLogs([], ["the sweep's other machines, if there are any, keep their own logs"])
     found = find_sweep(directory, sweep)
     return found.folder, _elsewhere(found.machines)
 
@@ -94,7 +94,7 @@ def _show_news(log: _Log, folder: Path, show: Show) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Elsewhere:
+class _MachineLogs:
     """Where a sweep's machines keep their logs."""
 
     here: list[Path]
@@ -103,7 +103,7 @@ class _Elsewhere:
     """Where the others are, in words."""
 
 
-def _elsewhere(machines: Sequence[MachineRow]) -> _Elsewhere:
+def _elsewhere(machines: Sequence[MachineRow]) -> _MachineLogs:
     folders = {machine.name: Path(machine.folder) for machine in machines if machine.folder}
     here = {folder.parent for folder in folders.values() if folder.is_dir()}
     told = [
@@ -111,7 +111,7 @@ def _elsewhere(machines: Sequence[MachineRow]) -> _Elsewhere:
         for name, folder in folders.items()
         if not folder.is_dir()
     ]
-    return _Elsewhere(sorted(here), told)
+    return _MachineLogs(sorted(here), told)
 
 
 def _paths(folders: Sequence[Path], worker: int | None) -> list[Path]:
@@ -130,7 +130,7 @@ def _name(log: _Log, folder: Path) -> str:
     return str(log.path.parent.relative_to(folder if log.path.is_relative_to(folder) else beside))
 
 
-class _AsText:
+class _TextPrinter:
     """Prints lines as they are, after whose they are wherever that changes, as `tail` does."""
 
     def __init__(self, *, several: bool) -> None:

@@ -19,12 +19,12 @@ from types import FrameType
 from typing import Final
 from urllib.parse import quote, urlsplit
 
-from parallel_hpo import doorplates
-from parallel_hpo.backend.local import LocalBackend
 from parallel_hpo.cli.output import print_for_machines, print_for_people
-from parallel_hpo.doorplates import Doorplate
-from parallel_hpo.errors import UsageError
-from parallel_hpo.supervisor.records.sweep_folders import KnownSweep, find_sweep, newest_sweep
+from parallel_hpo.client.own_servers import LocalBackend
+from parallel_hpo.core import server_files
+from parallel_hpo.core.errors import UsageError
+from parallel_hpo.core.server_files import ServerFile
+from parallel_hpo.records.folders import KnownSweep, find_sweep, newest_sweep
 
 _ENDS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -48,26 +48,26 @@ def perform_open(directory: Path, sweep: str | None) -> None:
     _serve(directory, known)
 
 
-def _of_its_supervisor(directory: Path, known: KnownSweep) -> Doorplate | None:
+def _of_its_supervisor(directory: Path, known: KnownSweep) -> ServerFile | None:
     """Return the server of whoever performs the sweep now; None: nobody does, or it doesn't answer."""
     if not known.supervised:
         return None
     return _at(directory, known) or next(_answering(directory), None)
 
 
-def _at(directory: Path, known: KnownSweep) -> Doorplate | None:
+def _at(directory: Path, known: KnownSweep) -> ServerFile | None:
     """Return the server at which a sweep was begun; None: it is none of this directory, or doesn't answer."""
     at = urlsplit(str(known.facts.get("url", ""))).netloc
     return next((plate for plate in _answering(directory) if urlsplit(plate.url).netloc == at), None)
 
 
-def _answering(directory: Path) -> Iterator[Doorplate]:
+def _answering(directory: Path) -> Iterator[ServerFile]:
     """Yield the servers that are there, and take the others' plates down."""
-    for plate in doorplates.all_in(directory):
+    for plate in server_files.all_in(directory):
         if plate.answers():
             yield plate
         else:
-            doorplates.take_down(directory, plate.url)
+            server_files.take_down(directory, plate.url)
 
 
 def _serve(directory: Path, known: KnownSweep) -> None:

@@ -12,7 +12,7 @@ import typer
 
 def sweep_ids(context: typer.Context, incomplete: str) -> list[str]:
     """Return the ids of known sweeps that begin so, for a shell's completion."""
-    from parallel_hpo.supervisor.records.sweep_folders import folders_of_sweeps
+    from parallel_hpo.records.folders import folders_of_sweeps
 
     folders = folders_of_sweeps(directory_of(context.params.get("directory")))
     return [folder.name for folder in folders if folder.name.startswith(incomplete)]
@@ -20,8 +20,8 @@ def sweep_ids(context: typer.Context, incomplete: str) -> list[str]:
 
 def run_ids(context: typer.Context, incomplete: str) -> list[str]:
     """Return what names a run of the sweep that stands before it, and begins so."""
-    from parallel_hpo.errors import ParallelHPOError
-    from parallel_hpo.supervisor.records.sweep_folders import find_sweep
+    from parallel_hpo.core.errors import ParallelHPOError
+    from parallel_hpo.records.folders import find_sweep
 
     try:
         known = find_sweep(directory_of(context.params.get("directory")), context.params.get("sweep") or "")
@@ -39,7 +39,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 def directory_of(given: Path | None) -> Path:
     """Return the folder in which sweeps are kept."""
-    from parallel_hpo.config.directory import find_directory
+    from parallel_hpo.core.folders import find_directory
 
     return find_directory(given, os.environ)
 

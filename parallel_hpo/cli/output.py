@@ -15,7 +15,7 @@ from typing import Final
 
 import typer
 
-from parallel_hpo.errors import ExitCode, ParallelHPOError, UsageError
+from parallel_hpo.core.errors import ExitCode, ParallelHPOError, UsageError
 
 STDOUT: Final = 1
 

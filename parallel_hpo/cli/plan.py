@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from parallel_hpo.cli.output import print_for_machines, print_for_people
-from parallel_hpo.config.hpo import BackendChoice, HpoSection
+from parallel_hpo.config.section import BackendChoice, HpoSection
 from parallel_hpo.config.sweep import parse_sweep_configuration
-from parallel_hpo.search.engine import Engine, make_engine
-from parallel_hpo.supervisor.planning import SweepPlan, plan_sweep
+from parallel_hpo.server.search.engine import Engine, make_engine
+from parallel_hpo.session.planning import SweepPlan, plan_sweep
 
 _SUGGESTIONS: Final = 3
 """Enough to see that the space is the one meant."""

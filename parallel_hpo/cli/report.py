@@ -13,19 +13,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from parallel_hpo.analysis.axes import is_logarithmic
-from parallel_hpo.chronicle import Attempt, Performed, performed
+from parallel_hpo.analysis.study import is_logarithmic
 from parallel_hpo.cli.output import is_stdout, print_for_machines, whole_file, write_for_machines
-from parallel_hpo.consumption import in_words, total
-from parallel_hpo.errors import BackendError
-from parallel_hpo.nested import dotted
+from parallel_hpo.core.errors import BackendError
+from parallel_hpo.core.messages import in_words, total
+from parallel_hpo.core.types import Outcome, RunId, sweep_id_of
+from parallel_hpo.core.values import dotted
+from parallel_hpo.records.folders import KnownSweep, find_sweep
+from parallel_hpo.records.ledger_views import Attempt, PerformedRuns, performed
+from parallel_hpo.records.reader import RunRow
 from parallel_hpo.server import local
 from parallel_hpo.server.pages.report import Contents, document, read
 from parallel_hpo.server.pages.timeline import lanes_of
-from parallel_hpo.server.store.failures import UnavailableError
-from parallel_hpo.supervisor.records.ledger_reader import RunRow
-from parallel_hpo.supervisor.records.sweep_folders import KnownSweep, find_sweep
-from parallel_hpo.words import Outcome, RunId, sweep_id_of
+from parallel_hpo.server.store.database import UnavailableError
 
 _NOTE: Final = "This is what the sweep's folder knows: its histories are on W&B's server, at {url}"
 
@@ -88,7 +88,7 @@ def contents_of(known: KnownSweep, now: float) -> Contents:
     return Contents(sweep, [], timeline, _NOTE.format(url=known.facts.get("url")))
 
 
-def _columns(known: KnownSweep, shares: Sequence[Performed]) -> dict[str, list[Any]]:
+def _columns(known: KnownSweep, shares: Sequence[PerformedRuns]) -> dict[str, list[Any]]:
     attempts: dict[RunId, list[Attempt]] = {}
     for share in shares:
         for attempt in share.attempts:

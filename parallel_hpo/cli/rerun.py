@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Final
 
 from parallel_hpo.cli.output import print_for_people
-from parallel_hpo.config.sweep_checks import nearest
-from parallel_hpo.errors import UsageError
-from parallel_hpo.supervisor.records.ledger_reader import RunRow
-from parallel_hpo.supervisor.records.sweep_folders import KnownSweep, find_sweep
-from parallel_hpo.supervisor.rerun import Again, new_run_id, run_again
+from parallel_hpo.config.checks import nearest
+from parallel_hpo.core.errors import UsageError
+from parallel_hpo.records.folders import KnownSweep, find_sweep
+from parallel_hpo.records.reader import RunRow
+from parallel_hpo.session.rerun import RerunRequest, new_run_id, run_again
 
 BEST: Final = "best"
 
@@ -21,7 +21,7 @@ def rerun(directory: Path, sweep: str, run: str, *, debug: bool) -> int:
     """Run a sweep's run again; return its own exit code. Raises the errors of `run_again`, and UsageError."""
     known = find_sweep(directory, sweep)
     row = _find(known, run)
-    again = Again(known, row, debug, new_run_id())
+    again = RerunRequest(known, row, debug, new_run_id())
     told = json.dumps(dict(row.parameters))
     print_for_people(f"run {again.run_id}: {row.run_id} of {known.sweep_id} again, with {told}")
     return run_again(again, os.environ)

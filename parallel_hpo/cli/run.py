@@ -15,24 +15,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from parallel_hpo.api import kind_names, make_hpo
+from parallel_hpo.api.hpo import varied_parameters
 from parallel_hpo.cli.arguments import find_from_here, parse_target
 from parallel_hpo.cli.late_signals import LateSignals
 from parallel_hpo.cli.output import print_for_machines
 from parallel_hpo.cli.plan import show_plan
-from parallel_hpo.config.durations import is_duration
-from parallel_hpo.config.hpo import HpoSection
+from parallel_hpo.cluster.setup import create_sweep
+from parallel_hpo.cluster.shares import find_share, perform_share
 from parallel_hpo.config.loader import Sources, inside_worker, load_section, read_document, with_section
-from parallel_hpo.errors import UsageError
-from parallel_hpo.head.lead import create_sweep
-from parallel_hpo.head.share import find_share, perform_share
-from parallel_hpo.hpo import kind_names, make_hpo
-from parallel_hpo.hpo.base import varied_parameters
-from parallel_hpo.notices import Message
-from parallel_hpo.plan import Launch
-from parallel_hpo.supervisor.node_stage import NodePart
-from parallel_hpo.supervisor.packing.carried import names_file
-from parallel_hpo.ui import Terminal, Verbosity
-from parallel_hpo.words import Program, Target
+from parallel_hpo.config.section import HpoSection
+from parallel_hpo.core.errors import UsageError
+from parallel_hpo.core.notices import Message
+from parallel_hpo.core.types import Program, Target
+from parallel_hpo.core.values import is_duration
+from parallel_hpo.count.policy import Launch
+from parallel_hpo.display import Terminal, Verbosity
+from parallel_hpo.pickling.payload import names_file
+from parallel_hpo.session.node import NodeTask
 
 OF_ONE_LAUNCH: Final = ("--resume", "--sweep-id")
 """Options that say which sweep; the resumed one's id takes their place."""
@@ -155,7 +155,7 @@ def _read_section(request: Request) -> HpoSection:
     return section
 
 
-def _find_share(section: HpoSection, launch: Launch) -> NodePart | None:
+def _find_share(section: HpoSection, launch: Launch) -> NodeTask | None:
     """Return the part that a share has in its sweep's pool; None: it is no share, or there is no pool."""
     sweep = section.sweep_id or launch.resume
     by_engine = section.machines is not None and section.machines.engine is not None

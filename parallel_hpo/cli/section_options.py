@@ -39,7 +39,7 @@ def _note(context: typer.Context, option: typer.CallbackParam, value: str | None
 @cache
 def options() -> tuple[Any, ...]:
     """Return the options that are made of the section's keys."""
-    from parallel_hpo.config.hpo import HpoSection, section_schema
+    from parallel_hpo.config.section import HpoSection, section_schema
 
     said = section_schema()["properties"]
     keys = [key for key in HpoSection.model_fields if key not in _ONLY_IN_FILES]
@@ -73,8 +73,8 @@ def _metavar(key: str, said: Mapping[str, Any]) -> str:
 
 
 def _words(kind: Mapping[str, Any], unit: str) -> list[str]:
-    from parallel_hpo.config.hooks import COMMAND_FORMAT
-    from parallel_hpo.config.hpo import section_schema
+    from parallel_hpo.config.section import section_schema
+    from parallel_hpo.config.tables import COMMAND_FORMAT
 
     if "$ref" in kind:
         return _words(section_schema()["$defs"][kind["$ref"].rpartition("/")[2]], unit)

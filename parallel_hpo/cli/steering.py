@@ -10,17 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from parallel_hpo.backend.local import LocalBackend
 from parallel_hpo.cli.output import print_for_machines, print_for_people
-from parallel_hpo.errors import BackendError, UsageError
-from parallel_hpo.supervisor.control.mailbox import Letter, post
-from parallel_hpo.supervisor.decisions.events import DrainAsked
-from parallel_hpo.supervisor.records.sweep_folders import KnownSweep, find_sweep
-from parallel_hpo.words import SweepId, SweepPath
+from parallel_hpo.client.own_servers import LocalBackend
+from parallel_hpo.core.errors import BackendError, UsageError
+from parallel_hpo.core.types import SweepId, SweepPath
+from parallel_hpo.records.folders import KnownSweep, find_sweep
+from parallel_hpo.session.command_pipe import Letter, post
+from parallel_hpo.session.decide.events import DrainAsked
 
 
 @dataclass(frozen=True, slots=True)
-class Verb:
+class SweepCommand:
     """One of W&B's verbs: the state that it sets, and what follows from that."""
 
     state: str
@@ -28,17 +28,15 @@ class Verb:
 
 
 VERBS: Final = {
-    "pause": Verb("PAUSED", "is paused: no new runs until it is resumed"),
-    "resume": Verb("RUNNING", "may go on"),
-    "stop": Verb("FINISHED", "is stopped: its running runs finish, and it ends"),
-    "cancel": Verb("CANCELED", "is cancelled: its running runs are ended now"),
+    "pause": SweepCommand("PAUSED", "is paused: no new runs until it is resumed"),
+    "resume": SweepCommand("RUNNING", "may go on"),
+    "stop": SweepCommand("FINISHED", "is stopped: its running runs finish, and it ends"),
+    "cancel": SweepCommand("CANCELED", "is cancelled: its running runs are ended now"),
 }
 
 ASK_LIMIT_S: Final = 20.0
 """Timeout in seconds of a question to a sweep's server, which the client alone would repeat for minutes."""
-_ASK_STATE: Final = (
-    "import sys; from parallel_hpo.backend.calls import state_of; print(state_of(sys.argv[1]))"
-)
+_ASK_STATE: Final = "import sys; from parallel_hpo.client.calls import state_of; print(state_of(sys.argv[1]))"
 
 
 def set_state(directory: Path, sweep: str, name: str, *, as_json: bool) -> None:

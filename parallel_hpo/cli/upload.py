@@ -12,34 +12,33 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final, NoReturn
 
-from parallel_hpo.backend.credentials import Credentials
-from parallel_hpo.backend.door import is_ours
-from parallel_hpo.backend.remote import RemoteBackend
-from parallel_hpo.chronicle import ledgers_in
 from parallel_hpo.cli.output import print_for_machines, print_for_people
-from parallel_hpo.errors import BackendError, ExitCode, UsageError
-from parallel_hpo.server.store.failures import UnavailableError
-from parallel_hpo.supervisor.records.sweep_folders import supervised_folders
+from parallel_hpo.client.credentials import Credentials
+from parallel_hpo.client.own_servers import RemoteBackend
+from parallel_hpo.client.server_client import is_ours
+from parallel_hpo.core.errors import BackendError, ExitCode, UsageError
+from parallel_hpo.core.types import sweep_id_of
+from parallel_hpo.records.folders import supervised_folders
+from parallel_hpo.records.ledger_views import ledgers_in
+from parallel_hpo.server.store.database import UnavailableError
 from parallel_hpo.upload.client import client_in
 from parallel_hpo.upload.perform import Destination, Upload, Uploaded
-from parallel_hpo.upload.place import working_place
-from parallel_hpo.upload.source import SourcePlace, SweepHere, read_sweep
-from parallel_hpo.words import sweep_id_of
+from parallel_hpo.upload.source import LocalSweep, SourceDatabase, read_sweep, working_place
 
 _NAMED: Final = 10
 """So many runs are named in a line."""
 
 
 @dataclass(frozen=True, slots=True)
-class UploadWish:
+class UploadRequest:
     """What is to be uploaded, and where to."""
 
     sweep: str
-    source: SourcePlace
+    source: SourceDatabase
     destination: Destination
 
 
-def perform_upload(directory: Path, wish: UploadWish, *, dry_run: bool, as_json: bool) -> ExitCode:
+def perform_upload(directory: Path, wish: UploadRequest, *, dry_run: bool, as_json: bool) -> ExitCode:
     """Bring what is not there yet, or only say what would go; return what the command ends with.
 
     Raises:
@@ -66,7 +65,7 @@ def perform_upload(directory: Path, wish: UploadWish, *, dry_run: bool, as_json:
     return _exit_code(done, dry_run=dry_run)
 
 
-def _read(wish: UploadWish) -> SweepHere:
+def _read(wish: UploadRequest) -> LocalSweep:
     sweep_id = sweep_id_of(wish.sweep)
     try:
         with wish.source.opened() as world:
@@ -108,7 +107,7 @@ def _is_left(folder: Path) -> bool:
     return bool(ledgers_in(folder)) and not supervised_folders(folder)
 
 
-def _show(sweep: SweepHere, done: Uploaded, *, dry_run: bool) -> None:
+def _show(sweep: LocalSweep, done: Uploaded, *, dry_run: bool) -> None:
     where = done.place if done.target is None else str(done.target.path)
     sent, there, total = len(done.sent), len(done.there), len(sweep.runs)
     if dry_run:
@@ -134,7 +133,7 @@ def _named(runs: tuple[str, ...]) -> str:
     return f"{', '.join(runs[:_NAMED])}{more}"
 
 
-def _as_dict(sweep: SweepHere, done: Uploaded, *, dry_run: bool) -> dict[str, Any]:
+def _as_dict(sweep: LocalSweep, done: Uploaded, *, dry_run: bool) -> dict[str, Any]:
     return {
         "sweep": str(sweep.path),
         "target": None if done.target is None else str(done.target.path),

@@ -9,17 +9,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
+from parallel_hpo.analysis.result import RunSummary, describe_run, result_of
 from parallel_hpo.analysis.table import as_csv, order_by, table_of
-from parallel_hpo.backend.base import PAUSED
 from parallel_hpo.cli.output import print_for_machines, print_for_people, warn, write_for_machines
 from parallel_hpo.cli.tables import show_table
-from parallel_hpo.consumption import total
-from parallel_hpo.errors import BackendError, ExitCode, UsageError
-from parallel_hpo.nested import strict
-from parallel_hpo.supervisor.records.loading import result_of
-from parallel_hpo.supervisor.records.summary import RunSummary, describe_run
-from parallel_hpo.supervisor.records.sweep_folders import KnownSweep, find_sweep, known_sweeps
-from parallel_hpo.words import Outcome
+from parallel_hpo.client.base import PAUSED
+from parallel_hpo.core.errors import BackendError, ExitCode, UsageError
+from parallel_hpo.core.messages import total
+from parallel_hpo.core.types import Outcome
+from parallel_hpo.core.values import strict
+from parallel_hpo.records.folders import KnownSweep, find_sweep, known_sweeps
 
 _SHOWN: Final = (
     *("run_id", "outcome", "reason", "attempts", "slot", "machine", "device", "duration_s", "value"),

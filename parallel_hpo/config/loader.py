@@ -5,6 +5,8 @@
 The file is JSON, YAML or TOML by its suffix; what stands beside its `hpo` table
 is the user's own. Errors name the source of the value that is wrong. Imports
 `config.hpo` and `errors`; called by the rooms `hpo` and `cli`.
+
+The section of one of a sweep's machines: the sweep's own, with what each machine may have its own way.
 """
 
 from __future__ import annotations
@@ -20,17 +22,11 @@ from typing import Any, Final
 
 import yaml
 
-from parallel_hpo.config.hpo import (
-    SECTION,
-    HpoSection,
-    is_text,
-    parse_section,
-    show,
-)
+from parallel_hpo.config.checks import nearest
+from parallel_hpo.config.section import SECTION, HpoSection, is_text, parse_section, show
 from parallel_hpo.config.sweep import parse_sweep_configuration
-from parallel_hpo.config.sweep_checks import nearest
-from parallel_hpo.errors import ConfigError
-from parallel_hpo.protocol.pool import OF_A_NODE
+from parallel_hpo.core.errors import ConfigError
+from parallel_hpo.core.pool_messages import OF_A_NODE
 
 _PREFIX: Final = "PARALLEL_HPO_"
 _NESTED: Final = "__"
@@ -222,3 +218,24 @@ _PARSERS: Final[Mapping[str, Callable[[str], object]]] = {
     ".yml": _parse_yaml,
     ".toml": _parse_toml,
 }
+
+
+OF_THE_MACHINE: Final = ("directory", "workers", "devices", "workers_per_device", "devices_per_worker")
+"""Keys of the section that each machine may have its own way."""
+
+
+def load_section_of_machine(
+    section: Mapping[str, Any],
+    where: Path,
+    environment: Mapping[str, str],
+    *,
+    directory: Path | None = None,
+    kinds: tuple[str, ...] = (),
+) -> HpoSection | None:
+    """Return what `load_section` does; of the environment only keys of the machine are heeded."""
+    named = {f"PARALLEL_HPO_{key.upper()}" for key in OF_THE_MACHINE}
+    sources = Sources(
+        {name: value for name, value in environment.items() if name in named},
+        {} if directory is None else {"directory": str(directory)},
+    )
+    return load_section({SECTION: dict(section)}, where, sources, kinds=kinds)

@@ -12,11 +12,29 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from parallel_hpo.config.early_stopping import EarlyTerminate, parse_early_terminate
-from parallel_hpo.config.sweep_checks import missing, number, one_of, only_keys, table, text, whole, wrong
-from parallel_hpo.config.sweep_distributions import A_PARAMETER, find_doubt, parse_distribution
-from parallel_hpo.config.sweep_words import SEED, Goal, Method, Metric, Parameter, Path, SweepConfiguration
-from parallel_hpo.errors import ConfigError
+from parallel_hpo.config.checks import (
+    EarlyTerminate,
+    missing,
+    number,
+    one_of,
+    only_keys,
+    parse_early_terminate,
+    table,
+    text,
+    whole,
+    wrong,
+)
+from parallel_hpo.config.distributions import A_PARAMETER, find_doubt, parse_distribution
+from parallel_hpo.config.sweep_types import (
+    SEED,
+    Goal,
+    Method,
+    Metric,
+    Parameter,
+    ParameterPath,
+    SweepConfiguration,
+)
+from parallel_hpo.core.errors import ConfigError
 
 _A_LEVEL = "an object with at least one parameter"
 
@@ -112,7 +130,7 @@ def parse_parameters(where: str, value: object, method: Method) -> tuple[Paramet
     return tuple(sorted(_walk(where, (), value, method), key=lambda parameter: parameter.path))
 
 
-def _walk(where: str, path: Path, value: object, method: Method) -> Iterator[Parameter]:
+def _walk(where: str, path: ParameterPath, value: object, method: Method) -> Iterator[Parameter]:
     level = table(where, value, _A_LEVEL)
     if not level:
         raise wrong(where, value, _A_LEVEL)

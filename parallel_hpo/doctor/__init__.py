@@ -6,7 +6,7 @@ for one of many, which `machines` asks.
 
 from __future__ import annotations
 
-from parallel_hpo.doctor.examine import Patient as Patient
+from parallel_hpo.doctor.examine import DoctorSubject as DoctorSubject
 from parallel_hpo.doctor.examine import examine as examine
 from parallel_hpo.doctor.findings import Finding as Finding
 from parallel_hpo.doctor.findings import Level as Level

@@ -6,10 +6,9 @@ import os
 import sys
 from typing import Final
 
-from parallel_hpo.doctor.findings import Finding, bad
-from parallel_hpo.doctor.questions import QUESTION, from_text, to_line
-from parallel_hpo.doctor.there import examine_there
-from parallel_hpo.errors import ParallelHPOError
+from parallel_hpo.core.errors import ParallelHPOError
+from parallel_hpo.doctor.examine import examine_there
+from parallel_hpo.doctor.findings import QUESTION, Finding, bad, from_text, to_line
 
 TOLD: Final = 1
 """The exit code: engines pass on the output only of what failed."""

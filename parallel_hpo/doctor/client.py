@@ -1,16 +1,32 @@
-"""The doctor on wandb: its version, its credentials, and what in the environment misleads it."""
+"""The doctor on wandb: its version, its credentials, and what in the environment misleads it.
+
+The doctor on the way from a machine to a server: whether there is one, and whether their clocks agree.
+
+The time is that which any HTTP answer has in its head, in whole seconds. Machines would meet their head at a
+port that listens where its server would, while they are asked. No sweep's server is started for that:
+whoever asks the port gets an empty answer, with the time in its head.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
-from parallel_hpo.backend.choose import choose_backend
-from parallel_hpo.config.hpo import BackendChoice
-from parallel_hpo.doctor.findings import Finding, bad, good, warning
-from parallel_hpo.errors import ParallelHPOError
-from parallel_hpo.supervisor.processes.environment import LEAKED
+from urllib3.exceptions import HTTPError
+
+from parallel_hpo.client.choose import choose_backend
+from parallel_hpo.client.credentials import find_credentials
+from parallel_hpo.client.server_client import connections_to
+from parallel_hpo.config.section import BackendChoice
+from parallel_hpo.core.errors import BackendError, ParallelHPOError
+from parallel_hpo.doctor.findings import Finding, ServerToReach, bad, good, warning
+from parallel_hpo.processes.environment import LEAKED
 
 OLDEST: Final = (0, 28, 2)
 """The oldest release that is supported, as in pyproject.toml; docs/releases.md says why none before it."""
@@ -51,3 +67,110 @@ def _on_leak(name: str, value: str) -> Finding:
     else:
         words = f"{name}={value} is of a run or job that this shell is in; workers don't get it"
     return warning("environment", words, f"unset {name}")
+
+
+LIMIT_S: Final = 5.0
+MOST_DIFFERENCE_S: Final = 2.0
+HEALTH: Final = "/hpo/health"
+"""Any answer will do: W&B's server has no such address, and says so."""
+_NOBODYS: Final = (502, 503, 504)
+"""What a proxy says where nobody is behind it."""
+
+
+def examine_reach(
+    server: ServerToReach, *, clock: Callable[[], float] = time.time, limit_s: float = LIMIT_S
+) -> Iterator[Finding]:
+    """Say whether a server answers here, and how far its clock is from this one."""
+    sent = clock()
+    try:
+        head = _ask(server.url, limit_s)
+    except BackendError as error:
+        words = f"{server.what} at {server.url} can't be reached from here: {error}"
+        yield bad("reach", words, "let this machine connect there: firewall, route, or a proxy's variables")
+        return
+    received = clock()
+    yield good("reach", f"{server.what} at {server.url} answers")
+    told = _time_in(head)
+    if told is not None:
+        yield _on_clock(clock_difference(told, sent, received), server.what)
+
+
+def clock_difference(told: float, sent: float, received: float) -> float:
+    """Return by how many seconds this clock is ahead of one that told a whole second between two moments.
+
+    No more is said than is sure: what an answer took on its way is no difference.
+    """
+    ahead = (sent + received) / 2 - (told + 0.5)
+    unsure = (received - sent) / 2
+    return max(0.0, ahead - unsure) if ahead > 0 else min(0.0, ahead + unsure)
+
+
+def _on_clock(ahead_s: float, what: str) -> Finding:
+    way = "ahead of" if ahead_s > 0 else "behind"
+    if abs(ahead_s) <= MOST_DIFFERENCE_S:
+        return good("clock", f"within {MOST_DIFFERENCE_S:g} s of {what}")
+    words = f"about {abs(ahead_s):.0f} s {way} {what}: times of runs will not fit together"
+    return warning("clock", words, "let a time service (chrony, ntpd) set it on both")
+
+
+def _ask(url: str, limit_s: float) -> Mapping[str, str]:
+    """Return the head of any answer; BackendError: there is none."""
+    try:
+        answer = connections_to(url).request("GET", url.rstrip("/") + HEALTH, timeout=limit_s, retries=False)
+    except (OSError, HTTPError) as error:
+        raise BackendError(str(error)) from None
+    if answer.status in _NOBODYS:
+        raise BackendError(f"HTTP {answer.status} {answer.reason}")
+    return answer.headers
+
+
+def _time_in(head: Mapping[str, str]) -> float | None:
+    try:
+        return parsedate_to_datetime(head["Date"]).timestamp()
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+@contextmanager
+def meeting_places(
+    wanted: BackendChoice, environment: Mapping[str, str], host: str
+) -> Iterator[tuple[ServerToReach, ...]]:
+    """Have what a sweep's nodes must reach, within the block: the sweep's server, and its pool's.
+
+    Raises:
+        OSError: nothing can listen on `host`.
+        BackendError, ConfigError: there is no such backend here.
+    """
+    chosen = choose_backend(wanted, environment)
+    url = "" if chosen.name == "local" else find_credentials(environment).base_url
+    if chosen.ours:
+        yield (ServerToReach("the sweep's server", url),)
+        return
+    with _listening(host) as here:
+        head = ServerToReach("the head", here)
+        yield (head,) if chosen.name == "local" else (head, ServerToReach("W&B", url))
+
+
+@contextmanager
+def _listening(host: str) -> Iterator[str]:
+    """Listen on any free port of an address of this machine; return where."""
+    with ThreadingHTTPServer((host, 0), _Nothing) as server:
+        thread = threading.Thread(target=server.serve_forever, name="parallel_hpo-meeting", daemon=True)
+        thread.start()
+        try:
+            yield f"http://{host}:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+class _Nothing(BaseHTTPRequestHandler):
+    """Answers with nothing."""
+
+    def do_GET(self) -> None:
+        """Say that it was heard."""
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, format: str, *_: object) -> None:
+        """Nobody is to read of it."""

@@ -1,31 +1,48 @@
-"""The whole examination, in the order of its report."""
+"""The whole examination, in the order of its report.
+
+The doctor on a machine of a cluster: what would keep a node from being started there.
+
+The doctor on the machines of a cluster: each is asked by what would start a node there.
+
+examine_machines ─▶ engine.start(machine, python -m parallel_hpo.doctor) … engine.ended() ─▶ findings
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
 
-from parallel_hpo.config.hpo import HpoSection
-from parallel_hpo.doctor.client import examine_client
-from parallel_hpo.doctor.devices import examine_devices, mps_runs
-from parallel_hpo.doctor.findings import Finding, bad, good
+from parallel_hpo.cluster.base import ClusterEngine, NodeCommand, NodeTaskEnd
+from parallel_hpo.config.loader import load_section_of_machine
+from parallel_hpo.config.section import HpoSection
+from parallel_hpo.core.child_spec import PickledMain
+from parallel_hpo.core.errors import ConfigError
+from parallel_hpo.core.pool_messages import Versions, why_unlike
+from parallel_hpo.core.types import Program, Target
+from parallel_hpo.devices.library import DeviceLibrary, NoDriver, OpenLibrary, opened
+from parallel_hpo.devices.placing import is_stranger, open_driver
+from parallel_hpo.doctor.client import examine_client, examine_reach
+from parallel_hpo.doctor.findings import QUESTION, Finding, MachineCheck, bad, from_output, good, to_text
 from parallel_hpo.doctor.machine import (
     examine_cores,
     examine_descriptors,
+    examine_devices,
     examine_places,
     examine_start_method,
+    mps_runs,
 )
 from parallel_hpo.doctor.target import examine_target
-from parallel_hpo.errors import ConfigError
-from parallel_hpo.supervisor.devices.drivers import open_driver
-from parallel_hpo.supervisor.devices.library import DeviceLibrary, NoDriver, OpenLibrary, opened
-from parallel_hpo.supervisor.devices.placing import is_stranger
-from parallel_hpo.supervisor.planning import count_cores, count_physical_cores, place_workers
-from parallel_hpo.words import Program, Target
+from parallel_hpo.pickling.payload import from_text, lay_down
+from parallel_hpo.session.membership import versions_here
+from parallel_hpo.session.planning import count_cores, count_physical_cores, place_workers
 
 
 @dataclass(frozen=True, slots=True)
-class Patient:
+class DoctorSubject:
     """What is examined: a section of a configuration, and what its runs would call, if that is known."""
 
     section: HpoSection
@@ -33,7 +50,7 @@ class Patient:
 
 
 def examine(
-    patient: Patient, environment: Mapping[str, str], *, open_library: OpenLibrary = open_driver
+    patient: DoctorSubject, environment: Mapping[str, str], *, open_library: OpenLibrary = open_driver
 ) -> Iterator[Finding]:
     """Say how everything is that a sweep depends on; starts no sweep and no server."""
     yield from examine_client(environment, patient.section.backend)
@@ -41,7 +58,7 @@ def examine(
 
 
 def examine_place(
-    patient: Patient, environment: Mapping[str, str], *, open_library: OpenLibrary = open_driver
+    patient: DoctorSubject, environment: Mapping[str, str], *, open_library: OpenLibrary = open_driver
 ) -> Iterator[Finding]:
     """Say how everything is that workers depend on, whatever their server is."""
     section = patient.section
@@ -66,3 +83,104 @@ def _place(
         return 1, bad("workers", str(error), "correct that key")
     devices = ", ".join(grant.name for grant in placement.grants) or "the processor"
     return placement.workers, good("workers", f"{placement.workers} on {devices}")
+
+
+def examine_there(
+    question: MachineCheck, environment: Mapping[str, str], *, open_library: OpenLibrary = open_driver
+) -> Iterator[Finding]:
+    """Say how everything is on this machine that a node depends on; joins nothing."""
+    yield _on_versions(question, versions_here())
+    for server in question.servers:
+        yield from examine_reach(server)
+    with TemporaryDirectory(prefix="parallel_hpo-") as folder:
+        yield from _examine_patient(question, environment, Path(folder), open_library)
+
+
+def _examine_patient(
+    question: MachineCheck, environment: Mapping[str, str], folder: Path, open_library: OpenLibrary
+) -> Iterator[Finding]:
+    """Examine what runs would call and where; what has travelled of that lies in `folder` meanwhile."""
+    try:
+        patient = _patient(question, environment, folder)
+    except ConfigError as error:
+        yield bad("configuration", str(error), "correct it, in the file or in this machine's environment")
+    except Exception as error:  # noqa: BLE001 - whatever unpickling raises
+        yield bad("target", f"what runs call can't be read here: {error}", "have the head's versions there")
+    else:
+        yield from examine_place(patient, environment, open_library=open_library)
+
+
+def _on_versions(question: MachineCheck, here: Versions) -> Finding:
+    unlike = why_unlike(question.versions, here, question.name)
+    if unlike:
+        return bad("versions", unlike, "install the head's versions there")
+    return good("versions", f"Python {here.python}, wandb {here.wandb}, parallel_hpo {here.parallel_hpo}")
+
+
+def _patient(question: MachineCheck, environment: Mapping[str, str], folder: Path) -> DoctorSubject:
+    document = {**question.section, "sweep_id": "none"}
+    section = load_section_of_machine(document, Path("the head's section"), environment)
+    assert section is not None
+    main = lay_down(from_text(question.main), folder) if question.main else None
+    assert not isinstance(main, PickledMain)  # the command line has names only
+    return DoctorSubject(section, main)
+
+
+LIMIT_S: Final = 300.0
+"""A framework from a slow disk takes its time; a job that waits for longer in a queue may wait for hours."""
+GRACE_S: Final = 2.0
+LOOK_S: Final = 0.05
+"""Between two questions whether machines have answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class MachineFindings:
+    """What was found on a machine."""
+
+    name: str
+    findings: tuple[Finding, ...]
+
+
+def examine_machines(
+    engine: ClusterEngine,
+    question: MachineCheck,
+    *,
+    most: int | None,
+    limit_s: float = LIMIT_S,
+    clock: Callable[[], float] = time.monotonic,
+    pause: Callable[[float], None] = time.sleep,
+) -> Iterator[MachineFindings]:
+    """Ask the engine's machines, `most` of them, and yield what each says, in the order of their answers.
+
+    Of one that has said nothing after `limit_s` seconds that is said; whoever has the engine stops it.
+    """
+    found = engine.machines()[:most]
+    if not found:
+        none = bad("machines", f"{engine.name} has none now", "start its workers first")
+        yield MachineFindings(engine.name, (none,))
+    for machine in found:
+        engine.start(machine, _command(replace(question, name=machine.name)))
+    waiting, until = {machine.name for machine in found}, clock() + limit_s
+    while waiting and clock() < until:
+        for end in engine.ended():
+            if end.machine.name in waiting:
+                waiting.remove(end.machine.name)
+                yield MachineFindings(end.machine.name, _findings_of(end))
+        pause(LOOK_S)
+    for name in sorted(waiting):
+        words = f"no answer within {limit_s:g} s: it is busy, or waits in a queue"
+        yield MachineFindings(name, (bad("answer", words, "look there; a node would not start sooner"),))
+
+
+def _command(question: MachineCheck) -> NodeCommand:
+    variables = {QUESTION: to_text(question)}
+    return NodeCommand(arguments=("-m", "parallel_hpo.doctor"), variables=variables, grace_s=GRACE_S)
+
+
+def _findings_of(end: NodeTaskEnd) -> tuple[Finding, ...]:
+    told = from_output(end.error)
+    if told is not None:
+        return told
+    said = end.error or f"it ended with exit code {end.exit_code}"
+    advice = "have this parallel_hpo in the Python of the engine's worker there"
+    return (bad("answer", f"nothing can be examined there: {said}", advice),)

@@ -7,16 +7,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
 from typing import Final
 
-from parallel_hpo.config.hpo import HpoSection, StartMethod
+from parallel_hpo.config.section import HpoSection, StartMethod
+from parallel_hpo.core.child_spec import ChildSetup
+from parallel_hpo.core.errors import ParallelHPOError, TargetError
+from parallel_hpo.core.types import Program, Target
 from parallel_hpo.doctor.findings import Finding, bad, good, warning
-from parallel_hpo.errors import ParallelHPOError, TargetError
-from parallel_hpo.protocol.spec import Surroundings
-from parallel_hpo.supervisor.packing.main import pack_main
-from parallel_hpo.supervisor.processes.child_calls import ChildCalls
-from parallel_hpo.supervisor.processes.child_pool import ChildPool
-from parallel_hpo.supervisor.processes.reaper import MARK, make_mark
-from parallel_hpo.supervisor.records.directory import working_folder
-from parallel_hpo.words import Program, Target
+from parallel_hpo.pickling.main import pack_main
+from parallel_hpo.processes.pool import ChildCalls, ChildPool
+from parallel_hpo.processes.reaper import MARK, make_mark
+from parallel_hpo.records.folders import working_folder
 from parallel_hpo.worker.target import load_main, why_unfit
 
 LIMIT_S: Final = 600.0
@@ -36,7 +35,7 @@ def examine_target(
     )
     children.open()
     with closing(children):
-        calls = ChildCalls(children, Surroundings(own, tuple(sys.path), working_folder()))
+        calls = ChildCalls(children, ChildSetup(own, tuple(sys.path), working_folder()))
         try:
             children.wait_until_ready()
             unfit, unpicklable = calls.run(f"{__name__}:try_target", (main,), {}, LIMIT_S)

@@ -5,16 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 
-from parallel_hpo.errors import ParallelHPOError
-from parallel_hpo.server.http.log_quota import log_to_stderr
-from parallel_hpo.server.http.turns import load_at_one_go
+from parallel_hpo.core.errors import ParallelHPOError
+from parallel_hpo.server.http.settings import load_at_one_go, log_to_stderr
 
 
 def main() -> int:
     """Parse the command line, serve, and return the exit code."""
     load_at_one_go()
-    from parallel_hpo.server.http.certificate import certificate_of
-    from parallel_hpo.server.http.process import ServerPlace, serve
+    from parallel_hpo.server.http.process import ServerConfig, certificate_of, serve
 
     parser = argparse.ArgumentParser(prog="python -m parallel_hpo.server", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
@@ -28,7 +26,7 @@ def main() -> int:
     options = parser.parse_args()
     log_to_stderr()
     try:
-        place = ServerPlace(
+        place = ServerConfig(
             options.host,
             options.port,
             options.database,

@@ -12,16 +12,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from parallel_hpo.errors import UsageError
+from parallel_hpo.core.errors import UsageError
+from parallel_hpo.server.context import AppContext
 from parallel_hpo.server.files import folder as files_folder
 from parallel_hpo.server.store.database import Database
-from parallel_hpo.server.world import World
 
 DATABASE: Final = "server.db"
 
 
 @contextmanager
-def opened(directory: Path) -> Iterator[World | None]:
+def opened(directory: Path) -> Iterator[AppContext | None]:
     """Open what an embedded server keeps in a directory; None: there never was one."""
     if not (directory / DATABASE).exists():
         yield None
@@ -31,7 +31,7 @@ def opened(directory: Path) -> Iterator[World | None]:
 
 
 @contextmanager
-def opened_at(where: str, files: str | None = None) -> Iterator[World]:
+def opened_at(where: str, files: str | None = None) -> Iterator[AppContext]:
     """Open what any server keeps in the database at a path or URL; `files`: where its files are.
 
     UsageError where there is no such file, BackendError where it can't be opened, or the files aren't here.
@@ -40,7 +40,7 @@ def opened_at(where: str, files: str | None = None) -> Iterator[World]:
         raise UsageError(f"there is no database {where}")
     database = Database.open(where)
     try:
-        yield World(
+        yield AppContext(
             database=database,
             files=files_folder.located(database, files_folder.wish_for(where, files)),
             master_key="",  # signs nothing here

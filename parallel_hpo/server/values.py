@@ -1,6 +1,13 @@
-"""Pure functions on what clients send: reading JSON, what history keys it holds, and console output by lines.
+"""The one exception by which a request is refused: its message is for the user, its status for the client.
+
+What the status does to wandb's client: 200 with `errors` is shown at once; 4xx is
+not tried again and ends a run's data stream; 503 is tried again, for days.
+
+Pure functions on what clients send: reading JSON, what history keys it holds, and console output by lines.
 
 A line of a console is `ERROR <time> <text>` for stderr.
+
+Requests in GraphQL and answers to them, for those who needn't know more of it.
 """
 
 from __future__ import annotations
@@ -11,9 +18,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from parallel_hpo.metric import MISSING, lookup
-from parallel_hpo.nested import strict
-from parallel_hpo.server.refusals import RefusedError
+from parallel_hpo.core.values import MISSING, lookup, strict
+
+
+class RefusedError(Exception):
+    """A request that is not served; `status` is the HTTP status of the answer."""
+
+    def __init__(self, message: str, *, status: int = 200) -> None:
+        super().__init__(message)
+        self.status = status
+
 
 _BIGGEST_STEP: Final = 2**63 - 1
 
@@ -114,3 +128,35 @@ def _is_time(text: str) -> bool:
     except ValueError:
         return False
     return "T" in text
+
+
+@dataclass(frozen=True, slots=True)
+class GraphQLRequest:
+    """A request as it stands in the body."""
+
+    query: str
+    variables: dict[str, Any] | None
+    operation_name: str | None
+
+
+def read_request(body: Any) -> GraphQLRequest:
+    """Check a request's body; RefusedError (400) says what is wrong with it."""
+    if not isinstance(body, dict) or not isinstance(body.get("query"), str):
+        raise RefusedError("the body must be a JSON object with a query", status=400)
+    variables = body.get("variables")
+    if variables is not None and not isinstance(variables, dict):
+        raise RefusedError("variables must be an object", status=400)
+    # wandb client: requests of the Public API carry an empty operationName.
+    name = body.get("operationName") or None
+    if name is not None and not isinstance(name, str):
+        raise RefusedError("operationName must be a string", status=400)
+    return GraphQLRequest(body["query"], variables, name)
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What a request is answered."""
+
+    data: dict[str, Any]
+    must_last: bool
+    """Whether what it tells must be on the disk first."""

@@ -11,19 +11,17 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from parallel_hpo.backend.base import OpenedSweep, SweepOrder
-from parallel_hpo.backend.credentials import Credentials, find_credentials
-from parallel_hpo.backend.uploading import Found, Sought, Use
-from parallel_hpo.backend.variables import PACE, SENT_EVERY
-from parallel_hpo.client_release import installed_client, release
-from parallel_hpo.errors import BackendError, UsageError
-from parallel_hpo.protocol.spec import Surroundings
-from parallel_hpo.supervisor.processes.child_calls import ChildCalls
-from parallel_hpo.supervisor.processes.child_pool import ChildPool
-from parallel_hpo.supervisor.processes.environment import LEAKED
-from parallel_hpo.supervisor.processes.reaper import MARK, make_mark
-from parallel_hpo.upload.sending import Errand
-from parallel_hpo.words import SweepPath
+from parallel_hpo.client.base import PACE, SENT_EVERY, OpenedSweep, SweepRequest
+from parallel_hpo.client.credentials import Credentials, find_credentials
+from parallel_hpo.client.uploading import ArtifactUse, UploadedState, UploadQuery
+from parallel_hpo.core.child_spec import ChildSetup
+from parallel_hpo.core.errors import BackendError, UsageError
+from parallel_hpo.core.libraries import installed_client, release
+from parallel_hpo.core.types import SweepPath
+from parallel_hpo.processes.environment import LEAKED
+from parallel_hpo.processes.pool import ChildCalls, ChildPool
+from parallel_hpo.processes.reaper import MARK, make_mark
+from parallel_hpo.upload.sending import UploadTask
 
 OF_A_RUN: Final = (
     *LEAKED,
@@ -46,21 +44,21 @@ class Client:
         self._calls = calls
         self.credentials = credentials
 
-    def look(self, sought: Sought) -> Found:
+    def look(self, sought: UploadQuery) -> UploadedState:
         """Return what is there; BackendError where the server can't be reached or refuses us."""
         found = self._call("uploading:look", (self.credentials, sought), ASK_LIMIT_S)
         if isinstance(found, str):
             raise BackendError(found)
-        assert isinstance(found, Found)
+        assert isinstance(found, UploadedState)
         return found
 
-    def create(self, order: SweepOrder) -> OpenedSweep:
+    def create(self, order: SweepRequest) -> OpenedSweep:
         """Create the sweep."""
         opened = self._call("uploading:create", (order,), ASK_LIMIT_S)
         assert isinstance(opened, OpenedSweep)
         return opened
 
-    def send(self, errand: Errand) -> Sequence[str]:
+    def send(self, errand: UploadTask) -> Sequence[str]:
         """Sending runs of one program; return of each why it could not be sent, '' where it was."""
         program = {
             "WANDB_PROGRAM": errand.sends[0].run.program
@@ -69,7 +67,7 @@ class Client:
         said: Sequence[str] = self._ask(function, (errand,), SEND_LIMIT_S, program)
         return said
 
-    def note_uses(self, path: SweepPath, uses: Sequence[Use]) -> Sequence[Use]:
+    def note_uses(self, path: SweepPath, uses: Sequence[ArtifactUse]) -> Sequence[ArtifactUse]:
         """Have runs use what they used here; return what is not there to be used."""
         missing = self._call("uploading:note_uses", (path.entity, path.project, tuple(uses)), ASK_LIMIT_S)
         assert isinstance(missing, tuple)
@@ -80,7 +78,7 @@ class Client:
         self._call("uploading:set_state", (path, verb), ASK_LIMIT_S)
 
     def _call(self, function: str, arguments: tuple[object, ...], limit_s: float) -> object:
-        return self._ask(f"parallel_hpo.backend.{function}", arguments, limit_s, {})
+        return self._ask(f"parallel_hpo.client.{function}", arguments, limit_s, {})
 
     def _ask(
         self, function: str, arguments: tuple[object, ...], limit_s: float, more: Mapping[str, str]
@@ -109,4 +107,4 @@ def client_in(folder: Path, environment: Mapping[str, str]) -> Iterator[Client]:
     pool.open()
     with closing(pool):
         pool.wait_until_ready()
-        yield Client(ChildCalls(pool, Surroundings(own, tuple(sys.path), str(folder))), credentials)
+        yield Client(ChildCalls(pool, ChildSetup(own, tuple(sys.path), str(folder))), credentials)

@@ -15,35 +15,35 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from parallel_hpo.backend.base import OpenedSweep, SweepOrder
-from parallel_hpo.backend.remote import RemoteBackend
-from parallel_hpo.backend.uploading import Found, Sought, Use
-from parallel_hpo.errors import UsageError
-from parallel_hpo.server.rules.run_states import RunState
+from parallel_hpo.client.base import OpenedSweep, SweepRequest
+from parallel_hpo.client.own_servers import RemoteBackend
+from parallel_hpo.client.uploading import ArtifactUse, UploadedState, UploadQuery
+from parallel_hpo.core.errors import UsageError
+from parallel_hpo.core.types import RunId
+from parallel_hpo.server.rules.runs import RunState
 from parallel_hpo.upload.client import Client
 from parallel_hpo.upload.plan import (
     OVER,
     VERBS,
-    Due,
-    Sending,
+    RunUpload,
+    UploadAction,
     configuration_of,
     judge,
     mark_of,
     sends,
 )
-from parallel_hpo.upload.sending import Errand, batches
-from parallel_hpo.upload.source import ArtifactHere, RunHere, SourcePlace, SweepHere
-from parallel_hpo.words import RunId
+from parallel_hpo.upload.sending import UploadTask, batches
+from parallel_hpo.upload.source import LocalArtifact, LocalRun, LocalSweep, SourceDatabase
 
 AT_ONCE: Final = 10
 """So many runs are sent by one client: its start takes longer than a small run."""
 PAUSES_S: Final = (2.0, 5.0, 15.0)
 """W&B's server takes what it is sent into its lists within seconds."""
-_WHY_NOT: Final[Mapping[Due, str]] = {
-    Due.ELSEWHERE: "the project has another run of that id: name another --project",
-    Due.CHANGED: "what is there of it is of an earlier attempt: it was run again since",
-    Due.GO_ON: "it is there in part only: upload again",
-    Due.SEND: "it is not there: upload again",
+_WHY_NOT: Final[Mapping[UploadAction, str]] = {
+    UploadAction.ELSEWHERE: "the project has another run of that id: name another --project",
+    UploadAction.CHANGED: "what is there of it is of an earlier attempt: it was run again since",
+    UploadAction.GO_ON: "it is there in part only: upload again",
+    UploadAction.SEND: "it is not there: upload again",
 }
 Say = Callable[[str], None]
 
@@ -73,7 +73,7 @@ class Uploaded:
     """Runs that are not over here."""
     failed: Mapping[str, str] = field(default_factory=dict)
     """Runs that are not there, or not whole, and why."""
-    unlinked: tuple[Use, ...] = ()
+    unlinked: tuple[ArtifactUse, ...] = ()
     """Uses of artifacts that are not there."""
 
 
@@ -83,8 +83,8 @@ class Upload:
     def __init__(
         self,
         client: Client,
-        source: SourcePlace,
-        sweep: SweepHere,
+        source: SourceDatabase,
+        sweep: LocalSweep,
         destination: Destination,
         *,
         door: RemoteBackend | None,
@@ -103,7 +103,7 @@ class Upload:
         self._say = say
         self._wait = wait
         self._project = destination.project or sweep.path.project
-        self._logged: dict[str, list[ArtifactHere]] = {run.run_id: [] for run in sweep.runs}
+        self._logged: dict[str, list[LocalArtifact]] = {run.run_id: [] for run in sweep.runs}
         for artifact in sweep.artifacts:
             self._logged[artifact.run_id].append(artifact)
 
@@ -129,11 +129,11 @@ class Upload:
         place = f"{target.path.entity}/{target.path.project}"
         return Uploaded(target, place, state, sent, planned.there, planned.open, failed, unlinked)
 
-    def _look(self) -> Found:
+    def _look(self) -> UploadedState:
         logging = [run_id for run_id, logged in self._logged.items() if logged]
         runs = tuple(run.run_id for run in self._sweep.runs)
         mark = mark_of(self._sweep.path)
-        sought = Sought(self._destination.entity, self._project, self._sweep.path, mark, runs, logging)
+        sought = UploadQuery(self._destination.entity, self._project, self._sweep.path, mark, runs, logging)
         found = self._client.look(sought)
         if found.is_source:
             raise UsageError(
@@ -142,41 +142,43 @@ class Upload:
             )
         return found
 
-    def _judge(self, run: RunHere, found: Found) -> Due:
+    def _judge(self, run: LocalRun, found: UploadedState) -> UploadAction:
         sweep_id = None if found.sweep is None else found.sweep.path.sweep_id
         return judge(run, self._logged[run.run_id], found.runs.get(run.run_id), sweep_id)
 
-    def _planned(self, found: Found) -> Uploaded:
+    def _planned(self, found: UploadedState) -> Uploaded:
         verdicts = {run.run_id: self._judge(run, found) for run in self._sweep.runs}
 
-        def those(*wanted: Due) -> tuple[str, ...]:
+        def those(*wanted: UploadAction) -> tuple[str, ...]:
             return tuple(run for run, verdict in verdicts.items() if verdict in wanted)
 
         return Uploaded(
             target=found.sweep,
             place=f"{found.entity}/{self._project}",
             state=found.state,
-            sent=those(Due.SEND, Due.GO_ON),
-            there=those(Due.THERE),
-            open=those(Due.OPEN),
-            failed={run: _WHY_NOT[verdicts[run]] for run in those(Due.ELSEWHERE, Due.CHANGED)},
+            sent=those(UploadAction.SEND, UploadAction.GO_ON),
+            there=those(UploadAction.THERE),
+            open=those(UploadAction.OPEN),
+            failed={
+                run: _WHY_NOT[verdicts[run]] for run in those(UploadAction.ELSEWHERE, UploadAction.CHANGED)
+            },
         )
 
-    def _create(self, found: Found) -> OpenedSweep:
-        order = SweepOrder(configuration_of(self._sweep), self._project, found.entity, None)
+    def _create(self, found: UploadedState) -> OpenedSweep:
+        order = SweepRequest(configuration_of(self._sweep), self._project, found.entity, None)
         opened = self._client.create(order)
         self._say(f"sweep {opened.path} made")
         return opened
 
     def _send_all(
-        self, target: OpenedSweep, found: Found, planned: Uploaded, folder: Path
+        self, target: OpenedSweep, found: UploadedState, planned: Uploaded, folder: Path
     ) -> Mapping[str, str]:
         """Send runs; return why some could not be sent."""
         runs = [run for run in self._sweep.runs if run.run_id in planned.sent]
         errors: dict[str, str] = {}
         done = 0
         for batch in batches(sends(runs, self._sweep.artifacts, found.runs), AT_ONCE):
-            errand = Errand(self._source, target.path, tuple(batch), folder)
+            errand = UploadTask(self._source, target.path, tuple(batch), folder)
             for send, error in zip(batch, self._client.send(errand), strict=True):
                 if error:
                     errors[send.run.run_id] = error
@@ -185,12 +187,12 @@ class Upload:
                     self._tell(send, errors.get(send.run.run_id, ""), f"{done}/{len(runs)}")
         return errors
 
-    def _tell(self, send: Sending, error: str, progress: str) -> None:
+    def _tell(self, send: RunUpload, error: str, progress: str) -> None:
         run = send.run
         what = f"not sent: {error}" if error else f"sent ({run.state}, {run.lines} steps)"
         self._say(f"{progress} run {run.run_id} {what}")
 
-    def _link(self, target: OpenedSweep, known: Collection[str]) -> tuple[Use, ...]:
+    def _link(self, target: OpenedSweep, known: Collection[str]) -> tuple[ArtifactUse, ...]:
         """Have runs that are there use what they used here; return what is not there to be used."""
         uses = [use for use in self._sweep.uses if use.run_id in known]
         if not uses:
@@ -200,7 +202,7 @@ class Upload:
         moved = [replace(use, project=project) if use.project == own else use for use in uses]
         return tuple(self._client.note_uses(target.path, moved))
 
-    def _tell_crashes(self, target: OpenedSweep, found: Found, known: Collection[str]) -> None:
+    def _tell_crashes(self, target: OpenedSweep, found: UploadedState, known: Collection[str]) -> None:
         """Tell a server of ours which runs never told their end; to W&B's they have failed.
 
         wandb client: `wandb sync` ends such a run with exit code 1.
@@ -214,7 +216,7 @@ class Upload:
             if run.state is RunState.CRASHED and run.run_id in known and run.run_id not in told:
                 self._door.end_run(target.path, RunId(run.run_id), RunState.CRASHED)
 
-    def _look_at_last(self, planned: Uploaded, errors: Collection[str]) -> Found:
+    def _look_at_last(self, planned: Uploaded, errors: Collection[str]) -> UploadedState:
         """Look again, more than once where a server has not counted yet all that it was sent."""
         found = self._look()
         for pause_s in PAUSES_S:
@@ -224,11 +226,11 @@ class Upload:
             found = self._look()
         return found
 
-    def _missing(self, after: Found, planned: Uploaded) -> Mapping[str, str]:
+    def _missing(self, after: UploadedState, planned: Uploaded) -> Mapping[str, str]:
         """Return the runs that were to be there now, and are not."""
         verdicts = {run.run_id: self._judge(run, after) for run in self._sweep.runs}
         wanted = ((run, verdicts[run]) for run in planned.sent)
-        return {run: _WHY_NOT[verdict] for run, verdict in wanted if verdict is not Due.THERE}
+        return {run: _WHY_NOT[verdict] for run, verdict in wanted if verdict is not UploadAction.THERE}
 
     def _end(self, target: OpenedSweep, state: str) -> str:
         """Have the sweep end there as it ended here; return its state."""

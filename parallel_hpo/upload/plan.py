@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
-from parallel_hpo.backend.uploading import RunThere
-from parallel_hpo.server.rules.run_states import RunState
-from parallel_hpo.server.rules.sweep_states import SweepState
-from parallel_hpo.upload.source import ArtifactHere, RunHere, SweepHere
-from parallel_hpo.words import SweepPath
+from parallel_hpo.client.uploading import RemoteRun
+from parallel_hpo.core.types import SweepPath
+from parallel_hpo.server.rules.runs import RunState
+from parallel_hpo.server.rules.sweeps import SweepState
+from parallel_hpo.upload.source import LocalArtifact, LocalRun, LocalSweep
 
 INTERRUPTED: Final = 255
 """wandb client: the exit code of a run that Ctrl-C ended; W&B calls it killed."""
@@ -30,7 +30,7 @@ _SAME_S: Final = 0.001
 MARK: Final = "uploaded by parallel_hpo from sweep"
 
 
-class Due(Enum):
+class UploadAction(Enum):
     """What an upload does about a run."""
 
     SEND = auto()
@@ -46,10 +46,10 @@ class Due(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Sending:
+class RunUpload:
     """A run to be sent with some of its artifacts; `whole`: with all else too."""
 
-    run: RunHere
+    run: LocalRun
     artifacts: tuple[int, ...]
     """Their keys here."""
     first_line: int
@@ -62,7 +62,7 @@ def mark_of(source: SweepPath) -> str:
     return f"{MARK} {source}"
 
 
-def configuration_of(sweep: SweepHere) -> dict[str, object]:
+def configuration_of(sweep: LocalSweep) -> dict[str, object]:
     """Return the sweep's configuration as it is to be there, with the mark in its description."""
     told = str(sweep.configuration.get("description") or "")
     named = {"name": sweep.display_name} if sweep.display_name else {}
@@ -70,7 +70,7 @@ def configuration_of(sweep: SweepHere) -> dict[str, object]:
     return {**sweep.configuration, **named, **marked}
 
 
-def exit_code_of(run: RunHere) -> int | None:
+def exit_code_of(run: LocalRun) -> int | None:
     """Return the exit code by which another server takes a run for what it is; None: it never told one."""
     match run.state:
         case RunState.FINISHED:
@@ -83,28 +83,30 @@ def exit_code_of(run: RunHere) -> int | None:
             return None
 
 
-def judge(run: RunHere, logged: Sequence[ArtifactHere], there: RunThere | None, sweep_id: str | None) -> Due:
+def judge(
+    run: LocalRun, logged: Sequence[LocalArtifact], there: RemoteRun | None, sweep_id: str | None
+) -> UploadAction:
     """Say what is to be done about a run, which logged these artifacts here; its sweep there has this id."""
     if run.state not in ENDED:
-        return Due.OPEN
+        return UploadAction.OPEN
     if there is None:
-        return Due.SEND
+        return UploadAction.SEND
     if sweep_id is None or there.sweep_id != sweep_id:
-        return Due.ELSEWHERE
+        return UploadAction.ELSEWHERE
     if there.lines > run.lines or (there.lines == run.lines and _is_of_another_attempt(run, there)):
-        return Due.CHANGED
+        return UploadAction.CHANGED
     ended_so = there.is_closed and (there.state != RunState.CRASHED or run.state is RunState.CRASHED)
     is_whole = there.lines == run.lines and ended_so and not missing(logged, there)
-    return Due.THERE if is_whole else Due.GO_ON
+    return UploadAction.THERE if is_whole else UploadAction.GO_ON
 
 
-def _is_of_another_attempt(run: RunHere, there: RunThere) -> bool:
+def _is_of_another_attempt(run: LocalRun, there: RemoteRun) -> bool:
     if run.told_at is None or there.told_at is None:
         return False
     return abs(run.told_at - there.told_at) > _SAME_S
 
 
-def missing(logged: Iterable[ArtifactHere], there: RunThere | None) -> list[ArtifactHere]:
+def missing(logged: Iterable[LocalArtifact], there: RemoteRun | None) -> list[LocalArtifact]:
     """Return those of a run's artifacts that are not there; one content may be more than one version."""
     known = Counter(() if there is None else there.artifacts)
     left = []
@@ -117,23 +119,23 @@ def missing(logged: Iterable[ArtifactHere], there: RunThere | None) -> list[Arti
 
 
 def sends(
-    runs: Sequence[RunHere], artifacts: Sequence[ArtifactHere], there: Mapping[str, RunThere]
-) -> Iterator[Sending]:
+    runs: Sequence[LocalRun], artifacts: Sequence[LocalArtifact], there: Mapping[str, RemoteRun]
+) -> Iterator[RunUpload]:
     """Yield what is to be sent of these runs; `artifacts` in the order in which they were made."""
     waiting = {run.run_id: run for run in runs}
     due = _due(waiting, artifacts, there)
     to_come = Counter(artifact.run_id for artifact in due)
-    held: dict[str, list[ArtifactHere]] = {}
+    held: dict[str, list[LocalArtifact]] = {}
     holders: dict[str, str] = {}
 
-    def send(run_id: str) -> Sending:
+    def send(run_id: str) -> RunUpload:
         those = held.pop(run_id, [])
         for artifact in those:
             holders.pop(artifact.name, None)
         whole = not to_come[run_id]
         run = waiting.pop(run_id) if whole else waiting[run_id]
         first = there[run_id].lines if run_id in there else 0
-        return Sending(run, tuple(artifact.row for artifact in those), first, whole)
+        return RunUpload(run, tuple(artifact.row for artifact in those), first, whole)
 
     for artifact in due:
         holder = holders.get(artifact.name, artifact.run_id)
@@ -147,10 +149,10 @@ def sends(
 
 
 def _due(
-    runs: Collection[str], artifacts: Iterable[ArtifactHere], there: Mapping[str, RunThere]
-) -> list[ArtifactHere]:
+    runs: Collection[str], artifacts: Iterable[LocalArtifact], there: Mapping[str, RemoteRun]
+) -> list[LocalArtifact]:
     """Return those that are to be sent with these runs, in the order in which they were made."""
-    logged: dict[str, list[ArtifactHere]] = {run_id: [] for run_id in runs}
+    logged: dict[str, list[LocalArtifact]] = {run_id: [] for run_id in runs}
     for artifact in artifacts:
         if artifact.run_id in logged:
             logged[artifact.run_id].append(artifact)

@@ -16,40 +16,40 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from parallel_hpo.backend import uploading
-from parallel_hpo.backend.run_copy import ArtifactCopy, ConsoleLine, RunCopy, RunLines
+from parallel_hpo.client import uploading
+from parallel_hpo.client.run_file import ArtifactCopy, ConsoleLine, RunCopy, RunLines
+from parallel_hpo.core.types import SweepPath
 from parallel_hpo.server.artifacts.contents import manifest_of, place_of
-from parallel_hpo.server.files.addresses import Place
+from parallel_hpo.server.context import AppContext
+from parallel_hpo.server.files.storage import FileRef
 from parallel_hpo.server.store import artifact_collections, artifacts, files, lines, runs
-from parallel_hpo.server.store.artifact_records import Artifact
+from parallel_hpo.server.store.artifacts import Artifact
 from parallel_hpo.server.store.database import Transaction
 from parallel_hpo.server.store.lines import Stream
 from parallel_hpo.server.store.records import Run
 from parallel_hpo.server.values import read_line
-from parallel_hpo.server.world import World
-from parallel_hpo.upload.plan import Sending, exit_code_of
-from parallel_hpo.upload.source import SourcePlace, json_object
-from parallel_hpo.words import SweepPath
+from parallel_hpo.upload.plan import RunUpload, exit_code_of
+from parallel_hpo.upload.source import SourceDatabase, json_object
 
 
 @dataclass(frozen=True, slots=True)
-class Errand:
+class UploadTask:
     """Runs to be sent one after the other, to a sweep."""
 
-    source: SourcePlace
+    source: SourceDatabase
     target: SweepPath
-    sends: Sequence[Sending]
+    sends: Sequence[RunUpload]
     folder: Path
     """Where copies of runs are kept while they are sent."""
 
 
-def run_errand(errand: Errand) -> tuple[str, ...]:
+def run_errand(errand: UploadTask) -> tuple[str, ...]:
     """Sending the runs; return of each why it could not be sent, '' where it was."""
     with errand.source.opened() as world:
         return tuple(_send(world, errand, send) for send in errand.sends)
 
 
-def _send(world: World, errand: Errand, send: Sending) -> str:
+def _send(world: AppContext, errand: UploadTask, send: RunUpload) -> str:
     with TemporaryDirectory(dir=errand.folder) as place, world.database.read() as transaction:
         run = runs.find(transaction, send.run.row)
         if run is None:
@@ -70,11 +70,11 @@ def _send(world: World, errand: Errand, send: Sending) -> str:
     return ""
 
 
-def _copy_files(world: World, transaction: Transaction, run: Run, folder: Path) -> tuple[str, ...]:
+def _copy_files(world: AppContext, transaction: Transaction, run: Run, folder: Path) -> tuple[str, ...]:
     """Put a run's files where its client would have them; the client writes into some of them."""
     names = []
     for file in files.of_run(transaction, run.id):
-        stored, own = Place(str(run.id), file.name).within(world.files), folder / file.name
+        stored, own = FileRef(str(run.id), file.name).within(world.files), folder / file.name
         if stored.is_file():
             own.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(stored, own)
@@ -83,7 +83,12 @@ def _copy_files(world: World, transaction: Transaction, run: Run, folder: Path) 
 
 
 def _copy(
-    world: World, transaction: Transaction, run: Run, target: SweepPath, send: Sending, names: tuple[str, ...]
+    world: AppContext,
+    transaction: Transaction,
+    run: Run,
+    target: SweepPath,
+    send: RunUpload,
+    names: tuple[str, ...],
 ) -> RunCopy:
     logged = [artifacts.find(transaction, key) for key in send.artifacts]
     return RunCopy(
@@ -126,7 +131,7 @@ def beginning_in(row: Mapping[str, Any]) -> float | None:
     return None
 
 
-def _lines(transaction: Transaction, run: Run, send: Sending) -> RunLines:
+def _lines(transaction: Transaction, run: Run, send: RunUpload) -> RunLines:
     if not send.whole:
         return RunLines((), (), ())
     return RunLines(
@@ -141,7 +146,7 @@ def _history(transaction: Transaction, run_id: int, first: int) -> Iterator[str]
     return (text for number, text in enumerate(texts) if number >= first)
 
 
-def _line_before(transaction: Transaction, run: Run, send: Sending) -> str:
+def _line_before(transaction: Transaction, run: Run, send: RunUpload) -> str:
     if not (send.whole and send.first_line):
         return ""
     texts = lines.texts(transaction, run.id, Stream.HISTORY)
@@ -155,7 +160,7 @@ def _console(texts: Iterable[str]) -> Iterator[ConsoleLine]:
         yield ConsoleLine(line.line, at, to_stderr=line.level == "error")
 
 
-def _artifact(world: World, transaction: Transaction, artifact: Artifact) -> ArtifactCopy:
+def _artifact(world: AppContext, transaction: Transaction, artifact: Artifact) -> ArtifactCopy:
     manifest = json.loads(manifest_of(artifact.id).within(world.files).read_text(encoding="utf-8"))
     aliases = artifact_collections.aliases_with_collections(transaction, artifact.id)
     return ArtifactCopy(
@@ -177,9 +182,9 @@ def _artifact(world: World, transaction: Transaction, artifact: Artifact) -> Art
     )
 
 
-def batches(sends: Iterable[Sending], most: int) -> Iterator[list[Sending]]:
+def batches(sends: Iterable[RunUpload], most: int) -> Iterator[list[RunUpload]]:
     """Yield them in their order, so many at once of runs that the same program made."""
-    batch: list[Sending] = []
+    batch: list[RunUpload] = []
     for send in chain(sends, [None]):
         if batch and (send is None or len(batch) == most or send.run.program != batch[0].run.program):
             yield batch

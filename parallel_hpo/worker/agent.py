@@ -5,11 +5,15 @@ it in short steps, since wandb's own stop is an exception that is thrown into th
 thread and arrives only between bytecodes. The shim never raises: how a run ended is
 told to the server by the run's own exit code, and failures are counted by the
 supervisor for all workers together, not by each agent for itself.
+
+The streams of random numbers that a run begins with, and its own seed where the sweep has one.
 """
 
 from __future__ import annotations
 
 import os
+import random
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,10 +22,10 @@ from typing import Any, Final
 
 import yaml
 
-from parallel_hpo.protocol.messages import PLACE
-from parallel_hpo.words import Parameters, RunId, SweepPath
-from parallel_hpo.worker.watch import WATCH
-from parallel_hpo.worker.wording import error_in_words
+from parallel_hpo.core.errors import error_in_words
+from parallel_hpo.core.messages import PLACE
+from parallel_hpo.core.types import Parameters, RunId, SweepPath
+from parallel_hpo.worker.hooks import HOOKS
 
 STOP_STEP_S: Final = 0.1
 """At most so much later does a stop of the agent's reach `main`."""
@@ -75,7 +79,7 @@ class LeaseAgent:
         error = ""
         path = self._path
         try:
-            WATCH.agent(
+            HOOKS.agent(
                 path.sweep_id, self._shim, entity=path.entity, project=path.project, count=self._count
             )
         except BaseException as raised:  # noqa: BLE001 - the client raises what it likes; all of it ends the lease
@@ -124,3 +128,24 @@ def write_parameters(path: Path, parameters: Parameters) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     # Quoted throughout: a plain text with a control character would be read as another.
     path.write_text(yaml.safe_dump(entries, default_style='"'))
+
+
+SEED_VARIABLE: Final = "PARALLEL_HPO_SEED"
+
+
+def begin_streams(seed: int | None, *, parameter: str | None = None) -> None:
+    """Let `random` and a loaded numpy begin by the run's seed, which stands in the environment then.
+
+    None: by chance; a forked worker would else repeat its sibling's. Under the name `parameter` the
+    seed is also one of the run's parameters.
+    """
+    random.seed(seed)
+    numpy_random = sys.modules.get("numpy.random")  # numpy loads it when it is first asked for
+    if numpy_random is not None:
+        numpy_random.seed(seed)
+    if seed is None:
+        return
+    os.environ[SEED_VARIABLE] = str(seed)
+    if parameter is not None:
+        file = Path(os.environ["WANDB_SWEEP_PARAM_PATH"])
+        write_parameters(file, {**read_parameters(os.environ), parameter: seed})

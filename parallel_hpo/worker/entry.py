@@ -16,11 +16,11 @@ import traceback
 from multiprocessing.connection import Connection
 from typing import Final, NoReturn
 
-from parallel_hpo.protocol.spec import FAILED_TO_BEGIN, CallResult, ChildCall, Surroundings, WorkerSpec
-from parallel_hpo.worker import scratch, tree
-from parallel_hpo.worker.leaving import forget_the_parents_ends, leave
-from parallel_hpo.worker.streams import renew
-from parallel_hpo.worker.wording import error_in_words
+from parallel_hpo.core.child_spec import FAILED_TO_BEGIN, CallResult, ChildCall, ChildSetup, WorkerSpec
+from parallel_hpo.core.errors import error_in_words
+from parallel_hpo.worker import tree
+from parallel_hpo.worker.cleanup import forget_the_parents_ends, leave
+from parallel_hpo.worker.restore import renew
 
 LEAST_NICE: Final = 19
 
@@ -47,11 +47,11 @@ def _live(connection: Connection) -> NoReturn:
     surround(spec.surroundings)
     match spec:
         case WorkerSpec():
-            with scratch.importing():
+            with tree.importing():
                 from parallel_hpo.worker.worker import Worker
             Worker(spec, connection).live()
         case ChildCall():
-            with scratch.importing():
+            with tree.importing():
                 _answer(spec, connection)
     leave(0)
 
@@ -69,7 +69,7 @@ def _redirect(output: int) -> None:
         setattr(sys, f"__{name}__", stream)
 
 
-def surround(surroundings: Surroundings) -> None:
+def surround(surroundings: ChildSetup) -> None:
     """Give this process its environment, its path, its cores and its folder."""
     os.environ.clear()
     os.environ.update(surroundings.environment)

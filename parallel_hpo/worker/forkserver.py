@@ -22,8 +22,8 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Final, NoReturn
 
-from parallel_hpo.protocol.spec import Fork, Forked, NotForked, Preloaded, Reaped
-from parallel_hpo.worker import entry, scratch, tree
+from parallel_hpo.core.child_spec import Fork, Forked, NotForked, Preloaded, Reaped
+from parallel_hpo.worker import entry, tree
 from parallel_hpo.worker.preload import Imports, preload
 
 FDS_PER_CHILD: Final = 2
@@ -55,7 +55,7 @@ class ForkServer:
             os._exit(0)
         gc.disable()  # an eighth of the time that the imports take
         # Modules make folders for good while they are imported (wandb two): they end with this process.
-        self.folder = scratch.make_folder()
+        self.folder = tree.make_folder()
         tempfile.tempdir = str(self.folder)
         signal.signal(signal.SIGTERM, lambda *_: self._leave())  # a stop does not wait for the imports
         preloaded = preload(imports)
@@ -71,7 +71,7 @@ class ForkServer:
 
     def _leave(self) -> NoReturn:
         """End, and leave nothing that imports made, or the children that are killed by now."""
-        scratch.clear(self.folder)
+        tree.clear(self.folder)
         os._exit(0)
 
     def _watch(self) -> None:
@@ -128,7 +128,7 @@ class ForkServer:
             gc.enable()
             entry.enter(fds[0], fds[1], fresh=order.fresh)
         self.children.add(pid)
-        scratch.note_child(self.folder, pid)
+        tree.note_child(self.folder, pid)
         return Forked(order.token, pid)
 
     def _say(self, answer: Preloaded | Forked | NotForked | Reaped) -> bool:

@@ -15,7 +15,7 @@ from typing import Final
 
 import psutil
 
-from parallel_hpo.protocol.spec import Preloaded
+from parallel_hpo.core.child_spec import Preloaded
 
 RUNTIME_FILES: Final = ("/dev/nvidia-uvm", "/dev/kfd")
 """What CUDA and ROCm open when they are initialised, and the management libraries do not."""

@@ -24,12 +24,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from parallel_hpo.errors import TargetError
-from parallel_hpo.words import Parameters, Program
-from parallel_hpo.worker import scratch
+from parallel_hpo.core.errors import TargetError
+from parallel_hpo.core.types import Parameters, Program
+from parallel_hpo.worker import tree
 from parallel_hpo.worker.agent import read_parameters
-from parallel_hpo.worker.verdict import ProgramExit
-from parallel_hpo.worker.watch import WATCH
+from parallel_hpo.worker.hooks import HOOKS
+from parallel_hpo.worker.run import ProgramExit
 
 TRACEBACK: Final = "Traceback (most recent call last):"
 KEPT_BYTES: Final = 16384
@@ -59,7 +59,7 @@ class ProgramMain:
             KeyboardInterrupt: this process was interrupted, or the program itself by the sweep's wish.
         """
         code, words = _run(command_of_run(self._program))
-        if code == -signal.SIGINT and WATCH.asked_to_stop():
+        if code == -signal.SIGINT and HOOKS.asked_to_stop():
             raise KeyboardInterrupt  # by its own wandb client, which had heard of that first
         if code < 0:
             with suppress(OSError):  # SIGKILL has no handler to be put back
@@ -134,12 +134,12 @@ def _run(command: list[str]) -> tuple[int, str]:
     Return its exit code, negative for a signal, and, where that is above 0, its last words.
     """
     environment = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
-    overheard = Overheard()
+    overheard = TeeStderr()
     try:
         process = subprocess.Popen(command, env=environment, process_group=0, stderr=overheard.writer)
     finally:
         overheard.close()
-    scratch.note(process.pid)
+    tree.note(process.pid)
     try:
         code = process.wait()
     except KeyboardInterrupt:
@@ -151,7 +151,7 @@ def _run(command: list[str]) -> tuple[int, str]:
     return code, overheard.words() if code > 0 else ""
 
 
-class Overheard:
+class TeeStderr:
     """A pipe to be a program's stderr, all of which goes on to our own at once; a thread of its own."""
 
     def __init__(self) -> None:

@@ -18,13 +18,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
-from parallel_hpo.errors import TargetError
-from parallel_hpo.protocol.spec import PickledMain
-from parallel_hpo.words import Program, Target
+from parallel_hpo.core.child_spec import PickledMain
+from parallel_hpo.core.errors import TargetError, error_in_words
+from parallel_hpo.core.types import Program, Target
 from parallel_hpo.worker import script
-from parallel_hpo.worker.loading import LOADING
 from parallel_hpo.worker.program import ProgramMain, check_program
-from parallel_hpo.worker.wording import error_in_words
+from parallel_hpo.worker.script import LOADING
 
 Main = Callable[[], object]
 

@@ -25,9 +25,19 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Final, NoReturn, SupportsIndex
 
-from parallel_hpo.protocol.messages import (
+from parallel_hpo.core.child_spec import (
+    CORE_KILLED,
+    CUT_OFF,
+    EXIT_WORDS,
+    FAILED_TO_BEGIN,
+    ORPHANED,
+    STACKS_SIGNAL,
+    WorkerSpec,
+)
+from parallel_hpo.core.errors import error_in_words
+from parallel_hpo.core.messages import (
     Active,
-    Cut,
+    CutRun,
     Drain,
     Interrupt,
     Lease,
@@ -39,42 +49,37 @@ from parallel_hpo.protocol.messages import (
     Rerun,
     RunEnded,
     RunStarted,
-    Settle,
+    SkipRun,
     StartFailed,
 )
-from parallel_hpo.protocol.spec import (
-    CORE_KILLED,
-    CUT_OFF,
-    EXIT_WORDS,
-    FAILED_TO_BEGIN,
-    ORPHANED,
-    STACKS_SIGNAL,
-    WorkerSpec,
-)
-from parallel_hpo.words import Outcome, RunId
-from parallel_hpo.worker import pace, target, tree
+from parallel_hpo.core.types import Outcome, RunId
+from parallel_hpo.worker import agent_patch, target, tree
 from parallel_hpo.worker.agent import AgentReturned, LeaseAgent, MainCall
-from parallel_hpo.worker.closing import tell_end
-from parallel_hpo.worker.leaving import flush, leave
-from parallel_hpo.worker.leftovers import Leftovers
-from parallel_hpo.worker.run import MainThread, again_environment, perform
-from parallel_hpo.worker.stops import was_asked_to_stop
-from parallel_hpo.worker.verdict import STOPPED_BY_SWEEP, Ask, Asked
-from parallel_hpo.worker.watch import WATCH
-from parallel_hpo.worker.wording import error_in_words
+from parallel_hpo.worker.agent_patch import was_asked_to_stop
+from parallel_hpo.worker.cleanup import ProcessCleanup, flush, leave
+from parallel_hpo.worker.hooks import HOOKS
+from parallel_hpo.worker.run import (
+    STOPPED_BY_SWEEP,
+    MainThread,
+    StopRequest,
+    StopSource,
+    again_environment,
+    perform,
+    tell_end,
+)
 
 STUCK: Final = "its agent could not go on"
 SAY_ALIVE_EVERY_S: Final = 10.0
 """How often a worker says at most that its agent asks in vain (a paused sweep, others' last runs)."""
-INTERRUPTED = Ask(Asked.SUPERVISOR, "interrupted")
+INTERRUPTED = StopRequest(StopSource.SUPERVISOR, "interrupted")
 
 
 @functools.cache
-def prepare() -> pace.Pace:
+def prepare() -> agent_patch.HeartbeatTimer:
     """Make this process's wandb a worker's, once; forks of the process share that, and its memory."""
-    pace.import_early()
-    WATCH.install()
-    return pace.install(lambda text: print(text, file=sys.stderr))
+    agent_patch.import_early()
+    HOOKS.install()
+    return agent_patch.install(lambda text: print(text, file=sys.stderr))
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +121,8 @@ class Worker:
         except BaseException as error:  # noqa: BLE001 - user code may raise anything while it is loaded
             self._report(StartFailed(error_in_words(error), traceback.format_exc()))
             self._end(FAILED_TO_BEGIN)
-        WATCH.program = target.program_of(self._spec.main)
-        self._leftovers = Leftovers()
+        HOOKS.program = target.program_of(self._spec.main)
+        self._leftovers = ProcessCleanup()
         threading.Thread(target=self._listen, name="parallel_hpo-control", daemon=True).start()
         self._report(Ready())
         while self._turn():
@@ -126,14 +131,14 @@ class Worker:
 
     def _set_watch(self) -> None:
         spec = self._spec
-        WATCH.metric, WATCH.goal, WATCH.keep_login = spec.metric, spec.goal, spec.keep_login
-        WATCH.on_stop = self._stop_for_sweep
+        HOOKS.metric, HOOKS.goal, HOOKS.keep_login = spec.metric, spec.goal, spec.keep_login
+        HOOKS.on_stop = self._stop_for_sweep
         if spec.keep_login:
-            WATCH.asked_to_stop = lambda: was_asked_to_stop(spec.path, WATCH.run_id)
+            HOOKS.asked_to_stop = lambda: was_asked_to_stop(spec.path, HOOKS.run_id)
         if spec.activity_every_s is not None:
-            WATCH.course.tell_activity(self._say_active, every_s=spec.activity_every_s)
-        WATCH.course.metric, WATCH.course.goal = spec.metric, spec.goal
-        WATCH.course.tell(self._report, every_s=spec.progress_every_s)
+            HOOKS.course.tell_activity(self._say_active, every_s=spec.activity_every_s)
+        HOOKS.course.metric, HOOKS.course.goal = spec.metric, spec.goal
+        HOOKS.course.tell(self._report, every_s=spec.progress_every_s)
 
     def _listen(self) -> None:
         """Take orders as they come; the supervisor's end of the pipe closes only when it is gone."""
@@ -143,8 +148,8 @@ class Worker:
                 if isinstance(order, Drain | Interrupt):
                     self._leaving.set()
                 match order:
-                    case Cut(run_id, reason):
-                        self._main_thread.interrupt(Ask(Asked.LIMIT, reason), run_id=run_id)
+                    case CutRun(run_id, reason):
+                        self._main_thread.interrupt(StopRequest(StopSource.LIMIT, reason), run_id=run_id)
                         continue
                     case Interrupt(preempting):
                         self._main_thread.interrupt(INTERRUPTED, preempting=preempting)
@@ -177,7 +182,7 @@ class Worker:
                 self._perform_again(order)
             case Drain() | Interrupt():
                 return False
-            case Proceed() | Settle():
+            case Proceed() | SkipRun():
                 pass  # its run was given up: the order to leave that was meant to come first follows
         return True
 
@@ -195,7 +200,7 @@ class Worker:
         """
         self._report(RunStarted(main_call.run_id, main_call.parameters, main_call.attempt, main_call.place))
         match self._await_leave_to_start():
-            case Settle(_, exit_code):
+            case SkipRun(_, exit_code):
                 self._settle(exit_code, main_call)
             case Proceed(_, attempt, seed):
                 main_call.attempt, main_call.seed = attempt, seed
@@ -208,7 +213,7 @@ class Worker:
     def _await_leave_to_start(self) -> Order:
         """Return the order that says what becomes of the run; an agent's loss waits until it is over."""
         later = []
-        while not isinstance(order := self._inbox.get(), Proceed | Settle | Drain | Interrupt):
+        while not isinstance(order := self._inbox.get(), Proceed | SkipRun | Drain | Interrupt):
             later.append(order)
         for other in later:
             self._inbox.put(other)
@@ -216,7 +221,7 @@ class Worker:
 
     def _settle(self, exit_code: int | None, main_call: MainCall) -> None:
         """Pass over a run, and tell the server of its end where that is wanted."""
-        WATCH.begin(main_call.run_id, main_call.attempt)
+        HOOKS.begin(main_call.run_id, main_call.attempt)
         if exit_code is not None:
             os.environ["WANDB_RESUME"] = "allow"  # what was sent of it meanwhile stays
             tell_end(exit_code)
@@ -236,7 +241,7 @@ class Worker:
         )
         self._worn = worn or _why_torn(main_call)
         verdict = closed.verdict
-        unasked_failure = verdict.outcome is Outcome.FAILED and ask.who is Asked.NOBODY
+        unasked_failure = verdict.outcome is Outcome.FAILED and ask.who is StopSource.NOBODY
         self._report(
             RunEnded(
                 main_call.run_id,
@@ -244,8 +249,8 @@ class Worker:
                 outcome=verdict.outcome,
                 reason=verdict.reason,
                 value=closed.value,
-                resumable=ask.who is Asked.SUPERVISOR,
-                preempted=WATCH.preempted and unasked_failure,
+                resumable=ask.who is StopSource.SUPERVISOR,
+                preempted=HOOKS.preempted and unasked_failure,
                 told=closed.told,
                 unsent=closed.unsent,
                 missing=closed.missing,
@@ -266,7 +271,7 @@ class Worker:
             whole = os.path.samestat(os.fstat(self._connection.fileno()), self._pipe)
         except OSError:
             whole = False
-        code = CUT_OFF if not whole else CORE_KILLED if WATCH.core.was_killed() else 0
+        code = CUT_OFF if not whole else CORE_KILLED if HOOKS.core.was_killed() else 0
         if code:
             print(f"parallel_hpo: {EXIT_WORDS[code]}", file=sys.stderr)
             self._end(code)
@@ -293,5 +298,5 @@ class Worker:
 
 def _why_torn(main_call: MainCall) -> str:
     """Return why the main_call's agent would ask for its next run in vain, or ''."""
-    torn = WATCH.torn_down and main_call.by_agent
+    torn = HOOKS.torn_down and main_call.by_agent
     return "wandb was torn down in it, and its agent's connection with that" if torn else ""

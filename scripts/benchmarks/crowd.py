@@ -24,34 +24,24 @@ from typing import Any, NoReturn, cast
 
 import psutil
 
-from parallel_hpo.notices import SweepOpened
-from parallel_hpo.protocol.messages import (
-    Drain,
-    Lease,
-    LeaseEnded,
-    Proceed,
-    Ready,
-    Report,
-    RunEnded,
-    RunStarted,
-)
-from parallel_hpo.protocol.spec import Reaped, Surroundings
-from parallel_hpo.supervisor.control.mailbox import Mailbox
-from parallel_hpo.supervisor.control.patience import Patience
-from parallel_hpo.supervisor.control.signals import Control
-from parallel_hpo.supervisor.decisions.view import Limits, open_view
-from parallel_hpo.supervisor.devices.library import no_library
-from parallel_hpo.supervisor.devices.meter import Meter, Rapl
-from parallel_hpo.supervisor.loop import Loop
-from parallel_hpo.supervisor.processes.child import Child
-from parallel_hpo.supervisor.processes.memory import MemoryWatch
-from parallel_hpo.supervisor.processes.output import OutputPump
-from parallel_hpo.supervisor.records.ledger import Ledger
-from parallel_hpo.supervisor.records.recorder import Recorder
-from parallel_hpo.supervisor.standstill import Standstill
-from parallel_hpo.supervisor.tools import Tools
-from parallel_hpo.ui import Terminal
-from parallel_hpo.words import Outcome, RunId, SweepPath
+from parallel_hpo.core.child_spec import ChildSetup, Reaped
+from parallel_hpo.core.messages import Drain, Lease, LeaseEnded, Proceed, Ready, Report, RunEnded, RunStarted
+from parallel_hpo.core.notices import SweepOpened
+from parallel_hpo.core.types import Outcome, RunId, SweepPath
+from parallel_hpo.devices.library import no_library
+from parallel_hpo.devices.watch import Meter, Rapl
+from parallel_hpo.display import Terminal
+from parallel_hpo.processes.fork_server import Child
+from parallel_hpo.processes.output import OutputPump
+from parallel_hpo.processes.reaper import MemoryWatch
+from parallel_hpo.records.ledger import Ledger
+from parallel_hpo.session.command_pipe import CommandPipe
+from parallel_hpo.session.decide.state import Limits, open_view
+from parallel_hpo.session.loop import Loop
+from parallel_hpo.session.measuring import LoopContext, StallDetector
+from parallel_hpo.session.recorder import Recorder
+from parallel_hpo.session.signals import Control
+from parallel_hpo.session.waiting import StopAware
 
 PARAMETERS = {f"parameter_{number}": number / 7 for number in range(8)}
 
@@ -144,7 +134,7 @@ class NoServerCalls:
 class NoSpec:
     """What the loop looks at of a worker's spec."""
 
-    surroundings = Surroundings({}, (), "")
+    surroundings = ChildSetup({}, (), "")
 
 
 class NoDevices:
@@ -164,16 +154,16 @@ def run(workers: int, runs: int, folder: Path, observer: Callable[[Any], None]) 
     path = SweepPath("local", "bench", cast(Any, "sweep"))
     observer(SweepOpened(path, "", "local", runs, workers, (), str(folder), "loss", "minimize"))
     control = Control()
-    with Ledger(folder / "ledger.db") as ledger, Mailbox(folder) as mailbox:
-        tools = Tools(
+    with Ledger(folder / "ledger.db") as ledger, CommandPipe(folder) as mailbox:
+        tools = LoopContext(
             children=cast(Any, crowd),
             recorder=Recorder(ledger, control=control, observer=observer),
             server_calls=cast(Any, NoServerCalls()),
             pump=pump,
             control=control,
             mailbox=mailbox,
-            patience=Patience(control, grace_s=30),
-            standstill=Standstill(time.monotonic, observer, folder),
+            patience=StopAware(control, grace_s=30),
+            standstill=StallDetector(time.monotonic, observer, folder),
             siblings=cast(Any, None),
             memory=MemoryWatch(lambda _slot, _used_mb: None),
             aftermath=cast(Any, None),  # no run fails

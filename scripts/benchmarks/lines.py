@@ -10,10 +10,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from parallel_hpo.notices import OutputLine
-from parallel_hpo.supervisor.processes.output import OutputPump
-from parallel_hpo.ui import Terminal
-from parallel_hpo.words import Slot
+from parallel_hpo.core.notices import OutputLine
+from parallel_hpo.core.types import Slot
+from parallel_hpo.display import Terminal
+from parallel_hpo.processes.output import OutputPump
 
 LINE = "epoch 17 loss 0.123456 accuracy 0.987654 learning rate 0.0005, 1234 examples per second"
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from scripts.cloud_rows.stage import WORKERS, Stage, Swept
+from scripts.cloud_rows.stage import WORKERS, SessionSetup, Swept
 from scripts.gpu_rows.rows import Result
 
 GRID: Final = {"method": "grid", "parameters": {"x": {"values": [1, 2, 3, 4]}}}
@@ -24,16 +24,16 @@ class Row:
 
     name: str
     promise: str
-    check: Callable[[Stage], Result]
+    check: Callable[[SessionSetup], Result]
 
 
-def _method(stage: Stage, method: str) -> Result:
+def _method(stage: SessionSetup, method: str) -> Result:
     parameters = GRID["parameters"] if method == "grid" else {"x": {"min": 0.0, "max": 1.0}}
     swept = stage.sweep("learn", {"method": method, "parameters": parameters}, count=COUNT)
     return _complete(stage, swept)
 
 
-def killed_worker(stage: Stage) -> Result:
+def killed_worker(stage: SessionSetup) -> Result:
     """A worker is killed by SIGKILL inside a run, which is run again under its id."""
     swept = stage.sweep("die_once", GRID, count=COUNT)
     attempts = {run["run_id"]: run["attempts"] for run in swept.summary.get("runs", ())}
@@ -43,7 +43,7 @@ def killed_worker(stage: Stage) -> Result:
     return Result(whole, f"run {first}: {attempts.get(first)} attempts; {result.seen}")
 
 
-def resume(stage: Stage) -> Result:
+def resume(stage: SessionSetup) -> Result:
     """Ctrl-C inside two runs, then `run --resume`."""
     going = stage.start("wait", GRID, count=COUNT)
     going.wait_for_runs(2)
@@ -55,7 +55,7 @@ def resume(stage: Stage) -> Result:
     return Result(bool(result.whole) and ended.code == INTERRUPTED, seen)
 
 
-def early_stopping(stage: Stage) -> Result:
+def early_stopping(stage: SessionSetup) -> Result:
     """Three of four runs go on until hyperband has them stopped."""
     rules = {"early_terminate": {"type": "hyperband", "min_iter": 3, "eta": 3}}
     swept = stage.sweep("train_until_stopped", GRID | rules, count=COUNT)
@@ -66,7 +66,7 @@ def early_stopping(stage: Stage) -> Result:
     return Result(True, seen) if whole else Result(False, f"{seen}; {swept.last_words}")
 
 
-def stop(stage: Stage) -> Result:
+def stop(stage: SessionSetup) -> Result:
     """`wandb sweep --stop` while two runs are running."""
     points = {"method": "grid", "parameters": {"x": {"values": list(range(MANY))}}}
     going = stage.start("wait", points, count=MANY)
@@ -81,7 +81,7 @@ def stop(stage: Stage) -> Result:
     return Result(True, seen) if whole else Result(False, f"{seen}; {swept.last_words}")
 
 
-def upload(stage: Stage) -> Result:
+def upload(stage: SessionSetup) -> Result:
     """A sweep of the embedded server is uploaded twice; the second upload has nothing to send."""
     swept = stage.sweep("learn", GRID, count=COUNT, backend="local", entity=None)
     sweep_id = str(swept.summary.get("sweep_id"))
@@ -95,7 +95,7 @@ def upload(stage: Stage) -> Result:
     return Result(whole and _are_finished(swept.run_ids, there) and len(there["runs"]) == COUNT, seen)
 
 
-def _complete(stage: Stage, swept: Swept) -> Result:
+def _complete(stage: SessionSetup, swept: Swept) -> Result:
     """Compare the summary of a sweep that is to have performed COUNT runs with what the server shows."""
     summary = swept.summary
     if swept.code != 0 or len(swept.run_ids) != COUNT or summary.get("finished") != COUNT:

@@ -95,7 +95,7 @@ class Going:
 
 
 @dataclass
-class Stage:
+class SessionSetup:
     """The account, the project that was made for the rows, and a folder for what is written here."""
 
     folder: Path

@@ -32,7 +32,7 @@ class Attempt:
 
 
 @dataclass(frozen=True)
-class Seen:
+class TableRun:
     """What came of a sweep; times in seconds, None where nothing could be timed."""
 
     finished: int
@@ -54,7 +54,7 @@ class Seen:
 
 def judge(
     row: Row, folder: Path, env: Mapping[str, str], *, began: float, killed_at: float | None, left: list[str]
-) -> Seen:
+) -> TableRun:
     """Hear all witnesses of a sweep in `folder`; `began` and `killed_at` are times of the wall clock."""
     summary = _summary(folder)
     attempts = _attempts(folder)
@@ -64,7 +64,7 @@ def judge(
     pick = min if row.goal == "minimize" else max
     again = [attempt.started_at - killed_at for attempt in attempts if attempt.number == 2 and killed_at]
     durations = [a.duration_s for a in attempts if a.outcome == "finished" and a.duration_s is not None]
-    return Seen(
+    return TableRun(
         finished=summary["finished"],
         reasons=_reasons(summary) if attempts else [last_line(folder)],
         equal=sum(_same(kept[name]["value"], value) for name, value in wrote.items() if name in kept),

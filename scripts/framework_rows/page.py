@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from scripts.framework_rows.environments import ROOT
-from scripts.framework_rows.evidence import Seen
+from scripts.framework_rows.evidence import TableRun
 from scripts.framework_rows.rows import ROWS, RUNS, WORKERS, Row
 from scripts.framework_rows.stage import Alone
 
@@ -56,7 +56,7 @@ def write(row: Row, cells: list[str], tried: list[str], path: Path = FILE) -> No
     path.write_text("\n".join(parts), encoding="utf-8")
 
 
-def cells(alone: Alone, without: Seen, with_: Seen | None) -> list[str]:
+def cells(alone: Alone, without: TableRun, with_: TableRun | None) -> list[str]:
     """Return the cells of a row that was tried."""
     sweeps = [without] if with_ is None else [without, with_]
     runs = RUNS * len(sweeps)

@@ -17,7 +17,7 @@ from typing import Any, Final
 import psutil
 
 from scripts.framework_rows.environments import ROOT, Untried
-from scripts.framework_rows.evidence import Seen, judge, last_line
+from scripts.framework_rows.evidence import TableRun, judge, last_line
 from scripts.framework_rows.leftovers import ask_to_leave, left, look_around
 from scripts.framework_rows.rows import BEGUN, PROJECT, RUNS, WORKERS, Row
 
@@ -38,7 +38,7 @@ class Alone:
     left: list[str]
 
 
-class Stage:
+class SessionSetup:
     """A folder of its own: `home`, `tmp`, and `work`, where the script is started."""
 
     def __init__(self, folder: Path, python: Path) -> None:
@@ -74,7 +74,7 @@ class Stage:
             raise Untried(f"the script fails alone, with exit code {code}: {last_line(self._folder)}")
         return Alone(took_s, left(before, self._env))
 
-    def sweep(self, row: Row, *, preload: bool, known: frozenset[str]) -> Seen:
+    def sweep(self, row: Row, *, preload: bool, known: frozenset[str]) -> TableRun:
         """Run a sweep of the script, and kill one of its workers; `known` is what the script leaves alone."""
         before = look_around()
         self._lay(row, _section(row, self._folder, preload=preload))

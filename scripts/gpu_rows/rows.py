@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from parallel_hpo.supervisor.devices.occupancy import MARGIN
-from scripts.gpu_rows.stage import Stage, Swept
+from parallel_hpo.devices.sharing import MARGIN
+from scripts.gpu_rows.stage import SessionSetup, Swept
 
 PACKED: Final = 0.25
 """The part of a device that a run of the row `packing` holds: three fit beside each other, with a margin."""
@@ -32,10 +32,10 @@ class Row:
 
     name: str
     promise: str
-    check: Callable[[Stage], Result]
+    check: Callable[[SessionSetup], Result]
 
 
-def masks(stage: Stage) -> Result:
+def masks(stage: SessionSetup) -> Result:
     """By index, then by UUID: each worker is to see one device, and the one that its token means."""
     by_name = {"index": stage.tokens, "UUID": [device.uuid for device in stage.devices]}
     seen = []
@@ -50,7 +50,7 @@ def masks(stage: Stage) -> Result:
     return Result(True, f"devices seen, one by each worker: {', '.join(seen)}")
 
 
-def sharing(stage: Stage) -> Result:
+def sharing(stage: SessionSetup) -> Result:
     """Two workers on one device, each in a run at the same time."""
     swept = stage.sweep("meet", count=2, devices=stage.tokens[:1], workers_per_device=2)
     together = any(line["others"] for line in swept.lines)
@@ -59,7 +59,7 @@ def sharing(stage: Stage) -> Result:
     return Result(True, seen) if together and same and swept.finished == 2 else _unlike(swept)
 
 
-def handover(stage: Stage) -> Result:
+def handover(stage: SessionSetup) -> Result:
     """A worker that holds half of the memory is killed; its run's next attempt has all of it again."""
     swept = stage.sweep("die_once", count=1, part=0.5, devices=stage.tokens[:1])
     free = {line["attempt"]: line["free_mb"] for line in swept.lines}
@@ -69,7 +69,7 @@ def handover(stage: Stage) -> Result:
     return Result(free[2] > 0.95 * free[1], seen)
 
 
-def out_of_memory(stage: Stage) -> Result:
+def out_of_memory(stage: SessionSetup) -> Result:
     """Each run that found too little memory leaves the next one a fresh process."""
     swept = stage.sweep("want_too_much", count=3, devices=stage.tokens[:1])
     reasons = {run["reason"] for run in swept.summary.get("runs", ())}
@@ -78,7 +78,7 @@ def out_of_memory(stage: Stage) -> Result:
     return Result(len(pids) == 3 and all("out of memory" in reason for reason in reasons), seen)
 
 
-def quarantine(stage: Stage) -> Result:
+def quarantine(stage: SessionSetup) -> Result:
     """A device on which runs fail gets none, and the others go on."""
     if len(stage.devices) < 2:
         return Result(None, "needs two devices")
@@ -90,7 +90,7 @@ def quarantine(stage: Stage) -> Result:
     return Result(True, seen) if held and swept.finished == 16 - on_bad else _unlike(swept)
 
 
-def packing(stage: Stage) -> Result:
+def packing(stage: SessionSetup) -> Result:
     """As many workers as fit; a run that finds too little beside others is run again alone."""
     swept = stage.sweep(
         "pack",
@@ -114,7 +114,7 @@ def packing(stage: Stage) -> Result:
     return Result(alone and fit, seen)
 
 
-def preload(stage: Stage) -> Result:
+def preload(stage: SessionSetup) -> Result:
     """A preloaded framework has no context in the fork server, and computes in its forks."""
     has_torch = importlib.util.find_spec("torch") is not None
     module, main = ("torch", "compute_with_torch") if has_torch else ("loads_the_driver", "look")
@@ -127,7 +127,7 @@ def preload(stage: Stage) -> Result:
     return Result(True, seen) if clean and swept.finished == len(pids) == 4 else _unlike(swept)
 
 
-def strangers(stage: Stage) -> Result:
+def strangers(stage: SessionSetup) -> Result:
     """A device on which somebody else computes is left out."""
     with stage.stranger(stage.devices[0]) as pid:
         said = stage.dry_run()
@@ -135,7 +135,7 @@ def strangers(stage: Stage) -> Result:
     return Result(words in said, words if words in said else _short(said.splitlines()[-3:]))
 
 
-def doctor(stage: Stage) -> Result:
+def doctor(stage: SessionSetup) -> Result:
     """The doctor has a line for the driver and for each device, and finds nothing that makes sweeps fail."""
     findings = json.loads(stage.command("doctor", "--json").stdout)["findings"]
     by_subject = {finding["subject"]: finding for finding in findings}
@@ -144,7 +144,7 @@ def doctor(stage: Stage) -> Result:
     return Result(whole, f"{by_subject.get('driver', {}).get('text', 'no word of the driver')}")
 
 
-def energy(stage: Stage) -> Result:
+def energy(stage: SessionSetup) -> Result:
     """A run's energy is what the device's own counter says."""
     if stage.library.energy_j(stage.devices[0].uuid) is None:
         return Result(None, "the device has no counter of energy")
@@ -159,7 +159,7 @@ def energy(stage: Stage) -> Result:
     return Result(0 < kwh * 3.6e6 <= after - before, seen)
 
 
-def mig(stage: Stage) -> Result:
+def mig(stage: SessionSetup) -> Result:
     """Each worker has an instance, and sees nothing else."""
     instances = [device for device in stage.devices if device.is_instance]
     if not instances:

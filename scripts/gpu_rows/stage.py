@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from parallel_hpo.supervisor.devices.library import DeviceLibrary
-from parallel_hpo.supervisor.devices.mask import VisibleDevice
+from parallel_hpo.devices.library import DeviceLibrary
+from parallel_hpo.devices.mask import VisibleDevice
 from scripts.gpu_rows import mains
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -48,7 +48,7 @@ class Swept:
 
 
 @dataclass
-class Stage:
+class SessionSetup:
     """The devices that may be used, and a folder for what is written."""
 
     folder: Path

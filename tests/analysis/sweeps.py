@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from parallel_hpo.supervisor.records.ledger_reader import RunRow
-from parallel_hpo.supervisor.records.summary import Closing, SweepResult, summarise
-from parallel_hpo.words import Outcome, RunId, Slot
+from parallel_hpo.analysis.result import SweepConclusion, SweepResult, summarise
+from parallel_hpo.core.types import Outcome, RunId, Slot
+from parallel_hpo.records.reader import RunRow
 
 
 def row(
@@ -36,7 +36,7 @@ def row(
 
 
 def result_of(rows: Iterable[RunRow], *, folder: Path | None = None, goal: str = "minimize") -> SweepResult:
-    closing = Closing(
+    closing = SweepConclusion(
         sweep_id="abc",
         sweep_url="",
         backend="local",

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from parallel_hpo.analysis.comparison import Contender, Cost, Standing, compare
-from parallel_hpo.chronicle import Attempt
-from parallel_hpo.words import Outcome, RunId, Slot
+from parallel_hpo.analysis.comparison import ComparedSweep, Cost, Standing, compare
+from parallel_hpo.core.types import Outcome, RunId, Slot
+from parallel_hpo.records.ledger_views import Attempt
 from tests.analysis.sweeps import result_of, row
 
 HOUR = 3600.0
@@ -26,19 +26,19 @@ def sweep(
     name: str = "abc",
     goal: str = "minimize",
     attempts: Sequence[Attempt] | None = None,
-) -> Contender:
+) -> ComparedSweep:
     """A sweep whose runs take an hour each, one after another; None: one that failed."""
     rows = [
         row(number, {"x": number}, value, Outcome.FAILED if value is None else Outcome.FINISHED)
         for number, value in enumerate(values)
     ]
     known = replace(result_of(rows, goal=goal), sweep_id=name)
-    return Contender(
+    return ComparedSweep(
         known, attempts or [attempt(number, number, number + 1) for number in range(len(values))]
     )
 
 
-def reached(*contenders: Contender, reach: float | None = None) -> list[tuple[str, int] | None]:
+def reached(*contenders: ComparedSweep, reach: float | None = None) -> list[tuple[str, int] | None]:
     """Which run reached the value first, and after how many runs."""
     standings = compare(contenders, reach).standings
     return [
@@ -46,7 +46,7 @@ def reached(*contenders: Contender, reach: float | None = None) -> list[tuple[st
     ]
 
 
-def alone(contender: Contender) -> Standing:
+def alone(contender: ComparedSweep) -> Standing:
     return compare([contender], None).standings[0]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from parallel_hpo.words import Outcome
+from parallel_hpo.core.types import Outcome
 from tests.analysis.sweeps import keep_summary, odd_sweep, result_of, row
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from pyarrow import parquet
 
-from parallel_hpo.analysis.parquet import as_parquet
+from parallel_hpo.analysis.frame import as_parquet
 from parallel_hpo.analysis.table import table_of
-from parallel_hpo.words import Outcome
+from parallel_hpo.core.types import Outcome
 from tests.analysis.sweeps import odd_sweep, result_of, row
 
 

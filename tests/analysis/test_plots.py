@@ -10,7 +10,7 @@ import pytest
 
 from parallel_hpo import UsageError
 from parallel_hpo.analysis.plots import Plots
-from parallel_hpo.words import Outcome
+from parallel_hpo.core.types import Outcome
 from tests.analysis.sweeps import odd_sweep, result_of, row
 
 NAMES: Final = ("history", "importances", "parallel", "slice", "contour", "rank", "edf", "timeline")

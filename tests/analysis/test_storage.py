@@ -11,11 +11,10 @@ from pathlib import Path
 import optuna
 import pytest
 
-from parallel_hpo.analysis.storage import write_storage
-from parallel_hpo.analysis.study import to_study
-from parallel_hpo.errors import UsageError
-from parallel_hpo.supervisor.records.ledger import Ledger
-from parallel_hpo.supervisor.records.summary import SweepResult
+from parallel_hpo.analysis.result import SweepResult
+from parallel_hpo.analysis.study import to_study, write_storage
+from parallel_hpo.core.errors import UsageError
+from parallel_hpo.records.ledger import Ledger
 from tests.analysis.sweeps import odd_sweep, result_of, row
 from tests.storages import storage_in
 

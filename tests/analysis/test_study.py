@@ -8,7 +8,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
-from parallel_hpo.words import Outcome
+from parallel_hpo.core.types import Outcome
 from tests.analysis.sweeps import odd_sweep, result_of, row
 
 

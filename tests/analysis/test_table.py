@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from parallel_hpo.analysis.table import FIXED, as_csv, kind_of, order_by, table_of
-from parallel_hpo.consumption import Consumption
-from parallel_hpo.errors import UsageError
-from parallel_hpo.words import Outcome
+from parallel_hpo.core.errors import UsageError
+from parallel_hpo.core.messages import Consumption
+from parallel_hpo.core.types import Outcome
 from tests.analysis.sweeps import keep_summary, result_of, row
 
 

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
-from parallel_hpo.server.pages import static
+from parallel_hpo.server.pages import answers
 from tests.charts.scene import Scene
 from tests.threads import answering_in_a_thread
 
@@ -83,7 +83,7 @@ def answer(scene: Scene, target: str) -> tuple[str, bytes] | None:
         return "text/javascript", joined(scripts[address.path]).encode()
     if address.path.startswith("/data"):
         return "application/json", json.dumps(data(scene, address.path, asked)).encode()
-    file = static.FOLDER / address.path.removeprefix("/static/")
+    file = answers.FOLDER / address.path.removeprefix("/static/")
     if not file.is_file():
         return None
     return mimetypes.guess_type(file.name)[0] or "text/plain", file.read_bytes()
@@ -92,9 +92,9 @@ def answer(scene: Scene, target: str) -> tuple[str, bytes] | None:
 def joined(script: str) -> str:
     """Return a script with all that it imports, as a real page's comes: one question instead of thirty."""
     with TemporaryDirectory() as folder:
-        shutil.copytree(static.FOLDER, folder, dirs_exist_ok=True)
+        shutil.copytree(answers.FOLDER, folder, dirs_exist_ok=True)
         (Path(folder) / "whole.js").write_text(script)
-        return static.script(Path(folder), "whole.js")
+        return answers.script(Path(folder), "whole.js")
 
 
 def data(scene: Scene, path: str, asked: dict[str, str]) -> dict[str, Any]:

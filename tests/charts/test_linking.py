@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from parallel_hpo.server.pages import static
-from parallel_hpo.server.pages.static import UnlinkableError, script, style
+from parallel_hpo.server.pages import answers
+from parallel_hpo.server.pages.answers import UnlinkableError, script, style
 
 
 def linked(folder: Path, **modules: str) -> str:
@@ -52,11 +52,11 @@ def test_a_script_that_would_end_itself_in_html_is_refused(tmp_path: Path) -> No
 
 
 def test_every_module_of_the_pages_can_be_joined() -> None:
-    for path in static.FOLDER.glob("**/*.js"):
-        assert script(static.FOLDER, str(path.relative_to(static.FOLDER)))
+    for path in answers.FOLDER.glob("**/*.js"):
+        assert script(answers.FOLDER, str(path.relative_to(answers.FOLDER)))
 
 
 def test_styles_are_joined_with_those_that_they_import() -> None:
-    joined = style(static.FOLDER, "charts.css")
+    joined = style(answers.FOLDER, "charts.css")
     assert ".u-over" in joined
     assert "@import" not in joined

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from parallel_hpo.protocol.ends import AttemptEnd
-from parallel_hpo.supervisor.records.ledger import Ledger
-from parallel_hpo.words import Outcome, RunId, Slot
+from parallel_hpo.core.messages import AttemptEnd
+from parallel_hpo.core.types import Outcome, RunId, Slot
+from parallel_hpo.records.ledger import Ledger
 
 DONE = {"stop_reason": "count reached", "exit_code": 0}
 

@@ -12,12 +12,12 @@ import pytest
 
 from parallel_hpo.cli.clean import CleanSelection, perform_clean
 from parallel_hpo.cli.kept import ProjectPath
-from parallel_hpo.errors import UsageError
+from parallel_hpo.core.errors import UsageError
 from parallel_hpo.server.services import runs as run_service
-from parallel_hpo.server.services.runs import RunWishes
-from tests.server.acting import Stage
+from parallel_hpo.server.services.runs import RunUpsert
+from tests.records.test_cleaning import made
+from tests.server.acting import SessionSetup
 from tests.server.removal.test_sweep_removal import has_project, performed
-from tests.supervisor.records.test_cleaning import made
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 MANY = 20_000
@@ -26,7 +26,7 @@ MANY = 20_000
 @pytest.fixture
 def kept_and_old(tmp_path: Path) -> tuple[str, str]:
     """Two finished sweeps that an embedded server has; one has a folder, and so is known."""
-    stage = Stage(tmp_path)
+    stage = SessionSetup(tmp_path)
     kept, _ = performed(stage)
     old, _ = performed(stage, lines=MANY)
     stage.close()
@@ -50,7 +50,7 @@ def test_clean_takes_what_the_embedded_server_has_of_a_sweep_and_gives_the_room_
     assert done["removed"]
     assert not (tmp_path / old).exists()
     assert (tmp_path / "server.db").stat().st_size < size / 4
-    stage = Stage(tmp_path)
+    stage = SessionSetup(tmp_path)
     assert sum(stage.progress(kept).runs.values()) == 1
     stage.close()
 
@@ -77,7 +77,7 @@ def cleaned(
 def test_a_sweep_without_a_folder_goes_where_it_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    stage = Stage(tmp_path)
+    stage = SessionSetup(tmp_path)
     sweep, _ = performed(stage)
     kept, _ = performed(stage)
     (said,) = cleaned(capsys, tmp_path, CleanSelection([sweep]))
@@ -96,9 +96,9 @@ def test_a_sweep_without_a_folder_goes_where_it_is_named(
 def test_a_project_goes_with_its_sweeps_their_folders_and_its_other_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    stage = Stage(tmp_path)
+    stage = SessionSetup(tmp_path)
     sweep, _ = performed(stage)
-    run_service.upsert(stage.world, RunWishes(name="alone", project="p"))
+    run_service.upsert(stage.world, RunUpsert(name="alone", project="p"))
     made(tmp_path).rename(tmp_path / sweep)
     said = cleaned(capsys, tmp_path, CleanSelection(project=ProjectPath.parse("p")))
     assert [(each["sweep"], each["project"], each["removed"]) for each in said] == [
@@ -116,7 +116,7 @@ def test_a_project_goes_with_its_sweeps_their_folders_and_its_other_runs(
 def test_a_project_stays_while_somebody_is_at_work_in_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    stage = Stage(tmp_path)
+    stage = SessionSetup(tmp_path)
     old, _ = performed(stage)
     stage.set_state(old, "FINISHED")
     stage.clock.now = time.time()

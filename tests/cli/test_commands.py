@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from parallel_hpo.cli.arguments import parse_target
-from parallel_hpo.config.hpo import known_keys
-from parallel_hpo.supervisor.records.ledger import Ledger
-from parallel_hpo.version import __version__
-from parallel_hpo.words import Target
+from parallel_hpo.config.section import known_keys
+from parallel_hpo.core.types import Target
+from parallel_hpo.core.version import __version__
+from parallel_hpo.records.ledger import Ledger
 from tests.cli.folders import DONE, leave_sweep
 
 SWEEP = {"method": "grid", "parameters": {"a": {"values": [1, 2]}, "b": {"values": ["x", "y"]}}}

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from parallel_hpo.supervisor.records.ledger import Ledger
-from parallel_hpo.words import RunId, Slot
+from parallel_hpo.core.types import RunId, Slot
+from parallel_hpo.records.ledger import Ledger
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 

@@ -14,7 +14,7 @@ import optuna
 import pytest
 
 from parallel_hpo.cli.output import whole_file
-from parallel_hpo.errors import UsageError
+from parallel_hpo.core.errors import UsageError
 from tests.analysis.sweeps import keep_summary
 from tests.cli.folders import leave_sweep
 from tests.storages import storage_in

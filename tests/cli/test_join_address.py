@@ -6,7 +6,7 @@ import pytest
 
 from parallel_hpo.cli import join
 from parallel_hpo.cli.run import DisplayFlags
-from parallel_hpo.errors import BackendError
+from parallel_hpo.core.errors import BackendError
 
 
 @pytest.mark.parametrize(

@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 
 from parallel_hpo.cli.logs import LOOK_EVERY_S, logs
-from parallel_hpo.letters import PIPE
-from parallel_hpo.supervisor.records.mirror import MirrorLedger
+from parallel_hpo.cluster.ledger_copy import LedgerCopy
+from parallel_hpo.core.control_pipe import PIPE
 
 
 def test_logs_of_machines_are_printed_where_they_are_here_and_else_named(
     tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     directory, other = tmp_path / "sweeps", tmp_path / "other" / "abc"
-    with MirrorLedger(directory / "abc" / "ledger.db") as ledger:
+    with LedgerCopy(directory / "abc" / "ledger.db") as ledger:
         ledger.record_machine(1, "gpu1", str(directory / "abc" / "machine-gpu1-1"))
         ledger.record_machine(2, "gpu2", str(other / "machine-gpu2-2"))
         ledger.record_machine(3, "gpu3", "/on/gpu3/abc/machine-gpu3-3")

@@ -12,11 +12,11 @@ from typing import Final
 
 import pytest
 
-from parallel_hpo.chronicle import LEDGER_FORMAT
+from parallel_hpo.core.version import __version__
+from parallel_hpo.records.ledger_views import LEDGER_FORMAT
 from parallel_hpo.server.store.database import Database
 from parallel_hpo.server.store.tables import HEAD
-from parallel_hpo.version import __version__
-from tests.supervisor.records.test_cleaning import made
+from tests.records.test_cleaning import made
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 CONFIG: Final = {

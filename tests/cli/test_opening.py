@@ -15,13 +15,13 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from parallel_hpo.backend.local import LocalBackend
 from parallel_hpo.cli.opening import has_browser
-from parallel_hpo.supervisor.control.mailbox import Mailbox
-from parallel_hpo.supervisor.records.ledger import Ledger
+from parallel_hpo.client.own_servers import LocalBackend
+from parallel_hpo.records.ledger import Ledger
+from parallel_hpo.session.command_pipe import CommandPipe
 from tests.commanding import Command as Started
 from tests.commanding import CommandLine
-from tests.server.acting import Stage, grid
+from tests.server.acting import SessionSetup, grid
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 HTML = {"Accept": "text/html"}
@@ -30,7 +30,7 @@ HTML = {"Accept": "text/html"}
 @pytest.fixture
 def sweep(tmp_path: Path) -> str:
     """A sweep that was performed here."""
-    stage = Stage(tmp_path)
+    stage = SessionSetup(tmp_path)
     sweep = stage.sweep(grid(2))
     stage.perform(sweep, stage.agent(sweep))
     stage.close()
@@ -98,7 +98,7 @@ def test_a_sweep_that_runs_is_shown_by_its_own_server(
         backend.wait_until_up()
         url = backend.client_environment("supervisor")["WANDB_BASE_URL"]
         record(tmp_path, sweep, url)
-        with Mailbox(tmp_path / sweep):
+        with CommandPipe(tmp_path / sweep):
             done = command("open", sweep, "--directory", str(tmp_path))
             assert done.returncode == 0
             assert done.stderr == ""

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from parallel_hpo.config.durations import deadline_at
-from parallel_hpo.config.hpo import HpoSection, parse_section
-from parallel_hpo.errors import ConfigError
+from parallel_hpo.config.section import HpoSection, parse_section
+from parallel_hpo.core.errors import ConfigError
+from parallel_hpo.core.values import deadline_at
 
 SWEEP: dict[str, Any] = {"method": "grid", "parameters": {"x": {"values": [1]}}}
 BEGAN = 1_800_000_000.0

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from parallel_hpo.config.hpo import HpoSection
 from parallel_hpo.config.loader import Sources, load_section
-from parallel_hpo.errors import ConfigError
+from parallel_hpo.config.section import HpoSection
+from parallel_hpo.core.errors import ConfigError
 
 
 def load(environment: dict[str, str] | None = None, **keys: Any) -> HpoSection:

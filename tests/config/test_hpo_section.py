@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from parallel_hpo.config.hooks import words_of
-from parallel_hpo.config.hpo import (
+from parallel_hpo.config.section import (
     BackendChoice,
     HpoSection,
     StartMethod,
@@ -16,7 +15,8 @@ from parallel_hpo.config.hpo import (
     parse_section,
     section_schema,
 )
-from parallel_hpo.errors import ConfigError, ExitCode
+from parallel_hpo.config.tables import words_of
+from parallel_hpo.core.errors import ConfigError, ExitCode
 
 SWEEP = {"method": "random", "parameters": {"lr": {"min": 0.1, "max": 1.0}}}
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from parallel_hpo.config.hpo import HpoSection
 from parallel_hpo.config.loader import Sources, load_section, read_document, with_section
-from parallel_hpo.errors import ConfigError
+from parallel_hpo.config.section import HpoSection
+from parallel_hpo.core.errors import ConfigError
 
 SWEEP = {"method": "random", "parameters": {"LR": {"min": 0.1, "max": 1.0}}}
 FILE = Path("config.json")

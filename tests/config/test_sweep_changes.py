@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from parallel_hpo.config.sweep_changes import find_changes, in_words
-from parallel_hpo.config.sweep_words import SEED
+from parallel_hpo.config.changes import find_changes, in_words
+from parallel_hpo.config.sweep_types import SEED
 
 SWEEP = {
     "method": "random",

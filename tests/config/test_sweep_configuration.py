@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from parallel_hpo.config.sweep import parse_sweep_configuration
-from parallel_hpo.config.sweep_words import (
+from parallel_hpo.config.sweep_types import (
     Beta,
     Categorical,
     Constant,

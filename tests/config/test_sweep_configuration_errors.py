@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from parallel_hpo.config.sweep import find_doubts, parse_sweep_configuration
-from parallel_hpo.errors import ConfigError
+from parallel_hpo.core.errors import ConfigError
 
 WHERE = "hpo.sweep_configuration"
 A_METRIC = 'an object such as {"name": "loss", "goal": "minimize"}'

@@ -33,11 +33,11 @@ against a real server; don't edit it by hand. `tests/contract/test_ordinary_usag
 what isn't there. *not in this client*: that version has no such feature.
 """
 
-Found = Mapping[str, str]
+UploadedState = Mapping[str, str]
 """What a client found, by feature."""
 
 
-def find(server: Server, part: str, *, python: Path | None = None) -> Found:
+def find(server: Server, part: str, *, python: Path | None = None) -> UploadedState:
     """Run a part's steps with a client in a process of its own, and return what it found."""
     answers: dict[str, str] = server.client(
         f"usage/{part}.py", python=python, clients=_CLIENTS.get(part, 0), deadline_s=_DEADLINE_S
@@ -58,7 +58,7 @@ def read(text: str) -> dict[str, dict[str, str]]:
     return table
 
 
-def write(path: Path, column: str, found: Mapping[str, Found]) -> None:
+def write(path: Path, column: str, found: Mapping[str, UploadedState]) -> None:
     """Write the table with one column (its cells by part and feature) in the place of what it held."""
     table = read(path.read_text(encoding="utf-8")) if path.exists() else {name: {} for name in _COLUMNS}
     for cells in found.values():
@@ -79,7 +79,7 @@ def _surface_in(text: str) -> str:
     return "" if begin < 0 else text[begin:]
 
 
-def _section(part: str, features: list[str], table: Mapping[str, Found]) -> str:
+def _section(part: str, features: list[str], table: Mapping[str, UploadedState]) -> str:
     head = f"## {_TITLES[part]}\n\n| feature | {' | '.join(_COLUMNS)} |\n|---|{'---|' * len(_COLUMNS)}\n"
     rows = [[feature, *(table[column].get(feature, "") for column in _COLUMNS)] for feature in features]
     return head + "".join(f"| {' | '.join(row)} |\n" for row in rows)

@@ -22,8 +22,7 @@ from typing import Final
 from graphql import GraphQLError, NoUnusedFragmentsRule, parse, specified_rules, validate
 from graphql.utilities import strip_ignored_characters
 
-from parallel_hpo.server.graphql.execute import load_schema
-from parallel_hpo.server.graphql.unsupported import explain
+from parallel_hpo.server.graphql.execute import explain, load_schema
 
 LOOKED_AT: Final = Path(__file__).with_name("looked_at.json")
 _BEGINS: Final = re.compile(r"(?:\s|#.*\n)*(query|mutation|fragment) (\w+)\s*(?:[({]|on )")

@@ -9,7 +9,7 @@ from typing import Final
 
 import pytest
 
-from parallel_hpo.backend.credentials import find_credentials, find_mode
+from parallel_hpo.client.credentials import find_credentials, find_mode
 from tests.commanding import CommandLine
 from tests.contract.serving import CLIENTS, ROOT, answers_in
 

@@ -11,10 +11,9 @@ from typing import Any
 
 import pytest
 
-from parallel_hpo.backend.base import OpenedSweep, SweepOrder
-from parallel_hpo.backend.door import Door
-from parallel_hpo.backend.opening import open_sweep
-from parallel_hpo.errors import BackendError
+from parallel_hpo.client.base import OpenedSweep, SweepRequest
+from parallel_hpo.client.server_client import ServerClient, create_on_own_server
+from parallel_hpo.core.errors import BackendError
 from tests.contract.serving import Server
 
 RANGES = {
@@ -30,17 +29,17 @@ RANGES = {
     },
 }
 NOTHING: Mapping[str, str] = {}
-NEW = SweepOrder(RANGES, None, None, None)
+NEW = SweepRequest(RANGES, None, None, None)
 BY_ITSELF = replace(NEW, configuration=RANGES | {"project": "own"})
 ASKED = replace(BY_ITSELF, project="asked", entity="you")
 
 
-def door_of(server: Server) -> Door:
-    return Door(server.said["api_key"], threading.Event(), lambda: "", url=server.said["url"])
+def door_of(server: Server) -> ServerClient:
+    return ServerClient(server.said["api_key"], threading.Event(), lambda: "", url=server.said["url"])
 
 
-def as_we_do(server: Server, order: SweepOrder, env: Mapping[str, str] = NOTHING) -> OpenedSweep:
-    return open_sweep(door_of(server), order, {**server.env, **env})
+def as_we_do(server: Server, order: SweepRequest, env: Mapping[str, str] = NOTHING) -> OpenedSweep:
+    return create_on_own_server(door_of(server), order, {**server.env, **env})
 
 
 TEXT = "query Text($n: String!, $p: String!) { project(name: $p) { sweep(sweepName: $n) { config } } }"
@@ -56,7 +55,7 @@ def told(opened: OpenedSweep) -> Any:
     return json.loads(json.dumps(asdict(opened)))
 
 
-def as_the_client_does(server: Server, order: SweepOrder, env: Mapping[str, str] = NOTHING) -> Any:
+def as_the_client_does(server: Server, order: SweepRequest, env: Mapping[str, str] = NOTHING) -> Any:
     more: dict[str, Any] = {**env, "ORDER": json.dumps(asdict(order))}
     return server.client("opening.py", **more)
 
@@ -71,7 +70,9 @@ def without_its_id(opened: Any) -> list[object]:
 @pytest.mark.leans_on_wandb
 @pytest.mark.parametrize("order", [NEW, BY_ITSELF, ASKED], ids=["nameless", "named by itself", "named"])
 @pytest.mark.parametrize("env", [{}, {"WANDB_PROJECT": "p", "WANDB_ENTITY": "e"}], ids=["", "variables"])
-def test_a_sweep_is_created_as_by_the_client(server: Server, order: SweepOrder, env: dict[str, str]) -> None:
+def test_a_sweep_is_created_as_by_the_client(
+    server: Server, order: SweepRequest, env: dict[str, str]
+) -> None:
     ours, clients = as_we_do(server, order, env), as_the_client_does(server, order, env)
     assert without_its_id(told(ours)) == without_its_id(clients)
 
@@ -92,7 +93,7 @@ def test_a_sweep_is_joined_by_its_id_with_and_without_its_project(server: Server
     made = as_we_do(server, ASKED)
     entity, project, name = made.path.entity, made.path.project, made.path.sweep_id
     for sweep_id in (f"{entity}/{project}/{name}", f"{project}/{name}", name):
-        order = SweepOrder(None, None if "/" in sweep_id else project, entity, sweep_id)
+        order = SweepRequest(None, None if "/" in sweep_id else project, entity, sweep_id)
         assert as_we_do(server, order) == made
     assert as_the_client_does(server, order) == told(made)
 
@@ -100,7 +101,7 @@ def test_a_sweep_is_joined_by_its_id_with_and_without_its_project(server: Server
 def test_a_sweep_is_joined_where_the_variables_say(server: Server) -> None:
     made = as_we_do(server, ASKED)
     where = {"WANDB_ENTITY": made.path.entity, "WANDB_PROJECT": made.path.project}
-    order = SweepOrder(None, None, None, made.path.sweep_id)
+    order = SweepRequest(None, None, None, made.path.sweep_id)
     assert as_we_do(server, order, where) == made
     assert as_the_client_does(server, order, where) == told(made)
 
@@ -114,7 +115,7 @@ def test_text_that_others_would_read_as_a_number_is_written_as_by_the_client(ser
 
 def test_one_that_is_not_there_is_said_with_its_path_and_the_servers_address(server: Server) -> None:
     with pytest.raises(BackendError) as failed:
-        as_we_do(server, SweepOrder(None, "p", "e", "nosuchid"))
+        as_we_do(server, SweepRequest(None, "p", "e", "nosuchid"))
     assert str(failed.value) == f"{server.said['url']}: there is no sweep e/p/nosuchid"
 
 

@@ -96,7 +96,7 @@ def test_the_installed_client_has_all_that_the_pace_leans_on() -> None:
     assert install(str(ROOT)) == {
         "warnings": [],
         "beat": ["Pace", 5.0],
-        "sleep": "parallel_hpo.worker.pace",
+        "sleep": "parallel_hpo.worker.agent_patch",
     }
 
 
@@ -134,7 +134,7 @@ def test_a_changed_agent_is_told_of_and_left_at_its_stock_pace(
     found = other_client.install()
     assert found["warnings"] == [f"this version of wandb has {problem}: {STOCK_PACE}"]
     assert found["beat"] is None or found["beat"][0] in {"int", "NoneType"}
-    assert found["sleep"] == "parallel_hpo.worker.pace"
+    assert found["sleep"] == "parallel_hpo.worker.agent_patch"
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 import pytest
 
-from parallel_hpo.backend.door import ServerAddress
-from parallel_hpo.errors import ExitCode, ServerAwayError
+from parallel_hpo.client.server_client import ServerConnection
+from parallel_hpo.core.errors import ExitCode, ServerAwayError
 from tests.commanding import CommandLine
 from tests.conftest import make_clean_env
 from tests.contract.proxy import Harm, Message, proxying
@@ -91,7 +91,7 @@ def test_a_server_with_a_certificate_speaks_https_to_clients_and_to_machines(
     with serving(tmp_path, env, commands=commands, options=options) as server:
         assert server.said["url"].startswith("https://127.0.0.1:")
         with pytest.raises(ServerAwayError, match="CERTIFICATE_VERIFY_FAILED"):
-            ServerAddress(server.said["url"], "").ask("GET", "/hpo/health")
+            ServerConnection(server.said["url"], "").ask("GET", "/hpo/health")
         got = server.client("behind_tls.py", **files.trusted)
         assert (got["text"], got["url"].partition("/downloads/")[0]) == ("sent", server.said["url"])
 

@@ -21,8 +21,8 @@ from urllib.parse import urljoin
 
 import pytest
 
+from parallel_hpo.core.version import __version__
 from parallel_hpo.server.store.tables import HEAD
-from parallel_hpo.version import __version__
 from tests.distribution.building import ROOT, Built, installed
 
 pytestmark = pytest.mark.thorough

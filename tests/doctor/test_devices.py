@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from parallel_hpo.doctor.devices import examine_devices
+from parallel_hpo.devices.library import NoDriver
 from parallel_hpo.doctor.findings import Finding, Level
-from parallel_hpo.supervisor.devices.library import NoDriver
-from tests.supervisor.devices.fakes import DEVICES, INSTANCES, STRANGER, UUIDS, FakeLibrary
+from parallel_hpo.doctor.machine import examine_devices
+from tests.devices.fakes import DEVICES, INSTANCES, STRANGER, UUIDS, FakeLibrary
 
 
 def examined(

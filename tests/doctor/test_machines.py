@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from parallel_hpo.cli.doctor import look_on_machines
-from parallel_hpo.config.hpo import HpoSection
-from parallel_hpo.doctor import Finding, Level, Patient
-from parallel_hpo.doctor.machines import examine_machines
-from parallel_hpo.doctor.questions import MachineQuestion
-from parallel_hpo.machines.base import FoundMachine
-from parallel_hpo.supervisor.membership.telling import versions_here
-from parallel_hpo.words import Target
-from tests.head.engines import NotedEngine
+from parallel_hpo.cluster.base import ClusterMachine
+from parallel_hpo.config.section import HpoSection
+from parallel_hpo.core.types import Target
+from parallel_hpo.doctor import DoctorSubject, Finding, Level
+from parallel_hpo.doctor.examine import examine_machines
+from parallel_hpo.doctor.findings import MachineCheck
+from parallel_hpo.session.membership import versions_here
+from tests.cluster.engines import NotedEngine
 from tests.processes.heading import FolderEngine
 
 
@@ -31,8 +31,8 @@ def engine(tmp_path: Path) -> Iterator[FolderEngine]:
     made.stop()
 
 
-def question(**other: object) -> MachineQuestion:
-    asked = MachineQuestion(name="", versions=versions_here(), servers=(), section={"devices": "cpu"})
+def question(**other: object) -> MachineCheck:
+    asked = MachineCheck(name="", versions=versions_here(), servers=(), section={"devices": "cpu"})
     return replace(asked, **other)  # type: ignore[arg-type]
 
 
@@ -45,7 +45,7 @@ def test_each_machine_says_how_it_is_and_of_one_that_can_not_it_is_said(
 ) -> None:
     (tmp_path / "train.py").write_text("def main(): pass\n")
     keys = {"sweep_id": "x", "backend": "local", "devices": "cpu", "machines": "dask"}
-    patient = Patient(HpoSection.model_validate(keys), Target(str(tmp_path / "train.py"), "main"))
+    patient = DoctorSubject(HpoSection.model_validate(keys), Target(str(tmp_path / "train.py"), "main"))
     found = {each.name: each.findings for each in look_on_machines(patient, {}, open_engine=lambda _: engine)}
     assert set(found) == {"gpu1", "gpu2"}
     there = by_subject(found["gpu1"])
@@ -60,7 +60,7 @@ def test_each_machine_says_how_it_is_and_of_one_that_can_not_it_is_said(
 def test_what_a_machine_lacks_is_bad_and_named(engine: FolderEngine, tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text("import nonsuch_module\ndef main(): pass\n")
     keys = {"sweep_id": "x", "backend": "local", "machines": {"engine": "dask", "count": 1}}
-    patient = Patient(HpoSection.model_validate(keys), Target(str(tmp_path / "train.py"), "main"))
+    patient = DoctorSubject(HpoSection.model_validate(keys), Target(str(tmp_path / "train.py"), "main"))
     (machine,) = look_on_machines(patient, {}, open_engine=lambda _: engine)
     target = by_subject(machine.findings)["target"]
     assert target.level is Level.BAD
@@ -80,7 +80,7 @@ def test_other_versions_and_a_wrong_section_are_bad(engine: FolderEngine) -> Non
 
 def test_a_machine_that_does_not_answer_is_waited_for_so_long_and_no_longer() -> None:
     seconds = iter(range(100))
-    silent = NotedEngine([FoundMachine("gpu1", "")])
+    silent = NotedEngine([ClusterMachine("gpu1", "")])
     (machine,) = examine_machines(
         silent, question(), most=None, limit_s=5.0, clock=lambda: float(next(seconds)), pause=lambda _: None
     )
@@ -94,7 +94,7 @@ def test_a_cluster_without_a_machine_is_bad() -> None:
 
 
 def test_without_an_engine_it_is_said_how_such_machines_are_examined() -> None:
-    patient = Patient(HpoSection.model_validate({"sweep_id": "x", "machines": {}}))
+    patient = DoctorSubject(HpoSection.model_validate({"sweep_id": "x", "machines": {}}))
     (nobody,) = look_on_machines(patient, {}, open_engine=lambda _: None)
     assert nobody.findings[0].level is Level.BAD
     assert "call `parallel-hpo doctor` there" in nobody.findings[0].advice

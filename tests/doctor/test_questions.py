@@ -5,8 +5,7 @@ from __future__ import annotations
 import secrets
 
 from parallel_hpo.doctor import Finding, Level
-from parallel_hpo.doctor.findings import bad, good, warning
-from parallel_hpo.doctor.questions import MOST_BYTES, from_output, to_line
+from parallel_hpo.doctor.findings import MOST_BYTES, bad, from_output, good, to_line, warning
 
 
 def test_findings_come_back_from_the_midst_of_an_output() -> None:

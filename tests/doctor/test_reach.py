@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 import pytest
 
-from parallel_hpo.config.hpo import BackendChoice
+from parallel_hpo.config.section import BackendChoice
 from parallel_hpo.doctor import Finding, Level
-from parallel_hpo.doctor.questions import ServerToReach
-from parallel_hpo.doctor.reach import clock_difference, examine_reach, meeting_places
+from parallel_hpo.doctor.client import clock_difference, examine_reach, meeting_places
+from parallel_hpo.doctor.findings import ServerToReach
 
 HOST = "127.0.0.1"
 

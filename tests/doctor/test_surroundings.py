@@ -13,15 +13,11 @@ from typing import Any
 
 import pytest
 
-from parallel_hpo.config.hpo import BackendChoice, HpoSection, StartMethod
-from parallel_hpo.doctor import Finding, Level, Patient, examine
+from parallel_hpo.config.section import BackendChoice, HpoSection, StartMethod
+from parallel_hpo.devices.library import NoDriver
+from parallel_hpo.doctor import DoctorSubject, Finding, Level, examine
 from parallel_hpo.doctor.client import OLDEST, examine_client, is_too_old
-from parallel_hpo.doctor.machine import (
-    examine_descriptors,
-    examine_places,
-    examine_start_method,
-)
-from parallel_hpo.supervisor.devices.library import NoDriver
+from parallel_hpo.doctor.machine import examine_descriptors, examine_places, examine_start_method
 from tests.commanding import CommandLine
 from tests.contract.moves import LookedAt
 
@@ -144,7 +140,7 @@ def test_a_preload_that_fails_is_bad(on_target: Examine) -> None:
 def test_the_whole_examination_says_how_many_workers_there_would_be(tmp_path: Path) -> None:
     section = HpoSection.model_validate({"sweep_id": "x", "backend": "local", "directory": str(tmp_path)})
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "3,5"}
-    findings = list(examine(Patient(section), environment, open_library=lambda: NoDriver("none")))
+    findings = list(examine(DoctorSubject(section), environment, open_library=lambda: NoDriver("none")))
     (workers,) = [finding for finding in findings if finding.subject == "workers"]
     assert workers.text == "2 on 3, 5"
 
@@ -152,7 +148,7 @@ def test_the_whole_examination_says_how_many_workers_there_would_be(tmp_path: Pa
 def test_workers_that_can_not_be_placed_are_bad(tmp_path: Path) -> None:
     section = HpoSection.model_validate({"sweep_id": "x", "workers": 3, "directory": str(tmp_path)})
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "3,5"}
-    findings = list(examine(Patient(section), environment, open_library=lambda: NoDriver("none")))
+    findings = list(examine(DoctorSubject(section), environment, open_library=lambda: NoDriver("none")))
     assert levels(findings)["workers"] is Level.BAD
 
 

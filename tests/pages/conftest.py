@@ -13,7 +13,7 @@ from tests.chromium import Scheme
 from tests.commanding import CommandLine
 from tests.conftest import clean_env_in
 from tests.folders import shared
-from tests.pages.seen import Seen
+from tests.pages.seen import TableRun
 from tests.pages.serving import Served, served
 
 Open = Callable[..., Page]
@@ -49,15 +49,15 @@ def window(request: pytest.FixtureRequest) -> BrowserContext:
 
 
 @pytest.fixture
-def seen(site: Served) -> Iterator[Seen]:
+def seen(site: Served) -> Iterator[TableRun]:
     """What pages did; after the test they must not have failed, violated the policy, or asked others."""
-    seen = Seen(site.url)
+    seen = TableRun(site.url)
     yield seen
     assert (seen.trouble, seen.foreign) == ([], [])
 
 
 @pytest.fixture
-def visit(window: BrowserContext, site: Served, seen: Seen) -> Iterator[Open]:
+def visit(window: BrowserContext, site: Served, seen: TableRun) -> Iterator[Open]:
     """Open a page in a tab of its own, and be let in; what an earlier test was let in with is forgotten."""
     visited: list[Page] = []
 

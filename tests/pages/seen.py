@@ -14,7 +14,7 @@ ALLOWED_TO_FAIL: Final = (401, 404)
 
 
 @dataclass
-class Seen:
+class TableRun:
     """What a page did that it should not."""
 
     origin: str

@@ -14,10 +14,10 @@ from typing import Any, Final
 
 from sqlalchemy import delete, insert
 
-from parallel_hpo import tickets
+from parallel_hpo.core import keys
 from parallel_hpo.server.store import tables
 from tests.commanding import CommandLine
-from tests.server.acting import MASTER_KEY, Clock, Stage
+from tests.server.acting import MASTER_KEY, Clock, SessionSetup
 from tests.server.embedded import Embedded
 
 SPACE: Final = {
@@ -41,12 +41,12 @@ class Served:
     """A server, and the stage by which a test changes what it shows."""
 
     url: str
-    stage: Stage
+    stage: SessionSetup
     end: Callable[[], object]
     """End the server, as its owner does."""
 
     def address(self, page: str) -> str:
-        return tickets.with_ticket(self.url + page, tickets.ticket_key(MASTER_KEY), time.time())
+        return keys.with_ticket(self.url + page, keys.ticket_key(MASTER_KEY), time.time())
 
     def empty(self) -> None:
         """Forget all sweeps and runs, and set the stage's clock right; ids are not used again."""
@@ -60,7 +60,7 @@ class Served:
 @contextmanager
 def served(folder: Path, environment: dict[str, str], commands: CommandLine) -> Iterator[Served]:
     """Serve a folder's database."""
-    stage = Stage(folder, clock=Clock(time.time()))
+    stage = SessionSetup(folder, clock=Clock(time.time()))
     server = Embedded(commands, environment, folder / "server.db", key=MASTER_KEY)
     try:
         yield Served(server.said()["url"], stage, server.end)
@@ -69,7 +69,7 @@ def served(folder: Path, environment: dict[str, str], commands: CommandLine) -> 
         stage.close()
 
 
-def filled(stage: Stage, number: int, state: str = "FINISHED") -> str:
+def filled(stage: SessionSetup, number: int, state: str = "FINISHED") -> str:
     """Make a sweep of so many runs that are over, each tenth of them failed; return its id."""
     sweep = stage.sweep(SPACE | {"run_cap": max(1, number)})
     stage.set_state(sweep, state)
@@ -82,7 +82,7 @@ def filled(stage: Stage, number: int, state: str = "FINISHED") -> str:
     return sweep
 
 
-def _project_of(stage: Stage, sweep: str) -> int:
+def _project_of(stage: SessionSetup, sweep: str) -> int:
     with stage.world.database.read() as transaction:
         query = tables.sweeps.select().where(tables.sweeps.c.id == sweep)
         return int(transaction.execute(query).one().project_id)

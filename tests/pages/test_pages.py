@@ -9,14 +9,14 @@ from typing import Any, Final
 import pytest
 from playwright.sync_api import Page, expect
 
+from parallel_hpo.core.types import Slot
+from parallel_hpo.records.ledger import Ledger
 from parallel_hpo.server.services.file_stream import Batch, Chunk
 from parallel_hpo.server.store.lines import Stream
-from parallel_hpo.supervisor.control.mailbox import Mailbox
-from parallel_hpo.supervisor.decisions.events import DrainAsked
-from parallel_hpo.supervisor.records.ledger import Ledger
-from parallel_hpo.words import Slot
+from parallel_hpo.session.command_pipe import CommandPipe
+from parallel_hpo.session.decide.events import DrainAsked
 from tests.chromium import Scheme, axe_findings
-from tests.pages.seen import Seen
+from tests.pages.seen import TableRun
 from tests.pages.serving import SPACE, Served, filled
 
 Visit = Callable[..., Page]
@@ -173,7 +173,7 @@ def test_a_phones_width_is_wide_enough(visit: Visit, site: Served, address: str)
     assert page.evaluate("() => document.documentElement.scrollWidth") <= 360
 
 
-def test_a_sweep_is_paused_and_stopped_from_its_page(visit: Visit, seen: Seen, site: Served) -> None:
+def test_a_sweep_is_paused_and_stopped_from_its_page(visit: Visit, seen: TableRun, site: Served) -> None:
     sweep, name = running(site)
     page = visit(f"/local/p/sweeps/{sweep}")
     seen.accepts_dialogs = True
@@ -192,11 +192,11 @@ def test_a_sweep_is_paused_and_stopped_from_its_page(visit: Visit, seen: Seen, s
 
 
 def test_a_worker_of_this_machine_is_drained_from_its_sweeps_page(
-    visit: Visit, seen: Seen, site: Served
+    visit: Visit, seen: TableRun, site: Served
 ) -> None:
     sweep, _ = running(site)
     folder = site.stage.folder / sweep
-    with Ledger(folder / "ledger.db") as ledger, Mailbox(folder) as mailbox:
+    with Ledger(folder / "ledger.db") as ledger, CommandPipe(folder) as mailbox:
         ledger.record_facts({"path": f"local/p/{sweep}", "count": 4})
         for slot in (0, 1):
             ledger.record_spawn(Slot(slot), None, again=False)

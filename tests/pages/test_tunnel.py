@@ -15,7 +15,7 @@ import pytest
 from playwright.sync_api import BrowserContext, expect
 
 from tests.chromium import new_tab, tabs_of_its_own
-from tests.pages.seen import Seen
+from tests.pages.seen import TableRun
 from tests.pages.serving import Served, filled
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
@@ -112,7 +112,7 @@ def test_a_page_acts_through_a_tunnel_on_another_port(
     near = f"http://{name}:{forward(site.url)}"
     with tabs_of_its_own(window):
         page = new_tab(window, width=1200, height=900, scheme="light")
-        seen = Seen(near)
+        seen = TableRun(near)
         seen.watch(page)
         page.goto(site.address(f"/local/p/sweeps/{sweep}").replace(site.url, near))
         expect(page.locator("#live")).to_have_text("live")

@@ -25,12 +25,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from parallel_hpo.config.sweep_words import Method
-from parallel_hpo.errors import ExitCode
-from parallel_hpo.letters import is_supervised
-from parallel_hpo.search.grid import GridEngine
+from parallel_hpo.config.sweep_types import Method
+from parallel_hpo.core.control_pipe import is_supervised
+from parallel_hpo.core.errors import ExitCode
+from parallel_hpo.core.types import Outcome
 from parallel_hpo.server.engines import configurations
-from parallel_hpo.words import Outcome
+from parallel_hpo.server.search.space import GridEngine
 
 WAIT_S: Final = 60.0
 CTRL_C: Final = 255

@@ -262,7 +262,7 @@ def sweep(tmp_path: Path, clean_env: dict[str, str], commands: CommandLine) -> I
 
 
 @dataclass(frozen=True)
-class Performed:
+class PerformedRuns:
     """A sweep that is over, at which several tests look."""
 
     sweep: RealSweep

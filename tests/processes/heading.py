@@ -13,16 +13,16 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from parallel_hpo.api import kind_names
 from parallel_hpo.cli.arguments import parse_target
+from parallel_hpo.cluster.base import ClusterMachine, NodeCommand, NodeTaskEnd
+from parallel_hpo.cluster.node_process import NodeExit, NodeProcess, hinted, proven
+from parallel_hpo.cluster.setup import lead
 from parallel_hpo.config.loader import Sources, load_section, read_document
-from parallel_hpo.head.lead import lead
-from parallel_hpo.hpo import kind_names
-from parallel_hpo.machines.base import FoundMachine, NodeCommand, NodeTaskEnd
-from parallel_hpo.machines.node_process import NodeProcess, NodeReturn, hinted, proven
-from parallel_hpo.plan import Launch
-from parallel_hpo.supervisor.control.patience import in_thread
-from parallel_hpo.supervisor.control.signals import Control
-from parallel_hpo.ui import Terminal, Verbosity
+from parallel_hpo.count.policy import Launch
+from parallel_hpo.display import Terminal, Verbosity
+from parallel_hpo.session.signals import Control
+from parallel_hpo.session.waiting import in_thread
 
 FOREIGN = ("WANDB_", "PARALLEL_HPO_")
 BROKEN = ("-c", "raise SystemExit('no torch on this machine')")
@@ -32,9 +32,9 @@ BROKEN = ("-c", "raise SystemExit('no torch on this machine')")
 class Node:
     """A node on a machine, and how it ends."""
 
-    machine: FoundMachine
+    machine: ClusterMachine
     process: NodeProcess
-    end: Future[NodeReturn]
+    end: Future[NodeExit]
 
 
 class FolderEngine:
@@ -46,10 +46,10 @@ class FolderEngine:
         self._folder = folder
         self._nodes: list[Node] = []
 
-    def machines(self) -> tuple[FoundMachine, ...]:
-        return tuple(FoundMachine(path.name, str(path)) for path in sorted(self._folder.iterdir()))
+    def machines(self) -> tuple[ClusterMachine, ...]:
+        return tuple(ClusterMachine(path.name, str(path)) for path in sorted(self._folder.iterdir()))
 
-    def start(self, machine: FoundMachine, command: NodeCommand) -> None:
+    def start(self, machine: ClusterMachine, command: NodeCommand) -> None:
         home = Path(machine.address)
         own = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
         arguments = BROKEN if (home / "broken").exists() else command.arguments

@@ -12,10 +12,10 @@ from typing import Any, Final
 import pytest
 from sqlalchemy import create_engine, insert
 
-from parallel_hpo.protocol.ends import AttemptEnd
+from parallel_hpo.core.messages import AttemptEnd
+from parallel_hpo.core.types import Outcome, RunId, Slot
+from parallel_hpo.records.ledger import Ledger
 from parallel_hpo.server.store import tables
-from parallel_hpo.supervisor.records.ledger import Ledger
-from parallel_hpo.words import Outcome, RunId, Slot
 from tests.processes.agreement import Attempt, Counted, Told, agree, disagreements
 
 GRID: Final = {

@@ -14,9 +14,9 @@ from typing import Final
 import psutil
 import pytest
 
-from parallel_hpo.errors import ExitCode
+from parallel_hpo.core.errors import ExitCode
+from tests.cluster.dasks import DaskCluster, running_dask
 from tests.commanding import CommandLine
-from tests.machines.dasks import DaskCluster, running_dask
 from tests.processes.conftest import MAINS, RANDOM, RealSweep, ending, outcomes
 from tests.spares import FORK_SERVER, GUARD, HOST
 

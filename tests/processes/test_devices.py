@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from parallel_hpo.supervisor.devices.drivers import open_driver
-from parallel_hpo.supervisor.devices.library import NoDriver, opened
+from parallel_hpo.devices.library import NoDriver, opened
+from parallel_hpo.devices.placing import open_driver
 from tests.commanding import CommandLine
 from tests.interpreter import forked_python
 from tests.processes.conftest import MAINS, RANDOM, RealSweep, outcomes

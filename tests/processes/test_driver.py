@@ -12,11 +12,11 @@ import psutil
 import pytest
 
 from tests.commanding import CommandLine
+from tests.devices.driver import COMPILER, build_driver
+from tests.devices.fakes import STRANGER, UUIDS
 from tests.interpreter import forked_python
 from tests.launching import load_libraries
 from tests.processes.conftest import MAINS, RANDOM, RealSweep, outcomes
-from tests.supervisor.devices.driver import COMPILER, build_driver
-from tests.supervisor.devices.fakes import STRANGER, UUIDS
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or COMPILER is None, reason="needs a C compiler on Linux"

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import yaml
 
-from parallel_hpo.errors import ExitCode
+from parallel_hpo.core.errors import ExitCode
 from tests.processes.conftest import RealSweep
 
 SWEEP: Final = {

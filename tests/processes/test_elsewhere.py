@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from parallel_hpo.errors import ExitCode
+from parallel_hpo.core.errors import ExitCode
 from tests.commanding import CommandLine
 from tests.conftest import make_clean_env
 from tests.contract.serving import Server, serving

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import pytest
 
-from parallel_hpo.errors import ExitCode
+from parallel_hpo.core.errors import ExitCode
 from tests.processes.conftest import RealSweep
 from tests.slurm import NoSlurmError, running_slurm
 from tests.spares import FORK_SERVER, HOST, SERVER

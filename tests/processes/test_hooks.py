@@ -16,8 +16,8 @@ from typing import Any, Final
 import psutil
 import pytest
 
-from parallel_hpo.supervisor.decisions.seeding import seed_of
-from tests.processes.conftest import DEADLINE_S, Performed, RealSweep, outcomes
+from parallel_hpo.session.decide.deadline import seed_of
+from tests.processes.conftest import DEADLINE_S, PerformedRuns, RealSweep, outcomes
 from tests.threads import answering_in_a_thread
 
 MAINS: Final = Path(__file__).with_name("after_runs.py")
@@ -42,7 +42,7 @@ def by_id(runs: list[Any]) -> list[Any]:
 
 
 @dataclass(frozen=True)
-class Mixed(Performed):
+class Mixed(PerformedRuns):
     """A sweep with a run that went well and three that did not, of all of which somebody was told."""
 
     received: list[Any]

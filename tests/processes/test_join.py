@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from parallel_hpo.backend.pool import PoolDoor
-from parallel_hpo.errors import ExitCode
+from parallel_hpo.client.server_client import PoolClient
+from parallel_hpo.core.errors import ExitCode
 from tests.commanding import CommandLine
 from tests.processes.conftest import RealSweep
 from tests.processes.machines import LEASE_S, Machine, Machines, machines_on_a_server
@@ -194,7 +194,7 @@ def test_a_frozen_machine_changes_nothing_when_it_thaws(machines: Machines) -> N
 def test_a_machine_with_other_software_is_refused_before_a_run_starts(machines: Machines) -> None:
     sweep = machines.create("quick", count=1)
     machines.query('UPDATE pool_facts SET versions = replace(versions, \'"wandb": "\', \'"wandb": "9.\')')
-    facts = PoolDoor(machines.server.said["url"], machines.server.said["api_key"], sweep).facts()
+    facts = PoolClient(machines.server.said["url"], machines.server.said["api_key"], sweep).facts()
     assert facts is not None
     here = facts.versions.wandb
     code, said = machines.join("old").finish()

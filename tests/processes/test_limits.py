@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from parallel_hpo.errors import ExitCode
+from parallel_hpo.core.errors import ExitCode
 from tests.processes.conftest import Ended, RealSweep, outcomes
 
 NO_BREAKER = {"max_initial": None}

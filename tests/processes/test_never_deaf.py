@@ -17,7 +17,7 @@ from typing import Final
 import psutil
 import pytest
 
-from parallel_hpo.errors import ExitCode
+from parallel_hpo.core.errors import ExitCode
 from tests.processes.conftest import DEADLINE_S, RANDOM, Ended, RealSweep, outcomes
 
 pytestmark = pytest.mark.thorough

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from parallel_hpo.supervisor.devices.presence import FREE_AFTER_S
+from parallel_hpo.devices.sharing import FREE_AFTER_S
+from tests.devices.driver import COMPILER, build_driver
 from tests.processes.conftest import RealSweep, outcomes
-from tests.supervisor.devices.driver import COMPILER, build_driver
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="logind is Linux's, and so is ionice")
 LOGINCTL = """#!/bin/sh

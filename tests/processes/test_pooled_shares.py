@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from parallel_hpo.errors import ExitCode
+from parallel_hpo.core.errors import ExitCode
 from tests.commanding import CommandLine
 from tests.processes.conftest import RealSweep, outcomes
 from tests.processes.machines import Machine, Machines, machines_on_a_server

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import pytest
 
-from parallel_hpo.errors import ExitCode
+from parallel_hpo.core.errors import ExitCode
 from tests.processes.conftest import DEADLINE_S, MAINS, RealSweep, outcomes
 
 GRID: Final = {"method": "grid", "metric": {"name": "loss"}, "parameters": {"x": {"values": [1, 2, 3]}}}

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import pytest
 
-from parallel_hpo.errors import ExitCode
+from parallel_hpo.core.errors import ExitCode
 from tests.forked import forked
 from tests.processes.conftest import DEADLINE_S, MAINS, Ended, RealSweep, outcomes
 from tests.slurm import NoSlurmError, Slurm, running_slurm

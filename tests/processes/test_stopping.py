@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from parallel_hpo.errors import ExitCode
+from parallel_hpo.core.errors import ExitCode
 from tests.launching import be_a_session, ignore_hangups, ignore_interrupts
 from tests.processes.conftest import ANEW, Ended, RealSweep, outcomes
 from tests.processes.databases import ServerRun

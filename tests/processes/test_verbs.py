@@ -18,7 +18,7 @@ import pytest
 
 from tests.commanding import CommandLine
 from tests.launching import limit_descriptors
-from tests.processes.conftest import RANDOM, Performed, RealSweep, outcomes
+from tests.processes.conftest import RANDOM, PerformedRuns, RealSweep, outcomes
 
 
 def sweep_id_of(sweep: RealSweep) -> str:
@@ -31,7 +31,7 @@ def states_of(sweep: RealSweep) -> set[str]:
 
 
 @dataclass(frozen=True)
-class ThreeRuns(Performed):
+class ThreeRuns(PerformedRuns):
     """A sweep of three runs, and the second in which it was begun at the earliest."""
 
     not_before: datetime

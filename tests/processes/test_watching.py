@@ -9,7 +9,7 @@ from tests.processes.conftest import RealSweep
 SCRIPT = """
 import sys, threading
 from parallel_hpo import HPO
-from parallel_hpo.notices import RunBegan
+from parallel_hpo.core.notices import RunBegan
 
 class Observer:
     shows_memory = sys.argv[1] == "shows"

@@ -9,30 +9,30 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes.conftest import MAINS, Performed, RealSweep, outcomes
+from tests.processes.conftest import MAINS, PerformedRuns, RealSweep, outcomes
 
 
 @pytest.fixture(scope="module")
-def ten_runs(new_sweep: Callable[[], RealSweep]) -> Performed:
+def ten_runs(new_sweep: Callable[[], RealSweep]) -> PerformedRuns:
     sweep = new_sweep()
-    return Performed(sweep, sweep.start("quick", count=10, workers=3).finish())
+    return PerformedRuns(sweep, sweep.start("quick", count=10, workers=3).finish())
 
 
 @pytest.fixture(scope="module")
-def curious_runs(new_sweep: Callable[[], RealSweep]) -> Performed:
+def curious_runs(new_sweep: Callable[[], RealSweep]) -> PerformedRuns:
     """Runs that told what they found, in a sweep that another run's process starts."""
     sweep = new_sweep()
     sweep.env |= {"WANDB_RUN_ID": "parent", "RANK": "3", "WANDB_SERVICE": "1-2-3", "OMP_NUM_THREADS": "7"}
-    return Performed(sweep, sweep.start("curious", count=4, arguments=("--", "--epochs", "3")).finish())
+    return PerformedRuns(sweep, sweep.start("curious", count=4, arguments=("--", "--epochs", "3")).finish())
 
 
 @pytest.fixture(scope="module")
-def failed_runs(new_sweep: Callable[[], RealSweep]) -> Performed:
+def failed_runs(new_sweep: Callable[[], RealSweep]) -> PerformedRuns:
     sweep = new_sweep()
-    return Performed(sweep, sweep.start("failing", count=8, failures={"max_initial": None}).finish())
+    return PerformedRuns(sweep, sweep.start("failing", count=8, failures={"max_initial": None}).finish())
 
 
-def test_ten_runs_on_three_workers_are_exactly_ten_distinct_runs(ten_runs: Performed) -> None:
+def test_ten_runs_on_three_workers_are_exactly_ten_distinct_runs(ten_runs: PerformedRuns) -> None:
     ended = ten_runs.ended
     assert ended.code == 0, ended.stderr
     entries = ten_runs.sweep.entries()
@@ -42,7 +42,7 @@ def test_ten_runs_on_three_workers_are_exactly_ten_distinct_runs(ten_runs: Perfo
     assert "(shares 4, 3, 3)" in ended.stderr
 
 
-def test_main_is_in_the_main_thread_with_signals_of_its_own_and_no_stdin(curious_runs: Performed) -> None:
+def test_main_is_in_the_main_thread_with_signals_of_its_own_and_no_stdin(curious_runs: PerformedRuns) -> None:
     assert outcomes(curious_runs.ended.summary) == ["finished"] * 4
     for entry in curious_runs.sweep.entries():
         assert entry.facts["in_main_thread"]
@@ -60,13 +60,13 @@ def test_main_may_read_copy_and_pickle_the_runs_settings_and_log_the_code(sweep:
     assert len({entry.pid for entry in entries}) == 1, "its worker was replaced"
 
 
-def test_two_workers_draw_different_random_numbers(curious_runs: Performed) -> None:
+def test_two_workers_draw_different_random_numbers(curious_runs: PerformedRuns) -> None:
     entries = curious_runs.sweep.entries()
     assert len({entry.facts["random"] for entry in entries}) == 4
     assert len({entry.facts["numpy"] for entry in entries}) == 4
 
 
-def test_a_workers_environment_has_its_facts_and_none_of_the_parents_run(curious_runs: Performed) -> None:
+def test_a_workers_environment_has_its_facts_and_none_of_the_parents_run(curious_runs: PerformedRuns) -> None:
     for entry in curious_runs.sweep.entries():
         environment = entry.facts["environment"]
         assert environment["WANDB_RUN_ID"] == environment["PARALLEL_HPO_RUN_ID"] == entry.run_id
@@ -104,18 +104,18 @@ def test_the_best_run_is_that_with_the_best_value(sweep: RealSweep, method: str,
     assert (ended.summary["metric"], ended.summary["goal"]) == ("loss", "maximize")
 
 
-def test_the_json_on_stdout_is_the_summary_and_nothing_else(ten_runs: Performed) -> None:
+def test_the_json_on_stdout_is_the_summary_and_nothing_else(ten_runs: PerformedRuns) -> None:
     assert json.loads(ten_runs.ended.stdout) == ten_runs.ended.summary
 
 
-def test_each_workers_output_is_in_its_log_and_on_stderr(failed_runs: Performed) -> None:
+def test_each_workers_output_is_in_its_log_and_on_stderr(failed_runs: PerformedRuns) -> None:
     for number in range(2):
         assert f"[w{number}] ValueError: no good" in failed_runs.ended.stderr
         (log,) = failed_runs.sweep.directory.glob(f"*/worker-{number}/output.log")
         assert "ValueError: no good" in log.read_text()
 
 
-def test_runs_that_fail_count_and_a_sweep_in_which_none_finished_says_so(failed_runs: Performed) -> None:
+def test_runs_that_fail_count_and_a_sweep_in_which_none_finished_says_so(failed_runs: PerformedRuns) -> None:
     ended = failed_runs.ended
     assert ended.code == 5
     assert outcomes(ended.summary) == ["failed"] * 8
@@ -128,7 +128,7 @@ def test_a_main_that_never_calls_init_has_failed_for_that_reason(sweep: RealSwee
     assert {run["reason"] for run in ended.summary["runs"]} == {"main never called wandb.init()"}
 
 
-def test_the_sweep_is_finished_on_its_server_when_its_count_is_reached(ten_runs: Performed) -> None:
+def test_the_sweep_is_finished_on_its_server_when_its_count_is_reached(ten_runs: PerformedRuns) -> None:
     with sqlite3.connect(ten_runs.sweep.directory / "server.db") as database:
         assert database.execute("SELECT state FROM sweeps").fetchall() == [("FINISHED",)]
     database.close()

@@ -10,23 +10,23 @@ from typing import Any
 
 import yaml
 
+from parallel_hpo.server import removal
+from parallel_hpo.server.context import AppContext
 from parallel_hpo.server.engines.cache import AskFirstError, Engines
-from parallel_hpo.server.removal import removing
 from parallel_hpo.server.services import agents as agent_service
 from parallel_hpo.server.services import file_stream, supervision
 from parallel_hpo.server.services import runs as run_service
 from parallel_hpo.server.services import sweeps as sweep_service
-from parallel_hpo.server.services.abandoned import reap
 from parallel_hpo.server.services.file_stream import Chunk
-from parallel_hpo.server.services.runs import RunWishes
+from parallel_hpo.server.services.run_transitions import reap
+from parallel_hpo.server.services.runs import RunUpsert
 from parallel_hpo.server.services.supervision import SweepAt
-from parallel_hpo.server.services.sweeps import SweepWishes
+from parallel_hpo.server.services.sweeps import SweepUpsert
 from parallel_hpo.server.store import runs
 from parallel_hpo.server.store.database import Database
 from parallel_hpo.server.store.records import Run
 from parallel_hpo.server.store.runs import RunPath
-from parallel_hpo.server.world import World
-from tests.server.kept import Kept, empty_sqlite
+from tests.server.kept import StoredSweep, empty_sqlite
 
 MASTER_KEY = "0123456789" * 4
 METRIC = {"name": "loss", "goal": "minimize"}
@@ -52,7 +52,7 @@ class Clock:
 
 
 @dataclass
-class Stage:
+class SessionSetup:
     """The server's logic, with verbs for what clients do to it."""
 
     folder: Path
@@ -60,12 +60,12 @@ class Stage:
     busy_timeout_s: float = 10
     where: str = ""
     """The database's path or URL; none: SQLite in the folder."""
-    kept: Kept | None = None
+    kept: StoredSweep | None = None
     """A database that is open, and stays so."""
 
     def __post_init__(self) -> None:
         ids = itertools.count()
-        self.world = World(
+        self.world = AppContext(
             database=self._opened(),
             files=self.folder / "server-files",
             master_key=MASTER_KEY,
@@ -91,7 +91,7 @@ class Stage:
 
     def forget_engines(self) -> None:
         """Be as another process on the same database would be."""
-        self.world = World(
+        self.world = AppContext(
             database=self.world.database,
             files=self.world.files,
             master_key=MASTER_KEY,
@@ -102,11 +102,11 @@ class Stage:
         )
 
     def sweep(self, config: dict[str, Any], prior_runs: str | None = None) -> str:
-        wishes = SweepWishes(config=yaml.dump(config), project="p", prior_runs_filters=prior_runs)
+        wishes = SweepUpsert(config=yaml.dump(config), project="p", prior_runs_filters=prior_runs)
         return sweep_service.upsert(self.world, wishes).id
 
     def set_state(self, sweep: str, state: str) -> None:
-        sweep_service.upsert(self.world, SweepWishes(id=sweep, state=state))
+        sweep_service.upsert(self.world, SweepUpsert(id=sweep, state=state))
 
     def agent(self, sweep: str, label: str = "") -> str:
         return agent_service.register(self.world, sweep, "host", label).id
@@ -132,7 +132,7 @@ class Stage:
         return name
 
     def start(self, sweep: str, name: str, opener: str = "") -> None:
-        run_service.upsert(self.world, RunWishes(name=name, sweep=sweep, project="p"), opener=opener)
+        run_service.upsert(self.world, RunUpsert(name=name, sweep=sweep, project="p"), opener=opener)
 
     def stream(self, name: str, chunk: Chunk) -> bool:
         return file_stream.receive(self.world, RunPath("local", "p", name), chunk)
@@ -156,7 +156,7 @@ class Stage:
         return found
 
     def delete(self, name: str) -> None:
-        removing.delete_run(self.world, self.run(name).id, with_artifacts=False)
+        removal.delete_run(self.world, self.run(name).id, with_artifacts=False)
 
     def run(self, name: str) -> Run:
         with self.world.database.read() as transaction:

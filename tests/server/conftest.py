@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.postgresql import PostgreSQL
-from tests.server.acting import Stage
-from tests.server.kept import Kept, KeptPostgreSQL, KeptSQLite
+from tests.server.acting import SessionSetup
+from tests.server.kept import KeptPostgreSQL, KeptSQLite, StoredSweep
 
 DATABASES = ("sqlite", "postgresql")
 
@@ -28,9 +28,9 @@ def kept_postgresql(postgresql: PostgreSQL) -> Iterator[KeptPostgreSQL]:
 
 
 @pytest.fixture(params=DATABASES)
-def stage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stage]:
+def stage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SessionSetup]:
     """The server's logic on an empty database, of each kind that is installed."""
-    kept: Kept = request.getfixturevalue(f"kept_{request.param}")
+    kept: StoredSweep = request.getfixturevalue(f"kept_{request.param}")
     kept.empty()
-    with closing(Stage(tmp_path, kept=kept)) as stage:
+    with closing(SessionSetup(tmp_path, kept=kept)) as stage:
         yield stage

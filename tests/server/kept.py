@@ -16,7 +16,7 @@ from parallel_hpo.server.store.tables import alembic_version, metadata
 from tests.postgresql import PostgreSQL
 
 
-class Kept(Protocol):
+class StoredSweep(Protocol):
     """A database of one kind."""
 
     where: str

@@ -5,22 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from parallel_hpo.policy import FailureLimits
-from parallel_hpo.protocol.ends import Ending
-from parallel_hpo.protocol.pool import (
-    Exchange,
-    Granted,
-    Join,
-    NewPool,
-    NodeLost,
-    PooledStart,
-    PoolEvent,
-)
-from parallel_hpo.server.rules.pool import ending, membership
-from parallel_hpo.server.rules.pool.draft import PoolDraft
-from parallel_hpo.server.rules.pool.exchange import exchange
-from parallel_hpo.server.rules.pool.state import Moment, Pool, PoolNode, PoolRun, PoolShare, RunPlace
-from parallel_hpo.words import Outcome, RunId
+from parallel_hpo.core.messages import SweepEnd
+from parallel_hpo.core.pool_messages import Exchange, Granted, Join, NewPool, NodeLost, PooledStart, PoolEvent
+from parallel_hpo.core.types import Outcome, RunId
+from parallel_hpo.count import pool_ending, pool_exchange
+from parallel_hpo.count.policy import FailureLimits
+from parallel_hpo.count.pool_exchange import exchange
+from parallel_hpo.count.pool_state import Moment, Pool, PoolDraft, PoolNode, PoolRun, PoolShare, RunStatus
 from tests.server.acting import START, Clock
 from tests.server.pooling import end, machine, new_pool, start, told
 
@@ -42,17 +33,17 @@ class PoolInMemory:
         moment = Moment(self.clock.now, self.up_since)
         everything = (self.nodes.values(), self.runs.values(), moment, self.shares.values())
         draft = PoolDraft(self.pool, *everything)
-        membership.see_to_silence(draft)
+        pool_exchange.see_to_silence(draft)
         return draft
 
     def keep(self, draft: PoolDraft) -> None:
         self.pool, self.nodes, self.runs, self.shares = draft.pool, draft.nodes, draft.runs, draft.shares
         self.told += draft.events
-        open_runs = [run for run in self.runs.values() if run.place is not RunPlace.ENDED]
+        open_runs = [run for run in self.runs.values() if run.place is not RunStatus.ENDED]
         assert (self.pool.started, self.pool.open_runs) == (len(self.runs), len(open_runs))
         for name, share in self.shares.items():
             started = [run for run in self.runs.values() if run.share == name]
-            still_open = [run for run in started if run.place is not RunPlace.ENDED]
+            still_open = [run for run in started if run.place is not RunStatus.ENDED]
             assert (share.started, share.open_runs) == (len(started), len(still_open))
 
     def open(self, wanted: NewPool) -> None:
@@ -71,12 +62,12 @@ class PoolInMemory:
         )
         self.pool = self.pool or anew
         draft = self.draft()
-        membership.open_again(draft, anew)
+        pool_exchange.open_again(draft, anew)
         self.keep(draft)
 
     def join(self, wants: Join) -> int | None:
         draft = self.draft()
-        node = None if draft.pool.ends is not None else membership.join(draft, wants)
+        node = None if draft.pool.ends is not None else pool_exchange.join(draft, wants)
         self.keep(draft)
         return None if node is None else node.epoch
 
@@ -88,24 +79,24 @@ class PoolInMemory:
 
     def leave(self, epoch: int, reason: str) -> None:
         draft = self.draft()
-        membership.leave(draft, epoch, reason)
+        pool_exchange.leave(draft, epoch, reason)
         self.keep(draft)
 
     def lose(self, lost: NodeLost) -> None:
         draft = self.draft()
-        membership.lose(draft, lost)
+        pool_exchange.lose(draft, lost)
         self.keep(draft)
 
-    def stop(self, ends: Ending) -> None:
+    def stop(self, ends: SweepEnd) -> None:
         draft = self.draft()
-        ending.stop(draft, ends)
+        pool_ending.stop(draft, ends)
         self.keep(draft)
 
     def hear_head(self) -> None:
         assert self.pool is not None
         self.pool = replace(self.pool, head_heard_at=self.clock.now)
 
-    def look(self) -> Ending | None:
+    def look(self) -> SweepEnd | None:
         draft = self.draft()
         self.keep(draft)
         return draft.pool.ends

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from parallel_hpo.plan import Share
-from parallel_hpo.protocol.ends import Ending
-from parallel_hpo.protocol.pool import Join, PooledEnd, PooledStart
+from parallel_hpo.core.messages import SweepEnd
+from parallel_hpo.core.pool_messages import Join, PooledEnd, PooledStart
+from parallel_hpo.count.policy import Share
 from tests.server.pooling import machine, stopped
 
 
@@ -27,7 +27,7 @@ class Machine:
     heard_at: float = 0.0
     granted: int = 0
     used: int = 0
-    ends_known: Ending | None = None
+    ends_known: SweepEnd | None = None
     again: dict[str, int] = field(default_factory=dict)
     retries: dict[str, int] = field(default_factory=dict)
     pending: PooledStart | None = None

@@ -12,10 +12,9 @@ from typing import Final, Protocol
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from parallel_hpo.errors import ExitCode
-from parallel_hpo.plan import Share
-from parallel_hpo.protocol.ends import Ending
-from parallel_hpo.protocol.pool import (
+from parallel_hpo.core.errors import ExitCode
+from parallel_hpo.core.messages import SweepEnd
+from parallel_hpo.core.pool_messages import (
     FENCE,
     Exchange,
     Granted,
@@ -25,7 +24,8 @@ from parallel_hpo.protocol.pool import (
     PooledStart,
     PoolEvent,
 )
-from parallel_hpo.words import Outcome, StopKind
+from parallel_hpo.core.types import Outcome, StopKind
+from parallel_hpo.count.policy import Share
 from tests.server.acting import Clock
 from tests.server.pool_machine import Machine
 from tests.server.pooling import TIMEOUT_S, end, new_pool, start, told
@@ -48,8 +48,8 @@ class Side(Protocol):
     def exchange(self, told: Exchange) -> Granted: ...
     def leave(self, epoch: int, reason: str) -> None: ...
     def lose(self, lost: NodeLost) -> None: ...
-    def stop(self, ends: Ending) -> None: ...
-    def look(self) -> Ending | None: ...
+    def stop(self, ends: SweepEnd) -> None: ...
+    def look(self) -> SweepEnd | None: ...
     def may_start(self) -> int:
         """Return how many runs have started or may do so."""
 
@@ -180,7 +180,7 @@ class PoolPlay(RuleBasedStateMachine):
             node.pending = None
             node.retries.pop(run.run_id, None)
 
-    def heed(self, node: Machine, ends: Ending) -> None:
+    def heed(self, node: Machine, ends: SweepEnd) -> None:
         if ends.stop is None:
             its_own = [other for other in self.machines if other.share == node.share]
             working = [other for other in its_own if other.works and other.inside]
@@ -284,7 +284,7 @@ class PoolPlay(RuleBasedStateMachine):
         self.side.up_since = self.now
 
     def head_stops(self, _i: int, n: int) -> None:
-        self.side.stop(Ending("Ctrl-C", 130, list(StopKind)[n % len(StopKind)]))
+        self.side.stop(SweepEnd("Ctrl-C", 130, list(StopKind)[n % len(StopKind)]))
 
     def open_again(self, _i: int, n: int) -> None:
         """Go on after a stop; nodes leave first, as a head waits for them."""
@@ -351,7 +351,7 @@ class PoolPlay(RuleBasedStateMachine):
         assert last.exit_code in (ExitCode.COMPLETE, ExitCode.NO_RUN_FINISHED)
         assert [event.number for event in events] == list(range(1, len(events) + 1))
 
-    def work_alone(self, node: Machine) -> Ending:
+    def work_alone(self, node: Machine) -> SweepEnd:
         """Go on with what the machine has, until the sweep is complete; what others had comes with time."""
         node.cut, self.machines = False, [node]
         for _ in range(ENOUGH):

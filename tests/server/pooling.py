@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from parallel_hpo.protocol.pool import (
+from parallel_hpo.core.pool_messages import (
     Exchange,
     Join,
     NewPool,
@@ -13,7 +13,7 @@ from parallel_hpo.protocol.pool import (
     PooledStart,
     Versions,
 )
-from parallel_hpo.words import Outcome, RunId
+from parallel_hpo.core.types import Outcome, RunId
 
 VERSIONS: Final = Versions(python="3.12", wandb="0.30", parallel_hpo="1.0")
 TIMEOUT_S: Final = 30.0

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from parallel_hpo.server.pages.answers import Recent
+from parallel_hpo.server.pages.answers import RecentAnswers
 
 
 @dataclass
@@ -28,7 +28,7 @@ class Source:
 
 def test_who_asks_soon_after_another_is_told_the_same() -> None:
     source = Source()
-    recent = Recent(2.0, clock=source.clock)
+    recent = RecentAnswers(2.0, clock=source.clock)
     assert recent.answer("a", source.make) == b"0"
     source.now += 1.9
     assert recent.answer("a", source.make) == b"0"
@@ -38,7 +38,7 @@ def test_who_asks_soon_after_another_is_told_the_same() -> None:
 
 
 def test_who_asks_while_an_answer_is_made_waits_for_that() -> None:
-    recent, made = Recent(60.0), []
+    recent, made = RecentAnswers(60.0), []
     all_ask = threading.Barrier(3)
 
     def make() -> bytes:
@@ -56,7 +56,7 @@ def test_who_asks_while_an_answer_is_made_waits_for_that() -> None:
 
 def test_what_could_not_be_answered_is_asked_again() -> None:
     source = Source()
-    recent = Recent(2.0, clock=source.clock)
+    recent = RecentAnswers(2.0, clock=source.clock)
 
     def fail() -> bytes:
         raise ValueError("no answer")

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from parallel_hpo.metric import lookup
-from parallel_hpo.server.pages.curves import Curve, picked, reduced
+from parallel_hpo.core.values import lookup
+from parallel_hpo.server.pages.metric_series import Curve, picked, reduced
 
 LINES: list[Any] = [
     {"_step": 0, "loss": 1.5},

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from parallel_hpo import tickets
-from parallel_hpo.keys import worker_key
-from parallel_hpo.server.pages.entrance import Entrance, Peers
-from parallel_hpo.supervisor.control.mailbox import Mailbox
-from parallel_hpo.supervisor.records.ledger import Ledger
-from parallel_hpo.words import Slot
-from tests.server.acting import MASTER_KEY, Stage, grid
+from parallel_hpo.core import keys
+from parallel_hpo.core.keys import worker_key
+from parallel_hpo.core.types import Slot
+from parallel_hpo.records.ledger import Ledger
+from parallel_hpo.server.pages.browser_auth import BrowserAuth, LocalConnections
+from parallel_hpo.session.command_pipe import CommandPipe
+from tests.server.acting import MASTER_KEY, SessionSetup, grid
 from tests.server.web import Web
 
 HTML = {"Accept": "text/html,application/xhtml+xml"}
@@ -25,28 +25,30 @@ PAGE = "/local/p/sweeps/{}"
 
 
 @pytest.fixture
-def sweep(stage: Stage) -> str:
+def sweep(stage: SessionSetup) -> str:
     sweep = stage.sweep(grid(3))
     stage.perform(sweep, stage.agent(sweep))
     return sweep
 
 
 @pytest.fixture
-def browser(stage: Stage) -> Iterator[Web]:
+def browser(stage: SessionSetup) -> Iterator[Web]:
     """A client without a key."""
     with Web(stage, None) as web:
         yield web
 
 
-def ticket(stage: Stage, age_s: float = 0.0) -> str:
-    return tickets.issue(tickets.ticket_key(MASTER_KEY), stage.clock() - age_s)
+def ticket(stage: SessionSetup, age_s: float = 0.0) -> str:
+    return keys.issue(keys.ticket_key(MASTER_KEY), stage.clock() - age_s)
 
 
-def with_ticket(stage: Stage, page: str) -> str:
+def with_ticket(stage: SessionSetup, page: str) -> str:
     return f"{page}?ticket={ticket(stage)}"
 
 
-def test_a_ticket_becomes_a_cookie_and_the_address_without_it(stage: Stage, browser: Web, sweep: str) -> None:
+def test_a_ticket_becomes_a_cookie_and_the_address_without_it(
+    stage: SessionSetup, browser: Web, sweep: str
+) -> None:
     page = PAGE.format(sweep)
     answer = browser.get(with_ticket(stage, page), headers=HTML)
     assert (answer.status_code, answer.headers["location"]) == (303, page)
@@ -58,58 +60,58 @@ def test_a_ticket_becomes_a_cookie_and_the_address_without_it(stage: Stage, brow
     assert (shown.status_code, sweep in shown.text) == (200, True)
 
 
-def test_a_ticket_keeps_the_rest_of_its_address(stage: Stage, browser: Web, sweep: str) -> None:
+def test_a_ticket_keeps_the_rest_of_its_address(stage: SessionSetup, browser: Web, sweep: str) -> None:
     page = PAGE.format(sweep)
     answer = browser.get(f"{page}?a=1&ticket={ticket(stage)}&b=%26", headers=HTML)
     assert answer.headers["location"] == f"{page}?a=1&b=%26"
 
 
 @pytest.mark.parametrize("path", ["//evil.example", "//evil.example/runs/x", "/\\evil.example/p"])
-def test_a_ticket_leads_to_no_other_host(stage: Stage, path: str) -> None:
+def test_a_ticket_leads_to_no_other_host(stage: SessionSetup, path: str) -> None:
     scope: dict[str, Any] = {"type": "http", "method": "GET", "path": path, "headers": []}
     scope |= {
         "query_string": f"ticket={ticket(stage)}".encode(),
         "server": ("127.0.0.1", 6),
         "scheme": "http",
     }
-    way_on = Entrance(MASTER_KEY, stage.clock).redeem(scope)
+    way_on = BrowserAuth(MASTER_KEY, stage.clock).redeem(scope)
     assert way_on is None or way_on.headers["location"].startswith("/%5C")
 
 
-def test_a_ticket_is_good_once(stage: Stage, browser: Web, sweep: str) -> None:
+def test_a_ticket_is_good_once(stage: SessionSetup, browser: Web, sweep: str) -> None:
     address = with_ticket(stage, PAGE.format(sweep))
     assert browser.get(address).status_code == 303
     browser.forget_cookies()
     assert browser.get(address, headers=HTML).status_code == 401
 
 
-def test_a_used_ticket_is_left_away_for_who_was_let_in(stage: Stage, browser: Web, sweep: str) -> None:
+def test_a_used_ticket_is_left_away_for_who_was_let_in(stage: SessionSetup, browser: Web, sweep: str) -> None:
     address = with_ticket(stage, PAGE.format(sweep))
     browser.get(address)
     answer = browser.get(address)
     assert (answer.status_code, "set-cookie" in answer.headers) == (303, False)
 
 
-def test_a_ticket_is_good_for_minutes(stage: Stage, sweep: str) -> None:
+def test_a_ticket_is_good_for_minutes(stage: SessionSetup, sweep: str) -> None:
     with Web(stage, None) as web:
         fresh = with_ticket(stage, PAGE.format(sweep))
-        stage.clock.now += tickets.TICKET_VALID_S + 1
+        stage.clock.now += keys.TICKET_VALID_S + 1
         assert web.get(fresh, headers=HTML).status_code == 401
 
 
-def test_a_ticket_from_before_a_servers_start_may_have_been_used(stage: Stage, sweep: str) -> None:
+def test_a_ticket_from_before_a_servers_start_may_have_been_used(stage: SessionSetup, sweep: str) -> None:
     address = f"{PAGE.format(sweep)}?ticket={ticket(stage, age_s=5)}"
     with Web(stage, None) as web:
         assert web.get(address, headers=HTML).status_code == 401
 
 
 @pytest.mark.parametrize("bad", ["", "x", "1-2-3", "0" * 500])
-def test_what_is_no_ticket_lets_nobody_in(stage: Stage, browser: Web, sweep: str, bad: str) -> None:
+def test_what_is_no_ticket_lets_nobody_in(stage: SessionSetup, browser: Web, sweep: str, bad: str) -> None:
     answer = browser.get(f"{PAGE.format(sweep)}?ticket={bad}", headers=HTML)
     assert (answer.status_code, "set-cookie" in answer.headers) == (401, False)
 
 
-def test_only_a_get_uses_a_ticket_up(stage: Stage, browser: Web, sweep: str) -> None:
+def test_only_a_get_uses_a_ticket_up(stage: SessionSetup, browser: Web, sweep: str) -> None:
     address = with_ticket(stage, PAGE.format(sweep))
     assert browser.send("HEAD", address).status_code == 401
     assert browser.post(address).status_code == 401
@@ -130,7 +132,7 @@ def test_a_program_without_a_key_is_answered_as_before(browser: Web, sweep: str)
 
 
 def test_a_browser_that_was_let_in_looks_and_does_nothing_else(
-    stage: Stage, browser: Web, sweep: str
+    stage: SessionSetup, browser: Web, sweep: str
 ) -> None:
     browser.get(with_ticket(stage, "/"))
     assert browser.get("/").status_code == 200
@@ -143,13 +145,15 @@ def test_a_browser_that_was_let_in_looks_and_does_nothing_else(
     assert browser.post(PAGE.format(sweep)).status_code == 401
 
 
-def test_each_ports_cookie_has_a_name_of_its_own(stage: Stage, browser: Web) -> None:
+def test_each_ports_cookie_has_a_name_of_its_own(stage: SessionSetup, browser: Web) -> None:
     for host, name in (("localhost:9", "parallel_hpo_9"), ("127.0.0.1", "parallel_hpo_default")):
         answer = browser.get(with_ticket(stage, "/"), headers={"Host": host})
         assert answer.headers["set-cookie"].startswith(f"{name}=")
 
 
-def test_the_cookie_of_a_forwarded_port_is_looked_for_under_that_port(stage: Stage, browser: Web) -> None:
+def test_the_cookie_of_a_forwarded_port_is_looked_for_under_that_port(
+    stage: SessionSetup, browser: Web
+) -> None:
     answer = browser.get(with_ticket(stage, "/"), headers={"Host": "localhost:9999"})
     cookie = answer.headers["set-cookie"].partition(";")[0]
     browser.forget_cookies()
@@ -157,14 +161,16 @@ def test_the_cookie_of_a_forwarded_port_is_looked_for_under_that_port(stage: Sta
     assert browser.get("/", headers={"Host": "localhost:1", "Cookie": cookie}).status_code == 401
 
 
-def test_a_foreign_host_is_refused_before_its_ticket_is_used(stage: Stage, browser: Web, sweep: str) -> None:
+def test_a_foreign_host_is_refused_before_its_ticket_is_used(
+    stage: SessionSetup, browser: Web, sweep: str
+) -> None:
     address = with_ticket(stage, PAGE.format(sweep))
     assert browser.get(address, headers={"Host": "evil.example", **HTML}).status_code == 400
     assert browser.get(address).status_code == 303
 
 
 def test_no_ticket_comes_into_the_log(
-    stage: Stage, browser: Web, sweep: str, caplog: pytest.LogCaptureFixture
+    stage: SessionSetup, browser: Web, sweep: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     given = ticket(stage)
@@ -178,7 +184,7 @@ def test_no_ticket_comes_into_the_log(
 
 @pytest.mark.parametrize("path", ["/", "/local/p", "/favicon.ico", "/pages/data/local/p", "/closed/to/all"])
 def test_every_answer_to_a_browser_has_the_same_guards(
-    stage: Stage, browser: Web, sweep: str, path: str
+    stage: SessionSetup, browser: Web, sweep: str, path: str
 ) -> None:
     browser.get(with_ticket(stage, "/"))
     headers = browser.get(path, headers=HTML).headers
@@ -190,7 +196,7 @@ def test_every_answer_to_a_browser_has_the_same_guards(
     assert headers["referrer-policy"] == "no-referrer"
 
 
-def test_a_key_opens_the_pages_data_too_a_workers_that_of_its_sweep(stage: Stage, sweep: str) -> None:
+def test_a_key_opens_the_pages_data_too_a_workers_that_of_its_sweep(stage: SessionSetup, sweep: str) -> None:
     other = stage.sweep(grid(2))
     with Web(stage) as master:
         assert master.get(f"/pages/data/local/p/sweeps/{other}").status_code == 200
@@ -201,7 +207,7 @@ def test_a_key_opens_the_pages_data_too_a_workers_that_of_its_sweep(stage: Stage
     assert [each["id"] for each in listed["sweeps"]] == [sweep]
 
 
-def test_another_user_of_the_machine_gets_nothing_for_a_ticket_or_a_cookie(stage: Stage) -> None:
+def test_another_user_of_the_machine_gets_nothing_for_a_ticket_or_a_cookie(stage: SessionSetup) -> None:
     stranger: dict[str, Any] = {
         "type": "http",
         "method": "GET",
@@ -211,19 +217,19 @@ def test_another_user_of_the_machine_gets_nothing_for_a_ticket_or_a_cookie(stage
         "server": ("127.0.0.1", 6),
         "query_string": f"ticket={ticket(stage)}".encode(),
     }
-    assert Entrance(MASTER_KEY, stage.clock, _Strangers()).redeem(stranger) is None
-    good = tickets.viewing_pass(MASTER_KEY, stage.clock())
+    assert BrowserAuth(MASTER_KEY, stage.clock, _Strangers()).redeem(stranger) is None
+    good = keys.viewing_pass(MASTER_KEY, stage.clock())
     stranger["headers"] = [(b"host", b"h:6"), (b"cookie", f"parallel_hpo_6={good}".encode())]
-    assert not Entrance(MASTER_KEY, stage.clock, _Strangers()).may_view(stranger)
-    assert Entrance(MASTER_KEY, stage.clock).may_view(stranger)
+    assert not BrowserAuth(MASTER_KEY, stage.clock, _Strangers()).may_view(stranger)
+    assert BrowserAuth(MASTER_KEY, stage.clock).may_view(stranger)
 
 
-class _Strangers(Peers):
+class _Strangers(LocalConnections):
     def is_strangers(self, scope: object) -> bool:
         return True
 
 
-def let_in_to_act(stage: Stage, browser: Web, origin: str = "http://127.0.0.1:1234") -> str | None:
+def let_in_to_act(stage: SessionSetup, browser: Web, origin: str = "http://127.0.0.1:1234") -> str | None:
     """Be let in by a ticket, as a page does that then asks for its token; return the token."""
     browser.get(with_ticket(stage, "/"))
     answer = browser.post("/pages/token", headers={"Origin": origin})
@@ -237,7 +243,7 @@ def act(browser: Web, sweep: str, do: str, **headers: str) -> int:
     return browser.post(f"/pages/act/local/p/sweeps/{sweep}", json={"do": do}, headers=own).status_code
 
 
-def test_the_page_that_a_ticket_led_to_may_act(stage: Stage, browser: Web, sweep: str) -> None:
+def test_the_page_that_a_ticket_led_to_may_act(stage: SessionSetup, browser: Web, sweep: str) -> None:
     token = let_in_to_act(stage, browser)
     assert token is not None
     for do, state in (
@@ -252,7 +258,7 @@ def test_the_page_that_a_ticket_led_to_may_act(stage: Stage, browser: Web, sweep
     assert act(browser, "none", "stop", X_Parallel_Hpo_Token=token) == 404
 
 
-def test_a_page_may_ask_a_run_to_stop(stage: Stage, browser: Web, sweep: str) -> None:
+def test_a_page_may_ask_a_run_to_stop(stage: SessionSetup, browser: Web, sweep: str) -> None:
     name = stage.issued(stage.agent(sweep))
     stage.start(sweep, name)
     headers = {"Origin": "http://127.0.0.1:1234", "X-Parallel-Hpo-Token": let_in_to_act(stage, browser) or ""}
@@ -265,11 +271,15 @@ def test_a_page_may_ask_a_run_to_stop(stage: Stage, browser: Web, sweep: str) ->
     [("local/p/{}", 1, 200), ("local/p/{}", 2, 409), ("local/p/{}", "1", 400), ("local/other/{}", 1, 409)],
 )
 def test_a_page_may_drain_the_workers_of_its_own_sweep(
-    stage: Stage, sweep: str, tmp_path: Path, path: str, worker: int, status: int
+    stage: SessionSetup, sweep: str, tmp_path: Path, path: str, worker: int, status: int
 ) -> None:
     folder = tmp_path / "sweeps" / sweep
     stage.world = replace(stage.world, sweeps_in=folder.parent)
-    with Ledger(folder / "ledger.db") as ledger, Mailbox(folder) as mailbox, Web(stage, key=None) as browser:
+    with (
+        Ledger(folder / "ledger.db") as ledger,
+        CommandPipe(folder) as mailbox,
+        Web(stage, key=None) as browser,
+    ):
         ledger.record_facts({"path": path.format(sweep)})
         ledger.record_spawn(Slot(1), None, again=False)
         token = let_in_to_act(stage, browser) or ""
@@ -292,14 +302,14 @@ def test_a_page_may_drain_the_workers_of_its_own_sweep(
         {"Cookie": "parallel_hpo_1234=1-2"},
     ],
 )
-def test_nobody_else_acts(stage: Stage, browser: Web, sweep: str, headers: dict[str, str]) -> None:
+def test_nobody_else_acts(stage: SessionSetup, browser: Web, sweep: str, headers: dict[str, str]) -> None:
     token = let_in_to_act(stage, browser) or ""
     before = stage.progress(sweep).state
     assert act(browser, sweep, "cancel", **({"X_Parallel_Hpo_Token": token} | headers)) == 401
     assert stage.progress(sweep).state == before
 
 
-def test_a_stolen_cookie_gets_no_token(stage: Stage, browser: Web, sweep: str) -> None:
+def test_a_stolen_cookie_gets_no_token(stage: SessionSetup, browser: Web, sweep: str) -> None:
     own = {"Origin": "http://127.0.0.1:1234"}
     cookies = browser.get(with_ticket(stage, "/")).headers.get_list("set-cookie")
     stolen = own | {"Cookie": "; ".join(cookie.partition(";")[0] for cookie in cookies)}
@@ -311,6 +321,6 @@ def test_a_stolen_cookie_gets_no_token(stage: Stage, browser: Web, sweep: str) -
     assert browser.post("/pages/token", headers=own).status_code == 204
 
 
-def test_a_key_does_not_act_as_a_page(stage: Stage, sweep: str) -> None:
+def test_a_key_does_not_act_as_a_page(stage: SessionSetup, sweep: str) -> None:
     with Web(stage) as master:
         assert act(master, sweep, "cancel") == 403

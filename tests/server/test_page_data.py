@@ -11,22 +11,22 @@ from typing import Any
 
 import pytest
 
-from parallel_hpo.server.files.addresses import Place
+from parallel_hpo.server.files.storage import FileRef
 from parallel_hpo.server.pages.histories import CurveQuery, Histories
 from parallel_hpo.server.services import runs as run_service
 from parallel_hpo.server.services.file_stream import Batch, Chunk
-from parallel_hpo.server.services.runs import RunWishes
+from parallel_hpo.server.services.runs import RunUpsert
 from parallel_hpo.server.store import files, lines
 from parallel_hpo.server.store.files import File
 from parallel_hpo.server.store.lines import Stream
-from tests.server.acting import START, Stage, grid
+from tests.server.acting import START, SessionSetup, grid
 from tests.server.web import Web
 
 DATA = "/pages/data/local/p"
 
 
 @pytest.fixture
-def web(stage: Stage) -> Iterator[Web]:
+def web(stage: SessionSetup) -> Iterator[Web]:
     """A client with the master key; what was written just now is to be seen."""
     with Web(stage, pages_fresh_s=0.0) as web:
         yield web
@@ -38,13 +38,15 @@ def seen(web: Web, path: str, **query: Any) -> Any:
     return answer.json()
 
 
-def log(stage: Stage, name: str, rows: list[dict[str, Any]], summary: dict[str, Any] | None = None) -> None:
+def log(
+    stage: SessionSetup, name: str, rows: list[dict[str, Any]], summary: dict[str, Any] | None = None
+) -> None:
     content = tuple(json.dumps(row) for row in rows)
     batch = Batch(Stream.HISTORY, stage.run(name).history_lines, content)
     stage.stream(name, Chunk((batch,), None if summary is None else json.dumps(summary)))
 
 
-def test_a_sweep_is_told_as_columns(stage: Stage, web: Web) -> None:
+def test_a_sweep_is_told_as_columns(stage: SessionSetup, web: Web) -> None:
     sweep = stage.sweep(grid(3))
     agent = stage.agent(sweep, "mark_1_7")
     first = stage.issued(agent)
@@ -63,7 +65,7 @@ def test_a_sweep_is_told_as_columns(stage: Stage, web: Web) -> None:
     assert (axis["name"], axis["kind"], axis["varied"]) == ("x", "integer", True)
 
 
-def test_only_what_has_changed_is_told_again(stage: Stage, web: Web) -> None:
+def test_only_what_has_changed_is_told_again(stage: SessionSetup, web: Web) -> None:
     sweep = stage.sweep(grid(5))
     agent = stage.agent(sweep)
     stage.perform(sweep, agent)
@@ -83,7 +85,7 @@ def test_only_what_has_changed_is_told_again(stage: Stage, web: Web) -> None:
     assert news["best"] == name
 
 
-def test_after_a_deletion_all_is_told_anew(stage: Stage, web: Web) -> None:
+def test_after_a_deletion_all_is_told_anew(stage: SessionSetup, web: Web) -> None:
     sweep = stage.sweep(grid(3))
     agent = stage.agent(sweep)
     first, second = stage.perform(sweep, agent), stage.perform(sweep, agent)
@@ -93,14 +95,14 @@ def test_after_a_deletion_all_is_told_anew(stage: Stage, web: Web) -> None:
     assert (told["complete"], told["runs"]["id"]) == (True, [second])
 
 
-def test_another_servers_revision_gets_everything(stage: Stage, web: Web) -> None:
+def test_another_servers_revision_gets_everything(stage: SessionSetup, web: Web) -> None:
     sweep = stage.sweep(grid(3))
     name = stage.perform(sweep, stage.agent(sweep))
     for other in ("deadbeef-1", "x", "-", "1"):
         assert seen(web, f"sweeps/{sweep}", since=other)["runs"]["id"] == [name]
 
 
-def test_many_pages_ask_the_database_once(stage: Stage) -> None:
+def test_many_pages_ask_the_database_once(stage: SessionSetup) -> None:
     sweep = stage.sweep(grid(3))
     agent = stage.agent(sweep)
     with Web(stage, pages_fresh_s=3600.0) as web:
@@ -109,7 +111,7 @@ def test_many_pages_ask_the_database_once(stage: Stage) -> None:
             assert len(seen(web, f"sweeps/{sweep}")["runs"]["id"]) == 1
 
 
-def test_a_value_that_is_no_number_is_none(stage: Stage, web: Web) -> None:
+def test_a_value_that_is_no_number_is_none(stage: SessionSetup, web: Web) -> None:
     sweep = stage.sweep(grid(3))
     name = stage.issued(stage.agent(sweep))
     stage.start(sweep, name)
@@ -117,7 +119,7 @@ def test_a_value_that_is_no_number_is_none(stage: Stage, web: Web) -> None:
     assert seen(web, f"sweeps/{sweep}")["runs"]["value"] == [None]
 
 
-def test_big_answers_are_packed_where_the_browser_takes_it(stage: Stage, web: Web) -> None:
+def test_big_answers_are_packed_where_the_browser_takes_it(stage: SessionSetup, web: Web) -> None:
     sweep = stage.sweep(grid(20))
     agent = stage.agent(sweep)
     for _ in range(20):
@@ -129,7 +131,7 @@ def test_big_answers_are_packed_where_the_browser_takes_it(stage: Stage, web: We
     assert packed.headers["content-encoding"] == "gzip"
 
 
-def test_a_table_for_spreadsheets_has_no_formulas(stage: Stage, web: Web) -> None:
+def test_a_table_for_spreadsheets_has_no_formulas(stage: SessionSetup, web: Web) -> None:
     evil = {"method": "grid", "parameters": {"x": {"values": ["=1+1", "a,b"]}, "flag": {"values": [True]}}}
     sweep = stage.sweep(evil)
     agent = stage.agent(sweep)
@@ -142,7 +144,7 @@ def test_a_table_for_spreadsheets_has_no_formulas(stage: Stage, web: Web) -> Non
     assert {row["parameters.flag"] for row in rows} == {"true"}
 
 
-def test_a_spike_stays_in_a_curve_of_fewer_points(stage: Stage, web: Web) -> None:
+def test_a_spike_stays_in_a_curve_of_fewer_points(stage: SessionSetup, web: Web) -> None:
     sweep = stage.sweep(grid(1))
     name = stage.issued(stage.agent(sweep))
     stage.start(sweep, name)
@@ -156,7 +158,7 @@ def test_a_spike_stays_in_a_curve_of_fewer_points(stage: Stage, web: Web) -> Non
     assert (told["x"][0], told["x"][-1]) == (0, 4999)
 
 
-def test_a_curve_leaves_out_what_is_no_number_and_keeps_the_rest(stage: Stage, web: Web) -> None:
+def test_a_curve_leaves_out_what_is_no_number_and_keeps_the_rest(stage: SessionSetup, web: Web) -> None:
     sweep = stage.sweep(grid(1))
     name = stage.issued(stage.agent(sweep))
     stage.start(sweep, name)
@@ -173,7 +175,7 @@ def test_a_curve_leaves_out_what_is_no_number_and_keeps_the_rest(stage: Stage, w
     assert seen(web, f"runs/{name}/history", key='"; drop')["points"] == {"x": [], "y": []}
 
 
-def test_a_curve_that_was_seen_grows_with_its_run(stage: Stage, web: Web) -> None:
+def test_a_curve_that_was_seen_grows_with_its_run(stage: SessionSetup, web: Web) -> None:
     sweep = stage.sweep(grid(1))
     name = stage.issued(stage.agent(sweep))
     stage.start(sweep, name)
@@ -184,7 +186,7 @@ def test_a_curve_that_was_seen_grows_with_its_run(stage: Stage, web: Web) -> Non
             assert seen(web, f"runs/{name}/history", key="loss")["points"] == {"x": steps, "y": steps}
 
 
-def test_a_curve_that_was_seen_is_read_anew_after_its_run_was_rewound(stage: Stage, web: Web) -> None:
+def test_a_curve_that_was_seen_is_read_anew_after_its_run_was_rewound(stage: SessionSetup, web: Web) -> None:
     sweep = stage.sweep(grid(1))
     name = stage.issued(stage.agent(sweep))
     stage.start(sweep, name)
@@ -197,7 +199,7 @@ def test_a_curve_that_was_seen_is_read_anew_after_its_run_was_rewound(stage: Sta
     assert seen(web, f"runs/{name}/history", key="loss")["points"]["y"] == [1, 1, 2, 2, 2, 2, 2]
 
 
-def test_what_pages_share_is_as_new_as_what_they_have_seen(stage: Stage) -> None:
+def test_what_pages_share_is_as_new_as_what_they_have_seen(stage: SessionSetup) -> None:
     sweep = stage.sweep(grid(2))
     agent = stage.agent(sweep)
     stage.perform(sweep, agent)
@@ -208,7 +210,7 @@ def test_what_pages_share_is_as_new_as_what_they_have_seen(stage: Stage) -> None
         assert len(seen(web, f"sweeps/{sweep}/timeline", seen="a-2")["bars"]) == 2
 
 
-def test_a_curve_of_many_lines_is_in_their_order(stage: Stage, web: Web) -> None:
+def test_a_curve_of_many_lines_is_in_their_order(stage: SessionSetup, web: Web) -> None:
     sweep = stage.sweep(grid(1))
     name = stage.issued(stage.agent(sweep))
     stage.start(sweep, name)
@@ -219,7 +221,7 @@ def test_a_curve_of_many_lines_is_in_their_order(stage: Stage, web: Web) -> None
     assert told == {"x": [*range(18_000)], "y": [-step for step in range(18_000)]}
 
 
-def test_the_runs_that_are_named_are_compared(stage: Stage, web: Web) -> None:
+def test_the_runs_that_are_named_are_compared(stage: SessionSetup, web: Web) -> None:
     sweep = stage.sweep(grid(3))
     agent = stage.agent(sweep)
     names = []
@@ -233,7 +235,7 @@ def test_the_runs_that_are_named_are_compared(stage: Stage, web: Web) -> None:
     assert len(seen(web, f"sweeps/{sweep}/histories", key="loss")["runs"]) == 3
 
 
-def test_very_many_lines_are_strided(stage: Stage) -> None:
+def test_very_many_lines_are_strided(stage: SessionSetup) -> None:
     sweep = stage.sweep(grid(1))
     name = stage.issued(stage.agent(sweep))
     stage.start(sweep, name)
@@ -247,12 +249,14 @@ def test_very_many_lines_are_strided(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("query", [{}, {"key": "a", "x": "y"}, {"key": "a", "points": "-1"}])
-def test_a_wrong_question_about_a_curve_is_refused(stage: Stage, web: Web, query: dict[str, str]) -> None:
+def test_a_wrong_question_about_a_curve_is_refused(
+    stage: SessionSetup, web: Web, query: dict[str, str]
+) -> None:
     sweep = stage.sweep(grid(1))
     assert web.get(f"{DATA}/sweeps/{sweep}/histories", params=query).status_code == 400
 
 
-def test_the_timeline_has_a_lane_for_each_worker(stage: Stage, web: Web) -> None:
+def test_the_timeline_has_a_lane_for_each_worker(stage: SessionSetup, web: Web) -> None:
     sweep = stage.sweep(grid(4))
     first, second = stage.agent(sweep, "mark_0_1"), stage.agent(sweep, "mark_1_2")
     names = [stage.perform(sweep, first), stage.perform(sweep, second)]
@@ -267,7 +271,7 @@ def test_the_timeline_has_a_lane_for_each_worker(stage: Stage, web: Web) -> None
     assert [(mark["lane"], mark["kind"]) for mark in told["marks"]] == [(0, "restart")]
 
 
-def test_a_run_is_told_with_its_media_and_without_the_clients_own(stage: Stage, web: Web) -> None:
+def test_a_run_is_told_with_its_media_and_without_the_clients_own(stage: SessionSetup, web: Web) -> None:
     sweep = stage.sweep(grid(1))
     name = stage.issued(stage.agent(sweep))
     stage.start(sweep, name)
@@ -283,7 +287,7 @@ def test_a_run_is_told_with_its_media_and_without_the_clients_own(stage: Stage, 
     assert told["media"]["histograms"][0]["bins"] == [0, 0.5, 1.0]
 
 
-def test_a_log_goes_on_where_it_was(stage: Stage, web: Web) -> None:
+def test_a_log_goes_on_where_it_was(stage: SessionSetup, web: Web) -> None:
     sweep = stage.sweep(grid(1))
     name = stage.issued(stage.agent(sweep))
     stage.start(sweep, name)
@@ -296,15 +300,15 @@ def test_a_log_goes_on_where_it_was(stage: Stage, web: Web) -> None:
     assert seen(web, f"runs/{name}/log", after=3)["next"] == 3
 
 
-def put(stage: Stage, run: str, name: str, content: bytes) -> None:
-    place = Place(str(stage.run(run).id), name).within(stage.world.files)
+def put(stage: SessionSetup, run: str, name: str, content: bytes) -> None:
+    place = FileRef(str(stage.run(run).id), name).within(stage.world.files)
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_bytes(content)
     with stage.world.database.write() as transaction:
         files.put(transaction, File(stage.run(run).id, name, len(content), "0" * 32, START))
 
 
-def test_what_a_run_stored_is_never_a_page_of_ours(stage: Stage, web: Web) -> None:
+def test_what_a_run_stored_is_never_a_page_of_ours(stage: SessionSetup, web: Web) -> None:
     sweep = stage.sweep(grid(1))
     name = stage.perform(sweep, stage.agent(sweep))
     for file in ("evil.html", "evil.svg", "a.png", "b.table.json"):
@@ -324,7 +328,7 @@ def test_what_a_run_stored_is_never_a_page_of_ours(stage: Stage, web: Web) -> No
     assert web.get(f"{DATA}/runs/{name}/files/..%2f..%2fserver.db").status_code in (400, 404)
 
 
-def test_a_table_is_told_row_by_row(stage: Stage, web: Web) -> None:
+def test_a_table_is_told_row_by_row(stage: SessionSetup, web: Web) -> None:
     sweep = stage.sweep(grid(1))
     name = stage.perform(sweep, stage.agent(sweep))
     put(stage, name, "t.table.json", b'{"columns": ["a"], "data": [[1], [NaN]]}')
@@ -335,7 +339,7 @@ def test_a_table_is_told_row_by_row(stage: Stage, web: Web) -> None:
     }
 
 
-def test_a_project_lists_its_sweeps_and_all_its_runs(stage: Stage, web: Web) -> None:
+def test_a_project_lists_its_sweeps_and_all_its_runs(stage: SessionSetup, web: Web) -> None:
     sweep = stage.sweep(grid(2))
     name = stage.perform(sweep, stage.agent(sweep))
     told = seen(web, "")
@@ -345,8 +349,8 @@ def test_a_project_lists_its_sweeps_and_all_its_runs(stage: Stage, web: Web) -> 
     assert (told["runs"]["id"], told["runs"]["sweep"]) == ([name], [sweep])
 
 
-def test_a_run_of_no_sweep_is_followed_to_its_end(stage: Stage, web: Web) -> None:
-    run_service.upsert(stage.world, RunWishes(name="alone", project="p"))
+def test_a_run_of_no_sweep_is_followed_to_its_end(stage: SessionSetup, web: Web) -> None:
+    run_service.upsert(stage.world, RunUpsert(name="alone", project="p"))
     told = seen(web, "")
     assert (told["runs"]["id"], told["runs"]["state"]) == (["alone"], ["running"])
     stage.stream("alone", Chunk(exitcode=0))
@@ -357,14 +361,14 @@ def test_a_run_of_no_sweep_is_followed_to_its_end(stage: Stage, web: Web) -> Non
 @pytest.mark.parametrize(
     "path", ["runs/none", "sweeps/none", "sweeps/none.csv", "sweeps/none/timeline", "runs/n/log"]
 )
-def test_what_is_not_there_is_not_found(stage: Stage, web: Web, path: str) -> None:
+def test_what_is_not_there_is_not_found(stage: SessionSetup, web: Web, path: str) -> None:
     stage.sweep(grid(1))
     assert web.get(f"{DATA}/{path}").status_code == 404
     page = web.get(f"/local/p/{path}", headers={"Accept": "text/html"}, follow_redirects=True)
     assert page.status_code in (200, 404)
 
 
-def test_wandbs_own_tabs_lead_to_pages_that_are_there(stage: Stage, web: Web) -> None:
+def test_wandbs_own_tabs_lead_to_pages_that_are_there(stage: SessionSetup, web: Web) -> None:
     sweep = stage.sweep(grid(1))
     name = stage.perform(sweep, stage.agent(sweep))
     for path, target in ((f"runs/{name}/overview", f"/local/p/runs/{name}"), ("workspace", "/local/p")):
@@ -373,7 +377,7 @@ def test_wandbs_own_tabs_lead_to_pages_that_are_there(stage: Stage, web: Web) ->
         assert web.get(target).status_code == 200
 
 
-def test_the_browsers_files_may_be_kept_for_ever(web: Web, stage: Stage) -> None:
+def test_the_browsers_files_may_be_kept_for_ever(web: Web, stage: SessionSetup) -> None:
     with Web(stage, None) as browser:
         page = browser.get("/", headers={"Accept": "text/html"}).text
         address = page.partition('href="')[2].partition('rel="stylesheet" href="')[2].partition('"')[0]

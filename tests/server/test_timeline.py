@@ -12,16 +12,15 @@ from typing import Any
 
 import pytest
 
-from parallel_hpo.chronicle import QUARANTINE, RESTART, Attempt, Incident, Performed
-from parallel_hpo.consumption import Consumption
-from parallel_hpo.protocol.ends import AttemptEnd
-from parallel_hpo.server.pages.ledgers import attempts_of
+from parallel_hpo.core.messages import AttemptEnd, Consumption
+from parallel_hpo.core.types import Outcome, RunId, Slot
+from parallel_hpo.records.ledger import Ledger
+from parallel_hpo.records.ledger_views import QUARANTINE, RESTART, Attempt, Incident, PerformedRuns
+from parallel_hpo.server.pages.run_data import attempts_of
 from parallel_hpo.server.pages.sweep_data import Sweeps
 from parallel_hpo.server.pages.timeline import lanes_of, timeline
 from parallel_hpo.server.services.supervision import SweepAt
-from parallel_hpo.supervisor.records.ledger import Ledger
-from parallel_hpo.words import Outcome, RunId, Slot
-from tests.server.acting import Stage, grid
+from tests.server.acting import SessionSetup, grid
 
 ONE, TWO = RunId("one"), RunId("two")
 
@@ -30,7 +29,7 @@ def at(sweep: str) -> SweepAt:
     return SweepAt("local", "p", sweep)
 
 
-def test_a_worker_is_one_lane_and_only_another_process_in_its_slot_is_a_restart(stage: Stage) -> None:
+def test_a_worker_is_one_lane_and_only_another_process_in_its_slot_is_a_restart(stage: SessionSetup) -> None:
     sweep = stage.sweep(grid(3))
     for label in ("mark_0_1", "mark_0_1", "mark_1_2", "mark_0_3"):
         stage.agent(sweep, label)
@@ -46,7 +45,7 @@ def test_a_worker_is_one_lane_and_only_another_process_in_its_slot_is_a_restart(
 
 @pytest.mark.parametrize("path", ["local/p/{sweep}", "local/elsewhere/{sweep}"])
 def test_a_ledger_of_the_sweep_beside_the_database_is_heeded_and_no_others(
-    stage: Stage, tmp_path: Path, path: str
+    stage: SessionSetup, tmp_path: Path, path: str
 ) -> None:
     sweep = stage.sweep(grid(3))
     run = stage.issued(stage.agent(sweep, "mark_0_1"))
@@ -59,7 +58,7 @@ def test_a_ledger_of_the_sweep_beside_the_database_is_heeded_and_no_others(
     assert [(bar["run"], bar["end"]) for bar in told["bars"]] == ([(run, None)] if is_its_own else [])
 
 
-def test_a_damaged_ledger_is_passed_over(stage: Stage, tmp_path: Path) -> None:
+def test_a_damaged_ledger_is_passed_over(stage: SessionSetup, tmp_path: Path) -> None:
     sweep = stage.sweep(grid(3))
     stage.agent(sweep, "mark_0_1")
     (tmp_path / sweep).mkdir()
@@ -68,7 +67,7 @@ def test_a_damaged_ledger_is_passed_over(stage: Stage, tmp_path: Path) -> None:
     assert [lane["name"] for lane in told["lanes"]] == ["worker 0"]
 
 
-def test_the_count_and_further_attempts_are_those_of_the_ledger(stage: Stage, tmp_path: Path) -> None:
+def test_the_count_and_further_attempts_are_those_of_the_ledger(stage: SessionSetup, tmp_path: Path) -> None:
     sweep = stage.sweep(grid(9))
     run = stage.perform(sweep, stage.agent(sweep))
     with Ledger(tmp_path / sweep / "ledger.db") as ledger:
@@ -93,12 +92,12 @@ def attempt(
     return Attempt(run, number, Slot(slot), at, outcome, reason, 5.0 if outcome else None)
 
 
-def share(*attempts: Attempt, marks: tuple[Incident, ...] = (), name: str = "") -> Performed:
+def share(*attempts: Attempt, marks: tuple[Incident, ...] = (), name: str = "") -> PerformedRuns:
     devices: dict[RunId, str | None] = {ONE: "3", TWO: None}
-    return Performed(name, "local/p/s", attempts, marks, devices, {Slot(0): "3", Slot(1): None})
+    return PerformedRuns(name, "local/p/s", attempts, marks, devices, {Slot(0): "3", Slot(1): None})
 
 
-def told(*shares: Performed, goes_on: bool = True) -> dict[str, Any]:
+def told(*shares: PerformedRuns, goes_on: bool = True) -> dict[str, Any]:
     return lanes_of(shares, lambda _: goes_on)
 
 

@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parallel_hpo.nested import strict
-from parallel_hpo.server.refusals import RefusedError
-from parallel_hpo.server.values import merge_history_keys, read_object, sample, step_of
+from parallel_hpo.core.values import strict
+from parallel_hpo.server.values import RefusedError, merge_history_keys, read_object, sample, step_of
 
 
 @given(

@@ -6,46 +6,46 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from parallel_hpo.backend.base import OpenedSweep, SweepOrder
-from parallel_hpo.backend.credentials import Credentials
-from parallel_hpo.backend.uploading import Found, RunThere, Sought, Use
-from parallel_hpo.server.rules.run_states import RunState
-from parallel_hpo.server.rules.sweep_states import SweepState
+from parallel_hpo.client.base import OpenedSweep, SweepRequest
+from parallel_hpo.client.credentials import Credentials
+from parallel_hpo.client.uploading import ArtifactUse, RemoteRun, UploadedState, UploadQuery
+from parallel_hpo.core.types import SweepId, SweepPath
+from parallel_hpo.server.rules.runs import RunState
+from parallel_hpo.server.rules.sweeps import SweepState
 from parallel_hpo.upload.client import Client
 from parallel_hpo.upload.perform import PAUSES_S, Destination, Upload, Uploaded
-from parallel_hpo.upload.sending import Errand
-from parallel_hpo.upload.source import RunHere, SourcePlace, SweepHere
-from parallel_hpo.words import SweepId, SweepPath
+from parallel_hpo.upload.sending import UploadTask
+from parallel_hpo.upload.source import LocalRun, LocalSweep, SourceDatabase
 
-RUNS = tuple(RunHere(row, f"r{row}", RunState.FINISHED, 3, 0, "train.py", 1000.0) for row in (1, 2))
-USES = tuple(Use(run.run_id, "p", "data", "dataset", 0, "digest") for run in RUNS)
-SWEEP = SweepHere(SweepPath("local", "p", SweepId("s")), SweepState.FINISHED, None, {}, RUNS, (), USES)
+RUNS = tuple(LocalRun(row, f"r{row}", RunState.FINISHED, 3, 0, "train.py", 1000.0) for row in (1, 2))
+USES = tuple(ArtifactUse(run.run_id, "p", "data", "dataset", 0, "digest") for run in RUNS)
+SWEEP = LocalSweep(SweepPath("local", "p", SweepId("s")), SweepState.FINISHED, None, {}, RUNS, (), USES)
 TARGET = OpenedSweep(SweepPath("me", "p", SweepId("t")), "http://target", {})
-WHOLE = RunThere("finished", 3, "t", (), is_closed=True, told_at=1000.0)
-NOTHING = Found("me", is_source=False, sweep=None, state="", runs={})
+WHOLE = RemoteRun("finished", 3, "t", (), is_closed=True, told_at=1000.0)
+NOTHING = UploadedState("me", is_source=False, sweep=None, state="", runs={})
 ALL = replace(NOTHING, sweep=TARGET, state="PENDING", runs={"r1": WHOLE, "r2": WHOLE})
 
 
 class Told(Client):
     """Finds this at one look after the other, and can't send some runs."""
 
-    def __init__(self, looks: list[Found], why_not: dict[str, str]) -> None:
+    def __init__(self, looks: list[UploadedState], why_not: dict[str, str]) -> None:
         self.credentials = Credentials("http://target", "the test")
         self.looks = looks
         self.why_not = why_not
         self.noted: list[str] = []
         self.verbs: list[str] = []
 
-    def look(self, sought: Sought) -> Found:
+    def look(self, sought: UploadQuery) -> UploadedState:
         return self.looks.pop(0)
 
-    def create(self, order: SweepOrder) -> OpenedSweep:
+    def create(self, order: SweepRequest) -> OpenedSweep:
         return TARGET
 
-    def send(self, errand: Errand) -> Sequence[str]:
+    def send(self, errand: UploadTask) -> Sequence[str]:
         return [self.why_not.get(send.run.run_id, "") for send in errand.sends]
 
-    def note_uses(self, path: SweepPath, uses: Sequence[Use]) -> Sequence[Use]:
+    def note_uses(self, path: SweepPath, uses: Sequence[ArtifactUse]) -> Sequence[ArtifactUse]:
         self.noted += [use.run_id for use in uses]
         return ()
 
@@ -56,7 +56,7 @@ class Told(Client):
 def performed(client: Client, waited: list[float]) -> Uploaded:
     place = Destination(None, None)
     upload = Upload(
-        client, SourcePlace("db"), SWEEP, place, door=None, say=lambda _: None, wait=waited.append
+        client, SourceDatabase("db"), SWEEP, place, door=None, say=lambda _: None, wait=waited.append
     )
     return upload.perform(Path("folder"))
 

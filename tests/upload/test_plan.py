@@ -8,63 +8,71 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parallel_hpo.backend.uploading import RunThere
-from parallel_hpo.server.rules.run_states import RunState
-from parallel_hpo.server.rules.sweep_states import SweepState
-from parallel_hpo.upload.plan import Due, Sending, configuration_of, exit_code_of, judge, mark_of, sends
+from parallel_hpo.client.uploading import RemoteRun
+from parallel_hpo.core.types import SweepId, SweepPath
+from parallel_hpo.server.rules.runs import RunState
+from parallel_hpo.server.rules.sweeps import SweepState
+from parallel_hpo.upload.plan import (
+    RunUpload,
+    UploadAction,
+    configuration_of,
+    exit_code_of,
+    judge,
+    mark_of,
+    sends,
+)
 from parallel_hpo.upload.sending import beginning_in
-from parallel_hpo.upload.source import ArtifactHere, RunHere, SweepHere
-from parallel_hpo.words import SweepId, SweepPath
+from parallel_hpo.upload.source import LocalArtifact, LocalRun, LocalSweep
 
 PATH = SweepPath("local", "p", SweepId("s"))
-RUN = RunHere(1, "r1", RunState.FINISHED, 10, 0, "train.py", 1000.0)
-WHOLE = RunThere("finished", 10, "there", (), is_closed=True, told_at=1000.0)
-MODEL = ArtifactHere(1, "r1", "model", "digest")
+RUN = LocalRun(1, "r1", RunState.FINISHED, 10, 0, "train.py", 1000.0)
+WHOLE = RemoteRun("finished", 10, "there", (), is_closed=True, told_at=1000.0)
+MODEL = LocalArtifact(1, "r1", "model", "digest")
 
 
-def run(number: int) -> RunHere:
+def run(number: int) -> LocalRun:
     return replace(RUN, row=number, run_id=f"r{number}")
 
 
 @pytest.mark.parametrize(
     ("there", "due"),
     [
-        (None, Due.SEND),
-        (WHOLE, Due.THERE),
-        (replace(WHOLE, lines=4), Due.GO_ON),
-        (replace(WHOLE, state="running", is_closed=False), Due.GO_ON),
-        (replace(WHOLE, state="crashed", is_closed=False), Due.GO_ON),
-        (replace(WHOLE, state="crashed"), Due.GO_ON),
-        (replace(WHOLE, lines=11), Due.CHANGED),
-        (replace(WHOLE, told_at=1001.0), Due.CHANGED),
-        (replace(WHOLE, told_at=1000.0001), Due.THERE),
-        (replace(WHOLE, told_at=None), Due.THERE),
-        (replace(WHOLE, lines=4, told_at=999.0), Due.GO_ON),
-        (replace(WHOLE, sweep_id="another"), Due.ELSEWHERE),
-        (replace(WHOLE, sweep_id=None), Due.ELSEWHERE),
+        (None, UploadAction.SEND),
+        (WHOLE, UploadAction.THERE),
+        (replace(WHOLE, lines=4), UploadAction.GO_ON),
+        (replace(WHOLE, state="running", is_closed=False), UploadAction.GO_ON),
+        (replace(WHOLE, state="crashed", is_closed=False), UploadAction.GO_ON),
+        (replace(WHOLE, state="crashed"), UploadAction.GO_ON),
+        (replace(WHOLE, lines=11), UploadAction.CHANGED),
+        (replace(WHOLE, told_at=1001.0), UploadAction.CHANGED),
+        (replace(WHOLE, told_at=1000.0001), UploadAction.THERE),
+        (replace(WHOLE, told_at=None), UploadAction.THERE),
+        (replace(WHOLE, lines=4, told_at=999.0), UploadAction.GO_ON),
+        (replace(WHOLE, sweep_id="another"), UploadAction.ELSEWHERE),
+        (replace(WHOLE, sweep_id=None), UploadAction.ELSEWHERE),
     ],
 )
-def test_what_is_due_follows_from_what_is_there(there: RunThere | None, due: Due) -> None:
+def test_what_is_due_follows_from_what_is_there(there: RemoteRun | None, due: UploadAction) -> None:
     assert judge(RUN, [], there, "there") is due
 
 
 def test_a_run_that_is_not_over_waits_for_another_upload() -> None:
     for state in (RunState.PENDING, RunState.RUNNING, RunState.PREEMPTING, RunState.PREEMPTED):
-        assert judge(replace(RUN, state=state), [], None, None) is Due.OPEN
+        assert judge(replace(RUN, state=state), [], None, None) is UploadAction.OPEN
 
 
 def test_a_run_is_not_whole_without_all_of_its_artifacts() -> None:
     one = replace(WHOLE, artifacts=(("model", "digest"),))
-    assert judge(RUN, [MODEL], WHOLE, "there") is Due.GO_ON
-    assert judge(RUN, [MODEL], one, "there") is Due.THERE
-    assert judge(RUN, [MODEL, replace(MODEL, row=3)], one, "there") is Due.GO_ON
+    assert judge(RUN, [MODEL], WHOLE, "there") is UploadAction.GO_ON
+    assert judge(RUN, [MODEL], one, "there") is UploadAction.THERE
+    assert judge(RUN, [MODEL, replace(MODEL, row=3)], one, "there") is UploadAction.GO_ON
 
 
 def test_a_crashed_run_is_there_as_a_failed_one_or_as_one_that_was_closed() -> None:
     crashed = replace(RUN, state=RunState.CRASHED, exit_code=None)
-    assert judge(crashed, [], replace(WHOLE, state="failed"), "there") is Due.THERE
-    assert judge(crashed, [], replace(WHOLE, state="crashed"), "there") is Due.THERE
-    assert judge(crashed, [], replace(WHOLE, state="crashed", is_closed=False), "there") is Due.GO_ON
+    assert judge(crashed, [], replace(WHOLE, state="failed"), "there") is UploadAction.THERE
+    assert judge(crashed, [], replace(WHOLE, state="crashed"), "there") is UploadAction.THERE
+    assert judge(crashed, [], replace(WHOLE, state="crashed", is_closed=False), "there") is UploadAction.GO_ON
 
 
 @pytest.mark.parametrize(
@@ -84,7 +92,7 @@ def test_an_exit_code_says_how_a_run_ended(state: RunState, here: int | None, th
 
 
 def test_the_mark_is_a_line_of_the_description_beside_the_users_own() -> None:
-    sweep = SweepHere(PATH, SweepState.FINISHED, None, {"method": "grid"}, (), (), ())
+    sweep = LocalSweep(PATH, SweepState.FINISHED, None, {"method": "grid"}, (), (), ())
     assert configuration_of(sweep) == {"method": "grid", "description": mark_of(PATH)}
     own = replace(sweep, display_name="shown", configuration={"name": "told", "description": "mine"})
     assert configuration_of(own) == {"name": "shown", "description": f"mine\n{mark_of(PATH)}"}
@@ -93,17 +101,17 @@ def test_the_mark_is_a_line_of_the_description_beside_the_users_own() -> None:
 def test_runs_are_sent_in_their_order_and_an_interrupted_one_from_the_line_where_it_was() -> None:
     found = {"r2": replace(WHOLE, lines=4, is_closed=False)}
     assert list(sends([run(1), run(2)], [], found)) == [
-        Sending(run(1), (), 0, whole=True),
-        Sending(run(2), (), 4, whole=True),
+        RunUpload(run(1), (), 0, whole=True),
+        RunUpload(run(2), (), 4, whole=True),
     ]
 
 
 def test_a_run_is_sent_twice_only_where_anothers_version_came_between_its_own() -> None:
     between = [replace(MODEL, row=row, run_id=run_id) for row, run_id in ((1, "r1"), (2, "r2"), (3, "r1"))]
     assert list(sends([run(1), run(2)], between, {})) == [
-        Sending(run(1), (1,), 0, whole=False),
-        Sending(run(2), (2,), 0, whole=True),
-        Sending(run(1), (3,), 0, whole=True),
+        RunUpload(run(1), (1,), 0, whole=False),
+        RunUpload(run(2), (2,), 0, whole=True),
+        RunUpload(run(1), (3,), 0, whole=True),
     ]
     tables = [replace(each, name=each.run_id) for each in between]
     assert [send.whole for send in sends([run(1), run(2)], tables, {})] == [True, True]
@@ -116,13 +124,13 @@ def test_what_is_there_is_not_sent_again() -> None:
 
 
 @st.composite
-def logs(draw: st.DrawFn) -> list[ArtifactHere]:
+def logs(draw: st.DrawFn) -> list[LocalArtifact]:
     names = draw(st.lists(st.tuples(st.integers(1, 4), st.sampled_from("abc")), max_size=12))
-    return [ArtifactHere(row, f"r{number}", name, str(row)) for row, (number, name) in enumerate(names, 1)]
+    return [LocalArtifact(row, f"r{number}", name, str(row)) for row, (number, name) in enumerate(names, 1)]
 
 
 @given(logs())
-def test_each_version_goes_once_and_in_the_order_of_its_collection(logged: list[ArtifactHere]) -> None:
+def test_each_version_goes_once_and_in_the_order_of_its_collection(logged: list[LocalArtifact]) -> None:
     runs = [run(number) for number in range(1, 5)]
     planned = list(sends(runs, logged, {}))
     sent = [row for send in planned for row in send.artifacts]

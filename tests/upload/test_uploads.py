@@ -21,7 +21,7 @@ from tests.cli.folders import leave_sweep
 from tests.commanding import CommandLine
 from tests.conftest import clean_env_in
 from tests.contract.serving import DEADLINE_S, Server, serving
-from tests.server.acting import Clock, Stage, grid
+from tests.server.acting import Clock, SessionSetup, grid
 from tests.server.artifacts.test_artifacts import commit, created, md5, send_file_of_artifact, send_manifest
 from tests.server.web import Web
 from tests.upload.likeness import all_rows
@@ -43,7 +43,7 @@ def target(tmp_path_factory: pytest.TempPathFactory, commands: CommandLine) -> I
 class Elsewhere:
     """A sweep on a server that runs, cut short; what a client tells of its runs, the stage is told."""
 
-    stage: Stage
+    stage: SessionSetup
     uploads: Uploads
     names: Mapping[str, str]
     """The runs, by how they ended."""
@@ -64,7 +64,7 @@ class Elsewhere:
 @pytest.fixture
 def elsewhere(target: Server, commands: CommandLine, tmp_path: Path) -> Iterator[Elsewhere]:
     """A sweep that Hyperband judged, and of which a run is not over."""
-    stage = Stage(tmp_path, clock=Clock(time.time()))
+    stage = SessionSetup(tmp_path, clock=Clock(time.time()))
     judging = {"type": "hyperband", "min_iter": 1, "eta": 2}
     sweep = stage.sweep(grid(4, early_terminate=judging, description="mine"))
     agent = stage.agent(sweep)
@@ -115,13 +115,13 @@ def test_a_sweep_that_goes_on_is_brought_as_far_as_it_is_and_its_rest_by_another
 
 
 @pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Stage]:
-    made = Stage(tmp_path, clock=Clock(time.time()))
+def stage(tmp_path: Path) -> Iterator[SessionSetup]:
+    made = SessionSetup(tmp_path, clock=Clock(time.time()))
     yield made
     made.close()
 
 
-def ended(stage: Stage, sweep: str, name: str, *, began: float = 0.0) -> None:
+def ended(stage: SessionSetup, sweep: str, name: str, *, began: float = 0.0) -> None:
     """Have a run be performed."""
     stage.start(sweep, name)
     stage.stream(name, told(stage.clock.now + began, loss=1.0))
@@ -129,7 +129,7 @@ def ended(stage: Stage, sweep: str, name: str, *, began: float = 0.0) -> None:
 
 
 def test_a_run_that_nobody_began_is_nothing_to_wait_for_and_one_that_was_left_is_named_with_what_to_do(
-    target: Server, commands: CommandLine, stage: Stage
+    target: Server, commands: CommandLine, stage: SessionSetup
 ) -> None:
     sweep = stage.sweep(grid(4))
     done, left, _given_out = (stage.issued(stage.agent(sweep)) for _ in range(3))
@@ -146,7 +146,7 @@ def test_a_run_that_nobody_began_is_nothing_to_wait_for_and_one_that_was_left_is
 
 @pytest.mark.thorough
 def test_runs_that_can_not_be_brought_are_left_alone_and_named(
-    target: Server, commands: CommandLine, stage: Stage
+    target: Server, commands: CommandLine, stage: SessionSetup
 ) -> None:
     one, other = stage.sweep(grid(2)), stage.sweep(grid(2))
     ended(stage, one, "again")
@@ -173,7 +173,7 @@ def log(web: Web, run: str, content: bytes) -> None:
 
 @pytest.mark.thorough
 def test_versions_keep_their_numbers_where_runs_logged_in_turn(
-    target: Server, commands: CommandLine, stage: Stage
+    target: Server, commands: CommandLine, stage: SessionSetup
 ) -> None:
     sweep = stage.sweep(grid(2))
     for name in ("r1", "r2"):
@@ -190,7 +190,7 @@ def test_versions_keep_their_numbers_where_runs_logged_in_turn(
 
 
 def test_a_run_whose_artifacts_did_not_come_along_with_the_database_is_named_and_the_others_go(
-    target: Server, commands: CommandLine, stage: Stage
+    target: Server, commands: CommandLine, stage: SessionSetup
 ) -> None:
     sweep = stage.sweep(grid(2))
     for name in ("bare", "whole"):
@@ -204,7 +204,7 @@ def test_a_run_whose_artifacts_did_not_come_along_with_the_database_is_named_and
 
 
 def test_what_is_wrong_is_said_before_anything_is_made(
-    target: Server, commands: CommandLine, stage: Stage
+    target: Server, commands: CommandLine, stage: SessionSetup
 ) -> None:
     sweep = stage.sweep(grid(2))
     ended(stage, sweep, "r")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from parallel_hpo.worker.core import NAME, Core
+from parallel_hpo.worker.tree import NAME, WandbCores
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def killed(program: Path) -> Iterator[None]:
 
 
 def test_one_that_is_killed_before_anybody_has_noted_it_is_known_to_have_been(program: Path) -> None:
-    core = Core()
+    core = WandbCores()
     core.begin()
     assert not core.was_killed()
     with killed(program):
@@ -40,14 +40,14 @@ def test_one_that_is_killed_before_anybody_has_noted_it_is_known_to_have_been(pr
 
 
 def test_one_that_was_killed_between_two_runs_is_the_next_ones(program: Path) -> None:
-    core = Core()
+    core = WandbCores()
     with killed(program):
         core.begin()
         assert core.was_killed()
 
 
 def test_one_that_has_ended_by_itself_was_not_killed(program: Path) -> None:
-    core = Core()
+    core = WandbCores()
     with subprocess.Popen([str(program), "0"]) as process:
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         core.begin()
@@ -55,7 +55,7 @@ def test_one_that_has_ended_by_itself_was_not_killed(program: Path) -> None:
 
 
 def test_one_that_the_client_has_found_dead_was_killed_until_the_next_run() -> None:
-    core = Core()
+    core = WandbCores()
     core.note_death()
     assert core.was_killed()
     core.begin()

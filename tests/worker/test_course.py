@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from parallel_hpo.protocol.messages import Progress
-from parallel_hpo.words import RunId
-from parallel_hpo.worker.course import Course
+from parallel_hpo.core.messages import Progress
+from parallel_hpo.core.types import RunId
+from parallel_hpo.worker.progress import ProgressTracker
 
 
 class Logging:
@@ -24,12 +24,12 @@ class Logging:
         self.logged.append((data, step, commit))
 
 
-class Watched:
+class RunTable:
     """A course that tells at once."""
 
     def __init__(self) -> None:
         self.told: queue.Queue[Progress] = queue.Queue()
-        self.course = Course()
+        self.course = ProgressTracker()
         self.course.metric = "loss"
         self.course.tell(self.told.put, every_s=0.0)
         self.course.begin(RunId("r"))
@@ -44,8 +44,8 @@ class Watched:
 
 
 @pytest.fixture
-def watched() -> Iterator[Watched]:
-    made = Watched()
+def watched() -> Iterator[RunTable]:
+    made = RunTable()
     yield made
     made.course._send = None
     made.course._news.set()
@@ -55,7 +55,7 @@ def part(progress: Progress) -> tuple[float | None, float | None]:
     return progress.done, progress.total
 
 
-def test_steps_are_counted_as_wandb_counts_them(watched: Watched) -> None:
+def test_steps_are_counted_as_wandb_counts_them(watched: RunTable) -> None:
     run, steps = watched.run(), []
     for arguments in (
         {},
@@ -73,7 +73,7 @@ def test_steps_are_counted_as_wandb_counts_them(watched: Watched) -> None:
     assert len(run.logged) == 8
 
 
-def test_the_sweeps_metric_stays_the_last_that_was_logged(watched: Watched) -> None:
+def test_the_sweeps_metric_stays_the_last_that_was_logged(watched: RunTable) -> None:
     run = watched.run()
     values = []
     for data in ({"lr": 0.1, "name": "x"}, {"loss": 2.0}, {"lr": 0.2}, {"loss": "none"}):
@@ -100,7 +100,7 @@ def test_the_sweeps_metric_stays_the_last_that_was_logged(watched: Watched) -> N
     ],
 )
 def test_how_much_is_done_where_step_and_total_fit(
-    watched: Watched, config: dict[str, Any], logged: list[dict[str, Any]], done: tuple[Any, Any]
+    watched: RunTable, config: dict[str, Any], logged: list[dict[str, Any]], done: tuple[Any, Any]
 ) -> None:
     run = watched.run(**config)
     for data in logged:
@@ -109,21 +109,21 @@ def test_how_much_is_done_where_step_and_total_fit(
     assert part(told) == done
 
 
-def test_what_main_puts_into_the_config_later_counts(watched: Watched) -> None:
+def test_what_main_puts_into_the_config_later_counts(watched: RunTable) -> None:
     run = watched.run()
     run.config["max_steps"] = 5
     run.log({"loss": 1.0})
     assert part(watched.last()) == (1, 5)
 
 
-def test_what_is_no_data_is_wandbs_to_refuse(watched: Watched) -> None:
+def test_what_is_no_data_is_wandbs_to_refuse(watched: RunTable) -> None:
     run = watched.run()
     run.log("nothing that has numbers")
     run.log({"loss": 1.0})
     assert watched.last().value == 1.0
 
 
-def test_the_next_run_begins_anew(watched: Watched) -> None:
+def test_the_next_run_begins_anew(watched: RunTable) -> None:
     watched.run().log({"loss": 1.0})
     assert watched.last().run_id == "r"
     watched.course.begin(RunId("s"))

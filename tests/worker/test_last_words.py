@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from parallel_hpo.worker.program import WORDS_LENGTH, Overheard, last_words
+from parallel_hpo.worker.program import WORDS_LENGTH, TeeStderr, last_words
 
 ASSERT = """Traceback (most recent call last):
   File "train.py", line 3, in <module>
@@ -55,7 +55,7 @@ def test_the_words_are_bounded() -> None:
 
 
 def test_all_that_is_overheard_goes_on_to_stderr(capfd: pytest.CaptureFixture[str]) -> None:
-    overheard = Overheard()
+    overheard = TeeStderr()
     code = "import sys; sys.stderr.write('a' * 100_000 + '\\n'); sys.exit('no good')"
     process = subprocess.Popen([sys.executable, "-c", code], stderr=overheard.writer)
     overheard.close()
@@ -65,6 +65,6 @@ def test_all_that_is_overheard_goes_on_to_stderr(capfd: pytest.CaptureFixture[st
 
 
 def test_a_child_that_keeps_the_stderr_open_is_not_waited_for() -> None:
-    overheard = Overheard()
+    overheard = TeeStderr()
     assert overheard.words() == ""
     overheard.close()

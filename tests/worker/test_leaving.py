@@ -14,7 +14,7 @@ PARENT: Final = """
 import os
 import sys
 import tempfile
-from parallel_hpo.worker.leaving import forget_the_parents_ends
+from parallel_hpo.worker.cleanup import forget_the_parents_ends
 
 made = tempfile.TemporaryDirectory()
 child = os.fork()

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from parallel_hpo.protocol.messages import MissingMetric
-from parallel_hpo.worker.closing import explain_missing
+from parallel_hpo.core.messages import MissingMetric
+from parallel_hpo.worker.run import explain_missing
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Final
 
 import pytest
 
-from parallel_hpo.worker.pace import FAILED_BEATS, IDLE_BEATS_S, STOCK_BEAT_S, Pace
+from parallel_hpo.worker.agent_patch import FAILED_BEATS, IDLE_BEATS_S, STOCK_BEAT_S, HeartbeatTimer
 
 DEADLINE_S: Final = 10.0
 SOON_S: Final = 0.1
@@ -29,7 +29,7 @@ class Beating:
     """An agent's heartbeat thread as it asks how long to sleep."""
 
     def __init__(self, pool: ThreadPoolExecutor) -> None:
-        self.pace = Pace()
+        self.pace = HeartbeatTimer()
         self._pool = pool
 
     def ask(self, agent: object) -> Future[float]:
@@ -50,7 +50,7 @@ def comes_soon(beat: Future[float]) -> bool:
 
 
 def test_the_class_itself_still_shows_the_stock_pace() -> None:
-    assert Pace().__get__(None, FakeAgent) == STOCK_BEAT_S
+    assert HeartbeatTimer().__get__(None, FakeAgent) == STOCK_BEAT_S
 
 
 def test_an_idle_agent_beats_at_once(beating: Beating) -> None:

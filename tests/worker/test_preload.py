@@ -7,12 +7,12 @@ from typing import Final
 
 import pytest
 
-from parallel_hpo.errors import ConfigError
-from parallel_hpo.supervisor.processes.child_pool import ChildPool
-from parallel_hpo.supervisor.processes.fork_server import COMMAND
-from parallel_hpo.supervisor.processes.reaper import MARK
+from parallel_hpo.core.errors import ConfigError
+from parallel_hpo.processes.fork_server import COMMAND
+from parallel_hpo.processes.pool import ChildPool
+from parallel_hpo.processes.reaper import MARK
 from parallel_hpo.worker.preload import Imports, find_runtime
-from tests.supervisor.processes.pooling import BARE
+from tests.process_pool.pooling import BARE
 
 ROOT: Final = Path(__file__).parents[2]
 THREAD: Final = (

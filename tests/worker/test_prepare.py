@@ -49,4 +49,4 @@ def test_a_worker_is_prepared_once_before_it_is_forked_and_has_no_other_rooms_in
     assert {"wandb.agents.pyagent", "requests"} <= modules
     assert not OURS_ONLY & modules
     rooms = {name.split(".")[1] for name in modules if name.startswith("parallel_hpo.")}
-    assert rooms <= {"words", "errors", "metric", "consumption", "protocol", "run_folders", "worker"}
+    assert rooms <= {"core", "worker"}

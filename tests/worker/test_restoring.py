@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from parallel_hpo.worker.restoring import restored, why_unwell
-from parallel_hpo.worker.streams import renew
+from parallel_hpo.worker.restore import renew, restored, why_unwell
 from tests.processes.usages import refuse
 
 pytestmark = pytest.mark.skipif(

@@ -13,8 +13,8 @@ from typing import Any, Final
 
 import pytest
 
-from parallel_hpo.protocol.spec import PickledMain, SharedMemory
-from parallel_hpo.supervisor.packing.main import pack_main, why_heavy
+from parallel_hpo.core.child_spec import PickledMain, SharedMemory
+from parallel_hpo.pickling.main import pack_main, why_heavy
 from tests.commanding import CommandLine
 
 BE_A_WORKER: Final = """

@@ -10,8 +10,13 @@ from pathlib import Path
 import numpy
 import pytest
 
-from parallel_hpo.worker.agent import read_parameters, read_place, write_parameters
-from parallel_hpo.worker.seeding import SEED_VARIABLE, begin_streams
+from parallel_hpo.worker.agent import (
+    SEED_VARIABLE,
+    begin_streams,
+    read_parameters,
+    read_place,
+    write_parameters,
+)
 
 
 @pytest.fixture

@@ -11,28 +11,28 @@ from typing import Any, Final
 
 import pytest
 
-from parallel_hpo.errors import TargetError
-from parallel_hpo.protocol.spec import PickledMain
-from parallel_hpo.supervisor.packing.main import pack_main
-from parallel_hpo.words import Target
+from parallel_hpo.core.child_spec import PickledMain
+from parallel_hpo.core.errors import TargetError
+from parallel_hpo.core.types import Target
+from parallel_hpo.pickling.main import pack_main
 from parallel_hpo.worker.target import load_main, why_unfit
 from tests.commanding import CommandLine
 
 ASK: Final = """
 import json, sys
-from parallel_hpo.words import Target
+from parallel_hpo.core.types import Target
 from parallel_hpo.worker.target import load_main, why_unfit
 target = Target(sys.argv[1], sys.argv[2], tuple(sys.argv[3:]))
 unfit = why_unfit(target)
 print(json.dumps({"unfit": unfit, "returned": None if unfit else load_main(target)()}))
 """
 
-Ask = Callable[..., Any]
+StopRequest = Callable[..., Any]
 Pack = Callable[[Callable[..., object]], PickledMain]
 
 
 @pytest.fixture
-def ask(tmp_path: Path, clean_env: dict[str, str], commands: CommandLine) -> Ask:
+def ask(tmp_path: Path, clean_env: dict[str, str], commands: CommandLine) -> StopRequest:
     """Load a target beside a `train.py` of that source; return why it is unfit, or what it returns."""
 
     def call(source: str, *target: str, fit: bool = True) -> Any:
@@ -66,89 +66,91 @@ def pack() -> Iterator[Pack]:
     sys.modules["__main__"], sys.argv = script, argv
 
 
-def test_a_function_of_a_file_is_found(ask: Ask) -> None:
+def test_a_function_of_a_file_is_found(ask: StopRequest) -> None:
     assert ask("def main(): return 42") == 42
 
 
-def test_a_function_of_a_module_is_found(ask: Ask) -> None:
+def test_a_function_of_a_module_is_found(ask: StopRequest) -> None:
     assert ask("def fit(): return 42", "train", "fit") == 42
 
 
-def test_a_function_of_a_module_in_a_package_is_found(ask: Ask, tmp_path: Path) -> None:
+def test_a_function_of_a_module_in_a_package_is_found(ask: StopRequest, tmp_path: Path) -> None:
     (tmp_path / "package").mkdir()
     (tmp_path / "package" / "deep.py").write_text("def main(): return __name__")
     assert ask("", "package.deep", "main") == "package.deep"
 
 
-def test_a_file_finds_the_modules_beside_it(ask: Ask, tmp_path: Path) -> None:
+def test_a_file_finds_the_modules_beside_it(ask: StopRequest, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "beside.py").write_text("ANSWER = 42")
     (tmp_path / "elsewhere" / "run.py").write_text("import beside\ndef main(): return beside.ANSWER")
     assert ask("", "elsewhere/run.py", "main") == 42
 
 
-def test_a_file_is_imported_under_its_own_name_and_not_as_main(ask: Ask) -> None:
+def test_a_file_is_imported_under_its_own_name_and_not_as_main(ask: StopRequest) -> None:
     assert ask("def main(): return __name__\nif __name__ == '__main__': raise SystemExit(9)") == "train"
 
 
-def test_a_target_finds_its_own_words_in_argv(ask: Ask) -> None:
+def test_a_target_finds_its_own_words_in_argv(ask: StopRequest) -> None:
     words = ask("import sys\nargv = list(sys.argv)\ndef main(): return argv", "train.py", "main", "--lr", "1")
     assert words[1:] == ["--lr", "1"]
     assert words[0].endswith("train.py")
 
 
-def test_arguments_with_defaults_are_no_hindrance(ask: Ask) -> None:
+def test_arguments_with_defaults_are_no_hindrance(ask: StopRequest) -> None:
     assert ask("def main(a=1, *rest, b=2, **more): return a + b") == 3
 
 
-def test_a_function_that_needs_arguments_is_unfit(ask: Ask) -> None:
+def test_a_function_that_needs_arguments_is_unfit(ask: StopRequest) -> None:
     why = ask("def main(config, *, lr): ...", fit=False)
     assert why.startswith(
         "train.py:main(config, *, lr) can't be called without arguments: missing a required"
     )
 
 
-def test_a_missing_function_is_told_with_those_that_there_are(ask: Ask) -> None:
+def test_a_missing_function_is_told_with_those_that_there_are(ask: StopRequest) -> None:
     source = "def train(): ...\ndef evaluate(): ...\ndef _private(): ...\nVALUE = 1"
     why = ask(source, "train.py", "main", fit=False)
     assert why == "train.py has no 'main'; it has: train, evaluate"
 
 
-def test_a_file_without_any_function_says_so(ask: Ask) -> None:
+def test_a_file_without_any_function_says_so(ask: StopRequest) -> None:
     assert ask("VALUE = 1", fit=False) == "train.py has no 'main'; it has: nothing to call"
 
 
-def test_a_name_that_is_no_function_is_unfit(ask: Ask) -> None:
+def test_a_name_that_is_no_function_is_unfit(ask: StopRequest) -> None:
     why = ask("main = 42", fit=False)
     assert why == "train.py:main is a int, not a function: give one without arguments"
 
 
-def test_a_missing_file_is_named(ask: Ask) -> None:
+def test_a_missing_file_is_named(ask: StopRequest) -> None:
     assert ask("", "nowhere.py", "main", fit=False) == "nowhere.py: no such file"
 
 
-def test_a_missing_module_is_named(ask: Ask) -> None:
+def test_a_missing_module_is_named(ask: StopRequest) -> None:
     why = ask("", "no_such_module", "main", fit=False)
     assert why.startswith("no_such_module:main can't be loaded in a worker: ModuleNotFoundError: No module")
 
 
-def test_an_import_that_fails_is_told_with_its_file_and_line(ask: Ask, tmp_path: Path) -> None:
+def test_an_import_that_fails_is_told_with_its_file_and_line(ask: StopRequest, tmp_path: Path) -> None:
     why = ask("x = 1\n\nimport no_such_module\n", fit=False)
     assert "train.py:main can't be loaded in a worker: ModuleNotFoundError: No module named" in why
     assert why.endswith(f"({tmp_path / 'train.py'}, line 3)")
 
 
-def test_a_file_that_raises_is_told_with_the_innermost_line_of_the_users(ask: Ask, tmp_path: Path) -> None:
+def test_a_file_that_raises_is_told_with_the_innermost_line_of_the_users(
+    ask: StopRequest, tmp_path: Path
+) -> None:
     (tmp_path / "beside.py").write_text("\n\nraise ValueError('no data')")
     why = ask("import beside", fit=False)
     assert why.endswith(f"ValueError: no data ({tmp_path / 'beside.py'}, line 3)")
 
 
-def test_a_file_that_leaves_is_unfit_and_ends_nothing_else(ask: Ask) -> None:
+def test_a_file_that_leaves_is_unfit_and_ends_nothing_else(ask: StopRequest) -> None:
     assert "SystemExit: 3" in ask("raise SystemExit(3)", fit=False)
 
 
-def test_a_broken_file_is_told_with_its_line(ask: Ask) -> None:
+def test_a_broken_file_is_told_with_its_line(ask: StopRequest) -> None:
     why = ask("x = 1\ndef main(:\n", fit=False)
     assert "SyntaxError" in why
     assert "train.py, line 2" in why
@@ -189,14 +191,16 @@ after = "not yet"
 """
 
 
-def test_loading_a_file_calls_neither_main_nor_what_follows_optimize(ask: Ask, tmp_path: Path) -> None:
+def test_loading_a_file_calls_neither_main_nor_what_follows_optimize(
+    ask: StopRequest, tmp_path: Path
+) -> None:
     (tmp_path / "config.json").write_text("{}")
     snippet = "if hpo is None: main(1)\nelse:\n    hpo.optimize(main)\n    raise SystemExit(hpo)\n"
     assert ask(CONFIGURED + snippet) == ["None", "None", "None", "not yet"]
     assert ask(CONFIGURED + snippet, "train", "main") == ["None", "None", "None", "not yet"]
 
 
-def test_a_module_that_a_target_imports_is_loaded_to_its_end(ask: Ask, tmp_path: Path) -> None:
+def test_a_module_that_a_target_imports_is_loaded_to_its_end(ask: StopRequest, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "beside.py").write_text(f"{CONFIGURED}after = hpo.optimize(main).attempted")
     assert ask("import beside\ndef main(): return beside.main()") == ["None", "None", "None", 0]

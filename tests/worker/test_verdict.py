@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from parallel_hpo.words import NEVER_INITIALISED, Outcome
-from parallel_hpo.worker.verdict import INTERRUPTED_EXIT, NOT_ASKED, Ask, Asked, Verdict, judge
+from parallel_hpo.core.types import NEVER_INITIALISED, Outcome
+from parallel_hpo.worker.run import INTERRUPTED_EXIT, NOT_ASKED, RunVerdict, StopRequest, StopSource, judge
 
-FINISHED = Verdict(Outcome.FINISHED, "", 0)
+FINISHED = RunVerdict(Outcome.FINISHED, "", 0)
 
 
 class UnprintableError(Exception):
@@ -13,11 +13,11 @@ class UnprintableError(Exception):
         raise RuntimeError
 
 
-def failed(reason: str, exit_code: int = 1) -> Verdict:
-    return Verdict(Outcome.FAILED, reason, exit_code)
+def failed(reason: str, exit_code: int = 1) -> RunVerdict:
+    return RunVerdict(Outcome.FAILED, reason, exit_code)
 
 
-def unasked(error: BaseException | None) -> Verdict:
+def unasked(error: BaseException | None) -> RunVerdict:
     return judge(error, ask=NOT_ASKED)
 
 
@@ -38,7 +38,7 @@ def test_a_main_that_returns_or_leaves_with_0_has_finished(error: BaseException 
     ],
 )
 def test_a_main_that_raises_has_failed_with_the_exceptions_words(
-    error: BaseException, verdict: Verdict
+    error: BaseException, verdict: RunVerdict
 ) -> None:
     assert unasked(error) == verdict
 
@@ -54,7 +54,7 @@ def test_a_main_that_raises_has_failed_with_the_exceptions_words(
         ("", failed("exit 1: ")),
     ],
 )
-def test_a_main_that_leaves_with_another_code_has_failed(code: int | str, verdict: Verdict) -> None:
+def test_a_main_that_leaves_with_another_code_has_failed(code: int | str, verdict: RunVerdict) -> None:
     assert unasked(SystemExit(code)) == verdict
 
 
@@ -77,15 +77,15 @@ def test_what_main_raised_says_more_than_that_it_opened_no_run() -> None:
 def test_a_main_that_was_asked_to_stop_is_stopped_whatever_it_made_of_it(
     error: BaseException | None, unopened: str
 ) -> None:
-    by_us = judge(error, ask=Ask(Asked.SUPERVISOR, "interrupted"), unopened=unopened)
-    by_sweep = judge(error, ask=Ask(Asked.SWEEP, "early_terminate"), unopened=unopened)
-    assert by_us == Verdict(Outcome.STOPPED, "interrupted", INTERRUPTED_EXIT)
-    assert by_sweep == Verdict(Outcome.STOPPED, "early_terminate", 1)
+    by_us = judge(error, ask=StopRequest(StopSource.SUPERVISOR, "interrupted"), unopened=unopened)
+    by_sweep = judge(error, ask=StopRequest(StopSource.SWEEP, "early_terminate"), unopened=unopened)
+    assert by_us == RunVerdict(Outcome.STOPPED, "interrupted", INTERRUPTED_EXIT)
+    assert by_sweep == RunVerdict(Outcome.STOPPED, "early_terminate", 1)
 
 
 @pytest.mark.parametrize("error", [None, KeyboardInterrupt(), ValueError("in cleanup")])
 def test_a_main_past_a_limit_has_failed_whatever_it_made_of_it(error: BaseException | None) -> None:
-    verdict = judge(error, ask=Ask(Asked.LIMIT, "run timeout 60 s"))
+    verdict = judge(error, ask=StopRequest(StopSource.LIMIT, "run timeout 60 s"))
     assert verdict == failed("run timeout 60 s")
 
 

@@ -12,22 +12,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from parallel_hpo.server.artifacts import versions
-from parallel_hpo.server.artifacts.names import LATEST, check_name, check_no_registry, check_tag
-from parallel_hpo.server.refusals import RefusedError
+from parallel_hpo.server.artifacts.contents import LATEST, check_name, check_no_registry, check_tag
+from parallel_hpo.server.context import AppContext
 from parallel_hpo.server.store import artifact_collections, artifact_members, projects
 from parallel_hpo.server.store.artifact_members import Member
-from parallel_hpo.server.store.artifact_records import COMMITTED, Artifact, Collection
+from parallel_hpo.server.store.artifacts import COMMITTED, Artifact, Collection
 from parallel_hpo.server.store.database import Transaction
-from parallel_hpo.server.world import World
+from parallel_hpo.server.values import RefusedError
 
 
-def find(world: World, collection_id: int) -> Collection:
+def find(world: AppContext, collection_id: int) -> Collection:
     """Return the collection with this key; RefusedError where there is none."""
     with world.database.read() as transaction:
         return _existing(transaction, collection_id)
 
 
-def change(world: World, collection_id: int, changes: dict[str, Any]) -> Collection:
+def change(world: AppContext, collection_id: int, changes: dict[str, Any]) -> Collection:
     """Change a collection's name, type or description, and return it."""
     for name in ("name", "type"):
         if name in changes:
@@ -52,7 +52,7 @@ class CollectionPath:
 
 
 def tag(
-    world: World, path: CollectionPath, *, added: Sequence[str] = (), removed: Sequence[str] = ()
+    world: AppContext, path: CollectionPath, *, added: Sequence[str] = (), removed: Sequence[str] = ()
 ) -> Collection:
     """Add tags to a collection and remove others, and return it; RefusedError where it doesn't exist."""
     for name in added:
@@ -83,7 +83,7 @@ def _check_free(transaction: Transaction, collection: Collection, name: str) -> 
         )
 
 
-def delete(world: World, collection_id: int) -> Collection:
+def delete(world: AppContext, collection_id: int) -> Collection:
     """Delete a sequence with all of its versions, or a portfolio with its links; return what it was."""
     with world.database.read() as transaction:
         collection = _existing(transaction, collection_id)
@@ -112,7 +112,7 @@ def _changeable_members(transaction: Transaction, collection: Collection) -> lis
     return members
 
 
-def link(world: World, artifact_id: int, path: CollectionPath, aliases: Sequence[str]) -> Member:
+def link(world: AppContext, artifact_id: int, path: CollectionPath, aliases: Sequence[str]) -> Member:
     """Put a version into a portfolio, as its latest one; one that stands there only gets the aliases."""
     check_no_registry(path.project)
     for name in (path.name, *aliases):
@@ -146,7 +146,7 @@ def _portfolio(transaction: Transaction, path: CollectionPath, artifact: Artifac
     return found
 
 
-def unlink(world: World, artifact_id: int, collection_id: int) -> None:
+def unlink(world: AppContext, artifact_id: int, collection_id: int) -> None:
     """Take a version out of a portfolio; it stays where it was logged."""
     with world.database.write() as transaction:
         artifact = versions.changeable(transaction, artifact_id)

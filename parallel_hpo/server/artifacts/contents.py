@@ -1,7 +1,15 @@
-"""What a version consists of: the manifest that was sent, and the files that it lists.
+"""Which names W&B's client takes for artifacts and for what belongs to them. Pure.
+
+What a version consists of: the manifest that was sent, and the files that it lists.
 
 Files are kept once under the MD5 of their content, whatever artifacts hold them. The manifest of an
 incremental version is sent with what the version before it hasn't, and is kept as a whole one.
+
+Artifacts' files, kept once under the MD5 of their content: which are there, and which nobody needs.
+
+A client asks which files it has to send, and commits its artifact when they are there, maybe days later. So a
+file that no artifact has stays as long as an artifact is unfinished that was begun before it was last sent or
+asked for. Both that question and the taking back are writes of the database, which come one after another.
 """
 
 from __future__ import annotations
@@ -11,22 +19,72 @@ import binascii
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from parallel_hpo.server.artifacts.names import check_region
-from parallel_hpo.server.files.addresses import BLOBS, MANIFESTS, Place, plain
-from parallel_hpo.server.refusals import RefusedError
-from parallel_hpo.server.store.artifact_records import Artifact
-from parallel_hpo.server.store.artifacts import Entry
-from parallel_hpo.server.values import read_object
-from parallel_hpo.server.world import World
+from parallel_hpo.server.context import AppContext
+from parallel_hpo.server.files.storage import BLOBS, MANIFESTS, FileRef, plain
+from parallel_hpo.server.store import holdings
+from parallel_hpo.server.store.artifacts import Artifact, Entry
+from parallel_hpo.server.store.database import Transaction
+from parallel_hpo.server.values import RefusedError, read_object
+
+LATEST: Final = "latest"
+"""The alias of the newest version in each collection."""
+_LENGTH: Final = 128  # wandb client: no longer ones
+_TAG: Final = re.compile(r"[-\w]+( +[-\w]+)*")  # wandb client: TAG_REGEX
+_REGION: Final = "default"
+"""The name that wandb's client has for the region of a server that was told none."""
+_REGISTRY: Final = "wandb-registry-"  # wandb client: projects that stand for registries begin so
+
+
+def check_name(name: str) -> str:
+    """Return a collection's, type's or alias' name if the client could name it again; else RefusedError.
+
+    It finds a version by entity/project/collection:alias, and makes folders of these names.
+    """
+    fits = 0 < len(name) <= _LENGTH and name not in (".", "..")
+    if not fits or any(c < " " or c in "/:\x7f" for c in name):
+        raise RefusedError(
+            f"artifact name, type or alias {name[:100]!r}: 1 to {_LENGTH} characters, without / and :"
+        )
+    return name
+
+
+def check_tag(name: str) -> str:
+    """Return a tag if it is one to the client, else RefusedError."""
+    if len(name) > _LENGTH or not _TAG.fullmatch(name):
+        raise RefusedError(
+            f"tag {name[:100]!r}: 1 to {_LENGTH} letters, digits, hyphens and underscores, and spaces within"
+        )
+    return name
+
+
+def check_region(region: str | None) -> None:
+    """Refuse a storage region that this server doesn't have."""
+    if region not in (None, "", _REGION):
+        raise RefusedError(
+            f"there is no storage region {region[:100]!r} on this server, which keeps all files itself: "
+            "leave out storage_region, or log to W&B"
+        )
+
+
+def check_no_registry(project: str) -> None:
+    """Refuse a project that stands for a registry."""
+    if project.startswith(_REGISTRY):
+        raise RefusedError(
+            f"{project!r} is a registry, and there are none on this server: link to a portfolio, "
+            'a name in a project, as run.link_artifact(artifact, "best-models")'
+        )
+
 
 _BIGGEST: Final = 2**53
 
 
-def place_of(digest: str) -> Place:
+def place_of(digest: str) -> FileRef:
     """Return where the file with this MD5 (in Base64) is kept; RefusedError where it is no MD5."""
     try:
         md5 = base64.b64decode(digest, validate=True)
@@ -34,15 +92,15 @@ def place_of(digest: str) -> Place:
         md5 = b""
     if len(md5) != 16:
         raise RefusedError(f"the digest {digest[:40]!r} is no MD5")
-    return Place(BLOBS, md5.hex())
+    return FileRef(BLOBS, md5.hex())
 
 
-def manifest_of(artifact_id: int) -> Place:
+def manifest_of(artifact_id: int) -> FileRef:
     """Return where an artifact's manifest is kept."""
-    return Place(MANIFESTS, f"{artifact_id}.json")
+    return FileRef(MANIFESTS, f"{artifact_id}.json")
 
 
-def entries_of(world: World, artifact_id: int) -> list[Entry]:
+def entries_of(world: AppContext, artifact_id: int) -> list[Entry]:
     """Read what the manifest that was sent lists; RefusedError where none was."""
     text = _manifest(world, artifact_id)
     check_region(_region(_object(text)))
@@ -56,14 +114,14 @@ def _region(manifest: dict[str, Any]) -> str | None:
     return None if region is None else str(region)
 
 
-def expect_all(world: World, entries: list[Entry]) -> None:
+def expect_all(world: AppContext, entries: list[Entry]) -> None:
     """See that each file is there; else RefusedError."""
     for entry in entries:
         if entry.ref is None and not place_of(entry.digest).within(world.files).exists():
             raise RefusedError(f"the artifact's file {entry.path!r} was not sent, so it can't be committed")
 
 
-def make_whole(world: World, artifact: Artifact, base: Artifact) -> list[Entry]:
+def make_whole(world: AppContext, artifact: Artifact, base: Artifact) -> list[Entry]:
     """Add to an incremental version's manifest what the version before it has; return what it lists then.
 
     It may be done again, after a death between this and the commit.
@@ -74,7 +132,7 @@ def make_whole(world: World, artifact: Artifact, base: Artifact) -> list[Entry]:
     return read_manifest(whole)
 
 
-def _manifest(world: World, artifact_id: int) -> str:
+def _manifest(world: AppContext, artifact_id: int) -> str:
     try:
         return manifest_of(artifact_id).within(world.files).read_text(encoding="utf-8")
     except (FileNotFoundError, UnicodeDecodeError):
@@ -128,3 +186,60 @@ def _entry(path: str, raw: Any) -> Entry:
     if not whole or not isinstance(digest, str) or not isinstance(ref, str | None):
         raise RefusedError(f"the artifact's manifest: {path[:100]!r} has no digest, or a wrong size or ref")
     return Entry(plain(path), digest, size, ref)
+
+
+_CLOCKS_S: Final = 3600
+"""So far may the clocks of a database's servers be apart."""
+_AT_ONCE: Final = 200
+"""So many are removed in one transaction: others write between."""
+
+
+@dataclass(frozen=True, slots=True)
+class CleanupStats:
+    """What was taken back from the disk."""
+
+    files: int = 0
+    size: int = 0
+
+    def __add__(self, other: CleanupStats) -> CleanupStats:
+        return CleanupStats(self.files + other.files, self.size + other.size)
+
+
+def claim(_writing: Transaction, world: AppContext, place: FileRef) -> bool:
+    """Say whether a file is there; it then stays for the artifact that is to have it."""
+    now = world.clock()
+    try:
+        os.utime(place.within(world.files), (now, now))
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def take_back(world: AppContext, names: Sequence[str]) -> CleanupStats:
+    """Remove those of some files that no artifact has, nor one that is being made may get."""
+    batches = (names[begin : begin + _AT_ONCE] for begin in range(0, len(names), _AT_ONCE))
+    return sum((_take_back(world, batch) for batch in batches), CleanupStats())
+
+
+def _take_back(world: AppContext, names: Sequence[str]) -> CleanupStats:
+    taken = CleanupStats()
+    with world.database.write() as transaction:
+        begun = holdings.first_unfinished(transaction)
+        for digest in holdings.unused(transaction, [_digest(name) for name in names]):
+            path = FileRef(BLOBS, base64.b64decode(digest).hex()).within(world.files)
+            if path.exists() and (begun is None or path.stat().st_mtime < begun - _CLOCKS_S):
+                taken += CleanupStats(1, path.stat().st_size)
+                path.unlink()
+    return taken
+
+
+def unused(world: AppContext, names: Sequence[str]) -> list[str]:
+    """Return those of some files that no artifact has."""
+    known = {_digest(name): name for name in names}
+    with world.database.read() as transaction:
+        return [known[digest] for digest in holdings.unused(transaction, list(known))]
+
+
+def _digest(name: str) -> str:
+    """Return an MD5 as manifests have it."""
+    return base64.b64encode(bytes.fromhex(name)).decode()

@@ -10,28 +10,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from parallel_hpo.server.artifacts import blobs, contents
-from parallel_hpo.server.artifacts.contents import digest_of
-from parallel_hpo.server.artifacts.names import LATEST, check_name, check_no_registry, check_tag
-from parallel_hpo.server.refusals import RefusedError
-from parallel_hpo.server.store import (
-    artifact_collections,
-    artifact_members,
-    artifacts,
-    projects,
-    runs,
-)
+from parallel_hpo.server.artifacts import contents
+from parallel_hpo.server.artifacts.contents import LATEST, check_name, check_no_registry, check_tag, digest_of
+from parallel_hpo.server.context import AppContext
+from parallel_hpo.server.store import artifact_collections, artifact_members, artifacts, projects, runs
 from parallel_hpo.server.store.artifact_members import Member
-from parallel_hpo.server.store.artifact_records import COMMITTED, PENDING, Artifact, Collection
-from parallel_hpo.server.store.artifacts import Entry
+from parallel_hpo.server.store.artifacts import COMMITTED, PENDING, Artifact, Collection, Entry
 from parallel_hpo.server.store.database import Transaction
 from parallel_hpo.server.store.records import Run
 from parallel_hpo.server.store.runs import RunPath
-from parallel_hpo.server.world import World
+from parallel_hpo.server.values import RefusedError
 
 
 @dataclass(frozen=True, slots=True)
-class ArtifactWishes:
+class ArtifactFields:
     """What a client tells of a new artifact; `run`: the name of the run that logs it."""
 
     entity: str
@@ -50,7 +42,7 @@ class ArtifactWishes:
 
 
 @dataclass(frozen=True, slots=True)
-class AliasWish:
+class AliasChange:
     """An alias that is to mean a version, or no longer, in a collection; None: the version's own one."""
 
     alias: str
@@ -68,7 +60,7 @@ class ArtifactChanges:
     removed: tuple[str, ...] = ()
 
 
-def create(world: World, wishes: ArtifactWishes) -> Artifact:
+def create(world: AppContext, wishes: ArtifactFields) -> Artifact:
     """Make a version that is to be committed, or return the one that has the same content."""
     for name in (wishes.collection, wishes.type, *wishes.aliases):
         check_name(name)
@@ -88,7 +80,7 @@ def create(world: World, wishes: ArtifactWishes) -> Artifact:
         return existing(transaction, known_id)
 
 
-def _sequence(transaction: Transaction, wishes: ArtifactWishes, now: float) -> Collection:
+def _sequence(transaction: Transaction, wishes: ArtifactFields, now: float) -> Collection:
     project = projects.ensure(transaction, wishes.entity, wishes.project, now)
     kind = artifact_collections.ensure(transaction, project, wishes.collection, wishes.type, now)
     if kind.is_portfolio:
@@ -104,7 +96,7 @@ def _sequence(transaction: Transaction, wishes: ArtifactWishes, now: float) -> C
     return kind
 
 
-def _known(transaction: Transaction, kind: Collection, wishes: ArtifactWishes) -> Artifact | None:
+def _known(transaction: Transaction, kind: Collection, wishes: ArtifactFields) -> Artifact | None:
     """Return the version that has this content: the newest one, or an older one where it must be there.
 
     wandb client: who gives it no id of the client's own means a version of before, and sends no files.
@@ -116,7 +108,7 @@ def _known(transaction: Transaction, kind: Collection, wishes: ArtifactWishes) -
     return found if newest is not None and newest.id == found.id else None
 
 
-def _log_again(transaction: Transaction, known: Artifact, run: Run | None, wishes: ArtifactWishes) -> None:
+def _log_again(transaction: Transaction, known: Artifact, run: Run | None, wishes: ArtifactFields) -> None:
     artifact_collections.put_aliases(transaction, known.collection.id, known.id, wishes.aliases)
     if wishes.tags:
         tags = json.dumps(sorted({*json.loads(known.tags), *wishes.tags}))
@@ -125,7 +117,7 @@ def _log_again(transaction: Transaction, known: Artifact, run: Run | None, wishe
         artifacts.log_again(transaction, run.id, known.id)
 
 
-def _columns(wishes: ArtifactWishes, kind: Collection, run: Run | None, now: float) -> dict[str, Any]:
+def _columns(wishes: ArtifactFields, kind: Collection, run: Run | None, now: float) -> dict[str, Any]:
     names = ("digest", "client_id", "description", "metadata", "history_step", "ttl_s")
     return {name: getattr(wishes, name) for name in names} | {
         "collection_id": kind.id,
@@ -137,14 +129,14 @@ def _columns(wishes: ArtifactWishes, kind: Collection, run: Run | None, now: flo
     }
 
 
-def expect_increment(world: World, artifact_id: int) -> None:
+def expect_increment(world: AppContext, artifact_id: int) -> None:
     """Note that what is sent of an artifact adds to the version before it."""
     with world.database.write() as transaction:
         if changeable(transaction, artifact_id).state == PENDING:
             artifacts.change(transaction, artifact_id, {"incremental": True})
 
 
-def commit(world: World, artifact_id: int) -> Artifact:
+def commit(world: AppContext, artifact_id: int) -> Artifact:
     """Make an artifact the next version of its collection; RefusedError where a file of it never came."""
     with world.database.read() as transaction:
         is_pending = changeable(transaction, artifact_id).state == PENDING
@@ -157,7 +149,7 @@ def commit(world: World, artifact_id: int) -> Artifact:
         return existing(transaction, artifact_id)
 
 
-def _commit(transaction: Transaction, world: World, artifact: Artifact, entries: list[Entry]) -> None:
+def _commit(transaction: Transaction, world: AppContext, artifact: Artifact, entries: list[Entry]) -> None:
     now, collection_id = world.clock(), artifact.collection.id
     changes: dict[str, Any] = {"state": COMMITTED, "updated_at": now}
     # The newest one as it is now: of two increments that were begun at once neither is lost.
@@ -175,7 +167,7 @@ def _commit(transaction: Transaction, world: World, artifact: Artifact, entries:
     artifact_collections.change(transaction, collection_id, {"updated_at": now})
 
 
-def update(world: World, artifact_id: int, changes: ArtifactChanges) -> Artifact:
+def update(world: AppContext, artifact_id: int, changes: ArtifactChanges) -> Artifact:
     """Change what is told of an artifact."""
     added = {check_tag(tag) for tag in changes.added}
     with world.database.write() as transaction:
@@ -186,7 +178,7 @@ def update(world: World, artifact_id: int, changes: ArtifactChanges) -> Artifact
         return existing(transaction, artifact_id)
 
 
-def add_aliases(world: World, artifact_id: int, wishes: Iterable[AliasWish]) -> None:
+def add_aliases(world: AppContext, artifact_id: int, wishes: Iterable[AliasChange]) -> None:
     """Let these aliases mean this version; RefusedError for a collection that it isn't in."""
     with world.database.write() as transaction:
         artifact = changeable(transaction, artifact_id)
@@ -197,7 +189,7 @@ def add_aliases(world: World, artifact_id: int, wishes: Iterable[AliasWish]) -> 
             )
 
 
-def delete_aliases(world: World, artifact_id: int, wishes: Iterable[AliasWish]) -> None:
+def delete_aliases(world: AppContext, artifact_id: int, wishes: Iterable[AliasChange]) -> None:
     """Let those of the aliases that mean this version mean nothing."""
     with world.database.write() as transaction:
         artifact = changeable(transaction, artifact_id)
@@ -207,7 +199,7 @@ def delete_aliases(world: World, artifact_id: int, wishes: Iterable[AliasWish]) 
                 artifact_collections.drop_aliases(transaction, collection.id, [wish.alias])
 
 
-def _collection_of(transaction: Transaction, artifact: Artifact, wish: AliasWish) -> Collection:
+def _collection_of(transaction: Transaction, artifact: Artifact, wish: AliasChange) -> Collection:
     """Return the collection that a wish for an alias names, of those in which the artifact stands."""
     own = artifact.collection
     path = (wish.entity or own.entity, wish.project or own.project, wish.collection or own.name)
@@ -218,7 +210,7 @@ def _collection_of(transaction: Transaction, artifact: Artifact, wish: AliasWish
     raise RefusedError(f"the artifact is not in the collection {'/'.join(path)}: link it there first")
 
 
-def delete(world: World, artifact_id: int, *, with_aliases: bool) -> Artifact:
+def delete(world: AppContext, artifact_id: int, *, with_aliases: bool) -> Artifact:
     """Delete an artifact, and those of its files that no other one has; as W&B not while it has aliases."""
     with world.database.write() as transaction:
         artifact = changeable(transaction, artifact_id)
@@ -235,7 +227,7 @@ def delete(world: World, artifact_id: int, *, with_aliases: bool) -> Artifact:
         artifacts.remove(transaction, artifact_id)
         newest_is_latest(transaction, artifact.collection)
     digests = [entry.digest for entry in entries if entry.ref is None]
-    blobs.take_back(world, [contents.place_of(digest).name for digest in digests])
+    contents.take_back(world, [contents.place_of(digest).name for digest in digests])
     contents.manifest_of(artifact_id).within(world.files).unlink(missing_ok=True)
     return artifact
 
@@ -252,7 +244,7 @@ def newest_is_latest(transaction: Transaction, collection: Collection) -> None:
         artifact_collections.put_aliases(transaction, collection.id, newest.artifact.id, [LATEST])
 
 
-def use(world: World, artifact_id: int, path: RunPath) -> Artifact:
+def use(world: AppContext, artifact_id: int, path: RunPath) -> Artifact:
     """Note that a run uses an artifact."""
     with world.database.write() as transaction:
         artifact = existing(transaction, artifact_id)

@@ -10,14 +10,13 @@ from typing import Any
 
 import yaml
 
-from parallel_hpo.config.early_stopping import EarlyTerminate, HyperbandSettings
+from parallel_hpo.config.checks import EarlyTerminate, HyperbandSettings
 from parallel_hpo.config.sweep import parse_sweep_configuration
-from parallel_hpo.config.sweep_words import Method, Metric, SweepConfiguration
-from parallel_hpo.errors import ConfigError
-from parallel_hpo.search.engine import Engine, make_engine
-from parallel_hpo.server.refusals import RefusedError
-from parallel_hpo.server.rules.early_stopping import EarlyStopRule
-from parallel_hpo.server.rules.hyperband import Hyperband
+from parallel_hpo.config.sweep_types import Method, Metric, SweepConfiguration
+from parallel_hpo.core.errors import ConfigError
+from parallel_hpo.server.rules.early_stopping import EarlyStopRule, Hyperband
+from parallel_hpo.server.search.engine import Engine, make_engine
+from parallel_hpo.server.values import RefusedError
 
 _MAX_LENGTH = 2_000_000
 
@@ -39,7 +38,7 @@ def metric_of(text: str) -> Metric | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Stopping:
+class StoppingRules:
     """By what a sweep's runs, and the sweep itself, are ended early; `rule`: None where they aren't."""
 
     metric: Metric
@@ -47,11 +46,11 @@ class Stopping:
 
 
 @lru_cache(64)
-def stopping(text: str) -> Stopping:
+def stopping(text: str) -> StoppingRules:
     """Return what ends runs early, of a configuration that has a metric."""
     configuration = parse(text)
     assert configuration.metric is not None
-    return Stopping(configuration.metric, _rule(configuration.early_terminate))
+    return StoppingRules(configuration.metric, _rule(configuration.early_terminate))
 
 
 def _rule(settings: EarlyTerminate | None) -> EarlyStopRule | None:

@@ -18,10 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from parallel_hpo.errors import BackendError
+from parallel_hpo.core.errors import BackendError
 from parallel_hpo.server.store import files
-from parallel_hpo.server.store.database import Database, shown
-from parallel_hpo.server.store.disk import flush_path
+from parallel_hpo.server.store.database import Database, flush_path, shown
 from parallel_hpo.server.store.files import Folder
 
 _log = logging.getLogger(__name__)
@@ -31,7 +30,7 @@ FILES: Final = "server-files"
 
 
 @dataclass(frozen=True, slots=True)
-class FolderMark:
+class FolderId:
     """What is written into a folder of files."""
 
     id: str
@@ -39,7 +38,7 @@ class FolderMark:
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class FolderRequest:
     """What a server that starts knows of its files."""
 
     database: str
@@ -83,9 +82,9 @@ def is_sqlite(database: str) -> bool:
     return "://" not in database or database.startswith("sqlite")
 
 
-def wish_for(database: str, files: str | None, *, adopt: bool = False) -> Wish:
+def wish_for(database: str, files: str | None, *, adopt: bool = False) -> FolderRequest:
     """Return what is known of a database's files; its path is made whole, to mean the same elsewhere."""
-    return Wish(
+    return FolderRequest(
         database=shown(database) if "://" in database else str(Path(database).absolute()),
         beside=folder_of(database) / FILES,
         is_on_this_machine=is_sqlite(database),
@@ -95,7 +94,11 @@ def wish_for(database: str, files: str | None, *, adopt: bool = False) -> Wish:
 
 
 def settle(
-    database: Database, wish: Wish, *, host: str, new_id: Callable[[], str] = lambda: secrets.token_hex(8)
+    database: Database,
+    wish: FolderRequest,
+    *,
+    host: str,
+    new_id: Callable[[], str] = lambda: secrets.token_hex(8),
 ) -> Path:
     """Return the folder of a database's files, made and marked now where there was none.
 
@@ -122,7 +125,7 @@ def settle(
     return wish.folder
 
 
-def located(database: Database, wish: Wish) -> Path:
+def located(database: Database, wish: FolderRequest) -> Path:
     """Return where the files of a database are; nothing is changed. BackendError where they are elsewhere."""
     with database.read() as transaction:
         known = files.known_folder(transaction)
@@ -135,7 +138,7 @@ def located(database: Database, wish: Wish) -> Path:
     return wish.folder
 
 
-def judge(wish: Wish, known: Folder | None, mark: FolderMark | None) -> str:
+def judge(wish: FolderRequest, known: Folder | None, mark: FolderId | None) -> str:
     """Return why a folder without the database's mark can't be its folder, or '' where it is from now on."""
     if wish.adopt:
         return ""
@@ -152,7 +155,7 @@ def judge(wish: Wish, known: Folder | None, mark: FolderMark | None) -> str:
     )
 
 
-def _of_others(wish: Wish, mark: FolderMark) -> str:
+def _of_others(wish: FolderRequest, mark: FolderId) -> str:
     return (
         f"{wish.folder} has the files of another database, {mark.database}: name another folder by --files"
         " (--adopt-files: that database is gone for good)"
@@ -164,17 +167,17 @@ def _has(folder: Path, known: Folder) -> bool:
     return mark is not None and mark.id == known.id
 
 
-def _read_mark(folder: Path) -> FolderMark | None:
+def _read_mark(folder: Path) -> FolderId | None:
     with suppress(OSError, ValueError, KeyError, TypeError):
         read = json.loads((folder / MARK).read_text(encoding="utf-8"))
-        return FolderMark(str(read["id"]), str(read["database"]))
+        return FolderId(str(read["id"]), str(read["database"]))
     return None
 
 
-def _make(wish: Wish, new_id: Callable[[], str], mark: FolderMark | None) -> FolderMark:
+def _make(wish: FolderRequest, new_id: Callable[[], str], mark: FolderId | None) -> FolderId:
     """Write a folder's mark: whole or not at all; one of this database's from before its loss stays good."""
     if mark is None or mark.database != wish.database:
-        mark = FolderMark(new_id(), wish.database)
+        mark = FolderId(new_id(), wish.database)
     wish.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile("w", dir=wish.folder, prefix=f".{MARK}-", delete=False) as file:
         file.write(json.dumps({"id": mark.id, "database": mark.database}) + "\n")

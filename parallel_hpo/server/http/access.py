@@ -8,6 +8,14 @@ Addresses of files carry their right in the address, and health tells nothing.
 They begin as the address that the caller used. Behind a proxy that is what its X-Forwarded-Proto and
 X-Forwarded-Host say, whoever sent them: an address goes back to the caller alone, who came with a key, so
 that one who forges them misleads nobody else.
+
+Whose a server is: an embedded one hears its key and its end from its owner, one by itself keeps its key.
+
+An owner is told of the database's trouble. A key that is kept is in a file of mode 0600, so that it
+survives restarts: beside a SQLite database that has its files beside it; else where the files are, so
+that servers on several machines have one key, and take each other's addresses of files.
+
+The one place where errors become answers.
 """
 
 from __future__ import annotations
@@ -15,21 +23,27 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import json
 import logging
+import os
 import re
+import tempfile
 from collections.abc import Callable, Mapping
-from typing import Final
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Final
 
-from starlette.requests import HTTPConnection
-from starlette.responses import JSONResponse
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from parallel_hpo.keys import SUPERVISOR, holder_of, is_master_key
-from parallel_hpo.server.pages import entrance
-from parallel_hpo.server.pages.entrance import Entrance
-from parallel_hpo.server.refusals import RefusedError
-from parallel_hpo.server.store.failures import UnavailableError
-from parallel_hpo.server.world import STRANGER, VIEWER, Caller
+from parallel_hpo.core.errors import BackendError, UsageError
+from parallel_hpo.core.keys import SUPERVISOR, holder_of, is_master_key, new_master_key
+from parallel_hpo.server.context import STRANGER, VIEWER, Caller
+from parallel_hpo.server.pages import answers, browser_auth
+from parallel_hpo.server.pages.browser_auth import BrowserAuth, wants_html
+from parallel_hpo.server.store.database import TellTrouble, UnavailableError
+from parallel_hpo.server.values import RefusedError
 
 _log = logging.getLogger(__name__)
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -44,7 +58,7 @@ _GONE: Final = (
     " its runs are run again elsewhere"
 )
 POOLS: Final = "/hpo/pools/"
-_KEYLESS: Final = ("/hpo/health", "/uploads/", "/downloads/", "/sdk/otel/", *entrance.OPEN)
+_KEYLESS: Final = ("/hpo/health", "/uploads/", "/downloads/", "/sdk/otel/", *browser_auth.OPEN)
 """Where no key is looked for. /sdk/otel/ isn't there: the client sends its own telemetry without a key,
 drops it at a 404, and would complain to the user about a 401."""
 
@@ -58,7 +72,7 @@ class Gate:
         *,
         master_key: str,
         host: str,
-        entrance: Entrance,
+        entrance: BrowserAuth,
         lives: Callable[[str, int], bool],
     ) -> None:
         """`lives` says whether an epoch of a sweep's pool is not over."""
@@ -106,8 +120,8 @@ class Gate:
 
     async def _turn_away(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one without a key: a person, by a page that says how to come in."""
-        if entrance.wants_html(scope):
-            await entrance.closed()(scope, receive, send)
+        if browser_auth.wants_html(scope):
+            await browser_auth.closed()(scope, receive, send)
         else:
             await self._refuse(scope, receive, send, 401, "the API key is missing or is not this server's")
 
@@ -182,3 +196,103 @@ def _name_of(host: str) -> str:
 
 def _answer(status: int, message: str) -> JSONResponse:
     return JSONResponse({"errors": [{"message": message}], "error": message}, status)
+
+
+KEY_LENGTH: Final = 40  # wandb's client refuses shorter ones
+NAME: Final = "server.key"
+
+
+def kept_key(folder: Path, before: Path) -> str:
+    """Return the key that is kept in a folder; a server that had one in the folder `before` has it still.
+
+    BackendError where it can't be kept, or the file holds none.
+    """
+    path = folder / NAME
+    try:
+        return _kept(path, _read(before / NAME) if (before / NAME).exists() else new_master_key())
+    except OSError as error:
+        raise BackendError(
+            f"the sweep server can't keep its key in {path}: {error.strerror}; name another --database"
+        ) from error
+
+
+def _kept(path: Path, new: str) -> str:
+    """Return the key in the file, which is the new one where there was none.
+
+    It appears there whole or not at all: another server may start at the same moment.
+    """
+    if not path.exists():
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".server.key-") as file:  # mode 0600
+            file.write(new + "\n")
+            file.flush()
+            with suppress(FileExistsError):
+                os.link(file.name, path)
+    return _read(path)
+
+
+def _read(path: Path) -> str:
+    key = path.read_text(encoding="ascii", errors="replace").strip()
+    if len(key) < KEY_LENGTH:
+        raise BackendError(f"{path} holds no key; delete it, and the server makes a new one")
+    return key
+
+
+def key_from(stdin: IO[bytes]) -> str:
+    """Read the key that the owner writes as the first line of stdin."""
+    try:
+        key = json.loads(stdin.readline())["api_key"]
+    except (ValueError, KeyError, TypeError):
+        key = None
+    if not isinstance(key, str) or len(key) < KEY_LENGTH:
+        raise UsageError('an embedded server needs one line {"api_key": "<40 digits or more>"} on stdin')
+    return key
+
+
+def teller(stdout: IO[str]) -> TellTrouble:
+    """Return what tells the owner of the database's trouble, and of its end."""
+
+    def tell(why: str, for_good: bool) -> None:
+        with suppress(OSError):  # the owner is gone, and so are we soon
+            print(json.dumps({"trouble": why, "for_good": for_good}), file=stdout, flush=True)
+
+    return tell
+
+
+def exit_at_end_of(stdin: IO[bytes]) -> None:
+    """Wait for the owner's end of the pipe to close, then end the process.
+
+    Nobody is left to be served, and the database bears it: a graceful end would only take longer.
+    """
+    while stdin.read(4096):
+        pass
+    os._exit(0)
+
+
+def _error(message: str, status: int) -> Response:
+    # Public API clients read `errors`, wandb-core reads `error`.
+    return JSONResponse({"data": None, "errors": [{"message": message}], "error": message}, status)
+
+
+async def refused(request: Request, error: Exception) -> Response:
+    """Answer what was asked in a wrong way, a person by a page."""
+    assert isinstance(error, RefusedError)
+    if error.status == 403:
+        log_refusal(request.scope, 403, str(error))
+    caller: Caller | None = getattr(request.state, "caller", None)
+    if wants_html(request.scope):
+        return answers.html("missing.html", error.status, why=str(error))
+    if caller is not None and caller.sweep is not None and "doesn't exist" in str(error):
+        return _error(f"{error}, or is not in sweep {caller.sweep}, whose key this is", error.status)
+    return _error(str(error), error.status)
+
+
+async def unavailable(_request: Request, error: Exception) -> Response:
+    """Answer what the client tries again: the database is busy, or the disk is full."""
+    _log.warning("can't answer now: %s", error)
+    return _error(f"the server can't answer now: {error}", 503)
+
+
+async def failed(request: Request, error: Exception) -> Response:
+    """Answer where the fault is ours."""
+    _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return _error(f"the server failed: {type(error).__name__}", 500)

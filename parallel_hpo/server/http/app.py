@@ -25,27 +25,25 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from parallel_hpo.server.files import addresses, uploads
-from parallel_hpo.server.files import runs as run_files
-from parallel_hpo.server.files.addresses import BLOBS, MANIFESTS, FileTicket, Place, Right
-from parallel_hpo.server.graphql.requests import read_request
-from parallel_hpo.server.http import failures
+from parallel_hpo.server.context import AppContext
+from parallel_hpo.server.files import storage as run_files
+from parallel_hpo.server.files.storage import BLOBS, MANIFESTS, FilePermission, FileRef, FileTicket
+from parallel_hpo.server.http import access
 from parallel_hpo.server.http.access import Gate, caller_of, expect_supervisor
-from parallel_hpo.server.http.bodies import json_body, pieces, text_in, texts_in
-from parallel_hpo.server.http.executing import Executing, MakeExecutor, make_executor, run_in
+from parallel_hpo.server.http.connections import json_body, pieces, text_in, texts_in
+from parallel_hpo.server.http.executing import ExecutorThreads, MakeExecutor, make_executor, run_in
 from parallel_hpo.server.http.pool import pool_routes
-from parallel_hpo.server.pages.entrance import Entrance
-from parallel_hpo.server.pages.routes import Pages
-from parallel_hpo.server.pages.watched import FRESH_S
-from parallel_hpo.server.refusals import RefusedError
-from parallel_hpo.server.removal.tidying import tidy
+from parallel_hpo.server.pages.browser_auth import BrowserAuth
+from parallel_hpo.server.pages.routes import PageRoutes
+from parallel_hpo.server.pages.sweep_data import FRESH_S
+from parallel_hpo.server.removal import tidy
 from parallel_hpo.server.services import file_stream, supervision
 from parallel_hpo.server.services import pool as pool_service
-from parallel_hpo.server.services.abandoned import reap
+from parallel_hpo.server.services.run_transitions import reap
 from parallel_hpo.server.services.supervision import SweepAt
-from parallel_hpo.server.store.failures import UnavailableError
+from parallel_hpo.server.store.database import UnavailableError
 from parallel_hpo.server.store.runs import RunPath
-from parallel_hpo.server.world import World
+from parallel_hpo.server.values import RefusedError, read_request
 
 _log = logging.getLogger(__name__)
 _REAP_EVERY_S: Final = 10
@@ -61,16 +59,16 @@ _MD5: Final = re.compile("[0-9a-f]{32}")
 Result = TypeVar("Result")
 
 _FAILURES: Final[Mapping[Any, Any]] = {
-    RefusedError: failures.refused,
-    UnavailableError: failures.unavailable,
-    OSError: failures.unavailable,
-    ClientDisconnect: failures.unavailable,
-    Exception: failures.failed,
+    RefusedError: access.refused,
+    UnavailableError: access.unavailable,
+    OSError: access.unavailable,
+    ClientDisconnect: access.unavailable,
+    Exception: access.failed,
 }
 
 
 def make_app(
-    world: World,
+    world: AppContext,
     *,
     host: str,
     tidy_every_s: float = TIDY_EVERY_S,
@@ -81,7 +79,7 @@ def make_app(
 
     Pages are at most `pages_fresh_s` seconds behind the database.
     """
-    pages = Pages(world, fresh_s=pages_fresh_s)
+    pages = PageRoutes(world, fresh_s=pages_fresh_s)
     handlers = _Handlers(world, tidy_every_s, pages, make_executor)
     return Starlette(
         routes=[
@@ -95,7 +93,7 @@ def make_app(
                 Gate,
                 master_key=world.master_key,
                 host=host,
-                entrance=Entrance(world.master_key, world.clock),
+                entrance=BrowserAuth(world.master_key, world.clock),
                 lives=partial(pool_service.lives, world),
             )
         ],
@@ -107,13 +105,15 @@ def make_app(
 class _Handlers:
     """One method per route."""
 
-    def __init__(self, world: World, tidy_every_s: float, pages: Pages, make_executor: MakeExecutor) -> None:
+    def __init__(
+        self, world: AppContext, tidy_every_s: float, pages: PageRoutes, make_executor: MakeExecutor
+    ) -> None:
         self._world = world
         self._pages = pages
         self._tidy_every_s = tidy_every_s
         self._is_ending = False
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="database")
-        self._executing = Executing(world, self._writer, make_executor)
+        self._executing = ExecutorThreads(world, self._writer, make_executor)
 
     def routes(self) -> list[Route]:
         return [
@@ -165,22 +165,22 @@ class _Handlers:
         return JSONResponse({"exitcode": None, "limits": {}} | ({"stopped": True} if stop else {}))
 
     async def upload(self, request: Request) -> Response:
-        place = _allowed(self._world, request, Right.SEND)
-        stored = await uploads.store(self._world, place, pieces(request))
+        place = _allowed(self._world, request, FilePermission.SEND)
+        stored = await run_files.store(self._world, place, pieces(request))
         if place.folder not in (BLOBS, MANIFESTS):
             await self.in_thread(run_files.note, self._world, place, stored)
         return Response(status_code=200)
 
     async def download(self, request: Request) -> Response:
-        return self._file(_allowed(self._world, request, Right.FETCH))
+        return self._file(_allowed(self._world, request, FilePermission.FETCH))
 
     async def artifact_file(self, request: Request) -> Response:
         digest = request.path_params["digest"]
         if not _MD5.fullmatch(digest):
             raise RefusedError(f"the digest {digest[:40]!r} is no MD5", status=400)
-        return self._file(Place(BLOBS, digest))
+        return self._file(FileRef(BLOBS, digest))
 
-    def _file(self, place: Place) -> Response:
+    def _file(self, place: FileRef) -> Response:
         path = place.within(self._world.files)
         if not path.is_file():
             raise RefusedError("this file is not there, or not any more", status=404)
@@ -261,14 +261,14 @@ class _Handlers:
                 _log.exception("could not take back what was left unfinished")
 
 
-def _allowed(world: World, request: Request, right: Right) -> Place:
+def _allowed(world: AppContext, request: Request, right: FilePermission) -> FileRef:
     """Return the file that a signed address is for; RefusedError (403) where it is not valid (any more)."""
     query, names = request.query_params, request.path_params
     expires = query.get("expires", "")
     if not (expires.isascii() and expires.isdigit() and len(expires) < 16):
         raise RefusedError("this address of a file is not valid", status=403)
-    place = Place.at(names["folder"], names["name"])
-    addresses.check(world, FileTicket(right, place, int(expires)), query.get("signature", ""))
+    place = FileRef.at(names["folder"], names["name"])
+    run_files.check(world, FileTicket(right, place, int(expires)), query.get("signature", ""))
     return place
 
 

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from starlette.responses import JSONResponse, Response
 
-from parallel_hpo.server.graphql.requests import GraphQLRequest
-from parallel_hpo.server.world import Caller, World
+from parallel_hpo.server.context import AppContext, Caller
+from parallel_hpo.server.values import GraphQLRequest
 
 if TYPE_CHECKING:
     from parallel_hpo.server.graphql.execute import Executor
@@ -39,14 +39,14 @@ MakeExecutor = Callable[[], "Executor"]
 Result = TypeVar("Result")
 
 
-class Asking:
+class ModelThread:
     """The thread in which models are asked."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="models")
         self._turn = asyncio.Lock()
 
-    async def answer(self, world: World, execute: Callable[[World], Awaitable[Result]]) -> Result:
+    async def answer(self, world: AppContext, execute: Callable[[AppContext], Awaitable[Result]]) -> Result:
         """Return what `execute` does, once a model is asked where it needs one."""
         try:
             return await execute(world)
@@ -58,7 +58,7 @@ class Asking:
                 with suppress(AskFirstError):  # an agent of another server process was faster
                     return await execute(asked)
 
-    async def _ask(self, world: World, sweep_id: str) -> World:
+    async def _ask(self, world: AppContext, sweep_id: str) -> AppContext:
         loop, engines = asyncio.get_running_loop(), world.engines
         asked = await loop.run_in_executor(self._thread, engines.ask, world.database, sweep_id)
         return replace(world, asked=asked)
@@ -75,17 +75,17 @@ def make_executor() -> Executor:
     return Executor()
 
 
-class Executing:
+class ExecutorThreads:
     """The executor and its threads, for all requests of one event loop."""
 
-    def __init__(self, world: World, writer: ThreadPoolExecutor, make: MakeExecutor) -> None:
+    def __init__(self, world: AppContext, writer: ThreadPoolExecutor, make: MakeExecutor) -> None:
         self._world = world
         self._writer = writer
         self._make = make
         self._made: Executor | None = None
         self._turn = asyncio.Lock()
         self._readers = ThreadPoolExecutor(max_workers=_READERS, thread_name_prefix="queries")
-        self._asking = Asking()
+        self._asking = ModelThread()
 
     def close(self) -> None:
         """Wait for nobody."""
@@ -102,7 +102,9 @@ class Executing:
         """Return an answer, and whether it must last."""
         executor = await self._executor()
 
-        def execute(world: World) -> tuple[Response, bool]:  # into JSON too: that takes a while for a big one
+        def execute(
+            world: AppContext,
+        ) -> tuple[Response, bool]:  # into JSON too: that takes a while for a big one
             answer = executor.execute(world, caller, wanted)
             return JSONResponse({"data": answer.data}), answer.must_last
 

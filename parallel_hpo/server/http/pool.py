@@ -13,15 +13,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from parallel_hpo.protocol.ends import Ending
-from parallel_hpo.protocol.pool import POOL, Exchange, Join, NewPool, NodeLost
-from parallel_hpo.protocol.wire import as_json, read
+from parallel_hpo.core.messages import SweepEnd
+from parallel_hpo.core.pool_messages import POOL, Exchange, Join, NewPool, NodeLost, as_json, read
+from parallel_hpo.server.context import AppContext
 from parallel_hpo.server.http.access import caller_of, expect_supervisor
-from parallel_hpo.server.http.bodies import json_body, text_in
-from parallel_hpo.server.refusals import RefusedError
+from parallel_hpo.server.http.connections import json_body, text_in
 from parallel_hpo.server.services import pool
 from parallel_hpo.server.services.pool import TooLateError
-from parallel_hpo.server.world import World
+from parallel_hpo.server.values import RefusedError
 
 _MOST_DIGITS: Final = 18
 Told = TypeVar("Told")
@@ -29,7 +28,9 @@ InThread = Callable[..., Awaitable[Any]]
 """Does a piece of work in the thread of what changes the database."""
 
 
-def pool_routes(world: World, in_thread: InThread, outlast: Callable[[], Awaitable[None]]) -> list[Route]:
+def pool_routes(
+    world: AppContext, in_thread: InThread, outlast: Callable[[], Awaitable[None]]
+) -> list[Route]:
     """Return the routes; `outlast` returns once all that is committed is on the disk."""
     handlers = _PoolHandlers(world, in_thread, outlast)
     posts = {
@@ -50,7 +51,9 @@ def pool_routes(world: World, in_thread: InThread, outlast: Callable[[], Awaitab
 class _PoolHandlers:
     """One method per route."""
 
-    def __init__(self, world: World, in_thread: InThread, outlast: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self, world: AppContext, in_thread: InThread, outlast: Callable[[], Awaitable[None]]
+    ) -> None:
         self._world = world
         self._in_thread = in_thread
         self._outlast = outlast
@@ -93,7 +96,7 @@ class _PoolHandlers:
 
     async def stop(self, request: Request) -> Response:
         sweep = _for_head(request)
-        return await self._lasting(pool.stop, sweep, await _told(Ending, request))
+        return await self._lasting(pool.stop, sweep, await _told(SweepEnd, request))
 
     async def lost(self, request: Request) -> Response:
         sweep = _for_head(request)

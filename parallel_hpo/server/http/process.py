@@ -1,4 +1,6 @@
-"""The server as a process: binds its address, says where it is, and stays until a signal or its owner's end.
+"""The certificate by which a server speaks HTTPS itself, without a proxy before it.
+
+The server as a process: binds its address, says where it is, and stays until a signal or its owner's end.
 
     parent ── {"api_key": …} ─▶ stdin ─▶ server ─▶ stdout: {"url", "api_key", "database"}
                  └ closes it, or dies ─▶ server exits          (no api_key when embedded)
@@ -15,6 +17,7 @@ import os
 import secrets
 import signal
 import socket
+import ssl
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,25 +28,60 @@ from typing import IO, TYPE_CHECKING, Any, Final, cast
 
 import uvicorn
 
-from parallel_hpo import doorplates
-from parallel_hpo.doorplates import Doorplate
-from parallel_hpo.errors import BackendError
+from parallel_hpo.core import server_files
+from parallel_hpo.core.errors import BackendError, UsageError
+from parallel_hpo.core.keys import ticket_key
+from parallel_hpo.core.server_files import ServerFile
+from parallel_hpo.server.context import AppContext
 from parallel_hpo.server.files import folder as files_folder
-from parallel_hpo.server.files import uploads
-from parallel_hpo.server.http import owner
+from parallel_hpo.server.files import storage
+from parallel_hpo.server.http import access
+from parallel_hpo.server.http.access import exit_at_end_of, key_from, teller
 from parallel_hpo.server.http.app import make_app
-from parallel_hpo.server.http.certificate import Certificate
-from parallel_hpo.server.http.clock import WatchedClock
-from parallel_hpo.server.http.connections import Lobby, PatientProtocol, make_room_for_connections
+from parallel_hpo.server.http.connections import ConnectionLimiter, TimeoutProtocol, make_room_for_connections
 from parallel_hpo.server.http.executing import make_executor
-from parallel_hpo.server.http.owner import exit_at_end_of, key_from, teller
-from parallel_hpo.server.http.turns import let_threads_take_turns, never_look_through_what_is_there
+from parallel_hpo.server.http.settings import (
+    WatchedClock,
+    let_threads_take_turns,
+    never_look_through_what_is_there,
+)
 from parallel_hpo.server.store.database import Database, shown
-from parallel_hpo.server.world import World
-from parallel_hpo.tickets import ticket_key
 
 if TYPE_CHECKING:
     from parallel_hpo.server.graphql.execute import Executor
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """Two files in PEM, as web servers take them."""
+
+    chain_file: str
+    """The server's certificate, and those between it and the root that its clients trust."""
+    key_file: str
+    """Its private key, without a password."""
+
+    def check(self) -> None:
+        """Raise UsageError where the server could not speak by it."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        try:
+            # A password would be asked for on a terminal, where there is one.
+            context.load_cert_chain(self.chain_file, self.key_file, password=lambda: b"")
+        except OSError as error:  # SSLError is one too
+            where = f"--tls-certificate {self.chain_file} with --tls-key {self.key_file}"
+            raise UsageError(
+                f"{where}: {error.strerror or error};"
+                " needed: a certificate and its private key without a password, each a file in PEM"
+            ) from None
+
+
+def certificate_of(chain: str | None, key: str | None) -> Certificate | None:
+    """Return what two options name, where they do; UsageError: one of them is missing."""
+    if chain is not None and key is not None:
+        return Certificate(chain, key)
+    if chain is None and key is None:
+        return None
+    raise UsageError("--tls-certificate and --tls-key go together: give both, or neither")
+
 
 _ID_LETTERS: Final = "abcdefghijklmnopqrstuvwxyz0123456789"
 _PATIENCE_AT_THE_END_S: Final = 0.3
@@ -54,7 +92,7 @@ _BACKLOG: Final = 2048
 
 
 @dataclass(frozen=True, slots=True)
-class ServerPlace:
+class ServerConfig:
     """Where the server is to be reached, and where its state is."""
 
     host: str = "127.0.0.1"
@@ -80,7 +118,7 @@ class ServerPlace:
         return self.database or str(self.folder / "server.db")
 
 
-def serve(place: ServerPlace, *, embedded: bool = False, stdin: IO[bytes], stdout: IO[str]) -> None:
+def serve(place: ServerConfig, *, embedded: bool = False, stdin: IO[bytes], stdout: IO[str]) -> None:
     """Serve until SIGINT or SIGTERM, or, when embedded, until stdin ends, whatever signals come.
 
     Call it in the main thread of a process of its own. BackendError where the address,
@@ -96,9 +134,9 @@ def serve(place: ServerPlace, *, embedded: bool = False, stdin: IO[bytes], stdou
     database = Database.open(place.database_or_default)
     wish = files_folder.wish_for(place.database_or_default, place.files, adopt=place.adopt_files)
     files = files_folder.settle(database, wish, host=socket.gethostname())
-    key = key or owner.kept_key(place.folder if wish.is_beside(files) else files, place.folder)
+    key = key or access.kept_key(place.folder if wish.is_beside(files) else files, place.folder)
     world = _world(place, database, files, key)
-    uploads.clear_unfinished(world.files)
+    storage.clear_unfinished(world.files)
     url = _url_of(place, listener)
     try:
         server = _Server(
@@ -114,7 +152,7 @@ def serve(place: ServerPlace, *, embedded: bool = False, stdin: IO[bytes], stdou
         server.run_until_signal()
     finally:
         if not embedded:
-            doorplates.take_down(place.folder, url)
+            server_files.take_down(place.folder, url)
         database.close()
         listener.close()
 
@@ -170,9 +208,9 @@ class _Server(uvicorn.Server):
         self.force_exit = True
 
 
-def _world(place: ServerPlace, database: Database, files: Path, master_key: str) -> World:
+def _world(place: ServerConfig, database: Database, files: Path, master_key: str) -> AppContext:
     clock = WatchedClock()
-    return World(
+    return AppContext(
         database=database,
         files=files,
         master_key=master_key,
@@ -185,7 +223,7 @@ def _world(place: ServerPlace, database: Database, files: Path, master_key: str)
     )
 
 
-def _config(place: ServerPlace, world: World) -> uvicorn.Config:
+def _config(place: ServerConfig, world: AppContext) -> uvicorn.Config:
     most = make_room_for_connections()
     return uvicorn.Config(
         make_app(world, host=place.host, make_executor=_make_executor),
@@ -194,7 +232,7 @@ def _config(place: ServerPlace, world: World) -> uvicorn.Config:
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        http=cast(Any, partial(PatientProtocol, lobby=Lobby(most))),
+        http=cast(Any, partial(TimeoutProtocol, lobby=ConnectionLimiter(most))),
         # How many are accepted at one go, before any of those that are too many is closed.
         backlog=min(_BACKLOG, max(1, most // 4)),
         # wandb-core keeps its connections between heartbeats of 30 s.
@@ -211,7 +249,7 @@ def _make_executor() -> Executor:
 
 
 def _announcer(
-    place: ServerPlace, listener: socket.socket, stdout: IO[str], key: str | None
+    place: ServerConfig, listener: socket.socket, stdout: IO[str], key: str | None
 ) -> Callable[[], None]:
     line = {"url": _url_of(place, listener), "database": shown(place.database_or_default)}
     if key is not None:
@@ -219,19 +257,19 @@ def _announcer(
 
     def announce() -> None:
         if key is not None:
-            doorplates.put_up(place.folder, Doorplate(line["url"], ticket_key(key)))
+            server_files.put_up(place.folder, ServerFile(line["url"], ticket_key(key)))
         print(json.dumps(line), file=stdout, flush=True)
 
     return announce
 
 
-def _url_of(place: ServerPlace, listener: socket.socket) -> str:
+def _url_of(place: ServerConfig, listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
     name = f"[{host}]" if ":" in host else host
     return f"{'http' if place.tls is None else 'https'}://{name}:{port}"
 
 
-def _bind(place: ServerPlace) -> socket.socket:
+def _bind(place: ServerConfig) -> socket.socket:
     family = socket.AF_INET6 if ":" in place.host else socket.AF_INET
     # Asyncio turns Nagle's algorithm off, which costs 40 ms per answer, only where TCP is named.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -247,7 +285,7 @@ def _bind(place: ServerPlace) -> socket.socket:
     return listener
 
 
-def _make_folder(place: ServerPlace) -> None:
+def _make_folder(place: ServerConfig) -> None:
     """Make the folder of the database, where it is a file."""
     if not files_folder.is_sqlite(place.database_or_default):
         return

@@ -9,17 +9,16 @@ from typing import Final
 
 from starlette.datastructures import QueryParams
 
+from parallel_hpo.server.context import AppContext
 from parallel_hpo.server.pages.answers import dump, object_of
-from parallel_hpo.server.pages.courses import Courses, Wanted
-from parallel_hpo.server.pages.curves import Curve, reduced
+from parallel_hpo.server.pages.metric_series import Curve, MetricSeriesCache, SeriesKey, reduced
 from parallel_hpo.server.pages.run_data import drawable, run_at
 from parallel_hpo.server.pages.sweep_data import sweep_at
-from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.services.supervision import SweepAt
 from parallel_hpo.server.store import lines
 from parallel_hpo.server.store.lines import Stream
 from parallel_hpo.server.store.runs import RunPath
-from parallel_hpo.server.world import World
+from parallel_hpo.server.values import RefusedError
 
 MOST_RUNS: Final = 200
 READ_WHOLE: Final = 200_000
@@ -55,11 +54,11 @@ class CurveQuery:
         return cls(key, x, most, query.get("system") == "1")
 
     @property
-    def wanted(self) -> Wanted:
+    def wanted(self) -> SeriesKey:
         """What is to be read of each line."""
         if self.system:
-            return Wanted(Stream.EVENTS, self.name, _SYSTEM_X[self.x])
-        return Wanted(Stream.HISTORY, self.name, _X[self.x])
+            return SeriesKey(Stream.EVENTS, self.name, _SYSTEM_X[self.x])
+        return SeriesKey(Stream.HISTORY, self.name, _X[self.x])
 
 
 class Histories:
@@ -67,13 +66,13 @@ class Histories:
 
     def __init__(self, *, read_whole: int = READ_WHOLE) -> None:
         self._read_whole = read_whole
-        self._courses = Courses()
+        self._courses = MetricSeriesCache()
 
     def close(self) -> None:
         """Have what is being read end soon, with whatever was found."""
         self._courses.close()
 
-    def of_sweep(self, world: World, at: SweepAt, names: list[str], query: CurveQuery) -> bytes:
+    def of_sweep(self, world: AppContext, at: SweepAt, names: list[str], query: CurveQuery) -> bytes:
         """Return a curve of each of a sweep's runs that are named, or of its newest."""
         curves = (
             object_of({"id": dump(name)} | _axes(curve))
@@ -82,7 +81,7 @@ class Histories:
         runs = b"[" + b",".join(curves) + b"]"
         return object_of({"key": dump(query.name), "x": dump(query.x), "runs": runs})
 
-    def curves(self, world: World, at: SweepAt, names: list[str], query: CurveQuery) -> dict[str, Curve]:
+    def curves(self, world: AppContext, at: SweepAt, names: list[str], query: CurveQuery) -> dict[str, Curve]:
         """Return the same as curves, by the runs' names; of MOST_RUNS of them at most."""
         with world.database.read() as transaction:
             sweep = sweep_at(transaction, at)
@@ -92,7 +91,7 @@ class Histories:
             )
         return {name: reduced(curve, query.points) for name, curve in zip(found, read, strict=True)}
 
-    def of_run(self, world: World, path: RunPath, query: CurveQuery) -> bytes:
+    def of_run(self, world: AppContext, path: RunPath, query: CurveQuery) -> bytes:
         """Return one run's curve."""
         with world.database.read() as transaction:
             run = run_at(transaction, path)
@@ -100,7 +99,7 @@ class Histories:
         points = object_of(_axes(reduced(curve, query.points)))
         return object_of({"key": dump(query.name), "x": dump(query.x), "points": points})
 
-    def expect_sweep(self, world: World, at: SweepAt, name: str) -> None:
+    def expect_sweep(self, world: AppContext, at: SweepAt, name: str) -> None:
         """Read what a sweep's page is going to ask for first."""
         with world.database.read() as transaction:
             found = lines.lengths(transaction, at.sweep, [], MOST_RUNS)
@@ -108,7 +107,7 @@ class Histories:
             wanted = CurveQuery(name, "step", points).wanted
             self._courses.read(transaction, self._strides(dict(found.values()), points), wanted)
 
-    def expect_run(self, world: World, path: RunPath) -> None:
+    def expect_run(self, world: AppContext, path: RunPath) -> None:
         """Read what a run's page is going to ask for first."""
         with world.database.read() as transaction:
             run = run_at(transaction, path)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from parallel_hpo.config.sweep_words import Goal
+from parallel_hpo.config.sweep_types import Goal
 from parallel_hpo.server.engines import configurations
 from parallel_hpo.server.pages.sweep_data import head_of
-from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.store import projects, sweeps
 from parallel_hpo.server.store.database import Transaction
 from parallel_hpo.server.store.records import Project, Sweep
+from parallel_hpo.server.values import RefusedError
 
 _MOST_PROJECTS: Final = 500
 _MOST_SWEEPS: Final = 500

@@ -17,14 +17,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from parallel_hpo.server.pages import answers, static
+from parallel_hpo.server.context import AppContext
+from parallel_hpo.server.pages import answers
 from parallel_hpo.server.pages import timeline as timelines
-from parallel_hpo.server.pages.curves import Curve
 from parallel_hpo.server.pages.histories import MOST_RUNS, CurveQuery, Histories
+from parallel_hpo.server.pages.metric_series import Curve
 from parallel_hpo.server.pages.sweep_data import Sweeps
 from parallel_hpo.server.services.supervision import SweepAt
 from parallel_hpo.server.store import sweeps
-from parallel_hpo.server.world import World
 
 _POINTS_IN_ALL: Final = 250_000
 """So many points of histories are 1 to 1.7 MB, packed."""
@@ -51,7 +51,7 @@ class Contents:
     """What is not in it, and why; '' where all is."""
 
 
-def read(world: World, sweep_id: str) -> Contents | None:
+def read(world: AppContext, sweep_id: str) -> Contents | None:
     """Return what the database has of a sweep now; None: it has no such sweep."""
     with world.database.read() as transaction:
         found = sweeps.find(transaction, sweep_id)
@@ -62,7 +62,7 @@ def read(world: World, sweep_id: str) -> Contents | None:
     return Contents(sweep, list(_histories(world, at, sweep)), timelines.timeline(world, at))
 
 
-def _histories(world: World, at: SweepAt, sweep: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _histories(world: AppContext, at: SweepAt, sweep: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield curves of each key over each axis, with as many points as there is room for."""
     names = best_first(sweep)[:MOST_RUNS]
     metric = (sweep["sweep"]["metric"] or {}).get("name")
@@ -74,7 +74,7 @@ def _histories(world: World, at: SweepAt, sweep: dict[str, Any]) -> Iterator[dic
             yield _rounded(json.loads(curves.of_sweep(world, at, names, CurveQuery(key, axis, points))))
 
 
-def courses(world: World, sweep_id: str, names: list[str], key: str) -> dict[str, Curve]:
+def courses(world: AppContext, sweep_id: str, names: list[str], key: str) -> dict[str, Curve]:
     """Return what runs of a sweep have logged under a key, over their steps, by the runs' names.
 
     Each with as many points as there is room for. A run without any is left out.
@@ -126,7 +126,7 @@ def _short(value: float | int) -> float | int:
 
 def document(contents: Contents, made_at: float) -> str:
     """Return a report of a sweep; `made_at` in seconds since the epoch."""
-    script, style = static.script(static.FOLDER, _SCRIPT), static.style(static.FOLDER, *_STYLES)
+    script, style = answers.script(answers.FOLDER, _SCRIPT), answers.style(answers.FOLDER, *_STYLES)
     return answers.rendered(
         "report.html",
         sweep=contents.sweep["sweep"],

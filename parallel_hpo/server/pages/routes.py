@@ -1,4 +1,6 @@
-"""The pages' addresses: those that W&B's client prints, their data, and the files of browsers.
+"""Files that runs sent: to be kept, or, where it is a picture, to be shown; and tables, row by row.
+
+The pages' addresses: those that W&B's client prints, their data, and the files of browsers.
 
 All that they read they read in threads of their own, so that heartbeats wait for nobody who looks.
 """
@@ -6,28 +8,74 @@ All that they read they read in threads of their own, so that heartbeats wait fo
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 from urllib.parse import quote
 
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from parallel_hpo.nested import strict
-from parallel_hpo.server.pages import answers, projects, run_files, static, timeline
-from parallel_hpo.server.pages.acting import Acts, Change
-from parallel_hpo.server.pages.answers import Recent
+from parallel_hpo.core.values import strict
+from parallel_hpo.server.context import AppContext, Caller
+from parallel_hpo.server.files.storage import FileRef, plain
+from parallel_hpo.server.pages import answers, projects, timeline
+from parallel_hpo.server.pages.actions import Actions, Change
+from parallel_hpo.server.pages.answers import RecentAnswers
 from parallel_hpo.server.pages.histories import CurveQuery, Histories
+from parallel_hpo.server.pages.run_data import IMAGE_TYPES, log_part, run_at, run_data
 from parallel_hpo.server.pages.run_data import head_of as head_of_run
-from parallel_hpo.server.pages.run_data import log_part, run_at, run_data
-from parallel_hpo.server.pages.sweep_data import Sweeps, head_of, sweep_at
-from parallel_hpo.server.pages.watched import FRESH_S
-from parallel_hpo.server.refusals import RefusedError
+from parallel_hpo.server.pages.sweep_data import FRESH_S, Sweeps, head_of, sweep_at
 from parallel_hpo.server.services.supervision import SweepAt
 from parallel_hpo.server.store.runs import RunPath
-from parallel_hpo.server.world import Caller, World
+from parallel_hpo.server.values import RefusedError
+
+_MOST_ROWS: Final = 1000
+_MOST_BYTES: Final = 32 * 2**20
+
+
+def download(world: AppContext, path: RunPath, name: str) -> Response:
+    """Return a file, never as a page of ours: what a run stored must not act for whoever opens it."""
+    file = _file(world, path, name)
+    saved = quote(PurePosixPath(name).name)
+    headers = {"Content-Disposition": f"attachment; filename*=utf-8''{saved}"}
+    return FileResponse(file, media_type="application/octet-stream", headers=headers)
+
+
+def picture(world: AppContext, path: RunPath, name: str) -> Response:
+    """Return a picture to be shown; RefusedError (415) for any other file."""
+    kind = IMAGE_TYPES.get(PurePosixPath(name).suffix.lower())
+    if kind is None:
+        raise RefusedError("only pictures are shown here", status=415)
+    # The name of a run's picture has its digest: it stays as it is.
+    return FileResponse(_file(world, path, name), media_type=kind, headers={"Cache-Control": "private"})
+
+
+def table(world: AppContext, path: RunPath, name: str) -> dict[str, Any]:
+    """Return a logged table's columns and its first rows; RefusedError where the file is none."""
+    file = _file(world, path, name)
+    if file.stat().st_size > _MOST_BYTES:
+        raise RefusedError(f"the table is bigger than {_MOST_BYTES} bytes: download it", status=413)
+    try:
+        whole = json.loads(file.read_bytes())
+        columns, rows = whole["columns"], whole["data"]
+        shown = [list(row) for row in rows[:_MOST_ROWS]]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise RefusedError("this file is no table of wandb's", status=415) from None
+    return {"columns": [str(column) for column in columns], "rows": shown, "number": len(rows)}
+
+
+def _file(world: AppContext, path: RunPath, name: str) -> Path:
+    with world.database.read() as transaction:
+        run = run_at(transaction, path)
+    file = FileRef(str(run.id), plain(name)).within(world.files)
+    if not file.is_file():
+        raise RefusedError("this file is not there, or not any more", status=404)
+    return file
+
 
 _READERS: Final = 2
 """A question that takes long holds up no short one; and few share the interpreter with heartbeats."""
@@ -42,14 +90,14 @@ _SWEEP: Final = "/{entity}/{project}/sweeps/{sweep}"
 _RUN: Final = "/{entity}/{project}/runs/{run}"
 
 
-class Pages:
+class PageRoutes:
     """One method for each kind of address."""
 
-    def __init__(self, world: World, *, fresh_s: float = FRESH_S) -> None:
+    def __init__(self, world: AppContext, *, fresh_s: float = FRESH_S) -> None:
         self._world = world
         self._sweeps = Sweeps(fresh_s)
         self._curves = Histories()
-        self._recent = Recent(_CHARTS_STALER * fresh_s)
+        self._recent = RecentAnswers(_CHARTS_STALER * fresh_s)
         self._readers = ThreadPoolExecutor(max_workers=_READERS, thread_name_prefix="pages")
 
     def close(self) -> None:
@@ -59,7 +107,7 @@ class Pages:
 
     def acts(self, change: Change) -> list[Route]:
         """Return the addresses that change something; `change` does it in the database's own thread."""
-        acts = Acts(self._world, change)
+        acts = Actions(self._world, change)
         return [
             Route(f"/pages/act{_SWEEP}", acts.on_sweep, methods=["POST"]),
             Route(f"/pages/act{_RUN}", acts.on_run, methods=["POST"]),
@@ -103,10 +151,10 @@ class Pages:
     # --- files of browsers -------------------------------------------------------------
 
     def _icon(self, _request: Request) -> Response:
-        return answers.guarded(static.file("favicon.svg"))
+        return answers.guarded(answers.file("favicon.svg"))
 
     def _static(self, request: Request) -> Response:
-        return answers.guarded(static.file(request.path_params["name"]))
+        return answers.guarded(answers.file(request.path_params["name"]))
 
     # --- pages -------------------------------------------------------------------------
 
@@ -200,14 +248,14 @@ class Pages:
 
     def _file(self, request: Request) -> Response:
         name = request.path_params["name"]
-        return answers.guarded(run_files.download(self._seen_by(request), _run_in(request), name))
+        return answers.guarded(download(self._seen_by(request), _run_in(request), name))
 
     def _picture(self, request: Request) -> Response:
         name = request.path_params["name"]
-        return answers.guarded(run_files.picture(self._seen_by(request), _run_in(request), name))
+        return answers.guarded(picture(self._seen_by(request), _run_in(request), name))
 
     def _table(self, request: Request) -> Response:
-        data = run_files.table(self._seen_by(request), _run_in(request), request.path_params["name"])
+        data = table(self._seen_by(request), _run_in(request), request.path_params["name"])
         return answers.json(request, answers.dump(strict(data)))
 
     def _shared(self, request: Request, question: Hashable, make: Callable[[], bytes]) -> Response:
@@ -215,7 +263,7 @@ class Pages:
         asked = (request.state.caller.sweep, request.query_params.get("seen", ""), question)
         return answers.json(request, self._recent.answer(asked, make))
 
-    def _seen_by(self, request: Request) -> World:
+    def _seen_by(self, request: Request) -> AppContext:
         caller: Caller | None = request.state.caller
         if caller is None:
             raise RefusedError("this needs a key, or a browser that was let in", status=401)

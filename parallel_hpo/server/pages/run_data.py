@@ -1,4 +1,8 @@
-"""What a run's page shows, as JSON: what it was given, what it said, what it sent.
+"""What ledgers beside a server's database say of a sweep: those of supervisors of this machine.
+
+A run as a row of a table: its facts as pages show them, and its parameters by their dotted names. Pure.
+
+What a run's page shows, as JSON: what it was given, what it said, what it sent.
 
 What of its summary is a picture, a table or a histogram is as wandb's client writes it.
 """
@@ -6,23 +10,186 @@ What of its summary is a picture, a table or a histogram is as wandb's client wr
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Iterator, Mapping
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
-from parallel_hpo.nested import dotted, strict
-from parallel_hpo.server.pages.ledgers import attempts_of
-from parallel_hpo.server.pages.rows import plain_config, worker_of
-from parallel_hpo.server.refusals import RefusedError
-from parallel_hpo.server.rules.run_states import OPEN
+from parallel_hpo.config.sweep_types import Metric
+from parallel_hpo.core import control_pipe, values
+from parallel_hpo.core.control_pipe import is_supervised
+from parallel_hpo.core.errors import LedgerError
+from parallel_hpo.core.messages import in_words, total
+from parallel_hpo.core.types import Slot
+from parallel_hpo.core.values import dotted, strict
+from parallel_hpo.records.ledger_views import PerformedRuns, performed, tallies
+from parallel_hpo.server.context import AppContext
+from parallel_hpo.server.rules.runs import OPEN
 from parallel_hpo.server.services.supervision import SweepAt
 from parallel_hpo.server.store import files, lines, runs
 from parallel_hpo.server.store.database import Transaction
 from parallel_hpo.server.store.lines import Stream
 from parallel_hpo.server.store.records import Run
+from parallel_hpo.server.store.run_table import TableRun
 from parallel_hpo.server.store.runs import RunPath
-from parallel_hpo.server.values import read_line
-from parallel_hpo.server.world import World
+from parallel_hpo.server.values import RefusedError, read_line
+
+_KEPT: Final = 64
+
+
+def ledgers_of(world: AppContext, at: SweepAt) -> list[PerformedRuns]:
+    """Return what this machine's supervisors wrote of a sweep; what can't be read is as good as none."""
+    if world.sweeps_in is None or not at.sweep.isalnum():
+        return []
+    try:
+        found = performed(world.sweeps_in / at.sweep)
+    except LedgerError:
+        return []
+    return [share for share in found if share.path == f"{at.entity}/{at.project}/{at.sweep}"]
+
+
+@dataclass(frozen=True, slots=True)
+class SweepCount:
+    """What supervisors of this machine say of a sweep as a whole."""
+
+    is_known: bool = False
+    count: int | None = None
+    """Runs asked for, over all its shares; None: no limit, or not known."""
+    attempts: Mapping[str, int] = field(default_factory=dict)
+    """Of the runs that have more than one."""
+    workers: Sequence[Slot] = ()
+    """Slots of the supervisor that runs it here now; none where several do: each has its own."""
+    supervised: Path | None = None
+    """Where that one works."""
+    used: str = ""
+    """What its runs have used of devices and energy, in words."""
+
+
+class LedgerCache:
+    """Asks ledgers what they say of sweeps, and keeps it for `fresh_s` seconds; any thread may ask."""
+
+    def __init__(self, *, fresh_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._fresh_s = fresh_s
+        self._clock = clock
+        self._told: OrderedDict[SweepAt, tuple[float, SweepCount]] = OrderedDict()
+
+    def asked_of(self, world: AppContext, at: SweepAt) -> SweepCount:
+        """Return what a sweep's ledgers say of it as a whole."""
+        told, now = self._told.get(at), self._clock()
+        if told is None or now - told[0] >= self._fresh_s:
+            told = self._told[at] = now, _asked_of(world, at)
+            while len(self._told) > _KEPT:
+                self._told.popitem(last=False)
+        return told[1]
+
+
+def _asked_of(world: AppContext, at: SweepAt) -> SweepCount:
+    if world.sweeps_in is None or not at.sweep.isalnum():
+        return SweepCount()
+    try:
+        found = tallies(world.sweeps_in / at.sweep)
+    except LedgerError:
+        return SweepCount()
+    own = [tally for tally in found if tally.path == f"{at.entity}/{at.project}/{at.sweep}"]
+    counts = [tally.count for tally in own]
+    on = [(tally, home) for tally in own if is_supervised(home := world.sweeps_in / at.sweep / tally.share)]
+    return SweepCount(
+        is_known=bool(own),
+        count=None if None in counts else sum(each or 0 for each in counts),
+        attempts={name: many for tally in own for name, many in tally.attempts.items()},
+        workers=on[0][0].slots if len(on) == 1 else (),
+        supervised=on[0][1] if len(on) == 1 else None,
+        used=in_words(total(tally.consumption for tally in own)),
+    )
+
+
+def drain(world: AppContext, at: SweepAt, worker: int) -> None:
+    """Have a worker of this machine finish its run and leave for good; RefusedError where that can't be."""
+    asked = _asked_of(world, at)
+    if worker not in asked.workers or asked.supervised is None:
+        slots = ", ".join(map(str, asked.workers)) or "none that can be told from here"
+        raise RefusedError(f"sweep {at.sweep} has no worker {worker} to drain; it has {slots}", status=409)
+    if not control_pipe.send(asked.supervised, control_pipe.drain(Slot(worker))):
+        raise RefusedError(f"sweep {at.sweep} is not running any more", status=409)
+
+
+def attempts_of(world: AppContext, at: SweepAt, run_id: str) -> list[dict[str, Any]]:
+    """Return a run's attempts with their reasons, as its page shows them; [] where no ledger has it."""
+    return [
+        {
+            "attempt": attempt.attempt,
+            "worker": share.name_of(attempt.slot),
+            "device": share.devices.get(attempt.run_id),
+            "started": attempt.started_at,
+            "ended": attempt.ended_at,
+            "outcome": attempt.outcome or "running",
+            "reason": attempt.reason,
+            "used": in_words(attempt.consumption),
+        }
+        for share in ledgers_of(world, at)
+        for attempt in share.attempts
+        if attempt.run_id == run_id
+    ]
+
+
+_OPEN: Final = frozenset(str(state) for state in OPEN)
+FACTS: Final = ("id", "name", "state", "value", "started", "ended", "attempts", "worker", "sweep")
+"""What is shown of each run besides its parameters, in the order of the columns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One run; `facts` in the order of FACTS, times in seconds since the epoch."""
+
+    facts: tuple[Any, ...]
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+def row_of(seen: TableRun, wanted: Metric | None, attempts: int = 1) -> Row:
+    """Return a run's row; its value, where it is still open, is what its summary says now."""
+    is_open = seen.state in _OPEN
+    value = seen.value
+    if value is None and is_open and wanted is not None and seen.summary:
+        value = values.find_value(json.loads(seen.summary), wanted.name, wanted.goal)
+    facts = (
+        seen.name,
+        seen.display_name or seen.name,
+        seen.state,
+        value if value is None or math.isfinite(value) else None,
+        seen.started_at,
+        None if is_open or seen.started_at is None else seen.heard_at,
+        0 if seen.started_at is None else attempts,
+        worker_of(seen.opened_by or seen.agent_label or "", seen.host),
+        seen.sweep_id,
+    )
+    return Row(facts, dict(dotted(plain_config(seen.given))))
+
+
+def worker_of(label: str, host: str | None) -> str | None:
+    """Return `host/slot` for a worker's label; the host alone where it is none of a supervisor's."""
+    slot = slot_of(label)
+    return host if slot is None else f"{host or '?'}/{slot}"
+
+
+def slot_of(label: str) -> int | None:
+    """Return the slot in a label as supervisors give them, `<mark>_<slot>_<number>`, or None."""
+    words = label.rsplit("_", 2)
+    return int(words[1]) if len(words) == 3 and words[1].isdigit() and words[2].isdigit() else None
+
+
+def plain_config(text: str) -> Mapping[str, Any]:
+    """Return the values of a config as clients write it: each under `value`; without the client's own."""
+    entries: Mapping[str, Any] = json.loads(text)
+    return {
+        name: entry["value"] if isinstance(entry, dict) and "value" in entry else entry
+        for name, entry in entries.items()
+        if name != "_wandb"
+    }
+
 
 IMAGE_TYPES: Final[Mapping[str, str]] = {
     ".png": "image/png",
@@ -53,7 +220,7 @@ def run_at(transaction: Transaction, path: RunPath) -> Run:
     return run
 
 
-def run_data(world: World, path: RunPath) -> dict[str, Any]:
+def run_data(world: AppContext, path: RunPath) -> dict[str, Any]:
     """Return all that is known of a run, but for its curves and its log."""
     with world.database.read() as transaction:
         run = run_at(transaction, path)
@@ -97,7 +264,7 @@ def head_of(run: Run) -> dict[str, Any]:
     }
 
 
-def log_part(world: World, path: RunPath, after: int | None) -> dict[str, Any]:
+def log_part(world: AppContext, path: RunPath, after: int | None) -> dict[str, Any]:
     """Return log lines from a number on; None: the last ones. `next` is where to go on."""
     with world.database.read() as transaction:
         run = run_at(transaction, path)
@@ -133,7 +300,7 @@ def _is_system(name: str, value: Any) -> bool:
     return not name.startswith("_") and isinstance(value, int | float)
 
 
-def _attempts(world: World, path: RunPath, run: Run) -> list[dict[str, Any]]:
+def _attempts(world: AppContext, path: RunPath, run: Run) -> list[dict[str, Any]]:
     """Return a run's attempts by the ledgers of this machine, else the one that the server saw."""
     at = SweepAt(path.entity, path.project, run.sweep_id or "")
     if told := attempts_of(world, at, run.name):

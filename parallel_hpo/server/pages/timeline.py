@@ -9,17 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from parallel_hpo.chronicle import RESTART, Attempt, Incident, Performed
-from parallel_hpo.server.pages.ledgers import ledgers_of
-from parallel_hpo.server.pages.rows import slot_of
+from parallel_hpo.core.types import RunId, Slot
+from parallel_hpo.records.ledger_views import RESTART, Attempt, Incident, PerformedRuns
+from parallel_hpo.server.context import AppContext
+from parallel_hpo.server.pages.run_data import ledgers_of, slot_of
 from parallel_hpo.server.pages.sweep_data import sweep_at
-from parallel_hpo.server.rules.run_states import OPEN
+from parallel_hpo.server.rules.runs import OPEN
 from parallel_hpo.server.services.supervision import SweepAt
-from parallel_hpo.server.store import agents, watching
+from parallel_hpo.server.store import run_table, sweeps
 from parallel_hpo.server.store.records import Agent
-from parallel_hpo.server.store.watching import Seen, Which
-from parallel_hpo.server.world import World
-from parallel_hpo.words import RunId, Slot
+from parallel_hpo.server.store.run_table import RunScope, TableRun
 
 Place = Mapping[tuple[str, Slot], int]
 """The lane of each share's slots."""
@@ -29,12 +28,12 @@ Lane = tuple[str, str]
 """A machine, and what a worker is called there."""
 
 
-def timeline(world: World, at: SweepAt) -> dict[str, Any]:
+def timeline(world: AppContext, at: SweepAt) -> dict[str, Any]:
     """Return lanes, bars (attempts) and marks; times in seconds since the epoch."""
     with world.database.read() as transaction:
         sweep = sweep_at(transaction, at)
-        workers = agents.of_sweep(transaction, sweep.id)
-        runs = list(watching.all_of(transaction, Which(sweep.project_id, sweep.id)))
+        workers = sweeps.of_sweep(transaction, sweep.id)
+        runs = list(run_table.all_of(transaction, RunScope(sweep.project_id, sweep.id)))
     shares = ledgers_of(world, at)
     going_on = {run.name for run in runs if run.state in _OPEN}
     told = lanes_of(shares, going_on.__contains__)
@@ -44,7 +43,9 @@ def timeline(world: World, at: SweepAt) -> dict[str, Any]:
     return {"now": world.clock(), **{name: [*told[name], *seen[name]] for name in told}}
 
 
-def _seen(runs: Sequence[Seen], workers: Iterable[Agent], *, first: int) -> dict[str, list[dict[str, Any]]]:
+def _seen(
+    runs: Sequence[TableRun], workers: Iterable[Agent], *, first: int
+) -> dict[str, list[dict[str, Any]]]:
     """Return what the server saw of runs and workers; its lanes are numbered from `first` on."""
     workers = list(workers)
     lanes = sorted({*(_lane(each.label, each.host) for each in workers), *map(_lane_of, runs)})
@@ -76,11 +77,11 @@ def _lane(label: str | None, host: str | None) -> Lane:
     return host or "?", (label or "agent") if slot is None else f"worker {slot}"
 
 
-def _lane_of(run: Seen) -> Lane:
+def _lane_of(run: TableRun) -> Lane:
     return _lane(run.opened_by or run.agent_label, run.host)
 
 
-def _bar(lane: int, run: Seen) -> dict[str, Any]:
+def _bar(lane: int, run: TableRun) -> dict[str, Any]:
     return {
         "lane": lane,
         "run": run.name,
@@ -91,7 +92,7 @@ def _bar(lane: int, run: Seen) -> dict[str, Any]:
     }
 
 
-def lanes_of(shares: Sequence[Performed], goes_on: Callable[[RunId], bool]) -> dict[str, Any]:
+def lanes_of(shares: Sequence[PerformedRuns], goes_on: Callable[[RunId], bool]) -> dict[str, Any]:
     """Return lanes, bars and marks; times in seconds since the epoch.
 
     `goes_on` says whether a run, an attempt of which has no end, is performed now: else it was cut short.
@@ -109,7 +110,7 @@ def lanes_of(shares: Sequence[Performed], goes_on: Callable[[RunId], bool]) -> d
     }
 
 
-def _told_lane(share: Performed, slot: Slot) -> dict[str, Any]:
+def _told_lane(share: PerformedRuns, slot: Slot) -> dict[str, Any]:
     return {
         "name": share.name_of(slot),
         "machine": share.machine_of(slot),
@@ -117,7 +118,7 @@ def _told_lane(share: Performed, slot: Slot) -> dict[str, Any]:
     }
 
 
-def _devices(share: Performed, slot: Slot) -> str | None:
+def _devices(share: PerformedRuns, slot: Slot) -> str | None:
     """Return the devices that a worker has had; None: none that is known."""
     found = {share.devices.get(each.run_id) for each in share.attempts if each.slot == slot}
     return ", ".join(sorted(device for device in found | {share.assigned.get(slot)} if device)) or None
@@ -135,14 +136,14 @@ def _told_bar(lane: int, attempt: Attempt, goes_on: Callable[[RunId], bool]) -> 
     }
 
 
-def _noted(share: Performed, place: Place) -> Iterator[dict[str, Any]]:
+def _noted(share: PerformedRuns, place: Place) -> Iterator[dict[str, Any]]:
     for mark in share.marks:
         for slot in _slots_of(share, mark):
             words = mark.reason or "a new process in its place"
             yield {"lane": place[share.share, slot], "at": mark.at, "kind": mark.kind, "text": words}
 
 
-def _slots_of(share: Performed, mark: Incident) -> Iterator[Slot]:
+def _slots_of(share: PerformedRuns, mark: Incident) -> Iterator[Slot]:
     """Yield the slot that a mark is of; of a device's, those that it belongs to."""
     if mark.slot is not None:
         yield mark.slot
@@ -150,7 +151,7 @@ def _slots_of(share: Performed, mark: Incident) -> Iterator[Slot]:
         yield from (slot for slot in share.slots if share.assigned.get(slot) == mark.device)
 
 
-def _retries(share: Performed, place: Place) -> Iterator[dict[str, Any]]:
+def _retries(share: PerformedRuns, place: Place) -> Iterator[dict[str, Any]]:
     """Yield a mark for each attempt of a run that had others before, with what became of the last one."""
     before: dict[RunId, str] = {}
     for attempt in share.attempts:

@@ -4,17 +4,23 @@ A run's iteration is the number of its history rows that have the metric. At eac
 iterations that it chooses, the losses of all runs that get there are kept, and runs are judged by them.
 Values are losses here: smaller is better, whatever the metric's goal. Each is what
 counts of the run at that row (`metric`): the value logged, or the best or mean so far.
+
+Hyperband, as W&B documents and its engine applies it: at each band only the best 1/eta of the runs go on.
+
+Its bands grow by `eta`. Pure.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
+
+from parallel_hpo.config.checks import HyperbandSettings
 
 
 @dataclass(frozen=True, slots=True)
-class LossCourse:
+class LossHistory:
     """How far a run is: its iterations, and its best loss."""
 
     iterations: int = 0
@@ -22,7 +28,7 @@ class LossCourse:
 
 
 @dataclass(frozen=True, slots=True)
-class AtBand:
+class BandResult:
     """A run's loss at a band, and its best one until then."""
 
     band: int
@@ -34,8 +40,8 @@ class AtBand:
 class Advance:
     """A run's new course, and the bands that it reached."""
 
-    course: LossCourse
-    reached: tuple[AtBand, ...]
+    course: LossHistory
+    reached: tuple[BandResult, ...]
 
 
 class EarlyStopRule(Protocol):
@@ -44,7 +50,7 @@ class EarlyStopRule(Protocol):
     def last_band(self, iterations: int) -> int | None:
         """Return the last band that a run of so many iterations has reached, or None."""
 
-    def must_stop(self, at: AtBand, losses: Sequence[float]) -> bool:
+    def must_stop(self, at: BandResult, losses: Sequence[float]) -> bool:
         """Say whether a run that reached a band is to be stopped.
 
         `losses` are those of all runs that reached the band, its own among them; `at.best` may be better
@@ -52,7 +58,7 @@ class EarlyStopRule(Protocol):
         """
 
 
-def advance(course: LossCourse, losses: Sequence[float], rule: EarlyStopRule) -> Advance:
+def advance(course: LossHistory, losses: Sequence[float], rule: EarlyStopRule) -> Advance:
     """Return a run's course after more losses, and what it had at each band that it reached on the way."""
     iterations, best = course.iterations, course.best
     reached = []
@@ -60,5 +66,63 @@ def advance(course: LossCourse, losses: Sequence[float], rule: EarlyStopRule) ->
         iterations += 1
         best = loss if best is None else min(best, loss)
         if rule.last_band(iterations) == iterations:
-            reached.append(AtBand(iterations, loss, best))
-    return Advance(LossCourse(iterations, best), tuple(reached))
+            reached.append(BandResult(iterations, loss, best))
+    return Advance(LossHistory(iterations, best), tuple(reached))
+
+
+_LAST_BAND: Final = 10**9
+"""No run logs so many rows; a band beyond is none."""
+_MOST_BANDS: Final = 100
+"""As many as W&B's engine makes, however small eta is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hyperband:
+    """The rule of one sweep; `strict`: judged by the loss at the band, not by the best one so far."""
+
+    bands: tuple[int, ...]
+    eta: float
+    strict: bool
+
+    @classmethod
+    def of(cls, settings: HyperbandSettings) -> Hyperband:
+        """Return the rule that a sweep's configuration has."""
+        return cls(_bands(settings), settings.eta, settings.strict)
+
+    def last_band(self, iterations: int) -> int | None:
+        """Return the last band that a run of so many iterations has reached, or None."""
+        return max((band for band in self.bands if band <= iterations), default=None)
+
+    def must_stop(self, at: BandResult, losses: Sequence[float]) -> bool:
+        """Say whether a run is none of the best 1/eta at a band."""
+        if not losses:
+            return False
+        threshold = sorted(losses)[int(len(losses) / self.eta)]
+        return (at.loss if self.strict else at.best) > threshold
+
+
+def _bands(settings: HyperbandSettings) -> tuple[int, ...]:
+    if settings.max_iter is not None and settings.s is not None:
+        return _downwards(settings.max_iter, settings.eta, int(settings.s))
+    assert settings.min_iter is not None
+    return _upwards(settings.min_iter, settings.eta)
+
+
+def _downwards(max_iter: int, eta: float, times: int) -> tuple[int, ...]:
+    bands: list[int] = []
+    band = float(min(max_iter, _LAST_BAND))
+    for _ in range(min(times, _MOST_BANDS)):
+        band /= eta
+        if band < 1:
+            break
+        bands.insert(0, int(band))
+    return tuple(dict.fromkeys(bands))
+
+
+def _upwards(min_iter: int, eta: float) -> tuple[int, ...]:
+    bands: list[int] = []
+    band = float(min(min_iter, _LAST_BAND))
+    while band < _LAST_BAND and len(bands) < _MOST_BANDS:
+        bands.append(int(band))
+        band *= eta
+    return tuple(dict.fromkeys(bands))

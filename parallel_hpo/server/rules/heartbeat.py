@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from parallel_hpo.server.rules.run_states import RunEvent, RunState, silence
-from parallel_hpo.server.rules.sweep_states import SweepState
+from parallel_hpo.server.rules.runs import RunEvent, RunState, silence
+from parallel_hpo.server.rules.sweeps import SweepState
 
 DELIVERIES: Final = 2
 """How often a run is given to a stranger's agent: once more where the answer was lost or `main` never
@@ -19,7 +19,7 @@ called init. A supervised worker opens such a run itself, so that there only an 
 
 
 @dataclass(frozen=True, slots=True)
-class SilenceLimits:
+class SilenceTimeouts:
     """How long silence is borne, in seconds."""
 
     left_s: float = 10
@@ -51,7 +51,7 @@ class WaitingRun:
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class HeartbeatState:
     """All that the answer depends on."""
 
     sweep_state: SweepState
@@ -74,7 +74,7 @@ class View:
 
 
 @dataclass(frozen=True, slots=True)
-class Nothing:
+class NoCommand:
     """Go on with what you do."""
 
 
@@ -105,7 +105,7 @@ class Issue:
     """Run a new run, if the engine has one; else `exhausted` says what to answer."""
 
 
-Command = Nothing | Exit | Stop | Deliver | Issue
+Command = NoCommand | Exit | Stop | Deliver | Issue
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ class Answer:
     moves: tuple[RunMove, ...] = ()
 
 
-def answer(view: View, listed: frozenset[str], now: float, patience: SilenceLimits) -> Answer:
+def answer(view: HeartbeatState, listed: frozenset[str], now: float, patience: SilenceTimeouts) -> Answer:
     """Decide what to answer to a beat that lists the runs `listed`, at `now` (seconds since the epoch)."""
     if view.agent_gone or view.sweep_state is SweepState.CANCELED:
         return Answer(Exit())
@@ -141,48 +141,48 @@ def answer(view: View, listed: frozenset[str], now: float, patience: SilenceLimi
     if view.supervised and listed:
         # It is over for the server, and its `main` still goes on: neither to be stopped by the sweep's end,
         # nor to be followed by a run that this agent may not be meant to have.
-        return Answer(Nothing(), tuple(moves))
+        return Answer(NoCommand(), tuple(moves))
     return Answer(_next_run(view, listed), tuple(moves))
 
 
-def exhausted(view: View, listed: frozenset[str]) -> Command:
+def exhausted(view: HeartbeatState, listed: frozenset[str]) -> Command:
     """Say what to answer when there is no new run: wait while one may come back, else end the sweep."""
-    return Nothing() if view.unsettled or listed else Exit(exhausted=True)
+    return NoCommand() if view.unsettled or listed else Exit(exhausted=True)
 
 
 def _judge(
-    run: OwnRun, view: View, listed: frozenset[str], now: float, patience: SilenceLimits
-) -> RunEvent | Nothing | Deliver:
+    run: OwnRun, view: HeartbeatState, listed: frozenset[str], now: float, patience: SilenceTimeouts
+) -> RunEvent | NoCommand | Deliver:
     """Say what became of one outstanding run: an event that ends it, or the command that it calls for."""
     if run.name in listed:
-        return Nothing()
+        return NoCommand()
     over = view.sweep_state is SweepState.FINISHED
     if run.state is RunState.PENDING and (over or not run.stop_requested):
         return _never_started(run, view)
     limit_s = patience.stopping_s if run.stop_requested and not view.programs else patience.left_s
     if now - max(run.heard_at, view.clock_set_at) < limit_s:
-        return Nothing()
+        return NoCommand()
     return silence(stop_requested=run.stop_requested)
 
 
-def _never_started(run: OwnRun, view: View) -> RunEvent | Nothing | Deliver:
+def _never_started(run: OwnRun, view: HeartbeatState) -> RunEvent | NoCommand | Deliver:
     if view.sweep_state is SweepState.FINISHED:
         return RunEvent.OWNER_SAYS_KILLED
     if view.sweep_state is SweepState.PAUSED:
-        return Nothing()
+        return NoCommand()
     again = view.supervised or run.deliveries < DELIVERIES
     return Deliver(run.run_id) if again else RunEvent.GIVEN_UP
 
 
-def _next_run(view: View, listed: frozenset[str]) -> Command:
+def _next_run(view: HeartbeatState, listed: frozenset[str]) -> Command:
     if view.sweep_state is SweepState.FINISHED:
         # wandb client: an agent kills what it still lists. That may be a program that has told its run's end
         # and still has output to write, or a `main` that goes on after `run.finish()`.
-        return Nothing() if listed else Exit()
+        return NoCommand() if listed else Exit()
     if view.sweep_state is SweepState.PAUSED:
-        return Nothing()
+        return NoCommand()
     if view.waiting is not None:
         return Deliver(view.waiting.run_id, resume=view.waiting.state is RunState.PREEMPTED)
     if view.cap_reached:
         return exhausted(view, listed)
-    return Nothing() if view.scheduled else Issue()
+    return NoCommand() if view.scheduled else Issue()

@@ -5,29 +5,42 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from parallel_hpo.protocol.messages import PLACE
+from parallel_hpo.core.messages import PLACE
+from parallel_hpo.server.context import STRANGER, AppContext
 from parallel_hpo.server.engines import configurations
 from parallel_hpo.server.engines.cache import expect_our_engine
-from parallel_hpo.server.refusals import RefusedError
-from parallel_hpo.server.rules import heartbeat, run_states, sweep_states
-from parallel_hpo.server.rules.heartbeat import Answer, Command, Deliver, Exit, Issue, Nothing, Stop, View
-from parallel_hpo.server.rules.run_states import RunEvent, RunState
-from parallel_hpo.server.rules.sweep_states import IllegalSweepMoveError, SweepEvent
-from parallel_hpo.server.services.abandoned import end, give_back, withdraw
-from parallel_hpo.server.services.moves import happened
-from parallel_hpo.server.services.queue import create_pending, wrapped
-from parallel_hpo.server.store import agents, outstanding, runs, sweeps
+from parallel_hpo.server.rules import heartbeat
+from parallel_hpo.server.rules import runs as run_states
+from parallel_hpo.server.rules import sweeps as sweep_states
+from parallel_hpo.server.rules.heartbeat import (
+    Answer,
+    Command,
+    Deliver,
+    Exit,
+    HeartbeatState,
+    Issue,
+    NoCommand,
+    Stop,
+)
+from parallel_hpo.server.rules.runs import RunEvent, RunState
+from parallel_hpo.server.rules.sweeps import IllegalSweepMoveError, SweepEvent
+from parallel_hpo.server.services.run_transitions import end, give_back, happened, withdraw
+from parallel_hpo.server.services.sweeps import create_pending, wrapped
+from parallel_hpo.server.store import pending_runs
+from parallel_hpo.server.store import runs as runs_store
+from parallel_hpo.server.store import sweeps as agents
+from parallel_hpo.server.store import sweeps as sweeps_store
 from parallel_hpo.server.store.database import Transaction
 from parallel_hpo.server.store.records import Agent, Run, Sweep
 from parallel_hpo.server.store.sweeps import Point
-from parallel_hpo.server.world import STRANGER, World
+from parallel_hpo.server.values import RefusedError
 
 
-def register(world: World, sweep_id: str, host: str, label: str) -> Agent:
+def register(world: AppContext, sweep_id: str, host: str, label: str) -> Agent:
     """Register an agent; RefusedError (404 no such sweep, 400 it isn't running, as W&B answers)."""
     now = world.clock()
     with world.database.write() as transaction:
-        sweep = sweeps.find(transaction, sweep_id)
+        sweep = sweeps_store.find(transaction, sweep_id)
         if sweep is None:
             raise RefusedError(f"sweep {sweep_id} doesn't exist", status=404)
         try:
@@ -36,7 +49,7 @@ def register(world: World, sweep_id: str, host: str, label: str) -> Agent:
             raise RefusedError(f"Sweep {sweep_id} is not running", status=400) from None
         expect_our_engine(sweep)
         if state is not sweep.state:
-            sweeps.change(transaction, sweep_id, {"state": state, "updated_at": now})
+            sweeps_store.change(transaction, sweep_id, {"state": state, "updated_at": now})
         if label:
             _leave_to_others(transaction, sweep_id, label)
         agent = Agent(
@@ -48,17 +61,17 @@ def register(world: World, sweep_id: str, host: str, label: str) -> Agent:
             created_at=now,
             heartbeat_at=now,
         )
-        agents.create(transaction, agent)
+        agents.create_agent(transaction, agent)
     return agent
 
 
 def _leave_to_others(transaction: Transaction, sweep_id: str, label: str) -> None:
     """Take back what a worker's earlier agents never started: it has only one agent at a time."""
-    for run in outstanding.never_started(transaction, agents.dismiss(transaction, sweep_id, label)):
+    for run in pending_runs.never_started(transaction, agents.dismiss(transaction, sweep_id, label)):
         give_back(transaction, run)
 
 
-def beat(world: World, agent_id: str, listed: frozenset[str]) -> list[dict[str, Any]]:
+def beat(world: AppContext, agent_id: str, listed: frozenset[str]) -> list[dict[str, Any]]:
     """Answer a heartbeat with at most one command; RefusedError (404) for an unknown agent or sweep.
 
     AskFirstError where a model has to be asked for it: nothing has changed then, and it is to be
@@ -77,8 +90,8 @@ def beat(world: World, agent_id: str, listed: frozenset[str]) -> list[dict[str, 
 
 
 def _agent_and_sweep(transaction: Transaction, agent_id: str) -> tuple[Agent, Sweep]:
-    agent = agents.find(transaction, agent_id)
-    sweep = None if agent is None else sweeps.find(transaction, agent.sweep_id)
+    agent = agents.find_agent(transaction, agent_id)
+    sweep = None if agent is None else sweeps_store.find(transaction, agent.sweep_id)
     if agent is None or sweep is None:
         raise RefusedError(f"agent {agent_id} or its sweep doesn't exist", status=404)
     return agent, sweep
@@ -88,7 +101,7 @@ class _Beat:
     """One heartbeat within its transaction."""
 
     def __init__(
-        self, world: World, transaction: Transaction, agent: Agent, sweep: Sweep, listed: frozenset[str]
+        self, world: AppContext, transaction: Transaction, agent: Agent, sweep: Sweep, listed: frozenset[str]
     ) -> None:
         self._world = world
         self._transaction = transaction
@@ -104,21 +117,21 @@ class _Beat:
         command = self._issue(view) if isinstance(decision.command, Issue) else decision.command
         return self._perform(command)
 
-    def _look(self) -> View:
+    def _look(self) -> HeartbeatState:
         transaction, agent, sweep = self._transaction, self._agent, self._sweep
-        own = outstanding.own(transaction, agent.id, self._listed)
+        own = pending_runs.own(transaction, agent.id, self._listed)
         alive = [run.run_id for run in own if run.name in self._listed]
         if alive:
-            outstanding.touch(transaction, alive, self._now)
+            pending_runs.touch(transaction, alive, self._now)
         agents.touch(transaction, agent.id, self._now)
         unknown = self._listed - {run.name for run in own}
-        return View(
+        return HeartbeatState(
             sweep_state=sweep.state,
             agent_gone=agent.gone,
             own=own,
-            not_own=outstanding.given_to_others(transaction, sweep.id, agent.id, unknown) if unknown else (),
-            waiting=outstanding.waiting(transaction, sweep.id),
-            unsettled=outstanding.unsettled(transaction, sweep.id, agent.id),
+            not_own=pending_runs.given_to_others(transaction, sweep.id, agent.id, unknown) if unknown else (),
+            waiting=pending_runs.waiting(transaction, sweep.id),
+            unsettled=pending_runs.unsettled(transaction, sweep.id, agent.id),
             cap_reached=self._cap_reached(),
             supervised=agent.label != STRANGER,
             programs=agent.label == STRANGER and configurations.program_of(sweep.config) is not None,
@@ -137,7 +150,7 @@ class _Beat:
 
     def _perform(self, command: Command) -> list[dict[str, Any]]:
         match command:
-            case Nothing():
+            case NoCommand():
                 return []
             case Exit(exhausted=used_up):
                 if used_up:
@@ -157,20 +170,20 @@ class _Beat:
         if run.state is RunState.PREEMPTED:
             changes["state"] = run_states.move(run.state, RunEvent.HANDED_ON)
             changes["stop_requested"] = False  # what was asked of it before is over
-        runs.change(self._transaction, run.id, changes)
+        runs_store.change(self._transaction, run.id, changes)
         return self._order(kind, run)
 
-    def _issue(self, view: View) -> Command:
+    def _issue(self, view: HeartbeatState) -> Command:
         """Make the sweep's next run, if its engine has one, and return the command that delivers it."""
         sweep = self._sweep
-        point = sweeps.take_point(self._transaction, sweep.id) or self._new_point()
+        point = sweeps_store.take_point(self._transaction, sweep.id) or self._new_point()
         if point is None:
             return heartbeat.exhausted(view, self._listed)
         own = {"agent_id": self._agent.id}
         name = self._world.new_id()
         run_id = create_pending(self._transaction, sweep, name, point.index, point.assigned, self._now, own)
         issued = max(sweep.issued, point.index + 1)
-        sweeps.change(self._transaction, sweep.id, {"issued": issued, "heartbeat_at": self._now})
+        sweeps_store.change(self._transaction, sweep.id, {"issued": issued, "heartbeat_at": self._now})
         return Deliver(run_id)
 
     def _new_point(self) -> Point | None:
@@ -181,12 +194,12 @@ class _Beat:
         sweep = self._sweep
         if sweep.run_cap is None or sweep.issued < sweep.run_cap:
             return False
-        return not sweeps.has_open_points(self._transaction, sweep.id)  # a deleted run's place is free
+        return not sweeps_store.has_open_points(self._transaction, sweep.id)  # a deleted run's place is free
 
     def _finish_sweep(self) -> None:
         withdraw(self._transaction, self._sweep)
         state = sweep_states.move(self._sweep.state, SweepEvent.EXHAUSTED)
-        sweeps.change(self._transaction, self._sweep.id, {"state": state, "updated_at": self._now})
+        sweeps_store.change(self._transaction, self._sweep.id, {"state": state, "updated_at": self._now})
 
     def _order(self, kind: str, run: Run) -> dict[str, Any]:
         arguments = wrapped(json.loads(run.assigned or "{}"))
@@ -197,7 +210,7 @@ class _Beat:
         return {"type": kind, "run_id": run.name, "args": arguments, "program": program}
 
     def _run(self, run_id: int) -> Run:
-        run = runs.find(self._transaction, run_id)
+        run = runs_store.find(self._transaction, run_id)
         if run is None:
             raise RefusedError("the run was deleted meanwhile", status=503)
         return run

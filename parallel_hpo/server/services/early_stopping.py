@@ -7,14 +7,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from parallel_hpo.config.sweep_words import Goal, Metric
-from parallel_hpo.metric import find_value, statistic, values_so_far
+from parallel_hpo.config.sweep_types import Goal, Metric
+from parallel_hpo.core.values import find_value, statistic, values_so_far
 from parallel_hpo.server.engines import configurations
-from parallel_hpo.server.rules import sweep_states
-from parallel_hpo.server.rules.early_stopping import Advance, AtBand, EarlyStopRule, LossCourse, advance
-from parallel_hpo.server.rules.sweep_states import SweepEvent
-from parallel_hpo.server.services.abandoned import withdraw
-from parallel_hpo.server.store import lines, sweeps
+from parallel_hpo.server.rules import sweeps as sweep_states
+from parallel_hpo.server.rules.early_stopping import Advance, BandResult, EarlyStopRule, LossHistory, advance
+from parallel_hpo.server.rules.sweeps import SweepEvent
+from parallel_hpo.server.services.run_transitions import withdraw
+from parallel_hpo.server.store import lines
+from parallel_hpo.server.store import sweeps as sweeps_store
 from parallel_hpo.server.store.database import Transaction
 from parallel_hpo.server.store.lines import Stream
 from parallel_hpo.server.store.records import Run, Sweep
@@ -27,7 +28,7 @@ def begin_course(transaction: Transaction, run: Run) -> dict[str, Any]:
     What an earlier attempt had at the bands counts for no one any more.
     """
     if run.metric_rows is not None:
-        sweeps.forget_losses(transaction, run.id)
+        sweeps_store.forget_losses(transaction, run.id)
     return {"metric_rows": None, "best_loss": None, "metric_value": None}
 
 
@@ -51,7 +52,7 @@ def judge(
 
     The sweep is finished here where the metric's target is reached: active runs go on.
     """
-    sweep = None if run.sweep_id is None else sweeps.find(transaction, run.sweep_id)
+    sweep = None if run.sweep_id is None else sweeps_store.find(transaction, run.sweep_id)
     if sweep is None or sweep.metric_name is None:
         return {}
     plan = configurations.stopping(sweep.config)
@@ -94,9 +95,9 @@ def _advance(
     assert run.sweep_id is not None
     sign = -1 if metric.goal is Goal.MAXIMIZE else 1
     losses = [sign * value for value in values]
-    advanced = advance(LossCourse(run.metric_rows or 0, run.best_loss), losses, rule)
+    advanced = advance(LossHistory(run.metric_rows or 0, run.best_loss), losses, rule)
     for at in advanced.reached:
-        sweeps.put_loss(transaction, run.sweep_id, at.band, run.id, at.loss)
+        sweeps_store.put_loss(transaction, run.sweep_id, at.band, run.id, at.loss)
     changes: dict[str, Any] = {"best_loss": advanced.course.best}
     # One that no agent was given has ended long since: it is sent from where it was performed.
     if run.agent_id is not None and _must_stop(transaction, run, rule, advanced):
@@ -113,10 +114,10 @@ def _must_stop(transaction: Transaction, run: Run, rule: EarlyStopRule, advanced
     judged = {at.band: at for at in advanced.reached}
     last, best = rule.last_band(advanced.course.iterations), advanced.course.best
     if last is not None and best is not None and last not in judged:
-        own = sweeps.losses(transaction, run.sweep_id, last).get(run.id, best)
-        judged[last] = AtBand(last, own, best)
+        own = sweeps_store.losses(transaction, run.sweep_id, last).get(run.id, best)
+        judged[last] = BandResult(last, own, best)
     return any(
-        rule.must_stop(at, list(sweeps.losses(transaction, run.sweep_id, band).values()))
+        rule.must_stop(at, list(sweeps_store.losses(transaction, run.sweep_id, band).values()))
         for band, at in judged.items()
     )
 
@@ -131,4 +132,4 @@ def _finish(transaction: Transaction, sweep: Sweep) -> None:
     state = sweep_states.move(sweep.state, SweepEvent.TARGET_REACHED)
     if state is not sweep.state:
         withdraw(transaction, sweep)
-        sweeps.change(transaction, sweep.id, {"state": state})
+        sweeps_store.change(transaction, sweep.id, {"state": state})

@@ -11,18 +11,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from parallel_hpo.server.refusals import RefusedError
-from parallel_hpo.server.rules.branching import told_since
-from parallel_hpo.server.rules.run_states import RunEvent, exit_event
+from parallel_hpo.server.context import AppContext
+from parallel_hpo.server.rules.runs import RunEvent, exit_event, told_since
 from parallel_hpo.server.services.early_stopping import judge
-from parallel_hpo.server.services.moves import happened
+from parallel_hpo.server.services.run_transitions import happened
 from parallel_hpo.server.store import lines, runs
 from parallel_hpo.server.store.database import Transaction
 from parallel_hpo.server.store.lines import Line, Stream
 from parallel_hpo.server.store.records import Run
 from parallel_hpo.server.store.runs import RunPath
-from parallel_hpo.server.values import merge_history_keys, read_object, step_of
-from parallel_hpo.server.world import World
+from parallel_hpo.server.values import RefusedError, merge_history_keys, read_object, step_of
 
 _FILES: Final[Mapping[str, Stream]] = {
     "wandb-history.jsonl": Stream.HISTORY,
@@ -79,7 +77,7 @@ def read_chunk(body: Any) -> Chunk:
     return Chunk(tuple(batches), summary, bool(body.get("preempting")), exitcode)
 
 
-def receive(world: World, path: RunPath, chunk: Chunk) -> bool:
+def receive(world: AppContext, path: RunPath, chunk: Chunk) -> bool:
     """Store a chunk and return whether the run is asked to stop; RefusedError (404) for an unknown run."""
     with world.database.write() as transaction:
         run = runs.at(transaction, path)

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 
-from parallel_hpo.keys import node_key
-from parallel_hpo.protocol.ends import Ending
-from parallel_hpo.protocol.pool import (
+from parallel_hpo.core.keys import node_key
+from parallel_hpo.core.messages import SweepEnd
+from parallel_hpo.core.pool_messages import (
     AT_ONCE,
     Exchange,
     Granted,
@@ -23,21 +23,20 @@ from parallel_hpo.protocol.pool import (
     PoolState,
     why_unlike,
 )
-from parallel_hpo.server.refusals import RefusedError
-from parallel_hpo.server.rules.pool import ending, membership
-from parallel_hpo.server.rules.pool.draft import PoolDraft
-from parallel_hpo.server.rules.pool.exchange import exchange as exchanged
-from parallel_hpo.server.rules.pool.state import Moment, Pool, PoolNode
+from parallel_hpo.core.types import RunId
+from parallel_hpo.count import pool_ending, pool_exchange
+from parallel_hpo.count.pool_exchange import exchange as exchanged
+from parallel_hpo.count.pool_state import Moment, Pool, PoolDraft, PoolNode
+from parallel_hpo.server.context import AppContext
 from parallel_hpo.server.services import supervision
 from parallel_hpo.server.services import sweeps as sweep_service
 from parallel_hpo.server.store import pool as store
 from parallel_hpo.server.store import sweeps
 from parallel_hpo.server.store.database import Transaction
-from parallel_hpo.server.world import World
-from parallel_hpo.words import RunId
+from parallel_hpo.server.values import RefusedError
 
 
-def open_pool(world: World, sweep_id: str, wanted: NewPool) -> PoolState:
+def open_pool(world: AppContext, sweep_id: str, wanted: NewPool) -> PoolState:
     """Create a sweep's pool, or open it again; RefusedError (400): what is wanted can't be."""
     if wanted.path.rpartition("/")[2] != sweep_id:
         raise RefusedError(f"NewPool.path {wanted.path!r} is not sweep {sweep_id}'s", status=400)
@@ -50,18 +49,18 @@ def open_pool(world: World, sweep_id: str, wanted: NewPool) -> PoolState:
         if sweep is not None:
             sweep_service.run_again(transaction, sweep, world.clock())
     with _changed(world, sweep_id) as draft:
-        membership.open_again(draft, anew)
+        pool_exchange.open_again(draft, anew)
     pool = draft.pool
     return PoolState(pool.started, pool.started - pool.open_runs, pool.events, len(draft.living()))
 
 
-def lives(world: World, sweep_id: str, epoch: int) -> bool:
+def lives(world: AppContext, sweep_id: str, epoch: int) -> bool:
     """Say whether an epoch of a sweep's pool is not over."""
     with world.database.read() as transaction:
         return store.lives(transaction, sweep_id, epoch)
 
 
-def facts(world: World, sweep_id: str) -> str:
+def facts(world: AppContext, sweep_id: str) -> str:
     """Return a pool as it was asked for, as JSON; RefusedError (404): there is none."""
     with world.database.read() as transaction:
         text = store.facts(transaction, sweep_id)
@@ -70,7 +69,7 @@ def facts(world: World, sweep_id: str) -> str:
     return text
 
 
-def join(world: World, sweep_id: str, wants: Join) -> Joined:
+def join(world: AppContext, sweep_id: str, wants: Join) -> Joined:
     """Let a machine take part; RefusedError (409): its software is another, or all are to leave."""
     with world.database.read() as transaction:
         head = store.versions(transaction, sweep_id)
@@ -82,7 +81,7 @@ def join(world: World, sweep_id: str, wants: Join) -> Joined:
     ) as draft:
         if unlike:
             draft.tell("refused", None, {"name": wants.name, "reason": unlike})
-        node = None if unlike or draft.pool.ends is not None else membership.join(draft, wants)
+        node = None if unlike or draft.pool.ends is not None else pool_exchange.join(draft, wants)
     if draft.pool.ends is not None:
         raise TooLateError(sweep_id, draft.pool.ends)
     if node is None:
@@ -93,12 +92,12 @@ def join(world: World, sweep_id: str, wants: Join) -> Joined:
 class TooLateError(RefusedError):
     """A machine comes when all are to leave."""
 
-    def __init__(self, sweep_id: str, ends: Ending) -> None:
+    def __init__(self, sweep_id: str, ends: SweepEnd) -> None:
         super().__init__(f"sweep {sweep_id} takes no machine any more: {ends.reason}", status=409)
         self.ends = ends
 
 
-def exchange(world: World, sweep_id: str, told: Exchange) -> tuple[Granted, bool]:
+def exchange(world: AppContext, sweep_id: str, told: Exchange) -> tuple[Granted, bool]:
     """Take in what a node tells; return what it may do, and whether that must be on the disk first."""
     named = {start.run.run_id for start in told.starts} | {end.run_id for end in told.ends}
     with _changed(world, sweep_id, epoch=told.epoch, named=named) as draft:
@@ -108,25 +107,27 @@ def exchange(world: World, sweep_id: str, told: Exchange) -> tuple[Granted, bool
     return granted, bool(draft.events)
 
 
-def leave(world: World, sweep_id: str, epoch: int, reason: str) -> None:
+def leave(world: AppContext, sweep_id: str, epoch: int, reason: str) -> None:
     """Let a node go of which nothing runs any more."""
     with _changed(world, sweep_id, dying=lambda node: node.epoch == epoch) as draft:
-        membership.leave(draft, epoch, reason)
+        pool_exchange.leave(draft, epoch, reason)
 
 
-def lose(world: World, sweep_id: str, lost: NodeLost) -> None:
+def lose(world: AppContext, sweep_id: str, lost: NodeLost) -> None:
     """Heed what an engine says of a node's task."""
-    with _changed(world, sweep_id, by_head=True, dying=lambda node: membership.is_meant(lost, node)) as draft:
-        membership.lose(draft, lost)
+    with _changed(
+        world, sweep_id, by_head=True, dying=lambda node: pool_exchange.is_meant(lost, node)
+    ) as draft:
+        pool_exchange.lose(draft, lost)
 
 
-def stop(world: World, sweep_id: str, ends: Ending) -> None:
+def stop(world: AppContext, sweep_id: str, ends: SweepEnd) -> None:
     """Let all nodes leave as the head asks."""
     with _changed(world, sweep_id, by_head=True) as draft:
-        ending.stop(draft, ends)
+        pool_ending.stop(draft, ends)
 
 
-def news(world: World, sweep_id: str, event: int, notice: int) -> PoolNews:
+def news(world: AppContext, sweep_id: str, event: int, notice: int) -> PoolNews:
     """Return what the head has not heard of yet; that it asks shows that it is there."""
     with _changed(world, sweep_id, by_head=True) as draft:
         ends, living = draft.pool.ends, len(draft.living())
@@ -139,7 +140,7 @@ def news(world: World, sweep_id: str, event: int, notice: int) -> PoolNews:
 
 @contextmanager
 def _changed(
-    world: World,
+    world: AppContext,
     sweep_id: str,
     *,
     epoch: int | None = None,
@@ -159,13 +160,13 @@ def _changed(
         if pool is None:
             raise _unknown(sweep_id)
         nodes = store.nodes(transaction, sweep_id, epoch)
-        lost = [node.epoch for node in nodes if dying(node) or membership.is_silent(node, pool, moment)]
+        lost = [node.epoch for node in nodes if dying(node) or pool_exchange.is_silent(node, pool, moment)]
         runs = store.runs_concerned(transaction, sweep_id, named=named, holder=epoch, dying=lost)
         shares = {share, *(node.share for node in nodes), *(run.share for run in runs)} - {""}
         draft = PoolDraft(pool, nodes, runs, moment, store.shares(transaction, sweep_id, shares))
         if by_head:
-            membership.hear_head(draft)
-        membership.see_to_silence(draft)
+            pool_exchange.hear_head(draft)
+        pool_exchange.see_to_silence(draft)
         yield draft
         if pool.is_local:
             _tell_sweep(transaction, sweep_id, draft)

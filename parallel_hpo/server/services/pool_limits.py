@@ -10,10 +10,10 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from parallel_hpo.config.deadline import Deadline
+from parallel_hpo.config.section import Deadline
 from parallel_hpo.config.tables import Failures, Limit
-from parallel_hpo.policy import FailureLimits
-from parallel_hpo.server.refusals import RefusedError
+from parallel_hpo.count.policy import FailureLimits
+from parallel_hpo.server.values import RefusedError
 
 
 class PoolLimits(BaseModel):

@@ -1,33 +1,102 @@
-"""Clients' requests on runs: to start, resume or change one (one operation of W&B's), and to stop one."""
+"""Runs that go on from an earlier point: rewound (`resume_from` of wandb.init), or forked (`fork_from`).
+
+History is copied, so that a fork outlives its parent; what a rewind cuts off is gone. As in W&B, console
+output and system metrics begin anew, and artifacts stay with the run that logged them.
+
+Clients' requests on runs: to start, resume or change one (one operation of W&B's), and to stop one.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from parallel_hpo.keys import SUPERVISOR
-from parallel_hpo.server.refusals import RefusedError
-from parallel_hpo.server.rules.branching import BranchPoint, point_in
-from parallel_hpo.server.rules.run_states import IllegalRunMoveError, RunEvent, RunState
-from parallel_hpo.server.rules.sweep_states import SweepState
-from parallel_hpo.server.services import branching
-from parallel_hpo.server.services.early_stopping import begin_course
-from parallel_hpo.server.services.moves import happened, started_again
-from parallel_hpo.server.store import projects, runs, sweeps
+from parallel_hpo.core.keys import SUPERVISOR
+from parallel_hpo.server.context import DEFAULT_ENTITY, DEFAULT_PROJECT, STRANGER, AppContext
+from parallel_hpo.server.rules.runs import (
+    METRIC,
+    BranchPoint,
+    IllegalRunMoveError,
+    RunEvent,
+    RunState,
+    past_of,
+    point_in,
+    read_step,
+)
+from parallel_hpo.server.rules.sweeps import SweepState
+from parallel_hpo.server.services.early_stopping import begin_course, replay
+from parallel_hpo.server.services.run_transitions import happened, started_again
+from parallel_hpo.server.store import lines, projects, runs, sweeps
 from parallel_hpo.server.store.database import Transaction
-from parallel_hpo.server.store.records import TOLD, Project, Run, ToldOfRun
+from parallel_hpo.server.store.lines import Stream
+from parallel_hpo.server.store.records import TOLD, Project, Run, RunFields
 from parallel_hpo.server.store.runs import RunPath
-from parallel_hpo.server.values import read_object
-from parallel_hpo.server.world import DEFAULT_ENTITY, DEFAULT_PROJECT, STRANGER, World
+from parallel_hpo.server.values import RefusedError, read_object
+
+
+def rewind(world: AppContext, path: RunPath, metric: str, value: float, *, opener: str = STRANGER) -> Run:
+    """Cut a run's history after a step, and let it go on from there; RefusedError says what can't be done.
+
+    `opener` is the label of the key with which that is asked: a supervisor sends what is left of an attempt
+    that rewound the run when it began, and more of that may have come than is left.
+    """
+    if metric != METRIC:
+        raise RefusedError(f"runs are rewound by their {METRIC}, not by {metric!r}")
+    point = BranchPoint(path.name, read_step(value))
+    with world.database.write() as transaction:
+        run = runs.at(transaction, path)
+        if run is None:
+            where = f"{path.entity}/{path.project}/{path.name}"
+            raise RefusedError(f"run {where} doesn't exist: resume_from rewinds one that does")
+        changes: dict[str, Any] = {"heard_at": world.clock()} | started_again(run)
+        if opener != SUPERVISOR:
+            lines.cut_history(transaction, run.id, point.end)
+            lines.clear(transaction, run.id, (Stream.EVENTS, Stream.CONSOLE))
+            changes |= _begun_branch(transaction, run, run, point)
+        if opener not in (STRANGER, SUPERVISOR):
+            changes["opened_by"] = opener  # so that its first words don't begin its course anew
+        happened(transaction, run, RunEvent.STARTED, changes)
+        return runs.find(transaction, run.id) or run
+
+
+def fork(transaction: Transaction, run: Run, point: BranchPoint) -> dict[str, Any]:
+    """Give a run the history of another one up to a point, in place of its own; the changes to its row."""
+    parent = runs.in_project(transaction, run.project_id, point.run)
+    if parent is None:
+        raise RefusedError(
+            f"run {point.run} of project {run.entity}/{run.project} doesn't exist: fork_from names a run of "
+            "the new run's own project"
+        )
+    lines.clear(transaction, run.id)
+    lines.copy_history(transaction, parent.id, run.id, point.end)
+    return _begun_branch(transaction, run, parent, point)
+
+
+def _begun_branch(transaction: Transaction, run: Run, source: Run, point: BranchPoint) -> dict[str, Any]:
+    """Return what changes of a run's row when its history is that of `source` up to a point."""
+    keys, summary = source.history_keys, source.summary
+    if json.loads(keys)["lastStep"] >= point.end:  # else nothing of it is cut off
+        past = past_of(map(json.loads, lines.texts(transaction, run.id, Stream.HISTORY)))
+        keys, summary = json.dumps(past.history_keys), json.dumps(past.summary)
+    return {
+        "history_keys": keys,
+        "history_lines": lines.end_of(transaction, run.id, Stream.HISTORY),
+        "summary": summary,
+        "inherited": summary,
+        "event_lines": 0,
+        "log_lines": 0,
+        "system_metrics": "{}",
+    } | replay(transaction, replace(run, summary=summary))
+
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunWishes(ToldOfRun):
+class RunUpsert(RunFields):
     """What a client tells of a run; None: left as it is."""
 
     id: int | None = None
@@ -54,7 +123,7 @@ class Upserted:
     inserted: bool
 
 
-def upsert(world: World, wishes: RunWishes, *, opener: str = STRANGER) -> Upserted:
+def upsert(world: AppContext, wishes: RunUpsert, *, opener: str = STRANGER) -> Upserted:
     """Start, resume or change a run; RefusedError where what it refers to doesn't exist.
 
     `opener` is the label of the key with which that is asked.
@@ -72,7 +141,7 @@ def upsert(world: World, wishes: RunWishes, *, opener: str = STRANGER) -> Upsert
         return _go_on(transaction, run, own | changes | life)
 
 
-def request_stop(world: World, run_id: int) -> bool:
+def request_stop(world: AppContext, run_id: int) -> bool:
     """Ask a run to stop; its agent or its own client hears of it at the next beat."""
     with world.database.write() as transaction:
         run = _existing(runs.find(transaction, run_id), str(run_id))
@@ -82,7 +151,7 @@ def request_stop(world: World, run_id: int) -> bool:
     return True
 
 
-def set_state(world: World, run_id: int, wish: str) -> None:
+def set_state(world: AppContext, run_id: int, wish: str) -> None:
     """Set the state of a run of no sweep as its owner wishes (wandb client: `run.update_state`)."""
     if wish not in _STATES:
         raise RefusedError(f"state {wish[:40]!r}: one of {', '.join(_STATES)}")
@@ -96,7 +165,7 @@ def set_state(world: World, run_id: int, wish: str) -> None:
             raise RefusedError(f"invalid state transition: {error}") from None
 
 
-def alert(world: World, path: RunPath, title: str, text: str, severity: str) -> None:
+def alert(world: AppContext, path: RunPath, title: str, text: str, severity: str) -> None:
     """Show an alert of a run where the server logs; there is nobody here to send mail to."""
     with world.database.read() as transaction:
         _existing(runs.at(transaction, path), path.name)
@@ -122,7 +191,7 @@ def _go_on(transaction: Transaction, run: Run, changes: dict[str, Any]) -> Upser
 
 
 def _start(
-    world: World, transaction: Transaction, wishes: RunWishes, changes: dict[str, Any], opener: str
+    world: AppContext, transaction: Transaction, wishes: RunUpsert, changes: dict[str, Any], opener: str
 ) -> Upserted:
     name = wishes.name or world.new_id()
     point = point_in(read_object(changes.get("config", "{}"), "the run's config"))
@@ -155,7 +224,7 @@ def _make(
     run_id = runs.create(transaction, own | {"created_at": now, "started_at": now} | values)
     if point is not None:
         made = _existing(runs.find(transaction, run_id), name)
-        runs.change(transaction, run_id, branching.fork(transaction, made, point))
+        runs.change(transaction, run_id, fork(transaction, made, point))
     return Upserted(_existing(runs.find(transaction, run_id), name), inserted=True)
 
 
@@ -192,7 +261,7 @@ def _begun(transaction: Transaction, run: Run, point: BranchPoint | None) -> dic
     """Return what changes of the row of a sweep's run that an attempt begins: it may be a fork."""
     if point is None:
         return {"inherited": None}
-    return {} if point.run == run.name else branching.fork(transaction, run, point)
+    return {} if point.run == run.name else fork(transaction, run, point)
 
 
 def _of_the_sweep(transaction: Transaction, sweep_id: str | None, name: str) -> Run | None:
@@ -207,7 +276,7 @@ def _of_the_sweep(transaction: Transaction, sweep_id: str | None, name: str) -> 
     return runs.in_sweep(transaction, sweep_id, name)
 
 
-def _changes(wishes: RunWishes) -> dict[str, Any]:
+def _changes(wishes: RunUpsert) -> dict[str, Any]:
     for name in ("config", "summary"):
         if getattr(wishes, name) is not None:
             read_object(getattr(wishes, name), f"the run's {name}")

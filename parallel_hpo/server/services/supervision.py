@@ -10,20 +10,19 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from parallel_hpo.server.context import AppContext
 from parallel_hpo.server.engines import configurations
-from parallel_hpo.server.refusals import RefusedError
-from parallel_hpo.server.rules.run_states import RunEvent, RunState
-from parallel_hpo.server.rules.sweep_states import SweepState
+from parallel_hpo.server.rules.runs import RunEvent, RunState
+from parallel_hpo.server.rules.sweeps import SweepState
 from parallel_hpo.server.services import sweeps as sweep_service
-from parallel_hpo.server.services.abandoned import give_back
-from parallel_hpo.server.services.moves import happened
-from parallel_hpo.server.services.sweeps import SweepWishes
-from parallel_hpo.server.store import agents, outstanding, runs, sweeps
+from parallel_hpo.server.services.run_transitions import give_back, happened
+from parallel_hpo.server.services.sweeps import SweepUpsert
+from parallel_hpo.server.store import pending_runs, runs, sweeps
 from parallel_hpo.server.store.database import Transaction
-from parallel_hpo.server.store.outstanding import Unsettled
+from parallel_hpo.server.store.pending_runs import PendingRun
 from parallel_hpo.server.store.records import Run, Sweep
 from parallel_hpo.server.store.runs import RunPath
-from parallel_hpo.server.world import World
+from parallel_hpo.server.values import RefusedError
 
 ENDINGS: Final[Mapping[str, RunEvent]] = {
     "finished": RunEvent.OWNER_SAYS_FINISHED,
@@ -50,7 +49,7 @@ class SweepAt:
     sweep: str
 
 
-def progress(world: World, at: SweepAt) -> SweepProgress:
+def progress(world: AppContext, at: SweepAt) -> SweepProgress:
     """Return how far a sweep is; RefusedError (404) where it doesn't exist."""
     with world.database.read() as transaction:
         sweep = _sweep(transaction, at)
@@ -58,23 +57,23 @@ def progress(world: World, at: SweepAt) -> SweepProgress:
     return SweepProgress(sweep.state, {str(state): counts.get(state, 0) for state in RunState})
 
 
-def without_own_word(world: World, at: SweepAt) -> dict[str, str]:
+def without_own_word(world: AppContext, at: SweepAt) -> dict[str, str]:
     """Return by name the state of each run that has not said its end itself: its owner may know better."""
     with world.database.read() as transaction:
         sweep = _sweep(transaction, at)
-        states = outstanding.without_own_word(transaction, sweep.id)
+        states = pending_runs.without_own_word(transaction, sweep.id)
     return {name: str(state) for name, state in states.items()}
 
 
-def awaited(world: World, at: SweepAt) -> list[Unsettled]:
+def awaited(world: AppContext, at: SweepAt) -> list[PendingRun]:
     """Return the runs for whose sake agents without a run wait where there is no other; none while paused."""
     with world.database.read() as transaction:
         sweep = _sweep(transaction, at)
         gives = sweep.state is SweepState.RUNNING and not configurations.is_scheduled(sweep.config)
-        return outstanding.unsettled_runs(transaction, sweep.id) if gives else []
+        return pending_runs.unsettled_runs(transaction, sweep.id) if gives else []
 
 
-def release(world: World, at: SweepAt, label_prefix: str, keep: frozenset[str]) -> list[str]:
+def release(world: AppContext, at: SweepAt, label_prefix: str, keep: frozenset[str]) -> list[str]:
     """Give back the never-started runs of the agents whose label begins so, and return the runs' names.
 
     A prefix counts whole words: `w_1` is none of `w_12`. Those agents are gone for good: what still
@@ -91,7 +90,7 @@ def release(world: World, at: SweepAt, label_prefix: str, keep: frozenset[str]) 
 
 def dismiss(transaction: Transaction, sweep_id: str, label_prefix: str) -> list[Run]:
     """Send those agents away for good, and return the runs that they were given and never started."""
-    return outstanding.never_started(transaction, agents.dismiss(transaction, sweep_id, label_prefix))
+    return pending_runs.never_started(transaction, sweeps.dismiss(transaction, sweep_id, label_prefix))
 
 
 def settle(transaction: Transaction, issued: Sequence[Run], keep: Collection[str]) -> list[str]:
@@ -104,14 +103,14 @@ def settle(transaction: Transaction, issued: Sequence[Run], keep: Collection[str
     return [run.name for run in issued if run.name not in keep]
 
 
-def set_state(world: World, at: SweepAt, state: str) -> str:
+def set_state(world: AppContext, at: SweepAt, state: str) -> str:
     """Set a sweep's state by its name, as clients do, and return its state now."""
     with world.database.read() as transaction:
         sweep = _sweep(transaction, at)
-    return sweep_service.upsert(world, SweepWishes(id=sweep.id, state=state)).state
+    return sweep_service.upsert(world, SweepUpsert(id=sweep.id, state=state)).state
 
 
-def end_run(world: World, at: SweepAt, name: str, state: str) -> str:
+def end_run(world: AppContext, at: SweepAt, name: str, state: str) -> str:
     """End a run as its owner says, unless it has told its own end, and return its state now."""
     event = ENDINGS.get(state)
     if event is None:

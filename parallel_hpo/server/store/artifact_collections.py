@@ -11,16 +11,15 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from parallel_hpo.server.store.artifact_records import (
+from parallel_hpo.server.store.artifacts import (
     COLLECTION_COLUMNS,
     IN_PROJECTS,
     Collection,
     collection_in,
     select_collections,
 )
-from parallel_hpo.server.store.queries import insert_one
 from parallel_hpo.server.store.records import Project
-from parallel_hpo.server.store.tables import artifact_aliases, artifacts, collections
+from parallel_hpo.server.store.tables import artifact_aliases, artifacts, collections, insert_one
 
 
 def find(connection: Connection, project_id: int, name: str) -> Collection | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, delete, insert, select
 
 from parallel_hpo.server.store import artifact_collections, artifacts
-from parallel_hpo.server.store.artifact_records import (
+from parallel_hpo.server.store.artifacts import (
     Artifact,
     Collection,
     all_of,

@@ -1,4 +1,17 @@
-"""The database itself: opening it, and its transactions.
+"""Waits until SQLite's log is on the disk, which its transactions themselves don't wait for.
+
+    transaction ─▶ appended to the log ─▶ survives our death ─▶ flush ─▶ survives a power cut
+
+One wait serves all who ask while another one is under way, and no transaction is held up
+by it. What stands in the log earlier is on the disk with what comes after it.
+
+What the database's errors mean, to whom a request is answered and to whoever watches.
+
+Of one: come again later, a value that it can't hold, or our own fault. Of all: whether the database can be
+written, said once when it no longer can, and once when it can again. A full disk and a lock that somebody
+holds may pass; a damaged or removed database does not.
+
+The database itself: opening it, and its transactions.
 
 The transaction is the lock, so that any number of server processes may share one
 database: a write waits for the one before it, so that what it reads stays true until
@@ -7,22 +20,173 @@ its end. SQLite has BEGIN IMMEDIATE for that, PostgreSQL gets an advisory lock.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import copy
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.engine import URL, ExceptionContext, make_url
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, InterfaceError, OperationalError
 
-from parallel_hpo.errors import BackendError
-from parallel_hpo.server.store import pool_tables, queries, tables
-from parallel_hpo.server.store.disk import Disk
-from parallel_hpo.server.store.failures import DatabaseHealth, as_unavailable
-from parallel_hpo.version import __version__
+from parallel_hpo.core.errors import BackendError
+from parallel_hpo.core.version import __version__
+from parallel_hpo.server.store import pool_tables, tables
+from parallel_hpo.server.values import RefusedError
+
+
+def flush_path(path: Path) -> None:
+    """Wait until a file's content, or a folder's list of names, is on the disk."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+class Disk:
+    """The disk under a write-ahead log."""
+
+    def __init__(self, log: Path, *, flush_path: Callable[[Path], None] = flush_path) -> None:
+        self._log = log
+        self._flush_path = flush_path
+        self._folder_flushed = False
+        self._asked = self._served = 0
+        self._asking = Lock()
+        self._flushing = Lock()
+
+    def flush(self) -> None:
+        """Return once all that was in the log before this call is on the disk; OSError where it can't be."""
+        with self._asking:
+            self._asked += 1
+            mine = self._asked
+        with self._flushing:
+            if self._served >= mine:
+                return  # by the call that was waited for
+            served = self._asked
+            self._flush()
+            self._served = served
+
+    def _flush(self) -> None:
+        try:
+            # SQLite keeps its locks on other files: to close this one takes none of them away.
+            self._flush_path(self._log)
+        except FileNotFoundError:
+            return  # it went into the database itself, and SQLite flushed that
+        if not self._folder_flushed:  # the log's own name
+            self._flush_path(self._log.parent)
+            self._folder_flushed = True
+
+
+_PASSING: Final = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_PROTOCOL,  # too many at once for its lock file
+        sqlite3.SQLITE_INTERRUPT,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_READONLY,
+    }
+)
+"""SQLite's codes for what lies in the machine's state and not in our statement."""
+
+_DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+
+TellTrouble = Callable[[str, bool], None]
+"""Is told what is wrong, '' once it is over, and whether it stays so."""
+
+
+class UnavailableError(Exception):
+    """The database can't answer now (busy, disk full, gone): the client should try again."""
+
+
+@contextmanager
+def as_unavailable() -> Iterator[None]:
+    """Raise UnavailableError or RefusedError for what is no fault of ours; let the rest pass."""
+    try:
+        yield
+    except DBAPIError as error:
+        if _may_pass(error):
+            raise UnavailableError(str(error.orig)) from error
+        if isinstance(error, DataError):
+            raise RefusedError(f"a value doesn't fit into the database: {error.orig}", status=400) from error
+        raise
+
+
+def is_passing(error: sqlite3.Error) -> bool:
+    """Whether an error of SQLite's may not be there at the next try."""
+    # Python's driver has one class for a busy database, a full disk, and a missing table.
+    code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    return code & 0xFF in _PASSING
+
+
+def _may_pass(error: DBAPIError) -> bool:
+    if isinstance(error.orig, sqlite3.Error):
+        return is_passing(error.orig)
+    return isinstance(error, OperationalError | InterfaceError)
+
+
+class DatabaseHealth:
+    """One SQLite database's; `tell` may be set by whoever wants to know."""
+
+    def __init__(self, path: Path) -> None:
+        self.tell: TellTrouble = lambda why, for_good: None
+        self._path = path
+        self._file: os.stat_result | None = None
+        self._why = ""
+        self._for_good = False
+        self._lock = Lock()
+        """Whichever thread meets a trouble first tells of it, and no other does."""
+
+    def watch(self, engine: Engine) -> None:
+        """Hear of the engine's errors from now on."""
+        self._file = self._path.stat()
+        event.listen(engine, "handle_error", self._on_error)
+
+    def expect_file(self) -> None:
+        """Find the database where it was; UnavailableError where what is written would be in no file."""
+        if self._file is None:
+            return
+        try:
+            there = os.path.samestat(self._path.stat(), self._file)
+        except OSError:
+            there = False
+        if not there:
+            why = f"{self._path} was removed or replaced"
+            self._note(why, for_good=True)
+            raise UnavailableError(why)
+
+    def note_written(self) -> None:
+        """Something was written: all is well."""
+        if not self._why:
+            return
+        with self._lock:
+            self._why, self._for_good = "", False
+            self.tell("", False)
+
+    def _on_error(self, context: ExceptionContext) -> None:
+        error = context.original_exception
+        if not isinstance(error, sqlite3.Error):
+            return
+        damaged = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF in _DAMAGED
+        if damaged or is_passing(error):
+            what = "is damaged" if damaged else "can't be written now"
+            self._note(f"{self._path} {what}: {error}", for_good=damaged)
+
+    def _note(self, why: str, *, for_good: bool) -> None:
+        with self._lock:
+            if not self._why or (for_good and not self._for_good):
+                self._why, self._for_good = why, for_good
+                self.tell(why, for_good)
+
 
 Transaction = Connection
 """An open transaction, as other rooms call it: they pass it on and know nothing of SQL."""
@@ -73,7 +237,7 @@ class Database:
         """Return the same database, whose transactions find nothing of other sweeps."""
         if sweep_id not in self._of_sweeps:
             narrow = copy(self)
-            narrow._engine = self._engine.execution_options(**{queries.OPTION: sweep_id})
+            narrow._engine = self._engine.execution_options(**{tables.OPTION: sweep_id})
             self._of_sweeps[sweep_id] = narrow
         return self._of_sweeps[sweep_id]
 

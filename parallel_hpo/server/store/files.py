@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, insert, select
 
-from parallel_hpo.server.store import queries
+from parallel_hpo.server.store import tables
 from parallel_hpo.server.store.tables import files_folder, run_files
 
 
@@ -43,7 +43,7 @@ def of_run(
 
 def count(connection: Connection, run_id: int) -> int:
     """Count a run's files."""
-    return queries.count(connection, run_files, run_files.c.run_id == run_id)
+    return tables.count(connection, run_files, run_files.c.run_id == run_id)
 
 
 def remove(connection: Connection, run_id: int, names: Collection[str]) -> None:

@@ -1,4 +1,8 @@
-"""W&B's filters and orders of runs: MongoDB's query words on a run's columns, config, summary and tags. Pure.
+"""What filters and orders may ask of a run: a column, `config.K.value`, `summary_metrics.K`, `tags.T`. Pure.
+
+They need not have all of a run: `needs_of` says which of its columns and entries do.
+
+W&B's filters and orders of runs: MongoDB's query words on a run's columns, config, summary and tags. Pure.
 
 What is missing, null or NaN sorts last in both directions (wandb client: `best_run`
 takes the first run on trust). `store.conditions` says in SQL what can be said so, and
@@ -13,16 +17,117 @@ import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
-from parallel_hpo.metric import MISSING, counting
-from parallel_hpo.nested import strict
-from parallel_hpo.server.refusals import RefusedError
-from parallel_hpo.server.store.records import Run
-from parallel_hpo.server.store.run_facts import Facts, WholeRun, section_of, value_of
+from parallel_hpo.core.values import MISSING, counting, lookup, strict
+from parallel_hpo.server.store.records import ASKED_AS, Run
+from parallel_hpo.server.values import RefusedError
 
 if TYPE_CHECKING:
     import regex
+
+
+class RunFacts(Protocol):
+    """What filters and orders ask of a run."""
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """Its configuration, of which the entries that are asked for will do."""
+
+    @property
+    def summary(self) -> Mapping[str, Any]:
+        """Its summary, likewise."""
+
+    def column(self, name: str) -> Any:
+        """Return a column's value."""
+
+
+class LoadedRun:
+    """The facts of a run that is at hand."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    @cached_property
+    def config(self) -> Mapping[str, Any]:
+        """Its whole configuration."""
+        value: Mapping[str, Any] = json.loads(self._run.config)
+        return value
+
+    @cached_property
+    def summary(self) -> Mapping[str, Any]:
+        """Its whole summary."""
+        value: Mapping[str, Any] = json.loads(self._run.summary)
+        return value
+
+    def column(self, name: str) -> Any:
+        """Return a column's value."""
+        return getattr(self._run, name)
+
+
+@dataclass(frozen=True, slots=True)
+class FieldNeeds:
+    """Which columns, and which entries of its JSON, tell of a run what some names stand for."""
+
+    columns: tuple[str, ...]
+    config: tuple[str, ...]
+    summary: tuple[str, ...]
+
+
+def needs_of(names: Iterable[str]) -> FieldNeeds:
+    """Return what must be known of a run to say what these names stand for."""
+    columns, config, summary = set[str](), set[str](), set[str]()
+    for name in names:
+        section, key = section_of(name)
+        if key is not None and section == "config":
+            config |= {entry for other in _spellings(key) for entry in (other, other.partition(".")[0])}
+        elif key is not None and section == "summary_metrics":
+            summary |= {key, key.partition(".")[0]}
+        else:
+            columns |= {ASKED_AS[section]} | ({"name"} if ASKED_AS[section] == "display_name" else set())
+    return FieldNeeds(*(tuple(sorted(wanted)) for wanted in (columns, config, summary)))
+
+
+def value_of(facts: RunFacts, name: str) -> Any:
+    """Return what `name` stands for: a column, `config.K.value`, `summary_metrics.K`, or a missing mark."""
+    section, key = section_of(name)
+    if key is not None and section != "tags":
+        return (
+            lookup(facts.summary, key) if section == "summary_metrics" else _config_value(facts.config, key)
+        )
+    column = ASKED_AS[section]
+    value = facts.column(column)
+    if column == "tags":
+        return json.loads(value) if key is None else key in json.loads(value)
+    return value or facts.column("name") if column == "display_name" else value
+
+
+@lru_cache(1024)
+def section_of(name: str) -> tuple[str, str | None]:
+    """Return a column's name and None, or a section and a key in it; RefusedError for any other name."""
+    if name in ASKED_AS:
+        return name, None
+    section, _, key = name.partition(".")
+    if section not in ("summary_metrics", "config", "tags"):
+        raise RefusedError(
+            f"filter or order {name!r}: one of {', '.join(ASKED_AS)}, config.K, summary_metrics.K"
+        )
+    return section, key
+
+
+def _spellings(key: str) -> tuple[str, ...]:
+    """Return a configuration's key as it is written with and without `.value`: all values stand under it."""
+    head, marker, rest = key.partition(".value")
+    return (key, head + rest) if marker else (key,)
+
+
+def _config_value(config: Mapping[str, Any], key: str) -> Any:
+    """Return `K`, `K.value` or `K.value.sub` of a config."""
+    plain = {name: entry.get("value") if isinstance(entry, dict) else entry for name, entry in config.items()}
+    found = (lookup(plain, spelling) for spelling in _spellings(key))
+    return next((value for value in found if value is not MISSING), MISSING)
+
 
 T = TypeVar("T")
 _Place = tuple[int, float, str]
@@ -87,20 +192,20 @@ def names_in(filters: Mapping[str, Any]) -> Iterator[str]:
 
 def matches(run: Run, filters: Mapping[str, Any]) -> bool:
     """Say whether a run passes the filters; RefusedError names what is not understood of them."""
-    return passes(WholeRun(run), filters)
+    return passes(LoadedRun(run), filters)
 
 
-def passes(facts: Facts, filters: Mapping[str, Any]) -> bool:
+def passes(facts: RunFacts, filters: Mapping[str, Any]) -> bool:
     """Say whether a run of which these facts are known passes the filters."""
     return all(_clause(facts, key, wanted) for key, wanted in filters.items())
 
 
-def places_of(facts: Facts, order: Iterable[SortKey]) -> Places:
+def places_of(facts: RunFacts, order: Iterable[SortKey]) -> Places:
     """Return what an order goes by of a run: for each of its parts, numbers before texts, None last."""
     return tuple(_place(_sorted_by(facts, key)) for key in order)
 
 
-def _sorted_by(facts: Facts, key: SortKey) -> Any:
+def _sorted_by(facts: RunFacts, key: SortKey) -> Any:
     """Return what a run is sorted by: of a metric that is an object what counts where the first is the best.
 
     wandb client: `best_run` asks for `-summary_metrics.K` where the goal is to maximize.
@@ -136,7 +241,7 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _clause(facts: Facts, key: str, wanted: Any) -> bool:
+def _clause(facts: RunFacts, key: str, wanted: Any) -> bool:
     if key in ("$and", "$or", "$nor"):
         results = (passes(facts, _as_object(item, key)) for item in _as_list(wanted, key))
         return all(results) if key == "$and" else any(results) is (key == "$or")

@@ -1,4 +1,16 @@
-"""Which runs a project has for some filters, in an order, page by page; whole runs are read of a page only.
+"""Filters and orders of runs in SQL, as far as they are about columns; `filters` says what they mean.
+
+What SQL can't say exactly as there (JSON, patterns, lists) is left to be judged by
+`filters`: a condition here never keeps a run out that passes there.
+
+Some entries of a JSON column's object, picked by the database: to read whole texts takes Python too long.
+
+    '{"lr": …, "loss": NaN, …}' ──▶ '[["\u0001NaN", null]]' ──▶ {"loss": nan}
+
+A text of which the database may think otherwise than Python comes whole: one with escapes
+in which a key could hide, or with more bare words (NaN, Infinity) than stand behind a key.
+
+Which runs a project has for some filters, in an order, page by page; whole runs are read of a page only.
 
 filters, order ──▶ `conditions`: SQL says it all ──────────▶ the page's ids
               └──▶ ids and what is asked of each run ──▶ `filters` judges and sorts ──▶ all ids
@@ -10,22 +22,297 @@ kept, or were kept by another server process, are found again, and the page begi
 
 from __future__ import annotations
 
+import json
+import math
+import operator
+import re
 from array import array
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any, Final
 from uuid import uuid4
 
-from sqlalchemy import ColumnElement, Connection, Row, null, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Float,
+    Row,
+    and_,
+    case,
+    collate,
+    false,
+    func,
+    literal,
+    not_,
+    null,
+    or_,
+    select,
+    true,
+)
 
-from parallel_hpo.server.store import json_parts
-from parallel_hpo.server.store.conditions import condition, order_by
-from parallel_hpo.server.store.filters import SortKey, names_in, ordered, passes, places_of
-from parallel_hpo.server.store.queries import count, seen
-from parallel_hpo.server.store.run_facts import Needs, needs_of
-from parallel_hpo.server.store.tables import runs
+from parallel_hpo.server.store.filters import (
+    FieldNeeds,
+    SortKey,
+    is_number,
+    names_in,
+    needs_of,
+    ordered,
+    passes,
+    places_of,
+    seconds,
+)
+from parallel_hpo.server.store.records import ASKED_AS
+from parallel_hpo.server.store.tables import count, runs, seen
+
+_MOST_PARTS: Final = 200
+"""Databases take no expression of any size; what is longer is judged run by run."""
+_LONGEST_TEXT: Final = 10_000
+
+_COMPARISONS: Final[Mapping[str, Callable[[Any, Any], Any]]] = {
+    "$gt": operator.gt,
+    "$gte": operator.ge,
+    "$lt": operator.lt,
+    "$lte": operator.le,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What SQL says of filters: it is met by every run that passes, and by no other where it is `exact`."""
+
+    sql: ColumnElement[bool]
+    exact: bool = True
+
+
+_ANY: Final = Condition(true(), exact=False)
+_ALWAYS: Final = Condition(true())
+_NEVER: Final = Condition(false())
+
+
+def condition(filters: Mapping[str, Any], connection: Connection) -> Condition:
+    """Return what SQL can say of filters."""
+    return _Compiler(connection).all_of(filters) if _parts(filters) <= _MOST_PARTS else _ANY
+
+
+def order_by(order: Iterable[SortKey], connection: Connection) -> list[ColumnElement[Any]] | None:
+    """Return an order in SQL, what is null last and ties in the order of their making; None: it can't be."""
+    found: list[ColumnElement[Any]] = []
+    for key in order:
+        if key.name not in ASKED_AS:
+            return None
+        if key.name == "tags":
+            continue  # lists have no order
+        column = _column(key.name)
+        if column.nullable:
+            found.append(_value(key.name).is_(None))
+        value = _sortable(key.name, connection)
+        found.append(value.desc() if key.descending else value.asc())
+    return [*found, runs.c.id]
+
+
+class _Compiler:
+    """Clause by clause, as `filters` judges them."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def all_of(self, filters: Any) -> Condition:
+        if not isinstance(filters, dict):
+            return _ANY
+        return _and(self._clause(key, wanted) for key, wanted in filters.items())
+
+    def _clause(self, key: str, wanted: Any) -> Condition:
+        if key in ("$and", "$or", "$nor"):
+            parts = [self.all_of(item) for item in wanted] if isinstance(wanted, list) else [_ANY]
+            return _and(parts) if key == "$and" else _or(parts) if key == "$or" else _not(_or(parts))
+        if key == "$not":
+            return _not(self.all_of(wanted))
+        if key not in ASKED_AS:
+            return _ANY
+        if isinstance(wanted, dict):
+            return _and(self._operator(key, name, operand) for name, operand in wanted.items())
+        return _equals(key, wanted)
+
+    def _operator(self, key: str, name: str, operand: Any) -> Condition:
+        match name:
+            case "$eq":
+                return _equals(key, operand)
+            case "$ne":
+                return _not(_equals(key, operand))
+            case "$in" | "$nin" if isinstance(operand, list):
+                found = _or(_equals(key, item) for item in operand)
+                return found if name == "$in" else _not(found)
+            case "$exists":
+                return _ALWAYS if operand else _NEVER
+            case "$not" if isinstance(operand, dict):
+                return _not(_and(self._operator(key, inner, item) for inner, item in operand.items()))
+            case "$gt" | "$gte" | "$lt" | "$lte" if key != "tags":
+                return self._compare(key, name, operand)
+        return _ANY
+
+    def _compare(self, key: str, name: str, operand: Any) -> Condition:
+        is_time = isinstance(_column(key).type, Float)
+        if is_time and isinstance(operand, str):
+            operand = seconds(operand)
+        if not (is_number(operand) if is_time else isinstance(operand, str)):
+            return _NEVER
+        if is_time and operand != operand:
+            return _NEVER
+        if not (_is_float(operand) if is_time else _can_be_stored(operand)):
+            return _ANY
+        compared = _COMPARISONS[name](_sortable(key, self._connection), operand)
+        return Condition(and_(_value(key).is_not(None), compared))
+
+
+def _and(parts: Iterable[Condition]) -> Condition:
+    known = list(parts)
+    return Condition(and_(true(), *(part.sql for part in known)), all(part.exact for part in known))
+
+
+def _or(parts: Iterable[Condition]) -> Condition:
+    known = list(parts)
+    return Condition(or_(false(), *(part.sql for part in known)), all(part.exact for part in known))
+
+
+def _not(part: Condition) -> Condition:
+    """Return the opposite: of what may be met by runs that don't pass, nothing is known."""
+    return Condition(not_(part.sql)) if part.exact else _ANY
+
+
+def _equals(key: str, wanted: Any) -> Condition:
+    if key == "tags":
+        return _has_tag(wanted) if isinstance(wanted, str) else _ANY
+    value = _value(key)
+    if wanted is None:
+        return Condition(value.is_(None))
+    if isinstance(_column(key).type, Float):
+        return Condition(value == float(wanted)) if _is_float(wanted) else _NEVER
+    if not isinstance(wanted, str):
+        return _NEVER
+    # Never null itself: its opposite must be met by a run that has no value.
+    return Condition(and_(value.is_not(None), value == wanted)) if _can_be_stored(wanted) else _ANY
+
+
+def _has_tag(tag: str) -> Condition:
+    """Return whether a tag's JSON is in that of the list, the server's own: it may be within another tag."""
+    text = json.dumps(tag)
+    return Condition(runs.c.tags.contains(text, autoescape=True), exact=False) if len(text) < 1000 else _ANY
+
+
+def _column(key: str) -> Any:
+    return runs.c[ASKED_AS[key]]
+
+
+def _value(key: str) -> ColumnElement[Any]:
+    column = _column(key)
+    return func.coalesce(func.nullif(column, ""), runs.c.name) if column.name == "display_name" else column
+
+
+def _sortable(key: str, connection: Connection) -> ColumnElement[Any]:
+    """Return a value that is compared as Python compares: texts by their characters, not by a language."""
+    is_text = not isinstance(_column(key).type, Float)
+    if is_text and connection.dialect.name == "postgresql":
+        return collate(_value(key), "C")
+    return _value(key)
+
+
+def _is_float(operand: Any) -> bool:
+    """Say whether a number is one that a database takes as it is."""
+    try:
+        return isinstance(operand, int | float) and math.isfinite(operand) and float(operand) == operand
+    except OverflowError:
+        return False
+
+
+def _can_be_stored(text: str) -> bool:
+    try:
+        return "\0" not in text and len(text.encode()) <= _LONGEST_TEXT
+    except UnicodeEncodeError:
+        return False
+
+
+def _parts(filters: Any) -> int:
+    if isinstance(filters, dict):
+        return 1 + sum(map(_parts, filters.values()))
+    return 1 + sum(map(_parts, filters)) if isinstance(filters, list) else 1
+
+
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_./ -]+")
+"""Keys that SQLite finds in a text without escapes, whatever its version."""
+_NOWHERE: Final = '$."\x01"'
+"""A second path, so that SQLite returns a list of JSON and no value of its own kinds."""
+_WORDS: Final = ("NaN", "Infinity", "-Infinity")
+_MARK: Final = "\\u0001"
+"""Stands before a bare word that was made a string: no other string of a text without escapes begins so."""
+
+
+def picked(connection: Connection, column: ColumnElement[str], keys: Sequence[str]) -> ColumnElement[str]:
+    """Return an expression for a text of which `read` makes at least these entries of a column's object."""
+    if connection.dialect.name == "postgresql":
+        return _picked_by_postgresql(column, keys)
+    return _picked_by_sqlite(column, keys)
+
+
+def read(text: str, keys: Sequence[str]) -> Mapping[str, Any]:
+    """Return the entries; those that are not there are missing."""
+    if not text.startswith("["):
+        whole: Mapping[str, Any] = json.loads(text)
+        return whole
+    if _MARK in text:
+        for word in _WORDS:
+            text = text.replace(f'"{_MARK}{word}"', word)
+    return {key: part[0] for key, part in zip(keys, json.loads(text), strict=True) if part}
+
+
+def _picked_by_sqlite(column: ColumnElement[str], keys: Sequence[str]) -> ColumnElement[str]:
+    if not all(_PLAIN.fullmatch(key) for key in keys):
+        return column
+    escapes = ("\\u", "\\/") if any("/" in key for key in keys) else ("\\u",)
+    readable = and_(*(func.instr(column, escape) == 0 for escape in escapes))
+    worded = _with_words_as_strings(column)
+    return case(
+        (and_(readable, func.json_valid(column) == 1), _list_of(column, keys)),
+        (and_(readable, func.json_valid(worded) == 1), _list_of(worded, keys)),
+        else_=column,
+    )
+
+
+def _list_of(document: ColumnElement[str], keys: Sequence[str]) -> ColumnElement[str]:
+    text: ColumnElement[str] = literal("[")
+    for number, key in enumerate(keys):
+        path = f'$."{key}"'
+        entry = case(
+            (func.json_type(document, path).is_(None), "0"),
+            else_=func.json_extract(document, path, _NOWHERE),
+        )
+        text = text.concat(literal(",") if number else literal("")).concat(entry)
+    return text.concat("]")
+
+
+def _picked_by_postgresql(column: ColumnElement[str], keys: Sequence[str]) -> ColumnElement[str]:
+    try:
+        names = json.dumps(keys, ensure_ascii=False)
+        names.encode()
+    except UnicodeEncodeError:
+        return column
+    has_words = or_(*(func.strpos(column, word) > 0 for word in ("NaN", "Infinity")))
+    found = case(
+        (has_words, func.hpo_json_entries(_with_words_as_strings(column), names)),
+        else_=func.hpo_json_entries(column, names),
+    )
+    return case((func.strpos(column, _MARK) == 0, func.coalesce(found, column)), else_=column)
+
+
+def _with_words_as_strings(column: ColumnElement[str]) -> ColumnElement[str]:
+    """Return the text with bare words behind keys made strings; a string that has one is broken by it."""
+    text = column
+    for word in _WORDS:
+        for colon in (":", ": "):
+            text = func.replace(text, f"{colon}{word}", f'{colon}"{_MARK}{word}"')
+    return text
+
 
 _KEPT: Final = 64
 """Of 10,000 runs each, they take 5 MB."""
@@ -34,7 +321,7 @@ _AT_ONCE: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Matter:
+class ListingScope:
     """What a walk is over: a project's runs, those of one sweep only for who may see no other, by filters."""
 
     project_id: int
@@ -43,33 +330,33 @@ class Matter:
 
 
 @dataclass(frozen=True, slots=True)
-class Walk:
+class CachedListing:
     """The keys of all its runs, in their order."""
 
     name: str
-    matter: Matter
+    matter: ListingScope
     order: str | None
     ids: Sequence[int]
 
 
-class Walks:
+class ListingCache:
     """The walks that were gone on with last; any thread may ask."""
 
     def __init__(self, *, new_name: Callable[[], str] = lambda: uuid4().hex) -> None:
         self._new_name = new_name
-        self._walks: OrderedDict[str, Walk] = OrderedDict()
+        self._walks: OrderedDict[str, CachedListing] = OrderedDict()
         self._lock = Lock()
 
-    def keep(self, matter: Matter, order: str | None, ids: Sequence[int]) -> Walk:
+    def keep(self, matter: ListingScope, order: str | None, ids: Sequence[int]) -> CachedListing:
         """Keep a walk under a new name."""
-        walk = Walk(self._new_name(), matter, order, array("q", ids))
+        walk = CachedListing(self._new_name(), matter, order, array("q", ids))
         with self._lock:
             self._walks[walk.name] = walk
             while len(self._walks) > _KEPT:
                 self._walks.popitem(last=False)
         return walk
 
-    def find(self, name: str, matter: Matter) -> Walk | None:
+    def find(self, name: str, matter: ListingScope) -> CachedListing | None:
         """Return the walk of this name if it is kept, and over this matter."""
         with self._lock:
             walk = self._walks.get(name)
@@ -80,7 +367,7 @@ class Walks:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class RunQuery:
     """Which runs of which project are asked for."""
 
     project_id: int
@@ -92,11 +379,11 @@ class Candidate:
 
     __slots__ = ("_columns", "config", "id", "summary")
 
-    def __init__(self, needs: Needs, row: Row[Any]) -> None:
+    def __init__(self, needs: FieldNeeds, row: Row[Any]) -> None:
         key, config, summary, *_ = tuple(row)
         self.id: int = key
-        self.config = json_parts.read(config, needs.config) if needs.config else {}
-        self.summary = json_parts.read(summary, needs.summary) if needs.summary else {}
+        self.config = read(config, needs.config) if needs.config else {}
+        self.summary = read(summary, needs.summary) if needs.summary else {}
         self._columns = row._mapping
 
     def column(self, name: str) -> Any:
@@ -104,14 +391,14 @@ class Candidate:
         return self._columns[name]
 
 
-def total(connection: Connection, question: Question) -> int | None:
+def total(connection: Connection, question: RunQuery) -> int | None:
     """Count the runs, or return None where they must be judged one by one."""
     where = condition(question.filters, connection)
     return count(connection, runs, _here(connection, question, where.sql)) if where.exact else None
 
 
 def part(
-    connection: Connection, question: Question, order: Sequence[SortKey], begin: int, number: int
+    connection: Connection, question: RunQuery, order: Sequence[SortKey], begin: int, number: int
 ) -> list[int] | None:
     """Return the ids of `number` of the runs in an order, or None where they must be judged one by one."""
     where, by = condition(question.filters, connection), order_by(order, connection)
@@ -122,7 +409,7 @@ def part(
 
 
 def judged(
-    connection: Connection, question: Question, order: Sequence[SortKey], check: Callable[[], None]
+    connection: Connection, question: RunQuery, order: Sequence[SortKey], check: Callable[[], None]
 ) -> list[int]:
     """Return the ids of all the runs in an order, judged and sorted here; `check` is called for each run."""
     where = condition(question.filters, connection)
@@ -137,18 +424,18 @@ def judged(
     return ordered(found, order)
 
 
-def _here(connection: Connection, question: Question, where: ColumnElement[bool]) -> ColumnElement[bool]:
+def _here(connection: Connection, question: RunQuery, where: ColumnElement[bool]) -> ColumnElement[bool]:
     return (runs.c.project_id == question.project_id) & seen(connection) & where
 
 
-def _candidates(connection: Connection, where: ColumnElement[bool], needs: Needs) -> Iterator[Candidate]:
+def _candidates(connection: Connection, where: ColumnElement[bool], needs: FieldNeeds) -> Iterator[Candidate]:
     """Yield what is needed of the runs that meet a condition, in the order in which they were made."""
     nothing = null()
     query = (
         select(
             runs.c.id,
-            json_parts.picked(connection, runs.c.config, needs.config) if needs.config else nothing,
-            json_parts.picked(connection, runs.c.summary, needs.summary) if needs.summary else nothing,
+            picked(connection, runs.c.config, needs.config) if needs.config else nothing,
+            picked(connection, runs.c.summary, needs.summary) if needs.summary else nothing,
             *(runs.c[name] for name in needs.columns),
         )
         .where(where)

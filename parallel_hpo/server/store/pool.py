@@ -21,12 +21,11 @@ from sqlalchemy import (
     update,
 )
 
-from parallel_hpo.policy import FailureCount, FailureLimits
-from parallel_hpo.protocol.ends import Ending
-from parallel_hpo.protocol.pool import NewPool, PoolEvent, Versions
-from parallel_hpo.protocol.wire import as_json, read
-from parallel_hpo.server.rules.pool.draft import PoolDraft
-from parallel_hpo.server.rules.pool.state import Pool, PoolNode, PoolRun, PoolShare, RunPlace
+from parallel_hpo.core.messages import SweepEnd
+from parallel_hpo.core.pool_messages import NewPool, PoolEvent, Versions, as_json, read
+from parallel_hpo.core.types import Outcome, RunId
+from parallel_hpo.count.policy import FailureCount, FailureLimits
+from parallel_hpo.count.pool_state import Pool, PoolDraft, PoolNode, PoolRun, PoolShare, RunStatus
 from parallel_hpo.server.store.pool_tables import (
     POOL_TABLES,
     pool_events,
@@ -36,7 +35,6 @@ from parallel_hpo.server.store.pool_tables import (
     pool_shares,
     pools,
 )
-from parallel_hpo.words import Outcome, RunId
 
 _NODE_FIELDS: Final = (
     *("epoch", "name", "mark", "workers", "heard_at", "number", "granted", "used", "gone", "reason", "share"),
@@ -59,12 +57,12 @@ _NAMED = select(pool_runs).where(
 _AT = select(pool_runs).where(pool_runs.c.sweep_id == bindparam("sweep"))
 # One select for each place, so that each finds its runs by the index.
 _HELD = union_all(
-    _AT.where(pool_runs.c.place == RunPlace.WAITING),
+    _AT.where(pool_runs.c.place == RunStatus.WAITING),
     _AT.where(
-        pool_runs.c.place == RunPlace.HANDED, pool_runs.c.epoch.in_(bindparam("holders", expanding=True))
+        pool_runs.c.place == RunStatus.HANDED, pool_runs.c.epoch.in_(bindparam("holders", expanding=True))
     ),
     _AT.where(
-        pool_runs.c.place == RunPlace.RUNNING, pool_runs.c.epoch.in_(bindparam("dying", expanding=True))
+        pool_runs.c.place == RunStatus.RUNNING, pool_runs.c.epoch.in_(bindparam("dying", expanding=True))
     ),
 )
 _SHARES = select(*(pool_shares.c[name] for name in _SHARE_FIELDS)).where(
@@ -140,7 +138,7 @@ def started_among(connection: Connection, sweep_id: str, names: Collection[str])
 
 def running(connection: Connection, sweep_id: str) -> int:
     """Count the attempts that have started and not ended."""
-    condition = (pool_runs.c.sweep_id == sweep_id, pool_runs.c.place == RunPlace.RUNNING, pool_runs.c.is_on)
+    condition = (pool_runs.c.sweep_id == sweep_id, pool_runs.c.place == RunStatus.RUNNING, pool_runs.c.is_on)
     query = select(func.count()).select_from(pool_runs).where(*condition)
     found: int = connection.execute(query).scalar_one()
     return found
@@ -233,7 +231,7 @@ def _pool(row: Row[Any]) -> Pool:
         epochs=row.epochs,
         events=row.events,
         exhausted=row.exhausted,
-        ends=None if row.ends is None else read(Ending, json.loads(row.ends)),
+        ends=None if row.ends is None else read(SweepEnd, json.loads(row.ends)),
     )
 
 
@@ -274,7 +272,7 @@ def _share_values(share: PoolShare) -> dict[str, Any]:
 
 def _run(row: Row[Any]) -> PoolRun:
     values = {name: getattr(row, name) for name in _RUN_FIELDS} | {
-        "place": RunPlace(row.place),
+        "place": RunStatus(row.place),
         "outcome": None if row.outcome is None else Outcome(row.outcome),
         "on": row.is_on,
         "parameters": json.loads(row.parameters),

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, select
 
-from parallel_hpo.server.store.queries import count, insert_one, record, seen
 from parallel_hpo.server.store.records import Project
-from parallel_hpo.server.store.tables import projects, runs
+from parallel_hpo.server.store.tables import count, insert_one, projects, record, runs, seen
 
 
 def find(connection: Connection, entity: str, name: str) -> Project | None:

@@ -17,8 +17,8 @@ from typing import Annotated, Any, Final, get_args, get_type_hints
 from sqlalchemy import BigInteger, Boolean, Column, Float, ForeignKey, Integer, String, Text
 from sqlalchemy.types import TypeEngine
 
-from parallel_hpo.server.rules.run_states import RunState
-from parallel_hpo.server.rules.sweep_states import SweepState
+from parallel_hpo.server.rules.runs import RunState
+from parallel_hpo.server.rules.sweeps import SweepState
 
 JOINED: Final = "joined"
 """Marks a field of a record that is read from another table."""
@@ -90,7 +90,7 @@ class Agent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ToldOfRun:
+class RunFields:
     """What a client tells of a run that is kept just as it is."""
 
     display_name: str | None = None
@@ -104,11 +104,11 @@ class ToldOfRun:
     repo: str | None = None
 
 
-TOLD: Final = tuple(field.name for field in fields(ToldOfRun))
+TOLD: Final = tuple(field.name for field in fields(RunFields))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run(ToldOfRun):
+class Run(RunFields):
     """A run, with its project's names."""
 
     id: int

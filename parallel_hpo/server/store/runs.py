@@ -9,10 +9,21 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, case, or_, select, update
 from sqlalchemy import delete as sql_delete
 
-from parallel_hpo.server.rules.run_states import RunState
-from parallel_hpo.server.store.queries import count, insert_one, may_see, only_sweep, record, seen
+from parallel_hpo.server.rules.runs import RunState
 from parallel_hpo.server.store.records import Run
-from parallel_hpo.server.store.tables import band_losses, lines, projects, run_files, runs
+from parallel_hpo.server.store.tables import (
+    band_losses,
+    count,
+    insert_one,
+    lines,
+    may_see,
+    only_sweep,
+    projects,
+    record,
+    run_files,
+    runs,
+    seen,
+)
 
 
 @dataclass(frozen=True, slots=True)

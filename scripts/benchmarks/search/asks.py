@@ -6,7 +6,7 @@ import statistics
 import time
 from typing import Final
 
-from parallel_hpo.search.engine import Trial, TrialState
+from parallel_hpo.server.search.engine import Trial, TrialState
 from scripts.benchmarks.search.players import engine, seen_loss
 from scripts.benchmarks.search.problems import PROBLEMS
 

@@ -11,10 +11,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from parallel_hpo.config.early_stopping import HyperbandSettings
-from parallel_hpo.search.engine import Engine, Trial, TrialState
-from parallel_hpo.server.rules.early_stopping import LossCourse, advance
-from parallel_hpo.server.rules.hyperband import Hyperband
+from parallel_hpo.config.checks import HyperbandSettings
+from parallel_hpo.server.rules.early_stopping import Hyperband, LossHistory, advance
+from parallel_hpo.server.search.engine import Engine, Trial, TrialState
 from scripts.benchmarks.search.players import engine
 from scripts.benchmarks.search.problems import PROBLEMS, Point
 
@@ -49,7 +48,7 @@ class Running:
 
     index: int
     point: Point
-    course: LossCourse = field(default_factory=LossCourse)
+    course: LossHistory = field(default_factory=LossHistory)
     losses: list[float] = field(default_factory=list)
 
 

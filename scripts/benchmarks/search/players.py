@@ -11,7 +11,7 @@ from random import Random
 from typing import Any, Final
 
 from parallel_hpo.config.sweep import parse_sweep_configuration
-from parallel_hpo.search.engine import Engine, Trial, TrialState, make_engine
+from parallel_hpo.server.search.engine import Engine, Trial, TrialState, make_engine
 from scripts.benchmarks.search.problems import Point, Problem
 
 Player = Callable[[Problem, int, int, int], Iterator[Point]]

@@ -6,7 +6,7 @@ import json
 import os
 from dataclasses import asdict
 
-from parallel_hpo.backend.base import SweepOrder
-from parallel_hpo.backend.calls import open_sweep
+from parallel_hpo.client.base import SweepRequest
+from parallel_hpo.client.calls import open_sweep
 
-print(json.dumps(asdict(open_sweep(SweepOrder(**json.loads(os.environ["ORDER"]))))))
+print(json.dumps(asdict(open_sweep(SweepRequest(**json.loads(os.environ["ORDER"]))))))

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from parallel_hpo.server.artifacts.names import check_name, check_no_registry, check_tag
-from parallel_hpo.server.refusals import RefusedError
+from parallel_hpo.server.artifacts.contents import check_name, check_no_registry, check_tag
+from parallel_hpo.server.values import RefusedError
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b:c", "a:b", "a/b", "a\nb", "a\x7f", "a" * 129])

@@ -11,11 +11,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from parallel_hpo.server.refusals import RefusedError
-from parallel_hpo.server.removal import removing
+from parallel_hpo.server import removal
 from parallel_hpo.server.services import runs as run_service
-from parallel_hpo.server.services.runs import RunWishes
-from tests.server.acting import Stage
+from parallel_hpo.server.services.runs import RunUpsert
+from parallel_hpo.server.values import RefusedError
+from tests.server.acting import SessionSetup
 from tests.server.web import URL, Web
 
 CREATE = """mutation C($i: CreateArtifactInput!) { createArtifact(input: $i) { artifact { id state } } }"""
@@ -43,9 +43,9 @@ def md5(content: bytes) -> str:
 
 
 @pytest.fixture
-def web(stage: Stage) -> Iterator[Web]:
+def web(stage: SessionSetup) -> Iterator[Web]:
     """A client with the master key, and a run."""
-    run_service.upsert(stage.world, RunWishes(name="r", project="p"))
+    run_service.upsert(stage.world, RunUpsert(name="r", project="p"))
     with Web(stage) as web:
         yield web
 
@@ -140,7 +140,7 @@ def versions(web: Web, order: str | None) -> list[str]:
     return [edge["version"] for edge in project["artifactCollection"]["artifacts"]["edges"]]
 
 
-def blobs(stage: Stage) -> list[str]:
+def blobs(stage: SessionSetup) -> list[str]:
     return [path.name for path in (stage.world.files / "blobs").iterdir()]
 
 
@@ -149,7 +149,7 @@ def test_a_file_that_is_here_already_is_not_asked_for_again(web: Web) -> None:
     assert address_of_file(web, created(web, "other"), CONTENT) is None
 
 
-def test_content_that_is_not_what_the_manifest_says_is_refused(stage: Stage, web: Web) -> None:
+def test_content_that_is_not_what_the_manifest_says_is_refused(stage: SessionSetup, web: Web) -> None:
     url = address_of_file(web, created(web), CONTENT)
     assert url is not None
     assert web.put(url, content=b"other").status_code == 400
@@ -182,7 +182,7 @@ def test_a_repeated_commit_is_harmless(web: Web) -> None:
     assert commit(web, artifact)["data"]["commitArtifact"]["artifact"]["versionIndex"] == 0
 
 
-def test_a_file_is_kept_as_long_as_an_artifact_has_it(stage: Stage, web: Web) -> None:
+def test_a_file_is_kept_as_long_as_an_artifact_has_it(stage: SessionSetup, web: Web) -> None:
     first, second = logged(web), logged(web, "other")
     web.ask(DELETE, i={"artifactID": first, "deleteAliases": True})
     assert len(blobs(stage)) == 1
@@ -246,9 +246,9 @@ def test_a_tag_that_the_client_would_not_take_is_refused(web: Web) -> None:
     assert found(web)["tags"] == []
 
 
-def test_who_sends_no_files_logs_the_version_that_has_the_digest_again(stage: Stage, web: Web) -> None:
+def test_who_sends_no_files_logs_the_version_that_has_the_digest_again(stage: SessionSetup, web: Web) -> None:
     """As the Public API does; the run that logged it first stays the one that made it."""
-    run_service.upsert(stage.world, RunWishes(name="again", project="p"))
+    run_service.upsert(stage.world, RunUpsert(name="again", project="p"))
     first = logged(web, digest="d", runName="r", tags=[{"tagName": "a"}])
     logged(web, digest="e", runName="r")
     aliases = [{"artifactCollectionName": "data", "alias": "best"}]
@@ -274,7 +274,7 @@ def test_who_sends_files_logs_only_the_newest_version_again(web: Web) -> None:
     assert created(web, digest="d") != first
 
 
-def test_versions_have_an_order(stage: Stage, web: Web) -> None:
+def test_versions_have_an_order(stage: SessionSetup, web: Web) -> None:
     artifacts = []
     for digest in "abc":
         stage.clock.now += 1
@@ -311,7 +311,7 @@ def path_of_file(content: bytes, birth: str = "QQ==", digest: str | None = None)
     return f"/artifactsV2/default/local/p/data/{birth}/{digest}/a.txt"
 
 
-def test_a_file_of_an_artifact_is_fetched_by_its_digest_with_a_key(stage: Stage, web: Web) -> None:
+def test_a_file_of_an_artifact_is_fetched_by_its_digest_with_a_key(stage: SessionSetup, web: Web) -> None:
     logged(web)
     for birth in ("QQ==", ""):
         answer = web.get(path_of_file(CONTENT, birth))
@@ -351,7 +351,7 @@ def test_a_runs_file_is_listed_and_fetched_as_nothing_that_a_browser_would_run(w
     assert answer.headers["x-content-type-options"] == "nosniff"
 
 
-def test_an_address_to_fetch_does_not_allow_to_send(stage: Stage, web: Web) -> None:
+def test_an_address_to_fetch_does_not_allow_to_send(stage: SessionSetup, web: Web) -> None:
     url = send_file(web)["directUrl"]
     assert web.put(url.replace("/downloads/", "/uploads/"), content=b"x").status_code == 403
     assert web.get(url.replace("signature=", "signature=0")).status_code == 403
@@ -367,18 +367,18 @@ def test_a_deleted_file_is_gone(web: Web) -> None:
     assert web.get(file["directUrl"]).status_code == 404
 
 
-def test_a_deleted_run_takes_its_files_along(stage: Stage, web: Web) -> None:
+def test_a_deleted_run_takes_its_files_along(stage: SessionSetup, web: Web) -> None:
     send_file(web)
     run_id = stage.run("r").id
-    removing.delete_run(stage.world, run_id, with_artifacts=False)
+    removal.delete_run(stage.world, run_id, with_artifacts=False)
     assert not (stage.world.files / str(run_id)).exists()
 
 
-def test_a_run_that_an_agent_owes_is_not_deleted(stage: Stage) -> None:
+def test_a_run_that_an_agent_owes_is_not_deleted(stage: SessionSetup) -> None:
     sweep = stage.sweep({"method": "random", "parameters": {"x": {"value": 1}}})
     name = stage.issued(stage.agent(sweep))
     with pytest.raises(RefusedError, match="stop it first"):
-        removing.delete_run(stage.world, stage.run(name).id, with_artifacts=False)
+        removal.delete_run(stage.world, stage.run(name).id, with_artifacts=False)
 
 
 def test_no_address_is_given_for_another_host(web: Web) -> None:

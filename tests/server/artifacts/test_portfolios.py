@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine, text
 
-from parallel_hpo.keys import worker_key
+from parallel_hpo.core.keys import worker_key
 from parallel_hpo.server.services import runs as run_service
-from parallel_hpo.server.services.runs import RunWishes
+from parallel_hpo.server.services.runs import RunUpsert
 from parallel_hpo.server.store.database import database_url
 from parallel_hpo.server.store.migrations import upgrade
-from tests.server.acting import MASTER_KEY, Stage, grid
+from tests.server.acting import MASTER_KEY, SessionSetup, grid
 from tests.server.artifacts.test_artifacts import CREATE, DELETE, created, logged
 from tests.server.web import Web
 
@@ -43,9 +43,9 @@ MOVE = """mutation M($i: MoveArtifactSequenceInput!) { moveArtifactSequence(inpu
 
 
 @pytest.fixture
-def web(stage: Stage) -> Iterator[Web]:
+def web(stage: SessionSetup) -> Iterator[Web]:
     """A client with the master key, and a run."""
-    run_service.upsert(stage.world, RunWishes(name="r", project="p"))
+    run_service.upsert(stage.world, RunUpsert(name="r", project="p"))
     with Web(stage) as web:
         yield web
 
@@ -57,7 +57,7 @@ def test_collections_and_versions_of_an_older_database_are_sequences_and_whole(t
         for statement in OLD:
             connection.execute(text(statement))
     engine.dispose()
-    stage = Stage(tmp_path)
+    stage = SessionSetup(tmp_path)
     with Web(stage) as web:
         assert meant(web, "data:best") == (7, 7)
         linked(web, base64.b64encode(b"Artifact:1").decode())
@@ -217,7 +217,7 @@ def test_a_portfolio_is_renamed_with_its_versions(web: Web) -> None:
     assert (meant(web, "best:v0"), meant(web, "better:v0")) == (None, (0, 0))
 
 
-def test_a_link_needs_the_right_to_change_the_version(stage: Stage, web: Web) -> None:
+def test_a_link_needs_the_right_to_change_the_version(stage: SessionSetup, web: Web) -> None:
     own, other = stage.sweep(grid(1)), stage.sweep(grid(1))
     name = stage.issued(stage.agent(other, "w1"))
     stage.start(other, name)

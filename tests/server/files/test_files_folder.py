@@ -10,22 +10,24 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine
 
-from parallel_hpo.errors import BackendError
-from parallel_hpo.server.files.folder import MARK, Wish, located, settle
-from parallel_hpo.server.http import owner
+from parallel_hpo.core.errors import BackendError
+from parallel_hpo.server.files.folder import MARK, FolderRequest, located, settle
+from parallel_hpo.server.http import access
 from parallel_hpo.server.store.database import Database, database_url
 from parallel_hpo.server.store.migrations import upgrade
-from tests.server.acting import Stage
+from tests.server.acting import SessionSetup
 
 NAME = "postgresql://hpo@db/sweeps"
 
 
-def wish(machine: Path, **more: Any) -> Wish:
+def wish(machine: Path, **more: Any) -> FolderRequest:
     """What a server on a machine knows, whose own folder this is."""
-    return Wish(NAME, machine / "server-files", **{"is_on_this_machine": False, **more})
+    return FolderRequest(NAME, machine / "server-files", **{"is_on_this_machine": False, **more})
 
 
-def test_a_server_that_would_keep_files_elsewhere_hears_where_they_are(stage: Stage, tmp_path: Path) -> None:
+def test_a_server_that_would_keep_files_elsewhere_hears_where_they_are(
+    stage: SessionSetup, tmp_path: Path
+) -> None:
     database = stage.world.database
     first = settle(database, wish(tmp_path / "a"), host="gpu1")
     assert settle(database, wish(tmp_path / "a"), host="gpu1") == first  # as at each later start
@@ -37,7 +39,7 @@ def test_a_server_that_would_keep_files_elsewhere_hears_where_they_are(stage: St
     assert not (tmp_path / "b").exists()
 
 
-def test_servers_of_a_shared_folder_find_it_under_whatever_path(stage: Stage, tmp_path: Path) -> None:
+def test_servers_of_a_shared_folder_find_it_under_whatever_path(stage: SessionSetup, tmp_path: Path) -> None:
     shared, mounted = tmp_path / "shared", tmp_path / "mounted"
     settle(stage.world.database, wish(tmp_path / "a", named=shared), host="gpu1")
     mounted.symlink_to(shared)
@@ -47,7 +49,9 @@ def test_servers_of_a_shared_folder_find_it_under_whatever_path(stage: Stage, tm
     assert located(stage.world.database, wish(tmp_path / "a")) == shared
 
 
-def test_a_folder_is_adopted_by_word_only_and_then_is_the_database_s(stage: Stage, tmp_path: Path) -> None:
+def test_a_folder_is_adopted_by_word_only_and_then_is_the_database_s(
+    stage: SessionSetup, tmp_path: Path
+) -> None:
     settle(stage.world.database, wish(tmp_path / "a"), host="gpu1")
     named = wish(tmp_path / "b", named=tmp_path / "new", adopt=True)
     assert settle(stage.world.database, named, host="gpu2") == tmp_path / "new"
@@ -55,17 +59,17 @@ def test_a_folder_is_adopted_by_word_only_and_then_is_the_database_s(stage: Stag
         settle(stage.world.database, wish(tmp_path, named=tmp_path / "a/server-files"), host="gpu1")
 
 
-def test_two_databases_do_not_keep_their_files_in_one_folder(stage: Stage, tmp_path: Path) -> None:
+def test_two_databases_do_not_keep_their_files_in_one_folder(stage: SessionSetup, tmp_path: Path) -> None:
     other = Database.open(str(tmp_path / "other.db"))
-    settle(other, Wish("other", tmp_path / "o", True, named=tmp_path / "shared"), host="gpu1")
+    settle(other, FolderRequest("other", tmp_path / "o", True, named=tmp_path / "shared"), host="gpu1")
     with pytest.raises(BackendError, match="has the files of another database, other: name another folder"):
         settle(stage.world.database, wish(tmp_path / "a", named=tmp_path / "shared"), host="gpu1")
     other.close()
 
 
-def beside(folder: Path, **more: Any) -> Wish:
+def beside(folder: Path, **more: Any) -> FolderRequest:
     """What a server on a SQLite database in a folder knows."""
-    return Wish(str(folder / "server.db"), folder / "server-files", True, **more)
+    return FolderRequest(str(folder / "server.db"), folder / "server-files", True, **more)
 
 
 @pytest.fixture
@@ -126,7 +130,7 @@ def test_files_that_a_sqlite_database_had_in_a_named_folder_are_not_forgotten(
     assert settle(database, beside(old), host="here") == disk
 
 
-def test_a_folder_that_can_not_be_had_is_named(stage: Stage, tmp_path: Path) -> None:
+def test_a_folder_that_can_not_be_had_is_named(stage: SessionSetup, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(BackendError, match=r"can't keep its files in .*file/x: .*; name another --files"):
         settle(stage.world.database, wish(tmp_path, named=tmp_path / "file" / "x"), host="here")
@@ -136,8 +140,8 @@ def test_the_key_is_where_the_files_are_and_stays_what_it_was(tmp_path: Path) ->
     own, shared = tmp_path / "own", tmp_path / "shared"
     for folder in (own, shared):
         folder.mkdir()
-    before = owner.kept_key(own, own)
-    assert owner.kept_key(shared, own) == before
-    assert owner.kept_key(shared, tmp_path / "another") == before
+    before = access.kept_key(own, own)
+    assert access.kept_key(shared, own) == before
+    assert access.kept_key(shared, tmp_path / "another") == before
     assert (shared / "server.key").stat().st_mode & 0o077 == 0
     assert before == (own / "server.key").read_text().strip()

@@ -6,37 +6,36 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from parallel_hpo.server.files import runs as run_files
-from parallel_hpo.server.files import uploads
-from parallel_hpo.server.files.addresses import Place
-from parallel_hpo.server.refusals import RefusedError
+from parallel_hpo.server.files import storage as run_files
+from parallel_hpo.server.files.storage import FileRef
 from parallel_hpo.server.services import runs as run_service
-from parallel_hpo.server.services.runs import RunWishes
+from parallel_hpo.server.services.runs import RunUpsert
 from parallel_hpo.server.store.runs import RunPath
-from tests.server.acting import Stage
+from parallel_hpo.server.values import RefusedError
+from tests.server.acting import SessionSetup
 from tests.server.web import URL, Web
 
 RUN = RunPath("local", "p", "r")
 
 
 @pytest.fixture
-def web(stage: Stage) -> Iterator[Web]:
+def web(stage: SessionSetup) -> Iterator[Web]:
     """A client without a key, and a run to upload for."""
-    run_service.upsert(stage.world, RunWishes(name="r", project="p"))
+    run_service.upsert(stage.world, RunUpsert(name="r", project="p"))
     with Web(stage, key=None) as web:
         yield web
 
 
-def send(stage: Stage, place: Place, content: bytes) -> None:
+def send(stage: SessionSetup, place: FileRef, content: bytes) -> None:
     """Have a run's file sent."""
 
     async def body() -> AsyncIterator[bytes]:
         yield content
 
-    run_files.note(stage.world, place, asyncio.run(uploads.store(stage.world, place, body())))
+    run_files.note(stage.world, place, asyncio.run(run_files.store(stage.world, place, body())))
 
 
-def address(stage: Stage, name: str) -> str:
+def address(stage: SessionSetup, name: str) -> str:
     (file,) = run_files.create(stage.world, URL, RUN, [name]).files
     assert file.upload_url is not None
     return file.upload_url
@@ -46,12 +45,12 @@ NAMES = ["config.yaml", "media/images/a b_1.png", "ü?#%.txt", "media/images/tra
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_file_is_stored_under_its_run(stage: Stage, web: Web, name: str) -> None:
+def test_a_file_is_stored_under_its_run(stage: SessionSetup, web: Web, name: str) -> None:
     assert web.put(address(stage, name), content=b"bytes").status_code == 200
     assert (stage.world.files / str(stage.run("r").id) / name).read_bytes() == b"bytes"
 
 
-def test_a_second_upload_replaces_the_first(stage: Stage, web: Web) -> None:
+def test_a_second_upload_replaces_the_first(stage: SessionSetup, web: Web) -> None:
     url = address(stage, "output.log")
     web.put(url, content=b"one, longer")
     web.put(url, content=b"two")
@@ -61,7 +60,7 @@ def test_a_second_upload_replaces_the_first(stage: Stage, web: Web) -> None:
 
 @pytest.mark.parametrize("name", ["../x", "a/../../x", "/etc/x", "", ".", "..", "a\0b", "a\nb", "n" * 1001])
 def test_a_name_that_leads_elsewhere_gets_no_address_and_costs_the_others_theirs_not(
-    stage: Stage, web: Web, caplog: pytest.LogCaptureFixture, name: str
+    stage: SessionSetup, web: Web, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
     before, refused, after = run_files.create(stage.world, URL, RUN, ["a", name, "b"]).files
     assert (refused.name, refused.upload_url) == (name, None)
@@ -71,13 +70,15 @@ def test_a_name_that_leads_elsewhere_gets_no_address_and_costs_the_others_theirs
         assert web.put(file.upload_url, content=b"bytes").status_code == 200
 
 
-def test_files_that_are_too_many_cost_the_others_nothing(stage: Stage, web: Web) -> None:
+def test_files_that_are_too_many_cost_the_others_nothing(stage: SessionSetup, web: Web) -> None:
     files = run_files.create(stage.world, URL, RUN, ["a"] * 50_001).files
     assert (len(files), [file.upload_url is None for file in files[-2:]]) == (50_001, [False, True])
 
 
-def test_what_a_killed_server_had_begun_to_write_goes_and_what_another_one_writes_stays(stage: Stage) -> None:
-    place = Place("1", "config.yaml")
+def test_what_a_killed_server_had_begun_to_write_goes_and_what_another_one_writes_stays(
+    stage: SessionSetup,
+) -> None:
+    place = FileRef("1", "config.yaml")
 
     async def upload() -> None:
         async def body() -> AsyncIterator[bytes]:
@@ -85,18 +86,18 @@ def test_what_a_killed_server_had_begun_to_write_goes_and_what_another_one_write
             (written,) = stage.world.files.glob(".incoming/*")
             begun = written.with_name("begun")
             begun.write_bytes(b"by a server that is dead")
-            uploads.clear_unfinished(stage.world.files)
+            run_files.clear_unfinished(stage.world.files)
             assert not begun.exists()
             yield b" whole"
 
-        await uploads.store(stage.world, place, body())
+        await run_files.store(stage.world, place, body())
 
     asyncio.run(upload())
     assert place.within(stage.world.files).read_bytes() == b"half whole"
     assert list(stage.world.files.glob(".incoming/*")) == []
 
 
-def test_an_address_is_good_for_its_own_file_only(stage: Stage, web: Web) -> None:
+def test_an_address_is_good_for_its_own_file_only(stage: SessionSetup, web: Web) -> None:
     url = urlsplit(address(stage, "config.yaml"))
     assert web.put(f"/uploads/1/other.yaml?{url.query}", content=b"x").status_code == 403
     assert web.put(f"/uploads/2/config.yaml?{url.query}", content=b"x").status_code == 403
@@ -105,19 +106,19 @@ def test_an_address_is_good_for_its_own_file_only(stage: Stage, web: Web) -> Non
     assert not stage.world.files.exists()
 
 
-def test_an_address_expires(stage: Stage, web: Web) -> None:
+def test_an_address_expires(stage: SessionSetup, web: Web) -> None:
     url = address(stage, "config.yaml")
     stage.clock.now += 3600 + 1
     assert web.put(url, content=b"x").status_code == 403
 
 
-def test_a_file_in_the_place_of_a_folder_is_refused(stage: Stage, web: Web) -> None:
+def test_a_file_in_the_place_of_a_folder_is_refused(stage: SessionSetup, web: Web) -> None:
     web.put(address(stage, "a"), content=b"x")
     assert web.put(address(stage, "a/b"), content=b"x").status_code == 409
     web.put(address(stage, "c/d"), content=b"x")
     assert web.put(address(stage, "c"), content=b"x").status_code == 409
 
 
-def test_an_unknown_run_gets_an_error_and_never_null(stage: Stage) -> None:
+def test_an_unknown_run_gets_an_error_and_never_null(stage: SessionSetup) -> None:
     with pytest.raises(RefusedError, match="doesn't exist"):
         run_files.create(stage.world, URL, RunPath("local", "p", "nobody"), ["a"])

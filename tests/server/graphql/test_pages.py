@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from parallel_hpo.keys import worker_key
+from parallel_hpo.core.keys import worker_key
 from parallel_hpo.server.services import runs as run_service
-from parallel_hpo.server.services.runs import RunWishes
+from parallel_hpo.server.services.runs import RunUpsert
 from parallel_hpo.server.store import projects, runs
-from parallel_hpo.server.store.listing import Matter, Walks
-from tests.server.acting import MASTER_KEY, Stage, grid
+from parallel_hpo.server.store.listing import ListingCache, ListingScope
+from tests.server.acting import MASTER_KEY, SessionSetup, grid
 from tests.server.web import Web
 
 RUNS = """query R($after: String, $first: Int, $order: String, $filters: JSONString) { project(name: "p") {
@@ -27,18 +27,18 @@ LOSSES = [3.0, float("nan"), 1.0, 4.0, 1.0]
 
 
 @pytest.fixture
-def web(stage: Stage) -> Iterator[Web]:
+def web(stage: SessionSetup) -> Iterator[Web]:
     for number, loss in enumerate(LOSSES):
         stage.clock.now += 1
         log(stage, f"r{number}", loss)
-    run_service.upsert(stage.world, RunWishes(name="of another", project="q"))
+    run_service.upsert(stage.world, RunUpsert(name="of another", project="q"))
     with Web(stage) as web:
         yield web
 
 
-def log(stage: Stage, name: str, loss: float) -> None:
+def log(stage: SessionSetup, name: str, loss: float) -> None:
     summary = json.dumps({"loss": loss})
-    run_service.upsert(stage.world, RunWishes(name=name, project="p", summary=summary))
+    run_service.upsert(stage.world, RunUpsert(name=name, project="p", summary=summary))
 
 
 def page(web: Web, **variables: Any) -> Any:
@@ -75,7 +75,7 @@ def test_the_pages_of_an_order_together_are_all_runs(
 
 
 def test_who_goes_through_an_order_by_a_metric_meets_each_run_once_whatever_is_logged_meanwhile(
-    stage: Stage, web: Web
+    stage: SessionSetup, web: Web
 ) -> None:
     losses = itertools.count(-1, -1)
     pages = walk(web, between=lambda: log(stage, "r0", next(losses)), order=BEST)
@@ -87,7 +87,9 @@ def test_a_cursor_of_another_order_is_a_place_in_the_one_that_is_asked_for(web: 
     assert names(page(web, first=2, order="-summary_metrics.loss", after=first)) == ["r2", "r4"]
 
 
-def test_a_run_that_was_deleted_since_the_first_page_is_left_out_of_the_next(stage: Stage, web: Web) -> None:
+def test_a_run_that_was_deleted_since_the_first_page_is_left_out_of_the_next(
+    stage: SessionSetup, web: Web
+) -> None:
     first = page(web, first=2, order=BEST)["list"]["pageInfo"]["endCursor"]
     stage.delete("r0")
     found = page(web, first=2, order=BEST, after=first)
@@ -95,7 +97,7 @@ def test_a_run_that_was_deleted_since_the_first_page_is_left_out_of_the_next(sta
     assert found["list"]["pageInfo"]["hasNextPage"]
 
 
-def test_another_server_process_goes_on_from_the_same_place(stage: Stage, web: Web) -> None:
+def test_another_server_process_goes_on_from_the_same_place(stage: SessionSetup, web: Web) -> None:
     first = page(web, first=2, order=BEST)["list"]["pageInfo"]["endCursor"]
     stage.forget_engines()
     with Web(stage) as other:
@@ -112,7 +114,7 @@ def test_runs_are_counted_beside_each_page(web: Web, filters: dict[str, Any], or
 
 
 def test_a_count_beside_a_further_page_is_that_of_the_list_which_the_page_is_of(
-    stage: Stage, web: Web
+    stage: SessionSetup, web: Web
 ) -> None:
     wanted = {"filters": '{"summary_metrics.loss": {"$lt": 4}}', "order": BEST}
     first = page(web, first=1, **wanted)
@@ -123,7 +125,7 @@ def test_a_count_beside_a_further_page_is_that_of_the_list_which_the_page_is_of(
 
 
 def test_a_workers_key_opens_no_run_of_another_sweep_in_a_list_that_was_begun_with_another_key(
-    stage: Stage, web: Web
+    stage: SessionSetup, web: Web
 ) -> None:
     own, other = stage.sweep(grid(2)), stage.sweep(grid(2))
     for sweep in (own, other):
@@ -135,7 +137,7 @@ def test_a_workers_key_opens_no_run_of_another_sweep_in_a_list_that_was_begun_wi
     assert (first["runCount"], found["runCount"]) == (6, 5)
 
 
-def test_a_page_has_a_thousand_runs_at_most(stage: Stage) -> None:
+def test_a_page_has_a_thousand_runs_at_most(stage: SessionSetup) -> None:
     with stage.world.database.write() as transaction:
         project = projects.ensure(transaction, "local", "p", 0.0)
         common = {"project_id": project.id, "state": "running", "created_at": 0.0, "heard_at": 0.0}
@@ -157,8 +159,8 @@ SWEEP_LISTS = """query S($after: String, $sweep: String, $agent: String) {
     fragment r on RunConnection { edges { node { name } } pageInfo { endCursor hasNextPage } }"""
 
 
-def test_projects_sweeps_and_the_runs_of_a_sweep_and_of_an_agent_come_in_pages(stage: Stage) -> None:
-    run_service.upsert(stage.world, RunWishes(name="r", project="q"))
+def test_projects_sweeps_and_the_runs_of_a_sweep_and_of_an_agent_come_in_pages(stage: SessionSetup) -> None:
+    run_service.upsert(stage.world, RunUpsert(name="r", project="q"))
     sweeps = [stage.sweep(grid(2))]
     stage.clock.now += 1
     sweeps.append(stage.sweep(grid(2)))
@@ -178,8 +180,8 @@ def test_projects_sweeps_and_the_runs_of_a_sweep_and_of_an_agent_come_in_pages(s
 
 
 def test_only_the_last_walks_are_kept() -> None:
-    walks, matter = Walks(), Matter(1, None, None)
+    walks, matter = ListingCache(), ListingScope(1, None, None)
     kept = [walks.keep(matter, None, [number]) for number in range(100)]
     assert walks.find(kept[0].name, matter) is None
     assert walks.find(kept[-1].name, matter) == kept[-1]
-    assert walks.find(kept[-1].name, Matter(2, None, None)) is None
+    assert walks.find(kept[-1].name, ListingScope(2, None, None)) is None

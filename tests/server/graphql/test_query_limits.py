@@ -6,12 +6,10 @@ from uuid import uuid4
 import pytest
 from graphql import parse
 
-from parallel_hpo.server.graphql.documents import check_size
-from parallel_hpo.server.graphql.execute import Executor
-from parallel_hpo.server.graphql.requests import GraphQLRequest
-from parallel_hpo.server.refusals import RefusedError
-from parallel_hpo.server.world import STRANGER, Caller
-from tests.server.acting import Stage, grid
+from parallel_hpo.server.context import STRANGER, Caller
+from parallel_hpo.server.graphql.execute import Executor, check_size
+from parallel_hpo.server.values import GraphQLRequest, RefusedError
+from tests.server.acting import SessionSetup, grid
 
 CALLER = Caller(STRANGER, is_master=True, base_url="http://127.0.0.1:1234")
 LINES = 30
@@ -44,7 +42,7 @@ def test_a_fragment_is_counted_wherever_it_stands() -> None:
         check_size(parse(f"{{ a {{ {'...f ' * 499} }} b {{ ...f }} }} {fragments}"))
 
 
-def test_a_query_that_takes_too_long_is_refused_and_a_mutation_is_not(stage: Stage) -> None:
+def test_a_query_that_takes_too_long_is_refused_and_a_mutation_is_not(stage: SessionSetup) -> None:
     ticks = itertools.count(step=4)
     executor = Executor(clock=lambda: float(next(ticks)))
     sweep = stage.sweep(grid(1))
@@ -80,7 +78,7 @@ def test_what_may_change_something_is_no_query(query: str, operation: str | None
     assert executor.knows(request)
 
 
-def test_a_query_stops_between_the_runs_that_it_looks_through(stage: Stage) -> None:
+def test_a_query_stops_between_the_runs_that_it_looks_through(stage: SessionSetup) -> None:
     sweep = stage.sweep(grid(3))
     agent = stage.agent(sweep)
     for _ in range(3):

@@ -17,17 +17,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from parallel_hpo.backend.door import OUR_NAME
-from parallel_hpo.keys import worker_key
+from parallel_hpo.client.server_client import OUR_NAME
+from parallel_hpo.core.keys import worker_key
 from parallel_hpo.server.graphql.execute import Executor
-from parallel_hpo.server.http.bodies import unpacker
+from parallel_hpo.server.http.connections import unpacker
 from parallel_hpo.server.http.executing import make_executor
 from parallel_hpo.server.services import runs as run_service
 from parallel_hpo.server.services import sweeps as sweep_service
-from parallel_hpo.server.services.runs import RunWishes
+from parallel_hpo.server.services.runs import RunUpsert
 from parallel_hpo.server.store import files
 from parallel_hpo.server.store.files import File
-from tests.server.acting import MASTER_KEY, START, Stage, grid
+from tests.server.acting import MASTER_KEY, START, SessionSetup, grid
 from tests.server.web import Web
 
 DEADLINE_S = 20.0
@@ -38,13 +38,13 @@ BEAT = 'mutation B($a: ID!) { agentHeartbeat(input: {id: $a, runState: "{}"}) { 
 
 
 @pytest.fixture
-def web(stage: Stage) -> Iterator[Web]:
+def web(stage: SessionSetup) -> Iterator[Web]:
     """A client with the master key."""
     with Web(stage) as web:
         yield web
 
 
-def test_a_server_answers_before_it_can_execute_graphql(stage: Stage) -> None:
+def test_a_server_answers_before_it_can_execute_graphql(stage: SessionSetup) -> None:
     may_be_made = threading.Event()
 
     def make() -> Executor:
@@ -72,7 +72,7 @@ def test_the_viewer_is_answered(web: Web) -> None:
 
 
 @pytest.mark.parametrize("key", [None, "", "b" * 40, "w0-" + "c" * 64, worker_key("d" * 40, "w0")])
-def test_a_wrong_key_is_refused(stage: Stage, key: str | None) -> None:
+def test_a_wrong_key_is_refused(stage: SessionSetup, key: str | None) -> None:
     with Web(stage, key) as web:
         assert web.post("/graphql", json=VIEWER).status_code == 401
         assert web.post("/files/local/p/r/file_stream", json={}).status_code == 401
@@ -81,7 +81,7 @@ def test_a_wrong_key_is_refused(stage: Stage, key: str | None) -> None:
 
 
 @pytest.mark.parametrize("header", ["Bearer x", "Basic", "Basic %%%", "Basic Zm9v", "Basic /w=="])
-def test_a_malformed_authorization_is_refused(stage: Stage, header: str) -> None:
+def test_a_malformed_authorization_is_refused(stage: SessionSetup, header: str) -> None:
     with Web(stage, None) as web:
         response = web.post("/graphql", json=VIEWER, headers={"Authorization": header})
     assert response.status_code == 401
@@ -109,7 +109,7 @@ def test_loopback_is_served_by_each_of_its_names(web: Web, host: str) -> None:
     assert web.post("/graphql", json=VIEWER, headers={"Host": host}).status_code == 200
 
 
-def test_a_server_on_all_addresses_is_served_by_any_name(stage: Stage) -> None:
+def test_a_server_on_all_addresses_is_served_by_any_name(stage: SessionSetup) -> None:
     with Web(stage, host="0.0.0.0") as web:
         assert web.post("/graphql", json=VIEWER, headers={"Host": "gpu17:80"}).status_code == 200
 
@@ -130,9 +130,9 @@ def test_a_server_on_all_addresses_is_served_by_any_name(stage: Stage) -> None:
     ],
 )
 def test_behind_a_proxy_addresses_of_files_begin_as_the_callers_own(
-    stage: Stage, web: Web, forwarded: dict[str, str], begins: str
+    stage: SessionSetup, web: Web, forwarded: dict[str, str], begins: str
 ) -> None:
-    run_service.upsert(stage.world, RunWishes(name="r", project="p"))
+    run_service.upsert(stage.world, RunUpsert(name="r", project="p"))
     query = """mutation C { createRunFiles(input: {
         entityName: "local", projectName: "p", runName: "r", files: ["a"]}) { files { uploadUrl } } }"""
     answer = web.post("/graphql", json={"query": query}, headers=forwarded).json()
@@ -142,7 +142,7 @@ def test_behind_a_proxy_addresses_of_files_begin_as_the_callers_own(
     assert web.put(path, content=b"bytes").status_code == 200
 
 
-def test_an_agent_carries_the_label_of_its_key(stage: Stage) -> None:
+def test_an_agent_carries_the_label_of_its_key(stage: SessionSetup) -> None:
     sweep = stage.sweep(grid(2))
     query = 'mutation A($s: String!) { createAgent(input: {host: "h", sweep: $s}) { agent { id } } }'
     with Web(stage, worker_key(MASTER_KEY, "w0_1")) as worker:
@@ -203,8 +203,8 @@ def packed(body: bytes) -> dict[str, Any]:
     return {"content": gzip.compress(body), "headers": {"Content-Encoding": "gzip"}}
 
 
-def test_a_stream_packed_by_gzip_is_a_stream(stage: Stage, web: Web) -> None:
-    run_service.upsert(stage.world, RunWishes(name="r", project="p"))
+def test_a_stream_packed_by_gzip_is_a_stream(stage: SessionSetup, web: Web) -> None:
+    run_service.upsert(stage.world, RunUpsert(name="r", project="p"))
     row = {"files": {"wandb-history.jsonl": {"offset": 0, "content": ['{"_step": 0}']}}}
     response = web.post("/files/local/p/r/file_stream", **packed(json.dumps(row).encode()))
     assert response.status_code == 200
@@ -259,8 +259,8 @@ def test_no_request_makes_the_server_fail(web: Web, variables: dict[str, Any], c
     assert send("/files/local/p/r1/file_stream", {"files": {"wandb-history.jsonl": chunk}}) < 500
 
 
-def test_a_database_that_is_busy_asks_the_client_to_come_again(stage: Stage) -> None:
-    other = Stage(stage.folder, where=stage.where, busy_timeout_s=0.01)
+def test_a_database_that_is_busy_asks_the_client_to_come_again(stage: SessionSetup) -> None:
+    other = SessionSetup(stage.folder, where=stage.where, busy_timeout_s=0.01)
     query = 'mutation U { upsertBucket(input: {name: "r"}) { bucket { name } } }'
     with Web(other) as web:
         with stage.world.database.write():
@@ -270,7 +270,7 @@ def test_a_database_that_is_busy_asks_the_client_to_come_again(stage: Stage) -> 
 
 
 def test_a_fault_of_our_own_is_no_busy_database(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    stage = Stage(tmp_path)
+    stage = SessionSetup(tmp_path)
     with stage.world.database.write() as transaction:
         transaction.execute(text("DROP TABLE agents"))
     query = 'mutation B { agentHeartbeat(input: {id: "a"}) { commands } }'
@@ -280,8 +280,8 @@ def test_a_fault_of_our_own_is_no_busy_database(tmp_path: Path, caplog: pytest.L
     assert "no such table: agents" in caplog.text
 
 
-def test_a_heartbeat_waits_for_no_query(stage: Stage) -> None:
-    run_service.upsert(stage.world, RunWishes(name="r", project="p"))
+def test_a_heartbeat_waits_for_no_query(stage: SessionSetup) -> None:
+    run_service.upsert(stage.world, RunUpsert(name="r", project="p"))
     beat = {"query": BEAT, "variables": {"a": stage.agent(stage.sweep(grid(1)))}}
     with stage.world.database.write() as transaction:
         files.put(transaction, File(stage.run("r").id, "f", 1, "0" * 32, START))
@@ -304,7 +304,7 @@ def test_a_heartbeat_waits_for_no_query(stage: Stage) -> None:
     assert order == [1, 0]
 
 
-def test_health_needs_no_key_and_tells_nothing(stage: Stage) -> None:
+def test_health_needs_no_key_and_tells_nothing(stage: SessionSetup) -> None:
     with Web(stage, None) as web:
         response = web.get("/hpo/health")
     assert (response.status_code, response.json()) == (
@@ -313,7 +313,7 @@ def test_health_needs_no_key_and_tells_nothing(stage: Stage) -> None:
     )
 
 
-def test_the_supervisors_door_is_closed_to_workers(stage: Stage) -> None:
+def test_the_supervisors_door_is_closed_to_workers(stage: SessionSetup) -> None:
     sweep = stage.sweep(grid(2))
     with Web(stage, worker_key(MASTER_KEY, "w0")) as worker:
         for door in ("", "/awaited"):
@@ -322,7 +322,7 @@ def test_the_supervisors_door_is_closed_to_workers(stage: Stage) -> None:
     assert answer.status_code == 403
 
 
-def test_a_supervisor_sees_releases_and_ends_runs(stage: Stage, web: Web) -> None:
+def test_a_supervisor_sees_releases_and_ends_runs(stage: SessionSetup, web: Web) -> None:
     sweep = stage.sweep(grid(4))
     unstarted = stage.issued(stage.agent(sweep, "w0"))
     started = stage.issued(stage.agent(sweep, "w1"))
@@ -349,14 +349,16 @@ def test_a_supervisor_sees_releases_and_ends_runs(stage: Stage, web: Web) -> Non
         ("/runs/nobody/end", {"state": "running"}, 400),
     ],
 )
-def test_a_supervisors_mistake_is_named(stage: Stage, web: Web, path: str, body: Any, status: int) -> None:
+def test_a_supervisors_mistake_is_named(
+    stage: SessionSetup, web: Web, path: str, body: Any, status: int
+) -> None:
     sweep = stage.sweep(grid(4))
     response = web.post(f"/hpo/sweeps/local/p/{sweep}{path}", json=body)
     assert response.status_code == status
     assert response.json()["error"]
 
 
-def test_a_supervisor_sets_a_sweeps_state(stage: Stage, web: Web) -> None:
+def test_a_supervisor_sets_a_sweeps_state(stage: SessionSetup, web: Web) -> None:
     sweep = stage.sweep(grid(4))
     base = f"/hpo/sweeps/local/p/{sweep}"
     assert web.post(f"{base}/state", json={"state": "FINISHED"}).json() == {"state": "FINISHED"}
@@ -367,12 +369,12 @@ def test_an_unknown_sweep_is_not_found(web: Web) -> None:
     assert web.get("/hpo/sweeps/local/p/none").status_code == 404
 
 
-def test_a_query_sees_runs_filtered_ordered_and_paged(stage: Stage, web: Web) -> None:
+def test_a_query_sees_runs_filtered_ordered_and_paged(stage: SessionSetup, web: Web) -> None:
     sweep = stage.sweep(grid(5))
     agent = stage.agent(sweep)
     for loss in (3, 1, 2):
         stage.finish(sweep, stage.issued(agent), loss=loss)
-    run_service.upsert(stage.world, RunWishes(name="alone", project="p"))
+    run_service.upsert(stage.world, RunUpsert(name="alone", project="p"))
     query = """query Runs($filters: JSONString, $after: String) { project(name: "p") {
         runCount(filters: $filters)
         runs(filters: $filters, after: $after, first: 2, order: "+summary_metrics.loss") {
@@ -392,7 +394,9 @@ def test_a_query_sees_runs_filtered_ordered_and_paged(stage: Stage, web: Web) ->
 
 
 @pytest.mark.parametrize(("goal", "best"), [("minimize", 1.0), ("maximize", 3.0)])
-def test_a_sweep_shows_its_best_value_and_its_agents(stage: Stage, web: Web, goal: str, best: float) -> None:
+def test_a_sweep_shows_its_best_value_and_its_agents(
+    stage: SessionSetup, web: Web, goal: str, best: float
+) -> None:
     sweep = stage.sweep(grid(5, metric={"name": "loss", "goal": goal}))
     agent = stage.agent(sweep)
     for loss in (3, 1):
@@ -408,9 +412,11 @@ def test_a_sweep_shows_its_best_value_and_its_agents(stage: Stage, web: Web, goa
     }
 
 
-def test_a_sweep_shows_its_prior_runs_and_not_another_sweeps_to_a_worker(stage: Stage, web: Web) -> None:
-    run_service.upsert(stage.world, RunWishes(name="alone", project="p"))
-    run_service.upsert(stage.world, RunWishes(name="unasked", project="p"))
+def test_a_sweep_shows_its_prior_runs_and_not_another_sweeps_to_a_worker(
+    stage: SessionSetup, web: Web
+) -> None:
+    run_service.upsert(stage.world, RunUpsert(name="alone", project="p"))
+    run_service.upsert(stage.world, RunUpsert(name="unasked", project="p"))
     other = stage.sweep(grid(1))
     name = stage.issued(stage.agent(other))
     prior = stage.sweep(grid(2), prior_runs=json.dumps({"name": {"$in": ["alone", name]}}))
@@ -440,17 +446,19 @@ def test_any_entity_is_a_team_of_the_one_user(web: Web) -> None:
     assert found == [[{"node": {"username": "local"}}], []]
 
 
-def test_a_sweep_of_another_project_is_not_found(stage: Stage, web: Web) -> None:
+def test_a_sweep_of_another_project_is_not_found(stage: SessionSetup, web: Web) -> None:
     sweep = stage.sweep(grid(5))
     sweep_service.upsert(
         stage.world,
-        sweep_service.SweepWishes(config="method: random\nparameters: {x: {value: 1}}", project="q"),
+        sweep_service.SweepUpsert(config="method: random\nparameters: {x: {value: 1}}", project="q"),
     )
     query = 'query S($s: String!) { project(name: "q") { sweep(sweepName: $s) { id } } }'
     assert web.ask(query, s=sweep)["data"]["project"]["sweep"] is None
 
 
-def test_a_run_that_was_only_issued_has_not_begun_for_a_client_that_resumes(stage: Stage, web: Web) -> None:
+def test_a_run_that_was_only_issued_has_not_begun_for_a_client_that_resumes(
+    stage: SessionSetup, web: Web
+) -> None:
     sweep = stage.sweep(grid(5))
     name = stage.issued(stage.agent(sweep))
     query = """query R($n: String!) { model(name: "p", entityName: "local") {

@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from parallel_hpo.config.sweep_words import Method, SweepConfiguration
-from parallel_hpo.search.engine import Engine, Trial, make_engine
+from parallel_hpo.config.sweep_types import Method, SweepConfiguration
 from parallel_hpo.server.engines.cache import Engines
+from parallel_hpo.server.search.engine import Engine, Trial, make_engine
 from parallel_hpo.server.services import sweeps as sweep_service
-from parallel_hpo.server.services.sweeps import SweepWishes
-from parallel_hpo.server.store import agents
+from parallel_hpo.server.services.sweeps import SweepUpsert
+from parallel_hpo.server.store import sweeps
 from parallel_hpo.server.store.database import Database
-from tests.server.acting import METRIC, Stage, grid
+from tests.server.acting import METRIC, SessionSetup, grid
 from tests.server.web import Web
 
 BAYES = {"method": "bayes", "metric": METRIC, "parameters": {"x": {"min": 0, "max": 100}}}
@@ -49,7 +49,7 @@ class Model:
         return {"x": index}
 
 
-def put_in(stage: Stage, meanwhile: Callable[[int], object]) -> Model:
+def put_in(stage: SessionSetup, meanwhile: Callable[[int], object]) -> Model:
     """Let such a model choose the runs of this process's sweeps that have one."""
     model = Model(meanwhile)
 
@@ -61,26 +61,26 @@ def put_in(stage: Stage, meanwhile: Callable[[int], object]) -> Model:
 
 
 @pytest.fixture
-def other(stage: Stage) -> Iterator[Database]:
+def other(stage: SessionSetup) -> Iterator[Database]:
     """Another server process on the same database, which has little patience."""
     database = Database.open(stage.where, busy_timeout_s=0.2)
     yield database
     database.close()
 
 
-def test_others_write_while_a_model_is_asked(stage: Stage, other: Database) -> None:
+def test_others_write_while_a_model_is_asked(stage: SessionSetup, other: Database) -> None:
     sweep = stage.sweep(BAYES)
     agent = stage.agent(sweep)
 
     def write(_index: int) -> None:
         with other.write() as transaction:
-            agents.touch(transaction, agent, stage.clock())
+            sweeps.touch(transaction, agent, stage.clock())
 
     put_in(stage, write)
     assert stage.issued(agent)
 
 
-def test_agents_of_two_processes_that_ask_at_once_are_given_different_points(stage: Stage) -> None:
+def test_agents_of_two_processes_that_ask_at_once_are_given_different_points(stage: SessionSetup) -> None:
     sweep = stage.sweep(BAYES)
     mine, others = stage.agent(sweep), stage.agent(sweep)
     beside = copy(stage)
@@ -97,21 +97,21 @@ def test_agents_of_two_processes_that_ask_at_once_are_given_different_points(sta
     assert [json.loads(stage.run(name).assigned or "")["x"] for name in (*taken, own)] == [0, 1]
 
 
-def test_what_a_model_said_of_another_space_is_not_issued(stage: Stage) -> None:
+def test_what_a_model_said_of_another_space_is_not_issued(stage: SessionSetup) -> None:
     sweep = stage.sweep(BAYES)
     agent = stage.agent(sweep)
     changed = BAYES | {"name": "changed"}
 
     def change(_index: int) -> None:
         if len(model.asked) == 1:
-            sweep_service.upsert(stage.world, SweepWishes(id=sweep, config=json.dumps(changed)))
+            sweep_service.upsert(stage.world, SweepUpsert(id=sweep, config=json.dumps(changed)))
 
     model = put_in(stage, change)
     assert stage.issued(agent)
     assert model.asked == [0, 0]
 
 
-def test_what_comes_in_while_a_model_is_asked_is_no_reason_to_ask_again(stage: Stage) -> None:
+def test_what_comes_in_while_a_model_is_asked_is_no_reason_to_ask_again(stage: SessionSetup) -> None:
     sweep = stage.sweep(BAYES)
 
     def finish_the_first(index: int) -> None:
@@ -128,7 +128,7 @@ def beat(agent: str) -> dict[str, Any]:
     return {"query": BEAT, "variables": {"id": agent, "state": "{}"}}
 
 
-def test_heartbeats_are_answered_while_a_model_is_asked(stage: Stage) -> None:
+def test_heartbeats_are_answered_while_a_model_is_asked(stage: SessionSetup) -> None:
     begun, go_on = threading.Event(), threading.Event()
 
     def take_long(_index: int) -> None:
@@ -148,7 +148,7 @@ def test_heartbeats_are_answered_while_a_model_is_asked(stage: Stage) -> None:
         assert '"run"' in web.wait_for(asking).json()["data"]["agentHeartbeat"]["commands"]
 
 
-def test_agents_that_ask_at_once_are_each_told_a_run_of_their_own(stage: Stage) -> None:
+def test_agents_that_ask_at_once_are_each_told_a_run_of_their_own(stage: SessionSetup) -> None:
     sweep = stage.sweep(BAYES)
     waiting = [stage.agent(sweep) for _ in range(4)]
     model = put_in(stage, lambda _index: None)

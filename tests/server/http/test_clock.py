@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from parallel_hpo.server.http.clock import WatchedClock
-from parallel_hpo.server.rules.run_states import RunState
+from parallel_hpo.server.http.settings import WatchedClock
+from parallel_hpo.server.rules.runs import RunState
 from parallel_hpo.server.services.file_stream import Chunk
-from tests.server.acting import START, Stage, grid
+from tests.server.acting import START, SessionSetup, grid
 
 SILENCE_S = 301
 
@@ -47,14 +47,14 @@ def test_a_step_is_seen_once(step_s: int) -> None:
     assert clocks.watched.set_at() == START + step_s
 
 
-def stepped(stage: Stage) -> Clocks:
+def stepped(stage: SessionSetup) -> Clocks:
     """Let the server's logic live by clocks that a test sets."""
     clocks = Clocks()
     stage.world = replace(stage.world, clock=clocks.watched, clock_set_at=clocks.watched.set_at)
     return clocks
 
 
-def test_runs_that_were_heard_before_a_step_have_not_fallen_silent_by_it(stage: Stage) -> None:
+def test_runs_that_were_heard_before_a_step_have_not_fallen_silent_by_it(stage: SessionSetup) -> None:
     clocks = stepped(stage)
     sweep = stage.sweep(grid(1))
     name = stage.issued(stage.agent(sweep))
@@ -68,7 +68,7 @@ def test_runs_that_were_heard_before_a_step_have_not_fallen_silent_by_it(stage: 
     assert stage.run(name).state is RunState.CRASHED
 
 
-def test_a_beat_right_after_a_step_ends_no_run_that_it_does_not_list(stage: Stage) -> None:
+def test_a_beat_right_after_a_step_ends_no_run_that_it_does_not_list(stage: SessionSetup) -> None:
     clocks = stepped(stage)
     sweep = stage.sweep(grid(1))
     agent = stage.agent(sweep)

@@ -11,7 +11,7 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
-from parallel_hpo.server.http.connections import ConnectionLimits, Lobby, PatientProtocol
+from parallel_hpo.server.http.connections import ConnectionLimiter, ConnectionLimits, TimeoutProtocol
 
 GET: Final = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 LONG: Final = 50 * 2**20
@@ -44,9 +44,9 @@ class Connected:
 async def connected(patience: ConnectionLimits) -> AsyncIterator[Connected]:
     """Connect to a server of such patience, whose answers are long."""
     config, state = uvicorn.Config(_app, log_config=None), ServerState()
-    lobby: Lobby[PatientProtocol] = Lobby(100)
+    lobby: ConnectionLimiter[TimeoutProtocol] = ConnectionLimiter(100)
     accept = partial(
-        PatientProtocol, lobby=lobby, patience=patience, config=config, server_state=state, app_state={}
+        TimeoutProtocol, lobby=lobby, patience=patience, config=config, server_state=state, app_state={}
     )
     server = await asyncio.get_running_loop().create_server(accept, "127.0.0.1", 0)
     reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
@@ -101,9 +101,9 @@ def test_who_does_not_read_an_answer_is_not_waited_for_for_ever() -> None:
     asyncio.run(wait())
 
 
-def full(*, strangers: str = "", known: str = "", busy: str = "") -> Lobby[str]:
+def full(*, strangers: str = "", known: str = "", busy: str = "") -> ConnectionLimiter[str]:
     """A lobby in which there is no more room."""
-    lobby: Lobby[str] = Lobby(len(strangers + known + busy))
+    lobby: ConnectionLimiter[str] = ConnectionLimiter(len(strangers + known + busy))
     for guest in strangers + known + busy:
         assert lobby.enter(guest) is None
     for guest in known + busy:
@@ -114,7 +114,7 @@ def full(*, strangers: str = "", known: str = "", busy: str = "") -> Lobby[str]:
 
 
 def test_as_long_as_there_is_room_nobody_has_to_go() -> None:
-    lobby: Lobby[str] = Lobby(2)
+    lobby: ConnectionLimiter[str] = ConnectionLimiter(2)
     assert [lobby.enter(guest) for guest in "ab"] == [None, None]
     lobby.leave("a")
     assert lobby.enter("c") is None

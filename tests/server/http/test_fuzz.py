@@ -13,9 +13,9 @@ from graphql import GraphQLInputObjectType, GraphQLInputType, GraphQLList, Graph
 from parallel_hpo.server.graphql.execute import load_schema
 from parallel_hpo.server.services import runs as run_service
 from parallel_hpo.server.services.file_stream import Batch, Chunk
-from parallel_hpo.server.services.runs import RunWishes
+from parallel_hpo.server.services.runs import RunUpsert
 from parallel_hpo.server.store.lines import Stream
-from tests.server.acting import Stage, grid
+from tests.server.acting import SessionSetup, grid
 from tests.server.web import Web
 
 PARTS = [("sqlite", 0), ("sqlite", 1), ("sqlite", 2), ("sqlite", 3), ("postgresql", 4)]
@@ -148,12 +148,12 @@ class Fuzzer:
 
 
 @pytest.mark.parametrize(("stage", "seed"), PARTS, indirect=["stage"])
-def test_malformed_requests_do_no_harm(stage: Stage, seed: int) -> None:
+def test_malformed_requests_do_no_harm(stage: SessionSetup, seed: int) -> None:
     source = Random(seed)
     fuzzer = Fuzzer(source)
     sweep = stage.sweep(grid(5))
     for name in ("kept", "r"):
-        run_service.upsert(stage.world, RunWishes(name=name, project="p"))
+        run_service.upsert(stage.world, RunUpsert(name=name, project="p"))
     stage.stream("kept", Chunk((Batch(Stream.HISTORY, 0, ROWS),), exitcode=0))
     requests = []
     for _ in range(REQUESTS):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parallel_hpo.keys import (
+from parallel_hpo.core.keys import (
     Holder,
     holder_of,
     is_master_key,

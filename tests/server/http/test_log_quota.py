@@ -6,7 +6,7 @@ from io import StringIO
 
 import pytest
 
-from parallel_hpo.server.http.log_quota import Quota
+from parallel_hpo.server.http.settings import LogQuota
 
 
 @dataclass
@@ -19,7 +19,7 @@ class Log:
     def __post_init__(self) -> None:
         self.logger = logging.Logger("test")
         handler = logging.StreamHandler(self.written)
-        handler.addFilter(Quota(most=3, while_s=10, clock=lambda: self.now))
+        handler.addFilter(LogQuota(most=3, while_s=10, clock=lambda: self.now))
         self.logger.addHandler(handler)
 
     def refuse(self, *numbers: int) -> None:

@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from parallel_hpo.keys import SUPERVISOR, node_key, node_worker_key, worker_key
-from parallel_hpo.protocol.pool import Versions
-from parallel_hpo.protocol.wire import as_json
-from tests.server.acting import MASTER_KEY, Stage, grid
+from parallel_hpo.core.keys import SUPERVISOR, node_key, node_worker_key, worker_key
+from parallel_hpo.core.pool_messages import Versions, as_json
+from tests.server.acting import MASTER_KEY, SessionSetup, grid
 from tests.server.pooling import TIMEOUT_S, end, machine, new_pool, start, told
 from tests.server.web import Web
 
@@ -21,7 +20,7 @@ REGISTER = 'mutation A($s: String!) { createAgent(input: {host: "h", sweep: $s})
 class Site:
     """A server with a sweep of a grid, its pool, and callers by their keys."""
 
-    def __init__(self, stage: Stage, clients: ExitStack) -> None:
+    def __init__(self, stage: SessionSetup, clients: ExitStack) -> None:
         self.stage = stage
         self._clients = clients
         self.sweep = stage.sweep(grid(6))
@@ -52,7 +51,7 @@ class Site:
 
 
 @pytest.fixture
-def site(stage: Stage) -> Iterator[Site]:
+def site(stage: SessionSetup) -> Iterator[Site]:
     with ExitStack() as clients:
         yield Site(stage, clients)
 

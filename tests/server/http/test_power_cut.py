@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from parallel_hpo.protocol.wire import as_json
-from parallel_hpo.server.rules.run_states import RunState
+from parallel_hpo.core.pool_messages import as_json
+from parallel_hpo.server.rules.runs import RunState
 from parallel_hpo.server.store import lines, pool, runs, sweeps
 from parallel_hpo.server.store.database import Database
 from parallel_hpo.server.store.lines import Stream

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from parallel_hpo.errors import ExitCode, UsageError
-from parallel_hpo.server.http.owner import key_from
+from parallel_hpo.core.errors import ExitCode, UsageError
+from parallel_hpo.server.http.access import key_from
 from tests.commanding import CommandLine
 from tests.server.embedded import END_WITHIN_S, KEY, Embedded
 

@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
-from parallel_hpo.keys import worker_key
+from parallel_hpo.core.keys import worker_key
 from parallel_hpo.server.artifacts import versions
-from parallel_hpo.server.artifacts.versions import ArtifactWishes
-from parallel_hpo.server.rules.run_states import RunState
+from parallel_hpo.server.artifacts.versions import ArtifactFields
+from parallel_hpo.server.rules.runs import RunState
 from parallel_hpo.server.services import runs as run_service
 from parallel_hpo.server.services.file_stream import Chunk
-from parallel_hpo.server.services.runs import RunWishes
+from parallel_hpo.server.services.runs import RunUpsert
 from parallel_hpo.server.store import artifact_collections, artifacts, runs
-from parallel_hpo.server.store.artifact_records import COMMITTED
-from tests.server.acting import MASTER_KEY, Stage, grid
+from parallel_hpo.server.store.artifacts import COMMITTED
+from tests.server.acting import MASTER_KEY, SessionSetup, grid
 from tests.server.web import Web
 
 READ_RUN = """query R($name: String!) { project(name: "p") { run(name: $name) { id } } }"""
@@ -53,7 +53,7 @@ RENAME = """mutation R($id: ID!) { updateArtifactSequence(input: {artifactSequen
 class Neighbours:
     """Two sweeps of one project, each with a run that is on; a client with the key of a worker of `own`."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: SessionSetup) -> None:
         self.stage = stage
         self.own, self.other = stage.sweep(grid(4)), stage.sweep(grid(4))
         self.other_agent = stage.agent(self.other, "w1")
@@ -88,7 +88,7 @@ def commands(worker: Web, agents: list[str]) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def sweeps(stage: Stage) -> Iterator[Neighbours]:
+def sweeps(stage: SessionSetup) -> Iterator[Neighbours]:
     neighbours = Neighbours(stage)
     with neighbours.web:
         yield neighbours
@@ -140,7 +140,7 @@ def test_runs_of_other_sweeps_are_not_stopped_changed_written_or_deleted(sweeps:
 
 
 def test_its_own_runs_are_its_own_and_so_are_those_of_no_sweep(sweeps: Neighbours) -> None:
-    run_service.upsert(sweeps.stage.world, RunWishes(name="alone", project="p"))
+    run_service.upsert(sweeps.stage.world, RunUpsert(name="alone", project="p"))
     run = sweeps.id_of_run(sweeps.own)
     assert sweeps.done(EDIT, id=run)
     assert sweeps.done(STOP, id=run)
@@ -152,7 +152,7 @@ def test_its_own_runs_are_its_own_and_so_are_those_of_no_sweep(sweeps: Neighbour
 
 def test_an_artifact_of_another_sweep_is_read_and_not_changed(sweeps: Neighbours) -> None:
     world = sweeps.stage.world
-    wishes = ArtifactWishes("local", "p", "data", "dataset", "d", run=sweeps.runs[sweeps.other])
+    wishes = ArtifactFields("local", "p", "data", "dataset", "d", run=sweeps.runs[sweeps.other])
     created = versions.create(world, wishes)
     with world.database.write() as transaction:  # as a commit does it, whose files have come
         artifacts.change(transaction, created.id, {"state": COMMITTED, "version": 0})

@@ -7,18 +7,18 @@ from pathlib import Path
 import pytest
 
 from parallel_hpo.cli.clean import CleanSelection
-from parallel_hpo.errors import BackendError
+from parallel_hpo.core.errors import BackendError
 from parallel_hpo.server.files.folder import settle, wish_for
 from tests.cli.test_clean import cleaned
-from tests.server.acting import START, Stage
+from tests.server.acting import START, SessionSetup
 from tests.server.removal.test_sweep_removal import has_project, performed
 
 
-def is_file(stage: Stage) -> bool:
+def is_file(stage: SessionSetup) -> bool:
     return "://" not in stage.where
 
 
-def kept_for_nothing(stage: Stage) -> int:
+def kept_for_nothing(stage: SessionSetup) -> int:
     """Free pages of SQLite's file; of PostgreSQL's, in which there are no lines any more, the bytes."""
     with stage.world.database.read() as transaction:
         ask = "PRAGMA freelist_count" if is_file(stage) else "SELECT pg_relation_size('lines')"
@@ -26,7 +26,7 @@ def kept_for_nothing(stage: Stage) -> int:
 
 
 def test_sweeps_of_another_server_go_once_they_are_over(
-    tmp_path: Path, stage: Stage, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, stage: SessionSetup, capsys: pytest.CaptureFixture[str]
 ) -> None:
     over, _ = performed(stage)
     stage.set_state(over, "FINISHED")

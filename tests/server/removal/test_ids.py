@@ -7,25 +7,24 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, insert
 
-from parallel_hpo.server.files import runs as run_files
+from parallel_hpo.server.files import storage as run_files
 from parallel_hpo.server.services import runs as run_service
-from parallel_hpo.server.services.runs import RunWishes
-from parallel_hpo.server.store.queries import insert_one
+from parallel_hpo.server.services.runs import RunUpsert
 from parallel_hpo.server.store.runs import RunPath
-from parallel_hpo.server.store.tables import collections, metadata, projects
-from tests.server.acting import Stage
+from parallel_hpo.server.store.tables import collections, insert_one, metadata, projects
+from tests.server.acting import SessionSetup
 from tests.server.web import URL, Web
 
 DELETE = "mutation D($id: ID!) { deleteRun(input: {id: $id}) { clientMutationId } }"
 
 
-def started(stage: Stage, name: str) -> int:
+def started(stage: SessionSetup, name: str) -> int:
     """Begin a run, and return its key."""
-    run_service.upsert(stage.world, RunWishes(name=name, project="p"))
+    run_service.upsert(stage.world, RunUpsert(name=name, project="p"))
     return stage.run(name).id
 
 
-def test_deleting_a_run_once_more_deletes_no_other_run(stage: Stage) -> None:
+def test_deleting_a_run_once_more_deletes_no_other_run(stage: SessionSetup) -> None:
     id_of_old = started(stage, "old")
     with Web(stage) as web:
         web.ask(DELETE, id=f"run:{id_of_old}")
@@ -34,7 +33,7 @@ def test_deleting_a_run_once_more_deletes_no_other_run(stage: Stage) -> None:
     assert stage.run("new").id > id_of_old
 
 
-def test_an_address_of_a_deleted_runs_file_leads_to_no_other_run(stage: Stage) -> None:
+def test_an_address_of_a_deleted_runs_file_leads_to_no_other_run(stage: SessionSetup) -> None:
     started(stage, "old")
     (file,) = run_files.create(stage.world, URL, RunPath("local", "p", "old"), ["config.yaml"]).files
     stage.delete("old")
@@ -57,7 +56,7 @@ def row(table: Any, number: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("table", COUNTED, ids=lambda table: table.name)
-def test_the_last_id_of_a_table_is_not_given_again(stage: Stage, table: Any) -> None:
+def test_the_last_id_of_a_table_is_not_given_again(stage: SessionSetup, table: Any) -> None:
     with stage.world.database.write() as transaction:
         for parent in metadata.sorted_tables[: metadata.sorted_tables.index(table)]:
             if parent in (projects, collections):

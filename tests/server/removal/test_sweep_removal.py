@@ -7,33 +7,27 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+from parallel_hpo.server import removal
 from parallel_hpo.server.artifacts import collections, versions
 from parallel_hpo.server.artifacts.collections import CollectionPath
-from parallel_hpo.server.artifacts.versions import ArtifactWishes
-from parallel_hpo.server.files.addresses import Place
-from parallel_hpo.server.removal import removing
+from parallel_hpo.server.artifacts.versions import ArtifactFields
+from parallel_hpo.server.files.storage import FileRef
 from parallel_hpo.server.services import runs as run_service
 from parallel_hpo.server.services.file_stream import Batch, Chunk
-from parallel_hpo.server.services.runs import RunWishes
-from parallel_hpo.server.store import (
-    artifact_collections,
-    artifact_members,
-    artifacts,
-    projects,
-    sweeps,
-)
-from parallel_hpo.server.store.artifact_records import COMMITTED, Artifact
+from parallel_hpo.server.services.runs import RunUpsert
+from parallel_hpo.server.store import artifact_collections, artifact_members, artifacts, projects, sweeps
+from parallel_hpo.server.store.artifacts import COMMITTED, Artifact
 from parallel_hpo.server.store.database import Database
-from parallel_hpo.server.store.holdings import Holding
+from parallel_hpo.server.store.holdings import StorageUsage
 from parallel_hpo.server.store.lines import Stream
 from parallel_hpo.server.store.runs import RunPath
-from tests.server.acting import Stage, grid
+from tests.server.acting import SessionSetup, grid
 from tests.server.files.test_uploads import send
 
 SIZE = 1_000
 
 
-def performed(stage: Stage, lines: int = 3) -> tuple[str, str]:
+def performed(stage: SessionSetup, lines: int = 3) -> tuple[str, str]:
     """Create a sweep and perform a run of it that logs so many lines; return both names."""
     sweep = stage.sweep(grid(3))
     name = stage.issued(stage.agent(sweep))
@@ -43,9 +37,9 @@ def performed(stage: Stage, lines: int = 3) -> tuple[str, str]:
     return sweep, name
 
 
-def logged(stage: Stage, run: str, collection: str, *aliases: str) -> Artifact:
+def logged(stage: SessionSetup, run: str, collection: str, *aliases: str) -> Artifact:
     """Have a run log an artifact, as it is after its commit."""
-    wishes = ArtifactWishes("local", "p", collection, "model", digest=run + collection, run=run)
+    wishes = ArtifactFields("local", "p", collection, "model", digest=run + collection, run=run)
     made = versions.create(stage.world, wishes)
     with stage.world.database.write() as transaction:
         artifacts.change(transaction, made.id, {"state": COMMITTED, "version": 0, "size": SIZE})
@@ -53,58 +47,60 @@ def logged(stage: Stage, run: str, collection: str, *aliases: str) -> Artifact:
     return made
 
 
-def is_there(stage: Stage, artifact: Artifact) -> bool:
+def is_there(stage: SessionSetup, artifact: Artifact) -> bool:
     with stage.world.database.read() as transaction:
         found = artifacts.find(transaction, artifact.id)
     return found is not None and found.state == COMMITTED
 
 
-def test_a_sweep_goes_with_all_that_its_runs_told_and_another_one_stays(stage: Stage) -> None:
+def test_a_sweep_goes_with_all_that_its_runs_told_and_another_one_stays(stage: SessionSetup) -> None:
     sweep, _ = performed(stage)
     other, kept = performed(stage)
-    before = removing.measure_sweep(stage.world, other)
-    removing.remove_sweep(stage.world, sweep)
-    assert removing.measure_sweep(stage.world, sweep) == Holding()
-    assert removing.measure_sweep(stage.world, other) == before
+    before = removal.measure_sweep(stage.world, other)
+    removal.remove_sweep(stage.world, sweep)
+    assert removal.measure_sweep(stage.world, sweep) == StorageUsage()
+    assert removal.measure_sweep(stage.world, other) == before
     with stage.world.database.read() as transaction:
         assert sweeps.find(transaction, sweep) is None
     assert stage.run(kept).history_lines == 3
-    removing.remove_sweep(stage.world, sweep)  # as after one that was cut short
+    removal.remove_sweep(stage.world, sweep)  # as after one that was cut short
 
 
-def test_what_a_sweep_takes_up_grows_with_its_lines(stage: Stage) -> None:
-    few, many = (removing.measure_sweep(stage.world, performed(stage, lines)[0]) for lines in (3, 100))
+def test_what_a_sweep_takes_up_grows_with_its_lines(stage: SessionSetup) -> None:
+    few, many = (removal.measure_sweep(stage.world, performed(stage, lines)[0]) for lines in (3, 100))
     assert (few.rows, many.rows) == (4, 101)
     assert many.size - few.size >= 97 * len('{"_step": 3, "loss": 1}')
 
 
-def test_files_of_its_runs_go_from_the_disk(stage: Stage) -> None:
+def test_files_of_its_runs_go_from_the_disk(stage: SessionSetup) -> None:
     sweep, name = performed(stage)
-    place = Place(str(stage.run(name).id), "output.log")
+    place = FileRef(str(stage.run(name).id), "output.log")
     send(stage, place, b"bytes")
-    assert removing.measure_sweep(stage.world, sweep).rows == 5
-    removing.remove_sweep(stage.world, sweep)
+    assert removal.measure_sweep(stage.world, sweep).rows == 5
+    removal.remove_sweep(stage.world, sweep)
     assert not place.within(stage.world.files).exists()
 
 
-def test_an_artifact_goes_unless_another_run_wants_it_or_it_has_a_name_of_its_own(stage: Stage) -> None:
+def test_an_artifact_goes_unless_another_run_wants_it_or_it_has_a_name_of_its_own(
+    stage: SessionSetup,
+) -> None:
     sweep, name = performed(stage)
     _, user = performed(stage)
     names = ("unused", "used", "again", "named", "linked")
     made = {each: logged(stage, name, each, *(["best"] if each == "named" else [])) for each in names}
     versions.use(stage.world, made["used"].id, RunPath("local", "p", user))
-    again = ArtifactWishes("local", "p", "again", "model", digest=f"{name}again", run=user)
+    again = ArtifactFields("local", "p", "again", "model", digest=f"{name}again", run=user)
     assert versions.create(stage.world, again).id == made["again"].id
     collections.link(stage.world, made["linked"].id, CollectionPath("local", "p", "portfolio"), [])
-    removing.remove_sweep(stage.world, sweep)
+    removal.remove_sweep(stage.world, sweep)
     assert {each for each in names if is_there(stage, made[each])} == {"used", "again", "named", "linked"}
 
 
-def test_a_portfolio_stays_with_what_is_linked_to_it(stage: Stage) -> None:
+def test_a_portfolio_stays_with_what_is_linked_to_it(stage: SessionSetup) -> None:
     sweep, name = performed(stage)
     linked = logged(stage, name, "model")
     collections.link(stage.world, linked.id, CollectionPath("local", "p", "portfolio"), ["best"])
-    removing.remove_sweep(stage.world, sweep)
+    removal.remove_sweep(stage.world, sweep)
     with stage.world.database.read() as transaction:
         project = projects.find(transaction, "local", "p")
         assert project is not None
@@ -114,45 +110,45 @@ def test_a_portfolio_stays_with_what_is_linked_to_it(stage: Stage) -> None:
     assert member.artifact.id == linked.id
 
 
-def has_project(stage: Stage, name: str = "p") -> bool:
+def has_project(stage: SessionSetup, name: str = "p") -> bool:
     with stage.world.database.read() as transaction:
         return projects.find(transaction, "local", name) is not None
 
 
-def test_what_a_sweep_takes_up_has_its_artifacts(stage: Stage) -> None:
+def test_what_a_sweep_takes_up_has_its_artifacts(stage: SessionSetup) -> None:
     sweep, name = performed(stage)
-    before = removing.measure_sweep(stage.world, sweep)
+    before = removal.measure_sweep(stage.world, sweep)
     logged(stage, name, "model")
-    assert removing.measure_sweep(stage.world, sweep) == before + Holding(1, SIZE)
+    assert removal.measure_sweep(stage.world, sweep) == before + StorageUsage(1, SIZE)
 
 
-def test_a_project_goes_with_the_last_that_was_in_it(stage: Stage) -> None:
+def test_a_project_goes_with_the_last_that_was_in_it(stage: SessionSetup) -> None:
     sweep, name = performed(stage)
     other, _ = performed(stage)
     logged(stage, name, "model")
-    begun = ArtifactWishes("local", "p", "never finished", "model", digest="d", run=name)
+    begun = ArtifactFields("local", "p", "never finished", "model", digest="d", run=name)
     versions.create(stage.world, begun)
-    removing.remove_sweep(stage.world, other)
+    removal.remove_sweep(stage.world, other)
     assert has_project(stage)
-    removing.remove_sweep(stage.world, sweep)
+    removal.remove_sweep(stage.world, sweep)
     assert not has_project(stage)
 
 
-def test_a_project_is_removed_with_runs_of_no_sweep_and_what_has_a_name(stage: Stage) -> None:
+def test_a_project_is_removed_with_runs_of_no_sweep_and_what_has_a_name(stage: SessionSetup) -> None:
     _, name = performed(stage)
-    run_service.upsert(stage.world, RunWishes(name="alone", project="p"))
-    run_service.upsert(stage.world, RunWishes(name="alone", project="other"))
-    place = Place(str(stage.run("alone").id), "a.txt")
+    run_service.upsert(stage.world, RunUpsert(name="alone", project="p"))
+    run_service.upsert(stage.world, RunUpsert(name="alone", project="other"))
+    place = FileRef(str(stage.run("alone").id), "a.txt")
     send(stage, place, b"bytes")
     logged(stage, name, "model", "best")
-    rest = removing.besides_sweeps(stage.world, "local", "p")
+    rest = removal.besides_sweeps(stage.world, "local", "p")
     assert rest is not None
     assert (rest.runs, rest.collections, rest.is_on, rest.held.rows) == (1, 1, True, 2)
-    removing.remove_project(stage.world, "local", "p")
+    removal.remove_project(stage.world, "local", "p")
     assert (has_project(stage), has_project(stage, "other")) == (False, True)
-    assert removing.kept_sweeps(stage.world) == []
+    assert removal.kept_sweeps(stage.world) == []
     assert not place.within(stage.world.files).exists()
-    removing.remove_project(stage.world, "local", "p")
+    removal.remove_project(stage.world, "local", "p")
 
 
 class Dying:
@@ -175,17 +171,17 @@ class Dying:
             yield transaction
 
 
-def test_a_removal_that_was_cut_short_anywhere_is_done_by_the_next_one(stage: Stage) -> None:
+def test_a_removal_that_was_cut_short_anywhere_is_done_by_the_next_one(stage: SessionSetup) -> None:
     for writes in range(100):
         sweep, name = performed(stage)
         model, used = logged(stage, name, "model"), logged(stage, name, "used")
         versions.use(stage.world, used.id, RunPath("local", "p", name))
         dying: Any = Dying(stage.world.database, writes)
         try:
-            removing.remove_sweep(replace(stage.world, database=dying), sweep)
+            removal.remove_sweep(replace(stage.world, database=dying), sweep)
             break
         except KeyboardInterrupt:
-            removing.remove_sweep(stage.world, sweep)
+            removal.remove_sweep(stage.world, sweep)
             assert not is_there(stage, model)
             assert not is_there(stage, used)
             assert not has_project(stage)

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 import pytest
 
 from parallel_hpo.server.artifacts import versions
-from parallel_hpo.server.artifacts.versions import ArtifactWishes
-from parallel_hpo.server.removal.tidying import ABANDONED_BY_A_RUN_S, ABANDONED_S, tidy
+from parallel_hpo.server.artifacts.versions import ArtifactFields
+from parallel_hpo.server.removal import ABANDONED_BY_A_RUN_S, ABANDONED_S, tidy
 from parallel_hpo.server.services import runs as run_service
 from parallel_hpo.server.services.file_stream import Chunk
-from parallel_hpo.server.services.runs import RunWishes
-from parallel_hpo.server.store import leftovers
-from tests.server.acting import Stage
+from parallel_hpo.server.services.runs import RunUpsert
+from parallel_hpo.server.store import holdings
+from tests.server.acting import SessionSetup
 from tests.server.artifacts.test_artifacts import (
     CONTENT,
     DELETE,
@@ -34,9 +34,9 @@ DEADLINE_S = 20.0
 
 
 @pytest.fixture
-def web(stage: Stage) -> Iterator[Web]:
+def web(stage: SessionSetup) -> Iterator[Web]:
     """A client with the master key, and a run."""
-    run_service.upsert(stage.world, RunWishes(name="r", project="p"))
+    run_service.upsert(stage.world, RunUpsert(name="r", project="p"))
     with Web(stage) as web:
         yield web
 
@@ -51,11 +51,13 @@ def begun(web: Web, name: str, content: bytes) -> str:
     return artifact
 
 
-def manifests(stage: Stage) -> int:
+def manifests(stage: SessionSetup) -> int:
     return len(list((stage.world.files / "manifests").iterdir()))
 
 
-def test_files_of_an_artifact_that_was_never_finished_go_once_nobody_will(stage: Stage, web: Web) -> None:
+def test_files_of_an_artifact_that_was_never_finished_go_once_nobody_will(
+    stage: SessionSetup, web: Web
+) -> None:
     logged(web)
     artifact = begun(web, "never", OTHER)
     stage.clock.now += ABANDONED_S - 1
@@ -67,10 +69,10 @@ def test_files_of_an_artifact_that_was_never_finished_go_once_nobody_will(stage:
     assert "doesn't exist" in commit(web, artifact)["errors"][0]["message"]
 
 
-def test_an_artifact_whose_run_is_over_is_given_up_sooner(stage: Stage) -> None:
+def test_an_artifact_whose_run_is_over_is_given_up_sooner(stage: SessionSetup) -> None:
     for name in ("over", "on"):
-        run_service.upsert(stage.world, RunWishes(name=name, project="p"))
-        wishes = ArtifactWishes("local", "p", name, "model", digest=name, run=name)
+        run_service.upsert(stage.world, RunUpsert(name=name, project="p"))
+        wishes = ArtifactFields("local", "p", name, "model", digest=name, run=name)
         versions.create(stage.world, wishes)
     stage.stream("over", Chunk(exitcode=1))
     for after_s, left in ((ABANDONED_BY_A_RUN_S - 1, 2), (2, 1)):
@@ -78,10 +80,10 @@ def test_an_artifact_whose_run_is_over_is_given_up_sooner(stage: Stage) -> None:
         tidy(stage.world)
         ids = [stage.run(name).id for name in ("over", "on")]
         with stage.world.database.read() as transaction:
-            assert sum(len(leftovers.unfinished_of_run(transaction, run)) for run in ids) == left
+            assert sum(len(holdings.unfinished_of_run(transaction, run)) for run in ids) == left
 
 
-def test_an_artifact_whose_client_is_at_work_is_not_given_up(stage: Stage, web: Web) -> None:
+def test_an_artifact_whose_client_is_at_work_is_not_given_up(stage: SessionSetup, web: Web) -> None:
     artifact = begun(web, "slow", OTHER)
     stage.clock.now += ABANDONED_S - 1
     assert address_of_file(web, artifact, OTHER) is None
@@ -90,7 +92,7 @@ def test_an_artifact_whose_client_is_at_work_is_not_given_up(stage: Stage, web: 
     assert commit(web, artifact).get("errors") is None
 
 
-def test_a_file_that_a_client_was_told_it_need_not_send_stays_for_it(stage: Stage, web: Web) -> None:
+def test_a_file_that_a_client_was_told_it_need_not_send_stays_for_it(stage: SessionSetup, web: Web) -> None:
     old = logged(web, "old")
     stage.clock.now += 86400
     artifact = created(web, "new")
@@ -101,7 +103,7 @@ def test_a_file_that_a_client_was_told_it_need_not_send_stays_for_it(stage: Stag
     assert commit(web, artifact).get("errors") is None
 
 
-def test_an_artifact_that_is_begun_keeps_no_older_files_of_others(stage: Stage, web: Web) -> None:
+def test_an_artifact_that_is_begun_keeps_no_older_files_of_others(stage: SessionSetup, web: Web) -> None:
     old = logged(web, "old")
     stage.clock.now += 86400
     created(web, "new")
@@ -109,7 +111,7 @@ def test_an_artifact_that_is_begun_keeps_no_older_files_of_others(stage: Stage, 
     assert blobs(stage) == []
 
 
-def test_a_server_takes_back_what_others_left_while_it_runs(stage: Stage) -> None:
+def test_a_server_takes_back_what_others_left_while_it_runs(stage: SessionSetup) -> None:
     files = stage.world.files
     left = [files / ".incoming" / "begun", files / "77" / "a.txt", files / "blobs" / ("0" * 32)]
     for path in left:

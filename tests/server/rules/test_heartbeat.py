@@ -9,23 +9,23 @@ from parallel_hpo.server.rules.heartbeat import (
     Answer,
     Deliver,
     Exit,
+    HeartbeatState,
     Issue,
-    Nothing,
+    NoCommand,
     OwnRun,
     RunMove,
-    SilenceLimits,
+    SilenceTimeouts,
     Stop,
-    View,
     WaitingRun,
     answer,
     exhausted,
 )
-from parallel_hpo.server.rules.run_states import OPEN, RunEvent, RunState
-from parallel_hpo.server.rules.sweep_states import SweepState
+from parallel_hpo.server.rules.runs import OPEN, RunEvent, RunState
+from parallel_hpo.server.rules.sweeps import SweepState
 
 NOW = 1000.0
-PATIENCE = SilenceLimits()
-IDLE = View(
+PATIENCE = SilenceTimeouts()
+IDLE = HeartbeatState(
     sweep_state=SweepState.RUNNING,
     agent_gone=False,
     own=(),
@@ -47,7 +47,7 @@ own_runs = st.builds(
     heard_at=st.floats(0, NOW),
 )
 views = st.builds(
-    View,
+    HeartbeatState,
     sweep_state=st.sampled_from(SweepState),
     agent_gone=st.booleans(),
     own=st.lists(own_runs, max_size=2).map(tuple),
@@ -59,12 +59,14 @@ views = st.builds(
 listings = st.frozensets(st.sampled_from(["r1", "r2", "r3"]))
 
 
-def decide(view: View, *listed: str, now: float = NOW) -> Answer:
+def decide(view: HeartbeatState, *listed: str, now: float = NOW) -> Answer:
     return answer(view, frozenset(listed), now, PATIENCE)
 
 
 @given(views, listings)
-def test_no_agent_gets_a_second_run_while_it_lists_one_of_its_own(view: View, listed: frozenset[str]) -> None:
+def test_no_agent_gets_a_second_run_while_it_lists_one_of_its_own(
+    view: HeartbeatState, listed: frozenset[str]
+) -> None:
     command = answer(view, listed, NOW, PATIENCE).command
     if any(run.name in listed for run in view.own):
         assert not isinstance(command, Issue | Deliver)
@@ -72,7 +74,7 @@ def test_no_agent_gets_a_second_run_while_it_lists_one_of_its_own(view: View, li
 
 @given(views, listings)
 def test_a_new_run_is_issued_only_by_a_running_sweep_below_its_cap(
-    view: View, listed: frozenset[str]
+    view: HeartbeatState, listed: frozenset[str]
 ) -> None:
     if isinstance(answer(view, listed, NOW, PATIENCE).command, Issue):
         assert view.sweep_state in (SweepState.RUNNING, SweepState.PENDING)
@@ -82,7 +84,7 @@ def test_a_new_run_is_issued_only_by_a_running_sweep_below_its_cap(
 
 @given(views, listings)
 def test_an_exit_never_kills_what_the_agent_lists_unless_the_sweep_is_canceled_or_the_agent_gone(
-    view: View, listed: frozenset[str]
+    view: HeartbeatState, listed: frozenset[str]
 ) -> None:
     if isinstance(answer(view, listed, NOW, PATIENCE).command, Exit):
         over = view.sweep_state is SweepState.CANCELED or view.agent_gone
@@ -104,12 +106,12 @@ def test_a_preempted_run_is_resumed() -> None:
 
 
 def test_a_busy_agent_gets_nothing() -> None:
-    assert decide(replace(IDLE, own=(RUN,)), "r1") == Answer(Nothing())
+    assert decide(replace(IDLE, own=(RUN,)), "r1") == Answer(NoCommand())
 
 
 def test_a_stopped_function_may_unwind_for_a_while_after_its_agent_forgot_it() -> None:
     view = replace(IDLE, own=(replace(RUN, stop_requested=True),))
-    assert decide(view, now=NOW + 59) == Answer(Nothing())
+    assert decide(view, now=NOW + 59) == Answer(NoCommand())
     killed = Answer(Issue(), (RunMove(1, RunEvent.WENT_SILENT_BY_REQUEST),))
     assert decide(view, now=NOW + 60) == killed
 
@@ -132,14 +134,14 @@ def test_a_run_that_never_started_twice_is_given_up_and_the_next_one_issued() ->
 
 def test_a_run_that_left_its_agent_without_a_word_crashed_after_a_while() -> None:
     view = replace(IDLE, own=(RUN,))
-    assert decide(view, now=NOW + PATIENCE.left_s - 1) == Answer(Nothing())
+    assert decide(view, now=NOW + PATIENCE.left_s - 1) == Answer(NoCommand())
     crashed = Answer(Issue(), (RunMove(1, RunEvent.WENT_SILENT),))
     assert decide(view, now=NOW + PATIENCE.left_s) == crashed
 
 
 def test_a_run_that_was_asked_to_stop_has_longer_to_unwind() -> None:
     view = replace(IDLE, own=(replace(RUN, stop_requested=True),))
-    assert decide(view, now=NOW + PATIENCE.left_s) == Answer(Nothing())
+    assert decide(view, now=NOW + PATIENCE.left_s) == Answer(NoCommand())
 
 
 def test_a_stop_is_repeated_for_as_long_as_the_run_is_listed() -> None:
@@ -158,28 +160,28 @@ def test_agents_of_a_canceled_sweep_and_released_agents_are_told_to_exit() -> No
 
 def test_a_finished_sweep_lets_its_runs_finish_and_then_sends_agents_away() -> None:
     over = replace(IDLE, sweep_state=SweepState.FINISHED)
-    assert decide(replace(over, own=(RUN,)), "r1") == Answer(Nothing())
+    assert decide(replace(over, own=(RUN,)), "r1") == Answer(NoCommand())
     assert decide(over) == Answer(Exit())
 
 
 def test_a_paused_sweep_gives_nothing_and_sends_nobody_away() -> None:
     paused = replace(IDLE, sweep_state=SweepState.PAUSED)
-    assert decide(paused) == Answer(Nothing())
-    assert decide(replace(paused, own=(NEW,))) == Answer(Nothing())
+    assert decide(paused) == Answer(NoCommand())
+    assert decide(replace(paused, own=(NEW,))) == Answer(NoCommand())
 
 
 def test_at_the_cap_agents_wait_for_runs_that_may_come_back() -> None:
     capped = replace(IDLE, cap_reached=True)
-    assert decide(replace(capped, unsettled=True)) == Answer(Nothing())
+    assert decide(replace(capped, unsettled=True)) == Answer(NoCommand())
     assert decide(capped) == Answer(Exit(exhausted=True))
-    assert exhausted(replace(IDLE, unsettled=True), frozenset()) == Nothing()
+    assert exhausted(replace(IDLE, unsettled=True), frozenset()) == NoCommand()
 
 
 def test_a_program_that_has_told_its_runs_end_may_leave_before_its_agent_does() -> None:
     capped = replace(IDLE, cap_reached=True)
-    assert decide(capped, "r1") == Answer(Nothing())
-    assert decide(replace(IDLE, sweep_state=SweepState.FINISHED), "r1") == Answer(Nothing())
-    assert exhausted(IDLE, frozenset({"r1"})) == Nothing()
+    assert decide(capped, "r1") == Answer(NoCommand())
+    assert decide(replace(IDLE, sweep_state=SweepState.FINISHED), "r1") == Answer(NoCommand())
+    assert exhausted(IDLE, frozenset({"r1"})) == NoCommand()
     assert exhausted(IDLE, frozenset()) == Exit(exhausted=True)
 
 
@@ -191,14 +193,14 @@ def test_a_supervised_agents_run_is_delivered_until_it_arrives() -> None:
 
 def test_a_supervised_agent_whose_main_goes_on_after_its_runs_end_is_left_alone() -> None:
     working = replace(IDLE, supervised=True, sweep_state=SweepState.FINISHED)
-    assert answer(working, frozenset({"r1"}), NOW, PATIENCE) == Answer(Nothing())
+    assert answer(working, frozenset({"r1"}), NOW, PATIENCE) == Answer(NoCommand())
     issuing = replace(working, sweep_state=SweepState.RUNNING)
-    assert answer(issuing, frozenset({"r1"}), NOW, PATIENCE) == Answer(Nothing())
+    assert answer(issuing, frozenset({"r1"}), NOW, PATIENCE) == Answer(NoCommand())
     assert answer(working, frozenset(), NOW, PATIENCE) == Answer(Exit())
 
 
 def test_a_pending_run_that_a_user_stopped_is_not_delivered_again_and_ends_after_a_while() -> None:
     view = replace(IDLE, own=(replace(NEW, stop_requested=True),), supervised=True)
-    assert decide(view, now=NOW + 59) == Answer(Nothing())
+    assert decide(view, now=NOW + 59) == Answer(NoCommand())
     killed = Answer(Issue(), (RunMove(1, RunEvent.WENT_SILENT_BY_REQUEST),))
     assert decide(view, now=NOW + 60) == killed

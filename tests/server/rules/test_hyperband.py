@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parallel_hpo.config.early_stopping import HyperbandSettings
-from parallel_hpo.server.rules.early_stopping import AtBand, LossCourse, advance
-from parallel_hpo.server.rules.hyperband import Hyperband
+from parallel_hpo.config.checks import HyperbandSettings
+from parallel_hpo.server.rules.early_stopping import BandResult, Hyperband, LossHistory, advance
 
 losses = st.lists(st.floats(-10, 10), min_size=1, max_size=30)
 RULE = Hyperband(bands=(2, 6), eta=3, strict=False)
@@ -43,33 +42,33 @@ def test_strictness_is_off_unless_asked_for() -> None:
 
 @given(losses, st.integers(0, 30))
 def test_a_course_is_the_same_however_its_losses_are_cut_into_chunks(values: list[float], cut: int) -> None:
-    whole = advance(LossCourse(), values, RULE)
-    first = advance(LossCourse(), values[:cut], RULE)
+    whole = advance(LossHistory(), values, RULE)
+    first = advance(LossHistory(), values[:cut], RULE)
     second = advance(first.course, values[cut:], RULE)
     assert second.course == whole.course
     assert first.reached + second.reached == whole.reached
 
 
 def test_only_bands_are_remembered_on_the_way() -> None:
-    reached = advance(LossCourse(), [5, 4, 6, 3, 2, 7, 1], RULE).reached
-    assert reached == (AtBand(2, loss=4, best=4), AtBand(6, loss=7, best=2))
+    reached = advance(LossHistory(), [5, 4, 6, 3, 2, 7, 1], RULE).reached
+    assert reached == (BandResult(2, loss=4, best=4), BandResult(6, loss=7, best=2))
 
 
 @given(losses)
 def test_the_best_run_at_a_band_is_never_stopped(values: list[float]) -> None:
     best = min(values)
-    assert not RULE.must_stop(AtBand(2, best, best), values)
+    assert not RULE.must_stop(BandResult(2, best, best), values)
 
 
 @given(losses, st.booleans())
 def test_no_more_than_the_best_1_of_eta_and_their_equals_go_on(values: list[float], strict: bool) -> None:
     rule = Hyperband(bands=(2,), eta=3, strict=strict)
     threshold = sorted(values)[len(values) // 3]
-    go_on = [value for value in values if not rule.must_stop(AtBand(2, value, value), values)]
+    go_on = [value for value in values if not rule.must_stop(BandResult(2, value, value), values)]
     assert all(value <= threshold for value in go_on)
 
 
 def test_a_strict_rule_forgets_what_was_better_before_the_band() -> None:
-    at = AtBand(band=2, loss=5, best=1)
+    at = BandResult(band=2, loss=5, best=1)
     assert not Hyperband((2,), 3, strict=False).must_stop(at, [2, 3, 5])
     assert Hyperband((2,), 3, strict=True).must_stop(at, [2, 3, 5])

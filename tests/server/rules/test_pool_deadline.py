@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from parallel_hpo.errors import ExitCode
-from parallel_hpo.protocol.ends import Ending
-from parallel_hpo.server.rules.pool.exchange import TOO_LATE
-from parallel_hpo.words import Outcome, StopKind
+from parallel_hpo.core.errors import ExitCode
+from parallel_hpo.core.messages import SweepEnd
+from parallel_hpo.core.types import Outcome, StopKind
+from parallel_hpo.count.pool_exchange import TOO_LATE
 from tests.server.pool_in_memory import Talk
 from tests.server.pooling import end, new_pool, start, stopped
 
@@ -76,7 +76,7 @@ def test_what_is_on_at_the_deadline_is_interrupted() -> None:
     talk.pool.clock.now += 59 * MINUTE
     assert talk.tell(talk.a).ends is None
     talk.pool.clock.now += 2 * MINUTE
-    assert talk.tell(talk.a).ends == Ending("deadline 1h", ExitCode.SWEEP_TIMEOUT, StopKind.INTERRUPT)
+    assert talk.tell(talk.a).ends == SweepEnd("deadline 1h", ExitCode.SWEEP_TIMEOUT, StopKind.INTERRUPT)
 
 
 def test_a_run_that_failed_says_nothing_of_how_long_others_take() -> None:

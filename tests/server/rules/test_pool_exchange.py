@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from parallel_hpo.server.rules.pool.lost import bury
-from parallel_hpo.words import Outcome, RunId
+from parallel_hpo.core.types import Outcome, RunId
+from parallel_hpo.count.pool_ending import bury
 from tests.server.pool_in_memory import PoolInMemory, Talk
 from tests.server.pooling import end, machine, new_pool, start, stopped, told
 

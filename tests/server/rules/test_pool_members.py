@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from parallel_hpo.errors import ExitCode
-from parallel_hpo.protocol.ends import Ending
-from parallel_hpo.protocol.pool import Exchange, Granted, NodeLost
-from parallel_hpo.server.rules.pool.exchange import WITHOUT_END
-from parallel_hpo.server.rules.pool.state import Moment
-from parallel_hpo.words import Outcome, RunId, StopKind
+from parallel_hpo.core.errors import ExitCode
+from parallel_hpo.core.messages import SweepEnd
+from parallel_hpo.core.pool_messages import Exchange, Granted, NodeLost
+from parallel_hpo.core.types import Outcome, RunId, StopKind
+from parallel_hpo.count.pool_exchange import WITHOUT_END
+from parallel_hpo.count.pool_state import Moment
 from tests.server.pool_in_memory import PoolInMemory, Talk
 from tests.server.pooling import TIMEOUT_S, end, machine, new_pool, start, stopped, told
 
@@ -17,7 +17,7 @@ from tests.server.pooling import TIMEOUT_S, end, machine, new_pool, start, stopp
 def test_a_stop_that_comes_after_the_end_changes_nothing() -> None:
     talk = Talk(count=1)
     ends = talk.perform(talk.a, "r").ends
-    talk.pool.stop(Ending("Ctrl-C", 130, StopKind.KILL))
+    talk.pool.stop(SweepEnd("Ctrl-C", 130, StopKind.KILL))
     assert talk.tell(talk.a).ends == ends
     assert talk.pool.kinds().count("complete") == 1
 
@@ -26,10 +26,10 @@ def test_what_would_end_a_sweep_that_ends_already_changes_nothing() -> None:
     talk = Talk(section={"failures": {"max_initial": 1}, "sweep_timeout_s": 5.0})
     for run in "rs":
         talk.begin(talk.a, run)
-    talk.pool.stop(Ending("Ctrl-C", 130, StopKind.DRAIN))
+    talk.pool.stop(SweepEnd("Ctrl-C", 130, StopKind.DRAIN))
     talk.tell(talk.a, ends=(end("r", outcome=Outcome.FAILED),))
     talk.pool.clock.now += 5
-    assert talk.tell(talk.a).ends == Ending("Ctrl-C", 130, StopKind.DRAIN)
+    assert talk.tell(talk.a).ends == SweepEnd("Ctrl-C", 130, StopKind.DRAIN)
     assert talk.pool.kinds().count("stopped") == 1
 
 
@@ -90,7 +90,7 @@ def test_a_sweep_is_complete_once_all_have_ended() -> None:
     talk.begin(talk.b, "s")
     assert talk.perform(talk.a, "r").ends is None
     answer = talk.tell(talk.b, ends=(end("s"),))
-    assert answer.ends == Ending("all 2 runs performed", ExitCode.COMPLETE)
+    assert answer.ends == SweepEnd("all 2 runs performed", ExitCode.COMPLETE)
     assert talk.tell(talk.a, wants=2).ends == answer.ends
     assert talk.pool.kinds()[-1] == "complete"
 
@@ -99,13 +99,13 @@ def test_a_sweep_that_is_opened_again_with_nothing_to_do_is_complete_at_once() -
     talk = Talk(count=1)
     talk.perform(talk.a, "r")
     talk.pool.open(new_pool(count=1))
-    assert talk.pool.look() == Ending("all 1 runs performed", ExitCode.COMPLETE)
+    assert talk.pool.look() == SweepEnd("all 1 runs performed", ExitCode.COMPLETE)
     assert talk.pool.kinds()[-2:] == ["opened", "complete"]
 
 
 def test_a_sweep_of_which_no_run_finished_says_so_by_its_code() -> None:
     talk = Talk(count=1)
-    assert talk.perform(talk.a, "r", Outcome.STOPPED).ends == Ending(
+    assert talk.perform(talk.a, "r", Outcome.STOPPED).ends == SweepEnd(
         "all 1 runs performed", ExitCode.NO_RUN_FINISHED
     )
 
@@ -118,7 +118,7 @@ def test_an_exhausted_sweep_grants_nothing_new_and_is_complete_once_no_grant_is_
     assert (answer.granted, answer.ends) == (0, None)
     assert talk.tell(talk.a, wants=3).granted == 0
     assert talk.tell(talk.b, wants=2).granted == 2
-    assert talk.tell(talk.b, wants=0).ends == Ending("the grid is used up", ExitCode.COMPLETE)
+    assert talk.tell(talk.b, wants=0).ends == SweepEnd("the grid is used up", ExitCode.COMPLETE)
 
 
 def test_failures_are_counted_over_all_machines_and_end_the_sweep() -> None:
@@ -138,7 +138,9 @@ def test_a_sweep_that_has_had_its_time_is_interrupted_as_on_one_machine() -> Non
     talk.pool.clock.now += 9.9
     assert talk.tell(talk.a).ends is None
     talk.pool.clock.now += 0.1
-    assert talk.tell(talk.a).ends == Ending("sweep timeout 10 s", ExitCode.SWEEP_TIMEOUT, StopKind.INTERRUPT)
+    assert talk.tell(talk.a).ends == SweepEnd(
+        "sweep timeout 10 s", ExitCode.SWEEP_TIMEOUT, StopKind.INTERRUPT
+    )
 
 
 def test_the_time_of_a_sweep_without_a_head_begins_with_its_first_machine() -> None:
@@ -162,15 +164,15 @@ def test_a_sweep_whose_head_is_not_heard_is_interrupted() -> None:
     assert talk.tell(talk.a).ends is None
     talk.wait(1, heard=talk.a)
     ends = talk.tell(talk.a).ends
-    assert ends == Ending("the sweep's head is gone", ExitCode.RESUMABLE, StopKind.INTERRUPT)
+    assert ends == SweepEnd("the sweep's head is gone", ExitCode.RESUMABLE, StopKind.INTERRUPT)
 
 
 def test_a_stop_gives_way_to_a_stronger_one_only() -> None:
     talk = Talk()
     asked = (StopKind.INTERRUPT, StopKind.DRAIN, StopKind.PREEMPT, StopKind.KILL, StopKind.INTERRUPT)
     for stop in asked:
-        talk.pool.stop(Ending(f"asked to {stop}", 130, stop))
-    assert talk.tell(talk.a).ends == Ending("asked to kill", 130, StopKind.KILL)
+        talk.pool.stop(SweepEnd(f"asked to {stop}", 130, stop))
+    assert talk.tell(talk.a).ends == SweepEnd("asked to kill", 130, StopKind.KILL)
     assert talk.pool.kinds().count("stopped") == 2
 
 
@@ -180,7 +182,7 @@ def test_while_a_sweep_stops_nothing_starts_and_runs_that_are_stopped_wait_for_i
     talk.begin(talk.b, "s")
     talk.tell(talk.b, ends=(stopped("s"),))
     talk.tell(talk.b, wants=1)
-    talk.pool.stop(Ending("Ctrl-C", 130, StopKind.INTERRUPT))
+    talk.pool.stop(SweepEnd("Ctrl-C", 130, StopKind.INTERRUPT))
     assert "the sweep ends" in talk.why_not(talk.b, start("s", 2))
     talk.tell(talk.a, ends=(stopped("r"),))
     assert talk.tell(talk.b, wants=2).again == ()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from parallel_hpo.errors import ExitCode
-from parallel_hpo.protocol.ends import Ending
-from parallel_hpo.words import Outcome
+from parallel_hpo.core.errors import ExitCode
+from parallel_hpo.core.messages import SweepEnd
+from parallel_hpo.core.types import Outcome
 from tests.server.pool_in_memory import Talk
 from tests.server.pooling import TIMEOUT_S, end, machine, start, stopped
 
@@ -84,14 +84,14 @@ def test_a_machine_without_a_share_may_perform_what_one_has_left_and_it_counts_f
     assert talk.again(talk.anybody) == ["r"]
     talk.tell(talk.anybody, wants=1, starts=(start("r", 2),))
     talk.tell(talk.anybody, ends=(end("r", 2),))
-    assert talk.tell(talk.launch("2/2", 2)).ends == Ending("all 2 runs of share 2/2 performed", 0)
+    assert talk.tell(talk.launch("2/2", 2)).ends == SweepEnd("all 2 runs of share 2/2 performed", 0)
 
 
 def test_a_share_is_done_once_its_own_runs_have_ended_and_the_sweep_goes_on() -> None:
     talk = Shares()
     for run in "rs":
         ends = talk.perform(talk.b, run, Outcome.FINISHED if run == "r" else Outcome.FAILED).ends
-    assert ends == Ending("all 2 runs of share 2/2 performed", ExitCode.COMPLETE)
+    assert ends == SweepEnd("all 2 runs of share 2/2 performed", ExitCode.COMPLETE)
     assert talk.tell(talk.a, wants=9).ends is None
     assert talk.pool.look() is None
 
@@ -117,7 +117,7 @@ def test_a_share_of_a_grid_that_is_used_up_is_done_once_nobody_can_give_a_run_ba
     talk.tell(talk.a, wants=1)
     assert talk.tell(talk.b, over="the grid is used up").ends is None
     talk.begin(talk.a, "s")
-    assert talk.tell(talk.b, over="the grid is used up").ends == Ending("the grid is used up", 0)
-    assert talk.tell(talk.launch("3/3", 1)).ends == Ending("the grid is used up", ExitCode.COMPLETE)
+    assert talk.tell(talk.b, over="the grid is used up").ends == SweepEnd("the grid is used up", 0)
+    assert talk.tell(talk.launch("3/3", 1)).ends == SweepEnd("the grid is used up", ExitCode.COMPLETE)
     talk.tell(talk.a, ends=(stopped("s"),))
     assert talk.tell(talk.a, wants=1, wants_again=1, over="the grid is used up").ends is None

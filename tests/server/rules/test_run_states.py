@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parallel_hpo.server.rules.run_states import (
+from parallel_hpo.server.rules.runs import (
     MOVES,
     OPEN,
     IllegalRunMoveError,

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from parallel_hpo.server.rules.sweep_states import WISHES, IllegalSweepMoveError, SweepEvent, SweepState, move
+from parallel_hpo.server.rules.sweeps import WISHES, IllegalSweepMoveError, SweepEvent, SweepState, move
 
 
 @pytest.mark.parametrize("wish", ["RUNNING", "PAUSED", "FINISHED", "CANCELED"])

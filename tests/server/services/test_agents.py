@@ -8,14 +8,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from parallel_hpo.server.refusals import RefusedError
-from parallel_hpo.server.rules.run_states import RunState
+from parallel_hpo.server.rules.runs import RunState
 from parallel_hpo.server.services.file_stream import Chunk
 from parallel_hpo.server.store import runs
-from tests.server.acting import METRIC, Stage, grid
+from parallel_hpo.server.values import RefusedError
+from tests.server.acting import METRIC, SessionSetup, grid
 
 
-def test_a_grid_gives_each_point_once_and_then_ends_the_sweep(stage: Stage) -> None:
+def test_a_grid_gives_each_point_once_and_then_ends_the_sweep(stage: SessionSetup) -> None:
     sweep = stage.sweep(grid(3))
     agent = stage.agent(sweep)
     points = []
@@ -29,7 +29,7 @@ def test_a_grid_gives_each_point_once_and_then_ends_the_sweep(stage: Stage) -> N
     assert stage.progress(sweep).state == "FINISHED"
 
 
-def test_a_command_carries_nested_parameters_and_the_program(stage: Stage) -> None:
+def test_a_command_carries_nested_parameters_and_the_program(stage: SessionSetup) -> None:
     nested = {"opt": {"parameters": {"lr": {"value": 0.1}}}}
     sweep = stage.sweep({"method": "grid", "program": "train.py", "parameters": nested})
     command = stage.beat(stage.agent(sweep))
@@ -38,7 +38,7 @@ def test_a_command_carries_nested_parameters_and_the_program(stage: Stage) -> No
     assert command["program"] == "train.py"
 
 
-def test_a_busy_agent_gets_no_second_run(stage: Stage) -> None:
+def test_a_busy_agent_gets_no_second_run(stage: SessionSetup) -> None:
     sweep = stage.sweep(grid(3))
     agent = stage.agent(sweep)
     name = stage.issued(agent)
@@ -47,12 +47,12 @@ def test_a_busy_agent_gets_no_second_run(stage: Stage) -> None:
     assert stage.beat(agent, name) is None
 
 
-def test_a_lost_answer_is_given_again_with_the_same_run_and_parameters(stage: Stage) -> None:
+def test_a_lost_answer_is_given_again_with_the_same_run_and_parameters(stage: SessionSetup) -> None:
     agent = stage.agent(stage.sweep(grid(3)))
     assert stage.beat(agent) == stage.beat(agent)
 
 
-def test_a_run_whose_function_never_starts_it_fails_after_its_second_delivery(stage: Stage) -> None:
+def test_a_run_whose_function_never_starts_it_fails_after_its_second_delivery(stage: SessionSetup) -> None:
     agent = stage.agent(stage.sweep(grid(3)))
     first = stage.issued(agent)
     assert stage.issued(agent) == first
@@ -60,7 +60,7 @@ def test_a_run_whose_function_never_starts_it_fails_after_its_second_delivery(st
     assert stage.run(first).state is RunState.FAILED
 
 
-def test_a_finished_run_that_the_agent_still_lists_does_not_hold_up_the_next(stage: Stage) -> None:
+def test_a_finished_run_that_the_agent_still_lists_does_not_hold_up_the_next(stage: SessionSetup) -> None:
     sweep = stage.sweep(grid(3))
     agent = stage.agent(sweep)
     first = stage.perform(sweep, agent)
@@ -69,7 +69,7 @@ def test_a_finished_run_that_the_agent_still_lists_does_not_hold_up_the_next(sta
     assert command["run_id"] != first
 
 
-def test_a_run_cap_ends_the_sweep(stage: Stage) -> None:
+def test_a_run_cap_ends_the_sweep(stage: SessionSetup) -> None:
     sweep = stage.sweep(grid(5, run_cap=2))
     agent = stage.agent(sweep)
     stage.perform(sweep, agent)
@@ -77,7 +77,7 @@ def test_a_run_cap_ends_the_sweep(stage: Stage) -> None:
     assert stage.beat(agent) == {"type": "exit"}
 
 
-def test_at_the_end_of_a_grid_an_idle_agent_waits_for_a_run_that_may_come_back(stage: Stage) -> None:
+def test_at_the_end_of_a_grid_an_idle_agent_waits_for_a_run_that_may_come_back(stage: SessionSetup) -> None:
     sweep = stage.sweep(grid(1))
     busy, idle = stage.agent(sweep, "w0"), stage.agent(sweep, "w1")
     name = stage.issued(busy)
@@ -86,7 +86,7 @@ def test_at_the_end_of_a_grid_an_idle_agent_waits_for_a_run_that_may_come_back(s
     assert stage.issued(idle) == name
 
 
-def test_a_release_gives_back_only_runs_that_never_started(stage: Stage) -> None:
+def test_a_release_gives_back_only_runs_that_never_started(stage: SessionSetup) -> None:
     sweep = stage.sweep(grid(5))
     started, unstarted, other = (stage.agent(sweep, label) for label in ("w0_1", "w0_2", "w1_1"))
     stage.start(sweep, stage.issued(started))
@@ -97,7 +97,7 @@ def test_a_release_gives_back_only_runs_that_never_started(stage: Stage) -> None
     assert stage.run(name).state is RunState.PENDING
 
 
-def test_a_released_agent_is_told_to_exit(stage: Stage) -> None:
+def test_a_released_agent_is_told_to_exit(stage: SessionSetup) -> None:
     sweep = stage.sweep(grid(5))
     agent = stage.agent(sweep, "w0")
     name = stage.issued(agent)
@@ -105,7 +105,7 @@ def test_a_released_agent_is_told_to_exit(stage: Stage) -> None:
     assert stage.beat(agent, name) == {"type": "exit"}
 
 
-def test_a_run_that_the_supervisor_keeps_is_handed_to_nobody(stage: Stage) -> None:
+def test_a_run_that_the_supervisor_keeps_is_handed_to_nobody(stage: SessionSetup) -> None:
     sweep = stage.sweep(grid(5))
     kept = stage.issued(stage.agent(sweep, "w0_"))
     assert stage.release(sweep, "w0_", kept) == []
@@ -113,13 +113,13 @@ def test_a_run_that_the_supervisor_keeps_is_handed_to_nobody(stage: Stage) -> No
     assert stage.issued(stage.agent(sweep, "w1_")) != kept
 
 
-def test_a_worker_that_registers_again_gives_back_what_it_never_started(stage: Stage) -> None:
+def test_a_worker_that_registers_again_gives_back_what_it_never_started(stage: SessionSetup) -> None:
     sweep = stage.sweep(grid(5))
     left = stage.issued(stage.agent(sweep, "w0_"))
     assert stage.issued(stage.agent(sweep, "w0_")) == left
 
 
-def test_a_run_that_its_supervisor_keeps_is_not_given_to_others(stage: Stage) -> None:
+def test_a_run_that_its_supervisor_keeps_is_not_given_to_others(stage: SessionSetup) -> None:
     sweep = stage.sweep(grid(2))
     kept = stage.issued(stage.agent(sweep, "w0"))
     assert stage.release(sweep, "w0", kept) == []
@@ -130,7 +130,7 @@ def test_a_run_that_its_supervisor_keeps_is_not_given_to_others(stage: Stage) ->
     assert stage.run(kept).state is RunState.FINISHED
 
 
-def test_a_workers_next_agent_takes_over_what_its_last_one_never_started(stage: Stage) -> None:
+def test_a_workers_next_agent_takes_over_what_its_last_one_never_started(stage: SessionSetup) -> None:
     sweep = stage.sweep(grid(5))
     first = stage.agent(sweep, "w0")
     name = stage.issued(first)
@@ -140,27 +140,27 @@ def test_a_workers_next_agent_takes_over_what_its_last_one_never_started(stage: 
 
 
 @pytest.mark.parametrize("prefix", ["m_1", "m_1_", "m", "m_"])
-def test_a_label_is_known_by_its_first_words(stage: Stage, prefix: str) -> None:
+def test_a_label_is_known_by_its_first_words(stage: SessionSetup, prefix: str) -> None:
     sweep = stage.sweep(grid(5))
     name = stage.issued(stage.agent(sweep, "m_1"))
     assert stage.release(sweep, prefix) == [name]
 
 
 @pytest.mark.parametrize("prefix", ["m_1", "m_", "_", "%"])
-def test_a_label_that_begins_with_other_words_is_left_alone(stage: Stage, prefix: str) -> None:
+def test_a_label_that_begins_with_other_words_is_left_alone(stage: SessionSetup, prefix: str) -> None:
     sweep = stage.sweep(grid(5))
     stage.issued(stage.agent(sweep, "mx_12"))
     stage.issued(stage.agent(sweep))
     assert stage.release(sweep, prefix) == []
 
 
-def test_a_release_of_everybody_is_refused(stage: Stage) -> None:
+def test_a_release_of_everybody_is_refused(stage: SessionSetup) -> None:
     sweep = stage.sweep(grid(5))
     with pytest.raises(RefusedError, match="must not be empty"):
         stage.release(sweep, "")
 
 
-def test_a_strangers_preempted_run_is_resumed_by_the_next_agent(stage: Stage) -> None:
+def test_a_strangers_preempted_run_is_resumed_by_the_next_agent(stage: SessionSetup) -> None:
     sweep = stage.sweep(grid(5))
     agent = stage.agent(sweep)
     name = stage.issued(agent)
@@ -173,7 +173,7 @@ def test_a_strangers_preempted_run_is_resumed_by_the_next_agent(stage: Stage) ->
     assert stage.run(name).state is RunState.PENDING
 
 
-def test_a_workers_preempted_run_is_left_to_its_supervisor(stage: Stage) -> None:
+def test_a_workers_preempted_run_is_left_to_its_supervisor(stage: SessionSetup) -> None:
     sweep = stage.sweep(grid(5))
     name = stage.issued(stage.agent(sweep, "w0"))
     stage.start(sweep, name)
@@ -182,7 +182,7 @@ def test_a_workers_preempted_run_is_left_to_its_supervisor(stage: Stage) -> None
     assert stage.issued(stage.agent(sweep, "w1")) != name
 
 
-def test_a_paused_sweep_holds_its_agents_and_goes_on_when_it_is_resumed(stage: Stage) -> None:
+def test_a_paused_sweep_holds_its_agents_and_goes_on_when_it_is_resumed(stage: SessionSetup) -> None:
     sweep = stage.sweep(grid(3))
     agent = stage.agent(sweep)
     stage.set_state(sweep, "PAUSED")
@@ -192,7 +192,7 @@ def test_a_paused_sweep_holds_its_agents_and_goes_on_when_it_is_resumed(stage: S
     assert stage.issued(agent)
 
 
-def test_a_canceled_sweep_stops_its_runs_which_are_killed(stage: Stage) -> None:
+def test_a_canceled_sweep_stops_its_runs_which_are_killed(stage: SessionSetup) -> None:
     sweep = stage.sweep(grid(3))
     agent = stage.agent(sweep)
     name = stage.issued(agent)
@@ -205,7 +205,7 @@ def test_a_canceled_sweep_stops_its_runs_which_are_killed(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("state", ["FINISHED", "CANCELED"])
-def test_no_agent_can_join_a_sweep_that_is_over(stage: Stage, state: str) -> None:
+def test_no_agent_can_join_a_sweep_that_is_over(stage: SessionSetup, state: str) -> None:
     sweep = stage.sweep(grid(3))
     stage.set_state(sweep, state)
     with pytest.raises(RefusedError, match="is not running") as refusal:
@@ -213,7 +213,7 @@ def test_no_agent_can_join_a_sweep_that_is_over(stage: Stage, state: str) -> Non
     assert refusal.value.status == 400
 
 
-def test_an_unknown_sweep_and_an_unknown_agent_are_not_found(stage: Stage) -> None:
+def test_an_unknown_sweep_and_an_unknown_agent_are_not_found(stage: SessionSetup) -> None:
     with pytest.raises(RefusedError) as refusal:
         stage.agent("nosweep")
     assert refusal.value.status == 404
@@ -222,7 +222,7 @@ def test_an_unknown_sweep_and_an_unknown_agent_are_not_found(stage: Stage) -> No
     assert refusal.value.status == 404
 
 
-def test_the_engine_learns_from_results_that_another_process_wrote(stage: Stage) -> None:
+def test_the_engine_learns_from_results_that_another_process_wrote(stage: SessionSetup) -> None:
     space = {"x": {"min": 0.0, "max": 1.0}}
     sweep = stage.sweep({"method": "random", "metric": METRIC, "parameters": space})
     agent = stage.agent(sweep)
@@ -247,7 +247,7 @@ def test_the_engine_learns_from_results_that_another_process_wrote(stage: Stage)
     ],
 )
 def test_only_a_finished_runs_finite_number_counts(
-    stage: Stage, summary: str, exitcode: int, value: float | None
+    stage: SessionSetup, summary: str, exitcode: int, value: float | None
 ) -> None:
     sweep = stage.sweep(grid(3))
     name = stage.issued(stage.agent(sweep))
@@ -256,7 +256,7 @@ def test_only_a_finished_runs_finite_number_counts(
     assert stage.run(name).value == value
 
 
-def test_of_a_summarised_metric_the_goals_counts(stage: Stage) -> None:
+def test_of_a_summarised_metric_the_goals_counts(stage: SessionSetup) -> None:
     sweep = stage.sweep(grid(3, metric=METRIC | {"goal": "maximize"}))
     name = stage.issued(stage.agent(sweep))
     stage.start(sweep, name)
@@ -267,7 +267,7 @@ def test_of_a_summarised_metric_the_goals_counts(stage: Stage) -> None:
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(acts=st.lists(st.tuples(st.integers(0, 2), st.sampled_from(["work", "die", "die late", "forget"]))))
 def test_no_order_of_deaths_loses_or_repeats_a_point_of_a_grid(
-    stage: Stage, acts: list[tuple[int, str]]
+    stage: SessionSetup, acts: list[tuple[int, str]]
 ) -> None:
     """Three workers take 6 points; some die before their run started, some after, some processes restart."""
     sweep = stage.sweep(grid(6))
@@ -303,7 +303,7 @@ def test_no_order_of_deaths_loses_or_repeats_a_point_of_a_grid(
     assert sorted(performed) == list(range(6))
 
 
-def test_the_runs_that_agents_wait_for_are_those_that_may_come_back(stage: Stage) -> None:
+def test_the_runs_that_agents_wait_for_are_those_that_may_come_back(stage: SessionSetup) -> None:
     sweep = stage.sweep(grid(9))
     pending, started, left, own = (stage.agent(sweep, label) for label in ("w0", "w1", "", "w2"))
     names = [stage.issued(agent) for agent in (pending, started, left, own)]
@@ -316,7 +316,7 @@ def test_the_runs_that_agents_wait_for_are_those_that_may_come_back(stage: Stage
     assert stage.awaited(sweep) == []
 
 
-def test_nobody_waits_for_a_run_that_its_own_supervisor_runs_again(stage: Stage) -> None:
+def test_nobody_waits_for_a_run_that_its_own_supervisor_runs_again(stage: SessionSetup) -> None:
     sweep = stage.sweep(grid(1))
     name = stage.issued(stage.agent(sweep, "w0"))
     stage.start(sweep, name)
@@ -325,7 +325,7 @@ def test_nobody_waits_for_a_run_that_its_own_supervisor_runs_again(stage: Stage)
 
 
 def test_a_workers_agent_is_told_a_runs_place_beside_each_parameter_and_again_with_the_same_run(
-    stage: Stage,
+    stage: SessionSetup,
 ) -> None:
     sweep = stage.sweep(grid(3))
     first, second = stage.agent(sweep, "w0"), stage.agent(sweep, "w1")
@@ -339,13 +339,13 @@ def test_a_workers_agent_is_told_a_runs_place_beside_each_parameter_and_again_wi
     assert taken["args"] == {"x": {"value": 0, "place": 0}}, "whoever takes it, its place is its own"
 
 
-def test_a_strangers_agent_is_told_parameters_as_wandb_tells_them(stage: Stage) -> None:
+def test_a_strangers_agent_is_told_parameters_as_wandb_tells_them(stage: SessionSetup) -> None:
     command = stage.beat(stage.agent(stage.sweep(grid(3))))
     assert command is not None
     assert command["args"] == {"x": {"value": 0}}
 
 
-def test_a_sweep_that_is_made_again_with_its_seed_draws_the_same_parameters(stage: Stage) -> None:
+def test_a_sweep_that_is_made_again_with_its_seed_draws_the_same_parameters(stage: SessionSetup) -> None:
     chance = {"method": "random", "metric": METRIC, "parameters": {"x": {"min": 0.0, "max": 1.0}}}
 
     def drawn(config: dict[str, Any]) -> list[Any]:
@@ -357,6 +357,6 @@ def test_a_sweep_that_is_made_again_with_its_seed_draws_the_same_parameters(stag
     assert drawn(chance | {"parallel_hpo_seed": 3}) != drawn(chance | {"parallel_hpo_seed": 4})
 
 
-def test_a_seed_that_is_none_is_refused_with_its_key(stage: Stage) -> None:
+def test_a_seed_that_is_none_is_refused_with_its_key(stage: SessionSetup) -> None:
     with pytest.raises(RefusedError, match="parallel_hpo_seed"):
         stage.sweep(grid(3, parallel_hpo_seed=-1))

@@ -10,13 +10,13 @@ from parallel_hpo.server.services.file_stream import Batch, Chunk
 from parallel_hpo.server.store import runs
 from parallel_hpo.server.store.lines import Stream
 from parallel_hpo.server.store.runs import change
-from tests.server.acting import Stage, grid
+from tests.server.acting import SessionSetup, grid
 
 RULE = {"type": "hyperband", "min_iter": 2, "eta": 2}
 
 
 def log(
-    stage: Stage, name: str, *losses: object, exitcode: int | None = None, summary: object = None
+    stage: SessionSetup, name: str, *losses: object, exitcode: int | None = None, summary: object = None
 ) -> bool:
     """Log rows after those that are there, and return whether the run is asked to stop.
 
@@ -28,20 +28,20 @@ def log(
     return stage.stream(name, Chunk((Batch(Stream.HISTORY, begin, rows),), summary=told, exitcode=exitcode))
 
 
-def started(stage: Stage, sweep: str, agent: str) -> str:
+def started(stage: SessionSetup, sweep: str, agent: str) -> str:
     name = stage.issued(agent)
     stage.start(sweep, name)
     return name
 
 
-def started_runs(stage: Stage, count: int, **config: Any) -> tuple[str, list[str], list[str]]:
+def started_runs(stage: SessionSetup, count: int, **config: Any) -> tuple[str, list[str], list[str]]:
     """Return a sweep, agents, and a started run of each."""
     sweep = stage.sweep(grid(20, **config))
     agents = [stage.agent(sweep) for _ in range(count)]
     return sweep, agents, [started(stage, sweep, agent) for agent in agents]
 
 
-def test_a_worse_run_is_stopped_when_it_reaches_a_band_and_told_at_every_beat(stage: Stage) -> None:
+def test_a_worse_run_is_stopped_when_it_reaches_a_band_and_told_at_every_beat(stage: SessionSetup) -> None:
     _, agents, runs = started_runs(stage, 3, early_terminate=RULE)
     assert not log(stage, runs[0], 1, 1)
     assert not log(stage, runs[1], 2)
@@ -52,13 +52,13 @@ def test_a_worse_run_is_stopped_when_it_reaches_a_band_and_told_at_every_beat(st
     assert stage.beat(agents[0], runs[0]) is None
 
 
-def test_a_run_that_passes_many_bands_in_one_chunk_is_judged_at_the_first(stage: Stage) -> None:
+def test_a_run_that_passes_many_bands_in_one_chunk_is_judged_at_the_first(stage: SessionSetup) -> None:
     _, _, runs = started_runs(stage, 2, early_terminate={**RULE, "eta": 3})
     log(stage, runs[0], 1, 1, exitcode=0)
     assert log(stage, runs[1], *[2] * 50)
 
 
-def test_rows_without_the_metric_are_no_iterations(stage: Stage) -> None:
+def test_rows_without_the_metric_are_no_iterations(stage: SessionSetup) -> None:
     _, _, runs = started_runs(stage, 3, early_terminate=RULE)
     log(stage, runs[0], 1, 1)
     log(stage, runs[1], 1, 1)
@@ -66,7 +66,7 @@ def test_rows_without_the_metric_are_no_iterations(stage: Stage) -> None:
     assert log(stage, runs[2], 9)
 
 
-def test_rows_that_wandb_sync_sends_again_are_no_iterations(stage: Stage) -> None:
+def test_rows_that_wandb_sync_sends_again_are_no_iterations(stage: SessionSetup) -> None:
     """The client sends all rows of the run's folder after those that the server has, with their steps."""
     _, _, (name,) = started_runs(stage, 1, early_terminate=RULE)
     log(stage, name, 4, 3, 2)
@@ -77,7 +77,7 @@ def test_rows_that_wandb_sync_sends_again_are_no_iterations(stage: Stage) -> Non
     assert stage.run(name).metric_rows == 5
 
 
-def test_a_maximized_metric_stops_the_lower_runs(stage: Stage) -> None:
+def test_a_maximized_metric_stops_the_lower_runs(stage: SessionSetup) -> None:
     metric = {"name": "loss", "goal": "maximize"}
     _, _, runs = started_runs(stage, 2, metric=metric, early_terminate={**RULE, "eta": 3})
     assert not log(stage, runs[0], 5, 5)
@@ -97,7 +97,7 @@ def test_a_maximized_metric_stops_the_lower_runs(stage: Stage) -> None:
 )
 @pytest.mark.parametrize("at_once", [True, False])
 def test_at_a_band_a_run_has_the_value_that_its_summary_would_have(
-    stage: Stage, summary: object, losses: tuple[int, int], stopped: bool, at_once: bool
+    stage: SessionSetup, summary: object, losses: tuple[int, int], stopped: bool, at_once: bool
 ) -> None:
     _, _, runs = started_runs(stage, 2, early_terminate={**RULE, "eta": 3, "strict": True})
     log(stage, runs[0], 5, 5)
@@ -108,7 +108,7 @@ def test_at_a_band_a_run_has_the_value_that_its_summary_would_have(
         assert log(stage, runs[1], losses[1]) is stopped
 
 
-def test_a_run_that_is_on_while_the_server_is_replaced_goes_on_from_its_summary(stage: Stage) -> None:
+def test_a_run_that_is_on_while_the_server_is_replaced_goes_on_from_its_summary(stage: SessionSetup) -> None:
     """A server from before knows how many rows it had, and not yet what counts of them."""
     _, _, runs = started_runs(stage, 2, early_terminate={**RULE, "eta": 3, "strict": True})
     log(stage, runs[0], 5, 5)
@@ -119,7 +119,7 @@ def test_a_run_that_is_on_while_the_server_is_replaced_goes_on_from_its_summary(
     assert stage.run(runs[1]).metric_value == 5
 
 
-def test_a_stopped_run_is_killed_and_its_value_counts(stage: Stage) -> None:
+def test_a_stopped_run_is_killed_and_its_value_counts(stage: SessionSetup) -> None:
     _, _, runs = started_runs(stage, 2, early_terminate={**RULE, "eta": 3})
     log(stage, runs[0], 1, 1)
     log(stage, runs[1], 2, 2)
@@ -127,7 +127,7 @@ def test_a_stopped_run_is_killed_and_its_value_counts(stage: Stage) -> None:
     assert (stage.run(runs[1]).state, stage.run(runs[1]).value) == ("killed", 2)
 
 
-def test_a_run_that_ends_by_itself_is_not_stopped_any_more(stage: Stage) -> None:
+def test_a_run_that_ends_by_itself_is_not_stopped_any_more(stage: SessionSetup) -> None:
     _, _, runs = started_runs(stage, 2, early_terminate={**RULE, "eta": 3})
     log(stage, runs[0], 1, 1)
     log(stage, runs[1], 2, 2, exitcode=0)
@@ -136,7 +136,7 @@ def test_a_run_that_ends_by_itself_is_not_stopped_any_more(stage: Stage) -> None
 
 @pytest.mark.parametrize(("goal", "value"), [("minimize", 0.5), ("maximize", 2.0)])
 def test_a_reached_target_ends_the_sweep_and_lets_active_runs_finish(
-    stage: Stage, goal: str, value: float
+    stage: SessionSetup, goal: str, value: float
 ) -> None:
     metric = {"name": "loss", "goal": goal, "target": 1.0}
     sweep, agents, runs = started_runs(stage, 2, metric=metric)
@@ -148,7 +148,7 @@ def test_a_reached_target_ends_the_sweep_and_lets_active_runs_finish(
     assert stage.beat(agents[1]) == {"type": "exit"}
 
 
-def test_a_target_that_is_only_in_the_summary_is_seen(stage: Stage) -> None:
+def test_a_target_that_is_only_in_the_summary_is_seen(stage: SessionSetup) -> None:
     metric = {"name": "loss", "goal": "minimize", "target": 1.0}
     sweep, _, runs = started_runs(stage, 1, metric=metric)
     stage.stream(runs[0], Chunk(summary='{"loss": {"min": 0.5}}'))
@@ -156,20 +156,20 @@ def test_a_target_that_is_only_in_the_summary_is_seen(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize(("summary", "state"), [(3, "FINISHED"), ({"mean": 3}, "RUNNING")])
-def test_a_target_is_reached_by_what_counts(stage: Stage, summary: object, state: str) -> None:
+def test_a_target_is_reached_by_what_counts(stage: SessionSetup, summary: object, state: str) -> None:
     sweep, _, runs = started_runs(stage, 1, metric={"name": "loss", "goal": "minimize", "target": 1.0})
     log(stage, runs[0], 3, summary=summary)
     log(stage, runs[0], 0.5)
     assert stage.progress(sweep).state == state
 
 
-def test_a_missed_target_changes_nothing(stage: Stage) -> None:
+def test_a_missed_target_changes_nothing(stage: SessionSetup) -> None:
     sweep, _, runs = started_runs(stage, 1, metric={"name": "loss", "goal": "minimize", "target": 1.0})
     log(stage, runs[0], 1.5)
     assert stage.progress(sweep).state == "RUNNING"
 
 
-def test_a_worker_that_runs_a_run_anew_begins_its_course_anew(stage: Stage) -> None:
+def test_a_worker_that_runs_a_run_anew_begins_its_course_anew(stage: SessionSetup) -> None:
     """1. It dies above the first band. 2. Its next attempt starts over, with steps that go on."""
     sweep, _, (better, retried) = started_runs(stage, 2, early_terminate={**RULE, "eta": 3})
     log(stage, better, *[1] * 6)
@@ -181,7 +181,7 @@ def test_a_worker_that_runs_a_run_anew_begins_its_course_anew(stage: Stage) -> N
     assert log(stage, retried, 9)
 
 
-def test_what_an_earlier_attempt_had_at_a_band_is_no_bar_for_others(stage: Stage) -> None:
+def test_what_an_earlier_attempt_had_at_a_band_is_no_bar_for_others(stage: SessionSetup) -> None:
     sweep, _, (retried, other) = started_runs(stage, 2, early_terminate={**RULE, "eta": 3})
     stage.start(sweep, retried, opener="w1")
     log(stage, retried, 1, 1)
@@ -189,7 +189,7 @@ def test_what_an_earlier_attempt_had_at_a_band_is_no_bar_for_others(stage: Stage
     assert not log(stage, other, 2, 2)
 
 
-def test_a_run_that_is_only_changed_or_synced_goes_on_with_its_course(stage: Stage) -> None:
+def test_a_run_that_is_only_changed_or_synced_goes_on_with_its_course(stage: SessionSetup) -> None:
     sweep, _, (name,) = started_runs(stage, 1, early_terminate=RULE)
     for opener in ("w1", "w1", "supervisor", "", "w1"):
         stage.start(sweep, name, opener=opener)
@@ -197,7 +197,7 @@ def test_a_run_that_is_only_changed_or_synced_goes_on_with_its_course(stage: Sta
     assert stage.run(name).metric_rows == 5
 
 
-def test_a_preempted_run_goes_on_with_its_course_wherever_it_is_resumed(stage: Stage) -> None:
+def test_a_preempted_run_goes_on_with_its_course_wherever_it_is_resumed(stage: SessionSetup) -> None:
     sweep, _, (name,) = started_runs(stage, 1, early_terminate=RULE)
     stage.start(sweep, name, opener="w1")
     log(stage, name, 1)
@@ -207,7 +207,7 @@ def test_a_preempted_run_goes_on_with_its_course_wherever_it_is_resumed(stage: S
     assert stage.run(name).metric_rows == 2
 
 
-def test_the_search_is_told_how_far_a_stopped_run_got(stage: Stage) -> None:
+def test_the_search_is_told_how_far_a_stopped_run_got(stage: SessionSetup) -> None:
     sweep, _, names = started_runs(stage, 2, early_terminate={**RULE, "eta": 3})
     log(stage, names[0], 1, 1, 1)
     assert log(stage, names[1], 2, 2)

@@ -8,26 +8,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parallel_hpo.server.refusals import RefusedError
-from parallel_hpo.server.rules.run_states import RunState
+from parallel_hpo.server.rules.runs import RunState
 from parallel_hpo.server.services import runs as run_service
 from parallel_hpo.server.services.file_stream import Batch, Chunk, read_chunk
-from parallel_hpo.server.services.runs import RunWishes
+from parallel_hpo.server.services.runs import RunUpsert
 from parallel_hpo.server.store import lines
 from parallel_hpo.server.store.lines import StepRange, Stream
-from tests.server.acting import Stage
+from parallel_hpo.server.values import RefusedError
+from tests.server.acting import SessionSetup
 
 FIRST = '{"_step": 0, "loss": NaN}'
 SECOND = '{"_step": 1, "loss": 0.5}'
 
 
 @pytest.fixture
-def name(stage: Stage) -> str:
-    run_service.upsert(stage.world, RunWishes(name="r1", project="p"))
+def name(stage: SessionSetup) -> str:
+    run_service.upsert(stage.world, RunUpsert(name="r1", project="p"))
     return "r1"
 
 
-def history(stage: Stage, name: str, steps: StepRange | None = None) -> list[str]:
+def history(stage: SessionSetup, name: str, steps: StepRange | None = None) -> list[str]:
     with stage.world.database.read() as transaction:
         return list(lines.texts(transaction, stage.run(name).id, Stream.HISTORY, steps or StepRange()))
 
@@ -36,13 +36,13 @@ def rows(offset: int, *texts: str) -> Chunk:
     return Chunk((Batch(Stream.HISTORY, offset, texts),))
 
 
-def test_lines_are_kept_as_they_came(stage: Stage, name: str) -> None:
+def test_lines_are_kept_as_they_came(stage: SessionSetup, name: str) -> None:
     stage.stream(name, rows(0, FIRST))
     stage.stream(name, rows(1, SECOND))
     assert history(stage, name) == [FIRST, SECOND]
 
 
-def test_a_repeated_chunk_changes_nothing(stage: Stage, name: str) -> None:
+def test_a_repeated_chunk_changes_nothing(stage: SessionSetup, name: str) -> None:
     for _ in range(2):
         stage.stream(name, rows(0, FIRST, SECOND))
     assert history(stage, name) == [FIRST, SECOND]
@@ -51,21 +51,21 @@ def test_a_repeated_chunk_changes_nothing(stage: Stage, name: str) -> None:
     assert json.loads(run.history_keys)["keys"]["loss"]["typeCounts"] == [{"type": "number", "count": 2}]
 
 
-def test_a_late_first_chunk_does_not_drop_later_lines(stage: Stage, name: str) -> None:
+def test_a_late_first_chunk_does_not_drop_later_lines(stage: SessionSetup, name: str) -> None:
     stage.stream(name, rows(0, FIRST))
     stage.stream(name, rows(1, SECOND))
     stage.stream(name, rows(0, FIRST))
     assert history(stage, name) == [FIRST, SECOND]
 
 
-def test_history_is_found_by_its_steps(stage: Stage, name: str) -> None:
+def test_history_is_found_by_its_steps(stage: SessionSetup, name: str) -> None:
     stage.stream(name, rows(0, FIRST, SECOND))
     assert history(stage, name, StepRange(1, 2)) == [SECOND]
 
 
-def test_a_run_that_came_back_gets_told_where_its_history_goes_on(stage: Stage, name: str) -> None:
+def test_a_run_that_came_back_gets_told_where_its_history_goes_on(stage: SessionSetup, name: str) -> None:
     stage.stream(name, rows(0, FIRST, SECOND))
-    resumed = run_service.upsert(stage.world, RunWishes(name=name, project="p"))
+    resumed = run_service.upsert(stage.world, RunUpsert(name=name, project="p"))
     assert resumed.bucket.history_lines == 2
     assert not resumed.inserted
 
@@ -74,21 +74,21 @@ def test_a_run_that_came_back_gets_told_where_its_history_goes_on(stage: Stage, 
     ("exitcode", "state"),
     [(0, RunState.FINISHED), (1, RunState.FAILED), (255, RunState.KILLED)],
 )
-def test_an_exit_code_ends_a_run(stage: Stage, name: str, exitcode: int, state: RunState) -> None:
+def test_an_exit_code_ends_a_run(stage: SessionSetup, name: str, exitcode: int, state: RunState) -> None:
     stage.stream(name, Chunk(exitcode=exitcode))
     stage.stream(name, Chunk())
     assert stage.run(name).state is state
     assert stage.run(name).exitcode == exitcode
 
 
-def test_a_resumed_run_is_running_and_has_no_exit_code(stage: Stage, name: str) -> None:
+def test_a_resumed_run_is_running_and_has_no_exit_code(stage: SessionSetup, name: str) -> None:
     stage.stream(name, Chunk(exitcode=1))
-    run_service.upsert(stage.world, RunWishes(name=name, project="p"))
+    run_service.upsert(stage.world, RunUpsert(name=name, project="p"))
     assert stage.run(name).state is RunState.RUNNING
     assert stage.run(name).exitcode is None
 
 
-def test_a_stop_that_was_asked_for_is_answered_until_the_run_ends(stage: Stage, name: str) -> None:
+def test_a_stop_that_was_asked_for_is_answered_until_the_run_ends(stage: SessionSetup, name: str) -> None:
     assert not stage.stream(name, Chunk())
     run_service.request_stop(stage.world, stage.run(name).id)
     assert stage.stream(name, Chunk())
@@ -96,13 +96,13 @@ def test_a_stop_that_was_asked_for_is_answered_until_the_run_ends(stage: Stage, 
     assert stage.run(name).state is RunState.KILLED
 
 
-def test_an_unknown_run_is_not_found(stage: Stage) -> None:
+def test_an_unknown_run_is_not_found(stage: SessionSetup) -> None:
     with pytest.raises(RefusedError) as refusal:
         stage.stream("nobody", Chunk())
     assert refusal.value.status == 404
 
 
-def test_a_line_that_is_no_json_leaves_nothing_behind(stage: Stage, name: str) -> None:
+def test_a_line_that_is_no_json_leaves_nothing_behind(stage: SessionSetup, name: str) -> None:
     with pytest.raises(RefusedError, match="a line is not valid JSON"):
         stage.stream(name, rows(0, FIRST, "{"))
     assert history(stage, name) == []
@@ -157,7 +157,7 @@ def test_any_json_is_read_or_refused(body: Any) -> None:
         assert isinstance(read_chunk(body), Chunk)
 
 
-def test_a_row_that_is_sent_again_under_a_later_number_is_there_once(stage: Stage, name: str) -> None:
+def test_a_row_that_is_sent_again_under_a_later_number_is_there_once(stage: SessionSetup, name: str) -> None:
     third = '{"_step": 2, "loss": 0.25}'
     stage.stream(name, rows(0, FIRST, SECOND))
     stage.stream(name, rows(2, FIRST, SECOND, third))
@@ -166,14 +166,14 @@ def test_a_row_that_is_sent_again_under_a_later_number_is_there_once(stage: Stag
     assert json.loads(stage.run(name).history_keys)["keys"]["loss"]["typeCounts"][0]["count"] == 3
 
 
-def test_rows_that_were_all_sent_before_change_nothing(stage: Stage, name: str) -> None:
+def test_rows_that_were_all_sent_before_change_nothing(stage: SessionSetup, name: str) -> None:
     stage.stream(name, rows(0, FIRST, SECOND))
     stage.stream(name, rows(2, FIRST))
     assert history(stage, name) == [FIRST, SECOND]
     assert stage.run(name).history_lines == 2
 
 
-def test_rows_without_a_step_are_all_kept(stage: Stage, name: str) -> None:
+def test_rows_without_a_step_are_all_kept(stage: SessionSetup, name: str) -> None:
     text = '{"loss": 1}'
     stage.stream(name, rows(0, text))
     stage.stream(name, rows(1, text))

@@ -16,14 +16,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from parallel_hpo.server.refusals import RefusedError
-from parallel_hpo.server.rules.run_states import OPEN, RunState
+from parallel_hpo.server.rules.runs import OPEN, RunState
 from parallel_hpo.server.services import runs as run_service
 from parallel_hpo.server.services.file_stream import Batch, Chunk
 from parallel_hpo.server.store import runs, sweeps
 from parallel_hpo.server.store.lines import Stream
 from parallel_hpo.server.store.records import Run
-from tests.server.acting import Stage, grid
+from parallel_hpo.server.values import RefusedError
+from tests.server.acting import SessionSetup, grid
 
 POINTS = 4
 SILENCE_S = 301
@@ -44,7 +44,7 @@ class Actor:
 
 
 @dataclass
-class Course:
+class ProgressTracker:
     """How many rows a run's present attempt has logged, and who opened the run last."""
 
     opener: str
@@ -55,11 +55,11 @@ class Course:
 class Play:
     """A sweep and all who work on it."""
 
-    stage: Stage
+    stage: SessionSetup
     sweep: str
     actors: list[Actor] = field(default_factory=list)
     labels: itertools.count[int] = field(default_factory=itertools.count)
-    courses: dict[str, Course] = field(default_factory=dict)
+    courses: dict[str, ProgressTracker] = field(default_factory=dict)
 
     def join(self, *, stranger: bool = False) -> None:
         label = "" if stranger else f"{next(self.labels)}_0_1"
@@ -91,7 +91,7 @@ class Play:
             self.stage.start(self.sweep, actor.run, opener=actor.label)
             actor.inside = True
             if actor.run not in self.courses or self.courses[actor.run].opener != actor.label:
-                self.courses[actor.run] = Course(actor.label)
+                self.courses[actor.run] = ProgressTracker(actor.label)
 
     def log(self, actor: Actor) -> None:
         """Log a row that Hyperband judges; wandb's client stops what has no agent to do so."""
@@ -215,9 +215,9 @@ acts_of_all = st.lists(
 
 
 @pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Stage]:
+def stage(tmp_path: Path) -> Iterator[SessionSetup]:
     """One of the two databases: what is tried here is no question of SQL."""
-    made = Stage(tmp_path)
+    made = SessionSetup(tmp_path)
     yield made
     made.close()
 
@@ -225,7 +225,7 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(acts=acts_of_all)
 def test_each_point_of_a_grid_is_run_once_and_the_sweep_ends(
-    stage: Stage, acts: list[tuple[str, int]]
+    stage: SessionSetup, acts: list[tuple[str, int]]
 ) -> None:
     play = Play(stage, stage.sweep(grid(POINTS, early_terminate=RULE)))
     play.join()

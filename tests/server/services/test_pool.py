@@ -9,23 +9,22 @@ from typing import Any
 
 import pytest
 
-from parallel_hpo.protocol.ends import Ending
-from parallel_hpo.protocol.pool import Granted, NewPool, NodeLost
-from parallel_hpo.protocol.wire import as_json, read
-from parallel_hpo.server.notice_board import BURST_S, BYTES_A_SECOND, LONGEST_BYTES, MOST, NoticeBoard
-from parallel_hpo.server.refusals import RefusedError
-from parallel_hpo.server.removal import removing
-from parallel_hpo.server.rules.run_states import RunState
+from parallel_hpo.core.messages import SweepEnd
+from parallel_hpo.core.pool_messages import Granted, NewPool, NodeLost, as_json, read
+from parallel_hpo.core.types import Outcome, StopKind
+from parallel_hpo.server import removal
+from parallel_hpo.server.notice_buffer import BURST_S, BYTES_A_SECOND, LONGEST_BYTES, MOST, NoticeBuffer
+from parallel_hpo.server.rules.runs import RunState
 from parallel_hpo.server.services import pool
-from parallel_hpo.words import Outcome, StopKind
-from tests.server.acting import Stage, grid
+from parallel_hpo.server.values import RefusedError
+from tests.server.acting import SessionSetup, grid
 from tests.server.pooling import TIMEOUT_S, end, machine, new_pool, start, stopped, told
 
 
 class Together:
     """A sweep of a grid on this server, and machines that work for it."""
 
-    def __init__(self, stage: Stage, count: int | None = 4, points: int = 6) -> None:
+    def __init__(self, stage: SessionSetup, count: int | None = 4, points: int = 6) -> None:
         self.stage = stage
         self.sweep = stage.sweep(grid(points))
         self.open(count)
@@ -57,7 +56,7 @@ class Together:
 
 
 @pytest.fixture
-def together(stage: Stage) -> Together:
+def together(stage: SessionSetup) -> Together:
     return Together(stage)
 
 
@@ -95,16 +94,16 @@ def test_a_run_that_is_on_where_a_machine_leaves_is_handed_on_and_stays_so(toget
 
 
 @pytest.mark.parametrize("sign", ["news", "hint", "stop"])
-def test_a_head_that_asks_or_tells_something_is_there(stage: Stage, sign: str) -> None:
+def test_a_head_that_asks_or_tells_something_is_there(stage: SessionSetup, sign: str) -> None:
     world = stage.world
     pool.open_pool(world, "s", new_pool(headed=True))
     stage.clock.now += TIMEOUT_S
     if sign == "hint":
         pool.lose(world, "s", NodeLost("a", returned=False))
     elif sign == "stop":
-        pool.stop(world, "s", Ending("Ctrl-C", 130, StopKind.DRAIN))
+        pool.stop(world, "s", SweepEnd("Ctrl-C", 130, StopKind.DRAIN))
     ends = pool.news(world, "s", 0, 0).ends
-    assert ends == (Ending("Ctrl-C", 130, StopKind.DRAIN) if sign == "stop" else None)
+    assert ends == (SweepEnd("Ctrl-C", 130, StopKind.DRAIN) if sign == "stop" else None)
 
 
 def test_nobody_is_gone_before_a_server_has_been_up_for_a_lease(together: Together) -> None:
@@ -152,7 +151,7 @@ def test_a_sweep_that_is_removed_takes_its_pool_along(together: Together) -> Non
     epoch = together.join("a")
     together.begin(epoch, "r")
     together.tell(epoch, notices=({"kind": "Message"},))
-    removing.remove_sweep(world, together.sweep)
+    removal.remove_sweep(world, together.sweep)
     with pytest.raises(RefusedError, match="has no pool here"):
         pool.facts(world, together.sweep)
     with pytest.raises(RefusedError, match="has no pool here"):
@@ -212,7 +211,7 @@ def test_what_a_node_that_is_gone_shows_is_not_passed_on(together: Together) -> 
 
 def test_a_machine_that_comes_too_late_is_none_of_the_pools(together: Together) -> None:
     world = together.stage.world
-    pool.stop(world, together.sweep, Ending("Ctrl-C", 130, StopKind.DRAIN))
+    pool.stop(world, together.sweep, SweepEnd("Ctrl-C", 130, StopKind.DRAIN))
     with pytest.raises(RefusedError, match="Ctrl-C"):
         together.join("a")
     news = pool.news(world, together.sweep, 0, 0)
@@ -238,10 +237,10 @@ def test_a_run_of_a_share_counts_for_it_where_another_machine_ends_it(together: 
     together.tell(other, wants=1, starts=(start("r", 2),))
     together.tell(other, ends=(end("r", 2),))
     again = pool.join(world, together.sweep, wants).epoch
-    assert together.tell(again).ends == Ending("all 1 runs of share 1/4 performed", 0)
+    assert together.tell(again).ends == SweepEnd("all 1 runs of share 1/4 performed", 0)
 
 
-def test_a_pool_as_it_was_asked_for_is_kept_whole(stage: Stage) -> None:
+def test_a_pool_as_it_was_asked_for_is_kept_whole(stage: SessionSetup) -> None:
     wanted = new_pool(
         section={"workers": 2, "failures": {"max_total": 3}}, configuration={"method": "random"}, main="x"
     )
@@ -252,7 +251,9 @@ def test_a_pool_as_it_was_asked_for_is_kept_whole(stage: Stage) -> None:
 @pytest.mark.parametrize(
     "section", [{"failures": {"max_total": 0}}, {"failures": {"most": 1}}, {"sweep_timeout_s": "soon"}]
 )
-def test_limits_that_are_none_are_refused_and_nothing_is_made(stage: Stage, section: dict[str, Any]) -> None:
+def test_limits_that_are_none_are_refused_and_nothing_is_made(
+    stage: SessionSetup, section: dict[str, Any]
+) -> None:
     with pytest.raises(RefusedError, match=f"NewPool.section.{next(iter(section))}"):
         pool.open_pool(stage.world, "s", new_pool(section=section))
     with pytest.raises(RefusedError, match="has no pool here"):
@@ -297,7 +298,7 @@ def test_a_machine_that_is_refused_is_told_of(together: Together) -> None:
 
 
 def test_a_node_that_tells_too_much_is_heard_again_later() -> None:
-    board, notice = NoticeBoard(), {"text": "x" * 10_000}
+    board, notice = NoticeBuffer(), {"text": "x" * 10_000}
     burst = int(BYTES_A_SECOND * BURST_S / 10_000)
     board.post("s", 1, [notice] * 200, now=0.0)
     kept = board.after("s", 0)[1]
@@ -310,7 +311,7 @@ def test_a_node_that_tells_too_much_is_heard_again_later() -> None:
 
 
 def test_the_newest_notices_are_kept_and_none_that_is_huge() -> None:
-    board = NoticeBoard()
+    board = NoticeBuffer()
     for number in range(MOST + 5):
         board.post("s", number, [{}], now=0.0)
     notices, last = board.after("s", 0)
@@ -320,6 +321,6 @@ def test_the_newest_notices_are_kept_and_none_that_is_huge() -> None:
 
 
 def test_a_number_of_a_server_that_was_restarted_brings_all_notices() -> None:
-    board = NoticeBoard()
+    board = NoticeBuffer()
     board.post("s", 1, [{"n": 1}], now=0.0)
     assert board.after("s", 400) == (((1, 1, {"n": 1}),), 1)

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from hypothesis import settings
 
-from parallel_hpo.protocol.ends import Ending
-from parallel_hpo.protocol.pool import Exchange, Granted, Join, NewPool, NodeLost, PoolEvent
-from parallel_hpo.server.refusals import RefusedError
+from parallel_hpo.core.messages import SweepEnd
+from parallel_hpo.core.pool_messages import Exchange, Granted, Join, NewPool, NodeLost, PoolEvent
+from parallel_hpo.server.context import AppContext
 from parallel_hpo.server.services import pool
 from parallel_hpo.server.store import pool as store
-from parallel_hpo.server.world import World
-from tests.server.acting import START, Stage
+from parallel_hpo.server.values import RefusedError
+from tests.server.acting import START, SessionSetup
 from tests.server.pool_play import PoolPlay, Side
 
 SWEEP = "s"
@@ -22,15 +22,15 @@ SWEEP = "s"
 class PoolOnDatabase:
     """A pool as the server's services keep it."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: SessionSetup) -> None:
         self.stage = stage
         self.clock = stage.clock
         self.up_since = START
 
     @property
-    def world(self) -> World:
+    def world(self) -> AppContext:
         world = self.stage.world
-        return World(
+        return AppContext(
             database=world.database,
             files=world.files,
             master_key=world.master_key,
@@ -58,10 +58,10 @@ class PoolOnDatabase:
     def lose(self, lost: NodeLost) -> None:
         pool.lose(self.world, SWEEP, lost)
 
-    def stop(self, ends: Ending) -> None:
+    def stop(self, ends: SweepEnd) -> None:
         pool.stop(self.world, SWEEP, ends)
 
-    def look(self) -> Ending | None:
+    def look(self) -> SweepEnd | None:
         return pool.news(self.world, SWEEP, 0, 0).ends
 
     def may_start(self) -> int:
@@ -78,7 +78,7 @@ class PoolOnDatabase:
 class PlayOnDatabase(PoolPlay):
     def make_side(self) -> Side:
         self.folder = tempfile.TemporaryDirectory()
-        self.stage = Stage(Path(self.folder.name))
+        self.stage = SessionSetup(Path(self.folder.name))
         return PoolOnDatabase(self.stage)
 
     def teardown(self) -> None:

@@ -1,14 +1,14 @@
 from __future__ import annotations
 
-from parallel_hpo.server.rules.run_states import RunState
+from parallel_hpo.server.rules.runs import RunState
 from parallel_hpo.server.services import runs as run_service
 from parallel_hpo.server.services.file_stream import Chunk
-from tests.server.acting import Stage, grid
+from tests.server.acting import SessionSetup, grid
 
 SILENCE_S = 301
 
 
-def test_a_started_run_that_fell_silent_has_crashed(stage: Stage) -> None:
+def test_a_started_run_that_fell_silent_has_crashed(stage: SessionSetup) -> None:
     sweep = stage.sweep(grid(3))
     name = stage.issued(stage.agent(sweep))
     stage.start(sweep, name)
@@ -17,7 +17,7 @@ def test_a_started_run_that_fell_silent_has_crashed(stage: Stage) -> None:
     assert stage.run(name).state is RunState.CRASHED
 
 
-def test_a_stopped_run_that_fell_silent_was_killed(stage: Stage) -> None:
+def test_a_stopped_run_that_fell_silent_was_killed(stage: SessionSetup) -> None:
     sweep = stage.sweep(grid(3))
     name = stage.issued(stage.agent(sweep))
     stage.start(sweep, name)
@@ -28,7 +28,7 @@ def test_a_stopped_run_that_fell_silent_was_killed(stage: Stage) -> None:
     assert (stage.run(name).state, stage.run(name).value) == (RunState.KILLED, 2)
 
 
-def test_a_late_message_revives_a_crashed_run(stage: Stage) -> None:
+def test_a_late_message_revives_a_crashed_run(stage: SessionSetup) -> None:
     sweep = stage.sweep(grid(3))
     name = stage.issued(stage.agent(sweep))
     stage.start(sweep, name)
@@ -38,7 +38,7 @@ def test_a_late_message_revives_a_crashed_run(stage: Stage) -> None:
     assert stage.run(name).state is RunState.RUNNING
 
 
-def test_a_heartbeat_that_lists_a_run_keeps_it_alive(stage: Stage) -> None:
+def test_a_heartbeat_that_lists_a_run_keeps_it_alive(stage: SessionSetup) -> None:
     sweep = stage.sweep(grid(3))
     agent = stage.agent(sweep)
     name = stage.issued(agent)
@@ -48,7 +48,7 @@ def test_a_heartbeat_that_lists_a_run_keeps_it_alive(stage: Stage) -> None:
     assert stage.reap() == []
 
 
-def test_a_silent_strangers_unstarted_run_goes_to_another_agent(stage: Stage) -> None:
+def test_a_silent_strangers_unstarted_run_goes_to_another_agent(stage: SessionSetup) -> None:
     sweep = stage.sweep(grid(3))
     name = stage.issued(stage.agent(sweep))
     stage.clock.now += SILENCE_S
@@ -56,7 +56,9 @@ def test_a_silent_strangers_unstarted_run_goes_to_another_agent(stage: Stage) ->
     assert stage.issued(stage.agent(sweep)) == name
 
 
-def test_a_stranger_that_comes_back_too_late_is_told_to_stop_the_run_that_another_has(stage: Stage) -> None:
+def test_a_stranger_that_comes_back_too_late_is_told_to_stop_the_run_that_another_has(
+    stage: SessionSetup,
+) -> None:
     sweep = stage.sweep(grid(3))
     sleeper = stage.agent(sweep)
     name = stage.issued(sleeper)
@@ -66,14 +68,14 @@ def test_a_stranger_that_comes_back_too_late_is_told_to_stop_the_run_that_anothe
     assert stage.beat(sleeper, name) == {"type": "stop", "run_id": name}
 
 
-def test_a_workers_unstarted_run_waits_for_its_supervisors_word(stage: Stage) -> None:
+def test_a_workers_unstarted_run_waits_for_its_supervisors_word(stage: SessionSetup) -> None:
     sweep = stage.sweep(grid(3))
     stage.issued(stage.agent(sweep, "w0"))
     stage.clock.now += SILENCE_S
     assert stage.reap() == []
 
 
-def test_a_server_that_was_down_does_not_take_its_own_absence_for_silence(stage: Stage) -> None:
+def test_a_server_that_was_down_does_not_take_its_own_absence_for_silence(stage: SessionSetup) -> None:
     sweep = stage.sweep(grid(3))
     name = stage.issued(stage.agent(sweep))
     stage.start(sweep, name)

@@ -7,20 +7,20 @@ from typing import Any
 
 import pytest
 
-from parallel_hpo.server.refusals import RefusedError
-from parallel_hpo.server.services import queue
 from parallel_hpo.server.services import runs as run_service
-from tests.server.acting import METRIC, Stage, grid
+from parallel_hpo.server.services import sweeps
+from parallel_hpo.server.values import RefusedError
+from tests.server.acting import METRIC, SessionSetup, grid
 
 SPACE = {"x": {"min": 0.0, "max": 1.0}}
 SCHEDULED = {"method": "random", "metric": METRIC, "parameters": SPACE, "scheduler": {"engine": "optuna"}}
 
 
-def enqueue(stage: Stage, sweep: str, config: dict[str, Any]) -> str:
-    return queue.enqueue(stage.world, sweep, json.dumps(config), None)
+def enqueue(stage: SessionSetup, sweep: str, config: dict[str, Any]) -> str:
+    return sweeps.enqueue(stage.world, sweep, json.dumps(config), None)
 
 
-def test_a_queued_run_comes_before_what_the_method_would_choose(stage: Stage) -> None:
+def test_a_queued_run_comes_before_what_the_method_would_choose(stage: SessionSetup) -> None:
     sweep = stage.sweep(grid(2))
     name = enqueue(stage, sweep, {"x": 7})
     command = stage.beat(stage.agent(sweep))
@@ -29,12 +29,12 @@ def test_a_queued_run_comes_before_what_the_method_would_choose(stage: Stage) ->
 
 
 @pytest.mark.parametrize("value", [float("nan"), [1, float("-inf")]])
-def test_a_queued_run_has_no_value_that_a_sweep_could_not_have(stage: Stage, value: Any) -> None:
+def test_a_queued_run_has_no_value_that_a_sweep_could_not_have(stage: SessionSetup, value: Any) -> None:
     with pytest.raises(RefusedError, match=r"config\.x.* is .*; allowed: what JSON can hold"):
         enqueue(stage, stage.sweep(grid(2)), {"x": value})
 
 
-def test_a_queued_run_uses_up_no_point_of_a_grid(stage: Stage) -> None:
+def test_a_queued_run_uses_up_no_point_of_a_grid(stage: SessionSetup) -> None:
     sweep = stage.sweep(grid(3))
     agent = stage.agent(sweep)
     stage.perform(sweep, agent)
@@ -44,7 +44,7 @@ def test_a_queued_run_uses_up_no_point_of_a_grid(stage: Stage) -> None:
     assert stage.beat(agent) == {"type": "exit"}
 
 
-def test_a_random_sweep_repeats_nothing_after_a_queued_run(stage: Stage) -> None:
+def test_a_random_sweep_repeats_nothing_after_a_queued_run(stage: SessionSetup) -> None:
     sweep = stage.sweep({"method": "random", "parameters": SPACE})
     agent = stage.agent(sweep)
     enqueue(stage, sweep, {"x": 7})
@@ -53,13 +53,15 @@ def test_a_random_sweep_repeats_nothing_after_a_queued_run(stage: Stage) -> None
 
 
 @pytest.mark.parametrize("config", [{"x": 3, "y": {"value": 1, "z": 2}}, {"x": {"value": 3}}])
-def test_values_may_be_plain_or_as_on_the_wire(stage: Stage, config: dict[str, Any]) -> None:
+def test_values_may_be_plain_or_as_on_the_wire(stage: SessionSetup, config: dict[str, Any]) -> None:
     name = enqueue(stage, stage.sweep(SCHEDULED), config)
     assert json.loads(stage.run(name).config)["x"] == {"value": 3}
 
 
 @pytest.mark.parametrize("config", [SCHEDULED, {"method": "custom"}])
-def test_an_agent_of_a_scheduled_sweep_waits_for_the_scheduler(stage: Stage, config: dict[str, Any]) -> None:
+def test_an_agent_of_a_scheduled_sweep_waits_for_the_scheduler(
+    stage: SessionSetup, config: dict[str, Any]
+) -> None:
     sweep = stage.sweep(config)
     agent = stage.agent(sweep)
     assert stage.beat(agent) is None
@@ -70,7 +72,7 @@ def test_an_agent_of_a_scheduled_sweep_waits_for_the_scheduler(stage: Stage, con
     assert stage.beat(agent) == {"type": "exit"}
 
 
-def test_what_a_scheduler_queues_beyond_the_run_cap_is_never_run(stage: Stage) -> None:
+def test_what_a_scheduler_queues_beyond_the_run_cap_is_never_run(stage: SessionSetup) -> None:
     sweep = stage.sweep(SCHEDULED | {"run_cap": 1})
     agent = stage.agent(sweep)
     first, second = (enqueue(stage, sweep, {"x": x}) for x in (0.1, 0.2))
@@ -80,7 +82,7 @@ def test_what_a_scheduler_queues_beyond_the_run_cap_is_never_run(stage: Stage) -
     assert stage.run(second).state == "killed"
 
 
-def test_a_sweep_that_has_no_room_for_a_queued_run_says_so(stage: Stage) -> None:
+def test_a_sweep_that_has_no_room_for_a_queued_run_says_so(stage: SessionSetup) -> None:
     sweep = stage.sweep(grid(3, run_cap=1))
     stage.perform(sweep, stage.agent(sweep))
     with pytest.raises(RefusedError, match=r"all the runs that its run_cap allows \(1\)"):
@@ -92,7 +94,7 @@ def test_a_sweep_that_has_no_room_for_a_queued_run_says_so(stage: Stage) -> None
         enqueue(stage, "nowhere", {})
 
 
-def test_a_queued_run_that_is_stopped_is_never_run(stage: Stage) -> None:
+def test_a_queued_run_that_is_stopped_is_never_run(stage: SessionSetup) -> None:
     sweep = stage.sweep(SCHEDULED)
     name = enqueue(stage, sweep, {"x": 0.5})
     run_service.request_stop(stage.world, stage.run(name).id)

@@ -3,26 +3,26 @@ from __future__ import annotations
 import pytest
 
 from parallel_hpo.server.engines import configurations
-from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.services import sweeps as sweep_service
-from parallel_hpo.server.services.sweeps import SweepWishes
-from tests.server.acting import Stage, grid
+from parallel_hpo.server.services.sweeps import SweepUpsert
+from parallel_hpo.server.values import RefusedError
+from tests.server.acting import SessionSetup, grid
 
 RANDOM = "method: random\nparameters:\n  x: {min: 0.0, max: 1.0}\n"
 
 
-def test_a_sweep_without_names_goes_to_the_defaults(stage: Stage) -> None:
-    sweep = sweep_service.upsert(stage.world, SweepWishes(config=RANDOM))
+def test_a_sweep_without_names_goes_to_the_defaults(stage: SessionSetup) -> None:
+    sweep = sweep_service.upsert(stage.world, SweepUpsert(config=RANDOM))
     assert (sweep.entity, sweep.project, sweep.state) == ("local", "uncategorized", "PENDING")
 
 
-def test_a_sweeps_configuration_is_kept_as_it_was_sent(stage: Stage) -> None:
-    assert sweep_service.upsert(stage.world, SweepWishes(config=RANDOM)).config == RANDOM
+def test_a_sweeps_configuration_is_kept_as_it_was_sent(stage: SessionSetup) -> None:
+    assert sweep_service.upsert(stage.world, SweepUpsert(config=RANDOM)).config == RANDOM
 
 
-def test_a_configuration_may_be_json_with_its_own_numbers(stage: Stage) -> None:
+def test_a_configuration_may_be_json_with_its_own_numbers(stage: SessionSetup) -> None:
     config = '{"method": "random", "parameters": {"lr": {"min": 1e-05, "max": 1e-2}}}'
-    assert sweep_service.upsert(stage.world, SweepWishes(config=config)).state == "PENDING"
+    assert sweep_service.upsert(stage.world, SweepUpsert(config=config)).state == "PENDING"
 
 
 @pytest.mark.parametrize(
@@ -38,31 +38,33 @@ def test_a_configuration_may_be_json_with_its_own_numbers(stage: Stage) -> None:
         ("x" * 2_000_001, "longer than"),
     ],
 )
-def test_a_wrong_configuration_is_refused_in_words(stage: Stage, config: str | None, message: str) -> None:
+def test_a_wrong_configuration_is_refused_in_words(
+    stage: SessionSetup, config: str | None, message: str
+) -> None:
     with pytest.raises(RefusedError, match=message):
-        sweep_service.upsert(stage.world, SweepWishes(config=config))
+        sweep_service.upsert(stage.world, SweepUpsert(config=config))
 
 
-def test_a_state_that_is_none_is_refused_with_those_that_are(stage: Stage) -> None:
+def test_a_state_that_is_none_is_refused_with_those_that_are(stage: SessionSetup) -> None:
     sweep = stage.sweep(grid(2))
     with pytest.raises(RefusedError, match="one of RUNNING, PENDING, PAUSED, FINISHED, CANCELED"):
         stage.set_state(sweep, "SLEEPING")
 
 
-def test_a_finished_sweep_cannot_be_paused(stage: Stage) -> None:
+def test_a_finished_sweep_cannot_be_paused(stage: SessionSetup) -> None:
     sweep = stage.sweep(grid(2))
     stage.set_state(sweep, "FINISHED")
     with pytest.raises(RefusedError, match="FINISHED can't take pause"):
         stage.set_state(sweep, "PAUSED")
 
 
-def test_a_changed_space_is_searched_from_then_on(stage: Stage) -> None:
+def test_a_changed_space_is_searched_from_then_on(stage: SessionSetup) -> None:
     sweep = stage.sweep(grid(1))
     agent = stage.agent(sweep)
     stage.perform(sweep, agent)
     stage.set_state(sweep, "PAUSED")
     config = "method: grid\nparameters:\n  x: {values: [0, 1]}\n"
-    sweep_service.upsert(stage.world, SweepWishes(id=sweep, config=config))
+    sweep_service.upsert(stage.world, SweepUpsert(id=sweep, config=config))
     stage.set_state(sweep, "RUNNING")
     command = stage.beat(agent)
     assert command is not None

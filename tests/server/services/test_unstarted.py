@@ -7,23 +7,23 @@ from typing import Any
 
 import pytest
 
-from parallel_hpo.server.rules.run_states import RunState
-from parallel_hpo.server.services import queue
+from parallel_hpo.server.rules.runs import RunState
 from parallel_hpo.server.services import runs as run_service
+from parallel_hpo.server.services import sweeps
 from parallel_hpo.server.services.file_stream import Batch, Chunk
 from parallel_hpo.server.store.lines import Stream
-from tests.server.acting import METRIC, Stage, grid
+from tests.server.acting import METRIC, SessionSetup, grid
 
 RANDOM = {"method": "random", "metric": METRIC, "parameters": {"x": {"min": 0.0, "max": 1.0}}}
 OVER = pytest.mark.parametrize("over", ["FINISHED", "CANCELED"])
 SILENCE_S = 301
 
 
-def enqueue(stage: Stage, sweep: str, x: float) -> str:
-    return queue.enqueue(stage.world, sweep, json.dumps({"x": x}), None)
+def enqueue(stage: SessionSetup, sweep: str, x: float) -> str:
+    return sweeps.enqueue(stage.world, sweep, json.dumps({"x": x}), None)
 
 
-def go_on(stage: Stage, sweep: str) -> list[Any]:
+def go_on(stage: SessionSetup, sweep: str) -> list[Any]:
     """Run a sweep again, and return the points that its next agent performs; none may be asked to stop."""
     stage.set_state(sweep, "RUNNING")
     agent = stage.agent(sweep, "w9")
@@ -40,7 +40,7 @@ def go_on(stage: Stage, sweep: str) -> list[Any]:
 
 
 @OVER
-def test_a_grid_that_goes_on_after_its_end_has_each_point_once(stage: Stage, over: str) -> None:
+def test_a_grid_that_goes_on_after_its_end_has_each_point_once(stage: SessionSetup, over: str) -> None:
     """One run is finished, one was on, one was given back, one is with a stranger who is gone."""
     sweep = stage.sweep(grid(5))
     stage.perform(sweep, stage.agent(sweep, "w0"))
@@ -57,7 +57,9 @@ def test_a_grid_that_goes_on_after_its_end_has_each_point_once(stage: Stage, ove
     assert sorted(go_on(stage, sweep)) == [2, 3, 4]
 
 
-def test_a_run_that_its_agent_still_has_when_a_cancelled_sweep_goes_on_is_not_stopped(stage: Stage) -> None:
+def test_a_run_that_its_agent_still_has_when_a_cancelled_sweep_goes_on_is_not_stopped(
+    stage: SessionSetup,
+) -> None:
     sweep = stage.sweep(grid(1))
     agent = stage.agent(sweep, "w0")
     name = stage.issued(agent)
@@ -67,7 +69,7 @@ def test_a_run_that_its_agent_still_has_when_a_cancelled_sweep_goes_on_is_not_st
     assert stage.beat(agent, name) is None
 
 
-def test_a_run_that_starts_after_its_sweep_was_cancelled_is_asked_to_stop(stage: Stage) -> None:
+def test_a_run_that_starts_after_its_sweep_was_cancelled_is_asked_to_stop(stage: SessionSetup) -> None:
     sweep = stage.sweep(grid(1))
     name = stage.issued(stage.agent(sweep))
     stage.set_state(sweep, "CANCELED")
@@ -76,7 +78,9 @@ def test_a_run_that_starts_after_its_sweep_was_cancelled_is_asked_to_stop(stage:
 
 
 @OVER
-def test_places_within_a_run_cap_are_not_lost_with_runs_that_nobody_started(stage: Stage, over: str) -> None:
+def test_places_within_a_run_cap_are_not_lost_with_runs_that_nobody_started(
+    stage: SessionSetup, over: str
+) -> None:
     sweep = stage.sweep(RANDOM | {"run_cap": 2})
     stage.perform(sweep, stage.agent(sweep, "w0"))
     stage.issued(stage.agent(sweep, "w1"))
@@ -86,7 +90,7 @@ def test_places_within_a_run_cap_are_not_lost_with_runs_that_nobody_started(stag
 
 
 @OVER
-def test_what_is_queued_ends_with_its_sweep_and_does_not_come_back(stage: Stage, over: str) -> None:
+def test_what_is_queued_ends_with_its_sweep_and_does_not_come_back(stage: SessionSetup, over: str) -> None:
     sweep = stage.sweep(RANDOM | {"run_cap": 3})
     agent = stage.agent(sweep)
     first, second = enqueue(stage, sweep, 0.25), enqueue(stage, sweep, 0.75)
@@ -97,7 +101,7 @@ def test_what_is_queued_ends_with_its_sweep_and_does_not_come_back(stage: Stage,
     assert point not in (0.25, 0.75)
 
 
-def test_what_is_queued_ends_when_the_target_is_reached(stage: Stage) -> None:
+def test_what_is_queued_ends_when_the_target_is_reached(stage: SessionSetup) -> None:
     sweep = stage.sweep(RANDOM | {"metric": METRIC | {"target": 1.0}})
     agent = stage.agent(sweep)
     first, second = enqueue(stage, sweep, 0.25), enqueue(stage, sweep, 0.75)
@@ -108,14 +112,14 @@ def test_what_is_queued_ends_when_the_target_is_reached(stage: Stage) -> None:
     assert stage.run(second).state is RunState.KILLED
 
 
-def test_a_queued_point_of_a_grid_that_was_withdrawn_is_still_the_grids(stage: Stage) -> None:
+def test_a_queued_point_of_a_grid_that_was_withdrawn_is_still_the_grids(stage: SessionSetup) -> None:
     sweep = stage.sweep(grid(2))
     enqueue(stage, sweep, 1)
     stage.set_state(sweep, "FINISHED")
     assert sorted(go_on(stage, sweep)) == [0, 1]
 
 
-def test_a_withdrawn_run_that_is_deleted_opens_its_point_no_second_time(stage: Stage) -> None:
+def test_a_withdrawn_run_that_is_deleted_opens_its_point_no_second_time(stage: SessionSetup) -> None:
     sweep = stage.sweep(grid(2))
     withdrawn = stage.issued(stage.agent(sweep, "w0"))
     stage.release(sweep, "w0")
@@ -125,7 +129,7 @@ def test_a_withdrawn_run_that_is_deleted_opens_its_point_no_second_time(stage: S
     assert go_on(stage, sweep) == []
 
 
-def test_a_pending_run_that_a_user_stopped_ends_with_its_agent(stage: Stage) -> None:
+def test_a_pending_run_that_a_user_stopped_ends_with_its_agent(stage: SessionSetup) -> None:
     sweep = stage.sweep(grid(2))
     name = stage.issued(stage.agent(sweep, "w0"))
     run_service.request_stop(stage.world, stage.run(name).id)
@@ -134,7 +138,9 @@ def test_a_pending_run_that_a_user_stopped_ends_with_its_agent(stage: Stage) -> 
     assert go_on(stage, sweep) == [1]
 
 
-def test_a_preempted_run_that_was_asked_to_stop_is_not_stopped_again_when_it_is_resumed(stage: Stage) -> None:
+def test_a_preempted_run_that_was_asked_to_stop_is_not_stopped_again_when_it_is_resumed(
+    stage: SessionSetup,
+) -> None:
     sweep = stage.sweep(grid(2))
     name = stage.issued(stage.agent(sweep))
     stage.start(sweep, name)
@@ -148,7 +154,9 @@ def test_a_preempted_run_that_was_asked_to_stop_is_not_stopped_again_when_it_is_
 
 
 @OVER
-def test_a_pending_run_that_a_user_stopped_does_not_come_back_with_its_sweep(stage: Stage, over: str) -> None:
+def test_a_pending_run_that_a_user_stopped_does_not_come_back_with_its_sweep(
+    stage: SessionSetup, over: str
+) -> None:
     sweep = stage.sweep(grid(2))
     agent = stage.agent(sweep)
     run_service.request_stop(stage.world, stage.run(name := stage.issued(agent)).id)
@@ -160,7 +168,7 @@ def test_a_pending_run_that_a_user_stopped_does_not_come_back_with_its_sweep(sta
     assert go_on(stage, sweep) == [1]
 
 
-def test_a_run_whose_agent_never_had_it_when_its_sweep_was_stopped_comes_again(stage: Stage) -> None:
+def test_a_run_whose_agent_never_had_it_when_its_sweep_was_stopped_comes_again(stage: SessionSetup) -> None:
     sweep = stage.sweep(grid(2))
     agent = stage.agent(sweep, "w0")
     lost = stage.issued(agent)
@@ -170,7 +178,7 @@ def test_a_run_whose_agent_never_had_it_when_its_sweep_was_stopped_comes_again(s
     assert sorted(go_on(stage, sweep)) == [0, 1]
 
 
-def test_a_pending_run_that_a_user_stopped_ends_though_its_agent_lives(stage: Stage) -> None:
+def test_a_pending_run_that_a_user_stopped_ends_though_its_agent_lives(stage: SessionSetup) -> None:
     sweep = stage.sweep(grid(2))
     agent = stage.agent(sweep, "w0")
     stopped = stage.issued(agent)

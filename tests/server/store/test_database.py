@@ -9,24 +9,23 @@ import pytest
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, text
 
-from parallel_hpo.errors import BackendError
-from parallel_hpo.server.rules.run_states import RunEvent, RunState
+from parallel_hpo.core.errors import BackendError
+from parallel_hpo.server.rules.runs import RunEvent, RunState
 from parallel_hpo.server.services.file_stream import Chunk
-from parallel_hpo.server.services.moves import happened
+from parallel_hpo.server.services.run_transitions import happened
 from parallel_hpo.server.store import migrations, runs, tables
-from parallel_hpo.server.store.database import Database, database_url
-from parallel_hpo.server.store.failures import UnavailableError, as_unavailable
+from parallel_hpo.server.store.database import Database, UnavailableError, as_unavailable, database_url
 from parallel_hpo.server.store.migrations import config_for, upgrade
 from parallel_hpo.server.store.runs import RunPath
 from parallel_hpo.server.store.tables import HEAD
 from tests.postgresql import PostgreSQL
-from tests.server.acting import Stage, grid
+from tests.server.acting import SessionSetup, grid
 
 
-def test_a_write_waits_for_the_one_before_it(stage: Stage) -> None:
+def test_a_write_waits_for_the_one_before_it(stage: SessionSetup) -> None:
     """What a transaction read is still true when it writes, whichever process it is in."""
     name = stage.issued(stage.agent(stage.sweep(grid(1))))
-    other = Stage(stage.folder, where=stage.where)
+    other = SessionSetup(stage.folder, where=stage.where)
     with ThreadPoolExecutor(1) as thread:
         with stage.world.database.write() as transaction:
             run = runs.at(transaction, RunPath("local", "p", name))

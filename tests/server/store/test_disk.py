@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
 
-from parallel_hpo.server.store.disk import Disk
+from parallel_hpo.server.store.database import Disk
 
 LOG = Path("/sweeps/server.db-wal")
 

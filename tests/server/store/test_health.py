@@ -11,8 +11,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from parallel_hpo.server.store.database import Database
-from parallel_hpo.server.store.failures import UnavailableError
+from parallel_hpo.server.store.database import Database, UnavailableError
 
 Told = list[tuple[str, bool]]
 

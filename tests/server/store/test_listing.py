@@ -13,16 +13,14 @@ from hypothesis import strategies as st
 from sqlalchemy import event as sa_event
 from sqlalchemy import select
 
-from parallel_hpo.server.refusals import RefusedError
-from parallel_hpo.server.store import json_parts, listing, runs
+from parallel_hpo.server.store import listing, runs
 from parallel_hpo.server.store.database import Transaction
-from parallel_hpo.server.store.filters import matches, ordered, places_of, read_order
-from parallel_hpo.server.store.listing import Question
-from parallel_hpo.server.store.queries import insert_one
-from parallel_hpo.server.store.run_facts import WholeRun
-from parallel_hpo.server.store.tables import projects
+from parallel_hpo.server.store.filters import LoadedRun, matches, ordered, places_of, read_order
+from parallel_hpo.server.store.listing import RunQuery
+from parallel_hpo.server.store.tables import insert_one, projects
 from parallel_hpo.server.store.tables import runs as table
-from tests.server.acting import START, Stage
+from parallel_hpo.server.values import RefusedError
+from tests.server.acting import START, SessionSetup
 
 KEYS = ("loss", "lr", "a", "b", "a.b", "value", "train/loss", "ü", 'q"', "back\\slash", "a b", "")
 TEXTS = ("", "x", "adam", "NaN", "lr:NaN", '": NaN', "ü", "\\", '"', "\n", "\0", "\ud800", "1", "\u0001NaN")
@@ -91,7 +89,7 @@ filters = st.recursive(
 orders = st.lists(st.builds("{}{}".format, st.sampled_from(["+", "-", ""]), names), max_size=2).map(",".join)
 
 
-class Shelf:
+class Inventory:
     """A project with some runs, in a transaction that is taken back."""
 
     def __init__(self, transaction: Transaction, rows: list[dict[str, Any]]) -> None:
@@ -108,12 +106,12 @@ class Shelf:
         found = [run for run in runs.with_ids(self._transaction, ids) if run is not None]
         keys = read_order(order)
         return ordered(
-            [(run.id, places_of(WholeRun(run), keys)) for run in found if matches(run, filters)], keys
+            [(run.id, places_of(LoadedRun(run), keys)) for run in found if matches(run, filters)], keys
         )
 
     def listed(self, filters: dict[str, Any], order: str) -> list[int]:
         """List them as a page does that shows all."""
-        question, keys = Question(self.project_id, filters), read_order(order)
+        question, keys = RunQuery(self.project_id, filters), read_order(order)
         found = listing.part(self._transaction, question, keys, 0, 100)
         event("by SQL alone" if found is not None else "judged run by run")
         if found is None:
@@ -123,11 +121,13 @@ class Shelf:
         return found
 
 
-def text_picked(stage: Stage, summary: str, keys: list[str]) -> str:
+def text_picked(stage: SessionSetup, summary: str, keys: list[str]) -> str:
     """Return what the database makes of a summary for some of its keys."""
     with suppress(TakenBackError), stage.world.database.write() as transaction:
-        Shelf(transaction, [{"state": "running", "created_at": START, "heard_at": START, "summary": summary}])
-        found = transaction.scalar(select(json_parts.picked(transaction, table.c.summary, keys)))
+        Inventory(
+            transaction, [{"state": "running", "created_at": START, "heard_at": START, "summary": summary}]
+        )
+        found = transaction.scalar(select(listing.picked(transaction, table.c.summary, keys)))
         raise TakenBackError
     return str(found)
 
@@ -142,13 +142,15 @@ def text_picked(stage: Stage, summary: str, keys: list[str]) -> str:
         "{}",
     ],
 )
-def test_of_a_usual_summary_the_database_hands_out_only_what_is_asked_for(stage: Stage, summary: str) -> None:
+def test_of_a_usual_summary_the_database_hands_out_only_what_is_asked_for(
+    stage: SessionSetup, summary: str
+) -> None:
     keys = ["loss", "other"]
     text = text_picked(stage, summary, keys)
     assert text.startswith("[")
     known = json.loads(summary)
     wanted = {key: known[key] for key in keys if key in known}
-    assert json.dumps(json_parts.read(text, keys)) == json.dumps(wanted)
+    assert json.dumps(listing.read(text, keys)) == json.dumps(wanted)
 
 
 @pytest.mark.parametrize(
@@ -162,19 +164,21 @@ def test_of_a_usual_summary_the_database_hands_out_only_what_is_asked_for(stage:
         ('{"q\\"": 1}', 'q"'),
     ],
 )
-def test_of_any_other_it_hands_out_what_leads_to_the_same(stage: Stage, summary: str, key: str) -> None:
-    found = json_parts.read(text_picked(stage, summary, [key]), [key])
+def test_of_any_other_it_hands_out_what_leads_to_the_same(
+    stage: SessionSetup, summary: str, key: str
+) -> None:
+    found = listing.read(text_picked(stage, summary, [key]), [key])
     assert json.dumps(found[key]) == json.dumps(json.loads(summary)[key])
 
 
 @pytest.mark.parametrize("filters", [{}, {"sweep": "s"}])
 def test_a_page_is_found_in_an_index(tmp_path: Path, filters: dict[str, Any]) -> None:
-    with closing(Stage(tmp_path)) as stage, stage.world.database.read() as transaction:
+    with closing(SessionSetup(tmp_path)) as stage, stage.world.database.read() as transaction:
         asked: list[tuple[str, Any]] = []
         sa_event.listen(
             transaction, "before_cursor_execute", lambda *call: asked.append((call[2], call[3])), named=False
         )
-        listing.part(transaction, Question(1, filters), read_order(None), 0, 50)
+        listing.part(transaction, RunQuery(1, filters), read_order(None), 0, 50)
         statement, values = asked[-1]
         plan = transaction.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values).all()
     assert "_created" in plan[0].detail
@@ -214,10 +218,10 @@ NESTED = [
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.lists(rows, max_size=6), filters, orders)
 def test_what_is_listed_is_what_passes_in_its_order(
-    stage: Stage, rows: list[dict[str, Any]], filters: dict[str, Any], order: str
+    stage: SessionSetup, rows: list[dict[str, Any]], filters: dict[str, Any], order: str
 ) -> None:
     with suppress(TakenBackError), stage.world.database.write() as transaction:
-        shelf = Shelf(transaction, rows)
+        shelf = Inventory(transaction, rows)
         try:
             expected = shelf.expected(filters, order)
         except RefusedError:

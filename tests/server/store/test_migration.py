@@ -12,12 +12,12 @@ import pytest
 from sqlalchemy import URL, Engine, MetaData, create_engine, insert, select, text
 from sqlalchemy.exc import IntegrityError
 
-from parallel_hpo.server.services.runs import RunWishes, upsert
+from parallel_hpo.server.services.runs import RunUpsert, upsert
 from parallel_hpo.server.store.database import database_url
 from parallel_hpo.server.store.migrations import upgrade
 from parallel_hpo.server.store.tables import HEAD
 from tests.postgresql import PostgreSQL
-from tests.server.acting import Stage
+from tests.server.acting import SessionSetup
 from tests.server.conftest import DATABASES
 
 REVISION: Final = "0004"
@@ -82,9 +82,9 @@ def _rows(engine: Engine) -> Rows:
         }
 
 
-def opened(old: Engine, tmp_path: Path) -> Stage:
+def opened(old: Engine, tmp_path: Path) -> SessionSetup:
     """Open it as this version's server does."""
-    return Stage(tmp_path, where=old.url.render_as_string(hide_password=False))
+    return SessionSetup(tmp_path, where=old.url.render_as_string(hide_password=False))
 
 
 def test_every_row_of_an_old_database_is_there_after_its_migration(old: Engine, tmp_path: Path) -> None:
@@ -117,8 +117,8 @@ def test_what_refers_to_a_row_is_still_checked_after_a_migration(old: Engine, tm
 
 def test_an_id_of_a_deleted_run_is_never_given_again(old: Engine, tmp_path: Path) -> None:
     with closing(opened(old, tmp_path)) as stage:
-        upsert(stage.world, RunWishes(name="last", project="p"))
+        upsert(stage.world, RunUpsert(name="last", project="p"))
         id_of_last = stage.run("last").id
         stage.delete("last")
-        upsert(stage.world, RunWishes(name="next", project="p"))
+        upsert(stage.world, RunUpsert(name="next", project="p"))
         assert stage.run("next").id > id_of_last

@@ -10,9 +10,7 @@ from typing import Final
 
 from parallel_hpo.server.graphql.resolvers import (
     agents,
-    artifact_changes,
     artifacts,
-    collection_changes,
     collections,
     files,
     histories,
@@ -22,7 +20,7 @@ from parallel_hpo.server.graphql.resolvers import (
     viewer,
 )
 from parallel_hpo.server.graphql.resolvers.context import Resolver
-from parallel_hpo.server.store.artifact_records import Collection
+from parallel_hpo.server.store.artifacts import Collection
 from parallel_hpo.server.store.records import Run
 
 
@@ -38,8 +36,8 @@ RESOLVERS: Final[Mapping[str, Mapping[str, Resolver]]] = {
     | runs.MUTATION
     | projects.MUTATION
     | files.MUTATION
-    | artifact_changes.MUTATION
-    | collection_changes.MUTATION,
+    | artifacts.MUTATION
+    | collections.MUTATION,
     "Project": projects.PROJECT | collections.PROJECT,
     "Sweep": sweeps.SWEEP,
     "Agent": agents.AGENT,

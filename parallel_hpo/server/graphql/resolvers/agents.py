@@ -15,10 +15,10 @@ from parallel_hpo.server.graphql.resolvers.context import (
     renamed,
     timed,
 )
-from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.services import agents as agent_service
-from parallel_hpo.server.store import agents, runs
+from parallel_hpo.server.store import runs, sweeps
 from parallel_hpo.server.store.records import Agent, Run
+from parallel_hpo.server.values import RefusedError
 
 _MOST_LISTED: Final = 1000
 
@@ -66,7 +66,7 @@ MUTATION: Final[dict[str, Resolver]] = {"createAgent": _create, "agentHeartbeat"
 AGENT: Final[dict[str, Resolver]] = {
     "name": renamed("id"),
     "state": lambda agent, _info: "EXITED" if agent.gone else "RUNNING",
-    "totalRuns": lambda agent, info: agents.run_count(reading(info), agent.id),
+    "totalRuns": lambda agent, info: sweeps.run_count(reading(info), agent.id),
     "createdAt": timed("created_at"),
     "heartbeatAt": timed("heartbeat_at"),
     "runs": _runs,

@@ -1,17 +1,25 @@
-"""What every resolver gets beside its record and arguments, and the pages of W&B's connections."""
+"""What every resolver gets beside its record and arguments, and the pages of W&B's connections.
+
+The ids by which clients hold runs, files, artifacts and collections, and the keys behind them.
+
+Those of artifacts are Base64, since the client takes them for that in addresses.
+"""
 
 from __future__ import annotations
 
+import base64
+import binascii
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from graphql import GraphQLResolveInfo
 
-from parallel_hpo.server.refusals import RefusedError
+from parallel_hpo.server.context import AppContext, Caller
+from parallel_hpo.server.files.storage import FileRef
 from parallel_hpo.server.store.database import Transaction
-from parallel_hpo.server.world import Caller, World
+from parallel_hpo.server.values import RefusedError
 
 Resolver = Callable[..., Any]
 Node = TypeVar("Node")
@@ -41,7 +49,7 @@ class Context:
     A mutation's answer is read so after the mutation's own transaction was committed.
     """
 
-    world: World
+    world: AppContext
     caller: Caller
     begin: Callable[[], Transaction]
     deadline: Deadline
@@ -156,3 +164,56 @@ def constant(value: Any) -> Callable[[Any, Info], Any]:
 def only(items: Iterable[Node]) -> list[dict[str, Node]]:
     """Return edges without cursors."""
     return [{"node": item} for item in items]
+
+
+ARTIFACT: Final = "Artifact"
+COLLECTION: Final = "ArtifactCollection"
+_RUN: Final = "run:"
+_FILE: Final = "file:"
+
+
+def make_id(kind: str, key: int) -> str:
+    """Return the id of the artifact or collection that has this key."""
+    return base64.b64encode(f"{kind}:{key}".encode()).decode()
+
+
+def key_of(kind: str, text: str) -> int:
+    """Return the key behind such an id; RefusedError for an id that is none of ours."""
+    try:
+        named, _, digits = base64.b64decode(text, validate=True).decode("ascii").partition(":")
+    except (binascii.Error, ValueError):
+        named = digits = ""
+    if named != kind or not digits.isdigit() or len(digits) > 9:
+        raise _foreign(f"{kind} id", text)
+    return int(digits)
+
+
+def make_run_id(key: int) -> str:
+    """Return the id of the run that has this key."""
+    return f"{_RUN}{key}"
+
+
+def key_of_run(text: str) -> int:
+    """Return the key behind a run's id; RefusedError for an id that is none of ours."""
+    digits = text.removeprefix(_RUN)
+    if not text.startswith(_RUN) or not digits.isascii() or not digits.isdigit() or len(digits) > 18:
+        raise _foreign("run id", text)
+    return int(digits)
+
+
+def make_file_id(run_key: int, name: str) -> str:
+    """Return the id of a run's file."""
+    return f"{_FILE}{run_key}:{name}"
+
+
+def place_of_file(text: str) -> FileRef:
+    """Return where the file of an id is; RefusedError for an id that is none of ours."""
+    digits, colon, name = text.removeprefix(_FILE).partition(":")
+    known = text.startswith(_FILE) and colon and digits.isascii() and digits.isdigit()
+    if not known or len(digits) > 9:
+        raise _foreign("file id", text)
+    return FileRef(digits, name)
+
+
+def _foreign(what: str, text: str) -> RefusedError:
+    return RefusedError(f"{what} {text[:40]!r} is none of this server's")

@@ -7,25 +7,25 @@ import mimetypes
 from dataclasses import dataclass
 from typing import Any, Final
 
-from parallel_hpo.server.files import runs as run_files
-from parallel_hpo.server.files.addresses import Place, Right, address
-from parallel_hpo.server.files.runs import RunFiles
+from parallel_hpo.server.context import DEFAULT_ENTITY, DEFAULT_PROJECT
+from parallel_hpo.server.files import storage as run_files
+from parallel_hpo.server.files.storage import FilePermission, FileRef, RunFiles, address
 from parallel_hpo.server.graphql.resolvers.context import (
     Info,
     Page,
     Resolver,
     context,
+    make_file_id,
     page,
+    place_of_file,
     reading,
     renamed,
     timed,
 )
-from parallel_hpo.server.graphql.resolvers.ids import make_file_id, place_of_file
 from parallel_hpo.server.store import files
-from parallel_hpo.server.store.artifact_records import Artifact
+from parallel_hpo.server.store.artifacts import Artifact
 from parallel_hpo.server.store.records import Run
 from parallel_hpo.server.store.runs import RunPath
-from parallel_hpo.server.world import DEFAULT_ENTITY, DEFAULT_PROJECT
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class FileNode:
     size_bytes: int = 0
     md5: str | None = None
     updated_at: float | None = None
-    place: Place | None = None
+    place: FileRef | None = None
     ref: str | None = None
     artifact: Artifact | None = None
     expected: bool = False
@@ -59,26 +59,26 @@ def _of_run(
 
 
 def _node(file: files.File) -> FileNode:
-    place = Place(str(file.run_id), file.name)
+    place = FileRef(str(file.run_id), file.name)
     file_id = make_file_id(file.run_id, file.name)
     return FileNode(file_id, file.name, file.size, file.md5, file.updated_at, place)
 
 
 def _url(file: FileNode, info: Info, upload: bool | None = None) -> str | None:
     if upload and file.place is not None:
-        return _address(file, info, Right.SEND)
+        return _address(file, info, FilePermission.SEND)
     return _direct_url(file, info)
 
 
 def _direct_url(file: FileNode, info: Info) -> str | None:
-    return file.ref if file.place is None else _address(file, info, Right.FETCH)
+    return file.ref if file.place is None else _address(file, info, FilePermission.FETCH)
 
 
 def _upload_url(file: FileNode, info: Info) -> str | None:
-    return _address(file, info, Right.SEND) if file.expected else None
+    return _address(file, info, FilePermission.SEND) if file.expected else None
 
 
-def _address(file: FileNode, info: Info, right: Right) -> str:
+def _address(file: FileNode, info: Info, right: FilePermission) -> str:
     request = context(info)
     assert file.place is not None
     return address(request.world, request.caller.base_url, right, file.place)

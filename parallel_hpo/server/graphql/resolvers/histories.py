@@ -6,13 +6,12 @@ import json
 from dataclasses import dataclass
 from typing import Any, Final
 
-from parallel_hpo.nested import strict
+from parallel_hpo.core.values import strict
 from parallel_hpo.server.graphql.resolvers.context import Info, Page, Resolver, page, reading
-from parallel_hpo.server.refusals import RefusedError
 from parallel_hpo.server.store import lines
 from parallel_hpo.server.store.lines import StepRange, Stream
 from parallel_hpo.server.store.records import Run
-from parallel_hpo.server.values import LogLine, read_line, read_object, sample
+from parallel_hpo.server.values import LogLine, RefusedError, read_line, read_object, sample
 
 _DEFAULT_SAMPLES = 500
 _MOST_SAMPLES = 10_000

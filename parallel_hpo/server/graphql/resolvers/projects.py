@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from parallel_hpo.server.context import DEFAULT_ENTITY, DEFAULT_PROJECT
 from parallel_hpo.server.graphql.resolvers.context import (
     Info,
     Page,
@@ -18,11 +19,10 @@ from parallel_hpo.server.graphql.resolvers.context import (
 from parallel_hpo.server.graphql.resolvers.viewer import entity, user
 from parallel_hpo.server.services import sweeps as project_service
 from parallel_hpo.server.store import listing, projects, runs, sweeps
-from parallel_hpo.server.store.artifact_records import Collection
+from parallel_hpo.server.store.artifacts import Collection
 from parallel_hpo.server.store.filters import read_filters, read_order
-from parallel_hpo.server.store.listing import Matter, Question, Walk
+from parallel_hpo.server.store.listing import CachedListing, ListingScope, RunQuery
 from parallel_hpo.server.store.records import Project, Run, Sweep
-from parallel_hpo.server.world import DEFAULT_ENTITY, DEFAULT_PROJECT
 
 
 def runs_of_project(
@@ -35,7 +35,7 @@ def runs_of_project(
 ) -> Page[Run]:
     """Return a page; the cursors of one that SQL alone can't find lead on within a kept walk."""
     span, transaction = Span.of(after, first), reading(info)
-    question = Question(project.id, read_filters(filters))
+    question = RunQuery(project.id, read_filters(filters))
     ids = listing.part(transaction, question, read_order(order), span.begin, span.number + 1)
     name = None
     if ids is None:
@@ -46,7 +46,7 @@ def runs_of_project(
 
 def count_in_project(project: Project, info: Info, filters: str | None = None) -> int:
     """Count a project's runs; beside a further page of a walk (wandb client: always): those of the walk."""
-    transaction, question = reading(info), Question(project.id, read_filters(filters))
+    transaction, question = reading(info), RunQuery(project.id, read_filters(filters))
     found = listing.total(transaction, question)
     if found is not None:
         return found
@@ -56,7 +56,9 @@ def count_in_project(project: Project, info: Info, filters: str | None = None) -
     return len(listing.judged(transaction, question, (), context(info).deadline.check))
 
 
-def _walk(info: Info, matter: Matter, span: Span, question: Question, order: str | None) -> Walk:
+def _walk(
+    info: Info, matter: ListingScope, span: Span, question: RunQuery, order: str | None
+) -> CachedListing:
     """Return the walk that a cursor leads to, or a new one."""
     walks = context(info).world.walks
     kept = None if span.walk is None else walks.find(span.walk, matter)
@@ -66,15 +68,15 @@ def _walk(info: Info, matter: Matter, span: Span, question: Question, order: str
     return walks.keep(matter, order, listing.judged(reading(info), question, read_order(order), check))
 
 
-def _walk_asked_for(info: Info, matter: Matter) -> Walk | None:
+def _walk_asked_for(info: Info, matter: ListingScope) -> CachedListing | None:
     """Return the walk over this matter to which a variable of the request leads as a cursor."""
     texts = [value for value in context(info).variables.values() if isinstance(value, str)]
     found = (context(info).world.walks.find(text.partition(".")[2], matter) for text in texts)
     return next((walk for walk in found if walk is not None), None)
 
 
-def _matter(project: Project, info: Info, filters: str | None) -> Matter:
-    return Matter(project.id, context(info).caller.sweep, filters)
+def _matter(project: Project, info: Info, filters: str | None) -> ListingScope:
+    return ListingScope(project.id, context(info).caller.sweep, filters)
 
 
 def _project(

@@ -8,18 +8,25 @@ from typing import Any, Final
 
 from graphql.pyutils import snake_to_camel
 
-from parallel_hpo.server.graphql.resolvers.context import Info, Resolver, constant, context, renamed, timed
-from parallel_hpo.server.graphql.resolvers.ids import key_of_run, make_run_id
+from parallel_hpo.server import removal
+from parallel_hpo.server.context import DEFAULT_ENTITY, DEFAULT_PROJECT
+from parallel_hpo.server.graphql.resolvers.context import (
+    Info,
+    Resolver,
+    constant,
+    context,
+    key_of_run,
+    make_run_id,
+    renamed,
+    timed,
+)
 from parallel_hpo.server.graphql.resolvers.projects import project_of
 from parallel_hpo.server.graphql.resolvers.viewer import user
-from parallel_hpo.server.removal import removing
-from parallel_hpo.server.rules.run_states import RunState
-from parallel_hpo.server.services import branching
+from parallel_hpo.server.rules.runs import RunState
 from parallel_hpo.server.services import runs as run_service
-from parallel_hpo.server.services.runs import RunWishes, Upserted
+from parallel_hpo.server.services.runs import RunUpsert, Upserted
 from parallel_hpo.server.store.records import TOLD, Run
 from parallel_hpo.server.store.runs import RunPath
-from parallel_hpo.server.world import DEFAULT_ENTITY, DEFAULT_PROJECT
 
 _SPELLED: Final[Mapping[str, str]] = {"commit_hash": "commit", "program": "jobProgram", "repo": "jobRepo"}
 """What clients call that which they tell of a run, where it isn't the column's name."""
@@ -27,7 +34,7 @@ _SPELLED: Final[Mapping[str, str]] = {"commit_hash": "commit", "program": "jobPr
 
 def _upsert(_source: Any, info: Info, input: dict[str, Any]) -> Upserted:
     tags = input.get("tags")
-    wishes = RunWishes(
+    wishes = RunUpsert(
         id=None if input.get("id") is None else key_of_run(input["id"]),
         name=input.get("name"),
         entity=input.get("entityName"),
@@ -47,7 +54,7 @@ def _stop(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, bool]:
 
 def _delete(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, None]:
     with_artifacts = bool(input.get("deleteArtifacts"))
-    removing.delete_run(context(info).world, key_of_run(input["id"]), with_artifacts=with_artifacts)
+    removal.delete_run(context(info).world, key_of_run(input["id"]), with_artifacts=with_artifacts)
     return {"clientMutationId": None}
 
 
@@ -56,7 +63,7 @@ def _rewind(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, Run]:
     entity, project = input.get("entityName") or DEFAULT_ENTITY, input.get("projectName") or DEFAULT_PROJECT
     path = RunPath(entity, project, input["runName"])
     metric, value = input["metricName"], input["metricValue"]
-    run = branching.rewind(request.world, path, metric, value, opener=request.caller.label)
+    run = run_service.rewind(request.world, path, metric, value, opener=request.caller.label)
     request.must_last = True  # else the lines that were cut off would stand behind those that come
     return {"rewoundRun": run}
 

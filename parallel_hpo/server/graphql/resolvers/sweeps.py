@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from parallel_hpo.server.engines import configurations
-from parallel_hpo.server.engines.prior_runs import prior_runs
+from parallel_hpo.server.engines.cache import prior_runs
 from parallel_hpo.server.graphql.resolvers.context import (
     Info,
     Page,
@@ -20,16 +20,17 @@ from parallel_hpo.server.graphql.resolvers.context import (
     timed,
 )
 from parallel_hpo.server.graphql.resolvers.projects import project_of
-from parallel_hpo.server.services import queue
 from parallel_hpo.server.services import sweeps as sweep_service
-from parallel_hpo.server.services.sweeps import SweepWishes
-from parallel_hpo.server.store import agents, runs, sweeps
-from parallel_hpo.server.store.queries import may_see
+from parallel_hpo.server.services.sweeps import SweepUpsert
+from parallel_hpo.server.store import runs
+from parallel_hpo.server.store import sweeps as agents
+from parallel_hpo.server.store import sweeps as sweeps_store
 from parallel_hpo.server.store.records import Agent, Run, Sweep
+from parallel_hpo.server.store.tables import may_see
 
 
 def _upsert(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, Any]:
-    wishes = SweepWishes(
+    wishes = SweepUpsert(
         id=input.get("id"),
         entity=input.get("entityName"),
         project=input.get("projectName"),
@@ -49,7 +50,7 @@ def _upsert(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, Any]:
 
 def _enqueue(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, Any]:
     request = context(info)
-    name = queue.enqueue(request.world, input["id"], input["config"], input.get("displayName"))
+    name = sweep_service.enqueue(request.world, input["id"], input["config"], input.get("displayName"))
     request.must_last = True
     return {"id": name, "runQueueItemId": None}
 
@@ -57,7 +58,7 @@ def _enqueue(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, Any]:
 def _best_loss(sweep: Sweep, info: Info) -> float | None:
     metric = configurations.parse(sweep.config).metric
     maximize = metric is not None and metric.goal == "maximize"
-    return sweeps.best_value(reading(info), sweep.id, maximize=maximize)
+    return sweeps_store.best_value(reading(info), sweep.id, maximize=maximize)
 
 
 def _runs(sweep: Sweep, info: Info, first: int | None = None, after: str | None = None) -> Page[Run]:
@@ -76,7 +77,7 @@ def _agents(sweep: Sweep, info: Info) -> dict[str, Any]:
 
 
 def _agent(sweep: Sweep, info: Info, agentName: str | None = None) -> Agent | None:
-    agent = None if agentName is None else agents.find(reading(info), agentName)
+    agent = None if agentName is None else agents.find_agent(reading(info), agentName)
     return agent if agent is not None and agent.sweep_id == sweep.id else None
 
 
@@ -90,7 +91,7 @@ SWEEP: Final[dict[str, Resolver]] = {
     # wandb client: the run in which a scheduler logs what it says; without a name it ends without a word.
     "controllerRunName": lambda sweep, _info: f"{sweep.id}-scheduler",
     "bestLoss": _best_loss,
-    "runCount": lambda sweep, info: sum(sweeps.counts(reading(info), sweep.id).values()),
+    "runCount": lambda sweep, info: sum(sweeps_store.counts(reading(info), sweep.id).values()),
     "runCountExpected": lambda sweep, _info: configurations.expected_runs(sweep.config),
     "runs": _runs,
     "priorRuns": _prior_runs,

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from parallel_hpo.server.context import DEFAULT_ENTITY
 from parallel_hpo.server.graphql.resolvers.context import Info, Resolver, only
-from parallel_hpo.server.world import DEFAULT_ENTITY
 
 _FEATURES: Final = (
     # Without it wandb's client has no `sweep.enqueue_run` and no `wandb sweep-scheduler`.

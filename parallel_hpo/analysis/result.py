@@ -1,0 +1,268 @@
+"""What became of a sweep: computed from its ledger, written to `summary.json`, returned to the caller.
+
+`parallel_hpo.load`: what a sweep's folder says of it, as the result that `optimize` returns.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from parallel_hpo.analysis.frame import to_dataframe
+from parallel_hpo.analysis.plots import Plots
+from parallel_hpo.analysis.study import to_study
+from parallel_hpo.core.errors import ExitCode
+from parallel_hpo.core.folders import find_directory
+from parallel_hpo.core.messages import UNKNOWN, Consumption, total
+from parallel_hpo.core.types import OPEN, Outcome
+from parallel_hpo.core.values import strict
+from parallel_hpo.records.folders import KnownSweep, find_sweep
+from parallel_hpo.records.reader import MachineRow, RunRow, WorkerRow, best_of
+
+if TYPE_CHECKING:
+    import optuna
+    import pandas
+
+
+@dataclass(frozen=True, slots=True)
+class BestRun:
+    """The finished run with the best finite value of the sweep's metric."""
+
+    run_id: str
+    value: float
+    parameters: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSummary:
+    """One slot: the runs that ended in it, and how often its worker was restarted."""
+
+    slot: int
+    device: str | None
+    runs: int
+    restarts: int
+    machine: str | None = None
+    """Where it is; None: the sweep has one machine only."""
+
+
+@dataclass(frozen=True, slots=True)
+class MachineSummary:
+    """A machine of a sweep that has many: the runs that ended there, and all attempts that it made."""
+
+    name: str
+    runs: int
+    attempts: int
+    departure: str
+    """How it left, in words; '' while it takes part."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """One run: `outcome` is finished, failed, stopped or crashed, or open while it goes on.
+
+    `reason` says why in words; `duration_s` is that of all its attempts together.
+    """
+
+    run_id: str
+    parameters: dict[str, Any]
+    attempts: int
+    outcome: str
+    reason: str
+    duration_s: float | None
+    slot: int
+    device: str | None
+    value: float | None = None
+    """The sweep's metric; None where it has no finite number as it."""
+    started_at: float | None = None
+    """When its first attempt began, in seconds since the epoch."""
+    machine: str | None = None
+    """That of its last attempt; None: the sweep has one only."""
+    consumption: Consumption = UNKNOWN
+    """What its attempts have used, those included that were cut short."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepConclusion:
+    """What the ledger does not hold of a sweep that is over, but its summary does."""
+
+    sweep_id: str
+    sweep_url: str
+    backend: str
+    count: int | None
+    stop_reason: str
+    exit_code: int
+    duration_s: float
+    phantoms: tuple[str, ...] = ()
+    """Runs that a W&B server counts as running and that no worker started; none is in `attempted`."""
+    metric: str | None = None
+    """The name of the sweep's metric."""
+    goal: str = "minimize"
+    """Which value of it is the best: "minimize" or "maximize"."""
+    folder: str = ""
+    """Where the sweep's ledger, summary and logs are; '' where there was none yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepResult(SweepConclusion):
+    """What became of a sweep; finished + failed + crashed + stopped + lost = attempted.
+
+    `attempted` counts runs, `retried` the attempts beyond each run's first. `lost` is
+    0, or we failed. Times are in seconds. `exit_code` is what the command line ends with.
+    """
+
+    attempted: int
+    finished: int
+    failed: int
+    crashed: int
+    retried: int
+    stopped: int
+    lost: int
+    best: BestRun | None
+    workers: tuple[WorkerSummary, ...]
+    runs: tuple[RunSummary, ...]
+    machines: tuple[MachineSummary, ...] = ()
+    """Those that took part; empty where the sweep has one only."""
+    consumption: Consumption = UNKNOWN
+    """What all its runs have used: of devices, also while others shared them, and of energy."""
+
+    def to_json(self) -> str:
+        """Return the result as JSON, as `summary.json` has it; NaN and infinities are words there."""
+        return json.dumps(strict(asdict(self)), indent=2, allow_nan=False)
+
+    def to_dataframe(self) -> pandas.DataFrame:
+        """Return a row for each run, as `analysis.frame` says; MissingExtraError without pandas."""
+        return to_dataframe(self)
+
+    def to_study(self) -> optuna.Study:
+        """Return the sweep as an Optuna study, each run a trial, as `analysis.study` says."""
+        return to_study(self)
+
+    @property
+    def plots(self) -> Plots:
+        """Plots of the sweep, with the extra `plots`: `history()`, `importances()`, `parallel()` and more."""
+        return Plots(self)
+
+
+def summarise(
+    runs: Iterable[RunRow],
+    workers: Iterable[WorkerRow],
+    closing: SweepConclusion,
+    *,
+    machines: Iterable[MachineRow] = (),
+    is_over: bool = True,
+) -> SweepResult:
+    """Return the result of a sweep from the rows of its ledger; the closing's `goal` says what is best.
+
+    Where it is over, a run without an end is lost; else it is open, and in no count.
+    """
+    rows = tuple(runs)
+    outcomes = Counter(row.outcome for row in rows)
+    in_slot = Counter(row.slot for row in rows)
+    at_machine = Counter(row.machine for row in rows)
+    return SweepResult(
+        attempted=len(rows) if is_over else len(rows) - outcomes[None],
+        finished=outcomes[Outcome.FINISHED],
+        failed=outcomes[Outcome.FAILED],
+        crashed=outcomes[Outcome.CRASHED],
+        retried=sum(max(0, row.attempts - 1) for row in rows),
+        stopped=outcomes[Outcome.STOPPED],
+        lost=outcomes[None] if is_over else 0,
+        best=_best(rows, closing.goal),
+        workers=tuple(
+            WorkerSummary(worker.slot, worker.device, in_slot[worker.slot], worker.restarts, worker.machine)
+            for worker in workers
+        ),
+        runs=tuple(describe_run(row, unended="lost" if is_over else OPEN) for row in rows),
+        machines=tuple(
+            MachineSummary(each.name, at_machine[each.name], each.attempts, each.departure)
+            for each in machines
+        ),
+        consumption=total(row.consumption for row in rows),
+        **{field.name: getattr(closing, field.name) for field in fields(closing)},
+    )
+
+
+def write_summary(result: SweepResult, path: Path) -> None:
+    """Write `summary.json` so that a reader finds the old one or the whole new one."""
+    draft = path.with_suffix(".json.new")
+    with draft.open("w", encoding="utf-8") as file:
+        file.write(result.to_json() + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+
+
+def describe_run(row: RunRow, *, unended: str = "lost") -> RunSummary:
+    """Return what a summary says of a run; `unended` is the outcome of one that has none."""
+    told = {field.name: getattr(row, field.name) for field in fields(RunSummary)}
+    return RunSummary(**told | {"parameters": dict(row.parameters), "outcome": str(row.outcome or unended)})
+
+
+def _best(rows: tuple[RunRow, ...], goal: str) -> BestRun | None:
+    row = best_of(rows, goal)
+    if row is None or row.value is None:
+        return None
+    return BestRun(row.run_id, row.value, dict(row.parameters))
+
+
+UNDER_WAY: Final = "it is still running"
+CUT: Final = "its supervisor died, or its end could not be recorded"
+
+
+def load(sweep: str, *, directory: str | os.PathLike[str] | None = None) -> SweepResult:
+    """Return what became of a sweep, given its id or path; of one that runs, what it has so far.
+
+    `directory` is where sweeps are kept; None: PARALLEL_HPO_DIRECTORY, else the default. Runs that are
+    not over are among `runs`, as `open`, and in no count. Raises UsageError that names
+    the sweeps that there are, ConfigError for a folder that can't be meant, and LedgerError.
+    """
+    given = None if directory is None else Path(directory)
+    return result_of(find_sweep(find_directory(given, os.environ), sweep))
+
+
+def load_folder(folder: Path) -> SweepResult:
+    """Return the same of the sweep in this folder."""
+    return result_of(find_sweep(folder.parent, folder.name))
+
+
+def result_of(known: KnownSweep) -> SweepResult:
+    """Return the result of a sweep as its ledgers, and its summaries if it has any, have it now."""
+    summaries = list(_summaries(known.folder))
+    facts = known.facts
+    ended = not known.supervised and "exit_code" in facts and not known.number(None)
+    closing = SweepConclusion(
+        sweep_id=known.sweep_id,
+        sweep_url=facts.get("url", ""),
+        backend=facts.get("backend", ""),
+        count=known.count,
+        stop_reason=facts["stop_reason"] if ended else UNDER_WAY if known.supervised else CUT,
+        exit_code=facts["exit_code"] if ended else ExitCode.RESUMABLE,
+        duration_s=_took_s(known, summaries),
+        phantoms=tuple(run_id for summary in summaries for run_id in summary.get("phantoms", ())),
+        metric=facts.get("metric"),
+        goal=facts.get("goal", "minimize"),
+        folder=str(known.folder),
+    )
+    return summarise(known.runs, known.workers, closing, machines=known.machines, is_over=False)
+
+
+def _summaries(folder: Path) -> Iterator[dict[str, Any]]:
+    for path in [*folder.glob("summary.json"), *folder.glob("share-*/summary.json")]:
+        try:
+            yield json.loads(path.read_text())
+        except (OSError, ValueError):
+            continue  # the ledger has all but how long it took
+
+
+def _took_s(known: KnownSweep, summaries: list[dict[str, Any]]) -> float:
+    """Return what the longest of its launches said, or the time between its first start and last end."""
+    if summaries and not known.supervised:
+        return float(max(summary["duration_s"] for summary in summaries))
+    starts = [run.started_at for run in known.runs]
+    ends = [run.started_at + (run.duration_s or 0.0) for run in known.runs]
+    return max(ends) - min(starts) if starts else 0.0

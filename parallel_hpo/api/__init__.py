@@ -1,0 +1,8 @@
+"""The public door: from a configuration file to an HPO, and from a `main` to a result."""
+
+from __future__ import annotations
+
+from parallel_hpo.api.handle import Handle
+from parallel_hpo.api.hpo import HPO, ConfigLoader, Main, kind_names, make_hpo
+
+__all__ = ["HPO", "ConfigLoader", "Handle", "Main", "kind_names", "make_hpo"]

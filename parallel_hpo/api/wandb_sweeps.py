@@ -1,0 +1,92 @@
+"""The kind `wandb_sweeps`: a W&B sweep, run by `wandb.agent`s on every device of this machine, or of many."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+from functools import partial
+
+from parallel_hpo.analysis.result import SweepResult
+from parallel_hpo.api.handle import Performance
+from parallel_hpo.api.hpo import HERE, HPO, Main, Platform
+from parallel_hpo.cluster.hosted import HostedEngine
+from parallel_hpo.cluster.setup import lead
+from parallel_hpo.cluster.talk import ClusterChoice
+from parallel_hpo.config.section import HpoSection
+from parallel_hpo.config.tables import Machines
+from parallel_hpo.core.notices import Observer
+from parallel_hpo.core.types import StopKind
+from parallel_hpo.count.policy import Launch
+from parallel_hpo.session.setup import supervise
+from parallel_hpo.session.signals import Control
+
+Supervise = Callable[..., SweepResult]
+"""Performs a whole sweep, on this machine or on many: `supervise`, or `lead` with its machines."""
+
+
+def _chosen_engine(machines: Machines | None) -> ClusterChoice | None:
+    """Return the engine of many machines; joblib, which may know one, is not imported only to be asked."""
+    if machines is None and "joblib" not in sys.modules:
+        return None
+    from parallel_hpo.cluster.choose import chosen_engine
+
+    return chosen_engine(machines)
+
+
+class WandbSweeps(HPO):
+    """A W&B sweep under a supervisor."""
+
+    def __init__(
+        self,
+        section: HpoSection,
+        *,
+        supervise: Supervise = supervise,
+        lead: Supervise = lead,
+        choose: Callable[[Machines | None], ClusterChoice | None] = _chosen_engine,
+        host: Platform = HERE,
+    ) -> None:
+        """Prepare; nothing starts before `optimize`."""
+        super().__init__(section, host=host)
+        self._supervise = supervise
+        self._lead = lead
+        self._choose = choose
+        self._control: Control | None = None
+        self._guard = threading.Lock()
+        """Held so that no stop reaches a control that is being closed."""
+
+    def interrupt(self) -> None:
+        """Stop as SIGINT does: `main` gets KeyboardInterrupt. From any thread; no sweep, no effect."""
+        self._stop(StopKind.INTERRUPT)
+
+    def drain(self) -> None:
+        """Let the running runs finish and start none. From any thread; no sweep, no effect."""
+        self._stop(StopKind.DRAIN)
+
+    def _prepare(self, main: Main, launch: Launch) -> Performance:
+        supervise = self._performer()
+        control = self._control = Control()
+
+        def perform(observer: Observer) -> SweepResult:
+            try:
+                return supervise(self.section, main, observer=observer, control=control, launch=launch)
+            finally:
+                with self._guard:
+                    self._control = None
+                    control.close()
+
+        return perform
+
+    def _performer(self) -> Supervise:
+        """Return what performs the sweep: on this machine, or on many where the section or joblib says so."""
+        choice = self._choose(self.section.machines)
+        machines = self.section.machines or (Machines() if choice else None)
+        if machines is None:
+            return self._supervise
+        make_engine = None if choice is None else partial(HostedEngine, choice)
+        return partial(self._lead, machines=machines, make_engine=make_engine)
+
+    def _stop(self, kind: StopKind) -> None:
+        with self._guard:
+            if self._control is not None:
+                self._control.stop(kind)

@@ -1,0 +1,248 @@
+"""Sets the stage of a sweep on many machines: engine, server, sweep, ledger; and clears it away.
+
+    engine ─▶ its machines reach us by … ─▶ server there ─▶ `main` tried in a child ─▶ sweep ─▶ PooledSweep
+
+Whatever happens, nothing that was started here lives when `stack` is closed.
+
+`lead`: what `supervise` is for one machine, for many: from a checked section and a `main` to a result.
+
+A sweep may also be created with nothing started on it; on a server of ours machines can join it then:
+
+parallel-hpo run CONFIG TARGET --create ─▶ sweep, pool ◀─ parallel-hpo join SWEEP, on any machine
+"""
+
+from __future__ import annotations
+
+import queue
+import random
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import TimeoutError as NotInTime
+from contextlib import ExitStack, closing, suppress
+from dataclasses import replace
+from functools import partial
+from typing import Final
+
+from parallel_hpo.analysis.result import SweepResult
+from parallel_hpo.client.base import LOOPBACK
+from parallel_hpo.client.choose import choose_backend
+from parallel_hpo.client.credentials import find_credentials
+from parallel_hpo.client.own_servers import LocalBackend, OwnServerBackend, RemoteBackend
+from parallel_hpo.client.server_client import PoolClient
+from parallel_hpo.cluster.base import ClusterEngine, address_towards
+from parallel_hpo.cluster.ledger_copy import LedgerCopy
+from parallel_hpo.cluster.nodes import CrewReport, NodeManager
+from parallel_hpo.cluster.session import CREW_STOPS_IN_S, ClusterContext, ClusterSweep, PoolAddress, new_pool
+from parallel_hpo.cluster.watcher import Answer, PoolSource
+from parallel_hpo.config.section import HpoSection
+from parallel_hpo.config.tables import Machines
+from parallel_hpo.core import keys
+from parallel_hpo.core.errors import BackendError, UsageError
+from parallel_hpo.core.notices import Message, Observer
+from parallel_hpo.core.types import Program, SweepPath, Target, sweep_id_of
+from parallel_hpo.count.policy import Launch
+from parallel_hpo.devices.library import no_library, opened
+from parallel_hpo.devices.placing import SlotAssignment, SweepDevices
+from parallel_hpo.pickling.main import name_of, pack_main
+from parallel_hpo.processes.pool import ChildCalls
+from parallel_hpo.processes.reaper import MARK, make_mark
+from parallel_hpo.records.ledger_views import LEDGER
+from parallel_hpo.session.commands import Commands
+from parallel_hpo.session.launch_record import LaunchSettings
+from parallel_hpo.session.resume import count_or_cap, facts_of, find_folder
+from parallel_hpo.session.setup import NOTHING, PreparedSweep, SessionSetup
+from parallel_hpo.session.signals import Control, SignalsTaken
+from parallel_hpo.session.waiting import StoppedError
+
+MakeDoor = Callable[[str, str, str], PoolSource]
+"""Returns the door of a pool, given its server's address, a key, and the sweep's id."""
+ELSEWHERE: Final = "192.0.2.1"
+"""An address that is nobody's (RFC 5737), by the default route."""
+ADDRESS_LIMIT_S: Final = 10.0
+"""An engine that does not tell an address in this time is not waited for."""
+
+
+class ClusterSetup(SessionSetup):
+    """One call of `lead`; what it starts, `stack` ends."""
+
+    def __init__(
+        self,
+        setting: LaunchSettings,
+        environment: Mapping[str, str] | None,
+        stack: ExitStack,
+        *,
+        machines: Machines,
+        make_engine: Callable[[], ClusterEngine] | None,
+        make_door: MakeDoor,
+    ) -> None:
+        """`make_engine` None: machines come by themselves."""
+        super().__init__(setting, environment, stack)
+        self._machines = machines
+        self._make_engine = make_engine
+        self._make_door = make_door
+        self._reports: queue.SimpleQueue[CrewReport | Answer] = queue.SimpleQueue()
+
+    def perform(self, resume: str | None) -> SweepResult:
+        """Perform the sweep; what is left of an earlier count of it, where it is to be resumed."""
+        try:
+            crew = self._open_crew()
+            self.host = self._find_host(crew)
+            ledger = self._find_mirror(resume) if resume is not None else None
+            there = self.open(facts_of(ledger, resume, many=True))
+            self.patience.sweep_is_open()
+            if ledger is None:
+                folder = self.setting.folder_of(there.sweep.path.sweep_id)
+                ledger = self.stack.enter_context(LedgerCopy(folder / LEDGER))
+            return ClusterSweep(self._theatre(there, crew, ledger)).perform()
+        except StoppedError:  # before there was a pool from which machines could draw
+            return self._nothing_done()
+
+    # --- what there is ---------------------------------------------------------------------
+
+    def _find_mirror(self, resume: str) -> LedgerCopy | None:
+        """Open the ledger of a sweep that is resumed; None: another machine has it, and a server knows it."""
+        directory = self.section.directory
+        is_here = (directory / sweep_id_of(resume) / LEDGER).is_file()
+        if not is_here and choose_backend(self.section.backend, self.environment).name != "local":
+            return None
+        return self.stack.enter_context(LedgerCopy(find_folder(directory, resume) / LEDGER))
+
+    def _equip(self) -> SweepDevices:
+        return SweepDevices(SlotAssignment(1), self.stack.enter_context(opened(no_library)))
+
+    # --- what is started -------------------------------------------------------------------
+
+    def _open_crew(self) -> NodeManager | None:
+        if self._make_engine is None:
+            return None
+        most = None if self._machines.count == "auto" else self._machines.count
+        crew = NodeManager(self._make_engine, self._post, clock=self.setting.clock, most=most)
+        opening = crew.open()
+        self.stack.callback(crew.stop_within, CREW_STOPS_IN_S)
+        self.patience.call(opening.result)
+        return crew
+
+    def _post(self, report: CrewReport) -> None:
+        self._reports.put(report)
+        self.setting.control.ring()
+
+    def _find_host(self, crew: NodeManager | None) -> str:
+        """Return the address by which machines reach this one, as the engine knows it, or by the route."""
+        if crew is not None:
+            with suppress(BackendError, NotInTime):
+                known = self.patience.call(partial(crew.own_address().result, ADDRESS_LIMIT_S))
+                if known:
+                    return known
+        return host_by_route()
+
+    def _theatre(self, there: PreparedSweep, crew: NodeManager | None, ledger: LedgerCopy) -> ClusterContext:
+        place = self._place(there)
+        return ClusterContext(
+            setting=self.setting,
+            machines=self._machines,
+            sweep=there.sweep,
+            backend=there.backend,
+            place=place,
+            door=self._make_door(place.url, place.key, there.sweep.path.sweep_id),
+            ledger=ledger,
+            crew=crew,
+            which=crew.which if crew else "the machines that join",
+            reports=self._reports,
+            patience=self.patience,
+            make_commands=lambda: Commands(self.users_environment, self.folder),
+            surroundings=there.surroundings,
+        )
+
+    def _place(self, there: PreparedSweep) -> PoolAddress:
+        """Return where the pool is: with the sweep, or on a server of its own where that is W&B's."""
+        backend = there.backend
+        is_apart = not isinstance(backend, OwnServerBackend)
+        server = backend if isinstance(backend, OwnServerBackend) else self._open_pool_server(there)
+        if isinstance(server, LocalBackend) and self.host != LOOPBACK:
+            self.setting.observer(Message(f"the sweep server listens on {self.host}, for the machines"))
+        found = server.client_environment(keys.SUPERVISOR)
+        login = self._login() if is_apart else {}
+        return PoolAddress(found["WANDB_BASE_URL"], found["WANDB_API_KEY"], is_apart, login)
+
+    def _open_pool_server(self, there: PreparedSweep) -> LocalBackend:
+        environment = self.environment | {MARK: f"{self.setting.mark}_server"}
+        server = LocalBackend(self.section.directory, environment, host=self.host)
+        server.open(self._on_backend_lost, self._on_backend_trouble)
+        self.stack.callback(server.close)
+        self.patience.call(server.wait_until_up)
+        server.use_for(there.sweep.path, ChildCalls(there.children, there.surroundings).run)
+        return server
+
+    def _login(self) -> dict[str, str]:
+        """Return by which variables nodes are logged in to W&B as this process is."""
+        known = find_credentials(self.users_environment)
+        key = {"WANDB_API_KEY": known.key} if known.key else {}
+        return {"WANDB_BASE_URL": known.base_url, **key}
+
+
+def host_by_route() -> str:
+    """Return the address by which machines reach this one, as far as it is known without asking them."""
+    return address_towards(ELSEWHERE) or LOOPBACK
+
+
+def lead(
+    section: HpoSection,
+    main: Callable[[], object] | Target | Program,
+    *,
+    observer: Observer,
+    control: Control,
+    launch: Launch,
+    machines: Machines,
+    make_engine: Callable[[], ClusterEngine] | None,
+    make_door: MakeDoor = PoolClient,
+    environment: Mapping[str, str] | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> SweepResult:
+    """Perform a sweep on many machines, and return what became of it; raises what `supervise` raises.
+
+    `make_engine` connects to what finds the machines; None: they come by `parallel-hpo join`.
+    """
+    if launch.share is not None:
+        raise UsageError("--share is for launches on one machine each: with hpo.machines there are no shares")
+    with ExitStack() as stack:
+        packed = pack_main(main, stack, travels=True)
+        setting = LaunchSettings(
+            *(section, packed, observer, control, clock, random.random, make_mark(), clock()),
+            resumes=launch.resume is not None,
+            keep_configuration=launch.keep_configuration,
+            name=name_of(main),
+        )
+        stack.enter_context(SignalsTaken(control))
+        stage = ClusterSetup(
+            *(setting, environment, stack), machines=machines, make_engine=make_engine, make_door=make_door
+        )
+        return stage.perform(launch.resume)
+
+
+def create_sweep(
+    section: HpoSection,
+    main: Target | Program | None,
+    *,
+    observer: Observer,
+    environment: Mapping[str, str] | None = None,
+) -> SweepPath:
+    """Create the sweep, and the pool that machines draw from; raises what `supervise` raises.
+
+    `main` None: each machine brings its own.
+    """
+    with closing(Control()) as control, ExitStack() as stack:
+        setting = LaunchSettings(
+            section, NOTHING, observer, control, time.monotonic, random.random, make_mark(), time.monotonic()
+        )
+        there = SessionSetup(setting, environment, stack).open({})
+        if isinstance(there.backend, RemoteBackend):
+            pool = new_pool(
+                replace(setting, main=main or NOTHING),
+                there.sweep,
+                count_or_cap(section.count, there.sweep.run_cap, before=0),
+                is_apart=False,
+                node_timeout_s=(section.machines or Machines()).node_timeout_s,
+                headed=False,
+            )
+            there.backend.pool_of(there.sweep.path).create(pool)
+        return there.sweep.path

@@ -1,0 +1,252 @@
+"""Ledger and summary of a share whose runs a pool counts: all that it has had, on whichever machines.
+
+A fixed share of a count that a pool keeps: performed on this machine, wherever it was begun.
+
+    run … --share 2/4 ─▶ this machine's part in the pool, in which it performs the runs of that share alone
+                      └▶ share-2-of-4/: ledger and summary of all that the share has had, on any machine
+
+A launch that comes after one whose machine and disk are gone so performs what is left of the share.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, suppress
+from dataclasses import replace
+from types import TracebackType
+from typing import Final, Self
+
+from parallel_hpo.analysis.result import SweepResult
+from parallel_hpo.client.base import OpenedSweep
+from parallel_hpo.client.choose import choose_backend
+from parallel_hpo.client.credentials import find_credentials
+from parallel_hpo.client.own_servers import RemoteBackend
+from parallel_hpo.client.server_client import PoolClient, ask_patiently, is_away
+from parallel_hpo.cluster.ledger_copy import EventCopier, LedgerCopy
+from parallel_hpo.config.section import HpoSection
+from parallel_hpo.core.child_spec import ChildSetup
+from parallel_hpo.core.errors import (
+    BackendError,
+    ExitCode,
+    LedgerError,
+    PoolOverError,
+    ServerAwayError,
+    UsageError,
+)
+from parallel_hpo.core.messages import SweepEnd
+from parallel_hpo.core.notices import Message, Observer
+from parallel_hpo.core.pool_messages import AT_ONCE, PoolEvent
+from parallel_hpo.core.types import Program, Target, sweep_id_of
+from parallel_hpo.count.policy import Share
+from parallel_hpo.processes.reaper import make_mark
+from parallel_hpo.records.folders import working_folder
+from parallel_hpo.records.ledger_views import LEDGER
+from parallel_hpo.session.command_pipe import CommandPipe
+from parallel_hpo.session.commands import Commands
+from parallel_hpo.session.hooks import tell_of_end
+from parallel_hpo.session.launch_record import LaunchRecord, LaunchSettings
+from parallel_hpo.session.node import AWAIT_SERVER_S, NodeTask, take_part
+from parallel_hpo.session.open_sweep import EndedSweep, conclude
+from parallel_hpo.session.resume import AskedCount
+from parallel_hpo.session.signals import Control
+
+FOLLOW_S: Final = 2.0
+"""So often the ledger of a share that is performed follows its pool."""
+
+
+class ShareEvents:
+    """Tells a share's events from those of the others; all of a pool's pass by, in their order."""
+
+    def __init__(self, share: str) -> None:
+        """`share` is as in `Join.share`."""
+        self._share = share
+        self._epochs: set[int | None] = set()
+        self._runs: set[object] = set()
+
+    def has(self, event: PoolEvent) -> bool:
+        """Say whether an event is of the share's machines, or of a run that one of them has begun."""
+        if event.kind == "joined" and event.body.get("share") == self._share:
+            self._epochs.add(event.epoch)
+        run_id = event.body["run"]["run_id"] if event.kind == "started" else event.body.get("run_id")
+        if event.kind == "started" and event.epoch in self._epochs:
+            self._runs.add(run_id)
+        return event.epoch in self._epochs or run_id in self._runs
+
+
+class ShareFollower:
+    """Follows the pool while it is open; a context manager.
+
+    Raises:
+        LedgerError: another launch performs the share in this directory, or the ledger can't be written.
+    """
+
+    def __init__(
+        self,
+        part: NodeTask,
+        section: HpoSection,
+        main: Target | Program,
+        observer: Observer,
+        environment: Mapping[str, str] | None,
+    ) -> None:
+        """`part` is this launch's; nothing is opened yet."""
+        self._stack = ExitStack()
+        control = self._stack.enter_context(closing(Control()))
+        self._setting = LaunchSettings(
+            *(section, main, observer, control, time.monotonic, random.random),
+            *(make_mark(), time.monotonic(), part.share),
+            name=main,
+        )
+        self._part = part
+        self._sweep = OpenedSweep(part.path, part.pool.url, part.pool.configuration)
+        self._folder = self._setting.folder_of(part.path.sweep_id)
+        self._environment = dict(os.environ if environment is None else environment)
+        self._door = PoolClient(part.pool_url, part.key, part.path.sweep_id)
+        self._events = ShareEvents(str(part.share))
+        self._heard = 0
+        """The last event's number that has passed by."""
+        self._closing = threading.Event()
+        # One thread does all that the ledger is asked for: it is SQLite's.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="parallel_hpo-share")
+
+    def __enter__(self) -> Self:
+        self._stack.callback(self._thread.shutdown)
+        try:
+            self._thread.submit(self._open).result()
+        except BaseException:
+            self._stack.close()
+            raise
+        self._following = self._thread.submit(self._follow)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self._closing.set()
+        self._thread.submit(self._opened.close).result()
+        self._stack.close()
+
+    def conclude(self, ending: SweepEnd) -> SweepResult:
+        """Return what became of the share, which is in its ledger and its `summary.json` by then."""
+        self._closing.set()
+        result = self._thread.submit(self._conclude, ending).result()
+        tell_of_end(result, self._setting, Commands(self._environment, working_folder()))
+        return result
+
+    # --- in the ledger's thread ----------------------------------------------------------
+
+    def _open(self) -> None:
+        with ExitStack() as stack:
+            self._ledger = stack.enter_context(LedgerCopy(self._folder / LEDGER))
+            self._mailbox = stack.enter_context(CommandPipe(self._folder))
+            self._mirror = EventCopier(self._ledger, self._part.path.sweep_id, lambda notice: None)
+            self._record()
+            self._opened = stack.pop_all()
+
+    def _record(self) -> None:
+        count, facts = self._part.share_count, self._ledger.facts
+        launch = LaunchRecord(
+            *(self._setting, self._sweep, RemoteBackend.name, count, AskedCount(count, False, count), 0),
+            main_folder=self._folder,
+            surroundings=ChildSetup(self._environment, tuple(sys.path), working_folder()),
+        )
+        where = f"the machines that have performed share {self._part.share}"
+        self._ledger.record_facts({**launch.facts(facts), "machines": where})
+
+    def _follow(self) -> None:
+        while not self._closing.wait(FOLLOW_S):
+            for _ in self._mailbox.take():
+                words = "workers of a share that a pool counts are neither scaled nor drained by a command"
+                self._setting.observer(Message(words, warning=True))
+            with suppress(BackendError, LedgerError):  # at the end it is tried again
+                self._catch_up()
+
+    def _catch_up(self) -> None:
+        """Write what the pool has told since; raises LedgerError, or BackendError where it can't be asked."""
+        while True:
+            news = self._door.news(self._heard, 0)
+            own = tuple(event for event in news.events if self._events.has(event))
+            self._mirror.take(replace(news, events=own, notices=()))
+            self._heard = news.events[-1].number if news.events else self._heard
+            if len(news.events) < AT_ONCE:
+                return
+
+    def _conclude(self, ending: SweepEnd) -> SweepResult:
+        try:
+            ask_patiently(self._catch_up, within_s=AWAIT_SERVER_S)
+        except (BackendError, LedgerError) as error:
+            words = f"{error}: what other machines had of this share is not in its summary"
+            self._setting.observer(Message(words, warning=True))
+        ended = EndedSweep(
+            opened=self._sweep,
+            backend=RemoteBackend.name,
+            folder=self._folder,
+            count=self._part.share_count,
+            phantoms=(),
+        )
+        return conclude(self._ledger, ending, self._setting, ended)
+
+
+def find_share(
+    section: HpoSection, sweep: str, share: Share, environment: Mapping[str, str], name: str
+) -> NodeTask | None:
+    """Return a share's part in its sweep's pool, as machine `name`; None: the sweep has no pool.
+
+    A server that does not answer is waited for: whether the share is counted there must be known.
+
+    Raises:
+        UsageError: the share is one of another count than the pool's.
+        BackendError: the server does not answer.
+    """
+    credentials = find_credentials(environment)
+    url, key = credentials.base_url, credentials.key or ""
+    if not ask_patiently(lambda: _is_on_ours(section, environment, url), within_s=AWAIT_SERVER_S):
+        return None
+    pool = ask_patiently(PoolClient(url, key, sweep_id_of(sweep)).facts, within_s=AWAIT_SERVER_S)
+    if pool is None:
+        return None
+    if None not in (pool.count, section.count) and pool.count != section.count:
+        raise UsageError(
+            f"--share {share} of {section.count} runs: the sweep was created with a count of {pool.count},"
+            " and its shares are shares of that; leave the other count out"
+        )
+    total = pool.count or section.count
+    assert total is not None, "a share is one of a count"
+    return NodeTask(pool, url, key, name, share, share.count(total))
+
+
+def _is_on_ours(section: HpoSection, environment: Mapping[str, str], url: str) -> bool:
+    """Return whether the sweep is on a server of ours that somebody else has started.
+
+    Raises ServerAwayError where nobody answers, so that it can't be known.
+    """
+    chosen = choose_backend(section.backend, environment)
+    if not chosen.ours and chosen.name != "local" and is_away(url):
+        raise ServerAwayError(f"{url} does not answer: is the sweep's server up?")
+    return chosen.ours
+
+
+def perform_share(
+    part: NodeTask,
+    section: HpoSection,
+    main: Target | Program,
+    *,
+    observer: Observer,
+    environment: Mapping[str, str] | None = None,
+) -> SweepResult:
+    """Perform what is left of a share; return what became of all of it, on whichever machines.
+
+    Raises what `take_part` raises, and LedgerError where another launch performs the share in this directory.
+    """
+    with ShareFollower(part, section, main, observer, environment) as book:
+        try:
+            ended = take_part(part, section, main, observer=observer, once=False, environment=environment)
+            ending = SweepEnd(ended.stop_reason, ExitCode(ended.exit_code))
+        except PoolOverError as error:
+            ending = SweepEnd(str(error), ExitCode(error.ends_with))
+        return book.conclude(ending)

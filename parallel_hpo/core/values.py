@@ -1,0 +1,156 @@
+"""Which value of a run counts, said once for the server, the workers and the search. Pure.
+
+It is what the run's summary says of the sweep's metric. A number counts as it stands: the last one
+logged, or what the user set. `define_metric(summary=…)` makes an object there, of which one entry counts:
+
+    the goal's extremum ("min" or "max") ─▶ "best" ─▶ "mean" ─▶ "last" ─▶ the only other one
+
+While a run goes on, its value is what its summary would say after each row of its history.
+
+Values nested in objects, as parameters, configurations and summaries are: by name, and as JSON. Pure.
+
+Durations such as `3h30m`, and deadlines as moments; without pydantic, which a server does without.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from typing import Any, Final
+
+MISSING: Final = object()
+_LAST: Final = "last"
+
+
+def lookup(values: Mapping[str, Any], name: str) -> Any:
+    """Return what is called `name`, where dots may lead into nested objects, or MISSING."""
+    if name in values:
+        return values[name]
+    value: Any = values
+    for part in name.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            return MISSING
+        value = value[part]
+    return value
+
+
+def find_value(summary: Mapping[str, Any], name: str, goal: str) -> float | None:
+    """Return the finite number that counts as the metric `name` of a summary, or of a row; else None."""
+    value = counting(lookup(summary, name), goal)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None  # an integer may have any length
+    return number if math.isfinite(number) else None
+
+
+def counting(value: Any, goal: str) -> Any:
+    """Return what counts of a summary's entry: of an object one of its own, where it is known which."""
+    entry = _entry(value, goal)
+    return value if entry is None else value[entry]
+
+
+def statistic(summary: Mapping[str, Any], name: str, goal: str) -> str:
+    """Return which statistic of all that was logged a summary's value is: `min`, `mean` and so on.
+
+    wandb client: the summary tells it with or before the first row. `_wandb.value.m` of the run's
+    config comes later, speaks of globs, and of a dotted key's definition that nothing follows.
+    """
+    return _entry(lookup(summary, name), goal) or _LAST
+
+
+def values_so_far(
+    logged: Iterable[float], statistic: str, goal: str, *, rows: int = 0, value: float | None = None
+) -> Iterator[float]:
+    """Yield what the summary would say after each value logged; `value` is that of `rows` before."""
+    for count, new in enumerate(logged, rows + 1):
+        value = new if value is None or count == 1 else _then(statistic, goal, value, new, count)
+        yield value
+
+
+def _then(statistic: str, goal: str, value: float, new: float, count: int) -> float:
+    match statistic:
+        case "best":
+            return _then(_extremum(goal), goal, value, new, count)
+        case "min":
+            return min(value, new)
+        case "max":
+            return max(value, new)
+        case "mean":
+            return value + (new - value) / count
+        case "first":
+            return value
+    return new
+
+
+def _entry(value: Any, goal: str) -> str | None:
+    """Return the key under which an object has what counts; None for what is no table of statistics."""
+    if not isinstance(value, Mapping) or "_type" in value:
+        return None
+    known = (key for key in (_extremum(goal), "best", "mean", _LAST) if key in value)
+    return next(known, next(iter(value)) if len(value) == 1 else None)
+
+
+def _extremum(goal: str) -> str:
+    return "max" if goal == "maximize" else "min"
+
+
+NestedName = tuple[str, ...]
+
+
+def leaves(values: Mapping[str, Any], outer: NestedName = ()) -> Iterator[tuple[NestedName, Any]]:
+    """Yield each value that is no group of others, by its names from the outside in.
+
+    An empty object is a value, and so is one of W&B's media.
+    """
+    for name, value in values.items():
+        if isinstance(value, dict) and value and "_type" not in value:  # as JSON makes them
+            yield from leaves(value, (*outer, name))
+        else:
+            yield (*outer, name), value
+
+
+def dotted(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the same by dotted names."""
+    for names, value in leaves(values):
+        yield ".".join(names), value
+
+
+def strict(value: Any) -> Any:
+    """Return a value that strict JSON can hold: NaN and infinities become strings that wandb reads back."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, Mapping):
+        return {key: strict(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [strict(item) for item in value]
+    return value
+
+
+UNITS_S: Final = {"w": 604800.0, "d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
+_DURATION: Final = re.compile(
+    "".join(rf"(?:(?P<{unit}>\d+(?:\.\d+)?)\s*{unit}\s*)?" for unit in UNITS_S), re.ASCII | re.IGNORECASE
+)
+
+
+def deadline_at(deadline: str, began_at: float) -> float:
+    """Return the moment in seconds since the epoch; a duration is counted from `began_at`."""
+    seconds = duration_s(deadline)
+    return began_at + seconds if seconds is not None else datetime.fromisoformat(deadline).timestamp()
+
+
+def is_duration(deadline: str) -> bool:
+    """Whether each launch has a time of its own until the deadline."""
+    return duration_s(deadline) is not None
+
+
+def duration_s(text: str) -> float | None:
+    """Return the seconds of a text such as `3h30m`; None where it is no duration."""
+    found = _DURATION.fullmatch(text.strip())
+    if found is None or not any(found.groups()):
+        return None
+    return sum(float(number) * UNITS_S[unit] for unit, number in found.groupdict().items() if number)

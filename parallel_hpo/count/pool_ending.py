@@ -1,0 +1,133 @@
+"""When nodes are to leave: nothing is left, too much failed, time is over, the head is gone. Pure.
+
+What becomes of runs that a node lets go of, or leaves behind where it is gone: others get them. Pure.
+"""
+
+from __future__ import annotations
+
+from parallel_hpo.core.errors import ExitCode
+from parallel_hpo.core.messages import SweepEnd
+from parallel_hpo.core.pool_messages import PooledEnd, as_json
+from parallel_hpo.core.types import Outcome, StopKind
+from parallel_hpo.count.policy import why_too_late, why_tripped
+from parallel_hpo.count.pool_state import PoolDraft, PoolNode, PoolRun, RunStatus
+
+
+def stop(draft: PoolDraft, ends: SweepEnd) -> None:
+    """Let all nodes leave as somebody asks, unless they are to leave already, and not more gently."""
+    old = draft.pool.ends
+    if old is None or (old.stop is not None and ends.stop is not None and ends.stop.is_harder_than(old.stop)):
+        draft.end(ends)
+
+
+def end_if_tripped(draft: PoolDraft) -> None:
+    """End a sweep of which too many runs have failed."""
+    tripped = why_tripped(draft.pool.failures, draft.pool.limits)
+    if tripped and draft.pool.ends is None:
+        draft.end(SweepEnd(tripped, ExitCode.FAILURE_POLICY, StopKind.INTERRUPT))
+
+
+def end_if_late(draft: PoolDraft) -> None:
+    """End a sweep that has had its time, or whose head is not heard any more."""
+    pool = draft.pool
+    if pool.ends is not None:
+        return
+    has_begun = pool.headed or pool.epochs > 0
+    if has_begun and pool.sweep_timeout_s is not None and draft.now - pool.opened_at >= pool.sweep_timeout_s:
+        reason = f"sweep timeout {pool.sweep_timeout_s:g} s"
+        draft.end(SweepEnd(reason, ExitCode.SWEEP_TIMEOUT, StopKind.INTERRUPT))
+    elif draft.left_s <= 0:
+        draft.end(SweepEnd(f"deadline {pool.deadline}", ExitCode.SWEEP_TIMEOUT, StopKind.INTERRUPT))
+    elif pool.headed and draft.moment.silent_s(pool.head_heard_at) >= pool.node_timeout_s:
+        draft.end(SweepEnd("the sweep's head is gone", ExitCode.RESUMABLE, StopKind.INTERRUPT))
+
+
+def of_share(draft: PoolDraft, name: str) -> SweepEnd | None:
+    """Return why the nodes of a share are to leave: nothing is left to do in it. None: they are not."""
+    share = draft.shares.get(name)
+    if share is None or share.open_runs:
+        return None
+    all_started = share.started >= share.count
+    if not all_started and (not draft.pool.exhausted or draft.unstarted()):
+        return None
+    reason = f"all {share.count} runs of share {name} performed" if all_started else draft.pool.exhausted
+    none_finished = share.started > 0 and share.none_finished
+    return SweepEnd(reason, ExitCode.NO_RUN_FINISHED if none_finished else ExitCode.COMPLETE)
+
+
+def end_if_done(draft: PoolDraft) -> None:
+    """End a sweep of which nothing is left to do: all that started has ended, and nothing more may start."""
+    pool = draft.pool
+    if pool.ends is not None or draft.unstarted():
+        return
+    if pool.open_runs:
+        _end_if_too_late(draft, waiting=len(draft.waiting("")))
+        return
+    all_started = pool.count is not None and pool.started >= pool.count
+    if all_started or pool.exhausted:
+        reason = pool.exhausted or f"all {pool.count} runs performed"
+        none_finished = pool.started > 0 and pool.failures.none_finished
+        code = ExitCode.NO_RUN_FINISHED if none_finished else ExitCode.COMPLETE
+        draft.end(SweepEnd(reason, code), "complete")
+    else:
+        _end_if_too_late(draft, waiting=0)
+
+
+def _end_if_too_late(draft: PoolDraft, *, waiting: int) -> None:
+    """End a sweep of which nothing is on, and nothing more would end before the deadline."""
+    pool = draft.pool
+    if pool.open_runs == waiting and draft.is_too_late():
+        why = why_too_late(pool.took, draft.left_s, str(pool.deadline))
+        draft.end(SweepEnd(why, ExitCode.SWEEP_TIMEOUT, StopKind.DRAIN))
+
+
+def put_back(draft: PoolDraft, run: PoolRun) -> None:
+    """Let a handed run, of which no attempt has started here, wait for any node."""
+    draft.change_run(run.run_id, place=RunStatus.WAITING, epoch=None, since=draft.now)
+
+
+def hand_on(draft: PoolDraft, run: PoolRun, end: PooledEnd, spent_s: float) -> None:
+    """Let a run that a node can't go on with wait for any node: its next attempt, if one has started."""
+    attempts = 1 if run.place is RunStatus.RUNNING else 0
+    draft.change_run(
+        run.run_id,
+        place=RunStatus.WAITING,
+        epoch=None,
+        attempt=run.attempt + attempts,
+        on=False,
+        since=draft.now,
+        spent_s=run.spent_s + spent_s,
+        slot=None,
+    )
+    draft.tell("handed_on", run.epoch, as_json(end))
+
+
+def bury(draft: PoolDraft, epoch: int, reason: str) -> None:
+    """Take back all that a node has: it is gone, and what it says from now on changes nothing."""
+    node = draft.nodes[epoch]
+    for run in draft.runs_of(epoch, RunStatus.HANDED):
+        put_back(draft, run)
+    for run in draft.runs_of(epoch, RunStatus.RUNNING):
+        spent_s = max(0.0, node.heard_at - run.since) if run.on else 0.0
+        hand_on(draft, run, _cut_short(run, reason, spent_s), spent_s)
+    draft.change_node(epoch, gone=True, reason=reason)
+    if node.mark and node.number and not _speaks_elsewhere(draft, node):
+        draft.dead_marks.append(node.mark)
+    draft.tell("left", epoch, {"name": node.name, "reason": reason})
+
+
+def _speaks_elsewhere(draft: PoolDraft, node: PoolNode) -> bool:
+    """Say whether a node's supervisor has another epoch: an answer to its joining may have been lost."""
+    return any(other.mark == node.mark and other.number for other in draft.living())
+
+
+def _cut_short(run: PoolRun, reason: str, spent_s: float) -> PooledEnd:
+    return PooledEnd(
+        run.run_id,
+        run.attempt if run.on else None,
+        outcome=Outcome.STOPPED,
+        reason=reason,
+        duration_s=spent_s,
+        resumable=True,
+        slot=run.slot,
+    )

@@ -1,0 +1,280 @@
+"""A sweep's devices at its start: asks the driver, and puts mask, choice and assignment together.
+
+What each slot's worker of one sweep is given: its devices, their variables, the cores near them, a port.
+
+A port is for a rendezvous of its own, where a worker has several devices, so that no two `torchrun` meet.
+
+The driver that there is on this machine.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import psutil
+
+from parallel_hpo.config.section import HpoSection
+from parallel_hpo.core.errors import ConfigError
+from parallel_hpo.core.notices import Message
+from parallel_hpo.core.types import Slot
+from parallel_hpo.devices.amd import open_kfd
+from parallel_hpo.devices.library import DeviceLibrary, DeviceProcess, MaskVariable, NoDriver
+from parallel_hpo.devices.mask import (
+    FURTHER_MASKS,
+    Mask,
+    VisibleDevice,
+    WorkerDevices,
+    choose,
+    count_slots,
+    find_visible,
+    group,
+    listed_under,
+    read_mask,
+)
+from parallel_hpo.devices.nvml import open_nvml
+from parallel_hpo.devices.sharing import Occupancy
+from parallel_hpo.devices.users import DeviceUsers, who_is_there
+from parallel_hpo.devices.watch import DeviceWatch, Meter, Rapl, processes_on
+from parallel_hpo.processes.environment import ON_CPU
+
+MPS_SERVER: Final = "nvidia-cuda-mps"
+"""How the process is called that computes on behalf of MPS's clients, which are listed themselves."""
+HIDDEN: Final = dict.fromkeys(map(str, MaskVariable), "")
+"""What a worker has that is to see no device, of whatever make."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlotAssignment:
+    """How many slots there are, what they get in turn, and the variable that tells a worker of it."""
+
+    workers: int
+    grants: tuple[WorkerDevices, ...] = ()
+    """None: all compute on the processor."""
+    variable: MaskVariable = MaskVariable.CUDA
+    hide_all: bool = False
+    """The workers are to see no device."""
+    most_workers: int | None = None
+    """As many as the devices' memory holds share them, but no more than these in all; None: as many as there
+    are."""
+    notes: tuple[Message, ...] = ()
+
+    @property
+    def superseded(self) -> tuple[str, ...]:
+        """Masks of the parent's that would be applied on top of a worker's own."""
+        return FURTHER_MASKS[self.variable] if self.grants else ()
+
+    def variables(self, grant: WorkerDevices) -> dict[str, str]:
+        """Return what tells a worker its devices."""
+        if grant.devices:
+            return {self.variable: grant.name, "PARALLEL_HPO_DEVICE": grant.name}
+        return (HIDDEN if self.hide_all else {}) | ON_CPU
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What a placement depends on beside the configuration."""
+
+    environment: Mapping[str, str] = field(repr=False)
+    library: DeviceLibrary | NoDriver
+    count_cores: Callable[[], int]
+    """How many workers there are without devices: the physical cores that may be used."""
+    is_stranger: Callable[[int], bool]
+    """Whether a process that computes on a device is somebody else's."""
+
+
+def place(section: HpoSection, machine: Machine) -> SlotAssignment:
+    """Return which slots a sweep has, and what each computes on.
+
+    Raises:
+        ConfigError: a device that is not visible, or more workers than the devices take;
+            with `devices: "auto"`, somebody else computes on every one.
+    """
+    if section.devices == "cpu":
+        return SlotAssignment(_count_on_cores(section, machine), hide_all=True)
+    library = None if isinstance(machine.library, NoDriver) else machine.library
+    found = None if library is None else library.list_devices()
+    driver = library.variable if library and found else None
+    mask = read_mask(machine.environment, driver=driver)
+    listed = listed_under(mask, found, driver=driver)
+    visible = find_visible(mask, listed)
+    notes = _notes(mask, visible, machine.library)
+    if section.devices == "auto" and section.polite:
+        usable = visible  # those that are busy are joined once they are free
+    elif section.devices == "auto":
+        usable, busy = _split_busy(visible, machine)
+        notes += busy
+    else:
+        _expect_a_driver(section.devices, mask, machine.library)
+        usable = choose(visible, section.devices, mask, listed)
+    if not usable:
+        return SlotAssignment(_count_on_cores(section, machine), notes=notes)
+    grants = group(usable, section.devices_per_worker)
+    asked = None if section.workers == "auto" else section.workers
+    if section.workers_per_device == "auto":
+        # A worker needs a core to feed its device.
+        most = asked or max(len(grants), machine.count_cores())
+        return SlotAssignment(min(most, len(grants)), grants, mask.variable, most_workers=most, notes=notes)
+    workers = count_slots(grants, workers=asked, workers_per_device=section.workers_per_device)
+    return SlotAssignment(workers, grants, mask.variable, notes=notes)
+
+
+def is_stranger(pid: int) -> bool:
+    """Return whether a process is neither ours (an ancestor's, a descendant's) nor the server of MPS."""
+    own = psutil.Process()
+    try:
+        process = psutil.Process(pid)
+        if process in own.parents() or own in [process, *process.parents()]:
+            return False
+        return not process.name().startswith(MPS_SERVER)
+    except psutil.Error:
+        return True
+
+
+def _expect_a_driver(wanted: Sequence[str], mask: Mask, library: DeviceLibrary | NoDriver) -> None:
+    """Refuse named devices where nothing says that there are any: the runs would compute on the processor."""
+    if isinstance(library, NoDriver) and not library.broken and mask.entries is None:
+        raise ConfigError(
+            f"hpo.devices names {', '.join(map(repr, wanted))}, but there is no such device here:"
+            f" {library.reason}, and {mask.variable} is not set; leave hpo.devices out,"
+            " or set that variable where you know better"
+        )
+
+
+def _count_on_cores(section: HpoSection, machine: Machine) -> int:
+    if section.devices_per_worker > 1:
+        raise ConfigError(
+            f"hpo.devices_per_worker is {section.devices_per_worker}, but there is no device to use; lower it"
+        )
+    return machine.count_cores() if section.workers == "auto" else section.workers
+
+
+def _notes(
+    mask: Mask, visible: Sequence[VisibleDevice], library: DeviceLibrary | NoDriver
+) -> tuple[Message, ...]:
+    notes = []
+    if isinstance(library, NoDriver) and library.broken:
+        notes.append(Message(f"the NVIDIA driver can't be asked for devices: {library.reason}", warning=True))
+    if mask.entries and len(visible) < len(mask.entries):
+        culprit, hidden = mask.entries[len(visible)], ", ".join(mask.entries[len(visible) :])
+        words = f"{mask} hides {hidden}: {culprit} is no device here or named twice, and hides all after it"
+        notes.append(Message(words, warning=True))
+    return tuple(notes)
+
+
+def _split_busy(
+    visible: Sequence[VisibleDevice], machine: Machine
+) -> tuple[tuple[VisibleDevice, ...], tuple[Message, ...]]:
+    """Return the devices on which nobody else computes, and a word on each of the others."""
+    usable, notes = [], []
+    for each in visible:
+        strangers = [p for p in _processes(each, machine.library) if machine.is_stranger(p.pid)]
+        if strangers:
+            pids = ", ".join(str(process.pid) for process in strangers)
+            text = f"device {each.token} is left out: process {pids} computes on it"
+            notes.append(Message(f"{text} (name it in hpo.devices to use it)", warning=True))
+        else:
+            usable.append(each)
+    if visible and not usable:
+        raise ConfigError(
+            "somebody else computes on every device:\n"
+            + "\n".join(note.text for note in notes)
+            + '\nname the devices in hpo.devices to use them all the same, or set it to "cpu"'
+        )
+    return tuple(usable), tuple(notes)
+
+
+def _processes(device: VisibleDevice, library: DeviceLibrary | NoDriver) -> tuple[DeviceProcess, ...]:
+    if isinstance(library, NoDriver) or not device.uuid:
+        return ()
+    usage = library.usage(device.uuid)
+    return usage.processes if usage else ()
+
+
+def own_cores() -> frozenset[int]:
+    """Return the logical cores that this process may run on; empty where the system doesn't say (macOS)."""
+    return frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else frozenset()
+
+
+class SweepDevices:
+    """The devices of one sweep, by the names that the slots know them by; `` names the processor."""
+
+    def __init__(
+        self,
+        placement: SlotAssignment,
+        library: DeviceLibrary | NoDriver,
+        *,
+        cores: Callable[[], frozenset[int]] = own_cores,
+    ) -> None:
+        self._placement = placement
+        self._grants = {grant.name: grant for grant in placement.grants}
+        self._cores = cores()
+        self._ports = Ports()
+        self.workers = placement.workers
+        """How many slots there are at the start."""
+        most = placement.most_workers
+        self.occupancy = None if most is None else Occupancy(most)
+        """Set where devices are shared by as many workers as their memory holds."""
+        self.superseded = placement.superseded
+        """Masks of the parent's that would be applied on top of a worker's own."""
+        self.watch = DeviceWatch(self._grants, library)
+        self.meter = Meter(self._grants, library, Rapl())
+        self._library = library
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the slots get in turn, as a worker's mask has it; empty: no devices."""
+        return tuple(self._grants)
+
+    def owners(self) -> DeviceUsers:
+        """Return who tells of the devices' owners."""
+        return DeviceUsers(
+            self._grants,
+            lambda name: processes_on(self._grants.get(name, WorkerDevices()), self._library),
+            is_stranger=is_stranger,
+            who_is_there=who_is_there,
+        )
+
+    def variables(self, slot: Slot, name: str) -> dict[str, str]:
+        """Return the variables of a slot's next worker that have to do with its devices."""
+        grant = self._grants.get(name, WorkerDevices())
+        port = {"MASTER_PORT": str(self._ports.renew(slot))} if len(grant.devices) > 1 else {}
+        return self._placement.variables(grant) | port
+
+    def cpus(self, name: str) -> tuple[int, ...] | None:
+        """Return the cores that a worker on these devices is bound to; None: it may use all of ours."""
+        near = self._grants.get(name, WorkerDevices()).cpus & self._cores
+        return tuple(sorted(near)) if near and near != self._cores else None
+
+
+class Ports:
+    """Free TCP ports, no two slots' the same."""
+
+    def __init__(self) -> None:
+        self._of: dict[Slot, int] = {}
+
+    def renew(self, slot: Slot) -> int:
+        """Return a port for the slot's next worker: what the last one left may still hold its own."""
+        others = {port for other, port in self._of.items() if other != slot} | {self._of.get(slot)}
+        while (port := _free_port()) in others:
+            pass  # the system draws ports at random
+        self._of[slot] = port
+        return port
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return int(probe.getsockname()[1])
+
+
+def open_driver() -> DeviceLibrary | NoDriver:
+    """Return NVIDIA's library, or AMD's where NVIDIA's driver is not installed; or why there is none."""
+    nvml = open_nvml()
+    if not isinstance(nvml, NoDriver) or nvml.broken:
+        return nvml
+    kfd = open_kfd()
+    return nvml if isinstance(kfd, NoDriver) else kfd

@@ -1,0 +1,162 @@
+"""Looks whether the owners of devices want them: a thread, as a driver or logind may take its time.
+
+Whether somebody sits at this machine is known as logind knows it, else by the terminals. A session on a seat
+counts while it is in front, not locked, and its desktop does not call it idle. Who is there over the network
+does not count: what they compute on a device is seen there.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Final, Protocol
+
+import psutil
+
+from parallel_hpo.devices.library import DeviceProcess
+from parallel_hpo.devices.sharing import OtherUsersSeen
+
+IDLE_S: Final = 300.0
+"""So long after the last key a terminal counts as left; desktops wait about as long."""
+ASK_LIMIT_S: Final = 5.0
+_PROPERTIES: Final = ("Name", "Seat", "State", "Class", "IdleHint", "LockedHint")
+
+Ask = Callable[..., str | None]
+"""Calls `loginctl` with these words, and returns what it says; None where there is none to be asked."""
+
+LOOK_EVERY_S: Final = 2.0
+"""A person who comes back waits no longer for that than a program takes to start."""
+
+
+class DeviceUsers:
+    """Who wants the devices of one sweep, by their names."""
+
+    def __init__(
+        self,
+        names: Iterable[str],
+        processes: Callable[[str], Iterable[DeviceProcess]],
+        *,
+        is_stranger: Callable[[int], bool],
+        who_is_there: Callable[[], str],
+    ) -> None:
+        """`processes` are those that compute on a device: those of now are none of ours."""
+        self._names = tuple(names) or ("",)
+        self._processes = processes
+        self._is_stranger = is_stranger
+        self._who_is_there = who_is_there
+        self._before_us = {each.pid for name in self._names for each in processes(name)}
+
+    def look(self) -> dict[str, str]:
+        """Return by whom each device is wanted, in words; none that is not."""
+        there = self._who_is_there()
+        found = {name: there or self._who_computes(name) for name in self._names}
+        return {name: who for name, who in found.items() if who}
+
+    def _who_computes(self, name: str) -> str:
+        pids = [str(each.pid) for each in self._processes(name) if self._is_others(each.pid)]
+        return f"process {', '.join(pids)} computes on it" if pids else ""
+
+    def _is_others(self, pid: int) -> bool:
+        if psutil.pid_exists(pid):
+            return self._is_stranger(pid)
+        # Within a container the driver may know processes by numbers that mean nothing here, ours too.
+        return pid in self._before_us
+
+
+class UserWatch(threading.Thread):
+    """Tells what is seen at each look that differs from the one before."""
+
+    def __init__(
+        self,
+        look: Callable[[], Mapping[str, str]],
+        tell: Callable[[OtherUsersSeen], None],
+        *,
+        seen: Mapping[str, str],
+        every_s: float = LOOK_EVERY_S,
+    ) -> None:
+        """`seen` is what is known already."""
+        super().__init__(name="parallel_hpo-owners", daemon=True)
+        self._look = look
+        self._tell = tell
+        self._seen = dict(seen)
+        self._every_s = every_s
+        self._closing = threading.Event()
+
+    def close(self) -> None:
+        """End the thread."""
+        self._closing.set()
+
+    def run(self) -> None:
+        while not self._closing.wait(self._every_s):
+            seen = dict(self._look())
+            if seen != self._seen and not self._closing.is_set():
+                self._seen = seen
+                self._tell(OtherUsersSeen(seen))
+
+
+def ask_logind(*words: str) -> str | None:
+    """Return what `loginctl` says; None: there is no logind here."""
+    try:
+        done = subprocess.run(
+            ["loginctl", *words], capture_output=True, text=True, timeout=ASK_LIMIT_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def who_is_there(ask: Ask = ask_logind, *, now: Callable[[], float] = time.time) -> str:
+    """Return who sits at this machine, in words; '' for nobody."""
+    listed = ask("list-sessions", "--no-legend")
+    if listed is None:
+        return at_a_terminal(psutil.users(), now())
+    asked = [word for name in _PROPERTIES for word in ("-p", name)]
+    for line in filter(str.strip, listed.splitlines()):
+        session = _read(ask("show-session", line.split()[0], *asked) or "")
+        if _is_active(session):
+            return f"the session of {session['Name']} is active"
+    return ""
+
+
+class Login(Protocol):
+    """Somebody who is logged in."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def terminal(self) -> str | None: ...
+
+    @property
+    def host(self) -> str | None:
+        """Where from; '' or None: here."""
+
+
+def at_a_terminal(users: Iterable[Login], now: float) -> str:
+    """Return who has just touched a key of one of this machine's own terminals; '' for nobody."""
+    for user in users:
+        if user.terminal and not user.host and now - _touched_at(Path("/dev", user.terminal)) < IDLE_S:
+            return f"{user.name} is at {user.terminal}"
+    return ""
+
+
+def _is_active(session: Mapping[str, str]) -> bool:
+    at_seat = bool(session.get("Seat")) and session.get("Class", "").startswith("user")
+    in_use = session.get("IdleHint") != "yes" and session.get("LockedHint") != "yes"
+    return at_seat and in_use and session.get("State") == "active"
+
+
+def _read(text: str) -> dict[str, str]:
+    pairs = (line.partition("=") for line in text.splitlines())
+    return {name: value for name, _, value in pairs}
+
+
+def _touched_at(terminal: Path) -> float:
+    """Return when it was read from last, in seconds since the epoch; 0: it can't be asked."""
+    try:
+        return terminal.stat().st_atime
+    except OSError:
+        return 0.0

@@ -1,0 +1,268 @@
+"""Counts what a sweep's notices tell: how many runs are done, which run, the best value so far.
+
+Pure: `advance` takes a tally and a notice and returns the next tally. Imports
+`words` only.
+
+Puts notices and tallies into words, one line each, as styled text.
+
+Pure; what is shown at which verbosity is decided here too, by returning None.
+Imports `words` and the tally.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from enum import IntEnum
+from typing import Any, Final
+
+from rich.text import Text
+
+from parallel_hpo.core.messages import MissingMetric
+from parallel_hpo.core.notices import (
+    Message,
+    Notice,
+    RunBegan,
+    RunOver,
+    SweepOpened,
+    WorkerChanged,
+    WorkerNamed,
+)
+from parallel_hpo.core.types import Outcome, Parameters, RunId, Slot, SlotState
+from parallel_hpo.core.values import NestedName, leaves
+
+
+@dataclass(frozen=True, slots=True)
+class RunCounts:
+    """Where a sweep stands; `began_s` is on the clock of `advance`'s `now`."""
+
+    opened: SweepOpened | None = None
+    began_s: float = 0.0
+    running: Mapping[Slot, RunId] = field(default_factory=dict)
+    done: Mapping[Outcome, int] = field(default_factory=dict)
+    """Runs that are over for good, by how they ended."""
+    best: float | None = None
+    names: Mapping[Slot, str] = field(default_factory=dict)
+    """What workers on many machines are called."""
+
+    def name_of(self, slot: Slot) -> str:
+        """Return what people call a slot's worker: `w0`, or `gpu2/w0`."""
+        return self.names.get(slot, f"w{slot}")
+
+    @property
+    def over(self) -> int:
+        """Runs that are over for good."""
+        return sum(self.done.values())
+
+
+def advance(tally: RunCounts, notice: Notice, now: float) -> RunCounts:
+    """Return the tally after a notice that came at `now` (seconds)."""
+    match notice:
+        case SweepOpened():
+            return replace(tally, opened=notice, began_s=now)
+        case RunBegan(slot=slot, run_id=run_id):
+            return replace(tally, running={**tally.running, slot: run_id})
+        case RunOver():
+            return _after_run(tally, notice)
+        case WorkerNamed(slot=slot, name=name):
+            return replace(tally, names={**tally.names, slot: name})
+        case _:
+            return tally
+
+
+def time_left_s(tally: RunCounts, now: float) -> float | None:
+    """Return the seconds that the rest takes at the speed so far; None while nothing can be said."""
+    count = tally.opened.count if tally.opened else None
+    if count is None or tally.over == 0:
+        return None
+    return (now - tally.began_s) / tally.over * max(count - tally.over, 0)
+
+
+def _after_run(tally: RunCounts, notice: RunOver) -> RunCounts:
+    running = {slot: run_id for slot, run_id in tally.running.items() if slot != notice.slot}
+    if notice.again:
+        return replace(tally, running=running)
+    done = {**tally.done, notice.outcome: tally.done.get(notice.outcome, 0) + 1}
+    return replace(tally, running=running, done=done, best=_better(tally, notice))
+
+
+def _better(tally: RunCounts, notice: RunOver) -> float | None:
+    value = notice.value
+    if notice.outcome is not Outcome.FINISHED or value is None or not math.isfinite(value):
+        return tally.best
+    if tally.best is None:
+        return value
+    maximize = tally.opened is not None and tally.opened.goal == "maximize"
+    return max(tally.best, value) if maximize else min(tally.best, value)
+
+
+Varied = frozenset[NestedName] | None
+"""The parameters that differ from run to run, by their nested names; None: not known, show all."""
+
+STYLES: Final[Mapping[Outcome, str]] = {
+    Outcome.FINISHED: "green",
+    Outcome.FAILED: "red",
+    Outcome.STOPPED: "yellow",
+    Outcome.CRASHED: "bold red",
+}
+_SHOWN_CHARS: Final = 40
+"""A parameter's value is cut to this; the summary has it in full."""
+
+
+_SHOWN_NAMES: Final = 10
+"""So many of the names that a run logged are listed where the metric is not among them."""
+
+
+class Verbosity(IntEnum):
+    """How much is shown: warnings and the result; runs and output; workers' states too."""
+
+    QUIET = 0
+    NORMAL = 1
+    VERBOSE = 2
+
+
+def describe(notice: Notice, tally: RunCounts, varied: Varied, verbosity: Verbosity) -> Text | None:
+    """Return a notice as a line; None where it isn't shown at this verbosity."""
+    match notice:
+        case Message(warning=True, text=text):
+            return Text(f"warning: {text}", style="yellow")
+        case MissingMetric():
+            return _metric_missed(notice, tally)
+        case WorkerChanged(state=SlotState.BACKOFF | SlotState.FATAL):
+            return _worker_trouble(notice, tally)
+        case _ if verbosity is Verbosity.QUIET:
+            return None
+        case Message(text=text):
+            return Text(text)
+        case SweepOpened():
+            return _opened(notice)
+        case RunBegan():
+            return _began(notice, tally, varied)
+        case RunOver():
+            return _over(notice, tally)
+        case WorkerChanged(slot=slot, state=state, reason=reason) if verbosity is Verbosity.VERBOSE:
+            return Text(f"{tally.name_of(slot)} {state}{_after_colon(reason)}", style="dim")
+        case _:
+            return None
+
+
+def prefix(slot: Slot, tally: RunCounts) -> str:
+    """Return what stands before each line that a worker's process tree printed."""
+    return f"[{tally.name_of(slot)}] "
+
+
+def progress(tally: RunCounts, now: float) -> Text:
+    """Return the progress line at `now` (seconds, on the tally's clock)."""
+    count = tally.opened.count if tally.opened else None
+    parts = [f"{tally.over}/{count} runs" if count else f"{tally.over} runs", f"{len(tally.running)} running"]
+    failed = tally.done.get(Outcome.FAILED, 0) + tally.done.get(Outcome.CRASHED, 0)
+    text = Text(" · ".join(parts), style="bold")
+    text.append(f" · {failed} failed", style="bold red" if failed else "bold")
+    if tally.best is not None:
+        text.append(f" · best {metric_value(tally, tally.best)}", style="bold green")
+    left_s = time_left_s(tally, now)
+    return text if left_s is None else text.append(f" · {duration(left_s)} left")
+
+
+def metric_value(tally: RunCounts, value: float) -> str:
+    """Return a value under its metric's name: `loss=0.25`."""
+    metric = tally.opened.metric if tally.opened else None
+    return f"{metric or 'value'}={value:.6g}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time as people say it: `3.2 s`, `2 min 5 s`, `1 h 3 min`."""
+    if round(seconds, 1) < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def some(number: int, thing: str) -> str:
+    """Return `1 run`, `2 runs`."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
+def brief(parameters: Parameters, varied: Varied) -> str:
+    """Return the parameters that matter as `lr=0.1 epochs=5`, each by the shortest name that is its own."""
+    shown = {path: value for path, value in leaves(parameters) if _shown(path, varied)}
+    return " ".join(f"{_name(path, shown)}={_cut(value)}" for path, value in shown.items())
+
+
+def _opened(notice: SweepOpened) -> Text:
+    runs = "runs without limit" if notice.count is None else some(notice.count, "run")
+    shares = f" (shares {', '.join(map(str, notice.shares))})" if notice.shares else ""
+    where = notice.machines or f"{some(notice.workers, 'worker')}{shares}"
+    line = f"sweep {notice.path} ({notice.backend}): {runs} on {where}"
+    return Text(f"{line}\n{notice.url}\nlogs: {notice.folder}")
+
+
+def _began(notice: RunBegan, tally: RunCounts, varied: Varied) -> Text:
+    again = f" again (attempt {notice.attempt})" if notice.attempt > 1 else ""
+    text = Text(f"{tally.name_of(notice.slot)} run {notice.run_id} started{again}")
+    return text.append(f"  {brief(notice.parameters, varied)}", style="dim")
+
+
+def _over(notice: RunOver, tally: RunCounts) -> Text:
+    text = Text(f"{tally.name_of(notice.slot)} run {notice.run_id} ")
+    text.append(str(notice.outcome), style=STYLES[notice.outcome])
+    text.append(f" in {duration(notice.duration_s)}")
+    if notice.outcome is not Outcome.FINISHED and notice.reason:
+        text.append(f"  {notice.reason}")
+    if notice.value is not None:
+        text.append(f"  {metric_value(tally, notice.value)}")
+    return text.append("; it will be run again") if notice.again else text
+
+
+def _metric_missed(missing: MissingMetric, tally: RunCounts) -> Text:
+    opened = tally.opened
+    metric = (opened.metric if opened else None) or ""
+    line = f"warning: a run has finished without a number as the sweep's metric {metric!r}:"
+    line += f" {missing.found} came instead; it logged {_listed(missing.logged) or 'nothing at all'}"
+    others = [name for name in missing.logged if name != metric]
+    if others:
+        line += f"; the nearest name is {get_close_matches(metric, others, 1, cutoff=0.0)[0]!r}"
+    if opened is not None and opened.method == "bayes":
+        line += "; the search is blind: bayes learns from the metric alone"
+    return Text(line, style="yellow")
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    more = f" and {len(names) - _SHOWN_NAMES} more" if len(names) > _SHOWN_NAMES else ""
+    return ", ".join(names[:_SHOWN_NAMES]) + more
+
+
+def _worker_trouble(notice: WorkerChanged, tally: RunCounts) -> Text:
+    what = "gave up" if notice.state is SlotState.FATAL else "died, and will be started again"
+    return Text(f"{tally.name_of(notice.slot)} {what}{_after_colon(notice.reason)}", style="yellow")
+
+
+def _after_colon(reason: str) -> str:
+    return f": {reason}" if reason else ""
+
+
+def _shown(path: NestedName, varied: Varied) -> bool:
+    # A value may itself be an object: then the parameter is one of the path's beginnings.
+    return varied is None or any(path[:end] in varied for end in range(1, len(path) + 1))
+
+
+def _name(path: NestedName, others: Mapping[NestedName, Any]) -> str:
+    own = [
+        end for end in range(1, len(path) + 1) if sum(other[-end:] == path[-end:] for other in others) == 1
+    ]
+    return ".".join(path[-own[0] :] if own else path)
+
+
+def _cut(value: object) -> str:
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= _SHOWN_CHARS else text[: _SHOWN_CHARS - 1] + "…"
+
+
+def is_chatter(line: str) -> bool:
+    """Whether it is one of the twenty lines that wandb's client prints of each run: the log has them."""
+    words = line.split()
+    return bool(words) and words[0] == "wandb:" and words[1:2] not in (["WARNING"], ["ERROR"])

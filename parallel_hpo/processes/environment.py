@@ -1,0 +1,147 @@
+"""The environment of the fork server and of each worker: pure, names and values in and out.
+
+Enough file descriptors for all workers, and the standard ones in their places, before anything starts.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from parallel_hpo.core.errors import ConfigError
+from parallel_hpo.core.pool_messages import OF_A_NODE
+from parallel_hpo.core.types import Slot, SweepId
+
+LEAKED: Final = (
+    "WANDB_RUN_ID",
+    "WANDB_SWEEP_ID",
+    "WANDB_SWEEP_PARAM_PATH",
+    "WANDB_SERVICE",
+    "WANDB_RESUME",
+    "WANDB_AGENT_DISABLE_FLAPPING",
+    "RANK",
+    "LOCAL_RANK",
+    "WORLD_SIZE",
+    "MASTER_PORT",
+    "PARALLEL_HPO_SEED",
+    *OF_A_NODE,
+)
+"""What a parent's own W&B run, distributed job or part in a pool would impose on every worker, and the
+sweep's seed, of whose name each run's own is. With
+WANDB_AGENT_DISABLE_FLAPPING=true wandb's function agent ends after its first failed run."""
+
+THREAD_CAPS: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+"""Read once, when the library is loaded: so the fork server needs them already."""
+
+PATIENCE: Final = {"WANDB_INIT_TIMEOUT": "86400"}
+"""Seconds; stock 90. A server that is away for minutes makes `wandb.init()` wait, not the run fail."""
+
+CLIENT_HIDDEN: Final = ("WANDB_IDENTITY_TOKEN_FILE",)
+"""What would lead a worker's client away from the embedded server."""
+
+SECRET: Final = re.compile(
+    "KEY|TOKEN|SECRET|PASS|AUTH(?!OR(?!I))|CRED|DSN|COOKIE|WEBHOOK|SIGNATURE|PRIVATE|CONN(ECTION)?_?STR"
+    "|(?<=.)(?<!^OLD)PWD",
+    re.IGNORECASE,
+)
+"""Names of variables that hold a secret; `PWD` and `OLDPWD` are working directories."""
+SECRET_CHARS: Final = 8
+"""A shorter value of such a variable (`1`, `none`) is no secret, and stands in anything."""
+
+ON_CPU: Final = {"PARALLEL_HPO_DEVICE": "cpu"}
+
+
+def base_environment(
+    parent: Mapping[str, str], *, cores: int, workers: int, superseded: tuple[str, ...] = ()
+) -> dict[str, str]:
+    """Return what all workers share: the parent's environment without leaks, with thread caps added.
+
+    `cores` are logical ones; caps that the user has set stay. `superseded` are masks of
+    devices that a worker's own takes the place of.
+    """
+    cap = str(max(1, cores // max(1, workers)))
+    return dict.fromkeys(THREAD_CAPS, cap) | {
+        name: value for name, value in parent.items() if name not in (*LEAKED, *superseded)
+    }
+
+
+def worker_environment(
+    base: Mapping[str, str],
+    client: Mapping[str, str],
+    *,
+    slot: Slot,
+    workers: int,
+    sweep_id: SweepId,
+    wandb_dir: str,
+    device: Mapping[str, str] = ON_CPU,
+) -> dict[str, str]:
+    """Return one worker's environment: the shared one, what its client needs, and its read-only facts.
+
+    `device` holds the variables that have to do with its devices.
+    """
+    own = {
+        "WANDB_DIR": wandb_dir,
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+        "PARALLEL_HPO_SWEEP_ID": sweep_id,
+        "PARALLEL_HPO_WORKER": str(slot),
+        "PARALLEL_HPO_WORKERS": str(workers),
+    }
+    return {**PATIENCE, **base, **client, **own, **device}
+
+
+def secrets_of(environment: Mapping[str, str]) -> list[str]:
+    """Return the values of the variables whose names say that they are secret."""
+    named = (value for name, value in environment.items() if SECRET.search(name))
+    return [value for value in named if len(value) >= SECRET_CHARS]
+
+
+PER_WORKER: Final = 6
+"""Its pipe, its output and its log, its process; the next one's while the last one's are being closed."""
+SPARE: Final = 64
+"""For the ledger, the server's connections, and what the user's own process opens meanwhile."""
+
+
+def fill_standard() -> None:
+    """Put the null device where standard input, output or error is closed (`2>&-`).
+
+    The next file that is opened would get its number, and what is printed.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # gets the lowest number that is free
+
+
+def make_room_for(workers: int) -> None:
+    """Raise this process's soft limit of open files where so many workers need it.
+
+    Raises:
+        ConfigError: the hard limit is too low.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = soft_limit_for(workers, already_open=count_open(), soft=soft, hard=hard)
+    if wanted != soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def soft_limit_for(workers: int, *, already_open: int, soft: int, hard: int) -> int:
+    """Return the soft limit that so many workers need, at least the present one; raises ConfigError."""
+    needed = already_open + SPARE + workers * PER_WORKER
+    if soft in (resource.RLIM_INFINITY, -1) or needed <= soft:
+        return soft
+    if hard not in (resource.RLIM_INFINITY, -1) and needed > hard:
+        raise ConfigError(
+            f"{workers} workers need {needed} open files, but this process may have {hard}"
+            " (ulimit -Hn); raise that limit or lower hpo.workers"
+        )
+    return needed
+
+
+def count_open() -> int:
+    """Return how many files, pipes and sockets this process has open."""
+    return sum(1 for _ in Path("/dev/fd").iterdir())

@@ -1,0 +1,210 @@
+"""Takes what two kills at once may have left: a dead supervisor's processes and folders, nobody's any more.
+
+Every process of a sweep bears its supervisor's mark in the environment that it got
+when its program started, which forks without exec keep. A mark names the supervisor by pid and
+start, so that a reused pid is told apart, and the pid namespace, so that a
+container's sweep is never judged from outside of it. No step of the wall clock changes a mark's meaning.
+
+What each worker's process tree holds in memory, for whoever watches: looked at by a thread of its own.
+
+A limit of memory is the loop's business, which looks twice a second. Here it is worth a fiftieth of a
+core at the most: reading how a large process's pages are shared takes milliseconds.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+import psutil
+
+from parallel_hpo.core.types import Slot
+from parallel_hpo.worker import tree
+
+MARK: Final = tree.MARK
+"""In the environment of the fork server, of the sweep server, and so of all below them: whose they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerId:
+    """Whose a process is: a supervisor by its pid, its start, its pid namespace, and the machine's boot.
+
+    A start begins with a letter: versions that reckoned it by the time of day take it for no mark of theirs.
+    """
+
+    pid: int
+    started: int
+    namespace: int
+    boot: str
+
+    def __str__(self) -> str:
+        return f"{self.pid}_t{self.started}_{self.namespace}_{self.boot}"
+
+    @classmethod
+    def read(cls, text: str) -> Self | None:
+        """Return the mark that `text` begins with; None: it is none of ours."""
+        pid, started, namespace, boot, *_ = [*text.split("_"), "", "", "", ""]
+        numbers = (pid, started[1:], namespace)
+        if (
+            not boot
+            or started[:1] != "t"
+            or not all(number.isascii() and number.isdigit() for number in numbers)
+        ):
+            return None
+        return cls(int(pid), int(started[1:]), int(namespace), boot)
+
+
+def make_mark(token: str | None = None) -> str:
+    """Return a mark of this process's own, of letters, digits and underscores, as a worker's label needs.
+
+    `token` stands at its end, for whoever is to know it again; None: something random.
+    """
+    here = OwnerId(os.getpid(), start_of(os.getpid()) or 0, _namespace(), _boot())
+    return f"{here}_{token or secrets.token_hex(4)}"
+
+
+def start_of(pid: int) -> int | None:
+    """Return when a process started, which no other process of its pid shares; None: it does not run.
+
+    On Linux in ticks since the boot (proc(5), field 22 of stat): what is reckoned from the boot's
+    time of day moves when the clock is set. Elsewhere the kernel keeps the time of day of the start itself.
+    """
+    try:
+        words = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    except FileNotFoundError:
+        return None if Path("/proc/self/stat").exists() else _started_by_psutil(pid)
+    except ProcessLookupError:
+        return None
+    return None if words[0] in (b"Z", b"X") else int(words[19])
+
+
+def _started_by_psutil(pid: int) -> int | None:
+    try:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else round(process.create_time() * 1e6)
+    except psutil.NoSuchProcess:
+        return None
+
+
+def reap_leftovers(processes: Iterable[psutil.Process] | None = None) -> int:
+    """Kill processes whose supervisor is dead, with all below them; return how many were found."""
+    found = [
+        process
+        for process in (_that_may_bear_a_mark() if processes is None else processes)
+        if _is_left_over(process)
+    ]
+    # Those that are killed can't clear theirs themselves any more.
+    folders = {tempfile.gettempdir(), *map(_temporary_folder_of, found)}
+    for process in found:
+        tree.kill_tree(process)
+    for folder in folders:
+        tree.clear_all(is_dead, folder)
+    return len(found)
+
+
+def _temporary_folder_of(process: psutil.Process) -> str:
+    with suppress(psutil.Error, OSError):
+        if named := process.environ().get("TMPDIR"):
+            return named
+    return tempfile.gettempdir()
+
+
+def _that_may_bear_a_mark() -> Iterator[psutil.Process]:
+    """Return the processes of this machine at which it is worth looking.
+
+    On Linux whether the word is there at all is seen at a fifth of what psutil's look takes.
+    """
+    if not Path("/proc/self/environ").exists():
+        yield from psutil.process_iter()
+        return
+    for pid in psutil.pids():
+        with suppress(OSError, psutil.Error):  # another user's, or gone
+            if MARK.encode() in Path(f"/proc/{pid}/environ").read_bytes():
+                yield psutil.Process(pid)
+
+
+def _is_left_over(process: psutil.Process) -> bool:
+    try:
+        return is_dead(process.environ().get(MARK, ""))
+    except (psutil.Error, OSError):
+        return False  # another user's, or gone
+
+
+def is_dead(text: str) -> bool:
+    """Whether a mark names a supervisor that is dead; of another boot it may be another machine's."""
+    mark = OwnerId.read(text)
+    if mark is None or (mark.namespace, mark.boot) != (_namespace(), _boot()):
+        return False
+    return start_of(mark.pid) != mark.started
+
+
+def _namespace() -> int:
+    with suppress(OSError):
+        return int("".join(filter(str.isdigit, Path("/proc/self/ns/pid").readlink().name)))
+    return 0
+
+
+def _boot() -> str:
+    """Return what tells this boot of the machine from others: a mark may have been kept in a file."""
+    with suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text().partition("-")[0]
+    return "0"
+
+
+LOOK_EVERY_S: Final = 2.0
+REST: Final = 50
+"""After a round, so many times as long as it took passes at least before the next one."""
+
+
+class MemoryWatch(threading.Thread):
+    """Tells of each slot's worker, in MB of 2**20 bytes, in turn."""
+
+    def __init__(
+        self,
+        tell: Callable[[Slot, float], None],
+        *,
+        used_mb: Callable[[int], float] = tree.used_mb,
+        every_s: float = LOOK_EVERY_S,
+    ) -> None:
+        super().__init__(name="parallel_hpo-memory", daemon=True)
+        self._tell = tell
+        self._used_mb = used_mb
+        self._every_s = every_s
+        self._pids: dict[Slot, int] = {}
+        self._lock = threading.Lock()
+        self._closing = threading.Event()
+
+    def add(self, slot: Slot, pid: int) -> None:
+        """Look at this process as the slot's worker."""
+        with self._lock:
+            self._pids[slot] = pid
+
+    def remove(self, slot: Slot) -> None:
+        """Look at none in this slot."""
+        with self._lock:
+            self._pids.pop(slot, None)
+
+    def close(self) -> None:
+        """End the thread."""
+        self._closing.set()
+
+    def run(self) -> None:
+        pause_s = self._every_s
+        while not self._closing.wait(pause_s):
+            began = time.monotonic()
+            with self._lock:
+                pids = dict(self._pids)
+            for slot, pid in pids.items():
+                if self._closing.is_set():
+                    return
+                if used := self._used_mb(pid):
+                    self._tell(slot, used)
+            pause_s = max(self._every_s, REST * (time.monotonic() - began))

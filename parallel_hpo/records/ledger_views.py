@@ -1,0 +1,226 @@
+"""When which worker performed which attempt of a sweep, by the ledgers in its folder.
+
+For all that shows a sweep, on whichever side of the server. The ledgers themselves are the supervisor's
+(`records/ledger.py`); this reads, beside whoever writes them, what no server can know: devices,
+attempts, restarts.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from parallel_hpo.core.errors import LedgerError
+from parallel_hpo.core.messages import UNKNOWN, Consumption
+from parallel_hpo.core.types import Outcome, RunId, Slot
+from parallel_hpo.core.version import __version__
+
+LEDGER: Final = "ledger.db"
+LEDGER_FORMAT: Final = 3
+"""Which tables and columns a ledger has, as SQLite's `user_version`; 0: before there was a number."""
+RESTART: Final = "restart"
+QUARANTINE: Final = "quarantine"
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt of a run; `outcome` is None while it has not ended."""
+
+    run_id: RunId
+    attempt: int
+    slot: Slot
+    started_at: float
+    """Seconds since the epoch."""
+    outcome: Outcome | None
+    reason: str
+    duration_s: float | None
+    consumption: Consumption = UNKNOWN
+    """What it has used."""
+
+    @property
+    def ended_at(self) -> float | None:
+        """When it ended; None: it has not, or nobody could tell any more."""
+        return None if self.outcome is None else self.started_at + (self.duration_s or 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """Something that befell a worker or a device, besides runs."""
+
+    at: float
+    """Seconds since the epoch."""
+    kind: str
+    """RESTART of the worker in a slot, QUARANTINE of a device."""
+    slot: Slot | None
+    device: str | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PerformedRuns:
+    """What one supervisor's workers did: the sweep's, or those of one of its shares."""
+
+    share: str
+    """The share's folder; '' where the sweep has none."""
+    path: str
+    """The sweep's, `entity/project/id`."""
+    attempts: tuple[Attempt, ...]
+    """In the order of their starts."""
+    marks: tuple[Incident, ...]
+    devices: dict[RunId, str | None]
+    """Where each run's last attempt was."""
+    assigned: dict[Slot, str | None]
+    """The device that a slot had last."""
+    places: dict[Slot, tuple[str, int]] = field(default_factory=dict)
+    """Each slot's machine and its number there, of a sweep on many machines."""
+
+    @property
+    def slots(self) -> list[Slot]:
+        """Where workers have been."""
+        return sorted({*self.assigned, *(attempt.slot for attempt in self.attempts)})
+
+    def machine_of(self, slot: Slot) -> str:
+        """Return where a slot is: its machine, or its share; '' where there is neither."""
+        return self.places[slot][0] if slot in self.places else self.share
+
+    def name_of(self, slot: Slot) -> str:
+        """Return what people call a slot's worker, with its machine or share."""
+        number = self.places[slot][1] if slot in self.places else slot
+        return f"{self.machine_of(slot)} worker {number}".strip()
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerCount:
+    """How much one supervisor is to perform, and what it performed more than once."""
+
+    path: str
+    """The sweep's, `entity/project/id`."""
+    count: int | None
+    """Runs asked for; None: no limit."""
+    attempts: dict[RunId, int]
+    """Of the runs that have more than one."""
+    share: str
+    """The share's folder; '' where the sweep has none."""
+    slots: tuple[Slot, ...]
+    """Those in which a worker has been started."""
+    consumption: Consumption = UNKNOWN
+    """What all attempts have used that are over."""
+
+
+def ledgers_in(folder: Path) -> list[Path]:
+    """Return the ledgers in a sweep's folder: its own, or one for each share."""
+    return sorted([*folder.glob(LEDGER), *folder.glob(f"share-*/{LEDGER}")])
+
+
+def performed(folder: Path) -> list[PerformedRuns]:
+    """Return what was done in a sweep's folder, [] where it has no ledger; LedgerError: one can't be read."""
+    return _each(folder, _read)
+
+
+def tallies(folder: Path) -> list[LedgerCount]:
+    """Return the tally of each ledger in a sweep's folder; LedgerError: one can't be read."""
+    return _each(folder, _tally)
+
+
+def _each(folder: Path, read: Callable[[sqlite3.Connection, str], Found]) -> list[Found]:
+    """Read each ledger; those of shares with the name of the share."""
+    found = []
+    for path in ledgers_in(folder):
+        share = "" if path.parent == folder else path.parent.name
+        try:
+            with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
+                known_format(db, path)
+                found.append(read(db, share))
+        except sqlite3.Error as error:
+            raise LedgerError(f"{path} can't be read: {error}; is it a ledger?") from None
+    return found
+
+
+def known_format(db: sqlite3.Connection, path: Path) -> int:
+    """Return a ledger's format; LedgerError: a newer version wrote it, sqlite3.Error: it is none."""
+    found: int = db.execute("PRAGMA user_version").fetchone()[0]
+    if found > LEDGER_FORMAT:
+        raise LedgerError(
+            f"{path} was written by a newer parallel_hpo: its format is {found}, and this version,"
+            f" {__version__}, knows those up to {LEDGER_FORMAT}; upgrade parallel_hpo"
+        )
+    return found
+
+
+def _read(db: sqlite3.Connection, share: str) -> PerformedRuns:
+    return PerformedRuns(
+        share=share,
+        path=_path(db),
+        attempts=tuple(_attempts(db)),
+        marks=tuple(_marks(db)),
+        devices=dict(db.execute("SELECT run_id, device FROM runs")),
+        assigned={Slot(slot): device for slot, device in db.execute("SELECT slot, device FROM workers")},
+        places={Slot(slot): (machine, number) for slot, machine, number in _rows_of(db, "places")},
+    )
+
+
+def _tally(db: sqlite3.Connection, share: str) -> LedgerCount:
+    count = _fact(db, "count")
+    again = "SELECT run_id, MAX(attempt) FROM attempts GROUP BY run_id HAVING MAX(attempt) > 1"
+    return LedgerCount(
+        _path(db),
+        count if isinstance(count, int) else None,
+        dict(db.execute(again)),
+        share,
+        tuple(Slot(slot) for (slot,) in db.execute("SELECT slot FROM workers ORDER BY slot")),
+        _consumption_in_all(db),
+    )
+
+
+def _path(db: sqlite3.Connection) -> str:
+    path = _fact(db, "path")
+    return path if isinstance(path, str) else ""
+
+
+def _fact(db: sqlite3.Connection, name: str) -> Any:
+    found: tuple[str] | None = db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
+    return None if found is None else json.loads(found[0])
+
+
+def _attempts(db: sqlite3.Connection) -> Iterator[Attempt]:
+    columns = "run_id, attempt, slot, started_at, outcome, reason, duration_s"
+    used = _consumption(db)
+    for run_id, attempt, slot, at, outcome, reason, took_s in db.execute(
+        f"SELECT {columns} FROM attempts ORDER BY started_at, run_id"
+    ):
+        ended = None if outcome is None else Outcome(outcome)
+        consumption = used.get((run_id, attempt), UNKNOWN)
+        yield Attempt(RunId(run_id), attempt, Slot(slot), at, ended, reason or "", took_s, consumption)
+
+
+def _consumption_in_all(db: sqlite3.Connection) -> Consumption:
+    if not _has(db, "consumption"):
+        return UNKNOWN
+    return Consumption(
+        *db.execute("SELECT SUM(device_hours), SUM(device_kwh), SUM(cpu_kwh) FROM consumption").fetchone()
+    )
+
+
+def _consumption(db: sqlite3.Connection) -> dict[tuple[str, int], Consumption]:
+    rows = _rows_of(db, "consumption")
+    return {(run_id, attempt): Consumption(*measured) for run_id, attempt, *measured in rows}
+
+
+def _marks(db: sqlite3.Connection) -> Iterator[Incident]:
+    for at, kind, slot, device, reason in sorted(_rows_of(db, "marks"), key=lambda row: float(row[0])):
+        yield Incident(at, kind, None if slot is None else Slot(slot), device, reason)
+
+
+def _rows_of(db: sqlite3.Connection, table: str) -> list[tuple[Any, ...]]:
+    """Return a table's rows; earlier versions' ledgers have not every table."""
+    return db.execute(f"SELECT * FROM {table}").fetchall() if _has(db, table) else []
+
+
+def _has(db: sqlite3.Connection, table: str) -> bool:
+    return db.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone() is not None

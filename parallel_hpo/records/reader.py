@@ -1,0 +1,196 @@
+"""What a ledger says, for its owner and for anyone who only wants to know: reading, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from parallel_hpo.core.errors import LedgerError
+from parallel_hpo.core.messages import UNKNOWN, Consumption
+from parallel_hpo.core.types import Outcome, Parameters, RunId, Slot
+from parallel_hpo.records.ledger_views import known_format
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """A run as the ledger knows it; `outcome` is None while it has not ended."""
+
+    run_id: RunId
+    parameters: Parameters
+    slot: Slot
+    device: str | None
+    attempts: int
+    deaths: int
+    """Attempts that their worker's death cut short."""
+    outcome: Outcome | None
+    reason: str
+    value: float | None
+    duration_s: float | None
+    resumable: bool
+    started_at: float = 0.0
+    """When its first attempt began, in seconds since the epoch."""
+    machine: str | None = None
+    """That of its last attempt; None: the sweep has one only."""
+    seed: int | None = None
+    """Its own; None: the sweep has none."""
+    consumption: Consumption = UNKNOWN
+    """What its attempts have used, those that are over."""
+    last_s: float | None = None
+    """How long its last attempt took, in seconds; None: it is not over."""
+
+
+def best_of(rows: Iterable[RunRow], goal: str) -> RunRow | None:
+    """Return the finished run with the best value, all of which are finite: SQLite keeps no NaN."""
+    known = [(row.value, row) for row in rows if row.outcome is Outcome.FINISHED and row.value is not None]
+    choose = max if goal == "maximize" else min
+    return choose(known, key=lambda pair: pair[0])[1] if known else None
+
+
+_ATTEMPTS: Final = "SELECT COUNT(*) FROM attempts WHERE attempts.run_id = runs.run_id"
+_FOUND: Final = {
+    "attempts": f"({_ATTEMPTS})",
+    "deaths": f"({_ATTEMPTS} AND outcome = 'crashed')",
+    "last_s": "(SELECT duration_s FROM attempts WHERE attempts.run_id = runs.run_id"
+    " ORDER BY attempt DESC LIMIT 1)",
+    "machine": "(SELECT machine FROM places WHERE places.slot = runs.slot)",
+    "seed": "(SELECT seed FROM seeds WHERE seeds.run_id = runs.run_id)",
+    "consumption": "(SELECT json_array(SUM(device_hours), SUM(device_kwh), SUM(cpu_kwh))"
+    " FROM consumption WHERE consumption.run_id = runs.run_id)",
+}
+_LATER_TABLES: Final = {"places": "machine", "seeds": "seed", "consumption": "consumption"}
+"""What earlier versions' ledgers have no table for."""
+_READ: Final[Mapping[str, Callable[[Any], Any]]] = {
+    "parameters": json.loads,
+    "outcome": lambda text: None if text is None else Outcome(text),
+    "resumable": bool,
+    "consumption": lambda text: UNKNOWN if text is None else Consumption(*json.loads(text)),
+}
+
+
+def _run_row(values: Sequence[Any]) -> RunRow:
+    """Return a row of the columns that a RunRow has, as one."""
+    named = dict(zip((field.name for field in fields(RunRow)), values, strict=True))
+    return RunRow(**named | {name: read(named[name]) for name, read in _READ.items()})
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRow:
+    """A slot as the ledger knows it."""
+
+    slot: Slot
+    device: str | None
+    restarts: int
+    machine: str | None = None
+    """Where it is; None: the sweep has one machine only."""
+
+
+@dataclass(frozen=True, slots=True)
+class MachineRow:
+    """A machine of a sweep that has many, as the ledger knows it."""
+
+    name: str
+    folder: str
+    """Where its logs are, on that machine; '' where it did not say."""
+    attempts: int
+    departure: str
+    """How it left, in words; '' while it takes part."""
+
+
+class LedgerReader:
+    """An open ledger that is not written; a context manager."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        self._knows_machines = "places" in tables  # earlier versions' ledgers don't
+        unknown = [column for table, column in _LATER_TABLES.items() if table not in tables]
+        self._found = _FOUND | dict.fromkeys(unknown, "NULL")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self._db.close()
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What is known of the sweep as a whole."""
+        return {name: json.loads(value) for name, value in self._query("SELECT name, value FROM facts")}
+
+    def runs(self) -> Iterator[RunRow]:
+        """Return all runs in the order of their first start."""
+        return self._rows("ORDER BY number")
+
+    def run(self, run_id: RunId) -> RunRow | None:
+        """Return the run of this id, None where it was never started."""
+        return next(self._rows("WHERE run_id = ?", run_id), None)
+
+    def begun_with(self, parameters: Parameters) -> int:
+        """Count the runs that have begun with these parameters."""
+        query = self._query("SELECT COUNT(*) FROM runs WHERE parameters = ?", json.dumps(parameters))
+        return int(next(query)[0])
+
+    def last_starts(self) -> dict[RunId, float]:
+        """Return when the last attempt of each run started, in seconds since the epoch."""
+        return dict(self._db.execute("SELECT run_id, MAX(started_at) FROM attempts GROUP BY run_id"))
+
+    def _rows(self, which: str, *values: str) -> Iterator[RunRow]:
+        columns = ", ".join(self._found.get(field.name, field.name) for field in fields(RunRow))
+        return map(_run_row, self._query(f"SELECT {columns} FROM runs {which}", *values))
+
+    def workers(self) -> list[WorkerRow]:
+        """Return all slots in which a process was ever started."""
+        places = {slot: machine for machine, _, slot in self._places()}
+        rows = self._query("SELECT slot, device, restarts FROM workers ORDER BY slot")
+        return [WorkerRow(Slot(slot), device, restarts, places.get(slot)) for slot, device, restarts in rows]
+
+    def machines(self) -> list[MachineRow]:
+        """Return the machines that have taken part, by their first coming; [] where there is one."""
+        if not self._knows_machines:
+            return []
+        counted = dict(
+            self._query("SELECT machine, COUNT(*) FROM attempts JOIN places USING (slot) GROUP BY machine")
+        )
+        last = {
+            name: MachineRow(name, folder, counted.get(name, 0), departure)
+            for name, folder, departure in self._query(
+                "SELECT name, folder, departure FROM machines ORDER BY epoch"
+            )
+        }
+        return list(last.values())
+
+    def _places(self) -> Iterator[tuple[Any, ...]]:
+        """Yield each slot's machine, its number there, and the slot."""
+        return self._query("SELECT machine, number, slot FROM places") if self._knows_machines else iter(())
+
+    def _query(self, sql: str, *values: str) -> Iterator[tuple[Any, ...]]:
+        try:
+            yield from self._db.execute(sql, values)
+        except sqlite3.DatabaseError as error:
+            raise LedgerError(f"the ledger can't be read: {error}") from None
+
+
+def is_emptied(path: Path) -> bool:
+    """Whether a ledger has lost all that it held: no length, and yet workers have been started beside it."""
+    try:
+        return path.stat().st_size == 0 and any(path.parent.glob("worker-*"))
+    except FileNotFoundError:
+        return False
+
+
+def open_reader(path: Path) -> LedgerReader:
+    """Open the ledger at `path` beside its owner; LedgerError where it is none, or a newer version's."""
+    try:
+        db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)  # quotes ?, # and %
+        known_format(db, path)
+        db.execute("SELECT count(*) FROM runs").fetchone()
+    except sqlite3.Error as error:
+        raise LedgerError(f"{path} can't be read: {error}; is it a ledger?") from None
+    return LedgerReader(db)

@@ -1,0 +1,272 @@
+"""Signed addresses of files: each carries the right to send, or to fetch, one file for a while.
+
+The client sends and fetches files without its key (wandb client: no Authorization
+there), so the address itself must carry the right. No name leads out of its folder.
+
+What a client sends becomes a file: whole or not at all, of a bounded size, with the content it claims.
+
+Runs' files: addresses to send them to, what was sent, and their end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import hashlib
+import hmac
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path, PurePosixPath
+from typing import Final
+from urllib.parse import quote, urlencode
+
+from parallel_hpo.server.context import AppContext
+from parallel_hpo.server.store import files, runs
+from parallel_hpo.server.store.files import File
+from parallel_hpo.server.store.records import Run
+from parallel_hpo.server.store.runs import RunPath
+from parallel_hpo.server.values import RefusedError
+
+_VALID_S: Final = 3600
+"""How long an address is good. wandb client: it tries a transfer 20 times again, within 16 minutes, and
+a file may have to wait for those that were asked for with it; whoever overhears an address has no longer."""
+_MAX_NAME_LENGTH: Final = 1000
+_MAX_PART_BYTES: Final = 255  # what file systems take
+
+
+class FilePermission(StrEnum):
+    """What an address allows; the values are the first parts of its path."""
+
+    SEND = "uploads"
+    FETCH = "downloads"
+
+
+BLOBS: Final = "blobs"
+"""The folder of artifacts' files, each under the MD5 of its content."""
+MANIFESTS: Final = "manifests"
+"""The folder of artifacts' manifests, each under its artifact's key."""
+
+
+_BLOBS_OF_WANDB: Final = "wandb_artifacts"
+_MANIFEST_OF_WANDB: Final = "wandb_manifest.json"
+"""W&B's names for them: clients tell an artifact's file and a manifest by these parts of an address."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileRef:
+    """A file below the folder of files: a run's key, BLOBS or MANIFESTS, and the name in there."""
+
+    folder: str
+    name: str
+
+    def within(self, files: Path) -> Path:
+        """Return the file's path."""
+        return files / self.folder / self.name
+
+    @property
+    def storage_path(self) -> str:
+        """Return the path that clients read: of artifacts' files and manifests it has W&B's names."""
+        if self.folder == BLOBS:
+            return f"{_BLOBS_OF_WANDB}/{self.name}"
+        if self.folder == MANIFESTS:
+            return f"{MANIFESTS}/{self.name.removesuffix('.json')}/{_MANIFEST_OF_WANDB}"
+        return f"{self.folder}/{self.name}"
+
+    @classmethod
+    def at(cls, folder: str, name: str) -> FileRef:
+        """Return the place that a storage path means, by its first part and the rest."""
+        if folder == _BLOBS_OF_WANDB:
+            return cls(BLOBS, name)
+        if folder == MANIFESTS:
+            return cls(MANIFESTS, name.replace(f"/{_MANIFEST_OF_WANDB}", ".json"))
+        return cls(folder, name)
+
+
+@dataclass(frozen=True, slots=True)
+class FileTicket:
+    """The right to send or fetch one file."""
+
+    right: FilePermission
+    place: FileRef
+    expires: int
+    """Seconds since the epoch."""
+
+
+def address(world: AppContext, base_url: str, right: FilePermission, place: FileRef) -> str:
+    """Return a signed address; RefusedError for a name that is no plain path."""
+    ticket = FileTicket(right, FileRef(place.folder, plain(place.name)), int(world.clock()) + _VALID_S)
+    query = urlencode({"expires": ticket.expires, "signature": _sign(world.master_key, ticket)})
+    return f"{base_url}/{right}/{quote(place.storage_path)}?{query}"
+
+
+def check(world: AppContext, ticket: FileTicket, signature: str) -> None:
+    """Refuse (403) a ticket that we did not sign or that is too old, and (400) a name that leads away."""
+    genuine = hmac.compare_digest(_sign(world.master_key, ticket).encode(), signature.encode())
+    if not genuine or ticket.expires < world.clock():
+        raise RefusedError("this address of a file is not valid, or no longer", status=403)
+    plain(ticket.place.name)
+
+
+def plain(name: str) -> str:
+    """Return a file's name if it is a relative path that stays below its folder; else RefusedError (400).
+
+    As W&B's service: a backslash is a character like others, and so is whatever else a disk takes.
+    """
+    parts = PurePosixPath(name).parts
+    harmless = bool(parts) and not name.startswith("/") and ".." not in parts
+    harmless = harmless and all(len(part.encode(errors="replace")) <= _MAX_PART_BYTES for part in parts)
+    if not harmless or len(name) > _MAX_NAME_LENGTH or any(c in name for c in "\0\n"):
+        raise RefusedError(f"file name {name[:100]!r} is not a plain relative path", status=400)
+    return name
+
+
+def _sign(master_key: str, ticket: FileTicket) -> str:
+    message = f"{ticket.right}\n{ticket.place.folder}\n{ticket.expires}\n{ticket.place.name}"
+    return hmac.new(master_key.encode(), message.encode(errors="replace"), hashlib.sha256).hexdigest()
+
+
+_MAX_BYTES: Final = 50 * 2**30
+INCOMING: Final = ".incoming"
+"""The folder of files that are being written, beside those that are whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file that is on disk now."""
+
+    size: int
+    md5: str
+    """Hexadecimal."""
+
+
+async def store(world: AppContext, place: FileRef, body: AsyncIterator[bytes]) -> StoredFile:
+    """Write a file; RefusedError (413) where it is too big, (400) where a blob isn't what its name says."""
+    target = place.within(world.files)
+    try:
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise RefusedError(f"a part of {place.name!r} is the name of a file", status=409) from None
+    with tempfile.NamedTemporaryFile(dir=_incoming(world.files), delete=False) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # somebody is at it
+        try:
+            size, md5 = 0, hashlib.md5(usedforsecurity=False)
+            async for piece in body:
+                size += len(piece)
+                if size > _MAX_BYTES:
+                    raise RefusedError(f"the file is bigger than {_MAX_BYTES} bytes", status=413)
+                md5.update(piece)
+                file.write(piece)
+            file.flush()
+            # Before it has its name: a power cut must not leave an empty file in the place of a whole one.
+            await asyncio.to_thread(os.fsync, file.fileno())
+            file.close()
+            if place.folder == BLOBS and md5.hexdigest() != place.name:
+                raise RefusedError("the content is not what the artifact's manifest says", status=400)
+            if place.folder == BLOBS:
+                now = world.clock()  # a file server's is another one
+                os.utime(file.name, (now, now))
+            _put(Path(file.name), target)
+        except BaseException:
+            Path(file.name).unlink(missing_ok=True)
+            raise
+    return StoredFile(size, md5.hexdigest())
+
+
+def clear_unfinished(files: Path) -> None:
+    """Remove what servers that were killed had begun to write; what another one is at stays."""
+    for path in (files / INCOMING).glob("*"):
+        with suppress(OSError), path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+
+
+def _incoming(files: Path) -> Path:
+    folder = files / INCOMING
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
+def _put(written: Path, target: Path) -> None:
+    try:
+        written.replace(target)
+    except IsADirectoryError:
+        raise RefusedError(f"{target.name!r} is the name of a folder", status=409) from None
+
+
+_log = logging.getLogger(__name__)
+_MAX_FILES: Final = 50_000
+"""So many addresses take 0.8 s, in which nobody else is answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunFile:
+    """A file that a client may upload, and the address to which it does."""
+
+    name: str
+    upload_url: str | None
+    """None: it is refused. wandb-core then leaves this one out, where an error would cost it all of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunFiles:
+    """The answer to CreateRunFiles; wandb-core crashes where this is null, so errors come instead."""
+
+    run_id: int
+    upload_headers: tuple[str, ...]
+    files: tuple[RunFile, ...]
+
+
+def create(world: AppContext, base_url: str, path: RunPath, names: list[str]) -> RunFiles:
+    """Return an address for each name, none for one that is no plain path; RefusedError: an unknown run."""
+    with world.database.read() as transaction:
+        run = runs.at(transaction, path)
+    if run is None:
+        raise RefusedError(f"run {path.entity}/{path.project}/{path.name} doesn't exist")
+    if len(names) > _MAX_FILES:
+        _log.warning("run %s: %d files at once; those after %d are refused", run.name, len(names), _MAX_FILES)
+    to_send = [_to_send(world, base_url, run, name) for name in names[:_MAX_FILES]]
+    refused = [RunFile(name, None) for name in names[_MAX_FILES:]]
+    return RunFiles(run.id, (), (*to_send, *refused))
+
+
+def _to_send(world: AppContext, base_url: str, run: Run, name: str) -> RunFile:
+    try:
+        return RunFile(name, address(world, base_url, FilePermission.SEND, FileRef(str(run.id), name)))
+    except RefusedError as error:
+        _log.warning("run %s: %s", run.name, error)
+        return RunFile(name, None)
+
+
+def note(world: AppContext, place: FileRef, stored: StoredFile) -> None:
+    """Note a run's file that was sent; where the run was deleted meanwhile, delete the file."""
+    run_id = int(place.folder)
+    with world.database.write() as transaction:
+        if runs.find(transaction, run_id) is not None:
+            files.put(transaction, File(run_id, place.name, stored.size, stored.md5, world.clock()))
+            return
+    discard(world, run_id)
+
+
+def delete(world: AppContext, wanted: list[FileRef]) -> None:
+    """Delete runs' files; one that is not there is no error."""
+    known = []
+    with world.database.write() as transaction:
+        for place in wanted:
+            if runs.find(transaction, int(place.folder)) is None:
+                continue
+            if files.of_run(transaction, int(place.folder), [place.name]):
+                files.remove(transaction, int(place.folder), [place.name])
+                known.append(place)
+    for place in known:
+        place.within(world.files).unlink(missing_ok=True)
+
+
+def discard(world: AppContext, run_id: int) -> None:
+    """Delete all of a run's files from the disk."""
+    shutil.rmtree(world.files / str(run_id), ignore_errors=True)

@@ -1,0 +1,174 @@
+"""What may be changed from a page, and who may: the page that a ticket led to, and no other one.
+
+    ticket ─▶ 303, with the pass and a hand-over cookie (a minute, for /pages/token alone)
+    page ──▶ POST /pages/token ─▶ a token, once for each hand-over; it stays in the page's sessionStorage
+    page ──▶ POST /pages/act/…, with the token in a header, from its own Origin
+
+A cookie is sent to servers on other ports too, and so proves nothing here. The token never is: scripts of
+our own origin have it, and it ends with this process.
+
+What is changed is a sweep's state, with W&B's meanings, a worker's, and a run's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import secrets
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
+
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import Scope
+
+from parallel_hpo.server.context import VIEWER, AppContext
+from parallel_hpo.server.pages import answers, run_data
+from parallel_hpo.server.pages.run_data import run_at
+from parallel_hpo.server.services import runs, supervision
+from parallel_hpo.server.services.supervision import SweepAt
+from parallel_hpo.server.store.runs import RunPath
+from parallel_hpo.server.values import RefusedError
+
+TOKEN_PATH: Final = "/pages/token"
+ACT_PATH: Final = "/pages/act/"
+HEADER: Final = "x-parallel-hpo-token"
+_HAND_OVER_S: Final = 60.0
+_MOST: Final = 1000
+Value = TypeVar("Value")
+
+Change = Callable[..., Awaitable[Any]]
+"""Does a piece of work, given its arguments after the world, in the database's own thread."""
+
+STATES: Final = {"pause": "PAUSED", "resume": "RUNNING", "stop": "FINISHED", "cancel": "CANCELED"}
+DRAIN: Final = "drain"
+_MOST_BYTES: Final = 1000
+_NO_WORKER: Final = -1
+
+
+class ActionTokens:
+    """The tokens of one server's pages."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._offered: OrderedDict[str, float] = OrderedDict()
+        """Hand-overs that were not used yet, and when they were made."""
+        self._tokens: OrderedDict[str, None] = OrderedDict()
+
+    def offer(self, response: Response, cookie: str) -> None:
+        """Let the browser that gets this response ask for a token, once."""
+        name = secrets.token_hex(16)
+        _keep(self._offered, name, self._clock())
+        age_s = int(_HAND_OVER_S)
+        response.set_cookie(
+            _hand_over(cookie), name, max_age=age_s, path=TOKEN_PATH, httponly=True, samesite="strict"
+        )
+
+    def take(self, scope: Scope, cookie: str) -> Response | None:
+        """Return a token for a request that asks for one, or none (204); None: it may not ask."""
+        if scope["method"] != "POST" or scope["path"] != TOKEN_PATH or not comes_from_own_page(scope):
+            return None
+        name = HTTPConnection(scope).cookies.get(_hand_over(cookie), "")
+        offered_at = self._offered.pop(name, None)
+        if offered_at is None or self._clock() - offered_at > _HAND_OVER_S:
+            return answers.guarded(Response(status_code=204))
+        token = secrets.token_hex(32)
+        _keep(self._tokens, token, None)
+        response = JSONResponse({"token": token})
+        response.delete_cookie(_hand_over(cookie), path=TOKEN_PATH)
+        return answers.guarded(response)
+
+    def may_act(self, scope: Scope) -> bool:
+        """Say whether a request that changes something comes from a page that has a token."""
+        if (
+            scope["method"] != "POST"
+            or not scope["path"].startswith(ACT_PATH)
+            or not comes_from_own_page(scope)
+        ):
+            return False
+        given = HTTPConnection(scope).headers.get(HEADER, "").encode(errors="replace")
+        return any(hmac.compare_digest(token.encode(), given) for token in self._tokens)
+
+
+def comes_from_own_page(scope: Scope) -> bool:
+    """Say whether a browser names this server's own address as the page's that sends a request."""
+    headers = HTTPConnection(scope).headers
+    origin = urlsplit(headers.get("origin", ""))
+    is_own = (
+        origin.scheme in ("http", "https") and bool(origin.netloc) and origin.netloc == headers.get("host")
+    )
+    return is_own and headers.get("sec-fetch-site", "same-origin") == "same-origin"
+
+
+def _hand_over(cookie: str) -> str:
+    return f"{cookie}_once"
+
+
+def _keep(kept: OrderedDict[str, Value], name: str, value: Value) -> None:
+    kept[name] = value
+    while len(kept) > _MOST:
+        kept.popitem(last=False)
+
+
+class Actions:
+    """One method for each kind of thing that is acted on."""
+
+    def __init__(self, world: AppContext, change: Change) -> None:
+        self._world = world
+        self._change = change
+
+    async def on_sweep(self, request: Request) -> Response:
+        """Set a sweep's state, or drain a worker of it; RefusedError for what can't be now."""
+        names, act = request.path_params, await _act_in(request, (*STATES, DRAIN))
+        at = SweepAt(names["entity"], names["project"], names["sweep"])
+        if act.do == DRAIN:
+            await asyncio.to_thread(run_data.drain, self._world, at, act.worker)
+            return answers.guarded(JSONResponse({"drain": "told"}))
+        state = await self._change(supervision.set_state, at, STATES[act.do])
+        return answers.guarded(JSONResponse({"state": state}))
+
+    async def on_run(self, request: Request) -> Response:
+        """Ask a run to stop; RefusedError (404) where there is none."""
+        names = request.path_params
+        await _act_in(request, ("stop",))
+        path = RunPath(names["entity"], names["project"], names["run"])
+        await self._change(_stop, path)
+        return answers.guarded(JSONResponse({"stop": "asked"}))
+
+
+def _stop(world: AppContext, path: RunPath) -> None:
+    with world.database.read() as transaction:
+        run = run_at(transaction, path)
+    runs.request_stop(world, run.id)
+
+
+@dataclass(frozen=True, slots=True)
+class _Act:
+    do: str
+    worker: int
+    """Which one is to be drained."""
+
+
+async def _act_in(request: Request, allowed: Collection[str]) -> _Act:
+    """Return what is to be done; RefusedError: 403 for who came with a key, 400 for what isn't allowed."""
+    if request.state.caller is None or request.state.caller.label != VIEWER:
+        raise RefusedError("this is for pages; programs have the API of W&B's client", status=403)
+    body = b""
+    async for piece in request.stream():
+        body += piece
+        if len(body) > _MOST_BYTES:
+            raise RefusedError("the body is too big", status=413)
+    try:
+        asked = json.loads(body)
+        do, worker = asked["do"], asked.get("worker", _NO_WORKER)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        do = worker = None
+    if do not in allowed or not isinstance(worker, int):
+        raise RefusedError(
+            f'the body must be an object whose "do" is one of {", ".join(allowed)}', status=400
+        )
+    return _Act(do, worker)

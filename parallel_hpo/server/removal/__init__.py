@@ -1,1 +1,0 @@
-"""What goes for good: runs, sweeps, projects, and what belongs to nothing any more."""

@@ -1,0 +1,236 @@
+"""The one table of legal moves of a run, as the server sees it.
+
+The names of the states are W&B's. No other file decides a run's state: it names
+what happened and asks `move`. A late or repeated message is a listed move to the
+same state; what is not listed raises and changes nothing.
+
+    pending ─started─▶ running ─exited─▶ finished | failed | killed
+       ▲                  │ silent ─▶ crashed ─heard─▶ running
+       └──handed on─── preempted ◀─exited, silent─ preempting
+
+Where a run branches off: from its own history (rewound) or another run's (forked). Pure rules.
+
+wandb client: a new run's configuration names the point; a rewound one is asked for by a mutation first.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum, StrEnum, auto
+from typing import Any, Final
+
+from parallel_hpo.server.values import RefusedError, merge_history_keys, read_object
+
+
+class RunState(StrEnum):
+    """Where a run is; the values are what W&B's clients read."""
+
+    PENDING = "pending"
+    """Issued to an agent (or waiting to be issued again), and never heard of."""
+    RUNNING = "running"
+    FINISHED = "finished"
+    FAILED = "failed"
+    CRASHED = "crashed"
+    KILLED = "killed"
+    PREEMPTING = "preempting"
+    PREEMPTED = "preempted"
+
+
+class RunEvent(Enum):
+    """What can happen to a run."""
+
+    STARTED = auto()
+    """`wandb.init()` reached the server, for the first time or to go on with the run."""
+    HEARD = auto()
+    """Data or a sign of life came, without an ending."""
+    PREEMPTING = auto()
+    EXITED_WELL = auto()
+    EXITED_BADLY = auto()
+    EXITED_BY_REQUEST = auto()
+    """It left with an error after it was asked to stop, or by Ctrl-C."""
+    WENT_SILENT = auto()
+    WENT_SILENT_BY_REQUEST = auto()
+    """It was asked to stop, and nothing was heard of it since: its process ended without a word."""
+    GIVEN_UP = auto()
+    """It was delivered twice and never started."""
+    HANDED_ON = auto()
+    """A preempted run goes to another agent."""
+    OWNER_SAYS_FINISHED = auto()
+    OWNER_SAYS_CRASHED = auto()
+    OWNER_SAYS_KILLED = auto()
+    OWNER_SAYS_FAILED = auto()
+    REQUEUED = auto()
+    """Its owner wants it to wait for another start (`run.update_state("pending")`)."""
+    WRITTEN_OFF = auto()
+    """Its owner expects no more of it (`run.update_state("failed")`)."""
+
+
+class IllegalRunMoveError(Exception):
+    """The event cannot happen to a run in this state; nothing was changed."""
+
+
+def _row(event: RunEvent, **targets: RunState) -> dict[tuple[RunState, RunEvent], RunState]:
+    return {(RunState(old), event): new for old, new in targets.items()}
+
+
+_S = RunState
+_E = RunEvent
+SAID_BY_THE_RUN_ITSELF: Final = frozenset({_S.FINISHED, _S.FAILED, _S.KILLED})
+
+
+def _all_to(event: RunEvent, target: RunState) -> dict[tuple[RunState, RunEvent], RunState]:
+    """Return the moves of an ending that is believed in every state."""
+    return {(old, event): target for old in RunState}
+
+
+def _owner_says(event: RunEvent, target: RunState) -> dict[tuple[RunState, RunEvent], RunState]:
+    """Return the moves by which an owner ends a run: never against the run's own word."""
+    return {(old, event): old if old in SAID_BY_THE_RUN_ITSELF else target for old in RunState}
+
+
+MOVES: Final[Mapping[tuple[RunState, RunEvent], RunState]] = {
+    # wandb.init() with the id of an ended run resumes it.
+    **_all_to(_E.STARTED, _S.RUNNING),
+    (_S.PREEMPTING, _E.STARTED): _S.PREEMPTING,
+    **_row(
+        _E.HEARD,
+        pending=_S.RUNNING,
+        running=_S.RUNNING,
+        finished=_S.FINISHED,
+        failed=_S.FAILED,
+        crashed=_S.RUNNING,
+        killed=_S.KILLED,
+        preempting=_S.PREEMPTING,
+        preempted=_S.PREEMPTED,
+    ),
+    **_row(
+        _E.PREEMPTING,
+        pending=_S.PREEMPTING,
+        running=_S.PREEMPTING,
+        finished=_S.FINISHED,
+        failed=_S.FAILED,
+        crashed=_S.PREEMPTING,
+        killed=_S.KILLED,
+        preempting=_S.PREEMPTING,
+        preempted=_S.PREEMPTED,
+    ),
+    **_all_to(_E.EXITED_WELL, _S.FINISHED),
+    **_all_to(_E.EXITED_BADLY, _S.FAILED),
+    (_S.PREEMPTING, _E.EXITED_BADLY): _S.PREEMPTED,
+    (_S.PREEMPTED, _E.EXITED_BADLY): _S.PREEMPTED,
+    **_all_to(_E.EXITED_BY_REQUEST, _S.KILLED),
+    (_S.PREEMPTING, _E.EXITED_BY_REQUEST): _S.PREEMPTED,
+    (_S.PREEMPTED, _E.EXITED_BY_REQUEST): _S.PREEMPTED,
+    **_row(_E.WENT_SILENT, running=_S.CRASHED, preempting=_S.PREEMPTED, crashed=_S.CRASHED),
+    **_row(
+        _E.WENT_SILENT_BY_REQUEST,
+        pending=_S.KILLED,
+        running=_S.KILLED,
+        preempting=_S.PREEMPTED,
+        killed=_S.KILLED,
+    ),
+    **_row(_E.GIVEN_UP, pending=_S.FAILED, failed=_S.FAILED),
+    **_row(_E.HANDED_ON, preempted=_S.PENDING, pending=_S.PENDING),
+    **_owner_says(_E.OWNER_SAYS_FINISHED, _S.FINISHED),
+    **_owner_says(_E.OWNER_SAYS_CRASHED, _S.CRASHED),
+    # wandb client: `wandb sync` ends a run that was cut short with exit code 1; its owner knows better.
+    (_S.FAILED, _E.OWNER_SAYS_CRASHED): _S.CRASHED,
+    **_owner_says(_E.OWNER_SAYS_KILLED, _S.KILLED),
+    **_owner_says(_E.OWNER_SAYS_FAILED, _S.FAILED),
+    **_row(_E.REQUEUED, running=_S.PENDING, failed=_S.PENDING, crashed=_S.PENDING, preempted=_S.PENDING),
+    **_row(_E.WRITTEN_OFF, pending=_S.FAILED, running=_S.FAILED),
+}
+
+OPEN: Final = frozenset({_S.PENDING, _S.RUNNING, _S.PREEMPTING})
+"""States in which an agent still owes us the run's end."""
+
+
+def silence(*, stop_requested: bool) -> RunEvent:
+    """Return what it means that nothing is heard of a run any more."""
+    return RunEvent.WENT_SILENT_BY_REQUEST if stop_requested else RunEvent.WENT_SILENT
+
+
+def move(state: RunState, event: RunEvent) -> RunState:
+    """Return the state that follows `state` on `event`; IllegalRunMoveError where the move is not listed."""
+    try:
+        return MOVES[state, event]
+    except KeyError:
+        raise IllegalRunMoveError(f"a run that is {state} can't be {event.name.lower()}") from None
+
+
+def exit_event(exitcode: int, *, stop_requested: bool) -> RunEvent:
+    """Say what an exit code means: 0 well; 255 (wandb client: Ctrl-C) by request; else badly."""
+    if exitcode == 0:
+        return RunEvent.EXITED_WELL
+    return RunEvent.EXITED_BY_REQUEST if stop_requested or exitcode == 255 else RunEvent.EXITED_BADLY
+
+
+METRIC: Final = "_step"
+_STEPS: Final = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class BranchPoint:
+    """A step of a run's history; what is kept is all before `end`, the step itself too."""
+
+    run: str
+    step: int
+
+    @property
+    def end(self) -> int:
+        """The first step that is not kept."""
+        return self.step + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What a history tells: which keys it has, and the last value of each."""
+
+    history_keys: dict[str, Any]
+    summary: dict[str, Any]
+
+
+def point_in(config: Mapping[str, Any]) -> BranchPoint | None:
+    """Return the point that a run's configuration names, or None; RefusedError for one that is none."""
+    internal = config.get("_wandb")
+    value = internal.get("value") if isinstance(internal, Mapping) else None
+    named = value.get("branch_point") if isinstance(value, Mapping) else None
+    if not named:
+        return None
+    run = named.get("run_id") if isinstance(named, Mapping) else None
+    if not isinstance(run, str):
+        raise RefusedError("the configuration's branch_point must name a run_id and a step")
+    return BranchPoint(run, read_step(named.get("step")))
+
+
+def read_step(value: Any) -> int:
+    """Return the step that a client names, rounded down as it does; RefusedError for what is none."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value) or not 0 <= value < _STEPS:
+        raise RefusedError(f"{METRIC}={value}: a run branches off at a step of its history, 0 or more")
+    return int(value)
+
+
+def past_of(rows: Iterable[Mapping[str, Any]]) -> Past:
+    """Return what these history rows tell."""
+    summary: dict[str, Any] = {}
+
+    def noted() -> Iterator[Mapping[str, Any]]:
+        for row in rows:
+            summary.update(row)
+            yield row
+
+    return Past(merge_history_keys({}, noted()), summary)
+
+
+def told_since(inherited: str | None, summary: str) -> str:
+    """Return a run's summary: what its client tells, over what the run began with.
+
+    wandb client: it begins with an empty summary of its own after a fork, and after a rewind.
+    """
+    if inherited is None:
+        return summary
+    return json.dumps(read_object(inherited, "summary") | read_object(summary, "summary"))

@@ -1,0 +1,168 @@
+"""Runs that somebody still owes us: what heartbeats, releases and the reaper ask. None scans a sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, exists, literal_column, or_, select, update
+
+from parallel_hpo.server.rules.heartbeat import OwnRun, WaitingRun
+from parallel_hpo.server.rules.runs import OPEN, SAID_BY_THE_RUN_ITSELF, RunState
+from parallel_hpo.server.store.records import Run
+from parallel_hpo.server.store.runs import find
+from parallel_hpo.server.store.tables import agents, runs
+
+_STARTED = (RunState.RUNNING, RunState.PREEMPTING)
+# What every heartbeat asks is built once: building a statement costs more than SQLite takes to run it.
+_OWN = (
+    select(
+        runs.c.id,
+        runs.c.name,
+        runs.c.state,
+        runs.c.deliveries,
+        runs.c.stop_requested,
+        runs.c.heard_at,
+        runs.c.again,
+    )
+    .where(runs.c.agent_id == bindparam("agent"), runs.c.state.in_(sorted(OPEN)))
+    .order_by(runs.c.id)
+)
+_WAITING = (
+    select(runs.c.id, runs.c.state)
+    .where(runs.c.sweep_id == bindparam("sweep"), runs.c.waiting)
+    .order_by(runs.c.id)
+    .limit(literal_column("1"))
+)
+
+
+def _may_come_back(has_stranger: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Return the condition of a run that may come back; one that a supervisor has run again never does."""
+    return and_(
+        runs.c.sweep_id == bindparam("sweep"),
+        runs.c.state.in_((RunState.PENDING, RunState.PREEMPTING)),
+        or_(runs.c.state == RunState.PENDING, has_stranger),
+    )
+
+
+_UNSETTLED = select(
+    exists().where(
+        _may_come_back(exists().where(agents.c.id == runs.c.agent_id, agents.c.label == "")),
+        runs.c.agent_id != bindparam("agent"),
+    )
+)
+_UNSETTLED_RUNS = (
+    select(runs.c.name, agents.c.label, agents.c.host)
+    .select_from(runs.join(agents, runs.c.agent_id == agents.c.id))
+    .where(_may_come_back(agents.c.label == ""))
+    .order_by(runs.c.id)
+)
+_TOUCH = update(runs).where(runs.c.id == bindparam("run")).values(heard_at=bindparam("now"))
+
+
+@dataclass(frozen=True, slots=True)
+class PendingRun:
+    """A run that an agent was given and that may come back, and whose agent that is."""
+
+    run: str
+    label: str
+    """Empty for a stranger's agent."""
+    host: str
+
+
+def own(connection: Connection, agent_id: str, listed: Collection[str] = ()) -> tuple[OwnRun, ...]:
+    """Return the runs whose end this agent owes us, oldest first; those `listed` are with it now.
+
+    One that had ended and was started again is not, unless it is: a user rewinds or resumes it by hand.
+    """
+    rows = connection.execute(_OWN, {"agent": agent_id})
+    owed = (row for row in rows if not row.again or row.state == RunState.PENDING or row.name in listed)
+    return tuple(OwnRun(row[0], row[1], RunState(row[2]), row[3], row[4], row[5]) for row in owed)
+
+
+def given_to_others(
+    connection: Connection, sweep_id: str, agent_id: str, names: Collection[str]
+) -> tuple[str, ...]:
+    """Return those of a sweep's runs `names` that another agent, or nobody, now has to run."""
+    query = select(runs.c.name).where(
+        runs.c.sweep_id == sweep_id,
+        runs.c.name.in_(sorted(names)),
+        runs.c.state.in_(OPEN),
+        or_(runs.c.agent_id.is_(None), runs.c.agent_id != agent_id),
+    )
+    return tuple(connection.scalars(query))
+
+
+def waiting(connection: Connection, sweep_id: str) -> WaitingRun | None:
+    """Return the oldest run of a sweep that waits for any agent, or None."""
+    row = connection.execute(_WAITING, {"sweep": sweep_id}).first()
+    return None if row is None else WaitingRun(row[0], RunState(row[1]))
+
+
+def unsettled(connection: Connection, sweep_id: str, agent_id: str) -> bool:
+    """Say whether a run of a sweep that is not this agent's may still come back to be issued again."""
+    return bool(connection.scalar(_UNSETTLED, {"sweep": sweep_id, "agent": agent_id}))
+
+
+def unsettled_runs(connection: Connection, sweep_id: str) -> list[PendingRun]:
+    """Return a sweep's runs that agents have and that may still come back to be issued again."""
+    rows = connection.execute(_UNSETTLED_RUNS, {"sweep": sweep_id})
+    return [PendingRun(row[0], row[1], row[2]) for row in rows]
+
+
+def without_own_word(connection: Connection, sweep_id: str) -> dict[str, RunState]:
+    """Return by name the state of each of a sweep's runs that has not said its end itself."""
+    query = select(runs.c.name, runs.c.state).where(
+        runs.c.sweep_id == sweep_id, runs.c.state.not_in(sorted(SAID_BY_THE_RUN_ITSELF))
+    )
+    return {name: RunState(state) for name, state in connection.execute(query)}
+
+
+def touch(connection: Connection, run_ids: Iterable[int], now: float) -> None:
+    """Note that these runs are alive."""
+    connection.execute(_TOUCH, [{"run": run_id, "now": now} for run_id in run_ids])
+
+
+def never_started(connection: Connection, agent_ids: Collection[str]) -> list[Run]:
+    """Return the runs that were issued to these agents and never heard of."""
+    query = select(runs.c.id).where(runs.c.agent_id.in_(agent_ids), runs.c.state == RunState.PENDING)
+    return _load(connection, list(connection.scalars(query.order_by(runs.c.id))))
+
+
+def given_to_nobody(connection: Connection, sweep_id: str) -> list[Run]:
+    """Return a sweep's runs that no agent has."""
+    pending = (runs.c.sweep_id == sweep_id, runs.c.state == RunState.PENDING, runs.c.agent_id.is_(None))
+    return _load(connection, list(connection.scalars(select(runs.c.id).where(*pending))))
+
+
+def never_started_by_silent_strangers(connection: Connection, before: float) -> list[Run]:
+    """Return never-started runs whose agent has no label and was last heard before that time."""
+    join = runs.join(agents, runs.c.agent_id == agents.c.id)
+    query = (
+        select(runs.c.id)
+        .select_from(join)
+        .where(
+            runs.c.state == RunState.PENDING,
+            runs.c.waiting.is_(False),
+            agents.c.label == "",
+            agents.c.heartbeat_at < before,
+        )
+    )
+    return _load(connection, list(connection.scalars(query)))
+
+
+def silent(connection: Connection, before: float) -> list[Run]:
+    """Return started runs that are not over and were last heard before that time."""
+    query = select(runs.c.id).where(runs.c.state.in_(_STARTED), runs.c.heard_at < before)
+    return _load(connection, list(connection.scalars(query)))
+
+
+def request_stop(connection: Connection, sweep_id: str) -> None:
+    """Ask every run of a sweep that has started and is not over to stop."""
+    query = update(runs).where(runs.c.sweep_id == sweep_id, runs.c.state.in_(_STARTED))
+    connection.execute(query.values(stop_requested=True))
+
+
+def _load(connection: Connection, run_ids: list[int]) -> list[Run]:
+    found = (find(connection, run_id) for run_id in run_ids)
+    return [run for run in found if run is not None]

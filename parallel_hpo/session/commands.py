@@ -1,0 +1,103 @@
+"""Runs the user's own commands, `on_end` and `on_failure`: JSON on stdin, half a minute, and no more trouble.
+
+Each has a session of its own, so that a terminal's Ctrl-C does not reach it, and is killed with all of that
+when its time is over. What it prints is read only where it fails.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Final, TextIO
+
+from parallel_hpo.client.own_servers import last_words
+
+LIMIT_S: Final = 30.0
+"""A command's time."""
+_SAID_BYTES: Final = 16384
+"""Of what it printed, so much of the end is looked at."""
+
+
+class Commands:
+    """Runs commands in the launch's own environment and folder; from any thread."""
+
+    def __init__(self, environment: Mapping[str, str], folder: str, *, limit_s: float = LIMIT_S) -> None:
+        self._environment = dict(environment)
+        self._folder = folder
+        self._limit_s = limit_s
+        self._running: set[subprocess.Popen[str]] = set()
+        self._lock = threading.Lock()
+        self._given_up = False
+
+    def run(self, words: Sequence[str], told: str) -> str:
+        """Run a command that reads `told`, and wait for its end; return why it failed, or ''."""
+        try:
+            with (
+                tempfile.TemporaryFile("w+") as given,
+                tempfile.TemporaryFile("w+", errors="replace") as said,
+            ):
+                given.write(told)
+                given.seek(0)
+                return self._await(self._start(words, given, said), said)
+        except (OSError, ValueError) as error:  # ValueError: a null character in a word
+            return f"can't be started: {error}"
+
+    def give_up(self) -> None:
+        """Kill what runs, and start nothing any more."""
+        with self._lock:
+            self._given_up = True
+            for process in self._running:
+                _kill(process)
+
+    def _start(self, words: Sequence[str], given: TextIO, said: TextIO) -> subprocess.Popen[str] | None:
+        with self._lock:
+            if self._given_up:
+                return None
+            process = subprocess.Popen(
+                words,
+                stdin=given,
+                stdout=said,
+                stderr=subprocess.STDOUT,
+                text=True,
+                env=self._environment,
+                cwd=self._folder,
+                start_new_session=True,
+            )
+            self._running.add(process)
+            return process
+
+    def _await(self, process: subprocess.Popen[str] | None, said: TextIO) -> str:
+        if process is None:
+            return "not run: the sweep was stopped"
+        try:
+            code = process.wait(self._limit_s)
+        except subprocess.TimeoutExpired:
+            _kill(process)
+            process.wait()
+            return f"killed after {self._limit_s:g} s"
+        finally:
+            with self._lock:
+                self._running.discard(process)
+        if self._given_up and code < 0:
+            return "killed: the sweep was stopped"
+        return "" if code == 0 else f"{_name(code)}{_words(said)}"
+
+
+def _kill(process: subprocess.Popen[str]) -> None:
+    with suppress(ProcessLookupError, PermissionError):  # it has ended, and has not been waited for
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _name(code: int) -> str:
+    return signal.Signals(-code).name if code < 0 else f"exit {code}"
+
+
+def _words(said: TextIO) -> str:
+    text = os.pread(said.fileno(), _SAID_BYTES, max(0, os.fstat(said.fileno()).st_size - _SAID_BYTES))
+    words = text.decode(errors="replace").strip()
+    return f": {last_words(words)}" if words else ""

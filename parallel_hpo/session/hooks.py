@@ -1,0 +1,314 @@
+"""Tells of a sweep's end whom the user wants told: `on_end`, and by `notify`, addresses as Apprise has them.
+
+Those are mail, Slack, Telegram, … What fails here changes nothing.
+
+The folder of a run that failed or crashed: what somebody needs who wants to know why.
+
+<sweep id>/failed/<run id>/  run.json  parameters.json  reason.txt  traceback.txt
+                             output.log  packages.txt  environment.json
+
+What follows a run that failed or crashed for good: its folder, and the user's `on_failure`.
+
+    loop ── FailedRun ──▶ a few threads ──▶ <sweep id>/failed/<run id>/ ──▶ on_failure
+
+The loop waits for none of it; the sweep's end does, unless a stop leaves no time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import TimeoutError as NotInTime
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any, Final
+
+from parallel_hpo.analysis.result import RunSummary, SweepResult, describe_run
+from parallel_hpo.config.tables import words_of
+from parallel_hpo.core.errors import ConfigError, MissingExtraError
+from parallel_hpo.core.libraries import library
+from parallel_hpo.core.messages import AttemptEnd
+from parallel_hpo.core.notices import Message, Observer
+from parallel_hpo.core.types import Outcome
+from parallel_hpo.processes.environment import SECRET, secrets_of
+from parallel_hpo.records.reader import RunRow
+from parallel_hpo.session.commands import LIMIT_S, Commands
+from parallel_hpo.session.launch_record import LaunchSettings
+from parallel_hpo.session.waiting import StopAware, StoppedError, in_thread
+
+
+def tell_of_end(result: SweepResult, setting: LaunchSettings, commands: Commands) -> None:
+    """Tell them, one after the other, unless another stop comes meanwhile."""
+    section = setting.section
+    if section.on_end is None and not section.notify:
+        return
+    setting.control.take()  # what ended the sweep leaves its end's command the time that it has
+    try:
+        patience = StopAware(setting.control, grace_s=0.0)
+        if section.on_end is not None:
+            words = words_of(section.on_end)
+            _say(setting, "on_end", patience.call(lambda: commands.run(words, result.to_json())))
+        if section.notify:
+            _say(setting, "notify", patience.call(lambda: _send_in_time(section.notify, result)))
+    except StoppedError:
+        commands.give_up()
+        _say(setting, "on_end and notify", "cut short by another stop")
+
+
+def _send_in_time(addresses: list[str], result: SweepResult) -> str:
+    try:
+        return in_thread(lambda: send(addresses, result)).result(LIMIT_S)
+    except NotInTime:
+        return f"no answer within {LIMIT_S:g} s"
+
+
+def _say(setting: LaunchSettings, what: str, why: str) -> None:
+    if why:
+        setting.observer(Message(f"{what}: {why}", warning=True))
+
+
+def check_addresses(addresses: Sequence[str]) -> None:
+    """Raise ConfigError where Apprise is missing, or does not know an address, whose secrets stay unsaid."""
+    if addresses:
+        apprise = _apprise()
+        for number, address in enumerate(addresses, 1):
+            if not apprise.Apprise().add(address):
+                kind = address.partition("://")[0][:20] if "://" in address else "no scheme"
+                raise ConfigError(
+                    f"hpo.notify: address {number} ({kind}) is none that Apprise knows;"
+                    " allowed: what its list of services says, such as mailto://user:password@example.com"
+                )
+
+
+def send(addresses: Sequence[str], result: SweepResult) -> str:
+    """Tell all addresses of a sweep's end; return why some could not be told, '' where all were."""
+    untold = [address for address in addresses if not _told(address, result)]
+    kinds = ", ".join(address.partition("://")[0] for address in untold)
+    return f"{len(untold)} of {len(addresses)} addresses did not take it ({kinds})" if untold else ""
+
+
+def _told(address: str, result: SweepResult) -> bool:
+    service = _apprise().Apprise()
+    try:
+        return bool(service.add(address) and service.notify(title=title_of(result), body=body_of(result)))
+    except Exception:  # noqa: BLE001 - a hundred services' plugins raise what they like
+        return False
+
+
+def title_of(result: SweepResult) -> str:
+    """Return how a sweep ended, in a line."""
+    bad = result.failed + result.crashed
+    runs = f"{result.finished} of {result.attempted} runs finished" + (f", {bad} failed" if bad else "")
+    return f"sweep {result.sweep_id}: {runs}"
+
+
+def body_of(result: SweepResult) -> str:
+    """Return what a person wants to know of a sweep that has ended."""
+    best = "no run finished with a value to compare"
+    if result.best is not None:
+        best = f"best: run {result.best.run_id} with {result.best.value:g}: {result.best.parameters}"
+    return "\n".join([f"ended: {result.stop_reason} (exit code {result.exit_code})", best, result.sweep_url])
+
+
+def _apprise() -> Any:
+    try:
+        return library("apprise", extra="notify")  # takes half a second
+    except MissingExtraError as error:
+        raise ConfigError(f"hpo.notify: {error}") from None
+
+
+FAILED: Final = "failed"
+"""The folder, within a sweep's, of those of its failed runs."""
+ADDRESSES: Final = "PARALLEL_HPO_NOTIFY"
+"""A variable that holds secrets too: Apprise addresses have them inside."""
+_SECRET_PARTS: Final = (
+    (re.compile(r"(?<=://)[^\s\"']*@"), "…@"),
+    (
+        re.compile(r"(?i)([?&;]|\b)([\w-]*(?:key|token|secret|passw|pwd|auth|sig)[\w-]*=)[^&;\s\"']+"),
+        r"\1\2…",
+    ),
+    (re.compile(r"(?i)(https?://[^\s/\"']*(?:hook|discord)[^\s/\"']*/)[^\s\"']+"), r"\1…"),
+    (re.compile(r"(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*"), "…"),
+    (re.compile(r"\b(?:sk|pk|rk|ghp|gho|ghs|github_pat|glpat|hf|xox[a-z]|wandb_v\d)[-_][\w-]{10,}"), "…"),
+    (re.compile(r"(?=[A-Za-z+=]*\d)(?=[0-9+=]*[A-Za-z])[A-Za-z0-9+=]{20,}"), "…"),
+)
+"""Parts of a value that look like a secret, and what stands in their place: passwords in addresses,
+`key=value`, webhooks, private keys, keys with a service's prefix, long words of letters and digits."""
+_HEADER: Final = "Traceback (most recent call last):"
+_CHAINED: Final = (
+    "The above exception was the direct cause of the following exception:",
+    "During handling of the above exception, another exception occurred:",
+)
+_CRASH: Final = ("Fatal Python error:", "Current thread 0x", "Thread 0x")
+"""How the stacks begin that a dying or a stalled interpreter prints."""
+
+
+@dataclass(frozen=True, slots=True)
+class FailedRun:
+    """A run that has failed or crashed for good, and what was seen of it."""
+
+    run: RunSummary
+    traceback: str
+    """As its worker told it; '' where that had no word, or left it to a program."""
+    last_lines: Sequence[str]
+    """Of what its process tree printed."""
+    environment: Mapping[str, str] = field(repr=False)
+
+
+def write_failed_run(folder: Path, failed: FailedRun, told: Mapping[str, Any]) -> None:
+    """Write a failed run's folder; `told` is what `on_failure` gets. Raises OSError."""
+    for private in (folder.parent, folder):
+        private.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private.chmod(0o700)
+    secrets = secrets_of(failed.environment)
+    texts = {
+        "run.json": _as_json(told),
+        "parameters.json": _as_json(failed.run.parameters),
+        "reason.txt": _mask(f"{failed.run.outcome}: {failed.run.reason}\n", secrets),
+        "traceback.txt": _mask(failed.traceback or find_traceback(failed.last_lines), secrets),
+        "output.log": _mask("".join(f"{line}\n" for line in failed.last_lines), secrets),
+        "packages.txt": packages(),
+        "environment.json": _as_json(without_secrets(failed.environment)),
+    }
+    for name, text in texts.items():
+        _write_private(folder / name, text)
+
+
+def _write_private(path: Path, text: str) -> None:
+    """Write a file that its owner alone may read, also where it was there already."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "w", encoding="utf-8", errors="replace") as file:
+        os.fchmod(handle, 0o600)
+        file.write(text)
+
+
+def _mask(text: str, secrets: Sequence[str]) -> str:
+    """Replace the values of secret variables that a program printed."""
+    for secret in secrets:
+        text = text.replace(secret, "…")
+    return text
+
+
+def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables without those of a secret's name, and without what looks like one in a value."""
+    return {
+        name: _without_secret_parts(value)
+        for name, value in sorted(environment.items())
+        if not SECRET.search(name) and name != ADDRESSES
+    }
+
+
+def _without_secret_parts(value: str) -> str:
+    for pattern, shown in _SECRET_PARTS:
+        value = pattern.sub(shown, value)
+    return value
+
+
+@cache
+def packages() -> str:
+    """Return the versions of Python and of all that is installed beside this package, as pip writes them."""
+    told = [each.metadata for each in distributions()]  # read and parsed at each look
+    found = {str(each["Name"]): each["Version"] for each in told if each["Name"]}
+    lines = [
+        f"{name}=={version}" for name, version in sorted(found.items(), key=lambda pair: pair[0].lower())
+    ]
+    return "\n".join([f"# Python {platform.python_version()}, {platform.platform()}", *lines, ""])
+
+
+def find_traceback(lines: Sequence[str]) -> str:
+    """Return the last traceback among printed lines, with what it was raised from; '' where there is none."""
+    starts = [index for index, line in enumerate(lines) if line.strip() == _HEADER]
+    if not starts:
+        return _find_stacks(lines)
+    start = starts.pop()
+    while starts and any(line.strip() in _CHAINED for line in lines[max(0, start - 2) : start]):
+        start = starts.pop()
+    end = next(
+        (index for index in range(start, len(lines)) if lines[index].startswith("wandb: ")), len(lines)
+    )
+    return "".join(f"{line}\n" for line in lines[start:end])
+
+
+def _find_stacks(lines: Sequence[str]) -> str:
+    start = next((index for index, line in enumerate(lines) if line.startswith(_CRASH)), len(lines))
+    return "".join(f"{line}\n" for line in lines[start:])
+
+
+def _as_json(value: object) -> str:
+    return json.dumps(value, indent=2) + "\n"
+
+
+BAD: Final = (Outcome.FAILED, Outcome.CRASHED)
+"""Ends of a run that somebody wants to look into."""
+THREADS: Final = 4
+"""So many commands at once: fifty runs that fail alike must not hold up the end for fifty times 30 s."""
+TAIL_LIMIT_S: Final = 5.0
+"""The last lines are there in milliseconds, unless the disk of the logs hangs."""
+
+
+class FailureHandler:
+    """Sees to the failed runs of one sweep."""
+
+    def __init__(
+        self, folder: Path, command: Sequence[str], *, commands: Commands, observer: Observer
+    ) -> None:
+        """`folder` is the sweep's own; `command` are the words of `on_failure`, if there are any."""
+        self._folder = folder
+        self._command = command
+        self._commands = commands
+        self._observer = observer
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="parallel_hpo-aftermath")
+        self._jobs: list[Future[None]] = []
+
+    def take(
+        self, row: RunRow, end: AttemptEnd, tail: Future[list[str]], environment: Mapping[str, str]
+    ) -> None:
+        """See to a run of the ledger that ended so; `tail` will be what it printed last."""
+        ended = replace(
+            row, outcome=end.outcome, reason=end.reason, value=end.value, duration_s=end.duration_s
+        )
+        self._jobs.append(self._threads.submit(self._see_to, ended, end.traceback, tail, environment))
+
+    def finish(self) -> None:
+        """Wait until all of it is done."""
+        wait(self._jobs)
+
+    def give_up(self) -> None:
+        """Begin nothing any more, and end what is under way."""
+        left = sum(job.cancel() for job in self._jobs)
+        self._commands.give_up()
+        self._threads.shutdown(wait=False)
+        if left:
+            words = (
+                f"{left} failed runs have no folder, and on_failure was not called for them: no time was left"
+            )
+            self._observer(Message(words, warning=True))
+
+    def _see_to(
+        self, row: RunRow, traceback: str, tail: Future[list[str]], environment: Mapping[str, str]
+    ) -> None:
+        folder = self._folder / FAILED / row.run_id
+        failed = FailedRun(describe_run(row), traceback, _lines(tail), environment)
+        told = {**asdict(failed.run), "sweep_id": self._folder.name, "folder": str(folder)}
+        try:
+            write_failed_run(folder, failed, told)
+        except OSError as error:
+            self._warn(f"the folder of failed run {row.run_id} could not be written: {error}")
+        if self._command and (why := self._commands.run(self._command, json.dumps(told))):
+            self._warn(f"on_failure for run {row.run_id}: {why}")
+
+    def _warn(self, words: str) -> None:
+        self._observer(Message(words, warning=True))
+
+
+def _lines(tail: Future[list[str]]) -> list[str]:
+    try:
+        return tail.result(TAIL_LIMIT_S)
+    except NotInTime:
+        return []

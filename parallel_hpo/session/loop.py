@@ -1,0 +1,382 @@
+"""Records what a decision says of runs, and sees to what follows a record at once. Called by the loop.
+
+The supervisor's loop: wait once, turn what woke it into events, let `decide` decide, act.
+
+    fork server ─┐
+    workers     ─┤                        ┌─▶ ledger
+    bell        ─┼─▶ wait ─▶ event ─▶ decide ─▶ actions ─▶ children, server_calls, observer
+    deadline    ─┘
+
+The only place that performs actions, one short method each; it takes no decision.
+"""
+
+from __future__ import annotations
+
+import queue
+from concurrent.futures import Future
+from dataclasses import replace
+from pathlib import Path
+
+from parallel_hpo.core.child_spec import STACKS_SIGNAL
+from parallel_hpo.core.errors import ConfigError
+from parallel_hpo.core.messages import AttemptEnd, Progress, Report, RunEnded, RunStarted, SweepEnd
+from parallel_hpo.core.notices import Message, RunProgressed
+from parallel_hpo.core.types import Outcome, RunId, Slot
+from parallel_hpo.devices.sharing import OtherUsersSeen
+from parallel_hpo.processes.environment import make_room_for
+from parallel_hpo.processes.fork_server import SCARCE, ResourcesExhaustedError, has_more, name_death
+from parallel_hpo.session.decide.deadline import place_by
+from parallel_hpo.session.decide.decide import decide
+from parallel_hpo.session.decide.demand import needs
+from parallel_hpo.session.decide.events import (
+    Action,
+    AskStart,
+    AskSweep,
+    AwaitDevice,
+    CheckAwaitedRuns,
+    Delivered,
+    Died,
+    DumpStacks,
+    Event,
+    GiveBack,
+    Kill,
+    Opened,
+    PoolAnswered,
+    RecordDrop,
+    RecordEnd,
+    RecordQuarantine,
+    RecordStart,
+    Reported,
+    ScaleAsked,
+    Send,
+    Spawn,
+    SpawnDenied,
+    StartDelayed,
+    StartGranted,
+    StartRefused,
+    SweepSeen,
+    Tell,
+    TellEnd,
+    TimePassed,
+    WithdrawStart,
+)
+from parallel_hpo.session.decide.state import SlotView, SweepView, is_over, next_deadline
+from parallel_hpo.session.hooks import BAD
+from parallel_hpo.session.measuring import LivingWorker, LoopContext, Measurements
+from parallel_hpo.session.membership import end_of, end_of_waiting, never_begun, start_of
+from parallel_hpo.session.recorder import UnrecordedError
+from parallel_hpo.session.signals import wait
+
+
+def ask_pool(action: AskStart | WithdrawStart, after: SweepView, tools: LoopContext) -> None:
+    """Ask the pool for a start, or withdraw that; `after` is the view with the run as started."""
+    assert tools.membership is not None
+    match action:
+        case AskStart(slot, run):
+            device = after.slots[slot].device or None
+            tools.membership.ask(start_of(slot, run, device), needs(after, tools.clock()))
+        case WithdrawStart(run):
+            tools.membership.withdraw(never_begun(run))
+
+
+def record_start(action: RecordStart, after: SweepView, tools: LoopContext) -> bool:
+    """Put a start on the disk; return whether that had to wait. UnrecordedError where it may not begin.
+
+    `after` is the view with the run on.
+    """
+    device = after.slots[action.slot].device or None
+    tools.pump.begin_tail(action.slot)
+    tools.meter.begin(action.slot, device or "", tools.clock())
+    try:
+        return tools.recorder.start(action, device)
+    except UnrecordedError:
+        if tools.membership is not None:
+            tools.membership.end(never_begun(action.run))
+        raise
+
+
+def record_end(action: RecordEnd, worker: LivingWorker, tools: LoopContext) -> None:
+    """Record how an attempt ended and what it used; with the last one, see to its run."""
+    used = tools.meter.end(action.slot, tools.clock())
+    action = replace(action, end=replace(action.end, consumption=used))
+    tools.recorder.end(action)
+    if tools.membership is not None:
+        tools.membership.end(end_of(action))
+    if not action.final:
+        return
+    if action.died and not _is_handed_on(action.end, tools):
+        _tell_server(action.run.run_id, action.end, tools)
+    _look_into(action.run.run_id, action.end, worker, tools)
+
+
+def record_drop(action: RecordDrop, tools: LoopContext) -> None:
+    """Record that a run gets no other attempt, and see to it."""
+    tools.recorder.drop(action)
+    if tools.membership is not None:
+        tools.membership.end(end_of_waiting(action))
+    if not _is_handed_on(action.end, tools):
+        _tell_server(action.run.run_id, action.end, tools)
+    _look_into(action.run.run_id, action.end, None, tools)
+
+
+def _is_handed_on(end: AttemptEnd, tools: LoopContext) -> bool:
+    """Whether another machine runs it again: its server must not be told an end while it is on there."""
+    return end.resumable and tools.membership is not None
+
+
+def _tell_server(run_id: RunId, end: AttemptEnd, tools: LoopContext) -> None:
+    """Have the server told of a run's end that its process could not tell."""
+    state = "crashed" if end.outcome is Outcome.CRASHED else "killed"
+    tools.server_calls.end_run(run_id, state, send_rest=not end.resumable)
+
+
+def _look_into(run_id: RunId, end: AttemptEnd, worker: LivingWorker | None, tools: LoopContext) -> None:
+    """Have a run seen to that failed or crashed; without a worker, what it printed last is not known."""
+    row = tools.recorder.known(run_id)
+    if end.outcome not in BAD or end.resumable or row is None:
+        return
+    tail: Future[list[str]] = Future()
+    if worker is None:
+        tail.set_result([])
+    else:
+        tail = tools.pump.tail(worker.slot)
+    facts = {"PARALLEL_HPO_RUN_ID": run_id, "PARALLEL_HPO_ATTEMPT": str(row.attempts)}
+    facts |= {} if row.seed is None else {"PARALLEL_HPO_SEED": str(row.seed)}
+    tools.aftermath.take(row, end, tail, {**(worker.environment if worker else {}), **facts})
+
+
+Answer = SweepSeen | PoolAnswered | StartGranted | StartRefused | OtherUsersSeen
+Answers = queue.SimpleQueue[Answer]
+
+
+class Loop:
+    """Performs one sweep from its opening to the last process's end."""
+
+    def __init__(self, view: SweepView, tools: LoopContext, answers: Answers) -> None:
+        """`answers` is where the answers of servers come in; the control's bell rings for them too."""
+        self.view = view
+        self._tools = tools
+        self._denied: set[Slot] = set()
+        self._answers = answers
+        self._workers: dict[int, LivingWorker] = {}
+        self._in_slot: dict[Slot, LivingWorker] = {}
+        self._spawned = 0
+        self._measures = Measurements(view, tools)
+
+    def run(self) -> SweepEnd:
+        """Return how the sweep ended, once nothing of it runs any more.
+
+        Raises:
+            StoppedError: after a stop something could not be ended in its time.
+        """
+        self._handle(Opened())
+        while not is_over(self.view):
+            self._turn()
+        assert self.view.ending is not None
+        return self.view.ending
+
+    def _turn(self) -> None:
+        tools = self._tools
+        deadline = next_deadline(self.view)
+        times = (deadline, self._measures.due_at, tools.devices.look_at, tools.meter.read_at)
+        wake_at = min((at for at in times if at is not None), default=None)
+        wake_in_s = None if wake_at is None else max(0.0, wake_at - tools.clock())
+        waits_s = (
+            wake_in_s,
+            tools.children.look_after_s,
+            tools.patience.expect_runs_to_end(),
+            tools.standstill.due_in_s(self.view),
+        )
+        timeout = min((wait_s for wait_s in waits_s if wait_s is not None), default=None)
+        pipes = [worker.child.connection for worker in self._workers.values() if not worker.heard_out]
+        ready = wait(
+            [
+                *pipes,
+                tools.control.bell,
+                tools.mailbox.fileno(),
+                tools.children.line,
+                *tools.children.orphan_fds,
+            ],
+            timeout,
+        )
+        for worker in list(self._workers.values()):
+            if worker.child.connection in ready:
+                self._hear(worker)
+        self._take_ended()
+        self._take_asked()
+        for clear in tools.devices.look(tools.clock()):
+            self._handle(clear)
+        tools.meter.read(tools.clock())
+        self._take_measures()
+        self._take_standstill()
+        if deadline is not None and deadline <= tools.clock():
+            for seen in self._measures.output():
+                self._handle(seen)
+            self._handle(TimePassed())
+
+    # --- what can have happened ------------------------------------------------------
+
+    def _hear(self, worker: LivingWorker) -> None:
+        """Take one report; the others wake the next turn."""
+        try:
+            report = worker.child.connection.recv()
+        except (EOFError, OSError):
+            worker.heard_out = True
+            return
+        if isinstance(report, Progress):
+            self._tools.observer(RunProgressed(worker.slot, report))
+            return
+        if isinstance(report, RunEnded):  # its process holds still what the run has needed
+            for seen in self._measures.held(self._workers.values(), self._slot(worker.slot).device):
+                self._handle(seen)
+        self._handle(self._delivered(worker.slot, report) or Reported(worker.slot, self._placed(report)))
+
+    def _delivered(self, slot: Slot, report: Report) -> Delivered | None:
+        """Return what it means that a run starts which the ledger knows; None for any other report."""
+        if not isinstance(report, RunStarted) or self._slot(slot).assigned is not None:
+            return None
+        row = self._tools.recorder.known(report.run_id)
+        if row is None:
+            return None
+        return Delivered(slot, report, row.attempts, None if row.resumable else row.outcome, row.seed)
+
+    def _placed(self, report: Report) -> Report:
+        """Give a run a place that its server has given none, where its seed is to follow from one."""
+        if self.view.limits.seed is None or not isinstance(report, RunStarted) or report.place is not None:
+            return report
+        before = self._tools.recorder.begun_with(report.parameters)
+        return replace(report, place=place_by(report.parameters, before))
+
+    def _take_ended(self) -> None:
+        for reaped, child in self._tools.children.collect():
+            worker = self._workers.pop(reaped.pid, None)
+            if worker is not None:
+                self._tools.memory.remove(worker.slot)
+                self._hear_out(worker)
+                self._handle(Died(worker.slot, name_death(reaped.status), self._tools.jitter()))
+                child.connection.close()
+
+    def _hear_out(self, worker: LivingWorker) -> None:
+        """Take what a worker had still said when it died."""
+        while not worker.heard_out and has_more(worker.child.connection):
+            self._hear(worker)
+
+    def _take_asked(self) -> None:
+        for asked in self._tools.control.take():
+            self._handle(asked)
+        for letter in self._tools.mailbox.take():
+            if not isinstance(letter, ScaleAsked) or self._has_room_for(letter.workers):
+                self._handle(letter)
+        while not self._answers.empty():
+            self._handle(self._answers.get())
+
+    def _has_room_for(self, workers: int) -> bool:
+        """Make room for so many workers; what can't be had is said, and the sweep stays as it is."""
+        try:
+            make_room_for(max(0, workers - len(self._workers)))
+        except (ConfigError, OSError) as error:
+            words = f"not scaled to {workers} workers: {error}"
+            self._tools.observer(Message(words, warning=True))
+            return False
+        return True
+
+    def _take_measures(self) -> None:
+        devices = [self._slot(worker.slot).device for worker in self._workers.values()]
+        for seen in self._measures.take(self._workers.values(), devices):
+            self._handle(seen)
+
+    def _take_standstill(self) -> None:
+        if self._tools.standstill.look(self.view):
+            for worker in self._workers.values():
+                worker.child.signal(STACKS_SIGNAL)
+
+    # --- acting -------------------------------------------------------------------------
+
+    def _handle(self, event: Event) -> None:
+        self._tools.standstill.moved()
+        before = self.view
+        decision = decide(before, event, self._tools.clock())
+        self.view = decision.view
+        try:
+            for action in decision.actions:
+                self._perform(action)
+        except UnrecordedError:
+            # The start that is to be recorded comes first of the actions: with it, nothing has happened.
+            self.view = before
+        self._tools.tell_pool(self.view)
+
+    def _perform(self, action: Action) -> None:
+        match action:
+            case RecordStart() | RecordEnd() | RecordDrop() | RecordQuarantine():
+                self._record(action)
+            case AskStart() | WithdrawStart():
+                ask_pool(action, self.view, self._tools)
+            case Spawn(slot):
+                self._spawn(slot)
+            case Send(slot, order):
+                self._send(slot, order)
+            case Kill(slot):
+                self._in_slot[slot].child.kill()
+            case DumpStacks(slot):
+                self._in_slot[slot].child.signal(STACKS_SIGNAL)
+            case TellEnd() | GiveBack() | AskSweep() | CheckAwaitedRuns():
+                self._ask_server(action)
+            case AwaitDevice(slot):
+                self._tools.devices.begin(slot, self._slot(slot).device, self._tools.clock())
+            case Tell(notice):
+                self._tools.observer(notice)
+
+    def _ask_server(self, action: TellEnd | GiveBack | AskSweep | CheckAwaitedRuns) -> None:
+        server_calls = self._tools.server_calls
+        match action:
+            case TellEnd(run_id, outcome, unsent):
+                server_calls.tell_end(run_id, outcome, [Path(folder) for folder in unsent])
+            case GiveBack(slot, keep):
+                server_calls.give_back(self._in_slot[slot].label, [keep] if keep else [])
+            case AskSweep():
+                server_calls.ask_sweep()
+            case CheckAwaitedRuns():
+                server_calls.look(self._tools.siblings.look)
+
+    def _spawn(self, slot: Slot) -> None:
+        tools = self._tools
+        self._spawned += 1
+        label = f"{tools.mark}_{slot}_{self._spawned}"
+        if slot not in self._denied:
+            tools.recorder.spawn(slot, self._slot(slot).device or None, again=slot in self._in_slot)
+        try:
+            spec = tools.make_spec(self._slot(slot), label)
+            child = tools.patience.call(lambda: tools.children.spawn(spec))
+        except (ResourcesExhaustedError, OSError) as error:
+            if isinstance(error, OSError) and error.errno not in SCARCE:
+                raise
+            self._denied.add(slot)
+            self._handle(SpawnDenied(slot, str(error)))
+            return
+        self._denied.discard(slot)
+        tools.pump.add(child.output, slot)
+        worker = LivingWorker(slot, child, label, spec.surroundings.environment)
+        tools.memory.add(slot, child.pid)
+        self._workers[child.pid] = worker
+        self._in_slot[slot] = worker
+
+    def _slot(self, slot: Slot) -> SlotView:
+        return self.view.slots[slot]
+
+    def _send(self, slot: Slot, order: object) -> None:
+        try:
+            self._in_slot[slot].child.connection.send(order)
+        except OSError:
+            return  # it died meanwhile; its end is on its way
+
+    def _record(self, action: RecordStart | RecordEnd | RecordDrop | RecordQuarantine) -> None:
+        match action:
+            case RecordStart():
+                if record_start(action, self.view, self._tools):
+                    self._handle(StartDelayed(action.slot))
+            case RecordEnd():
+                record_end(action, self._in_slot[action.slot], self._tools)
+            case RecordDrop():
+                record_drop(action, self._tools)
+            case RecordQuarantine():
+                self._tools.recorder.quarantine(action)

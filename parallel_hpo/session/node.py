@@ -1,0 +1,347 @@
+"""One epoch of a machine in a sweep's pool: it joins, performs what it is granted, and leaves.
+
+    devices ─▶ join: the lease is kept from here on ─▶ fork server ─▶ try `main` ─▶ OpenSweep ─▶ leave
+
+The ledger is a cache of this epoch's: what is counted is in the pool.
+
+A machine's part in a sweep of many: epoch after epoch, until the sweep is over or somebody stops it.
+
+An epoch ends early where the pool could not be heard for too long, or took the machine for gone: by then
+nothing of it runs any more, and the machine joins anew with nothing of what it had.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import stat
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from parallel_hpo.analysis.result import SweepResult
+from parallel_hpo.client.base import Backend, OpenedSweep
+from parallel_hpo.client.choose import choose_backend, make_backend
+from parallel_hpo.client.own_servers import RemoteBackend
+from parallel_hpo.client.server_client import PoolClient
+from parallel_hpo.config.section import BackendChoice, HpoSection
+from parallel_hpo.config.tables import Failures
+from parallel_hpo.core.child_spec import PickledMain
+from parallel_hpo.core.errors import ExitCode, ParallelHPOError, ServerAwayError, TargetError
+from parallel_hpo.core.notices import Message, Observer
+from parallel_hpo.core.pool_messages import NODE_TOKEN, Join, Joined, NewPool, machine_folder
+from parallel_hpo.core.types import Program, StopKind, SweepId, SweepPath, Target
+from parallel_hpo.count.policy import Share
+from parallel_hpo.processes.pool import ChildCalls
+from parallel_hpo.processes.reaper import make_mark
+from parallel_hpo.records.ledger import Ledger
+from parallel_hpo.records.ledger_views import LEDGER
+from parallel_hpo.session.commands import Commands
+from parallel_hpo.session.decide.events import StopAsked
+from parallel_hpo.session.launch_record import LaunchSettings
+from parallel_hpo.session.membership import Membership, Relay, elapsed_s, versions_here
+from parallel_hpo.session.open_sweep import OpenSweep
+from parallel_hpo.session.setup import SessionSetup
+from parallel_hpo.session.signals import Control, SignalsTaken
+from parallel_hpo.session.waiting import StoppedError
+
+RETRY_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class NodeTask:
+    """What a machine takes part in, and as whom."""
+
+    pool: NewPool
+    pool_url: str
+    key: str = field(repr=False)
+    """By which it joins: the sweep's own, or the master key."""
+    name: str
+    """What people call the machine."""
+    share: Share | None = None
+    """The share of the count whose runs alone it performs; None: whatever is left."""
+    share_count: int = 0
+    """How many runs that share has."""
+
+    @property
+    def count(self) -> int | None:
+        """How many runs this is a part of; None: no limit."""
+        return self.pool.count if self.share is None else self.share_count
+
+    @property
+    def path(self) -> SweepPath:
+        """The sweep's."""
+        entity, project, sweep_id = self.pool.path.split("/")
+        return SweepPath(entity, project, SweepId(sweep_id))
+
+
+class NodeSetup(SessionSetup):
+    """One epoch; what it starts, `stack` ends."""
+
+    def __init__(
+        self,
+        setting: LaunchSettings,
+        environment: Mapping[str, str] | None,
+        stack: ExitStack,
+        *,
+        part: NodeTask,
+        relay: Relay,
+        wait_s: float,
+        previous: int,
+    ) -> None:
+        """`wait_s`: for so long a server that is away is waited for, before there is an epoch.
+
+        `previous` is the machine's last epoch, of which nothing runs any more; 0: it had none.
+        """
+        super().__init__(setting, environment, stack)
+        self._part = part
+        self._relay = relay
+        self._wait_s = wait_s
+        self._previous = previous
+        self.membership: Membership | None = None
+        self.epoch = previous
+        """The machine's last one."""
+        self.reason = "it is done"
+        """Why the machine leaves."""
+
+    def take_part(self) -> SweepResult:
+        """Perform what is granted, until the pool lets the machine go or somebody stops it.
+
+        Raises:
+            ConfigError: its software is another than the head's, or its devices are not as configured.
+            TargetError: `main` can't be loaded here; the pool has been told why.
+            PoolOverError: the sweep is over.
+            BackendError: the server can't be reached, or refuses.
+        """
+        try:
+            return self._perform_part()
+        except StoppedError:
+            return self._nothing_done()
+
+    def _perform_part(self) -> SweepResult:
+        equipment = self._equip()
+        joined, asked_at = self._join(equipment.workers)
+        self.setting = replace(self.setting, machine=machine_folder(joined.name, joined.epoch))
+        membership = self.stack.enter_context(self._membership(joined, asked_at))
+        backend = self._reach(joined)
+        surroundings = self._surround(equipment, keeps_login=backend.keeps_login)
+        children = self._open_children(surroundings.environment)
+        calls = ChildCalls(children, surroundings)
+        self._expect_main(calls, joined.name)
+        backend.use_for(self._part.path, calls.run)
+        self.patience.sweep_is_open()
+        folder = self.setting.folder_of(self._part.path.sweep_id)
+        ledger = self.stack.enter_context(Ledger(folder / LEDGER))
+        known = self._part.pool
+        result = OpenSweep(
+            self.setting,
+            backend,
+            children,
+            OpenedSweep(self._part.path, known.url, known.configuration),
+            ledger,
+            surroundings,
+            equipment,
+            self.patience,
+            lambda: Commands(self.users_environment, self.folder),
+            membership,
+        ).perform()
+        self.reason = result.stop_reason
+        return result
+
+    def _join(self, workers: int) -> tuple[Joined, float]:
+        """Join, waiting for a server that is away; return also when that was asked for, on `elapsed_s`."""
+        part = self._part
+        door = PoolClient(part.pool_url, part.key, part.path.sweep_id)
+        directory = str(self.section.directory.absolute())
+        wants = Join(
+            *(part.name, versions_here(), workers, self.setting.mark, directory, self._previous),
+            *(str(part.share or ""), part.share_count),
+        )
+        until = elapsed_s() + self._wait_s
+        while True:
+            asked_at = elapsed_s()
+            try:
+                return self.patience.call(lambda: door.join(wants)), asked_at
+            except ServerAwayError:
+                if elapsed_s() >= until:
+                    raise
+                self.patience.sleep(RETRY_S)
+
+    @contextmanager
+    def _membership(self, joined: Joined, asked_at: float) -> Iterator[Membership]:
+        """Keep the lease within the block, and leave after it: what was started inside is gone by then."""
+        part = self._part
+        membership = self.membership = Membership(
+            PoolClient(part.pool_url, joined.key, part.path.sweep_id),
+            joined.epoch,
+            node_timeout_s=part.pool.node_timeout_s,
+            joined_at=asked_at,
+            control=self.setting.control,
+            observer=self.setting.observer,
+        )
+        self.setting.observer(Message(f"this machine is {joined.name}, number {joined.epoch} of the sweep's"))
+        self.epoch = joined.epoch
+        self._relay.membership = membership
+        membership.open()
+        try:
+            yield membership
+        except ParallelHPOError as error:
+            self.reason = str(error)
+            raise
+        finally:
+            self._relay.membership = None
+            membership.close(self.reason)
+
+    def _reach(self, joined: Joined) -> Backend:
+        """Return the sweep's own server, open."""
+        section, environment = self.section, self.environment
+        backend: Backend
+        if self._part.pool.backend == BackendChoice.LOCAL:
+            backend = RemoteBackend(self._part.pool_url, joined.key, section.directory, environment)
+        else:
+            chosen = choose_backend(BackendChoice.WANDB, environment)
+            backend = make_backend(chosen, directory=section.directory, environment=environment)
+        backend.open(self._on_backend_lost, self._on_backend_trouble)
+        self.stack.callback(backend.close)
+        return backend
+
+    def _expect_main(self, calls: ChildCalls, name: str) -> None:
+        try:
+            self.patience.call(lambda: self._try_main(calls))
+        except TargetError as error:
+            raise TargetError(f"machine {name}: {error}") from None
+
+
+AWAIT_SERVER_S: Final = 30.0
+"""So long a machine that comes waits at least for its server: they are often started together."""
+LEASES: Final = 10
+"""So many leases a machine that was cut off tries to come back for."""
+STDIN: Final = 0
+ORPHANED: Final = "its standard input has ended: whoever started this machine's part is gone"
+
+
+def take_part(
+    part: NodeTask,
+    section: HpoSection,
+    main: PickledMain | Target | Program,
+    *,
+    observer: Observer,
+    once: bool,
+    environment: Mapping[str, str] | None = None,
+) -> SweepResult:
+    """Perform what the pool grants this machine; return what became of its last epoch.
+
+    `once`: the machine does not join anew, and stops where its standard input, a pipe, ends: an engine
+    that has started it sees to both.
+
+    Raises:
+        What `NodeSetup.take_part` raises.
+    """
+    own = section_of_node(section, headed=part.pool.headed)
+    machine = _Machine(part, own, main, observer, once, time.monotonic(), environment)
+    epoch = machine.take_part(wait_s=max(AWAIT_SERVER_S, part.pool.node_timeout_s), previous=0)
+    while epoch.again:
+        observer(Message("this machine joins the sweep anew"))
+        epoch = machine.take_part(wait_s=LEASES * part.pool.node_timeout_s, previous=epoch.number)
+    return epoch.result
+
+
+@dataclass(frozen=True, slots=True)
+class _Registration:
+    """What became of one."""
+
+    number: int
+    result: SweepResult
+    again: bool
+    """The machine is to join anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Machine:
+    """What all epochs of a machine have in common."""
+
+    part: NodeTask
+    section: HpoSection
+    main: PickledMain | Target | Program
+    observer: Observer
+    once: bool
+    began: float
+    """Monotonic seconds, of the first."""
+    environment: Mapping[str, str] | None = field(repr=False)
+
+    def take_part(self, *, wait_s: float, previous: int) -> _Registration:
+        """Return what became of the next epoch."""
+        with closing(Control()) as control, ExitStack() as stack:
+            stack.enter_context(SignalsTaken(control))
+            if self.once:
+                stack.enter_context(_Owner(control))
+            stage = self._stage(control, stack, wait_s, previous)
+            result = stage.take_part()
+            stack.close()
+            lost = stage.membership is not None and bool(stage.membership.lost)
+            asked = control.has_stopped and not (lost and control.second_at is None)
+            return _Registration(stage.epoch, result, again=lost and not asked and not self.once)
+
+    def _stage(self, control: Control, stack: ExitStack, wait_s: float, previous: int) -> NodeSetup:
+        variables = os.environ if self.environment is None else self.environment
+        token = variables.get(NODE_TOKEN) if self.once else None
+        relay = Relay(self.observer, self.part.count)
+        setting = LaunchSettings(
+            *(self.section, self.main, relay, control, time.monotonic, random.random),
+            *(make_mark(token), self.began),
+            name=None if isinstance(self.main, PickledMain) else self.main,
+        )
+        return NodeSetup(
+            setting,
+            self.environment,
+            stack,
+            part=self.part,
+            relay=relay,
+            wait_s=wait_s,
+            previous=previous,
+        )
+
+
+def section_of_node(section: HpoSection, *, headed: bool) -> HpoSection:
+    """Return a section without what is counted over all machines, or seen to at the head.
+
+    Without a head, machines come when they do, and each has its own time until the deadline.
+    """
+    return section.model_copy(
+        update={
+            "count": None,
+            "failures": Failures(max_initial=None),
+            "sweep_timeout_s": None,
+            "deadline": None if headed else section.deadline,
+            "on_end": None,
+            "notify": [],
+            "machines": None,
+        }
+    )
+
+
+class _Owner:
+    """Within the block the end of standard input interrupts: nobody is there any more who would do so."""
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+        self._lock = threading.Lock()
+        self._over = False
+
+    def __enter__(self) -> None:
+        if stat.S_ISFIFO(os.fstat(STDIN).st_mode):
+            threading.Thread(target=self._wait, name="parallel_hpo-owner", daemon=True).start()
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._over = True
+
+    def _wait(self) -> None:
+        while os.read(STDIN, 4096):
+            pass
+        with self._lock:
+            if not self._over:
+                self._control.put(StopAsked(StopKind.INTERRUPT, ORPHANED, ExitCode.RESUMABLE))

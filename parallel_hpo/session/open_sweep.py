@@ -1,0 +1,395 @@
+"""The end of a sweep, once nothing of it runs: what became of it goes to the disk and to its caller.
+
+Runs that its server counts as running and that nobody started are found then, and named.
+
+A sweep that is open on its server and has its ledger: announce it, run it, conclude it.
+"""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from parallel_hpo.analysis.result import SweepConclusion, SweepResult, summarise, write_summary
+from parallel_hpo.client.base import Backend, OpenedSweep
+from parallel_hpo.config.tables import words_of
+from parallel_hpo.core.child_spec import ChildSetup, WorkerSpec
+from parallel_hpo.core.errors import ExitCode, LedgerError, NoRoomError, ParallelHPOError
+from parallel_hpo.core.messages import SweepEnd
+from parallel_hpo.core.notices import MemoryUsed, Message, OutputLine, SweepOpened, SweepOver, shows_memory
+from parallel_hpo.core.types import Outcome, StopKind, SweepPath
+from parallel_hpo.devices.placing import SweepDevices
+from parallel_hpo.devices.sharing import DevicePresence
+from parallel_hpo.devices.users import UserWatch
+from parallel_hpo.processes.environment import worker_environment
+from parallel_hpo.processes.output import OutputPump, worker_folder
+from parallel_hpo.processes.pool import ChildPool
+from parallel_hpo.processes.reaper import MemoryWatch
+from parallel_hpo.records.ledger import Ledger
+from parallel_hpo.records.reader import RunRow
+from parallel_hpo.session.command_pipe import CommandPipe
+from parallel_hpo.session.commands import Commands
+from parallel_hpo.session.decide.state import PoolGrant, SlotView, SweepView, open_view
+from parallel_hpo.session.hooks import FailureHandler, tell_of_end
+from parallel_hpo.session.launch_record import (
+    LaunchRecord,
+    LaunchSettings,
+    count_before,
+    say_if_paused,
+    say_where_it_differs,
+)
+from parallel_hpo.session.loop import Answer, Answers, Loop
+from parallel_hpo.session.measuring import LoopContext, StallDetector
+from parallel_hpo.session.membership import Membership
+from parallel_hpo.session.other_launches import OtherLaunches
+from parallel_hpo.session.planning import limits_of, shares_of
+from parallel_hpo.session.recorder import Recorder
+from parallel_hpo.session.resume import read_earlier
+from parallel_hpo.session.server_calls import ServerCalls, catch_up
+from parallel_hpo.session.signals import Control
+from parallel_hpo.session.waiting import StopAware, StoppedError
+
+
+@dataclass(frozen=True, slots=True)
+class EndedSweep:
+    """The sweep that has ended, and what was known of it when it began."""
+
+    opened: OpenedSweep
+    backend: str
+    folder: Path
+    count: int | None
+    phantoms: tuple[str, ...]
+    is_part: bool = False
+    """Whether other machines have runs of it that are not in this ledger."""
+
+
+def conclude(ledger: Ledger, ending: SweepEnd, setting: LaunchSettings, ended: EndedSweep) -> SweepResult:
+    """Return what became of the sweep, which is in its ledger and its `summary.json` by then."""
+    runs = [_settled(row, ending) for row in ledger.runs()]
+    exit_code = exit_code_of(ending, runs, metric=None if ended.is_part else ended.opened.metric)
+    try:
+        # Waits for the disk: the ends before it survive a power cut now, too.
+        ledger.record_facts({"stop_reason": ending.reason, "exit_code": exit_code})
+    except NoRoomError as error:
+        setting.observer(Message(f"{error}: how the sweep ended is not in it", warning=True))
+    closing = SweepConclusion(
+        sweep_id=ended.opened.path.sweep_id,
+        sweep_url=ended.opened.url,
+        backend=ended.backend,
+        count=ended.count,
+        stop_reason=ending.reason,
+        exit_code=exit_code,
+        duration_s=setting.clock() - setting.began,
+        phantoms=ended.phantoms,
+        metric=ended.opened.metric,
+        goal=ended.opened.goal,
+        folder=str(ended.folder),
+    )
+    result = summarise(runs, ledger.workers(), closing, machines=ledger.machines())
+    try:
+        write_summary(result, ended.folder / "summary.json")
+    except OSError as error:  # the ledger has it all: `status` and `--resume` read that
+        setting.observer(Message(f"the summary could not be written: {error}", warning=True))
+    setting.observer(SweepOver(result.exit_code))
+    return result
+
+
+def exit_code_of(ending: SweepEnd, runs: Sequence[RunRow], *, metric: str | None) -> int:
+    """Return a sweep's exit code, which says also that a complete one has no value of its metric."""
+    if ending.exit_code != ExitCode.COMPLETE or metric is None or not runs:
+        return ending.exit_code
+    has_value = any(run.outcome is Outcome.FINISHED and run.value is not None for run in runs)
+    return ExitCode.COMPLETE if has_value else ExitCode.NO_RUN_FINISHED
+
+
+def is_to_be_finished(ending: SweepEnd, ledger: Ledger) -> bool:
+    """Whether the sweep is ours and has had all its runs; one that was joined is left as it is."""
+    done = ending.stop is None and ending.exit_code != ExitCode.FAILURE_POLICY
+    return done and bool(ledger.facts["created"])
+
+
+def _settled(row: RunRow, ending: SweepEnd) -> RunRow:
+    """Return a run as a stop leaves it: one whose end could not be written is what --resume runs again."""
+    if row.outcome is not None or ending.stop is None:
+        return row
+    return replace(row, outcome=Outcome.STOPPED, reason=f"{ending.reason}; its end could not be recorded")
+
+
+def cut_short(control: Control, stop: StopKind) -> SweepEnd:
+    """Return the ending by the stop that left no more time."""
+    asked = control.take()[-1]
+    return SweepEnd(asked.reason, asked.exit_code, stop)
+
+
+def find_phantoms(
+    backend: Backend,
+    path: SweepPath,
+    ledger: Ledger,
+    ending: SweepEnd,
+    setting: LaunchSettings,
+    patience: StopAware,
+) -> tuple[str, ...]:
+    """Return, and name, what the server counts as running in a sweep of ours and nobody started.
+
+    Raises:
+        StoppedError: a stop left no time to ask.
+    """
+    if ending.stop is StopKind.KILL or not ledger.facts["created"] or setting.share:
+        return ()
+    known = {row.run_id for row in ledger.runs()}
+    try:
+        found = tuple(patience.call(lambda: backend.phantoms(path, known)))
+    except ParallelHPOError as error:
+        words = f"whether the server lists runs that nobody started could not be asked: {error}"
+        setting.observer(Message(words, warning=True))
+        return ()
+    if found:
+        words = f"the server lists runs of the sweep that no worker started: {', '.join(found)}"
+        setting.observer(Message(words, warning=True))
+    return found
+
+
+ACTIVITY_PARTS: Final = 4
+"""A worker says so often within the stall time-out that its run logs."""
+PROGRESS_PER_S: Final = 50
+"""All workers together say so often at the most how far their runs are."""
+
+
+class OpenSweep:
+    """One sweep, as this supervisor performs it."""
+
+    def __init__(
+        self,
+        setting: LaunchSettings,
+        backend: Backend,
+        children: ChildPool,
+        opened: OpenedSweep,
+        ledger: Ledger,
+        surroundings: ChildSetup,
+        equipment: SweepDevices,
+        patience: StopAware,
+        make_commands: Callable[[], Commands],
+        membership: Membership | None = None,
+    ) -> None:
+        """`membership` is in the pool that the sweep's runs are drawn from, where it has one."""
+        self._setting = setting
+        self._backend = backend
+        self._children = children
+        self._opened = opened
+        self._ledger = ledger
+        self._surroundings = surroundings
+        self._equipment = equipment
+        self._patience = patience
+        self._make_commands = make_commands
+        self._membership = membership
+        self._workers = equipment.workers
+        self._phantoms: tuple[str, ...] = ()
+        self._earlier = read_earlier(ledger.runs())
+        self._before = count_before(ledger.facts, self._earlier, goes_on=setting.goes_on)
+        self._asked = setting.asked_count(ledger.facts, before=self._before)
+        say_where_it_differs(self._asked, setting.observer)
+        self._count = None if self._asked.count is None else self._before + self._asked.count
+        self._folder = setting.folder_of(opened.path.sweep_id)
+        self._sweep_folder = setting.section.directory / opened.path.sweep_id
+
+    def perform(self) -> SweepResult:
+        """Return what became of the sweep; it is in `summary.json` by then, also after a fault of ours."""
+        marks = self._ledger.facts.get("marks", [])
+        self._record()
+        self._announce()
+        say_if_paused(self._opened, self._setting.section.directory, self._setting.observer)
+        try:
+            with CommandPipe(self._folder) as mailbox:
+                ending = self._run(marks, mailbox)
+        except BaseException as error:
+            reason = str(error) if isinstance(error, ParallelHPOError) else f"a fault of ours: {error}"
+            with suppress(LedgerError):  # where that is the fault, nothing can be said of the runs
+                self._conclude(SweepEnd(reason, ExitCode.OUR_FAULT))
+            raise
+        return self._conclude(ending)
+
+    def _record(self) -> None:
+        launch = LaunchRecord(
+            *(self._setting, self._opened, self._backend.name, self._count, self._asked, self._before),
+            main_folder=self._sweep_folder,
+            surroundings=self._surroundings,
+        )
+        self._ledger.record_facts(launch.facts(self._ledger.facts))
+
+    def _announce(self) -> None:
+        count = self._count
+        self._setting.observer(
+            SweepOpened(
+                path=self._opened.path,
+                url=self._backend.address_for_people(self._opened.url),
+                backend=self._backend.name,
+                count=count,
+                workers=self._workers,
+                shares=shares_of(count, self._workers),
+                folder=str(self._folder),
+                metric=self._opened.metric,
+                goal=self._opened.goal,
+                method=str(self._opened.configuration.get("method", "")),
+            )
+        )
+
+    def _run(self, marks: list[str], mailbox: CommandPipe) -> SweepEnd:
+        setting = self._setting
+        answers: Answers = queue.SimpleQueue()
+
+        def post(seen: Answer) -> None:
+            answers.put(seen)
+            setting.control.ring()
+
+        server_calls = ServerCalls(
+            self._backend, self._opened.path, folder=self._folder, observer=setting.observer, post=post
+        )
+        catch_up(server_calls, marks, self._earlier, self._folder, self._ledger.last_starts)
+        pump = OutputPump(self._folder, lambda slot, text: setting.observer(OutputLine(slot, text)))
+        pump.start()
+        owners = self._equipment.owners().look if setting.section.polite else dict
+        seen = owners()
+        memory = MemoryWatch(lambda slot, used_mb: setting.observer(MemoryUsed(slot, used_mb)))
+        if shows_memory(setting.observer):
+            memory.start()
+        watch = UserWatch(owners, post, seen=seen)
+        if setting.section.polite:
+            watch.start()
+        tools = self._equip(server_calls, pump, memory, mailbox)
+        if self._membership is not None:
+            self._membership.listen(post)
+        try:
+            return self._conduct(Loop(self._open_view(seen), tools, answers), tools)
+        finally:
+            self._children.close()
+            pump.close()
+            memory.close()
+            watch.close()
+            tools.aftermath.give_up()
+            server_calls.close()
+
+    def _open_view(self, seen: Mapping[str, str]) -> SweepView:
+        """Return what is known at the beginning; `seen` are the owners of devices."""
+        setting, earlier = self._setting, self._earlier
+        return open_view(
+            replace(limits_of(setting.section), count=self._count),
+            self._workers,
+            devices=self._equipment.names,
+            started=earlier.started,
+            reruns=earlier.reruns,
+            failures=earlier.failures,
+            occupancy=self._equipment.occupancy,
+            presence=DevicePresence(seen),
+            took=earlier.took,
+            deadline_at=setting.deadline_at(time.time()),
+            grant=None if self._membership is None else PoolGrant(),
+        )
+
+    def _equip(
+        self, server_calls: ServerCalls, pump: OutputPump, memory: MemoryWatch, mailbox: CommandPipe
+    ) -> LoopContext:
+        setting = self._setting
+        return LoopContext(
+            children=self._children,
+            recorder=Recorder(self._ledger, control=setting.control, observer=setting.observer),
+            server_calls=server_calls,
+            pump=pump,
+            memory=memory,
+            control=setting.control,
+            mailbox=mailbox,
+            patience=self._patience,
+            standstill=StallDetector(setting.clock, setting.observer, self._folder),
+            siblings=OtherLaunches(
+                self._backend,
+                self._opened.path,
+                directory=setting.section.directory,
+                mark=setting.mark,
+            ),
+            aftermath=FailureHandler(
+                self._sweep_folder,
+                words_of(setting.section.on_failure or ()),
+                commands=self._make_commands(),
+                observer=setting.observer,
+            ),
+            observer=setting.observer,
+            make_spec=self._make_spec,
+            devices=self._equipment.watch,
+            meter=self._equipment.meter,
+            mark=setting.mark,
+            clock=setting.clock,
+            jitter=setting.jitter,
+            membership=self._membership,
+        )
+
+    def _conduct(self, loop: Loop, tools: LoopContext) -> SweepEnd:
+        """Perform the runs, and write and tell what is to be known of their ends."""
+        try:
+            ending = loop.run()
+        except StoppedError:
+            tools.recorder.settle(self._patience)
+            return loop.view.ending or cut_short(tools.control, StopKind.KILL)
+        self._patience.runs_are_over(ending.stop)
+        tools.recorder.settle(self._patience)
+        try:
+            if is_to_be_finished(ending, self._ledger):
+                tools.server_calls.finish_sweep()
+            tools.server_calls.settle(self._patience)  # its calls are children too
+            if self._membership is not None:
+                self._membership.settle(self._patience)
+            self._patience.call(tools.aftermath.finish)
+            self._phantoms = find_phantoms(
+                self._backend, self._opened.path, self._ledger, ending, self._setting, self._patience
+            )
+        except StoppedError:
+            return ending if ending.stop else cut_short(tools.control, StopKind.INTERRUPT)
+        return ending
+
+    def _make_spec(self, view: SlotView, label: str) -> WorkerSpec:
+        slot = view.slot
+        home = worker_folder(self._folder, slot)
+        home.mkdir(parents=True, exist_ok=True)
+        environment = worker_environment(
+            self._surroundings.environment,
+            self._backend.client_environment(label),
+            slot=slot,
+            workers=self._workers,
+            sweep_id=self._opened.path.sweep_id,
+            wandb_dir=str(home),
+            device=self._equipment.variables(slot, view.device),
+        )
+        stall_s = self._setting.section.stall_timeout_s
+        return WorkerSpec(
+            surroundings=replace(
+                self._surroundings,
+                environment=environment,
+                cpus=self._equipment.cpus(view.device),
+                polite=self._setting.section.polite,
+            ),
+            slot=slot,
+            path=self._opened.path,
+            main=self._setting.main,
+            metric=self._opened.metric,
+            goal=self._opened.goal,
+            keep_login=self._backend.keeps_login,
+            activity_every_s=None if stall_s is None else stall_s / ACTIVITY_PARTS,
+            progress_every_s=max(1.0, self._workers / PROGRESS_PER_S),
+            seed_parameter=self._setting.section.seed_parameter,
+        )
+
+    def _conclude(self, ending: SweepEnd) -> SweepResult:
+        ended = EndedSweep(
+            opened=self._opened,
+            backend=self._backend.name,
+            folder=self._folder,
+            count=self._count,
+            phantoms=self._phantoms,
+            is_part=self._membership is not None,
+        )
+        result = conclude(self._ledger, ending, self._setting, ended)
+        tell_of_end(result, self._setting, self._make_commands())
+        return result

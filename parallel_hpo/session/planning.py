@@ -1,0 +1,181 @@
+"""What a section of the configuration comes to on this machine, before anything starts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from parallel_hpo.client.choose import choose_backend
+from parallel_hpo.config.section import HpoSection
+from parallel_hpo.config.sweep import find_doubts
+from parallel_hpo.core.errors import ConfigError
+from parallel_hpo.core.notices import Message
+from parallel_hpo.core.types import Slot, SweepId
+from parallel_hpo.core.values import deadline_at
+from parallel_hpo.count.policy import FailureLimits, RestartLimits, split_count
+from parallel_hpo.devices.health import FaultRule
+from parallel_hpo.devices.library import DeviceLibrary, NoDriver, OpenLibrary, no_library, opened
+from parallel_hpo.devices.placing import (
+    Machine,
+    SlotAssignment,
+    SweepDevices,
+    is_stranger,
+    open_driver,
+    place,
+)
+from parallel_hpo.processes.environment import base_environment, worker_environment
+from parallel_hpo.session.decide.state import Limits
+
+
+@dataclass(frozen=True, slots=True)
+class SweepPlan:
+    """The plan of a sweep: its workers, their shares of the count, where it would run and why there."""
+
+    workers: int
+    count: int | None
+    """The runs that are asked for: by the count, else by the sweep's run_cap; None: no limit."""
+    shares: tuple[int, ...]
+    """Runs planned for each worker; empty where the count has no limit."""
+    backend: str
+    reason: str
+    folder: Path
+    """The folder that the sweep's own is made in."""
+    environment: dict[str, str] = field(repr=False)
+    """What the first worker's environment has beyond or different from the parent's."""
+    devices: tuple[str, ...]
+    """What the workers get in turn, as their masks have it; empty: they compute on the processor."""
+    notes: tuple[Message, ...]
+    """What the user should know of the devices and of the sweep configuration."""
+
+
+def plan_sweep(
+    section: HpoSection,
+    environment: Mapping[str, str],
+    *,
+    open_library: OpenLibrary = open_driver,
+) -> SweepPlan:
+    """Return the plan of a sweep.
+
+    Raises:
+        ConfigError: the deadline is past; the backend is at odds with the environment, or the workers
+            with the devices.
+        BackendError: `backend: wandb` without credentials.
+    """
+    now = time.time()
+    expect_ahead(section, now=now, began_at=now)
+    chosen = choose_backend(section.backend, environment)
+    with opened(library_for(section, open_library)) as library:
+        placement = place_workers(section, environment, library)
+        equipment = SweepDevices(placement, library)
+    worker = _first_workers_environment(section, environment, equipment, placement)
+    return SweepPlan(
+        workers=equipment.workers,
+        count=(count := planned_count(section)),
+        shares=shares_of(count, equipment.workers),
+        backend=chosen.name,
+        reason=chosen.reason,
+        folder=section.directory,
+        environment={name: value for name, value in worker.items() if environment.get(name) != value},
+        devices=equipment.names,
+        notes=(*placement.notes, *doubts_of(section)),
+    )
+
+
+def _first_workers_environment(
+    section: HpoSection, environment: Mapping[str, str], equipment: SweepDevices, placement: SlotAssignment
+) -> Mapping[str, str]:
+    workers = equipment.workers
+    base = base_environment(
+        environment, cores=count_cores(), workers=workers, superseded=placement.superseded
+    )
+    return worker_environment(
+        base,
+        {},
+        slot=Slot(0),
+        workers=workers,
+        sweep_id=SweepId("<sweep id>"),
+        wandb_dir=str(section.directory / "<sweep id>" / "worker-0"),
+        device=equipment.variables(Slot(0), equipment.names[0] if equipment.names else ""),
+    )
+
+
+def shares_of(count: int | None, workers: int) -> tuple[int, ...]:
+    """Return the planned share of each worker; none where the count has no limit."""
+    return () if count is None else tuple(split_count(count, workers))
+
+
+def planned_count(section: HpoSection) -> int | None:
+    """Return the count of a launch, or where it has none the run_cap of the sweep that it creates."""
+    creates = section.sweep_configuration is not None and section.sweep_id is None
+    if section.count is not None or not creates:
+        return section.count
+    cap: int | None = (section.sweep_configuration or {}).get("run_cap")
+    return cap
+
+
+def doubts_of(section: HpoSection) -> tuple[Message, ...]:
+    """Return warnings of what the sweep that is to be created likely does not mean."""
+    if section.sweep_configuration is None or section.sweep_id is not None:
+        return ()
+    doubts = find_doubts(section.sweep_configuration, where="hpo.sweep_configuration")
+    return tuple(Message(words, warning=True) for words in doubts)
+
+
+def limits_of(section: HpoSection) -> Limits:
+    """Return what the section allows, as decisions take it."""
+    return Limits(
+        count=section.count,
+        retries=section.retries,
+        grace_s=section.grace_period_s,
+        restart=RestartLimits(**section.restart.model_dump()),
+        failures=FailureLimits(**section.failures.model_dump()),
+        run_timeout_s=section.run_timeout_s,
+        sweep_timeout_s=section.sweep_timeout_s,
+        deadline=section.deadline,
+        stall_timeout_s=section.stall_timeout_s,
+        memory_limit_mb=section.memory_limit_mb,
+        recycle_after=section.recycle_after,
+        workers_per_device=1 if section.workers_per_device == "auto" else section.workers_per_device,
+        seed=section.seed,
+        faults=tuple(FaultRule(fault.pattern, fault.action) for fault in section.faults),
+    )
+
+
+def expect_ahead(section: HpoSection, *, now: float, began_at: float) -> None:
+    """Raise ConfigError where the deadline of a launch is past that began then, seconds since the epoch."""
+    if section.deadline is not None and deadline_at(section.deadline, began_at) <= now:
+        raise ConfigError(
+            f"hpo.deadline is {section.deadline}, which is past: no run would end by then;"
+            " give a later time, or leave it out"
+        )
+
+
+def library_for(section: HpoSection, open_library: OpenLibrary) -> OpenLibrary:
+    """Return how to open the library of devices that the section needs."""
+    return no_library if section.devices == "cpu" else open_library
+
+
+def place_workers(
+    section: HpoSection, environment: Mapping[str, str], library: DeviceLibrary | NoDriver
+) -> SlotAssignment:
+    """Return the sweep's slots and what each computes on; raises ConfigError where it can't be so."""
+    return place(section, Machine(environment, library, count_physical_cores, is_stranger))
+
+
+def count_physical_cores() -> int:
+    """Return the physical cores that this process may use, cgroup limits included."""
+    return _joblib().cpu_count(only_physical_cores=True)  # type: ignore[no-any-return]
+
+
+def count_cores() -> int:
+    """Return the logical cores that this process may use, cgroup limits included."""
+    return _joblib().cpu_count()  # type: ignore[no-any-return]
+
+
+def _joblib() -> Any:
+    import joblib  # imported late: it takes a while, and other processes are being started meanwhile
+
+    return joblib

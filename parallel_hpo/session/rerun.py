@@ -1,0 +1,168 @@
+"""Runs one run of a sweep again, in the foreground and outside of the sweep's record.
+
+    ledger ─▶ parameters, what `main` is ─▶ the sweep's server ─▶ a process on the user's terminal
+
+It has an id of its own, the same parameters, and belongs to no sweep.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import string
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+from parallel_hpo.client.base import Backend
+from parallel_hpo.client.choose import choose_backend, make_backend
+from parallel_hpo.client.own_servers import LocalBackend
+from parallel_hpo.config.section import BackendChoice
+from parallel_hpo.core.child_spec import ChildSetup, PickledMain, RunAgain
+from parallel_hpo.core.errors import ExitCode, UsageError
+from parallel_hpo.core.types import Program, RunId, Target
+from parallel_hpo.pickling.main import from_fact, kept_in
+from parallel_hpo.processes.environment import CLIENT_HIDDEN, LEAKED, PATIENCE
+from parallel_hpo.records.folders import KnownSweep
+from parallel_hpo.records.reader import RunRow
+
+LABEL: Final = "rerun"
+"""What a key of the embedded server's is made for."""
+_ID_CHARS: Final = 8
+FORWARDED: Final = (signal.SIGTERM, signal.SIGHUP)
+"""What a terminal does not tell the run itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class RerunRequest:
+    """What is to be run again."""
+
+    known: KnownSweep
+    run: RunRow
+    debug: bool
+    run_id: RunId
+    """The new one."""
+
+
+def new_run_id() -> RunId:
+    """Return an id as wandb makes them."""
+    letters = string.ascii_lowercase + string.digits
+    return RunId("".join(secrets.choice(letters) for _ in range(_ID_CHARS)))
+
+
+def run_again(again: RerunRequest, environment: Mapping[str, str]) -> int:
+    """Run it to its end, and return its exit code; 128 + n where signal n has ended it.
+
+    Raises:
+        UsageError: what the sweep's runs call is not known, or has no debugger.
+        BackendError: the sweep's server does not answer.
+    """
+    main = _main_of(again.known)
+    if again.debug and isinstance(main, Program):
+        raise UsageError(
+            f"--pdb: {main} is a program of its own, which no debugger can look into from here:"
+            " leave --pdb out, and let it call breakpoint()"
+        )
+    with _server_of(again.known, environment) as backend:
+        order = RunAgain(
+            surroundings=_surroundings(again, backend, environment),
+            main=main,
+            run_id=again.run_id,
+            parameters={**again.run.parameters, **_named_seed(again)},
+            keep_login=backend.keeps_login,
+            debug=again.debug,
+            seed=again.run.seed,
+        )
+        return _perform(order)
+
+
+def _named_seed(again: RerunRequest) -> dict[str, int]:
+    """Return the run's seed under the name that its `wandb.config` has it by, if there are both."""
+    name, seed = again.known.facts.get("seed_parameter"), again.run.seed
+    return {} if name is None or seed is None else {name: seed}
+
+
+def _main_of(known: KnownSweep) -> PickledMain | Target | Program:
+    fact = known.facts.get("main")
+    kept = kept_in(known.folder) if fact is None else from_fact(fact)
+    if kept is None:
+        why = known.facts.get("main_not_kept") or "it was run by a version that noted nothing of that"
+        raise UsageError(f"{known.sweep_id}: what its runs call is not known any more: {why}")
+    return kept
+
+
+@contextmanager
+def _server_of(known: KnownSweep, environment: Mapping[str, str]) -> Iterator[Backend]:
+    chosen = choose_backend(BackendChoice(known.facts["backend"]), environment)
+    backend = make_backend(chosen, directory=known.folder.parent, environment=environment)
+    backend.open()
+    try:
+        if isinstance(backend, LocalBackend):
+            backend.wait_until_up()
+        yield backend
+    finally:
+        backend.close()
+
+
+def _surroundings(again: RerunRequest, backend: Backend, environment: Mapping[str, str]) -> ChildSetup:
+    facts, home = again.known.facts, again.known.folder / "reruns"
+    home.mkdir(exist_ok=True)
+    entity, project, sweep_id = facts["path"].split("/")
+    hidden = (*LEAKED, *(CLIENT_HIDDEN if backend.keeps_login else ()))
+    own = {
+        "WANDB_RUN_ID": again.run_id,
+        "WANDB_ENTITY": entity,
+        "WANDB_PROJECT": project,
+        "WANDB_DIR": str(home),
+        "WANDB_SWEEP_PARAM_PATH": str(home / f"config-{again.run_id}.yaml"),
+        "PARALLEL_HPO_SWEEP_ID": sweep_id,
+        "PARALLEL_HPO_WORKER": str(again.run.slot),
+        "PARALLEL_HPO_WORKERS": "1",
+        "PARALLEL_HPO_DEVICE": again.run.device or "cpu",
+        "PARALLEL_HPO_RUN_ID": again.run_id,
+        "PARALLEL_HPO_ATTEMPT": "1",
+    }
+    inherited = {name: value for name, value in environment.items() if name not in hidden}
+    return ChildSetup(
+        {**PATIENCE, **inherited, **backend.client_environment(LABEL), **own},
+        tuple(facts.get("sys_path") or sys.path),
+        facts.get("working_folder") or str(Path.cwd()),
+    )
+
+
+def _perform(order: RunAgain) -> int:
+    """Start the process that has the terminal, tell it what it is to run, and wait for its end."""
+    reader, writer = os.pipe()
+    try:
+        command = [sys.executable, "-m", "parallel_hpo.worker.rerun", str(reader)]
+        process = subprocess.Popen(command, pass_fds=(reader,))
+    finally:
+        os.close(reader)
+    with _terminal_left_to(process):
+        with suppress(BrokenPipeError), Connection(writer, readable=False) as pipe:
+            pipe.send(order)
+        code = process.wait()
+    return code if code >= 0 else ExitCode.SIGNAL_BASE - code
+
+
+@contextmanager
+def _terminal_left_to(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Let Ctrl-C be the run's own, which the terminal tells it, and pass on what else ends a command."""
+
+    def forward(number: int, frame: FrameType | None) -> None:
+        process.send_signal(number)
+
+    before: dict[signal.Signals, Any] = {signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN)}
+    before |= {number: signal.signal(number, forward) for number in FORWARDED}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,301 @@
+"""From a checked section and a `main` to a result: sets the stage, lets the sweep run, clears it away.
+
+    choose backend ─▶ start server and fork server ─▶ try `main` in a child ─▶ open the
+    sweep and its ledger ─▶ OpenSweep.perform
+
+Whatever happens, nothing that was started here lives when `supervise` is left.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from parallel_hpo.analysis.result import SweepConclusion, SweepResult, summarise
+from parallel_hpo.client.base import LOOPBACK, Backend, OpenedSweep, SweepRequest
+from parallel_hpo.client.choose import ChosenBackend, choose_backend, make_backend
+from parallel_hpo.config.section import BackendChoice, HpoSection, StartMethod, expect_free
+from parallel_hpo.core.child_spec import ChildSetup, PickledMain
+from parallel_hpo.core.errors import ConfigError, ExitCode, TargetError
+from parallel_hpo.core.notices import Message, Observer
+from parallel_hpo.core.types import Program, StopKind, SweepPath, Target
+from parallel_hpo.count.policy import Launch
+from parallel_hpo.devices.library import OpenLibrary, no_library, opened
+from parallel_hpo.devices.placing import SlotAssignment, SweepDevices, open_driver
+from parallel_hpo.pickling.main import name_of, pack_main, why_heavy
+from parallel_hpo.processes.environment import CLIENT_HIDDEN, base_environment, make_room_for
+from parallel_hpo.processes.pool import ChildCalls, ChildPool
+from parallel_hpo.processes.reaper import MARK, make_mark, reap_leftovers
+from parallel_hpo.records.folders import prepare_directory, why_unsafe, working_folder
+from parallel_hpo.records.ledger import Ledger
+from parallel_hpo.records.ledger_views import LEDGER
+from parallel_hpo.session.commands import Commands
+from parallel_hpo.session.decide.events import StopAsked
+from parallel_hpo.session.hooks import check_addresses
+from parallel_hpo.session.launch_record import LaunchSettings
+from parallel_hpo.session.open_sweep import OpenSweep
+from parallel_hpo.session.planning import count_cores, doubts_of, expect_ahead, library_for, place_workers
+from parallel_hpo.session.resume import facts_of, find_folder
+from parallel_hpo.session.signals import Control, SignalsTaken
+from parallel_hpo.session.waiting import StopAware, StoppedError
+
+CHECK_LIMIT_S: Final = 600.0
+"""Importing a target may load a large framework from a slow disk."""
+
+NOTHING: Final = Program("")
+"""The `main` of a sweep that is only created."""
+
+FLAPPING: Final = "WANDB_AGENT_DISABLE_FLAPPING"
+
+
+def supervise(
+    section: HpoSection,
+    main: Callable[[], object] | Target | Program,
+    *,
+    observer: Observer,
+    control: Control,
+    launch: Launch,
+    environment: Mapping[str, str] | None = None,
+    clock: Callable[[], float] = time.monotonic,
+    jitter: Callable[[], float] = random.random,
+    open_library: OpenLibrary = open_driver,
+) -> SweepResult:
+    """Perform a sweep, or the part of one that `launch` names, and return what became of it.
+
+    Raises:
+        ConfigError, TargetError: before anything is started on the sweep's server.
+        BackendError: the server can't be reached or refuses us.
+        WorkerStartError: the fork server can't start.
+        LedgerError: the ledger can't be written, or another supervisor owns it.
+    """
+    resumes = launch.resume is not None
+    with ExitStack() as stack:
+        packed = pack_main(main, stack)
+        setting = LaunchSettings(
+            *(section, packed, observer, control, clock, jitter, make_mark(), clock(), launch.share),
+            resumes=resumes,
+            keep_configuration=launch.keep_configuration,
+            name=name_of(main),
+        )
+        if heavy := why_heavy(main, packed):
+            observer(Message(heavy, warning=True))
+        stack.enter_context(SignalsTaken(control))
+        return SessionSetup(setting, environment, stack, open_library).perform(launch.resume)
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedSweep:
+    """A sweep that is open on its server, and all that stands ready to perform it."""
+
+    sweep: OpenedSweep
+    backend: Backend
+    children: ChildPool
+    equipment: SweepDevices
+    surroundings: ChildSetup
+    """Those that all children share."""
+
+
+class SessionSetup:
+    """One call of `supervise`; what it starts, `stack` ends."""
+
+    def __init__(
+        self,
+        setting: LaunchSettings,
+        environment: Mapping[str, str] | None,
+        stack: ExitStack,
+        open_library: OpenLibrary = open_driver,
+    ) -> None:
+        self.setting = setting
+        self.section = setting.section
+        self.users_environment = dict(os.environ if environment is None else environment)
+        self.environment = self.users_environment | {MARK: setting.mark}
+        self.stack = stack
+        self.patience = StopAware(setting.control, grace_s=self.section.grace_period_s)
+        self.open_library = open_library
+        self.host = LOOPBACK
+        """By which address the embedded server is reached."""
+        self.folder = working_folder()
+        check_addresses(self.section.notify)
+        now = time.time()
+        expect_ahead(self.section, now=now, began_at=now - (setting.clock() - setting.began))
+        prepare_directory(self.section.directory)
+        if unsafe := why_unsafe(self.section.directory):
+            setting.observer(Message(f"{unsafe}: a folder on a local disk is safer", warning=True))
+
+    def perform(self, resume: str | None) -> SweepResult:
+        """Perform the sweep; its part that an earlier launch left, where it is to be resumed."""
+        ledger = self._find_ledger(resume) if resume is not None else None
+        try:
+            there = self.open(facts_of(ledger, resume))
+        except StoppedError:
+            return self._nothing_done()
+        self.patience.sweep_is_open()
+        if ledger is None:
+            folder = self.setting.folder_of(there.sweep.path.sweep_id)
+            ledger = self.stack.enter_context(Ledger(folder / LEDGER))
+        return OpenSweep(
+            self.setting,
+            there.backend,
+            there.children,
+            there.sweep,
+            ledger,
+            there.surroundings,
+            there.equipment,
+            self.patience,
+            lambda: Commands(self.users_environment, self.folder),
+        ).perform()
+
+    def open(self, facts: Mapping[str, Any]) -> PreparedSweep:
+        """Open the sweep on its server; `facts` are those of the ledger of one that is resumed."""
+        self.setting = replace(self.setting.with_seed_of(facts), run_cap=facts.get("run_cap"))
+        self.section = self.setting.section
+        self._expect_same_metric(facts)
+        for doubt in () if facts else doubts_of(self.section):
+            self.setting.observer(doubt)
+        backend = self._open_backend(self._choose(facts))
+        equipment = self._equip()
+        surroundings = self._surround(equipment, keeps_login=backend.keeps_login)
+        children = self._open_children(surroundings.environment)
+        calls = ChildCalls(children, surroundings)
+        if self.setting.main is not NOTHING:
+            self.patience.call(lambda: self._try_main(calls))
+        order = self._order(facts)
+        sweep = self.patience.call(lambda: backend.open_sweep(order, calls.run))
+        expect_free(self.section.seed_parameter, sweep.configuration)
+        self.setting = replace(self.setting, run_cap=sweep.run_cap)
+        self.setting.compare_configuration(sweep.path.sweep_id, sweep.configuration)
+        return PreparedSweep(sweep, backend, children, equipment, surroundings)
+
+    # --- what there is ---------------------------------------------------------------------
+
+    def _find_ledger(self, resume: str) -> Ledger:
+        folder = find_folder(self.section.directory, resume, self.setting.share)
+        return self.stack.enter_context(Ledger(folder / LEDGER))
+
+    def _choose(self, facts: Mapping[str, Any]) -> ChosenBackend:
+        """Choose the backend; a resumed sweep stays where it is."""
+        wanted = self.section.backend
+        known = facts.get("backend")
+        if known and wanted is BackendChoice.AUTO:
+            wanted = BackendChoice(known)
+        if known and wanted != known:
+            raise ConfigError(f"hpo.backend is {wanted.value!r}, but the sweep to be resumed is on {known!r}")
+        chosen = choose_backend(wanted, self.environment)
+        self.setting.observer(Message(f"backend {chosen.name}: {chosen.reason}"))
+        if self.environment.get(FLAPPING):
+            words = f"{FLAPPING} is set: it would end wandb's agents after a failed run, and is ignored"
+            self.setting.observer(Message(words, warning=True))
+        return chosen
+
+    def _expect_same_metric(self, facts: Mapping[str, Any]) -> None:
+        """Raise ConfigError, before anything starts, where the resumed sweep has another metric."""
+        if "path" in facts and "metric" in facts:
+            sweep = SweepPath(*facts["path"].split("/")).sweep_id
+            metric = facts["metric"] and {"name": facts["metric"], "goal": facts.get("goal", "minimize")}
+            self.setting.compare_configuration(sweep, {"metric": metric}, metric_only=True)
+
+    def _order(self, facts: Mapping[str, Any]) -> SweepRequest:
+        section = self.section
+        if "path" in facts:
+            entity, project, sweep_id = facts["path"].split("/")
+            asked = self.setting.asked_count(facts, before=int(facts.get("before", 0)))
+            return SweepRequest(None, project, entity, sweep_id, reopens=asked.is_raised)
+        sweep_id = facts.get("sweep_id", section.sweep_id)
+        return SweepRequest(
+            section.sweep_configuration, section.project, section.entity, sweep_id, section.seed
+        )
+
+    def _equip(self) -> SweepDevices:
+        idle = self.setting.main is NOTHING
+        open_library = no_library if idle else library_for(self.section, self.open_library)
+        library = self.stack.enter_context(opened(open_library))
+        placement = SlotAssignment(1) if idle else place_workers(self.section, self.environment, library)
+        for note in placement.notes:
+            self.setting.observer(note)
+        equipment = SweepDevices(placement, library)
+        if placement.grants:
+            self.setting.observer(Message(f"devices: {', '.join(equipment.names)}"))
+        make_room_for(equipment.workers)
+        return equipment
+
+    def _surround(self, equipment: SweepDevices, *, keeps_login: bool) -> ChildSetup:
+        environment = base_environment(
+            self.environment,
+            cores=count_cores(),
+            workers=equipment.workers,
+            superseded=equipment.superseded,
+        )
+        if keeps_login:
+            environment = {name: value for name, value in environment.items() if name not in CLIENT_HIDDEN}
+        return ChildSetup(environment, tuple(sys.path), self.folder)
+
+    # --- what is started -------------------------------------------------------------------
+
+    def _open_backend(self, chosen: ChosenBackend) -> Backend:
+        environment = self.environment | {MARK: f"{self.setting.mark}_server"}  # no child of a worker's
+        backend = make_backend(
+            chosen,
+            directory=self.section.directory,
+            environment=environment,
+            host=self.host,
+        )
+        backend.open(self._on_backend_lost, self._on_backend_trouble)
+        self.stack.callback(backend.close)
+        return backend
+
+    def _on_backend_lost(self, why: str) -> None:
+        self.setting.control.put(StopAsked(StopKind.INTERRUPT, why, ExitCode.OUR_FAULT))
+
+    def _on_backend_trouble(self, why: str) -> None:
+        if why:
+            words = f"the sweep server stands still: {why}. Runs wait until it can go on"
+        else:
+            words = "the sweep server can be written to again: the sweep goes on"
+        self.setting.observer(Message(words, warning=bool(why)))
+
+    def _open_children(self, environment: Mapping[str, str]) -> ChildPool:
+        fresh = self.section.start_method is StartMethod.SPAWN
+        children = ChildPool(
+            environment=environment,
+            fresh=fresh,
+            preload=tuple(self.section.preload),
+            sys_path=tuple(sys.path),
+        )
+        children.open()
+        self.stack.callback(children.close)
+        left = reap_leftovers()
+        if left:
+            self.setting.observer(
+                Message(f"killed {left} processes that a dead sweep had left", warning=True)
+            )
+        self.patience.call(children.wait_until_ready)
+        if children.warning:
+            self.setting.observer(Message(children.warning, warning=True))
+        return children
+
+    def _try_main(self, calls: ChildCalls) -> None:
+        """Load `main` in a child, before there is a sweep."""
+        main: PickledMain | Target | Program = self.setting.main
+        unfit = calls.run("parallel_hpo.worker.target:why_unfit", (main,), {}, CHECK_LIMIT_S)
+        if unfit:
+            raise TargetError(unfit)
+
+    def _nothing_done(self) -> SweepResult:
+        """The result where a stop came before there was a sweep."""
+        asked = self.setting.control.take()[0]
+        nothing = SweepConclusion(
+            sweep_id="",
+            sweep_url="",
+            backend=self.section.backend,
+            count=self.setting.count,
+            stop_reason=f"{asked.reason} before the sweep was open",
+            exit_code=asked.exit_code,
+            duration_s=self.setting.clock() - self.setting.began,
+        )
+        return summarise((), (), nothing)

@@ -1,0 +1,78 @@
+"""On which machines `optimize` runs: this one, unless the section or joblib says others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from parallel_hpo.analysis.result import SweepResult
+from parallel_hpo.api.hpo import ALL, Main
+from parallel_hpo.api.wandb_sweeps import WandbSweeps
+from parallel_hpo.cluster.base import ClusterEngine
+from parallel_hpo.cluster.talk import ClusterChoice
+from parallel_hpo.config.section import HpoSection, parse_section
+from parallel_hpo.config.tables import MachineEngine, Machines
+from parallel_hpo.core.notices import Observer
+from parallel_hpo.count.policy import Launch
+from parallel_hpo.session.signals import Control
+from tests.api.supervision import CLEAN, ignore, main
+from tests.results import RESULT
+
+SWEEP = {"sweep_configuration": {"method": "random", "parameters": {"lr": {"value": 0.1}}}}
+
+
+@dataclass
+class Calls:
+    """What is performed how, noted and not done."""
+
+    supervised: int = 0
+    led: list[tuple[Machines, bool]] = field(default_factory=list)
+    """For which machines, and whether by an engine."""
+
+    def supervise(
+        self, section: HpoSection, main: Main, *, observer: Observer, control: Control, launch: Launch
+    ) -> SweepResult:
+        self.supervised += 1
+        return RESULT
+
+    def lead(
+        self,
+        section: HpoSection,
+        main: Main,
+        *,
+        observer: Observer,
+        control: Control,
+        launch: Launch,
+        machines: Machines,
+        make_engine: Callable[[], ClusterEngine] | None,
+    ) -> SweepResult:
+        self.led.append((machines, make_engine is not None))
+        return RESULT
+
+
+def performed(choice: ClusterChoice | None, **section: object) -> Calls:
+    """What `optimize` does with a section, where that choice is made of it."""
+    calls = Calls()
+    checked = parse_section({**SWEEP, **section}, origin=lambda key: "c")
+    sweeps = WandbSweeps(
+        checked, supervise=calls.supervise, lead=calls.lead, choose=lambda machines: choice, host=CLEAN
+    )
+    sweeps.perform(main, observer=ignore, launch=ALL)
+    return calls
+
+
+def test_a_sweep_is_for_this_machine_where_nobody_names_others() -> None:
+    assert performed(None) == Calls(supervised=1)
+
+
+def test_a_section_with_an_engine_has_its_machines() -> None:
+    calls = performed(ClusterChoice(MachineEngine.DASK), machines={"engine": "dask", "node_timeout_s": 60})
+    assert calls.led == [(Machines(engine=MachineEngine.DASK, node_timeout_s=60), True)]
+
+
+def test_a_section_without_an_engine_waits_for_machines_that_join() -> None:
+    assert performed(None, machines={"node_timeout_s": 60}).led == [(Machines(node_timeout_s=60), False)]
+
+
+def test_joblibs_cluster_needs_no_word_in_the_section() -> None:
+    assert performed(ClusterChoice(MachineEngine.RAY)).led == [(Machines(), True)]

@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr
+from dataclasses import replace
+from typing import Final
+
+import pytest
+
+from parallel_hpo import Handle, SweepResult, TargetError, UsageError
+from parallel_hpo.api.hpo import Main, Platform
+from parallel_hpo.config.section import HpoSection
+from parallel_hpo.core.notices import Observer
+from parallel_hpo.core.types import StopKind
+from parallel_hpo.count.policy import Launch
+from parallel_hpo.session.signals import Control
+from tests.api.supervision import FakeSupervisor, hpo, main
+from tests.results import RESULT
+
+DEADLINE_S: Final = 30.0
+
+
+class Gate:
+    """Holds a sweep up until it is opened."""
+
+    def __init__(self) -> None:
+        self._open = threading.Event()
+        self.reached = threading.Event()
+
+    def __call__(self) -> None:
+        self.reached.set()
+        assert self._open.wait(DEADLINE_S)
+
+    def open(self) -> None:
+        self._open.set()
+
+
+@pytest.fixture
+def gate() -> Iterator[Gate]:
+    """A gate that is open at the end, so that no sweep is left behind it."""
+    made = Gate()
+    yield made
+    made.open()
+    for thread in threading.enumerate():
+        if thread.name == "parallel_hpo sweep":
+            thread.join(DEADLINE_S)
+
+
+def test_start_returns_while_the_sweep_runs_and_its_handle_has_the_result(gate: Gate) -> None:
+    fake = FakeSupervisor(during=gate)
+    handle = hpo(fake).start(main)
+    assert not handle.done()
+    assert fake.mains == [main]
+    gate.open()
+    assert handle.result(DEADLINE_S) is RESULT
+    assert handle.done()
+    assert handle.result() is RESULT
+
+
+def test_start_passes_on_which_sweep_is_to_be_resumed() -> None:
+    fake = FakeSupervisor()
+    hpo(fake).start(main, resume="s1").result(DEADLINE_S)
+    assert fake.launch.resume == "s1"
+
+
+def test_a_result_that_is_late_is_a_timeout_and_the_sweep_goes_on(gate: Gate) -> None:
+    handle = hpo(FakeSupervisor(during=gate)).start(main)
+    with pytest.raises(TimeoutError, match=r"still runs after 0\.01 s; it goes on"):
+        handle.result(timeout=0.01)
+    gate.open()
+    assert handle.result(DEADLINE_S) is RESULT
+
+
+def wait_and_be_interrupted(handle: Handle) -> None:
+    threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+    handle.result(DEADLINE_S)
+
+
+def test_an_interrupt_of_whoever_waits_leaves_sweep_and_handle_well(gate: Gate) -> None:
+    fake = FakeSupervisor(during=gate)
+    handle = hpo(fake).start(main)
+    with pytest.raises(KeyboardInterrupt):
+        wait_and_be_interrupted(handle)
+    assert not handle.done()
+    assert fake.controls[0].take() == []
+    gate.open()
+    assert handle.result(DEADLINE_S) is RESULT
+
+
+@pytest.mark.parametrize(("ask", "kind"), [(Handle.stop, StopKind.INTERRUPT), (Handle.drain, StopKind.DRAIN)])
+def test_a_stop_reaches_the_sweep_however_early(
+    gate: Gate, ask: Callable[[Handle], None], kind: StopKind
+) -> None:
+    fake = FakeSupervisor(during=gate)
+    handle = hpo(fake).start(main)
+    ask(handle)
+    assert [stop.kind for stop in fake.controls[0].take()] == [kind]
+
+
+def test_a_handle_stops_no_later_sweep_of_its_hpo(gate: Gate) -> None:
+    fake = FakeSupervisor()
+    one = hpo(fake)
+    first = one.start(main)
+    first.result(DEADLINE_S)
+    fake.during = gate
+    one.start(main)
+    first.stop()
+    first.drain()
+    assert fake.controls[1].take() == []
+
+
+def test_while_a_handle_runs_no_other_sweep_may(gate: Gate) -> None:
+    hpo(FakeSupervisor(during=gate)).start(main)
+    for another in (hpo().start, hpo().optimize):
+        with pytest.raises(UsageError, match=r"already running in this process.* or stop that"):
+            another(main)
+
+
+def test_once_a_result_is_there_the_next_sweep_may_start() -> None:
+    for _ in range(50):
+        assert hpo().start(main).result(DEADLINE_S) is RESULT
+
+
+def refuse(
+    section: HpoSection, main: Main, *, observer: Observer, control: Control, launch: Launch
+) -> SweepResult:
+    raise TargetError("main can't travel")
+
+
+def test_what_is_wrong_with_main_is_said_by_start() -> None:
+    with pytest.raises(TargetError, match="can't travel"):
+        hpo(refuse).start(main)
+    assert hpo().start(main).result(DEADLINE_S) is RESULT
+
+
+def test_what_goes_wrong_later_is_raised_by_result(gate: Gate) -> None:
+    def fail() -> None:
+        gate()
+        raise UsageError("no")
+
+    with redirect_stderr(io.StringIO()) as stderr:
+        handle = hpo(FakeSupervisor(during=fail)).start(main)
+        gate.open()
+        for _ in range(2):
+            with pytest.raises(UsageError, match="no"):
+                handle.result(DEADLINE_S)
+    assert handle.done()
+    assert (handle.best, handle.runs) == (None, ())
+    assert "the sweep ended by an error: no" in stderr.getvalue()
+
+
+def test_a_timeout_of_the_sweeps_own_is_passed_on() -> None:
+    def fail() -> None:
+        raise TimeoutError("a disk")
+
+    with pytest.raises(TimeoutError, match="a disk"):
+        hpo(FakeSupervisor(during=fail)).start(main).result(DEADLINE_S)
+
+
+def test_a_started_sweep_that_a_signal_ended_raises_none() -> None:
+    handle = hpo(FakeSupervisor(replace(RESULT, exit_code=130))).start(main)
+    assert handle.result(DEADLINE_S).exit_code == 130
+
+
+def test_start_is_refused_where_optimize_is() -> None:
+    with pytest.raises(UsageError, match="inside a worker of a sweep"):
+        hpo(host=Platform({"PARALLEL_HPO_WORKER": "1"})).start(main)
+
+
+def test_outside_a_notebook_the_sweep_shows_itself_on_stderr() -> None:
+    with redirect_stderr(io.StringIO()) as stderr:
+        hpo().start(main).result(DEADLINE_S)
+    assert "supervised\n" in stderr.getvalue()
+    assert "ended: count reached\n" in stderr.getvalue()
+
+
+def test_at_a_prompt_only_the_end_is_shown() -> None:
+    typed = "from tests.api.supervision import hpo, main\nhpo().start(main).result().sweep_id\n"
+    ended = subprocess.run([sys.executable, "-i", "-q"], input=typed, capture_output=True, text=True)
+    assert "'s1'" in ended.stdout, ended.stderr
+    assert "supervised" not in ended.stderr
+    assert "0 runs in 1.0 s" in ended.stderr
+
+
+def test_a_handle_that_main_refers_to_arrives_as_none() -> None:
+    handle = hpo().start(main)
+    handle.result(DEADLINE_S)
+    assert pickle.loads(pickle.dumps(handle)) is None
+
+
+def test_a_handle_says_which_sweep_it_is_and_whether_that_runs(gate: Gate) -> None:
+    handle = hpo(FakeSupervisor(during=gate)).start(main)
+    assert repr(handle) == "<Handle of sweep that is being opened, running>"
+    gate.open()
+    handle.result(DEADLINE_S)
+    assert repr(handle).endswith(", over>")

@@ -1,0 +1,335 @@
+"""The embedded server as the supervisor meets it: a real process, really killed."""
+
+from __future__ import annotations
+
+import json
+import queue
+import re
+import sqlite3
+import subprocess
+import sys
+import time
+import urllib.request
+from base64 import b64encode
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+import pytest
+
+from parallel_hpo.client.base import PACE, OpenedSweep, RunCall, SweepRequest
+from parallel_hpo.client.own_servers import LocalBackend, last_words
+from parallel_hpo.core import server_files
+from parallel_hpo.core.errors import BackendError, ConfigError, ExitCode
+from parallel_hpo.core.keys import SUPERVISOR
+from parallel_hpo.core.types import RunId
+from parallel_hpo.processes.fork_server import COMMAND
+from parallel_hpo.processes.pool import ChildCalls
+from tests.conftest import clean_env_in
+from tests.process_pool.pooling import DEADLINE_S, is_gone, marked, opened_pool, surroundings
+
+GRID: Final = {
+    "method": "grid",
+    "metric": {"name": "loss", "goal": "minimize"},
+    "parameters": {"x": {"values": [1, 2, 3]}},
+}
+NEW: Final = SweepRequest(GRID, "project", None, None)
+
+REGISTER: Final = """mutation CreateAgent($sweep: String!) {
+  createAgent(input: {host: "here", projectName: "project", entityName: "local", sweep: $sweep}) {
+    agent { id }
+  }
+}"""
+BEAT: Final = """mutation Heartbeat($id: ID!) {
+  agentHeartbeat(input: {id: $id, metrics: "{}", runState: "{}"}) { agent { id } commands }
+}"""
+
+OWNER: Final = """
+import os, signal, sys
+from pathlib import Path
+from parallel_hpo.client.own_servers import LocalBackend, last_words
+backend = LocalBackend(Path(sys.argv[1]), dict(os.environ))
+backend.open()
+print("open", flush=True)
+signal.pause()
+"""
+
+
+@pytest.fixture(scope="module")
+def run_call(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunCall]:
+    """What calls the wandb client in a child of its own."""
+    home = tmp_path_factory.mktemp("home")
+    environment = marked({"HOME": str(home), "WANDB_DIR": str(home)})
+    with opened_pool(environment, command=COMMAND) as pool:
+        yield ChildCalls(pool, surroundings(environment)).run
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of the server that all tests share who do nothing to it; each has a sweep of its own there."""
+    return tmp_path_factory.mktemp("shared")
+
+
+@pytest.fixture(scope="module")
+def backend(folder: Path) -> Iterator[LocalBackend]:
+    with clean_env_in(folder / "home") as environment, opened(folder, environment) as backend:
+        yield backend
+
+
+@pytest.fixture
+def own(tmp_path: Path, clean_env: dict[str, str]) -> Iterator[LocalBackend]:
+    """A server for one test."""
+    with opened(tmp_path / "data", clean_env) as backend:
+        yield backend
+
+
+@pytest.fixture
+def sweep(backend: LocalBackend, run_call: RunCall) -> OpenedSweep:
+    return backend.open_sweep(NEW, run_call)
+
+
+@contextmanager
+def opened(folder: Path, environment: Mapping[str, str]) -> Iterator[LocalBackend]:
+    backend = LocalBackend(folder, marked(environment))
+    backend.open()
+    try:
+        yield backend
+    finally:
+        backend.close()
+
+
+def server_of(process: psutil.Process, folder: Path) -> psutil.Process:
+    """The server of this folder that is a child of the process, as soon as there is one.
+
+    Its command line can be read a moment after its start only: exec closes descriptors, which whoever
+    started it waits for, before it sets the arguments.
+    """
+    deadline = time.monotonic() + DEADLINE_S
+    found: list[psutil.Process] = []
+    while not found and time.monotonic() < deadline:
+        found = [child for child in process.children() if str(folder / "server.db") in child.cmdline()]
+    (server,) = found
+    return server
+
+
+def ask(environment: Mapping[str, str], query: str, variables: Mapping[str, Any]) -> Any:
+    """Ask the server as a worker's client does that has these variables."""
+    token = b64encode(f"api:{environment['WANDB_API_KEY']}".encode()).decode()
+    request = urllib.request.Request(
+        environment["WANDB_BASE_URL"] + "/graphql",
+        data=json.dumps({"query": query, "variables": variables}).encode(),
+        headers={"Authorization": f"Basic {token}", "Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=DEADLINE_S) as response:
+        return json.load(response)["data"]
+
+
+def issued(backend: LocalBackend, sweep: OpenedSweep, label: str) -> str:
+    """Let a new agent of the worker `label` ask for a run, and return its id."""
+    environment = backend.client_environment(label)
+    agent = ask(environment, REGISTER, {"sweep": sweep.path.sweep_id})["createAgent"]["agent"]["id"]
+    (command,) = json.loads(ask(environment, BEAT, {"id": agent})["agentHeartbeat"]["commands"])
+    return str(command["run_id"])
+
+
+def test_a_new_sweep_is_on_the_server_as_it_was_ordered(sweep: OpenedSweep) -> None:
+    assert (sweep.path.entity, sweep.path.project) == ("local", "project")
+    assert sweep.path.sweep_id in sweep.url
+    assert {name: sweep.configuration[name] for name in GRID} == GRID
+
+
+def test_a_sweep_can_be_joined_after_the_server_was_closed(
+    tmp_path: Path, clean_env: dict[str, str], run_call: RunCall
+) -> None:
+    with opened(tmp_path, clean_env) as backend:
+        first = backend.open_sweep(NEW, run_call)
+    with opened(tmp_path, clean_env) as backend:
+        joined = backend.open_sweep(SweepRequest(None, "project", None, first.path.sweep_id), run_call)
+    assert joined.path == first.path
+    assert joined.configuration["method"] == "grid"
+
+
+def test_a_sweep_that_is_not_there_is_an_error_in_words(backend: LocalBackend, run_call: RunCall) -> None:
+    with pytest.raises(BackendError, match="nosuchid"):
+        backend.open_sweep(SweepRequest(None, "project", None, "nosuchid"), run_call)
+
+
+def test_a_sweep_goes_on_until_it_is_finished(backend: LocalBackend, sweep: OpenedSweep) -> None:
+    assert backend.why_over(sweep.path) == ""
+    backend.finish_sweep(sweep.path)
+    assert backend.why_over(sweep.path) == "the sweep is finished"
+
+
+def test_a_sweep_that_was_deleted_is_over_and_has_no_state_to_be_set(
+    backend: LocalBackend, sweep: OpenedSweep, folder: Path
+) -> None:
+    with closing(sqlite3.connect(folder / "server.db", timeout=DEADLINE_S)) as db, db:
+        db.execute("DELETE FROM sweeps WHERE id = ?", [sweep.path.sweep_id])
+    assert backend.why_over(sweep.path) == "the sweep was deleted from its server"
+    backend.finish_sweep(sweep.path)
+
+
+def test_what_a_dead_worker_was_issued_is_given_to_the_next(
+    backend: LocalBackend, sweep: OpenedSweep
+) -> None:
+    run = issued(backend, sweep, "worker_1")
+    other = issued(backend, sweep, "worker_2")
+    assert [(each.run_id, each.label) for each in backend.awaited(sweep.path)] == [
+        (run, "worker_1"),
+        (other, "worker_2"),
+    ]
+    backend.give_back(sweep.path, "worker_1", [])
+    assert issued(backend, sweep, "worker_3") == run
+    assert other != run
+
+
+def test_a_dead_workers_run_that_is_to_be_kept_is_given_to_nobody(
+    backend: LocalBackend, sweep: OpenedSweep
+) -> None:
+    run = issued(backend, sweep, "worker_1")
+    backend.give_back(sweep.path, "worker_1", [RunId(run)])
+    assert issued(backend, sweep, "worker_2") != run
+
+
+def test_a_refusal_is_told_with_the_address(backend: LocalBackend, sweep: OpenedSweep) -> None:
+    with pytest.raises(BackendError, match=rf"^http://127\.0\.0\.1:\d+/hpo/sweeps/{sweep.path}/runs/nobody/"):
+        backend.end_run(sweep.path, RunId("nobody"), "crashed")
+
+
+def test_a_server_that_is_killed_comes_back_at_the_same_address_and_knows_all(
+    tmp_path: Path, own: LocalBackend, run_call: RunCall
+) -> None:
+    sweep = own.open_sweep(NEW, run_call)
+    address = own.client_environment("worker_1")["WANDB_BASE_URL"]
+    run = issued(own, sweep, "worker_1")
+    killed = server_of(psutil.Process(), tmp_path / "data")
+    killed.kill()
+    killed.wait(DEADLINE_S)
+    assert own.why_over(sweep.path) == ""
+    own.give_back(sweep.path, "worker_1", [])
+    assert issued(own, sweep, "worker_2") == run
+    assert own.client_environment("worker_1")["WANDB_BASE_URL"] == address
+    assert server_of(psutil.Process(), tmp_path / "data") != killed
+
+
+def test_closing_ends_the_server(tmp_path: Path, clean_env: dict[str, str], run_call: RunCall) -> None:
+    with opened(tmp_path, clean_env) as backend:
+        backend.open_sweep(NEW, run_call)
+        server = server_of(psutil.Process(), tmp_path)
+    assert is_gone(server.pid)
+
+
+def test_closing_before_the_server_answers_ends_it_too(tmp_path: Path, clean_env: dict[str, str]) -> None:
+    with opened(tmp_path, clean_env):
+        server = server_of(psutil.Process(), tmp_path)
+    assert is_gone(server.pid)
+
+
+def test_a_server_that_cannot_start_is_told_with_its_reason_and_its_log(
+    tmp_path: Path, clean_env: dict[str, str], run_call: RunCall
+) -> None:
+    (tmp_path / "server.db").mkdir()
+    with opened(tmp_path, clean_env) as backend, pytest.raises(BackendError) as failed:
+        backend.open_sweep(NEW, run_call)
+    words = str(failed.value)
+    assert words.startswith("the embedded sweep server did not start: it ended with exit code 1: ")
+    assert f"can't open its database {tmp_path / 'server.db'}: unable to open database file" in words
+    assert "\n" not in words
+    assert str(tmp_path / "server.log") in str(failed.value)
+    assert (tmp_path / "server.log").read_text()
+
+
+def test_a_database_that_is_removed_is_the_servers_loss(
+    tmp_path: Path, clean_env: dict[str, str], run_call: RunCall
+) -> None:
+    lost: queue.SimpleQueue[str] = queue.SimpleQueue()
+    backend = LocalBackend(tmp_path, clean_env)
+    backend.open(lost.put)
+    try:
+        sweep = backend.open_sweep(NEW, run_call)
+        (tmp_path / "server.db").unlink()
+        with pytest.raises(BackendError, match="was removed or replaced"):
+            backend.set_state(sweep.path, "FINISHED")
+        assert "server.db was removed or replaced" in lost.get(timeout=10)
+    finally:
+        backend.close()
+
+
+def test_the_last_words_of_a_process_are_its_error_or_its_last_line() -> None:
+    assert last_words("Traceback (…)\n  File …\n    x = y\nNameError: y\n  ^\n") == "NameError: y"
+    assert last_words("one\n  two") == "one"
+    assert last_words("  two") == "two"
+
+
+def test_no_key_is_on_a_command_line_in_an_environment_or_in_a_log(
+    tmp_path: Path, clean_env: dict[str, str], own: LocalBackend, run_call: RunCall
+) -> None:
+    issued(own, own.open_sweep(NEW, run_call), "worker_1")
+    server = server_of(psutil.Process(), tmp_path / "data")
+    worker_key = own.client_environment("worker_1")["WANDB_API_KEY"]
+    assert server.environ() == marked(clean_env)
+    told = [*server.cmdline(), (tmp_path / "data" / "server.log").read_text()]
+    assert [text for text in told if re.search(r"[0-9a-f]{40}", text)] == []
+    for path in filter(Path.is_file, (tmp_path / "data").rglob("*")):
+        assert worker_key.encode() not in path.read_bytes(), path
+
+
+def test_each_worker_has_a_key_of_its_own(backend: LocalBackend) -> None:
+    keys = [backend.client_environment(label)["WANDB_API_KEY"] for label in ("a_0_1", "a_1_2", "a_0_1")]
+    assert keys[0] != keys[1]
+    assert keys[0] == keys[2]
+
+
+def test_a_worker_is_kept_from_other_keys_settings_and_proxies(tmp_path: Path) -> None:
+    backend = LocalBackend(tmp_path, {"NO_PROXY": "intranet", "HTTP_PROXY": "http://proxy:3128"})
+    environment = backend.client_environment("worker_1")
+    assert environment["NO_PROXY"] == environment["no_proxy"] == "intranet,127.0.0.1,localhost"
+    assert not Path(environment["NETRC"]).exists()
+    assert not Path(environment["WANDB_CONFIG_DIR"]).exists()
+    assert environment["WANDB_ERROR_REPORTING"] == "false"
+
+
+def test_the_server_ends_when_its_owner_is_killed(tmp_path: Path, clean_env: dict[str, str]) -> None:
+    command = [sys.executable, "-c", OWNER, str(tmp_path / "data")]
+    owner = subprocess.Popen(command, env=marked(clean_env), stdout=subprocess.PIPE, text=True)
+    assert owner.stdout is not None
+    with owner.stdout as words:
+        assert words.readline() == "open\n"
+    server = server_of(psutil.Process(owner.pid), tmp_path / "data")
+    owner.kill()
+    owner.wait()
+    _, alive = psutil.wait_procs([server], timeout=5)
+    assert [process for process in alive if not is_gone(process.pid)] == []
+
+
+def test_a_sweep_whose_runs_nobody_could_supply_is_refused_before_it_is_created(tmp_path: Path) -> None:
+    order = SweepRequest({"method": "random", "scheduler": {"engine": "optuna"}}, None, None, None)
+    with pytest.raises(ConfigError, match="`wandb sweep-scheduler`, which can't reach a server") as refused:
+        LocalBackend(tmp_path, {}).open_sweep(order, lambda *_: None)
+    assert refused.value.exit_code is ExitCode.USAGE
+
+
+def test_a_person_is_let_in_by_the_address_and_by_nothing_else(own: LocalBackend, tmp_path: Path) -> None:
+    own.wait_until_up()
+    (plate,) = server_files.all_in(tmp_path / "data")
+    assert plate.answers()
+    (file,) = (tmp_path / "data").glob("server-*.door")
+    assert file.stat().st_mode & 0o077 == 0
+    key = own.client_environment(SUPERVISOR)["WANDB_API_KEY"].rpartition("-")[2]
+    assert key not in file.read_text()
+    first, second = own.address_of("/"), plate.address("/", time.time())
+    for address in (first, second):
+        opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+        with opener.open(address) as answer:
+            assert (answer.status, answer.url) == (200, address.partition("?")[0])
+    own.close()
+    assert not plate.answers()
+    assert list(server_files.all_in(tmp_path / "data")) == []
+
+
+def test_what_runs_log_is_sent_each_second_unless_the_user_says_otherwise(tmp_path: Path) -> None:
+    for given, then in (({}, "1"), ({PACE: "5"}, "5")):
+        backend = LocalBackend(tmp_path, given)
+        assert backend.client_environment("worker_1")[PACE] == then

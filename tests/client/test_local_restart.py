@@ -1,0 +1,65 @@
+"""An embedded server that can't come back: it is given up with a clear error, and not started for ever."""
+
+from __future__ import annotations
+
+import queue
+import sqlite3
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from parallel_hpo.client.own_servers import RESTART_BACKOFF_S, LocalBackend
+from parallel_hpo.core.errors import BackendError
+from parallel_hpo.core.types import RunId, SweepId, SweepPath
+from tests.process_pool.pooling import DEADLINE_S, marked
+
+
+def spoil(database: Path) -> None:
+    """Make the database one that the server refuses to open."""
+    with sqlite3.connect(database, timeout=DEADLINE_S) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'future'")
+    connection.close()
+
+
+def test_a_server_that_dies_at_each_start_is_lost_after_some_tries(
+    tmp_path: Path, clean_env: dict[str, str]
+) -> None:
+    lost: queue.SimpleQueue[str] = queue.SimpleQueue()
+    backend = LocalBackend(tmp_path, marked(clean_env), restart_backoff_s=(0.0, 0.01))
+    backend.open(lost.put)
+    try:
+        backend.wait_until_up()
+        spoil(tmp_path / "server.db")
+        (server,) = [c for c in psutil.Process().children() if "parallel_hpo.server" in c.cmdline()]
+        server.kill()
+        why = lost.get(timeout=DEADLINE_S)
+    finally:
+        backend.close()
+    assert why.startswith("the embedded sweep server ended 2 times in a row when it was started again")
+    assert why.endswith(f"its log is {tmp_path / 'server.log'}")
+    assert "revision is future" in (tmp_path / "server.log").read_text()
+
+
+def test_the_waits_between_restarts_grow_and_end() -> None:
+    assert list(RESTART_BACKOFF_S) == sorted(RESTART_BACKOFF_S)
+    assert RESTART_BACKOFF_S[0] == 0
+
+
+def test_requests_to_a_server_that_is_away_wait_for_it_together_and_not_one_after_the_other(
+    tmp_path: Path, clean_env: dict[str, str]
+) -> None:
+    backend = LocalBackend(tmp_path, marked(clean_env), restart_backoff_s=(600.0,), away_limit_s=1.0)
+    backend.open()
+    try:
+        backend.wait_until_up()
+        (server,) = [c for c in psutil.Process().children() if "parallel_hpo.server" in c.cmdline()]
+        server.kill()
+        began = time.monotonic()
+        for _ in range(20):
+            with pytest.raises(BackendError):
+                backend.end_run(SweepPath("me", "p", SweepId("s")), RunId("r"), "crashed")
+        assert time.monotonic() - began < 10
+    finally:
+        backend.close()

@@ -1,0 +1,118 @@
+"""A pool on a real server, as a machine and a head ask it."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+from uuid import uuid4
+
+import pytest
+
+from parallel_hpo.client.server_client import PoolClient, ask_patiently
+from parallel_hpo.core.errors import ConfigError, ExitCode, PoolOverError, ServerAwayError, ServerRefusedError
+from parallel_hpo.core.keys import SUPERVISOR, worker_key
+from parallel_hpo.core.messages import SweepEnd
+from parallel_hpo.core.pool_messages import NodeLost
+from parallel_hpo.core.types import StopKind
+from tests.commanding import CommandLine
+from tests.conftest import clean_env_in
+from tests.server.embedded import KEY, Embedded
+from tests.server.pooling import VERSIONS, end, machine, new_pool, start, told
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory, commands: CommandLine) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("server")
+    with clean_env_in(folder / "home") as environment:
+        server = Embedded(commands, environment, folder / "server.db")
+        yield server.said()["url"]
+        server.end()
+
+
+@pytest.fixture
+def sweep() -> str:
+    """A sweep of which no other test knows."""
+    return uuid4().hex[:8]
+
+
+def door_of(url: str, sweep: str) -> PoolClient:
+    """A head's, with the sweep's own key; the pool is made."""
+    door = PoolClient(url, worker_key(KEY, SUPERVISOR, sweep), sweep)
+    door.create(new_pool(sweep))
+    return door
+
+
+def test_a_machine_performs_a_run_and_leaves_and_the_head_hears_of_it(url: str, sweep: str) -> None:
+    head = door_of(url, sweep)
+    joined = head.join(machine("gpu1"))
+    node = PoolClient(url, joined.key, sweep)
+    assert node.exchange(told(joined.epoch, 1, wants=1)).granted == 1
+    assert node.exchange(told(joined.epoch, 2, starts=(start("r"),))).started == ("r",)
+    node.exchange(told(joined.epoch, 3, ends=(end("r"),), notices=({"kind": "Message"},)))
+    node.leave(joined.epoch, "done")
+    news = head.news(1, 0)
+    assert [event.kind for event in news.events] == ["joined", "started", "ended", "left"]
+    assert news.notices == ((1, 1, {"kind": "Message"}),)
+    assert node.exchange(told(joined.epoch, 4)).gone
+
+
+def test_a_pool_is_read_as_it_was_made_and_none_where_there_is_none(url: str, sweep: str) -> None:
+    assert door_of(url, sweep).facts() == new_pool(sweep)
+    assert PoolClient(url, KEY, "other").facts() is None
+
+
+def test_a_machine_that_is_too_late_hears_the_sweeps_own_exit_code(url: str, sweep: str) -> None:
+    head = door_of(url, sweep)
+    head.stop(SweepEnd("Ctrl-C", 130, StopKind.INTERRUPT))
+    with pytest.raises(PoolOverError, match="Ctrl-C") as caught:
+        head.join(machine())
+    assert caught.value.ends_with == 130
+    assert head.create(new_pool(sweep)).started == 0
+    assert head.join(machine()).epoch == 1
+
+
+def test_a_machine_with_other_software_hears_both(url: str, sweep: str) -> None:
+    wants = replace(machine(), versions=replace(VERSIONS, parallel_hpo="9.9"))
+    with pytest.raises(ConfigError, match=r"9\.9 there and 1\.0 at the head") as caught:
+        door_of(url, sweep).join(wants)
+    assert caught.value.exit_code is ExitCode.USAGE
+
+
+def test_a_node_that_is_lost_for_certain_is_gone(url: str, sweep: str) -> None:
+    head = door_of(url, sweep)
+    joined = head.join(machine("gpu1"))
+    head.lost(NodeLost("gpu1", returned=True))
+    assert PoolClient(url, joined.key, sweep).exchange(told(joined.epoch, 1)).gone
+
+
+def test_a_key_that_is_not_good_for_it_is_refused_in_the_servers_words(url: str, sweep: str) -> None:
+    with pytest.raises(ServerRefusedError, match="the sweep's own") as caught:
+        PoolClient(url, worker_key(KEY, "w0", sweep), sweep).facts()
+    assert caught.value.status == 403
+    with pytest.raises(ServerRefusedError, match="API key is missing"):
+        PoolClient(url, "0" * 40, sweep).facts()
+
+
+def test_a_server_that_does_not_answer_is_away_within_the_time_given() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        door = PoolClient(f"http://127.0.0.1:{silent.getsockname()[1]}", KEY, "s", limit_s=0.2)
+        with pytest.raises(ServerAwayError, match="timed out"):
+            door.facts()
+    with pytest.raises(ServerAwayError, match="refused"):
+        door.facts()
+
+
+def test_a_server_that_is_being_started_is_asked_again_and_that_it_is_away_is_said_once() -> None:
+    answers, said = [ServerAwayError("first"), ServerAwayError("second")], list[ServerAwayError]()
+
+    def ask() -> str:
+        if answers:
+            raise answers.pop(0)
+        return "there"
+
+    assert ask_patiently(ask, within_s=60.0, say=said.append) == "there"
+    assert [str(error) for error in said] == ["first"]
+    answers.append(ServerAwayError("for good"))
+    with pytest.raises(ServerAwayError, match="for good"):
+        ask_patiently(ask, within_s=0.0)

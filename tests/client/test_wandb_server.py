@@ -1,0 +1,201 @@
+"""The backend for a W&B server, before a real local server of HTTP that gives one answer to everything."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from parallel_hpo.client.base import OpenedSweep, SweepRequest
+from parallel_hpo.client.calls import why_out_of_reach
+from parallel_hpo.client.credentials import Credentials
+from parallel_hpo.client.wandb_server import WandbBackend
+from parallel_hpo.core.errors import BackendError
+from parallel_hpo.core.types import SweepId, SweepPath
+from tests.threads import answering_in_a_thread
+
+ORDER = SweepRequest({"method": "random"}, "project", "entity", None)
+OPENED = OpenedSweep(SweepPath("entity", "project", SweepId("abc")), "http://w/abc", {})
+
+
+class Server(ThreadingHTTPServer):
+    """Answers every request with `status` and `body`, and keeps their Authorization headers."""
+
+    def __init__(self, status: int, body: bytes) -> None:
+        super().__init__(("127.0.0.1", 0), Answering)
+        self.status = status
+        self.body = body
+        self.authorizations: list[str | None] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class Answering(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.authorizations.append(self.headers["Authorization"])
+        self.send_response(self.server.status)
+        self.send_header("Content-Length", str(len(self.server.body)))
+        self.end_headers()
+        self.wfile.write(self.server.body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing."""
+
+
+CHECK = "parallel_hpo.client.calls:why_out_of_reach"
+
+
+class CallsSent:
+    """Runs no call but the check, in this process; keeps what was asked and gives one answer."""
+
+    def __init__(self, answer: object = OPENED, error: str = "") -> None:
+        self.answer = answer
+        self.error = error
+        self.sent: list[tuple[str, tuple[Any, ...], dict[str, str]]] = []
+
+    def __call__(
+        self, function: str, arguments: tuple[Any, ...], environment: Mapping[str, str], limit_s: float
+    ) -> object:
+        if function == CHECK:
+            return why_out_of_reach(*arguments)
+        self.sent.append((function, arguments, dict(environment)))
+        if self.error:
+            raise BackendError(self.error)
+        return self.answer
+
+
+@contextmanager
+def answering(status: int, body: bytes = b"") -> Iterator[Server]:
+    with answering_in_a_thread(Server(status, body)) as server:
+        yield server
+
+
+@contextmanager
+def speaking(words: bytes) -> Iterator[str]:
+    """The address of a server that speaks something other than HTTP."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.sendall(words)
+                connection.shutdown(socket.SHUT_WR)
+                while connection.recv(4096):
+                    pass
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        thread.join()
+
+
+def backend_at(url: str) -> WandbBackend:
+    return WandbBackend(Credentials(url, "WANDB_API_KEY", "secret"))
+
+
+def refusal(url: str) -> str:
+    calls = CallsSent()
+    with pytest.raises(BackendError) as refused:
+        backend_at(url).open_sweep(ORDER, calls)
+    assert calls.sent == [], "a server that refuses us was asked again by the client"
+    assert "secret" not in str(refused.value)
+    return str(refused.value)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_server_that_refuses_the_key_is_named_with_its_answer(status: int) -> None:
+    with answering(status, b'{"error": "user is not\\n logged in"}') as server:
+        words = refusal(server.url)
+    assert words.startswith(f"{server.url} refuses the API key: HTTP {status} ")
+    assert "user is not" in words
+    assert words.endswith("(credentials from WANDB_API_KEY)")
+
+
+def test_a_server_that_fails_is_named_with_its_answer() -> None:
+    with answering(500, b"<h1>out of order</h1>") as server:
+        words = refusal(server.url)
+    assert words.startswith(f"{server.url} answers: HTTP 500 Internal Server Error: <h1>out of order</h1>")
+
+
+def test_a_long_answer_is_cut() -> None:
+    with answering(502, b"x" * 100_000) as server:
+        assert len(refusal(server.url)) < 500
+
+
+def test_a_server_that_is_not_there_is_named_with_what_to_do() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    words = refusal(url)
+    assert words.startswith(f"{url} can't be reached: ")
+    assert "refused" in words
+    assert 'check WANDB_BASE_URL and the network, or use backend "local"' in words
+
+
+@pytest.mark.parametrize("url", ["http://no such host", "http://127.0.0.1:port", "nonsense"])
+def test_an_address_that_is_none_is_named(url: str) -> None:
+    assert refusal(url).startswith(f"{url} can't be reached: ")
+
+
+@pytest.mark.parametrize("words", [b"SSH-2.0-OpenSSH_9.6\r\n", b""])
+def test_a_server_of_something_else_is_named(words: bytes) -> None:
+    with speaking(words) as url:
+        assert refusal(url).startswith(f"{url} can't be reached: ")
+
+
+def test_a_server_that_knows_us_is_asked_for_the_sweep_through_the_client() -> None:
+    calls = CallsSent()
+    with answering(200, json.dumps({"data": {"viewer": {"id": "me"}}}).encode()) as server:
+        assert backend_at(server.url).open_sweep(ORDER, calls) == OPENED
+    assert calls.sent == [("parallel_hpo.client.calls:open_sweep", (ORDER,), {"WANDB_BASE_URL": server.url})]
+    assert server.authorizations == ["Basic YXBpOnNlY3JldA=="]
+
+
+def test_without_a_key_no_authorization_is_sent() -> None:
+    with answering(200, b"{}") as server:
+        WandbBackend(Credentials(server.url, "WANDB_IDENTITY_TOKEN_FILE")).open_sweep(ORDER, CallsSent())
+    assert server.authorizations == [None]
+
+
+def test_what_the_client_says_is_told_with_the_address() -> None:
+    calls = CallsSent(error="CommError: no such project")
+    with answering(200, b"{}") as server, pytest.raises(BackendError) as refused:
+        backend_at(server.url).open_sweep(ORDER, calls)
+    assert str(refused.value) == f"{server.url}: CommError: no such project"
+
+
+@pytest.mark.parametrize(
+    ("ask", "function"),
+    [
+        (lambda backend: backend.why_over(OPENED.path), "why_over"),
+        (lambda backend: backend.finish_sweep(OPENED.path), "finish_sweep"),
+    ],
+)
+def test_the_sweeps_state_goes_through_the_client(
+    ask: Callable[[WandbBackend], object], function: str
+) -> None:
+    calls = CallsSent()
+    with answering(200, b"{}") as server:
+        backend = backend_at(server.url)
+        backend.open_sweep(ORDER, calls)
+        calls.answer = "the sweep is finished"
+        ask(backend)
+    assert calls.sent[-1] == (
+        f"parallel_hpo.client.calls:{function}",
+        (OPENED.path,),
+        {"WANDB_BASE_URL": server.url},
+    )
+
+
+def test_workers_are_told_the_address_and_find_the_key_themselves() -> None:
+    assert backend_at("http://w").client_environment("worker_1") == {"WANDB_BASE_URL": "http://w"}

@@ -1,0 +1,82 @@
+"""Commands to be run as nodes, what they leave in a folder, and waiting for what an engine says of them."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+
+from parallel_hpo.cluster.base import ClusterEngine, ClusterMachine, NodeCommand, NodeTaskEnd
+
+DEADLINE_S: Final = 60.0
+"""Far beyond what anything here takes."""
+GRACE_S: Final = 20.0
+NODE: Final = """
+import json, os, signal, sys, time
+from pathlib import Path
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
+signal.signal(signal.SIGUSR1, lambda *_: sys.exit(76))
+told = {"pid": os.getpid(), "environment": dict(os.environ)}
+Path(os.environ["TOLD"] + ".new").write_text(json.dumps(told))
+os.rename(os.environ["TOLD"] + ".new", os.environ["TOLD"])
+while not os.path.exists(os.environ["TOLD"] + ".go"):
+    time.sleep(0.01)
+"""
+"""Says who it is, and goes on until it may end, or must."""
+
+
+@dataclass(frozen=True)
+class HeldNode:
+    """A node that ends when it is let go."""
+
+    told: Path
+
+    @property
+    def command(self) -> NodeCommand:
+        return NodeCommand(arguments=("-c", NODE), variables={"TOLD": str(self.told)}, grace_s=GRACE_S)
+
+    def facts(self) -> Any:
+        """Wait until it has begun; return what it says of itself."""
+        assert comes(self.told.exists)
+        return json.loads(self.told.read_text())
+
+    def process(self) -> psutil.Process:
+        return psutil.Process(self.facts()["pid"])
+
+    def let_go(self) -> None:
+        Path(f"{self.told}.go").touch()
+
+
+def comes(condition: Callable[[], object]) -> bool:
+    """Whether it comes to this."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return bool(condition())
+
+
+def next_end(engine: ClusterEngine) -> NodeTaskEnd:
+    """Wait for an engine's word on one node."""
+    (end,) = next_ends(engine, 1)
+    return end
+
+
+def next_ends(engine: ClusterEngine, number: int) -> list[NodeTaskEnd]:
+    """Wait for an engine's word on so many nodes."""
+    ends: list[NodeTaskEnd] = []
+
+    def have_come() -> bool:
+        ends.extend(engine.ended())
+        return len(ends) >= number
+
+    assert comes(have_come)
+    return ends
+
+
+def named(engine: ClusterEngine, name: str) -> ClusterMachine:
+    return next(machine for machine in engine.machines() if machine.name == name)

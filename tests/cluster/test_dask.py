@@ -1,0 +1,162 @@
+"""Nodes on a real Dask cluster: two workers, on addresses of two hosts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import joblib
+import pytest
+
+from parallel_hpo.cluster.base import NodeTaskEnd
+from parallel_hpo.cluster.choose import chosen_engine
+from parallel_hpo.cluster.dask import DaskEngine, own_environment
+from parallel_hpo.cluster.hosted import HostedEngine
+from parallel_hpo.cluster.talk import ClusterChoice
+from parallel_hpo.config.tables import MachineEngine
+from parallel_hpo.core.errors import BackendError, UsageError
+from tests.cluster.dasks import DaskCluster, running_dask
+from tests.cluster.nodes import HeldNode, comes, named, next_end
+from tests.commanding import CommandLine
+from tests.spares import HOST
+
+distributed = pytest.importorskip("distributed", reason="Dask is not installed")
+HOSTS: Final = ("127.0.0.1", "127.0.0.2")
+ROOT: Final = Path(__file__).parents[2]
+DRIVER: Final = """
+import sys, time
+from pathlib import Path
+from parallel_hpo.config.tables import MachineEngine
+from parallel_hpo.cluster.hosted import HostedEngine
+from parallel_hpo.cluster.talk import ClusterChoice
+from tests.commanding import CommandLine
+from tests.cluster.dasks import DaskCluster, running_dask
+from tests.cluster.nodes import HeldNode
+engine = HostedEngine(ClusterChoice(MachineEngine.DASK, sys.argv[1]))
+engine.start(engine.machines()[0], HeldNode(Path(sys.argv[2])).command)
+time.sleep(600)
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory, commands: CommandLine) -> Iterator[DaskCluster]:
+    with running_dask(commands, tmp_path_factory.mktemp("dask"), os.environ, HOSTS) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def client(cluster: DaskCluster) -> Iterator[HostedEngine]:
+    made = HostedEngine(ClusterChoice(MachineEngine.DASK, cluster.address))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def engine(client: HostedEngine) -> Iterator[HostedEngine]:
+    """An engine without a node, which a file's tests have one after the other."""
+    yield client
+    client.stop()
+    client.ended()
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> HeldNode:
+    return HeldNode(tmp_path / "told")
+
+
+def test_each_host_is_a_machine(engine: HostedEngine) -> None:
+    assert [machine.name for machine in engine.machines()] == list(HOSTS)
+    assert engine.own_address() == HOSTS[0]
+    assert engine.name == "Dask"
+
+
+def test_a_node_descends_from_the_worker_of_its_machine_and_returns(
+    engine: HostedEngine, cluster: DaskCluster, node: HeldNode
+) -> None:
+    machine = named(engine, HOSTS[1])
+    engine.start(machine, node.command)
+    assert cluster.workers[HOSTS[1]].pid in [parent.pid for parent in node.process().parents()]
+    node.let_go()
+    assert next_end(engine) == NodeTaskEnd(machine, returned=True, exit_code=0)
+
+
+def test_a_node_that_can_not_be_started_says_why(engine: HostedEngine) -> None:
+    command = HeldNode(Path("no such folder") / "told").command
+    engine.start(engine.machines()[0], command)
+    end = next_end(engine)
+    assert end.exit_code == 1
+    assert "No such file" in end.error
+
+
+def test_stopped_nodes_have_said_good_bye(engine: HostedEngine, tmp_path: Path) -> None:
+    nodes = [HeldNode(tmp_path / host) for host in HOSTS]
+    for machine, node in zip(engine.machines(), nodes, strict=True):
+        engine.start(machine, node.command)
+    processes = [node.process() for node in nodes]
+    engine.stop()
+    assert not any(process.is_running() for process in processes)
+    assert [(end.returned, end.exit_code) for end in engine.ended()] == [(True, 75)] * 2
+
+
+def test_nothing_is_left_of_a_driver_that_was_killed(
+    cluster: DaskCluster, node: HeldNode, commands: CommandLine
+) -> None:
+    """Dask itself would let the task run on."""
+    words = ("-c", DRIVER, cluster.address, str(node.told))
+    driver = commands.python(*words, folder=ROOT, environment=os.environ, starts=[HOST])
+    process = node.process()
+    driver.kill()
+    driver.communicate()
+    assert comes(lambda: not process.is_running())
+
+
+def test_a_killed_worker_is_a_hint_and_its_node_ends_with_it(
+    engine: HostedEngine, cluster: DaskCluster, node: HeldNode
+) -> None:
+    worker = cluster.start_worker("127.0.0.3")
+    assert comes(lambda: len(engine.machines()) == len(HOSTS) + 1)
+    machine = named(engine, "127.0.0.3")
+    engine.start(machine, node.command)
+    process = node.process()
+    worker.kill()
+    worker.wait()
+    end = next_end(engine)
+    assert (end.machine, end.returned) == (machine, False)
+    assert f"lost its worker {machine.address}" in end.error
+    assert comes(lambda: not process.is_running())
+    assert [machine.name for machine in engine.machines()] == list(HOSTS)
+
+
+def test_the_environment_is_the_machines_and_not_that_of_a_nanny() -> None:
+    nannys = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    assert own_environment({"CUDA_VISIBLE_DEVICES": "3", **nannys}) == {"CUDA_VISIBLE_DEVICES": "3"}
+    assert own_environment({"OMP_NUM_THREADS": "4"}) == {"OMP_NUM_THREADS": "4"}
+
+
+def test_a_client_that_finds_no_cluster_is_refused_in_the_same_words_from_its_own_process() -> None:
+    with pytest.raises(BackendError, match="Dask: no scheduler answers at nonsense://"):
+        HostedEngine(ClusterChoice(MachineEngine.DASK, "nonsense://x"))
+
+
+def test_without_an_address_it_is_said_where_one_may_stand() -> None:
+    with pytest.raises(BackendError, match=r"machines\.address, or set DASK_SCHEDULER_ADDRESS"):
+        DaskEngine(None)
+
+
+def test_joblib_chooses_dask_by_the_client_that_is_there_already(cluster: DaskCluster) -> None:
+    with distributed.Client(cluster.address) as client:
+        with joblib.parallel_config(backend="dask"):
+            assert chosen_engine(None) == ClusterChoice(MachineEngine.DASK, client.scheduler.address)
+        assert chosen_engine(None) is None
+
+
+def test_workers_within_this_process_are_no_machines() -> None:
+    alone: Any = {"processes": False, "dashboard_address": ":0", "n_workers": 1, "threads_per_worker": 1}
+    with (
+        distributed.Client(**alone),
+        joblib.parallel_config(backend="dask"),
+        pytest.raises(UsageError, match="processes=True"),
+    ):
+        chosen_engine(None)

@@ -1,0 +1,169 @@
+"""A node, its guard, and whoever started them: each of them may end first."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import psutil
+import pytest
+
+from parallel_hpo.cluster.base import NodeCommand
+from parallel_hpo.cluster.node_process import NodeExit, NodeProcess, NodeStateUnknownError
+
+DEADLINE_S: Final = 30.0
+GRACE_S: Final = 20.0
+SLEEPS: Final = "import os, time; open({file!r}, 'w').write(f'{{os.getpid()}}\\n'); time.sleep(600)"
+IGNORES: Final = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+IN_A_SESSION_OF_ITS_OWN: Final = (
+    "import subprocess, sys; subprocess.Popen([sys.executable, '-c', {sleeps!r}], start_new_session=True)"
+)
+
+
+def python(code: str, *, grace_s: float = GRACE_S, **variables: str) -> NodeCommand:
+    return NodeCommand(arguments=("-c", code), variables=variables, grace_s=grace_s)
+
+
+def comes(condition: Callable[[], object]) -> bool:
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return bool(condition())
+
+
+def has_begun(file: Path) -> psutil.Process:
+    """Wait for a process that writes its number into the file, and return it."""
+    assert comes(lambda: file.exists() and file.read_text().endswith("\n"))
+    return psutil.Process(int(file.read_text()))
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "pid"
+
+
+@pytest.fixture
+def starter(file: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that has started a node, as an engine's worker does."""
+    code = (
+        "from parallel_hpo.cluster.base import NodeCommand\n"
+        "from parallel_hpo.cluster.node_process import NodeProcess\n"
+        f"command = NodeCommand(arguments=('-c', {SLEEPS.format(file=str(file))!r}), grace_s={GRACE_S})\n"
+        "NodeProcess(command).wait()"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code])
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_a_node_that_ends_well_has_returned() -> None:
+    assert NodeProcess(python("pass")).wait() == NodeExit(0)
+
+
+def test_a_node_that_fails_leaves_its_code_and_the_last_of_what_it_said() -> None:
+    said = NodeProcess(python("import sys; print('x' * 9999); sys.exit('no such sweep')")).wait()
+    assert said.exit_code == 1
+    assert said.last_words.endswith("xxx\nno such sweep")
+    assert len(said.last_words) <= 2000
+
+
+def test_a_node_has_the_environment_of_the_machine_and_what_is_added() -> None:
+    there = os.environ | {"CUDA_VISIBLE_DEVICES": "3,5"}
+    code = "import os; exit(os.environ['CUDA_VISIBLE_DEVICES'] + os.environ['KEY'] != '3,5k')"
+    assert NodeProcess(python(code, KEY="k"), env=there).wait() == NodeExit(0)
+
+
+def test_a_nodes_own_stdin_does_not_end_before_its_guard() -> None:
+    code = "import select, sys; sys.exit(len(select.select([sys.stdin], [], [], 0.2)[0]))"
+    assert NodeProcess(python(code)).wait() == NodeExit(0)
+
+
+def test_a_node_that_is_told_to_stop_may_say_good_bye(file: Path) -> None:
+    code = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(75)); "
+    node = NodeProcess(python(code + SLEEPS.format(file=str(file))))
+    has_begun(file)
+    node.stop()
+    assert node.wait().exit_code == 75
+
+
+def test_a_node_that_does_not_listen_is_killed(file: Path) -> None:
+    node = NodeProcess(python(IGNORES + SLEEPS.format(file=str(file)), grace_s=0.1))
+    has_begun(file)
+    node.stop()
+    assert node.wait().exit_code == -signal.SIGKILL
+
+
+def test_what_a_node_leaves_is_dead_before_it_has_returned(file: Path) -> None:
+    sleeps = SLEEPS.format(file=str(file))
+    code = IN_A_SESSION_OF_ITS_OWN.format(sleeps=sleeps) + f"\nwhile not os.path.exists({str(file)!r}): pass"
+    assert NodeProcess(python("import os\n" + code)).wait() == NodeExit(0)
+    assert not psutil.pid_exists(int(file.read_text()))
+
+
+def test_what_a_launcher_says_is_not_its_guards_word() -> None:
+    words = r"""printf '%s\n' 5 null '{"step": 0}' 'Job 7 begins'; exec "$@" """
+    assert NodeProcess(python("pass"), launcher=("bash", "-c", words, "srun")).wait() == NodeExit(0)
+
+
+def test_a_guard_has_begun_without_what_takes_long_to_import(file: Path) -> None:
+    node = NodeProcess(python(SLEEPS.format(file=str(file))))
+    guard = has_begun(file).parent()
+    assert guard is not None
+    assert not any("pydantic" in part.path for part in guard.memory_maps())
+    node.stop()
+    node.wait()
+
+
+def test_a_node_that_is_killed_has_returned_all_the_same(file: Path) -> None:
+    node = NodeProcess(python(SLEEPS.format(file=str(file))))
+    has_begun(file).kill()
+    assert node.wait().exit_code == -signal.SIGKILL
+
+
+def test_a_signal_to_all_of_a_job_is_the_nodes_own_business(file: Path) -> None:
+    """As of a batch system, which sends it to every process: the node answers, its guard waits."""
+    code = "import signal, sys; signal.signal(signal.SIGUSR1, lambda *_: sys.exit(75)); "
+    node = NodeProcess(python(code + SLEEPS.format(file=str(file))))
+    os.killpg(has_begun(file).pid and os.getpgid(int(file.read_text())), signal.SIGUSR1)
+    assert node.wait().exit_code == 75
+
+
+def test_a_killed_guard_takes_the_node_with_it_and_proves_nothing(file: Path) -> None:
+    node = NodeProcess(python(SLEEPS.format(file=str(file))))
+    child = has_begun(file)
+    guard = child.parent()
+    assert guard is not None
+    guard.kill()
+    with pytest.raises(NodeStateUnknownError, match="without its last word"):
+        node.wait()
+    assert comes(lambda: not child.is_running())
+
+
+def test_a_node_ends_with_the_process_that_started_it(starter: subprocess.Popen[bytes], file: Path) -> None:
+    child = has_begun(file)
+    guard = child.parent()
+    assert guard is not None
+    starter.kill()
+    assert comes(lambda: not child.is_running() and not guard.is_running())
+
+
+def test_two_nodes_of_one_process_do_not_keep_each_other(tmp_path: Path) -> None:
+    """The first's pipe must not be open in the second's guard."""
+    first, second = (NodeProcess(python(SLEEPS.format(file=str(tmp_path / name)))) for name in "ab")
+    for name in "ab":
+        has_begun(tmp_path / name)
+    first.stop()
+    waited = threading.Thread(target=first.wait)
+    waited.start()
+    waited.join(DEADLINE_S)
+    assert not waited.is_alive()
+    second.stop()
+    second.wait()

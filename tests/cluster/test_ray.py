@@ -1,0 +1,143 @@
+"""Nodes and a sweep on a real Ray cluster: two raylets on this machine, with made-up devices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+import psutil
+import pytest
+
+from parallel_hpo.cluster.base import ClusterMachine, NodeTaskEnd
+from parallel_hpo.cluster.hosted import HostedEngine
+from parallel_hpo.cluster.talk import ClusterChoice
+from parallel_hpo.config.tables import MachineEngine
+from parallel_hpo.core.errors import BackendError
+from tests.cluster.nodes import HeldNode, comes, next_end, next_ends
+from tests.cluster.raylets import Raylets, running_raylets
+from tests.commanding import CommandLine
+from tests.conftest import clean_env_in
+from tests.processes.conftest import RealSweep, ending
+from tests.processes.test_engine_heads import expect_exact
+
+pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
+DEVICES: Final = (2, 3)
+MASKS: Final = {"0,1", "0,1,2"}
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory, commands: CommandLine) -> Iterator[RealSweep]:
+    """A sweep to be started, whose environment is the cluster's."""
+    folder = tmp_path_factory.mktemp("sweep")
+    with (
+        clean_env_in(folder / "home") as environment,
+        ending(RealSweep(folder, environment, commands)) as made,
+    ):
+        yield made
+
+
+@pytest.fixture(scope="module")
+def cluster(sweep: RealSweep) -> Iterator[Raylets]:
+    with running_raylets(*DEVICES, env=sweep.env) as made:
+        yield made
+
+
+def new_client(cluster: Raylets) -> HostedEngine:
+    return HostedEngine(ClusterChoice(MachineEngine.RAY, cluster.address))
+
+
+@pytest.fixture(scope="module")
+def client(cluster: Raylets) -> Iterator[HostedEngine]:
+    made = new_client(cluster)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def engine(client: HostedEngine) -> Iterator[HostedEngine]:
+    """An engine without a node, which a file's tests have one after the other."""
+    yield client
+    client.stop()
+    client.ended()
+
+
+@pytest.fixture
+def nodes(engine: HostedEngine, tmp_path: Path) -> dict[ClusterMachine, HeldNode]:
+    """A node on each machine, begun."""
+    return begun(engine, tmp_path)
+
+
+def begun(engine: HostedEngine, folder: Path) -> dict[ClusterMachine, HeldNode]:
+    made = {machine: HeldNode(folder / machine.name) for machine in engine.machines()}
+    for machine, node in made.items():
+        engine.start(machine, node.command)
+    return made
+
+
+def test_each_raylet_is_a_machine_and_has_one_node_with_all_its_devices(
+    engine: HostedEngine, cluster: Raylets, nodes: dict[ClusterMachine, HeldNode]
+) -> None:
+    assert engine.name == "Ray"
+    first, second = (machine.name for machine in engine.machines())
+    assert second == f"{first}-2"
+    environments = [node.facts()["environment"] for node in nodes.values()]
+    assert {environment["CUDA_VISIBLE_DEVICES"] for environment in environments} == MASKS
+    assert not any("OMP_NUM_THREADS" in environment for environment in environments)
+    parents = {parent.pid for node in nodes.values() for parent in node.process().parents()}
+    assert parents >= set(cluster.raylets)
+    for machine, node in nodes.items():
+        node.let_go()
+        assert next_end(engine) == NodeTaskEnd(machine, returned=True, exit_code=0)
+
+
+def test_stopped_nodes_have_said_good_bye(
+    engine: HostedEngine, nodes: dict[ClusterMachine, HeldNode]
+) -> None:
+    processes = [node.process() for node in nodes.values()]
+    engine.stop()
+    assert not any(process.is_running() for process in processes)
+    assert [(end.returned, end.exit_code) for end in engine.ended()] == [(True, 75)] * 2
+
+
+def test_a_client_that_is_killed_is_a_hint_for_each_node_and_leaves_none(
+    cluster: Raylets, tmp_path: Path
+) -> None:
+    before = psutil.Process().children()
+    with closing(new_client(cluster)) as engine:
+        nodes = begun(engine, tmp_path)
+        processes = [node.process() for node in nodes.values()]
+        (host,) = (child for child in psutil.Process().children() if child not in before)
+        host.kill()
+        assert comes(lambda: not any(process.is_running() for process in processes))
+        ends = next_ends(engine, len(nodes))
+    assert {(end.machine, end.returned) for end in ends} == {(machine, False) for machine in nodes}
+
+
+def test_a_sweep_on_the_raylets_of_ray(sweep: RealSweep, cluster: Raylets) -> None:
+    expect_exact(sweep, engine="ray", address=cluster.address)
+
+
+def test_a_cluster_that_is_not_there_is_named() -> None:
+    with pytest.raises(BackendError, match=r"Ray: no cluster is to be had: .*give machines\.address"):
+        HostedEngine(ClusterChoice(MachineEngine.RAY, "nonsense"))
+
+
+def test_a_killed_raylet_is_a_hint_and_its_node_ends_with_it(
+    engine: HostedEngine, cluster: Raylets, nodes: dict[ClusterMachine, HeldNode]
+) -> None:
+    """The other machine's goes on."""
+    lost = next(
+        node for node in nodes.values() if cluster.raylets[1] in [p.pid for p in node.process().parents()]
+    )
+    machine = next(machine for machine, node in nodes.items() if node is lost)
+    process = lost.process()
+    psutil.Process(cluster.raylets[1]).kill()
+    end = next_end(engine)
+    assert (end.machine, end.returned) == (machine, False)
+    assert end.error
+    assert comes(lambda: not process.is_running())
+    assert comes(lambda: machine not in engine.machines())
+    assert all(node.process().is_running() for node in nodes.values() if node is not lost)

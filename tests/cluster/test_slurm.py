@@ -1,0 +1,200 @@
+"""Nodes on a real Slurm of two hosts: steps of an allocation, and jobs of their own."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from parallel_hpo.cluster.base import NodeTaskEnd
+from parallel_hpo.cluster.slurm import SlurmEngine
+from parallel_hpo.core.errors import MissingExtraError, UsageError
+from tests.cluster.nodes import HeldNode, comes, next_end
+from tests.slurm import CORES, NoSlurmError, Slurm, running_slurm
+
+HOSTS: Final = ("m1", "m2")
+JOIN: Final = Path(__file__).parents[2] / "scripts" / "batch" / "slurm-join.sh"
+DRIVER: Final = """
+import sys, time
+from pathlib import Path
+from parallel_hpo.config.tables import MachineEngine
+from parallel_hpo.cluster.hosted import HostedEngine
+from parallel_hpo.cluster.talk import ClusterChoice
+from tests.cluster.nodes import HeldNode
+engine = HostedEngine(ClusterChoice(MachineEngine.SLURM, count=1))
+engine.start(engine.machines()[0], HeldNode(Path(sys.argv[1])).command)
+time.sleep(600)
+"""
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
+    try:
+        with running_slurm(tmp_path_factory.mktemp("slurm"), os.environ, HOSTS) as made:
+            yield made
+    except NoSlurmError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def env(slurm: Slurm) -> dict[str, str]:
+    return {**os.environ, **slurm.variables}
+
+
+Engines = Callable[..., SlurmEngine]
+
+
+@pytest.fixture
+def engines(env: dict[str, str]) -> Iterator[Engines]:
+    """Makes engines for so many jobs, with variables; their nodes are stopped at the end."""
+    made: list[SlurmEngine] = []
+
+    def make(count: Any = "auto", **variables: str) -> SlurmEngine:
+        made.append(SlurmEngine(count, env | variables))
+        return made[-1]
+
+    yield make
+    for engine in made:
+        engine.stop()
+
+
+@pytest.fixture
+def allocation(slurm: Slurm) -> Iterator[dict[str, str]]:
+    """Both hosts, as a script of `sbatch` has them in its environment."""
+    slurm.call("salloc", "--no-shell", "--nodes=2", "--exclusive")
+    number = next(iter(slurm.jobs()))
+    yield {"SLURM_JOB_ID": number, "SLURM_JOB_NODELIST": "m[1-2]", "SLURM_NNODES": "2", "SLURM_NTASKS": "2"}
+    slurm.call("scancel", number)
+    slurm.wait_for_all()
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> HeldNode:
+    return HeldNode(tmp_path / "told")
+
+
+def test_within_an_allocation_each_of_its_hosts_is_a_machine(
+    engines: Engines, allocation: dict[str, str], tmp_path: Path
+) -> None:
+    engine = engines(**allocation)
+    assert [machine.name for machine in engine.machines()] == list(HOSTS)
+    for machine in engine.machines():
+        node = HeldNode(tmp_path / machine.name)
+        engine.start(machine, node.command)
+        assert node.facts()["environment"]["SLURMD_NODENAME"] == machine.name
+        node.let_go()
+        assert next_end(engine) == NodeTaskEnd(machine, returned=True, exit_code=0)
+
+
+def test_elsewhere_each_machine_is_a_job_and_one_that_waits_is_taken_back(
+    engines: Engines, slurm: Slurm, tmp_path: Path
+) -> None:
+    """Two hosts, and three jobs that want one each."""
+    engine = engines(3, SRUN_CPUS_PER_TASK=str(CORES))
+    nodes = {machine: HeldNode(tmp_path / machine.name) for machine in engine.machines()}
+    for machine, node in nodes.items():
+        engine.start(machine, node.command)
+    assert comes(lambda: sum(node.told.exists() for node in nodes.values()) == len(HOSTS))
+    assert sorted(slurm.jobs().values()) == ["PENDING", "RUNNING", "RUNNING"]
+    processes = [node.process() for node in nodes.values() if node.told.exists()]
+    engine.stop()
+    assert not any(process.is_running() for process in processes)
+    ends = engine.ended()
+    assert {end.machine for end in ends} == set(nodes)
+    assert sorted((end.returned, end.exit_code or 0) for end in ends) == [(False, 0), (True, 75), (True, 75)]
+    assert "PENDING" not in slurm.wait_for_all()
+
+
+def test_a_job_that_is_cancelled_lets_its_node_say_good_bye(
+    engines: Engines, slurm: Slurm, node: HeldNode
+) -> None:
+    engine = engines(1)
+    engine.start(engine.machines()[0], node.command)
+    node.facts()
+    slurm.call("scancel", *slurm.jobs())
+    assert next_end(engine) == NodeTaskEnd(engine.machines()[0], returned=True, exit_code=75)
+
+
+@pytest.mark.thorough
+def test_a_node_hears_of_its_time_limit_in_time(engines: Engines, node: HeldNode) -> None:
+    """A minute is Slurm's shortest limit; it looks twice a minute whether a notice is due."""
+    engine = engines(1, SLURM_TIMELIMIT="1", SLURM_SIGNAL="USR1@60")
+    engine.start(engine.machines()[0], node.command)
+    node.facts()
+    assert next_end(engine) == NodeTaskEnd(engine.machines()[0], returned=True, exit_code=76)
+
+
+STUB: Final = """#!/usr/bin/env bash
+# Stands for `parallel-hpo`: its first task waits for the notice, and ends as a node does that hears of it,
+# or that doesn't listen yet.
+[[ $HEARS == no ]] || trap 'kill "$!"; exit 75' USR1
+echo "$*" >>"$CALLS"
+[[ $(wc -l <"$CALLS") == 1 ]] || exit 0
+[[ $HEARS == yes ]] || exec sleep 600
+sleep 600 & wait
+"""
+
+
+@pytest.mark.parametrize("hears", ["yes", "no"])
+def test_a_task_of_the_arrays_script_that_is_told_to_leave_joins_again(
+    slurm: Slurm, env: dict[str, str], tmp_path: Path, hears: str
+) -> None:
+    """Its job is put back into the queue."""
+    stub, calls = tmp_path / "parallel-hpo", tmp_path / "calls"
+    stub.write_text(STUB)
+    stub.chmod(0o755)
+    variables = {"SWEEP": "abc", "CALLS": str(calls), "HEARS": hears, "PATH": f"{tmp_path}:{env['PATH']}"}
+    options = ("--parsable", "--array=1", "--export=ALL", f"--chdir={tmp_path}")
+    task = slurm.call("sbatch", *options, str(JOIN), **env | variables).strip() + "_1"
+    assert comes(calls.exists)
+    slurm.call("scancel", "--signal=USR1", "--batch", task)
+    assert comes(lambda: slurm.jobs().get(task) == "PENDING")
+    # Two minutes is what Slurm waits; a job whose last end is not a second old is refused by the node.
+    slurm.call("scontrol", "update", f"JobId={task}", "StartTime=now+2")
+    slurm.wait_for_all()
+    name = f"{socket.gethostname().partition('.')[0]}-1"
+    assert calls.read_text().splitlines() == [f"join abc --name {name}"] * 2
+
+
+def test_nothing_is_left_of_a_driver_that_was_killed(
+    slurm: Slurm, env: dict[str, str], node: HeldNode
+) -> None:
+    driver = subprocess.Popen([sys.executable, "-c", DRIVER, str(node.told)], env=env)
+    process = node.process()
+    driver.kill()
+    driver.wait()
+    assert comes(lambda: not process.is_running())
+    slurm.wait_for_all()
+
+
+def test_an_srun_that_dies_is_a_hint(engines: Engines, node: HeldNode) -> None:
+    engine = engines(1)
+    engine.start(engine.machines()[0], node.command)
+    process = node.process()
+    (started,) = engine._nodes
+    started.kill()
+    end = next_end(engine)
+    assert not end.returned
+    assert comes(lambda: not process.is_running())
+
+
+def test_machines_reach_this_one_by_the_way_to_the_controller(engines: Engines) -> None:
+    with closing(engines(1)) as engine:
+        assert engine.own_address() == "127.0.0.1"
+
+
+def test_how_many_jobs_must_be_said(env: dict[str, str]) -> None:
+    with pytest.raises(UsageError, match=r"machines\.count"):
+        SlurmEngine("auto", env)
+
+
+def test_where_there_is_no_srun_it_is_said_so() -> None:
+    with pytest.raises(MissingExtraError, match="no srun here"):
+        SlurmEngine(1, {"PATH": "/nowhere"})

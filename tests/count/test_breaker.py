@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from parallel_hpo.core.types import Outcome
+from parallel_hpo.count.policy import FailureCount, FailureLimits, count_outcome, why_tripped
+
+OFF = FailureLimits(max_initial=None)
+F, OK, STOPPED, CRASHED = Outcome.FAILED, Outcome.FINISHED, Outcome.STOPPED, Outcome.CRASHED
+outcomes = st.lists(st.sampled_from(Outcome), max_size=30)
+
+
+def count(history: Iterable[Outcome]) -> FailureCount:
+    counted = FailureCount()
+    for outcome in history:
+        counted = count_outcome(counted, outcome)
+    return counted
+
+
+@given(outcomes)
+def test_with_all_limits_off_nothing_trips(history: list[Outcome]) -> None:
+    assert why_tripped(count(history), OFF) == ""
+
+
+@given(outcomes, st.integers(1, 10))
+def test_the_total_trips_at_exactly_its_limit(history: list[Outcome], limit: int) -> None:
+    tripped = why_tripped(count(history), FailureLimits(max_initial=None, max_total=limit))
+    assert bool(tripped) == (history.count(F) >= limit)
+
+
+@given(outcomes)
+def test_stopped_and_crashed_runs_count_neither_way(history: list[Outcome]) -> None:
+    judged = [outcome for outcome in history if outcome in (F, OK)]
+    assert count(history) == count(judged)
+
+
+@given(outcomes, st.integers(1, 10))
+def test_a_row_is_broken_by_a_finished_run_alone(history: list[Outcome], limit: int) -> None:
+    since = [outcome for outcome in history if outcome in (F, OK)]
+    while OK in since:
+        since = since[since.index(OK) + 1 :]
+    tripped = why_tripped(count(history), FailureLimits(max_initial=None, max_consecutive=limit))
+    assert bool(tripped) == (len(since) >= limit)
+
+
+@pytest.mark.parametrize(
+    ("history", "trips"),
+    [
+        ([F] * 4, False),
+        ([F] * 5, True),
+        ([F, F, OK, *[F] * 9], False),
+        ([F, STOPPED, F, CRASHED, F, F, F], True),
+    ],
+)
+def test_the_first_runs_trip_only_while_none_has_finished(history: list[Outcome], trips: bool) -> None:
+    assert bool(why_tripped(count(history), FailureLimits())) == trips
+
+
+@pytest.mark.parametrize(
+    ("limits", "key"),
+    [
+        (FailureLimits(max_initial=2), "failures.max_initial is 2"),
+        (FailureLimits(max_initial=None, max_consecutive=2), "failures.max_consecutive is 2"),
+        (FailureLimits(max_initial=None, max_total=2), "failures.max_total is 2"),
+    ],
+)
+def test_the_reason_names_the_key_and_its_value(limits: FailureLimits, key: str) -> None:
+    assert key in why_tripped(count([F, F]), limits)

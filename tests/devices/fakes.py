@@ -1,0 +1,63 @@
+"""A driver with eight devices: 2 is partitioned by MIG, on 6 a stranger computes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from parallel_hpo.devices.library import Device, DeviceLibrary, DeviceProcess, MaskVariable, Usage
+
+STRANGER: Final = 4194305
+"""A process id beyond what Linux ever gives."""
+UUIDS: Final = tuple(
+    f"GPU-{number}{letter}000000-0000-0000-0000-000000000000" for number, letter in enumerate("abcdefab")
+)
+INSTANCES: Final = ("MIG-11aa-0000", "MIG-22bb-0000")
+
+PLAIN: Final = tuple(
+    Device(number, uuid, "Fake 80GB", frozenset(range(4) if number < 4 else range(4, 8)))
+    for number, uuid in enumerate(UUIDS)
+)
+DEVICES: Final = (*PLAIN[:2], replace(PLAIN[2], partitioned=True, instances=INSTANCES), *PLAIN[3:])
+IDLE: Final = Usage(used_mb=4.0, total_mb=81920.0, processes=())
+
+
+def used_by(*pids: int, mb: float | None = 1000.0) -> Usage:
+    """Return the usage of a device on which these processes compute."""
+    return Usage(sum(mb or 0.0 for _ in pids), 81920.0, tuple(DeviceProcess(pid, mb) for pid in pids))
+
+
+@dataclass
+class FakeLibrary:
+    """Answers as the driver would; what is in `usages` and `errors` may be changed meanwhile."""
+
+    devices: tuple[Device, ...] = DEVICES
+    usages: dict[str, Usage | None] = field(default_factory=lambda: {UUIDS[6]: used_by(STRANGER)})
+    errors: Mapping[str, int] = field(default_factory=dict)
+    joules: dict[str, float] = field(default_factory=dict)
+    closed: bool = False
+    variable: MaskVariable = MaskVariable.CUDA
+
+    def driver_version(self) -> str:
+        return "570.1"
+
+    def list_devices(self) -> tuple[Device, ...]:
+        return self.devices
+
+    def usage(self, uuid: str) -> Usage | None:
+        return self.usages.get(uuid, IDLE)
+
+    def uncorrected_errors(self, uuid: str) -> int | None:
+        return self.errors.get(uuid)
+
+    def energy_j(self, uuid: str) -> float | None:
+        return self.joules.get(uuid)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def as_library(fake: FakeLibrary) -> DeviceLibrary:
+    """Return the fake as what it stands for; mypy compares the two."""
+    return fake

@@ -1,0 +1,194 @@
+"""Which devices their owners have, who is seen on them, and who sits at the machine."""
+
+from __future__ import annotations
+
+import os
+import queue
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from parallel_hpo.devices.library import DeviceProcess
+from parallel_hpo.devices.placing import is_stranger
+from parallel_hpo.devices.sharing import FREE_AFTER_S, DevicePresence, OtherUsersSeen, come_back, look_again
+from parallel_hpo.devices.users import IDLE_S, DeviceUsers, UserWatch, ask_logind, at_a_terminal, who_is_there
+
+WHO = {"0": "process 7 computes on it"}
+
+
+# --- presence ---------------------------------------------------------------------------
+
+
+def test_a_device_is_away_at_once_and_back_when_nobody_was_seen_for_a_while() -> None:
+    away = look_again(DevicePresence(), WHO, 100.0)
+    assert "0" in away.away
+    left = look_again(away, {}, 200.0)
+    assert left.back_at == {"0": 200.0 + FREE_AFTER_S}
+    assert come_back(left, 199.9 + FREE_AFTER_S) == left
+    assert come_back(left, 200.0 + FREE_AFTER_S) == DevicePresence()
+
+
+def test_who_comes_and_goes_within_that_time_keeps_the_device_away() -> None:
+    left = look_again(look_again(DevicePresence(), WHO, 100.0), {}, 101.0)
+    again = look_again(left, WHO, 102.0)
+    assert (dict(again.away), dict(again.back_at)) == (WHO, {})
+    assert come_back(again, 1000.0) == again
+
+
+def test_a_later_look_at_which_nobody_is_seen_does_not_put_off_the_return() -> None:
+    left = look_again(look_again(DevicePresence(), WHO, 100.0), {}, 101.0)
+    assert look_again(left, {"1": "x"}, 105.0).back_at["0"] == 101.0 + FREE_AFTER_S
+
+
+# --- who computes -------------------------------------------------------------------------
+
+
+def owners(
+    pids: Mapping[str, list[int]], *, there: str = "", strange: Callable[[int], bool] = is_stranger
+) -> DeviceUsers:
+    return DeviceUsers(
+        pids,
+        lambda name: [DeviceProcess(pid, 1.0) for pid in pids.get(name, [])],
+        is_stranger=strange,
+        who_is_there=lambda: there,
+    )
+
+
+LOOK: Final = """
+import os, sys
+from parallel_hpo.devices.placing import is_stranger
+print([is_stranger(pid) for pid in (os.getpid(), os.getppid(), int(sys.argv[1]))])
+"""
+
+
+def test_a_process_of_ours_is_no_stranger_and_one_beside_us_is() -> None:
+    """As seen by a child of this process: itself, its parent, and its parent's other child."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        command = [sys.executable, "-c", LOOK, str(other.pid)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert done.stdout == "[False, False, True]\n"
+        assert not is_stranger(other.pid), "to this process it is a child"
+        other.communicate(b"\n")
+
+
+def test_whoever_computes_on_a_device_beside_us_wants_it() -> None:
+    pids: dict[str, list[int]] = {"0": [], "1": []}
+    seen = owners(pids, strange=lambda pid: pid == os.getppid())
+    pids |= {"0": [os.getpid()], "1": [os.getpid(), os.getppid()]}
+    assert seen.look() == {"1": f"process {os.getppid()} computes on it"}
+
+
+def test_a_number_that_means_nothing_here_is_nobody_unless_it_was_there_before_us() -> None:
+    """Within a container the driver knows processes by their numbers outside, ours among them."""
+    unknown = 4194305
+    pids = {"0": [unknown], "1": []}
+    seen = owners(pids)
+    pids["1"] = [unknown + 1]
+    assert seen.look() == {"0": f"process {unknown} computes on it"}
+    pids["0"] = []
+    assert seen.look() == {}
+
+
+def test_who_sits_at_the_machine_has_all_of_its_devices_also_where_there_are_none() -> None:
+    there = "the session of ada is active"
+    assert owners({"0": [], "1": []}, there=there).look() == {"0": there, "1": there}
+    assert owners({}, there=there).look() == {"": there}
+    assert owners({}).look() == {}
+
+
+def test_only_what_has_changed_is_told() -> None:
+    looks = iter([{}, WHO, WHO, {}])
+    told: queue.SimpleQueue[OtherUsersSeen] = queue.SimpleQueue()
+    watch = UserWatch(lambda: next(looks, {}), told.put, seen={}, every_s=0.001)
+    watch.start()
+    try:
+        assert [told.get(timeout=30).seen for _ in range(2)] == [WHO, {}]
+    finally:
+        watch.close()
+        watch.join()
+    assert told.empty()
+
+
+# --- who sits here -------------------------------------------------------------------------
+
+AT_SEAT: Final[dict[str, str]] = {
+    "Name": "ada",
+    "Seat": "seat0",
+    "State": "active",
+    "Class": "user",
+    "IdleHint": "no",
+    "LockedHint": "no",
+}
+
+
+def logind(*sessions: Mapping[str, str]) -> Callable[..., str | None]:
+    """Return what answers as `loginctl` does."""
+
+    def ask(*words: str) -> str | None:
+        if words[0] == "list-sessions":
+            return "".join(f"{number:>6} 1000 ada seat0\n" for number in range(len(sessions)))
+        asked = [words[place + 1] for place, word in enumerate(words) if word == "-p"]
+        session = sessions[int(words[1])]
+        return "".join(f"{name}={session[name]}\n" for name in asked if name in session)
+
+    return ask
+
+
+def test_a_session_in_front_of_a_seat_is_somebody() -> None:
+    assert who_is_there(logind(AT_SEAT)) == "the session of ada is active"
+
+
+@pytest.mark.parametrize(
+    "unlike",
+    [
+        *({"IdleHint": "yes"}, {"LockedHint": "yes"}, {"State": "online"}, {"State": "closing"}),
+        *({"Seat": ""}, {"Class": "greeter"}, {"Class": "manager"}),
+    ],
+)
+def test_an_idle_locked_remote_or_hidden_session_and_a_login_screen_are_nobody(
+    unlike: dict[str, str],
+) -> None:
+    assert who_is_there(logind(AT_SEAT | unlike)) == ""
+    assert who_is_there(logind(AT_SEAT | unlike, AT_SEAT | {"Name": "eve"})).endswith("eve is active")
+
+
+def test_without_a_session_and_where_one_ends_meanwhile_nobody_is_there() -> None:
+    assert who_is_there(logind()) == ""
+    assert who_is_there(lambda *words: "  1 0 ada\n" if words[0] == "list-sessions" else None) == ""
+
+
+@dataclass(frozen=True)
+class At:
+    name: str
+    terminal: str | None
+    host: str | None = ""
+
+
+def test_without_logind_a_terminal_of_this_machine_counts_until_its_last_key_is_long_ago(
+    tmp_path: Path,
+) -> None:
+    terminal = tmp_path / "tty1"
+    terminal.touch()
+    os.utime(terminal, (1000.0, 1000.0))
+    users = [At("bot", None), At("eve", str(terminal), "far.example"), At("ada", str(terminal))]
+    assert at_a_terminal(users, 1000.0 + IDLE_S - 1).startswith("ada is at ")
+    assert at_a_terminal(users, 1000.0 + IDLE_S) == ""
+    assert at_a_terminal(users[:2], 1000.0) == ""
+    assert at_a_terminal([At("ada", "no-such-terminal")], 1000.0) == ""
+
+
+def test_loginctl_is_asked_and_its_refusal_is_no_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = tmp_path / "loginctl"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert ask_logind("list-sessions") is None
+    command.write_text('#!/bin/sh\necho "asked $*"\n[ "$1" != fail ]\n')
+    command.chmod(0o755)
+    assert ask_logind("list-sessions", "--no-legend") == "asked list-sessions --no-legend\n"
+    assert ask_logind("fail") is None

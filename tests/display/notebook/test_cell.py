@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from typing import Any
+
+from parallel_hpo.core.notices import OutputLine
+from parallel_hpo.core.types import Slot
+from parallel_hpo.display.notebook import NotebookCell, find_publisher
+from tests.display.notebook.test_picture import OPENED, began, over
+from tests.results import RESULT
+
+
+class Notebook:
+    """Notes what is published, as IPython's `publish_display_data` would take it."""
+
+    def __init__(self) -> None:
+        self.published: list[tuple[dict[str, str], str, bool]] = []
+        self.threads: list[threading.Thread] = []
+
+    def __call__(self, data: dict[str, str], *, transient: dict[str, str], update: bool) -> None:
+        self.published.append((data, transient["display_id"], update))
+        self.threads.append(threading.current_thread())
+
+    @property
+    def last(self) -> str:
+        return self.published[-1][0]["text/plain"]
+
+
+def test_its_place_is_made_by_the_thread_that_runs_the_cell_and_all_else_updates_it() -> None:
+    notebook = Notebook()
+    with NotebookCell(notebook) as cell:
+        cell(OPENED)
+    assert notebook.threads[0] is threading.current_thread()
+    assert [update for _, _, update in notebook.published] == [False, *[True] * (len(notebook.published) - 1)]
+    assert len({place for _, place, _ in notebook.published}) == 1
+
+
+def test_two_cells_have_places_of_their_own() -> None:
+    notebook = Notebook()
+    NotebookCell(notebook)
+    NotebookCell(notebook)
+    assert len({place for _, place, _ in notebook.published}) == 2
+
+
+def test_it_shows_html_and_text() -> None:
+    notebook = Notebook()
+    with NotebookCell(notebook) as cell:
+        cell(OPENED)
+    assert set(notebook.published[-1][0]) == {"text/plain", "text/html"}
+
+
+def test_the_result_is_shown_last_whatever_came_just_before() -> None:
+    notebook = Notebook()
+    with NotebookCell(notebook) as cell:
+        for notice in (OPENED, began(1), over(1, 0.5)):
+            cell(notice)
+        cell.conclude(RESULT, go_on="start(main)")
+    assert notebook.last.splitlines()[0] == "0 runs in 1.0 s: 0 finished"
+    assert "ended: count reached" in notebook.last
+    assert "go on with it" not in notebook.last
+
+
+def test_what_goes_on_with_a_sweep_that_is_not_complete_is_said() -> None:
+    notebook = Notebook()
+    with NotebookCell(notebook) as cell:
+        cell.conclude(replace(RESULT, exit_code=75), go_on="start(main)")
+    assert notebook.last.endswith("go on with it: start(main)")
+
+
+def test_many_notices_are_few_updates() -> None:
+    notebook = Notebook()
+    with NotebookCell(notebook, clock=lambda: 0.0) as cell:
+        for _ in range(1000):
+            cell(OutputLine(Slot(0), "step"))
+            cell(began(1))
+    assert len(notebook.published) < 10
+
+
+def test_a_notebook_that_is_gone_ends_nothing() -> None:
+    def gone(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no kernel")
+
+    with NotebookCell(gone) as cell:
+        cell(OPENED)
+        cell.conclude(RESULT)
+
+
+def test_outside_a_notebook_there_is_no_publisher() -> None:
+    assert find_publisher() is None

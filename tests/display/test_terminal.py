@@ -1,0 +1,309 @@
+from __future__ import annotations
+
+import errno
+import io
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Literal
+
+import pytest
+from rich.console import Console
+from rich.text import Text
+
+from parallel_hpo.cli.late_signals import LateSignals
+from parallel_hpo.core.notices import OutputLine, RunBegan, RunOver, SweepOpened, shows_memory
+from parallel_hpo.core.types import Outcome, RunId, Slot, SweepId, SweepPath
+from parallel_hpo.display import Terminal, Verbosity
+from parallel_hpo.display.screen import Screen
+
+PATH = SweepPath("local", "digits", SweepId("s1"))
+OPENED = SweepOpened(PATH, "http://x/s1", "local", 2, 1, (2,), "/logs/s1", "loss", "minimize")
+BEGAN = RunBegan(Slot(0), RunId("ab12"), 1, {"lr": 0.1})
+OVER = RunOver(Slot(0), RunId("ab12"), 1, Outcome.FINISHED, "", 0.5, 3.0)
+
+
+def line(text: str) -> OutputLine:
+    return OutputLine(Slot(0), text)
+
+
+class Blocked(io.StringIO):
+    """A terminal that takes nothing until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.free = threading.Event()
+
+    def write(self, text: str, /) -> int:
+        self.free.wait()
+        return super().write(text)
+
+
+class Broken(io.StringIO):
+    """A stream that can't be written."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self._error = error
+        self.attempts = 0
+
+    def write(self, text: str, /) -> int:
+        self.attempts += 1
+        raise self._error
+
+
+def screen_on(*, terminal: bool, verbosity: Verbosity = Verbosity.NORMAL) -> tuple[Screen, io.StringIO]:
+    stream = io.StringIO()
+    colours: Literal["standard"] | None = "standard" if terminal else None
+    console = Console(file=stream, force_terminal=terminal, width=40, color_system=colours, _environ={})
+    screen = Screen(console, live=terminal, verbosity=verbosity, varied=None, clock=lambda: 0.0)
+    return screen, stream
+
+
+def test_without_a_terminal_there_are_plain_lines_only() -> None:
+    stream = io.StringIO()
+    with Terminal(stream) as terminal:
+        for notice in (OPENED, BEGAN, line("epoch 1: \x1b[31mbad\x1b[0m [bold]"), OVER):
+            terminal(notice)
+    assert stream.getvalue().splitlines()[3:] == [
+        "w0 run ab12 started  lr=0.1",
+        "[w0] epoch 1: bad [bold]",
+        "w0 run ab12 finished in 3.0 s  loss=0.5",
+    ]
+
+
+def test_forced_colours_do_not_make_a_file_a_terminal(clean_env: dict[str, str]) -> None:
+    program = """if True:
+        import sys
+        from parallel_hpo.display import Terminal
+        from parallel_hpo.core.notices import *
+        from parallel_hpo.core.types import *
+        with Terminal(sys.stderr) as terminal:
+            path = SweepPath("e", "p", SweepId("s"))
+            terminal(SweepOpened(path, "", "local", 2, 1, (2,), "", "loss", "minimize"))
+    """
+    environment = clean_env | {"FORCE_COLOR": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert "2 runs on 1 worker" in done.stderr
+    assert "\x1b[2K" not in done.stderr
+
+
+def test_a_quiet_display_shows_no_output() -> None:
+    stream = io.StringIO()
+    with Terminal(stream, verbosity=Verbosity.QUIET) as terminal:
+        terminal(line("epoch 1"))
+    assert stream.getvalue() == ""
+
+
+def test_a_long_line_is_not_wrapped() -> None:
+    screen, stream = screen_on(terminal=False)
+    screen.show(line("x" * 500))
+    assert stream.getvalue() == f"[w0] {'x' * 500}\n"
+
+
+def test_on_a_terminal_the_progress_line_stays_below_the_lines() -> None:
+    screen, stream = screen_on(terminal=True)
+    screen.show(OPENED)
+    screen.redraw()
+    assert stream.getvalue().endswith("0/2 runs · 0 running\x1b[0m\x1b[1m · 0 failed\x1b[0m")
+    screen.show(BEGAN)
+    assert "\x1b[2K\rw0 run ab12 started" in stream.getvalue()
+
+
+def test_on_a_terminal_the_progress_line_fits_its_width() -> None:
+    screen, stream = screen_on(terminal=True)
+    for notice in (OPENED, BEGAN, OVER, BEGAN):
+        screen.show(notice)
+    before = len(stream.getvalue())
+    screen.redraw()
+    assert "…" in stream.getvalue()[before:]
+    (row, last) = stream.getvalue()[before:].split("\n")
+    assert Text.from_ansi(last).cell_len == 39
+    assert Text.from_ansi(row).plain == "w0 ab12 0.0 s"
+
+
+def test_on_a_terminal_the_sweeps_address_opens_by_a_click() -> None:
+    screen, stream = screen_on(terminal=True)
+    screen.show(OPENED)
+    assert re.search(r"\x1b]8;[^;]*;http://x/s1\x1b\\http://x/s1\x1b]8;;\x1b\\", stream.getvalue())
+
+
+def test_without_a_terminal_the_address_is_plain_also_where_colours_are_forced() -> None:
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=True, color_system="standard", _environ={})
+    screen = Screen(console, live=False, verbosity=Verbosity.NORMAL, varied=None, clock=lambda: 0.0)
+    screen.show(OPENED)
+    assert "http://x/s1" in stream.getvalue()
+    assert "\x1b]8;" not in stream.getvalue()
+
+
+def test_on_a_terminal_the_workers_colours_survive() -> None:
+    screen, stream = screen_on(terminal=True)
+    screen.show(line("\x1b[31mred\x1b[0m"))
+    assert "\x1b[31mred\x1b[0m" in stream.getvalue()
+
+
+def test_on_a_terminal_a_worker_cannot_move_the_cursor() -> None:
+    screen, stream = screen_on(terminal=True)
+    screen.show(line("50%\r100%\x1b[2J\x1b[10A"))
+    assert "100%" in stream.getvalue()
+    assert "[2J" not in stream.getvalue()
+
+
+def test_the_cursor_is_never_hidden() -> None:
+    screen, stream = screen_on(terminal=True)
+    screen.show(OPENED)
+    screen.redraw()
+    screen.erase()
+    assert "\x1b[?25l" not in stream.getvalue()
+
+
+def test_no_color_is_honoured(clean_env: dict[str, str]) -> None:
+    program = """if True:
+        import io, sys
+        from parallel_hpo.display import Terminal
+        from parallel_hpo.core.notices import *
+        from parallel_hpo.core.types import *
+        class Tty(io.StringIO):
+            def isatty(self): return True
+        stream = Tty()
+        with Terminal(stream) as terminal:
+            terminal(OutputLine(Slot(0), "\\x1b[31mred"))
+        print(repr(stream.getvalue()))
+    """
+    environment = clean_env | {"TERM": "xterm", "PYTHONPATH": os.pathsep.join(sys.path)}
+    coloured = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True
+    )
+    plain = subprocess.run(
+        [sys.executable, "-c", program], env=environment | {"NO_COLOR": "1"}, capture_output=True, text=True
+    )
+    assert "[31m" in coloured.stdout
+    assert "[31m" not in plain.stdout
+    assert "red" in plain.stdout
+
+
+def tell(terminal: Terminal) -> None:
+    for _ in range(50):
+        terminal(line("whole line"))
+
+
+def test_many_threads_may_tell_at_once() -> None:
+    stream = io.StringIO()
+    with Terminal(stream) as terminal:
+        threads = [threading.Thread(target=tell, args=(terminal,)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert stream.getvalue() == "[w0] whole line\n" * 200
+
+
+def test_a_terminal_that_takes_nothing_holds_up_nobody() -> None:
+    stream = Blocked()
+    with Terminal(stream) as terminal:
+        for number in range(10_500):  # none of them waits for the stream, or the test would hang here
+            terminal(line(f"line {number}"))
+        stream.free.set()
+    assert "line 0\n" in stream.getvalue()
+
+
+def test_the_end_does_not_wait_for_ever_for_a_terminal() -> None:
+    stream = Blocked()
+    began_s = time.monotonic()
+    try:
+        with Terminal(stream) as terminal:
+            terminal(OPENED)
+        assert time.monotonic() - began_s < 10
+    finally:
+        stream.free.set()
+
+
+def test_lines_left_out_are_counted() -> None:
+    stream = Blocked()
+    with Terminal(stream) as terminal:
+        for _ in range(10_005):
+            terminal(line("x"))
+        stream.free.set()
+        wait_until(lambda: "not shown here" in stream.getvalue())
+    assert " lines of output not shown here; the workers' logs have them" in stream.getvalue()
+
+
+def test_a_closed_stream_is_no_error() -> None:
+    stream = io.StringIO()
+    stream.close()
+    with Terminal(stream) as terminal:
+        terminal(OPENED)
+
+
+def test_no_stream_is_no_error() -> None:
+    with Terminal(None) as terminal:
+        terminal(OPENED)
+
+
+@pytest.mark.parametrize(
+    "error", [BrokenPipeError(), OSError(errno.ENOSPC, "full"), ValueError("I/O operation on closed file")]
+)
+def test_a_stream_that_broke_is_not_tried_again(error: Exception) -> None:
+    broken = Broken(error)
+    with Terminal(broken) as terminal:
+        terminal(OPENED)
+        terminal(BEGAN)
+    assert broken.attempts == 1
+
+
+def test_a_stream_that_is_busy_is_tried_again() -> None:
+    busy = Broken(BlockingIOError())
+    with Terminal(busy) as terminal:
+        terminal(OPENED)
+        terminal(BEGAN)
+    assert busy.attempts > 1
+
+
+def test_a_reader_that_has_gone_ends_no_process() -> None:
+    program = """if True:
+        import sys
+        from parallel_hpo.display import Terminal
+        from parallel_hpo.core.notices import *
+        from parallel_hpo.core.types import *
+        with Terminal(sys.stderr) as terminal:
+            for _ in range(1000):
+                terminal(OutputLine(Slot(0), "x"))
+        print("alive")
+    """
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE, stderr=write_end, text=True
+    )
+    os.close(write_end)
+    assert (done.returncode, done.stdout) == (0, "alive\n")
+
+
+def wait_until(true: Callable[[], bool], deadline_s: float = 10.0) -> None:
+    end_s = time.monotonic() + deadline_s
+    while not true():
+        assert time.monotonic() < end_s
+        threading.Event().wait(0.01)
+
+
+@pytest.mark.parametrize(
+    ("is_terminal", "verbosity"),
+    [(True, Verbosity.NORMAL), (False, Verbosity.NORMAL), (True, Verbosity.QUIET)],
+)
+def test_memory_is_looked_at_where_there_are_rows_to_show_it(
+    monkeypatch: pytest.MonkeyPatch, is_terminal: bool, verbosity: Verbosity
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    stream = io.StringIO()
+    stream.isatty = lambda: is_terminal  # type: ignore[method-assign]
+    with Terminal(stream, verbosity=verbosity) as terminal:
+        watched = LateSignals().watching(terminal)
+        has_rows = is_terminal and verbosity is Verbosity.NORMAL
+        assert (shows_memory(terminal), shows_memory(watched)) == (has_rows, has_rows)
+    assert shows_memory(lambda notice: None)

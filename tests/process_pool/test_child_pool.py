@@ -1,0 +1,284 @@
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import psutil
+import pytest
+
+from parallel_hpo.core.errors import ConfigError, WorkerStartError
+from parallel_hpo.processes.fork_server import COMMAND
+from parallel_hpo.processes.pool import ChildPool
+from parallel_hpo.worker import tree
+from tests.process_pool.pooling import (
+    BARE,
+    DEADLINE_S,
+    ROOT,
+    SLEEP,
+    WITH_STRAY,
+    close_all,
+    collect_ends,
+    is_fork_server,
+    is_gone,
+    marked,
+    open_descriptors,
+    opened_pool,
+    read_line,
+    spawn,
+)
+
+GONE_WITHIN_S: Final = 5.0
+
+SUPERVISOR: Final = """
+import os, signal, sys
+from parallel_hpo.processes.pool import ChildPool
+from parallel_hpo.core.child_spec import ChildCall, Surroundings
+environment = dict(os.environ)
+pool = ChildPool(environment=environment, fresh=False, preload=(), command=tuple(sys.argv[2:]))
+pool.open()
+surroundings = Surroundings(environment, tuple(sys.path), os.getcwd())
+child = pool.spawn(ChildCall(surroundings, "builtins:exec", (sys.argv[1],)))
+print(child.pid, flush=True)
+print(os.read(child.output, 100).decode(), end="", flush=True)
+signal.pause()
+"""
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChildPool]:
+    environment = {**os.environ, "HOME": str(tmp_path_factory.mktemp("home"))}
+    with opened_pool(environment, command=COMMAND) as pool:
+        pool.wait_until_ready()
+        yield pool
+
+
+def fork_server_of(pid: int) -> psutil.Process:
+    parent = psutil.Process(pid).parent()
+    assert parent is not None
+    assert is_fork_server(parent)
+    return parent
+
+
+def exit_code_of_next(pool: ChildPool) -> tuple[int, int]:
+    """The process id and the exit code of the next child that ends; minus the signal that killed it."""
+    ((reaped, child),) = collect_ends(pool, 1)
+    close_all(child)
+    return reaped.pid, os.waitstatus_to_exitcode(reaped.status)
+
+
+def test_the_end_of_a_child_is_told_with_its_exit_code(pool: ChildPool, clean_env: dict[str, str]) -> None:
+    child = spawn(pool, "import os; os._exit(3)", clean_env)
+    assert exit_code_of_next(pool) == (child.pid, 3)
+
+
+def test_a_child_that_is_killed_is_told_with_the_signal(pool: ChildPool, clean_env: dict[str, str]) -> None:
+    child = spawn(pool, SLEEP, clean_env)
+    child.kill()
+    assert exit_code_of_next(pool) == (child.pid, -signal.SIGKILL)
+
+
+def test_killing_a_child_that_is_gone_does_nothing(pool: ChildPool, clean_env: dict[str, str]) -> None:
+    child = spawn(pool, "import os; os._exit(0)", clean_env)
+    ((reaped, same),) = collect_ends(pool, 1)
+    child.kill()
+    close_all(child)
+    assert same is child
+    assert reaped.status == 0
+
+
+def test_children_live_side_by_side(pool: ChildPool, clean_env: dict[str, str]) -> None:
+    children = [spawn(pool, SLEEP, clean_env) for _ in range(3)]
+    assert [read_line(child) for child in children] == ["asleep"] * 3
+    for child in children:
+        child.kill()
+    ended = collect_ends(pool, len(children))
+    for _, child in ended:
+        close_all(child)
+    assert {reaped.pid for reaped, _ in ended} == {child.pid for child in children}
+
+
+def test_what_a_child_leaves_is_gone_by_the_time_its_end_is_told(
+    pool: ChildPool, clean_env: dict[str, str]
+) -> None:
+    child = spawn(pool, WITH_STRAY + "os._exit(0)", clean_env)
+    stray = int(read_line(child))
+    assert exit_code_of_next(pool) == (child.pid, 0)
+    assert not psutil.pid_exists(stray)
+
+
+def test_what_a_killed_child_leaves_is_gone_by_the_time_its_end_is_told(
+    pool: ChildPool, clean_env: dict[str, str]
+) -> None:
+    child = spawn(pool, WITH_STRAY + "time.sleep(600)", clean_env)
+    stray = int(read_line(child))
+    child.kill()
+    exit_code_of_next(pool)
+    assert not psutil.pid_exists(stray)
+
+
+def test_a_living_childs_own_processes_are_left_alone(pool: ChildPool, clean_env: dict[str, str]) -> None:
+    keeper = spawn(pool, WITH_STRAY + "time.sleep(600)", clean_env)
+    stray = int(read_line(keeper))
+    spawn(pool, "import os; os._exit(0)", clean_env)
+    exit_code_of_next(pool)
+    assert not is_gone(stray)
+    keeper.kill()
+    exit_code_of_next(pool)
+
+
+def test_what_a_terminal_sends_to_everyone_does_not_end_the_fork_server(
+    pool: ChildPool, clean_env: dict[str, str]
+) -> None:
+    child = spawn(pool, SLEEP, clean_env)
+    server = fork_server_of(child.pid)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        server.send_signal(number)
+    child.kill()
+    exit_code_of_next(pool)
+    other = spawn(pool, SLEEP, clean_env)
+    assert fork_server_of(other.pid) == server
+    other.kill()
+    exit_code_of_next(pool)
+
+
+def test_an_idle_pool_wakes_nobody(pool: ChildPool) -> None:
+    assert select.select([pool.line, *pool.orphan_fds], [], [], 0.0)[0] == []
+    assert pool.collect() == []
+
+
+def test_a_preload_that_fails_shows_its_traceback(tmp_path: Path, clean_env: dict[str, str]) -> None:
+    (tmp_path / "broken_preload.py").write_text("\n\nraise ValueError('no licence')\n")
+    environment = clean_env | {"PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}
+    preload = ("broken_preload",)
+    with opened_pool(environment, preload=preload) as pool, pytest.raises(ConfigError) as failed:
+        pool.wait_until_ready()
+    words = str(failed.value)
+    assert words.startswith("hpo.preload: importing broken_preload failed:\nTraceback")
+    assert 'broken_preload.py", line 3' in words
+    assert "ValueError: no licence" in words
+
+
+def test_a_fork_server_that_dies_at_its_start_is_told_with_its_exit_code(
+    tmp_path: Path, clean_env: dict[str, str]
+) -> None:
+    (tmp_path / "leaving_preload.py").write_text("import os; os._exit(7)")
+    environment = clean_env | {"PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}
+    preload = ("leaving_preload",)
+    with opened_pool(environment, preload=preload) as pool, pytest.raises(WorkerStartError) as failed:
+        pool.wait_until_ready()
+    assert "ended at its start (exit code 7)" in str(failed.value)
+
+
+def test_a_child_survives_the_fork_servers_death_and_its_end_is_still_told(
+    clean_env: dict[str, str],
+) -> None:
+    with opened_pool(clean_env) as pool:
+        child = spawn(pool, WITH_STRAY + "time.sleep(600)", clean_env)
+        stray = int(read_line(child))
+        fork_server_of(child.pid).kill()
+        other = spawn(pool, SLEEP, clean_env)
+        assert read_line(other) == "asleep"
+        assert not is_gone(child.pid)
+        child.kill()
+        assert exit_code_of_next(pool) == (child.pid, -signal.SIGKILL)
+        assert is_gone(stray)
+        assert not is_gone(other.pid)
+        os.close(other.output)
+    assert is_gone(other.pid)
+
+
+def test_a_new_fork_server_wakes_nobody_once_it_is_ready(clean_env: dict[str, str]) -> None:
+    with opened_pool(clean_env) as pool:
+        child = spawn(pool, SLEEP, clean_env)
+        fork_server_of(child.pid).kill()
+        for _ in ("the old one's end", "the new one's readiness"):
+            assert select.select([pool.line], [], [], DEADLINE_S)[0]
+            assert pool.collect() == []
+        assert select.select([pool.line, *pool.orphan_fds], [], [], 0.0)[0] == []
+        os.close(child.output)
+    assert is_gone(child.pid)
+
+
+def test_closing_leaves_nothing(clean_env: dict[str, str]) -> None:
+    before = open_descriptors()
+    with opened_pool(clean_env) as pool:
+        child = spawn(pool, WITH_STRAY + "time.sleep(600)", clean_env)
+        family = [child.pid, int(read_line(child)), fork_server_of(child.pid).pid]
+        os.close(child.output)
+    assert [pid for pid in family if not is_gone(pid)] == []
+    assert open_descriptors() <= before
+
+
+def test_the_process_is_a_subreaper_only_while_a_pool_is_open(clean_env: dict[str, str]) -> None:
+    before = tree.be_subreaper(False)
+    try:
+        with opened_pool(clean_env, fresh=True):
+            assert tree.be_subreaper()
+        assert not tree.be_subreaper(False)
+    finally:
+        tree.be_subreaper(before)
+
+
+def test_a_fresh_child_is_an_interpreter_of_its_own(clean_env: dict[str, str]) -> None:
+    with opened_pool(clean_env, fresh=True) as pool:
+        source = "import sys, time; print('wandb' in sys.modules, flush=True); time.sleep(600)"
+        child = spawn(pool, source, clean_env)
+        assert read_line(child) == "False"
+        assert "parallel_hpo.worker.entry" in psutil.Process(child.pid).cmdline()
+        child.kill()
+        exit_code_of_next(pool)
+
+
+def test_a_fresh_child_is_killed_with_all_that_is_its(clean_env: dict[str, str]) -> None:
+    with opened_pool(clean_env, fresh=True) as pool:
+        child = spawn(pool, WITH_STRAY + "time.sleep(600)", clean_env)
+        stray = int(read_line(child))
+        child.kill()
+        assert exit_code_of_next(pool) == (child.pid, -signal.SIGKILL)
+        assert not psutil.pid_exists(stray)
+
+
+def test_a_users_own_child_is_not_touched(clean_env: dict[str, str]) -> None:
+    own = subprocess.Popen(["sleep", "600"], env=clean_env)
+    try:
+        with opened_pool(clean_env) as pool:
+            child = spawn(pool, SLEEP, clean_env)
+            fork_server_of(child.pid).kill()
+            child.kill()
+            exit_code_of_next(pool)
+        assert own.poll() is None
+    finally:
+        own.kill()
+        own.wait()
+
+
+def test_a_users_own_child_that_ends_is_still_the_users_to_wait_for(clean_env: dict[str, str]) -> None:
+    with opened_pool(clean_env) as pool:
+        own = subprocess.Popen([sys.executable, "-c", "raise SystemExit(5)"], env=clean_env)
+        spawn(pool, "import os; os._exit(0)", clean_env)
+        exit_code_of_next(pool)
+        assert own.wait(DEADLINE_S) == 5
+
+
+def test_nothing_outlives_a_supervisor_that_is_killed(clean_env: dict[str, str]) -> None:
+    source = WITH_STRAY + "time.sleep(600)"
+    supervisor = subprocess.Popen(
+        [sys.executable, "-c", SUPERVISOR, source, *BARE],
+        env=marked(clean_env),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert supervisor.stdout is not None
+    with supervisor.stdout as words:
+        child, stray = (int(words.readline()) for _ in range(2))
+    family = [psutil.Process(child), psutil.Process(stray), fork_server_of(child)]
+    supervisor.kill()
+    supervisor.wait()
+    _, alive = psutil.wait_procs(family, timeout=GONE_WITHIN_S)
+    assert [process for process in alive if not is_gone(process.pid)] == []

@@ -1,0 +1,238 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from parallel_hpo.core.types import Slot
+from parallel_hpo.processes.output import LINE_CAP_BYTES, LineCutter, Log, OutputPump, log_path
+from tests.process_pool.pooling import open_descriptors
+
+STREAMS = st.lists(st.sampled_from([b"\n", b"\r", b"\r\n", b"a", b"50%", "π".encode()])).map(b"".join)
+
+
+def cut(*chunks: bytes) -> list[str]:
+    cutter = LineCutter()
+    lines = [line for chunk in chunks for line in cutter.feed(chunk)]
+    return lines + cutter.end()
+
+
+def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
+    places = [0, *sorted({min(place, len(data)) for place in cuts}), len(data)]
+    return [data[start:end] for start, end in pairwise(places)]
+
+
+@given(STREAMS, st.lists(st.integers(0, 60)))
+def test_lines_do_not_depend_on_the_chunks_in_which_they_come(data: bytes, cuts: list[int]) -> None:
+    assert cut(*pieces(data, cuts)) == cut(data)
+
+
+@given(st.lists(st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]))))
+def test_whole_lines_come_back_as_they_were(lines: list[str]) -> None:
+    assert cut("".join(line + "\n" for line in lines).encode()) == lines
+
+
+def test_a_line_is_not_told_before_its_end() -> None:
+    cutter = LineCutter()
+    assert cutter.feed(b"half a li") == []
+    assert cutter.feed(b"ne\nand") == ["half a line"]
+
+
+def test_the_last_line_needs_no_end() -> None:
+    assert cut(b"one\ntwo") == ["one", "two"]
+
+
+def test_an_empty_stream_has_no_line() -> None:
+    assert cut() == []
+
+
+@pytest.mark.parametrize(
+    ("data", "seen"),
+    [
+        (b" 10%\r 50%\r100%\n", ["100%"]),
+        (b"100%\r\n", ["100%"]),
+        (b"100%\r\r\n", ["100%"]),
+        (b" 10%\r 50%\r", [" 50%"]),
+        (b"\r\n", [""]),
+        (b"\ra\n", ["a"]),
+    ],
+)
+def test_a_carriage_return_starts_its_line_anew(data: bytes, seen: list[str]) -> None:
+    assert cut(data) == seen
+
+
+def test_a_progress_bar_that_never_ends_its_line_takes_no_memory() -> None:
+    cutter = LineCutter()
+    for _ in range(3):
+        assert cutter.feed(b"\r" + b"#" * (LINE_CAP_BYTES // 2)) == []
+    assert cutter.end() == ["#" * (LINE_CAP_BYTES // 2)]
+
+
+def test_a_line_beyond_the_cap_is_passed_on_in_pieces() -> None:
+    chunk = b"x" * (LINE_CAP_BYTES // 2 + 1)
+    cutter = LineCutter()
+    assert cutter.feed(chunk) == []
+    assert cutter.feed(chunk) == [(2 * chunk).decode()]
+    assert cutter.feed(b"end\n") == ["end"]
+
+
+def test_the_end_of_a_line_in_pieces_is_no_line_of_its_own() -> None:
+    cutter = LineCutter()
+    assert len(cutter.feed(b"x" * (LINE_CAP_BYTES + 1))) == 1
+    assert cutter.feed(b"\n\nnext\n") == ["", "next"]
+
+
+def test_bytes_that_are_no_text_are_shown_as_such() -> None:
+    assert cut(b"a\xffb\n") == ["a\N{REPLACEMENT CHARACTER}b"]
+
+
+def test_a_log_is_appended_to_over_restarts(tmp_path: Path) -> None:
+    path = tmp_path / "worker-0" / "output.log"
+    for data in (b"first life\n", b"second life\n"):
+        write_log(path, data)
+    assert path.read_bytes() == b"first life\nsecond life\n"
+
+
+def test_a_log_ends_at_its_cap_with_a_note(tmp_path: Path) -> None:
+    path = tmp_path / "output.log"
+    write_log(path, b"0123456789", b"abcdefghij", b"never", cap_bytes=15)
+    kept, _, note = path.read_bytes().partition(b"\n")
+    assert kept == b"0123456789abcde"
+    assert note == b"[parallel_hpo: this log has reached its cap; the rest is not kept]\n"
+
+
+def test_a_log_that_is_opened_again_counts_what_it_holds(tmp_path: Path) -> None:
+    path = tmp_path / "output.log"
+    write_log(path, b"0123456789", cap_bytes=15)
+    write_log(path, b"abcdefghij", b"more", cap_bytes=15)
+    assert path.read_bytes().startswith(b"0123456789abcde\n[parallel_hpo: ")
+    full = path.read_bytes()
+    write_log(path, b"more", cap_bytes=15)
+    assert path.read_bytes() == full
+
+
+class Pumped:
+    """A pump over real pipes, and what it told of them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.lines: list[tuple[Slot, str]] = []
+        self._writers: list[int] = []
+        self._pump = OutputPump(folder, lambda slot, line: self.lines.append((slot, line)))
+        self._pump.start()
+
+    def connect(self, slot: int) -> Callable[[bytes], int]:
+        """Return a writer to a new pipe of that slot."""
+        reader, writer = os.pipe()
+        self._writers.append(writer)
+        self._pump.add(reader, Slot(slot))
+        return lambda data: os.write(writer, data)
+
+    def finish(self) -> None:
+        """Close all writers and wait for the pump to have told everything."""
+        for writer in self._writers:
+            os.close(writer)
+        self._writers.clear()
+        self._pump.close()
+
+    def begin_tail(self, slot: int) -> None:
+        self._pump.begin_tail(Slot(slot))
+
+    def tail(self, slot: int) -> list[str]:
+        return self._pump.tail(Slot(slot)).result(10)
+
+    def of(self, slot: int) -> list[str]:
+        return [line for own, line in self.lines if own == slot]
+
+    @property
+    def is_alive(self) -> bool:
+        return self._pump.is_alive()
+
+
+@pytest.fixture
+def pumped(tmp_path: Path) -> Iterator[Pumped]:
+    pumped = Pumped(tmp_path)
+    yield pumped
+    if pumped.is_alive:
+        pumped.finish()
+
+
+def test_each_slots_lines_are_told_whole_and_in_order(pumped: Pumped) -> None:
+    first, second = pumped.connect(0), pumped.connect(1)
+    for write, data in ((first, b"a1\na"), (second, b"b1\n"), (first, b"2\n"), (second, b"b2\nb3\n")):
+        write(data)
+    pumped.finish()
+    assert pumped.of(0) == ["a1", "a2"]
+    assert pumped.of(1) == ["b1", "b2", "b3"]
+
+
+def test_a_stream_that_ends_within_a_line_has_it_told(pumped: Pumped) -> None:
+    pumped.connect(0)(b"whole\nhalf")
+    pumped.finish()
+    assert pumped.of(0) == ["whole", "half"]
+
+
+def test_the_log_has_every_byte_as_it_came(pumped: Pumped) -> None:
+    data = b" 10%\r 50%\r100%\n\x1b[31mred\x1b[0m \xff\n\nno end"
+    pumped.connect(3)(data)
+    pumped.finish()
+    assert log_path(pumped.folder, Slot(3)).read_bytes() == data
+    assert pumped.of(3) == ["100%", "\x1b[31mred\x1b[0m \N{REPLACEMENT CHARACTER}", "", "no end"]
+
+
+def test_a_slots_next_worker_goes_on_in_the_same_log(pumped: Pumped) -> None:
+    pumped.connect(0)(b"first\n")
+    pumped.connect(0)(b"second\n")
+    pumped.finish()
+    assert sorted(pumped.of(0)) == ["first", "second"]
+    assert sorted(log_path(pumped.folder, Slot(0)).read_text().splitlines()) == ["first", "second"]
+
+
+def test_a_tail_has_all_that_was_printed_until_it_was_asked_for(pumped: Pumped) -> None:
+    write = pumped.connect(0)
+    pumped.connect(1)(b"another's\n")
+    write(b"".join(b"line %d\n" % number for number in range(300)) + b"half")
+    assert pumped.tail(0) == [*(f"line {number}" for number in range(101, 300)), "half"]
+    write(b" a line\n")
+    assert pumped.tail(0)[-1] == "half a line"
+
+
+def test_a_tail_begins_with_its_run(pumped: Pumped) -> None:
+    write = pumped.connect(0)
+    write(b"first\n")
+    assert pumped.tail(0) == ["first"]
+    pumped.begin_tail(0)
+    write(b"second\n")
+    assert pumped.tail(0) == ["second"]
+
+
+def test_the_pump_closes_what_it_was_given(pumped: Pumped) -> None:
+    before = open_descriptors()
+    for slot in range(4):
+        pumped.connect(slot)(b"line\n")
+    pumped.finish()
+    assert open_descriptors() <= before
+
+
+def write_log(path: Path, *data: bytes, cap_bytes: int = 1000) -> None:
+    log = Log(path, cap_bytes)
+    for part in data:
+        log.write(part)
+    log.close()
+
+
+def test_a_log_that_can_not_be_opened_is_tried_again_and_harms_nobody(tmp_path: Path) -> None:
+    """As on a full disk, or without a descriptor: here a file stands where its folder is to be."""
+    in_the_way = tmp_path / "worker-0"
+    in_the_way.touch()
+    log = Log(in_the_way / "output.log")
+    log.write(b"lost")
+    in_the_way.unlink()
+    log.write(b"kept")
+    log.close()
+    assert (in_the_way / "output.log").read_bytes() == b"kept"

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from parallel_hpo.core.errors import ExitCode, LedgerError
+from parallel_hpo.core.messages import AttemptEnd
+from parallel_hpo.core.types import Outcome, RunId, Slot
+from parallel_hpo.records.folders import CleanCandidate, find_sweep, look_at, remove
+from parallel_hpo.records.ledger import Ledger
+
+NOW = 2e9
+
+
+def made(
+    directory: Path, *, code: int | None = 0, outcome: Outcome | None = Outcome.FINISHED, part: str = ""
+) -> Path:
+    """Make the folder of a sweep with one run in it, and return it."""
+    folder = directory / "sweep1" / part
+    with Ledger(folder / "ledger.db") as ledger:
+        ledger.record_start(RunId("run1"), parameters={}, attempt=1, slot=Slot(0), device=None)
+        if outcome is not None:
+            ledger.record_end(RunId("run1"), 1, AttemptEnd(outcome=outcome, duration_s=1.0))
+    if code is not None:
+        (folder / "summary.json").write_text(json.dumps({"exit_code": code}))
+    return folder
+
+
+def client_folder(folder: Path, kind: str, *, synced: bool) -> None:
+    """Leave what a client leaves of the run."""
+    own = folder / "worker-0" / "wandb" / f"{kind}-20260101_000000-run1"
+    own.mkdir(parents=True)
+    (own / "run-run1.wandb").touch()
+    if synced:
+        (own / "run-run1.wandb.synced").touch()
+
+
+def seen(directory: Path) -> CleanCandidate:
+    return look_at(find_sweep(directory, "sweep1"), now=NOW)
+
+
+@pytest.mark.parametrize("code", [ExitCode.COMPLETE, ExitCode.NO_RUN_FINISHED, ExitCode.FAILURE_POLICY])
+def test_nothing_is_lost_with_a_sweep_that_is_over(tmp_path: Path, code: ExitCode) -> None:
+    made(tmp_path, code=code)
+    assert seen(tmp_path).regrets == ()
+
+
+@pytest.mark.parametrize("code", [ExitCode.RESUMABLE, 130, 143, ExitCode.SWEEP_TIMEOUT, None])
+def test_a_sweep_that_can_be_resumed_is_told(tmp_path: Path, code: int | None) -> None:
+    made(tmp_path, code=code)
+    assert seen(tmp_path).regrets == ("it can be resumed",)
+
+
+def test_a_share_that_is_not_over_keeps_the_sweep_resumable(tmp_path: Path) -> None:
+    made(tmp_path, part="share-1-of-2")
+    made(tmp_path, part="share-2-of-2", code=75)
+    assert seen(tmp_path).regrets == ("it can be resumed",)
+
+
+@pytest.mark.parametrize("outcome", [Outcome.CRASHED, None])
+def test_a_run_that_was_cut_short_is_told_unless_its_rest_was_sent(
+    tmp_path: Path, outcome: Outcome | None
+) -> None:
+    folder = made(tmp_path, outcome=outcome)
+    assert seen(tmp_path).regrets == ()  # its client had not begun
+    client_folder(folder, "run", synced=False)
+    assert seen(tmp_path).regrets == ("its server may lack the last lines of run1",)
+    next(folder.rglob("*.wandb")).with_name("run-run1.wandb.synced").touch()
+    assert seen(tmp_path).regrets == ()
+
+
+def test_the_rest_of_an_earlier_attempt_of_the_same_second_is_not_that_of_the_last(tmp_path: Path) -> None:
+    folder = made(tmp_path, outcome=Outcome.CRASHED)
+    client_folder(folder, "run", synced=True)
+    last = folder / "worker-0" / "wandb" / "run-20260101_000000-run1-1"
+    last.mkdir()
+    (last / "run-run1.wandb").touch()
+    assert seen(tmp_path).regrets == ("its server may lack the last lines of run1",)
+
+
+@pytest.mark.parametrize("synced", [True, False])
+def test_offline_runs_are_told_until_they_are_synced(tmp_path: Path, synced: bool) -> None:
+    client_folder(made(tmp_path), "offline-run", synced=synced)
+    assert seen(tmp_path).regrets == (() if synced else ("1 offline runs are not synced",))
+
+
+def test_looking_at_a_sweep_makes_it_no_younger(tmp_path: Path) -> None:
+    for path in made(tmp_path).iterdir():
+        os.utime(path, (NOW - 100, NOW - 100))
+    assert [seen(tmp_path).age_s for _ in range(2)] == [100.0, 100.0]
+
+
+def test_a_folder_is_removed_as_a_whole(tmp_path: Path) -> None:
+    made(tmp_path)
+    (tmp_path / "server.db").touch()
+    remove(seen(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["server.db"]
+
+
+def test_a_folder_that_a_supervisor_owns_is_not_removed(tmp_path: Path) -> None:
+    made(tmp_path, part="share-1-of-2")
+    folder = made(tmp_path, part="share-2-of-2")
+    with Ledger(folder / "ledger.db"), pytest.raises(LedgerError):
+        remove(seen(tmp_path))
+    assert (tmp_path / "sweep1" / "share-1-of-2" / "summary.json").exists()

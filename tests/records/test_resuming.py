@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from parallel_hpo.core.errors import ConfigError
+from parallel_hpo.core.types import Outcome, RunId, Slot
+from parallel_hpo.count.policy import FailureCount
+from parallel_hpo.records.ledger import Ledger
+from parallel_hpo.records.reader import RunRow
+from parallel_hpo.session.resume import (
+    AskedCount,
+    asked_count,
+    facts_of,
+    find_folder,
+    read_earlier,
+    unsent_folders,
+)
+
+
+def row(
+    number: int = 0,
+    outcome: Outcome | None = Outcome.FINISHED,
+    *,
+    resumable: bool = False,
+    attempts: int = 1,
+    deaths: int = 0,
+    duration_s: float | None = None,
+    last_s: float | None = None,
+) -> RunRow:
+    return RunRow(
+        run_id=RunId(f"run{number}"),
+        parameters={"x": number},
+        slot=Slot(0),
+        device=None,
+        attempts=attempts,
+        deaths=deaths,
+        outcome=outcome,
+        reason="",
+        value=None,
+        duration_s=duration_s,
+        resumable=resumable,
+        last_s=duration_s if last_s is None else last_s,
+    )
+
+
+ROWS = st.lists(
+    st.builds(
+        row,
+        st.integers(0, 99),
+        st.none() | st.sampled_from(Outcome),
+        resumable=st.booleans(),
+        attempts=st.integers(1, 5),
+        deaths=st.integers(0, 5),
+    )
+)
+
+
+@given(ROWS)
+def test_every_run_has_started_and_is_over_or_run_again(rows: list[RunRow]) -> None:
+    earlier = read_earlier(rows)
+    assert earlier.started == len(rows)
+    over = [row for row in rows if row.outcome is not None and not row.resumable]
+    assert len(earlier.reruns) + len(over) == earlier.started
+
+
+@pytest.mark.parametrize(("outcome", "resumable"), [(None, False), (Outcome.STOPPED, True)])
+def test_a_run_that_was_cut_is_run_again_as_its_next_attempt(
+    outcome: Outcome | None, resumable: bool
+) -> None:
+    (run,) = read_earlier([row(7, outcome, resumable=resumable, attempts=2, duration_s=1.5)]).reruns
+    assert (run.run_id, run.parameters, run.attempt, run.spent_s) == ("run7", {"x": 7}, 3, 1.5)
+
+
+def test_runs_are_run_again_in_the_order_of_their_first_start() -> None:
+    rows = [row(2, None), row(5), row(1, None), row(9, Outcome.STOPPED, resumable=True)]
+    assert [run.run_id for run in read_earlier(rows).reruns] == ["run2", "run1", "run9"]
+
+
+def test_what_the_supervisors_death_cut_costs_no_retry() -> None:
+    (run,) = read_earlier([row(0, None, attempts=3, deaths=2)]).reruns
+    assert run.deaths == 2
+
+
+def test_a_run_that_the_sweep_itself_stopped_is_not_run_again() -> None:
+    assert read_earlier([row(0, Outcome.STOPPED)]).reruns == ()
+
+
+def test_earlier_failures_do_not_count_for_the_breaker_and_earlier_success_does() -> None:
+    failed = [row(1, Outcome.FAILED), row(2, Outcome.FAILED), row(3, None)]
+    assert read_earlier(failed).failures == FailureCount()
+    assert read_earlier([row(0, Outcome.FINISHED), *failed]).failures == FailureCount(none_finished=False)
+
+
+def test_a_count_that_a_flag_gave_is_the_sweeps_until_another_flag_changes_it() -> None:
+    facts = {"count": 9, "before": 3, "count_given": True}
+    assert asked_count(48, given=False, facts=facts, goes_on=True) == AskedCount(6, given=True, was=6)
+    assert asked_count(None, given=False, facts=facts, goes_on=True) == AskedCount(6, given=True, was=6)
+    assert asked_count(8, given=True, facts=facts, goes_on=True) == AskedCount(8, given=True, was=6)
+
+
+def test_a_count_of_the_file_may_be_changed_there() -> None:
+    facts = {"count": 6, "before": 0}
+    assert asked_count(20, given=False, facts=facts, goes_on=True) == AskedCount(20, given=False, was=6)
+    assert asked_count(None, given=False, facts=facts, goes_on=True) == AskedCount(None, given=False, was=6)
+
+
+def test_a_sweep_that_is_joined_once_more_has_a_count_of_its_own() -> None:
+    facts = {"count": 6, "before": 0, "count_given": True}
+    assert asked_count(4, given=False, facts=facts, goes_on=False) == AskedCount(4, given=False, was=4)
+
+
+def make_sweeps(directory: Path, *names: str) -> None:
+    for name in names:
+        (directory / name).mkdir()
+        (directory / name / "ledger.db").touch()
+
+
+@pytest.mark.parametrize("named", ["abc", "team/project/abc"])
+def test_a_sweep_is_found_by_its_id_or_its_whole_path(tmp_path: Path, named: str) -> None:
+    make_sweeps(tmp_path, "abc")
+    assert find_folder(tmp_path, named) == tmp_path / "abc"
+
+
+def test_an_unknown_sweep_is_an_error_that_names_the_known_ones(tmp_path: Path) -> None:
+    make_sweeps(tmp_path, "abc", "def")
+    with pytest.raises(ConfigError, match=r"no sweep xyz .*there are abc, def"):
+        find_folder(tmp_path, "xyz")
+
+
+def test_where_there_are_no_sweeps_the_error_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="there is none"):
+        find_folder(tmp_path, "xyz")
+
+
+def make_offline_run(folder: Path, run_id: str, *, synced: bool = False) -> Path:
+    made = folder / "worker-0" / "wandb" / f"offline-run-20260101_000000-{run_id}"
+    made.mkdir(parents=True)
+    if synced:
+        (made / f"run-{run_id}.wandb.synced").touch()
+    return made
+
+
+def test_what_ended_runs_wrote_offline_and_nobody_has_sent_is_found(tmp_path: Path) -> None:
+    unsent = make_offline_run(tmp_path, "unsent")
+    make_offline_run(tmp_path, "sent", synced=True)
+    make_offline_run(tmp_path, "open")
+    again = make_offline_run(tmp_path, "again")
+    starts = {RunId("unsent"): 0.0, RunId("again"): again.stat().st_mtime + 1}
+    ended = (RunId("unsent"), RunId("sent"), RunId("again"))
+    assert list(unsent_folders(tmp_path, ended, lambda: starts)) == [("unsent", unsent)]
+
+
+def test_what_was_written_in_the_second_of_an_earlier_attempt_is_found_too(tmp_path: Path) -> None:
+    make_offline_run(tmp_path, "unsent", synced=True)
+    made = tmp_path / "worker-0" / "wandb" / "offline-run-20260101_000000-unsent-1"
+    made.mkdir()
+    (made / "run-unsent.wandb").touch()
+    assert list(unsent_folders(tmp_path, [RunId("unsent")], lambda: {RunId("unsent"): 0.0})) == [
+        ("unsent", made)
+    ]
+
+
+def test_a_sweep_of_many_machines_is_not_resumed_on_one(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "ledger.db") as ledger:
+        assert facts_of(ledger, "abc") == {"sweep_id": "abc"}
+        ledger.record_facts({"machines": "the machines of Dask"})
+        assert facts_of(ledger, "abc", many=True) == {"machines": "the machines of Dask"}
+        with pytest.raises(ConfigError, match="many machines: resume it with"):
+            facts_of(ledger, "abc")
+    assert facts_of(None, None) == {}
+
+
+def test_the_runs_so_far_say_how_long_one_takes_to_a_sweep_that_goes_on_too() -> None:
+    rows = [
+        row(0, duration_s=5.0),
+        row(1, Outcome.FAILED, duration_s=0.1),
+        row(2, None, duration_s=1.0),
+        row(3, Outcome.STOPPED, duration_s=12.0, attempts=2, last_s=2.0),
+        row(4, Outcome.STOPPED, resumable=True, duration_s=0.5),
+    ]
+    assert read_earlier(rows).took == (5.0, 2.0)

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from parallel_hpo.analysis.result import (
+    BestRun,
+    SweepConclusion,
+    SweepResult,
+    WorkerSummary,
+    summarise,
+    write_summary,
+)
+from parallel_hpo.core.types import Outcome, RunId, Slot
+from parallel_hpo.records.reader import RunRow, WorkerRow
+
+CLOSING = SweepConclusion(
+    sweep_id="abc",
+    sweep_url="http://here/abc",
+    backend="local",
+    count=10,
+    stop_reason="count reached",
+    exit_code=0,
+    duration_s=12.5,
+)
+
+
+def row(number: int, outcome: Outcome | None, value: float | None = None, attempts: int = 1) -> RunRow:
+    return RunRow(
+        run_id=RunId(f"run{number}"),
+        parameters={"n": number},
+        slot=Slot(number % 2),
+        device=None,
+        attempts=attempts,
+        deaths=0,
+        outcome=outcome,
+        reason="",
+        value=value,
+        duration_s=1.0,
+        resumable=False,
+        started_at=100.0,
+    )
+
+
+ROWS = st.lists(
+    st.builds(
+        row,
+        st.integers(0, 9),
+        st.none() | st.sampled_from(Outcome),
+        st.none() | st.floats(allow_nan=False, allow_infinity=False),
+        st.integers(1, 4),
+    )
+)
+
+
+def result_of(runs: Sequence[RunRow] = (), workers: Sequence[WorkerRow] = (), **closing: Any) -> SweepResult:
+    return summarise(runs, workers, replace(CLOSING, **closing))
+
+
+@given(ROWS)
+def test_the_outcomes_add_up_to_the_runs_attempted(rows: list[RunRow]) -> None:
+    result = result_of(rows)
+    parts = (result.finished, result.failed, result.crashed, result.stopped, result.lost)
+    assert sum(parts) == result.attempted == len(rows)
+
+
+@given(ROWS)
+def test_retries_are_the_attempts_beyond_each_runs_first(rows: list[RunRow]) -> None:
+    assert result_of(rows).retried == sum(row.attempts for row in rows) - len(rows)
+
+
+@given(ROWS)
+def test_the_best_is_no_worse_than_any_finished_run(rows: list[RunRow]) -> None:
+    finished = [row.value for row in rows if row.outcome is Outcome.FINISHED and row.value is not None]
+    for goal, best_of in (("minimize", min), ("maximize", max)):
+        best = result_of(rows, goal=goal).best
+        assert (best and best.value) == (best_of(finished) if finished else None)
+
+
+def test_the_best_run_has_its_parameters() -> None:
+    rows = [row(1, Outcome.FINISHED, 3.0), row(2, Outcome.FINISHED, 1.0)]
+    assert result_of(rows).best == BestRun("run2", 1.0, {"n": 2})
+    assert result_of(rows, goal="maximize").best == BestRun("run1", 3.0, {"n": 1})
+
+
+@pytest.mark.parametrize("outcome", [None, Outcome.FAILED, Outcome.STOPPED, Outcome.CRASHED])
+def test_a_run_that_did_not_finish_is_never_the_best(outcome: Outcome | None) -> None:
+    rows = [row(1, outcome, 0.0), row(2, Outcome.FINISHED, None)]
+    assert result_of(rows).best is None
+
+
+def test_a_run_without_an_outcome_is_lost() -> None:
+    result = result_of([row(1, None)])
+    assert result.lost == 1
+    assert [run.outcome for run in result.runs] == ["lost"]
+
+
+def test_each_worker_has_the_runs_that_ended_in_it() -> None:
+    workers = [WorkerRow(Slot(0), "GPU-1", 2), WorkerRow(Slot(1), None, 0)]
+    rows = [row(number, Outcome.FINISHED) for number in range(5)]
+    assert result_of(rows, workers).workers == (
+        WorkerSummary(0, "GPU-1", runs=3, restarts=2),
+        WorkerSummary(1, None, runs=2, restarts=0),
+    )
+
+
+def test_the_json_has_every_field_of_the_result() -> None:
+    rows = [row(1, Outcome.FINISHED, 0.5), row(2, Outcome.FAILED)]
+    document = json.loads(result_of(rows, [WorkerRow(Slot(0), None, 0)]).to_json())
+    assert document["best"] == {"run_id": "run1", "value": 0.5, "parameters": {"n": 1}}
+    assert document["workers"] == [{"slot": 0, "device": None, "runs": 1, "restarts": 0, "machine": None}]
+    assert [run["outcome"] for run in document["runs"]] == ["finished", "failed"]
+    assert [run["value"] for run in document["runs"]] == [0.5, None]
+    assert [run["started_at"] for run in document["runs"]] == [100.0, 100.0]
+    assert (document["sweep_id"], document["count"], document["exit_code"]) == ("abc", 10, 0)
+
+
+@given(ROWS)
+def test_the_json_is_strict(rows: list[RunRow]) -> None:
+    json.loads(result_of(rows).to_json(), parse_constant=pytest.fail)
+
+
+def test_parameters_that_json_has_no_numbers_for_are_words_in_it() -> None:
+    odd = replace(row(0, Outcome.FINISHED, 1.0), parameters={"a": [float("nan")], "b": {"c": float("-inf")}})
+    (run,) = json.loads(result_of([odd]).to_json(), parse_constant=pytest.fail)["runs"]
+    assert run["parameters"] == {"a": ["NaN"], "b": {"c": "-Infinity"}}
+
+
+def test_what_is_written_is_the_json(tmp_path: Path) -> None:
+    result = result_of([row(1, Outcome.FINISHED, 0.5)])
+    write_summary(result, tmp_path / "summary.json")
+    assert (tmp_path / "summary.json").read_text() == result.to_json() + "\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["summary.json"]
+
+
+def test_an_old_summary_stays_where_the_new_one_cannot_be_written(tmp_path: Path) -> None:
+    path = tmp_path / "summary.json"
+    write_summary(result_of(), path)
+    old = path.read_text()
+    (tmp_path / "summary.json.new").mkdir()
+    with pytest.raises(OSError, match=r"summary\.json\.new"):
+        write_summary(result_of([row(1, Outcome.FINISHED)]), path)
+    assert path.read_text() == old

@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import os
+import select
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import pytest
+
+from parallel_hpo.core.errors import ExitCode
+from parallel_hpo.core.types import StopKind
+from parallel_hpo.session.decide.events import StopAsked
+from parallel_hpo.session.signals import MEANINGS, Control, SignalsTaken
+
+DEADLINE_S: Final = 10.0
+
+CODES: Final = {
+    signal.SIGINT: 130,
+    signal.SIGTERM: 143,
+    signal.SIGHUP: 129,
+    signal.SIGUSR1: ExitCode.RESUMABLE,
+    signal.SIGUSR2: ExitCode.RESUMABLE,
+}
+
+
+@pytest.fixture
+def control() -> Iterator[Control]:
+    control = Control()
+    yield control
+    control.close()
+
+
+@pytest.fixture(autouse=True)
+def _handlers_are_put_back() -> Iterator[None]:
+    """Whatever a test does, the test runner has its own handlers after it."""
+    before = {number: signal.getsignal(number) for number in MEANINGS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@contextmanager
+def handled_by(number: signal.Signals, handler: Any) -> Iterator[None]:
+    before = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
+def rings(control: Control, within_s: float = 0.0) -> bool:
+    return bool(select.select([control.bell], [], [], within_s)[0])
+
+
+def send(number: signal.Signals, control: Control) -> list[StopAsked]:
+    """Send this process a signal from outside of Python, and return what was noted of it."""
+    os.kill(os.getpid(), number)
+    assert rings(control, DEADLINE_S)
+    return control.take()
+
+
+def test_a_new_control_is_silent(control: Control) -> None:
+    assert not rings(control)
+    assert control.take() == []
+
+
+@pytest.mark.parametrize("kind", StopKind)
+def test_a_stop_asked_by_the_program_is_resumable(control: Control, kind: StopKind) -> None:
+    control.stop(kind)
+    assert control.take() == [StopAsked(kind, f"{kind.value} asked by the program", ExitCode.RESUMABLE)]
+
+
+def test_stops_from_other_threads_ring_and_none_is_lost(control: Control) -> None:
+    threads = [threading.Thread(target=control.stop, args=(StopKind.DRAIN,)) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    assert rings(control, DEADLINE_S)
+    for thread in threads:
+        thread.join()
+    assert len(control.take()) == 20
+
+
+def test_what_was_taken_is_told_once_and_in_order(control: Control) -> None:
+    control.stop(StopKind.DRAIN)
+    control.stop(StopKind.KILL)
+    assert [asked.kind for asked in control.take()] == [StopKind.DRAIN, StopKind.KILL]
+    assert control.take() == []
+    assert not rings(control)
+
+
+def test_ringing_alone_asks_for_nothing(control: Control) -> None:
+    control.ring()
+    assert rings(control)
+    assert control.take() == []
+    assert not rings(control)
+
+
+def test_a_bell_that_nobody_hears_never_blocks_whoever_rings(control: Control) -> None:
+    for _ in range(100_000):
+        control.ring()
+    assert control.take() == []
+    assert not rings(control)
+
+
+def test_who_rings_late_writes_into_no_file_that_has_the_bells_number() -> None:
+    control = Control()
+    control.close()
+    reader, writer = os.pipe()
+    try:
+        control.ring()
+        os.set_blocking(reader, False)
+        with pytest.raises(BlockingIOError):
+            os.read(reader, 1)
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+@pytest.mark.parametrize("number", MEANINGS)
+def test_a_signal_is_noted_with_its_meaning_name_and_exit_code(
+    control: Control, number: signal.Signals
+) -> None:
+    with handled_by(number, signal.SIG_DFL), SignalsTaken(control):
+        assert send(number, control) == [StopAsked(MEANINGS[number], number.name, CODES[number])]
+
+
+def test_a_second_signal_is_noted_too(control: Control) -> None:
+    with SignalsTaken(control):
+        assert len(send(signal.SIGINT, control) + send(signal.SIGINT, control)) == 2
+
+
+def test_after_the_block_the_signals_are_the_callers_again(control: Control) -> None:
+    heard: list[int] = []
+
+    def handler(number: int, frame: object) -> None:
+        heard.append(number)
+
+    with handled_by(signal.SIGUSR1, handler):
+        with SignalsTaken(control):
+            assert signal.getsignal(signal.SIGUSR1) is not handler
+        signal.raise_signal(signal.SIGUSR1)
+    assert heard == [signal.SIGUSR1]
+    assert control.take() == []
+
+
+def test_handlers_are_put_back_after_an_error_too(control: Control) -> None:
+    before = {number: signal.getsignal(number) for number in MEANINGS}
+    with pytest.raises(RuntimeError), SignalsTaken(control):
+        raise RuntimeError
+    assert {number: signal.getsignal(number) for number in MEANINGS} == before
+
+
+def test_a_sighup_that_was_ignored_stays_ignored(control: Control) -> None:
+    with handled_by(signal.SIGHUP, signal.SIG_IGN), SignalsTaken(control):
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert send(signal.SIGUSR1, control) == [StopAsked(StopKind.DRAIN, "SIGUSR1", ExitCode.RESUMABLE)]
+
+
+def test_a_sigint_that_was_ignored_does_not_stay_so(control: Control) -> None:
+    with handled_by(signal.SIGINT, signal.SIG_IGN):
+        with SignalsTaken(control):
+            assert [asked.reason for asked in send(signal.SIGINT, control)] == ["SIGINT"]
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+def test_off_the_main_thread_no_signal_is_taken(control: Control) -> None:
+    before = {number: signal.getsignal(number) for number in MEANINGS}
+    during: list[dict[signal.Signals, Any]] = []
+
+    def take() -> None:
+        with SignalsTaken(control):
+            during.append({number: signal.getsignal(number) for number in MEANINGS})
+
+    thread = threading.Thread(target=take)
+    thread.start()
+    thread.join()
+    assert during == [before]
+
+
+def test_a_signal_that_another_thread_takes_ends_the_main_threads_wait(control: Control) -> None:
+    """As the kernel does with a second signal while the first one is still pending."""
+    release = threading.Event()
+    other = threading.Thread(target=release.wait)
+    other.start()
+    try:
+        with SignalsTaken(control):
+            assert other.ident is not None
+            timer = threading.Timer(0.1, signal.pthread_kill, (other.ident, signal.SIGUSR1))
+            timer.start()
+            ready, _, _ = select.select([control.bell], [], [], 20)
+            timer.join()
+    finally:
+        release.set()
+        other.join()
+    assert ready
+    assert [asked.reason for asked in control.take()] == ["SIGUSR1"]

@@ -1,0 +1,166 @@
+"""What follows from a worker's death: for its run, for its slot, for the sweep."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from parallel_hpo.core.errors import ExitCode
+from parallel_hpo.core.messages import SweepEnd
+from parallel_hpo.core.notices import Message
+from parallel_hpo.core.types import Outcome, RunId, Slot, SlotState, StopKind
+from parallel_hpo.count.policy import RestartLimits
+from parallel_hpo.session.decide.deaths import on_death, on_spawn_denied
+from parallel_hpo.session.decide.draft import Draft
+from parallel_hpo.session.decide.events import Action, Died, GiveBack, RecordEnd, SpawnDenied, Tell
+from parallel_hpo.session.decide.state import CutShort, Limits, OpenRun, SweepView, open_view
+
+S0 = Slot(0)
+NOW = 107.0
+RUN = OpenRun(RunId("r"), {"x": 1}, attempt=1, since=100.0)
+
+
+def sweep_of_one(run: OpenRun | None = RUN, *, ending: SweepEnd | None = None, **slot: Any) -> SweepView:
+    """A sweep with one worker, inside `main` with `run`."""
+    limits = Limits(count=5, retries=1, restart=RestartLimits(max_restarts=2))
+    view = open_view(limits, 1)
+    place = replace(view.slots[0], state=SlotState.RUNNING, busy=run is not None, run=run)
+    return replace(view, slots=(replace(place, **slot),), ending=ending)
+
+
+def die(view: SweepView, cause: str = "SIGKILL") -> tuple[SweepView, list[Action]]:
+    draft = Draft(view, NOW)
+    on_death(draft, Died(S0, cause))
+    return draft.view, draft.actions
+
+
+def recorded(actions: list[Action]) -> RecordEnd:
+    (end,) = (action for action in actions if isinstance(action, RecordEnd))
+    return end
+
+
+def ending(stop: StopKind | None) -> SweepEnd:
+    return SweepEnd("SIGINT", 130, stop)
+
+
+def test_a_run_whose_worker_died_waits_to_be_run_again_with_all_that_it_was() -> None:
+    view, actions = die(sweep_of_one())
+    assert view.reruns == (replace(RUN, attempt=2, deaths=1, spent_s=7.0),)
+    end = recorded(actions)
+    assert (end.end.outcome, end.end.reason, end.final, end.died) == (Outcome.CRASHED, "SIGKILL", False, True)
+
+
+def test_a_run_that_has_died_as_often_as_retries_allow_has_crashed() -> None:
+    view, actions = die(sweep_of_one(replace(RUN, attempt=2, deaths=1)), "exit 3")
+    assert view.reruns == ()
+    assert (recorded(actions).end.outcome, recorded(actions).final) == (Outcome.CRASHED, True)
+
+
+def test_a_run_that_was_killed_for_its_time_has_failed_and_is_not_run_again() -> None:
+    view, actions = die(sweep_of_one(cut=CutShort("run timeout 5 s", failed=True)))
+    assert view.reruns == ()
+    assert (recorded(actions).end.outcome, recorded(actions).end.reason) == (
+        Outcome.FAILED,
+        "run timeout 5 s; killed",
+    )
+
+
+def test_a_run_that_was_killed_for_a_stall_or_its_memory_counts_as_a_death_with_that_reason() -> None:
+    view, actions = die(sweep_of_one(cut=CutShort("memory limit 1 MB", failed=False)))
+    assert len(view.reruns) == 1
+    assert (recorded(actions).end.outcome, recorded(actions).end.reason) == (
+        Outcome.CRASHED,
+        "memory limit 1 MB",
+    )
+
+
+@pytest.mark.parametrize("stop", [StopKind.INTERRUPT, StopKind.PREEMPT, StopKind.KILL])
+def test_a_run_killed_by_a_stop_is_stopped_and_can_be_resumed(stop: StopKind) -> None:
+    view, actions = die(sweep_of_one(state=SlotState.STOPPING, ending=ending(stop)))
+    end = recorded(actions)
+    assert (end.end.outcome, end.end.resumable, end.end.reason) == (
+        Outcome.STOPPED,
+        True,
+        "SIGINT; killed (SIGKILL)",
+    )
+    assert view.reruns == ()
+    assert view.slots[0].over
+
+
+def test_what_a_dead_worker_was_issued_and_had_not_started_is_given_back() -> None:
+    assert GiveBack(S0, keep=RUN.run_id) in die(sweep_of_one())[1]
+    assert GiveBack(S0, keep=None) in die(sweep_of_one(None))[1]
+
+
+def test_a_run_that_was_assigned_and_not_started_waits_on_at_no_cost() -> None:
+    view, _ = die(sweep_of_one(None, assigned=RUN, busy=True))
+    assert view.reruns == (RUN,)
+
+
+@given(st.sampled_from(["SIGKILL", "exit 0"]), st.booleans(), st.integers(0, 3), st.booleans())
+def test_nothing_of_the_dead_worker_stays_in_its_slot(
+    cause: str, cut: bool, lease_left: int, replacing: bool
+) -> None:
+    why = CutShort("run timeout 5 s", failed=True) if cut else None
+    state = SlotState.STOPPING if replacing else SlotState.RUNNING
+    view, _ = die(
+        sweep_of_one(cut=why, lease_left=lease_left, replacing=replacing, state=state, kill_at=1.0), cause
+    )
+    slot = view.slots[0]
+    assert (slot.busy, slot.lease_left, slot.run, slot.assigned, slot.cut) == (False, 0, None, None, None)
+    assert (slot.kill_at, slot.lease_at, slot.replacing, slot.performed) == (None, None, False, 0)
+
+
+def test_a_worker_that_left_to_be_replaced_costs_no_restart() -> None:
+    view, _ = die(sweep_of_one(None, state=SlotState.STOPPING, replacing=True), "exit 0")
+    assert view.slots[0].state is SlotState.STOPPED
+    assert view.slots[0].restarts == ()
+
+
+def test_a_slot_restarts_until_its_budget_is_spent_and_then_gives_up() -> None:
+    view, _ = die(sweep_of_one(None))
+    assert (view.slots[0].state, view.slots[0].spawn_at) == (SlotState.BACKOFF, NOW)
+    view, _ = die(sweep_of_one(None, restarts=(NOW - 2, NOW - 1)))
+    assert view.slots[0].state is SlotState.FATAL
+    assert view.last_death == "SIGKILL"
+
+
+def test_a_second_death_alike_before_ready_ends_the_sweep() -> None:
+    starting = replace(sweep_of_one(None, state=SlotState.STARTING), start_deaths=("exit 1",))
+    view, _ = die(starting, "exit 1")
+    assert view.ending is not None
+    assert view.ending.exit_code == ExitCode.FAILURE_POLICY
+    view, _ = die(starting, "exit 2")
+    assert view.ending is None
+
+
+def deny(view: SweepView, now: float) -> tuple[SweepView, list[Action]]:
+    draft = Draft(view, now)
+    on_spawn_denied(draft, SpawnDenied(Slot(0), "fork failed: no process"))
+    return draft.view, draft.actions
+
+
+def test_a_worker_that_the_system_has_no_process_for_is_tried_again_later_at_no_cost_and_said_once() -> None:
+    view, waits, warnings = sweep_of_one(None, state=SlotState.STARTING), [], []
+    for _ in range(8):
+        view, actions = deny(view, now=100.0)
+        (slot,) = view.slots
+        assert (slot.state, slot.restarts, view.start_deaths) == (SlotState.STOPPED, (), ())
+        assert slot.spawn_at is not None
+        waits.append(slot.spawn_at - 100.0)
+        warnings += [each for each in actions if isinstance(each, Tell) and isinstance(each.notice, Message)]
+        view = replace(view, slots=(replace(slot, state=SlotState.STARTING),))
+    assert waits == [1, 2, 4, 8, 16, 30, 30, 30]
+    (warning,) = warnings
+    assert warning.notice == Message(
+        "w0 can't be started: fork failed: no process; it is tried again until it can", warning=True
+    )
+
+
+def test_a_worker_that_was_to_leave_and_never_came_to_be_has_left() -> None:
+    view, _ = deny(sweep_of_one(None, state=SlotState.STOPPING), now=100.0)
+    assert view.slots[0].state is SlotState.EXITED

@@ -1,0 +1,273 @@
+"""Sweeps on two devices, played to `decide` in memory: what runs and deaths mean for a device."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from parallel_hpo.core.messages import Drain, Lease, LeaseEnded, Ready, Rerun, RunEnded, RunStarted
+from parallel_hpo.core.notices import Message
+from parallel_hpo.core.types import Outcome, RunId, Slot, SlotState, StopKind
+from parallel_hpo.devices.health import FAILURES_IN_A_ROW, QUARANTINE_S, DeviceClear
+from parallel_hpo.session.decide.decide import decide
+from parallel_hpo.session.decide.events import (
+    AwaitDevice,
+    Died,
+    Event,
+    Opened,
+    RecordQuarantine,
+    Reported,
+    ScaleAsked,
+    Send,
+    Spawn,
+    StartGranted,
+    StopAsked,
+    Tell,
+    TimePassed,
+)
+from parallel_hpo.session.decide.state import Limits, is_over, next_deadline, open_view
+
+OOM = "OutOfMemoryError: CUDA out of memory."
+ECC = "RuntimeError: CUDA error: uncorrectable ECC error encountered"
+
+
+class Play:
+    """A sweep of 100 runs with one worker a device; `actions` are those of the last event."""
+
+    def __init__(
+        self, *devices: str, workers_per_device: int = 1, count: int | None = 100, **known: Any
+    ) -> None:
+        self.now = 0.0
+        self.begun = 0
+        limits = Limits(count=count, workers_per_device=workers_per_device)
+        self.view = open_view(limits, len(devices) * workers_per_device, devices=devices, **known)
+        self.event(Opened())
+        for slot in range(len(self.view.slots)):
+            self.event(Reported(Slot(slot), Ready()))
+
+    def event(self, event: Event) -> None:
+        decision = decide(self.view, event, self.now)
+        self.view, self.actions = decision.view, decision.actions
+
+    def begin(self, slot: int) -> RunStarted:
+        self.begun += 1
+        started = RunStarted(RunId(f"run{self.begun}"), {}, 1)
+        self.event(Reported(Slot(slot), started))
+        if self.view.grant is not None:
+            self.event(StartGranted(Slot(slot), started.run_id))
+        return started
+
+    def begin_again(self, slot: int, order: Rerun) -> RunId:
+        """Let a worker begin with the run that it was told to run again."""
+        self.event(Reported(Slot(slot), RunStarted(order.run_id, {}, order.attempt)))
+        return order.run_id
+
+    def run(self, slot: int, outcome: Outcome, reason: str = "") -> None:
+        """Let a worker perform one run."""
+        run = self.begin(slot)
+        self.event(Reported(Slot(slot), RunEnded(run.run_id, 1, outcome=outcome, reason=reason)))
+
+    def fail_until_held(self, slot: int) -> None:
+        for _ in range(FAILURES_IN_A_ROW):
+            self.run(slot, Outcome.FAILED, "ValueError: no good")
+
+    def die(self, slot: int, cause: str = "exit 0", *, clear: bool = True) -> None:
+        self.event(Died(Slot(slot), cause))
+        if clear:
+            self.event(DeviceClear(Slot(slot)))
+
+    def state(self, slot: int) -> SlotState:
+        return self.view.slots[slot].state
+
+    def did(self, action: object) -> bool:
+        return action in self.actions
+
+    def words(self) -> list[str]:
+        told = [action.notice for action in self.actions if isinstance(action, Tell)]
+        return [notice.text for notice in told if isinstance(notice, Message)]
+
+
+def test_slots_get_the_devices_in_turn() -> None:
+    play = Play("3", "5", workers_per_device=2)
+    assert [slot.device for slot in play.view.slots] == ["3", "5", "3", "5"]
+
+
+def test_a_dead_workers_device_is_waited_for_before_the_next_one_starts() -> None:
+    play = Play("3", "5")
+    play.begin(0)
+    play.die(0, "SIGKILL", clear=False)
+    assert play.did(AwaitDevice(Slot(0)))
+    assert not play.did(Spawn(Slot(0)))
+    play.event(DeviceClear(Slot(0)))
+    assert play.did(Spawn(Slot(0)))
+
+
+def test_a_device_that_stays_held_is_handed_on_with_a_word() -> None:
+    play = Play("3", "5")
+    play.begin(0)
+    play.die(0, "SIGKILL", clear=False)
+    play.event(DeviceClear(Slot(0), held_by="process 7 (10 MB)"))
+    assert play.did(Spawn(Slot(0)))
+    assert play.words() == ["device 3 is handed on although memory is still held on it by process 7 (10 MB)"]
+
+
+def test_without_devices_nothing_is_waited_for() -> None:
+    view = open_view(Limits(count=5), 1)
+    for event in (Opened(), Reported(Slot(0), Ready()), Died(Slot(0), "SIGKILL")):
+        decision = decide(view, event, 0.0)
+        view = decision.view
+    assert Spawn(Slot(0)) in decision.actions
+    assert AwaitDevice(Slot(0)) not in decision.actions
+
+
+def test_a_stop_while_a_device_is_waited_for_ends_the_sweep() -> None:
+    play = Play("3")
+    play.begin(0)
+    play.die(0, "SIGKILL", clear=False)
+    play.event(StopAsked(StopKind.INTERRUPT, "SIGINT", 130))
+    assert is_over(play.view)
+    play.event(DeviceClear(Slot(0), held_by="process 7"))
+    assert play.actions == ()
+
+
+def test_a_run_out_of_memory_has_its_worker_replaced_at_once() -> None:
+    play = Play("3", "5")
+    play.run(0, Outcome.FAILED, OOM)
+    assert play.did(Send(Slot(0), Drain()))
+    assert play.view.slots[0].kill_at is not None
+    play.die(0)
+    assert play.did(Spawn(Slot(0)))
+    assert play.view.slots[0].restarts == ()
+
+
+def test_a_worker_whose_process_can_not_go_on_as_a_fresh_one_is_replaced_at_once() -> None:
+    play = Play("3", "5")
+    run = play.begin(0)
+    worn = RunEnded(
+        run.run_id, 1, outcome=Outcome.FINISHED, value=1.0, worn="its run left processes: sleep (7)"
+    )
+    play.event(Reported(Slot(0), worn))
+    assert play.did(Send(Slot(0), Drain()))
+    assert play.view.slots[0].kill_at is not None
+    play.die(0)
+    assert play.did(Spawn(Slot(0)))
+    assert play.view.slots[0].restarts == ()
+
+
+def test_an_ordinary_failure_leaves_the_worker() -> None:
+    play = Play("3", "5")
+    play.run(0, Outcome.FAILED, "ValueError: no good")
+    assert play.state(0) is SlotState.RUNNING
+
+
+def test_a_device_on_which_runs_keep_failing_gets_none_and_the_other_goes_on() -> None:
+    play = Play("3", "5")
+    play.fail_until_held(0)
+    assert play.did(Send(Slot(0), Drain()))
+    assert play.words()[0].startswith(
+        "device 3 gets no runs for 300 s: runs fail on it (ValueError: no good)"
+    )
+    assert play.did(RecordQuarantine("3", "ValueError: no good"))
+    play.die(0)
+    assert not play.did(Spawn(Slot(0)))
+    assert play.view.slots[0].spawn_at == QUARANTINE_S
+    assert play.state(1) is SlotState.RUNNING
+
+
+def test_one_run_is_tried_on_it_later_and_clears_it() -> None:
+    play = Play("3", "5")
+    play.fail_until_held(0)
+    play.die(0)
+    play.now = QUARANTINE_S
+    play.event(TimePassed())
+    assert play.did(Spawn(Slot(0)))
+    play.event(Reported(Slot(0), Ready()))
+    assert play.did(Send(Slot(0), Lease(1)))
+    play.run(0, Outcome.FINISHED)
+    assert play.words() == ["device 3 is out of quarantine: a run has finished on it"]
+    play.event(Reported(Slot(0), LeaseEnded()))
+    (lease,) = [action.order for action in play.actions if isinstance(action, Send)]
+    assert isinstance(lease, Lease) and lease.count is not None and lease.count > 1
+
+
+def test_a_failed_trial_holds_it_again_for_longer() -> None:
+    play = Play("3", "5")
+    play.fail_until_held(0)
+    play.die(0)
+    play.now = QUARANTINE_S
+    play.event(TimePassed())
+    play.event(Reported(Slot(0), Ready()))
+    play.run(0, Outcome.FAILED, "ValueError: no good")
+    assert play.did(RecordQuarantine("3", "ValueError: no good"))
+    play.die(0)
+    assert not play.did(Spawn(Slot(0)))
+    assert play.view.slots[0].spawn_at == QUARANTINE_S + 2 * QUARANTINE_S
+
+
+def test_an_uncorrectable_error_holds_its_device_at_once() -> None:
+    play = Play("3", "5")
+    play.run(0, Outcome.FAILED, ECC)
+    play.die(0)
+    assert play.view.slots[0].spawn_at == QUARANTINE_S
+
+
+def test_on_a_sole_device_it_only_replaces_the_worker() -> None:
+    play = Play("3")
+    play.run(0, Outcome.FAILED, ECC)
+    play.die(0)
+    assert play.did(Spawn(Slot(0)))
+
+
+def test_a_device_under_which_workers_die_is_held_too() -> None:
+    play = Play("3", "5")
+    for _ in range(FAILURES_IN_A_ROW):
+        play.begin(0)
+        play.die(0, "SIGSEGV")
+        if play.state(0) is SlotState.BACKOFF:  # it waits before its second restart
+            at = next_deadline(play.view)
+            assert at is not None
+            play.now = min(at, 60.0)
+            play.event(TimePassed())
+        if play.state(0) is SlotState.STARTING:
+            play.event(Reported(Slot(0), Ready()))
+    assert play.state(0) is SlotState.BACKOFF
+    assert play.view.slots[0].spawn_at == play.view.health.of("3").held_until
+
+
+def test_a_run_beside_it_on_the_same_device_may_finish() -> None:
+    play = Play("3", "5", workers_per_device=2)
+    other = play.begin(2)
+    play.fail_until_held(0)
+    assert play.did(Send(Slot(2), Drain()))
+    assert play.view.slots[2].kill_at is None
+    play.event(Reported(Slot(2), RunEnded(other.run_id, 1, outcome=Outcome.STOPPED)))
+    assert play.view.slots[2].kill_at is not None
+
+
+def test_on_probation_a_shared_device_gets_one_worker() -> None:
+    play = Play("3", "5", workers_per_device=2)
+    play.fail_until_held(0)
+    play.die(0)
+    play.die(2)
+    play.now = QUARANTINE_S
+    play.event(TimePassed())
+    assert play.did(Spawn(Slot(0)))
+    assert not play.did(Spawn(Slot(2)))
+
+
+def test_a_worker_that_becomes_ready_on_a_held_device_gets_no_lease() -> None:
+    play = Play("3", "5", workers_per_device=2)
+    play.begin(2)
+    play.die(2, "SIGKILL")
+    assert play.state(2) is SlotState.STARTING
+    play.run(0, Outcome.FAILED, ECC)
+    play.event(Reported(Slot(2), Ready()))
+    assert play.did(Send(Slot(2), Drain()))
+
+
+def test_more_workers_go_to_the_least_used_devices_and_no_more_than_these_take() -> None:
+    play = Play("3", "5", workers_per_device=2)
+    play.event(ScaleAsked(3))
+    play.die(3)
+    play.event(ScaleAsked(9))
+    assert [slot.device for slot in play.view.slots] == ["3", "5", "3", "5", "5"]
+    assert "the devices take no more than 4 workers" in play.words()[-1]

@@ -1,0 +1,439 @@
+"""A machine that draws its runs from a pool: what it holds, asks for, gives back, and when it leaves."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from parallel_hpo.core.errors import ExitCode
+from parallel_hpo.core.messages import (
+    Active,
+    Drain,
+    Interrupt,
+    Lease,
+    LeaseEnded,
+    Proceed,
+    Ready,
+    Rerun,
+    RunEnded,
+    RunStarted,
+    SkipRun,
+    SweepEnd,
+)
+from parallel_hpo.core.pool_messages import Granted, PooledRun
+from parallel_hpo.core.types import Outcome, RunId, Slot, SlotState, StopKind
+from parallel_hpo.count.policy import FailureLimits
+from parallel_hpo.session.decide.decide import decide
+from parallel_hpo.session.decide.demand import PoolNeeds, needs
+from parallel_hpo.session.decide.events import (
+    Action,
+    AskStart,
+    AskSweep,
+    CheckAwaitedRuns,
+    Died,
+    DrainAsked,
+    Event,
+    GiveBack,
+    Kill,
+    Opened,
+    PoolAnswered,
+    RecordDrop,
+    RecordEnd,
+    RecordStart,
+    Reported,
+    ScaleAsked,
+    Send,
+    Spawn,
+    StartGranted,
+    StartRefused,
+    StopAsked,
+    SweepSeen,
+    TellEnd,
+    TimePassed,
+    WithdrawStart,
+)
+from parallel_hpo.session.decide.state import Limits, PoolGrant, is_over, next_deadline, open_view
+
+S0, S1 = Slot(0), Slot(1)
+RUN = PooledRun(RunId("handed"), {"x": 1}, attempt=3, spent_s=5.0, deaths=1, seed=8)
+COMPLETE = SweepEnd("all 9 runs performed", ExitCode.COMPLETE)
+STOP = SweepEnd("SIGINT", ExitCode.SIGNAL_BASE + 2, StopKind.INTERRUPT)
+
+
+class Play:
+    """A machine of two workers; `actions` are those of the last event."""
+
+    def __init__(self, workers: int = 2, *, retries: int = 1) -> None:
+        self.now = 0.0
+        limits = Limits(count=None, retries=retries, failures=FailureLimits(max_initial=None))
+        self.view = open_view(limits, workers, grant=PoolGrant())
+        self.actions: tuple[Action, ...] = ()
+        self.event(Opened())
+
+    def event(self, event: Event) -> None:
+        decision = decide(self.view, event, self.now)
+        self.view, self.actions = decision.view, decision.actions
+
+    def grant(self, granted: int, *, each: int = 1, again: tuple[PooledRun, ...] = (), **more: Any) -> None:
+        self.event(PoolAnswered(Granted(granted=granted, each=each, again=again, **more)))
+
+    def ready(self, *slots: Slot) -> None:
+        for slot in slots:
+            self.event(Reported(slot, Ready()))
+
+    def start(self, slot: Slot, run_id: str, attempt: int = 1) -> None:
+        """Have a run start, which the pool grants at once."""
+        self.ask(slot, run_id, attempt)
+        self.event(StartGranted(slot, RunId(run_id)))
+
+    def ask(self, slot: Slot, run_id: str, attempt: int = 1) -> None:
+        self.event(Reported(slot, RunStarted(RunId(run_id), {}, attempt)))
+
+    def end(self, slot: Slot, run_id: str, outcome: Outcome = Outcome.FINISHED) -> None:
+        self.event(Reported(slot, RunEnded(RunId(run_id), 1, outcome=outcome, value=1.0)))
+
+    def refuse(self, slot: Slot, run_id: str, why: str) -> None:
+        self.ask(slot, run_id)
+        assert isinstance(self.actions[0], AskStart)
+        self.event(StartRefused(slot, RunId(run_id), why))
+
+    def sent(self, slot: Slot) -> list[object]:
+        return [action.order for action in self.actions if isinstance(action, Send) and action.slot == slot]
+
+    def did(self, kind: type[Action]) -> bool:
+        return any(isinstance(action, kind) for action in self.actions)
+
+
+def leased(play: Play, granted: int = 4, each: int = 2) -> Play:
+    """Return the play in which both workers hold a lease of the granted runs."""
+    play.grant(granted, each=each)
+    play.ready(*[slot.slot for slot in play.view.slots if slot.state is SlotState.STARTING])
+    return play
+
+
+def waiting(play: Play) -> list[RunId]:
+    return [run.run_id for run in play.view.reruns]
+
+
+def test_nothing_starts_before_something_is_granted() -> None:
+    play = Play()
+    assert play.actions == ()
+    assert needs(play.view, play.now).wants == 2
+    play.grant(1)
+    assert Spawn(S0) in play.actions
+    assert Spawn(S1) not in play.actions
+
+
+def test_a_worker_is_leased_what_each_is_given_and_no_more_than_granted() -> None:
+    play = Play()
+    play.grant(5, each=3)
+    play.ready(S0)
+    assert play.sent(S0) == [Lease(3)]
+    play.ready(S1)
+    assert play.sent(S1) == [Lease(2)]
+
+
+def test_what_is_held_and_what_idle_workers_could_take_is_wanted() -> None:
+    play = leased(Play(), granted=2, each=2)
+    assert play.view.slots[S0].lease_left == 2
+    assert needs(play.view, play.now).wants == 2 + 2
+    play.start(S0, "a")
+    assert needs(play.view, play.now).wants == 1 + 2
+
+
+def test_a_granted_run_that_a_death_leaves_is_leased_again() -> None:
+    """Grant and death: what the dead worker had not started stays granted."""
+    play = leased(Play())
+    play.event(Died(S0, "SIGKILL"))
+    play.ready(S0)
+    assert play.sent(S0) == [Lease(2)]
+
+
+def test_a_grant_after_a_drain_starts_nothing() -> None:
+    play = leased(Play())
+    play.event(StopAsked(StopKind.DRAIN, "SIGUSR1", ExitCode.RESUMABLE))
+    assert needs(play.view, play.now).wants == 0
+    play.grant(9, each=9, again=(RUN,))
+    assert not play.did(Spawn)
+    assert not play.did(Send)
+    assert play.view.reruns == ()
+
+
+def test_a_handed_run_is_run_again_as_the_attempt_that_it_is() -> None:
+    play = Play()
+    play.grant(0, again=(RUN,))
+    play.ready(S0)
+    assert play.sent(S0) == [Rerun(RUN.run_id, RUN.parameters, 3)]
+    play.start(S0, RUN.run_id, 3)
+    (record,) = (action for action in play.actions if isinstance(action, RecordStart))
+    assert (record.run.attempt, record.run.spent_s, record.run.deaths) == (3, 5.0, 1)
+    assert record.run.seed == 8
+    assert play.view.started == 0
+
+
+def test_a_handed_run_that_is_told_twice_is_run_once() -> None:
+    play = Play()
+    play.grant(0, again=(RUN,))
+    play.grant(0, again=(RUN,))
+    assert waiting(play) == [RUN.run_id]
+    play.ready(S0)
+    play.grant(0, again=(RUN,))
+    assert waiting(play) == []
+    play.start(S0, RUN.run_id, 3)
+    play.grant(0, again=(RUN,))
+    assert waiting(play) == []
+
+
+def test_a_handed_run_is_held_and_one_that_is_retried_here_is_not() -> None:
+    """Again and retry: the pool counts a run that has started here as started, between attempts too."""
+    play = Play(workers=1)
+    play.grant(0, again=(RUN,))
+    assert needs(play.view, play.now).wants == 1
+    play.grant(1)
+    play.view = replace(play.view, reruns=())
+    play.ready(S0)
+    play.start(S0, "a")
+    play.event(Died(S0, "SIGKILL"))
+    assert [run.run_id for run in play.view.reruns] == ["a"]
+    assert needs(play.view, play.now).wants == 0
+
+
+def test_a_run_whose_retries_other_machines_have_spent_crashes_here() -> None:
+    play = Play(workers=1)
+    play.grant(0, again=(RUN,))
+    play.ready(S0)
+    play.start(S0, RUN.run_id, 3)
+    play.event(Died(S0, "SIGKILL"))
+    (record,) = (action for action in play.actions if isinstance(action, RecordEnd))
+    assert (record.end.outcome, record.final) == (Outcome.CRASHED, True)
+
+
+@pytest.mark.parametrize(
+    ("why", "exit_code", "told"), [("over: finished", 0, True), ("on elsewhere", None, False)]
+)
+def test_a_refused_run_that_the_pool_knows_is_passed_over(
+    why: str, exit_code: int | None, told: bool
+) -> None:
+    """Refusal and lease: the agent has used one of its runs, the grant is still there."""
+    play = leased(Play(), granted=2, each=2)
+    play.refuse(S0, "theirs", why)
+    assert play.sent(S0) == [SkipRun(RunId("theirs"), exit_code)]
+    assert play.did(TellEnd) is told
+    assert (play.view.slots[S0].lease_left, play.view.started) == (1, 0)
+    assert play.sent(S1) == [Lease(1)]
+
+
+def test_a_refused_new_run_goes_back_with_its_worker() -> None:
+    play = leased(Play())
+    play.refuse(S0, "new", "no run is granted to this machine now")
+    assert play.sent(S0) == [Drain()]
+    play.event(Died(S0, "exit 0"))
+    assert GiveBack(S0, keep=None) in play.actions
+    assert play.view.slots[S0].restarts == ()
+
+
+def test_a_refused_handed_run_is_forgotten_and_its_worker_goes_on() -> None:
+    play = Play(workers=1)
+    play.grant(1, again=(RUN,))
+    play.ready(S0)
+    play.refuse(S0, RUN.run_id, "on elsewhere")
+    assert play.sent(S0) == [SkipRun(RUN.run_id, None)]
+    play.event(Reported(S0, LeaseEnded()))
+    assert play.sent(S0) == [Lease(1)]
+
+
+def test_a_run_enters_main_once_the_pool_has_counted_it_and_its_time_begins_then() -> None:
+    play = leased(Play())
+    play.ask(S0, "a")
+    assert play.did(AskStart) and not play.did(RecordStart)
+    assert play.sent(S0) == []
+    play.now = 200.0
+    play.event(StartGranted(S0, RunId("a")))
+    assert isinstance(play.actions[0], RecordStart)
+    assert play.sent(S0) == [Proceed(RunId("a"), 1, None)]
+    run = play.view.slots[S0].run
+    assert run is not None and run.since == 200.0
+
+
+def test_while_a_start_waits_for_the_pool_the_other_worker_goes_on() -> None:
+    play = leased(Play())
+    play.start(S1, "b")
+    play.ask(S0, "a")
+    play.end(S1, "b")
+    assert play.did(RecordEnd)
+    play.event(DrainAsked(S1))
+    assert play.sent(S1) == [Drain()]
+
+
+def test_a_worker_whose_start_waits_for_long_is_not_taken_for_silent() -> None:
+    play = leased(Play(workers=1))
+    play.ask(S0, "a")
+    assert next_deadline(play.view) is None
+
+
+def test_a_start_that_a_stop_forestalls_is_withdrawn_and_its_late_answer_ignored() -> None:
+    play = leased(Play())
+    play.ask(S0, "a")
+    play.event(StopAsked(StopKind.INTERRUPT, "SIGINT", 130))
+    assert WithdrawStart in [type(action) for action in play.actions]
+    assert play.sent(S0) == [Interrupt()]
+    play.event(StartGranted(S0, RunId("a")))
+    assert play.actions == ()
+
+
+def test_the_start_of_a_handed_run_that_a_stop_forestalls_is_withdrawn_and_recorded() -> None:
+    play = Play(workers=1)
+    play.grant(1, again=(RUN,))
+    play.ready(S0)
+    play.ask(S0, RUN.run_id, RUN.attempt)
+    play.event(StopAsked(StopKind.INTERRUPT, "SIGINT", 130))
+    assert play.did(WithdrawStart) and play.did(RecordDrop)
+
+
+def test_where_the_worker_dies_while_its_start_waits_the_run_is_left_to_the_pool() -> None:
+    play = leased(Play(workers=1), granted=1, each=1)
+    play.ask(S0, "a")
+    play.event(Died(S0, "SIGKILL"))
+    assert GiveBack(S0, keep=RunId("a")) in play.actions
+    play.now = 10.0
+    play.event(TimePassed())
+    assert not play.did(Spawn)  # its next worker waits for the answer
+    play.event(StartGranted(S0, RunId("a")))
+    assert play.did(WithdrawStart) and not play.did(RecordStart)
+    assert play.view.started == 1
+
+
+def test_where_the_worker_dies_and_its_start_is_refused_the_run_goes_back_to_its_server() -> None:
+    play = leased(Play(workers=1), granted=1, each=1)
+    play.ask(S0, "a")
+    play.event(Died(S0, "SIGKILL"))
+    play.event(StartRefused(S0, RunId("a"), "no run is granted to this machine now"))
+    assert GiveBack(S0) in play.actions
+    assert play.view.started == 0
+
+
+def test_a_refusal_that_comes_after_a_stop_changes_nothing() -> None:
+    play = leased(Play())
+    play.event(StopAsked(StopKind.DRAIN, "SIGUSR1", ExitCode.RESUMABLE))
+    play.event(StartRefused(S0, RunId("a"), "on elsewhere"))
+    assert play.actions == ()
+
+
+def test_the_machine_leaves_when_the_pool_says_that_nothing_is_left_and_not_before() -> None:
+    play = Play()
+    play.grant(1)
+    play.ready(S0)
+    play.start(S0, "a")
+    play.end(S0, "a")
+    play.event(Reported(S0, LeaseEnded()))
+    assert play.view.ending is None
+    play.grant(1, ends=COMPLETE)
+    assert play.view.ending is not None
+    assert (play.view.ending.exit_code, play.view.ending.stop) == (ExitCode.COMPLETE, None)
+    assert play.sent(S0) == [Drain()]
+
+
+def test_the_pools_stop_interrupts_running_runs_once() -> None:
+    """Ending and running runs: the pool says it again and again, which is no second stop."""
+    play = leased(Play())
+    play.start(S0, "a")
+    play.grant(4, ends=STOP)
+    assert play.sent(S0) == [Interrupt()]
+    play.grant(3, ends=STOP)
+    assert not play.did(Kill)
+    play.grant(3, ends=replace(STOP, stop=StopKind.KILL))
+    assert play.did(Kill)
+
+
+def test_what_a_stop_cuts_is_resumable_and_what_was_handed_is_dropped_so() -> None:
+    play = Play(workers=1)
+    play.grant(0, again=(RUN,))
+    play.grant(0, ends=STOP)
+    (drop,) = (action for action in play.actions if isinstance(action, RecordDrop))
+    assert (drop.run.run_id, drop.end.outcome, drop.end.resumable) == (RUN.run_id, Outcome.STOPPED, True)
+
+
+def test_a_machine_wants_one_run_to_be_run_again_for_each_idle_worker_and_not_a_lease_of_them() -> None:
+    play = Play()
+    play.grant(0, each=5)
+    assert needs(play.view, play.now) == PoolNeeds(wants=10, wants_again=2)
+    play.grant(0, each=5, again=(RUN,))
+    play.ready(S0)
+    assert needs(play.view, play.now) == PoolNeeds(wants=1 + 5, wants_again=1 + 1)
+    play.start(S0, RUN.run_id, 3)
+    assert needs(play.view, play.now) == PoolNeeds(wants=5, wants_again=1)
+
+
+def test_a_run_that_was_handed_for_a_worker_that_is_not_idle_any_more_goes_back() -> None:
+    """Again and a lease that was quicker, and again and a worker that waits for its next start."""
+    play = Play(workers=1)
+    play.grant(1)
+    play.ready(S0)
+    play.grant(1, again=(RUN,))
+    assert needs(play.view, play.now) == PoolNeeds(wants=1, wants_again=0)
+
+
+def test_where_the_sweep_gives_no_more_an_idle_worker_still_runs_again_what_others_had_to_leave() -> None:
+    play = leased(Play(), granted=9, each=1)
+    play.event(Reported(S0, LeaseEnded(short=True)))
+    play.event(SweepSeen("the sweep is finished"))
+    play.view = replace(play.view, slots=tuple(replace(slot, lease_at=None) for slot in play.view.slots))
+    assert needs(play.view, play.now) == PoolNeeds(wants=1, wants_again=1, over="the sweep is finished")
+    play.grant(9, each=1, again=(RUN,))
+    assert play.sent(S0) == [Rerun(RUN.run_id, RUN.parameters, 3)]
+
+
+def test_an_exhausted_sweep_uses_no_grant_and_wants_none() -> None:
+    play = leased(Play(), granted=9, each=1)
+    play.event(Reported(S0, LeaseEnded(short=True)))
+    assert play.did(AskSweep)
+    play.event(SweepSeen("the sweep is finished"))
+    assert play.sent(S0) == []
+    assert needs(play.view, play.now).wants == 1
+    assert play.view.ending is None
+
+
+def test_more_workers_want_more_and_drained_ones_nothing() -> None:
+    """Scale and wants."""
+    play = Play()
+    assert needs(play.view, play.now).wants == 2
+    play.event(ScaleAsked(4))
+    assert needs(play.view, play.now).wants == 4
+    play.event(DrainAsked(S0))
+    assert needs(play.view, play.now).wants == 3
+
+
+def test_a_worker_that_waits_wants_nothing_meanwhile() -> None:
+    play = Play(workers=1)
+    play.view = replace(play.view, slots=(replace(play.view.slots[0], spawn_at=5.0),))
+    assert needs(play.view, play.now).wants == 0
+
+
+def test_a_machine_whose_workers_all_gave_up_hands_on_what_waited() -> None:
+    play = Play(workers=1)
+    play.grant(0, again=(RUN,))
+    play.view = replace(
+        play.view, slots=(replace(play.view.slots[0], state=SlotState.FATAL),), last_death="SIGSEGV"
+    )
+    play.event(SweepSeen(""))
+    (drop,) = (action for action in play.actions if isinstance(action, RecordDrop))
+    assert (drop.end.outcome, drop.end.resumable) == (Outcome.STOPPED, True)
+    assert is_over(play.view)
+
+
+def test_what_others_hold_is_not_looked_for_on_this_machine() -> None:
+    play = leased(Play())
+    play.event(Reported(S0, Active()))
+    assert not play.did(CheckAwaitedRuns)
+
+
+def test_a_handed_run_enters_main_after_its_record() -> None:
+    play = Play(workers=1)
+    play.grant(0, again=(RUN,))
+    play.ready(S0)
+    play.start(S0, RUN.run_id, 3)
+    kinds = [type(action) for action in play.actions[:2]]
+    assert kinds == [RecordStart, Send]
+    assert play.sent(S0) == [Proceed(RUN.run_id, 3, RUN.seed)]

@@ -1,0 +1,118 @@
+"""What a passing second changes: runs and sweeps that had their time, stall, or hold too much memory."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from parallel_hpo.core.errors import ExitCode
+from parallel_hpo.core.messages import CutRun, Interrupt
+from parallel_hpo.core.types import RunId, Slot, SlotState, StopKind
+from parallel_hpo.session.decide import stopping
+from parallel_hpo.session.decide.decide import decide
+from parallel_hpo.session.decide.draft import Draft
+from parallel_hpo.session.decide.events import Action, DumpStacks, Kill, Send, StartDelayed
+from parallel_hpo.session.decide.state import CutShort, Limits, OpenRun, SweepView, next_deadline, open_view
+
+S0 = Slot(0)
+RUN = OpenRun(RunId("r"), {}, attempt=1, since=100.0)
+moments = st.floats(100.0, 1000.0)
+
+
+def inside_main(**limits: Any) -> SweepView:
+    """A sweep with one worker, which has been inside `main` since second 100."""
+    view = open_view(Limits(count=5, **limits), 1)
+    slot = replace(view.slots[0], state=SlotState.RUNNING, busy=True, run=RUN, active_at=RUN.since)
+    return replace(view, slots=(slot,))
+
+
+def pass_time(view: SweepView, now: float) -> tuple[SweepView, list[Action]]:
+    draft = Draft(view, now)
+    stopping.end_overdue(draft)
+    return draft.view, draft.actions
+
+
+def see_memory(view: SweepView, used_mb: float) -> tuple[SweepView, list[Action]]:
+    draft = Draft(view, 200.0)
+    stopping.on_memory(draft, draft.slot(S0), used_mb)
+    return draft.view, draft.actions
+
+
+@given(moments)
+def test_without_limits_time_changes_nothing(now: float) -> None:
+    view = inside_main()
+    assert pass_time(view, now) == (view, [])
+    assert next_deadline(view) is None
+
+
+@given(moments)
+def test_a_run_is_cut_when_its_time_is_over_and_not_before(now: float) -> None:
+    after, actions = pass_time(inside_main(run_timeout_s=60), now)
+    assert (Send(S0, CutRun(RUN.run_id, "run timeout 60 s")) in actions) == (now >= 160.0)
+    assert (after.slots[0].cut is not None) == (now >= 160.0)
+
+
+def test_a_run_whose_record_waited_for_room_has_its_whole_time_from_then_on() -> None:
+    decision = decide(inside_main(run_timeout_s=60, stall_timeout_s=30), StartDelayed(S0), 400.0)
+    assert next_deadline(decision.view) == 430.0
+    assert pass_time(decision.view, 429.0) == (decision.view, [])
+
+
+def test_a_run_that_was_cut_is_killed_after_the_grace_period_and_only_once() -> None:
+    view, _ = pass_time(inside_main(run_timeout_s=60, grace_s=5), 160.0)
+    assert next_deadline(view) == 165.0
+    view, actions = pass_time(view, 165.0)
+    assert actions == [Kill(S0)]
+    assert pass_time(view, 166.0) == (view, [])
+
+
+def test_a_run_that_was_cut_is_not_cut_again() -> None:
+    view, _ = pass_time(inside_main(run_timeout_s=60, stall_timeout_s=70), 160.0)
+    assert pass_time(view, 180.0) == (view, [])
+
+
+@given(moments, st.floats(100.0, 1000.0))
+def test_a_run_has_stalled_when_it_was_silent_for_so_long(now: float, active_at: float) -> None:
+    view = inside_main(stall_timeout_s=10)
+    view = replace(view, slots=(replace(view.slots[0], active_at=active_at),))
+    assert (pass_time(view, now)[1] == [DumpStacks(S0)]) == (now >= active_at + 10)
+
+
+def test_a_stalled_run_is_killed_only_after_its_stacks_were_written() -> None:
+    view, actions = pass_time(inside_main(stall_timeout_s=10), 110.0)
+    assert actions == [DumpStacks(S0)]
+    assert view.slots[0].cut == CutShort("stalled: no log call and no output for 10 s", failed=False)
+    assert next_deadline(view) == 110.0 + stopping.STACKS_S
+    assert pass_time(view, 110.0 + stopping.STACKS_S)[1] == [Kill(S0)]
+
+
+def test_a_sweep_past_its_time_interrupts_its_runs_and_can_be_resumed() -> None:
+    draft = Draft(inside_main(sweep_timeout_s=30), 90.0)
+    stopping.set_the_clock(draft)
+    assert next_deadline(draft.view) == 120.0
+    view, actions = pass_time(draft.view, 120.0)
+    assert view.ending is not None
+    assert (view.ending.exit_code, view.ending.stop) == (ExitCode.SWEEP_TIMEOUT, StopKind.INTERRUPT)
+    assert Send(S0, Interrupt()) in actions
+    assert pass_time(view, 121.0) == (view, [])
+
+
+@given(st.floats(0.0, 4000.0))
+def test_a_worker_is_killed_when_its_tree_holds_more_than_allowed(used_mb: float) -> None:
+    view, actions = see_memory(inside_main(memory_limit_mb=1000), used_mb)
+    assert (actions == [Kill(S0)]) == (used_mb > 1000)
+    assert (view.slots[0].cut is not None) == (used_mb > 1000)
+
+
+def test_the_reason_of_a_memory_kill_names_the_limit_and_what_was_held() -> None:
+    view, _ = see_memory(inside_main(memory_limit_mb=1000), 1234.4)
+    assert view.slots[0].cut == CutShort("memory limit 1000 MB: its process tree held 1234 MB", failed=False)
+
+
+def test_a_worker_without_a_run_is_not_killed_for_its_memory() -> None:
+    view = inside_main(memory_limit_mb=1000)
+    view = replace(view, slots=(replace(view.slots[0], run=None),))
+    assert see_memory(view, 5000.0) == (view, [])

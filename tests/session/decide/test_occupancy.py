@@ -1,0 +1,286 @@
+"""Devices that are shared by memory, played to `decide`: how many workers, and what if it is too little."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from parallel_hpo.core.messages import Lease, LeaseEnded, Ready, Rerun, RunEnded
+from parallel_hpo.core.pool_messages import Granted
+from parallel_hpo.core.types import Outcome, RunId, Slot, SlotState, StopKind
+from parallel_hpo.devices.health import DeviceClear
+from parallel_hpo.devices.sharing import FIRST_RUNS, DeviceMemorySeen, Occupancy, OtherUsersSeen
+from parallel_hpo.session.decide.demand import needs
+from parallel_hpo.session.decide.events import (
+    DrainAsked,
+    PoolAnswered,
+    RecordDrop,
+    RecordEnd,
+    Reported,
+    ScaleAsked,
+    Send,
+    Spawn,
+    StopAsked,
+)
+from parallel_hpo.session.decide.state import OpenRun, PoolGrant
+from tests.session.decide.test_device_care import ECC, OOM, Play
+
+ROOM_MB = 80_000.0
+A_THIRD_MB = 24_000.0
+"""Three such fit, with the margin."""
+
+
+class FillingPlay(Play):
+    """A sweep on devices that are shared by memory; none has been measured."""
+
+    def __init__(self, *devices: str, most: int = 8, **known: Any) -> None:
+        super().__init__(*devices, occupancy=Occupancy(most), **known)
+
+    def holds(self, slot: int, used_mb: float) -> None:
+        self.event(DeviceMemorySeen(Slot(slot), used_mb, ROOM_MB))
+
+    def measure(self, slot: int = 0, used_mb: float = A_THIRD_MB) -> None:
+        """Let a slot perform the first runs of its device."""
+        self.holds(slot, used_mb)
+        for _ in range(FIRST_RUNS):
+            self.run(slot, Outcome.FINISHED)
+            self.event(Reported(Slot(slot), LeaseEnded()))
+
+    def ready(self) -> None:
+        """Let every worker that is starting become ready."""
+        for view in self.view.slots:
+            if view.state is SlotState.STARTING:
+                self.event(Reported(view.slot, Ready()))
+
+    def fall_short(self, slot: int) -> RunId:
+        """Let a slot's run find too little memory."""
+        run = self.begin(slot)
+        self.event(Reported(Slot(slot), RunEnded(run.run_id, 1, outcome=Outcome.FAILED, reason=OOM)))
+        return run.run_id
+
+    def staying(self) -> list[int]:
+        return [
+            view.slot for view in self.view.slots if not view.over and view.state is not SlotState.STOPPING
+        ]
+
+    def orders(self, slot: int) -> list[object]:
+        return [action.order for action in self.actions if isinstance(action, Send) and action.slot == slot]
+
+    def sends_again(self) -> list[Rerun]:
+        return [a.order for a in self.actions if isinstance(a, Send) and isinstance(a.order, Rerun)]
+
+
+@pytest.fixture
+def three() -> FillingPlay:
+    """Three workers on one device, ready, each with work."""
+    play = FillingPlay("3")
+    play.measure()
+    play.ready()
+    return play
+
+
+def test_the_first_runs_have_a_device_for_themselves_one_by_one() -> None:
+    play = FillingPlay("3")
+    assert [view.lease_left for view in play.view.slots] == [1]
+    play.holds(0, A_THIRD_MB)
+    play.run(0, Outcome.FINISHED)
+    play.event(Reported(Slot(0), LeaseEnded()))
+    assert play.orders(0) == [Lease(1)]
+    assert len(play.view.slots) == 1
+
+
+def test_then_as_many_workers_share_it_as_fit(three: FillingPlay) -> None:
+    assert [(view.device, view.state) for view in three.view.slots] == [("3", SlotState.RUNNING)] * 3
+
+
+def test_it_is_said_what_was_measured_and_that_nothing_could_be() -> None:
+    play = FillingPlay("3")
+    play.holds(0, A_THIRD_MB)
+    for _ in range(FIRST_RUNS):
+        play.run(0, Outcome.FINISHED)
+    assert play.words() == ["device 3 takes 3 workers at a time: its first runs held 24000 of 80000 MB"]
+    blind = FillingPlay("3")
+    for _ in range(FIRST_RUNS):
+        blind.run(0, Outcome.FINISHED)
+    assert "can't be measured" in blind.words()[0]
+    assert len(blind.view.slots) == 1
+
+
+def test_each_device_is_measured_by_itself_and_there_are_no_more_workers_than_asked_for() -> None:
+    play = FillingPlay("3", "5", most=4)
+    play.measure(0)
+    assert [view.device for view in play.view.slots] == ["3", "5", "3", "3"]
+    play.measure(1, used_mb=1000.0)
+    assert len(play.view.slots) == 4
+
+
+def test_no_workers_are_added_that_would_have_nothing_to_do() -> None:
+    play = FillingPlay("3", count=FIRST_RUNS + 1)
+    play.measure()
+    assert len(play.view.slots) == 1
+
+
+def test_a_failed_run_measures_nothing() -> None:
+    play = FillingPlay("3")
+    for _ in range(FIRST_RUNS):
+        play.run(0, Outcome.FAILED, "ValueError")
+    assert play.view.occupancy is not None and not play.view.occupancy.of("3").is_measured
+
+
+def test_where_a_later_run_holds_more_fewer_share_the_device(three: FillingPlay) -> None:
+    running = three.begin(2)
+    three.holds(1, 30_000.0)
+    assert three.state(2) is SlotState.STOPPING
+    assert three.view.slots[2].kill_at is None, "it may finish"
+    three.event(Reported(Slot(2), RunEnded(running.run_id, 1, outcome=Outcome.FINISHED)))
+    three.die(2)
+    assert three.staying() == [0, 1]
+
+
+def test_a_run_that_found_too_little_memory_beside_others_is_run_again_alone(three: FillingPlay) -> None:
+    beside = three.begin(1)
+    run = three.fall_short(0)
+    (record,) = [action for action in three.actions if isinstance(action, RecordEnd)]
+    assert (record.final, record.end.outcome) == (False, Outcome.STOPPED)
+    assert three.view.failures.total == 0
+    assert "as one of 3 workers" in three.words()[-1] and "2 at a time share it then" in three.words()[-1]
+    three.die(2)  # for good: one less
+    three.die(0)
+    assert not three.did(Spawn(Slot(0))), "another is at a run there"
+    three.event(Reported(Slot(1), RunEnded(beside.run_id, 1, outcome=Outcome.FINISHED)))
+    three.die(1, clear=False)
+    assert not three.did(Spawn(Slot(0))), "what it held may not be free yet"
+    three.event(DeviceClear(Slot(1)))
+    assert three.did(Spawn(Slot(0))) and not three.did(Spawn(Slot(1)))
+    three.ready()
+    (order,) = three.sends_again()
+    assert (order.run_id, order.attempt) == (run, 2)
+    assert not three.did(Spawn(Slot(1)))
+    again = three.begin_again(0, order)
+    three.event(Reported(Slot(0), RunEnded(again, 2, outcome=Outcome.FINISHED, value=1.0)))
+    assert three.did(Spawn(Slot(1)))
+    assert three.staying() == [0, 1]
+
+
+def test_a_worker_that_comes_up_meanwhile_waits_with_it_until_the_others_have_left(
+    three: FillingPlay,
+) -> None:
+    three.begin(0)
+    three.die(0, "SIGKILL")
+    (killed,) = three.view.reruns
+    beside = three.begin(2)
+    short = three.fall_short(1)
+    three.ready()
+    assert three.orders(0) == [], "it gets neither that run nor another one"
+    three.event(Reported(Slot(2), RunEnded(beside.run_id, 1, outcome=Outcome.FINISHED)))
+    three.die(2)
+    assert three.orders(0) == []
+    three.die(1)
+    assert [order.run_id for order in three.sends_again()] == [short]
+    assert [run.run_id for run in three.view.reruns] == [killed.run_id]
+
+
+def test_a_run_that_is_alone_and_finds_too_little_memory_has_failed() -> None:
+    play = FillingPlay("3")
+    play.fall_short(0)
+    assert play.view.failures.total == 1
+    assert play.view.reruns == ()
+
+
+def test_with_a_number_of_workers_it_has_failed_too() -> None:
+    play = Play("3", workers_per_device=2)
+    play.begin(1)
+    play.run(0, Outcome.FAILED, OOM)
+    assert play.view.reruns == ()
+    assert play.view.failures.total == 1
+
+
+def test_two_that_fall_short_at_once_are_run_again_one_after_the_other(three: FillingPlay) -> None:
+    first, second = three.begin(0), three.begin(1)
+    for slot, run in enumerate((first, second)):
+        three.event(Reported(Slot(slot), RunEnded(run.run_id, 1, outcome=Outcome.FAILED, reason=OOM)))
+    for slot in (2, 1, 0):
+        three.die(slot)
+    assert three.view.occupancy is not None and three.view.occupancy.of("3").fits == 2
+    three.ready()
+    (order,) = three.sends_again()
+    assert order.run_id == first.run_id
+    three.begin_again(0, order)
+    assert three.state(1) is SlotState.STOPPED
+    three.event(Reported(Slot(0), RunEnded(order.run_id, 2, outcome=Outcome.FINISHED, value=1.0)))
+    three.event(Reported(Slot(0), LeaseEnded()))
+    assert [order.run_id for order in three.sends_again()] == [second.run_id]
+
+
+def test_a_lone_run_whose_worker_dies_is_run_again_alone_as_its_retries_allow(three: FillingPlay) -> None:
+    three.fall_short(0)
+    for slot in (2, 1, 0):
+        three.die(slot)
+    three.ready()
+    three.begin_again(0, three.sends_again()[0])
+    three.die(0, "SIGKILL")
+    (waiting,) = three.view.reruns
+    assert (waiting.attempt, waiting.deaths, waiting.alone_on) == (3, 1, "3")
+
+
+def test_a_lone_run_goes_elsewhere_where_its_device_is_in_quarantine() -> None:
+    play = FillingPlay("3", "5")
+    play.measure(0)
+    play.ready()
+    other = play.begin(2)
+    run = play.fall_short(0)
+    play.event(Reported(Slot(2), RunEnded(other.run_id, 1, outcome=Outcome.FAILED, reason=ECC)))
+    busy = play.begin(1)
+    play.event(Reported(Slot(1), RunEnded(busy.run_id, 1, outcome=Outcome.FINISHED, value=1.0)))
+    play.event(Reported(Slot(1), LeaseEnded()))
+    assert [order.run_id for order in play.sends_again()] == [run]
+
+
+def test_a_device_that_is_left_to_its_owner_gets_no_more_workers_and_keeps_no_lone_run() -> None:
+    play = FillingPlay("3", "5")
+    play.event(OtherUsersSeen({"3": "process 7 computes on it"}))
+    play.measure(0)
+    assert len(play.view.slots) == 2
+    play = FillingPlay("3", "5")
+    play.measure(0)
+    play.ready()
+    run = play.fall_short(0)
+    busy = play.begin(1)
+    play.event(OtherUsersSeen({"3": "process 7 computes on it"}))
+    play.event(Reported(Slot(1), RunEnded(busy.run_id, 1, outcome=Outcome.FINISHED, value=1.0)))
+    play.event(Reported(Slot(1), LeaseEnded()))
+    assert [order.run_id for order in play.sends_again()] == [run]
+
+
+def test_a_stop_accounts_for_a_run_that_waits_to_be_alone(three: FillingPlay) -> None:
+    three.begin(1)
+    run = three.fall_short(0)
+    three.event(StopAsked(StopKind.INTERRUPT, "SIGINT", 130))
+    (dropped,) = [action for action in three.actions if isinstance(action, RecordDrop)]
+    assert (dropped.run.run_id, dropped.end.outcome, dropped.end.resumable) == (run, Outcome.STOPPED, True)
+
+
+def test_a_drained_worker_gets_no_successor_and_scaling_says_how_many_there_may_be(
+    three: FillingPlay,
+) -> None:
+    three.event(DrainAsked(Slot(2)))
+    three.die(2)
+    assert three.staying() == [0, 1]
+    three.event(ScaleAsked(3))
+    assert three.staying() == [0, 1, 3]
+    three.event(ScaleAsked(5))
+    assert "as far as their memory was measured" in three.words()[-1]
+
+
+def test_a_machine_of_many_asks_its_pool_for_what_its_new_workers_can_use() -> None:
+    play = FillingPlay("3", count=None, grant=PoolGrant(granted=FIRST_RUNS))
+    play.measure()
+    assert len(play.view.slots) == 3
+    assert needs(play.view, play.now).wants == 3
+    play.event(PoolAnswered(Granted(granted=FIRST_RUNS + 3)))
+    assert play.did(Spawn(Slot(1))) and play.did(Spawn(Slot(2)))
+    lone = OpenRun(RunId("lone"), {}, 2, 0.0, alone_on="3")
+    kept = replace(play.view, reruns=(lone,), slots=play.view.slots[1:])
+    assert (needs(kept, 0.0).wants, needs(kept, 0.0).wants_again) == (0, 0), "others may have them meanwhile"

@@ -1,0 +1,195 @@
+"""Sweeps on two devices whose owners come and go, played to `decide` in memory."""
+
+from __future__ import annotations
+
+from parallel_hpo.core.errors import ExitCode
+from parallel_hpo.core.messages import Drain, Lease, LeaseEnded, Ready
+from parallel_hpo.core.notices import Message
+from parallel_hpo.core.pool_messages import Granted
+from parallel_hpo.core.types import Outcome, Slot, SlotState, StopKind
+from parallel_hpo.devices.sharing import FREE_AFTER_S, DevicePresence, OtherUsersSeen
+from parallel_hpo.session.decide.demand import needs
+from parallel_hpo.session.decide.events import (
+    AwaitDevice,
+    Died,
+    DrainAsked,
+    Opened,
+    PoolAnswered,
+    Reported,
+    Send,
+    Spawn,
+    StopAsked,
+    Tell,
+    TimePassed,
+)
+from parallel_hpo.session.decide.state import Limits, PoolGrant, is_over, next_deadline, open_view
+from tests.session.decide.test_device_care import Play
+
+WHO = "process 7 computes on it"
+
+
+def come(play: Play, *devices: str) -> None:
+    play.event(OtherUsersSeen(dict.fromkeys(devices, WHO)))
+
+
+def let_go(play: Play) -> None:
+    """See nobody any more, for long enough."""
+    come(play)
+    at = next_deadline(play.view)
+    assert at == play.now + FREE_AFTER_S
+    play.now = at
+    play.event(TimePassed())
+
+
+def said(play: Play) -> list[str]:
+    return [a.notice.text for a in play.actions if isinstance(a, Tell) and isinstance(a.notice, Message)]
+
+
+def spawned(play: Play) -> list[int]:
+    return [int(action.slot) for action in play.actions if isinstance(action, Spawn)]
+
+
+def test_what_runs_may_finish_and_nothing_starts_until_the_owner_is_gone() -> None:
+    play = Play("0", "1")
+    play.begin(0)
+    come(play, "0")
+    assert Send(Slot(0), Drain()) in play.actions
+    assert said(play) == [f"device 0 gets no run while {WHO}; what runs on it may finish"]
+    assert play.view.slots[0].kill_at is None, "its run has all the time that it needs"
+    play.die(0)
+    assert play.view.slots[0].state is SlotState.STOPPED
+    assert spawned(play) == []
+    let_go(play)
+    assert spawned(play) == [0]
+    assert said(play) == ["device 0 is free again, and gets runs"]
+    assert play.view.presence == DevicePresence()
+
+
+def test_a_device_whose_owner_is_there_all_the_time_is_never_used_again_and_the_count_is_exact() -> None:
+    play = Play("0", "1")
+    come(play, "0")
+    play.die(0)
+    while play.view.ending is None:
+        play.run(1, Outcome.FINISHED)
+        play.event(Reported(Slot(1), LeaseEnded()))
+    assert (play.begun, play.view.ending.exit_code) == (100, ExitCode.COMPLETE)
+    assert play.view.slots[0].over
+
+
+def test_while_all_devices_are_away_the_sweep_waits_and_then_goes_on() -> None:
+    play = Play("0", "1")
+    come(play, "0", "1")
+    play.die(0)
+    play.die(1)
+    assert play.view.ending is None
+    assert next_deadline(play.view) is None
+    let_go(play)
+    assert spawned(play) == [0, 1]
+
+
+def test_a_worker_that_becomes_ready_after_its_owner_came_back_is_given_nothing() -> None:
+    play = Play("0", "1")
+    play.die(0, "SIGKILL")
+    come(play, "0")
+    assert play.state(0) is SlotState.STARTING
+    play.event(Reported(Slot(0), Ready()))
+    assert not [a for a in play.actions if isinstance(a, Send) and isinstance(a.order, Lease)]
+    assert play.state(0) is SlotState.STOPPING
+
+
+def test_a_sweep_that_begins_while_somebody_is_there_waits_from_the_beginning() -> None:
+    play = Play("0", "1")
+    play.view = open_view(
+        Limits(count=5), 2, devices=("0", "1"), presence=DevicePresence({"1": "the session of ada is active"})
+    )
+    play.event(Opened())
+    assert spawned(play) == [0]
+    assert said(play) == ["device 1 gets no run while the session of ada is active"]
+
+
+def test_workers_without_a_device_leave_the_machine_too() -> None:
+    play = Play("")
+    come(play, "")
+    assert said(play) == [f"this machine gets no run while {WHO}; what runs on it may finish"]
+    play.event(Died(Slot(0), "exit 0"))
+    assert spawned(play) == []
+    let_go(play)
+    assert spawned(play) == [0]
+
+
+def test_a_quarantine_does_not_end_with_the_owners_going_nor_an_owners_stay_with_the_quarantine() -> None:
+    play = Play("0", "1")
+    play.run(1, Outcome.FINISHED)
+    play.fail_until_held(0)
+    come(play, "0")
+    play.die(0)
+    let_go(play)
+    assert spawned(play) == [], "it is in quarantine still"
+    come(play, "0")
+    play.now += 10_000
+    play.event(TimePassed())
+    assert spawned(play) == [], "its owner is there still"
+
+
+def test_a_device_is_not_put_into_quarantine_while_all_others_are_away() -> None:
+    play = Play("0", "1")
+    play.run(1, Outcome.FINISHED)
+    come(play, "1")
+    play.die(1)
+    play.fail_until_held(0)
+    assert not play.view.health.is_quarantined("0", play.now)
+
+
+def test_a_drained_worker_stays_drained_when_its_device_is_free_again() -> None:
+    play = Play("0", "1")
+    come(play, "0")
+    play.die(0)
+    play.event(DrainAsked(Slot(0)))
+    let_go(play)
+    assert play.view.slots[0].over
+    assert spawned(play) == []
+
+
+def test_a_stop_ends_a_sweep_whose_devices_are_all_away() -> None:
+    play = Play("0")
+    come(play, "0")
+    play.die(0)
+    play.event(StopAsked(StopKind.INTERRUPT, "SIGINT", 130))
+    assert is_over(play.view)
+
+
+def test_the_deadline_ends_a_sweep_whose_devices_are_all_away() -> None:
+    play = Play("0")
+    play.view = open_view(
+        Limits(count=5, deadline="50s"),
+        1,
+        devices=("0",),
+        presence=DevicePresence({"0": WHO}),
+        deadline_at=50.0,
+    )
+    play.event(Opened())
+    assert next_deadline(play.view) == 50.0
+    play.now = 50.0
+    play.event(TimePassed())
+    assert play.view.ending is not None
+    assert play.view.ending.exit_code == ExitCode.SWEEP_TIMEOUT
+
+
+def test_a_machine_whose_devices_are_away_wants_nothing_of_its_pool() -> None:
+    play = Play("0", "1")
+    play.view = open_view(Limits(count=None), 2, devices=("0", "1"), grant=PoolGrant())
+    play.event(Opened())
+    assert needs(play.view, play.now).wants == 2
+    come(play, "0")
+    assert needs(play.view, play.now).wants == 1
+    play.event(PoolAnswered(Granted(granted=1)))
+    assert spawned(play) == [1]
+
+
+def test_what_a_dead_worker_held_is_waited_for_as_ever() -> None:
+    play = Play("0", "1")
+    come(play, "0")
+    play.die(0, clear=False)
+    assert [a.slot for a in play.actions if isinstance(a, AwaitDevice)] == [0]
+    let_go(play)
+    assert spawned(play) == []

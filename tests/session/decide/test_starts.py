@@ -1,0 +1,236 @@
+"""What it means that a run starts which the ledger knows already; and workers that start none."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from parallel_hpo.core.messages import (
+    Active,
+    Drain,
+    Lease,
+    LeaseEnded,
+    Proceed,
+    Ready,
+    Rerun,
+    RunEnded,
+    RunStarted,
+    SkipRun,
+)
+from parallel_hpo.core.types import Outcome, RunId, Slot, SlotState, StopKind
+from parallel_hpo.count.policy import PREEMPTIONS
+from parallel_hpo.session.decide.decide import decide
+from parallel_hpo.session.decide.events import (
+    Action,
+    Delivered,
+    Died,
+    DumpStacks,
+    Event,
+    Kill,
+    Opened,
+    RecordEnd,
+    RecordStart,
+    Reported,
+    Send,
+    StopAsked,
+    SweepSeen,
+    TellEnd,
+    TimePassed,
+)
+from parallel_hpo.session.decide.state import SILENT_S, Limits, OpenRun, next_deadline, open_view
+
+S0, S1 = Slot(0), Slot(1)
+RUN = RunId("known")
+
+
+class Play:
+    """A sweep of ten runs on two workers that hold a lease each; `actions` are those of the last event."""
+
+    def __init__(self, *, reruns: tuple[OpenRun, ...] = (), workers: int = 2) -> None:
+        self.now = 0.0
+        self.view = open_view(Limits(count=10), workers, started=len(reruns), reruns=reruns)
+        self.event(Opened())
+        for slot in range(workers):
+            self.event(Reported(Slot(slot), Ready()))
+
+    def event(self, event: Event) -> None:
+        decision = decide(self.view, event, self.now)
+        self.view, self.actions = decision.view, decision.actions
+
+    def start(self, slot: Slot, run_id: str = RUN) -> None:
+        self.event(Reported(slot, RunStarted(RunId(run_id), {}, 1)))
+
+    def deliver(self, slot: Slot, outcome: Outcome | None, attempts: int = 1) -> None:
+        self.event(Delivered(slot, RunStarted(RUN, {}, 1), attempts, outcome))
+
+    def end(
+        self,
+        slot: Slot,
+        outcome: Outcome,
+        *,
+        told: bool = True,
+        preempted: bool = False,
+        unsent: tuple[str, ...] = (),
+    ) -> None:
+        run = self.view.slots[slot].run
+        assert run is not None
+        report = RunEnded(
+            run.run_id,
+            run.attempt,
+            outcome=outcome,
+            reason="exit 1",
+            preempted=preempted,
+            told=told,
+            unsent=unsent,
+        )
+        self.event(Reported(slot, report))
+
+    def did(self, action: Action) -> bool:
+        return action in self.actions
+
+
+@pytest.mark.parametrize(("outcome", "exit_code"), [(Outcome.FINISHED, 0), (Outcome.FAILED, 1)])
+def test_a_run_that_was_performed_is_not_performed_again_and_its_server_is_told(
+    outcome: Outcome, exit_code: int
+) -> None:
+    play = Play()
+    play.start(S0)
+    play.end(S0, outcome)
+    before = play.view
+    play.deliver(S0, outcome)
+    assert play.did(Send(S0, SkipRun(RUN, exit_code)))
+    assert play.did(TellEnd(RUN, outcome))
+    assert not any(isinstance(action, RecordStart) for action in play.actions)
+    assert play.view.started == before.started == 1
+
+
+def test_the_place_that_a_settled_run_took_in_a_lease_goes_back_to_the_count() -> None:
+    play = Play(workers=1)
+    lease = play.view.slots[0].lease_left
+    play.start(S0)
+    play.end(S0, Outcome.FINISHED)
+    for _ in range(lease - 1):
+        play.deliver(S0, Outcome.FINISHED)
+    play.event(Reported(S0, LeaseEnded()))
+    (again,) = [action.order for action in play.actions if isinstance(action, Send)]
+    assert isinstance(again, Lease)
+    assert play.view.started == 1
+
+
+def test_a_run_that_is_on_in_another_slot_is_left_alone() -> None:
+    play = Play()
+    play.start(S0)
+    play.deliver(S1, None)
+    assert play.actions == (Send(S1, SkipRun(RUN, None)),)
+
+
+def test_a_run_that_waits_for_its_next_attempt_gets_it_where_it_is_delivered() -> None:
+    play = Play(reruns=())
+    play.start(S0)
+    play.event(Died(S0, "SIGKILL"))
+    assert [run.attempt for run in play.view.reruns] == [2]
+    play.deliver(S1, None)
+    assert play.view.reruns == ()
+    assert play.did(Send(S1, Proceed(RUN, 2)))
+    run = play.view.slots[S1].run
+    assert run is not None and (run.run_id, run.attempt, run.deaths) == (RUN, 2, 1)
+    assert play.view.started == 1
+
+
+def test_a_preempted_run_is_not_over_but_gets_another_attempt_that_costs_no_retry() -> None:
+    play = Play()
+    play.start(S0)
+    play.end(S0, Outcome.FAILED, preempted=True)
+    (record,) = [action for action in play.actions if isinstance(action, RecordEnd)]
+    assert not record.final
+    assert play.view.failures.total == 0
+    play.event(Reported(S0, LeaseEnded()))
+    assert play.did(Send(S0, Rerun(RUN, {}, 2)))
+
+
+def test_a_run_that_always_marks_itself_as_preempting_fails_in_the_end() -> None:
+    play = Play(workers=1)
+    play.start(S0)
+    run = play.view.slots[0].run
+    assert run is not None
+    slot = replace(play.view.slots[0], run=replace(run, preemptions=PREEMPTIONS))
+    play.view = replace(play.view, slots=(slot,))
+    play.end(S0, Outcome.FAILED, preempted=True)
+    (record,) = [action for action in play.actions if isinstance(action, RecordEnd)]
+    assert record.final and record.end.outcome is Outcome.FAILED
+
+
+def test_an_end_that_its_worker_could_not_tell_is_told_by_us() -> None:
+    play = Play()
+    play.start(S0)
+    play.end(S0, Outcome.FINISHED, told=False)
+    assert play.did(TellEnd(RUN, Outcome.FINISHED))
+
+
+def test_an_end_is_told_again_after_what_was_written_offline_is_sent() -> None:
+    play = Play()
+    play.start(S0)
+    play.end(S0, Outcome.FINISHED, unsent=("folder",))
+    assert play.did(TellEnd(RUN, Outcome.FINISHED, ("folder",)))
+
+
+def test_a_worker_whose_agent_can_not_go_on_is_replaced_and_asked_again_after_a_while() -> None:
+    play = Play(workers=1)
+    play.event(Reported(S0, LeaseEnded(short=True, error="its agent could not go on: OSError")))
+    assert play.did(Send(S0, Drain()))
+    play.event(SweepSeen(""))
+    play.event(Died(S0, "exit 0"))
+    assert play.view.slots[0].state is SlotState.STARTING
+    assert play.view.slots[0].restarts == ()
+    play.event(Reported(S0, Ready()))
+    assert not any(isinstance(action, Send) for action in play.actions)
+    play.now = 1.0
+    play.event(TimePassed())
+    assert any(isinstance(action, Send) and isinstance(action.order, Lease) for action in play.actions)
+
+
+def test_a_worker_that_has_work_and_says_nothing_is_replaced_with_its_stacks_in_the_log() -> None:
+    play = Play(workers=1)
+    play.now = SILENT_S / 2
+    play.event(Reported(S0, Active()))
+    assert next_deadline(play.view) == SILENT_S * 1.5
+    play.now = SILENT_S * 1.5
+    play.event(TimePassed())
+    assert play.did(DumpStacks(S0)) and play.did(Send(S0, Drain()))
+    assert play.view.slots[0].state is SlotState.STOPPING
+
+
+def test_a_worker_inside_main_may_be_silent_for_any_time() -> None:
+    play = Play(workers=1)
+    play.start(S0)
+    assert next_deadline(play.view) is None
+
+
+def test_a_worker_that_was_drained_and_hangs_on_its_way_out_is_killed_in_the_end() -> None:
+    play = Play(workers=1)
+    play.start(S0)
+    play.event(StopAsked(StopKind.DRAIN, "SIGUSR1", 75))
+    assert next_deadline(play.view) is None
+    play.end(S0, Outcome.FINISHED)
+    assert next_deadline(play.view) == play.view.limits.grace_s
+    play.now = play.view.limits.grace_s
+    play.event(TimePassed())
+    assert play.did(Kill(S0))
+
+
+def test_the_server_is_told_of_an_end_once_the_ledger_has_it() -> None:
+    play = Play()
+    play.start(S0)
+    play.end(S0, Outcome.FINISHED, told=False)
+    kinds = [type(action) for action in play.actions]
+    assert kinds.index(RecordEnd) < kinds.index(TellEnd)
+
+
+def test_a_second_word_of_a_lost_agent_changes_nothing() -> None:
+    play = Play(workers=1)
+    lost = Reported(S0, LeaseEnded(short=True, error="its agent could not go on: OSError"))
+    play.event(lost)
+    before = play.view
+    play.event(lost)
+    assert play.view == before

@@ -1,0 +1,226 @@
+"""A machine's line to its pool: the lease, the fence, starts that wait, and the word at the end."""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+
+import pytest
+
+from parallel_hpo.core.errors import ExitCode, ServerAwayError, ServerRefusedError
+from parallel_hpo.core.messages import SweepEnd
+from parallel_hpo.core.notices import Notice
+from parallel_hpo.core.pool_messages import Exchange, Granted, PooledEnd, PooledRun, PooledStart
+from parallel_hpo.core.types import Outcome, RunId, Slot, StopKind
+from parallel_hpo.session.decide.demand import PoolNeeds
+from parallel_hpo.session.decide.events import PoolAnswered, StartGranted, StartRefused
+from parallel_hpo.session.membership import Membership, PoolEvent
+from parallel_hpo.session.signals import Control
+from parallel_hpo.session.waiting import StopAware
+
+LEASE_S = 100.0
+DEADLINE_S = 60.0
+SOON_S = 0.2
+"""Many times what an exchange takes that is hurried."""
+RUN = RunId("r")
+START = PooledStart(PooledRun(RUN, {}, 1), 3)
+WITHDRAWN = PooledEnd(RUN, 1, outcome=Outcome.STOPPED, resumable=True)
+END = PooledEnd(RUN, 1, outcome=Outcome.FINISHED)
+AWAY = ServerAwayError("no answer")
+Answer = Granted | Exception
+
+
+@dataclass
+class FakeLine:
+    """A pool that gives the answers that a test has put there, then empty ones, and keeps what it is told."""
+
+    answers: list[Answer] = field(default_factory=list)
+    to_starts: list[Answer] = field(default_factory=list)
+    """What an exchange with a start in it is answered."""
+    told: list[Exchange] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+    heard: Callable[[Exchange], None] = lambda told: None
+
+    def exchange(self, told: Exchange) -> Granted:
+        self.told.append(told)
+        self.heard(told)
+        answers = self.to_starts if told.starts else self.answers
+        answer = answers.pop(0) if answers else Granted()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def leave(self, epoch: int, reason: str) -> None:
+        self.left.append(reason)
+
+
+class SessionSetup:
+    """A membership whose clock a test moves, and what becomes of it."""
+
+    def __init__(self, control: Control) -> None:
+        self.now = 0.0
+        self.line = FakeLine()
+        self.control = control
+        self.notices: list[Notice] = []
+        self.posted: list[PoolEvent] = []
+        self.membership = Membership(
+            self.line,
+            5,
+            node_timeout_s=LEASE_S,
+            joined_at=0.0,
+            control=control,
+            observer=self.notices.append,
+            clock=lambda: self.now,
+        )
+        self.membership.listen(self.posted.append)
+
+    def exchange(self, *answers: Answer) -> list[bool]:
+        self.line.answers += answers
+        return [self.membership.exchange_once() for _ in answers]
+
+    def ask(self, *answers: Answer) -> None:
+        """Ask for a start, and exchange until each of `answers` has been given."""
+        self.line.to_starts += answers
+        self.membership.ask(START, PoolNeeds())
+        while self.line.to_starts:
+            self.membership.exchange_once()
+
+    @property
+    def grants(self) -> list[PoolAnswered]:
+        return [event for event in self.posted if isinstance(event, PoolAnswered)]
+
+
+@pytest.fixture
+def stage() -> Iterator[SessionSetup]:
+    with closing(Control()) as control:
+        yield SessionSetup(control)
+
+
+def test_the_fence_is_counted_from_the_sending_of_what_was_answered(stage: SessionSetup) -> None:
+    stage.now = 40.0
+    assert stage.exchange(Granted()) == [True]
+    assert stage.membership.look_at_fence() == 90.0
+    stage.now = 130.0
+    assert stage.membership.look_at_fence() == 0.0
+    assert stage.membership.lost == "no word from the sweep's pool for 90 s"
+    (asked,) = stage.control.take()
+    assert (asked.kind, asked.exit_code) == (StopKind.KILL, ExitCode.RESUMABLE)
+
+
+def test_what_is_not_answered_keeps_no_lease(stage: SessionSetup) -> None:
+    stage.now = 50.0
+    assert stage.exchange(AWAY) == [False]
+    assert stage.membership.look_at_fence() == 40.0
+
+
+@pytest.mark.parametrize(
+    "answer", [Granted(gone=True), ServerRefusedError("no such key", status=403, said={})]
+)
+def test_a_machine_that_is_gone_kills_all_once(stage: SessionSetup, answer: Answer) -> None:
+    stage.exchange(answer)
+    assert stage.membership.lost
+    stage.now = 200.0
+    stage.membership.look_at_fence()
+    assert [asked.kind for asked in stage.control.take()] == [StopKind.KILL]
+    assert (len(stage.notices), stage.posted) == (1, [])
+
+
+def test_only_what_is_new_is_passed_on(stage: SessionSetup) -> None:
+    ends = SweepEnd("done", 0)
+    stage.exchange(Granted(granted=2), Granted(granted=2, started=(RUN,)), Granted(granted=2, ends=ends))
+    assert [posted.answer.ends for posted in stage.grants] == [None, ends]
+
+
+def test_whoever_listens_late_is_told_the_last_answer(stage: SessionSetup) -> None:
+    stage.exchange(Granted(granted=2))
+    posted: list[PoolEvent] = []
+    stage.membership.listen(posted.append)
+    assert posted == [PoolAnswered(Granted(granted=2))]
+
+
+def test_a_start_is_asked_for_until_the_pool_has_it(stage: SessionSetup) -> None:
+    stage.ask(AWAY, Granted(), Granted(started=(RUN,)))
+    assert [told.starts for told in stage.line.told if told.starts] == [(START,)] * 3
+    assert StartGranted(Slot(3), RUN) in stage.posted
+
+
+def test_a_refused_start_says_why_and_needs_no_taking_back(stage: SessionSetup) -> None:
+    stage.ask(Granted(refused={RUN: "on elsewhere"}))
+    assert StartRefused(Slot(3), RUN, "on elsewhere") in stage.posted
+    stage.exchange(Granted())
+    assert stage.line.told[-1].ends == ()
+
+
+def test_a_start_that_nobody_answered_is_withdrawn(stage: SessionSetup) -> None:
+    stage.ask(AWAY)
+    stage.membership.withdraw(WITHDRAWN)
+    stage.exchange(Granted())
+    assert (stage.line.told[-1].starts, stage.line.told[-1].ends) == ((), (WITHDRAWN,))
+
+
+def test_what_is_owed_is_told_before_the_machine_leaves() -> None:
+    """With its threads, and a clock that goes."""
+    with closing(Control()) as control:
+        line = FakeLine([AWAY])
+        membership = Membership(
+            line,
+            5,
+            node_timeout_s=3.0,
+            joined_at=time.monotonic(),
+            control=control,
+            observer=lambda notice: None,
+            clock=time.monotonic,
+        )
+        membership.open()
+        membership.end(END)
+        membership.settle(StopAware(control, grace_s=1.0))
+        membership.close("all 9 runs performed")
+    assert any(END in told.ends for told in line.told)
+    assert line.left == ["all 9 runs performed"]
+
+
+def test_what_is_needed_more_is_told_at_once_and_what_is_needed_less_with_the_next_exchange() -> None:
+    """With its threads, and a clock that stands still: no exchange is ever due by itself."""
+    with closing(Control()) as control:
+        told: queue.SimpleQueue[Exchange] = queue.SimpleQueue()
+        line = FakeLine(heard=told.put)
+        membership = Membership(
+            line,
+            5,
+            node_timeout_s=LEASE_S,
+            joined_at=1.0,
+            control=control,
+            observer=lambda notice: None,
+            clock=lambda: 0.0,
+        )
+        membership.open()
+        assert told.get(timeout=DEADLINE_S).wants == 0
+        membership.publish(PoolNeeds(wants=3))
+        assert told.get(timeout=DEADLINE_S).wants == 3
+        membership.publish(PoolNeeds(wants=2))
+        with pytest.raises(queue.Empty):
+            told.get(timeout=SOON_S)
+        membership.publish(PoolNeeds(wants=2, over="the grid is used up"))
+        assert told.get(timeout=DEADLINE_S).over == "the grid is used up"
+        membership.close("done")
+
+
+def test_a_machine_that_is_lost_says_nothing_at_its_end() -> None:
+    with closing(Control()) as control:
+        line = FakeLine([Granted(gone=True)])
+        membership = Membership(
+            line, 5, node_timeout_s=3.0, joined_at=0.0, control=control, observer=lambda notice: None
+        )
+        membership.exchange_once()
+        membership.open()
+        membership.close("killed")
+    assert line.left == []
+
+
+def test_a_refusal_that_is_none_of_its_key_is_tried_again(stage: SessionSetup) -> None:
+    refused = ServerRefusedError("the body is not valid JSON", status=400, said={})
+    assert stage.exchange(refused, Granted()) == [False, True]
+    assert stage.membership.lost == ""

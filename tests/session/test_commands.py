@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from pathlib import Path
+
+import psutil
+
+from parallel_hpo.session.commands import Commands
+
+
+def commands(folder: Path, limit_s: float = 30.0) -> Commands:
+    return Commands(os.environ, str(folder), limit_s=limit_s)
+
+
+def test_a_command_reads_what_it_is_told_in_the_launchs_folder(tmp_path: Path) -> None:
+    told = json.dumps({"a": "x" * 1_000_000})
+    assert commands(tmp_path).run(("sh", "-c", "cat > told"), told) == ""
+    assert (tmp_path / "told").read_text() == told
+
+
+def test_a_command_need_not_read(tmp_path: Path) -> None:
+    assert commands(tmp_path).run(("true",), "x" * 1_000_000) == ""
+
+
+def test_a_failure_says_its_last_words(tmp_path: Path) -> None:
+    assert (
+        commands(tmp_path).run((sys.executable, "-c", "raise OSError('away')"), "") == "exit 1: OSError: away"
+    )
+    assert commands(tmp_path).run(("sh", "-c", "kill -TERM $$"), "") == "SIGTERM"
+
+
+def test_a_command_is_killed_with_all_of_its_own_when_its_time_is_over(tmp_path: Path) -> None:
+    """A child of its own holds its output open: that is not waited for either."""
+    why = commands(tmp_path, limit_s=0.5).run(("sh", "-c", "sleep 1000 & echo $! > child; wait"), "")
+    assert why == "killed after 0.5 s"
+    psutil.wait_procs([p for p in psutil.process_iter() if p.pid == int((tmp_path / "child").read_text())], 5)
+    assert not psutil.pid_exists(int((tmp_path / "child").read_text()))
+
+
+def test_what_runs_can_be_given_up_and_then_nothing_starts(tmp_path: Path) -> None:
+    running = commands(tmp_path)
+    why: list[str] = []
+    thread = threading.Thread(
+        target=lambda: why.append(running.run(("sh", "-c", "echo > on; sleep 1000"), ""))
+    )
+    thread.start()
+    while not (tmp_path / "on").exists():
+        thread.join(0.01)
+    running.give_up()
+    thread.join(10)
+    assert why == ["killed: the sweep was stopped"]
+    assert running.run(("sh", "-c", "echo > again"), "") == "not run: the sweep was stopped"
+    assert not (tmp_path / "again").exists()

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from parallel_hpo.config.section import HpoSection
+from parallel_hpo.core.errors import ConfigError
+from parallel_hpo.devices.library import NoDriver
+from parallel_hpo.session.node import section_of_node
+from parallel_hpo.session.planning import plan_sweep
+
+ON_ONE_CORE = """
+import os
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+from parallel_hpo.config.section import HpoSection
+from parallel_hpo.devices.library import NoDriver
+from parallel_hpo.session.planning import count_cores, place_workers
+section = HpoSection(sweep_id="x")
+print(count_cores(), place_workers(section, {}, NoDriver("none")).workers)
+"""
+
+
+def test_a_plan_says_which_devices_the_workers_get_and_what_one_finds(tmp_path: Path) -> None:
+    section = HpoSection.model_validate(
+        {"sweep_id": "x", "backend": "local", "count": 3, "directory": str(tmp_path)}
+    )
+    plan = plan_sweep(section, {"CUDA_VISIBLE_DEVICES": "3,5"}, open_library=lambda: NoDriver("none"))
+    assert (plan.workers, plan.shares, plan.devices) == (2, (2, 1), ("3", "5"))
+    assert plan.environment["CUDA_VISIBLE_DEVICES"] == "3"
+
+
+def test_a_plan_tells_of_a_deadline_that_is_past_as_the_launch_does(tmp_path: Path) -> None:
+    keys = {"sweep_id": "x", "backend": "local", "devices": "cpu", "directory": str(tmp_path)}
+    section = HpoSection.model_validate({**keys, "deadline": "2026-01-01 18:00"})
+    with pytest.raises(ConfigError, match=r"hpo\.deadline is 2026-01-01T18:00:00.*, which is past"):
+        plan_sweep(section, {})
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system binds no process to cores")
+def test_only_the_cores_that_may_be_used_count() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", ON_ONE_CORE],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout.split() == ["1", "1"], done.stderr
+
+
+@pytest.mark.parametrize("headed", [True, False])
+def test_a_machine_of_many_leaves_to_the_pool_what_is_counted_over_all(headed: bool) -> None:
+    keys = {"count": 3, "sweep_timeout_s": 5, "deadline": "1h", "failures": {"max_total": 1}}
+    section = HpoSection.model_validate({"sweep_id": "x", "seed": 7, **keys})
+    node = section_of_node(section, headed=headed)
+    assert (node.count, node.sweep_timeout_s, node.failures.max_total) == (None,) * 3
+    assert node.deadline == (None if headed else "1h"), "without a head it is each machine's own hour"
+    assert node.seed == 7, "each run's own follows from it, wherever it is"
+
+
+def test_a_plan_warns_of_bounds_that_are_plainly_no_exponents_unless_the_sweep_is_there_already(
+    tmp_path: Path,
+) -> None:
+    rate = {"distribution": "log_uniform", "min": 0.0001, "max": 0.1}
+    sweep = {"method": "random", "parameters": {"lr": rate}}
+    keys = {"sweep_configuration": sweep, "backend": "local", "devices": "cpu", "directory": str(tmp_path)}
+    notes = plan_sweep(HpoSection.model_validate(keys), {}).notes
+    assert any(note.warning and note.text.endswith("distribution log_uniform_values") for note in notes)
+    assert not plan_sweep(HpoSection.model_validate({**keys, "sweep_id": "x"}), {}).notes
