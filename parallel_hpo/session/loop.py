@@ -210,9 +210,18 @@ class Loop:
         self._take_measures()
         self._take_standstill()
         if deadline is not None and deadline <= tools.clock():
-            for seen in self._measures.output():
-                self._handle(seen)
-            self._handle(TimePassed())
+            self._take_time()
+
+    def _take_time(self) -> None:
+        """Let limits of time act, on what the workers have said by now.
+
+        A record that waited for room has held up the turn: a worker's latest reports may still be unread.
+        """
+        for worker in list(self._workers.values()):
+            self._hear_out(worker)
+        for seen in self._measures.output():
+            self._handle(seen)
+        self._handle(TimePassed())
 
     # --- what can have happened ------------------------------------------------------
 
@@ -257,7 +266,7 @@ class Loop:
                 child.connection.close()
 
     def _hear_out(self, worker: LivingWorker) -> None:
-        """Take what a worker had still said when it died."""
+        """Take all that a worker has said and that was not read yet."""
         while not worker.heard_out and has_more(worker.child.connection):
             self._hear(worker)
 

@@ -223,6 +223,14 @@ def logs_slowly() -> None:
         time.sleep(0.4)
 
 
+def logs_for_long_in_slot_0() -> None:
+    """Log all the time: for 9 s in slot 0, for 1 s in the others."""
+    run = enter()
+    for step in range(45 if os.environ["PARALLEL_HPO_WORKER"] == "0" else 5):
+        run.log({"loss": float(step)})
+        time.sleep(0.2)
+
+
 def fails_on_device_3() -> None:
     run = enter(device=os.environ["PARALLEL_HPO_DEVICE"])
     if os.environ["PARALLEL_HPO_DEVICE"] == "3":

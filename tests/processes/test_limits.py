@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import resource
+import sqlite3
 import sys
+import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +78,18 @@ def test_a_run_that_logs_now_and_then_has_not_stalled(sweep: RealSweep) -> None:
     ended = sweep.start("logs_slowly", count=1, workers=1, stall_timeout_s=2).finish()
     assert outcomes(ended.summary) == ["finished"], ended.stderr
     assert ended.summary["runs"][0]["attempts"] == 1
+
+
+def test_a_run_that_logs_while_the_ledger_cannot_be_written_has_not_stalled(sweep: RealSweep) -> None:
+    sweep.start("logs_for_long_in_slot_0", count=2, stall_timeout_s=2).wait_for(2)
+    (path,) = sweep.directory.glob("*/ledger.db")
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        time.sleep(6)  # the end of the run in slot 1 waits for its record meanwhile
+        other.execute("ROLLBACK")
+    ended = sweep.finish()
+    assert outcomes(ended.summary) == ["finished"] * 2, ended.stderr
+    assert [run["attempts"] for run in ended.summary["runs"]] == [1, 1]
 
 
 def test_a_worker_is_replaced_after_its_runs_at_no_cost_of_restarts(sweep: RealSweep) -> None:
