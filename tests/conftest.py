@@ -10,11 +10,13 @@ from __future__ import annotations
 import compileall
 import gc
 import os
+import re
 import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -38,6 +40,8 @@ QUIET = {
     "WANDB_X_SAVE_REQUIREMENTS": "false",
 }
 """Settings of a client whose runs do without what looks at their machine: half of what a short run costs."""
+PACKAGES = re.compile(r" ?\(Debian: apt-get install ([^)]+)\)")
+"""How the reason of a skipped test names what it needs."""
 LEAVE_WITHIN_S = 10.0
 """wandb-core outlives a killed parent by up to 4 s; twice that and a bit is patience enough."""
 
@@ -79,6 +83,26 @@ def pytest_collection_finish() -> None:
     """Collect garbage from now on, but never look through the tests for it."""
     gc.freeze()
     gc.enable()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
+    """Name, after all else, the programs that skipped tests need, and the command that installs them."""
+    yield
+    reports = terminalreporter.stats.get("skipped", [])
+    line = summarize_missing(each.longrepr[2] for each in reports if isinstance(each.longrepr, tuple))
+    if line:
+        terminalreporter.write_line(line, yellow=True)
+
+
+def summarize_missing(reasons: Iterable[str]) -> str:
+    """Return one line about the tests that were skipped for want of a program; '' where there are none."""
+    numbers = Counter(reason.removeprefix("Skipped: ") for reason in reasons if PACKAGES.search(reason))
+    if not numbers:
+        return ""
+    causes = "; ".join(f"{PACKAGES.sub('', reason)} ({number})" for reason, number in numbers.most_common())
+    needed = dict.fromkeys(name for reason in numbers for name in PACKAGES.findall(reason)[0].split())
+    return f"{numbers.total()} skipped: {causes}. To run them (Debian): apt-get install {' '.join(needed)}"
 
 
 @pytest.fixture(scope="session")

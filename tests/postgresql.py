@@ -55,7 +55,7 @@ class PostgreSQL:
 def why_not() -> str | None:
     """Return why no PostgreSQL can be started here, or None where one can."""
     if _programs() is None:
-        return "PostgreSQL is not installed: no initdb on the PATH or in /usr/lib/postgresql"
+        return "PostgreSQL is not installed (Debian: apt-get install postgresql)"
     if find_spec("psycopg") is None:
         return "psycopg is not installed: pip install 'parallel_hpo[postgres]'"
     if os.geteuid() == 0 and _OWNER not in {entry.pw_name for entry in pwd.getpwall()}:

@@ -22,6 +22,7 @@ DEADLINE_S: Final = 60.0
 """Far beyond what it takes, so that only a hang reaches it, also on a machine with much else to do."""
 CORES: Final = 8
 """More than there may be, so that the tasks of a test run at once."""
+PACKAGES: Final = "slurm-client slurmctld slurmd"
 
 CONFIGURATION: Final = """
 ClusterName=tests
@@ -122,7 +123,7 @@ def running_slurm(
     programs = ("slurmctld", "slurmd", "sbatch", "srun", "squeue", "sinfo", "scancel", "scontrol")
     missing = [name for name in programs if shutil.which(name, path=_path(env)) is None]
     if missing:
-        raise NoSlurmError(f"Slurm is not installed: there is no {missing[0]}")
+        raise NoSlurmError(f"Slurm is not installed: no {missing[0]} (Debian: apt-get install {PACKAGES})")
     slurm = Slurm(folder, env, hosts)
     with TemporaryDirectory(prefix="s-") as spool:
         slurm.configure(folder, spool)

@@ -14,12 +14,10 @@ from parallel_hpo.devices.library import NoDriver, opened
 from parallel_hpo.devices.nvml import open_nvml
 from scripts.gpu_rows import page
 from scripts.gpu_rows.rows import ROWS, Result
-from tests.devices.driver import COMPILER, build_driver
+from tests.devices.driver import COMPILER, WHY_NO_COMPILER, build_driver
 
 ROOT: Final = Path(__file__).parents[1]
-MADE_UP: Final = pytest.mark.skipif(
-    sys.platform != "linux" or COMPILER is None, reason="needs a C compiler on Linux"
-)
+MADE_UP: Final = pytest.mark.skipif(sys.platform != "linux" or COMPILER is None, reason=WHY_NO_COMPILER)
 
 
 def gpu_check(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -27,6 +28,8 @@ PAGES: Final = (
     *sorted((ROOT / ".github").glob("*.md")),
     *sorted(DOCS.glob("*.md")),
 )
+DEVELOPERS: Final = {"dev", "docs", "example", "release", "test"}
+"""Extras for work on this project itself."""
 ARCHITECTURE: Final = (DOCS / "architecture.md").read_text()
 COMMANDS: Final[Mapping[str, Any]] = vars(typer.main.get_command(app))["commands"]
 
@@ -146,3 +149,10 @@ def test_the_architecture_names_every_room() -> None:
 def test_the_architecture_names_files_that_are_there() -> None:
     named = re.findall(r"`(\w+/(?:[\w/]*/|[\w/]+\.\w+))`", ARCHITECTURE)
     assert [name for name in named if not any((root / name).exists() for root in (ROOT, PACKAGE))] == []
+
+
+def test_the_readme_names_every_extra_that_users_may_install() -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    named = re.search(r"the extras are ([^.]*)\.", (ROOT / "README.md").read_text())
+    assert named is not None
+    assert set(re.findall(r"`(\w+)`", named[1])) == set(declared) - DEVELOPERS

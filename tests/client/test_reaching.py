@@ -52,7 +52,7 @@ def server() -> Iterator[ThreadingHTTPServer]:
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file with a key and a certificate of 127.0.0.1 that nobody else has signed."""
     if not shutil.which("openssl"):
-        pytest.skip("needs the openssl command to make a certificate")
+        pytest.skip("openssl is not installed (Debian: apt-get install openssl)")
     folder = tmp_path_factory.mktemp("tls")
     words = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=here"
     files = ["-keyout", str(folder / "key"), "-out", str(folder / "certificate")]

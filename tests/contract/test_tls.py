@@ -34,7 +34,9 @@ pytestmark = [
     pytest.mark.skipif(
         sys.platform == "darwin", reason="wandb-core takes certificates from the keychain there"
     ),
-    pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate"),
+    pytest.mark.skipif(
+        shutil.which("openssl") is None, reason="openssl is not installed (Debian: apt-get install openssl)"
+    ),
 ]
 
 

@@ -9,6 +9,7 @@ from typing import Final
 
 LIBRARIES: Final = {"fake_nvml.c": "libnvidia-ml.so.1", "fake_cuda.c": "libcuda.so.1"}
 COMPILER: Final = shutil.which("cc")
+WHY_NO_COMPILER: Final = "no C compiler is installed, or this is not Linux (Debian: apt-get install gcc)"
 
 
 def build_driver(folder: Path) -> dict[str, str]:

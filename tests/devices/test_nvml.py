@@ -13,7 +13,7 @@ import pytest
 
 from parallel_hpo.devices.library import NoDriver, opened
 from parallel_hpo.devices.nvml import Nvml, cores_of, open_nvml
-from tests.devices.driver import COMPILER, build_driver
+from tests.devices.driver import COMPILER, WHY_NO_COMPILER, build_driver
 from tests.devices.fakes import FakeLibrary, as_library
 
 ROOT: Final = Path(__file__).parents[2]
@@ -72,7 +72,7 @@ real.close()
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux" or COMPILER is None, reason="needs a C compiler on Linux")
+@pytest.mark.skipif(sys.platform != "linux" or COMPILER is None, reason=WHY_NO_COMPILER)
 def test_a_driver_with_the_real_ones_functions_is_read_as_the_fake_tells(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **build_driver(tmp_path)}
     done = subprocess.run(

@@ -12,15 +12,13 @@ import psutil
 import pytest
 
 from tests.commanding import CommandLine
-from tests.devices.driver import COMPILER, build_driver
+from tests.devices.driver import COMPILER, WHY_NO_COMPILER, build_driver
 from tests.devices.fakes import STRANGER, UUIDS
 from tests.interpreter import forked_python
 from tests.launching import load_libraries
 from tests.processes.conftest import MAINS, RANDOM, RealSweep, outcomes
 
-pytestmark = pytest.mark.skipif(
-    sys.platform != "linux" or COMPILER is None, reason="needs a C compiler on Linux"
-)
+pytestmark = pytest.mark.skipif(sys.platform != "linux" or COMPILER is None, reason=WHY_NO_COMPILER)
 HELD_FOR_S = 2.0
 """Several times what a new worker takes to be inside `main`."""
 

@@ -119,7 +119,9 @@ def test_ctrl_c_ends_a_sweep_below_whose_lines_no_row_is_left(
         assert any("go on with it: " in line for line in terminal.rows())
 
 
-@pytest.mark.skipif(shutil.which("tmux") is None, reason="there is no tmux here")
+@pytest.mark.skipif(
+    shutil.which("tmux") is None, reason="tmux is not installed (Debian: apt-get install tmux)"
+)
 def test_in_tmux_the_rows_survive_a_resize(tmp_path: Path, clean_env: dict[str, str]) -> None:
     """A terminal that wraps its lines anew, and tells the sweep of its size only a moment later."""
     server = ["tmux", "-S", str(tmp_path / "s"), "-f", "/dev/null"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from parallel_hpo.devices.sharing import FREE_AFTER_S
-from tests.devices.driver import COMPILER, build_driver
+from tests.devices.driver import COMPILER, WHY_NO_COMPILER, build_driver
 from tests.processes.conftest import RealSweep, outcomes
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="logind is Linux's, and so is ionice")
@@ -58,7 +58,7 @@ def test_a_sweep_waits_while_somebody_sits_at_the_machine(sweep: RealSweep, seat
 
 
 @pytest.mark.thorough
-@pytest.mark.skipif(COMPILER is None, reason="the driver is to be compiled")
+@pytest.mark.skipif(COMPILER is None, reason=WHY_NO_COMPILER)
 def test_a_device_is_left_to_its_owner_and_joined_again(sweep: RealSweep, seat: Path, tmp_path: Path) -> None:
     """What runs there finishes, the others go on, and the count is exact."""
     sweep.env |= build_driver(tmp_path) | {"EACH_S": f"{FREE_AFTER_S / 2}"}
