@@ -211,6 +211,7 @@ def _best(rows: tuple[RunRow, ...], goal: str) -> BestRun | None:
 
 
 UNDER_WAY: Final = "it is still running"
+NOBODY: Final = "no machine performs it now"
 CUT: Final = "its supervisor died, or its end could not be recorded"
 
 
@@ -240,7 +241,7 @@ def result_of(known: KnownSweep) -> SweepResult:
         sweep_url=facts.get("url", ""),
         backend=facts.get("backend", ""),
         count=known.count,
-        stop_reason=facts["stop_reason"] if ended else UNDER_WAY if known.supervised else CUT,
+        stop_reason=facts["stop_reason"] if ended else UNDER_WAY if known.supervised else _why_open(known),
         exit_code=facts["exit_code"] if ended else ExitCode.RESUMABLE,
         duration_s=_took_s(known, summaries),
         phantoms=tuple(run_id for summary in summaries for run_id in summary.get("phantoms", ())),
@@ -249,6 +250,10 @@ def result_of(known: KnownSweep) -> SweepResult:
         folder=str(known.folder),
     )
     return summarise(known.runs, known.workers, closing, machines=known.machines, is_over=False)
+
+
+def _why_open(known: KnownSweep) -> str:
+    return CUT if known.of_pool is None else NOBODY
 
 
 def _summaries(folder: Path) -> Iterator[dict[str, Any]]:

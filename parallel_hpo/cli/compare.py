@@ -13,12 +13,12 @@ from typing import Any, Final
 from parallel_hpo.analysis.comparison import ComparedSweep, Comparison, Reached, Standing, compare
 from parallel_hpo.analysis.result import SweepResult, result_of
 from parallel_hpo.analysis.table import PARAMETERS, as_text
+from parallel_hpo.cli.finding import find_anywhere
 from parallel_hpo.cli.output import print_for_machines, print_for_people
 from parallel_hpo.cli.tables import show_table
 from parallel_hpo.core.errors import UsageError
 from parallel_hpo.core.values import dotted, strict
-from parallel_hpo.records.folders import KnownSweep, find_sweep
-from parallel_hpo.records.ledger_views import Attempt, performed
+from parallel_hpo.records.folders import KnownSweep
 
 _HOURS: Final = {"run_hours": "run hours", "wall_hours": "wall hours"}
 
@@ -30,7 +30,7 @@ def perform_compare(directory: Path, sweeps: Sequence[str], reach: float | None,
         UsageError: there is no such sweep, or only one; or `reach` is no number that they can be ranked by.
         LedgerError: a ledger can't be read.
     """
-    known = {found.sweep_id: found for found in (find_sweep(directory, sweep) for sweep in sweeps)}
+    known = {found.sweep_id: found for found in (find_anywhere(directory, sweep) for sweep in sweeps)}
     if len(known) < 2:
         again = f"; {next(iter(known))} was named more than once" if len(sweeps) > 1 else ""
         raise UsageError(f"compare takes two sweeps or more{again}")
@@ -51,17 +51,13 @@ def perform_compare(directory: Path, sweeps: Sequence[str], reach: float | None,
 def _compare(known: Sequence[KnownSweep], results: Sequence[SweepResult], reach: float | None) -> Comparison:
     now = time.time()
     contenders = [
-        ComparedSweep(result, _attempts(each), now if each.supervised else None)
+        ComparedSweep(result, each.attempts, now if each.supervised else None)
         for each, result in zip(known, results, strict=True)
     ]
     comparison = compare(contenders, reach)
     if reach is not None and comparison.not_ranked:
         raise UsageError(f"--reach {reach:g} is no value for all: {comparison.not_ranked}")
     return comparison
-
-
-def _attempts(known: KnownSweep) -> list[Attempt]:
-    return [attempt for share in performed(known.folder) for attempt in share.attempts]
 
 
 def _told(known: KnownSweep, result: SweepResult, standing: Standing) -> dict[str, Any]:

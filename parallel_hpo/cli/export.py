@@ -12,11 +12,11 @@ from parallel_hpo.analysis.frame import as_parquet
 from parallel_hpo.analysis.result import SweepResult, result_of
 from parallel_hpo.analysis.study import Course, write_storage
 from parallel_hpo.analysis.table import as_csv, read_summaries, table_of
+from parallel_hpo.cli.finding import find_anywhere
 from parallel_hpo.cli.options import ExportFormat
 from parallel_hpo.cli.output import is_stdout, print_for_machines, whole_file, write_for_machines
 from parallel_hpo.core.errors import BackendError, UsageError
 from parallel_hpo.core.values import strict
-from parallel_hpo.records.folders import find_sweep
 
 
 def perform_export(directory: Path, sweep: str, wanted: ExportFormat, output: Path | None) -> None:
@@ -31,7 +31,7 @@ def perform_export(directory: Path, sweep: str, wanted: ExportFormat, output: Pa
     if output is not None and is_stdout(output):
         output = None
     _expect_room_for(wanted, output)
-    result = result_of(find_sweep(directory, sweep))
+    result = result_of(find_anywhere(directory, sweep))
     if output is None:
         write_for_machines(_content(result, wanted))
         return

@@ -17,10 +17,10 @@ from urllib.parse import urlsplit
 
 from parallel_hpo.api import kind_names
 from parallel_hpo.cli.arguments import find_from_here, parse_target
+from parallel_hpo.cli.finding import find_pool_server
 from parallel_hpo.cli.late_signals import LateSignals
 from parallel_hpo.cli.output import print_for_people
 from parallel_hpo.cli.run import DisplayFlags
-from parallel_hpo.client.credentials import find_credentials
 from parallel_hpo.client.server_client import PoolClient, ask_patiently
 from parallel_hpo.config.loader import (
     OF_THE_MACHINE,
@@ -32,7 +32,7 @@ from parallel_hpo.config.loader import (
 from parallel_hpo.config.section import SECTION, HpoSection
 from parallel_hpo.core.child_spec import PickledMain
 from parallel_hpo.core.errors import BackendError, ParallelHPOError, PoolOverError, TargetError, UsageError
-from parallel_hpo.core.pool_messages import POOL_KEY, POOL_URL, NewPool, why_unlike
+from parallel_hpo.core.pool_messages import NewPool, why_unlike
 from parallel_hpo.core.types import Program, Target, sweep_id_of
 from parallel_hpo.display import Terminal
 from parallel_hpo.pickling.payload import from_text, lay_down
@@ -88,9 +88,7 @@ def perform_join(request: JoinRequest) -> int:
 def _find_part(request: JoinRequest, environment: Mapping[str, str]) -> NodeTask:
     """Find the pool, which says all that there is to know of the sweep."""
     sweep_id = sweep_id_of(request.sweep)
-    credentials = find_credentials(environment)
-    url = environment.get(POOL_URL) or credentials.base_url
-    key = environment.get(POOL_KEY) or credentials.key
+    url, key = find_pool_server(environment)
     if not key:
         raise BackendError(
             f"there is no key for {url}: set WANDB_BASE_URL and WANDB_API_KEY to the address and the key of"
@@ -99,7 +97,7 @@ def _find_part(request: JoinRequest, environment: Mapping[str, str]) -> NodeTask
     if sends_key_in_clear(url):
         print_for_people(
             f"warning: {url} is plain HTTP: the sweep's key crosses the network in clear, and"
-            " whoever has it can have the sweep's machines run code; use https, or a tunnel"
+            " anyone who reads it can have the sweep's machines run code; use https, or a tunnel"
         )
     pool = _facts(PoolClient(url, key, sweep_id))
     if pool is None:

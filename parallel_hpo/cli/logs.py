@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from parallel_hpo.cli.finding import find_anywhere
 from parallel_hpo.cli.output import print_for_machines, print_for_people
 from parallel_hpo.core.control_pipe import is_supervised
 from parallel_hpo.core.errors import UsageError
 from parallel_hpo.core.types import sweep_id_of
-from parallel_hpo.records.folders import find_sweep, ledgers_of, supervised_folders
+from parallel_hpo.records.folders import ledgers_of, supervised_folders
 from parallel_hpo.records.reader import MachineRow
 
 LOOK_EVERY_S: Final = 0.2
@@ -79,7 +80,7 @@ def _find(directory: Path, sweep: str) -> tuple[Path, _MachineLogs]:
     folder = directory / sweep_id_of(sweep)
     if not ledgers_of(directory, folder.name) and any(folder.glob("machine-*")):
         return folder, _MachineLogs([], ["the sweep's other machines, if there are any, keep their own logs"])
-    found = find_sweep(directory, sweep)
+    found = find_anywhere(directory, sweep)
     return found.folder, _elsewhere(found.machines)
 
 

@@ -19,12 +19,14 @@ from types import FrameType
 from typing import Final
 from urllib.parse import quote, urlsplit
 
+from parallel_hpo.cli.finding import find_anywhere
 from parallel_hpo.cli.output import print_for_machines, print_for_people
+from parallel_hpo.client.credentials import Credentials, find_credentials
 from parallel_hpo.client.own_servers import LocalBackend
-from parallel_hpo.core import server_files
+from parallel_hpo.core import keys, server_files
 from parallel_hpo.core.errors import UsageError
 from parallel_hpo.core.server_files import ServerFile
-from parallel_hpo.records.folders import KnownSweep, find_sweep, newest_sweep
+from parallel_hpo.records.folders import KnownSweep, newest_sweep
 
 _ENDS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -34,14 +36,14 @@ def perform_open(directory: Path, sweep: str | None) -> None:
 
     UsageError where there is no such sweep; BackendError where the server doesn't start.
     """
-    known = newest_sweep(directory) if sweep is None else find_sweep(directory, sweep)
+    known = newest_sweep(directory) if sweep is None else find_anywhere(directory, sweep)
     is_local = known.facts.get("backend") == "local"
     plate = _of_its_supervisor(directory, known) if is_local else _at(directory, known)
     if plate is not None:
         _show(plate.address(_page(known), time.time()))
         return
     if not is_local:
-        _show(str(known.facts.get("url", "")))
+        _show(_let_in(str(known.facts.get("url", "")), find_credentials(os.environ)))
         return
     if not (directory / "server.db").exists():
         raise UsageError(f"what the server had of {known.sweep_id} is not in {directory} any more")
@@ -51,7 +53,7 @@ def perform_open(directory: Path, sweep: str | None) -> None:
 def _of_its_supervisor(directory: Path, known: KnownSweep) -> ServerFile | None:
     """Return the server of whoever performs the sweep now; None: nobody does, or it doesn't answer."""
     if not known.supervised:
-        return None
+        return None if known.of_pool is None else _at(directory, known)
     return _at(directory, known) or next(_answering(directory), None)
 
 
@@ -59,6 +61,13 @@ def _at(directory: Path, known: KnownSweep) -> ServerFile | None:
     """Return the server at which a sweep was begun; None: it is none of this directory, or doesn't answer."""
     at = urlsplit(str(known.facts.get("url", ""))).netloc
     return next((plate for plate in _answering(directory) if urlsplit(plate.url).netloc == at), None)
+
+
+def _let_in(url: str, login: Credentials) -> str:
+    """Return a page's address, with a ticket where the login has the master key of its server."""
+    if not login.key or not url.startswith(f"{login.base_url}/") or not keys.may_be_master_key(login.key):
+        return url
+    return keys.with_ticket(url, keys.ticket_key(login.key), time.time())
 
 
 def _answering(directory: Path) -> Iterator[ServerFile]:

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from parallel_hpo.analysis.study import is_logarithmic
+from parallel_hpo.cli.finding import find_anywhere
 from parallel_hpo.cli.output import is_stdout, print_for_machines, whole_file, write_for_machines
 from parallel_hpo.core.errors import BackendError
 from parallel_hpo.core.messages import in_words, total
 from parallel_hpo.core.types import Outcome, RunId, sweep_id_of
 from parallel_hpo.core.values import dotted
-from parallel_hpo.records.folders import KnownSweep, find_sweep
-from parallel_hpo.records.ledger_views import Attempt, PerformedRuns, performed
+from parallel_hpo.records.folders import KnownSweep
+from parallel_hpo.records.ledger_views import Attempt, PerformedRuns
 from parallel_hpo.records.reader import RunRow
 from parallel_hpo.server import local
 from parallel_hpo.server.pages.report import Contents, document, read
@@ -28,6 +29,7 @@ from parallel_hpo.server.pages.timeline import lanes_of
 from parallel_hpo.server.store.database import UnavailableError
 
 _NOTE: Final = "This is what the sweep's folder knows: its histories are on W&B's server, at {url}"
+_NOTE_OF_POOL: Final = "This is what the sweep's pool knows: its histories are on its server, at {url}"
 
 
 def perform_report(directory: Path, sweep: str, output: Path | None) -> None:
@@ -42,7 +44,7 @@ def perform_report(directory: Path, sweep: str, output: Path | None) -> None:
     """
     sweep_id = sweep_id_of(sweep)
     now = time.time()
-    contents = _of_server(directory, sweep_id) or contents_of(find_sweep(directory, sweep), now)
+    contents = _of_server(directory, sweep_id) or contents_of(find_anywhere(directory, sweep), now)
     file = Path(f"{sweep_id}.html") if output is None else output
     written = document(contents, now).encode()
     if is_stdout(file):
@@ -64,7 +66,7 @@ def _of_server(directory: Path, sweep_id: str) -> Contents | None:
 
 def contents_of(known: KnownSweep, now: float) -> Contents:
     """Return a sweep as its folder has it; `now`: seconds since the epoch. LedgerError: it can't be read."""
-    shares = performed(known.folder)
+    shares = known.performed
     columns = _parameters(known.runs)
     entity, project, _ = str(known.facts["path"]).split("/")
     metric = known.facts.get("metric")
@@ -85,7 +87,8 @@ def contents_of(known: KnownSweep, now: float) -> Contents:
         "complete": True,
     }  # fmt: skip
     timeline = {"now": now, **lanes_of(shares, lambda _: bool(known.supervised))}
-    return Contents(sweep, [], timeline, _NOTE.format(url=known.facts.get("url")))
+    note = _NOTE if known.of_pool is None else _NOTE_OF_POOL
+    return Contents(sweep, [], timeline, note.format(url=known.facts.get("url")))
 
 
 def _columns(known: KnownSweep, shares: Sequence[PerformedRuns]) -> dict[str, list[Any]]:

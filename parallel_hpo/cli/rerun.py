@@ -7,10 +7,11 @@ import os
 from pathlib import Path
 from typing import Final
 
+from parallel_hpo.cli.finding import find_anywhere
 from parallel_hpo.cli.output import print_for_people
 from parallel_hpo.config.checks import nearest
 from parallel_hpo.core.errors import UsageError
-from parallel_hpo.records.folders import KnownSweep, find_sweep
+from parallel_hpo.records.folders import KnownSweep
 from parallel_hpo.records.reader import RunRow
 from parallel_hpo.session.rerun import RerunRequest, new_run_id, run_again
 
@@ -19,7 +20,7 @@ BEST: Final = "best"
 
 def rerun(directory: Path, sweep: str, run: str, *, debug: bool) -> int:
     """Run a sweep's run again; return its own exit code. Raises the errors of `run_again`, and UsageError."""
-    known = find_sweep(directory, sweep)
+    known = find_anywhere(directory, sweep)
     row = _find(known, run)
     again = RerunRequest(known, row, debug, new_run_id())
     told = json.dumps(dict(row.parameters))

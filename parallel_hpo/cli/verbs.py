@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from parallel_hpo.analysis.result import RunSummary, describe_run, result_of
 from parallel_hpo.analysis.table import as_csv, order_by, table_of
+from parallel_hpo.cli.finding import find_anywhere
 from parallel_hpo.cli.output import print_for_machines, print_for_people, warn, write_for_machines
 from parallel_hpo.cli.tables import show_table
 from parallel_hpo.client.base import PAUSED
@@ -18,7 +19,7 @@ from parallel_hpo.core.errors import BackendError, ExitCode, UsageError
 from parallel_hpo.core.messages import total
 from parallel_hpo.core.types import Outcome
 from parallel_hpo.core.values import strict
-from parallel_hpo.records.folders import KnownSweep, find_sweep, known_sweeps
+from parallel_hpo.records.folders import KnownSweep, known_sweeps
 
 _SHOWN: Final = (
     *("run_id", "outcome", "reason", "attempts", "slot", "machine", "device", "duration_s", "value"),
@@ -28,7 +29,7 @@ _SHOWN: Final = (
 
 def status(directory: Path, sweep: str | None, *, as_json: bool) -> None:
     """Say how far one sweep is, or all of them."""
-    sweeps = known_sweeps(directory, unreadable=warn) if sweep is None else [find_sweep(directory, sweep)]
+    sweeps = known_sweeps(directory, unreadable=warn) if sweep is None else [find_anywhere(directory, sweep)]
     listed = list(sweeps)
     paused = _paused(directory, listed)
     if sweep is not None and not paused and _runs_elsewhere(listed[0]):
@@ -59,7 +60,7 @@ def _measured(directory: Path, described: list[dict[str, Any]]) -> list[dict[str
 
 def runs(directory: Path, sweep: str, *, sort: str | None, csv: bool, as_json: bool) -> None:
     """List a sweep's runs in the order of their start, or of a column; UsageError for an unknown one."""
-    result = result_of(find_sweep(directory, sweep))
+    result = result_of(find_anywhere(directory, sweep))
     table = table_of(result) if csv or sort is not None else {}
     order = range(len(result.runs)) if sort is None else order_by(sort, table)
     listed = [result.runs[place] for place in order]
@@ -76,7 +77,7 @@ def runs(directory: Path, sweep: str, *, sort: str | None, csv: bool, as_json: b
 
 def best(directory: Path, sweep: str, *, as_json: bool) -> None:
     """Show the best run so far; raises UsageError where there is none to compare."""
-    known = find_sweep(directory, sweep)
+    known = find_anywhere(directory, sweep)
     if known.best is None:
         raise UsageError(
             f"{known.sweep_id} has no finished run with a value of {known.facts.get('metric')!r}"
@@ -146,7 +147,7 @@ def _described(known: KnownSweep, *, paused: bool) -> dict[str, Any]:
         "metric": known.facts.get("metric"),
         "best": None if best_run is None else best_run.value,
         **asdict(total(run.consumption for run in known.runs)),
-        "folder": str(known.folder),
+        "folder": str(known.folder) if known.folder.exists() else None,
     }
 
 

@@ -324,6 +324,10 @@ class PoolClient:
         """Return the events and notices after these numbers, and show that the head is there."""
         return read(PoolNews, self._ask("GET", f"/news?event={event}&notice={notice}"))
 
+    def events(self, event: int) -> PoolNews:
+        """Return the events after this number; unlike `news`, show nobody that a head is there."""
+        return read(PoolNews, self._ask("GET", f"/events?event={event}"))
+
     def _ask(self, method: str, verb: str, told: Any = None) -> Any:
         body = None if told is None else as_json(told)
         return self._server.ask(method, f"{self._pool}{verb}", body, limit_s=self._limit_s)

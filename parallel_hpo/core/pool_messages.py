@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 POOL: Final = "/hpo/pools/{sweep}"
-"""Where a sweep's pool is on its server; below it are /join, /exchange, /leave, /stop, /lost and /news."""
+"""Where a sweep's pool is; below it are /join, /exchange, /leave, /stop, /lost, /news and /events."""
 FENCE: Final = 0.9
 """A node without an answer for this part of its lease kills all that it runs, by its own monotonic clock."""
 OVER_WORD: Final = "over: "

@@ -31,7 +31,7 @@ from parallel_hpo.core.errors import ConfigError, ExitCode, LedgerError, UsageEr
 from parallel_hpo.core.folders import run_folders
 from parallel_hpo.core.types import Outcome, RunId, Slot, sweep_id_of
 from parallel_hpo.records.ledger import Ledger
-from parallel_hpo.records.ledger_views import ledgers_in
+from parallel_hpo.records.ledger_views import Attempt, PerformedRuns, ledgers_in, performed
 from parallel_hpo.records.reader import MachineRow, RunRow, WorkerRow, best_of, open_reader
 
 NETWORK: Final = frozenset(
@@ -137,6 +137,18 @@ class KnownSweep:
     """Folders, its own or its shares', that a supervisor works in now."""
     machines: tuple[MachineRow, ...] = ()
     """Those that have taken part; empty where the sweep has one only."""
+    of_pool: tuple[PerformedRuns, ...] | None = None
+    """What was performed by the sweep's pool, where the folder has no ledger; None: the ledgers say it."""
+
+    @property
+    def performed(self) -> Sequence[PerformedRuns]:
+        """What its supervisors' workers did. LedgerError: a ledger can't be read."""
+        return performed(self.folder) if self.of_pool is None else self.of_pool
+
+    @property
+    def attempts(self) -> list[Attempt]:
+        """Those of all its runs, over all its shares and launches. LedgerError: a ledger can't be read."""
+        return [attempt for share in self.performed for attempt in share.attempts]
 
     @property
     def sweep_id(self) -> str:

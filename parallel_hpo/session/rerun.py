@@ -26,15 +26,18 @@ from parallel_hpo.client.choose import choose_backend, make_backend
 from parallel_hpo.client.own_servers import LocalBackend
 from parallel_hpo.config.section import BackendChoice
 from parallel_hpo.core.child_spec import ChildSetup, PickledMain, RunAgain
-from parallel_hpo.core.errors import ExitCode, UsageError
+from parallel_hpo.core.errors import ExitCode, TargetError, UsageError
 from parallel_hpo.core.types import Program, RunId, Target
 from parallel_hpo.pickling.main import from_fact, kept_in
+from parallel_hpo.pickling.payload import from_text, lay_down
 from parallel_hpo.processes.environment import CLIENT_HIDDEN, LEAKED, PATIENCE
 from parallel_hpo.records.folders import KnownSweep
 from parallel_hpo.records.reader import RunRow
 
 LABEL: Final = "rerun"
 """What a key of the embedded server's is made for."""
+POOL_MAIN: Final = "pool_main"
+"""The fact that has the `main` of a sweep's pool, as text."""
 _ID_CHARS: Final = 8
 FORWARDED: Final = (signal.SIGTERM, signal.SIGHUP)
 """What a terminal does not tell the run itself."""
@@ -90,12 +93,26 @@ def _named_seed(again: RerunRequest) -> dict[str, int]:
 
 
 def _main_of(known: KnownSweep) -> PickledMain | Target | Program:
+    if known.of_pool is not None:
+        return _main_of_pool(known)
     fact = known.facts.get("main")
     kept = kept_in(known.folder) if fact is None else from_fact(fact)
     if kept is None:
         why = known.facts.get("main_not_kept") or "it was run by a version that noted nothing of that"
         raise UsageError(f"{known.sweep_id}: what its runs call is not known any more: {why}")
     return kept
+
+
+def _main_of_pool(known: KnownSweep) -> PickledMain | Target | Program:
+    """Return what the sweep's pool has for machines that join."""
+    text = known.facts.get(POOL_MAIN)
+    if not text:
+        raise UsageError(f"{known.sweep_id}: its pool has no main: each machine brought its own by `join`")
+    try:
+        found = from_text(text)
+    except Exception as error:  # noqa: BLE001 - whatever unpickling raises
+        raise TargetError(f"the main that the sweep's pool has can't be read here: {error}") from None
+    return lay_down(found, known.folder)
 
 
 @contextmanager
@@ -113,7 +130,7 @@ def _server_of(known: KnownSweep, environment: Mapping[str, str]) -> Iterator[Ba
 
 def _surroundings(again: RerunRequest, backend: Backend, environment: Mapping[str, str]) -> ChildSetup:
     facts, home = again.known.facts, again.known.folder / "reruns"
-    home.mkdir(exist_ok=True)
+    home.mkdir(parents=True, exist_ok=True)
     entity, project, sweep_id = facts["path"].split("/")
     hidden = (*LEAKED, *(CLIENT_HIDDEN if backend.keeps_login else ()))
     own = {

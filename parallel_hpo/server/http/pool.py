@@ -45,6 +45,7 @@ def pool_routes(
         *(Route(f"{POOL}{verb}", handler, methods=["POST"]) for verb, handler in posts.items()),
         Route(POOL, handlers.facts),
         Route(f"{POOL}/news", handlers.news),
+        Route(f"{POOL}/events", handlers.events),
     ]
 
 
@@ -106,6 +107,11 @@ class _PoolHandlers:
         sweep = _for_head(request)
         event, notice = (_number(request, name) for name in ("event", "notice"))
         return JSONResponse(as_json(await self._in_thread(pool.news, self._world, sweep, event, notice)))
+
+    async def events(self, request: Request) -> Response:
+        sweep = _for_sweep(request)
+        found = await asyncio.to_thread(pool.watch, self._world, sweep, _number(request, "event"))
+        return JSONResponse(as_json(found))
 
     async def _lasting(self, work: Callable[..., Any], *args: Any) -> Response:
         """Do what must be on the disk before it is answered."""

@@ -138,6 +138,20 @@ def news(world: AppContext, sweep_id: str, event: int, notice: int) -> PoolNews:
     return PoolNews(tuple(events), notices, last, ends, living, running)
 
 
+def watch(world: AppContext, sweep_id: str, event: int) -> PoolNews:
+    """Return the events after a number, and how the pool stands; change nothing, and vouch for no head."""
+    moment = Moment(world.clock(), max(world.up_since, world.clock_set_at()))
+    with world.database.read() as transaction:
+        pool = store.find(transaction, sweep_id)
+        if pool is None:
+            raise _unknown(sweep_id)
+        nodes = store.nodes(transaction, sweep_id)
+        events = store.events_after(transaction, sweep_id, event, AT_ONCE)
+        running = store.running(transaction, sweep_id)
+    living = sum(1 for node in nodes if not pool_exchange.is_silent(node, pool, moment))
+    return PoolNews(tuple(events), (), 0, pool.ends, living, running)
+
+
 @contextmanager
 def _changed(
     world: AppContext,

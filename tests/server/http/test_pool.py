@@ -70,6 +70,20 @@ def test_a_node_joins_with_the_sweeps_key_and_draws_starts_and_ends_runs_with_it
     assert (news["living"], news["running"], news["ends"]) == (0, 0, None)
 
 
+def test_reading_the_events_does_not_show_that_a_head_is_there(site: Site) -> None:
+    wanted = new_pool(site.sweep, backend="local", headed=True)
+    site.post(site.master, "", wanted)
+    site.join()
+    site.stage.clock.now += TIMEOUT_S - 1
+    assert site.exchange(site.master, 1)["ends"] is None
+    watched = site.caller(site.sweep_key()).get(f"/hpo/pools/{site.sweep}/events?event=0").json()
+    assert [event["kind"] for event in watched["events"]] == ["opened", "opened", "joined"]
+    assert (watched["living"], watched["ends"]) == (1, None)
+    site.stage.clock.now += 1
+    assert site.exchange(site.master, 1)["ends"] is not None
+    assert site.master.get("/hpo/pools/unknown/events").status_code == 404
+
+
 def test_the_key_of_a_node_that_is_gone_is_refused_everywhere_but_at_the_pool(site: Site) -> None:
     epoch, key = site.join()
     node, worker = site.caller(key), site.caller(node_worker_key(key, "m_0_1"))

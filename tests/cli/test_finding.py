@@ -1,0 +1,125 @@
+"""Where commands find a sweep: its folder, the directory's server database, or the server that is named."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from parallel_hpo.analysis.result import result_of
+from parallel_hpo.cli import verbs
+from parallel_hpo.cli.finding import find_anywhere, known_by_pool
+from parallel_hpo.cli.rerun import rerun
+from parallel_hpo.core.errors import UsageError
+from parallel_hpo.core.messages import SweepEnd
+from parallel_hpo.core.pool_messages import AT_ONCE, NewPool, PoolEvent, PoolNews
+from parallel_hpo.core.types import Outcome
+from parallel_hpo.server.services import pool
+from tests.cli.folders import leave_sweep
+from tests.cluster.pools import joined, left, over, started
+from tests.server.acting import SessionSetup, grid
+from tests.server.pooling import end, machine, new_pool, start, told
+
+NO_SERVER = {"WANDB_BASE_URL": "http://127.0.0.1:9"}
+CONFIGURATION = {"name": "digits", "metric": {"name": "loss", "goal": "maximize"}}
+
+
+@dataclass
+class ToldPool:
+    """A pool that has these events."""
+
+    pool: NewPool
+    happened: list[PoolEvent]
+    ends: SweepEnd | None = None
+    living: int = 0
+
+    def facts(self) -> NewPool:
+        return self.pool
+
+    def events(self, event: int) -> PoolNews:
+        later = [each for each in self.happened if each.number > event]
+        return PoolNews(tuple(later[:AT_ONCE]), (), 0, self.ends, self.living, 0)
+
+
+@pytest.fixture
+def performed(tmp_path: Path) -> tuple[Path, str]:
+    """A directory whose server has a sweep that a machine performed one run of, and still holds."""
+    with closing(SessionSetup(tmp_path)) as stage:
+        sweep = stage.sweep(grid(6))
+        wanted = new_pool(sweep, backend="local", configuration=CONFIGURATION)
+        pool.open_pool(stage.world, sweep, wanted)
+        epoch = pool.join(stage.world, sweep, machine("gpu1")).epoch
+        pool.exchange(stage.world, sweep, told(epoch, 1, 1))
+        pool.exchange(stage.world, sweep, told(epoch, 2, 1, starts=(start("r"),)))
+        pool.exchange(stage.world, sweep, told(epoch, 3, ends=(end("r", value=0.5, duration_s=2.0),)))
+        pool.leave(stage.world, sweep, epoch, "done")
+    return tmp_path, sweep
+
+
+def test_a_sweep_that_machines_performed_is_found_in_the_servers_database(
+    performed: tuple[Path, str],
+) -> None:
+    directory, sweep = performed
+    known = find_anywhere(directory, f"local/p/{sweep}", NO_SERVER)
+    (run,) = known.runs
+    assert (run.run_id, run.outcome, run.value, run.machine) == ("r", Outcome.FINISHED, 0.5, "gpu1")
+    assert (known.facts["name"], known.facts["metric"], known.facts["goal"]) == ("digits", "loss", "maximize")
+    assert (known.count, known.folder, known.best) == (4, directory / sweep, run)
+    assert [(attempt.run_id, attempt.duration_s) for attempt in known.attempts] == [("r", 2.0)]
+    assert not (directory / sweep).exists()
+
+
+def test_commands_speak_of_it(performed: tuple[Path, str], capsys: pytest.CaptureFixture[str]) -> None:
+    directory, sweep = performed
+    verbs.status(directory, sweep, as_json=True)
+    told = json.loads(capsys.readouterr().out)
+    assert (told["started"], told["finished"], told["machines"], told["folder"]) == (1, 1, "gpu1", None)
+    verbs.best(directory, sweep, as_json=False)
+    assert capsys.readouterr().out == 'r  loss=0.5  {"x": 1}\n'
+    with pytest.raises(UsageError, match="its pool has no main"):
+        rerun(directory, sweep, "best", debug=False)
+
+
+def test_a_sweep_with_a_ledger_is_read_from_its_folder(performed: tuple[Path, str]) -> None:
+    directory, sweep = performed
+    leave_sweep(directory / sweep, [0.1, 0.2])
+    known = find_anywhere(directory, sweep, NO_SERVER)
+    assert (len(known.runs), known.of_pool) == (2, None)
+
+
+def test_all_events_of_a_long_sweep_are_read(tmp_path: Path) -> None:
+    runs = [f"r{number}" for number in range(AT_ONCE)]
+    happened = [joined(1, 1, "gpu1")]
+    for run in runs:
+        happened += [started(len(happened) + 1, 1, run)]
+        happened += [over(len(happened) + 1, 1, run, Outcome.FINISHED)]
+    happened += [left(len(happened) + 1, 1, "gpu1", "done")]
+    known = known_by_pool(
+        ToldPool(new_pool("s"), happened, SweepEnd("all runs performed", 0)), tmp_path / "s"
+    )
+    assert known is not None
+    assert [run.run_id for run in known.runs] == runs
+    assert (result_of(known).stop_reason, result_of(known).exit_code) == ("all runs performed", 0)
+
+
+def test_a_sweep_runs_for_as_long_as_a_machine_holds_a_lease(tmp_path: Path) -> None:
+    source = ToldPool(new_pool("s"), [joined(1, 1, "gpu1"), started(2, 1, "r")], living=1)
+    known = known_by_pool(source, tmp_path / "s")
+    assert known is not None
+    assert known.supervised
+    source.living = 0
+    known = known_by_pool(source, tmp_path / "s")
+    assert known is not None
+    assert result_of(known).stop_reason == "no machine performs it now"
+
+
+def test_a_sweep_that_no_place_has_is_an_error_that_says_how_to_name_a_server(tmp_path: Path) -> None:
+    leave_sweep(tmp_path / "here", [0.1])
+    with pytest.raises(UsageError, match=r"there: here .*; set WANDB_BASE_URL and WANDB_API_KEY") as failed:
+        find_anywhere(tmp_path, "elsewhere", NO_SERVER)
+    assert failed.value.exit_code == 2
+    with pytest.raises(UsageError, match=r"; http://127.0.0.1:9 doesn't have it, or isn't a server of ours"):
+        find_anywhere(tmp_path, "elsewhere", NO_SERVER | {"WANDB_API_KEY": "k" * 40})
