@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from parallel_hpo.server.context import AppContext
 
 
-class PoolSource(Protocol):
+class PoolReader(Protocol):
     """Says what a sweep's pool knows."""
 
     def facts(self) -> NewPool | None:
@@ -87,10 +87,8 @@ def _in_database(folder: Path) -> KnownSweep | None:
 
 def _on_server(folder: Path, url: str, key: str | None) -> KnownSweep | None:
     """Return what the server at an address has of a sweep; None: nothing, or it is no server of ours."""
-    from parallel_hpo.client.server_client import (
-        PoolClient,
-        is_ours,  # urllib3 takes 0.1 s to import
-    )
+    # urllib3 takes 0.1 s to import
+    from parallel_hpo.client.server_client import PoolClient, is_ours
 
     if not key or not is_ours(url):
         return None
@@ -105,7 +103,7 @@ def _reached_at(url: str, facts: Mapping[str, Any]) -> dict[str, Any]:
     return {"backend": "wandb", "url": url + urlsplit(str(facts["url"])).path}
 
 
-def known_by_pool(source: PoolSource, folder: Path) -> KnownSweep | None:
+def known_by_pool(source: PoolReader, folder: Path) -> KnownSweep | None:
     """Return a sweep as its pool has it, as though its ledger were in `folder`; None: there is no pool."""
     from parallel_hpo.cluster.ledger_copy import EventCopier, LedgerCopy
 
@@ -152,7 +150,7 @@ def _facts(pool: NewPool, news: PoolNews, began_at: float | None) -> dict[str, A
 
 
 class _Database:
-    """A pool in the database of a directory; a PoolSource."""
+    """A pool in the database of a directory; a PoolReader."""
 
     def __init__(self, world: AppContext, sweep: str) -> None:
         self._world = world
