@@ -21,6 +21,9 @@ from parallel_hpo.session.waiting import StopAware, StoppedError
 
 ROOM_RETRY_S: Final = 1.0
 """How often a ledger without room is tried again; it is a person who frees a disk."""
+DELAYED_S: Final = 0.5
+"""Duration of a record, in seconds, from which on its run's clock is set anew. SQLite waits by itself for
+up to 5 s where another program holds the ledger."""
 
 
 class UnrecordedError(Exception):
@@ -56,12 +59,13 @@ class Recorder:
         self._write(lambda: self._ledger.record_spawn(slot, device, again=again))
 
     def start(self, record: RecordStart, device: str | None) -> bool:
-        """An attempt is about to enter `main`: return whether its record had to wait for room.
+        """An attempt is about to enter `main`: return whether its record had to wait.
 
         Raises:
             UnrecordedError: a stop came before the record could be written.
         """
         run = record.run
+        began_at = self._control.clock()
         waited = self._write(
             lambda: self._ledger.record_start(
                 run.run_id,
@@ -75,7 +79,7 @@ class Recorder:
         if self._owed:
             self._owed.pop()
             raise UnrecordedError
-        return waited
+        return waited or self._control.clock() - began_at >= DELAYED_S
 
     def end(self, record: RecordEnd) -> None:
         """An attempt is over, and the run with it where the record is final."""

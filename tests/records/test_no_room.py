@@ -104,16 +104,19 @@ def test_a_record_waits_for_room_and_tells_so_once(tmp_path: Path, control: Cont
     assert [isinstance(notice, Message) and notice.warning for notice in told] == [True, False]
 
 
-def test_a_start_says_whether_its_record_had_to_wait(tmp_path: Path, control: Control) -> None:
+@pytest.mark.parametrize(("busy_timeout_ms", "held_s"), [(1, 0.1), (5000, 0.8)])
+def test_a_start_says_whether_its_record_had_to_wait(
+    tmp_path: Path, control: Control, busy_timeout_ms: int, held_s: float
+) -> None:
     with Ledger(tmp_path / "ledger.db") as ledger:
         recorder = Recorder(ledger, control=control, observer=lambda notice: None, retry_s=0.02)
         assert not recorder.start(starting("a"), None)
-        ledger._db.execute("PRAGMA busy_timeout = 1")
+        ledger._db.execute(f"PRAGMA busy_timeout = {busy_timeout_ms}")
         with closing(
             sqlite3.connect(tmp_path / "ledger.db", isolation_level=None, check_same_thread=False)
         ) as other:
             other.execute("BEGIN IMMEDIATE")
-            timer = threading.Timer(0.1, other.rollback)
+            timer = threading.Timer(held_s, other.rollback)
             timer.start()
             assert recorder.start(starting("b"), None)
             timer.join()

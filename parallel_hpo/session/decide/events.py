@@ -94,7 +94,7 @@ class StartGranted:
 
 @dataclass(frozen=True, slots=True)
 class StartDelayed:
-    """The record of a slot's start had to wait for room on the disk: the run enters `main` only now."""
+    """The record of a slot's start had to wait: the run enters `main` only now."""
 
     slot: Slot
 
