@@ -10,8 +10,8 @@ from typing import Final
 
 import pytest
 
+from parallel_hpo.devices.drivers import open_nvml
 from parallel_hpo.devices.library import NoDriver, opened
-from parallel_hpo.devices.nvml import open_nvml
 from scripts.gpu_rows import page
 from scripts.gpu_rows.rows import ROWS, Result
 from tests.devices.driver import COMPILER, WHY_NO_COMPILER, build_driver

@@ -44,7 +44,7 @@ INNER_LEVELS: Final[Mapping[str, tuple[frozenset[str], ...]]] = {
     "session": (
         frozenset({"membership"}),
         frozenset({"outbox", "recorder", "resume"}),
-        frozenset({"command_pipe", "waiting"}),
+        frozenset({"waiting"}),
         frozenset({"signals"}),
         frozenset({"decide"}),
     ),
@@ -92,7 +92,7 @@ CONFINED: Final[Mapping[str, tuple[str, ...]]] = {
     "pyarrow": ("analysis.frame",),
     "wandb": ("worker", "client"),
     "psutil": ("session", "devices", "processes", "doctor", "worker"),
-    "pynvml": ("devices.nvml",),
+    "pynvml": ("devices.drivers",),
     "sqlalchemy": ("server.store",),
     "sqlite3": ("server.store", "records", "analysis.study"),
 }

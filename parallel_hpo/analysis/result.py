@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from parallel_hpo.analysis.frame import to_dataframe
 from parallel_hpo.analysis.plots import Plots
 from parallel_hpo.analysis.study import to_study
+from parallel_hpo.analysis.table import to_dataframe
 from parallel_hpo.core.errors import ExitCode
 from parallel_hpo.core.folders import find_directory
 from parallel_hpo.core.messages import UNKNOWN, Consumption, total

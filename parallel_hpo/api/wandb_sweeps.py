@@ -10,9 +10,8 @@ from functools import partial
 from parallel_hpo.analysis.result import SweepResult
 from parallel_hpo.api.handle import Performance
 from parallel_hpo.api.hpo import HERE, HPO, Main, Platform
-from parallel_hpo.cluster.hosted import HostedEngine
+from parallel_hpo.cluster.hosted import ClusterChoice, HostedEngine
 from parallel_hpo.cluster.setup import lead
-from parallel_hpo.cluster.talk import ClusterChoice
 from parallel_hpo.config.section import HpoSection
 from parallel_hpo.config.tables import Machines
 from parallel_hpo.core.notices import Observer

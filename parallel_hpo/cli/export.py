@@ -8,10 +8,9 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from parallel_hpo.analysis.frame import as_parquet
 from parallel_hpo.analysis.result import SweepResult, result_of
 from parallel_hpo.analysis.study import Course, write_storage
-from parallel_hpo.analysis.table import as_csv, read_summaries, table_of
+from parallel_hpo.analysis.table import as_csv, as_parquet, read_summaries, table_of
 from parallel_hpo.cli.finding import find_anywhere
 from parallel_hpo.cli.options import ExportFormat
 from parallel_hpo.cli.output import is_stdout, print_for_machines, whole_file, write_for_machines

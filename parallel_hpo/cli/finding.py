@@ -105,7 +105,7 @@ def _reached_at(url: str, facts: Mapping[str, Any]) -> dict[str, Any]:
 
 def known_by_pool(source: PoolReader, folder: Path) -> KnownSweep | None:
     """Return a sweep as its pool has it, as though its ledger were in `folder`; None: there is no pool."""
-    from parallel_hpo.cluster.ledger_copy import EventCopier, LedgerCopy
+    from parallel_hpo.cluster.watcher import EventCopier, LedgerCopy
 
     pool = source.facts()
     if pool is None:

@@ -105,7 +105,7 @@ def upload(
     """
     from parallel_hpo.cli.upload import UploadRequest, perform_upload
     from parallel_hpo.upload.perform import Destination
-    from parallel_hpo.upload.source import place_at, place_in
+    from parallel_hpo.upload.plan import place_at, place_in
 
     with errors_as_exit_codes():
         folder = directory_of(directory)

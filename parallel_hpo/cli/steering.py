@@ -15,8 +15,8 @@ from parallel_hpo.client.own_servers import LocalBackend
 from parallel_hpo.core.errors import BackendError, UsageError
 from parallel_hpo.core.types import SweepId, SweepPath
 from parallel_hpo.records.folders import KnownSweep, find_sweep
-from parallel_hpo.session.command_pipe import Letter, post
 from parallel_hpo.session.decide.events import DrainAsked
+from parallel_hpo.session.signals import Letter, post
 
 
 @dataclass(frozen=True, slots=True)

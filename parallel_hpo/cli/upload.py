@@ -23,7 +23,7 @@ from parallel_hpo.records.ledger_views import ledgers_in
 from parallel_hpo.server.store.database import UnavailableError
 from parallel_hpo.upload.client import client_in
 from parallel_hpo.upload.perform import Destination, Upload, Uploaded
-from parallel_hpo.upload.source import LocalSweep, SourceDatabase, read_sweep, working_place
+from parallel_hpo.upload.plan import LocalSweep, SourceDatabase, read_sweep, working_place
 
 _NAMED: Final = 10
 """So many runs are named in a line."""

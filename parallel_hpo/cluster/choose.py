@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 
 from joblib.parallel import get_active_backend
 
-from parallel_hpo.cluster.talk import ClusterChoice
+from parallel_hpo.cluster.hosted import ClusterChoice
 from parallel_hpo.config.tables import MachineEngine, Machines
 from parallel_hpo.core.errors import UsageError
 

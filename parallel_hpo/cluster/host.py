@@ -19,10 +19,7 @@ from typing import Any, Final, TextIO, TypeVar, assert_never, cast
 
 from parallel_hpo.cluster.base import ClusterEngine, NodeTaskEnd, read_line, to_line
 from parallel_hpo.cluster.dask import DaskEngine
-from parallel_hpo.cluster.node_process import hinted, said_by
-from parallel_hpo.cluster.ray import RayEngine
-from parallel_hpo.cluster.slurm import SlurmEngine
-from parallel_hpo.cluster.talk import (
+from parallel_hpo.cluster.hosted import (
     ClusterChoice,
     HostReady,
     HostRefused,
@@ -31,6 +28,9 @@ from parallel_hpo.cluster.talk import (
     StopNodes,
     Told,
 )
+from parallel_hpo.cluster.node_process import hinted, said_by
+from parallel_hpo.cluster.ray import RayEngine
+from parallel_hpo.cluster.slurm import SlurmEngine
 from parallel_hpo.config.tables import MachineEngine
 from parallel_hpo.core.errors import ParallelHPOError
 

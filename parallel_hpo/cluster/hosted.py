@@ -1,4 +1,10 @@
-"""An engine as its owner has it: its client is in a process of its own; nothing here waits long for it."""
+"""What an engine's host and its owner tell each other, a line each.
+
+owner ── ClusterChoice, then StartNode and StopNodes; the end says: stop, and go ─▶ host
+      ◀─ HostReady or HostRefused, then HostNews as it happens ───────────────────┘
+
+An engine as its owner has it: its client is in a process of its own; nothing here waits long for it.
+"""
 
 from __future__ import annotations
 
@@ -7,22 +13,79 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
-from typing import IO, Any, Final, cast
+from typing import IO, Any, Final, Literal, TypeAlias, cast
 
 from parallel_hpo.cluster.base import ClusterMachine, NodeCommand, NodeTaskEnd, OutputTail, read_line, to_line
 from parallel_hpo.cluster.node_process import hinted, time_to_end
-from parallel_hpo.cluster.talk import (
-    ClusterChoice,
-    HostReady,
-    HostRefused,
-    HostReport,
-    StartNode,
-    StopNodes,
-    Told,
-)
+from parallel_hpo.config.tables import MachineEngine
 from parallel_hpo.core import errors
 from parallel_hpo.core.errors import BackendError, ParallelHPOError
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterChoice:
+    """An engine, and where it is."""
+
+    engine: MachineEngine
+    address: str | None = None
+    """As its own client takes it; None: where that looks by itself."""
+    count: int | Literal["auto"] = "auto"
+    """Machines at the most."""
+    security: str = field(default="", repr=False)
+    """What lets a client of Dask in, pickled, in Base64; '' where nothing must."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostReady:
+    """The engine can be reached."""
+
+    name: str
+    own_address: str | None
+    machines: tuple[ClusterMachine, ...]
+    kind: Literal["ready"] = "ready"
+
+
+@dataclass(frozen=True, slots=True)
+class HostRefused:
+    """It can't: the name of the error's class, and its words."""
+
+    error: str
+    words: str
+    kind: Literal["refused"] = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class StartNode:
+    """Start a node on a machine."""
+
+    machine: ClusterMachine
+    command: NodeCommand
+    kind: Literal["start"] = "start"
+
+
+@dataclass(frozen=True, slots=True)
+class StopNodes:
+    """End all nodes."""
+
+    kind: Literal["stop"] = "stop"
+
+
+@dataclass(frozen=True, slots=True)
+class HostReport:
+    """What is so now, and what has ended since the last news."""
+
+    machines: tuple[ClusterMachine, ...]
+    ended: tuple[NodeTaskEnd, ...]
+    stopped: bool = False
+    """The nodes were to end, and all that could be done for it has been."""
+    kind: Literal["news"] = "news"
+
+
+Order: TypeAlias = StartNode | StopNodes
+Told: TypeAlias = HostReady | HostRefused | HostReport
+
 
 HOST: Final = ("-m", "parallel_hpo.cluster.host")
 READY_S: Final = 60.0

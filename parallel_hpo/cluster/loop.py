@@ -21,17 +21,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from parallel_hpo.cluster.ledger_copy import EventCopier
 from parallel_hpo.cluster.nodes import CrewReport, NodeEnded, NoMachinesLeft
-from parallel_hpo.cluster.watcher import Answer, PoolWatcher
+from parallel_hpo.cluster.watcher import Answer, EventCopier, PoolWatcher
 from parallel_hpo.core.errors import BackendError, ExitCode, NoRoomError, ServerRefusedError
 from parallel_hpo.core.messages import SweepEnd
 from parallel_hpo.core.notices import Message, Observer
 from parallel_hpo.core.pool_messages import AT_ONCE, NodeLost, PoolNews
 from parallel_hpo.core.types import StopKind
-from parallel_hpo.session.command_pipe import CommandPipe
 from parallel_hpo.session.membership import OVER_BY
-from parallel_hpo.session.signals import Control
+from parallel_hpo.session.signals import CommandPipe, Control
 
 FAREWELL_S: Final = 5.0
 """Nodes hear of an end within 2 s, and leave in a second once nothing runs."""

@@ -22,10 +22,9 @@ from typing import Any, Final
 from parallel_hpo.analysis.result import SweepResult
 from parallel_hpo.client.base import Backend, OpenedSweep
 from parallel_hpo.cluster.base import ClusterMachine, NodeCommand
-from parallel_hpo.cluster.ledger_copy import EventCopier, LedgerCopy
 from parallel_hpo.cluster.loop import ClusterLoop, ClusterTools
 from parallel_hpo.cluster.nodes import CrewReport, NodeManager
-from parallel_hpo.cluster.watcher import Answer, PoolSource, PoolWatcher
+from parallel_hpo.cluster.watcher import Answer, EventCopier, LedgerCopy, PoolSource, PoolWatcher
 from parallel_hpo.config.section import HpoSection
 from parallel_hpo.config.tables import Machines
 from parallel_hpo.core.child_spec import ChildSetup
@@ -36,7 +35,6 @@ from parallel_hpo.core.pool_messages import AT_ONCE, NODE_TOKEN, POOL_KEY, POOL_
 from parallel_hpo.core.types import StopKind
 from parallel_hpo.pickling.payload import to_text
 from parallel_hpo.records.reader import RunRow
-from parallel_hpo.session.command_pipe import CommandPipe
 from parallel_hpo.session.commands import Commands
 from parallel_hpo.session.hooks import tell_of_end
 from parallel_hpo.session.launch_record import (
@@ -50,6 +48,7 @@ from parallel_hpo.session.membership import versions_here
 from parallel_hpo.session.open_sweep import EndedSweep, conclude, find_phantoms, is_to_be_finished
 from parallel_hpo.session.resume import AskedCount, asked_count, count_or_cap, read_earlier
 from parallel_hpo.session.setup import NOTHING
+from parallel_hpo.session.signals import CommandPipe
 from parallel_hpo.session.waiting import StopAware, StoppedError
 
 

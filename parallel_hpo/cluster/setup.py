@@ -30,10 +30,9 @@ from parallel_hpo.client.credentials import find_credentials
 from parallel_hpo.client.own_servers import LocalBackend, OwnServerBackend, RemoteBackend
 from parallel_hpo.client.server_client import PoolClient
 from parallel_hpo.cluster.base import ClusterEngine, address_towards
-from parallel_hpo.cluster.ledger_copy import LedgerCopy
 from parallel_hpo.cluster.nodes import CrewReport, NodeManager
 from parallel_hpo.cluster.session import CREW_STOPS_IN_S, ClusterContext, ClusterSweep, PoolAddress, new_pool
-from parallel_hpo.cluster.watcher import Answer, PoolSource
+from parallel_hpo.cluster.watcher import Answer, LedgerCopy, PoolSource
 from parallel_hpo.config.section import HpoSection
 from parallel_hpo.config.tables import Machines
 from parallel_hpo.core import keys

@@ -28,7 +28,7 @@ from parallel_hpo.client.choose import choose_backend
 from parallel_hpo.client.credentials import find_credentials
 from parallel_hpo.client.own_servers import RemoteBackend
 from parallel_hpo.client.server_client import PoolClient, ask_patiently, is_away
-from parallel_hpo.cluster.ledger_copy import EventCopier, LedgerCopy
+from parallel_hpo.cluster.watcher import EventCopier, LedgerCopy
 from parallel_hpo.config.section import HpoSection
 from parallel_hpo.core.child_spec import ChildSetup
 from parallel_hpo.core.errors import (
@@ -47,14 +47,13 @@ from parallel_hpo.count.policy import Share
 from parallel_hpo.processes.reaper import make_mark
 from parallel_hpo.records.folders import working_folder
 from parallel_hpo.records.ledger_views import LEDGER
-from parallel_hpo.session.command_pipe import CommandPipe
 from parallel_hpo.session.commands import Commands
 from parallel_hpo.session.hooks import tell_of_end
 from parallel_hpo.session.launch_record import LaunchRecord, LaunchSettings
 from parallel_hpo.session.node import AWAIT_SERVER_S, NodeTask, take_part
 from parallel_hpo.session.open_sweep import EndedSweep, conclude
 from parallel_hpo.session.resume import AskedCount
-from parallel_hpo.session.signals import Control
+from parallel_hpo.session.signals import CommandPipe, Control
 
 FOLLOW_S: Final = 2.0
 """So often the ledger of a share that is performed follows its pool."""

@@ -2,6 +2,16 @@
 
 Whoever watches never waits for the network: answers come by `post`, and what can't be told now is told
 once the server is there again.
+
+The ledger of a sweep on many machines, written from what its pool tells: workers are at machines here.
+
+Each worker of each machine has a slot of its own, which it keeps when the machine goes and comes back under
+its name. What is written `together` is there together or not at all.
+
+What a pool tells, as if it had happened here: into the ledger, and to whoever watches.
+
+Events are certain, and are all that the ledger is written from: which was the last is in it, too, so that
+each is heeded once. Notices may be lost; of runs they tell nothing that events don't.
 """
 
 from __future__ import annotations
@@ -9,13 +19,40 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
-from typing import Final, Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import PurePosixPath
+from typing import Any, Final, Protocol
 
 from parallel_hpo.core.errors import BackendError, ServerRefusedError
-from parallel_hpo.core.messages import SweepEnd
-from parallel_hpo.core.pool_messages import AT_ONCE, NewPool, NodeLost, PoolNews
+from parallel_hpo.core.messages import AttemptEnd, MissingMetric, SweepEnd
+from parallel_hpo.core.notices import (
+    MemoryUsed,
+    Message,
+    Notice,
+    Observer,
+    OutputLine,
+    RunBegan,
+    RunOver,
+    RunProgressed,
+    WorkerChanged,
+    WorkerNamed,
+    from_json,
+)
+from parallel_hpo.core.pool_messages import (
+    AT_ONCE,
+    NewPool,
+    NodeLost,
+    PooledEnd,
+    PooledStart,
+    PoolEvent,
+    PoolNews,
+    machine_folder,
+    read,
+)
+from parallel_hpo.core.types import RunId, Slot, SlotState
+from parallel_hpo.records.ledger import Ledger
 
 ASK_EVERY_S: Final = 1.0
 AT_THE_END: Final = 4
@@ -105,3 +142,219 @@ class PoolWatcher:
             return self._door.news(*self._heard())
         except BackendError as error:
             return error
+
+
+class LedgerCopy(Ledger):
+    """A ledger of many machines, owned by this process until it is closed; raises what `Ledger` raises."""
+
+    _inside = False
+    """Whether something is being written together."""
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Within the block everything is one transaction; it is read from the pool again if it is lost."""
+        with super()._written(synchronous="NORMAL"):
+            self._inside = True
+            try:
+                yield
+            finally:
+                self._inside = False
+
+    def record_machine(self, epoch: int, name: str, folder: str) -> None:
+        """A machine takes part, for the first time or again."""
+        with self._written():
+            self._db.execute(
+                "INSERT INTO machines (epoch, name, folder) VALUES (?, ?, ?)", (epoch, name, folder)
+            )
+
+    def record_departure(self, epoch: int, how: str) -> None:
+        """A machine has left or is gone: how, in words."""
+        with self._written():
+            self._db.execute("UPDATE machines SET departure = ? WHERE epoch = ?", (how, epoch))
+
+    def machine(self, epoch: int) -> str | None:
+        """Return the name of the machine of an epoch; None: it is not known."""
+        return next((name for (name,) in self._query(_NAME, str(epoch))), None)
+
+    def earlier_s(self, run_id: RunId, attempt: int | None) -> float:
+        """Return what a run's attempts before this one took together, in seconds."""
+        (found,) = self._query(_EARLIER, run_id, str(attempt or 0))
+        return float(found[0])
+
+    def slot_at(self, machine: str, number: int) -> tuple[Slot, bool]:
+        """Return the slot of a machine's worker by its number there, and whether it is a new one."""
+        with self._written():
+            made = self._db.execute(
+                "INSERT OR IGNORE INTO places (slot, machine, number)"
+                " SELECT COALESCE(MAX(slot) + 1, 0), ?, ? FROM places",
+                (machine, number),
+            ).rowcount
+            (slot,) = self._db.execute(
+                "SELECT slot FROM places WHERE machine = ? AND number = ?", (machine, number)
+            ).fetchone()
+        return Slot(slot), made == 1
+
+    def places(self) -> list[tuple[Slot, str, int]]:
+        """Return each slot with its machine and its number there."""
+        return [(Slot(slot), machine, number) for machine, number, slot in self._places()]
+
+    @contextmanager
+    def _written(self, synchronous: str = "FULL") -> Iterator[None]:
+        if self._inside:
+            yield
+            return
+        with super()._written(synchronous):
+            yield
+
+
+_NAME = "SELECT name FROM machines WHERE epoch = ?"
+_EARLIER = "SELECT TOTAL(duration_s) FROM attempts WHERE run_id = ? AND attempt < ?"
+
+
+LAST_EVENT: Final = "event"
+"""The ledger's fact: the number of the last event that it has."""
+ENDS: Final = ("attempt_ended", "ended", "handed_on")
+OF_WORKERS: Final = (MemoryUsed, OutputLine, RunProgressed, WorkerChanged)
+
+
+class EventCopier:
+    """One sweep's ledger and observer, as its pool has them; for one thread."""
+
+    def __init__(self, ledger: LedgerCopy, sweep: str, observer: Observer) -> None:
+        self._ledger = ledger
+        self._sweep = sweep
+        self._observer = observer
+        self._told: list[Notice] = []
+        self.last_event: int = ledger.facts.get(LAST_EVENT, 0)
+        self.last_notice = 0
+        self._joined: dict[str, tuple[int, str]] = {}
+        """The epoch and the name by which a supervisor, named by its mark, joined last."""
+        self._slots: dict[tuple[str, int], Slot] = {}
+
+    def node_of(self, token: str) -> tuple[int, str] | None:
+        """Return the epoch and name of the node that was started with a token; None: it has not joined."""
+        return next((node for mark, node in self._joined.items() if mark.endswith(f"_{token}")), None)
+
+    def name_workers(self) -> None:
+        """Tell the names of the workers that an earlier launch knew."""
+        for slot, machine, number in self._ledger.places():
+            self._observer(WorkerNamed(slot, f"{machine}/w{number}"))
+
+    def take(self, news: PoolNews) -> None:
+        """Write events, and tell of them and of notices once they are written.
+
+        Raises:
+            LedgerError: they can't be; they are to be asked for again.
+        """
+        fresh = [event for event in news.events if event.number > self.last_event]
+        self._told.clear()
+        if fresh:
+            self._write_all(fresh)
+            self.last_event = fresh[-1].number
+        for _, epoch, body in news.notices:
+            self._pass_on(epoch, body)
+        self.last_notice = news.notice_number
+        for notice in self._told:
+            self._observer(notice)
+
+    # --- events ------------------------------------------------------------------------
+
+    def _write_all(self, events: Sequence[PoolEvent]) -> None:
+        try:
+            with self._ledger.together():
+                for event in events:
+                    self._write(event)
+                self._ledger.record_facts({LAST_EVENT: events[-1].number})
+        except BaseException:
+            self._slots.clear()  # some may have been given in vain
+            raise
+
+    def _write(self, event: PoolEvent) -> None:
+        match event.kind:
+            case "joined" if event.epoch is not None:
+                self._write_joined(event.epoch, event.body)
+            case "left" if event.epoch is not None:
+                self._write_left(event.epoch, event.body)
+            case "started":
+                self._write_start(event, read(PooledStart, event.body))
+            case kind if kind in ENDS:
+                self._write_end(event, read(PooledEnd, event.body))
+            case "refused":
+                self._tell(Message(str(event.body.get("reason", "")), warning=True))
+
+    def _write_joined(self, epoch: int, body: Mapping[str, Any]) -> None:
+        name, directory = str(body["name"]), str(body.get("directory", ""))
+        folder = str(PurePosixPath(directory, self._sweep, machine_folder(name, epoch))) if directory else ""
+        self._ledger.record_machine(epoch, name, folder)
+        self._joined[str(body.get("mark", ""))] = epoch, name
+        self._tell(Message(f"machine {name} has joined with {body.get('workers', '?')} workers"))
+
+    def _write_left(self, epoch: int, body: Mapping[str, Any]) -> None:
+        reason = str(body.get("reason", ""))
+        self._ledger.record_departure(epoch, reason or "left")
+        self._tell(Message(f"machine {self._machine(epoch)} has left: {reason}"))
+
+    def _write_start(self, event: PoolEvent, start: PooledStart) -> None:
+        slot, run = self._slot(event.epoch, start.slot), start.run
+        self._ledger.record_spawn(slot, start.device, again=False)
+        self._ledger.record_start(
+            run.run_id,
+            parameters=run.parameters,
+            attempt=run.attempt,
+            slot=slot,
+            device=start.device,
+            seed=run.seed,
+            at=event.at,
+        )
+        self._tell(RunBegan(slot, run.run_id, run.attempt, run.parameters, start.device or ""))
+
+    def _write_end(self, event: PoolEvent, told: PooledEnd) -> None:
+        """Write an end; of a run that is handed on, as one that can be resumed until it starts again."""
+        handed_on = event.kind == "handed_on"
+        end = AttemptEnd.like(told, resumable=told.resumable or handed_on)
+        if event.kind == "attempt_ended" and told.attempt is not None:
+            self._ledger.record_attempt_end(told.run_id, told.attempt, end)
+        else:
+            earlier_s = 0.0 if handed_on else self._ledger.earlier_s(told.run_id, told.attempt)
+            self._ledger.record_end(told.run_id, told.attempt, end, earlier_s=earlier_s)
+        row = self._ledger.run(told.run_id)
+        if row is not None and told.attempt is not None:
+            self._tell(
+                RunOver(
+                    *(row.slot, told.run_id, told.attempt, end.outcome, end.reason),
+                    *(end.value, end.duration_s),
+                    again=event.kind != "ended",
+                )
+            )
+
+    # --- notices -----------------------------------------------------------------------
+
+    def _pass_on(self, epoch: int, body: Mapping[str, Any]) -> None:
+        if self._ledger.machine(epoch) is None:
+            return  # its joining is yet to be heard of
+        notice = from_json(body)
+        if isinstance(notice, OF_WORKERS):
+            slot = self._slot(epoch, notice.slot)
+            if isinstance(notice, WorkerChanged) and notice.state is SlotState.BACKOFF:
+                self._ledger.record_spawn(slot, None, again=True)
+            self._tell(replace(notice, slot=slot))
+        elif isinstance(notice, Message):
+            self._tell(replace(notice, text=f"{self._machine(epoch)}: {notice.text}"))
+        elif isinstance(notice, MissingMetric):
+            self._tell(notice)
+
+    def _slot(self, epoch: int | None, number: int) -> Slot:
+        machine = self._machine(epoch)
+        if (machine, number) not in self._slots:
+            slot, is_new = self._ledger.slot_at(machine, number)
+            self._slots[machine, number] = slot
+            if is_new:
+                self._tell(WorkerNamed(slot, f"{machine}/w{number}"))
+        return self._slots[machine, number]
+
+    def _machine(self, epoch: int | None) -> str:
+        name = None if epoch is None else self._ledger.machine(epoch)
+        return name or f"node {epoch}"
+
+    def _tell(self, notice: Notice) -> None:
+        self._told.append(notice)

@@ -1,7 +1,7 @@
 """What other processes tell the supervisor of a running sweep: lines in a named pipe in the sweep's folder.
 
 Each letter is one line of JSON, far shorter than what a pipe takes in one piece. The pipe is the user's alone
-(0600), and needs no port and no short path. Who reads it is `session/command_pipe.py`.
+(0600), and needs no port and no short path. Who reads it is `session/signals.py`.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from parallel_hpo.config.section import HpoSection
 from parallel_hpo.core.errors import ConfigError
 from parallel_hpo.core.notices import Message
 from parallel_hpo.core.types import Slot
-from parallel_hpo.devices.amd import open_kfd
+from parallel_hpo.devices.drivers import open_kfd, open_nvml
 from parallel_hpo.devices.library import DeviceLibrary, DeviceProcess, MaskVariable, NoDriver
 from parallel_hpo.devices.mask import (
     FURTHER_MASKS,
@@ -35,7 +35,6 @@ from parallel_hpo.devices.mask import (
     listed_under,
     read_mask,
 )
-from parallel_hpo.devices.nvml import open_nvml
 from parallel_hpo.devices.sharing import Occupancy
 from parallel_hpo.devices.users import DeviceUsers, who_is_there
 from parallel_hpo.devices.watch import DeviceWatch, Meter, Rapl, processes_on

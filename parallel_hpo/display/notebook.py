@@ -26,7 +26,6 @@ from uuid import uuid4
 from parallel_hpo.core.messages import MissingMetric
 from parallel_hpo.core.notices import Message, Notice, OutputLine, RunBegan, RunOver
 from parallel_hpo.core.types import Outcome, Parameters, Slot
-from parallel_hpo.display.summary import describe_result, is_left_over
 from parallel_hpo.display.terminal import Writer
 from parallel_hpo.display.text import (
     RunCounts,
@@ -35,7 +34,9 @@ from parallel_hpo.display.text import (
     advance,
     brief,
     describe,
+    describe_result,
     duration,
+    is_left_over,
     metric_value,
     progress,
 )

@@ -34,14 +34,16 @@ from rich.text import Text
 from parallel_hpo.core.notices import Notice, OutputLine, RunOver, SweepOpened, WorkerChanged
 from parallel_hpo.core.types import Slot
 from parallel_hpo.display.rows import Workers, advance_workers, rows_of
-from parallel_hpo.display.summary import describe_briefly, describe_result, is_left_over
 from parallel_hpo.display.text import (
     RunCounts,
     Varied,
     Verbosity,
     advance,
     describe,
+    describe_briefly,
+    describe_result,
     is_chatter,
+    is_left_over,
     prefix,
     progress,
 )

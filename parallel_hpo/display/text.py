@@ -7,20 +7,27 @@ Puts notices and tallies into words, one line each, as styled text.
 
 Pure; what is shown at which verbosity is decided here too, by returning None.
 Imports `words` and the tally.
+
+Puts a sweep's result into words: the best run, the counts, why it ended, where the logs are.
+
+Pure. Imports the tally, for the metric's name and the folder, and the type of a
+result.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from enum import IntEnum
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from rich.text import Text
 
-from parallel_hpo.core.messages import MissingMetric
+from parallel_hpo.core.errors import ExitCode
+from parallel_hpo.core.messages import MissingMetric, in_words
 from parallel_hpo.core.notices import (
     Message,
     Notice,
@@ -32,6 +39,9 @@ from parallel_hpo.core.notices import (
 )
 from parallel_hpo.core.types import Outcome, Parameters, RunId, Slot, SlotState
 from parallel_hpo.core.values import NestedName, leaves
+
+if TYPE_CHECKING:
+    from parallel_hpo.analysis.result import SweepResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,3 +276,72 @@ def is_chatter(line: str) -> bool:
     """Whether it is one of the twenty lines that wandb's client prints of each run: the log has them."""
     words = line.split()
     return bool(words) and words[0] == "wandb:" and words[1:2] not in (["WARNING"], ["ERROR"])
+
+
+_SHOWN_REASONS: Final = 5
+"""So many different failures are named; the rest are in the summary file."""
+
+
+def counts(result: SweepResult) -> Text:
+    """Return how many runs ended how, in one line."""
+    numbers = (
+        (Outcome.FINISHED, result.finished),
+        (Outcome.FAILED, result.failed),
+        (Outcome.CRASHED, result.crashed),
+        (Outcome.STOPPED, result.stopped),
+    )
+    text = Text(f"{some(result.attempted, 'run')} in {duration(result.duration_s)}: ")
+    shown = [(outcome, number) for outcome, number in numbers if number or outcome is Outcome.FINISHED]
+    text.append(
+        Text(", ").join(Text(f"{number} {outcome}", style=STYLES[outcome]) for outcome, number in shown)
+    )
+    if result.retried:
+        text.append(f"; {some(result.retried, 'attempt')} made again")
+    if result.lost:
+        text.append(f"; {result.lost} lost, which must not happen: please report it", style="bold red")
+    return text
+
+
+def is_left_over(result: SweepResult) -> bool:
+    """Whether the sweep ended before it was complete, so that it can be resumed."""
+    complete = (ExitCode.COMPLETE, ExitCode.NO_RUN_FINISHED)
+    return bool(result.sweep_id) and result.exit_code not in complete
+
+
+def describe_briefly(result: SweepResult, tally: RunCounts, varied: Varied) -> Iterator[Text]:
+    """Yield the lines of a quiet display: which sweep, how many runs ended how, the best of them."""
+    yield Text.assemble(f"sweep {result.sweep_id}: " if result.sweep_id else "", counts(result))
+    yield _best(result, tally, varied)
+
+
+def describe_result(result: SweepResult, tally: RunCounts, varied: Varied) -> Iterator[Text]:
+    """Yield the lines that end a sweep's display."""
+    yield counts(result)
+    yield from _failures(result)
+    yield _best(result, tally, varied)
+    if result.machines:
+        shares = ", ".join(f"{each.name} {each.runs}" for each in result.machines)
+        yield Text(f"runs by machine: {shares}")
+    if result.consumption:
+        yield Text(f"used: {in_words(result.consumption)}")
+    yield Text(f"ended: {result.stop_reason}")
+    if tally.opened:
+        yield Text(f"summary and logs: {tally.opened.folder}")
+
+
+def _best(result: SweepResult, tally: RunCounts, varied: Varied) -> Text:
+    if result.best is None:
+        return Text("no run finished with a value to compare")
+    told = f"best: run {result.best.run_id}  {metric_value(tally, result.best.value)}"
+    text = Text(told, style="bold green")
+    return text.append(f"  {brief(result.best.parameters, varied)}", style="not bold default")
+
+
+def _failures(result: SweepResult) -> Iterator[Text]:
+    reasons = Counter(
+        (run.outcome, run.reason) for run in result.runs if run.outcome in (Outcome.FAILED, Outcome.CRASHED)
+    )
+    for (outcome, reason), times in reasons.most_common(_SHOWN_REASONS):
+        yield Text(f"  {times} × {outcome}: {reason}", style=STYLES[Outcome(outcome)])
+    if len(reasons) > _SHOWN_REASONS:
+        yield Text(f"  and {len(reasons) - _SHOWN_REASONS} more, in the summary")

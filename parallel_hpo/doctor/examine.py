@@ -1,4 +1,6 @@
-"""The whole examination, in the order of its report.
+"""The doctor on a target and on what is preloaded: tried in a child, as a sweep would.
+
+The whole examination, in the order of its report.
 
 The doctor on a machine of a cluster: what would keep a node from being started there.
 
@@ -9,8 +11,10 @@ examine_machines ─▶ engine.start(machine, python -m parallel_hpo.doctor) …
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,15 +22,24 @@ from typing import Final
 
 from parallel_hpo.cluster.base import ClusterEngine, NodeCommand, NodeTaskEnd
 from parallel_hpo.config.loader import load_section_of_machine
-from parallel_hpo.config.section import HpoSection
-from parallel_hpo.core.child_spec import PickledMain
-from parallel_hpo.core.errors import ConfigError
+from parallel_hpo.config.section import HpoSection, StartMethod
+from parallel_hpo.core.child_spec import ChildSetup, PickledMain
+from parallel_hpo.core.errors import ConfigError, ParallelHPOError, TargetError
 from parallel_hpo.core.pool_messages import Versions, why_unlike
 from parallel_hpo.core.types import Program, Target
 from parallel_hpo.devices.library import DeviceLibrary, NoDriver, OpenLibrary, opened
 from parallel_hpo.devices.placing import is_stranger, open_driver
 from parallel_hpo.doctor.client import examine_client, examine_reach
-from parallel_hpo.doctor.findings import QUESTION, Finding, MachineCheck, bad, from_output, good, to_text
+from parallel_hpo.doctor.findings import (
+    QUESTION,
+    Finding,
+    MachineCheck,
+    bad,
+    from_output,
+    good,
+    to_text,
+    warning,
+)
 from parallel_hpo.doctor.machine import (
     examine_cores,
     examine_descriptors,
@@ -35,10 +48,64 @@ from parallel_hpo.doctor.machine import (
     examine_start_method,
     mps_runs,
 )
-from parallel_hpo.doctor.target import examine_target
+from parallel_hpo.pickling.main import pack_main
 from parallel_hpo.pickling.payload import from_text, lay_down
+from parallel_hpo.processes.pool import ChildCalls, ChildPool
+from parallel_hpo.processes.reaper import MARK, make_mark
+from parallel_hpo.records.folders import working_folder
 from parallel_hpo.session.membership import versions_here
 from parallel_hpo.session.planning import count_cores, count_physical_cores, place_workers
+from parallel_hpo.worker.target import load_main, why_unfit
+
+TARGET_TIMEOUT_S: Final = 600.0
+"""Importing a target may load a large framework from a slow disk."""
+
+
+def examine_target(
+    section: HpoSection, main: Target | Program, environment: Mapping[str, str]
+) -> Iterator[Finding]:
+    """Say whether `main` can be loaded and called in a worker, and whether it could be pickled."""
+    own = {**environment, MARK: make_mark()}
+    children = ChildPool(
+        environment=own,
+        fresh=section.start_method is StartMethod.SPAWN,
+        preload=tuple(section.preload),
+        sys_path=tuple(sys.path),
+    )
+    children.open()
+    with closing(children):
+        calls = ChildCalls(children, ChildSetup(own, tuple(sys.path), working_folder()))
+        try:
+            children.wait_until_ready()
+            unfit, unpicklable = calls.run(f"{__name__}:try_target", (main,), {}, TARGET_TIMEOUT_S)
+        except ParallelHPOError as error:
+            yield bad("target", str(error), "see what it says; workers would fail alike")
+            return
+    if children.warning:
+        yield warning("preload", children.warning, "leave that module out")
+    if unfit:
+        yield bad("target", unfit, "correct it: every worker would fail alike")
+    elif unpicklable:
+        yield warning("target", unpicklable, "by name, as here, it works; optimize() would refuse it")
+    else:
+        yield good("target", f"{main} can be loaded, called and pickled")
+    metric = (section.sweep_configuration or {}).get("metric", {}).get("name")
+    if metric and not unfit:
+        words = f"whether a run logs {metric!r} shows only when it runs; the first that doesn't is warned of"
+        yield good("metric", words)
+
+
+def try_target(main: Target | Program) -> tuple[str, str]:
+    """Return why `main` can't be called, and why not pickled; each '' where it can. Runs in a child."""
+    unfit = why_unfit(main)
+    if unfit or isinstance(main, Program):
+        return unfit, ""
+    try:
+        with ExitStack() as stack:
+            pack_main(load_main(main), stack)
+    except TargetError as error:
+        return "", str(error)
+    return "", ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from parallel_hpo.server.engines.cache import Engines, Suggestion
+from parallel_hpo.server.engines import Engines, Suggestion
 from parallel_hpo.server.notice_buffer import NoticeBuffer
 from parallel_hpo.server.rules.heartbeat import SilenceTimeouts
 from parallel_hpo.server.store.database import Database

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from parallel_hpo.client.base import OpenedSweep
-from parallel_hpo.config.changes import find_changes, in_words
 from parallel_hpo.config.section import HpoSection
+from parallel_hpo.config.sweep import find_changes, in_words
 from parallel_hpo.core.child_spec import ChildSetup, PickledMain
 from parallel_hpo.core.errors import ConfigError
 from parallel_hpo.core.folders import find_directory

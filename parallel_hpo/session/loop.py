@@ -25,7 +25,6 @@ from parallel_hpo.core.types import Outcome, RunId, Slot
 from parallel_hpo.devices.sharing import OtherUsersSeen
 from parallel_hpo.processes.environment import make_room_for
 from parallel_hpo.processes.fork_server import SCARCE, ResourcesExhaustedError, has_more, name_death
-from parallel_hpo.session.decide.deadline import place_by
 from parallel_hpo.session.decide.decide import decide
 from parallel_hpo.session.decide.demand import needs
 from parallel_hpo.session.decide.events import (
@@ -61,6 +60,7 @@ from parallel_hpo.session.decide.events import (
     WithdrawStart,
 )
 from parallel_hpo.session.decide.state import SlotView, SweepView, is_over, next_deadline
+from parallel_hpo.session.decide.stopping import place_by
 from parallel_hpo.session.hooks import BAD
 from parallel_hpo.session.measuring import LivingWorker, LoopContext, Measurements
 from parallel_hpo.session.membership import end_of, end_of_waiting, never_begun, start_of

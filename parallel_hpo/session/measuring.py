@@ -28,7 +28,6 @@ from parallel_hpo.processes.fork_server import Child
 from parallel_hpo.processes.output import OutputPump
 from parallel_hpo.processes.pool import ChildPool
 from parallel_hpo.processes.reaper import MemoryWatch
-from parallel_hpo.session.command_pipe import CommandPipe
 from parallel_hpo.session.decide.demand import needs
 from parallel_hpo.session.decide.events import MemorySeen, OutputSeen
 from parallel_hpo.session.decide.state import SlotView, SweepView, next_deadline
@@ -37,7 +36,7 @@ from parallel_hpo.session.membership import Membership
 from parallel_hpo.session.other_launches import OtherLaunches
 from parallel_hpo.session.recorder import Recorder
 from parallel_hpo.session.server_calls import ServerCalls
-from parallel_hpo.session.signals import Control
+from parallel_hpo.session.signals import CommandPipe, Control
 from parallel_hpo.session.waiting import StopAware
 from parallel_hpo.worker import tree
 

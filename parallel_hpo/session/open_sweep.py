@@ -32,7 +32,6 @@ from parallel_hpo.processes.pool import ChildPool
 from parallel_hpo.processes.reaper import MemoryWatch
 from parallel_hpo.records.ledger import Ledger
 from parallel_hpo.records.reader import RunRow
-from parallel_hpo.session.command_pipe import CommandPipe
 from parallel_hpo.session.commands import Commands
 from parallel_hpo.session.decide.state import PoolGrant, SlotView, SweepView, open_view
 from parallel_hpo.session.hooks import FailureHandler, tell_of_end
@@ -51,7 +50,7 @@ from parallel_hpo.session.planning import limits_of, shares_of
 from parallel_hpo.session.recorder import Recorder
 from parallel_hpo.session.resume import read_earlier
 from parallel_hpo.session.server_calls import ServerCalls, catch_up
-from parallel_hpo.session.signals import Control
+from parallel_hpo.session.signals import CommandPipe, Control
 from parallel_hpo.session.waiting import StopAware, StoppedError
 
 

@@ -25,7 +25,11 @@ from parallel_hpo.upload.client import Client
 from parallel_hpo.upload.plan import (
     OVER,
     VERBS,
+    LocalArtifact,
+    LocalRun,
+    LocalSweep,
     RunUpload,
+    SourceDatabase,
     UploadAction,
     configuration_of,
     judge,
@@ -33,7 +37,6 @@ from parallel_hpo.upload.plan import (
     sends,
 )
 from parallel_hpo.upload.sending import UploadTask, batches
-from parallel_hpo.upload.source import LocalArtifact, LocalRun, LocalSweep, SourceDatabase
 
 AT_ONCE: Final = 10
 """So many runs are sent by one client: its start takes longer than a small run."""

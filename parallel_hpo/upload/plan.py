@@ -1,4 +1,8 @@
-"""What is to be done for each run, and in which order runs are sent. Pure.
+"""A sweep as it is to be uploaded, read from the data of the server that has it, whether that runs or not.
+
+The folder in which one upload of a sweep works, and no other one meanwhile; it is gone at its end.
+
+What is to be done for each run, and in which order runs are sent. Pure.
 
 Runs are sent one after another, so that the versions of artifacts get the numbers that they have here:
 a version goes before the next one of its collection. A run that logged versions between which another run's
@@ -7,17 +11,207 @@ came is sent more than once, the last time with all else.
 
 from __future__ import annotations
 
+import fcntl
+import json
+import os
+import shutil
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
-from parallel_hpo.client.uploading import RemoteRun
-from parallel_hpo.core.types import SweepPath
+import yaml
+
+from parallel_hpo.client.uploading import ArtifactUse, RemoteRun, told_at
+from parallel_hpo.core.errors import BackendError, UsageError
+from parallel_hpo.core.types import SweepId, SweepPath
+from parallel_hpo.server import local
+from parallel_hpo.server.context import AppContext
 from parallel_hpo.server.rules.runs import RunState
 from parallel_hpo.server.rules.sweeps import SweepState
-from parallel_hpo.upload.source import LocalArtifact, LocalRun, LocalSweep
+from parallel_hpo.server.store import artifacts, runs, sweeps
+from parallel_hpo.server.store.database import Transaction
+from parallel_hpo.server.store.records import Run
+
+
+@dataclass(frozen=True, slots=True)
+class SourceDatabase:
+    """Where a server's data is: its database's path or URL, and its folder of files."""
+
+    database: str
+    files: str | None = None
+
+    def opened(self) -> AbstractContextManager[AppContext]:
+        """Open it; UsageError where there is no such file, BackendError where it can't be."""
+        return local.opened_at(self.database, self.files)
+
+
+@dataclass(frozen=True, slots=True)
+class LocalRun:
+    """A run of the sweep."""
+
+    row: int
+    """Its key in the database."""
+    run_id: str
+    state: RunState
+    lines: int
+    """Of its history."""
+    exit_code: int | None
+    program: str
+    told_at: float | None
+    """When it logged last, by its own summary."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalArtifact:
+    """A version that a run of the sweep logged; one that several did, once for each."""
+
+    row: int
+    """Its key in the database."""
+    run_id: str
+    name: str
+    """Of its collection."""
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class LocalSweep:
+    """A sweep, its runs that have begun, in the order in which they were made, what they logged and used."""
+
+    path: SweepPath
+    state: SweepState
+    display_name: str | None
+    configuration: Mapping[str, Any]
+    runs: tuple[LocalRun, ...]
+    artifacts: tuple[LocalArtifact, ...]
+    """In the order in which they were made."""
+    uses: tuple[ArtifactUse, ...]
+
+
+def read_sweep(world: AppContext, sweep_id: str) -> LocalSweep | None:
+    """Return a sweep; None where there is none of that id."""
+    with world.database.read() as transaction:
+        sweep = sweeps.find(transaction, sweep_id)
+        if sweep is None:
+            return None
+        own = [run for run in runs.of_sweep(transaction, sweep_id) if _has_begun(run)]
+        logged = [each for run in own for each in _logged(transaction, run)]
+        return LocalSweep(
+            path=SweepPath(sweep.entity, sweep.project, SweepId(sweep.id)),
+            state=sweep.state,
+            display_name=sweep.display_name,
+            configuration=_configuration(sweep.config),
+            runs=tuple(_run(run) for run in own),
+            artifacts=tuple(sorted(logged, key=lambda each: each.row)),
+            uses=tuple(use for run in own for use in _uses(transaction, run)),
+        )
+
+
+def _configuration(text: str) -> Mapping[str, Any]:
+    configuration = yaml.safe_load(text)
+    if not isinstance(configuration, dict):
+        raise BackendError("the sweep's configuration can't be read")
+    return configuration
+
+
+def _has_begun(run: Run) -> bool:
+    """Whether there is anything of a run: one that was only given out may wait for ever."""
+    return run.state is not RunState.PENDING or run.started_at is not None
+
+
+def _run(run: Run) -> LocalRun:
+    return LocalRun(
+        row=run.id,
+        run_id=run.name,
+        state=run.state,
+        lines=run.history_lines,
+        exit_code=run.exitcode,
+        program=run.program or "",
+        told_at=told_at(json_object(run.summary)),
+    )
+
+
+def _logged(transaction: Transaction, run: Run) -> Iterator[LocalArtifact]:
+    for artifact in artifacts.outputs_of_run(transaction, run.id):
+        yield LocalArtifact(artifact.id, run.name, artifact.collection.name, artifact.digest)
+
+
+def _uses(transaction: Transaction, run: Run) -> Iterator[ArtifactUse]:
+    for artifact in artifacts.used_by_run(transaction, run.id):
+        if artifact.version is not None:
+            of = artifact.collection
+            yield ArtifactUse(run.name, of.project, of.name, of.type, artifact.version, artifact.digest)
+
+
+def json_object(text: str | None) -> dict[str, Any]:
+    """Return what a client sent as JSON; bare NaN and Infinity are let in."""
+    read = json.loads(text or "{}")
+    return read if isinstance(read, dict) else {}
+
+
+def place_at(database: str, files: str | None) -> SourceDatabase:
+    """Return where another server keeps its data; paths are made absolute, as children open it elsewhere."""
+    return SourceDatabase(
+        database if "://" in database else str(Path(database).absolute()),
+        None if files is None else str(Path(files).absolute()),
+    )
+
+
+def place_in(directory: Path) -> SourceDatabase:
+    """Return where the embedded server of a directory keeps its data."""
+    return SourceDatabase(str(directory / local.DATABASE))
+
+
+_NAME: Final = "upload"
+
+
+@contextmanager
+def working_place(directory: Path, sweep_id: str) -> Iterator[Path]:
+    """Have the folder; what an upload that was killed left in it goes first.
+
+    UsageError where an upload of the sweep is on, or nothing can be written there.
+    """
+    folder = directory / sweep_id / _NAME
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise UsageError(f"{folder} can't be used: {error.strerror}; name another --directory") from None
+    try:
+        _lock(handle, sweep_id)
+        _empty(folder)
+        try:
+            yield folder
+        finally:
+            _leave(folder)
+    finally:
+        os.close(handle)
+
+
+def _lock(handle: int, sweep_id: str) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise UsageError(f"another upload of {sweep_id} is on: wait for its end") from None
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _leave(folder: Path) -> None:
+    _empty(folder)
+    folder.rmdir()
+    with suppress(OSError):  # the sweep's own folder, where there was none
+        folder.parent.rmdir()
+
 
 INTERRUPTED: Final = 255
 """wandb client: the exit code of a run that Ctrl-C ended; W&B calls it killed."""

@@ -28,8 +28,7 @@ from parallel_hpo.server.store.database import Transaction
 from parallel_hpo.server.store.lines import Stream
 from parallel_hpo.server.store.records import Run
 from parallel_hpo.server.values import read_line
-from parallel_hpo.upload.plan import RunUpload, exit_code_of
-from parallel_hpo.upload.source import SourceDatabase, json_object
+from parallel_hpo.upload.plan import RunUpload, SourceDatabase, exit_code_of, json_object
 
 
 @dataclass(frozen=True, slots=True)

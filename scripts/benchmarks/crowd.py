@@ -35,12 +35,11 @@ from parallel_hpo.processes.fork_server import Child
 from parallel_hpo.processes.output import OutputPump
 from parallel_hpo.processes.reaper import MemoryWatch
 from parallel_hpo.records.ledger import Ledger
-from parallel_hpo.session.command_pipe import CommandPipe
 from parallel_hpo.session.decide.state import Limits, open_view
 from parallel_hpo.session.loop import Loop
 from parallel_hpo.session.measuring import LoopContext, StallDetector
 from parallel_hpo.session.recorder import Recorder
-from parallel_hpo.session.signals import Control
+from parallel_hpo.session.signals import CommandPipe, Control
 from parallel_hpo.session.waiting import StopAware
 
 PARAMETERS = {f"parameter_{number}": number / 7 for number in range(8)}

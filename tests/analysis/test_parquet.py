@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 from pyarrow import parquet
 
-from parallel_hpo.analysis.frame import as_parquet
-from parallel_hpo.analysis.table import table_of
+from parallel_hpo.analysis.table import as_parquet, table_of
 from parallel_hpo.core.types import Outcome
 from tests.analysis.sweeps import odd_sweep, result_of, row
 

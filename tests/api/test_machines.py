@@ -9,7 +9,7 @@ from parallel_hpo.analysis.result import SweepResult
 from parallel_hpo.api.hpo import ALL, Main
 from parallel_hpo.api.wandb_sweeps import WandbSweeps
 from parallel_hpo.cluster.base import ClusterEngine
-from parallel_hpo.cluster.talk import ClusterChoice
+from parallel_hpo.cluster.hosted import ClusterChoice
 from parallel_hpo.config.section import HpoSection, parse_section
 from parallel_hpo.config.tables import MachineEngine, Machines
 from parallel_hpo.core.notices import Observer

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from parallel_hpo.cli.logs import LOOK_EVERY_S, logs
-from parallel_hpo.cluster.ledger_copy import LedgerCopy
+from parallel_hpo.cluster.watcher import LedgerCopy
 from parallel_hpo.core.control_pipe import PIPE
 
 

@@ -18,7 +18,7 @@ import pytest
 from parallel_hpo.cli.opening import has_browser
 from parallel_hpo.client.own_servers import LocalBackend
 from parallel_hpo.records.ledger import Ledger
-from parallel_hpo.session.command_pipe import CommandPipe
+from parallel_hpo.session.signals import CommandPipe
 from tests.commanding import Command as Started
 from tests.commanding import CommandLine
 from tests.server.acting import SessionSetup, grid

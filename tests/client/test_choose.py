@@ -4,10 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from parallel_hpo.client.choose import ChosenBackend, choose_backend, make_backend
+from parallel_hpo.client.choose import ChosenBackend, WandbBackend, choose_backend, make_backend
 from parallel_hpo.client.credentials import CLOUD, FORGE, FORGE_SINCE
 from parallel_hpo.client.own_servers import LocalBackend, RemoteBackend
-from parallel_hpo.client.wandb_server import WandbBackend
 from parallel_hpo.config.section import BackendChoice
 from parallel_hpo.core.errors import BackendError, ConfigError, ExitCode
 from parallel_hpo.core.libraries import installed_client, release

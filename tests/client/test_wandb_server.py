@@ -14,8 +14,8 @@ import pytest
 
 from parallel_hpo.client.base import OpenedSweep, SweepRequest
 from parallel_hpo.client.calls import why_out_of_reach
+from parallel_hpo.client.choose import WandbBackend
 from parallel_hpo.client.credentials import Credentials
-from parallel_hpo.client.wandb_server import WandbBackend
 from parallel_hpo.core.errors import BackendError
 from parallel_hpo.core.types import SweepId, SweepPath
 from tests.threads import answering_in_a_thread

@@ -6,7 +6,7 @@ import joblib
 import pytest
 
 from parallel_hpo.cluster.choose import chosen_engine
-from parallel_hpo.cluster.talk import ClusterChoice
+from parallel_hpo.cluster.hosted import ClusterChoice
 from parallel_hpo.config.tables import MachineEngine, Machines
 from parallel_hpo.core.errors import UsageError
 

@@ -13,8 +13,7 @@ import pytest
 from parallel_hpo.cluster.base import NodeTaskEnd
 from parallel_hpo.cluster.choose import chosen_engine
 from parallel_hpo.cluster.dask import DaskEngine, own_environment
-from parallel_hpo.cluster.hosted import HostedEngine
-from parallel_hpo.cluster.talk import ClusterChoice
+from parallel_hpo.cluster.hosted import ClusterChoice, HostedEngine
 from parallel_hpo.config.tables import MachineEngine
 from parallel_hpo.core.errors import BackendError, UsageError
 from tests.cluster.dasks import DaskCluster, running_dask
@@ -30,7 +29,7 @@ import sys, time
 from pathlib import Path
 from parallel_hpo.config.tables import MachineEngine
 from parallel_hpo.cluster.hosted import HostedEngine
-from parallel_hpo.cluster.talk import ClusterChoice
+from parallel_hpo.cluster.hosted import ClusterChoice
 from tests.commanding import CommandLine
 from tests.cluster.dasks import DaskCluster, running_dask
 from tests.cluster.nodes import HeldNode

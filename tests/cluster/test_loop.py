@@ -10,17 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from parallel_hpo.cluster.ledger_copy import EventCopier, LedgerCopy
 from parallel_hpo.cluster.loop import ALONE_SAID_AFTER_S, AWAY_SAID_AFTER_S, ClusterLoop, ClusterTools
 from parallel_hpo.cluster.nodes import CrewReport, NodeEnded, NoMachinesLeft
-from parallel_hpo.cluster.watcher import Answer, PoolWatcher
+from parallel_hpo.cluster.watcher import Answer, EventCopier, LedgerCopy, PoolWatcher
 from parallel_hpo.core.errors import BackendError, ExitCode, ServerRefusedError
 from parallel_hpo.core.messages import SweepEnd
 from parallel_hpo.core.notices import Message, Notice
 from parallel_hpo.core.pool_messages import NodeLost, PoolNews
 from parallel_hpo.core.types import StopKind
-from parallel_hpo.session.command_pipe import CommandPipe
-from parallel_hpo.session.signals import Control
+from parallel_hpo.session.signals import CommandPipe, Control
 from tests.cluster.pools import ALL_DONE, ToldDoor, joined, news
 
 GRACE_S = 30.0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from parallel_hpo.cluster.ledger_copy import LAST_EVENT, EventCopier, LedgerCopy
+from parallel_hpo.cluster.watcher import LAST_EVENT, EventCopier, LedgerCopy
 from parallel_hpo.core.notices import (
     Message,
     Notice,

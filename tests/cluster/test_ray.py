@@ -12,8 +12,7 @@ import psutil
 import pytest
 
 from parallel_hpo.cluster.base import ClusterMachine, NodeTaskEnd
-from parallel_hpo.cluster.hosted import HostedEngine
-from parallel_hpo.cluster.talk import ClusterChoice
+from parallel_hpo.cluster.hosted import ClusterChoice, HostedEngine
 from parallel_hpo.config.tables import MachineEngine
 from parallel_hpo.core.errors import BackendError
 from tests.cluster.nodes import HeldNode, comes, next_end, next_ends

@@ -26,7 +26,7 @@ import sys, time
 from pathlib import Path
 from parallel_hpo.config.tables import MachineEngine
 from parallel_hpo.cluster.hosted import HostedEngine
-from parallel_hpo.cluster.talk import ClusterChoice
+from parallel_hpo.cluster.hosted import ClusterChoice
 from tests.cluster.nodes import HeldNode
 engine = HostedEngine(ClusterChoice(MachineEngine.SLURM, count=1))
 engine.start(engine.machines()[0], HeldNode(Path(sys.argv[1])).command)

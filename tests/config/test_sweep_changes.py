@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from parallel_hpo.config.changes import find_changes, in_words
+from parallel_hpo.config.sweep import find_changes, in_words
 from parallel_hpo.config.sweep_types import SEED
 
 SWEEP = {

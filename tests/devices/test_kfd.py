@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from parallel_hpo.config.section import HpoSection
-from parallel_hpo.devices.amd import open_kfd
+from parallel_hpo.devices.drivers import open_kfd
 from parallel_hpo.devices.library import Device, DeviceLibrary, DeviceProcess, MaskVariable, NoDriver, Usage
 from parallel_hpo.devices.placing import Machine, SlotAssignment, place
 from tests.devices.fakes import STRANGER

@@ -11,8 +11,8 @@ from typing import Final
 
 import pytest
 
+from parallel_hpo.devices.drivers import Nvml, cores_of, open_nvml
 from parallel_hpo.devices.library import NoDriver, opened
-from parallel_hpo.devices.nvml import Nvml, cores_of, open_nvml
 from tests.devices.driver import COMPILER, WHY_NO_COMPILER, build_driver
 from tests.devices.fakes import FakeLibrary, as_library
 
@@ -56,7 +56,7 @@ def test_an_affinity_mask_is_read_64_cores_to_a_word(words: list[int], cores: se
 
 
 COMPARE: Final = """
-from parallel_hpo.devices.nvml import open_nvml
+from parallel_hpo.devices.drivers import open_nvml
 from tests.devices.fakes import INSTANCES, UUIDS, FakeLibrary
 
 real, fake = open_nvml(), FakeLibrary(errors={uuid: 2 * (uuid == UUIDS[3]) for uuid in UUIDS[1:]})

@@ -5,8 +5,7 @@ from dataclasses import replace
 from parallel_hpo.analysis.result import BestRun, MachineSummary, RunSummary, SweepResult
 from parallel_hpo.core.notices import SweepOpened
 from parallel_hpo.core.types import Outcome, RunId, Slot, SweepId, SweepPath
-from parallel_hpo.display.summary import describe_result
-from parallel_hpo.display.text import RunCounts, advance
+from parallel_hpo.display.text import RunCounts, advance, describe_result
 from tests.results import RESULT
 
 PATH = SweepPath("local", "digits", SweepId("s1"))

@@ -9,7 +9,7 @@ from dataclasses import asdict
 
 from parallel_hpo.config.section import HpoSection
 from parallel_hpo.core.types import Target
-from parallel_hpo.doctor.target import examine_target
+from parallel_hpo.doctor.examine import examine_target
 
 if __name__ == "__main__":
     file, section = sys.argv[1:]

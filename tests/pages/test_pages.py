@@ -13,8 +13,8 @@ from parallel_hpo.core.types import Slot
 from parallel_hpo.records.ledger import Ledger
 from parallel_hpo.server.services.file_stream import Batch, Chunk
 from parallel_hpo.server.store.lines import Stream
-from parallel_hpo.session.command_pipe import CommandPipe
 from parallel_hpo.session.decide.events import DrainAsked
+from parallel_hpo.session.signals import CommandPipe
 from tests.chromium import Scheme, axe_findings
 from tests.pages.seen import TableRun
 from tests.pages.serving import SPACE, Served, filled

@@ -29,7 +29,7 @@ from parallel_hpo.config.sweep_types import Method
 from parallel_hpo.core.control_pipe import is_supervised
 from parallel_hpo.core.errors import ExitCode
 from parallel_hpo.core.types import Outcome
-from parallel_hpo.server.engines import configurations
+from parallel_hpo.server import engines
 from parallel_hpo.server.search.space import GridEngine
 
 WAIT_S: Final = 60.0
@@ -274,5 +274,5 @@ def _size_of_grid(server: sqlite3.Connection, sweep: str) -> int | None:
     """Return how many points a sweep's grid has; None where it is no grid."""
     for method, config in server.execute("SELECT method, config FROM sweeps WHERE id = ?", (sweep,)):
         if method == Method.GRID:
-            return GridEngine(configurations.parse(config).parameters).size
+            return GridEngine(engines.parse(config).parameters).size
     return None

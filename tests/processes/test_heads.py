@@ -19,7 +19,7 @@ import pytest
 
 from parallel_hpo.cli.verbs import status
 from parallel_hpo.core.errors import ExitCode
-from parallel_hpo.session.decide.deadline import place_by, seed_of
+from parallel_hpo.session.decide.stopping import place_by, seed_of
 from tests.commanding import CommandLine
 from tests.conftest import make_clean_env
 from tests.contract.serving import serving

@@ -16,7 +16,7 @@ from typing import Any, Final
 import psutil
 import pytest
 
-from parallel_hpo.session.decide.deadline import seed_of
+from parallel_hpo.session.decide.stopping import seed_of
 from tests.processes.conftest import DEADLINE_S, PerformedRuns, RealSweep, outcomes
 from tests.threads import answering_in_a_thread
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 import pytest
 
 from parallel_hpo.analysis.result import SweepConclusion, summarise
-from parallel_hpo.cluster.ledger_copy import LedgerCopy
+from parallel_hpo.cluster.watcher import LedgerCopy
 from parallel_hpo.core.errors import LedgerError
 from parallel_hpo.core.messages import UNKNOWN, AttemptEnd, Consumption
 from parallel_hpo.core.types import Outcome, RunId, Slot

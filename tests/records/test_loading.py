@@ -12,8 +12,8 @@ from parallel_hpo.core.messages import AttemptEnd
 from parallel_hpo.core.types import Outcome, RunId, Slot
 from parallel_hpo.records.folders import folders_of_sweeps, newest_sweep
 from parallel_hpo.records.ledger import Ledger
-from parallel_hpo.session.command_pipe import CommandPipe
-from parallel_hpo.upload.source import working_place
+from parallel_hpo.session.signals import CommandPipe
+from parallel_hpo.upload.plan import working_place
 
 FACTS = {"url": "http://here/s1", "backend": "local", "count": 3, "metric": "loss", "goal": "maximize"}
 ENDED: dict[str, Any] = {"stop_reason": "count reached", "exit_code": 0}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from parallel_hpo.cluster.ledger_copy import LedgerCopy
+from parallel_hpo.cluster.watcher import LedgerCopy
 from parallel_hpo.core.messages import AttemptEnd
 from parallel_hpo.core.types import Outcome, RunId, Slot
 from parallel_hpo.records.ledger import Ledger

@@ -12,7 +12,7 @@ import yaml
 
 from parallel_hpo.server import removal
 from parallel_hpo.server.context import AppContext
-from parallel_hpo.server.engines.cache import AskFirstError, Engines
+from parallel_hpo.server.engines import AskFirstError, Engines
 from parallel_hpo.server.services import agents as agent_service
 from parallel_hpo.server.services import file_stream, supervision
 from parallel_hpo.server.services import runs as run_service

@@ -16,7 +16,7 @@ from parallel_hpo.core.keys import worker_key
 from parallel_hpo.core.types import Slot
 from parallel_hpo.records.ledger import Ledger
 from parallel_hpo.server.pages.browser_auth import BrowserAuth, LocalConnections
-from parallel_hpo.session.command_pipe import CommandPipe
+from parallel_hpo.session.signals import CommandPipe
 from tests.server.acting import MASTER_KEY, SessionSetup, grid
 from tests.server.web import Web
 

@@ -16,8 +16,8 @@ from parallel_hpo.core.types import Outcome, RunId, Slot
 from parallel_hpo.processes.reaper import make_mark
 from parallel_hpo.records.ledger import Ledger
 from parallel_hpo.records.ledger_views import LEDGER
-from parallel_hpo.session.command_pipe import CommandPipe
 from parallel_hpo.session.other_launches import OtherLaunches
+from parallel_hpo.session.signals import CommandPipe
 from tests.session.test_server_calls import PATH, RUN, RecordingBackend
 
 DEAD = "12_t34_56_boot_aa"

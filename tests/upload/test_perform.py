@@ -14,8 +14,8 @@ from parallel_hpo.server.rules.runs import RunState
 from parallel_hpo.server.rules.sweeps import SweepState
 from parallel_hpo.upload.client import Client
 from parallel_hpo.upload.perform import PAUSES_S, Destination, Upload, Uploaded
+from parallel_hpo.upload.plan import LocalRun, LocalSweep, SourceDatabase
 from parallel_hpo.upload.sending import UploadTask
-from parallel_hpo.upload.source import LocalRun, LocalSweep, SourceDatabase
 
 RUNS = tuple(LocalRun(row, f"r{row}", RunState.FINISHED, 3, 0, "train.py", 1000.0) for row in (1, 2))
 USES = tuple(ArtifactUse(run.run_id, "p", "data", "dataset", 0, "digest") for run in RUNS)

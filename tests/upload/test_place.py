@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from parallel_hpo.core.errors import UsageError
-from parallel_hpo.upload.source import working_place
+from parallel_hpo.upload.plan import working_place
 
 
 def test_two_uploads_of_a_sweep_are_not_on_at_once(tmp_path: Path) -> None:

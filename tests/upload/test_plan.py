@@ -13,6 +13,9 @@ from parallel_hpo.core.types import SweepId, SweepPath
 from parallel_hpo.server.rules.runs import RunState
 from parallel_hpo.server.rules.sweeps import SweepState
 from parallel_hpo.upload.plan import (
+    LocalArtifact,
+    LocalRun,
+    LocalSweep,
     RunUpload,
     UploadAction,
     configuration_of,
@@ -22,7 +25,6 @@ from parallel_hpo.upload.plan import (
     sends,
 )
 from parallel_hpo.upload.sending import beginning_in
-from parallel_hpo.upload.source import LocalArtifact, LocalRun, LocalSweep
 
 PATH = SweepPath("local", "p", SweepId("s"))
 RUN = LocalRun(1, "r1", RunState.FINISHED, 10, 0, "train.py", 1000.0)

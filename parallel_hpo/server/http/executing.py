@@ -28,7 +28,7 @@ from collections.abc import Awaitable
 from dataclasses import replace
 from typing import TypeVar
 
-from parallel_hpo.server.engines.cache import AskFirstError
+from parallel_hpo.server.engines import AskFirstError
 
 _BEGUN_AFTER_S: Final = 0.2
 """Until then whoever started the server wants the processor."""

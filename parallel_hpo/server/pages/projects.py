@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from parallel_hpo.config.sweep_types import Goal
-from parallel_hpo.server.engines import configurations
+from parallel_hpo.server import engines
 from parallel_hpo.server.pages.sweep_data import head_of
 from parallel_hpo.server.store import projects, sweeps
 from parallel_hpo.server.store.database import Transaction
@@ -55,7 +55,7 @@ def sweeps_of(transaction: Transaction, project: Project) -> list[dict[str, Any]
 
 
 def _card(transaction: Transaction, sweep: Sweep) -> dict[str, Any]:
-    wanted = configurations.metric_of(sweep.config)
+    wanted = engines.metric_of(sweep.config)
     best = None
     if wanted is not None:
         best = sweeps.best_value(transaction, sweep.id, maximize=wanted.goal is Goal.MAXIMIZE)

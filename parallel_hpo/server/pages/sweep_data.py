@@ -37,8 +37,8 @@ from parallel_hpo.config.sweep_types import (
     Parameter,
     Uniform,
 )
+from parallel_hpo.server import engines
 from parallel_hpo.server.context import AppContext
-from parallel_hpo.server.engines import configurations
 from parallel_hpo.server.pages.answers import dump, object_of
 from parallel_hpo.server.pages.run_data import FACTS, LedgerCache, Row, SweepCount, drawable, row_of
 from parallel_hpo.server.rules.runs import OPEN
@@ -271,7 +271,7 @@ class Sweeps:
         with world.database.read() as transaction:
             sweep = sweep_at(transaction, at)
             watched = self._of(transaction, RunScope(sweep.project_id, sweep.id))
-            wanted = configurations.metric_of(sweep.config)
+            wanted = engines.metric_of(sweep.config)
             return sweep, asked, watched.news(transaction, wanted, since, asked.attempts)
 
     def project_json(
@@ -311,7 +311,7 @@ def sweep_at(transaction: Transaction, at: SweepAt) -> Sweep:
 
 def head_of(sweep: Sweep) -> dict[str, Any]:
     """Return what is said of a sweep as a whole."""
-    wanted = configurations.metric_of(sweep.config)
+    wanted = engines.metric_of(sweep.config)
     return {
         "id": sweep.id,
         "name": sweep.display_name or sweep.id,
@@ -374,13 +374,13 @@ def _cell(value: Any) -> Any:
 @lru_cache(_KEPT)
 def space_of(configuration: str) -> list[dict[str, Any]]:
     """Return the axes of a configuration's parameters."""
-    return [axis(parameter) for parameter in configurations.parse(configuration).parameters]
+    return [axis(parameter) for parameter in engines.parse(configuration).parameters]
 
 
 @lru_cache(256)
 def expected_runs(configuration: str) -> int | None:
     """Return how many runs a sweep can have; None: no limit."""
-    return configurations.expected_runs(configuration)
+    return engines.expected_runs(configuration)
 
 
 @lru_cache(_KEPT)

@@ -6,9 +6,9 @@ import json
 from typing import Any
 
 from parallel_hpo.core.messages import PLACE
+from parallel_hpo.server import engines
 from parallel_hpo.server.context import STRANGER, AppContext
-from parallel_hpo.server.engines import configurations
-from parallel_hpo.server.engines.cache import expect_our_engine
+from parallel_hpo.server.engines import expect_our_engine
 from parallel_hpo.server.rules import heartbeat
 from parallel_hpo.server.rules import runs as run_states
 from parallel_hpo.server.rules import sweeps as sweep_states
@@ -134,8 +134,8 @@ class _Beat:
             unsettled=pending_runs.unsettled(transaction, sweep.id, agent.id),
             cap_reached=self._cap_reached(),
             supervised=agent.label != STRANGER,
-            programs=agent.label == STRANGER and configurations.program_of(sweep.config) is not None,
-            scheduled=configurations.is_scheduled(sweep.config),
+            programs=agent.label == STRANGER and engines.program_of(sweep.config) is not None,
+            scheduled=engines.is_scheduled(sweep.config),
             clock_set_at=self._world.clock_set_at(),
         )
 
@@ -206,7 +206,7 @@ class _Beat:
         if self._agent.label != STRANGER and run.sweep_index is not None:
             # wandb client: of each argument the agent reads the value alone, and keeps all of it in a file.
             arguments = {name: entry | {PLACE: run.sweep_index} for name, entry in arguments.items()}
-        program = configurations.program_of(self._sweep.config)
+        program = engines.program_of(self._sweep.config)
         return {"type": kind, "run_id": run.name, "args": arguments, "program": program}
 
     def _run(self, run_id: int) -> Run:

@@ -9,7 +9,7 @@ from typing import Any
 
 from parallel_hpo.config.sweep_types import Goal, Metric
 from parallel_hpo.core.values import find_value, statistic, values_so_far
-from parallel_hpo.server.engines import configurations
+from parallel_hpo.server import engines
 from parallel_hpo.server.rules import sweeps as sweep_states
 from parallel_hpo.server.rules.early_stopping import Advance, BandResult, EarlyStopRule, LossHistory, advance
 from parallel_hpo.server.rules.sweeps import SweepEvent
@@ -55,7 +55,7 @@ def judge(
     sweep = None if run.sweep_id is None else sweeps_store.find(transaction, run.sweep_id)
     if sweep is None or sweep.metric_name is None:
         return {}
-    plan = configurations.stopping(sweep.config)
+    plan = engines.stopping(sweep.config)
     if plan.rule is None and plan.metric.target is None:
         return {}
     values = _values(run, rows, summary, plan.metric)

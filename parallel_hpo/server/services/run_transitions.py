@@ -19,8 +19,8 @@ import json
 from typing import Any, Final
 
 from parallel_hpo.core import values
+from parallel_hpo.server import engines
 from parallel_hpo.server.context import AppContext
-from parallel_hpo.server.engines import configurations
 from parallel_hpo.server.rules.runs import OPEN, SAID_BY_THE_RUN_ITSELF, RunEvent, RunState, move, silence
 from parallel_hpo.server.rules.sweeps import SweepState
 from parallel_hpo.server.store import pending_runs, runs, sweeps
@@ -73,7 +73,7 @@ def _news_for_the_engine(
 def metric_value(transaction: Transaction, sweep_id: str, summary: str) -> float | None:
     """Return the sweep's metric as a run's summary has it; None where it is no finite number."""
     sweep = sweeps.find(transaction, sweep_id)
-    wanted = None if sweep is None else configurations.metric_of(sweep.config)
+    wanted = None if sweep is None else engines.metric_of(sweep.config)
     if wanted is None:
         return None
     return values.find_value(read_object(summary, "summary"), wanted.name, wanted.goal)
@@ -131,17 +131,17 @@ def has_a_point(sweep: Sweep, run: Run) -> bool:
     """Say whether a run is the only one of a point of its sweep's space, as that is now."""
     if run.sweep_index is None or run.assigned is None:
         return False
-    return configurations.index_of(sweep.config, json.loads(run.assigned)) is not None
+    return engines.index_of(sweep.config, json.loads(run.assigned)) is not None
 
 
 def _is_to_come_again(sweep: Sweep, run: Run) -> bool:
     """Say whether the run's place is to be given out again: its own point, or what an agent had had."""
     if run.stop_requested:
         return False
-    if configurations.size_of(sweep.config) is not None:
+    if engines.size_of(sweep.config) is not None:
         return has_a_point(sweep, run)
     was_issued = run.sweep_index is not None and run.deliveries > 0
-    return was_issued and not configurations.is_scheduled(sweep.config)
+    return was_issued and not engines.is_scheduled(sweep.config)
 
 
 def reap(world: AppContext, *, up_since: float) -> list[str]:

@@ -10,8 +10,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from parallel_hpo.server import engines
 from parallel_hpo.server.context import AppContext
-from parallel_hpo.server.engines import configurations
 from parallel_hpo.server.rules.runs import RunEvent, RunState
 from parallel_hpo.server.rules.sweeps import SweepState
 from parallel_hpo.server.services import sweeps as sweep_service
@@ -69,7 +69,7 @@ def awaited(world: AppContext, at: SweepAt) -> list[PendingRun]:
     """Return the runs for whose sake agents without a run wait where there is no other; none while paused."""
     with world.database.read() as transaction:
         sweep = _sweep(transaction, at)
-        gives = sweep.state is SweepState.RUNNING and not configurations.is_scheduled(sweep.config)
+        gives = sweep.state is SweepState.RUNNING and not engines.is_scheduled(sweep.config)
         return pending_runs.unsettled_runs(transaction, sweep.id) if gives else []
 
 

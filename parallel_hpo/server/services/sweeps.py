@@ -19,9 +19,9 @@ from typing import Any, Final
 
 from parallel_hpo.config.checks import json_native
 from parallel_hpo.core.errors import ConfigError
+from parallel_hpo.server import engines
 from parallel_hpo.server.context import DEFAULT_ENTITY, DEFAULT_PROJECT, AppContext
-from parallel_hpo.server.engines import configurations
-from parallel_hpo.server.engines.configurations import metric_of
+from parallel_hpo.server.engines import metric_of
 from parallel_hpo.server.rules.runs import RunState
 from parallel_hpo.server.rules.sweeps import WISHES, IllegalSweepMoveError, SweepEvent, SweepState, move
 from parallel_hpo.server.services.run_transitions import OVER, revalue, withdraw
@@ -74,7 +74,7 @@ def _create(world: AppContext, wishes: SweepUpsert) -> str:
         raise RefusedError("a new sweep needs a configuration")
     values = _configured(wishes.config) | _plain(wishes)
     values |= _passing_over_prior_runs(wishes.config, wishes)
-    seed = configurations.parse(wishes.config).seed
+    seed = engines.parse(wishes.config).seed
     values["seed"] = world.new_seed() if seed is None else seed
     state = SweepState.PENDING if wishes.state is None else _state_after(SweepState.PENDING, wishes.state)
     now, sweep_id = world.clock(), world.new_id()
@@ -130,25 +130,25 @@ def run_again(transaction: Transaction, sweep: Sweep, now: float) -> None:
 
 def _new_space(sweep: Sweep, text: str) -> dict[str, Any]:
     """Return what a changed space changes of the sweep: one that ends begins anew, without what was tried."""
-    old, new = configurations.parse(sweep.config), configurations.parse(text)
+    old, new = engines.parse(sweep.config), engines.parse(text)
     if (old.method, old.metric, old.parameters) == (new.method, new.metric, new.parameters):
         return {}
     if sweep.state not in (SweepState.PENDING, SweepState.PAUSED):
         raise RefusedError(
             f"sweep {sweep.id} is {sweep.state}: pause it before its method, metric or parameters are changed"
         )
-    return {"next_index": None if configurations.size_of(text) is None else 0}
+    return {"next_index": None if engines.size_of(text) is None else 0}
 
 
 def _passing_over_prior_runs(config: str, wishes: SweepUpsert) -> dict[str, Any]:
     """Return where a sweep begins whose prior runs have some of the points of its space."""
-    if not wishes.prior_runs_filters or configurations.size_of(config) is None:
+    if not wishes.prior_runs_filters or engines.size_of(config) is None:
         return {}
     return {"next_index": 0}
 
 
 def _configured(text: str) -> dict[str, Any]:
-    configuration = configurations.parse(text)
+    configuration = engines.parse(text)
     cap = configuration.run_cap
     return {
         "config": text,
@@ -258,13 +258,13 @@ def _check_open(sweep: Sweep) -> bool:
     if sweep.state in OVER:
         raise RefusedError(f"sweep {sweep.id} is {sweep.state}: it takes no more runs; resume it first")
     within_cap = sweep.run_cap is None or sweep.issued < sweep.run_cap
-    if not within_cap and not configurations.is_scheduled(sweep.config):
+    if not within_cap and not engines.is_scheduled(sweep.config):
         raise RefusedError(f"sweep {sweep.id} has had all the runs that its run_cap allows ({sweep.run_cap})")
     return within_cap
 
 
 def _count(transaction: Transaction, sweep: Sweep) -> None:
     changes: dict[str, Any] = {"issued": sweep.issued + 1}
-    if sweep.next_index is None and configurations.size_of(sweep.config) is not None:
+    if sweep.next_index is None and engines.size_of(sweep.config) is not None:
         changes["next_index"] = sweep.issued  # the next point is not used up by this run
     sweeps.change(transaction, sweep.id, changes)

@@ -15,7 +15,7 @@ from parallel_hpo.core.messages import AttemptEnd, RunEnded, SweepEnd
 from parallel_hpo.core.notices import Message
 from parallel_hpo.core.types import Outcome, Slot, SlotState, StopKind
 from parallel_hpo.count.policy import is_hopeless, may_be_preempted_again, may_run_again, next_restart
-from parallel_hpo.session.decide import deadline, devices
+from parallel_hpo.session.decide import devices, stopping
 from parallel_hpo.session.decide.draft import Draft
 from parallel_hpo.session.decide.events import Died, GiveBack, SpawnDenied, TellEnd
 from parallel_hpo.session.decide.state import OpenRun, SlotView
@@ -174,5 +174,5 @@ def _end(draft: Draft, slot: SlotView, run: OpenRun, report: RunEnded) -> None:
         draft.tell(report.missing)
     devices.note_measured_run(draft, slot, report.outcome)
     if not report.resumable:
-        deadline.note_run(draft, report.outcome, draft.now - run.since)
+        stopping.note_run(draft, report.outcome, draft.now - run.since)
     devices.after_run(draft, slot.slot, report.outcome, report.reason)

@@ -35,8 +35,7 @@ from parallel_hpo.core.pool_messages import KNOWN_TO_POOL, OVER_WORD
 from parallel_hpo.core.types import Outcome, RunId, Slot, SlotState
 from parallel_hpo.devices.health import DeviceClear
 from parallel_hpo.devices.sharing import DeviceMemorySeen, OtherUsersSeen
-from parallel_hpo.session.decide import deadline, deaths, demand, devices, stopping
-from parallel_hpo.session.decide.deadline import seed_of
+from parallel_hpo.session.decide import deaths, demand, devices, stopping
 from parallel_hpo.session.decide.draft import Draft
 from parallel_hpo.session.decide.events import (
     AskStart,
@@ -67,6 +66,7 @@ from parallel_hpo.session.decide.events import (
     TimePassed,
 )
 from parallel_hpo.session.decide.state import Limits, OpenRun, PendingStart, SlotView, SweepView
+from parallel_hpo.session.decide.stopping import seed_of
 from parallel_hpo.session.decide.transitions import Move
 
 EXIT_CODES: Final = {Outcome.FINISHED: 0, Outcome.FAILED: 1}
@@ -80,8 +80,8 @@ def on_run_started(draft: Draft, slot: SlotView, report: RunStarted) -> None:
         return  # it hears the order to leave instead, and the run goes back unstarted
     if slot.assigned is not None:
         _start(draft, slot, slot.assigned)
-    elif deadline.is_too_late(draft.view, draft.now):
-        deadline.send_back(draft, slot)
+    elif stopping.is_too_late(draft.view, draft.now):
+        stopping.send_back(draft, slot)
     else:
         seed = _seed_of(draft.view.limits, report.place)
         run = OpenRun(report.run_id, report.parameters, report.attempt, draft.now, seed=seed)

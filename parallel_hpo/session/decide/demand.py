@@ -16,11 +16,11 @@ from parallel_hpo.core.messages import Lease, Rerun, SweepEnd
 from parallel_hpo.core.pool_messages import Granted, PooledRun
 from parallel_hpo.core.types import RunId, SlotState
 from parallel_hpo.count.policy import next_lease
-from parallel_hpo.session.decide import deadline, devices
-from parallel_hpo.session.decide.deadline import is_too_late
+from parallel_hpo.session.decide import devices, stopping
 from parallel_hpo.session.decide.draft import Draft
 from parallel_hpo.session.decide.events import Send, StopAsked
 from parallel_hpo.session.decide.state import OpenRun, PoolGrant, SlotView, SweepView
+from parallel_hpo.session.decide.stopping import is_too_late
 
 _COMING: Final = (SlotState.STOPPED, SlotState.BACKOFF, SlotState.STARTING, SlotState.RUNNING)
 """States of a slot that may be given work, now or soon."""
@@ -120,9 +120,9 @@ def give_work(draft: Draft, slot: SlotView) -> None:
         draft.replace_worker(slot, "its device is left to its owner")
     elif devices.makes_room(draft, slot):
         draft.replace_worker(slot, "a run is run again alone on its device")
-    elif deadline.is_too_late(draft.view, draft.now):
+    elif stopping.is_too_late(draft.view, draft.now):
         if draft.work():
-            deadline.say_once(draft)
+            stopping.say_once(draft)
     elif (run := devices.next_rerun(draft, slot)) is not None:
         reruns = tuple(other for other in draft.view.reruns if other is not run)
         draft.view = replace(draft.view, reruns=reruns)
@@ -144,7 +144,7 @@ def _lease_for(draft: Draft, slot: SlotView) -> int | None:
     caps = (
         runs_left_in_process(draft, slot),
         devices.longest_lease(draft, slot),
-        deadline.longest_lease(draft.view, draft.now),
+        stopping.longest_lease(draft.view, draft.now),
     )
     most = min((cap for cap in caps if cap is not None), default=None)
     if draft.view.limits.count is None and draft.view.grant is None:
@@ -163,7 +163,7 @@ def wants_worker(draft: Draft, slot: SlotView) -> bool:
     """Whether a slot without a process is to get one now: its wait is over and there is work."""
     if slot.spawn_at is not None or slot.pending is not None or devices.is_away(draft, slot):
         return False
-    if deadline.is_too_late(draft.view, draft.now):
+    if stopping.is_too_late(draft.view, draft.now):
         return False
     if not devices.may_start(draft, slot) or not devices.fits_on_device(draft, slot):
         return False

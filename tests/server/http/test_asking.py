@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from parallel_hpo.config.sweep_types import Method, SweepConfiguration
-from parallel_hpo.server.engines.cache import Engines
+from parallel_hpo.server.engines import Engines
 from parallel_hpo.server.search.engine import Engine, Trial, make_engine
 from parallel_hpo.server.services import sweeps as sweep_service
 from parallel_hpo.server.services.sweeps import SweepUpsert

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from parallel_hpo.server.engines.cache import trial
+from parallel_hpo.server.engines import trial
 from parallel_hpo.server.services.file_stream import Batch, Chunk
 from parallel_hpo.server.store import runs
 from parallel_hpo.server.store.lines import Stream

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from parallel_hpo.server.engines import configurations
+from parallel_hpo.server import engines
 from parallel_hpo.server.services import sweeps as sweep_service
 from parallel_hpo.server.services.sweeps import SweepUpsert
 from parallel_hpo.server.values import RefusedError
@@ -81,4 +81,4 @@ def test_a_changed_space_is_searched_from_then_on(stage: SessionSetup) -> None:
     ],
 )
 def test_a_sweep_expects_as_many_runs_as_it_can_have(config: str, count: int | None) -> None:
-    assert configurations.expected_runs(config) == count
+    assert engines.expected_runs(config) == count

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from parallel_hpo.core.messages import Proceed, RunStarted
 from parallel_hpo.core.types import RunId, Slot, SlotState
-from parallel_hpo.session.decide.deadline import SEEDS, place_by, seed_of
 from parallel_hpo.session.decide.deaths import on_death
 from parallel_hpo.session.decide.decide import on_delivered, on_run_started
 from parallel_hpo.session.decide.draft import Draft
 from parallel_hpo.session.decide.events import Delivered, Died, Send
 from parallel_hpo.session.decide.state import Limits, SweepView, open_view
+from parallel_hpo.session.decide.stopping import SEEDS, place_by, seed_of
 
 S0 = Slot(0)
 NEW = RunStarted(RunId("r"), {"x": 1}, 1, place=4)

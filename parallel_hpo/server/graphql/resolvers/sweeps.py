@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from parallel_hpo.server.engines import configurations
-from parallel_hpo.server.engines.cache import prior_runs
+from parallel_hpo.server import engines
+from parallel_hpo.server.engines import prior_runs
 from parallel_hpo.server.graphql.resolvers.context import (
     Info,
     Page,
@@ -56,7 +56,7 @@ def _enqueue(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, Any]:
 
 
 def _best_loss(sweep: Sweep, info: Info) -> float | None:
-    metric = configurations.parse(sweep.config).metric
+    metric = engines.parse(sweep.config).metric
     maximize = metric is not None and metric.goal == "maximize"
     return sweeps_store.best_value(reading(info), sweep.id, maximize=maximize)
 
@@ -92,7 +92,7 @@ SWEEP: Final[dict[str, Resolver]] = {
     "controllerRunName": lambda sweep, _info: f"{sweep.id}-scheduler",
     "bestLoss": _best_loss,
     "runCount": lambda sweep, info: sum(sweeps_store.counts(reading(info), sweep.id).values()),
-    "runCountExpected": lambda sweep, _info: configurations.expected_runs(sweep.config),
+    "runCountExpected": lambda sweep, _info: engines.expected_runs(sweep.config),
     "runs": _runs,
     "priorRuns": _prior_runs,
     "agents": _agents,

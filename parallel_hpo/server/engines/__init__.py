@@ -1,1 +1,0 @@
-"""The search engines of the sweeps at hand, and what they are made from."""
