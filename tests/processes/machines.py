@@ -187,6 +187,14 @@ class Machines:
         self._started.append(Machine(name, folder, process))
         return self._started[-1]
 
+    def told(self, verb: str, sweep: str, directory: Path, **env: str) -> Any:
+        """Return what a command says of a sweep, as JSON; no server is named but by `env`."""
+        without = {name: value for name, value in self.env.items() if not name.startswith("WANDB_")}
+        words = (verb, sweep, "--json", "--directory", str(directory))
+        asked = self._commands.call(*words, folder=self.folder, environment=without | env)
+        assert asked.returncode == 0, asked.stderr
+        return json.loads(asked.stdout)
+
     def cable(self) -> Cable:
         """Lay a line to the server that can be cut."""
         self._cables.append(Cable(self.server.said["url"]))

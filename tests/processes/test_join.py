@@ -59,6 +59,20 @@ def test_two_machines_and_one_that_comes_late_perform_exactly_the_count(machines
     assert {event["name"] for event in machines.events("joined")} == {"one", "two", "late"}
 
 
+def test_commands_know_the_sweep_in_the_servers_folder_and_on_a_machine_that_names_the_server(
+    machines: Machines,
+) -> None:
+    sweep = machines.create("quick", count=2)
+    one = machines.join("one")
+    expect_all_done(machines, one)
+    by_name = {name: machines.env[name] for name in ("WANDB_BASE_URL", "WANDB_API_KEY")}
+    for folder, server in ((machines.server.folder, {}), (one.folder / "sweeps", by_name)):
+        told = machines.told("status", sweep, folder, **server)
+        assert (told["finished"], told["machines"], told["running"]) == (2, "one", False)
+        runs = machines.told("runs", sweep, folder, **server)
+        assert {run["run_id"] for run in runs} == {entry.run_id for entry in machines.entries(one)}
+
+
 @pytest.mark.thorough
 def test_a_machine_that_comes_after_the_end_has_nothing_to_do(machines: Machines) -> None:
     machines.create("quick", count=1)
