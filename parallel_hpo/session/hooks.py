@@ -167,10 +167,11 @@ def write_failed_run(folder: Path, failed: FailedRun, told: Mapping[str, Any]) -
         private.mkdir(mode=0o700, parents=True, exist_ok=True)
         private.chmod(0o700)
     secrets = secrets_of(failed.environment)
+    reason = _mask(failed.run.reason, secrets)
     texts = {
-        "run.json": _as_json(told),
+        "run.json": _as_json({**told, "reason": reason}),
         "parameters.json": _as_json(failed.run.parameters),
-        "reason.txt": _mask(f"{failed.run.outcome}: {failed.run.reason}\n", secrets),
+        "reason.txt": f"{failed.run.outcome}: {reason}\n",
         "traceback.txt": _mask(failed.traceback or find_traceback(failed.last_lines), secrets),
         "output.log": _mask("".join(f"{line}\n" for line in failed.last_lines), secrets),
         "packages.txt": packages(),

@@ -7,7 +7,7 @@ import pytest
 from parallel_hpo.analysis.result import RunSummary
 from parallel_hpo.session.hooks import FailedRun, find_traceback, without_secrets, write_failed_run
 
-A_RUN = RunSummary("r1", {}, 1, "failed", "it raised", None, 0, None)
+A_RUN = RunSummary("r1", {}, 1, "failed", "bad key 12345678", None, 0, None)
 PRINTED = """wandb: setting up run
 epoch 1
 Traceback (most recent call last):
@@ -91,11 +91,13 @@ def test_a_value_that_looks_like_a_secret_is_masked_whatever_its_name(value: str
 def test_the_owner_alone_reads_a_failed_runs_folder_and_printed_secrets_are_masked(tmp_path: Path) -> None:
     folder = tmp_path / "failed" / "r1"
     failed = FailedRun(A_RUN, "", ["the key is 12345678"], {"MY_KEY": "12345678"})
-    write_failed_run(folder, failed, {})
+    write_failed_run(folder, failed, {"reason": A_RUN.reason})
     modes = {each.stat().st_mode & 0o777 for each in folder.iterdir()}
     assert (folder.parent.stat().st_mode & 0o777, folder.stat().st_mode & 0o777, modes) == (
         0o700,
         0o700,
         {0o600},
     )
+    assert [each.name for each in folder.iterdir() if "12345678" in each.read_text()] == []
     assert (folder / "output.log").read_text() == "the key is …\n"
+    assert (folder / "reason.txt").read_text() == "failed: bad key …\n"
