@@ -1,20 +1,13 @@
-"""Optuna storages that tests read, with none of their connections left open."""
+"""Optuna storages that tests read."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 
 
-@contextmanager
-def storage_in(file: Path) -> Iterator[optuna.storages.RDBStorage]:
-    """Yield the storage in a file, as a user of Optuna opens it."""
-    storage = optuna.storages.RDBStorage(f"sqlite:///{file}")
-    try:
-        yield storage
-    finally:
-        storage.remove_session()
-        storage.engine.dispose()
+def storage_in(file: Path) -> JournalStorage:
+    """Return the storage in a file, as a user of Optuna opens it."""
+    return JournalStorage(JournalFileBackend(str(file)))

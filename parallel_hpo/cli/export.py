@@ -45,7 +45,7 @@ def perform_export(directory: Path, sweep: str, wanted: ExportFormat, output: Pa
 
 def _expect_room_for(wanted: ExportFormat, output: Path | None) -> None:
     if output is None and wanted is ExportFormat.OPTUNA:
-        raise UsageError("--format optuna is a SQLite file, which can't go to stdout: name one by -o FILE")
+        raise UsageError("--format optuna is a journal that can't go to stdout: name one by -o FILE")
     if output is None and wanted is ExportFormat.PARQUET and sys.stdout and sys.stdout.isatty():
         raise UsageError("--format parquet is nothing for a terminal: name a file by -o FILE, or use a pipe")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,12 +27,9 @@ def write(sweep: SweepResult, file: Path, earlier: Path | None = None) -> Path:
 
 
 @pytest.fixture
-def load() -> Iterator[Load]:
+def load() -> Load:
     """Loads a study of a file, as Optuna does."""
-    with ExitStack() as stack:
-        yield lambda file, study="abc": optuna.load_study(
-            study_name=study, storage=stack.enter_context(storage_in(file))
-        )
+    return lambda file, study="abc": optuna.load_study(study_name=study, storage=storage_in(file))
 
 
 def test_optuna_reads_the_trials_that_it_would_have_written_itself(tmp_path: Path, load: Load) -> None:
@@ -58,26 +55,51 @@ def test_a_storage_keeps_the_studies_of_other_sweeps_and_has_one_of_each(tmp_pat
     first = write(odd_sweep(20), tmp_path / "1.db")
     second = write(replace(odd_sweep(10), sweep_id="def"), tmp_path / "2.db", earlier=first)
     third = write(odd_sweep(30), tmp_path / "3.db", earlier=second)
-    with storage_in(third) as storage:
-        assert optuna.get_all_study_names(storage) == ["def", "abc"]
+    assert optuna.get_all_study_names(storage_in(third)) == ["def", "abc"]
     assert [len(load(third, name).trials) for name in ("def", "abc")] == [10, 30]
     assert load(third).trials[29].user_attrs["run_id"] == "run29"
 
 
+@contextmanager
+def sqlite_storage(file: Path) -> Iterator[optuna.storages.RDBStorage]:
+    storage = optuna.storages.RDBStorage(f"sqlite:///{file}")
+    try:
+        yield storage
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
+
+
+def test_the_studies_of_a_sqlite_file_of_an_earlier_release_are_kept(tmp_path: Path, load: Load) -> None:
+    earlier = tmp_path / "old.db"
+    with sqlite_storage(earlier) as storage:
+        to_study(replace(odd_sweep(3), sweep_id="def"), storage=storage)
+        to_study(odd_sweep(1), storage=storage)
+    before = earlier.read_bytes()
+    written = write(odd_sweep(2), tmp_path / "new", earlier=earlier)
+    assert [len(load(written, name).trials) for name in ("def", "abc")] == [3, 2]
+    assert earlier.read_bytes() == before
+
+
 def test_what_is_no_storage_is_not_written_over(tmp_path: Path) -> None:
-    with Ledger(tmp_path / "ledger.db"), pytest.raises(UsageError, match=r"no Optuna storage .*studies"):
+    with (
+        Ledger(tmp_path / "ledger.db"),
+        pytest.raises(UsageError, match=r"ledger\.db is there, and no"),
+    ):
         write(odd_sweep(2), tmp_path / "new.db", earlier=tmp_path / "ledger.db")
     (tmp_path / "notes.txt").write_text("notes" * 1000)
-    with pytest.raises(UsageError, match="no Optuna storage"):
+    with pytest.raises(UsageError, match=r"notes\.txt is there, and no storage"):
         write(odd_sweep(2), tmp_path / "new.db", earlier=tmp_path / "notes.txt")
-    assert not (tmp_path / "new.db").exists()
+    assert (tmp_path / "notes.txt").read_text() == "notes" * 1000
 
 
 def test_a_storage_of_another_version_of_optuna_is_refused(tmp_path: Path) -> None:
-    earlier = write(odd_sweep(2), tmp_path / "s.db")
+    earlier = tmp_path / "s.db"
+    with sqlite_storage(earlier) as storage:
+        to_study(odd_sweep(2), storage=storage)
     with closing(sqlite3.connect(earlier)) as db, db:
         db.execute("UPDATE alembic_version SET version_num = 'v2.6.0.a'")
-    with pytest.raises(UsageError, match=r"s\.db is of another version of Optuna"):
+    with pytest.raises(UsageError, match=r"s\.db is there, and no storage of this Optuna"):
         write(replace(odd_sweep(2), sweep_id="def"), tmp_path / "new.db", earlier=earlier)
 
 
@@ -88,7 +110,7 @@ def test_a_folder_of_any_name_has_room_for_it_and_one_that_is_missing_is_an_erro
     folder.mkdir()
     write(odd_sweep(2), folder / "s.db").rename(tmp_path / "s.db")
     assert len(load(tmp_path / "s.db").trials) == 2
-    with pytest.raises(OSError, match="unable to open database file"):
+    with pytest.raises(OSError, match="No such file"):
         write(odd_sweep(2), tmp_path / "nowhere" / "s.db")
 
 

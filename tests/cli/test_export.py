@@ -115,10 +115,10 @@ def test_sweeps_gather_in_one_optuna_storage_each_once(export: Command, tmp_path
     for sweep in ("one", "two", "two"):
         done = export("optuna", "-o", "out/studies.db", sweep=sweep)
         assert (done.returncode, done.stdout) == (0, "out/studies.db\n"), done.stderr
-    with storage_in(tmp_path / "out" / "studies.db") as storage:
-        assert sorted(optuna.get_all_study_names(storage)) == ["one", "two"]
-        two = optuna.load_study(study_name="two", storage=storage)
-        assert [trial.value for trial in two.trials] == [1, 2, 3]
+    storage = storage_in(tmp_path / "out" / "studies.db")
+    assert sorted(optuna.get_all_study_names(storage)) == ["one", "two"]
+    two = optuna.load_study(study_name="two", storage=storage)
+    assert [trial.value for trial in two.trials] == [1, 2, 3]
     assert files(tmp_path) == ["studies.db"]
 
 
@@ -129,7 +129,7 @@ def test_optuna_wants_a_file_and_one_that_is_something_else_stays(export: Comman
     (tmp_path / "out" / "notes").write_text("mine")
     done = export("optuna", "-o", "out/notes")
     assert (done.returncode, (tmp_path / "out" / "notes").read_text()) == (2, "mine")
-    assert "out/notes is there, and no Optuna storage" in done.stderr
+    assert "out/notes is there, and no storage of this Optuna" in done.stderr
     assert files(tmp_path) == ["notes"]
 
 
@@ -153,7 +153,7 @@ def test_a_file_is_replaced_as_a_whole_or_stays(export: Command, tmp_path: Path,
         ("csv", "/dev/full", "/dev/full can't be written: No space left on device"),
         ("optuna", "/dev/full", "/dev/full is no regular file"),
         ("json", "nowhere/file", "nowhere/file can't be written: No such file or directory"),
-        ("optuna", "nowhere/file", "nowhere/file can't be written: unable to open database file"),
+        ("optuna", "nowhere/file", "nowhere/file can't be written: No such file or directory"),
         ("parquet", "out", "out can't be written: Is a directory"),
         ("optuna", "one/ledger.db/file", "can't be written: "),
     ],

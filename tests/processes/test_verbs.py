@@ -19,6 +19,7 @@ import pytest
 from tests.commanding import CommandLine
 from tests.launching import limit_descriptors
 from tests.processes.conftest import RANDOM, PerformedRuns, RealSweep, outcomes
+from tests.storages import storage_in
 
 
 def sweep_id_of(sweep: RealSweep) -> str:
@@ -93,7 +94,7 @@ def test_an_ended_sweep_is_exported_with_what_its_runs_logged(three_runs: ThreeR
     sweep, ended = three_runs.sweep, three_runs.ended
     file = sweep.folder / "studies.db"
     assert sweep.ask("export", sweep_id_of(sweep), "--format", "optuna", "-o", str(file)) == f"{file}\n"
-    study = optuna.load_study(study_name=None, storage=f"sqlite:///{file}")
+    study = optuna.load_study(study_name=None, storage=storage_in(file))
     for trial, run in zip(study.trials, ended.summary["runs"], strict=True):
         assert (trial.user_attrs["run_id"], trial.value) == (run["run_id"], run["value"])
         assert trial.params == run["parameters"]
