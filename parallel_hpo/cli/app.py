@@ -12,7 +12,7 @@ import typer
 
 from parallel_hpo.cli.housekeeping import clean, server, upload
 from parallel_hpo.cli.joining import join
-from parallel_hpo.cli.options import Directory, Json, Sweep, directory_of, run_ids, sweep_ids
+from parallel_hpo.cli.options import Directory, Json, Sweep, directory_of, parse_slot, run_ids, sweep_ids
 from parallel_hpo.cli.output import errors_as_exit_codes, print_for_machines
 from parallel_hpo.cli.results import compare, export, report
 from parallel_hpo.cli.section_options import RunCommand, given
@@ -183,7 +183,9 @@ def best(sweep: Sweep, directory: Directory = None, as_json: Json = False) -> No
 @app.command()
 def logs(
     sweep: Sweep,
-    worker: Annotated[int | None, typer.Argument(help="Its slot; missing: all.", min=0)] = None,
+    worker: Annotated[
+        int | None, typer.Argument(help="Its slot, as 0 or w0; missing: all.", parser=parse_slot)
+    ] = None,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the sweep ends.")] = False,
     directory: Directory = None,
     as_json: Json = False,
@@ -251,7 +253,7 @@ def cancel(sweep: Sweep, directory: Directory = None, as_json: Json = False) -> 
 @app.command()
 def drain(
     sweep: Sweep,
-    worker: Annotated[int, typer.Option(help="The worker's slot.", min=0)],
+    worker: Annotated[int, typer.Option(help="The worker's slot, as 0 or w0.", parser=parse_slot)],
     directory: Directory = None,
     as_json: Json = False,
 ) -> None:

@@ -33,6 +33,8 @@ class CleanSelection:
     """Of another server than the embedded one; its folder of files where that is not found by itself."""
     files: str | None = None
     older_than: str | None = None
+    everything: bool = False
+    """All that are over, however young."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +67,11 @@ def perform_clean(directory: Path, wanted: CleanSelection, *, yes: bool, as_json
     All that are over and whose servers have all of them, or those that are named, whatever is lost then.
 
     Raises:
-        UsageError: an unknown sweep or project, or an age that is none.
+        UsageError: an unknown sweep or project, or an age that is none; `yes`, and nothing says which.
         LedgerError: a supervisor has begun to work in one meanwhile.
         BackendError: the server's database is busy, or has no room, or its files are elsewhere.
     """
+    _expect_choice(wanted, yes=yes)
     least_s = 0.0 if wanted.older_than is None else _parse_age(wanted.older_than)
     try:
         with _opened(directory, wanted) as world:
@@ -84,6 +87,18 @@ def perform_clean(directory: Path, wanted: CleanSelection, *, yes: bool, as_json
         print_for_machines(json.dumps([_as_dict(verdict, removed=yes) for verdict in verdicts], indent=2))
     else:
         _show(verdicts, yes=yes)
+
+
+def _expect_choice(wanted: CleanSelection, *, yes: bool) -> None:
+    """Raise UsageError where sweeps would go that nobody has named or described."""
+    is_named = bool(wanted.sweeps) or wanted.project is not None
+    if wanted.everything and (is_named or wanted.older_than is not None):
+        raise UsageError("--all takes all that are over: leave out the names, --project and --older-than")
+    if yes and not (is_named or wanted.everything or wanted.older_than is not None):
+        raise UsageError(
+            "--yes alone would remove every sweep that is over, minutes old ones, too."
+            " Name the sweeps (or their --project), give an age as --older-than 30d, or give --all"
+        )
 
 
 def _opened(directory: Path, wanted: CleanSelection) -> AbstractContextManager[AppContext | None]:

@@ -12,21 +12,23 @@ from parallel_hpo.analysis.result import SweepResult, result_of
 from parallel_hpo.analysis.study import Course, write_storage
 from parallel_hpo.analysis.table import as_csv, as_parquet, read_summaries, table_of
 from parallel_hpo.cli.finding import find_anywhere
-from parallel_hpo.cli.options import ExportFormat
+from parallel_hpo.cli.options import SUFFIXES, ExportFormat
 from parallel_hpo.cli.output import is_stdout, print_for_machines, whole_file, write_for_machines
 from parallel_hpo.core.errors import BackendError, UsageError
 from parallel_hpo.core.values import strict
 
 
-def perform_export(directory: Path, sweep: str, wanted: ExportFormat, output: Path | None) -> None:
+def perform_export(directory: Path, sweep: str, asked: ExportFormat | None, output: Path | None) -> None:
     """Write a sweep to a file, and print its path alone; `output` missing, or stdout: write it there.
 
     Raises:
-        UsageError: there is no such sweep; the file can't be written; stdout is no place for that format.
+        UsageError: there is no such sweep; nothing says the format; the file can't be written; stdout is no
+            place for that format.
         MissingExtraError: Parquet without pyarrow.
         LedgerError: its ledger can't be read.
         BackendError: the server's database, which has what the runs logged, can't be read now.
     """
+    wanted = asked or _format_by_name(output)
     if output is not None and is_stdout(output):
         output = None
     _expect_room_for(wanted, output)
@@ -41,6 +43,17 @@ def perform_export(directory: Path, sweep: str, wanted: ExportFormat, output: Pa
         with whole_file(output) as draft:
             draft.write_bytes(content)
     print_for_machines(str(output))
+
+
+def _format_by_name(output: Path | None) -> ExportFormat:
+    wanted = None if output is None else SUFFIXES.get(output.suffix.lower())
+    if wanted is None:
+        formats, suffixes = ", ".join(ExportFormat), ", ".join(SUFFIXES)
+        where = "stdout" if output is None else str(output)
+        raise UsageError(
+            f"{where} doesn't say which format: give --format ({formats}), or -o FILE that ends in {suffixes}"
+        )
+    return wanted
 
 
 def _expect_room_for(wanted: ExportFormat, output: Path | None) -> None:

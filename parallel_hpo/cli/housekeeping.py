@@ -64,7 +64,14 @@ def clean(
     files: Annotated[
         str | None, typer.Option(help="That server's folder of files.", metavar="FOLDER")
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Remove; without it, only say what would go.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="All that are over, however young.")] = False,
+    yes: Annotated[
+        bool,
+        typer.Option(
+            "--yes",
+            help="Remove; without it, only say what would go. Needs names, --project, --older-than or --all.",
+        ),
+    ] = False,
     directory: Directory = None,
     as_json: Json = False,
 ) -> None:
@@ -77,7 +84,7 @@ def clean(
 
     with errors_as_exit_codes():
         named = None if project is None else ProjectPath.parse(project)
-        wanted = CleanSelection(sweeps or (), named, database, files, older_than)
+        wanted = CleanSelection(sweeps or (), named, database, files, older_than, everything)
         perform_clean(directory_of(directory), wanted, yes=yes, as_json=as_json)
 
 

@@ -15,6 +15,7 @@ from parallel_hpo.cli.output import print_for_machines, print_for_people
 from parallel_hpo.core.control_pipe import is_supervised
 from parallel_hpo.core.errors import UsageError
 from parallel_hpo.core.types import sweep_id_of
+from parallel_hpo.core.visible import visible_output
 from parallel_hpo.records.folders import ledgers_of, supervised_folders
 from parallel_hpo.records.reader import MachineRow
 
@@ -132,7 +133,10 @@ def _name(log: _Log, folder: Path) -> str:
 
 
 class _TextPrinter:
-    """Prints lines as they are, after whose they are wherever that changes, as `tail` does."""
+    """Prints lines, after whose they are wherever that changes, as `tail` does.
+
+    A terminal gets them with their colours alone, anything else gets them as they are.
+    """
 
     def __init__(self, *, several: bool) -> None:
         self._several = several
@@ -142,8 +146,16 @@ class _TextPrinter:
         if self._several and name != self._last:
             print_for_machines(f"==> {name} <==")
         self._last = name
+        if sys.stdout.isatty():
+            text = lines.decode(errors="replace").split("\n")
+            lines = "\n".join(map(_shown, text)).encode(sys.stdout.encoding, "replace")
         sys.stdout.buffer.write(lines)
         sys.stdout.flush()
+
+
+def _shown(line: str) -> str:
+    """Return a line as a terminal may have it: a progress bar goes on from each carriage return."""
+    return "\r".join(map(visible_output, line.split("\r")))
 
 
 def _as_json(name: str, lines: bytes) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -44,6 +44,14 @@ def directory_of(given: Path | None) -> Path:
     return find_directory(given, os.environ)
 
 
+def parse_slot(text: str) -> int:
+    """Return the slot of a worker, which is named as the display does, `w0`, or by its number alone."""
+    digits = text.removeprefix("w")
+    if not (digits.isascii() and digits.isdigit()):
+        raise typer.BadParameter(f"{text!r} is no worker; allowed: its slot, as 0 or w0")
+    return int(digits)
+
+
 class ExportFormat(StrEnum):
     """What a sweep is exported as."""
 
@@ -51,3 +59,13 @@ class ExportFormat(StrEnum):
     PARQUET = "parquet"
     JSON = "json"
     OPTUNA = "optuna"
+
+
+SUFFIXES: Final = {
+    ".csv": ExportFormat.CSV,
+    ".parquet": ExportFormat.PARQUET,
+    ".json": ExportFormat.JSON,
+    ".log": ExportFormat.OPTUNA,
+    ".journal": ExportFormat.OPTUNA,
+}
+"""What a file's name says of its format."""

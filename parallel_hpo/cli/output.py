@@ -16,15 +16,19 @@ from typing import Final
 import typer
 
 from parallel_hpo.core.errors import ExitCode, ParallelHPOError, UsageError
+from parallel_hpo.core.visible import visible
 
 STDOUT: Final = 1
 
 
 def print_for_machines(text: str) -> None:
-    """Print on stdout, as `on_stdout` says; who has closed it wants no word of it."""
+    """Print on stdout, as `on_stdout` says; who has closed it wants no word of it.
+
+    On a terminal control characters are made visible; a program gets the text as it is.
+    """
     if sys.stdout is not None:
         with on_stdout():
-            print(text, flush=True)
+            print(visible(text) if sys.stdout.isatty() else text, flush=True)
 
 
 def write_for_machines(content: bytes) -> None:
@@ -52,11 +56,11 @@ def on_stdout() -> Iterator[None]:
 
 
 def print_for_people(text: str) -> None:
-    """Print on stderr, if it can be written."""
+    """Print on stderr, if it can be written, with control characters made visible."""
     if sys.stderr is None:  # closed: `print` would take stdout, which is for machines
         return
     try:
-        print(text, file=sys.stderr, flush=True)
+        print(visible(text), file=sys.stderr, flush=True)
     except (OSError, ValueError):
         return
 

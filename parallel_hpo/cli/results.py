@@ -30,7 +30,10 @@ def compare(
 
 def export(
     sweep: Sweep,
-    wanted: Annotated[ExportFormat, typer.Option("--format", help="optuna: a storage with a study.")],
+    wanted: Annotated[
+        ExportFormat | None,
+        typer.Option("--format", help="Missing: by the suffix of FILE. optuna: a storage with a study."),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Missing: stdout.", metavar="FILE")
     ] = None,

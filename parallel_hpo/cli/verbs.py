@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
 from parallel_hpo.analysis.result import RunSummary, describe_run, result_of
-from parallel_hpo.analysis.table import as_csv, order_by, table_of
+from parallel_hpo.analysis.table import PARAMETERS, as_csv, as_text, order_by, table_of
 from parallel_hpo.cli.finding import find_anywhere
 from parallel_hpo.cli.output import print_for_machines, print_for_people, warn, write_for_machines
 from parallel_hpo.cli.tables import show_table
@@ -18,13 +18,19 @@ from parallel_hpo.client.base import PAUSED
 from parallel_hpo.core.errors import BackendError, ExitCode, UsageError
 from parallel_hpo.core.messages import total
 from parallel_hpo.core.types import Outcome
-from parallel_hpo.core.values import strict
+from parallel_hpo.core.values import dotted, strict
 from parallel_hpo.records.folders import KnownSweep, known_sweeps
 
 _SHOWN: Final = (
     *("run_id", "outcome", "reason", "attempts", "slot", "machine", "device", "duration_s", "value"),
 )
 """What a table says of a run, in the order of its columns; what it has used and its parameters follow."""
+_MISSED_LEAST: Final = (
+    *("folder", "cpu_kwh", "device_kwh", "device_hours", "backend", "project", "machines", "metric", "open"),
+    *(outcome.value for outcome in (Outcome.STOPPED, Outcome.CRASHED, Outcome.FAILED)),
+    *("running", "name", "date"),
+)
+"""The columns of `status` that a narrow terminal goes without, in this order."""
 
 
 def status(directory: Path, sweep: str | None, *, as_json: bool) -> None:
@@ -41,7 +47,7 @@ def status(directory: Path, sweep: str | None, *, as_json: bool) -> None:
     elif not described:
         print_for_people(f"there is no sweep in {directory}")
     else:
-        show_table(described)
+        show_table([_cells_of_sweep(each) for each in described], missed_least=_MISSED_LEAST)
 
 
 def _measured(directory: Path, described: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -72,7 +78,7 @@ def runs(directory: Path, sweep: str, *, sort: str | None, csv: bool, as_json: b
     elif not listed:
         print_for_people(f"{result.sweep_id} has no runs yet")
     else:
-        show_table([_cells_of(run) for run in listed])
+        show_table([*_rows_of(listed)])
 
 
 def best(directory: Path, sweep: str, *, as_json: bool) -> None:
@@ -158,6 +164,16 @@ def _date(began_at: float | None) -> str | None:
     )
 
 
-def _cells_of(run: RunSummary) -> dict[str, Any]:
-    cells = {name: getattr(run, name) for name in _SHOWN} | asdict(run.consumption)
-    return cells | {"parameters": json.dumps(run.parameters)}
+def _cells_of_sweep(described: dict[str, Any]) -> dict[str, Any]:
+    """Return a sweep's row for people: its date by the clock here, to the minute."""
+    return described | {"date": described["date"] and described["date"][: len("2026-12-24 18:00")]}
+
+
+def _rows_of(runs: Sequence[RunSummary]) -> Iterator[dict[str, Any]]:
+    """Yield a row for each run, with a column for each parameter, by its dotted name."""
+    asked = [dict(dotted(run.parameters)) for run in runs]
+    names = list(dict.fromkeys(name for parameters in asked for name in parameters))
+    for run, parameters in zip(runs, asked, strict=True):
+        cells = {name: getattr(run, name) for name in _SHOWN} | asdict(run.consumption)
+        told = {name: as_text(parameters[name]) if name in parameters else None for name in names}
+        yield cells | {PARAMETERS + name if name in cells else name: value for name, value in told.items()}

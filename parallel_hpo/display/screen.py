@@ -33,6 +33,7 @@ from rich.text import Text
 
 from parallel_hpo.core.notices import Notice, OutputLine, RunOver, SweepOpened, WorkerChanged
 from parallel_hpo.core.types import Slot
+from parallel_hpo.core.visible import visible, visible_output, visible_value
 from parallel_hpo.display.rows import Workers, advance_workers, rows_of
 from parallel_hpo.display.text import (
     RunCounts,
@@ -191,7 +192,9 @@ class Screen:
         self._painting = Painting(console, size or (lambda: (console.width, console.height)))
 
     def show(self, notice: Notice) -> None:
-        """Show a notice at its verbosity."""
+        """Show a notice at its verbosity, with nothing in it that the terminal would obey."""
+        if not isinstance(notice, OutputLine):
+            notice = visible_value(notice)
         self._tally = advance(self._tally, notice, self._clock())
         self._workers = advance_workers(self._workers, notice, self._clock())
         if isinstance(notice, OutputLine):
@@ -226,6 +229,7 @@ class Screen:
 
     def conclude(self, result: SweepResult, go_on: str = "") -> None:
         """Show a sweep's result, and what goes on with it where something is left to do."""
+        result = visible_value(result)
         if self._verbosity is Verbosity.QUIET:
             for line in describe_briefly(result, self._tally, self._varied):
                 self._print(line)
@@ -233,7 +237,7 @@ class Screen:
         for line in describe_result(result, self._tally, self._varied):
             self._print(line)
         if go_on and is_left_over(result):
-            self._print(Text(f"go on with it: {go_on}"))
+            self._print(Text(f"go on with it: {visible(go_on)}"))
 
     def say(self, text: str) -> None:
         """Show a line of our own."""
@@ -244,8 +248,8 @@ class Screen:
         if self._verbosity is Verbosity.QUIET:
             return
         for line in lines:
-            # from_ansi keeps the colours, and drops what would move the cursor; most lines have neither.
-            text = line if line.isprintable() else Text.from_ansi(line)
+            line = visible_output(line.rstrip("\r").rpartition("\r")[2])
+            text = line if line.isprintable() else Text.from_ansi(line)  # most lines have no colours
             if self._verbosity is Verbosity.VERBOSE or not is_chatter(str(text)):
                 self._print(Text.assemble((prefix(slot, self._tally), "cyan"), text))
 

@@ -46,7 +46,7 @@ def test_clean_takes_what_the_embedded_server_has_of_a_sweep_and_gives_the_room_
     (dry,) = json.loads(command("clean", "--json", "--directory", str(tmp_path)).stdout)
     assert (dry["rows"], dry["bytes"], dry["removed"]) == (MANY + 1, status["bytes"], False)
     assert (tmp_path / "server.db").stat().st_size == size
-    (done,) = json.loads(command("clean", "--yes", "--json", "--directory", str(tmp_path)).stdout)
+    (done,) = json.loads(command("clean", "--yes", "--all", "--json", "--directory", str(tmp_path)).stdout)
     assert done["removed"]
     assert not (tmp_path / old).exists()
     assert (tmp_path / "server.db").stat().st_size < size / 4
@@ -72,6 +72,18 @@ def cleaned(
     perform_clean(directory, wanted, yes=True, as_json=True)
     answer: list[dict[str, Any]] = json.loads(capsys.readouterr().out)
     return answer
+
+
+def test_yes_alone_is_refused_and_names_the_ways_to_choose(tmp_path: Path, command: Command) -> None:
+    made(tmp_path)
+    refused = command("clean", "--yes", "--directory", str(tmp_path))
+    assert refused.returncode == 2
+    for way in ("Name the sweeps", "--older-than 30d", "--all"):
+        assert way in refused.stderr
+    assert (tmp_path / "sweep1").is_dir()
+    assert command("clean", "--all", "sweep1", "--directory", str(tmp_path)).returncode == 2
+    assert command("clean", "--yes", "--all", "--directory", str(tmp_path)).returncode == 0
+    assert not (tmp_path / "sweep1").exists()
 
 
 def test_a_sweep_without_a_folder_goes_where_it_is_named(

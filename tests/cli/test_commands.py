@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 
 from parallel_hpo.cli.arguments import parse_target
+from parallel_hpo.cli.tables import show_table
 from parallel_hpo.config.section import known_keys
 from parallel_hpo.core.types import Target
 from parallel_hpo.core.version import __version__
 from parallel_hpo.records.ledger import Ledger
 from tests.cli.folders import DONE, leave_sweep
+from tests.commanding import CommandLine
+from tests.pseudo_terminal import PseudoTerminal
 
 SWEEP = {"method": "grid", "parameters": {"a": {"values": [1, 2]}, "b": {"values": ["x", "y"]}}}
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -109,3 +112,28 @@ def test_what_the_encoding_of_stdout_lacks_is_escaped(tmp_path: Path, clean_env:
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert "gr\\xfcn" in done.stdout
+
+
+def test_runs_has_a_column_for_each_parameter(tmp_path: Path, command: Command) -> None:
+    leave_sweep(tmp_path / "one", [0.5, 0.25])
+    heading, first, second = command("runs", "one", "--directory", str(tmp_path)).stdout.splitlines()
+    assert heading.split()[-2:] == ["optim.lr", "layers"]
+    assert (first.split()[-2:], second.split()[-2:]) == (["0.0", "[0]"], ["0.1", "[1]"])
+
+
+def test_what_runs_say_is_shown_in_a_table_and_not_obeyed(capsys: pytest.CaptureFixture[str]) -> None:
+    show_table([{"reason": "\x1b]0;owned\x07[red]\nx", "[b]": 1}])
+    assert capsys.readouterr().out.splitlines()[1].split() == [r"\x1b]0;owned\x07[red]\nx", "1"]
+
+
+def test_status_fits_the_terminal_and_says_what_it_leaves_out(
+    tmp_path: Path, clean_env: dict[str, str], commands: CommandLine
+) -> None:
+    leave_sweep(tmp_path / "one", [0.5], facts=DONE | {"began_at": 0.0})
+    command = [sys.executable, "-m", "parallel_hpo", "status", "--directory", str(tmp_path)]
+    with PseudoTerminal(command, commands, env=clean_env | {"TZ": "UTC"}, folder=tmp_path) as terminal:
+        assert terminal.finish() == 0
+        heading, row, left_out = terminal.rows()
+    assert heading.split()[:2] == ["sweep", "date"]
+    assert row.split()[:3] == ["one", "1970-01-01", "00:00"]
+    assert left_out.startswith("not shown: folder")

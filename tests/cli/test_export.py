@@ -202,3 +202,17 @@ def test_nothing_is_left_of_a_file_for_which_there_was_no_room(tmp_path: Path) -
         fill_the_disk(tmp_path / "file")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     assert (tmp_path / "file").read_text() == "before"
+
+
+def test_the_format_is_that_of_the_files_suffix_where_no_other_is_asked_for(
+    command: Command, tmp_path: Path
+) -> None:
+    leave_sweep(tmp_path / "one", [0.5])
+    words = ("export", "one", "--directory", str(tmp_path))
+    assert command(*words, "-o", "runs.CSV").returncode == 0
+    assert (tmp_path / "runs.CSV").read_text() == command(*words, "--format", "csv").stdout
+    assert command(*words, "-o", "runs.log").returncode == 0
+    assert optuna.get_all_study_names(storage_in(tmp_path / "runs.log")) == ["one"]
+    for unclear in ((), ("-o", "runs.txt")):
+        refused = command(*words, *unclear)
+        assert (refused.returncode, "--format (csv, parquet, json, optuna)" in refused.stderr) == (2, True)

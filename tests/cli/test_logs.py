@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -69,3 +72,29 @@ def test_what_a_machine_prints_is_followed_as_long_as_its_part_is_on(
     following.join()
     assert was_on
     assert b"one" in capfdbinary.readouterr().out
+
+
+def test_a_worker_is_called_by_its_slot_as_the_display_does_or_by_the_number(
+    tmp_path: Path, command: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    joined_machine(tmp_path)
+    for worker in ("0", "w0"):
+        assert command("logs", "abc", worker, "--directory", str(tmp_path)).stdout == "one\n"
+    refused = command("logs", "abc", "x0", "--directory", str(tmp_path))
+    assert (refused.returncode, "as 0 or w0" in refused.stderr) == (2, True)
+
+
+def test_a_terminal_gets_the_colours_of_a_log_and_obeys_nothing_else_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    log = joined_machine(tmp_path) / "worker-0" / "output.log"
+    raw = b"\x1b[31m10%\x1b[0m\r20%\n\x1b]0;owned\x07\x1b[2J\n"
+    log.write_bytes(raw)
+    logs(tmp_path, "abc", 0, follow=False, as_json=False)
+    assert capfdbinary.readouterr().out == raw
+    with os.fdopen(os.dup(1), "w") as terminal:
+        monkeypatch.setattr(terminal, "isatty", lambda: True)
+        monkeypatch.setattr(sys, "stdout", terminal)
+        logs(tmp_path, "abc", 0, follow=False, as_json=False)
+    shown = capfdbinary.readouterr().out
+    assert shown == b"\x1b[31m10%\x1b[0m\r20%\n\\x1b]0;owned\\x07\\x1b[2J\n"

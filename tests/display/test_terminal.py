@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal
 
 import pytest
@@ -16,7 +17,7 @@ from rich.console import Console
 from rich.text import Text
 
 from parallel_hpo.cli.late_signals import LateSignals
-from parallel_hpo.core.notices import OutputLine, RunBegan, RunOver, SweepOpened, shows_memory
+from parallel_hpo.core.notices import Message, OutputLine, RunBegan, RunOver, SweepOpened, shows_memory
 from parallel_hpo.core.types import Outcome, RunId, Slot, SweepId, SweepPath
 from parallel_hpo.display import Terminal, Verbosity
 from parallel_hpo.display.screen import Screen
@@ -151,7 +152,8 @@ def test_on_a_terminal_a_worker_cannot_move_the_cursor() -> None:
     screen, stream = screen_on(terminal=True)
     screen.show(line("50%\r100%\x1b[2J\x1b[10A"))
     assert "100%" in stream.getvalue()
-    assert "[2J" not in stream.getvalue()
+    assert "\x1b[2J" not in stream.getvalue()
+    assert "\x1b[10A" not in stream.getvalue()
 
 
 def test_the_cursor_is_never_hidden() -> None:
@@ -307,3 +309,25 @@ def test_memory_is_looked_at_where_there_are_rows_to_show_it(
         has_rows = is_terminal and verbosity is Verbosity.NORMAL
         assert (shows_memory(terminal), shows_memory(watched)) == (has_rows, has_rows)
     assert shows_memory(lambda notice: None)
+
+
+HOSTILE = "\x1b]0;owned\x07\x9b2J[bold]x[/bold]"
+SEEN = r"\x1b]0;owned\x07\x9b2J[bold]x[/bold]"
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_control_characters_of_users_and_runs_are_shown_and_not_obeyed(terminal: bool) -> None:
+    screen, stream = screen_on(terminal=terminal)
+    for notice in (
+        replace(OPENED, folder=HOSTILE),
+        replace(BEGAN, parameters={"lr": HOSTILE}),
+        line(f"\x1b[31mred\x1b[0m {HOSTILE}\x1b[K"),
+        replace(OVER, outcome=Outcome.FAILED, reason=HOSTILE),
+        Message(HOSTILE, warning=True),
+    ):
+        screen.show(notice)
+    shown = stream.getvalue()
+    assert shown.count(SEEN) == 5
+    assert "\x1b]0" not in shown
+    assert not {"\x07", "\x9b"} & set(shown)
+    assert ("\x1b[31mred" in shown) is terminal

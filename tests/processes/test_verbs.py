@@ -215,7 +215,7 @@ def test_a_running_sweep_is_not_cleaned_away_and_one_that_is_over_only_when_it_i
     assert [each["keep"] for each in sweep.ask_json("clean", name, "--yes")] == ["it is running"]
     sweep.signal(signal.SIGINT)
     sweep.finish()
-    (kept,) = sweep.ask_json("clean", "--yes")
+    (kept,) = sweep.ask_json("clean", "--yes", "--all")
     assert kept["keep"].startswith("it can be resumed")
     assert [each["keep"] for each in sweep.ask_json("clean", name, "--older-than", "1d")] == [
         "it is not that old"
