@@ -32,7 +32,7 @@ def timeline(world: AppContext, at: SweepAt) -> dict[str, Any]:
     """Return lanes, bars (attempts) and marks; times in seconds since the epoch."""
     with world.database.read() as transaction:
         sweep = sweep_at(transaction, at)
-        workers = sweeps.of_sweep(transaction, sweep.id)
+        workers = sweeps.agents_of_sweep(transaction, sweep.id)
         runs = list(run_table.all_of(transaction, RunScope(sweep.project_id, sweep.id)))
     shares = ledgers_of(world, at)
     going_on = {run.name for run in runs if run.state in _OPEN}

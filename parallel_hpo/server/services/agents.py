@@ -28,7 +28,6 @@ from parallel_hpo.server.services.run_transitions import end, give_back, happene
 from parallel_hpo.server.services.sweeps import create_pending, wrapped
 from parallel_hpo.server.store import pending_runs
 from parallel_hpo.server.store import runs as runs_store
-from parallel_hpo.server.store import sweeps as agents
 from parallel_hpo.server.store import sweeps as sweeps_store
 from parallel_hpo.server.store.database import Transaction
 from parallel_hpo.server.store.records import Agent, Run, Sweep
@@ -61,13 +60,15 @@ def register(world: AppContext, sweep_id: str, host: str, label: str) -> Agent:
             created_at=now,
             heartbeat_at=now,
         )
-        agents.create_agent(transaction, agent)
+        sweeps_store.add_agent(transaction, agent)
     return agent
 
 
 def _leave_to_others(transaction: Transaction, sweep_id: str, label: str) -> None:
     """Take back what a worker's earlier agents never started: it has only one agent at a time."""
-    for run in pending_runs.never_started(transaction, agents.dismiss(transaction, sweep_id, label)):
+    for run in pending_runs.never_started(
+        transaction, sweeps_store.mark_agents_gone(transaction, sweep_id, label)
+    ):
         give_back(transaction, run)
 
 
@@ -90,7 +91,7 @@ def beat(world: AppContext, agent_id: str, listed: frozenset[str]) -> list[dict[
 
 
 def _agent_and_sweep(transaction: Transaction, agent_id: str) -> tuple[Agent, Sweep]:
-    agent = agents.find_agent(transaction, agent_id)
+    agent = sweeps_store.find_agent(transaction, agent_id)
     sweep = None if agent is None else sweeps_store.find(transaction, agent.sweep_id)
     if agent is None or sweep is None:
         raise RefusedError(f"agent {agent_id} or its sweep doesn't exist", status=404)
@@ -123,7 +124,7 @@ class _Beat:
         alive = [run.run_id for run in own if run.name in self._listed]
         if alive:
             pending_runs.touch(transaction, alive, self._now)
-        agents.touch(transaction, agent.id, self._now)
+        sweeps_store.touch_agent(transaction, agent.id, self._now)
         unknown = self._listed - {run.name for run in own}
         return HeartbeatState(
             sweep_state=sweep.state,
@@ -176,7 +177,7 @@ class _Beat:
     def _issue(self, view: HeartbeatState) -> Command:
         """Make the sweep's next run, if its engine has one, and return the command that delivers it."""
         sweep = self._sweep
-        point = sweeps_store.take_point(self._transaction, sweep.id) or self._new_point()
+        point = sweeps_store.take_open_point(self._transaction, sweep.id) or self._new_point()
         if point is None:
             return heartbeat.exhausted(view, self._listed)
         own = {"agent_id": self._agent.id}

@@ -28,7 +28,7 @@ def begin_course(transaction: Transaction, run: Run) -> dict[str, Any]:
     What an earlier attempt had at the bands counts for no one any more.
     """
     if run.metric_rows is not None:
-        sweeps_store.forget_losses(transaction, run.id)
+        sweeps_store.delete_band_losses(transaction, run.id)
     return {"metric_rows": None, "best_loss": None, "metric_value": None}
 
 
@@ -97,7 +97,7 @@ def _advance(
     losses = [sign * value for value in values]
     advanced = advance(LossHistory(run.metric_rows or 0, run.best_loss), losses, rule)
     for at in advanced.reached:
-        sweeps_store.put_loss(transaction, run.sweep_id, at.band, run.id, at.loss)
+        sweeps_store.set_band_loss(transaction, run.sweep_id, at.band, run.id, at.loss)
     changes: dict[str, Any] = {"best_loss": advanced.course.best}
     # One that no agent was given has ended long since: it is sent from where it was performed.
     if run.agent_id is not None and _must_stop(transaction, run, rule, advanced):
@@ -114,10 +114,10 @@ def _must_stop(transaction: Transaction, run: Run, rule: EarlyStopRule, advanced
     judged = {at.band: at for at in advanced.reached}
     last, best = rule.last_band(advanced.course.iterations), advanced.course.best
     if last is not None and best is not None and last not in judged:
-        own = sweeps_store.losses(transaction, run.sweep_id, last).get(run.id, best)
+        own = sweeps_store.losses_at_band(transaction, run.sweep_id, last).get(run.id, best)
         judged[last] = BandResult(last, own, best)
     return any(
-        rule.must_stop(at, list(sweeps_store.losses(transaction, run.sweep_id, band).values()))
+        rule.must_stop(at, list(sweeps_store.losses_at_band(transaction, run.sweep_id, band).values()))
         for band, at in judged.items()
     )
 

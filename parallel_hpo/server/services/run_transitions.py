@@ -124,7 +124,7 @@ def open_its_point(transaction: Transaction, run: Run) -> None:
     """Let the place that a run has in its sweep's space be given to another run."""
     assert run.sweep_id is not None
     assert run.sweep_index is not None
-    sweeps.put_point(transaction, run.sweep_id, Point(run.sweep_index, run.assigned or "{}"))
+    sweeps.add_open_point(transaction, run.sweep_id, Point(run.sweep_index, run.assigned or "{}"))
 
 
 def has_a_point(sweep: Sweep, run: Run) -> bool:

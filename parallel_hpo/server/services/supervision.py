@@ -90,7 +90,9 @@ def release(world: AppContext, at: SweepAt, label_prefix: str, keep: frozenset[s
 
 def dismiss(transaction: Transaction, sweep_id: str, label_prefix: str) -> list[Run]:
     """Send those agents away for good, and return the runs that they were given and never started."""
-    return pending_runs.never_started(transaction, sweeps.dismiss(transaction, sweep_id, label_prefix))
+    return pending_runs.never_started(
+        transaction, sweeps.mark_agents_gone(transaction, sweep_id, label_prefix)
+    )
 
 
 def settle(transaction: Transaction, issued: Sequence[Run], keep: Collection[str]) -> list[str]:

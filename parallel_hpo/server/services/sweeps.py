@@ -101,7 +101,7 @@ def _change(world: AppContext, sweep_id: str, wishes: SweepUpsert) -> str:
             changes |= _new_space(sweep, wishes.config)
         changes |= _passing_over_prior_runs(wishes.config or sweep.config, wishes)
         if "next_index" in changes:
-            sweeps.forget_points(transaction, sweep_id)  # its walk over the new space finds them
+            sweeps.delete_open_points(transaction, sweep_id)  # its walk over the new space finds them
         if wishes.state is not None:
             changes["state"] = _state_after(sweep.state, wishes.state)
             if changes["state"] is SweepState.CANCELED:

@@ -1,9 +1,7 @@
-"""Sweeps: their configuration, state and counters, their open points, and the bands of early stopping.
+"""Sweeps: their configuration, state and counters, open points, losses at bands, and agents.
 
-A point is open whose run was deleted, or ended before it began: it is to be issued again.
-At a band each run of a sweep had a loss, by which its rule judges the others.
-
-Agents: who registered for a sweep, with whose key, and when it was last heard.
+A point is open when its run was deleted, or ended before it started: it will be issued again.
+A band's losses are what the early-stop rule compares runs by.
 """
 
 from __future__ import annotations
@@ -47,7 +45,7 @@ def _sweeps() -> Select[Any]:
     return select(sweeps, projects.c.entity, projects.c.name.label("project")).select_from(join)
 
 
-# What every heartbeat asks is built once: building a statement costs more than SQLite takes to run it.
+# Statements of every heartbeat are built once: building one costs more than SQLite takes to run it.
 _FIND = _sweeps().where(sweeps.c.id == bindparam("sweep"))
 
 
@@ -58,7 +56,7 @@ def find(connection: Connection, sweep_id: str) -> Sweep | None:
 
 
 def of_project(connection: Connection, project_id: int, begin: int, number: int) -> list[Sweep]:
-    """Return `number` of a project's sweeps from a place on, newest first."""
+    """Return `number` of a project's sweeps from offset `begin`, newest first."""
     query = _sweeps().where(_here(connection, project_id)).order_by(sweeps.c.created_at.desc(), sweeps.c.id)
     return [record(Sweep, row) for row in connection.execute(query.offset(begin).limit(number))]
 
@@ -79,7 +77,7 @@ def _here(connection: Connection, project_id: int) -> ColumnElement[bool]:
 
 
 def create(connection: Connection, values: dict[str, Any]) -> None:
-    """Insert a sweep; `values` has all of its columns that have no default."""
+    """Insert a sweep; `values` must have all columns without a default."""
     connection.execute(insert(sweeps).values(values))
 
 
@@ -89,14 +87,14 @@ def change(connection: Connection, sweep_id: str, changes: dict[str, Any]) -> No
 
 
 def delete(connection: Connection, sweep_id: str) -> None:
-    """Delete a sweep that has no runs any more, with its agents and open points."""
+    """Delete a sweep without runs, with its agents and open points."""
     for table in (agents, open_points):
         connection.execute(sql_delete(table).where(table.c.sweep_id == sweep_id))
     connection.execute(sql_delete(sweeps).where(sweeps.c.id == sweep_id))
 
 
 def next_revision(connection: Connection, sweep_id: str) -> int:
-    """Count one more change that the search engine must hear of, and return its number."""
+    """Increment the revision by which search engines see changes, and return it."""
     query = (
         update(sweeps)
         .where(sweeps.c.id == sweep_id)
@@ -114,7 +112,7 @@ def counts(connection: Connection, sweep_id: str) -> dict[str, int]:
 
 
 def best_value(connection: Connection, sweep_id: str, *, maximize: bool) -> float | None:
-    """Return the best of the values that a sweep's ended runs reached, or None."""
+    """Return the best value of a sweep's ended runs, or None."""
     best = func.max(runs.c.value) if maximize else func.min(runs.c.value)
     value: float | None = connection.scalar(select(best).where(runs.c.sweep_id == sweep_id))
     return value
@@ -122,7 +120,7 @@ def best_value(connection: Connection, sweep_id: str, *, maximize: bool) -> floa
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A place in a sweep's search space, and the parameters there as JSON."""
+    """An index in a sweep's search space, and its parameters as JSON."""
 
     index: int
     assigned: str
@@ -136,14 +134,14 @@ _FIRST = (
 )
 
 
-def put_point(connection: Connection, sweep_id: str, point: Point) -> None:
-    """Note that a point is open."""
+def add_open_point(connection: Connection, sweep_id: str, point: Point) -> None:
+    """Insert an open point."""
     values = {"sweep_id": sweep_id, "sweep_index": point.index, "assigned": point.assigned}
     connection.execute(insert(open_points).values(values))
 
 
-def take_point(connection: Connection, sweep_id: str) -> Point | None:
-    """Return a sweep's first open point, which is not open any more, or None."""
+def take_open_point(connection: Connection, sweep_id: str) -> Point | None:
+    """Delete and return a sweep's first open point, or None."""
     row = connection.execute(_FIRST, {"sweep": sweep_id}).first()
     if row is None:
         return None
@@ -153,42 +151,42 @@ def take_point(connection: Connection, sweep_id: str) -> Point | None:
 
 
 def has_open_points(connection: Connection, sweep_id: str) -> bool:
-    """Say whether a sweep has open points."""
+    """Return whether a sweep has open points."""
     return bool(connection.scalar(select(exists().where(open_points.c.sweep_id == sweep_id))))
 
 
-def forget_points(connection: Connection, sweep_id: str) -> None:
-    """Forget a sweep's open points: its space was changed."""
+def delete_open_points(connection: Connection, sweep_id: str) -> None:
+    """Delete a sweep's open points, after its space has changed."""
     connection.execute(sql_delete(open_points).where(open_points.c.sweep_id == sweep_id))
 
 
-def put_loss(connection: Connection, sweep_id: str, band: int, run_id: int, loss: float) -> None:
-    """Note a run's loss at a band, in the place of an earlier one."""
+def set_band_loss(connection: Connection, sweep_id: str, band: int, run_id: int, loss: float) -> None:
+    """Insert or replace a run's loss at a band."""
     here = (band_losses.c.sweep_id == sweep_id, band_losses.c.band == band, band_losses.c.run_id == run_id)
     connection.execute(sql_delete(band_losses).where(*here))
     values = {"sweep_id": sweep_id, "band": band, "run_id": run_id, "loss": loss}
     connection.execute(insert(band_losses).values(values))
 
 
-def forget_losses(connection: Connection, run_id: int) -> None:
-    """Forget what a run had at bands."""
+def delete_band_losses(connection: Connection, run_id: int) -> None:
+    """Delete a run's losses at all bands."""
     connection.execute(sql_delete(band_losses).where(band_losses.c.run_id == run_id))
 
 
-def losses(connection: Connection, sweep_id: str, band: int) -> dict[int, float]:
-    """Return the losses at a band by run."""
+def losses_at_band(connection: Connection, sweep_id: str, band: int) -> dict[int, float]:
+    """Return the losses at a band, by run id."""
     query = select(band_losses.c.run_id, band_losses.c.loss).where(
         band_losses.c.sweep_id == sweep_id, band_losses.c.band == band
     )
     return {row[0]: row[1] for row in connection.execute(query)}
 
 
-# What every heartbeat asks is built once: building a statement costs more than SQLite takes to run it.
+# See _FIND above.
 _FIND_AGENT = select(agents).where(agents.c.id == bindparam("agent"))
 _TOUCH = update(agents).where(agents.c.id == bindparam("agent")).values(heartbeat_at=bindparam("now"))
 
 
-def create_agent(connection: Connection, agent: Agent) -> None:
+def add_agent(connection: Connection, agent: Agent) -> None:
     """Insert an agent."""
     values = {column.name: getattr(agent, column.name) for column in agents.c}
     connection.execute(insert(agents).values(values))
@@ -201,24 +199,24 @@ def find_agent(connection: Connection, agent_id: str) -> Agent | None:
     return agent if agent is not None and may_see(connection, agent.sweep_id) else None
 
 
-def of_sweep(connection: Connection, sweep_id: str) -> list[Agent]:
-    """Return a sweep's agents in the order in which they came."""
+def agents_of_sweep(connection: Connection, sweep_id: str) -> list[Agent]:
+    """Return a sweep's agents, oldest first."""
     query = select(agents).where(agents.c.sweep_id == sweep_id).order_by(agents.c.created_at, agents.c.id)
     return [record(Agent, row) for row in connection.execute(query)]
 
 
-def touch(connection: Connection, agent_id: str, now: float) -> None:
-    """Note that the agent was heard."""
+def touch_agent(connection: Connection, agent_id: str, now: float) -> None:
+    """Set an agent's last heartbeat."""
     connection.execute(_TOUCH, {"agent": agent_id, "now": now})
 
 
-def run_count(connection: Connection, agent_id: str) -> int:
-    """Count the runs that are this agent's."""
+def count_agent_runs(connection: Connection, agent_id: str) -> int:
+    """Count an agent's runs."""
     return count(connection, runs, runs.c.agent_id == agent_id)
 
 
-def dismiss(connection: Connection, sweep_id: str, label_prefix: str) -> list[str]:
-    """Mark a sweep's agents whose label begins with the prefix, as whole words, as gone; return their ids."""
+def mark_agents_gone(connection: Connection, sweep_id: str, label_prefix: str) -> list[str]:
+    """Mark a sweep's agents as gone whose label begins with the prefix, in whole words; return their ids."""
     theirs = _labelled(sweep_id, label_prefix)
     ids = list(connection.scalars(select(agents.c.id).where(theirs)))
     connection.execute(update(agents).where(theirs).values(gone=True))

@@ -74,7 +74,7 @@ def test_others_write_while_a_model_is_asked(stage: SessionSetup, other: Databas
 
     def write(_index: int) -> None:
         with other.write() as transaction:
-            sweeps.touch(transaction, agent, stage.clock())
+            sweeps.touch_agent(transaction, agent, stage.clock())
 
     put_in(stage, write)
     assert stage.issued(agent)

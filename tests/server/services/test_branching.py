@@ -189,7 +189,7 @@ RULE = {"type": "hyperband", "min_iter": 2, "eta": 2}
 
 def losses_at(stage: SessionSetup, sweep: str, band: int) -> list[float]:
     with stage.world.database.read() as transaction:
-        return sorted(sweeps.losses(transaction, sweep, band).values())
+        return sorted(sweeps.losses_at_band(transaction, sweep, band).values())
 
 
 def test_the_engine_of_a_sweep_hears_that_a_run_was_rewound(stage: SessionSetup) -> None:

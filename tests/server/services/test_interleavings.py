@@ -110,7 +110,7 @@ class Play:
         run, rows = self.stage.run(name), self.courses[name].rows
         assert run.metric_rows == rows
         with self.stage.world.database.read() as transaction:
-            at = [band for band in BANDS if run.id in sweeps.losses(transaction, self.sweep, band)]
+            at = [band for band in BANDS if run.id in sweeps.losses_at_band(transaction, self.sweep, band)]
         assert at == [band for band in BANDS if band <= rows]
 
     def end(self, actor: Actor) -> None:

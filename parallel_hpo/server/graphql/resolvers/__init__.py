@@ -1,4 +1,4 @@
-"""How each GraphQL field gets its value: one table of functions by type and field name.
+"""The resolver of each GraphQL field, by type and field name.
 
 A field that is not in the table is the snake_case attribute of its record.
 """
@@ -8,17 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from parallel_hpo.server.graphql.resolvers import (
-    agents,
-    artifacts,
-    collections,
-    files,
-    histories,
-    projects,
-    runs,
-    sweeps,
-    viewer,
-)
+from parallel_hpo.server.graphql.resolvers import artifacts, collections, files, projects, runs, sweeps
 from parallel_hpo.server.graphql.resolvers.context import Resolver
 from parallel_hpo.server.store.artifacts import Collection
 from parallel_hpo.server.store.records import Run
@@ -29,10 +19,8 @@ def _collection_type(collection: Collection) -> str:
 
 
 RESOLVERS: Final[Mapping[str, Mapping[str, Resolver]]] = {
-    "Query": viewer.QUERY | projects.QUERY | artifacts.QUERY | collections.QUERY,
-    "Mutation": viewer.MUTATION
-    | sweeps.MUTATION
-    | agents.MUTATION
+    "Query": projects.QUERY | artifacts.QUERY | collections.QUERY,
+    "Mutation": sweeps.MUTATION
     | runs.MUTATION
     | projects.MUTATION
     | files.MUTATION
@@ -40,8 +28,8 @@ RESOLVERS: Final[Mapping[str, Mapping[str, Resolver]]] = {
     | collections.MUTATION,
     "Project": projects.PROJECT | collections.PROJECT,
     "Sweep": sweeps.SWEEP,
-    "Agent": agents.AGENT,
-    "Run": runs.RUN | histories.RUN | files.RUN | artifacts.RUN,
+    "Agent": sweeps.AGENT,
+    "Run": runs.RUN | files.RUN | artifacts.RUN,
     "File": files.FILE,
     "Artifact": artifacts.ARTIFACT_FIELDS,
     "ArtifactEdge": collections.EDGE,
@@ -55,4 +43,4 @@ RESOLVED_TYPES: Final[Mapping[str, Callable[..., str]]] = {
     "ArtifactCollection": lambda value, *_: _collection_type(value),
     "ArtifactCreator": lambda value, *_: "Run" if isinstance(value, Run) else "User",
 }
-"""Of each interface and union: which type a value of it is."""
+"""The concrete type of a value, for each interface and union."""

@@ -30,7 +30,7 @@ from parallel_hpo.server.graphql.resolvers.context import (
     timed,
 )
 from parallel_hpo.server.graphql.resolvers.files import FileNode
-from parallel_hpo.server.graphql.resolvers.viewer import user
+from parallel_hpo.server.graphql.resolvers.projects import user
 from parallel_hpo.server.store import artifact_collections, artifact_members, artifacts, runs
 from parallel_hpo.server.store.artifact_members import Member
 from parallel_hpo.server.store.artifacts import COMMITTED, PENDING, Artifact, Entry

@@ -1,4 +1,7 @@
-"""Projects, and the runs and sweeps in them: runs by filters and in an order, page by page."""
+"""Projects with their runs and sweeps, page by page; the viewer, entities, and the server's features.
+
+This server has one user and accepts any entity name: each entity is a team whose one member is the user.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +15,107 @@ from parallel_hpo.server.graphql.resolvers.context import (
     Span,
     constant,
     context,
+    only,
     reading,
     renamed,
     timed,
 )
-from parallel_hpo.server.graphql.resolvers.viewer import entity, user
 from parallel_hpo.server.services import sweeps as project_service
 from parallel_hpo.server.store import listing, projects, runs, sweeps
 from parallel_hpo.server.store.artifacts import Collection
 from parallel_hpo.server.store.filters import read_filters, read_order
 from parallel_hpo.server.store.listing import CachedListing, ListingScope, RunQuery
 from parallel_hpo.server.store.records import Project, Run, Sweep
+
+_FEATURES: Final = (
+    # Without it wandb's client has no `sweep.enqueue_run` and no `wandb sweep-scheduler`.
+    "SWEEPS_LOCAL_SCHEDULER",
+    "UPDATE_RUN_STATE",
+    "FILESTREAM_GZIP",
+    "TOTAL_COUNT_IN_FILE_CONNECTION",
+)
+"""Features that wandb's client uses only if the server announces them."""
+_KEYS: Final = {"edges": [{"node": {"id": "key:local", "name": DEFAULT_ENTITY, "description": None}}]}
+"""The names of the user's keys: one, without its secret."""
+
+
+def entity(name: str) -> dict[str, Any]:
+    """Return an entity as a team with one member."""
+    return _TEAM | {"id": f"entity:{name}", "name": name}
+
+
+_MEMBER: Final = {
+    "id": "user:local",
+    "admin": False,
+    "pending": False,
+    "email": "local@localhost",
+    "username": DEFAULT_ENTITY,
+    "name": DEFAULT_ENTITY,
+    "photoUrl": None,
+    "accountType": "USER",
+    "apiKey": None,
+}
+_TEAM: Final = {
+    "organization": None,
+    "available": False,
+    "photoUrl": None,
+    "readOnly": False,
+    "readOnlyAdmin": False,
+    "isTeam": True,
+    "entityType": "team",
+    "privateOnly": False,
+    "storageBytes": 0,
+    "codeSavingEnabled": True,
+    "defaultAccess": "PRIVATE",
+    "isPaid": False,
+    "limits": None,
+    "members": [_MEMBER],
+}
+
+
+def user() -> dict[str, Any]:
+    """Return the server's only user."""
+    return {
+        "id": "user:local",
+        "name": DEFAULT_ENTITY,
+        "username": DEFAULT_ENTITY,
+        "email": "local@localhost",
+        "admin": False,
+        "flags": "{}",
+        "entity": DEFAULT_ENTITY,
+        "deletedAt": None,
+        "apiKeys": _KEYS,
+        "teams": {"edges": [{"node": entity(DEFAULT_ENTITY)}]},
+    }
+
+
+def _viewer(_source: Any, _info: Info) -> dict[str, Any]:
+    return user()
+
+
+def _server_info(_source: Any, _info: Info) -> dict[str, Any]:
+    # wandb client 0.28: it reads these versions before it logs media and files.
+    versions = {"min_cli_version": "0.28.0", "max_cli_version": "99.0.0"}
+    features = [{"name": name, "isEnabled": True} for name in _FEATURES]
+    return {"features": features, "cliVersionInfo": versions, "latestLocalVersionInfo": None}
+
+
+def _entity(_source: Any, _info: Info, name: str | None = None) -> dict[str, Any]:
+    return entity(name or DEFAULT_ENTITY)
+
+
+def _users(_source: Any, _info: Info, query: str | None = None) -> dict[str, Any]:
+    one = user()
+    found = any((query or "") in one[name] for name in ("username", "email"))
+    return {"edges": only([one] if found else [])}
+
+
+def _organization(_source: Any, _info: Info, name: str) -> None:
+    """Return None: no organization exists, and wandb's client then says "not found"."""
+
+
+def _create_team(_source: Any, _info: Info, input: dict[str, Any]) -> dict[str, Any]:
+    return {"entity": entity(input["teamName"])}
 
 
 def runs_of_project(
@@ -33,7 +126,7 @@ def runs_of_project(
     first: int | None = None,
     order: str | None = None,
 ) -> Page[Run]:
-    """Return a page; the cursors of one that SQL alone can't find lead on within a kept walk."""
+    """Return a page of runs; if SQL alone can't find them, its cursors point into a cached listing."""
     span, transaction = Span.of(after, first), reading(info)
     question = RunQuery(project.id, read_filters(filters))
     ids = listing.part(transaction, question, read_order(order), span.begin, span.number + 1)
@@ -45,7 +138,7 @@ def runs_of_project(
 
 
 def count_in_project(project: Project, info: Info, filters: str | None = None) -> int:
-    """Count a project's runs; beside a further page of a walk (wandb client: always): those of the walk."""
+    """Count a project's runs; beside a page of a cached listing (wandb client: always), those listed."""
     transaction, question = reading(info), RunQuery(project.id, read_filters(filters))
     found = listing.total(transaction, question)
     if found is not None:
@@ -59,7 +152,7 @@ def count_in_project(project: Project, info: Info, filters: str | None = None) -
 def _walk(
     info: Info, matter: ListingScope, span: Span, question: RunQuery, order: str | None
 ) -> CachedListing:
-    """Return the walk that a cursor leads to, or a new one."""
+    """Return the cached listing that a cursor points into, or a new one."""
     walks = context(info).world.walks
     kept = None if span.walk is None else walks.find(span.walk, matter)
     if kept is not None and kept.order == order:
@@ -69,7 +162,7 @@ def _walk(
 
 
 def _walk_asked_for(info: Info, matter: ListingScope) -> CachedListing | None:
-    """Return the walk over this matter to which a variable of the request leads as a cursor."""
+    """Return the cached listing of this scope that a request variable points into as a cursor."""
     texts = [value for value in context(info).variables.values() if isinstance(value, str)]
     found = (context(info).world.walks.find(text.partition(".")[2], matter) for text in texts)
     return next((walk for walk in found if walk is not None), None)
@@ -130,12 +223,21 @@ def _total_sweeps(project: Project, info: Info) -> int:
 
 
 def project_of(source: Sweep | Run | Collection, _info: Info) -> Project:
-    """Return the project that something is in, as the record of it tells."""
+    """Return the project of a sweep, run or collection."""
     return Project(source.project_id, source.entity, source.project, source.created_at)
 
 
-QUERY: Final[dict[str, Resolver]] = {"project": _project, "model": _project, "models": _models}
-MUTATION: Final[dict[str, Resolver]] = {"upsertModel": _create}
+QUERY: Final[dict[str, Resolver]] = {
+    "viewer": _viewer,
+    "serverInfo": _server_info,
+    "entity": _entity,
+    "users": _users,
+    "organization": _organization,
+    "project": _project,
+    "model": _project,
+    "models": _models,
+}
+MUTATION: Final[dict[str, Resolver]] = {"createTeam": _create_team, "upsertModel": _create}
 PROJECT: Final[dict[str, Resolver]] = {
     "internalId": renamed("id"),
     "entityName": renamed("entity"),

@@ -1,7 +1,8 @@
-"""Sweeps: their fields, and the operation that creates and changes them."""
+"""Sweeps and their agents: their fields, changes of a sweep, an agent's registration and heartbeat."""
 
 from __future__ import annotations
 
+import json
 from typing import Any, Final
 
 from parallel_hpo.server import engines
@@ -20,17 +21,20 @@ from parallel_hpo.server.graphql.resolvers.context import (
     timed,
 )
 from parallel_hpo.server.graphql.resolvers.projects import project_of
+from parallel_hpo.server.services import agents as agent_service
 from parallel_hpo.server.services import sweeps as sweep_service
 from parallel_hpo.server.services.sweeps import SweepUpsert
 from parallel_hpo.server.store import runs
-from parallel_hpo.server.store import sweeps as agents
 from parallel_hpo.server.store import sweeps as sweeps_store
 from parallel_hpo.server.store.records import Agent, Run, Sweep
 from parallel_hpo.server.store.tables import may_see
+from parallel_hpo.server.values import RefusedError
+
+_MOST_LISTED: Final = 1000
 
 
 def _upsert(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, Any]:
-    wishes = SweepUpsert(
+    request = SweepUpsert(
         id=input.get("id"),
         entity=input.get("entityName"),
         project=input.get("projectName"),
@@ -42,9 +46,8 @@ def _upsert(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, Any]:
         scheduler=input.get("scheduler"),
         prior_runs_filters=input.get("priorRunsFilters"),
     )
-    request = context(info)
-    sweep = sweep_service.upsert(request.world, wishes)
-    request.must_last = True
+    context(info).must_last = True
+    sweep = sweep_service.upsert(context(info).world, request)
     return {"sweep": sweep, "configValidationWarnings": []}
 
 
@@ -73,22 +76,74 @@ def _prior_runs(sweep: Sweep, info: Info, first: int | None = None, after: str |
 
 
 def _agents(sweep: Sweep, info: Info) -> dict[str, Any]:
-    return {"edges": only(agents.of_sweep(reading(info), sweep.id))}
+    return {"edges": only(sweeps_store.agents_of_sweep(reading(info), sweep.id))}
 
 
 def _agent(sweep: Sweep, info: Info, agentName: str | None = None) -> Agent | None:
-    agent = None if agentName is None else agents.find_agent(reading(info), agentName)
+    agent = None if agentName is None else sweeps_store.find_agent(reading(info), agentName)
     return agent if agent is not None and agent.sweep_id == sweep.id else None
 
 
-MUTATION: Final[dict[str, Resolver]] = {"upsertSweep": _upsert, "enqueueSweepRun": _enqueue}
+def _create_agent(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, Any]:
+    request = context(info)
+    agent = agent_service.register(request.world, input["sweep"], input["host"], request.caller.label)
+    return {"agent": agent}
+
+
+def _heartbeat(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, Any]:
+    request, listed = context(info), _listed(input.get("runState"))
+    commands = agent_service.beat(request.world, input["id"], listed)
+    request.must_last = bool(commands)  # a supervisor records the run that it was given
+    return {"agent": {"id": input["id"]}, "commands": json.dumps(commands)}
+
+
+def _listed(run_state: str | None) -> frozenset[str]:
+    """Return the names of the runs that an agent lists as queued or running."""
+    try:
+        states = json.loads(run_state or "{}") or {}
+    except (ValueError, RecursionError):
+        raise RefusedError("runState: not valid JSON") from None
+    if not isinstance(states, dict):
+        raise RefusedError("runState: must be a JSON object of run names")
+    if len(states) > _MOST_LISTED:
+        raise RefusedError(f"runState: more than {_MOST_LISTED} runs")
+    return frozenset(name for name, active in states.items() if active)
+
+
+def _runs_of_agent(
+    agent: Agent,
+    info: Info,
+    after: str | None = None,
+    before: str | None = None,
+    first: int | None = None,
+    last: int | None = None,
+    order: str | None = None,
+) -> Page[Run]:
+    span = Span.of(after, first)
+    return span.page(runs.part_of_agent(reading(info), agent.id, span.begin, span.number + 1))
+
+
+MUTATION: Final[dict[str, Resolver]] = {
+    "upsertSweep": _upsert,
+    "enqueueSweepRun": _enqueue,
+    "createAgent": _create_agent,
+    "agentHeartbeat": _heartbeat,
+}
+AGENT: Final[dict[str, Resolver]] = {
+    "name": renamed("id"),
+    "state": lambda agent, _info: "EXITED" if agent.gone else "RUNNING",
+    "totalRuns": lambda agent, info: sweeps_store.count_agent_runs(reading(info), agent.id),
+    "createdAt": timed("created_at"),
+    "heartbeatAt": timed("heartbeat_at"),
+    "runs": _runs_of_agent,
+}
 SWEEP: Final[dict[str, Resolver]] = {
     "name": renamed("id"),
     "createdAt": timed("created_at"),
     "updatedAt": timed("updated_at"),
     "heartbeatAt": timed("heartbeat_at"),
     "earlyStopJobRunning": constant(False),
-    # wandb client: the run in which a scheduler logs what it says; without a name it ends without a word.
+    # wandb client: the run to which a scheduler logs; without a name it exits silently.
     "controllerRunName": lambda sweep, _info: f"{sweep.id}-scheduler",
     "bestLoss": _best_loss,
     "runCount": lambda sweep, info: sum(sweeps_store.counts(reading(info), sweep.id).values()),
