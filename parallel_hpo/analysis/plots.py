@@ -33,6 +33,10 @@ class Plots:
     def __init__(self, sweep: AnalysedSweep) -> None:
         self._sweep = sweep
 
+    def __repr__(self) -> str:
+        methods = [name for name, value in vars(Plots).items() if callable(value) and name[0] != "_"]
+        return f"<Plots of {len(tuple(self._sweep.runs))} runs: {', '.join(f'{name}()' for name in methods)}>"
+
     def history(self) -> Figure:
         """Draw each run's value, and the best so far."""
         return self._draw("plot_optimization_history", target_name=self._metric)

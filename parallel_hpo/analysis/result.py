@@ -10,6 +10,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,7 +21,7 @@ from parallel_hpo.core.errors import ExitCode
 from parallel_hpo.core.folders import find_directory
 from parallel_hpo.core.messages import UNKNOWN, Consumption, total
 from parallel_hpo.core.types import OPEN, Outcome
-from parallel_hpo.core.values import strict
+from parallel_hpo.core.values import dotted, strict
 from parallel_hpo.records.folders import KnownSweep, find_sweep
 from parallel_hpo.records.reader import MachineRow, RunRow, WorkerRow, best_of
 
@@ -129,6 +130,34 @@ class SweepResult(SweepConclusion):
     """Those that took part; empty where the sweep has one only."""
     consumption: Consumption = UNKNOWN
     """What all its runs have used: of devices, also while others shared them, and of energy."""
+
+    def __repr__(self) -> str:
+        return f"<SweepResult {self.sweep_id}: {self._counts()}; {self.stop_reason}{self._best_text()}>"
+
+    def _repr_html_(self) -> str:
+        """Return the result as a notebook shows it."""
+        name = escape(self.sweep_id)
+        if self.sweep_url.startswith(("http://", "https://")):
+            name = f'<a href="{escape(self.sweep_url)}" target="_blank" rel="noopener">{name}</a>'
+        rows = [("runs", self._counts()), ("ended", self.stop_reason)]
+        if self.best is not None:
+            rows.append((f"best {self.metric or 'value'}", f"{self.best.value:.4g} (run {self.best.run_id})"))
+            rows += [(name, str(value)) for name, value in dotted(self.best.parameters)]
+        body = "".join(f"<tr><th>{escape(key)}</th><td>{escape(text)}</td></tr>" for key, text in rows)
+        return f"<div><b>sweep {name}</b><table>{body}</table></div>"
+
+    def _counts(self) -> str:
+        """Return how many runs ended how, in words; what did not happen is left out."""
+        kinds = ("finished", "failed", "crashed", "stopped", "lost")
+        counts = [f"{getattr(self, kind)} {kind}" for kind in kinds if getattr(self, kind)]
+        of = "" if self.count is None else f" of {self.count}"
+        runs = "run" if self.attempted == 1 and not of else "runs"
+        return f"{self.attempted}{of} {runs}" + (f", {', '.join(counts)}" if counts else "")
+
+    def _best_text(self) -> str:
+        if self.best is None:
+            return ""
+        return f"; best {self.metric or 'value'} {self.best.value:.4g} (run {self.best.run_id})"
 
     def to_json(self) -> str:
         """Return the result as JSON, as `summary.json` has it; NaN and infinities are words there."""

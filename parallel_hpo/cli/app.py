@@ -15,7 +15,7 @@ from parallel_hpo.cli.joining import join
 from parallel_hpo.cli.options import Directory, Json, Sweep, directory_of, parse_slot, run_ids, sweep_ids
 from parallel_hpo.cli.output import errors_as_exit_codes, print_for_machines
 from parallel_hpo.cli.results import compare, export, report
-from parallel_hpo.cli.section_options import RunCommand, given
+from parallel_hpo.cli.section_options import BATCH, OUTPUT, SWEEP, RunCommand, given
 from parallel_hpo.core.version import __version__
 from parallel_hpo.count.policy import MOST_WORKERS
 
@@ -52,12 +52,13 @@ def run(
     config: Annotated[Path, typer.Argument(help="A file with an hpo section, or a W&B sweep file.")],
     target: Annotated[
         str | None,
-        typer.Argument(help="package.module:function or file.py:function; missing: the sweep's program."),
+        typer.Argument(help="package.module:function or file.py:function (default: the sweep's program)."),
     ] = None,
     resume: Annotated[
         str | None,
         typer.Option(
-            help="Go on with this sweep: what is left of its count.",
+            help="Resume this sweep: perform what is left of its count.",
+            rich_help_panel=SWEEP,
             metavar="SWEEP",
             autocompletion=sweep_ids,
         ),
@@ -66,22 +67,47 @@ def run(
         bool,
         typer.Option(
             "--keep-configuration",
-            help="Resume though CONFIG has another metric or goal: the sweep keeps its own.",
+            help="Resume although CONFIG has another metric or goal; the sweep keeps its own.",
+            rich_help_panel=SWEEP,
         ),
     ] = False,
     share: Annotated[
         str | None,
-        typer.Option(help="Perform the I-th of N shares of the count.", metavar="I/N|slurm"),
+        typer.Option(
+            help="Perform the I-th of N shares of the count.", metavar="I/N|slurm", rich_help_panel=BATCH
+        ),
     ] = None,
-    create: Annotated[bool, typer.Option("--create", help="Create the sweep and print its id only.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan; start nothing.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary (or plan) on stdout.")] = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Warnings and the end only.")] = False,
-    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="The workers' states too.")] = False,
+    name: Annotated[
+        str | None,
+        typer.Option(help="Name of the new sweep (default: the one in CONFIG).", rich_help_panel=SWEEP),
+    ] = None,
+    create: Annotated[
+        bool,
+        typer.Option(
+            "--create",
+            help="Create the sweep, print its id and exit; machines join it by `join`.",
+            rich_help_panel=BATCH,
+        ),
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the plan and exit.", rich_help_panel=OUTPUT)
+    ] = False,
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", help="Print the summary (or the plan) as JSON.", rich_help_panel=OUTPUT),
+    ] = False,
+    quiet: Annotated[
+        bool,
+        typer.Option("-q", "--quiet", help="Show warnings and the result only.", rich_help_panel=OUTPUT),
+    ] = False,
+    verbose: Annotated[
+        bool,
+        typer.Option("-v", "--verbose", help="Show the workers' states too.", rich_help_panel=OUTPUT),
+    ] = False,
 ) -> None:
-    """Run a sweep; what stands after -- are the target's own arguments.
+    """Run a sweep. Arguments after -- are the target's own.
 
-    The options that come first override keys of the hpo section.
+    Most options override keys of the hpo section.
     """
     from parallel_hpo.cli.arguments import parse_share
     from parallel_hpo.cli.run import DisplayFlags, Request, perform
@@ -91,7 +117,17 @@ def run(
     with errors_as_exit_codes():
         launch = Launch(resume, None if share is None else parse_share(share, os.environ), keep_configuration)
         words = tuple(sys.argv)
-        request = Request(config, target, context.obj or (), given(context), launch, create, display, words)
+        request = Request(
+            config=config,
+            target=target,
+            arguments=context.obj or (),
+            flags=given(context),
+            launch=launch,
+            name=name,
+            create=create,
+            display=display,
+            words=words,
+        )
         raise typer.Exit(perform(request))
 
 

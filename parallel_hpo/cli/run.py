@@ -34,7 +34,7 @@ from parallel_hpo.display import Terminal, Verbosity
 from parallel_hpo.pickling.payload import names_file
 from parallel_hpo.session.node import NodeTask
 
-OF_ONE_LAUNCH: Final = ("--resume", "--sweep-id")
+OF_ONE_LAUNCH: Final = ("--resume", "--sweep-id", "--name")
 """Options that say which sweep; the resumed one's id takes their place."""
 DEADLINE: Final = "--deadline"
 
@@ -67,6 +67,8 @@ class Request:
     flags: Mapping[str, str]
     """Keys of the section that are given as options, as text."""
     launch: Launch
+    name: str | None
+    """The name of the new sweep; None: the one in the configuration."""
     create: bool
     """Only create the sweep, and print its id."""
     display: DisplayFlags
@@ -152,7 +154,17 @@ def _read_section(request: Request) -> HpoSection:
     section = load_section(document, request.config, sources, kinds=kind_names())
     if section is None:
         raise UsageError(f"{request.config}: hpo.apply is false, so there is nothing to run; set it to true")
-    return section
+    return section if request.name is None else _named(section, request.name, request.launch)
+
+
+def _named(section: HpoSection, name: str, launch: Launch) -> HpoSection:
+    """Return the section of a new sweep of this name."""
+    if launch.resume is not None or section.sweep_id is not None or section.sweep_configuration is None:
+        raise UsageError("--name names a new sweep: one that is resumed or joined keeps its own name")
+    if not name.strip():
+        raise UsageError("--name is empty: give the sweep a name, or leave the option out")
+    configuration = {**section.sweep_configuration, "name": name}
+    return section.model_copy(update={"sweep_configuration": configuration})
 
 
 def _find_share(section: HpoSection, launch: Launch) -> NodeTask | None:

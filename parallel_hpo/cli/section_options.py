@@ -14,13 +14,35 @@ from typing import Annotated, Any, Final
 import typer
 from typer.core import TyperCommand
 
-_ONLY_IN_FILES: Final = frozenset({"kind", "apply", "sweep_configuration"})
+ONLY_IN_FILES: Final = frozenset({"kind", "apply", "sweep_configuration"})
+"""Keys that have no option."""
 _GIVEN: Final = "parallel_hpo.given"
+PANELS: Final[Mapping[str, tuple[str, ...]]] = {
+    "Sweep": ("count", "seed", "seed_parameter", "project", "entity", "sweep_id", "backend"),
+    "Workers and devices": (
+        *("workers", "devices", "workers_per_device", "devices_per_worker", "polite"),
+        *("recycle_after", "start_method", "preload"),
+    ),
+    "Limits": (
+        *("deadline", "sweep_timeout_s", "run_timeout_s", "stall_timeout_s"),
+        *("memory_limit_mb", "grace_period_s"),
+    ),
+    "Failures": ("retries", "restart", "failures", "faults", "on_failure"),
+    "Files and output": ("directory", "on_end", "notify"),
+    "Batch and machines": ("machines",),
+}
+"""The panels of `run --help`, with the section's keys in each."""
+SWEEP, _, _, _, OUTPUT, BATCH = PANELS
+_PANEL_OF: Final = {key: panel for panel, keys in PANELS.items() for key in keys}
 _UNITS: Final = {"_s": "SECONDS", "_mb": "MB"}
 
 
 class RunCommand(TyperCommand):
     """A command that has the section's options besides its own."""
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        """Show the help in panels, though errors stay a line or two."""
+        super().__init__(*arguments, **settings | {"rich_markup_mode": "rich"})
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return all of its arguments and options."""
@@ -42,12 +64,20 @@ def options() -> tuple[Any, ...]:
     from parallel_hpo.config.section import HpoSection, section_schema
 
     said = section_schema()["properties"]
-    keys = [key for key in HpoSection.model_fields if key not in _ONLY_IN_FILES]
+    keys = [key for key in _PANEL_OF if key in HpoSection.model_fields]
     return _made_of(_parameter(key, said[key]["description"], _metavar(key, said[key])) for key in keys)
 
 
 def _parameter(key: str, text: str, metavar: str) -> inspect.Parameter:
-    option = typer.Option(help=text, metavar=metavar, expose_value=False, callback=_note)
+    from rich.markup import escape
+
+    option = typer.Option(
+        help=escape(text),
+        metavar=metavar,
+        expose_value=False,
+        callback=_note,
+        rich_help_panel=_PANEL_OF[key],
+    )
     return inspect.Parameter(
         key, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[str | None, option]
     )

@@ -32,6 +32,10 @@ class ParallelHPOError(Exception):
 
     exit_code: ClassVar[ExitCode] = ExitCode.OUR_FAULT
 
+    def _render_traceback_(self) -> list[str]:
+        """Return what IPython shows instead of a traceback: the message says what to do, our frames don't."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class ConfigError(ParallelHPOError):
     """The configuration is wrong: names the file, the key's path, the value, and what is allowed."""

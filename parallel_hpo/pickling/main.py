@@ -24,7 +24,7 @@ from typing import Any, BinaryIO, Final, cast
 from parallel_hpo.core.child_spec import PickledMain, SharedMemory
 from parallel_hpo.core.errors import TargetError
 from parallel_hpo.core.types import Program, Target
-from parallel_hpo.pickling.payload import Payload
+from parallel_hpo.pickling.payload import Payload, load_main
 from parallel_hpo.pickling.script import (
     Definitions,
     ScriptPickler,
@@ -258,7 +258,7 @@ def keep(main: PickledMain, folder: Path, secrets: Iterable[str]) -> str:
 def kept_in(folder: Path) -> PickledMain | None:
     """Return the `main` that was kept in a folder; None: none was."""
     try:
-        found = pickle.loads((folder / FILE).read_bytes())
+        found = load_main((folder / FILE).read_bytes())
     except FileNotFoundError:
         return None
     return found if isinstance(found, PickledMain) else None

@@ -17,13 +17,14 @@ import io
 import os
 import pickle
 from base64 import b64decode, b64encode
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any, BinaryIO, Final, cast
 
-from parallel_hpo.core.child_spec import PickledMain, SharedMemory
+from parallel_hpo.core.child_spec import LazyDefinitions, PickledMain, Script, SharedMemory
 from parallel_hpo.core.errors import TargetError
 from parallel_hpo.core.types import Program, Target
 
@@ -148,8 +149,30 @@ def to_text(main: PickledMain | Target | Program) -> str:
     return b64encode(pickle.dumps(carry(main))).decode()
 
 
+EARLIER: Final[Mapping[tuple[str, str], type]] = {
+    ("parallel_hpo.words", "Target"): Target,
+    ("parallel_hpo.words", "Program"): Program,
+    ("parallel_hpo.protocol.spec", "PickledMain"): PickledMain,
+    ("parallel_hpo.protocol.spec", "Script"): Script,
+    ("parallel_hpo.protocol.spec", "Rest"): LazyDefinitions,
+    ("parallel_hpo.protocol.spec", "SharedMemory"): SharedMemory,
+    ("parallel_hpo.supervisor.packing.carried", "Carried"): ShippedMain,
+}
+"""Where a `main` that an earlier version kept in a folder or a pool names its classes."""
+
+
+class _MainUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        return EARLIER.get((module, name)) or super().find_class(module, name)
+
+
+def load_main(data: bytes) -> Any:
+    """Unpickle a `main` that this or an earlier version kept; raises what an object's own reduction does."""
+    return _MainUnpickler(io.BytesIO(data)).load()
+
+
 def from_text(text: str) -> PickledMain | Target | Program | ShippedMain:
     """Return what `to_text` was given; raises whatever an object's own reduction does."""
-    main = pickle.loads(b64decode(text))
+    main = load_main(b64decode(text))
     assert isinstance(main, PickledMain | Target | Program | ShippedMain)
     return main

@@ -7,6 +7,9 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+from parallel_hpo.cli.section_options import ONLY_IN_FILES, PANELS
+from parallel_hpo.config.section import HpoSection
+
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 TRAIN = """
@@ -29,7 +32,7 @@ parameters:
 def test_a_sweep_file_and_a_target_are_run_to_a_summary(tmp_path: Path, command: Command) -> None:
     (tmp_path / "train.py").write_text(TRAIN)
     (tmp_path / "sweep.yaml").write_text(SWEEP)
-    options = ("--workers", "1", "--backend", "local", "--directory", "sweeps", "--json")
+    options = ("--workers", "1", "--backend", "local", "--directory", "sweeps", "--name", "night", "--json")
     done = command("run", "sweep.yaml", "train.py:main", *options, "--", "--epochs", "3")
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout)
@@ -37,3 +40,15 @@ def test_a_sweep_file_and_a_target_are_run_to_a_summary(tmp_path: Path, command:
     assert "train.py', '--epochs', '3']" in done.stderr
     assert f"best: run {summary['best']['run_id']}  loss=0.25  lr=0.25\n" in done.stderr
     assert json.loads((tmp_path / "sweeps" / summary["sweep_id"] / "summary.json").read_text()) == summary
+    assert "night" in command("status", "--directory", "sweeps").stdout
+
+
+def test_a_sweep_that_has_a_name_already_is_not_named_again(tmp_path: Path, command: Command) -> None:
+    (tmp_path / "sweep.yaml").write_text(SWEEP)
+    done = command("run", "sweep.yaml", "--name", "night", "--sweep-id", "abc", "--dry-run")
+    assert (done.returncode, "--name names a new sweep" in done.stderr) == (2, True)
+
+
+def test_the_help_has_each_key_of_the_section_in_one_panel() -> None:
+    keys = [key for panel in PANELS.values() for key in panel]
+    assert sorted(keys) == sorted(HpoSection.model_fields.keys() - ONLY_IN_FILES)
