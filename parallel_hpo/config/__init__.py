@@ -1,1 +1,1 @@
-"""What a user may configure: the `hpo` section, where it is read from, and the sweep configuration in it."""
+"""The configuration: the `hpo` section, its sources, and the sweep configuration in it."""

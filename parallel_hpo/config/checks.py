@@ -1,11 +1,7 @@
-"""Reads single keys of a sweep configuration, and says in one line what is wrong with one.
+"""Checks for single keys of a sweep configuration, and for its `early_terminate`.
 
-Each function takes the value's key path (`where`) and returns the value with its
-type, or raises ConfigError: key path, value, what is allowed. Imports `errors` only.
-
-Checks a sweep configuration's `early_terminate`: the rule by which its worse runs are stopped early.
-
-Each rule has a frozen class of what it says, and a function that checks and makes it, in one table.
+Each function takes the key path (`where`) and returns the typed value, or raises ConfigError with the
+key path, the value, and what is allowed. Each early-stop rule has a class of settings and one parser.
 """
 
 from __future__ import annotations
@@ -20,7 +16,7 @@ from typing import Any, Final, TypeGuard
 from parallel_hpo.core.errors import ConfigError
 
 _SHOWN_CHARS = 80
-"""An error shows at most so much of a wrong value: a line, not a page."""
+"""Maximum length of a wrong value in an error message, in characters."""
 
 
 def wrong(where: str, value: object, allowed: str) -> ConfigError:
@@ -29,7 +25,7 @@ def wrong(where: str, value: object, allowed: str) -> ConfigError:
 
 
 def missing(where: str, needed: str) -> ConfigError:
-    """Return the error for a key that must be there."""
+    """Return the error for a required key."""
     return ConfigError(f"{where} is missing; needed: {needed}")
 
 
@@ -44,7 +40,7 @@ def table(where: str, value: object, allowed: str) -> Mapping[str, Any]:
 
 
 def only_keys(where: str, given: Iterable[str], known: Iterable[str]) -> None:
-    """Raise for the first key that is not known, with what was likely meant."""
+    """Raise ConfigError for the first unknown key, with the nearest known one."""
     allowed = tuple(known)
     for key in given:
         if key not in allowed:
@@ -52,7 +48,7 @@ def only_keys(where: str, given: Iterable[str], known: Iterable[str]) -> None:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Return what was likely meant and what is known, as the end of an error message."""
+    """Return the end of an error message: the nearest known word, and all known words."""
     words = tuple(known)
     close = get_close_matches(word, words, n=1)
     meant = f"did you mean {close[0]!r}? " if close else ""
@@ -60,7 +56,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def one_of(where: str, value: object, names: Iterable[str]) -> str:
-    """Return a value that is one of some names."""
+    """Return the value if it is one of `names`."""
     words = tuple(str(name) for name in names)
     if isinstance(value, str) and value in words:
         return value
@@ -77,7 +73,7 @@ def text(where: str, value: object) -> str:
 
 
 def whole(where: str, value: object, *, least: int | None = None) -> int:
-    """Return an integer; true, 2.0 and "2" are none."""
+    """Return an integer; true, 2.0 and "2" are refused."""
     bound = "" if least is None else f" of {least} or more"
     if not isinstance(value, int) or isinstance(value, bool) or (least is not None and value < least):
         raise wrong(where, value, f"a whole number{bound}{_hint(value)}")
@@ -85,7 +81,7 @@ def whole(where: str, value: object, *, least: int | None = None) -> int:
 
 
 def number(where: str, value: object, *, above: float | None = None) -> int | float:
-    """Return a finite number, an integer as an integer; true and "2" are none."""
+    """Return a finite number, an integer as an integer; true and "2" are refused."""
     bound = "" if above is None else f" above {above:g}"
     if not _is_finite_number(value) or (above is not None and value <= above):
         raise wrong(where, value, f"a number{bound}{_hint(value)}")
@@ -93,10 +89,10 @@ def number(where: str, value: object, *, above: float | None = None) -> int | fl
 
 
 def json_native(where: str, value: object) -> None:
-    """Raise unless the value reads back from JSON as it is."""
+    """Raise ConfigError unless the value survives a round trip through JSON."""
     if isinstance(value, list):
-        for place, item in enumerate(value):
-            json_native(f"{where}[{place}]", item)
+        for index, item in enumerate(value):
+            json_native(f"{where}[{index}]", item)
     elif isinstance(value, Mapping):
         for key, item in table(where, value, "an object").items():
             json_native(f"{where}.{key}", item)
@@ -116,7 +112,7 @@ def _is_finite_number(value: object) -> TypeGuard[int | float]:
 
 
 def _hint(value: object) -> str:
-    """Explain a number that arrived as text: YAML 1.1 reads 1e-4 so."""
+    """Explain a number that arrived as text, as YAML 1.1 reads 1e-4."""
     if not isinstance(value, str):
         return ""
     try:
@@ -127,10 +123,10 @@ def _hint(value: object) -> str:
 
 
 def show(value: object) -> str:
-    """Return a value as JSON has it, cut to fit a line."""
+    """Return a value as JSON, cut to fit a line."""
     try:
         shown = json.dumps(value, default=repr, ensure_ascii=False)
-    except (TypeError, ValueError):  # keys that JSON can't have, or a list within itself
+    except (TypeError, ValueError):  # keys that JSON can't hold, or a list within itself
         shown = repr(value)
     return shown if len(shown) <= _SHOWN_CHARS else shown[: _SHOWN_CHARS - 1] + "…"
 
@@ -142,7 +138,7 @@ _A_RULE: Final = 'an object such as {"type": "hyperband", "min_iter": 3}'
 class HyperbandSettings:
     """Bands are `min_iter` and its multiples by `eta`; or `s` of them, from `max_iter` downwards.
 
-    `strict`: a run is judged by what it had at a band, not by its best until then.
+    `strict`: judge a run by its value at a band, not by its best until then.
     """
 
     min_iter: int | None = None
@@ -153,8 +149,7 @@ class HyperbandSettings:
 
 
 EarlyTerminate = HyperbandSettings
-"""What an `early_terminate` says; with a second rule, either of them."""
-
+"""A checked `early_terminate`; with a second rule, a union."""
 
 _HYPERBAND: Final = tuple(field.name for field in fields(HyperbandSettings))
 
@@ -171,15 +166,15 @@ def parse_early_terminate(where: str, value: object) -> EarlyTerminate:
 def _hyperband(where: str, rule: Mapping[str, Any]) -> HyperbandSettings:
     if "min_iter" not in rule and not {"max_iter", "s"} <= rule.keys():
         raise missing(f"{where}.min_iter", "min_iter, or both max_iter and s")
-    said: dict[str, Any] = {key: rule[key] for key in _HYPERBAND if key in rule}
-    for key in said.keys() & {"min_iter", "max_iter"}:
-        whole(f"{where}.{key}", said[key], least=1)
+    settings: dict[str, Any] = {key: rule[key] for key in _HYPERBAND if key in rule}
+    for key in settings.keys() & {"min_iter", "max_iter"}:
+        whole(f"{where}.{key}", settings[key], least=1)
     for key, above in (("s", 0), ("eta", 1)):
-        if key in said:
-            number(f"{where}.{key}", said[key], above=above)
-    if not isinstance(said.get("strict", False), bool):
-        raise wrong(f"{where}.strict", said["strict"], "true or false")
-    return HyperbandSettings(**said)
+        if key in settings:
+            number(f"{where}.{key}", settings[key], above=above)
+    if not isinstance(settings.get("strict", False), bool):
+        raise wrong(f"{where}.strict", settings["strict"], "true or false")
+    return HyperbandSettings(**settings)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,7 @@
-"""Checks the distribution of one parameter of a sweep configuration.
+"""Checks the distribution of one parameter of a sweep configuration; called by `config/sweep.py`.
 
-Each distribution has its keys, required and optional, in one table, and a function
-that makes it from them. A missing `distribution` is inferred as W&B does. Called
-by `sweep`.
+One table lists each distribution's parser and its required and optional keys. A missing `distribution` is
+inferred as W&B does.
 """
 
 from __future__ import annotations
@@ -32,21 +31,21 @@ Spec = Mapping[str, Any]
 _RANGE: Final = ("min", "max")
 A_PARAMETER: Final = 'an object such as {"value": 3}, {"values": [3, 5]} or {"min": 0.1, "max": 1.0}'
 _LARGEST_EXPONENT: Final = 700
-"""exp(±700) is about the last that a float can hold."""
+"""Largest exponent of e: exp(700) is close to the largest float."""
 _LEAST_EXPONENT: Final = 0.01
-"""A lower bound between 0 and this is a value: exp(0.01) is 1.01."""
+"""Lowest plausible exponent above 0 as a lower bound: exp(0.01) is 1.01."""
 _LEAST_HIGHEST: Final = 1.0
-"""Bounds that both lie between 0 and this are values: as exponents they span less than 1 to e."""
+"""Lowest plausible exponent as an upper bound: two bounds below it span less than 1 to e."""
 _MOST_EXPONENT: Final = 50.0
-"""An upper bound from this on is a value: exp(50) is 5e21."""
+"""Highest plausible exponent: exp(50) is 5e21."""
 _LARGEST_INT: Final = 2**53
 _DEFAULT_Q: Final = 1.0
 _SUM_TOLERANCE: Final = 1e-5
-"""Of probabilities: as in numpy's isclose, which W&B uses, so that three times 0.33333 will do."""
+"""Tolerance of the sum of probabilities, that of numpy's isclose in W&B: three times 0.33333 passes."""
 
 
 def parse_distribution(where: str, spec: Spec, method: Method) -> Distribution:
-    """Return one parameter's distribution; raises ConfigError for what is wrong with it."""
+    """Return one parameter's distribution; raises ConfigError if it is wrong."""
     name = _name(where, spec)
     kind = _KINDS[name]
     _check_keys(where, spec, name, kind)
@@ -77,7 +76,7 @@ def _and(words: Iterable[str]) -> str:
 
 
 def _name(where: str, spec: Spec) -> str:
-    """Return the distribution's name: the one given, or W&B's default for the keys that are there."""
+    """Return the given name of the distribution, or W&B's default for the given keys."""
     if "distribution" in spec:
         return _named(f"{where}.distribution", spec["distribution"])
     if "value" in spec:
@@ -95,25 +94,25 @@ def _name(where: str, spec: Spec) -> str:
 
 
 def _named(where: str, name: object) -> str:
-    """Return a distribution's name; another library's word for log_uniform_values is answered with that."""
+    """Return a distribution's name; the error suggests log_uniform_values for other libraries' names."""
     letters = "".join(filter(str.isalpha, name)).lower() if isinstance(name, str) else ""
     if letters in _LIKELY_MEANT and name not in _KINDS:
         raise wrong(where, name, f"{', '.join(_KINDS)} (did you mean {_LIKELY_MEANT[letters]!r}?)")
     return one_of(where, name, _KINDS)
 
 
-def find_doubt(where: str, spec: Spec) -> str:
-    """Return why the bounds of a valid parameter are likely not the ones that were meant; '': they are fine.
+def bounds_problem(where: str, spec: Spec) -> str | None:
+    """Return why a valid parameter's bounds are probably a mistake; None if they are plausible.
 
-    The bounds of log_uniform are exponents of e. Nobody means exponents so close to 0, or ones so large that
-    the values have 22 digits: such bounds are the values themselves.
+    The bounds of log_uniform are exponents of e. Exponents very close to 0, or so large that the values
+    have 22 digits, were probably meant as values.
     """
     meant = _BOUNDS_AS_VALUES.get(str(spec.get("distribution", "")))
     if meant is None:
-        return ""
+        return None
     low, high = float(spec["min"]), float(spec["max"])
     if low <= 0 or (low > _LEAST_EXPONENT and _LEAST_HIGHEST < high < _MOST_EXPONENT):
-        return ""
+        return None
     sign = -1 if spec["distribution"] == "inv_log_uniform" else 1
     drawn = sorted(math.exp(sign * bound) for bound in (low, high))
     return (
@@ -124,7 +123,7 @@ def find_doubt(where: str, spec: Spec) -> str:
 
 
 def with_distribution(where: str, spec: Spec) -> dict[str, Any]:
-    """Return a parameter with the name of its distribution; ConfigError where it can't be inferred."""
+    """Return a parameter with its distribution's name; raises ConfigError if it can't be inferred."""
     return {**spec, "distribution": _name(where, spec)}
 
 
@@ -153,7 +152,7 @@ def _categorical_w_probabilities(where: str, spec: Spec) -> Categorical:
     given, here = spec["probabilities"], f"{where}.probabilities"
     if not isinstance(given, list) or len(given) != len(values):
         raise wrong(here, given, f"a list of {len(values)} numbers, one for each of `values`")
-    probabilities = tuple(float(number(f"{here}[{place}]", item)) for place, item in enumerate(given))
+    probabilities = tuple(float(number(f"{here}[{index}]", item)) for index, item in enumerate(given))
     if min(probabilities) < 0:
         raise wrong(here, given, "numbers of 0 or more")
     if abs(sum(probabilities) - 1) > _SUM_TOLERANCE:
@@ -173,7 +172,7 @@ def _uniform(where: str, spec: Spec) -> Uniform:
     q, least = _q(where, spec), max(abs(low), abs(high)) / _LARGEST_INT
     if q is not None and q < least:
         raise wrong(
-            f"{where}.q", q, f"a step of at least {least:g}, since floats tell no finer ones apart here"
+            f"{where}.q", q, f"a step of at least {least:g}, since floats have no finer resolution here"
         )
     return Uniform(low, high, q)
 
@@ -288,7 +287,7 @@ _BOUNDS_AS_VALUES: Final = {
 _LIKELY_MEANT: Final = {
     meant.replace("_values", "").replace("_", ""): meant for meant in _BOUNDS_AS_VALUES.values()
 }
-"""Words of other libraries, in small letters only: Ray's and Hyperopt's loguniform takes values."""
+"""Names in other libraries, lower case without underscores: Ray's and Hyperopt's loguniform takes values."""
 _ALL_KEYS: Final = (
     "distribution",
     "value",

@@ -1,12 +1,8 @@
-"""Reads a user's configuration file and merges the sources of the `hpo` section.
+"""Reads a user's JSON, YAML or TOML file and merges the sources of the `hpo` section.
 
     flag  >  environment PARALLEL_HPO_<KEY>  >  file  >  default
 
-The file is JSON, YAML or TOML by its suffix; what stands beside its `hpo` table
-is the user's own. Errors name the source of the value that is wrong. Imports
-`config.hpo` and `errors`; called by the rooms `hpo` and `cli`.
-
-The section of one of a sweep's machines: the sweep's own, with what each machine may have its own way.
+Errors name the source of the wrong value. A node's section is the sweep's, with keys of its own machine.
 """
 
 from __future__ import annotations
@@ -22,8 +18,8 @@ from typing import Any, Final
 
 import yaml
 
-from parallel_hpo.config.checks import nearest
-from parallel_hpo.config.section import SECTION, HpoSection, is_text, parse_section, show
+from parallel_hpo.config.checks import nearest, show
+from parallel_hpo.config.section import SECTION, HpoSection, is_text, parse_section
 from parallel_hpo.config.sweep import parse_sweep_configuration
 from parallel_hpo.core.errors import ConfigError
 from parallel_hpo.core.pool_messages import OF_A_NODE
@@ -31,14 +27,14 @@ from parallel_hpo.core.pool_messages import OF_A_NODE
 _PREFIX: Final = "PARALLEL_HPO_"
 _NESTED: Final = "__"
 _INSIDE_WORKER: Final = ("PARALLEL_HPO_WORKER", "PARALLEL_HPO_MARK")
-"""A worker has both; the child in which a target is tried, and the fork server, have the second."""
+"""Variables of our child processes: workers have both, the fork server and other children the second."""
 _FACTS: Final = frozenset(
     {
         *("PARALLEL_HPO_DEVICE", "PARALLEL_HPO_RUN_ID", "PARALLEL_HPO_ATTEMPT"),
         *OF_A_NODE,
     }
 )
-"""What an environment tells a worker's run or a machine's supervisor; no keys, whoever has set them."""
+"""Variables of a worker's run or of a node that are not keys of the section."""
 
 Document = dict[str, Any]
 """A configuration file's whole content."""
@@ -53,7 +49,7 @@ class Sources:
 
 
 def inside_worker(environment: Mapping[str, str]) -> bool:
-    """Return whether this process is a worker of a sweep or another child of ours, or was started by one."""
+    """Return whether this process is a worker or another child of ours, or was started by one."""
     return any(name in environment for name in _INSIDE_WORKER)
 
 
@@ -78,30 +74,29 @@ def read_document(path: Path) -> Document:
 
 
 def with_section(document: Document, path: Path) -> Document:
-    """Return a document that has an `hpo` section: a plain W&B sweep file becomes one.
+    """Return the document with an `hpo` section; a plain W&B sweep file gets one.
 
-    Its `project` and `entity` count, as they do for `wandb sweep`. Raises
-    ConfigError where the document is neither, or the sweep configuration is wrong.
+    Its `project` and `entity` are used, as `wandb sweep` does. Raises ConfigError if the
+    document is neither, or the sweep configuration is wrong.
     """
     if SECTION in document:
         return document
     if not {"method", "parameters"} & document.keys():
         raise ConfigError(
-            f"{path}: has no {SECTION!r} section, and is no W&B sweep file"
+            f"{path}: has no {SECTION!r} section, and is not a W&B sweep file"
             " (which has 'method' and 'parameters' at its top level)"
         )
     parse_sweep_configuration(document, where=f"{path}: sweep")
-    place = {key: document[key] for key in ("project", "entity") if key in document}
-    return {SECTION: {"sweep_configuration": document, **place}}
+    project = {key: document[key] for key in ("project", "entity") if key in document}
+    return {SECTION: {"sweep_configuration": document, **project}}
 
 
 def load_section(
     document: Document, path: Path, sources: Sources, *, kinds: tuple[str, ...]
 ) -> HpoSection | None:
-    """Return the checked `hpo` section; None without one, where `apply` is false, and inside a worker.
+    """Return the checked `hpo` section; None without one, with `apply: false`, and inside a worker.
 
-    Raises ConfigError, naming where the value comes from, the key's path, the
-    value, and what is allowed.
+    Raises ConfigError with the value's source, the key's path, the value, and what is allowed.
     """
     if SECTION not in document or inside_worker(sources.environment):
         return None
@@ -125,7 +120,7 @@ def load_section(
 
 
 def _merge(raw: Document, sources: Sources) -> tuple[Document, dict[str, str]]:
-    """Return the section with its overrides, and for each overridden key what has overridden it."""
+    """Return the section with its overrides, and the source of each override by key."""
     merged = copy.deepcopy(raw)
     origins: dict[str, str] = {}
     for name in sorted(sources.environment):  # sorted: a whole key comes before what is nested in it
@@ -140,7 +135,7 @@ def _merge(raw: Document, sources: Sources) -> tuple[Document, dict[str, str]]:
 
 
 def _put(section: Document, key: str, inner: list[str], text: str) -> None:
-    """Set a key of the section, or what is nested in it by the names `inner`."""
+    """Set a key of the section, or one nested in it under the names `inner`."""
     if not inner:
         section[key] = _value(key, text)
         return
@@ -154,12 +149,12 @@ def _put(section: Document, key: str, inner: list[str], text: str) -> None:
 
 
 def _spelling(name: str, table: Document) -> str:
-    """Return the key as the table spells it; environment variables are in capitals by custom."""
+    """Return the key as the table spells it; environment variables are usually in capitals."""
     return next((key for key in table if str(key).lower() == name.lower()), name.lower())
 
 
 def _value(key: str, text: str) -> Any:
-    """Read a value as JSON where it is some, else as text; `null` is null for every key."""
+    """Parse a value as JSON if possible, else return the text; `null` is null for every key."""
     if is_text(key) and text != "null":
         return text
     try:
@@ -172,7 +167,7 @@ def _value(key: str, text: str) -> Any:
 
 
 class _Broken(Exception):
-    """A file is not what its suffix says: the parser's words, with line and column."""
+    """A file can't be parsed as its suffix says; carries the parser's message with line and column."""
 
 
 def _parse_json(text: str) -> object:
@@ -183,7 +178,7 @@ def _parse_json(text: str) -> object:
 
 
 class _NoBase60(yaml.SafeLoader):
-    """YAML 1.2 leaves `18:00` a text, and 1.1 makes the number 1080 of it: a deadline in as many seconds."""
+    """A loader that keeps `18:00` as text, as YAML 1.2 does; YAML 1.1 makes it 1080, a number of seconds."""
 
 
 _TEXT: Final = "tag:yaml.org,2002:str", re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?$")
@@ -208,7 +203,7 @@ def _parse_yaml(text: str) -> object:
 def _parse_toml(text: str) -> object:
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:  # its words end with the line and column
+    except tomllib.TOMLDecodeError as error:  # its message ends with the line and column
         raise _Broken(f"broken TOML: {error}") from None
 
 
@@ -221,7 +216,7 @@ _PARSERS: Final[Mapping[str, Callable[[str], object]]] = {
 
 
 OF_THE_MACHINE: Final = ("directory", "workers", "devices", "workers_per_device", "devices_per_worker")
-"""Keys of the section that each machine may have its own way."""
+"""Keys of the section that may differ between machines."""
 
 
 def load_section_of_machine(
@@ -232,7 +227,7 @@ def load_section_of_machine(
     directory: Path | None = None,
     kinds: tuple[str, ...] = (),
 ) -> HpoSection | None:
-    """Return what `load_section` does; of the environment only keys of the machine are heeded."""
+    """Load a node's section like `load_section`, with only OF_THE_MACHINE keys from the environment."""
     named = {f"PARALLEL_HPO_{key.upper()}" for key in OF_THE_MACHINE}
     sources = Sources(
         {name: value for name, value in environment.items() if name in named},

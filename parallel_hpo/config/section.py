@@ -1,18 +1,11 @@
-"""The key `deadline` of the `hpo` section: a duration, or a time of day with its date. Pure.
+"""The `hpo` section of a configuration: its keys, their defaults and checks.
 
-Whatever was written, the section has it as text: `5400s`, `1h30m`, or a time with its zone, so that
-every machine of a sweep reads the same moment.
-
-The `hpo` section of a user's configuration: its keys, defaults and what is allowed.
-
-A new key is one more field of `HpoSection`: its docstring feeds the JSON Schema,
-its `Allowed` the error messages. Reading files and merging the sources of a
-value is `loader`'s. Imports `config.sweep` and `errors`.
+To add a key, add a field to `HpoSection`. Its docstring is the option's help text and the JSON Schema's
+description; its `Allowed` completes the error message. `loader` reads files and merges the sources.
 """
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -34,7 +27,7 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
-from parallel_hpo.config.checks import nearest
+from parallel_hpo.config.checks import nearest, show
 from parallel_hpo.config.sweep import parse_sweep_configuration
 from parallel_hpo.config.tables import (
     STRICT,
@@ -60,22 +53,25 @@ _DATE_ALONE: Final = len("2026-12-24")
 
 
 def _as_text(value: Any) -> str | None:
-    """Return a deadline as text, a local time with its zone; ValueError for what is none."""
+    """Return a deadline as text: `5400s`, `1h30m`, or a time with its zone, the same on every machine.
+
+    Raises ValueError for anything else.
+    """
     if value is None or isinstance(value, datetime):
         return None if value is None else _with_zone(value)
     if isinstance(value, int | float) and not isinstance(value, bool):
         value = f"{Decimal(str(value)).normalize():f}s"  # digits alone: 1e-05s is no duration
     if not isinstance(value, str):
-        raise ValueError("no deadline")
-    if _NUMBER.fullmatch(value.strip()):  # as a flag or the environment has it
+        raise ValueError("not a deadline")
+    if _NUMBER.fullmatch(value.strip()):  # from a flag or the environment
         return _as_text(float(value))
     seconds = duration_s(value)
     if seconds is not None:
         if not 0 < seconds < float("inf"):
-            raise ValueError("no time at all, or no end of it")
+            raise ValueError("not a positive, finite duration")
         return value.strip()
     if len(value.strip()) <= _DATE_ALONE:
-        raise ValueError("a day, of which no time is said")
+        raise ValueError("a date without a time")
     return _with_zone(datetime.fromisoformat(value.strip()))
 
 
@@ -83,7 +79,7 @@ def _with_zone(moment: datetime) -> str:
     try:
         return moment.astimezone().isoformat()
     except (OverflowError, OSError):
-        raise ValueError("beyond what a clock can say") from None
+        raise ValueError("out of a clock's range") from None
 
 
 Deadline = Annotated[
@@ -101,9 +97,7 @@ Deadline = Annotated[
 
 SECTION: Final = "hpo"
 SEEDS: Final = 2**63
-"""What a database's whole numbers can hold."""
-_SHOWN_CHARS: Final = 80
-"""An error shows at most so much of a wrong value: a line, not a page."""
+"""Number of different seeds, limited by a database's integers."""
 
 _REMOVED: Final = {
     "engine": "parallel_hpo has one search engine: leave this key out;"
@@ -112,11 +106,11 @@ _REMOVED: Final = {
 """Keys of earlier releases, and what to do instead."""
 
 Origin = Callable[[str], str]
-"""Where the value of a key of the section comes from, in words: a file, a variable, a flag."""
+"""Return the source of a key's value, in words: a file, a variable or a flag."""
 
 
 class BackendChoice(StrEnum):
-    """Which sweep server a sweep is to run against."""
+    """Which sweep server to use."""
 
     AUTO = "auto"
     LOCAL = "local"
@@ -124,7 +118,7 @@ class BackendChoice(StrEnum):
 
 
 class StartMethod(StrEnum):
-    """How a worker's process comes into being."""
+    """How worker processes are started."""
 
     FORKSERVER = "forkserver"
     SPAWN = "spawn"
@@ -142,96 +136,96 @@ class HpoSection(BaseModel):
 
     @property
     def overridden(self) -> frozenset[str]:
-        """Its keys that a flag or the environment gave, and not the file."""
+        """Keys that a flag or the environment set, not the file."""
         return self._overridden
 
     kind: Annotated[str, Allowed("the name of a kind of HPO")] = "wandb_sweeps"
-    """The kind of HPO."""
+    """Kind of HPO (default: wandb_sweeps)."""
     apply: Annotated[bool, Allowed("true or false")] = True
-    """false: HPO is disabled, and the rest of the section is not even checked."""
+    """Enable HPO; false skips the rest of the section, unchecked (default: true)."""
     count: Annotated[
         int | None, Field(gt=0), Allowed("a whole number of 1 or more, or null for no limit")
     ] = None
-    """Runs to perform in total, over all workers; missing: no limit."""
+    """Number of runs in total, over all workers (default: no limit)."""
     seed: Annotated[
         int | None,
         Field(ge=0, lt=SEEDS),
         Allowed("a whole number from 0 on, below 2 to the 63rd, or null"),
     ] = None
-    """What the draw of parameters and each run's own PARALLEL_HPO_SEED follow from; missing: chance."""
+    """Seed for sampling and for each run's PARALLEL_HPO_SEED (default: random)."""
     seed_parameter: Annotated[str | None, Field(min_length=1), Allowed("a name, or null")] = None
-    """Under this name a run's own seed stands in its `wandb.config` too; needs `seed`."""
+    """Name under which to add each run's seed to its `wandb.config`; needs `seed` (default: not added)."""
     sweep_configuration: Annotated[dict[Any, Any] | None, Allowed("a W&B sweep configuration")] = None
-    """The W&B sweep configuration, passed on as it stands; required unless `sweep_id` is given."""
+    """W&B sweep configuration, passed on unchanged; required unless `sweep_id` is given."""
     project: Annotated[str | None, Field(min_length=1), Allowed("a project's name, or null")] = None
-    """The W&B project; missing: WANDB_PROJECT, else W&B's default."""
+    """W&B project (default: WANDB_PROJECT, else W&B's default)."""
     entity: Annotated[str | None, Field(min_length=1), Allowed("a user's or team's name, or null")] = None
-    """The W&B entity; missing: WANDB_ENTITY, else W&B's default."""
+    """W&B entity (default: WANDB_ENTITY, else W&B's default)."""
     sweep_id: Annotated[str | None, Field(min_length=1), Allowed("an existing sweep's id, or null")] = None
-    """Join this sweep instead of creating one."""
+    """Id of an existing sweep to join (default: create a sweep)."""
     backend: Annotated[BackendChoice, Field(strict=False), Allowed('"auto", "local" or "wandb"')] = (
         BackendChoice.AUTO
     )
-    """local: the embedded server; wandb: W&B's; auto: wandb where the client has credentials, else local."""
+    """Sweep server: local is the embedded one, auto is wandb with credentials, else local (default: auto)."""
     workers: Annotated[
         Literal["auto"] | Annotated[int, Field(ge=1)], Allowed('"auto" or a whole number of 1 or more')
     ] = "auto"
-    """Worker processes; auto: one per device times `workers_per_device`, else one per physical core."""
+    """Workers; auto: `workers_per_device` per device, else one per physical core (default: auto)."""
     machines: Annotated[Machines | None, Allowed("an engine's name, a table, or null")] = None
-    """Many machines, each with so many `workers`; missing: this one."""
+    """Machines to run on, each with its own `workers` (default: this machine)."""
     devices: Devices = "auto"
-    """auto: those that the parent's mask shows and nobody else computes on; cpu: none; or which of them."""
+    """Devices, by index or UUID; auto: all visible ones that are not in use, cpu: none (default: auto)."""
     workers_per_device: Annotated[
         Literal["auto"] | Annotated[int, Field(ge=1)], Allowed('"auto" or a whole number of 1 or more')
     ] = 1
-    """Workers that share a device; auto: as many as its memory holds, by what the first runs there held."""
+    """Workers that share a device; auto: as many as fit by the first runs' memory (default: 1)."""
     devices_per_worker: Annotated[int, Field(ge=1), Allowed("a whole number of 1 or more")] = 1
-    """Devices that each worker gets."""
+    """Devices per worker (default: 1)."""
     polite: Annotated[bool, Allowed("true or false")] = False
-    """Leave devices while somebody else computes there, or sits at the machine; workers give way."""
+    """Release devices while other users need them, and run workers at lowest priority (default: false)."""
     faults: Faults = []
-    """What a failed run's reason asks for, by patterns that are tried before the built-in ones."""
+    """Rules for failed runs, matched by reason and tried before the built-in ones (default: none)."""
     retries: Annotated[int, Field(ge=0), Allowed("a whole number of 0 or more")] = 1
-    """Times that a run cut short by its worker's death is run again, same parameters, same run id."""
+    """Retries of a run whose worker died, with the same parameters and run id (default: 1)."""
     restart: Restart = Restart()
-    """The budget of restarts of each worker slot; spent: the slot gives up and the others go on."""
+    """Restart limits of each worker slot; a slot beyond them stops and the others go on."""
     failures: Failures = Failures()
-    """How many failed runs end the sweep, counted over all workers."""
+    """Number of failed runs, over all workers, that ends the sweep."""
     run_timeout_s: Limit = None
-    """Seconds after which a run is stopped, then killed; it has failed."""
+    """Timeout of a run in seconds: it is stopped, then killed, and counts as failed (default: none)."""
     sweep_timeout_s: Limit = None
-    """Seconds after which the sweep is stopped; it can be resumed."""
+    """Timeout of the sweep in seconds; it can be resumed (default: none)."""
     deadline: Deadline = None
-    """A duration from its start, or a time: no run starts that would not end by then, by the runs so far."""
+    """Duration or time by which all runs should end: none starts that would take longer (default: none)."""
     stall_timeout_s: Limit = None
-    """Seconds without a log call or output after which a run's worker is killed, its stacks in its log."""
+    """Timeout without log calls or output, in seconds: the worker is killed (default: none)."""
     memory_limit_mb: Most = None
-    """MB that a worker's process tree may hold; above, it is killed, and its run is run again."""
+    """Memory limit of a worker's process tree in MB: it is killed, its run retried (default: none)."""
     recycle_after: Most = None
-    """Runs after which a worker's process is replaced."""
+    """Number of runs after which a worker's process is replaced (default: no limit)."""
     grace_period_s: Annotated[float, Field(gt=0), Allowed("a number of seconds above 0")] = 30.0
-    """Seconds between asking a run to stop and killing its process tree."""
+    """Seconds between asking a run to stop and killing its process tree (default: 30)."""
     on_end: Command = None
-    """A command that is run when the sweep has ended, with its summary as JSON on stdin, for 30 s at most."""
+    """Command to run after the sweep, with its summary as JSON on stdin; timeout 30 s (default: none)."""
     on_failure: Command = None
-    """A command that is run for each run that failed or crashed, with the run as JSON on stdin, for 30 s."""
+    """Command to run after each failed or crashed run, with the run as JSON on stdin (default: none)."""
     notify: Addresses = []
-    """Apprise addresses that are told of the sweep's end; needs the extra `notify`."""
+    """Apprise addresses to notify of the sweep's end; needs the extra `notify` (default: none)."""
     start_method: Annotated[StartMethod, Field(strict=False), Allowed('"forkserver" or "spawn"')] = Field(
         default_factory=_default_start_method
     )
-    """How workers are started; missing: forkserver on POSIX."""
+    """How workers are started (default: forkserver on POSIX)."""
     preload: Modules = []
-    """Modules imported once in the fork server; none may initialise CUDA on import."""
+    """Modules to import once in the fork server; they must not initialise CUDA on import (default: none)."""
     directory: Annotated[Path, Field(strict=False), Allowed("the path of a folder")] = Field(
         default_factory=default_directory
     )
-    """Where ledgers, logs and summaries go; missing: the user's data folder."""
+    """Folder of ledgers, logs and summaries (default: the user's data folder)."""
 
     @field_validator("directory", mode="before")
     @classmethod
     def _is_named(cls, directory: object) -> object:
-        if directory == "":  # Path("") would be the working directory, which nobody asked for
+        if directory == "":  # Path("") would be the working directory
             raise ValueError("empty")
         return directory
 
@@ -275,7 +269,7 @@ class HpoSection(BaseModel):
 
 
 def expect_free(seed_parameter: str | None, sweep_configuration: Mapping[Any, Any]) -> None:
-    """Raise ConfigError where a sweep has a parameter of the name that its runs' own seed is to have."""
+    """Raise ConfigError if the sweep already has a parameter named `seed_parameter`."""
     parameters = sweep_configuration.get("parameters")
     if seed_parameter is not None and isinstance(parameters, Mapping) and seed_parameter in parameters:
         raise ConfigError(
@@ -287,7 +281,7 @@ def expect_free(seed_parameter: str | None, sweep_configuration: Mapping[Any, An
 def parse_section(raw: Mapping[str, Any], *, origin: Origin, overridden: Iterable[str] = ()) -> HpoSection:
     """Check the section's values; raises ConfigError with one line per wrong key, each naming its origin.
 
-    `overridden` names the keys that are not the file's.
+    `overridden` names the keys that were not set by the file.
     """
     try:
         section = HpoSection.model_validate(dict(raw))
@@ -316,14 +310,8 @@ def is_text(key: str) -> bool:
     return field is not None and field.annotation in (str, str | None, Path, str | list[str] | None)
 
 
-def show(value: object) -> str:
-    """Return a value as a user would write it in JSON, cut to a line's length."""
-    text = json.dumps(value, default=repr, ensure_ascii=False)
-    return text if len(text) <= _SHOWN_CHARS else text[: _SHOWN_CHARS - 1] + "…"
-
-
 def _describe(details: Mapping[str, Any], origin: Origin) -> str:
-    """Say in one line what is wrong with a key."""
+    """Return one line on what is wrong with a key."""
     key = str(details["loc"][0])
     where = f"{origin(key)}: {SECTION}.{key}"
     fields = HpoSection.model_fields

@@ -1,16 +1,7 @@
-"""Checks a W&B sweep configuration before anything starts.
+"""Checks a W&B sweep configuration before anything starts, and compares it with an earlier one. Pure.
 
-The rules are those of the JSON Schema in W&B's `sweeps` package (0.3.0) and of its
-engine, where that is stricter. What we don't interpret passes through unchecked.
-`parameters`, nested or not, become one flat, sorted tuple; each one is checked in
-`sweep_distributions`, `early_terminate` in `early_stopping`.
-Callers keep the raw mapping: what goes to `wandb.sweep` is what the user wrote.
-
-Where a sweep configuration differs from the one that a sweep was created with. Pure.
-
-Both are compared as W&B understands them: a goal that is left out is "minimize", and a distribution that is
-left out is the one that the bounds imply. What a launch takes from its own file whichever sweep it performs,
-the program and its command, is not compared; nor is where the sweep is.
+The rules are those of the JSON Schema in W&B's `sweeps` package (0.3.0), and of its engine where that is
+stricter. Keys that we don't interpret pass unchecked. Callers send the raw mapping to `wandb.sweep`.
 """
 
 from __future__ import annotations
@@ -33,7 +24,12 @@ from parallel_hpo.config.checks import (
     whole,
     wrong,
 )
-from parallel_hpo.config.distributions import A_PARAMETER, find_doubt, parse_distribution, with_distribution
+from parallel_hpo.config.distributions import (
+    A_PARAMETER,
+    bounds_problem,
+    parse_distribution,
+    with_distribution,
+)
 from parallel_hpo.config.sweep_types import (
     SEED,
     Goal,
@@ -59,11 +55,10 @@ _IMPUTE: Final = ("latest", "best", "worst")
 def parse_sweep_configuration(
     config: Mapping[str, Any], *, where: str, at_server: bool = False
 ) -> SweepConfiguration:
-    """Return the configuration as `search` needs it; `where` is its key path.
+    """Return the checked configuration; `where` is its key path.
 
-    `at_server`: as clients send it. It may have method custom, whose runs a scheduler of the user's own
-    chooses, and the seed that a launch was given.
-    Raises ConfigError with the key path, the value, and what is allowed.
+    `at_server`: also allow what only clients send, the method custom (runs come from the user's own
+    scheduler) and the seed of a launch. Raises ConfigError with the key path, the value, and what is allowed.
     """
     try:
         return _parse(config, where, at_server)
@@ -91,7 +86,7 @@ def _parse(config: object, where: str, at_server: bool) -> SweepConfiguration:
 
 def _parameters(where: str, config: Mapping[str, Any], method: Method) -> tuple[Parameter, ...]:
     if method is Method.CUSTOM and "parameters" not in config:
-        return ()  # its scheduler's source has them
+        return ()  # the scheduler chooses them
     return parse_parameters(where, config.get("parameters"), method)
 
 
@@ -153,14 +148,14 @@ def _walk(where: str, path: ParameterPath, value: object, method: Method) -> Ite
             yield Parameter((*path, name), parse_distribution(here, spec, method))
 
 
-def find_doubts(config: Mapping[str, Any], *, where: str) -> Iterator[str]:
-    """Yield what is valid in a configuration and likely not what was meant; `where` is its key path."""
+def find_suspicious_bounds(config: Mapping[str, Any], *, where: str) -> Iterator[str]:
+    """Yield a sentence for each parameter whose bounds are valid but probably a mistake."""
     for name, spec in (config.get("parameters") or {}).items():
         here = f"{where}.parameters.{name}"
         if "parameters" in spec:
-            yield from find_doubts(spec, where=here)
-        elif doubt := find_doubt(here, spec):
-            yield doubt
+            yield from find_suspicious_bounds(spec, where=here)
+        elif problem := bounds_problem(here, spec):
+            yield problem
 
 
 _NOT_COMPARED: Final = ("project", "entity", "program", "command", "controller", SEED)
@@ -169,7 +164,7 @@ _OF_METRIC: Final = ("metric.name", "metric.goal")
 
 @dataclass(frozen=True, slots=True)
 class ChangedKey:
-    """A key with another value than before; None: it is not set."""
+    """A key whose value has changed; None: not set."""
 
     where: str
     """The key's path within the configuration."""
@@ -178,12 +173,16 @@ class ChangedKey:
 
     @property
     def is_of_metric(self) -> bool:
-        """Whether it changes what the sweep optimizes."""
+        """Return whether it changes what the sweep optimizes."""
         return self.where in _OF_METRIC
 
 
 def find_changes(new: Mapping[str, Any], old: Mapping[str, Any]) -> tuple[ChangedKey, ...]:
-    """Return the keys whose values differ, in the order of the new configuration, removed ones last."""
+    """Return the keys whose values differ, in the order of the new configuration, removed ones last.
+
+    Defaults are filled in as W&B does: the goal is "minimize", the distribution follows from the bounds.
+    Project and entity, and the program and its command, which each launch has of its own, are not compared.
+    """
     now, before = dict(_leaves(_completed(new))), dict(_leaves(_completed(old)))
     keys = dict.fromkeys([*now, *before])
     changes = (ChangedKey(key, now.get(key), before.get(key)) for key in keys)
@@ -191,12 +190,12 @@ def find_changes(new: Mapping[str, Any], old: Mapping[str, Any]) -> tuple[Change
 
 
 def in_words(changes: Sequence[ChangedKey]) -> str:
-    """Return the changes as a part of a sentence."""
+    """Return the changes as part of a sentence."""
     return ", ".join(f"{each.where} is {_shown(each.new)} (it was {_shown(each.old)})" for each in changes)
 
 
 def _completed(configuration: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is compared of a configuration, with the defaults that it leaves out."""
+    """Return the compared keys of a configuration, with defaults filled in."""
     whole = {key: value for key, value in configuration.items() if key not in _NOT_COMPARED}
     if isinstance(metric := whole.get("metric"), Mapping):
         whole["metric"] = {**metric, "goal": metric.get("goal", str(Goal.MINIMIZE))}
@@ -224,7 +223,7 @@ def _leaves(value: Mapping[str, Any], where: str = "") -> Iterator[tuple[str, An
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Whether two values are equal, and neither is a boolean where the other is a number."""
+    """Return whether two values are equal; a boolean never equals a number."""
     return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
 
 

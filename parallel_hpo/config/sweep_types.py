@@ -1,8 +1,7 @@
-"""What a sweep configuration says, once checked: method, metric and one distribution per parameter.
+"""Types of a checked sweep configuration: method, metric and one distribution per parameter.
 
-`sweep` makes these from a user's mapping; `search` draws from them. A variant that
-differs only in how its bounds are written (exponents or values, inverse or not)
-is the same class here. Frozen; none does anything.
+`config/sweep.py` makes them from a user's mapping; the server's `search` samples from them. Distributions
+that differ only in how their bounds are written (exponents or values, inverse or not) are one class.
 """
 
 from __future__ import annotations
@@ -14,10 +13,10 @@ from typing import Any, Final
 from parallel_hpo.config.checks import EarlyTerminate
 
 ParameterPath = tuple[str, ...]
-"""Where a parameter stands: the names from the outermost `parameters` inwards."""
+"""Names from the outermost `parameters` inwards to a parameter."""
 
 SEED: Final = "parallel_hpo_seed"
-"""Under this key a sweep server of ours is told what it is to draw by."""
+"""Key of the sampling seed in the sweep configuration sent to a server of ours."""
 
 
 class Method(StrEnum):
@@ -27,21 +26,21 @@ class Method(StrEnum):
     RANDOM = "random"
     BAYES = "bayes"
     CUSTOM = "custom"
-    """By a `wandb sweep-scheduler` of the user's own."""
+    """Chosen by the user's own `wandb sweep-scheduler`."""
 
     @property
     def enumerates(self) -> bool:
-        """Whether it goes through all values of each parameter."""
+        """Return whether it tries all values of each parameter."""
         return self is Method.GRID
 
     @property
     def needs_metric(self) -> bool:
-        """Whether it learns from what runs reached."""
+        """Return whether it learns from the runs' values."""
         return self is Method.BAYES
 
 
 class Goal(StrEnum):
-    """Which way a metric is better."""
+    """Direction in which a metric is optimized."""
 
     MINIMIZE = "minimize"
     MAXIMIZE = "maximize"
@@ -49,7 +48,7 @@ class Goal(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """The metric that the sweep optimizes; `target`: the sweep is over once a run reaches it."""
+    """The metric that the sweep optimizes; the sweep ends when a run reaches `target`."""
 
     name: str
     goal: Goal = Goal.MINIMIZE
@@ -65,7 +64,7 @@ class Constant:
 
 @dataclass(frozen=True, slots=True)
 class Categorical:
-    """One of `values`, each with its probability; None: all alike."""
+    """One of `values`, each with its probability; None: equally likely."""
 
     values: tuple[Any, ...]
     probabilities: tuple[float, ...] | None = None
@@ -130,7 +129,7 @@ Distribution = Constant | Categorical | IntUniform | Continuous
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One parameter, however deep it is nested."""
+    """One parameter, nested or not."""
 
     path: ParameterPath
     distribution: Distribution
@@ -146,6 +145,6 @@ class SweepConfiguration:
     early_terminate: EarlyTerminate | None = None
     run_cap: int | None = None
     seed: int | None = None
-    """What the parameters are drawn by; None: chance."""
+    """Sampling seed; None: random."""
     scheduled: bool = False
-    """All runs come from a `wandb sweep-scheduler`, whatever the method is."""
+    """Whether all runs come from a `wandb sweep-scheduler`, with any method."""

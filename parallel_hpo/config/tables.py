@@ -1,8 +1,6 @@
-"""The keys of the `hpo` section that hold a table of their own, and how a key says what it may be.
+"""Types of the `hpo` section's keys that are more than a number or a text: nested tables, lists, commands.
 
-What the keys `devices`, `preload` and `faults` of the `hpo` section may hold.
-
-What the keys `on_end`, `on_failure` and `notify` of the `hpo` section may hold.
+The docstring under a key of a table is its option's help text and the JSON Schema's description.
 """
 
 from __future__ import annotations
@@ -28,7 +26,7 @@ from pydantic import (
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """What a key may be, in the words of an error message."""
+    """The values that a key allows, for error messages."""
 
     text: str
 
@@ -42,35 +40,35 @@ Most = Annotated[int | None, Field(gt=0), Allowed("a whole number of 1 or more, 
 
 
 class Restart(BaseModel):
-    """The budget of restarts of one worker slot."""
+    """Restart limits of one worker slot."""
 
     model_config = STRICT
 
     max_restarts: Annotated[int, Field(ge=0), Allowed("a whole number of 0 or more")] = 5
-    """Restarts within `window_s`; one more, and the slot gives up."""
+    """Maximum restarts of a slot within `window_s`, before it stops for good (default: 5)."""
     window_s: Seconds = 600
-    """Seconds after which a restart is forgotten."""
+    """Window in which restarts are counted, in seconds (default: 600)."""
     backoff_s: Seconds = 1
-    """Wait before the second restart within the window, doubled for each further one; the first has none."""
+    """Seconds to wait before the second restart in the window, then doubled each time (default: 1)."""
     backoff_max_s: Seconds = 60
-    """The longest wait."""
+    """Longest wait before a restart, in seconds (default: 60)."""
 
 
 class Failures(BaseModel):
-    """Limits of failed runs; a run has failed when its `main` raised."""
+    """Limits of failed runs; a run fails when its `main` raises."""
 
     model_config = STRICT
 
     max_consecutive: Most = None
-    """Failures in a row."""
+    """Failures in a row that end the sweep (default: no limit)."""
     max_total: Most = None
-    """Failures in total."""
+    """Failures in total that end the sweep (default: no limit)."""
     max_initial: Most = 5
-    """Failures before any run has finished."""
+    """Failures before the first finished run that end the sweep (default: 5)."""
 
 
 class MachineEngine(StrEnum):
-    """What finds the machines of a sweep and starts a node on each."""
+    """Cluster engines, which find the machines of a sweep and start a node on each."""
 
     RAY = "ray"
     DASK = "dask"
@@ -85,20 +83,20 @@ class Machines(BaseModel):
     engine: Annotated[
         MachineEngine | None, Field(strict=False), Allowed('"ray", "dask", "slurm", or null')
     ] = None
-    """What finds the machines and starts a node on each; null: they come by `parallel-hpo join`."""
+    """Cluster engine that starts a node per machine (default: none, machines join by `parallel-hpo join`)."""
     count: Annotated[
         Literal["auto"] | Annotated[int, Field(ge=1)], Allowed('"auto" or a whole number of 1 or more')
     ] = "auto"
-    """Machines at the most; auto: all that the engine has."""
+    """Maximum number of machines; auto: all that the engine has (default: auto)."""
     address: Annotated[str | None, Field(min_length=1), Allowed("what its client takes, or null")] = None
-    """Where the engine is, as its own client takes it."""
+    """Address of the engine, in its own client's form (default: the client's own)."""
     node_timeout_s: Seconds = 300
-    """Seconds of silence after which a machine is taken for gone, and its runs are run again elsewhere."""
+    """Timeout of a silent machine in seconds; its runs are then requeued elsewhere (default: 300)."""
 
     @model_validator(mode="before")
     @classmethod
     def _is_an_engine(cls, value: object) -> object:
-        """Take an engine's name alone for the table that has it."""
+        """Turn an engine's name into a table."""
         return {"engine": value} if isinstance(value, str) else value
 
 
@@ -106,47 +104,47 @@ TABLES: Final[dict[str, type[BaseModel]]] = {"restart": Restart, "failures": Fai
 
 
 class FaultAction(StrEnum):
-    """What a failed run's reason asks for."""
+    """What to do with the worker after a failed run."""
 
     KEEP = "keep"
-    """Nothing: the worker goes on."""
+    """Keep the worker."""
     RECYCLE = "recycle"
-    """A fresh process in the worker's place."""
+    """Replace the worker's process."""
     QUARANTINE = "quarantine"
-    """That, and no run on its device for a while, if there are others."""
+    """Replace it, and start no run on its device for a while if there are other devices."""
 
 
 def _compiles(pattern: str) -> str:
     try:
         re.compile(pattern)
     except re.error as error:
-        raise ValueError(f"no regular expression: {error}") from None
+        raise ValueError(f"not a regular expression: {error}") from None
     return pattern
 
 
 class Fault(BaseModel):
-    """What to do after a run that failed for a reason in which `pattern` is found."""
+    """A rule for runs whose failure reason contains `pattern`."""
 
     model_config = STRICT
 
     pattern: Annotated[str, Field(min_length=1), AfterValidator(_compiles)]
-    """A regular expression; upper and lower case are the same to it."""
+    """Regular expression, matched without regard to case."""
     action: Annotated[FaultAction, Field(strict=False)]
-    """keep, recycle (a fresh worker process), or quarantine (also no run on its device for a while)."""
+    """keep the worker, recycle (replace its process), or quarantine (also pause its device for a while)."""
 
 
 def _by_commas(value: Any) -> Any:
-    """Read `a,b`, as the environment and flags have it, as a list."""
+    """Split `a,b`, the form of flags and of the environment, into a list."""
     return [word.strip() for word in value.split(",")] if isinstance(value, str) else value
 
 
 def _as_tokens(value: Any) -> Any:
-    """Return devices as the tokens of a mask, which are text: `0,1` and a lone 0 are lists too."""
+    """Return devices as a list of a mask's tokens; `0,1` and a single 0 are accepted too."""
     if value in ("auto", "cpu"):
         return value
     items = [value] if isinstance(value, int) else _by_commas(value)
     if not isinstance(items, list) or not items or not all(_is_token(item) for item in items):
-        raise ValueError("no devices")
+        raise ValueError("not devices")
     return [str(item) for item in items]
 
 
@@ -185,16 +183,16 @@ Faults = Annotated[
 
 
 COMMAND_FORMAT: Final = "command"
-"""What the JSON Schema calls a command, whichever way it is written."""
+"""Format of both forms of a command in the JSON Schema."""
 
 
 def words_of(command: str | Sequence[str]) -> tuple[str, ...]:
-    """Return a command's words: a text is split as a shell would, and nothing in it is expanded."""
+    """Return a command's words; text is split as a shell does, without expansion."""
     return tuple(shlex.split(command) if isinstance(command, str) else command)
 
 
 def _as_list(value: Any) -> Any:
-    """Read a list that a flag or the environment gives as JSON; other text is the command itself."""
+    """Parse a list that a flag or the environment gives as JSON; other text is the command itself."""
     if isinstance(value, str) and value.startswith("["):
         try:
             return json.loads(value)
@@ -209,8 +207,8 @@ def _has_words(command: str | list[str]) -> str | list[str]:
     return command
 
 
-def _alone(value: Any) -> Any:
-    """Take one address for a list of one."""
+def _wrap_single(value: Any) -> Any:
+    """Turn one address into a list."""
     return [value] if isinstance(value, str) else value
 
 
@@ -231,6 +229,6 @@ Command = Annotated[
 ]
 Addresses = Annotated[
     list[str],
-    BeforeValidator(_alone),
+    BeforeValidator(_wrap_single),
     Allowed("a list of Apprise addresses, such as mailto://… or slack://…"),
 ]

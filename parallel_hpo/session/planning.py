@@ -10,7 +10,7 @@ from typing import Any
 
 from parallel_hpo.client.choose import choose_backend
 from parallel_hpo.config.section import HpoSection
-from parallel_hpo.config.sweep import find_doubts
+from parallel_hpo.config.sweep import find_suspicious_bounds
 from parallel_hpo.core.errors import ConfigError
 from parallel_hpo.core.notices import Message
 from parallel_hpo.core.types import Slot, SweepId
@@ -120,7 +120,7 @@ def doubts_of(section: HpoSection) -> tuple[Message, ...]:
     """Return warnings of what the sweep that is to be created likely does not mean."""
     if section.sweep_configuration is None or section.sweep_id is not None:
         return ()
-    doubts = find_doubts(section.sweep_configuration, where="hpo.sweep_configuration")
+    doubts = find_suspicious_bounds(section.sweep_configuration, where="hpo.sweep_configuration")
     return tuple(Message(words, warning=True) for words in doubts)
 
 

@@ -49,7 +49,7 @@ CASES: dict[str, tuple[Any, str]] = {
     "no bounds": (lr(distribution="uniform"), "config.json: hpo.sweep_configuration.parameters.lr.m"),
     "min above max": (lr(min=2.0, max=1.0), "config.json: hpo.sweep_configuration.parameters.lr.m"),
     "grid over a continuum": (sweep(method="grid"), "config.json: hpo.sweep_configuration.parameters.lr"),
-    "no section": ({"mine": 1}, "config.json: has no 'hpo' section, and is no W&B sweep file"),
+    "no section": ({"mine": 1}, "config.json: has no 'hpo' section, and is not a W&B sweep file"),
     "wrong plain sweep file": (
         {**SWEEP, "method": "brute"},
         'config.json: sweep.method is "brute"; allowed: ',

@@ -229,5 +229,5 @@ def test_a_wrong_plain_sweep_file_is_refused_without_a_section_that_it_has_not()
 
 
 def test_a_document_that_is_neither_is_refused() -> None:
-    with pytest.raises(ConfigError, match="has no 'hpo' section, and is no W&B sweep file"):
+    with pytest.raises(ConfigError, match="has no 'hpo' section, and is not a W&B sweep file"):
         with_section({"mine": 1}, FILE)

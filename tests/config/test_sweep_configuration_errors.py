@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from parallel_hpo.config.sweep import find_doubts, parse_sweep_configuration
+from parallel_hpo.config.sweep import find_suspicious_bounds, parse_sweep_configuration
 from parallel_hpo.core.errors import ConfigError
 
 WHERE = "hpo.sweep_configuration"
@@ -205,7 +205,7 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one() -> None:
         ({"distribution": "q_uniform", "min": 1, "max": 2, "q": 0}, ".q is 0; allowed: a number above 0"),
         (
             {"distribution": "q_uniform", "min": 0, "max": 2**60, "q": 1},
-            ".q is 1; allowed: a step of at least 128, since floats tell no finer ones apart here",
+            ".q is 1; allowed: a step of at least 128, since floats have no finer resolution here",
         ),
         ({"distribution": "q_normal", "q": -1}, ".q is -1; allowed: a number above 0"),
         ({"distribution": "log_uniform_values", "min": 0, "max": 2}, ".min is 0; allowed: a number above 0"),
@@ -296,7 +296,7 @@ def test_bounds_that_are_plainly_no_exponents_are_doubted_also_in_nested_paramet
     distribution: str, low: float, high: float
 ) -> None:
     spec = {"distribution": distribution, "min": low, "max": high}
-    (doubt,) = find_doubts(with_parameter({"parameters": {"lr": spec}}), where=WHERE)
+    (doubt,) = find_suspicious_bounds(with_parameter({"parameters": {"lr": spec}}), where=WHERE)
     assert doubt.startswith(
         f"{WHERE}.parameters.x.parameters.lr has the distribution {distribution}, whose min"
     )
@@ -317,4 +317,4 @@ def test_bounds_that_may_be_meant_as_they_stand_are_not_doubted(
     distribution: str, low: float, high: float
 ) -> None:
     spec = {"distribution": distribution, "min": low, "max": high}
-    assert not list(find_doubts(with_parameter(spec), where=WHERE))
+    assert not list(find_suspicious_bounds(with_parameter(spec), where=WHERE))
