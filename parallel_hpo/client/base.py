@@ -96,6 +96,8 @@ class Backend(Protocol):
 
     name: str
     """`local` or `wandb`, as in the configuration."""
+    title: str
+    """What people are told that it is."""
     keeps_login: bool
     """Whether it takes only the keys that it gave out itself."""
 

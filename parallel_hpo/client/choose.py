@@ -27,7 +27,7 @@ ASK_LIMIT_S: Final = 60.0
 class WandbBackend:
     """The server that the client is logged in to; a Backend."""
 
-    name = "wandb"
+    name = title = "wandb"
     keeps_login = False
 
     def __init__(self, credentials: Credentials) -> None:
@@ -130,8 +130,11 @@ def choose_backend(
     environment: Mapping[str, str],
     *,
     is_ours: Callable[[str], bool] = is_ours,
+    why: str = "as configured",
 ) -> ChosenBackend:
     """Return the backend that `wanted` means in this environment; `is_ours` is asked of a server's address.
+
+    `why` is the reason for `wanted` where it is `local`.
 
     Raises:
         BackendError: `wandb` without credentials.
@@ -141,7 +144,7 @@ def choose_backend(
     mode = find_mode(environment)
     is_off = mode.name in OFFLINE_MODES
     if wanted is BackendChoice.LOCAL:
-        return ChosenBackend("local", f"as configured; {mode.said} is ignored" if is_off else "as configured")
+        return ChosenBackend("local", f"{why}; {mode.said} is ignored" if is_off else why)
     credentials = find_credentials(environment)
     if wanted is BackendChoice.AUTO and (is_off or not credentials.source):
         return ChosenBackend(

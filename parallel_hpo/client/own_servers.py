@@ -151,7 +151,7 @@ _SCHEDULED: Final = (
 class LocalBackend(OwnServerBackend):
     """The embedded server over the database in `directory`; a Backend."""
 
-    name = "local"
+    name = title = "local"
 
     def __init__(
         self,
@@ -342,6 +342,7 @@ class RemoteBackend(OwnServerBackend):
 
     name = "wandb"
     """As in the configuration: the server that the client is logged in to."""
+    title = "parallel-hpo server"
 
     def __init__(
         self,

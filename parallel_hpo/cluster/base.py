@@ -53,6 +53,20 @@ class NodeCommand:
     """Seconds from the SIGTERM that ends it to the SIGKILL of all that is left of it."""
 
 
+HEAD_STDERR: Final = "PARALLEL_HPO_HEAD_STDERR"
+"""Variable that names the head's stderr to guards: a node that has the same needs to be heard once only."""
+STDERR: Final = 2
+
+
+def open_file(descriptor: int) -> str:
+    """Return what tells the file or terminal behind a descriptor from all others; '' where it is closed."""
+    try:
+        known = os.fstat(descriptor)
+    except OSError:
+        return ""
+    return f"{socket.gethostname()}:{known.st_dev}:{known.st_ino}"
+
+
 @dataclass(frozen=True, slots=True)
 class NodeTaskEnd:
     """How the task ended that had started a node on a machine."""

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from parallel_hpo.analysis.result import SweepResult
 from parallel_hpo.client.base import Backend, OpenedSweep
-from parallel_hpo.cluster.base import ClusterMachine, NodeCommand
+from parallel_hpo.cluster.base import HEAD_STDERR, STDERR, ClusterMachine, NodeCommand, open_file
 from parallel_hpo.cluster.loop import ClusterLoop, ClusterTools
 from parallel_hpo.cluster.nodes import CrewReport, NodeManager
 from parallel_hpo.cluster.watcher import Answer, EventCopier, LedgerCopy, PoolSource, PoolWatcher
@@ -158,7 +158,7 @@ def node_command(
     """Return what starts a node on a machine."""
     return NodeCommand(
         arguments=("-m", "parallel_hpo", "join", sweep_id, "--name", machine.name, "--once"),
-        variables={**place.variables, NODE_TOKEN: token},
+        variables={**place.variables, NODE_TOKEN: token, HEAD_STDERR: open_file(STDERR)},
         grace_s=grace_s,
     )
 
@@ -292,7 +292,7 @@ class ClusterSweep:
             SweepOpened(
                 path=it.sweep.path,
                 url=it.backend.address_for_people(it.sweep.url),
-                backend=it.backend.name,
+                backend=it.backend.title,
                 count=self._count.total,
                 workers=0,
                 shares=(),

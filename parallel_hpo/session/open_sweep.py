@@ -226,7 +226,7 @@ class OpenSweep:
             SweepOpened(
                 path=self._opened.path,
                 url=self._backend.address_for_people(self._opened.url),
-                backend=self._backend.name,
+                backend=self._backend.title,
                 count=count,
                 workers=self._workers,
                 shares=shares_of(count, self._workers),

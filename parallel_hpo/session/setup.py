@@ -186,7 +186,9 @@ class SessionSetup:
             wanted = BackendChoice(known)
         if known and wanted != known:
             raise ConfigError(f"hpo.backend is {wanted.value!r}, but the sweep to be resumed is on {known!r}")
-        chosen = choose_backend(wanted, self.environment)
+        is_given = self.section.backend is not BackendChoice.AUTO
+        why = "as configured" if is_given else "the sweep to be resumed is there"
+        chosen = choose_backend(wanted, self.environment, why=why)
         self.setting.observer(Message(f"backend {chosen.name}: {chosen.reason}"))
         if self.environment.get(FLAPPING):
             words = f"{FLAPPING} is set: it would end wandb's agents after a failed run, and is ignored"

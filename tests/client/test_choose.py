@@ -43,6 +43,11 @@ def test_the_backend_and_the_reason_follow_from_wish_and_environment(
     assert chosen.reason.startswith(reason)
 
 
+def test_a_resumed_sweeps_backend_is_not_said_to_be_configured() -> None:
+    chosen = choose_backend(BackendChoice.LOCAL, STRANGER, why="the sweep is there")
+    assert chosen.reason == "the sweep is there"
+
+
 def test_a_server_of_ours_is_known_as_such_by_its_own_word() -> None:
     asked: list[str] = []
 

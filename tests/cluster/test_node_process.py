@@ -9,13 +9,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import psutil
 import pytest
 
-from parallel_hpo.cluster.base import NodeCommand
+from parallel_hpo.cluster.base import HEAD_STDERR, NodeCommand, open_file
 from parallel_hpo.cluster.node_process import NodeExit, NodeProcess, NodeStateUnknownError
 
 DEADLINE_S: Final = 30.0
@@ -73,6 +74,17 @@ def test_a_node_that_fails_leaves_its_code_and_the_last_of_what_it_said() -> Non
     assert said.exit_code == 1
     assert said.last_words.endswith("xxx\nno such sweep")
     assert len(said.last_words) <= 2000
+
+
+def test_what_a_node_prints_is_not_passed_on_to_the_stderr_that_its_head_writes_itself(
+    tmp_path: Path,
+) -> None:
+    with (tmp_path / "terminal").open("w+") as terminal:
+        for head, printed in ((open_file(terminal.fileno()), ""), ("elsewhere:1:2", "hello\n")):
+            command = replace(python("print('hello')"), variables={HEAD_STDERR: head})
+            node = NodeProcess(command, stderr=terminal)
+            assert node.wait().exit_code == 0
+            assert (tmp_path / "terminal").read_text() == printed
 
 
 def test_a_node_has_the_environment_of_the_machine_and_what_is_added() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from parallel_hpo.cluster.base import ClusterMachine
+from parallel_hpo.cluster.base import ClusterMachine, open_file
 from parallel_hpo.cluster.session import PoolAddress, how_to_join, node_command, section_of_nodes, write_key
 from parallel_hpo.config.section import parse_section
 from parallel_hpo.core.child_spec import PickledMain
@@ -70,6 +70,7 @@ def test_a_node_has_its_keys_in_its_environment_and_in_no_command_line() -> None
         "PARALLEL_HPO_POOL_URL": "http://10.0.0.1:5000",
         "PARALLEL_HPO_POOL_KEY": "secret",
         "PARALLEL_HPO_NODE": "0badf00d",
+        "PARALLEL_HPO_HEAD_STDERR": open_file(2),
     }
 
 

@@ -31,7 +31,7 @@ class RecordingBackend:
     asked: list[tuple[str, ...]] = field(default_factory=list)
     open_runs: dict[RunId, str] = field(default_factory=dict)
     others: list[AwaitedRun] = field(default_factory=list)
-    name = "recording"
+    name = title = "recording"
     keeps_login = False
 
     def _take(self, *words: str) -> None:

@@ -127,7 +127,7 @@ class Draft:
         self.actions.append(RecordEnd(slot, run, AttemptEnd.like(end, duration_s=total_s), final, died))
         if final:
             self.view = replace(self.view, failures=count_outcome(self.view.failures, end.outcome))
-        over = (slot, run.run_id, run.attempt, end.outcome, end.reason, end.value, took_s)
+        over = (slot, run.run_id, run.attempt, end.outcome, end.reason, end.value, total_s)
         self.tell(RunOver(*over, again=not final))
 
     def slot(self, slot: Slot) -> SlotView:
