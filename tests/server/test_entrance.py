@@ -225,7 +225,7 @@ def test_another_user_of_the_machine_gets_nothing_for_a_ticket_or_a_cookie(stage
 
 
 class _Strangers(LocalConnections):
-    def is_strangers(self, scope: object) -> bool:
+    def is_other_users(self, scope: object) -> bool:
         return True
 
 

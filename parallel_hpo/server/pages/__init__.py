@@ -1,1 +1,1 @@
-"""The pages that people look at, and the data behind them; it reads, and changes nothing."""
+"""The pages in the browser and their data. They read the database; `actions` changes sweeps and runs."""

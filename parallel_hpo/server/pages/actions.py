@@ -1,13 +1,11 @@
-"""What may be changed from a page, and who may: the page that a ticket led to, and no other one.
+"""Changes from a page: a sweep's state, a worker's drain, a run's stop; only from a page opened by a ticket.
 
-    ticket ─▶ 303, with the pass and a hand-over cookie (a minute, for /pages/token alone)
-    page ──▶ POST /pages/token ─▶ a token, once for each hand-over; it stays in the page's sessionStorage
+    ticket ─▶ 303, with the login cookie and a one-time cookie (a minute, for /pages/token only)
+    page ──▶ POST /pages/token ─▶ a token, once for each one-time cookie; kept in the page's sessionStorage
     page ──▶ POST /pages/act/…, with the token in a header, from its own Origin
 
-A cookie is sent to servers on other ports too, and so proves nothing here. The token never is: scripts of
-our own origin have it, and it ends with this process.
-
-What is changed is a sweep's state, with W&B's meanings, a worker's, and a run's.
+Browsers send cookies to servers on other ports too, so a cookie proves nothing here. Only scripts of our own
+origin have the token, and it is valid until this process ends.
 """
 
 from __future__ import annotations
@@ -37,53 +35,53 @@ from parallel_hpo.server.values import RefusedError
 TOKEN_PATH: Final = "/pages/token"
 ACT_PATH: Final = "/pages/act/"
 HEADER: Final = "x-parallel-hpo-token"
-_HAND_OVER_S: Final = 60.0
-_MOST: Final = 1000
+_ONE_TIME_COOKIE_VALID_S: Final = 60.0
+_MAX_TOKENS: Final = 1000
 Value = TypeVar("Value")
 
 Change = Callable[..., Awaitable[Any]]
-"""Does a piece of work, given its arguments after the world, in the database's own thread."""
+"""Runs a function in the database's thread, with the context and then the given arguments."""
 
 STATES: Final = {"pause": "PAUSED", "resume": "RUNNING", "stop": "FINISHED", "cancel": "CANCELED"}
 DRAIN: Final = "drain"
-_MOST_BYTES: Final = 1000
+_MAX_BODY_BYTES: Final = 1000
 _NO_WORKER: Final = -1
 
 
 class ActionTokens:
-    """The tokens of one server's pages."""
+    """Action tokens of one server's pages."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._offered: OrderedDict[str, float] = OrderedDict()
-        """Hand-overs that were not used yet, and when they were made."""
+        self._one_time: OrderedDict[str, float] = OrderedDict()
+        """Unused one-time cookies, and when each was made."""
         self._tokens: OrderedDict[str, None] = OrderedDict()
 
     def offer(self, response: Response, cookie: str) -> None:
-        """Let the browser that gets this response ask for a token, once."""
+        """Set a one-time cookie with which the browser can request a token."""
         name = secrets.token_hex(16)
-        _keep(self._offered, name, self._clock())
-        age_s = int(_HAND_OVER_S)
+        _keep(self._one_time, name, self._clock())
+        age_s = int(_ONE_TIME_COOKIE_VALID_S)
         response.set_cookie(
-            _hand_over(cookie), name, max_age=age_s, path=TOKEN_PATH, httponly=True, samesite="strict"
+            _one_time_cookie(cookie), name, max_age=age_s, path=TOKEN_PATH, httponly=True, samesite="strict"
         )
 
     def take(self, scope: Scope, cookie: str) -> Response | None:
-        """Return a token for a request that asks for one, or none (204); None: it may not ask."""
+        """Answer a request for a token: a token, or 204 if the cookie is invalid; None for other requests."""
         if scope["method"] != "POST" or scope["path"] != TOKEN_PATH or not comes_from_own_page(scope):
             return None
-        name = HTTPConnection(scope).cookies.get(_hand_over(cookie), "")
-        offered_at = self._offered.pop(name, None)
-        if offered_at is None or self._clock() - offered_at > _HAND_OVER_S:
+        name = HTTPConnection(scope).cookies.get(_one_time_cookie(cookie), "")
+        offered_at = self._one_time.pop(name, None)
+        if offered_at is None or self._clock() - offered_at > _ONE_TIME_COOKIE_VALID_S:
             return answers.guarded(Response(status_code=204))
         token = secrets.token_hex(32)
         _keep(self._tokens, token, None)
         response = JSONResponse({"token": token})
-        response.delete_cookie(_hand_over(cookie), path=TOKEN_PATH)
+        response.delete_cookie(_one_time_cookie(cookie), path=TOKEN_PATH)
         return answers.guarded(response)
 
     def may_act(self, scope: Scope) -> bool:
-        """Say whether a request that changes something comes from a page that has a token."""
+        """Return whether a request that changes something comes from a page that has a token."""
         if (
             scope["method"] != "POST"
             or not scope["path"].startswith(ACT_PATH)
@@ -95,7 +93,7 @@ class ActionTokens:
 
 
 def comes_from_own_page(scope: Scope) -> bool:
-    """Say whether a browser names this server's own address as the page's that sends a request."""
+    """Return whether the request's Origin is this server's own address."""
     headers = HTTPConnection(scope).headers
     origin = urlsplit(headers.get("origin", ""))
     is_own = (
@@ -104,25 +102,25 @@ def comes_from_own_page(scope: Scope) -> bool:
     return is_own and headers.get("sec-fetch-site", "same-origin") == "same-origin"
 
 
-def _hand_over(cookie: str) -> str:
+def _one_time_cookie(cookie: str) -> str:
     return f"{cookie}_once"
 
 
 def _keep(kept: OrderedDict[str, Value], name: str, value: Value) -> None:
     kept[name] = value
-    while len(kept) > _MOST:
+    while len(kept) > _MAX_TOKENS:
         kept.popitem(last=False)
 
 
 class Actions:
-    """One method for each kind of thing that is acted on."""
+    """Request handlers of changes, one method for each kind of target."""
 
     def __init__(self, world: AppContext, change: Change) -> None:
         self._world = world
         self._change = change
 
     async def on_sweep(self, request: Request) -> Response:
-        """Set a sweep's state, or drain a worker of it; RefusedError for what can't be now."""
+        """Set a sweep's state or drain one of its workers; RefusedError if that is impossible now."""
         names, act = request.path_params, await _act_in(request, (*STATES, DRAIN))
         at = SweepAt(names["entity"], names["project"], names["sweep"])
         if act.do == DRAIN:
@@ -132,7 +130,7 @@ class Actions:
         return answers.guarded(JSONResponse({"state": state}))
 
     async def on_run(self, request: Request) -> Response:
-        """Ask a run to stop; RefusedError (404) where there is none."""
+        """Ask a run to stop; RefusedError (404) if it doesn't exist."""
         names = request.path_params
         await _act_in(request, ("stop",))
         path = RunPath(names["entity"], names["project"], names["run"])
@@ -150,18 +148,18 @@ def _stop(world: AppContext, path: RunPath) -> None:
 class _Act:
     do: str
     worker: int
-    """Which one is to be drained."""
+    """The worker to drain."""
 
 
 async def _act_in(request: Request, allowed: Collection[str]) -> _Act:
-    """Return what is to be done; RefusedError: 403 for who came with a key, 400 for what isn't allowed."""
+    """Return the requested action; RefusedError: 403 for callers with a key, 400 for unknown actions."""
     if request.state.caller is None or request.state.caller.label != VIEWER:
-        raise RefusedError("this is for pages; programs have the API of W&B's client", status=403)
+        raise RefusedError("this is for pages; programs use W&B's public API", status=403)
     body = b""
     async for piece in request.stream():
         body += piece
-        if len(body) > _MOST_BYTES:
-            raise RefusedError("the body is too big", status=413)
+        if len(body) > _MAX_BODY_BYTES:
+            raise RefusedError(f"the body is larger than {_MAX_BODY_BYTES} bytes", status=413)
     try:
         asked = json.loads(body)
         do, worker = asked["do"], asked.get("worker", _NO_WORKER)

@@ -1,15 +1,9 @@
-"""The files that browsers need, under an address that changes with them: browsers may keep them for ever.
+"""Responses to browsers: static files, HTML from templates, compressed JSON, security headers, a short cache.
 
-Scripts and styles of several files are joined into one of each: for a report, and to ask a server once only.
-Each module becomes a function that returns what it exports. That is enough where modules import each other
-in no circle, and by forms that are known here; any other is an error, and a test tries all that there are.
-
-Answers to browsers: what each must carry, HTML from templates, JSON that is packed where it may be.
-
-Nothing of a page comes from another host, nothing in it runs that isn't a file of ours, and no page of
-another port may frame it or read what is answered.
-
-Those that several open pages share are kept: whoever asks the same soon after another is told the same.
+The URL of static files contains a digest of them, so browsers may cache them forever. The modules that a page
+imports are joined into one script: each becomes a function that returns its exports. This supports the forms
+of import and export in `_IMPORT` and `_EXPORT`, and no import cycles; anything else raises UnlinkableError,
+and a test joins every page. Pages load nothing from other hosts, and pages of other ports may not frame them.
 """
 
 from __future__ import annotations
@@ -41,11 +35,11 @@ _EXPORT: Final = re.compile(r"^export ((?:async )?(?:function|class|const) )(\w+
 _EXPORT_LIST: Final = re.compile(r"export\s*\{([^}]*)\};?\s*$")
 _UNKNOWN: Final = re.compile(r"^(?:import|export)\b.*", re.MULTILINE)
 _STYLE: Final = re.compile(r'@import url\("([^"]+)"\);')
-_WORDS_THAT_END_A_SCRIPT: Final = re.compile(r"</script|<!--", re.IGNORECASE)
+_ENDS_A_SCRIPT: Final = re.compile(r"</script|<!--", re.IGNORECASE)
 
 _PAGES: Final = ("sweep.js", "run.js", "project.js")
-"""The scripts that templates name."""
-_KEPT_FOR_EVER: Final = {"Cache-Control": "public, max-age=31536000, immutable"}
+"""Scripts that templates load."""
+_CACHED_FOREVER: Final = {"Cache-Control": "public, max-age=31536000, immutable"}
 FOLDER: Final = Path(__file__).parent / "static"
 _TYPES: Final = {
     ".js": "text/javascript",
@@ -57,7 +51,7 @@ _TYPES: Final = {
 
 @cache
 def version() -> str:
-    """Return what stands for all files as they are now."""
+    """Return a digest of all static files."""
     digest = hashlib.sha256()
     for path in sorted(FOLDER.rglob("*")):
         if path.is_file():
@@ -66,44 +60,44 @@ def version() -> str:
 
 
 def base() -> str:
-    """Return where they are."""
+    """Return the URL path of the static files."""
     return f"/pages/static/{version()}"
 
 
 @cache
 def _joined(name: str) -> str:
-    """Return a page's script with all that it imports: one question instead of thirty, five deep."""
+    """Return a page's script joined with its imports: one request instead of thirty, five levels deep."""
     return script(FOLDER, name)
 
 
 def file(name: str) -> Response:
-    """Return one of them; RefusedError (404) where there is none."""
+    """Return a static file; RefusedError (404) if it doesn't exist."""
     if name in _PAGES:
-        return Response(_joined(name), media_type=_TYPES[".js"], headers=_KEPT_FOR_EVER)
+        return Response(_joined(name), media_type=_TYPES[".js"], headers=_CACHED_FOREVER)
     path = (FOLDER / name).resolve()
     if not path.is_relative_to(FOLDER.resolve()) or not path.is_file():
-        raise RefusedError("there is no such file", status=404)
+        raise RefusedError("this file doesn't exist", status=404)
     kind = _TYPES.get(path.suffix) or mimetypes.guess_type(name)[0] or "application/octet-stream"
-    return FileResponse(path, media_type=kind, headers=_KEPT_FOR_EVER)
+    return FileResponse(path, media_type=kind, headers=_CACHED_FOREVER)
 
 
 class UnlinkableError(Exception):
-    """A script that can't be joined with others; its words say which one, and why."""
+    """A script can't be joined with others; the message says which one, and why."""
 
 
 @dataclass
 class _Linker:
     folder: Path
     linked: dict[str, str] = field(default_factory=dict)
-    """Scripts that are functions by now, by their file's name, in the order in which they must run."""
+    """Finished functions by file name, in the order in which they must run."""
     begun: list[str] = field(default_factory=list)
 
     def add(self, name: str) -> None:
-        """Link a script behind those that it imports."""
+        """Add a script after the ones that it imports."""
         if name in self.linked:
             return
         if name in self.begun:
-            raise UnlinkableError(f"{name} is reached by its own imports: {' → '.join([*self.begun, name])}")
+            raise UnlinkableError(f"import cycle: {' → '.join([*self.begun, name])}")
         self.begun.append(name)
         source = (self.folder / name).read_text(encoding="utf-8")
         for found in _IMPORT.finditer(source):
@@ -113,17 +107,17 @@ class _Linker:
 
 
 def script(folder: Path, entry: str) -> str:
-    """Return one script of all that a module leads to; UnlinkableError where that can't be done."""
+    """Return a module joined with everything that it imports; UnlinkableError if that is impossible."""
     linker = _Linker(folder)
     linker.add(entry)
     joined = "\n".join(linker.linked.values())
-    if _WORDS_THAT_END_A_SCRIPT.search(joined):
-        raise UnlinkableError(f"something that {entry} leads to holds words that would end a script in HTML")
+    if _ENDS_A_SCRIPT.search(joined):
+        raise UnlinkableError(f"{entry} or one of its imports contains text that ends a script in HTML")
     return joined
 
 
 def style(folder: Path, *names: str) -> str:
-    """Return one style sheet of several, with those that they import."""
+    """Return several style sheets and their imports as one."""
     return "\n".join(_with_imports(folder, name) for name in names)
 
 
@@ -133,7 +127,7 @@ def _with_imports(folder: Path, name: str) -> str:
 
 
 def _beside(name: str, path: str) -> str:
-    """Return the file that a path in another file means."""
+    """Return the path of a file that `name` imports as `path`."""
     parts: list[str] = []
     for part in (PurePosixPath(name).parent / path).parts:
         if part == "..":
@@ -144,18 +138,18 @@ def _beside(name: str, path: str) -> str:
 
 
 def _as_function(name: str, source: str) -> str:
-    """Return a constant that holds what the module exports."""
+    """Return the source of a constant that holds the module's exports."""
     exported = dict(_exports_of(source))
     body = _EXPORT_LIST.sub("", _EXPORT.sub(r"\1\2", source))
     body = _IMPORT.sub(lambda found: _as_constant(name, found), body)
     if unknown := _UNKNOWN.search(body):
-        raise UnlinkableError(f"{name}: this form is not known: {unknown[0]}")
+        raise UnlinkableError(f"{name}: unsupported form of import or export: {unknown[0]}")
     given = ", ".join(f"{as_name}: {local}" for as_name, local in exported.items())
     return f"const {_variable(name)} = (() => {{\n{body}\nreturn {{ {given} }};\n}})();"
 
 
 def _exports_of(source: str) -> Iterator[tuple[str, str]]:
-    """Yield the names that a module exports, with its own names for them."""
+    """Yield each exported name with its local name."""
     for found in _EXPORT.finditer(source):
         yield found[2], found[2]
     if listed := _EXPORT_LIST.search(source):
@@ -182,7 +176,7 @@ POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"
     " font-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
-_GUARDS: Final[Mapping[str, str]] = {
+_SECURITY_HEADERS: Final[Mapping[str, str]] = {
     "Content-Security-Policy": POLICY,
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -191,65 +185,61 @@ _GUARDS: Final[Mapping[str, str]] = {
     "Cache-Control": "no-store",
 }
 _TEMPLATES: Final = Path(__file__).parent / "templates"
-_WORTH_PACKING: Final = 1000
+_MIN_COMPRESSED_BYTES: Final = 1000
 
-_KEPT: Final = 32
+_MAX_ANSWERS: Final = 32
 
 
 def guarded(response: Response) -> Response:
-    """Return a response with the headers that all have; its own stay."""
-    for name, value in _GUARDS.items():
+    """Add the security headers to a response, except those that it has already."""
+    for name, value in _SECURITY_HEADERS.items():
         response.headers.setdefault(name, value)
     return response
 
 
 def html(template: str, status: int = 200, **words: Any) -> Response:
-    """Return a page; its words are text, whatever stands in them."""
+    """Return a page from a template; `words` are escaped."""
     page = rendered(template, static=base(), **words)
     return guarded(Response(page, status, media_type="text/html"))
 
 
 def rendered(template: str, **words: Any) -> str:
-    """Return HTML of a template; its words are text, whatever stands in them."""
+    """Return the HTML of a template; `words` are escaped."""
     page: str = _templates().get_template(template).render(**words)
     return page
 
 
 def dump(value: Any) -> bytes:
-    """Return a value as JSON, which has no surrogates."""
+    """Return a value as JSON in UTF-8, without surrogates."""
     text = json_library.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
     return text.encode(errors="replace")
 
 
 def object_of(parts: Mapping[str, bytes]) -> bytes:
-    """Return an object of values that are JSON already."""
+    """Return a JSON object whose values are encoded already."""
     return b"{" + b",".join(dump(name) + b":" + body for name, body in parts.items()) + b"}"
 
 
 def json(request: Request, body: bytes) -> Response:
-    """Return JSON, packed where the browser takes it; call it in a thread: to pack takes a while."""
+    """Return JSON, compressed if the browser accepts it; call it in a thread, compression takes time."""
     response = Response(body, media_type="application/json")
-    if len(body) >= _WORTH_PACKING and "gzip" in request.headers.get("accept-encoding", ""):
+    if len(body) >= _MIN_COMPRESSED_BYTES and "gzip" in request.headers.get("accept-encoding", ""):
         response = Response(
-            _packed(body), media_type="application/json", headers={"Content-Encoding": "gzip"}
+            _compressed(body), media_type="application/json", headers={"Content-Encoding": "gzip"}
         )
     response.headers["Vary"] = "Accept-Encoding"
     return guarded(response)
 
 
 @lru_cache(8)
-def _packed(body: bytes) -> bytes:
-    """Pack an answer, which several pages may be given, in a quarter of the time for a twentieth more."""
+def _compressed(body: bytes) -> bytes:
+    """Compress an answer at level 1: a quarter of the default level's time, 5 % larger. Pages share it."""
     return gzip.compress(body, 1)
 
 
 @cache
 def _templates() -> Any:
-    from jinja2 import (  # a server without pages needs none of it
-        Environment,
-        FileSystemLoader,
-        StrictUndefined,
-    )
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # only if a page is opened
 
     return Environment(
         loader=FileSystemLoader(_TEMPLATES),
@@ -268,7 +258,7 @@ class _Answer:
 
 
 class RecentAnswers:
-    """The answers of the last `fresh_s` seconds; any thread may ask."""
+    """Caches answers for `fresh_s` seconds, so that several open pages share them; thread-safe."""
 
     def __init__(self, fresh_s: float, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._fresh_s = fresh_s
@@ -277,10 +267,10 @@ class RecentAnswers:
         self._lock = Lock()
 
     def answer(self, question: Hashable, make: Callable[[], bytes]) -> bytes:
-        """Return what `make` returned lately, or returns now: once for all who ask at the same time."""
+        """Return the cached answer, or call `make` once for all simultaneous requests."""
         known = self._of(question)
         with known.lock:
-            now = self._clock()  # before it is made: it is not newer than that
+            now = self._clock()  # before `make`: the answer is at least as old as its start
             if now - known.made_at >= self._fresh_s:
                 known.body = make()
                 known.made_at = now
@@ -290,6 +280,6 @@ class RecentAnswers:
         with self._lock:
             known = self._known.setdefault(question, _Answer())
             self._known.move_to_end(question)
-            while len(self._known) > _KEPT:
+            while len(self._known) > _MAX_ANSWERS:
                 self._known.popitem(last=False)
             return known

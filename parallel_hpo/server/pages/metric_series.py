@@ -1,10 +1,8 @@
-"""Curves: numbers picked out of lines of JSON, two of each line, and cut down to what a screen shows. Pure.
+"""Curves of logged metrics: two numbers from each JSON line, reduced to what a screen shows, and a cache.
 
-A line that holds no object within its own, and nothing escaped, needs no parser: each quote in it begins or
-ends a text, so what stands between two and before a colon is one of its keys. So most lines of histories are,
-and a pattern reads them ten times as fast.
-
-What runs logged under a key, as pages have read it: of a run that goes on only the rest is read again.
+A line without nested objects and escapes, as most history lines are, needs no parser: each quote begins or
+ends a string, so a quoted text before a colon is a key. A regular expression reads such lines ten times as
+fast. The cache reads only the new lines of a running run.
 """
 
 from __future__ import annotations
@@ -32,9 +30,9 @@ _DECODER: Final = json.JSONDecoder()
 
 
 def picked(text: str, count: int, over: str, name: str) -> Pairs:
-    """Return the numbers `over` and `name` of `count` lines, in their order; lines that lack one give none.
+    """Return the numbers `over` and `name` of `count` lines, in order, without lines that lack either.
 
-    Some may be infinite: an exponent may have any length.
+    Numbers may be infinite, as an exponent may have any length.
     """
     if text.count("{") == count and "\\" not in text and text.count("\n") == count - 1:
         return _of_flat(text, count, _pattern(over), _pattern(name))
@@ -44,7 +42,7 @@ def picked(text: str, count: int, over: str, name: str) -> Pairs:
 
 def _of_flat(text: str, count: int, over: re.Pattern[str], name: re.Pattern[str]) -> Pairs:
     xs, ys = over.findall(text), name.findall(text)
-    if not len(xs) == len(ys) == count:  # some lack one, and which belong together is to be seen line by line
+    if not len(xs) == len(ys) == count:  # some lines lack a number: match the pairs line by line
         both = [(x, y) for line in text.split("\n") if (y := name.search(line)) and (x := over.search(line))]
         xs, ys = [x[1] for x, _ in both], [y[1] for _, y in both]
     return [*map(float, xs)], [*map(float, ys)]
@@ -53,7 +51,7 @@ def _of_flat(text: str, count: int, over: re.Pattern[str], name: re.Pattern[str]
 def _of_any(text: str, over: str, name: str) -> Iterator[tuple[float, float]]:
     place, end = 0, len(text)
     while place < end:
-        line, place = _DECODER.raw_decode(text, place)  # where a line ends only a parser knows
+        line, place = _DECODER.raw_decode(text, place)  # only a parser finds the end of a line
         place += 1
         x, y = _number(lookup(line, over)), _number(lookup(line, name))
         if x is not None and y is not None:
@@ -80,21 +78,18 @@ def _none() -> array[float]:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """Points in their order; both have as many numbers."""
+    """Points in order; `x` and `y` have the same length."""
 
     x: array[float] = field(default_factory=_none)
     y: array[float] = field(default_factory=_none)
 
 
 def reduced(curve: Curve, most: int) -> Curve:
-    """Return at most `most` (at least 4) points, in their order: of each bin the lowest and the highest.
-
-    The first and the last one are among them.
-    """
+    """Return at most `most` points (at least 4), in order: the ends, and each bin's minimum and maximum."""
     x, y = curve.x, curve.y
     if len(y) <= most:
         return curve
-    width = -(-len(y) // (max(4, most) // 2 - 1))  # two points are the ends' room
+    width = -(-len(y) // (max(4, most) // 2 - 1))  # two points are reserved for the ends
     kept = {0, len(y) - 1}
     for begin in range(0, len(y), width):
         heights = y[begin : begin + width].tolist()
@@ -104,15 +99,15 @@ def reduced(curve: Curve, most: int) -> Curve:
     return Curve(array("d", [x[place] for place in places]), array("d", [y[place] for place in places]))
 
 
-_MOST_POINTS: Final = 1_000_000
-"""So many are kept in mind, 16 bytes each."""
-_POINTS_OF_NONE: Final = 50
-"""A course without a point takes as much memory as one with so many."""
+_MAX_POINTS: Final = 1_000_000
+"""Maximum number of cached points, 16 bytes each."""
+_OVERHEAD_POINTS: Final = 50
+"""Memory overhead of a cached series, in points."""
 
 
 @dataclass(frozen=True, slots=True)
 class SeriesKey:
-    """Which number of each line, and which one it stands over: both are names in the line."""
+    """The key of a series and that of its x axis, both as in the lines."""
 
     stream: Stream
     name: str
@@ -120,22 +115,22 @@ class SeriesKey:
 
 
 class MetricSeriesCache:
-    """The courses of runs that were asked for last; any thread may ask."""
+    """The most recently requested series of runs; thread-safe."""
 
-    def __init__(self, most_points: int = _MOST_POINTS) -> None:
+    def __init__(self, most_points: int = _MAX_POINTS) -> None:
         self._most_points = most_points
         self._known: OrderedDict[tuple[int, SeriesKey, int], _MetricSeries] = OrderedDict()
         self._lock = Lock()
         self._closed = Event()
 
     def close(self) -> None:
-        """Have what is being read end soon, with whatever was found."""
+        """Make current reads end soon, with the points found so far."""
         self._closed.set()
 
     def read(self, transaction: Transaction, strides: Mapping[int, int], wanted: SeriesKey) -> list[Curve]:
-        """Return a curve of each run; `strides`: of how many lines one is read.
+        """Return a curve of each run; `strides`: every n-th line is read.
 
-        Lines that lack either, or have no finite number there, are left out.
+        Lines without a finite number for either axis are skipped.
         """
         found = [self._of(run_id, wanted, stride).now(transaction) for run_id, stride in strides.items()]
         self._forget_some()
@@ -144,21 +139,21 @@ class MetricSeriesCache:
     def _of(self, run_id: int, wanted: SeriesKey, stride: int) -> _MetricSeries:
         key = (run_id, wanted, stride)
         with self._lock:
-            course = self._known.setdefault(key, _MetricSeries(*key, self._closed))
+            series = self._known.setdefault(key, _MetricSeries(*key, self._closed))
             self._known.move_to_end(key)
-            return course
+            return series
 
     def _forget_some(self) -> None:
-        """Forget what nobody has asked for lately, where it is too much."""
+        """Remove the least recently requested series above the limit."""
         with self._lock:
-            points = sum(course.size for course in self._known.values())
+            points = sum(series.size for series in self._known.values())
             while points > self._most_points:
                 points -= self._known.popitem(last=False)[1].size
 
 
 @dataclass(slots=True)
 class _MetricSeries:
-    """What is known of one run's; `last`: the last line that was read, and its number."""
+    """The cached series of one run; `last`: number and text of the last line read."""
 
     run_id: int
     wanted: SeriesKey
@@ -170,10 +165,10 @@ class _MetricSeries:
 
     @property
     def size(self) -> int:
-        return len(self._curve.x) + _POINTS_OF_NONE
+        return len(self._curve.x) + _OVERHEAD_POINTS
 
     def now(self, transaction: Transaction) -> Curve:
-        """Return what there is now; of a run that was rewound all is read anew."""
+        """Return the current curve; a run that was rewound is read again from the start."""
         with self._lock:
             if self.last is None or not self._go_on(transaction, *self.last):
                 self.last, self._curve = None, Curve()
@@ -181,7 +176,7 @@ class _MetricSeries:
             return self._curve
 
     def _go_on(self, transaction: Transaction, number: int, line: str) -> bool:
-        """Read on from the last line; False where it isn't any more what it was."""
+        """Read the lines after the last one; False if that line has changed."""
         parts = lines.series(transaction, self.run_id, self.wanted.stream, number, self.stride)
         first = next(parts, None)
         if first is None or not (f"{first.text}\n").startswith(f"{line}\n"):
@@ -191,7 +186,7 @@ class _MetricSeries:
         return True
 
     def _add(self, parts: Iterable[lines.Part]) -> None:
-        """Add points; who was given the curve as it was before keeps that."""
+        """Add points to a copy, as readers may still use the old curve."""
         x, y = self._curve.x[:], self._curve.y[:]
         for part in takewhile(lambda _: not self.closed.is_set(), parts):
             more_x, more_y = picked(part.text, part.count, self.wanted.over, self.wanted.name)

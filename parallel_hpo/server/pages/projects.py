@@ -1,4 +1,4 @@
-"""What there is: projects, and the sweeps of one."""
+"""The list of projects, and a project's list of sweeps."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from parallel_hpo.server.store.database import Transaction
 from parallel_hpo.server.store.records import Project, Sweep
 from parallel_hpo.server.values import RefusedError
 
-_MOST_PROJECTS: Final = 500
-_MOST_SWEEPS: Final = 500
+_MAX_PROJECTS: Final = 500
+_MAX_SWEEPS: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
 class ProjectCard:
-    """A project, as a list of them shows it."""
+    """A project's row in the list of projects."""
 
     entity: str
     name: str
@@ -36,12 +36,12 @@ def all_of(transaction: Transaction) -> list[ProjectCard]:
             sweeps.count_in_project(transaction, project.id),
             projects.run_count(transaction, project.id),
         )
-        for project in projects.newest(transaction, _MOST_PROJECTS)
+        for project in projects.newest(transaction, _MAX_PROJECTS)
     ]
 
 
 def project_at(transaction: Transaction, entity: str, name: str) -> Project:
-    """Return the project; RefusedError (404) where there is none."""
+    """Return the project; RefusedError (404) if it doesn't exist."""
     project = projects.find(transaction, entity, name)
     if project is None:
         raise RefusedError(f"project {entity}/{name} doesn't exist", status=404)
@@ -49,8 +49,8 @@ def project_at(transaction: Transaction, entity: str, name: str) -> Project:
 
 
 def sweeps_of(transaction: Transaction, project: Project) -> list[dict[str, Any]]:
-    """Return a project's sweeps, newest first, each with its runs by state and its best value."""
-    found = sweeps.of_project(transaction, project.id, 0, _MOST_SWEEPS)
+    """Return a project's sweeps, newest first, each with its number of runs by state and its best value."""
+    found = sweeps.of_project(transaction, project.id, 0, _MAX_SWEEPS)
     return [_card(transaction, sweep) for sweep in found]
 
 

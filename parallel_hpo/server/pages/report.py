@@ -1,8 +1,7 @@
-"""A sweep as one HTML file that needs no server: the pages' own scripts and styles, and its data.
+"""A sweep as one HTML file that needs no server: the scripts and styles of the pages, and its data.
 
-Its data are in the form in which pages get them, read from a server's database. The file's policy lets only
-its own script run, and nothing come from elsewhere; the table of runs stands in it as HTML, too, so that
-it can be read where scripts don't run.
+The data have the pages' format and come from a server's database. The file's content security policy allows
+its own script only and loads nothing. The table of runs is also plain HTML, for readers without scripts.
 """
 
 from __future__ import annotations
@@ -26,33 +25,33 @@ from parallel_hpo.server.pages.sweep_data import Sweeps
 from parallel_hpo.server.services.supervision import SweepAt
 from parallel_hpo.server.store import sweeps
 
-_POINTS_IN_ALL: Final = 250_000
-"""So many points of histories are 1 to 1.7 MB, packed."""
-_MOST_KEYS: Final = 12
-_LEAST_POINTS: Final = 20
-_MOST_POINTS: Final = 1000
+_MAX_POINTS_IN_ALL: Final = 250_000
+"""Maximum points of all histories together: 1 to 1.7 MB compressed."""
+_MAX_KEYS: Final = 12
+_MIN_POINTS: Final = 20
+_MAX_POINTS: Final = 1000
 _AXES: Final = ("step", "time")
 _DIGITS: Final = 5
 
 _STYLES: Final = ("pages.css", "charts.css")
 _SCRIPT: Final = "report.js"
-_MOST_ROWS: Final = 1000
-"""So many rows are there without the script."""
+_MAX_ROWS: Final = 1000
+"""Maximum rows of the table that needs no script."""
 
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """A sweep, as pages get it."""
+    """A sweep's data in the format of the pages."""
 
     sweep: dict[str, Any]
     histories: list[dict[str, Any]]
     timeline: dict[str, Any]
     note: str = ""
-    """What is not in it, and why; '' where all is."""
+    """What is missing in it, and why; '' if nothing is."""
 
 
 def read(world: AppContext, sweep_id: str) -> Contents | None:
-    """Return what the database has of a sweep now; None: it has no such sweep."""
+    """Return the data of a sweep from the database; None if it has no such sweep."""
     with world.database.read() as transaction:
         found = sweeps.find(transaction, sweep_id)
     if found is None:
@@ -63,10 +62,10 @@ def read(world: AppContext, sweep_id: str) -> Contents | None:
 
 
 def _histories(world: AppContext, at: SweepAt, sweep: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield curves of each key over each axis, with as many points as there is room for."""
+    """Yield the curves of each key over each axis, within the limit of points."""
     names = best_first(sweep)[:MOST_RUNS]
     metric = (sweep["sweep"]["metric"] or {}).get("name")
-    keys = sorted(sweep["keys"], key=lambda key: key != metric)[:_MOST_KEYS]
+    keys = sorted(sweep["keys"], key=lambda key: key != metric)[:_MAX_KEYS]
     points = _points_of(len(names) * len(keys) * len(_AXES))
     curves = Histories()
     for key in keys:
@@ -75,10 +74,7 @@ def _histories(world: AppContext, at: SweepAt, sweep: dict[str, Any]) -> Iterato
 
 
 def courses(world: AppContext, sweep_id: str, names: list[str], key: str) -> dict[str, Curve]:
-    """Return what runs of a sweep have logged under a key, over their steps, by the runs' names.
-
-    Each with as many points as there is room for. A run without any is left out.
-    """
+    """Return what runs logged under a key, over their steps, by the runs' names; no run without points."""
     with world.database.read() as transaction:
         found = sweeps.find(transaction, sweep_id)
     if found is None:
@@ -92,12 +88,12 @@ def courses(world: AppContext, sweep_id: str, names: list[str], key: str) -> dic
 
 
 def _points_of(curves: int) -> int:
-    """Return how many points each of so many curves has room for."""
-    return max(_LEAST_POINTS, min(_MOST_POINTS, _POINTS_IN_ALL // max(1, curves)))
+    """Return the number of points for each of `curves` curves."""
+    return max(_MIN_POINTS, min(_MAX_POINTS, _MAX_POINTS_IN_ALL // max(1, curves)))
 
 
 def best_first(sweep: dict[str, Any]) -> list[str]:
-    """Return the ids of a sweep's runs, the best one first, those without a value last."""
+    """Return the ids of a sweep's runs, best first; runs without a value come last."""
     sign = -1.0 if (sweep["sweep"]["metric"] or {}).get("goal") == "maximize" else 1.0
     ids, values = sweep["runs"]["id"], sweep["runs"]["value"]
     places = [float("inf") if value is None else sign * value for value in values]
@@ -105,7 +101,7 @@ def best_first(sweep: dict[str, Any]) -> list[str]:
 
 
 def _rounded(answer: dict[str, Any]) -> dict[str, Any]:
-    """Return curves with as many digits as a picture can show."""
+    """Return curves rounded to the digits that a picture can show."""
     return answer | {
         "runs": [
             {
@@ -140,7 +136,7 @@ def document(contents: Contents, made_at: float) -> str:
         histories=_packed(contents.histories),
         has_histories=bool(contents.histories),
         columns=["run", "state", "value", *(contents.sweep["runs"]["parameters"])],
-        rows=list(_rows(contents.sweep))[:_MOST_ROWS],
+        rows=list(_rows(contents.sweep))[:_MAX_ROWS],
     )
 
 
@@ -156,7 +152,7 @@ def _hash(text: str) -> str:
 
 
 def _embedded(value: Any) -> str:
-    """Return JSON that HTML takes for text, whatever stands in it: a script can't end in its midst."""
+    """Return JSON in which no text can end the script element around it."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
     return text.replace("<", "\\u003c").encode(errors="replace").decode()
 
@@ -187,7 +183,7 @@ def _best(sweep: dict[str, Any]) -> str:
 
 
 def _rows(sweep: dict[str, Any]) -> Iterator[list[str]]:
-    """Yield the cells of each run, the best one first."""
+    """Yield the cells of each run, best first."""
     runs = sweep["runs"]
     place = {name: number for number, name in enumerate(runs["id"])}
     for name in best_first(sweep):

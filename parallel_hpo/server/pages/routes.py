@@ -1,8 +1,6 @@
-"""Files that runs sent: to be kept, or, where it is a picture, to be shown; and tables, row by row.
+"""URLs of the pages, as W&B's client prints them, of their data, and of the files of runs.
 
-The pages' addresses: those that W&B's client prints, their data, and the files of browsers.
-
-All that they read they read in threads of their own, so that heartbeats wait for nobody who looks.
+Requests are answered in threads of their own, so that pages don't delay heartbeats.
 """
 
 from __future__ import annotations
@@ -33,12 +31,12 @@ from parallel_hpo.server.services.supervision import SweepAt
 from parallel_hpo.server.store.runs import RunPath
 from parallel_hpo.server.values import RefusedError
 
-_MOST_ROWS: Final = 1000
-_MOST_BYTES: Final = 32 * 2**20
+_MAX_TABLE_ROWS: Final = 1000
+_MAX_TABLE_BYTES: Final = 32 * 2**20
 
 
 def download(world: AppContext, path: RunPath, name: str) -> Response:
-    """Return a file, never as a page of ours: what a run stored must not act for whoever opens it."""
+    """Return a file as a download, never as a page: a run's file must not act with the viewer's rights."""
     file = _file(world, path, name)
     saved = quote(PurePosixPath(name).name)
     headers = {"Content-Disposition": f"attachment; filename*=utf-8''{saved}"}
@@ -46,25 +44,25 @@ def download(world: AppContext, path: RunPath, name: str) -> Response:
 
 
 def picture(world: AppContext, path: RunPath, name: str) -> Response:
-    """Return a picture to be shown; RefusedError (415) for any other file."""
+    """Return a picture to show inline; RefusedError (415) for any other file."""
     kind = IMAGE_TYPES.get(PurePosixPath(name).suffix.lower())
     if kind is None:
         raise RefusedError("only pictures are shown here", status=415)
-    # The name of a run's picture has its digest: it stays as it is.
+    # The name of a run's picture contains its digest: the content of a URL never changes.
     return FileResponse(_file(world, path, name), media_type=kind, headers={"Cache-Control": "private"})
 
 
 def table(world: AppContext, path: RunPath, name: str) -> dict[str, Any]:
-    """Return a logged table's columns and its first rows; RefusedError where the file is none."""
+    """Return a logged table's columns and first rows; RefusedError if the file is no table."""
     file = _file(world, path, name)
-    if file.stat().st_size > _MOST_BYTES:
-        raise RefusedError(f"the table is bigger than {_MOST_BYTES} bytes: download it", status=413)
+    if file.stat().st_size > _MAX_TABLE_BYTES:
+        raise RefusedError(f"the table is larger than {_MAX_TABLE_BYTES} bytes: download it", status=413)
     try:
         whole = json.loads(file.read_bytes())
         columns, rows = whole["columns"], whole["data"]
-        shown = [list(row) for row in rows[:_MOST_ROWS]]
+        shown = [list(row) for row in rows[:_MAX_TABLE_ROWS]]
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise RefusedError("this file is no table of wandb's", status=415) from None
+        raise RefusedError("this file is not a wandb table", status=415) from None
     return {"columns": [str(column) for column in columns], "rows": shown, "number": len(rows)}
 
 
@@ -73,17 +71,18 @@ def _file(world: AppContext, path: RunPath, name: str) -> Path:
         run = run_at(transaction, path)
     file = FileRef(str(run.id), plain(name)).within(world.files)
     if not file.is_file():
-        raise RefusedError("this file is not there, or not any more", status=404)
+        raise RefusedError("this file doesn't exist or was deleted", status=404)
     return file
 
 
 _READERS: Final = 2
-"""A question that takes long holds up no short one; and few share the interpreter with heartbeats."""
+"""Reader threads: two, so that a slow request delays no fast one; more would delay heartbeats."""
 _CHARTS_STALER: Final = 4
-"""Charts are so many times further behind the database than tables."""
+"""Maximum age of chart data, as a multiple of that of tables."""
 _POINTS: Final = 500
-"""Of a curve among others, where its address says nothing else."""
+"""Default number of points of a curve in a chart of several runs."""
 _POINTS_OF_ONE: Final = 2000
+"""Default number of points of a single run's curve."""
 _DATA: Final = "/pages/data"
 _PROJECT: Final = "/{entity}/{project}"
 _SWEEP: Final = "/{entity}/{project}/sweeps/{sweep}"
@@ -91,7 +90,7 @@ _RUN: Final = "/{entity}/{project}/runs/{run}"
 
 
 class PageRoutes:
-    """One method for each kind of address."""
+    """Request handlers of the pages, one method for each kind of URL."""
 
     def __init__(self, world: AppContext, *, fresh_s: float = FRESH_S) -> None:
         self._world = world
@@ -101,12 +100,12 @@ class PageRoutes:
         self._readers = ThreadPoolExecutor(max_workers=_READERS, thread_name_prefix="pages")
 
     def close(self) -> None:
-        """Read no more than what is being read: the database may be closed after this."""
+        """Finish the current reads and start no more; the database may be closed after this."""
         self._curves.close()
         self._readers.shutdown(cancel_futures=True)
 
     def acts(self, change: Change) -> list[Route]:
-        """Return the addresses that change something; `change` does it in the database's own thread."""
+        """Return the routes that change something; `change` runs them in the database's thread."""
         acts = Actions(self._world, change)
         return [
             Route(f"/pages/act{_SWEEP}", acts.on_sweep, methods=["POST"]),
@@ -114,7 +113,7 @@ class PageRoutes:
         ]
 
     def routes(self) -> list[Route]:
-        """Return all addresses to look at, the more particular ones first."""
+        """Return all routes that only read, the most specific ones first."""
         pages: list[tuple[str, Callable[[Request], Response]]] = [
             ("/favicon.ico", self._icon),
             ("/pages/static/{version}/{name:path}", self._static),
@@ -145,10 +144,10 @@ class PageRoutes:
         return endpoint
 
     def _soon(self, read: Callable[..., None], *what: Any) -> None:
-        """Read what the page at hand is going to ask for: its browser takes half a second before it does."""
+        """Read ahead what the page will request: its browser takes half a second to do so."""
         self._readers.submit(read, *what)
 
-    # --- files of browsers -------------------------------------------------------------
+    # --- static files ------------------------------------------------------------------
 
     def _icon(self, _request: Request) -> Response:
         return answers.guarded(answers.file("favicon.svg"))
@@ -171,7 +170,7 @@ class PageRoutes:
         )
 
     def _to_project(self, request: Request) -> Response:
-        """Lead from an address that W&B has, and we have not, to the project's."""
+        """Redirect a W&B address that has no page here to the project's page."""
         names = request.path_params
         return answers.guarded(RedirectResponse(_home_of(names["entity"], names["project"]), 303))
 
@@ -194,7 +193,7 @@ class PageRoutes:
         return answers.html("run.html", run=run, home=home, base=base)
 
     def _to_run(self, request: Request) -> Response:
-        """Lead from one of W&B's tabs of a run (`/overview`, `/logs`) to the run."""
+        """Redirect one of W&B's tabs of a run (`/overview`, `/logs`) to the run's page."""
         at = _run_in(request)
         address = f"{_home_of(at.entity, at.project)}/runs/{quote(at.name, safe='')}"
         return answers.guarded(RedirectResponse(address, 303))
@@ -259,14 +258,14 @@ class PageRoutes:
         return answers.json(request, answers.dump(strict(data)))
 
     def _shared(self, request: Request, question: Hashable, make: Callable[[], bytes]) -> Response:
-        """Answer what open pages ask, once for all that have seen the same revision, and may see as much."""
+        """Compute an answer once for all pages with the same revision and the same access rights."""
         asked = (request.state.caller.sweep, request.query_params.get("seen", ""), question)
         return answers.json(request, self._recent.answer(asked, make))
 
     def _seen_by(self, request: Request) -> AppContext:
         caller: Caller | None = request.state.caller
         if caller is None:
-            raise RefusedError("this needs a key, or a browser that was let in", status=401)
+            raise RefusedError("this needs a key, or a browser that is logged in", status=401)
         return self._world.seen_by(caller)
 
 

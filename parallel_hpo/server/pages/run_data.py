@@ -1,10 +1,6 @@
-"""What ledgers beside a server's database say of a sweep: those of supervisors of this machine.
+"""A run's data for the pages: its row in tables, its own page, its log, its attempts by local ledgers.
 
-A run as a row of a table: its facts as pages show them, and its parameters by their dotted names. Pure.
-
-What a run's page shows, as JSON: what it was given, what it said, what it sent.
-
-What of its summary is a picture, a table or a histogram is as wandb's client writes it.
+Images, tables and histograms in a summary have the form that wandb's client writes.
 """
 
 from __future__ import annotations
@@ -38,11 +34,11 @@ from parallel_hpo.server.store.run_table import TableRun
 from parallel_hpo.server.store.runs import RunPath
 from parallel_hpo.server.values import RefusedError, read_line
 
-_KEPT: Final = 64
+_MAX_SWEEPS: Final = 64
 
 
 def ledgers_of(world: AppContext, at: SweepAt) -> list[PerformedRuns]:
-    """Return what this machine's supervisors wrote of a sweep; what can't be read is as good as none."""
+    """Return this machine's ledgers of a sweep; [] if they can't be read."""
     if world.sweeps_in is None or not at.sweep.isalnum():
         return []
     try:
@@ -54,40 +50,40 @@ def ledgers_of(world: AppContext, at: SweepAt) -> list[PerformedRuns]:
 
 @dataclass(frozen=True, slots=True)
 class SweepCount:
-    """What supervisors of this machine say of a sweep as a whole."""
+    """Totals of a sweep by the ledgers of this machine."""
 
     is_known: bool = False
     count: int | None = None
-    """Runs asked for, over all its shares; None: no limit, or not known."""
+    """Maximum number of runs over all shares; None if unlimited or unknown."""
     attempts: Mapping[str, int] = field(default_factory=dict)
-    """Of the runs that have more than one."""
+    """Number of attempts, for runs with more than one."""
     workers: Sequence[Slot] = ()
-    """Slots of the supervisor that runs it here now; none where several do: each has its own."""
+    """Slots of the supervisor that runs the sweep here; empty if several do, as each has its own slots."""
     supervised: Path | None = None
-    """Where that one works."""
+    """That supervisor's folder."""
     used: str = ""
-    """What its runs have used of devices and energy, in words."""
+    """Device time and energy that its runs have used, as text."""
 
 
 class LedgerCache:
-    """Asks ledgers what they say of sweeps, and keeps it for `fresh_s` seconds; any thread may ask."""
+    """Caches the ledgers' totals of sweeps for `fresh_s` seconds; thread-safe."""
 
     def __init__(self, *, fresh_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._fresh_s = fresh_s
         self._clock = clock
-        self._told: OrderedDict[SweepAt, tuple[float, SweepCount]] = OrderedDict()
+        self._cached: OrderedDict[SweepAt, tuple[float, SweepCount]] = OrderedDict()
 
-    def asked_of(self, world: AppContext, at: SweepAt) -> SweepCount:
-        """Return what a sweep's ledgers say of it as a whole."""
-        told, now = self._told.get(at), self._clock()
-        if told is None or now - told[0] >= self._fresh_s:
-            told = self._told[at] = now, _asked_of(world, at)
-            while len(self._told) > _KEPT:
-                self._told.popitem(last=False)
-        return told[1]
+    def count_of(self, world: AppContext, at: SweepAt) -> SweepCount:
+        """Return the totals of a sweep."""
+        known, now = self._cached.get(at), self._clock()
+        if known is None or now - known[0] >= self._fresh_s:
+            known = self._cached[at] = now, _read_count(world, at)
+            while len(self._cached) > _MAX_SWEEPS:
+                self._cached.popitem(last=False)
+        return known[1]
 
 
-def _asked_of(world: AppContext, at: SweepAt) -> SweepCount:
+def _read_count(world: AppContext, at: SweepAt) -> SweepCount:
     if world.sweeps_in is None or not at.sweep.isalnum():
         return SweepCount()
     try:
@@ -108,17 +104,17 @@ def _asked_of(world: AppContext, at: SweepAt) -> SweepCount:
 
 
 def drain(world: AppContext, at: SweepAt, worker: int) -> None:
-    """Have a worker of this machine finish its run and leave for good; RefusedError where that can't be."""
-    asked = _asked_of(world, at)
+    """Drain a worker of this machine: it finishes its run and isn't replaced; RefusedError if impossible."""
+    asked = _read_count(world, at)
     if worker not in asked.workers or asked.supervised is None:
-        slots = ", ".join(map(str, asked.workers)) or "none that can be told from here"
+        slots = ", ".join(map(str, asked.workers)) or "none that this server can see"
         raise RefusedError(f"sweep {at.sweep} has no worker {worker} to drain; it has {slots}", status=409)
     if not control_pipe.send(asked.supervised, control_pipe.drain(Slot(worker))):
         raise RefusedError(f"sweep {at.sweep} is not running any more", status=409)
 
 
 def attempts_of(world: AppContext, at: SweepAt, run_id: str) -> list[dict[str, Any]]:
-    """Return a run's attempts with their reasons, as its page shows them; [] where no ledger has it."""
+    """Return a run's attempts with their reasons, for its page; [] if no ledger has the run."""
     return [
         {
             "attempt": attempt.attempt,
@@ -138,19 +134,19 @@ def attempts_of(world: AppContext, at: SweepAt, run_id: str) -> list[dict[str, A
 
 _OPEN: Final = frozenset(str(state) for state in OPEN)
 FACTS: Final = ("id", "name", "state", "value", "started", "ended", "attempts", "worker", "sweep")
-"""What is shown of each run besides its parameters, in the order of the columns."""
+"""Columns of a run besides its parameters."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One run; `facts` in the order of FACTS, times in seconds since the epoch."""
+    """A run's row; `facts` in the order of FACTS, times in seconds since the epoch."""
 
     facts: tuple[Any, ...]
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
 def row_of(seen: TableRun, wanted: Metric | None, attempts: int = 1) -> Row:
-    """Return a run's row; its value, where it is still open, is what its summary says now."""
+    """Return a run's row; the value of an open run comes from its current summary."""
     is_open = seen.state in _OPEN
     value = seen.value
     if value is None and is_open and wanted is not None and seen.summary:
@@ -170,19 +166,19 @@ def row_of(seen: TableRun, wanted: Metric | None, attempts: int = 1) -> Row:
 
 
 def worker_of(label: str, host: str | None) -> str | None:
-    """Return `host/slot` for a worker's label; the host alone where it is none of a supervisor's."""
+    """Return `host/slot` for the label of a supervisor's worker, else the host."""
     slot = slot_of(label)
     return host if slot is None else f"{host or '?'}/{slot}"
 
 
 def slot_of(label: str) -> int | None:
-    """Return the slot in a label as supervisors give them, `<mark>_<slot>_<number>`, or None."""
+    """Return the slot in a label of the form `<mark>_<slot>_<number>`, which supervisors give, or None."""
     words = label.rsplit("_", 2)
     return int(words[1]) if len(words) == 3 and words[1].isdigit() and words[2].isdigit() else None
 
 
 def plain_config(text: str) -> Mapping[str, Any]:
-    """Return the values of a config as clients write it: each under `value`; without the client's own."""
+    """Return the values of a client's config: those under `value`, without the client's own keys."""
     entries: Mapping[str, Any] = json.loads(text)
     return {
         name: entry["value"] if isinstance(entry, dict) and "value" in entry else entry
@@ -199,21 +195,21 @@ IMAGE_TYPES: Final[Mapping[str, str]] = {
     ".webp": "image/webp",
     ".bmp": "image/bmp",
 }
-"""What may be shown as a picture. SVG is none: it may have scripts."""
+"""Media types of images that are shown inline. SVG is missing because it may contain scripts."""
 
 _FIRST_LINES: Final = 1000
-"""So many of a log's last lines a page begins with."""
-_MOST_LINES: Final = 2000
+"""Number of last log lines that a page shows first."""
+_MAX_LINES: Final = 2000
 _ESCAPES: Final = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b[@-_]|\r")
-"""What moves a terminal's cursor or colours it."""
-_TOLD: Final = (
+"""Terminal escape sequences (cursor, colour) and carriage returns."""
+_PLAIN_FIELDS: Final = (
     *("state", "exitcode", "notes", "job_type", "commit_hash", "host", "program", "repo"),
     *("history_lines", "event_lines", "log_lines"),
 )
 
 
 def run_at(transaction: Transaction, path: RunPath) -> Run:
-    """Return the run at an address; RefusedError (404) where there is none."""
+    """Return the run at an address; RefusedError (404) if it doesn't exist."""
     run = runs.at(transaction, path)
     if run is None:
         raise RefusedError(f"run {path.entity}/{path.project}/{path.name} doesn't exist", status=404)
@@ -221,13 +217,13 @@ def run_at(transaction: Transaction, path: RunPath) -> Run:
 
 
 def run_data(world: AppContext, path: RunPath) -> dict[str, Any]:
-    """Return all that is known of a run, but for its curves and its log."""
+    """Return the data of a run's page, except curves and log."""
     with world.database.read() as transaction:
         run = run_at(transaction, path)
         sent = files.of_run(transaction, run.id)
     summary = json.loads(run.summary)
-    told = {name: value for name, value in dotted(_shown(summary)) if not isinstance(value, dict)}
-    told = dict(sorted(told.items(), key=lambda item: (item[0].startswith("_"), item[0])))
+    known = {name: value for name, value in dotted(_shown(summary)) if not isinstance(value, dict)}
+    known = dict(sorted(known.items(), key=lambda item: (item[0].startswith("_"), item[0])))
     return {
         "run": head_of(run),
         "keys": drawable(run.history_keys),
@@ -236,7 +232,7 @@ def run_data(world: AppContext, path: RunPath) -> dict[str, Any]:
         ],
         "parameters": strict(dict(dotted(plain_config(run.assigned or run.config)))),
         "config": strict(dict(dotted(plain_config(run.config)))),
-        "summary": strict(told),
+        "summary": strict(known),
         "attempts": _attempts(world, path, run),
         "files": [{"name": file.name, "size": file.size, "updated": file.updated_at} for file in sent],
         "media": strict(media_in(summary)),
@@ -244,7 +240,7 @@ def run_data(world: AppContext, path: RunPath) -> dict[str, Any]:
 
 
 def head_of(run: Run) -> dict[str, Any]:
-    """Return what is said of a run as a whole; times in seconds since the epoch."""
+    """Return a run's own fields; times in seconds since the epoch."""
     is_open = run.state in OPEN
     return {
         "id": run.name,
@@ -260,16 +256,16 @@ def head_of(run: Run) -> dict[str, Any]:
         "ended": None if is_open or run.started_at is None else run.heard_at,
         "worker": worker_of(run.opened_by or "", run.host),
         "over": not is_open,
-        **{name: getattr(run, name) for name in _TOLD},
+        **{name: getattr(run, name) for name in _PLAIN_FIELDS},
     }
 
 
 def log_part(world: AppContext, path: RunPath, after: int | None) -> dict[str, Any]:
-    """Return log lines from a number on; None: the last ones. `next` is where to go on."""
+    """Return log lines from number `after`, or the last ones for None; the next call passes `next`."""
     with world.database.read() as transaction:
         run = run_at(transaction, path)
         begin = max(0, run.log_lines - _FIRST_LINES) if after is None else max(0, after)
-        found = lines.part(transaction, run.id, Stream.CONSOLE, begin, _MOST_LINES)
+        found = lines.part(transaction, run.id, Stream.CONSOLE, begin, _MAX_LINES)
     read = [read_line(line.number, line.text) for line in found]
     return {
         "first": begin,
@@ -281,7 +277,7 @@ def log_part(world: AppContext, path: RunPath, after: int | None) -> dict[str, A
 
 
 def drawable(history_keys: str) -> list[str]:
-    """Return the keys under which numbers were logged."""
+    """Return the keys under which a run logged numbers."""
     known = json.loads(history_keys).get("keys", {})
     return [
         name
@@ -291,7 +287,7 @@ def drawable(history_keys: str) -> list[str]:
 
 
 def _shown(summary: dict[str, Any]) -> dict[str, Any]:
-    """Return what can be shown as text: media have places of their own."""
+    """Return the summary without media, which the page shows apart."""
     typed = (name for name, value in summary.items() if isinstance(value, dict) and "_type" in value)
     return {name: summary[name] for name in summary.keys() - {"_wandb", *typed}}
 
@@ -301,10 +297,10 @@ def _is_system(name: str, value: Any) -> bool:
 
 
 def _attempts(world: AppContext, path: RunPath, run: Run) -> list[dict[str, Any]]:
-    """Return a run's attempts by the ledgers of this machine, else the one that the server saw."""
+    """Return a run's attempts from this machine's ledgers, else the one that the server knows."""
     at = SweepAt(path.entity, path.project, run.sweep_id or "")
-    if told := attempts_of(world, at, run.name):
-        return told
+    if known := attempts_of(world, at, run.name):
+        return known
     if run.started_at is None:
         return []
     head = head_of(run)
@@ -323,7 +319,7 @@ def _attempts(world: AppContext, path: RunPath, run: Run) -> list[dict[str, Any]
 
 
 def media_in(summary: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """Return images and tables, each with the file that has it, and histograms, by their keys."""
+    """Return images and tables with their files, and histograms, each with its key."""
     found: dict[str, list[dict[str, Any]]] = {"images": [], "tables": [], "histograms": []}
     for key, value in _typed(summary):
         match value["_type"]:

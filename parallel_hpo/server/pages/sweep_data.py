@@ -1,11 +1,7 @@
-"""A sweep's or a project's runs as all open pages see them: read once, then kept up with what has changed.
+"""A sweep's or a project's runs for all open pages, as JSON columns and CSV, and the axes of the parameters.
 
-However many pages are open, the database is asked at most every `FRESH_S`, and for those runs only that may
-have changed. A page says which revision it has seen, and gets the rows that changed after it.
-
-What is known of a sweep's parameters from its configuration, as pages draw their axes.
-
-The runs of a sweep or a project as their pages show them: JSON of columns, and CSV.
+The runs are read once, then updated: at most every `FRESH_S`, for any number of pages, and only runs that may
+have changed. A page sends the revision that it has, and gets the rows that changed after it.
 """
 
 from __future__ import annotations
@@ -51,10 +47,10 @@ from parallel_hpo.server.store.tables import only_sweep
 from parallel_hpo.server.values import RefusedError
 
 FRESH_S: Final = 0.25
-"""A page is at most this much behind the database."""
+"""Maximum age of a page's data, in seconds."""
 _KEYS_FRESH_S: Final = 2.0
-_ASKED_FOR_KEYS: Final = 20
-"""So many of the first and of the last runs are asked what they logged."""
+_RUNS_FOR_KEYS: Final = 20
+"""Number of first and of last runs whose history keys are read."""
 _VALUE: Final = FACTS.index("value")
 _OPEN: Final = frozenset(str(state) for state in OPEN)
 
@@ -64,24 +60,24 @@ class _Kept:
     seen: TableRun
     row: Row
     changed: int
-    """The revision, of ours, at which it last changed."""
+    """Table revision at which the row last changed."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunChanges:
-    """Rows of runs; `complete`: all that there are, else those that changed after the revision asked for."""
+    """Rows of runs: all of them (`complete`), else those that changed after the requested revision."""
 
     rows: list[Row]
     revision: str
     complete: bool
     best: str | None
-    """The id of the run that has the best value so far."""
+    """Id of the run with the best value so far."""
     keys: tuple[str, ...]
-    """What is known of their history keys, as JSON."""
+    """The runs' history keys, as JSON."""
 
 
 class RunTable:
-    """What is known of the runs; any thread may ask."""
+    """Cached rows of the runs of a sweep or project; thread-safe."""
 
     def __init__(
         self, which: RunScope, *, fresh_s: float = FRESH_S, clock: Callable[[], float] = time.monotonic
@@ -91,25 +87,25 @@ class RunTable:
         self._clock = clock
         self._lock = Lock()
         self._attempts: Mapping[str, int] = {}
-        self._forget(None)
+        self._reset(None)
 
-    def news(
+    def changes_since(
         self,
         transaction: Transaction,
         wanted: Metric | None,
         since: str,
         attempts: Mapping[str, int] = MappingProxyType({}),
     ) -> RunChanges:
-        """Return what has changed since a revision that this returned before; '': all.
+        """Return the rows that changed since a revision returned earlier; all rows for ''.
 
-        `attempts`: of the runs that have more than one.
+        `attempts`: number of attempts, for runs with more than one.
         """
         with self._lock:
             self._attempts = attempts
             if wanted != self._metric:
-                self._forget(wanted)
-            if self._clock() - self._looked_at >= self._fresh_s:
-                self._catch_up(transaction)
+                self._reset(wanted)
+            if self._clock() - self._updated_at >= self._fresh_s:
+                self._update(transaction)
             name, _, number = since.partition("-")
             now = f"{self._name}-{self._revision}"
             if name != self._name or not number.isdigit():
@@ -119,7 +115,7 @@ class RunTable:
             return RunChanges(rows, now, complete=False, best=self._best, keys=self._keys)
 
     def _changed_after(self, revision: int) -> Iterator[Row]:
-        """Yield the rows that changed after a revision of ours, in the order of their runs."""
+        """Return the rows that changed after a table revision, in the order of the runs."""
         keys = set[int]()
         for number, key in reversed(self._changes):
             if number <= revision:
@@ -127,38 +123,39 @@ class RunTable:
             keys.add(key)
         return (self._runs[key].row for key in sorted(keys))
 
-    def _forget(self, wanted: Metric | None) -> None:
+    def _reset(self, wanted: Metric | None) -> None:
         self._metric = wanted
         self._name = uuid4().hex[:8]
         self._runs: dict[int, _Kept] = {}
         self._open = set[int]()
         self._changes: list[tuple[int, int]] = []
-        """Revisions of ours and runs that changed at them, the newest last; each run's last one at least."""
+        """(Table revision, run) of changes, newest last; contains at least the last change of each run."""
         self._revision = 0
-        self._told = -1
-        """The newest revision of the sweep's own that was seen."""
-        self._looked_at = self._asked_for_keys_at = float("-inf")
+        self._revision_read = -1
+        """Newest revision in the database that was read."""
+        self._updated_at = self._read_keys_at = float("-inf")
         self._keys: tuple[str, ...] = ()
         self._best: str | None = None
 
-    def _catch_up(self, transaction: Transaction) -> None:
-        self._looked_at = self._clock()
+    def _update(self, transaction: Transaction) -> None:
+        self._updated_at = self._clock()
         if self._runs:
             newest = next(reversed(self._runs))
-            found = run_table.maybe_changed(transaction, self._which, self._told, newest, self._open)
+            found = run_table.maybe_changed(transaction, self._which, self._revision_read, newest, self._open)
             self._take(list(found))
-        if len(self._runs) != run_table.number_of(transaction, self._which):  # at first; or some were deleted
-            self._forget(self._metric)
-            self._looked_at = self._clock()
+        # At the first read, or after runs were deleted:
+        if len(self._runs) != run_table.number_of(transaction, self._which):
+            self._reset(self._metric)
+            self._updated_at = self._clock()
             self._take(run_table.all_of(transaction, self._which))
-        if self._clock() - self._asked_for_keys_at >= _KEYS_FRESH_S:
-            self._asked_for_keys_at = self._clock()
-            self._keys = tuple(run_table.history_keys(transaction, self._which, _ASKED_FOR_KEYS))
+        if self._clock() - self._read_keys_at >= _KEYS_FRESH_S:
+            self._read_keys_at = self._clock()
+            self._keys = tuple(run_table.history_keys(transaction, self._which, _RUNS_FOR_KEYS))
 
     def _take(self, found: Iterable[TableRun]) -> None:
         revision = self._revision + 1
         for seen in found:
-            self._told = max(self._told, seen.revision)
+            self._revision_read = max(self._revision_read, seen.revision)
             (self._open.add if seen.state in _OPEN else self._open.discard)(seen.id)
             kept = self._runs.get(seen.id)
             if kept is not None and kept.seen == seen:
@@ -184,12 +181,12 @@ class RunTable:
         return None if found is None else str(found[0])
 
 
-_SPREAD: float = 3.0
-"""So many standard deviations of a normal distribution an axis shows."""
+_HALF_WIDTH: float = 3.0
+"""Half the width of a normal distribution's axis, in standard deviations."""
 
 
 def axis(parameter: Parameter) -> dict[str, Any]:
-    """Return a parameter's name, kind, bounds (None: none are known) and whether its axis is logarithmic."""
+    """Return the axis of a parameter: name, kind, bounds (None if unknown), whether it is logarithmic."""
     distribution = parameter.distribution
     low, high = _bounds(distribution)
     return {
@@ -234,75 +231,78 @@ def _bounds(distribution: Distribution) -> tuple[float | None, float | None]:
         case Beta():
             return 0.0, 1.0
         case LogNormal(mu=mu, sigma=sigma):
-            return math.exp(mu - _SPREAD * sigma), math.exp(mu + _SPREAD * sigma)
+            return math.exp(mu - _HALF_WIDTH * sigma), math.exp(mu + _HALF_WIDTH * sigma)
         case Constant() | Categorical():
             return None, None
-    return distribution.mu - _SPREAD * distribution.sigma, distribution.mu + _SPREAD * distribution.sigma
+    return (
+        distribution.mu - _HALF_WIDTH * distribution.sigma,
+        distribution.mu + _HALF_WIDTH * distribution.sigma,
+    )
 
 
-_KEPT: Final = 16
-"""So many sweeps are kept in mind at once; of 10,000 runs each takes 20 MB."""
+_MAX_SWEEPS: Final = 16
+"""Maximum number of cached sweeps; one with 10,000 runs takes 20 MB."""
 _LEDGERS_FRESH_S: Final = 2.0
 _HEAD: Final = "parameters."
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
 class Sweeps:
-    """The sweeps that pages show; any thread may ask."""
+    """JSON and CSV of sweeps and projects; thread-safe."""
 
     def __init__(self, fresh_s: float) -> None:
         self._fresh_s = fresh_s
-        self._watched: OrderedDict[RunScope, RunTable] = OrderedDict()
+        self._tables: OrderedDict[RunScope, RunTable] = OrderedDict()
         self._ledgers = LedgerCache(fresh_s=_LEDGERS_FRESH_S)
         self._lock = Lock()
 
     def sweep_json(self, world: AppContext, at: SweepAt, since: str) -> bytes:
-        """Return a sweep, and its runs that changed since a revision; RefusedError (404): there is none."""
-        sweep, asked, news = self._news(world, at, since)
-        return _document(sweep, asked, news)
+        """Return a sweep and its runs changed since a revision; RefusedError (404) if it doesn't exist."""
+        sweep, totals, changes = self._changes_of(world, at, since)
+        return _document(sweep, totals, changes)
 
     def sweep_csv(self, world: AppContext, at: SweepAt) -> bytes:
-        """Return a sweep's runs as a table for spreadsheets, one line each."""
-        sweep, _, news = self._news(world, at, "")
-        return _as_csv(news.rows, _names_of(sweep, news.rows))
+        """Return a sweep's runs as CSV, one line each."""
+        sweep, _, changes = self._changes_of(world, at, "")
+        return _as_csv(changes.rows, _names_of(sweep, changes.rows))
 
-    def _news(self, world: AppContext, at: SweepAt, since: str) -> tuple[Sweep, SweepCount, RunChanges]:
-        asked = self._ledgers.asked_of(world, at)
+    def _changes_of(self, world: AppContext, at: SweepAt, since: str) -> tuple[Sweep, SweepCount, RunChanges]:
+        totals = self._ledgers.count_of(world, at)
         with world.database.read() as transaction:
             sweep = sweep_at(transaction, at)
-            watched = self._of(transaction, RunScope(sweep.project_id, sweep.id))
+            table = self._of(transaction, RunScope(sweep.project_id, sweep.id))
             wanted = engines.metric_of(sweep.config)
-            return sweep, asked, watched.news(transaction, wanted, since, asked.attempts)
+            return sweep, totals, table.changes_since(transaction, wanted, since, totals.attempts)
 
     def project_json(
         self, world: AppContext, project: Project, its_sweeps: list[dict[str, Any]], since: str
     ) -> bytes:
-        """Return a project's sweeps, and its runs that changed since a revision."""
+        """Return a project's sweeps and its runs that changed since a revision."""
         with world.database.read() as transaction:
-            news = self._of(transaction, RunScope(project.id)).news(transaction, None, since)
-        names = list(dict.fromkeys(name for row in news.rows for name in row.parameters))
+            changes = self._of(transaction, RunScope(project.id)).changes_since(transaction, None, since)
+        names = list(dict.fromkeys(name for row in changes.rows for name in row.parameters))
         return object_of(
             {
                 "sweeps": dump(its_sweeps),
-                "runs": _columns(news.rows, names),
-                "revision": dump(news.revision),
-                "complete": dump(news.complete),
+                "runs": _columns(changes.rows, names),
+                "revision": dump(changes.revision),
+                "complete": dump(changes.complete),
             }
         )
 
     def _of(self, transaction: Transaction, which: RunScope) -> RunTable:
-        if only_sweep(transaction) is not None:  # one who sees a part only must not be shown the whole
+        if only_sweep(transaction) is not None:  # a caller with access to one sweep must see no other
             return RunTable(which, fresh_s=self._fresh_s)
         with self._lock:
-            watched = self._watched.setdefault(which, RunTable(which, fresh_s=self._fresh_s))
-            self._watched.move_to_end(which)
-            while len(self._watched) > _KEPT:
-                self._watched.popitem(last=False)
-            return watched
+            table = self._tables.setdefault(which, RunTable(which, fresh_s=self._fresh_s))
+            self._tables.move_to_end(which)
+            while len(self._tables) > _MAX_SWEEPS:
+                self._tables.popitem(last=False)
+            return table
 
 
 def sweep_at(transaction: Transaction, at: SweepAt) -> Sweep:
-    """Return the sweep at an address; RefusedError (404) where there is none."""
+    """Return the sweep at an address; RefusedError (404) if it doesn't exist."""
     sweep = sweeps.find(transaction, at.sweep)
     if sweep is None or (sweep.entity, sweep.project) != (at.entity, at.project):
         raise RefusedError(f"sweep {at.entity}/{at.project}/{at.sweep} doesn't exist", status=404)
@@ -310,7 +310,7 @@ def sweep_at(transaction: Transaction, at: SweepAt) -> Sweep:
 
 
 def head_of(sweep: Sweep) -> dict[str, Any]:
-    """Return what is said of a sweep as a whole."""
+    """Return a sweep's own fields, without its runs."""
     wanted = engines.metric_of(sweep.config)
     return {
         "id": sweep.id,
@@ -325,30 +325,30 @@ def head_of(sweep: Sweep) -> dict[str, Any]:
     }
 
 
-def _document(sweep: Sweep, asked: SweepCount, news: RunChanges) -> bytes:
+def _document(sweep: Sweep, totals: SweepCount, changes: RunChanges) -> bytes:
     space = space_of(sweep.config)
-    told = {"count": asked.count} if asked.is_known else {}
+    count = {"count": totals.count} if totals.is_known else {}
     parts = {
-        "sweep": dump(head_of(sweep) | told | {"used": asked.used}),
+        "sweep": dump(head_of(sweep) | count | {"used": totals.used}),
         "parameters": dump(space),
-        "runs": _columns(news.rows, _names_of(sweep, news.rows)),
-        "workers": dump(list(asked.workers)),
-        "keys": dump(list(_drawable(news.keys))),
-        "best": dump(news.best),
-        "revision": dump(news.revision),
-        "complete": dump(news.complete),
+        "runs": _columns(changes.rows, _names_of(sweep, changes.rows)),
+        "workers": dump(list(totals.workers)),
+        "keys": dump(list(_drawable(changes.keys))),
+        "best": dump(changes.best),
+        "revision": dump(changes.revision),
+        "complete": dump(changes.complete),
     }
     return object_of(parts)
 
 
 def _names_of(sweep: Sweep, rows: Sequence[Row]) -> list[str]:
-    """Return the names of all parameters: those of the space, then what runs have besides."""
+    """Return all parameter names: first those of the configuration, then others that runs have."""
     known = (axis["name"] for axis in space_of(sweep.config))
     return list(dict.fromkeys([*known, *(name for row in rows for name in row.parameters)]))
 
 
 def _columns(rows: Sequence[Row], parameters: Iterable[str]) -> bytes:
-    """Put rows into JSON, column by column: no other thread works while one value is put into text."""
+    """Encode rows as JSON column by column: other threads can run between two calls of the encoder."""
     facts = {name: dump([row.facts[place] for row in rows]) for place, name in enumerate(FACTS)}
     given = {name: dump([_plain(row.parameters.get(name)) for row in rows]) for name in parameters}
     return object_of(facts | {"parameters": object_of(given)})
@@ -365,13 +365,13 @@ def _as_csv(rows: Sequence[Row], parameters: Sequence[str]) -> bytes:
 
 
 def _cell(value: Any) -> Any:
-    """Return a value for a spreadsheet, in which no text is a formula."""
+    """Return a value for a spreadsheet, escaped if it is text that would be a formula."""
     if isinstance(value, bool | list | dict):
         return json.dumps(value)
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
-@lru_cache(_KEPT)
+@lru_cache(_MAX_SWEEPS)
 def space_of(configuration: str) -> list[dict[str, Any]]:
     """Return the axes of a configuration's parameters."""
     return [axis(parameter) for parameter in engines.parse(configuration).parameters]
@@ -379,16 +379,16 @@ def space_of(configuration: str) -> list[dict[str, Any]]:
 
 @lru_cache(256)
 def expected_runs(configuration: str) -> int | None:
-    """Return how many runs a sweep can have; None: no limit."""
+    """Return the maximum number of runs of a sweep; None if unlimited."""
     return engines.expected_runs(configuration)
 
 
-@lru_cache(_KEPT)
+@lru_cache(_MAX_SWEEPS)
 def _drawable(known: tuple[str, ...]) -> tuple[str, ...]:
     """Return the keys under which runs logged numbers."""
     return tuple(dict.fromkeys(name for text in known for name in drawable(text)))
 
 
 def _plain(value: Any) -> Any:
-    """Return a value that JSON can hold."""
+    """Return a value, or None for a float that JSON can't represent."""
     return None if isinstance(value, float) and not math.isfinite(value) else value

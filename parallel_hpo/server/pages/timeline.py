@@ -1,7 +1,7 @@
-"""When which worker performed which run: by this machine's ledgers, else as the server saw it.
+"""The timeline of a sweep: one lane per worker, one bar per attempt, and marks for incidents.
 
-A lane a worker, a bar an attempt, and marks. A ledger knows attempts, devices and restarts. What is in none,
-runs of other machines and of stock agents, has lanes of its own from what the server has.
+This machine's ledgers supply attempts, devices and restarts. Runs in no ledger, from other machines or stock
+agents, get lanes from the server's database.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from parallel_hpo.server.store.records import Agent
 from parallel_hpo.server.store.run_table import RunScope, TableRun
 
 Place = Mapping[tuple[str, Slot], int]
-"""The lane of each share's slots."""
+"""Lane numbers by share and slot."""
 
 _OPEN = frozenset(str(state) for state in OPEN)
 Lane = tuple[str, str]
-"""A machine, and what a worker is called there."""
+"""A machine, and the name of a worker on it."""
 
 
 def timeline(world: AppContext, at: SweepAt) -> dict[str, Any]:
@@ -36,17 +36,17 @@ def timeline(world: AppContext, at: SweepAt) -> dict[str, Any]:
         runs = list(run_table.all_of(transaction, RunScope(sweep.project_id, sweep.id)))
     shares = ledgers_of(world, at)
     going_on = {run.name for run in runs if run.state in _OPEN}
-    told = lanes_of(shares, going_on.__contains__)
+    from_ledgers = lanes_of(shares, going_on.__contains__)
     known = {attempt.run_id for share in shares for attempt in share.attempts}
     others = [run for run in runs if run.name not in known and run.started_at is not None]
-    seen = _seen(others, [] if shares else workers, first=len(told["lanes"]))
-    return {"now": world.clock(), **{name: [*told[name], *seen[name]] for name in told}}
+    seen = _from_database(others, [] if shares else workers, first=len(from_ledgers["lanes"]))
+    return {"now": world.clock(), **{name: [*from_ledgers[name], *seen[name]] for name in from_ledgers}}
 
 
-def _seen(
+def _from_database(
     runs: Sequence[TableRun], workers: Iterable[Agent], *, first: int
 ) -> dict[str, list[dict[str, Any]]]:
-    """Return what the server saw of runs and workers; its lanes are numbered from `first` on."""
+    """Return lanes, bars and marks from the server's database; lane numbers begin at `first`."""
     workers = list(workers)
     lanes = sorted({*(_lane(each.label, each.host) for each in workers), *map(_lane_of, runs)})
     place = {lane: number for number, lane in enumerate(lanes, first)}
@@ -58,7 +58,7 @@ def _seen(
 
 
 def _restarts(workers: Iterable[Agent], place: dict[Lane, int]) -> Iterable[dict[str, Any]]:
-    """Yield a mark where a slot's worker is another process than before; one may be several agents."""
+    """Yield a mark for each new process in a slot; one process may be several agents."""
     last = dict[Lane, str | None]()
     for each in workers:
         lane = _lane(each.label, each.host)
@@ -93,24 +93,24 @@ def _bar(lane: int, run: TableRun) -> dict[str, Any]:
 
 
 def lanes_of(shares: Sequence[PerformedRuns], goes_on: Callable[[RunId], bool]) -> dict[str, Any]:
-    """Return lanes, bars and marks; times in seconds since the epoch.
+    """Return lanes, bars and marks of ledgers; times in seconds since the epoch.
 
-    `goes_on` says whether a run, an attempt of which has no end, is performed now: else it was cut short.
+    `goes_on` returns whether a run is still open. If not, its attempt without an end was cut short.
     """
     lanes = [(share, slot) for share in shares for slot in share.slots]
     place = {(share.share, slot): number for number, (share, slot) in enumerate(lanes)}
     return {
-        "lanes": [_told_lane(share, slot) for share, slot in lanes],
+        "lanes": [_ledger_lane(share, slot) for share, slot in lanes],
         "bars": [
-            _told_bar(place[share.share, attempt.slot], attempt, goes_on)
+            _ledger_bar(place[share.share, attempt.slot], attempt, goes_on)
             for share in shares
             for attempt in share.attempts
         ],
-        "marks": [mark for share in shares for mark in (*_noted(share, place), *_retries(share, place))],
+        "marks": [mark for share in shares for mark in (*_incidents(share, place), *_retries(share, place))],
     }
 
 
-def _told_lane(share: PerformedRuns, slot: Slot) -> dict[str, Any]:
+def _ledger_lane(share: PerformedRuns, slot: Slot) -> dict[str, Any]:
     return {
         "name": share.name_of(slot),
         "machine": share.machine_of(slot),
@@ -119,12 +119,12 @@ def _told_lane(share: PerformedRuns, slot: Slot) -> dict[str, Any]:
 
 
 def _devices(share: PerformedRuns, slot: Slot) -> str | None:
-    """Return the devices that a worker has had; None: none that is known."""
+    """Return the devices that a worker has used; None if unknown."""
     found = {share.devices.get(each.run_id) for each in share.attempts if each.slot == slot}
     return ", ".join(sorted(device for device in found | {share.assigned.get(slot)} if device)) or None
 
 
-def _told_bar(lane: int, attempt: Attempt, goes_on: Callable[[RunId], bool]) -> dict[str, Any]:
+def _ledger_bar(lane: int, attempt: Attempt, goes_on: Callable[[RunId], bool]) -> dict[str, Any]:
     lost = attempt.outcome is None and not goes_on(attempt.run_id)
     return {
         "lane": lane,
@@ -136,7 +136,7 @@ def _told_bar(lane: int, attempt: Attempt, goes_on: Callable[[RunId], bool]) -> 
     }
 
 
-def _noted(share: PerformedRuns, place: Place) -> Iterator[dict[str, Any]]:
+def _incidents(share: PerformedRuns, place: Place) -> Iterator[dict[str, Any]]:
     for mark in share.marks:
         for slot in _slots_of(share, mark):
             words = mark.reason or "a new process in its place"
@@ -144,7 +144,7 @@ def _noted(share: PerformedRuns, place: Place) -> Iterator[dict[str, Any]]:
 
 
 def _slots_of(share: PerformedRuns, mark: Incident) -> Iterator[Slot]:
-    """Yield the slot that a mark is of; of a device's, those that it belongs to."""
+    """Yield the slot of a mark; for a device's mark, the slots with that device."""
     if mark.slot is not None:
         yield mark.slot
     else:
@@ -152,7 +152,7 @@ def _slots_of(share: PerformedRuns, mark: Incident) -> Iterator[Slot]:
 
 
 def _retries(share: PerformedRuns, place: Place) -> Iterator[dict[str, Any]]:
-    """Yield a mark for each attempt of a run that had others before, with what became of the last one."""
+    """Yield a mark for each retry, with the reason why the previous attempt ended."""
     before: dict[RunId, str] = {}
     for attempt in share.attempts:
         if attempt.attempt > 1:
