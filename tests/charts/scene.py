@@ -88,6 +88,7 @@ class Scene:
         marks = [
             {"lane": 1, "at": START + 100, "kind": "restart", "text": "SIGKILL"},
             {"lane": 2, "at": START + 300, "kind": "retry", "text": "exit 1"},
+            {"lane": 2, "at": START + 400, "kind": "retry", "text": "exit 1"},
             {"lane": 3, "at": START + 500, "kind": "quarantine", "text": "GPU 1: three failures in a row"},
         ]
         return {"now": START + self.runs * 15.0 + 60, "lanes": lanes, "bars": bars, "marks": marks}

@@ -91,7 +91,7 @@ def test_each_chart_says_what_it_shows(drawn: Sight) -> None:
     assert f"Best of {RUNS - FAILED - 1} finished runs" in words(page, "best")
     assert words(page, "importance").startswith("optimizer.lr tells most.")
     assert "against 6 varied parameters" in words(page, "scatter")
-    assert "1 restart (▲), 1 retry (↻), 1 quarantine (■)" in words(page, "timeline")
+    assert "1 restart (▲), 2 retries (↻), 1 quarantine (■)" in words(page, "timeline")
     assert words(page, "histories") == f"loss of {RUNS} shown runs."
     assert drawn.complaints() == []
 

@@ -48,6 +48,11 @@ def test_a_resumed_sweeps_backend_is_not_said_to_be_configured() -> None:
     assert chosen.reason == "the sweep is there"
 
 
+def test_people_are_not_told_that_a_server_of_ours_is_the_service(tmp_path: Path) -> None:
+    backend = RemoteBackend("http://127.0.0.1:1", "key", tmp_path, {})
+    assert (backend.name, backend.title) == ("wandb", "parallel-hpo server")
+
+
 def test_a_server_of_ours_is_known_as_such_by_its_own_word() -> None:
     asked: list[str] = []
 

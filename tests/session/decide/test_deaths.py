@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from parallel_hpo.core.errors import ExitCode
 from parallel_hpo.core.messages import SweepEnd
-from parallel_hpo.core.notices import Message
+from parallel_hpo.core.notices import Message, RunOver
 from parallel_hpo.core.types import Outcome, RunId, Slot, SlotState, StopKind
 from parallel_hpo.count.policy import RestartLimits
 from parallel_hpo.session.decide.deaths import on_death, on_spawn_denied
@@ -58,6 +58,12 @@ def test_a_run_that_has_died_as_often_as_retries_allow_has_crashed() -> None:
     view, actions = die(sweep_of_one(replace(RUN, attempt=2, deaths=1)), "exit 3")
     assert view.reruns == ()
     assert (recorded(actions).end.outcome, recorded(actions).final) == (Outcome.CRASHED, True)
+
+
+def test_the_last_attempts_end_is_told_with_the_time_of_all_as_it_is_recorded() -> None:
+    _, actions = die(sweep_of_one(replace(RUN, attempt=2, deaths=1, spent_s=3.0)))
+    (told,) = (each.notice for each in actions if isinstance(each, Tell) and isinstance(each.notice, RunOver))
+    assert told.duration_s == recorded(actions).end.duration_s == 10.0
 
 
 def test_a_run_that_was_killed_for_its_time_has_failed_and_is_not_run_again() -> None:

@@ -13,6 +13,7 @@ const AROUND = 84; // and for the axis
 const AT_MOST_EACH_MS = 2000; // where runs have come or changed
 const GROWS_EACH_MS = 5000; // where they only go on
 const MARKS = { restart: "▲", retry: "↻", quarantine: "■" };
+const PLURALS = { restart: "restarts", retry: "retries", quarantine: "quarantines" };
 
 /** Draw it into an element; it follows the store. `options.base`: where the timeline comes from. */
 export function draw(section, store, { base }) {
@@ -169,7 +170,7 @@ function describe(figure, lanes, bars, marks) {
   const busy = bars.reduce((sum, { start, until }) => sum + until - start, 0);
   const share = Math.min(1, busy / (Math.max(over - begun, 1e-9) * lanes.length));
   const kinds = Object.entries(MARKS).map(([kind, mark]) => [marks.filter((one) => one.kind === kind).length, kind, mark]);
-  const said = kinds.filter(([count]) => count).map(([count, kind, mark]) => `${count} ${kind}${count > 1 ? "s" : ""} (${mark})`);
+  const said = kinds.filter(([count]) => count).map(([count, kind, mark]) => `${count} ${count > 1 ? PLURALS[kind] : kind} (${mark})`);
   return figure.say(
     `${lanes.length} workers, ${bars.length} attempts in ${duration(over - begun)}; busy ${Math.round(share * 100)} % of the time` +
       `${said.length ? `; ${said.join(", ")}` : ""}.`,
