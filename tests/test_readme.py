@@ -153,6 +153,6 @@ def test_the_architecture_names_files_that_are_there() -> None:
 
 def test_the_readme_names_every_extra_that_users_may_install() -> None:
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    named = re.search(r"the extras are ([^.]*)\.", (ROOT / "README.md").read_text())
+    named = re.search(r"[Tt]he\s+extras\s+are ([^.]*)\.", (ROOT / "README.md").read_text())
     assert named is not None
     assert set(re.findall(r"`(\w+)`", named[1])) == set(declared) - DEVELOPERS
