@@ -110,7 +110,7 @@ class ServerConnection:
         message = f"{address}: {said.get('error') or f'HTTP {answer.status} {answer.reason}'}"
         if answer.status >= _SERVERS_FAULT:
             raise ServerAwayError(message)
-        raise ServerRefusedError(message, status=answer.status, said=said)
+        raise ServerRefusedError(message, status=answer.status, answer=said)
 
     @cached_property
     def _connections(self) -> urllib3.PoolManager:
@@ -139,7 +139,7 @@ def _json_in(data: bytes, address: str) -> Any:
         return json.loads(data)
     except ValueError:
         message = f"{address}: the answer is no JSON, so that no server of ours has given it"
-        raise ServerRefusedError(message, status=_ODD, said={}) from None
+        raise ServerRefusedError(message, status=_ODD, answer={}) from None
 
 
 def _said_in(data: bytes) -> Mapping[str, Any]:
@@ -300,9 +300,9 @@ class PoolClient:
         except ServerRefusedError as error:
             if error.status != _CONFLICT:
                 raise
-            why = str(error.said.get("error", error))
-            if "ends" in error.said:
-                ends = read(SweepEnd, error.said["ends"])
+            why = str(error.answer.get("error", error))
+            if "ends" in error.answer:
+                ends = read(SweepEnd, error.answer["ends"])
                 raise PoolOverError(why, ends_with=ends.exit_code) from None
             raise ConfigError(why) from None
 

@@ -1,3 +1,3 @@
-"""Words, errors, messages and files that all other packages share."""
+"""Types, errors, messages and files that all other packages share."""
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What a new child is told first: to be a worker, or to run one call and answer.
+"""The first message to a new child: to be a worker, or to run one call and answer.
 
-Pickled over the child's own pipe; the fork server itself reads only `Fork`.
+Pickled over the child's own pipe. The fork server itself reads only `Fork`.
 """
 
 from __future__ import annotations
@@ -15,65 +15,65 @@ from parallel_hpo.core.types import Parameters, Program, RunId, Slot, SweepPath,
 
 @dataclass(frozen=True, slots=True)
 class LazyDefinitions:
-    """What a script defines besides what its `main` uses: loaded when somebody asks for one of the names."""
+    """A script's definitions that its `main` does not use, loaded when one of the names is first used."""
 
     names: frozenset[str] = frozenset()
     payload: bytes = field(default=b"", repr=False)
     at_once: bool = False
-    """`main` may look for them where nobody notices: by `globals()`, or in annotations."""
+    """Load them at once: `main` may use them unnoticed, by `globals()` or in annotations."""
     left_out: Mapping[str, str] = field(default_factory=dict)
-    """Names that could not travel, and why not."""
+    """Names that could not be pickled, and why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """The `__main__` of the process that called `optimize`, as a worker's is to look."""
+    """The `__main__` of the process that called `optimize`, to be reproduced in a worker."""
 
     argv: tuple[str, ...] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
-    """Its `__file__` and the like, where it has them."""
+    """Its `__file__` and similar attributes, where present."""
     module: str = ""
-    """The name by which `python -m` has found it; '' where it is a plain script."""
+    """Its name for `python -m`; '' for a plain script."""
     rest: LazyDefinitions = LazyDefinitions()
 
 
 @dataclass(frozen=True, slots=True)
 class SharedMemory:
-    """Where a large payload lies, for all workers at once, as long as the supervisor lives."""
+    """Location of a large payload that all workers share while the session lives."""
 
     path: str
     buffers: tuple[tuple[int, int], ...] = ()
-    """Of each buffer that stands beside the pickle: where it begins, and how many bytes it has."""
+    """Offset and length in bytes of each out-of-band buffer."""
 
 
 @dataclass(frozen=True, slots=True)
 class PickledMain:
-    """The user's `main`, by cloudpickle, and the script that it comes from."""
+    """The user's `main`, pickled by cloudpickle, and its script."""
 
     payload: bytes | SharedMemory = field(repr=False)
-    """Whatever `main` refers to, keys and data included: not for a message or a log."""
+    """May contain the user's keys and data: not for messages or logs."""
     script: Script = Script()
     size: int = 0
-    """All of it, in bytes."""
+    """Total size in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChildSetup:
-    """What a child is set up with before any code of the user's runs in it."""
+    """A child's setup, applied before it runs user code."""
 
     environment: Mapping[str, str] = field(repr=False)
     sys_path: tuple[str, ...]
     folder: str
     """Its working directory."""
     cpus: tuple[int, ...] | None = None
-    """The cores that it is bound to; None: those of the fork server."""
+    """Cores to bind it to; None: those of the fork server."""
     polite: bool = False
-    """It and all that it starts have the least priority on processor and disk."""
+    """Whether it and its children get the lowest priority on processor and disk."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerSpec:
-    """Be the worker of `slot`, for the sweep at `path`."""
+    """Become the worker of `slot` for the sweep at `path`."""
 
     surroundings: ChildSetup
     slot: Slot
@@ -82,18 +82,18 @@ class WorkerSpec:
     metric: str | None
     goal: str
     keep_login: bool
-    """The server takes only the key that the worker was given: `wandb.login(key=…)` keeps it."""
+    """Ignore other keys in `wandb.login(key=…)`: the server takes only the worker's own."""
     activity_every_s: float | None = None
-    """Say at most so often that the run logs something; None: never, for nobody looks for stalls."""
+    """Minimum interval between activity reports, in seconds; None: no reports, without a stall timeout."""
     progress_every_s: float = 1.0
-    """Say at most so often how far the run is."""
+    """Minimum interval between progress reports, in seconds."""
     seed_parameter: str | None = None
-    """Under which name a run's seed stands in its `wandb.config`; None: under none."""
+    """Name of a run's seed in its `wandb.config`; None: not added."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChildCall:
-    """Call `function` ("module:name") with `arguments` and send back an CallResult."""
+    """Call `function` ("module:name") with `arguments` and send back a CallResult."""
 
     surroundings: ChildSetup
     function: str
@@ -102,7 +102,7 @@ class ChildCall:
 
 @dataclass(frozen=True, slots=True)
 class RunAgain:
-    """Run `main` once, in the foreground, as a run of its own with these parameters."""
+    """Run `main` once in the foreground, as a separate run with these parameters."""
 
     surroundings: ChildSetup
     main: PickledMain | Target | Program
@@ -110,33 +110,33 @@ class RunAgain:
     parameters: Parameters
     keep_login: bool
     debug: bool
-    """Look into the exception that it raises by a debugger, before the run is closed."""
+    """Open a debugger on its exception before the run is closed."""
     seed: int | None = None
-    """That of the run that it repeats."""
+    """Seed of the repeated run."""
 
 
 @dataclass(frozen=True, slots=True)
 class CallResult:
-    """What a call returned, or how it failed."""
+    """A call's return value or error."""
 
     value: Any = None
     error: str = ""
-    """The exception in one line; empty where it returned."""
+    """The exception in one line; '' if it returned."""
     traceback: str = ""
 
 
 STACKS_SIGNAL: Final = getattr(signal, "SIGRTMIN", signal.SIGXCPU) + 3
-"""On this signal a worker writes the stack of every thread, also while C code holds the GIL
-(faulthandler); a real-time signal, since user code has its own uses for the others."""
+"""Signal on which a worker writes the stacks of all threads, even while C code holds the GIL (faulthandler).
+A real-time signal, since user code uses the others."""
 
 FAILED_TO_BEGIN: Final = 70
-"""Exit code of a child that came to nothing (EX_SOFTWARE of sysexits.h)."""
+"""Exit code of a child that failed to start (EX_SOFTWARE of sysexits.h)."""
 ORPHANED: Final = 71
-"""Exit code of a worker that hears no supervisor any more."""
+"""Exit code of a worker whose session is gone."""
 CUT_OFF: Final = 72
-"""Exit code of a worker that can't report any more."""
+"""Exit code of a worker that can't send reports any more."""
 CORE_KILLED: Final = 73
-"""Exit code of a worker whose wandb-core died during a run: its client can say nothing any more."""
+"""Exit code of a worker whose wandb-core died during a run, so that its client can't send anything."""
 EXIT_WORDS: Final[Mapping[int, str]] = {
     CORE_KILLED: "its wandb-core was killed",
     ORPHANED: "its pipe to the supervisor was closed",
@@ -158,18 +158,18 @@ class Fork:
 
 @dataclass(frozen=True, slots=True)
 class Preloaded:
-    """The fork server is up; `error` says which module could not be imported, and why."""
+    """The fork server is ready; `error` says which module could not be imported, and why."""
 
     error: str = ""
     of_users: bool = False
-    """The module is one that the user wants preloaded."""
+    """Whether the user asked to preload that module."""
     unfit: str = ""
-    """A module of the user's that forks can't live with; `error` says why, and it is to be left out."""
+    """A user's module that is unsafe to fork and must be left out; `error` says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Forked:
-    """The child asked for under `token` is the process `pid`."""
+    """The child requested with `token` is process `pid`."""
 
     token: int
     pid: int
@@ -177,7 +177,7 @@ class Forked:
 
 @dataclass(frozen=True, slots=True)
 class NotForked:
-    """There is no child for `token`: the system had no process for it, or no descriptor."""
+    """The child requested with `token` could not be made: out of processes or file descriptors."""
 
     token: int
     reason: str
@@ -185,7 +185,7 @@ class NotForked:
 
 @dataclass(frozen=True, slots=True)
 class Reaped:
-    """The child `pid` ended with wait status `status`, and nothing of its process tree lives."""
+    """Child `pid` ended with wait status `status`, and so did its whole process tree."""
 
     pid: int
     status: int

@@ -1,7 +1,7 @@
-"""What other processes tell the supervisor of a running sweep: lines in a named pipe in the sweep's folder.
+"""Commands from other processes to a running session, over a named pipe in the sweep's folder.
 
-Each letter is one line of JSON, far shorter than what a pipe takes in one piece. The pipe is the user's alone
-(0600), and needs no port and no short path. Who reads it is `session/signals.py`.
+Each command is one line of JSON, short enough for an atomic write to a pipe. Only the user may open the pipe
+(0600); it needs no port and no short path. `session/signals.py` reads it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PIPE: Final = "control"
 
 
 def is_supervised(folder: Path) -> bool:
-    """Return whether a supervisor runs the sweep in `folder`."""
+    """Return whether a session runs the sweep in `folder`."""
     try:
         with _open(folder):
             return True
@@ -28,28 +28,28 @@ def is_supervised(folder: Path) -> bool:
         return False
 
 
-def send(folder: Path, letter: Mapping[str, int]) -> bool:
-    """Send a letter to the supervisor of the sweep in `folder`; False where none runs."""
+def send(folder: Path, command: Mapping[str, int]) -> bool:
+    """Send a command to the session of the sweep in `folder`; return False if none runs."""
     try:
         with _open(folder) as pipe:
-            os.write(pipe, json.dumps(dict(letter)).encode() + b"\n")
+            os.write(pipe, json.dumps(dict(command)).encode() + b"\n")
     except OSError:
         return False
     return True
 
 
 def drain(slot: Slot) -> Mapping[str, int]:
-    """Return the letter that has the slot's worker finish its run and leave for good."""
+    """Return the command that stops a slot for good after its current run."""
     return {"drain": int(slot)}
 
 
 @contextmanager
 def _open(folder: Path) -> Iterator[int]:
-    """Open a sweep's pipe; OSError where there is none that somebody reads."""
+    """Open a sweep's pipe for writing; OSError if nobody reads it."""
     pipe = os.open(folder / PIPE, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         if not stat.S_ISFIFO(os.fstat(pipe).st_mode):
-            raise OSError(f"{folder / PIPE} is no pipe")
+            raise OSError(f"{folder / PIPE} is not a pipe")
         yield pipe
     finally:
         os.close(pipe)

@@ -1,10 +1,7 @@
-"""Every error that this package raises on purpose, each with its exit code.
+"""All errors of this package with their exit codes, and one-line texts of user code's errors.
 
-A message says what was wrong, where (key path, file, slot, run) and what to do
-next. The exit codes are those of the command line's contract; `cli` is the one
-place that turns an error into one. Imports nothing of the package.
-
-What user code raised or returned, in one line of text that is safe to print and to send.
+A message says what was wrong, where (key path, file, slot, run) and what to do next. Only `cli` turns an
+error into an exit code.
 """
 
 from __future__ import annotations
@@ -15,7 +12,7 @@ from typing import Any, ClassVar
 
 
 class ExitCode(IntEnum):
-    """How a sweep's process ends; 128 + n stands for "ended by signal n"."""
+    """Exit codes of a sweep's process; 128 + n means "ended by signal n"."""
 
     COMPLETE = 0
     OUR_FAULT = 1
@@ -28,7 +25,7 @@ class ExitCode(IntEnum):
 
 
 class ParallelHPOError(Exception):
-    """Base of all errors raised on purpose; `exit_code` is what a command ends with."""
+    """Base of all errors raised on purpose; `exit_code` is the command's exit code."""
 
     exit_code: ClassVar[ExitCode] = ExitCode.OUR_FAULT
 
@@ -38,7 +35,7 @@ class ParallelHPOError(Exception):
 
 
 class ConfigError(ParallelHPOError):
-    """The configuration is wrong: names the file, the key's path, the value, and what is allowed."""
+    """The configuration is wrong; names the file, the key's path, the value, and what is allowed."""
 
     exit_code = ExitCode.USAGE
 
@@ -56,28 +53,28 @@ class UsageError(ParallelHPOError):
 
 
 class MissingExtraError(UsageError, ImportError):
-    """A library is needed that the base install lacks; names the command that installs it."""
+    """A library of an extra is missing; names the command that installs it."""
 
 
 class BackendError(ParallelHPOError):
-    """A sweep server can't be reached, or refuses us; names its address and its answer."""
+    """A sweep server can't be reached, or refuses a request; names its address and its answer."""
 
 
 class ServerAwayError(BackendError):
-    """A sweep server did not answer, or can't now: the same may be asked again."""
+    """A sweep server did not answer, or can't now; the request may be retried."""
 
 
 class ServerRefusedError(BackendError):
-    """A sweep server's answer is no, and would be again; carries its status and its words."""
+    """A sweep server refused the request, and a retry would not help; has its status and answer."""
 
-    def __init__(self, message: str, *, status: int, said: Mapping[str, Any]) -> None:
+    def __init__(self, message: str, *, status: int, answer: Mapping[str, Any]) -> None:
         super().__init__(message)
         self.status = status
-        self.said = said
+        self.answer = answer
 
 
 class PoolOverError(BackendError):
-    """A machine comes to a sweep that takes none any more; `ends_with` is the sweep's own exit code."""
+    """A machine can't join a sweep that has ended; `ends_with` is the sweep's exit code."""
 
     def __init__(self, message: str, *, ends_with: int) -> None:
         super().__init__(message)
@@ -85,26 +82,26 @@ class PoolOverError(BackendError):
 
 
 class WorkerStartError(ParallelHPOError):
-    """The fork server or a worker can't be started; carries the child's own words."""
+    """The fork server or a worker can't be started; carries the child's error."""
 
 
 class LedgerError(ParallelHPOError):
-    """The ledger can't be opened: another supervisor owns it, or it is no ledger."""
+    """The ledger can't be opened: another session owns it, or the file is not a ledger."""
 
 
 class NoRoomError(LedgerError):
-    """The ledger can't be written now, and may be later: the disk is full, or someone else holds it."""
+    """The ledger can't be written for now: the disk is full, or another process holds it."""
 
 
 def error_in_words(error: BaseException) -> str:
-    """Return an exception in one line, also one that can't be printed."""
+    """Return an exception as one line, even if its text can't be printed."""
     text = in_one_line(error)
     name = type(error).__name__
     return f"{name}: {text}"[:500] if text else name
 
 
 def in_one_line(value: object) -> str:
-    """Return a value's text with its line ends as spaces, or say that it has none."""
+    """Return a value's text with line ends replaced by spaces; never raises."""
     try:
         return " ".join(str(value).split())
     except Exception:  # noqa: BLE001 - user code's __str__ may raise anything

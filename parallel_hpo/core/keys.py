@@ -1,21 +1,15 @@
-"""Keys of the embedded sweep server: one master key, and keys derived from it for workers.
+"""Keys of the embedded sweep server, all derived from one master key: for workers, nodes and browsers.
 
-A worker key is `<label>.<sweep>-<hex HMAC-SHA256(master, what stands before)>`, so the
-server can tell whose a request is, and for which sweep it is good, without storing anything.
-One without a sweep is good for all: a supervisor's calls have it. Both sides derive:
-`backend` to hand keys out, `server` to check them. Imports nothing of the package.
+A worker key is `<label>.<sweep>-<hex HMAC-SHA256(master, text before the dash)>`, so the server knows its
+holder and sweep without storing anything. A key without a sweep is valid for all; the session has one.
 
-    master ─▶ sweep key: supervisor.<sweep> ─ its holder joins, or is the sweep's head
+    master ─▶ sweep key: supervisor.<sweep> ─ for a machine that joins, or the sweep's coordinator
            ─▶ node key: n<epoch>.<sweep> ─▶ node's workers: <label>.<sweep>.n<epoch>, by the node itself
+           ─▶ ticket key ─▶ ticket: a one-time login token in a printed URL, valid for minutes
+           ─▶ pass: a session cookie of a browser, which may read pages only
 
-How a person's browser is let in to look: tickets and passes, both derived from a server's master key.
-
-    master key ─▶ ticket key ─▶ a ticket, in a printed address: for one use, within minutes
-             └──▶ pass ─────── in the browser's cookie: to look at pages, and nothing else
-
-Whoever has the ticket key (the supervisor, `parallel-hpo open`) may let people in, and can't do
-anything else with it. Both sides derive: `backend` to print addresses, `server` to check. Imports nothing of
-the package.
+`client` derives keys and prints URLs, `server` checks them. A holder of the ticket key (the session,
+`parallel-hpo open`) can issue tickets only.
 """
 
 from __future__ import annotations
@@ -29,7 +23,7 @@ from typing import Final
 from urllib.parse import urlencode
 
 SUPERVISOR: Final = "supervisor"
-"""The label of a supervisor's own calls; those of workers begin with a number."""
+"""Label of a session's own calls; labels of workers begin with a number."""
 _WORD: Final = r"[A-Za-z0-9_]{1,64}"
 _NAME: Final = re.compile(rf"({_WORD})(?:\.({_WORD})(?:\.n([0-9]{{1,9}}))?)?")
 _NODE: Final = re.compile("n([0-9]{1,9})")
@@ -43,22 +37,22 @@ def new_master_key() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Whose a worker key is."""
+    """The holder of a worker key."""
 
     label: str
     sweep: str | None
-    """The sweep that it is good for; None: all."""
+    """The sweep that the key is valid for; None: all."""
     node: int | None = None
-    """The epoch of the node whose it is, or whose worker's; None: no node's."""
+    """Epoch of the holder's node; None: not on a node."""
 
     @property
     def is_node(self) -> bool:
-        """Whether it is a node's own key."""
+        """Return whether the holder is a node itself."""
         return self.node is not None and self.label == _label_of(self.node)
 
 
 def worker_key(master: str, label: str, sweep: str | None = None) -> str:
-    """Return the key of the worker called `label` for a sweep; ValueError where either isn't a plain word."""
+    """Return the key of the worker `label` for a sweep; ValueError if either is not a plain word."""
     for what, word in (("worker label", label), ("sweep", sweep)):
         if word is not None and not re.fullmatch(_WORD, word):
             raise ValueError(f"{what} {word!r}: 1 to 64 letters, digits or underscores")
@@ -67,15 +61,15 @@ def worker_key(master: str, label: str, sweep: str | None = None) -> str:
 
 
 def node_key(master: str, sweep: str, epoch: int) -> str:
-    """Return the key of the node that has an epoch of a sweep's pool."""
+    """Return the key of the node with this epoch in a sweep's pool."""
     return worker_key(master, _label_of(epoch), sweep)
 
 
 def node_worker_key(node_key: str, label: str) -> str:
-    """Return the key of a node's worker, derived from the node's own; ValueError where that is none."""
+    """Return the key of a node's worker, derived from the node's key; ValueError if that is not one."""
     node, _, sweep = node_key.partition("-")[0].partition(".")
     if not _NODE.fullmatch(node) or not re.fullmatch(_WORD, sweep):
-        raise ValueError("this is no node's key: a node's own is given to it when it joins a pool")
+        raise ValueError("this is not a node's key: a node gets its key when it joins a pool")
     if not re.fullmatch(_WORD, label):
         raise ValueError(f"worker label {label!r}: 1 to 64 letters, digits or underscores")
     name = f"{label}.{sweep}.{node}"
@@ -83,24 +77,24 @@ def node_worker_key(node_key: str, label: str) -> str:
 
 
 def may_be_master_key(key: str) -> bool:
-    """Say whether `key` was derived from no other, by its form."""
+    """Return whether `key` looks like a master key."""
     return "-" not in key
 
 
 def key_below(key: str, label: str, sweep: str | None = None) -> str:
-    """Return the key that a holder of `key` gives to its worker; the same where none can be derived of it."""
+    """Return the key that a holder of `key` gives to its worker; `key` itself if none can be derived."""
     if may_be_master_key(key):
         return worker_key(key, label, sweep)
     return node_worker_key(key, label) if _NODE.fullmatch(key.partition(".")[0]) else key
 
 
 def is_master_key(master: str, key: str) -> bool:
-    """Say, in constant time, whether `key` is the master key itself."""
+    """Return whether `key` is the master key, compared in constant time."""
     return hmac.compare_digest(master.encode(), key.encode(errors="replace"))
 
 
 def holder_of(master: str, key: str) -> Holder | None:
-    """Return for whom `key` was derived from `master`, or None where it was not."""
+    """Return the holder of a key derived from `master`, or None."""
     name, dash, mac = key.partition("-")
     words = _NAME.fullmatch(name)
     if not dash or words is None:
@@ -123,28 +117,28 @@ def _mac(master: str, name: str) -> str:
 
 
 PARAMETER: Final = "ticket"
-"""Under which name an address has a ticket in its query."""
+"""Query parameter of a URL that holds a ticket."""
 TICKET_VALID_S: Final = 600.0
-"""Time enough to see the address and to click on it."""
+"""Lifetime of a ticket in seconds, enough to see a URL and click on it."""
 PASS_VALID_S: Final = 30 * 86400.0
 _SIGNATURE: Final = 32
-"""Hexadecimal digits of a ticket's: nobody guesses them within minutes, and addresses are read by people."""
+"""Length of a ticket's signature in hexadecimal digits: safe for minutes, short enough for people."""
 _TICKET: Final = re.compile(r"(\d{1,15})-([0-9a-f]{16})-([0-9a-f]{32})", re.ASCII)
 _PASS: Final = re.compile(r"(\d{1,12})-([0-9a-f]{64})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """A genuine ticket."""
+    """A ticket whose signature is valid."""
 
     issued_at: float
     """Seconds since the epoch."""
     name: str
-    """No other ticket has it."""
+    """Unique name."""
 
 
 def ticket_key(master: str) -> str:
-    """Return the key by which tickets of a server are made."""
+    """Return the key that signs a server's tickets."""
     return _ticket_mac(master, "tickets")
 
 
@@ -155,12 +149,12 @@ def issue(key: str, now: float) -> str:
 
 
 def with_ticket(address: str, key: str, now: float) -> str:
-    """Return an address without a query with a new ticket in it."""
+    """Return `address`, which must have no query, with a new ticket."""
     return f"{address}?{urlencode({PARAMETER: issue(key, now)})}"
 
 
 def read(key: str, text: str) -> Ticket | None:
-    """Return the ticket that was made with this key, whatever its age; None: it was not."""
+    """Return the ticket if it was signed with this key, of any age; else None."""
     parts = _TICKET.fullmatch(text)
     if parts is None or not hmac.compare_digest(
         _ticket_mac(key, f"{parts[1]}-{parts[2]}")[:_SIGNATURE], parts[3]
@@ -170,13 +164,13 @@ def read(key: str, text: str) -> Ticket | None:
 
 
 def viewing_pass(master: str, now: float) -> str:
-    """Return what lets a browser look from `now` on."""
+    """Return a pass for a browser's cookie, valid from `now` on."""
     until = str(int(now + PASS_VALID_S))
     return f"{until}-{_ticket_mac(_ticket_mac(master, 'viewing'), until)}"
 
 
 def may_view(master: str, given: str, now: float) -> bool:
-    """Say whether that is a pass of this server, and still good."""
+    """Return whether `given` is a valid pass of this server."""
     parts = _PASS.fullmatch(given)
     if parts is None or not hmac.compare_digest(
         _ticket_mac(_ticket_mac(master, "viewing"), parts[1]), parts[2]

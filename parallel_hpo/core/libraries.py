@@ -1,7 +1,4 @@
-"""Libraries that the base install lacks: imported when they are needed, asked for in words where missing.
-
-Which release of wandb's client is installed here, from its metadata alone: its import takes 0.5 s.
-"""
+"""Imports libraries of extras, and finds the installed wandb release without importing it (0.5 s)."""
 
 from __future__ import annotations
 
@@ -15,9 +12,9 @@ from parallel_hpo.core.errors import MissingExtraError
 
 
 def library(name: str, *, extra: str, at_least: int = 0, load: Callable[[], Any] | None = None) -> Any:
-    """Return a library that comes with an extra; raises MissingExtraError that says how to install it.
+    """Import a library of an extra; MissingExtraError says how to install it.
 
-    `at_least` is the major version that is needed; `load` imports it, where that takes more than a name.
+    `at_least` is the minimum major version; `load` imports it if more than its name is needed.
     """
     how = f"pip install 'parallel_hpo[{extra}]'"
     try:
@@ -31,7 +28,7 @@ def library(name: str, *, extra: str, at_least: int = 0, load: Callable[[], Any]
 
 
 def installed_client() -> str:
-    """Return its version; 'not installed' where there is none."""
+    """Return the version of the installed wandb client, or 'not installed'."""
     try:
         return version("wandb")
     except PackageNotFoundError:
@@ -39,5 +36,5 @@ def installed_client() -> str:
 
 
 def release(version: str) -> tuple[int, ...]:
-    """Return the first two numbers of a version, by which releases are compared; none: it has none."""
+    """Return the first two numbers of a version, for comparing releases."""
     return tuple(int(number) for number in re.findall(r"\d+", version)[:2])

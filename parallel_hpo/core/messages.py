@@ -1,10 +1,7 @@
-"""What attempts, runs and sweeps have used of devices and energy: one shape from meter to summary.
+"""Messages over a worker's pipe, pickled: orders to the worker and its reports.
 
-How an attempt ended, and why a sweep is left: the shapes that all share who speak of it.
-
-What a supervisor and its worker say to each other over the worker's pipe: orders and reports, pickled.
-
-All are frozen; none does anything.
+Also the values that they share with the ledger and the pool: how an attempt or a sweep ended, and the
+devices and energy that it used.
 """
 
 from __future__ import annotations
@@ -20,21 +17,21 @@ JOULES_PER_KWH: Final = 3.6e6
 
 @dataclass(frozen=True, slots=True)
 class Consumption:
-    """What was measured; None: nothing of it was, so that nobody knows.
+    """Measured device time and energy; None: not measured.
 
-    Runs that share a device share its time and its energy: of each moment every one of them has as much
-    as the others. Sums leave out what is not known, and are at least so much.
+    Runs that share a device split its time and energy equally at each moment. A sum leaves out unknown
+    parts, so it is a lower bound.
     """
 
     device_hours: float | None = None
-    """Hours of one device; of a worker with two, an hour counts twice."""
+    """Device hours; for a worker with two devices, each hour counts twice."""
     device_kwh: float | None = None
-    """By the devices' own counters: all that they drew meanwhile."""
+    """Energy by the devices' own counters."""
     cpu_kwh: float | None = None
-    """By the processors' counters: all that they drew meanwhile, whoever computed on them."""
+    """Energy by the processors' counters, other processes included."""
 
     def __bool__(self) -> bool:
-        """Whether anything of it is known."""
+        """Return whether anything is known."""
         return self != UNKNOWN
 
 
@@ -42,7 +39,7 @@ UNKNOWN: Final = Consumption()
 
 
 def total(parts: Iterable[Consumption]) -> Consumption:
-    """Return what all parts are together."""
+    """Return the sum of all parts."""
     known = list(parts)
     return Consumption(
         _sum(part.device_hours for part in known),
@@ -57,7 +54,7 @@ def _sum(values: Iterable[float | None]) -> float | None:
 
 
 def in_words(used: Consumption) -> str:
-    """Return what is known of it, as people read it: `1.5 device hours, 0.42 kWh of devices`; '': nothing."""
+    """Return the known values as text, such as `1.5 device hours, 0.42 kWh of devices`; '' if none."""
     parts = (
         (used.device_hours, "device hours"),
         (used.device_kwh, "kWh of devices"),
@@ -72,31 +69,31 @@ def _number(value: float) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptEnd:
-    """How an attempt ended, and with the last one its run."""
+    """How an attempt ended; the last attempt's end is the run's."""
 
     outcome: Outcome
     reason: str = ""
     value: float | None = None
-    """The sweep's metric as the run's summary has it; None where it has none."""
+    """The sweep's metric in the run's summary; None if it has none."""
     duration_s: float = 0.0
-    """What the attempt took, once its supervisor says so; of a run that is over: all of its attempts."""
+    """Duration of the attempt, set by the session; of an ended run: of all its attempts."""
     resumable: bool = False
-    """It was stopped by us, not by the sweep: a resumed sweep runs it again, or another machine."""
+    """The session stopped it, not the sweep: a resumed sweep or another machine runs it again."""
     traceback: str = ""
-    """Of the exception that it failed by; '' where there is none, or a program has printed it."""
+    """Traceback of the exception; '' if there is none, or a program has printed it."""
     consumption: Consumption = UNKNOWN
-    """What the attempt has used, once that is measured."""
+    """Devices and energy used by the attempt, once measured."""
 
     @classmethod
-    def like(cls, end: AttemptEnd, *words: Any, **changes: Any) -> Self:
-        """Return one that says the same, in a message of this class with these words, but for the changes."""
-        told = {field.name: getattr(end, field.name) for field in fields(AttemptEnd)}
-        return cls(*words, **told | changes)
+    def like(cls, end: AttemptEnd, *arguments: Any, **changes: Any) -> Self:
+        """Return a message of this class with the fields of `end`, changed by `changes`."""
+        values = {field.name: getattr(end, field.name) for field in fields(AttemptEnd)}
+        return cls(*arguments, **values | changes)
 
 
 @dataclass(frozen=True, slots=True)
 class SweepEnd:
-    """Why the sweep's processes leave, here or on all machines, and with which exit code."""
+    """Why the sweep ends, here or on all machines, and its exit code."""
 
     reason: str
     exit_code: int
@@ -104,15 +101,15 @@ class SweepEnd:
     """None: nothing is left to do."""
 
 
-PLACE: Final = "place"
-"""Beside each value that a server of ours gives a worker's agent: the run's place in the sweep, from 0."""
+INDEX_KEY: Final = "place"
+"""Key of the run's index in the sweep, from 0, beside each parameter's value from a server of ours."""
 
-# --- orders: supervisor → worker -------------------------------------------------
+# --- orders: session → worker ------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """Start up to `count` new runs, one after another; None: until the sweep says it is over."""
+    """Start up to `count` new runs, one after another; None: until the sweep gives no more."""
 
     count: int | None
 
@@ -133,15 +130,15 @@ class Proceed:
     run_id: RunId
     attempt: int = 1
     seed: int | None = None
-    """The run's own; None: the sweep has none."""
+    """The run's seed; None: the sweep has none."""
 
 
 @dataclass(frozen=True, slots=True)
 class SkipRun:
-    """Don't call `main` for this run, which was performed already or is on elsewhere.
+    """Don't call `main` for this run, which has ended or runs elsewhere.
 
-    `exit_code`: it was performed, and its server has not heard of its end: close it there so. None:
-    leave it alone.
+    `exit_code`: the run has ended, but its server does not know; close it there with this code. None:
+    don't touch it.
     """
 
     run_id: RunId
@@ -150,19 +147,19 @@ class SkipRun:
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """Finish what runs, start nothing more, and leave."""
+    """Finish the current run, start no more, and exit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Interrupt:
-    """Raise KeyboardInterrupt in `main`, start nothing more, and leave."""
+    """Raise KeyboardInterrupt in `main`, start no more runs, and exit."""
 
     preempting: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class CutRun:
-    """Raise KeyboardInterrupt in the `main` of this run, which fails for that reason; stay for the next."""
+    """Raise KeyboardInterrupt in this run's `main`; the run fails with `reason`, the worker goes on."""
 
     run_id: RunId
     reason: str
@@ -171,7 +168,7 @@ class CutRun:
 Order = Lease | Rerun | Proceed | SkipRun | Drain | Interrupt | CutRun
 
 
-# --- reports: worker → supervisor ------------------------------------------------
+# --- reports: worker → session -----------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +178,7 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class StartFailed:
-    """The worker can't start; it would fail so in every slot."""
+    """The worker can't start; every other worker would fail in the same way."""
 
     cause: str
     traceback: str
@@ -189,18 +186,18 @@ class StartFailed:
 
 @dataclass(frozen=True, slots=True)
 class RunStarted:
-    """A run is about to enter `main`; the worker waits for `Proceed`, or `SkipRun`."""
+    """A run is about to enter `main`; the worker waits for `Proceed` or `SkipRun`."""
 
     run_id: RunId
     parameters: Parameters
     attempt: int
-    place: int | None = None
-    """In the sweep, from 0, as its server has said; None: it has said none."""
+    index: int | None = None
+    """The run's index in the sweep, from 0; None if its server does not give one."""
 
 
 @dataclass(frozen=True, slots=True)
 class MissingMetric:
-    """A run finished without a number as the metric: what was `found` there, and the names `logged`."""
+    """A run finished without a number as the metric: the value `found`, and the names `logged`."""
 
     found: str
     logged: tuple[str, ...]
@@ -213,45 +210,45 @@ class RunEnded(AttemptEnd):
     run_id: RunId
     attempt: int
     preempted: bool = False
-    """It marked itself as preempting and left with an error: it is run again, as W&B does with such runs."""
+    """It marked itself as preempting and left with an error, so it is run again, as W&B does."""
     told: bool = True
-    """The server has heard of its end."""
+    """The server has confirmed its end."""
     unsent: tuple[str, ...] = ()
-    """Folders of what it wrote offline, which is yet to be sent."""
+    """Its offline folders that are yet to be sent."""
     missing: MissingMetric | None = None
-    """It finished without a value; None also where the sweep has no metric."""
+    """It finished without a value; None also if the sweep has no metric."""
     worn: str = ""
-    """Why its worker's process can't go on as a fresh one, and waits to be replaced; mostly ''."""
+    """Why its worker's process can't be reused and waits to be replaced; usually ''."""
 
 
 @dataclass(frozen=True, slots=True)
 class LeaseEnded:
-    """The worker has done what its last Lease or Rerun asked, and waits for the next."""
+    """The worker has finished its last Lease or Rerun, and waits for the next."""
 
     short: bool = False
-    """The agent returned before the lease was used up, so the sweep gave no more."""
+    """The agent returned before the lease was used up: the sweep gave no more."""
     error: str = ""
-    """Why this process can be given no further runs, in words: its agent raised, or went silent, or `main`
-    left what can't be put back; empty where it can."""
+    """Why this process can't take more runs: its agent raised or went silent, or `main` changed the process
+    beyond repair; '' if it can."""
 
 
 @dataclass(frozen=True, slots=True)
 class Active:
-    """The run has logged something, where stalls are looked for; or the agent has asked for one in vain."""
+    """The run has logged something, or the agent got no run; sent if there is a stall timeout."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far the run that is on has come, by what it has logged; nothing is decided by it."""
+    """Progress of the current run by what it logs, for display only."""
 
     run_id: RunId
     step: int
-    """W&B's step of what it logged last."""
+    """W&B's step of the last log call."""
     done: float | None
-    """Epochs or steps of `total` that are done; both None where the total is not known."""
+    """Finished epochs or steps of `total`; both None if the total is unknown."""
     total: float | None
     name: str
-    """What `value` is: the sweep's metric, or the first number of what was logged; '' where there is none."""
+    """Name of `value`: the sweep's metric, or the first number logged; '' if there is none."""
     value: float | None
 
 

@@ -1,7 +1,6 @@
-"""The words that all rooms share: ids, how runs end, the states of slots, what is asked of a sweep.
+"""Types that all packages share: ids, outcomes, slot states, stops and targets.
 
-All are frozen; none does anything. Imports nothing of the package. See "Words" in docs/counting.md
-for what each term means.
+"Words" in docs/counting.md defines the terms.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ Slot = NewType("Slot", int)
 Parameters = Mapping[str, Any]
 
 NEVER_INITIALISED = "main never called wandb.init()"
-"""The reason of a run whose `main` returned without telling any server of it."""
+"""Reason of a run whose `main` returned without `wandb.init()`."""
 DISABLED = "wandb was disabled in main: nothing of the run was recorded"
-"""The same where it did so by a mode of wandb's."""
+"""Reason of a run whose `main` disabled wandb by its mode."""
 
 
 class Outcome(StrEnum):
@@ -34,11 +33,11 @@ class Outcome(StrEnum):
 
 
 OPEN = "open"
-"""Said in an outcome's place of a run that is not over."""
+"""Stands for the outcome of a run that has not ended."""
 
 
 class SlotState(StrEnum):
-    """Where a worker's slot is in its life (the names are those of Supervisor)."""
+    """States of a worker's slot, named as in Supervisor."""
 
     STOPPED = "stopped"
     STARTING = "starting"
@@ -50,10 +49,10 @@ class SlotState(StrEnum):
 
 
 class StopKind(StrEnum):
-    """What is asked of a sweep that ends early."""
+    """How to stop a sweep early."""
 
     DRAIN = "drain"
-    """Let the running runs finish, start none."""
+    """Let current runs finish, start no more."""
     INTERRUPT = "interrupt"
     """Raise KeyboardInterrupt in each running `main`."""
     PREEMPT = "preempt"
@@ -62,7 +61,7 @@ class StopKind(StrEnum):
     """Kill the process trees at once."""
 
     def is_harder_than(self, other: StopKind | None) -> bool:
-        """Whether it ends more at once than another; None is no stop at all."""
+        """Return whether it stops runs more abruptly than `other`; None is no stop."""
         return _HARDNESS[self] > (0 if other is None else _HARDNESS[other])
 
 
@@ -76,7 +75,7 @@ class Target:
     file: str
     function: str
     argv: tuple[str, ...] = ()
-    """What the target finds in `sys.argv[1:]`."""
+    """The target's `sys.argv[1:]`."""
 
     def __str__(self) -> str:
         return f"{self.file}:{self.function}"
@@ -84,30 +83,30 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A `main` that is a program of its own: a sweep's `program` and `command`, as W&B has them."""
+    """A `main` that is a separate program: a sweep's `program` and `command`, as in W&B."""
 
     file: str
     command: tuple[str, ...] = ()
-    """Words and macros; empty: W&B's default."""
+    """Arguments and macros; empty: W&B's default."""
 
     def __str__(self) -> str:
         return self.file or " ".join(self.command)
 
 
 def sweep_id_of(named: str) -> SweepId:
-    """Return a sweep's id, by which, or by whose path, folder or page's address, somebody named it.
+    """Return the sweep id in a user's text: an id, a path, a folder or the URL of a page.
 
-    Raises UsageError where nothing is said, as by a script's variable that was never set.
+    Raises UsageError if there is none, such as for a script's unset variable.
     """
     sweep_id = named.partition("?")[0].rstrip("/").rpartition("/")[2]
     if not sweep_id.strip():
-        raise UsageError(f"no sweep is named by {named!r}: its id is needed, which run has printed")
+        raise UsageError(f"{named!r} names no sweep: give the sweep's id, which `run` has printed")
     return SweepId(sweep_id)
 
 
 @dataclass(frozen=True, slots=True)
 class SweepPath:
-    """Where a sweep is: W&B's entity, project and sweep id."""
+    """A sweep's W&B entity, project and id."""
 
     entity: str
     project: str

@@ -1,4 +1,4 @@
-"""Which version this is: the one place that says so. The build has it from here too."""
+"""The package's version; the build reads it from here too."""
 
 from __future__ import annotations
 

@@ -251,10 +251,10 @@ class Loop:
 
     def _placed(self, report: Report) -> Report:
         """Give a run a place that its server has given none, where its seed is to follow from one."""
-        if self.view.limits.seed is None or not isinstance(report, RunStarted) or report.place is not None:
+        if self.view.limits.seed is None or not isinstance(report, RunStarted) or report.index is not None:
             return report
         before = self._tools.recorder.begun_with(report.parameters)
-        return replace(report, place=place_by(report.parameters, before))
+        return replace(report, index=place_by(report.parameters, before))
 
     def _take_ended(self) -> None:
         for reaped, child in self._tools.children.collect():

@@ -23,7 +23,7 @@ from typing import Any, Final
 import yaml
 
 from parallel_hpo.core.errors import error_in_words
-from parallel_hpo.core.messages import PLACE
+from parallel_hpo.core.messages import INDEX_KEY
 from parallel_hpo.core.types import Parameters, RunId, SweepPath
 from parallel_hpo.worker.hooks import HOOKS
 
@@ -110,7 +110,7 @@ def read_parameters(environment: Any) -> Parameters:
 
 def read_place(environment: Any) -> int | None:
     """Return the run's place in its sweep, as a server of ours has said it beside each of the parameters."""
-    return next((entry.get(PLACE) for entry in _entries(environment).values()), None)
+    return next((entry.get(INDEX_KEY) for entry in _entries(environment).values()), None)
 
 
 def _entries(environment: Any) -> dict[str, dict[str, Any]]:

@@ -100,7 +100,7 @@ def test_a_sweep_is_known_by_its_id_at_the_end_of_a_path_a_folder_or_an_address(
     ("name", "words"),
     [
         *((name, f"there is no sweep {name} in ") for name in ("*", "o?e", "one/ledger.db")),
-        *((name, f"no sweep is named by {name!r}") for name in ("", "/")),
+        *((name, f"{name!r} names no sweep") for name in ("", "/")),
     ],
 )
 def test_no_pattern_names_a_sweep(export: Command, name: str, words: str) -> None:

@@ -228,7 +228,7 @@ def test_where_no_machine_comes_that_is_said_once(head: Head) -> None:
 
 
 def test_a_pool_that_was_deleted_ends_the_sweep_as_a_fault(head: Head) -> None:
-    head.door.then(ServerRefusedError("no pool", status=404, said={}))
+    head.door.then(ServerRefusedError("no pool", status=404, answer={}))
     ending = head.run()
     assert (ending.exit_code, "no pool" in ending.reason) == (ExitCode.OUR_FAULT, True)
 
@@ -238,7 +238,7 @@ def test_what_stands_before_a_pool_and_refuses_for_a_while_ends_nothing(head: He
         if number == 3:
             head.door.then(news(ends=ALL_DONE, living=0))
 
-    head.door.then(ServerRefusedError("too many requests", status=429, said={}))
+    head.door.then(ServerRefusedError("too many requests", status=429, answer={}))
     head.at_each_answer = wait
     assert head.run().exit_code == ExitCode.COMPLETE
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from parallel_hpo.core.messages import PLACE
+from parallel_hpo.core.messages import INDEX_KEY
 from parallel_hpo.server import engines
 from parallel_hpo.server.context import STRANGER, AppContext
 from parallel_hpo.server.engines import expect_our_engine
@@ -206,7 +206,7 @@ class _Beat:
         arguments = wrapped(json.loads(run.assigned or "{}"))
         if self._agent.label != STRANGER and run.sweep_index is not None:
             # wandb client: of each argument the agent reads the value alone, and keeps all of it in a file.
-            arguments = {name: entry | {PLACE: run.sweep_index} for name, entry in arguments.items()}
+            arguments = {name: entry | {INDEX_KEY: run.sweep_index} for name, entry in arguments.items()}
         program = engines.program_of(self._sweep.config)
         return {"type": kind, "run_id": run.name, "args": arguments, "program": program}
 

@@ -83,7 +83,7 @@ def on_run_started(draft: Draft, slot: SlotView, report: RunStarted) -> None:
     elif stopping.is_too_late(draft.view, draft.now):
         stopping.send_back(draft, slot)
     else:
-        seed = _seed_of(draft.view.limits, report.place)
+        seed = _seed_of(draft.view.limits, report.index)
         run = OpenRun(report.run_id, report.parameters, report.attempt, draft.now, seed=seed)
         _start(draft, slot, run, new=True)
 

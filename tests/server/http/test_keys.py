@@ -63,7 +63,7 @@ def test_a_nodes_worker_key_is_good_for_its_own_epoch_and_sweep_only(
 
 @pytest.mark.parametrize("key", ["0" * 40, worker_key("m", "w0", "s"), worker_key("m", "n3"), ""])
 def test_what_is_no_nodes_key_derives_none(key: str) -> None:
-    with pytest.raises(ValueError, match="no node's key"):
+    with pytest.raises(ValueError, match="not a node's key"):
         node_worker_key(key, "w0")
 
 

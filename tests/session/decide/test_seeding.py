@@ -17,7 +17,7 @@ from parallel_hpo.session.decide.state import Limits, SweepView, open_view
 from parallel_hpo.session.decide.stopping import SEEDS, place_by, seed_of
 
 S0 = Slot(0)
-NEW = RunStarted(RunId("r"), {"x": 1}, 1, place=4)
+NEW = RunStarted(RunId("r"), {"x": 1}, 1, index=4)
 
 
 def leased(seed: int | None) -> SweepView:

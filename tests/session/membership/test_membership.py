@@ -117,7 +117,7 @@ def test_what_is_not_answered_keeps_no_lease(stage: SessionSetup) -> None:
 
 
 @pytest.mark.parametrize(
-    "answer", [Granted(gone=True), ServerRefusedError("no such key", status=403, said={})]
+    "answer", [Granted(gone=True), ServerRefusedError("no such key", status=403, answer={})]
 )
 def test_a_machine_that_is_gone_kills_all_once(stage: SessionSetup, answer: Answer) -> None:
     stage.exchange(answer)
@@ -221,6 +221,6 @@ def test_a_machine_that_is_lost_says_nothing_at_its_end() -> None:
 
 
 def test_a_refusal_that_is_none_of_its_key_is_tried_again(stage: SessionSetup) -> None:
-    refused = ServerRefusedError("the body is not valid JSON", status=400, said={})
+    refused = ServerRefusedError("the body is not valid JSON", status=400, answer={})
     assert stage.exchange(refused, Granted()) == [False, True]
     assert stage.membership.lost == ""
