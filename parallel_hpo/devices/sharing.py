@@ -99,7 +99,7 @@ class Occupancy:
         fill = self.of(device)
         return self if fill.is_measured else self._with(device, replace(fill, runs=fill.runs + 1))
 
-    def fell_short(self, device: str, workers: int) -> Occupancy:
+    def shrink(self, device: str, workers: int) -> Occupancy:
         """Return it after a run found too little memory there, as one of so many workers."""
         fill = self.of(device)
         ceiling = max(1, workers - 1 if fill.ceiling is None else min(workers - 1, fill.ceiling))

@@ -37,8 +37,8 @@ from parallel_hpo.session.decide.events import (
     Died,
     DumpStacks,
     Event,
-    GiveBack,
     Kill,
+    Notify,
     Opened,
     PoolAnswered,
     RecordDrop,
@@ -46,6 +46,8 @@ from parallel_hpo.session.decide.events import (
     RecordQuarantine,
     RecordStart,
     Reported,
+    ReportEnd,
+    ReturnRuns,
     ScaleAsked,
     Send,
     Spawn,
@@ -54,13 +56,11 @@ from parallel_hpo.session.decide.events import (
     StartGranted,
     StartRefused,
     SweepSeen,
-    Tell,
-    TellEnd,
     TimePassed,
     WithdrawStart,
 )
-from parallel_hpo.session.decide.state import SlotView, SweepView, is_over, next_deadline
-from parallel_hpo.session.decide.stopping import place_by
+from parallel_hpo.session.decide.state import SlotView, SweepView, is_finished, next_deadline
+from parallel_hpo.session.decide.stopping import index_from
 from parallel_hpo.session.hooks import BAD
 from parallel_hpo.session.measuring import LivingWorker, LoopContext, Measurements
 from parallel_hpo.session.membership import end_of, end_of_waiting, never_begun, start_of
@@ -170,7 +170,7 @@ class Loop:
             StoppedError: after a stop something could not be ended in its time.
         """
         self._handle(Opened())
-        while not is_over(self.view):
+        while not is_finished(self.view):
             self._turn()
         assert self.view.ending is not None
         return self.view.ending
@@ -254,7 +254,7 @@ class Loop:
         if self.view.limits.seed is None or not isinstance(report, RunStarted) or report.index is not None:
             return report
         before = self._tools.recorder.begun_with(report.parameters)
-        return replace(report, index=place_by(report.parameters, before))
+        return replace(report, index=index_from(report.parameters, before))
 
     def _take_ended(self) -> None:
         for reaped, child in self._tools.children.collect():
@@ -328,19 +328,19 @@ class Loop:
                 self._in_slot[slot].child.kill()
             case DumpStacks(slot):
                 self._in_slot[slot].child.signal(STACKS_SIGNAL)
-            case TellEnd() | GiveBack() | AskSweep() | CheckAwaitedRuns():
+            case ReportEnd() | ReturnRuns() | AskSweep() | CheckAwaitedRuns():
                 self._ask_server(action)
             case AwaitDevice(slot):
                 self._tools.devices.begin(slot, self._slot(slot).device, self._tools.clock())
-            case Tell(notice):
+            case Notify(notice):
                 self._tools.observer(notice)
 
-    def _ask_server(self, action: TellEnd | GiveBack | AskSweep | CheckAwaitedRuns) -> None:
+    def _ask_server(self, action: ReportEnd | ReturnRuns | AskSweep | CheckAwaitedRuns) -> None:
         server_calls = self._tools.server_calls
         match action:
-            case TellEnd(run_id, outcome, unsent):
-                server_calls.tell_end(run_id, outcome, [Path(folder) for folder in unsent])
-            case GiveBack(slot, keep):
+            case ReportEnd(run_id, outcome, unsent):
+                server_calls.report_end(run_id, outcome, [Path(folder) for folder in unsent])
+            case ReturnRuns(slot, keep):
                 server_calls.give_back(self._in_slot[slot].label, [keep] if keep else [])
             case AskSweep():
                 server_calls.ask_sweep()

@@ -80,7 +80,7 @@ class ServerCalls:
         request = f"the end of run {run_id}"
         self._submit(request, lambda: self._backend.end_run(self._path, run_id, state))
 
-    def tell_end(self, run_id: RunId, outcome: Outcome | None, unsent: Sequence[Path]) -> None:
+    def report_end(self, run_id: RunId, outcome: Outcome | None, unsent: Sequence[Path]) -> None:
         """Send what a run wrote offline; tell of its end too, unless it has done so (`outcome` is None)."""
         for folder in unsent:
             what = f"what run {run_id} wrote offline (send it by: wandb sync {folder})"
@@ -203,4 +203,4 @@ def catch_up(
     if marks:
         server_calls.settle_earlier(earlier.ended)
         for run_id, unsent in unsent_folders(folder, earlier.ended, last_starts):
-            server_calls.tell_end(run_id, earlier.ended[run_id], [unsent])
+            server_calls.report_end(run_id, earlier.ended[run_id], [unsent])

@@ -53,7 +53,7 @@ def test_where_memory_fell_short_there_is_one_less_and_never_none(
     occupancy = measured(used_mb)
     fitted = occupancy.of("3").fits
     for workers in together:
-        occupancy = occupancy.fell_short("3", workers)
+        occupancy = occupancy.shrink("3", workers)
     assert occupancy.of("3").fits == max(1, min(fitted, *(workers - 1 for workers in together)))
 
 

@@ -19,7 +19,7 @@ import pytest
 
 from parallel_hpo.cli.verbs import status
 from parallel_hpo.core.errors import ExitCode
-from parallel_hpo.session.decide.stopping import place_by, seed_of
+from parallel_hpo.session.decide.stopping import index_from, seed_of
 from tests.commanding import CommandLine
 from tests.conftest import make_clean_env
 from tests.contract.serving import serving
@@ -224,7 +224,7 @@ def test_with_wandbs_server_as_the_sweeps_own_the_pool_is_at_the_head(
     assert "PARALLEL_HPO_POOL_KEY=$(cat" in ended.stderr
     assert ended.summary["backend"] == "wandb"
     assert {entry.facts["seed"] for entry in sweep.entries()} == {
-        seed_of(7, place_by(run["parameters"], 0)) for run in ended.summary["runs"]
+        seed_of(7, index_from(run["parameters"], 0)) for run in ended.summary["runs"]
     }
     assert (states, state) == ([("finished",)] * 4, "FINISHED")
 

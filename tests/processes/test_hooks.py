@@ -109,7 +109,7 @@ def test_a_failed_run_has_a_folder_that_says_why(mixed: Mixed) -> None:
     }
     environment = json.loads((folder / "environment.json").read_text())
     assert environment["PARALLEL_HPO_RUN_ID"] == failed["run_id"]
-    assert environment["PARALLEL_HPO_SEED"] == str(seed_of(1, place=1)), "it is the grid's second run"
+    assert environment["PARALLEL_HPO_SEED"] == str(seed_of(1, index=1)), "it is the grid's second run"
     assert environment["DB"] == "postgresql://…@host/x"
     assert not {"MY_Api_Key", "TOKEN_OF", "WANDB_API_KEY"} & environment.keys()
     assert not any("s3cret" in path.read_text() for path in folder.iterdir())

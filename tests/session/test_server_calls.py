@@ -167,8 +167,8 @@ def test_ends_that_an_earlier_launch_could_not_tell_are_told_and_no_others(tmp_p
 
 def test_what_a_run_wrote_offline_is_sent_and_an_end_that_it_could_not_tell_is_told(tmp_path: Path) -> None:
     line = Line(tmp_path)
-    line.server_calls.tell_end(RUN, None, [tmp_path / "offline-run-1"])
-    line.server_calls.tell_end(RUN, Outcome.FINISHED, [])
+    line.server_calls.report_end(RUN, None, [tmp_path / "offline-run-1"])
+    line.server_calls.report_end(RUN, Outcome.FINISHED, [])
     assert line.asked() == [("send_rest", "offline-run-1"), ("end_run", RUN, "finished")]
 
 

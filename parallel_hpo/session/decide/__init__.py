@@ -1,13 +1,12 @@
-"""What the supervisor decides: pure functions of the sweep's view, an event and the time.
+"""The session's decisions: pure functions of the sweep's view, an event and the time.
 
-`decide` is the one door: it takes an event, lets the others change a `Draft` of the view, and
-returns it with the actions that follow. `loop` acts on them.
-
-    view, events, actions   what a decision rests on, what has happened, what is to be done
-    starts, run_ends        a run is about to enter `main`, or has left it
-    leases, grants          what an idle worker is given; what a pool of many machines lets start here
-    deaths, limits          a process is gone; time or memory is used up
-    device_care, occupancy  devices in quarantine or left to their owners; how many workers share one
-    scaling, seeding        more or fewer workers; a run's own seed
-    deadline, sweep_end     runs that would not end in time; when all leave
+decide        the entry point: takes an event, returns the next view and the actions for `loop`
+state         the view; `draft` is the view while a decision changes it
+events        events and actions
+transitions   legal moves of a worker slot
+demand        what an idle worker gets, and what this machine asks the pool for
+deaths        the end of a process or of a run
+devices       quarantine, other users, the number of workers on a device
+deadline      runs that can't end in time; seeds
+stopping      stops, timeouts, limits and the end of the sweep
 """

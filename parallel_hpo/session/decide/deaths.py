@@ -1,9 +1,4 @@
-"""What follows from a worker's death, for its run and for its slot, and from a spawn that the system denied.
-
-Pure, a part of `decide`.
-
-What follows when a run has left `main` and its worker says how. Pure, a part of `decide`.
-"""
+"""The end of a worker or of its run, and a spawn that the system denied. Pure, a part of `decide`."""
 
 from __future__ import annotations
 
@@ -17,26 +12,26 @@ from parallel_hpo.core.types import Outcome, Slot, SlotState, StopKind
 from parallel_hpo.count.policy import is_hopeless, may_be_preempted_again, may_run_again, next_restart
 from parallel_hpo.session.decide import devices, stopping
 from parallel_hpo.session.decide.draft import Draft
-from parallel_hpo.session.decide.events import Died, GiveBack, SpawnDenied, TellEnd
+from parallel_hpo.session.decide.events import Died, ReportEnd, ReturnRuns, SpawnDenied
 from parallel_hpo.session.decide.state import OpenRun, SlotView
 from parallel_hpo.session.decide.transitions import Move
 
 DENIED_WAIT_S: Final = 1.0
 DENIED_WAIT_MAX_S: Final = 30.0
-"""A worker that the system has no process for is tried again after 1, 2, 4 … 30 s, for as long as it takes:
-scarcity passes, and is no fault of the slot's, whose restarts it does not cost."""
+"""First and longest wait before a denied spawn is retried (1, 2, 4 … 30 s). Retries are unlimited and don't
+use up the slot's restarts: the shortage passes, and isn't the slot's fault."""
 
 
 def on_spawn_denied(draft: Draft, event: SpawnDenied) -> None:
     slot = draft.slot(event.slot)
     wait_s = min(DENIED_WAIT_MAX_S, DENIED_WAIT_S * 2.0 ** min(slot.denied, 10))
     draft.change(slot.slot, denied=slot.denied + 1)
-    draft.move(slot.slot, Move.DENIED, event.why)
-    if not draft.slot(slot.slot).over:
+    draft.move(slot.slot, Move.DENIED, event.reason)
+    if not draft.slot(slot.slot).is_terminal:
         draft.change(slot.slot, spawn_at=draft.now + wait_s)
     if not slot.denied:
-        words = f"w{slot.slot} can't be started: {event.why}; it is tried again until it can"
-        draft.tell(Message(words, warning=True))
+        words = f"w{slot.slot} can't be started: {event.reason}; retrying until it can"
+        draft.notify(Message(words, warning=True))
 
 
 def on_death(draft: Draft, event: Died) -> None:
@@ -48,13 +43,13 @@ def on_death(draft: Draft, event: Died) -> None:
         run=None,
         assigned=None,
         cut=None,
-        performed=0,
+        completed=0,
         replacing=False,
         fault=None,
         kill_at=None,
         lease_at=slot.lease_at if slot.replacing else None,
     )
-    draft.actions.append(GiveBack(slot.slot, keep=slot.held[0].run_id if slot.held else None))
+    draft.actions.append(ReturnRuns(slot.slot, keep=slot.held[0].run_id if slot.held else None))
     if slot.run is not None:
         _on_cut_short(draft, slot, slot.run, event.cause)
     if slot.assigned is not None:
@@ -73,7 +68,7 @@ def on_death(draft: Draft, event: Died) -> None:
 
 
 def _on_cut_short(draft: Draft, slot: SlotView, run: OpenRun, cause: str) -> None:
-    """Decide what becomes of a run whose worker died under it."""
+    """End or requeue the run whose worker died."""
     run = replace(run, deaths=run.deaths + 1)
     reason = slot.cut.reason if slot.cut else cause
     ending = draft.view.ending
@@ -92,17 +87,17 @@ def _on_cut_short(draft: Draft, slot: SlotView, run: OpenRun, cause: str) -> Non
 
 
 def run_again_preempted(draft: Draft, slot: Slot, run: OpenRun, reason: str) -> None:
-    """End an attempt that marked itself as preempting and left with an error; the run gets another one."""
+    """End an attempt that marked itself as preempting and left with an error, and requeue the run."""
     end = AttemptEnd(outcome=Outcome.STOPPED, reason=f"preempted: {reason}")
     draft.end_attempt(slot, run, end, final=False)
     _take_back(draft, _next_attempt(draft, replace(run, preemptions=run.preemptions + 1)))
 
 
 def run_again_alone(draft: Draft, slot: SlotView, run: OpenRun, reason: str) -> None:
-    """End an attempt that others left too little memory; the run gets another one, alone on its device."""
+    """End an attempt that ran out of memory beside others, and requeue the run exclusively on its device."""
     end = AttemptEnd(outcome=Outcome.STOPPED, reason=f"too little memory beside others: {reason}")
     draft.end_attempt(slot.slot, run, end, final=False)
-    _take_back(draft, replace(_next_attempt(draft, run), alone_on=slot.device))
+    _take_back(draft, replace(_next_attempt(draft, run), exclusive_on=slot.device))
 
 
 def _next_attempt(draft: Draft, run: OpenRun) -> OpenRun:
@@ -110,17 +105,17 @@ def _next_attempt(draft: Draft, run: OpenRun) -> OpenRun:
 
 
 def _take_back(draft: Draft, run: OpenRun) -> None:
-    """Keep a run for the next worker; where no worker will come, account for it now."""
+    """Requeue a run for the next worker; drop it if the sweep is ending."""
     draft.view = replace(draft.view, reruns=(*draft.view.reruns, run))
     if draft.view.ending is not None:
         draft.drop_reruns(draft.view.ending.reason)
 
 
 def _on_start_death(draft: Draft, slot: SlotView, cause: str) -> None:
-    """End the sweep where every worker would die so before it is ready."""
+    """End the sweep if every worker would die this way before it is ready."""
     draft.view = replace(draft.view, start_deaths=(*draft.view.start_deaths, cause))
     if slot.fault is not None:
-        draft.tell(Message(slot.fault.traceback.rstrip(), warning=True))
+        draft.notify(Message(slot.fault.traceback.rstrip(), warning=True))
     if not draft.view.loadable and is_hopeless(draft.view.start_deaths):
         draft.leave(SweepEnd(f"no worker can start: {cause}", ExitCode.FAILURE_POLICY))
 
@@ -137,28 +132,28 @@ def _plan_restart(draft: Draft, slot: Slot, cause: str, jitter: float) -> None:
 
 def on_run_ended(draft: Draft, slot: SlotView, report: RunEnded) -> None:
     if slot.run is None or slot.run.run_id != report.run_id:
-        return  # nothing of it was recorded: a late message changes nothing
+        return  # a late message about a run that was never recorded
     kill_at = None if slot.cut else slot.kill_at
     if slot.state is SlotState.STOPPING and (slot.replacing or kill_at is None):
-        kill_at = draft.now + draft.view.limits.grace_s  # nothing keeps it any more but what may hang
+        kill_at = draft.now + draft.view.limits.grace_s  # only a hang can keep it now
     draft.change(
-        slot.slot, run=None, cut=None, kill_at=kill_at, performed=slot.performed + 1, active_at=draft.now
+        slot.slot, run=None, cut=None, kill_at=kill_at, completed=slot.completed + 1, active_at=draft.now
     )
     again = _may_be_run_again(draft, slot, slot.run, report)
     if not again:
         _end(draft, slot, slot.run, report)
     if report.unsent or not report.told:
-        # What is sent afterwards opens the run again: where that is cut short it stays open.
-        draft.actions.append(TellEnd(report.run_id, None if again else report.outcome, report.unsent))
+        # A later upload reopens the run; if that upload is cut short, the run stays open.
+        draft.actions.append(ReportEnd(report.run_id, None if again else report.outcome, report.unsent))
     if report.worn and draft.slot(slot.slot).state is SlotState.RUNNING:
         draft.replace_worker(draft.slot(slot.slot), f"replaced: {report.worn}")
 
 
 def _may_be_run_again(draft: Draft, slot: SlotView, run: OpenRun, report: RunEnded) -> bool:
-    """Give a run another attempt that was preempted, or that others left too little memory."""
+    """Requeue a run that was preempted, or ran out of memory beside others; return whether it was."""
     if report.preempted and may_be_preempted_again(run.preemptions):
         run_again_preempted(draft, slot.slot, run, report.reason)
-    elif devices.fell_short(draft, slot, report.outcome, report.reason):
+    elif devices.ran_out_of_shared_memory(draft, slot, report.outcome, report.reason):
         run_again_alone(draft, slot, run, report.reason)
         devices.after_shortage(draft, slot, report.reason)
     else:
@@ -167,11 +162,11 @@ def _may_be_run_again(draft: Draft, slot: SlotView, run: OpenRun, report: RunEnd
 
 
 def _end(draft: Draft, slot: SlotView, run: OpenRun, report: RunEnded) -> None:
-    """End the run with its attempt, and see to what that tells of its metric and its device."""
+    """End the run with its attempt, and update what is known of its metric and its device."""
     draft.end_attempt(slot.slot, run, report)
-    if report.missing is not None and not draft.view.told_of_metric:
-        draft.view = replace(draft.view, told_of_metric=True)
-        draft.tell(report.missing)
+    if report.missing is not None and not draft.view.missing_metric_announced:
+        draft.view = replace(draft.view, missing_metric_announced=True)
+        draft.notify(report.missing)
     devices.note_measured_run(draft, slot, report.outcome)
     if not report.resumable:
         stopping.note_run(draft, report.outcome, draft.now - run.since)

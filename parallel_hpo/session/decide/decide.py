@@ -1,17 +1,12 @@
-"""What follows when a run starts in a worker: a new one, or one that is known. Pure, a part of `decide`.
-
-A server may deliver a run twice: it never heard of its end (a run that was offline), or it
-wants another attempt of it (W&B requeues preempted runs). The ledger's word decides; a
-run is counted once.
-
-The supervisor's decisions: (view, event, now) → the next view and what to do.
-
-Pure: no clock, no process, no file. One function per event changes what the
-event changes; then `assign` gives idle workers work, brings up workers for
-what is left, and `end_if_done` ends the sweep. The ledger's record always comes before the act
-that it records.
+"""The session's decisions: (view, event, now) → the next view and the actions. Pure; called by `loop`.
 
     event ──▶ _on_… ──▶ assign ──▶ end_if_done ──▶ Decision
+
+One function per event changes the draft. Then `assign` gives idle workers work and starts workers, and
+`end_if_done` ends the sweep. A record in the ledger always comes before the act that it records.
+
+A server may deliver a run twice: because it has not received the run's end (an offline run), or because it
+wants another attempt (W&B requeues preempted runs). The ledger decides; a run counts once.
 """
 
 from __future__ import annotations
@@ -46,13 +41,14 @@ from parallel_hpo.session.decide.events import (
     Died,
     DrainAsked,
     Event,
-    GiveBack,
     MemorySeen,
     Opened,
     OutputSeen,
     PoolAnswered,
     RecordStart,
     Reported,
+    ReportEnd,
+    ReturnRuns,
     ScaleAsked,
     Send,
     Spawn,
@@ -62,7 +58,6 @@ from parallel_hpo.session.decide.events import (
     StartRefused,
     StopAsked,
     SweepSeen,
-    TellEnd,
     TimePassed,
 )
 from parallel_hpo.session.decide.state import Limits, OpenRun, PendingStart, SlotView, SweepView
@@ -70,18 +65,18 @@ from parallel_hpo.session.decide.stopping import seed_of
 from parallel_hpo.session.decide.transitions import Move
 
 EXIT_CODES: Final = {Outcome.FINISHED: 0, Outcome.FAILED: 1}
-"""How a performed run is closed on a server that has not heard of its end; of the other ends it is told by
-us alone, as no process of theirs has said them."""
+"""Exit code with which the client closes a run whose end the server has not received. The session itself
+reports other outcomes, as no process of the client has an exit code for them."""
 
 
 def on_run_started(draft: Draft, slot: SlotView, report: RunStarted) -> None:
-    """Have the start counted and recorded; only then is the worker told to enter `main`."""
+    """Count and record the start; the worker enters `main` only after that."""
     if slot.state is SlotState.STOPPING:
-        return  # it hears the order to leave instead, and the run goes back unstarted
+        return  # the order to leave follows, and the server requeues the run
     if slot.assigned is not None:
         _start(draft, slot, slot.assigned)
     elif stopping.is_too_late(draft.view, draft.now):
-        stopping.send_back(draft, slot)
+        stopping.return_run(draft, slot)
     else:
         seed = _seed_of(draft.view.limits, report.index)
         run = OpenRun(report.run_id, report.parameters, report.attempt, draft.now, seed=seed)
@@ -89,7 +84,7 @@ def on_run_started(draft: Draft, slot: SlotView, report: RunStarted) -> None:
 
 
 def on_delivered(draft: Draft, event: Delivered) -> None:
-    """Take a known run as what it is: the next attempt of one that waits for it, or one that is over."""
+    """Start the next attempt of a run that the ledger knows, or skip the run if it has ended."""
     slot, report = draft.slot(event.slot), event.report
     if slot.state is SlotState.STOPPING:
         return
@@ -103,43 +98,43 @@ def on_delivered(draft: Draft, event: Delivered) -> None:
         run = OpenRun(report.run_id, report.parameters, attempt, draft.now, seed=event.seed)
         _start(draft, slot, run)
     else:
-        _settle(draft, slot, report.run_id, event.outcome)
+        _skip_run(draft, slot, report.run_id, event.outcome)
 
 
 def on_refused(draft: Draft, event: StartRefused) -> None:
-    """Let a run be that the pool knows as over or another machine's; a new one goes back to its server.
+    """Skip a run that has ended or belongs to another machine by the pool; return a new one to its server.
 
-    For that its worker has to leave: the server takes back what a dead worker has not started.
+    To return it, the worker leaves: the server requeues what a dead worker has not started.
     """
     slot = draft.slot(event.slot)
     pending = slot.pending
     if pending is None or pending.run.run_id != event.run_id:
-        return  # it was withdrawn meanwhile
+        return  # withdrawn in the meantime
     draft.change(slot.slot, pending=None)
     draft.view = replace(draft.view, started=draft.view.started - pending.new)
     if not slot.alive:
         if pending.new:
-            draft.actions.append(GiveBack(slot.slot))
+            draft.actions.append(ReturnRuns(slot.slot))
         return
     draft.change(slot.slot, lease_left=slot.lease_left + pending.leased)
     slot = draft.slot(slot.slot)
     if slot.state is SlotState.STOPPING:
         return
-    draft.tell(Message(f"run {event.run_id} is not started here: {event.why}"))
+    draft.notify(Message(f"run {event.run_id} is not started here: {event.reason}"))
     if not pending.leased:
         draft.actions.append(Send(slot.slot, SkipRun(event.run_id, None)))
-    elif event.why.startswith(KNOWN_TO_POOL):
-        _settle(draft, slot, event.run_id, _outcome_in(event.why))
+    elif event.reason.startswith(KNOWN_TO_POOL):
+        _skip_run(draft, slot, event.run_id, _outcome_in(event.reason))
     else:
-        draft.replace_worker(slot, f"replaced: {event.why}")
+        draft.replace_worker(slot, f"replaced: {event.reason}")
 
 
 def on_granted(draft: Draft, event: StartGranted) -> None:
-    """Let the run that waited enter `main`; where its worker has gone or leaves, the next worker takes it."""
+    """Let the waiting run enter `main`; if its worker has left, the pool requeues the run."""
     slot = draft.slot(event.slot)
     pending = slot.pending
     if pending is None or pending.run.run_id != event.run_id:
-        return  # it was withdrawn meanwhile
+        return  # withdrawn in the meantime
     draft.change(slot.slot, pending=None)
     if slot.state is SlotState.RUNNING:
         _enter(draft, draft.slot(slot.slot), pending.run)
@@ -148,21 +143,21 @@ def on_granted(draft: Draft, event: StartGranted) -> None:
 
 
 def on_delayed(draft: Draft, slot: SlotView) -> None:
-    """Count a run's time from now on: its record had to wait."""
+    """Restart the clock of a run whose start record had to wait."""
     if slot.run is not None:
         draft.change(slot.slot, run=replace(slot.run, since=draft.now), active_at=draft.now)
 
 
 def _outcome_in(why: str) -> Outcome | None:
-    """Return how a run ended that the pool says is over; None: it is not."""
+    """Return the outcome in a pool's refusal, None if the run has not ended."""
     word = why.removeprefix(OVER_WORD)
     return Outcome(word) if word in list(Outcome) else None
 
 
 def _start(draft: Draft, slot: SlotView, known: OpenRun, *, new: bool = False) -> None:
-    """Count a start: the pool is asked first, where there is one."""
-    alone_on = known.alone_on if known.alone_on == slot.device else ""
-    run = replace(known, since=draft.now, alone_on=alone_on)
+    """Count a start, after the pool's answer if there is a pool."""
+    exclusive_on = known.exclusive_on if known.exclusive_on == slot.device else ""
+    run = replace(known, since=draft.now, exclusive_on=exclusive_on)
     leased = slot.assigned is None and slot.lease_left > 0
     draft.view = replace(draft.view, started=draft.view.started + new)
     draft.change(slot.slot, assigned=None, idle_returns=0, lease_left=slot.lease_left - leased)
@@ -175,26 +170,26 @@ def _start(draft: Draft, slot: SlotView, known: OpenRun, *, new: bool = False) -
 
 
 def _enter(draft: Draft, slot: SlotView, known: OpenRun) -> None:
-    """Record the start, then let the worker enter `main`; the run's time counts from here."""
+    """Record the start, then let the worker enter `main`; the run's clock starts here."""
     run = replace(known, since=draft.now)
     draft.change(slot.slot, run=run, active_at=draft.now)
     draft.actions.append(RecordStart(slot.slot, run))
     draft.actions.append(Send(slot.slot, Proceed(run.run_id, run.attempt, run.seed)))
-    draft.tell(RunBegan(slot.slot, run.run_id, run.attempt, run.parameters, slot.device))
+    draft.notify(RunBegan(slot.slot, run.run_id, run.attempt, run.parameters, slot.device))
 
 
 def _seed_of(limits: Limits, place: int | None) -> int | None:
     return None if limits.seed is None or place is None else seed_of(limits.seed, place)
 
 
-def _settle(draft: Draft, slot: SlotView, run_id: RunId, outcome: Outcome | None) -> None:
-    """Have the worker pass over a run that is over, or on in another slot, and the server told of its end."""
+def _skip_run(draft: Draft, slot: SlotView, run_id: RunId, outcome: Outcome | None) -> None:
+    """Let the worker skip a run that has ended or is active in another slot; report its end to the server."""
     exit_code = None if outcome is None else EXIT_CODES.get(outcome)
     draft.change(slot.slot, lease_left=max(0, slot.lease_left - 1), active_at=draft.now)
     if outcome is not None:
-        draft.actions.append(TellEnd(run_id, outcome))
-        words = f"run {run_id} was delivered again, but is {outcome}: its server is told so"
-        draft.tell(Message(words))
+        draft.actions.append(ReportEnd(run_id, outcome))
+        words = f"run {run_id} was delivered again, but is {outcome}: telling its server"
+        draft.notify(Message(words))
     draft.actions.append(Send(slot.slot, SkipRun(run_id, exit_code)))
 
 
@@ -204,21 +199,22 @@ def _is_elsewhere(view: SweepView, run_id: RunId) -> bool:
 
 IDLE_RETURN_S: Final = 1.0
 IDLE_RETURN_MAX_S: Final = 30.0
-"""An agent that returns without a run from a sweep that goes on (a server away, say) is
-asked again after 1, 2, 4 … 30 s: W&B's own client waits so between its tries."""
+"""First and longest wait before an agent that returned no run from a running sweep (server unreachable, say)
+gets another lease: 1, 2, 4 … 30 s, as W&B's own client waits between tries."""
 
 LOOK_EVERY_S: Final = 5.0
-"""A waiting agent asks every 5 s, and says so every 10; what many of them wait for is looked at once."""
+"""Interval of checks of what idle agents wait for, in seconds: an agent asks every 5 s and reports it every
+10 s."""
 
 WAITING: Final = (SlotState.STOPPED, SlotState.BACKOFF)
-"""States of a slot that has no process and may get one."""
+"""States of a slot without a process that may get one."""
 
 
 def decide(view: SweepView, event: Event, now: float) -> Decision:
     """Return the next view and the actions that follow from `event` at `now` (monotonic seconds).
 
     Raises:
-        IllegalMove: the event can't happen to its slot in the state it is in.
+        IllegalMove: the event is impossible in the slot's state.
     """
     draft = _Decider(view, now)
     draft.take(event)
@@ -228,18 +224,18 @@ def decide(view: SweepView, event: Event, now: float) -> Decision:
 
 
 class _Decider(Draft):
-    """What each kind of event changes, and what follows from every one."""
+    """Applies an event to a draft, then assigns work."""
 
     # --- events ---------------------------------------------------------------
 
     def take(self, event: Event) -> None:
         match event:
             case Opened():
-                stopping.set_the_clock(self)
-                devices.say_who_is_there(self)
+                stopping.start_sweep_timeout(self)
+                devices.announce_other_users(self)
             case TimePassed():
                 stopping.end_overdue(self)
-                devices.join_again(self)
+                devices.use_free_devices(self)
             case (
                 OutputSeen()
                 | MemorySeen()
@@ -259,7 +255,7 @@ class _Decider(Draft):
             case SweepSeen(over):
                 self._on_sweep_seen(over)
             case ScaleAsked() | DrainAsked():
-                self._on_crew_asked(event)
+                self._on_workers_asked(event)
             case PoolAnswered() | StartGranted() | StartRefused():
                 self._on_pool(event)
             case _:
@@ -277,7 +273,7 @@ class _Decider(Draft):
     ) -> None:
         match event:
             case OtherUsersSeen():
-                devices.on_owners_seen(self, event)
+                devices.on_other_users_seen(self, event)
             case DeviceMemorySeen():
                 devices.on_memory(self, event)
             case Delivered():
@@ -298,7 +294,7 @@ class _Decider(Draft):
             case SpawnDenied():
                 deaths.on_spawn_denied(self, event)
 
-    def _on_crew_asked(self, event: ScaleAsked | DrainAsked) -> None:
+    def _on_workers_asked(self, event: ScaleAsked | DrainAsked) -> None:
         match event:
             case _ if self.view.ending is not None:
                 pass  # all leave anyway
@@ -323,7 +319,7 @@ class _Decider(Draft):
                 self.change(slot, fault=report)
             case Active():
                 self.change(slot, active_at=self.now)
-                self._on_vain_question(self.slot(slot))
+                self._on_idle_agent(self.slot(slot))
 
     def _on_lease_ended(self, slot: SlotView, report: LeaseEnded) -> None:
         self.change(slot.slot, busy=False, lease_left=0)
@@ -331,29 +327,29 @@ class _Decider(Draft):
             self.replace_worker(slot, report.error)
         elif slot.state is SlotState.RUNNING and demand.runs_left_in_process(self, slot) == 0:
             self.replace_worker(slot, "replaced after its runs")
-        leaves = slot.state is SlotState.STOPPING  # it has said so before, or was told to
+        leaves = slot.state is SlotState.STOPPING  # it has already reported, or was ordered to leave
         if leaves or self.view.ending is not None or not (report.short or report.error):
             return
         wait_s = min(IDLE_RETURN_MAX_S, IDLE_RETURN_S * 2.0 ** min(slot.idle_returns, 10))
         self.change(slot.slot, lease_at=self.now + wait_s, idle_returns=slot.idle_returns + 1)
-        complaint = f"w{slot.slot}: {report.error}; its process is replaced" if report.error else ""
+        agent_error = f"w{slot.slot}: {report.error}; replacing its process" if report.error else ""
         if not self.view.asking:
-            self.view = replace(self.view, asking=True, complaint=complaint)
+            self.view = replace(self.view, asking=True, agent_error=agent_error)
             self.actions.append(AskSweep())
 
-    def _on_vain_question(self, slot: SlotView) -> None:
-        """Have a look at what a worker waits for whose agent was given no run."""
+    def _on_idle_agent(self, slot: SlotView) -> None:
+        """Check what the agent of a worker without a run waits for."""
         if self.view.grant is not None:
-            return  # what other machines hold is the pool's to know
-        if slot.run is None and self.view.ending is None and self.now >= self.view.look_from:
-            self.view = replace(self.view, look_from=self.now + LOOK_EVERY_S)
+            return  # only the pool knows what other machines hold
+        if slot.run is None and self.view.ending is None and self.now >= self.view.next_check_at:
+            self.view = replace(self.view, next_check_at=self.now + LOOK_EVERY_S)
             self.actions.append(CheckAwaitedRuns())
 
     def _on_sweep_seen(self, over: str) -> None:
-        """Note whether the sweep goes on; only then is an agent's complaint worth a line."""
-        if not over and self.view.complaint:
-            self.tell(Message(self.view.complaint, warning=True))
-        self.view = replace(self.view, asking=False, complaint="", exhausted=over or self.view.exhausted)
+        """Note whether the sweep goes on; show the agent's agent_error only if it does."""
+        if not over and self.view.agent_error:
+            self.notify(Message(self.view.agent_error, warning=True))
+        self.view = replace(self.view, asking=False, agent_error="", exhausted=over or self.view.exhausted)
 
     def _on_pool(self, event: PoolAnswered | StartGranted | StartRefused) -> None:
         match event:
@@ -366,13 +362,13 @@ class _Decider(Draft):
                 if (stop := demand.stop_in(self.view, answer.ends)) is not None:
                     stopping.on_stop(self, stop)
 
-    # --- what every event is followed by ---------------------------------------
+    # --- after every event -----------------------------------------------------
 
     def assign(self) -> None:
-        """Give idle workers work, and start workers for what nobody has taken."""
+        """Give idle workers work, and start workers for the rest."""
         for slot in self.view.slots:
             if slot.spawn_at is not None or slot.lease_at is not None:
-                self._forget_past_waits(slot)
+                self._clear_past_waits(slot)
         if self.view.ending is not None:
             return
         for slot in self.view.slots:
@@ -384,8 +380,8 @@ class _Decider(Draft):
                 self.move(slot.slot, Move.SPAWN)
                 self.actions.append(Spawn(slot.slot))
 
-    def _forget_past_waits(self, slot: SlotView) -> None:
-        """Clear waits that are over, so that no deadline lies in the past."""
+    def _clear_past_waits(self, slot: SlotView) -> None:
+        """Clear expired waits, so that no deadline lies in the past."""
         if slot.spawn_at is not None and slot.spawn_at <= self.now:
             self.change(slot.slot, spawn_at=None)
         if slot.lease_at is not None and slot.lease_at <= self.now:

@@ -1,10 +1,8 @@
-"""Runs that are drawn from a pool, which counts for all machines of a sweep: pure, a part of `decide`.
+"""What an idle worker gets, which slots get a worker, and what this machine asks the pool for.
 
-    wants ─▶ the pool ─▶ PoolAnswered: so many new runs, these again, or leave
+    needs ─▶ the pool ─▶ PoolAnswered: new runs, requeued runs, or leave
 
-The pool is the one that knows when a sweep is over; here it is known only what could be used.
-
-What an idle worker is given, and which slots get one: pure, a part of `decide`.
+Pure, a part of `decide`. The pool knows when a sweep has ended; this machine knows what it could run.
 """
 
 from __future__ import annotations
@@ -23,13 +21,13 @@ from parallel_hpo.session.decide.state import OpenRun, PoolGrant, SlotView, Swee
 from parallel_hpo.session.decide.stopping import is_too_late
 
 _COMING: Final = (SlotState.STOPPED, SlotState.BACKOFF, SlotState.STARTING, SlotState.RUNNING)
-"""States of a slot that may be given work, now or soon."""
+"""States of a slot that can get work, now or soon."""
 
 
 def take(draft: Draft, answer: Granted) -> None:
-    """Take in what may start here, and leave where nothing is left on any machine."""
-    handed = frozenset(run.run_id for run in answer.again)
-    draft.view = replace(draft.view, grant=PoolGrant(answer.granted, answer.each, handed))
+    """Take the pool's answer, and leave if nothing is left on any machine."""
+    assigned = frozenset(run.run_id for run in answer.again)
+    draft.view = replace(draft.view, grant=PoolGrant(answer.granted, answer.each, assigned))
     if draft.view.ending is not None:
         return
     if answer.ends is not None and answer.ends.stop is None:
@@ -41,7 +39,8 @@ def take(draft: Draft, answer: Granted) -> None:
 
 
 def stop_in(view: SweepView, ends: SweepEnd | None) -> StopAsked | None:
-    """Return the stop that the pool asks for; None: none, or none that is harder than what is under way."""
+    """Return the stop that the pool asks for, None if there is none or it isn't harder than the present
+    one."""
     under_way = view.ending.stop if view.ending else None
     if ends is None or ends.stop is None or not ends.stop.is_harder_than(under_way):
         return None
@@ -49,14 +48,14 @@ def stop_in(view: SweepView, ends: SweepEnd | None) -> StopAsked | None:
 
 
 def granted_lease(draft: Draft) -> int:
-    """Return how many new runs an idle worker is given."""
+    """Return the number of new runs for an idle worker."""
     assert draft.view.grant is not None
-    return min(draft.unleased(), draft.view.grant.each)
+    return min(draft.unleased(), draft.view.grant.max_lease)
 
 
 @dataclass(frozen=True, slots=True)
 class PoolNeeds:
-    """What could be used here; the numbers are those of an `Exchange`."""
+    """This machine's demand, as in an `Exchange`."""
 
     wants: int = 0
     wants_again: int = 0
@@ -64,71 +63,78 @@ class PoolNeeds:
     """Why the sweep gives no more runs."""
 
     def exceed(self, before: PoolNeeds) -> bool:
-        """Say whether there is more to be had, or more to be known by others, than before."""
+        """Return whether the demand has grown, or the end of the sweep is news."""
         more = self.wants > before.wants or self.wants_again > before.wants_again
         return more or self.over != before.over
 
 
 def needs(view: SweepView, now: float) -> PoolNeeds:
-    """Return what this machine could use at `now`: what it holds, and something for each worker that is idle.
+    """Return this machine's demand at `now`: what it holds, and something for each idle worker.
 
-    New runs come as many as a worker is given at a time. Those that others had to leave are wanted also
-    where the sweep gives no new ones, and one by one: a second would wait here, while others are idle.
-    For the same reason one goes back for which there is no worker after all: its start would be refused.
+    An idle worker asks for `max_lease` new runs, but for one requeued run, also when the sweep gives no new
+    ones: a second would wait here while other machines are idle. A requeued run without a worker here is
+    returned for the same reason: the pool would refuse its start.
     """
     if view.ending is not None or view.grant is None or is_too_late(view, now):
         return PoolNeeds(over=view.exhausted)
-    kept = {*view.presence.away, *_kept_for_lone_runs(view)}
+    kept = {*view.presence.away, *_exclusive_devices(view)}
     free = sum(1 for slot in view.slots if _could_take_work(slot) and slot.device not in kept)
     assigned = [slot.assigned.run_id for slot in view.slots if slot.assigned is not None]
-    waiting = [run.run_id for run in view.reruns if not run.alone_on][:free]
-    handed = len(view.grant.handed.intersection([*assigned, *waiting]))
+    waiting = [run.run_id for run in view.reruns if not run.exclusive_on][:free]
+    reruns = len(view.grant.assigned.intersection([*assigned, *waiting]))
     leased = sum(slot.lease_left for slot in view.slots)
     idle = free - len(waiting)
-    wants = leased if view.exhausted else handed + leased + view.grant.each * idle
-    return PoolNeeds(wants, handed + idle, view.exhausted)
+    wants = leased if view.exhausted else reruns + leased + view.grant.max_lease * idle
+    return PoolNeeds(wants, reruns + idle, view.exhausted)
 
 
-def _kept_for_lone_runs(view: SweepView) -> set[str]:
-    """Return the devices on which a run is, or is to be, alone."""
+def _exclusive_devices(view: SweepView) -> set[str]:
+    """Return the devices of exclusive runs, active or waiting."""
     on = [run for slot in view.slots for run in slot.held]
-    return {run.alone_on for run in (*on, *view.reruns) if run.alone_on}
+    return {run.exclusive_on for run in (*on, *view.reruns) if run.exclusive_on}
 
 
 def _could_take_work(slot: SlotView) -> bool:
-    waits = slot.spawn_at is not None or slot.lease_at is not None or slot.soiled or slot.pending
+    waits = slot.spawn_at is not None or slot.lease_at is not None or slot.memory_not_released or slot.pending
     return slot.state in _COMING and not slot.busy and not waits
 
 
 def _known_here(view: SweepView) -> set[RunId]:
-    """Return the runs that are on here or wait for a worker: an answer may be older than that."""
+    """Return the runs that are active or waiting here; the pool's answer may be older than that."""
     runs = [run for slot in view.slots for run in slot.held]
     return {run.run_id for run in (*runs, *view.reruns)}
 
 
 def _to_be_run(run: PooledRun, now: float) -> OpenRun:
     return OpenRun(
-        *(run.run_id, run.parameters, run.attempt, now, run.spent_s, run.deaths, run.preemptions, run.seed)
+        run_id=run.run_id,
+        parameters=run.parameters,
+        attempt=run.attempt,
+        since=now,
+        spent_s=run.spent_s,
+        deaths=run.deaths,
+        preemptions=run.preemptions,
+        seed=run.seed,
     )
 
 
 def give_work(draft: Draft, slot: SlotView) -> None:
-    """Give an idle worker a run that waits for another attempt, or a lease; send it off where it must go."""
+    """Give an idle worker a waiting run or a lease, or replace it if it must leave its device."""
     if devices.is_quarantined(draft, slot):
         draft.replace_worker(slot, "its device is in quarantine")
     elif devices.is_away(draft, slot):
         draft.replace_worker(slot, "its device is left to its owner")
-    elif devices.makes_room(draft, slot):
+    elif devices.must_make_room(draft, slot):
         draft.replace_worker(slot, "a run is run again alone on its device")
     elif stopping.is_too_late(draft.view, draft.now):
         if draft.work():
-            stopping.say_once(draft)
+            stopping.announce_once(draft)
     elif (run := devices.next_rerun(draft, slot)) is not None:
         reruns = tuple(other for other in draft.view.reruns if other is not run)
         draft.view = replace(draft.view, reruns=reruns)
         draft.change(slot.slot, busy=True, assigned=run, active_at=draft.now)
         draft.actions.append(Send(slot.slot, Rerun(run.run_id, run.parameters, run.attempt)))
-    elif not devices.is_kept_free(draft, slot):
+    elif not devices.is_exclusive(draft, slot):
         _lease(draft, slot)
 
 
@@ -140,7 +146,7 @@ def _lease(draft: Draft, slot: SlotView) -> None:
 
 
 def _lease_for(draft: Draft, slot: SlotView) -> int | None:
-    """The slot's next lease: its part of what is left, and no more than its process may perform."""
+    """Return the slot's next lease: its part of the rest, at most what its process may still run."""
     caps = (
         runs_left_in_process(draft, slot),
         devices.longest_lease(draft, slot),
@@ -154,13 +160,13 @@ def _lease_for(draft: Draft, slot: SlotView) -> int | None:
 
 
 def runs_left_in_process(draft: Draft, slot: SlotView) -> int | None:
-    """How many runs the slot's process may still be given before it is replaced; None: any number."""
+    """Return how many runs the slot's process may still get before it is replaced; None: any number."""
     after = draft.view.limits.recycle_after
-    return None if after is None else max(0, after - slot.performed)
+    return None if after is None else max(0, after - slot.completed)
 
 
 def wants_worker(draft: Draft, slot: SlotView) -> bool:
-    """Whether a slot without a process is to get one now: its wait is over and there is work."""
+    """Return whether a slot without a process gets one now: its wait has passed and there is work."""
     if slot.spawn_at is not None or slot.pending is not None or devices.is_away(draft, slot):
         return False
     if stopping.is_too_late(draft.view, draft.now):

@@ -1,13 +1,8 @@
-"""What runs, deaths and owners mean for a slot's device and who starts on it next: pure, a part of `decide`.
+"""Devices: quarantine, other users, the number of workers on each. Pure, a part of `decide`.
 
-What runs on a device whose owner came back may finish; nothing starts on it until nobody else is there.
-
-More or fewer workers on a running sweep: pure, a part of `decide`.
-
-Devices that are shared by as many workers as their memory holds: pure, a part of `decide`.
-
-A run that found too little memory beside others is run again alone: its device is emptied for it, workers
-that are at a run there finishing that first. `OpenRun.alone_on` says so of it.
+While another user is on a device, active runs may finish there, and no run starts until it is free again.
+A run that ran out of memory beside others (`OpenRun.exclusive_on`) is run again alone: workers on its device
+finish their runs and leave first.
 """
 
 from __future__ import annotations
@@ -36,7 +31,7 @@ from parallel_hpo.session.decide.transitions import Move
 
 
 def after_run(draft: Draft, slot: Slot, outcome: Outcome, reason: str) -> None:
-    """Note how a run went on its device; replace the worker where the failure asks for it."""
+    """Note a run's outcome on its device; replace the worker if the failure asks for it."""
     failed = outcome is Outcome.FAILED
     action = find_action(reason, draft.view.limits.faults) if failed else FaultAction.KEEP
     if draft.slot(slot).device:
@@ -46,25 +41,25 @@ def after_run(draft: Draft, slot: Slot, outcome: Outcome, reason: str) -> None:
 
 
 def after_death(draft: Draft, slot: SlotView) -> None:
-    """Let a slot's next worker wait for what the last one held, and for the end of a quarantine."""
-    if slot.device and draft.view.ending is None and not slot.over:
-        draft.change(slot.slot, soiled=True)
+    """Delay a slot's next worker until the last one's memory is free and the quarantine has ended."""
+    if slot.device and draft.view.ending is None and not slot.is_terminal:
+        draft.change(slot.slot, memory_not_released=True)
         draft.actions.append(AwaitDevice(slot.slot))
         _wait_for_quarantine(draft, draft.slot(slot.slot))
 
 
 def on_clear(draft: Draft, event: DeviceClear) -> None:
     """Let the slot's next worker start."""
-    draft.change(event.slot, soiled=False)
+    draft.change(event.slot, memory_not_released=False)
     if event.held_by and draft.view.ending is None:
         device = draft.slot(event.slot).device
-        words = f"device {device} is handed on although memory is still held on it by {event.held_by}"
-        draft.tell(Message(words, warning=True))
+        words = f"device {device} is used again although {event.held_by} still holds memory on it"
+        draft.notify(Message(words, warning=True))
 
 
 def may_start(draft: Draft, slot: SlotView) -> bool:
-    """Whether a worker may start on the slot's device: one at a time where it is on probation."""
-    if slot.soiled:
+    """Return whether a worker may start on the slot's device: one at a time while it is on probation."""
+    if slot.memory_not_released:
         return False
     if not slot.device or not draft.view.health.is_on_probation(slot.device, draft.now):
         return True
@@ -72,37 +67,37 @@ def may_start(draft: Draft, slot: SlotView) -> bool:
 
 
 def is_quarantined(draft: Draft, slot: SlotView) -> bool:
-    """Whether the slot's device is in quarantine."""
+    """Return whether the slot's device is in quarantine."""
     return bool(slot.device) and draft.view.health.is_quarantined(slot.device, draft.now)
 
 
 def longest_lease(draft: Draft, slot: SlotView) -> int | None:
-    """How many runs a worker there may be given at a time; None: any number."""
+    """Return the longest lease of a worker on the slot's device; None: any."""
     occupancy = draft.view.occupancy
     if occupancy is not None and slot.device and not occupancy.of(slot.device).is_measured:
-        return 1  # others may soon work beside it
+        return 1  # other workers may soon share the device
     on_probation = bool(slot.device) and draft.view.health.is_on_probation(slot.device, draft.now)
     return 1 if on_probation else None
 
 
 def _note_run(draft: Draft, device: str, outcome: Outcome, reason: str, *, faulty: bool) -> None:
     before = draft.view.health
-    here = [slot for slot in draft.view.slots if not slot.over and not is_away(draft, slot)]
+    here = [slot for slot in draft.view.slots if not slot.is_terminal and not is_away(draft, slot)]
     others = {slot.device for slot in here if slot.device != device}
     after = note_run(before, device, outcome, others=frozenset(others), now=draft.now, faulty=faulty)
     draft.view = replace(draft.view, health=after)
     if after.is_quarantined(device, draft.now) and not before.is_quarantined(device, draft.now):
-        _rest(draft, device, reason)
+        _quarantine(draft, device, reason)
     elif before.of(device).held_until is not None and after.of(device).held_until is None:
-        draft.tell(Message(f"device {device} is out of quarantine: a run has finished on it"))
+        draft.notify(Message(f"device {device} is out of quarantine: a run has finished on it"))
 
 
-def _rest(draft: Draft, device: str, reason: str) -> None:
-    """Take a device out of use: what runs on it may finish, nothing more starts until it is to be tried."""
+def _quarantine(draft: Draft, device: str, reason: str) -> None:
+    """Quarantine a device: active runs may finish, and no run starts until the trial run."""
     until = draft.view.health.of(device).held_until or draft.now
     draft.actions.append(RecordQuarantine(device, reason))
     words = f"device {device} gets no runs for {until - draft.now:.0f} s: runs fail on it ({reason}), while"
-    draft.tell(Message(f"{words} others do well; then one run is tried on it", warning=True))
+    draft.notify(Message(f"{words} others do well; then one run is tried on it", warning=True))
     for slot in draft.view.slots:
         if slot.device == device and slot.state is SlotState.RUNNING:
             draft.replace_worker(slot, "its device is in quarantine")
@@ -116,8 +111,8 @@ def _wait_for_quarantine(draft: Draft, slot: SlotView) -> None:
         draft.change(slot.slot, spawn_at=max(until, slot.spawn_at or until))
 
 
-def on_owners_seen(draft: Draft, event: OtherUsersSeen) -> None:
-    """Leave the devices on which somebody is seen; the others are joined again after a while."""
+def on_other_users_seen(draft: Draft, event: OtherUsersSeen) -> None:
+    """Leave the devices on which another user is seen; use the others again after a while."""
     before = draft.view.presence
     draft.view = replace(draft.view, presence=look_again(before, event.seen, draft.now))
     for device, who in event.seen.items():
@@ -125,27 +120,27 @@ def on_owners_seen(draft: Draft, event: OtherUsersSeen) -> None:
             _leave(draft, device, who)
 
 
-def say_who_is_there(draft: Draft) -> None:
-    """Say which devices are not used from the beginning on."""
+def announce_other_users(draft: Draft) -> None:
+    """Notify the user which devices are not used at the start."""
     for device, who in draft.view.presence.away.items():
-        draft.tell(Message(f"{_called(device)} gets no run while {who}"))
+        draft.notify(Message(f"{_called(device)} gets no run while {who}"))
 
 
-def join_again(draft: Draft) -> None:
-    """Use the devices again on which nobody was seen for long enough."""
+def use_free_devices(draft: Draft) -> None:
+    """Use devices again on which no other user was seen for long enough."""
     before = draft.view.presence
     draft.view = replace(draft.view, presence=come_back(before, draft.now))
     for device in before.away.keys() - draft.view.presence.away.keys():
-        draft.tell(Message(f"{_called(device)} is free again, and gets runs"))
+        draft.notify(Message(f"{_called(device)} is free again, and gets runs"))
 
 
 def is_away(draft: Draft, slot: SlotView) -> bool:
-    """Whether the owner of a slot's device has it."""
+    """Return whether another user has the slot's device."""
     return slot.device in draft.view.presence.away
 
 
 def _leave(draft: Draft, device: str, who: str) -> None:
-    draft.tell(Message(f"{_called(device)} gets no run while {who}; what runs on it may finish"))
+    draft.notify(Message(f"{_called(device)} gets no run while {who}; what runs on it may finish"))
     for slot in draft.view.slots:
         if slot.device == device and slot.state is SlotState.RUNNING:
             draft.replace_worker(slot, "its device is left to its owner")
@@ -156,7 +151,7 @@ def _called(device: str) -> str:
 
 
 def scale(draft: Draft, workers: int) -> None:
-    """Add slots, or let the highest finish their runs and leave, until `workers` stay."""
+    """Add slots, or drain the highest ones, until `workers` stay."""
     staying = [slot for slot in draft.view.slots if stays(slot)]
     for slot in reversed(staying[workers:]):
         drain(draft, slot.slot)
@@ -165,15 +160,15 @@ def scale(draft: Draft, workers: int) -> None:
     places = free_places(draft, staying[:workers], workers - len(staying))
     add_slots(draft, places)
     reached = min(workers, len(staying) + len(places))
-    draft.tell(Message(f"scaled from {len(staying)} to {reached} workers"))
+    draft.notify(Message(f"scaled from {len(staying)} to {reached} workers"))
     if reached < workers:
         so_far = "" if draft.view.occupancy is None else ", as far as their memory was measured"
         words = f"the devices take no more than {reached} workers at this hpo.workers_per_device{so_far}"
-        draft.tell(Message(words, warning=True))
+        draft.notify(Message(words, warning=True))
 
 
 def free_places(draft: Draft, staying: list[SlotView], more: int) -> list[str]:
-    """Return the devices of so many new slots, the least used first; fewer where the devices are full."""
+    """Return devices for `more` new slots, least used first; fewer if the devices are full."""
     if not draft.view.devices:
         return [""] * max(0, more)
     used = Counter(slot.device for slot in staying)
@@ -197,7 +192,7 @@ def add_slots(draft: Draft, devices: Iterable[str]) -> None:
 
 
 def drain_asked(draft: Draft, number: Slot) -> None:
-    """Drain a worker that somebody wants gone: nor is another put in its place where devices are filled."""
+    """Drain a worker at the user's request, and lower the maximum so that `fill` adds no other."""
     drain(draft, number)
     if draft.view.occupancy is not None:
         most = sum(1 for slot in draft.view.slots if stays(slot))
@@ -205,9 +200,9 @@ def drain_asked(draft: Draft, number: Slot) -> None:
 
 
 def drain(draft: Draft, number: Slot) -> None:
-    """Let a slot's worker finish its run and leave for good; what it had leased goes to the others."""
+    """Let a slot's worker finish its run and leave for good; the rest of its lease goes to other workers."""
     if number >= len(draft.view.slots) or not stays(draft.slot(number)):
-        draft.tell(Message(f"w{number} can't be drained: there is no such worker", warning=True))
+        draft.notify(Message(f"w{number} can't be drained: there is no such worker", warning=True))
         return
     slot = draft.slot(number)
     draft.change(number, lease_left=0, spawn_at=None, replacing=False)
@@ -221,22 +216,22 @@ def drain(draft: Draft, number: Slot) -> None:
 
 
 def stays(slot: SlotView) -> bool:
-    """Whether a slot is to go on: neither gone for good nor about to be."""
-    return not slot.over and (slot.state is not SlotState.STOPPING or slot.replacing)
+    """Return whether a slot continues: it is neither gone for good nor leaving."""
+    return not slot.is_terminal and (slot.state is not SlotState.STOPPING or slot.replacing)
 
 
-# --- how many there are -----------------------------------------------------------------
+# --- workers on a device ----------------------------------------------------------------
 
 
 def on_memory(draft: Draft, seen: DeviceMemorySeen) -> None:
-    """Note what a worker holds; where it is more than what was reckoned with, fewer may share its device."""
+    """Note a worker's memory; if it is more than expected, fewer workers may share its device."""
     device = draft.slot(seen.slot).device
     if draft.view.occupancy is not None and device:
         _note(draft, device, draft.view.occupancy.seen(device, seen))
 
 
 def note_measured_run(draft: Draft, slot: SlotView, outcome: Outcome) -> None:
-    """Note that a run was measured to its end; one that failed may not have come to hold what it needs."""
+    """Note a fully measured run; a failed one may have ended before its peak of memory."""
     before = draft.view.occupancy
     if before is None or not slot.device or outcome is Outcome.FAILED:
         return
@@ -244,11 +239,11 @@ def note_measured_run(draft: Draft, slot: SlotView, outcome: Outcome) -> None:
     _note(draft, slot.device, before.performed(slot.device))
     fill = _occupancy(draft).of(slot.device)
     if fill.is_measured and not was_measured:
-        draft.tell(_on_measured(slot.device, fill))
+        draft.notify(_on_measured(slot.device, fill))
 
 
 def fill(draft: Draft) -> None:
-    """Add slots on devices that hold more workers, while there is work for them."""
+    """Add slots on devices with room for more workers, while there is work for them."""
     occupancy = draft.view.occupancy
     if occupancy is None or draft.view.ending is not None:
         return
@@ -261,7 +256,7 @@ def fill(draft: Draft) -> None:
 
 
 def _is_idle(slot: SlotView) -> bool:
-    """Whether a slot will take work next: also one that has not yet said that its lease is at its end."""
+    """Return whether a slot takes work next, even if its worker has not yet reported the end of its lease."""
     return not slot.held and slot.lease_left == 0
 
 
@@ -292,62 +287,66 @@ def _on_measured(device: str, fill: DeviceOccupancy) -> Message:
 # --- too little memory ------------------------------------------------------------------
 
 
-def fell_short(draft: Draft, slot: SlotView, outcome: Outcome, reason: str) -> bool:
-    """Whether a run failed for want of memory on a device that it shared."""
+def ran_out_of_shared_memory(draft: Draft, slot: SlotView, outcome: Outcome, reason: str) -> bool:
+    """Return whether a run failed because it ran out of memory on a shared device."""
     if draft.view.occupancy is None or outcome is not Outcome.FAILED or not is_out_of_memory(reason):
         return False
     return bool(_others_alive(draft, slot))
 
 
 def after_shortage(draft: Draft, slot: SlotView, reason: str) -> None:
-    """Let one worker less share the device, and empty it for the run that is to have it alone."""
+    """Let one worker less share the device, and empty it for the run that needs it exclusively."""
     device, together = slot.device, len(_others_alive(draft, slot)) + 1
-    _note(draft, device, _occupancy(draft).fell_short(device, together))
+    _note(draft, device, _occupancy(draft).shrink(device, together))
     words = f"a run found too little memory on device {device} as one of {together} workers ({reason})"
     left = _occupancy(draft).of(device).fits
-    draft.tell(Message(f"{words}: it is run again alone; {left} at a time share it then", warning=True))
+    draft.notify(
+        Message(f"{words}: it runs again alone, then {left} at a time share the device", warning=True)
+    )
     for other in draft.view.slots:
         if other.device == device and other.state is SlotState.RUNNING:
             draft.replace_worker(other, "a run is run again alone on its device")
 
 
 def next_rerun(draft: Draft, slot: SlotView) -> OpenRun | None:
-    """Return the run that waits for another attempt and that an idle worker is to be given."""
+    """Return the waiting run that an idle worker gets next."""
     waiting = draft.view.reruns
-    lone = [run for run in waiting if run.alone_on == slot.device and slot.device]
+    lone = [run for run in waiting if run.exclusive_on == slot.device and slot.device]
     if lone and not _is_stranded(draft, slot.device):
         return lone[0] if _has_device_alone(draft, slot) else None
-    return next((run for run in waiting if not run.alone_on or _is_stranded(draft, run.alone_on)), None)
+    return next(
+        (run for run in waiting if not run.exclusive_on or _is_stranded(draft, run.exclusive_on)), None
+    )
 
 
-def is_kept_free(draft: Draft, slot: SlotView) -> bool:
-    """Whether a slot gets no new run: its device is, or is to be, one run's alone."""
+def is_exclusive(draft: Draft, slot: SlotView) -> bool:
+    """Return whether the slot's device belongs, now or soon, to one run alone."""
     return bool(slot.device) and _has_lone_run(draft, slot.device)
 
 
-def makes_room(draft: Draft, slot: SlotView) -> bool:
-    """Whether a slot's worker has to leave, or none may start, for a run that has the device alone."""
-    return is_kept_free(draft, slot) and slot.slot != _performer(draft.view, slot.device)
+def must_make_room(draft: Draft, slot: SlotView) -> bool:
+    """Return whether a slot must have no worker, for the sake of another slot's exclusive run."""
+    return is_exclusive(draft, slot) and slot.slot != _exclusive_slot(draft.view, slot.device)
 
 
 def fits_on_device(draft: Draft, slot: SlotView) -> bool:
-    """Whether a worker may start in a slot beside what is on its device."""
-    if not is_kept_free(draft, slot):
+    """Return whether a worker may start in a slot, given the others on its device."""
+    if not is_exclusive(draft, slot):
         return True
-    return not makes_room(draft, slot) and _has_device_alone(draft, slot)
+    return not must_make_room(draft, slot) and _has_device_alone(draft, slot)
 
 
 def _has_lone_run(draft: Draft, device: str) -> bool:
     view = draft.view
-    if any(run.alone_on == device for slot in view.slots for run in slot.held):
+    if any(run.exclusive_on == device for slot in view.slots for run in slot.held):
         return True
-    return any(run.alone_on == device for run in view.reruns) and not _is_stranded(draft, device)
+    return any(run.exclusive_on == device for run in view.reruns) and not _is_stranded(draft, device)
 
 
-def _performer(view: SweepView, device: str) -> int | None:
-    """Return the slot that has, or will have, the device alone."""
+def _exclusive_slot(view: SweepView, device: str) -> int | None:
+    """Return the slot that has, or will have, the device exclusively."""
     staying = [slot for slot in view.slots if slot.device == device and stays(slot)]
-    at_it = (slot.slot for slot in staying for run in slot.held if run.alone_on == device)
+    at_it = (slot.slot for slot in staying for run in slot.held if run.exclusive_on == device)
     return next(at_it, staying[0].slot if staying else None)
 
 
@@ -358,8 +357,8 @@ def _others(draft: Draft, slot: SlotView) -> list[SlotView]:
 
 
 def _has_device_alone(draft: Draft, slot: SlotView) -> bool:
-    """Whether no other slot has a process on the device, nor memory that may not be free yet."""
-    return not any(other.alive or other.soiled for other in _others(draft, slot))
+    """Return whether no other slot has a process or unreleased memory on the device."""
+    return not any(other.alive or other.memory_not_released for other in _others(draft, slot))
 
 
 def _others_alive(draft: Draft, slot: SlotView) -> list[SlotView]:
@@ -367,11 +366,11 @@ def _others_alive(draft: Draft, slot: SlotView) -> list[SlotView]:
 
 
 def _is_stranded(draft: Draft, device: str) -> bool:
-    """Whether nothing is to be had of a device for a while: its lone run goes where there is a worker."""
+    """Return whether the device is unavailable, so its exclusive run may go to any worker."""
     staying = any(slot.device == device and stays(slot) for slot in draft.view.slots)
     return not staying or _takes_no_runs(draft, device)
 
 
 def _takes_no_runs(draft: Draft, device: str) -> bool:
-    """Whether a device gets no runs: it is in quarantine, or left to its owner."""
+    """Return whether a device gets no runs: it is in quarantine, or another user has it."""
     return draft.view.health.is_quarantined(device, draft.now) or device in draft.view.presence.away

@@ -1,7 +1,5 @@
-"""What can happen to a sweep: the loop makes these, `decide` takes them.
-
-What the supervisor can do: `decide` returns these, the loop performs them in their order.
-"""
+"""Events, which the loop makes and `decide` takes; actions, which `decide` returns and the loop performs in
+order."""
 
 from __future__ import annotations
 
@@ -23,7 +21,7 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """A worker said something."""
+    """A worker sent a report."""
 
     slot: Slot
     report: Report
@@ -31,22 +29,22 @@ class Reported:
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """A slot's agent was given a run that the ledger knows: the server has not heard of its end, or wants
-    another attempt of it. None of the new runs of a count."""
+    """A slot's agent got a run that the ledger knows. It doesn't count as new: the server has not received
+    its end, or wants another attempt."""
 
     slot: Slot
     report: RunStarted
     attempts: int
-    """Those that the ledger has of it."""
+    """Attempts of it in the ledger."""
     outcome: Outcome | None
-    """How it ended; None: it has not, or is to be resumed."""
+    """None: it has not ended, or will be resumed."""
     seed: int | None = None
-    """That which it had."""
+    """The seed of its attempts so far."""
 
 
 @dataclass(frozen=True, slots=True)
 class Died:
-    """A worker's process tree is gone; `cause` names the death: SIGKILL, exit 3."""
+    """A worker's process tree has ended; `cause` names the death: SIGKILL, exit 3."""
 
     slot: Slot
     cause: str
@@ -55,10 +53,10 @@ class Died:
 
 @dataclass(frozen=True, slots=True)
 class SpawnDenied:
-    """The system had no process, descriptor or room for the slot's worker; `why` in words."""
+    """The system had no process, descriptor or memory for the slot's worker; `reason` is for the user."""
 
     slot: Slot
-    why: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +70,14 @@ class StopAsked:
 
 @dataclass(frozen=True, slots=True)
 class SweepSeen:
-    """The server's answer to what became of the sweep: `over` is empty while it goes on."""
+    """The server's answer about the sweep's state: `over` says why it has ended, empty while it goes on."""
 
     over: str
 
 
 @dataclass(frozen=True, slots=True)
 class PoolAnswered:
-    """The sweep's pool has said what this machine may do."""
+    """The sweep's pool has answered what this machine may do."""
 
     answer: Granted
 
@@ -101,11 +99,11 @@ class StartDelayed:
 
 @dataclass(frozen=True, slots=True)
 class StartRefused:
-    """The pool does not let the run start that the slot's worker was about to; `why` in its words."""
+    """The pool refused the start of the slot's run; `reason` is the pool's reason."""
 
     slot: Slot
     run_id: RunId
-    why: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +115,7 @@ class OutputSeen:
 
 @dataclass(frozen=True, slots=True)
 class MemorySeen:
-    """The slot's process tree holds so much memory."""
+    """Memory of the slot's process tree, in MB."""
 
     slot: Slot
     used_mb: float
@@ -125,21 +123,21 @@ class MemorySeen:
 
 @dataclass(frozen=True, slots=True)
 class ScaleAsked:
-    """Another terminal wants so many workers from now on."""
+    """Another terminal changes the number of workers."""
 
     workers: int
 
 
 @dataclass(frozen=True, slots=True)
 class DrainAsked:
-    """Another terminal wants the slot's worker to finish its run and leave for good."""
+    """Another terminal drains the slot's worker: it finishes its run and leaves for good."""
 
     slot: Slot
 
 
 @dataclass(frozen=True, slots=True)
 class TimePassed:
-    """A deadline of the view has come."""
+    """A deadline of the view has passed."""
 
 
 Event = (
@@ -167,7 +165,7 @@ Event = (
 
 @dataclass(frozen=True, slots=True)
 class RecordStart:
-    """Write into the ledger, before `main` is entered, that an attempt starts."""
+    """Record in the ledger that an attempt starts, before it enters `main`."""
 
     slot: Slot
     run: OpenRun
@@ -183,26 +181,26 @@ class AskStart:
 
 @dataclass(frozen=True, slots=True)
 class WithdrawStart:
-    """Tell the pool that an attempt which it was asked for does not start."""
+    """Withdraw an `AskStart` from the pool: the attempt does not start."""
 
     run: OpenRun
 
 
 @dataclass(frozen=True, slots=True)
 class RecordEnd:
-    """Write into the ledger that an attempt ended; `final`: and the run with it."""
+    """Record in the ledger that an attempt ended; `final`: and its run."""
 
     slot: Slot
     run: OpenRun
     end: AttemptEnd
     final: bool
     died: bool
-    """The worker died: the server has not heard of the end."""
+    """The worker died: the server has not received the end."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecordDrop:
-    """Write into the ledger that a run which waited for another attempt gets none."""
+    """Record in the ledger that a run waiting for another attempt gets none."""
 
     run: OpenRun
     end: AttemptEnd
@@ -210,7 +208,7 @@ class RecordDrop:
 
 @dataclass(frozen=True, slots=True)
 class RecordQuarantine:
-    """Write into the ledger that a device gets no runs for a while."""
+    """Record in the ledger that a device is in quarantine."""
 
     device: str
     reason: str
@@ -240,28 +238,26 @@ class Kill:
 
 @dataclass(frozen=True, slots=True)
 class DumpStacks:
-    """Have the stack of every thread of the slot's worker written into its log."""
+    """Write the stack of every thread of the slot's worker into its log."""
 
     slot: Slot
 
 
 @dataclass(frozen=True, slots=True)
-class TellEnd:
-    """Have the server told of a run's end that its process has not told, and sent what it wrote offline."""
+class ReportEnd:
+    """Report a run's end to the server in its process's stead, and upload what the run wrote offline."""
 
     run_id: RunId
     outcome: Outcome | None
-    """None: it has been told."""
+    """None: the server knows it already."""
     unsent: tuple[str, ...] = ()
-    """The folders of what it wrote offline."""
+    """Folders of its offline data."""
 
 
 @dataclass(frozen=True, slots=True)
-class GiveBack:
-    """Have the server take back what it issued to the slot's dead worker and nobody started.
-
-    All but `keep`, the run that we know of and deal with ourselves.
-    """
+class ReturnRuns:
+    """Return runs that the slot's dead worker did not start to the server, except `keep`, which we requeue
+    here."""
 
     slot: Slot
     keep: RunId | None = None
@@ -269,24 +265,24 @@ class GiveBack:
 
 @dataclass(frozen=True, slots=True)
 class AwaitDevice:
-    """Wait until what the slot's dead worker held on its devices is free; DeviceClear follows."""
+    """Wait until the device memory of the slot's dead worker is free; DeviceClear follows."""
 
     slot: Slot
 
 
 @dataclass(frozen=True, slots=True)
 class AskSweep:
-    """Ask the server what became of the sweep; SweepSeen follows."""
+    """Ask the server for the sweep's state; SweepSeen follows."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckAwaitedRuns:
-    """See what workers without a run wait for: it may be what a killed sibling share left."""
+    """Check what idle workers wait for: it may be runs that a killed launch of another share left."""
 
 
 @dataclass(frozen=True, slots=True)
-class Tell:
-    """Pass a notice on to whoever watches."""
+class Notify:
+    """Pass a notice on to the user's display."""
 
     notice: Notice
 
@@ -302,18 +298,18 @@ Action = (
     | Send
     | Kill
     | DumpStacks
-    | TellEnd
-    | GiveBack
+    | ReportEnd
+    | ReturnRuns
     | AwaitDevice
     | AskSweep
     | CheckAwaitedRuns
-    | Tell
+    | Notify
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The view that follows from an event, and what is to be done, in this order."""
+    """The view that follows from an event, and the actions in their order."""
 
     view: SweepView
     actions: tuple[Action, ...]

@@ -1,7 +1,7 @@
-"""What the supervisor knows of a running sweep: plain frozen values, and when time changes them.
+"""What the session knows of a running sweep, as frozen values, and the deadlines in it.
 
-The view holds open runs only (ended ones are in the ledger), so that a decision
-costs the same in a sweep of any length. `decide` alone makes new views.
+The view holds open runs only (ended ones are in the ledger), so that a decision costs the same in a sweep of
+any length. Only `decide` makes new views.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from parallel_hpo.devices.sharing import DevicePresence, Occupancy
 from parallel_hpo.session.decide.transitions import ALIVE, TERMINAL
 
 SILENT_S: Final = 90.0
-"""A worker that has work, starts no run, and of whose agent nothing is heard for so long is replaced:
-a living agent beats every 5 s, and its worker says so every 10; a beat without an answer ends after 60 s."""
+"""Timeout in seconds of a worker that has work but starts no run, after its agent's last sign of life. A
+living agent sends a heartbeat every 5 s, its worker reports it every 10 s, and an unanswered one ends after
+60 s."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the configuration allows; fixed for the whole sweep."""
+    """Limits from the configuration, fixed for the whole sweep."""
 
     count: int | None
     retries: int = 1
@@ -33,184 +34,184 @@ class Limits:
     run_timeout_s: float | None = None
     sweep_timeout_s: float | None = None
     deadline: str | None = None
-    """In the user's words."""
+    """As the user wrote it."""
     stall_timeout_s: float | None = None
     memory_limit_mb: int | None = None
     recycle_after: int | None = None
     workers_per_device: int = 1
     seed: int | None = None
-    """The sweep's own; None: runs have none."""
+    """The sweep's seed; None: its runs have none."""
     faults: tuple[FaultRule, ...] = ()
-    """The user's own, tried before the built-in ones."""
+    """The user's rules, tried before the built-in ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class OpenRun:
-    """A run that has started and not ended: in a worker, or waiting to be run again."""
+    """A run that has started and not ended: in a worker, or waiting for another attempt."""
 
     run_id: RunId
     parameters: Parameters
     attempt: int
     since: float
-    """When its running attempt started, monotonic seconds."""
+    """Start of its present attempt, in monotonic seconds."""
     spent_s: float = 0.0
-    """What its earlier attempts took."""
+    """Duration of its earlier attempts."""
     deaths: int = 0
     preemptions: int = 0
-    """How often it has marked itself as preempting and left."""
+    """Attempts that marked themselves as preempting and left."""
     seed: int | None = None
-    """Its own, of all its attempts; None: the sweep has none."""
-    alone_on: str = ""
-    """The device that it is to have alone, having found too little memory there beside others; else empty."""
+    """The same for all its attempts; None: the sweep has none."""
+    exclusive_on: str = ""
+    """The device that it needs exclusively, after running out of memory there beside others; else empty."""
 
 
 @dataclass(frozen=True, slots=True)
 class PendingStart:
-    """A start that the pool has been asked for: the run enters `main` once the pool has counted it."""
+    """A start that waits for the pool: the run enters `main` once the pool has counted it."""
 
     run: OpenRun
     new: bool
-    """The run counts as one of the sweep's; else it was known before."""
+    """The run counts as new; else it was known before."""
     leased: bool
-    """It is one of the slot's lease; else the slot was told to run it again."""
+    """It belongs to the slot's lease; else it is another attempt."""
 
 
 @dataclass(frozen=True, slots=True)
 class CutShort:
-    """Why a running run is being ended by us, though the sweep goes on."""
+    """Why we end an active run though the sweep goes on."""
 
     reason: str
     failed: bool
-    """It has failed, and is performed; else its worker is killed as if it had died by itself."""
+    """The run counts as failed; else as one whose worker died."""
 
 
 @dataclass(frozen=True, slots=True)
 class SlotView:
-    """One worker's place."""
+    """One slot and its worker."""
 
     slot: Slot
     device: str = ""
-    """Its devices as a worker's mask has them; empty: it computes on the processor."""
-    soiled: bool = False
-    """Its last worker's memory on its devices may not be free yet."""
+    """Its devices, as in the worker's mask; empty: it computes on the CPU."""
+    memory_not_released: bool = False
+    """Device memory of its last worker may not be free yet."""
     state: SlotState = SlotState.STOPPED
     busy: bool = False
-    """It holds a lease or a run that it was told to run again."""
+    """It has a lease, or another attempt of a run."""
     lease_left: int = 0
-    """Runs of its lease that it has not started."""
+    """Runs of its lease not started yet."""
     run: OpenRun | None = None
-    """What is inside `main` there."""
+    """The run inside `main`."""
     assigned: OpenRun | None = None
-    """What it was told to run again and has not started."""
+    """The run that it was given for another attempt, not started yet."""
     pending: PendingStart | None = None
-    """What waits there for the pool's answer; it stays where the worker dies meanwhile."""
+    """The start that waits for the pool's answer; it stays if the worker dies."""
     fault: StartFailed | None = None
-    """What kept its worker from becoming ready."""
+    """Why its worker could not become ready."""
     cut: CutShort | None = None
     active_at: float = 0.0
-    """When its run was last seen to do something."""
-    performed: int = 0
-    """Runs that its present process has been through."""
+    """Time of its run's last activity."""
+    completed: int = 0
+    """Runs completed by its present process."""
     replacing: bool = False
-    """Its worker leaves to be replaced by a fresh one."""
+    """Its worker leaves, and a new one follows."""
     denied: int = 0
-    """How often in a row the system had no process for it."""
+    """Denied spawns in a row."""
     restarts: tuple[float, ...] = ()
     spawn_at: float | None = None
     kill_at: float | None = None
     lease_at: float | None = None
-    """Not before this is it given another lease."""
+    """Earliest time of its next lease."""
     idle_returns: int = 0
-    """How often in a row its agent returned without a run, though the sweep goes on."""
+    """Times in a row that its agent returned without a run, though the sweep goes on."""
 
     @property
     def alive(self) -> bool:
-        """Whether the slot has a process."""
+        """Return whether the slot has a process."""
         return self.state in ALIVE
 
     @property
     def held(self) -> tuple[OpenRun, ...]:
-        """The run that the slot holds, running or not yet started; at most one."""
+        """Return the slot's run, active or not yet started; at most one."""
         pending = None if self.pending is None else self.pending.run
         return tuple(run for run in (self.run, self.assigned, pending) if run is not None)
 
     @property
-    def over(self) -> bool:
-        """Whether the slot will never have a process again."""
+    def is_terminal(self) -> bool:
+        """Return whether the slot will never have a process again."""
         return self.state in TERMINAL
 
 
 @dataclass(frozen=True, slots=True)
 class PoolGrant:
-    """What a sweep's pool lets this machine do, by its last answer."""
+    """What the pool allows this machine, by its last answer."""
 
     granted: int = 0
-    """New runs that may have started here in all."""
-    each: int = 1
-    """So many an idle worker is given at a time, at most."""
-    handed: frozenset[RunId] = frozenset()
-    """Runs that are to be run again here, and have not started."""
+    """New runs that may start here in total."""
+    max_lease: int = 1
+    """Maximum lease of an idle worker."""
+    assigned: frozenset[RunId] = frozenset()
+    """Requeued runs assigned to this machine, not started yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class SweepView:
-    """All that a decision rests on."""
+    """All facts that decisions use."""
 
     limits: Limits
     slots: tuple[SlotView, ...]
     started: int = 0
     """Distinct runs that have entered `main`."""
     reruns: tuple[OpenRun, ...] = ()
-    """Runs cut short that wait for a worker."""
+    """Runs that wait for another attempt."""
     failures: FailureCount = field(default_factory=FailureCount)
     devices: tuple[str, ...] = ()
-    """What slots get in turn; empty: there are none."""
+    """Devices, given to slots in turn; may be empty."""
     health: Health = field(default_factory=Health)
     presence: DevicePresence = field(default_factory=DevicePresence)
     end_at: float | None = None
-    """When the sweep's own time is over."""
+    """When the sweep timeout passes."""
     deadline_at: float | None = None
-    """Before this all runs are to end; None: there is no deadline."""
+    """When all runs must have ended."""
     took: tuple[float, ...] = ()
-    """How long the latest runs took, in seconds; () also where nobody needs to know."""
-    told_too_late: bool = False
-    """The user knows that no run starts any more that would not end before the deadline."""
+    """Durations of the latest runs, in seconds; kept only with a deadline."""
+    too_late_announced: bool = False
+    """The user knows that no further run starts before the deadline."""
     start_deaths: tuple[str, ...] = ()
     last_death: str = ""
-    """What the last worker died of."""
+    """Cause of the last death."""
     loadable: bool = False
-    """A worker has become ready, so that what keeps another from it is no fault of every worker's."""
+    """A worker has become ready, so a failing start isn't common to all workers."""
     exhausted: str = ""
-    """Why the sweep gives no more runs; empty: it may."""
-    complaint: str = ""
-    """What an agent said when it returned early, until it is known whether the sweep is over."""
+    """Why the sweep gives no more runs; empty: it may give some."""
+    agent_error: str = ""
+    """Error of an agent that returned early, kept until we know whether the sweep has ended."""
     asking: bool = False
-    """The sweep's state has been asked for, the answer not come."""
-    look_from: float = 0.0
-    """Not before this is it looked again at what workers without a run wait for."""
-    told_of_metric: bool = False
-    """A run has finished without a value of the sweep's metric, and the user knows."""
+    """A question for the sweep's state is open."""
+    next_check_at: float = 0.0
+    """Earliest time of the next check of what idle workers wait for."""
+    missing_metric_announced: bool = False
+    """The user knows that a run finished without the sweep's metric."""
     ending: SweepEnd | None = None
     occupancy: Occupancy | None = None
-    """Set where as many workers share a device as its memory holds."""
+    """Set if workers share devices by memory."""
     grant: PoolGrant | None = None
-    """Set where the sweep's runs are drawn from a pool, which alone knows when it is over."""
+    """Set if a pool counts the runs; only the pool then knows when the sweep has ended."""
 
 
 def open_view(limits: Limits, workers: int, *, devices: tuple[str, ...] = (), **known: Any) -> SweepView:
-    """Return the view of a sweep that has not begun, or that goes on with what is `known` of it."""
+    """Return the view of a new sweep, or of a resumed one with its `known` fields."""
     names = devices or ("",)
     slots = tuple(SlotView(slot=Slot(n), device=names[n % len(names)]) for n in range(workers))
     return SweepView(limits=limits, slots=slots, devices=devices, **known)
 
 
-def is_over(view: SweepView) -> bool:
+def is_finished(view: SweepView) -> bool:
     """Return whether no process is left and none will come."""
-    return all(slot.over for slot in view.slots)
+    return all(slot.is_terminal for slot in view.slots)
 
 
 def next_deadline(view: SweepView) -> float | None:
-    """Return when TimePassed is due, in monotonic seconds; None: only another event can change anything."""
+    """Return when TimePassed is due, in monotonic seconds; None: only other events can change the view."""
     times = [at for slot in view.slots for at in (slot.spawn_at, slot.kill_at, slot.lease_at)]
     times += [
         at
@@ -223,21 +224,21 @@ def next_deadline(view: SweepView) -> float | None:
 
 
 def run_ends_at(view: SweepView, slot: SlotView) -> float | None:
-    """Return when the slot's run is past its time; None: it has no run, or as much time as it likes."""
+    """Return when the slot's run exceeds its timeout; None: no run, or no timeout."""
     if view.limits.run_timeout_s is None or slot.run is None or slot.cut is not None:
         return None
     return slot.run.since + view.limits.run_timeout_s
 
 
 def stalls_at(view: SweepView, slot: SlotView) -> float | None:
-    """Return when the slot's run has stalled, unless it is seen to do something before."""
+    """Return when the slot's run counts as stalled, unless there is activity before."""
     if view.limits.stall_timeout_s is None or slot.run is None or slot.cut is not None:
         return None
     return slot.active_at + view.limits.stall_timeout_s
 
 
 def silent_from(slot: SlotView) -> float | None:
-    """Return when the slot's worker, which was given work and starts none, is taken for stuck."""
+    """Return when the slot's worker, which has work but no run, counts as stuck."""
     if slot.state is not SlotState.RUNNING or not slot.busy or slot.run or slot.pending:
         return None
     return slot.active_at + SILENT_S

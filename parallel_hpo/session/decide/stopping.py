@@ -1,18 +1,10 @@
-"""Runs that would not end before the deadline are not started: pure, a part of `decide`.
+"""The deadline, and each run's seed. Pure, a part of `decide`.
 
-What is not started is left to `--resume`. While others run a worker without a run waits: a shorter
-run than those before may make room for one more.
+A run that can't end before the deadline does not start; `--resume` runs it later. While other runs are
+active, a worker without a run waits: a short run among them may lower the expected duration, so that one
+more fits.
 
-Each run's own seed: pure.
-
-A server of ours says which place in its sweep a run has. W&B's says none: there what tells runs apart
-is their parameters, and of those with the same ones which of them it is.
-
-When the sweep's processes leave: nothing is left to do, nobody to do it, or somebody asks for it.
-
-Pure, a part of `decide`.
-
-Runs and sweeps that had their time, stall, or hold too much memory: pure, a part of `decide`.
+When a sweep ends or stops, and the limits of time and memory of its runs. Pure, a part of `decide`.
 """
 
 from __future__ import annotations
@@ -44,36 +36,36 @@ TOO_LATE: Final = "replaced: its next run would not end before the deadline"
 
 
 def longest_lease(view: SweepView, now: float) -> int | None:
-    """Return how many runs, one after the other, would end before the deadline; None: there is none."""
+    """Return how many runs in a row would end before the deadline, None without a deadline."""
     return None if view.deadline_at is None else runs_within(view.took, view.deadline_at - now)
 
 
 def is_too_late(view: SweepView, now: float) -> bool:
-    """Whether a run that starts now would not end before the deadline."""
+    """Return whether a run that starts now would end after the deadline."""
     return longest_lease(view, now) == 0
 
 
 def note_run(draft: Draft, outcome: Outcome, took_s: float) -> None:
-    """Let a run that has ended by itself, or by the sweep's wish, say how long one takes."""
+    """Take a completed or early-stopped run into the expected duration."""
     if draft.view.deadline_at is not None:
         draft.view = replace(draft.view, took=note_duration(draft.view.took, took_s, outcome))
 
 
-def say_once(draft: Draft) -> None:
-    """Say that no run starts any more, where there are some."""
-    if not draft.view.told_too_late:
-        draft.view = replace(draft.view, told_too_late=True)
-        draft.tell(Message(_why(draft)))
+def announce_once(draft: Draft) -> None:
+    """Notify the user, once, that no further run starts."""
+    if not draft.view.too_late_announced:
+        draft.view = replace(draft.view, too_late_announced=True)
+        draft.notify(Message(_why(draft)))
 
 
-def send_back(draft: Draft, slot: SlotView) -> None:
-    """Let a leased run go back to its server, which takes that from a worker that leaves."""
-    say_once(draft)
+def return_run(draft: Draft, slot: SlotView) -> None:
+    """Replace the worker of a leased run: the server requeues what a leaving worker has not started."""
+    announce_once(draft)
     draft.replace_worker(slot, TOO_LATE)
 
 
-def end_too_late(draft: Draft) -> None:
-    """End a sweep of which nothing is on, and nothing more may start."""
+def end_sweep(draft: Draft) -> None:
+    """End a sweep in which no run is active and none may start."""
     draft.leave(SweepEnd(_why(draft), ExitCode.SWEEP_TIMEOUT, StopKind.DRAIN))
 
 
@@ -84,18 +76,23 @@ def _why(draft: Draft) -> str:
 
 
 SEEDS: Final = 2**31
-"""What every library takes for a seed: some know no larger number, some no negative one."""
+"""Upper bound of a seed, exclusive. Some libraries refuse larger numbers, some refuse negative ones."""
 _STEP: Final = 0x9E3779B1
-"""Odd, so that no two of 2**31 places come to the same seed; large, so that neighbours are far apart."""
+"""Step between seeds. Odd, so that all 2**31 indices get distinct seeds; large, so that neighbours differ
+much."""
 
 
-def seed_of(sweep_seed: int, place: int) -> int:
-    """Return the seed of the run at a place of a sweep, a whole number from 0 and below 2**31."""
-    return (_number(f"{sweep_seed}") + place * _STEP) % SEEDS
+def seed_of(sweep_seed: int, index: int) -> int:
+    """Return the seed of a sweep's run, 0 ≤ seed < 2**31."""
+    return (_number(f"{sweep_seed}") + index * _STEP) % SEEDS
 
 
-def place_by(parameters: Parameters, before: int) -> int:
-    """Return a place for a run with these parameters, of which `before` others have begun."""
+def index_from(parameters: Parameters, before: int) -> int:
+    """Return an index for a run of a server that gives runs none, as W&B's.
+
+    Args:
+        before: number of runs with the same parameters that have begun.
+    """
     return _number(f"{before}/{json.dumps(parameters, sort_keys=True)}")
 
 
@@ -104,13 +101,13 @@ def _number(text: str) -> int:
 
 
 def on_stop(draft: Draft, event: StopAsked) -> None:
-    """Take a stop; a later one may only be harder than an earlier one."""
+    """Begin a stop; a later one can only be harder than an earlier one."""
     before = draft.view.ending.stop if draft.view.ending else None
     interrupted = before not in (None, StopKind.DRAIN)
     if event.kind is StopKind.KILL or (interrupted and event.kind is not StopKind.DRAIN):
         _kill_all(draft, event)
     elif not interrupted and before is not event.kind:
-        draft.tell_stop(event.kind, event.reason)
+        draft.announce_stop(event.kind, event.reason)
         draft.leave(SweepEnd(event.reason, event.exit_code, event.kind))
 
 
@@ -126,27 +123,27 @@ def _kill_all(draft: Draft, event: StopAsked) -> None:
 
 
 def end_if_done(draft: Draft) -> None:
-    """End the sweep when nothing is left to do, or nobody to do it."""
+    """End the sweep if no work or no worker is left."""
     if draft.view.ending is not None:
         return
     tripped = why_tripped(draft.view.failures, draft.view.limits.failures)
     if tripped:
         draft.leave(SweepEnd(tripped, ExitCode.FAILURE_POLICY, StopKind.INTERRUPT))
-    elif all(slot.over for slot in draft.view.slots):
+    elif all(slot.is_terminal for slot in draft.view.slots):
         _end_without_workers(draft)
     elif any(slot.busy for slot in draft.view.slots) or draft.view.asking:
         pass
     elif draft.view.grant is None and not draft.work():
-        draft.leave(_complete(draft.view))  # a pool says itself when nothing is left on any machine
+        draft.leave(_complete(draft.view))  # with a pool, only the pool knows
     elif is_too_late(draft.view, draft.now):
-        end_too_late(draft)
+        end_sweep(draft)
 
 
 def _end_without_workers(draft: Draft) -> None:
-    """End a sweep whose last worker gave up, or was drained by somebody."""
+    """End a sweep whose last worker gave up or was drained."""
     if any(slot.state is SlotState.FATAL for slot in draft.view.slots):
         reason = f"all workers gave up: {draft.view.last_death}"
-        # Another machine may do better with what a pool gets back.
+        # With a pool, another machine may complete these runs.
         draft.drop_reruns(reason, Outcome.CRASHED if draft.view.grant is None else Outcome.STOPPED)
         draft.leave(SweepEnd(reason, ExitCode.FAILURE_POLICY))
     else:
@@ -154,25 +151,25 @@ def _end_without_workers(draft: Draft) -> None:
 
 
 def _complete(view: SweepView) -> SweepEnd:
-    """Return the ending of a sweep in which nothing is left to do."""
+    """Return the ending of a sweep without work left."""
     reason = view.exhausted or f"all {view.limits.count} runs performed"
     none_finished = view.started > 0 and view.failures.none_finished
     return SweepEnd(reason, ExitCode.NO_RUN_FINISHED if none_finished else ExitCode.COMPLETE)
 
 
 STACKS_S: Final = 1.0
-"""From asking a stalled worker for its stacks to killing it: writing them takes milliseconds."""
+"""Delay in seconds between a stalled worker's stack dump (milliseconds) and its kill."""
 
 
-def set_the_clock(draft: Draft) -> None:
-    """Let the sweep's own time begin."""
+def start_sweep_timeout(draft: Draft) -> None:
+    """Start the sweep timeout."""
     timeout_s = draft.view.limits.sweep_timeout_s
     if timeout_s is not None:
         draft.view = replace(draft.view, end_at=draft.now + timeout_s)
 
 
 def end_overdue(draft: Draft) -> None:
-    """Kill, cut short or end what has had its time."""
+    """Apply all limits of time that have passed."""
     limits = draft.view.limits
     for slot in draft.view.slots:
         if _is_past(slot.kill_at, draft.now):
@@ -186,18 +183,18 @@ def end_overdue(draft: Draft) -> None:
             draft.change(slot.slot, cut=CutShort(reason, failed=False), kill_at=draft.now + STACKS_S)
         elif draft.view.ending is None and _is_past(silent_from(slot), draft.now):
             draft.actions.append(DumpStacks(slot.slot))
-            draft.replace_worker(slot, f"replaced: it was given work and has said nothing for {SILENT_S:g} s")
+            draft.replace_worker(slot, f"replaced: it had work and was silent for {SILENT_S:g} s")
     if draft.view.ending is None and _is_past(draft.view.end_at, draft.now):
         reason = f"sweep timeout {limits.sweep_timeout_s:g} s"
         draft.leave(SweepEnd(reason, ExitCode.SWEEP_TIMEOUT, StopKind.INTERRUPT))
     elif draft.view.ending is None and _is_past(draft.view.deadline_at, draft.now):
         reason = f"deadline {limits.deadline}"
-        draft.tell_stop(StopKind.INTERRUPT, reason)
+        draft.announce_stop(StopKind.INTERRUPT, reason)
         draft.leave(SweepEnd(reason, ExitCode.SWEEP_TIMEOUT, StopKind.INTERRUPT))
 
 
 def _cut_by_time(draft: Draft, slot: SlotView, reason: str) -> None:
-    """Interrupt a run that is past its time; where it does not end, it is killed."""
+    """Interrupt a run after its timeout; kill it if it does not end within the grace time."""
     assert slot.run is not None
     draft.actions.append(Send(slot.slot, CutRun(slot.run.run_id, reason)))
     kill_at = draft.now + draft.view.limits.grace_s

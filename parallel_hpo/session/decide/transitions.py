@@ -1,8 +1,7 @@
-"""The one table of a worker slot's legal moves.
+"""The table of a worker slot's legal moves; no other file assigns a slot's state.
 
-A pair that is missing here is illegal: `move` raises and nothing changes. A late
-message is a listed move to the same state. Knows nothing of time or counts; no
-other file assigns a slot's state. The words are Supervisor's.
+A missing pair is illegal: `move` raises and nothing changes. A late message is a listed move to the same
+state. The states have Supervisor's names.
 """
 
 from __future__ import annotations
@@ -18,23 +17,23 @@ class Move(StrEnum):
     """What can happen to a slot."""
 
     SPAWN = "spawn"
-    """A worker process is being started in it."""
+    """A worker process starts in it."""
     DENIED = "be denied a process"
     """The system had no process or descriptor for its worker."""
     READY = "ready"
-    """Its worker has unpickled `main` and waits for orders."""
+    """Its worker has loaded `main` and waits for orders."""
     LEAVE = "leave"
-    """Its worker was told to leave, or the sweep needs it no more."""
+    """Its worker got the order to leave, or the sweep needs no worker here."""
     DIED = "died"
-    """Its worker's process tree is gone."""
+    """Its worker's process tree has ended."""
     REPLACED = "be replaced"
-    """Its process tree is gone as it was meant to, and another process follows."""
+    """Its process tree has ended as intended, and another process follows."""
     GIVE_UP = "give up"
     """Its restart budget is spent."""
 
 
 class IllegalMove(Exception):
-    """A move that the table does not list: a fault of ours."""
+    """A move that the table does not list: a bug of this package."""
 
 
 MOVES: Final[Mapping[tuple[State, Move], State]] = {
@@ -66,10 +65,10 @@ ALIVE: Final = frozenset({State.STARTING, State.RUNNING, State.STOPPING})
 
 
 def move(state: State, what: Move) -> State:
-    """Return the state that follows from `what`.
+    """Return the state after a move.
 
     Raises:
-        IllegalMove: the table has no such move; the state is as it was.
+        IllegalMove: the table has no such move.
     """
     try:
         return MOVES[state, what]

@@ -23,6 +23,7 @@ from parallel_hpo.session.decide.events import (
     Action,
     Died,
     Event,
+    Notify,
     Opened,
     RecordDrop,
     RecordEnd,
@@ -30,7 +31,6 @@ from parallel_hpo.session.decide.events import (
     Reported,
     Send,
     Spawn,
-    Tell,
     TimePassed,
 )
 from parallel_hpo.session.decide.state import Limits, PoolGrant, SweepView, next_deadline, open_view
@@ -72,7 +72,7 @@ def leases(actions: list[Action]) -> list[int | None]:
 
 
 def said(actions: list[Action]) -> list[str]:
-    return [a.notice.text for a in actions if isinstance(a, Tell) and isinstance(a.notice, Message)]
+    return [a.notice.text for a in actions if isinstance(a, Notify) and isinstance(a.notice, Message)]
 
 
 def test_a_worker_is_leased_one_run_first_and_then_no_more_than_would_end_in_time() -> None:
@@ -199,7 +199,9 @@ def test_a_worker_that_is_ready_too_late_is_given_nothing() -> None:
 def test_a_machine_that_has_its_own_hour_leaves_a_pool_that_goes_on() -> None:
     """It wants nothing any more, and is gone when nothing is on: what it was granted goes to others."""
     story = Story(count=None, took=(40.0,))
-    story.view = open_view(story.view.limits, 1, deadline_at=100.0, took=(40.0,), grant=PoolGrant(3, each=9))
+    story.view = open_view(
+        story.view.limits, 1, deadline_at=100.0, took=(40.0,), grant=PoolGrant(3, max_lease=9)
+    )
     story.at(0.0, Opened(), Reported(S0, Ready()))
     assert leases(story.done)[-1] == 2
     assert needs(story.view, 0.0).wants > 0

@@ -16,7 +16,7 @@ from parallel_hpo.core.types import Outcome, RunId, Slot, SlotState, StopKind
 from parallel_hpo.count.policy import RestartLimits
 from parallel_hpo.session.decide.deaths import on_death, on_spawn_denied
 from parallel_hpo.session.decide.draft import Draft
-from parallel_hpo.session.decide.events import Action, Died, GiveBack, RecordEnd, SpawnDenied, Tell
+from parallel_hpo.session.decide.events import Action, Died, Notify, RecordEnd, ReturnRuns, SpawnDenied
 from parallel_hpo.session.decide.state import CutShort, Limits, OpenRun, SweepView, open_view
 
 S0 = Slot(0)
@@ -94,12 +94,12 @@ def test_a_run_killed_by_a_stop_is_stopped_and_can_be_resumed(stop: StopKind) ->
         "SIGINT; killed (SIGKILL)",
     )
     assert view.reruns == ()
-    assert view.slots[0].over
+    assert view.slots[0].is_terminal
 
 
 def test_what_a_dead_worker_was_issued_and_had_not_started_is_given_back() -> None:
-    assert GiveBack(S0, keep=RUN.run_id) in die(sweep_of_one())[1]
-    assert GiveBack(S0, keep=None) in die(sweep_of_one(None))[1]
+    assert ReturnRuns(S0, keep=RUN.run_id) in die(sweep_of_one())[1]
+    assert ReturnRuns(S0, keep=None) in die(sweep_of_one(None))[1]
 
 
 def test_a_run_that_was_assigned_and_not_started_waits_on_at_no_cost() -> None:
@@ -118,7 +118,7 @@ def test_nothing_of_the_dead_worker_stays_in_its_slot(
     )
     slot = view.slots[0]
     assert (slot.busy, slot.lease_left, slot.run, slot.assigned, slot.cut) == (False, 0, None, None, None)
-    assert (slot.kill_at, slot.lease_at, slot.replacing, slot.performed) == (None, None, False, 0)
+    assert (slot.kill_at, slot.lease_at, slot.replacing, slot.completed) == (None, None, False, 0)
 
 
 def test_a_worker_that_left_to_be_replaced_costs_no_restart() -> None:
@@ -158,12 +158,12 @@ def test_a_worker_that_the_system_has_no_process_for_is_tried_again_later_at_no_
         assert (slot.state, slot.restarts, view.start_deaths) == (SlotState.STOPPED, (), ())
         assert slot.spawn_at is not None
         waits.append(slot.spawn_at - 100.0)
-        warnings += [each for each in actions if isinstance(each, Tell) and isinstance(each.notice, Message)]
+        warnings += [a for a in actions if isinstance(a, Notify) and isinstance(a.notice, Message)]
         view = replace(view, slots=(replace(slot, state=SlotState.STARTING),))
     assert waits == [1, 2, 4, 8, 16, 30, 30, 30]
     (warning,) = warnings
     assert warning.notice == Message(
-        "w0 can't be started: fork failed: no process; it is tried again until it can", warning=True
+        "w0 can't be started: fork failed: no process; retrying until it can", warning=True
     )
 
 

@@ -42,7 +42,7 @@ from parallel_hpo.session.decide.events import (
     SweepSeen,
     TimePassed,
 )
-from parallel_hpo.session.decide.state import Limits, is_over, next_deadline, open_view
+from parallel_hpo.session.decide.state import Limits, is_finished, next_deadline, open_view
 
 
 @dataclass
@@ -193,7 +193,7 @@ class Play:
     def finish(self) -> None:
         """Let everything run to its end without further mishap."""
         for _ in range(10_000):
-            if is_over(self.view):
+            if is_finished(self.view):
                 return
             self.now += 0.01
             for slot in list(self.alive):
@@ -269,7 +269,7 @@ def test_when_all_workers_gave_up_the_sweep_ends_with_the_failure_code() -> None
             play.turn(slot)
             play.turn(slot)
             play.die(slot, "SIGKILL")
-        if is_over(play.view):
+        if is_finished(play.view):
             break
         play.time()
     assert play.view.ending and play.view.ending.exit_code == ExitCode.FAILURE_POLICY
@@ -321,7 +321,7 @@ def test_a_second_stop_kills_at_once() -> None:
     play.event(StopAsked(StopKind.INTERRUPT, "SIGINT", 130))
     play.event(StopAsked(StopKind.INTERRUPT, "SIGINT", 130))
     assert not play.alive
-    assert is_over(play.view)
+    assert is_finished(play.view)
     assert play.outcomes == [Outcome.STOPPED]
 
 
@@ -417,7 +417,7 @@ def test_no_order_of_deaths_performs_more_or_fewer_runs_than_count(
             play.die(slot, f"exit {number}")  # several causes, or the start would be called hopeless
         else:
             play.time()
-        if is_over(play.view):
+        if is_finished(play.view):
             break
     if play.view.ending and play.view.ending.exit_code == ExitCode.FAILURE_POLICY:
         return
@@ -440,7 +440,7 @@ def test_whatever_is_asked_every_started_run_is_accounted_for_once(script: list[
             play.time()
         else:
             play.event(StopAsked(StopKind[word], word, 130))
-        if is_over(play.view):
+        if is_finished(play.view):
             break
     play.finish()
     assert set(play.ends) == {run for run, _ in play.starts}

@@ -13,6 +13,7 @@ from parallel_hpo.session.decide.events import (
     AwaitDevice,
     Died,
     Event,
+    Notify,
     Opened,
     RecordQuarantine,
     Reported,
@@ -21,10 +22,9 @@ from parallel_hpo.session.decide.events import (
     Spawn,
     StartGranted,
     StopAsked,
-    Tell,
     TimePassed,
 )
-from parallel_hpo.session.decide.state import Limits, is_over, next_deadline, open_view
+from parallel_hpo.session.decide.state import Limits, is_finished, next_deadline, open_view
 
 OOM = "OutOfMemoryError: CUDA out of memory."
 ECC = "RuntimeError: CUDA error: uncorrectable ECC error encountered"
@@ -82,7 +82,7 @@ class Play:
         return action in self.actions
 
     def words(self) -> list[str]:
-        told = [action.notice for action in self.actions if isinstance(action, Tell)]
+        told = [action.notice for action in self.actions if isinstance(action, Notify)]
         return [notice.text for notice in told if isinstance(notice, Message)]
 
 
@@ -107,7 +107,7 @@ def test_a_device_that_stays_held_is_handed_on_with_a_word() -> None:
     play.die(0, "SIGKILL", clear=False)
     play.event(DeviceClear(Slot(0), held_by="process 7 (10 MB)"))
     assert play.did(Spawn(Slot(0)))
-    assert play.words() == ["device 3 is handed on although memory is still held on it by process 7 (10 MB)"]
+    assert play.words() == ["device 3 is used again although process 7 (10 MB) still holds memory on it"]
 
 
 def test_without_devices_nothing_is_waited_for() -> None:
@@ -124,7 +124,7 @@ def test_a_stop_while_a_device_is_waited_for_ends_the_sweep() -> None:
     play.begin(0)
     play.die(0, "SIGKILL", clear=False)
     play.event(StopAsked(StopKind.INTERRUPT, "SIGINT", 130))
-    assert is_over(play.view)
+    assert is_finished(play.view)
     play.event(DeviceClear(Slot(0), held_by="process 7"))
     assert play.actions == ()
 

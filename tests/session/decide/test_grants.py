@@ -35,7 +35,6 @@ from parallel_hpo.session.decide.events import (
     Died,
     DrainAsked,
     Event,
-    GiveBack,
     Kill,
     Opened,
     PoolAnswered,
@@ -43,6 +42,8 @@ from parallel_hpo.session.decide.events import (
     RecordEnd,
     RecordStart,
     Reported,
+    ReportEnd,
+    ReturnRuns,
     ScaleAsked,
     Send,
     Spawn,
@@ -50,11 +51,10 @@ from parallel_hpo.session.decide.events import (
     StartRefused,
     StopAsked,
     SweepSeen,
-    TellEnd,
     TimePassed,
     WithdrawStart,
 )
-from parallel_hpo.session.decide.state import Limits, PoolGrant, is_over, next_deadline, open_view
+from parallel_hpo.session.decide.state import Limits, PoolGrant, is_finished, next_deadline, open_view
 
 S0, S1 = Slot(0), Slot(1)
 RUN = PooledRun(RunId("handed"), {"x": 1}, attempt=3, spent_s=5.0, deaths=1, seed=8)
@@ -220,7 +220,7 @@ def test_a_refused_run_that_the_pool_knows_is_passed_over(
     play = leased(Play(), granted=2, each=2)
     play.refuse(S0, "theirs", why)
     assert play.sent(S0) == [SkipRun(RunId("theirs"), exit_code)]
-    assert play.did(TellEnd) is told
+    assert play.did(ReportEnd) is told
     assert (play.view.slots[S0].lease_left, play.view.started) == (1, 0)
     assert play.sent(S1) == [Lease(1)]
 
@@ -230,7 +230,7 @@ def test_a_refused_new_run_goes_back_with_its_worker() -> None:
     play.refuse(S0, "new", "no run is granted to this machine now")
     assert play.sent(S0) == [Drain()]
     play.event(Died(S0, "exit 0"))
-    assert GiveBack(S0, keep=None) in play.actions
+    assert ReturnRuns(S0, keep=None) in play.actions
     assert play.view.slots[S0].restarts == ()
 
 
@@ -296,7 +296,7 @@ def test_where_the_worker_dies_while_its_start_waits_the_run_is_left_to_the_pool
     play = leased(Play(workers=1), granted=1, each=1)
     play.ask(S0, "a")
     play.event(Died(S0, "SIGKILL"))
-    assert GiveBack(S0, keep=RunId("a")) in play.actions
+    assert ReturnRuns(S0, keep=RunId("a")) in play.actions
     play.now = 10.0
     play.event(TimePassed())
     assert not play.did(Spawn)  # its next worker waits for the answer
@@ -310,7 +310,7 @@ def test_where_the_worker_dies_and_its_start_is_refused_the_run_goes_back_to_its
     play.ask(S0, "a")
     play.event(Died(S0, "SIGKILL"))
     play.event(StartRefused(S0, RunId("a"), "no run is granted to this machine now"))
-    assert GiveBack(S0) in play.actions
+    assert ReturnRuns(S0) in play.actions
     assert play.view.started == 0
 
 
@@ -420,7 +420,7 @@ def test_a_machine_whose_workers_all_gave_up_hands_on_what_waited() -> None:
     play.event(SweepSeen(""))
     (drop,) = (action for action in play.actions if isinstance(action, RecordDrop))
     assert (drop.end.outcome, drop.end.resumable) == (Outcome.STOPPED, True)
-    assert is_over(play.view)
+    assert is_finished(play.view)
 
 
 def test_what_others_hold_is_not_looked_for_on_this_machine() -> None:

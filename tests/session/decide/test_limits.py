@@ -91,7 +91,7 @@ def test_a_stalled_run_is_killed_only_after_its_stacks_were_written() -> None:
 
 def test_a_sweep_past_its_time_interrupts_its_runs_and_can_be_resumed() -> None:
     draft = Draft(inside_main(sweep_timeout_s=30), 90.0)
-    stopping.set_the_clock(draft)
+    stopping.start_sweep_timeout(draft)
     assert next_deadline(draft.view) == 120.0
     view, actions = pass_time(draft.view, 120.0)
     assert view.ending is not None

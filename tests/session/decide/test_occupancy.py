@@ -62,7 +62,9 @@ class FillingPlay(Play):
 
     def staying(self) -> list[int]:
         return [
-            view.slot for view in self.view.slots if not view.over and view.state is not SlotState.STOPPING
+            view.slot
+            for view in self.view.slots
+            if not view.is_terminal and view.state is not SlotState.STOPPING
         ]
 
     def orders(self, slot: int) -> list[object]:
@@ -145,7 +147,10 @@ def test_a_run_that_found_too_little_memory_beside_others_is_run_again_alone(thr
     (record,) = [action for action in three.actions if isinstance(action, RecordEnd)]
     assert (record.final, record.end.outcome) == (False, Outcome.STOPPED)
     assert three.view.failures.total == 0
-    assert "as one of 3 workers" in three.words()[-1] and "2 at a time share it then" in three.words()[-1]
+    assert (
+        "as one of 3 workers" in three.words()[-1]
+        and "then 2 at a time share the device" in three.words()[-1]
+    )
     three.die(2)  # for good: one less
     three.die(0)
     assert not three.did(Spawn(Slot(0))), "another is at a run there"
@@ -222,7 +227,7 @@ def test_a_lone_run_whose_worker_dies_is_run_again_alone_as_its_retries_allow(th
     three.begin_again(0, three.sends_again()[0])
     three.die(0, "SIGKILL")
     (waiting,) = three.view.reruns
-    assert (waiting.attempt, waiting.deaths, waiting.alone_on) == (3, 1, "3")
+    assert (waiting.attempt, waiting.deaths, waiting.exclusive_on) == (3, 1, "3")
 
 
 def test_a_lone_run_goes_elsewhere_where_its_device_is_in_quarantine() -> None:
@@ -281,6 +286,6 @@ def test_a_machine_of_many_asks_its_pool_for_what_its_new_workers_can_use() -> N
     assert needs(play.view, play.now).wants == 3
     play.event(PoolAnswered(Granted(granted=FIRST_RUNS + 3)))
     assert play.did(Spawn(Slot(1))) and play.did(Spawn(Slot(2)))
-    lone = OpenRun(RunId("lone"), {}, 2, 0.0, alone_on="3")
+    lone = OpenRun(RunId("lone"), {}, 2, 0.0, exclusive_on="3")
     kept = replace(play.view, reruns=(lone,), slots=play.view.slots[1:])
     assert (needs(kept, 0.0).wants, needs(kept, 0.0).wants_again) == (0, 0), "others may have them meanwhile"

@@ -13,16 +13,16 @@ from parallel_hpo.session.decide.events import (
     AwaitDevice,
     Died,
     DrainAsked,
+    Notify,
     Opened,
     PoolAnswered,
     Reported,
     Send,
     Spawn,
     StopAsked,
-    Tell,
     TimePassed,
 )
-from parallel_hpo.session.decide.state import Limits, PoolGrant, is_over, next_deadline, open_view
+from parallel_hpo.session.decide.state import Limits, PoolGrant, is_finished, next_deadline, open_view
 from tests.session.decide.test_device_care import Play
 
 WHO = "process 7 computes on it"
@@ -42,7 +42,7 @@ def let_go(play: Play) -> None:
 
 
 def said(play: Play) -> list[str]:
-    return [a.notice.text for a in play.actions if isinstance(a, Tell) and isinstance(a.notice, Message)]
+    return [a.notice.text for a in play.actions if isinstance(a, Notify) and isinstance(a.notice, Message)]
 
 
 def spawned(play: Play) -> list[int]:
@@ -73,7 +73,7 @@ def test_a_device_whose_owner_is_there_all_the_time_is_never_used_again_and_the_
         play.run(1, Outcome.FINISHED)
         play.event(Reported(Slot(1), LeaseEnded()))
     assert (play.begun, play.view.ending.exit_code) == (100, ExitCode.COMPLETE)
-    assert play.view.slots[0].over
+    assert play.view.slots[0].is_terminal
 
 
 def test_while_all_devices_are_away_the_sweep_waits_and_then_goes_on() -> None:
@@ -146,7 +146,7 @@ def test_a_drained_worker_stays_drained_when_its_device_is_free_again() -> None:
     play.die(0)
     play.event(DrainAsked(Slot(0)))
     let_go(play)
-    assert play.view.slots[0].over
+    assert play.view.slots[0].is_terminal
     assert spawned(play) == []
 
 
@@ -155,7 +155,7 @@ def test_a_stop_ends_a_sweep_whose_devices_are_all_away() -> None:
     come(play, "0")
     play.die(0)
     play.event(StopAsked(StopKind.INTERRUPT, "SIGINT", 130))
-    assert is_over(play.view)
+    assert is_finished(play.view)
 
 
 def test_the_deadline_ends_a_sweep_whose_devices_are_all_away() -> None:

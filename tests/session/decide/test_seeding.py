@@ -14,7 +14,7 @@ from parallel_hpo.session.decide.decide import on_delivered, on_run_started
 from parallel_hpo.session.decide.draft import Draft
 from parallel_hpo.session.decide.events import Delivered, Died, Send
 from parallel_hpo.session.decide.state import Limits, SweepView, open_view
-from parallel_hpo.session.decide.stopping import SEEDS, place_by, seed_of
+from parallel_hpo.session.decide.stopping import SEEDS, index_from, seed_of
 
 S0 = Slot(0)
 NEW = RunStarted(RunId("r"), {"x": 1}, 1, index=4)
@@ -49,8 +49,8 @@ def test_a_seed_is_the_same_wherever_and_whenever_it_is_asked_for() -> None:
 
 
 def test_where_no_server_says_places_runs_with_the_same_parameters_have_places_of_their_own() -> None:
-    assert place_by({"a": 1, "b": 2}, 0) == place_by({"b": 2, "a": 1}, 0)
-    assert len({place_by({"a": 1}, 0), place_by({"a": 1}, 1), place_by({"a": 2}, 0)}) == 3
+    assert index_from({"a": 1, "b": 2}, 0) == index_from({"b": 2, "a": 1}, 0)
+    assert len({index_from({"a": 1}, 0), index_from({"a": 1}, 1), index_from({"a": 2}, 0)}) == 3
 
 
 def test_a_run_that_starts_has_the_seed_of_its_place_and_keeps_it_in_its_next_attempt() -> None:

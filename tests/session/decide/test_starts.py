@@ -32,10 +32,10 @@ from parallel_hpo.session.decide.events import (
     RecordEnd,
     RecordStart,
     Reported,
+    ReportEnd,
     Send,
     StopAsked,
     SweepSeen,
-    TellEnd,
     TimePassed,
 )
 from parallel_hpo.session.decide.state import SILENT_S, Limits, OpenRun, next_deadline, open_view
@@ -100,7 +100,7 @@ def test_a_run_that_was_performed_is_not_performed_again_and_its_server_is_told(
     before = play.view
     play.deliver(S0, outcome)
     assert play.did(Send(S0, SkipRun(RUN, exit_code)))
-    assert play.did(TellEnd(RUN, outcome))
+    assert play.did(ReportEnd(RUN, outcome))
     assert not any(isinstance(action, RecordStart) for action in play.actions)
     assert play.view.started == before.started == 1
 
@@ -165,14 +165,14 @@ def test_an_end_that_its_worker_could_not_tell_is_told_by_us() -> None:
     play = Play()
     play.start(S0)
     play.end(S0, Outcome.FINISHED, told=False)
-    assert play.did(TellEnd(RUN, Outcome.FINISHED))
+    assert play.did(ReportEnd(RUN, Outcome.FINISHED))
 
 
 def test_an_end_is_told_again_after_what_was_written_offline_is_sent() -> None:
     play = Play()
     play.start(S0)
     play.end(S0, Outcome.FINISHED, unsent=("folder",))
-    assert play.did(TellEnd(RUN, Outcome.FINISHED, ("folder",)))
+    assert play.did(ReportEnd(RUN, Outcome.FINISHED, ("folder",)))
 
 
 def test_a_worker_whose_agent_can_not_go_on_is_replaced_and_asked_again_after_a_while() -> None:
@@ -224,7 +224,7 @@ def test_the_server_is_told_of_an_end_once_the_ledger_has_it() -> None:
     play.start(S0)
     play.end(S0, Outcome.FINISHED, told=False)
     kinds = [type(action) for action in play.actions]
-    assert kinds.index(RecordEnd) < kinds.index(TellEnd)
+    assert kinds.index(RecordEnd) < kinds.index(ReportEnd)
 
 
 def test_a_second_word_of_a_lost_agent_changes_nothing() -> None:
