@@ -26,7 +26,7 @@ from parallel_hpo.server.context import AppContext
 from parallel_hpo.server.files import storage as run_files
 from parallel_hpo.server.files.storage import BLOBS, MANIFESTS
 from parallel_hpo.server.rules.runs import OPEN
-from parallel_hpo.server.services.run_transitions import has_a_point, open_its_point
+from parallel_hpo.server.services.run_transitions import is_unique_point, reopen_point
 from parallel_hpo.server.store import (
     artifact_collections,
     artifact_members,
@@ -122,18 +122,18 @@ def delete_run(world: AppContext, run_id: int, *, with_artifacts: bool) -> None:
             raise RefusedError(f"run {run.name} of sweep {run.sweep_id} is still on: stop it first")
         logged = artifacts.logged_by_run(transaction, run_id)
         artifacts.forget_run(transaction, run_id)
-        _open_its_point(transaction, run)
+        _reopen_point(transaction, run)
         runs.delete(transaction, run_id)
     run_files.discard(world, run_id)
     for artifact in logged if with_artifacts else ():
         versions.delete(world, artifact.id, with_aliases=True)
 
 
-def _open_its_point(transaction: Transaction, run: Run) -> None:
+def _reopen_point(transaction: Transaction, run: Run) -> None:
     """Let a run's own point be issued again, as W&B does: there one is done while a run of it exists."""
     sweep = None if run.sweep_id is None else sweeps.find(transaction, run.sweep_id)
-    if sweep is not None and has_a_point(sweep, run):
-        open_its_point(transaction, run)
+    if sweep is not None and is_unique_point(sweep, run):
+        reopen_point(transaction, run)
 
 
 def besides_sweeps(world: AppContext, entity: str, project: str) -> ProjectRest | None:

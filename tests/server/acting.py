@@ -18,7 +18,7 @@ from parallel_hpo.server.services import file_stream, supervision
 from parallel_hpo.server.services import runs as run_service
 from parallel_hpo.server.services import sweeps as sweep_service
 from parallel_hpo.server.services.file_stream import Chunk
-from parallel_hpo.server.services.run_transitions import reap
+from parallel_hpo.server.services.run_transitions import apply_timeouts
 from parallel_hpo.server.services.runs import RunUpsert
 from parallel_hpo.server.services.supervision import SweepAt
 from parallel_hpo.server.services.sweeps import SweepUpsert
@@ -116,7 +116,7 @@ class SessionSetup:
         world = self.world
         while True:
             try:
-                commands = agent_service.beat(world, agent, frozenset(listed))
+                commands = agent_service.answer_heartbeat(world, agent, frozenset(listed))
             except AskFirstError as first:
                 world = replace(world, asked=world.engines.ask(world.database, first.sweep_id))
                 continue
@@ -176,5 +176,5 @@ class SessionSetup:
     def release(self, sweep: str, prefix: str, *keep: str) -> list[str]:
         return supervision.release(self.world, self.at(sweep), prefix, frozenset(keep))
 
-    def reap(self) -> list[str]:
-        return reap(self.world, up_since=START)
+    def apply_timeouts(self) -> list[str]:
+        return apply_timeouts(self.world, up_since=START)

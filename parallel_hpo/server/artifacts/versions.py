@@ -60,70 +60,72 @@ class ArtifactChanges:
     removed: tuple[str, ...] = ()
 
 
-def create(world: AppContext, wishes: ArtifactFields) -> Artifact:
+def create(world: AppContext, request: ArtifactFields) -> Artifact:
     """Make a version that is to be committed, or return the one that has the same content."""
-    for name in (wishes.collection, wishes.type, *wishes.aliases):
+    for name in (request.collection, request.type, *request.aliases):
         check_name(name)
-    for tag in wishes.tags:
+    for tag in request.tags:
         check_tag(tag)
-    check_no_registry(wishes.project)
+    check_no_registry(request.project)
     now = world.clock()
     with world.database.write() as transaction:
-        kind = _sequence(transaction, wishes, now)
-        run = _run(transaction, RunPath(wishes.entity, wishes.project, wishes.run)) if wishes.run else None
-        known = _known(transaction, kind, wishes)
+        kind = _sequence(transaction, request, now)
+        run = (
+            _run(transaction, RunPath(request.entity, request.project, request.run)) if request.run else None
+        )
+        known = _known(transaction, kind, request)
         if known is None:
-            known_id = artifacts.create(transaction, _columns(wishes, kind, run, now))
+            known_id = artifacts.create(transaction, _columns(request, kind, run, now))
         else:
             known_id = known.id
-            _log_again(transaction, known, run, wishes)
+            _log_again(transaction, known, run, request)
         return existing(transaction, known_id)
 
 
-def _sequence(transaction: Transaction, wishes: ArtifactFields, now: float) -> Collection:
-    project = projects.ensure(transaction, wishes.entity, wishes.project, now)
-    kind = artifact_collections.ensure(transaction, project, wishes.collection, wishes.type, now)
+def _sequence(transaction: Transaction, request: ArtifactFields, now: float) -> Collection:
+    project = projects.ensure(transaction, request.entity, request.project, now)
+    kind = artifact_collections.ensure(transaction, project, request.collection, request.type, now)
     if kind.is_portfolio:
         raise RefusedError(
-            f"{wishes.collection!r} is a portfolio, which has links: log the artifact under another name, "
+            f"{request.collection!r} is a portfolio, which has links: log the artifact under another name, "
             "and link it"
         )
-    if kind.type != wishes.type:
+    if kind.type != request.type:
         raise RefusedError(
-            f"artifact {wishes.collection!r} has the type {kind.type!r}, "
-            f"so it can't be logged as {wishes.type!r}"
+            f"artifact {request.collection!r} has the type {kind.type!r}, "
+            f"so it can't be logged as {request.type!r}"
         )
     return kind
 
 
-def _known(transaction: Transaction, kind: Collection, wishes: ArtifactFields) -> Artifact | None:
+def _known(transaction: Transaction, kind: Collection, request: ArtifactFields) -> Artifact | None:
     """Return the version that has this content: the newest one, or an older one where it must be there.
 
     wandb client: who gives it no id of the client's own means a version of before, and sends no files.
     """
-    found = artifacts.with_digest(transaction, kind.id, wishes.digest)
-    if found is None or wishes.client_id is None:
+    found = artifacts.with_digest(transaction, kind.id, request.digest)
+    if found is None or request.client_id is None:
         return found
     newest = artifacts.latest(transaction, kind.id)
     return found if newest is not None and newest.id == found.id else None
 
 
-def _log_again(transaction: Transaction, known: Artifact, run: Run | None, wishes: ArtifactFields) -> None:
-    artifact_collections.put_aliases(transaction, known.collection.id, known.id, wishes.aliases)
-    if wishes.tags:
-        tags = json.dumps(sorted({*json.loads(known.tags), *wishes.tags}))
+def _log_again(transaction: Transaction, known: Artifact, run: Run | None, request: ArtifactFields) -> None:
+    artifact_collections.put_aliases(transaction, known.collection.id, known.id, request.aliases)
+    if request.tags:
+        tags = json.dumps(sorted({*json.loads(known.tags), *request.tags}))
         artifacts.change(transaction, known.id, {"tags": tags})
     if run is not None:
         artifacts.log_again(transaction, run.id, known.id)
 
 
-def _columns(wishes: ArtifactFields, kind: Collection, run: Run | None, now: float) -> dict[str, Any]:
+def _columns(request: ArtifactFields, kind: Collection, run: Run | None, now: float) -> dict[str, Any]:
     names = ("digest", "client_id", "description", "metadata", "history_step", "ttl_s")
-    return {name: getattr(wishes, name) for name in names} | {
+    return {name: getattr(request, name) for name in names} | {
         "collection_id": kind.id,
         "run_id": None if run is None else run.id,
-        "tags": json.dumps(sorted(set(wishes.tags))),
-        "wanted_aliases": json.dumps([*wishes.aliases, LATEST]),
+        "tags": json.dumps(sorted(set(request.tags))),
+        "wanted_aliases": json.dumps([*request.aliases, LATEST]),
         "created_at": now,
         "updated_at": now,
     }
@@ -178,31 +180,31 @@ def update(world: AppContext, artifact_id: int, changes: ArtifactChanges) -> Art
         return existing(transaction, artifact_id)
 
 
-def add_aliases(world: AppContext, artifact_id: int, wishes: Iterable[AliasChange]) -> None:
+def add_aliases(world: AppContext, artifact_id: int, changes: Iterable[AliasChange]) -> None:
     """Let these aliases mean this version; RefusedError for a collection that it isn't in."""
     with world.database.write() as transaction:
         artifact = changeable(transaction, artifact_id)
-        for wish in wishes:
-            collection = _collection_of(transaction, artifact, wish)
+        for change in changes:
+            collection = _collection_of(transaction, artifact, change)
             artifact_collections.put_aliases(
-                transaction, collection.id, artifact_id, [check_name(wish.alias)]
+                transaction, collection.id, artifact_id, [check_name(change.alias)]
             )
 
 
-def delete_aliases(world: AppContext, artifact_id: int, wishes: Iterable[AliasChange]) -> None:
+def delete_aliases(world: AppContext, artifact_id: int, changes: Iterable[AliasChange]) -> None:
     """Let those of the aliases that mean this version mean nothing."""
     with world.database.write() as transaction:
         artifact = changeable(transaction, artifact_id)
-        for wish in wishes:
-            collection = _collection_of(transaction, artifact, wish)
-            if artifact_collections.aliases_in(transaction, collection.id).get(wish.alias) == artifact_id:
-                artifact_collections.drop_aliases(transaction, collection.id, [wish.alias])
+        for change in changes:
+            collection = _collection_of(transaction, artifact, change)
+            if artifact_collections.aliases_in(transaction, collection.id).get(change.alias) == artifact_id:
+                artifact_collections.drop_aliases(transaction, collection.id, [change.alias])
 
 
-def _collection_of(transaction: Transaction, artifact: Artifact, wish: AliasChange) -> Collection:
-    """Return the collection that a wish for an alias names, of those in which the artifact stands."""
+def _collection_of(transaction: Transaction, artifact: Artifact, change: AliasChange) -> Collection:
+    """Return the collection that a change for an alias names, of those in which the artifact stands."""
     own = artifact.collection
-    path = (wish.entity or own.entity, wish.project or own.project, wish.collection or own.name)
+    path = (change.entity or own.entity, change.project or own.project, change.collection or own.name)
     standing = [member.collection for member in artifact_members.of_artifact(transaction, artifact)]
     for collection in standing:
         if (collection.entity, collection.project, collection.name) == path:

@@ -73,11 +73,11 @@ class Gate:
         master_key: str,
         host: str,
         entrance: BrowserAuth,
-        lives: Callable[[str, int], bool],
+        is_alive: Callable[[str, int], bool],
     ) -> None:
-        """`lives` says whether an epoch of a sweep's pool is not over."""
+        """`is_alive` returns whether the node with an epoch is still in its sweep's pool."""
         self._app = app
-        self._lives = lives
+        self._is_alive = is_alive
         self._entrance = entrance
         self._master_key = master_key
         self._hosts = _LOOPBACK | {host} if host in _LOOPBACK else None
@@ -113,10 +113,10 @@ class Gate:
         if caller.node is None or caller.sweep is None or scope["path"].startswith(POOLS):
             return None
         try:
-            lives = await asyncio.to_thread(self._lives, caller.sweep, caller.node)
+            alive = await asyncio.to_thread(self._is_alive, caller.sweep, caller.node)
         except UnavailableError as error:
             return 503, f"the server can't answer now: {error}"
-        return None if lives else (403, _GONE.format(caller.node))
+        return None if alive else (403, _GONE.format(caller.node))
 
     async def _turn_away(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one without a key: a person, by a page that says how to come in."""

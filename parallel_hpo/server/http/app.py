@@ -39,7 +39,7 @@ from parallel_hpo.server.pages.sweep_data import FRESH_S
 from parallel_hpo.server.removal import tidy
 from parallel_hpo.server.services import file_stream, supervision
 from parallel_hpo.server.services import pool as pool_service
-from parallel_hpo.server.services.run_transitions import reap
+from parallel_hpo.server.services.run_transitions import apply_timeouts
 from parallel_hpo.server.services.supervision import SweepAt
 from parallel_hpo.server.store.database import UnavailableError
 from parallel_hpo.server.store.runs import RunPath
@@ -94,7 +94,7 @@ def make_app(
                 master_key=world.master_key,
                 host=host,
                 entrance=BrowserAuth(world.master_key, world.clock),
-                lives=partial(pool_service.lives, world),
+                is_alive=partial(pool_service.is_alive, world),
             )
         ],
         exception_handlers=_FAILURES,
@@ -124,7 +124,7 @@ class _Handlers:
             Route(_ARTIFACT_FILE, self.artifact_file, methods=["GET"]),
             Route("/hpo/health", self.health),
             Route(_SWEEP, self.progress),
-            Route(f"{_SWEEP}/without-own-word", self.without_own_word),
+            Route(f"{_SWEEP}/without-own-word", self.unconfirmed_runs),
             Route(f"{_SWEEP}/awaited", self.awaited),
             Route(f"{_SWEEP}/release", self.release, methods=["POST"]),
             Route(f"{_SWEEP}/state", self.set_state, methods=["POST"]),
@@ -195,9 +195,9 @@ class _Handlers:
         at = _supervised(request)
         return JSONResponse(asdict(await self.in_thread(supervision.progress, self._world, at)))
 
-    async def without_own_word(self, request: Request) -> Response:
+    async def unconfirmed_runs(self, request: Request) -> Response:
         at = _supervised(request)
-        return JSONResponse(await self.in_thread(supervision.without_own_word, self._world, at))
+        return JSONResponse(await self.in_thread(supervision.unconfirmed_runs, self._world, at))
 
     async def awaited(self, request: Request) -> Response:
         at = _supervised(request)
@@ -245,7 +245,7 @@ class _Handlers:
         while True:
             await asyncio.sleep(_REAP_EVERY_S)
             try:
-                reaped = await self.in_thread(lambda: reap(self._world, up_since=up_since))
+                reaped = await self.in_thread(lambda: apply_timeouts(self._world, up_since=up_since))
             except Exception:  # noqa: BLE001  # an edge: the server goes on, and looks again
                 _log.exception("could not look for silent runs")
             else:

@@ -19,7 +19,7 @@ from parallel_hpo.server.context import AppContext
 from parallel_hpo.server.http.access import caller_of, expect_supervisor
 from parallel_hpo.server.http.connections import json_body, text_in
 from parallel_hpo.server.services import pool
-from parallel_hpo.server.services.pool import TooLateError
+from parallel_hpo.server.services.pool import PoolEndedError
 from parallel_hpo.server.values import RefusedError
 
 _MOST_DIGITS: Final = 18
@@ -74,7 +74,7 @@ class _PoolHandlers:
         wants = await _told(Join, request)
         try:
             return await self._lasting(pool.join, sweep, wants)
-        except TooLateError as late:
+        except PoolEndedError as late:
             return JSONResponse({"error": str(late), "ends": as_json(late.ends)}, late.status)
 
     async def exchange(self, request: Request) -> Response:

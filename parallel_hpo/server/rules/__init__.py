@@ -1,5 +1,3 @@
-"""The server's decisions, all pure: moves of runs and sweeps, the answer to a heartbeat, early stopping,
-branches of runs, and what becomes of a pool of many machines.
-"""
+"""Pure decisions of the server: state changes of runs and sweeps, heartbeats, early stopping, branches."""
 
 from __future__ import annotations

@@ -1,13 +1,11 @@
-"""When a run is stopped early: what every rule of a sweep's `early_terminate` says of a run's course. Pure.
+"""Early stopping (`early_terminate`): the interface of rules, and Hyperband. Pure.
 
-A run's iteration is the number of its history rows that have the metric. At each of a rule's *bands*,
-iterations that it chooses, the losses of all runs that get there are kept, and runs are judged by them.
-Values are losses here: smaller is better, whatever the metric's goal. Each is what
-counts of the run at that row (`metric`): the value logged, or the best or mean so far.
+A run's iteration is the number of its history rows with the metric. A rule's *bands* are iterations at
+which the losses of all runs are stored and compared. Values are losses: smaller is better, whatever the
+metric's goal. A loss is the metric's value at that row: as logged, or the best or mean so far.
 
-Hyperband, as W&B documents and its engine applies it: at each band only the best 1/eta of the runs go on.
-
-Its bands grow by `eta`. Pure.
+Hyperband, as W&B documents and applies it: at each band only the best 1/eta of the runs continue.
+The bands grow by `eta`.
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ from parallel_hpo.config.checks import HyperbandSettings
 
 @dataclass(frozen=True, slots=True)
 class LossHistory:
-    """How far a run is: its iterations, and its best loss."""
+    """A run's number of iterations and its best loss."""
 
     iterations: int = 0
     best: float | None = None
@@ -29,7 +27,7 @@ class LossHistory:
 
 @dataclass(frozen=True, slots=True)
 class BandResult:
-    """A run's loss at a band, and its best one until then."""
+    """A run's loss at a band, and its best loss until then."""
 
     band: int
     loss: float
@@ -38,7 +36,7 @@ class BandResult:
 
 @dataclass(frozen=True, slots=True)
 class Advance:
-    """A run's new course, and the bands that it reached."""
+    """A run's new history, and the bands that it reached."""
 
     course: LossHistory
     reached: tuple[BandResult, ...]
@@ -48,18 +46,18 @@ class EarlyStopRule(Protocol):
     """The rule of one sweep."""
 
     def last_band(self, iterations: int) -> int | None:
-        """Return the last band that a run of so many iterations has reached, or None."""
+        """Return the last band that a run has reached after `iterations`, or None."""
 
     def must_stop(self, at: BandResult, losses: Sequence[float]) -> bool:
-        """Say whether a run that reached a band is to be stopped.
+        """Return whether a run that reached a band must stop.
 
-        `losses` are those of all runs that reached the band, its own among them; `at.best` may be better
-        than what the run had at the band, if it went on since.
+        `losses` are those of all runs that reached the band, including its own. `at.best` may be better
+        than the run's loss at the band if it has continued since.
         """
 
 
 def advance(course: LossHistory, losses: Sequence[float], rule: EarlyStopRule) -> Advance:
-    """Return a run's course after more losses, and what it had at each band that it reached on the way."""
+    """Return a run's history after more losses, and its results at the bands that it reached."""
     iterations, best = course.iterations, course.best
     reached = []
     for loss in losses:
@@ -71,14 +69,14 @@ def advance(course: LossHistory, losses: Sequence[float], rule: EarlyStopRule) -
 
 
 _LAST_BAND: Final = 10**9
-"""No run logs so many rows; a band beyond is none."""
+"""Upper limit of bands, in iterations; no run logs as many rows."""
 _MOST_BANDS: Final = 100
-"""As many as W&B's engine makes, however small eta is."""
+"""Maximum number of bands, as in W&B's engine, however small eta is."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hyperband:
-    """The rule of one sweep; `strict`: judged by the loss at the band, not by the best one so far."""
+    """Hyperband for one sweep; `strict` compares the loss at the band instead of the best loss so far."""
 
     bands: tuple[int, ...]
     eta: float
@@ -86,15 +84,15 @@ class Hyperband:
 
     @classmethod
     def of(cls, settings: HyperbandSettings) -> Hyperband:
-        """Return the rule that a sweep's configuration has."""
+        """Return the rule of a sweep's settings."""
         return cls(_bands(settings), settings.eta, settings.strict)
 
     def last_band(self, iterations: int) -> int | None:
-        """Return the last band that a run of so many iterations has reached, or None."""
+        """Return the last band that a run has reached after `iterations`, or None."""
         return max((band for band in self.bands if band <= iterations), default=None)
 
     def must_stop(self, at: BandResult, losses: Sequence[float]) -> bool:
-        """Say whether a run is none of the best 1/eta at a band."""
+        """Return whether a run is outside the best 1/eta at a band."""
         if not losses:
             return False
         threshold = sorted(losses)[int(len(losses) / self.eta)]

@@ -1,8 +1,8 @@
-"""What to answer to an agent's heartbeat: a pure function of what is known, the beat, and now.
+"""The answer to an agent's heartbeat: a pure function of the state, the runs that it lists, and now.
 
 An agent has at most one outstanding run, and each answer holds at most one command
 (wandb client: the function agent reads only the first of a list). A run that was
-issued and never started is delivered again before anything new is issued.
+issued and never started is delivered again before a new one is issued.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from parallel_hpo.server.rules.runs import RunEvent, RunState, silence
 from parallel_hpo.server.rules.sweeps import SweepState
 
 DELIVERIES: Final = 2
-"""How often a run is given to a stranger's agent: once more where the answer was lost or `main` never
-called init. A supervised worker opens such a run itself, so that there only an answer can have been lost."""
+"""Maximum deliveries of a run to an unsupervised agent: the first answer may have been lost, or `main` never
+called init. No maximum for a supervised worker: it opens such a run itself, so only an answer can be lost."""
 
 
 @dataclass(frozen=True, slots=True)
 class SilenceTimeouts:
-    """How long silence is borne, in seconds."""
+    """Silence timeouts, in seconds."""
 
     left_s: float = 10
-    """A run that its agent no longer lists, without a word of its end (its process was killed)."""
+    """For a run that its agent no longer lists and that reported no end (its process was killed)."""
     stopping_s: float = 60
-    """The same after a stop was asked for: the function agent forgets such a run while it still unwinds."""
+    """The same after a stop request: the function agent drops such a run while it is still ending."""
     silent_s: float = 300
-    """An agent or a run of which nothing was heard at all; W&B waits about as long."""
+    """For an agent or a run that sends nothing at all; about W&B's own timeout."""
 
 
 @dataclass(frozen=True, slots=True)
 class OwnRun:
-    """A run that this agent owes us the end of."""
+    """A run whose end this agent must still report."""
 
     run_id: int
     name: str
@@ -44,7 +44,7 @@ class OwnRun:
 
 @dataclass(frozen=True, slots=True)
 class WaitingRun:
-    """A run that waits for any agent: it never started, or was preempted."""
+    """A run that waits for any agent: never started, or preempted."""
 
     run_id: int
     state: RunState
@@ -52,35 +52,35 @@ class WaitingRun:
 
 @dataclass(frozen=True, slots=True)
 class HeartbeatState:
-    """All that the answer depends on."""
+    """Everything that the answer depends on."""
 
     sweep_state: SweepState
     agent_gone: bool
     own: tuple[OwnRun, ...]
     not_own: tuple[str, ...]
-    """Names of runs that the agent lists but that were given to another agent meanwhile."""
+    """Names of runs that the agent lists but that now belong to another agent."""
     waiting: WaitingRun | None
     unsettled: bool
-    """Some run of the sweep, of whatever agent, may still come back to be issued again."""
+    """Whether a run of the sweep, of any agent, may still be requeued."""
     cap_reached: bool
     supervised: bool = False
-    """A supervisor stands behind the agent: what it was issued and has not started never reached it."""
+    """Whether the agent has a supervisor: a run that it has not started then never reached it."""
     programs: bool = False
-    """Each run is a process of its own: what the agent no longer lists has no process any more."""
+    """Whether each run is a process of its own: a run that is no longer listed then has no process."""
     scheduled: bool = False
-    """All runs come from a scheduler of the user's own, through the queue of waiting ones."""
+    """Whether all runs come from the user's own scheduler, through the queue."""
     clock_set_at: float = 0.0
-    """When the clock was last set: no silence began before."""
+    """When the clock was last set; silence counts from then on at the earliest."""
 
 
 @dataclass(frozen=True, slots=True)
 class NoCommand:
-    """Go on with what you do."""
+    """Continue."""
 
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """Stop all runs and leave; `exhausted` where the sweep is used up by this answer."""
+    """Stop all runs and exit; `exhausted` if the sweep ends with this answer."""
 
     exhausted: bool = False
 
@@ -94,7 +94,7 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Deliver:
-    """Run this run, which exists already."""
+    """Execute this existing run."""
 
     run_id: int
     resume: bool = False
@@ -102,7 +102,7 @@ class Deliver:
 
 @dataclass(frozen=True, slots=True)
 class Issue:
-    """Run a new run, if the engine has one; else `exhausted` says what to answer."""
+    """Execute a new run if the engine has one; else answer as `exhausted` does."""
 
 
 Command = NoCommand | Exit | Stop | Deliver | Issue
@@ -110,7 +110,7 @@ Command = NoCommand | Exit | Stop | Deliver | Issue
 
 @dataclass(frozen=True, slots=True)
 class RunMove:
-    """Something happened to a run."""
+    """An event that applies to a run."""
 
     run_id: int
     event: RunEvent
@@ -118,14 +118,14 @@ class RunMove:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One command, and what the beat tells of the agent's runs."""
+    """One command, and the events that follow from the heartbeat."""
 
     command: Command
     moves: tuple[RunMove, ...] = ()
 
 
 def answer(view: HeartbeatState, listed: frozenset[str], now: float, patience: SilenceTimeouts) -> Answer:
-    """Decide what to answer to a beat that lists the runs `listed`, at `now` (seconds since the epoch)."""
+    """Decide the answer to a heartbeat that lists the runs `listed`, at `now` (seconds since the epoch)."""
     if view.agent_gone or view.sweep_state is SweepState.CANCELED:
         return Answer(Exit())
     unwanted = [run.name for run in view.own if run.stop_requested and run.name in listed]
@@ -139,25 +139,25 @@ def answer(view: HeartbeatState, listed: frozenset[str], now: float, patience: S
         else:
             return Answer(verdict, tuple(moves))
     if view.supervised and listed:
-        # It is over for the server, and its `main` still goes on: neither to be stopped by the sweep's end,
-        # nor to be followed by a run that this agent may not be meant to have.
+        # The run has ended for the server while its `main` continues. The sweep's end must not stop it, and
+        # this agent may not be meant to get another run.
         return Answer(NoCommand(), tuple(moves))
     return Answer(_next_run(view, listed), tuple(moves))
 
 
 def exhausted(view: HeartbeatState, listed: frozenset[str]) -> Command:
-    """Say what to answer when there is no new run: wait while one may come back, else end the sweep."""
+    """Answer when there is no new run: wait while one may be requeued, else end the sweep."""
     return NoCommand() if view.unsettled or listed else Exit(exhausted=True)
 
 
 def _judge(
     run: OwnRun, view: HeartbeatState, listed: frozenset[str], now: float, patience: SilenceTimeouts
 ) -> RunEvent | NoCommand | Deliver:
-    """Say what became of one outstanding run: an event that ends it, or the command that it calls for."""
+    """Return the event that ends an outstanding run, or the command that it needs."""
     if run.name in listed:
         return NoCommand()
-    over = view.sweep_state is SweepState.FINISHED
-    if run.state is RunState.PENDING and (over or not run.stop_requested):
+    finished = view.sweep_state is SweepState.FINISHED
+    if run.state is RunState.PENDING and (finished or not run.stop_requested):
         return _never_started(run, view)
     limit_s = patience.stopping_s if run.stop_requested and not view.programs else patience.left_s
     if now - max(run.heard_at, view.clock_set_at) < limit_s:
@@ -170,14 +170,14 @@ def _never_started(run: OwnRun, view: HeartbeatState) -> RunEvent | NoCommand | 
         return RunEvent.OWNER_SAYS_KILLED
     if view.sweep_state is SweepState.PAUSED:
         return NoCommand()
-    again = view.supervised or run.deliveries < DELIVERIES
-    return Deliver(run.run_id) if again else RunEvent.GIVEN_UP
+    may_deliver = view.supervised or run.deliveries < DELIVERIES
+    return Deliver(run.run_id) if may_deliver else RunEvent.GIVEN_UP
 
 
 def _next_run(view: HeartbeatState, listed: frozenset[str]) -> Command:
     if view.sweep_state is SweepState.FINISHED:
-        # wandb client: an agent kills what it still lists. That may be a program that has told its run's end
-        # and still has output to write, or a `main` that goes on after `run.finish()`.
+        # wandb client: an agent kills what it still lists. That may be a program that has reported its run's
+        # end and still writes output, or a `main` that continues after `run.finish()`.
         return NoCommand() if listed else Exit()
     if view.sweep_state is SweepState.PAUSED:
         return NoCommand()

@@ -1,16 +1,14 @@
-"""The one table of legal moves of a run, as the server sees it.
+"""The table of legal moves of a run, and the points where runs branch off. Pure.
 
-The names of the states are W&B's. No other file decides a run's state: it names
-what happened and asks `move`. A late or repeated message is a listed move to the
-same state; what is not listed raises and changes nothing.
+The names of the states are W&B's. No other file decides a run's state: it passes an event to `move`.
+A late or repeated message is a listed move to the same state; an unlisted move raises and changes nothing.
 
     pending ─started─▶ running ─exited─▶ finished | failed | killed
        ▲                  │ silent ─▶ crashed ─heard─▶ running
        └──handed on─── preempted ◀─exited, silent─ preempting
 
-Where a run branches off: from its own history (rewound) or another run's (forked). Pure rules.
-
-wandb client: a new run's configuration names the point; a rewound one is asked for by a mutation first.
+A run branches off from its own history (rewind) or from another run's (fork).
+wandb client: a fork is in a new run's configuration; a rewind is a mutation of its own.
 """
 
 from __future__ import annotations
@@ -26,10 +24,10 @@ from parallel_hpo.server.values import RefusedError, merge_history_keys, read_ob
 
 
 class RunState(StrEnum):
-    """Where a run is; the values are what W&B's clients read."""
+    """A run's state; the values are what W&B's clients read."""
 
     PENDING = "pending"
-    """Issued to an agent (or waiting to be issued again), and never heard of."""
+    """Issued to an agent, or waiting to be issued again, and not started."""
     RUNNING = "running"
     FINISHED = "finished"
     FAILED = "failed"
@@ -40,22 +38,22 @@ class RunState(StrEnum):
 
 
 class RunEvent(Enum):
-    """What can happen to a run."""
+    """An event of a run."""
 
     STARTED = auto()
-    """`wandb.init()` reached the server, for the first time or to go on with the run."""
+    """`wandb.init()` reached the server, for a new run or to resume it."""
     HEARD = auto()
-    """Data or a sign of life came, without an ending."""
+    """Data or a sign of life arrived, without an end."""
     PREEMPTING = auto()
     EXITED_WELL = auto()
     EXITED_BADLY = auto()
     EXITED_BY_REQUEST = auto()
-    """It left with an error after it was asked to stop, or by Ctrl-C."""
+    """It failed after a stop request, or was interrupted by Ctrl-C."""
     WENT_SILENT = auto()
     WENT_SILENT_BY_REQUEST = auto()
-    """It was asked to stop, and nothing was heard of it since: its process ended without a word."""
+    """It timed out after a stop request: its process ended without a message."""
     GIVEN_UP = auto()
-    """It was delivered twice and never started."""
+    """It was delivered `heartbeat.DELIVERIES` times and never started."""
     HANDED_ON = auto()
     """A preempted run goes to another agent."""
     OWNER_SAYS_FINISHED = auto()
@@ -63,13 +61,13 @@ class RunEvent(Enum):
     OWNER_SAYS_KILLED = auto()
     OWNER_SAYS_FAILED = auto()
     REQUEUED = auto()
-    """Its owner wants it to wait for another start (`run.update_state("pending")`)."""
+    """Its owner requeued it (`run.update_state("pending")`)."""
     WRITTEN_OFF = auto()
-    """Its owner expects no more of it (`run.update_state("failed")`)."""
+    """Its owner gave it up (`run.update_state("failed")`)."""
 
 
 class IllegalRunMoveError(Exception):
-    """The event cannot happen to a run in this state; nothing was changed."""
+    """The event is illegal in the run's state; nothing was changed."""
 
 
 def _row(event: RunEvent, **targets: RunState) -> dict[tuple[RunState, RunEvent], RunState]:
@@ -82,12 +80,12 @@ SAID_BY_THE_RUN_ITSELF: Final = frozenset({_S.FINISHED, _S.FAILED, _S.KILLED})
 
 
 def _all_to(event: RunEvent, target: RunState) -> dict[tuple[RunState, RunEvent], RunState]:
-    """Return the moves of an ending that is believed in every state."""
+    """Return the moves of an event that leads from every state to `target`."""
     return {(old, event): target for old in RunState}
 
 
 def _owner_says(event: RunEvent, target: RunState) -> dict[tuple[RunState, RunEvent], RunState]:
-    """Return the moves by which an owner ends a run: never against the run's own word."""
+    """Return the moves by which an owner ends a run, unless the run has reported its own end."""
     return {(old, event): old if old in SAID_BY_THE_RUN_ITSELF else target for old in RunState}
 
 
@@ -136,7 +134,7 @@ MOVES: Final[Mapping[tuple[RunState, RunEvent], RunState]] = {
     **_row(_E.HANDED_ON, preempted=_S.PENDING, pending=_S.PENDING),
     **_owner_says(_E.OWNER_SAYS_FINISHED, _S.FINISHED),
     **_owner_says(_E.OWNER_SAYS_CRASHED, _S.CRASHED),
-    # wandb client: `wandb sync` ends a run that was cut short with exit code 1; its owner knows better.
+    # wandb client: `wandb sync` ends an interrupted run with exit code 1; its owner knows better.
     (_S.FAILED, _E.OWNER_SAYS_CRASHED): _S.CRASHED,
     **_owner_says(_E.OWNER_SAYS_KILLED, _S.KILLED),
     **_owner_says(_E.OWNER_SAYS_FAILED, _S.FAILED),
@@ -145,16 +143,16 @@ MOVES: Final[Mapping[tuple[RunState, RunEvent], RunState]] = {
 }
 
 OPEN: Final = frozenset({_S.PENDING, _S.RUNNING, _S.PREEMPTING})
-"""States in which an agent still owes us the run's end."""
+"""States in which a run's agent must still report its end."""
 
 
 def silence(*, stop_requested: bool) -> RunEvent:
-    """Return what it means that nothing is heard of a run any more."""
+    """Return the event of a run that has timed out."""
     return RunEvent.WENT_SILENT_BY_REQUEST if stop_requested else RunEvent.WENT_SILENT
 
 
 def move(state: RunState, event: RunEvent) -> RunState:
-    """Return the state that follows `state` on `event`; IllegalRunMoveError where the move is not listed."""
+    """Return the state that follows `state` on `event`; IllegalRunMoveError if the move is not listed."""
     try:
         return MOVES[state, event]
     except KeyError:
@@ -162,7 +160,7 @@ def move(state: RunState, event: RunEvent) -> RunState:
 
 
 def exit_event(exitcode: int, *, stop_requested: bool) -> RunEvent:
-    """Say what an exit code means: 0 well; 255 (wandb client: Ctrl-C) by request; else badly."""
+    """Return the event of an exit code: 0 well; 255 (wandb client: Ctrl-C) by request; else badly."""
     if exitcode == 0:
         return RunEvent.EXITED_WELL
     return RunEvent.EXITED_BY_REQUEST if stop_requested or exitcode == 255 else RunEvent.EXITED_BADLY
@@ -174,27 +172,27 @@ _STEPS: Final = 2**63 - 1
 
 @dataclass(frozen=True, slots=True)
 class BranchPoint:
-    """A step of a run's history; what is kept is all before `end`, the step itself too."""
+    """A step of a run's history; rows up to and including the step are kept."""
 
     run: str
     step: int
 
     @property
     def end(self) -> int:
-        """The first step that is not kept."""
+        """The first step that is cut off."""
         return self.step + 1
 
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """What a history tells: which keys it has, and the last value of each."""
+    """The keys of a history, and the last value of each."""
 
     history_keys: dict[str, Any]
     summary: dict[str, Any]
 
 
 def point_in(config: Mapping[str, Any]) -> BranchPoint | None:
-    """Return the point that a run's configuration names, or None; RefusedError for one that is none."""
+    """Return the branch point in a run's configuration, or None; RefusedError for an invalid one."""
     internal = config.get("_wandb")
     value = internal.get("value") if isinstance(internal, Mapping) else None
     named = value.get("branch_point") if isinstance(value, Mapping) else None
@@ -207,7 +205,7 @@ def point_in(config: Mapping[str, Any]) -> BranchPoint | None:
 
 
 def read_step(value: Any) -> int:
-    """Return the step that a client names, rounded down as it does; RefusedError for what is none."""
+    """Return a client's step, rounded down as the client does; RefusedError for an invalid one."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not math.isfinite(value) or not 0 <= value < _STEPS:
         raise RefusedError(f"{METRIC}={value}: a run branches off at a step of its history, 0 or more")
@@ -215,7 +213,7 @@ def read_step(value: Any) -> int:
 
 
 def past_of(rows: Iterable[Mapping[str, Any]]) -> Past:
-    """Return what these history rows tell."""
+    """Return the keys and last values of history rows."""
     summary: dict[str, Any] = {}
 
     def noted() -> Iterator[Mapping[str, Any]]:
@@ -227,9 +225,9 @@ def past_of(rows: Iterable[Mapping[str, Any]]) -> Past:
 
 
 def told_since(inherited: str | None, summary: str) -> str:
-    """Return a run's summary: what its client tells, over what the run began with.
+    """Return a run's summary: the client's values over those that the run inherited.
 
-    wandb client: it begins with an empty summary of its own after a fork, and after a rewind.
+    wandb client: it begins with an empty summary after a fork or a rewind.
     """
     if inherited is None:
         return summary

@@ -1,8 +1,8 @@
-"""The one table of legal moves of a sweep; the names of the states are W&B's.
+"""The table of legal moves of a sweep; the names of the states are W&B's. Pure.
 
 PENDING ─agent joined─▶ RUNNING ◀─▶ PAUSED
                            │ exhausted, finish ─▶ FINISHED
-                           └ cancel ───────────▶ CANCELED   (both may be run again)
+                           └ cancel ───────────▶ CANCELED   (both may be resumed)
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final
 
 
 class SweepState(StrEnum):
-    """Where a sweep is; the values are what W&B's clients read."""
+    """A sweep's state; the values are what W&B's clients read."""
 
     PENDING = "PENDING"
     RUNNING = "RUNNING"
@@ -23,13 +23,13 @@ class SweepState(StrEnum):
 
 
 class SweepEvent(Enum):
-    """What can happen to a sweep."""
+    """An event of a sweep."""
 
     AGENT_JOINED = auto()
     EXHAUSTED = auto()
-    """Its space or its run_cap is used up."""
+    """Its search space or its run_cap is used up."""
     TARGET_REACHED = auto()
-    """A run's metric is as good as the sweep's target: nothing more is issued."""
+    """A run's metric reached the sweep's target: no more runs are issued."""
     RUN = auto()
     PAUSE = auto()
     FINISH = auto()
@@ -37,7 +37,7 @@ class SweepEvent(Enum):
 
 
 class IllegalSweepMoveError(Exception):
-    """The event cannot happen to a sweep in this state; nothing was changed."""
+    """The event is illegal in the sweep's state; nothing was changed."""
 
 
 _S = SweepState
@@ -46,7 +46,7 @@ _E = SweepEvent
 MOVES: Final[Mapping[tuple[SweepState, SweepEvent], SweepState]] = {
     (_S.PENDING, _E.AGENT_JOINED): _S.RUNNING,
     (_S.RUNNING, _E.AGENT_JOINED): _S.RUNNING,
-    # A worker that is replaced while its sweep is paused waits like its siblings.
+    # A worker that is replaced while its sweep is paused waits like the others.
     (_S.PAUSED, _E.AGENT_JOINED): _S.PAUSED,
     (_S.RUNNING, _E.EXHAUSTED): _S.FINISHED,
     (_S.FINISHED, _E.EXHAUSTED): _S.FINISHED,
@@ -71,11 +71,11 @@ WISHES: Final[Mapping[str, SweepEvent]] = {
     "FINISHED": _E.FINISH,
     "CANCELED": _E.CANCEL,
 }
-"""What a client asks for by naming a state."""
+"""The events that clients request by a state's name."""
 
 
 def move(state: SweepState, event: SweepEvent) -> SweepState:
-    """Return the state that follows `state` on `event`; IllegalSweepMoveError where none is listed."""
+    """Return the state that follows `state` on `event`; IllegalSweepMoveError if the move is not listed."""
     try:
         return MOVES[state, event]
     except KeyError:

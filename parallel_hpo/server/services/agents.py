@@ -1,4 +1,4 @@
-"""Agents' requests: registration and heartbeat, each in one transaction; `rules` decides what to answer."""
+"""Agents' requests: registration and heartbeat, one transaction each; `rules.heartbeat` decides."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from parallel_hpo.server.rules.heartbeat import (
 )
 from parallel_hpo.server.rules.runs import RunEvent, RunState
 from parallel_hpo.server.rules.sweeps import IllegalSweepMoveError, SweepEvent
-from parallel_hpo.server.services.run_transitions import end, give_back, happened, withdraw
-from parallel_hpo.server.services.sweeps import create_pending, wrapped
+from parallel_hpo.server.services.run_transitions import apply_event, end_unstarted, requeue, withdraw
+from parallel_hpo.server.services.sweeps import create_pending, wrap_values
 from parallel_hpo.server.store import pending_runs
 from parallel_hpo.server.store import runs as runs_store
 from parallel_hpo.server.store import sweeps as sweeps_store
@@ -36,7 +36,7 @@ from parallel_hpo.server.values import RefusedError
 
 
 def register(world: AppContext, sweep_id: str, host: str, label: str) -> Agent:
-    """Register an agent; RefusedError (404 no such sweep, 400 it isn't running, as W&B answers)."""
+    """Register an agent; RefusedError: 404 for an unknown sweep, 400 (as W&B) if it isn't running."""
     now = world.clock()
     with world.database.write() as transaction:
         sweep = sweeps_store.find(transaction, sweep_id)
@@ -50,7 +50,7 @@ def register(world: AppContext, sweep_id: str, host: str, label: str) -> Agent:
         if state is not sweep.state:
             sweeps_store.change(transaction, sweep_id, {"state": state, "updated_at": now})
         if label:
-            _leave_to_others(transaction, sweep_id, label)
+            _requeue_earlier_agents(transaction, sweep_id, label)
         agent = Agent(
             id=world.new_id(),
             sweep_id=sweep_id,
@@ -64,28 +64,28 @@ def register(world: AppContext, sweep_id: str, host: str, label: str) -> Agent:
     return agent
 
 
-def _leave_to_others(transaction: Transaction, sweep_id: str, label: str) -> None:
-    """Take back what a worker's earlier agents never started: it has only one agent at a time."""
+def _requeue_earlier_agents(transaction: Transaction, sweep_id: str, label: str) -> None:
+    """Requeue what a worker's earlier agents never started: a worker has one agent at a time."""
     for run in pending_runs.never_started(
         transaction, sweeps_store.mark_agents_gone(transaction, sweep_id, label)
     ):
-        give_back(transaction, run)
+        requeue(transaction, run)
 
 
-def beat(world: AppContext, agent_id: str, listed: frozenset[str]) -> list[dict[str, Any]]:
+def answer_heartbeat(world: AppContext, agent_id: str, listed: frozenset[str]) -> list[dict[str, Any]]:
     """Answer a heartbeat with at most one command; RefusedError (404) for an unknown agent or sweep.
 
-    AskFirstError where a model has to be asked for it: nothing has changed then, and it is to be
-    repeated with the suggestion as `world.asked`.
+    AskFirstError if a model must be asked first: nothing has changed, and the caller repeats the
+    heartbeat with the suggestion in `world.asked`.
     """
     sweep_id = ""
     try:
         with world.database.write() as transaction:
             agent, sweep = _agent_and_sweep(transaction, agent_id)
             sweep_id = sweep.id
-            return _Beat(world, transaction, agent, sweep, listed).answered()
+            return _Heartbeat(world, transaction, agent, sweep, listed).answer()
     except BaseException:
-        # The engine may have been told of changes that are now rolled back.
+        # The engine may know changes that are rolled back now.
         world.engines.forget(sweep_id)
         raise
 
@@ -98,7 +98,7 @@ def _agent_and_sweep(transaction: Transaction, agent_id: str) -> tuple[Agent, Sw
     return agent, sweep
 
 
-class _Beat:
+class _Heartbeat:
     """One heartbeat within its transaction."""
 
     def __init__(
@@ -111,14 +111,14 @@ class _Beat:
         self._listed = listed
         self._now = world.clock()
 
-    def answered(self) -> list[dict[str, Any]]:
-        view = self._look()
-        decision = heartbeat.answer(view, self._listed, self._now, self._world.patience)
+    def answer(self) -> list[dict[str, Any]]:
+        state = self._read_state()
+        decision = heartbeat.answer(state, self._listed, self._now, self._world.patience)
         self._apply(decision)
-        command = self._issue(view) if isinstance(decision.command, Issue) else decision.command
+        command = self._issue(state) if isinstance(decision.command, Issue) else decision.command
         return self._perform(command)
 
-    def _look(self) -> HeartbeatState:
+    def _read_state(self) -> HeartbeatState:
         transaction, agent, sweep = self._transaction, self._agent, self._sweep
         own = pending_runs.own(transaction, agent.id, self._listed)
         alive = [run.run_id for run in own if run.name in self._listed]
@@ -144,10 +144,10 @@ class _Beat:
         for run_move in decision.moves:
             run = self._run(run_move.run_id)
             if run_move.event is RunEvent.OWNER_SAYS_KILLED:
-                end(self._transaction, self._sweep, run)
+                end_unstarted(self._transaction, self._sweep, run)
                 continue
             changes = {"exitcode": 1} if run_move.event is RunEvent.GIVEN_UP else {}
-            happened(self._transaction, run, run_move.event, changes)
+            apply_event(self._transaction, run, run_move.event, changes)
 
     def _perform(self, command: Command) -> list[dict[str, Any]]:
         match command:
@@ -170,16 +170,16 @@ class _Beat:
         changes["deliveries"] = run.deliveries + 1 if again else 1
         if run.state is RunState.PREEMPTED:
             changes["state"] = run_states.move(run.state, RunEvent.HANDED_ON)
-            changes["stop_requested"] = False  # what was asked of it before is over
+            changes["stop_requested"] = False  # an earlier stop request is void
         runs_store.change(self._transaction, run.id, changes)
-        return self._order(kind, run)
+        return self._command_for(kind, run)
 
-    def _issue(self, view: HeartbeatState) -> Command:
-        """Make the sweep's next run, if its engine has one, and return the command that delivers it."""
+    def _issue(self, state: HeartbeatState) -> Command:
+        """Create the sweep's next run, if its engine has one, and return the command that delivers it."""
         sweep = self._sweep
         point = sweeps_store.take_open_point(self._transaction, sweep.id) or self._new_point()
         if point is None:
-            return heartbeat.exhausted(view, self._listed)
+            return heartbeat.exhausted(state, self._listed)
         own = {"agent_id": self._agent.id}
         name = self._world.new_id()
         run_id = create_pending(self._transaction, sweep, name, point.index, point.assigned, self._now, own)
@@ -195,17 +195,17 @@ class _Beat:
         sweep = self._sweep
         if sweep.run_cap is None or sweep.issued < sweep.run_cap:
             return False
-        return not sweeps_store.has_open_points(self._transaction, sweep.id)  # a deleted run's place is free
+        return not sweeps_store.has_open_points(self._transaction, sweep.id)  # a deleted run's point is free
 
     def _finish_sweep(self) -> None:
         withdraw(self._transaction, self._sweep)
         state = sweep_states.move(self._sweep.state, SweepEvent.EXHAUSTED)
         sweeps_store.change(self._transaction, self._sweep.id, {"state": state, "updated_at": self._now})
 
-    def _order(self, kind: str, run: Run) -> dict[str, Any]:
-        arguments = wrapped(json.loads(run.assigned or "{}"))
+    def _command_for(self, kind: str, run: Run) -> dict[str, Any]:
+        arguments = wrap_values(json.loads(run.assigned or "{}"))
         if self._agent.label != STRANGER and run.sweep_index is not None:
-            # wandb client: of each argument the agent reads the value alone, and keeps all of it in a file.
+            # wandb client: the agent reads only the value of each argument, and stores the whole in a file.
             arguments = {name: entry | {INDEX_KEY: run.sweep_index} for name, entry in arguments.items()}
         program = engines.program_of(self._sweep.config)
         return {"type": kind, "run_id": run.name, "args": arguments, "program": program}
@@ -213,5 +213,5 @@ class _Beat:
     def _run(self, run_id: int) -> Run:
         run = runs_store.find(self._transaction, run_id)
         if run is None:
-            raise RefusedError("the run was deleted meanwhile", status=503)
+            raise RefusedError("the run was deleted during this request", status=503)
         return run

@@ -1,4 +1,4 @@
-"""Judges a sweep's run as its metrics arrive: a rule may stop the run early, a reached target the sweep."""
+"""Early stopping as metrics arrive: a rule may stop the run, a reached target the sweep."""
 
 from __future__ import annotations
 
@@ -22,35 +22,32 @@ from parallel_hpo.server.store.records import Run, Sweep
 from parallel_hpo.server.values import read_object
 
 
-def begin_course(transaction: Transaction, run: Run) -> dict[str, Any]:
-    """Let a run's course begin with what comes now, as it is run anew, and return the changes to its row.
-
-    What an earlier attempt had at the bands counts for no one any more.
-    """
+def reset_losses(transaction: Transaction, run: Run) -> dict[str, Any]:
+    """Delete a run's losses at bands as a new attempt begins, and return the changes to its row."""
     if run.metric_rows is not None:
         sweeps_store.delete_band_losses(transaction, run.id)
     return {"metric_rows": None, "best_loss": None, "metric_value": None}
 
 
-def replay(transaction: Transaction, run: Run) -> dict[str, Any]:
-    """Let a run's course begin anew and go through the history that it has now; the changes to its row.
+def recompute_losses(transaction: Transaction, run: Run) -> dict[str, Any]:
+    """Recompute a run's losses from its stored history, and return the changes to its row.
 
-    It is not stopped for what it has been: its next row is judged.
+    The run is not stopped for its past: the next row decides.
     """
-    changes = begin_course(transaction, run)
+    changes = reset_losses(transaction, run)
     if run.sweep_id is not None:
         rows = map(json.loads, lines.texts(transaction, run.id, Stream.HISTORY))
-        changes |= judge(transaction, replace(run, **changes), rows, None)
+        changes |= apply_metrics(transaction, replace(run, **changes), rows, None)
         changes.pop("stop_requested", None)
     return changes
 
 
-def judge(
+def apply_metrics(
     transaction: Transaction, run: Run, rows: Iterable[Mapping[str, Any]], summary: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    """Take note of a run's new history rows and summary, and return the changes to the run's row.
+    """Apply a run's new history rows and summary, and return the changes to its row.
 
-    The sweep is finished here where the metric's target is reached: active runs go on.
+    If the metric reaches its target, the sweep is finished here; active runs go on.
     """
     sweep = None if run.sweep_id is None else sweeps_store.find(transaction, run.sweep_id)
     if sweep is None or sweep.metric_name is None:
@@ -76,7 +73,7 @@ def judge(
 def _values(
     run: Run, rows: Iterable[Mapping[str, Any]], summary: Mapping[str, Any] | None, metric: Metric
 ) -> list[float]:
-    """Return what counts of a run after each of its new rows, as its summary would say it then."""
+    """Return the metric's value after each new row, as the run's summary would have it then."""
     logged = (find_value(row, metric.name, metric.goal) for row in rows)
     new = [value for value in logged if value is not None]
     if not new:
@@ -84,7 +81,7 @@ def _values(
     stored = read_object(run.summary, "summary")
     counted = statistic(stored if summary is None else summary, metric.name, metric.goal)
     before = run.metric_value
-    if before is None:  # a run that began under a server that did not keep it
+    if before is None:  # a run that began under an older server
         before = find_value(stored, metric.name, metric.goal)
     return list(values_so_far(new, counted, metric.goal, rows=run.metric_rows or 0, value=before))
 
@@ -99,16 +96,17 @@ def _advance(
     for at in advanced.reached:
         sweeps_store.set_band_loss(transaction, run.sweep_id, at.band, run.id, at.loss)
     changes: dict[str, Any] = {"best_loss": advanced.course.best}
-    # One that no agent was given has ended long since: it is sent from where it was performed.
+    # A run without an agent has ended already: it is uploaded from where it was executed.
     if run.agent_id is not None and _must_stop(transaction, run, rule, advanced):
         changes["stop_requested"] = True
     return changes
 
 
 def _must_stop(transaction: Transaction, run: Run, rule: EarlyStopRule, advanced: Advance) -> bool:
-    """Judge a run at each band that it has just reached, and again at its last one as others get there.
+    """Return whether a run must stop, by each band that it has just reached and by its last one.
 
-    A chunk may bring many rows: a run that passed several bands at once is not spared the first.
+    The last one counts again since other runs may have reached it. One chunk may pass several bands:
+    each of them counts.
     """
     assert run.sweep_id is not None
     judged = {at.band: at for at in advanced.reached}

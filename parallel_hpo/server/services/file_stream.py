@@ -1,7 +1,7 @@
 """A run's data stream: history, summary, system events, console output, and the run's end.
 
-Chunks may come twice or late: lines are written at their numbers, the summary is
-replaced, and an ending is a move of `rules.run_states`.
+Chunks may arrive twice or late: lines are written at their numbers, the summary is
+replaced, and the end is a move of `rules.runs`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from parallel_hpo.server.context import AppContext
 from parallel_hpo.server.rules.runs import RunEvent, exit_event, told_since
-from parallel_hpo.server.services.early_stopping import judge
-from parallel_hpo.server.services.run_transitions import happened
+from parallel_hpo.server.services.early_stopping import apply_metrics
+from parallel_hpo.server.services.run_transitions import apply_event
 from parallel_hpo.server.store import lines, runs
 from parallel_hpo.server.store.database import Transaction
 from parallel_hpo.server.store.lines import Line, Stream
@@ -38,7 +38,7 @@ _COUNTERS: Final[Mapping[Stream, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Lines of one stream, from line number `offset` on."""
+    """Consecutive lines of one stream; `offset` is the first line's number."""
 
     stream: Stream
     offset: int
@@ -53,11 +53,11 @@ class Chunk:
     summary: str | None = None
     preempting: bool = False
     exitcode: int | None = None
-    """None: the run goes on."""
+    """None: the run has not ended."""
 
 
 def read_chunk(body: Any) -> Chunk:
-    """Check a request's body; RefusedError (400) says what is wrong with it."""
+    """Parse a request's body; RefusedError (400) says what is wrong with it."""
     if not isinstance(body, dict):
         raise RefusedError("the body must be a JSON object", status=400)
     files = body.get("files", {})
@@ -78,7 +78,7 @@ def read_chunk(body: Any) -> Chunk:
 
 
 def receive(world: AppContext, path: RunPath, chunk: Chunk) -> bool:
-    """Store a chunk and return whether the run is asked to stop; RefusedError (404) for an unknown run."""
+    """Store a chunk and return whether the run should stop; RefusedError (404) for an unknown run."""
     with world.database.write() as transaction:
         run = runs.at(transaction, path)
         if run is None:
@@ -95,18 +95,18 @@ def receive(world: AppContext, path: RunPath, chunk: Chunk) -> bool:
         if chunk.summary is not None:
             summary = read_object(chunk.summary, _SUMMARY)
             changes["summary"] = told_since(run.inherited, chunk.summary)
-        changes |= judge(transaction, run, rows, summary)
+        changes |= apply_metrics(transaction, run, rows, summary)
         if chunk.exitcode is not None:
             changes["exitcode"] = chunk.exitcode
-            changes.pop("stop_requested", None)  # it is over already
+            changes.pop("stop_requested", None)  # the run has ended already
         _move(transaction, run, chunk, changes)
     return bool(changes.get("stop_requested", run.stop_requested))
 
 
 def _move(transaction: Transaction, run: Run, chunk: Chunk, changes: dict[str, Any]) -> None:
-    """Move the run by what the chunk tells; one that is preempting and at its end takes both moves."""
+    """Change the run's state by the chunk; one that is preempting and has ended takes both moves."""
     if chunk.preempting:
-        happened(transaction, run, RunEvent.PREEMPTING, changes)
+        apply_event(transaction, run, RunEvent.PREEMPTING, changes)
         if chunk.exitcode is None:
             return
         run = runs.find(transaction, run.id) or run
@@ -114,7 +114,7 @@ def _move(transaction: Transaction, run: Run, chunk: Chunk, changes: dict[str, A
     event = RunEvent.HEARD
     if chunk.exitcode is not None:
         event = exit_event(chunk.exitcode, stop_requested=run.stop_requested)
-    happened(transaction, run, event, changes)
+    apply_event(transaction, run, event, changes)
 
 
 def _read_file(name: Any, file: Any) -> tuple[int, tuple[str, ...]]:
@@ -132,7 +132,7 @@ def _read_file(name: Any, file: Any) -> tuple[int, tuple[str, ...]]:
 
 @dataclass(frozen=True, slots=True)
 class _Stored:
-    """What a batch changes of the run's row, and the history rows that are new in it."""
+    """The changes to the run's row, and a batch's new history rows."""
 
     changes: dict[str, Any]
     history: tuple[Mapping[str, Any], ...] = ()
@@ -150,8 +150,8 @@ def _store(transaction: Transaction, run: Run, batch: Batch) -> _Stored:
     known: int = getattr(run, counter)
     changes: dict[str, Any] = {counter: max(known, kept[-1].number + 1) if kept else known}
     if batch.stream is Stream.HISTORY:
-        again = max(known - batch.offset, 0)  # a repeated line is not counted twice
-        paired = zip(steps[again:], rows[again:], strict=True)
+        repeated = max(known - batch.offset, 0)  # lines that are not counted twice
+        paired = zip(steps[repeated:], rows[repeated:], strict=True)
         new_rows = [row for step, row in paired if step not in told]
         keys = merge_history_keys(json.loads(run.history_keys), new_rows)
         return _Stored(changes | {"history_keys": json.dumps(keys)}, tuple(new_rows))
@@ -163,10 +163,10 @@ def _store(transaction: Transaction, run: Run, batch: Batch) -> _Stored:
 def _told_before(
     transaction: Transaction, run: Run, batch: Batch, steps: Sequence[int | None]
 ) -> frozenset[int]:
-    """Return the steps whose rows have come already, under lower numbers.
+    """Return the steps whose rows were received before, under lower numbers.
 
     wandb client: `wandb sync` sends all rows of a run's folder after those that the server has, with
-    the steps that they had; and a step is one row's only.
+    their original steps. A step belongs to one row only.
     """
     known = [step for step in steps if step is not None]
     if not known or batch.offset == 0:

@@ -1,7 +1,7 @@
-"""What machines and heads ask of a sweep's pool: each in one transaction, in which the rules decide.
+"""Requests of nodes and coordinators on a sweep's pool: one transaction each, decided in `count`.
 
-What the pool finds out, the sweep hears in the same transaction where it is on this server: the agents
-of a machine that is gone are sent away, and a sweep of which nothing is left is finished.
+If the sweep is on this server, the same transaction updates it: the agents of a lost node are dismissed,
+and a completed sweep is finished.
 """
 
 from __future__ import annotations
@@ -36,32 +36,32 @@ from parallel_hpo.server.store.database import Transaction
 from parallel_hpo.server.values import RefusedError
 
 
-def open_pool(world: AppContext, sweep_id: str, wanted: NewPool) -> PoolState:
-    """Create a sweep's pool, or open it again; RefusedError (400): what is wanted can't be."""
-    if wanted.path.rpartition("/")[2] != sweep_id:
-        raise RefusedError(f"NewPool.path {wanted.path!r} is not sweep {sweep_id}'s", status=400)
-    anew = _pool_for(wanted, world.clock())
+def open_pool(world: AppContext, sweep_id: str, request: NewPool) -> PoolState:
+    """Create a sweep's pool, or reopen it; RefusedError (400) for an invalid request."""
+    if request.path.rpartition("/")[2] != sweep_id:
+        raise RefusedError(f"NewPool.path {request.path!r} is not sweep {sweep_id}'s", status=400)
+    new = _new_pool(request, world.clock())
     with world.database.write() as transaction:
         if store.find(transaction, sweep_id) is None:
-            store.create(transaction, sweep_id, anew)
-        store.put_facts(transaction, sweep_id, wanted)
-        sweep = sweeps.find(transaction, sweep_id) if anew.is_local else None
+            store.create(transaction, sweep_id, new)
+        store.put_facts(transaction, sweep_id, request)
+        sweep = sweeps.find(transaction, sweep_id) if new.is_local else None
         if sweep is not None:
-            sweep_service.run_again(transaction, sweep, world.clock())
-    with _changed(world, sweep_id) as draft:
-        pool_exchange.open_again(draft, anew)
+            sweep_service.resume(transaction, sweep, world.clock())
+    with _pool_draft(world, sweep_id) as draft:
+        pool_exchange.open_again(draft, new)
     pool = draft.pool
     return PoolState(pool.started, pool.started - pool.open_runs, pool.events, len(draft.living()))
 
 
-def lives(world: AppContext, sweep_id: str, epoch: int) -> bool:
-    """Say whether an epoch of a sweep's pool is not over."""
+def is_alive(world: AppContext, sweep_id: str, epoch: int) -> bool:
+    """Return whether the node with this epoch is still in the pool."""
     with world.database.read() as transaction:
-        return store.lives(transaction, sweep_id, epoch)
+        return store.is_alive(transaction, sweep_id, epoch)
 
 
 def facts(world: AppContext, sweep_id: str) -> str:
-    """Return a pool as it was asked for, as JSON; RefusedError (404): there is none."""
+    """Return the request that opened a pool, as JSON; RefusedError (404) if there is none."""
     with world.database.read() as transaction:
         text = store.facts(transaction, sweep_id)
     if text is None:
@@ -69,67 +69,67 @@ def facts(world: AppContext, sweep_id: str) -> str:
     return text
 
 
-def join(world: AppContext, sweep_id: str, wants: Join) -> Joined:
-    """Let a machine take part; RefusedError (409): its software is another, or all are to leave."""
+def join(world: AppContext, sweep_id: str, request: Join) -> Joined:
+    """Add a node to a pool; RefusedError (409) if its software differs, or the pool has ended."""
     with world.database.read() as transaction:
         head = store.versions(transaction, sweep_id)
     if head is None:
         raise _unknown(sweep_id)
-    unlike = why_unlike(head, wants.versions, wants.name)
-    with _changed(
-        world, sweep_id, dying=lambda node: node.epoch == wants.previous, share=wants.share
+    problem = why_unlike(head, request.versions, request.name)
+    with _pool_draft(
+        world, sweep_id, dying=lambda node: node.epoch == request.previous, share=request.share
     ) as draft:
-        if unlike:
-            draft.tell("refused", None, {"name": wants.name, "reason": unlike})
-        node = None if unlike or draft.pool.ends is not None else pool_exchange.join(draft, wants)
+        if problem:
+            draft.tell("refused", None, {"name": request.name, "reason": problem})
+        node = None if problem or draft.pool.ends is not None else pool_exchange.join(draft, request)
     if draft.pool.ends is not None:
-        raise TooLateError(sweep_id, draft.pool.ends)
+        raise PoolEndedError(sweep_id, draft.pool.ends)
     if node is None:
-        raise RefusedError(unlike, status=409)
+        raise RefusedError(problem, status=409)
     return Joined(node.epoch, node.name, node_key(world.master_key, sweep_id, node.epoch))
 
 
-class TooLateError(RefusedError):
-    """A machine comes when all are to leave."""
+class PoolEndedError(RefusedError):
+    """A node joins after its pool has ended."""
 
     def __init__(self, sweep_id: str, ends: SweepEnd) -> None:
         super().__init__(f"sweep {sweep_id} takes no machine any more: {ends.reason}", status=409)
         self.ends = ends
 
 
-def exchange(world: AppContext, sweep_id: str, told: Exchange) -> tuple[Granted, bool]:
-    """Take in what a node tells; return what it may do, and whether that must be on the disk first."""
-    named = {start.run.run_id for start in told.starts} | {end.run_id for end in told.ends}
-    with _changed(world, sweep_id, epoch=told.epoch, named=named) as draft:
-        granted = exchanged(draft, told)
+def exchange(world: AppContext, sweep_id: str, report: Exchange) -> tuple[Granted, bool]:
+    """Apply a node's report; return its grant, and whether that must be on the disk before the answer."""
+    named = {start.run.run_id for start in report.starts} | {end.run_id for end in report.ends}
+    with _pool_draft(world, sweep_id, epoch=report.epoch, named=named) as draft:
+        granted = exchanged(draft, report)
     if not granted.gone:
-        world.notices.post(sweep_id, told.epoch, told.notices, world.clock())
+        world.notices.post(sweep_id, report.epoch, report.notices, world.clock())
     return granted, bool(draft.events)
 
 
 def leave(world: AppContext, sweep_id: str, epoch: int, reason: str) -> None:
-    """Let a node go of which nothing runs any more."""
-    with _changed(world, sweep_id, dying=lambda node: node.epoch == epoch) as draft:
+    """Remove a node that runs nothing any more."""
+    with _pool_draft(world, sweep_id, dying=lambda node: node.epoch == epoch) as draft:
         pool_exchange.leave(draft, epoch, reason)
 
 
 def lose(world: AppContext, sweep_id: str, lost: NodeLost) -> None:
-    """Heed what an engine says of a node's task."""
-    with _changed(
+    """Apply an engine's report that a node's task was lost."""
+    with _pool_draft(
         world, sweep_id, by_head=True, dying=lambda node: pool_exchange.is_meant(lost, node)
     ) as draft:
         pool_exchange.lose(draft, lost)
 
 
 def stop(world: AppContext, sweep_id: str, ends: SweepEnd) -> None:
-    """Let all nodes leave as the head asks."""
-    with _changed(world, sweep_id, by_head=True) as draft:
+    """End a pool at the coordinator's request: all nodes leave."""
+    with _pool_draft(world, sweep_id, by_head=True) as draft:
         pool_ending.stop(draft, ends)
 
 
 def news(world: AppContext, sweep_id: str, event: int, notice: int) -> PoolNews:
-    """Return what the head has not heard of yet; that it asks shows that it is there."""
-    with _changed(world, sweep_id, by_head=True) as draft:
+    """Return events and notices that are new to the coordinator, and renew its last contact."""
+    with _pool_draft(world, sweep_id, by_head=True) as draft:
         ends, living = draft.pool.ends, len(draft.living())
     with world.database.read() as transaction:
         events = store.events_after(transaction, sweep_id, event, AT_ONCE)
@@ -139,7 +139,7 @@ def news(world: AppContext, sweep_id: str, event: int, notice: int) -> PoolNews:
 
 
 def watch(world: AppContext, sweep_id: str, event: int) -> PoolNews:
-    """Return the events after a number, and how the pool stands; change nothing, and vouch for no head."""
+    """Return the events after a number and the pool's state; unlike `news`, change nothing."""
     moment = Moment(world.clock(), max(world.up_since, world.clock_set_at()))
     with world.database.read() as transaction:
         pool = store.find(transaction, sweep_id)
@@ -153,7 +153,7 @@ def watch(world: AppContext, sweep_id: str, event: int) -> PoolNews:
 
 
 @contextmanager
-def _changed(
+def _pool_draft(
     world: AppContext,
     sweep_id: str,
     *,
@@ -163,10 +163,10 @@ def _changed(
     by_head: bool = False,
     share: str = "",
 ) -> Iterator[PoolDraft]:
-    """Yield a pool, without what has been silent for too long, and write what becomes of it.
+    """Yield a draft of a pool, after silent nodes have timed out, and write its changes.
 
-    `epoch` is the node that speaks, `named` are the runs of which it speaks, `dying` the nodes of which
-    all must be known, since they may be found to be gone, and `share` is what a node comes to perform.
+    `epoch` is the node that sends the request and `named` are the runs in it. `dying` selects nodes that
+    the request may remove: all of their runs are loaded. `share` is the share that a node joins for.
     """
     moment = Moment(world.clock(), max(world.up_since, world.clock_set_at()))
     with world.database.write() as transaction:
@@ -183,34 +183,36 @@ def _changed(
         pool_exchange.see_to_silence(draft)
         yield draft
         if pool.is_local:
-            _tell_sweep(transaction, sweep_id, draft)
+            _update_sweep(transaction, sweep_id, draft)
         store.write(transaction, sweep_id, draft)
 
 
-def _tell_sweep(transaction: Transaction, sweep_id: str, draft: PoolDraft) -> None:
-    """Let the sweep know of nodes that are gone, and that nothing is left."""
+def _update_sweep(transaction: Transaction, sweep_id: str, draft: PoolDraft) -> None:
+    """Dismiss the agents of lost nodes, and finish the sweep once the pool is complete."""
     for mark in draft.dead_marks:
-        issued = supervision.dismiss(transaction, sweep_id, mark)
+        issued = supervision.dismiss_agents(transaction, sweep_id, mark)
         started = store.started_among(transaction, sweep_id, [run.name for run in issued])
-        supervision.settle(transaction, issued, started | set(draft.runs))
+        supervision.requeue_unstarted(transaction, issued, started | set(draft.runs))
     if any(event.kind == "complete" for event in draft.events):
         sweep = sweeps.find(transaction, sweep_id)
         if sweep is not None:
             sweep_service.finish(transaction, sweep, draft.now)
 
 
-def _pool_for(wanted: NewPool, now: float) -> Pool:
-    from parallel_hpo.server.services.pool_limits import limits_in  # with pydantic, which is slow to import
+def _new_pool(request: NewPool, now: float) -> Pool:
+    from parallel_hpo.server.services.pool_limits import limits_in  # imports pydantic, which is slow
 
-    limits = limits_in(wanted.section)
+    limits = limits_in(request.section)
     return Pool(
-        is_local=wanted.backend == "local",
-        count=wanted.count,
-        node_timeout_s=wanted.node_timeout_s,
-        headed=wanted.headed,
+        is_local=request.backend == "local",
+        count=request.count,
+        node_timeout_s=request.node_timeout_s,
+        headed=request.headed,
         limits=limits.of_failures,
         sweep_timeout_s=limits.sweep_timeout_s,
-        deadline=limits.deadline if wanted.headed else None,  # else each machine has its own hour
+        deadline=limits.deadline
+        if request.headed
+        else None,  # without a coordinator each node has its own deadline
         opened_at=now,
         head_heard_at=now,
     )
@@ -218,6 +220,6 @@ def _pool_for(wanted: NewPool, now: float) -> Pool:
 
 def _unknown(sweep_id: str) -> RefusedError:
     return RefusedError(
-        f"sweep {sweep_id} has no pool here: one is made by `parallel-hpo run … --create`, or by a head",
+        f"sweep {sweep_id} has no pool here: `parallel-hpo run … --create` or a coordinator creates one",
         status=404,
     )

@@ -1,6 +1,6 @@
-"""What a pool itself must know of the `hpo` section. It is read when a pool is opened.
+"""Limits of a pool, read from the `hpo` section when it is opened.
 
-Pydantic takes a sixth of a server's start, and most servers have no pool.
+A file of its own: importing pydantic takes a sixth of a server's start, and most servers have no pool.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from parallel_hpo.server.values import RefusedError
 
 
 class PoolLimits(BaseModel):
-    """The keys of the section that are a pool's too."""
+    """The keys of the section that count over all nodes."""
 
     failures: Failures = Failures()
     sweep_timeout_s: Limit = None
@@ -25,12 +25,12 @@ class PoolLimits(BaseModel):
 
     @property
     def of_failures(self) -> FailureLimits:
-        """How many runs may fail."""
+        """The maximum numbers of failed runs."""
         return FailureLimits(**self.failures.model_dump())
 
 
 def limits_in(section: Mapping[str, Any]) -> PoolLimits:
-    """Return what the section says of them; RefusedError (400) names the key that is wrong."""
+    """Return the section's limits; RefusedError (400) names an invalid key."""
     try:
         return PoolLimits.model_validate(dict(section))
     except ValidationError as error:

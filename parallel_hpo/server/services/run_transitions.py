@@ -1,16 +1,14 @@
-"""Applies what happened to a run: its new state, and what the sweep's search engine must hear of it.
+"""Apply events to runs: the new state, the revision for the search engine, timeouts and requeues.
 
-Runs that nobody performs any more: of which nothing is heard, or that never started and no agent has.
+    its agent timed out ─▶ apply_timeouts ▶ crashed if it had started, else requeued
+    its agent is gone ───▶ requeue ───────▶ waiting, while the sweep issues runs
+    the sweep has ended ─▶ withdraw ──────▶ killed; the point that the sweep's method had chosen is open again
 
-    its agent is silent ─▶ reap ──────▶ crashed, where it had started; else it is given back
-    its agent is gone ───▶ give_back ─▶ waiting, while the sweep may give runs
-    the sweep is over ───▶ withdraw ──▶ killed; what the sweep's method had chosen is open again
+A sweep that is resumed after its end issues each point that was not started again, as a new run.
+Runs that a client had queued are not: the client may queue them again.
 
-So a sweep that is run again after its end gives out each point of its space that nobody has
-started, as a new run. What a client had queued is over: that client may queue it again.
-
-The server hears nothing while it is down, so silence is judged only once it has
-been up for as long as the silence must last, and its clock has gone on undisturbed for so long.
+The server receives nothing while it is down. So a timeout counts only after the server has been up,
+and its clock undisturbed, for the whole time.
 """
 
 from __future__ import annotations
@@ -32,25 +30,26 @@ from parallel_hpo.server.values import read_object
 _VALUED = frozenset({RunState.FINISHED, RunState.KILLED})
 
 
-def happened(
+def apply_event(
     transaction: Transaction, run: Run, event: RunEvent, changes: dict[str, Any] | None = None
 ) -> RunState:
-    """Move `run` by `event`, write that with the other `changes` of its row, and return its new state."""
+    """Move `run` by `event`, write its new state with `changes` of its row, and return the state."""
     changes = dict(changes or {})
     state = move(run.state, event)
     if state is not run.state:
         changes["state"] = state
-        changes["waiting"] = state is RunState.PREEMPTED and _is_strangers(transaction, run)
+        changes["waiting"] = state is RunState.PREEMPTED and _is_requeued_by_server(transaction, run)
     changes |= _news_for_the_engine(transaction, run, state, changes)
     if changes:
         runs.change(transaction, run.id, changes)
     return state
 
 
-def started_again(run: Run) -> dict[str, Any]:
-    """Return what changes of the row of a run that is started: what is known of its last ending is over.
+def restart_changes(run: Run) -> dict[str, Any]:
+    """Return the changes to the row of a run that starts again: its last end is cleared.
 
-    One that had said its end itself may be started again by anybody: its sweep's agent doesn't owe it.
+    If the run itself had reported its end, anybody may have started it again, so that its sweep's agent
+    is not expected to end it.
     """
     if run.state in OPEN:
         return {}
@@ -71,7 +70,7 @@ def _news_for_the_engine(
 
 
 def metric_value(transaction: Transaction, sweep_id: str, summary: str) -> float | None:
-    """Return the sweep's metric as a run's summary has it; None where it is no finite number."""
+    """Return the sweep's metric in a run's summary; None if it is no finite number."""
     sweep = sweeps.find(transaction, sweep_id)
     wanted = None if sweep is None else engines.metric_of(sweep.config)
     if wanted is None:
@@ -79,81 +78,81 @@ def metric_value(transaction: Transaction, sweep_id: str, summary: str) -> float
     return values.find_value(read_object(summary, "summary"), wanted.name, wanted.goal)
 
 
-def revalue(transaction: Transaction, sweep_id: str) -> None:
-    """Take the values of a sweep's ended runs anew, by the metric that it has now."""
+def recompute_values(transaction: Transaction, sweep_id: str) -> None:
+    """Recompute the values of a sweep's ended runs after its metric has changed."""
     for run in runs.of_sweep(transaction, sweep_id):
         if run.state in _VALUED:
             runs.change(transaction, run.id, {"value": metric_value(transaction, sweep_id, run.summary)})
 
 
-def _is_strangers(transaction: Transaction, run: Run) -> bool:
-    """Say whether a preempted run is ours to hand on: a supervisor runs its workers' runs again itself."""
+def _is_requeued_by_server(transaction: Transaction, run: Run) -> bool:
+    """Return whether the server requeues a preempted run: a supervisor retries its workers' runs itself."""
     agent = None if run.agent_id is None else sweeps.find_agent(transaction, run.agent_id)
     return agent is not None and not agent.label
 
 
-OVER: Final = (SweepState.FINISHED, SweepState.CANCELED)
-"""States of a sweep that gives out nothing until it is run again."""
+ENDED: Final = (SweepState.FINISHED, SweepState.CANCELED)
+"""States of a sweep that issues nothing until it is resumed."""
 
 
-def give_back(transaction: Transaction, run: Run) -> None:
-    """Let a never-started run wait for the next agent, unless its sweep is over or a user has stopped it."""
+def requeue(transaction: Transaction, run: Run) -> None:
+    """Requeue a never-started run, or end it if its sweep has ended or a user has stopped it."""
     sweep = None if run.sweep_id is None else sweeps.find(transaction, run.sweep_id)
-    if sweep is not None and (run.stop_requested or sweep.state in OVER):
-        end(transaction, sweep, run)
+    if sweep is not None and (run.stop_requested or sweep.state in ENDED):
+        end_unstarted(transaction, sweep, run)
     else:
         runs.put_back(transaction, run)
 
 
 def withdraw(transaction: Transaction, sweep: Sweep) -> None:
-    """End a sweep's runs that nobody has, as the sweep is over."""
+    """End a sweep's runs that no agent has, since the sweep has ended."""
     for run in pending_runs.given_to_nobody(transaction, sweep.id):
-        end(transaction, sweep, run)
+        end_unstarted(transaction, sweep, run)
 
 
-def end(transaction: Transaction, sweep: Sweep, run: Run) -> None:
-    """End a never-started run: its sweep is over, or a user has stopped it, who doesn't want it any more."""
+def end_unstarted(transaction: Transaction, sweep: Sweep, run: Run) -> None:
+    """End a never-started run: its sweep has ended, or a user has stopped it."""
     changes: dict[str, Any] = {}
-    if _is_to_come_again(sweep, run):
-        open_its_point(transaction, run)
+    if _is_point_reissued(sweep, run):
+        reopen_point(transaction, run)
         changes = {"sweep_index": None}
-    happened(transaction, run, RunEvent.OWNER_SAYS_KILLED, changes)
+    apply_event(transaction, run, RunEvent.OWNER_SAYS_KILLED, changes)
 
 
-def open_its_point(transaction: Transaction, run: Run) -> None:
-    """Let the place that a run has in its sweep's space be given to another run."""
+def reopen_point(transaction: Transaction, run: Run) -> None:
+    """Open a run's point in its sweep's search space for another run."""
     assert run.sweep_id is not None
     assert run.sweep_index is not None
     sweeps.add_open_point(transaction, run.sweep_id, Point(run.sweep_index, run.assigned or "{}"))
 
 
-def has_a_point(sweep: Sweep, run: Run) -> bool:
-    """Say whether a run is the only one of a point of its sweep's space, as that is now."""
+def is_unique_point(sweep: Sweep, run: Run) -> bool:
+    """Return whether a run's parameters are a point of its sweep's present, countable space."""
     if run.sweep_index is None or run.assigned is None:
         return False
     return engines.index_of(sweep.config, json.loads(run.assigned)) is not None
 
 
-def _is_to_come_again(sweep: Sweep, run: Run) -> bool:
-    """Say whether the run's place is to be given out again: its own point, or what an agent had had."""
+def _is_point_reissued(sweep: Sweep, run: Run) -> bool:
+    """Return whether the run's point will be issued again."""
     if run.stop_requested:
         return False
     if engines.size_of(sweep.config) is not None:
-        return has_a_point(sweep, run)
+        return is_unique_point(sweep, run)
     was_issued = run.sweep_index is not None and run.deliveries > 0
     return was_issued and not engines.is_scheduled(sweep.config)
 
 
-def reap(world: AppContext, *, up_since: float) -> list[str]:
-    """Look for silence once, and return the names of the runs of which nothing was heard."""
+def apply_timeouts(world: AppContext, *, up_since: float) -> list[str]:
+    """Apply the timeouts of silent runs and agents once, and return the affected runs' names."""
     before = world.clock() - world.patience.silent_s
     if before < max(up_since, world.clock_set_at()):
         return []
     with world.database.write() as transaction:
         silent = pending_runs.silent(transaction, before)
         for run in silent:
-            happened(transaction, run, silence(stop_requested=run.stop_requested))
+            apply_event(transaction, run, silence(stop_requested=run.stop_requested))
         stranded = pending_runs.never_started_by_silent_strangers(transaction, before)
         for run in stranded:
-            give_back(transaction, run)
+            requeue(transaction, run)
     return [run.name for run in (*silent, *stranded)]

@@ -1,9 +1,8 @@
-"""Runs that go on from an earlier point: rewound (`resume_from` of wandb.init), or forked (`fork_from`).
+"""Clients' requests on runs: start, resume or change (one operation of W&B's), stop, rewind and fork.
 
-History is copied, so that a fork outlives its parent; what a rewind cuts off is gone. As in W&B, console
-output and system metrics begin anew, and artifacts stay with the run that logged them.
-
-Clients' requests on runs: to start, resume or change one (one operation of W&B's), and to stop one.
+`resume_from` of wandb.init rewinds a run, `fork_from` forks one. History is copied, so a fork outlives its
+parent; a rewind deletes what it cuts off. As in W&B, console output and system metrics start empty, and
+artifacts stay with the run that logged them.
 """
 
 from __future__ import annotations
@@ -27,8 +26,8 @@ from parallel_hpo.server.rules.runs import (
     read_step,
 )
 from parallel_hpo.server.rules.sweeps import SweepState
-from parallel_hpo.server.services.early_stopping import begin_course, replay
-from parallel_hpo.server.services.run_transitions import happened, started_again
+from parallel_hpo.server.services.early_stopping import recompute_losses, reset_losses
+from parallel_hpo.server.services.run_transitions import apply_event, restart_changes
 from parallel_hpo.server.store import lines, projects, runs, sweeps
 from parallel_hpo.server.store.database import Transaction
 from parallel_hpo.server.store.lines import Stream
@@ -38,10 +37,10 @@ from parallel_hpo.server.values import RefusedError, read_object
 
 
 def rewind(world: AppContext, path: RunPath, metric: str, value: float, *, opener: str = STRANGER) -> Run:
-    """Cut a run's history after a step, and let it go on from there; RefusedError says what can't be done.
+    """Delete a run's history after a step, and restart the run there; RefusedError for an invalid request.
 
-    `opener` is the label of the key with which that is asked: a supervisor sends what is left of an attempt
-    that rewound the run when it began, and more of that may have come than is left.
+    `opener` is the label of the request's key. A supervisor uploads the rest of an attempt that had rewound
+    the run when it began: the history is left alone then, as it may hold more than that rest.
     """
     if metric != METRIC:
         raise RefusedError(f"runs are rewound by their {METRIC}, not by {metric!r}")
@@ -51,19 +50,19 @@ def rewind(world: AppContext, path: RunPath, metric: str, value: float, *, opene
         if run is None:
             where = f"{path.entity}/{path.project}/{path.name}"
             raise RefusedError(f"run {where} doesn't exist: resume_from rewinds one that does")
-        changes: dict[str, Any] = {"heard_at": world.clock()} | started_again(run)
+        changes: dict[str, Any] = {"heard_at": world.clock()} | restart_changes(run)
         if opener != SUPERVISOR:
             lines.cut_history(transaction, run.id, point.end)
             lines.clear(transaction, run.id, (Stream.EVENTS, Stream.CONSOLE))
-            changes |= _begun_branch(transaction, run, run, point)
+            changes |= _branch_changes(transaction, run, run, point)
         if opener not in (STRANGER, SUPERVISOR):
-            changes["opened_by"] = opener  # so that its first words don't begin its course anew
-        happened(transaction, run, RunEvent.STARTED, changes)
+            changes["opened_by"] = opener  # so that its first upsert doesn't reset its losses
+        apply_event(transaction, run, RunEvent.STARTED, changes)
         return runs.find(transaction, run.id) or run
 
 
 def fork(transaction: Transaction, run: Run, point: BranchPoint) -> dict[str, Any]:
-    """Give a run the history of another one up to a point, in place of its own; the changes to its row."""
+    """Replace a run's history by another run's up to a point, and return the changes to its row."""
     parent = runs.in_project(transaction, run.project_id, point.run)
     if parent is None:
         raise RefusedError(
@@ -72,13 +71,13 @@ def fork(transaction: Transaction, run: Run, point: BranchPoint) -> dict[str, An
         )
     lines.clear(transaction, run.id)
     lines.copy_history(transaction, parent.id, run.id, point.end)
-    return _begun_branch(transaction, run, parent, point)
+    return _branch_changes(transaction, run, parent, point)
 
 
-def _begun_branch(transaction: Transaction, run: Run, source: Run, point: BranchPoint) -> dict[str, Any]:
-    """Return what changes of a run's row when its history is that of `source` up to a point."""
+def _branch_changes(transaction: Transaction, run: Run, source: Run, point: BranchPoint) -> dict[str, Any]:
+    """Return the changes to a run's row when its history is that of `source` up to a point."""
     keys, summary = source.history_keys, source.summary
-    if json.loads(keys)["lastStep"] >= point.end:  # else nothing of it is cut off
+    if json.loads(keys)["lastStep"] >= point.end:  # else nothing is cut off
         past = past_of(map(json.loads, lines.texts(transaction, run.id, Stream.HISTORY)))
         keys, summary = json.dumps(past.history_keys), json.dumps(past.summary)
     return {
@@ -89,7 +88,7 @@ def _begun_branch(transaction: Transaction, run: Run, source: Run, point: Branch
         "event_lines": 0,
         "log_lines": 0,
         "system_metrics": "{}",
-    } | replay(transaction, replace(run, summary=summary))
+    } | recompute_losses(transaction, replace(run, summary=summary))
 
 
 _log = logging.getLogger(__name__)
@@ -97,7 +96,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunUpsert(RunFields):
-    """What a client tells of a run; None: left as it is."""
+    """A client's changes to a run; None: unchanged."""
 
     id: int | None = None
     name: str | None = None
@@ -110,49 +109,49 @@ class RunUpsert(RunFields):
 
 
 _STATES: Final[Mapping[str, RunEvent]] = {"pending": RunEvent.REQUEUED, "failed": RunEvent.WRITTEN_OFF}
-"""What an owner may say of a run, and what that is."""
+"""States that an owner may set, and their events."""
 
 _UNDER_WAY: Final = (RunState.RUNNING, RunState.PREEMPTING)
 
 
 @dataclass(frozen=True, slots=True)
 class Upserted:
-    """The run as it is now, and whether this request made it."""
+    """The run after the request, and whether the request created it."""
 
     bucket: Run
     inserted: bool
 
 
-def upsert(world: AppContext, wishes: RunUpsert, *, opener: str = STRANGER) -> Upserted:
-    """Start, resume or change a run; RefusedError where what it refers to doesn't exist.
+def upsert(world: AppContext, request: RunUpsert, *, opener: str = STRANGER) -> Upserted:
+    """Start, resume or change a run; RefusedError if what it refers to doesn't exist.
 
-    `opener` is the label of the key with which that is asked.
+    `opener` is the label of the request's key.
     """
-    changes = _changes(wishes)
+    changes = _changes(request)
     life = {"heard_at": world.clock()}
     with world.database.write() as transaction:
-        if wishes.id is None:
-            return _start(world, transaction, wishes, changes | life, opener)
-        run = _existing(runs.find(transaction, wishes.id), str(wishes.id))
-        if wishes.name is None:
+        if request.id is None:
+            return _start(world, transaction, request, changes | life, opener)
+        run = _existing(runs.find(transaction, request.id), str(request.id))
+        if request.name is None:
             return _edit(transaction, run, changes)
-        # wandb client: a run's own client names both; after it has looked up a run to resume, from the start.
-        own = _of_its_opener(transaction, run, opener, life["heard_at"])
-        return _go_on(transaction, run, own | changes | life)
+        # wandb client: a run's own client sends both; for a resumed run from its first request on.
+        own = _opener_changes(transaction, run, opener, life["heard_at"])
+        return _continue(transaction, run, own | changes | life)
 
 
 def request_stop(world: AppContext, run_id: int) -> bool:
-    """Ask a run to stop; its agent or its own client hears of it at the next beat."""
+    """Ask a run to stop; its agent or its own client learns it with the next heartbeat."""
     with world.database.write() as transaction:
         run = _existing(runs.find(transaction, run_id), str(run_id))
-        if run.waiting and run.state is RunState.PENDING:  # nobody has it who could be told
-            happened(transaction, run, RunEvent.OWNER_SAYS_KILLED)
+        if run.waiting and run.state is RunState.PENDING:  # no agent has it
+            apply_event(transaction, run, RunEvent.OWNER_SAYS_KILLED)
         runs.change(transaction, run.id, {"stop_requested": True})
     return True
 
 
 def set_state(world: AppContext, run_id: int, wish: str) -> None:
-    """Set the state of a run of no sweep as its owner wishes (wandb client: `run.update_state`)."""
+    """Set the state of a run outside sweeps (wandb client: `run.update_state`)."""
     if wish not in _STATES:
         raise RefusedError(f"state {wish[:40]!r}: one of {', '.join(_STATES)}")
     with world.database.write() as transaction:
@@ -160,54 +159,56 @@ def set_state(world: AppContext, run_id: int, wish: str) -> None:
         if run.sweep_id is not None:
             raise RefusedError(f"run {run.name} is of sweep {run.sweep_id}, which sets its runs' states")
         try:
-            happened(transaction, run, _STATES[wish], started_again(run) if wish == RunState.PENDING else {})
+            apply_event(
+                transaction, run, _STATES[wish], restart_changes(run) if wish == RunState.PENDING else {}
+            )
         except IllegalRunMoveError as error:
             raise RefusedError(f"invalid state transition: {error}") from None
 
 
 def alert(world: AppContext, path: RunPath, title: str, text: str, severity: str) -> None:
-    """Show an alert of a run where the server logs; there is nobody here to send mail to."""
+    """Log a run's alert; this server sends no mail."""
     with world.database.read() as transaction:
         _existing(runs.at(transaction, path), path.name)
     where = f"{path.entity}/{path.project}/{path.name}"
-    # Quoted: what a run says must not look like lines of the log's own.
+    # Quoted, so that a run's text can't pose as log lines.
     _log.warning("alert (%s) of run %s: %r: %r", severity, where, title[:200], text[:1000])
 
 
 def _edit(transaction: Transaction, run: Run, changes: dict[str, Any]) -> Upserted:
-    """Change a run that a client names by its key alone (wandb.Api): that is no sign of its life."""
+    """Change a run that a client names by id alone (wandb.Api): that doesn't count as a sign of life."""
     if run.state in (RunState.PENDING, RunState.CRASHED):
         runs.change(transaction, run.id, changes)
     else:
-        happened(transaction, run, RunEvent.HEARD, changes)
+        apply_event(transaction, run, RunEvent.HEARD, changes)
     return Upserted(_existing(runs.find(transaction, run.id), run.name), inserted=False)
 
 
-def _go_on(transaction: Transaction, run: Run, changes: dict[str, Any]) -> Upserted:
-    """Start a run that is there, or hear more of it."""
-    again = started_again(run) | _of_its_sweep(transaction, run)
-    happened(transaction, run, RunEvent.STARTED, again | changes)
+def _continue(transaction: Transaction, run: Run, changes: dict[str, Any]) -> Upserted:
+    """Start an existing run, or apply its client's changes."""
+    changed = restart_changes(run) | _sweep_changes(transaction, run)
+    apply_event(transaction, run, RunEvent.STARTED, changed | changes)
     return Upserted(_existing(runs.find(transaction, run.id), run.name), inserted=False)
 
 
 def _start(
-    world: AppContext, transaction: Transaction, wishes: RunUpsert, changes: dict[str, Any], opener: str
+    world: AppContext, transaction: Transaction, request: RunUpsert, changes: dict[str, Any], opener: str
 ) -> Upserted:
-    name = wishes.name or world.new_id()
+    name = request.name or world.new_id()
     point = point_in(read_object(changes.get("config", "{}"), "the run's config"))
-    found = _of_the_sweep(transaction, wishes.sweep, name)
+    found = _issued_run(transaction, request.sweep, name)
     if found is None:
         project = projects.ensure(
-            transaction, wishes.entity or DEFAULT_ENTITY, wishes.project or DEFAULT_PROJECT, world.clock()
+            transaction, request.entity or DEFAULT_ENTITY, request.project or DEFAULT_PROJECT, world.clock()
         )
         found = runs.in_project(transaction, project.id, name)
     if found is None:
-        return _make(transaction, project, name, changes | {"sweep_id": wishes.sweep}, point)
-    own = _of_its_opener(transaction, found, opener, changes["heard_at"])
-    # wandb client: the sweep is told without the run's key only as an attempt begins, or is sent later.
-    if wishes.sweep is not None and opener != SUPERVISOR:
-        own |= _begun(transaction, found, point)  # a fork's course goes through the history that it gets
-    return _go_on(transaction, found, own | changes)
+        return _make(transaction, project, name, changes | {"sweep_id": request.sweep}, point)
+    own = _opener_changes(transaction, found, opener, changes["heard_at"])
+    # wandb client: it sends the sweep without the run's id only when an attempt begins or is uploaded later.
+    if request.sweep is not None and opener != SUPERVISOR:
+        own |= _attempt_changes(transaction, found, point)  # a fork's losses come from its copied history
+    return _continue(transaction, found, own | changes)
 
 
 def _make(
@@ -228,8 +229,8 @@ def _make(
     return Upserted(_existing(runs.find(transaction, run_id), name), inserted=True)
 
 
-def _of_its_sweep(transaction: Transaction, run: Run) -> dict[str, Any]:
-    """Return what changes of a run that starts after its sweep was cancelled."""
+def _sweep_changes(transaction: Transaction, run: Run) -> dict[str, Any]:
+    """Return the changes to a run that starts after its sweep was cancelled."""
     if run.state is RunState.PENDING and run.sweep_id is not None:
         sweep = sweeps.find(transaction, run.sweep_id)
         if sweep is not None and sweep.state is SweepState.CANCELED:
@@ -237,13 +238,13 @@ def _of_its_sweep(transaction: Transaction, run: Run) -> dict[str, Any]:
     return {}
 
 
-def _of_its_opener(transaction: Transaction, run: Run, opener: str, now: float) -> dict[str, Any]:
-    """Return what changes of a run that is opened: by another worker than before it is run anew.
+def _opener_changes(transaction: Transaction, run: Run, opener: str, now: float) -> dict[str, Any]:
+    """Return the changes to a run that is opened; if by another worker than before, a new attempt begins.
 
-    A run that was preempted goes on from where it was, as W&B means it, and so does one that is
-    resumed by whoever has no supervisor. A supervisor only sends what is left of an attempt.
+    A preempted run continues where it was, as in W&B, and so does a run that is resumed without a
+    supervisor. A supervisor only uploads the rest of an attempt.
 
-    wandb client: what it said at the start it says again when its config changes, and at its end.
+    wandb client: it repeats its first request when the config changes, and at the end.
     """
     if opener == SUPERVISOR and run.started_at is not None:
         return {}
@@ -253,19 +254,19 @@ def _of_its_opener(transaction: Transaction, run: Run, opener: str, now: float) 
     if is_another:
         changes["opened_by"] = opener
         if run.state not in (RunState.PREEMPTING, RunState.PREEMPTED):
-            changes |= begin_course(transaction, run)
+            changes |= reset_losses(transaction, run)
     return changes
 
 
-def _begun(transaction: Transaction, run: Run, point: BranchPoint | None) -> dict[str, Any]:
-    """Return what changes of the row of a sweep's run that an attempt begins: it may be a fork."""
+def _attempt_changes(transaction: Transaction, run: Run, point: BranchPoint | None) -> dict[str, Any]:
+    """Return the changes to a sweep's run when an attempt begins, which may be a fork."""
     if point is None:
         return {"inherited": None}
     return {} if point.run == run.name else fork(transaction, run, point)
 
 
-def _of_the_sweep(transaction: Transaction, sweep_id: str | None, name: str) -> Run | None:
-    """Return the run that was issued under this name, whatever entity or project the client now names.
+def _issued_run(transaction: Transaction, sweep_id: str | None, name: str) -> Run | None:
+    """Return the run that was issued under this name, whatever entity or project the client sends.
 
     User code may set WANDB_ENTITY between the agent's start and wandb.init().
     """
@@ -276,14 +277,14 @@ def _of_the_sweep(transaction: Transaction, sweep_id: str | None, name: str) -> 
     return runs.in_sweep(transaction, sweep_id, name)
 
 
-def _changes(wishes: RunUpsert) -> dict[str, Any]:
+def _changes(request: RunUpsert) -> dict[str, Any]:
     for name in ("config", "summary"):
-        if getattr(wishes, name) is not None:
-            read_object(getattr(wishes, name), f"the run's {name}")
-    told = {name: getattr(wishes, name) for name in (*TOLD, "config", "summary")}
+        if getattr(request, name) is not None:
+            read_object(getattr(request, name), f"the run's {name}")
+    told = {name: getattr(request, name) for name in (*TOLD, "config", "summary")}
     changes = {name: value for name, value in told.items() if value is not None}
-    if wishes.tags is not None:
-        changes["tags"] = json.dumps(list(wishes.tags))
+    if request.tags is not None:
+        changes["tags"] = json.dumps(list(request.tags))
     return changes
 
 

@@ -1,7 +1,7 @@
-"""What a supervisor may ask beyond W&B's protocol: how far a sweep is, release, and the end of a run.
+"""Requests of a supervisor beyond W&B's protocol: a sweep's progress, release of runs, the end of a run.
 
-It knows what no server can see, that a worker's process is dead, and so need not
-wait for a time-out. Mounted under /hpo, for the master key, and for a sweep's own and its nodes'.
+A supervisor knows that a worker's process is dead, so no timeout is needed. Served under /hpo, for the
+master key, a sweep's own key and its nodes' keys.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from parallel_hpo.server.context import AppContext
 from parallel_hpo.server.rules.runs import RunEvent, RunState
 from parallel_hpo.server.rules.sweeps import SweepState
 from parallel_hpo.server.services import sweeps as sweep_service
-from parallel_hpo.server.services.run_transitions import give_back, happened
+from parallel_hpo.server.services.run_transitions import apply_event, requeue
 from parallel_hpo.server.services.sweeps import SweepUpsert
 from parallel_hpo.server.store import pending_runs, runs, sweeps
 from parallel_hpo.server.store.database import Transaction
@@ -42,7 +42,7 @@ class SweepProgress:
 
 @dataclass(frozen=True, slots=True)
 class SweepAt:
-    """Where a supervisor says that a sweep is."""
+    """A sweep's path as a supervisor gives it."""
 
     entity: str
     project: str
@@ -50,23 +50,23 @@ class SweepAt:
 
 
 def progress(world: AppContext, at: SweepAt) -> SweepProgress:
-    """Return how far a sweep is; RefusedError (404) where it doesn't exist."""
+    """Return a sweep's state and counts; RefusedError (404) if it doesn't exist."""
     with world.database.read() as transaction:
         sweep = _sweep(transaction, at)
         counts = sweeps.counts(transaction, sweep.id)
     return SweepProgress(sweep.state, {str(state): counts.get(state, 0) for state in RunState})
 
 
-def without_own_word(world: AppContext, at: SweepAt) -> dict[str, str]:
-    """Return by name the state of each run that has not said its end itself: its owner may know better."""
+def unconfirmed_runs(world: AppContext, at: SweepAt) -> dict[str, str]:
+    """Return the states, by name, of runs that haven't reported their end themselves."""
     with world.database.read() as transaction:
         sweep = _sweep(transaction, at)
-        states = pending_runs.without_own_word(transaction, sweep.id)
+        states = pending_runs.unconfirmed_runs(transaction, sweep.id)
     return {name: str(state) for name, state in states.items()}
 
 
 def awaited(world: AppContext, at: SweepAt) -> list[PendingRun]:
-    """Return the runs for whose sake agents without a run wait where there is no other; none while paused."""
+    """Return the runs that idle agents wait for, since they may be requeued; none while paused."""
     with world.database.read() as transaction:
         sweep = _sweep(transaction, at)
         gives = sweep.state is SweepState.RUNNING and not engines.is_scheduled(sweep.config)
@@ -74,46 +74,45 @@ def awaited(world: AppContext, at: SweepAt) -> list[PendingRun]:
 
 
 def release(world: AppContext, at: SweepAt, label_prefix: str, keep: frozenset[str]) -> list[str]:
-    """Give back the never-started runs of the agents whose label begins so, and return the runs' names.
+    """Requeue the never-started runs of the agents whose label has this prefix, and return the runs' names.
 
-    A prefix counts whole words: `w_1` is none of `w_12`. Those agents are gone for good: what still
-    speaks in their name is told to exit. The runs named in `keep` are the supervisor's to run again:
-    nobody else gets them.
+    A prefix matches whole words: `w_1` doesn't match `w_12`. Those agents are gone for good: one that still
+    sends heartbeats gets the command to exit. The supervisor itself retries the runs in `keep`.
     """
     if not label_prefix:
         raise RefusedError("label_prefix must not be empty", status=400)
     with world.database.write() as transaction:
         sweep = _sweep(transaction, at)
-        issued = dismiss(transaction, sweep.id, label_prefix)
-        return settle(transaction, issued, keep)
+        issued = dismiss_agents(transaction, sweep.id, label_prefix)
+        return requeue_unstarted(transaction, issued, keep)
 
 
-def dismiss(transaction: Transaction, sweep_id: str, label_prefix: str) -> list[Run]:
-    """Send those agents away for good, and return the runs that they were given and never started."""
+def dismiss_agents(transaction: Transaction, sweep_id: str, label_prefix: str) -> list[Run]:
+    """Mark agents as gone, and return their runs that never started."""
     return pending_runs.never_started(
         transaction, sweeps.mark_agents_gone(transaction, sweep_id, label_prefix)
     )
 
 
-def settle(transaction: Transaction, issued: Sequence[Run], keep: Collection[str]) -> list[str]:
-    """Give runs back that were never started, all but `keep`, and return their names."""
+def requeue_unstarted(transaction: Transaction, issued: Sequence[Run], keep: Collection[str]) -> list[str]:
+    """Requeue never-started runs except `keep`, and return their names."""
     for run in issued:
         if run.name in keep:
-            happened(transaction, run, RunEvent.STARTED)
+            apply_event(transaction, run, RunEvent.STARTED)
         else:
-            give_back(transaction, run)
+            requeue(transaction, run)
     return [run.name for run in issued if run.name not in keep]
 
 
 def set_state(world: AppContext, at: SweepAt, state: str) -> str:
-    """Set a sweep's state by its name, as clients do, and return its state now."""
+    """Set a sweep's state by name, as clients do, and return its new state."""
     with world.database.read() as transaction:
         sweep = _sweep(transaction, at)
     return sweep_service.upsert(world, SweepUpsert(id=sweep.id, state=state)).state
 
 
 def end_run(world: AppContext, at: SweepAt, name: str, state: str) -> str:
-    """End a run as its owner says, unless it has told its own end, and return its state now."""
+    """End a run as its owner reports, unless the run reported its own end; return its new state."""
     event = ENDINGS.get(state)
     if event is None:
         raise RefusedError(f"state {state!r}: one of {', '.join(ENDINGS)}", status=400)
@@ -121,7 +120,7 @@ def end_run(world: AppContext, at: SweepAt, name: str, state: str) -> str:
         run = runs.at(transaction, RunPath(at.entity, at.project, name))
         if run is None or run.sweep_id != at.sweep:
             raise RefusedError(f"run {name} doesn't exist in sweep {at.sweep}", status=404)
-        return happened(transaction, run, event)
+        return apply_event(transaction, run, event)
 
 
 def _sweep(transaction: Transaction, at: SweepAt) -> Sweep:

@@ -1,13 +1,12 @@
-"""Clients' requests on projects and sweeps: to create one; to change a sweep, and to set its state.
+"""Clients' requests on projects and sweeps: creation, changes, states, and the queue of runs.
 
-Runs that a client puts into a sweep's queue: by `sweep.enqueue_run`, or a `wandb sweep-scheduler`.
+`sweep.enqueue_run` and a `wandb sweep-scheduler` put runs into a sweep's queue:
 
     client ── enqueueSweepRun ─▶ a pending run, waiting ─▶ the next agent that asks
 
-They come before anything that the sweep's own method would choose. A sweep that has a
-scheduler has no other runs: its method is the scheduler's. wandb client: a scheduler
-takes a refusal for fatal and asks beyond the run_cap; it leaves once the sweep is finished.
-What waits when the sweep ends is killed, as `abandoned` says.
+Queued runs come before those of the sweep's own method. A sweep with a scheduler has no other runs.
+wandb client: a scheduler takes a refusal for fatal and enqueues beyond the run_cap; it exits once the
+sweep is finished. Runs that still wait when the sweep ends are killed (see `run_transitions`).
 """
 
 from __future__ import annotations
@@ -24,21 +23,20 @@ from parallel_hpo.server.context import DEFAULT_ENTITY, DEFAULT_PROJECT, AppCont
 from parallel_hpo.server.engines import metric_of
 from parallel_hpo.server.rules.runs import RunState
 from parallel_hpo.server.rules.sweeps import WISHES, IllegalSweepMoveError, SweepEvent, SweepState, move
-from parallel_hpo.server.services.run_transitions import OVER, revalue, withdraw
+from parallel_hpo.server.services.run_transitions import ENDED, recompute_values, withdraw
 from parallel_hpo.server.store import pending_runs, projects, runs, sweeps
 from parallel_hpo.server.store.database import Transaction
 from parallel_hpo.server.store.records import Project, Sweep
 from parallel_hpo.server.store.tables import only_sweep
 from parallel_hpo.server.values import RefusedError, read_object
 
-_NAME_LENGTH = 128  # wandb client: no longer ones
-
-_NO_CAP: Final = 2**31 - 1  # what the database holds; no sweep gets there
+_NAME_LENGTH = 128  # wandb client's limit
+_MAX_RUN_CAP: Final = 2**31 - 1  # the column's limit, which no sweep reaches
 
 
 @dataclass(frozen=True, slots=True)
 class SweepUpsert:
-    """What a client wants of a sweep; None: left as it is, or the default of a new one."""
+    """A client's request on a sweep; None: unchanged, or a new sweep's default."""
 
     id: str | None = None
     entity: str | None = None
@@ -52,9 +50,9 @@ class SweepUpsert:
     prior_runs_filters: str | None = None
 
 
-def upsert(world: AppContext, wishes: SweepUpsert) -> Sweep:
-    """Create a sweep, or change the one with the id; RefusedError says what can't be done."""
-    sweep_id = _create(world, wishes) if wishes.id is None else _change(world, wishes.id, wishes)
+def upsert(world: AppContext, request: SweepUpsert) -> Sweep:
+    """Create a sweep, or change the one with the id; RefusedError for an invalid request."""
+    sweep_id = _create(world, request) if request.id is None else _change(world, request.id, request)
     with world.database.read() as transaction:
         sweep = sweeps.find(transaction, sweep_id)
     if sweep is None:
@@ -63,73 +61,77 @@ def upsert(world: AppContext, wishes: SweepUpsert) -> Sweep:
 
 
 def paused_among(world: AppContext, sweep_ids: Iterable[str]) -> frozenset[str]:
-    """Return those of the sweeps that are paused; one that is not there is not."""
+    """Return the ids of the paused ones among sweeps; unknown sweeps are ignored."""
     with world.database.read() as transaction:
         found = [sweeps.find(transaction, sweep_id) for sweep_id in sweep_ids]
     return frozenset(sweep.id for sweep in found if sweep is not None and sweep.state is SweepState.PAUSED)
 
 
-def _create(world: AppContext, wishes: SweepUpsert) -> str:
-    if wishes.config is None:
+def _create(world: AppContext, request: SweepUpsert) -> str:
+    if request.config is None:
         raise RefusedError("a new sweep needs a configuration")
-    values = _configured(wishes.config) | _plain(wishes)
-    values |= _passing_over_prior_runs(wishes.config, wishes)
-    seed = engines.parse(wishes.config).seed
+    values = _config_columns(request.config) | _text_columns(request)
+    values |= _prior_run_changes(request.config, request)
+    seed = engines.parse(request.config).seed
     values["seed"] = world.new_seed() if seed is None else seed
-    state = SweepState.PENDING if wishes.state is None else _state_after(SweepState.PENDING, wishes.state)
+    state = SweepState.PENDING if request.state is None else _state_after(SweepState.PENDING, request.state)
     now, sweep_id = world.clock(), world.new_id()
     with world.database.write() as transaction:
         if only_sweep(transaction) is not None:
-            raise RefusedError("a run of a sweep can't create sweeps: its key is good for its own sweep only")
+            raise RefusedError(
+                "a run of a sweep can't create sweeps: its key is valid for its own sweep only"
+            )
         project = projects.ensure(
-            transaction, wishes.entity or DEFAULT_ENTITY, wishes.project or DEFAULT_PROJECT, now
+            transaction, request.entity or DEFAULT_ENTITY, request.project or DEFAULT_PROJECT, now
         )
         values |= {"id": sweep_id, "project_id": project.id, "state": state}
         sweeps.create(transaction, values | {"created_at": now, "updated_at": now, "heartbeat_at": now})
     return sweep_id
 
 
-def _change(world: AppContext, sweep_id: str, wishes: SweepUpsert) -> str:
-    changes = _plain(wishes)
-    if wishes.config is not None:
-        changes |= _configured(wishes.config)
+def _change(world: AppContext, sweep_id: str, request: SweepUpsert) -> str:
+    changes = _text_columns(request)
+    if request.config is not None:
+        changes |= _config_columns(request.config)
     with world.database.write() as transaction:
         sweep = sweeps.find(transaction, sweep_id)
         if sweep is None:
             raise RefusedError(f"sweep {sweep_id} doesn't exist", status=404)
-        if wishes.config is not None:
-            changes |= _new_space(sweep, wishes.config)
-        changes |= _passing_over_prior_runs(wishes.config or sweep.config, wishes)
+        if request.config is not None:
+            changes |= _new_space(sweep, request.config)
+        changes |= _prior_run_changes(request.config or sweep.config, request)
         if "next_index" in changes:
-            sweeps.delete_open_points(transaction, sweep_id)  # its walk over the new space finds them
-        if wishes.state is not None:
-            changes["state"] = _state_after(sweep.state, wishes.state)
+            sweeps.delete_open_points(transaction, sweep_id)  # iterating the new space finds them
+        if request.state is not None:
+            changes["state"] = _state_after(sweep.state, request.state)
             if changes["state"] is SweepState.CANCELED:
                 pending_runs.request_stop(transaction, sweep_id)
-            if changes["state"] in OVER:
+            if changes["state"] in ENDED:
                 withdraw(transaction, sweep)
         sweeps.change(transaction, sweep_id, changes | {"updated_at": world.clock()})
-        if wishes.config is not None and metric_of(sweep.config) != metric_of(wishes.config):
-            revalue(transaction, sweep_id)  # a changed configuration has a new engine, which is told them
+        if request.config is not None and metric_of(sweep.config) != metric_of(request.config):
+            recompute_values(
+                transaction, sweep_id
+            )  # the changed configuration gets a new engine, which reads them
     return sweep_id
 
 
 def finish(transaction: Transaction, sweep: Sweep, now: float) -> None:
-    """Let a sweep be over of which nothing is left to do."""
+    """Finish a sweep that has nothing left to do."""
     state = move(sweep.state, SweepEvent.FINISH)
     withdraw(transaction, sweep)
     sweeps.change(transaction, sweep.id, {"state": state, "updated_at": now})
 
 
-def run_again(transaction: Transaction, sweep: Sweep, now: float) -> None:
-    """Let a sweep that is finished give out runs again."""
+def resume(transaction: Transaction, sweep: Sweep, now: float) -> None:
+    """Let a finished sweep issue runs again."""
     if sweep.state is SweepState.FINISHED:
         changes = {"state": move(sweep.state, SweepEvent.RUN), "updated_at": now}
         sweeps.change(transaction, sweep.id, changes)
 
 
 def _new_space(sweep: Sweep, text: str) -> dict[str, Any]:
-    """Return what a changed space changes of the sweep: one that ends begins anew, without what was tried."""
+    """Return the changes to a sweep whose space has changed: a finite one restarts, without tried points."""
     old, new = engines.parse(sweep.config), engines.parse(text)
     if (old.method, old.metric, old.parameters) == (new.method, new.metric, new.parameters):
         return {}
@@ -140,27 +142,27 @@ def _new_space(sweep: Sweep, text: str) -> dict[str, Any]:
     return {"next_index": None if engines.size_of(text) is None else 0}
 
 
-def _passing_over_prior_runs(config: str, wishes: SweepUpsert) -> dict[str, Any]:
-    """Return where a sweep begins whose prior runs have some of the points of its space."""
-    if not wishes.prior_runs_filters or engines.size_of(config) is None:
+def _prior_run_changes(config: str, request: SweepUpsert) -> dict[str, Any]:
+    """Return the first index of a sweep whose prior runs may cover points of its finite space."""
+    if not request.prior_runs_filters or engines.size_of(config) is None:
         return {}
     return {"next_index": 0}
 
 
-def _configured(text: str) -> dict[str, Any]:
+def _config_columns(text: str) -> dict[str, Any]:
     configuration = engines.parse(text)
     cap = configuration.run_cap
     return {
         "config": text,
         "method": str(configuration.method),
         "metric_name": configuration.metric.name if configuration.metric is not None else None,
-        "run_cap": None if cap is None else min(cap, _NO_CAP),
+        "run_cap": None if cap is None else min(cap, _MAX_RUN_CAP),
     }
 
 
-def _plain(wishes: SweepUpsert) -> dict[str, Any]:
+def _text_columns(request: SweepUpsert) -> dict[str, Any]:
     names = ("display_name", "description", "controller", "scheduler", "prior_runs_filters")
-    return {name: getattr(wishes, name) for name in names if getattr(wishes, name) is not None}
+    return {name: getattr(request, name) for name in names if getattr(request, name) is not None}
 
 
 def _state_after(state: SweepState, wish: str) -> SweepState:
@@ -175,7 +177,7 @@ def _state_after(state: SweepState, wish: str) -> SweepState:
 
 
 def create_project(world: AppContext, entity: str, name: str) -> Project:
-    """Return the project, made now where it was not there; RefusedError for a name that is too long."""
+    """Return the project, created if needed; RefusedError for an empty or too long name."""
     if not name or len(name) > _NAME_LENGTH:
         raise RefusedError(f"project name: 1 to {_NAME_LENGTH} characters")
     with world.database.write() as transaction:
@@ -183,10 +185,10 @@ def create_project(world: AppContext, entity: str, name: str) -> Project:
 
 
 def enqueue(world: AppContext, sweep_id: str, parameters: str, display_name: str | None) -> str:
-    """Let a run with these parameters (a JSON object) wait for an agent, and return its name.
+    """Queue a run with these parameters (a JSON object) for the next agent, and return its name.
 
-    RefusedError where the sweep is over, its run_cap is reached, or a value is none that JSON has; a
-    scheduler's run beyond the cap is kept, and no agent gets it.
+    RefusedError if the sweep has ended, its run_cap is reached, or a value is not valid JSON. A
+    scheduler's run beyond the cap is stored, but no agent gets it.
     """
     values = _read_parameters(parameters)
     now = world.clock()
@@ -194,13 +196,13 @@ def enqueue(world: AppContext, sweep_id: str, parameters: str, display_name: str
         sweep = sweeps.find(transaction, sweep_id)
         if sweep is None:
             raise RefusedError(f"sweep {sweep_id} doesn't exist", status=404)
-        within_cap = _check_open(sweep)
+        within_cap = _check_accepts_runs(sweep)
         name = world.new_id()
         index = sweep.issued if within_cap else None
         own = {"display_name": display_name, "waiting": within_cap}
         create_pending(transaction, sweep, name, index, json.dumps(values), now, own)
         if within_cap:
-            _count(transaction, sweep)
+            _count_issued(transaction, sweep)
     return name
 
 
@@ -213,7 +215,7 @@ def create_pending(
     now: float,
     own: Mapping[str, Any],
 ) -> int:
-    """Make a run of the sweep that has yet to begin, with its parameters as JSON; return its id."""
+    """Create a pending run of the sweep, with its parameters as JSON; return its id."""
     return runs.create(
         transaction,
         {
@@ -224,7 +226,7 @@ def create_pending(
             "sweep_index": index,
             "assigned": assigned,
             "sweep_revision": sweeps.next_revision(transaction, sweep.id),
-            "config": json.dumps(wrapped(json.loads(assigned))),
+            "config": json.dumps(wrap_values(json.loads(assigned))),
             "created_at": now,
             "heard_at": now,
             **own,
@@ -232,14 +234,14 @@ def create_pending(
     )
 
 
-def wrapped(parameters: dict[str, Any]) -> dict[str, Any]:
-    """Put each value where wandb's clients look for it."""
+def wrap_values(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Wrap each value as wandb's clients expect it."""
     return {name: {"value": value} for name, value in parameters.items()}
 
 
 def _read_parameters(text: str) -> dict[str, Any]:
-    """Return parameters; what a sweep configuration can't hold, such as NaN, no run of it has either."""
-    values = _unwrapped(read_object(text, "config"))
+    """Parse parameters; RefusedError for values that no sweep configuration can hold, such as NaN."""
+    values = _unwrap_values(read_object(text, "config"))
     try:
         json_native("config", values)
     except ConfigError as error:
@@ -247,15 +249,15 @@ def _read_parameters(text: str) -> dict[str, Any]:
     return values
 
 
-def _unwrapped(config: dict[str, Any]) -> dict[str, Any]:
+def _unwrap_values(config: dict[str, Any]) -> dict[str, Any]:
     """Return the plain values: wandb-core sends each as {"value": …}, `sweep.enqueue_run` as it was given."""
     wire = all(isinstance(entry, dict) and entry.keys() == {"value"} for entry in config.values())
     return {name: entry["value"] for name, entry in config.items()} if wire else config
 
 
-def _check_open(sweep: Sweep) -> bool:
+def _check_accepts_runs(sweep: Sweep) -> bool:
     """Return whether the run_cap leaves room for one more run."""
-    if sweep.state in OVER:
+    if sweep.state in ENDED:
         raise RefusedError(f"sweep {sweep.id} is {sweep.state}: it takes no more runs; resume it first")
     within_cap = sweep.run_cap is None or sweep.issued < sweep.run_cap
     if not within_cap and not engines.is_scheduled(sweep.config):
@@ -263,8 +265,8 @@ def _check_open(sweep: Sweep) -> bool:
     return within_cap
 
 
-def _count(transaction: Transaction, sweep: Sweep) -> None:
+def _count_issued(transaction: Transaction, sweep: Sweep) -> None:
     changes: dict[str, Any] = {"issued": sweep.issued + 1}
     if sweep.next_index is None and engines.size_of(sweep.config) is not None:
-        changes["next_index"] = sweep.issued  # the next point is not used up by this run
+        changes["next_index"] = sweep.issued  # this run does not use up the next point
     sweeps.change(transaction, sweep.id, changes)

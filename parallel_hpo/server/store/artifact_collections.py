@@ -1,6 +1,6 @@
-"""Collections of artifacts' versions: sequences, to which they are logged, and portfolios; and their aliases.
+"""Collections of artifact versions (sequences, to which they are logged, and portfolios) and their aliases.
 
-An alias means one version in its collection.
+An alias belongs to one version in its collection.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def find(connection: Connection, project_id: int, name: str) -> Collection | Non
 
 
 def with_key(connection: Connection, collection_id: int) -> Collection | None:
-    """Return the collection with this key, or None."""
+    """Return the collection with this id, or None."""
     row = connection.execute(select_collections().where(collections.c.id == collection_id)).first()
     return None if row is None else collection_in(row)
 
@@ -38,7 +38,7 @@ def with_key(connection: Connection, collection_id: int) -> Collection | None:
 def ensure(
     connection: Connection, project: Project, name: str, kind: str, now: float, *, portfolio: bool = False
 ) -> Collection:
-    """Return the collection, made now where it was not there: then of this kind, and a portfolio or not."""
+    """Return the collection, created with this type and `portfolio` if needed."""
     found = find(connection, project.id, name)
     if found is not None:
         return found
@@ -64,7 +64,7 @@ def change(connection: Connection, collection_id: int, changes: dict[str, Any]) 
 
 
 def remove(connection: Connection, collection_id: int) -> None:
-    """Delete a collection of which no version is left."""
+    """Delete a collection without versions."""
     connection.execute(delete(artifacts).where(artifacts.c.collection_id == collection_id))
     connection.execute(delete(collections).where(collections.c.id == collection_id))
 
@@ -75,7 +75,7 @@ def aliases_of_artifact(connection: Connection, artifact_id: int) -> list[str]:
 
 
 def aliases_with_collections(connection: Connection, artifact_id: int) -> list[tuple[str, Collection]]:
-    """Return an artifact's aliases, each with the collection in which it has it."""
+    """Return an artifact's aliases, each with its collection."""
     join = IN_PROJECTS.join(artifact_aliases, artifact_aliases.c.collection_id == collections.c.id)
     query = select(artifact_aliases.c.alias, *COLLECTION_COLUMNS).select_from(join)
     query = query.where(artifact_aliases.c.artifact_id == artifact_id).order_by(artifact_aliases.c.alias)
@@ -83,14 +83,14 @@ def aliases_with_collections(connection: Connection, artifact_id: int) -> list[t
 
 
 def aliases_in(connection: Connection, collection_id: int) -> dict[str, int]:
-    """Return all aliases in a collection, each with the key of its artifact."""
+    """Return the artifact id of each alias in a collection."""
     query = select(artifact_aliases).where(artifact_aliases.c.collection_id == collection_id)
     rows = connection.execute(query.order_by(artifact_aliases.c.alias))
     return {row.alias: row.artifact_id for row in rows}
 
 
 def put_aliases(connection: Connection, collection_id: int, artifact_id: int, names: Iterable[str]) -> None:
-    """Let these aliases in a collection mean this version, whichever one they meant before."""
+    """Set aliases in a collection to this version."""
     for name in dict.fromkeys(names):
         drop_aliases(connection, collection_id, [name])
         values = {"collection_id": collection_id, "alias": name, "artifact_id": artifact_id}
@@ -98,6 +98,6 @@ def put_aliases(connection: Connection, collection_id: int, artifact_id: int, na
 
 
 def drop_aliases(connection: Connection, collection_id: int, names: Several[str]) -> None:
-    """Let these aliases mean nothing."""
+    """Delete aliases in a collection."""
     query = delete(artifact_aliases).where(artifact_aliases.c.collection_id == collection_id)
     connection.execute(query.where(artifact_aliases.c.alias.in_(names)))

@@ -1,6 +1,6 @@
-"""Versions as they stand in collections: in the one that they were logged to, and in portfolios.
+"""Memberships of versions in collections: in the sequence that they were logged to, and in portfolios.
 
-A portfolio counts its links: the number of one that was undone is not given again.
+A portfolio numbers its links; the number of a deleted link is not reused.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from parallel_hpo.server.store.tables import artifacts as artifacts_table
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A version in a collection; `version` is its number there, `since` when it came there."""
+    """A version in a collection; `version` is its number there, `since` the time it was added."""
 
     artifact: Artifact
     collection: Collection
@@ -33,7 +33,7 @@ class Member:
 
 
 def own(artifact: Artifact) -> Member:
-    """Return an artifact as it stands in the collection that it was logged to."""
+    """Return an artifact's membership in the collection that it was logged to."""
     return Member(artifact, artifact.collection, artifact.version, artifact.created_at)
 
 
@@ -52,7 +52,7 @@ def of_collection(connection: Connection, collection: Collection) -> list[Member
 
 
 def of_artifact(connection: Connection, artifact: Artifact) -> list[Member]:
-    """Return an artifact in all collections that it stands in, first in its own one."""
+    """Return an artifact's memberships in all of its collections, its own one first."""
     links = select(artifact_links).where(artifact_links.c.artifact_id == artifact.id)
     rows = list(connection.execute(links.order_by(artifact_links.c.created_at)))
     if not rows:
@@ -64,7 +64,7 @@ def of_artifact(connection: Connection, artifact: Artifact) -> list[Member]:
 
 
 def named(connection: Connection, collection: Collection, alias: str) -> Member | None:
-    """Return the version that an alias or `v<number>` means in a collection, or None."""
+    """Return the version with an alias or `v<number>` in a collection, or None."""
     if not collection.is_portfolio:
         artifact = artifacts.by_alias(connection, collection.id, alias)
         return None if artifact is None else own(artifact)
@@ -75,7 +75,7 @@ def named(connection: Connection, collection: Collection, alias: str) -> Member 
 
 
 def link(connection: Connection, portfolio: Collection, artifact: Artifact, now: float) -> Member:
-    """Put a version into a portfolio, and return it as it stands there; it may stand there already."""
+    """Link a version to a portfolio unless it is linked already, and return its membership."""
     there = (each for each in of_collection(connection, portfolio) if each.artifact.id == artifact.id)
     if (known := next(there, None)) is not None:
         return known
@@ -89,7 +89,7 @@ def link(connection: Connection, portfolio: Collection, artifact: Artifact, now:
 
 
 def unlink(connection: Connection, member: Member) -> None:
-    """Take a version out of a portfolio, with its aliases there."""
+    """Delete a version's link to a portfolio, with its aliases there."""
     here = artifact_links.c.collection_id == member.collection.id
     connection.execute(delete(artifact_links).where(here, artifact_links.c.artifact_id == member.artifact.id))
     meant = artifact_collections.aliases_in(connection, member.collection.id)

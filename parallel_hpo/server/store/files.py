@@ -1,4 +1,4 @@
-"""What is known of the files that clients uploaded, runs' files, and of the folder in which all bytes are."""
+"""Runs' uploaded files, and the folder that holds the bytes of all files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class File:
 
 
 def put(connection: Connection, file: File) -> None:
-    """Note a file in the place of what was known under its name."""
+    """Insert or replace a file."""
     remove(connection, file.run_id, [file.name])
     values = {column.name: getattr(file, column.name) for column in run_files.c}
     connection.execute(insert(run_files).values(values))
@@ -32,7 +32,7 @@ def put(connection: Connection, file: File) -> None:
 def of_run(
     connection: Connection, run_id: int, names: Collection[str] = (), pattern: str | None = None
 ) -> list[File]:
-    """Return a run's files by name: all, those called `names`, or those LIKE the pattern (`%` any text)."""
+    """Return a run's files by name: all, those in `names`, or those LIKE the pattern (`%`: any text)."""
     query = select(run_files).where(run_files.c.run_id == run_id).order_by(run_files.c.name)
     if names:
         query = query.where(run_files.c.name.in_(names))
@@ -47,13 +47,13 @@ def count(connection: Connection, run_id: int) -> int:
 
 
 def remove(connection: Connection, run_id: int, names: Collection[str]) -> None:
-    """Forget files of a run."""
+    """Delete the records of a run's files."""
     connection.execute(delete(run_files).where(run_files.c.run_id == run_id, run_files.c.name.in_(names)))
 
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """A folder: the id that is written into it, and how a server on `host` calls it and the database."""
+    """A folder: the id in its id file, and its path and the database's, as on `host`."""
 
     id: str
     path: str
@@ -62,13 +62,13 @@ class Folder:
 
 
 def known_folder(connection: Connection) -> Folder | None:
-    """Return the folder, or None where no server has noted one."""
+    """Return the database's folder, or None if no server has set one."""
     row = connection.execute(select(files_folder)).first()
     return None if row is None else Folder(*row)
 
 
 def note_folder(connection: Connection, folder: Folder) -> None:
-    """Note the folder in the place of the one that was known."""
+    """Insert or replace the database's folder."""
     connection.execute(delete(files_folder))
     values = {column.name: getattr(folder, column.name) for column in files_folder.c}
     connection.execute(insert(files_folder).values(values))

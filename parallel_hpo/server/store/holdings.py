@@ -1,7 +1,6 @@
-"""What sweeps and projects take up: rows of the database, and bytes of it, of files and of artifacts.
+"""Storage usage of sweeps and projects, and records that nothing refers to any more.
 
-What nothing refers to any more: files that no artifact has, artifacts that were begun and never finished,
-collections and projects with nothing in them.
+The latter are files without an artifact, unfinished artifacts, empty collections and empty projects.
 """
 
 from __future__ import annotations
@@ -46,9 +45,9 @@ from parallel_hpo.server.store.tables import (
 
 @dataclass(frozen=True, slots=True)
 class StorageUsage:
-    """`rows`: runs, their lines, files and artifacts; `size`: bytes of all these, without what keeps them.
+    """`rows` of runs, lines, files and artifacts; `size` in bytes, without the database's overhead.
 
-    A file that several artifacts have is on the disk once, and counts in each.
+    A file of several artifacts is on the disk once, and counts in each.
     """
 
     rows: int = 0
@@ -60,7 +59,7 @@ class StorageUsage:
 
 @dataclass(frozen=True, slots=True)
 class StoredSweep:
-    """A sweep that there is; `heard_at`: when it, an agent or a run of it was last heard of."""
+    """A stored sweep; `heard_at`: last activity of it, its agents or its runs."""
 
     id: str
     entity: str
@@ -71,23 +70,23 @@ class StoredSweep:
 
 @dataclass(frozen=True, slots=True)
 class ProjectRest:
-    """What a project has besides its sweeps."""
+    """A project's contents outside its sweeps."""
 
     runs: int
     collections: int
     heard_at: float
     is_on: bool
-    """Whether one of those runs is."""
+    """Whether one of those runs is active."""
     held: StorageUsage
 
 
 def of_sweep(connection: Connection, sweep_id: str) -> StorageUsage:
-    """Return what a sweep's runs take up; BackendError where the database can't be read."""
+    """Return the storage usage of a sweep's runs; BackendError if the database can't be read."""
     return _of_runs(connection, runs.c.sweep_id == sweep_id)
 
 
 def sweeps_kept(connection: Connection) -> list[StoredSweep]:
-    """Return all sweeps, the ones first of which nothing was heard for longest."""
+    """Return all sweeps, least recently active first."""
     last = func.max(runs.c.heard_at)
     columns = (sweeps.c.id, projects.c.entity, projects.c.name, sweeps.c.state)
     times = (sweeps.c.updated_at, sweeps.c.heartbeat_at)
@@ -98,7 +97,7 @@ def sweeps_kept(connection: Connection) -> list[StoredSweep]:
 
 
 def besides_sweeps(connection: Connection, project: Project) -> ProjectRest:
-    """Return what a project has besides its sweeps; BackendError where the database can't be read."""
+    """Return a project's contents outside its sweeps; BackendError if the database can't be read."""
     own = (runs.c.project_id == project.id) & runs.c.sweep_id.is_(None)
     number, heard_at = connection.execute(select(func.count(), func.max(runs.c.heard_at)).where(own)).one()
     return ProjectRest(
@@ -134,26 +133,26 @@ def _total(
 
 
 def unused(connection: Connection, digests: Collection[str]) -> set[str]:
-    """Return those of some digests that no artifact's file has any more."""
+    """Return those of the digests that no artifact's file has."""
     query = select(artifact_files.c.digest).where(artifact_files.c.digest.in_(digests))
     return set(digests) - set(connection.scalars(query.distinct()))
 
 
 def first_unfinished(connection: Connection) -> float | None:
-    """Return when the oldest artifact was begun that may still be committed; None: there is none."""
+    """Return the creation time of the oldest artifact that may still be committed, or None."""
     query = select(func.min(artifacts.c.created_at)).where(artifacts.c.state == PENDING)
     begun: float | None = connection.scalar(query)
     return begun
 
 
 def unfinished_of_run(connection: Connection, run_id: int) -> list[int]:
-    """Return the keys of the artifacts that a run began and did not commit."""
+    """Return the ids of a run's uncommitted artifacts."""
     query = select(artifacts.c.id).where(artifacts.c.state == PENDING, artifacts.c.run_id == run_id)
     return list(connection.scalars(query))
 
 
 def abandoned(connection: Connection, silent_since: float, of_ended_runs_since: float) -> list[int]:
-    """Return the keys of artifacts that are not committed and silent since then, sooner if a run is over."""
+    """Return the ids of uncommitted artifacts inactive since a time; a later one if the run has ended."""
     over = select(runs.c.id).where(runs.c.state.not_in(OPEN))
     silent = artifacts.c.updated_at < silent_since
     ended = (artifacts.c.updated_at < of_ended_runs_since) & artifacts.c.run_id.in_(over)
@@ -185,7 +184,7 @@ def drop_empty_collections(connection: Connection, project_id: int) -> None:
 
 
 def drop_empty_project(connection: Connection, project_id: int) -> None:
-    """Forget a project in which nothing is."""
+    """Delete a project if it is empty."""
     found = [
         connection.execute(select(column).where(column == project_id).limit(1)).first()
         for column in _referring_to(projects)
@@ -195,6 +194,6 @@ def drop_empty_project(connection: Connection, project_id: int) -> None:
 
 
 def _referring_to(table: Table) -> list[Column[Any]]:
-    """Return the columns of all tables that hold a key of this one."""
+    """Return the foreign keys to a table in all tables."""
     keys = [key for other in metadata.sorted_tables for key in other.foreign_keys]
     return [key.parent for key in keys if key.column.table is table]

@@ -110,7 +110,7 @@ def unsettled_runs(connection: Connection, sweep_id: str) -> list[PendingRun]:
     return [PendingRun(row[0], row[1], row[2]) for row in rows]
 
 
-def without_own_word(connection: Connection, sweep_id: str) -> dict[str, RunState]:
+def unconfirmed_runs(connection: Connection, sweep_id: str) -> dict[str, RunState]:
     """Return by name the state of each of a sweep's runs that has not said its end itself."""
     query = select(runs.c.name, runs.c.state).where(
         runs.c.sweep_id == sweep_id, runs.c.state.not_in(sorted(SAID_BY_THE_RUN_ITSELF))

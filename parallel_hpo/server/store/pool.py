@@ -101,7 +101,7 @@ def nodes(connection: Connection, sweep_id: str, epoch: int | None = None) -> li
     return [_node(row) for row in rows]
 
 
-def lives(connection: Connection, sweep_id: str, epoch: int) -> bool:
+def is_alive(connection: Connection, sweep_id: str, epoch: int) -> bool:
     """Say whether an epoch is not over."""
     return connection.execute(_LIVING, {"sweep": sweep_id, "epoch": epoch}).first() is not None
 

@@ -1,4 +1,4 @@
-"""Projects: any entity and project name that a client uses comes into being with its first sweep or run."""
+"""Projects: each is created with its first sweep or run, under any entity and project name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def find(connection: Connection, entity: str, name: str) -> Project | None:
 
 
 def ensure(connection: Connection, entity: str, name: str, now: float) -> Project:
-    """Return the project, made now where it was not there."""
+    """Return the project, created if needed."""
     found = find(connection, entity, name)
     if found is not None:
         return found
@@ -26,13 +26,13 @@ def ensure(connection: Connection, entity: str, name: str, now: float) -> Projec
 
 
 def of_entity(connection: Connection, entity: str, begin: int, number: int) -> list[Project]:
-    """Return `number` of an entity's projects from a place on, newest first."""
+    """Return `number` of an entity's projects from offset `begin`, newest first."""
     query = select(projects).where(projects.c.entity == entity).order_by(projects.c.id.desc())
     return [record(Project, row) for row in connection.execute(query.offset(begin).limit(number))]
 
 
 def newest(connection: Connection, number: int) -> list[Project]:
-    """Return the projects of all entities, newest first, at most `number`."""
+    """Return at most `number` projects of all entities, newest first."""
     query = select(projects).order_by(projects.c.id.desc()).limit(number)
     return [record(Project, row) for row in connection.execute(query)]
 

@@ -62,9 +62,9 @@ def test_runs_that_were_heard_before_a_step_have_not_fallen_silent_by_it(stage: 
     clocks.pass_(SILENCE_S)
     stage.stream(name, Chunk())
     clocks.wall_s += 400
-    assert stage.reap() == []
+    assert stage.apply_timeouts() == []
     clocks.pass_(SILENCE_S)
-    assert stage.reap() == [name]
+    assert stage.apply_timeouts() == [name]
     assert stage.run(name).state is RunState.CRASHED
 
 

@@ -125,7 +125,7 @@ def test_a_machine_and_a_start_that_a_pool_answered_outlive_a_power_cut(machine:
     machine.tell("/exchange", told(epoch, 2, starts=(start("r"),)))
     database = machine.lose_power()
     with database.read() as transaction:
-        assert pool.lives(transaction, "s", epoch)
+        assert pool.is_alive(transaction, "s", epoch)
         assert pool.started_among(transaction, "s", ["r"]) == {"r"}
     database.close()
 

@@ -165,7 +165,7 @@ class Play:
             if actor.run is not None and actor.inside:
                 self.stage.stream(actor.run, Chunk())
             self.beat(actor)
-        self.stage.reap()
+        self.stage.apply_timeouts()
 
     def finish(self) -> None:
         """Run the sweep to its end, whatever became of it."""

@@ -112,7 +112,7 @@ def test_nobody_is_gone_before_a_server_has_been_up_for_a_lease(together: Togeth
     restarted = replace(world, up_since=together.stage.clock.now)
     assert pool.news(restarted, together.sweep, 0, 0).living == 1
     assert pool.news(world, together.sweep, 0, 0).living == 0
-    assert not pool.lives(world, together.sweep, epoch)
+    assert not pool.is_alive(world, together.sweep, epoch)
 
 
 def test_a_sweep_of_which_all_has_ended_is_finished_and_runs_again_when_it_is_opened_again(
@@ -156,7 +156,7 @@ def test_a_sweep_that_is_removed_takes_its_pool_along(together: Together) -> Non
         pool.facts(world, together.sweep)
     with pytest.raises(RefusedError, match="has no pool here"):
         pool.news(world, together.sweep, 0, 0)
-    assert not pool.lives(world, together.sweep, epoch)
+    assert not pool.is_alive(world, together.sweep, epoch)
     assert world.notices.after(together.sweep, 0) == ((), 0)
 
 

@@ -13,7 +13,7 @@ def test_a_started_run_that_fell_silent_has_crashed(stage: SessionSetup) -> None
     name = stage.issued(stage.agent(sweep))
     stage.start(sweep, name)
     stage.clock.now += SILENCE_S
-    assert stage.reap() == [name]
+    assert stage.apply_timeouts() == [name]
     assert stage.run(name).state is RunState.CRASHED
 
 
@@ -24,7 +24,7 @@ def test_a_stopped_run_that_fell_silent_was_killed(stage: SessionSetup) -> None:
     stage.stream(name, Chunk(summary='{"loss": 2}'))
     run_service.request_stop(stage.world, stage.run(name).id)
     stage.clock.now += SILENCE_S
-    assert stage.reap() == [name]
+    assert stage.apply_timeouts() == [name]
     assert (stage.run(name).state, stage.run(name).value) == (RunState.KILLED, 2)
 
 
@@ -33,7 +33,7 @@ def test_a_late_message_revives_a_crashed_run(stage: SessionSetup) -> None:
     name = stage.issued(stage.agent(sweep))
     stage.start(sweep, name)
     stage.clock.now += SILENCE_S
-    stage.reap()
+    stage.apply_timeouts()
     stage.stream(name, Chunk())
     assert stage.run(name).state is RunState.RUNNING
 
@@ -45,14 +45,14 @@ def test_a_heartbeat_that_lists_a_run_keeps_it_alive(stage: SessionSetup) -> Non
     stage.start(sweep, name)
     stage.clock.now += SILENCE_S
     stage.beat(agent, name)
-    assert stage.reap() == []
+    assert stage.apply_timeouts() == []
 
 
 def test_a_silent_strangers_unstarted_run_goes_to_another_agent(stage: SessionSetup) -> None:
     sweep = stage.sweep(grid(3))
     name = stage.issued(stage.agent(sweep))
     stage.clock.now += SILENCE_S
-    assert stage.reap() == [name]
+    assert stage.apply_timeouts() == [name]
     assert stage.issued(stage.agent(sweep)) == name
 
 
@@ -63,7 +63,7 @@ def test_a_stranger_that_comes_back_too_late_is_told_to_stop_the_run_that_anothe
     sleeper = stage.agent(sweep)
     name = stage.issued(sleeper)
     stage.clock.now += SILENCE_S
-    stage.reap()
+    stage.apply_timeouts()
     stage.issued(stage.agent(sweep))
     assert stage.beat(sleeper, name) == {"type": "stop", "run_id": name}
 
@@ -72,7 +72,7 @@ def test_a_workers_unstarted_run_waits_for_its_supervisors_word(stage: SessionSe
     sweep = stage.sweep(grid(3))
     stage.issued(stage.agent(sweep, "w0"))
     stage.clock.now += SILENCE_S
-    assert stage.reap() == []
+    assert stage.apply_timeouts() == []
 
 
 def test_a_server_that_was_down_does_not_take_its_own_absence_for_silence(stage: SessionSetup) -> None:
@@ -80,4 +80,4 @@ def test_a_server_that_was_down_does_not_take_its_own_absence_for_silence(stage:
     name = stage.issued(stage.agent(sweep))
     stage.start(sweep, name)
     stage.clock.now += SILENCE_S - 10
-    assert stage.reap() == []
+    assert stage.apply_timeouts() == []

@@ -158,7 +158,7 @@ def test_a_supervisor_is_told_which_runs_have_not_said_their_end_themselves(stag
     sweep = stage.sweep(grid(3))
     stage.perform(sweep, stage.agent(sweep))
     open_run = stage.issued(stage.agent(sweep, "w0"))
-    assert supervision.without_own_word(stage.world, stage.at(sweep)) == {open_run: "pending"}
+    assert supervision.unconfirmed_runs(stage.world, stage.at(sweep)) == {open_run: "pending"}
 
 
 def test_a_supervisor_does_not_overrule_a_runs_own_word(stage: SessionSetup) -> None:

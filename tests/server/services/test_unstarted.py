@@ -15,7 +15,7 @@ from parallel_hpo.server.store.lines import Stream
 from tests.server.acting import METRIC, SessionSetup, grid
 
 RANDOM = {"method": "random", "metric": METRIC, "parameters": {"x": {"min": 0.0, "max": 1.0}}}
-OVER = pytest.mark.parametrize("over", ["FINISHED", "CANCELED"])
+ENDED = pytest.mark.parametrize("over", ["FINISHED", "CANCELED"])
 SILENCE_S = 301
 
 
@@ -39,7 +39,7 @@ def go_on(stage: SessionSetup, sweep: str) -> list[Any]:
     return found
 
 
-@OVER
+@ENDED
 def test_a_grid_that_goes_on_after_its_end_has_each_point_once(stage: SessionSetup, over: str) -> None:
     """One run is finished, one was on, one was given back, one is with a stranger who is gone."""
     sweep = stage.sweep(grid(5))
@@ -52,7 +52,7 @@ def test_a_grid_that_goes_on_after_its_end_has_each_point_once(stage: SessionSet
     stage.set_state(sweep, over)
     stage.release(sweep, "w3")
     stage.clock.now += SILENCE_S
-    stage.reap()
+    stage.apply_timeouts()
     assert stage.progress(sweep).runs["pending"] == 0
     assert sorted(go_on(stage, sweep)) == [2, 3, 4]
 
@@ -77,7 +77,7 @@ def test_a_run_that_starts_after_its_sweep_was_cancelled_is_asked_to_stop(stage:
     assert stage.stream(name, Chunk())
 
 
-@OVER
+@ENDED
 def test_places_within_a_run_cap_are_not_lost_with_runs_that_nobody_started(
     stage: SessionSetup, over: str
 ) -> None:
@@ -89,7 +89,7 @@ def test_places_within_a_run_cap_are_not_lost_with_runs_that_nobody_started(
     assert len(go_on(stage, sweep)) == 1
 
 
-@OVER
+@ENDED
 def test_what_is_queued_ends_with_its_sweep_and_does_not_come_back(stage: SessionSetup, over: str) -> None:
     sweep = stage.sweep(RANDOM | {"run_cap": 3})
     agent = stage.agent(sweep)
@@ -153,7 +153,7 @@ def test_a_preempted_run_that_was_asked_to_stop_is_not_stopped_again_when_it_is_
     assert stage.beat(agent, name) is None
 
 
-@OVER
+@ENDED
 def test_a_pending_run_that_a_user_stopped_does_not_come_back_with_its_sweep(
     stage: SessionSetup, over: str
 ) -> None:
@@ -163,7 +163,7 @@ def test_a_pending_run_that_a_user_stopped_does_not_come_back_with_its_sweep(
     stage.set_state(sweep, over)
     assert stage.beat(agent) == {"type": "exit"}
     stage.clock.now += SILENCE_S
-    stage.reap()
+    stage.apply_timeouts()
     assert stage.run(name).state is RunState.KILLED
     assert go_on(stage, sweep) == [1]
 

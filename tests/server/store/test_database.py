@@ -12,7 +12,7 @@ from sqlalchemy import create_engine, text
 from parallel_hpo.core.errors import BackendError
 from parallel_hpo.server.rules.runs import RunEvent, RunState
 from parallel_hpo.server.services.file_stream import Chunk
-from parallel_hpo.server.services.run_transitions import happened
+from parallel_hpo.server.services.run_transitions import apply_event
 from parallel_hpo.server.store import migrations, runs, tables
 from parallel_hpo.server.store.database import Database, UnavailableError, as_unavailable, database_url
 from parallel_hpo.server.store.migrations import config_for, upgrade
@@ -33,7 +33,7 @@ def test_a_write_waits_for_the_one_before_it(stage: SessionSetup) -> None:
             end = thread.submit(other.stream, name, Chunk(exitcode=0))
             with pytest.raises(TimeoutError):
                 end.result(timeout=0.2)
-            happened(transaction, run, RunEvent.OWNER_SAYS_CRASHED)
+            apply_event(transaction, run, RunEvent.OWNER_SAYS_CRASHED)
         end.result(timeout=10)
     other.close()
     assert stage.run(name).state is RunState.FINISHED

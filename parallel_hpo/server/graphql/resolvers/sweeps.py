@@ -92,7 +92,7 @@ def _create_agent(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, 
 
 def _heartbeat(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, Any]:
     request, listed = context(info), _listed(input.get("runState"))
-    commands = agent_service.beat(request.world, input["id"], listed)
+    commands = agent_service.answer_heartbeat(request.world, input["id"], listed)
     request.must_last = bool(commands)  # a supervisor records the run that it was given
     return {"agent": {"id": input["id"]}, "commands": json.dumps(commands)}
 
