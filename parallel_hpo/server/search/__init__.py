@@ -1,1 +1,1 @@
-"""Where a sweep's parameters come from: grid, random and bayes behind one ask/tell interface."""
+"""The search methods grid, random and bayes behind one ask-and-tell interface."""

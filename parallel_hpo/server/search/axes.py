@@ -1,8 +1,7 @@
-"""Parameters as the axes of a model-based search: what is told and asked, in numbers and back.
+"""Parameters as axes of a model-based search: converts values to coordinates and back.
 
-An axis has levels, without order (nominal) or with (ordinal), or is the interval
-from 0 to 1 of its distribution's quantiles. Numbers among `values` are taken in
-their order, for a model then sees that 16 lies between 8 and 32. Pure.
+An axis has levels, unordered (nominal) or ordered, or is the interval from 0 to 1 of its distribution's
+quantiles. Numeric `values` are ordered, so that a model sees that 16 lies between 8 and 32.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from parallel_hpo.config.sweep_types import (
     ParameterPath,
     Uniform,
 )
-from parallel_hpo.server.search.sampling import place_of, value_at
+from parallel_hpo.server.search.sampling import quantile_of, value_at
 from parallel_hpo.server.search.space import (
     EXACT,
     Levels,
@@ -35,15 +34,15 @@ from parallel_hpo.server.search.space import (
     rounded,
 )
 
-_WIDE: Final = 100
-"""Even numbers whose highest is so many times the lowest span orders of magnitude."""
-_RARE: Final = 1e-6
-"""A level of beta further out than that would never be drawn: a finite space is used up without it."""
+_MIN_SPAN: Final = 100
+"""Minimum ratio of highest to lowest value of a uniform axis that gets its logarithm as a second column."""
+_TAIL: Final = 1e-6
+"""Tail probability of beta beyond which levels are ignored, as they would never be drawn."""
 
 
 @dataclass(frozen=True, slots=True)
 class LevelAxis:
-    """An axis of levels; a place on it is a level's index."""
+    """An axis of levels; a coordinate on it is a level's index."""
 
     path: ParameterPath
     levels: Levels
@@ -56,7 +55,7 @@ class LevelAxis:
 
     @property
     def columns(self) -> int:
-        """How many numbers a model takes for a place: one, with its logarithm two, or one per level."""
+        """Number of model columns: one, two with the logarithm, or one per unordered level."""
         if self.ordered or self.levels.size == 2:
             return 2 if self.span else 1
         return self.levels.size
@@ -67,33 +66,33 @@ class LevelAxis:
         if not isinstance(self.levels, Stepped) or self.levels[0] < 0:
             return None
         last = self.levels.size - 1
-        return _wide(1 + last * self.levels.step / max(self.levels[0], self.levels.step))
+        return _span(1 + last * self.levels.step / max(self.levels[0], self.levels.step))
 
-    def value(self, place: float) -> Any:
-        """Return the value at a place, or the nearest one between two levels."""
-        return self.levels[min(round(place), self.levels.size - 1)]
+    def value(self, coordinate: float) -> Any:
+        """Return the value of the level nearest to a coordinate."""
+        return self.levels[min(round(coordinate), self.levels.size - 1)]
 
-    def place(self, value: Any) -> int:
-        """Return the place of a value; raises KeyError for what the axis can't take."""
+    def coordinate(self, value: Any) -> int:
+        """Return the coordinate of a value; raises KeyError for other values than the axis's."""
         return self.levels.index(value)
 
-    def settled(self, value: Any) -> Any:
-        """Return the value of the axis that is the same to a run; raises KeyError as `place` does."""
+    def canonical(self, value: Any) -> Any:
+        """Return the equal value of the axis, such as 3 for 3.0; raises KeyError if there is none."""
         return self.levels[self.levels.index(value)]
 
 
 @dataclass(frozen=True, slots=True)
 class IntervalAxis:
-    """A continuous axis; a place on it is a quantile from 0 to 1."""
+    """A continuous axis; a coordinate on it is a quantile from 0 to 1."""
 
     path: ParameterPath
     distribution: Continuous
     reachable: Levels | None
-    """The values that the axis can take where they are finitely many, by its `q`; None: endless."""
+    """The axis's values if `q` makes them finite, else None."""
 
     @property
     def columns(self) -> int:
-        """How many numbers a model takes for a place: one, or two with its logarithm."""
+        """Number of model columns: one, or two with the logarithm."""
         return 2 if self.span else 1
 
     @property
@@ -101,23 +100,23 @@ class IntervalAxis:
         """How many times the lowest value the highest is, where that is orders of magnitude."""
         match self.distribution:
             case Uniform(low, high) if low > 0:
-                return _wide(high / low)
+                return _span(high / low)
         return None
 
-    def value(self, place: float) -> Any:
-        """Return the value at a place."""
-        return value_at(self.distribution, place)
+    def value(self, coordinate: float) -> Any:
+        """Return the value at a coordinate."""
+        return value_at(self.distribution, coordinate)
 
-    def place(self, value: Any) -> float:
-        """Return the place of a value; raises KeyError for what is no number."""
+    def coordinate(self, value: Any) -> float:
+        """Return the coordinate of a value; raises KeyError if it is not a number."""
         if not is_number(value):
             raise KeyError(value)
-        return place_of(self.distribution, value)
+        return quantile_of(self.distribution, value)
 
-    def settled(self, value: Any) -> Any:
-        """Return the value of the axis that is the same to a run, a told one out of reach included."""
+    def canonical(self, value: Any) -> Any:
+        """Return the axis's value that equals `value` or, out of range, is nearest to it."""
         if self.reachable is None:
-            return self.value(self.place(value))
+            return self.value(self.coordinate(value))
         lowest, highest = self.reachable[0], self.reachable[self.reachable.size - 1]
         return rounded(min(max(value, lowest), highest), self.distribution.q)
 
@@ -127,32 +126,32 @@ Axis = LevelAxis | IntervalAxis
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """A point, by its places on the axes, and its loss; None: not known yet; infinite: it failed.
+    """A point by its coordinates on the axes, and its loss: None while running, infinite if it failed.
 
-    `stopped_at`: the loss is that after so many iterations, at which the run was stopped early.
+    `stopped_at`: the iterations after which the run was stopped early; the loss is the last one before.
     """
 
     index: int
-    places: tuple[float, ...]
+    coordinates: tuple[float, ...]
     loss: float | None
     stopped_at: int | None = None
 
 
 def axes_of(parameters: Iterable[Parameter]) -> tuple[Axis, ...]:
-    """Return the axes of all parameters that can take more than one value."""
+    """Return the axes of all parameters with more than one value."""
     axes = (_axis(parameter) for parameter in parameters)
     return tuple(axis for axis in axes if axis and not (axis.reachable and axis.reachable.size == 1))
 
 
 def size_of(axes: Iterable[Axis]) -> int | None:
-    """Return how many points the space has; None: endlessly many."""
+    """Return the number of points of the space; None if it is infinite."""
     sizes = [axis.reachable.size if axis.reachable else None for axis in axes]
     return None if None in sizes else math.prod(size for size in sizes if size is not None)
 
 
-def places_of(axes: Iterable[Axis], values: Mapping[ParameterPath, Any]) -> tuple[float, ...]:
-    """Return the place on each axis; raises KeyError for values that are none of the space's."""
-    return tuple(axis.place(values[axis.path]) for axis in axes)
+def coordinates_of(axes: Iterable[Axis], values: Mapping[ParameterPath, Any]) -> tuple[float, ...]:
+    """Return the coordinate on each axis; raises KeyError for values outside the space."""
+    return tuple(axis.coordinate(values[axis.path]) for axis in axes)
 
 
 def _axis(parameter: Parameter) -> Axis | None:
@@ -168,17 +167,17 @@ def _axis(parameter: Parameter) -> Axis | None:
         case LogUniform(low, high, q) as distribution if q is not None and high / q < EXACT:
             return IntervalAxis(parameter.path, distribution, multiples(low, high, q))
         case Beta(a, b, q) as distribution if q is not None and 1 / q < EXACT:
-            low, high = (value_at(Beta(a, b), place) for place in (_RARE, 1 - _RARE))
+            low, high = (value_at(Beta(a, b), coordinate) for coordinate in (_TAIL, 1 - _TAIL))
             return IntervalAxis(parameter.path, distribution, multiples(low, high, q))
         case _ as distribution:
             return IntervalAxis(parameter.path, distribution, None)
 
 
-def _wide(span: float) -> float | None:
-    return span if _WIDE <= span < math.inf else None
+def _span(span: float) -> float | None:
+    return span if _MIN_SPAN <= span < math.inf else None
 
 
 def _choice(path: ParameterPath, values: tuple[Any, ...]) -> LevelAxis:
-    """Return a choice's axis; numbers in their order, two values or no numbers without one."""
+    """Return a choice's axis: ordered for three or more numbers, else unordered."""
     ordered = len(values) > 2 and all(is_number(value) for value in values)
     return LevelAxis(path, Listed(sorted(values) if ordered else values), ordered)

@@ -1,9 +1,8 @@
-"""Method bayes: random runs first, then those that a model of their results expects most of.
+"""Method bayes: random runs first, then points that a model of the results suggests.
 
-The model is a Gaussian process, and TPE once there are too many results for one. An answer
-depends on seed, index and what was told. What this suggests is told back as
-pending by the caller, and so those who ask at once get different points. A finite
-space is not repeated until it is used up; after that it is, as W&B does.
+The model is a Gaussian process, and TPE once there are too many results for it. A suggestion depends on seed,
+index and the trials told. The caller tells each suggestion as pending, so that simultaneous asks get
+different points. A point of a finite space is repeated only after all were tried, as in W&B.
 """
 
 from __future__ import annotations
@@ -13,28 +12,28 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from parallel_hpo.config.sweep_types import Goal, ParameterPath, SweepConfiguration
-from parallel_hpo.server.search.axes import Axis, Observation, axes_of, places_of, size_of
+from parallel_hpo.server.search.axes import Axis, Observation, axes_of, coordinates_of, size_of
 from parallel_hpo.server.search.sampling import draw, stream
 from parallel_hpo.server.search.space import Trial, TrialState, identity, look_up, nest, point
 
 _RANDOM_TRIES: Final = 4
-"""Draws before one that was tried already is replaced."""
-_AFFORDABLE: Final = 100_000
-"""Results² × columns up to which a Gaussian process is fitted within 0.1 s: 100 results for 10 columns."""
+"""Number of random draws before an already tried one is replaced."""
+_MAX_EFFORT: Final = 100_000
+"""Maximum results² × columns for a Gaussian process, fitted within 0.1 s: 100 results for 10 columns."""
 _CHEAP_COLUMNS: Final = 10
-"""Fewer columns make a fit little faster: then other parts of it take the time."""
-_BEST: Final = 25
-"""TPE never takes more than so many results for the best ones."""
+"""Number of columns below which a fit gets hardly faster, because other parts of it dominate."""
+_MAX_BEST: Final = 25
+"""Maximum number of results in TPE's set of best ones."""
 _RECENT: Final = 200
-"""Of all others the latest so many are shown to a model, which bounds the time of an ask."""
+"""Number of latest other results that a model gets, which limits the time of an ask."""
 
 
 class Model(Protocol):
-    """What says from the results where to look next; a lower loss is better."""
+    """Suggests the next points from the results; a lower loss is better."""
 
     @property
     def results_needed(self) -> int:
-        """With fewer results than these, chance does as well."""
+        """Minimum number of results; with fewer, random points are as good."""
 
     def suggestions(
         self,
@@ -44,13 +43,13 @@ class Model(Protocol):
         *,
         seed: int,
     ) -> Iterator[tuple[float, ...]]:
-        """Yield places on the axes to try, better ones first; `others` are running, or failed."""
+        """Yield the coordinates of points to try, best first; `others` are running or failed."""
 
 
 class OwnModel:
-    """A Gaussian process while one is affordable, then TPE; each is imported on first use, in up to 1 s."""
+    """A Gaussian process for few results, then TPE; imported on first use, which takes up to 1 s."""
 
-    results_needed = 10  # fewer say no more than chance
+    results_needed = 10
 
     def suggestions(
         self,
@@ -60,22 +59,22 @@ class OwnModel:
         *,
         seed: int,
     ) -> Iterator[tuple[float, ...]]:
-        """Yield places on the axes to try."""
+        """Yield the coordinates of points to try, best first."""
         columns = sum(axis.columns for axis in axes)
-        if len(results) ** 2 * max(columns, _CHEAP_COLUMNS) <= _AFFORDABLE:
+        if len(results) ** 2 * max(columns, _CHEAP_COLUMNS) <= _MAX_EFFORT:
             from parallel_hpo.server.search import gp
 
             return gp.suggestions(axes, results, others[-_RECENT:], seed=seed)
         from parallel_hpo.server.search import tpe
 
         by_loss = sorted(results, key=lambda result: (result.loss, result.index))
-        rest = sorted([*by_loss[_BEST:], *others], key=lambda seen: seen.index)[-_RECENT:]
-        shown = sorted([*by_loss[:_BEST], *rest], key=lambda seen: seen.index)
+        rest = sorted([*by_loss[_MAX_BEST:], *others], key=lambda seen: seen.index)[-_RECENT:]
+        shown = sorted([*by_loss[:_MAX_BEST], *rest], key=lambda seen: seen.index)
         return tpe.suggestions(axes, shown, seed=seed)
 
 
 class BayesEngine:
-    """Model-based search towards the configuration's metric; never used up."""
+    """Model-based optimization of the configuration's metric, without end."""
 
     size = None
 
@@ -90,15 +89,17 @@ class BayesEngine:
         self._tried: dict[int, tuple[str, ...]] = {}
 
     def tell(self, trial: Trial) -> None:
-        """Take note of a trial; parameters that are none of the space's are left out."""
+        """Record a trial; one with parameters outside the space is ignored."""
         self._observed.pop(trial.index, None)
         self._tried.pop(trial.index, None)
         try:
             values = {axis.path: look_up(trial.parameters, axis.path) for axis in self._axes}
-            places = places_of(self._axes, values)
+            coordinates = coordinates_of(self._axes, values)
         except KeyError:
             return
-        self._observed[trial.index] = Observation(trial.index, places, self._loss(trial), trial.stopped_at)
+        self._observed[trial.index] = Observation(
+            trial.index, coordinates, self._loss(trial), trial.stopped_at
+        )
         self._tried[trial.index] = self._point(values)
 
     def ask(self, index: int) -> dict[str, Any]:
@@ -112,7 +113,7 @@ class BayesEngine:
         return nest(values if self._size is None else self._untried(index, tried, self._size))
 
     def index(self, parameters: Mapping[str, Any]) -> None:
-        """Nothing is suggested at one index only."""
+        """Return None: no point belongs to one index only."""
 
     def _loss(self, trial: Trial) -> float | None:
         if trial.state is TrialState.PENDING:
@@ -122,11 +123,11 @@ class BayesEngine:
         return self._sign * trial.value
 
     def _point(self, values: Mapping[ParameterPath, Any]) -> tuple[str, ...]:
-        """Return what is the same for values that a run can't tell apart, 0.3 and 0.1 * 3 among them."""
-        return tuple(identity(axis.settled(values[axis.path])) for axis in self._axes)
+        """Return a key that is the same for equal values, such as 3 and 3.0, or 0.3 and 0.1 * 3."""
+        return tuple(identity(axis.canonical(values[axis.path])) for axis in self._axes)
 
     def _suggestions(self, index: int) -> Iterator[dict[ParameterPath, Any]]:
-        """Yield the values to try for the `index`-th run, better ones first."""
+        """Yield the values to try for the `index`-th run, best first."""
         source = stream(self._seed, index)
         seen = sorted(self._observed.values(), key=lambda seen: seen.index)
         results = [one for one in seen if one.loss is not None and math.isfinite(one.loss)]
@@ -134,17 +135,17 @@ class BayesEngine:
             others = [one for one in seen if one.loss is None or not math.isfinite(one.loss)]
             values = draw(self._parameters, source)
             suggested = self._model.suggestions(self._axes, results, others, seed=source.getrandbits(32))
-            places: tuple[float, ...] | None = None
-            for places in suggested:
+            coordinates: tuple[float, ...] | None = None
+            for coordinates in suggested:
                 yield values | {
-                    axis.path: axis.value(at) for axis, at in zip(self._axes, places, strict=True)
+                    axis.path: axis.value(at) for axis, at in zip(self._axes, coordinates, strict=True)
                 }
-            if places is not None:
+            if coordinates is not None:
                 return
         yield from (draw(self._parameters, source) for _ in range(_RANDOM_TRIES))
 
     def _untried(self, index: int, tried: set[tuple[str, ...]], size: int) -> dict[ParameterPath, Any]:
-        """Return the first untried point from a random one on; there is one."""
+        """Return the first untried point after a random one; there must be one."""
         levels = [axis.reachable for axis in self._axes if axis.reachable is not None]
         start = stream(self._seed, index, use="untried").randrange(size)
         for step in range(len(tried) + 1):

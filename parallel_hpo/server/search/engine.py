@@ -1,7 +1,7 @@
-"""The one interface of all search engines, and the choice of an engine by the sweep's method.
+"""The interface of all search engines, and the choice of one by the sweep's method.
 
-An engine holds no truth: it is rebuilt from what it is told, in any process, at
-any time, and answers the same. The caller stores what was issued.
+An engine is a cache: any process can rebuild it from the trials, with the same answers. The caller stores the
+suggestions.
 """
 
 from __future__ import annotations
@@ -18,31 +18,31 @@ __all__ = ["Engine", "Trial", "TrialState", "make_engine", "takes_long"]
 
 
 class Engine(Protocol):
-    """Suggests parameters; every answer depends only on configuration, seed, index, and what was told."""
+    """Suggests parameters, which depend only on configuration, seed, index and the trials told."""
 
     @property
     def size(self) -> int | None:
-        """How many points it has, each of them at one index whatever it is told; None: it has no end."""
+        """Number of points if each belongs to a fixed index; None if the engine has no end."""
 
     def index(self, parameters: Mapping[str, Any]) -> int | None:
-        """Return the index of the point that these parameters are; None where they have none."""
+        """Return the index of the point with these parameters, or None."""
 
     def tell(self, trial: Trial) -> None:
-        """Take note of a trial; a later word on the same index replaces the earlier one."""
+        """Record a trial; it replaces an earlier one with the same index."""
 
     def ask(self, index: int) -> dict[str, Any] | None:
-        """Return the parameters of the sweep's `index`-th run (from 0); None: the space is used up."""
+        """Return the parameters of the sweep's `index`-th run (from 0); None after the last point."""
 
 
 def make_engine(configuration: SweepConfiguration, *, seed: int) -> Engine:
     """Return the engine for the configuration's method; `seed` makes random and bayes repeatable."""
     if configuration.method is Method.CUSTOM:
-        raise ValueError("method custom has no engine here: a scheduler of the user's own chooses")
+        raise ValueError("method custom has no engine: the user's own scheduler chooses the parameters")
     return _ENGINES[configuration.method](configuration, seed)
 
 
 def takes_long(method: str) -> bool:
-    """Return whether an ask takes too long to hold the database's write lock meanwhile."""
+    """Return whether an ask takes too long for a transaction with the write lock."""
     return method in _SLOW
 
 

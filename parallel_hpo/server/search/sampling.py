@@ -1,13 +1,10 @@
-"""Parameters drawn and by quantile: each distribution as W&B documents it, and the engine of method random.
+"""W&B's distributions: random draws, quantiles and their inverse; and the engine of method random.
 
-A run's parameters follow from seed and index alone, so any process can draw them,
-in any order. The random source comes in by parameter; it is the standard
-library's Mersenne Twister, seeded by SHA-512 of a text.
+A run's parameters depend only on seed and index, so any process can draw them in any order. The random source
+is the standard library's Mersenne Twister, seeded by SHA-512 of a text.
 
-A place between 0 and 1 that is drawn evenly gives a value of a continuous distribution, and a value has
-its place; a search among places is a search in which the distribution's own scale (logarithmic,
-bell-shaped) is even. Beta's inverse is SciPy's, whose import takes 0.3 s: only those who have a beta pay
-for it. The others' are exact in the standard library.
+Models search among quantiles, where each distribution's own scale (logarithmic, bell-shaped) is uniform. Only
+beta needs SciPy, whose import takes 0.3 s; the standard library computes the others exactly.
 """
 
 from __future__ import annotations
@@ -34,41 +31,41 @@ from parallel_hpo.config.sweep_types import (
 )
 from parallel_hpo.server.search.space import Trial, nest, rounded
 
-_EDGE = 2.0**-53
-"""A bell has no value at 0 and 1: this close to them it is cut, at ±8.2 standard deviations; so is beta."""
+_MARGIN = 2.0**-53
+"""Distance from quantiles 0 and 1 at which normal (±8.2 standard deviations) and beta are cut off."""
 _LARGEST_EXPONENT = 700.0
-"""exp(±700) is about the last that a float can hold."""
+"""Largest exponent of exp() within a float's range."""
 
 
-def value_at(distribution: Continuous, place: float) -> int | float:
-    """Return the value at a place from 0 to 1, rounded to the distribution's `q`."""
-    return rounded(_smooth_value(distribution, place), distribution.q)
+def value_at(distribution: Continuous, quantile: float) -> int | float:
+    """Return the value at a quantile from 0 to 1, rounded to the distribution's `q`."""
+    return rounded(_smooth_value(distribution, quantile), distribution.q)
 
 
-def place_of(distribution: Continuous, value: float) -> float:
-    """Return the place of a value, the nearest one for a value out of range."""
-    return min(max(_smooth_place(distribution, value), 0.0), 1.0)
+def quantile_of(distribution: Continuous, value: float) -> float:
+    """Return the quantile of a value, or the nearest one if it is out of range."""
+    return min(max(_smooth_quantile(distribution, value), 0.0), 1.0)
 
 
-def _smooth_value(distribution: Continuous, place: float) -> float:
+def _smooth_value(distribution: Continuous, quantile: float) -> float:
     match distribution:
         case Uniform(low, high):
-            return min(max((1 - place) * low + place * high, low), high)
+            return min(max((1 - quantile) * low + quantile * high, low), high)
         case LogUniform(low, high):
-            exponent = (1 - place) * math.log(low) + place * math.log(high)
+            exponent = (1 - quantile) * math.log(low) + quantile * math.log(high)
             return min(max(math.exp(exponent), low), high)
         case Normal(mu, sigma):
-            return NormalDist(mu, sigma).inv_cdf(_inside(place))
+            return NormalDist(mu, sigma).inv_cdf(_inside(quantile))
         case LogNormal(mu, sigma):
-            exponent = NormalDist(mu, sigma).inv_cdf(_inside(place))
+            exponent = NormalDist(mu, sigma).inv_cdf(_inside(quantile))
             return math.exp(min(max(exponent, -_LARGEST_EXPONENT), _LARGEST_EXPONENT))
         case Beta(a, b):
             from scipy.special import betaincinv
 
-            return float(betaincinv(a, b, _inside(place)))
+            return float(betaincinv(a, b, _inside(quantile)))
 
 
-def _smooth_place(distribution: Continuous, value: float) -> float:
+def _smooth_quantile(distribution: Continuous, value: float) -> float:
     match distribution:
         case Uniform(low, high):
             return _share(value, low, high)
@@ -85,16 +82,16 @@ def _smooth_place(distribution: Continuous, value: float) -> float:
 
 
 def _share(value: float, low: float, high: float) -> float:
-    width = high / 2 - low / 2  # halves, since the difference of two floats may be none
+    width = high / 2 - low / 2  # halves, because the difference of two floats may overflow
     return (value / 2 - low / 2) / width if width else 0.0
 
 
-def _inside(place: float) -> float:
-    return min(max(place, _EDGE), 1 - _EDGE)
+def _inside(quantile: float) -> float:
+    return min(max(quantile, _MARGIN), 1 - _MARGIN)
 
 
 class RandomEngine:
-    """Draws each run's parameters anew, and so may repeat itself; never used up."""
+    """Draws each run's parameters independently, without end; points may repeat."""
 
     size = None
 
@@ -103,23 +100,23 @@ class RandomEngine:
         self._seed = seed
 
     def tell(self, trial: Trial) -> None:
-        """Nothing that becomes of a run changes the draw."""
+        """Ignore the trial: draws don't depend on results."""
 
     def ask(self, index: int) -> dict[str, Any]:
         """Return the draw for the `index`-th run."""
         return nest(draw(self._parameters, stream(self._seed, index)))
 
     def index(self, parameters: Mapping[str, Any]) -> None:
-        """Nothing is drawn at one index only."""
+        """Return None: no point belongs to one index only."""
 
 
 def stream(seed: int, index: int, *, use: str = "draw") -> Random:
-    """Return the random source of one run for one use; different ones are independent."""
+    """Return the random source of a run for one use, independent of all others."""
     return Random(f"{seed}/{index}/{use}")
 
 
 def draw(parameters: Iterable[Parameter], source: Random) -> dict[ParameterPath, Any]:
-    """Return a value for each parameter, drawn in the order given."""
+    """Draw a value for each parameter, in the given order."""
     return {parameter.path: _draw(parameter.distribution, source) for parameter in parameters}
 
 

@@ -1,16 +1,7 @@
-"""The shape of a search space: values by path nested and back, equal values, countable levels.
+"""The search space: nested values by path, equality of values, countable levels, the grid; and trials.
 
-Pure. The levels of a parameter are the values that it can take, by index and never
-listed: a grid of 100,000 points costs what one of 10 does.
-
-What an engine is told of a run: the parameters it was given, and what came of them.
-
-*Trial* is Optuna's word, and is used where a search engine speaks; everywhere else
-it is a run.
-
-Every combination of the parameters' values, once: the n-th is computed, never listed.
-
-W&B's order: names sorted, the last one changing fastest.
+Levels and grid points are computed by index and never listed, so a grid of 100,000 points costs no more than
+one of 10. A *trial* is a run as engines know it; the word is Optuna's.
 """
 
 from __future__ import annotations
@@ -35,10 +26,10 @@ from parallel_hpo.config.sweep_types import (
 )
 
 Values = Mapping[ParameterPath, Any]
-"""A value for each parameter, by path."""
+"""The parameters' values by path."""
 
 EXACT: Final = 2**53
-"""Up to here floats tell whole numbers apart; a finer `q` has no effect."""
+"""Largest integer up to which floats are exact; a finer `q` has no effect."""
 
 
 class Levels(Protocol):
@@ -46,17 +37,17 @@ class Levels(Protocol):
 
     @property
     def size(self) -> int:
-        """How many there are."""
+        """Number of levels."""
 
     def __getitem__(self, index: int) -> Any:
         """Return the value at an index from 0 to size - 1."""
 
     def index(self, value: Any) -> int:
-        """Return a value's index; raises KeyError for what is none of the levels."""
+        """Return a value's index; raises KeyError if it is not a level."""
 
 
 class Listed:
-    """Levels that are listed one by one, each once."""
+    """Distinct levels in a list."""
 
     def __init__(self, values: Iterable[Any]) -> None:
         self._values = tuple(values)
@@ -75,7 +66,7 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class Stepped:
-    """Levels at equal steps: (first + index) * step + offset."""
+    """Levels in equal steps: (first + index) * step + offset."""
 
     size: int
     step: int | float = 1
@@ -88,14 +79,14 @@ class Stepped:
     def index(self, value: Any) -> int:
         if not is_number(value):
             raise KeyError(value)
-        place = (value - self.offset) / self.step - self.first
-        if not -0.5 <= place <= self.size - 0.5:
+        coordinate = (value - self.offset) / self.step - self.first
+        if not -0.5 <= coordinate <= self.size - 0.5:
             raise KeyError(value)
-        return min(round(place), self.size - 1)
+        return min(round(coordinate), self.size - 1)
 
 
 def nest(values: Values) -> dict[str, Any]:
-    """Return the values, copied, as a run's parameters: `{("a", "b"): 1}` as `{"a": {"b": 1}}`."""
+    """Return a copy of the values as a run's parameters: `{("a", "b"): 1}` as `{"a": {"b": 1}}`."""
     nested: dict[str, Any] = {}
     for path, value in values.items():
         level = nested
@@ -106,7 +97,7 @@ def nest(values: Values) -> dict[str, Any]:
 
 
 def look_up(parameters: Mapping[str, Any], path: ParameterPath) -> Any:
-    """Return the value at a path of a run's parameters; raises KeyError where there is none."""
+    """Return the value at a path of a run's parameters; raises KeyError if there is none."""
     value: Any = parameters
     for name in path:
         if not isinstance(value, Mapping):
@@ -116,14 +107,14 @@ def look_up(parameters: Mapping[str, Any], path: ParameterPath) -> Any:
 
 
 def identity(value: Any) -> str:
-    """Return a text that is the same for equal JSON values; 3 and 3.0 are equal, 1 and true are not."""
+    """Return a key that is the same for equal JSON values: 3 equals 3.0, 1 doesn't equal true."""
     return json.dumps(
         int(value) if isinstance(value, float) and value.is_integer() else value, sort_keys=True
     )
 
 
 def distinct(values: Iterable[Any]) -> tuple[Any, ...]:
-    """Return the values without repeats, in their order."""
+    """Return the values without duplicates, in order."""
     firsts: dict[str, Any] = {}
     for value in values:
         firsts.setdefault(identity(value), value)
@@ -131,40 +122,40 @@ def distinct(values: Iterable[Any]) -> tuple[Any, ...]:
 
 
 def possible(choices: Categorical) -> tuple[Any, ...]:
-    """Return the distinct values of a categorical parameter that have a chance."""
+    """Return the distinct values of a categorical parameter that have a probability above 0."""
     odds = choices.probabilities or (1.0,) * len(choices.values)
     return distinct(value for value, chance in zip(choices.values, odds, strict=True) if chance > 0)
 
 
 def is_number(value: Any) -> TypeGuard[int | float]:
-    """Return whether the value is a number that can be calculated with; true is none."""
+    """Return whether the value is a number, and neither a boolean nor infinite or NaN."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= float_info.max
 
 
 def rounded(value: float, q: int | float | None) -> int | float:
-    """Return the multiple of `q` nearest to the value, as W&B does: halves to even, ints for an int `q`."""
+    """Round to a multiple of `q` as W&B does: halves to even, an int for an int `q`."""
     if q is None or not abs(value / q) < EXACT:
         return value
     return round(value / q) * q
 
 
 def multiples(low: float, high: float, q: int | float) -> Stepped:
-    """Return the multiples of `q` that numbers from `low` to `high` are rounded to."""
+    """Return the multiples of `q` to which numbers from `low` to `high` are rounded."""
     first = round(low / q)
     return Stepped(round(high / q) - first + 1, step=q, first=first)
 
 
 def point(levels: Sequence[Levels], index: int) -> list[Any]:
-    """Return the `index`-th combination of levels; the last ones change fastest."""
+    """Return the `index`-th combination of levels; the last level changes fastest."""
     values: list[Any] = []
     for level in reversed(levels):
-        index, place = divmod(index, level.size)
-        values.append(level[place])
+        index, coordinate = divmod(index, level.size)
+        values.append(level[coordinate])
     return values[::-1]
 
 
 class TrialState(StrEnum):
-    """What is known of a trial's value."""
+    """The state of a trial's value."""
 
     PENDING = "pending"
     FINISHED = "finished"
@@ -173,9 +164,9 @@ class TrialState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One run: its 0-based index in the sweep, the parameters it was issued with, its metric's value.
+    """One run: its 0-based index in the sweep, its parameters, its metric's value.
 
-    `stopped_at`: after how many values of the metric it was stopped early; None: it went to its end.
+    `stopped_at`: number of metric values after which it was stopped early; None if it ran to its end.
     """
 
     index: int
@@ -186,26 +177,29 @@ class Trial:
 
 
 class GridEngine:
-    """The grid over some parameters; raises ValueError for one that can't be enumerated."""
+    """The grid of parameters, in W&B's order: names sorted, the last one changes fastest.
+
+    Raises ValueError for a parameter that can't be enumerated.
+    """
 
     def __init__(self, parameters: Iterable[Parameter]) -> None:
         ordered = sorted(parameters, key=lambda parameter: parameter.path)
         self._paths = [parameter.path for parameter in ordered]
         self._levels = [_levels(parameter.distribution) for parameter in ordered]
         self.size = math.prod(levels.size for levels in self._levels)
-        """How many points there are, each once."""
+        """Number of points."""
 
     def tell(self, trial: Trial) -> None:
-        """Nothing that becomes of a run changes the grid."""
+        """Ignore the trial: the grid doesn't depend on results."""
 
     def ask(self, index: int) -> dict[str, Any] | None:
-        """Return the grid's `index`-th point; None past its end."""
+        """Return the grid's `index`-th point; None after its end."""
         if index >= self.size:
             return None
         return nest(dict(zip(self._paths, point(self._levels, index), strict=True)))
 
     def index(self, parameters: Mapping[str, Any]) -> int | None:
-        """Return the index of the point that these parameters are; None where they are none of the grid's."""
+        """Return the index of the point with these parameters; None if it is not in the grid."""
         index = 0
         for path, levels in zip(self._paths, self._levels, strict=True):
             try:
@@ -228,7 +222,7 @@ def _levels(distribution: Distribution) -> Levels:
         case IntUniform(low, high):
             return Stepped(high - low + 1, offset=low)
         case Uniform(low, high, q) if q is not None:
-            # As W&B's engine enumerates it: numpy's arange, which starts at min and leaves max out.
+            # W&B's engine uses numpy's arange, which starts at min and excludes max.
             return Stepped(math.ceil((high - low) / q), step=q, offset=low)
         case _:
             raise ValueError(f"a grid can't enumerate {distribution}")

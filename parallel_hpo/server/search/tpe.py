@@ -1,9 +1,8 @@
-"""Optuna's TPE sampler, asked for one point at a time. The only importer of optuna in a server.
+"""Optuna's TPE sampler, one suggestion at a time.
 
-TPE models where the best observations lie and where all others do, and suggests the
-candidate that the first model favours most over the second. An observation without
-a finite loss (still running, or failed) counts among the others: a place not to go to
-again, that adds nothing to what is known. That is Optuna's "constant liar".
+TPE models the density of the best observations and of all others, and suggests the candidate with the highest
+ratio of the two. An observation without a finite loss (running or failed) counts among the others, so TPE
+avoids its neighbourhood. This is Optuna's "constant liar".
 """
 
 from __future__ import annotations
@@ -25,14 +24,14 @@ from parallel_hpo.server.search.axes import Axis, LevelAxis, Observation
 Space = Mapping[str, BaseDistribution]
 
 _STUDY = "sweep"
-_DRAWS = 4
-"""So many are drawn in case that the first was tried already."""
-_FINE = 100_000
-"""From so many levels on an axis is taken for continuous: TPE's mass of one level would come out as 0."""
+_SUGGESTIONS = 4
+"""Number of suggestions per ask, because the first may be known already."""
+_MAX_LEVELS = 100_000
+"""Number of levels from which an axis is treated as continuous; TPE's mass of one level would be 0."""
 
 
 class _History(InMemoryStorage):
-    """Shows a sampler the trials as they are; Optuna's own way copies each, at 0.1 ms."""
+    """Gives a sampler the trials uncopied; Optuna's storage copies each one in 0.1 ms."""
 
     def __init__(self, trials: Sequence[FrozenTrial]) -> None:
         super().__init__()
@@ -45,13 +44,13 @@ class _History(InMemoryStorage):
         return [trial for trial in self._trials if states is None or trial.state in states]
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: object) -> None:
-        """Optuna shares a suggestion so with others; ours is told as pending."""
+        """Do nothing: Optuna marks pending suggestions this way; here the caller tells them."""
 
 
 def suggestions(
     axes: Sequence[Axis], observations: Sequence[Observation], *, seed: int
 ) -> Iterator[tuple[float, ...]]:
-    """Yield places on the axes to try, drawn anew each time; a lower loss is better."""
+    """Yield the coordinates of points to try, each drawn independently; a lower loss is better."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     space = {_name(number): _distribution(axis) for number, axis in enumerate(axes)}
     history = _History([_trial(observation, space) for observation in observations])
@@ -59,11 +58,11 @@ def suggestions(
         warnings.simplefilter("ignore", ExperimentalWarning)  # both options were experimental before Optuna 5
         sampler = TPESampler(seed=seed, n_startup_trials=0, multivariate=True, constant_liar=True)
     unseen = 1 + max((observation.index for observation in observations), default=-1)
-    asked = _trial(Observation(unseen, (), None), {})  # a number of its own: TPE leaves out what has it
+    asked = _trial(Observation(unseen, (), None), {})  # an unused number: TPE ignores the trial with it
     study = Study(_STUDY, history, sampler)
-    for _ in range(_DRAWS):
-        places = sampler.sample_relative(study, asked, space)
-        yield tuple(places[_name(number)] for number in range(len(axes)))
+    for _ in range(_SUGGESTIONS):
+        coordinates = sampler.sample_relative(study, asked, space)
+        yield tuple(coordinates[_name(number)] for number in range(len(axes)))
 
 
 def _name(number: int) -> str:
@@ -76,7 +75,7 @@ def _distribution(axis: Axis) -> BaseDistribution:
     last = axis.levels.size - 1
     if not axis.ordered:
         return CategoricalDistribution(range(axis.levels.size))
-    return IntDistribution(0, last) if last < _FINE else FloatDistribution(0.0, float(last))
+    return IntDistribution(0, last) if last < _MAX_LEVELS else FloatDistribution(0.0, float(last))
 
 
 def _trial(observation: Observation, space: Space) -> FrozenTrial:
@@ -88,7 +87,7 @@ def _trial(observation: Observation, space: Space) -> FrozenTrial:
         value=observation.loss if known else None,
         datetime_start=None,
         datetime_complete=None,
-        params={name: observation.places[int(name)] for name in space},
+        params={name: observation.coordinates[int(name)] for name in space},
         distributions=dict(space),
         user_attrs={},
         system_attrs={},

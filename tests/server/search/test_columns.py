@@ -1,4 +1,4 @@
-"""Tables of points: every place drawn or moved to is one of the axis's, every column goes from 0 to 1."""
+"""Tables of points: drawn and moved coordinates are the axis's own, and columns go from 0 to 1."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from parallel_hpo.config.sweep import parse_sweep_configuration
 from parallel_hpo.server.search.axes import Axis, axes_of
-from parallel_hpo.server.search.gaussian import Choice, choices_of, columns_of, drawn, moved
+from parallel_hpo.server.search.gaussian import Choice, choices_of, columns_of, draw_points, move_points
 
 SPACE: dict[str, Any] = {
     "bias": {"values": [True, False]},
@@ -33,27 +33,29 @@ def axes(parameters: Mapping[str, Any] = SPACE) -> tuple[Axis, ...]:
     return axes_of(parse_sweep_configuration(configuration, where="sweep").parameters)
 
 
-def settled(places: tuple[float, ...]) -> tuple[float, ...]:
-    return tuple(axis.place(axis.value(place)) for axis, place in zip(axes(), places, strict=True))
+def settled(coordinates: tuple[float, ...]) -> tuple[float, ...]:
+    return tuple(
+        axis.coordinate(axis.value(coordinate)) for axis, coordinate in zip(axes(), coordinates, strict=True)
+    )
 
 
 @given(seeds)
 def test_points_drawn_are_points_of_the_space(seed: int) -> None:
-    for places in drawn(axes(), 20, np.random.default_rng(seed)).tolist():
-        assert settled(places) == pytest.approx(places)
+    for coordinates in draw_points(axes(), 20, np.random.default_rng(seed)).tolist():
+        assert settled(coordinates) == pytest.approx(coordinates)
 
 
 @given(seeds, st.sampled_from([0.01, 0.1, 3.0]))
 def test_points_moved_stay_in_the_space(seed: int, reach: float) -> None:
     source = np.random.default_rng(seed)
-    for places in moved(axes(), drawn(axes(), 20, source), reach, source).tolist():
-        assert settled(places) == pytest.approx(places)
+    for coordinates in move_points(axes(), draw_points(axes(), 20, source), reach, source).tolist():
+        assert settled(coordinates) == pytest.approx(coordinates)
 
 
 def test_every_value_can_be_drawn_and_moved_to() -> None:
     source = np.random.default_rng(0)
-    points = drawn(axes(), 500, source)
-    for table in (points, moved(axes(), points, 0.1, source)):
+    points = draw_points(axes(), 500, source)
+    for table in (points, move_points(axes(), points, 0.1, source)):
         counted = table[:, axis_numbers("bias", "kind", "layers", "width")].T
         assert [len(set(column)) for column in counted] == [2, 3, 7, 11]
 
@@ -61,12 +63,12 @@ def test_every_value_can_be_drawn_and_moved_to() -> None:
 def test_a_move_on_an_ordered_axis_goes_at_least_one_level_and_not_far() -> None:
     only = {"layers": {"min": 0, "max": 1000}}
     start = np.full((200, 1), 500.0)
-    steps = np.abs(moved(axes(only), start, 0.0001, np.random.default_rng(0)) - start)
+    steps = np.abs(move_points(axes(only), start, 0.0001, np.random.default_rng(0)) - start)
     assert set(steps.ravel()) == {1.0}
 
 
 def test_columns_go_from_0_to_1() -> None:
-    table = columns_of(axes(), drawn(axes(), 500, np.random.default_rng(0)))
+    table = columns_of(axes(), draw_points(axes(), 500, np.random.default_rng(0)))
     assert table.shape == (500, sum(axis.columns for axis in axes()))
     assert table.min() == 0
     assert 0.99 < table.max() <= 1
@@ -81,8 +83,8 @@ def test_levels_without_order_are_all_at_distance_1() -> None:
 
 def test_numbers_over_orders_of_magnitude_are_looked_at_by_their_logarithm_too() -> None:
     wide = axes({"batch": SPACE["batch"], "decay": SPACE["decay"], "steps": SPACE["steps"]})
-    places = np.array([[0.0, 0.0, 0.0], [99.0, 0.001, 99.0], [9999.0, 1.0, 1000.0]])
-    _, batch, _, decay, _, steps = columns_of(wide, places).T
+    coordinates = np.array([[0.0, 0.0, 0.0], [99.0, 0.001, 99.0], [9999.0, 1.0, 1000.0]])
+    _, batch, _, decay, _, steps = columns_of(wide, coordinates).T
     assert batch == pytest.approx([0, 0.5, 1])
     assert decay == pytest.approx([0, 0.5, 1], abs=0.001)
     assert steps == pytest.approx([0, 2 / 3, 1], abs=0.001)
@@ -99,15 +101,15 @@ def test_other_numbers_have_one_column(narrow: dict[str, Any]) -> None:
 
 def test_small_numbers_are_drawn_and_moved_to_too_where_they_span_orders_of_magnitude() -> None:
     wide, source = axes({"batch": SPACE["batch"]}), np.random.default_rng(0)
-    points = drawn(wide, 400, source)
-    for table in (points, moved(wide, points, 0.02, source)):
+    points = draw_points(wide, 400, source)
+    for table in (points, move_points(wide, points, 0.02, source)):
         assert 50 < np.count_nonzero(table < 100) < 150  # evenly drawn 4
         assert np.count_nonzero(table > 5000) > 80
 
 
 def test_choices_among_few_levels_are_found_in_the_columns() -> None:
     assert set(choices_of(axes())) == {Choice(first=2, size=2), Choice(first=5, size=3)}
-    table = drawn(axes(), 50, np.random.default_rng(0))
+    table = draw_points(axes(), 50, np.random.default_rng(0))
     for choice, number in zip(choices_of(axes()), axis_numbers("bias", "kind"), strict=True):
         assert choice.levels_in(columns_of(axes(), table)).tolist() == table[:, number].tolist()
 

@@ -42,7 +42,7 @@ def test_near_results_it_is_surer_than_far_from_them() -> None:
 def test_a_result_told_later_counts() -> None:
     surface = fitted(grid(5) / 2, wave(grid(5) / 2))
     there = np.array([[1.0]])
-    later = surface.told(there, np.array([2.0]))
+    later = surface.with_points(there, np.array([2.0]))
     assert later.mean(there)[0] == pytest.approx(2.0, abs=0.05)
     assert later.mean_and_deviation(there)[1][0] < surface.mean_and_deviation(there)[1][0]
 

@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_info
 from parallel_hpo.config.sweep_types import Uniform
 from parallel_hpo.server.search import gp
 from parallel_hpo.server.search.axes import IntervalAxis, LevelAxis, Observation
-from parallel_hpo.server.search.gaussian import columns_of, drawn, fit
+from parallel_hpo.server.search.gaussian import columns_of, draw_points, fit
 from parallel_hpo.server.search.gp import log_expected_improvement, most_promising
 from parallel_hpo.server.search.space import Listed, Stepped
 
@@ -26,8 +26,8 @@ AXES = tuple(IntervalAxis((name,), Uniform(0.0, 1.0, None), None) for name in "x
 BEST = (0.7, 0.4)
 
 
-def distance(places: tuple[float, ...]) -> float:
-    return float(np.hypot(places[0] - BEST[0], places[1] - BEST[1]))
+def distance(coordinates: tuple[float, ...]) -> float:
+    return float(np.hypot(coordinates[0] - BEST[0], coordinates[1] - BEST[1]))
 
 
 def results(count: int) -> list[Observation]:
@@ -68,7 +68,7 @@ def test_a_failure_elsewhere_does_not_matter() -> None:
 def test_places_are_named_best_first_and_in_bounds() -> None:
     named = list(gp.suggestions(AXES, results(15), [], seed=0))
     assert len(named) == 200
-    assert all(0 <= place <= 1 for places in named for place in places)
+    assert all(0 <= coordinate <= 1 for coordinates in named for coordinate in coordinates)
 
 
 @pytest.mark.parametrize("others", [[], [Observation(99, (0.5, 0.5), None)]])
@@ -85,11 +85,11 @@ def test_the_threads_of_linear_algebra_are_as_before_afterwards() -> None:
 
 
 def test_the_loss_that_a_stopped_run_had_is_not_taken_for_its_last_one() -> None:
-    """Near the best place runs were stopped early, at a loss that is higher than what they were coming to."""
-    ended = [result for result in results(40) if distance(result.places) > 0.25]
+    """Near the optimum, runs were stopped early, with a higher loss than they would have reached."""
+    ended = [result for result in results(40) if distance(result.coordinates) > 0.25]
     stopped = [
-        Observation(100 + index, place.places, (place.loss or 0.0) + 0.5, at)
-        for index, (place, at) in enumerate(zip(results(40), (2, 4, 8, 16) * 10, strict=True))
+        Observation(100 + index, coordinate.coordinates, (coordinate.loss or 0.0) + 0.5, at)
+        for index, (coordinate, at) in enumerate(zip(results(40), (2, 4, 8, 16) * 10, strict=True))
     ]
     taken_for_ended = [replace(one, stopped_at=None) for one in stopped]
     assert distance(first([*ended, *stopped], [])) < 0.1
@@ -103,7 +103,7 @@ def test_stopped_runs_alone_say_something_too() -> None:
 
 def test_where_a_choice_decides_what_matters_the_best_place_is_found_by_few_results() -> None:
     kind = LevelAxis(("kind",), Listed(("net", "trees")), ordered=False)
-    points = [(*point.places, float(point.index % 2)) for point in results(16)]
+    points = [(*point.coordinates, float(point.index % 2)) for point in results(16)]
     losses = [float(np.cos(9 * y) if trees else 1.2 * np.sin(6 * x)) for x, y, trees in points]
     known = [Observation(index, *told) for index, told in enumerate(zip(points, losses, strict=True))]
     x, _, trees = next(gp.suggestions((*AXES, kind), known, [], seed=1))
@@ -137,7 +137,7 @@ def test_the_search_goes_where_low_losses_are_expected_on_axes_of_all_kinds() ->
         LevelAxis(("kind",), Listed("abcd"), ordered=False),
     )
     source = np.random.default_rng(0)
-    known = drawn(axes, 60, source)
+    known = draw_points(axes, 60, source)
     lr, layers, kind = known.T
     losses = (lr - 0.3) ** 2 * 4 + ((layers - 35) / 50) ** 2 * 4 + np.where(kind == 2, 0.0, 1.0)
     best = most_promising(axes, fit(columns_of(axes, known), losses)[0], known, source)[0]

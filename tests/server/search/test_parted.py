@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from parallel_hpo.server.search.gaussian import Choice, Column, Surface, Table
-from parallel_hpo.server.search.gp import Parted, bell_shaped, cut_off, likeliest
+from parallel_hpo.server.search.gp import PartedSurface, bell_shaped, cut_off, likeliest
 
 MODEL = Choice(first=0, size=2)
 
@@ -58,7 +58,7 @@ def test_noise_among_low_losses_is_not_stretched() -> None:
 
 def test_where_a_choice_decides_what_matters_each_level_has_a_part() -> None:
     belief = likeliest(models(40), of_its_own(models(40)), (MODEL,))
-    assert isinstance(belief, Parted)
+    assert isinstance(belief, PartedSurface)
     net = np.array([[1.0, 0.3, 0.1], [1.0, 0.3, 0.9]])
     one, other = belief.mean(net)
     assert one == pytest.approx(other, abs=0.05)  # the other kind's parameter does nothing here
@@ -77,7 +77,7 @@ def test_a_level_without_results_is_no_part() -> None:
 def test_a_part_that_is_told_more_leaves_the_others_as_they_are() -> None:
     belief = likeliest(models(40), of_its_own(models(40)), (MODEL,))
     there, elsewhere = np.array([[1.0, 0.5, 0.5]]), np.array([[0.0, 0.5, 0.5]])
-    later = belief.told(there, belief.mean(there) + 1)
+    later = belief.with_points(there, belief.mean(there) + 1)
     assert later.mean(there)[0] > belief.mean(there)[0] + 0.5
     assert later.mean(elsewhere) == pytest.approx(belief.mean(elsewhere))
     assert len(later.losses) == 41

@@ -25,7 +25,7 @@ from parallel_hpo.config.sweep_types import (
 )
 from parallel_hpo.server.search.axes import IntervalAxis, axes_of
 from parallel_hpo.server.search.bayes import BayesEngine
-from parallel_hpo.server.search.sampling import place_of, value_at
+from parallel_hpo.server.search.sampling import quantile_of, value_at
 from parallel_hpo.server.search.space import Trial, TrialState
 
 widths = st.floats(0.1, 1e3)
@@ -35,7 +35,7 @@ normals = st.builds(Normal, st.floats(-1e3, 1e3), widths)
 log_normals = st.builds(LogNormal, st.floats(-5, 5), st.floats(0.1, 5))
 betas = st.builds(Beta, st.floats(0.1, 1e4), st.floats(0.1, 1e4))
 continuous = uniforms | log_uniforms | normals | log_normals | betas
-places = st.floats(0.001, 0.999)
+quantiles = st.floats(0.001, 0.999)
 
 
 def law(distribution: Continuous) -> Any:
@@ -53,30 +53,30 @@ def law(distribution: Continuous) -> Any:
             return scipy.stats.beta(a, b)
 
 
-@given(continuous, places)
-def test_a_place_has_the_value_of_scipys_quantile(distribution: Continuous, place: float) -> None:
-    expected = law(distribution).ppf(place)
-    assert value_at(distribution, place) == pytest.approx(expected, rel=1e-6, abs=1e-9)
+@given(continuous, quantiles)
+def test_a_place_has_the_value_of_scipys_quantile(distribution: Continuous, quantile: float) -> None:
+    expected = law(distribution).ppf(quantile)
+    assert value_at(distribution, quantile) == pytest.approx(expected, rel=1e-6, abs=1e-9)
 
 
-@given(continuous, places)
-def test_a_value_has_the_place_that_scipy_gives_it(distribution: Continuous, place: float) -> None:
-    value = law(distribution).ppf(place)
-    assert place_of(distribution, value) == pytest.approx(law(distribution).cdf(value), abs=1e-6)
+@given(continuous, quantiles)
+def test_a_value_has_the_place_that_scipy_gives_it(distribution: Continuous, quantile: float) -> None:
+    value = law(distribution).ppf(quantile)
+    assert quantile_of(distribution, value) == pytest.approx(law(distribution).cdf(value), abs=1e-6)
 
 
-@given(continuous, places)
-def test_an_axis_is_its_distribution_by_quantiles(distribution: Continuous, place: float) -> None:
+@given(continuous, quantiles)
+def test_an_axis_is_its_distribution_by_quantiles(distribution: Continuous, quantile: float) -> None:
     (axis,) = axes_of([Parameter(("x",), distribution)])
     assert isinstance(axis, IntervalAxis)
-    assert axis.value(place) == pytest.approx(law(distribution).ppf(place), rel=1e-6, abs=1e-9)
-    value = axis.value(place)  # near 1 the floats are further apart than a beta's places
-    assert axis.place(value) == pytest.approx(float(law(distribution).cdf(value)), abs=1e-4)
+    assert axis.value(quantile) == pytest.approx(law(distribution).ppf(quantile), rel=1e-6, abs=1e-9)
+    value = axis.value(quantile)  # near 1 the floats are further apart than a beta's quantiles
+    assert axis.coordinate(value) == pytest.approx(float(law(distribution).cdf(value)), abs=1e-4)
 
 
 @given(st.floats(1e-3, 1e6), st.floats(1e-3, 1e6), st.floats(0, 1))
-def test_every_beta_has_a_value_between_0_and_1_at_every_place(a: float, b: float, place: float) -> None:
-    assert 0 <= value_at(Beta(a, b), place) <= 1
+def test_every_beta_has_a_value_between_0_and_1_at_every_place(a: float, b: float, quantile: float) -> None:
+    assert 0 <= value_at(Beta(a, b), quantile) <= 1
 
 
 def search(distribution: Continuous | IntUniform, *, runs: int) -> list[float]:

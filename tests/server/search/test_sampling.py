@@ -28,7 +28,7 @@ from parallel_hpo.config.sweep_types import (
     Parameter,
     Uniform,
 )
-from parallel_hpo.server.search.sampling import RandomEngine, draw, place_of, stream, value_at
+from parallel_hpo.server.search.sampling import RandomEngine, draw, quantile_of, stream, value_at
 
 steps = st.none() | st.integers(1, 5) | st.floats(0.01, 5)
 bounds = st.tuples(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6)).map(lambda pair: (pair[0], pair[0] + pair[1]))
@@ -94,14 +94,16 @@ def test_integers_stay_within_their_bounds(low: int, width: int, seed: int) -> N
 
 
 @given(uniforms | log_uniforms | normals, st.floats(0.001, 0.999))
-def test_a_value_is_found_at_the_place_it_was_taken_from(distribution: Continuous, place: float) -> None:
+def test_a_value_is_found_at_the_place_it_was_taken_from(distribution: Continuous, quantile: float) -> None:
     if distribution.q is None:
-        assert place_of(distribution, value_at(distribution, place)) == pytest.approx(place, abs=1e-4)
+        assert quantile_of(distribution, value_at(distribution, quantile)) == pytest.approx(
+            quantile, abs=1e-4
+        )
 
 
 @given(continuous, st.floats(allow_nan=False))
 def test_every_number_has_a_place_from_0_to_1(distribution: Continuous, value: float) -> None:
-    assert 0 <= place_of(distribution, value) <= 1
+    assert 0 <= quantile_of(distribution, value) <= 1
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,8 @@ AXES: tuple[Axis, ...] = (
 )
 
 
-def loss(places: tuple[float, ...]) -> float:
-    lr, layers, kind = places
+def loss(coordinates: tuple[float, ...]) -> float:
+    lr, layers, kind = coordinates
     return (lr - 0.3) ** 2 + abs(layers - 6) / 9 + (0.0 if kind == 2 else 0.5)
 
 
@@ -51,8 +51,8 @@ def test_each_suggestion_is_drawn_anew_and_is_a_point_of_the_space() -> None:
 def test_failed_points_are_avoided_like_running_ones() -> None:
     known = results(50)
     crowd = [(50 + index, (0.25 + 0.01 * index, 6, 2)) for index in range(10)]
-    failed = firsts([*known, *(Observation(index, places, math.inf) for index, places in crowd)])
-    running = firsts([*known, *(Observation(index, places, None) for index, places in crowd)])
+    failed = firsts([*known, *(Observation(index, coordinates, math.inf) for index, coordinates in crowd)])
+    running = firsts([*known, *(Observation(index, coordinates, None) for index, coordinates in crowd)])
     assert failed == running != firsts(known)
 
 
