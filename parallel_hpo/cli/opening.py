@@ -26,6 +26,7 @@ from parallel_hpo.client.own_servers import LocalBackend
 from parallel_hpo.core import keys, server_files
 from parallel_hpo.core.errors import UsageError
 from parallel_hpo.core.server_files import ServerFile
+from parallel_hpo.core.types import SweepPath
 from parallel_hpo.records.folders import KnownSweep, newest_sweep
 
 _ENDS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -131,5 +132,5 @@ def has_browser(environment: Mapping[str, str], platform: str) -> bool:
 
 
 def _page(known: KnownSweep) -> str:
-    entity, project, sweep_id = str(known.facts["path"]).split("/")
-    return f"/{quote(entity, safe='')}/{quote(project, safe='')}/sweeps/{sweep_id}"
+    path = SweepPath.parse(known.facts["path"])
+    return f"/{quote(path.entity, safe='')}/{quote(path.project, safe='')}/sweeps/{path.sweep_id}"

@@ -18,7 +18,7 @@ from parallel_hpo.cli.finding import find_anywhere
 from parallel_hpo.cli.output import is_stdout, print_for_machines, whole_file, write_for_machines
 from parallel_hpo.core.errors import BackendError
 from parallel_hpo.core.messages import in_words, total
-from parallel_hpo.core.types import Outcome, RunId, sweep_id_of
+from parallel_hpo.core.types import Outcome, RunId, SweepPath, sweep_id_of
 from parallel_hpo.core.values import dotted
 from parallel_hpo.records.folders import KnownSweep
 from parallel_hpo.records.ledger_views import Attempt, PerformedRuns
@@ -68,12 +68,12 @@ def contents_of(known: KnownSweep, now: float) -> Contents:
     """Return a sweep as its folder has it; `now`: seconds since the epoch. LedgerError: it can't be read."""
     shares = known.performed
     columns = _parameters(known.runs)
-    entity, project, _ = str(known.facts["path"]).split("/")
+    path = SweepPath.parse(known.facts["path"])
     metric = known.facts.get("metric")
     goal = known.facts.get("goal") or "minimize"
     sweep = {
         "sweep": {
-            "id": known.sweep_id, "name": known.sweep_id, "entity": entity, "project": project,
+            "id": known.sweep_id, "name": known.sweep_id, "entity": path.entity, "project": path.project,
             "state": "running" if known.supervised else known.facts.get("stop_reason", "not running"),
             "method": None, "created": None, "count": known.count,
             "metric": None if metric is None else {"name": metric, "goal": goal},

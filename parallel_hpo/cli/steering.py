@@ -13,7 +13,7 @@ from typing import Final
 from parallel_hpo.cli.output import print_for_machines, print_for_people
 from parallel_hpo.client.own_servers import LocalBackend
 from parallel_hpo.core.errors import BackendError, UsageError
-from parallel_hpo.core.types import SweepId, SweepPath
+from parallel_hpo.core.types import SweepPath
 from parallel_hpo.records.folders import KnownSweep, find_sweep
 from parallel_hpo.session.decide.events import DrainAsked
 from parallel_hpo.session.signals import Letter, post
@@ -93,15 +93,14 @@ def _answer(known: KnownSweep, name: str, effect: str, *, as_json: bool) -> None
 
 
 def _set_local_state(directory: Path, path: str, name: str) -> None:
-    entity, project, sweep_id = path.split("/")
-    at = SweepPath(entity, project, SweepId(sweep_id))
+    at = SweepPath.parse(path)
     backend = LocalBackend(directory, os.environ)
     backend.open()
     try:
         backend.wait_until_up()
         over = backend.why_over(at)
         if over and name != "resume":
-            raise UsageError(f"{sweep_id} is over: {over}; there is nothing to {name}")
+            raise UsageError(f"{at.sweep_id} is over: {over}; there is nothing to {name}")
         backend.set_state(at, VERBS[name].state)
     finally:
         backend.close()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final, NewType
+from typing import Any, Final, NewType, Self
 
 from parallel_hpo.core.errors import UsageError
 
@@ -114,3 +114,9 @@ class SweepPath:
 
     def __str__(self) -> str:
         return f"{self.entity}/{self.project}/{self.sweep_id}"
+
+    @classmethod
+    def parse(cls, path: str) -> Self:
+        """Return the path written as entity/project/id; the inverse of `str`."""
+        entity, project, sweep_id = path.split("/")
+        return cls(entity, project, SweepId(sweep_id))

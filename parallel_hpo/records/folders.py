@@ -29,7 +29,7 @@ from typing import Any, Final
 from parallel_hpo.core.control_pipe import is_supervised
 from parallel_hpo.core.errors import ConfigError, ExitCode, LedgerError, UsageError
 from parallel_hpo.core.folders import run_folders
-from parallel_hpo.core.types import Outcome, RunId, Slot, sweep_id_of
+from parallel_hpo.core.types import Outcome, RunId, Slot, SweepPath, sweep_id_of
 from parallel_hpo.records.ledger import Ledger
 from parallel_hpo.records.ledger_views import Attempt, PerformedRuns, ledgers_in, performed
 from parallel_hpo.records.reader import MachineRow, RunRow, WorkerRow, best_of, open_reader
@@ -158,7 +158,7 @@ class KnownSweep:
     @property
     def project(self) -> str | None:
         """The name of its project; None: its ledger was just being made."""
-        return str(self.facts["path"]).split("/")[1] if "path" in self.facts else None
+        return SweepPath.parse(self.facts["path"]).project if "path" in self.facts else None
 
     @property
     def slots(self) -> tuple[Slot, ...]:

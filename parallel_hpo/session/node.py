@@ -33,7 +33,7 @@ from parallel_hpo.core.child_spec import PickledMain
 from parallel_hpo.core.errors import ExitCode, ParallelHPOError, ServerAwayError, TargetError
 from parallel_hpo.core.notices import Message, Observer
 from parallel_hpo.core.pool_messages import NODE_TOKEN, Join, Joined, NewPool, machine_folder
-from parallel_hpo.core.types import Program, StopKind, SweepId, SweepPath, Target
+from parallel_hpo.core.types import Program, StopKind, SweepPath, Target
 from parallel_hpo.count.policy import Share
 from parallel_hpo.processes.pool import ChildCalls
 from parallel_hpo.processes.reaper import make_mark
@@ -74,8 +74,7 @@ class NodeTask:
     @property
     def path(self) -> SweepPath:
         """The sweep's."""
-        entity, project, sweep_id = self.pool.path.split("/")
-        return SweepPath(entity, project, SweepId(sweep_id))
+        return SweepPath.parse(self.pool.path)
 
 
 class NodeSetup(SessionSetup):

@@ -27,7 +27,7 @@ from parallel_hpo.client.own_servers import LocalBackend
 from parallel_hpo.config.section import BackendChoice
 from parallel_hpo.core.child_spec import ChildSetup, PickledMain, RunAgain
 from parallel_hpo.core.errors import ExitCode, TargetError, UsageError
-from parallel_hpo.core.types import Program, RunId, Target
+from parallel_hpo.core.types import Program, RunId, SweepPath, Target
 from parallel_hpo.pickling.main import from_fact, kept_in
 from parallel_hpo.pickling.payload import from_text, lay_down
 from parallel_hpo.processes.environment import CLIENT_HIDDEN, LEAKED, PATIENCE
@@ -131,15 +131,15 @@ def _server_of(known: KnownSweep, environment: Mapping[str, str]) -> Iterator[Ba
 def _surroundings(again: RerunRequest, backend: Backend, environment: Mapping[str, str]) -> ChildSetup:
     facts, home = again.known.facts, again.known.folder / "reruns"
     home.mkdir(parents=True, exist_ok=True)
-    entity, project, sweep_id = facts["path"].split("/")
+    path = SweepPath.parse(facts["path"])
     hidden = (*LEAKED, *(CLIENT_HIDDEN if backend.keeps_login else ()))
     own = {
         "WANDB_RUN_ID": again.run_id,
-        "WANDB_ENTITY": entity,
-        "WANDB_PROJECT": project,
+        "WANDB_ENTITY": path.entity,
+        "WANDB_PROJECT": path.project,
         "WANDB_DIR": str(home),
         "WANDB_SWEEP_PARAM_PATH": str(home / f"config-{again.run_id}.yaml"),
-        "PARALLEL_HPO_SWEEP_ID": sweep_id,
+        "PARALLEL_HPO_SWEEP_ID": path.sweep_id,
         "PARALLEL_HPO_WORKER": str(again.run.slot),
         "PARALLEL_HPO_WORKERS": "1",
         "PARALLEL_HPO_DEVICE": again.run.device or "cpu",

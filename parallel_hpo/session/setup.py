@@ -198,16 +198,16 @@ class SessionSetup:
     def _expect_same_metric(self, facts: Mapping[str, Any]) -> None:
         """Raise ConfigError, before anything starts, where the resumed sweep has another metric."""
         if "path" in facts and "metric" in facts:
-            sweep = SweepPath(*facts["path"].split("/")).sweep_id
+            sweep = SweepPath.parse(facts["path"]).sweep_id
             metric = facts["metric"] and {"name": facts["metric"], "goal": facts.get("goal", "minimize")}
             self.setting.compare_configuration(sweep, {"metric": metric}, metric_only=True)
 
     def _order(self, facts: Mapping[str, Any]) -> SweepRequest:
         section = self.section
         if "path" in facts:
-            entity, project, sweep_id = facts["path"].split("/")
+            path = SweepPath.parse(facts["path"])
             asked = self.setting.asked_count(facts, before=int(facts.get("before", 0)))
-            return SweepRequest(None, project, entity, sweep_id, reopens=asked.is_raised)
+            return SweepRequest(None, path.project, path.entity, path.sweep_id, reopens=asked.is_raised)
         sweep_id = facts.get("sweep_id", section.sweep_id)
         return SweepRequest(
             section.sweep_configuration, section.project, section.entity, sweep_id, section.seed
