@@ -63,7 +63,8 @@ INNER_LEVELS: Final[Mapping[str, tuple[frozenset[str], ...]]] = {
         frozenset({"values", "notice_buffer"}),
     ),
     "core": (
-        frozenset({"notices", "server_files", "pool_messages"}),
+        frozenset({"notices", "server_files"}),
+        frozenset({"pool_messages"}),
         frozenset({"messages", "child_spec", "folders", "control_pipe", "libraries"}),
         frozenset({"types", "keys", "values", "version"}),
         frozenset({"errors"}),

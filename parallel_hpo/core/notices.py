@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from functools import cache
 from typing import Any, Final, get_args
 
-from pydantic import TypeAdapter, ValidationError
-
 from parallel_hpo.core.messages import MissingMetric, Progress
+from parallel_hpo.core.pool_messages import read
 from parallel_hpo.core.types import Outcome, Parameters, RunId, Slot, SlotState, SweepPath
 
 
@@ -146,16 +144,8 @@ def from_json(body: Mapping[str, Any]) -> Notice:
     kind = _KINDS.get(str(fields.pop(_KIND, "")))
     if kind is None:
         raise ValueError(f"{str(body.get(_KIND))[:40]!r} is no kind of notice")
-    try:
-        notice: Notice = _adapter(kind).validate_python(fields)
-    except ValidationError as error:
-        raise ValueError(f"{kind.__name__}: {error.errors()[0]['msg']}") from None
+    notice: Notice = read(kind, fields)
     return notice
-
-
-@cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
 
 
 def shows_memory(observer: Observer) -> bool:
