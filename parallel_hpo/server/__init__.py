@@ -1,8 +1,8 @@
-"""The embedded sweep server: what wandb's client talks to where there is no W&B account.
+"""The embedded sweep server, which wandb's client uses without a W&B account.
 
     http ─▶ graphql ─▶ services (one transaction each) ─▶ rules (pure), engines, store (SQL)
 
-Started as a process of its own: see `http.process`.
+It is a process of its own: see `http.process`.
 """
 
 from __future__ import annotations

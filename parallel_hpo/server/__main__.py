@@ -1,4 +1,4 @@
-"""`python -m parallel_hpo.server`: the sweep server alone; with `--embedded` as a child of its owner."""
+"""`python -m parallel_hpo.server`: a sweep server; with `--embedded` as a child of a session."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import argparse
 import sys
 
 from parallel_hpo.core.errors import ParallelHPOError
-from parallel_hpo.server.http.settings import load_at_one_go, log_to_stderr
+from parallel_hpo.server.http.settings import disable_gc_while_loading, log_to_stderr
 
 
 def main() -> int:
     """Parse the command line, serve, and return the exit code."""
-    load_at_one_go()
+    disable_gc_while_loading()
     from parallel_hpo.server.http.process import ServerConfig, certificate_of, serve
 
     parser = argparse.ArgumentParser(prog="python -m parallel_hpo.server", description=__doc__)

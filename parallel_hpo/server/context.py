@@ -1,4 +1,4 @@
-"""What a request handler works with: the database, the engines, the clock, the keys, the folder of files."""
+"""The context of request handlers: database, engines, clock, keys, folder of files; and the caller."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ DEFAULT_PROJECT: Final = "uncategorized"
 """W&B's own name for the project of runs that name none."""
 
 STRANGER: Final = ""
-"""The label of a caller that came with the master key."""
+"""The label of a caller with the master key."""
 VIEWER: Final = "viewer"
-"""The label of a person's browser, which may look at pages and do nothing else."""
+"""The label of a browser, which may only read pages."""
 
 
 @dataclass(frozen=True, slots=True)
 class AppContext:
-    """The outside of the server's logic; tests give it other clocks and ids."""
+    """The dependencies of the server's logic; tests pass other clocks and ids."""
 
     database: Database
     files: Path
@@ -33,24 +33,24 @@ class AppContext:
     clock: Callable[[], float]
     """Seconds since the epoch."""
     new_id: Callable[[], str]
-    """A fresh id as W&B's: 8 lower-case letters and digits."""
+    """Returns a new id in W&B's form: 8 lower-case letters and digits."""
     new_seed: Callable[[], int]
     clock_set_at: Callable[[], float] = lambda: 0.0
-    """When `clock` was last set, by its own reckoning: silence is counted from then at the earliest."""
+    """Returns when `clock` was last set, in its own time; silence counts from then on at the earliest."""
     up_since: float = 0.0
-    """When this server's process began to listen, by the same reckoning."""
+    """When this server's process began to listen, by `clock`."""
     patience: SilenceTimeouts = field(default_factory=SilenceTimeouts)
     engines: Engines = field(default_factory=Engines)
     walks: ListingCache = field(default_factory=ListingCache)
     sweeps_in: Path | None = None
-    """Where supervisors of this machine keep the folders of sweeps that are here; None: not known."""
+    """The directory of this server's sweep folders on this machine; None: unknown."""
     notices: NoticeBuffer = field(default_factory=NoticeBuffer)
-    """What nodes of pools have to say to whoever watches."""
+    """Notices from nodes, for the processes that watch a pool."""
     asked: Suggestion | None = None
-    """What a sweep's model was asked for the request at hand."""
+    """The model's answer for this request."""
 
     def seen_by(self, caller: Caller) -> AppContext:
-        """Return what a caller may know and change of it: where its key is one sweep's, no other sweep."""
+        """Return the context limited to the caller's sweep, if its key is a sweep's."""
         if caller.sweep is None:
             return self
         return replace(self, database=self.database.of_sweep(caller.sweep))
@@ -58,14 +58,14 @@ class AppContext:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who sent a request, and under which address it reached the server."""
+    """The sender of a request, and the URL by which it reached the server."""
 
     label: str
     is_master: bool
     base_url: str
     sweep: str | None = None
-    """The sweep that its key is good for; None: all."""
+    """The only sweep that its key is valid for; None: all."""
     node: int | None = None
-    """The epoch of the node whose key it is, or whose worker's; None: no node's."""
+    """The epoch of the node that it belongs to; None: no node."""
     is_supervisor: bool = False
-    """Its key is a sweep's own, or a node's: it may do for `sweep` what the master key may for all."""
+    """Whether its key is a sweep's own or a node's: then it has the master key's rights for `sweep`."""

@@ -1,20 +1,16 @@
-"""The sweep configuration as clients send it: JSON or YAML, checked, and what the server reads of it.
+"""Sweep configurations as the server reads them, prior runs, and the search engines of active sweeps.
 
-Prior runs of a sweep: runs of its project that it begins with (`wandb.sweep(prior_runs=…)`).
+Prior runs (`wandb.sweep(prior_runs=…)`) are runs of the project that a sweep starts with. As in W&B's
+engine, bayes learns from those with a value, and a grid skips their points, whatever their outcome.
 
-As in W&B's engine, bayes learns from those with a value, and a grid has no need of a point that one of
-them has, however it ended.
+An engine is only a cache, updated from the database before each ask. The sweep's revision counter finds
+the changes, also those of other processes, so an ask reads only new ones.
 
-The search engines of the sweeps at hand, each caught up from the database before it is asked.
+Grid and random answer within the transaction that issues the run. A model takes too long for that, as it
+would block all other writes:
 
-An engine is only a cache: whichever process holds it, it is told what others wrote
-by the sweep's revision counter, so that an ask costs what is new, not all there is.
-
-A grid and chance answer within the transaction that issues the run. A model takes too long
-for that: nobody else could write meanwhile.
-
-    look (a transaction) ─▶ AskFirstError ─▶ ask (none) ─▶ look again: it fits, and is issued
-                                  ▲──────────────────────── or somebody else was issued a run
+    transaction ─▶ AskFirstError ─▶ ask, outside ─▶ second transaction: the answer fits, and is issued
+                         ▲───────────────────────── or another run was issued meanwhile
 """
 
 from __future__ import annotations
@@ -47,7 +43,7 @@ _MAX_LENGTH = 2_000_000
 
 
 def parse(text: str) -> SweepConfiguration:
-    """Parse and check a sweep configuration; RefusedError says what is wrong with it."""
+    """Parse and check a sweep configuration, JSON or YAML; RefusedError says what is wrong with it."""
     try:
         return parse_sweep_configuration(_load(text), where="sweep configuration", at_server=True)
     except ConfigError as error:
@@ -58,13 +54,13 @@ def parse(text: str) -> SweepConfiguration:
 
 @lru_cache(64)
 def metric_of(text: str) -> Metric | None:
-    """Return the metric that the sweep optimizes, if it has one."""
+    """Return the metric that the sweep optimizes, or None."""
     return parse(text).metric
 
 
 @dataclass(frozen=True, slots=True)
 class StoppingRules:
-    """By what a sweep's runs, and the sweep itself, are ended early; `rule`: None where they aren't."""
+    """A sweep's metric with its target, and its early-stop rule, if any."""
 
     metric: Metric
     rule: EarlyStopRule | None
@@ -72,7 +68,7 @@ class StoppingRules:
 
 @lru_cache(64)
 def stopping(text: str) -> StoppingRules:
-    """Return what ends runs early, of a configuration that has a metric."""
+    """Return the stopping rules of a configuration with a metric."""
     configuration = parse(text)
     assert configuration.metric is not None
     return StoppingRules(configuration.metric, _rule(configuration.early_terminate))
@@ -88,7 +84,7 @@ def _rule(settings: EarlyTerminate | None) -> EarlyStopRule | None:
 
 @lru_cache(64)
 def program_of(text: str) -> str | None:
-    """Return the `program` that a stock agent is to run, or None."""
+    """Return the `program` for W&B's own agents, or None."""
     program = _load(text).get("program")
     return program if isinstance(program, str) else None
 
@@ -100,26 +96,26 @@ def is_scheduled(text: str) -> bool:
 
 
 def expected_runs(text: str) -> int | None:
-    """Return how many runs the sweep can have: its run_cap, or the size of its space; None: no limit."""
+    """Return the maximum number of runs, by run_cap and search space; None: no limit."""
     limits = [limit for limit in (parse(text).run_cap, size_of(text)) if limit is not None]
     return min(limits, default=None)
 
 
 def size_of(text: str) -> int | None:
-    """Return how many points there are to give out, each once; None: without an end."""
+    """Return the number of points of the search space; None: unlimited."""
     engine = _untold_engine(text)
     return None if engine is None else engine.size
 
 
 def index_of(text: str, parameters: Mapping[str, Any]) -> int | None:
-    """Return the index of the point that these parameters are; None where they are no point of their own."""
+    """Return the index of the point with these parameters; None if the space is not countable."""
     engine = _untold_engine(text)
     return None if engine is None else engine.index(parameters)
 
 
 @lru_cache(64)
 def _untold_engine(text: str) -> Engine | None:
-    """Return the sweep's engine, for what no run changes; None: a scheduler of the user's own chooses."""
+    """Return an engine without results, for facts about the space; None for a user's own scheduler."""
     configuration = parse(text)
     return None if configuration.method is Method.CUSTOM else make_engine(configuration, seed=0)
 
@@ -138,13 +134,13 @@ def _load(text: str) -> dict[str, Any]:
 
 def _read(text: str) -> object:
     try:
-        return json.loads(text)  # first: to YAML 1.1 JSON's 1e-05 is a word
+        return json.loads(text)  # first: YAML 1.1 reads JSON's 1e-05 as a string
     except ValueError:
         return yaml.load(text, Loader=_NoAliases)
 
 
 class _NoAliases(yaml.SafeLoader):
-    """A safe loader that refuses aliases, by which a short text can stand for a huge one."""
+    """A safe loader that refuses aliases, since they let a short text expand to a huge one."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.events.AliasEvent):
@@ -154,14 +150,14 @@ class _NoAliases(yaml.SafeLoader):
 
 @dataclass(frozen=True, slots=True)
 class PriorRun:
-    """What a prior run tells: its parameters, and its metric's value if it has one."""
+    """A prior run's parameters, and its metric's value or None."""
 
     parameters: dict[str, Any]
     value: float | None
 
 
 def prior_runs(transaction: Transaction, sweep: Sweep) -> Iterator[Run]:
-    """Yield the prior runs themselves, whoever asks."""
+    """Yield a sweep's prior runs, whatever sweep the transaction is limited to."""
     if not sweep.prior_runs_filters:
         return
     filters = read_filters(sweep.prior_runs_filters)
@@ -173,7 +169,7 @@ def prior_runs(transaction: Transaction, sweep: Sweep) -> Iterator[Run]:
 def prior_trials(
     transaction: Transaction, sweep: Sweep, configuration: SweepConfiguration
 ) -> Iterator[PriorRun]:
-    """Yield what the prior runs tell; those without the sweep's parameters tell nothing."""
+    """Yield the prior runs that have all of the sweep's parameters."""
     names = {parameter.path[0] for parameter in configuration.parameters}
     for run in prior_runs(transaction, sweep):
         parameters = _parameters(run, names)
@@ -189,7 +185,7 @@ def _value(run: Run, configuration: SweepConfiguration) -> float | None:
 
 
 def _parameters(run: Run, names: set[str]) -> dict[str, Any]:
-    """Return those of a run's configuration values that are the sweep's parameters."""
+    """Return the sweep's parameters in a run's configuration."""
     config = json.loads(run.config)
     entries = {name: config[name] for name in names if name in config}
     return {
@@ -201,15 +197,15 @@ def _parameters(run: Run, names: set[str]) -> dict[str, Any]:
 
 _KEPT: Final = 64
 _WANDB_ENGINE: Final = "wandb"
-"""The column `engine` of a sweep that an earlier release created for W&B's search engine."""
+"""Value of the column `engine` for W&B's search engine, which an earlier release could run."""
 Ingredients = tuple[str, str | None]
-"""What an engine is made of: the configuration and the prior runs."""
+"""The inputs of an engine: configuration and filters of prior runs."""
 Make = Callable[..., Engine]
 
 
 @dataclass(frozen=True, slots=True)
 class Suggestion:
-    """What an engine said that was asked outside of any transaction."""
+    """A model's answer, from outside of any transaction."""
 
     sweep_id: str
     index: int
@@ -217,17 +213,16 @@ class Suggestion:
     parameters: dict[str, Any] | None
 
     def fits(self, sweep: Sweep) -> bool:
-        """Say whether it may be issued as the sweep's next run.
+        """Return whether it may be issued as the sweep's next run.
 
-        Every run before it was known to the engine, for none has been issued since. Results may have
-        come in: they teach from the next ask on.
+        It fits if no run was issued since the ask. Results since then are used from the next ask on.
         """
         now = (sweep.id, sweep.issued, _ingredients(sweep))
         return now == (self.sweep_id, self.index, self.made_of)
 
 
 class AskFirstError(Exception):
-    """A sweep's next run is its model's to choose, which must be asked before the transaction."""
+    """The sweep's model must be asked for the next run, outside of the transaction."""
 
     def __init__(self, sweep_id: str) -> None:
         super().__init__(f"the search engine of sweep {sweep_id} must be asked first")
@@ -240,24 +235,24 @@ class _Cached:
     made_of: Ingredients
     revision: int = 0
     tried: set[int] = field(default_factory=set)
-    """The indices that a sweep with `next_index` passes over."""
+    """The indices that a sweep with `next_index` skips."""
 
     def note(self, parameters: Mapping[str, Any]) -> None:
-        """Take note of a run with these parameters."""
+        """Add a run's point to the tried ones."""
         point = self.engine.index(parameters)
         if point is not None:
             self.tried.add(point)
 
 
 class _Cache:
-    """Engines by sweep, of one thread; the least recently used is dropped, and rebuilt when it is needed."""
+    """Engines by sweep, for one thread; the least recently used one is dropped, and rebuilt when needed."""
 
     def __init__(self, make: Make) -> None:
         self._make = make
         self._cached: OrderedDict[str, _Cached] = OrderedDict()
 
     def caught_up(self, transaction: Transaction, sweep: Sweep) -> _Cached:
-        """Return the sweep's engine, which knows all that is written."""
+        """Return the sweep's engine, updated with all changes in the database."""
         cached = self._cached.get(sweep.id)
         if cached is None or cached.made_of != _ingredients(sweep):
             cached = self._new(transaction, sweep)
@@ -277,19 +272,19 @@ class _Cache:
         self._cached.pop(sweep_id, None)
 
     def _new(self, transaction: Transaction, sweep: Sweep) -> _Cached:
-        """Return a new engine that knows the runs which the sweep was given as a start."""
+        """Return a new engine that knows the sweep's prior runs."""
         configuration = parse(sweep.config)
         cached = _Cached(self._make(configuration, seed=sweep.seed), _ingredients(sweep))
         for number, prior in enumerate(prior_trials(transaction, sweep, configuration), 1):
             cached.note(prior.parameters)
             if prior.value is not None:
-                # They have no place in the space: the sweep's own runs count from 0.
+                # Negative indices: the sweep's own runs count from 0.
                 cached.engine.tell(Trial(-number, prior.parameters, TrialState.FINISHED, prior.value))
         return cached
 
 
 class Engines:
-    """The engines of all sweeps: `suggest` is for the database's thread, `ask` for one of its own."""
+    """The engines of all sweeps: `suggest` runs in the database's thread, `ask` in the models' thread."""
 
     def __init__(self, make: Make = make_engine) -> None:
         self._quick = _Cache(make)
@@ -298,9 +293,9 @@ class Engines:
     def suggest(
         self, transaction: Transaction, sweep: Sweep, asked: Suggestion | None = None
     ) -> dict[str, Any] | None:
-        """Return the parameters of the sweep's next run, or None where its space is used up.
+        """Return the parameters of the sweep's next run, or None if its space is used up.
 
-        AskFirstError where its model has to be asked for that, and what it was `asked` doesn't fit.
+        AskFirstError if its model must be asked first, since `asked` doesn't fit.
         """
         expect_our_engine(sweep)
         if takes_long(sweep.method):
@@ -315,7 +310,7 @@ class Engines:
         return cached.engine.ask(index)
 
     def ask(self, database: Database, sweep_id: str) -> Suggestion | None:
-        """Ask a sweep's model for its next run, with no transaction open; None: there is no such sweep."""
+        """Ask a sweep's model for its next run, with no transaction open; None for an unknown sweep."""
         with database.read() as transaction:
             sweep = sweeps.find(transaction, sweep_id)
             if sweep is None:
@@ -324,7 +319,7 @@ class Engines:
         return Suggestion(sweep.id, sweep.issued, cached.made_of, cached.engine.ask(sweep.issued))
 
     def forget(self, sweep_id: str) -> None:
-        """Drop an engine that was told of changes which were then rolled back: a model never is."""
+        """Drop an engine that may know changes which were rolled back; a model never does."""
         self._quick.forget(sweep_id)
 
 
@@ -343,7 +338,7 @@ def expect_our_engine(sweep: Sweep) -> None:
 
 
 def trial(change: runs.Change) -> Trial:
-    """Put a run's state into the search's words: one stopped early has the value that it reached by then."""
+    """Return a run's change as a trial; a run that was stopped early keeps its value until then."""
     if change.state in OPEN or change.state is RunState.PREEMPTED:
         state = TrialState.PENDING
     elif change.value is not None:

@@ -1,7 +1,4 @@
-"""A server's data, for commands that look after it while no server may run.
-
-Any number of processes may work on the database, servers among them.
-"""
+"""A server's data for commands; the server may run or not, as several processes may share a database."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ DATABASE: Final = "server.db"
 
 @contextmanager
 def opened(directory: Path) -> Iterator[AppContext | None]:
-    """Open what an embedded server keeps in a directory; None: there never was one."""
+    """Open the data of a directory's embedded server; None if there is none."""
     if not (directory / DATABASE).exists():
         yield None
         return
@@ -32,9 +29,9 @@ def opened(directory: Path) -> Iterator[AppContext | None]:
 
 @contextmanager
 def opened_at(where: str, files: str | None = None) -> Iterator[AppContext]:
-    """Open what any server keeps in the database at a path or URL; `files`: where its files are.
+    """Open the data of the server with the database at a path or URL; `files` is the folder of its files.
 
-    UsageError where there is no such file, BackendError where it can't be opened, or the files aren't here.
+    UsageError for a missing database, BackendError if it can't be opened or its files aren't here.
     """
     if "://" not in where and not Path(where).exists():
         raise UsageError(f"there is no database {where}")

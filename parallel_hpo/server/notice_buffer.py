@@ -1,4 +1,4 @@
-"""What the nodes of pools tell those who watch: kept in memory, bounded, and gone with the process."""
+"""Notices from nodes for a pool's watchers: in memory, bounded, lost with the process."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from threading import Lock
 from typing import Any, Final
 
 MOST: Final = 5000
-"""So many notices of a sweep are kept for a head that is slow; older ones are lost."""
+"""Maximum number of notices kept per sweep; older ones are dropped."""
 BYTES_A_SECOND: Final = 64 * 1024
-"""What one node may tell in a second: a screen shows less, and a thousand nodes bear it."""
+"""Maximum rate of one node's notices, in bytes per second; enough for a screen, and for a thousand nodes."""
 LONGEST_BYTES: Final = 16 * 1024
-"""A longer notice is dropped: all that are kept must fit into memory."""
+"""Maximum size of a notice in bytes; a longer one is dropped, since all must fit into memory."""
 BURST_S: Final = 10.0
-"""A node that was silent for so long, cut off or quiet, may tell as much as it had room for since."""
+"""Time for which a silent node saves up its unused rate, in seconds."""
 
 Notice = tuple[int, int, Mapping[str, Any]]
 """(number, epoch, notice)."""
@@ -24,7 +24,7 @@ Notice = tuple[int, int, Mapping[str, Any]]
 
 @dataclass
 class _NodeBudget:
-    """How many bytes a node may tell now, and when that was reckoned."""
+    """The bytes that a node may send, and when they were counted."""
 
     room: float
     at: float
@@ -32,7 +32,7 @@ class _NodeBudget:
 
 @dataclass
 class _SweepNotices:
-    """A sweep's notices, the newest last."""
+    """A sweep's notices, newest last."""
 
     number: int = 0
     notices: deque[Notice] = field(default_factory=lambda: deque(maxlen=MOST))
@@ -40,14 +40,14 @@ class _SweepNotices:
 
 
 class NoticeBuffer:
-    """Keeps what nodes tell until the head has asked for it; from any thread."""
+    """Keeps notices until the coordinator has read them; thread-safe."""
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._sheets: dict[str, _SweepNotices] = {}
 
     def post(self, sweep: str, epoch: int, notices: Sequence[Mapping[str, Any]], now: float) -> None:
-        """Keep what a node tells, as far as it has room; `now` in seconds."""
+        """Add a node's notices as far as its rate allows; `now` in seconds."""
         if not notices:
             return
         with self._lock:
@@ -63,7 +63,7 @@ class NoticeBuffer:
                     sheet.notices.append((sheet.number, epoch, notice))
 
     def after(self, sweep: str, number: int) -> tuple[tuple[Notice, ...], int]:
-        """Return a sweep's notices after a number, and the last one's; all, where the number is not ours."""
+        """Return a sweep's notices after a number, and the last number; all, for an unknown number."""
         with self._lock:
             sheet = self._sheets.get(sweep)
             if sheet is None:

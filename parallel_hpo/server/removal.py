@@ -1,16 +1,12 @@
-"""Runs, sweeps and projects are removed with all that is theirs, run by run: other writers get in between.
+"""Removal of runs, sweeps and projects, and garbage collection.
 
-To remove a sweep or a project may be cut short at any moment, and done again. Artifacts that a run of no
-sweep or of another one uses or logged too, that have a name of their own, or that stand in a portfolio,
-stay, unless their project goes. A run by itself is deleted with its lines and files, and if so wished
-with the artifacts that it logged.
+Runs are removed one by one, so that other writes get their turn. A removal may be interrupted at any
+moment and repeated. An artifact stays if a run outside the sweep uses it or logged it too, if it has an
+alias of its own, or if it is in a portfolio; it goes with its project. Deletion of a single run removes its
+lines and files, and on request the artifacts that it logged.
 
-Takes back what was begun and never finished, and what belongs to nothing any more; runs now and then.
-
-    artifacts never committed ─▶ their manifests, and files that no artifact has
-    uploads whose server died · folders of runs that are gone
-
-Each step may be cut short, and is done again by the next one.
+`tidy` collects garbage now and then: artifacts that were never committed with their manifests, files without
+an artifact, uploads whose server died, and folders of deleted runs. Each step may be interrupted.
 """
 
 from __future__ import annotations
@@ -45,27 +41,27 @@ from parallel_hpo.server.values import RefusedError
 
 
 def measure_sweep(world: AppContext, sweep_id: str) -> StorageUsage:
-    """Return what a sweep takes up; nothing where there is no such sweep."""
+    """Return a sweep's storage usage; zero for an unknown sweep."""
     with world.database.read() as transaction:
         return holdings.of_sweep(transaction, sweep_id)
 
 
 def kept_sweeps(world: AppContext) -> list[StoredSweep]:
-    """Return all sweeps that there are."""
+    """Return all sweeps, least recently active first."""
     with world.database.read() as transaction:
         return holdings.sweeps_kept(transaction)
 
 
 def remove_sweep(world: AppContext, sweep_id: str) -> None:
-    """Remove a sweep, and its project where nothing else is in it; no error where there is no such sweep.
+    """Remove a sweep, and its project if that is empty then; an unknown sweep is ignored.
 
-    The database keeps the room for others.
+    The database's file keeps its size.
     """
     with world.database.read() as transaction:
         sweep = sweeps.find(transaction, sweep_id)
         run_ids = [run.id for run in runs.of_sweep(transaction, sweep_id)]
         has_pool = pool.find(transaction, sweep_id) is not None
-    if has_pool:  # also that of a sweep that is on another server
+    if has_pool:  # the sweep itself may be on another server
         with world.database.write() as transaction:
             pool.delete_pool(transaction, sweep_id)
         world.notices.forget(sweep_id)
@@ -79,7 +75,7 @@ def remove_sweep(world: AppContext, sweep_id: str) -> None:
 
 
 def remove_runs(world: AppContext, run_ids: Sequence[int]) -> None:
-    """Remove runs with their lines, files and artifacts; the runs go last, by which all else is found."""
+    """Remove runs with their lines, files and artifacts; the run's row goes last, as it leads to the rest."""
     for run_id in run_ids:
         with world.database.write() as transaction:
             artifacts.forget_uses(transaction, run_id)
@@ -111,7 +107,7 @@ def _is_wanted(transaction: Transaction, artifact: Artifact) -> bool:
 
 
 def delete_run(world: AppContext, run_id: int, *, with_artifacts: bool) -> None:
-    """Delete a run, unless it is deleted already; RefusedError for one that an agent of a sweep still has."""
+    """Delete a run; a deleted one is ignored. RefusedError for an active run of a sweep."""
     with world.database.write() as transaction:
         run = runs.find(transaction, run_id)
         if run is None and runs.is_there(transaction, run_id):
@@ -130,21 +126,21 @@ def delete_run(world: AppContext, run_id: int, *, with_artifacts: bool) -> None:
 
 
 def _reopen_point(transaction: Transaction, run: Run) -> None:
-    """Let a run's own point be issued again, as W&B does: there one is done while a run of it exists."""
+    """Open a run's point again, as W&B does: a point counts as done only while its run exists."""
     sweep = None if run.sweep_id is None else sweeps.find(transaction, run.sweep_id)
     if sweep is not None and is_unique_point(sweep, run):
         reopen_point(transaction, run)
 
 
 def besides_sweeps(world: AppContext, entity: str, project: str) -> ProjectRest | None:
-    """Return what a project has besides its sweeps; None: there is no such project."""
+    """Return a project's contents outside its sweeps; None for an unknown project."""
     with world.database.read() as transaction:
         found = projects.find(transaction, entity, project)
         return None if found is None else holdings.besides_sweeps(transaction, found)
 
 
 def remove_project(world: AppContext, entity: str, project: str) -> None:
-    """Remove a project; no error where there is none."""
+    """Remove a project; an unknown one is ignored."""
     with world.database.read() as transaction:
         found = projects.find(transaction, entity, project)
         if found is None:
@@ -163,10 +159,10 @@ def remove_project(world: AppContext, entity: str, project: str) -> None:
 
 
 ABANDONED_S: Final = 7 * 86400
-"""An artifact whose client was silent for so long is not committed any more; the longest file takes 14 h
+"""Timeout of an uncommitted artifact after its client's last request, in seconds; the biggest file takes 14 h
 at 1 MB/s, and the client sends several at once."""
 ABANDONED_BY_A_RUN_S: Final = 86400
-"""The same where its run is over: such a client is dead, or was away until its run counted as crashed."""
+"""The same after its run has ended: the client is dead, or was away until its run counted as crashed."""
 _AT_ONCE: Final = 200
 _MD5: Final = re.compile(r"[0-9a-f]{32}")
 _MANIFEST: Final = re.compile(r"([0-9]{1,9})\.json")
@@ -174,7 +170,7 @@ _RUN: Final = re.compile(r"([0-9]{1,9})")
 
 
 def tidy(world: AppContext, go_on: Callable[[], bool] = lambda: True) -> CleanupStats:
-    """Take back what nobody will ask for, for as long as it may go on, and return how much it was."""
+    """Collect garbage while `go_on` returns True, and return how much was deleted."""
     _drop_abandoned(world)
     taken = CleanupStats()
     for names in _batches(world.files / BLOBS, _MD5, go_on):
@@ -200,14 +196,14 @@ def _drop_abandoned(world: AppContext) -> None:
 
 
 def _remove_manifests(world: AppContext, names: list[str]) -> CleanupStats:
-    """Remove manifests of artifacts that are gone."""
+    """Remove the manifests of deleted artifacts."""
     ids = {int(name.removesuffix(".json")) for name in names}
     with world.database.read() as transaction:
         gone = ids - holdings.kept_artifacts(transaction, ids)
     taken = CleanupStats()
     if not gone:
         return taken
-    with world.database.write() as transaction:  # no artifact begins meanwhile
+    with world.database.write() as transaction:  # no artifact is created during it
         for key in gone - holdings.kept_artifacts(transaction, gone):
             path = contents.manifest_of(key).within(world.files)
             if path.exists():
@@ -217,19 +213,19 @@ def _remove_manifests(world: AppContext, names: list[str]) -> CleanupStats:
 
 
 def _remove_folders(world: AppContext, names: list[str]) -> None:
-    """Remove runs' folders whose server died after it had forgotten the run."""
+    """Remove the folders of runs whose server died after it had deleted the run's row."""
     ids = {int(name) for name in names}
     with world.database.read() as transaction:
         gone = ids - holdings.kept_runs(transaction, ids)
     if not gone:
         return
-    with world.database.write() as transaction:  # no run begins meanwhile, and none has files before
+    with world.database.write() as transaction:  # no run is created during it, and files come after the run
         for key in gone - holdings.kept_runs(transaction, gone):
             run_files.discard(world, key)
 
 
 def _batches(folder: Path, pattern: re.Pattern[str], go_on: Callable[[], bool]) -> Iterator[list[str]]:
-    """Yield the names in a folder that are of this form, some at a time."""
+    """Yield the names in a folder that match a pattern, in batches."""
     names = [path.name for path in folder.glob("*") if pattern.fullmatch(path.name)]
     for begin in range(0, len(names), _AT_ONCE):
         if go_on():

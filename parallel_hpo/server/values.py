@@ -1,13 +1,7 @@
-"""The one exception by which a request is refused: its message is for the user, its status for the client.
+"""Pure functions on data from clients (JSON, history keys, console lines), and how a request is refused.
 
-What the status does to wandb's client: 200 with `errors` is shown at once; 4xx is
-not tried again and ends a run's data stream; 503 is tried again, for days.
-
-Pure functions on what clients send: reading JSON, what history keys it holds, and console output by lines.
-
-A line of a console is `ERROR <time> <text>` for stderr.
-
-Requests in GraphQL and answers to them, for those who needn't know more of it.
+What a status does to wandb's client: it shows 200 with `errors` at once; it doesn't retry 4xx, which ends
+a run's data stream; it retries 503, for days.
 """
 
 from __future__ import annotations
@@ -22,7 +16,7 @@ from parallel_hpo.core.values import MISSING, lookup, strict
 
 
 class RefusedError(Exception):
-    """A request that is not served; `status` is the HTTP status of the answer."""
+    """A request is refused: the message is for the user, `status` is the HTTP status for the client."""
 
     def __init__(self, message: str, *, status: int = 200) -> None:
         super().__init__(message)
@@ -33,7 +27,7 @@ _BIGGEST_STEP: Final = 2**63 - 1
 
 
 def read_object(text: str, what: str) -> dict[str, Any]:
-    """Parse text that must be a JSON object; RefusedError (400) names `what` it is where it isn't one."""
+    """Parse a JSON object; RefusedError (400) calls an invalid one `what`."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
@@ -44,7 +38,7 @@ def read_object(text: str, what: str) -> dict[str, Any]:
 
 
 def step_of(row: Mapping[str, Any]) -> int | None:
-    """Return a history row's `_step`, or None where it has none that a database can hold."""
+    """Return a history row's `_step`, or None if it has none that a database can hold."""
     step = row.get("_step")
     if isinstance(step, bool) or not isinstance(step, int) or abs(step) > _BIGGEST_STEP:
         return None
@@ -52,7 +46,7 @@ def step_of(row: Mapping[str, Any]) -> int | None:
 
 
 def merge_history_keys(known: dict[str, Any], rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return what W&B calls a run's history keys, with these new rows counted in."""
+    """Return a run's history keys (W&B's format) after new rows."""
     counts = {name: dict(entry["typeCounts"][0]) for name, entry in known.get("keys", {}).items()}
     latest = {
         name: entry["previousValue"]
@@ -75,7 +69,7 @@ def merge_history_keys(known: dict[str, Any], rows: Iterable[Mapping[str, Any]])
 
 
 def sample(row: Mapping[str, Any], keys: list[str]) -> dict[str, Any] | None:
-    """Return a history row cut down to `keys`, or None where it lacks one of them; no keys: all of it."""
+    """Return `keys` of a history row, or None if one is missing; without keys, the whole row."""
     if not keys:
         return dict(row)
     found = {key: lookup(row, key) for key in keys}
@@ -83,7 +77,7 @@ def sample(row: Mapping[str, Any], keys: list[str]) -> dict[str, Any] | None:
 
 
 def _flat(row: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield a row's entries; those of nested ones too, as W&B does, under their path with dots."""
+    """Yield a row's entries; nested ones under their dotted path, as W&B does."""
     for name, value in row.items():
         if isinstance(value, dict) and "_type" not in value:
             yield from _flat(value, f"{prefix}{name}.")
@@ -103,7 +97,7 @@ def _type_name(value: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class LogLine:
-    """One line; `timestamp` in ISO 8601, or None where the client sent none."""
+    """A console line; `timestamp` in ISO 8601, or None if the client sent none."""
 
     number: int
     timestamp: str | None
@@ -113,7 +107,7 @@ class LogLine:
 
 
 def read_line(number: int, text: str) -> LogLine:
-    """Take a stored line apart."""
+    """Parse a stored line: `ERROR <time> <text>` for stderr, `<time> <text>` otherwise."""
     level = "error" if text.startswith("ERROR ") else None
     rest = text.removeprefix("ERROR ")
     stamp, space, line = rest.partition(" ")
@@ -132,7 +126,7 @@ def _is_time(text: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class GraphQLRequest:
-    """A request as it stands in the body."""
+    """A GraphQL request's body."""
 
     query: str
     variables: dict[str, Any] | None
@@ -140,7 +134,7 @@ class GraphQLRequest:
 
 
 def read_request(body: Any) -> GraphQLRequest:
-    """Check a request's body; RefusedError (400) says what is wrong with it."""
+    """Parse a GraphQL request's body; RefusedError (400) says what is wrong with it."""
     if not isinstance(body, dict) or not isinstance(body.get("query"), str):
         raise RefusedError("the body must be a JSON object with a query", status=400)
     variables = body.get("variables")
@@ -155,8 +149,8 @@ def read_request(body: Any) -> GraphQLRequest:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """What a request is answered."""
+    """The answer to a GraphQL request."""
 
     data: dict[str, Any]
     must_last: bool
-    """Whether what it tells must be on the disk first."""
+    """Whether the transaction must be on the disk before the answer is sent."""

@@ -1,21 +1,15 @@
-"""The gate before every handler: which Host names are served, and whose key a request carries.
+"""Access to the server: Host and key of each request, the server's own key, and errors as responses.
 
-A person's browser carries no key: it may look at pages with the pass that it was given for a ticket.
+The Host check keeps out web pages that rebind a name of theirs to this machine. A browser has no key: a
+session cookie, given for a login link, lets it read pages. A signed URL carries the right to its file, and
+health needs no key.
 
-The Host check keeps out a web page that rebinds a name of its own to this machine.
-Addresses of files carry their right in the address, and health tells nothing.
+Signed URLs begin as the URL that the caller used: behind a proxy by X-Forwarded-Proto and X-Forwarded-Host,
+whoever sent them. Only the caller, who has a key, gets the URL, so forged headers mislead nobody else.
 
-They begin as the address that the caller used. Behind a proxy that is what its X-Forwarded-Proto and
-X-Forwarded-Host say, whoever sent them: an address goes back to the caller alone, who came with a key, so
-that one who forges them misleads nobody else.
-
-Whose a server is: an embedded one hears its key and its end from its owner, one by itself keeps its key.
-
-An owner is told of the database's trouble. A key that is kept is in a file of mode 0600, so that it
-survives restarts: beside a SQLite database that has its files beside it; else where the files are, so
-that servers on several machines have one key, and take each other's addresses of files.
-
-The one place where errors become answers.
+An embedded server gets its key from its parent and reports trouble with the database to it. Another one
+keeps its key in a file of mode 0600, so that it survives restarts: beside a SQLite database if the files are
+there too, else in the folder of files, so that servers on several machines share it.
 """
 
 from __future__ import annotations
@@ -59,12 +53,12 @@ _GONE: Final = (
 )
 POOLS: Final = "/hpo/pools/"
 _KEYLESS: Final = ("/hpo/health", "/uploads/", "/downloads/", "/sdk/otel/", *browser_auth.OPEN)
-"""Where no key is looked for. /sdk/otel/ isn't there: the client sends its own telemetry without a key,
-drops it at a 404, and would complain to the user about a 401."""
+"""Paths that need no key. /sdk/otel/ isn't served: the client sends its telemetry without a key, drops it
+at a 404, and would complain to the user about a 401."""
 
 
 class Gate:
-    """ASGI middleware that lets a request through with its `Caller`, or answers 400 or 401 itself."""
+    """ASGI middleware that passes a request on with its `Caller`, or answers 400, 401 or 403 itself."""
 
     def __init__(
         self,
@@ -72,13 +66,13 @@ class Gate:
         *,
         master_key: str,
         host: str,
-        entrance: BrowserAuth,
+        auth: BrowserAuth,
         is_alive: Callable[[str, int], bool],
     ) -> None:
         """`is_alive` returns whether the node with an epoch is still in its sweep's pool."""
         self._app = app
         self._is_alive = is_alive
-        self._entrance = entrance
+        self._auth = auth
         self._master_key = master_key
         self._hosts = _LOOPBACK | {host} if host in _LOOPBACK else None
 
@@ -92,24 +86,24 @@ class Gate:
         if self._hosts is not None and _name_of(host) not in self._hosts:
             await self._refuse(scope, receive, send, 400, _NOT_SERVED)
             return
-        if (way_on := self._entrance.redeem(scope)) is not None:
-            await way_on(scope, receive, send)
+        if (redirect := self._auth.redeem(scope)) is not None:
+            await redirect(scope, receive, send)
             return
         base_url = _base_url(headers, scope["scheme"], host)
         caller = self._caller(headers, base_url)
-        if caller is None and (self._entrance.may_view(scope) or self._entrance.may_act(scope)):
+        if caller is None and (self._auth.may_view(scope) or self._auth.may_act(scope)):
             caller = Caller(VIEWER, is_master=False, base_url=base_url)
         if caller is None and not scope["path"].startswith(_KEYLESS):
-            await self._turn_away(scope, receive, send)
+            await self._refuse_without_key(scope, receive, send)
             return
-        if caller is not None and (refusal := await self._why_gone(scope, caller)) is not None:
+        if caller is not None and (refusal := await self._node_refusal(scope, caller)) is not None:
             await self._refuse(scope, receive, send, *refusal)
             return
         scope.setdefault("state", {})["caller"] = caller
         await self._app(scope, receive, send)
 
-    async def _why_gone(self, scope: Scope, caller: Caller) -> tuple[int, str] | None:
-        """Return the answer to a node that is gone, or to its worker; a pool tells a node so itself."""
+    async def _node_refusal(self, scope: Scope, caller: Caller) -> tuple[int, str] | None:
+        """Return the refusal of a lost node or its worker; the pool's endpoints answer a node themselves."""
         if caller.node is None or caller.sweep is None or scope["path"].startswith(POOLS):
             return None
         try:
@@ -118,8 +112,8 @@ class Gate:
             return 503, f"the server can't answer now: {error}"
         return None if alive else (403, _GONE.format(caller.node))
 
-    async def _turn_away(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one without a key: a person, by a page that says how to come in."""
+    async def _refuse_without_key(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse a request without a key; a browser gets a page that explains the login."""
         if browser_auth.wants_html(scope):
             await browser_auth.closed()(scope, receive, send)
         else:
@@ -149,21 +143,21 @@ class Gate:
 
 
 def caller_of(request: HTTPConnection) -> Caller:
-    """Return whose key a request carries, as the gate noted it."""
+    """Return a request's caller, as set by Gate."""
     caller: Caller = request.state.caller
     return caller
 
 
 def expect_supervisor(caller: Caller, sweep: str) -> None:
-    """Expect the master key, the sweep's own, or that of one of its nodes; RefusedError (403) for others."""
+    """Accept the master key, the sweep's own and its nodes' keys; RefusedError (403) for others."""
     if not caller.is_master and not (caller.is_supervisor and caller.sweep == sweep):
         raise RefusedError(
-            "this address takes the master key, the sweep's own, or that of one of its machines", status=403
+            "this endpoint needs the master key, the sweep's own, or that of one of its machines", status=403
         )
 
 
 def log_refusal(scope: Scope, status: int, why: str) -> None:
-    """Log a request that is refused, without what may be secret in it: its headers and its query."""
+    """Log a refused request without its headers and query, which may hold secrets."""
     client = (scope.get("client") or ("?",))[0]
     _log.warning("refused %s %.200r from %s: %d, %s", scope["method"], scope["path"], client, status, why)
 
@@ -181,15 +175,15 @@ def key_in(authorization: str) -> str | None:
 
 
 def _base_url(headers: Mapping[str, str], scheme: str, host: str) -> str:
-    """Return the beginning of the address that the caller used, before any proxy."""
-    # Each proxy adds its own word at the end.
+    """Return the scheme and host of the URL that the caller used, before any proxy."""
+    # Each proxy appends its own value.
     proto = headers.get("x-forwarded-proto", "").partition(",")[0].strip().lower()
     forwarded = headers.get("x-forwarded-host", "").partition(",")[0].strip()
     return f"{proto if proto in _SCHEMES else scheme}://{forwarded if _name_of(forwarded) else host}"
 
 
 def _name_of(host: str) -> str:
-    """Return a Host header's name without its port; '' where it is none."""
+    """Return a Host header's name without its port; '' if it is invalid."""
     parts = _HOST.fullmatch(host)
     return "" if parts is None else (parts["address"] or parts["name"]).lower()
 
@@ -202,24 +196,24 @@ KEY_LENGTH: Final = 40  # wandb's client refuses shorter ones
 NAME: Final = "server.key"
 
 
-def kept_key(folder: Path, before: Path) -> str:
-    """Return the key that is kept in a folder; a server that had one in the folder `before` has it still.
+def stored_key(folder: Path, before: Path) -> str:
+    """Return the key stored in `folder`, copied from `before` or created if needed.
 
-    BackendError where it can't be kept, or the file holds none.
+    BackendError if it can't be stored, or the file is invalid.
     """
     path = folder / NAME
     try:
-        return _kept(path, _read(before / NAME) if (before / NAME).exists() else new_master_key())
+        return _ensure_key(path, _read(before / NAME) if (before / NAME).exists() else new_master_key())
     except OSError as error:
         raise BackendError(
             f"the sweep server can't keep its key in {path}: {error.strerror}; name another --database"
         ) from error
 
 
-def _kept(path: Path, new: str) -> str:
-    """Return the key in the file, which is the new one where there was none.
+def _ensure_key(path: Path, new: str) -> str:
+    """Return the key in the file, which gets `new` if it is missing.
 
-    It appears there whole or not at all: another server may start at the same moment.
+    The file is created atomically: another server may start at the same moment.
     """
     if not path.exists():
         with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".server.key-") as file:  # mode 0600
@@ -238,7 +232,7 @@ def _read(path: Path) -> str:
 
 
 def key_from(stdin: IO[bytes]) -> str:
-    """Read the key that the owner writes as the first line of stdin."""
+    """Read the key that the parent writes as the first line of stdin."""
     try:
         key = json.loads(stdin.readline())["api_key"]
     except (ValueError, KeyError, TypeError):
@@ -248,20 +242,20 @@ def key_from(stdin: IO[bytes]) -> str:
     return key
 
 
-def teller(stdout: IO[str]) -> TellTrouble:
-    """Return what tells the owner of the database's trouble, and of its end."""
+def trouble_reporter(stdout: IO[str]) -> TellTrouble:
+    """Return a function that reports trouble with the database, and its end, to the parent."""
 
-    def tell(why: str, for_good: bool) -> None:
-        with suppress(OSError):  # the owner is gone, and so are we soon
-            print(json.dumps({"trouble": why, "for_good": for_good}), file=stdout, flush=True)
+    def tell(problem: str, for_good: bool) -> None:
+        with suppress(OSError):  # the parent has ended, and this process soon will
+            print(json.dumps({"trouble": problem, "for_good": for_good}), file=stdout, flush=True)
 
     return tell
 
 
 def exit_at_end_of(stdin: IO[bytes]) -> None:
-    """Wait for the owner's end of the pipe to close, then end the process.
+    """Wait until the parent closes its end of the pipe, then exit.
 
-    Nobody is left to be served, and the database bears it: a graceful end would only take longer.
+    No client is left, and the database tolerates it: a graceful shutdown would only take longer.
     """
     while stdin.read(4096):
         pass
@@ -269,12 +263,12 @@ def exit_at_end_of(stdin: IO[bytes]) -> None:
 
 
 def _error(message: str, status: int) -> Response:
-    # Public API clients read `errors`, wandb-core reads `error`.
+    # wandb client: the public API reads `errors`, wandb-core reads `error`.
     return JSONResponse({"data": None, "errors": [{"message": message}], "error": message}, status)
 
 
 async def refused(request: Request, error: Exception) -> Response:
-    """Answer what was asked in a wrong way, a person by a page."""
+    """Answer a refused request; a browser gets a page."""
     assert isinstance(error, RefusedError)
     if error.status == 403:
         log_refusal(request.scope, 403, str(error))
@@ -287,12 +281,12 @@ async def refused(request: Request, error: Exception) -> Response:
 
 
 async def unavailable(_request: Request, error: Exception) -> Response:
-    """Answer what the client tries again: the database is busy, or the disk is full."""
+    """Answer 503, which clients retry: the database is busy, or the disk is full."""
     _log.warning("can't answer now: %s", error)
     return _error(f"the server can't answer now: {error}", 503)
 
 
 async def failed(request: Request, error: Exception) -> Response:
-    """Answer where the fault is ours."""
+    """Answer 500 for an error of the server's own."""
     _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
     return _error(f"the server failed: {type(error).__name__}", 500)

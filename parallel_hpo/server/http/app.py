@@ -1,10 +1,8 @@
-"""The HTTP shell: routes, bodies, and the threads in which they are answered.
+"""The HTTP application: routes, their handlers, and the threads that do the work.
 
-All that changes the database runs in one thread, since SQLite has one writer anyway.
-Queries run in threads of their own: what somebody lists holds up no heartbeat, and what
-was committed before a query came, it finds. The event loop stays free to accept, to read
-bodies and to stop. Models of the search are asked beside all of them (`executing`), and pages read
-in threads of their own too.
+All writes of the database run in one thread, since SQLite has one writer anyway. Queries and pages run in
+threads of their own, so that a long list delays no heartbeat; a query sees all earlier commits. Search models
+have a thread too (`executing`). The event loop accepts, reads bodies and stops.
 """
 
 from __future__ import annotations
@@ -46,15 +44,16 @@ from parallel_hpo.server.store.runs import RunPath
 from parallel_hpo.server.values import RefusedError, read_request
 
 _log = logging.getLogger(__name__)
-_REAP_EVERY_S: Final = 10
+_TIMEOUTS_EVERY_S: Final = 10
+"""Interval of the check for silent runs and agents, in seconds."""
 TIDY_EVERY_S: Final = 1800.0
-"""How often a server looks for what was left unfinished, and for what belongs to nothing any more."""
+"""Interval of garbage collection, in seconds."""
 _SWEEP: Final = "/hpo/sweeps/{entity}/{project}/{sweep}"
 _ARTIFACT_FILE: Final = (
     "/artifactsV2/{region}/{entity}/{project}/{collection}/{birth:path}/{digest}/{name:path}"
 )
-"""wandb client: what it has no signed address of, or none that is still good, it asks for here, with its key.
-The digest alone says which file it is."""
+"""wandb client: without a valid signed URL it fetches an artifact's file here, with its key. Only the digest
+identifies the file."""
 _MD5: Final = re.compile("[0-9a-f]{32}")
 Result = TypeVar("Result")
 
@@ -93,7 +92,7 @@ def make_app(
                 Gate,
                 master_key=world.master_key,
                 host=host,
-                entrance=BrowserAuth(world.master_key, world.clock),
+                auth=BrowserAuth(world.master_key, world.clock),
                 is_alive=partial(pool_service.is_alive, world),
             )
         ],
@@ -133,13 +132,13 @@ class _Handlers:
 
     @asynccontextmanager
     async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
-        works = (self._reap_forever, self._tidy_forever, self._executing.prepare)
-        looking = [asyncio.create_task(work()) for work in works]
+        works = (self._apply_timeouts_forever, self._tidy_forever, self._executing.prepare)
+        tasks = [asyncio.create_task(work()) for work in works]
         try:
             yield
         finally:
             self._is_ending = True
-            for task in looking:
+            for task in tasks:
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task
@@ -184,7 +183,7 @@ class _Handlers:
         path = place.within(self._world.files)
         if not path.is_file():
             raise RefusedError("this file is not there, or not any more", status=404)
-        # Never as a page of this server's: what a run stored must not act for whoever opens it.
+        # Never as a page: a file that a run stored must not run scripts in a user's browser.
         headers = {"X-Content-Type-Options": "nosniff", "Content-Disposition": "attachment"}
         return FileResponse(path, media_type="application/octet-stream", headers=headers)
 
@@ -223,46 +222,46 @@ class _Handlers:
         return JSONResponse({"state": await self.change(supervision.end_run, at, run, state)})
 
     async def change(self, work: Callable[..., Result], *args: Any) -> Result:
-        """Do what must be on the disk before it is answered."""
+        """Run `work` in the database's thread, and return once its commit is on the disk."""
         result = await self.in_thread(work, self._world, *args)
         await self.outlast_a_power_cut()
         return result
 
     async def outlast_a_power_cut(self) -> None:
-        """Wait for the disk, in another thread than the database's own: that one has work to do.
+        """Wait until all commits are on the disk, outside the database's thread.
 
-        What a supervisor counts after our answer must be here whatever becomes of the machine: that
-        a sweep exists, that a run was issued, that it ended. Lines before an end are there with it.
+        What a supervisor counts after our answer must survive a power cut: a sweep's creation, an issued run,
+        a run's end. Lines before an end are on the disk with it.
         """
         await asyncio.to_thread(self._world.database.outlast_a_power_cut)
 
     async def in_thread(self, work: Callable[..., Result], *args: Any) -> Result:
-        """Do what changes the database, after all that came before."""
+        """Run `work` in the database's thread, after all earlier work."""
         return await run_in(self._writer, work, *args)
 
-    async def _reap_forever(self) -> None:
+    async def _apply_timeouts_forever(self) -> None:
         up_since = self._world.clock()
         while True:
-            await asyncio.sleep(_REAP_EVERY_S)
+            await asyncio.sleep(_TIMEOUTS_EVERY_S)
             try:
-                reaped = await self.in_thread(lambda: apply_timeouts(self._world, up_since=up_since))
+                timed_out = await self.in_thread(lambda: apply_timeouts(self._world, up_since=up_since))
             except Exception:  # noqa: BLE001  # an edge: the server goes on, and looks again
-                _log.exception("could not look for silent runs")
+                _log.exception("could not check for silent runs")
             else:
-                for name in reaped:
-                    _log.warning("run %s: nothing was heard of it", name)
+                for name in timed_out:
+                    _log.warning("run %s: timed out", name)
 
     async def _tidy_forever(self) -> None:
         while True:
             await asyncio.sleep(self._tidy_every_s)
-            try:  # in another thread than the database's: it looks at many files
+            try:  # outside the database's thread: it lists many files
                 await asyncio.to_thread(tidy, self._world, lambda: not self._is_ending)
             except Exception:  # noqa: BLE001  # an edge: the server goes on, and looks again
-                _log.exception("could not take back what was left unfinished")
+                _log.exception("could not collect garbage")
 
 
 def _allowed(world: AppContext, request: Request, right: FilePermission) -> FileRef:
-    """Return the file that a signed address is for; RefusedError (403) where it is not valid (any more)."""
+    """Return the file of a signed URL; RefusedError (403) for an invalid or expired one."""
     query, names = request.query_params, request.path_params
     expires = query.get("expires", "")
     if not (expires.isascii() and expires.isdigit() and len(expires) < 16):
@@ -273,7 +272,7 @@ def _allowed(world: AppContext, request: Request, right: FilePermission) -> File
 
 
 def _supervised(request: Request) -> SweepAt:
-    """Return the sweep of a request that only its supervisors may make; RefusedError (403) for others."""
+    """Return the sweep of a request that only its supervisors may send; RefusedError (403) for others."""
     names = request.path_params
     expect_supervisor(caller_of(request), names["sweep"])
     return SweepAt(names["entity"], names["project"], names["sweep"])

@@ -1,15 +1,13 @@
-"""Connections that keep nobody else out: what stays silent, or doesn't read, is closed in time.
+"""Limits of connections and of request bodies, so that no client blocks the others.
 
-Uvicorn closes a connection that is silent after an answer; one that never sends a whole
-request, or never reads its answer, it would keep for ever. Who may keep one open without a request on it:
+Uvicorn closes a connection that is idle after an answer, but not one that never sends a whole request or
+never reads its answer: TimeoutProtocol closes those. Idle connections above the maximum are closed too:
 
-    enters ─▶ stranger ─▶ busy ─▶ known, where its request had a key ─▶ busy ─▶ …
-                  ▲         └──▶ stranger again, where it had none
+    opened ─▶ anonymous ─▶ busy ─▶ authenticated, if its request had a key ─▶ busy ─▶ …
+                 ▲          └───▶ anonymous, if it had none
 
-Where there are too many, one has to go: the stranger that came first, else the known one
-that has been silent longest. So nobody keeps out whoever has a key by only connecting.
-
-Requests' bodies: they come within a time, are bounded, packed or not, and are what they should be.
+The oldest anonymous one is closed first, then the authenticated one that was idle longest. So clients
+without a key can't keep out those with one.
 """
 
 from __future__ import annotations
@@ -28,148 +26,148 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from parallel_hpo.server.values import RefusedError
 
-Guest = TypeVar("Guest")
+Conn = TypeVar("Conn")
 
 STALL_LIMIT_S: Final = 60.0
-"""How long a body, or the reader of an answer, may keep us waiting for its next piece."""
-MOST: Final = 10_000
-"""More connections than this are of no use to one process."""
+"""Timeout of a body's next piece, and of the reader of an answer, in seconds."""
+MAX_CONNECTIONS: Final = 10_000
+"""Maximum number of connections; one process has no use for more."""
 
 
-class ConnectionLimiter(Generic[Guest]):
-    """The open connections, at most `most` of them."""
+class ConnectionLimiter(Generic[Conn]):
+    """The open connections, at most `max_open`."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
-        # Dicts keep the order in which their keys came.
-        self._strangers: dict[Guest, None] = {}
-        self._known: dict[Guest, None] = {}
-        self._busy: set[Guest] = set()
+    def __init__(self, max_open: int) -> None:
+        self._max_open = max_open
+        # Dicts keep insertion order.
+        self._anonymous: dict[Conn, None] = {}
+        self._authenticated: dict[Conn, None] = {}
+        self._busy: set[Conn] = set()
 
-    def enter(self, guest: Guest) -> Guest | None:
-        """Let one in, and return the one that has to go for it, if any."""
-        self._strangers[guest] = None
-        if len(self._strangers) + len(self._known) + len(self._busy) <= self._most:
+    def add(self, connection: Conn) -> Conn | None:
+        """Add a connection, and return the one to be closed for it, if any."""
+        self._anonymous[connection] = None
+        if len(self._anonymous) + len(self._authenticated) + len(self._busy) <= self._max_open:
             return None
-        leaving = self._to_go(guest)
-        self.leave(leaving)
-        return leaving
+        excess = self._choose_excess(connection)
+        self.remove(excess)
+        return excess
 
-    def _to_go(self, newest: Guest) -> Guest:
-        silent = (guest for guests in (self._strangers, self._known) for guest in guests)
-        return next((guest for guest in silent if guest is not newest), newest)
+    def _choose_excess(self, newest: Conn) -> Conn:
+        idle = (connection for group in (self._anonymous, self._authenticated) for connection in group)
+        return next((connection for connection in idle if connection is not newest), newest)
 
-    def begin(self, guest: Guest) -> None:
-        """It has sent a request."""
-        self.leave(guest)
-        self._busy.add(guest)
+    def begin(self, connection: Conn) -> None:
+        """Mark a connection as busy with a request."""
+        self.remove(connection)
+        self._busy.add(connection)
 
-    def end(self, guest: Guest, *, had_key: bool) -> None:
-        """Its request is answered."""
-        self.leave(guest)
-        (self._known if had_key else self._strangers)[guest] = None
+    def end(self, connection: Conn, *, had_key: bool) -> None:
+        """Mark a connection as idle after its answer."""
+        self.remove(connection)
+        (self._authenticated if had_key else self._anonymous)[connection] = None
 
-    def leave(self, guest: Guest) -> None:
-        """It is closed, or about to be."""
-        self._strangers.pop(guest, None)
-        self._known.pop(guest, None)
-        self._busy.discard(guest)
+    def remove(self, connection: Conn) -> None:
+        """Remove a connection that is closed, or about to be."""
+        self._anonymous.pop(connection, None)
+        self._authenticated.pop(connection, None)
+        self._busy.discard(connection)
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    """How long a connection is waited for."""
+    """Timeouts of a connection, in seconds."""
 
     head_s: float = 10.0
-    """Until the first line and the headers of a request are whole; clients send them at once."""
+    """For the first line and the headers of a request; clients send them at once."""
     reader_s: float = STALL_LIMIT_S
 
 
 class TimeoutProtocol(H11Protocol):
-    """Uvicorn's protocol, whose patience ends."""
+    """Uvicorn's protocol with timeouts and a limiter."""
 
     def __init__(
         self,
         *,
-        lobby: ConnectionLimiter[TimeoutProtocol],
-        patience: ConnectionLimits = ConnectionLimits(),
+        limiter: ConnectionLimiter[TimeoutProtocol],
+        limits: ConnectionLimits = ConnectionLimits(),
         **given: Any,
     ) -> None:
         super().__init__(**given)
-        self._lobby = lobby
-        self._patience = patience
+        self._limiter = limiter
+        self._limits = limits
         self._closing: asyncio.TimerHandle | None = None
-        """Closes the connection, unless it does meanwhile what it is waited for."""
+        """The timer that closes the connection."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Let it in, in the place of another one where there are too many."""
+        """Add the connection, and close another one above the maximum."""
         super().connection_made(transport)
-        self._close_in(self._patience.head_s)
-        leaving = self._lobby.enter(self)
-        if leaving is not None:
-            leaving.transport.abort()
+        self._close_in(self._limits.head_s)
+        excess = self._limiter.add(self)
+        if excess is not None:
+            excess.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget it."""
-        self._stay()
-        self._lobby.leave(self)
+        """Remove the connection."""
+        self._stop_timer()
+        self._limiter.remove(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take some of a request; its head must be whole in time, and what comes after an answer is none."""
+        """Receive a part of a request; its head must be complete in time."""
         super().data_received(data)
         if self.conn.our_state in (h11.SEND_RESPONSE, h11.SEND_BODY):
-            self._stay()
-            self._lobby.begin(self)
+            self._stop_timer()
+            self._limiter.begin(self)
         elif self._closing is None:
-            self._close_in(self._patience.head_s)
+            self._close_in(self._limits.head_s)
 
     def on_response_complete(self) -> None:
-        """Wait for the next request, as long as uvicorn says."""
-        self._stay()
-        self._lobby.end(self, had_key=self.scope.get("state", {}).get("caller") is not None)
+        """Wait for the next request; uvicorn limits the time."""
+        self._stop_timer()
+        self._limiter.end(self, had_key=self.scope.get("state", {}).get("caller") is not None)
         super().on_response_complete()
 
     def pause_writing(self) -> None:
-        """Wait for the reader of an answer, but not for ever."""
+        """Wait for the reader of an answer, for a limited time."""
         super().pause_writing()
-        self._close_in(self._patience.reader_s)
+        self._close_in(self._limits.reader_s)
 
     def resume_writing(self) -> None:
-        """It reads on."""
-        self._stay()
+        """Stop the timer: the client reads again."""
+        self._stop_timer()
         super().resume_writing()
 
     def _close_in(self, seconds: float) -> None:
-        self._stay()
+        self._stop_timer()
         self._closing = self.loop.call_later(seconds, self.transport.abort)
 
-    def _stay(self) -> None:
+    def _stop_timer(self) -> None:
         if self._closing is not None:
             self._closing.cancel()
             self._closing = None
 
 
-def make_room_for_connections() -> int:
-    """Let this process open as many files as it may, and return how many of them may be connections.
+def raise_open_files_limit() -> int:
+    """Raise the limit of open files as far as allowed, and return the maximum number of connections.
 
-    Half of them: the database, and what is accepted while others are being closed, need some too.
+    That is half of it: the database needs some, and so do connections accepted before others are closed.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 4 * MOST if hard == resource.RLIM_INFINITY else min(hard, 4 * MOST)
+    wanted = 4 * MAX_CONNECTIONS if hard == resource.RLIM_INFINITY else min(hard, 4 * MAX_CONNECTIONS)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
         soft = wanted
-    return MOST if soft == resource.RLIM_INFINITY else min(MOST, soft // 2)
+    return MAX_CONNECTIONS if soft == resource.RLIM_INFINITY else min(MAX_CONNECTIONS, soft // 2)
 
 
 _MAX_BODY_BYTES: Final = 64 * 2**20
 _GZIP: Final = 16 + zlib.MAX_WBITS
-"""As zlib calls a stream with gzip's head and checksum."""
+"""zlib's mode for gzip streams."""
 
 
 async def pieces(request: Request) -> AsyncIterator[bytes]:
-    """Yield a body; TimeoutError where its next piece doesn't come."""
+    """Yield a body; TimeoutError if its next piece doesn't arrive in time."""
     stream = aiter(request.stream())
     while True:
         try:
@@ -178,19 +176,19 @@ async def pieces(request: Request) -> AsyncIterator[bytes]:
         except StopAsyncIteration:
             return
         except TimeoutError:
-            raise TimeoutError(f"nothing more of the body has come for {STALL_LIMIT_S:g} s") from None
+            raise TimeoutError(f"the body's next part did not arrive within {STALL_LIMIT_S:g} s") from None
         yield piece
 
 
 async def json_body(request: Request) -> Any:
-    """Read a bounded JSON body; RefusedError (413, 415 or 400): too big, packed otherwise, or no JSON."""
-    unpack = unpacker(request.headers.get("content-encoding", ""))
+    """Read a JSON body; RefusedError: 413 too big, 415 unknown encoding, 400 invalid JSON."""
+    body_decoder = decoder(request.headers.get("content-encoding", ""))
     body = bytearray()
     async for piece in pieces(request):
-        body += unpack.piece(piece, _MAX_BODY_BYTES + 1 - len(body))
+        body += body_decoder.decode(piece, _MAX_BODY_BYTES + 1 - len(body))
         if len(body) > _MAX_BODY_BYTES:
             raise RefusedError(f"the body is bigger than {_MAX_BODY_BYTES} bytes", status=413)
-    unpack.end()
+    body_decoder.end()
     try:
         value = json.loads(body)
         if b"\\u" in body:
@@ -201,54 +199,54 @@ async def json_body(request: Request) -> Any:
 
 
 class PlainBody:
-    """A body that is sent as it is."""
+    """An uncompressed body."""
 
-    def piece(self, packed: bytes, room: int) -> bytes:
-        """Return what a piece of the body stands for, of at most `room` bytes where it is packed."""
-        return packed
+    def decode(self, encoded: bytes, room: int) -> bytes:
+        """Decode a piece of the body, to at most `room` bytes if it is compressed."""
+        return encoded
 
     def end(self) -> None:
-        """Refuse (400) a body that ends too early."""
+        """Raise RefusedError (400) for a truncated body."""
 
 
 class GzipBody(PlainBody):
-    """A body that is packed by gzip, as wandb's client sends streams where it is let."""
+    """A gzip body, as wandb's client sends streams if the server announces FILESTREAM_GZIP."""
 
     def __init__(self) -> None:
         self._stream = zlib.decompressobj(_GZIP)
 
-    def piece(self, packed: bytes, room: int) -> bytes:
-        """Unpack no more than there is room for: a megabyte may stand for a thousand."""
+    def decode(self, encoded: bytes, room: int) -> bytes:
+        """Decompress a piece to at most `room` bytes: one megabyte may expand to a thousand."""
         try:
-            unpacked = self._stream.decompress(packed, room)
+            decoded = self._stream.decompress(encoded, room)
         except zlib.error:
-            raise _no_gzip() from None
-        if self._stream.unused_data:  # something comes after its end
-            raise _no_gzip()
-        return unpacked
+            raise _invalid_gzip() from None
+        if self._stream.unused_data:  # data after its end
+            raise _invalid_gzip()
+        return decoded
 
     def end(self) -> None:
-        """See that all came."""
+        """Raise RefusedError (400) for a truncated body."""
         if not self._stream.eof:
-            raise _no_gzip()
+            raise _invalid_gzip()
 
 
-def unpacker(encoding: str) -> PlainBody:
-    """Return what undoes a Content-Encoding; RefusedError (415) where we can't."""
+def decoder(encoding: str) -> PlainBody:
+    """Return the decoder of a Content-Encoding; RefusedError (415) for an unknown one."""
     name = encoding.strip().lower()
     if name in ("", "identity"):
         return PlainBody()
     if name in ("gzip", "x-gzip"):
         return GzipBody()
-    raise RefusedError(f"the body's Content-Encoding {encoding[:40]!r}: only gzip is taken", status=415)
+    raise RefusedError(f"the body's Content-Encoding {encoding[:40]!r}: only gzip is supported", status=415)
 
 
-def _no_gzip() -> RefusedError:
+def _invalid_gzip() -> RefusedError:
     return RefusedError("the body is not valid gzip, as its Content-Encoding says", status=400)
 
 
 def text_in(body: Any, name: str) -> str:
-    """Return a text of a JSON body; RefusedError where it has none."""
+    """Return a string of a JSON body; RefusedError if it is missing."""
     value = body.get(name) if isinstance(body, dict) else None
     if not isinstance(value, str):
         raise RefusedError(f"the body must be an object with a string {name!r}", status=400)
@@ -256,8 +254,8 @@ def text_in(body: Any, name: str) -> str:
 
 
 def texts_in(body: Any, name: str) -> frozenset[str]:
-    """Return a list of texts of a JSON body, empty where it has none; RefusedError for anything else."""
+    """Return a list of strings of a JSON body, empty if it is missing; RefusedError for anything else."""
     value = body.get(name, []) if isinstance(body, dict) else None
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise RefusedError(f"{name} must be a list of texts", status=400)
+        raise RefusedError(f"{name} must be a list of strings", status=400)
     return frozenset(value)

@@ -1,12 +1,10 @@
-"""Executes GraphQL: queries beside all else, what changes something in the database's own thread.
+"""The threads that execute GraphQL: queries in two, mutations in the database's, search models in their own.
 
-What executes it is made once the server answers: its libraries and its schema are a third of a start, and
-whoever asks for a page needs none of them. Models of the search are asked in a thread of their own:
+The executor is made after the server has started: its libraries and schema are a third of the start, and
+pages need neither. An ask of a model may take 20 s, and blocks no other request and no other process:
 
     a request ─▶ executed ─▶ its answer
-                    └─▶ AskFirstError: ask, in turn ─▶ executed with what was said ─▶ its answer
-
-All other requests, and other processes' writes, go on meanwhile: an ask may take 20 s.
+                    └─▶ AskFirstError: ask, one at a time ─▶ executed with the suggestion ─▶ its answer
 """
 
 from __future__ import annotations
@@ -30,10 +28,10 @@ from typing import TypeVar
 
 from parallel_hpo.server.engines import AskFirstError
 
-_BEGUN_AFTER_S: Final = 0.2
-"""Until then whoever started the server wants the processor."""
+_PREPARE_AFTER_S: Final = 0.2
+"""Delay of the executor's preparation in seconds: at first the parent process needs the processor."""
 _READERS: Final = 2
-"""Queries at once: a short one waits for no long one, and few share the interpreter with heartbeats."""
+"""Number of concurrent queries: a short one need not wait, and few compete with heartbeats."""
 MakeExecutor = Callable[[], "Executor"]
 
 Result = TypeVar("Result")
@@ -47,15 +45,15 @@ class ModelThread:
         self._turn = asyncio.Lock()
 
     async def answer(self, world: AppContext, execute: Callable[[AppContext], Awaitable[Result]]) -> Result:
-        """Return what `execute` does, once a model is asked where it needs one."""
+        """Return the result of `execute`, after asking a model if it needs one."""
         try:
             return await execute(world)
         except AskFirstError as first:
             sweep_id = first.sweep_id
-        async with self._turn:  # else all who ask at once would be told the same run
+        async with self._turn:  # else concurrent requests would get the same run
             while True:
                 asked = await self._ask(world, sweep_id)
-                with suppress(AskFirstError):  # an agent of another server process was faster
+                with suppress(AskFirstError):  # another server process issued a run first
                     return await execute(asked)
 
     async def _ask(self, world: AppContext, sweep_id: str) -> AppContext:
@@ -64,12 +62,12 @@ class ModelThread:
         return replace(world, asked=asked)
 
     def close(self) -> None:
-        """Cancel what waits; an ask in progress is not waited for."""
+        """Cancel waiting asks, without waiting for one in progress."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
 
 def make_executor() -> Executor:
-    """Load the libraries and the schema."""
+    """Import the libraries and build the schema."""
     from parallel_hpo.server.graphql.execute import Executor
 
     return Executor()
@@ -88,23 +86,23 @@ class ExecutorThreads:
         self._asking = ModelThread()
 
     def close(self) -> None:
-        """Wait for nobody."""
+        """Cancel waiting work, without waiting for work in progress."""
         self._readers.shutdown(wait=False, cancel_futures=True)
         self._asking.close()
 
     async def prepare(self) -> None:
-        """Make the executor in good time, so that hardly anybody waits for it."""
-        await asyncio.sleep(_BEGUN_AFTER_S)
-        with suppress(Exception):  # an edge: whoever asks is told
+        """Make the executor soon after the start, before the first request."""
+        await asyncio.sleep(_PREPARE_AFTER_S)
+        with suppress(Exception):  # an edge: the first request gets the error
             await self._executor()
 
     async def answer(self, caller: Caller, wanted: GraphQLRequest) -> tuple[Response, bool]:
-        """Return an answer, and whether it must last."""
+        """Return the response, and whether the transaction must be on the disk first."""
         executor = await self._executor()
 
         def execute(
             world: AppContext,
-        ) -> tuple[Response, bool]:  # into JSON too: that takes a while for a big one
+        ) -> tuple[Response, bool]:  # with its JSON, which is slow for a big answer
             answer = executor.execute(world, caller, wanted)
             return JSONResponse({"data": answer.data}), answer.must_last
 
@@ -122,5 +120,5 @@ class ExecutorThreads:
 
 
 async def run_in(threads: ThreadPoolExecutor, work: Callable[..., Result], *args: Any) -> Result:
-    """Return what `work` returns in one of the threads."""
+    """Run `work` in one of the threads and return its result."""
     return await asyncio.get_running_loop().run_in_executor(threads, work, *args)

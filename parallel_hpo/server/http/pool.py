@@ -1,6 +1,6 @@
-"""The addresses of sweeps' pools: who may ask what, and which answers wait for the disk.
+"""The endpoints of pools: permissions, and which answers wait for the disk.
 
-A sweep's own key and the master's may do all, a node's may exchange and leave, for its own epoch.
+The sweep's own key and the master key may use all, a node's key `exchange` and `leave` for its own epoch.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from parallel_hpo.server.values import RefusedError
 _MOST_DIGITS: Final = 18
 Told = TypeVar("Told")
 InThread = Callable[..., Awaitable[Any]]
-"""Does a piece of work in the thread of what changes the database."""
+"""Runs a function in the database's thread."""
 
 
 def pool_routes(
     world: AppContext, in_thread: InThread, outlast: Callable[[], Awaitable[None]]
 ) -> list[Route]:
-    """Return the routes; `outlast` returns once all that is committed is on the disk."""
+    """Return the routes; `outlast` returns once all commits are on the disk."""
     handlers = _PoolHandlers(world, in_thread, outlast)
     posts = {
         "": handlers.open_pool,
@@ -66,7 +66,7 @@ class _PoolHandlers:
 
     async def facts(self, request: Request) -> Response:
         sweep = _for_sweep(request)
-        text = await asyncio.to_thread(pool.facts, self._world, sweep)  # it may be large
+        text = await asyncio.to_thread(pool.facts, self._world, sweep)  # the answer may be large
         return Response(text, media_type="application/json")
 
     async def join(self, request: Request) -> Response:
@@ -114,31 +114,31 @@ class _PoolHandlers:
         return JSONResponse(as_json(found))
 
     async def _lasting(self, work: Callable[..., Any], *args: Any) -> Response:
-        """Do what must be on the disk before it is answered."""
+        """Run `work` and answer once its commit is on the disk."""
         result = await self._in_thread(work, self._world, *args)
         await self._outlast()
         return JSONResponse({} if result is None else as_json(result))
 
 
 def _for_sweep(request: Request) -> str:
-    """Return the sweep of a request that its nodes may make too."""
+    """Return the sweep of a request that nodes may send too."""
     sweep: str = request.path_params["sweep"]
     expect_supervisor(caller_of(request), sweep)
     return sweep
 
 
 def _for_head(request: Request) -> str:
-    """Return the sweep of a request that no node may make."""
+    """Return the sweep of a request that no node may send."""
     sweep = _for_sweep(request)
     if caller_of(request).node is not None:
-        raise RefusedError("this address takes the sweep's own key, or the master key", status=403)
+        raise RefusedError("this endpoint needs the sweep's own key, or the master key", status=403)
     return sweep
 
 
 def _expect_epoch(request: Request, epoch: int) -> None:
     node = caller_of(request).node
     if node not in (None, epoch):
-        raise RefusedError(f"the key is that of epoch {node}, and not of {epoch}", status=403)
+        raise RefusedError(f"the key belongs to epoch {node}, not to {epoch}", status=403)
 
 
 async def _told(kind: type[Told], request: Request) -> Told:

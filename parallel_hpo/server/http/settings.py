@@ -1,14 +1,7 @@
-"""The time of day, and when it was last set: nothing has been silent for as long as a clock was moved.
+"""Settings of the server's process: a clock that notices steps, threads, garbage collection, and the log.
 
-What is heard is kept by the time of day, which all servers of a database share. A step of it shows
-as a jump against the monotonic clock, as does the machine's sleep, in which nothing could be heard either.
-
-How the server's threads share the interpreter, so that heartbeats are answered beside what others list.
-
-A log that what comes from outside can't fill the disk with: so many lines of a kind in a while.
-
-The last line that is let through says that more are left out, the first one of the next
-while how many were. A kind is the place in the program that logs.
+Last contacts are stored by the time of day, which all servers of a database share. The clock compares it with
+the monotonic clock, so that a step, or the machine's sleep, doesn't count as silence.
 """
 
 from __future__ import annotations
@@ -22,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 STEP_S: Final = 1.0
-"""A jump of more than this between two looks is no slewing, which changes 0.5 ms a second at the most."""
+"""Minimum step of the clock in seconds; slewing changes at most 0.5 ms a second."""
 
 
 class WatchedClock:
@@ -45,67 +38,78 @@ class WatchedClock:
         return now
 
     def set_at(self) -> float:
-        """When the clock was last seen to have been set; 0: never since this process began."""
+        """Return when the clock was last set; 0: never since this process began."""
         return self._set_at
 
 
 _TURN_S: Final = 0.0005
-"""A heartbeat gives the interpreter up some fifty times, and may wait for a turn of a query's each time."""
+"""Switch interval in seconds: a heartbeat releases the interpreter about fifty times, and each time may wait
+for a query."""
 
 
-def load_at_one_go() -> None:
-    """Look for no garbage while all is loaded: there is hardly any, and to look takes a sixth of the time."""
+def disable_gc_while_loading() -> None:
+    """Turn off garbage collection during imports: it takes a sixth of the time and finds hardly anything."""
     gc.disable()
 
 
-def let_threads_take_turns() -> None:
-    """Let no thread wait long for another one; call it once all is loaded."""
+def make_threads_switch_often() -> None:
+    """Shorten the switch interval and turn garbage collection on; call it once everything is loaded."""
     sys.setswitchinterval(_TURN_S)
-    never_look_through_what_is_there()
+    exclude_present_from_gc()
     gc.enable()
 
 
-def never_look_through_what_is_there() -> None:
-    """Take all that there is for what stays: to look through it takes 0.1 s, for which all threads wait."""
+def exclude_present_from_gc() -> None:
+    """Exclude all present objects from garbage collection, which would block all threads for 0.1 s."""
     gc.freeze()
 
 
-MOST: Final = 10
-WHILE_S: Final = 60.0
+MAX_LINES: Final = 10
+"""Maximum number of log lines from one statement in a period."""
+PERIOD_S: Final = 60.0
+"""The period, in seconds."""
 
 
 @dataclass(slots=True)
-class _Tally:
+class _Count:
     since: float
     lines: int = 0
 
 
 class LogQuota(logging.Filter):
-    """Lets `most` lines of each kind through in each `while_s` seconds; a filter of a handler."""
+    """A handler's filter: at most `max_lines` lines per log statement in `period_s` seconds.
+
+    Requests from outside can't fill the disk. The last line passed says that more follow, and the first one
+    of the next period how many were dropped.
+    """
 
     def __init__(
-        self, *, most: int = MOST, while_s: float = WHILE_S, clock: Callable[[], float] = time.monotonic
+        self,
+        *,
+        max_lines: int = MAX_LINES,
+        period_s: float = PERIOD_S,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__()
-        self._most = most
-        self._while_s = while_s
+        self._max_lines = max_lines
+        self._period_s = period_s
         self._clock = clock
-        self._tallies: dict[tuple[str, int], _Tally] = {}
+        self._counts: dict[tuple[str, int], _Count] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Say whether a line is written, with what is to be said of those that are not."""
+        """Return whether a line is written; it may get a note on dropped ones."""
         now = self._clock()
-        kind = (record.pathname, record.lineno)
-        tally = self._tallies.setdefault(kind, _Tally(now))
-        if now - tally.since >= self._while_s:
-            left_out = max(0, tally.lines - self._most)
-            tally = self._tallies[kind] = _Tally(now)
-            if left_out:
-                _add(record, f"{left_out} more like this were left out before it")
-        tally.lines += 1
-        if tally.lines == self._most:
-            _add(record, f"more like this are left out for {self._while_s - (now - tally.since):.0f} s")
-        return tally.lines <= self._most
+        statement = (record.pathname, record.lineno)
+        count = self._counts.setdefault(statement, _Count(now))
+        if now - count.since >= self._period_s:
+            dropped = max(0, count.lines - self._max_lines)
+            count = self._counts[statement] = _Count(now)
+            if dropped:
+                _add(record, f"{dropped} more like this were left out before it")
+        count.lines += 1
+        if count.lines == self._max_lines:
+            _add(record, f"more like this are left out for {self._period_s - (now - count.since):.0f} s")
+        return count.lines <= self._max_lines
 
 
 def log_to_stderr() -> None:

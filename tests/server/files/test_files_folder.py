@@ -140,8 +140,8 @@ def test_the_key_is_where_the_files_are_and_stays_what_it_was(tmp_path: Path) ->
     own, shared = tmp_path / "own", tmp_path / "shared"
     for folder in (own, shared):
         folder.mkdir()
-    before = access.kept_key(own, own)
-    assert access.kept_key(shared, own) == before
-    assert access.kept_key(shared, tmp_path / "another") == before
+    before = access.stored_key(own, own)
+    assert access.stored_key(shared, own) == before
+    assert access.stored_key(shared, tmp_path / "another") == before
     assert (shared / "server.key").stat().st_mode & 0o077 == 0
     assert before == (own / "server.key").read_text().strip()

@@ -20,7 +20,7 @@ from sqlalchemy import text
 from parallel_hpo.client.server_client import OUR_NAME
 from parallel_hpo.core.keys import worker_key
 from parallel_hpo.server.graphql.execute import Executor
-from parallel_hpo.server.http.connections import unpacker
+from parallel_hpo.server.http.connections import decoder
 from parallel_hpo.server.http.executing import make_executor
 from parallel_hpo.server.services import runs as run_service
 from parallel_hpo.server.services import sweeps as sweep_service
@@ -213,7 +213,7 @@ def test_a_stream_packed_by_gzip_is_a_stream(stage: SessionSetup, web: Web) -> N
 
 def test_what_is_packed_is_unpacked_no_further_than_a_body_may_be_big(web: Web) -> None:
     assert web.post("/graphql", **packed(b" " * (64 * 2**20 + 1))).status_code == 413
-    assert len(unpacker("gzip").piece(gzip.compress(bytes(2**20)), 100)) == 100
+    assert len(decoder("gzip").decode(gzip.compress(bytes(2**20)), 100)) == 100
 
 
 PACKED = gzip.compress(b"{}")

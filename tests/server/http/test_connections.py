@@ -41,12 +41,12 @@ class Connected:
 
 
 @asynccontextmanager
-async def connected(patience: ConnectionLimits) -> AsyncIterator[Connected]:
-    """Connect to a server of such patience, whose answers are long."""
+async def connected(limits: ConnectionLimits) -> AsyncIterator[Connected]:
+    """Connect to a server of such limits, whose answers are long."""
     config, state = uvicorn.Config(_app, log_config=None), ServerState()
-    lobby: ConnectionLimiter[TimeoutProtocol] = ConnectionLimiter(100)
+    limiter: ConnectionLimiter[TimeoutProtocol] = ConnectionLimiter(100)
     accept = partial(
-        TimeoutProtocol, lobby=lobby, patience=patience, config=config, server_state=state, app_state={}
+        TimeoutProtocol, limiter=limiter, limits=limits, config=config, server_state=state, app_state={}
     )
     server = await asyncio.get_running_loop().create_server(accept, "127.0.0.1", 0)
     reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
@@ -101,43 +101,43 @@ def test_who_does_not_read_an_answer_is_not_waited_for_for_ever() -> None:
     asyncio.run(wait())
 
 
-def full(*, strangers: str = "", known: str = "", busy: str = "") -> ConnectionLimiter[str]:
-    """A lobby in which there is no more room."""
-    lobby: ConnectionLimiter[str] = ConnectionLimiter(len(strangers + known + busy))
-    for guest in strangers + known + busy:
-        assert lobby.enter(guest) is None
-    for guest in known + busy:
-        lobby.begin(guest)
-    for guest in known:
-        lobby.end(guest, had_key=True)
-    return lobby
+def full(*, anonymous: str = "", authenticated: str = "", busy: str = "") -> ConnectionLimiter[str]:
+    """A limiter at its maximum."""
+    limiter: ConnectionLimiter[str] = ConnectionLimiter(len(anonymous + authenticated + busy))
+    for connection in anonymous + authenticated + busy:
+        assert limiter.add(connection) is None
+    for connection in authenticated + busy:
+        limiter.begin(connection)
+    for connection in authenticated:
+        limiter.end(connection, had_key=True)
+    return limiter
 
 
 def test_as_long_as_there_is_room_nobody_has_to_go() -> None:
-    lobby: ConnectionLimiter[str] = ConnectionLimiter(2)
-    assert [lobby.enter(guest) for guest in "ab"] == [None, None]
-    lobby.leave("a")
-    assert lobby.enter("c") is None
+    limiter: ConnectionLimiter[str] = ConnectionLimiter(2)
+    assert [limiter.add(connection) for connection in "ab"] == [None, None]
+    limiter.remove("a")
+    assert limiter.add("c") is None
 
 
 def test_the_stranger_that_came_first_has_to_go() -> None:
-    lobby = full(strangers="ab", known="k", busy="r")
-    assert [lobby.enter(guest) for guest in "xyz"] == ["a", "b", "x"]
+    limiter = full(anonymous="ab", authenticated="k", busy="r")
+    assert [limiter.add(connection) for connection in "xyz"] == ["a", "b", "x"]
 
 
 def test_without_strangers_the_known_one_goes_that_has_been_silent_longest() -> None:
-    lobby = full(known="kl", busy="r")
-    lobby.begin("k")
-    lobby.end("k", had_key=True)
-    assert lobby.enter("x") == "l"
+    limiter = full(authenticated="kl", busy="r")
+    limiter.begin("k")
+    limiter.end("k", had_key=True)
+    assert limiter.add("x") == "l"
 
 
 def test_where_all_are_busy_the_newest_one_goes() -> None:
-    assert full(busy="rs").enter("x") == "x"
+    assert full(busy="rs").add("x") == "x"
 
 
 def test_a_request_without_a_key_makes_nobody_known() -> None:
-    lobby = full(strangers="a", known="k")
-    lobby.begin("a")
-    lobby.end("a", had_key=False)
-    assert lobby.enter("x") == "a"
+    limiter = full(anonymous="a", authenticated="k")
+    limiter.begin("a")
+    limiter.end("a", had_key=False)
+    assert limiter.add("x") == "a"

@@ -19,7 +19,7 @@ class Log:
     def __post_init__(self) -> None:
         self.logger = logging.Logger("test")
         handler = logging.StreamHandler(self.written)
-        handler.addFilter(LogQuota(most=3, while_s=10, clock=lambda: self.now))
+        handler.addFilter(LogQuota(max_lines=3, period_s=10, clock=lambda: self.now))
         self.logger.addHandler(handler)
 
     def refuse(self, *numbers: int) -> None:
