@@ -45,6 +45,11 @@ def quick() -> None:
         run.log({"loss": float(wandb.config["x"]) + step})
 
 
+def chatty() -> None:
+    enter().log({"loss": 0.0})
+    print("main says hello")
+
+
 def copying() -> None:
     """Read, copy and pickle what the client keeps of a run, and log the code."""
     run = wandb.init()

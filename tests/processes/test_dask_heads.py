@@ -77,6 +77,21 @@ def test_an_interrupt_ends_what_dask_would_let_run_on(sweep: RealSweep, cluster:
 
 
 @pytest.mark.thorough
+def test_on_a_local_cluster_every_line_comes_once(
+    tmp_path: Path, clean_env: dict[str, str], commands: CommandLine
+) -> None:
+    with ending(RealSweep(tmp_path, clean_env, commands)) as sweep:
+        config = sweep.folder / "config.json"
+        keys = {"sweep_configuration": RANDOM, "workers": 1, "count": 2, "directory": str(sweep.directory)}
+        config.write_text(json.dumps({"hpo": keys}))
+        ended = sweep.start_command("-m", "tests.processes.in_dask", str(config), "local", "chatty").finish()
+    assert (ended.code, outcomes(ended.summary)) == (ExitCode.COMPLETE, ["finished"] * 2), ended.stderr
+    lines = [line for line in ended.stderr.splitlines() if "run " in line or "says" in line]
+    said = Counter(word for line in lines for word in ("started", "finished in", "says") if word in line)
+    assert said == {"started": 2, "finished in": 2, "says": 2}, ended.stderr
+
+
+@pytest.mark.thorough
 def test_a_dask_worker_that_dies_takes_no_run_with_it(
     tmp_path: Path, clean_env: dict[str, str], commands: CommandLine
 ) -> None:
