@@ -16,7 +16,7 @@ from parallel_hpo.core.errors import BackendError, UsageError
 from parallel_hpo.core.types import SweepPath
 from parallel_hpo.records.folders import KnownSweep, find_sweep
 from parallel_hpo.session.decide.events import DrainAsked
-from parallel_hpo.session.signals import Letter, post
+from parallel_hpo.session.signals import PipeCommand, post
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ def set_state(directory: Path, sweep: str, name: str, *, as_json: bool) -> None:
     _answer(known, name, effect, as_json=as_json)
 
 
-def tell(directory: Path, sweep: str, letter: Letter, *, as_json: bool) -> None:
+def tell(directory: Path, sweep: str, command: PipeCommand, *, as_json: bool) -> None:
     """Tell the supervisor that runs the sweep.
 
     Raises:
@@ -70,17 +70,17 @@ def tell(directory: Path, sweep: str, letter: Letter, *, as_json: bool) -> None:
         shares = ", ".join(folder.name for folder in known.supervised)
         raise UsageError(f"{known.sweep_id} runs in shares ({shares}): each has workers of its own")
     if not known.supervised:
-        raise UsageError(f"{known.sweep_id} is not running: there is no supervisor to be told")
+        raise UsageError(f"{known.sweep_id} is not running, so it takes no command")
     if known.facts.get("machines"):
         raise UsageError(
             f"{known.sweep_id} is on {known.facts['machines']}: its workers are neither scaled nor drained"
             " from here. A machine leaves by SIGTERM to its `parallel-hpo join`, and comes by another one"
         )
-    if isinstance(letter, DrainAsked) and letter.slot not in known.slots:
+    if isinstance(command, DrainAsked) and command.slot not in known.slots:
         slots = ", ".join(map(str, known.slots)) or "none yet"
-        raise UsageError(f"{known.sweep_id} has no worker {letter.slot}; it has {slots}")
-    post(known.supervised[0], letter)
-    name = "drain" if isinstance(letter, DrainAsked) else "scale"
+        raise UsageError(f"{known.sweep_id} has no worker {command.slot}; it has {slots}")
+    post(known.supervised[0], command)
+    name = "drain" if isinstance(command, DrainAsked) else "scale"
     _answer(known, name, "its supervisor was told", as_json=as_json)
 
 

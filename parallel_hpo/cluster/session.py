@@ -36,16 +36,16 @@ from parallel_hpo.core.types import StopKind
 from parallel_hpo.pickling.payload import to_text
 from parallel_hpo.records.reader import RunRow
 from parallel_hpo.session.commands import Commands
-from parallel_hpo.session.hooks import tell_of_end
+from parallel_hpo.session.hooks import notify_end
 from parallel_hpo.session.launch_record import (
     LaunchRecord,
     LaunchSettings,
+    announce_new_count,
     count_before,
-    say_if_paused,
-    say_where_it_differs,
+    warn_if_paused,
 )
 from parallel_hpo.session.membership import versions_here
-from parallel_hpo.session.open_sweep import EndedSweep, conclude, find_phantoms, is_to_be_finished
+from parallel_hpo.session.open_sweep import EndedSweep, conclude, find_phantoms, should_finish
 from parallel_hpo.session.resume import AskedCount, asked_count, count_or_cap, read_earlier
 from parallel_hpo.session.setup import NOTHING
 from parallel_hpo.session.signals import CommandPipe
@@ -231,7 +231,7 @@ class ClusterSweep:
         self._count = self._count_runs(known)
         self._record()
         self._announce()
-        say_if_paused(self._it.sweep, self._setting.section.directory, self._setting.observer)
+        warn_if_paused(self._it.sweep, self._setting.section.directory, self._setting.observer)
         mirror = self._mirror(self._setting.observer)
         line = PoolWatcher(self._it.door, lambda: (mirror.last_event, mirror.last_notice), self._post)
         try:
@@ -273,7 +273,7 @@ class ClusterSweep:
             rows=self._it.ledger.runs(),
             known=known,
         )
-        say_where_it_differs(count.asked, setting.observer)
+        announce_new_count(count.asked, setting.observer)
         return count
 
     def _record(self) -> None:
@@ -346,7 +346,7 @@ class ClusterSweep:
     def _finish(self, ending: SweepEnd) -> None:
         """Finish a sweep of ours that is on W&B's server; on one of ours the pool has done so."""
         it = self._it
-        if it.place.is_apart and is_to_be_finished(ending, it.ledger):
+        if it.place.is_apart and should_finish(ending, it.ledger):
             it.patience.call(lambda: it.backend.finish_sweep(it.sweep.path))
         self._phantoms = find_phantoms(
             it.backend, it.sweep.path, it.ledger, ending, self._setting, it.patience
@@ -374,5 +374,5 @@ class ClusterSweep:
             phantoms=self._phantoms,
         )
         result = conclude(self._it.ledger, ending, self._setting, ended)
-        tell_of_end(result, self._setting, self._it.make_commands())
+        notify_end(result, self._setting, self._it.make_commands())
         return result

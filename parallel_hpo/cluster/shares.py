@@ -48,7 +48,7 @@ from parallel_hpo.processes.reaper import make_mark
 from parallel_hpo.records.folders import working_folder
 from parallel_hpo.records.ledger_views import LEDGER
 from parallel_hpo.session.commands import Commands
-from parallel_hpo.session.hooks import tell_of_end
+from parallel_hpo.session.hooks import notify_end
 from parallel_hpo.session.launch_record import LaunchRecord, LaunchSettings
 from parallel_hpo.session.node import AWAIT_SERVER_S, NodeTask, take_part
 from parallel_hpo.session.open_sweep import EndedSweep, conclude
@@ -134,7 +134,7 @@ class ShareFollower:
         """Return what became of the share, which is in its ledger and its `summary.json` by then."""
         self._closing.set()
         result = self._thread.submit(self._conclude, ending).result()
-        tell_of_end(result, self._setting, Commands(self._environment, working_folder()))
+        notify_end(result, self._setting, Commands(self._environment, working_folder()))
         return result
 
     # --- in the ledger's thread ----------------------------------------------------------

@@ -1,6 +1,5 @@
-"""Supervise a sweep: `launch.supervise` performs one, `planning.plan_sweep` says what it would do.
+"""One launch of a sweep on this machine: setup, loop, decisions and the end; also a node's part in a pool.
 
-`loop` waits, lets `decisions` decide, and acts; `processes` makes and kills, `records` remembers,
-`control` hears of stops, `devices` knows what there is to compute on. wandb is never imported
-here: it lives in children. Nothing is imported by the package itself: who only reads records needs no more.
+`setup.supervise` runs a sweep, `planning.plan_sweep` returns what it would do. wandb is imported in children
+only.
 """

@@ -1,7 +1,7 @@
-"""Runs the user's own commands, `on_end` and `on_failure`: JSON on stdin, half a minute, and no more trouble.
+"""Runs the user's commands, `on_end` and `on_failure`, with JSON on standard input and a timeout.
 
-Each has a session of its own, so that a terminal's Ctrl-C does not reach it, and is killed with all of that
-when its time is over. What it prints is read only where it fails.
+Each has its own process session, so a terminal's Ctrl-C does not reach it; the timeout kills the whole
+session. Its output is read only if it fails.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from typing import Final, TextIO
 from parallel_hpo.client.own_servers import last_words
 
 LIMIT_S: Final = 30.0
-"""A command's time."""
+"""Timeout of a command, in seconds."""
 _SAID_BYTES: Final = 16384
-"""Of what it printed, so much of the end is looked at."""
+"""Bytes read from the end of a command's output."""
 
 
 class Commands:
-    """Runs commands in the launch's own environment and folder; from any thread."""
+    """Runs commands in the launch's environment and folder; usable from any thread."""
 
     def __init__(self, environment: Mapping[str, str], folder: str, *, limit_s: float = LIMIT_S) -> None:
         self._environment = dict(environment)
@@ -35,7 +35,7 @@ class Commands:
         self._given_up = False
 
     def run(self, words: Sequence[str], told: str) -> str:
-        """Run a command that reads `told`, and wait for its end; return why it failed, or ''."""
+        """Run a command with `told` on standard input, and wait for its end; return why it failed, or ''."""
         try:
             with (
                 tempfile.TemporaryFile("w+") as given,
@@ -48,7 +48,7 @@ class Commands:
             return f"can't be started: {error}"
 
     def give_up(self) -> None:
-        """Kill what runs, and start nothing any more."""
+        """Kill running commands, and start no more."""
         with self._lock:
             self._given_up = True
             for process in self._running:
@@ -89,7 +89,7 @@ class Commands:
 
 
 def _kill(process: subprocess.Popen[str]) -> None:
-    with suppress(ProcessLookupError, PermissionError):  # it has ended, and has not been waited for
+    with suppress(ProcessLookupError, PermissionError):  # already exited, not reaped yet
         os.killpg(process.pid, signal.SIGKILL)
 
 

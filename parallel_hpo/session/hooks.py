@@ -1,17 +1,12 @@
-"""Tells of a sweep's end whom the user wants told: `on_end`, and by `notify`, addresses as Apprise has them.
-
-Those are mail, Slack, Telegram, … What fails here changes nothing.
-
-The folder of a run that failed or crashed: what somebody needs who wants to know why.
-
-<sweep id>/failed/<run id>/  run.json  parameters.json  reason.txt  traceback.txt
-                             output.log  packages.txt  environment.json
-
-What follows a run that failed or crashed for good: its folder, and the user's `on_failure`.
+"""What follows a failed run (its folder, and `on_failure`) and the end of a sweep (`on_end`, and `notify` by
+Apprise).
 
     loop ── FailedRun ──▶ a few threads ──▶ <sweep id>/failed/<run id>/ ──▶ on_failure
 
-The loop waits for none of it; the sweep's end does, unless a stop leaves no time.
+    <sweep id>/failed/<run id>/  run.json  parameters.json  reason.txt  traceback.txt
+                                 output.log  packages.txt  environment.json
+
+The loop does not wait for it; the sweep's end does, unless a stop leaves no time. Errors here only warn.
 """
 
 from __future__ import annotations
@@ -43,12 +38,12 @@ from parallel_hpo.session.launch_record import LaunchSettings
 from parallel_hpo.session.waiting import StopAware, StoppedError, in_thread
 
 
-def tell_of_end(result: SweepResult, setting: LaunchSettings, commands: Commands) -> None:
-    """Tell them, one after the other, unless another stop comes meanwhile."""
+def notify_end(result: SweepResult, setting: LaunchSettings, commands: Commands) -> None:
+    """Run `on_end`, then `notify`, unless another stop comes first."""
     section = setting.section
     if section.on_end is None and not section.notify:
         return
-    setting.control.take()  # what ended the sweep leaves its end's command the time that it has
+    setting.control.take()  # the stop that ended the sweep does not shorten the time of `on_end`
     try:
         patience = StopAware(setting.control, grace_s=0.0)
         if section.on_end is not None:
@@ -74,7 +69,8 @@ def _say(setting: LaunchSettings, what: str, why: str) -> None:
 
 
 def check_addresses(addresses: Sequence[str]) -> None:
-    """Raise ConfigError where Apprise is missing, or does not know an address, whose secrets stay unsaid."""
+    """Raise ConfigError if Apprise is missing or does not know an address; the message has no secrets of
+    it."""
     if addresses:
         apprise = _apprise()
         for number, address in enumerate(addresses, 1):
@@ -87,29 +83,29 @@ def check_addresses(addresses: Sequence[str]) -> None:
 
 
 def send(addresses: Sequence[str], result: SweepResult) -> str:
-    """Tell all addresses of a sweep's end; return why some could not be told, '' where all were."""
+    """Notify all addresses of a sweep's end; return why some failed, or ''."""
     untold = [address for address in addresses if not _told(address, result)]
     kinds = ", ".join(address.partition("://")[0] for address in untold)
-    return f"{len(untold)} of {len(addresses)} addresses did not take it ({kinds})" if untold else ""
+    return f"{len(untold)} of {len(addresses)} addresses failed ({kinds})" if untold else ""
 
 
 def _told(address: str, result: SweepResult) -> bool:
     service = _apprise().Apprise()
     try:
         return bool(service.add(address) and service.notify(title=title_of(result), body=body_of(result)))
-    except Exception:  # noqa: BLE001 - a hundred services' plugins raise what they like
+    except Exception:  # noqa: BLE001 - plugins of a hundred services raise anything
         return False
 
 
 def title_of(result: SweepResult) -> str:
-    """Return how a sweep ended, in a line."""
+    """Return a one-line summary of an ended sweep."""
     bad = result.failed + result.crashed
     runs = f"{result.finished} of {result.attempted} runs finished" + (f", {bad} failed" if bad else "")
     return f"sweep {result.sweep_id}: {runs}"
 
 
 def body_of(result: SweepResult) -> str:
-    """Return what a person wants to know of a sweep that has ended."""
+    """Return the text of a notification about an ended sweep."""
     best = "no run finished with a value to compare"
     if result.best is not None:
         best = f"best: run {result.best.run_id} with {result.best.value:g}: {result.best.parameters}"
@@ -124,9 +120,9 @@ def _apprise() -> Any:
 
 
 FAILED: Final = "failed"
-"""The folder, within a sweep's, of those of its failed runs."""
+"""Name of the folder of failed runs, within the sweep's folder."""
 ADDRESSES: Final = "PARALLEL_HPO_NOTIFY"
-"""A variable that holds secrets too: Apprise addresses have them inside."""
+"""An environment variable with secrets: Apprise addresses contain them."""
 _SECRET_PARTS: Final = (
     (re.compile(r"(?<=://)[^\s\"']*@"), "…@"),
     (
@@ -138,7 +134,7 @@ _SECRET_PARTS: Final = (
     (re.compile(r"\b(?:sk|pk|rk|ghp|gho|ghs|github_pat|glpat|hf|xox[a-z]|wandb_v\d)[-_][\w-]{10,}"), "…"),
     (re.compile(r"(?=[A-Za-z+=]*\d)(?=[0-9+=]*[A-Za-z])[A-Za-z0-9+=]{20,}"), "…"),
 )
-"""Parts of a value that look like a secret, and what stands in their place: passwords in addresses,
+"""Parts of a value that look like a secret, and their replacements: passwords in addresses,
 `key=value`, webhooks, private keys, keys with a service's prefix, long words of letters and digits."""
 _HEADER: Final = "Traceback (most recent call last):"
 _CHAINED: Final = (
@@ -146,23 +142,23 @@ _CHAINED: Final = (
     "During handling of the above exception, another exception occurred:",
 )
 _CRASH: Final = ("Fatal Python error:", "Current thread 0x", "Thread 0x")
-"""How the stacks begin that a dying or a stalled interpreter prints."""
+"""First words of the stacks that a dying or stalled interpreter prints."""
 
 
 @dataclass(frozen=True, slots=True)
 class FailedRun:
-    """A run that has failed or crashed for good, and what was seen of it."""
+    """A run that has failed or crashed for good, with its traceback and output."""
 
     run: RunSummary
     traceback: str
-    """As its worker told it; '' where that had no word, or left it to a program."""
+    """From its worker; empty if the worker died or the run is a program."""
     last_lines: Sequence[str]
-    """Of what its process tree printed."""
+    """Last lines of its process tree's output."""
     environment: Mapping[str, str] = field(repr=False)
 
 
 def write_failed_run(folder: Path, failed: FailedRun, told: Mapping[str, Any]) -> None:
-    """Write a failed run's folder; `told` is what `on_failure` gets. Raises OSError."""
+    """Write a failed run's folder; `told` is the input of `on_failure`. Raises OSError."""
     for private in (folder.parent, folder):
         private.mkdir(mode=0o700, parents=True, exist_ok=True)
         private.chmod(0o700)
@@ -182,7 +178,7 @@ def write_failed_run(folder: Path, failed: FailedRun, told: Mapping[str, Any]) -
 
 
 def _write_private(path: Path, text: str) -> None:
-    """Write a file that its owner alone may read, also where it was there already."""
+    """Write a file with mode 600, even if it exists with another mode."""
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(handle, "w", encoding="utf-8", errors="replace") as file:
         os.fchmod(handle, 0o600)
@@ -190,14 +186,14 @@ def _write_private(path: Path, text: str) -> None:
 
 
 def _mask(text: str, secrets: Sequence[str]) -> str:
-    """Replace the values of secret variables that a program printed."""
+    """Replace values of secret variables in printed text."""
     for secret in secrets:
         text = text.replace(secret, "…")
     return text
 
 
 def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables without those of a secret's name, and without what looks like one in a value."""
+    """Return the variables without those with a secret's name, and with secrets in values replaced."""
     return {
         name: _without_secret_parts(value)
         for name, value in sorted(environment.items())
@@ -213,7 +209,7 @@ def _without_secret_parts(value: str) -> str:
 
 @cache
 def packages() -> str:
-    """Return the versions of Python and of all that is installed beside this package, as pip writes them."""
+    """Return the versions of Python and of all installed packages, in pip's format."""
     told = [each.metadata for each in distributions()]  # read and parsed at each look
     found = {str(each["Name"]): each["Version"] for each in told if each["Name"]}
     lines = [
@@ -223,7 +219,7 @@ def packages() -> str:
 
 
 def find_traceback(lines: Sequence[str]) -> str:
-    """Return the last traceback among printed lines, with what it was raised from; '' where there is none."""
+    """Return the last traceback among printed lines, with its causes; '' if there is none."""
     starts = [index for index, line in enumerate(lines) if line.strip() == _HEADER]
     if not starts:
         return _find_stacks(lines)
@@ -246,49 +242,47 @@ def _as_json(value: object) -> str:
 
 
 BAD: Final = (Outcome.FAILED, Outcome.CRASHED)
-"""Ends of a run that somebody wants to look into."""
+"""Outcomes that need a look."""
 THREADS: Final = 4
-"""So many commands at once: fifty runs that fail alike must not hold up the end for fifty times 30 s."""
+"""Concurrent commands: fifty runs that fail alike must not delay the end by fifty times 30 s."""
 TAIL_LIMIT_S: Final = 5.0
-"""The last lines are there in milliseconds, unless the disk of the logs hangs."""
+"""Timeout for the last lines of output, in seconds. They take milliseconds, unless the logs' disk hangs."""
 
 
 class FailureHandler:
-    """Sees to the failed runs of one sweep."""
+    """Writes the folders of a sweep's failed runs, and runs `on_failure`."""
 
     def __init__(
         self, folder: Path, command: Sequence[str], *, commands: Commands, observer: Observer
     ) -> None:
-        """`folder` is the sweep's own; `command` are the words of `on_failure`, if there are any."""
+        """`folder` is the sweep's; `command` has the words of `on_failure`, if any."""
         self._folder = folder
         self._command = command
         self._commands = commands
         self._observer = observer
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="parallel_hpo-aftermath")
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="parallel_hpo-failures")
         self._jobs: list[Future[None]] = []
 
     def take(
         self, row: RunRow, end: AttemptEnd, tail: Future[list[str]], environment: Mapping[str, str]
     ) -> None:
-        """See to a run of the ledger that ended so; `tail` will be what it printed last."""
+        """Handle a run that ended this way, in another thread; `tail` will hold its last output."""
         ended = replace(
             row, outcome=end.outcome, reason=end.reason, value=end.value, duration_s=end.duration_s
         )
         self._jobs.append(self._threads.submit(self._see_to, ended, end.traceback, tail, environment))
 
     def finish(self) -> None:
-        """Wait until all of it is done."""
+        """Wait until all runs are handled."""
         wait(self._jobs)
 
     def give_up(self) -> None:
-        """Begin nothing any more, and end what is under way."""
+        """Start no more, and kill running commands."""
         left = sum(job.cancel() for job in self._jobs)
         self._commands.give_up()
         self._threads.shutdown(wait=False)
         if left:
-            words = (
-                f"{left} failed runs have no folder, and on_failure was not called for them: no time was left"
-            )
+            words = f"{left} failed runs have no folder, and on_failure was not called for them: no time left"
             self._observer(Message(words, warning=True))
 
     def _see_to(

@@ -1,7 +1,4 @@
-"""What one call of `supervise` was given, for all that performs it.
-
-What a ledger notes of the launch that goes on with it, here or at the head of many, and its count.
-"""
+"""The settings of one launch, and what the ledger records of it."""
 
 from __future__ import annotations
 
@@ -32,7 +29,7 @@ from parallel_hpo.session.signals import Control
 
 @dataclass(frozen=True, slots=True)
 class LaunchSettings:
-    """What one call of `supervise` was given, and its mark; times are monotonic seconds."""
+    """The arguments of one launch, and its owner id (`mark`); times are monotonic seconds."""
 
     section: HpoSection
     main: PickledMain | Target | Program
@@ -43,45 +40,47 @@ class LaunchSettings:
     mark: str
     began: float
     share: Share | None = None
-    """This launch's share of the section's count; None: all of it."""
+    """This launch's share of the count; None: all of it."""
     resumes: bool = False
-    """Whether it goes on with the count of an earlier launch."""
+    """It continues the count of an earlier launch."""
     keep_configuration: bool = False
-    """Whether a resumed sweep goes on though the metric or goal of the section differs from its own."""
+    """A resumed sweep continues though the section has another metric or goal."""
     name: Target | Program | None = None
-    """How a later process finds `main`; None: by no name."""
+    """Name by which a later process finds `main`, if any."""
     machine: str = ""
-    """The folder of this machine's part within the sweep's, where the sweep has many; ''."""
+    """Folder of this machine within the sweep's; empty on one machine."""
     run_cap: int | None = None
-    """The sweep's own limit of runs, once it is known; it counts where no other count is given."""
+    """The sweep's own limit of runs, once known; used if no other count is given."""
 
     @property
     def goes_on(self) -> bool:
-        """Whether its count is the one of an earlier launch in its folder, if there was one."""
+        """Return whether it continues the count of an earlier launch in its folder, if there was one."""
         return self.resumes or self.share is not None
 
     @property
     def count(self) -> int | None:
-        """The runs that this launch is to perform; None: no limit."""
+        """The number of runs of this launch; None: no limit."""
         total = self.section.count
         return total if total is None or self.share is None else self.share.count(total)
 
     def asked_count(self, facts: Mapping[str, Any], *, before: int) -> AskedCount:
-        """Return this launch's count beside that of the one that it goes on with, whose facts these are.
+        """Return this launch's count, compared with that of the launch that it continues.
 
-        `before` runs of earlier counts have used up a part of the sweep's run_cap.
+        Args:
+            facts: the ledger's facts of that launch.
+            before: runs of earlier counts, which are part of the sweep's run_cap.
         """
         given = "count" in self.section.overridden
         count = count_or_cap(self.count, self.run_cap, before=before)
         return asked_count(count, given=given, facts=facts, goes_on=self.goes_on)
 
     def with_seed_of(self, facts: Mapping[str, Any]) -> LaunchSettings:
-        """Return it with the seed that the sweep of these facts has; one that differs is told of."""
+        """Return the settings with the seed of a resumed sweep; warn if the section has another."""
         kept, given = facts.get("seed"), self.section.seed
         if kept is None:
             return self
         if given not in (None, kept):
-            words = f"hpo.seed is {given}, but the sweep was begun with {kept}, which its runs keep"
+            words = f"hpo.seed is {given}, but the sweep began with seed {kept} and keeps it"
             self.observer(Message(words, warning=True))
         parameter = self.section.seed_parameter or facts.get("seed_parameter")
         changes = {"seed": kept, "seed_parameter": parameter}
@@ -90,10 +89,13 @@ class LaunchSettings:
     def compare_configuration(
         self, sweep: str, kept: Mapping[str, Any], *, metric_only: bool = False
     ) -> None:
-        """Say where the section's sweep configuration differs from the one that a resumed sweep has `kept`.
+        """Warn where the section's sweep configuration differs from a resumed sweep's (`kept`).
 
-        `metric_only`: nothing but the metric's name and goal is known of that.
-        Raises ConfigError where one of those two differs, unless the launch accepts it.
+        Args:
+            metric_only: `kept` has only the metric's name and goal.
+
+        Raises:
+            ConfigError: the metric's name or goal differs, and the launch does not accept that.
         """
         wanted = self.section.sweep_configuration
         if not self.resumes or wanted is None:
@@ -112,10 +114,10 @@ class LaunchSettings:
             self.observer(Message(words, warning=True))
 
     def deadline_for_machines(self, wall: float) -> str | None:
-        """Return the deadline as machines are given it: a duration as the moment at which it ends.
+        """Return the deadline for other machines: a duration becomes a point in time.
 
-        `wall` is now, in seconds since the epoch. A duration is counted from this launch's beginning, which
-        is before that of the pool.
+        A duration begins with this launch, which is before the pool. `wall` is now, in seconds since the
+        epoch.
         """
         deadline = self.section.deadline
         if deadline is None or not is_duration(deadline):
@@ -124,9 +126,9 @@ class LaunchSettings:
         return datetime.fromtimestamp(at, UTC).isoformat(sep=" ", timespec="milliseconds")
 
     def deadline_at(self, wall: float) -> float | None:
-        """Return by when all runs are to end, monotonic seconds; None: there is no deadline.
+        """Return the deadline in monotonic seconds, None if there is none.
 
-        `wall` is now, in seconds since the epoch. A duration is counted from this launch's beginning.
+        A duration begins with this launch. `wall` is now, in seconds since the epoch.
         """
         if self.section.deadline is None:
             return None
@@ -134,30 +136,30 @@ class LaunchSettings:
         return now - wall + deadline_at(self.section.deadline, began_at=wall - (now - self.began))
 
     def folder_of(self, sweep_id: str) -> Path:
-        """The folder of a sweep, or of this launch's or machine's part of it."""
+        """Return the folder of a sweep, or of this launch's or machine's part of it."""
         folder = self.section.directory / sweep_id / self.machine
         return folder if self.share is None else folder / self.share.folder
 
 
 @dataclass(frozen=True, slots=True)
 class LaunchRecord:
-    """A launch, as far as a later one must know of it."""
+    """What a later launch must know of this one."""
 
     setting: LaunchSettings
     opened: OpenedSweep
     backend: str
     count: int | None
-    """Of the sweep's runs in all, those of earlier counts included; None: no limit."""
+    """Total of the sweep's runs, including those of earlier counts; None: no limit."""
     asked: AskedCount
     before: int
     """Runs of earlier counts."""
     main_folder: Path
-    """Where a `main` without a name is kept."""
+    """Folder for a `main` without a name."""
     surroundings: ChildSetup
-    """Those that `main` is looked for in."""
+    """The setup in which `main` is found."""
 
     def facts(self, known: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the facts; those of the sweep's beginning stay as they are `known`."""
+        """Return the ledger's facts; those of the sweep's start stay as they are `known`."""
         setting, opened = self.setting, self.opened
         return {
             "path": str(opened.path),
@@ -183,24 +185,24 @@ class LaunchRecord:
         }
 
 
-def say_where_it_differs(asked: AskedCount, observer: Observer) -> None:
-    """Say the count of a launch where it is another one than that which it goes on with."""
+def announce_new_count(asked: AskedCount, observer: Observer) -> None:
+    """Tell the user the count of a launch if it differs from that of the launch that it continues."""
     if asked.count != asked.was:
         now, before = (count or "without limit" for count in (asked.count, asked.was))
         observer(Message(f"count {now} from now on (it was {before})"))
 
 
-def say_if_paused(opened: OpenedSweep, directory: Path, observer: Observer) -> None:
-    """Say that the sweep is paused, and the command that lets it go on from a shell of this environment."""
+def warn_if_paused(opened: OpenedSweep, directory: Path, observer: Observer) -> None:
+    """Warn that the sweep is paused, with the command that resumes it in a shell of this environment."""
     if not opened.is_paused:
         return
     words = ["parallel-hpo", "resume", opened.path.sweep_id]
     if directory != find_directory(None, os.environ):
         words += ["--directory", str(directory)]
-    text = f"sweep {opened.path.sweep_id} is paused: it has no new run until `{shlex.join(words)}`"
+    text = f"sweep {opened.path.sweep_id} is paused: no new run starts until `{shlex.join(words)}`"
     observer(Message(text, warning=True))
 
 
 def count_before(facts: Mapping[str, Any], earlier: ResumeState, *, goes_on: bool) -> int:
-    """Return how many runs had been performed here when this count began: a sweep may be joined again."""
+    """Return the number of runs here before this count began: a sweep may be joined again."""
     return int(facts.get("before", 0)) if goes_on else earlier.started - len(earlier.reruns)

@@ -1,13 +1,11 @@
-"""Records what a decision says of runs, and sees to what follows a record at once. Called by the loop.
-
-The supervisor's loop: wait once, turn what woke it into events, let `decide` decide, act.
+"""The session's loop: wait once, turn what woke it into events, let `decide` decide, perform the actions.
 
     fork server ─┐
     workers     ─┤                        ┌─▶ ledger
-    bell        ─┼─▶ wait ─▶ event ─▶ decide ─▶ actions ─▶ children, server_calls, observer
+    wakeup fd   ─┼─▶ wait ─▶ event ─▶ decide ─▶ actions ─▶ children, server_calls, observer
     deadline    ─┘
 
-The only place that performs actions, one short method each; it takes no decision.
+Only this file performs actions, one short function each; it takes no decision.
 """
 
 from __future__ import annotations
@@ -63,26 +61,30 @@ from parallel_hpo.session.decide.state import SlotView, SweepView, is_finished, 
 from parallel_hpo.session.decide.stopping import index_from
 from parallel_hpo.session.hooks import BAD
 from parallel_hpo.session.measuring import LivingWorker, LoopContext, Measurements
-from parallel_hpo.session.membership import end_of, end_of_waiting, never_begun, start_of
+from parallel_hpo.session.membership import end_of, end_of_waiting, end_of_withdrawn, start_of
 from parallel_hpo.session.recorder import UnrecordedError
 from parallel_hpo.session.signals import wait
 
 
 def ask_pool(action: AskStart | WithdrawStart, after: SweepView, tools: LoopContext) -> None:
-    """Ask the pool for a start, or withdraw that; `after` is the view with the run as started."""
+    """Ask the pool for a start, or withdraw one; `after` is the view with the run started."""
     assert tools.membership is not None
     match action:
         case AskStart(slot, run):
             device = after.slots[slot].device or None
             tools.membership.ask(start_of(slot, run, device), needs(after, tools.clock()))
         case WithdrawStart(run):
-            tools.membership.withdraw(never_begun(run))
+            tools.membership.withdraw(end_of_withdrawn(run))
 
 
 def record_start(action: RecordStart, after: SweepView, tools: LoopContext) -> bool:
-    """Put a start on the disk; return whether that had to wait. UnrecordedError where it may not begin.
+    """Record a start on the disk; return whether that had to wait.
 
-    `after` is the view with the run on.
+    Args:
+        after: the view with the run started.
+
+    Raises:
+        UnrecordedError: a stop came first, so the run must not begin.
     """
     device = after.slots[action.slot].device or None
     tools.pump.begin_tail(action.slot)
@@ -91,12 +93,12 @@ def record_start(action: RecordStart, after: SweepView, tools: LoopContext) -> b
         return tools.recorder.start(action, device)
     except UnrecordedError:
         if tools.membership is not None:
-            tools.membership.end(never_begun(action.run))
+            tools.membership.end(end_of_withdrawn(action.run))
         raise
 
 
 def record_end(action: RecordEnd, worker: LivingWorker, tools: LoopContext) -> None:
-    """Record how an attempt ended and what it used; with the last one, see to its run."""
+    """Record an attempt's end and consumption; after a run's last one, handle the run's end."""
     used = tools.meter.end(action.slot, tools.clock())
     action = replace(action, end=replace(action.end, consumption=used))
     tools.recorder.end(action)
@@ -104,34 +106,34 @@ def record_end(action: RecordEnd, worker: LivingWorker, tools: LoopContext) -> N
         tools.membership.end(end_of(action))
     if not action.final:
         return
-    if action.died and not _is_handed_on(action.end, tools):
+    if action.died and not _is_requeued(action.end, tools):
         _tell_server(action.run.run_id, action.end, tools)
-    _look_into(action.run.run_id, action.end, worker, tools)
+    _handle_failure(action.run.run_id, action.end, worker, tools)
 
 
 def record_drop(action: RecordDrop, tools: LoopContext) -> None:
-    """Record that a run gets no other attempt, and see to it."""
+    """Record that a run gets no further attempt, and handle its end."""
     tools.recorder.drop(action)
     if tools.membership is not None:
         tools.membership.end(end_of_waiting(action))
-    if not _is_handed_on(action.end, tools):
+    if not _is_requeued(action.end, tools):
         _tell_server(action.run.run_id, action.end, tools)
-    _look_into(action.run.run_id, action.end, None, tools)
+    _handle_failure(action.run.run_id, action.end, None, tools)
 
 
-def _is_handed_on(end: AttemptEnd, tools: LoopContext) -> bool:
-    """Whether another machine runs it again: its server must not be told an end while it is on there."""
+def _is_requeued(end: AttemptEnd, tools: LoopContext) -> bool:
+    """Return whether another machine may run it again; its server must not get an end then."""
     return end.resumable and tools.membership is not None
 
 
 def _tell_server(run_id: RunId, end: AttemptEnd, tools: LoopContext) -> None:
-    """Have the server told of a run's end that its process could not tell."""
+    """Report a run's end to the server, as its process could not."""
     state = "crashed" if end.outcome is Outcome.CRASHED else "killed"
     tools.server_calls.end_run(run_id, state, send_rest=not end.resumable)
 
 
-def _look_into(run_id: RunId, end: AttemptEnd, worker: LivingWorker | None, tools: LoopContext) -> None:
-    """Have a run seen to that failed or crashed; without a worker, what it printed last is not known."""
+def _handle_failure(run_id: RunId, end: AttemptEnd, worker: LivingWorker | None, tools: LoopContext) -> None:
+    """Hand a failed or crashed run to the failure handler; without a worker, its last output is unknown."""
     row = tools.recorder.known(run_id)
     if end.outcome not in BAD or end.resumable or row is None:
         return
@@ -142,7 +144,7 @@ def _look_into(run_id: RunId, end: AttemptEnd, worker: LivingWorker | None, tool
         tail = tools.pump.tail(worker.slot)
     facts = {"PARALLEL_HPO_RUN_ID": run_id, "PARALLEL_HPO_ATTEMPT": str(row.attempts)}
     facts |= {} if row.seed is None else {"PARALLEL_HPO_SEED": str(row.seed)}
-    tools.aftermath.take(row, end, tail, {**(worker.environment if worker else {}), **facts})
+    tools.failure_handler.take(row, end, tail, {**(worker.environment if worker else {}), **facts})
 
 
 Answer = SweepSeen | PoolAnswered | StartGranted | StartRefused | OtherUsersSeen
@@ -150,10 +152,10 @@ Answers = queue.SimpleQueue[Answer]
 
 
 class Loop:
-    """Performs one sweep from its opening to the last process's end."""
+    """Runs one sweep from its opening to the end of its last process."""
 
     def __init__(self, view: SweepView, tools: LoopContext, answers: Answers) -> None:
-        """`answers` is where the answers of servers come in; the control's bell rings for them too."""
+        """`answers` holds answers of servers; the control's wakeup fd announces them too."""
         self.view = view
         self._tools = tools
         self._denied: set[Slot] = set()
@@ -164,10 +166,10 @@ class Loop:
         self._measures = Measurements(view, tools)
 
     def run(self) -> SweepEnd:
-        """Return how the sweep ended, once nothing of it runs any more.
+        """Run the sweep, and return its end once none of its processes is left.
 
         Raises:
-            StoppedError: after a stop something could not be ended in its time.
+            StoppedError: after a stop, something did not end in time.
         """
         self._handle(Opened())
         while not is_finished(self.view):
@@ -185,15 +187,15 @@ class Loop:
             wake_in_s,
             tools.children.look_after_s,
             tools.patience.expect_runs_to_end(),
-            tools.standstill.due_in_s(self.view),
+            tools.stall_detector.due_in_s(self.view),
         )
         timeout = min((wait_s for wait_s in waits_s if wait_s is not None), default=None)
-        pipes = [worker.child.connection for worker in self._workers.values() if not worker.heard_out]
+        pipes = [worker.child.connection for worker in self._workers.values() if not worker.at_eof]
         ready = wait(
             [
                 *pipes,
                 tools.control.bell,
-                tools.mailbox.fileno(),
+                tools.command_pipe.fileno(),
                 tools.children.line,
                 *tools.children.orphan_fds,
             ],
@@ -201,14 +203,14 @@ class Loop:
         )
         for worker in list(self._workers.values()):
             if worker.child.connection in ready:
-                self._hear(worker)
+                self._receive(worker)
         self._take_ended()
         self._take_asked()
         for clear in tools.devices.look(tools.clock()):
             self._handle(clear)
         tools.meter.read(tools.clock())
         self._take_measures()
-        self._take_standstill()
+        self._check_stall()
         if deadline is not None and deadline <= tools.clock():
             self._take_time()
 
@@ -218,30 +220,30 @@ class Loop:
         A record that waited for room has held up the turn: a worker's latest reports may still be unread.
         """
         for worker in list(self._workers.values()):
-            self._hear_out(worker)
+            self._receive_rest(worker)
         for seen in self._measures.output():
             self._handle(seen)
         self._handle(TimePassed())
 
-    # --- what can have happened ------------------------------------------------------
+    # --- events ----------------------------------------------------------------------
 
-    def _hear(self, worker: LivingWorker) -> None:
+    def _receive(self, worker: LivingWorker) -> None:
         """Take one report; the others wake the next turn."""
         try:
             report = worker.child.connection.recv()
         except (EOFError, OSError):
-            worker.heard_out = True
+            worker.at_eof = True
             return
         if isinstance(report, Progress):
             self._tools.observer(RunProgressed(worker.slot, report))
             return
-        if isinstance(report, RunEnded):  # its process holds still what the run has needed
+        if isinstance(report, RunEnded):  # its process still holds the memory that the run needed
             for seen in self._measures.held(self._workers.values(), self._slot(worker.slot).device):
                 self._handle(seen)
-        self._handle(self._delivered(worker.slot, report) or Reported(worker.slot, self._placed(report)))
+        self._handle(self._delivered(worker.slot, report) or Reported(worker.slot, self._indexed(report)))
 
     def _delivered(self, slot: Slot, report: Report) -> Delivered | None:
-        """Return what it means that a run starts which the ledger knows; None for any other report."""
+        """Return the event of a start of a run that the ledger knows, None for any other report."""
         if not isinstance(report, RunStarted) or self._slot(slot).assigned is not None:
             return None
         row = self._tools.recorder.known(report.run_id)
@@ -249,8 +251,8 @@ class Loop:
             return None
         return Delivered(slot, report, row.attempts, None if row.resumable else row.outcome, row.seed)
 
-    def _placed(self, report: Report) -> Report:
-        """Give a run a place that its server has given none, where its seed is to follow from one."""
+    def _indexed(self, report: Report) -> Report:
+        """Give a run without an index from its server one, if its seed needs it."""
         if self.view.limits.seed is None or not isinstance(report, RunStarted) or report.index is not None:
             return report
         before = self._tools.recorder.begun_with(report.parameters)
@@ -261,26 +263,26 @@ class Loop:
             worker = self._workers.pop(reaped.pid, None)
             if worker is not None:
                 self._tools.memory.remove(worker.slot)
-                self._hear_out(worker)
+                self._receive_rest(worker)
                 self._handle(Died(worker.slot, name_death(reaped.status), self._tools.jitter()))
                 child.connection.close()
 
-    def _hear_out(self, worker: LivingWorker) -> None:
-        """Take all that a worker has said and that was not read yet."""
-        while not worker.heard_out and has_more(worker.child.connection):
-            self._hear(worker)
+    def _receive_rest(self, worker: LivingWorker) -> None:
+        """Receive all reports of a worker that are still unread."""
+        while not worker.at_eof and has_more(worker.child.connection):
+            self._receive(worker)
 
     def _take_asked(self) -> None:
         for asked in self._tools.control.take():
             self._handle(asked)
-        for letter in self._tools.mailbox.take():
-            if not isinstance(letter, ScaleAsked) or self._has_room_for(letter.workers):
-                self._handle(letter)
+        for command in self._tools.command_pipe.take():
+            if not isinstance(command, ScaleAsked) or self._has_room_for(command.workers):
+                self._handle(command)
         while not self._answers.empty():
             self._handle(self._answers.get())
 
     def _has_room_for(self, workers: int) -> bool:
-        """Make room for so many workers; what can't be had is said, and the sweep stays as it is."""
+        """Return whether the system has room for this many workers; if not, warn."""
         try:
             make_room_for(max(0, workers - len(self._workers)))
         except (ConfigError, OSError) as error:
@@ -294,15 +296,15 @@ class Loop:
         for seen in self._measures.take(self._workers.values(), devices):
             self._handle(seen)
 
-    def _take_standstill(self) -> None:
-        if self._tools.standstill.look(self.view):
+    def _check_stall(self) -> None:
+        if self._tools.stall_detector.look(self.view):
             for worker in self._workers.values():
                 worker.child.signal(STACKS_SIGNAL)
 
-    # --- acting -------------------------------------------------------------------------
+    # --- actions ------------------------------------------------------------------------
 
     def _handle(self, event: Event) -> None:
-        self._tools.standstill.moved()
+        self._tools.stall_detector.moved()
         before = self.view
         decision = decide(before, event, self._tools.clock())
         self.view = decision.view
@@ -310,7 +312,7 @@ class Loop:
             for action in decision.actions:
                 self._perform(action)
         except UnrecordedError:
-            # The start that is to be recorded comes first of the actions: with it, nothing has happened.
+            # The record of a start is the first action: without it, nothing has happened.
             self.view = before
         self._tools.tell_pool(self.view)
 
@@ -345,7 +347,7 @@ class Loop:
             case AskSweep():
                 server_calls.ask_sweep()
             case CheckAwaitedRuns():
-                server_calls.look(self._tools.siblings.look)
+                server_calls.look(self._tools.other_launches.look)
 
     def _spawn(self, slot: Slot) -> None:
         tools = self._tools
@@ -376,7 +378,7 @@ class Loop:
         try:
             self._in_slot[slot].child.connection.send(order)
         except OSError:
-            return  # it died meanwhile; its end is on its way
+            return  # it has died; its Died event follows
 
     def _record(self, action: RecordStart | RecordEnd | RecordDrop | RecordQuarantine) -> None:
         match action:

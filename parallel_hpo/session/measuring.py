@@ -1,11 +1,7 @@
-"""A sweep in which nothing happens, and nothing will, says so: no run is on, and no deadline will come.
+"""What the loop works with (`LoopContext`), what it measures (memory, output), and the detection of a stall.
 
-It waits then for a word of a worker or of the server that may never come: a fault of ours, or a
-server that answers nobody. The supervisor's stacks go into its folder, the workers' into their logs.
-
-What the loop acts with, and how it holds a living worker.
-
-What the loop looks at by itself, and how often: what workers hold, and whether they print.
+A sweep stalls if no run is active and no deadline will come: it waits for a worker or the server, which have
+a bug or don't answer. The session's stacks then go into its folder, the workers' into their logs.
 """
 
 from __future__ import annotations
@@ -41,12 +37,12 @@ from parallel_hpo.session.waiting import StopAware
 from parallel_hpo.worker import tree
 
 STILL_S: Final = 120.0
-"""Longer than anything takes that is neither a run nor has a deadline of its own."""
+"""Stall timeout in seconds, longer than anything takes that is no run and has no timeout of its own."""
 STACKS: Final = "supervisor-stacks.log"
 
 
 class StallDetector:
-    """Knows when something last happened."""
+    """Detects a sweep in which nothing happens any more."""
 
     def __init__(self, clock: Callable[[], float], observer: Observer, folder: Path) -> None:
         """`clock` gives monotonic seconds; `folder` is the sweep's."""
@@ -60,23 +56,25 @@ class StallDetector:
         self._moved_at = self._clock()
 
     def due_in_s(self, view: SweepView) -> float | None:
-        """Return after how long `look` has something to say, if nothing happens until then; None: never."""
+        """Return in how many seconds the sweep counts as stalled unless something happens; None: never."""
         if next_deadline(view) is not None or any(slot.run is not None for slot in view.slots):
             return None
         if view.grant is not None and not any(slot.busy for slot in view.slots):
-            return None  # other machines have what there is
+            return None  # other machines have the runs
         if view.presence.away and not any(slot.busy for slot in view.slots):
-            return None  # the owners of devices have them for as long as they like
+            return None  # other users may keep the devices for any time
         return max(0.0, self._moved_at + STILL_S - self._clock())
 
     def look(self, view: SweepView) -> bool:
-        """Say it where the sweep stands still; True: have the workers write their stacks, too."""
+        """Warn if the sweep is stalled; return whether the workers should write their stacks too."""
         if self.due_in_s(view) != 0.0:
             return False
         self.moved()
-        words = f"nothing has happened for {STILL_S:g} s and no run is on; the stacks of our processes are in"
+        words = (
+            f"nothing has happened for {STILL_S:g} s and no run is active; the stacks of our processes are in"
+        )
         self._observer(Message(f"{words} {self._folder / STACKS} and the workers' logs", warning=True))
-        # Where that fails (no room, no descriptor), it may be what everything waits for.
+        # If this fails (disk full, no descriptor), that may be the cause of the stall.
         with suppress(OSError), (self._folder / STACKS).open("a") as file:
             faulthandler.dump_traceback(file, all_threads=True)
         return True
@@ -84,7 +82,7 @@ class StallDetector:
 
 @dataclass(frozen=True, slots=True)
 class LoopContext:
-    """What the loop acts with; `clock` gives monotonic seconds, `jitter` numbers in [0, 1)."""
+    """What the loop works with; `clock` gives monotonic seconds, `jitter` numbers in [0, 1)."""
 
     children: ChildPool
     recorder: Recorder
@@ -92,11 +90,11 @@ class LoopContext:
     pump: OutputPump
     memory: MemoryWatch
     control: Control
-    mailbox: CommandPipe
+    command_pipe: CommandPipe
     patience: StopAware
-    standstill: StallDetector
-    siblings: OtherLaunches
-    aftermath: FailureHandler
+    stall_detector: StallDetector
+    other_launches: OtherLaunches
+    failure_handler: FailureHandler
     observer: Observer
     make_spec: Callable[[SlotView, str], WorkerSpec]
     """The spec of a slot's next worker, given its label."""
@@ -106,32 +104,33 @@ class LoopContext:
     clock: Callable[[], float]
     jitter: Callable[[], float]
     membership: Membership | None = None
-    """This machine's part in the sweep's pool; None: it has the sweep for itself."""
+    """This machine's membership in the sweep's pool; None: the sweep runs here only."""
 
     def tell_pool(self, view: SweepView) -> None:
-        """Say what could be used here by now."""
+        """Publish this machine's demand."""
         if self.membership is not None:
             self.membership.publish(needs(view, self.clock()))
 
 
 @dataclass(slots=True)
 class LivingWorker:
-    """A slot's living worker, as the loop handles it."""
+    """A slot's living worker, with its child process."""
 
     slot: Slot
     child: Child
     label: str
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
-    heard_out: bool = field(default=False)
-    """Its pipe is at its end; its death is yet to be reported."""
+    at_eof: bool = field(default=False)
+    """Its pipe has ended; its death is not yet reported."""
 
 
 MEASURE_EVERY_S: Final = 0.5
-"""A leak of 1 GB/s passes a memory limit by half of that; reading a tree's memory takes a millisecond."""
+"""Interval of measurements, in seconds: a leak of 1 GB/s exceeds the limit by 0.5 GB; a reading takes 1
+ms."""
 
 
 class Measurements:
-    """Looks where a limit, or devices that are shared by their memory, ask for it."""
+    """Measures what limits, and devices shared by memory, need."""
 
     def __init__(self, view: SweepView, tools: LoopContext) -> None:
         self._tools = tools
@@ -140,12 +139,12 @@ class Measurements:
         limits = (self._limits.memory_limit_mb, self._limits.stall_timeout_s)
         watched = self._of_devices or any(limit is not None for limit in limits)
         self.due_at = tools.clock() if watched else None
-        """When to look next; None: nothing asks for it."""
+        """Time of the next measurement; None: nothing to measure."""
 
     def take(
         self, workers: Iterable[LivingWorker], devices: Iterable[str]
     ) -> Iterator[MemorySeen | OutputSeen | DeviceMemorySeen]:
-        """Look, where it is time to; `devices` are those with workers."""
+        """Measure if it is time; `devices` are those with workers."""
         now = self._tools.clock()
         if self.due_at is None or now < self.due_at:
             return
@@ -159,12 +158,12 @@ class Measurements:
             yield from self.held(workers, device)
 
     def output(self) -> Iterator[OutputSeen]:
-        """Look who has printed something."""
+        """Yield the slots with new output."""
         if self._limits.stall_timeout_s is not None:
             yield from map(OutputSeen, self._tools.pump.take_active())
 
     def held(self, workers: Iterable[LivingWorker], device: str) -> list[DeviceMemorySeen]:
-        """Look at what workers hold of a slot's devices."""
+        """Return what workers hold of a device's memory."""
         if not self._of_devices or not device:
             return []
         slots = {worker.child.pid: worker.slot for worker in workers}
@@ -172,7 +171,7 @@ class Measurements:
 
 
 def _owner(pid: int, slots: dict[int, Slot]) -> Slot | None:
-    """Return the slot to whose worker's tree a process belongs; None: it is somebody else's."""
+    """Return the slot whose worker's process tree has this process; None: a foreign process."""
     if pid in slots:
         return slots[pid]
     try:

@@ -1,14 +1,13 @@
-"""Speaks for a machine with its sweep's pool: exchanges, keeps the lease, and lets go in time.
+"""A machine's membership in its sweep's pool: exchanges messages, keeps the lease, and kills all runs in
+time.
 
-    loop ── wants, starts, ends ──▶ outbox ──▶ exchange ──▶ pool
-         ◀─ PoolAnswered, a start's verdict ─┘     │
-                                                   └ no answer for 0.9 of the lease, or "gone":
-                                                     everything that runs here is killed
+    loop ── demand, starts, ends ──▶ outbox ──▶ exchange ──▶ pool
+         ◀─ PoolAnswered, StartGranted ─┘         │
+                                                  └ no answer for 0.9 of the lease, or "gone":
+                                                    all processes here are killed
 
-A start waits for the pool's word; an end is told as soon as can be. The fence has a thread of its
-own, for a request may hang for as long as the network likes.
-
-What a machine tells a pool: of attempts, of its software, and, while it is in one, notices.
+A start waits for the pool's answer; an end is sent soon. The fence has a thread of its own, as a request may
+hang for any time.
 """
 
 from __future__ import annotations
@@ -49,40 +48,42 @@ from parallel_hpo.session.signals import Control
 from parallel_hpo.session.waiting import StopAware
 
 BEAT_S: Final = 2.0
+"""Maximum interval of exchanges, in seconds."""
 BEATS: Final = 30
-"""A lease's beats at least; an exchange has that many tries before the fence."""
+"""Minimum number of exchanges per lease, so that many are tried before the fence."""
 SOON_S: Final = 0.05
-"""An end waits so long for the next run's start, which mostly comes at once, to be told with it."""
+"""Delay of an end, in seconds: the next run's start mostly follows at once, and shares the message."""
 NOTICES_S: Final = 0.5
+"""Maximum delay of a notice, in seconds."""
 RETRY_S: Final = 0.5
-"""After so long a server that does not answer is asked again."""
+"""Wait in seconds before an unreachable server is asked again."""
 OVER_BY: Final = (401, 403, 404)
-"""Refusals by which an epoch is over: our key is none any more, or the pool is gone."""
+"""Status codes that end an epoch: our key has expired, or the pool is gone."""
 LEAVE_TRIES: Final = 3
 
 
 PoolEvent = PoolAnswered | StartGranted | StartRefused
-"""What the pool's answers are to the loop."""
+"""Events for the loop from the pool's answers."""
 
 
 class PoolConnection(Protocol):
-    """What is asked of the pool; each call ends within seconds."""
+    """The requests to a pool; each call ends within seconds."""
 
     def exchange(self, told: Exchange) -> Granted:
-        """Tell what there is to tell; raises ServerAwayError or ServerRefusedError."""
+        """Exchange messages; raises ServerAwayError or ServerRefusedError."""
 
     def leave(self, epoch: int, reason: str) -> None:
-        """Say that nothing runs here any more; raises the same."""
+        """Leave the pool, when nothing runs here any more; raises the same."""
 
 
 def elapsed_s() -> float:
-    """Return seconds that go on while the machine is asleep, where the system counts such."""
+    """Return seconds that include time asleep, where the system counts it."""
     clock = getattr(time, "CLOCK_BOOTTIME", None)
     return time.monotonic() if clock is None else time.clock_gettime(clock)
 
 
 class Membership:
-    """One epoch of one machine; `open` starts its threads."""
+    """One epoch of a machine; `open` starts its threads."""
 
     def __init__(
         self,
@@ -95,23 +96,23 @@ class Membership:
         observer: Observer,
         clock: Callable[[], float] = elapsed_s,
     ) -> None:
-        """`joined_at` is when `clock` said that joining was asked for: the lease is no older than that."""
+        """`joined_at` is when the machine asked to join, by `clock`: the lease can't be older."""
         self.lost = ""
-        """Why this epoch is over though nobody asked for it; '': it is not."""
-        self._line = line
+        """Why this epoch ended against our will; '' if it has not."""
+        self._connection = line
         self._epoch = epoch
         self._fence_s = FENCE * node_timeout_s
         self._beat_s = min(BEAT_S, node_timeout_s / BEATS)
         self._control = control
         self._observer = observer
         self._clock = clock
-        self._heard_at = joined_at
+        self._answered_at = joined_at
         self._outbox = Outbox(epoch)
         self._answer: Granted | None = None
         self._post: Callable[[PoolEvent], None] | None = None
         self._due_at = joined_at
         self._turn = threading.Condition()
-        """Guards all that follows the outbox, and is notified where an exchange comes earlier."""
+        """Lock of the outbox and the fields after it; notified if the next exchange moves forward."""
         self._closing = threading.Event()
         self._threads = [
             threading.Thread(target=work, name=f"parallel_hpo-{what}", daemon=True)
@@ -125,7 +126,7 @@ class Membership:
     # --- for the loop ------------------------------------------------------------------
 
     def listen(self, post: Callable[[PoolEvent], None]) -> None:
-        """Have `post` called in another thread with each start's answer, and each grant that is new."""
+        """Set the function that gets each start's answer and each new grant, in another thread."""
         with self._turn:
             self._post = post
             answer = self._answer
@@ -133,47 +134,47 @@ class Membership:
             post(PoolAnswered(answer))
 
     def publish(self, needs: PoolNeeds) -> None:
-        """Say what could be used here."""
+        """Publish this machine's demand."""
         with self._turn:
             before, self._outbox.needs = self._outbox.needs, needs
-            if needs.exceed(before):  # what is needed less can wait for the next exchange
-                self._hurry(0.0)
+            if needs.exceed(before):  # a lower demand can wait for the next exchange
+                self._exchange_within(0.0)
 
     def ask(self, start: PooledStart, needs: PoolNeeds) -> None:
-        """Ask whether an attempt may enter `main`; `needs` are those of a machine where it has.
+        """Ask whether an attempt may start; the answer is posted as StartGranted or StartRefused.
 
-        The answer is posted as a StartGranted or a StartRefused.
+        `needs` is the demand with the attempt started.
         """
         with self._turn:
             self._outbox.ask(start, needs)
-            self._hurry(0.0)
+            self._exchange_within(0.0)
 
     def withdraw(self, end: PooledEnd) -> None:
-        """Have the pool told that an attempt does not start after all, where it may have counted it."""
+        """Withdraw a start, which the pool may have counted already."""
         with self._turn:
             self._outbox.withdraw(end)
-            self._hurry(SOON_S)
+            self._exchange_within(SOON_S)
 
     def end(self, end: PooledEnd) -> None:
-        """Have an end told, once it can be."""
+        """Send an attempt's end, as soon as possible."""
         with self._turn:
             self._outbox.end(end)
-            self._hurry(SOON_S)
+            self._exchange_within(SOON_S)
 
     def note(self, notice: Notice) -> None:
-        """Pass a notice on to whoever watches at the head."""
+        """Send a notice to the coordinator."""
         with self._turn:
             self._outbox.note(notice)
             if self._outbox.has_notices:
-                self._hurry(NOTICES_S)
+                self._exchange_within(NOTICES_S)
 
-    def settle(self, patience: StopAware) -> None:
-        """Wait until all ends are told, or this epoch is over; raises StoppedError."""
-        while self._owes():
+    def flush(self, patience: StopAware) -> None:
+        """Wait until all ends are sent, or this epoch has ended; raises StoppedError."""
+        while self._has_pending():
             patience.sleep(self._beat_s)
 
     def close(self, reason: str) -> None:
-        """Leave: nothing of this machine runs any more."""
+        """Leave the pool; no process of this machine may be left."""
         self._closing.set()
         with self._turn:
             self._turn.notify_all()
@@ -185,26 +186,26 @@ class Membership:
     # --- the threads -------------------------------------------------------------------
 
     def exchange_once(self) -> bool:
-        """Tell what there is, and take the answer; False: there was none."""
+        """Send all messages and take the answer; return False without one."""
         with self._turn:
             told = self._outbox.compose()
             self._due_at = self._clock() + self._beat_s
         sent_at = self._clock()
         try:
-            answer = self._line.exchange(told)
+            answer = self._connection.exchange(told)
         except ServerAwayError:
             return False
         except ServerRefusedError as error:
             if error.status not in OVER_BY:
-                return False  # a fault of ours, or a proxy's: the fence is what ends it
+                return False  # a bug of ours or a proxy's; the fence ends it
             self._lose(str(error))
             return True
         if answer.gone:
             self._lose("the sweep's pool took this machine for gone")
             return True
         with self._turn:
-            self._heard_at = max(self._heard_at, sent_at)
-            decided: list[PoolEvent] = [*self._outbox.settle(told, answer)]
+            self._answered_at = max(self._answered_at, sent_at)
+            decided: list[PoolEvent] = [*self._outbox.acknowledge(told, answer)]
             if self._is_news(answer):
                 decided.append(PoolAnswered(answer))
             self._answer = answer
@@ -214,11 +215,11 @@ class Membership:
                 post(event)
         return True
 
-    def look_at_fence(self) -> float:
-        """Return how many seconds are left until everything must be let go; at 0 it is."""
-        left_s = self._heard_at + self._fence_s - self._clock()
+    def check_fence(self) -> float:
+        """Return how many seconds are left until the fence; at 0, end the epoch."""
+        left_s = self._answered_at + self._fence_s - self._clock()
         if left_s <= 0:
-            self._lose(f"no word from the sweep's pool for {self._fence_s:g} s")
+            self._lose(f"no answer from the sweep's pool for {self._fence_s:g} s")
         return max(0.0, left_s)
 
     def _exchange_forever(self) -> None:
@@ -231,37 +232,37 @@ class Membership:
                     self._turn.wait(left_s)
 
     def _watch_fence(self) -> None:
-        while not self.lost and not self._closing.wait(self.look_at_fence()):
+        while not self.lost and not self._closing.wait(self.check_fence()):
             pass
 
     def _lose(self, why: str) -> None:
-        """Have all that runs here killed: from now on it may be run again elsewhere."""
+        """Kill all runs here: from now on, other machines may run them again."""
         with self._turn:
             if self.lost or self._closing.is_set():
                 return
             self.lost = why
-        self._observer(Message(f"{why}: what runs here is killed", warning=True))
+        self._observer(Message(f"{why}: killing all runs here", warning=True))
         self._control.put(StopAsked(StopKind.KILL, why, ExitCode.RESUMABLE))
 
     def _is_news(self, answer: Granted) -> bool:
-        """Whether it says something else than the one before, which the loop has been given."""
+        """Return whether it differs from the last answer that the loop has received."""
         before = self._answer
-        return before is None or _what_counts(answer) != _what_counts(before)
+        return before is None or _content(answer) != _content(before)
 
-    def _hurry(self, within_s: float) -> None:
+    def _exchange_within(self, within_s: float) -> None:
         at = self._clock() + within_s
         if at < self._due_at:
             self._due_at = at
             self._turn.notify_all()
 
-    def _owes(self) -> bool:
+    def _has_pending(self) -> bool:
         with self._turn:
-            return self._outbox.owes and not self.lost
+            return self._outbox.has_pending and not self.lost
 
     def _leave(self, reason: str) -> None:
         for _ in range(LEAVE_TRIES):
             try:
-                self._line.leave(self._epoch, reason)
+                self._connection.leave(self._epoch, reason)
                 return
             except ServerAwayError:
                 time.sleep(min(RETRY_S, self._beat_s))
@@ -269,70 +270,77 @@ class Membership:
                 return
 
 
-def _what_counts(answer: Granted) -> tuple[object, ...]:
+def _content(answer: Granted) -> tuple[object, ...]:
     return answer.granted, answer.each, answer.again, answer.ends
 
 
 REASON_CHARS: Final = 2_000
 TRACEBACK_CHARS: Final = 20_000
-"""What the pool is told of an end is for people; all of it is in this machine's ledger and logs."""
+"""Limits of texts sent to the pool, where they are for display; this machine's ledger and logs have all of
+it."""
 
 
 def start_of(slot: Slot, run: OpenRun, device: str | None) -> PooledStart:
-    """Return an attempt that is about to enter `main`."""
+    """Return the start of an attempt, as sent to the pool."""
     pooled = PooledRun(
-        *(run.run_id, run.parameters, run.attempt, run.spent_s, run.deaths, run.preemptions, run.seed)
+        run_id=run.run_id,
+        parameters=run.parameters,
+        attempt=run.attempt,
+        spent_s=run.spent_s,
+        deaths=run.deaths,
+        preemptions=run.preemptions,
+        seed=run.seed,
     )
     return PooledStart(pooled, int(slot), device)
 
 
 def end_of(record: RecordEnd) -> PooledEnd:
-    """Return the end of an attempt.
+    """Return the end of an attempt, as sent to the pool.
 
-    Of one that is handed on only what it took itself: the next one is told what was before.
+    Of a requeued run, the duration is that of this attempt only: the next one knows the earlier time.
     """
     run, end = record.run, record.end
-    handed_on = record.final and end.resumable
+    requeued = record.final and end.resumable
     return PooledEnd.like(
         end,
         *(run.run_id, run.attempt, record.final, int(record.slot)),
         reason=end.reason[:REASON_CHARS],
-        duration_s=end.duration_s - run.spent_s if handed_on else end.duration_s,
+        duration_s=end.duration_s - run.spent_s if requeued else end.duration_s,
         traceback=end.traceback[-TRACEBACK_CHARS:],
     )
 
 
 def end_of_waiting(record: RecordDrop) -> PooledEnd:
-    """Return that a run gets no other attempt here."""
+    """Return the end of a run that gets no further attempt here."""
     end = record.end
     duration_s = 0.0 if end.resumable else end.duration_s
     return PooledEnd.like(end, record.run.run_id, None, duration_s=duration_s)
 
 
-def never_begun(run: OpenRun) -> PooledEnd:
-    """Return the end of an attempt that the pool may have counted as started, and that a stop forestalled."""
+def end_of_withdrawn(run: OpenRun) -> PooledEnd:
+    """Return the end of an attempt that a stop prevented after the pool may have counted it."""
     reason = "a stop came before it began"
     return PooledEnd(run.run_id, run.attempt, outcome=Outcome.STOPPED, reason=reason, resumable=True)
 
 
 def versions_here() -> Versions:
-    """Return what must be the same on all machines."""
+    """Return the versions that all machines must share."""
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     return Versions(python, installed_client(), __version__)
 
 
 class Relay:
-    """An observer for two; from any thread."""
+    """An observer that passes notices to the user and to the coordinator; usable from any thread."""
 
     def __init__(self, observer: Observer, count: int | None) -> None:
         """`count` is the sweep's, over all machines."""
         self._observer = observer
         self._count = count
         self.membership: Membership | None = None
-        """Set while there is one."""
+        """Set during an epoch."""
 
     def __call__(self, notice: Notice) -> None:
-        """Take a notice."""
+        """Pass a notice on."""
         if isinstance(notice, SweepOpened):
             workers = "1 worker" if notice.workers == 1 else f"{notice.workers} workers"
             where = f"many machines, this one with {workers}"

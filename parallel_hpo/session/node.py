@@ -1,13 +1,10 @@
-"""One epoch of a machine in a sweep's pool: it joins, performs what it is granted, and leaves.
+"""A machine's part in a sweep's pool: it joins, runs what it is granted, and leaves. Called by `join`.
 
     devices ─▶ join: the lease is kept from here on ─▶ fork server ─▶ try `main` ─▶ OpenSweep ─▶ leave
 
-The ledger is a cache of this epoch's: what is counted is in the pool.
-
-A machine's part in a sweep of many: epoch after epoch, until the sweep is over or somebody stops it.
-
-An epoch ends early where the pool could not be heard for too long, or took the machine for gone: by then
-nothing of it runs any more, and the machine joins anew with nothing of what it had.
+One such membership is an epoch; its ledger is a copy, as the pool counts. An epoch ends early if the pool was
+unreachable for too long or has removed the machine. All its processes have been killed by then, and the
+machine joins again without its former runs.
 """
 
 from __future__ import annotations
@@ -53,32 +50,32 @@ RETRY_S: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class NodeTask:
-    """What a machine takes part in, and as whom."""
+    """The pool that a machine joins, and the machine's name there."""
 
     pool: NewPool
     pool_url: str
     key: str = field(repr=False)
-    """By which it joins: the sweep's own, or the master key."""
+    """Key to join with: the sweep's own, or the master key."""
     name: str
-    """What people call the machine."""
+    """The machine's name for the user."""
     share: Share | None = None
-    """The share of the count whose runs alone it performs; None: whatever is left."""
+    """The only share of the count that it runs; None: any run."""
     share_count: int = 0
-    """How many runs that share has."""
+    """Number of runs in that share."""
 
     @property
     def count(self) -> int | None:
-        """How many runs this is a part of; None: no limit."""
+        """The count of the sweep or of the share; None: no limit."""
         return self.pool.count if self.share is None else self.share_count
 
     @property
     def path(self) -> SweepPath:
-        """The sweep's."""
+        """The sweep's path."""
         return SweepPath.parse(self.pool.path)
 
 
 class NodeSetup(SessionSetup):
-    """One epoch; what it starts, `stack` ends."""
+    """One epoch; `stack` cleans up."""
 
     def __init__(
         self,
@@ -91,9 +88,11 @@ class NodeSetup(SessionSetup):
         wait_s: float,
         previous: int,
     ) -> None:
-        """`wait_s`: for so long a server that is away is waited for, before there is an epoch.
+        """Keep the arguments; start nothing.
 
-        `previous` is the machine's last epoch, of which nothing runs any more; 0: it had none.
+        Args:
+            wait_s: timeout for an unreachable server while joining.
+            previous: the machine's last epoch, whose processes have ended; 0: none.
         """
         super().__init__(setting, environment, stack)
         self._part = part
@@ -102,17 +101,17 @@ class NodeSetup(SessionSetup):
         self._previous = previous
         self.membership: Membership | None = None
         self.epoch = previous
-        """The machine's last one."""
+        """The machine's latest epoch."""
         self.reason = "it is done"
         """Why the machine leaves."""
 
     def take_part(self) -> SweepResult:
-        """Perform what is granted, until the pool lets the machine go or somebody stops it.
+        """Run what the pool grants, until the pool releases the machine or the user stops it.
 
         Raises:
-            ConfigError: its software is another than the head's, or its devices are not as configured.
-            TargetError: `main` can't be loaded here; the pool has been told why.
-            PoolOverError: the sweep is over.
+            ConfigError: its software differs from the coordinator's, or its devices from the configuration.
+            TargetError: `main` can't be loaded here; the pool knows why.
+            PoolOverError: the sweep has ended.
             BackendError: the server can't be reached, or refuses.
         """
         try:
@@ -151,13 +150,19 @@ class NodeSetup(SessionSetup):
         return result
 
     def _join(self, workers: int) -> tuple[Joined, float]:
-        """Join, waiting for a server that is away; return also when that was asked for, on `elapsed_s`."""
+        """Join, waiting for an unreachable server; return also the time of the request, by `elapsed_s`."""
         part = self._part
         door = PoolClient(part.pool_url, part.key, part.path.sweep_id)
         directory = str(self.section.directory.absolute())
         wants = Join(
-            *(part.name, versions_here(), workers, self.setting.mark, directory, self._previous),
-            *(str(part.share or ""), part.share_count),
+            part.name,
+            versions_here(),
+            workers,
+            self.setting.mark,
+            directory,
+            self._previous,
+            str(part.share or ""),
+            part.share_count,
         )
         until = elapsed_s() + self._wait_s
         while True:
@@ -171,7 +176,8 @@ class NodeSetup(SessionSetup):
 
     @contextmanager
     def _membership(self, joined: Joined, asked_at: float) -> Iterator[Membership]:
-        """Keep the lease within the block, and leave after it: what was started inside is gone by then."""
+        """Keep the lease within the block, and leave after it, when all processes started inside have
+        ended."""
         part = self._part
         membership = self.membership = Membership(
             PoolClient(part.pool_url, joined.key, part.path.sweep_id),
@@ -215,11 +221,11 @@ class NodeSetup(SessionSetup):
 
 
 AWAIT_SERVER_S: Final = 30.0
-"""So long a machine that comes waits at least for its server: they are often started together."""
+"""Minimum time in seconds to wait for the server when joining: both are often started together."""
 LEASES: Final = 10
-"""So many leases a machine that was cut off tries to come back for."""
+"""Time to try to join again after a disconnection, in leases."""
 STDIN: Final = 0
-ORPHANED: Final = "its standard input has ended: whoever started this machine's part is gone"
+ORPHANED: Final = "its standard input has ended: the process that started it has gone"
 
 
 def take_part(
@@ -231,10 +237,12 @@ def take_part(
     once: bool,
     environment: Mapping[str, str] | None = None,
 ) -> SweepResult:
-    """Perform what the pool grants this machine; return what became of its last epoch.
+    """Run what the pool grants this machine; return the result of its last epoch.
 
-    `once`: the machine does not join anew, and stops where its standard input, a pipe, ends: an engine
-    that has started it sees to both.
+    Args:
+        once: don't join again, and stop when standard input, a pipe, ends. For cluster engines, which
+        restart nodes
+            themselves.
 
     Raises:
         What `NodeSetup.take_part` raises.
@@ -243,24 +251,24 @@ def take_part(
     machine = _Machine(part, own, main, observer, once, time.monotonic(), environment)
     epoch = machine.take_part(wait_s=max(AWAIT_SERVER_S, part.pool.node_timeout_s), previous=0)
     while epoch.again:
-        observer(Message("this machine joins the sweep anew"))
+        observer(Message("this machine joins the sweep again"))
         epoch = machine.take_part(wait_s=LEASES * part.pool.node_timeout_s, previous=epoch.number)
     return epoch.result
 
 
 @dataclass(frozen=True, slots=True)
 class _Registration:
-    """What became of one."""
+    """The end of one epoch."""
 
     number: int
     result: SweepResult
     again: bool
-    """The machine is to join anew."""
+    """The machine joins again."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Machine:
-    """What all epochs of a machine have in common."""
+    """What all epochs of a machine share."""
 
     part: NodeTask
     section: HpoSection
@@ -268,11 +276,11 @@ class _Machine:
     observer: Observer
     once: bool
     began: float
-    """Monotonic seconds, of the first."""
+    """Start of the first epoch, in monotonic seconds."""
     environment: Mapping[str, str] | None = field(repr=False)
 
     def take_part(self, *, wait_s: float, previous: int) -> _Registration:
-        """Return what became of the next epoch."""
+        """Run the next epoch."""
         with closing(Control()) as control, ExitStack() as stack:
             stack.enter_context(SignalsTaken(control))
             if self.once:
@@ -289,8 +297,14 @@ class _Machine:
         token = variables.get(NODE_TOKEN) if self.once else None
         relay = Relay(self.observer, self.part.count)
         setting = LaunchSettings(
-            *(self.section, self.main, relay, control, time.monotonic, random.random),
-            *(make_mark(token), self.began),
+            section=self.section,
+            main=self.main,
+            observer=relay,
+            control=control,
+            clock=time.monotonic,
+            jitter=random.random,
+            mark=make_mark(token),
+            began=self.began,
             name=None if isinstance(self.main, PickledMain) else self.main,
         )
         return NodeSetup(
@@ -305,9 +319,9 @@ class _Machine:
 
 
 def section_of_node(section: HpoSection, *, headed: bool) -> HpoSection:
-    """Return a section without what is counted over all machines, or seen to at the head.
+    """Return a section without the keys that count over all machines, or that the coordinator handles.
 
-    Without a head, machines come when they do, and each has its own time until the deadline.
+    Without a coordinator, each machine keeps the deadline itself.
     """
     return section.model_copy(
         update={
@@ -323,7 +337,8 @@ def section_of_node(section: HpoSection, *, headed: bool) -> HpoSection:
 
 
 class _Owner:
-    """Within the block the end of standard input interrupts: nobody is there any more who would do so."""
+    """Within the block, the end of standard input interrupts the sweep: the engine that started us has
+    gone."""
 
     def __init__(self, control: Control) -> None:
         self._control = control

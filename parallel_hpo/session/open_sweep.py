@@ -1,8 +1,7 @@
-"""The end of a sweep, once nothing of it runs: what became of it goes to the disk and to its caller.
+"""Announces, runs and concludes a sweep that is open on its server and has its ledger. Called by `setup` and
+`node`.
 
-Runs that its server counts as running and that nobody started are found then, and named.
-
-A sweep that is open on its server and has its ledger: announce it, run it, conclude it.
+At the end, runs that the server counts as running though no worker started them ("phantoms") are named.
 """
 
 from __future__ import annotations
@@ -34,13 +33,13 @@ from parallel_hpo.records.ledger import Ledger
 from parallel_hpo.records.reader import RunRow
 from parallel_hpo.session.commands import Commands
 from parallel_hpo.session.decide.state import PoolGrant, SlotView, SweepView, open_view
-from parallel_hpo.session.hooks import FailureHandler, tell_of_end
+from parallel_hpo.session.hooks import FailureHandler, notify_end
 from parallel_hpo.session.launch_record import (
     LaunchRecord,
     LaunchSettings,
+    announce_new_count,
     count_before,
-    say_if_paused,
-    say_where_it_differs,
+    warn_if_paused,
 )
 from parallel_hpo.session.loop import Answer, Answers, Loop
 from parallel_hpo.session.measuring import LoopContext, StallDetector
@@ -56,7 +55,7 @@ from parallel_hpo.session.waiting import StopAware, StoppedError
 
 @dataclass(frozen=True, slots=True)
 class EndedSweep:
-    """The sweep that has ended, and what was known of it when it began."""
+    """Facts of an ended sweep that its ledger does not hold."""
 
     opened: OpenedSweep
     backend: str
@@ -64,18 +63,18 @@ class EndedSweep:
     count: int | None
     phantoms: tuple[str, ...]
     is_part: bool = False
-    """Whether other machines have runs of it that are not in this ledger."""
+    """Other machines have runs of it that are not in this ledger."""
 
 
 def conclude(ledger: Ledger, ending: SweepEnd, setting: LaunchSettings, ended: EndedSweep) -> SweepResult:
-    """Return what became of the sweep, which is in its ledger and its `summary.json` by then."""
-    runs = [_settled(row, ending) for row in ledger.runs()]
+    """Return the sweep's result, after writing it into the ledger and `summary.json`."""
+    runs = [_with_outcome(row, ending) for row in ledger.runs()]
     exit_code = exit_code_of(ending, runs, metric=None if ended.is_part else ended.opened.metric)
     try:
-        # Waits for the disk: the ends before it survive a power cut now, too.
+        # This waits for the disk, so the ends recorded before survive a power cut too.
         ledger.record_facts({"stop_reason": ending.reason, "exit_code": exit_code})
     except NoRoomError as error:
-        setting.observer(Message(f"{error}: how the sweep ended is not in it", warning=True))
+        setting.observer(Message(f"{error}: the sweep's end is not in it", warning=True))
     closing = SweepConclusion(
         sweep_id=ended.opened.path.sweep_id,
         sweep_url=ended.opened.url,
@@ -92,35 +91,35 @@ def conclude(ledger: Ledger, ending: SweepEnd, setting: LaunchSettings, ended: E
     result = summarise(runs, ledger.workers(), closing, machines=ledger.machines())
     try:
         write_summary(result, ended.folder / "summary.json")
-    except OSError as error:  # the ledger has it all: `status` and `--resume` read that
+    except OSError as error:  # `status` and `--resume` read the ledger instead
         setting.observer(Message(f"the summary could not be written: {error}", warning=True))
     setting.observer(SweepOver(result.exit_code))
     return result
 
 
 def exit_code_of(ending: SweepEnd, runs: Sequence[RunRow], *, metric: str | None) -> int:
-    """Return a sweep's exit code, which says also that a complete one has no value of its metric."""
+    """Return a sweep's exit code; NO_RUN_FINISHED if a complete sweep has no value of its metric."""
     if ending.exit_code != ExitCode.COMPLETE or metric is None or not runs:
         return ending.exit_code
     has_value = any(run.outcome is Outcome.FINISHED and run.value is not None for run in runs)
     return ExitCode.COMPLETE if has_value else ExitCode.NO_RUN_FINISHED
 
 
-def is_to_be_finished(ending: SweepEnd, ledger: Ledger) -> bool:
-    """Whether the sweep is ours and has had all its runs; one that was joined is left as it is."""
+def should_finish(ending: SweepEnd, ledger: Ledger) -> bool:
+    """Return whether to set the sweep to finished: we created it, and all its runs have ended."""
     done = ending.stop is None and ending.exit_code != ExitCode.FAILURE_POLICY
     return done and bool(ledger.facts["created"])
 
 
-def _settled(row: RunRow, ending: SweepEnd) -> RunRow:
-    """Return a run as a stop leaves it: one whose end could not be written is what --resume runs again."""
+def _with_outcome(row: RunRow, ending: SweepEnd) -> RunRow:
+    """Return a run as stopped if its end could not be recorded; `--resume` runs it again."""
     if row.outcome is not None or ending.stop is None:
         return row
     return replace(row, outcome=Outcome.STOPPED, reason=f"{ending.reason}; its end could not be recorded")
 
 
 def cut_short(control: Control, stop: StopKind) -> SweepEnd:
-    """Return the ending by the stop that left no more time."""
+    """Return the ending by the latest stop."""
     asked = control.take()[-1]
     return SweepEnd(asked.reason, asked.exit_code, stop)
 
@@ -133,7 +132,7 @@ def find_phantoms(
     setting: LaunchSettings,
     patience: StopAware,
 ) -> tuple[str, ...]:
-    """Return, and name, what the server counts as running in a sweep of ours and nobody started.
+    """Return, with a warning, runs that the server counts as running though no worker started them.
 
     Raises:
         StoppedError: a stop left no time to ask.
@@ -144,7 +143,7 @@ def find_phantoms(
     try:
         found = tuple(patience.call(lambda: backend.phantoms(path, known)))
     except ParallelHPOError as error:
-        words = f"whether the server lists runs that nobody started could not be asked: {error}"
+        words = f"can't ask the server for runs that no worker started: {error}"
         setting.observer(Message(words, warning=True))
         return ()
     if found:
@@ -154,13 +153,13 @@ def find_phantoms(
 
 
 ACTIVITY_PARTS: Final = 4
-"""A worker says so often within the stall time-out that its run logs."""
+"""Activity reports per stall timeout."""
 PROGRESS_PER_S: Final = 50
-"""All workers together say so often at the most how far their runs are."""
+"""Maximum progress reports per second, of all workers."""
 
 
 class OpenSweep:
-    """One sweep, as this supervisor performs it."""
+    """One launch of a sweep."""
 
     def __init__(
         self,
@@ -175,7 +174,7 @@ class OpenSweep:
         make_commands: Callable[[], Commands],
         membership: Membership | None = None,
     ) -> None:
-        """`membership` is in the pool that the sweep's runs are drawn from, where it has one."""
+        """`membership` is this machine's in the sweep's pool, if there is one."""
         self._setting = setting
         self._backend = backend
         self._children = children
@@ -191,30 +190,35 @@ class OpenSweep:
         self._earlier = read_earlier(ledger.runs())
         self._before = count_before(ledger.facts, self._earlier, goes_on=setting.goes_on)
         self._asked = setting.asked_count(ledger.facts, before=self._before)
-        say_where_it_differs(self._asked, setting.observer)
+        announce_new_count(self._asked, setting.observer)
         self._count = None if self._asked.count is None else self._before + self._asked.count
         self._folder = setting.folder_of(opened.path.sweep_id)
         self._sweep_folder = setting.section.directory / opened.path.sweep_id
 
     def perform(self) -> SweepResult:
-        """Return what became of the sweep; it is in `summary.json` by then, also after a fault of ours."""
+        """Run the sweep and return its result, after writing `summary.json`, even after a bug of ours."""
         marks = self._ledger.facts.get("marks", [])
         self._record()
         self._announce()
-        say_if_paused(self._opened, self._setting.section.directory, self._setting.observer)
+        warn_if_paused(self._opened, self._setting.section.directory, self._setting.observer)
         try:
-            with CommandPipe(self._folder) as mailbox:
-                ending = self._run(marks, mailbox)
+            with CommandPipe(self._folder) as command_pipe:
+                ending = self._run(marks, command_pipe)
         except BaseException as error:
             reason = str(error) if isinstance(error, ParallelHPOError) else f"a fault of ours: {error}"
-            with suppress(LedgerError):  # where that is the fault, nothing can be said of the runs
+            with suppress(LedgerError):  # if the ledger failed, there is no summary
                 self._conclude(SweepEnd(reason, ExitCode.OUR_FAULT))
             raise
         return self._conclude(ending)
 
     def _record(self) -> None:
         launch = LaunchRecord(
-            *(self._setting, self._opened, self._backend.name, self._count, self._asked, self._before),
+            setting=self._setting,
+            opened=self._opened,
+            backend=self._backend.name,
+            count=self._count,
+            asked=self._asked,
+            before=self._before,
             main_folder=self._sweep_folder,
             surroundings=self._surroundings,
         )
@@ -237,7 +241,7 @@ class OpenSweep:
             )
         )
 
-    def _run(self, marks: list[str], mailbox: CommandPipe) -> SweepEnd:
+    def _run(self, marks: list[str], command_pipe: CommandPipe) -> SweepEnd:
         setting = self._setting
         answers: Answers = queue.SimpleQueue()
 
@@ -259,7 +263,7 @@ class OpenSweep:
         watch = UserWatch(owners, post, seen=seen)
         if setting.section.polite:
             watch.start()
-        tools = self._equip(server_calls, pump, memory, mailbox)
+        tools = self._equip(server_calls, pump, memory, command_pipe)
         if self._membership is not None:
             self._membership.listen(post)
         try:
@@ -269,11 +273,11 @@ class OpenSweep:
             pump.close()
             memory.close()
             watch.close()
-            tools.aftermath.give_up()
+            tools.failure_handler.give_up()
             server_calls.close()
 
     def _open_view(self, seen: Mapping[str, str]) -> SweepView:
-        """Return what is known at the beginning; `seen` are the owners of devices."""
+        """Return the view at the start; `seen` are other users of devices."""
         setting, earlier = self._setting, self._earlier
         return open_view(
             replace(limits_of(setting.section), count=self._count),
@@ -290,7 +294,7 @@ class OpenSweep:
         )
 
     def _equip(
-        self, server_calls: ServerCalls, pump: OutputPump, memory: MemoryWatch, mailbox: CommandPipe
+        self, server_calls: ServerCalls, pump: OutputPump, memory: MemoryWatch, command_pipe: CommandPipe
     ) -> LoopContext:
         setting = self._setting
         return LoopContext(
@@ -300,16 +304,16 @@ class OpenSweep:
             pump=pump,
             memory=memory,
             control=setting.control,
-            mailbox=mailbox,
+            command_pipe=command_pipe,
             patience=self._patience,
-            standstill=StallDetector(setting.clock, setting.observer, self._folder),
-            siblings=OtherLaunches(
+            stall_detector=StallDetector(setting.clock, setting.observer, self._folder),
+            other_launches=OtherLaunches(
                 self._backend,
                 self._opened.path,
                 directory=setting.section.directory,
                 mark=setting.mark,
             ),
-            aftermath=FailureHandler(
+            failure_handler=FailureHandler(
                 self._sweep_folder,
                 words_of(setting.section.on_failure or ()),
                 commands=self._make_commands(),
@@ -326,21 +330,21 @@ class OpenSweep:
         )
 
     def _conduct(self, loop: Loop, tools: LoopContext) -> SweepEnd:
-        """Perform the runs, and write and tell what is to be known of their ends."""
+        """Run the loop, then flush records and reports to the server."""
         try:
             ending = loop.run()
         except StoppedError:
-            tools.recorder.settle(self._patience)
+            tools.recorder.flush(self._patience)
             return loop.view.ending or cut_short(tools.control, StopKind.KILL)
         self._patience.runs_are_over(ending.stop)
-        tools.recorder.settle(self._patience)
+        tools.recorder.flush(self._patience)
         try:
-            if is_to_be_finished(ending, self._ledger):
+            if should_finish(ending, self._ledger):
                 tools.server_calls.finish_sweep()
-            tools.server_calls.settle(self._patience)  # its calls are children too
+            tools.server_calls.flush(self._patience)  # its calls are children too
             if self._membership is not None:
-                self._membership.settle(self._patience)
-            self._patience.call(tools.aftermath.finish)
+                self._membership.flush(self._patience)
+            self._patience.call(tools.failure_handler.finish)
             self._phantoms = find_phantoms(
                 self._backend, self._opened.path, self._ledger, ending, self._setting, self._patience
             )
@@ -390,5 +394,5 @@ class OpenSweep:
             is_part=self._membership is not None,
         )
         result = conclude(self._ledger, ending, self._setting, ended)
-        tell_of_end(result, self._setting, self._make_commands())
+        notify_end(result, self._setting, self._make_commands())
         return result

@@ -1,9 +1,9 @@
-"""What the sibling shares of a sweep have that this one waits for, and what a killed one left.
+"""Runs that other launches on the sweep have and this one waits for, and runs that a killed launch left.
 
-A share that was killed leaves the run that its worker was issued and had not started. Nobody would
-ever start it, nor know that: a worker may be silent for as long as its `main` likes. But a sibling
-on the same server is on the same machine, with its ledger in the same folder: whether its supervisor
-is dead is known for certain there, and so is what it had begun, which stays its own.
+A killed launch leaves the run that its worker was issued but had not started. No process would start it, and
+silence proves nothing, as a `main` may run for any time. But all launches on a server of this machine have
+their ledgers in one folder: whether a launch is dead is known there for certain, and so are the runs that it
+has begun, which stay its own.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ class OtherLaunch:
     """Another launch on the sweep."""
 
     name: str
-    """What a user calls it: share 1/2."""
+    """Its name for the user, such as share 1/2."""
     mark: str
     alive: bool
     begun: frozenset[RunId] = frozenset()
-    """Runs that it has entered, and enters again where they were cut short."""
+    """Runs that it has started; it runs them again if they were interrupted."""
 
 
 class OtherLaunches:
-    """The other launches on a sweep, as far as this one waits for them."""
+    """The other launches on a sweep that this one waits for."""
 
     def __init__(self, backend: Backend, path: SweepPath, *, directory: Path, mark: str) -> None:
-        """`directory` is that of all sweeps, `mark` our own supervisor's."""
+        """`directory` is that of all sweeps, `mark` our own owner id."""
         self._backend = backend
         self._path = path
         self._directory = directory
@@ -46,7 +46,7 @@ class OtherLaunches:
         self._told: set[RunId] = set()
 
     def look(self) -> Iterator[Message]:
-        """Have what dead siblings left given out, and yield what is to be said of what is waited for."""
+        """Return dead launches' runs to the server, and yield messages about awaited runs."""
         for awaited in self._backend.awaited(self._path):
             if not _is_of(awaited, self._mark):
                 yield from self._look_at(awaited)
@@ -61,12 +61,12 @@ class OtherLaunches:
             yield Message(_what_is_awaited(awaited, sibling))
 
     def _find(self, awaited: AwaitedRun) -> OtherLaunch | None:
-        """Return the launch whose worker has the run; None: it is a stranger's agent that has it."""
+        """Return the launch whose worker has the run; None: an agent of another program has it."""
         if not awaited.label:
             return None
         all_read = True
         for ledger in ledgers_of(self._directory, self._path.sweep_id):
-            alive = is_supervised(ledger.parent)  # asked first: what a dead one's ledger says then is final
+            alive = is_supervised(ledger.parent)  # asked first: a dead launch's ledger is then final
             try:
                 with open_reader(ledger) as reader:
                     marks = [mark for mark in reader.facts.get("marks", []) if _is_of(awaited, mark)]
@@ -80,21 +80,21 @@ class OtherLaunches:
 
 
 def _is_of(awaited: AwaitedRun, mark: str) -> bool:
-    """Whether it is a worker of the supervisor with this mark that has the run."""
+    """Return whether a worker of the session with this owner id has the run."""
     return awaited.label.startswith(f"{mark}_")
 
 
 def _without_ledger(awaited: AwaitedRun, *, all_read: bool) -> OtherLaunch:
-    """Return a launch whose folder was removed: its mark says whether it is dead, and nobody goes on with it.
+    """Return a launch without a folder: its owner id tells whether it is dead, and its runs are nobody's.
 
-    Where a ledger can't be read it may be that one's, with what stays its own.
+    If a ledger can't be read, it may be this launch's, with runs that stay its own.
     """
     mark = awaited.label.rpartition("_")[0].rpartition("_")[0]
-    return OtherLaunch("a launch whose ledger isn't to be read", mark, not (all_read and is_dead(mark)))
+    return OtherLaunch("a launch whose ledger can't be read", mark, not (all_read and is_dead(mark)))
 
 
 def _name_of(folder: Path) -> str:
-    """Return what a user calls the launch in a folder: `share-1-of-2` is share 1/2."""
+    """Return the user's name of the launch in a folder: `share-1-of-2` is share 1/2."""
     kind, _, numbers = folder.name.partition("-")
     return f"share {numbers.replace('-of-', '/')}" if kind == "share" else f"the launch in {folder}"
 
@@ -102,16 +102,14 @@ def _name_of(folder: Path) -> str:
 def _what_was_left(run_id: RunId, sibling: OtherLaunch) -> str:
     if run_id in sibling.begun:
         return (
-            f"{sibling.name} was killed, and its run {run_id} is not waited for any more: the next launch of"
-            " that share goes on with it"
+            f"{sibling.name} was killed, so its run {run_id} is not awaited any more: the next launch of"
+            " that share continues it"
         )
-    return f"{sibling.name} was killed before it had started run {run_id}, which is given out again now"
+    return f"{sibling.name} was killed before it started run {run_id}, which is requeued"
 
 
 def _what_is_awaited(awaited: AwaitedRun, sibling: OtherLaunch | None) -> str:
-    words = f"there are no more runs, but for run {awaited.run_id}: waiting for"
+    words = f"no more runs, except run {awaited.run_id}: waiting for"
     if sibling is not None:
-        return f"{words} {sibling.name}, which was given it and has not started it"
-    return (
-        f"{words} an agent on {awaited.host}, which was given it; once that is silent, it is given out again"
-    )
+        return f"{words} {sibling.name}, which has it and has not started it"
+    return f"{words} an agent on {awaited.host}, which has it; it is requeued once that agent is silent"

@@ -1,6 +1,6 @@
-"""What a machine is yet to tell its pool. No thread, no clock: whoever uses it holds a lock.
+"""Messages from a machine to its pool. No thread, no clock; the caller (`membership`) holds a lock.
 
-Starts and ends stay until an answer has settled them; notices are said once, and may be lost.
+Starts and ends stay until an answer has acknowledged them; notices are sent once, and may be lost.
 """
 
 from __future__ import annotations
@@ -16,39 +16,40 @@ from parallel_hpo.session.decide.demand import PoolNeeds
 from parallel_hpo.session.decide.events import StartGranted, StartRefused
 
 NOTICES: Final = 200
-"""So many a message: of a flood of lines the head shows what it can, and how many there were."""
+"""Maximum notices per message; of a flood, the coordinator shows these and the number of the others."""
 LINE_CHARS: Final = 1000
-"""A line is passed on so far; all of it is in the worker's log."""
+"""Maximum characters of a line; the worker's log has all of it."""
 OF_THE_MACHINE: Final = (SweepOpened, SweepOver)
-"""Notices that are about this machine's part; the head has its own of the whole."""
+"""Notices about this machine's part; the coordinator has its own about the whole sweep."""
 
 
 class Outbox:
-    """What one node tells in the exchanges of its epoch."""
+    """The messages of one epoch of a node."""
 
     def __init__(self, epoch: int) -> None:
         self._epoch = epoch
         self._number = 0
         self._starts: dict[RunId, PooledStart] = {}
-        """Those that wait for an answer."""
+        """Starts that wait for an answer."""
         self._sent: set[RunId] = set()
-        """Those of them that an exchange has told."""
+        """Starts that an exchange has sent."""
         self._ends: list[PooledEnd] = []
         self._notices: list[Mapping[str, Any]] = []
         self._more = 0
         self.needs = PoolNeeds()
 
-    # --- what is to be told ------------------------------------------------------------
+    # --- adding -------------------------------------------------------------------
 
     def ask(self, start: PooledStart, needs: PoolNeeds) -> None:
         """Ask whether an attempt may start.
 
-        `needs` are those of a machine where it has started: else the run would count as held and as started.
+        `needs` is the demand with the attempt started; else the run would count twice, as held and as
+        started.
         """
         self._starts[start.run.run_id], self.needs = start, needs
 
     def withdraw(self, end: PooledEnd) -> None:
-        """Ask no more for an attempt; `end` is told where the pool may have counted it, or has."""
+        """Withdraw a start; send `end` if the pool may have counted the attempt."""
         waits = self._starts.pop(end.run_id, None) is not None
         if not waits or end.run_id in self._sent:
             self._ends.append(end)
@@ -68,39 +69,45 @@ class Outbox:
         self._notices.append(to_json(notice))
 
     @property
-    def owes(self) -> bool:
-        """Whether something is to be told that counts."""
+    def has_pending(self) -> bool:
+        """Return whether starts or ends wait for an answer."""
         return bool(self._ends) or bool(self._starts)
 
     @property
     def has_notices(self) -> bool:
         return bool(self._notices)
 
-    # --- telling it --------------------------------------------------------------------
+    # --- sending -----------------------------------------------------------------------
 
     def compose(self) -> Exchange:
-        """Return the next exchange: all that no answer has settled, and what is newly said."""
+        """Return the next exchange: all unacknowledged starts and ends, and new notices."""
         self._number += 1
         starts = tuple(self._starts.values())
         self._sent.update(self._starts)
         notices, more = self._notices, self._more
         self._notices, self._more = [], 0
         if more:
-            words = f"{more} more lines and other notices came at once, and were not passed on"
+            words = f"{more} more lines and other notices came at once and were dropped"
             notices.append(to_json(Message(words)))
         return Exchange(
-            *(self._epoch, self._number, self.needs.wants, self.needs.wants_again),
-            *(starts, tuple(self._ends), self.needs.over, tuple(notices)),
+            self._epoch,
+            self._number,
+            self.needs.wants,
+            self.needs.wants_again,
+            starts,
+            tuple(self._ends),
+            self.needs.over,
+            tuple(notices),
         )
 
-    def settle(self, told: Exchange, answer: Granted) -> list[StartGranted | StartRefused]:
-        """Take what the pool has heard off the list; return what it says of the starts that wait."""
+    def acknowledge(self, told: Exchange, answer: Granted) -> list[StartGranted | StartRefused]:
+        """Remove what the pool has received; return its answers about starts."""
         del self._ends[: len(told.ends)]
         decided: list[StartGranted | StartRefused] = []
         for start in told.starts:
             slot, run_id = Slot(start.slot), start.run.run_id
             if self._starts.get(run_id) is not start:
-                continue  # it was withdrawn meanwhile
+                continue  # withdrawn in the meantime
             if run_id in answer.started:
                 decided.append(StartGranted(slot, run_id))
             elif run_id in answer.refused:

@@ -1,4 +1,4 @@
-"""What a section of the configuration comes to on this machine, before anything starts."""
+"""Plans a sweep on this machine, before anything starts. Called by `setup`, and by `run --dry-run`."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ from parallel_hpo.session.decide.state import Limits
 
 @dataclass(frozen=True, slots=True)
 class SweepPlan:
-    """The plan of a sweep: its workers, their shares of the count, where it would run and why there."""
+    """The plan of a sweep: its workers, their shares of the count, and its backend with the reason."""
 
     workers: int
     count: int | None
-    """The runs that are asked for: by the count, else by the sweep's run_cap; None: no limit."""
+    """Number of runs: the count, else the sweep's run_cap; None: no limit."""
     shares: tuple[int, ...]
     """Runs planned for each worker; empty where the count has no limit."""
     backend: str
     reason: str
     folder: Path
-    """The folder that the sweep's own is made in."""
+    """Parent of the sweep's folder."""
     environment: dict[str, str] = field(repr=False)
-    """What the first worker's environment has beyond or different from the parent's."""
+    """Variables of the first worker that differ from the parent's."""
     devices: tuple[str, ...]
-    """What the workers get in turn, as their masks have it; empty: they compute on the processor."""
+    """Devices, given to workers in turn, as in their masks; empty: they compute on the CPU."""
     notes: tuple[Message, ...]
-    """What the user should know of the devices and of the sweep configuration."""
+    """Notes about the devices and the sweep configuration."""
 
 
 def plan_sweep(
@@ -60,9 +60,8 @@ def plan_sweep(
     """Return the plan of a sweep.
 
     Raises:
-        ConfigError: the deadline is past; the backend is at odds with the environment, or the workers
-            with the devices.
-        BackendError: `backend: wandb` without credentials.
+        ConfigError: the deadline is past; the backend contradicts the environment, or the workers the
+        devices. BackendError: `backend: wandb` without credentials.
     """
     now = time.time()
     expect_ahead(section, now=now, began_at=now)
@@ -103,12 +102,12 @@ def _first_workers_environment(
 
 
 def shares_of(count: int | None, workers: int) -> tuple[int, ...]:
-    """Return the planned share of each worker; none where the count has no limit."""
+    """Return the planned share of each worker; empty without a count."""
     return () if count is None else tuple(split_count(count, workers))
 
 
 def planned_count(section: HpoSection) -> int | None:
-    """Return the count of a launch, or where it has none the run_cap of the sweep that it creates."""
+    """Return the count of a launch, or else the run_cap of the sweep that it creates."""
     creates = section.sweep_configuration is not None and section.sweep_id is None
     if section.count is not None or not creates:
         return section.count
@@ -117,7 +116,7 @@ def planned_count(section: HpoSection) -> int | None:
 
 
 def doubts_of(section: HpoSection) -> tuple[Message, ...]:
-    """Return warnings of what the sweep that is to be created likely does not mean."""
+    """Return warnings about likely mistakes in the configuration of a new sweep."""
     if section.sweep_configuration is None or section.sweep_id is not None:
         return ()
     doubts = find_suspicious_bounds(section.sweep_configuration, where="hpo.sweep_configuration")
@@ -125,7 +124,7 @@ def doubts_of(section: HpoSection) -> tuple[Message, ...]:
 
 
 def limits_of(section: HpoSection) -> Limits:
-    """Return what the section allows, as decisions take it."""
+    """Return the section's limits, for decisions."""
     return Limits(
         count=section.count,
         retries=section.retries,
@@ -145,23 +144,23 @@ def limits_of(section: HpoSection) -> Limits:
 
 
 def expect_ahead(section: HpoSection, *, now: float, began_at: float) -> None:
-    """Raise ConfigError where the deadline of a launch is past that began then, seconds since the epoch."""
+    """Raise ConfigError if the deadline is past; times in seconds since the epoch."""
     if section.deadline is not None and deadline_at(section.deadline, began_at) <= now:
         raise ConfigError(
-            f"hpo.deadline is {section.deadline}, which is past: no run would end by then;"
+            f"hpo.deadline is {section.deadline}, which has passed: no run could end before;"
             " give a later time, or leave it out"
         )
 
 
 def library_for(section: HpoSection, open_library: OpenLibrary) -> OpenLibrary:
-    """Return how to open the library of devices that the section needs."""
+    """Return the function that opens the device library for this section."""
     return no_library if section.devices == "cpu" else open_library
 
 
 def place_workers(
     section: HpoSection, environment: Mapping[str, str], library: DeviceLibrary | NoDriver
 ) -> SlotAssignment:
-    """Return the sweep's slots and what each computes on; raises ConfigError where it can't be so."""
+    """Return the sweep's slots with their devices; raises ConfigError if the configuration can't be met."""
     return place(section, Machine(environment, library, count_physical_cores, is_stranger))
 
 
@@ -176,6 +175,6 @@ def count_cores() -> int:
 
 
 def _joblib() -> Any:
-    import joblib  # imported late: it takes a while, and other processes are being started meanwhile
+    import joblib  # imported late: it is slow, and other processes start in the meantime
 
     return joblib

@@ -1,8 +1,8 @@
-"""Writes decisions into the ledger for the loop, and waits where the disk has no room for them.
+"""Writes the loop's records into the ledger, and waits while the disk is full.
 
-Nothing may begin unrecorded: while a record can't be written the sweep stands still. After a stop
-nothing begins: what can't be written then is tried again at the end (`settle`), and else is what a
-resumed sweep finds open.
+No run starts unrecorded: while a record can't be written, the sweep waits. After a stop, nothing starts:
+pending records are tried again at the end (`flush`); if that fails too, a resumed sweep finds these runs
+open.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from parallel_hpo.session.signals import Control
 from parallel_hpo.session.waiting import StopAware, StoppedError
 
 ROOM_RETRY_S: Final = 1.0
-"""How often a ledger without room is tried again; it is a person who frees a disk."""
+"""Retry interval in seconds while the disk is full; a person has to free it."""
 DELAYED_S: Final = 0.5
 """Duration of a record, in seconds, from which on its run's clock is set anew. SQLite waits by itself for
 up to 5 s where another program holds the ledger."""
 
 
 class UnrecordedError(Exception):
-    """A stop came while a start waited for its record: the run does not begin."""
+    """A stop came while a start waited for its record: the run does not start."""
 
 
 class Recorder:
-    """One sweep's hand on its ledger; without a stop each method returns once its record is on the disk.
+    """Writes one sweep's ledger. Without a stop, each method returns once its record is on the disk.
 
     Raises:
-        LedgerError: the ledger can't be written, and will not be by waiting.
+        LedgerError: the ledger can't be written, and waiting does not help.
     """
 
     def __init__(
@@ -44,10 +44,10 @@ class Recorder:
         self._control = control
         self._observer = observer
         self._retry_s = retry_s
-        self._owed: list[Callable[[], None]] = []
+        self._pending: list[Callable[[], None]] = []
 
     def known(self, run_id: RunId) -> RunRow | None:
-        """Return what is recorded of a run; None where it was never started."""
+        """Return the record of a run, None if it has never started."""
         return self._ledger.run(run_id)
 
     def begun_with(self, parameters: Parameters) -> int:
@@ -55,11 +55,11 @@ class Recorder:
         return self._ledger.begun_with(parameters)
 
     def spawn(self, slot: Slot, device: str | None, *, again: bool) -> None:
-        """A process is about to be started in the slot; `again`: in the place of one that ended."""
+        """Record the start of a process in the slot; `again`: it replaces one."""
         self._write(lambda: self._ledger.record_spawn(slot, device, again=again))
 
     def start(self, record: RecordStart, device: str | None) -> bool:
-        """An attempt is about to enter `main`: return whether its record had to wait.
+        """Record that an attempt enters `main`; return whether the record had to wait.
 
         Raises:
             UnrecordedError: a stop came before the record could be written.
@@ -76,21 +76,21 @@ class Recorder:
                 seed=run.seed,
             )
         )
-        if self._owed:
-            self._owed.pop()
+        if self._pending:
+            self._pending.pop()
             raise UnrecordedError
         return waited or self._control.clock() - began_at >= DELAYED_S
 
     def end(self, record: RecordEnd) -> None:
-        """An attempt is over, and the run with it where the record is final."""
+        """Record the end of an attempt, and of its run if the record is final."""
         self._write(lambda: self._end(record))
 
     def drop(self, record: RecordDrop) -> None:
-        """A run that waited for another attempt gets none."""
+        """Record that a run waiting for another attempt gets none."""
         self._write(lambda: self._ledger.record_end(record.run.run_id, None, record.end))
 
     def quarantine(self, record: RecordQuarantine) -> None:
-        """A device gets no runs for a while."""
+        """Record that a device is in quarantine."""
         self._write(lambda: self._ledger.record_quarantine(record.device, record.reason))
 
     def _end(self, record: RecordEnd) -> None:
@@ -100,47 +100,47 @@ class Recorder:
         else:
             self._ledger.record_attempt_end(run.run_id, run.attempt, record.end)
 
-    def settle(self, patience: StopAware) -> None:
-        """Write what is owed, waiting for room for as long as a stop allows; say what can't be."""
+    def flush(self, patience: StopAware) -> None:
+        """Write pending records, waiting as long as a stop allows; warn about the rest."""
         try:
-            while self._owed and not self._pay():
+            while self._pending and not self._flush_once():
                 patience.sleep(self._retry_s)
         except (StoppedError, LedgerError) as error:
             why = f": {error}" if isinstance(error, LedgerError) else ""
-            records = "1 record" if len(self._owed) == 1 else f"{len(self._owed)} records"
+            records = "1 record" if len(self._pending) == 1 else f"{len(self._pending)} records"
             words = f"{records} could not be written into the ledger{why}"
-            self._observer(Message(f"{words}: --resume runs again what it finds open", warning=True))
+            self._observer(Message(f"{words}: --resume runs these runs again", warning=True))
 
-    def _pay(self) -> bool:
-        """Write what is owed, in its order; return whether all of it has been."""
+    def _flush_once(self) -> bool:
+        """Write pending records in order; return whether none is left."""
         try:
-            while self._owed:
-                self._owed[0]()
-                del self._owed[0]
+            while self._pending:
+                self._pending[0]()
+                del self._pending[0]
         except NoRoomError:
             return False
         return True
 
     def _write(self, record: Callable[[], None]) -> bool:
-        """Write a record, now or once there is room; return whether there was none at first."""
-        if self._owed:
-            self._owed.append(record)
+        """Write a record, now or once the disk has room; return whether it had to wait."""
+        if self._pending:
+            self._pending.append(record)
             return True
         try:
             record()
         except LedgerError as error:
             if not self._control.has_stopped and not isinstance(error, NoRoomError):
                 raise
-            self._owed.append(record)
+            self._pending.append(record)
             if not self._control.has_stopped:
                 self._wait_for_room(error)
             return True
         return False
 
     def _wait_for_room(self, error: LedgerError) -> None:
-        self._observer(Message(f"{error} The sweep waits until it can go on", warning=True))
+        self._observer(Message(f"{error} The sweep waits until it can be written", warning=True))
         while not self._control.wait_for_stop(self._retry_s):
-            if self._pay():
+            if self._flush_once():
                 self._observer(Message("the ledger can be written again: the sweep goes on"))
                 break
-        self._control.ring()  # what rang meanwhile has been heard here
+        self._control.ring()  # other wake-ups were consumed here

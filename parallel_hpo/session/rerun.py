@@ -1,8 +1,8 @@
-"""Runs one run of a sweep again, in the foreground and outside of the sweep's record.
+"""Runs one run of a sweep again in the foreground, for `rerun`.
 
-    ledger ─▶ parameters, what `main` is ─▶ the sweep's server ─▶ a process on the user's terminal
+    ledger ─▶ parameters, `main` ─▶ the sweep's server ─▶ a process on the user's terminal
 
-It has an id of its own, the same parameters, and belongs to no sweep.
+The new run has its own id and the same parameters, and belongs to no sweep.
 """
 
 from __future__ import annotations
@@ -35,42 +35,42 @@ from parallel_hpo.records.folders import KnownSweep
 from parallel_hpo.records.reader import RunRow
 
 LABEL: Final = "rerun"
-"""What a key of the embedded server's is made for."""
+"""Label of the key that the embedded server issues for it."""
 POOL_MAIN: Final = "pool_main"
 """The fact that has the `main` of a sweep's pool, as text."""
 _ID_CHARS: Final = 8
 FORWARDED: Final = (signal.SIGTERM, signal.SIGHUP)
-"""What a terminal does not tell the run itself."""
+"""Signals that a terminal does not send to the run itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class RerunRequest:
-    """What is to be run again."""
+    """A run to run again."""
 
     known: KnownSweep
     run: RunRow
     debug: bool
     run_id: RunId
-    """The new one."""
+    """The new run's id."""
 
 
 def new_run_id() -> RunId:
-    """Return an id as wandb makes them."""
+    """Return a run id in wandb's format."""
     letters = string.ascii_lowercase + string.digits
     return RunId("".join(secrets.choice(letters) for _ in range(_ID_CHARS)))
 
 
 def run_again(again: RerunRequest, environment: Mapping[str, str]) -> int:
-    """Run it to its end, and return its exit code; 128 + n where signal n has ended it.
+    """Run the run again to its end, and return its exit code; 128 + n if signal n has ended it.
 
     Raises:
-        UsageError: what the sweep's runs call is not known, or has no debugger.
+        UsageError: the sweep's `main` is unknown, or can't be debugged.
         BackendError: the sweep's server does not answer.
     """
     main = _main_of(again.known)
     if again.debug and isinstance(main, Program):
         raise UsageError(
-            f"--pdb: {main} is a program of its own, which no debugger can look into from here:"
+            f"--pdb: {main} is a separate program, which can't be debugged from here:"
             " leave --pdb out, and let it call breakpoint()"
         )
     with _server_of(again.known, environment) as backend:
@@ -87,7 +87,7 @@ def run_again(again: RerunRequest, environment: Mapping[str, str]) -> int:
 
 
 def _named_seed(again: RerunRequest) -> dict[str, int]:
-    """Return the run's seed under the name that its `wandb.config` has it by, if there are both."""
+    """Return the run's seed under its name in `wandb.config`, if it has both."""
     name, seed = again.known.facts.get("seed_parameter"), again.run.seed
     return {} if name is None or seed is None else {name: seed}
 
@@ -98,8 +98,8 @@ def _main_of(known: KnownSweep) -> PickledMain | Target | Program:
     fact = known.facts.get("main")
     kept = kept_in(known.folder) if fact is None else from_fact(fact)
     if kept is None:
-        why = known.facts.get("main_not_kept") or "it was run by a version that noted nothing of that"
-        raise UsageError(f"{known.sweep_id}: what its runs call is not known any more: {why}")
+        why = known.facts.get("main_not_kept") or "it was run by a version that did not record it"
+        raise UsageError(f"{known.sweep_id}: its `main` is not known any more: {why}")
     return kept
 
 
@@ -155,7 +155,7 @@ def _surroundings(again: RerunRequest, backend: Backend, environment: Mapping[st
 
 
 def _perform(order: RunAgain) -> int:
-    """Start the process that has the terminal, tell it what it is to run, and wait for its end."""
+    """Start the process on the terminal, send it the run, and wait for its end."""
     reader, writer = os.pipe()
     try:
         command = [sys.executable, "-m", "parallel_hpo.worker.rerun", str(reader)]
@@ -171,7 +171,7 @@ def _perform(order: RunAgain) -> int:
 
 @contextmanager
 def _terminal_left_to(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Let Ctrl-C be the run's own, which the terminal tells it, and pass on what else ends a command."""
+    """Leave Ctrl-C to the run, which gets it from the terminal, and forward other signals to it."""
 
     def forward(number: int, frame: FrameType | None) -> None:
         process.send_signal(number)

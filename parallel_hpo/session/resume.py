@@ -1,4 +1,4 @@
-"""What a ledger says of an earlier part of a sweep, as the next supervisor starts from it."""
+"""Where an earlier launch of a sweep stopped, by its ledger. Called by `setup` and `open_sweep`."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from parallel_hpo.session.decide.state import OpenRun
 
 @dataclass(frozen=True, slots=True)
 class ResumeState:
-    """How far a sweep had come."""
+    """The state that a sweep resumes from."""
 
     started: int = 0
     reruns: tuple[OpenRun, ...] = ()
-    """Runs that were cut by a stop or by the supervisor's own death: to be run again first."""
+    """Runs interrupted by a stop or by the session's death; they run again first."""
     failures: FailureCount = field(default_factory=FailureCount)
-    """What the breaker begins with: whether any run has finished. What failed before has been seen to."""
+    """Start of the failure limits: only whether any run has finished. Earlier failures don't count."""
     ended: Mapping[RunId, Outcome] = field(default_factory=dict)
-    """How each run ended that is over."""
+    """Outcomes of the ended runs."""
     took: tuple[float, ...] = ()
-    """How long the last attempts of the latest of them took, in seconds."""
+    """Durations of the last attempts of the latest of these, in seconds."""
 
 
 def read_earlier(rows: Iterable[RunRow]) -> ResumeState:
-    """Return what the runs of a ledger come to; what the supervisor's death cut costs no retry."""
+    """Return the state by a ledger's runs; an interruption by the session's death costs no retry."""
     started, reruns, ended = 0, [], {}
     took: tuple[float, ...] = ()
     for row in rows:
@@ -58,24 +58,24 @@ def read_earlier(rows: Iterable[RunRow]) -> ResumeState:
 
 @dataclass(frozen=True, slots=True)
 class AskedCount:
-    """The count that a launch goes for, in the runs that it performs; None: no limit."""
+    """The count of a launch, in runs of its own; None: no limit."""
 
     count: int | None
     given: bool
-    """By a flag or a variable, of this launch or of one that it goes on with, and not by the file."""
+    """It comes from an option or a variable of this launch or of one that it continues, not from the file."""
     was: int | None
-    """What an earlier launch asked for; `count` where there was none."""
+    """The count of the earlier launch; `count` if there was none."""
 
     @property
     def is_raised(self) -> bool:
-        """Whether it is more than that."""
+        """Return whether it is higher than the earlier count."""
         return self.was is not None and (self.count is None or self.count > self.was)
 
 
 def asked_count(count: int | None, *, given: bool, facts: Mapping[str, Any], goes_on: bool) -> AskedCount:
-    """Return the count of a launch that asks for `count`.
+    """Return the count of a launch.
 
-    One that goes on with an earlier launch's keeps what a flag gave that one, unless it gives its own.
+    A launch that continues another keeps the count of that one's option, unless it has its own option.
     """
     if not goes_on or "count" not in facts:
         return AskedCount(count, given, count)
@@ -87,28 +87,28 @@ def asked_count(count: int | None, *, given: bool, facts: Mapping[str, Any], goe
 
 
 def count_or_cap(count: int | None, run_cap: int | None, *, before: int) -> int | None:
-    """Return the count; where none is given, what `before` earlier runs have left of the sweep's run_cap."""
+    """Return the count, or else what `before` earlier runs have left of the sweep's run_cap."""
     return max(0, run_cap - before) if count is None and run_cap is not None else count
 
 
 def facts_of(ledger: LedgerReader | None, resume: str | None, *, many: bool = False) -> Mapping[str, Any]:
-    """Return what is known of a sweep to be resumed: its id alone where its ledger was just being made.
+    """Return the facts of a sweep to resume; only its id if its ledger was just being created.
 
     Raises:
-        ConfigError: many machines performed it, and now one is to, which knows nothing of their pool.
+        ConfigError: many machines ran it, so a single one, which does not know their pool, can't resume it.
     """
     facts = ledger.facts if ledger else {}
     if facts.get("machines") and not many:
-        raise ConfigError(f"sweep {resume} was performed on many machines: resume it with hpo.machines")
+        raise ConfigError(f"sweep {resume} ran on many machines: resume it with hpo.machines")
     return facts or ({"sweep_id": resume} if resume else {})
 
 
 def unsent_folders(
     folder: Path, ended: Collection[RunId], last_starts: Callable[[], Mapping[RunId, float]]
 ) -> Iterator[tuple[RunId, Path]]:
-    """Yield the runs that are over whose last attempt was offline and was not sent, each with its folder.
+    """Yield the ended runs whose last attempt was offline and was not uploaded, each with its folder.
 
-    wandb client: a folder that was synced has a mark of that in it.
+    wandb client: a synced folder contains a file `*.synced`.
     """
     found = [each for each in run_folders_of_workers(folder) if each.offline]
     unsent = [each for each in found if not any(Path(each.path).glob("*.synced"))]
@@ -120,10 +120,10 @@ def unsent_folders(
 
 
 def find_folder(directory: Path, sweep: str, share: Share | None = None) -> Path:
-    """Return the folder of a sweep that is there already, or of a share of it; `sweep`: its id or whole path.
+    """Return the folder of an existing sweep, or of a share of it; `sweep` is its id or whole path.
 
     Raises:
-        ConfigError: there is none; names those that there are.
+        ConfigError: there is none; the message names the sweeps that exist.
     """
     folder = directory / sweep_id_of(sweep)
     if share is not None:

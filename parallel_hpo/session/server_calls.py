@@ -1,7 +1,7 @@
-"""Asks the sweep server in a thread of its own, so that a server that is away holds up no decision.
+"""Requests to the sweep server in a thread of its own, so that an unreachable server delays no decision.
 
-What a stop leaves no time to tell is named; the ledger knows it, and a resumed sweep settles it: it
-catches up on what the server is yet to hear of the part that an earlier supervisor performed.
+If a stop leaves no time for some, a warning names them. The ledger has their facts, and a resumed sweep
+reports what an earlier launch could not (`catch_up`).
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ STATES: Final[Mapping[Outcome, str]] = {
     Outcome.STOPPED: "killed",
     Outcome.CRASHED: "crashed",
 }
-"""What a run's outcome is called on a server."""
+"""State of a run on a server, by its outcome."""
 
 LAST_S: Final = 1.0
-"""So long is waited at the very end for requests that nobody has waited for: after a fault of ours."""
+"""Timeout of the last requests after a bug of ours, in seconds."""
 NAMED: Final = 5
-"""Of what the server was not told, so much is named."""
+"""Maximum number of failed requests in a warning."""
 
 
 class ServerCalls:
-    """One sweep's line to its server; requests are made one after another, in the order of their asking."""
+    """One sweep's requests to its server, made one after another in order."""
 
     def __init__(
         self,
@@ -49,31 +49,31 @@ class ServerCalls:
         observer: Observer,
         post: Callable[[SweepSeen], None],
     ) -> None:
-        """`folder` is the sweep's; `post` is given the answers, in the thread of these calls."""
+        """`folder` is the sweep's; `post` gets the answers, in this object's thread."""
         self._backend = backend
         self._path = path
         self._folder = folder
         self._observer = observer
         self._post = post
         self._requests: queue.SimpleQueue[tuple[str, Callable[[], None]] | None] = queue.SimpleQueue()
-        self._untold: list[str] = []
+        self._unsent: list[str] = []
         self._lock = threading.Lock()
-        """Held so that nothing is said or posted once nobody listens."""
+        """Held so that nothing is shown or posted after `close`."""
         self._given_up = False
         self._thread = threading.Thread(target=self._deliver, name="parallel_hpo-server_calls", daemon=True)
         self._thread.start()
 
     def give_back(self, label: str, keep: Sequence[RunId]) -> None:
-        """Let others have what the dead worker `label` was issued and never started."""
+        """Return the runs that the dead worker `label` was issued and did not start."""
         self._submit(
             "what a worker was issued and did not start",
             lambda: self._backend.give_back(self._path, label, keep),
         )
 
     def end_run(self, run_id: RunId, state: str, *, send_rest: bool) -> None:
-        """Tell the server of a run's end that its process can't tell.
+        """Report a run's end in its process's stead.
 
-        `send_rest`: it is not run again, so that what its client has not sent is sent before.
+        `send_rest`: first upload what its client has not sent, as the run is not run again.
         """
         if send_rest:
             self._submit(f"the rest of run {run_id}", lambda: self._send_rest(run_id))
@@ -81,7 +81,7 @@ class ServerCalls:
         self._submit(request, lambda: self._backend.end_run(self._path, run_id, state))
 
     def report_end(self, run_id: RunId, outcome: Outcome | None, unsent: Sequence[Path]) -> None:
-        """Send what a run wrote offline; tell of its end too, unless it has done so (`outcome` is None)."""
+        """Upload a run's offline data, and report its end unless the run did (`outcome` is None)."""
         for folder in unsent:
             what = f"what run {run_id} wrote offline (send it by: wandb sync {folder})"
             self._submit(what, partial(self._send, run_id, folder))
@@ -89,24 +89,24 @@ class ServerCalls:
             tell = partial(self._backend.end_run, self._path, run_id, STATES[outcome])
             self._submit(f"the end of run {run_id}", tell)
 
-    def settle_earlier(self, ended: Mapping[RunId, Outcome]) -> None:
-        """Tell the server of ends that an earlier launch recorded and could not tell."""
-        self._submit("what an earlier launch could not tell", lambda: self._settle_earlier(ended))
+    def report_earlier_ends(self, ended: Mapping[RunId, Outcome]) -> None:
+        """Report ends that an earlier launch recorded but could not report."""
+        self._submit("what an earlier launch could not tell", lambda: self._report_earlier_ends(ended))
 
     def finish_sweep(self) -> None:
         """Set the sweep to finished."""
         self._submit("the sweep's end", lambda: self._backend.finish_sweep(self._path))
 
     def ask_sweep(self) -> None:
-        """Ask whether the sweep goes on; SweepSeen is posted."""
+        """Ask whether the sweep goes on; the answer is posted as SweepSeen."""
         self._submit("", self._ask)
 
     def look(self, look: Callable[[], Iterable[Message]]) -> None:
-        """Have a look taken at the server, and what is found there said."""
+        """Run a check of the server, and show the messages that it yields."""
         self._submit("", lambda: self._say_all(look()))
 
-    def settle(self, patience: StopAware) -> None:
-        """Wait for the requests that were made; raises StoppedError, and says what was not told."""
+    def flush(self, patience: StopAware) -> None:
+        """Wait for all requests; on a stop, warn about those not made, and raise StoppedError."""
         done: Future[None] = Future()
         self._submit("", lambda: done.set_result(None))
         try:
@@ -116,15 +116,15 @@ class ServerCalls:
             raise
 
     def close(self, *, within_s: float = LAST_S) -> None:
-        """End the thread; what it has not told within so long is given up, and said."""
+        """End the thread; warn about the requests not made in this time."""
         self._requests.put(None)
         self._thread.join(within_s)
         with self._lock:
-            untold = [] if self._given_up else [what for what in dict.fromkeys(self._untold) if what]
+            unsent = [] if self._given_up else [what for what in dict.fromkeys(self._unsent) if what]
             self._given_up = True
-        if untold:
-            more = f" and {len(untold) - NAMED} more" if len(untold) > NAMED else ""
-            words = f"the sweep server was not told of {', '.join(untold[:NAMED])}{more}"
+        if unsent:
+            more = f" and {len(unsent) - NAMED} more" if len(unsent) > NAMED else ""
+            words = f"the sweep server was not told of {', '.join(unsent[:NAMED])}{more}"
             self._observer(Message(f"{words}: --resume settles the ends", warning=True))
 
     def _ask(self) -> None:
@@ -136,13 +136,13 @@ class ServerCalls:
                 if not self._given_up:
                     self._post(SweepSeen(over))
 
-    def _settle_earlier(self, ended: Mapping[RunId, Outcome]) -> None:
+    def _report_earlier_ends(self, ended: Mapping[RunId, Outcome]) -> None:
         for run_id, state in self._backend.without_own_word(self._path).items():
             if run_id in ended and STATES[ended[run_id]] != state:
                 self._backend.end_run(self._path, run_id, STATES[ended[run_id]])
 
     def _send_rest(self, run_id: RunId) -> None:
-        """Send what a dead run's client left in the run's folder, or say where it is."""
+        """Upload what a dead run's client left in the run's folder, or warn where it is."""
         folder = last_run_folder(self._folder, run_id)
         if folder is not None:
             self._send(run_id, folder)
@@ -152,14 +152,14 @@ class ServerCalls:
             self._backend.send_rest(folder)
         except ParallelHPOError as error:
             words = (
-                f"run {run_id}: what it had not sent yet was not sent ({error});"
+                f"run {run_id}: its last data was not sent ({error});"
                 f" send it by: wandb sync --include-online {folder}"
             )
             self._say(words)
 
     def _submit(self, what: str, request: Callable[[], None]) -> None:
-        """Have a request made; `what` it tells the server, empty where it asks something."""
-        self._untold.append(what)
+        """Queue a request; `what` names it in warnings, empty for a question."""
+        self._unsent.append(what)
         self._requests.put((what, request))
 
     def _deliver(self) -> None:
@@ -169,9 +169,9 @@ class ServerCalls:
                 request()
             except ParallelHPOError as error:
                 self._say(f"the sweep server did not answer: {error}")
-            except Exception as error:  # noqa: BLE001 - a fault of ours must not leave the others untold
+            except Exception as error:  # noqa: BLE001 - a bug in one request must not stop the others
                 self._say(f"the sweep server was not told of {what}: {error!r}")
-            self._untold.remove(what)
+            self._unsent.remove(what)
 
     def _say(self, words: str) -> None:
         self._say_all([Message(words, warning=True)])
@@ -184,7 +184,7 @@ class ServerCalls:
 
 
 def last_run_folder(folder: Path, run_id: RunId) -> Path | None:
-    """Return the run's folder of its last attempt, in whichever slot that was; None: it has none there."""
+    """Return the folder of the run's last online attempt, in any slot, if there is one."""
     found = run_folders_of_workers(folder)
     last = max((each for each in found if each.run_id == run_id and not each.offline), default=None)
     return None if last is None else Path(last.path)
@@ -197,10 +197,10 @@ def catch_up(
     folder: Path,
     last_starts: Callable[[], Mapping[RunId, float]],
 ) -> None:
-    """Have it take back what the supervisors of these marks left, and told of ends that it has not heard."""
+    """Return the runs that earlier sessions (`marks`) left, and report ends that the server lacks."""
     for mark in marks:
         server_calls.give_back(mark, [run.run_id for run in earlier.reruns])
     if marks:
-        server_calls.settle_earlier(earlier.ended)
+        server_calls.report_earlier_ends(earlier.ended)
         for run_id, unsent in unsent_folders(folder, earlier.ended, last_starts):
             server_calls.report_end(run_id, earlier.ended[run_id], [unsent])

@@ -1,9 +1,9 @@
-"""From a checked section and a `main` to a result: sets the stage, lets the sweep run, clears it away.
+"""Sets a sweep up from a checked section and a `main`, runs it, and cleans up. Called by `api`.
 
     choose backend ─▶ start server and fork server ─▶ try `main` in a child ─▶ open the
     sweep and its ledger ─▶ OpenSweep.perform
 
-Whatever happens, nothing that was started here lives when `supervise` is left.
+All processes started here have ended when `supervise` returns or raises.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ from parallel_hpo.session.signals import Control, SignalsTaken
 from parallel_hpo.session.waiting import StopAware, StoppedError
 
 CHECK_LIMIT_S: Final = 600.0
-"""Importing a target may load a large framework from a slow disk."""
+"""Timeout of the check of `main`, in seconds: an import may load a large framework from a slow disk."""
 
 NOTHING: Final = Program("")
-"""The `main` of a sweep that is only created."""
+"""The `main` of a sweep that is only created, not run."""
 
 FLAPPING: Final = "WANDB_AGENT_DISABLE_FLAPPING"
 
@@ -66,19 +66,27 @@ def supervise(
     jitter: Callable[[], float] = random.random,
     open_library: OpenLibrary = open_driver,
 ) -> SweepResult:
-    """Perform a sweep, or the part of one that `launch` names, and return what became of it.
+    """Run a sweep, or the part of it that `launch` names.
 
     Raises:
-        ConfigError, TargetError: before anything is started on the sweep's server.
-        BackendError: the server can't be reached or refuses us.
+        ConfigError, TargetError: raised before anything starts on the sweep's server.
+        BackendError: the server can't be reached, or refuses.
         WorkerStartError: the fork server can't start.
-        LedgerError: the ledger can't be written, or another supervisor owns it.
+        LedgerError: the ledger can't be written, or another session owns it.
     """
     resumes = launch.resume is not None
     with ExitStack() as stack:
         packed = pack_main(main, stack)
         setting = LaunchSettings(
-            *(section, packed, observer, control, clock, jitter, make_mark(), clock(), launch.share),
+            section=section,
+            main=packed,
+            observer=observer,
+            control=control,
+            clock=clock,
+            jitter=jitter,
+            mark=make_mark(),
+            began=clock(),
+            share=launch.share,
             resumes=resumes,
             keep_configuration=launch.keep_configuration,
             name=name_of(main),
@@ -91,18 +99,18 @@ def supervise(
 
 @dataclass(frozen=True, slots=True)
 class PreparedSweep:
-    """A sweep that is open on its server, and all that stands ready to perform it."""
+    """A sweep that is open on its server, and all that is needed to run it."""
 
     sweep: OpenedSweep
     backend: Backend
     children: ChildPool
     equipment: SweepDevices
     surroundings: ChildSetup
-    """Those that all children share."""
+    """The setup that all children share."""
 
 
 class SessionSetup:
-    """One call of `supervise`; what it starts, `stack` ends."""
+    """The setup of one launch; `stack` cleans up."""
 
     def __init__(
         self,
@@ -119,7 +127,7 @@ class SessionSetup:
         self.patience = StopAware(setting.control, grace_s=self.section.grace_period_s)
         self.open_library = open_library
         self.host = LOOPBACK
-        """By which address the embedded server is reached."""
+        """Address of the embedded server."""
         self.folder = working_folder()
         check_addresses(self.section.notify)
         now = time.time()
@@ -129,7 +137,7 @@ class SessionSetup:
             setting.observer(Message(f"{unsafe}: a folder on a local disk is safer", warning=True))
 
     def perform(self, resume: str | None) -> SweepResult:
-        """Perform the sweep; its part that an earlier launch left, where it is to be resumed."""
+        """Run the sweep, or what an earlier launch left of it."""
         ledger = self._find_ledger(resume) if resume is not None else None
         try:
             there = self.open(facts_of(ledger, resume))
@@ -152,7 +160,7 @@ class SessionSetup:
         ).perform()
 
     def open(self, facts: Mapping[str, Any]) -> PreparedSweep:
-        """Open the sweep on its server; `facts` are those of the ledger of one that is resumed."""
+        """Open the sweep on its server; `facts` come from the ledger of a resumed sweep."""
         self.setting = replace(self.setting.with_seed_of(facts), run_cap=facts.get("run_cap"))
         self.section = self.setting.section
         self._expect_same_metric(facts)
@@ -172,14 +180,14 @@ class SessionSetup:
         self.setting.compare_configuration(sweep.path.sweep_id, sweep.configuration)
         return PreparedSweep(sweep, backend, children, equipment, surroundings)
 
-    # --- what there is ---------------------------------------------------------------------
+    # --- preparation -----------------------------------------------------------------------
 
     def _find_ledger(self, resume: str) -> Ledger:
         folder = find_folder(self.section.directory, resume, self.setting.share)
         return self.stack.enter_context(Ledger(folder / LEDGER))
 
     def _choose(self, facts: Mapping[str, Any]) -> ChosenBackend:
-        """Choose the backend; a resumed sweep stays where it is."""
+        """Choose the backend; a resumed sweep keeps its own."""
         wanted = self.section.backend
         known = facts.get("backend")
         if known and wanted is BackendChoice.AUTO:
@@ -191,12 +199,12 @@ class SessionSetup:
         chosen = choose_backend(wanted, self.environment, why=why)
         self.setting.observer(Message(f"backend {chosen.name}: {chosen.reason}"))
         if self.environment.get(FLAPPING):
-            words = f"{FLAPPING} is set: it would end wandb's agents after a failed run, and is ignored"
+            words = f"ignoring {FLAPPING}: it would end wandb's agents after a failed run"
             self.setting.observer(Message(words, warning=True))
         return chosen
 
     def _expect_same_metric(self, facts: Mapping[str, Any]) -> None:
-        """Raise ConfigError, before anything starts, where the resumed sweep has another metric."""
+        """Raise ConfigError, before anything starts, if the resumed sweep has another metric."""
         if "path" in facts and "metric" in facts:
             sweep = SweepPath.parse(facts["path"]).sweep_id
             metric = facts["metric"] and {"name": facts["metric"], "goal": facts.get("goal", "minimize")}
@@ -237,10 +245,11 @@ class SessionSetup:
             environment = {name: value for name, value in environment.items() if name not in CLIENT_HIDDEN}
         return ChildSetup(environment, tuple(sys.path), self.folder)
 
-    # --- what is started -------------------------------------------------------------------
+    # --- processes -------------------------------------------------------------------------
 
     def _open_backend(self, chosen: ChosenBackend) -> Backend:
-        environment = self.environment | {MARK: f"{self.setting.mark}_server"}  # no child of a worker's
+        # Not a worker's id: the server is no worker's child.
+        environment = self.environment | {MARK: f"{self.setting.mark}_server"}
         backend = make_backend(
             chosen,
             directory=self.section.directory,
@@ -256,9 +265,9 @@ class SessionSetup:
 
     def _on_backend_trouble(self, why: str) -> None:
         if why:
-            words = f"the sweep server stands still: {why}. Runs wait until it can go on"
+            words = f"the sweep server is blocked: {why}. Runs wait until it continues"
         else:
-            words = "the sweep server can be written to again: the sweep goes on"
+            words = "the sweep server can write again: the sweep goes on"
         self.setting.observer(Message(words, warning=bool(why)))
 
     def _open_children(self, environment: Mapping[str, str]) -> ChildPool:
@@ -273,23 +282,21 @@ class SessionSetup:
         self.stack.callback(children.close)
         left = reap_leftovers()
         if left:
-            self.setting.observer(
-                Message(f"killed {left} processes that a dead sweep had left", warning=True)
-            )
+            self.setting.observer(Message(f"killed {left} processes left by a dead sweep", warning=True))
         self.patience.call(children.wait_until_ready)
         if children.warning:
             self.setting.observer(Message(children.warning, warning=True))
         return children
 
     def _try_main(self, calls: ChildCalls) -> None:
-        """Load `main` in a child, before there is a sweep."""
+        """Load `main` in a child, before the sweep is created."""
         main: PickledMain | Target | Program = self.setting.main
         unfit = calls.run("parallel_hpo.worker.target:why_unfit", (main,), {}, CHECK_LIMIT_S)
         if unfit:
             raise TargetError(unfit)
 
     def _nothing_done(self) -> SweepResult:
-        """The result where a stop came before there was a sweep."""
+        """Return the result of a sweep that was stopped before it was open."""
         asked = self.setting.control.take()[0]
         nothing = SweepConclusion(
             sweep_id="",

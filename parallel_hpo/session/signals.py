@@ -1,12 +1,9 @@
-"""Waiting for what can be read, for any number of seconds: poll(2) takes no more than 24 days of them.
+"""Stops and commands for a running sweep: from signals, from user code, and from other terminals by a named
+pipe.
 
-Signals while a sweep runs: handlers only note, the loop decides.
-
-Taken over in the main thread alone (Python allows it nowhere else), and given back
-as they were. A SIGHUP that was ignored at the start stays ignored (nohup); an
-ignored SIGINT does not: a shell starts background jobs so, and they must still stop.
-
-How another terminal, or a page, speaks to a running supervisor: the pipe that `letters` writes to.
+Signal handlers only note; the loop decides. They are set in the main thread only (Python allows no other),
+and restored at the end. A SIGHUP that was ignored at the start stays ignored (nohup). An ignored SIGINT does
+not: shells start background jobs that way, and these must still stop.
 """
 
 from __future__ import annotations
@@ -31,11 +28,11 @@ from parallel_hpo.count.policy import MOST_WORKERS
 from parallel_hpo.session.decide.events import DrainAsked, ScaleAsked, StopAsked
 
 LONGEST_S: Final = 86400.0
-"""Then whoever waits looks around, and waits on: nobody notices that, once a day."""
+"""Maximum of one wait, in seconds: poll(2) takes at most 24 days. Callers wait again."""
 
 
 def wait(sources: Sequence[Any], seconds: float | None) -> list[Any]:
-    """Return those that can be read, or none after `seconds`, a day at the most; None: without an end."""
+    """Return the sources that can be read, or none after `seconds` (or a day); None: no timeout."""
     return connection.wait(sources, None if seconds is None else min(seconds, LONGEST_S))
 
 
@@ -49,10 +46,10 @@ MEANINGS: Final = {
 
 
 class Control:
-    """A queue of asked stops with a bell: from signals, and from user code in any thread.
+    """A queue of stops, from signals and from user code in any thread, with a pipe that wakes the loop.
 
-    The bell rings for other things too (the host program's own signals among them): only what
-    was put here asks for a stop.
+    The pipe wakes the loop for other reasons too, such as the host program's own signals: only `put` asks
+    for a stop.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -68,7 +65,7 @@ class Control:
 
     @property
     def bell(self) -> int:
-        """Readable when a stop has been asked."""
+        """Return the descriptor that is readable when the loop should wake."""
         return self._bell
 
     def stop(self, kind: StopKind) -> None:
@@ -84,7 +81,7 @@ class Control:
         self.put(StopAsked(kind, signal.Signals(number).name, code))
 
     def take(self) -> list[StopAsked]:
-        """Return what was asked since the last call, and still the bell."""
+        """Return the stops since the last call, and drain the pipe."""
         self._still()
         taken = []
         while self._asked:
@@ -93,31 +90,31 @@ class Control:
 
     @property
     def first_at(self) -> float | None:
-        """When the first stop was asked that lets no run finish; None: none has been."""
+        """Return the time of the first stop that lets no run finish, if any."""
         return self._hard[0] if self._hard else None
 
     @property
     def second_at(self) -> float | None:
-        """When another such stop was asked; None: none has been."""
+        """Return the time of the second such stop, if any."""
         return self._hard[1] if len(self._hard) > 1 else None
 
     @property
     def has_stopped(self) -> bool:
-        """Whether a stop of any kind has been asked, taken or not."""
+        """Return whether any stop has been asked, taken or not."""
         return self._has_stopped
 
     @property
     def waiting(self) -> list[float]:
-        """When each of the stops was asked that nobody has taken yet."""
+        """Return the times of the stops not taken yet."""
         return [at for at, _ in list(self._asked)]
 
     @property
     def bell_end(self) -> int:
-        """Where the bell is rung by writing a byte."""
+        """Return the descriptor that wakes the loop when a byte is written to it."""
         return self._bell_end
 
     def put(self, asked: StopAsked) -> None:
-        """Ask for a stop; from any thread, and from a signal's handler."""
+        """Ask for a stop; callable in any thread and in signal handlers."""
         now = self.clock()
         if asked.kind is not StopKind.DRAIN:
             self._hard.append(now)
@@ -126,24 +123,24 @@ class Control:
         self.ring()
 
     def wait(self, seconds: float | None) -> None:
-        """Wait so long at the most, or until the bell rings; what was asked stays to be taken."""
+        """Wait for a wake-up, at most so many seconds; take no stop."""
         if wait([self._bell], seconds):  # not select(2), which takes no descriptor above 1023
             self._still()
 
     def wait_for_stop(self, seconds: float) -> bool:
-        """Wait so long, or until a stop has been asked, which stays to be taken; return whether one has."""
+        """Wait for a stop, at most so many seconds; return whether there is one, without taking it."""
         if not self._asked:
             self.wait(seconds)
         return bool(self._asked)
 
     def ring(self) -> None:
-        """Wake the loop; once this is closed, a thread that is late wakes nobody."""
+        """Wake the loop; do nothing after `close`."""
         if self._closed:
-            return  # the bell's number may be another file's by now
+            return  # the descriptor's number may belong to another file by now
         try:
             os.write(self._bell_end, b"!")
         except BlockingIOError:
-            return  # it rings already
+            return  # the pipe is full, so the loop will wake
 
     def close(self) -> None:
         self._closed = True
@@ -159,7 +156,7 @@ class Control:
 
 
 class SignalsTaken:
-    """Within the block the sweep's signals go to `control`; after it they are the caller's again."""
+    """Within the block, the sweep's signals go to `control`; after it, the caller's handlers are back."""
 
     def __init__(self, control: Control) -> None:
         self._control = control
@@ -169,8 +166,8 @@ class SignalsTaken:
     def __enter__(self) -> None:
         if threading.current_thread() is not threading.main_thread():
             return
-        # A second signal that comes close to a first may be noted in another thread, while the main
-        # thread, which runs the handlers, goes back to its wait: the wakeup fd ends that wait.
+        # A second signal soon after a first may be noted in another thread, while the main thread,
+        # which runs the handlers, returns to its wait: the wakeup fd ends that wait.
         self._wakeup_fd = signal.set_wakeup_fd(self._control.bell_end, warn_on_full_buffer=False)
         for number in MEANINGS:
             before = signal.getsignal(number)
@@ -191,18 +188,18 @@ class SignalsTaken:
         self._control.note_signal(number)
 
 
-Letter = DrainAsked | ScaleAsked
+PipeCommand = DrainAsked | ScaleAsked
 
 
 class CommandPipe:
-    """The supervisor's end; a context manager."""
+    """The session's end of the pipe; a context manager."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / control_pipe.PIPE
         with suppress(FileNotFoundError):
             self._path.unlink()
         os.mkfifo(self._path, 0o600)
-        # Open for writing too, so that it is never at its end between two letters.
+        # Open for writing too, so that there is no end of file between two commands.
         self._pipe = os.open(self._path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         self._rest = b""
 
@@ -217,32 +214,32 @@ class CommandPipe:
             self._path.unlink()
 
     def fileno(self) -> int:
-        """Readable when there is a letter."""
+        """Return the descriptor, readable when there is a command."""
         return self._pipe
 
-    def take(self) -> list[Letter]:
-        """Return the letters that have come; what is none is passed over."""
+    def take(self) -> list[PipeCommand]:
+        """Return the commands received; ignore invalid ones."""
         with suppress(BlockingIOError):
             self._rest += os.read(self._pipe, 65536)
         *lines, self._rest = self._rest.split(b"\n")
-        return [letter for line in lines if (letter := _read(line)) is not None]
+        return [command for line in lines if (command := _read(line)) is not None]
 
 
-def post(folder: Path, letter: Letter) -> None:
-    """Send a letter to the supervisor of the sweep in `folder`; raises UsageError where none runs."""
-    if not control_pipe.send(folder, _write(letter)):
-        raise UsageError(f"{folder.name} is not running: there is no supervisor to be told")
+def post(folder: Path, command: PipeCommand) -> None:
+    """Send a command to the session of the sweep in `folder`; raise UsageError if it is not running."""
+    if not control_pipe.send(folder, _write(command)):
+        raise UsageError(f"{folder.name} is not running, so it takes no command")
 
 
-def _write(letter: Letter) -> Mapping[str, int]:
-    match letter:
+def _write(command: PipeCommand) -> Mapping[str, int]:
+    match command:
         case DrainAsked(slot):
             return control_pipe.drain(slot)
         case ScaleAsked(workers):
             return {"scale": workers}
 
 
-def _read(line: bytes) -> Letter | None:
+def _read(line: bytes) -> PipeCommand | None:
     try:
         words = json.loads(line)
     except ValueError:

@@ -1,11 +1,11 @@
-"""The one way of waiting for what may never come: in a thread of its own, and no longer than a stop allows.
+"""Waits for slow or hanging work in a thread of its own, no longer than a stop allows.
 
-    no stop ──────▶ as long as it takes
-    first stop ───▶ not at all before the sweep is open; then until its grace period is over
-    second stop ──▶ no longer
+    no stop ──────▶ no timeout
+    first stop ───▶ at once before the sweep is open; then after the grace period
+    second stop ──▶ at once
 
-A fork server that imports, a server that starts or hangs, a request that is not answered:
-the main thread waits for all of them here, and so hears each signal at once.
+The main thread waits here for the fork server's imports, a server's start and unanswered requests, and so
+reacts to each signal at once.
 """
 
 from __future__ import annotations
@@ -21,34 +21,33 @@ from parallel_hpo.session.signals import Control
 Result = TypeVar("Result")
 
 LAST_WORDS_S: Final = 2.0
-"""So much remains after an interrupt whose grace period the runs have used up: a server that is well is told
-of their ends in milliseconds."""
+"""Minimum time in seconds to report runs' ends after an interrupt; a healthy server takes milliseconds."""
 AT_ONCE_S: Final = 1.0
-"""The same after a second stop: it is still "at once" for whoever asked for it."""
+"""The same after a second stop, which should still end "at once"."""
 KILLED_S: Final = 5.0
-"""Processes that were killed are gone, and known to be, in milliseconds, unless the fork server hangs."""
+"""Timeout in seconds for the end of killed processes; it takes milliseconds unless the fork server hangs."""
 
 
 class StoppedError(Exception):
-    """A stop has left no more time: what was waited for is given up, and goes on unheeded if it can."""
+    """A stop has left no more time; the awaited work continues unheeded if it can."""
 
 
 class StopAware:
-    """How long one launch waits for things; for the main thread, which alone hears the control's bell."""
+    """Waits that a stop ends; for the main thread, which the control wakes."""
 
     def __init__(self, control: Control, *, grace_s: float) -> None:
-        """`grace_s` is what a first stop leaves once the sweep is open."""
+        """`grace_s` is the time after a first stop once the sweep is open."""
         self._control = control
         self._full_grace_s = grace_s
         self._grace_s = 0.0
         self._ends_at: float | None = None
 
     def sweep_is_open(self) -> None:
-        """From now on there is something to be lost: a first stop leaves the grace period."""
+        """Allow the grace period after a first stop from now on: there are runs to save."""
         self._grace_s = self._full_grace_s
 
     def runs_are_over(self, stop: StopKind | None) -> None:
-        """Nothing runs any more; `stop` is what ended it, so that what is left is counted from then."""
+        """Set the time left after the end of all runs; `stop` is what ended them."""
         now, first = self._control.clock(), self._control.first_at
         match stop:
             case None:
@@ -59,10 +58,10 @@ class StopAware:
                 self._ends_at = max((first or now) + self._full_grace_s, now + LAST_WORDS_S)
 
     def expect_runs_to_end(self) -> float | None:
-        """Return within how many seconds every run's process must be known to be gone; None: no stop says so.
+        """Return in how many seconds all runs' processes must have ended; None without a stop.
 
         Raises:
-            StoppedError: that time is over.
+            StoppedError: that time has passed.
         """
         control = self._control
         if control.second_at is not None:
@@ -79,7 +78,7 @@ class StopAware:
         """Return what `function` returns, or raise what it raises.
 
         Raises:
-            StoppedError: a stop's time was over first; the function's thread is left to itself.
+            StoppedError: a stop's time passed first; the function's thread continues on its own.
         """
         self._expect_time()
         result = in_thread(function)
@@ -87,20 +86,20 @@ class StopAware:
         return result.result()
 
     def sleep(self, seconds: float) -> None:
-        """Wait so long, or until something rings; raises StoppedError."""
+        """Wait for a wake-up, at most so many seconds; raises StoppedError."""
         left_s = self._expect_time()
         self._control.wait(seconds if left_s is None else min(seconds, left_s))
 
     def wait_for(self, coming: Future[Result]) -> None:
-        """Wait until it is there; raises StoppedError."""
+        """Wait for a result; raises StoppedError."""
         with _Doorbell(self._control) as ring:
             coming.add_done_callback(ring)
             while not coming.done():
                 self._control.wait(self._expect_time())
-        self._control.ring()  # what else rang meanwhile has been heard here
+        self._control.ring()  # other wake-ups were consumed here
 
     def _expect_time(self) -> float | None:
-        """Return how many seconds are left, None without an end; raises StoppedError where none are."""
+        """Return how many seconds are left, None without a limit; raises StoppedError if none are."""
         ends_at = self._end()
         left_s = None if ends_at is None else ends_at - self._control.clock()
         if left_s is not None and left_s <= 0:
@@ -117,7 +116,7 @@ class StopAware:
 
 
 class _Doorbell:
-    """Rings the control's bell, and no more once nobody waits: the bell may be closed by then."""
+    """Wakes the control within the block only: its pipe may be closed afterwards."""
 
     def __init__(self, control: Control) -> None:
         self._control = control
@@ -138,13 +137,13 @@ class _Doorbell:
 
 
 def in_thread(function: Callable[[], Result]) -> Future[Result]:
-    """Call a function in a thread that nobody has to wait for, not even the interpreter at its end."""
+    """Call a function in a daemon thread, which nothing has to wait for, not even the interpreter's exit."""
     result: Future[Result] = Future()
 
     def call() -> None:
         try:
             result.set_result(function())
-        except BaseException as error:  # noqa: BLE001 - whoever waits for it is to have it
+        except BaseException as error:  # noqa: BLE001 - passed on to the waiting thread
             result.set_exception(error)
 
     threading.Thread(target=call, name="parallel_hpo-waited-for", daemon=True).start()

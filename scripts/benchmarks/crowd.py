@@ -153,19 +153,19 @@ def run(workers: int, runs: int, folder: Path, observer: Callable[[Any], None]) 
     path = SweepPath("local", "bench", cast(Any, "sweep"))
     observer(SweepOpened(path, "", "local", runs, workers, (), str(folder), "loss", "minimize"))
     control = Control()
-    with Ledger(folder / "ledger.db") as ledger, CommandPipe(folder) as mailbox:
+    with Ledger(folder / "ledger.db") as ledger, CommandPipe(folder) as command_pipe:
         tools = LoopContext(
             children=cast(Any, crowd),
             recorder=Recorder(ledger, control=control, observer=observer),
             server_calls=cast(Any, NoServerCalls()),
             pump=pump,
             control=control,
-            mailbox=mailbox,
+            command_pipe=command_pipe,
             patience=StopAware(control, grace_s=30),
-            standstill=StallDetector(time.monotonic, observer, folder),
-            siblings=cast(Any, None),
+            stall_detector=StallDetector(time.monotonic, observer, folder),
+            other_launches=cast(Any, None),
             memory=MemoryWatch(lambda _slot, _used_mb: None),
-            aftermath=cast(Any, None),  # no run fails
+            failure_handler=cast(Any, None),  # no run fails
             observer=observer,
             make_spec=lambda _slot, _label: cast(Any, NoSpec()),
             devices=cast(Any, NoDevices()),

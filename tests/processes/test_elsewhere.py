@@ -46,7 +46,7 @@ def test_a_paused_sweep_says_so_and_status_asks_its_server(sweep: RealSweep, ser
     (name,) = (ledger.parent.name for ledger in sweep.directory.glob("*/ledger.db"))
     sweep.ask("pause", name)
     sweep.start("quick", count=2, workers=1, arguments=("--resume", name))
-    sweep.read_until(f"sweep {name} is paused: it has no new run until `parallel-hpo resume {name} ")
+    sweep.read_until(f"sweep {name} is paused: no new run starts until `parallel-hpo resume {name} ")
     assert sweep.ask_json("status", name)["paused"] is True
     sweep.ask("resume", name)
     ended = sweep.finish()

@@ -220,7 +220,7 @@ def test_a_ledger_without_room_pauses_the_sweep_with_one_line_and_loses_nothing(
     assert ended.code == 0, ended.stderr
     assert len(sweep.entries()) > before
     assert ended.stderr.count("the ledger can't be written: ") == 1
-    assert "The sweep waits until it can go on" in ended.stderr
+    assert "The sweep waits until it can be written" in ended.stderr
     assert "the ledger can be written again: the sweep goes on" in ended.stderr
     expect_exact(sweep, ended.summary, sweep.directory / "server.db")
 

@@ -40,5 +40,5 @@ def test_a_sweep_that_ends_in_time_and_is_resumed_repeats_one_of_the_same_seed(s
     sweep.env["EACH_S"] = "0"
     ended = resume(sweep, "seeded", count=6, seed=8).finish()
     assert (ended.code, outcomes(ended.summary)) == (0, ["finished"] * 6)
-    assert "hpo.seed is 8, but the sweep was begun with 7, which its runs keep" in ended.stderr
+    assert "hpo.seed is 8, but the sweep began with seed 7 and keeps it" in ended.stderr
     assert drawn(sweep.entries()[len(first) :]) == drawn(first)

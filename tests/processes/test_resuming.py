@@ -286,7 +286,7 @@ def test_a_paused_sweep_says_so_and_goes_on_by_the_command_that_it_names(sweep: 
     interrupt(sweep)
     sweep.ask("pause", sweep_id(sweep))
     resume(sweep, "quick", count=4)
-    line = sweep.read_until(" is paused: it has no new run until `parallel-hpo resume ")
+    line = sweep.read_until(" is paused: no new run starts until `parallel-hpo resume ")
     sweep.wait_for(4)  # those that were cut
     assert sweep.ask_json("status", sweep_id(sweep))["paused"] is True
     assert "paused" in sweep.ask("status").splitlines()[0]

@@ -40,6 +40,6 @@ def test_a_database_that_somebody_locks_is_said_to_be_so_and_when_it_is_over(swe
                 break
         other.rollback()
     ended = sweep.finish()
-    assert said[-1].startswith("warning: the sweep server stands still: "), said
-    assert ended.stderr.count("the sweep server can be written to again: the sweep goes on") == 1
+    assert said[-1].startswith("warning: the sweep server is blocked: "), said
+    assert ended.stderr.count("the sweep server can write again: the sweep goes on") == 1
     assert (ended.code, outcomes(ended.summary)) == (0, ["finished"] * 2)

@@ -170,7 +170,7 @@ def test_a_run_whose_start_waits_for_room_does_not_begin_after_a_stop(
             control.put(STOP)
             with pytest.raises(UnrecordedError):
                 recorder.start(starting("a"), None)
-        recorder.settle(StopAware(control, grace_s=0))
+        recorder.flush(StopAware(control, grace_s=0))
         assert list(ledger.runs()) == []
     assert control.take() == [STOP]
 
@@ -188,7 +188,7 @@ def test_ends_that_could_not_be_written_after_a_stop_are_once_there_is_room(
         with held(ledger, tmp_path):
             recorder.end(ended("a"))
             recorder.end(ended("b"))
-        recorder.settle(StopAware(control, grace_s=SOON_S))
+        recorder.flush(StopAware(control, grace_s=SOON_S))
         assert [row.outcome for row in ledger.runs()] == [Outcome.STOPPED] * 2
     assert told == []
 
@@ -201,7 +201,7 @@ def test_what_can_not_be_written_within_a_stops_time_is_said(tmp_path: Path, con
         control.put(STOP)
         with held(ledger, tmp_path):
             recorder.end(ended("a"))
-            recorder.settle(StopAware(control, grace_s=0))
+            recorder.flush(StopAware(control, grace_s=0))
     (notice,) = told
     assert isinstance(notice, Message)
     assert notice.text.startswith("1 record could not be written into the ledger")

@@ -36,7 +36,7 @@ def test_a_plan_says_which_devices_the_workers_get_and_what_one_finds(tmp_path: 
 def test_a_plan_tells_of_a_deadline_that_is_past_as_the_launch_does(tmp_path: Path) -> None:
     keys = {"sweep_id": "x", "backend": "local", "devices": "cpu", "directory": str(tmp_path)}
     section = HpoSection.model_validate({**keys, "deadline": "2026-01-01 18:00"})
-    with pytest.raises(ConfigError, match=r"hpo\.deadline is 2026-01-01T18:00:00.*, which is past"):
+    with pytest.raises(ConfigError, match=r"hpo\.deadline is 2026-01-01T18:00:00.*, which has passed"):
         plan_sweep(section, {})
 
 

@@ -145,7 +145,7 @@ def test_what_could_not_be_sent_is_named_with_its_folder_and_the_command(tmp_pat
     line.asked()
     (first, second) = line.told
     assert first == Message(
-        f"run {RUN}: what it had not sent yet was not sent (no network);"
+        f"run {RUN}: its last data was not sent (no network);"
         f" send it by: wandb sync --include-online {folder}",
         warning=True,
     )
@@ -157,7 +157,7 @@ def test_ends_that_an_earlier_launch_could_not_tell_are_told_and_no_others(tmp_p
     backend = RecordingBackend(open_runs={RunId(name): state for name, state in states.items()})
     line = Line(tmp_path, backend)
     ended = {RunId("lost"): Outcome.CRASHED, RunId("known"): Outcome.CRASHED}
-    line.server_calls.settle_earlier(ended | {RunId("strange"): Outcome.FINISHED})
+    line.server_calls.report_earlier_ends(ended | {RunId("strange"): Outcome.FINISHED})
     assert line.asked() == [
         ("without_own_word",),
         ("end_run", "lost", "crashed"),
@@ -218,7 +218,7 @@ def test_what_a_stop_leaves_no_time_to_tell_is_said_in_one_line(tmp_path: Path) 
     with closing(Control()) as control:
         control.put(StopAsked(StopKind.INTERRUPT, "SIGINT", 130))
         with pytest.raises(StoppedError):
-            line.server_calls.settle(StopAware(control, grace_s=0))
+            line.server_calls.flush(StopAware(control, grace_s=0))
         line.server_calls.close()
     ends = ", ".join(f"the end of run run{number}" for number in range(5))
     words = f"the sweep server was not told of {ends} and 3 more: --resume settles the ends"

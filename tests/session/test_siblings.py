@@ -57,7 +57,7 @@ def test_what_a_killed_share_had_not_begun_is_given_out_again_and_said(tmp_path:
     told, (message,) = look(tmp_path, of(DEAD))
     assert told == [("give_back", DEAD, "other")]
     assert message.warning
-    assert message.text.startswith(f"share 1/2 was killed before it had started run {RUN}")
+    assert message.text.startswith(f"share 1/2 was killed before it started run {RUN}")
 
 
 @pytest.mark.parametrize("end", [{}, {"outcome": Outcome.FINISHED}])
@@ -67,7 +67,7 @@ def test_what_a_killed_share_had_begun_stays_its_own(
     begin(share, RUN, **end)
     told, (message,) = look(tmp_path, of(DEAD))
     assert told == [("give_back", DEAD, RUN)]
-    assert "the next launch of that share goes on with it" in message.text
+    assert "the next launch of that share continues it" in message.text
 
 
 def test_a_living_share_keeps_what_it_was_given_however_slow_it_is(tmp_path: Path, share: Path) -> None:
@@ -75,8 +75,8 @@ def test_a_living_share_keeps_what_it_was_given_however_slow_it_is(tmp_path: Pat
     siblings = OtherLaunches(backend, PATH, directory=tmp_path, mark=OURS)
     with CommandPipe(share):
         said = [*siblings.look(), *siblings.look()]
-    words = "waiting for share 1/2, which was given it and has not started it"
-    assert [message.text for message in said] == [f"there are no more runs, but for run {RUN}: {words}"]
+    words = "waiting for share 1/2, which has it and has not started it"
+    assert [message.text for message in said] == [f"no more runs, except run {RUN}: {words}"]
     assert backend.asked == [("awaited",)] * 2
 
 

@@ -7,6 +7,5 @@ transitions   legal moves of a worker slot
 demand        what an idle worker gets, and what this machine asks the pool for
 deaths        the end of a process or of a run
 devices       quarantine, other users, the number of workers on a device
-deadline      runs that can't end in time; seeds
-stopping      stops, timeouts, limits and the end of the sweep
+stopping      stops, timeouts, limits, the deadline and the end of the sweep; seeds
 """

@@ -1,10 +1,9 @@
-"""The deadline, and each run's seed. Pure, a part of `decide`.
+"""Stops, limits of time and memory, the deadline, the end of the sweep, and each run's seed. Pure, a part of
+`decide`.
 
 A run that can't end before the deadline does not start; `--resume` runs it later. While other runs are
 active, a worker without a run waits: a short run among them may lower the expected duration, so that one
 more fits.
-
-When a sweep ends or stops, and the limits of time and memory of its runs. Pure, a part of `decide`.
 """
 
 from __future__ import annotations

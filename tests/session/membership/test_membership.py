@@ -102,10 +102,10 @@ def stage() -> Iterator[SessionSetup]:
 def test_the_fence_is_counted_from_the_sending_of_what_was_answered(stage: SessionSetup) -> None:
     stage.now = 40.0
     assert stage.exchange(Granted()) == [True]
-    assert stage.membership.look_at_fence() == 90.0
+    assert stage.membership.check_fence() == 90.0
     stage.now = 130.0
-    assert stage.membership.look_at_fence() == 0.0
-    assert stage.membership.lost == "no word from the sweep's pool for 90 s"
+    assert stage.membership.check_fence() == 0.0
+    assert stage.membership.lost == "no answer from the sweep's pool for 90 s"
     (asked,) = stage.control.take()
     assert (asked.kind, asked.exit_code) == (StopKind.KILL, ExitCode.RESUMABLE)
 
@@ -113,7 +113,7 @@ def test_the_fence_is_counted_from_the_sending_of_what_was_answered(stage: Sessi
 def test_what_is_not_answered_keeps_no_lease(stage: SessionSetup) -> None:
     stage.now = 50.0
     assert stage.exchange(AWAY) == [False]
-    assert stage.membership.look_at_fence() == 40.0
+    assert stage.membership.check_fence() == 40.0
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_a_machine_that_is_gone_kills_all_once(stage: SessionSetup, answer: Answ
     stage.exchange(answer)
     assert stage.membership.lost
     stage.now = 200.0
-    stage.membership.look_at_fence()
+    stage.membership.check_fence()
     assert [asked.kind for asked in stage.control.take()] == [StopKind.KILL]
     assert (len(stage.notices), stage.posted) == (1, [])
 
@@ -176,7 +176,7 @@ def test_what_is_owed_is_told_before_the_machine_leaves() -> None:
         )
         membership.open()
         membership.end(END)
-        membership.settle(StopAware(control, grace_s=1.0))
+        membership.flush(StopAware(control, grace_s=1.0))
         membership.close("all 9 runs performed")
     assert any(END in told.ends for told in line.told)
     assert line.left == ["all 9 runs performed"]

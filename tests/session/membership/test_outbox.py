@@ -22,9 +22,9 @@ def test_starts_and_ends_are_told_until_they_are_settled() -> None:
     first, second = outbox.compose(), outbox.compose()
     assert (first.epoch, first.number, second.number) == (7, 1, 2)
     assert (first.starts, first.ends) == (second.starts, second.ends) == ((START,), (END,))
-    assert outbox.settle(second, Granted(started=(RUN,))) == [StartGranted(Slot(0), RUN)]
+    assert outbox.acknowledge(second, Granted(started=(RUN,))) == [StartGranted(Slot(0), RUN)]
     assert (outbox.compose().starts, outbox.compose().ends) == ((), ())
-    assert not outbox.owes
+    assert not outbox.has_pending
 
 
 def test_with_a_start_is_told_what_is_needed_beside_it() -> None:
@@ -40,18 +40,18 @@ def test_an_end_that_came_while_another_was_told_is_told_next() -> None:
     outbox.end(END)
     told = outbox.compose()
     outbox.end(WITHDRAWN)
-    outbox.settle(told, Granted())
+    outbox.acknowledge(told, Granted())
     assert outbox.compose().ends == (WITHDRAWN,)
 
 
 def test_a_start_is_open_until_the_pool_has_said_something_of_it() -> None:
     outbox = Outbox(1)
     outbox.ask(START, PoolNeeds())
-    assert outbox.settle(outbox.compose(), Granted()) == []
-    assert outbox.owes
-    decided = outbox.settle(outbox.compose(), Granted(refused={RUN: "on elsewhere"}))
+    assert outbox.acknowledge(outbox.compose(), Granted()) == []
+    assert outbox.has_pending
+    decided = outbox.acknowledge(outbox.compose(), Granted(refused={RUN: "on elsewhere"}))
     assert decided == [StartRefused(Slot(0), RUN, "on elsewhere")]
-    assert not outbox.owes
+    assert not outbox.has_pending
 
 
 def test_several_starts_are_asked_for_at_once_and_answered_one_by_one() -> None:
@@ -61,7 +61,7 @@ def test_several_starts_are_asked_for_at_once_and_answered_one_by_one() -> None:
     outbox.ask(other, PoolNeeds())
     told = outbox.compose()
     assert told.starts == (START, other)
-    assert outbox.settle(told, Granted(started=(RunId("s"),))) == [StartGranted(Slot(1), RunId("s"))]
+    assert outbox.acknowledge(told, Granted(started=(RunId("s"),))) == [StartGranted(Slot(1), RunId("s"))]
     assert outbox.compose().starts == (START,)
 
 
@@ -70,14 +70,14 @@ def test_the_answer_to_a_start_that_was_withdrawn_meanwhile_is_ignored() -> None
     outbox.ask(START, PoolNeeds())
     told = outbox.compose()
     outbox.withdraw(WITHDRAWN)
-    assert outbox.settle(told, Granted(started=(RUN,))) == []
+    assert outbox.acknowledge(told, Granted(started=(RUN,))) == []
     assert outbox.compose().ends == (WITHDRAWN,)
 
 
 def test_a_start_that_was_granted_and_is_withdrawn_is_told() -> None:
     outbox = Outbox(1)
     outbox.ask(START, PoolNeeds())
-    outbox.settle(outbox.compose(), Granted(started=(RUN,)))
+    outbox.acknowledge(outbox.compose(), Granted(started=(RUN,)))
     outbox.withdraw(WITHDRAWN)
     assert outbox.compose().ends == (WITHDRAWN,)
 
