@@ -45,6 +45,7 @@ from parallel_hpo.core import keys, server_files
 from parallel_hpo.core.errors import BackendError, ConfigError
 from parallel_hpo.core.server_files import ServerFile
 from parallel_hpo.core.types import RunId, SweepPath
+from parallel_hpo.core.values import last_words
 
 
 class OwnServerBackend(ABC):
@@ -138,8 +139,6 @@ CLOSE_LIMIT_S: Final = 1.0
 RESTART_BACKOFF_S: Final = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0, 5.0, 5.0)
 """Waits before a dead server is started again, by the deaths since it last answered; after them it is lost:
 what ends it at each start (a broken database, a port that is taken) would go on to do so."""
-WORDS_CHARS: Final = 500
-"""Of what the server said at its end, so much stands in the error."""
 _SCHEDULED: Final = (
     "hpo.sweep_configuration.scheduler: the runs of such a sweep come from a `wandb sweep-scheduler`, which"
     " can't reach a server that starts and ends with this command. Leave it out;"
@@ -308,8 +307,8 @@ class LocalBackend(OwnServerBackend):
         """Return what the server said since it was started last, in one line and after a colon."""
         with suppress(OSError), self._log.open("rb") as log:
             log.seek(self._said_before)
-            said = log.read().decode(errors="replace").strip()
-            return f": {last_words(said)}" if said else ""
+            said = last_words(log.read().decode(errors="replace"))
+            return f": {said}" if said else ""
         return ""
 
     def _give_up(self, code: int) -> None:
@@ -321,13 +320,6 @@ class LocalBackend(OwnServerBackend):
             f" started again (exit code {code}){self._last_words()}; its log is {self._log}"
         )
         self._on_lost(self._error)
-
-
-def last_words(said: str) -> str:
-    """Return what a process said last: its last line, or of a traceback the error's."""
-    lines = said.splitlines()
-    told = [line for line in lines if line and not line[0].isspace()]  # a traceback's lines are indented
-    return " ".join((told or lines)[-1].split())[:WORDS_CHARS]
 
 
 def _close_stdin(process: subprocess.Popen[bytes]) -> None:

@@ -10,6 +10,8 @@ While a run goes on, its value is what its summary would say after each row of i
 Values nested in objects, as parameters, configurations and summaries are: by name, and as JSON. Pure.
 
 Durations such as `3h30m`, and deadlines as moments; without pydantic, which a server does without.
+
+What a process printed last, in one line.
 """
 
 from __future__ import annotations
@@ -154,3 +156,29 @@ def duration_s(text: str) -> float | None:
     if found is None or not any(found.groups()):
         return None
     return sum(float(number) * UNITS_S[unit] for unit, number in found.groupdict().items() if number)
+
+
+TRACEBACK: Final = "Traceback (most recent call last):"
+WORDS_CHARS: Final = 500
+"""Maximum length of last words."""
+_COLOURS: Final = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def last_words(printed: str, *, ignored: str | None = None) -> str:
+    """Return the last exception with its whole message, else the last line; '' where there is none.
+
+    Lines that begin with `ignored` don't count.
+    """
+    lines = [line for line in _COLOURS.sub("", printed).splitlines() if line.strip()]
+    if ignored is not None:
+        lines = [line for line in lines if not line.startswith(ignored)]
+    if TRACEBACK not in lines:
+        return _in_one_line(lines[-1:])
+    message = lines[len(lines) - lines[::-1].index(TRACEBACK) :]
+    while message and message[0].startswith(" "):  # frames: files, source, markers
+        del message[0]
+    return _in_one_line(message)
+
+
+def _in_one_line(lines: list[str]) -> str:
+    return " ".join(" ".join(lines).split())[:WORDS_CHARS]

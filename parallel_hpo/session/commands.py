@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Final, TextIO
 
-from parallel_hpo.client.own_servers import last_words
+from parallel_hpo.core.values import last_words
 
 LIMIT_S: Final = 30.0
 """Timeout of a command, in seconds."""
@@ -99,5 +99,5 @@ def _name(code: int) -> str:
 
 def _words(said: TextIO) -> str:
     text = os.pread(said.fileno(), _SAID_BYTES, max(0, os.fstat(said.fileno()).st_size - _SAID_BYTES))
-    words = text.decode(errors="replace").strip()
-    return f": {last_words(words)}" if words else ""
+    words = last_words(text.decode(errors="replace"))
+    return f": {words}" if words else ""

@@ -26,18 +26,16 @@ from typing import Final
 
 from parallel_hpo.core.errors import TargetError
 from parallel_hpo.core.types import Parameters, Program
+from parallel_hpo.core.values import last_words
 from parallel_hpo.worker import tree
 from parallel_hpo.worker.agent import read_parameters
 from parallel_hpo.worker.hooks import HOOKS
 from parallel_hpo.worker.run import ProgramExit
 
-TRACEBACK: Final = "Traceback (most recent call last):"
 KEPT_BYTES: Final = 16384
 """Room for the message of a CUDA error below a deep traceback's last frames."""
-WORDS_LENGTH: Final = 500
 DRAIN_LIMIT_S: Final = 1.0
 """A child that the program left may hold its stderr open; it is killed after the run."""
-_COLOURS: Final = re.compile(r"\x1b\[[0-9;]*m")
 
 DEFAULT_COMMAND: Final = ("${env}", "${interpreter}", "${program}", "${args}")
 """W&B's default for a sweep without `command`."""
@@ -167,7 +165,7 @@ class TeeStderr:
     def words(self) -> str:
         """Return what the program, which has ended, said last."""
         self._thread.join(DRAIN_LIMIT_S)
-        return last_words(self._tail.decode(errors="replace"))
+        return last_words(self._tail.decode(errors="replace"), ignored="wandb: ")
 
     def _pass_on(self, reader: int) -> None:
         with open(reader, "rb", buffering=0) as pipe:
@@ -175,19 +173,3 @@ class TeeStderr:
                 self._tail = (self._tail + chunk)[-KEPT_BYTES:]
                 while chunk:
                     chunk = chunk[os.write(2, chunk) :]
-
-
-def last_words(text: str) -> str:
-    """Return in one line why a program failed, as the end of its stderr has it; '' where it says nothing."""
-    lines = [line for line in _COLOURS.sub("", text).splitlines() if line.strip()]
-    own = [line for line in lines if not line.startswith("wandb: ")]
-    if TRACEBACK not in own:
-        return _shortened(own[-1:])
-    block = own[len(own) - own[::-1].index(TRACEBACK) :]
-    while block and block[0].startswith(" "):  # frames: files, source, markers
-        del block[0]
-    return _shortened(block)
-
-
-def _shortened(lines: list[str]) -> str:
-    return " ".join(" ".join(lines).split())[:WORDS_LENGTH]

@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from parallel_hpo.client.base import PACE, OpenedSweep, RunCall, SweepRequest
-from parallel_hpo.client.own_servers import LocalBackend, last_words
+from parallel_hpo.client.own_servers import LocalBackend
 from parallel_hpo.core import server_files
 from parallel_hpo.core.errors import BackendError, ConfigError, ExitCode
 from parallel_hpo.core.keys import SUPERVISOR
@@ -49,7 +49,7 @@ BEAT: Final = """mutation Heartbeat($id: ID!) {
 OWNER: Final = """
 import os, signal, sys
 from pathlib import Path
-from parallel_hpo.client.own_servers import LocalBackend, last_words
+from parallel_hpo.client.own_servers import LocalBackend
 backend = LocalBackend(Path(sys.argv[1]), dict(os.environ))
 backend.open()
 print("open", flush=True)
@@ -255,12 +255,6 @@ def test_a_database_that_is_removed_is_the_servers_loss(
         assert "server.db was removed or replaced" in lost.get(timeout=10)
     finally:
         backend.close()
-
-
-def test_the_last_words_of_a_process_are_its_error_or_its_last_line() -> None:
-    assert last_words("Traceback (…)\n  File …\n    x = y\nNameError: y\n  ^\n") == "NameError: y"
-    assert last_words("one\n  two") == "one"
-    assert last_words("  two") == "two"
 
 
 def test_no_key_is_on_a_command_line_in_an_environment_or_in_a_log(

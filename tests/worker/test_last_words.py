@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from parallel_hpo.worker.program import WORDS_LENGTH, TeeStderr, last_words
+from parallel_hpo.core.values import WORDS_CHARS, last_words
+from parallel_hpo.worker.program import TeeStderr
 
 ASSERT = """Traceback (most recent call last):
   File "train.py", line 3, in <module>
@@ -21,7 +22,7 @@ wandb: Find logs at: ./wandb/run-1/logs
 
 
 def test_an_exception_is_told_with_all_lines_of_its_message() -> None:
-    assert last_words(ASSERT) == (
+    assert last_words(ASSERT, ignored="wandb: ") == (
         "RuntimeError: CUDA error: device-side assert triggered CUDA kernel errors might be asynchronously"
         " reported at some other API call. For debugging consider passing CUDA_LAUNCH_BLOCKING=1"
     )
@@ -30,7 +31,7 @@ def test_an_exception_is_told_with_all_lines_of_its_message() -> None:
 def test_of_chained_exceptions_the_last_is_told() -> None:
     chained = ASSERT + "\nDuring handling of the above exception, another exception occurred:\n\n"
     text = chained + "Traceback (most recent call last):\n  File \"a.py\", line 1\nKeyError: 'x'\n"
-    assert last_words(text) == "KeyError: 'x'"
+    assert last_words(text, ignored="wandb: ") == "KeyError: 'x'"
 
 
 @pytest.mark.parametrize(
@@ -47,11 +48,15 @@ def test_of_chained_exceptions_the_last_is_told() -> None:
     ],
 )
 def test_without_an_exception_the_last_line_is_told(text: str, words: str) -> None:
-    assert last_words(text) == words
+    assert last_words(text, ignored="wandb: ") == words
+
+
+def test_without_ignored_lines_the_last_line_counts() -> None:
+    assert last_words("one\n  two\nwandb: ERROR\n\n") == "wandb: ERROR"
 
 
 def test_the_words_are_bounded() -> None:
-    assert len(last_words("x" * 10 * WORDS_LENGTH)) == WORDS_LENGTH
+    assert len(last_words("x" * 10 * WORDS_CHARS)) == WORDS_CHARS
 
 
 def test_all_that_is_overheard_goes_on_to_stderr(capfd: pytest.CaptureFixture[str]) -> None:
