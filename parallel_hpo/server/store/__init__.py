@@ -1,3 +1,3 @@
-"""All SQL of the server: one file per kind of record, each of functions that take the open transaction."""
+"""All SQL of the server: one file per kind of record, with functions that take the open transaction."""
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""The records of collections and of their versions, and the queries that find them.
-
-Artifacts: the versions of collections, which runs log and use them, and the files in their manifests.
-"""
+"""Artifacts: collections and their versions, the runs that log and use them, and their manifests' files."""
 
 from __future__ import annotations
 
@@ -31,7 +28,7 @@ DELETED: Final = "DELETED"
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """A name in a project under which versions stand: those logged to it, or linked to it (a portfolio)."""
+    """A named set of versions in a project: a sequence, to which they are logged, or a portfolio of links."""
 
     id: int
     project_id: int
@@ -43,18 +40,18 @@ class Collection:
     created_at: float
     updated_at: float
     next_link: int | None = None
-    """The number of a portfolio's next link; None: it is no portfolio."""
+    """The number of a portfolio's next link; None: a sequence."""
     tags: str | None = None
     """A JSON list of names; None: no tags."""
 
     @property
     def is_portfolio(self) -> bool:
-        """Whether versions are linked to it, and not logged."""
+        """Whether versions are linked to it rather than logged."""
         return self.next_link is not None
 
     @property
     def tag_names(self) -> list[str]:
-        """Return the names of its tags, sorted."""
+        """The names of its tags, sorted."""
         return json.loads(self.tags) if self.tags else []
 
 
@@ -69,7 +66,7 @@ class Artifact:
     state: str
     digest: str
     client_id: str | None
-    """The id by which the client knew it before the server did."""
+    """The client's own id, from before the artifact was created here."""
     description: str | None
     metadata: str | None
     tags: str
@@ -104,13 +101,13 @@ def select_artifacts() -> Select[Any]:
 
 
 def collection_in(row: Row[Any]) -> Collection:
-    """Return the collection in a row of either query."""
+    """Return the collection in a row of `select_collections` or `select_artifacts`."""
     names = Collection.__slots__
     return Collection(**{name: row._mapping[f"of_{name}"] for name in names})
 
 
 def artifact_in(row: Row[Any]) -> Artifact:
-    """Return the artifact in a row of the second query."""
+    """Return the artifact in a row of `select_artifacts`."""
     values = {name: row._mapping[name] for name in Artifact.__slots__ if name != "collection"}
     return Artifact(collection=collection_in(row), **values)
 
@@ -127,12 +124,12 @@ def first_of(connection: Connection, query: Select[Any]) -> Artifact | None:
 
 
 def find(connection: Connection, artifact_id: int) -> Artifact | None:
-    """Return the artifact with this key, or None."""
+    """Return the artifact with this id, or None."""
     return first_of(connection, select_artifacts().where(artifacts.c.id == artifact_id))
 
 
 def by_client_id(connection: Connection, client_id: str) -> int | None:
-    """Return the key of the artifact that a client knows by an id of its own, or None."""
+    """Return the id of the artifact with a client's own id, or None."""
     key: int | None = connection.scalar(select(artifacts.c.id).where(artifacts.c.client_id == client_id))
     return key
 
@@ -153,14 +150,14 @@ def _newest_first(collection_id: int) -> Select[Any]:
 
 
 def next_version(connection: Connection, collection_id: int) -> int:
-    """Return the number of a collection's next version: one that was deleted is not given again."""
+    """Return the number of a collection's next version; numbers of deleted ones are not reused."""
     query = select(func.max(artifacts.c.version)).where(artifacts.c.collection_id == collection_id)
     newest: int | None = connection.scalar(query)
     return 0 if newest is None else newest + 1
 
 
 def by_alias(connection: Connection, collection_id: int, alias: str) -> Artifact | None:
-    """Return a sequence's version by an alias or by its `v<number>`, or None."""
+    """Return a sequence's version by alias or `v<number>`, or None."""
     here = _newest_first(collection_id)
     named = select(artifact_aliases.c.artifact_id).where(
         artifact_aliases.c.collection_id == collection_id, artifact_aliases.c.alias == alias
@@ -180,12 +177,12 @@ def version_number(alias: str) -> int | None:
 
 
 def with_digest(connection: Connection, collection_id: int, digest: str) -> Artifact | None:
-    """Return a collection's newest committed version that has this digest, or None."""
+    """Return a collection's newest committed version with this digest, or None."""
     return first_of(connection, _newest_first(collection_id).where(artifacts.c.digest == digest).limit(1))
 
 
 def create(connection: Connection, values: dict[str, Any]) -> int:
-    """Insert an artifact that is not committed yet, and return its key."""
+    """Insert an uncommitted artifact, and return its id."""
     return insert_one(connection, artifacts, {"state": PENDING, "size": 0, "file_count": 0} | values)
 
 
@@ -195,12 +192,12 @@ def change(connection: Connection, artifact_id: int, changes: dict[str, Any]) ->
 
 
 def use(connection: Connection, run_id: int, artifact_id: int) -> None:
-    """Note that a run uses an artifact."""
+    """Record that a run uses an artifact."""
     _note(connection, artifact_uses, run_id, artifact_id)
 
 
 def log_again(connection: Connection, run_id: int, artifact_id: int) -> None:
-    """Note that a run logged what is there already."""
+    """Record that a run logged an existing artifact."""
     _note(connection, artifact_outputs, run_id, artifact_id)
 
 
@@ -211,7 +208,7 @@ def _note(connection: Connection, table: Table, run_id: int, artifact_id: int) -
 
 
 def users(connection: Connection, artifact_id: int) -> list[int]:
-    """Return the keys of the runs that use an artifact."""
+    """Return the ids of the runs that use an artifact."""
     query = select(artifact_uses.c.run_id).where(artifact_uses.c.artifact_id == artifact_id)
     return list(connection.scalars(query.order_by(artifact_uses.c.run_id)))
 
@@ -229,7 +226,7 @@ def logged_by_run(connection: Connection, run_id: int) -> list[Artifact]:
 
 
 def outputs_of_run(connection: Connection, run_id: int) -> list[Artifact]:
-    """Return the committed artifacts that a run logged, as the first one or not."""
+    """Return the committed artifacts that a run logged, whether it was the first or not."""
     again = select(artifact_outputs.c.artifact_id).where(artifact_outputs.c.run_id == run_id)
     own = (artifacts.c.run_id == run_id) | artifacts.c.id.in_(again)
     query = select_artifacts().where(own, artifacts.c.state == COMMITTED)
@@ -237,25 +234,25 @@ def outputs_of_run(connection: Connection, run_id: int) -> list[Artifact]:
 
 
 def is_logged_again(connection: Connection, artifact_id: int) -> bool:
-    """Say whether a run logged an artifact when it was there already."""
+    """Return whether a second run logged an artifact."""
     query = select(artifact_outputs).where(artifact_outputs.c.artifact_id == artifact_id)
     return connection.execute(query.limit(1)).first() is not None
 
 
 def forget_uses(connection: Connection, run_id: int) -> None:
-    """Let a run use no artifact."""
+    """Delete a run's uses of artifacts."""
     connection.execute(delete(artifact_uses).where(artifact_uses.c.run_id == run_id))
 
 
 def forget_run(connection: Connection, run_id: int) -> None:
-    """Let no artifact refer to a run that is about to be deleted."""
+    """Delete all references of artifacts to a run, before it is deleted."""
     forget_uses(connection, run_id)
     connection.execute(delete(artifact_outputs).where(artifact_outputs.c.run_id == run_id))
     connection.execute(update(artifacts).where(artifacts.c.run_id == run_id).values(run_id=None))
 
 
 def remove(connection: Connection, artifact_id: int) -> None:
-    """Delete an artifact; its number stays taken."""
+    """Delete an artifact; its version number stays taken."""
     for table in (artifact_aliases, artifact_files, artifact_uses, artifact_outputs, artifact_links):
         connection.execute(delete(table).where(table.c.artifact_id == artifact_id))
     change(connection, artifact_id, {"state": DELETED, "digest": "", "client_id": None})
@@ -263,7 +260,7 @@ def remove(connection: Connection, artifact_id: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A file in a manifest; `ref` is the address of one that is kept elsewhere."""
+    """A file in a manifest; `ref` is the URL of a file that is stored elsewhere."""
 
     path: str
     digest: str
@@ -272,7 +269,7 @@ class Entry:
 
 
 def put_files(connection: Connection, artifact_id: int, entries: list[Entry]) -> None:
-    """Write what a committed artifact's manifest lists."""
+    """Insert the files of a committed artifact's manifest."""
     rows = [
         {"artifact_id": artifact_id, "path": e.path, "digest": e.digest, "size": e.size, "ref": e.ref}
         for e in entries
@@ -282,7 +279,7 @@ def put_files(connection: Connection, artifact_id: int, entries: list[Entry]) ->
 
 
 def files_of(connection: Connection, artifact_id: int, names: Several[str] = ()) -> list[Entry]:
-    """Return an artifact's files by path: all, or those called `names`."""
+    """Return an artifact's files by path: all, or those in `names`."""
     query = select(artifact_files).where(artifact_files.c.artifact_id == artifact_id)
     if names:
         query = query.where(artifact_files.c.path.in_(names))

@@ -1,21 +1,13 @@
-"""Waits until SQLite's log is on the disk, which its transactions themselves don't wait for.
+"""The database: opening, migration, transactions, flushes to the disk, and the meaning of its errors.
 
-    transaction ─▶ appended to the log ─▶ survives our death ─▶ flush ─▶ survives a power cut
+The transaction is the lock, so that several server processes may share one database: a write waits for the
+one before it, and what it reads stays true until its end. SQLite has BEGIN IMMEDIATE for that, PostgreSQL
+gets an advisory lock.
 
-One wait serves all who ask while another one is under way, and no transaction is held up
-by it. What stands in the log earlier is on the disk with what comes after it.
+A commit in SQLite doesn't wait for the disk; a flush does, and blocks no transaction. One flush serves all
+callers that arrived before it began:
 
-What the database's errors mean, to whom a request is answered and to whoever watches.
-
-Of one: come again later, a value that it can't hold, or our own fault. Of all: whether the database can be
-written, said once when it no longer can, and once when it can again. A full disk and a lock that somebody
-holds may pass; a damaged or removed database does not.
-
-The database itself: opening it, and its transactions.
-
-The transaction is the lock, so that any number of server processes may share one
-database: a write waits for the one before it, so that what it reads stays true until
-its end. SQLite has BEGIN IMMEDIATE for that, PostgreSQL gets an advisory lock.
+    commit ─▶ in the log ─▶ survives the process's death ─▶ flush ─▶ survives a power cut
 """
 
 from __future__ import annotations
@@ -41,7 +33,7 @@ from parallel_hpo.server.values import RefusedError
 
 
 def flush_path(path: Path) -> None:
-    """Wait until a file's content, or a folder's list of names, is on the disk."""
+    """Wait until a file's content, or a folder's entries, are on the disk."""
     opened = os.open(path, os.O_RDONLY)
     try:
         os.fsync(opened)
@@ -50,7 +42,7 @@ def flush_path(path: Path) -> None:
 
 
 class Disk:
-    """The disk under a write-ahead log."""
+    """Flushes SQLite's write-ahead log to the disk."""
 
     def __init__(self, log: Path, *, flush_path: Callable[[Path], None] = flush_path) -> None:
         self._log = log
@@ -61,24 +53,24 @@ class Disk:
         self._flushing = Lock()
 
     def flush(self) -> None:
-        """Return once all that was in the log before this call is on the disk; OSError where it can't be."""
+        """Return once everything in the log before this call is on the disk; OSError if that fails."""
         with self._asking:
             self._asked += 1
             mine = self._asked
         with self._flushing:
             if self._served >= mine:
-                return  # by the call that was waited for
+                return  # by the call before
             served = self._asked
             self._flush()
             self._served = served
 
     def _flush(self) -> None:
         try:
-            # SQLite keeps its locks on other files: to close this one takes none of them away.
+            # SQLite's locks are on other files, so closing this one releases none.
             self._flush_path(self._log)
         except FileNotFoundError:
-            return  # it went into the database itself, and SQLite flushed that
-        if not self._folder_flushed:  # the log's own name
+            return  # merged into the database, which SQLite has flushed
+        if not self._folder_flushed:  # the log's directory entry
             self._flush_path(self._log.parent)
             self._folder_flushed = True
 
@@ -87,7 +79,7 @@ _PASSING: Final = frozenset(
     {
         sqlite3.SQLITE_BUSY,
         sqlite3.SQLITE_LOCKED,
-        sqlite3.SQLITE_PROTOCOL,  # too many at once for its lock file
+        sqlite3.SQLITE_PROTOCOL,  # too many processes for its lock file
         sqlite3.SQLITE_INTERRUPT,
         sqlite3.SQLITE_NOMEM,
         sqlite3.SQLITE_FULL,
@@ -96,21 +88,21 @@ _PASSING: Final = frozenset(
         sqlite3.SQLITE_READONLY,
     }
 )
-"""SQLite's codes for what lies in the machine's state and not in our statement."""
+"""SQLite's codes for transient states of the machine, rather than errors of a statement."""
 
 _DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 TellTrouble = Callable[[str, bool], None]
-"""Is told what is wrong, '' once it is over, and whether it stays so."""
+"""Gets the problem, '' once it is resolved, and whether it is permanent."""
 
 
 class UnavailableError(Exception):
-    """The database can't answer now (busy, disk full, gone): the client should try again."""
+    """The database can't answer now (busy, disk full, gone): the client should retry."""
 
 
 @contextmanager
 def as_unavailable() -> Iterator[None]:
-    """Raise UnavailableError or RefusedError for what is no fault of ours; let the rest pass."""
+    """Raise UnavailableError for transient errors, and RefusedError for values that don't fit."""
     try:
         yield
     except DBAPIError as error:
@@ -122,7 +114,7 @@ def as_unavailable() -> Iterator[None]:
 
 
 def is_passing(error: sqlite3.Error) -> bool:
-    """Whether an error of SQLite's may not be there at the next try."""
+    """Return whether an error of SQLite is transient."""
     # Python's driver has one class for a busy database, a full disk, and a missing table.
     code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
     return code & 0xFF in _PASSING
@@ -135,7 +127,10 @@ def _may_pass(error: DBAPIError) -> bool:
 
 
 class DatabaseHealth:
-    """One SQLite database's; `tell` may be set by whoever wants to know."""
+    """The state of a SQLite database; its changes are reported to `tell`.
+
+    A full disk and a lock are transient; a damaged or removed database is permanent.
+    """
 
     def __init__(self, path: Path) -> None:
         self.tell: TellTrouble = lambda why, for_good: None
@@ -144,15 +139,15 @@ class DatabaseHealth:
         self._why = ""
         self._for_good = False
         self._lock = Lock()
-        """Whichever thread meets a trouble first tells of it, and no other does."""
+        """Only the first thread with a problem reports it."""
 
     def watch(self, engine: Engine) -> None:
-        """Hear of the engine's errors from now on."""
+        """Listen to the engine's errors from now on."""
         self._file = self._path.stat()
         event.listen(engine, "handle_error", self._on_error)
 
     def expect_file(self) -> None:
-        """Find the database where it was; UnavailableError where what is written would be in no file."""
+        """Raise UnavailableError if the database's file was removed or replaced."""
         if self._file is None:
             return
         try:
@@ -165,7 +160,7 @@ class DatabaseHealth:
             raise UnavailableError(why)
 
     def note_written(self) -> None:
-        """Something was written: all is well."""
+        """Report that a problem is resolved, after a successful write."""
         if not self._why:
             return
         with self._lock:
@@ -189,29 +184,29 @@ class DatabaseHealth:
 
 
 Transaction = Connection
-"""An open transaction, as other rooms call it: they pass it on and know nothing of SQL."""
+"""An open transaction; other packages only pass it on."""
 
 _BUSY_TIMEOUT_S: Final = 10
-"""How long a write waits for another process's write; none asks a model of the search meanwhile."""
+"""Timeout of a write that waits for another process's, in seconds; no search model is asked within one."""
 _WRITERS: Final = 0x48504F
-"""The number of the lock in a PostgreSQL database; any, but the same in all of our processes."""
+"""The number of the advisory lock in PostgreSQL: arbitrary, but the same in all processes."""
 
 
 class Database:
-    """An open database whose tables are at the newest revision."""
+    """An open database at the newest revision."""
 
     def __init__(self, url: URL, *, busy_timeout_s: float) -> None:
         self._engine = _make_engine(url, busy_timeout_s)
         self.health = DatabaseHealth(Path(url.database or ""))
         self._of_sweeps: dict[str, Database] = {}
-        # PostgreSQL has a transaction on its disk when it says that it is committed.
+        # PostgreSQL's commits wait for the disk.
         self._disk = Disk(Path(f"{url.database}-wal")) if url.get_backend_name() == "sqlite" else None
 
     @classmethod
     def open(cls, where: str, *, busy_timeout_s: float = _BUSY_TIMEOUT_S) -> Database:
-        """Open, and where needed create or migrate, the database at a path or a SQLAlchemy URL.
+        """Open the database at a path or a SQLAlchemy URL; create or migrate it if needed.
 
-        BackendError where it can't be opened, or was written by a newer version.
+        BackendError if it can't be opened, or was written by a newer version.
         """
         try:
             database = cls(database_url(where), busy_timeout_s=busy_timeout_s)
@@ -234,7 +229,7 @@ class Database:
         return database
 
     def of_sweep(self, sweep_id: str) -> Database:
-        """Return the same database, whose transactions find nothing of other sweeps."""
+        """Return the same database with transactions limited to one sweep."""
         if sweep_id not in self._of_sweeps:
             narrow = copy(self)
             narrow._engine = self._engine.execution_options(**{tables.OPTION: sweep_id})
@@ -243,31 +238,30 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """Open a transaction that only reads; UnavailableError where the database can't answer."""
+        """Open a read-only transaction; UnavailableError if the database can't answer."""
         with as_unavailable(), self._engine.connect() as connection:
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """Open a transaction that may write, and commit it; UnavailableError where the database can't."""
+        """Open a transaction that may write, and commit it; UnavailableError if the database can't."""
         self.health.expect_file()
         with as_unavailable(), self._engine.execution_options(immediate=True).begin() as connection:
             yield connection
         self.health.note_written()
 
     def outlast_a_power_cut(self) -> None:
-        """Return once all that was committed before this call is on the disk.
+        """Return once all earlier commits are on the disk; OSError if that fails.
 
-        It waits for the disk and for no lock: other threads may go on writing meanwhile. OSError
-        where the disk can't take it.
+        It takes no lock of the database, so other threads may write meanwhile.
         """
         if self._disk is not None:
             self._disk.flush()
 
     def give_room_back(self) -> None:
-        """Let the disk have what deleted rows took; UnavailableError where others are at the database.
+        """Return the space of deleted rows to the disk; UnavailableError if the database is in use.
 
-        PostgreSQL gives back what is at its files' ends, and has the rest for new rows.
+        PostgreSQL frees the ends of its files, and reuses the rest for new rows.
         """
         if self._disk is None:
             alone = self._engine.execution_options(isolation_level="AUTOCOMMIT")
@@ -286,11 +280,11 @@ class Database:
 
 
 def database_url(where: str) -> URL:
-    """Return the URL of a database given as a path (SQLite) or as a URL."""
+    """Return the URL of a database, given as a path (SQLite) or a URL."""
     if "://" not in where:
         return URL.create("sqlite", database=str(Path(where).absolute()))
     url = make_url(where)
-    # SQLAlchemy would take the driver before the one that our extra installs.
+    # SQLAlchemy's default driver is not the one that our extra installs.
     return url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
 
 
@@ -313,10 +307,10 @@ def _make_engine(url: URL, busy_timeout_s: float) -> Engine:
 
 
 def _on_sqlite_connect(connection: Any, _record: object) -> None:
-    connection.isolation_level = None  # we begin transactions ourselves
+    connection.isolation_level = None  # transactions begin in _on_sqlite_begin
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode=WAL")
-    # Survives any death of the process; what must survive a power cut too is flushed by `Disk`.
+    # Survives the process's death; `Disk` flushes what must survive a power cut.
     cursor.execute("PRAGMA synchronous=NORMAL")
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.close()
@@ -325,7 +319,7 @@ def _on_sqlite_connect(connection: Any, _record: object) -> None:
 def _on_sqlite_begin(connection: Connection) -> None:
     options = connection.get_execution_options()
     if options.get("tables_may_go", False):
-        connection.exec_driver_sql("PRAGMA foreign_keys=OFF")  # within a transaction it would do nothing
+        connection.exec_driver_sql("PRAGMA foreign_keys=OFF")  # has no effect within a transaction
     if not options.get("in_no_transaction", False):
         connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("immediate", False) else "BEGIN")
 
@@ -337,7 +331,7 @@ def _on_postgresql_begin(connection: Connection, *, timeout_ms: int) -> None:
 
 
 def _prepare(engine: Engine, name: str) -> None:
-    """Bring the tables to the newest revision; a migration may drop a table to which others refer."""
+    """Create or migrate the tables, without foreign keys: a migration may drop a referenced table."""
     with engine.execution_options(immediate=True, tables_may_go=True).connect() as connection:
         with connection.begin():
             _bring_up(connection, name)
@@ -364,8 +358,8 @@ def _revision(connection: Connection) -> str | None:
 
 
 def _why_not(revision: str, name: str) -> str:
-    """Return why nothing is done with a database at an unknown revision."""
-    if len(revision) != len(tables.HEAD) or not revision.isdigit():  # Alembic itself would make a hash
+    """Return an error message for a database at an unknown revision."""
+    if len(revision) != len(tables.HEAD) or not revision.isdigit():  # as Alembic's own ids, which are hashes
         return f"the database {name} is another program's (Alembic's revision is {revision}); name another"
     return (
         f"the sweep server's database {name} was written by a newer parallel_hpo: its revision is {revision},"

@@ -1,12 +1,8 @@
-"""What filters and orders may ask of a run: a column, `config.K.value`, `summary_metrics.K`, `tags.T`. Pure.
+"""W&B's filters and orders of runs: MongoDB's query operators on columns, config, summary and tags. Pure.
 
-They need not have all of a run: `needs_of` says which of its columns and entries do.
-
-W&B's filters and orders of runs: MongoDB's query words on a run's columns, config, summary and tags. Pure.
-
-What is missing, null or NaN sorts last in both directions (wandb client: `best_run`
-takes the first run on trust). `store.conditions` says in SQL what can be said so, and
-must agree with what stands here.
+Names are columns, `config.K.value`, `summary_metrics.K` and `tags.T`. `needs_of` returns which columns and
+entries of a run the names need. Missing, null and NaN sort last in both directions (wandb client:
+`best_run` takes the first run). `store.listing` does the same in SQL where possible, and must agree.
 """
 
 from __future__ import annotations
@@ -29,22 +25,22 @@ if TYPE_CHECKING:
 
 
 class RunFacts(Protocol):
-    """What filters and orders ask of a run."""
+    """The facts of a run that filters and orders use."""
 
     @property
     def config(self) -> Mapping[str, Any]:
-        """Its configuration, of which the entries that are asked for will do."""
+        """The configuration, at least its needed entries."""
 
     @property
     def summary(self) -> Mapping[str, Any]:
-        """Its summary, likewise."""
+        """The summary, at least its needed entries."""
 
     def column(self, name: str) -> Any:
         """Return a column's value."""
 
 
 class LoadedRun:
-    """The facts of a run that is at hand."""
+    """The facts of a loaded run."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
@@ -68,7 +64,7 @@ class LoadedRun:
 
 @dataclass(frozen=True, slots=True)
 class FieldNeeds:
-    """Which columns, and which entries of its JSON, tell of a run what some names stand for."""
+    """The columns, and entries of config and summary, that names need."""
 
     columns: tuple[str, ...]
     config: tuple[str, ...]
@@ -76,7 +72,7 @@ class FieldNeeds:
 
 
 def needs_of(names: Iterable[str]) -> FieldNeeds:
-    """Return what must be known of a run to say what these names stand for."""
+    """Return what the values of these names need of a run."""
     columns, config, summary = set[str](), set[str](), set[str]()
     for name in names:
         section, key = section_of(name)
@@ -90,7 +86,7 @@ def needs_of(names: Iterable[str]) -> FieldNeeds:
 
 
 def value_of(facts: RunFacts, name: str) -> Any:
-    """Return what `name` stands for: a column, `config.K.value`, `summary_metrics.K`, or a missing mark."""
+    """Return a name's value: a column, an entry of config or summary, or MISSING."""
     section, key = section_of(name)
     if key is not None and section != "tags":
         return (
@@ -117,7 +113,7 @@ def section_of(name: str) -> tuple[str, str | None]:
 
 
 def _spellings(key: str) -> tuple[str, ...]:
-    """Return a configuration's key as it is written with and without `.value`: all values stand under it."""
+    """Return a config key with and without `.value`, under which configs store their values."""
     head, marker, rest = key.partition(".value")
     return (key, head + rest) if marker else (key,)
 
@@ -135,7 +131,7 @@ Places = tuple[_Place | None, ...]
 
 _MAX_PATTERN_LENGTH: Final = 1000
 _MATCH_LIMIT_S: Final = 1.0
-"""A pattern that takes longer for one text is one that goes back and forth in it without an end."""
+"""Timeout of a pattern on one text, in seconds, against excessive backtracking."""
 _MAX_DEPTH: Final = 30
 
 _COMPARISONS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
@@ -155,7 +151,7 @@ class SortKey:
 
 
 def read_filters(text: str | None) -> dict[str, Any]:
-    """Parse the filters of a request; RefusedError where they are no JSON object."""
+    """Parse a request's filters; RefusedError if they are no JSON object."""
     if not text:
         return {}
     try:
@@ -169,7 +165,7 @@ def read_filters(text: str | None) -> dict[str, Any]:
 
 
 def read_order(text: str | None) -> tuple[SortKey, ...]:
-    """Parse an order such as `-summary_metrics.loss,+created_at`; without one: newest first."""
+    """Parse an order such as `-summary_metrics.loss,+created_at`; the default is newest first."""
     parts = (text or "-created_at").split(",")
     keys = tuple(SortKey(part.lstrip("+-"), descending=not part.startswith("+")) for part in parts)
     for key in keys:
@@ -178,7 +174,7 @@ def read_order(text: str | None) -> tuple[SortKey, ...]:
 
 
 def names_in(filters: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the names that filters ask for; RefusedError for one that isn't known."""
+    """Yield the names in filters; RefusedError for an unknown one."""
     for key, wanted in filters.items():
         if key in ("$and", "$or", "$nor"):
             for item in _as_list(wanted, key):
@@ -191,24 +187,24 @@ def names_in(filters: Mapping[str, Any]) -> Iterator[str]:
 
 
 def matches(run: Run, filters: Mapping[str, Any]) -> bool:
-    """Say whether a run passes the filters; RefusedError names what is not understood of them."""
+    """Return whether a run passes the filters; RefusedError for invalid ones."""
     return passes(LoadedRun(run), filters)
 
 
 def passes(facts: RunFacts, filters: Mapping[str, Any]) -> bool:
-    """Say whether a run of which these facts are known passes the filters."""
+    """Return whether a run with these facts passes the filters."""
     return all(_clause(facts, key, wanted) for key, wanted in filters.items())
 
 
 def places_of(facts: RunFacts, order: Iterable[SortKey]) -> Places:
-    """Return what an order goes by of a run: for each of its parts, numbers before texts, None last."""
+    """Return a run's sort keys, one per part of the order: numbers before texts, None last."""
     return tuple(_place(_sorted_by(facts, key)) for key in order)
 
 
 def _sorted_by(facts: RunFacts, key: SortKey) -> Any:
-    """Return what a run is sorted by: of a metric that is an object what counts where the first is the best.
+    """Return a run's value for a part of an order; of a metric that is an object, the best first.
 
-    wandb client: `best_run` asks for `-summary_metrics.K` where the goal is to maximize.
+    wandb client: `best_run` requests `-summary_metrics.K` if the goal is to maximize.
     """
     value = value_of(facts, key.name)
     if not key.name.startswith("summary_metrics."):
@@ -217,7 +213,7 @@ def _sorted_by(facts: RunFacts, key: SortKey) -> Any:
 
 
 def ordered(found: list[tuple[T, Places]], order: Sequence[SortKey]) -> list[T]:
-    """Sort what stands beside places in an order; what it leaves open stays as it is."""
+    """Sort items by their sort keys; ties keep their order."""
     for number, key in reversed(list(enumerate(order))):
         known = [(item[1][number], item) for item in found]
         found = [item for place, item in known if place is None]
@@ -228,7 +224,7 @@ def ordered(found: list[tuple[T, Places]], order: Sequence[SortKey]) -> list[T]:
 
 
 def seconds(text: str) -> float:
-    """Return the time that an operand says, in seconds since the epoch; NaN where it says none."""
+    """Parse an operand's time into seconds since the epoch; NaN for an invalid one."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
@@ -237,7 +233,7 @@ def seconds(text: str) -> float:
 
 
 def is_number(value: Any) -> bool:
-    """Say whether a value is one that is less or greater than a number."""
+    """Return whether a value can be compared with a number."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
@@ -291,12 +287,12 @@ def _compare(value: Any, name: str, operand: Any) -> bool:
 
 def _is_in(pattern: regex.Pattern[str], text: str) -> bool:
     try:
-        # The interpreter's own module can neither be stopped nor lets another thread run meanwhile.
+        # The standard module `re` has no timeout and blocks other threads.
         return pattern.search(text, timeout=_MATCH_LIMIT_S, concurrent=True) is not None
     except TimeoutError:
         raise RefusedError(
             f"filters: $regex {pattern.pattern!r} takes more than {_MATCH_LIMIT_S:g} s for one text:"
-            " say it without repetitions of repetitions"
+            " avoid repetitions of repetitions"
         ) from None
 
 
@@ -330,7 +326,7 @@ def _depth(value: Any) -> int:
 
 
 def _place(value: Any) -> _Place | None:
-    """Return a key that orders numbers before texts, or None for what sorts last."""
+    """Return a sort key with numbers before texts, or None for what sorts last."""
     if isinstance(value, bool | int | float):
         return None if value != value else (0, _as_float(value), "")
     return (1, 0.0, value) if isinstance(value, str) else None

@@ -1,7 +1,7 @@
-"""The lines of a run's streams: history, system events, console output; one by one, or many in one text.
+"""The lines of a run's streams (history, system events, console), one by one or joined by the database.
 
-A row of the database takes as long to come to Python as ten lines in a text do, and other threads work
-while the database puts lines together: curves need all of them.
+Charts need all lines: ten joined ones take Python as long as one row, and other threads run while the
+database joins them.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from sqlalchemy import Connection, Select, bindparam, delete, func, insert, lite
 from parallel_hpo.server.store.tables import lines, runs
 
 _IN_A_PART: Final = 5000
-"""Lines; what reads a part lets no other thread work meanwhile, for some milliseconds."""
+"""Lines per part; reading one blocks other threads for some milliseconds."""
 
 
 class Stream(IntEnum):
-    """Which of a run's streams."""
+    """A run's streams."""
 
     HISTORY = 0
     EVENTS = 1
@@ -39,14 +39,14 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class StepRange:
-    """Steps from `first` on, up to and without `end`; None: no bound."""
+    """Steps from `first` to `end` (excluded); None: no bound."""
 
     first: int | None = None
     end: int | None = None
 
 
 def put(connection: Connection, run_id: int, stream: Stream, batch: list[Line]) -> None:
-    """Write lines at their numbers; a line that is there already is replaced, so repeating is harmless."""
+    """Insert or replace lines at their numbers, so repetition is harmless."""
     rows = [
         {"run_id": run_id, "stream": int(stream), "number": line.number, "step": line.step, "text": line.text}
         for line in batch
@@ -56,7 +56,7 @@ def put(connection: Connection, run_id: int, stream: Stream, batch: list[Line]) 
 
 
 def steps_told(connection: Connection, run_id: int, before: int, steps: range) -> frozenset[int]:
-    """Return those of the steps that history lines with a number below `before` have."""
+    """Return those of the steps that have a history line with a number below `before`."""
     query = select(lines.c.step).where(
         lines.c.run_id == run_id,
         lines.c.stream == int(Stream.HISTORY),
@@ -68,7 +68,7 @@ def steps_told(connection: Connection, run_id: int, before: int, steps: range) -
 
 
 def copy_history(connection: Connection, source: int, target: int, end: int) -> None:
-    """Give a run without history another one's lines whose steps are below `end`, under the same numbers."""
+    """Copy a run's history below the step `end` to a run without history, under the same numbers."""
     kept = (
         select(literal(target), lines.c.stream, lines.c.number, lines.c.step, lines.c.text)
         .where(lines.c.run_id == source, lines.c.stream == int(Stream.HISTORY), lines.c.step < end)
@@ -78,7 +78,7 @@ def copy_history(connection: Connection, source: int, target: int, end: int) -> 
 
 
 def cut_history(connection: Connection, run_id: int, end: int) -> None:
-    """Delete a run's history lines from the step `end` on; one without a step can't be said to be before."""
+    """Delete a run's history lines from the step `end` on, and those without a step."""
     cut = or_(lines.c.step >= end, lines.c.step.is_(None))
     connection.execute(
         delete(lines).where(lines.c.run_id == run_id, lines.c.stream == int(Stream.HISTORY), cut)
@@ -92,7 +92,7 @@ def clear(connection: Connection, run_id: int, streams: Iterable[Stream] = Strea
 
 
 def end_of(connection: Connection, run_id: int, stream: Stream) -> int:
-    """Return the number that a stream's next line has."""
+    """Return the number of a stream's next line."""
     query = select(func.max(lines.c.number)).where(lines.c.run_id == run_id, lines.c.stream == int(stream))
     newest: int | None = connection.scalar(query)
     return 0 if newest is None else newest + 1
@@ -101,7 +101,7 @@ def end_of(connection: Connection, run_id: int, stream: Stream) -> int:
 def _upsert(connection: Connection) -> Any:
     upsert: Any
     if connection.dialect.name == "postgresql":
-        from sqlalchemy.dialects.postgresql import insert as upsert  # slow to import, and seldom needed
+        from sqlalchemy.dialects.postgresql import insert as upsert  # slow to import, seldom needed
     else:
         from sqlalchemy.dialects.sqlite import insert as upsert
     statement = upsert(lines)
@@ -114,7 +114,7 @@ def _upsert(connection: Connection) -> Any:
 def texts(
     connection: Connection, run_id: int, stream: Stream, steps: StepRange = StepRange()
 ) -> Iterator[str]:
-    """Yield a stream's lines in order, for history within a range of steps."""
+    """Yield a stream's lines in order, within a range of steps for history."""
     query = select(lines.c.text).where(lines.c.run_id == run_id, lines.c.stream == int(stream))
     if steps.first is not None:
         query = query.where(lines.c.step >= steps.first)
@@ -124,7 +124,7 @@ def texts(
 
 
 def spread(connection: Connection, run_id: int, stream: Stream, count: int, total: int) -> Iterable[str]:
-    """Return about `count` of a stream's `total` lines, evenly spread, the last one among them."""
+    """Return about `count` of a stream's `total` lines, evenly spread, including the last one."""
     if total <= count:
         return list(texts(connection, run_id, stream))
     wanted = sorted({round(i * (total - 1) / max(count - 1, 1)) for i in range(count)})
@@ -135,7 +135,7 @@ def spread(connection: Connection, run_id: int, stream: Stream, count: int, tota
 
 
 def part(connection: Connection, run_id: int, stream: Stream, begin: int, most: int) -> list[Line]:
-    """Return at most `most` of a stream's lines from number `begin` on."""
+    """Return at most `most` of a stream's lines from number `begin`."""
     here = (lines.c.run_id == run_id) & (lines.c.stream == int(stream)) & (lines.c.number >= begin)
     query = select(lines.c.number, lines.c.step, lines.c.text).where(here)
     return [Line(*row) for row in connection.execute(query.order_by(lines.c.number).limit(most))]
@@ -153,18 +153,18 @@ def last(connection: Connection, run_id: int, stream: Stream) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Lines that follow each other: `text` has them with a newline between each two."""
+    """Consecutive lines, joined by newlines in `text`."""
 
     text: str
     count: int
     last: int
-    """The number of the last one."""
+    """The number of the last line."""
 
 
 def series(
     connection: Connection, run_id: int, stream: Stream, begin: int = 0, stride: int = 1
 ) -> Iterator[Part]:
-    """Yield a stream's lines from the number `begin` on; above a stride of 1 only those it divides."""
+    """Yield a stream's lines from number `begin`, in parts; with a stride, only its multiples."""
     query = _next(connection.dialect.name)
     asked = {"run": run_id, "stream": int(stream), "stride": stride}
     count = _IN_A_PART
@@ -177,7 +177,7 @@ def series(
 
 @cache
 def _next(dialect: str) -> Select[Any]:
-    """Return the question for the next lines; both databases join texts in the order of what they read."""
+    """Return the query of the next part; both databases join texts in the order of the subquery."""
     here = (lines.c.run_id == bindparam("run")) & (lines.c.stream == bindparam("stream"))
     asked = (lines.c.number >= bindparam("begin")) & (lines.c.number % bindparam("stride") == 0)
     ordered = select(lines.c.number, lines.c.text).where(here, asked).order_by(lines.c.number)
@@ -189,7 +189,7 @@ def _next(dialect: str) -> Select[Any]:
 def lengths(
     connection: Connection, sweep_id: str, names: Sequence[str], most: int
 ) -> dict[str, tuple[int, int]]:
-    """Return the keys and history lines of a sweep's runs, by name: those called `names`, or the newest."""
+    """Return the ids and history lengths of a sweep's runs by name: those in `names`, or the newest."""
     query = select(runs.c.name, runs.c.id, runs.c.history_lines).where(runs.c.sweep_id == sweep_id)
     query = query.where(runs.c.name.in_(names)) if names else query.where(runs.c.history_lines > 0)
     found = connection.execute(query.order_by(runs.c.id.desc()).limit(most))

@@ -1,23 +1,20 @@
-"""Filters and orders of runs in SQL, as far as they are about columns; `filters` says what they mean.
+"""Lists of a project's runs by filters and order, page by page: in SQL as far as possible, else in Python.
 
-What SQL can't say exactly as there (JSON, patterns, lists) is left to be judged by
-`filters`: a condition here never keeps a run out that passes there.
+    filters, order ──▶ SQL covers everything ────────────────────────────────▶ the page's ids
+                  └──▶ ids and the needed facts ──▶ `filters` selects and sorts ──▶ all ids, cached
 
-Some entries of a JSON column's object, picked by the database: to read whole texts takes Python too long.
+SQL covers columns. Conditions on JSON, patterns and lists are left to `filters`; a condition here never
+excludes a run that passes there.
+
+The database extracts the needed entries of a JSON column, as reading whole texts takes Python too long:
 
     '{"lr": …, "loss": NaN, …}' ──▶ '[["\u0001NaN", null]]' ──▶ {"loss": nan}
 
-A text of which the database may think otherwise than Python comes whole: one with escapes
-in which a key could hide, or with more bare words (NaN, Infinity) than stand behind a key.
+A text that the database may read differently from Python is read whole: one with escapes that may hide a
+key, or with more bare words (NaN, Infinity) than values of keys.
 
-Which runs a project has for some filters, in an order, page by page; whole runs are read of a page only.
-
-filters, order ──▶ `conditions`: SQL says it all ──────────▶ the page's ids
-              └──▶ ids and what is asked of each run ──▶ `filters` judges and sorts ──▶ all ids
-
-All ids are kept from a page to the next, as they cost a look at each run: whoever goes on gets what
-followed when they began, whatever was changed since, none twice, none left out. Ids that are no longer
-kept, or were kept by another server process, are found again, and the page begins at its place in that.
+Cached ids make pages consistent: later pages continue the first page's list, whatever has changed since.
+Without them (dropped, or in another process) the list is made again, and the page begins at its offset.
 """
 
 from __future__ import annotations
@@ -67,7 +64,7 @@ from parallel_hpo.server.store.records import ASKED_AS
 from parallel_hpo.server.store.tables import count, runs, seen
 
 _MOST_PARTS: Final = 200
-"""Databases take no expression of any size; what is longer is judged run by run."""
+"""Maximum number of a filter's parts in SQL, as databases limit expressions; Python takes longer ones."""
 _LONGEST_TEXT: Final = 10_000
 
 _COMPARISONS: Final[Mapping[str, Callable[[Any, Any], Any]]] = {
@@ -80,7 +77,7 @@ _COMPARISONS: Final[Mapping[str, Callable[[Any, Any], Any]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """What SQL says of filters: it is met by every run that passes, and by no other where it is `exact`."""
+    """A filter's SQL condition: every run that passes meets it; if `exact`, no other run does."""
 
     sql: ColumnElement[bool]
     exact: bool = True
@@ -92,12 +89,12 @@ _NEVER: Final = Condition(false())
 
 
 def condition(filters: Mapping[str, Any], connection: Connection) -> Condition:
-    """Return what SQL can say of filters."""
+    """Return the SQL condition of filters."""
     return _Compiler(connection).all_of(filters) if _parts(filters) <= _MOST_PARTS else _ANY
 
 
 def order_by(order: Iterable[SortKey], connection: Connection) -> list[ColumnElement[Any]] | None:
-    """Return an order in SQL, what is null last and ties in the order of their making; None: it can't be."""
+    """Return an order in SQL, nulls last and ties oldest first; None if SQL can't do it."""
     found: list[ColumnElement[Any]] = []
     for key in order:
         if key.name not in ASKED_AS:
@@ -113,7 +110,7 @@ def order_by(order: Iterable[SortKey], connection: Connection) -> list[ColumnEle
 
 
 class _Compiler:
-    """Clause by clause, as `filters` judges them."""
+    """Translates clauses with the meaning that `filters` has."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -177,7 +174,7 @@ def _or(parts: Iterable[Condition]) -> Condition:
 
 
 def _not(part: Condition) -> Condition:
-    """Return the opposite: of what may be met by runs that don't pass, nothing is known."""
+    """Return the opposite; that of an inexact condition excludes nothing."""
     return Condition(not_(part.sql)) if part.exact else _ANY
 
 
@@ -191,12 +188,12 @@ def _equals(key: str, wanted: Any) -> Condition:
         return Condition(value == float(wanted)) if _is_float(wanted) else _NEVER
     if not isinstance(wanted, str):
         return _NEVER
-    # Never null itself: its opposite must be met by a run that has no value.
+    # Never null, so that its opposite is true for a run without a value.
     return Condition(and_(value.is_not(None), value == wanted)) if _can_be_stored(wanted) else _ANY
 
 
 def _has_tag(tag: str) -> Condition:
-    """Return whether a tag's JSON is in that of the list, the server's own: it may be within another tag."""
+    """Return whether the list's JSON contains the tag's; inexact, as it may be within another tag."""
     text = json.dumps(tag)
     return Condition(runs.c.tags.contains(text, autoescape=True), exact=False) if len(text) < 1000 else _ANY
 
@@ -211,7 +208,7 @@ def _value(key: str) -> ColumnElement[Any]:
 
 
 def _sortable(key: str, connection: Connection) -> ColumnElement[Any]:
-    """Return a value that is compared as Python compares: texts by their characters, not by a language."""
+    """Return a value with Python's order: texts by code points, not by a language."""
     is_text = not isinstance(_column(key).type, Float)
     if is_text and connection.dialect.name == "postgresql":
         return collate(_value(key), "C")
@@ -219,7 +216,7 @@ def _sortable(key: str, connection: Connection) -> ColumnElement[Any]:
 
 
 def _is_float(operand: Any) -> bool:
-    """Say whether a number is one that a database takes as it is."""
+    """Return whether a database stores a number exactly."""
     try:
         return isinstance(operand, int | float) and math.isfinite(operand) and float(operand) == operand
     except OverflowError:
@@ -240,23 +237,23 @@ def _parts(filters: Any) -> int:
 
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_./ -]+")
-"""Keys that SQLite finds in a text without escapes, whatever its version."""
+"""Keys that every SQLite version finds in a text without escapes."""
 _NOWHERE: Final = '$."\x01"'
-"""A second path, so that SQLite returns a list of JSON and no value of its own kinds."""
+"""A second path, so that SQLite returns a JSON list rather than an SQL value."""
 _WORDS: Final = ("NaN", "Infinity", "-Infinity")
 _MARK: Final = "\\u0001"
-"""Stands before a bare word that was made a string: no other string of a text without escapes begins so."""
+"""Prefix of a bare word that was made a string; no other string of a text without escapes begins so."""
 
 
 def picked(connection: Connection, column: ColumnElement[str], keys: Sequence[str]) -> ColumnElement[str]:
-    """Return an expression for a text of which `read` makes at least these entries of a column's object."""
+    """Return an SQL expression for a text from which `read` gets at least these entries of a JSON column."""
     if connection.dialect.name == "postgresql":
         return _picked_by_postgresql(column, keys)
     return _picked_by_sqlite(column, keys)
 
 
 def read(text: str, keys: Sequence[str]) -> Mapping[str, Any]:
-    """Return the entries; those that are not there are missing."""
+    """Return the entries in a text of `picked`; missing ones are left out."""
     if not text.startswith("["):
         whole: Mapping[str, Any] = json.loads(text)
         return whole
@@ -306,7 +303,7 @@ def _picked_by_postgresql(column: ColumnElement[str], keys: Sequence[str]) -> Co
 
 
 def _with_words_as_strings(column: ColumnElement[str]) -> ColumnElement[str]:
-    """Return the text with bare words behind keys made strings; a string that has one is broken by it."""
+    """Return the text with bare words after keys made strings; this breaks a string that contains one."""
     text = column
     for word in _WORDS:
         for colon in (":", ": "):
@@ -315,14 +312,14 @@ def _with_words_as_strings(column: ColumnElement[str]) -> ColumnElement[str]:
 
 
 _KEPT: Final = 64
-"""Of 10,000 runs each, they take 5 MB."""
+"""Number of cached listings; of 10,000 runs each they take 5 MB."""
 
 _AT_ONCE: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
 class ListingScope:
-    """What a walk is over: a project's runs, those of one sweep only for who may see no other, by filters."""
+    """The runs of a listing: a project's, by filters; of one sweep only if the caller sees no other."""
 
     project_id: int
     only_sweep: str | None
@@ -331,7 +328,7 @@ class ListingScope:
 
 @dataclass(frozen=True, slots=True)
 class CachedListing:
-    """The keys of all its runs, in their order."""
+    """The ids of all runs of a listing, in order."""
 
     name: str
     matter: ListingScope
@@ -340,7 +337,7 @@ class CachedListing:
 
 
 class ListingCache:
-    """The walks that were gone on with last; any thread may ask."""
+    """The most recently used listings; thread-safe."""
 
     def __init__(self, *, new_name: Callable[[], str] = lambda: uuid4().hex) -> None:
         self._new_name = new_name
@@ -348,7 +345,7 @@ class ListingCache:
         self._lock = Lock()
 
     def keep(self, matter: ListingScope, order: str | None, ids: Sequence[int]) -> CachedListing:
-        """Keep a walk under a new name."""
+        """Add a listing under a new name."""
         walk = CachedListing(self._new_name(), matter, order, array("q", ids))
         with self._lock:
             self._walks[walk.name] = walk
@@ -357,7 +354,7 @@ class ListingCache:
         return walk
 
     def find(self, name: str, matter: ListingScope) -> CachedListing | None:
-        """Return the walk of this name if it is kept, and over this matter."""
+        """Return the listing of this name if it is cached and has this scope."""
         with self._lock:
             walk = self._walks.get(name)
             if walk is None or walk.matter != matter:
@@ -368,14 +365,14 @@ class ListingCache:
 
 @dataclass(frozen=True, slots=True)
 class RunQuery:
-    """Which runs of which project are asked for."""
+    """A project and the filters of its runs."""
 
     project_id: int
     filters: Mapping[str, Any]
 
 
 class Candidate:
-    """A run that may be one of those, and what was asked of it."""
+    """A run that may pass the filters, with the needed facts."""
 
     __slots__ = ("_columns", "config", "id", "summary")
 
@@ -392,7 +389,7 @@ class Candidate:
 
 
 def total(connection: Connection, question: RunQuery) -> int | None:
-    """Count the runs, or return None where they must be judged one by one."""
+    """Count the runs in SQL, or return None if SQL can't."""
     where = condition(question.filters, connection)
     return count(connection, runs, _here(connection, question, where.sql)) if where.exact else None
 
@@ -400,7 +397,7 @@ def total(connection: Connection, question: RunQuery) -> int | None:
 def part(
     connection: Connection, question: RunQuery, order: Sequence[SortKey], begin: int, number: int
 ) -> list[int] | None:
-    """Return the ids of `number` of the runs in an order, or None where they must be judged one by one."""
+    """Return the ids of `number` runs from offset `begin` in an order, or None if SQL can't."""
     where, by = condition(question.filters, connection), order_by(order, connection)
     if by is None or not where.exact:
         return None
@@ -411,7 +408,7 @@ def part(
 def judged(
     connection: Connection, question: RunQuery, order: Sequence[SortKey], check: Callable[[], None]
 ) -> list[int]:
-    """Return the ids of all the runs in an order, judged and sorted here; `check` is called for each run."""
+    """Return the ids of all runs in an order, filtered and sorted in Python; calls `check` for each run."""
     where = condition(question.filters, connection)
     names = [key.name for key in order]
     if not where.exact:
@@ -429,7 +426,7 @@ def _here(connection: Connection, question: RunQuery, where: ColumnElement[bool]
 
 
 def _candidates(connection: Connection, where: ColumnElement[bool], needs: FieldNeeds) -> Iterator[Candidate]:
-    """Yield what is needed of the runs that meet a condition, in the order in which they were made."""
+    """Yield the needed facts of the runs that meet a condition, oldest first."""
     nothing = null()
     query = (
         select(

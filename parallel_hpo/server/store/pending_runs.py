@@ -1,4 +1,4 @@
-"""Runs that somebody still owes us: what heartbeats, releases and the reaper ask. None scans a sweep."""
+"""Runs whose end is still to come: queries of heartbeats, releases and timeouts. None scans a sweep."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from parallel_hpo.server.store.runs import find
 from parallel_hpo.server.store.tables import agents, runs
 
 _STARTED = (RunState.RUNNING, RunState.PREEMPTING)
-# What every heartbeat asks is built once: building a statement costs more than SQLite takes to run it.
+# Statements of every heartbeat are built once: building one costs more than SQLite takes to run it.
 _OWN = (
     select(
         runs.c.id,
@@ -37,7 +37,7 @@ _WAITING = (
 
 
 def _may_come_back(has_stranger: ColumnElement[bool]) -> ColumnElement[bool]:
-    """Return the condition of a run that may come back; one that a supervisor has run again never does."""
+    """Return the condition of runs that may be requeued; a supervisor's preempting runs never are."""
     return and_(
         runs.c.sweep_id == bindparam("sweep"),
         runs.c.state.in_((RunState.PENDING, RunState.PREEMPTING)),
@@ -62,18 +62,18 @@ _TOUCH = update(runs).where(runs.c.id == bindparam("run")).values(heard_at=bindp
 
 @dataclass(frozen=True, slots=True)
 class PendingRun:
-    """A run that an agent was given and that may come back, and whose agent that is."""
+    """A run that an agent has and that may be requeued; label and host of that agent."""
 
     run: str
     label: str
-    """Empty for a stranger's agent."""
+    """Empty for an unsupervised agent."""
     host: str
 
 
 def own(connection: Connection, agent_id: str, listed: Collection[str] = ()) -> tuple[OwnRun, ...]:
-    """Return the runs whose end this agent owes us, oldest first; those `listed` are with it now.
+    """Return the runs whose end this agent must still report, oldest first; `listed` are in its heartbeat.
 
-    One that had ended and was started again is not, unless it is: a user rewinds or resumes it by hand.
+    A run that was restarted after its end counts only if listed: a user rewound or resumed it by hand.
     """
     rows = connection.execute(_OWN, {"agent": agent_id})
     owed = (row for row in rows if not row.again or row.state == RunState.PENDING or row.name in listed)
@@ -83,7 +83,7 @@ def own(connection: Connection, agent_id: str, listed: Collection[str] = ()) -> 
 def given_to_others(
     connection: Connection, sweep_id: str, agent_id: str, names: Collection[str]
 ) -> tuple[str, ...]:
-    """Return those of a sweep's runs `names` that another agent, or nobody, now has to run."""
+    """Return those of a sweep's runs `names` that now belong to another agent, or to none."""
     query = select(runs.c.name).where(
         runs.c.sweep_id == sweep_id,
         runs.c.name.in_(sorted(names)),
@@ -100,18 +100,18 @@ def waiting(connection: Connection, sweep_id: str) -> WaitingRun | None:
 
 
 def unsettled(connection: Connection, sweep_id: str, agent_id: str) -> bool:
-    """Say whether a run of a sweep that is not this agent's may still come back to be issued again."""
+    """Return whether a sweep's run of another agent may still be requeued."""
     return bool(connection.scalar(_UNSETTLED, {"sweep": sweep_id, "agent": agent_id}))
 
 
 def unsettled_runs(connection: Connection, sweep_id: str) -> list[PendingRun]:
-    """Return a sweep's runs that agents have and that may still come back to be issued again."""
+    """Return a sweep's runs that agents have and that may still be requeued."""
     rows = connection.execute(_UNSETTLED_RUNS, {"sweep": sweep_id})
     return [PendingRun(row[0], row[1], row[2]) for row in rows]
 
 
 def unconfirmed_runs(connection: Connection, sweep_id: str) -> dict[str, RunState]:
-    """Return by name the state of each of a sweep's runs that has not said its end itself."""
+    """Return the states, by name, of a sweep's runs that haven't reported their end themselves."""
     query = select(runs.c.name, runs.c.state).where(
         runs.c.sweep_id == sweep_id, runs.c.state.not_in(sorted(SAID_BY_THE_RUN_ITSELF))
     )
@@ -119,12 +119,12 @@ def unconfirmed_runs(connection: Connection, sweep_id: str) -> dict[str, RunStat
 
 
 def touch(connection: Connection, run_ids: Iterable[int], now: float) -> None:
-    """Note that these runs are alive."""
+    """Set the last contact of runs."""
     connection.execute(_TOUCH, [{"run": run_id, "now": now} for run_id in run_ids])
 
 
 def never_started(connection: Connection, agent_ids: Collection[str]) -> list[Run]:
-    """Return the runs that were issued to these agents and never heard of."""
+    """Return the runs that were issued to these agents and never started."""
     query = select(runs.c.id).where(runs.c.agent_id.in_(agent_ids), runs.c.state == RunState.PENDING)
     return _load(connection, list(connection.scalars(query.order_by(runs.c.id))))
 
@@ -136,7 +136,7 @@ def given_to_nobody(connection: Connection, sweep_id: str) -> list[Run]:
 
 
 def never_started_by_silent_strangers(connection: Connection, before: float) -> list[Run]:
-    """Return never-started runs whose agent has no label and was last heard before that time."""
+    """Return never-started runs of unsupervised agents whose last heartbeat was before a time."""
     join = runs.join(agents, runs.c.agent_id == agents.c.id)
     query = (
         select(runs.c.id)
@@ -152,13 +152,13 @@ def never_started_by_silent_strangers(connection: Connection, before: float) -> 
 
 
 def silent(connection: Connection, before: float) -> list[Run]:
-    """Return started runs that are not over and were last heard before that time."""
+    """Return active runs whose last contact was before a time."""
     query = select(runs.c.id).where(runs.c.state.in_(_STARTED), runs.c.heard_at < before)
     return _load(connection, list(connection.scalars(query)))
 
 
 def request_stop(connection: Connection, sweep_id: str) -> None:
-    """Ask every run of a sweep that has started and is not over to stop."""
+    """Ask a sweep's active runs to stop."""
     query = update(runs).where(runs.c.sweep_id == sweep_id, runs.c.state.in_(_STARTED))
     connection.execute(query.values(stop_requested=True))
 

@@ -1,4 +1,4 @@
-"""Pools: read as far as a change may concern them, and written as far as it did."""
+"""Pools: the parts that a request concerns are read, and what it has changed is written."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _NODE_FIELDS: Final = (
     *("epoch", "name", "mark", "workers", "heard_at", "number", "granted", "used", "gone", "reason", "share"),
 )
 _SHARE_FIELDS: Final = ("share", "count", "started", "open_runs", "none_finished")
-# What every exchange asks is built once: building a statement costs more than SQLite takes to run it.
+# Statements of every exchange are built once: building one costs more than SQLite takes to run it.
 _POOL = select(pools).where(pools.c.sweep_id == bindparam("sweep"))
 _NODES = select(*(pool_nodes.c[name] for name in _NODE_FIELDS)).where(
     pool_nodes.c.sweep_id == bindparam("sweep"),
@@ -55,7 +55,7 @@ _NAMED = select(pool_runs).where(
     pool_runs.c.sweep_id == bindparam("sweep"), pool_runs.c.run_id.in_(bindparam("names", expanding=True))
 )
 _AT = select(pool_runs).where(pool_runs.c.sweep_id == bindparam("sweep"))
-# One select for each place, so that each finds its runs by the index.
+# One select per status, so that each uses the index.
 _HELD = union_all(
     _AT.where(pool_runs.c.place == RunStatus.WAITING),
     _AT.where(
@@ -96,13 +96,13 @@ def find(connection: Connection, sweep_id: str) -> Pool | None:
 
 
 def nodes(connection: Connection, sweep_id: str, epoch: int | None = None) -> list[PoolNode]:
-    """Return a pool's nodes that live, and the one of an epoch whether it does or not."""
+    """Return a pool's living nodes, and the one with `epoch` in any state."""
     rows = connection.execute(_NODES, {"sweep": sweep_id, "epoch": epoch or _NO_EPOCH})
     return [_node(row) for row in rows]
 
 
 def is_alive(connection: Connection, sweep_id: str, epoch: int) -> bool:
-    """Say whether an epoch is not over."""
+    """Return whether the node with an epoch is still in the pool."""
     return connection.execute(_LIVING, {"sweep": sweep_id, "epoch": epoch}).first() is not None
 
 
@@ -114,7 +114,7 @@ def runs_concerned(
     holder: int | None = None,
     dying: Collection[int] = (),
 ) -> list[PoolRun]:
-    """Return the runs that wait, those `named`, those handed to one, and all that dying nodes have."""
+    """Return waiting runs, the `named` ones, those assigned to `holder`, and all of dying nodes."""
     holders = [*dying, holder or _NO_EPOCH]
     held = {"sweep": sweep_id, "holders": holders, "dying": [*dying, _NO_EPOCH]}
     found = {row.run_id: _run(row) for row in connection.execute(_HELD, held)}
@@ -125,19 +125,19 @@ def runs_concerned(
 
 
 def shares(connection: Connection, sweep_id: str, names: Collection[str]) -> list[PoolShare]:
-    """Return those of a pool's shares that have these names; most pools have none."""
+    """Return a pool's shares with these names; most pools have none."""
     rows = connection.execute(_SHARES, {"sweep": sweep_id, "names": sorted(names)}) if names else ()
     return [PoolShare(**dict(zip(_SHARE_FIELDS, row, strict=True))) for row in rows]
 
 
 def started_among(connection: Connection, sweep_id: str, names: Collection[str]) -> set[str]:
-    """Return those of some runs that the pool knows."""
+    """Return those of the names that are runs of the pool."""
     rows = connection.execute(_NAMED, {"sweep": sweep_id, "names": sorted(names)}) if names else ()
     return {row.run_id for row in rows}
 
 
 def running(connection: Connection, sweep_id: str) -> int:
-    """Count the attempts that have started and not ended."""
+    """Count the attempts in progress."""
     condition = (pool_runs.c.sweep_id == sweep_id, pool_runs.c.place == RunStatus.RUNNING, pool_runs.c.is_on)
     query = select(func.count()).select_from(pool_runs).where(*condition)
     found: int = connection.execute(query).scalar_one()
@@ -145,27 +145,27 @@ def running(connection: Connection, sweep_id: str) -> int:
 
 
 def facts(connection: Connection, sweep_id: str) -> str | None:
-    """Return a pool as it was asked for, as JSON, or None."""
+    """Return the request that opened a pool, as JSON, or None."""
     query = select(pool_facts.c.facts).where(pool_facts.c.sweep_id == sweep_id)
     found: str | None = connection.scalar(query)
     return found
 
 
 def versions(connection: Connection, sweep_id: str) -> Versions | None:
-    """Return what the software of a pool's machines must be; None: there is no pool."""
+    """Return the software versions that a pool's nodes must have; None: no pool."""
     text = connection.scalar(select(pool_facts.c.versions).where(pool_facts.c.sweep_id == sweep_id))
     return None if text is None else read(Versions, json.loads(text))
 
 
 def put_facts(connection: Connection, sweep_id: str, wanted: NewPool) -> None:
-    """Note a pool as it is asked for, in place of what was noted before."""
+    """Insert or replace the request that opens a pool."""
     texts = {"versions": json.dumps(as_json(wanted.versions)), "facts": json.dumps(as_json(wanted))}
     connection.execute(delete(pool_facts).where(pool_facts.c.sweep_id == sweep_id))
     connection.execute(insert(pool_facts).values(sweep_id=sweep_id, **texts))
 
 
 def events_after(connection: Connection, sweep_id: str, number: int, most: int) -> list[PoolEvent]:
-    """Return a pool's events after a number, in their order, `most` at most."""
+    """Return at most `most` of a pool's events after a number, in order."""
     rows = connection.execute(_EVENTS, {"sweep": sweep_id, "after": number, "most": most})
     return [PoolEvent(row.number, row.at, row.epoch, row.kind, json.loads(row.body)) for row in rows]
 
@@ -176,13 +176,13 @@ def create(connection: Connection, sweep_id: str, pool: Pool) -> None:
 
 
 def delete_pool(connection: Connection, sweep_id: str) -> None:
-    """Delete a sweep's pool with all that belongs to it, where it has one."""
+    """Delete a sweep's pool, if any, with all of its rows."""
     for table in POOL_TABLES:
         connection.execute(delete(table).where(table.c.sweep_id == sweep_id))
 
 
 def write(connection: Connection, sweep_id: str, draft: PoolDraft) -> None:
-    """Write what differs between what was read and what has become of it, and the events."""
+    """Write a draft's changes and events."""
     before = draft.before
     if draft.pool is not before.pool:
         connection.execute(_CHANGE_POOL, {"key": sweep_id} | _pool_values(draft.pool))
@@ -259,7 +259,7 @@ _RUN_FIELDS: Final = (
 
 
 def _node(row: Row[Any]) -> PoolNode:
-    return PoolNode(**dict(zip(_NODE_FIELDS, row, strict=True)))  # each exchange reads all that live
+    return PoolNode(**dict(zip(_NODE_FIELDS, row, strict=True)))  # fast: each exchange reads all living nodes
 
 
 def _node_values(node: PoolNode) -> dict[str, Any]:

@@ -1,7 +1,4 @@
-"""The tables of sweeps' pools, beside those of `tables`: what machines have and have done.
-
-No foreign keys: a pool's sweep may be on W&B's server.
-"""
+"""The tables of pools. They have no foreign keys, since a pool's sweep may be on W&B's server."""
 
 from __future__ import annotations
 
@@ -33,16 +30,16 @@ pools = Table(
     Column("epochs", Integer, nullable=False),
     Column("events", Integer, nullable=False),
     Column("exhausted", Text, nullable=False),
-    # Why nodes are to leave, as JSON; null: they are not.
+    # Why the pool ends, as JSON; null: it doesn't.
     Column("ends", Text),
 )
 
-# The pool as it was asked for, which may hold a whole `main`: apart, since a pool's row is written often.
+# The request that opened the pool, apart, as it may hold a whole `main` and a pool's row is written often.
 pool_facts = Table(
     "pool_facts",
     metadata,
     Column("sweep_id", String(64), primary_key=True),
-    # What each machine that joins is compared with: the rest may be large.
+    # Compared with each node that joins; apart, since the facts may be large.
     Column("versions", Text, nullable=False),
     Column("facts", Text, nullable=False),
 )

@@ -1,10 +1,10 @@
-"""The rows of the database as frozen records, and the columns of its tables, made of their fields.
+"""Frozen records of the database's rows; the tables' columns are made of their fields.
 
-Times are seconds since the epoch. JSON is kept as the text that the client sent:
-its bare NaN and Infinity are no JSON to a database.
+Times are seconds since the epoch. JSON is stored as the client's text, since its bare NaN and Infinity are
+invalid JSON to a database.
 
-A field's type says what its column holds, and `| None` that it may be null; `Annotated` adds what else
-SQL must know. A field's default is the column's, which a new row takes that doesn't say otherwise.
+A field's type gives the column's type, `| None` that it may be null, `Annotated` SQL's details. A field's
+default is the column's default.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from parallel_hpo.server.rules.runs import RunState
 from parallel_hpo.server.rules.sweeps import SweepState
 
 JOINED: Final = "joined"
-"""Marks a field of a record that is read from another table."""
+"""Marks a record's field from another table."""
 
 _TYPES: Final[Mapping[type, Callable[[], TypeEngine[Any]]]] = {
     bool: Boolean,
@@ -63,16 +63,16 @@ class Sweep:
     scheduler: str | None
     prior_runs_filters: str | None
     issued: int = 0
-    """How many runs were issued; the next one's index in the search space."""
+    """The number of issued runs, and the next run's index in the search space."""
     revision: int = 0
-    """Counts what the engine must know; a run carries the revision at which it last changed."""
+    """Counts changes for the engine; a run has the revision of its last change."""
     created_at: float
     updated_at: float
     heartbeat_at: float
     next_index: int | None
-    """The next index in the search space, where the space was changed; None: as many as were issued."""
+    """The next index in the search space if it differs from `issued`, as after a change of the space."""
     engine: Annotated[str | None, String(16)]
-    """The search engine that an earlier release created it with ("auto", "wandb"); None: ours."""
+    """The search engine that an earlier release set ("auto", "wandb"); None: ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class Agent:
     id: Annotated[str, String(32)]
     sweep_id: Annotated[str, ForeignKey("sweeps.id")]
     label: Annotated[str, String(64)]
-    """Which worker's key it came with; empty for a stranger's agent, which has the master key."""
+    """The label of its worker's key; empty for an agent with the master key."""
     host: str
     gone: bool
     created_at: float
@@ -91,7 +91,7 @@ class Agent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFields:
-    """What a client tells of a run that is kept just as it is."""
+    """A run's fields that are stored as the client sends them."""
 
     display_name: str | None = None
     description: str | None = None
@@ -117,7 +117,7 @@ class Run(RunFields):
     project: OfItsProject
     name: Annotated[str, String(128)]
     state: Annotated[RunState, String(16)]
-    # Of a sweep's run: its place in the search space, what it was given, whose it is.
+    # Of a sweep's run: its index in the search space, its parameters, its agent.
     sweep_id: Annotated[str | None, ForeignKey("sweeps.id")]
     sweep_index: int | None
     assigned: str | None
@@ -128,7 +128,7 @@ class Run(RunFields):
     value: float | None
     stop_requested: bool = False
     exitcode: int | None
-    # What its client has logged.
+    # Logged by its client.
     tags: str = "[]"
     config: str = "{}"
     summary: str = "{}"
@@ -142,17 +142,17 @@ class Run(RunFields):
     heard_at: float
     # Of a sweep with early_terminate or a target.
     metric_rows: int | None
-    """Its history rows that have the metric."""
+    """The number of its history rows with the metric."""
     best_loss: float | None
-    """The best loss that it has been."""
+    """The best loss so far."""
     metric_value: float | None
-    """What counts of those rows as its summary would say it."""
+    """The metric's value after those rows, as in its summary."""
     opened_by: Annotated[str | None, String(64)]
-    """The label of the worker's key with which it was opened last; None: none was."""
+    """The label of the worker's key that opened it last; None: no worker did."""
     inherited: str | None
-    """Of a run that was forked or rewound: its summary where it began, under what its client tells since."""
+    """Of a forked or rewound run: its summary at the branch point; the client's later values override it."""
     again: bool | None
-    """Of a sweep's run: whether it was started again after it had said its end itself; None: not."""
+    """Of a sweep's run: whether it was restarted after it had reported its own end; None: no."""
 
 
 ASKED_AS: Final[Mapping[str, str]] = {
@@ -173,11 +173,11 @@ ASKED_AS: Final[Mapping[str, str]] = {
     "heartbeat_at": "heard_at",
     "updatedAt": "heard_at",
 }
-"""What clients call the columns by which they filter runs and order them."""
+"""Clients' names of the columns for filters and orders of runs."""
 
 
 def columns_of(record: type) -> Iterator[Column[Any]]:
-    """Yield the columns for a record's fields; `id` is the key."""
+    """Yield the columns of a record's fields; `id` is the primary key."""
     hints = get_type_hints(record, include_extras=True)
     for field in fields(record):
         _, more = _parts(hints[field.name])
@@ -186,7 +186,7 @@ def columns_of(record: type) -> Iterator[Column[Any]]:
 
 
 def types_in(record: type) -> dict[str, type]:
-    """Return the type of each of a record's fields, null or not."""
+    """Return the type of each of a record's fields, without None."""
     hints = get_type_hints(record, include_extras=True)
     return {name: _type(_parts(hint)[0]) for name, hint in hints.items()}
 
@@ -203,7 +203,7 @@ def _column(field: Field[Any], hint: Any) -> Column[Any]:
 
 
 def _parts(hint: Any) -> tuple[Any, tuple[Any, ...]]:
-    """Return a field's type, and what `Annotated` adds to it."""
+    """Return a field's type and its `Annotated` metadata."""
     if not hasattr(hint, "__metadata__"):
         return hint, ()
     return hint.__origin__, hint.__metadata__

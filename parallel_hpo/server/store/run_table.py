@@ -1,7 +1,7 @@
-"""What pages ask again and again: a sweep's runs, cut down to what is shown, and those that may have changed.
+"""Runs for the pages' tables: the shown columns only, and only runs that may have changed since.
 
-A run that is open may change at any moment; another one's change has a revision, or shows in the number
-of runs. No question reads more than the runs that it returns.
+An open run may change at any moment. A change of another one has a revision, or shows in the number of
+runs. No query reads more than the runs that it returns.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _OPEN = [str(state) for state in OPEN]
 
 @dataclass(frozen=True, slots=True)
 class TableRun:
-    """A run as a table shows it; times in seconds since the epoch."""
+    """A row of a table of runs; times in seconds since the epoch."""
 
     id: int
     name: str
@@ -35,9 +35,9 @@ class TableRun:
     agent_label: str | None
     host: str | None
     given: str
-    """JSON: what it was assigned; of a run that nobody assigned anything, its config."""
+    """JSON: its assigned parameters; its config if it has none."""
     summary: str | None
-    """JSON, of a run that is open: its value is not known yet."""
+    """JSON; only of an open run, which has no value yet."""
     stop_requested: bool
     sweep_id: str | None
 
@@ -64,46 +64,46 @@ _COLUMNS: Sequence[ColumnElement[Any]] = (
 
 @dataclass(frozen=True, slots=True)
 class RunScope:
-    """Whose runs: a sweep's, or all of a project's."""
+    """The runs of a sweep, or of a project."""
 
     project_id: int
     sweep_id: str | None = None
 
     @property
     def theirs(self) -> ColumnElement[bool]:
-        """The condition that they meet."""
+        """The SQL condition of these runs."""
         if self.sweep_id is not None:
             return runs.c.sweep_id == self.sweep_id
         return runs.c.project_id == self.project_id
 
 
 def all_of(connection: Connection, which: RunScope) -> Iterator[TableRun]:
-    """Yield all of them in the order in which they were made."""
+    """Yield all runs, oldest first."""
     return _those(connection, which.theirs & seen(connection))
 
 
 def maybe_changed(
     connection: Connection, which: RunScope, revision: int, newest: int, known_open: Iterable[int]
 ) -> Iterator[TableRun]:
-    """Yield those that are open, were so when it was asked last, are new, or have changed since a revision.
+    """Yield the runs that are open, were open at the last call, are new, or have changed since a revision.
 
-    Revisions are a sweep's own; of a project's runs one that is over stays as it is.
+    Only sweeps have revisions; an ended run of a project counts as unchanged.
     """
     here = which.theirs & seen(connection)
     is_open = here & runs.c.state.in_(_OPEN)
     changed = runs.c.id > newest if which.sweep_id is None else runs.c.sweep_revision > revision
-    # Each by its own index.
+    # Two queries, so that each uses an index.
     found = [connection.scalars(select(runs.c.id).where(here, each)) for each in (is_open, changed)]
     return _those(connection, runs.c.id.in_({*known_open, *(key for keys in found for key in keys)}))
 
 
 def number_of(connection: Connection, which: RunScope) -> int:
-    """Count them."""
+    """Count the runs."""
     return count(connection, runs, which.theirs & seen(connection))
 
 
 def history_keys(connection: Connection, which: RunScope, number: int) -> list[str]:
-    """Return what the first and the last of them know of their keys, as JSON."""
+    """Return the history keys of the first and the last `number` runs, as JSON."""
     query = select(runs.c.history_keys).where(which.theirs & seen(connection))
     first = connection.scalars(query.order_by(runs.c.id).limit(number)).all()
     last = connection.scalars(query.order_by(runs.c.id.desc()).limit(number)).all()

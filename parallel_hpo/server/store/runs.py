@@ -1,4 +1,4 @@
-"""Runs: finding, changing and listing them; the heartbeat's own questions are in `outstanding`."""
+"""Runs: queries, changes and lists; the heartbeat's queries are in `pending_runs`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from parallel_hpo.server.store.tables import (
 
 @dataclass(frozen=True, slots=True)
 class RunPath:
-    """Where clients say that a run is."""
+    """A run's path as clients give it."""
 
     entity: str
     project: str
@@ -37,7 +37,7 @@ class RunPath:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What the search engine must hear of a run."""
+    """A change of a run, for the search engine."""
 
     revision: int
     index: int
@@ -45,7 +45,7 @@ class Change:
     state: RunState
     value: float | None
     stopped_at: int | None = None
-    """After how many values of the metric `early_terminate` stopped it; None: it went to its end."""
+    """The number of metric values when it was stopped early; None: it was not."""
 
 
 def _runs() -> Select[Any]:
@@ -60,19 +60,19 @@ def _first(connection: Connection, query: Select[Any]) -> Run | None:
 
 
 def _all(connection: Connection, condition: ColumnElement[bool]) -> list[Run]:
-    """Return the runs that meet a condition, in the order in which they were made."""
+    """Return the runs that meet a condition, oldest first."""
     query = _runs().where(condition, seen(connection)).order_by(runs.c.id)
     return [record(Run, row) for row in connection.execute(query)]
 
 
 def _part(connection: Connection, condition: ColumnElement[bool], begin: int, number: int) -> list[Run]:
-    """Return some of those; whole rows are read of these only."""
+    """Return a page of those runs; only its rows are read whole."""
     here = select(runs.c.id).where(condition, seen(connection)).order_by(runs.c.id)
     return _all(connection, runs.c.id.in_(connection.scalars(here.offset(begin).limit(number)).all()))
 
 
 def find(connection: Connection, run_id: int) -> Run | None:
-    """Return the run with this key, or None."""
+    """Return the run with this id, or None."""
     return _first(connection, _runs().where(runs.c.id == run_id))
 
 
@@ -93,7 +93,7 @@ def in_sweep(connection: Connection, sweep_id: str, name: str) -> Run | None:
 
 
 def create(connection: Connection, values: dict[str, Any]) -> int:
-    """Insert a run and return its key; columns that `values` leaves out begin empty."""
+    """Insert a run and return its id; columns missing in `values` get their defaults."""
     return insert_one(connection, runs, values)
 
 
@@ -103,19 +103,19 @@ def change(connection: Connection, run_id: int, changes: dict[str, Any]) -> None
 
 
 def delete(connection: Connection, run_id: int) -> None:
-    """Delete a run, its lines, and what is known of its files."""
+    """Delete a run, its lines, losses and records of files."""
     for table in (lines, run_files, band_losses):
         connection.execute(sql_delete(table).where(table.c.run_id == run_id))
     connection.execute(sql_delete(runs).where(runs.c.id == run_id))
 
 
 def put_back(connection: Connection, run: Run) -> None:
-    """Let a run that never started wait for the next agent that asks; its deliveries say that one had it."""
+    """Requeue a never-started run for the next agent; its deliveries show that an agent had it."""
     change(connection, run.id, {"waiting": True, "agent_id": None})
 
 
 def changes_since(connection: Connection, sweep_id: str, revision: int) -> Iterator[Change]:
-    """Yield what became of a sweep's issued runs after `revision`, in that order."""
+    """Yield the changes of a sweep's issued runs after `revision`, in order."""
     columns = (runs.c.sweep_revision, runs.c.sweep_index, runs.c.assigned, runs.c.state, runs.c.value)
     stopped_at = case((runs.c.stop_requested, runs.c.metric_rows))
     query = (
@@ -128,45 +128,45 @@ def changes_since(connection: Connection, sweep_id: str, revision: int) -> Itera
 
 
 def is_hidden(connection: Connection, project_id: int, name: str) -> bool:
-    """Say whether a project has a run of this name that this transaction may not see."""
+    """Return whether a project has a run of this name that this transaction may not see."""
     here = (runs.c.project_id == project_id) & (runs.c.name == name)
     return only_sweep(connection) is not None and count(connection, runs, here & ~seen(connection)) > 0
 
 
 def is_there(connection: Connection, run_id: int) -> bool:
-    """Say whether there is a run with this key, be it one that this transaction may not see."""
+    """Return whether a run with this id exists, even if this transaction may not see it."""
     return count(connection, runs, runs.c.id == run_id) > 0
 
 
 def with_ids(connection: Connection, ids: Sequence[int]) -> list[Run | None]:
-    """Return the runs with these keys, in their order; None for one that isn't there."""
+    """Return the runs with these ids, in their order; None for a missing one."""
     found = _all(connection, runs.c.id.in_(ids))
     return list(map({run.id: run for run in found}.get, ids))
 
 
 def ids_of_no_sweep(connection: Connection, project_id: int) -> list[int]:
-    """Return the keys of a project's runs that belong to no sweep."""
+    """Return the ids of a project's runs without a sweep."""
     query = select(runs.c.id).where(runs.c.project_id == project_id, runs.c.sweep_id.is_(None))
     return list(connection.scalars(query))
 
 
 def of_other_sweeps(connection: Connection, project_id: int, sweep_id: str) -> list[Run]:
-    """Return a project's runs that are none of this sweep's, whoever asks: its engine may learn from them."""
+    """Return a project's runs outside a sweep, without the transaction's limit: its engine may use them."""
     other = or_(runs.c.sweep_id.is_(None), runs.c.sweep_id != sweep_id)
     query = _runs().where(runs.c.project_id == project_id, other).order_by(runs.c.id)
     return [record(Run, row) for row in connection.execute(query)]
 
 
 def of_sweep(connection: Connection, sweep_id: str) -> list[Run]:
-    """Return a sweep's runs in the order in which they were made."""
+    """Return a sweep's runs, oldest first."""
     return _all(connection, runs.c.sweep_id == sweep_id)
 
 
 def part_of_sweep(connection: Connection, sweep_id: str, begin: int, number: int) -> list[Run]:
-    """Return `number` of a sweep's runs from a place on."""
+    """Return `number` of a sweep's runs from offset `begin`."""
     return _part(connection, runs.c.sweep_id == sweep_id, begin, number)
 
 
 def part_of_agent(connection: Connection, agent_id: str, begin: int, number: int) -> list[Run]:
-    """Return `number` of an agent's runs from a place on."""
+    """Return `number` of an agent's runs from offset `begin`."""
     return _part(connection, runs.c.agent_id == agent_id, begin, number)

@@ -1,12 +1,10 @@
-"""The database's tables, for SQLite and PostgreSQL alike; `migrations/` makes the same ones step by step.
+"""The database's tables for SQLite and PostgreSQL, and what all queries share.
 
-Those that `records` has records of are made of these. An id that a client may hold is
-never given again: PostgreSQL counts so by itself, SQLite must be told.
+`migrations/` makes the same tables step by step. Tables with a record in `records` are made of its fields. An
+id that a client may hold is never reused: PostgreSQL does so by itself, SQLite needs AUTOINCREMENT.
 
-What all finders of `store` share: which sweep a transaction may see, and a row as its record.
-
-Runs that belong to no sweep are everybody's. What was found may be followed freely: a run
-leads to its own sweep and lines only.
+A transaction may be limited to one sweep. Runs without a sweep are visible to all. Found records may be
+followed freely: a run leads to its own sweep and lines only.
 """
 
 from __future__ import annotations
@@ -47,15 +45,13 @@ from parallel_hpo.server.store.records import Agent, Project, Run, Sweep, column
 REVISIONS: Final = sorted(
     path.name[1:5] for path in (Path(__file__).parent / "migrations" / "versions").glob("v*.py")
 )
-"""Those that this version knows, oldest first, by the migrations' files."""
+"""The revisions known to this version, oldest first, by the migrations' files."""
 HEAD: Final = REVISIONS[-1]
-"""The newest migration, by its file's name; a database at this revision opens without Alembic, which is slow
-to import."""
+"""The newest revision; a database at it opens without Alembic, which is slow to import."""
 
 metadata = MetaData()
 
-# For each name: [value], or 0 where there is none; null for what is no JSON to PostgreSQL: older ones than 16
-# can't be asked about that.
+# For each name: [value], or 0 if it is missing; null for invalid JSON, which PostgreSQL before 16 can't test.
 _JSON_ENTRIES: Final = """
 CREATE FUNCTION hpo_json_entries(document text, names text) RETURNS text LANGUAGE plpgsql STABLE AS $$
 DECLARE parsed json;
@@ -77,7 +73,7 @@ def _add_functions(_metadata: MetaData, connection: Connection, **_options: obje
         connection.exec_driver_sql(_JSON_ENTRIES)
 
 
-# Named and shaped as Alembic's own, so that either may write it.
+# The same as Alembic's own table, so that either may write it.
 alembic_version = Table(
     "alembic_version",
     metadata,
@@ -102,7 +98,7 @@ runs = Table(
     metadata,
     *columns_of(Run),
     UniqueConstraint("project_id", "name", name="runs_project_name"),
-    # One index for each question that a heartbeat or the reaper asks: none of them scans a sweep's runs.
+    # One index for each query of heartbeats and timeouts: none of them scans a sweep's runs.
     Index("runs_sweep_state", "sweep_id", "state"),
     Index("runs_sweep_waiting", "sweep_id", "waiting"),
     Index("runs_sweep_revision", "sweep_id", "sweep_revision"),
@@ -128,7 +124,7 @@ lines = Table(
     sqlite_with_rowid=False,
 )
 
-# Points whose run was deleted, or ended before it began: the next agents get them.
+# Points whose run was deleted, or ended before it started: the next agents get them.
 open_points = Table(
     "open_points",
     metadata,
@@ -137,7 +133,7 @@ open_points = Table(
     Column("assigned", Text, nullable=False),
 )
 
-# The bands of early stopping: a run's loss at the iteration that is the band's.
+# Early stopping: a run's loss at a band's iteration.
 band_losses = Table(
     "band_losses",
     metadata,
@@ -148,7 +144,7 @@ band_losses = Table(
     Index("band_losses_run", "run_id"),
 )
 
-# Files that clients uploaded for a run; their bytes are in the folder of files.
+# Uploaded files of runs; their bytes are in the folder of files.
 run_files = Table(
     "run_files",
     metadata,
@@ -159,7 +155,7 @@ run_files = Table(
     Column("updated_at", Float(53), nullable=False),
 )
 
-# The one folder that those bytes are in: its id is written into it.
+# The folder of files; its id is in a file within it.
 files_folder = Table(
     "files_folder",
     metadata,
@@ -169,7 +165,7 @@ files_folder = Table(
     Column("database", Text, nullable=False),
 )
 
-# W&B's "artifact sequence", versions v0, v1, … under one name; or a portfolio, to which they are linked.
+# W&B's "artifact sequence", versions v0, v1, … under one name; or a portfolio of links to versions.
 collections = Table(
     "artifact_collections",
     metadata,
@@ -193,18 +189,18 @@ artifacts = Table(
     metadata,
     Column("id", Integer, primary_key=True),
     Column("collection_id", ForeignKey("artifact_collections.id"), nullable=False),
-    # Which run logged it; null where none did, or it was deleted.
+    # The run that logged it; null if none did, or it was deleted.
     Column("run_id", ForeignKey("runs.id")),
     # Null until it is committed.
     Column("version", Integer),
     Column("state", String(16), nullable=False),
     Column("digest", Text, nullable=False),
-    # The id by which the client knows it before the server does.
+    # The client's own id, from before the artifact was created here.
     Column("client_id", String(255)),
     Column("description", Text),
     Column("metadata", Text),
     Column("tags", Text, nullable=False),
-    # Aliases that it gets when it is committed.
+    # Aliases to set at the commit.
     Column("wanted_aliases", Text, nullable=False),
     Column("history_step", BigInteger),
     Column("ttl_s", BigInteger),
@@ -212,7 +208,7 @@ artifacts = Table(
     Column("file_count", Integer, nullable=False),
     Column("created_at", Float(53), nullable=False),
     Column("updated_at", Float(53), nullable=False),
-    # Whether it is sent as what the version before it hasn't; null: no.
+    # Whether its manifest holds only the difference to the version before; null: no.
     Column("incremental", Boolean),
     Index("artifacts_collection_version", "collection_id", "version"),
     Index("artifacts_client", "client_id"),
@@ -229,8 +225,8 @@ artifact_aliases = Table(
     Index("artifact_aliases_artifact", "artifact_id"),
 )
 
-# What a committed artifact's manifest lists; `digest` is the MD5 in Base64 (wandb client), `ref` an address
-# of what is kept elsewhere.
+# Files of committed artifacts' manifests; `digest` is the MD5 in Base64 (wandb client), `ref` the URL of a
+# file that is stored elsewhere.
 artifact_files = Table(
     "artifact_files",
     metadata,
@@ -249,7 +245,7 @@ artifact_uses = Table(
     Index("artifact_uses_artifact", "artifact_id"),
 )
 
-# Runs that logged what another run had logged before.
+# Runs that logged an artifact after another run had.
 artifact_outputs = Table(
     "artifact_outputs",
     metadata,
@@ -258,7 +254,7 @@ artifact_outputs = Table(
     Index("artifact_outputs_artifact", "artifact_id"),
 )
 
-# Versions as they stand in portfolios, under numbers of their own.
+# Versions in portfolios, each with the number of its link.
 artifact_links = Table(
     "artifact_links",
     metadata,
@@ -281,31 +277,31 @@ _ENUMS: Final[Mapping[type, Mapping[str, type[StrEnum]]]] = {
 
 
 def only_sweep(connection: Connection) -> str | None:
-    """Return the only sweep that this transaction may see; None: it may see all."""
+    """Return the only sweep that this transaction may see; None: all."""
     sweep_id: str | None = connection.get_execution_options().get(OPTION)
     return sweep_id
 
 
 def may_see(connection: Connection, sweep_id: str | None) -> bool:
-    """Say whether it may see what belongs to this sweep, or to none."""
+    """Return whether the transaction may see records of this sweep, or of none."""
     own = only_sweep(connection)
     return own is None or sweep_id in (None, own)
 
 
 def seen(connection: Connection) -> ColumnElement[bool]:
-    """Return the condition that the runs meet which it may see."""
+    """Return the SQL condition of the runs that the transaction may see."""
     own = only_sweep(connection)
     return true() if own is None else or_(runs.c.sweep_id.is_(None), runs.c.sweep_id == own)
 
 
 def record(kind: type[R], row: Row[Any]) -> R:
-    """Make a record of a row that has a column for each of its fields."""
+    """Return a row as a record; it must have a column for each field."""
     values = {field.name: row._mapping[field.name] for field in fields(kind)}
     return kind(**values | {name: enum(values[name]) for name, enum in _ENUMS[kind].items()})
 
 
 def insert_one(connection: Connection, table: Table, values: dict[str, Any]) -> int:
-    """Insert a row into a table with a key of one number, and return the key."""
+    """Insert a row and return its id."""
     key = connection.execute(insert(table).values(values)).inserted_primary_key
     assert key is not None
     return int(key[0])

@@ -37,8 +37,12 @@ def test_sweeps_of_another_server_go_once_they_are_over(
     settle(stage.world.database, wish_for(where, files, adopt=True), host="gpu1")
     if not is_file(stage):  # on a machine where its files are not
         with pytest.raises(BackendError, match=r"thought to be in .* on gpu1"):
-            cleaned(capsys, tmp_path, CleanSelection(database=where, files=str(tmp_path / "elsewhere")))
-    said = cleaned(capsys, tmp_path, CleanSelection(database=where))
+            cleaned(
+                capsys,
+                tmp_path,
+                CleanSelection(database=where, everything=True, files=str(tmp_path / "elsewhere")),
+            )
+    said = cleaned(capsys, tmp_path, CleanSelection(database=where, everything=True))
     assert {each["sweep"]: each["keep"] for each in said} == {
         over: "",
         open_one: "it can be resumed (name it to remove it all the same)",

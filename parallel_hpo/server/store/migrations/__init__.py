@@ -1,7 +1,7 @@
-"""The database's history: brings an older one to the newest revision, in the caller's transaction.
+"""Migrations: they upgrade an older database to the newest revision, in the caller's transaction.
 
-`versions/` has one file per step, named by its revision. To add one: change `records` or
-`tables`, and write the step; a test compares the two ways to an empty database.
+`versions/` has one file per step, named by its revision. To add one, change `records` or `tables` and
+write the step; a test compares both ways to an empty database.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from sqlalchemy import Connection
 
 
 def config_for(folder: Path) -> Config:
-    """Return the configuration of migrations in `folder`: to its parser, a % begins a reference."""
+    """Return Alembic's configuration for migrations in `folder`; its parser needs % escaped."""
     config = Config()
     config.set_main_option("script_location", str(folder).replace("%", "%%"))
     return config
 
 
 def upgrade(connection: Connection, *, target: str = "head") -> None:
-    """Bring the database from the revision at which it is, which is a known one, to `target`."""
+    """Upgrade the database from its revision, a known one, to `target`."""
     config = config_for(Path(__file__).parent)
     config.attributes["connection"] = connection
     command.upgrade(config, target)

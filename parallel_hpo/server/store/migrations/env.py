@@ -1,4 +1,4 @@
-"""What Alembic runs for each command: it works on the connection that it was given."""
+"""Alembic's environment: each command runs on the connection in its configuration."""
 
 from __future__ import annotations
 
