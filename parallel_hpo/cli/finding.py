@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Protocol
@@ -130,6 +130,7 @@ def known_by_pool(source: PoolReader, folder: Path) -> KnownSweep | None:
 
 def _facts(pool: NewPool, news: PoolNews, began_at: float | None) -> dict[str, Any]:
     """Return what a head's ledger would know of the sweep."""
+    from parallel_hpo.session.launch_record import VERSIONS
     from parallel_hpo.session.rerun import POOL_MAIN
 
     metric = pool.configuration.get("metric") or {}
@@ -146,6 +147,7 @@ def _facts(pool: NewPool, news: PoolNews, began_at: float | None) -> dict[str, A
         "goal": metric.get("goal", "minimize"),
         "seed_parameter": pool.section.get("seed_parameter"),
         POOL_MAIN: pool.main,
+        VERSIONS: asdict(pool.versions),
     }
 
 

@@ -113,6 +113,8 @@ class RunAgain:
     """Open a debugger on its exception before the run is closed."""
     seed: int | None = None
     """Seed of the repeated run."""
+    hint: str = ""
+    """What an error says if `main` can't be loaded: the sweep's versions, if they differ from those here."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ How a message becomes JSON, and comes back as what it was.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from math import isfinite
@@ -259,15 +259,29 @@ def machine_folder(name: str, epoch: int) -> str:
 
 def why_unlike(head: Versions, node: Versions, name: str) -> str:
     """Return what of a machine's software differs from the head's, naming both; '' where nothing does."""
-    pairs = (
-        ("Python", head.python, node.python),
-        ("wandb", head.wandb, node.wandb),
-        ("parallel_hpo", head.parallel_hpo, node.parallel_hpo),
-    )
     unlike = [
-        f"{what} {theirs} there and {ours} at the head" for what, ours, theirs in pairs if ours != theirs
+        f"{what} {theirs} there and {ours} at the head"
+        for what, ours, theirs in _differences(asdict(head), asdict(node))
     ]
     return f"machine {name} can't join: {', '.join(unlike)}" if unlike else ""
+
+
+def version_differences(kept: Mapping[str, str] | None, here: Versions) -> str:
+    """Return how the versions that a sweep was made with differ from those here; '' if they don't.
+
+    `kept` has the fields of `Versions`; None: the sweep was made before versions were kept.
+    """
+    if kept is None:
+        return f"a version of parallel_hpo that kept none ({here.parallel_hpo} here)"
+    unlike = _differences(kept, asdict(here))
+    return ", ".join(f"{what} {made} ({ours} here)" for what, made, ours in unlike)
+
+
+def _differences(one: Mapping[str, str], other: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+    """Yield the programs whose versions differ, with both versions."""
+    for name, title in (("python", "Python"), ("wandb", "wandb"), ("parallel_hpo", "parallel_hpo")):
+        if one.get(name) != other.get(name):
+            yield title, one.get(name, "unknown"), other.get(name, "unknown")
 
 
 Told = TypeVar("Told")

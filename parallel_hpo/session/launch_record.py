@@ -6,10 +6,10 @@ import os
 import shlex
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from parallel_hpo.client.base import OpenedSweep
 from parallel_hpo.config.section import HpoSection
@@ -23,8 +23,12 @@ from parallel_hpo.core.values import deadline_at, is_duration
 from parallel_hpo.count.policy import Share
 from parallel_hpo.pickling.main import note_main
 from parallel_hpo.processes.environment import secrets_of
+from parallel_hpo.session.membership import versions_here
 from parallel_hpo.session.resume import AskedCount, ResumeState, asked_count, count_or_cap
 from parallel_hpo.session.signals import Control
+
+VERSIONS: Final = "versions"
+"""The fact that has the versions which the last launch was made with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +186,7 @@ class LaunchRecord:
             ),
             "working_folder": self.surroundings.folder,
             "sys_path": list(self.surroundings.sys_path),
+            VERSIONS: asdict(versions_here()),
         }
 
 

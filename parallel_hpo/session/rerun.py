@@ -26,13 +26,16 @@ from parallel_hpo.client.choose import choose_backend, make_backend
 from parallel_hpo.client.own_servers import LocalBackend
 from parallel_hpo.config.section import BackendChoice
 from parallel_hpo.core.child_spec import ChildSetup, PickledMain, RunAgain
-from parallel_hpo.core.errors import ExitCode, TargetError, UsageError
+from parallel_hpo.core.errors import ExitCode, ParallelHPOError, TargetError, UsageError
+from parallel_hpo.core.pool_messages import version_differences
 from parallel_hpo.core.types import Program, RunId, SweepPath, Target
 from parallel_hpo.pickling.main import from_fact, kept_in
 from parallel_hpo.pickling.payload import from_text, lay_down
 from parallel_hpo.processes.environment import CLIENT_HIDDEN, LEAKED, PATIENCE
 from parallel_hpo.records.folders import KnownSweep
 from parallel_hpo.records.reader import RunRow
+from parallel_hpo.session.launch_record import VERSIONS
+from parallel_hpo.session.membership import versions_here
 
 LABEL: Final = "rerun"
 """Label of the key that the embedded server issues for it."""
@@ -65,6 +68,7 @@ def run_again(again: RerunRequest, environment: Mapping[str, str]) -> int:
 
     Raises:
         UsageError: the sweep's `main` is unknown, or can't be debugged.
+        TargetError: its `main` can't be read here.
         BackendError: the sweep's server does not answer.
     """
     main = _main_of(again.known)
@@ -82,6 +86,7 @@ def run_again(again: RerunRequest, environment: Mapping[str, str]) -> int:
             keep_login=backend.keeps_login,
             debug=again.debug,
             seed=again.run.seed,
+            hint=_versions_hint(again.known),
         )
         return _perform(order)
 
@@ -93,8 +98,29 @@ def _named_seed(again: RerunRequest) -> dict[str, int]:
 
 
 def _main_of(known: KnownSweep) -> PickledMain | Target | Program:
-    if known.of_pool is not None:
-        return _main_of_pool(known)
+    """Return what the sweep's runs call.
+
+    Raises:
+        UsageError: nothing of it was kept.
+        TargetError: it can't be read here.
+    """
+    try:
+        return _main_of_pool(known) if known.of_pool is not None else _main_of_folder(known)
+    except ParallelHPOError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever unpickling raises
+        text = f"{_versions_hint(known)}the main of {known.sweep_id} can't be read here: {error}"
+        raise TargetError(text) from None
+
+
+def _versions_hint(known: KnownSweep) -> str:
+    """Return the beginning of an error that names the sweep's versions; '' if they are the same here."""
+    made_with = version_differences(known.facts.get(VERSIONS), versions_here())
+    return f"{known.sweep_id} was made with {made_with}: " if made_with else ""
+
+
+def _main_of_folder(known: KnownSweep) -> PickledMain | Target | Program:
+    """Return what the sweep's ledger names, or what was kept in its folder."""
     fact = known.facts.get("main")
     kept = kept_in(known.folder) if fact is None else from_fact(fact)
     if kept is None:
@@ -108,11 +134,7 @@ def _main_of_pool(known: KnownSweep) -> PickledMain | Target | Program:
     text = known.facts.get(POOL_MAIN)
     if not text:
         raise UsageError(f"{known.sweep_id}: its pool has no main: each machine brought its own by `join`")
-    try:
-        found = from_text(text)
-    except Exception as error:  # noqa: BLE001 - whatever unpickling raises
-        raise TargetError(f"the main that the sweep's pool has can't be read here: {error}") from None
-    return lay_down(found, known.folder)
+    return lay_down(from_text(text), known.folder)
 
 
 @contextmanager

@@ -49,7 +49,7 @@ def _run(order: RunAgain) -> int:
     try:
         function = _load(order)
     except TargetError as unfit:
-        print(f"error: {unfit}", file=sys.stderr)
+        print(f"error: {order.hint}{unfit}", file=sys.stderr)
         return int(unfit.exit_code)
     error = _call(function)
     HOOKS.look_for_others()

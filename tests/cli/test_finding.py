@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,15 +14,17 @@ from parallel_hpo.analysis.result import result_of
 from parallel_hpo.cli import verbs
 from parallel_hpo.cli.finding import find_anywhere, known_by_pool
 from parallel_hpo.cli.rerun import rerun
-from parallel_hpo.core.errors import UsageError
+from parallel_hpo.core.errors import TargetError, UsageError
 from parallel_hpo.core.messages import SweepEnd
 from parallel_hpo.core.pool_messages import AT_ONCE, NewPool, PoolEvent, PoolNews
 from parallel_hpo.core.types import Outcome
+from parallel_hpo.pickling.main import FILE
 from parallel_hpo.server.services import pool
+from parallel_hpo.session.membership import versions_here
 from tests.cli.folders import leave_sweep
 from tests.cluster.pools import joined, left, over, started
 from tests.server.acting import SessionSetup, grid
-from tests.server.pooling import end, machine, new_pool, start, told
+from tests.server.pooling import VERSIONS, end, machine, new_pool, start, told
 
 NO_SERVER = {"WANDB_BASE_URL": "http://127.0.0.1:9"}
 CONFIGURATION = {"name": "digits", "metric": {"name": "loss", "goal": "maximize"}}
@@ -81,6 +84,35 @@ def test_commands_speak_of_it(performed: tuple[Path, str], capsys: pytest.Captur
     assert capsys.readouterr().out == 'r  loss=0.5  {"x": 1}\n'
     with pytest.raises(UsageError, match="its pool has no main"):
         rerun(directory, sweep, "best", debug=False)
+
+
+def test_a_main_that_cannot_be_read_is_an_error_that_names_the_versions(tmp_path: Path) -> None:
+    unreadable = b"cparallel_hpo.gone\nMain\n."
+    with closing(SessionSetup(tmp_path)) as stage:
+        pooled = stage.sweep(grid(6))
+        wanted = new_pool(pooled, backend="local", main=b64encode(unreadable).decode())
+        pool.open_pool(stage.world, pooled, wanted)
+        epoch = pool.join(stage.world, pooled, machine("gpu1")).epoch
+        pool.exchange(stage.world, pooled, told(epoch, 1, 1))
+        pool.exchange(stage.world, pooled, told(epoch, 2, starts=(start("r"),)))
+    kept = {"python": VERSIONS.python, "wandb": VERSIONS.wandb, "parallel_hpo": VERSIONS.parallel_hpo}
+    facts = {"main": None, "main_not_kept": ""}
+    leave_sweep(tmp_path / "kept", [0.1], facts=facts | {"versions": kept})
+    leave_sweep(tmp_path / "old", [0.1], facts=facts)
+    here = versions_here()
+    unlike = f"Python 3.12 ({here.python} here), wandb 0.30 ({here.wandb} here), parallel_hpo 1.0"
+    for sweep, run, words in (
+        (pooled, "r", unlike),
+        ("kept", "kept-0", unlike),
+        ("old", "old-0", "a version of parallel_hpo that kept none"),
+    ):
+        if sweep != pooled:
+            (tmp_path / sweep / FILE).write_bytes(unreadable)
+        with pytest.raises(TargetError) as failed:
+            rerun(tmp_path, sweep, run, debug=False)
+        text = f"{sweep} was made with {words} ({here.parallel_hpo} here): the main of {sweep} can't be read"
+        assert str(failed.value).startswith(text)
+        assert str(failed.value).endswith("No module named 'parallel_hpo.gone'")
 
 
 def test_a_sweep_with_a_ledger_is_read_from_its_folder(performed: tuple[Path, str]) -> None:
