@@ -22,8 +22,8 @@ from parallel_hpo.client.credentials import find_credentials
 from parallel_hpo.core.errors import BackendError, UsageError
 from parallel_hpo.core.pool_messages import AT_ONCE, POOL_KEY, POOL_URL, NewPool, PoolNews, read
 from parallel_hpo.core.types import sweep_id_of
-from parallel_hpo.records.folders import KnownSweep, find_sweep, ledgers_of
-from parallel_hpo.records.ledger_views import LEDGER
+from parallel_hpo.records.folders import KnownSweep, find_sweep
+from parallel_hpo.records.ledger_views import LEDGER, ledgers_in
 
 if TYPE_CHECKING:
     from parallel_hpo.server.context import AppContext
@@ -48,7 +48,7 @@ def find_anywhere(directory: Path, sweep: str, environment: Mapping[str, str] | 
         BackendError: a server, or its database, can't be asked now.
     """
     folder = directory / sweep_id_of(sweep)
-    if ledgers_of(directory, folder.name):
+    if ledgers_in(folder):
         return find_sweep(directory, sweep)
     known = _in_database(folder)
     if known is not None:

@@ -16,7 +16,8 @@ from parallel_hpo.core.control_pipe import is_supervised
 from parallel_hpo.core.errors import UsageError
 from parallel_hpo.core.types import sweep_id_of
 from parallel_hpo.core.visible import visible_output
-from parallel_hpo.records.folders import ledgers_of, supervised_folders
+from parallel_hpo.records.folders import supervised_folders
+from parallel_hpo.records.ledger_views import ledgers_in
 from parallel_hpo.records.reader import MachineRow
 
 LOOK_EVERY_S: Final = 0.2
@@ -79,7 +80,7 @@ def _find(directory: Path, sweep: str) -> tuple[Path, _MachineLogs]:
     A machine that has joined keeps its own logs, and does not know of others.
     """
     folder = directory / sweep_id_of(sweep)
-    if not ledgers_of(directory, folder.name) and any(folder.glob("machine-*")):
+    if not ledgers_in(folder) and any(folder.glob("machine-*")):
         return folder, _MachineLogs([], ["the sweep's other machines, if there are any, keep their own logs"])
     found = find_anywhere(directory, sweep)
     return found.folder, _elsewhere(found.machines)

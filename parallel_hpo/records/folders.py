@@ -20,7 +20,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -187,11 +187,15 @@ def known_sweeps(directory: Path, *, unreadable: Callable[[LedgerError], None]) 
 def find_sweep(directory: Path, sweep: str) -> KnownSweep:
     """Return the sweep with that id or path; raises UsageError that names those that there are."""
     folder = directory / sweep_id_of(sweep)
-    if ledgers_of(directory, folder.name):
+    if ledgers_in(folder):
         return _read(folder)
-    known = ", ".join(folder.name for folder in folders_of_sweeps(directory)) or "none"
-    raise UsageError(
-        f"there is no sweep {sweep} in {directory}; there: {known}"
+    raise UsageError(no_sweep(sweep, directory, [each.name for each in folders_of_sweeps(directory)]))
+
+
+def no_sweep(sweep: str, directory: Path, known: Iterable[str]) -> str:
+    """Return the error for a sweep that a directory does not have; `known` are the names that would do."""
+    return (
+        f"there is no sweep {sweep} in {directory}; there: {', '.join(known) or 'none'}"
         " (one that was only created is there once somebody runs it)"
     )
 
@@ -210,19 +214,14 @@ def folders_of_sweeps(directory: Path) -> list[Path]:
     return sorted(found, key=lambda folder: max(ledger.stat().st_mtime for ledger in found[folder]))
 
 
-def ledgers_of(directory: Path, name: str) -> list[Path]:
-    """Return the ledgers of the sweep of that id, its own and its shares'."""
-    return ledgers_in(directory / name)
-
-
 def supervised_folders(folder: Path) -> tuple[Path, ...]:
     """Return the folders, a sweep's own or its shares', that a supervisor works in now."""
-    places = (path.parent for path in ledgers_of(folder.parent, folder.name))
+    places = (path.parent for path in ledgers_in(folder))
     return tuple(place for place in places if is_supervised(place))
 
 
 def _read(folder: Path) -> KnownSweep:
-    ledgers = ledgers_of(folder.parent, folder.name)
+    ledgers = ledgers_in(folder)
     with ExitStack() as stack:
         readers = [stack.enter_context(open_reader(path)) for path in ledgers]
         runs = (run for reader in readers for run in reader.runs())

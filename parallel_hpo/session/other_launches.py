@@ -18,7 +18,7 @@ from parallel_hpo.core.errors import LedgerError
 from parallel_hpo.core.notices import Message
 from parallel_hpo.core.types import RunId, SweepPath
 from parallel_hpo.processes.reaper import is_dead
-from parallel_hpo.records.folders import ledgers_of
+from parallel_hpo.records.ledger_views import ledgers_in
 from parallel_hpo.records.reader import open_reader
 
 
@@ -65,7 +65,7 @@ class OtherLaunches:
         if not awaited.label:
             return None
         all_read = True
-        for ledger in ledgers_of(self._directory, self._path.sweep_id):
+        for ledger in ledgers_in(self._directory / self._path.sweep_id):
             alive = is_supervised(ledger.parent)  # asked first: a dead launch's ledger is then final
             try:
                 with open_reader(ledger) as reader:

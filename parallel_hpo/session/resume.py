@@ -11,7 +11,8 @@ from parallel_hpo.core.errors import ConfigError
 from parallel_hpo.core.folders import run_folders_of_workers
 from parallel_hpo.core.types import Outcome, RunId, sweep_id_of
 from parallel_hpo.count.policy import FailureCount, Share, note_duration
-from parallel_hpo.records.ledger_views import LEDGER
+from parallel_hpo.records.folders import folders_of_sweeps, no_sweep
+from parallel_hpo.records.ledger_views import LEDGER, ledgers_in
 from parallel_hpo.records.reader import LedgerReader, RunRow
 from parallel_hpo.session.decide.state import OpenRun
 
@@ -130,8 +131,6 @@ def find_folder(directory: Path, sweep: str, share: Share | None = None) -> Path
         folder /= share.folder
     if (folder / LEDGER).is_file():
         return folder
-    known = sorted(path.parent.name for path in directory.glob("*/ledger.db"))
-    raise ConfigError(
-        f"there is no sweep {sweep} to be resumed in {directory};"
-        f" there {'are' if known else 'is none'} {', '.join(known[:20])}".rstrip()
-    )
+    ledgers = (ledger for each in folders_of_sweeps(directory) for ledger in ledgers_in(each))
+    known = sorted(str(ledger.parent.relative_to(directory)) for ledger in ledgers)
+    raise ConfigError(no_sweep(sweep if share is None else f"{sweep}/{share.folder}", directory, known))

@@ -127,12 +127,14 @@ def test_a_sweep_is_found_by_its_id_or_its_whole_path(tmp_path: Path, named: str
 
 def test_an_unknown_sweep_is_an_error_that_names_the_known_ones(tmp_path: Path) -> None:
     make_sweeps(tmp_path, "abc", "def")
-    with pytest.raises(ConfigError, match=r"no sweep xyz .*there are abc, def"):
+    (tmp_path / "ghi").mkdir()
+    make_sweeps(tmp_path / "ghi", "share-1-of-2")
+    with pytest.raises(ConfigError, match=r"no sweep xyz .*there: abc, def, ghi/share-1-of-2"):
         find_folder(tmp_path, "xyz")
 
 
 def test_where_there_are_no_sweeps_the_error_says_so(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="there is none"):
+    with pytest.raises(ConfigError, match="there: none"):
         find_folder(tmp_path, "xyz")
 
 
