@@ -18,7 +18,8 @@ from tests.forking import live, with_spares
 from tests.spares import StopSource
 
 IMPORTED: Final = (
-    "parallel_hpo.cli.run",
+    "parallel_hpo.api.wandb_sweeps",
+    "parallel_hpo.cluster.shares",
     "parallel_hpo.server.http.process",
     "parallel_hpo.worker.worker",
     "wandb",

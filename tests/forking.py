@@ -40,10 +40,12 @@ NUMBER: Final = struct.Struct("i")
 """How a pid and an exit code go over the line; a signal's code is negative."""
 IMPORTED: Final = (
     "joblib",
-    "parallel_hpo.cli.run",
-    "parallel_hpo.cli.arguments",
-    "parallel_hpo.cli.verbs",
+    "parallel_hpo.analysis.result",
+    "parallel_hpo.analysis.table",
     "parallel_hpo.api.wandb_sweeps",
+    "parallel_hpo.cluster.shares",
+    "rich.console",
+    "rich.table",
     "parallel_hpo.server.http.process",
     "parallel_hpo.worker.worker",
     "unicodedata",
@@ -200,7 +202,7 @@ def import_all(folder: str) -> None:
     ):
         documents.read(asked)
     importlib.import_module("parallel_hpo.cli").command()
-    importlib.import_module("parallel_hpo.cli.section_options").options()
+    importlib.import_module("parallel_hpo.cli.options").options()
     gc.enable()
     gc.freeze()  # forks share what is not looked through
 

@@ -1,4 +1,4 @@
-"""`parallel-hpo clean`: says which sweeps and projects would go, and removes them where it is told to."""
+"""`parallel-hpo clean`: lists which sweeps and projects would be removed, and removes them with `--yes`."""
 
 from __future__ import annotations
 
@@ -9,190 +9,288 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from parallel_hpo.cli.kept import Inventory, ProjectPath
-from parallel_hpo.cli.output import print_for_machines, print_for_people
+import typer
+
+from parallel_hpo.cli.options import Directory, Json, directory_of, sweep_ids
+from parallel_hpo.cli.output import errors_as_exit_codes, print_for_machines, print_for_people, warn
 from parallel_hpo.core.errors import BackendError, UsageError
+from parallel_hpo.core.types import sweep_id_of
 from parallel_hpo.core.values import UNITS_S, duration_s
-from parallel_hpo.records.folders import MB, CleanCandidate, remove
-from parallel_hpo.server import local, removal
-from parallel_hpo.server.artifacts.contents import CleanupStats
-from parallel_hpo.server.context import AppContext
-from parallel_hpo.server.removal import tidy
-from parallel_hpo.server.store.database import UnavailableError
-from parallel_hpo.server.store.holdings import StorageUsage
+
+if TYPE_CHECKING:
+    from parallel_hpo.records.folders import CleanCandidate
+    from parallel_hpo.server.context import AppContext
+    from parallel_hpo.server.store.holdings import ProjectRest, StorageUsage, StoredSweep
+
+
+def clean(
+    sweeps: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="The sweeps' ids (default: all that are over).",
+            metavar="[SWEEP]...",
+            autocompletion=sweep_ids,
+        ),
+    ] = None,
+    project: Annotated[
+        str | None,
+        typer.Option(help="Everything of this project: sweeps, runs, artifacts.", metavar="[ENTITY/]NAME"),
+    ] = None,
+    older_than: Annotated[
+        str | None,
+        typer.Option(help="Only sweeps without activity for this long (default: any age).", metavar="30d"),
+    ] = None,
+    database: Annotated[
+        str | None, typer.Option(help="Sweeps in another server's database, which have no folder here.")
+    ] = None,
+    files: Annotated[
+        str | None, typer.Option(help="Folder of that server's files.", metavar="FOLDER")
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="All sweeps that are over, whatever their age.")
+    ] = False,
+    yes: Annotated[
+        bool,
+        typer.Option(
+            "--yes",
+            help="Remove them (default: only list them). Needs names, --project, --older-than or --all.",
+        ),
+    ] = False,
+    directory: Directory = None,
+    as_json: Json = False,
+) -> None:
+    """Remove old sweeps: their folders, and their data on our server; W&B's server keeps its data.
+
+    It also shrinks the server's database, and removes files of unfinished uploads and unused artifacts.
+    """
+    with errors_as_exit_codes():
+        selection = CleanSelection(
+            sweeps=sweeps or (),
+            project=None if project is None else ProjectPath.parse(project),
+            database=database,
+            files=files,
+            older_than=older_than,
+            everything=everything,
+        )
+        perform_clean(directory_of(directory), selection, yes=yes, as_json=as_json)
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectPath:
+    """A project of an entity."""
+
+    entity: str
+    name: str
+
+    @classmethod
+    def parse(cls, text: str) -> ProjectPath:
+        """Read [ENTITY/]NAME."""
+        from parallel_hpo.server.context import DEFAULT_ENTITY
+
+        entity, _, name = text.rpartition("/")
+        return cls(entity or DEFAULT_ENTITY, name)
+
+    def __str__(self) -> str:
+        return f"{self.entity}/{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
 class CleanSelection:
-    """What is to be looked at: all sweeps that there are, or those that are named, or all of a project."""
+    """Which sweeps to check: all, those named, or all of a project."""
 
     sweeps: Sequence[str] = ()
     project: ProjectPath | None = None
     database: str | None = None
-    """Of another server than the embedded one; its folder of files where that is not found by itself."""
+    """Database of another server than the embedded one."""
     files: str | None = None
+    """That server's folder of files, if it isn't found by itself."""
     older_than: str | None = None
     everything: bool = False
-    """All that are over, however young."""
+    """All that are over, whatever their age."""
 
 
 @dataclass(frozen=True, slots=True)
 class CleanDecision:
-    """What is done with a sweep, or with what its project has besides; `keep`: why it stays, or ''."""
+    """Decision on a sweep, or on the rest of a project."""
 
-    leftover: CleanCandidate
+    candidate: CleanCandidate
     keep: str
-    held: StorageUsage
-    """What its server has of it."""
+    """Reason to keep it, or ''."""
+    stored: StorageUsage
+    """Its data on the server."""
     project: ProjectPath | None = None
 
     @property
     def size_mb(self) -> float:
-        """What it takes up in all."""
-        return self.leftover.size_mb + self.held.size / MB
+        """Total size in MB."""
+        from parallel_hpo.records.folders import MB
+
+        return self.candidate.size_mb + self.stored.size / MB
 
     @property
     def words(self) -> str:
-        """A line on it."""
-        each = self.leftover
-        name = each.sweep_id if self.project is None else f"project {self.project}"
-        what = f"stays: {self.keep}" if self.keep else "; ".join(["goes", *each.regrets])
-        return f"{name}  {self.size_mb:.1f} MB  {_in_words(each.age_s)} old  {what}"
+        """The line that lists it."""
+        candidate = self.candidate
+        name = candidate.sweep_id if self.project is None else f"project {self.project}"
+        what = f"stays: {self.keep}" if self.keep else "; ".join(["goes", *candidate.regrets])
+        return f"{name}  {self.size_mb:.1f} MB  {_in_words(candidate.age_s)} old  {what}"
 
 
-def perform_clean(directory: Path, wanted: CleanSelection, *, yes: bool, as_json: bool) -> None:
-    """Remove old sweeps, their folders and what their server has of them, or only say which.
+def perform_clean(directory: Path, selection: CleanSelection, *, yes: bool, as_json: bool) -> None:
+    """Remove old sweeps, their folders and their data on the server, or only list them.
 
-    All that are over and whose servers have all of them, or those that are named, whatever is lost then.
+    Without names it removes sweeps that are over and complete on their servers; named ones it removes
+    regardless of what is lost.
 
     Raises:
-        UsageError: an unknown sweep or project, or an age that is none; `yes`, and nothing says which.
-        LedgerError: a supervisor has begun to work in one meanwhile.
-        BackendError: the server's database is busy, or has no room, or its files are elsewhere.
+        UsageError: unknown sweep or project, or invalid age; or `yes` without a selection.
+        LedgerError: a supervisor has meanwhile started on one of them.
+        BackendError: the server's database is busy, or its disk is full, or its files are elsewhere.
     """
-    _expect_choice(wanted, yes=yes)
-    least_s = 0.0 if wanted.older_than is None else _parse_age(wanted.older_than)
+    from parallel_hpo.server.store.database import UnavailableError
+
+    _check_selection(selection, yes=yes)
+    least_s = 0.0 if selection.older_than is None else _parse_age(selection.older_than)
     try:
-        with _opened(directory, wanted) as world:
-            shelf = Inventory(None if wanted.database else directory, world, time.time())
-            verdicts = list(_judged(shelf, wanted, least_s))
+        with _open_context(directory, selection) as context:
+            inventory = Inventory(None if selection.database else directory, context, time.time())
+            decisions = list(_decide(inventory, selection, least_s))
             if yes:
-                _remove([verdict for verdict in verdicts if not verdict.keep], world)
+                _remove([decision for decision in decisions if not decision.keep], context)
             if not (yes or as_json):
-                _hint(shelf, verdicts)
+                _hint(inventory, decisions)
     except UnavailableError as error:
         raise BackendError(f"the server's database can't be used now: {error}; try again later") from None
     if as_json:
-        print_for_machines(json.dumps([_as_dict(verdict, removed=yes) for verdict in verdicts], indent=2))
+        print_for_machines(json.dumps([_as_dict(decision, removed=yes) for decision in decisions], indent=2))
     else:
-        _show(verdicts, yes=yes)
+        _show(decisions, yes=yes)
 
 
-def _expect_choice(wanted: CleanSelection, *, yes: bool) -> None:
-    """Raise UsageError where sweeps would go that nobody has named or described."""
-    is_named = bool(wanted.sweeps) or wanted.project is not None
-    if wanted.everything and (is_named or wanted.older_than is not None):
+def _check_selection(selection: CleanSelection, *, yes: bool) -> None:
+    """Raise UsageError for contradictory options, or `yes` without names or a criterion."""
+    is_named = bool(selection.sweeps) or selection.project is not None
+    if selection.project is not None and selection.sweeps:
+        raise UsageError("sweeps and --project: choose one")
+    if selection.everything and (is_named or selection.older_than is not None):
         raise UsageError("--all takes all that are over: leave out the names, --project and --older-than")
-    if yes and not (is_named or wanted.everything or wanted.older_than is not None):
+    if yes and not (is_named or selection.everything or selection.older_than is not None):
         raise UsageError(
             "--yes alone would remove every sweep that is over, minutes old ones, too."
             " Name the sweeps (or their --project), give an age as --older-than 30d, or give --all"
         )
 
 
-def _opened(directory: Path, wanted: CleanSelection) -> AbstractContextManager[AppContext | None]:
-    if wanted.database is None:
+def _open_context(directory: Path, selection: CleanSelection) -> AbstractContextManager[AppContext | None]:
+    from parallel_hpo.server import local
+
+    if selection.database is None:
         return local.opened(directory)
-    return local.opened_at(wanted.database, wanted.files)
+    return local.opened_at(selection.database, selection.files)
 
 
-def _judged(shelf: Inventory, wanted: CleanSelection, least_s: float) -> Iterator[CleanDecision]:
-    """Yield a verdict on each sweep that is looked at, and at last on its project."""
-    if wanted.project is not None and wanted.sweeps:
-        raise UsageError("either sweeps or a --project")
-    rest = None if wanted.project is None else shelf.rest(wanted.project)
-    names = wanted.sweeps if wanted.project is None else shelf.of_project(wanted.project)
+def _decide(inventory: Inventory, selection: CleanSelection, least_s: float) -> Iterator[CleanDecision]:
+    """Yield a decision on each selected sweep, then on the rest of its project."""
+    project = selection.project
+    rest = None if project is None else inventory.rest(project)
+    names = selection.sweeps if project is None else inventory.of_project(project)
     is_named = bool(names) or rest is not None
     stays = ""
-    for leftover in shelf.named(names) if is_named else shelf.sweeps():
-        keep = next(_reasons_to_keep(leftover, least_s, named=is_named), "")
-        stays = stays or (keep and f"sweep {leftover.sweep_id} of it stays")
-        yield CleanDecision(leftover, keep, held_by(shelf.world, leftover.sweep_id))
+    for candidate in inventory.named(names) if is_named else inventory.sweeps():
+        keep = next(_reasons_to_keep(candidate, least_s, named=is_named), "")
+        stays = stays or (keep and f"sweep {candidate.sweep_id} of it stays")
+        yield CleanDecision(candidate, keep, stored_by_server(inventory.context, candidate.sweep_id))
     if rest is not None:
-        besides = shelf.besides(rest)
-        keep = next(_reasons_to_keep(besides, least_s, named=True), stays)
-        yield CleanDecision(besides, keep, rest.held, wanted.project)
+        candidate = inventory.rest_candidate(rest)
+        keep = next(_reasons_to_keep(candidate, least_s, named=True), stays)
+        yield CleanDecision(candidate, keep, rest.held, project)
 
 
-def _hint(shelf: Inventory, verdicts: Sequence[CleanDecision]) -> None:
-    """Tell of sweeps that are not looked at unless they are named."""
-    others = shelf.only_on_server([verdict.leftover for verdict in verdicts])
-    if others and shelf.directory is not None:
-        database = shelf.directory / local.DATABASE
-        print_for_people(f"without a folder here: {others}; clean --database {database} looks at them")
+def _hint(inventory: Inventory, decisions: Sequence[CleanDecision]) -> None:
+    """Mention the sweeps that must be named to be removed."""
+    from parallel_hpo.server import local
+
+    others = inventory.only_on_server([decision.candidate for decision in decisions])
+    if others and inventory.directory is not None:
+        database = inventory.directory / local.DATABASE
+        print_for_people(f"sweeps without a folder here: {others}; clean --database {database} lists them")
 
 
-def held_by(world: AppContext | None, sweep_id: str) -> StorageUsage:
-    """Return what the embedded server has of a sweep; nothing where there is none."""
-    return StorageUsage() if world is None else removal.measure_sweep(world, sweep_id)
+def stored_by_server(context: AppContext | None, sweep_id: str) -> StorageUsage:
+    """Return the usage of a sweep on the embedded server; nothing without a server."""
+    from parallel_hpo.server import removal
+    from parallel_hpo.server.store.holdings import StorageUsage
+
+    return StorageUsage() if context is None else removal.measure_sweep(context, sweep_id)
 
 
-def _remove(going: Sequence[CleanDecision], world: AppContext | None) -> None:
-    for verdict in going:
-        if world is None:
-            remove(verdict.leftover)
-        elif verdict.project is not None:
-            removal.remove_project(world, verdict.project.entity, verdict.project.name)
+def _remove(decisions: Sequence[CleanDecision], context: AppContext | None) -> None:
+    from parallel_hpo.records.folders import remove
+    from parallel_hpo.server import removal
+
+    for decision in decisions:
+        candidate, project = decision.candidate, decision.project
+        if context is None:
+            remove(candidate)
+        elif project is not None:
+            removal.remove_project(context, project.entity, project.name)
         else:
-            remove(verdict.leftover, partial(removal.remove_sweep, world, verdict.leftover.sweep_id))
-    if world is not None:
-        _give_room_back(world)
+            remove(candidate, partial(removal.remove_sweep, context, candidate.sweep_id))
+    if context is not None:
+        _shrink(context)
 
 
-def _give_room_back(world: AppContext) -> None:
-    taken = tidy(world)
-    if taken != CleanupStats():
+def _shrink(context: AppContext) -> None:
+    """Remove files that nothing uses, and make the database smaller."""
+    from parallel_hpo.records.folders import MB
+    from parallel_hpo.server.artifacts.contents import CleanupStats
+    from parallel_hpo.server.removal import tidy
+    from parallel_hpo.server.store.database import UnavailableError
+
+    removed = tidy(context)
+    if removed != CleanupStats():
         print_for_people(
-            f"taken back: {taken.files} files of unfinished uploads and artifacts, {taken.size / MB:.1f} MB"
+            f"removed {removed.files} files of unfinished uploads and artifacts, {removed.size / MB:.1f} MB"
         )
     try:
-        world.database.give_room_back()
+        context.database.give_room_back()
     except UnavailableError as error:
         print_for_people(f"the server's database keeps its size for now ({error}): clean again later")
 
 
-def _reasons_to_keep(leftover: CleanCandidate, least_s: float, *, named: bool) -> Iterator[str]:
-    if leftover.running:
+def _reasons_to_keep(candidate: CleanCandidate, least_s: float, *, named: bool) -> Iterator[str]:
+    if candidate.running:
         yield "it is running"
-    if leftover.age_s < least_s:
+    if candidate.age_s < least_s:
         yield "it is not that old"
-    if leftover.regrets and not named:
-        yield f"{'; '.join(leftover.regrets)} (name it to remove it all the same)"
+    if candidate.regrets and not named:
+        yield f"{'; '.join(candidate.regrets)} (name it to remove it all the same)"
 
 
-def _show(verdicts: Sequence[CleanDecision], *, yes: bool) -> None:
-    for verdict in verdicts:
-        print_for_machines(verdict.words)
-    going = [verdict for verdict in verdicts if not verdict.keep]
-    kinds = "sweeps and projects" if any(verdict.project for verdict in verdicts) else "sweeps"
-    total = f"{len(going)} of {len(verdicts)} {kinds}, {sum(each.size_mb for each in going):.1f} MB"
+def _show(decisions: Sequence[CleanDecision], *, yes: bool) -> None:
+    for decision in decisions:
+        print_for_machines(decision.words)
+    going = [decision for decision in decisions if not decision.keep]
+    kinds = "sweeps and projects" if any(decision.project for decision in decisions) else "sweeps"
+    total = f"{len(going)} of {len(decisions)} {kinds}, {sum(each.size_mb for each in going):.1f} MB"
     print_for_people(f"removed: {total}" if yes else f"{total} to be removed; nothing is, without --yes")
 
 
-def _as_dict(verdict: CleanDecision, *, removed: bool) -> dict[str, object]:
-    each = verdict.leftover
+def _as_dict(decision: CleanDecision, *, removed: bool) -> dict[str, object]:
+    candidate = decision.candidate
     return {
-        "sweep": each.sweep_id or None,
-        "project": None if verdict.project is None else str(verdict.project),
-        "folder": None if each.folder is None else str(each.folder),
-        "age_s": round(each.age_s),
-        "size_mb": round(verdict.size_mb, 3),
-        "rows": verdict.held.rows,
-        "bytes": verdict.held.size,
-        "keep": verdict.keep,
-        "lost": list(each.regrets),
-        "removed": removed and not verdict.keep,
+        "sweep": candidate.sweep_id or None,
+        "project": None if decision.project is None else str(decision.project),
+        "folder": None if candidate.folder is None else str(candidate.folder),
+        "age_s": round(candidate.age_s),
+        "size_mb": round(decision.size_mb, 3),
+        "rows": decision.stored.rows,
+        "bytes": decision.stored.size,
+        "keep": decision.keep,
+        "lost": list(candidate.regrets),
+        "removed": removed and not decision.keep,
     }
 
 
@@ -206,3 +304,99 @@ def _parse_age(text: str) -> float:
 def _in_words(age_s: float) -> str:
     unit = next((name for name in ("d", "h") if age_s >= UNITS_S[name]), "m")
     return f"{age_s / UNITS_S[unit]:.0f} {unit}"
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """The sweeps in folders, in a server's database, or in both."""
+
+    directory: Path | None
+    """None: only the database."""
+    context: AppContext | None
+    now: float
+
+    def sweeps(self) -> Iterator[CleanCandidate]:
+        """Yield the sweeps that can go without being named: those with a folder, or else the database's."""
+        from parallel_hpo.records.folders import known_sweeps, look_at
+
+        if self.directory is not None:
+            for known in known_sweeps(self.directory, unreadable=warn):
+                yield look_at(known, now=self.now)
+        else:
+            yield from map(self._stored_candidate, self._stored())
+
+    def named(self, names: Sequence[str]) -> Iterator[CleanCandidate]:
+        """Yield the sweeps of these ids or paths; UsageError for an unknown one."""
+        from parallel_hpo.records.folders import find_sweep, look_at
+
+        stored = {each.id: each for each in self._stored()}
+        for name in names:
+            sweep_id = sweep_id_of(name)
+            has_folder = self.directory is not None and (self.directory / sweep_id).is_dir()
+            if sweep_id in stored and not has_folder:
+                yield self._stored_candidate(stored[sweep_id])
+            elif self.directory is None:
+                raise UsageError(f"there is no sweep {name}; there: {', '.join(stored) or 'none'}")
+            else:
+                yield look_at(find_sweep(self.directory, name), now=self.now)
+
+    def of_project(self, project: ProjectPath) -> list[str]:
+        """Return the ids of a project's sweeps."""
+        return [
+            each.id
+            for each in self._stored()
+            if (each.entity, each.project) == (project.entity, project.name)
+        ]
+
+    def rest(self, project: ProjectPath) -> ProjectRest:
+        """Return a project's data besides its sweeps; UsageError for an unknown project."""
+        from parallel_hpo.server import removal
+
+        found = (
+            None
+            if self.context is None
+            else removal.besides_sweeps(self.context, project.entity, project.name)
+        )
+        if found is None:
+            raise UsageError(f"there is no project {project}")
+        return found
+
+    def rest_candidate(self, rest: ProjectRest) -> CleanCandidate:
+        """Return a project's data besides its sweeps as a candidate."""
+        from parallel_hpo.records.folders import CleanCandidate
+
+        return CleanCandidate(
+            sweep_id="",
+            folder=None,
+            age_s=max(0.0, self.now - rest.heard_at),
+            size_mb=0.0,
+            running=rest.is_on and not self._is_silent(rest.heard_at),
+            regrets=(f"with {rest.runs} runs of no sweep",) if rest.runs else (),
+        )
+
+    def only_on_server(self, shown: Sequence[CleanCandidate]) -> int:
+        """Return the number of sweeps in the database that are not among these."""
+        return len({each.id for each in self._stored()} - {each.sweep_id for each in shown})
+
+    def _is_silent(self, last_seen: float) -> bool:
+        """Return whether the last message is so old that no client is active."""
+        return self.context is None or self.now - last_seen > self.context.patience.silent_s
+
+    def _stored(self) -> list[StoredSweep]:
+        from parallel_hpo.server import removal
+
+        return [] if self.context is None else removal.kept_sweeps(self.context)
+
+    def _stored_candidate(self, stored: StoredSweep) -> CleanCandidate:
+        from parallel_hpo.client.calls import OVER
+        from parallel_hpo.records.folders import CAN_BE_RESUMED, CleanCandidate
+
+        is_over = stored.state in OVER
+        return CleanCandidate(
+            sweep_id=stored.id,
+            folder=None,
+            age_s=max(0.0, self.now - stored.heard_at),
+            size_mb=0.0,
+            running=not is_over and not self._is_silent(stored.heard_at),
+            regrets=() if is_over else (CAN_BE_RESUMED,),
+        )

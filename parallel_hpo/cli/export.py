@@ -1,37 +1,115 @@
-"""`parallel-hpo export`: a sweep as a file for other programs, from what its folder and its server have."""
+"""`parallel-hpo export` and `report`: write a sweep into a file, for other programs or as one HTML page.
+
+The data comes from the sweep's folder and its server. For a sweep on W&B's server there is only the folder:
+its runs by the ledger, without histories and sweep configuration, so that the report infers from the runs
+which parameters vary, and on which kind of axis.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
-from parallel_hpo.analysis.result import SweepResult, result_of
-from parallel_hpo.analysis.study import Course, write_storage
-from parallel_hpo.analysis.table import as_csv, as_parquet, read_summaries, table_of
+import typer
+
 from parallel_hpo.cli.finding import find_anywhere
-from parallel_hpo.cli.options import SUFFIXES, ExportFormat
-from parallel_hpo.cli.output import is_stdout, print_for_machines, whole_file, write_for_machines
+from parallel_hpo.cli.options import Directory, Sweep, directory_of
+from parallel_hpo.cli.output import (
+    errors_as_exit_codes,
+    is_stdout,
+    print_for_machines,
+    whole_file,
+    write_for_machines,
+)
 from parallel_hpo.core.errors import BackendError, UsageError
-from parallel_hpo.core.values import strict
+from parallel_hpo.core.types import Outcome, RunId, SweepPath, sweep_id_of
+from parallel_hpo.core.values import dotted, strict
+
+if TYPE_CHECKING:
+    from parallel_hpo.analysis.result import SweepResult
+    from parallel_hpo.analysis.study import Course
+    from parallel_hpo.records.folders import KnownSweep
+    from parallel_hpo.records.ledger_views import Attempt, PerformedRuns
+    from parallel_hpo.records.reader import RunRow
+    from parallel_hpo.server.pages.report import Contents
+
+
+class ExportFormat(StrEnum):
+    """Formats of `export`."""
+
+    CSV = "csv"
+    PARQUET = "parquet"
+    JSON = "json"
+    OPTUNA = "optuna"
+
+
+SUFFIXES: Final = {
+    ".csv": ExportFormat.CSV,
+    ".parquet": ExportFormat.PARQUET,
+    ".json": ExportFormat.JSON,
+    ".log": ExportFormat.OPTUNA,
+    ".journal": ExportFormat.OPTUNA,
+}
+"""Format of a file by its suffix."""
+
+_NOTE: Final = "This report is from the sweep's folder: its histories are on W&B's server, at {url}"
+_NOTE_OF_POOL: Final = "This report is from the sweep's pool: its histories are on its server, at {url}"
+
+
+def export(
+    sweep: Sweep,
+    wanted: Annotated[
+        ExportFormat | None,
+        typer.Option(
+            "--format", help="Format of the file; optuna: a storage with a study (default: by the suffix)."
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="File to write (default: stdout).", metavar="FILE")
+    ] = None,
+    directory: Directory = None,
+) -> None:
+    """Write a sweep's runs as CSV, Parquet, JSON or an Optuna storage; print the file's path."""
+    with errors_as_exit_codes():
+        perform_export(directory_of(directory), sweep, wanted, output)
+
+
+def report(
+    sweep: Sweep,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="File to write (default: SWEEP.html, here).", metavar="FILE"),
+    ] = None,
+    directory: Directory = None,
+) -> None:
+    """Write a sweep's charts and runs as one HTML file that needs no server; print its path."""
+    with errors_as_exit_codes():
+        perform_report(directory_of(directory), sweep, output)
 
 
 def perform_export(directory: Path, sweep: str, asked: ExportFormat | None, output: Path | None) -> None:
-    """Write a sweep to a file, and print its path alone; `output` missing, or stdout: write it there.
+    """Write a sweep to a file and print its path; without a file, or with `-`, write it to stdout.
 
     Raises:
-        UsageError: there is no such sweep; nothing says the format; the file can't be written; stdout is no
-            place for that format.
+        UsageError: there is no such sweep; the format is unknown, or not for stdout; the file can't be
+            written.
         MissingExtraError: Parquet without pyarrow.
         LedgerError: its ledger can't be read.
-        BackendError: the server's database, which has what the runs logged, can't be read now.
+        BackendError: the server's database, which has the runs' histories, can't be read now.
     """
+    from parallel_hpo.analysis.result import result_of
+
     wanted = asked or _format_by_name(output)
     if output is not None and is_stdout(output):
         output = None
-    _expect_room_for(wanted, output)
+    _check_output(wanted, output)
     result = result_of(find_anywhere(directory, sweep))
     if output is None:
         write_for_machines(_content(result, wanted))
@@ -51,19 +129,21 @@ def _format_by_name(output: Path | None) -> ExportFormat:
         formats, suffixes = ", ".join(ExportFormat), ", ".join(SUFFIXES)
         where = "stdout" if output is None else str(output)
         raise UsageError(
-            f"{where} doesn't say which format: give --format ({formats}), or -o FILE that ends in {suffixes}"
+            f"the format of {where} is unknown: give --format ({formats}), or -o FILE that ends in {suffixes}"
         )
     return wanted
 
 
-def _expect_room_for(wanted: ExportFormat, output: Path | None) -> None:
+def _check_output(wanted: ExportFormat, output: Path | None) -> None:
     if output is None and wanted is ExportFormat.OPTUNA:
-        raise UsageError("--format optuna is a journal that can't go to stdout: name one by -o FILE")
+        raise UsageError("--format optuna can't go to stdout: name a file by -o FILE")
     if output is None and wanted is ExportFormat.PARQUET and sys.stdout and sys.stdout.isatty():
-        raise UsageError("--format parquet is nothing for a terminal: name a file by -o FILE, or use a pipe")
+        raise UsageError("--format parquet can't go to a terminal: name a file by -o FILE, or use a pipe")
 
 
 def _content(result: SweepResult, wanted: ExportFormat) -> bytes:
+    from parallel_hpo.analysis.table import as_csv, as_parquet, table_of
+
     match wanted:
         case ExportFormat.JSON:
             return _as_json(result)
@@ -73,35 +153,158 @@ def _content(result: SweepResult, wanted: ExportFormat) -> bytes:
 
 
 def _as_json(result: SweepResult) -> bytes:
-    """Return what `summary.json` has, and of each run what it logged last."""
+    """Return the content of `summary.json`, with the summary of each run."""
+    from parallel_hpo.analysis.table import read_summaries
+
     summaries = read_summaries(Path(result.folder))
-    told = asdict(result)
-    told["runs"] = [run | {"summary": summaries.get(run["run_id"], {})} for run in told["runs"]]
-    return json.dumps(strict(told), indent=2, allow_nan=False).encode() + b"\n"
+    content = asdict(result)
+    content["runs"] = [run | {"summary": summaries.get(run["run_id"], {})} for run in content["runs"]]
+    return json.dumps(strict(content), indent=2, allow_nan=False).encode() + b"\n"
 
 
 def _write_storage(directory: Path, result: SweepResult, output: Path) -> None:
-    """Write an Optuna storage; a file that is one already keeps its other studies."""
+    """Write an Optuna storage; an existing storage keeps its other studies."""
+    from parallel_hpo.analysis.study import write_storage
+
     if output.exists() and not output.is_file():
-        raise UsageError(f"{output} is no regular file: name another one by -o")
+        raise UsageError(f"{output} is not a regular file: name another one by -o")
     earlier = output if output.exists() and output.stat().st_size else None
-    courses = _courses(directory, result)
+    histories = _histories(directory, result)
     with whole_file(output) as draft:
-        write_storage(result, draft, lambda run_id: courses.get(run_id, {}), earlier=earlier)
+        write_storage(result, draft, lambda run_id: histories.get(run_id, {}), earlier=earlier)
 
 
-def _courses(directory: Path, result: SweepResult) -> Mapping[str, Course]:
-    """Return what each run logged as the metric, where the embedded server here has it."""
+def _histories(directory: Path, result: SweepResult) -> Mapping[str, Course]:
+    """Return each run's history of the metric, if the embedded server here has it."""
     from parallel_hpo.server import local  # SQLAlchemy takes 0.2 s to import
     from parallel_hpo.server.pages.report import courses
     from parallel_hpo.server.store.database import UnavailableError
 
     names = [run.run_id for run in result.runs]
     try:
-        with local.opened(directory) as world:
-            if world is None or result.metric is None:
+        with local.opened(directory) as context:
+            if context is None or result.metric is None:
                 return {}
-            curves = courses(world, result.sweep_id, names, result.metric)
+            curves = courses(context, result.sweep_id, names, result.metric)
     except UnavailableError as error:
         raise BackendError(f"the server's database can't be used now: {error}; try again later") from None
     return {name: dict(zip(map(int, curve.x), curve.y, strict=True)) for name, curve in curves.items()}
+
+
+def perform_report(directory: Path, sweep: str, output: Path | None) -> None:
+    """Write a report of a sweep and print the file's path; the default file is `<sweep_id>.html` here.
+
+    To stdout it writes only the report.
+
+    Raises:
+        UsageError: there is no such sweep, or the file can't be written.
+        LedgerError: its ledger can't be read.
+        BackendError: the server's database can't be read now.
+    """
+    from parallel_hpo.server.pages.report import document
+
+    sweep_id = sweep_id_of(sweep)
+    now = time.time()
+    contents = _contents_from_server(directory, sweep_id) or contents_of(find_anywhere(directory, sweep), now)
+    file = Path(f"{sweep_id}.html") if output is None else output
+    written = document(contents, now).encode()
+    if is_stdout(file):
+        write_for_machines(written)
+        return
+    with whole_file(file) as draft:
+        draft.write_bytes(written)
+    print_for_machines(str(file))
+
+
+def _contents_from_server(directory: Path, sweep_id: str) -> Contents | None:
+    """Return a sweep's report data from the embedded server; None if the sweep isn't there."""
+    from parallel_hpo.server import local  # SQLAlchemy takes 0.2 s to import
+    from parallel_hpo.server.pages.report import read
+    from parallel_hpo.server.store.database import UnavailableError
+
+    try:
+        with local.opened(directory) as context:
+            return None if context is None else read(context, sweep_id)
+    except UnavailableError as error:
+        raise BackendError(f"the server's database can't be used now: {error}; try again later") from None
+
+
+def contents_of(known: KnownSweep, now: float) -> Contents:
+    """Return a sweep's report data from its ledgers; `now` is in seconds since the epoch."""
+    from parallel_hpo.core.messages import in_words, total
+    from parallel_hpo.server.pages.report import Contents
+    from parallel_hpo.server.pages.timeline import lanes_of
+
+    shares = known.performed
+    columns = _parameters(known.runs)
+    path = SweepPath.parse(known.facts["path"])
+    metric = known.facts.get("metric")
+    goal = known.facts.get("goal") or "minimize"
+    sweep = {
+        "sweep": {
+            "id": known.sweep_id, "name": known.sweep_id, "entity": path.entity, "project": path.project,
+            "state": "running" if known.supervised else known.facts.get("stop_reason", "not running"),
+            "method": None, "created": None, "count": known.count,
+            "metric": None if metric is None else {"name": metric, "goal": goal},
+            "used": in_words(total(run.consumption for run in known.runs)),
+        },
+        "parameters": [_axis(name, values) for name, values in columns.items()],
+        "runs": _columns(known, shares) | {"parameters": columns},
+        "keys": [],
+        "best": None if known.best is None else known.best.run_id,
+        "revision": "",
+        "complete": True,
+    }  # fmt: skip
+    timeline = {"now": now, **lanes_of(shares, lambda _: bool(known.supervised))}
+    note = _NOTE if known.of_pool is None else _NOTE_OF_POOL
+    return Contents(sweep, [], timeline, note.format(url=known.facts.get("url")))
+
+
+def _columns(known: KnownSweep, shares: Sequence[PerformedRuns]) -> dict[str, list[Any]]:
+    attempts: dict[RunId, list[Attempt]] = {}
+    for share in shares:
+        for attempt in share.attempts:
+            attempts.setdefault(attempt.run_id, []).append(attempt)
+    runs = known.runs
+    names = {slot: share.name_of(slot) for share in shares for slot in share.places}
+    of_each = [attempts.get(run.run_id, []) for run in runs]
+    return {
+        "id": [run.run_id for run in runs],
+        "name": [run.run_id for run in runs],
+        "state": [_state(run, running=bool(known.supervised)) for run in runs],
+        "value": [run.value if run.value is not None and math.isfinite(run.value) else None for run in runs],
+        "started": [each[0].started_at if each else None for each in of_each],
+        "ended": [each[-1].ended_at if each else None for each in of_each],
+        "attempts": [run.attempts for run in runs],
+        "worker": [names.get(run.slot, str(run.slot)) for run in runs],
+        "sweep": [known.sweep_id] * len(runs),
+    }
+
+
+def _state(run: RunRow, *, running: bool) -> str:
+    if run.outcome is None:
+        return "running" if running else "cut short"
+    return "killed" if run.outcome is Outcome.STOPPED else str(run.outcome)
+
+
+def _parameters(runs: Sequence[RunRow]) -> dict[str, list[Any]]:
+    """Return the values of each parameter by its dotted name; None in runs without it."""
+    parameters_of = [dict(dotted(run.parameters)) for run in runs]
+    names = dict.fromkeys(name for parameters in parameters_of for name in parameters)
+    return {name: [parameters.get(name) for parameters in parameters_of] for name in names}
+
+
+def _axis(name: str, values: Sequence[Any]) -> dict[str, Any]:
+    from parallel_hpo.analysis.study import is_logarithmic
+
+    present = [value for value in values if value is not None]
+    numeric = bool(present) and all(type(value) in (int, float) for value in present)
+    return {
+        "name": name,
+        "kind": "number" if numeric else "category",
+        "log": numeric and is_logarithmic(present),
+        "varied": len({str(value) for value in values}) > 1,
+        "low": min(present) if numeric else None,
+        "high": max(present) if numeric else None,
+        "values": None,
+    }

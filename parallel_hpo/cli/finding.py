@@ -1,9 +1,9 @@
-"""Where the commands find a sweep that they are to speak of: the first place that has it.
+"""Finds the sweep that a command is about; the first of these that has it:
 
-    the folder's ledger ─▶ the pool in the directory's server.db ─▶ the pool on the server that is named
+    the folder's ledger ─▶ the pool in the directory's server.db ─▶ the pool on the server in the environment
 
-A sweep that machines have joined has no ledger here, unless a head performed it. Its pool's events say what
-a ledger would.
+A sweep that machines have joined has no ledger here, unless a head performed it. The events of its pool
+contain the same.
 """
 
 from __future__ import annotations
@@ -14,39 +14,38 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import urlsplit
 
-from parallel_hpo.client.credentials import find_credentials
 from parallel_hpo.core.errors import BackendError, UsageError
-from parallel_hpo.core.pool_messages import AT_ONCE, POOL_KEY, POOL_URL, NewPool, PoolNews, read
 from parallel_hpo.core.types import sweep_id_of
-from parallel_hpo.records.folders import KnownSweep, find_sweep
-from parallel_hpo.records.ledger_views import LEDGER, ledgers_in
 
 if TYPE_CHECKING:
+    from parallel_hpo.core.pool_messages import NewPool, PoolNews
+    from parallel_hpo.records.folders import KnownSweep
     from parallel_hpo.server.context import AppContext
 
 
 class PoolReader(Protocol):
-    """Says what a sweep's pool knows."""
+    """Reads a sweep's pool."""
 
     def facts(self) -> NewPool | None:
-        """Return the pool as it was asked for; None: there is none."""
+        """Return the facts that the pool was created with; None without a pool."""
 
     def events(self, event: int) -> PoolNews:
         """Return the events after this number, `AT_ONCE` at most."""
 
 
 def find_anywhere(directory: Path, sweep: str, environment: Mapping[str, str] | None = None) -> KnownSweep:
-    """Return the sweep of that id or path from the first place that has it.
+    """Return the sweep of that id or path.
 
     Raises:
-        UsageError: no place has it.
+        UsageError: it is nowhere.
         LedgerError: its ledger can't be read.
-        BackendError: a server, or its database, can't be asked now.
+        BackendError: a server, or its database, doesn't answer now.
     """
+    from parallel_hpo.records.folders import find_sweep
+    from parallel_hpo.records.ledger_views import ledgers_in
+
     folder = directory / sweep_id_of(sweep)
     if ledgers_in(folder):
         return find_sweep(directory, sweep)
@@ -68,68 +67,78 @@ def find_anywhere(directory: Path, sweep: str, environment: Mapping[str, str] | 
 
 
 def find_pool_server(environment: Mapping[str, str]) -> tuple[str, str | None]:
-    """Return the address of the server that has the pools, and the key to it; None: there is no key."""
+    """Return the address of the server with the pools, and its key; None without a key."""
+    from parallel_hpo.client.credentials import find_credentials
+    from parallel_hpo.core.pool_messages import POOL_KEY, POOL_URL
+
     login = find_credentials(environment)
     return environment.get(POOL_URL) or login.base_url, environment.get(POOL_KEY) or login.key
 
 
 def _in_database(folder: Path) -> KnownSweep | None:
-    """Return what the server's database in the directory has of a sweep; None: nothing."""
+    """Return a sweep from the server's database in the directory; None if it isn't there."""
     from parallel_hpo.server import local  # SQLAlchemy takes 0.2 s to import
     from parallel_hpo.server.store.database import UnavailableError
 
     try:
-        with local.opened(folder.parent) as world:
-            return None if world is None else known_by_pool(_Database(world, folder.name), folder)
+        with local.opened(folder.parent) as context:
+            return None if context is None else known_by_pool(_DatabasePool(context, folder.name), folder)
     except UnavailableError as error:
         raise BackendError(f"the server's database can't be used now: {error}; try again later") from None
 
 
 def _on_server(folder: Path, url: str, key: str | None) -> KnownSweep | None:
-    """Return what the server at an address has of a sweep; None: nothing, or it is no server of ours."""
+    """Return a sweep from the server at an address; None if it isn't there, or the server isn't ours."""
     # urllib3 takes 0.1 s to import
     from parallel_hpo.client.server_client import PoolClient, is_ours
 
     if not key or not is_ours(url):
         return None
     known = known_by_pool(PoolClient(url, key, folder.name), folder)
-    return None if known is None else replace(known, facts=known.facts | _reached_at(url, known.facts))
+    return None if known is None else replace(known, facts=known.facts | _address_facts(url, known.facts))
 
 
-def _reached_at(url: str, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the facts that depend on where the server was found, which its creator may know otherwise."""
+def _address_facts(url: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the facts that depend on the server's address as seen from here, not from its creator."""
+    from urllib.parse import urlsplit
+
     if facts["backend"] != "local":
         return {}
     return {"backend": "wandb", "url": url + urlsplit(str(facts["url"])).path}
 
 
 def known_by_pool(source: PoolReader, folder: Path) -> KnownSweep | None:
-    """Return a sweep as its pool has it, as though its ledger were in `folder`; None: there is no pool."""
+    """Return a sweep read from its pool, as though its ledger were in `folder`; None without a pool."""
+    from tempfile import TemporaryDirectory
+
     from parallel_hpo.cluster.watcher import EventCopier, LedgerCopy
+    from parallel_hpo.core.pool_messages import AT_ONCE
+    from parallel_hpo.records.folders import find_sweep
+    from parallel_hpo.records.ledger_views import LEDGER
 
     pool = source.facts()
     if pool is None:
         return None
-    with TemporaryDirectory(prefix="parallel-hpo-") as place:
-        copy = Path(place) / folder.name
+    with TemporaryDirectory(prefix="parallel-hpo-") as temporary:
+        copy = Path(temporary) / folder.name
         with LedgerCopy(copy / LEDGER) as ledger:
-            mirror = EventCopier(ledger, folder.name, lambda notice: None)
+            copier = EventCopier(ledger, folder.name, lambda notice: None)
             began_at = None
             while True:
-                news = source.events(mirror.last_event)
+                news = source.events(copier.last_event)
                 if began_at is None and news.events:
                     began_at = news.events[0].at
-                mirror.take(news)
+                copier.take(news)
                 if len(news.events) < AT_ONCE:
                     break
             ledger.record_facts(_facts(pool, news, began_at))
         known = find_sweep(copy.parent, folder.name)
-        shares = tuple(known.performed)
-    return replace(known, folder=folder, of_pool=shares, supervised=(folder,) if news.living else ())
+        performed = tuple(known.performed)
+    return replace(known, folder=folder, of_pool=performed, supervised=(folder,) if news.living else ())
 
 
 def _facts(pool: NewPool, news: PoolNews, began_at: float | None) -> dict[str, Any]:
-    """Return what a head's ledger would know of the sweep."""
+    """Return the facts of the sweep that a head's ledger would contain."""
     from parallel_hpo.session.launch_record import VERSIONS
     from parallel_hpo.session.rerun import POOL_MAIN
 
@@ -151,24 +160,25 @@ def _facts(pool: NewPool, news: PoolNews, began_at: float | None) -> dict[str, A
     }
 
 
-class _Database:
+class _DatabasePool:
     """A pool in the database of a directory; a PoolReader."""
 
-    def __init__(self, world: AppContext, sweep: str) -> None:
-        self._world = world
+    def __init__(self, context: AppContext, sweep: str) -> None:
+        self._context = context
         self._sweep = sweep
 
     def facts(self) -> NewPool | None:
-        """Return the pool as it was asked for; None: there is none."""
+        """Return the facts that the pool was created with; None without a pool."""
+        from parallel_hpo.core.pool_messages import NewPool, read
         from parallel_hpo.server.services import pool
         from parallel_hpo.server.values import RefusedError
 
-        with suppress(RefusedError):  # it has none
-            return read(NewPool, json.loads(pool.facts(self._world, self._sweep)))
+        with suppress(RefusedError):  # there is no pool
+            return read(NewPool, json.loads(pool.facts(self._context, self._sweep)))
         return None
 
     def events(self, event: int) -> PoolNews:
         """Return the events after this number."""
         from parallel_hpo.server.services import pool
 
-        return pool.watch(self._world, self._sweep, event)
+        return pool.watch(self._context, self._sweep, event)

@@ -1,83 +1,112 @@
-"""`parallel-hpo join`: one machine takes part in a sweep, with what it finds in the sweep's pool.
+"""`parallel-hpo join`: takes part in a sweep, as one machine, with the configuration in the sweep's pool.
 
-Of its own it has what is about the machine: directory, workers, devices.
+Only the keys that concern the machine are its own: directory, workers, devices.
 """
 
 from __future__ import annotations
 
 import os
-import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Annotated, Any
 
-from parallel_hpo.api import kind_names
-from parallel_hpo.cli.arguments import find_from_here, parse_target
+import typer
+
 from parallel_hpo.cli.finding import find_pool_server
-from parallel_hpo.cli.late_signals import LateSignals
-from parallel_hpo.cli.output import print_for_people
+from parallel_hpo.cli.options import Directory, add_working_directory_to_path, parse_target
+from parallel_hpo.cli.output import LateSignals, errors_as_exit_codes, print_for_people
 from parallel_hpo.cli.run import DisplayFlags
-from parallel_hpo.client.server_client import PoolClient, ask_patiently
-from parallel_hpo.config.loader import (
-    OF_THE_MACHINE,
-    inside_worker,
-    load_section_of_machine,
-    read_document,
-    with_section,
-)
-from parallel_hpo.config.section import SECTION, HpoSection
-from parallel_hpo.core.child_spec import PickledMain
 from parallel_hpo.core.errors import BackendError, ParallelHPOError, PoolOverError, TargetError, UsageError
-from parallel_hpo.core.pool_messages import NewPool, why_unlike
 from parallel_hpo.core.types import Program, Target, sweep_id_of
-from parallel_hpo.display import Terminal
-from parallel_hpo.pickling.payload import from_text, lay_down
-from parallel_hpo.records.folders import prepare_directory
-from parallel_hpo.session.membership import versions_here
-from parallel_hpo.session.node import AWAIT_SERVER_S, NodeTask, take_part
+
+if TYPE_CHECKING:
+    from parallel_hpo.client.server_client import PoolClient
+    from parallel_hpo.config.section import HpoSection
+    from parallel_hpo.core.child_spec import PickledMain
+    from parallel_hpo.core.pool_messages import NewPool
+    from parallel_hpo.session.node import NodeTask
 
 
-@dataclass(frozen=True, slots=True)
+def join(
+    context: typer.Context,
+    sweep: Annotated[str, typer.Argument(help="The sweep's id.", metavar="SWEEP")],
+    config: Annotated[
+        Path | None, typer.Argument(help="A file whose hpo section has this machine's own keys.")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Argument(help="As for run (default: the target that the sweep was created with).")
+    ] = None,
+    directory: Directory = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of this machine (default: its host name).", metavar="NAME")
+    ] = None,
+    once: Annotated[
+        bool,
+        typer.Option("--once", help="Don't rejoin, and stop when standard input, a pipe, ends."),
+    ] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Show warnings and the result only.")] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show the workers' states too.")] = False,
+) -> None:
+    """Take part in a sweep with this machine; WANDB_BASE_URL and WANDB_API_KEY name the sweep's server."""
+    request = JoinRequest(
+        sweep=sweep,
+        config=config,
+        target=target,
+        arguments=context.obj or (),
+        directory=directory,
+        name=name,
+        once=once,
+        display=DisplayFlags(dry_run=False, as_json=False, quiet=quiet, verbose=verbose),
+    )
+    with errors_as_exit_codes():
+        raise typer.Exit(perform_join(request))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JoinRequest:
-    """What the user asks of `join`."""
+    """Arguments and options of `join`."""
 
     sweep: str
-    config: Path | None
-    target: str | None
-    arguments: tuple[str, ...]
-    """What stands after `--`: the target's own arguments."""
-    directory: Path | None
-    name: str | None
-    once: bool
+    config: Path | None = None
+    target: str | None = None
+    arguments: tuple[str, ...] = ()
+    """Arguments of the target, those after `--`."""
+    directory: Path | None = None
+    name: str | None = None
+    once: bool = False
     display: DisplayFlags
 
 
 def perform_join(request: JoinRequest) -> int:
-    """Take part until the sweep is over or somebody stops it; return the exit code.
+    """Take part until the sweep ends or a signal arrives; return the exit code.
 
     Raises:
-        UsageError: there is no such sweep, or nobody says what its runs call.
-        BackendError: its pool can't be reached, or refuses us.
+        UsageError: there is no such sweep, or neither the command nor the pool names a target.
+        BackendError: the pool can't be reached, or refuses this machine.
         ConfigError, TargetError: this machine can't take part.
     """
+    from parallel_hpo.config.loader import inside_worker
+    from parallel_hpo.core.pool_messages import why_unlike
+    from parallel_hpo.display import Terminal
+    from parallel_hpo.session.membership import versions_here
+    from parallel_hpo.session.node import take_part
+
     if inside_worker(os.environ):
         raise UsageError("this is a worker of a sweep (PARALLEL_HPO_WORKER is set), which can't join another")
-    find_from_here()
-    part = _find_part(request, os.environ)
+    add_working_directory_to_path()
+    task = _find_task(request, os.environ)
     try:
-        section = _section_of(part.pool, request, os.environ)
-        main = _main_of(part, section, request)
+        section = _section_of(task.pool, request, os.environ)
+        main = _main_of(task, section, request)
     except ParallelHPOError as error:
-        # What another version has made may be unreadable here: that is why, and not what we stumbled on.
-        unlike = why_unlike(part.pool.versions, versions_here(), part.name)
+        # Another version's data may be unreadable here: report the versions as the reason.
+        unlike = why_unlike(task.pool.versions, versions_here(), task.name)
         raise UsageError(f"{unlike}: {error}") if unlike else error from None
     with LateSignals() as late, Terminal(sys.stderr, verbosity=request.display.verbosity) as terminal:
         try:
-            result = take_part(part, section, main, observer=late.watching(terminal), once=request.once)
+            result = take_part(task, section, main, observer=late.watching(terminal), once=request.once)
         except PoolOverError as error:
             print_for_people(str(error))
             return error.ends_with
@@ -85,8 +114,13 @@ def perform_join(request: JoinRequest) -> int:
     return result.exit_code
 
 
-def _find_part(request: JoinRequest, environment: Mapping[str, str]) -> NodeTask:
-    """Find the pool, which says all that there is to know of the sweep."""
+def _find_task(request: JoinRequest, environment: Mapping[str, str]) -> NodeTask:
+    """Return this machine's task, with the facts of the sweep's pool."""
+    import socket
+
+    from parallel_hpo.client.server_client import PoolClient
+    from parallel_hpo.session.node import NodeTask
+
     sweep_id = sweep_id_of(request.sweep)
     url, key = find_pool_server(environment)
     if not key:
@@ -99,10 +133,10 @@ def _find_part(request: JoinRequest, environment: Mapping[str, str]) -> NodeTask
             f"warning: {url} is plain HTTP: the sweep's key crosses the network in clear, and"
             " anyone who reads it can have the sweep's machines run code; use https, or a tunnel"
         )
-    pool = _facts(PoolClient(url, key, sweep_id))
+    pool = _read_facts(PoolClient(url, key, sweep_id))
     if pool is None:
         raise UsageError(
-            f"{url} has no sweep {sweep_id} that machines can join: make one by"
+            f"{url} has no sweep {sweep_id} that machines can join: create one by"
             " `parallel-hpo run CONFIG TARGET --create`, or by hpo.machines"
         )
     return NodeTask(pool, url, key, request.name or socket.gethostname())
@@ -110,6 +144,9 @@ def _find_part(request: JoinRequest, environment: Mapping[str, str]) -> NodeTask
 
 def sends_key_in_clear(url: str) -> bool:
     """Return whether a key sent to this address leaves the machine unencrypted."""
+    from ipaddress import ip_address
+    from urllib.parse import urlsplit
+
     parts = urlsplit(url)
     host = parts.hostname or ""
     try:
@@ -119,35 +156,44 @@ def sends_key_in_clear(url: str) -> bool:
     return parts.scheme == "http" and not is_loopback
 
 
-def _facts(door: PoolClient) -> NewPool | None:
-    """Return what the pool says; a server that is just being started is waited for."""
+def _read_facts(pool: PoolClient) -> NewPool | None:
+    """Return the pool's facts, and wait for a server that is still starting."""
+    from parallel_hpo.client.server_client import ask_patiently
+    from parallel_hpo.session.node import AWAIT_SERVER_S
+
     return ask_patiently(
-        door.facts,
+        pool.facts,
         within_s=AWAIT_SERVER_S,
-        say=lambda error: print_for_people(f"{error}; it is tried for {AWAIT_SERVER_S:g} s"),
+        say=lambda error: print_for_people(f"{error}; retrying for {AWAIT_SERVER_S:g} s"),
     )
 
 
-def _main_of(part: NodeTask, section: HpoSection, request: JoinRequest) -> PickledMain | Target | Program:
-    """Return what runs call: TARGET, else what the pool has."""
+def _main_of(task: NodeTask, section: HpoSection, request: JoinRequest) -> PickledMain | Target | Program:
+    """Return what runs call: TARGET, else the main in the pool."""
+    from parallel_hpo.pickling.payload import from_text, lay_down
+    from parallel_hpo.records.folders import prepare_directory
+
     if request.target is not None:
         return parse_target(request.target, request.arguments)
-    if not part.pool.main:
+    if not task.pool.main:
         raise UsageError(
             "TARGET is missing: the sweep's pool has no main, so that each machine must bring it, as"
             " `parallel-hpo join SWEEP CONFIG TARGET`"
         )
     try:
-        found = from_text(part.pool.main)
-    except Exception as error:  # noqa: BLE001 - whatever unpickling raises
-        raise TargetError(f"the main that the sweep's pool has can't be read here: {error}") from None
+        found = from_text(task.pool.main)
+    except Exception as error:  # noqa: BLE001 - unpickling raises anything
+        raise TargetError(f"the main in the sweep's pool can't be read here: {error}") from None
     prepare_directory(section.directory)
-    return lay_down(found, section.directory / part.path.sweep_id)
+    return lay_down(found, section.directory / task.path.sweep_id)
 
 
 def _section_of(pool: NewPool, request: JoinRequest, environment: Mapping[str, str]) -> HpoSection:
     """Return the pool's section, with this machine's own keys from CONFIG, environment and options."""
-    own = {} if request.config is None else _own_of(request.config)
+    from parallel_hpo.api import kind_names
+    from parallel_hpo.config.loader import load_section_of_machine
+
+    own = {} if request.config is None else _machine_keys(request.config)
     sweep_id = pool.path.rpartition("/")[2]
     where = request.config or Path(f"the pool of sweep {sweep_id}")
     section = load_section_of_machine(
@@ -162,6 +208,10 @@ def _section_of(pool: NewPool, request: JoinRequest, environment: Mapping[str, s
     return section
 
 
-def _own_of(config: Path) -> dict[str, Any]:
+def _machine_keys(config: Path) -> dict[str, Any]:
+    """Return the keys of the file's section that concern the machine."""
+    from parallel_hpo.config.loader import OF_THE_MACHINE, read_document, with_section
+    from parallel_hpo.config.section import SECTION
+
     section = with_section(read_document(config), config)[SECTION]
     return {key: value for key, value in section.items() if key in OF_THE_MACHINE}

@@ -1,4 +1,4 @@
-"""`parallel-hpo logs`: what the workers printed, and with `--follow` what they print until the sweep ends."""
+"""`parallel-hpo logs`: prints the output of the workers, with `--follow` until the sweep ends."""
 
 from __future__ import annotations
 
@@ -8,38 +8,56 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
 
 from parallel_hpo.cli.finding import find_anywhere
-from parallel_hpo.cli.output import print_for_machines, print_for_people
-from parallel_hpo.core.control_pipe import is_supervised
+from parallel_hpo.cli.options import Directory, Json, Sweep, directory_of, parse_slot
+from parallel_hpo.cli.output import errors_as_exit_codes, print_for_machines, print_for_people
 from parallel_hpo.core.errors import UsageError
 from parallel_hpo.core.types import sweep_id_of
 from parallel_hpo.core.visible import visible_output
-from parallel_hpo.records.folders import supervised_folders
-from parallel_hpo.records.ledger_views import ledgers_in
-from parallel_hpo.records.reader import MachineRow
+
+if TYPE_CHECKING:
+    from parallel_hpo.records.reader import MachineRow
 
 LOOK_EVERY_S: Final = 0.2
-"""How often a log that is followed is looked at: as often as people see a difference."""
+"""Interval between reads of a followed log, in seconds; people don't notice a shorter one."""
 _CHUNK_BYTES: Final = 1 << 16
 
 Show = Callable[[str, bytes], None]
-"""Is given a worker's folder, as the sweep's has it, and whole lines of its log."""
+"""Takes the path of a worker's folder within the sweep's, and whole lines of its log."""
+
+
+def logs(
+    sweep: Sweep,
+    worker: Annotated[
+        int | None, typer.Argument(help="Slot of a worker, as 0 or w0 (default: all).", parser=parse_slot)
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("-f", "--follow", help="Print new output until the sweep ends.")
+    ] = False,
+    directory: Directory = None,
+    as_json: Json = False,
+) -> None:
+    """Print the output of a sweep's workers."""
+    with errors_as_exit_codes():
+        show_logs(directory_of(directory), sweep, worker, follow=follow, as_json=as_json)
 
 
 @dataclass(slots=True)
 class _Log:
-    """A log that is read as it grows, by whole lines."""
+    """A log that is read while it grows, in whole lines."""
 
     path: Path
     at: int = 0
-    """So many bytes of it have been shown."""
+    """Number of bytes read so far."""
     rest: bytes = field(default=b"")
-    """The beginning of a line that is not whole yet."""
+    """Beginning of an incomplete line."""
 
-    def news(self) -> Iterator[bytes]:
-        """Yield what was appended since the last call, in pieces of whole lines."""
+    def read_new(self) -> Iterator[bytes]:
+        """Yield the lines appended since the last call, in chunks of whole lines."""
         with self.path.open("rb") as file:
             file.seek(self.at)
             while chunk := file.read(_CHUNK_BYTES):
@@ -50,24 +68,24 @@ class _Log:
                     yield whole + end
 
 
-def logs(directory: Path, sweep: str, worker: int | None, *, follow: bool, as_json: bool) -> None:
-    """Print what the workers printed, all of it or one's; as JSON one object for each line.
+def show_logs(directory: Path, sweep: str, worker: int | None, *, follow: bool, as_json: bool) -> None:
+    """Print the output of all workers, or of one; as JSON, one object per line.
 
-    With `follow` also what they print from now on, until nobody runs the sweep any more.
+    With `follow` also print new output, until the sweep no longer runs.
     """
-    folder, elsewhere = _find(directory, sweep)
+    folder, others = _find(directory, sweep)
     show = _as_json if as_json else _TextPrinter(several=worker is None)
     known: dict[Path, _Log] = {}
     while True:
-        is_on = follow and _is_on(folder)  # before the look: what it printed last is shown
-        for path in _paths([folder, *elsewhere.here], worker):
-            _show_news(known.setdefault(path, _Log(path)), folder, show)
-        if not is_on:
+        is_running = follow and _is_running(folder)  # before reading, so that the last output is shown
+        for path in _paths([folder, *others.here], worker):
+            _show_new(known.setdefault(path, _Log(path)), folder, show)
+        if not is_running:
             break
         time.sleep(LOOK_EVERY_S)
-    for words in elsewhere.told:
-        print_for_people(words)
-    if not known and not elsewhere.told:
+    for hint in others.hints:
+        print_for_people(hint)
+    if not known and not others.hints:
         raise UsageError(f"{folder} has no log {_pattern(worker)}")
     for log in known.values():
         if log.rest:
@@ -75,50 +93,55 @@ def logs(directory: Path, sweep: str, worker: int | None, *, follow: bool, as_js
 
 
 def _find(directory: Path, sweep: str) -> tuple[Path, _MachineLogs]:
-    """Return the sweep's folder, and where else it has logs; UsageError where it is not known here.
+    """Return the sweep's folder, and the logs of its machines; UsageError for an unknown sweep.
 
-    A machine that has joined keeps its own logs, and does not know of others.
+    A machine that has joined keeps its own logs, and doesn't know those of others.
     """
+    from parallel_hpo.records.ledger_views import ledgers_in
+
     folder = directory / sweep_id_of(sweep)
     if not ledgers_in(folder) and any(folder.glob("machine-*")):
         return folder, _MachineLogs([], ["the sweep's other machines, if there are any, keep their own logs"])
     found = find_anywhere(directory, sweep)
-    return found.folder, _elsewhere(found.machines)
+    return found.folder, _machine_logs(found.machines)
 
 
-def _is_on(folder: Path) -> bool:
-    """Whether somebody runs the sweep, or a machine's part in it, in this folder."""
+def _is_running(folder: Path) -> bool:
+    """Return whether the sweep, or a machine's part of it, runs in this folder."""
+    from parallel_hpo.core.control_pipe import is_supervised
+    from parallel_hpo.records.folders import supervised_folders
+
     return bool(supervised_folders(folder)) or any(map(is_supervised, folder.glob("machine-*")))
 
 
-def _show_news(log: _Log, folder: Path, show: Show) -> None:
-    for lines in log.news():
+def _show_new(log: _Log, folder: Path, show: Show) -> None:
+    for lines in log.read_new():
         show(_name(log, folder), lines)
 
 
 @dataclass(frozen=True, slots=True)
 class _MachineLogs:
-    """Where a sweep's machines keep their logs."""
+    """Places of the logs of a sweep's machines."""
 
     here: list[Path]
-    """Folders that this machine has, beside the sweep's own."""
-    told: list[str]
-    """Where the others are, in words."""
+    """Folders on this machine, besides the sweep's own."""
+    hints: list[str]
+    """Messages that say where the others are."""
 
 
-def _elsewhere(machines: Sequence[MachineRow]) -> _MachineLogs:
+def _machine_logs(machines: Sequence[MachineRow]) -> _MachineLogs:
     folders = {machine.name: Path(machine.folder) for machine in machines if machine.folder}
     here = {folder.parent for folder in folders.values() if folder.is_dir()}
-    told = [
+    hints = [
         f"the logs of {name} are on that machine, in {folder}"
         for name, folder in folders.items()
         if not folder.is_dir()
     ]
-    return _MachineLogs(sorted(here), told)
+    return _MachineLogs(sorted(here), hints)
 
 
 def _paths(folders: Sequence[Path], worker: int | None) -> list[Path]:
-    """Return the logs in these folders of the sweep, those of shares and machines included."""
+    """Return the logs in these folders of the sweep, including those of shares and machines."""
     pattern = _pattern(worker)
     patterns = (pattern, f"share-*/{pattern}", f"machine-*/{pattern}")
     return sorted({path for folder in folders for each in patterns for path in folder.glob(each)})
@@ -129,14 +152,15 @@ def _pattern(worker: int | None) -> str:
 
 
 def _name(log: _Log, folder: Path) -> str:
-    beside = log.path.parents[2]  # a machine's folder lies in the sweep's, in whichever directory
-    return str(log.path.parent.relative_to(folder if log.path.is_relative_to(folder) else beside))
+    # A machine's folder is in the sweep's folder of its own directory.
+    parent = folder if log.path.is_relative_to(folder) else log.path.parents[2]
+    return str(log.path.parent.relative_to(parent))
 
 
 class _TextPrinter:
-    """Prints lines, after whose they are wherever that changes, as `tail` does.
+    """Prints lines, with a heading wherever the worker changes, as `tail` does.
 
-    A terminal gets them with their colours alone, anything else gets them as they are.
+    On a terminal only colours remain of the control sequences; a pipe or file gets the lines unchanged.
     """
 
     def __init__(self, *, several: bool) -> None:
@@ -149,13 +173,13 @@ class _TextPrinter:
         self._last = name
         if sys.stdout.isatty():
             text = lines.decode(errors="replace").split("\n")
-            lines = "\n".join(map(_shown, text)).encode(sys.stdout.encoding, "replace")
+            lines = "\n".join(map(_visible, text)).encode(sys.stdout.encoding, "replace")
         sys.stdout.buffer.write(lines)
         sys.stdout.flush()
 
 
-def _shown(line: str) -> str:
-    """Return a line as a terminal may have it: a progress bar goes on from each carriage return."""
+def _visible(line: str) -> str:
+    """Return a line that is safe for a terminal, and keep its carriage returns (progress bars)."""
     return "\r".join(map(visible_output, line.split("\r")))
 
 

@@ -1,34 +1,56 @@
-"""`parallel-hpo rerun`: which run is meant, and what is said of it before it starts."""
+"""`parallel-hpo rerun`: runs one run of a sweep again, in this process's terminal."""
 
 from __future__ import annotations
 
 import json
 import os
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
 
 from parallel_hpo.cli.finding import find_anywhere
-from parallel_hpo.cli.output import print_for_people
-from parallel_hpo.config.checks import nearest
+from parallel_hpo.cli.options import Directory, Sweep, directory_of, run_ids
+from parallel_hpo.cli.output import errors_as_exit_codes, print_for_people
 from parallel_hpo.core.errors import UsageError
-from parallel_hpo.records.folders import KnownSweep
-from parallel_hpo.records.reader import RunRow
-from parallel_hpo.session.rerun import RerunRequest, new_run_id, run_again
+
+if TYPE_CHECKING:
+    from parallel_hpo.records.folders import KnownSweep
+    from parallel_hpo.records.reader import RunRow
 
 BEST: Final = "best"
 
 
-def rerun(directory: Path, sweep: str, run: str, *, debug: bool) -> int:
-    """Run a sweep's run again; return its own exit code. Raises the errors of `run_again`, and UsageError."""
+def rerun(
+    sweep: Sweep,
+    run: Annotated[
+        str, typer.Argument(help="A run's id, or best.", metavar="RUN|best", autocompletion=run_ids)
+    ],
+    debug: Annotated[
+        bool, typer.Option("--pdb", help="Open a debugger where the run raises an exception.")
+    ] = False,
+    directory: Directory = None,
+) -> None:
+    """Repeat one run here: as a new run with the same parameters; exit with its exit code."""
+    with errors_as_exit_codes():
+        raise typer.Exit(perform_rerun(directory_of(directory), sweep, run, debug=debug))
+
+
+def perform_rerun(directory: Path, sweep: str, run: str, *, debug: bool) -> int:
+    """Run a sweep's run again; return its exit code. Raises UsageError and the errors of `run_again`."""
+    from parallel_hpo.session.rerun import RerunRequest, new_run_id, run_again
+
     known = find_anywhere(directory, sweep)
     row = _find(known, run)
     again = RerunRequest(known, row, debug, new_run_id())
-    told = json.dumps(dict(row.parameters))
-    print_for_people(f"run {again.run_id}: {row.run_id} of {known.sweep_id} again, with {told}")
+    parameters = json.dumps(dict(row.parameters))
+    print_for_people(f"run {again.run_id}: {row.run_id} of {known.sweep_id} again, with {parameters}")
     return run_again(again, os.environ)
 
 
 def _find(known: KnownSweep, run: str) -> RunRow:
+    from parallel_hpo.config.checks import nearest
+
     if run == BEST:
         if known.best is None:
             raise UsageError(f"{known.sweep_id} has no finished run with a value: name a run by its id")

@@ -1,47 +1,134 @@
-"""`parallel-hpo run`: from a request to an exit code.
+"""`parallel-hpo run`: runs a sweep, creates one, or shows its plan.
 
-Of a sweep that ended early it says the command that goes on with it: the one that began it, with `--resume`.
+After a sweep that ended early it prints the command that resumes it: the original one, with `--resume`.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import shutil
-import socket
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
-from parallel_hpo.api import kind_names, make_hpo
-from parallel_hpo.api.hpo import varied_parameters
-from parallel_hpo.cli.arguments import find_from_here, parse_target
-from parallel_hpo.cli.late_signals import LateSignals
-from parallel_hpo.cli.output import print_for_machines
-from parallel_hpo.cli.plan import show_plan
-from parallel_hpo.cluster.setup import create_sweep
-from parallel_hpo.cluster.shares import find_share, perform_share
-from parallel_hpo.config.loader import Sources, inside_worker, load_section, read_document, with_section
-from parallel_hpo.config.section import HpoSection
+import typer
+
+from parallel_hpo.cli.options import (
+    BATCH,
+    OUTPUT,
+    SWEEP,
+    add_working_directory_to_path,
+    given,
+    parse_share,
+    parse_target,
+    sweep_ids,
+)
+from parallel_hpo.cli.output import LateSignals, errors_as_exit_codes, print_for_machines, print_for_people
 from parallel_hpo.core.errors import UsageError
-from parallel_hpo.core.notices import Message
 from parallel_hpo.core.types import Program, Target
 from parallel_hpo.core.values import is_duration
 from parallel_hpo.count.policy import Launch
-from parallel_hpo.display import Terminal, Verbosity
-from parallel_hpo.pickling.payload import names_file
-from parallel_hpo.session.node import NodeTask
+
+if TYPE_CHECKING:
+    from parallel_hpo.config.section import HpoSection
+    from parallel_hpo.display import Verbosity
+    from parallel_hpo.server.search.engine import Engine
+    from parallel_hpo.session.node import NodeTask
+    from parallel_hpo.session.planning import SweepPlan
 
 OF_ONE_LAUNCH: Final = ("--resume", "--sweep-id", "--name")
-"""Options that say which sweep; the resumed one's id takes their place."""
+"""Options that say which sweep; `--resume` replaces them in the command that resumes it."""
 DEADLINE: Final = "--deadline"
+_SUGGESTIONS: Final = 3
+"""Number of suggestions in a plan: enough to see that the space is the intended one."""
+
+
+def run(
+    context: typer.Context,
+    config: Annotated[Path, typer.Argument(help="A file with an hpo section, or a W&B sweep file.")],
+    target: Annotated[
+        str | None,
+        typer.Argument(help="package.module:function or file.py:function (default: the sweep's program)."),
+    ] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(
+            help="Resume this sweep: perform the rest of its count.",
+            rich_help_panel=SWEEP,
+            metavar="SWEEP",
+            autocompletion=sweep_ids,
+        ),
+    ] = None,
+    keep_configuration: Annotated[
+        bool,
+        typer.Option(
+            "--keep-configuration",
+            help="Resume although CONFIG has another metric or goal; the sweep keeps its own.",
+            rich_help_panel=SWEEP,
+        ),
+    ] = False,
+    share: Annotated[
+        str | None,
+        typer.Option(
+            help="Perform the I-th of N shares of the count.", metavar="I/N|slurm", rich_help_panel=BATCH
+        ),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(help="Name of the new sweep (default: the one in CONFIG).", rich_help_panel=SWEEP),
+    ] = None,
+    create: Annotated[
+        bool,
+        typer.Option(
+            "--create",
+            help="Create the sweep, print its id and exit; machines join it by `join`.",
+            rich_help_panel=BATCH,
+        ),
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the plan and exit.", rich_help_panel=OUTPUT)
+    ] = False,
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", help="Print the summary (or the plan) as JSON.", rich_help_panel=OUTPUT),
+    ] = False,
+    quiet: Annotated[
+        bool,
+        typer.Option("-q", "--quiet", help="Show warnings and the result only.", rich_help_panel=OUTPUT),
+    ] = False,
+    verbose: Annotated[
+        bool,
+        typer.Option("-v", "--verbose", help="Show the workers' states too.", rich_help_panel=OUTPUT),
+    ] = False,
+) -> None:
+    """Run a sweep. Arguments after -- are the target's own.
+
+    Most options override keys of the hpo section.
+    """
+    with errors_as_exit_codes():
+        request = RunRequest(
+            config=config,
+            target=target,
+            arguments=context.obj or (),
+            flags=given(context),
+            launch=Launch(
+                resume, None if share is None else parse_share(share, os.environ), keep_configuration
+            ),
+            name=name,
+            create=create,
+            display=DisplayFlags(dry_run=dry_run, as_json=as_json, quiet=quiet, verbose=verbose),
+            words=tuple(sys.argv),
+        )
+        raise typer.Exit(perform_run(request))
 
 
 @dataclass(frozen=True, slots=True)
 class DisplayFlags:
-    """What the user wants to see."""
+    """Which output the user wants."""
 
     dry_run: bool
     as_json: bool
@@ -50,25 +137,27 @@ class DisplayFlags:
 
     @property
     def verbosity(self) -> Verbosity:
-        """How much goes to stderr."""
+        """Amount of output on stderr."""
+        from parallel_hpo.display import Verbosity
+
         if self.quiet:
             return Verbosity.QUIET
         return Verbosity.VERBOSE if self.verbose else Verbosity.NORMAL
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """What the user asks of `run`."""
+class RunRequest:
+    """Arguments and options of `run`."""
 
     config: Path
     target: str | None
     arguments: tuple[str, ...]
-    """What stands after `--`: the target's own arguments."""
+    """Arguments of the target, those after `--`."""
     flags: Mapping[str, str]
-    """Keys of the section that are given as options, as text."""
+    """Keys of the section given as options, as text."""
     launch: Launch
     name: str | None
-    """The name of the new sweep; None: the one in the configuration."""
+    """Name of the new sweep; None: the one in the configuration."""
     create: bool
     """Only create the sweep, and print its id."""
     display: DisplayFlags
@@ -76,23 +165,28 @@ class Request:
     """The command line itself, its program first."""
 
 
-def perform(request: Request) -> int:
-    """Do what is asked; return the exit code. Raises the errors of `HPO.perform`."""
+def perform_run(request: RunRequest) -> int:
+    """Carry out the request; return the exit code. Raises the errors of `HPO.perform`."""
     section = _read_section(request)
     if request.create:
         return _create(section, request)
     if request.launch.share is not None:
         _check_share(section, request.launch)
-    find_from_here()
+    add_working_directory_to_path()
     target = None if request.target is None else parse_target(request.target, request.arguments)
     if request.display.dry_run:
         show_plan(section, as_json=request.display.as_json)
         return 0
-    return _run(section, target or _program_of(section, request), request)
+    return _run_sweep(section, target or _program_of(section, request), request)
 
 
-def _create(section: HpoSection, request: Request) -> int:
+def _create(section: HpoSection, request: RunRequest) -> int:
     """Create the sweep, and print its id alone: `SWEEP=$(parallel-hpo run sweep.yaml --create)`."""
+    from parallel_hpo.cluster.setup import create_sweep
+    from parallel_hpo.core.notices import Message
+    from parallel_hpo.display import Terminal
+    from parallel_hpo.pickling.payload import names_file
+
     if section.sweep_id is not None:
         raise UsageError(
             f"--create makes a new sweep, but hpo.sweep_id is {section.sweep_id!r}: leave one out"
@@ -106,15 +200,15 @@ def _create(section: HpoSection, request: Request) -> int:
     return 0
 
 
-def _main_of(section: HpoSection, request: Request) -> Target | Program | None:
-    """Return what runs call; None where nobody says so."""
+def _main_of(section: HpoSection, request: RunRequest) -> Target | Program | None:
+    """Return what runs call: TARGET, else the sweep's program; None without both."""
     if request.target is not None:
         return parse_target(request.target, request.arguments)
     return _program_in(section)
 
 
 def _check_share(section: HpoSection, launch: Launch) -> None:
-    """A share is one of a count that is known, of a sweep that all launches join."""
+    """Raise UsageError unless the share's count and its sweep are known."""
     if section.count is None and launch.resume is None:
         raise UsageError(f"--share {launch.share} needs a count to be a share of: give --count or hpo.count")
     if section.sweep_id is None and launch.resume is None:
@@ -124,8 +218,8 @@ def _check_share(section: HpoSection, launch: Launch) -> None:
         )
 
 
-def _program_of(section: HpoSection, request: Request) -> Program:
-    """Return the sweep's own program, which runs where no TARGET is given."""
+def _program_of(section: HpoSection, request: RunRequest) -> Program:
+    """Return the sweep's own program, which runs without TARGET; UsageError if it has none."""
     program = _program_in(section)
     if program is None:
         raise UsageError(
@@ -133,7 +227,9 @@ def _program_of(section: HpoSection, request: Request) -> Program:
             " file.py:function, or name a program in the sweep configuration"
         )
     if request.arguments:
-        raise UsageError("what stands after -- goes to a TARGET; a sweep's program has its `command`")
+        raise UsageError(
+            "arguments after -- belong to a TARGET: put those of the sweep's program into its `command`"
+        )
     return program
 
 
@@ -144,7 +240,10 @@ def _program_in(section: HpoSection) -> Program | None:
     return Program(str(sweep.get("program", "")), tuple(str(word) for word in sweep.get("command", ())))
 
 
-def _read_section(request: Request) -> HpoSection:
+def _read_section(request: RunRequest) -> HpoSection:
+    from parallel_hpo.api import kind_names
+    from parallel_hpo.config.loader import Sources, inside_worker, load_section, read_document, with_section
+
     if inside_worker(os.environ):
         raise UsageError(
             "this is a worker of a sweep (PARALLEL_HPO_WORKER is set), which can't start a sweep"
@@ -154,11 +253,11 @@ def _read_section(request: Request) -> HpoSection:
     section = load_section(document, request.config, sources, kinds=kind_names())
     if section is None:
         raise UsageError(f"{request.config}: hpo.apply is false, so there is nothing to run; set it to true")
-    return section if request.name is None else _named(section, request.name, request.launch)
+    return section if request.name is None else _with_name(section, request.name, request.launch)
 
 
-def _named(section: HpoSection, name: str, launch: Launch) -> HpoSection:
-    """Return the section of a new sweep of this name."""
+def _with_name(section: HpoSection, name: str, launch: Launch) -> HpoSection:
+    """Return the section with this name for its new sweep."""
     if launch.resume is not None or section.sweep_id is not None or section.sweep_configuration is None:
         raise UsageError("--name names a new sweep: one that is resumed or joined keeps its own name")
     if not name.strip():
@@ -167,8 +266,36 @@ def _named(section: HpoSection, name: str, launch: Launch) -> HpoSection:
     return section.model_copy(update={"sweep_configuration": configuration})
 
 
+def _run_sweep(section: HpoSection, target: Target | Program, request: RunRequest) -> int:
+    from parallel_hpo.api import make_hpo
+    from parallel_hpo.api.hpo import varied_parameters
+    from parallel_hpo.cluster.shares import perform_share
+    from parallel_hpo.display import Terminal
+
+    task = _find_share(section, request.launch)
+    verbosity, varied = request.display.verbosity, varied_parameters(section)
+    with LateSignals() as late:
+        with Terminal(sys.stderr, verbosity=verbosity, varied=varied) as terminal:
+            observer = late.watching(terminal)
+            if task is not None:
+                result = perform_share(task, section, target, observer=observer)
+            else:
+                result = make_hpo(section).perform(target, observer=observer, launch=request.launch)
+            passed = deadline_has_passed(section.deadline, result.stop_reason)
+            terminal.conclude(
+                result, go_on=resume_command(request.words, result.sweep_id, deadline_has_passed=passed)
+            )
+        if request.display.as_json:
+            print_for_machines(result.to_json())
+    return result.exit_code
+
+
 def _find_share(section: HpoSection, launch: Launch) -> NodeTask | None:
-    """Return the part that a share has in its sweep's pool; None: it is no share, or there is no pool."""
+    """Return the share's part in its sweep's pool; None without a share or a pool."""
+    import socket
+
+    from parallel_hpo.cluster.shares import find_share
+
     sweep = section.sweep_id or launch.resume
     by_engine = section.machines is not None and section.machines.engine is not None
     if launch.share is None or sweep is None or by_engine:
@@ -176,49 +303,29 @@ def _find_share(section: HpoSection, launch: Launch) -> NodeTask | None:
     return find_share(section, sweep, launch.share, os.environ, name=socket.gethostname())
 
 
-def _run(section: HpoSection, target: Target | Program, request: Request) -> int:
-    part = _find_share(section, request.launch)
-    with LateSignals() as late:
-        with Terminal(
-            sys.stderr, verbosity=request.display.verbosity, varied=varied_parameters(section)
-        ) as terminal:
-            observer = late.watching(terminal)
-            if part is not None:
-                result = perform_share(part, section, target, observer=observer)
-            else:
-                result = make_hpo(section).perform(target, observer=observer, launch=request.launch)
-            over = ended_by_the_clock(section.deadline, result.stop_reason)
-            terminal.conclude(
-                result, go_on=go_on_command(request.words, result.sweep_id, deadline_is_over=over)
-            )
-        if request.display.as_json:
-            print_for_machines(result.to_json())
-    return result.exit_code
-
-
-def ended_by_the_clock(deadline: str | None, stop_reason: str) -> bool:
-    """Whether a deadline has ended the sweep that is a time of day: no later launch can keep that."""
+def deadline_has_passed(deadline: str | None, stop_reason: str) -> bool:
+    """Return whether the sweep was ended by a deadline that is a time of day: no later launch can meet it."""
     return deadline is not None and not is_duration(deadline) and stop_reason.startswith("deadline ")
 
 
-def go_on_command(
+def resume_command(
     words: Sequence[str],
     sweep_id: str,
     *,
-    deadline_is_over: bool = False,
+    deadline_has_passed: bool = False,
     find: Callable[[str], str | None] = shutil.which,
     interpreter: str = sys.executable,
 ) -> str:
-    """Return the command line that goes on with the sweep that the command line `words` began.
+    """Return the command line that resumes the sweep started by the command line `words`.
 
-    `words` are those of `sys.argv`; `find` says which file a command's name is. `deadline_is_over`: the
-    sweep's deadline is a time of day that the next launch can't keep.
+    `words` are those of `sys.argv`; `find` returns the file of a command's name. `deadline_has_passed`:
+    the sweep's deadline is a time of day that the next launch can't meet.
     """
     program, *rest = words
     end = rest.index("--") if "--" in rest else len(rest)
-    dropped = (*OF_ONE_LAUNCH, *([DEADLINE] if deadline_is_over else []))
+    dropped = (*OF_ONE_LAUNCH, *([DEADLINE] if deadline_has_passed else []))
     ours = _without(dropped, rest[:end])
-    ours += [DEADLINE, "null"] if deadline_is_over else []
+    ours += [DEADLINE, "null"] if deadline_has_passed else []
     return shlex.join([*_program(program, find, interpreter), *ours, "--resume", sweep_id, *rest[end:]])
 
 
@@ -231,7 +338,7 @@ def _without(options: Collection[str], words: Sequence[str]) -> list[str]:
 
 
 def _program(program: str, find: Callable[[str], str | None], interpreter: str) -> list[str]:
-    """The command as short as it can be typed: by its name, where that finds the same file."""
+    """Return the command as short as it can be typed: its name alone, if PATH leads to the same file."""
     if Path(program).name == "__main__.py":
         return [_shortest(interpreter, "python", find), "-m", "parallel_hpo"]
     return [_shortest(program, "parallel-hpo", find)]
@@ -240,3 +347,57 @@ def _program(program: str, find: Callable[[str], str | None], interpreter: str) 
 def _shortest(path: str, name: str, find: Callable[[str], str | None]) -> str:
     found = find(name)
     return name if found is not None and Path(found).absolute() == Path(path).absolute() else path
+
+
+def show_plan(section: HpoSection, *, as_json: bool) -> None:
+    """Print the plan of a sweep, on stderr for people or on stdout as JSON, and start nothing."""
+    from parallel_hpo.config.section import BackendChoice
+    from parallel_hpo.session.planning import plan_sweep
+
+    plan = plan_sweep(section, os.environ)
+    engine = _make_engine(section)
+    suggestions = [] if engine is None else _first_suggestions(engine, plan.count)
+    if as_json:
+        content = {**asdict(plan), "suggestions": suggestions}
+        print_for_machines(json.dumps(content, indent=2, default=str))
+        return
+    lines = [*_plan_lines(section, plan)]
+    if suggestions:
+        seeded = section.seed is not None and plan.backend == BackendChoice.LOCAL
+        exact = engine is not None and (engine.size is not None or seeded)
+        lines.append(
+            "first suggestions:" if exact else "suggestions, for example (each sweep draws its own):"
+        )
+    print_for_people("\n".join([*lines, *(f"  {json.dumps(parameters)}" for parameters in suggestions)]))
+
+
+def _make_engine(section: HpoSection) -> Engine | None:
+    """Return an engine like the embedded server's; None for a sweep that already exists."""
+    from parallel_hpo.config.sweep import parse_sweep_configuration
+    from parallel_hpo.server.search.engine import make_engine
+
+    if section.sweep_configuration is None or section.sweep_id is not None:
+        return None
+    sweep = parse_sweep_configuration(section.sweep_configuration, where="sweep_configuration")
+    return make_engine(sweep, seed=section.seed or 0)
+
+
+def _first_suggestions(engine: Engine, count: int | None) -> list[dict[str, Any]]:
+    """Return the parameters that the embedded server might suggest first."""
+    asked = (engine.ask(index) for index in range(min(count or _SUGGESTIONS, _SUGGESTIONS)))
+    return [parameters for parameters in asked if parameters is not None]
+
+
+def _plan_lines(section: HpoSection, plan: SweepPlan) -> Iterator[str]:
+    yield f"backend: {plan.backend} ({plan.reason})"
+    yield f"runs: {plan.count or 'no limit'}"
+    if section.deadline is not None:
+        yield f"deadline: {section.deadline}"
+    shares = f", shares {', '.join(map(str, plan.shares))}" if plan.shares else ""
+    devices = f"devices {' / '.join(plan.devices)}" if plan.devices else "cpu"
+    yield f"workers: {plan.workers} on {devices}{shares}"
+    yield from (f"warning: {note.text}" for note in plan.notes)
+    yield f"folder: {plan.folder}"
+    yield "environment of a worker:"
+    for name, value in sorted(plan.environment.items()):
+        yield f"  {name}={value}"

@@ -1,4 +1,4 @@
-"""`parallel-hpo upload`: a sweep that a server of ours has, into the W&B server that one is logged in to."""
+"""`parallel-hpo upload`: copies a sweep from a server of ours to the W&B server of the login."""
 
 from __future__ import annotations
 
@@ -7,89 +7,136 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
-from parallel_hpo.cli.output import print_for_machines, print_for_people
-from parallel_hpo.client.credentials import Credentials
-from parallel_hpo.client.own_servers import RemoteBackend
-from parallel_hpo.client.server_client import is_ours
+import typer
+
+from parallel_hpo.cli.options import Directory, Json, Sweep, directory_of
+from parallel_hpo.cli.output import errors_as_exit_codes, print_for_machines, print_for_people
 from parallel_hpo.core.errors import BackendError, ExitCode, UsageError
 from parallel_hpo.core.types import sweep_id_of
-from parallel_hpo.records.folders import supervised_folders
-from parallel_hpo.records.ledger_views import ledgers_in
-from parallel_hpo.server.store.database import UnavailableError
-from parallel_hpo.upload.client import client_in
-from parallel_hpo.upload.perform import Destination, Upload, Uploaded
-from parallel_hpo.upload.plan import LocalSweep, SourceDatabase, read_sweep, working_place
 
-_NAMED: Final = 10
-"""So many runs are named in a line."""
+if TYPE_CHECKING:
+    from parallel_hpo.client.credentials import Credentials
+    from parallel_hpo.client.own_servers import RemoteBackend
+    from parallel_hpo.upload.perform import Destination, Uploaded
+    from parallel_hpo.upload.plan import LocalSweep, SourceDatabase
 
-
-@dataclass(frozen=True, slots=True)
-class UploadRequest:
-    """What is to be uploaded, and where to."""
-
-    sweep: str
-    source: SourceDatabase
-    destination: Destination
+_MOST_NAMED: Final = 10
+"""Maximum number of runs named in a line."""
 
 
-def perform_upload(directory: Path, wish: UploadRequest, *, dry_run: bool, as_json: bool) -> ExitCode:
-    """Bring what is not there yet, or only say what would go; return what the command ends with.
+def upload(
+    sweep: Sweep,
+    project: Annotated[
+        str | None,
+        typer.Option(
+            help="Destination project (default: WANDB_PROJECT, or the sweep's own).", metavar="NAME"
+        ),
+    ] = None,
+    entity: Annotated[
+        str | None,
+        typer.Option(help="Destination entity (default: WANDB_ENTITY, or the client's own).", metavar="NAME"),
+    ] = None,
+    database: Annotated[
+        str | None,
+        typer.Option(help="Source database (default: the embedded server's).", metavar="PATH|URL"),
+    ] = None,
+    files: Annotated[
+        str | None, typer.Option(help="Folder of that database's files.", metavar="FOLDER")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs; change nothing.")] = False,
+    directory: Directory = None,
+    as_json: Json = False,
+) -> None:
+    """Upload a sweep from the embedded server to the W&B server that you are logged in to.
+
+    It may be repeated: it continues an interrupted upload, and adds runs that have finished since.
+    """
+    from parallel_hpo.upload.perform import Destination
+    from parallel_hpo.upload.plan import place_at, place_in
+
+    with errors_as_exit_codes():
+        folder = directory_of(directory)
+        source = place_in(folder) if database is None else place_at(database, files)
+        destination = Destination(
+            entity or os.environ.get("WANDB_ENTITY"), project or os.environ.get("WANDB_PROJECT")
+        )
+        exit_code = perform_upload(folder, sweep, source, destination, dry_run=dry_run, as_json=as_json)
+        raise typer.Exit(exit_code)
+
+
+def perform_upload(
+    directory: Path,
+    sweep: str,
+    source: SourceDatabase,
+    destination: Destination,
+    *,
+    dry_run: bool,
+    as_json: bool,
+) -> ExitCode:
+    """Upload what is missing there, or only list it; return the exit code.
 
     Raises:
-        UsageError: there is no such sweep, nobody is logged in, or it would go to where it is.
-        BackendError: the other server can't be reached or refuses us, or the server's data can't be read.
+        UsageError: there is no such sweep, nobody is logged in, or source and destination are the same.
+        BackendError: the other server can't be reached or refuses, or the server's data can't be read.
     """
-    sweep = _read(wish)
+    from parallel_hpo.upload.client import client_in
+    from parallel_hpo.upload.perform import Upload
+    from parallel_hpo.upload.plan import working_place
+
+    found = _read(source, sweep)
     with (
-        _ended_by_signals(),
-        working_place(directory, sweep.path.sweep_id) as folder,
+        _exit_on_signals(),
+        working_place(directory, found.path.sweep_id) as folder,
         client_in(folder, os.environ) as client,
     ):
-        door = _door(client.credentials, folder)
-        upload = Upload(client, wish.source, sweep, wish.destination, door=door, say=print_for_people)
-        done = upload.plan() if dry_run else upload.perform(folder)
+        backend = _own_backend(client.credentials, folder)
+        uploading = Upload(client, source, found, destination, door=backend, say=print_for_people)
+        done = uploading.plan() if dry_run else uploading.perform(folder)
     if as_json:
-        print_for_machines(json.dumps(_as_dict(sweep, done, dry_run=dry_run), indent=2))
+        print_for_machines(json.dumps(_as_dict(found, done, dry_run=dry_run), indent=2))
     else:
-        _show(sweep, done, dry_run=dry_run)
-        if done.open and _is_left(directory / sweep.path.sweep_id):
+        _show(found, done, dry_run=dry_run)
+        if done.open and _was_abandoned(directory / found.path.sweep_id):
             print_for_people(
-                f"nobody runs them any more: run --resume {sweep.path.sweep_id} goes on with them"
+                f"no process runs them any more: resume the sweep by run --resume {found.path.sweep_id}"
             )
     return _exit_code(done, dry_run=dry_run)
 
 
-def _read(wish: UploadRequest) -> LocalSweep:
-    sweep_id = sweep_id_of(wish.sweep)
+def _read(source: SourceDatabase, sweep: str) -> LocalSweep:
+    from parallel_hpo.server.store.database import UnavailableError
+    from parallel_hpo.upload.plan import read_sweep
+
     try:
-        with wish.source.opened() as world:
-            sweep = read_sweep(world, sweep_id)
+        with source.opened() as context:
+            found = read_sweep(context, sweep_id_of(sweep))
     except UnavailableError as error:
         raise BackendError(f"the server's database can't be used now: {error}; try again later") from None
-    if sweep is None:
+    if found is None:
         raise UsageError(
-            f"there is no sweep {wish.sweep} in {wish.source.database}:"
-            " upload brings those of the embedded server, or of the one that --database names"
+            f"there is no sweep {sweep} in {source.database}:"
+            " upload takes sweeps of the embedded server, or of the database that --database names"
         )
-    return sweep
+    return found
 
 
-def _door(credentials: Credentials, folder: Path) -> RemoteBackend | None:
-    """Return the door of the server that it goes to; None: it is none of ours."""
+def _own_backend(credentials: Credentials, folder: Path) -> RemoteBackend | None:
+    """Return a client of the destination's server if it is ours, else None."""
+    from parallel_hpo.client.own_servers import RemoteBackend
+    from parallel_hpo.client.server_client import is_ours
+
     if credentials.key is None or not is_ours(credentials.base_url):
         return None
     return RemoteBackend(credentials.base_url, credentials.key, folder, os.environ)
 
 
 @contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """Let whatever asks the command to end have it clear up first."""
+def _exit_on_signals() -> Iterator[None]:
+    """Turn SIGTERM and SIGHUP into SystemExit, so that the block's cleanup runs."""
 
     def end(number: int, _frame: FrameType | None) -> NoReturn:
         raise SystemExit(ExitCode.SIGNAL_BASE + number)
@@ -102,8 +149,11 @@ def _ended_by_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _is_left(folder: Path) -> bool:
-    """Whether a sweep was performed in a folder of ours, and nobody performs it now."""
+def _was_abandoned(folder: Path) -> bool:
+    """Return whether the sweep has run in this folder and doesn't run now."""
+    from parallel_hpo.records.folders import supervised_folders
+    from parallel_hpo.records.ledger_views import ledgers_in
+
     return bool(ledgers_in(folder)) and not supervised_folders(folder)
 
 
@@ -117,20 +167,20 @@ def _show(sweep: LocalSweep, done: Uploaded, *, dry_run: bool) -> None:
             f"{sweep.path} is {where}: {sent + there} of {total} runs are there, {sent} sent now"
         )
     for run_id, why in done.failed.items():
-        print_for_people(f"run {run_id} is not there: {why}")
+        print_for_people(f"run {run_id} was not uploaded: {why}")
     if done.open:
-        print_for_people(f"not over, so not sent: {_named(done.open)}; upload again when they are")
+        print_for_people(f"not over, so not sent: {_join(done.open)}; upload again when they are")
     for use in done.unlinked:
         print_for_people(
-            f"run {use.run_id} used {use.name}:v{use.version}, which is not there: not noted there"
+            f"run {use.run_id} used {use.name}:v{use.version}, which is not there: the use was not recorded"
         )
     if done.target is not None:
         print_for_machines(done.target.url)
 
 
-def _named(runs: tuple[str, ...]) -> str:
-    more = f" and {len(runs) - _NAMED} more" if len(runs) > _NAMED else ""
-    return f"{', '.join(runs[:_NAMED])}{more}"
+def _join(runs: tuple[str, ...]) -> str:
+    more = f" and {len(runs) - _MOST_NAMED} more" if len(runs) > _MOST_NAMED else ""
+    return f"{', '.join(runs[:_MOST_NAMED])}{more}"
 
 
 def _as_dict(sweep: LocalSweep, done: Uploaded, *, dry_run: bool) -> dict[str, Any]:

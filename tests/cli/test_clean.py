@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from parallel_hpo.cli.clean import CleanSelection, perform_clean
-from parallel_hpo.cli.kept import ProjectPath
+from parallel_hpo.cli.clean import CleanSelection, ProjectPath, perform_clean
 from parallel_hpo.core.errors import UsageError
 from parallel_hpo.server.services import runs as run_service
 from parallel_hpo.server.services.runs import RunUpsert

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from parallel_hpo.cli.arguments import parse_target
-from parallel_hpo.cli.tables import show_table
+from parallel_hpo.cli.options import parse_target
+from parallel_hpo.cli.output import show_table
 from parallel_hpo.config.section import known_keys
 from parallel_hpo.core.types import Target
 from parallel_hpo.core.version import __version__

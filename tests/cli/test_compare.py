@@ -81,8 +81,8 @@ def test_what_has_another_aim_is_shown_and_not_ranked(compare: Command) -> None:
 @pytest.mark.parametrize(
     ("words", "error"),
     [
-        (["fast"], "compare takes two sweeps or more"),
-        (["fast", "team/digits/fast"], "compare takes two sweeps or more; fast was named more than once"),
+        (["fast"], "compare needs two or more sweeps"),
+        (["fast", "team/digits/fast"], "compare needs two or more sweeps; fast was named more than once"),
         (["fast", "nothing"], "there is no sweep nothing in "),
         (["fast", "slow", "--reach", "inf"], "--reach inf: allowed: a finite number"),
     ],

@@ -76,7 +76,7 @@ def test_a_dash_is_stdout_and_so_is_its_device_with_nothing_else_on_it(
         done = export("csv", "-o", stdout)
         assert (done.returncode, done.stdout, done.stderr) == (0, text, "")
     assert not (tmp_path / "-").exists()
-    assert "can't go to stdout: name one by -o FILE" in export("optuna", "-o", "-").stderr
+    assert "can't go to stdout: name a file by -o FILE" in export("optuna", "-o", "-").stderr
 
 
 def test_a_shells_own_pipe_is_written_too(export: Command, tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_sweeps_gather_in_one_optuna_storage_each_once(export: Command, tmp_path
 def test_optuna_wants_a_file_and_one_that_is_something_else_stays(export: Command, tmp_path: Path) -> None:
     done = export("optuna")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "can't go to stdout: name one by -o FILE" in done.stderr
+    assert "can't go to stdout: name a file by -o FILE" in done.stderr
     (tmp_path / "out" / "notes").write_text("mine")
     done = export("optuna", "-o", "out/notes")
     assert (done.returncode, (tmp_path / "out" / "notes").read_text()) == (2, "mine")
@@ -151,7 +151,7 @@ def test_a_file_is_replaced_as_a_whole_or_stays(export: Command, tmp_path: Path,
     ("wanted", "file", "why"),
     [
         ("csv", "/dev/full", "/dev/full can't be written: No space left on device"),
-        ("optuna", "/dev/full", "/dev/full is no regular file"),
+        ("optuna", "/dev/full", "/dev/full is not a regular file"),
         ("json", "nowhere/file", "nowhere/file can't be written: No such file or directory"),
         ("optuna", "nowhere/file", "nowhere/file can't be written: No such file or directory"),
         ("parquet", "out", "out can't be written: Is a directory"),

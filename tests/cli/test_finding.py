@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from parallel_hpo.analysis.result import result_of
-from parallel_hpo.cli import verbs
 from parallel_hpo.cli.finding import find_anywhere, known_by_pool
-from parallel_hpo.cli.rerun import rerun
+from parallel_hpo.cli.rerun import perform_rerun
+from parallel_hpo.cli.show import show_best, show_status
 from parallel_hpo.core.errors import TargetError, UsageError
 from parallel_hpo.core.messages import SweepEnd
 from parallel_hpo.core.pool_messages import AT_ONCE, NewPool, PoolEvent, PoolNews
@@ -77,13 +77,13 @@ def test_a_sweep_that_machines_performed_is_found_in_the_servers_database(
 
 def test_commands_speak_of_it(performed: tuple[Path, str], capsys: pytest.CaptureFixture[str]) -> None:
     directory, sweep = performed
-    verbs.status(directory, sweep, as_json=True)
+    show_status(directory, sweep, as_json=True)
     told = json.loads(capsys.readouterr().out)
     assert (told["started"], told["finished"], told["machines"], told["folder"]) == (1, 1, "gpu1", None)
-    verbs.best(directory, sweep, as_json=False)
+    show_best(directory, sweep, as_json=False)
     assert capsys.readouterr().out == 'r  loss=0.5  {"x": 1}\n'
     with pytest.raises(UsageError, match="its pool has no main"):
-        rerun(directory, sweep, "best", debug=False)
+        perform_rerun(directory, sweep, "best", debug=False)
 
 
 def test_a_main_that_cannot_be_read_is_an_error_that_names_the_versions(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_a_main_that_cannot_be_read_is_an_error_that_names_the_versions(tmp_path
         if sweep != pooled:
             (tmp_path / sweep / FILE).write_bytes(unreadable)
         with pytest.raises(TargetError) as failed:
-            rerun(tmp_path, sweep, run, debug=False)
+            perform_rerun(tmp_path, sweep, run, debug=False)
         text = f"{sweep} was made with {words} ({here.parallel_hpo} here): the main of {sweep} can't be read"
         assert str(failed.value).startswith(text)
         assert str(failed.value).endswith("No module named 'parallel_hpo.gone'")

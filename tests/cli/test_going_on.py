@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from parallel_hpo.cli.run import ended_by_the_clock, go_on_command
+from parallel_hpo.cli.run import deadline_has_passed, resume_command
 
 
 def command(*words: str, found: str | None = "/env/bin/parallel-hpo", over: bool = False) -> str:
-    return go_on_command(
-        words, "abc", find=lambda name: found, interpreter="/env/bin/python", deadline_is_over=over
+    return resume_command(
+        words, "abc", find=lambda name: found, interpreter="/env/bin/python", deadline_has_passed=over
     )
 
 
@@ -46,7 +46,7 @@ def test_a_time_of_day_that_is_over_is_none_for_the_next_launch_wherever_it_was_
 
 def test_what_ends_by_the_clock_is_a_sweep_with_a_time_of_day_and_no_other() -> None:
     at, reason = "2026-12-24T18:00:00+01:00", "deadline 2026-12-24T18:00:00+01:00: no run starts"
-    assert ended_by_the_clock(at, reason)
-    assert not ended_by_the_clock(at, "SIGINT")
-    assert not ended_by_the_clock("3h", "deadline 3h")
-    assert not ended_by_the_clock(None, "sweep timeout 4 s")
+    assert deadline_has_passed(at, reason)
+    assert not deadline_has_passed(at, "SIGINT")
+    assert not deadline_has_passed("3h", "deadline 3h")
+    assert not deadline_has_passed(None, "sweep timeout 4 s")

@@ -33,13 +33,11 @@ def test_join_says_so_in_one_line_before_it_asks_the_server(
     def unreachable(_: object) -> None:
         raise BackendError("unreachable")
 
-    monkeypatch.setattr(join, "_facts", unreachable)
+    monkeypatch.setattr(join, "_read_facts", unreachable)
     environment = {"WANDB_BASE_URL": "http://10.0.0.7:8080", "WANDB_API_KEY": "k" * 40}
-    request = join.JoinRequest(
-        "abc", None, None, (), None, None, False, DisplayFlags(False, False, False, False)
-    )
+    request = join.JoinRequest(sweep="abc", display=DisplayFlags(False, False, False, False))
     with pytest.raises(BackendError, match="unreachable"):
-        join._find_part(request, environment)
+        join._find_task(request, environment)
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 1
     assert "warning: http://10.0.0.7:8080 is plain HTTP" in said[0]

@@ -11,7 +11,7 @@ import pytest
 
 COMMAND: Final = """
 import atexit, os, signal, sys
-from parallel_hpo.cli.late_signals import LateSignals
+from parallel_hpo.cli.output import LateSignals
 from parallel_hpo.core.notices import SweepOver
 
 def hear(times=1):

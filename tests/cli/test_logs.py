@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from parallel_hpo.cli.logs import LOOK_EVERY_S, logs
+from parallel_hpo.cli.logs import LOOK_EVERY_S, show_logs
 from parallel_hpo.cluster.watcher import LedgerCopy
 from parallel_hpo.core.control_pipe import PIPE
 
@@ -27,7 +27,7 @@ def test_logs_of_machines_are_printed_where_they_are_here_and_else_named(
     for folder, line in ((directory / "abc" / "machine-gpu1-1", "one"), (other / "machine-gpu2-2", "two")):
         (folder / "worker-0").mkdir(parents=True)
         (folder / "worker-0" / "output.log").write_text(f"{line}\n")
-    logs(directory, "abc", None, follow=False, as_json=False)
+    show_logs(directory, "abc", None, follow=False, as_json=False)
     printed = capfdbinary.readouterr()
     assert sorted(printed.out.decode().splitlines()) == [
         "==> machine-gpu1-1/worker-0 <==",
@@ -50,7 +50,7 @@ def test_a_machine_that_has_joined_prints_its_own_logs(
     tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     joined_machine(tmp_path)
-    logs(tmp_path, "abc", None, follow=False, as_json=False)
+    show_logs(tmp_path, "abc", None, follow=False, as_json=False)
     printed = capfdbinary.readouterr()
     assert printed.out == b"==> machine-gpu1-1/worker-0 <==\none\n"
     assert printed.err == b"the sweep's other machines, if there are any, keep their own logs\n"
@@ -63,7 +63,7 @@ def test_what_a_machine_prints_is_followed_as_long_as_its_part_is_on(
     os.mkfifo(machine / PIPE)
     supervisor = os.open(machine / PIPE, os.O_RDONLY | os.O_NONBLOCK)
     following = threading.Thread(
-        target=logs, args=(tmp_path, "abc", None), kwargs={"follow": True, "as_json": False}
+        target=show_logs, args=(tmp_path, "abc", None), kwargs={"follow": True, "as_json": False}
     )
     following.start()
     following.join(LOOK_EVERY_S)
@@ -90,11 +90,11 @@ def test_a_terminal_gets_the_colours_of_a_log_and_obeys_nothing_else_in_it(
     log = joined_machine(tmp_path) / "worker-0" / "output.log"
     raw = b"\x1b[31m10%\x1b[0m\r20%\n\x1b]0;owned\x07\x1b[2J\n"
     log.write_bytes(raw)
-    logs(tmp_path, "abc", 0, follow=False, as_json=False)
+    show_logs(tmp_path, "abc", 0, follow=False, as_json=False)
     assert capfdbinary.readouterr().out == raw
     with os.fdopen(os.dup(1), "w") as terminal:
         monkeypatch.setattr(terminal, "isatty", lambda: True)
         monkeypatch.setattr(sys, "stdout", terminal)
-        logs(tmp_path, "abc", 0, follow=False, as_json=False)
+        show_logs(tmp_path, "abc", 0, follow=False, as_json=False)
     shown = capfdbinary.readouterr().out
     assert shown == b"\x1b[31m10%\x1b[0m\r20%\n\\x1b]0;owned\\x07\\x1b[2J\n"

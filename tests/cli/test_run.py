@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from parallel_hpo.cli.section_options import ONLY_IN_FILES, PANELS
+from parallel_hpo.cli.options import ONLY_IN_FILES, PANELS
 from parallel_hpo.config.section import HpoSection
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]

@@ -16,7 +16,7 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from parallel_hpo.cli.late_signals import LateSignals
+from parallel_hpo.cli.output import LateSignals
 from parallel_hpo.core.notices import Message, OutputLine, RunBegan, RunOver, SweepOpened, shows_memory
 from parallel_hpo.core.types import Outcome, RunId, Slot, SweepId, SweepPath
 from parallel_hpo.display import Terminal, Verbosity

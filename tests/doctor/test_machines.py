@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from parallel_hpo.cli.doctor import look_on_machines
+from parallel_hpo.cli.doctor import check_machines
 from parallel_hpo.cluster.base import ClusterMachine
 from parallel_hpo.config.section import HpoSection
 from parallel_hpo.core.types import Target
@@ -46,7 +46,7 @@ def test_each_machine_says_how_it_is_and_of_one_that_can_not_it_is_said(
     (tmp_path / "train.py").write_text("def main(): pass\n")
     keys = {"sweep_id": "x", "backend": "local", "devices": "cpu", "machines": "dask"}
     patient = DoctorSubject(HpoSection.model_validate(keys), Target(str(tmp_path / "train.py"), "main"))
-    found = {each.name: each.findings for each in look_on_machines(patient, {}, open_engine=lambda _: engine)}
+    found = {each.name: each.findings for each in check_machines(patient, {}, open_engine=lambda _: engine)}
     assert set(found) == {"gpu1", "gpu2"}
     there = by_subject(found["gpu1"])
     wanted = ("versions", "reach", "clock", "workers", "directory", "target")
@@ -61,7 +61,7 @@ def test_what_a_machine_lacks_is_bad_and_named(engine: FolderEngine, tmp_path: P
     (tmp_path / "train.py").write_text("import nonsuch_module\ndef main(): pass\n")
     keys = {"sweep_id": "x", "backend": "local", "machines": {"engine": "dask", "count": 1}}
     patient = DoctorSubject(HpoSection.model_validate(keys), Target(str(tmp_path / "train.py"), "main"))
-    (machine,) = look_on_machines(patient, {}, open_engine=lambda _: engine)
+    (machine,) = check_machines(patient, {}, open_engine=lambda _: engine)
     target = by_subject(machine.findings)["target"]
     assert target.level is Level.BAD
     assert "nonsuch_module" in target.text
@@ -95,6 +95,6 @@ def test_a_cluster_without_a_machine_is_bad() -> None:
 
 def test_without_an_engine_it_is_said_how_such_machines_are_examined() -> None:
     patient = DoctorSubject(HpoSection.model_validate({"sweep_id": "x", "machines": {}}))
-    (nobody,) = look_on_machines(patient, {}, open_engine=lambda _: None)
+    (nobody,) = check_machines(patient, {}, open_engine=lambda _: None)
     assert nobody.findings[0].level is Level.BAD
-    assert "call `parallel-hpo doctor` there" in nobody.findings[0].advice
+    assert "run `parallel-hpo doctor` too" in nobody.findings[0].advice

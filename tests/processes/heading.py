@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from parallel_hpo.api import kind_names
-from parallel_hpo.cli.arguments import parse_target
+from parallel_hpo.cli.options import parse_target
 from parallel_hpo.cluster.base import ClusterMachine, NodeCommand, NodeTaskEnd
 from parallel_hpo.cluster.node_process import NodeExit, NodeProcess, hinted, proven
 from parallel_hpo.cluster.setup import lead

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from parallel_hpo.cli.opening import has_browser
+from parallel_hpo.cli.open import has_browser
 from parallel_hpo.client.own_servers import LocalBackend
 from parallel_hpo.records.ledger import Ledger
 from parallel_hpo.session.signals import CommandPipe
@@ -159,7 +159,7 @@ def test_a_sweep_without_its_database_is_named(tmp_path: Path, command: Command)
     record(tmp_path, "abc", "http://127.0.0.1:9")
     done = command("open", "abc", "--directory", str(tmp_path))
     assert (done.returncode, done.stdout) == (2, "")
-    assert "is not in" in done.stderr
+    assert "no longer has the server's data" in done.stderr
     assert not (tmp_path / "server.db").exists()
 
 
