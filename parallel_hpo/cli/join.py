@@ -88,7 +88,7 @@ def perform_join(request: JoinRequest) -> int:
         ConfigError, TargetError: this machine can't take part.
     """
     from parallel_hpo.config.loader import inside_worker
-    from parallel_hpo.core.pool_messages import why_unlike
+    from parallel_hpo.core.pool_messages import version_problem
     from parallel_hpo.display import Terminal
     from parallel_hpo.session.membership import versions_here
     from parallel_hpo.session.node import take_part
@@ -102,7 +102,7 @@ def perform_join(request: JoinRequest) -> int:
         main = _main_of(task, section, request)
     except ParallelHPOError as error:
         # Another version's data may be unreadable here: report the versions as the reason.
-        unlike = why_unlike(task.pool.versions, versions_here(), task.name)
+        unlike = version_problem(task.pool.versions, versions_here(), task.name)
         raise UsageError(f"{unlike}: {error}") if unlike else error from None
     with LateSignals() as late, Terminal(sys.stderr, verbosity=request.display.verbosity) as terminal:
         try:

@@ -92,11 +92,11 @@ def _answering(directory: Path) -> Iterator[ServerFile]:
     """Yield the directory's servers that answer, and remove the files of the others."""
     from parallel_hpo.core import server_files
 
-    for server in server_files.all_in(directory):
+    for server in server_files.registered(directory):
         if server.answers():
             yield server
         else:
-            server_files.take_down(directory, server.url)
+            server_files.unregister(directory, server.url)
 
 
 def _serve(directory: Path, known: KnownSweep) -> None:

@@ -19,7 +19,7 @@ from parallel_hpo.cli.options import Directory, Json, Sweep, directory_of, parse
 from parallel_hpo.cli.output import errors_as_exit_codes, print_for_machines, print_for_people
 from parallel_hpo.core.errors import BackendError, UsageError
 from parallel_hpo.core.types import Slot, SweepPath
-from parallel_hpo.count.policy import MOST_WORKERS
+from parallel_hpo.count.policy import MAX_WORKERS
 
 if TYPE_CHECKING:
     from parallel_hpo.records.folders import KnownSweep
@@ -81,7 +81,7 @@ def drain(
 
 def scale(
     sweep: Sweep,
-    workers: Annotated[int, typer.Argument(help="The new number of workers.", min=1, max=MOST_WORKERS)],
+    workers: Annotated[int, typer.Argument(help="The new number of workers.", min=1, max=MAX_WORKERS)],
     directory: Directory = None,
     as_json: Json = False,
 ) -> None:

@@ -221,7 +221,7 @@ class LocalBackend(OwnServerBackend):
             process.kill()
             self._watcher.join(CLOSE_LIMIT_S)  # what it left may hold its standard output
         if self._url:
-            server_files.take_down(self._directory, self._url)
+            server_files.unregister(self._directory, self._url)
 
     # --- the process ---------------------------------------------------------------
 
@@ -286,7 +286,7 @@ class LocalBackend(OwnServerBackend):
             if answered:
                 self._url = self._door.url = json.loads(answered)["url"]
                 self._port = int(self._url.rpartition(":")[2])
-                server_files.put_up(self._directory, ServerFile(self._url, self._ticket_key))
+                server_files.register(self._directory, ServerFile(self._url, self._ticket_key))
                 self._answers.set()
             for line in words:
                 with suppress(ValueError, KeyError, TypeError):  # some library's own words

@@ -1,4 +1,4 @@
-"""What the supervisor tells whoever watches it (`ui`, or user code): an `Observer` takes each notice."""
+"""Notices of a session for its observer: `display`, or user code."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ class SweepOpened:
 
     path: SweepPath
     url: str
-    """Where a browser sees it; of the embedded server it lets in one browser, within minutes."""
+    """URL of its page; on the embedded server a one-time login link, valid for minutes."""
     backend: str
     count: int | None
     workers: int
     shares: tuple[int, ...]
-    """The planned runs of each slot; empty where the count has no limit."""
+    """The planned runs of each slot; empty without a count."""
     folder: str
     metric: str | None
     goal: str
     method: str = ""
     machines: str = ""
-    """Which machines it runs on, in words, where they are many; its workers are not counted then."""
+    """The machines, in words, if it runs on many; `workers` is 0 then."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerNamed:
-    """What people call the worker of a slot, of a sweep on many machines: `gpu2/w0`."""
+    """The displayed name of a slot's worker on many machines, as `gpu2/w0`."""
 
     slot: Slot
     name: str
@@ -48,12 +48,12 @@ class RunBegan:
     attempt: int
     parameters: Parameters = field(default_factory=dict)
     device: str = ""
-    """What its worker computes on, as its mask has it; '' where that is the processor."""
+    """The worker's device mask; '' for the processor."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunProgressed:
-    """A run has logged something; told once a second at the most."""
+    """A run has logged something; sent at most once a second."""
 
     slot: Slot
     progress: Progress
@@ -61,7 +61,7 @@ class RunProgressed:
 
 @dataclass(frozen=True, slots=True)
 class MemoryUsed:
-    """A worker's process tree holds so much memory, in MB of 2**20 bytes; told every few seconds."""
+    """Memory of a worker's process tree in MB of 2**20 bytes; sent every few seconds."""
 
     slot: Slot
     used_mb: float
@@ -69,7 +69,7 @@ class MemoryUsed:
 
 @dataclass(frozen=True, slots=True)
 class RunOver:
-    """An attempt is over; `again` says whether the run will be run again."""
+    """An attempt has ended; `again` says whether its run is retried."""
 
     slot: Slot
     run_id: RunId
@@ -92,7 +92,7 @@ class WorkerChanged:
 
 @dataclass(frozen=True, slots=True)
 class OutputLine:
-    """A line that a worker's process tree printed; the line end is cut off."""
+    """A line that a worker's process tree printed, without its line end."""
 
     slot: Slot
     text: str
@@ -100,7 +100,7 @@ class OutputLine:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A sentence for the user; `warning` where something is not as they asked."""
+    """A sentence for the user."""
 
     text: str
     warning: bool = False
@@ -108,7 +108,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class SweepOver:
-    """The sweep's summary has been written: nothing changes what became of it."""
+    """The sweep's summary has been written; its result is final."""
 
     exit_code: int
 
@@ -130,24 +130,24 @@ Observer = Callable[[Notice], None]
 
 _KINDS: Final[Mapping[str, Any]] = {kind.__name__: kind for kind in get_args(Notice)}
 _KIND: Final = "notice"
-"""Under this name JSON has a notice's class; its fields stand beside it."""
+"""Key of a notice's class in its JSON object, beside its fields."""
 
 
 def to_json(notice: Notice) -> dict[str, Any]:
-    """Return a notice as what JSON can hold."""
+    """Return a notice as JSON values."""
     return {_KIND: type(notice).__name__, **asdict(notice)}
 
 
 def from_json(body: Mapping[str, Any]) -> Notice:
-    """Return the notice that `to_json` made this of; ValueError where it is none that this version knows."""
+    """Return the notice from `to_json`'s output; ValueError if this version does not know it."""
     fields = dict(body)
     kind = _KINDS.get(str(fields.pop(_KIND, "")))
     if kind is None:
-        raise ValueError(f"{str(body.get(_KIND))[:40]!r} is no kind of notice")
+        raise ValueError(f"{str(body.get(_KIND))[:40]!r} is not a kind of notice")
     notice: Notice = read(kind, fields)
     return notice
 
 
 def shows_memory(observer: Observer) -> bool:
-    """Say whether to look at what workers hold in memory: not where an observer's `shows_memory` is false."""
+    """Return whether to measure workers' memory: not if the observer's `shows_memory` is false."""
     return bool(getattr(observer, "shows_memory", True))

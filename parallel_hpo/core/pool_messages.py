@@ -1,16 +1,14 @@
-"""What the machines of a sweep say to its pool, as JSON over HTTP: nodes join, draw runs, start and end them.
+"""Messages between the machines of a sweep and its pool, as JSON over HTTP.
 
     head ─ create, stop, lost, news ─▶ pool ◀─ join, exchange, leave ─ node, one on each machine
 
-The pool is in the database of a sweep server of ours, and is what is counted: a run has started once the pool
-has answered so, and ended once the pool has heard it from the node that owns it. All that a node tells may
-be told again, after an answer that was lost, and changes nothing then.
+The pool is in the database of a sweep server of ours, and does the counting: a run has started once the pool
+has confirmed it, and ended once its node has told the pool. A node may repeat a message whose answer was
+lost; repetitions change nothing.
 
-Words: a *node* is the supervisor of one machine; its *epoch* is its number in the pool, a new one each time
-it joins; its *lease* lasts for `node_timeout_s` after each exchange. A node without a lease is *gone*: its
-started runs are run again elsewhere. All are frozen; none does anything.
-
-How a message becomes JSON, and comes back as what it was.
+Words: the *head* is the coordinator, a *node* the session of one machine. A node gets a new number, its
+*epoch*, each time it joins. Its *lease* lasts for `node_timeout_s` after each exchange; without a lease the
+node is *gone*, and its started runs are requeued.
 """
 
 from __future__ import annotations
@@ -29,123 +27,123 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 POOL: Final = "/hpo/pools/{sweep}"
-"""Where a sweep's pool is; below it are /join, /exchange, /leave, /stop, /lost, /news and /events."""
+"""Path of a sweep's pool; below it are /join, /exchange, /leave, /stop, /lost, /news and /events."""
 FENCE: Final = 0.9
-"""A node without an answer for this part of its lease kills all that it runs, by its own monotonic clock."""
+"""Part of the lease after which a node without an answer kills all its runs, by its own monotonic clock."""
 OVER_WORD: Final = "over: "
-"""A start is refused so that is a run's which has ended; how it ended follows."""
+"""Refusal of a start of a run that has ended; its outcome follows."""
 ELSEWHERE: Final = "on elsewhere"
 WAITING: Final = "it waits, and is not this machine's"
 KNOWN_TO_POOL: Final = (OVER_WORD, ELSEWHERE, WAITING)
-"""Refusals of runs that the pool knows begin so; all others mean that a new run may not start now."""
+"""Starts of refusals of runs that the pool knows; all other refusals mean that no new run may start now."""
 AT_ONCE: Final = 500
-"""Events in one answer, at the most: some hundred KB. Fewer say that there are no others."""
+"""Maximum events in one answer, some hundred KB; fewer mean that there are no more."""
 NODE_TOKEN: Final = "PARALLEL_HPO_NODE"
-"""The variable by which a head knows again the node that it starts: eight hexadecimal digits for its mark."""
+"""Variable by which a coordinator recognizes a node that it started: eight hexadecimal digits for `mark`."""
 POOL_URL: Final = "PARALLEL_HPO_POOL_URL"
 POOL_KEY: Final = "PARALLEL_HPO_POOL_KEY"
-"""The variables that say where the pool is and its key, where it is elsewhere than the sweep."""
+"""Variables with the pool's address and key, if it is on another server than the sweep."""
 OF_A_NODE: Final = (NODE_TOKEN, POOL_URL, POOL_KEY)
-"""The variables that are a node's own: neither keys of the section, nor for its workers."""
+"""Variables of a node itself: neither keys of the section, nor for its workers."""
 _NO_PART_OF_A_NAME: Final = re.compile(r"[^\w.-]")
 
 
 @dataclass(frozen=True, slots=True)
 class Versions:
-    """What must be the same on all machines of a sweep."""
+    """Versions that must be the same on all machines of a sweep."""
 
     python: str
-    """Its minor version, as 3.11."""
+    """Minor version, as 3.11."""
     wandb: str
     parallel_hpo: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewPool:
-    """A sweep for many machines; told again, it is opened again with this count, and keeps its runs."""
+    """Open the pool of a sweep; if it exists, give it this count and keep its runs."""
 
     path: str
-    """The sweep's, `entity/project/id`."""
+    """Path of the sweep, `entity/project/id`."""
     backend: str
-    """Where the sweep itself is: `local`, on the server that the pool is on, or `wandb`."""
+    """Server of the sweep: `local` (the pool's own server) or `wandb`."""
     url: str
-    """The sweep's page."""
+    """URL of the sweep's page."""
     count: int | None
-    """Runs over all machines; None: for as long as the sweep gives any."""
+    """Number of runs over all machines; None: as many as the sweep gives."""
     node_timeout_s: float
     section: Mapping[str, Any]
-    """The `hpo` section of the nodes, as a configuration file has it."""
+    """The nodes' `hpo` section, as in a configuration file."""
     configuration: Mapping[str, Any] = field(default_factory=dict)
-    """The sweep's own, as its server has it."""
+    """The sweep configuration on its server."""
     main: str = field(default="", repr=False)
-    """A pickled PickledMain, Target or Program in Base64; '': each node brings its own."""
+    """A pickled PickledMain, Target or Program in Base64; '': each node has its own."""
     versions: Versions
     headed: bool
-    """A head stands behind it: where that is not heard for `node_timeout_s`, the sweep is interrupted."""
+    """Whether there is a coordinator, without which for `node_timeout_s` the sweep is interrupted."""
 
 
 @dataclass(frozen=True, slots=True)
 class PoolState:
-    """How far a pool is that was opened."""
+    """Progress of a pool that was opened."""
 
     started: int
     ended: int
     events: int
     """The last event's number."""
     living: int
-    """Nodes that have a lease."""
+    """Number of nodes with a lease."""
 
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """A machine wants to take part."""
+    """A machine's request to take part."""
 
     name: str
-    """What people call the machine; no two living nodes have one name: the pool adds -2, -3, …"""
+    """Name of the machine; the pool adds -2, -3, … if another living node has it."""
     versions: Versions
     workers: int
     mark: str = ""
-    """The supervisor's; the labels of its workers begin with it. It ends with what NODE_TOKEN gave it."""
+    """The session's owner id, with which its workers' labels begin; it ends with NODE_TOKEN's value."""
     directory: str = ""
-    """Where it keeps its logs, on that machine."""
+    """Folder of its logs on that machine."""
     previous: int = 0
-    """The epoch that this supervisor had before: nothing of it runs any more, so that its runs may go on
-    at once. 0: none, or not known; such an epoch ends with its lease."""
+    """The session's previous epoch, of which nothing runs any more: its runs may be requeued at once.
+    0: none, or unknown; such an epoch ends with its lease."""
     share: str = ""
-    """Which share of the count is performed here, as 2/4; '': whatever is left."""
+    """The share of the count to run here, as 2/4; '': any runs."""
     share_count: int = 0
-    """How many runs that share has."""
+    """Number of runs of that share."""
 
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """It does, with a lease that begins now."""
+    """The machine takes part; its lease begins now."""
 
     epoch: int
     name: str
     key: str = field(repr=False)
-    """The node's own, of which it derives those of its workers; refused once its epoch is gone."""
+    """The node's key, from which it derives its workers' keys; refused once its epoch is gone."""
 
 
 @dataclass(frozen=True, slots=True)
 class PooledRun:
-    """A run as it travels from machine to machine: what an attempt needs, and what was before it."""
+    """A run that moves between machines: the next attempt, and a summary of earlier ones."""
 
     run_id: RunId
     parameters: Parameters
     attempt: int
     spent_s: float = 0.0
-    """What its earlier attempts took, where that is known."""
+    """Duration of its earlier attempts in seconds, as far as known."""
     deaths: int = 0
-    """Attempts that its workers' deaths have cost; a machine's end is none."""
+    """Number of attempts ended by a worker's death; the loss of a machine does not count."""
     preemptions: int = 0
     seed: int | None = None
-    """Its own; None: the sweep has none."""
+    """The run's seed; None: the sweep has none."""
 
 
 @dataclass(frozen=True, slots=True)
 class PooledStart:
-    """An attempt is about to enter `main`; it may once the pool has answered so."""
+    """An attempt waits to enter `main` until the pool confirms its start."""
 
     run: PooledRun
     slot: int
@@ -154,69 +152,69 @@ class PooledStart:
 
 @dataclass(frozen=True, slots=True)
 class PooledEnd(AttemptEnd):
-    """An attempt is over, and the run with it where it is final.
+    """An attempt has ended; if it is final, so has its run.
 
-    One that is final and resumable was stopped by its machine, and is handed on.
+    One that is final and resumable was stopped by its machine, and is requeued.
     """
 
     run_id: RunId
     attempt: int | None
-    """None: no attempt was under way."""
+    """None: no attempt was running."""
     final: bool = True
     slot: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """What a node says at least ten times within its lease, and at once where it has something to tell."""
+    """A node's regular request, at least ten per lease, and at once if there is something new."""
 
     epoch: int
     number: int
-    """Counts the node's exchanges, also those that tell the same again: of one that is no newer than the
-    pool has seen, only `ends` are heeded. What no answer has settled is told again in the next one."""
+    """Number of the exchange, repetitions included; if it is not the newest, the pool reads only `ends`.
+    Unconfirmed starts and ends are repeated in the next exchange."""
     wants: int
-    """Runs that it would like to hold and not have started, those that it holds included; after
-    `over` only new ones."""
+    """Number of unstarted runs that it would like to hold, those that it holds included; after `over` only
+    new ones."""
     wants_again: int = 0
-    """So many may be runs that were on before: those that it holds, and one for each worker that has nothing
-    to do. A second one would wait there behind the first, while another machine is idle."""
+    """Number of these that may be requeued runs: those that it holds, and one for each idle worker.
+    A second one would wait behind the first, while another machine is idle."""
     starts: tuple[PooledStart, ...] = ()
     ends: tuple[PooledEnd, ...] = ()
     over: str = ""
     """Why the sweep's own server gives no more runs, in words."""
     notices: tuple[Mapping[str, Any], ...] = ()
-    """For whoever watches at the head; nothing is decided by them, and they may be lost."""
+    """Notices for the coordinator's display, which may be lost."""
 
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """What the pool answers: all of it as it is now, so that a lost answer is made good by the next."""
+    """The pool's answer: the whole present state, so that the next answer replaces a lost one."""
 
     gone: bool = False
-    """The epoch is over: kill all, and join anew."""
+    """The epoch has ended: kill all runs, and join again."""
     granted: int = 0
-    """New runs that the node may have started in all, since it joined."""
+    """Number of new runs that the node may start in total since it joined."""
     again: tuple[PooledRun, ...] = ()
-    """Runs that are the node's to run again, and that it has not started."""
+    """Requeued runs that are assigned to the node and not started."""
     started: tuple[RunId, ...] = ()
     """Those of the exchange's `starts` that may enter `main`."""
     refused: Mapping[RunId, str] = field(default_factory=dict)
-    """Those that may not, and why: over, or on elsewhere."""
+    """Those that may not, and why: ended, or running elsewhere."""
     each: int = 1
-    """So many runs an idle worker is to be given at a time, at most."""
+    """Maximum number of runs to lease to an idle worker at a time."""
     ends: SweepEnd | None = None
-    """The node is to leave."""
+    """Why the node must leave; None: it need not."""
 
 
 @dataclass(frozen=True, slots=True)
 class PoolEvent:
-    """Something that happened in a pool: events, in their order, are all that a head must know."""
+    """An event in a pool; all events in order are all that a coordinator needs."""
 
     number: int
     at: float
     """Seconds since the epoch."""
     epoch: int | None
-    """Whose node's; None: the pool's own."""
+    """Epoch of the node; None: the pool itself."""
     kind: str
     """joined, started, attempt_ended, ended, handed_on, left, refused, stopped, complete, opened."""
     body: Mapping[str, Any]
@@ -227,43 +225,43 @@ class PoolEvent:
 
 @dataclass(frozen=True, slots=True)
 class PoolNews:
-    """What a head has not heard of yet."""
+    """Events and notices that are new to the coordinator."""
 
     events: tuple[PoolEvent, ...]
     notices: tuple[tuple[int, int, Mapping[str, Any]], ...]
     """(number, epoch, notice)."""
     notice_number: int
-    """To ask from the next time."""
+    """Number to ask from the next time."""
     ends: SweepEnd | None
     living: int
-    """Nodes that have a lease."""
+    """Number of nodes with a lease."""
     running: int
-    """Attempts that have started and not ended."""
+    """Number of attempts that have started and not ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class NodeLost:
-    """What an engine says of a node's task: `returned` proves that nothing of it runs, else it is a hint."""
+    """An engine's report on a node's task: `returned` proves that nothing of it runs, else it is a hint."""
 
     name: str
     returned: bool
     reason: str = ""
     epoch: int | None = None
-    """Which node of that name, where that is known: a word that comes late is then none of its successor."""
+    """Epoch of the node, if known, so that a late report does not concern its successor."""
 
 
 def machine_folder(name: str, epoch: int) -> str:
-    """Return the name of the folder, within the sweep's on that machine, that a node's epoch keeps."""
+    """Return the name of a node's folder within the sweep's, on its machine."""
     return f"machine-{_NO_PART_OF_A_NAME.sub('_', name)}-{epoch}"
 
 
-def why_unlike(head: Versions, node: Versions, name: str) -> str:
-    """Return what of a machine's software differs from the head's, naming both; '' where nothing does."""
+def version_problem(head: Versions, node: Versions, name: str) -> str | None:
+    """Return how a machine's software differs from the coordinator's, or None."""
     unlike = [
         f"{what} {theirs} there and {ours} at the head"
         for what, ours, theirs in _differences(asdict(head), asdict(node))
     ]
-    return f"machine {name} can't join: {', '.join(unlike)}" if unlike else ""
+    return f"machine {name} can't join: {', '.join(unlike)}" if unlike else None
 
 
 def version_differences(kept: Mapping[str, str] | None, here: Versions) -> str:
@@ -284,16 +282,16 @@ def _differences(one: Mapping[str, str], other: Mapping[str, str]) -> Iterator[t
             yield title, one.get(name, "unknown"), other.get(name, "unknown")
 
 
-Told = TypeVar("Told")
+MessageT = TypeVar("MessageT")
 
 
-def as_json(told: Any) -> Any:
-    """Return a message as what JSON can hold: what `main` has printed or raised may be anything."""
-    return _plain(asdict(told))
+def as_json(message: Any) -> Any:
+    """Return a message as JSON values; texts and numbers of `main`'s may be anything."""
+    return _plain(asdict(message))
 
 
 def _plain(value: Any) -> Any:
-    """Return a value without what JSON or a database can't hold: half characters, numbers that are none."""
+    """Replace what JSON or a database can't hold: lone surrogates, NUL, NaN and infinities."""
     match value:
         case str():
             return value.encode(errors="replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
@@ -306,21 +304,21 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def read(kind: type[Told], body: object) -> Told:
-    """Return the message of that kind; ValueError names the field that is wrong."""
+def read(kind: type[MessageT], body: object) -> MessageT:
+    """Return the message of that kind; ValueError names the wrong field."""
     from pydantic import ValidationError
 
     try:
-        told: Told = _adapter(cast(Any, kind)).validate_python(body)
+        message: MessageT = _adapter(cast(Any, kind)).validate_python(body)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise ValueError(f"{kind.__name__}.{where}: {first['msg']}") from None
-    return told
+    return message
 
 
 @cache
 def _adapter(kind: Any) -> TypeAdapter[Any]:
-    from pydantic import TypeAdapter  # slow to import, and most servers are told of no pool
+    from pydantic import TypeAdapter  # slow to import, and most servers have no pool
 
     return TypeAdapter(kind)

@@ -1,7 +1,7 @@
-"""Where a directory's servers are, and the key by which a person is let in to look: for `parallel-hpo open`.
+"""Files that list a directory's running servers, with their ticket keys, for `parallel-hpo open`.
 
-Who starts a server puts a file up while it runs, which nobody else on the machine may read. One whose owner
-was killed stays; of an embedded server the key opens nothing any more.
+The session or `serve` writes one while its server runs; only the user may read it. After a kill the file
+stays, but the key of an embedded server is then invalid.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ _PATTERN: Final = "server-*.door"
 
 @dataclass(frozen=True, slots=True)
 class ServerFile:
-    """One server."""
+    """One server's address and ticket key."""
 
     url: str
     ticket_key: str = field(repr=False)
 
     def address(self, path: str, now: float) -> str:
-        """Return the address of a page that lets a browser in; `now` in seconds since the epoch."""
+        """Return a page's URL with a one-time login token; `now` in seconds since the epoch."""
         return keys.with_ticket(self.url + path, self.ticket_key, now)
 
     def answers(self) -> bool:
-        """Say whether the server is there."""
+        """Return whether the server answers."""
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
             with opener.open(f"{self.url}/hpo/health", timeout=_ANSWER_LIMIT_S):
@@ -43,24 +43,24 @@ class ServerFile:
             return False
 
 
-def put_up(directory: Path, plate: ServerFile) -> None:
-    """Let this user's other processes know of a server; a disk that is full costs that and nothing else."""
-    path = _file(directory, plate.url)
+def register(directory: Path, server: ServerFile) -> None:
+    """Write a server's file for this user's other processes; errors such as a full disk are ignored."""
+    path = _file(directory, server.url)
     with suppress(OSError):
         path.unlink(missing_ok=True)
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(fd, "w") as file:
-            json.dump(asdict(plate), file)
+            json.dump(asdict(server), file)
 
 
-def take_down(directory: Path, url: str) -> None:
-    """Let nobody look for a server any more."""
+def unregister(directory: Path, url: str) -> None:
+    """Delete a server's file."""
     with suppress(OSError):
         _file(directory, url).unlink(missing_ok=True)
 
 
-def all_in(directory: Path) -> Iterator[ServerFile]:
-    """Yield the servers of a directory, those that are gone without a word too."""
+def registered(directory: Path) -> Iterator[ServerFile]:
+    """Yield the servers registered in a directory, including killed ones."""
     for path in sorted(directory.glob(_PATTERN)):
         with suppress(OSError, ValueError, KeyError, TypeError):
             read = json.loads(path.read_text())

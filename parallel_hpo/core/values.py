@@ -1,17 +1,11 @@
-"""Which value of a run counts, said once for the server, the workers and the search. Pure.
+"""Metric values of runs, nested values by name and as strict JSON, durations, and last words. Pure.
 
-It is what the run's summary says of the sweep's metric. A number counts as it stands: the last one
-logged, or what the user set. `define_metric(summary=…)` makes an object there, of which one entry counts:
+A run's value is the sweep's metric in its summary: a number (the last one logged, or set by the user), or
+for `define_metric(summary=…)` one entry of an object:
 
     the goal's extremum ("min" or "max") ─▶ "best" ─▶ "mean" ─▶ "last" ─▶ the only other one
 
-While a run goes on, its value is what its summary would say after each row of its history.
-
-Values nested in objects, as parameters, configurations and summaries are: by name, and as JSON. Pure.
-
-Durations such as `3h30m`, and deadlines as moments; without pydantic, which a server does without.
-
-What a process printed last, in one line.
+While a run is active, its value follows from its history in the same way. Without pydantic, for the server.
 """
 
 from __future__ import annotations
@@ -27,7 +21,7 @@ _LAST: Final = "last"
 
 
 def lookup(values: Mapping[str, Any], name: str) -> Any:
-    """Return what is called `name`, where dots may lead into nested objects, or MISSING."""
+    """Return the value called `name`, whose dots may lead into nested objects, or MISSING."""
     if name in values:
         return values[name]
     value: Any = values
@@ -39,7 +33,7 @@ def lookup(values: Mapping[str, Any], name: str) -> Any:
 
 
 def find_value(summary: Mapping[str, Any], name: str, goal: str) -> float | None:
-    """Return the finite number that counts as the metric `name` of a summary, or of a row; else None."""
+    """Return the metric `name` of a summary or row if it is a finite number, else None."""
     value = counting(lookup(summary, name), goal)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
@@ -51,16 +45,16 @@ def find_value(summary: Mapping[str, Any], name: str, goal: str) -> float | None
 
 
 def counting(value: Any, goal: str) -> Any:
-    """Return what counts of a summary's entry: of an object one of its own, where it is known which."""
+    """Return the value of a summary's entry: of an object the entry that counts, if known."""
     entry = _entry(value, goal)
     return value if entry is None else value[entry]
 
 
 def statistic(summary: Mapping[str, Any], name: str, goal: str) -> str:
-    """Return which statistic of all that was logged a summary's value is: `min`, `mean` and so on.
+    """Return which statistic of the logged values a summary's value is: `min`, `mean` and so on.
 
-    wandb client: the summary tells it with or before the first row. `_wandb.value.m` of the run's
-    config comes later, speaks of globs, and of a dotted key's definition that nothing follows.
+    wandb client: the summary has it with or before the first row. `_wandb.value.m` of the run's config comes
+    later, has globs, and has the definition of a dotted key even if it has no effect.
     """
     return _entry(lookup(summary, name), goal) or _LAST
 
@@ -68,7 +62,7 @@ def statistic(summary: Mapping[str, Any], name: str, goal: str) -> str:
 def values_so_far(
     logged: Iterable[float], statistic: str, goal: str, *, rows: int = 0, value: float | None = None
 ) -> Iterator[float]:
-    """Yield what the summary would say after each value logged; `value` is that of `rows` before."""
+    """Yield the summary's value after each logged value; `value` is that after `rows` earlier ones."""
     for count, new in enumerate(logged, rows + 1):
         value = new if value is None or count == 1 else _then(statistic, goal, value, new, count)
         yield value
@@ -90,7 +84,7 @@ def _then(statistic: str, goal: str, value: float, new: float, count: int) -> fl
 
 
 def _entry(value: Any, goal: str) -> str | None:
-    """Return the key under which an object has what counts; None for what is no table of statistics."""
+    """Return the key of the entry that counts in an object of statistics; None for other values."""
     if not isinstance(value, Mapping) or "_type" in value:
         return None
     known = (key for key in (_extremum(goal), "best", "mean", _LAST) if key in value)
@@ -105,25 +99,25 @@ NestedName = tuple[str, ...]
 
 
 def leaves(values: Mapping[str, Any], outer: NestedName = ()) -> Iterator[tuple[NestedName, Any]]:
-    """Yield each value that is no group of others, by its names from the outside in.
+    """Yield each innermost value with its names from the outside in.
 
-    An empty object is a value, and so is one of W&B's media.
+    An empty object is a value, and so are W&B's media.
     """
     for name, value in values.items():
-        if isinstance(value, dict) and value and "_type" not in value:  # as JSON makes them
+        if isinstance(value, dict) and value and "_type" not in value:
             yield from leaves(value, (*outer, name))
         else:
             yield (*outer, name), value
 
 
 def dotted(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield the same by dotted names."""
+    """Yield each innermost value with its dotted name."""
     for names, value in leaves(values):
         yield ".".join(names), value
 
 
 def strict(value: Any) -> Any:
-    """Return a value that strict JSON can hold: NaN and infinities become strings that wandb reads back."""
+    """Return a value for strict JSON: NaN and infinities become strings that wandb reads back."""
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     if isinstance(value, Mapping):
@@ -140,18 +134,18 @@ _DURATION: Final = re.compile(
 
 
 def deadline_at(deadline: str, began_at: float) -> float:
-    """Return the moment in seconds since the epoch; a duration is counted from `began_at`."""
+    """Return a deadline in seconds since the epoch; a duration counts from `began_at`."""
     seconds = duration_s(deadline)
     return began_at + seconds if seconds is not None else datetime.fromisoformat(deadline).timestamp()
 
 
 def is_duration(deadline: str) -> bool:
-    """Whether each launch has a time of its own until the deadline."""
+    """Return whether the deadline is a duration, which each launch counts from its own start."""
     return duration_s(deadline) is not None
 
 
 def duration_s(text: str) -> float | None:
-    """Return the seconds of a text such as `3h30m`; None where it is no duration."""
+    """Return the seconds of a text such as `3h30m`; None if it is not a duration."""
     found = _DURATION.fullmatch(text.strip())
     if found is None or not any(found.groups()):
         return None
@@ -165,9 +159,9 @@ _COLOURS: Final = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def last_words(printed: str, *, ignored: str | None = None) -> str:
-    """Return the last exception with its whole message, else the last line; '' where there is none.
+    """Return the last exception in a process's output with its message, else the last line, or ''.
 
-    Lines that begin with `ignored` don't count.
+    Lines that begin with `ignored` are skipped.
     """
     lines = [line for line in _COLOURS.sub("", printed).splitlines() if line.strip()]
     if ignored is not None:

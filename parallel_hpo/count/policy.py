@@ -1,24 +1,6 @@
-"""Pure answers to "may it go on?": each a limits type and a function or two.
+"""Pure rules for restarts, retries, failure limits, the deadline, shares of a count and lease sizes.
 
-*A dead worker's slot*: the first restart within the window comes at once (most deaths are
-one-offs); from the second on the wait doubles, with full jitter below one half, so that slots
-which died together don't come back together (Brooker, "Exponential Backoff and Jitter", 2015).
-
-*A run* that its worker's death cut short, or that marked itself as preempting, is run again.
-
-*The sweep* ends when so many runs fail: one breaker for all workers together. wandb's own check
-counts each agent for itself, so that N workers dilute it; theirs is therefore switched off.
-
-*The next run* is started where it is to be expected to end before the deadline.
-
-*Deaths before Ready* may mean that every worker would die so: a `main` that won't unpickle or a
-module that isn't there fails alike in every slot; the second such death with the same cause ends
-the sweep (uvicorn, whose supervisor learnt the same: encode/uvicorn#2289).
-
-How a count is split into shares, and how large the next lease is.
-
-Integers in, integers out; nothing here knows of processes. The shares of a count
-always add up to it, whatever their number.
+Each rule is a limits type and a function or two. `session/decide` and the pool of many machines use them.
 """
 
 from __future__ import annotations
@@ -30,11 +12,14 @@ from typing import Final
 from parallel_hpo.core.types import Outcome
 
 # --- a dead worker's slot ------------------------------------------------------------
+# The first restart in the window is immediate, since most deaths are one-offs. From the second on the wait
+# doubles, with jitter of up to one half, so that slots that died together don't restart together
+# (Brooker, "Exponential Backoff and Jitter", 2015).
 
 
 @dataclass(frozen=True, slots=True)
 class RestartLimits:
-    """A slot's restart budget: more than `max_restarts` within `window_s` seconds and it gives up."""
+    """A slot's restart budget: it gives up after more than `max_restarts` within `window_s` seconds."""
 
     max_restarts: int = 5
     window_s: float = 600.0
@@ -44,7 +29,7 @@ class RestartLimits:
 
 @dataclass(frozen=True, slots=True)
 class DelayedRestart:
-    """Start again after `delay_s` seconds; `history` is the slot's restarts within the window."""
+    """Restart after `delay_s` seconds; `history` is the slot's restarts within the window."""
 
     delay_s: float
     history: tuple[float, ...]
@@ -53,10 +38,9 @@ class DelayedRestart:
 def next_restart(
     history: tuple[float, ...], limits: RestartLimits, *, now: float, jitter: float
 ) -> DelayedRestart | None:
-    """Return when a worker that died at `now` is started again, or None: the budget is spent.
+    """Return when to restart a worker that died at `now`; None if the budget is spent.
 
-    `history` holds the times of earlier restarts (monotonic seconds, ascending);
-    `jitter` is a number in [0, 1).
+    `history` holds the times of earlier restarts (monotonic seconds, ascending); `jitter` is in [0, 1).
     """
     recent = tuple(at for at in history if now - at < limits.window_s)
     if len(recent) >= limits.max_restarts:
@@ -75,40 +59,39 @@ def _delay_s(earlier: int, limits: RestartLimits, jitter: float) -> float:
 # --- a run that was cut short --------------------------------------------------------
 
 PREEMPTIONS: Final = 20
-"""So often at most within one launch: W&B knows no bound, but a `main` that always marks itself would
-then keep its sweep for ever."""
+"""Maximum preemptions per run and launch; W&B has no limit, which could keep a sweep running forever."""
 
 
 def may_run_again(deaths: int, retries: int) -> bool:
-    """Return whether a run whose attempts died `deaths` times gets another attempt.
+    """Return whether a run gets another attempt after `deaths` deaths of its workers.
 
-    `retries` is the contract's key of that name: 0 means that the first death
-    already makes the run crashed.
+    `retries` is the configuration's key; with 0 the run crashes on the first death.
     """
     return deaths <= retries
 
 
 def may_be_preempted_again(preemptions: int) -> bool:
-    """Return whether a run that was preempted so often before gets another attempt: it costs no retry."""
+    """Return whether a run gets another attempt after `preemptions` earlier ones, which cost no retry."""
     return preemptions < PREEMPTIONS
 
 
 # --- failed runs ---------------------------------------------------------------------
+# One count for all workers. wandb's own check counts per agent, so N workers dilute it; it is switched off.
 
 
 @dataclass(frozen=True, slots=True)
 class FailureLimits:
-    """How many failed runs end the sweep; None: any number may fail."""
+    """Numbers of failed runs that end the sweep; None: no limit."""
 
     max_consecutive: int | None = None
     max_total: int | None = None
     max_initial: int | None = 5
-    """So many failures before any run has finished."""
+    """Failures before any run has finished."""
 
 
 @dataclass(frozen=True, slots=True)
 class FailureCount:
-    """The failed runs so far; stopped and crashed ones count neither way."""
+    """Failed runs so far; stopped and crashed runs change nothing."""
 
     total: int = 0
     consecutive: int = 0
@@ -116,7 +99,7 @@ class FailureCount:
 
 
 def count_outcome(count: FailureCount, outcome: Outcome) -> FailureCount:
-    """Return the count after a run that ended so."""
+    """Return the count after a run with this outcome."""
     if outcome is Outcome.FAILED:
         return replace(count, total=count.total + 1, consecutive=count.consecutive + 1)
     if outcome is Outcome.FINISHED:
@@ -124,8 +107,8 @@ def count_outcome(count: FailureCount, outcome: Outcome) -> FailureCount:
     return count
 
 
-def why_tripped(count: FailureCount, limits: FailureLimits) -> str:
-    """Return which limit was reached, in words with its key; '' while none is."""
+def reached_limit(count: FailureCount, limits: FailureLimits) -> str | None:
+    """Return the failure limit that was reached, in words with its key, or None."""
     if limits.max_initial is not None and count.none_finished and count.total >= limits.max_initial:
         return f"the first {count.total} runs failed (failures.max_initial is {limits.max_initial})"
     if limits.max_consecutive is not None and count.consecutive >= limits.max_consecutive:
@@ -134,34 +117,35 @@ def why_tripped(count: FailureCount, limits: FailureLimits) -> str:
         )
     if limits.max_total is not None and count.total >= limits.max_total:
         return f"{count.total} runs failed (failures.max_total is {limits.max_total})"
-    return ""
+    return None
 
 
-# --- runs that fit into what is left of the time ---------------------------------------
+# --- runs that end before the deadline -------------------------------------------------
 
 SHORTEST_S: Final = 0.001
+"""Shortest duration to expect of a run, in seconds."""
 RECENT: Final = 100
-"""So many of the latest runs say how long the next one will take."""
-MOST: Final = 0.9
-"""Of those so many took no longer than is expected of the next one; of fewer than ten, all."""
+"""Number of latest runs from which the next one's duration is expected."""
+QUANTILE: Final = 0.9
+"""Part of these runs that took no longer than the expected duration; all, for fewer than ten."""
 
 
 def note_duration(took: tuple[float, ...], took_s: float, outcome: Outcome) -> tuple[float, ...]:
-    """Return how long the latest runs took, with one more: what failed or crashed may have been short."""
+    """Add a run's duration in seconds to the latest ones, unless it failed or crashed, maybe early."""
     if outcome not in (Outcome.FINISHED, Outcome.STOPPED):
         return took
     return (*took, took_s)[-RECENT:]
 
 
 def expected_s(took: tuple[float, ...]) -> float | None:
-    """Return how long the next run is to be expected to take; None: nobody knows yet."""
-    return sorted(took)[ceil(MOST * len(took)) - 1] if took else None
+    """Return the expected duration of the next run in seconds; None if no run has ended."""
+    return sorted(took)[ceil(QUANTILE * len(took)) - 1] if took else None
 
 
 def runs_within(took: tuple[float, ...], left_s: float) -> int:
-    """Return how many runs, one after the other, are to end within the time that is left.
+    """Return how many runs, one after another, should end within `left_s` seconds.
 
-    Before any has ended it is one, for as long as there is any time.
+    Before any run has ended it is 1, while any time is left.
     """
     each_s = expected_s(took)
     if each_s is None:
@@ -169,8 +153,8 @@ def runs_within(took: tuple[float, ...], left_s: float) -> int:
     return int(max(0.0, left_s) / max(each_s, SHORTEST_S))
 
 
-def why_too_late(took: tuple[float, ...], left_s: float, deadline: str) -> str:
-    """Return why no run is started any more, in words."""
+def too_late_reason(took: tuple[float, ...], left_s: float, deadline: str) -> str:
+    """Return why no more runs start before the deadline, in words."""
     each_s = expected_s(took) or 0.0
     return (
         f"deadline {deadline}: no run starts that would not end in time ({max(0.0, left_s):.0f} s are left,"
@@ -179,23 +163,26 @@ def why_too_late(took: tuple[float, ...], left_s: float, deadline: str) -> str:
 
 
 # --- deaths before Ready -------------------------------------------------------------
+# A `main` that can't be unpickled or a missing module would kill every worker in the same way
+# (uvicorn learnt the same: encode/uvicorn#2289).
 
 SAME_CAUSE_LIMIT = 2
-"""One such death may be chance (memory, a full disk); two alike are not."""
+"""Deaths before Ready with the same cause that end the sweep; one may be chance (memory, a full disk)."""
 
 
 def is_hopeless(causes: tuple[str, ...]) -> bool:
-    """Return whether the last of `causes` (of deaths before Ready, in order) has come too often."""
+    """Return whether the last of `causes` (of deaths before Ready, in order) has occurred too often."""
     return bool(causes) and causes.count(causes[-1]) >= SAME_CAUSE_LIMIT
 
 
-MOST_WORKERS: Final = 4096
-"""A running sweep is scaled to no more: each worker is a process, of some 100 MB with wandb in it."""
+# --- shares and leases ---------------------------------------------------------------
+
+MAX_WORKERS: Final = 4096
+"""Maximum workers of a running sweep; each is a process of some 100 MB with wandb in it."""
 
 LEASES_PER_WORKER: Final = 2
-"""A lease is at most this part of a worker's fair share of what is left: guided
-self-scheduling (Polychronopoulos and Kuck, 1987), so that the last runs spread
-over all workers instead of waiting behind one."""
+"""Leases into which a worker's fair share of the remaining runs is divided: guided self-scheduling
+(Polychronopoulos and Kuck, 1987), so that the last runs spread over all workers."""
 
 
 def split_count(count: int, shares: int) -> list[int]:
@@ -216,7 +203,7 @@ def split_count(count: int, shares: int) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """The `number`-th (from 1) of `of` shares of a count, each performed by a launch of its own."""
+    """The `number`-th (from 1) of `of` shares of a count; each share is run by a separate launch."""
 
     number: int
     of: int
@@ -226,29 +213,29 @@ class Share:
 
     @property
     def folder(self) -> str:
-        """The name of its folder within the sweep's."""
+        """Name of its folder within the sweep's."""
         return f"share-{self.number}-of-{self.of}"
 
     def count(self, total: int) -> int:
-        """Return its part of `total` runs; the parts of all shares add up to it."""
+        """Return its part of `total` runs; the parts of all shares add up to `total`."""
         return split_count(total, self.of)[self.number - 1]
 
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """Which part of a sweep a launch performs: all of it, what an earlier one left, or a share."""
+    """The part of a sweep that a launch runs: all of it, the rest of an earlier launch, or a share."""
 
     resume: str | None = None
-    """The sweep to go on with: its id."""
+    """Id of the sweep to resume."""
     share: Share | None = None
     keep_configuration: bool = False
-    """Whether to go on by the sweep's own configuration where the metric or goal now differs from it."""
+    """Whether to keep the sweep's own configuration if the metric or goal now differs."""
 
 
 def next_lease(left: int, workers: int) -> int:
-    """Return how many of the `left` unleased runs the next idle one of `workers` is given.
+    """Return how many of `left` unleased runs to lease to the next idle one of `workers`.
 
-    Never more than `left`, and at least 1 while any is left.
+    At most `left`, and at least 1 while any run is left.
     """
     if left <= 0:
         return 0

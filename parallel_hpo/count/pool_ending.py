@@ -1,7 +1,4 @@
-"""When nodes are to leave: nothing is left, too much failed, time is over, the head is gone. Pure.
-
-What becomes of runs that a node lets go of, or leaves behind where it is gone: others get them. Pure.
-"""
+"""Rules of a pool's end (all runs done, failures, time, a lost coordinator) and of requeued runs. Pure."""
 
 from __future__ import annotations
 
@@ -9,26 +6,26 @@ from parallel_hpo.core.errors import ExitCode
 from parallel_hpo.core.messages import SweepEnd
 from parallel_hpo.core.pool_messages import PooledEnd, as_json
 from parallel_hpo.core.types import Outcome, StopKind
-from parallel_hpo.count.policy import why_too_late, why_tripped
+from parallel_hpo.count.policy import reached_limit, too_late_reason
 from parallel_hpo.count.pool_state import PoolDraft, PoolNode, PoolRun, RunStatus
 
 
 def stop(draft: PoolDraft, ends: SweepEnd) -> None:
-    """Let all nodes leave as somebody asks, unless they are to leave already, and not more gently."""
+    """End the sweep on request, unless it ends already in this way or a harder one."""
     old = draft.pool.ends
     if old is None or (old.stop is not None and ends.stop is not None and ends.stop.is_harder_than(old.stop)):
         draft.end(ends)
 
 
 def end_if_tripped(draft: PoolDraft) -> None:
-    """End a sweep of which too many runs have failed."""
-    tripped = why_tripped(draft.pool.failures, draft.pool.limits)
-    if tripped and draft.pool.ends is None:
-        draft.end(SweepEnd(tripped, ExitCode.FAILURE_POLICY, StopKind.INTERRUPT))
+    """End the sweep if too many runs have failed."""
+    limit = reached_limit(draft.pool.failures, draft.pool.limits)
+    if limit and draft.pool.ends is None:
+        draft.end(SweepEnd(limit, ExitCode.FAILURE_POLICY, StopKind.INTERRUPT))
 
 
 def end_if_late(draft: PoolDraft) -> None:
-    """End a sweep that has had its time, or whose head is not heard any more."""
+    """End the sweep after its timeout or deadline, or if its coordinator is silent."""
     pool = draft.pool
     if pool.ends is not None:
         return
@@ -42,8 +39,8 @@ def end_if_late(draft: PoolDraft) -> None:
         draft.end(SweepEnd("the sweep's head is gone", ExitCode.RESUMABLE, StopKind.INTERRUPT))
 
 
-def of_share(draft: PoolDraft, name: str) -> SweepEnd | None:
-    """Return why the nodes of a share are to leave: nothing is left to do in it. None: they are not."""
+def share_end(draft: PoolDraft, name: str) -> SweepEnd | None:
+    """Return the end of a share in which nothing is left to do, else None."""
     share = draft.shares.get(name)
     if share is None or share.open_runs:
         return None
@@ -56,7 +53,7 @@ def of_share(draft: PoolDraft, name: str) -> SweepEnd | None:
 
 
 def end_if_done(draft: PoolDraft) -> None:
-    """End a sweep of which nothing is left to do: all that started has ended, and nothing more may start."""
+    """End the sweep if all started runs have ended, and no more may start."""
     pool = draft.pool
     if pool.ends is not None or draft.unstarted():
         return
@@ -74,20 +71,20 @@ def end_if_done(draft: PoolDraft) -> None:
 
 
 def _end_if_too_late(draft: PoolDraft, *, waiting: int) -> None:
-    """End a sweep of which nothing is on, and nothing more would end before the deadline."""
+    """End the sweep if no run is active, and no more would end before the deadline."""
     pool = draft.pool
     if pool.open_runs == waiting and draft.is_too_late():
-        why = why_too_late(pool.took, draft.left_s, str(pool.deadline))
-        draft.end(SweepEnd(why, ExitCode.SWEEP_TIMEOUT, StopKind.DRAIN))
+        reason = too_late_reason(pool.took, draft.left_s, str(pool.deadline))
+        draft.end(SweepEnd(reason, ExitCode.SWEEP_TIMEOUT, StopKind.DRAIN))
 
 
-def put_back(draft: PoolDraft, run: PoolRun) -> None:
-    """Let a handed run, of which no attempt has started here, wait for any node."""
+def release(draft: PoolDraft, run: PoolRun) -> None:
+    """Let an assigned run that its node has not started wait for any node."""
     draft.change_run(run.run_id, place=RunStatus.WAITING, epoch=None, since=draft.now)
 
 
-def hand_on(draft: PoolDraft, run: PoolRun, end: PooledEnd, spent_s: float) -> None:
-    """Let a run that a node can't go on with wait for any node: its next attempt, if one has started."""
+def requeue(draft: PoolDraft, run: PoolRun, end: PooledEnd, spent_s: float) -> None:
+    """Let a run that its node can't continue wait for any node, with its next attempt if one had started."""
     attempts = 1 if run.place is RunStatus.RUNNING else 0
     draft.change_run(
         run.run_id,
@@ -99,25 +96,25 @@ def hand_on(draft: PoolDraft, run: PoolRun, end: PooledEnd, spent_s: float) -> N
         spent_s=run.spent_s + spent_s,
         slot=None,
     )
-    draft.tell("handed_on", run.epoch, as_json(end))
+    draft.add_event("handed_on", run.epoch, as_json(end))
 
 
-def bury(draft: PoolDraft, epoch: int, reason: str) -> None:
-    """Take back all that a node has: it is gone, and what it says from now on changes nothing."""
+def mark_gone(draft: PoolDraft, epoch: int, reason: str) -> None:
+    """Mark a node as gone and requeue its runs; its later messages change nothing."""
     node = draft.nodes[epoch]
     for run in draft.runs_of(epoch, RunStatus.HANDED):
-        put_back(draft, run)
+        release(draft, run)
     for run in draft.runs_of(epoch, RunStatus.RUNNING):
         spent_s = max(0.0, node.heard_at - run.since) if run.on else 0.0
-        hand_on(draft, run, _cut_short(run, reason, spent_s), spent_s)
+        requeue(draft, run, _cut_short(run, reason, spent_s), spent_s)
     draft.change_node(epoch, gone=True, reason=reason)
-    if node.mark and node.number and not _speaks_elsewhere(draft, node):
+    if node.mark and node.number and not _has_newer_epoch(draft, node):
         draft.dead_marks.append(node.mark)
-    draft.tell("left", epoch, {"name": node.name, "reason": reason})
+    draft.add_event("left", epoch, {"name": node.name, "reason": reason})
 
 
-def _speaks_elsewhere(draft: PoolDraft, node: PoolNode) -> bool:
-    """Say whether a node's supervisor has another epoch: an answer to its joining may have been lost."""
+def _has_newer_epoch(draft: PoolDraft, node: PoolNode) -> bool:
+    """Return whether a node's session uses another epoch: the answer to its join may have been lost."""
     return any(other.mark == node.mark and other.number for other in draft.living())
 
 

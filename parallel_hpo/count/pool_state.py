@@ -1,12 +1,8 @@
-"""A sweep's pool as the rules know it: frozen values, of which `store` makes rows.
+"""The state of a sweep's pool: frozen values, stored by `server/store/pool.py`, and a draft of changes.
 
 waiting ─▶ handed ─▶ running ─▶ ended
    ▲          │         │
-   └──────────┴─────────┘  given back, handed on, or its node is gone
-
-A pool in the course of one change: what was read of it, what becomes of that, and the events.
-
-Only those runs are here that the change may concern; counts over all of them are the pool's own.
+   └──────────┴─────────┘  released, requeued, or its node is gone
 """
 
 from __future__ import annotations
@@ -25,70 +21,71 @@ from parallel_hpo.count.policy import FailureCount, FailureLimits, runs_within
 
 
 class RunStatus(StrEnum):
-    """Where a run that the pool knows is."""
+    """States of a run in a pool."""
 
     WAITING = "waiting"
-    """For any node that wants it."""
+    """Requeued, for any node."""
     HANDED = "handed"
-    """A node is to run it again, and has not started it."""
+    """Assigned to a node to run again, not started."""
     RUNNING = "running"
-    """A node has started it; between two attempts it is that node's still."""
+    """Started by a node, which also keeps it between two attempts."""
     ENDED = "ended"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
-    """A sweep for many machines, without what only a node needs."""
+    """The shared count of a sweep on many machines."""
 
     is_local: bool
-    """The sweep is on the same server."""
+    """Whether the sweep is on the same server."""
     count: int | None
     node_timeout_s: float
     headed: bool
     limits: FailureLimits = field(default_factory=FailureLimits)
     sweep_timeout_s: float | None = None
     deadline: str | None = None
-    """In the user's words; a duration is counted from `opened_at`. None also where there is no head."""
+    """As the user wrote it; a duration counts from `opened_at`. None also without a coordinator."""
     opened_at: float
-    """When it was opened last; times are seconds since the epoch."""
+    """Time of the last opening; times are seconds since the epoch."""
     head_heard_at: float
+    """Time of the coordinator's last request."""
     started: int = 0
-    """Distinct runs that have entered `main`."""
+    """Number of distinct runs that have entered `main`."""
     open_runs: int = 0
-    """Those of them that have not ended."""
+    """Number of started runs that have not ended."""
     failures: FailureCount = field(default_factory=FailureCount)
     took: tuple[float, ...] = ()
-    """How long the latest runs took, in seconds."""
+    """Durations of the latest runs, in seconds."""
     epochs: int = 0
-    """The last epoch that was given."""
+    """The last epoch given to a node."""
     events: int = 0
     """The last event's number."""
     exhausted: str = ""
-    """Why the sweep's own server gives no more runs; '': it may."""
+    """Why the sweep's own server gives no more runs; '' while it may."""
     ends: SweepEnd | None = None
 
     def left_s(self, now: float) -> float:
-        """Return how much time is left until the deadline, if there is one."""
+        """Return the seconds left until the deadline; infinity without one."""
         return inf if self.deadline is None else deadline_at(self.deadline, self.opened_at) - now
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolShare:
-    """A fixed part of the count, performed by one launch after another, wherever they are."""
+    """A fixed part of the count, run by one launch after another on any machine."""
 
     share: str
-    """As 2/4."""
+    """Its name, as 2/4."""
     count: int
     started: int = 0
-    """Distinct runs that its launches have begun; they stay its runs wherever they go on."""
+    """Number of distinct runs that its launches have started, wherever they continue."""
     open_runs: int = 0
-    """Those of them that have not ended."""
+    """Number of these runs that have not ended."""
     none_finished: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolNode:
-    """One machine's supervisor, from its joining until it is gone."""
+    """One machine's session, from its join until it is gone."""
 
     epoch: int
     name: str
@@ -96,20 +93,20 @@ class PoolNode:
     workers: int
     heard_at: float
     number: int = 0
-    """Its newest exchange that was heard."""
+    """Number of its newest exchange received."""
     granted: int = 0
-    """New runs that it may have started in all."""
+    """Number of new runs that it may start in total."""
     used: int = 0
-    """Those that it has started."""
+    """Number of new runs that it has started."""
     gone: bool = False
     reason: str = ""
     """Why it is gone."""
     share: str = ""
-    """Whose runs alone it performs; '': anybody's."""
+    """The only share whose runs it takes; '': all runs."""
 
     @property
     def unstarted(self) -> int:
-        """New runs that it may start still."""
+        """Number of new runs that it may still start."""
         return self.granted - self.used
 
 
@@ -120,13 +117,13 @@ class PoolRun:
     run_id: RunId
     place: RunStatus
     epoch: int | None
-    """Whose it is; None: nobody's."""
+    """Epoch of its node; None: no node."""
     attempt: int
-    """The last that has started; of a run that waits or is handed, the next one."""
+    """The last attempt started; of a waiting or handed run, the next one."""
     on: bool
-    """That attempt has not ended."""
+    """Whether that attempt has not ended."""
     since: float
-    """When it came to its place, or its attempt started."""
+    """Time at which its status changed or its attempt started."""
     parameters: Parameters
     spent_s: float = 0.0
     deaths: int = 0
@@ -135,32 +132,37 @@ class PoolRun:
     slot: int | None = None
     outcome: Outcome | None = None
     share: str = ""
-    """Whose run it is; '': that of no share."""
+    """Its share; '': none."""
 
     def pooled(self) -> PooledRun:
-        """Return it as it travels to the node that is to run it again."""
+        """Return the message that assigns it to a node."""
         return PooledRun(
-            *(self.run_id, self.parameters, self.attempt, self.spent_s, self.deaths, self.preemptions),
-            self.seed,
+            run_id=self.run_id,
+            parameters=self.parameters,
+            attempt=self.attempt,
+            spent_s=self.spent_s,
+            deaths=self.deaths,
+            preemptions=self.preemptions,
+            seed=self.seed,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """Now, and since when silence has been counted fairly: the server was up, and its clock undisturbed."""
+    """The present time, and the time since which the server was up and its clock undisturbed."""
 
     now: float
     fair_from: float = 0.0
 
     def silent_s(self, heard_at: float) -> float:
-        """Return for how long nothing was heard of somebody who could have been heard."""
+        """Return the seconds without a message from a sender that could have reached the server."""
         heard_at = heard_at if heard_at <= self.now else 0.0  # before the clock was set back
         return self.now - max(heard_at, min(self.fair_from, self.now))
 
 
 @dataclass(frozen=True, slots=True)
 class PoolSnapshot:
-    """What a change began with."""
+    """The state before a change."""
 
     pool: Pool
     nodes: Mapping[int, PoolNode]
@@ -169,7 +171,10 @@ class PoolSnapshot:
 
 
 class PoolDraft:
-    """Changes a pool in memory; whoever made it writes what has become of it."""
+    """A pool during one change, in memory: the state before, the state now, and the new events.
+
+    It has only the runs that the change may concern; counts over all runs are in `pool`. The caller saves it.
+    """
 
     def __init__(
         self,
@@ -179,7 +184,7 @@ class PoolDraft:
         moment: Moment,
         shares: Iterable[PoolShare] = (),
     ) -> None:
-        """`nodes` are all that live, and whoever speaks; `shares` those of nodes and runs at least."""
+        """`nodes` are all living ones and the sender; `shares` at least those of the nodes and runs."""
         self.pool = pool
         self.nodes = {node.epoch: node for node in nodes}
         self.runs = {run.run_id: run for run in runs}
@@ -188,7 +193,7 @@ class PoolDraft:
         self.moment = moment
         self.events: list[PoolEvent] = []
         self.dead_marks: list[str] = []
-        """Of supervisors that are gone by this change."""
+        """Owner ids of sessions that are gone by this change."""
 
     @property
     def now(self) -> float:
@@ -200,23 +205,23 @@ class PoolDraft:
 
     @property
     def left_s(self) -> float:
-        """How much time is left until the deadline."""
+        """Seconds left until the deadline."""
         return self.pool.left_s(self.now)
 
     def is_too_late(self) -> bool:
-        """Say whether a run that starts now would not end before the deadline."""
+        """Return whether a run that starts now would probably not end before the deadline."""
         return self.pool.deadline is not None and runs_within(self.pool.took, self.left_s) == 0
 
     def performing(self, share: str) -> list[PoolNode]:
-        """Return the nodes that have a lease and perform that share; '': all that have one."""
+        """Return the living nodes of a share; '': all living nodes."""
         return [node for node in self.living() if share in ("", node.share)]
 
     def unstarted(self, share: str = "") -> int:
-        """Return how many new runs all nodes together may start still, or those of a share."""
+        """Return how many new runs all nodes, or those of a share, may still start."""
         return sum(node.unstarted for node in self.performing(share))
 
     def left_for(self, node: PoolNode) -> int | None:
-        """Return how many new runs a node may have unstarted, at most; None: there is no limit."""
+        """Return the maximum of unstarted new runs of a node; None: no limit."""
         pool, share = self.pool, self.shares.get(node.share)
         left = []
         if pool.count is not None:
@@ -226,11 +231,11 @@ class PoolDraft:
         return min(left) + node.unstarted if left else None
 
     def runs_of(self, epoch: int, place: RunStatus) -> list[PoolRun]:
-        """Return a node's runs at that place, oldest first."""
+        """Return a node's runs of that status, oldest first."""
         return self._sorted(run for run in self.runs.values() if (run.epoch, run.place) == (epoch, place))
 
     def waiting(self, share: str) -> list[PoolRun]:
-        """Return the runs that wait for a node that performs that share, oldest first; '': for any."""
+        """Return the waiting runs of a share, oldest first; '': all waiting runs."""
         waiting = (run for run in self.runs.values() if run.place is RunStatus.WAITING)
         return self._sorted(run for run in waiting if share in ("", run.share))
 
@@ -249,13 +254,12 @@ class PoolDraft:
     def change_run(self, run_id: RunId, **changes: Any) -> None:
         self.runs[run_id] = replace(self.runs[run_id], **changes)
 
-    def tell(self, kind: str, epoch: int | None, body: Mapping[str, Any]) -> None:
-        """Add an event."""
+    def add_event(self, kind: str, epoch: int | None, body: Mapping[str, Any]) -> None:
         number = self.pool.events + 1
         self.change_pool(events=number)
         self.events.append(PoolEvent(number, self.now, epoch, kind, body))
 
     def end(self, ends: SweepEnd, kind: str = "stopped") -> None:
-        """Let all nodes leave."""
+        """End the sweep on all nodes."""
         self.change_pool(ends=ends)
-        self.tell(kind, None, {"name": "", **as_json(ends)})
+        self.add_event(kind, None, {"name": "", **as_json(ends)})

@@ -25,7 +25,7 @@ from parallel_hpo.config.loader import load_section_of_machine
 from parallel_hpo.config.section import HpoSection, StartMethod
 from parallel_hpo.core.child_spec import ChildSetup, PickledMain
 from parallel_hpo.core.errors import ConfigError, ParallelHPOError, TargetError
-from parallel_hpo.core.pool_messages import Versions, why_unlike
+from parallel_hpo.core.pool_messages import Versions, version_problem
 from parallel_hpo.core.types import Program, Target
 from parallel_hpo.devices.library import DeviceLibrary, NoDriver, OpenLibrary, opened
 from parallel_hpo.devices.placing import is_stranger, open_driver
@@ -178,7 +178,7 @@ def _examine_patient(
 
 
 def _on_versions(question: MachineCheck, here: Versions) -> Finding:
-    unlike = why_unlike(question.versions, here, question.name)
+    unlike = version_problem(question.versions, here, question.name)
     if unlike:
         return bad("versions", unlike, "install the head's versions there")
     return good("versions", f"Python {here.python}, wandb {here.wandb}, parallel_hpo {here.parallel_hpo}")

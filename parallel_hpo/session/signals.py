@@ -24,7 +24,7 @@ from typing import Any, Final, Self
 from parallel_hpo.core import control_pipe
 from parallel_hpo.core.errors import ExitCode, UsageError
 from parallel_hpo.core.types import Slot, StopKind
-from parallel_hpo.count.policy import MOST_WORKERS
+from parallel_hpo.count.policy import MAX_WORKERS
 from parallel_hpo.session.decide.events import DrainAsked, ScaleAsked, StopAsked
 
 LONGEST_S: Final = 86400.0
@@ -247,6 +247,6 @@ def _read(line: bytes) -> PipeCommand | None:
     match words:
         case {"drain": int(slot)}:
             return DrainAsked(Slot(slot))
-        case {"scale": int(workers)} if 0 < workers <= MOST_WORKERS:
+        case {"scale": int(workers)} if 0 < workers <= MAX_WORKERS:
             return ScaleAsked(workers)
     return None

@@ -307,7 +307,7 @@ def test_a_sweep_whose_runs_nobody_could_supply_is_refused_before_it_is_created(
 
 def test_a_person_is_let_in_by_the_address_and_by_nothing_else(own: LocalBackend, tmp_path: Path) -> None:
     own.wait_until_up()
-    (plate,) = server_files.all_in(tmp_path / "data")
+    (plate,) = server_files.registered(tmp_path / "data")
     assert plate.answers()
     (file,) = (tmp_path / "data").glob("server-*.door")
     assert file.stat().st_mode & 0o077 == 0
@@ -320,7 +320,7 @@ def test_a_person_is_let_in_by_the_address_and_by_nothing_else(own: LocalBackend
             assert (answer.status, answer.url) == (200, address.partition("?")[0])
     own.close()
     assert not plate.answers()
-    assert list(server_files.all_in(tmp_path / "data")) == []
+    assert list(server_files.registered(tmp_path / "data")) == []
 
 
 def test_what_runs_log_is_sent_each_second_unless_the_user_says_otherwise(tmp_path: Path) -> None:

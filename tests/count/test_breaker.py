@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parallel_hpo.core.types import Outcome
-from parallel_hpo.count.policy import FailureCount, FailureLimits, count_outcome, why_tripped
+from parallel_hpo.count.policy import FailureCount, FailureLimits, count_outcome, reached_limit
 
 OFF = FailureLimits(max_initial=None)
 F, OK, STOPPED, CRASHED = Outcome.FAILED, Outcome.FINISHED, Outcome.STOPPED, Outcome.CRASHED
@@ -23,12 +23,12 @@ def count(history: Iterable[Outcome]) -> FailureCount:
 
 @given(outcomes)
 def test_with_all_limits_off_nothing_trips(history: list[Outcome]) -> None:
-    assert why_tripped(count(history), OFF) == ""
+    assert reached_limit(count(history), OFF) is None
 
 
 @given(outcomes, st.integers(1, 10))
 def test_the_total_trips_at_exactly_its_limit(history: list[Outcome], limit: int) -> None:
-    tripped = why_tripped(count(history), FailureLimits(max_initial=None, max_total=limit))
+    tripped = reached_limit(count(history), FailureLimits(max_initial=None, max_total=limit))
     assert bool(tripped) == (history.count(F) >= limit)
 
 
@@ -43,7 +43,7 @@ def test_a_row_is_broken_by_a_finished_run_alone(history: list[Outcome], limit: 
     since = [outcome for outcome in history if outcome in (F, OK)]
     while OK in since:
         since = since[since.index(OK) + 1 :]
-    tripped = why_tripped(count(history), FailureLimits(max_initial=None, max_consecutive=limit))
+    tripped = reached_limit(count(history), FailureLimits(max_initial=None, max_consecutive=limit))
     assert bool(tripped) == (len(since) >= limit)
 
 
@@ -57,7 +57,7 @@ def test_a_row_is_broken_by_a_finished_run_alone(history: list[Outcome], limit: 
     ],
 )
 def test_the_first_runs_trip_only_while_none_has_finished(history: list[Outcome], trips: bool) -> None:
-    assert bool(why_tripped(count(history), FailureLimits())) == trips
+    assert bool(reached_limit(count(history), FailureLimits())) == trips
 
 
 @pytest.mark.parametrize(
@@ -69,4 +69,4 @@ def test_the_first_runs_trip_only_while_none_has_finished(history: list[Outcome]
     ],
 )
 def test_the_reason_names_the_key_and_its_value(limits: FailureLimits, key: str) -> None:
-    assert key in why_tripped(count([F, F]), limits)
+    assert key in str(reached_limit(count([F, F]), limits))

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parallel_hpo.core.types import Outcome
-from parallel_hpo.count.policy import RECENT, expected_s, note_duration, runs_within, why_too_late
+from parallel_hpo.count.policy import RECENT, expected_s, note_duration, runs_within, too_late_reason
 
 durations = st.lists(st.floats(0.01, 1e6), min_size=1, max_size=RECENT).map(tuple)
 
@@ -45,7 +45,7 @@ def test_the_latest_runs_are_remembered_and_no_more_however_long_a_sweep_is() ->
 
 
 def test_it_is_said_what_is_left_and_what_a_run_takes() -> None:
-    words = why_too_late((12.0,), 5.4, "3h30m")
+    words = too_late_reason((12.0,), 5.4, "3h30m")
     assert words.startswith("deadline 3h30m: ")
     assert "5 s are left" in words
     assert "takes 12 s" in words

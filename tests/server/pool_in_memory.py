@@ -33,7 +33,7 @@ class PoolInMemory:
         moment = Moment(self.clock.now, self.up_since)
         everything = (self.nodes.values(), self.runs.values(), moment, self.shares.values())
         draft = PoolDraft(self.pool, *everything)
-        pool_exchange.see_to_silence(draft)
+        pool_exchange.apply_timeouts(draft)
         return draft
 
     def keep(self, draft: PoolDraft) -> None:
@@ -62,7 +62,7 @@ class PoolInMemory:
         )
         self.pool = self.pool or anew
         draft = self.draft()
-        pool_exchange.open_again(draft, anew)
+        pool_exchange.reopen(draft, anew)
         self.keep(draft)
 
     def join(self, wants: Join) -> int | None:

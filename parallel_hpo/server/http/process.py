@@ -149,7 +149,7 @@ def serve(config: ServerConfig, *, embedded: bool = False, stdin: IO[bytes], std
         server.run_until_signal()
     finally:
         if not embedded:
-            server_files.take_down(config.folder, url)
+            server_files.unregister(config.folder, url)
         database.close()
         listener.close()
 
@@ -254,7 +254,7 @@ def _announcer(
 
     def announce() -> None:
         if key is not None:
-            server_files.put_up(config.folder, ServerFile(line["url"], ticket_key(key)))
+            server_files.register(config.folder, ServerFile(line["url"], ticket_key(key)))
         print(json.dumps(line), file=stdout, flush=True)
 
     return announce

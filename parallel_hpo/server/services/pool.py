@@ -21,7 +21,7 @@ from parallel_hpo.core.pool_messages import (
     NodeLost,
     PoolNews,
     PoolState,
-    why_unlike,
+    version_problem,
 )
 from parallel_hpo.core.types import RunId
 from parallel_hpo.count import pool_ending, pool_exchange
@@ -49,7 +49,7 @@ def open_pool(world: AppContext, sweep_id: str, request: NewPool) -> PoolState:
         if sweep is not None:
             sweep_service.resume(transaction, sweep, world.clock())
     with _pool_draft(world, sweep_id) as draft:
-        pool_exchange.open_again(draft, new)
+        pool_exchange.reopen(draft, new)
     pool = draft.pool
     return PoolState(pool.started, pool.started - pool.open_runs, pool.events, len(draft.living()))
 
@@ -75,17 +75,17 @@ def join(world: AppContext, sweep_id: str, request: Join) -> Joined:
         head = store.versions(transaction, sweep_id)
     if head is None:
         raise _unknown(sweep_id)
-    problem = why_unlike(head, request.versions, request.name)
+    problem = version_problem(head, request.versions, request.name)
     with _pool_draft(
         world, sweep_id, dying=lambda node: node.epoch == request.previous, share=request.share
     ) as draft:
         if problem:
-            draft.tell("refused", None, {"name": request.name, "reason": problem})
+            draft.add_event("refused", None, {"name": request.name, "reason": problem})
         node = None if problem or draft.pool.ends is not None else pool_exchange.join(draft, request)
     if draft.pool.ends is not None:
         raise PoolEndedError(sweep_id, draft.pool.ends)
-    if node is None:
-        raise RefusedError(problem, status=409)
+    if problem or node is None:
+        raise RefusedError(str(problem), status=409)
     return Joined(node.epoch, node.name, node_key(world.master_key, sweep_id, node.epoch))
 
 
@@ -116,7 +116,7 @@ def leave(world: AppContext, sweep_id: str, epoch: int, reason: str) -> None:
 def lose(world: AppContext, sweep_id: str, lost: NodeLost) -> None:
     """Apply an engine's report that a node's task was lost."""
     with _pool_draft(
-        world, sweep_id, by_head=True, dying=lambda node: pool_exchange.is_meant(lost, node)
+        world, sweep_id, by_head=True, dying=lambda node: pool_exchange.concerns(lost, node)
     ) as draft:
         pool_exchange.lose(draft, lost)
 
@@ -179,8 +179,8 @@ def _pool_draft(
         shares = {share, *(node.share for node in nodes), *(run.share for run in runs)} - {""}
         draft = PoolDraft(pool, nodes, runs, moment, store.shares(transaction, sweep_id, shares))
         if by_head:
-            pool_exchange.hear_head(draft)
-        pool_exchange.see_to_silence(draft)
+            draft.change_pool(head_heard_at=draft.now)
+        pool_exchange.apply_timeouts(draft)
         yield draft
         if pool.is_local:
             _update_sweep(transaction, sweep_id, draft)

@@ -17,7 +17,7 @@ from parallel_hpo.core.errors import ExitCode
 from parallel_hpo.core.messages import CutRun, SweepEnd
 from parallel_hpo.core.notices import Message
 from parallel_hpo.core.types import Outcome, Parameters, SlotState, StopKind
-from parallel_hpo.count.policy import note_duration, runs_within, why_too_late, why_tripped
+from parallel_hpo.count.policy import note_duration, reached_limit, runs_within, too_late_reason
 from parallel_hpo.session.decide.draft import Draft
 from parallel_hpo.session.decide.events import DumpStacks, Kill, Send, StopAsked
 from parallel_hpo.session.decide.state import (
@@ -71,7 +71,7 @@ def end_sweep(draft: Draft) -> None:
 def _why(draft: Draft) -> str:
     assert draft.view.deadline_at is not None
     left_s = draft.view.deadline_at - draft.now
-    return why_too_late(draft.view.took, left_s, str(draft.view.limits.deadline))
+    return too_late_reason(draft.view.took, left_s, str(draft.view.limits.deadline))
 
 
 SEEDS: Final = 2**31
@@ -125,9 +125,9 @@ def end_if_done(draft: Draft) -> None:
     """End the sweep if no work or no worker is left."""
     if draft.view.ending is not None:
         return
-    tripped = why_tripped(draft.view.failures, draft.view.limits.failures)
-    if tripped:
-        draft.leave(SweepEnd(tripped, ExitCode.FAILURE_POLICY, StopKind.INTERRUPT))
+    limit = reached_limit(draft.view.failures, draft.view.limits.failures)
+    if limit:
+        draft.leave(SweepEnd(limit, ExitCode.FAILURE_POLICY, StopKind.INTERRUPT))
     elif all(slot.is_terminal for slot in draft.view.slots):
         _end_without_workers(draft)
     elif any(slot.busy for slot in draft.view.slots) or draft.view.asking:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from parallel_hpo.core.types import Outcome, RunId
-from parallel_hpo.count.pool_ending import bury
+from parallel_hpo.count.pool_ending import mark_gone
 from tests.server.pool_in_memory import PoolInMemory, Talk
 from tests.server.pooling import end, machine, new_pool, start, stopped, told
 
@@ -201,7 +201,7 @@ def test_the_agents_of_a_supervisor_are_gone_with_its_last_epoch_that_has_spoken
     if speaks:
         pool.exchange(told(second, 1))
     draft = pool.draft()
-    bury(draft, first, "gone")
+    mark_gone(draft, first, "gone")
     assert draft.dead_marks == ([] if speaks else ["m"])
-    bury(draft, second, "gone")
+    mark_gone(draft, second, "gone")
     assert draft.dead_marks == ["m"]
