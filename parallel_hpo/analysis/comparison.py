@@ -1,7 +1,6 @@
-"""Sweeps side by side: the best of each, how soon it had reached a value, and what it cost. Pure.
+"""Comparison of sweeps: their best values, when each reached a given value, and the cost until then.
 
-A run counts when it is over; what it had cost by then are the hours of all attempts up to that moment, also
-of those that were under way beside it.
+The cost until a run's end includes the hours of all attempts up to that moment, also of concurrent ones.
 """
 
 from __future__ import annotations
@@ -19,30 +18,30 @@ HOUR_S: Final = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class ComparedSweep:
-    """A sweep that is compared with others."""
+    """A sweep to compare with others."""
 
     sweep: AnalysedSweep
     attempts: Sequence[Attempt]
-    """Those of all its runs, over all its shares and launches."""
+    """The attempts of all runs, from all shares and launches."""
     now: float | None = None
-    """Of a sweep that runs: up to when what is under way counts, in seconds since the epoch."""
+    """Time until which running attempts count, in seconds since the epoch; None if the sweep has ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a sweep had cost at some moment."""
+    """The cost of a sweep up to some moment."""
 
     runs: int
-    """Those that were over, however they ended."""
+    """Number of ended runs, with any outcome."""
     run_hours: float
-    """Of all attempts together: two at once count twice."""
+    """Sum over all attempts; concurrent ones count separately."""
     wall_hours: float
-    """In which at least one attempt was under way."""
+    """Hours with at least one running attempt."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """The first run that ended with a value at least as good as the one to be reached."""
+    """The first run that ended with a value at least as good as the target."""
 
     run_id: str
     value: float
@@ -51,30 +50,30 @@ class Reached:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How a sweep stands among the others."""
+    """A sweep's row in the comparison."""
 
     sweep: AnalysedSweep
     cost: Cost
     rank: int | None
-    """From 1, the same for equal bests; None: it has no best, or there is no ranking."""
+    """Rank from 1, the same for equal best values; None without a best value or a ranking."""
     reached: Reached | None
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Sweeps side by side, in the order in which they were named."""
+    """The compared sweeps, in the given order."""
 
     standings: tuple[Standing, ...]
     reach: float | None
-    """The value to be reached; None where no sweep has any, or there is no ranking."""
-    not_ranked: str
-    """Why they can't be ranked, in words; '' where they can."""
+    """The target value; None without any best value or a ranking."""
+    not_ranked: str | None
+    """Why the sweeps can't be ranked; None if they can."""
 
 
 def compare(contenders: Sequence[ComparedSweep], reach: float | None) -> Comparison:
-    """Compare sweeps; `reach` missing: the worst of their bests, which each of them has reached."""
+    """Compare sweeps; `reach` defaults to the worst of their best values, which all have reached."""
     sweeps = [contender.sweep for contender in contenders]
-    not_ranked = _why_not_ranked(sweeps)
+    not_ranked = _ranking_problem(sweeps)
     bests = [] if not_ranked else [sweep.best.value for sweep in sweeps if sweep.best is not None]
     sign = -1 if sweeps[0].goal == "maximize" else 1
     ordered = sorted(sign * value for value in bests)
@@ -90,17 +89,17 @@ def compare(contenders: Sequence[ComparedSweep], reach: float | None) -> Compari
     return Comparison(tuple(standings), aim, not_ranked)
 
 
-def _why_not_ranked(sweeps: Sequence[AnalysedSweep]) -> str:
-    asked = [f"{sweep.sweep_id} {_aim_in_words(sweep)}" for sweep in sweeps]
+def _ranking_problem(sweeps: Sequence[AnalysedSweep]) -> str | None:
+    objectives = [f"{sweep.sweep_id} {_objective(sweep)}" for sweep in sweeps]
     if any(sweep.metric is None for sweep in sweeps):
-        return f"not every sweep has a metric: {', '.join(asked)}"
+        return f"not every sweep has a metric: {', '.join(objectives)}"
     if len({(sweep.metric, sweep.goal) for sweep in sweeps}) > 1:
-        return f"they don't have the same metric and goal: {', '.join(asked)}"
-    return ""
+        return f"the sweeps don't have the same metric and goal: {', '.join(objectives)}"
+    return None
 
 
-def _aim_in_words(sweep: AnalysedSweep) -> str:
-    return "has none" if sweep.metric is None else f"is to {sweep.goal} {sweep.metric}"
+def _objective(sweep: AnalysedSweep) -> str:
+    return "has none" if sweep.metric is None else f"{sweep.goal}s {sweep.metric}"
 
 
 def _first_to_reach(contender: ComparedSweep, value: float) -> Reached | None:
@@ -122,7 +121,7 @@ def _is_as_good(value: float, as_other: float, goal: str) -> bool:
 
 
 def _cost(contender: ComparedSweep, until: float) -> Cost:
-    """Return what a sweep had cost at a moment, in seconds since the epoch."""
+    """Return the cost of a sweep until a time in seconds since the epoch."""
     spells = sorted((begin, min(end, until)) for begin, end in _spells(contender) if begin < until)
     wall_s, covered = 0.0, float("-inf")
     for begin, end in spells:
@@ -133,7 +132,7 @@ def _cost(contender: ComparedSweep, until: float) -> Cost:
 
 
 def _spells(contender: ComparedSweep) -> Iterator[tuple[float, float]]:
-    """Yield when each attempt began and ended; of one that was cut with its supervisor nobody knows."""
+    """Yield start and end of each attempt, except those cut off with their supervisor at an unknown time."""
     last = _last(contender.attempts)
     for attempt in contender.attempts:
         if attempt.ended_at is not None:
@@ -143,7 +142,7 @@ def _spells(contender: ComparedSweep) -> Iterator[tuple[float, float]]:
 
 
 def _ends(attempts: Sequence[Attempt]) -> dict[str, float]:
-    """Return when each run was over that is, by its id."""
+    """Return the end of each ended run by id."""
     return {run: last.ended_at for run, last in _last(attempts).items() if last.ended_at is not None}
 
 

@@ -9,7 +9,7 @@ from functools import cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
-from parallel_hpo.analysis.study import import_optuna, to_study, varying
+from parallel_hpo.analysis.study import import_optuna, to_study, uncopied_storage, varying
 from parallel_hpo.analysis.table import AnalysedSweep
 from parallel_hpo.core.errors import UsageError
 from parallel_hpo.core.libraries import library
@@ -87,9 +87,7 @@ class Plots:
     def _study(self) -> optuna.Study:
         library("plotly", extra=EXTRA)
         library("optuna", extra=EXTRA, at_least=OPTUNA, load=import_optuna)
-        from parallel_hpo.analysis.unchanging import UnchangingStorage
-
-        return to_study(self._sweep, storage=UnchangingStorage())
+        return to_study(self._sweep, storage=uncopied_storage())
 
     def _named(self, parameters: tuple[str, ...]) -> list[str] | None:
         """Return the parameters to be drawn; None where no run has a value: Optuna draws nothing then."""

@@ -1,17 +1,12 @@
-"""The axis of each parameter as Optuna wants it: a distribution that holds all values that were observed.
-
-What W&B allows and Optuna doesn't (lists, NaN, values of several types) becomes a choice among texts.
-
-A sweep as an Optuna study: each run a trial, with distributions made of what was observed.
+"""A sweep as an Optuna study, with a trial per run, in memory or in a journal file for `optuna-dashboard
+FILE`.
 
 finished, with a value ─▶ COMPLETE      failed, crashed, lost, no value ─▶ FAIL
-stopped                ─▶ PRUNED        under way                       ─▶ RUNNING
+stopped                ─▶ PRUNED        running                         ─▶ RUNNING
 
-A sweep's study in an Optuna journal of its own: a file, as `optuna-dashboard FILE` opens.
-
-Optuna writes all of it. Measured with 10,000 trials of 20 intermediate values on two cores: its journal is
-written in 8 s and loaded in 3 s. A SQLite file took Optuna 50 ms a trial, and Optuna loaded one in 15 s that
-other code had written in 3 s.
+Distributions are made from the observed values. Values that W&B allows and Optuna doesn't (lists, NaN, mixed
+types) become categories, as text. With 10,000 trials of 20 intermediate values on two cores, Optuna wrote a
+journal in 8 s and loaded it in 3 s. A SQLite file took 50 ms a trial to write, and 15 s to load.
 """
 
 from __future__ import annotations
@@ -19,7 +14,7 @@ from __future__ import annotations
 import math
 import sqlite3
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -37,22 +32,22 @@ if TYPE_CHECKING:
     import optuna
     from optuna.distributions import BaseDistribution
     from optuna.storages import BaseStorage
-    from optuna.trial import FrozenTrial
+    from optuna.trial import FrozenTrial, TrialState
 
 LOG_FROM: Final = 100.0
-"""Values that span less than this factor are drawn on a linear axis, however they are spread."""
+"""Minimum ratio of highest to lowest value for a logarithmic axis."""
 
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """A parameter's distribution, and how a value is placed on it."""
+    """A parameter's distribution, and the conversion of its values for it."""
 
     distribution: BaseDistribution
-    place: Callable[[Any], Any]
+    convert: Callable[[Any], Any]
 
 
 def axes_of(points: Iterable[Mapping[str, Any]]) -> dict[str, Axis]:
-    """Return the axis of each parameter of these points, by its name, in the order of their coming."""
+    """Return the axis of each parameter by name, in the order of first appearance."""
     values: dict[str, list[Any]] = {}
     for point in points:
         for name, value in point.items():
@@ -61,7 +56,7 @@ def axes_of(points: Iterable[Mapping[str, Any]]) -> dict[str, Axis]:
 
 
 def varying(points: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return the names of the parameters that differ from point to point; having none differs too."""
+    """Return the names of the parameters that differ between points, or that some points lack."""
     points = list(points)
     texts: dict[str, set[str]] = {}
     for point in points:
@@ -72,10 +67,7 @@ def varying(points: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def is_logarithmic(values: Sequence[float]) -> bool:
-    """Say whether numbers are spread evenly over factors, not over differences: by where their middle is.
-
-    For axes of what no distribution is known of.
-    """
+    """Return whether numbers look log-uniform rather than uniform, by the position of their median."""
     low, high = min(values), max(values)
     if low <= 0 or high / low < LOG_FROM:
         return False
@@ -83,7 +75,7 @@ def is_logarithmic(values: Sequence[float]) -> bool:
 
 
 def _askew(values: Sequence[float]) -> float:
-    """Return how far their middle is from the middle between their ends: 0 to 0.5 of the whole."""
+    """Return the distance of the median from the middle of the range, from 0 to 0.5 of the range."""
     low, high = min(values), max(values)
     return abs((median(values) - low) / (high - low) - 0.5)
 
@@ -96,34 +88,43 @@ def _axis(values: list[Any]) -> Axis:
         return Axis(IntDistribution(min(values), max(values), log=is_logarithmic(values)), int)
     if kinds <= {int, float} and all(map(_is_drawable, values)):
         return Axis(FloatDistribution(min(values), max(values), log=is_logarithmic(values)), float)
-    place = _as_it_is if kinds == {bool} else as_text
-    return Axis(CategoricalDistribution(list(dict.fromkeys(map(place, values)))), place)
+    convert = bool if kinds == {bool} else as_text
+    return Axis(CategoricalDistribution(list(dict.fromkeys(map(convert, values)))), convert)
 
 
 def _is_drawable(value: float) -> bool:
     try:
         return math.isfinite(value)
     except OverflowError:
-        return False  # a whole number may have any length
-
-
-def _as_it_is(value: Any) -> Any:
-    return value
+        return False  # an integer may have any length
 
 
 Course = Mapping[int, float]
-"""What a run logged as the sweep's metric, by its steps."""
+"""A run's values of the sweep's metric by step."""
 
 
 def to_study(sweep: AnalysedSweep, *, storage: BaseStorage | None = None) -> optuna.Study:
-    """Return the study; its trials have the runs' ids and ends as `user_attrs`. None: it is in memory."""
+    """Return the sweep as a study, in memory by default; `user_attrs` contain the runs' ids and outcomes."""
     study = create_study(sweep, storage)
     study.add_trials(trials_of(sweep))
     return study
 
 
+def uncopied_storage() -> BaseStorage:
+    """Return a storage that doesn't copy trials: a plot reads all up to eleven times, 0.3 ms a copy."""
+    from optuna.storages import InMemoryStorage
+
+    class Uncopied(InMemoryStorage):
+        def get_all_trials(
+            self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+        ) -> list[FrozenTrial]:
+            return super().get_all_trials(study_id, deepcopy=False, states=states)
+
+    return Uncopied()
+
+
 def create_study(sweep: AnalysedSweep, storage: BaseStorage | None) -> optuna.Study:
-    """Return the study of a sweep, without its trials."""
+    """Create the study of a sweep, without its trials."""
     library = import_optuna()
     with quiet():
         study: optuna.Study = library.create_study(
@@ -140,7 +141,7 @@ def create_study(sweep: AnalysedSweep, storage: BaseStorage | None) -> optuna.St
 def trials_of(
     sweep: AnalysedSweep, course_of: Callable[[str], Course] = lambda run_id: {}
 ) -> Iterator[FrozenTrial]:
-    """Yield the trial of each run; `course_of` says what a run, by its id, has for intermediate values."""
+    """Yield the trial of each run; `course_of` returns the intermediate values by run id."""
     points = [dict(dotted(run.parameters)) for run in sweep.runs]
     axes = axes_of(points)
     for number, run in enumerate(sweep.runs):
@@ -150,7 +151,7 @@ def trials_of(
 def import_optuna() -> Any:
     """Return Optuna, which takes half a second to import."""
     with warnings.catch_warnings():
-        # In a notebook tqdm asks for ipywidgets, which nothing here needs.
+        # In a notebook, tqdm warns about missing ipywidgets, which nothing here needs.
         warnings.filterwarnings("ignore", message="IProgress not found")
         return import_module("optuna")
 
@@ -170,7 +171,7 @@ def _trial(
         value=run.value if state == "COMPLETE" else None,
         datetime_start=start,
         datetime_complete=None if state == "RUNNING" else start + timedelta(seconds=run.duration_s or 0.0),
-        params={name: axes[name].place(value) for name, value in point.items()},
+        params={name: axes[name].convert(value) for name, value in point.items()},
         distributions={name: axes[name].distribution for name in point},
         user_attrs={name: getattr(run, name) for name in known},
         system_attrs={},
@@ -191,7 +192,7 @@ def _state(run: AnalysedRun) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep Optuna from telling that a study was made, and that a metric's name is an experiment."""
+    """Silence Optuna's messages about created studies and the experimental metric names."""
     from optuna import exceptions, logging
 
     before = logging.get_verbosity()
@@ -210,10 +211,10 @@ _SQLITE: Final = b"SQLite format 3\0"
 def write_storage(
     sweep: AnalysedSweep, file: Path, course_of: Callable[[str], Course], *, earlier: Path | None = None
 ) -> None:
-    """Write a new file with the sweep's study, and with the other studies that the storage `earlier` has.
+    """Write a new file with the sweep's study, and with the other studies of the storage `earlier`.
 
     Raises:
-        UsageError: `earlier` is no Optuna storage that this Optuna reads.
+        UsageError: the installed Optuna can't read `earlier`.
         OSError: the file can't be written.
     """
     storage = _journal(file)
@@ -231,7 +232,7 @@ def _journal(file: Path) -> BaseStorage:
 
 
 def _copy_others(earlier: Path, study: str, to: BaseStorage) -> None:
-    """Copy all studies but this one."""
+    """Copy all studies except this one."""
     optuna = import_optuna()
     try:
         with quiet(), _opened(earlier) as storage:
@@ -243,16 +244,16 @@ def _copy_others(earlier: Path, study: str, to: BaseStorage) -> None:
                     optuna.copy_study(
                         from_study_name=name, from_storage=storage, to_storage=to, to_study_name=name
                     )
-    except Exception as error:  # noqa: BLE001  # any file may be named, and Optuna's readers raise as they like
+    except Exception as error:  # noqa: BLE001  # it may be any file, and Optuna's readers raise anything
         why = str(error).partition("\n")[0]
         raise UsageError(
-            f"{earlier} is there, and no storage of this Optuna ({why}): name another file"
+            f"{earlier} exists and is not an Optuna storage that can be read ({why}): choose another file"
         ) from None
 
 
 @contextmanager
 def _opened(earlier: Path) -> Iterator[BaseStorage]:
-    """Open a journal, or a SQLite file as earlier releases wrote them, which is only read."""
+    """Open a journal, or read-only a SQLite file from an earlier release."""
     with earlier.open("rb") as opened:
         is_sqlite = opened.read(len(_SQLITE)) == _SQLITE
     if not is_sqlite:

@@ -1,15 +1,7 @@
-"""What the analysis knows of a sweep: `SweepResult` and its runs are such.
+"""A sweep's runs as a table, one row each, and this table as CSV, pandas DataFrame and Parquet file.
 
-What each run's own summary says: all that it logged last, as the wandb client left it in its folder.
-
-wandb client: `files/wandb-summary.json` in the run's folder is written when the run is closed; one whose
-process was killed has none.
-
-A sweep's runs as a table: a row for each, the same columns whoever writes it. CSV is written here.
-
-A sweep's table as a pandas DataFrame, whose columns keep the types of their values.
-
-A sweep's table as a Parquet file, by pyarrow.
+wandb client: `files/wandb-summary.json` in a run's folder is written when the run is closed; a killed process
+leaves none.
 """
 
 from __future__ import annotations
@@ -35,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class AnalysedRun(Protocol):
-    """A run; each field means what `RunSummary`'s of that name does."""
+    """A run; the fields are those of `RunSummary`."""
 
     @property
     def run_id(self) -> str: ...
@@ -64,7 +56,7 @@ class AnalysedRun(Protocol):
 
 
 class AnalysedBest(Protocol):
-    """The best of a sweep's runs; each field means what `BestRun`'s of that name does."""
+    """The best run of a sweep; the fields are those of `BestRun`."""
 
     @property
     def run_id(self) -> str: ...
@@ -75,7 +67,7 @@ class AnalysedBest(Protocol):
 
 
 class AnalysedSweep(Protocol):
-    """A sweep, over or under way."""
+    """A sweep, running or ended; `SweepResult` is one."""
 
     @property
     def sweep_id(self) -> str: ...
@@ -92,13 +84,13 @@ class AnalysedSweep(Protocol):
 
 
 SUMMARY_FILE: Final = "files/wandb-summary.json"
-OF_THE_CLIENT: Final = "_wandb"
-"""The one entry that no run has logged."""
+_CLIENT_KEY: Final = "_wandb"
+"""The client's own entry in a summary."""
 _PIECE: Final = 1 << 20
 
 
 def read_summaries(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return the summaries of a sweep's runs by their ids, those of its shares and machines too."""
+    """Return the summaries of a sweep's runs by id, including those of its shares and machines."""
     found = sorted(_folders(folder))
     return {each.run_id: read for each in found if (read := _read(each.path)) is not None}
 
@@ -110,19 +102,19 @@ def _folders(folder: Path) -> Iterator[RunFolder]:
 
 
 def _read(run_folder: str) -> dict[str, Any] | None:
-    """Return a run's summary without the client's own entry; None where there is none to be read."""
+    """Return a run's summary without the client's own entry; None if it can't be read."""
     try:
         summary = json.loads(_text(f"{run_folder}/{SUMMARY_FILE}"))
     except (OSError, ValueError):
         return None
     if not isinstance(summary, dict):
         return None
-    summary.pop(OF_THE_CLIENT, None)
+    summary.pop(_CLIENT_KEY, None)
     return summary
 
 
 def _text(path: str) -> str:
-    """Read a file past Python's own files, which take three times as long for a small one."""
+    """Read a file with `os.read`, three times as fast as Python's file objects for small files."""
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         content = os.read(file, _PIECE)
@@ -134,28 +126,28 @@ def _text(path: str) -> str:
 
 
 Table = dict[str, list[Any]]
-"""The values of each column by its name, one for each run; None where a run has none."""
+"""Columns by name, with one value per run, or None."""
 
 FIXED: Final = (
     *("run_id", "outcome", "value", "duration_s"),
     *("reason", "attempts", "slot", "device", "machine", "started_at"),
 )
-"""The first columns, each named like what a run has."""
+"""The first columns, named like the fields of a run."""
 USED: Final = tuple(field.name for field in fields(Consumption))
-"""What is known of what a run has used."""
+"""Columns of what a run has used."""
 NUMBERS: Final = ("value", "duration_s", *USED)
 TIME: Final = "started_at"
-"""In seconds since the epoch."""
+"""Column of the start, in seconds since the epoch."""
 PARAMETERS: Final = "parameters."
 SUMMARY: Final = "summary."
 _BITS: Final = 63
 
 
 def table_of(sweep: AnalysedSweep) -> Table:
-    """Return a row for each run of a sweep, in the order of their start.
+    """Return the table of a sweep's runs, in the order of their start.
 
-    After FIXED (`machine` where the sweep is on many) and what is known of USED come the parameters as
-    `parameters.<dotted name>`, and what each run logged last, by its folder, as `summary.<dotted name>`.
+    Columns: FIXED (`machine` only for sweeps on many machines), the known ones of USED, the parameters as
+    `parameters.<dotted name>`, and the summary from each run's folder as `summary.<dotted name>`.
     """
     runs = sweep.runs
     summaries = read_summaries(Path(sweep.folder)) if sweep.folder else {}
@@ -169,7 +161,7 @@ def table_of(sweep: AnalysedSweep) -> Table:
 
 
 def _spread(prefix: str, objects: Sequence[Mapping[str, Any]]) -> Table:
-    """Return a column for each dotted name."""
+    """Return a column per dotted name."""
     columns: Table = {}
     for row, values in enumerate(objects):
         is_nested = dict in map(type, values.values())
@@ -181,9 +173,9 @@ def _spread(prefix: str, objects: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def kind_of(values: Sequence[Any]) -> type | None:
-    """Return the one type of a column's values: bool, int, str, or float, which whole numbers may be among.
+    """Return the common type of a column's values: bool, int, str, or float (also for int and float mixed).
 
-    None where there is none or no such one, or a number that 64 bits can't hold.
+    None for an empty column, other or mixed types, or a number that doesn't fit into 64 bits.
     """
     kinds = {type(value) for value in values if value is not None}
     if int in kinds and any(type(value) is int and value.bit_length() > _BITS for value in values):
@@ -194,7 +186,7 @@ def kind_of(values: Sequence[Any]) -> type | None:
 
 
 def order_by(column: str, table: Table) -> list[int]:
-    """Return the places of a table's rows in the order of a column; those without a value there come last.
+    """Return the row numbers of a table, sorted by a column; rows without a value come last.
 
     Raises:
         UsageError: there is no such column.
@@ -206,7 +198,7 @@ def order_by(column: str, table: Table) -> list[int]:
 
 
 def as_csv(table: Table) -> bytes:
-    """Return a table as CSV with a header; what is no text stands as in JSON, nothing as nothing."""
+    """Return a table as CSV with a header; values except text are written as JSON, None as an empty cell."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(table)
@@ -216,14 +208,14 @@ def as_csv(table: Table) -> bytes:
 
 
 def as_text(value: Any) -> str:
-    """Return a value as in JSON; a text as it is, save for half characters, which no file can hold."""
+    """Return a value as JSON; text as it is, without lone surrogates, which a file can't contain."""
     if isinstance(value, str):
         return value if value.isascii() else value.encode(errors="replace").decode()
     return json.dumps(value, default=repr)
 
 
 def _rank(value: Any) -> tuple[int, float, str]:
-    """Return what values of any kind are ordered by: numbers, then texts and the rest, then nothing."""
+    """Return the sort key of a value: numbers first, then text and other values, then missing ones."""
     if value is None or value != value:  # NaN
         return (2, 0.0, "")
     if isinstance(value, int | float):
@@ -236,9 +228,9 @@ _WITH_GAPS: Final[Mapping[type | None, str]] = {bool: "boolean", int: "Int64", f
 
 
 def to_dataframe(sweep: AnalysedSweep) -> pandas.DataFrame:
-    """Return the table of a sweep, as `analysis.table` says; raises MissingExtraError without pandas.
+    """Return the table of a sweep as a DataFrame; raises MissingExtraError without pandas.
 
-    `started_at` is a time in UTC. What a run hasn't is missing in its row.
+    Columns keep the types of their values. `started_at` is a time in UTC.
     """
     frames = library("pandas", extra=EXTRA)
     return frames.DataFrame({name: _column(frames, name, each) for name, each in table_of(sweep).items()})
@@ -253,10 +245,10 @@ def _column(frames: Any, name: str, values: Sequence[Any]) -> Any:
 
 
 def _infer(frames: Any, values: Sequence[Any]) -> Any:
-    """Return a column; numbers and truth values stay what they are where some are missing, too."""
+    """Return a column; numbers and booleans keep their type although some values are missing."""
     kind, has_gaps = kind_of(values), any(value is None for value in values)
     if kind is str:
-        return frames.Series(values)  # pandas knows which type of its own is the best
+        return frames.Series(values)  # pandas chooses its type
     return frames.Series(values, dtype=_WITH_GAPS.get(kind, "object") if has_gaps else kind or "object")
 
 
@@ -266,7 +258,7 @@ PARQUET_EXTRA: Final = "parquet"
 def as_parquet(table: Table) -> bytes:
     """Return a table as a Parquet file; raises MissingExtraError without pyarrow.
 
-    Columns keep the types of their values; one of lists, objects or several types is texts, as in CSV.
+    Columns keep the types of their values; lists, objects and mixed types become text, as in CSV.
     """
     arrow = library("pyarrow", extra=PARQUET_EXTRA)
     parquet = library("pyarrow.parquet", extra=PARQUET_EXTRA)

@@ -61,7 +61,7 @@ def perform_compare(directory: Path, sweeps: Sequence[str], reach: float | None,
     comparison = _compare([*known.values()], results, reach)
     described = [_describe(*each) for each in zip(known.values(), results, comparison.standings, strict=True)]
     if as_json:
-        whole = {"reach": comparison.reach, "not_ranked": comparison.not_ranked or None, "sweeps": described}
+        whole = {"reach": comparison.reach, "not_ranked": comparison.not_ranked, "sweeps": described}
         print_for_machines(json.dumps(whole, indent=2, allow_nan=False))
         return
     show_table([*_rows(comparison.reach, described)])

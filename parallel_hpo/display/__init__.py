@@ -1,4 +1,4 @@
-"""Shows a sweep to the people who watch it; knows notices and results, and decides nothing."""
+"""Shows a sweep's notices and result in a terminal or a notebook."""
 
 from __future__ import annotations
 

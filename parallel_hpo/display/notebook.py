@@ -1,14 +1,8 @@
-"""What a cell shows of a sweep, as a picture that grows with each notice; as HTML, and as text: pure.
-
-Text is for where there is no HTML. Nothing that a run or a user has said becomes markup: all is escaped.
-
-The observer that shows a sweep in the notebook's cell that started it, live.
+"""The live display of a sweep in the notebook cell that started it, as HTML and text. All texts are escaped.
 
     any thread ── notice ──▶ queue ──▶ one writer thread ── display_id ──▶ the cell
 
-An update by `display_id` lands in its cell whichever cell runs; whatever a thread prints would not.
-
-Shows a sweep in a notebook's cell; knows notices and results, and decides nothing.
+Updates by `display_id` reach their cell while another one runs; output that a thread prints would not.
 """
 
 from __future__ import annotations
@@ -46,19 +40,19 @@ if TYPE_CHECKING:
 
 SHOWN_ENDS: Final = 5
 SHOWN_WARNINGS: Final = 5
-"""The last few of each are shown; the summary and the logs have them all."""
+"""Number of latest runs and warnings that are shown; summary and logs have all."""
 
 HEADINGS: Final = ("worker", "run", "outcome", "value", "time", "parameters")
-STARTING: Final = "the sweep is being opened"
+STARTING: Final = "opening the sweep"
 SHOWN_RUNNING: Final = 32
-"""More workers than this are counted only: a cell is no page."""
+"""Maximum number of workers with a row; the rest are only counted."""
 Row = tuple[str, ...]
-"""A run, in the order of the headings."""
+"""The cells of a run, in the order of the headings."""
 
 
 @dataclass(frozen=True, slots=True)
 class EndedRun:
-    """A run that is over, with its parameters."""
+    """An ended run with its parameters."""
 
     over: RunOver
     parameters: Parameters
@@ -66,20 +60,20 @@ class EndedRun:
 
 @dataclass(frozen=True, slots=True)
 class NotebookView:
-    """Where a sweep stands."""
+    """The state of a sweep as the cell shows it."""
 
     tally: RunCounts = field(default_factory=RunCounts)
     running: Mapping[Slot, RunBegan] = field(default_factory=dict)
     ended: tuple[EndedRun, ...] = ()
-    """The last ones, the latest first."""
+    """The last runs, latest first."""
     best: EndedRun | None = None
     warnings: tuple[Notice, ...] = ()
     end: tuple[str, ...] = ()
-    """What is said once the sweep is over, line by line."""
+    """Lines that are shown after the sweep's end."""
 
 
 def draw(picture: NotebookView, notice: Notice, now: float) -> NotebookView:
-    """Return the picture after a notice that came at `now` (monotonic seconds)."""
+    """Return the view after a notice at `now` (monotonic seconds)."""
     drawn = replace(picture, tally=advance(picture.tally, notice, now))
     match notice:
         case RunBegan(slot=slot):
@@ -107,7 +101,7 @@ def _after_run(picture: NotebookView, over: RunOver) -> NotebookView:
 
 
 def as_text(picture: NotebookView, varied: Varied, now: float) -> str:
-    """Return what is shown at `now` (on the tally's clock), as lines."""
+    """Return the view at `now` (on the tally's clock) as text."""
     rows = [HEADINGS, *rows_of(picture, varied)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
     table = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows] if len(rows) > 1 else []
@@ -115,7 +109,7 @@ def as_text(picture: NotebookView, varied: Varied, now: float) -> str:
 
 
 def as_html(picture: NotebookView, varied: Varied, now: float) -> str:
-    """Return the same with a bar, a link and a table; its looks are the notebook's own."""
+    """Return the view as HTML with a progress bar, a link and a table, in the notebook's style."""
     first, *more = _above(picture, varied, now)
     parts = [f"<div><b>{escape(first)}</b></div>", _bar(picture)]
     parts.extend(f"<div>{_linked(line, picture)}</div>" for line in more)
@@ -127,7 +121,7 @@ def as_html(picture: NotebookView, varied: Varied, now: float) -> str:
 
 
 def _linked(line: str, picture: NotebookView) -> str:
-    """Return a line as HTML, in which the sweep's address can be clicked."""
+    """Return a line as HTML, with a link for the sweep's URL."""
     url = escape(picture.tally.opened.url if picture.tally.opened else "")
     if not url.startswith(("http://", "https://")):
         return escape(line)
@@ -135,7 +129,7 @@ def _linked(line: str, picture: NotebookView) -> str:
 
 
 def rows_of(picture: NotebookView, varied: Varied) -> Iterator[Row]:
-    """Yield the runs that are under way, by slot, then the last that ended."""
+    """Yield the running runs by slot, then the last ended ones."""
     for slot, run in sorted(picture.running.items())[:SHOWN_RUNNING]:
         again = f" again ({run.attempt})" if run.attempt > 1 else ""
         yield (
@@ -196,9 +190,9 @@ def _html_row(cells: Row, tag: str) -> str:
 
 
 REDRAW_S: Final = 0.5
-"""At most so often is the cell drawn anew: a person sees no more."""
+"""Minimum time between two updates of the cell, in seconds."""
 TICK_S: Final = 5.0
-"""So often where nothing happens, for the time that is left."""
+"""Time between updates without notices, in seconds: the remaining time changes."""
 
 Publish = Callable[..., object]
 """IPython's `publish_display_data`."""
@@ -206,7 +200,7 @@ _Step = Callable[[NotebookView], NotebookView]
 
 
 def find_publisher() -> Publish | None:
-    """Return what shows something in this notebook; None where this process is no notebook's kernel."""
+    """Return the publish function of this notebook; None if this process is not a notebook's kernel."""
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     if getattr(shell, "kernel", None) is None:
         return None
@@ -223,34 +217,34 @@ class NotebookCell(Writer[_Step]):
     def __init__(
         self, publish: Publish, *, varied: Varied = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Show by `publish`, from now on; `varied` names the parameters worth showing; `clock` in seconds."""
+        """Show the sweep by `publish`; `varied`: names of parameters to show; `clock` in seconds."""
         super().__init__("parallel_hpo cell")
         self._publish = publish
         self._varied = varied
         self._clock = clock
         self._display = {"display_id": f"parallel_hpo-{uuid4().hex}"}
         self._picture = NotebookView()
-        self._show(update=False)  # in the thread that runs the cell: this makes its place there
+        self._show(update=False)  # in the cell's own thread, which creates the output in this cell
 
     def __call__(self, notice: Notice) -> None:
-        """Take a notice, at once; what runs print is in their logs alone."""
+        """Queue a notice; the output of runs is only in their logs."""
         if not isinstance(notice, OutputLine):
             now = self._clock()
             self._steps.put(lambda picture: draw(picture, notice, now))
 
     def conclude(self, result: SweepResult, *, go_on: str = "") -> None:
-        """Take the result, to be shown last; `go_on` is what goes on with a sweep that is not complete."""
+        """Queue the result, shown last; `go_on`: the command that resumes an incomplete sweep."""
 
         def end(picture: NotebookView) -> NotebookView:
             lines = [line.plain for line in describe_result(result, picture.tally, self._varied)]
             if go_on and is_left_over(result):
-                lines.append(f"go on with it: {go_on}")
+                lines.append(f"resume with: {go_on}")
             return replace(picture, end=tuple(lines))
 
         self._steps.put(end)
 
     def _write(self) -> None:
-        """Perform the steps until the end is asked for, and show what they come to."""
+        """Perform the steps until the end, and show the result of each."""
         drawn_at, is_new = self._clock(), False
         while True:
             due_in_s = max(0.0, drawn_at + (REDRAW_S if is_new else TICK_S) - self._clock())
@@ -271,7 +265,7 @@ class NotebookCell(Writer[_Step]):
             "text/plain": as_text(self._picture, self._varied, now),
             "text/html": as_html(self._picture, self._varied, now),
         }
-        with suppress(Exception):  # a notebook that has gone must not end a sweep
+        with suppress(Exception):  # a closed notebook must not end the sweep
             self._publish(data, transient=self._display, update=update)
 
 

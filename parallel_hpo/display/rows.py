@@ -1,9 +1,6 @@
-"""The rows of the live display, one for each worker: pure, from what is known of workers to lines of text.
+"""The rows of the live display, one per worker. Notices update the workers; narrow terminals omit columns.
 
-    w0  gpu 0  ab12cd34  12/40  30%  loss=0.1234  12.3 s  1.2 GB
-
-A narrow terminal loses columns, from those that are missed least. What is known of each worker is
-advanced by notices, as the tally is.
+w0  gpu 0  ab12cd34  12/40  30%  loss=0.1234  12.3 s  1.2 GB
 """
 
 from __future__ import annotations
@@ -21,16 +18,16 @@ from parallel_hpo.core.types import RunId, Slot, SlotState
 from parallel_hpo.display.text import duration
 
 GONE: Final = (SlotState.STOPPED, SlotState.EXITED, SlotState.FATAL)
-"""States of a slot in which it has no worker and gets none."""
+"""States of a slot without a worker that also gets none."""
 
 COLUMNS: Final = ("worker", "device", "run", "step", "percent", "metric", "seconds", "memory")
 MISSED_LEAST: Final = ("memory", "percent", "device", "seconds", "run")
-"""The columns that go where there is no room, in this order."""
+"""Columns that are omitted if the terminal is too narrow, in this order."""
 STYLES: Final = {"worker": "cyan", "percent": "bold", "metric": "green", "memory": "dim", "device": "dim"}
 RIGHT: Final = ("step", "percent", "seconds", "memory")
-"""Columns of numbers, whose ends stand below each other."""
+"""Right-aligned columns."""
 NARROW: Final = 60
-"""Below so many cells one space stands between columns, else two."""
+"""Terminal width below which columns are separated by one space instead of two."""
 _WORDS: Final = {
     SlotState.STARTING: "starting",
     SlotState.RUNNING: "waits",
@@ -38,17 +35,17 @@ _WORDS: Final = {
     SlotState.STOPPING: "leaves",
 }
 _DEVICE_CHARS: Final = 12
-"""So much of a UUID tells devices apart."""
+"""Number of shown characters of a UUID, enough to distinguish devices."""
 
 Row = Mapping[str, str]
 NameOf = Callable[[Slot], str]
-"""What people call the worker of a slot."""
+"""Returns the display name of a slot's worker."""
 
 
 def rows_of(workers: Workers, now: float, name_of: NameOf, *, width: int, most: int) -> list[Text]:
-    """Return a line of `width` cells at most for each worker, `most` lines at most.
+    """Return a line of at most `width` cells for each worker, at most `most` lines.
 
-    Where there are more, those with a run come first, and the last line counts the others.
+    If there are more workers, those with a run come first, and the last line counts the rest.
     """
     slots = sorted(workers)
     left = len(slots) - most
@@ -66,7 +63,7 @@ def rows_of(workers: Workers, now: float, name_of: NameOf, *, width: int, most: 
 
 
 def _row(name: str, seen: WorkerSeen, now: float) -> Row:
-    """Return a worker's cells; of one without a run only what it does instead, and its memory."""
+    """Return a worker's cells; without a run, these are its state and memory only."""
     memory = "" if seen.memory_mb is None else _memory(seen.memory_mb)
     row = dict.fromkeys(COLUMNS, "") | {
         "worker": name,
@@ -89,7 +86,7 @@ def _row(name: str, seen: WorkerSeen, now: float) -> Row:
 
 
 def _fitting(rows: Sequence[Row], width: int, gap: str) -> list[str]:
-    """Return the columns in which something stands, as many as there is room for."""
+    """Return the non-empty columns that fit into the width."""
     names = [name for name in COLUMNS if any(row[name] for row in rows)]
     for missed in MISSED_LEAST:
         needed = sum(max(cell_len(row[name]) for row in rows) for name in names) + len(gap) * (len(names) - 1)
@@ -126,12 +123,12 @@ def _memory(used_mb: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class WorkerSeen:
-    """One slot's worker; `began_s` is on the clock of `now`."""
+    """A slot's worker; `began_s` is on the clock of `now`."""
 
     state: SlotState = SlotState.STARTING
     device: str = ""
     run_id: RunId | None = None
-    """The run that is on; None: none is."""
+    """The current run, or None."""
     began_s: float = 0.0
     progress: Progress | None = None
     memory_mb: float | None = None
@@ -141,7 +138,7 @@ Workers = Mapping[Slot, WorkerSeen]
 
 
 def advance_workers(workers: Workers, notice: Notice, now: float) -> Workers:
-    """Return the workers after a notice that came at `now` (seconds)."""
+    """Return the workers after a notice at `now` (seconds)."""
     match notice:
         case WorkerChanged(slot=slot, state=state) if state in GONE:
             return {known: seen for known, seen in workers.items() if known != slot}
@@ -163,7 +160,7 @@ def advance_workers(workers: Workers, notice: Notice, now: float) -> Workers:
 
 
 def _is_on(workers: Workers, slot: Slot, run_id: RunId) -> bool:
-    """Whether that run is on: a late word of an earlier one says nothing of the next."""
+    """Return whether a run is the slot's current one, and not an earlier one with a late notice."""
     return slot in workers and workers[slot].run_id == run_id
 
 

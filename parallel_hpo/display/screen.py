@@ -1,20 +1,9 @@
-"""The part of a terminal that is drawn again and again: lines below all others, erased before those go on.
+"""A sweep on a console: lines, and on a terminal a live block below them, with workers' rows and progress.
 
-Nothing is ever hidden or set that a killed process would leave so: each drawing begins by going up over
-the last one. Where the terminal's size changed meanwhile, nobody can say where that stands (some
-terminals wrap its lines anew, others cut them): the screen is then drawn anew from what is remembered.
-
-Shows the same traceback once, and after that only that it came again, and how often.
-
-A sweep's runs fail alike: fifty copies of one traceback hide everything else. And one failure is printed
-twice where `main` fails within `with wandb.init()`: by the client, from there on, then by the worker, with
-what called that. The workers' logs keep them all. Pure but for its memory; used by one thread.
-
-Draws a sweep on a console: lines as they come, and below them a row for each worker and the progress line.
-
-Those exist only on a terminal that can erase them; elsewhere there are lines
-alone. Used by one thread, `terminal`'s. The cursor is never hidden, so that even a
-SIGKILL leaves a sane terminal.
+The cursor is never hidden, so that even SIGKILL leaves a usable terminal. The block is redrawn by moving up
+over the last one. After a change of the terminal's size its position is unknown, because some terminals wrap
+lines anew and others cut them: then the whole screen is redrawn from remembered lines. Used by `terminal`'s
+thread.
 """
 
 from __future__ import annotations
@@ -53,13 +42,13 @@ if TYPE_CHECKING:
     from parallel_hpo.analysis.result import SweepResult
 
 Size = tuple[int, int]
-"""Of a terminal: columns and lines."""
+"""Columns and lines of a terminal."""
 _REMEMBERED: Final = 500
-"""Lines; more than a screen holds."""
+"""Number of remembered lines; more than a screen holds."""
 
 
 class Painting:
-    """A block of lines at the end of a console that is a terminal."""
+    """The live block of lines at the end of a terminal."""
 
     def __init__(self, console: Console, size: Callable[[], Size]) -> None:
         self._console = console
@@ -70,21 +59,21 @@ class Painting:
 
     @property
     def size(self) -> Size:
-        """The terminal's, now."""
+        """Current size of the terminal."""
         return self._size()
 
     def remember(self, line: Text) -> None:
-        """Keep what is printed above the block, for a terminal that is to be drawn anew."""
+        """Remember a line above the block, for a redraw of the screen."""
         self._lines.extend(line.split("\n"))
 
     def draw(self, lines: Sequence[Text]) -> None:
-        """Draw the block, in the place of the last one; no line may be wider than the terminal."""
+        """Replace the block; no line may be wider than the terminal."""
         self.erase()
         self._drawn, self._drawn_at = len(lines), self._size()
         self._console.print(Text("\n").join(lines), end="", soft_wrap=True, highlight=False)
 
     def erase(self) -> None:
-        """Take the block away; the cursor is where it began."""
+        """Erase the block, and leave the cursor at its start."""
         if not self._drawn:
             return
         if self._size() != self._drawn_at:
@@ -97,7 +86,7 @@ class Painting:
         self._drawn = 0
 
     def _repaint(self) -> None:
-        """Clear the screen, and show again what was printed last, above the room that the block takes."""
+        """Clear the screen, and print the last lines again, with room for the block below."""
         width, height = self._size()
         room, shown = height - self._drawn, []
         for line in reversed(self._lines):
@@ -114,7 +103,12 @@ _HEADER: Final = "Traceback (most recent call last):"
 
 
 class TracebackFilter:
-    """Holds back each slot's traceback until it is whole, then passes it on once."""
+    """Shows each different traceback once, and for repetitions only their number; used by one thread.
+
+    Runs of a sweep fail alike: fifty copies of one traceback would hide everything else. And a failure within
+    `with wandb.init()` is printed twice: by the client, from there on, then by the worker, with its callers.
+    The workers' logs keep all.
+    """
 
     def __init__(self) -> None:
         self._held: dict[Slot, list[str]] = {}
@@ -122,7 +116,7 @@ class TracebackFilter:
         self._last: dict[Slot, list[str]] = {}
 
     def feed(self, slot: Slot, line: str) -> list[str]:
-        """Take a line that a slot has printed; return the lines to show now."""
+        """Take a line of a slot's output; return the lines to show now."""
         if line.strip() == _HEADER:
             shown = self.flush(slot)
             self._held[slot] = [line]
@@ -134,13 +128,13 @@ class TracebackFilter:
         return [] if line[:1].isspace() else self._whole(slot)
 
     def flush(self, slot: Slot) -> list[str]:
-        """Return what is held back of a slot, whose process prints no more of it."""
+        """Return the incomplete traceback of a slot whose process has ended."""
         return self._held.pop(slot, [])
 
     def _whole(self, slot: Slot) -> list[str]:
         lines = self.flush(slot)
         before, self._last[slot] = self._last.get(slot, []), lines
-        if _tells_more_of(lines, before):
+        if _repeats_with_callers(lines, before):
             return []
         text = "\n".join(lines)
         self._seen[text] += 1
@@ -148,8 +142,8 @@ class TracebackFilter:
         return lines if times == 1 else [f"{lines[-1]}  (the same traceback for the {_ordinal(times)} time)"]
 
 
-def _tells_more_of(lines: list[str], before: list[str]) -> bool:
-    """Say whether a traceback is of the same failure as the one before, seen from further away."""
+def _repeats_with_callers(lines: list[str], before: list[str]) -> bool:
+    """Return whether a traceback repeats the previous one with more callers."""
     inner = before[1:]
     return bool(inner) and len(lines) > len(before) and lines[-len(inner) :] == inner
 
@@ -161,11 +155,11 @@ def _ordinal(number: int) -> str:
 
 
 ROWS_PART: Final = 2
-"""The rows take one of so many parts of the terminal's height: the lines above them are to be read too."""
+"""Divisor of the terminal's height for the rows, so that lines above them stay readable."""
 
 
 class Screen:
-    """What is shown of one sweep."""
+    """The display of one sweep on a console."""
 
     def __init__(
         self,
@@ -179,7 +173,7 @@ class Screen:
     ) -> None:
         """Show on `console`; `live`: with rows and a progress line; `clock` is monotonic, in seconds.
 
-        `size` is the terminal's, in columns and lines; None: as the console knows it.
+        `size` returns the terminal's size; None: the console's own.
         """
         self._console = console
         self._verbosity = verbosity
@@ -192,7 +186,7 @@ class Screen:
         self._painting = Painting(console, size or (lambda: (console.width, console.height)))
 
     def show(self, notice: Notice) -> None:
-        """Show a notice at its verbosity, with nothing in it that the terminal would obey."""
+        """Show a notice if the verbosity includes it, without control characters."""
         if not isinstance(notice, OutputLine):
             notice = visible_value(notice)
         self._tally = advance(self._tally, notice, self._clock())
@@ -209,11 +203,11 @@ class Screen:
             self._print(line)
 
     def frame(self) -> AbstractContextManager[object]:
-        """Within the block nothing is written: all of it is at its end, at once."""
+        """Collect the output within the `with` block and write it at once."""
         return self._console if self._live else nullcontext()
 
     def redraw(self) -> None:
-        """Draw the rows and the progress line anew, where there are any."""
+        """Redraw the rows and the progress line of a live display."""
         if self._live and self._tally.opened:
             (width, height), now = self._painting.size, self._clock()
             last = progress(self._tally, now)
@@ -224,11 +218,11 @@ class Screen:
             self._painting.draw([*rows, last])
 
     def erase(self) -> None:
-        """Take the rows and the progress line away."""
+        """Erase the rows and the progress line."""
         self._painting.erase()
 
     def conclude(self, result: SweepResult, go_on: str = "") -> None:
-        """Show a sweep's result, and what goes on with it where something is left to do."""
+        """Show a sweep's result, and the command that resumes it if it is incomplete."""
         result = visible_value(result)
         if self._verbosity is Verbosity.QUIET:
             for line in describe_briefly(result, self._tally, self._varied):
@@ -237,10 +231,10 @@ class Screen:
         for line in describe_result(result, self._tally, self._varied):
             self._print(line)
         if go_on and is_left_over(result):
-            self._print(Text(f"go on with it: {visible(go_on)}"))
+            self._print(Text(f"resume with: {visible(go_on)}"))
 
     def say(self, text: str) -> None:
-        """Show a line of our own."""
+        """Show a line about the display itself."""
         if self._verbosity is not Verbosity.QUIET:
             self._print(Text(text, style="dim"))
 

@@ -1,13 +1,8 @@
-"""Showing never holds a sweep up nor ends it: a thread shows things in order, by a stream that never raises.
-
-So whoever has something to show never waits for a screen, and a closed or broken terminal harms nothing.
-
-The observer that shows a sweep on a terminal, or in a file where stderr is none.
+"""The display of a sweep on a terminal, or in a file if stderr is redirected.
 
     any thread ── notice ──▶ queue ──▶ one writer thread ──▶ screen
 
-Whoever observes never waits for the terminal: one that is stopped, broken or
-closed must not hold up the supervisor. Called by `hpo` and `cli`.
+Callers never wait for the terminal, so a stopped, broken or closed one doesn't delay the sweep.
 """
 
 from __future__ import annotations
@@ -32,15 +27,15 @@ if TYPE_CHECKING:
     from parallel_hpo.analysis.result import SweepResult
 
 LAST_WORDS_S: Final = 2.0
-"""So long the end waits for a terminal, or a notebook, that doesn't take what it is given."""
+"""Maximum wait at the end for a terminal or notebook that accepts no output, in seconds."""
 Step = TypeVar("Step")
 
 
 class SteadyStream(io.TextIOBase):
-    """Passes text on to a stream, and goes silent for good once that can't be written any more."""
+    """A stream that never raises: after the first failed write it stays silent."""
 
     def __init__(self, stream: TextIO | None) -> None:
-        """Wrap a stream; None stands for one that was closed before Python began."""
+        """Wrap a stream; None for one that was closed before Python started."""
         super().__init__()
         self._stream = stream
 
@@ -71,16 +66,16 @@ class SteadyStream(io.TextIOBase):
         try:
             action(self._stream)
         except (BlockingIOError, UnicodeEncodeError):
-            return  # this text only: the terminal is slow, or lacks a character
+            return  # drop this text only: the terminal is slow, or lacks a character
         except (OSError, ValueError):  # ValueError: closed
             self._stream = None
 
 
 class Writer(ABC, Generic[Step]):
-    """Performs steps, which any thread may put into `_steps`; a context manager."""
+    """Performs steps in a thread of its own; any thread may put them into `_steps`. A context manager."""
 
     def __init__(self, name: str) -> None:
-        """`name` is the thread's."""
+        """Create the thread `name`."""
         self._steps: queue.SimpleQueue[Step | None] = queue.SimpleQueue()
         self._writer = threading.Thread(target=self._write, name=name, daemon=True)
 
@@ -100,9 +95,9 @@ class Writer(ABC, Generic[Step]):
 
 
 _TICK_S: Final = 0.25
-"""How often the time left is drawn anew while nothing happens."""
+"""Time between updates of the remaining time, in seconds."""
 _WAITING_LINES: Final = 10_000
-"""More output than this isn't queued for a terminal that can't keep up; the logs have it all."""
+"""Maximum number of queued steps; further output is not shown, but in the logs."""
 
 _Step = Callable[[Screen], None]
 
@@ -118,10 +113,10 @@ class Terminal(Writer[_Step]):
         varied: Varied = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Show on `stream`; `varied` names the parameters worth showing; `clock` in seconds."""
+        """Show on `stream`; `varied`: names of parameters to show; `clock` in seconds."""
         super().__init__("parallel_hpo terminal")
         steady = SteadyStream(stream)
-        # Not in a notebook's cells either: they can't be written from another thread.
+        # Not in a notebook's cells: another thread can't write there.
         console = Console(file=cast(TextIO, steady), stderr=True, force_jupyter=False)
         self._live = steady.isatty() and not console.is_dumb_terminal and verbosity is not Verbosity.QUIET
         self._screen = Screen(
@@ -138,11 +133,11 @@ class Terminal(Writer[_Step]):
 
     @property
     def shows_memory(self) -> bool:
-        """Whether there are rows of workers, with their memory."""
+        """Whether workers have rows, which show their memory."""
         return self._live
 
     def __call__(self, notice: Notice) -> None:
-        """Take a notice, at once; lines beyond what the terminal can show are counted and left out."""
+        """Queue a notice; lines that the terminal is too slow for are counted and dropped."""
         if isinstance(notice, OutputLine) and self._steps.qsize() >= _WAITING_LINES:
             with self._dropping:
                 self._dropped += 1
@@ -150,11 +145,11 @@ class Terminal(Writer[_Step]):
         self._steps.put(lambda screen: screen.show(notice))
 
     def conclude(self, result: SweepResult, *, go_on: str = "") -> None:
-        """Take the result, to be shown last; `go_on` is what goes on with a sweep that is not complete."""
+        """Queue the result, shown last; `go_on`: the command that resumes an incomplete sweep."""
         self._steps.put(lambda screen: screen.conclude(result, go_on))
 
     def _write(self) -> None:
-        """Perform the steps until the end is asked for, and keep what stands beneath fresh."""
+        """Perform the steps until the end, and keep the live block up to date."""
         drawn_s = self._clock()
         while True:
             try:
@@ -166,13 +161,13 @@ class Terminal(Writer[_Step]):
             with self._screen.frame():
                 step(self._screen)
                 if self._steps.empty() or self._clock() - drawn_s >= _TICK_S:
-                    self._own_up()
+                    self._report_dropped()
                     self._screen.redraw()
                     drawn_s = self._clock()
         self._screen.erase()
 
-    def _own_up(self) -> None:
-        """Say how many lines were left out."""
+    def _report_dropped(self) -> None:
+        """Show how many lines were dropped."""
         with self._dropping:
             dropped, self._dropped = self._dropped, 0
         if dropped:
@@ -180,9 +175,9 @@ class Terminal(Writer[_Step]):
 
 
 def _size(stream: TextIO | None, console: Console) -> tuple[int, int]:
-    """Return the columns and lines of a terminal as they are now, which COLUMNS does not follow."""
+    """Return the current columns and lines of a terminal; COLUMNS doesn't follow changes."""
     try:
         columns, lines = os.get_terminal_size(-1 if stream is None else stream.fileno())
-    except (OSError, ValueError):  # no terminal; it has no descriptor, or is closed
+    except (OSError, ValueError):  # no terminal, no descriptor, or closed
         columns = lines = 0
     return (columns, lines) if columns and lines else (console.width, console.height)

@@ -1,17 +1,6 @@
-"""Counts what a sweep's notices tell: how many runs are done, which run, the best value so far.
+"""Notices, counts and result of a sweep as lines of styled text, and which of them each verbosity shows.
 
-Pure: `advance` takes a tally and a notice and returns the next tally. Imports
-`words` only.
-
-Puts notices and tallies into words, one line each, as styled text.
-
-Pure; what is shown at which verbosity is decided here too, by returning None.
-Imports `words` and the tally.
-
-Puts a sweep's result into words: the best run, the counts, why it ended, where the logs are.
-
-Pure. Imports the tally, for the metric's name and the folder, and the type of a
-result.
+`advance` takes the counts and a notice, and returns the next counts.
 """
 
 from __future__ import annotations
@@ -46,29 +35,29 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RunCounts:
-    """Where a sweep stands; `began_s` is on the clock of `advance`'s `now`."""
+    """Counts of a sweep's runs and its best value; `began_s` is on the clock of `advance`'s `now`."""
 
     opened: SweepOpened | None = None
     began_s: float = 0.0
     running: Mapping[Slot, RunId] = field(default_factory=dict)
     done: Mapping[Outcome, int] = field(default_factory=dict)
-    """Runs that are over for good, by how they ended."""
+    """Number of ended runs by outcome, without those that will be retried."""
     best: float | None = None
     names: Mapping[Slot, str] = field(default_factory=dict)
-    """What workers on many machines are called."""
+    """Display names of workers on many machines."""
 
     def name_of(self, slot: Slot) -> str:
-        """Return what people call a slot's worker: `w0`, or `gpu2/w0`."""
+        """Return the display name of a slot's worker: `w0`, or `gpu2/w0`."""
         return self.names.get(slot, f"w{slot}")
 
     @property
     def over(self) -> int:
-        """Runs that are over for good."""
+        """Number of ended runs, without those that will be retried."""
         return sum(self.done.values())
 
 
 def advance(tally: RunCounts, notice: Notice, now: float) -> RunCounts:
-    """Return the tally after a notice that came at `now` (seconds)."""
+    """Return the counts after a notice at `now` (seconds)."""
     match notice:
         case SweepOpened():
             return replace(tally, opened=notice, began_s=now)
@@ -83,7 +72,7 @@ def advance(tally: RunCounts, notice: Notice, now: float) -> RunCounts:
 
 
 def time_left_s(tally: RunCounts, now: float) -> float | None:
-    """Return the seconds that the rest takes at the speed so far; None while nothing can be said."""
+    """Return the estimated remaining seconds, at the average speed so far; None if unknown."""
     count = tally.opened.count if tally.opened else None
     if count is None or tally.over == 0:
         return None
@@ -109,7 +98,7 @@ def _better(tally: RunCounts, notice: RunOver) -> float | None:
 
 
 Varied = frozenset[NestedName] | None
-"""The parameters that differ from run to run, by their nested names; None: not known, show all."""
+"""Nested names of parameters that differ between runs; None: unknown, show all."""
 
 STYLES: Final[Mapping[Outcome, str]] = {
     Outcome.FINISHED: "green",
@@ -118,15 +107,15 @@ STYLES: Final[Mapping[Outcome, str]] = {
     Outcome.CRASHED: "bold red",
 }
 _SHOWN_CHARS: Final = 40
-"""A parameter's value is cut to this; the summary has it in full."""
+"""Maximum shown characters of a parameter's value; the summary has all of it."""
 
 
 _SHOWN_NAMES: Final = 10
-"""So many of the names that a run logged are listed where the metric is not among them."""
+"""Maximum number of logged names in the warning about a missing metric."""
 
 
 class Verbosity(IntEnum):
-    """How much is shown: warnings and the result; runs and output; workers' states too."""
+    """What is shown: warnings and the result; also runs and output; also workers' states."""
 
     QUIET = 0
     NORMAL = 1
@@ -134,7 +123,7 @@ class Verbosity(IntEnum):
 
 
 def describe(notice: Notice, tally: RunCounts, varied: Varied, verbosity: Verbosity) -> Text | None:
-    """Return a notice as a line; None where it isn't shown at this verbosity."""
+    """Return a notice as a line; None if it isn't shown at this verbosity."""
     match notice:
         case Message(warning=True, text=text):
             return Text(f"warning: {text}", style="yellow")
@@ -159,12 +148,12 @@ def describe(notice: Notice, tally: RunCounts, varied: Varied, verbosity: Verbos
 
 
 def prefix(slot: Slot, tally: RunCounts) -> str:
-    """Return what stands before each line that a worker's process tree printed."""
+    """Return the prefix of the output lines of a worker."""
     return f"[{tally.name_of(slot)}] "
 
 
 def progress(tally: RunCounts, now: float) -> Text:
-    """Return the progress line at `now` (seconds, on the tally's clock)."""
+    """Return the progress line at `now` (seconds, on the counts' clock)."""
     count = tally.opened.count if tally.opened else None
     parts = [f"{tally.over}/{count} runs" if count else f"{tally.over} runs", f"{len(tally.running)} running"]
     failed = tally.done.get(Outcome.FAILED, 0) + tally.done.get(Outcome.CRASHED, 0)
@@ -177,13 +166,13 @@ def progress(tally: RunCounts, now: float) -> Text:
 
 
 def metric_value(tally: RunCounts, value: float) -> str:
-    """Return a value under its metric's name: `loss=0.25`."""
+    """Return a value with its metric's name: `loss=0.25`."""
     metric = tally.opened.metric if tally.opened else None
     return f"{metric or 'value'}={value:.6g}"
 
 
 def duration(seconds: float) -> str:
-    """Return a time as people say it: `3.2 s`, `2 min 5 s`, `1 h 3 min`."""
+    """Return a duration as text: `3.2 s`, `2 min 5 s`, `1 h 3 min`."""
     if round(seconds, 1) < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -198,7 +187,7 @@ def some(number: int, thing: str) -> str:
 
 
 def brief(parameters: Parameters, varied: Varied) -> str:
-    """Return the parameters that matter as `lr=0.1 epochs=5`, each by the shortest name that is its own."""
+    """Return the varied parameters as `lr=0.1 epochs=5`, each with its shortest unique name."""
     shown = {path: value for path, value in leaves(parameters) if _shown(path, varied)}
     return " ".join(f"{_name(path, shown)}={_cut(value)}" for path, value in shown.items())
 
@@ -225,19 +214,19 @@ def _over(notice: RunOver, tally: RunCounts) -> Text:
         text.append(f"  {notice.reason}")
     if notice.value is not None:
         text.append(f"  {metric_value(tally, notice.value)}")
-    return text.append("; it will be run again") if notice.again else text
+    return text.append("; it will be retried") if notice.again else text
 
 
 def _metric_missed(missing: MissingMetric, tally: RunCounts) -> Text:
     opened = tally.opened
     metric = (opened.metric if opened else None) or ""
-    line = f"warning: a run has finished without a number as the sweep's metric {metric!r}:"
-    line += f" {missing.found} came instead; it logged {_listed(missing.logged) or 'nothing at all'}"
+    line = f"warning: a run finished without a number for the sweep's metric {metric!r}:"
+    line += f" got {missing.found}; it logged {_listed(missing.logged) or 'nothing at all'}"
     others = [name for name in missing.logged if name != metric]
     if others:
         line += f"; the nearest name is {get_close_matches(metric, others, 1, cutoff=0.0)[0]!r}"
     if opened is not None and opened.method == "bayes":
-        line += "; the search is blind: bayes learns from the metric alone"
+        line += "; bayes can't learn without the metric's values"
     return Text(line, style="yellow")
 
 
@@ -247,7 +236,7 @@ def _listed(names: tuple[str, ...]) -> str:
 
 
 def _worker_trouble(notice: WorkerChanged, tally: RunCounts) -> Text:
-    what = "gave up" if notice.state is SlotState.FATAL else "died, and will be started again"
+    what = "gave up" if notice.state is SlotState.FATAL else "died and will be restarted"
     return Text(f"{tally.name_of(notice.slot)} {what}{_after_colon(notice.reason)}", style="yellow")
 
 
@@ -256,7 +245,7 @@ def _after_colon(reason: str) -> str:
 
 
 def _shown(path: NestedName, varied: Varied) -> bool:
-    # A value may itself be an object: then the parameter is one of the path's beginnings.
+    # A value may itself be an object; then the parameter's path is a prefix of `path`.
     return varied is None or any(path[:end] in varied for end in range(1, len(path) + 1))
 
 
@@ -273,17 +262,17 @@ def _cut(value: object) -> str:
 
 
 def is_chatter(line: str) -> bool:
-    """Whether it is one of the twenty lines that wandb's client prints of each run: the log has them."""
+    """Return whether it is one of the twenty lines per run that wandb's client prints; the log has them."""
     words = line.split()
     return bool(words) and words[0] == "wandb:" and words[1:2] not in (["WARNING"], ["ERROR"])
 
 
 _SHOWN_REASONS: Final = 5
-"""So many different failures are named; the rest are in the summary file."""
+"""Maximum number of different failures shown; the summary file has all."""
 
 
 def counts(result: SweepResult) -> Text:
-    """Return how many runs ended how, in one line."""
+    """Return the number of runs by outcome, in one line."""
     numbers = (
         (Outcome.FINISHED, result.finished),
         (Outcome.FAILED, result.failed),
@@ -296,20 +285,20 @@ def counts(result: SweepResult) -> Text:
         Text(", ").join(Text(f"{number} {outcome}", style=STYLES[outcome]) for outcome, number in shown)
     )
     if result.retried:
-        text.append(f"; {some(result.retried, 'attempt')} made again")
+        text.append(f"; {some(result.retried, 'attempt')} retried")
     if result.lost:
-        text.append(f"; {result.lost} lost, which must not happen: please report it", style="bold red")
+        text.append(f"; {result.lost} lost, which is a bug: please report it", style="bold red")
     return text
 
 
 def is_left_over(result: SweepResult) -> bool:
-    """Whether the sweep ended before it was complete, so that it can be resumed."""
+    """Return whether the sweep ended incomplete, so that it can be resumed."""
     complete = (ExitCode.COMPLETE, ExitCode.NO_RUN_FINISHED)
     return bool(result.sweep_id) and result.exit_code not in complete
 
 
 def describe_briefly(result: SweepResult, tally: RunCounts, varied: Varied) -> Iterator[Text]:
-    """Yield the lines of a quiet display: which sweep, how many runs ended how, the best of them."""
+    """Yield the lines of a quiet display: the sweep, its runs by outcome, the best run."""
     yield Text.assemble(f"sweep {result.sweep_id}: " if result.sweep_id else "", counts(result))
     yield _best(result, tally, varied)
 

@@ -76,7 +76,7 @@ def test_equal_bests_share_a_rank_and_who_has_none_has_no_rank() -> None:
 
 def test_sweeps_without_any_value_are_compared_by_their_cost_alone() -> None:
     comparison = compare([sweep(None), sweep(None, None)], None)
-    assert (comparison.reach, comparison.not_ranked) == (None, "")
+    assert (comparison.reach, comparison.not_ranked) == (None, None)
     assert [(each.rank, each.reached, each.cost.runs) for each in comparison.standings] == [
         (None, None, 1),
         (None, None, 2),
@@ -86,9 +86,9 @@ def test_sweeps_without_any_value_are_compared_by_their_cost_alone() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"metric": "acc"}, "abc is to minimize loss, def is to minimize acc"),
-        ({"goal": "maximize"}, "abc is to minimize loss, def is to maximize loss"),
-        ({"metric": None}, "not every sweep has a metric: abc is to minimize loss, def has none"),
+        ({"metric": "acc"}, "abc minimizes loss, def minimizes acc"),
+        ({"goal": "maximize"}, "abc minimizes loss, def maximizes loss"),
+        ({"metric": None}, "not every sweep has a metric: abc minimizes loss, def has none"),
     ],
 )
 def test_what_aims_at_something_else_is_not_ranked_but_its_cost_is_told(

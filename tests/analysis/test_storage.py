@@ -84,11 +84,11 @@ def test_the_studies_of_a_sqlite_file_of_an_earlier_release_are_kept(tmp_path: P
 def test_what_is_no_storage_is_not_written_over(tmp_path: Path) -> None:
     with (
         Ledger(tmp_path / "ledger.db"),
-        pytest.raises(UsageError, match=r"ledger\.db is there, and no"),
+        pytest.raises(UsageError, match=r"ledger\.db exists and is not an Optuna"),
     ):
         write(odd_sweep(2), tmp_path / "new.db", earlier=tmp_path / "ledger.db")
     (tmp_path / "notes.txt").write_text("notes" * 1000)
-    with pytest.raises(UsageError, match=r"notes\.txt is there, and no storage"):
+    with pytest.raises(UsageError, match=r"notes\.txt exists and is not an Optuna storage"):
         write(odd_sweep(2), tmp_path / "new.db", earlier=tmp_path / "notes.txt")
     assert (tmp_path / "notes.txt").read_text() == "notes" * 1000
 
@@ -99,7 +99,7 @@ def test_a_storage_of_another_version_of_optuna_is_refused(tmp_path: Path) -> No
         to_study(odd_sweep(2), storage=storage)
     with closing(sqlite3.connect(earlier)) as db, db:
         db.execute("UPDATE alembic_version SET version_num = 'v2.6.0.a'")
-    with pytest.raises(UsageError, match=r"s\.db is there, and no storage of this Optuna"):
+    with pytest.raises(UsageError, match=r"s\.db exists and is not an Optuna storage"):
         write(replace(odd_sweep(2), sweep_id="def"), tmp_path / "new.db", earlier=earlier)
 
 

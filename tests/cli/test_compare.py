@@ -69,13 +69,13 @@ def test_what_has_another_aim_is_shown_and_not_ranked(compare: Command) -> None:
     done = compare("fast", "other")
     assert done.returncode == 0
     assert done.stderr == (
-        "not ranked: they don't have the same metric and goal: fast is to minimize loss,"
-        " other is to maximize acc\n"
+        "not ranked: the sweeps don't have the same metric and goal: fast minimizes loss,"
+        " other maximizes acc\n"
     )
     assert "rank" not in done.stdout
     told = json.loads(compare("fast", "other", "--json").stdout)
     assert [each["best"]["value"] for each in told["sweeps"]] == [0.25, 0.9]
-    assert "is no value for all: they don't have" in compare("fast", "other", "--reach", "1").stderr
+    assert "is no value for all: the sweeps don't have" in compare("fast", "other", "--reach", "1").stderr
 
 
 @pytest.mark.parametrize(

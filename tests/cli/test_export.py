@@ -129,7 +129,7 @@ def test_optuna_wants_a_file_and_one_that_is_something_else_stays(export: Comman
     (tmp_path / "out" / "notes").write_text("mine")
     done = export("optuna", "-o", "out/notes")
     assert (done.returncode, (tmp_path / "out" / "notes").read_text()) == (2, "mine")
-    assert "out/notes is there, and no storage of this Optuna" in done.stderr
+    assert "out/notes exists and is not an Optuna storage" in done.stderr
     assert files(tmp_path) == ["notes"]
 
 

@@ -34,7 +34,7 @@ BACKOFF = WorkerChanged(Slot(1), SlotState.BACKOFF, "SIGKILL")
 FATAL = WorkerChanged(Slot(1), SlotState.FATAL, "died 5 times in 600 s")
 MISSED = MissingMetric("NaN", ("cv_score", *(f"m{n}" for n in range(11))))
 NAMES = "cv_score, m0, m1, m2, m3, m4, m5, m6, m7, m8 and 2 more"
-FINISHED_WITHOUT = "warning: a run has finished without a number as the sweep's metric 'cv_score':"
+FINISHED_WITHOUT = "warning: a run finished without a number for the sweep's metric 'cv_score':"
 BARE = MissingMetric("nothing", ())
 WARNING = Message("no credentials", warning=True)
 
@@ -57,16 +57,16 @@ def said(notice: Notice, verbosity: Verbosity = Verbosity.NORMAL, varied: Varied
             "w0 run ab12 started again (attempt 2)  epochs=5",
         ),
         (FINISHED, "w0 run ab12 finished in 3.2 s  cv_score=0.93"),
-        (CRASHED, "w2 run ab12 crashed in 1 min 15 s  SIGKILL; it will be run again"),
-        (BACKOFF, "w1 died, and will be started again: SIGKILL"),
+        (CRASHED, "w2 run ab12 crashed in 1 min 15 s  SIGKILL; it will be retried"),
+        (BACKOFF, "w1 died and will be restarted: SIGKILL"),
         (FATAL, "w1 gave up: died 5 times in 600 s"),
         (Message("hello"), "hello"),
         (WARNING, "warning: no credentials"),
         (
             MISSED,
-            f"{FINISHED_WITHOUT} NaN came instead; it logged {NAMES}; the nearest name is 'm9'",
+            f"{FINISHED_WITHOUT} got NaN; it logged {NAMES}; the nearest name is 'm9'",
         ),
-        (BARE, f"{FINISHED_WITHOUT} nothing came instead; it logged nothing at all"),
+        (BARE, f"{FINISHED_WITHOUT} got nothing; it logged nothing at all"),
         (STARTING, None),
         (OutputLine(Slot(0), "x"), None),
     ],

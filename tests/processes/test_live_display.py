@@ -116,7 +116,7 @@ def test_ctrl_c_ends_a_sweep_below_whose_lines_no_row_is_left(
         terminal.type(b"\x03")
         assert terminal.finish() == 128 + signal.SIGINT
         assert not rows_of(terminal.rows())
-        assert any("go on with it: " in line for line in terminal.rows())
+        assert any("resume with: " in line for line in terminal.rows())
 
 
 @pytest.mark.skipif(

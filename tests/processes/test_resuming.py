@@ -135,9 +135,9 @@ def test_after_the_breaker_the_command_that_the_terminal_names_goes_on_with_the_
 ) -> None:
     tripped = sweep.start("mendable", count=48, arguments=("--count", "7")).finish()
     assert tripped.code == 4, tripped.stderr
-    (line,) = [line for line in tripped.stderr.splitlines() if line.startswith("go on with it: ")]
+    (line,) = [line for line in tripped.stderr.splitlines() if line.startswith("resume with: ")]
     (sweep.folder / "mended").touch()
-    _, *command = shlex.split(line.removeprefix("go on with it: "))
+    _, *command = shlex.split(line.removeprefix("resume with: "))
     ended = sweep.start_command(*command).finish()
     assert ended.code == 0, ended.stderr
     assert ended.summary["count"] == ended.summary["attempted"] == 7

@@ -58,14 +58,14 @@ def test_the_result_is_shown_last_whatever_came_just_before() -> None:
         cell.conclude(RESULT, go_on="start(main)")
     assert notebook.last.splitlines()[0] == "0 runs in 1.0 s: 0 finished"
     assert "ended: count reached" in notebook.last
-    assert "go on with it" not in notebook.last
+    assert "resume with" not in notebook.last
 
 
 def test_what_goes_on_with_a_sweep_that_is_not_complete_is_said() -> None:
     notebook = Notebook()
     with NotebookCell(notebook) as cell:
         cell.conclude(replace(RESULT, exit_code=75), go_on="start(main)")
-    assert notebook.last.endswith("go on with it: start(main)")
+    assert notebook.last.endswith("resume with: start(main)")
 
 
 def test_many_notices_are_few_updates() -> None:

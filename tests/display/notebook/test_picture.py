@@ -73,7 +73,7 @@ def lines(*notices: Notice) -> list[str]:
 
 
 def test_before_there_is_a_sweep_it_says_so() -> None:
-    assert as_text(NotebookView(), None, 0.0) == "the sweep is being opened"
+    assert as_text(NotebookView(), None, 0.0) == "opening the sweep"
 
 
 def test_how_far_the_sweep_is_stands_above_and_which_it_is_below_that() -> None:
