@@ -36,7 +36,7 @@ def test_an_open_page_says_when_its_sweep_and_its_server_have_ended(visit: Visit
         f"the sweep has ended; parallel-hpo open {over} shows it again"
     )
     expect(surprised.locator("#live")).to_have_text(
-        f"the sweep's server has ended; parallel-hpo open {going_on} shows what became of the sweep"
+        f"the sweep's server has ended; parallel-hpo open {going_on} shows the sweep's current state"
     )
     expect(surprised.locator("#state")).to_have_text("was running")
     expect(surprised.locator("#actions button")).to_have_count(0)

@@ -69,12 +69,12 @@ def test_a_value_comes_by_itself_and_selection_order_and_scroll_stay(visit: Visi
 def test_new_runs_and_ends_come_by_themselves(visit: Visit, site: Served) -> None:
     sweep, name = running(site)
     page = visit(f"/local/p/sweeps/{sweep}")
-    expect(page.locator("#progress")).to_have_text("0 of 4 over")
+    expect(page.locator("#progress")).to_have_text("0 of 4 ended")
     site.stage.finish(sweep, name, loss=0.25)
     expect(page.locator(cell(page, name, "state"))).to_have_text("finished")
     site.stage.issued(site.stage.agent(sweep))
     expect(page.locator(ROWS)).to_have_count(2)
-    expect(page.locator("#progress")).to_have_text("1 of 4 over")
+    expect(page.locator("#progress")).to_have_text("1 of 4 ended")
 
 
 def test_a_runs_page_follows_its_log_and_its_values(visit: Visit, site: Served) -> None:
@@ -183,7 +183,7 @@ def test_a_sweep_is_paused_and_stopped_from_its_page(visit: Visit, seen: TableRu
     expect(page.locator("#state")).to_have_text("running")
     page.click(f"{ROWS} a")
     page.click("#actions button:has-text('Stop')")
-    expect(page.locator("#actions")).to_contain_text("it was told")
+    expect(page.locator("#actions")).to_contain_text("requested")
     assert site.stage.run(name).stop_requested
     page.goto(f"{site.url}/local/p/sweeps/{sweep}")
     page.click("#actions button:has-text('Cancel')")
@@ -204,7 +204,7 @@ def test_a_worker_of_this_machine_is_drained_from_its_sweeps_page(
         seen.accepts_dialogs = True
         page.get_by_label("Worker to drain").select_option("worker 1")
         page.click("#actions button:has-text('Drain')")
-        expect(page.locator("#actions")).to_contain_text("drain: it was told")
+        expect(page.locator("#actions")).to_contain_text("drain: requested")
         assert mailbox.take() == [DrainAsked(Slot(1))]
 
 

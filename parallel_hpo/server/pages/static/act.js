@@ -1,16 +1,16 @@
-// Buttons that change something. Only the page that a printed address led to has the token that they need.
+// Buttons for changes. They need a token, which only a page that was opened by a login link has.
 
 import { element } from "./format.js";
 
 const KEPT = "parallel_hpo.token";
 const HEADER = "X-Parallel-Hpo-Token";
 const SURE = {
-  stop: "Stop it? Of a sweep, what runs is finished and nothing new begins; a run is ended.",
-  drain: "Drain it? The worker finishes its run, and begins no other one.",
-  cancel: "Cancel it? Its running runs are ended now.",
+  stop: "Stop it? A sweep finishes its current runs and starts no new ones; a run is ended.",
+  drain: "Drain it? The worker finishes its run and starts no other.",
+  cancel: "Cancel it? Its runs are ended now.",
 };
 
-/** The token, asked for once; null: this page may only look. */
+/** Return the token, requested once; null if this page is read-only. */
 async function findToken() {
   const known = sessionStorage.getItem(KEPT);
   if (known !== null) return known;
@@ -21,7 +21,7 @@ async function findToken() {
   return token;
 }
 
-/** Buttons for what may be done now: `show(["pause", …], [0, 1])` says what that is, and which workers may be drained. */
+/** Return buttons for the possible actions; `show(["pause", …], [0, 1])` sets these and the workers to drain. */
 export async function makeActions() {
   const place = document.getElementById("actions");
   const said = element("span", { role: "status" });
@@ -58,10 +58,10 @@ async function perform(asked, token) {
   const address = `/pages/act${location.pathname}`;
   try {
     const answer = await fetch(address, { method: "POST", headers, body: JSON.stringify(asked) });
-    if (answer.ok) return `${asked.do}: it was told`;
+    if (answer.ok) return `${asked.do}: requested`;
     if (answer.status === 401) sessionStorage.removeItem(KEPT);
-    return answer.status === 401 ? "this page may only look any more: parallel-hpo open" : (await answer.json()).error;
+    return answer.status === 401 ? "this page can't change anything any more; log in again: parallel-hpo open" : (await answer.json()).error;
   } catch {
-    return "the server does not answer";
+    return "the server doesn't respond";
   }
 }

@@ -1,15 +1,15 @@
-// The columns of the run table: what stands in them, in which order, and which the reader has hidden.
+// The columns of the run table: contents, order, and which ones are hidden.
 
 import { anything, duration, element, number, time } from "./format.js";
 
 const KEPT = "parallel_hpo.hidden";
 
-/** A column: its name in the store, its title, how a value is shown, and whether it holds numbers. */
+/** A column: its name in the store, its title, the format of values, and whether they are numbers. */
 function column(name, title, show = anything, isNumber = false) {
   return { name, title, show, isNumber };
 }
 
-/** All columns that a store's runs have. */
+/** Return all columns of a store's runs. */
 export function columnsOf(store) {
   const metric = store.sweep?.metric?.name;
   const fixed = [
@@ -39,7 +39,7 @@ function parametersOf(store) {
   });
 }
 
-/** Where this browser keeps things for us; null: nowhere, as for a file in a mail. */
+/** The browser's storage; null if there is none, as for a file from a mail. */
 function storage() {
   try {
     return localStorage;
@@ -48,7 +48,7 @@ function storage() {
   }
 }
 
-/** Which columns are hidden; the reader's choice is kept in this browser, by the sweep. */
+/** The hidden columns; the choice is stored in this browser for each sweep. */
 export class Hidden extends EventTarget {
   #names;
   #kept;
@@ -70,7 +70,7 @@ export class Hidden extends EventTarget {
   }
 }
 
-/** Fill the menu in which columns are hidden and shown. */
+/** Fill the menu that shows and hides columns. */
 export function fillMenu(menu, columns, hidden) {
   const fieldset = menu.querySelector("fieldset");
   const known = [...fieldset.querySelectorAll("input")].map((input) => input.name).join("\n");

@@ -1,4 +1,4 @@
-// The filters of the run table, all of them by keyboard: words, states, ranges of any column, the best few.
+// The filters of the run table: text, states, ranges of any column, the best runs. All work by keyboard.
 
 import { columnsOf } from "./columns.js";
 import { anything, element, number } from "./format.js";

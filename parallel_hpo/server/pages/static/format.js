@@ -1,4 +1,4 @@
-// Numbers, times and values as people read them.
+// Numbers, times and values as text.
 
 export function number(value, digits = 6) {
   if (value === null || value === undefined) return "";
@@ -38,7 +38,7 @@ export function size(bytes) {
   return `${place ? bytes.toFixed(1) : bytes} ${units[place]}`;
 }
 
-/** An element with a text and attributes; `true` and `false` put or leave an attribute. */
+/** Return an element with attributes and text; `true` sets an attribute without a value, `false` omits it. */
 export function element(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
@@ -49,7 +49,7 @@ export function element(tag, attributes = {}, ...children) {
   return made;
 }
 
-/** Set a text only where it is another one: whoever reads or selects it is not disturbed. */
+/** Set a text only if it differs, so that selections and screen readers are not disturbed. */
 export function say(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }

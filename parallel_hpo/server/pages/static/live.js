@@ -1,19 +1,19 @@
-// Keeps a page up with its server: asks again and again while the page is seen.
+// Keeps a page up to date: polls the server while the page is visible.
 
 import { say } from "./format.js";
 
 export const LIVE_MS = 600;
-/** So often is asked where nothing goes on: something may begin again. */
+/** Time between polls while nothing runs: something may start again. */
 export const OVER_MS = 3000;
 const HIDDEN_MS = 200;
 const AWAY_MS = [1000, 2000, 5000];
-const CLOSED = "this browser is not let in any more: parallel-hpo open";
-const AWAY = "the server does not answer";
+const CLOSED = "this browser is not logged in any more: parallel-hpo open";
+const AWAY = "the server doesn't respond";
 const GONE = "the server has ended: parallel-hpo open shows more";
-/** A server that is started again after a crash is back by then. */
+/** Failed polls after which a server counts as ended; after a crash it is restarted sooner. */
 const GONE_AFTER = 2;
 
-/** Fetch JSON; throws an error whose `status` is the server's, or undefined where it doesn't answer. */
+/** Fetch JSON; throws an error with the response's `status`, or undefined if the server doesn't respond. */
 export async function fetchJson(address) {
   const response = await fetch(address, { headers: { Accept: "application/json" }, cache: "no-store" });
   if (!response.ok) throw Object.assign(new Error(`${address}: ${response.status}`), { status: response.status });
@@ -21,9 +21,9 @@ export async function fetchJson(address) {
 }
 
 /**
- * Call `ask` for as long as the page is open, and say on the page how it goes. `ask` fetches, shows, and
- * returns after how many milliseconds it is to be called again. `gone` is called when the server has ended: it
- * marks what may have become otherwise, and returns what to say.
+ * Call `ask` while the page is open, and show the connection's state. `ask` fetches and shows data, and returns
+ * the milliseconds until its next call. When the server has ended, `gone` is called: it marks outdated values,
+ * and returns the message.
  */
 export async function keepUp(ask, gone = () => GONE) {
   const status = document.getElementById("live");
@@ -35,7 +35,7 @@ export async function keepUp(ask, gone = () => GONE) {
       say(status, "live");
     } catch (error) {
       if (error.status === 401) return say(status, CLOSED);
-      if (error.status === 404) return say(status, "this is not there any more");
+      if (error.status === 404) return say(status, "this doesn't exist any more");
       if (!(error instanceof TypeError) && error.status === undefined) throw error;
       failures++;
       if (failures < GONE_AFTER) say(status, AWAY);

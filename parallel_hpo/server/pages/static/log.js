@@ -1,4 +1,4 @@
-// A run's log: its last lines, and those that come. It stays at its end until the reader scrolls away from it.
+// A run's log: its last lines, then new ones. It follows the end until the reader scrolls away.
 
 import { element, say } from "./format.js";
 import { fetchJson } from "./live.js";
@@ -18,7 +18,7 @@ export async function followLog(base) {
     let wait = PERIOD_MS;
     try {
       const part = await fetchJson(next === null ? `${base}/log` : `${base}/log?after=${next}`);
-      if (next === null && part.first > 0) say(document.getElementById("log-more"), `${part.first} lines before are not shown`);
+      if (next === null && part.first > 0) say(document.getElementById("log-more"), `${part.first} earlier lines are not shown`);
       add(log, part, follow.checked);
       if (part.over && part.lines.length === 0 && next !== null) wait = AWAY_MS;
       next = part.next;

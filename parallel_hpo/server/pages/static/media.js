@@ -1,4 +1,4 @@
-// What a run logged besides numbers: pictures, tables, histograms, each as it was logged last.
+// A run's last images, tables and histograms.
 
 import { anything, element, number } from "./format.js";
 import { fetchJson } from "./live.js";
@@ -41,7 +41,7 @@ function tableOf(table, base) {
     head.append(...data.columns.map((name) => element("th", { scope: "col" }, name)));
     body.append(...data.rows.map((row) => element("tr", {}, ...row.map((value) => element("td", {}, cell(value))))));
     if (data.number > data.rows.length) caption.append(` (${data.rows.length} of ${data.number} rows)`);
-  }, () => caption.append(" (its file is not here yet)"));
+  }, () => caption.append(" (its file is not uploaded yet)"));
   return element("figure", {}, frame, caption);
 }
 

@@ -1,6 +1,6 @@
-// The order of a table's rows: by any column, and whatever has no value in it last, whichever way it goes.
+// The order of a table's rows by a column; rows without a value come last in both directions.
 
-/** Rows 0 … count-1 that are shown, by a column; `up`: the smallest first. */
+/** Return the shown ones of rows 0 … count-1, ordered by a column; `up`: ascending. */
 export function ordered(store, name, up) {
   const values = store.column(name);
   const rows = [];
@@ -12,7 +12,7 @@ export function ordered(store, name, up) {
   return [...there, ...missing];
 }
 
-/** Which way a column goes when it is sorted by for the first time: the best first. */
+/** Return whether a column is first sorted in ascending order: the best first. */
 export function goesUpAtFirst(store, name) {
   if (name === "value") return store.minimizes;
   return name !== "started" && name !== "ended";

@@ -1,4 +1,4 @@
-// A report: a sweep as it was when it was written, without a server.
+// A report: a sweep as it was when the file was written, without a server.
 
 import { mountSweep } from "./charts/index.js";
 import { wireFilters } from "./filters.js";
@@ -8,7 +8,7 @@ import { RunTable } from "./table.js";
 const { sweep, timeline } = JSON.parse(document.getElementById("data").textContent);
 const histories = unpacked(document.getElementById("histories-packed").textContent);
 
-/** What the charts would ask a server for. */
+/** The data that charts would request from a server. */
 const kept = {
   timeline: async () => timeline,
   histories: async ({ key, x, runs }) => {

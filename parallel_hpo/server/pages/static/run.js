@@ -1,4 +1,4 @@
-// The page of a run: what it was given, what it logged, what it sent, live.
+// The live page of a run: parameters, logged values, media, log, files.
 
 import { makeActions } from "./act.js";
 import { mountRun } from "./charts/index.js";
@@ -38,7 +38,7 @@ function showFacts(run) {
   }
 }
 
-/** Bring a table's rows up to date; cells are texts, or elements where they are no texts. */
+/** Update a table's rows; cells are texts or elements. */
 function showRows(id, rows) {
   const body = document.querySelector(`#${id} tbody`);
   rows.forEach((cells, place) => {
@@ -88,7 +88,7 @@ async function ask() {
   return data.run.over ? OVER_MS : PERIOD_MS;
 }
 
-/** What was seen last of a run that went on may be over by now. */
+/** Mark values that may be outdated: a run may have ended since the last update. */
 function gone() {
   const over = "the server has ended";
   if (seen === null) return over;

@@ -1,5 +1,5 @@
-// The runs of a sweep as columns, which of them the filters let through, and which are selected.
-// Table and charts share one store: what one of them filters or selects, all of them show.
+// The runs of a sweep as columns, with the filtered and the selected ones.
+// Table and charts share one store, so filters and selections apply to all of them.
 
 const WORDS = ["id", "name", "state", "value", "started", "ended", "attempts", "worker", "sweep"];
 const GOOD_LAST = Number.POSITIVE_INFINITY;
@@ -19,12 +19,12 @@ export class Store extends EventTarget {
   #places = new Map();
   #filters = new Map();
 
-  /** The place of a run in the columns; undefined: it isn't there. */
+  /** Return the row of a run; undefined if there is none. */
   row(id) {
     return this.#places.get(id);
   }
 
-  /** The values of all runs: "value", "duration", "parameters.lr", …; null where a run has none. */
+  /** Return the values of all runs: "value", "duration", "parameters.lr", …; null for runs without one. */
   column(name) {
     if (name === "duration") return this.#durations();
     if (name.startsWith("parameters.")) {
@@ -33,7 +33,7 @@ export class Store extends EventTarget {
     return this.runs[name] ?? new Array(this.count).fill(null);
   }
 
-  /** Take in what the server said: all runs, or those that changed. */
+  /** Apply an answer of the server: all runs, or the changed ones. */
   merge(json) {
     const before = this.count;
     for (const word of ["sweep", "parameters", "workers", "keys", "best", "revision"]) {
@@ -45,7 +45,7 @@ export class Store extends EventTarget {
     this.dispatchEvent(new CustomEvent("data", { detail: { complete: json.complete, changed: json.runs.id.length, before } }));
   }
 
-  /** Let a filter decide which rows are shown: predicate(row) → true; null drops the filter. */
+  /** Set a filter: rows with predicate(row) → true are shown; null removes the filter. */
   setFilter(name, predicate) {
     if (predicate === null) this.#filters.delete(name);
     else this.#filters.set(name, predicate);
@@ -53,23 +53,23 @@ export class Store extends EventTarget {
     this.dispatchEvent(new Event("filter"));
   }
 
-  /** The names of the filters that are set. */
+  /** Return the names of the active filters. */
   get filters() {
     return [...this.#filters.keys()];
   }
 
-  /** Select these runs and no others. */
+  /** Select exactly these runs. */
   select(ids) {
     this.selected = new Set(ids);
     this.dispatchEvent(new Event("selection"));
   }
 
-  /** Whether a lower value is a better one. */
+  /** Whether lower values are better. */
   get minimizes() {
     return this.sweep?.metric?.goal !== "maximize";
   }
 
-  /** A number by which runs can be put in order, the best one first; runs without a value come last. */
+  /** Return a sort key for runs, best first; runs without a value come last. */
   badness(row) {
     const value = this.runs.value[row];
     if (value === null) return GOOD_LAST;

@@ -1,4 +1,4 @@
-// The page of a sweep: its facts, its charts and its runs, live.
+// The live page of a sweep: facts, charts and runs.
 
 import { makeActions } from "./act.js";
 import { mountSweep } from "./charts/index.js";
@@ -23,7 +23,7 @@ function showFacts() {
   const over = OVER.reduce((sum, state) => sum + (counts.get(state) ?? 0), 0);
   const show = (id, text) => say(document.getElementById(id), text);
   show("state", store.sweep.state.toLowerCase());
-  show("progress", store.sweep.count === null ? `${over} over` : `${over} of ${store.sweep.count} over`);
+  show("progress", store.sweep.count === null ? `${over} ended` : `${over} of ${store.sweep.count} ended`);
   show("counts", [...counts].map(([state, many]) => `${many} ${state}`).join(", ") || "none yet");
   show("best", bestWords());
   show("left", leftWords(over));
@@ -35,20 +35,20 @@ function bestWords() {
   const metric = store.sweep.metric;
   if (metric === null) return "the sweep has no metric";
   const row = store.row(store.best);
-  return row === undefined ? `no run has a value of ${metric.name} yet` : `${metric.name} = ${number(store.runs.value[row])} (run ${store.best})`;
+  return row === undefined ? `no run has a value for ${metric.name} yet` : `${metric.name} = ${number(store.runs.value[row])} (run ${store.best})`;
 }
 
-/** The runs that are left take as long as those before took, on as many workers as work now. */
+/** Estimate the time left from the mean duration of ended runs and the number of working workers. */
 function leftWords(over) {
-  if (ENDS.includes(store.sweep.state)) return "it is over";
+  if (ENDS.includes(store.sweep.state)) return "ended";
   const took = store.column("duration").filter((seconds, row) => seconds !== null && store.runs.ended[row] !== null);
   const working = store.runs.state.filter((state) => state === "running").length;
-  if (store.sweep.count === null || took.length === 0 || working === 0) return "not known yet";
+  if (store.sweep.count === null || took.length === 0 || working === 0) return "unknown yet";
   const mean = took.reduce((sum, seconds) => sum + seconds, 0) / took.length;
   return `about ${duration((Math.max(0, store.sweep.count - over) * mean) / working)}`;
 }
 
-/** The table comes first: many runs' charts take a while. A page that nobody sees yet draws nothing, and waits for none. */
+/** Draw the table before the charts, which take a while for many runs. A hidden page draws nothing and doesn't wait. */
 function tableIsSeen() {
   const drawn = new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve)));
   const enough = new Promise((resolve) => setTimeout(resolve, UNSEEN_MS));
@@ -70,9 +70,9 @@ async function ask() {
   return isOver && ENDS.includes(store.sweep.state) ? OVER_MS : LIVE_MS;
 }
 
-/** What was seen last may be over by now. */
+/** Mark values that may be outdated. */
 async function forgetWhatGoesOn() {
-  say(document.getElementById("left"), "not known any more");
+  say(document.getElementById("left"), "unknown");
   say(document.getElementById("state"), `was ${store.sweep.state.toLowerCase()}`);
   (await actions)([]);
 }
@@ -82,7 +82,7 @@ function gone() {
   if (store.sweep === null) return `the server has ended: ${again} shows the sweep`;
   if (ENDS.includes(store.sweep.state)) return `the sweep has ended; ${again} shows it again`;
   forgetWhatGoesOn();
-  return `the sweep's server has ended; ${again} shows what became of the sweep`;
+  return `the sweep's server has ended; ${again} shows the sweep's current state`;
 }
 
 new RunTable(store, home);

@@ -1,4 +1,4 @@
-// The run table: a page of rows in an order, kept up with the store without moving what the reader looks at.
+// The run table: one page of sorted rows, updated in place, so that visible rows don't jump.
 
 import { columnsOf, fillMenu, Hidden } from "./columns.js";
 import { element, say } from "./format.js";
@@ -48,7 +48,7 @@ export class RunTable {
     this.#soon();
   }
 
-  /** Draw once, however much happens at once. */
+  /** Draw once for several simultaneous changes. */
   #soon() {
     if (this.#due) return;
     this.#due = true;
@@ -121,7 +121,7 @@ export class RunTable {
     return element("td", {}, box);
   }
 
-  /** Rows are kept by their run: one that is focused or selected stays the same element. */
+  /** Rows are kept by run, so that a focused or selected row stays the same element. */
   #drawBody(here) {
     const focused = document.activeElement;
     const before = this.#rows;
@@ -157,7 +157,7 @@ export class RunTable {
     return line;
   }
 
-  /** A run's id, which leads to its page where there are any: a report has none. */
+  /** Return a run's id as a link to its page, or as text in a report, which has no pages. */
   #name(id) {
     return this.#home === null ? id : element("a", { href: `${this.#home}/runs/${encodeURIComponent(id)}` }, id);
   }
