@@ -35,7 +35,7 @@ def words(page: Page, key: str) -> str:
 
 
 def test_each_key_has_a_chart_and_a_spike_is_in_it(sight: Sight) -> None:
-    assert float(words(sight.page, "loss").rpartition("greatest ")[2].rstrip(".")) > 3
+    assert float(words(sight.page, "loss").rpartition("maximum ")[2].rstrip(".")) > 3
     assert words(sight.page, "accuracy").startswith("accuracy: last ")
     assert words(sight.page, "cpu").startswith("cpu: last ")
     assert sight.complaints() == []

@@ -89,7 +89,7 @@ def test_each_chart_says_what_it_shows(drawn: Sight) -> None:
         f"{RUNS} of {RUNS} runs over 6 varied parameters, {FAILED} of them failed"
     )
     assert f"Best of {RUNS - FAILED - 1} finished runs" in words(page, "best")
-    assert words(page, "importance").startswith("optimizer.lr tells most.")
+    assert words(page, "importance").startswith("optimizer.lr matters most.")
     assert "against 6 varied parameters" in words(page, "scatter")
     assert "1 restart (▲), 2 retries (↻), 1 quarantine (■)" in words(page, "timeline")
     assert words(page, "histories") == f"loss of {RUNS} shown runs."
@@ -115,7 +115,7 @@ def test_dragging_along_an_axis_filters_all(sight: Sight) -> None:
     chosen = shown(page)
     assert 0 < len(chosen) < RUNS
     assert min(rates[row] for row in chosen) > max(rates[row] for row in range(RUNS) if row not in chosen)
-    assert "Chosen: optimizer.lr: ≥" in words(page, "parallel")
+    assert "Ranges: optimizer.lr: ≥" in words(page, "parallel")
     page.wait_for_function(
         "(many) => document.body.innerText.includes(`loss of ${many} shown runs`)", arg=len(chosen)
     )
@@ -137,7 +137,7 @@ def test_axes_are_brushed_by_keyboard_too(sight: Sight) -> None:
     fields.get_by_label("at most").press("Enter")
     rates = column(page, "parameters.optimizer.lr")
     assert shown(page) == [row for row, rate in enumerate(rates) if rate <= 0.001]
-    page.get_by_role("button", name="Clear what is chosen").press("Enter")
+    page.get_by_role("button", name="Clear ranges").press("Enter")
     assert len(shown(page)) == RUNS
     assert fields.get_by_label("at most").input_value() == ""
 

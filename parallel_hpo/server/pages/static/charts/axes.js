@@ -1,8 +1,8 @@
-/** Axes of the parallel coordinates: where a value stands, between 0 (bottom) and 1 (top). Pure. */
+/** Axes of the parallel coordinates: positions of values between 0 (bottom) and 1 (top). */
 
 import { asText, extent, logSteps, roundSteps, short } from "./numbers.js";
 
-/** Where runs stand that have no value on an axis: below it. */
+/** Position of runs without a value: below the axis. */
 export const UNSET = -0.1;
 const MOST_TICKS = 8;
 
@@ -31,7 +31,7 @@ function numbers(column, wantsLog, declared) {
   return { log, low, high, listed, place, unplace, ticks };
 }
 
-/** Return whether listed numbers grow by the same factor each, as 16, 32, 64 do. */
+/** Return whether listed numbers grow by a constant factor, as 16, 32, 64 do. */
 function isGeometric(values) {
   if (!values || values.length < 3 || !values.every((value) => typeof value === "number" && value > 0)) return false;
   const sorted = [...values].sort((one, other) => one - other);
@@ -48,7 +48,7 @@ function categories(values) {
   return { log: false, texts, place, ticks };
 }
 
-/** Return each value once as a text: numbers by size, the others in the order of the alphabet. */
+/** Return the distinct values as text: numbers by size, others alphabetically. */
 function distinct(values) {
   const byText = new Map(values.map((value) => [asText(value), value]));
   const order = ([text, value], [other, otherValue]) =>

@@ -1,4 +1,4 @@
-/** The best value so far, over the runs that finished and over time, with each run's own value. */
+/** The best value so far over finished runs and over time, with each run's own value. */
 
 import { choice, listen, oncePerFrame, tick } from "./elements.js";
 import { Figure } from "./figure.js";
@@ -10,7 +10,7 @@ import { colours, onTheme, rowColour } from "./theme.js";
 
 const HEIGHT = 280;
 
-/** Draw it into an element; it follows the store. */
+/** Draw the chart into an element; it follows the store. */
 export function draw(section, store) {
   const figure = new Figure(section, "Best value so far");
   const wanted = { over: "runs", log: false };
@@ -35,7 +35,7 @@ export function draw(section, store) {
   };
 }
 
-/** Return the finished runs with a value in the order of their ends: {row, x, y, at}, and the course of the best. */
+/** Return the finished runs with a value in the order of their ends, {row, x, y, at}, and the best so far at each. */
 export function courseOfBest(store, over) {
   const { state, value, started, ended } = store.runs;
   const begun = extent(started)?.[0] ?? 0;
@@ -82,15 +82,15 @@ function paintBest(figure, store, { over, log }) {
 }
 
 function linesOf(store, { row, x, y }, over) {
-  const when = over === "time" ? `after ${duration(x)}` : `finished as number ${x}`;
+  const when = over === "time" ? `after ${duration(x)}` : `finished run ${x}`;
   return [nameOf(store, row), `${metricOf(store)?.name ?? "value"}: ${short(y)}`, when];
 }
 
 function describe(figure, store, points, course) {
   const failed = store.runs.state.filter(isFailed).length;
-  const others = failed ? ` ${failed} runs failed and have none.` : "";
+  const others = failed ? ` ${failed} runs failed and have no value.` : "";
   if (!points.length) return figure.say(`No run has finished with a value yet.${others}`);
   const first = course.indexOf(course.at(-1));
   const name = nameOf(store, points[first].row);
-  return figure.say(`Best of ${points.length} finished runs: ${short(course.at(-1))}, by ${name}, which finished as number ${first + 1}.${others}`);
+  return figure.say(`Best of ${points.length} finished runs: ${short(course.at(-1))}, by ${name}, finished run ${first + 1}.${others}`);
 }

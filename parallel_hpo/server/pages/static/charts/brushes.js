@@ -1,11 +1,11 @@
-/** What is chosen on the axes of the parallel coordinates, in values, so that it survives new data. Pure. */
+/** The selections on the axes of the parallel coordinates, stored as values, so that they survive new data. */
 
 import { UNSET } from "./axes.js";
 import { asText, short } from "./numbers.js";
 
-/** A set of brushes by the axis's name: {low, high, unset} of numbers, or {texts} of categories (null: not set). */
+/** Brushes by axis name: {low, high, unset} of numbers, or {texts} of categories (null: not set). */
 export class Brushes extends Map {
-  /** Choose what lies between two places of an axis; one below the axis takes those without a value, too. */
+  /** Select the values between two positions; a position below the axis includes runs without a value. */
   setPlaces(axis, first, second) {
     const [low, high] = [Math.min(first, second), Math.max(first, second)];
     const unset = low <= UNSET / 2;
@@ -16,7 +16,7 @@ export class Brushes extends Map {
     }
   }
 
-  /** Return the two places of an axis between which its brush lies; null where there is none, or it has holes. */
+  /** Return the two ends of an axis's brush; null if there is none, or it has gaps. */
   places(axis) {
     const brush = this.get(axis.name);
     if (!brush || brush.texts) return null;
@@ -25,7 +25,7 @@ export class Brushes extends Map {
     return [brush.unset ? UNSET * 1.3 : Math.max(-0.02, edge(brush.low, -0.02)), top];
   }
 
-  /** Return whether a brush takes the value on its axis; where there is no brush, all are taken. */
+  /** Return whether an axis's brush includes the value; without a brush all are included. */
   takes(name, value) {
     const brush = this.get(name);
     if (!brush) return true;
@@ -35,13 +35,13 @@ export class Brushes extends Map {
     return !brush.none && (brush.low === null || value >= brush.low) && (brush.high === null || value <= brush.high);
   }
 
-  /** Return what is chosen in words, one text for each brush. */
+  /** Return a text for each brush. */
   words(axes) {
     return axes.filter((axis) => this.has(axis.name)).map((axis) => `${axis.label}: ${inWords(this.get(axis.name))}`);
   }
 }
 
-/** Return the values at two places; beyond the axis's ends there is no bound. */
+/** Return the values at two positions; positions beyond the axis's ends give no bound. */
 function reach(axis, low, high) {
   if (high < 0) return { low: null, high: null, none: true };
   return { low: low <= 0 ? null : axis.unplace(low), high: high >= 1 ? null : axis.unplace(high) };

@@ -1,4 +1,4 @@
-/** Several courses of numbers in one plot: painting, and which is under the pointer. */
+/** Several curves in one plot: painting, and the one under the pointer. */
 
 import { nearestIndex, paintLine } from "./marks.js";
 import { short } from "./numbers.js";
@@ -9,7 +9,7 @@ const REACH = 24; // CSS pixels above and below a line
 export const HEIGHT = 280;
 
 /**
- * Draw courses into a host; returns what `plot` returns, null where there is nothing to draw.
+ * Draw curves into a host; returns the result of `plot`, or null if there is nothing to draw.
  *
  * courses: [{name, colour, width, x: [], y: [], pick}], x rising; look: {smoothing, log, x: label and {time}, y: label}.
  */
@@ -60,7 +60,7 @@ function nearest(courses, place, left, top, look) {
   return { ...found, lines: [course.name, value, `${look.x}: ${short(course.x[index])}`], pick: course.pick };
 }
 
-/** Return the index of the point before a place on the canvas, or at it. */
+/** Return the index of the point at or before a position on the canvas. */
 function around(xs, place, left) {
   const share = (left - place.x(xs[0])) / (place.x(xs.at(-1)) - place.x(xs[0]) || 1);
   const index = nearestIndex(xs, xs[0] + share * (xs.at(-1) - xs[0]));

@@ -1,10 +1,10 @@
 /**
- * How much each parameter alone tells of the metric. Pure.
+ * The importance of each parameter alone for the metric.
  *
- * Runs are put into bins of the parameter (numbers: as many runs each; categories: one each). The importance is
- * the share of the variance of the metric's ranks that lies between the bins, less what chance alone would give
- * (epsilon squared). It sees bends and categories, not what only two parameters together do. The correlation is
- * Spearman's, of numbers alone. Ranks, as a run that went astray must not decide.
+ * Runs are grouped by the parameter (numbers: bins with equal numbers of runs; categories: one group each). The
+ * importance is the share of the variance of the metric's ranks between groups, corrected for chance (epsilon
+ * squared). It includes nonlinear effects and categories, but not interactions of parameters. The correlation is
+ * Spearman's, for numbers only. Ranks are robust against outliers.
  */
 
 import { asText } from "./numbers.js";
@@ -12,7 +12,7 @@ import { asText } from "./numbers.js";
 const LEAST_RUNS = 6;
 const MOST_BINS = 8;
 
-/** Return {importance, correlation, runs} of a column against values; importance is null for fewer than six runs. */
+/** Return {importance, correlation, runs} of a column for values; importance is null for fewer than six runs. */
 export function effect(column, values) {
   const rows = column.flatMap((value, row) => (isThere(value) && Number.isFinite(values[row]) && values[row] !== null ? [row] : []));
   if (rows.length < LEAST_RUNS) return { importance: null, correlation: null, runs: rows.length };
@@ -26,7 +26,7 @@ function isThere(value) {
   return value !== null && value !== undefined;
 }
 
-/** Return the rank of each value, equal ones their mean rank. */
+/** Return the rank of each value; equal values get their mean rank. */
 export function ranks(values) {
   const order = values.map((_, index) => index).sort((one, other) => values[one] - values[other]);
   const ranked = new Array(values.length);
@@ -39,7 +39,7 @@ export function ranks(values) {
   return ranked;
 }
 
-/** Put numbers into bins of as many runs each; few different numbers are a bin each. */
+/** Group numbers into bins with equal numbers of runs; a few distinct numbers get a bin each. */
 function binsOfNumbers(values) {
   const count = Math.max(2, Math.min(MOST_BINS, Math.floor(Math.sqrt(values.length) / 1.5)));
   if (new Set(values).size <= count) return values;

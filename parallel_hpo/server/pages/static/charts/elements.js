@@ -1,6 +1,6 @@
-/** HTML elements and form controls. Texts become text, never HTML; nothing sets a style attribute. */
+/** HTML elements and form controls. Texts are never parsed as HTML; nothing sets a style attribute. */
 
-/** Return a new element; attributes that are functions are listeners, what is null or false is left out. */
+/** Return a new element; functions among the attributes become listeners, null and false are omitted. */
 export function element(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
@@ -11,7 +11,7 @@ export function element(tag, attributes = {}, ...children) {
   return made;
 }
 
-/** Return a labelled list to choose one of; options: [value, text] each. */
+/** Return a labelled select element; options: [value, text] each. */
 export function choice(label, options, chosen, changed) {
   const select = element("select", { change: () => changed(select.value) });
   const fill = (pairs) => select.replaceChildren(...pairs.map(([value, text]) => element("option", { value }, text)));
@@ -20,7 +20,7 @@ export function choice(label, options, chosen, changed) {
   return Object.assign(element("label", { class: "control" }, element("span", {}, label), select), { select, fill });
 }
 
-/** Return a labelled box to tick. */
+/** Return a labelled checkbox. */
 export function tick(label, ticked, changed) {
   const box = element("input", { type: "checkbox", checked: ticked, change: () => changed(box.checked) });
   return Object.assign(element("label", { class: "control tick" }, box, element("span", {}, label)), { box });
@@ -39,7 +39,7 @@ export function slider(label, most, step, value, changed) {
   return element("label", { class: "control" }, element("span", {}, label), range, said);
 }
 
-/** Return a labelled field for a number; `changed` gets null where it is empty. */
+/** Return a labelled number field; `changed` gets null for an empty one. */
 export function numberField(label, changed) {
   const field = element("input", {
     type: "number", step: "any",
@@ -48,7 +48,7 @@ export function numberField(label, changed) {
   return Object.assign(element("label", { class: "control" }, element("span", {}, label), field), { field });
 }
 
-/** Return a function that has `work` done once, before the next picture, however often it is called until then. */
+/** Return a function that runs `work` once before the next frame, for any number of calls. */
 export function oncePerFrame(work) {
   let asked = 0;
   const later = () => {
@@ -60,7 +60,7 @@ export function oncePerFrame(work) {
   return Object.assign(later, { cancel: () => cancelAnimationFrame(asked) });
 }
 
-/** Listen to several kinds of events of one target; returns a function that ends it. */
+/** Listen to several events of a target; returns a function that removes the listeners. */
 export function listen(target, listeners) {
   for (const [name, heard] of Object.entries(listeners)) target.addEventListener(name, heard);
   return () => {

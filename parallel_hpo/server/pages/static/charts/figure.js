@@ -1,8 +1,8 @@
-/** What each chart stands in: heading, controls, a place to draw, a text that says the same, and a tooltip. */
+/** The frame of each chart: heading, controls, drawing area, a text with the same content, and a tooltip. */
 
 import { element } from "./elements.js";
 
-/** A chart's place in its section of the page. */
+/** A chart's frame in its section of the page. */
 export class Figure {
   constructor(section, title) {
     this.section = section;
@@ -16,14 +16,14 @@ export class Figure {
     section.append(...this.added);
   }
 
-  /** Say in words what the picture shows; it is read aloud as the picture's name, too. */
+  /** Set the text that describes the chart; screen readers read it as the picture's name. */
   say(words) {
     if (this.words.textContent === words) return;
     this.words.textContent = words;
     for (const canvas of this.host.querySelectorAll("canvas[role=img]")) canvas.setAttribute("aria-label", words);
   }
 
-  /** Show lines of text beside a point of the window, the first as a title. */
+  /** Show a tooltip beside a point of the window; the first line is the title. */
   point(clientX, clientY, lines) {
     const box = this.section.getBoundingClientRect();
     this.tooltip.replaceChildren(...lines.map((line, index) => element(index ? "div" : "strong", {}, line)));
@@ -35,24 +35,24 @@ export class Figure {
     this.tooltip.style.top = `${top - box.top}px`;
   }
 
-  /** Take the tooltip away. */
+  /** Hide the tooltip. */
   unpoint() {
     this.tooltip.hidden = true;
   }
 
-  /** Remove all that was added to the section. */
+  /** Remove everything that was added to the section. */
   remove() {
     for (const part of this.added) part.remove();
   }
 }
 
-/** Return a canvas of a size in CSS pixels, and its context, which draws in them. */
+/** Return a canvas of a size in CSS pixels, and its context, scaled to these. */
 export function canvas(width, height, label) {
   const made = element("canvas", label === null ? { "aria-hidden": "true" } : { role: "img", "aria-label": label });
   return { canvas: made, context: resize(made, width, height) };
 }
 
-/** Give a canvas another size, which clears it; returns its context. */
+/** Resize and clear a canvas; returns its context. */
 export function resize(made, width, height) {
   const ratio = window.devicePixelRatio || 1;
   made.width = Math.round(width * ratio);

@@ -1,4 +1,4 @@
-/** The histories of the selected runs, else of those that are shown, over step or time. */
+/** The histories of the selected runs, or else of the shown ones, over step or time. */
 
 import { plotCourses } from "./course.js";
 import { choice, listen, oncePerFrame, slider, tick } from "./elements.js";
@@ -11,7 +11,7 @@ import { onTheme, rowColour } from "./theme.js";
 const MOST_RUNS = 200;
 const AXES = [["step", "step"], ["time", "time since the run's start"]];
 
-/** Draw them into an element; they follow the store. `options.base`: where histories come from. */
+/** Draw the chart into an element; it follows the store. `options.base`: source of the histories. */
 export function draw(section, store, { base }) {
   const chart = new Histories(section, store, sourceOf(base));
   return { destroy: () => chart.destroy() };
@@ -45,7 +45,7 @@ class Histories {
     );
   }
 
-  /** Offer the keys that there are now; the metric's own is chosen first. */
+  /** Update the list of keys; the metric's key is the default. */
   offerKeys() {
     const { keys } = this.store;
     const metric = metricOf(this.store)?.name;
@@ -72,7 +72,7 @@ class Histories {
     return undefined;
   }
 
-  /** Have the histories read again of runs that go on; they are drawn when they are there. */
+  /** Read the histories of running runs again, and draw them on arrival. */
   readGrown() {
     if (this.wanted.key !== null && this.cache.markGrown()) this.cache.get(this.wanted.key, this.wanted.x, wantedRows(this.store).rows);
   }
@@ -87,9 +87,9 @@ class Histories {
   describe(rows, courses, chosen) {
     const runs = chosen ? "selected runs" : "shown runs";
     const { length: drawn } = courses;
-    const more = rows.more ? ` The ${MOST_RUNS} best of ${rows.more} are drawn; select or filter for others.` : "";
-    const failed = this.cache.error ? ` They could not all be read: ${this.cache.error}.` : "";
-    const waits = this.cache.loading ? " More are being read." : "";
+    const more = rows.more ? ` Only the ${MOST_RUNS} best of ${rows.more} are drawn; select or filter to see others.` : "";
+    const failed = this.cache.error ? ` Some could not be read: ${this.cache.error}.` : "";
+    const waits = this.cache.loading ? " More are loading." : "";
     this.figure.say(`${this.wanted.key} of ${drawn} ${runs}.${more}${waits}${failed}`);
   }
 
@@ -102,7 +102,7 @@ class Histories {
   }
 }
 
-/** Return the rows to draw: the selected ones, else those shown; of too many the best. */
+/** Return the rows to draw: the selected ones, or else the shown ones; if there are too many, the best. */
 function wantedRows(store) {
   const selected = [...store.selected].map((id) => store.row(id)).filter((row) => row !== undefined && row >= 0);
   if (selected.length) return { rows: selected.slice(0, MOST_RUNS), chosen: true };

@@ -1,12 +1,12 @@
-/** Histories that have been read, by key, axis and run; what is missing or has grown is asked for, all at once. */
+/** Cache of histories by key, axis and run; missing and outdated ones are requested together. */
 
-const POINTS_IN_ALL = 60_000; // so many are as much as a picture can show
+const POINTS_IN_ALL = 60_000; // as many as a picture can show
 const [LEAST_POINTS, MOST_POINTS] = [200, 2000];
 const GROWING = new Set(["running", "pending"]);
 const AT_MOST_EACH_MS = 2000;
-const EPOCH = 1e8; // seconds: greater ones are times of the clock
+const EPOCH = 1e8; // seconds; greater values are clock times, not durations
 
-/** Whether a series has as many points as are asked for, or all that there are. */
+/** Return whether a series has the requested number of points, or all that exist. */
 function isEnough(series, points) {
   return series !== undefined && !series.stale && (series.points >= points || series.x.length < series.points);
 }
@@ -17,7 +17,7 @@ export class HistoryCache {
     Object.assign(this, { store, source, arrived, known: new Map(), loading: false, error: null, closed: false });
   }
 
-  /** Return what is known of rows as a Map by run id, and ask for the rest. */
+  /** Return the known histories of rows as a Map by run id, and request the rest. */
   get(key, x, rows) {
     const name = `${x} ${key}`;
     if (!this.known.has(name)) this.known.set(name, new Map());
@@ -46,14 +46,14 @@ export class HistoryCache {
     if (!this.closed) this.arrived();
   }
 
-  /** Times become seconds since the run's start. */
+  /** Convert clock times to seconds since the run's start. */
   shifted(id, axis, x) {
     if (axis !== "time" || !(x[0] > EPOCH)) return x;
     const start = Math.min(this.store.runs.started[this.store.row(id)] ?? x[0], x[0]);
     return x.map((at) => at - start);
   }
 
-  /** Take histories for old of runs that went on when they were read; returns whether there are any. */
+  /** Mark histories as outdated that were read from running runs; returns whether there are any. */
   markGrown() {
     const now = performance.now();
     let any = false;

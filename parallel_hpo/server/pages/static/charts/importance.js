@@ -1,4 +1,4 @@
-/** How much each varied parameter alone tells of the metric, as a list with bars. */
+/** The importance of each varied parameter alone, as a list with bars. */
 
 import { effect } from "./effects.js";
 import { element, listen, oncePerFrame, tick } from "./elements.js";
@@ -6,15 +6,15 @@ import { Figure } from "./figure.js";
 import { isFailed, onNews } from "./runs.js";
 
 const WHAT_IT_IS =
-  "Share of the variance of the metric's ranks that a parameter explains alone, in bins, less chance; with Spearman's " +
-  "correlation. What only several parameters together do is not in it.";
+  "Share of the variance of the metric's ranks that each parameter explains alone, corrected for chance; with " +
+  "Spearman's correlation. Interactions of parameters are not included.";
 
-/** Draw it into an element; it follows the store. */
+/** Draw the chart into an element; it follows the store. */
 export function draw(section, store) {
   const figure = new Figure(section, "Importance of parameters");
   let shownOnly = false;
   const again = oncePerFrame(() => list(figure, store, shownOnly));
-  figure.controls.append(tick("Of the chosen runs only", false, (ticked) => again((shownOnly = ticked))));
+  figure.controls.append(tick("Shown runs only", false, (ticked) => again((shownOnly = ticked))));
   const end = listen(store, { data: onNews(again), filter: () => shownOnly && again() });
   again();
   return {
@@ -34,7 +34,7 @@ function list(figure, store, shownOnly) {
     .map(({ name }) => ({ name, ...effect(store.column(`parameters.${name}`), values) }))
     .sort((one, other) => (other.importance ?? -1) - (one.importance ?? -1));
   figure.host.replaceChildren(element("ol", { class: "chart-bars" }, ...effects.map(row)));
-  const first = effects[0]?.importance ? `${effects[0].name} tells most. ` : "";
+  const first = effects[0]?.importance ? `${effects[0].name} matters most. ` : "";
   figure.say(first + WHAT_IT_IS);
 }
 

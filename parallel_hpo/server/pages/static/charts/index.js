@@ -1,4 +1,4 @@
-/** Puts charts where a page's template has room for them. */
+/** Draws charts into the sections of a page's template. */
 
 import * as best from "./best.js";
 import * as histories from "./histories.js";
@@ -16,9 +16,9 @@ const KINDS = {
 };
 
 /**
- * Draw the charts of a sweep into the sections of `root` that ask for one by data-chart; they follow the store.
+ * Draw the charts of a sweep into the sections of `root` with data-chart; they follow the store.
  *
- * base: the sweep's data address, or an object with the functions of source.js. Returns {destroy}.
+ * base: the URL of the sweep's data, or an object with the functions of source.js. Returns {destroy}.
  */
 export function mountSweep(root, store, base) {
   const sections = [...root.querySelectorAll("section[data-chart]")];
@@ -27,9 +27,9 @@ export function mountSweep(root, store, base) {
 }
 
 /**
- * Draw a run's charts into the sections of `root` that ask by data-charts; returns {destroy}.
+ * Draw a run's charts into the sections of `root` with data-charts; returns {destroy}.
  *
- * They follow "run-data" events of `root` with newer data: what has got new lines is read again.
+ * They follow "run-data" events of `root`: keys with new lines are read again.
  */
 export function mountRun(root, runData, base) {
   const drawn = [...root.querySelectorAll("section[data-charts]")].map((section) => {

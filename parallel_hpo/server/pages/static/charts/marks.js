@@ -1,9 +1,9 @@
-/** Points and lines on a plot's canvas, and which of them the pointer is near to. */
+/** Points and lines on a plot's canvas, and the one near the pointer. */
 
 const REACH = 12; // CSS pixels
 const MANY = 1500;
 
-/** Draw points of one colour as discs; as small squares where they are many, which takes a third of the time. */
+/** Draw points of one colour as discs, or many as small squares, which takes a third of the time. */
 export function paintPoints(context, points, place, colour, radius, alpha = 1) {
   context.fillStyle = colour;
   context.globalAlpha = alpha;
@@ -23,7 +23,7 @@ export function paintPoints(context, points, place, colour, radius, alpha = 1) {
   context.globalAlpha = 1;
 }
 
-/** Draw a line through values; `step`: level from each point to the next. What is no finite number is a gap. */
+/** Draw a line through values; `step`: horizontal until the next point. Values that are not finite are gaps. */
 export function paintLine(context, xs, ys, place, { colour, width = 1.25, alpha = 1, step = false }) {
   context.strokeStyle = colour;
   context.globalAlpha = alpha;
@@ -48,7 +48,7 @@ export function paintLine(context, xs, ys, place, { colour, width = 1.25, alpha 
   context.globalAlpha = 1;
 }
 
-/** Return the point nearest to a place on the canvas as {x, y, point} in its pixels; null: none is near. */
+/** Return the point nearest to a position on the canvas, {x, y, point} in its pixels; null if none is near. */
 export function nearestPoint(points, place, left, top) {
   let [nearest, least] = [null, REACH * place.ratio];
   for (const point of points) {
@@ -59,7 +59,7 @@ export function nearestPoint(points, place, left, top) {
   return nearest;
 }
 
-/** Return the place in sorted numbers of the one nearest to a value. */
+/** Return the index of the number nearest to a value, in sorted numbers. */
 export function nearestIndex(sorted, value) {
   let [low, high] = [0, sorted.length - 1];
   while (high - low > 1) {

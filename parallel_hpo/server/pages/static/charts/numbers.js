@@ -1,6 +1,6 @@
-/** Numbers, times and parameters' values as short texts. */
+/** Numbers, times and parameters' values as short text. */
 
-/** Return a number with four digits; "–" where there is none. */
+/** Return a number with four digits; "–" for none. */
 export function short(value) {
   if (value === null || value === undefined || Number.isNaN(value)) return "–";
   const size = Math.abs(value);
@@ -9,7 +9,7 @@ export function short(value) {
   return String(Number(value.toPrecision(4)));
 }
 
-/** Return the value of a parameter, whatever it is, as a text. */
+/** Return a parameter's value of any type as text. */
 export function asText(value) {
   if (value === null || value === undefined) return "not set";
   if (typeof value === "number") return short(value);
@@ -25,12 +25,12 @@ export function duration(seconds) {
   return `${Math.floor(whole / 3600)} h ${two(Math.floor((whole % 3600) / 60))} min`;
 }
 
-/** Return the time of day, in the reader's own manner. */
+/** Return the time of day in the browser's format. */
 export function clock(seconds) {
   return new Date(seconds * 1000).toLocaleTimeString();
 }
 
-/** Return round numbers between two, about as many as asked for. */
+/** Return about `count` round numbers between two numbers. */
 export function roundSteps(low, high, about) {
   if (!(high > low)) return [low];
   const rough = (high - low) / about;
@@ -41,7 +41,7 @@ export function roundSteps(low, high, about) {
   return Array.from({ length: count }, (_, index) => Number(((first + index) * step).toPrecision(12)));
 }
 
-/** Return powers of ten between two positive numbers; where there are few, their two- and fivefold, too. */
+/** Return powers of ten between two positive numbers; if there are few, also their multiples by 2 and 5. */
 export function logSteps(low, high, about) {
   const [first, last] = [Math.floor(Math.log10(low)), Math.ceil(Math.log10(high))];
   const powers = Array.from({ length: last - first + 1 }, (_, index) => first + index);
@@ -53,7 +53,7 @@ export function logSteps(low, high, about) {
   return finer.length >= 2 ? finer : roundSteps(low, high, about);
 }
 
-/** Return the least and the greatest finite number, above zero only where so asked; null: there is none. */
+/** Return the smallest and the greatest finite number, optionally only positive ones; null if there is none. */
 export function extent(values, positive = false) {
   let [low, high] = [Infinity, -Infinity];
   for (const value of values) {

@@ -1,4 +1,4 @@
-/** Parallel coordinates: a line for each run over the varied parameters and the metric; what is brushed filters all. */
+/** Parallel coordinates: a line per run over the varied parameters and the metric. Brushes filter the whole page. */
 
 import { UNSET, axisOf } from "./axes.js";
 import { Brushes } from "./brushes.js";
@@ -13,7 +13,7 @@ import { colours, onTheme } from "./theme.js";
 
 const FILTER = "parallel";
 
-/** Draw them into an element; they follow the store. */
+/** Draw the chart into an element; it follows the store. */
 export function draw(section, store) {
   const chart = new Parallel(section, store);
   return { destroy: () => chart.destroy() };
@@ -46,7 +46,7 @@ class Parallel {
       this.logMetric = ticked;
       this.measure();
     });
-    const clear = element("button", { type: "button", click: () => this.clear() }, "Clear what is chosen");
+    const clear = element("button", { type: "button", click: () => this.clear() }, "Clear ranges");
     this.figure.controls.append(log, clear, this.form.element);
   }
 
@@ -57,11 +57,11 @@ class Parallel {
     this.figure.host.classList.add("chart-scroll");
     this.figure.host.tabIndex = 0;
     this.figure.host.setAttribute("role", "group");
-    this.figure.host.setAttribute("aria-label", "Picture of parallel coordinates; it scrolls where it is wide");
+    this.figure.host.setAttribute("aria-label", "Parallel coordinates, scrollable");
     this.figure.host.append(this.base, this.over);
   }
 
-  /** Find axes, places and sizes anew. */
+  /** Compute axes, positions and sizes. */
   measure() {
     const { store } = this;
     const varied = store.parameters.filter((parameter) => parameter.varied);
@@ -92,7 +92,7 @@ class Parallel {
     this.describe();
   }
 
-  /** Draw what lies over the lines: brushes, selected runs, the one under the pointer. */
+  /** Draw the upper layer: brushes, selected runs, the run under the pointer. */
   paintOver(known = colours()) {
     const context = resize(this.over, this.at.width, HEIGHT);
     const chosen = [...this.store.selected].map((id) => this.store.row(id)).filter((row) => this.store.shown[row]);
@@ -102,7 +102,7 @@ class Parallel {
     });
   }
 
-  /** Return the stretches of an axis that are chosen. */
+  /** Return the selected ranges of an axis. */
   brushedPlaces(axis) {
     const whole = this.brushes.places(axis);
     if (whole) return [whole];
@@ -111,14 +111,14 @@ class Parallel {
     return places.map((place) => [place - 0.03, place + 0.03]);
   }
 
-  /** The brushes have changed. */
+  /** Apply changed brushes. */
   brushed() {
     this.form.refresh(this.axes);
     this.filter();
     this.paintOver();
   }
 
-  /** Have the store show what all brushes take. */
+  /** Set the store's filter to the runs that all brushes include. */
   filter() {
     const { brushes, axes, columns } = this;
     const used = axes.map((axis, index) => [axis.name, columns[index]]).filter(([name]) => brushes.has(name));
@@ -126,7 +126,7 @@ class Parallel {
     this.store.setFilter(FILTER, used.length ? takes : null);
   }
 
-  /** Some filter has changed; where all were dropped, the brushes are, too. */
+  /** Handle a changed filter: if all were removed, remove the brushes too. */
   filtered() {
     if (this.brushes.size && !this.store.filters.includes(FILTER)) this.clear();
     else this.repaint();
@@ -137,7 +137,7 @@ class Parallel {
     this.brushed();
   }
 
-  /** What the tooltip says of a run. */
+  /** Return the tooltip's lines for a run. */
   linesOf(row) {
     const values = this.axes.slice(0, -1).map((axis, index) => `${axis.label}: ${asText(this.columns[index][row])}`);
     const { runs } = this.store;
@@ -151,7 +151,7 @@ class Parallel {
     this.figure.say(
       `${shown} of ${this.store.count} runs over ${this.axes.length - 1} varied parameters` +
         `${failed ? `, ${failed} of them failed (dashed)` : ""}. ` +
-        (chosen.length ? `Chosen: ${chosen.join("; ")}.` : "Drag along an axis to choose runs."),
+        (chosen.length ? `Ranges: ${chosen.join("; ")}.` : "Drag along an axis to filter runs."),
     );
   }
 

@@ -1,9 +1,9 @@
-/** The brushes of the parallel coordinates as form fields: for the keyboard, and for exact bounds. */
+/** The brushes of the parallel coordinates as form fields, for the keyboard and exact bounds. */
 
 import { element, numberField, tick } from "./elements.js";
 import { short } from "./numbers.js";
 
-const MOST_BOXES = 40; // categories with more values than that are chosen in the table's filters
+const MOST_BOXES = 40; // categories with more values are selected in the table's filters
 
 /** Return {element, refresh(axes)}: a fieldset for each axis; `changed` is called after each change of `brushes`. */
 export function brushForm(brushes, changed) {
@@ -29,7 +29,7 @@ function fieldsOf(axis, brushes, changed) {
 function bounds(axis, brushes, changed) {
   const set = (part) => {
     const brush = { low: null, high: null, unset: false, ...brushes.get(axis.name), ...part };
-    brush.none = brush.low === null && brush.high === null; // then it takes those without a value alone
+    brush.none = brush.low === null && brush.high === null; // then it includes only runs without a value
     if (brush.none && !brush.unset) brushes.delete(axis.name);
     else brushes.set(axis.name, brush);
     changed();

@@ -1,4 +1,4 @@
-/** How the parallel coordinates are drawn: pixels of lines and axes on a canvas. */
+/** Draws the lines and axes of the parallel coordinates on a canvas. */
 
 import { UNSET } from "./axes.js";
 import { ramp, rowColour } from "./theme.js";
@@ -7,10 +7,10 @@ export const TOP = 44;
 export const HEIGHT = 380;
 const BOTTOM = 28;
 const SIDE = 70;
-const LEAST_GAP = 92; // CSS pixels between two axes, below which the picture scrolls
+const LEAST_GAP = 92; // minimum CSS pixels between two axes; the picture scrolls if it is too wide
 const SHADES = 16;
 
-/** Return where things stand in a picture of a width: {width, x(index), y(place), place(y)}. */
+/** Return the layout for a width: {width, x(index), y(place), place(y)}. */
 export function layout(available, axes) {
   const gaps = Math.max(1, axes.length - 1);
   const width = Math.max(available, SIDE * 2 + gaps * LEAST_GAP);
@@ -25,7 +25,7 @@ export function layout(available, axes) {
   };
 }
 
-/** Draw the lines of all rows: those that aren't shown faint, then the shown ones, the best last and strongest. */
+/** Draw the lines of all rows: hidden ones faint, then the shown ones, the best last and strongest. */
 export function paintLines(context, { rows, places, at, shown, shade, failed }, known) {
   const strokes = ramp(known.line, known.accent, SHADES + 4).slice(4);
   const groups = new Map();
@@ -44,7 +44,7 @@ export function paintLines(context, { rows, places, at, shown, shade, failed }, 
   context.globalAlpha = 1;
 }
 
-/** Draw rows once more, each thick and in its own colour. */
+/** Draw highlighted rows, thick and each in its own colour. */
 export function paintChosen(context, rows, { places, at }) {
   context.lineWidth = 2.5;
   for (const row of rows) {
@@ -66,7 +66,7 @@ function strokeRows(context, rows, places, at) {
   context.stroke();
 }
 
-/** Draw the axes with their names, ticks and the place of those without a value. */
+/** Draw the axes with names, ticks and the position of runs without a value. */
 export function paintAxes(context, axes, at, known, unsetWords) {
   context.font = "12px system-ui, sans-serif";
   context.lineJoin = "round";
@@ -92,7 +92,7 @@ export function paintAxes(context, axes, at, known, unsetWords) {
   });
 }
 
-/** Draw what is chosen on an axis. */
+/** Draw the selected ranges of an axis. */
 export function paintBrush(context, x, [low, high], at, known) {
   context.fillStyle = known.accent;
   context.globalAlpha = 0.3;
@@ -102,7 +102,7 @@ export function paintBrush(context, x, [low, high], at, known) {
   context.strokeRect(x - 9, at.y(high), 18, at.y(low) - at.y(high));
 }
 
-/** Write a text with a rim of the ground's colour, so that it can be read over lines. */
+/** Draw a text with an outline in the background colour, readable over lines. */
 function write(context, text, x, y, colour, ground) {
   context.strokeStyle = ground;
   context.lineWidth = 3;
@@ -112,7 +112,7 @@ function write(context, text, x, y, colour, ground) {
   context.fillText(text, x, y);
 }
 
-/** Return a text that is no wider than so many pixels; of a dotted name the end is kept. */
+/** Shorten a text to a width in pixels; the end of a dotted name is kept. */
 function fitted(context, text, width) {
   if (context.measureText(text).width <= width) return text;
   const dotted = text.includes(".") ? `…${text.slice(text.lastIndexOf(".") + 1)}` : text;

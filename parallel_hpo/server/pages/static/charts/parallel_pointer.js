@@ -1,12 +1,12 @@
-/** The pointer over the parallel coordinates: dragging along an axis brushes it, hovering says which run it is. */
+/** The pointer over the parallel coordinates: dragging along an axis brushes it, hovering shows the run. */
 
 import { listen } from "./elements.js";
 
-const AXIS_REACH = 14; // CSS pixels beside an axis that count as on it
-const LINE_REACH = 8; // and beside a line
-const CLICK = 4; // a shorter drag is a click, which takes the axis's brush away or picks a run
+const AXIS_REACH = 14; // maximum distance from an axis, in CSS pixels
+const LINE_REACH = 8; // maximum distance from a line, in CSS pixels
+const CLICK = 4; // a shorter drag is a click, which removes the axis's brush or selects a run
 
-/** Listen to the pointer over a chart's upper canvas; returns a function that ends it. */
+/** Listen to the pointer over a chart's upper canvas; returns a function that removes the listeners. */
 export function followPointer(chart) {
   const canvas = chart.over;
   let drag = null;
@@ -72,7 +72,7 @@ function pick(chart, event) {
   chart.store.select([...chosen]);
 }
 
-/** Return the shown row whose line passes nearest to a point; null: none is near. */
+/** Return the shown row whose line is nearest to a point; null if none is near. */
 function nearestRow(chart, x, y) {
   const { at, places, store } = chart;
   const right = places.findIndex((_, index) => at.x(index) >= x);

@@ -1,4 +1,4 @@
-/** Axes, zoom and pointer by uPlot, around what a chart paints itself. Drag zooms, a double click ends it. */
+/** Axes, zoom and pointer by uPlot; charts paint their own content. Dragging zooms, a double click resets. */
 
 import uPlot from "../vendor/uplot.js";
 
@@ -6,20 +6,20 @@ import { logSteps, short } from "./numbers.js";
 import { colours } from "./theme.js";
 
 const FONT = "12px system-ui, sans-serif";
-const MARGIN = 0.04; // of the values' range, so that no point lies on the frame
-const [BELOW, BESIDE] = [40, 64]; // room for an axis, in CSS pixels
-const BELOW_TIME = 54; // two lines: time, and the day where it changes
+const MARGIN = 0.04; // fraction of the values' range, so that no point lies on the frame
+const [BELOW, BESIDE] = [40, 64]; // size of an axis, in CSS pixels
+const BELOW_TIME = 54; // two lines: time, and the date where it changes
 const MOST_SIDEWAYS = 240;
 const MOST_LOG_TICKS = 6;
-const POINTERS = new WeakMap(); // by host: the last event of a pointer that is still over it
-const ZOOMS = new WeakMap(); // by host: what a plot was zoomed to that was drawn anew, and what its axes meant
+const POINTERS = new WeakMap(); // by host: last event of the pointer over it
+const ZOOMS = new WeakMap(); // by host: zoom of a replaced plot, and the meaning of its axes
 
 /**
- * Draw a plot into a figure's host, in the place of an earlier one.
+ * Draw a plot into a figure's host; it replaces an earlier one.
  *
- * x, y: {low, high, log, time, label, names, listed, reversed}; names: texts of the places 0, 1, 2, …
+ * x, y: {low, high, log, time, label, names, listed, reversed}; names: texts of the positions 0, 1, 2, …
  * paint(context, place): draws on the canvas; place.x(value), place.y(value) are its pixels, place.ratio one of CSS.
- * near(place, left, top): what is there, as {x, y, lines, pick}; left and top in the canvas's pixels. null: nothing.
+ * near(place, left, top): {x, y, lines, pick} of the nearest item, or null; left and top in the canvas's pixels.
  */
 export function plot(figure, { host = figure.host, label, height, x, y, paint, near }) {
   host.replaceChildren();
@@ -45,7 +45,7 @@ export function plot(figure, { host = figure.host, label, height, x, y, paint, n
   };
 }
 
-/** Return the ranges that a reader has zoomed to, null where he hasn't. */
+/** Return the zoomed ranges, null for axes without zoom. */
 function zoomOf(made, { x, y }) {
   const ranges = Object.fromEntries(["x", "y"].map((name) => [name, [made.scales[name].min, made.scales[name].max]]));
   const whole = { x: roomFor(x), y: roomFor(y) };
@@ -83,7 +83,7 @@ function roomFor({ low, high, log }) {
   return log ? [low / 1.15, high * 1.15] : padded(low, high);
 }
 
-/** Widen a range a little; one of no width, so that it has some. */
+/** Widen a range a little, also an empty one. */
 function padded(low, high) {
   const room = (high - low) * MARGIN || Math.abs(low) * MARGIN || 1;
   return [low - room, high + room];
@@ -98,19 +98,19 @@ function axis({ label, names, time, log, listed }, size) {
   };
 }
 
-/** Return what uPlot needs to know of an axis's ticks; those of a time axis are its own. */
+/** Return uPlot's options for an axis's ticks; a time axis uses uPlot's own. */
 function ticksOf({ names, time, log, listed }) {
   if (names) {
     return { splits: () => names.map((_, index) => index), values: (made, places) => places.map((place) => names[place] ?? "") };
   }
   const values = (made, splits) => splits.map((value) => (value === null ? "" : short(value)));
-  // uPlot's own ticks of a log axis go on for ever where the range is small
+  // uPlot's own ticks of a log axis never end if the range is small
   if (listed) return { values, splits: () => listed, filter: (made, splits) => splits };
   if (log) return { values, splits: (made, index, low, high) => logSteps(low, high, MOST_LOG_TICKS), filter: (made, splits) => splits };
   return time ? {} : { values };
 }
 
-/** Return the room that names need beside an axis; below one it is always the same. */
+/** Return the size of names beside an axis; below one it is constant. */
 function sideways(names, size) {
   if (size === BELOW) return size;
   const context = document.createElement("canvas").getContext("2d");
@@ -138,7 +138,7 @@ function clipped(made, work) {
   made.ctx.restore();
 }
 
-/** Show what the pointer is near to, also where it hasn't moved since an earlier plot, and pick it on a click. */
+/** Show the item near the pointer, also after a redraw without a move, and select it on a click. */
 function follow(figure, made, near, host) {
   const dot = made.over.appendChild(document.createElement("div"));
   dot.className = "chart-dot";
@@ -168,7 +168,7 @@ function follow(figure, made, near, host) {
     POINTERS.delete(host);
     left();
   });
-  queueMicrotask(() => POINTERS.has(host) && moved(POINTERS.get(host))); // uPlot has its sizes by then
+  queueMicrotask(() => POINTERS.has(host) && moved(POINTERS.get(host))); // uPlot knows its size by then
   made.over.addEventListener("click", (event) => {
     const still = Math.hypot(event.clientX - pressed[0], event.clientY - pressed[1]) < 4;
     if (still) found(event)?.pick?.();

@@ -1,4 +1,4 @@
-/** A run's page: every key that it logged as a chart of its own, read when it comes into view. */
+/** The charts of a run's page: one per logged key, loaded when it comes into view. */
 
 import { plotCourses } from "./course.js";
 import { choice, element, oncePerFrame, slider, tick } from "./elements.js";
@@ -11,7 +11,7 @@ const POINTS = 2000;
 const HEIGHT = 220;
 const AXES = [["step", "step"], ["time", "time (s)"]];
 
-/** Draw a chart for each key into a section; returns {update(keys), destroy}. `system`: the machine's own values. */
+/** Draw a chart for each key into a section; returns {update(keys), destroy}. `system`: system metrics. */
 export function drawKeys(section, keys, base, { system = false } = {}) {
   const charts = new KeyCharts(section, sourceOf(base), system);
   charts.update(keys);
@@ -43,7 +43,7 @@ class KeyCharts {
     );
   }
 
-  /** Have a chart for each key; those that are in view are read again. */
+  /** Update the charts to the keys, and reload those in view. */
   update(keys) {
     this.controls.hidden = keys.length === 0;
     this.empty.hidden = keys.length > 0;
@@ -65,7 +65,7 @@ class KeyCharts {
     for (const [key, chart] of this.charts) chart.figure.section.hidden = !key.includes(text);
   }
 
-  /** Draw all charts in view once more, from what was read or (`known` false) what is there now. */
+  /** Redraw all charts in view, from loaded data or (`known` false) from new data. */
   again(known) {
     for (const chart of this.charts.values()) chart.again(known);
   }
@@ -128,7 +128,7 @@ class KeyChart {
     const { y } = this.points;
     const range = extent(y);
     if (!range) return this.figure.say(`${this.key}: no numbers.`);
-    return this.figure.say(`${this.key}: last ${short(y.at(-1))}, least ${short(range[0])}, greatest ${short(range[1])}.`);
+    return this.figure.say(`${this.key}: last ${short(y.at(-1))}, minimum ${short(range[0])}, maximum ${short(range[1])}.`);
   }
 
   destroy() {
@@ -137,7 +137,7 @@ class KeyChart {
   }
 }
 
-/** Times since the epoch become seconds since the first. */
+/** Convert times since the epoch to seconds since the first. */
 function sinceStart(points, axis) {
   if (axis !== "time" || !(points.x[0] > 1e8)) return points;
   return { ...points, x: points.x.map((at) => at - points.x[0]) };

@@ -1,11 +1,11 @@
-/** What charts ask of a store's runs. Pure. */
+/** Functions of a store's runs for charts. */
 
 /** Return whether a run in this state has failed. */
 export function isFailed(state) {
   return state === "failed" || state === "crashed";
 }
 
-/** Return {name, goal} of the sweep's metric, null where it has none. */
+/** Return {name, goal} of the sweep's metric, or null. */
 export function metricOf(store) {
   return store.sweep?.metric ?? null;
 }
@@ -15,7 +15,7 @@ export function isBetter(store, one, other) {
   return metricOf(store)?.goal === "maximize" ? one > other : one < other;
 }
 
-/** Return for each row how good its value is, from 0 (worst) to 1 (best); null: it has none, or its run failed. */
+/** Return each row's quality from 0 (worst) to 1 (best); null without a value or for failed runs. */
 export function ranked(store) {
   const values = store.column("value");
   const worstFirst = (one, other) => Number(isBetter(store, values[one], values[other])) - Number(isBetter(store, values[other], values[one]));
@@ -25,18 +25,18 @@ export function ranked(store) {
   return ranks;
 }
 
-/** Return the rows that have a value. */
+/** Return the rows with a value. */
 export function rowsWith(values) {
   return values.flatMap((value, row) => (value === null || value === undefined ? [] : [row]));
 }
 
-/** Return a run's name for people. */
+/** Return a run's display name. */
 export function nameOf(store, row) {
   const [name, id] = [store.runs.name[row], store.runs.id[row]];
   return name && name !== id ? `${name} (${id})` : id;
 }
 
-/** Return a listener for a store's "data" that heeds only those in which runs came or changed. */
+/** Return a listener for a store's "data" events that ignores those without new or changed runs. */
 export function onNews(heard) {
   return ({ detail }) => {
     if (!detail || detail.complete || detail.changed) heard();

@@ -1,4 +1,4 @@
-/** The metric against each varied parameter, a small picture each. */
+/** The metric against each varied parameter, one small plot each. */
 
 import { axisOf } from "./axes.js";
 import { element, listen, oncePerFrame, tick } from "./elements.js";
@@ -10,9 +10,9 @@ import { isFailed, metricOf, nameOf, onNews } from "./runs.js";
 import { colours, onTheme, rowColour } from "./theme.js";
 
 const HEIGHT = 210;
-const JITTER = 0.5; // of the distance between two categories, so that equal ones don't hide each other
+const JITTER = 0.5; // fraction of the distance between categories, so that equal values don't overlap
 
-/** Draw them into an element; they follow the store. */
+/** Draw the plots into an element; they follow the store. */
 export function draw(section, store) {
   const figure = new Figure(section, "Metric against each parameter");
   figure.host.classList.add("chart-grid");
@@ -46,7 +46,7 @@ function paintAll(figure, store, log) {
   const values = store.column("value").filter((value) => Number.isFinite(value) && value !== null);
   figure.say(
     `${metric} of ${values.length} runs against ${varied.length} varied parameters. ` +
-      "Failed runs stand without a value at the foot; runs that don't have a parameter are left out of its picture.",
+      "Failed runs are at the bottom, without a value. Runs without a parameter are not in its plot.",
   );
   return varied.map((parameter, index) => paintOne(figure, hosts[index], store, parameter, log)).filter(Boolean);
 }
@@ -78,7 +78,7 @@ function paintOne(figure, host, store, parameter, log) {
   });
 }
 
-/** Return the runs that have the parameter as points, failed ones below all others, and the range of the metric. */
+/** Return the runs with the parameter as points, failed ones below all others, and the range of the metric. */
 function pointsOf(store, axis, column, log) {
   const values = store.column("value");
   const [low, high] = extent(values, log) ?? [0, 1];

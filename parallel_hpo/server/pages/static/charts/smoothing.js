@@ -1,8 +1,8 @@
-/** Smoothing of a history: W&B's time-weighted exponential average, which heeds gaps between points. Pure. */
+/** Smoothing of a history: W&B's time-weighted exponential average, which accounts for gaps between points. */
 
-const SPAN = 1000; // steps of the average over the whole range, however many points there are
+const SPAN = 1000; // steps of the average over the whole range, for any number of points
 
-/** Return `ys` smoothed by a weight from 0 (as they are) to below 1; gaps stay gaps. */
+/** Return `ys` smoothed by a weight from 0 (unchanged) to below 1; gaps stay gaps. */
 export function smoothed(xs, ys, weight) {
   if (!weight || xs.length < 2) return ys;
   const range = xs.at(-1) - xs[0] || 1;

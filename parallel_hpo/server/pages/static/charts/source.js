@@ -1,8 +1,8 @@
-/** Where charts get what the store doesn't hold: from the server's data address, or from an object that has it all. */
+/** The source of data that the store doesn't contain: the server, or an object with all data. */
 
 /**
- * Return {histories, timeline, history} of a base: an address, or an object with such functions (a report's).
- * What is asked with `seen`, a revision, is at least as new as that, and shared by all pages that have seen it.
+ * Return {histories, timeline, history} of a base: a URL, or an object with these functions (a report's).
+ * The answer to a request with `seen`, a revision, is at least as new, and shared by all pages with it.
  */
 export function sourceOf(base) {
   if (typeof base !== "string") return base;
@@ -19,6 +19,6 @@ function query(asked) {
 
 async function json(address) {
   const answer = await fetch(address, { credentials: "same-origin" });
-  if (!answer.ok) throw new Error(`the server said ${answer.status}`);
+  if (!answer.ok) throw new Error(`the server answered ${answer.status}`);
   return answer.json();
 }

@@ -4,19 +4,19 @@ const NAMES = ["text", "muted", "surface", "line", "accent", "good", "bad", "war
 const DARK = matchMedia("(prefers-color-scheme: dark)");
 const GOLDEN_ANGLE = 137.508; // degrees: neighbouring rows get hues that are far apart
 
-/** Return the page's colours by name, as they are now. */
+/** Return the page's current colours by name. */
 export function colours() {
   const style = getComputedStyle(document.documentElement);
   return Object.fromEntries(NAMES.map((name) => [name, style.getPropertyValue(`--${name}`).trim() || "gray"]));
 }
 
-/** Call back whenever the page turns dark or light; returns a function that ends it. */
+/** Call back when the page changes between dark and light; returns a function that removes the listener. */
 export function onTheme(changed) {
   DARK.addEventListener("change", changed);
   return () => DARK.removeEventListener("change", changed);
 }
 
-/** Return the colour of a row, which is the same in all charts. */
+/** Return the colour of a row, the same in all charts. */
 export function rowColour(row) {
   const hue = Math.round((row * GOLDEN_ANGLE + 210) % 360);
   return DARK.matches ? `hsl(${hue} 65% 66%)` : `hsl(${hue} 65% 40%)`;
@@ -32,7 +32,7 @@ export function ramp(from, to, steps) {
   });
 }
 
-/** Return red, green and blue of any colour that a style sheet can name. */
+/** Return red, green and blue of a CSS colour. */
 function channels(colour) {
   const context = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
   context.fillStyle = colour;
@@ -40,7 +40,7 @@ function channels(colour) {
   return [...context.getImageData(0, 0, 1, 1).data.slice(0, 3)];
 }
 
-/** The colour of a run's state, one of those of `colours()`. */
+/** Return the colour of a run's state, one of `colours()`. */
 export function stateColour(state, known) {
   if (state === "failed" || state === "crashed") return known.bad;
   if (state === "finished") return known.good;

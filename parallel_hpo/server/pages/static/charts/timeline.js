@@ -1,4 +1,4 @@
-/** Workers and their devices over time: runs as bars, restarts, retries and quarantines as marks, what is idle empty. */
+/** Workers and their devices over time: runs as bars; restarts, retries and quarantines as marks. */
 
 import { element, listen, oncePerFrame } from "./elements.js";
 import { Figure } from "./figure.js";
@@ -8,14 +8,14 @@ import { onNews } from "./runs.js";
 import { sourceOf } from "./source.js";
 import { colours, onTheme, stateColour } from "./theme.js";
 
-const LANE = 30; // CSS pixels a worker
-const AROUND = 84; // and for the axis
-const AT_MOST_EACH_MS = 2000; // where runs have come or changed
-const GROWS_EACH_MS = 5000; // where they only go on
+const LANE = 30; // CSS pixels per worker
+const AROUND = 84; // CSS pixels for the axis
+const AT_MOST_EACH_MS = 2000; // minimum time between updates if runs are new or have changed
+const GROWS_EACH_MS = 5000; // time between updates if runs only continue
 const MARKS = { restart: "▲", retry: "↻", quarantine: "■" };
 const PLURALS = { restart: "restarts", retry: "retries", quarantine: "quarantines" };
 
-/** Draw it into an element; it follows the store. `options.base`: where the timeline comes from. */
+/** Draw the chart into an element; it follows the store. `options.base`: source of the timeline. */
 export function draw(section, store, { base }) {
   const figure = new Figure(section, "Workers and devices");
   const source = sourceOf(base);
@@ -83,7 +83,7 @@ function paintTimeline(figure, store, { now, lanes, bars, marks }) {
   });
 }
 
-/** Say which colour is which outcome, above the picture. */
+/** Add the legend of outcomes above the picture. */
 function showLegend(figure, bars) {
   const known = colours();
   const outcomes = [...new Set(bars.map(outcomeOf))].sort();
@@ -145,7 +145,7 @@ function paintMarks(context, place, marks, known) {
   }
 }
 
-/** Return the mark or the bar at a place of the canvas. */
+/** Return the mark or the bar at a position of the canvas. */
 function found(place, left, top, bars, marks) {
   const reach = 8 * place.ratio;
   const mark = marks.find(({ lane, at }) => Math.hypot(place.x(at) - left, place.y(lane) - top) < reach);
@@ -164,7 +164,7 @@ function linesOf({ bar, mark, lane }, names) {
 }
 
 function describe(figure, lanes, bars, marks) {
-  if (!bars.length) return figure.say("No run has been started yet.");
+  if (!bars.length) return figure.say("No run has started yet.");
   const begun = bars.reduce((first, { start }) => Math.min(first, start), Infinity);
   const over = bars.reduce((last, { until }) => Math.max(last, until), 0);
   const busy = bars.reduce((sum, { start, until }) => sum + until - start, 0);
