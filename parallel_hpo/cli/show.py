@@ -27,6 +27,7 @@ from parallel_hpo.core.values import dotted, strict
 if TYPE_CHECKING:
     from parallel_hpo.analysis.result import RunSummary
     from parallel_hpo.records.folders import KnownSweep
+    from parallel_hpo.server.services.pool import PoolSummary
 
 _RUN_COLUMNS: Final = (
     *("run_id", "outcome", "reason", "attempts", "slot", "machine", "device", "duration_s", "value"),
@@ -86,10 +87,11 @@ def show_status(directory: Path, sweep: str | None, *, as_json: bool) -> None:
 
     sweeps = known_sweeps(directory, unreadable=warn) if sweep is None else [find_anywhere(directory, sweep)]
     listed = list(sweeps)
-    paused = _paused(directory, listed)
+    paused, pools = _ask_database(directory, listed, with_pools=sweep is None)
     if sweep is not None and not paused and _runs_elsewhere(listed[0]):
         paused = _paused_elsewhere(listed[0])
     described = [_describe(known, paused=known.sweep_id in paused) for known in listed]
+    described += map(_describe_pool, pools)
     if as_json:
         described = _with_sizes(directory, described)
         print_for_machines(json.dumps(described if sweep is None else described[0], indent=2))
@@ -151,20 +153,31 @@ def show_best(directory: Path, sweep: str, *, as_json: bool) -> None:
         print_for_machines(f"{run.run_id}  {metric}={run.value:g}  {json.dumps(run.parameters)}")
 
 
-def _paused(directory: Path, listed: Sequence[KnownSweep]) -> frozenset[str]:
-    """Return the sweeps that are paused in the embedded server's database."""
+def _ask_database(
+    directory: Path, listed: Sequence[KnownSweep], *, with_pools: bool
+) -> tuple[frozenset[str], list[PoolSummary]]:
+    """Return what the embedded server's database knows besides the ledgers.
+
+    These are the ids of the paused ones among the sweeps, and the pools of sweeps that have no folder here.
+    """
     asked = [known.sweep_id for known in listed if _may_be_paused(known)]
-    if not asked:
-        return frozenset()
+    if not asked and not (with_pools and (directory / "server.db").exists()):
+        return frozenset(), []
+    from parallel_hpo.records.folders import folders_of_sweeps
     from parallel_hpo.server import local  # SQLAlchemy takes 0.2 s to import
+    from parallel_hpo.server.services import pool
     from parallel_hpo.server.services.sweeps import paused_among
 
     try:
         with local.opened(directory) as context:
-            return frozenset() if context is None else paused_among(context, asked)
+            if context is None:
+                return frozenset(), []
+            folders = [folder.name for folder in folders_of_sweeps(directory)]
+            pools = pool.summaries(context, without=folders) if with_pools else []
+            return paused_among(context, asked), pools
     except BackendError as error:
         warn(error)
-        return frozenset()
+        return frozenset(), []
 
 
 def _may_be_paused(known: KnownSweep) -> bool:
@@ -212,6 +225,30 @@ def _describe(known: KnownSweep, *, paused: bool) -> dict[str, Any]:
         "best": None if best_run is None else best_run.value,
         **asdict(total(run.consumption for run in known.runs)),
         "folder": str(known.folder) if known.folder.exists() else None,
+    }
+
+
+def _describe_pool(pool: PoolSummary) -> dict[str, Any]:
+    """Return the row of a sweep that has no folder here; what its runs used is in its events only."""
+    from parallel_hpo.core.messages import UNKNOWN
+
+    return {
+        "sweep": pool.sweep_id,
+        "date": _date(pool.opened_at),
+        "name": pool.name,
+        "project": pool.project,
+        "running": pool.is_performed,
+        "paused": True if pool.is_paused else None,
+        "backend": pool.backend,
+        "count": pool.count,
+        "started": sum(pool.outcomes.values()),
+        **{outcome.value: pool.outcomes.get(outcome, 0) for outcome in Outcome},
+        "open": pool.outcomes.get(None, 0),
+        "machines": ", ".join(pool.machines) or None,
+        "metric": pool.metric,
+        "best": pool.best,
+        **asdict(UNKNOWN),
+        "folder": None,
     }
 
 

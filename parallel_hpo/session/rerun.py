@@ -86,7 +86,7 @@ def run_again(again: RerunRequest, environment: Mapping[str, str]) -> int:
             keep_login=backend.keeps_login,
             debug=again.debug,
             seed=again.run.seed,
-            hint=_versions_hint(again.known),
+            hint=_versions_hint(again.known) if isinstance(main, PickledMain) else "",
         )
         return _perform(order)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from base64 import b64encode
 from contextlib import closing
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from parallel_hpo.server.services import pool
 from parallel_hpo.session.membership import versions_here
 from tests.cli.folders import leave_sweep
 from tests.cluster.pools import joined, left, over, started
-from tests.server.acting import SessionSetup, grid
+from tests.server.acting import Clock, SessionSetup, grid
 from tests.server.pooling import VERSIONS, end, machine, new_pool, start, told
 
 NO_SERVER = {"WANDB_BASE_URL": "http://127.0.0.1:9"}
@@ -113,6 +114,30 @@ def test_a_main_that_cannot_be_read_is_an_error_that_names_the_versions(tmp_path
         text = f"{sweep} was made with {words} ({here.parallel_hpo} here): the main of {sweep} can't be read"
         assert str(failed.value).startswith(text)
         assert str(failed.value).endswith("No module named 'parallel_hpo.gone'")
+
+
+def test_status_lists_sweeps_that_machines_performed(
+    performed: tuple[Path, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory, sweep = performed
+    leave_sweep(directory / "here", [0.1])
+    with closing(SessionSetup(directory, clock=Clock(time.time()))) as stage:
+        for name in ("here", "cloud"):
+            pool.open_pool(stage.world, name, new_pool(name, configuration=CONFIGURATION))
+        pool.join(stage.world, "cloud", machine("gpu2"))
+    show_status(directory, None, as_json=True)
+    rows = {row["sweep"]: row for row in json.loads(capsys.readouterr().out)}
+    assert list(rows) == ["here", sweep, "cloud"]
+    show_status(directory, sweep, as_json=True)
+    alone = json.loads(capsys.readouterr().out)
+    by_counts = {"name": None, "metric": "loss", "best": None, "date": rows[sweep]["date"]}
+    assert rows[sweep] == alone | by_counts
+    assert (rows["cloud"]["name"], rows["cloud"]["project"], rows["cloud"]["running"]) == (
+        "digits",
+        "p",
+        True,
+    )
+    assert (rows["cloud"]["machines"], rows["cloud"]["started"], rows["here"]["finished"]) == ("gpu2", 0, 1)
 
 
 def test_a_sweep_with_a_ledger_is_read_from_its_folder(performed: tuple[Path, str]) -> None:

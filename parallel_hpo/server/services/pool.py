@@ -6,9 +6,12 @@ and a completed sweep is finished.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 
+from parallel_hpo.config.sweep_types import Goal
 from parallel_hpo.core.keys import node_key
 from parallel_hpo.core.messages import SweepEnd
 from parallel_hpo.core.pool_messages import (
@@ -23,11 +26,13 @@ from parallel_hpo.core.pool_messages import (
     PoolState,
     version_problem,
 )
-from parallel_hpo.core.types import RunId
+from parallel_hpo.core.types import Outcome, RunId, SweepPath
 from parallel_hpo.count import pool_ending, pool_exchange
 from parallel_hpo.count.pool_exchange import exchange as exchanged
 from parallel_hpo.count.pool_state import Moment, Pool, PoolDraft, PoolNode
+from parallel_hpo.server import engines
 from parallel_hpo.server.context import AppContext
+from parallel_hpo.server.rules.sweeps import SweepState
 from parallel_hpo.server.services import supervision
 from parallel_hpo.server.services import sweeps as sweep_service
 from parallel_hpo.server.store import pool as store
@@ -150,6 +155,65 @@ def watch(world: AppContext, sweep_id: str, event: int) -> PoolNews:
         running = store.running(transaction, sweep_id)
     living = sum(1 for node in nodes if not pool_exchange.is_silent(node, pool, moment))
     return PoolNews(tuple(events), (), 0, pool.ends, living, running)
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSummary:
+    """A sweep as its pool's counts say it, without its runs."""
+
+    sweep_id: str
+    opened_at: float
+    """Seconds since the epoch."""
+    backend: str
+    project: str
+    name: str | None
+    metric: str | None
+    best: float | None
+    """Best value of its ended runs; None also if the sweep is on another server."""
+    is_paused: bool
+    is_performed: bool
+    """Whether a node has a lease."""
+    machines: tuple[str, ...]
+    """Names of all nodes that ever joined."""
+    count: int | None
+    outcomes: Mapping[Outcome | None, int]
+    """Number of runs by outcome; None: those that are open."""
+
+
+def summaries(world: AppContext, *, without: Collection[str]) -> list[PoolSummary]:
+    """Return summaries of all pools, except those of sweeps with these ids; the first opened first."""
+    moment = Moment(world.clock(), max(world.up_since, world.clock_set_at()))
+    with world.database.read() as transaction:
+        pools = [each for each in store.all_pools(transaction) if each[0] not in without]
+        return [_summary(transaction, sweep_id, pool, moment) for sweep_id, pool in pools]
+
+
+def _summary(transaction: Transaction, sweep_id: str, pool: Pool, moment: Moment) -> PoolSummary:
+    sweep = sweeps.find(transaction, sweep_id) if pool.is_local else None
+    if sweep is not None:
+        project, name, wanted = sweep.project, sweep.display_name, engines.metric_of(sweep.config)
+        maximize = wanted is not None and wanted.goal is Goal.MAXIMIZE
+        metric = None if wanted is None else wanted.name
+        best = None if wanted is None else sweeps.best_value(transaction, sweep_id, maximize=maximize)
+    else:
+        request = json.loads(str(store.facts(transaction, sweep_id)))
+        project, name = SweepPath.parse(request["path"]).project, request["configuration"].get("name")
+        metric, best = (request["configuration"].get("metric") or {}).get("name"), None
+    nodes = store.nodes(transaction, sweep_id)
+    return PoolSummary(
+        sweep_id=sweep_id,
+        opened_at=pool.opened_at,
+        backend="local" if pool.is_local else "wandb",
+        project=project,
+        name=name,
+        metric=metric,
+        best=best,
+        is_paused=sweep is not None and sweep.state is SweepState.PAUSED,
+        is_performed=any(not pool_exchange.is_silent(node, pool, moment) for node in nodes),
+        machines=store.node_names(transaction, sweep_id),
+        count=pool.count,
+        outcomes=store.outcomes(transaction, sweep_id),
+    )
 
 
 @contextmanager

@@ -95,6 +95,26 @@ def find(connection: Connection, sweep_id: str) -> Pool | None:
     return None if row is None else _pool(row)
 
 
+def all_pools(connection: Connection) -> list[tuple[str, Pool]]:
+    """Return all pools with their sweeps' ids, by the time at which they were opened last."""
+    rows = connection.execute(select(pools).order_by(pools.c.opened_at, pools.c.sweep_id))
+    return [(row.sweep_id, _pool(row)) for row in rows]
+
+
+def outcomes(connection: Connection, sweep_id: str) -> dict[Outcome | None, int]:
+    """Count a pool's runs by their outcomes; None: those that are open."""
+    query = select(pool_runs.c.outcome, func.count()).where(pool_runs.c.sweep_id == sweep_id)
+    rows = connection.execute(query.group_by(pool_runs.c.outcome))
+    return {None if outcome is None else Outcome(outcome): number for outcome, number in rows}
+
+
+def node_names(connection: Connection, sweep_id: str) -> tuple[str, ...]:
+    """Return the names of all nodes that ever joined a pool, in the order of their first joining."""
+    query = select(pool_nodes.c.name).where(pool_nodes.c.sweep_id == sweep_id)
+    names = connection.scalars(query.group_by(pool_nodes.c.name).order_by(func.min(pool_nodes.c.epoch)))
+    return tuple(names)
+
+
 def nodes(connection: Connection, sweep_id: str, epoch: int | None = None) -> list[PoolNode]:
     """Return a pool's living nodes, and the one with `epoch` in any state."""
     rows = connection.execute(_NODES, {"sweep": sweep_id, "epoch": epoch or _NO_EPOCH})
