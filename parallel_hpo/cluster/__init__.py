@@ -1,9 +1,9 @@
-"""One sweep on many machines, as seen by the process that called `optimize`: it performs no run itself.
+"""One sweep on many machines: the coordinator, which runs in the process that called `optimize`.
 
-    lead ─▶ stage: the server that machines reach, the sweep, its pool
-         ─▶ crew: a node on each machine, through an engine          (a thread)
-         ─▶ line: what the pool tells, and what it is told           (a thread)
-         ─▶ loop: stops, deadlines, the end ─▶ mirror: the ledger, the observer
+    setup ─▶ session: server, sweep, pool, ledger
+          ─▶ nodes: a node on each machine, through a cluster engine   (a thread)
+          ─▶ watcher: requests to the pool and its news                (a thread)
+          ─▶ loop: stops, deadlines, the end ─▶ EventCopier: the ledger, the observer
 
-What is counted is in the pool (`protocol.pool`); nodes draw their runs there.
+The coordinator executes no runs. The pool counts them, and nodes get their runs from it.
 """

@@ -1,18 +1,9 @@
-"""What every engine of machines offers: which there are, a node started on one, and how nodes have ended.
+"""The interface of cluster engines, and helpers that they share: names, addresses, JSON lines, output tails.
 
     machines() ─▶ start(machine, command) ─▶ … ended() ─▶ stop() ─▶ close()
 
-Whoever has one asks it from one thread. What says that an engine can't be had is a BackendError, a UsageError
-or a MissingExtraError. `choose.chosen_engine` says which it is, `hosted.HostedEngine` is one in use.
-
-By which names and addresses machines are known.
-
-Machines of one host's name are told apart: the second is NAME-2, for as long as it is there. This machine is
-reached from another by its address on the way there.
-
-What processes of this room tell each other: one message a line, as JSON.
-
-The output of a process: passed on, and its end kept, so that an error can say what came last.
+An engine is used from one thread. If it is unavailable it raises BackendError, UsageError or
+MissingExtraError. `choose.chosen_engine` selects one, `hosted.HostedEngine` runs it in a process of its own.
 """
 
 from __future__ import annotations
@@ -30,36 +21,36 @@ from parallel_hpo.core.pool_messages import as_json, read
 
 @dataclass(frozen=True, slots=True)
 class ClusterMachine:
-    """A machine that an engine knows, whether a node has been started on it or not."""
+    """A machine of an engine, with or without a node."""
 
     name: str
-    """What people call it; no two of an engine have one name."""
+    """Displayed name, unique within the engine."""
     address: str
-    """Where the engine finds it, in the engine's own words; another one after it was away."""
+    """Address in the engine's own form; it may change when the machine comes back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeCommand:
-    """What is run on a machine: by the interpreter of the engine's own worker there, in its environment.
+    """The command of a node, run by the interpreter and in the environment of the engine's worker there.
 
-    Masks of devices that the engine has set there are kept: the node sees exactly what it was given.
+    Device masks set by the engine are kept.
     """
 
     arguments: tuple[str, ...]
-    """What follows the interpreter, as ("-m", "parallel_hpo", "join", …)."""
+    """Arguments of the interpreter, as ("-m", "parallel_hpo", "join", …)."""
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """Added to the environment there; keys among them are in no command line and in no file."""
+    """Variables to add to the environment; secret keys among them are in no command line and no file."""
     grace_s: float
-    """Seconds from the SIGTERM that ends it to the SIGKILL of all that is left of it."""
+    """Seconds between SIGTERM and the SIGKILL of all that is left."""
 
 
 HEAD_STDERR: Final = "PARALLEL_HPO_HEAD_STDERR"
-"""Variable that names the head's stderr to guards: a node that has the same needs to be heard once only."""
+"""Variable with the id of the coordinator's stderr: a guard with the same stderr need not print there."""
 STDERR: Final = 2
 
 
 def open_file(descriptor: int) -> str:
-    """Return what tells the file or terminal behind a descriptor from all others; '' where it is closed."""
+    """Return a unique id of the file or terminal behind a descriptor; '' if it is closed."""
     try:
         known = os.fstat(descriptor)
     except OSError:
@@ -69,67 +60,67 @@ def open_file(descriptor: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class NodeTaskEnd:
-    """How the task ended that had started a node on a machine."""
+    """The end of a task that ran a node."""
 
     machine: ClusterMachine
     returned: bool
-    """Whether its own last word came, which proves that nothing of it runs; else this is only a hint."""
+    """Whether the guard reported the end, which proves that nothing of the node runs; else only a hint."""
     exit_code: int | None = None
-    """The node's own where it returned; -9 for one that was killed by SIGKILL."""
+    """The node's exit code if it returned; -9 after SIGKILL."""
     error: str = ""
-    """What the engine says, or the last lines of a node that failed; '' where all went well."""
+    """The engine's error, or the last lines of a failed node; '' if all went well."""
 
 
 class ClusterEngine(Protocol):
-    """An engine in use."""
+    """A connection to a cluster engine."""
 
     @property
     def name(self) -> str:
-        """What people call the engine: Ray, Dask, Slurm."""
+        """The engine's displayed name: Ray, Dask, Slurm."""
 
     def machines(self) -> tuple[ClusterMachine, ...]:
-        """Return the machines that it has now, by name; later there may be others."""
+        """Return the present machines, by name."""
 
     def start(self, machine: ClusterMachine, command: NodeCommand) -> None:
-        """Start a node there; returns at once, also where the machine has no room yet.
+        """Start a node on a machine without waiting, even if the machine is busy.
 
-        A machine whose node has ended may be given another.
+        A machine whose node has ended may get another.
         """
 
     def ended(self) -> tuple[NodeTaskEnd, ...]:
-        """Return what has ended since the last call, each once; never waits."""
+        """Return the tasks that have ended since the last call, without waiting."""
 
     def stop(self) -> None:
-        """End all nodes that it started, and wait for it: `grace_s` and 5 seconds at the most."""
+        """End all its nodes and wait for them, `grace_s` and 5 seconds at most."""
 
     def close(self) -> None:
-        """Leave the engine as it was found; `stop` comes first."""
+        """Disconnect from the engine, after `stop`."""
 
     def own_address(self) -> str | None:
-        """Return the address by which its machines reach this one; None where it can't tell."""
+        """Return the address by which its machines reach this one; None if unknown."""
 
 
 def address_towards(host: str) -> str | None:
-    """Return this machine's address on the way to a host; None where no way is known. Nothing is sent."""
+    """Return this machine's address on the route to a host; None without a route. Nothing is sent."""
     try:
-        family, kind, _, _, place = socket.getaddrinfo(host, 9, type=socket.SOCK_DGRAM)[0]
+        family, kind, _, _, address = socket.getaddrinfo(host, 9, type=socket.SOCK_DGRAM)[0]
         with socket.socket(family, kind) as probe:
-            probe.connect(place)
+            probe.connect(address)
             return str(probe.getsockname()[0])
     except OSError:
         return None
 
 
 class MachineNames:
-    """What the machines of one engine are called, by their addresses."""
+    """Unique names of an engine's machines; the second machine of one host is NAME-2."""
 
     def __init__(self) -> None:
         self._names: dict[str, str] = {}
 
     def name(self, found: Sequence[tuple[str, str]]) -> tuple[ClusterMachine, ...]:
-        """Return machines of (address, host's name), in the order of their own names.
+        """Return machines for (address, host name) pairs, sorted by name.
 
-        A name is free again once its machine is gone: one that comes back may have another address.
+        The name of a machine that is gone becomes free: it may come back with another address.
         """
         there = {address for address, _ in found}
         self._names = {address: name for address, name in self._names.items() if address in there}
@@ -144,30 +135,30 @@ class MachineNames:
         return ClusterMachine(self._names[address], address)
 
 
-Told = TypeVar("Told")
+MessageT = TypeVar("MessageT")
 
 
 def to_line(message: Any) -> str:
-    """Return a message as a line, its end included."""
+    """Return a message as one line of JSON with its line end."""
     return json.dumps(as_json(message)) + "\n"
 
 
-def read_line(kind: type[Told], line: bytes | str) -> Told:
-    """Return the message of that kind; ValueError where the line is none, or was cut short."""
+def read_line(kind: type[MessageT], line: bytes | str) -> MessageT:
+    """Return the message of that kind; ValueError if the line is not one, or is cut short."""
     return read(kind, json.loads(line))
 
 
 KEPT_BYTES: Final = 2000
-"""Enough for an error's message, and few enough for any pipe."""
+"""Size of the tail in bytes: enough for an error message, and fits into any pipe."""
 PATIENCE_S: Final = 1.0
-"""For the last output, after the death of all that could write any."""
+"""Timeout for the last output in seconds, after all writers have died."""
 
 
 class OutputTail:
-    """Reads until the end, in a thread."""
+    """Reads a process's output in a thread, copies it, and keeps its tail for an error message."""
 
     def __init__(self, source: IO[bytes], passed_on_to: int | None = None) -> None:
-        """`passed_on_to` is a file descriptor; None: nobody sees it."""
+        """`passed_on_to` is a file descriptor for the copy; None: no copy."""
         self._source = source
         self._target = passed_on_to
         self._kept = b""
@@ -175,7 +166,7 @@ class OutputTail:
         self._thread.start()
 
     def last_words(self) -> str:
-        """Return the end of it; called when nothing can come any more."""
+        """Return the tail; call it after all writers have ended."""
         self._thread.join(PATIENCE_S)
         return self._kept.decode(errors="replace").strip()
 
@@ -189,4 +180,4 @@ class OutputTail:
         try:
             _ = self._target is not None and os.write(self._target, some)
         except OSError:
-            self._target = None  # nobody reads it any more; the writer must not stand still for that
+            self._target = None  # it has no reader any more, which must not block the writer

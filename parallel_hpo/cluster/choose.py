@@ -1,7 +1,4 @@
-"""Which engine a sweep's machines come from: that of its section, else the one that joblib is set to.
-
-joblib is asked which backend is active here, and for its client; it is not asked to run anything.
-"""
+"""Selects the cluster engine of a sweep: from its section, else from joblib's active backend."""
 
 from __future__ import annotations
 
@@ -21,9 +18,9 @@ OF_JOBLIB: Final = {"DaskDistributedBackend": MachineEngine.DASK, "RayBackend": 
 
 
 def chosen_engine(machines: Machines | None) -> ClusterChoice | None:
-    """Return the engine that finds the machines, or None where none shall.
+    """Return the engine that finds the machines, or None.
 
-    Asked for in the thread that joblib's backend was set in.
+    Must run in the thread in which joblib's backend was set.
     """
     backend = get_active_backend()[0]
     engine = (machines and machines.engine) or OF_JOBLIB.get(type(backend).__name__)
@@ -48,14 +45,14 @@ def _slurm(address: str | None, count: int | Literal["auto"]) -> ClusterChoice:
 
 
 def _with_client(client: Any, count: int | Literal["auto"]) -> ClusterChoice:
-    """Return Dask, reached as a client reaches it that this program has already."""
+    """Return Dask with the address and security of the program's own client."""
     if client is None:
         return ClusterChoice(MachineEngine.DASK, count=count)
     address = client.scheduler.address
     if address.startswith("inproc:"):
         how = "make it with processes=True, or give machines.address"
         raise UsageError(
-            f"Dask: the cluster at {address} is within this process, and is no other machine: {how}"
+            f"Dask: the cluster at {address} is within this process, not on another machine: {how}"
         )
     encrypted = client.security.require_encryption
     security = base64.b64encode(pickle.dumps(client.security)).decode() if encrypted else ""
@@ -63,7 +60,7 @@ def _with_client(client: Any, count: int | Literal["auto"]) -> ClusterChoice:
 
 
 def _default_client() -> Any:
-    """The client that this program has made, if any; Dask is not imported for that."""
+    """Return the program's own Dask client, if any, without importing Dask."""
     distributed = sys.modules.get("distributed")
     if distributed is None:
         return None
@@ -74,7 +71,7 @@ def _default_client() -> Any:
 
 
 def _address_of_ray() -> str | None:
-    """Where the cluster is that this program is connected to, if any; Ray is not imported for that."""
+    """Return the address of the Ray cluster this program is connected to, if any, without importing Ray."""
     ray = sys.modules.get("ray")
     if ray is None or not ray.is_initialized():
         return None

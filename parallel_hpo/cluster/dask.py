@@ -1,7 +1,7 @@
-"""Dask: each host that has a worker is a machine; a task that is pinned to one of its workers runs the node.
+"""Dask: each host with a worker is a machine; a task pinned to one of its workers runs the node.
 
-A pinned task is not run elsewhere when its worker dies: it waits for that worker, for ever. So a death is
-seen by the worker's absence. Dask ends no running task: `stop` asks the worker's own process to.
+When its worker dies, a pinned task waits for that worker forever, so a death is seen by the worker's absence.
+Dask can't end a running task: `stop` asks the worker's process to do it.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from parallel_hpo.core.errors import BackendError
 from parallel_hpo.core.libraries import library
 
 ANSWER_S: Final = 10.0
-"""For a scheduler's answer."""
+"""Timeout for a scheduler's answer, in seconds."""
 FIRST: Final = 1000
-"""The priority of a node's task: what else waits at the cluster must not keep a machine from joining."""
+"""Priority of a node's task, above the cluster's other waiting tasks."""
 LOOK_S: Final = 0.05
-"""Between two looks whether nodes have ended."""
+"""Interval between checks for ended nodes, in seconds."""
 
 
 class DaskEngine:
@@ -40,7 +40,7 @@ class DaskEngine:
     name = "Dask"
 
     def __init__(self, address: str | None, security: Any = None) -> None:
-        """`address` and `security` are as `distributed.Client` takes them; None: as Dask is configured."""
+        """`address` and `security` are arguments of `distributed.Client`; None: Dask's configuration."""
         distributed = library("distributed", extra="dask")
         where = address or _configured("scheduler-address")
         if where is None:
@@ -68,19 +68,19 @@ class DaskEngine:
         ends = {task: end for task in self._tasks if (end := self._end(task, workers)) is not None}
         for task in ends:
             del self._tasks[task]
-            task.cancel()  # else it begins when another worker gets the address of one that is gone
+            task.cancel()  # else it starts when a new worker gets the address of a dead one
         return tuple(ends.values())
 
     def stop(self) -> None:
-        going = {task: told for task, told in self._tasks.items() if task.status == "pending"}
+        going = {task: node for task, node in self._tasks.items() if task.status == "pending"}
         workers = self._workers()
         for task, (machine, _) in going.items():
             if machine.address in workers:
                 self._client.run(stop_node, task.key, workers=[machine.address], on_error="ignore")
         there = [task for task, (machine, _) in going.items() if machine.address in workers]
-        until = time.monotonic() + time_to_end(told for _, told in going.values())
+        until = time.monotonic() + time_to_end(command for _, command in going.values())
         while any(task.status == "pending" for task in there) and time.monotonic() < until:
-            time.sleep(LOOK_S)  # of those that don't answer, `ended` goes on to say nothing
+            time.sleep(LOOK_S)  # nodes that don't answer stay out of `ended`
 
     def close(self) -> None:
         self._client.cancel(list(self._tasks))
@@ -105,12 +105,12 @@ class DaskEngine:
 
 
 def perform(token: str, command: NodeCommand) -> NodeExit:
-    """Run a node, as the task of a worker."""
+    """Run a node as a worker's task."""
     return run_node(token, command, own_environment(os.environ))
 
 
 def own_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return a worker's environment without what its nanny has set in it: one thread for each library."""
+    """Return a worker's environment without its nanny's variables, which limit libraries to one thread."""
     nannys = _configured("distributed.nanny.pre-spawn-environ") or {}
     return {name: value for name, value in environment.items() if value != str(nannys.get(name))}
 

@@ -1,12 +1,12 @@
-"""The process between engine and node on a machine: it ends the node with the engine, and proves its end.
+"""The process between an engine and a node: it ends the node together with the engine, and proves its end.
 
-    engine's worker, or srun ── stdin: a NodeCommand, then nothing until its end ─▶ guard ──▶ node
-                             ◀─ stdout: a line at the start, a GuardWord at the end ─┤
-                             ◀─ stderr: what the node prints ────────────────────────┘
+    engine's worker, or srun ── stdin: a NodeCommand, then nothing until its end ────▶ guard ──▶ node
+                             ◀─ stdout: a GuardMessage at the start and at the end ─────┤
+                             ◀─ stderr: the node's output ──────────────────────────────┘
 
-The end of stdin is the one way to end a node, whether somebody closes it or dies. What it says at the end
-it says after all that was below it is dead: that is the proof which an engine's own word is not. Signals are
-not its business: those of a batch system reach every process of a job, the node too.
+The node ends when stdin ends, closed or by the writer's death. The guard reports the end after all processes
+below it have died; an engine's own report does not prove that. The guard ignores signals: a batch system
+sends them to every process of a job, the node included.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ NOT_ITS_OWN: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUS
 
 @dataclass(frozen=True, slots=True)
 class GuardMessage:
-    """What a guard says: that it is there, and how the node has ended, of which nothing is left then."""
+    """A guard's report: it has started, or the node and all its processes have ended."""
 
     exit_code: int | None = None
-    """None: it has begun."""
+    """None: the guard has started."""
     last_words: str = ""
 
 
@@ -41,14 +41,14 @@ def main() -> None:
     for number in NOT_ITS_OWN:
         signal.signal(number, lambda *_: None)  # not SIG_IGN, which the node would inherit
     tree.be_subreaper()
-    told = sys.stdin.buffer.readline()
-    if not told:
-        return  # whoever started it has gone already
-    command = read_command(told)
+    line = sys.stdin.buffer.readline()
+    if not line:
+        return  # its parent is gone already
+    command = read_command(line)
     say(GuardMessage())
     node = start(command)
     assert node.stdout is not None
-    # The head shows what happens here by itself: on one terminal with it every line would come twice.
+    # The coordinator shows the node's notices: on the same terminal every line would appear twice.
     is_heads_own = command.variables.get(HEAD_STDERR) == open_file(STDERR)
     output = OutputTail(node.stdout, passed_on_to=None if is_heads_own else STDERR)
     threading.Thread(target=end_with_stdin, args=(node, command.grace_s), daemon=True).start()
@@ -58,13 +58,13 @@ def main() -> None:
 
 
 def read_command(line: bytes) -> NodeCommand:
-    """Return the command of a line, without pydantic, which takes as long as all else of this one's start."""
+    """Return the command in a line, without pydantic, which would double the guard's start time."""
     words = json.loads(line)
     return NodeCommand(arguments=tuple(words.pop("arguments")), **words)
 
 
 def say(word: GuardMessage) -> None:
-    with suppress(BrokenPipeError):  # nobody is there any more to hear it
+    with suppress(BrokenPipeError):  # the reader is gone
         print(to_line(word), end="", flush=True)
 
 
@@ -81,7 +81,7 @@ def start(command: NodeCommand) -> subprocess.Popen[bytes]:
 
 
 def end_with_stdin(node: subprocess.Popen[bytes], grace_s: float) -> None:
-    """Wait for stdin's end, and end the node; all below it dies with it."""
+    """Wait for stdin's end, then end the node; all processes below it die with it."""
     while os.read(sys.stdin.fileno(), 4096):
         pass
     node.terminate()

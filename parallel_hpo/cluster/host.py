@@ -1,8 +1,8 @@
-"""The process in which an engine's client lives, for the process that owns the engine.
+"""The process of an engine's client, so that the coordinator (its owner) never depends on the client.
 
-A client may hang for as long as its cluster does, and Ray's ends the process that it is in when the cluster
-is away for a minute: neither may hold up a sweep. And when the owner dies, this one still ends the nodes,
-which Dask alone would not do. `talk` says what is told on stdin and stdout.
+A client may hang as long as its cluster does, and Ray's exits its process when the cluster is away for a
+minute. When the owner dies, this process still ends the nodes, which Dask alone would not do. The messages on
+stdin and stdout are in `hosted.py`.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from parallel_hpo.cluster.base import ClusterEngine, NodeTaskEnd, read_line, to_
 from parallel_hpo.cluster.dask import DaskEngine
 from parallel_hpo.cluster.hosted import (
     ClusterChoice,
+    HostMessage,
     HostReady,
     HostRefused,
     HostReport,
     Order,
     StopNodes,
-    Told,
 )
 from parallel_hpo.cluster.node_process import hinted, said_by
 from parallel_hpo.cluster.ray import RayEngine
@@ -36,16 +36,14 @@ from parallel_hpo.core.errors import ParallelHPOError
 
 Answer = TypeVar("Answer")
 LOOK_S: Final = 0.5
-"""Between two questions to the engine how its nodes are."""
+"""Interval between checks of the engine's nodes, in seconds."""
 
 
 def main() -> None:
     """Serve the owner until its end."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is the owner's, which then says what to do
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the owner handles Ctrl-C
     to_owner = os.fdopen(os.dup(sys.stdout.fileno()), "w")
-    os.dup2(
-        sys.stderr.fileno(), sys.stdout.fileno()
-    )  # what a client prints is nothing that the owner expects
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # a client's output must not mix with messages
     say = sayer(to_owner)
     try:
         engine = make(read_line(ClusterChoice, sys.stdin.buffer.readline()))
@@ -60,19 +58,19 @@ def main() -> None:
         engine.close()
 
 
-def sayer(to: TextIO) -> Callable[[Told], None]:
-    """Return what tells the owner, who may have gone."""
+def sayer(to: TextIO) -> Callable[[HostMessage], None]:
+    """Return a function that sends a message to the owner, who may be gone."""
 
-    def say(told: Told) -> None:
+    def say(message: HostMessage) -> None:
         with suppress(OSError):
-            to.write(to_line(told))
+            to.write(to_line(message))
             to.flush()
 
     return say
 
 
 def make(choice: ClusterChoice) -> ClusterEngine:
-    """Return the engine itself."""
+    """Connect to the chosen engine."""
     match choice.engine:
         case MachineEngine.SLURM:
             return SlurmEngine(choice.count, os.environ)
@@ -86,7 +84,7 @@ def make(choice: ClusterChoice) -> ClusterEngine:
 
 
 def orders(source: int) -> Iterator[Order | None]:
-    """Yield what the owner tells until its end; None where for a while it told nothing."""
+    """Yield the owner's orders until its end, and None after each LOOK_S without one."""
     rest = b""
     while True:
         if not select.select([source], [], [], LOOK_S)[0]:
@@ -100,12 +98,12 @@ def orders(source: int) -> Iterator[Order | None]:
             yield read_line(cast(Any, Order), line)
 
 
-def serve(engine: ClusterEngine, told: Iterable[Order | None], say: Callable[[Told], None]) -> None:
-    """Do what the owner tells, and tell it what has changed."""
+def serve(engine: ClusterEngine, orders: Iterable[Order | None], say: Callable[[HostMessage], None]) -> None:
+    """Execute the owner's orders, and report changes."""
     machines = engine.machines()
     nothing: tuple[NodeTaskEnd, ...] = ()
-    for order in told:
-        ended = _obey(engine, order)
+    for order in orders:
+        ended = _execute(engine, order)
         before, machines = machines, _ask(engine.machines, machines)
         ended += _ask(engine.ended, nothing)
         stopped = isinstance(order, StopNodes)
@@ -113,23 +111,23 @@ def serve(engine: ClusterEngine, told: Iterable[Order | None], say: Callable[[To
             say(HostReport(machines, ended, stopped))
 
 
-def _obey(engine: ClusterEngine, order: Order | None) -> tuple[NodeTaskEnd, ...]:
-    """Do it; return the end of a node that could not be started."""
+def _execute(engine: ClusterEngine, order: Order | None) -> tuple[NodeTaskEnd, ...]:
+    """Execute an order; return the end of a node that could not be started."""
     if isinstance(order, StopNodes):
         _ask(engine.stop, None)
     elif order is not None:
         try:
             engine.start(order.machine, order.command)
-        except Exception as error:  # noqa: BLE001 - whatever a client raises, the node has not been started
+        except Exception as error:  # noqa: BLE001 - clients raise anything; the node has not been started
             return (hinted(order.machine, error),)
     return ()
 
 
 def _ask(question: Callable[[], Answer], otherwise: Answer) -> Answer:
-    """Ask an engine; what it can't answer now is asked again soon."""
+    """Ask an engine; return `otherwise` if it can't answer now."""
     try:
         return question()
-    except Exception as error:  # noqa: BLE001 - a cluster that is away is no news of its machines
+    except Exception as error:  # noqa: BLE001 - clients raise anything while their cluster is away
         print(said_by(error), file=sys.stderr)
         return otherwise
 

@@ -1,9 +1,9 @@
-"""What an engine's host and its owner tell each other, a line each.
+"""An engine whose client runs in a process of its own (`host.py`), so that the owner never waits long for it.
 
-owner ── ClusterChoice, then StartNode and StopNodes; the end says: stop, and go ─▶ host
-      ◀─ HostReady or HostRefused, then HostNews as it happens ───────────────────┘
+owner ── ClusterChoice, then StartNode and StopNodes; stops when stdin ends ─▶ host
+      ◀─ HostReady or HostRefused, then HostReport after each change ────────┘
 
-An engine as its owner has it: its client is in a process of its own; nothing here waits long for it.
+Each message is one line of JSON.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from parallel_hpo.core.errors import BackendError, ParallelHPOError
 
 @dataclass(frozen=True, slots=True)
 class ClusterChoice:
-    """An engine, and where it is."""
+    """An engine and its address."""
 
     engine: MachineEngine
     address: str | None = None
-    """As its own client takes it; None: where that looks by itself."""
+    """In its own client's form; None: the client's default."""
     count: int | Literal["auto"] = "auto"
-    """Machines at the most."""
+    """Maximum number of machines."""
     security: str = field(default="", repr=False)
-    """What lets a client of Dask in, pickled, in Base64; '' where nothing must."""
+    """Credentials of a Dask client, pickled, in Base64; '' if none are needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class HostReady:
 
 @dataclass(frozen=True, slots=True)
 class HostRefused:
-    """It can't: the name of the error's class, and its words."""
+    """The engine can't be reached: the error's class and message."""
 
     error: str
     words: str
@@ -74,45 +74,45 @@ class StopNodes:
 
 @dataclass(frozen=True, slots=True)
 class HostReport:
-    """What is so now, and what has ended since the last news."""
+    """The present machines, and the nodes that have ended since the last report."""
 
     machines: tuple[ClusterMachine, ...]
     ended: tuple[NodeTaskEnd, ...]
     stopped: bool = False
-    """The nodes were to end, and all that could be done for it has been."""
+    """Whether StopNodes has been executed, as far as possible."""
     kind: Literal["news"] = "news"
 
 
 Order: TypeAlias = StartNode | StopNodes
-Told: TypeAlias = HostReady | HostRefused | HostReport
+HostMessage: TypeAlias = HostReady | HostRefused | HostReport
 
 
 HOST: Final = ("-m", "parallel_hpo.cluster.host")
 READY_S: Final = 60.0
-"""For a client to be imported, and to reach its cluster."""
+"""Timeout for importing a client and reaching its cluster, in seconds."""
 ANSWER_S: Final = 2.0
-"""On top of what the engine itself waits for its nodes' ends."""
+"""Seconds to wait in addition to the engine's own timeout for its nodes."""
 CLOSE_S: Final = 5.0
-"""For the host's own end; then it is killed."""
+"""Timeout for the host's end in seconds; then it is killed."""
 
 
 class HostedEngine:
-    """A ClusterEngine in use; of one thread."""
+    """A ClusterEngine in a child process, for one thread."""
 
     def __init__(self, choice: ClusterChoice) -> None:
-        """Raises what the engine's own constructor does, and BackendError where it never answers."""
+        """Raises the engine's own errors, and BackendError if it does not answer."""
         pipe = subprocess.PIPE
         self._process: subprocess.Popen[bytes] = subprocess.Popen(
             [sys.executable, *HOST], stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True
         )
         self._output = OutputTail(cast(IO[bytes], self._process.stderr))
-        self._told: SimpleQueue[Told | None] = SimpleQueue()
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._received: SimpleQueue[HostMessage | None] = SimpleQueue()
+        threading.Thread(target=self._read, daemon=True).start()
         self._nodes: dict[ClusterMachine, NodeCommand] = {}
         self._ends: list[NodeTaskEnd] = []
         self._is_gone = False
         try:
-            self._tell(choice)
+            self._send(choice)
             ready = self._ready(choice)
         except BaseException:
             self._process.kill()
@@ -128,7 +128,7 @@ class HostedEngine:
 
     def start(self, machine: ClusterMachine, command: NodeCommand) -> None:
         self._nodes[machine] = command
-        self._tell(StartNode(machine, command))
+        self._send(StartNode(machine, command))
 
     def ended(self) -> tuple[NodeTaskEnd, ...]:
         self._take_all()
@@ -136,11 +136,11 @@ class HostedEngine:
         return ends
 
     def stop(self) -> None:
-        self._tell(StopNodes())
+        self._send(StopNodes())
         until = time.monotonic() + time_to_end(self._nodes.values()) + ANSWER_S
         while not self._is_gone and (left := until - time.monotonic()) > 0:
             with suppress(Empty):
-                if self._take(self._told.get(timeout=left)):
+                if self._take(self._received.get(timeout=left)):
                     return
 
     def close(self) -> None:
@@ -156,29 +156,29 @@ class HostedEngine:
         return self._own_address
 
     def _ready(self, choice: ClusterChoice) -> HostReady:
-        """Wait for the engine to be reached."""
+        """Wait until the engine is connected."""
         try:
-            told = self._told.get(timeout=READY_S)
+            message = self._received.get(timeout=READY_S)
         except Empty:
             raise BackendError(f"{choice.engine}: its client has not answered for {READY_S:.0f} s") from None
-        if isinstance(told, HostReady):
-            return told
-        if isinstance(told, HostRefused):
-            kind: type[ParallelHPOError] = getattr(errors, told.error)
-            raise kind(told.words)
+        if isinstance(message, HostReady):
+            return message
+        if isinstance(message, HostRefused):
+            kind: type[ParallelHPOError] = getattr(errors, message.error)
+            raise kind(message.words)
         raise BackendError(f"{choice.engine}: its client has ended: {self._output.last_words()}")
 
     def _take_all(self) -> None:
         with suppress(Empty):
             while True:
-                self._take(self._told.get_nowait())
+                self._take(self._received.get_nowait())
 
-    def _take(self, told: Told | None) -> bool:
-        """Take what the host tells; return whether its nodes have been stopped."""
-        if isinstance(told, HostReport):
-            self._machines = told.machines
-            self._add(told.ended)
-            return told.stopped
+    def _take(self, message: HostMessage | None) -> bool:
+        """Take a message of the host, None for its end; return whether its nodes have been stopped."""
+        if isinstance(message, HostReport):
+            self._machines = message.machines
+            self._add(message.ended)
+            return message.stopped
         self._is_gone = True
         reason = f"{self.name}'s client has ended: {self._output.last_words()}"
         self._add(tuple(hinted(machine, reason) for machine in self._nodes))
@@ -189,14 +189,14 @@ class HostedEngine:
             self._nodes.pop(end.machine, None)
         self._ends += ends
 
-    def _tell(self, order: Any) -> None:
+    def _send(self, order: Any) -> None:
         pipe = cast(IO[bytes], self._process.stdin)
-        with suppress(BrokenPipeError):  # it has ended; the listener sees it
+        with suppress(BrokenPipeError):  # it has ended, which the reader notices
             pipe.write(to_line(order).encode())
             pipe.flush()
 
-    def _listen(self) -> None:
+    def _read(self) -> None:
         with cast(IO[bytes], self._process.stdout) as lines:
             for line in lines:
-                self._told.put(read_line(cast(Any, Told), line))
-        self._told.put(None)
+                self._received.put(read_line(cast(Any, HostMessage), line))
+        self._received.put(None)

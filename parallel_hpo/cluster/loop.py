@@ -1,17 +1,15 @@
-"""How long a head waits for its machines once they are to leave. Pure.
-
-nothing left    FAREWELL_S: whoever is not heard in that time has nothing that counts
-drain           as long as runs take
-interrupt       the grace period, and FAREWELL_S
-kill            FAREWELL_S
-
-The head's loop: waits once, hears stops, the pool and the crew, and lets the sweep end in time.
+"""The coordinator's loop: waits for stops, the pool's news and the nodes' ends, until the sweep ends.
 
     signals, program ─┐
-    line: news       ─┼─▶ wait ─▶ mirror, pool's stop, engine's stop ─▶ Ending
-    crew: ends       ─┘
+    watcher: news    ─┼─▶ wait ─▶ copier, pool's stop, engine's stop ─▶ SweepEnd
+    nodes: ends      ─┘
 
-Nothing here waits for a network or an engine.
+Nothing here waits for a network or an engine. Time to wait for machines once they must leave:
+
+    done            FAREWELL_S; later messages cannot change the count
+    drain           as long as runs take
+    interrupt       the grace period, and FAREWELL_S
+    kill            FAREWELL_S
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from parallel_hpo.cluster.nodes import CrewReport, NodeEnded, NoMachinesLeft
+from parallel_hpo.cluster.nodes import NodeEnded, NodeReport, NoMachinesLeft
 from parallel_hpo.cluster.watcher import Answer, EventCopier, PoolWatcher
 from parallel_hpo.core.errors import BackendError, ExitCode, NoRoomError, ServerRefusedError
 from parallel_hpo.core.messages import SweepEnd
@@ -32,22 +30,22 @@ from parallel_hpo.session.membership import OVER_BY
 from parallel_hpo.session.signals import CommandPipe, Control
 
 FAREWELL_S: Final = 5.0
-"""Nodes hear of an end within 2 s, and leave in a second once nothing runs."""
+"""Seconds for nodes to leave: they notice the end within 2 s, and need a second once nothing runs."""
 
 
 @dataclass(frozen=True, slots=True)
 class ShutdownDeadline:
-    """The machines are to leave; times are monotonic seconds."""
+    """The sweep's end, and the time until which to wait for machines."""
 
     ends: SweepEnd
     by: float | None
-    """From then on nobody is waited for; None: as long as it takes."""
+    """Monotonic seconds; None: wait as long as it takes."""
 
 
 def leaving(
     before: ShutdownDeadline | None, ends: SweepEnd, now: float, *, grace_s: float
 ) -> ShutdownDeadline:
-    """Return what is waited for after an end was asked or told; one that is known changes nothing."""
+    """Return the deadline after a new end; an end that is known already changes nothing."""
     if before is not None and before.ends.stop in (ends.stop, StopKind.KILL):
         return before
     match ends.stop:
@@ -63,36 +61,36 @@ def leaving(
 
 
 def is_empty(news: PoolNews) -> bool:
-    """Whether all has been heard of a pool in which nobody is any more."""
+    """Return whether the sweep has ended, all nodes have left, and all events were received."""
     return news.ends is not None and news.living == 0 and len(news.events) < AT_ONCE
 
 
 ALONE_SAID_AFTER_S: Final = 30.0
-"""A node has joined within some seconds, where its machine is there and idle."""
+"""Seconds without a node before a warning; an idle machine joins within a few seconds."""
 AWAY_SAID_AFTER_S: Final = 10.0
-"""A server that is restarted is away for a second or two, which nobody needs to know."""
-STOP_CREW_BEFORE_S: Final = 3.0
-"""So long before nobody is waited for any more the engine is asked to end what is left."""
+"""Seconds without the server before a warning; a restart takes a second or two."""
+STOP_NODES_BEFORE_S: Final = 3.0
+"""Seconds before the shutdown deadline at which the engine is asked to end the remaining nodes."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterTools:
-    """What the loop speaks to."""
+    """The objects that the loop works with."""
 
     control: Control
     mailbox: CommandPipe
-    line: PoolWatcher
-    mirror: EventCopier
+    watcher: PoolWatcher
+    copier: EventCopier
     observer: Observer
-    stop_crew: Callable[[], None] | None
-    """None: there is no engine, machines come by themselves."""
-    reports: queue.SimpleQueue[CrewReport | Answer]
-    """What the line and the crew post; the control's bell rings for it."""
+    stop_nodes: Callable[[], None] | None
+    """None without an engine: machines join by themselves."""
+    reports: queue.SimpleQueue[NodeReport | Answer]
+    """Reports of the watcher and the nodes; each also rings the control's bell."""
     grace_s: float
 
 
 class ClusterLoop:
-    """Watches over one sweep's machines from its opening to its end."""
+    """The loop of one sweep's coordinator."""
 
     def __init__(self, watched: ClusterTools) -> None:
         self._it = watched
@@ -105,21 +103,21 @@ class ClusterLoop:
         self._away_said = False
         self._no_room = False
         self._alone_since: float | None = self._clock()
-        """None: somebody is there, or it has been said."""
-        self._crew_stopped = False
+        """Since when there is no node; None: there is one, or the warning was given."""
+        self._nodes_stopped = False
         self._lost = ""
 
     def run(self) -> SweepEnd:
-        """Return how the sweep ended, once nobody takes part any more or nobody is waited for."""
-        self._it.line.open()
+        """Run until all nodes have left or the shutdown deadline has passed; return the sweep's end."""
+        self._it.watcher.open()
         while not self._is_over():
             self._it.control.wait(self._wait_s())
             self._take_asked()
             while not self._it.reports.empty():
                 self._take(self._it.reports.get())
             self._end_where_none_is_left()
-            self._stop_crew_in_time()
-        self._it.line.close()
+            self._stop_nodes_in_time()
+        self._it.watcher.close()
         return self._ending()
 
     def _is_over(self) -> bool:
@@ -151,16 +149,16 @@ class ClusterLoop:
                 kind = asked.kind if before.ends.stop is StopKind.DRAIN else StopKind.KILL
                 self._end(SweepEnd(asked.reason, asked.exit_code, kind))
         for _ in self._it.mailbox.take():
-            words = "workers of many machines are neither scaled nor drained: stop a machine's node for that"
+            words = "workers of many machines can't be scaled or drained: stop a machine's node instead"
             self._it.observer(Message(words, warning=True))
 
-    def _take(self, report: CrewReport | Answer) -> None:
+    def _take(self, report: NodeReport | Answer) -> None:
         match report:
             case PoolNews():
-                self._heed(report)
+                self._take_news(report)
             case BackendError():
-                self._hear_trouble(report)
-                self._it.line.heeded()
+                self._take_error(report)
+                self._it.watcher.heeded()
             case NodeEnded():
                 self._ended.append(report)
             case NoMachinesLeft(reason):
@@ -168,12 +166,12 @@ class ClusterLoop:
             case Message():
                 self._it.observer(report)
 
-    def _heed(self, news: PoolNews) -> None:
+    def _take_news(self, news: PoolNews) -> None:
         if self._away_said:
             self._it.observer(Message("the sweep's pool answers again"))
         self._away_since, self._away_said = None, False
         try:
-            self._it.mirror.take(news)
+            self._it.copier.take(news)
         except NoRoomError as error:
             if not self._no_room:
                 words = f"{error} What machines do is written once it can be"
@@ -184,18 +182,18 @@ class ClusterLoop:
             self._say_where_nobody_is()
             if news.ends is not None:
                 self._leave(news.ends)
-        self._it.line.heeded()
+        self._it.watcher.heeded()
         self._pass_on_ended()
 
-    def _hear_trouble(self, error: BackendError) -> None:
+    def _take_error(self, error: BackendError) -> None:
         if isinstance(error, ServerRefusedError) and error.status in OVER_BY:
-            self._lost = f"the sweep's pool is no longer to be had: {error}"
+            self._lost = f"the sweep's pool is gone: {error}"
             return
         now = self._clock()
         self._away_since = now if self._away_since is None else self._away_since
         if now - self._away_since >= AWAY_SAID_AFTER_S and not self._away_said:
             self._away_said = True
-            words = f"the sweep's pool can't be asked: {error}; it is asked again, and runs go on meanwhile"
+            words = f"the sweep's pool can't be reached: {error}; retrying, and runs go on meanwhile"
             self._it.observer(Message(words, warning=True))
 
     def _say_where_nobody_is(self) -> None:
@@ -207,15 +205,15 @@ class ClusterLoop:
             self._it.observer(Message(words, warning=True))
 
     def _pass_on_ended(self) -> None:
-        """Tell the pool of nodes that have ended, by the epoch that they joined with, if they did."""
+        """Report ended nodes to the pool by their epochs, once the copier knows these."""
         unknown = []
         for ended in self._ended:
-            node = self._it.mirror.node_of(ended.token)
+            node = self._it.copier.node_of(ended.token)
             if node is None:
-                unknown.append(ended)  # that it joined may be among news that have not come yet
+                unknown.append(ended)  # its join may be among news yet to come
             else:
                 epoch, name = node
-                self._it.line.lost(NodeLost(name, ended.returned, ended.reason, epoch))
+                self._it.watcher.lost(NodeLost(name, ended.returned, ended.reason, epoch))
         self._ended = unknown
 
     # --- what follows ------------------------------------------------------------------
@@ -226,17 +224,17 @@ class ClusterLoop:
             self._end(SweepEnd(reason, ExitCode.FAILURE_POLICY, StopKind.INTERRUPT))
 
     def _end(self, ends: SweepEnd) -> None:
-        self._it.line.stop(ends)
+        self._it.watcher.stop(ends)
         self._leave(ends)
 
     def _leave(self, ends: SweepEnd) -> None:
         self._leaving = leaving(self._leaving, ends, self._clock(), grace_s=self._it.grace_s)
 
-    def _stop_crew_in_time(self) -> None:
-        """Have the engine end what has not left in time, or at once where all is to be killed."""
-        if self._it.stop_crew is None or self._crew_stopped or self._leaving is None:
+    def _stop_nodes_in_time(self) -> None:
+        """Have the engine end the nodes shortly before the deadline, or at once for a kill."""
+        if self._it.stop_nodes is None or self._nodes_stopped or self._leaving is None:
             return
         by, kind = self._leaving.by, self._leaving.ends.stop
-        if kind is StopKind.KILL or (by is not None and self._clock() >= by - STOP_CREW_BEFORE_S):
-            self._it.stop_crew()
-            self._crew_stopped = True
+        if kind is StopKind.KILL or (by is not None and self._clock() >= by - STOP_NODES_BEFORE_S):
+            self._it.stop_nodes()
+            self._nodes_stopped = True

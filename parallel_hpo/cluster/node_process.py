@@ -1,7 +1,6 @@
-"""A node as whoever starts it has it: its guard's process, which ends with this one, or when it is told to.
+"""Handle of a started node: its guard's process, which ends with this process or on request.
 
-Used in an engine's worker on the machine itself (Ray, Dask), and around a program that reaches there
-(Slurm's `srun`). Imports no engine. How a node's task ended has the one form that all engines give it.
+Used in an engine's worker on the machine itself (Ray, Dask), and around Slurm's `srun`.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from parallel_hpo.cluster.base import ClusterMachine, NodeCommand, NodeTaskEnd, 
 from parallel_hpo.cluster.guard import GuardMessage
 
 SPARE_S: Final = 3.0
-"""On top of a node's grace: for the way there, and for what is left of it to be killed."""
+"""Seconds in addition to a node's grace period, to reach the node and kill its remaining processes."""
 
 
 GUARD: Final = ("-m", "parallel_hpo.cluster.guard")
@@ -30,24 +29,24 @@ _STOPPED: Final[set[str]] = set()
 
 
 class NodeStateUnknownError(Exception):
-    """A guard has ended without its last word: what it guarded may run on."""
+    """A guard has ended without its last report: its node may still run."""
 
 
 @dataclass(frozen=True, slots=True)
 class NodeExit:
-    """A node has ended, and nothing of it is left."""
+    """A node and all its processes have ended."""
 
     exit_code: int
     last_words: str = ""
-    """Of its output; '' where it ended well."""
+    """Tail of its output; '' if it ended well."""
 
 
 class NodeProcess:
-    """A node that has been started; `stop` may come from any thread, the rest from one."""
+    """A started node; `stop` may be called from any thread, other methods from one."""
 
     def __init__(self, command: NodeCommand, launcher: Sequence[str] = (), **options: Any) -> None:
-        """`launcher` is what starts the interpreter there; `options` are Popen's."""
-        # A session of its own: a Ctrl-C at a worker's terminal is the worker's.
+        """`launcher` is a command that starts the interpreter on the machine; `options` are Popen's."""
+        # A session of its own: Ctrl-C in a worker's terminal must not reach it.
         self._process: subprocess.Popen[bytes] = subprocess.Popen(
             [*launcher, sys.executable, *GUARD],
             stdin=subprocess.PIPE,
@@ -57,14 +56,14 @@ class NodeProcess:
         )
         self._launched = bool(launcher)
         self._has_begun = False
-        with suppress(BrokenPipeError):  # it has ended already; `wait` says so
+        with suppress(BrokenPipeError):  # it has ended already, which `wait` reports
             self._stdin.write(to_line(command).encode())
             self._stdin.flush()
 
     def stop(self) -> None:
-        """Have it end: SIGTERM to the node, and SIGKILL to all of it `grace_s` later.
+        """End the node: SIGTERM, and SIGKILL to all of it `grace_s` later.
 
-        A launcher that still waits for a machine gets the SIGTERM itself.
+        A launcher that still waits for a machine gets the SIGTERM instead.
         """
         with suppress(BrokenPipeError):
             self._stdin.close()
@@ -72,33 +71,31 @@ class NodeProcess:
             self._process.terminate()
 
     def kill(self) -> None:
-        """End what was started here, and wait for nothing: what is elsewhere must see it by itself."""
+        """Kill the local process without waiting; processes elsewhere notice it by themselves."""
         self._process.kill()
 
     def wait(self) -> NodeExit:
-        """Wait for the node's end; raises NodeUnprovenError where its guard had no last word."""
-        last = self._listen()
+        """Wait for the node's end; raises NodeStateUnknownError without the guard's last report."""
+        last = self._read_last()
         code = self._process.wait()
         self.stop()
         if last is None or last.exit_code is None:
-            raise NodeStateUnknownError(
-                f"the guard of the node ended without its last word (exit code {code})"
-            )
+            raise NodeStateUnknownError(f"the node's guard ended without its last report (exit code {code})")
         return NodeExit(last.exit_code, last.last_words if last.exit_code else "")
 
-    def _listen(self) -> GuardMessage | None:
-        """Return what the guard says last."""
+    def _read_last(self) -> GuardMessage | None:
+        """Read the guard's messages until its end; return the last."""
         assert self._process.stdout is not None
         last = None
-        with self._process.stdout as told:
-            for word in filter(None, map(_heard, told)):
+        with self._process.stdout as lines:
+            for message in filter(None, map(_parse, lines)):
                 self._has_begun = True
-                last = word
+                last = message
         return last
 
     @property
     def stderr(self) -> IO[bytes] | None:
-        """Where it was asked for."""
+        """Its stderr, if the options asked for a pipe."""
         return self._process.stderr
 
     @property
@@ -108,15 +105,12 @@ class NodeProcess:
 
 
 def run_node(token: str, command: NodeCommand, environment: Mapping[str, str]) -> NodeExit:
-    """Run a node in an engine's worker, to its end or until `stop_node` is called there with the token.
-
-    `environment` is the machine's own.
-    """
+    """Run a node in an engine's worker until its end, or until `stop_node` is called there with the token."""
     if token in _STOPPED:
         return NodeExit(-signal.SIGTERM)
     _RUNNING[token] = node = NodeProcess(command, env=environment)
     try:
-        if token in _STOPPED:  # since we looked
+        if token in _STOPPED:  # meanwhile
             node.stop()
         return node.wait()
     finally:
@@ -124,15 +118,15 @@ def run_node(token: str, command: NodeCommand, environment: Mapping[str, str]) -
 
 
 def stop_node(token: str) -> None:
-    """Have a node end that runs in this process, or is about to; never waits."""
+    """Stop a node that runs in this process, or is about to, without waiting."""
     _STOPPED.add(token)
     node = _RUNNING.get(token)
     if node is not None:
         node.stop()
 
 
-def _heard(line: bytes) -> GuardMessage | None:
-    """What a line says; None where it is not the guard's, as a batch system's own words are not."""
+def _parse(line: bytes) -> GuardMessage | None:
+    """Return a guard's message; None for other lines, such as a batch system's."""
     try:
         return GuardMessage(**json.loads(line))
     except (ValueError, TypeError):
@@ -140,21 +134,21 @@ def _heard(line: bytes) -> GuardMessage | None:
 
 
 def time_to_end(commands: Iterable[NodeCommand]) -> float:
-    """Return for how many seconds the ends of nodes are waited for that were told to end."""
+    """Return the seconds to wait for the ends of stopped nodes."""
     return max((command.grace_s for command in commands), default=0.0) + SPARE_S
 
 
 def proven(machine: ClusterMachine, node: NodeExit) -> NodeTaskEnd:
-    """Return the end of a node that is known to be gone, with all of it."""
+    """Return the end of a node of which nothing runs for sure."""
     return NodeTaskEnd(machine, returned=True, exit_code=node.exit_code, error=node.last_words)
 
 
 def hinted(machine: ClusterMachine, reason: object) -> NodeTaskEnd:
-    """Return the end of which only an engine speaks, or an error: the node may run on."""
+    """Return the end that only an engine or an error reports: the node may still run."""
     return NodeTaskEnd(machine, returned=False, error=said_by(reason))
 
 
 def said_by(reason: object) -> str:
-    """Return the words of an error on one line, or its kind where it has none."""
+    """Return an error's message on one line, or its class's name if it has none."""
     words = " ".join(str(reason).split())
     return words or type(reason).__name__

@@ -1,7 +1,7 @@
-"""Ray: each of its nodes is a machine; an actor that has all devices of it runs the node.
+"""Ray: each of its nodes is a machine; an actor with all its devices runs our node.
 
-Ray sets the mask of an actor's devices in the actor's own process, and the node inherits it. When the driver
-ends, or an actor is killed, the node's guard sees the end of its stdin.
+Ray sets the device mask in the actor's process, and our node inherits it. When the driver ends or the actor
+is killed, the guard's stdin ends.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ from parallel_hpo.core.errors import BackendError
 from parallel_hpo.core.libraries import library
 
 DEVICES: Final = "GPU"
-"""What Ray calls devices of any make."""
+"""Ray's name for devices of any make."""
 RAYS_OWN: Final = ("OMP_NUM_THREADS", "PYTHONBREAKPOINT")
-"""What Ray sets in an actor's process for itself: one thread, as the actor asks for no core."""
+"""Variables that Ray sets in an actor's process: one thread, since the actor requests no core."""
 
 
 class RayEngine:
-    """A Ray cluster that runs already."""
+    """A running Ray cluster."""
 
     name = "Ray"
 
     def __init__(self, address: str | None) -> None:
-        """`address` is as `ray.init` takes it; None: RAY_ADDRESS, or the cluster of this machine."""
+        """`address` is that of `ray.init`; None: RAY_ADDRESS, or the cluster of this machine."""
         self._ray = library("ray", extra="ray")
         try:
             self._ray.init(address=address or "auto", log_to_driver=False, logging_level="ERROR")
         except (OSError, ValueError, RuntimeError) as error:
             how = "start one with `ray start --head`, or give machines.address"
-            raise BackendError(f"Ray: no cluster is to be had: {said_by(error)}; {how}") from None
+            raise BackendError(f"Ray: no cluster can be reached: {said_by(error)}; {how}") from None
         self._names = MachineNames()
         self._tasks: dict[Any, tuple[ClusterMachine, NodeCommand, Any]] = {}
 
@@ -57,14 +57,14 @@ class RayEngine:
             raise BackendError(f"Ray: machine {machine.name} is no longer there")
         devices = nodes[0]["Resources"].get(DEVICES, 0)
         pinned = library("ray.util.scheduling_strategies", extra="ray").NodeAffinitySchedulingStrategy
-        place = {
+        resources = {
             "scheduling_strategy": pinned(machine.address, soft=False),
             "num_gpus": devices,
             "num_cpus": 0,
         }
         never_again = {"max_restarts": 0, "max_task_retries": 0}
-        # Two threads: one runs the node, the other is to be told to stop.
-        actor = self._ray.remote(NodeActor).options(max_concurrency=2, **place, **never_again).remote()
+        # Two threads: one runs the node, the other receives `stop`.
+        actor = self._ray.remote(NodeActor).options(max_concurrency=2, **resources, **never_again).remote()
         mask = {} if devices else {"CUDA_VISIBLE_DEVICES": ""}
         self._tasks[actor.run.remote(command, mask)] = machine, command, actor
 
@@ -117,14 +117,14 @@ class NodeActor:
 
 
 def own_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return an actor's environment, masks of its devices included, without what Ray has set for itself."""
+    """Return an actor's environment with its device masks, but without Ray's own variables."""
     before = _environment_at_the_start()
     rays = [name for name in RAYS_OWN if name not in before]
     return {name: value for name, value in environment.items() if name not in rays}
 
 
 def _environment_at_the_start() -> frozenset[str]:
-    """The names of the variables that this process was started with."""
+    """Return the names of the variables that this process was started with."""
     try:
         return frozenset(
             entry.partition("=")[0] for entry in Path("/proc/self/environ").read_text().split("\0")

@@ -1,11 +1,6 @@
-"""How many runs a launch on many machines goes for, of those that its pool has and had. Pure.
+"""The coordinator's session of an open sweep on many machines: its count, its pool, the loop, and the end.
 
-What a sweep's machines are given: the pool that they draw from, and how a node there is started.
-
-A sweep on many machines that is open on its server: its pool, its announcement, its course, its end.
-
-What `session/open_sweep.py` is for one machine. Nothing runs here: what runs is the machines', and what
-is known of it the pool's.
+As `session/open_sweep.py` for one machine, but no run is executed here.
 """
 
 from __future__ import annotations
@@ -23,7 +18,7 @@ from parallel_hpo.analysis.result import SweepResult
 from parallel_hpo.client.base import Backend, OpenedSweep
 from parallel_hpo.cluster.base import HEAD_STDERR, STDERR, ClusterMachine, NodeCommand, open_file
 from parallel_hpo.cluster.loop import ClusterLoop, ClusterTools
-from parallel_hpo.cluster.nodes import CrewReport, NodeManager
+from parallel_hpo.cluster.nodes import NodeManager, NodeReport
 from parallel_hpo.cluster.watcher import Answer, EventCopier, LedgerCopy, PoolSource, PoolWatcher
 from parallel_hpo.config.section import HpoSection
 from parallel_hpo.config.tables import Machines
@@ -57,9 +52,9 @@ class PoolCount:
     """The count of a launch."""
 
     total: int | None
-    """Of the pool's runs in all, those of earlier counts included; None: no limit."""
+    """Total of the pool's runs, earlier counts included; None: no limit."""
     before: int
-    """Runs of earlier counts."""
+    """Number of runs of earlier counts."""
     asked: AskedCount
 
 
@@ -75,8 +70,8 @@ def count_runs(
 ) -> PoolCount:
     """Return the count of a launch that asks for `count`; `facts` and `rows` are the ledger's.
 
-    The sweep's own `run_cap` counts where no count is given.
-    What an empty ledger can't say of the sweep that is resumed, its pool does: the total.
+    Without a count the sweep's `run_cap` is used. If the ledger of a resumed sweep is empty, the total comes
+    from its pool.
     """
     if resumes and "count" not in facts and known is not None:
         facts = {**facts, "count": known.count, "count_given": count is None}
@@ -90,25 +85,25 @@ OF_THE_HEAD: Final = (
     *("apply", "kind", "count", "machines", "sweep_configuration", "sweep_id", "project", "entity"),
     *("backend", "engine", "on_end", "notify"),
 )
-"""Keys of the section that no node needs: what they are about is done at the head, or said otherwise."""
+"""Keys of the section that no node needs: the coordinator applies them, or nodes get them otherwise."""
 KEY_FILE: Final = "sweep.key"
 
 
 @dataclass(frozen=True, slots=True)
 class PoolAddress:
-    """Where machines find the pool, and the sweep."""
+    """Addresses and keys of a sweep and its pool, for nodes."""
 
     url: str
     key: str = field(repr=False)
-    """Good for this sweep alone."""
+    """Valid for this sweep only."""
     is_apart: bool
-    """The sweep itself is on W&B's server."""
+    """Whether the sweep itself is on W&B's server."""
     login: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """By which nodes reach the sweep then."""
+    """Variables for the sweep's server in that case."""
 
     @property
     def variables(self) -> dict[str, str]:
-        """What a node's environment must have."""
+        """Variables for a node's environment."""
         url, key = ("WANDB_BASE_URL", "WANDB_API_KEY")
         if self.is_apart:
             url, key = (POOL_URL, POOL_KEY)
@@ -124,7 +119,7 @@ def new_pool(
     node_timeout_s: float,
     headed: bool = True,
 ) -> NewPool:
-    """Return the pool of a sweep; TargetError where `main` is too large to be sent to each machine."""
+    """Return the pool of a sweep; TargetError if `main` is too large to be sent to each machine."""
     return NewPool(
         path=str(opened.path),
         backend="wandb" if is_apart else "local",
@@ -147,7 +142,7 @@ def _section(setting: LaunchSettings, *, headed: bool) -> dict[str, Any]:
 
 
 def section_of_nodes(section: HpoSection) -> dict[str, Any]:
-    """Return the keys that were given and that concern a node, as a configuration file has them."""
+    """Return the keys that were set and that concern a node, as in a configuration file."""
     given = section.model_dump(mode="json", exclude_unset=True)
     return {key: value for key, value in given.items() if key not in OF_THE_HEAD}
 
@@ -155,7 +150,7 @@ def section_of_nodes(section: HpoSection) -> dict[str, Any]:
 def node_command(
     sweep_id: str, place: PoolAddress, machine: ClusterMachine, token: str, *, grace_s: float
 ) -> NodeCommand:
-    """Return what starts a node on a machine."""
+    """Return the command of a node on a machine."""
     return NodeCommand(
         arguments=("-m", "parallel_hpo", "join", sweep_id, "--name", machine.name, "--once"),
         variables={**place.variables, NODE_TOKEN: token, HEAD_STDERR: open_file(STDERR)},
@@ -164,7 +159,7 @@ def node_command(
 
 
 def write_key(folder: Path, key: str) -> Path:
-    """Keep a sweep's key for those who start nodes by hand, in a file that its owner alone may read."""
+    """Write a sweep's key, for nodes started by hand, into a file that only the user may read."""
     path = folder / KEY_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch(mode=0o600)
@@ -174,7 +169,7 @@ def write_key(folder: Path, key: str) -> Path:
 
 
 def how_to_join(sweep_id: str, place: PoolAddress, key_file: Path) -> str:
-    """Return the command by which another machine takes part; the key is not in it."""
+    """Return the command by which another machine joins, without the key."""
     of_pool = {name: value for name, value in place.variables.items() if name not in place.login}
     words = [
         f"{name}={f'$(cat {key_file})' if value == place.key else value}" for name, value in of_pool.items()
@@ -182,26 +177,26 @@ def how_to_join(sweep_id: str, place: PoolAddress, key_file: Path) -> str:
     return " ".join([*words, "parallel-hpo join", sweep_id])
 
 
-CREW_STOPS_IN_S: Final = 3.0
-"""Nodes that were told to leave have gone; one that hangs is left to its engine, and to its own fence."""
+NODES_STOP_IN_S: Final = 3.0
+"""Timeout for the engine to end the last nodes, in seconds; a hanging node ends by its own fence."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterContext:
-    """What a sweep on many machines is performed with."""
+    """The objects that a sweep on many machines works with."""
 
     setting: LaunchSettings
     machines: Machines
     sweep: OpenedSweep
     backend: Backend
     place: PoolAddress
-    door: PoolSource
+    pool: PoolSource
     ledger: LedgerCopy
-    crew: NodeManager | None
-    """None: machines come by themselves."""
+    nodes: NodeManager | None
+    """None: machines join by themselves."""
     which: str
-    """Which machines, in words."""
-    reports: queue.SimpleQueue[CrewReport | Answer]
+    """The machines, in words."""
+    reports: queue.SimpleQueue[NodeReport | Answer]
     patience: StopAware
     make_commands: Callable[[], Commands]
     surroundings: ChildSetup
@@ -209,19 +204,18 @@ class ClusterContext:
 
 
 class ClusterSweep:
-    """One sweep on many machines, as its head sees it."""
+    """One sweep on many machines, at its coordinator."""
 
-    def __init__(self, theatre: ClusterContext) -> None:
-        """Nothing is asked yet."""
-        self._it = theatre
-        self._setting = theatre.setting
-        self._sweep_id = theatre.sweep.path.sweep_id
-        self._folder = theatre.setting.folder_of(self._sweep_id)
+    def __init__(self, context: ClusterContext) -> None:
+        self._it = context
+        self._setting = context.setting
+        self._sweep_id = context.sweep.path.sweep_id
+        self._folder = context.setting.folder_of(self._sweep_id)
         self._phantoms: tuple[str, ...] = ()
 
     def perform(self) -> SweepResult:
-        """Return what became of the sweep; it is in `summary.json` by then, also after a fault of ours."""
-        known = self._it.patience.call(self._it.door.facts)
+        """Run the sweep and return its result, which is also written to `summary.json`."""
+        known = self._it.patience.call(self._it.pool.facts)
         if known is None and self._setting.resumes:
             raise ConfigError(
                 f"sweep {self._sweep_id} was begun on one machine: resume it there, without hpo.machines"
@@ -232,16 +226,16 @@ class ClusterSweep:
         self._record()
         self._announce()
         warn_if_paused(self._it.sweep, self._setting.section.directory, self._setting.observer)
-        mirror = self._mirror(self._setting.observer)
-        line = PoolWatcher(self._it.door, lambda: (mirror.last_event, mirror.last_notice), self._post)
+        copier = self._copier(self._setting.observer)
+        watcher = PoolWatcher(self._it.pool, lambda: (copier.last_event, copier.last_notice), self._post)
         try:
             with CommandPipe(self._folder) as mailbox:
-                ending = self._run(line, mailbox, mirror)
+                ending = self._run(watcher, mailbox, copier)
         except BaseException as error:
             reason = str(error) if isinstance(error, ParallelHPOError) else f"a fault of ours: {error}"
-            line.close()
+            watcher.close()
             self._let_go(reason)
-            with suppress(LedgerError):  # where that is the fault, nothing can be said of the runs
+            with suppress(LedgerError):  # without the ledger the runs are unknown
                 self._conclude(SweepEnd(reason, ExitCode.OUR_FAULT))
             raise
         return self._conclude(ending)
@@ -253,12 +247,12 @@ class ClusterSweep:
     # --- before anything runs ----------------------------------------------------------
 
     def _catch_up(self) -> None:
-        """Write what the pool knows and this ledger does not: all, where it is another machine's sweep."""
-        mirror = self._mirror(lambda notice: None)
+        """Copy the events that this ledger lacks: all, if the sweep was begun on another machine."""
+        copier = self._copier(lambda notice: None)
         while True:
-            heard = mirror.last_event, mirror.last_notice
-            news = self._it.patience.call(partial(self._it.door.news, *heard))
-            mirror.take(news)
+            last = copier.last_event, copier.last_notice
+            news = self._it.patience.call(partial(self._it.pool.news, *last))
+            copier.take(news)
             if len(news.events) < AT_ONCE:
                 return
 
@@ -287,7 +281,7 @@ class ClusterSweep:
 
     def _announce(self) -> None:
         it = self._it
-        it.patience.call(lambda: it.door.create(self._new_pool()))
+        it.patience.call(lambda: it.pool.create(self._new_pool()))
         self._setting.observer(
             SweepOpened(
                 path=it.sweep.path,
@@ -305,36 +299,38 @@ class ClusterSweep:
         )
         key_file = write_key(self._folder, it.place.key)
         command = how_to_join(self._sweep_id, it.place, key_file)
-        self._setting.observer(Message(f"other machines take part by: {command}"))
+        self._setting.observer(Message(f"other machines can join by: {command}"))
 
     def _new_pool(self) -> NewPool:
         return new_pool(
-            *(self._setting, self._it.sweep, self._count.total),
+            self._setting,
+            self._it.sweep,
+            self._count.total,
             is_apart=self._it.place.is_apart,
             node_timeout_s=self._it.machines.node_timeout_s,
         )
 
     # --- while it runs -----------------------------------------------------------------
 
-    def _run(self, line: PoolWatcher, mailbox: CommandPipe, mirror: EventCopier) -> SweepEnd:
+    def _run(self, watcher: PoolWatcher, mailbox: CommandPipe, copier: EventCopier) -> SweepEnd:
         it, setting = self._it, self._setting
-        mirror.name_workers()
-        if it.crew is not None:
-            it.crew.begin(self._command_for)
+        copier.name_workers()
+        if it.nodes is not None:
+            it.nodes.begin(self._command_for)
         watched = ClusterTools(
             control=setting.control,
             mailbox=mailbox,
-            line=line,
-            mirror=mirror,
+            watcher=watcher,
+            copier=copier,
             observer=setting.observer,
-            stop_crew=it.crew.stop if it.crew else None,
+            stop_nodes=it.nodes.stop if it.nodes else None,
             reports=it.reports,
             grace_s=setting.section.grace_period_s,
         )
         ending = ClusterLoop(watched).run()
         it.patience.runs_are_over(ending.stop)
-        if it.crew is not None:
-            it.crew.stop_within(CREW_STOPS_IN_S)
+        if it.nodes is not None:
+            it.nodes.stop_within(NODES_STOP_IN_S)
         with suppress(StoppedError):
             self._finish(ending)
         return ending
@@ -344,7 +340,7 @@ class ClusterSweep:
         return node_command(self._sweep_id, self._it.place, machine, token, grace_s=grace_s)
 
     def _finish(self, ending: SweepEnd) -> None:
-        """Finish a sweep of ours that is on W&B's server; on one of ours the pool has done so."""
+        """Finish a sweep on W&B's server; on a server of ours the pool has done so."""
         it = self._it
         if it.place.is_apart and should_finish(ending, it.ledger):
             it.patience.call(lambda: it.backend.finish_sweep(it.sweep.path))
@@ -355,14 +351,14 @@ class ClusterSweep:
     # --- the end -----------------------------------------------------------------------
 
     def _let_go(self, reason: str) -> None:
-        """Have all machines leave after a fault of ours, as far as that can be done now."""
+        """Make all machines leave after an error of ours, as far as possible."""
         ends = SweepEnd(f"a fault at the head: {reason}", ExitCode.OUR_FAULT, StopKind.INTERRUPT)
         with suppress(ParallelHPOError):
-            self._it.door.stop(ends)
-        if self._it.crew is not None:
-            self._it.crew.stop_within(CREW_STOPS_IN_S)
+            self._it.pool.stop(ends)
+        if self._it.nodes is not None:
+            self._it.nodes.stop_within(NODES_STOP_IN_S)
 
-    def _mirror(self, observer: Observer) -> EventCopier:
+    def _copier(self, observer: Observer) -> EventCopier:
         return EventCopier(self._it.ledger, self._sweep_id, observer)
 
     def _conclude(self, ending: SweepEnd) -> SweepResult:

@@ -1,12 +1,7 @@
-"""Sets the stage of a sweep on many machines: engine, server, sweep, ledger; and clears it away.
+"""Sets up a sweep on many machines: engine, address, server, a trial of `main`, sweep, ledger.
 
-    engine ─▶ its machines reach us by … ─▶ server there ─▶ `main` tried in a child ─▶ sweep ─▶ PooledSweep
-
-Whatever happens, nothing that was started here lives when `stack` is closed.
-
-`lead`: what `supervise` is for one machine, for many: from a checked section and a `main` to a result.
-
-A sweep may also be created with nothing started on it; on a server of ours machines can join it then:
+`lead` runs such a sweep from a checked section and a `main` to its result. `create_sweep` only creates a
+sweep and its pool on a server of ours, for machines to join:
 
 parallel-hpo run CONFIG TARGET --create ─▶ sweep, pool ◀─ parallel-hpo join SWEEP, on any machine
 """
@@ -30,8 +25,8 @@ from parallel_hpo.client.credentials import find_credentials
 from parallel_hpo.client.own_servers import LocalBackend, OwnServerBackend, RemoteBackend
 from parallel_hpo.client.server_client import PoolClient
 from parallel_hpo.cluster.base import ClusterEngine, address_towards
-from parallel_hpo.cluster.nodes import CrewReport, NodeManager
-from parallel_hpo.cluster.session import CREW_STOPS_IN_S, ClusterContext, ClusterSweep, PoolAddress, new_pool
+from parallel_hpo.cluster.nodes import NodeManager, NodeReport
+from parallel_hpo.cluster.session import NODES_STOP_IN_S, ClusterContext, ClusterSweep, PoolAddress, new_pool
 from parallel_hpo.cluster.watcher import Answer, LedgerCopy, PoolSource
 from parallel_hpo.config.section import HpoSection
 from parallel_hpo.config.tables import Machines
@@ -53,16 +48,16 @@ from parallel_hpo.session.setup import NOTHING, PreparedSweep, SessionSetup
 from parallel_hpo.session.signals import Control, SignalsTaken
 from parallel_hpo.session.waiting import StoppedError
 
-MakeDoor = Callable[[str, str, str], PoolSource]
-"""Returns the door of a pool, given its server's address, a key, and the sweep's id."""
+MakePoolClient = Callable[[str, str, str], PoolSource]
+"""Return the client of a pool, given its server's address, a key, and the sweep's id."""
 ELSEWHERE: Final = "192.0.2.1"
-"""An address that is nobody's (RFC 5737), by the default route."""
+"""A reserved address (RFC 5737), reached by the default route."""
 ADDRESS_LIMIT_S: Final = 10.0
-"""An engine that does not tell an address in this time is not waited for."""
+"""Timeout for the engine to tell its address, in seconds."""
 
 
 class ClusterSetup(SessionSetup):
-    """One call of `lead`; what it starts, `stack` ends."""
+    """Setup of one coordinator; closing `stack` ends all that it has started."""
 
     def __init__(
         self,
@@ -72,34 +67,34 @@ class ClusterSetup(SessionSetup):
         *,
         machines: Machines,
         make_engine: Callable[[], ClusterEngine] | None,
-        make_door: MakeDoor,
+        make_pool_client: MakePoolClient,
     ) -> None:
-        """`make_engine` None: machines come by themselves."""
+        """`make_engine` is None if machines join by themselves."""
         super().__init__(setting, environment, stack)
         self._machines = machines
         self._make_engine = make_engine
-        self._make_door = make_door
-        self._reports: queue.SimpleQueue[CrewReport | Answer] = queue.SimpleQueue()
+        self._make_pool_client = make_pool_client
+        self._reports: queue.SimpleQueue[NodeReport | Answer] = queue.SimpleQueue()
 
     def perform(self, resume: str | None) -> SweepResult:
-        """Perform the sweep; what is left of an earlier count of it, where it is to be resumed."""
+        """Run the sweep, or the rest of its earlier count if `resume` names it."""
         try:
-            crew = self._open_crew()
-            self.host = self._find_host(crew)
-            ledger = self._find_mirror(resume) if resume is not None else None
+            nodes = self._open_nodes()
+            self.host = self._find_host(nodes)
+            ledger = self._open_copy(resume) if resume is not None else None
             there = self.open(facts_of(ledger, resume, many=True))
             self.patience.sweep_is_open()
             if ledger is None:
                 folder = self.setting.folder_of(there.sweep.path.sweep_id)
                 ledger = self.stack.enter_context(LedgerCopy(folder / LEDGER))
-            return ClusterSweep(self._theatre(there, crew, ledger)).perform()
-        except StoppedError:  # before there was a pool from which machines could draw
+            return ClusterSweep(self._context(there, nodes, ledger)).perform()
+        except StoppedError:  # before there was a pool
             return self._nothing_done()
 
-    # --- what there is ---------------------------------------------------------------------
+    # --- what exists -----------------------------------------------------------------------
 
-    def _find_mirror(self, resume: str) -> LedgerCopy | None:
-        """Open the ledger of a sweep that is resumed; None: another machine has it, and a server knows it."""
+    def _open_copy(self, resume: str) -> LedgerCopy | None:
+        """Open the ledger of a resumed sweep; None if another machine has it."""
         directory = self.section.directory
         is_here = (directory / sweep_id_of(resume) / LEDGER).is_file()
         if not is_here and choose_backend(self.section.backend, self.environment).name != "local":
@@ -111,30 +106,30 @@ class ClusterSetup(SessionSetup):
 
     # --- what is started -------------------------------------------------------------------
 
-    def _open_crew(self) -> NodeManager | None:
+    def _open_nodes(self) -> NodeManager | None:
         if self._make_engine is None:
             return None
         most = None if self._machines.count == "auto" else self._machines.count
-        crew = NodeManager(self._make_engine, self._post, clock=self.setting.clock, most=most)
-        opening = crew.open()
-        self.stack.callback(crew.stop_within, CREW_STOPS_IN_S)
+        nodes = NodeManager(self._make_engine, self._post, clock=self.setting.clock, most=most)
+        opening = nodes.open()
+        self.stack.callback(nodes.stop_within, NODES_STOP_IN_S)
         self.patience.call(opening.result)
-        return crew
+        return nodes
 
-    def _post(self, report: CrewReport) -> None:
+    def _post(self, report: NodeReport) -> None:
         self._reports.put(report)
         self.setting.control.ring()
 
-    def _find_host(self, crew: NodeManager | None) -> str:
-        """Return the address by which machines reach this one, as the engine knows it, or by the route."""
-        if crew is not None:
+    def _find_host(self, nodes: NodeManager | None) -> str:
+        """Return the address by which machines reach this one, from the engine or the route."""
+        if nodes is not None:
             with suppress(BackendError, NotInTime):
-                known = self.patience.call(partial(crew.own_address().result, ADDRESS_LIMIT_S))
+                known = self.patience.call(partial(nodes.own_address().result, ADDRESS_LIMIT_S))
                 if known:
                     return known
         return host_by_route()
 
-    def _theatre(self, there: PreparedSweep, crew: NodeManager | None, ledger: LedgerCopy) -> ClusterContext:
+    def _context(self, there: PreparedSweep, nodes: NodeManager | None, ledger: LedgerCopy) -> ClusterContext:
         place = self._place(there)
         return ClusterContext(
             setting=self.setting,
@@ -142,10 +137,10 @@ class ClusterSetup(SessionSetup):
             sweep=there.sweep,
             backend=there.backend,
             place=place,
-            door=self._make_door(place.url, place.key, there.sweep.path.sweep_id),
+            pool=self._make_pool_client(place.url, place.key, there.sweep.path.sweep_id),
             ledger=ledger,
-            crew=crew,
-            which=crew.which if crew else "the machines that join",
+            nodes=nodes,
+            which=nodes.which if nodes else "the machines that join",
             reports=self._reports,
             patience=self.patience,
             make_commands=lambda: Commands(self.users_environment, self.folder),
@@ -153,7 +148,7 @@ class ClusterSetup(SessionSetup):
         )
 
     def _place(self, there: PreparedSweep) -> PoolAddress:
-        """Return where the pool is: with the sweep, or on a server of its own where that is W&B's."""
+        """Return the pool's address: the sweep's server, or a server of its own if that is W&B's."""
         backend = there.backend
         is_apart = not isinstance(backend, OwnServerBackend)
         server = backend if isinstance(backend, OwnServerBackend) else self._open_pool_server(there)
@@ -173,14 +168,14 @@ class ClusterSetup(SessionSetup):
         return server
 
     def _login(self) -> dict[str, str]:
-        """Return by which variables nodes are logged in to W&B as this process is."""
+        """Return the variables by which nodes use this process's W&B login."""
         known = find_credentials(self.users_environment)
         key = {"WANDB_API_KEY": known.key} if known.key else {}
         return {"WANDB_BASE_URL": known.base_url, **key}
 
 
 def host_by_route() -> str:
-    """Return the address by which machines reach this one, as far as it is known without asking them."""
+    """Return the address by which machines probably reach this one."""
     return address_towards(ELSEWHERE) or LOOPBACK
 
 
@@ -193,13 +188,13 @@ def lead(
     launch: Launch,
     machines: Machines,
     make_engine: Callable[[], ClusterEngine] | None,
-    make_door: MakeDoor = PoolClient,
+    make_pool_client: MakePoolClient = PoolClient,
     environment: Mapping[str, str] | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> SweepResult:
-    """Perform a sweep on many machines, and return what became of it; raises what `supervise` raises.
+    """Run a sweep on many machines and return its result; raises what `supervise` raises.
 
-    `make_engine` connects to what finds the machines; None: they come by `parallel-hpo join`.
+    `make_engine` connects to the cluster engine; None: machines join by `parallel-hpo join`.
     """
     if launch.share is not None:
         raise UsageError("--share is for launches on one machine each: with hpo.machines there are no shares")
@@ -212,10 +207,15 @@ def lead(
             name=name_of(main),
         )
         stack.enter_context(SignalsTaken(control))
-        stage = ClusterSetup(
-            *(setting, environment, stack), machines=machines, make_engine=make_engine, make_door=make_door
+        setup = ClusterSetup(
+            setting,
+            environment,
+            stack,
+            machines=machines,
+            make_engine=make_engine,
+            make_pool_client=make_pool_client,
         )
-        return stage.perform(launch.resume)
+        return setup.perform(launch.resume)
 
 
 def create_sweep(
@@ -225,9 +225,9 @@ def create_sweep(
     observer: Observer,
     environment: Mapping[str, str] | None = None,
 ) -> SweepPath:
-    """Create the sweep, and the pool that machines draw from; raises what `supervise` raises.
+    """Create the sweep and its pool; raises what `supervise` raises.
 
-    `main` None: each machine brings its own.
+    `main` is None if each machine has its own.
     """
     with closing(Control()) as control, ExitStack() as stack:
         setting = LaunchSettings(

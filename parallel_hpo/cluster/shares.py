@@ -1,11 +1,9 @@
-"""Ledger and summary of a share whose runs a pool counts: all that it has had, on whichever machines.
+"""A fixed share of a pool's count, run on this machine, wherever it was begun.
 
-A fixed share of a count that a pool keeps: performed on this machine, wherever it was begun.
+    run … --share 2/4 ─▶ a node in the pool that takes the runs of that share only
+                      └▶ share-2-of-4/: ledger and summary of all the share's runs, on any machine
 
-    run … --share 2/4 ─▶ this machine's part in the pool, in which it performs the runs of that share alone
-                      └▶ share-2-of-4/: ledger and summary of all that the share has had, on any machine
-
-A launch that comes after one whose machine and disk are gone so performs what is left of the share.
+So a launch can run the rest of a share after an earlier launch's machine and disk are lost.
 """
 
 from __future__ import annotations
@@ -56,20 +54,20 @@ from parallel_hpo.session.resume import AskedCount
 from parallel_hpo.session.signals import CommandPipe, Control
 
 FOLLOW_S: Final = 2.0
-"""So often the ledger of a share that is performed follows its pool."""
+"""Interval between copies of new events to the share's ledger, in seconds."""
 
 
 class ShareEvents:
-    """Tells a share's events from those of the others; all of a pool's pass by, in their order."""
+    """Selects a share's events; it must see all events of the pool in order."""
 
     def __init__(self, share: str) -> None:
-        """`share` is as in `Join.share`."""
+        """`share` is that of `Join.share`."""
         self._share = share
         self._epochs: set[int | None] = set()
         self._runs: set[object] = set()
 
     def has(self, event: PoolEvent) -> bool:
-        """Say whether an event is of the share's machines, or of a run that one of them has begun."""
+        """Return whether an event is of the share's machines, or of a run that one of them started."""
         if event.kind == "joined" and event.body.get("share") == self._share:
             self._epochs.add(event.epoch)
         run_id = event.body["run"]["run_id"] if event.kind == "started" else event.body.get("run_id")
@@ -79,10 +77,10 @@ class ShareEvents:
 
 
 class ShareFollower:
-    """Follows the pool while it is open; a context manager.
+    """Copies the share's events to its ledger while it is open; a context manager.
 
     Raises:
-        LedgerError: another launch performs the share in this directory, or the ledger can't be written.
+        LedgerError: another launch runs the share in this directory, or the ledger can't be written.
     """
 
     def __init__(
@@ -93,7 +91,6 @@ class ShareFollower:
         observer: Observer,
         environment: Mapping[str, str] | None,
     ) -> None:
-        """`part` is this launch's; nothing is opened yet."""
         self._stack = ExitStack()
         control = self._stack.enter_context(closing(Control()))
         self._setting = LaunchSettings(
@@ -105,12 +102,12 @@ class ShareFollower:
         self._sweep = OpenedSweep(part.path, part.pool.url, part.pool.configuration)
         self._folder = self._setting.folder_of(part.path.sweep_id)
         self._environment = dict(os.environ if environment is None else environment)
-        self._door = PoolClient(part.pool_url, part.key, part.path.sweep_id)
+        self._pool = PoolClient(part.pool_url, part.key, part.path.sweep_id)
         self._events = ShareEvents(str(part.share))
-        self._heard = 0
-        """The last event's number that has passed by."""
+        self._last_event = 0
+        """Number of the last event received."""
         self._closing = threading.Event()
-        # One thread does all that the ledger is asked for: it is SQLite's.
+        # One thread uses the ledger, since SQLite's connections are bound to a thread.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="parallel_hpo-share")
 
     def __enter__(self) -> Self:
@@ -131,7 +128,7 @@ class ShareFollower:
         self._stack.close()
 
     def conclude(self, ending: SweepEnd) -> SweepResult:
-        """Return what became of the share, which is in its ledger and its `summary.json` by then."""
+        """Write the share's `summary.json` and return its result."""
         self._closing.set()
         result = self._thread.submit(self._conclude, ending).result()
         notify_end(result, self._setting, Commands(self._environment, working_folder()))
@@ -143,7 +140,7 @@ class ShareFollower:
         with ExitStack() as stack:
             self._ledger = stack.enter_context(LedgerCopy(self._folder / LEDGER))
             self._mailbox = stack.enter_context(CommandPipe(self._folder))
-            self._mirror = EventCopier(self._ledger, self._part.path.sweep_id, lambda notice: None)
+            self._copier = EventCopier(self._ledger, self._part.path.sweep_id, lambda notice: None)
             self._record()
             self._opened = stack.pop_all()
 
@@ -154,24 +151,24 @@ class ShareFollower:
             main_folder=self._folder,
             surroundings=ChildSetup(self._environment, tuple(sys.path), working_folder()),
         )
-        where = f"the machines that have performed share {self._part.share}"
+        where = f"the machines that have run share {self._part.share}"
         self._ledger.record_facts({**launch.facts(facts), "machines": where})
 
     def _follow(self) -> None:
         while not self._closing.wait(FOLLOW_S):
             for _ in self._mailbox.take():
-                words = "workers of a share that a pool counts are neither scaled nor drained by a command"
+                words = "workers of a share that a pool counts can't be scaled or drained by a command"
                 self._setting.observer(Message(words, warning=True))
-            with suppress(BackendError, LedgerError):  # at the end it is tried again
+            with suppress(BackendError, LedgerError):  # it is retried at the end
                 self._catch_up()
 
     def _catch_up(self) -> None:
-        """Write what the pool has told since; raises LedgerError, or BackendError where it can't be asked."""
+        """Write the pool's new events; raises LedgerError, or BackendError if it can't be reached."""
         while True:
-            news = self._door.news(self._heard, 0)
+            news = self._pool.news(self._last_event, 0)
             own = tuple(event for event in news.events if self._events.has(event))
-            self._mirror.take(replace(news, events=own, notices=()))
-            self._heard = news.events[-1].number if news.events else self._heard
+            self._copier.take(replace(news, events=own, notices=()))
+            self._last_event = news.events[-1].number if news.events else self._last_event
             if len(news.events) < AT_ONCE:
                 return
 
@@ -179,7 +176,7 @@ class ShareFollower:
         try:
             ask_patiently(self._catch_up, within_s=AWAIT_SERVER_S)
         except (BackendError, LedgerError) as error:
-            words = f"{error}: what other machines had of this share is not in its summary"
+            words = f"{error}: this share's runs on other machines are missing in its summary"
             self._setting.observer(Message(words, warning=True))
         ended = EndedSweep(
             opened=self._sweep,
@@ -194,12 +191,12 @@ class ShareFollower:
 def find_share(
     section: HpoSection, sweep: str, share: Share, environment: Mapping[str, str], name: str
 ) -> NodeTask | None:
-    """Return a share's part in its sweep's pool, as machine `name`; None: the sweep has no pool.
+    """Return a share's node task in its sweep's pool, as machine `name`; None if the sweep has no pool.
 
-    A server that does not answer is waited for: whether the share is counted there must be known.
+    Waits for a server that does not answer, since it must be known whether a pool counts the share.
 
     Raises:
-        UsageError: the share is one of another count than the pool's.
+        UsageError: the share's count differs from the pool's.
         BackendError: the server does not answer.
     """
     credentials = find_credentials(environment)
@@ -212,17 +209,17 @@ def find_share(
     if None not in (pool.count, section.count) and pool.count != section.count:
         raise UsageError(
             f"--share {share} of {section.count} runs: the sweep was created with a count of {pool.count},"
-            " and its shares are shares of that; leave the other count out"
+            " which its shares divide; leave the other count out"
         )
     total = pool.count or section.count
-    assert total is not None, "a share is one of a count"
+    assert total is not None, "a share needs a count"
     return NodeTask(pool, url, key, name, share, share.count(total))
 
 
 def _is_on_ours(section: HpoSection, environment: Mapping[str, str], url: str) -> bool:
-    """Return whether the sweep is on a server of ours that somebody else has started.
+    """Return whether the sweep is on a server of ours that another process has started.
 
-    Raises ServerAwayError where nobody answers, so that it can't be known.
+    Raises ServerAwayError if no server answers.
     """
     chosen = choose_backend(section.backend, environment)
     if not chosen.ours and chosen.name != "local" and is_away(url):
@@ -238,14 +235,14 @@ def perform_share(
     observer: Observer,
     environment: Mapping[str, str] | None = None,
 ) -> SweepResult:
-    """Perform what is left of a share; return what became of all of it, on whichever machines.
+    """Run the rest of a share; return the result of all its runs, on any machine.
 
-    Raises what `take_part` raises, and LedgerError where another launch performs the share in this directory.
+    Raises what `take_part` raises, and LedgerError if another launch runs the share in this directory.
     """
-    with ShareFollower(part, section, main, observer, environment) as book:
+    with ShareFollower(part, section, main, observer, environment) as follower:
         try:
             ended = take_part(part, section, main, observer=observer, once=False, environment=environment)
             ending = SweepEnd(ended.stop_reason, ExitCode(ended.exit_code))
         except PoolOverError as error:
             ending = SweepEnd(str(error), ExitCode(error.ends_with))
-        return book.conclude(ending)
+        return follower.conclude(ending)

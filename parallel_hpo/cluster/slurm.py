@@ -1,7 +1,7 @@
-"""Slurm: a node is the one task of an `srun`, whose stdin and stdout reach from here to the node's guard.
+"""Slurm: each node is the only task of an `srun`, which connects stdin and stdout to the node's guard.
 
-Within an allocation its hosts are the machines, and each node is a step on one of them. Elsewhere each node
-is a job of its own, which waits in the queue; what it asks for say srun's own variables.
+Within an allocation its hosts are the machines, and each node is a job step on one host. Otherwise each node
+is a job that waits in the queue; srun's own variables set its resources.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from parallel_hpo.core.errors import BackendError, MissingExtraError, UsageError
 
 ONE_TASK: Final = ("--nodes=1", "--ntasks=1", "--job-name=parallel_hpo", "--kill-on-bad-exit=0")
 ALL_OF_THE_HOST: Final = ("--whole", "--overlap", "--mem=0", "--cpu-bind=none")
-"""A step would have one core, and wait until the step is over that the head may be in."""
+"""Options of a job step; without them it gets one core, and waits for the coordinator's own step to end."""
 ANSWER_S: Final = 10.0
-"""For an answer of Slurm's controller."""
+"""Timeout for an answer of Slurm's controller, in seconds."""
 
 
 class SlurmEngine:
-    """A Slurm whose commands are to be had here."""
+    """Slurm, through its commands on this machine."""
 
     name = "Slurm"
 
     def __init__(self, count: int | Literal["auto"], environment: Mapping[str, str]) -> None:
-        """`count` is that of the jobs, and of no account within an allocation."""
+        """`count` is the number of jobs, and is ignored within an allocation."""
         self._environment = dict(environment)
         if shutil.which("srun", path=environment.get("PATH")) is None:
             raise MissingExtraError("Slurm: there is no srun here: start this where jobs can be submitted")
@@ -50,15 +50,15 @@ class SlurmEngine:
         return self._found
 
     def start(self, machine: ClusterMachine, command: NodeCommand) -> None:
-        place = (f"--nodelist={machine.address}", *ALL_OF_THE_HOST) if machine.address else ()
-        srun = ("srun", *ONE_TASK, *place)
+        host = (f"--nodelist={machine.address}", *ALL_OF_THE_HOST) if machine.address else ()
+        srun = ("srun", *ONE_TASK, *host)
         node = NodeProcess(command, srun, env=self._environment, stderr=subprocess.PIPE)
         thread = threading.Thread(target=self._wait_for, args=(node, machine), daemon=True)
         self._nodes[node] = command, thread
         thread.start()
 
     def ended(self) -> tuple[NodeTaskEnd, ...]:
-        self._nodes = {node: told for node, told in self._nodes.items() if told[1].is_alive()}
+        self._nodes = {node: (command, t) for node, (command, t) in self._nodes.items() if t.is_alive()}
         return tuple(self._ends.get() for _ in range(self._ends.qsize()))
 
     def stop(self) -> None:
@@ -71,7 +71,7 @@ class SlurmEngine:
                 node.kill()
 
     def close(self) -> None:
-        """There is nothing to leave."""
+        """Do nothing: there is no connection."""
 
     def own_address(self) -> str | None:
         answer = self._ask("scontrol", "show", "config")
@@ -82,7 +82,7 @@ class SlurmEngine:
         return address_towards(controllers[0].strip().rstrip(")").rpartition("(")[2]) if controllers else None
 
     def _hosts(self) -> tuple[ClusterMachine, ...]:
-        """The hosts of the allocation that this is in, if any."""
+        """Return the hosts of the allocation that this process is in, if any."""
         hosts = self._environment.get("SLURM_JOB_NODELIST")
         if hosts is None:
             return ()
@@ -110,7 +110,7 @@ class SlurmEngine:
 
 
 def _jobs(count: int | Literal["auto"]) -> tuple[ClusterMachine, ...]:
-    """So many machines that are still to be found: each will be a job of its own."""
+    """Return `count` machines yet to be found, each for a job of its own."""
     if count == "auto":
         how = "give machines.count, or start this within an allocation (sbatch, salloc)"
         raise UsageError(f"Slurm: how many jobs shall be submitted? {how}")

@@ -1,17 +1,7 @@
-"""The line to a sweep's pool: a thread that asks for news and passes on what the pool is to be told.
+"""Follows a sweep's pool: a thread that asks for news, and the copy of its events to the ledger and observer.
 
-Whoever watches never waits for the network: answers come by `post`, and what can't be told now is told
-once the server is there again.
-
-The ledger of a sweep on many machines, written from what its pool tells: workers are at machines here.
-
-Each worker of each machine has a slot of its own, which it keeps when the machine goes and comes back under
-its name. What is written `together` is there together or not at all.
-
-What a pool tells, as if it had happened here: into the ledger, and to whoever watches.
-
-Events are certain, and are all that the ledger is written from: which was the last is in it, too, so that
-each is heeded once. Notices may be lost; of runs they tell nothing that events don't.
+The loop never waits for the network: answers come by `post`, and requests that fail are repeated. The ledger
+is written from events only, each once: it stores the last one's number. Notices may be lost.
 """
 
 from __future__ import annotations
@@ -55,12 +45,13 @@ from parallel_hpo.core.types import RunId, Slot, SlotState
 from parallel_hpo.records.ledger import Ledger
 
 ASK_EVERY_S: Final = 1.0
+"""Interval between requests for news, in seconds."""
 AT_THE_END: Final = 4
-"""So many times as often it is asked once all are to leave."""
+"""Factor by which requests are more frequent once all nodes must leave."""
 
 
 class PoolSource(Protocol):
-    """What a head asks of a pool; each raises BackendError where it refuses or can't be reached."""
+    """A coordinator's requests to a pool; each raises BackendError if refused or unreachable."""
 
     def facts(self) -> NewPool | None: ...
     def create(self, pool: NewPool) -> object: ...
@@ -71,21 +62,21 @@ class PoolSource(Protocol):
 
 Answer = PoolNews | BackendError
 Heard = Callable[[], tuple[int, int]]
-"""Returns the numbers of the last event and the last notice that have been heeded."""
+"""Return the numbers of the last event and the last notice that were handled."""
 
 
 class PoolWatcher:
-    """Asks and tells one pool, until it is closed; its methods return at once."""
+    """Sends requests to one pool until it is closed; its methods don't wait."""
 
     def __init__(
         self,
-        door: PoolSource,
+        pool: PoolSource,
         heard: Heard,
         post: Callable[[Answer], None],
         *,
         ask_every_s: float = ASK_EVERY_S,
     ) -> None:
-        self._door = door
+        self._pool = pool
         self._heard = heard
         self._post = post
         self._ask_every_s = ask_every_s
@@ -95,23 +86,23 @@ class PoolWatcher:
         self._closed = False
 
     def open(self) -> None:
-        """Begin to ask."""
+        """Start the thread."""
         threading.Thread(target=self._work, name="parallel_hpo-pool", daemon=True).start()
 
     def stop(self, ends: SweepEnd) -> None:
-        """Let the nodes leave."""
-        self._tell(lambda door: door.stop(ends))
+        """Make the nodes leave."""
+        self._tell(lambda pool: pool.stop(ends))
 
     def lost(self, lost: NodeLost) -> None:
-        """Pass on what the engine says of a node."""
-        self._tell(lambda door: door.lost(lost))
+        """Pass on an engine's report on a node."""
+        self._tell(lambda pool: pool.lost(lost))
 
     def heeded(self) -> None:
-        """The last answer has been heeded: the next may be asked for."""
+        """Confirm that the last answer was handled, so that the next request may be sent."""
         self._heeded.put(None)
 
     def close(self) -> None:
-        """Ask and tell no more."""
+        """Stop the thread."""
         self._closed = True
         self._something.set()
         self._heeded.put(None)
@@ -136,23 +127,26 @@ class PoolWatcher:
     def _ask(self) -> Answer:
         try:
             while self._to_tell:
-                with suppress(ServerRefusedError):  # what `news` says of it counts
-                    self._to_tell[0](self._door)
+                with suppress(ServerRefusedError):  # `news` has the pool's state
+                    self._to_tell[0](self._pool)
                 self._to_tell.popleft()
-            return self._door.news(*self._heard())
+            return self._pool.news(*self._heard())
         except BackendError as error:
             return error
 
 
 class LedgerCopy(Ledger):
-    """A ledger of many machines, owned by this process until it is closed; raises what `Ledger` raises."""
+    """The ledger of a sweep on many machines; raises what `Ledger` raises.
+
+    Each worker of each machine has a slot of its own, and keeps it when the machine comes back by its name.
+    """
 
     _inside = False
-    """Whether something is being written together."""
+    """Whether a transaction is open."""
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Within the block everything is one transaction; it is read from the pool again if it is lost."""
+        """Write everything within the block in one transaction; if lost, it is copied from the pool again."""
         with super()._written(synchronous="NORMAL"):
             self._inside = True
             try:
@@ -161,28 +155,28 @@ class LedgerCopy(Ledger):
                 self._inside = False
 
     def record_machine(self, epoch: int, name: str, folder: str) -> None:
-        """A machine takes part, for the first time or again."""
+        """Record that a machine has joined, for the first time or again."""
         with self._written():
             self._db.execute(
                 "INSERT INTO machines (epoch, name, folder) VALUES (?, ?, ?)", (epoch, name, folder)
             )
 
     def record_departure(self, epoch: int, how: str) -> None:
-        """A machine has left or is gone: how, in words."""
+        """Record how a machine has left, in words."""
         with self._written():
             self._db.execute("UPDATE machines SET departure = ? WHERE epoch = ?", (how, epoch))
 
     def machine(self, epoch: int) -> str | None:
-        """Return the name of the machine of an epoch; None: it is not known."""
+        """Return the name of an epoch's machine; None if unknown."""
         return next((name for (name,) in self._query(_NAME, str(epoch))), None)
 
     def earlier_s(self, run_id: RunId, attempt: int | None) -> float:
-        """Return what a run's attempts before this one took together, in seconds."""
+        """Return the total duration of a run's attempts before this one, in seconds."""
         (found,) = self._query(_EARLIER, run_id, str(attempt or 0))
         return float(found[0])
 
     def slot_at(self, machine: str, number: int) -> tuple[Slot, bool]:
-        """Return the slot of a machine's worker by its number there, and whether it is a new one."""
+        """Return the slot of a machine's worker by its number there, and whether the slot is new."""
         with self._written():
             made = self._db.execute(
                 "INSERT OR IGNORE INTO places (slot, machine, number)"
@@ -212,13 +206,13 @@ _EARLIER = "SELECT TOTAL(duration_s) FROM attempts WHERE run_id = ? AND attempt 
 
 
 LAST_EVENT: Final = "event"
-"""The ledger's fact: the number of the last event that it has."""
+"""Key of the ledger's fact with the number of the last event."""
 ENDS: Final = ("attempt_ended", "ended", "handed_on")
 OF_WORKERS: Final = (MemoryUsed, OutputLine, RunProgressed, WorkerChanged)
 
 
 class EventCopier:
-    """One sweep's ledger and observer, as its pool has them; for one thread."""
+    """Copies a pool's events and notices to the ledger and the observer; for one thread."""
 
     def __init__(self, ledger: LedgerCopy, sweep: str, observer: Observer) -> None:
         self._ledger = ledger
@@ -228,23 +222,23 @@ class EventCopier:
         self.last_event: int = ledger.facts.get(LAST_EVENT, 0)
         self.last_notice = 0
         self._joined: dict[str, tuple[int, str]] = {}
-        """The epoch and the name by which a supervisor, named by its mark, joined last."""
+        """Last epoch and name of each session, by its owner id."""
         self._slots: dict[tuple[str, int], Slot] = {}
 
     def node_of(self, token: str) -> tuple[int, str] | None:
-        """Return the epoch and name of the node that was started with a token; None: it has not joined."""
+        """Return the epoch and name of the node started with a token; None if it has not joined."""
         return next((node for mark, node in self._joined.items() if mark.endswith(f"_{token}")), None)
 
     def name_workers(self) -> None:
-        """Tell the names of the workers that an earlier launch knew."""
+        """Send the names of the workers of earlier launches to the observer."""
         for slot, machine, number in self._ledger.places():
             self._observer(WorkerNamed(slot, f"{machine}/w{number}"))
 
     def take(self, news: PoolNews) -> None:
-        """Write events, and tell of them and of notices once they are written.
+        """Write new events, then send them and the notices to the observer.
 
         Raises:
-            LedgerError: they can't be; they are to be asked for again.
+            LedgerError: the events can't be written; ask for them again.
         """
         fresh = [event for event in news.events if event.number > self.last_event]
         self._told.clear()
@@ -266,7 +260,7 @@ class EventCopier:
                     self._write(event)
                 self._ledger.record_facts({LAST_EVENT: events[-1].number})
         except BaseException:
-            self._slots.clear()  # some may have been given in vain
+            self._slots.clear()  # new slots may have been rolled back
             raise
 
     def _write(self, event: PoolEvent) -> None:
@@ -309,7 +303,7 @@ class EventCopier:
         self._tell(RunBegan(slot, run.run_id, run.attempt, run.parameters, start.device or ""))
 
     def _write_end(self, event: PoolEvent, told: PooledEnd) -> None:
-        """Write an end; of a run that is handed on, as one that can be resumed until it starts again."""
+        """Write an end; a requeued run counts as resumable until it starts again."""
         handed_on = event.kind == "handed_on"
         end = AttemptEnd.like(told, resumable=told.resumable or handed_on)
         if event.kind == "attempt_ended" and told.attempt is not None:
@@ -321,8 +315,13 @@ class EventCopier:
         if row is not None and told.attempt is not None:
             self._tell(
                 RunOver(
-                    *(row.slot, told.run_id, told.attempt, end.outcome, end.reason),
-                    *(end.value, end.duration_s),
+                    slot=row.slot,
+                    run_id=told.run_id,
+                    attempt=told.attempt,
+                    outcome=end.outcome,
+                    reason=end.reason,
+                    value=end.value,
+                    duration_s=end.duration_s,
                     again=event.kind != "ended",
                 )
             )
@@ -331,7 +330,7 @@ class EventCopier:
 
     def _pass_on(self, epoch: int, body: Mapping[str, Any]) -> None:
         if self._ledger.machine(epoch) is None:
-            return  # its joining is yet to be heard of
+            return  # its join is yet to come
         notice = from_json(body)
         if isinstance(notice, OF_WORKERS):
             slot = self._slot(epoch, notice.slot)

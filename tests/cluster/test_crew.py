@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from parallel_hpo.cluster.base import ClusterEngine, ClusterMachine, NodeCommand, NodeTaskEnd
-from parallel_hpo.cluster.nodes import CrewReport, NodeEnded, NodeManager, NoMachinesLeft
+from parallel_hpo.cluster.nodes import NodeEnded, NodeManager, NodeReport, NoMachinesLeft
 from parallel_hpo.core.errors import BackendError, ExitCode
 from parallel_hpo.core.notices import Message
 from tests.cluster.engines import NotedEngine
@@ -19,8 +19,8 @@ GPU1 = ClusterMachine("gpu1", "tcp://gpu1")
 DEADLINE_S = 30.0
 
 
-class Told(queue.Queue[CrewReport]):
-    def next(self) -> CrewReport:
+class Told(queue.Queue[NodeReport]):
+    def next(self) -> NodeReport:
         return self.get(timeout=DEADLINE_S)
 
 

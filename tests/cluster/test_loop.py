@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from parallel_hpo.cluster.loop import ALONE_SAID_AFTER_S, AWAY_SAID_AFTER_S, ClusterLoop, ClusterTools
-from parallel_hpo.cluster.nodes import CrewReport, NodeEnded, NoMachinesLeft
+from parallel_hpo.cluster.nodes import NodeEnded, NodeReport, NoMachinesLeft
 from parallel_hpo.cluster.watcher import Answer, EventCopier, LedgerCopy, PoolWatcher
 from parallel_hpo.core.errors import BackendError, ExitCode, ServerRefusedError
 from parallel_hpo.core.messages import SweepEnd
@@ -34,7 +34,7 @@ class Head:
     now: float = 0.0
     told: list[Notice] = field(default_factory=list)
     stopped: list[float] = field(default_factory=list)
-    reports: queue.SimpleQueue[CrewReport | Answer] = field(default_factory=queue.SimpleQueue)
+    reports: queue.SimpleQueue[NodeReport | Answer] = field(default_factory=queue.SimpleQueue)
     at_each_answer: Callable[[int], None] = lambda number: None
     answers: int = 0
 

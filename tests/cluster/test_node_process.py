@@ -154,7 +154,7 @@ def test_a_killed_guard_takes_the_node_with_it_and_proves_nothing(file: Path) ->
     guard = child.parent()
     assert guard is not None
     guard.kill()
-    with pytest.raises(NodeStateUnknownError, match="without its last word"):
+    with pytest.raises(NodeStateUnknownError, match="without its last report"):
         node.wait()
     assert comes(lambda: not child.is_running())
 

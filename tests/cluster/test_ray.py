@@ -120,7 +120,7 @@ def test_a_sweep_on_the_raylets_of_ray(sweep: RealSweep, cluster: Raylets) -> No
 
 
 def test_a_cluster_that_is_not_there_is_named() -> None:
-    with pytest.raises(BackendError, match=r"Ray: no cluster is to be had: .*give machines\.address"):
+    with pytest.raises(BackendError, match=r"Ray: no cluster can be reached: .*give machines\.address"):
         HostedEngine(ClusterChoice(MachineEngine.RAY, "nonsense"))
 
 

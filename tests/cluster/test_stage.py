@@ -50,7 +50,7 @@ def test_two_stops_while_the_pool_does_not_answer_end_the_launch_with_their_word
                 launch=Launch(),
                 machines=Machines(),
                 make_engine=None,
-                make_door=lambda url, key, sweep: door,
+                make_pool_client=lambda url, key, sweep: door,
                 environment=make_clean_env(tmp_path / "home"),
             )
         finally:

@@ -248,8 +248,8 @@ def test_what_would_not_end_before_the_deadline_starts_on_no_machine_and_is_left
 
 def test_machines_that_nobody_starts_join_by_the_command_that_the_head_prints(sweep: RealSweep) -> None:
     sweep.start("brief", count=4, machines={"node_timeout_s": TIMEOUT_S})
-    line = sweep.read_until("other machines take part by: ")
-    command = line.partition("take part by: ")[2].replace("parallel-hpo", f"{sys.executable} -m parallel_hpo")
+    line = sweep.read_until("other machines can join by: ")
+    command = line.partition("can join by: ")[2].replace("parallel-hpo", f"{sys.executable} -m parallel_hpo")
     other = sweep.folder / "other"
     with subprocess.Popen(
         ["bash", "-c", f"{command.strip()} --name byhand --directory {other}"],
