@@ -1,4 +1,4 @@
-"""The public door: from a configuration file to an HPO, and from a `main` to a result."""
+"""The public Python interface: `ConfigLoader` reads a configuration, `HPO` runs its sweep."""
 
 from __future__ import annotations
 

@@ -1,13 +1,8 @@
-"""What every kind of HPO is to its user: `optimize`, `start`, `interrupt`, `drain`.
+"""`ConfigLoader` reads a user's configuration file; `HPO` is the interface to its `hpo` section.
 
-A kind implements `_prepare` and the two stops; what holds for all of them is
-here: no sweep in a sweep, one at a time, the display, the signal raised again.
-
-What `ConfigLoader.hpo` is while a script is loaded and not run: an HPO that performs nothing.
-
-`ConfigLoader`: a user's configuration file, of which only the `hpo` section is ours; and the kinds of HPO.
-
-A kind is a subclass of `HPO` in a module of `parallel_hpo.api`, and one line of `_KINDS`.
+A kind of HPO is a subclass in a module of this package, and a line of `_KINDS`. It implements `_prepare`,
+`interrupt` and `drain`; `HPO` does the rest: it allows one sweep per process and none in a worker, shows the
+sweep, and raises a signal again after it.
 """
 
 from __future__ import annotations
@@ -26,7 +21,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
 from parallel_hpo.analysis.result import SweepConclusion, SweepResult, summarise
-from parallel_hpo.api.handle import Handle, Performance, begin, open_display, over
+from parallel_hpo.api.handle import Handle, Performance, finished_handle, open_display, start_in_thread
 from parallel_hpo.config.loader import Sources, inside_worker, load_section, read_document
 from parallel_hpo.config.section import SECTION, HpoSection
 from parallel_hpo.config.sweep import parse_sweep_configuration
@@ -42,17 +37,17 @@ if TYPE_CHECKING:
     from parallel_hpo.analysis.result import SweepResult
 
 Main = Callable[[], object] | Target | Program
-"""What a run calls: a function without arguments, or the name of one."""
+"""What a run calls: a function without arguments, its name, or a program."""
 
 ALL: Final = Launch()
 
 _ONE_AT_A_TIME: Final = threading.Lock()
-"""Held while a sweep runs in this process: its signals and children can belong to one sweep only."""
+"""Held while a sweep runs in this process; signals and children can belong to one sweep only."""
 
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """Where this process runs, as far as it decides whether a sweep may start here."""
+    """Environment and operating system of this process, which decide whether a sweep may start here."""
 
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
     platform: str = sys.platform
@@ -62,7 +57,7 @@ HERE: Final = Platform()
 
 
 class HPO(ABC):
-    """Hyperparameter optimization as its section of the configuration says."""
+    """Hyperparameter optimization, configured by an `hpo` section."""
 
     def __init__(self, section: HpoSection, *, host: Platform = HERE) -> None:
         """Prepare; nothing starts before `optimize`."""
@@ -74,57 +69,56 @@ class HPO(ABC):
     ) -> SweepResult:
         """Perform the sweep's runs, each a call of `main`, and show them on stderr.
 
-        `resume` is the id of an earlier sweep in the same directory: what is left of
-        its count is performed, beginning with the runs that were cut. It keeps its sweep
-        configuration; one that has another metric or goal now is a ConfigError, unless
-        `keep_configuration` is true.
+        `resume` is the id of an earlier sweep in the same directory. The rest of its count is
+        performed, beginning with the interrupted runs. The sweep keeps its configuration; another
+        metric or goal in the current one raises ConfigError, unless `keep_configuration` is true.
 
-        Raises UsageError inside a worker or while another sweep runs in this
-        process, ConfigError, TargetError, BackendError and WorkerStartError for
-        what their names say. Where a signal ended the sweep, that signal is raised
-        again (SIGINT: KeyboardInterrupt), if this is the main thread.
+        Raises UsageError inside a worker or while another sweep runs in this process; also ConfigError,
+        TargetError, BackendError and WorkerStartError. If a signal ended the sweep, the main thread
+        raises it again (SIGINT: KeyboardInterrupt).
         """
         launch = Launch(resume=resume, keep_configuration=keep_configuration)
         with Terminal(sys.stderr, varied=varied_parameters(self.section)) as terminal:
             result = self.perform(main, observer=terminal, launch=launch)
-            terminal.conclude(result, go_on=_go_on("optimize", launch).format(result.sweep_id))
+            terminal.conclude(result, go_on=_resume_call("optimize", launch).format(result.sweep_id))
         _raise_again(result.exit_code)
         return result
 
     def start(
         self, main: Callable[[], object], *, resume: str | None = None, keep_configuration: bool = False
     ) -> Handle:
-        """Begin what `optimize` does, and return at once: a handle tells of it, stops it, has its result.
+        """Start the sweep of `optimize` in the background, and return a handle that controls it.
 
-        It shows itself in the notebook's cell that calls this, else on stderr. No signal reaches it: an
-        interrupt in the notebook, or Ctrl-C, is the caller's own. When the main thread ends the sweep
+        The sweep is shown in the notebook cell that calls this, else on stderr. No signal reaches it: an
+        interrupt in the notebook, or Ctrl-C, is the caller's own. When the main thread ends, the sweep
         is stopped, and the interpreter waits for its end.
 
-        Raises what `optimize` raises before anything is started: UsageError and TargetError.
+        Raises the errors of `optimize` from before the start: UsageError and TargetError.
         """
         launch = Launch(resume=resume, keep_configuration=keep_configuration)
         performance = self._begin(main, launch)
         display = open_display(varied_parameters(self.section))
-        return begin(self, performance, display, go_on=_go_on("start", launch))
+        return start_in_thread(self, performance, display, go_on=_resume_call("start", launch))
 
     @classmethod
     def from_dict(cls, section: Mapping[str, Any]) -> HPO | None:
-        """Return the HPO of what stands under "hpo" in a configuration file, as `ConfigLoader.hpo` does.
+        """Return the HPO of a section, the value of "hpo" in a configuration file.
 
-        None where `apply` is false, and inside a worker. The environment may override it. Raises
+        None if `apply` is false, and inside a worker. The environment may override keys. Raises
         ConfigError: the key's path, the value, and what is allowed.
         """
-        made: HPO | None = import_module("parallel_hpo.api.hpo").hpo_of(
-            section, asker=sys._getframe(1)
-        )  # late, and by name: it imports this file
-        return made
+        if _is_being_loaded(os.environ, sys._getframe(1)):
+            return PlaceholderHpo()
+        document = {SECTION: dict(section) if isinstance(section, Mapping) else section}
+        checked = load_section(document, Path(FROM_DICT), Sources(os.environ), kinds=kind_names())
+        return None if checked is None else make_hpo(checked)
 
     def perform(self, main: Main, *, observer: Observer, launch: Launch = ALL) -> SweepResult:
-        """Do what `optimize` does, but tell `observer` instead of stderr, and raise no signal."""
+        """Perform the sweep like `optimize`, but send notices to `observer` and raise no signal."""
         return self._begin(main, launch)(observer)
 
     def _begin(self, main: Main, launch: Launch) -> Performance:
-        """Return what performs the sweep, and is to be called: the process is this sweep's from now on."""
+        """Reserve the process for this sweep; return its performance, which the caller must call."""
         if self._host.platform == "win32":
             raise UsageError("Windows is not supported: run parallel_hpo on Linux or macOS (WSL is a Linux)")
         if inside_worker(self._host.environment):
@@ -134,79 +128,79 @@ class HPO(ABC):
             )
         if launch.keep_configuration and launch.resume is None:
             raise UsageError(
-                "--keep-configuration (keep_configuration=True) is for a sweep that is resumed: a new one has"
-                " the configuration that it is given; leave it out, or say which sweep by --resume (resume=…)"
+                "--keep-configuration (keep_configuration=True) is only for a resumed sweep: leave it out,"
+                " or name the sweep by --resume (resume=…)"
             )
         from parallel_hpo.processes.environment import fill_standard  # late: takes 0.3 s to import
 
         fill_standard()
-        leave = _enter_alone()
+        release = _reserve_process()
         try:
             performance = self._prepare(main, launch)
         except BaseException:
-            leave()
+            release()
             raise
 
         def perform(observer: Observer) -> SweepResult:
             try:
                 return performance(observer)
             finally:
-                leave()
+                release()
 
         return perform
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
-        """Arrive at a worker as what it is there: None."""
+        """Become None in a worker, as `ConfigLoader.hpo` is there."""
         return type(None), ()
 
     @abstractmethod
     def interrupt(self) -> None:
-        """Stop as SIGINT does: `main` gets KeyboardInterrupt. From any thread; no sweep, no effect."""
+        """Stop like SIGINT: `main` gets KeyboardInterrupt. From any thread; no effect without a sweep."""
 
     @abstractmethod
     def drain(self) -> None:
-        """Let the running runs finish and start none. From any thread; no sweep, no effect."""
+        """Let the running runs finish and start none. From any thread; no effect without a sweep."""
 
     @abstractmethod
     def _prepare(self, main: Main, launch: Launch) -> Performance:
-        """Return what performs the sweep; it can be interrupted and drained from now on. One at a time."""
+        """Return the performance of the sweep, which `interrupt` and `drain` stop from now on."""
 
 
-def _enter_alone() -> Callable[[], None]:
-    """Have the process for one sweep; return what gives it back, from any thread."""
+def _reserve_process() -> Callable[[], None]:
+    """Reserve the process for one sweep; return the function that releases it, from any thread."""
     if not _ONE_AT_A_TIME.acquire(blocking=False):
         raise UsageError(
             "a sweep is already running in this process; wait for its optimize() to return,"
-            " or for the result() of its handle, or stop that"
+            " or for the result() of its handle, or stop that handle's sweep"
         )
     return _ONE_AT_A_TIME.release
 
 
-def _go_on(call: str, launch: Launch) -> str:
-    """Return the call that goes on with a sweep, `{}` in its id's place."""
+def _resume_call(call: str, launch: Launch) -> str:
+    """Return the call that resumes a sweep, with `{}` in place of its id."""
     kept = ", keep_configuration=True" if launch.keep_configuration else ""
     return f'{call}(main, resume="{{}}"{kept})'
 
 
 def _raise_again(exit_code: int) -> None:
-    """Raise the signal that ended a sweep, so that the caller's script ends like any other."""
+    """Raise the signal that ended a sweep, so that the caller's script ends by it too."""
     number = exit_code - ExitCode.SIGNAL_BASE
     if number not in signal.valid_signals() or threading.current_thread() is not threading.main_thread():
         return
     signal.raise_signal(number)
     if number == signal.SIGINT and signal.getsignal(number) is signal.SIG_IGN:
-        raise KeyboardInterrupt  # a shell's background job ignores SIGINT, but the sweep has obeyed it
+        raise KeyboardInterrupt  # a shell's background job ignores SIGINT, but the sweep didn't
 
 
 def varied_parameters(section: HpoSection) -> frozenset[ParameterPath] | None:
-    """Return the nested names of the parameters that vary; None for a sweep that somebody else made."""
+    """Return the nested names of the parameters that vary; None for a sweep that already existed."""
     if section.sweep_configuration is None or section.sweep_id is not None:
         return None
     sweep = parse_sweep_configuration(section.sweep_configuration, where="sweep_configuration")
     return frozenset(item.path for item in sweep.parameters if not isinstance(item.distribution, Constant))
 
 
-NOTHING = summarise(
+NO_RESULT: Final = summarise(
     (),
     (),
     SweepConclusion(
@@ -222,25 +216,25 @@ NOTHING = summarise(
 
 
 class PlaceholderHpo(HPO):
-    """Stands in for the section's HPO."""
+    """The HPO of `ConfigLoader` while a worker loads the target's file without running it; does nothing."""
 
     def __init__(self) -> None:
-        """Read no section: the file is loaded whatever stands there."""
+        """Read no section: the file loads even with an invalid one."""
         LOADING.stand_in(self)
 
     def optimize(
         self, main: Callable[[], object], *, resume: str | None = None, keep_configuration: bool = False
     ) -> SweepResult:
-        """End the loading of the target's file, if that calls this; else return a result of no runs."""
+        """End the loading of the target's file, if that calls this; else return a result without runs."""
         LOADING.end(sys._getframe(1).f_globals)
-        return NOTHING
+        return NO_RESULT
 
     def start(
         self, main: Callable[[], object], *, resume: str | None = None, keep_configuration: bool = False
     ) -> Handle:
-        """End the loading likewise; else return the handle of a sweep of no runs that is over."""
+        """End the loading likewise; else return the handle of a finished sweep without runs."""
         LOADING.end(sys._getframe(1).f_globals)
-        return over(self, NOTHING)
+        return finished_handle(self, NO_RESULT)
 
     def interrupt(self) -> None:
         """Do nothing."""
@@ -249,33 +243,33 @@ class PlaceholderHpo(HPO):
         """Do nothing."""
 
     def _prepare(self, main: Main, launch: Launch) -> Performance:
-        return lambda observer: NOTHING
+        return lambda observer: NO_RESULT
 
 
 FROM_DICT: Final = "HPO.from_dict"
-"""Stands in a file's place where an error says where a value comes from."""
+"""Name in errors in place of a configuration file."""
 _KINDS: Final = {"wandb_sweeps": ("parallel_hpo.api.wandb_sweeps", "WandbSweeps")}
-"""The module and class of each kind; a module is imported when its kind is wanted."""
+"""Module and class of each kind; a module is imported when its kind is used."""
 
 
 class ConfigLoader:
-    """Reads a JSON, YAML or TOML file, by its suffix."""
+    """Reads a JSON, YAML or TOML configuration file, by its suffix."""
 
     def __init__(self, path: str | os.PathLike[str], *, environment: Mapping[str, str] | None = None) -> None:
-        """Read the file; raises ConfigError where it can't.
+        """Read the file; raises ConfigError if that fails.
 
-        `environment` may override its section; None: this process's own.
+        `environment` may override keys of its section (default: this process's environment).
         """
         self._path = Path(path)
         self._environment = os.environ if environment is None else environment
         self.config: dict[str, Any] = read_document(self._path)
-        """The whole file, as it stands."""
+        """The whole file."""
 
     @property
     def hpo(self) -> HPO | None:
-        """The HPO that the section asks for; None without one, where `apply` is false, and inside a worker.
+        """The HPO of the section; None without a section, if `apply` is false, and inside a worker.
 
-        While a worker loads a target's file it is a stand-in: its `optimize` ends the loading there.
+        While a worker loads a target's file it is a placeholder, whose `optimize` ends the loading.
 
         Raises ConfigError for an invalid section: where the value comes from, the
         key's path, the value, and what is allowed.
@@ -290,33 +284,25 @@ class ConfigLoader:
         return None if section is None else make_hpo(section)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Go to a worker without this process's environment, and without an HPO."""
+        """Pickle for a worker without this process's environment, and without an HPO."""
         return {"_path": self._path, "config": self.config}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         self.__dict__.update(state, _environment=os.environ)
 
 
-def hpo_of(section: object, *, asker: FrameType) -> HPO | None:
-    """Return the HPO of a section that the code of `asker` has made itself, and no file."""
-    if _is_being_loaded(os.environ, asker):
-        return PlaceholderHpo()
-    document = {SECTION: dict(section) if isinstance(section, Mapping) else section}
-    checked = load_section(document, Path(FROM_DICT), Sources(os.environ), kinds=kind_names())
-    return None if checked is None else make_hpo(checked)
-
-
-def _is_being_loaded(environment: Mapping[str, str], asker: FrameType) -> bool:
-    return inside_worker(environment) and LOADING.is_on(asker)
+def _is_being_loaded(environment: Mapping[str, str], caller: FrameType) -> bool:
+    """Return whether the caller is a target's file that a worker loads."""
+    return inside_worker(environment) and LOADING.is_on(caller)
 
 
 def kind_names() -> tuple[str, ...]:
-    """Return the names of all kinds, without importing any."""
+    """Return the names of all kinds, without importing them."""
     return tuple(sorted(_KINDS))
 
 
 def make_hpo(section: HpoSection) -> HPO:
-    """Return the HPO of the section's kind, which is one of `kind_names()`."""
+    """Return the HPO of the section's kind, one of `kind_names()`."""
     module, name = _KINDS[section.kind]
     kind: type[HPO] = getattr(import_module(module), name)
     return kind(section)

@@ -1,4 +1,4 @@
-"""The kind `wandb_sweeps`: a W&B sweep, run by `wandb.agent`s on every device of this machine, or of many."""
+"""The kind `wandb_sweeps`: a W&B sweep, run by `wandb.agent`s on every device of one machine or many."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from parallel_hpo.session.setup import supervise
 from parallel_hpo.session.signals import Control
 
 Supervise = Callable[..., SweepResult]
-"""Performs a whole sweep, on this machine or on many: `supervise`, or `lead` with its machines."""
+"""Performs a whole sweep: `supervise` on this machine, or `lead` on many."""
 
 
 def _chosen_engine(machines: Machines | None) -> ClusterChoice | None:
-    """Return the engine of many machines; joblib, which may know one, is not imported only to be asked."""
+    """Return the cluster engine, if any. joblib may name one, but is not imported just for that."""
     if machines is None and "joblib" not in sys.modules:
         return None
     from parallel_hpo.cluster.choose import chosen_engine
@@ -34,7 +34,7 @@ def _chosen_engine(machines: Machines | None) -> ClusterChoice | None:
 
 
 class WandbSweeps(HPO):
-    """A W&B sweep under a supervisor."""
+    """HPO by a W&B sweep."""
 
     def __init__(
         self,
@@ -52,18 +52,18 @@ class WandbSweeps(HPO):
         self._choose = choose
         self._control: Control | None = None
         self._guard = threading.Lock()
-        """Held so that no stop reaches a control that is being closed."""
+        """Held while stopping or closing the control, so that no stop reaches a closed one."""
 
     def interrupt(self) -> None:
-        """Stop as SIGINT does: `main` gets KeyboardInterrupt. From any thread; no sweep, no effect."""
+        """Stop like SIGINT: `main` gets KeyboardInterrupt. From any thread; no effect without a sweep."""
         self._stop(StopKind.INTERRUPT)
 
     def drain(self) -> None:
-        """Let the running runs finish and start none. From any thread; no sweep, no effect."""
+        """Let the running runs finish and start none. From any thread; no effect without a sweep."""
         self._stop(StopKind.DRAIN)
 
     def _prepare(self, main: Main, launch: Launch) -> Performance:
-        supervise = self._performer()
+        supervise = self._choose_supervise()
         control = self._control = Control()
 
         def perform(observer: Observer) -> SweepResult:
@@ -76,8 +76,8 @@ class WandbSweeps(HPO):
 
         return perform
 
-    def _performer(self) -> Supervise:
-        """Return what performs the sweep: on this machine, or on many where the section or joblib says so."""
+    def _choose_supervise(self) -> Supervise:
+        """Return `supervise`, or `lead` if the section or joblib names a cluster."""
         choice = self._choose(self.section.machines)
         machines = self.section.machines or (Machines() if choice else None)
         if machines is None:

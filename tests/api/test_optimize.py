@@ -49,7 +49,7 @@ def test_optimize_passes_on_which_sweep_is_to_be_resumed() -> None:
 
 
 def test_keeping_the_configuration_is_for_a_sweep_that_is_resumed() -> None:
-    with pytest.raises(UsageError, match="is for a sweep that is resumed"):
+    with pytest.raises(UsageError, match="is only for a resumed sweep"):
         hpo(FakeSupervisor()).optimize(main, keep_configuration=True)
 
 

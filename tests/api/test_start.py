@@ -72,7 +72,7 @@ def test_start_passes_on_which_sweep_is_to_be_resumed() -> None:
 
 def test_a_result_that_is_late_is_a_timeout_and_the_sweep_goes_on(gate: Gate) -> None:
     handle = hpo(FakeSupervisor(during=gate)).start(main)
-    with pytest.raises(TimeoutError, match=r"still runs after 0\.01 s; it goes on"):
+    with pytest.raises(TimeoutError, match=r"still runs after 0\.01 s, and continues"):
         handle.result(timeout=0.01)
     gate.open()
     assert handle.result(DEADLINE_S) is RESULT
@@ -153,7 +153,7 @@ def test_what_goes_wrong_later_is_raised_by_result(gate: Gate) -> None:
                 handle.result(DEADLINE_S)
     assert handle.done()
     assert (handle.best, handle.runs) == (None, ())
-    assert "the sweep ended by an error: no" in stderr.getvalue()
+    assert "the sweep ended with an error: no" in stderr.getvalue()
 
 
 def test_a_timeout_of_the_sweeps_own_is_passed_on() -> None:
@@ -197,7 +197,7 @@ def test_a_handle_that_main_refers_to_arrives_as_none() -> None:
 
 def test_a_handle_says_which_sweep_it_is_and_whether_that_runs(gate: Gate) -> None:
     handle = hpo(FakeSupervisor(during=gate)).start(main)
-    assert repr(handle) == "<Handle of sweep that is being opened, running>"
+    assert repr(handle) == "<Handle of sweep that is starting, running>"
     gate.open()
     handle.result(DEADLINE_S)
     assert repr(handle).endswith(", over>")

@@ -76,7 +76,7 @@ def test_a_script_that_leaves_stops_its_sweep_in_order(
 def test_a_script_that_leaves_at_once_leaves_no_sweep(sweep: RealSweep) -> None:
     ended = start(sweep, f"{STARTED}sys.exit(3)\n").finish()
     assert ended.code == 3, ended.stderr
-    assert "ended by an error" not in ended.stderr
+    assert "ended with an error" not in ended.stderr
     assert ended.summary is None or ended.summary["exit_code"] == 75
 
 
