@@ -109,8 +109,9 @@ class HPO(ABC):
         """
         if _is_being_loaded(os.environ, sys._getframe(1)):
             return PlaceholderHpo()
-        document = {SECTION: dict(section) if isinstance(section, Mapping) else section}
-        checked = load_section(document, Path(FROM_DICT), Sources(os.environ), kinds=kind_names())
+        checked = load_section(
+            {SECTION: _unfrozen(section)}, Path(FROM_DICT), Sources(os.environ), kinds=kind_names()
+        )
         return None if checked is None else make_hpo(checked)
 
     def perform(self, main: Main, *, observer: Observer, launch: Launch = ALL) -> SweepResult:
@@ -289,6 +290,11 @@ class ConfigLoader:
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         self.__dict__.update(state, _environment=os.environ)
+
+
+def _unfrozen(section: object) -> object:
+    """Return a mapping as a dict, and anything else, which is invalid, as it is."""
+    return dict(section) if isinstance(section, Mapping) else section
 
 
 def _is_being_loaded(environment: Mapping[str, str], caller: FrameType) -> bool:

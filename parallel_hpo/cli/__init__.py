@@ -1,7 +1,7 @@
-"""The command line, `parallel-hpo`: flags in, exit codes out; all else is done by the rooms below.
+"""The command line `parallel-hpo`: options in, exit codes out.
 
-Machine output goes to stdout, everything for people to stderr. Commands import
-what they need when they are called, so that `--help` and `--version` are quick.
+Output for programs goes to stdout, everything else to stderr. Commands import slow modules in functions, so
+that `--help` and `--version` are fast.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from parallel_hpo.cli.app import app
 
 
 def main() -> None:
-    """Run the command line; what stands after `--` belongs to the target."""
-    _bear_any_text(sys.stdout)
+    """Run the command line; the arguments after `--` belong to the target."""
+    _escape_unencodable(sys.stdout)
     words = sys.argv[1:]
     end = words.index("--") if "--" in words else len(words)
     command()(args=words[:end], obj=tuple(words[end + 1 :]), prog_name="parallel-hpo")
@@ -27,11 +27,11 @@ def main() -> None:
 
 @cache
 def command() -> Callable[..., Any]:
-    """Return what Typer makes of all commands' signatures, which takes it some 20 ms."""
+    """Return the command that Typer builds from all signatures; it takes about 20 ms."""
     return typer.main.get_command(app)
 
 
-def _bear_any_text(stdout: object) -> None:
-    """Have what its encoding lacks be written as escapes, as stderr does by itself."""
+def _escape_unencodable(stdout: object) -> None:
+    """Write characters missing in the encoding as escapes, as stderr does by default."""
     if isinstance(stdout, io.TextIOWrapper) and stdout.errors == "strict":
         stdout.reconfigure(errors="backslashreplace")
