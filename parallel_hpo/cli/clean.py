@@ -255,7 +255,7 @@ def _shrink(context: AppContext) -> None:
             f"removed {removed.files} files of unfinished uploads and artifacts, {removed.size / MB:.1f} MB"
         )
     try:
-        context.database.give_room_back()
+        context.database.vacuum()
     except UnavailableError as error:
         print_for_people(f"the server's database keeps its size for now ({error}): clean again later")
 
@@ -380,12 +380,12 @@ class Inventory:
 
     def _is_silent(self, last_seen: float) -> bool:
         """Return whether the last message is so old that no client is active."""
-        return self.context is None or self.now - last_seen > self.context.patience.silent_s
+        return self.context is None or self.now - last_seen > self.context.timeouts.silent_s
 
     def _stored(self) -> list[StoredSweep]:
         from parallel_hpo.server import removal
 
-        return [] if self.context is None else removal.kept_sweeps(self.context)
+        return [] if self.context is None else removal.list_sweeps(self.context)
 
     def _stored_candidate(self, stored: StoredSweep) -> CleanCandidate:
         from parallel_hpo.client.calls import OVER

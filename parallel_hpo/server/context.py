@@ -39,9 +39,9 @@ class AppContext:
     """Returns when `clock` was last set, in its own time; silence counts from then on at the earliest."""
     up_since: float = 0.0
     """When this server's process began to listen, by `clock`."""
-    patience: SilenceTimeouts = field(default_factory=SilenceTimeouts)
+    timeouts: SilenceTimeouts = field(default_factory=SilenceTimeouts)
     engines: Engines = field(default_factory=Engines)
-    walks: ListingCache = field(default_factory=ListingCache)
+    listings: ListingCache = field(default_factory=ListingCache)
     sweeps_in: Path | None = None
     """The directory of this server's sweep folders on this machine; None: unknown."""
     notices: NoticeBuffer = field(default_factory=NoticeBuffer)

@@ -46,10 +46,10 @@ def measure_sweep(world: AppContext, sweep_id: str) -> StorageUsage:
         return holdings.of_sweep(transaction, sweep_id)
 
 
-def kept_sweeps(world: AppContext) -> list[StoredSweep]:
+def list_sweeps(world: AppContext) -> list[StoredSweep]:
     """Return all sweeps, least recently active first."""
     with world.database.read() as transaction:
-        return holdings.sweeps_kept(transaction)
+        return holdings.list_sweeps(transaction)
 
 
 def remove_sweep(world: AppContext, sweep_id: str) -> None:

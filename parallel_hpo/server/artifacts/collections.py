@@ -1,7 +1,7 @@
-"""Collections are described, renamed, given another type, deleted, and versions linked to portfolios.
+"""Clients' requests on collections: change, tag, delete, and links of versions to portfolios.
 
-A portfolio comes into being with its first link, in any project of this server; it takes one type.
-A version stands in it under a number and aliases of that portfolio's own.
+A portfolio is created by its first link, in any project of this server, and accepts one type. A version
+has a number and aliases of its own in each portfolio.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from parallel_hpo.server.values import RefusedError
 
 
 def find(world: AppContext, collection_id: int) -> Collection:
-    """Return the collection with this key; RefusedError where there is none."""
+    """Return the collection with this id; RefusedError if there is none."""
     with world.database.read() as transaction:
         return _existing(transaction, collection_id)
 
@@ -44,7 +44,7 @@ def change(world: AppContext, collection_id: int, changes: dict[str, Any]) -> Co
 
 @dataclass(frozen=True, slots=True)
 class CollectionPath:
-    """The place of a sequence or portfolio: its entity, project and name."""
+    """The path of a sequence or portfolio."""
 
     entity: str
     project: str
@@ -54,7 +54,7 @@ class CollectionPath:
 def tag(
     world: AppContext, path: CollectionPath, *, added: Sequence[str] = (), removed: Sequence[str] = ()
 ) -> Collection:
-    """Add tags to a collection and remove others, and return it; RefusedError where it doesn't exist."""
+    """Add and remove tags of a collection, and return it; RefusedError if it doesn't exist."""
     for name in added:
         check_tag(name)
     with world.database.write() as transaction:
@@ -79,12 +79,12 @@ def _check_free(transaction: Transaction, collection: Collection, name: str) -> 
     if other is not None and other.id != collection.id:
         raise RefusedError(
             f"project {collection.project!r} has a collection {name!r} already, "
-            f"so {collection.name!r} can't be called so: choose another name, or delete that one first"
+            f"so {collection.name!r} can't get this name: choose another one, or delete that collection first"
         )
 
 
 def delete(world: AppContext, collection_id: int) -> Collection:
-    """Delete a sequence with all of its versions, or a portfolio with its links; return what it was."""
+    """Delete and return a sequence with its versions, or a portfolio with its links."""
     with world.database.read() as transaction:
         collection = _existing(transaction, collection_id)
         members = _changeable_members(transaction, collection)
@@ -105,7 +105,7 @@ def _existing(transaction: Transaction, collection_id: int) -> Collection:
 
 
 def _changeable_members(transaction: Transaction, collection: Collection) -> list[Member]:
-    """Return the versions in a collection, all to be changed."""
+    """Return a collection's versions; RefusedError if the caller may not change one of them."""
     members = artifact_members.of_collection(transaction, collection)
     for member in members:
         versions.changeable(transaction, member.artifact.id)
@@ -113,7 +113,7 @@ def _changeable_members(transaction: Transaction, collection: Collection) -> lis
 
 
 def link(world: AppContext, artifact_id: int, path: CollectionPath, aliases: Sequence[str]) -> Member:
-    """Put a version into a portfolio, as its latest one; one that stands there only gets the aliases."""
+    """Link a version to a portfolio as its latest one; a linked version only gets the aliases."""
     check_no_registry(path.project)
     for name in (path.name, *aliases):
         check_name(name)
@@ -141,13 +141,13 @@ def _portfolio(transaction: Transaction, path: CollectionPath, artifact: Artifac
         )
     if found.type != kind:
         raise RefusedError(
-            f"portfolio {path.name!r} takes the type {found.type!r}, so no artifact of type {kind!r}"
+            f"portfolio {path.name!r} has the type {found.type!r}, so it accepts no artifact of type {kind!r}"
         )
     return found
 
 
 def unlink(world: AppContext, artifact_id: int, collection_id: int) -> None:
-    """Take a version out of a portfolio; it stays where it was logged."""
+    """Delete a version's link to a portfolio; it stays in its sequence."""
     with world.database.write() as transaction:
         artifact = versions.changeable(transaction, artifact_id)
         _, *links = artifact_members.of_artifact(transaction, artifact)

@@ -1,15 +1,11 @@
-"""Which names W&B's client takes for artifacts and for what belongs to them. Pure.
+"""Artifacts' contents: valid names, manifests, and the stored files with their garbage collection.
 
-What a version consists of: the manifest that was sent, and the files that it lists.
+A file is stored once under its content's MD5, for all artifacts. The manifest of an incremental version
+holds only new files; it is completed at the commit.
 
-Files are kept once under the MD5 of their content, whatever artifacts hold them. The manifest of an
-incremental version is sent with what the version before it hasn't, and is kept as a whole one.
-
-Artifacts' files, kept once under the MD5 of their content: which are there, and which nobody needs.
-
-A client asks which files it has to send, and commits its artifact when they are there, maybe days later. So a
-file that no artifact has stays as long as an artifact is unfinished that was begun before it was last sent or
-asked for. Both that question and the taking back are writes of the database, which come one after another.
+A client asks which files it must send, and commits its artifact later, perhaps after days. So a file without
+an artifact stays while there is an uncommitted artifact older than the file's last upload or request. That
+request and the collection both write to the database, so one waits for the other.
 """
 
 from __future__ import annotations
@@ -34,17 +30,17 @@ from parallel_hpo.server.values import RefusedError, read_object
 
 LATEST: Final = "latest"
 """The alias of the newest version in each collection."""
-_LENGTH: Final = 128  # wandb client: no longer ones
+_LENGTH: Final = 128  # wandb client's limit
 _TAG: Final = re.compile(r"[-\w]+( +[-\w]+)*")  # wandb client: TAG_REGEX
 _REGION: Final = "default"
-"""The name that wandb's client has for the region of a server that was told none."""
+"""wandb client's name for the region of a server that names none."""
 _REGISTRY: Final = "wandb-registry-"  # wandb client: projects that stand for registries begin so
 
 
 def check_name(name: str) -> str:
-    """Return a collection's, type's or alias' name if the client could name it again; else RefusedError.
+    """Return a collection's, type's or alias's name if the client can use it; else RefusedError.
 
-    It finds a version by entity/project/collection:alias, and makes folders of these names.
+    The client finds a version by entity/project/collection:alias, and makes folders of these names.
     """
     fits = 0 < len(name) <= _LENGTH and name not in (".", "..")
     if not fits or any(c < " " or c in "/:\x7f" for c in name):
@@ -55,7 +51,7 @@ def check_name(name: str) -> str:
 
 
 def check_tag(name: str) -> str:
-    """Return a tag if it is one to the client, else RefusedError."""
+    """Return a tag if it is valid in the client, else RefusedError."""
     if len(name) > _LENGTH or not _TAG.fullmatch(name):
         raise RefusedError(
             f"tag {name[:100]!r}: 1 to {_LENGTH} letters, digits, hyphens and underscores, and spaces within"
@@ -64,16 +60,16 @@ def check_tag(name: str) -> str:
 
 
 def check_region(region: str | None) -> None:
-    """Refuse a storage region that this server doesn't have."""
+    """Raise RefusedError for a storage region that this server doesn't have."""
     if region not in (None, "", _REGION):
         raise RefusedError(
-            f"there is no storage region {region[:100]!r} on this server, which keeps all files itself: "
+            f"there is no storage region {region[:100]!r} on this server, which stores all files itself: "
             "leave out storage_region, or log to W&B"
         )
 
 
 def check_no_registry(project: str) -> None:
-    """Refuse a project that stands for a registry."""
+    """Raise RefusedError for a project that represents a registry."""
     if project.startswith(_REGISTRY):
         raise RefusedError(
             f"{project!r} is a registry, and there are none on this server: link to a portfolio, "
@@ -85,46 +81,46 @@ _BIGGEST: Final = 2**53
 
 
 def place_of(digest: str) -> FileRef:
-    """Return where the file with this MD5 (in Base64) is kept; RefusedError where it is no MD5."""
+    """Return the stored file with this MD5 (in Base64); RefusedError if it is no MD5."""
     try:
         md5 = base64.b64decode(digest, validate=True)
     except (binascii.Error, ValueError):
         md5 = b""
     if len(md5) != 16:
-        raise RefusedError(f"the digest {digest[:40]!r} is no MD5")
+        raise RefusedError(f"the digest {digest[:40]!r} is not an MD5")
     return FileRef(BLOBS, md5.hex())
 
 
 def manifest_of(artifact_id: int) -> FileRef:
-    """Return where an artifact's manifest is kept."""
+    """Return an artifact's stored manifest."""
     return FileRef(MANIFESTS, f"{artifact_id}.json")
 
 
 def entries_of(world: AppContext, artifact_id: int) -> list[Entry]:
-    """Read what the manifest that was sent lists; RefusedError where none was."""
+    """Return the files of an uploaded manifest; RefusedError if it is missing or invalid."""
     text = _manifest(world, artifact_id)
     check_region(_region(_object(text)))
     return read_manifest(text)
 
 
 def _region(manifest: dict[str, Any]) -> str | None:
-    """Return the storage region that a manifest names."""
+    """Return a manifest's storage region."""
     storage = manifest.get("storagePolicyConfig")
     region = storage.get("storageRegion") if isinstance(storage, dict) else None
     return None if region is None else str(region)
 
 
 def expect_all(world: AppContext, entries: list[Entry]) -> None:
-    """See that each file is there; else RefusedError."""
+    """Raise RefusedError if a file was not uploaded."""
     for entry in entries:
         if entry.ref is None and not place_of(entry.digest).within(world.files).exists():
             raise RefusedError(f"the artifact's file {entry.path!r} was not sent, so it can't be committed")
 
 
 def make_whole(world: AppContext, artifact: Artifact, base: Artifact) -> list[Entry]:
-    """Add to an incremental version's manifest what the version before it has; return what it lists then.
+    """Merge an incremental version's manifest into that of the version before; return all files.
 
-    It may be done again, after a death between this and the commit.
+    It may be repeated, after a crash between this and the commit.
     """
     whole = merge_manifests(_manifest(world, base.id), _manifest(world, artifact.id))
     path = manifest_of(artifact.id).within(world.files)
@@ -140,7 +136,7 @@ def _manifest(world: AppContext, artifact_id: int) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write a file that is whole on the disk before it has its name."""
+    """Write a file atomically and durably."""
     beside = path.with_suffix(".whole")
     with beside.open("w", encoding="utf-8") as file:
         file.write(text)
@@ -150,18 +146,18 @@ def _write(path: Path, text: str) -> None:
 
 
 def read_manifest(text: str) -> list[Entry]:
-    """Return the files that a manifest lists; RefusedError says what is wrong with it."""
+    """Return the files in a manifest; RefusedError says what is wrong with it."""
     return [_entry(path, raw) for path, raw in _contents(_object(text)).items()]
 
 
 def merge_manifests(base: str, text: str) -> str:
-    """Return a manifest with what `base` lists too; of a file that both list, what `text` says counts."""
+    """Return a manifest with the files of `base` added; `text` wins for a file in both."""
     manifest = _object(text)
     return json.dumps(manifest | {"contents": _contents(_object(base)) | _contents(manifest)})
 
 
 def digest_of(entries: Iterable[Entry]) -> str:
-    """Return the digest of a version with these files, as wandb's client reckons it."""
+    """Return the digest of a version with these files, as wandb's client computes it."""
     lines = (f"{entry.path}:{entry.digest}\n" for entry in sorted(entries, key=lambda entry: entry.path))
     text = "".join(("wandb-artifact-manifest-v1\n", *lines))
     return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
@@ -180,7 +176,7 @@ def _contents(manifest: dict[str, Any]) -> dict[str, Any]:
 
 def _entry(path: str, raw: Any) -> Entry:
     if not isinstance(raw, dict):
-        raise RefusedError(f"the artifact's manifest: {path[:100]!r} is no object")
+        raise RefusedError(f"the artifact's manifest: {path[:100]!r} is not an object")
     digest, size, ref = raw.get("digest"), raw.get("size") or 0, raw.get("ref")
     whole = isinstance(size, int) and not isinstance(size, bool) and 0 <= size <= _BIGGEST
     if not whole or not isinstance(digest, str) or not isinstance(ref, str | None):
@@ -189,14 +185,14 @@ def _entry(path: str, raw: Any) -> Entry:
 
 
 _CLOCKS_S: Final = 3600
-"""So far may the clocks of a database's servers be apart."""
+"""Maximum difference between the clocks of a database's servers, in seconds."""
 _AT_ONCE: Final = 200
-"""So many are removed in one transaction: others write between."""
+"""Number of files removed per transaction, so that other writes get their turn."""
 
 
 @dataclass(frozen=True, slots=True)
 class CleanupStats:
-    """What was taken back from the disk."""
+    """Number and bytes of deleted files."""
 
     files: int = 0
     size: int = 0
@@ -206,7 +202,7 @@ class CleanupStats:
 
 
 def claim(_writing: Transaction, world: AppContext, place: FileRef) -> bool:
-    """Say whether a file is there; it then stays for the artifact that is to have it."""
+    """Return whether a file exists; if so, protect it for an artifact that will have it."""
     now = world.clock()
     try:
         os.utime(place.within(world.files), (now, now))
@@ -216,7 +212,7 @@ def claim(_writing: Transaction, world: AppContext, place: FileRef) -> bool:
 
 
 def take_back(world: AppContext, names: Sequence[str]) -> CleanupStats:
-    """Remove those of some files that no artifact has, nor one that is being made may get."""
+    """Delete those of the files that no artifact has and no uncommitted one may get."""
     batches = (names[begin : begin + _AT_ONCE] for begin in range(0, len(names), _AT_ONCE))
     return sum((_take_back(world, batch) for batch in batches), CleanupStats())
 
@@ -234,12 +230,12 @@ def _take_back(world: AppContext, names: Sequence[str]) -> CleanupStats:
 
 
 def unused(world: AppContext, names: Sequence[str]) -> list[str]:
-    """Return those of some files that no artifact has."""
+    """Return those of the files that no artifact has."""
     known = {_digest(name): name for name in names}
     with world.database.read() as transaction:
         return [known[digest] for digest in holdings.unused(transaction, list(known))]
 
 
 def _digest(name: str) -> str:
-    """Return an MD5 as manifests have it."""
+    """Return an MD5 in Base64, as in manifests."""
     return base64.b64encode(bytes.fromhex(name)).decode()

@@ -1,6 +1,6 @@
-"""Clients' requests on artifacts: a version is created, its files and manifest are sent, it is committed.
+"""Clients' requests on artifacts' versions.
 
-create ─▶ addresses of files ─▶ address of the manifest ─▶ commit: a version with its aliases
+create ─▶ URLs for files ─▶ URL for the manifest ─▶ commit: a version with its aliases
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from parallel_hpo.server.values import RefusedError
 
 @dataclass(frozen=True, slots=True)
 class ArtifactFields:
-    """What a client tells of a new artifact; `run`: the name of the run that logs it."""
+    """A client's request for a new artifact; `run` is the name of the run that logs it."""
 
     entity: str
     project: str
@@ -43,7 +43,7 @@ class ArtifactFields:
 
 @dataclass(frozen=True, slots=True)
 class AliasChange:
-    """An alias that is to mean a version, or no longer, in a collection; None: the version's own one."""
+    """An alias to set or delete in a collection; None: the version's own collection."""
 
     alias: str
     entity: str | None = None
@@ -53,7 +53,7 @@ class AliasChange:
 
 @dataclass(frozen=True, slots=True)
 class ArtifactChanges:
-    """What is to be told of an artifact from now on: columns, tags to add, tags to remove."""
+    """Changes to an artifact: columns, tags to add, tags to remove."""
 
     columns: dict[str, Any]
     added: tuple[str, ...] = ()
@@ -61,7 +61,7 @@ class ArtifactChanges:
 
 
 def create(world: AppContext, request: ArtifactFields) -> Artifact:
-    """Make a version that is to be committed, or return the one that has the same content."""
+    """Create an uncommitted version, or return the one with the same content."""
     for name in (request.collection, request.type, *request.aliases):
         check_name(name)
     for tag in request.tags:
@@ -99,9 +99,9 @@ def _sequence(transaction: Transaction, request: ArtifactFields, now: float) -> 
 
 
 def _known(transaction: Transaction, kind: Collection, request: ArtifactFields) -> Artifact | None:
-    """Return the version that has this content: the newest one, or an older one where it must be there.
+    """Return the version with this content if it is the newest; without a client id, also an older one.
 
-    wandb client: who gives it no id of the client's own means a version of before, and sends no files.
+    wandb client: a request without a client id means an existing version, and no files follow.
     """
     found = artifacts.with_digest(transaction, kind.id, request.digest)
     if found is None or request.client_id is None:
@@ -132,21 +132,23 @@ def _columns(request: ArtifactFields, kind: Collection, run: Run | None, now: fl
 
 
 def expect_increment(world: AppContext, artifact_id: int) -> None:
-    """Note that what is sent of an artifact adds to the version before it."""
+    """Mark an artifact as incremental: its manifest extends the version before it."""
     with world.database.write() as transaction:
         if changeable(transaction, artifact_id).state == PENDING:
             artifacts.change(transaction, artifact_id, {"incremental": True})
 
 
 def commit(world: AppContext, artifact_id: int) -> Artifact:
-    """Make an artifact the next version of its collection; RefusedError where a file of it never came."""
+    """Make an artifact the next version of its collection; RefusedError if a file is missing."""
     with world.database.read() as transaction:
         is_pending = changeable(transaction, artifact_id).state == PENDING
     entries = contents.entries_of(world, artifact_id) if is_pending else []
     with world.database.write() as transaction:
         artifact = existing(transaction, artifact_id)
         if artifact.state == PENDING:
-            contents.expect_all(world, entries)  # in here nobody takes them back
+            contents.expect_all(
+                world, entries
+            )  # within the transaction, so that none is collected as garbage
             _commit(transaction, world, artifact, entries)
         return existing(transaction, artifact_id)
 
@@ -154,7 +156,7 @@ def commit(world: AppContext, artifact_id: int) -> Artifact:
 def _commit(transaction: Transaction, world: AppContext, artifact: Artifact, entries: list[Entry]) -> None:
     now, collection_id = world.clock(), artifact.collection.id
     changes: dict[str, Any] = {"state": COMMITTED, "updated_at": now}
-    # The newest one as it is now: of two increments that were begun at once neither is lost.
+    # The newest one at the commit, so that no concurrent increment is lost.
     base = artifacts.latest(transaction, collection_id) if artifact.incremental else None
     if base is not None:
         entries = contents.make_whole(world, artifact, base)
@@ -170,7 +172,7 @@ def _commit(transaction: Transaction, world: AppContext, artifact: Artifact, ent
 
 
 def update(world: AppContext, artifact_id: int, changes: ArtifactChanges) -> Artifact:
-    """Change what is told of an artifact."""
+    """Change an artifact's columns and tags."""
     added = {check_tag(tag) for tag in changes.added}
     with world.database.write() as transaction:
         artifact = changeable(transaction, artifact_id)
@@ -181,7 +183,7 @@ def update(world: AppContext, artifact_id: int, changes: ArtifactChanges) -> Art
 
 
 def add_aliases(world: AppContext, artifact_id: int, changes: Iterable[AliasChange]) -> None:
-    """Let these aliases mean this version; RefusedError for a collection that it isn't in."""
+    """Set aliases to this version; RefusedError for a collection that it isn't in."""
     with world.database.write() as transaction:
         artifact = changeable(transaction, artifact_id)
         for change in changes:
@@ -192,7 +194,7 @@ def add_aliases(world: AppContext, artifact_id: int, changes: Iterable[AliasChan
 
 
 def delete_aliases(world: AppContext, artifact_id: int, changes: Iterable[AliasChange]) -> None:
-    """Let those of the aliases that mean this version mean nothing."""
+    """Delete those of the aliases that belong to this version."""
     with world.database.write() as transaction:
         artifact = changeable(transaction, artifact_id)
         for change in changes:
@@ -213,7 +215,7 @@ def _collection_of(transaction: Transaction, artifact: Artifact, change: AliasCh
 
 
 def delete(world: AppContext, artifact_id: int, *, with_aliases: bool) -> Artifact:
-    """Delete an artifact, and those of its files that no other one has; as W&B not while it has aliases."""
+    """Delete an artifact with its unshared files; RefusedError, as in W&B, if it has aliases."""
     with world.database.write() as transaction:
         artifact = changeable(transaction, artifact_id)
         named = set(artifact_collections.aliases_of_artifact(transaction, artifact_id)) - {LATEST}
@@ -235,19 +237,19 @@ def delete(world: AppContext, artifact_id: int, *, with_aliases: bool) -> Artifa
 
 
 def unlink(transaction: Transaction, member: Member) -> None:
-    """Take a version out of a portfolio, where the newest one that is left is the latest then."""
+    """Delete a version's link to a portfolio; the newest remaining one becomes the latest."""
     artifact_members.unlink(transaction, member)
     newest_is_latest(transaction, member.collection)
 
 
 def newest_is_latest(transaction: Transaction, collection: Collection) -> None:
-    """Let the newest version in a collection be its latest, after one was taken out of it."""
+    """Set a collection's alias `latest` to its newest version, after one was removed."""
     for newest in artifact_members.of_collection(transaction, collection)[:1]:
         artifact_collections.put_aliases(transaction, collection.id, newest.artifact.id, [LATEST])
 
 
 def use(world: AppContext, artifact_id: int, path: RunPath) -> Artifact:
-    """Note that a run uses an artifact."""
+    """Record that a run uses an artifact."""
     with world.database.write() as transaction:
         artifact = existing(transaction, artifact_id)
         artifacts.use(transaction, _run(transaction, path).id, artifact_id)
@@ -255,7 +257,7 @@ def use(world: AppContext, artifact_id: int, path: RunPath) -> Artifact:
 
 
 def existing(transaction: Transaction, artifact_id: int) -> Artifact:
-    """Return the artifact with this key; RefusedError where there is none."""
+    """Return the artifact with this id; RefusedError if there is none."""
     artifact = artifacts.find(transaction, artifact_id)
     if artifact is None:
         raise RefusedError("this artifact doesn't exist, or was deleted")
@@ -263,7 +265,7 @@ def existing(transaction: Transaction, artifact_id: int) -> Artifact:
 
 
 def expecting_files(transaction: Transaction, artifact_id: int, now: float) -> Artifact:
-    """Return the artifact with this key, whose client is at work on it; RefusedError where there is none."""
+    """Return the artifact with this id, and update its last contact; RefusedError if there is none."""
     artifact = existing(transaction, artifact_id)
     if artifact.state == PENDING:
         artifacts.change(transaction, artifact_id, {"updated_at": now})
@@ -271,7 +273,7 @@ def expecting_files(transaction: Transaction, artifact_id: int, now: float) -> A
 
 
 def changeable(transaction: Transaction, artifact_id: int) -> Artifact:
-    """Return the artifact with this key, to be changed; RefusedError where another sweep's run logged it."""
+    """Return the artifact with this id; RefusedError if the caller may not change it."""
     artifact = existing(transaction, artifact_id)
     if artifact.run_id is not None and runs.find(transaction, artifact.run_id) is None:
         raise RefusedError(

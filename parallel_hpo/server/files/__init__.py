@@ -1,1 +1,1 @@
-"""Files that clients send: where they lie, and the signed addresses by which they come and go."""
+"""Files that clients upload: their storage, their signed URLs, and the folder that holds them."""

@@ -1,9 +1,9 @@
-"""Which folder a database's files are in: each knows the other by an id, so that no servers keep them apart.
+"""The folder of a database's files: each has the other's id, so that all servers use the same folder.
 
     database: id, path, host  ◀── the same id? ──▶  FOLDER/files.json: id, database
 
-A server that finds the files elsewhere says so and doesn't start: what it kept would be listed by the
-others and not be there. Who has only a SQLite database and the folder beside it never hears of this.
+A server with another folder doesn't start: the other servers would list its files and not find them. With
+a SQLite database and the folder beside it this needs no configuration.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from parallel_hpo.server.store.files import Folder
 _log = logging.getLogger(__name__)
 MARK: Final = "files.json"
 FILES: Final = "server-files"
-"""The folder's name where nobody gives it another one."""
+"""The folder's default name."""
 
 
 @dataclass(frozen=True, slots=True)
 class FolderId:
-    """What is written into a folder of files."""
+    """The content of a folder's id file."""
 
     id: str
     database: str
@@ -39,37 +39,37 @@ class FolderId:
 
 @dataclass(frozen=True, slots=True)
 class FolderRequest:
-    """What a server that starts knows of its files."""
+    """A starting server's configuration of its files."""
 
     database: str
-    """Without its password."""
+    """The database's path or URL, without a password."""
     beside: Path
-    """Where they are if nobody says otherwise."""
+    """The default folder."""
     is_on_this_machine: bool
-    """Whether the database is SQLite's, and so serves nobody elsewhere."""
+    """Whether the database is SQLite, and so has no servers on other machines."""
     named: Path | None = None
-    """Where its user says that they are."""
+    """The folder that the user named."""
     adopt: bool = False
-    """Whether its user says that no others are worth looking for."""
+    """Whether the user gives up files in any other folder."""
 
     @property
     def folder(self) -> Path:
-        """Where they are to be."""
+        """The folder to use."""
         return self.named or self.beside
 
     def is_beside(self, folder: Path) -> bool:
-        """Whether that folder is beside a database that is a file."""
+        """Return whether that folder is beside a SQLite database."""
         return self.is_on_this_machine and folder == self.beside
 
     def candidates(self, known: Folder) -> list[Path]:
-        """Return where they may be: also where they were, for a database that is not a copy."""
+        """Return the possible folders: also the known one, unless the database is a copy."""
         if self.named is not None or known.database != self.database:
             return [self.folder]
         return [self.beside, Path(known.path)]
 
 
 def folder_of(database: str | None) -> Path:
-    """Return where a server keeps by default what belongs to its database: beside it, if it is a path."""
+    """Return a server's default folder: beside its database if that is a path."""
     if database is None or "://" in database:
         import platformdirs
 
@@ -78,12 +78,12 @@ def folder_of(database: str | None) -> Path:
 
 
 def is_sqlite(database: str) -> bool:
-    """Whether a database is a file: it is given as a path, or by such a URL."""
+    """Return whether a database, given as a path or URL, is SQLite."""
     return "://" not in database or database.startswith("sqlite")
 
 
 def wish_for(database: str, files: str | None, *, adopt: bool = False) -> FolderRequest:
-    """Return what is known of a database's files; its path is made whole, to mean the same elsewhere."""
+    """Return the configuration of a database's files, with absolute paths."""
     return FolderRequest(
         database=shown(database) if "://" in database else str(Path(database).absolute()),
         beside=folder_of(database) / FILES,
@@ -100,9 +100,9 @@ def settle(
     host: str,
     new_id: Callable[[], str] = lambda: secrets.token_hex(8),
 ) -> Path:
-    """Return the folder of a database's files, made and marked now where there was none.
+    """Return the folder of a database's files, created with an id file if needed.
 
-    BackendError where the files are elsewhere, or the folder can't be had.
+    BackendError if the files are elsewhere, or the folder can't be used.
     """
     try:
         with database.write() as transaction:
@@ -126,7 +126,7 @@ def settle(
 
 
 def located(database: Database, wish: FolderRequest) -> Path:
-    """Return where the files of a database are; nothing is changed. BackendError where they are elsewhere."""
+    """Return the folder of a database's files, without changes; BackendError if the files are elsewhere."""
     with database.read() as transaction:
         known = files.known_folder(transaction)
     for folder in [] if known is None else wish.candidates(known):
@@ -138,16 +138,16 @@ def located(database: Database, wish: FolderRequest) -> Path:
     return wish.folder
 
 
-def judge(wish: FolderRequest, known: Folder | None, mark: FolderId | None) -> str:
-    """Return why a folder without the database's mark can't be its folder, or '' where it is from now on."""
+def judge(wish: FolderRequest, known: Folder | None, mark: FolderId | None) -> str | None:
+    """Return why a folder without the database's id can't become its folder, or None if it can."""
     if wish.adopt:
-        return ""
+        return None
     if known is None:
         others = mark is not None and mark.database != wish.database and wish.named is not None
-        return _of_others(wish, mark) if others and mark is not None else ""
+        return _of_others(wish, mark) if others and mark is not None else None
     beside_it = Path(known.path) == wish.beside or known.database != wish.database
     if wish.is_on_this_machine and wish.named is None and beside_it:
-        return ""  # somebody emptied it, or took the database alone elsewhere
+        return None  # the folder was emptied, or the database was moved alone
     return (
         f"the files of {wish.database} are thought to be in {known.path} on {known.host}, and {wish.folder}"
         " is not that folder: let all servers of the database name one that they share, by --files"
@@ -175,13 +175,13 @@ def _read_mark(folder: Path) -> FolderId | None:
 
 
 def _make(wish: FolderRequest, new_id: Callable[[], str], mark: FolderId | None) -> FolderId:
-    """Write a folder's mark: whole or not at all; one of this database's from before its loss stays good."""
+    """Write a folder's id file atomically; an id of the same database is kept."""
     if mark is None or mark.database != wish.database:
         mark = FolderId(new_id(), wish.database)
     wish.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile("w", dir=wish.folder, prefix=f".{MARK}-", delete=False) as file:
         file.write(json.dumps({"id": mark.id, "database": mark.database}) + "\n")
-    flush_path(Path(file.name))  # the database will have it after a power cut
+    flush_path(Path(file.name))  # before the database stores the id, so that both survive a power cut
     Path(file.name).replace(wish.folder / MARK)
     flush_path(wish.folder)
     return mark

@@ -1,11 +1,7 @@
-"""Signed addresses of files: each carries the right to send, or to fetch, one file for a while.
+"""Files of runs and artifacts: signed URLs, atomic uploads, and deletion.
 
-The client sends and fetches files without its key (wandb client: no Authorization
-there), so the address itself must carry the right. No name leads out of its folder.
-
-What a client sends becomes a file: whole or not at all, of a bounded size, with the content it claims.
-
-Runs' files: addresses to send them to, what was sent, and their end.
+A signed URL carries the right to send or fetch one file for a while, since the client does both without its
+key (wandb client: no Authorization header). No name leads out of its folder.
 """
 
 from __future__ import annotations
@@ -34,33 +30,33 @@ from parallel_hpo.server.store.runs import RunPath
 from parallel_hpo.server.values import RefusedError
 
 _VALID_S: Final = 3600
-"""How long an address is good. wandb client: it tries a transfer 20 times again, within 16 minutes, and
-a file may have to wait for those that were asked for with it; whoever overhears an address has no longer."""
+"""Validity of a signed URL, in seconds. wandb client: it retries a transfer 20 times, within 16 minutes, and
+a file may have to wait for others of the same request."""
 _MAX_NAME_LENGTH: Final = 1000
-_MAX_PART_BYTES: Final = 255  # what file systems take
+_MAX_PART_BYTES: Final = 255  # file systems' limit
 
 
 class FilePermission(StrEnum):
-    """What an address allows; the values are the first parts of its path."""
+    """The right of a signed URL; the values are the first parts of its path."""
 
     SEND = "uploads"
     FETCH = "downloads"
 
 
 BLOBS: Final = "blobs"
-"""The folder of artifacts' files, each under the MD5 of its content."""
+"""The folder of artifacts' files, each named by its content's MD5."""
 MANIFESTS: Final = "manifests"
-"""The folder of artifacts' manifests, each under its artifact's key."""
+"""The folder of artifacts' manifests, each named by its artifact's id."""
 
 
 _BLOBS_OF_WANDB: Final = "wandb_artifacts"
 _MANIFEST_OF_WANDB: Final = "wandb_manifest.json"
-"""W&B's names for them: clients tell an artifact's file and a manifest by these parts of an address."""
+"""W&B's names in paths: clients recognize artifacts' files and manifests by them."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileRef:
-    """A file below the folder of files: a run's key, BLOBS or MANIFESTS, and the name in there."""
+    """A stored file: its folder (a run's id, BLOBS or MANIFESTS), and its name within it."""
 
     folder: str
     name: str
@@ -71,7 +67,7 @@ class FileRef:
 
     @property
     def storage_path(self) -> str:
-        """Return the path that clients read: of artifacts' files and manifests it has W&B's names."""
+        """The path that clients see, with W&B's names for artifacts' files and manifests."""
         if self.folder == BLOBS:
             return f"{_BLOBS_OF_WANDB}/{self.name}"
         if self.folder == MANIFESTS:
@@ -80,7 +76,7 @@ class FileRef:
 
     @classmethod
     def at(cls, folder: str, name: str) -> FileRef:
-        """Return the place that a storage path means, by its first part and the rest."""
+        """Return the file of a storage path, given as its first part and the rest."""
         if folder == _BLOBS_OF_WANDB:
             return cls(BLOBS, name)
         if folder == MANIFESTS:
@@ -90,7 +86,7 @@ class FileRef:
 
 @dataclass(frozen=True, slots=True)
 class FileTicket:
-    """The right to send or fetch one file."""
+    """A right to send or fetch one file."""
 
     right: FilePermission
     place: FileRef
@@ -99,24 +95,24 @@ class FileTicket:
 
 
 def address(world: AppContext, base_url: str, right: FilePermission, place: FileRef) -> str:
-    """Return a signed address; RefusedError for a name that is no plain path."""
+    """Return a signed URL; RefusedError for a name that is no plain path."""
     ticket = FileTicket(right, FileRef(place.folder, plain(place.name)), int(world.clock()) + _VALID_S)
     query = urlencode({"expires": ticket.expires, "signature": _sign(world.master_key, ticket)})
     return f"{base_url}/{right}/{quote(place.storage_path)}?{query}"
 
 
 def check(world: AppContext, ticket: FileTicket, signature: str) -> None:
-    """Refuse (403) a ticket that we did not sign or that is too old, and (400) a name that leads away."""
+    """Raise RefusedError: 403 for a forged or expired ticket, 400 for a name that leaves its folder."""
     genuine = hmac.compare_digest(_sign(world.master_key, ticket).encode(), signature.encode())
     if not genuine or ticket.expires < world.clock():
-        raise RefusedError("this address of a file is not valid, or no longer", status=403)
+        raise RefusedError("this file's address is invalid or has expired", status=403)
     plain(ticket.place.name)
 
 
 def plain(name: str) -> str:
-    """Return a file's name if it is a relative path that stays below its folder; else RefusedError (400).
+    """Return a file's name if it is a relative path below its folder; else RefusedError (400).
 
-    As W&B's service: a backslash is a character like others, and so is whatever else a disk takes.
+    As in W&B's service, a backslash is an ordinary character, as is all else that a disk accepts.
     """
     parts = PurePosixPath(name).parts
     harmless = bool(parts) and not name.startswith("/") and ".." not in parts
@@ -133,12 +129,12 @@ def _sign(master_key: str, ticket: FileTicket) -> str:
 
 _MAX_BYTES: Final = 50 * 2**30
 INCOMING: Final = ".incoming"
-"""The folder of files that are being written, beside those that are whole."""
+"""The folder of uploads in progress."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """A file that is on disk now."""
+    """Size and MD5 of a file that was written."""
 
     size: int
     md5: str
@@ -146,14 +142,14 @@ class StoredFile:
 
 
 async def store(world: AppContext, place: FileRef, body: AsyncIterator[bytes]) -> StoredFile:
-    """Write a file; RefusedError (413) where it is too big, (400) where a blob isn't what its name says."""
+    """Write a file atomically; RefusedError: 413 too big, 400 a blob whose MD5 isn't its name."""
     target = place.within(world.files)
     try:
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise RefusedError(f"a part of {place.name!r} is the name of a file", status=409) from None
     with tempfile.NamedTemporaryFile(dir=_incoming(world.files), delete=False) as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # somebody is at it
+        fcntl.flock(file, fcntl.LOCK_EX)  # marks the upload as in progress
         try:
             size, md5 = 0, hashlib.md5(usedforsecurity=False)
             async for piece in body:
@@ -163,13 +159,13 @@ async def store(world: AppContext, place: FileRef, body: AsyncIterator[bytes]) -
                 md5.update(piece)
                 file.write(piece)
             file.flush()
-            # Before it has its name: a power cut must not leave an empty file in the place of a whole one.
+            # Before the rename: a power cut must not leave an empty file in place of a whole one.
             await asyncio.to_thread(os.fsync, file.fileno())
             file.close()
             if place.folder == BLOBS and md5.hexdigest() != place.name:
                 raise RefusedError("the content is not what the artifact's manifest says", status=400)
             if place.folder == BLOBS:
-                now = world.clock()  # a file server's is another one
+                now = world.clock()  # a file server's clock may differ
                 os.utime(file.name, (now, now))
             _put(Path(file.name), target)
         except BaseException:
@@ -179,7 +175,7 @@ async def store(world: AppContext, place: FileRef, body: AsyncIterator[bytes]) -
 
 
 def clear_unfinished(files: Path) -> None:
-    """Remove what servers that were killed had begun to write; what another one is at stays."""
+    """Remove unfinished uploads of killed servers; those in progress in another server stay."""
     for path in (files / INCOMING).glob("*"):
         with suppress(OSError), path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -201,21 +197,21 @@ def _put(written: Path, target: Path) -> None:
 
 _log = logging.getLogger(__name__)
 _MAX_FILES: Final = 50_000
-"""So many addresses take 0.8 s, in which nobody else is answered."""
+"""Maximum number of files per request; so many signed URLs take 0.8 s, in which other requests wait."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunFile:
-    """A file that a client may upload, and the address to which it does."""
+    """A file that a client may upload, and its signed URL."""
 
     name: str
     upload_url: str | None
-    """None: it is refused. wandb-core then leaves this one out, where an error would cost it all of them."""
+    """None: refused. wandb-core then skips this file; an error would make it skip all."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunFiles:
-    """The answer to CreateRunFiles; wandb-core crashes where this is null, so errors come instead."""
+    """The answer to CreateRunFiles. wandb-core crashes if it is null, so failures are errors instead."""
 
     run_id: int
     upload_headers: tuple[str, ...]
@@ -223,7 +219,7 @@ class RunFiles:
 
 
 def create(world: AppContext, base_url: str, path: RunPath, names: list[str]) -> RunFiles:
-    """Return an address for each name, none for one that is no plain path; RefusedError: an unknown run."""
+    """Return signed URLs for names, None for one that is no plain path; RefusedError for an unknown run."""
     with world.database.read() as transaction:
         run = runs.at(transaction, path)
     if run is None:
@@ -244,7 +240,7 @@ def _to_send(world: AppContext, base_url: str, run: Run, name: str) -> RunFile:
 
 
 def note(world: AppContext, place: FileRef, stored: StoredFile) -> None:
-    """Note a run's file that was sent; where the run was deleted meanwhile, delete the file."""
+    """Record a run's uploaded file; if the run was deleted meanwhile, delete the file."""
     run_id = int(place.folder)
     with world.database.write() as transaction:
         if runs.find(transaction, run_id) is not None:
@@ -254,7 +250,7 @@ def note(world: AppContext, place: FileRef, stored: StoredFile) -> None:
 
 
 def delete(world: AppContext, wanted: list[FileRef]) -> None:
-    """Delete runs' files; one that is not there is no error."""
+    """Delete runs' files; missing ones are ignored."""
     known = []
     with world.database.write() as transaction:
         for place in wanted:
@@ -268,5 +264,5 @@ def delete(world: AppContext, wanted: list[FileRef]) -> None:
 
 
 def discard(world: AppContext, run_id: int) -> None:
-    """Delete all of a run's files from the disk."""
+    """Delete a run's folder from the disk."""
     shutil.rmtree(world.files / str(run_id), ignore_errors=True)

@@ -1,15 +1,10 @@
-"""What W&B has and this server hasn't, in words for the user who asked for it; the schema has the rest.
+"""Execution of GraphQL requests: documents are parsed, limited and validated, then executed.
 
-GraphQL documents, parsed and checked once per text; any thread may ask for one.
+Each document is checked once; the cache is thread-safe. Its size is counted before validation, with its
+fragments expanded: fragments that use others twice would grow exponentially.
 
-How much one asks for is known once its fragments are put in their places. A fragment that names
-another one twice, which names a third one twice, and so on, doubles what is asked for with each
-line: it is counted before anything walks through it, the validation too.
-
-Executes GraphQL requests against `schema/`.
-
-Every answer is either complete data or `errors`: wandb-core crashes on half an
-answer, and treats errors[] as a plain failure.
+An answer is either complete data or `errors`: wandb-core crashes on partial data, and treats errors[] as a
+plain failure. W&B's operations that this server lacks get a reason.
 """
 
 from __future__ import annotations
@@ -90,11 +85,11 @@ REASONS: Final[Mapping[str, str]] = {
     "createCustomChart": "custom charts are not stored; log the data, or wandb.Table",
     **dict.fromkeys(("views", "allViews", "upsertView"), "reports are not stored"),
 }
-"""By the GraphQL field that a client asks for."""
+"""Reasons why a GraphQL field is not supported."""
 
 
 def explain(document: str) -> str | None:
-    """Return why this server doesn't answer a document, if it asks for something known to be missing."""
+    """Return the reason why a document is not supported, or None if there is no known one."""
     return next((why for field, why in REASONS.items() if re.search(rf"\b{field}\s*[({{]", document)), None)
 
 
@@ -102,12 +97,12 @@ _MAX_TOKENS: Final = 5_000
 _KEPT: Final = 256
 
 MAX_FIELDS: Final = 1000
-"""wandb's clients ask for at most 72 in one request."""
+"""Maximum number of fields in a document; wandb's clients request at most 72."""
 MAX_DEPTH: Final = 30
 
 
 class Documents:
-    """The documents that were asked for last."""
+    """A cache of checked documents."""
 
     def __init__(self, schema: GraphQLSchema) -> None:
         self._schema = schema
@@ -115,7 +110,7 @@ class Documents:
         self._lock = Lock()
 
     def known(self, text: str) -> DocumentNode | None:
-        """Return the document if it was checked before."""
+        """Return the document if it is cached."""
         with self._lock:
             document = self._checked.get(text)
             if document is not None:
@@ -123,7 +118,7 @@ class Documents:
             return document
 
     def read(self, text: str) -> DocumentNode:
-        """Return the document; RefusedError where it is none, or asks for what there is not here."""
+        """Return the checked document; RefusedError for an invalid or unsupported one."""
         document = self.known(text) or self._check(text)
         with self._lock:
             self._checked[text] = document
@@ -144,7 +139,7 @@ class Documents:
             why = explain(text)
             if why is not None:
                 raise RefusedError(f"not supported by the parallel_hpo sweep server: {why}")
-            # GraphQL's suggestions are of no use to someone who didn't write the query.
+            # GraphQL's suggestions don't help a user who didn't write the query.
             details = " ".join(error.message.partition(" Did you mean")[0] for error in errors)
             raise RefusedError(f"not supported by the parallel_hpo sweep server: {details}")
         return document
@@ -152,14 +147,14 @@ class Documents:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """The number of fields, and how deep they lie in each other."""
+    """The number of fields, and their depth."""
 
     fields: int = 0
     depth: int = 0
 
 
 def check_size(document: DocumentNode) -> None:
-    """Refuse a document that asks for too many fields, too deep ones, or has fragments without an end."""
+    """Raise RefusedError for a document with too many or too deep fields, or recursive fragments."""
     sizes = _Sizes(document)
     for definition in document.definitions:
         if isinstance(definition, OperationDefinitionNode):
@@ -170,11 +165,11 @@ def _check(size: Size) -> None:
     if size.depth > MAX_DEPTH:
         raise RefusedError("GraphQL: the document is nested too deeply")
     if size.fields > MAX_FIELDS:
-        raise RefusedError(f"GraphQL: the document asks for more than {MAX_FIELDS} fields")
+        raise RefusedError(f"GraphQL: the document has more than {MAX_FIELDS} fields")
 
 
 class _Sizes:
-    """Sizes within one document, each fragment's reckoned once."""
+    """Sizes within one document; each fragment's is computed once."""
 
     def __init__(self, document: DocumentNode) -> None:
         self._fragments = {
@@ -183,7 +178,7 @@ class _Sizes:
             if isinstance(definition, FragmentDefinitionNode)
         }
         self._known: dict[str, Size | None] = {}
-        """None: it is being reckoned just now."""
+        """None: being computed."""
 
     def of_selections(self, selections: SelectionSetNode | None) -> Size:
         sizes = [self._of(selection) for selection in selections.selections] if selections else []
@@ -202,7 +197,7 @@ class _Sizes:
 
     def _of_fragment(self, name: str) -> Size:
         if name not in self._fragments:
-            return Size()  # the validation will name it
+            return Size()  # the validation reports it
         if name not in self._known:
             self._known[name] = None
             self._known[name] = self.of_selections(self._fragments[name].selection_set)
@@ -213,8 +208,7 @@ class _Sizes:
 
 
 QUERY_LIMIT_S: Final = 10.0
-"""How long a query may take: others wait for it. What has to be asked for takes a fiftieth of that with
-10,000 runs."""
+"""Timeout of a query in seconds, as others wait; with 10,000 runs, clients' queries take a fiftieth."""
 _UPPER: Final = re.compile(r"(?<=[a-z0-9])([A-Z])")
 
 
@@ -227,15 +221,15 @@ class Executor:
         self._documents = load_documents()
 
     def knows(self, request: GraphQLRequest) -> bool:
-        """Whether a request's document was checked before: to check it may take longer than to answer."""
+        """Return whether a request's document is cached; checking one may take longer than the answer."""
         return self._documents.known(request.query) is not None
 
     def only_reads(self, request: GraphQLRequest) -> bool:
-        """Whether a request is a query; RefusedError for a document that is none of this server's."""
+        """Return whether a request is a query; RefusedError for an invalid document."""
         return _is_query(self._documents.read(request.query), request)
 
     def execute(self, world: AppContext, caller: Caller, request: GraphQLRequest) -> Answered:
-        """Return the answer to a request; RefusedError, or what a resolver raised, otherwise."""
+        """Return the answer to a request; RefusedError, or a resolver's exception, otherwise."""
         document = self._documents.read(request.query)
         world = world.seen_by(caller)
         with ExitStack() as stack:
@@ -245,7 +239,7 @@ class Executor:
             return Answered(self._run(document, request, asked), asked.must_last)
 
     def _deadline(self, document: DocumentNode, request: GraphQLRequest) -> Deadline:
-        """Return until when the answer must be found; a mutation's is told, however long it took."""
+        """Return a query's deadline; a mutation has none."""
         limit_s = QUERY_LIMIT_S if _is_query(document, request) else math.inf
         return Deadline(self._clock, self._clock() + limit_s)
 
@@ -270,7 +264,7 @@ def _is_query(document: DocumentNode, request: GraphQLRequest) -> bool:
 
 @cache
 def load_schema() -> GraphQLSchema:
-    """Return the schema with its resolvers; it takes a while, and is the same for all executors."""
+    """Return the schema with its resolvers; it is slow to build, so all executors share it."""
     parts = sorted((Path(__file__).parent / "schema").glob("*.graphql"))
     text = "\n".join(part.read_text(encoding="utf-8") for part in parts)
     schema = build_schema(text, assume_valid=True, no_location=True)
@@ -284,14 +278,14 @@ def load_schema() -> GraphQLSchema:
         for field_name, resolver in resolvers.items():
             kind.fields[field_name].resolve = _in_time(resolver)
     for name, check in (("JSONString", GraphQLString.parse_value), ("Int64", _int64)):
-        for attribute in ("parse_value", "coerce_input_value"):  # the second since graphql-core 3.3
+        for attribute in ("parse_value", "coerce_input_value"):  # the second one since graphql-core 3.3
             setattr(schema.type_map[name], attribute, check)
     return schema
 
 
 @cache
 def load_documents() -> Documents:
-    """Return the documents that all of this process's executors know: they have the same schema."""
+    """Return the cache of documents, shared by all executors."""
     return Documents(load_schema())
 
 
@@ -302,7 +296,7 @@ def _int64(value: Any) -> int:
 
 
 def _in_time(resolver: Resolver) -> Resolver:
-    """Return the resolver, which refuses from a query's time limit on."""
+    """Return the resolver with a check of the query's deadline."""
 
     def resolve(source: Any, info: Info, **arguments: Any) -> Any:
         context(info).deadline.check()
@@ -312,7 +306,7 @@ def _in_time(resolver: Resolver) -> Resolver:
 
 
 def _attribute(source: Any, info: Info, **_arguments: Any) -> Any:
-    """Resolve a field that is not in the table: an entry of a dict, or a record's snake_case attribute."""
+    """Resolve a field without a resolver: an entry of a dict, or a record's snake_case attribute."""
     context(info).deadline.check()
     if isinstance(source, dict):
         return source[info.field_name]
@@ -325,7 +319,7 @@ def _snake_case(name: str) -> str:
 
 
 def _cause(result: ExecutionResult) -> Exception:
-    """Return what went wrong: what a resolver raised, or GraphQL's own complaint about the variables."""
+    """Return the exception of a failed request: a resolver's own, or GraphQL's error about the variables."""
     assert result.errors is not None
     original = result.errors[0].original_error
     if isinstance(original, Exception) and not isinstance(original, GraphQLError):

@@ -36,7 +36,7 @@ from parallel_hpo.core.keys import SUPERVISOR, holder_of, is_master_key, new_mas
 from parallel_hpo.server.context import STRANGER, VIEWER, Caller
 from parallel_hpo.server.pages import answers, browser_auth
 from parallel_hpo.server.pages.browser_auth import BrowserAuth, wants_html
-from parallel_hpo.server.store.database import TellTrouble, UnavailableError
+from parallel_hpo.server.store.database import ReportTrouble, UnavailableError
 from parallel_hpo.server.values import RefusedError
 
 _log = logging.getLogger(__name__)
@@ -242,14 +242,14 @@ def key_from(stdin: IO[bytes]) -> str:
     return key
 
 
-def trouble_reporter(stdout: IO[str]) -> TellTrouble:
+def trouble_reporter(stdout: IO[str]) -> ReportTrouble:
     """Return a function that reports trouble with the database, and its end, to the parent."""
 
-    def tell(problem: str, for_good: bool) -> None:
+    def report(problem: str, for_good: bool) -> None:
         with suppress(OSError):  # the parent has ended, and this process soon will
             print(json.dumps({"trouble": problem, "for_good": for_good}), file=stdout, flush=True)
 
-    return tell
+    return report
 
 
 def exit_at_end_of(stdin: IO[bytes]) -> None:

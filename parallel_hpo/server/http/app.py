@@ -83,7 +83,7 @@ def make_app(
     return Starlette(
         routes=[
             *handlers.routes(),
-            *pool_routes(world, handlers.in_thread, handlers.outlast_a_power_cut),
+            *pool_routes(world, handlers.in_thread, handlers.flush),
             *pages.acts(handlers.change),
             *pages.routes(),
         ],
@@ -150,7 +150,7 @@ class _Handlers:
         wanted = read_request(await json_body(request))
         response, must_last = await self._executing.answer(caller_of(request), wanted)
         if must_last:
-            await self.outlast_a_power_cut()
+            await self.flush()
         return response
 
     async def file_stream(self, request: Request) -> Response:
@@ -160,7 +160,7 @@ class _Handlers:
         world = self._world.seen_by(caller_of(request))
         stop = await self.in_thread(file_stream.receive, world, path, chunk)
         if chunk.exitcode is not None:
-            await self.outlast_a_power_cut()
+            await self.flush()
         return JSONResponse({"exitcode": None, "limits": {}} | ({"stopped": True} if stop else {}))
 
     async def upload(self, request: Request) -> Response:
@@ -224,16 +224,16 @@ class _Handlers:
     async def change(self, work: Callable[..., Result], *args: Any) -> Result:
         """Run `work` in the database's thread, and return once its commit is on the disk."""
         result = await self.in_thread(work, self._world, *args)
-        await self.outlast_a_power_cut()
+        await self.flush()
         return result
 
-    async def outlast_a_power_cut(self) -> None:
+    async def flush(self) -> None:
         """Wait until all commits are on the disk, outside the database's thread.
 
         What a supervisor counts after our answer must survive a power cut: a sweep's creation, an issued run,
         a run's end. Lines before an end are on the disk with it.
         """
-        await asyncio.to_thread(self._world.database.outlast_a_power_cut)
+        await asyncio.to_thread(self._world.database.flush)
 
     async def in_thread(self, work: Callable[..., Result], *args: Any) -> Result:
         """Run `work` in the database's thread, after all earlier work."""

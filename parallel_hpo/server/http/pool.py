@@ -29,10 +29,10 @@ InThread = Callable[..., Awaitable[Any]]
 
 
 def pool_routes(
-    world: AppContext, in_thread: InThread, outlast: Callable[[], Awaitable[None]]
+    world: AppContext, in_thread: InThread, wait_for_disk: Callable[[], Awaitable[None]]
 ) -> list[Route]:
-    """Return the routes; `outlast` returns once all commits are on the disk."""
-    handlers = _PoolHandlers(world, in_thread, outlast)
+    """Return the routes; `wait_for_disk` returns once all commits are on the disk."""
+    handlers = _PoolHandlers(world, in_thread, wait_for_disk)
     posts = {
         "": handlers.open_pool,
         "/join": handlers.join,
@@ -53,11 +53,11 @@ class _PoolHandlers:
     """One method per route."""
 
     def __init__(
-        self, world: AppContext, in_thread: InThread, outlast: Callable[[], Awaitable[None]]
+        self, world: AppContext, in_thread: InThread, wait_for_disk: Callable[[], Awaitable[None]]
     ) -> None:
         self._world = world
         self._in_thread = in_thread
-        self._outlast = outlast
+        self._wait_for_disk = wait_for_disk
 
     async def open_pool(self, request: Request) -> Response:
         sweep = _for_head(request)
@@ -83,7 +83,7 @@ class _PoolHandlers:
         _expect_epoch(request, told.epoch)
         granted, must_last = await self._in_thread(pool.exchange, self._world, sweep, told)
         if must_last:
-            await self._outlast()
+            await self._wait_for_disk()
         return JSONResponse(as_json(granted))
 
     async def leave(self, request: Request) -> Response:
@@ -116,7 +116,7 @@ class _PoolHandlers:
     async def _lasting(self, work: Callable[..., Any], *args: Any) -> Response:
         """Run `work` and answer once its commit is on the disk."""
         result = await self._in_thread(work, self._world, *args)
-        await self._outlast()
+        await self._wait_for_disk()
         return JSONResponse({} if result is None else as_json(result))
 
 

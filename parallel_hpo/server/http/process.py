@@ -143,7 +143,7 @@ def serve(config: ServerConfig, *, embedded: bool = False, stdin: IO[bytes], std
             embedded=embedded,
         )
         if embedded:
-            database.health.tell = trouble_reporter(stdout)
+            database.health.report = trouble_reporter(stdout)
             threading.Thread(target=exit_at_end_of, args=(stdin,), daemon=True).start()
         make_threads_switch_often()
         server.run_until_signal()

@@ -57,10 +57,10 @@ class HeartbeatState:
     sweep_state: SweepState
     agent_gone: bool
     own: tuple[OwnRun, ...]
-    not_own: tuple[str, ...]
+    lost_runs: tuple[str, ...]
     """Names of runs that the agent lists but that now belong to another agent."""
     waiting: WaitingRun | None
-    unsettled: bool
+    may_requeue: bool
     """Whether a run of the sweep, of any agent, may still be requeued."""
     cap_reached: bool
     supervised: bool = False
@@ -124,20 +124,20 @@ class Answer:
     moves: tuple[RunMove, ...] = ()
 
 
-def answer(view: HeartbeatState, listed: frozenset[str], now: float, patience: SilenceTimeouts) -> Answer:
+def answer(view: HeartbeatState, listed: frozenset[str], now: float, timeouts: SilenceTimeouts) -> Answer:
     """Decide the answer to a heartbeat that lists the runs `listed`, at `now` (seconds since the epoch)."""
     if view.agent_gone or view.sweep_state is SweepState.CANCELED:
         return Answer(Exit())
     unwanted = [run.name for run in view.own if run.stop_requested and run.name in listed]
-    if unwanted or view.not_own:
-        return Answer(Stop((unwanted or list(view.not_own))[0]))
+    if unwanted or view.lost_runs:
+        return Answer(Stop((unwanted or list(view.lost_runs))[0]))
     moves: list[RunMove] = []
     for run in view.own:
-        verdict = _judge(run, view, listed, now, patience)
-        if isinstance(verdict, RunEvent):
-            moves.append(RunMove(run.run_id, verdict))
+        outcome = _check_outstanding(run, view, listed, now, timeouts)
+        if isinstance(outcome, RunEvent):
+            moves.append(RunMove(run.run_id, outcome))
         else:
-            return Answer(verdict, tuple(moves))
+            return Answer(outcome, tuple(moves))
     if view.supervised and listed:
         # The run has ended for the server while its `main` continues. The sweep's end must not stop it, and
         # this agent may not be meant to get another run.
@@ -147,11 +147,11 @@ def answer(view: HeartbeatState, listed: frozenset[str], now: float, patience: S
 
 def exhausted(view: HeartbeatState, listed: frozenset[str]) -> Command:
     """Answer when there is no new run: wait while one may be requeued, else end the sweep."""
-    return NoCommand() if view.unsettled or listed else Exit(exhausted=True)
+    return NoCommand() if view.may_requeue or listed else Exit(exhausted=True)
 
 
-def _judge(
-    run: OwnRun, view: HeartbeatState, listed: frozenset[str], now: float, patience: SilenceTimeouts
+def _check_outstanding(
+    run: OwnRun, view: HeartbeatState, listed: frozenset[str], now: float, timeouts: SilenceTimeouts
 ) -> RunEvent | NoCommand | Deliver:
     """Return the event that ends an outstanding run, or the command that it needs."""
     if run.name in listed:
@@ -159,7 +159,7 @@ def _judge(
     finished = view.sweep_state is SweepState.FINISHED
     if run.state is RunState.PENDING and (finished or not run.stop_requested):
         return _never_started(run, view)
-    limit_s = patience.stopping_s if run.stop_requested and not view.programs else patience.left_s
+    limit_s = timeouts.stopping_s if run.stop_requested and not view.programs else timeouts.left_s
     if now - max(run.heard_at, view.clock_set_at) < limit_s:
         return NoCommand()
     return silence(stop_requested=run.stop_requested)

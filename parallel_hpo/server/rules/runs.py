@@ -76,7 +76,7 @@ def _row(event: RunEvent, **targets: RunState) -> dict[tuple[RunState, RunEvent]
 
 _S = RunState
 _E = RunEvent
-SAID_BY_THE_RUN_ITSELF: Final = frozenset({_S.FINISHED, _S.FAILED, _S.KILLED})
+REPORTED_BY_RUN: Final = frozenset({_S.FINISHED, _S.FAILED, _S.KILLED})
 
 
 def _all_to(event: RunEvent, target: RunState) -> dict[tuple[RunState, RunEvent], RunState]:
@@ -84,9 +84,9 @@ def _all_to(event: RunEvent, target: RunState) -> dict[tuple[RunState, RunEvent]
     return {(old, event): target for old in RunState}
 
 
-def _owner_says(event: RunEvent, target: RunState) -> dict[tuple[RunState, RunEvent], RunState]:
+def _owner_moves(event: RunEvent, target: RunState) -> dict[tuple[RunState, RunEvent], RunState]:
     """Return the moves by which an owner ends a run, unless the run has reported its own end."""
-    return {(old, event): old if old in SAID_BY_THE_RUN_ITSELF else target for old in RunState}
+    return {(old, event): old if old in REPORTED_BY_RUN else target for old in RunState}
 
 
 MOVES: Final[Mapping[tuple[RunState, RunEvent], RunState]] = {
@@ -132,12 +132,12 @@ MOVES: Final[Mapping[tuple[RunState, RunEvent], RunState]] = {
     ),
     **_row(_E.GIVEN_UP, pending=_S.FAILED, failed=_S.FAILED),
     **_row(_E.HANDED_ON, preempted=_S.PENDING, pending=_S.PENDING),
-    **_owner_says(_E.OWNER_SAYS_FINISHED, _S.FINISHED),
-    **_owner_says(_E.OWNER_SAYS_CRASHED, _S.CRASHED),
+    **_owner_moves(_E.OWNER_SAYS_FINISHED, _S.FINISHED),
+    **_owner_moves(_E.OWNER_SAYS_CRASHED, _S.CRASHED),
     # wandb client: `wandb sync` ends an interrupted run with exit code 1; its owner knows better.
     (_S.FAILED, _E.OWNER_SAYS_CRASHED): _S.CRASHED,
-    **_owner_says(_E.OWNER_SAYS_KILLED, _S.KILLED),
-    **_owner_says(_E.OWNER_SAYS_FAILED, _S.FAILED),
+    **_owner_moves(_E.OWNER_SAYS_KILLED, _S.KILLED),
+    **_owner_moves(_E.OWNER_SAYS_FAILED, _S.FAILED),
     **_row(_E.REQUEUED, running=_S.PENDING, failed=_S.PENDING, crashed=_S.PENDING, preempted=_S.PENDING),
     **_row(_E.WRITTEN_OFF, pending=_S.FAILED, running=_S.FAILED),
 }
@@ -191,7 +191,7 @@ class Past:
     summary: dict[str, Any]
 
 
-def point_in(config: Mapping[str, Any]) -> BranchPoint | None:
+def read_branch_point(config: Mapping[str, Any]) -> BranchPoint | None:
     """Return the branch point in a run's configuration, or None; RefusedError for an invalid one."""
     internal = config.get("_wandb")
     value = internal.get("value") if isinstance(internal, Mapping) else None
@@ -212,7 +212,7 @@ def read_step(value: Any) -> int:
     return int(value)
 
 
-def past_of(rows: Iterable[Mapping[str, Any]]) -> Past:
+def read_past(rows: Iterable[Mapping[str, Any]]) -> Past:
     """Return the keys and last values of history rows."""
     summary: dict[str, Any] = {}
 
@@ -224,7 +224,7 @@ def past_of(rows: Iterable[Mapping[str, Any]]) -> Past:
     return Past(merge_history_keys({}, noted()), summary)
 
 
-def told_since(inherited: str | None, summary: str) -> str:
+def merged_summary(inherited: str | None, summary: str) -> str:
     """Return a run's summary: the client's values over those that the run inherited.
 
     wandb client: it begins with an empty summary after a fork or a rewind.

@@ -64,7 +64,7 @@ MOVES: Final[Mapping[tuple[SweepState, SweepEvent], SweepState]] = {
     **{(state, _E.CANCEL): _S.CANCELED for state in SweepState},
 }
 
-WISHES: Final[Mapping[str, SweepEvent]] = {
+EVENTS_BY_STATE: Final[Mapping[str, SweepEvent]] = {
     "RUNNING": _E.RUN,
     "PENDING": _E.RUN,
     "PAUSED": _E.PAUSE,

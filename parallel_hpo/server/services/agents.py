@@ -113,14 +113,14 @@ class _Heartbeat:
 
     def answer(self) -> list[dict[str, Any]]:
         state = self._read_state()
-        decision = heartbeat.answer(state, self._listed, self._now, self._world.patience)
+        decision = heartbeat.answer(state, self._listed, self._now, self._world.timeouts)
         self._apply(decision)
         command = self._issue(state) if isinstance(decision.command, Issue) else decision.command
         return self._perform(command)
 
     def _read_state(self) -> HeartbeatState:
         transaction, agent, sweep = self._transaction, self._agent, self._sweep
-        own = pending_runs.own(transaction, agent.id, self._listed)
+        own = pending_runs.outstanding(transaction, agent.id, self._listed)
         alive = [run.run_id for run in own if run.name in self._listed]
         if alive:
             pending_runs.touch(transaction, alive, self._now)
@@ -130,9 +130,11 @@ class _Heartbeat:
             sweep_state=sweep.state,
             agent_gone=agent.gone,
             own=own,
-            not_own=pending_runs.given_to_others(transaction, sweep.id, agent.id, unknown) if unknown else (),
+            lost_runs=pending_runs.assigned_to_others(transaction, sweep.id, agent.id, unknown)
+            if unknown
+            else (),
             waiting=pending_runs.waiting(transaction, sweep.id),
-            unsettled=pending_runs.unsettled(transaction, sweep.id, agent.id),
+            may_requeue=pending_runs.has_requeuable(transaction, sweep.id, agent.id),
             cap_reached=self._cap_reached(),
             supervised=agent.label != STRANGER,
             programs=agent.label == STRANGER and engines.program_of(sweep.config) is not None,

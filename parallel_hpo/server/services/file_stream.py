@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from parallel_hpo.server.context import AppContext
-from parallel_hpo.server.rules.runs import RunEvent, exit_event, told_since
+from parallel_hpo.server.rules.runs import RunEvent, exit_event, merged_summary
 from parallel_hpo.server.services.early_stopping import apply_metrics
 from parallel_hpo.server.services.run_transitions import apply_event
 from parallel_hpo.server.store import lines, runs
@@ -94,7 +94,7 @@ def receive(world: AppContext, path: RunPath, chunk: Chunk) -> bool:
         summary = None
         if chunk.summary is not None:
             summary = read_object(chunk.summary, _SUMMARY)
-            changes["summary"] = told_since(run.inherited, chunk.summary)
+            changes["summary"] = merged_summary(run.inherited, chunk.summary)
         changes |= apply_metrics(transaction, run, rows, summary)
         if chunk.exitcode is not None:
             changes["exitcode"] = chunk.exitcode
@@ -142,7 +142,7 @@ def _store(transaction: Transaction, run: Run, batch: Batch) -> _Stored:
     """Write a batch's lines."""
     rows = [] if batch.stream is Stream.CONSOLE else [read_object(text, "a line") for text in batch.content]
     steps = [step_of(row) for row in rows] if batch.stream is Stream.HISTORY else [None] * len(batch.content)
-    told = _told_before(transaction, run, batch, steps)
+    told = _known_steps(transaction, run, batch, steps)
     numbered = enumerate(zip(steps, batch.content, strict=True), batch.offset)
     kept = [Line(number, step, text) for number, (step, text) in numbered if step not in told]
     lines.put(transaction, run.id, batch.stream, kept)
@@ -160,7 +160,7 @@ def _store(transaction: Transaction, run: Run, batch: Batch) -> _Stored:
     return _Stored(changes)
 
 
-def _told_before(
+def _known_steps(
     transaction: Transaction, run: Run, batch: Batch, steps: Sequence[int | None]
 ) -> frozenset[int]:
     """Return the steps whose rows were received before, under lower numbers.
@@ -171,4 +171,4 @@ def _told_before(
     known = [step for step in steps if step is not None]
     if not known or batch.offset == 0:
         return frozenset()
-    return lines.steps_told(transaction, run.id, batch.offset, range(min(known), max(known) + 1))
+    return lines.known_steps(transaction, run.id, batch.offset, range(min(known), max(known) + 1))

@@ -19,7 +19,7 @@ from typing import Any, Final
 from parallel_hpo.core import values
 from parallel_hpo.server import engines
 from parallel_hpo.server.context import AppContext
-from parallel_hpo.server.rules.runs import OPEN, SAID_BY_THE_RUN_ITSELF, RunEvent, RunState, move, silence
+from parallel_hpo.server.rules.runs import OPEN, REPORTED_BY_RUN, RunEvent, RunState, move, silence
 from parallel_hpo.server.rules.sweeps import SweepState
 from parallel_hpo.server.store import pending_runs, runs, sweeps
 from parallel_hpo.server.store.database import Transaction
@@ -53,7 +53,7 @@ def restart_changes(run: Run) -> dict[str, Any]:
     """
     if run.state in OPEN:
         return {}
-    return {"exitcode": None, "stop_requested": False, "again": run.state in SAID_BY_THE_RUN_ITSELF}
+    return {"exitcode": None, "stop_requested": False, "again": run.state in REPORTED_BY_RUN}
 
 
 def _news_for_the_engine(
@@ -106,7 +106,7 @@ def requeue(transaction: Transaction, run: Run) -> None:
 
 def withdraw(transaction: Transaction, sweep: Sweep) -> None:
     """End a sweep's runs that no agent has, since the sweep has ended."""
-    for run in pending_runs.given_to_nobody(transaction, sweep.id):
+    for run in pending_runs.unassigned(transaction, sweep.id):
         end_unstarted(transaction, sweep, run)
 
 
@@ -145,7 +145,7 @@ def _is_point_reissued(sweep: Sweep, run: Run) -> bool:
 
 def apply_timeouts(world: AppContext, *, up_since: float) -> list[str]:
     """Apply the timeouts of silent runs and agents once, and return the affected runs' names."""
-    before = world.clock() - world.patience.silent_s
+    before = world.clock() - world.timeouts.silent_s
     if before < max(up_since, world.clock_set_at()):
         return []
     with world.database.write() as transaction:

@@ -21,8 +21,8 @@ from parallel_hpo.server.rules.runs import (
     IllegalRunMoveError,
     RunEvent,
     RunState,
-    past_of,
-    point_in,
+    read_branch_point,
+    read_past,
     read_step,
 )
 from parallel_hpo.server.rules.sweeps import SweepState
@@ -31,7 +31,7 @@ from parallel_hpo.server.services.run_transitions import apply_event, restart_ch
 from parallel_hpo.server.store import lines, projects, runs, sweeps
 from parallel_hpo.server.store.database import Transaction
 from parallel_hpo.server.store.lines import Stream
-from parallel_hpo.server.store.records import TOLD, Project, Run, RunFields
+from parallel_hpo.server.store.records import CLIENT_FIELDS, Project, Run, RunFields
 from parallel_hpo.server.store.runs import RunPath
 from parallel_hpo.server.values import RefusedError, read_object
 
@@ -78,7 +78,7 @@ def _branch_changes(transaction: Transaction, run: Run, source: Run, point: Bran
     """Return the changes to a run's row when its history is that of `source` up to a point."""
     keys, summary = source.history_keys, source.summary
     if json.loads(keys)["lastStep"] >= point.end:  # else nothing is cut off
-        past = past_of(map(json.loads, lines.texts(transaction, run.id, Stream.HISTORY)))
+        past = read_past(map(json.loads, lines.texts(transaction, run.id, Stream.HISTORY)))
         keys, summary = json.dumps(past.history_keys), json.dumps(past.summary)
     return {
         "history_keys": keys,
@@ -195,7 +195,7 @@ def _start(
     world: AppContext, transaction: Transaction, request: RunUpsert, changes: dict[str, Any], opener: str
 ) -> Upserted:
     name = request.name or world.new_id()
-    point = point_in(read_object(changes.get("config", "{}"), "the run's config"))
+    point = read_branch_point(read_object(changes.get("config", "{}"), "the run's config"))
     found = _issued_run(transaction, request.sweep, name)
     if found is None:
         project = projects.ensure(
@@ -281,7 +281,7 @@ def _changes(request: RunUpsert) -> dict[str, Any]:
     for name in ("config", "summary"):
         if getattr(request, name) is not None:
             read_object(getattr(request, name), f"the run's {name}")
-    told = {name: getattr(request, name) for name in (*TOLD, "config", "summary")}
+    told = {name: getattr(request, name) for name in (*CLIENT_FIELDS, "config", "summary")}
     changes = {name: value for name, value in told.items() if value is not None}
     if request.tags is not None:
         changes["tags"] = json.dumps(list(request.tags))

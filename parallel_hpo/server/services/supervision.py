@@ -70,7 +70,7 @@ def awaited(world: AppContext, at: SweepAt) -> list[PendingRun]:
     with world.database.read() as transaction:
         sweep = _sweep(transaction, at)
         gives = sweep.state is SweepState.RUNNING and not engines.is_scheduled(sweep.config)
-        return pending_runs.unsettled_runs(transaction, sweep.id) if gives else []
+        return pending_runs.requeuable_runs(transaction, sweep.id) if gives else []
 
 
 def release(world: AppContext, at: SweepAt, label_prefix: str, keep: frozenset[str]) -> list[str]:

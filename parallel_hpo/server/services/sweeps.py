@@ -22,7 +22,13 @@ from parallel_hpo.server import engines
 from parallel_hpo.server.context import DEFAULT_ENTITY, DEFAULT_PROJECT, AppContext
 from parallel_hpo.server.engines import metric_of
 from parallel_hpo.server.rules.runs import RunState
-from parallel_hpo.server.rules.sweeps import WISHES, IllegalSweepMoveError, SweepEvent, SweepState, move
+from parallel_hpo.server.rules.sweeps import (
+    EVENTS_BY_STATE,
+    IllegalSweepMoveError,
+    SweepEvent,
+    SweepState,
+    move,
+)
 from parallel_hpo.server.services.run_transitions import ENDED, recompute_values, withdraw
 from parallel_hpo.server.store import pending_runs, projects, runs, sweeps
 from parallel_hpo.server.store.database import Transaction
@@ -167,9 +173,9 @@ def _text_columns(request: SweepUpsert) -> dict[str, Any]:
 
 def _state_after(state: SweepState, wish: str) -> SweepState:
     try:
-        event = WISHES[wish.upper()]
+        event = EVENTS_BY_STATE[wish.upper()]
     except KeyError:
-        raise RefusedError(f"sweep state {wish!r}: one of {', '.join(WISHES)}") from None
+        raise RefusedError(f"sweep state {wish!r}: one of {', '.join(EVENTS_BY_STATE)}") from None
     try:
         return move(state, event)
     except IllegalSweepMoveError as error:

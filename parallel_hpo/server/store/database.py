@@ -75,7 +75,7 @@ class Disk:
             self._folder_flushed = True
 
 
-_PASSING: Final = frozenset(
+_TRANSIENT: Final = frozenset(
     {
         sqlite3.SQLITE_BUSY,
         sqlite3.SQLITE_LOCKED,
@@ -92,7 +92,7 @@ _PASSING: Final = frozenset(
 
 _DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
-TellTrouble = Callable[[str, bool], None]
+ReportTrouble = Callable[[str, bool], None]
 """Gets the problem, '' once it is resolved, and whether it is permanent."""
 
 
@@ -106,38 +106,38 @@ def as_unavailable() -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
-        if _may_pass(error):
+        if _is_transient(error):
             raise UnavailableError(str(error.orig)) from error
         if isinstance(error, DataError):
             raise RefusedError(f"a value doesn't fit into the database: {error.orig}", status=400) from error
         raise
 
 
-def is_passing(error: sqlite3.Error) -> bool:
+def is_transient(error: sqlite3.Error) -> bool:
     """Return whether an error of SQLite is transient."""
     # Python's driver has one class for a busy database, a full disk, and a missing table.
     code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
-    return code & 0xFF in _PASSING
+    return code & 0xFF in _TRANSIENT
 
 
-def _may_pass(error: DBAPIError) -> bool:
+def _is_transient(error: DBAPIError) -> bool:
     if isinstance(error.orig, sqlite3.Error):
-        return is_passing(error.orig)
+        return is_transient(error.orig)
     return isinstance(error, OperationalError | InterfaceError)
 
 
 class DatabaseHealth:
-    """The state of a SQLite database; its changes are reported to `tell`.
+    """The state of a SQLite database; its changes are reported to `report`.
 
     A full disk and a lock are transient; a damaged or removed database is permanent.
     """
 
     def __init__(self, path: Path) -> None:
-        self.tell: TellTrouble = lambda why, for_good: None
+        self.report: ReportTrouble = lambda problem, permanent: None
         self._path = path
         self._file: os.stat_result | None = None
-        self._why = ""
-        self._for_good = False
+        self._problem = ""
+        self._permanent = False
         self._lock = Lock()
         """Only the first thread with a problem reports it."""
 
@@ -155,32 +155,32 @@ class DatabaseHealth:
         except OSError:
             there = False
         if not there:
-            why = f"{self._path} was removed or replaced"
-            self._note(why, for_good=True)
-            raise UnavailableError(why)
+            problem = f"{self._path} was removed or replaced"
+            self._note(problem, permanent=True)
+            raise UnavailableError(problem)
 
     def note_written(self) -> None:
         """Report that a problem is resolved, after a successful write."""
-        if not self._why:
+        if not self._problem:
             return
         with self._lock:
-            self._why, self._for_good = "", False
-            self.tell("", False)
+            self._problem, self._permanent = "", False
+            self.report("", False)
 
     def _on_error(self, context: ExceptionContext) -> None:
         error = context.original_exception
         if not isinstance(error, sqlite3.Error):
             return
         damaged = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF in _DAMAGED
-        if damaged or is_passing(error):
+        if damaged or is_transient(error):
             what = "is damaged" if damaged else "can't be written now"
-            self._note(f"{self._path} {what}: {error}", for_good=damaged)
+            self._note(f"{self._path} {what}: {error}", permanent=damaged)
 
-    def _note(self, why: str, *, for_good: bool) -> None:
+    def _note(self, problem: str, *, permanent: bool) -> None:
         with self._lock:
-            if not self._why or (for_good and not self._for_good):
-                self._why, self._for_good = why, for_good
-                self.tell(why, for_good)
+            if not self._problem or (permanent and not self._permanent):
+                self._problem, self._permanent = problem, permanent
+                self.report(problem, permanent)
 
 
 Transaction = Connection
@@ -250,7 +250,7 @@ class Database:
             yield connection
         self.health.note_written()
 
-    def outlast_a_power_cut(self) -> None:
+    def flush(self) -> None:
         """Return once all earlier commits are on the disk; OSError if that fails.
 
         It takes no lock of the database, so other threads may write meanwhile.
@@ -258,7 +258,7 @@ class Database:
         if self._disk is not None:
             self._disk.flush()
 
-    def give_room_back(self) -> None:
+    def vacuum(self) -> None:
         """Return the space of deleted rows to the disk; UnavailableError if the database is in use.
 
         PostgreSQL frees the ends of its files, and reuses the rest for new rows.
@@ -345,7 +345,7 @@ def _bring_up(connection: Connection, name: str) -> None:
         pool_tables.pools.metadata.create_all(connection)  # with those of `tables`
         connection.execute(insert(tables.alembic_version).values(version_num=tables.HEAD))
     elif revision not in tables.REVISIONS:
-        raise BackendError(_why_not(revision, name))
+        raise BackendError(_unknown_revision(revision, name))
     elif revision != tables.HEAD:
         _migrate(connection)
 
@@ -357,7 +357,7 @@ def _revision(connection: Connection) -> str | None:
     return revision
 
 
-def _why_not(revision: str, name: str) -> str:
+def _unknown_revision(revision: str, name: str) -> str:
     """Return an error message for a database at an unknown revision."""
     if len(revision) != len(tables.HEAD) or not revision.isdigit():  # as Alembic's own ids, which are hashes
         return f"the database {name} is another program's (Alembic's revision is {revision}); name another"

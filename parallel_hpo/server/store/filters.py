@@ -17,7 +17,7 @@ from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from parallel_hpo.core.values import MISSING, counting, lookup, strict
-from parallel_hpo.server.store.records import ASKED_AS, Run
+from parallel_hpo.server.store.records import CLIENT_COLUMNS, Run
 from parallel_hpo.server.values import RefusedError
 
 if TYPE_CHECKING:
@@ -81,7 +81,9 @@ def needs_of(names: Iterable[str]) -> FieldNeeds:
         elif key is not None and section == "summary_metrics":
             summary |= {key, key.partition(".")[0]}
         else:
-            columns |= {ASKED_AS[section]} | ({"name"} if ASKED_AS[section] == "display_name" else set())
+            columns |= {CLIENT_COLUMNS[section]} | (
+                {"name"} if CLIENT_COLUMNS[section] == "display_name" else set()
+            )
     return FieldNeeds(*(tuple(sorted(wanted)) for wanted in (columns, config, summary)))
 
 
@@ -92,7 +94,7 @@ def value_of(facts: RunFacts, name: str) -> Any:
         return (
             lookup(facts.summary, key) if section == "summary_metrics" else _config_value(facts.config, key)
         )
-    column = ASKED_AS[section]
+    column = CLIENT_COLUMNS[section]
     value = facts.column(column)
     if column == "tags":
         return json.loads(value) if key is None else key in json.loads(value)
@@ -102,12 +104,12 @@ def value_of(facts: RunFacts, name: str) -> Any:
 @lru_cache(1024)
 def section_of(name: str) -> tuple[str, str | None]:
     """Return a column's name and None, or a section and a key in it; RefusedError for any other name."""
-    if name in ASKED_AS:
+    if name in CLIENT_COLUMNS:
         return name, None
     section, _, key = name.partition(".")
     if section not in ("summary_metrics", "config", "tags"):
         raise RefusedError(
-            f"filter or order {name!r}: one of {', '.join(ASKED_AS)}, config.K, summary_metrics.K"
+            f"filter or order {name!r}: one of {', '.join(CLIENT_COLUMNS)}, config.K, summary_metrics.K"
         )
     return section, key
 
@@ -126,8 +128,8 @@ def _config_value(config: Mapping[str, Any], key: str) -> Any:
 
 
 T = TypeVar("T")
-_Place = tuple[int, float, str]
-Places = tuple[_Place | None, ...]
+_SortValue = tuple[int, float, str]
+SortKeys = tuple[_SortValue | None, ...]
 
 _MAX_PATTERN_LENGTH: Final = 1000
 _MATCH_LIMIT_S: Final = 1.0
@@ -196,12 +198,12 @@ def passes(facts: RunFacts, filters: Mapping[str, Any]) -> bool:
     return all(_clause(facts, key, wanted) for key, wanted in filters.items())
 
 
-def places_of(facts: RunFacts, order: Iterable[SortKey]) -> Places:
+def sort_keys(facts: RunFacts, order: Iterable[SortKey]) -> SortKeys:
     """Return a run's sort keys, one per part of the order: numbers before texts, None last."""
-    return tuple(_place(_sorted_by(facts, key)) for key in order)
+    return tuple(_sort_value(_sorted_value(facts, key)) for key in order)
 
 
-def _sorted_by(facts: RunFacts, key: SortKey) -> Any:
+def _sorted_value(facts: RunFacts, key: SortKey) -> Any:
     """Return a run's value for a part of an order; of a metric that is an object, the best first.
 
     wandb client: `best_run` requests `-summary_metrics.K` if the goal is to maximize.
@@ -212,14 +214,14 @@ def _sorted_by(facts: RunFacts, key: SortKey) -> Any:
     return counting(value, "maximize" if key.descending else "minimize")
 
 
-def ordered(found: list[tuple[T, Places]], order: Sequence[SortKey]) -> list[T]:
+def sort_by(found: list[tuple[T, SortKeys]], order: Sequence[SortKey]) -> list[T]:
     """Sort items by their sort keys; ties keep their order."""
     for number, key in reversed(list(enumerate(order))):
         known = [(item[1][number], item) for item in found]
-        found = [item for place, item in known if place is None]
-        placed = [(place, item) for place, item in known if place is not None]
-        placed.sort(key=lambda entry: entry[0], reverse=key.descending)
-        found = [item for _, item in placed] + found
+        found = [item for value, item in known if value is None]
+        sortable = [(value, item) for value, item in known if value is not None]
+        sortable.sort(key=lambda entry: entry[0], reverse=key.descending)
+        found = [item for _, item in sortable] + found
     return [item for item, _ in found]
 
 
@@ -325,7 +327,7 @@ def _depth(value: Any) -> int:
     return 1 + max(map(_depth, value), default=0) if isinstance(value, list) else 0
 
 
-def _place(value: Any) -> _Place | None:
+def _sort_value(value: Any) -> _SortValue | None:
     """Return a sort key with numbers before texts, or None for what sorts last."""
     if isinstance(value, bool | int | float):
         return None if value != value else (0, _as_float(value), "")

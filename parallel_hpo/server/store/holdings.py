@@ -85,7 +85,7 @@ def of_sweep(connection: Connection, sweep_id: str) -> StorageUsage:
     return _of_runs(connection, runs.c.sweep_id == sweep_id)
 
 
-def sweeps_kept(connection: Connection) -> list[StoredSweep]:
+def list_sweeps(connection: Connection) -> list[StoredSweep]:
     """Return all sweeps, least recently active first."""
     last = func.max(runs.c.heard_at)
     columns = (sweeps.c.id, projects.c.entity, projects.c.name, sweeps.c.state)

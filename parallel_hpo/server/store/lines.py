@@ -55,7 +55,7 @@ def put(connection: Connection, run_id: int, stream: Stream, batch: list[Line]) 
         connection.execute(_upsert(connection), rows)
 
 
-def steps_told(connection: Connection, run_id: int, before: int, steps: range) -> frozenset[int]:
+def known_steps(connection: Connection, run_id: int, before: int, steps: range) -> frozenset[int]:
     """Return those of the steps that have a history line with a number below `before`."""
     query = select(lines.c.step).where(
         lines.c.run_id == run_id,

@@ -55,17 +55,17 @@ from parallel_hpo.server.store.filters import (
     is_number,
     names_in,
     needs_of,
-    ordered,
     passes,
-    places_of,
     seconds,
+    sort_by,
+    sort_keys,
 )
-from parallel_hpo.server.store.records import ASKED_AS
+from parallel_hpo.server.store.records import CLIENT_COLUMNS
 from parallel_hpo.server.store.tables import count, runs, seen
 
-_MOST_PARTS: Final = 200
+_MAX_PARTS: Final = 200
 """Maximum number of a filter's parts in SQL, as databases limit expressions; Python takes longer ones."""
-_LONGEST_TEXT: Final = 10_000
+_MAX_TEXT_BYTES: Final = 10_000
 
 _COMPARISONS: Final[Mapping[str, Callable[[Any, Any], Any]]] = {
     "$gt": operator.gt,
@@ -90,14 +90,14 @@ _NEVER: Final = Condition(false())
 
 def condition(filters: Mapping[str, Any], connection: Connection) -> Condition:
     """Return the SQL condition of filters."""
-    return _Compiler(connection).all_of(filters) if _parts(filters) <= _MOST_PARTS else _ANY
+    return _Compiler(connection).all_of(filters) if _parts(filters) <= _MAX_PARTS else _ANY
 
 
 def order_by(order: Iterable[SortKey], connection: Connection) -> list[ColumnElement[Any]] | None:
     """Return an order in SQL, nulls last and ties oldest first; None if SQL can't do it."""
     found: list[ColumnElement[Any]] = []
     for key in order:
-        if key.name not in ASKED_AS:
+        if key.name not in CLIENT_COLUMNS:
             return None
         if key.name == "tags":
             continue  # lists have no order
@@ -126,7 +126,7 @@ class _Compiler:
             return _and(parts) if key == "$and" else _or(parts) if key == "$or" else _not(_or(parts))
         if key == "$not":
             return _not(self.all_of(wanted))
-        if key not in ASKED_AS:
+        if key not in CLIENT_COLUMNS:
             return _ANY
         if isinstance(wanted, dict):
             return _and(self._operator(key, name, operand) for name, operand in wanted.items())
@@ -199,7 +199,7 @@ def _has_tag(tag: str) -> Condition:
 
 
 def _column(key: str) -> Any:
-    return runs.c[ASKED_AS[key]]
+    return runs.c[CLIENT_COLUMNS[key]]
 
 
 def _value(key: str) -> ColumnElement[Any]:
@@ -225,7 +225,7 @@ def _is_float(operand: Any) -> bool:
 
 def _can_be_stored(text: str) -> bool:
     try:
-        return "\0" not in text and len(text.encode()) <= _LONGEST_TEXT
+        return "\0" not in text and len(text.encode()) <= _MAX_TEXT_BYTES
     except UnicodeEncodeError:
         return False
 
@@ -311,10 +311,10 @@ def _with_words_as_strings(column: ColumnElement[str]) -> ColumnElement[str]:
     return text
 
 
-_KEPT: Final = 64
+_MAX_LISTINGS: Final = 64
 """Number of cached listings; of 10,000 runs each they take 5 MB."""
 
-_AT_ONCE: Final = 500
+_ROWS_PER_FETCH: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,7 +331,7 @@ class CachedListing:
     """The ids of all runs of a listing, in order."""
 
     name: str
-    matter: ListingScope
+    scope: ListingScope
     order: str | None
     ids: Sequence[int]
 
@@ -341,26 +341,26 @@ class ListingCache:
 
     def __init__(self, *, new_name: Callable[[], str] = lambda: uuid4().hex) -> None:
         self._new_name = new_name
-        self._walks: OrderedDict[str, CachedListing] = OrderedDict()
+        self._listings: OrderedDict[str, CachedListing] = OrderedDict()
         self._lock = Lock()
 
-    def keep(self, matter: ListingScope, order: str | None, ids: Sequence[int]) -> CachedListing:
+    def add(self, scope: ListingScope, order: str | None, ids: Sequence[int]) -> CachedListing:
         """Add a listing under a new name."""
-        walk = CachedListing(self._new_name(), matter, order, array("q", ids))
+        listing = CachedListing(self._new_name(), scope, order, array("q", ids))
         with self._lock:
-            self._walks[walk.name] = walk
-            while len(self._walks) > _KEPT:
-                self._walks.popitem(last=False)
-        return walk
+            self._listings[listing.name] = listing
+            while len(self._listings) > _MAX_LISTINGS:
+                self._listings.popitem(last=False)
+        return listing
 
-    def find(self, name: str, matter: ListingScope) -> CachedListing | None:
+    def find(self, name: str, scope: ListingScope) -> CachedListing | None:
         """Return the listing of this name if it is cached and has this scope."""
         with self._lock:
-            walk = self._walks.get(name)
-            if walk is None or walk.matter != matter:
+            listing = self._listings.get(name)
+            if listing is None or listing.scope != scope:
                 return None
-            self._walks.move_to_end(name)
-            return walk
+            self._listings.move_to_end(name)
+            return listing
 
 
 @dataclass(frozen=True, slots=True)
@@ -388,41 +388,41 @@ class Candidate:
         return self._columns[name]
 
 
-def total(connection: Connection, question: RunQuery) -> int | None:
+def count_in_sql(connection: Connection, wanted: RunQuery) -> int | None:
     """Count the runs in SQL, or return None if SQL can't."""
-    where = condition(question.filters, connection)
-    return count(connection, runs, _here(connection, question, where.sql)) if where.exact else None
+    where = condition(wanted.filters, connection)
+    return count(connection, runs, _here(connection, wanted, where.sql)) if where.exact else None
 
 
-def part(
-    connection: Connection, question: RunQuery, order: Sequence[SortKey], begin: int, number: int
+def page_ids(
+    connection: Connection, wanted: RunQuery, order: Sequence[SortKey], begin: int, number: int
 ) -> list[int] | None:
     """Return the ids of `number` runs from offset `begin` in an order, or None if SQL can't."""
-    where, by = condition(question.filters, connection), order_by(order, connection)
+    where, by = condition(wanted.filters, connection), order_by(order, connection)
     if by is None or not where.exact:
         return None
-    query = select(runs.c.id).where(_here(connection, question, where.sql))
+    query = select(runs.c.id).where(_here(connection, wanted, where.sql))
     return list(connection.scalars(query.order_by(*by).offset(begin).limit(number)))
 
 
-def judged(
-    connection: Connection, question: RunQuery, order: Sequence[SortKey], check: Callable[[], None]
+def all_ids(
+    connection: Connection, wanted: RunQuery, order: Sequence[SortKey], check: Callable[[], None]
 ) -> list[int]:
     """Return the ids of all runs in an order, filtered and sorted in Python; calls `check` for each run."""
-    where = condition(question.filters, connection)
+    where = condition(wanted.filters, connection)
     names = [key.name for key in order]
     if not where.exact:
-        names += names_in(question.filters)
+        names += names_in(wanted.filters)
     found = []
-    for run in _candidates(connection, _here(connection, question, where.sql), needs_of(names)):
+    for run in _candidates(connection, _here(connection, wanted, where.sql), needs_of(names)):
         check()
-        if where.exact or passes(run, question.filters):
-            found.append((run.id, places_of(run, order)))
-    return ordered(found, order)
+        if where.exact or passes(run, wanted.filters):
+            found.append((run.id, sort_keys(run, order)))
+    return sort_by(found, order)
 
 
-def _here(connection: Connection, question: RunQuery, where: ColumnElement[bool]) -> ColumnElement[bool]:
-    return (runs.c.project_id == question.project_id) & seen(connection) & where
+def _here(connection: Connection, wanted: RunQuery, where: ColumnElement[bool]) -> ColumnElement[bool]:
+    return (runs.c.project_id == wanted.project_id) & seen(connection) & where
 
 
 def _candidates(connection: Connection, where: ColumnElement[bool], needs: FieldNeeds) -> Iterator[Candidate]:
@@ -438,6 +438,6 @@ def _candidates(connection: Connection, where: ColumnElement[bool], needs: Field
         .where(where)
         .order_by(runs.c.id)
     )
-    for rows in connection.execute(query).partitions(_AT_ONCE):
+    for rows in connection.execute(query).partitions(_ROWS_PER_FETCH):
         for row in rows:
             yield Candidate(needs, row)

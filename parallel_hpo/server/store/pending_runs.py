@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, exists, literal_column, or_, select, update
 
 from parallel_hpo.server.rules.heartbeat import OwnRun, WaitingRun
-from parallel_hpo.server.rules.runs import OPEN, SAID_BY_THE_RUN_ITSELF, RunState
+from parallel_hpo.server.rules.runs import OPEN, REPORTED_BY_RUN, RunState
 from parallel_hpo.server.store.records import Run
 from parallel_hpo.server.store.runs import find
 from parallel_hpo.server.store.tables import agents, runs
@@ -36,7 +36,7 @@ _WAITING = (
 )
 
 
-def _may_come_back(has_stranger: ColumnElement[bool]) -> ColumnElement[bool]:
+def _is_requeuable(has_stranger: ColumnElement[bool]) -> ColumnElement[bool]:
     """Return the condition of runs that may be requeued; a supervisor's preempting runs never are."""
     return and_(
         runs.c.sweep_id == bindparam("sweep"),
@@ -45,16 +45,16 @@ def _may_come_back(has_stranger: ColumnElement[bool]) -> ColumnElement[bool]:
     )
 
 
-_UNSETTLED = select(
+_HAS_REQUEUABLE = select(
     exists().where(
-        _may_come_back(exists().where(agents.c.id == runs.c.agent_id, agents.c.label == "")),
+        _is_requeuable(exists().where(agents.c.id == runs.c.agent_id, agents.c.label == "")),
         runs.c.agent_id != bindparam("agent"),
     )
 )
-_UNSETTLED_RUNS = (
+_REQUEUABLE_RUNS = (
     select(runs.c.name, agents.c.label, agents.c.host)
     .select_from(runs.join(agents, runs.c.agent_id == agents.c.id))
-    .where(_may_come_back(agents.c.label == ""))
+    .where(_is_requeuable(agents.c.label == ""))
     .order_by(runs.c.id)
 )
 _TOUCH = update(runs).where(runs.c.id == bindparam("run")).values(heard_at=bindparam("now"))
@@ -70,17 +70,17 @@ class PendingRun:
     host: str
 
 
-def own(connection: Connection, agent_id: str, listed: Collection[str] = ()) -> tuple[OwnRun, ...]:
+def outstanding(connection: Connection, agent_id: str, listed: Collection[str] = ()) -> tuple[OwnRun, ...]:
     """Return the runs whose end this agent must still report, oldest first; `listed` are in its heartbeat.
 
     A run that was restarted after its end counts only if listed: a user rewound or resumed it by hand.
     """
     rows = connection.execute(_OWN, {"agent": agent_id})
-    owed = (row for row in rows if not row.again or row.state == RunState.PENDING or row.name in listed)
-    return tuple(OwnRun(row[0], row[1], RunState(row[2]), row[3], row[4], row[5]) for row in owed)
+    counted = (row for row in rows if not row.again or row.state == RunState.PENDING or row.name in listed)
+    return tuple(OwnRun(row[0], row[1], RunState(row[2]), row[3], row[4], row[5]) for row in counted)
 
 
-def given_to_others(
+def assigned_to_others(
     connection: Connection, sweep_id: str, agent_id: str, names: Collection[str]
 ) -> tuple[str, ...]:
     """Return those of a sweep's runs `names` that now belong to another agent, or to none."""
@@ -99,21 +99,21 @@ def waiting(connection: Connection, sweep_id: str) -> WaitingRun | None:
     return None if row is None else WaitingRun(row[0], RunState(row[1]))
 
 
-def unsettled(connection: Connection, sweep_id: str, agent_id: str) -> bool:
+def has_requeuable(connection: Connection, sweep_id: str, agent_id: str) -> bool:
     """Return whether a sweep's run of another agent may still be requeued."""
-    return bool(connection.scalar(_UNSETTLED, {"sweep": sweep_id, "agent": agent_id}))
+    return bool(connection.scalar(_HAS_REQUEUABLE, {"sweep": sweep_id, "agent": agent_id}))
 
 
-def unsettled_runs(connection: Connection, sweep_id: str) -> list[PendingRun]:
+def requeuable_runs(connection: Connection, sweep_id: str) -> list[PendingRun]:
     """Return a sweep's runs that agents have and that may still be requeued."""
-    rows = connection.execute(_UNSETTLED_RUNS, {"sweep": sweep_id})
+    rows = connection.execute(_REQUEUABLE_RUNS, {"sweep": sweep_id})
     return [PendingRun(row[0], row[1], row[2]) for row in rows]
 
 
 def unconfirmed_runs(connection: Connection, sweep_id: str) -> dict[str, RunState]:
     """Return the states, by name, of a sweep's runs that haven't reported their end themselves."""
     query = select(runs.c.name, runs.c.state).where(
-        runs.c.sweep_id == sweep_id, runs.c.state.not_in(sorted(SAID_BY_THE_RUN_ITSELF))
+        runs.c.sweep_id == sweep_id, runs.c.state.not_in(sorted(REPORTED_BY_RUN))
     )
     return {name: RunState(state) for name, state in connection.execute(query)}
 
@@ -129,7 +129,7 @@ def never_started(connection: Connection, agent_ids: Collection[str]) -> list[Ru
     return _load(connection, list(connection.scalars(query.order_by(runs.c.id))))
 
 
-def given_to_nobody(connection: Connection, sweep_id: str) -> list[Run]:
+def unassigned(connection: Connection, sweep_id: str) -> list[Run]:
     """Return a sweep's runs that no agent has."""
     pending = (runs.c.sweep_id == sweep_id, runs.c.state == RunState.PENDING, runs.c.agent_id.is_(None))
     return _load(connection, list(connection.scalars(select(runs.c.id).where(*pending))))

@@ -104,7 +104,7 @@ class RunFields:
     repo: str | None = None
 
 
-TOLD: Final = tuple(field.name for field in fields(RunFields))
+CLIENT_FIELDS: Final = tuple(field.name for field in fields(RunFields))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,7 +155,7 @@ class Run(RunFields):
     """Of a sweep's run: whether it was restarted after it had reported its own end; None: no."""
 
 
-ASKED_AS: Final[Mapping[str, str]] = {
+CLIENT_COLUMNS: Final[Mapping[str, str]] = {
     "sweep": "sweep_id",
     "name": "name",
     "state": "state",

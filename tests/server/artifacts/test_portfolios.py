@@ -188,7 +188,7 @@ def test_what_can_not_be_linked_is_refused_in_words(web: Web) -> None:
     assert "versions are logged to" in message(linked(web, artifact, artifactPortfolioName="data"))
     assert "without / and :" in message(linked(web, artifact, artifactPortfolioName="a:b"))
     model = logged(web, "model", "m", artifactTypeName="model")
-    assert "takes the type 'dataset'" in message(linked(web, model))
+    assert "has the type 'dataset'" in message(linked(web, model))
     other = {"artifactID": model, "artifactPortfolioID": portfolio(web)["id"]}
     assert "not linked to this portfolio" in message(web.ask(UNLINK, i=other))
 

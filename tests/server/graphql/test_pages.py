@@ -179,9 +179,9 @@ def test_projects_sweeps_and_the_runs_of_a_sweep_and_of_an_agent_come_in_pages(s
     assert met == [["p", "q"], sweeps[::-1], done, done]
 
 
-def test_only_the_last_walks_are_kept() -> None:
-    walks, matter = ListingCache(), ListingScope(1, None, None)
-    kept = [walks.keep(matter, None, [number]) for number in range(100)]
-    assert walks.find(kept[0].name, matter) is None
-    assert walks.find(kept[-1].name, matter) == kept[-1]
-    assert walks.find(kept[-1].name, ListingScope(2, None, None)) is None
+def test_only_the_last_used_listings_are_cached() -> None:
+    listings, scope = ListingCache(), ListingScope(1, None, None)
+    kept = [listings.add(scope, None, [number]) for number in range(100)]
+    assert listings.find(kept[0].name, scope) is None
+    assert listings.find(kept[-1].name, scope) == kept[-1]
+    assert listings.find(kept[-1].name, ListingScope(2, None, None)) is None

@@ -328,8 +328,8 @@ def test_a_supervisor_sees_releases_and_ends_runs(stage: SessionSetup, web: Web)
     started = stage.issued(stage.agent(sweep, "w1"))
     stage.start(sweep, started)
     base = f"/hpo/sweeps/local/p/{sweep}"
-    unsettled = {"run": unstarted, "label": "w0", "host": "host"}
-    assert web.get(f"{base}/awaited").json() == {"runs": [unsettled]}
+    awaited = {"run": unstarted, "label": "w0", "host": "host"}
+    assert web.get(f"{base}/awaited").json() == {"runs": [awaited]}
     assert web.post(f"{base}/release", json={"label_prefix": "w0"}).json() == {"released": [unstarted]}
     assert web.post(f"{base}/runs/{started}/end", json={"state": "crashed"}).json() == {"state": "crashed"}
     progress = web.get(base).json()

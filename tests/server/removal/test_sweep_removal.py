@@ -146,7 +146,7 @@ def test_a_project_is_removed_with_runs_of_no_sweep_and_what_has_a_name(stage: S
     assert (rest.runs, rest.collections, rest.is_on, rest.held.rows) == (1, 1, True, 2)
     removal.remove_project(stage.world, "local", "p")
     assert (has_project(stage), has_project(stage, "other")) == (False, True)
-    assert removal.kept_sweeps(stage.world) == []
+    assert removal.list_sweeps(stage.world) == []
     assert not place.within(stage.world.files).exists()
     removal.remove_project(stage.world, "local", "p")
 

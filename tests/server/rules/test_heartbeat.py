@@ -29,9 +29,9 @@ IDLE = HeartbeatState(
     sweep_state=SweepState.RUNNING,
     agent_gone=False,
     own=(),
-    not_own=(),
+    lost_runs=(),
     waiting=None,
-    unsettled=False,
+    may_requeue=False,
     cap_reached=False,
 )
 RUN = OwnRun(1, "r1", RunState.RUNNING, deliveries=1, stop_requested=False, heard_at=NOW)
@@ -51,9 +51,9 @@ views = st.builds(
     sweep_state=st.sampled_from(SweepState),
     agent_gone=st.booleans(),
     own=st.lists(own_runs, max_size=2).map(tuple),
-    not_own=st.lists(st.just("r9"), max_size=1).map(tuple),
+    lost_runs=st.lists(st.just("r9"), max_size=1).map(tuple),
     waiting=st.none() | st.builds(WaitingRun, st.just(5), st.sampled_from(RunState)),
-    unsettled=st.booleans(),
+    may_requeue=st.booleans(),
     cap_reached=st.booleans(),
 )
 listings = st.frozensets(st.sampled_from(["r1", "r2", "r3"]))
@@ -150,7 +150,7 @@ def test_a_stop_is_repeated_for_as_long_as_the_run_is_listed() -> None:
 
 
 def test_a_run_that_was_given_to_another_agent_is_stopped_here() -> None:
-    assert decide(replace(IDLE, not_own=("r7",)), "r7") == Answer(Stop("r7"))
+    assert decide(replace(IDLE, lost_runs=("r7",)), "r7") == Answer(Stop("r7"))
 
 
 def test_agents_of_a_canceled_sweep_and_released_agents_are_told_to_exit() -> None:
@@ -172,9 +172,9 @@ def test_a_paused_sweep_gives_nothing_and_sends_nobody_away() -> None:
 
 def test_at_the_cap_agents_wait_for_runs_that_may_come_back() -> None:
     capped = replace(IDLE, cap_reached=True)
-    assert decide(replace(capped, unsettled=True)) == Answer(NoCommand())
+    assert decide(replace(capped, may_requeue=True)) == Answer(NoCommand())
     assert decide(capped) == Answer(Exit(exhausted=True))
-    assert exhausted(replace(IDLE, unsettled=True), frozenset()) == NoCommand()
+    assert exhausted(replace(IDLE, may_requeue=True), frozenset()) == NoCommand()
 
 
 def test_a_program_that_has_told_its_runs_end_may_leave_before_its_agent_does() -> None:

@@ -2,13 +2,19 @@ from __future__ import annotations
 
 import pytest
 
-from parallel_hpo.server.rules.sweeps import WISHES, IllegalSweepMoveError, SweepEvent, SweepState, move
+from parallel_hpo.server.rules.sweeps import (
+    EVENTS_BY_STATE,
+    IllegalSweepMoveError,
+    SweepEvent,
+    SweepState,
+    move,
+)
 
 
 @pytest.mark.parametrize("wish", ["RUNNING", "PAUSED", "FINISHED", "CANCELED"])
 @pytest.mark.parametrize("state", [SweepState.PENDING, SweepState.RUNNING, SweepState.PAUSED])
 def test_a_sweep_that_is_not_over_becomes_what_is_wished(state: SweepState, wish: str) -> None:
-    assert move(state, WISHES[wish]) == wish
+    assert move(state, EVENTS_BY_STATE[wish]) == wish
 
 
 @pytest.mark.parametrize("state", [SweepState.FINISHED, SweepState.CANCELED])

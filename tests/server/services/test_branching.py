@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from parallel_hpo.core.keys import SUPERVISOR
-from parallel_hpo.server.rules.runs import BranchPoint, RunState, point_in, read_step
+from parallel_hpo.server.rules.runs import BranchPoint, RunState, read_branch_point, read_step
 from parallel_hpo.server.services import runs as run_service
 from parallel_hpo.server.services.file_stream import Batch, Chunk
 from parallel_hpo.server.services.runs import RunUpsert
@@ -175,13 +175,13 @@ def test_a_step_that_is_none_is_refused(step: object) -> None:
 
 @pytest.mark.parametrize("config", [{}, {"_wandb": 3}, {"_wandb": {"value": {"branch_point": None}}}])
 def test_most_configurations_name_no_branch_point(config: dict[str, Any]) -> None:
-    assert point_in(config) is None
+    assert read_branch_point(config) is None
 
 
 def test_a_branch_point_is_a_run_and_a_step() -> None:
-    assert point_in(json.loads(forking("r", 7.0))) == BranchPoint("r", 7)
+    assert read_branch_point(json.loads(forking("r", 7.0))) == BranchPoint("r", 7)
     with pytest.raises(RefusedError, match="must name a run_id and a step"):
-        point_in({"_wandb": {"value": {"branch_point": {"step": 3}}}})
+        read_branch_point({"_wandb": {"value": {"branch_point": {"step": 3}}}})
 
 
 RULE = {"type": "hyperband", "min_iter": 2, "eta": 2}

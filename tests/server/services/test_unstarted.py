@@ -185,6 +185,6 @@ def test_a_pending_run_that_a_user_stopped_ends_though_its_agent_lives(stage: Se
     run_service.request_stop(stage.world, stage.run(stopped).id)
     assert stage.beat(agent, stopped) == {"type": "stop", "run_id": stopped}
     assert stage.beat(agent) is None
-    stage.clock.now += stage.world.patience.stopping_s
+    stage.clock.now += stage.world.timeouts.stopping_s
     assert stage.issued(agent) != stopped
     assert stage.run(stopped).state is RunState.KILLED

@@ -31,7 +31,7 @@ def database(path: Path) -> Iterator[Database]:
 def told(database: Database) -> Told:
     """What whoever wants to know has been told so far: the trouble, and whether it is for good."""
     told: Told = []
-    database.health.tell = lambda why, for_good: told.append((why, for_good))
+    database.health.report = lambda why, for_good: told.append((why, for_good))
     return told
 
 

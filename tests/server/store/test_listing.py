@@ -15,7 +15,7 @@ from sqlalchemy import select
 
 from parallel_hpo.server.store import listing, runs
 from parallel_hpo.server.store.database import Transaction
-from parallel_hpo.server.store.filters import LoadedRun, matches, ordered, places_of, read_order
+from parallel_hpo.server.store.filters import LoadedRun, matches, read_order, sort_by, sort_keys
 from parallel_hpo.server.store.listing import RunQuery
 from parallel_hpo.server.store.tables import insert_one, projects
 from parallel_hpo.server.store.tables import runs as table
@@ -105,19 +105,19 @@ class Inventory:
         ids = self._transaction.scalars(query.order_by(table.c.id)).all()
         found = [run for run in runs.with_ids(self._transaction, ids) if run is not None]
         keys = read_order(order)
-        return ordered(
-            [(run.id, places_of(LoadedRun(run), keys)) for run in found if matches(run, filters)], keys
+        return sort_by(
+            [(run.id, sort_keys(LoadedRun(run), keys)) for run in found if matches(run, filters)], keys
         )
 
     def listed(self, filters: dict[str, Any], order: str) -> list[int]:
         """List them as a page does that shows all."""
-        question, keys = RunQuery(self.project_id, filters), read_order(order)
-        found = listing.part(self._transaction, question, keys, 0, 100)
+        query, keys = RunQuery(self.project_id, filters), read_order(order)
+        found = listing.page_ids(self._transaction, query, keys, 0, 100)
         event("by SQL alone" if found is not None else "judged run by run")
         if found is None:
-            return listing.judged(self._transaction, question, keys, lambda: None)
+            return listing.all_ids(self._transaction, query, keys, lambda: None)
         if filters:
-            assert listing.total(self._transaction, question) == len(found)
+            assert listing.count_in_sql(self._transaction, query) == len(found)
         return found
 
 
@@ -178,7 +178,7 @@ def test_a_page_is_found_in_an_index(tmp_path: Path, filters: dict[str, Any]) ->
         sa_event.listen(
             transaction, "before_cursor_execute", lambda *call: asked.append((call[2], call[3])), named=False
         )
-        listing.part(transaction, RunQuery(1, filters), read_order(None), 0, 50)
+        listing.page_ids(transaction, RunQuery(1, filters), read_order(None), 0, 50)
         statement, values = asked[-1]
         plan = transaction.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values).all()
     assert "_created" in plan[0].detail

@@ -1,7 +1,4 @@
-"""Artifacts and their places in collections: their fields, and where a run has them.
-
-The operations that create, change, use and delete artifacts.
-"""
+"""Artifacts and their memberships in collections: fields, and the operations on them."""
 
 from __future__ import annotations
 
@@ -49,9 +46,9 @@ def _client_id_mapping(_source: Any, info: Info, clientID: str) -> dict[str, str
 
 
 def _aliases(artifact: Artifact, info: Info) -> list[Alias]:
-    """Return an artifact's aliases in all of its collections.
+    """Return an artifact's aliases in all of its collections, with its number in each portfolio.
 
-    wandb client: only so it knows an artifact's number in a portfolio, of which it lists the versions.
+    wandb client: it finds the number in a portfolio only among the aliases.
     """
     found = artifact_collections.aliases_with_collections(reading(info), artifact.id)
     _, *links = artifact_members.of_artifact(reading(info), artifact)
@@ -60,7 +57,7 @@ def _aliases(artifact: Artifact, info: Info) -> list[Alias]:
 
 
 def _aliases_there(member: Member, info: Info) -> list[Alias]:
-    """Return a version's aliases in the collection in which it is looked at."""
+    """Return a version's aliases in the membership's collection."""
     found = _aliases(member.artifact, info)
     return [alias for alias in found if alias.artifact_collection.id == member.collection.id]
 
@@ -70,7 +67,7 @@ def _memberships(artifact: Artifact, info: Info) -> dict[str, Any]:
 
 
 def _commit_hash(artifact: Artifact, _info: Info) -> str | None:
-    """Return what no other version has, and this one for ever, once it is committed."""
+    """Return a hash that is unique and permanent once the version is committed."""
     if artifact.version is None:
         return None
     facts = (artifact.collection.id, artifact.version, artifact.digest, artifact.created_at)
@@ -127,7 +124,7 @@ def _file(artifact: Artifact, entry: Entry) -> FileNode:
 
 
 def _manifest(artifact: Artifact, _info: Info) -> dict[str, Any] | None:
-    """Return the manifest of a committed artifact."""
+    """Return a committed artifact's manifest."""
     if artifact.state != COMMITTED:
         return None
     name = make_id(ARTIFACT, artifact.id)
@@ -153,7 +150,7 @@ ARTIFACT_FIELDS: Final[dict[str, Resolver]] = {
     "digestAlgorithm": constant("MANIFEST_MD5"),
     "tags": lambda artifact, _info: tag_nodes(json.loads(artifact.tags)),
     "aliases": _aliases,
-    # wandb client: null is an error to it, and what isn't above 0 is no limit.
+    # wandb client: null is an error, and a value below 1 means no limit.
     "ttlDurationSeconds": lambda artifact, _info: -1 if artifact.ttl_s is None else artifact.ttl_s,
     "ttlIsInherited": constant(False),
     "commitHash": _commit_hash,

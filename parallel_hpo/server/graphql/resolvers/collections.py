@@ -1,7 +1,4 @@
-"""Collections of artifacts, sequences and portfolios: their fields, and where a project has them.
-
-The operations that change and delete collections, and that link versions to portfolios.
-"""
+"""Collections of artifacts (sequences and portfolios): fields, and the operations on them and on links."""
 
 from __future__ import annotations
 
@@ -45,7 +42,7 @@ _ORDERS: Final[dict[str, Callable[[Member], float]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Alias:
-    """An alias, and the collection in which it means a version."""
+    """An alias and its collection."""
 
     alias: str
     artifact_collection: Collection
@@ -53,7 +50,7 @@ class Alias:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """An artifact type: a word that some of a project's collections have."""
+    """An artifact type of a project."""
 
     name: str
     project: Project
@@ -64,7 +61,7 @@ def _with_key(_source: Any, info: Info, id: str) -> Collection | None:
 
 
 def _named(project: Project, info: Info, name: str) -> Member | None:
-    """Return the version that `collection:alias` names, `latest` where it has no alias."""
+    """Return the version of `collection:alias`; the default alias is `latest`."""
     collection_name, _, alias = name.partition(":")
     found = artifact_collections.find(reading(info), project.id, collection_name)
     return None if found is None else artifact_members.named(reading(info), found, alias or LATEST)
@@ -132,7 +129,7 @@ def _versions(
 
 
 def _in_order(members: list[Member], order: str | None) -> list[Member]:
-    """Return versions in an order as `version_index` or `-created_at`; without one as they are."""
+    """Sort versions by an order such as `version_index` or `-created_at`, if there is one."""
     if not order:
         return members
     key = _ORDERS.get(order.removeprefix("+").removeprefix("-"))
@@ -144,7 +141,7 @@ def _in_order(members: list[Member], order: str | None) -> list[Member]:
 
 
 def _only_all(filters: str | None) -> None:
-    """Refuse filters, but for the one that wandb's client sends by itself, which changes nothing."""
+    """Raise RefusedError for filters other than wandb client's default, which has no effect."""
     if filters and read_filters(filters) not in ({}, {"state": COMMITTED}):
         raise RefusedError("artifacts and collections can't be filtered here: list them all, and choose")
 
@@ -161,7 +158,7 @@ def _aliases(
 
 
 def tag_nodes(names: Iterable[str]) -> list[dict[str, str]]:
-    """Return tags as clients read them: a tag is its name."""
+    """Return tags as nodes."""
     return [{"id": name, "name": name} for name in names]
 
 
@@ -259,7 +256,7 @@ def _artifact_to_link(world: AppContext, input: dict[str, Any]) -> int:
 
 
 def _path_of_portfolio(world: AppContext, input: dict[str, Any]) -> CollectionPath:
-    """Return where to link to: by the portfolio's id, or by its name, entity and project."""
+    """Return the portfolio's path, given by its id, or by name, entity and project."""
     if input.get(_ID_OF_PORTFOLIO):
         found = collections.find(world, key_of(COLLECTION, input[_ID_OF_PORTFOLIO]))
         return CollectionPath(found.entity, found.project, found.name)

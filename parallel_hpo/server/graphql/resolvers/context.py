@@ -1,8 +1,6 @@
-"""What every resolver gets beside its record and arguments, and the pages of W&B's connections.
+"""The resolvers' common ground: the request's context, pages of connections, and clients' ids.
 
-The ids by which clients hold runs, files, artifacts and collections, and the keys behind them.
-
-Those of artifacts are Base64, since the client takes them for that in addresses.
+Ids of artifacts and collections are Base64, as the client expects in URLs.
 """
 
 from __future__ import annotations
@@ -26,27 +24,27 @@ Node = TypeVar("Node")
 Info = GraphQLResolveInfo
 _MOST_PER_PAGE = 10_000
 _MOST_ROWS_PER_PAGE = 1_000
-"""Of what may be kilobytes each: an answer is put into JSON in one go, for which all else waits."""
+"""Maximum rows of a page that may be kilobytes each: writing an answer as JSON blocks all other requests."""
 
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """Until when a request may go on."""
+    """The time limit of a request."""
 
     clock: Callable[[], float]
     at: float
 
     def check(self) -> None:
-        """Raise RefusedError where it has passed."""
+        """Raise RefusedError if it has passed."""
         if self.clock() > self.at:
             raise RefusedError("the query takes too long: ask for less at once, by filters or by pages")
 
 
 @dataclass(slots=True)
 class Context:
-    """One request: its caller, and the transaction that it reads in, begun when something is first read.
+    """One request: its caller, and a transaction for reading that begins with the first read.
 
-    A mutation's answer is read so after the mutation's own transaction was committed.
+    So a mutation's answer is read after its own transaction was committed.
     """
 
     world: AppContext
@@ -54,13 +52,13 @@ class Context:
     begin: Callable[[], Transaction]
     deadline: Deadline
     variables: Mapping[str, Any]
-    """What was sent along with the request's text."""
+    """The variables of the request."""
     begun: Transaction | None = None
     must_last: bool = False
-    """Whether what the request did must outlive a power cut before it is answered."""
+    """Whether the request's changes must be on the disk before the answer is sent."""
 
     def transaction(self) -> Transaction:
-        """Return the transaction, begun now where it was not yet."""
+        """Return the transaction, begun if needed."""
         if self.begun is None:
             self.begun = self.begin()
         return self.begun
@@ -76,7 +74,7 @@ class Edge(Generic[Node]):
 
 @dataclass(frozen=True, slots=True)
 class PageInfo:
-    """Where the next page begins."""
+    """The cursor of the next page."""
 
     end_cursor: str | None
     has_next_page: bool
@@ -93,29 +91,29 @@ class Page(Generic[Node]):
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Which part of a list a page is to show; `walk` is the name of the kept list that it is a part of."""
+    """Which part of a list a page is to show; `listing` is the name of the kept list that it is a part of."""
 
     begin: int
     number: int
-    walk: str | None = None
+    listing: str | None = None
 
     @classmethod
     def of(cls, after: str | None, first: int | None) -> Span:
         """Return the `first` rows after a cursor; RefusedError for a cursor that is none of this server's."""
-        place, _, walk = (after or "0").partition(".")
+        offset, _, listing = (after or "0").partition(".")
         number = _MOST_ROWS_PER_PAGE if first is None else max(0, min(first, _MOST_ROWS_PER_PAGE))
-        return cls(_cursor(place), number, walk or None)
+        return cls(_cursor(offset), number, listing or None)
 
-    def page(self, nodes: Sequence[Node | None], walk: str | None = None) -> Page[Node]:
-        """Return a page of the nodes that were found for one more than `number`; None: it is gone."""
-        mark = "" if walk is None else f".{walk}"
-        placed = [(node, f"{self.begin + i + 1}{mark}") for i, node in enumerate(nodes[: self.number])]
+    def page(self, nodes: Sequence[Node | None], listing: str | None = None) -> Page[Node]:
+        """Return a page of nodes, of which one more than `number` was queried; None: a deleted one."""
+        suffix = "" if listing is None else f".{listing}"
+        placed = [(node, f"{self.begin + i + 1}{suffix}") for i, node in enumerate(nodes[: self.number])]
         edges = tuple(Edge(node, cursor) for node, cursor in placed if node is not None)
         return Page(edges, PageInfo(placed[-1][1] if placed else None, len(nodes) > self.number))
 
 
 def page(nodes: list[Node], after: str | None, first: int | None) -> Page[Node]:
-    """Return the `first` nodes after the cursor `after`, which counts nodes; without `first`: all of them."""
+    """Return the `first` nodes, or all, after the cursor `after`, which counts nodes."""
     begin = 0 if not after else _cursor(after)
     end = len(nodes) if first is None else begin + max(0, min(first, _MOST_PER_PAGE))
     edges = tuple(Edge(node, str(begin + i + 1)) for i, node in enumerate(nodes[begin:end]))
@@ -140,24 +138,24 @@ def context(info: Info) -> Context:
 
 
 def iso(seconds: float | None) -> str | None:
-    """Return a time in the form that W&B's clients parse."""
+    """Return a time in the format of W&B's clients."""
     if seconds is None:
         return None
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def renamed(attribute: str) -> Callable[[Any, Info], Any]:
-    """Return a resolver that reads an attribute which the schema names otherwise."""
+    """Return a resolver of an attribute with another name in the schema."""
     return lambda source, _info: getattr(source, attribute)
 
 
 def timed(attribute: str) -> Callable[[Any, Info], str | None]:
-    """Return a resolver that reads a time."""
+    """Return a resolver of a time."""
     return lambda source, _info: iso(getattr(source, attribute))
 
 
 def constant(value: Any) -> Callable[[Any, Info], Any]:
-    """Return a resolver of a field that is the same for all."""
+    """Return a resolver of a constant."""
     return lambda _source, _info: value
 
 
@@ -173,12 +171,12 @@ _FILE: Final = "file:"
 
 
 def make_id(kind: str, key: int) -> str:
-    """Return the id of the artifact or collection that has this key."""
+    """Return the client's id of an artifact or collection."""
     return base64.b64encode(f"{kind}:{key}".encode()).decode()
 
 
 def key_of(kind: str, text: str) -> int:
-    """Return the key behind such an id; RefusedError for an id that is none of ours."""
+    """Return the key in a client's id; RefusedError for a foreign id."""
     try:
         named, _, digits = base64.b64decode(text, validate=True).decode("ascii").partition(":")
     except (binascii.Error, ValueError):
@@ -189,12 +187,12 @@ def key_of(kind: str, text: str) -> int:
 
 
 def make_run_id(key: int) -> str:
-    """Return the id of the run that has this key."""
+    """Return the client's id of a run."""
     return f"{_RUN}{key}"
 
 
 def key_of_run(text: str) -> int:
-    """Return the key behind a run's id; RefusedError for an id that is none of ours."""
+    """Return the key in a run's id; RefusedError for a foreign id."""
     digits = text.removeprefix(_RUN)
     if not text.startswith(_RUN) or not digits.isascii() or not digits.isdigit() or len(digits) > 18:
         raise _foreign("run id", text)
@@ -202,12 +200,12 @@ def key_of_run(text: str) -> int:
 
 
 def make_file_id(run_key: int, name: str) -> str:
-    """Return the id of a run's file."""
+    """Return the client's id of a run's file."""
     return f"{_FILE}{run_key}:{name}"
 
 
 def place_of_file(text: str) -> FileRef:
-    """Return where the file of an id is; RefusedError for an id that is none of ours."""
+    """Return the file of an id; RefusedError for a foreign id."""
     digits, colon, name = text.removeprefix(_FILE).partition(":")
     known = text.startswith(_FILE) and colon and digits.isascii() and digits.isdigit()
     if not known or len(digits) > 9:

@@ -30,7 +30,7 @@ from parallel_hpo.server.store.runs import RunPath
 
 @dataclass(frozen=True, slots=True)
 class FileNode:
-    """A file as clients see it: one of ours at `place`, or at the address `ref` elsewhere."""
+    """A file as clients see it: stored at `place`, or elsewhere at the URL `ref`."""
 
     id: str
     name: str
@@ -41,7 +41,7 @@ class FileNode:
     ref: str | None = None
     artifact: Artifact | None = None
     expected: bool = False
-    """It is to be sent yet."""
+    """Whether the client must still upload it."""
 
 
 def _of_run(
@@ -52,7 +52,7 @@ def _of_run(
     first: int | None = None,
     pattern: str | None = None,
 ) -> Page[FileNode]:
-    # wandb client: a file is asked for by the path by which it was saved.
+    # wandb client: it requests a file by the path under which it was saved.
     wanted = [name.removeprefix("./") for name in names or [] if name is not None]
     found = files.of_run(reading(info), run.id, wanted, pattern)
     return page([_node(file) for file in found], after, first)
@@ -102,7 +102,7 @@ def _create(_source: Any, info: Info, input: dict[str, Any]) -> RunFiles:
 
 
 def _mark_uploaded(_source: Any, _info: Info, input: dict[str, Any]) -> dict[str, bool]:
-    """Say that it is well: an upload is noted when its bytes have come."""
+    """Return success: an upload is recorded when its bytes arrive."""
     return {"success": True}
 
 

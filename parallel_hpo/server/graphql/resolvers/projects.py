@@ -128,47 +128,47 @@ def runs_of_project(
 ) -> Page[Run]:
     """Return a page of runs; if SQL alone can't find them, its cursors point into a cached listing."""
     span, transaction = Span.of(after, first), reading(info)
-    question = RunQuery(project.id, read_filters(filters))
-    ids = listing.part(transaction, question, read_order(order), span.begin, span.number + 1)
+    query = RunQuery(project.id, read_filters(filters))
+    ids = listing.page_ids(transaction, query, read_order(order), span.begin, span.number + 1)
     name = None
     if ids is None:
-        walk = _walk(info, _matter(project, info, filters), span, question, order)
-        ids, name = list(walk.ids[span.begin : span.begin + span.number + 1]), walk.name
+        cached = _cached_listing(info, _scope(project, info, filters), span, query, order)
+        ids, name = list(cached.ids[span.begin : span.begin + span.number + 1]), cached.name
     return span.page(runs.with_ids(transaction, ids), name)
 
 
 def count_in_project(project: Project, info: Info, filters: str | None = None) -> int:
     """Count a project's runs; beside a page of a cached listing (wandb client: always), those listed."""
-    transaction, question = reading(info), RunQuery(project.id, read_filters(filters))
-    found = listing.total(transaction, question)
+    transaction, query = reading(info), RunQuery(project.id, read_filters(filters))
+    found = listing.count_in_sql(transaction, query)
     if found is not None:
         return found
-    walk = _walk_asked_for(info, _matter(project, info, filters))
-    if walk is not None:
-        return len(walk.ids)
-    return len(listing.judged(transaction, question, (), context(info).deadline.check))
+    cached = _requested_listing(info, _scope(project, info, filters))
+    if cached is not None:
+        return len(cached.ids)
+    return len(listing.all_ids(transaction, query, (), context(info).deadline.check))
 
 
-def _walk(
-    info: Info, matter: ListingScope, span: Span, question: RunQuery, order: str | None
+def _cached_listing(
+    info: Info, scope: ListingScope, span: Span, query: RunQuery, order: str | None
 ) -> CachedListing:
     """Return the cached listing that a cursor points into, or a new one."""
-    walks = context(info).world.walks
-    kept = None if span.walk is None else walks.find(span.walk, matter)
-    if kept is not None and kept.order == order:
-        return kept
+    listings = context(info).world.listings
+    known = None if span.listing is None else listings.find(span.listing, scope)
+    if known is not None and known.order == order:
+        return known
     check = context(info).deadline.check
-    return walks.keep(matter, order, listing.judged(reading(info), question, read_order(order), check))
+    return listings.add(scope, order, listing.all_ids(reading(info), query, read_order(order), check))
 
 
-def _walk_asked_for(info: Info, matter: ListingScope) -> CachedListing | None:
+def _requested_listing(info: Info, scope: ListingScope) -> CachedListing | None:
     """Return the cached listing of this scope that a request variable points into as a cursor."""
     texts = [value for value in context(info).variables.values() if isinstance(value, str)]
-    found = (context(info).world.walks.find(text.partition(".")[2], matter) for text in texts)
-    return next((walk for walk in found if walk is not None), None)
+    found = (context(info).world.listings.find(text.partition(".")[2], scope) for text in texts)
+    return next((cached for cached in found if cached is not None), None)
 
 
-def _matter(project: Project, info: Info, filters: str | None) -> ListingScope:
+def _scope(project: Project, info: Info, filters: str | None) -> ListingScope:
     return ListingScope(project.id, context(info).caller.sweep, filters)
 
 

@@ -34,7 +34,7 @@ from parallel_hpo.server.services import runs as run_service
 from parallel_hpo.server.services.runs import RunUpsert, Upserted
 from parallel_hpo.server.store import lines
 from parallel_hpo.server.store.lines import StepRange, Stream
-from parallel_hpo.server.store.records import TOLD, Run
+from parallel_hpo.server.store.records import CLIENT_FIELDS, Run
 from parallel_hpo.server.store.runs import RunPath
 from parallel_hpo.server.values import LogLine, RefusedError, read_line, read_object, sample
 
@@ -55,7 +55,9 @@ def _upsert(_source: Any, info: Info, input: dict[str, Any]) -> Upserted:
         tags=None if tags is None else tuple(tags),
         config=input.get("config"),
         summary=input.get("summaryMetrics"),
-        **{name: input.get(_SPELLED.get(name) or snake_to_camel(name, upper=False)) for name in TOLD},
+        **{
+            name: input.get(_SPELLED.get(name) or snake_to_camel(name, upper=False)) for name in CLIENT_FIELDS
+        },
     )
     return run_service.upsert(context(info).world, wishes, opener=context(info).caller.label)
 
