@@ -33,7 +33,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, NoReturn
 
-from parallel_hpo.worker.cleanup import forget_the_parents_ends
+from parallel_hpo.worker.cleanup import drop_inherited_exit_functions
 from tests.spares import Spares, StopSource, put, show, started_by
 
 NUMBER: Final = struct.Struct("i")
@@ -216,7 +216,7 @@ def main() -> None:
     if line is None:
         shutil.rmtree(folder)
         return
-    forget_the_parents_ends()  # however it ends: the folders of its imports are its siblings' too
+    drop_inherited_exit_functions()  # however it ends: the folders of its imports are its siblings' too
     with line:
         asked = StopSource.read(line)
     asked.prepare()

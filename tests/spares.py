@@ -24,7 +24,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from parallel_hpo.worker.cleanup import forget_the_parents_ends
+from parallel_hpo.worker.cleanup import drop_inherited_exit_functions
 
 OF_THE_INTERPRETER: Final = ("PYTHON", "LD_", "DYLD_", "LANG", "LC_", "TZ")
 """Prefixes of variables that are heeded at an interpreter's start, which a fork has behind it.
@@ -128,7 +128,7 @@ class Spares:
             theirs.close()
             self._waiting.append((module, pid, ours))
             return None
-        forget_the_parents_ends()  # however it ends: the folders of its imports are its siblings' too
+        drop_inherited_exit_functions()  # however it ends: the folders of its imports are its siblings' too
         ours.close()
         for _, _, line in self._waiting:
             line.close()

@@ -40,7 +40,7 @@ def main() -> None:
     """Run the node that stdin names."""
     for number in NOT_ITS_OWN:
         signal.signal(number, lambda *_: None)  # not SIG_IGN, which the node would inherit
-    tree.be_subreaper()
+    tree.become_subreaper()
     line = sys.stdin.buffer.readline()
     if not line:
         return  # its parent is gone already

@@ -55,7 +55,7 @@ from parallel_hpo.processes.reaper import MARK, make_mark
 from parallel_hpo.records.folders import working_folder
 from parallel_hpo.session.membership import versions_here
 from parallel_hpo.session.planning import count_cores, count_physical_cores, place_workers
-from parallel_hpo.worker.target import load_main, why_unfit
+from parallel_hpo.worker.target import load_main, main_problem
 
 TARGET_TIMEOUT_S: Final = 600.0
 """Importing a target may load a large framework from a slow disk."""
@@ -97,7 +97,7 @@ def examine_target(
 
 def try_target(main: Target | Program) -> tuple[str, str]:
     """Return why `main` can't be called, and why not pickled; each '' where it can. Runs in a child."""
-    unfit = why_unfit(main)
+    unfit = main_problem(main)
     if unfit or isinstance(main, Program):
         return unfit, ""
     try:

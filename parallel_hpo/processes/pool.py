@@ -82,7 +82,7 @@ class ChildPool:
 
     def open(self) -> None:
         """Start the fork server without waiting for it to be ready."""
-        self._was_subreaper = tree.be_subreaper()
+        self._was_subreaper = tree.become_subreaper()
         self._server.start()
 
     def wait_until_ready(self) -> None:
@@ -191,7 +191,7 @@ class ChildPool:
             child.connection.close()
         self._children.clear()
         tree.clear_all(lambda mark: mark == self._mark, tempfile.gettempdir())  # of those that were killed
-        tree.be_subreaper(self._was_subreaper)
+        tree.become_subreaper(self._was_subreaper)
 
     def _spawn(self) -> Child:
         with ExitStack() as theirs, ExitStack() as if_it_fails:

@@ -291,7 +291,7 @@ class SessionSetup:
     def _try_main(self, calls: ChildCalls) -> None:
         """Load `main` in a child, before the sweep is created."""
         main: PickledMain | Target | Program = self.setting.main
-        unfit = calls.run("parallel_hpo.worker.target:why_unfit", (main,), {}, CHECK_LIMIT_S)
+        unfit = calls.run("parallel_hpo.worker.target:main_problem", (main,), {}, CHECK_LIMIT_S)
         if unfit:
             raise TargetError(unfit)
 

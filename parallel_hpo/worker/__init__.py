@@ -1,5 +1,4 @@
-"""The child's side: what runs in the fork server and in the processes that it makes.
+"""The child's side: the fork server and the processes that it makes.
 
-Imports `words` and `errors` only, for it is loaded in every worker beside the
-user's own code. wandb's insides are leaned on in `pace` alone.
+It imports little of this package, as it is loaded beside the user's code.
 """

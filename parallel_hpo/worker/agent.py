@@ -1,12 +1,11 @@
-"""One lease: the real `wandb.agent` in a thread of its own, `main` in the worker's main thread.
+"""One lease: the real `wandb.agent` in a thread of its own, while `main` runs in the worker's main thread.
 
-The agent calls the shim; the shim hands a main_call to the main thread and waits for
-it in short steps, since wandb's own stop is an exception that is thrown into this
-thread and arrives only between bytecodes. The shim never raises: how a run ended is
-told to the server by the run's own exit code, and failures are counted by the
-supervisor for all workers together, not by each agent for itself.
+The agent calls the shim, which hands a `MainCall` to the main thread and waits for its end. It waits in
+short steps: wandb's own stop is an exception thrown into this thread, which arrives only between bytecodes.
+The shim never raises: a run's exit code tells the server how it ended, and the session counts failures for
+all workers together.
 
-The streams of random numbers that a run begins with, and its own seed where the sweep has one.
+This file also reads and writes the agent's file of parameters, and seeds a run's random numbers.
 """
 
 from __future__ import annotations
@@ -28,34 +27,34 @@ from parallel_hpo.core.types import Parameters, RunId, SweepPath
 from parallel_hpo.worker.hooks import HOOKS
 
 STOP_STEP_S: Final = 0.1
-"""At most so much later does a stop of the agent's reach `main`."""
+"""Maximum delay of the agent's stop on its way to `main`, in seconds."""
 
 
 @dataclass(slots=True)
 class MainCall:
-    """One call of `main` that the agent waits for."""
+    """One call of `main`, which the agent waits for."""
 
     run_id: RunId
     parameters: Parameters
     attempt: int = 1
-    place: int | None = None
-    """In the sweep, where its server has said it."""
+    index: int | None = None
+    """The run's index in the sweep, if the server gives one."""
     seed: int | None = None
     by_agent: bool = True
-    """An agent waits for its end, and will ask for the next one."""
+    """An agent waits for its end, and then asks for the next run."""
     over: threading.Event = field(default_factory=threading.Event)
 
 
 @dataclass(frozen=True, slots=True)
 class AgentReturned:
-    """`wandb.agent` is back; `short` where it was given fewer runs than it was asked for."""
+    """`wandb.agent` has returned; `short`: it got fewer runs than its count."""
 
     short: bool
     error: str
 
 
 class LeaseAgent:
-    """The agent of one lease; `hand_over` takes each main_call, `stop_main` interrupts the one that runs."""
+    """The agent of one lease; `hand_over` takes each call of `main`, `stop_main` interrupts it."""
 
     def __init__(
         self,
@@ -72,7 +71,7 @@ class LeaseAgent:
         self._started = 0
 
     def start(self) -> None:
-        """Start the agent's thread; AgentReturned is handed over at its end."""
+        """Start the agent's thread, which hands over AgentReturned at its end."""
         threading.Thread(target=self._run, name="parallel_hpo-agent", daemon=True).start()
 
     def _run(self) -> None:
@@ -82,17 +81,17 @@ class LeaseAgent:
             HOOKS.agent(
                 path.sweep_id, self._shim, entity=path.entity, project=path.project, count=self._count
             )
-        except BaseException as raised:  # noqa: BLE001 - the client raises what it likes; all of it ends the lease
+        except BaseException as raised:  # noqa: BLE001 - the client may raise anything; it ends the lease
             error = error_in_words(raised)
         short = self._count is None or self._started < self._count
         self._hand_over(AgentReturned(short, error))
 
     def _shim(self) -> None:
         if self._count is not None and self._started >= self._count:
-            threading.Event().wait()  # one more than leased: never started, so the server takes it back
+            threading.Event().wait()  # beyond the lease: never started, so the server requeues it
         self._started += 1
         main_call = MainCall(
-            RunId(os.environ["WANDB_RUN_ID"]), read_parameters(os.environ), place=read_place(os.environ)
+            RunId(os.environ["WANDB_RUN_ID"]), read_parameters(os.environ), index=read_index(os.environ)
         )
         self._hand_over(main_call)
         while True:
@@ -104,12 +103,12 @@ class LeaseAgent:
 
 
 def read_parameters(environment: Any) -> Parameters:
-    """Return the parameters that the agent was given for its run, from the file that it keeps for wandb."""
+    """Return the run's parameters from the file that the agent writes for wandb."""
     return {name: entry["value"] for name, entry in _entries(environment).items()}
 
 
-def read_place(environment: Any) -> int | None:
-    """Return the run's place in its sweep, as a server of ours has said it beside each of the parameters."""
+def read_index(environment: Any) -> int | None:
+    """Return the run's index in its sweep, which a server of ours adds to each parameter."""
     return next((entry.get(INDEX_KEY) for entry in _entries(environment).values()), None)
 
 
@@ -119,28 +118,28 @@ def _entries(environment: Any) -> dict[str, dict[str, Any]]:
 
 
 def write_parameters(path: Path, parameters: Parameters) -> None:
-    """Write a run's parameters as the agent does, so that `wandb.init` finds them.
+    """Write a run's parameters as the agent does, for `wandb.init`.
 
-    Not as JSON: where JSON has the number 1e-05, PyYAML reads a text.
+    Not as JSON: PyYAML reads JSON's number 1e-05 as text.
     """
     entries: dict[str, Any] = {"wandb_version": 1}
     entries |= {name: {"desc": None, "value": value} for name, value in parameters.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Quoted throughout: a plain text with a control character would be read as another.
+    # All quoted: PyYAML would change a plain text with a control character.
     path.write_text(yaml.safe_dump(entries, default_style='"'))
 
 
 SEED_VARIABLE: Final = "PARALLEL_HPO_SEED"
 
 
-def begin_streams(seed: int | None, *, parameter: str | None = None) -> None:
-    """Let `random` and a loaded numpy begin by the run's seed, which stands in the environment then.
+def seed_random(seed: int | None, *, parameter: str | None = None) -> None:
+    """Seed `random` and a loaded numpy with the run's seed, and put it into the environment.
 
-    None: by chance; a forked worker would else repeat its sibling's. Under the name `parameter` the
-    seed is also one of the run's parameters.
+    None seeds randomly; otherwise forked workers would share their random numbers. With `parameter`, the
+    seed also becomes a parameter of the run, by that name.
     """
     random.seed(seed)
-    numpy_random = sys.modules.get("numpy.random")  # numpy loads it when it is first asked for
+    numpy_random = sys.modules.get("numpy.random")  # numpy loads it on first use
     if numpy_random is not None:
         numpy_random.seed(seed)
     if seed is None:

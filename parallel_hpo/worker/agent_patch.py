@@ -1,17 +1,15 @@
-"""The one file that leans on wandb's insides: no idle time between an agent's runs.
+"""Changes wandb's function agent so that it does not idle between runs. Only this file uses the client's
+internals.
 
-A stock function agent beats every 5 s, so it idles up to 5 s after every run, then
-waits in steps of 0.2 s for the next wandb-core, and up to 10 s when it was told to
-exit. Here a beat comes when the agent has become idle (5 s apart while a run is on,
-as stock), and none once its lease is received in full and over: the agent marks a
-run done before it sees that it should exit, and would draw one more. Where an inside
-has changed, `install` says so and the agent keeps its stock pace.
+A stock agent sends a heartbeat every 5 s, so it idles up to 5 s after every run, then waits in steps of 0.2
+s for the next wandb-core, and up to 10 s after an order to exit. Here it sends one as soon as it is idle
+(every 5 s during a run, as stock). It sends none once its lease is complete: the agent marks a run done
+before it sees that it should exit, and would draw one more. If an internal has changed, `install` warns and
+the agent keeps its stock pace.
 
-Whether the run that is on was asked to stop by its server, though nobody in this process has heard of it.
-
-A program, or a child of `main`, has a wandb client of its own, which hears of a stop by itself and
-interrupts its process, mostly before the agent here is told to: its end then looks like a death or
-a failure. The embedded server says which; of W&B's own that can't be asked.
+`was_asked_to_stop` asks the embedded server whether it stopped the active run (W&B's can't be asked). A
+program or a child of `main` has a wandb client of its own, which receives the stop and interrupts its
+process, mostly before the agent here learns of it: the end then looks like a death or a failure.
 """
 
 from __future__ import annotations
@@ -33,18 +31,19 @@ from parallel_hpo.core.types import RunId, SweepPath
 
 STOCK_BEAT_S: Final = 5.0
 IDLE_BEATS_S: Final = (0.02, 0.1, 0.5, 1.0, 2.0)
-"""Waits after beats that brought nothing (a paused sweep, a grid's last runs elsewhere); then 5 s."""
+"""Waits after heartbeats without a run (a paused sweep, a grid's last runs elsewhere), in seconds; then 5
+s."""
 SETTLE_S: Final = 0.002
-"""How often an agent is looked at between the end of a run and its being ready for the next."""
+"""Poll interval between the end of a run and the agent's readiness for the next, in seconds."""
 SETTLE_LIMIT_S: Final = 2.0
 CORE_POLL_S: Final = 0.003
-"""How often the client looks for its new wandb-core's port file; stock 0.2 s."""
+"""The client's poll interval for its new wandb-core's port file, in seconds; stock 0.2 s."""
 ACTIVE: Final = ("QUEUED", "RUNNING")
 FAILED_BEATS: Final = 5
-"""So many failed beats in a row, within 4 s at least, are no passing trouble: for a server that is away
-wandb-core waits itself. What `main` has broken in its process stays broken."""
+"""Failed heartbeats in a row (at least 4 s) after which the agent counts as lost. An unreachable server is
+no cause, as wandb-core waits for it; what `main` has broken in its process stays broken."""
 BEATING: Final = ("wandb.apis.public.sweeps", "wandb.sdk.internal.internal_api")
-"""Where the client beats, since 0.31 and before: it logs what goes wrong there, and goes on."""
+"""Loggers of the client's heartbeats, since 0.31 and before: it logs their errors and goes on."""
 LATE_IMPORTS: Final = (
     "wandb.agents.pyagent",
     "wandb.apis.public.sweeps",
@@ -52,26 +51,26 @@ LATE_IMPORTS: Final = (
     "requests",
     "encodings.idna",
 )
-"""What the client imports only when an agent or a run begins: 6 MB and 0.2 s that forks can share."""
+"""Modules that the client imports when an agent or a run begins: 6 MB and 0.2 s that forks can share."""
 
 
 class HeartbeatTimer:
-    """When the agent beats: put in the place of `Agent.HEARTBEAT_SLEEP_SECONDS`.
+    """Times the agent's heartbeats, in place of `Agent.HEARTBEAT_SLEEP_SECONDS`.
 
-    The agent reads that attribute before each of its sleeps; `__get__` waits here
-    until a beat is due and then answers with no sleep at all.
+    The agent reads that attribute before each sleep. `__get__` waits until a heartbeat is due, and returns
+    no sleep.
     """
 
     def __init__(self) -> None:
         self._run_over = threading.Event()
         self._error: BaseException | None = None
-        """What the last beat brought instead of an answer; the agent keeps it to itself."""
+        """Error of the last heartbeat, which the agent only logs."""
         self._failures = 0
-        """How many beats in a row of an agent without a run have failed."""
+        """Failed heartbeats in a row of an idle agent."""
         self.on_idle_beat: Callable[[], None] = _do_nothing
-        """Called after each beat that an agent without a run has had answered: it is alive, and asks."""
+        """Called after each answered heartbeat of an idle agent: it is alive."""
         self.on_lost: Callable[[BaseException], None] = _do_nothing_about
-        """Called where an agent's beats have ended by an error: it would wait for its next run for ever."""
+        """Called if an error has ended an agent's heartbeats: it would wait for its next run forever."""
 
     def __get__(self, agent: Any, owner: type) -> float:
         if agent is None:
@@ -79,14 +78,14 @@ class HeartbeatTimer:
         try:
             return self._wait(agent)
         except AttributeError:
-            return STOCK_BEAT_S  # an inside that `install` could not see has changed
+            return STOCK_BEAT_S  # an internal has changed that `install` can't check
 
     def note_failure(self, error: BaseException) -> None:
-        """Note that a beat has failed."""
+        """Note that a heartbeat has failed."""
         self._error = error
 
     def run_is_over(self) -> None:
-        """Say that the run has left `main` and is closed: the agent is about to be idle."""
+        """Note that the run has been closed: the agent is about to be idle."""
         self._run_over.set()
 
     def _wait(self, agent: Any) -> float:
@@ -105,7 +104,7 @@ class HeartbeatTimer:
         return 0.0
 
     def _judge_idle_beat(self) -> None:
-        """Say that the agent asks, or that it will go on asking in vain."""
+        """Report that the agent is alive, or lost."""
         error, self._error = self._error, None
         self._failures = 0 if error is None else self._failures + 1
         if error is None:
@@ -114,7 +113,7 @@ class HeartbeatTimer:
             self.on_lost(error)
 
     def _settle(self, agent: Any) -> None:
-        """Wait for the agent to have taken note of its run's end."""
+        """Wait until the agent has noted its run's end."""
         deadline = time.monotonic() + SETTLE_LIMIT_S
         while _is_active(agent) and not agent._exit_flag and time.monotonic() < deadline:
             time.sleep(SETTLE_S)
@@ -126,9 +125,9 @@ class HeartbeatTimer:
 
 
 def install(warn: Callable[[str], None]) -> HeartbeatTimer:
-    """Set the pace of this process's agents; `warn` is told what can't be, and why.
+    """Patch this process's agents; call `warn` if wandb's internals have changed.
 
-    The returned Pace wants to hear of the end of each run.
+    Call `run_is_over` of the returned timer at the end of each run.
     """
     pace = HeartbeatTimer()
     problem = _install_beat(pace)
@@ -141,9 +140,9 @@ def install(warn: Callable[[str], None]) -> HeartbeatTimer:
 
 
 def import_early() -> None:
-    """Import what the client would import in every worker; what this version has not got is left out.
+    """Import what the client would import in every worker, except modules that this version lacks.
 
-    The name of the platform, which the client asks for too, takes a process; it is kept once it is known.
+    Finding the platform's name, which the client needs, takes a process; Python caches it.
     """
     for name in LATE_IMPORTS:
         with contextlib.suppress(ImportError):
@@ -152,7 +151,7 @@ def import_early() -> None:
 
 
 def _install_beat(pace: HeartbeatTimer) -> str:
-    """Put `pace` on the agent's class; return what is not as it was known, or ''."""
+    """Patch the agent's class with `pace`; return which internal has changed, or ''."""
     try:
         from wandb.agents.pyagent import Agent
     except ImportError:
@@ -173,23 +172,23 @@ def _install_beat(pace: HeartbeatTimer) -> str:
 
 
 def _names_in(owner: type, method: str) -> tuple[str, ...]:
-    """Return the names that a method's code refers to; none where there is no such method."""
+    """Return the names in a method's code; none without the method."""
     code = getattr(getattr(owner, method, None), "__code__", None)
     return code.co_names if code is not None else ()
 
 
 def _waking(leave: Callable[[Any], None]) -> Callable[[Any], None]:
-    """Return an `Agent._exit` after which the agent's wait for a job ends at once."""
+    """Return an `Agent._exit` that ends the agent's wait for a job at once."""
 
     def exit_and_wake(agent: Any) -> None:
         leave(agent)
-        agent._queue.put(None)  # it looks at its exit flag before it looks at the job
+        agent._queue.put(None)  # it checks its exit flag before the job
 
     return exit_and_wake
 
 
 def _telling(beats: Callable[[Any], None], pace: HeartbeatTimer) -> Callable[[Any], None]:
-    """Return an `Agent._heartbeat` that tells of its end by an error, which no one else would notice."""
+    """Return an `Agent._heartbeat` that reports its end by an error, which would go unnoticed."""
 
     def beat_and_tell(agent: Any) -> None:
         try:
@@ -209,15 +208,15 @@ def _note_failure(pace: HeartbeatTimer, record: logging.LogRecord) -> bool:
 
 
 def _do_nothing() -> None:
-    """There is nobody to be told."""
+    """Ignore the event: nothing is registered."""
 
 
 def _do_nothing_about(error: BaseException) -> None:
-    """There is nobody to be told."""
+    """Ignore the error: nothing is registered."""
 
 
 def _install_core_poll() -> str:
-    """Shorten the wait for wandb-core's port file; return what is not as it was known, or ''."""
+    """Shorten the wait for wandb-core's port file; return which internal has changed, or ''."""
     try:
         inside: Any = importlib.import_module("wandb.sdk.lib.service.service_port_file")
     except ImportError:
@@ -237,7 +236,7 @@ def _is_active(agent: Any) -> bool:
 
 
 def _is_full(agent: Any) -> bool:
-    """Whether the agent has received all runs that it was asked for, and is through with them."""
+    """Return whether the agent has received and completed all runs of its count."""
     return bool(agent._count) and len(agent._run_status) >= agent._count and not _is_active(agent)
 
 
@@ -248,7 +247,7 @@ _QUERY: Final = """query RunStop($entity: String, $project: String, $run: String
 
 
 def was_asked_to_stop(path: SweepPath, run_id: RunId) -> bool:
-    """Ask the embedded server; False also where it does not answer, which is said in the log."""
+    """Ask the embedded server whether it stopped the run; False, with a log line, if it does not answer."""
     import requests  # wandb's own, loaded with it
 
     names = {"entity": path.entity, "project": path.project, "run": run_id}
@@ -261,5 +260,5 @@ def was_asked_to_stop(path: SweepPath, run_id: RunId) -> bool:
         ).json()
         return bool(answer["data"]["project"]["run"]["shouldStop"])
     except (KeyError, TypeError, ValueError, requests.RequestException) as error:
-        print(f"parallel_hpo: whether the run was asked to stop is not known: {error!r}", file=sys.stderr)
+        print(f"parallel_hpo: can't ask the server whether it stopped the run: {error!r}", file=sys.stderr)
         return False

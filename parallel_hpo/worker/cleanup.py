@@ -1,17 +1,14 @@
-"""What a run leaves in its worker is ended before the next one: its processes, and what libraries keep.
+"""Cleanup after a run (`ProcessCleanup`), and the orderly end of a child process (`leave`).
 
-Libraries keep processes for their next use: loky's executor (joblib), multiprocessing's fork server
-and resource tracker. Killed under them, they break the next run; here each is ended as its library
-would end it, so that it starts a new one when it is next used. All else that is alive is killed, and
-whoever may still hold on to it would meet it dead in the next run: such a worker is replaced.
+Libraries keep processes for their next use: loky's executor (joblib), multiprocessing's fork server and
+resource tracker. Killing them would break the next run, so each is ended in its library's way, and starts
+again when it is next used. All other processes are killed. If an object may still refer to one, the worker
+is replaced, as the next run would find it dead. A `main` that leaves no process costs one check
+(`tree.children`, 0.1 ms).
 
-A `main` that leaves no process pays for one look (`tree.children`, 0.1 ms).
-
-The orderly end of a child: what the interpreter does at its end, without waiting for threads.
-
-Functions of `atexit` are called, what libraries keep is ended, files that are still open are flushed.
-The interpreter's own way out is not taken: it waits for threads that user code left, and takes down
-the daemons among them (wandb's, CUDA's) in the midst of what they do.
+`leave` does what the interpreter does at exit: it calls functions of `atexit`, ends libraries' processes and
+flushes open files. It does not use the interpreter's exit, which waits for threads that user code left, and
+stops daemon threads (wandb's, CUDA's) amid their work.
 """
 
 from __future__ import annotations
@@ -37,22 +34,23 @@ from parallel_hpo.worker import tree
 from parallel_hpo.worker.tree import is_core, is_own_core
 
 LOKY: Final = ("joblib.externals.loky", "loky")
-"""joblib brings a copy of its own."""
-CORE_PATIENCE_S: Final = 10.0
-"""A wandb-core notices within 4 s that its process is gone, and sends what it still has."""
+"""Names of loky; joblib has its own copy."""
+CORE_TIMEOUT_S: Final = 10.0
+"""Timeout for the end of a wandb-core, in seconds: it notices its process's end within 4 s, then sends its
+data."""
 
 
 class ProcessCleanup:
-    """What runs leave in this process; what was there before the first one is not theirs, and stays."""
+    """Ends the processes that runs leave; those from before the first run stay."""
 
     def __init__(self) -> None:
         self._ours = {child.pid for child in [*tree.children(), *_processes()]}
 
     def end(self, error: BaseException | None) -> str:
-        """End what the run left; return why this process can't go on as a fresh one, or ''.
+        """End the processes that the run left; return why this worker must be replaced, or ''.
 
-        Where it can't, its way out ends the rest. `error` is what `main` raised, whose frames hold
-        what `main` held.
+        A replaced worker ends the rest at its exit. `error` is what `main` raised; its frames hold objects
+        of `main`.
         """
         if not self._found():
             return ""
@@ -62,7 +60,7 @@ class ProcessCleanup:
         server = _fork_server()
         trackers = [tracker for tracker in _trackers() if self._has_left(tracker._pid)]
         kept = {getattr(server, "_forkserver_pid", None), *(tracker._pid for tracker in trackers)}
-        reason = self._end_unknown(kept) or (_why_shared() if trackers else "")
+        reason = self._end_unknown(kept) or (_shared_problem() if trackers else "")
         if reason:
             return reason
         if server is not None and self._has_left(server._forkserver_pid):
@@ -82,39 +80,39 @@ class ProcessCleanup:
         return any(child.pid == pid for child in self._found())
 
     def _end_unknown(self, kept: Container[int | None]) -> str:
-        """End all but `kept`; return which did not end with `main`, or ''."""
+        """End all processes but `kept`; return those that did not end with `main` in words, or ''."""
         found = self._living(_processes())
         if found or any(_is_alive(child) for child in self._found() if child.pid not in kept):
-            gc.collect()  # a pool that only a cycle of references holds ends its processes now
+            gc.collect()  # a pool held only by a reference cycle ends its processes now
             _join_dropped_pools()
             found = self._living(_processes())
         words = [f"{process.name} ({process.pid})" for process in found]
         held = {process.pid for process in found}
         for process in found:
-            process._config["daemon"] = True  # terminated on the way out, where others are waited for
+            process._config["daemon"] = True  # terminated at exit, where others are joined
         while unknown := [c for c in self._found() if c.pid not in kept and c.pid not in held]:
             for child in unknown:
-                if not ends_by_itself(child) and _is_alive(child):
+                if not ends_with_others(child) and _is_alive(child):
                     words.append(f"{_name(child)} ({child.pid})")
                     tree.kill_tree(child)
             for child in unknown:
-                tree.let_end(child, within_s=CORE_PATIENCE_S if is_core(child) else tree.PATIENCE_S)
+                tree.wait_or_kill(child, within_s=CORE_TIMEOUT_S if is_core(child) else tree.END_TIMEOUT_S)
         return f"its run left processes: {', '.join(words)}" if words else ""
 
     def _living(self, processes: Iterable[Any]) -> list[Any]:
         return [process for process in processes if process.pid not in self._ours]
 
 
-def end_what_libraries_keep() -> None:
-    """End what known libraries have started in this process and would end at its exit: the way out."""
+def end_library_processes() -> None:
+    """End the processes of known libraries, as they would at exit."""
     end_executors()
-    own = {child.pid for child in tree.children()}  # what the fork server has started serves others too
+    own = {child.pid for child in tree.children()}  # processes of the fork server serve others too
     server = _fork_server()
     if server is not None and server._forkserver_pid in own:
         _end_fork_server(server)
     for child in tree.children():
-        if not ends_by_itself(child):
-            tree.kill_tree(child)  # before the trackers, for it may hold the pipe that they wait on
+        if not ends_with_others(child):
+            tree.kill_tree(child)  # before the trackers, as it may hold the pipe that they wait on
     for tracker in _trackers():
         if tracker._pid in own:
             end_tracker(tracker)
@@ -125,7 +123,7 @@ def end_what_libraries_keep() -> None:
 
 
 def end_executors() -> None:
-    """End loky's executor with its processes; who uses it next is given a new one."""
+    """End loky's executor with its processes; its next user gets a new one."""
     for name in LOKY:
         executor: Any = getattr(sys.modules.get(f"{name}.reusable_executor"), "_executor", None)
         if executor is not None and not executor._flags.shutdown:
@@ -133,17 +131,17 @@ def end_executors() -> None:
 
 
 def _processes() -> list[Any]:
-    """Return the living processes of multiprocessing's, which thereby takes note of the dead ones.
+    """Return multiprocessing's living processes, which also reaps the dead ones.
 
-    They are no others' to kill: a pool or a manager ends them when it is collected, or on the way out,
-    and hangs where they were killed under it.
+    Don't kill them: a pool or manager ends them when it is collected or at exit, and hangs if they were
+    killed.
     """
     process: Any = sys.modules.get("multiprocessing.process")
     return process.active_children() if process is not None else []
 
 
 def _try(end: Callable[..., object], **arguments: Any) -> None:
-    """Let a library end something; what it has not ended in time, or can't, is killed with the rest."""
+    """Let a library end its processes; those left after a timeout are killed with the rest."""
 
     def attempt() -> None:
         with suppress(Exception):
@@ -151,7 +149,7 @@ def _try(end: Callable[..., object], **arguments: Any) -> None:
 
     thread = threading.Thread(target=attempt, daemon=True)
     thread.start()
-    thread.join(tree.PATIENCE_S)
+    thread.join(tree.END_TIMEOUT_S)
 
 
 def _fork_server() -> Any:
@@ -159,13 +157,13 @@ def _fork_server() -> Any:
 
 
 def _end_fork_server(server: Any) -> None:
-    """End multiprocessing's fork server, with all that it made, and let it forget that it was started."""
+    """End multiprocessing's fork server and its children, and reset its state."""
     tree.kill_tree(psutil.Process(server._forkserver_pid))
-    with suppress(FileNotFoundError):  # its socket went with the folder, at the process's exit
+    with suppress(FileNotFoundError):  # its socket went with the folder at exit
         server._stop()
     util: Any = sys.modules["multiprocessing.util"]
     for finalizer in list(util._finalizer_registry.values()):
-        if finalizer._callback is util._remove_temp_dir:  # of the server's socket; the next one gets another
+        if finalizer._callback is util._remove_temp_dir:  # the socket's; a new server makes a new one
             finalizer()
 
 
@@ -178,30 +176,30 @@ def _trackers() -> Iterator[Any]:
 
 
 def end_tracker(tracker: Any) -> None:
-    """Let a resource tracker unlink what has leaked, and end; the next resource starts a new one."""
+    """Let a resource tracker unlink leaked resources and end; the next resource starts a new one."""
     with tracker._lock:
-        os.close(tracker._fd)  # the end of its input is what it waits for
+        os.close(tracker._fd)  # it waits for the end of its input
         with suppress(psutil.NoSuchProcess):
-            tree.let_end(psutil.Process(tracker._pid))
+            tree.wait_or_kill(psutil.Process(tracker._pid))
         tracker._fd = tracker._pid = None
 
 
-def _why_shared() -> str:
-    """Return what holds on to shared memory or semaphores whose names go with their tracker, or ''."""
+def _shared_problem() -> str:
+    """Return what still uses shared memory or semaphores that their tracker would unlink, or ''."""
     memory = getattr(sys.modules.get("multiprocessing.shared_memory"), "SharedMemory", ())
     semaphore = getattr(sys.modules.get("multiprocessing.synchronize"), "SemLock", ())
     gc.collect()
     for held in gc.get_objects() if memory or semaphore else ():
-        kind: type = type(held)  # and not isinstance, which asks objects that may warn or raise
+        kind: type = type(held)  # not isinstance, for which some objects warn or raise
         if issubclass(kind, memory) or (issubclass(kind, semaphore) and held._semlock.name is not None):
             return f"its run left a {kind.__name__} of multiprocessing in use"
     return ""
 
 
 def _join_dropped_pools() -> None:
-    """Wait for process pools (concurrent.futures) that nobody holds any more: they are ending themselves."""
+    """Wait for unreferenced process pools (concurrent.futures), which are ending by themselves."""
     threads: Any = getattr(sys.modules.get("concurrent.futures.process"), "_threads_wakeups", ())
-    deadline = time.monotonic() + tree.PATIENCE_S
+    deadline = time.monotonic() + tree.END_TIMEOUT_S
     for thread in list(threads):
         if thread.executor_reference() is None:
             thread.join(max(0.0, deadline - time.monotonic()))
@@ -210,8 +208,8 @@ def _join_dropped_pools() -> None:
 # --- processes -------------------------------------------------------------------------
 
 
-def ends_by_itself(process: psutil.Process) -> bool:
-    """Whether it only serves others, and ends when they are gone."""
+def ends_with_others(process: psutil.Process) -> bool:
+    """Return whether a process only serves others, and ends after them."""
     return is_core(process) or tree.is_tracker(process)
 
 
@@ -229,11 +227,11 @@ def _is_alive(process: psutil.Process) -> bool:
         return False
 
 
-def forget_the_parents_ends() -> None:
-    """Drop what the process that this one is a fork of had registered for its own end.
+def drop_inherited_exit_functions() -> None:
+    """Drop the exit functions and finalizers that this fork inherited from its parent.
 
-    Its temporary folders are its own to remove, also where nothing holds them here any more. What the
-    standard library has registered for itself is there again, as multiprocessing does it in its forks.
+    The parent removes its temporary folders itself. Exit functions of the standard library are registered
+    again, as multiprocessing does in its forks.
     """
     atexit._clear()
     finalizers: Any = weakref.finalize
@@ -242,7 +240,7 @@ def forget_the_parents_ends() -> None:
         held = finalizer.peek()
         if held is not None and isinstance(held[0], tempfile.TemporaryDirectory):
             finalizer.detach()
-    finalizers._registered_with_atexit = False  # the next one that is made registers them anew
+    finalizers._registered_with_atexit = False  # the next finalizer registers them again
     atexit.register(logging.shutdown)
     util: Any = sys.modules.get("multiprocessing.util")
     if util is not None:
@@ -251,28 +249,28 @@ def forget_the_parents_ends() -> None:
 
 
 def leave(code: int) -> NoReturn:
-    """End this process; what its functions of `atexit` raise, the interpreter prints."""
-    _leave_quietly(atexit._run_exitfuncs)
-    _leave_quietly(end_what_libraries_keep)
-    _leave_quietly(flush_files)
+    """End this process in order, printing what its exit functions raise."""
+    _run_safely(atexit._run_exitfuncs)
+    _run_safely(end_library_processes)
+    _run_safely(flush_files)
     flush()
     os._exit(code)
 
 
-def _leave_quietly(act: Callable[[], object]) -> None:
+def _run_safely(act: Callable[[], object]) -> None:
     try:
         act()
-    except Exception:  # noqa: BLE001 - nothing may keep the process from its end
-        with suppress(Exception):  # nobody may read what it says any more
+    except Exception:  # noqa: BLE001 - the process must end
+        with suppress(Exception):  # standard error may be closed
             traceback.print_exc()
 
 
 def flush_files() -> None:
-    """Write out what files hold that are still open, from those that wrap others inwards.
+    """Flush open files, outer ones before those that they wrap.
 
-    Those made in Python (gzip's, say) are closed, as their ends are written then; the interpreter
-    does that with all. Of strange objects only the class is looked at: isinstance asks them too, and some
-    (torch's deprecated names) warn or raise then.
+    Files implemented in Python (such as gzip's) are closed, as the interpreter would: they write their end
+    then. Only the class of an object is checked, as isinstance makes some objects (torch's deprecated names)
+    warn or raise.
     """
     files = [held for held in gc.get_objects() if issubclass(type(held), io.IOBase)]
     texts = [file for file in files if isinstance(file, io.TextIOWrapper)]
@@ -287,7 +285,7 @@ def flush_files() -> None:
 
 
 def flush() -> None:
-    """Write out what the standard streams still hold; streams that user code closed are fine."""
+    """Flush the standard streams, unless user code closed them."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

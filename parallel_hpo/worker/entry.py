@@ -1,8 +1,7 @@
-"""Where a child begins: its own session, its streams, its surroundings, its calling.
+"""Start of a child process: session, streams, environment, then the worker or a call.
 
-The child reads from its pipe what it is to be (`spec`), sets the environment before
-any code of the user's runs, and becomes a worker or answers a call. It never
-returns into the fork server's code.
+The child reads its spec from its pipe, sets its environment before any user code runs, and becomes a worker
+or answers a call. It never returns into the fork server's code.
 """
 
 from __future__ import annotations
@@ -19,21 +18,21 @@ from typing import Final, NoReturn
 from parallel_hpo.core.child_spec import FAILED_TO_BEGIN, CallResult, ChildCall, ChildSetup, WorkerSpec
 from parallel_hpo.core.errors import error_in_words
 from parallel_hpo.worker import tree
-from parallel_hpo.worker.cleanup import forget_the_parents_ends, leave
-from parallel_hpo.worker.restore import renew
+from parallel_hpo.worker.cleanup import drop_inherited_exit_functions, leave
+from parallel_hpo.worker.restore import reopen_stream
 
 LEAST_NICE: Final = 19
 
 
 def enter(pipe: int, output: int, *, fresh: bool) -> NoReturn:
-    """Become what the first message on `pipe` says; standard streams go to `output`."""
+    """Become what the spec on `pipe` says; standard streams go to `output`."""
     try:
-        os.setsid()  # the terminal's Ctrl-C, and a killpg of user code, reach nobody else
+        os.setsid()  # a terminal's Ctrl-C, and user code's killpg, stay within
         _redirect(output)
         if fresh:
             os.set_inheritable(pipe, True)
             os.execv(sys.executable, [sys.executable, "-m", "parallel_hpo.worker.entry", str(pipe)])
-        forget_the_parents_ends()
+        drop_inherited_exit_functions()
         _live(Connection(pipe))
     except BaseException:  # noqa: BLE001 - nothing may return into the fork server's loop
         traceback.print_exc()
@@ -41,10 +40,10 @@ def enter(pipe: int, output: int, *, fresh: bool) -> NoReturn:
 
 
 def _live(connection: Connection) -> NoReturn:
-    tree.be_subreaper()
+    tree.become_subreaper()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     spec = connection.recv()
-    surround(spec.surroundings)
+    apply_setup(spec.surroundings)
     match spec:
         case WorkerSpec():
             with tree.importing():
@@ -57,28 +56,28 @@ def _live(connection: Connection) -> NoReturn:
 
 
 def _redirect(output: int) -> None:
-    """Read nothing, write to `output`; lines leave at once, as they would on a terminal."""
+    """Redirect standard streams: no input, line-buffered output to `output`."""
     null = os.open(os.devnull, os.O_RDONLY)
     for source, target in ((null, 0), (output, 1), (output, 2)):
         os.dup2(source, target)
     os.close(null)
     os.close(output)
     for name, fd in (("stdout", 1), ("stderr", 2)):
-        stream = renew(getattr(sys, f"__{name}__"), fd)
+        stream = reopen_stream(getattr(sys, f"__{name}__"), fd)
         setattr(sys, name, stream)
         setattr(sys, f"__{name}__", stream)
 
 
-def surround(surroundings: ChildSetup) -> None:
-    """Give this process its environment, its path, its cores and its folder."""
+def apply_setup(surroundings: ChildSetup) -> None:
+    """Set this process's environment, path, cores, priority and folder."""
     os.environ.clear()
     os.environ.update(surroundings.environment)
     sys.path[:] = surroundings.sys_path
     if surroundings.cpus is not None:
-        with contextlib.suppress(OSError):  # a core that was taken from us meanwhile: any will do
+        with contextlib.suppress(OSError):  # a core may have been taken away; any will do
             os.sched_setaffinity(0, surroundings.cpus)
     if surroundings.polite:
-        give_way()
+        lower_priority()
     try:
         os.chdir(surroundings.folder)
     except OSError as error:
@@ -87,13 +86,13 @@ def surround(surroundings: ChildSetup) -> None:
         os.chdir(refuge)
 
 
-def give_way() -> None:
-    """Let this process, and all that it will start, have the least priority on processor and disk."""
+def lower_priority() -> None:
+    """Give this process and its children the lowest priority for CPU and disk."""
     os.nice(LEAST_NICE)
     import psutil
 
-    if hasattr(psutil, "IOPRIO_CLASS_IDLE"):  # Linux has it, and Windows
-        with contextlib.suppress(OSError, psutil.Error):  # a kernel may be without
+    if hasattr(psutil, "IOPRIO_CLASS_IDLE"):  # Linux and Windows have it
+        with contextlib.suppress(OSError, psutil.Error):  # some kernels lack it
             psutil.Process().ionice(psutil.IOPRIO_CLASS_IDLE)
 
 
@@ -102,15 +101,15 @@ def _answer(call: ChildCall, connection: Connection) -> None:
     try:
         value = getattr(importlib.import_module(module), name)(*call.arguments)
         result = CallResult(value)
-    except BaseException as error:  # noqa: BLE001 - whatever it was, the one who sent us wants to know
+    except BaseException as error:  # noqa: BLE001 - the caller gets any error
         result = CallResult(error=error_in_words(error), traceback=traceback.format_exc())
     if "wandb" in sys.modules:
-        sys.modules["wandb"].teardown()  # once it has answered, nobody waits for the folder to be removed
+        sys.modules["wandb"].teardown()  # before the answer: after it, the caller may end us
     connection.send(result)
 
 
 def main() -> NoReturn:
-    """Live as a fresh interpreter, on the pipe whose descriptor is the first argument."""
+    """Run in a fresh interpreter, with the pipe whose descriptor is the first argument."""
     pipe = int(sys.argv[1])
     os.set_inheritable(pipe, False)
     _redirect(os.dup(1))

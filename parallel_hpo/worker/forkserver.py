@@ -1,11 +1,11 @@
-"""The fork server's process: imports what workers share once, then makes children on request.
+"""The fork server's process: imports shared modules once, then forks children on request.
 
     supervisor ──────Fork + 2 fds──────▶ fork server ──fork──▶ child: entry.enter()
                ◀─Forked|NotForked, Reaped─
 
-All orphans below it come back to it (`tree`). A child is reported as Reaped only
-when everything that it left is gone, so "dead" means its whole tree. When the
-supervisor is gone, it kills all below it, until none is left, and ends.
+All orphans below it become its children (`tree`). It reports a child as Reaped only when all processes that
+it left have ended, so "dead" means the whole tree. When the supervisor has ended, it kills all its
+descendants and ends.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from parallel_hpo.worker.preload import Imports, preload
 
 FDS_PER_CHILD: Final = 2
 SCARCE_S: Final = 0.2
-"""After so long is tried again what the system had no descriptor for."""
+"""Retry interval in seconds while the system has no free descriptor."""
 
 
 class ForkServer:
-    """One fork server; `line` is its end of the supervisor's socket, `fork` what makes its children."""
+    """One fork server; `line` is its end of the supervisor's socket, `fork` makes children."""
 
     def __init__(self, line: socket.socket, *, fork: Callable[[], int] = os.fork) -> None:
         self.line = line
@@ -41,28 +41,28 @@ class ForkServer:
         self.children: set[int] = set()
         self.ended: list[Reaped] = []
         self.selector = selectors.DefaultSelector()
-        self.look_again = False
+        self.retry_soon = False
 
     def serve(self, imports: Imports) -> NoReturn:
-        """Serve until the supervisor is gone; never returns."""
-        # A batch system sends these to all of a job's processes; they are the supervisor's to decide, and
-        # stay ignored in all that is forked from here, user code and its children included.
+        """Serve until the supervisor has ended; never returns."""
+        # A batch system sends these to all processes of a job. Only the supervisor handles them; they stay
+        # ignored in all forks, including user code and its children.
         for ignored in (signal.SIGUSR1, signal.SIGUSR2):
             signal.signal(ignored, signal.SIG_IGN)
-        tree.be_subreaper()
-        tree.die_with_parent()  # imports may take long, and nothing is noticed meanwhile
+        tree.become_subreaper()
+        tree.die_with_parent()  # imports may take long, and block all else
         if _is_at_end(self.line):
             os._exit(0)
-        gc.disable()  # an eighth of the time that the imports take
-        # Modules make folders for good while they are imported (wandb two): they end with this process.
+        gc.disable()  # saves an eighth of the imports' time
+        # Modules make permanent folders on import (wandb makes two); they are removed with this process.
         self.folder = tree.make_folder()
         tempfile.tempdir = str(self.folder)
-        signal.signal(signal.SIGTERM, lambda *_: self._leave())  # a stop does not wait for the imports
+        signal.signal(signal.SIGTERM, lambda *_: self._leave())  # a stop does not wait for imports
         preloaded = preload(imports)
         tempfile.tempdir = None
         tree.die_with_parent(False)
-        self._say(preloaded)  # a supervisor that is gone is found so by the first turn
-        gc.freeze()  # keeps what was imported out of the collector's reach, so that forks share its pages
+        self._send(preloaded)  # if the supervisor has ended, the first turn notices
+        gc.freeze()  # keeps imported objects out of collections, so that forks share their pages
         self._watch()
         while self._turn():
             pass
@@ -70,19 +70,19 @@ class ForkServer:
         self._leave()
 
     def _leave(self) -> NoReturn:
-        """End, and leave nothing that imports made, or the children that are killed by now."""
+        """End, after removing files of imports and of killed children."""
         tree.clear(self.folder)
         os._exit(0)
 
     def _watch(self) -> None:
-        """Wait on the supervisor's socket, its process, and on the deaths of children."""
+        """Set up the wait for the supervisor's socket and process, and for deaths of children."""
         reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC) if hasattr(os, "pipe2") else os.pipe()
         os.set_blocking(reader, False)
         os.set_blocking(writer, False)
-        self.bell, self.bell_end = reader, writer
+        self.wakeup, self.wakeup_end = reader, writer
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, _note)
-        # What a terminal or a batch system sends to everyone is the supervisor's to decide.
+        # Only the supervisor handles signals that a terminal or a batch system sends to all.
         for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(ignored, signal.SIG_IGN)
         self.selector.register(self.line, selectors.EVENT_READ)
@@ -92,19 +92,19 @@ class ForkServer:
             self.selector.register(self.parent, selectors.EVENT_READ)
 
     def _turn(self) -> bool:
-        """Take what woke us; False: the supervisor is gone."""
-        ready = [key.fd for key, _ in self.selector.select(SCARCE_S if self.look_again else None)]
+        """Wait once and handle what happened; return False if the supervisor has ended."""
+        ready = [key.fd for key, _ in self.selector.select(SCARCE_S if self.retry_soon else None)]
         if self.parent in ready:
             return False
-        if self.bell in ready:
-            os.read(self.bell, 4096)
+        if self.wakeup in ready:
+            os.read(self.wakeup, 4096)
         self._reap()
         if self.line.fileno() in ready and not self._take_order():
             return False
         return self._report()
 
     def _take_order(self) -> bool:
-        """Make the child that is asked for; False: the supervisor is gone."""
+        """Fork the requested child; return False if the supervisor has ended."""
         try:
             order = self.connection.recv()
             _, fds, _, _ = socket.recv_fds(self.line, 1, FDS_PER_CHILD)
@@ -113,11 +113,11 @@ class ForkServer:
         answer = self._make_child(order, fds)
         for fd in fds:
             os.close(fd)
-        return self._say(answer)
+        return self._send(answer)
 
     def _make_child(self, order: Fork, fds: list[int]) -> Forked | NotForked:
-        """Fork; scarcity is no death, neither of the supervisor nor of us."""
-        if len(fds) < FDS_PER_CHILD:  # recvmsg(2) leaves out what it has no descriptor for
+        """Fork; a lack of resources is reported, and ends no process."""
+        if len(fds) < FDS_PER_CHILD:  # recvmsg(2) drops descriptors beyond the limit
             return NotForked(order.token, f"{os.strerror(errno.EMFILE)} in the fork server (ulimit -n)")
         try:
             pid = self.fork()
@@ -131,8 +131,8 @@ class ForkServer:
         tree.note_child(self.folder, pid)
         return Forked(order.token, pid)
 
-    def _say(self, answer: Preloaded | Forked | NotForked | Reaped) -> bool:
-        """Tell the supervisor; False: it is gone."""
+    def _send(self, answer: Preloaded | Forked | NotForked | Reaped) -> bool:
+        """Send to the supervisor; return False if it has ended."""
         try:
             self.connection.send(answer)
         except OSError:
@@ -140,20 +140,20 @@ class ForkServer:
         return True
 
     def _become_child(self) -> None:
-        """Drop what is the fork server's alone: its socket, its bell, its signal handlers."""
+        """Drop the fork server's own socket, wake-up pipe and signal handlers."""
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
         self.selector.close()
-        os.close(self.bell)
-        os.close(self.bell_end)
+        os.close(self.wakeup)
+        os.close(self.wakeup_end)
         self.line.close()
         self.connection.close()
         if self.parent is not None:
             os.close(self.parent)
 
     def _reap(self) -> None:
-        """Collect the dead: children are to be reported, orphans that came to us are not."""
+        """Reap dead processes; note children for a report, but not adopted orphans."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -166,24 +166,25 @@ class ForkServer:
                 self.ended.append(Reaped(pid, status))
 
     def _report(self) -> bool:
-        """Report the dead once nothing that they left lives; False: the supervisor is gone."""
+        """Report dead children once all that they left has ended; return False if the supervisor has
+        ended."""
         try:
             dying = bool(self.ended) and self._kill_strays()
-        except OSError as error:  # no descriptor to look with
-            if not self.look_again:
-                print(f"parallel_hpo: the fork server waits until it can go on: {error}", file=sys.stderr)
-            self.look_again = True
+        except OSError as error:  # no free descriptor
+            if not self.retry_soon:
+                print(f"parallel_hpo: the fork server is blocked and retries: {error}", file=sys.stderr)
+            self.retry_soon = True
             return True
-        self.look_again = False
+        self.retry_soon = False
         if dying:
             return True
         ended, self.ended = self.ended, []
-        return all(self._say(reaped) for reaped in ended)
+        return all(self._send(reaped) for reaped in ended)
 
     def _kill_strays(self) -> bool:
-        """Kill what dead children left; True: some of it is still dying, and will ring the bell.
+        """Kill processes that dead children left; return whether some are still dying (SIGCHLD will follow).
 
-        Every living child is a subreaper itself, so a stray is never a living child's.
+        Every living child is a subreaper itself, so a stray never belongs to one.
         """
         strays = [child for child in tree.children() if child.pid not in self.children]
         tree.kill_trees(strays)
@@ -191,7 +192,7 @@ class ForkServer:
 
 
 def _is_at_end(line: socket.socket) -> bool:
-    """Whether the supervisor was gone before it could be noticed."""
+    """Return whether the supervisor ended before `die_with_parent` could notice."""
     try:
         return not line.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
     except BlockingIOError:
@@ -209,11 +210,11 @@ def _open_parent() -> int | None:
 
 
 def _note(signum: int, frame: object) -> None:
-    """Do nothing: the wakeup fd has noted the signal."""
+    """Do nothing: the wakeup fd wakes the loop."""
 
 
 def main() -> NoReturn:
-    """Serve on the socket whose descriptor is the first argument; the second says what to preload."""
+    """Serve on the socket whose descriptor is the first argument; the second has the modules to preload."""
     line = socket.socket(fileno=int(sys.argv[1]))
     os.set_inheritable(line.fileno(), False)
     ForkServer(line).serve(Imports.from_argument(sys.argv[2]))

@@ -1,12 +1,10 @@
-"""Notices what the user's code does with wandb's public functions, in this process.
+"""Hooks into wandb's public functions: what the user's code does with wandb in this process.
 
-`wandb.init` is wrapped to know whether a run was opened, and where: the sweep's metric
-is read from the summary that the client leaves in the run's folder. A run that another
-process has opened, a child of `main` or a program, is known by that folder. `wandb.login`
-keeps the key that the worker was given where the server takes no other: a user's real
-key is then neither sent nor written anywhere. The client stops a run without an agent by
-its own function `interrupt_main`, which is replaced: nothing is put into the run's settings,
-as the client copies them and users read, copy and pickle them.
+`wandb.init` is wrapped to see whether a run was opened, and where: the sweep's metric is read from the
+summary in the run's folder. That folder also shows a run that another process opened (a child of `main`, a
+program). `wandb.login` keeps the worker's key if the server takes no other, so a user's real key is never
+sent or written. The client stops a run without an agent by its function `interrupt_main`, which is replaced.
+Nothing is put into the run's settings, as the client copies them, and users read, copy and pickle them.
 """
 
 from __future__ import annotations
@@ -30,36 +28,36 @@ from parallel_hpo.worker.progress import ProgressTracker
 from parallel_hpo.worker.tree import WandbCores
 
 NO_AGENT: Final = (
-    "wandb.agent() was called inside a run of a sweep: the runs that it draws would be counted by nobody."
-    " Call the function itself, or start another sweep by a program of its own"
+    "wandb.agent() was called inside a run of a sweep: nothing would count the runs that it gets."
+    " Call the function itself, or start another sweep in a separate program"
 )
 SUMMARY: Final = "wandb-summary.json"
-"""The file in a run's folder in which the client leaves the run's summary."""
+"""File of the run's summary in its folder, written by the client."""
 PROGRAM: Final = "WANDB_PROGRAM"
 
 
 class WandbHooks:
-    """What one process's user code has done since `begin`; there is one per worker, `HOOKS`."""
+    """What user code has done since `begin`; one per worker, `HOOKS`."""
 
     def __init__(self) -> None:
         self.metric: str | None = None
         self.goal = "minimize"
         self.keep_login = False
         self.agent: Any = wandb.agent
-        """wandb's own `agent`; user code finds one that refuses, once the wrappers are installed."""
+        """wandb's own `agent`; once installed, user code finds one that refuses."""
         self.program = ""
-        """The file that defines `main`, the run's program; '' where the client finds it by itself."""
+        """The file that defines `main`, the run's program; '' if the client finds it itself."""
         self.preempted = False
         self.torn_down = False
-        """`wandb.teardown` was called: the agent's connection is gone with the run's."""
+        """`wandb.teardown` was called, which also ends the agent's connection."""
         self.unopened = NEVER_INITIALISED
-        """Why the run was opened nowhere, where it was not."""
+        """Why no run was opened, if none was."""
         self.asked_to_stop: Callable[[], bool] = _nobody_asks
-        """Asks the server whether the run that is on was asked to stop, where it can be asked."""
+        """Asks the server whether it stopped the active run, if it can be asked."""
         self.on_stop: Callable[[RunId], None] | None = None
-        """Called with a run that its server asks to stop while no agent is there to hear it."""
+        """Called with a run that its server stops while there is no agent."""
         self.core = WandbCores()
-        self.course = ProgressTracker()
+        self.progress = ProgressTracker()
         self._runs: list[Any] = []
         self._folders: list[Path] = []
         self._by_others = False
@@ -70,7 +68,7 @@ class WandbHooks:
         self._installed = False
 
     def install(self) -> None:
-        """Put the wrappers in place of wandb's functions, wherever wandb itself keeps them."""
+        """Replace wandb's functions by the wrappers, in all of wandb's modules."""
         if not self._installed:
             self._installed = True
             _replace(
@@ -79,65 +77,65 @@ class WandbHooks:
                 (wandb.agent, self._wrap_agent(wandb.agent)),
                 (wandb.teardown, self._wrap_teardown(wandb.teardown)),
             )
-            with suppress(ImportError, AttributeError):  # another release: its own interrupts `main`
+            with suppress(ImportError, AttributeError):  # another release: its own function interrupts `main`
                 interrupt = importlib.import_module("wandb.sdk.lib.interrupt").interrupt_main
                 _replace((interrupt, self._wrap_interrupt(interrupt)))
 
     def begin(self, run_id: RunId, attempt: int) -> None:
-        """Forget the last run; only a later attempt can find folders of its run, and pays for the look."""
+        """Reset for a new run; only a later attempt may have older folders, and looks for them."""
         self.preempted, self.torn_down, self.unopened = False, False, NEVER_INITIALISED
         self._runs, self._folders, self._by_others = [], [], False
         self._place, self._run_id = Path(os.environ.get("WANDB_DIR", "."), "wandb"), run_id
         self._process = os.getpid()
         self._before = frozenset(self._made() if attempt > 1 else ())
         self.core.begin()
-        self.course.begin(run_id)
+        self.progress.begin(run_id)
 
     @property
     def initialised(self) -> bool:
-        """Whether a run was opened, on the server or offline."""
+        """Return whether a run was opened, online or offline."""
         return bool(self._folders)
 
     @property
     def reached_server(self) -> bool:
-        """Whether a run was opened on the server."""
+        """Return whether a run was opened online."""
         return any(not _is_offline(folder) for folder in self._folders)
 
     @property
     def offline_folders(self) -> tuple[str, ...]:
-        """Folders of runs that were opened offline: what was written there has yet to be sent."""
+        """Return folders of offline runs, whose data is not yet sent."""
         return tuple(str(folder.parent) for folder in self._folders if _is_offline(folder))
 
     @property
     def opened_by_others(self) -> bool:
-        """Whether another process opened the run, once it was looked for."""
+        """Return whether another process opened the run, by `look_for_others`."""
         return self._by_others
 
     @property
     def run_id(self) -> RunId:
-        """The run that is on, or was last."""
+        """Return the active run, or the last one."""
         return self._run_id
 
     @property
     def left_open(self) -> bool:
-        """Whether another process opened the run and did not finish it, which leaves a summary."""
+        """Return whether another process opened the run and did not finish it (then there is no summary)."""
         return self._by_others and not (self._folders[-1] / SUMMARY).exists()
 
     def look_for_others(self) -> None:
-        """Where this process opened no run, see whether another one did: the last is the one that counts."""
+        """If this process opened no run, look for one that another process opened; the last one counts."""
         if not self.initialised:
             self._folders = [folder / "files" for folder in self._made() if folder not in self._before]
             self._by_others = self.initialised
 
     def _made(self) -> list[Path]:
-        """Return the folders that clients have made for the run, by their age."""
+        """Return the folders that clients made for the run, oldest first."""
         return folders_of(self._place, self._run_id)
 
     def finish_runs(self, exit_code: int) -> None:
-        """Finish the runs that are open still, the last one first.
+        """Finish the open runs, the last one first.
 
-        What children of `main` have opened and not finished is open in the wandb-core that they share with
-        this process. Taking that down finishes it, and leaves the agent without.
+        Runs that children of `main` left open are open in the wandb-core that they share with this process.
+        Teardown finishes them, but also ends the agent's connection.
         """
         for run in reversed(self._runs):
             run.finish(exit_code=exit_code)
@@ -156,10 +154,10 @@ class WandbHooks:
         return noting_init
 
     def _wrap_interrupt(self, interrupt: Callable[[], None]) -> Callable[[], None]:
-        """Return a function that reports the stop of this process's run instead of a plain Ctrl-C.
+        """Return a function that reports the stop of this process's run, instead of raising Ctrl-C.
 
-        An agent hears of stops first; a run that is run again has none. A fork of `main` keeps the
-        client's own.
+        It serves runs without an agent (further attempts); an agent receives stops first. A fork of `main`
+        keeps the client's function.
         """
 
         @functools.wraps(interrupt)
@@ -175,7 +173,7 @@ class WandbHooks:
         @functools.wraps(login)
         def keeping_login(*args: Any, **kwargs: Any) -> Any:
             if self.keep_login:
-                print("wandb.login: this sweep's own server and key are used", file=sys.stderr)
+                print("wandb.login: using this sweep's own server and key", file=sys.stderr)
                 return True
             return login(*args, **kwargs)
 
@@ -199,7 +197,7 @@ class WandbHooks:
             except SystemExit:
                 self.core.note_death()  # wandb client: it leaves with the exit code of a wandb-core that died
                 raise
-            self._runs = []  # they are finished by it, and could not be once more
+            self._runs = []  # it has finished them
             return result
 
         return noting_teardown
@@ -211,12 +209,12 @@ class WandbHooks:
             if not any(run is known for known in self._runs):
                 self._runs.append(run)
                 self._note_preempting(run)
-                self.course.watch(run)
+                self.progress.watch(run)
             self._folders.append(Path(run.dir))
             self.core.note()
 
     def _note_preempting(self, run: Any) -> None:
-        """Wrap `run.mark_preempting`: W&B runs such a run again, and so does our supervisor."""
+        """Wrap `run.mark_preempting`: like W&B, the session requeues such a run."""
         mark = run.mark_preempting
 
         @functools.wraps(mark)
@@ -227,7 +225,7 @@ class WandbHooks:
         run.mark_preempting = noting_mark
 
     def read_value(self) -> float | None:
-        """Return the sweep's metric from the summary of the run that was opened last, once it is closed."""
+        """Return the sweep's metric from the summary of the last opened run, once it is closed."""
         summary = self.read_summary()
         if self.metric is None or summary is None:
             return None
@@ -240,7 +238,7 @@ class WandbHooks:
         try:
             summary = json.loads((self._folders[-1] / SUMMARY).read_text())
         except (OSError, ValueError):
-            return None  # user code took the folder away, or the client was killed before it wrote the file
+            return None  # user code removed the folder, or the client was killed first
         return summary if isinstance(summary, dict) else None
 
 
@@ -250,11 +248,11 @@ def _nobody_asks() -> bool:
 
 @contextmanager
 def _no_wish_to_resume(*, beside: Mapping[str, Any]) -> Iterator[None]:
-    """Let `main` rewind a run that is run again, or fork: the client refuses that beside a wish to resume."""
+    """Let `main` rewind or fork a run in a further attempt: the client refuses that together with resume."""
     if beside.get("resume_from") is None and beside.get("fork_from") is None:
         yield
         return
-    settings = wandb.setup().settings  # where the client has put what the environment said
+    settings = wandb.setup().settings  # filled by the client from the environment
     wish, settings.resume = settings.resume, None
     try:
         yield
@@ -263,7 +261,7 @@ def _no_wish_to_resume(*, beside: Mapping[str, Any]) -> Iterator[None]:
 
 
 def _name_program(program: str) -> None:
-    """Let the client know the user's file as the run's program: it takes what this process was started by."""
+    """Set the user's file as the run's program; the client would take this process's command."""
     if program and PROGRAM not in os.environ:
         settings: Any = wandb.setup().settings
         if settings.program != program:
@@ -272,12 +270,13 @@ def _name_program(program: str) -> None:
 
 
 def _is_offline(folder: Path) -> bool:
-    """Whether a run's folder of files is one that only `wandb sync` sends (wandb client: by its name)."""
+    """Return whether a run's files are offline, sent only by `wandb sync` (wandb client: by the folder's
+    name)."""
     return folder.parent.name.startswith("offline-")
 
 
 def _replace(*pairs: tuple[Any, Any]) -> None:
-    """Put the new wherever a module of wandb's names the old, for user code may import it from any."""
+    """Replace functions in all of wandb's modules, as user code may import them from any."""
     by_id = {id(old): new for old, new in pairs}
     for name, module in list(sys.modules.items()):
         if name.partition(".")[0] == "wandb":

@@ -1,4 +1,4 @@
-"""What the fork server imports for all workers, and whether forks can live with what that did."""
+"""Imports modules in the fork server for all workers, and checks that forks can use them."""
 
 from __future__ import annotations
 
@@ -18,53 +18,54 @@ import psutil
 from parallel_hpo.core.child_spec import Preloaded
 
 RUNTIME_FILES: Final = ("/dev/nvidia-uvm", "/dev/kfd")
-"""What CUDA and ROCm open when they are initialised, and the management libraries do not."""
+"""Files that CUDA and ROCm open when they are initialised, but management libraries don't."""
 SETTLE_S: Final = 0.2
-"""A module may start a thread that has done its work soon."""
+"""Time in seconds for a module's short-lived threads to end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Imports:
-    """Modules to import: `ours` first, then the user's own, on the user's own path if that is given."""
+    """Modules to import: `ours`, then the user's, with the user's `sys.path` if given."""
 
     ours: tuple[str, ...] = ()
     users: tuple[str, ...] = ()
     sys_path: tuple[str, ...] = ()
 
     def to_argument(self) -> str:
-        """Return it as one word of a command line."""
+        """Return it as one command-line argument."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_argument(cls, word: str) -> Imports:
-        """Return what `to_argument` was given."""
+        """Return the imports encoded by `to_argument`."""
         return cls(**{name: tuple(value) for name, value in json.loads(word).items()})
 
 
 @dataclass(frozen=True, slots=True)
 class Threads:
-    """What runs in this process beside the main thread and will not in a fork of it."""
+    """Threads of this process that its forks don't have."""
 
     python: frozenset[str]
     native: int
-    """Those of native code; without OpenBLAS's, which ends them before a fork and makes new ones after it."""
+    """Threads of native code, without OpenBLAS's, which ends them before a fork and starts new ones after
+    it."""
 
     @classmethod
     def now(cls) -> Threads:
-        """Return those that run now."""
+        """Return the present threads."""
         python = [thread.name for thread in threading.enumerate()]
         native = psutil.Process().num_threads() - len(python)
         return cls(frozenset(python), native - _threads_of_openblas() if native > 0 else 0)
 
     def words_since(self, before: Threads) -> str:
-        """Return in words which of them were not there before, or ''."""
+        """Return in words which threads are new, or ''."""
         names = sorted(self.python - before.python)
         native = self.native - before.native
         return ", ".join([*names, f"{native} of native code"] if native > 0 else names)
 
 
 def wait_for_threads_since(before: Threads) -> str:
-    """Return in words which threads there are more than before, once those that end soon have ended."""
+    """Return in words which threads are new, after waiting for short-lived ones; or ''."""
     deadline = time.monotonic() + SETTLE_S
     while (words := Threads.now().words_since(before)) and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -81,18 +82,18 @@ def _threads_of_openblas() -> int:
 
 
 def preload(imports: Imports) -> Preloaded:
-    """Import all; return what went wrong, with the traceback of the module that failed."""
+    """Import all; return what failed, with the module's traceback."""
     for name in imports.ours:
         if error := _import(name):
             return Preloaded(error)
     if imports.ours:
-        _prepare()  # before any code of the user's holds on to a function of wandb's
+        _prepare()  # before user code holds references to wandb's functions
     if not imports.users:
         return Preloaded()
     sys.path[:] = imports.sys_path or sys.path
     before = Threads.now()
     for name in imports.users:
-        if error := _import(name) or _why_unfit(name):
+        if error := _import(name) or _runtime_problem(name):
             return Preloaded(error, of_users=True)
         if started := wait_for_threads_since(before):
             return Preloaded(_on_threads(name, started), unfit=name)
@@ -100,7 +101,7 @@ def preload(imports: Imports) -> Preloaded:
 
 
 def _prepare() -> None:
-    from parallel_hpo.worker.worker import prepare  # imports wandb, which fresh interpreters do themselves
+    from parallel_hpo.worker.worker import prepare  # imports wandb; fresh interpreters do that themselves
 
     prepare()
 
@@ -113,7 +114,7 @@ def _import(name: str) -> str:
     return ""
 
 
-def _why_unfit(name: str) -> str:
+def _runtime_problem(name: str) -> str:
     found = find_runtime(_open_files())
     if not found:
         return ""
@@ -124,23 +125,23 @@ def _why_unfit(name: str) -> str:
 
 
 def find_runtime(files: Iterable[str]) -> str:
-    """Return which of these open files shows that CUDA or ROCm is initialised; '' where none does."""
+    """Return the open file that shows that CUDA or ROCm is initialised, or ''."""
     return next((file for file in files if file in RUNTIME_FILES), "")
 
 
 def _open_files() -> list[str]:
-    """What this process has open (Linux; elsewhere there is no CUDA to look for)."""
+    """Return the files that this process has open (on Linux; other systems have no CUDA)."""
     found = []
     for entry in Path("/proc/self/fd").glob("*"):
         try:
             found.append(str(entry.readlink()))
         except OSError:
-            continue  # the listing's own
+            continue  # the descriptor of the listing itself
     return found
 
 
 def _on_threads(name: str, threads: str) -> str:
     return (
-        f"importing {name} has started threads ({threads}), which forked workers don't have: what waits"
-        " for them there would hang, so workers start without it"
+        f"importing {name} has started threads ({threads}), which forked workers don't have: code that waits"
+        " for them would hang there, so workers start without it"
     )

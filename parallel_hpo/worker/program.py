@@ -1,13 +1,12 @@
 """A sweep's own `program` as a `main`: one process per run, started as `wandb agent` would.
 
-The command's macros are W&B's. The program finds its run by the environment that the
-agent has set; it gets a wandb-core of its own. Stopping sends SIGINT to its process
-group, as a terminal would: a shell passes none on to what it started. A program that a
-signal killed takes its worker along, so that its run is run again like a function's.
+The command's macros are W&B's. The program finds its run in the agent's environment, and gets a wandb-core
+of its own. A stop sends SIGINT to its process group, as a terminal would, since a shell does not pass
+signals on to its children. If a signal kills the program, the worker kills itself with it, so that the run
+is requeued like a function's.
 
-What it said last on its stderr is a failure's reason, as it tells more than an exit code: a Python
-program's exception with all lines of its message, else its last line; what wandb says at the end of
-a run is passed over.
+The reason of a failure is the end of the program's stderr, which says more than an exit code: a Python
+program's exception with its whole message, else the last line; wandb's lines at the end of a run are ignored.
 """
 
 from __future__ import annotations
@@ -33,9 +32,9 @@ from parallel_hpo.worker.hooks import HOOKS
 from parallel_hpo.worker.run import ProgramExit
 
 KEPT_BYTES: Final = 16384
-"""Room for the message of a CUDA error below a deep traceback's last frames."""
+"""Bytes kept of the end of stderr: enough for a CUDA error's message below a deep traceback."""
 DRAIN_LIMIT_S: Final = 1.0
-"""A child that the program left may hold its stderr open; it is killed after the run."""
+"""Timeout in seconds for the end of stderr: a child of the program may hold it open until it is killed."""
 
 DEFAULT_COMMAND: Final = ("${env}", "${interpreter}", "${program}", "${args}")
 """W&B's default for a sweep without `command`."""
@@ -44,23 +43,23 @@ _ENVVAR: Final = re.compile(r"\$\{envvar:(\w+)\}")
 
 
 class ProgramMain:
-    """Runs the program once per call, with the parameters of the run that is on."""
+    """Runs the program once per call, with the active run's parameters."""
 
     def __init__(self, program: Program) -> None:
         self._program = program
 
     def __call__(self) -> None:
-        """Run it to its end.
+        """Run the program to its end.
 
         Raises:
-            ProgramExit: with its exit code, where that is not 0, and what it said last.
-            KeyboardInterrupt: this process was interrupted, or the program itself by the sweep's wish.
+            ProgramExit: its exit code is not 0; with the code and the end of its stderr.
+            KeyboardInterrupt: this process was interrupted, or the sweep stopped the run in the program.
         """
         code, words = _run(command_of_run(self._program))
         if code == -signal.SIGINT and HOOKS.asked_to_stop():
-            raise KeyboardInterrupt  # by its own wandb client, which had heard of that first
+            raise KeyboardInterrupt  # its own wandb client received the stop first
         if code < 0:
-            with suppress(OSError):  # SIGKILL has no handler to be put back
+            with suppress(OSError):  # SIGKILL has no handler
                 signal.signal(-code, signal.SIG_DFL)
             signal.raise_signal(-code)
         if code:
@@ -68,7 +67,7 @@ class ProgramMain:
 
 
 def command_of_run(program: Program) -> list[str]:
-    """Return the program's command for the run that is on, whose parameters its file has."""
+    """Return the program's command for the active run."""
     file = Path(os.environ["WANDB_SWEEP_PARAM_PATH"])
     json_file = file.with_suffix(".json")
     parameters = read_parameters(os.environ)
@@ -79,9 +78,9 @@ def command_of_run(program: Program) -> list[str]:
 def expand(
     program: Program, parameters: Parameters, *, environment: Mapping[str, str], json_file: Path
 ) -> Iterator[str]:
-    """Yield the words of the command, each macro replaced by what it stands for.
+    """Yield the words of the command, with all macros replaced.
 
-    `${envvar:NAME}` within a word becomes the variable's value; an unknown macro nothing, as in W&B.
+    As in W&B, `${envvar:NAME}` within a word becomes the variable's value, and an unknown macro is dropped.
     """
     values = _macros(program, parameters, json_file)
     for word in program.command or DEFAULT_COMMAND:
@@ -91,7 +90,7 @@ def expand(
 
 
 def check_program(program: Program) -> None:
-    """Raise TargetError where the program, or what is to run it, can't be found."""
+    """Raise TargetError if the program or its interpreter can't be found."""
     words = list(expand(program, {}, environment=os.environ, json_file=Path("x")))
     if not words or shutil.which(words[0]) is None:
         raise TargetError(f"the sweep's command {words} can't be started: there is no {words[:1]}")
@@ -118,7 +117,7 @@ def _macros(program: Program, parameters: Parameters, json_file: Path) -> dict[s
 
 
 def _without_false(parameters: Parameters) -> Iterator[str]:
-    """Yield flags; a boolean is its name alone where true, and nothing where false."""
+    """Yield flags; a true boolean is its name alone, a false one is left out."""
     for name, value in parameters.items():
         if not isinstance(value, bool):
             yield f"--{name}={value}"
@@ -127,9 +126,9 @@ def _without_false(parameters: Parameters) -> Iterator[str]:
 
 
 def _run(command: list[str]) -> tuple[int, str]:
-    """Run a command in a process group of its own.
+    """Run a command in its own process group.
 
-    Return its exit code, negative for a signal, and, where that is above 0, its last words.
+    Return its exit code, negative for a signal, and if that is above 0 the end of its stderr.
     """
     environment = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
     overheard = TeeStderr()
@@ -141,7 +140,7 @@ def _run(command: list[str]) -> tuple[int, str]:
     try:
         code = process.wait()
     except KeyboardInterrupt:
-        with suppress(ProcessLookupError):  # it has ended meanwhile, with all of its group
+        with suppress(ProcessLookupError):  # it has ended with its whole group
             os.killpg(process.pid, signal.SIGINT)
         process.wait()
         overheard.words()
@@ -150,7 +149,7 @@ def _run(command: list[str]) -> tuple[int, str]:
 
 
 class TeeStderr:
-    """A pipe to be a program's stderr, all of which goes on to our own at once; a thread of its own."""
+    """A pipe for a program's stderr; a thread copies it to our own at once, and keeps the end."""
 
     def __init__(self) -> None:
         reader, self.writer = os.pipe()
@@ -159,11 +158,11 @@ class TeeStderr:
         self._thread.start()
 
     def close(self) -> None:
-        """Let go of our end, once the program has its own."""
+        """Close our write end, once the program has its own."""
         os.close(self.writer)
 
     def words(self) -> str:
-        """Return what the program, which has ended, said last."""
+        """Return the last words on stderr of the ended program."""
         self._thread.join(DRAIN_LIMIT_S)
         return last_words(self._tail.decode(errors="replace"), ignored="wandb: ")
 

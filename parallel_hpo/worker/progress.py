@@ -1,9 +1,9 @@
-"""How far the run is that is on, by what it logs: its step, its last value, and how much is to come.
+"""The active run's progress, by what it logs: its step, its last value, and the total.
 
-    run.log ── note ──▶ the latest ── a thread, once a second at the most ──▶ send
+    run.log ── note ──▶ the latest ── a thread, at most once a second ──▶ send
 
-The call of `log` only leaves what it was given: a few microseconds. What other processes log of
-the run (children of `main`, a program) is not seen.
+A call of `log` only stores its arguments, which takes microseconds. Logs of other processes (children of
+`main`, a program) are not seen.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from parallel_hpo.core.values import find_value
 
 EPOCHS: Final = "epochs"
 MAX_STEPS: Final = "max_steps"
-"""Where a run's config says how much is to come: among its parameters, or as `main` has put it there."""
+"""Names in a run's config of the total: parameters, or entries that `main` has added."""
 EPOCH: Final = "epoch"
 STEPS: Final = ("global_step", "step", "train/global_step", "trainer/global_step")
-"""Under these a run logs how far it is, where that is not W&B's own step."""
+"""Names under which a run logs its progress, if not by W&B's step."""
 MARKS: Final = (EPOCH, *STEPS)
 
 
 class _Logged(NamedTuple):
-    """What is kept of a call of `log`; the config is looked at later, as that takes longest."""
+    """What is kept of a call of `log`; the config is read later, as that is slow."""
 
     step: int
     marks: Mapping[str, Any]
-    """What says how far the run is: nothing else of the user's data is held."""
+    """Values that show progress; no other user data is kept."""
     run: Any
 
 
 class ProgressTracker:
-    """What the run that is on has logged; there is one per worker, `HOOKS.course`."""
+    """What the active run has logged; one per worker, `HOOKS.progress`."""
 
     def __init__(self) -> None:
         self.metric: str | None = None
@@ -54,30 +54,31 @@ class ProgressTracker:
         self.begin(RunId(""))
 
     def begin(self, run_id: RunId) -> None:
-        """Forget the last run."""
+        """Reset for a new run."""
         self._run_id = run_id
         self._latest: _Logged | None = None
         self._value: tuple[str, float] | None = None
         self._first_epoch: float | None = None
 
-    def tell_activity(self, tell: Callable[[], None], *, every_s: float) -> None:
-        """Call `tell` when a run logs, at most every `every_s` seconds."""
-        self._active, self._active_every_s = tell, every_s
+    def report_activity(self, report: Callable[[], None], *, every_s: float) -> None:
+        """Call `report` when a run logs, at most every `every_s` seconds."""
+        self._active, self._active_every_s = report, every_s
 
-    def tell(self, send: Callable[[Progress], None], *, every_s: float) -> None:
-        """Call `send`, in a thread of its own, with how far the run is, at most every `every_s` seconds."""
+    def report(self, send: Callable[[Progress], None], *, every_s: float) -> None:
+        """Call `send` with the run's progress, in a thread, at most every `every_s` seconds."""
         self._send = send
-        threading.Thread(target=self._tell, args=(every_s,), name="parallel_hpo-course", daemon=True).start()
+        name = "parallel_hpo-progress"
+        threading.Thread(target=self._report, args=(every_s,), name=name, daemon=True).start()
 
     def watch(self, run: Any) -> None:
-        """Wrap `run.log`, and `wandb.log`, which `init` has just made the same."""
+        """Wrap `run.log`, and `wandb.log`, which `init` has just set to it."""
         log, steps = run.log, _Steps(getattr(run, "starting_step", 0))
 
         @functools.wraps(log)
         def noting_log(*args: Any, **kwargs: Any) -> Any:
             self._say_active()
             result = log(*args, **kwargs)
-            with suppress(Exception):  # what is logged is the user's, and may be of any kind
+            with suppress(Exception):  # users may log anything
                 self._note(run, steps, *args, **kwargs)
             return result
 
@@ -111,17 +112,17 @@ class ProgressTracker:
         if not self._news.is_set():
             self._news.set()
 
-    def _tell(self, every_s: float) -> None:
+    def _report(self, every_s: float) -> None:
         while self._send is not None:
             self._news.wait()
             self._news.clear()
-            with suppress(Exception):  # the supervisor is gone, or the run is
+            with suppress(Exception):  # the supervisor or the run may have ended
                 if (progress := self._progress()) is not None:
                     self._send(progress)
             time.sleep(every_s)
 
     def _progress(self) -> Progress | None:
-        """Return how far the run is; None where it has logged nothing."""
+        """Return the run's progress, None if it has logged nothing."""
         latest, (name, value) = self._latest, self._value or ("", None)
         if latest is None:
             return None
@@ -129,7 +130,7 @@ class ProgressTracker:
         return Progress(self._run_id, latest.step, done, total, name, value)
 
     def _part_done(self, latest: _Logged) -> tuple[float | None, float | None]:
-        """Return how much of how much is done; nothing where the one does not fit the other."""
+        """Return the part done and the total; None for both if they don't fit together."""
         epochs, max_steps = (_number(latest.run.config.get(name)) for name in (EPOCHS, MAX_STEPS))
         epoch = _number(latest.marks.get(EPOCH))
         steps = next((n for name in STEPS if (n := _number(latest.marks.get(name))) is not None), None)
@@ -141,7 +142,7 @@ class ProgressTracker:
 
 
 class _Steps:
-    """Counts W&B's steps, as its client does: asking that takes a message to wandb-core and back."""
+    """Counts W&B's steps as its client does, as asking wandb-core would take a message there and back."""
 
     def __init__(self, first: int) -> None:
         self._next = first

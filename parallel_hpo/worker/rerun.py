@@ -1,7 +1,7 @@
-"""One run again, in the foreground: `main` in the main thread of a process of its own, on the terminal.
+"""Runs one run again in the foreground, without agent and sweep. Started by `session/rerun.py`.
 
-No agent and no sweep: the run has an id of its own and the parameters of another one. The process reads
-from its pipe what it is to run, and ends with the run's own exit code. Started by `supervisor.rerun`.
+The run has its own id and another run's parameters. The process reads its order from a pipe, calls `main` in
+its main thread, and ends with the run's exit code.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from parallel_hpo.core.child_spec import RunAgain
 from parallel_hpo.core.errors import TargetError
 from parallel_hpo.core.types import Program
 from parallel_hpo.worker import tree
-from parallel_hpo.worker.agent import begin_streams, write_parameters
-from parallel_hpo.worker.entry import surround
+from parallel_hpo.worker.agent import seed_random, write_parameters
+from parallel_hpo.worker.entry import apply_setup
 from parallel_hpo.worker.hooks import HOOKS
 from parallel_hpo.worker.program import check_program, command_of_run
-from parallel_hpo.worker.run import NOT_ASKED, RunVerdict, judge, traceback_of
+from parallel_hpo.worker.run import NOT_ASKED, RunVerdict, classify, traceback_of
 from parallel_hpo.worker.target import Main, load_main, program_of
 
 SIGNALLED: Final = 128
-"""The exit code of a command that a signal has ended is its number above this, to a shell."""
+"""A shell's exit code of a command ended by signal n is this plus n."""
 
 
 def main() -> NoReturn:
-    """Run what the pipe says whose descriptor is the first argument."""
+    """Run the order on the pipe whose descriptor is the first argument."""
     tree.die_with_parent()
     with Connection(int(sys.argv[1]), writable=False) as pipe:
         order = pipe.recv()
@@ -40,12 +40,12 @@ def main() -> NoReturn:
 
 
 def _run(order: RunAgain) -> int:
-    surround(order.surroundings)
+    apply_setup(order.surroundings)
     write_parameters(Path(os.environ["WANDB_SWEEP_PARAM_PATH"]), order.parameters)
     HOOKS.keep_login = order.keep_login
     HOOKS.install()
     HOOKS.begin(order.run_id, 1)
-    begin_streams(order.seed)
+    seed_random(order.seed)
     try:
         function = _load(order)
     except TargetError as unfit:
@@ -53,7 +53,7 @@ def _run(order: RunAgain) -> int:
         return int(unfit.exit_code)
     error = _call(function)
     HOOKS.look_for_others()
-    verdict = judge(error, ask=NOT_ASKED, unopened="" if HOOKS.initialised else HOOKS.unopened)
+    verdict = classify(error, ask=NOT_ASKED, unopened="" if HOOKS.initialised else HOOKS.unopened)
     _say(error, verdict)
     if error is not None and order.debug and not isinstance(error, SystemExit | KeyboardInterrupt):
         pdb.post_mortem(error.__traceback__)
@@ -71,14 +71,14 @@ def _load(order: RunAgain) -> Main:
 
 
 def _run_program(program: Program) -> None:
-    """Run it where the terminal is its own; raises SystemExit with its code, 128 + n for signal n."""
+    """Run the program on the terminal; raises SystemExit with its code, 128 + n for signal n."""
     process = subprocess.Popen(command_of_run(program))
     while True:
         try:
             code = process.wait()
             break
         except KeyboardInterrupt:
-            continue  # the terminal has told the program too, which says what follows from that
+            continue  # the program got it too, and decides
     if code:
         raise SystemExit(code if code > 0 else SIGNALLED - code)
 
@@ -92,7 +92,7 @@ def _call(function: Main) -> BaseException | None:
 
 
 def _say(error: BaseException | None, verdict: RunVerdict) -> None:
-    """Say how `main` was left, as the interpreter would of a script."""
+    """Print how `main` ended, as the interpreter would for a script."""
     if error is None and verdict.reason:
         print(f"parallel_hpo: {verdict.reason}", file=sys.stderr)
     elif isinstance(error, SystemExit):

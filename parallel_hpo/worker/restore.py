@@ -1,14 +1,11 @@
-"""The standard streams of a worker, made anew on their descriptors.
+"""Restores what a run may change of its worker's process, so that the next run finds it fresh.
 
-What a run may change of its worker's process is put back: the next run finds it like the first.
+Signal handlers, blocked signals and timers, the working directory, the arguments, the standard streams, the
+hook for exceptions, the environment, the temporary folder, and resource limits. Called in the main thread.
 
-Signal handlers, blocked signals and timers, the working directory, the arguments, the
-standard streams, the hook for exceptions, the environment, the temporary folder, limits
-of resources. Called in the main thread.
-
-After each run it is also seen whether the process can still do what every client of W&B's does, whatever
-that run patched; in 0.1 ms. An agent would fail of it by itself. A run that is run again has no agent, and
-would fail of what another run has done.
+`health_problem` checks after each run, in 0.1 ms, that the process can still do what every W&B client needs,
+whatever the run patched. An agent would notice by itself; a run without an agent (a further attempt) would
+fail of it.
 """
 
 from __future__ import annotations
@@ -30,12 +27,11 @@ from typing import Any, Final, TextIO
 from parallel_hpo.core.errors import error_in_words
 
 
-def renew(stream: TextIO | None, fd: int) -> TextIO:
-    """Return a text stream onto one of the standard descriptors, which it never closes.
+def reopen_stream(stream: TextIO | None, fd: int) -> TextIO:
+    """Return a text stream on a standard descriptor, which it never closes.
 
-    It is the same object where that can be: wandb has wrapped its `write` on import, to send the
-    console's lines to the server. It begins anew all the same, for it may be closed, or know of a
-    file that was seekable.
+    It is the same object if possible, as wandb has wrapped its `write` on import to send the console's lines
+    to the server. It is initialised again, as it may be closed, or have been opened on a seekable file.
     """
     if not isinstance(stream, io.TextIOWrapper):
         return open(fd, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
@@ -48,17 +44,17 @@ def renew(stream: TextIO | None, fd: int) -> TextIO:
 
 _EXIT: Final = sys.exit
 _EXCEPTHOOK: Final = sys.excepthook
-"""The interpreter's own: wandb wraps both once more for each run, and a thousand would nest too deep."""
+"""The interpreter's functions: wandb wraps both again for each run, and a thousand would nest too deep."""
 
 _SIGNALS: Final = tuple(signal.Signals)
 _LIMITS: Final = tuple(sorted({getattr(resource, name) for name in dir(resource) if name[:7] == "RLIMIT_"}))
 _CLIENTS_OWN: Final = frozenset({"WANDB_SERVICE"})
-"""Where the client's wandb-core listens: it sets that and takes it away itself, with the process."""
+"""Variables that the client sets and removes itself: the address of its wandb-core."""
 
 
 @contextmanager
 def restored() -> Iterator[list[str]]:
-    """Put back at the end what the block has changed of the process; the list then says what can't be."""
+    """Restore the process after the block; the yielded list then has what can't be restored."""
     changed: list[str] = []
     handlers = {number: signal.getsignal(number) for number in _SIGNALS}
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
@@ -85,7 +81,7 @@ def restored() -> Iterator[list[str]]:
 
 
 def _restore_handlers(handlers: Mapping[signal.Signals, Any]) -> None:
-    """Put handlers back, and stop an alarm before it meets the old one; None: Python knows nothing of it."""
+    """Restore handlers, after stopping an alarm that the old one would get; None: not set by Python."""
     signal.setitimer(signal.ITIMER_REAL, 0)
     for number, handler in handlers.items():
         if handler is not None and signal.getsignal(number) is not handler:
@@ -104,7 +100,7 @@ def _restore_environment(before: Mapping[str, str]) -> None:
 
 
 def _restore_limits(before: list[tuple[int, int]]) -> Iterator[str]:
-    """Put limits back, and yield those that can't be: a hard limit may only be lowered, but by root."""
+    """Restore limits, and yield those that can't be: only root may raise a hard limit."""
     for limit, values in zip(_LIMITS, before, strict=True):
         try:
             if resource.getrlimit(limit) != values:
@@ -121,7 +117,7 @@ def _folder() -> Path | None:
 
 
 def _return_to(folder: Path | None) -> None:
-    """Go back to where the run began; where that is gone, to a folder that is there, as wandb needs one."""
+    """Return to the run's first folder, or to another one that exists, as wandb needs one."""
     for refuge in (folder, os.environ.get("WANDB_DIR"), "/"):
         if refuge is not None:
             with suppress(OSError):
@@ -130,8 +126,8 @@ def _return_to(folder: Path | None) -> None:
 
 
 def _reopen(stream: TextIO, descriptor: int) -> TextIO:
-    """Return the stream, open again where `main` has closed it."""
-    return renew(stream, descriptor) if stream.closed else stream
+    """Return the stream, reopened if `main` has closed it."""
+    return reopen_stream(stream, descriptor) if stream.closed else stream
 
 
 def _start_thread() -> None:
@@ -147,11 +143,11 @@ PROBES: Final[Mapping[str, Callable[[], object]]] = {
 }
 
 
-def why_unwell(probes: Mapping[str, Callable[[], object]] = PROBES) -> str:
-    """Return what fails here now, and how; '' where nothing does."""
+def health_problem(probes: Mapping[str, Callable[[], object]] = PROBES) -> str:
+    """Return what the last run has broken in this process, or ''."""
     for what, probe in probes.items():
         try:
             probe()
-        except BaseException as error:  # noqa: BLE001 - what `main` has put there raises what it likes
+        except BaseException as error:  # noqa: BLE001 - code patched by `main` may raise anything
             return f"its last run left {what} broken: {error_in_words(error)}"
     return ""

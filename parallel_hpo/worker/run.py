@@ -1,16 +1,11 @@
-"""What a run counts as, from how `main` left it: pure, the "What counts" of docs/counting.md as code.
+"""One run in the main thread: its environment, the call of `main`, its outcome, and its end on the server.
 
-The end of a run, as its server hears it: finish what `main` left open, open what it never opened.
+`classify` is the code of "What counts" in docs/counting.md. `MainThread` passes interrupts to `main` only,
+as the KeyboardInterrupt of a terminal's Ctrl-C.
 
-A run that the server never heard of (offline, disabled, no `wandb.init()` at all) would be
-delivered again: so it is opened here, and closed with its exit code. What it wrote
-offline stays in its folder, for the supervisor to send. Where its summary lacks the
-sweep's metric, the warning that names it tells what stands in its place.
-
-One run in the main thread: its surroundings, the call of `main`, its end on the server.
-
-`MainThread` is what an interrupt goes through: it reaches `main`, and nothing else of
-the worker, as the KeyboardInterrupt that a terminal's Ctrl-C would have been.
+A server would deliver a run again whose end it never received (offline, disabled, no `wandb.init()`). So
+such a run is opened here and closed with its exit code. Its offline data stays in its folder; the session
+uploads it. If its summary lacks the sweep's metric, a warning says what is there instead.
 """
 
 from __future__ import annotations
@@ -36,30 +31,30 @@ from parallel_hpo.core.errors import error_in_words, in_one_line
 from parallel_hpo.core.messages import MissingMetric, Rerun
 from parallel_hpo.core.types import Outcome, RunId, SweepPath
 from parallel_hpo.core.values import MISSING, counting, find_value, lookup
-from parallel_hpo.worker.agent import SEED_VARIABLE, MainCall, begin_streams, write_parameters
+from parallel_hpo.worker.agent import SEED_VARIABLE, MainCall, seed_random, write_parameters
 from parallel_hpo.worker.cleanup import ProcessCleanup, flush
 from parallel_hpo.worker.hooks import HOOKS
-from parallel_hpo.worker.restore import restored, why_unwell
+from parallel_hpo.worker.restore import health_problem, restored
 
 INTERRUPTED_EXIT = 255
-"""The exit code of a run that Ctrl-C ended, as wandb itself reports it."""
+"""Exit code of a run that Ctrl-C ended, as wandb reports it."""
 
 
 class StopSource(StrEnum):
-    """Who asked `main` to stop, if anyone did."""
+    """Who asked `main` to stop, if any."""
 
     NOBODY = "nobody"
     SUPERVISOR = "the supervisor"
-    """The sweep's processes leave: the run is stopped, and a resumed sweep runs it again."""
+    """The sweep's processes leave: the run is stopped, and a resumed sweep requeues it."""
     SWEEP = "the sweep"
-    """Its server ends the run early: it is stopped, and performed."""
+    """The server stops the run early: it is stopped, and counts as done."""
     LIMIT = "a limit"
-    """It is past a limit of the configuration: it has failed."""
+    """It exceeds a limit of the configuration: it has failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class StopRequest:
-    """A demand that `main` stop; `reason` is what the run's will be."""
+    """A request that `main` stop; `reason` becomes the run's."""
 
     who: StopSource
     reason: str
@@ -70,7 +65,7 @@ STOPPED_BY_SWEEP: Final = StopRequest(StopSource.SWEEP, "stopped by the sweep")
 
 
 class ProgramExit(SystemExit):
-    """A sweep's program left with `code`, and `words` is what it said last."""
+    """A sweep's program exited with `code`; `words` is the end of its stderr."""
 
     def __init__(self, code: int, words: str) -> None:
         super().__init__(code)
@@ -79,18 +74,20 @@ class ProgramExit(SystemExit):
 
 @dataclass(frozen=True, slots=True)
 class RunVerdict:
-    """How a run ended, and the exit code that its W&B run is closed with."""
+    """A run's outcome, and the exit code for its W&B run."""
 
     outcome: Outcome
     reason: str
     exit_code: int
 
 
-def judge(error: BaseException | None, *, ask: StopRequest, unopened: str = "") -> RunVerdict:
-    """Return what a run counts as whose `main` returned (`error` is None) or raised `error`.
+def classify(error: BaseException | None, *, ask: StopRequest, unopened: str = "") -> RunVerdict:
+    """Return the outcome of a run whose `main` returned (`error` is None) or raised `error`.
 
-    What `main` made of a demand to stop changes nothing. `unopened` says why it opened no W&B run;
-    empty where it did.
+    Args:
+        error: ignored after a stop, whatever `main` did about it.
+        ask: the request to stop, if any.
+        unopened: why it opened no W&B run; empty if it did.
     """
     match ask.who:
         case StopSource.SUPERVISOR:
@@ -99,29 +96,30 @@ def judge(error: BaseException | None, *, ask: StopRequest, unopened: str = "") 
             return RunVerdict(Outcome.STOPPED, ask.reason, 1)
         case StopSource.LIMIT:
             return RunVerdict(Outcome.FAILED, ask.reason, 1)
-    verdict = _judge_error(error)
+    verdict = _classify_error(error)
     if verdict.outcome is Outcome.FINISHED and unopened:
         return RunVerdict(Outcome.FAILED, unopened, 1)
     return verdict
 
 
-def _judge_error(error: BaseException | None) -> RunVerdict:
+def _classify_error(error: BaseException | None) -> RunVerdict:
     match error:
         case None:
             return RunVerdict(Outcome.FINISHED, "", 0)
         case ProgramExit(words=words) if words:
-            verdict = _judge_exit(error.code)
+            verdict = _classify_exit(error.code)
             return replace(verdict, reason=f"{verdict.reason}: {words}")
         case SystemExit():
-            return _judge_exit(error.code)
+            return _classify_exit(error.code)
         case KeyboardInterrupt():
             return RunVerdict(Outcome.FAILED, error_in_words(error), INTERRUPTED_EXIT)
         case _:
             return RunVerdict(Outcome.FAILED, error_in_words(error), 1)
 
 
-def _judge_exit(code: object) -> RunVerdict:
-    """`sys.exit` as the interpreter reads it: nothing or 0 is success, a text is code 1."""
+def _classify_exit(code: object) -> RunVerdict:
+    """Return the outcome of `sys.exit`, as the interpreter sees it: None or 0 is success, a text is code
+    1."""
     if code is None or (isinstance(code, int) and code == 0):
         return RunVerdict(Outcome.FINISHED, "", 0)
     if isinstance(code, int):
@@ -130,39 +128,39 @@ def _judge_exit(code: object) -> RunVerdict:
 
 
 NOT_A_NUMBER: Final = {"NaN": "NaN", "Infinity": "infinity", "-Infinity": "-infinity"}
-"""How wandb-core writes these into a summary; JSON has no words for them."""
+"""How wandb-core writes these values into a summary, as JSON has none."""
 SHOWN_CHARS: Final = 40
 
 LONG_S: Final = 120.0
-"""A run that is closed for longer waits for its server, or hangs: the stacks say which."""
+"""Time in seconds after which closing a run writes the stacks: it waits for its server, or hangs."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClosedRun:
-    """What a run counts as now that it is closed, and what its server knows of that."""
+    """A closed run's outcome and value, and what its server knows of its end."""
 
     verdict: RunVerdict
     value: float | None
-    """The sweep's metric, as the run's summary has it."""
+    """The sweep's metric from the run's summary."""
     told: bool
-    """The server has heard of its end."""
+    """The server has received its end."""
     unsent: tuple[str, ...] = ()
-    """Folders of what it wrote offline."""
+    """Folders of its offline data."""
     missing: MissingMetric | None = None
-    """What it has in the metric's place, if it finished without one."""
+    """What it has instead of the metric, if it finished without one."""
     traceback: str = ""
-    """Of the exception that it failed by."""
+    """Traceback of the exception that it failed with."""
 
 
 def close(verdict: RunVerdict) -> ClosedRun:
-    """Close the run that has left `main` on its server, with the verdict's exit code."""
+    """Close the active run on its server with the verdict's exit code."""
     told = True
     if not HOOKS.initialised:
         print(f"parallel_hpo: {verdict.reason}", file=sys.stderr)
-    faulthandler.dump_traceback_later(LONG_S)  # into the worker's log, should wandb take so long
+    faulthandler.dump_traceback_later(LONG_S)  # into the worker's log
     try:
         HOOKS.finish_runs(verdict.exit_code)
-    except Exception as error:  # noqa: BLE001 - wandb raises what it likes once its service is gone
+    except Exception as error:  # noqa: BLE001 - wandb may raise anything once its service has ended
         traceback.print_exc()
         told = False
         if verdict.outcome is Outcome.FINISHED:
@@ -171,15 +169,15 @@ def close(verdict: RunVerdict) -> ClosedRun:
     value, unsent = HOOKS.read_value(), HOOKS.offline_folders
     missing = _explain_missing() if value is None and verdict.outcome is Outcome.FINISHED else None
     if not HOOKS.reached_server:
-        told = tell_end(verdict.exit_code)
+        told = report_end(verdict.exit_code)
     faulthandler.cancel_dump_traceback_later()
     return ClosedRun(verdict, value, told, unsent, missing)
 
 
-def tell_end(exit_code: int) -> bool:
-    """Open the run that is on and close it with this exit code; return whether the server has heard that.
+def report_end(exit_code: int) -> bool:
+    """Open the active run and close it with this exit code; return whether the server has received that.
 
-    What `main` made of this process's client may be in the way: the second try begins with a new one.
+    The second try uses a new client, as `main` may have broken this process's client.
     """
     for teardown in (False, True):
         try:
@@ -194,7 +192,7 @@ def tell_end(exit_code: int) -> bool:
 
 
 def _explain_missing() -> MissingMetric | None:
-    """Return what the run's summary has in the place of the sweep's metric; None where that has none."""
+    """Return what the run's summary has instead of the sweep's metric; None without metric or summary."""
     summary = HOOKS.read_summary()
     if HOOKS.metric is None or summary is None:
         return None
@@ -202,7 +200,8 @@ def _explain_missing() -> MissingMetric | None:
 
 
 def explain_missing(summary: Mapping[str, Any], metric: str, goal: str) -> MissingMetric | None:
-    """Return what is there instead of a finite number, and what was logged; None: the metric is there."""
+    """Return what the summary has instead of a finite metric, and what was logged; None if the metric is
+    fine."""
     if find_value(summary, metric, goal) is not None:
         return None
     found = counting(lookup(summary, metric), goal)
@@ -231,7 +230,7 @@ def _in_words(value: object) -> str:
 
 
 def _logged(summary: Mapping[str, Any], outer: str = "") -> Iterator[str]:
-    """Yield the names under which something was logged, nested ones with dots; wandb's own begin with _."""
+    """Yield the logged names, nested ones with dots, without wandb's own, which begin with _."""
     for key, value in summary.items():
         if key.startswith("_"):
             continue
@@ -242,11 +241,11 @@ def _logged(summary: Mapping[str, Any], outer: str = "") -> Iterator[str]:
 
 
 MOST_TRACEBACK_CHARS: Final = 100_000
-"""Of a traceback, so much goes to the supervisor: its end, where the exception is. The log has all of it."""
+"""Maximum characters of a traceback for the session: its end has the exception, the log has all."""
 
 
 class MainThread:
-    """The main thread as others may interrupt it."""
+    """Calls `main` in the main thread, and lets other threads interrupt it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -259,8 +258,8 @@ class MainThread:
     def interrupt(self, ask: StopRequest, *, run_id: RunId | None = None, preempting: bool = False) -> None:
         """Raise KeyboardInterrupt in the running `main`.
 
-        Nothing where another run than `run_id` is on. Without a run id, a `main` that is still to
-        come is not even entered: the supervisor's interrupt is the last that a worker hears.
+        Do nothing if another run than `run_id` is active. Without a run id, later calls of `main` are
+        refused too: the supervisor's interrupt is the last order to a worker.
         """
         with self._lock:
             if run_id is None:
@@ -268,7 +267,7 @@ class MainThread:
             if self._main_call is None or run_id not in (None, self._main_call.run_id):
                 return
             if preempting and wandb.run is not None:
-                with suppress(Exception):  # its service may be gone; the interrupt must come all the same
+                with suppress(Exception):  # its service may have ended; interrupt anyway
                     wandb.run.mark_preempting()
             if self._ask is NOT_ASKED:
                 self._ask = ask
@@ -277,7 +276,7 @@ class MainThread:
     def call(
         self, main: Callable[[], object], main_call: MainCall
     ) -> tuple[BaseException | None, StopRequest]:
-        """Call `main` so that `interrupt` reaches it; return what it raised, and who had asked it to stop."""
+        """Call `main` so that `interrupt` reaches it; return what it raised, and the request to stop."""
         error: BaseException | None = None
         process = os.getpid()
         try:
@@ -298,7 +297,7 @@ class MainThread:
             return error, self._ask
 
     def _on_sigint(self, signum: int, frame: FrameType | None) -> None:
-        """Interrupt `main` only: a signal that comes late finds it gone."""
+        """Interrupt `main` only; ignore a late signal."""
         if self._main_call is not None:
             raise KeyboardInterrupt
 
@@ -312,24 +311,26 @@ def perform(
     leftovers: ProcessCleanup,
     seed_parameter: str | None = None,
 ) -> tuple[ClosedRun, StopRequest, str]:
-    """Perform one run and close it on the server; return how it is closed, and what asked it to stop.
+    """Execute one run and close it on the server.
 
-    The third is why this process can't perform another one, or ''. `check` is called after `main` and
-    after the closing, and does not return where the worker can't go on. Under `seed_parameter` the run's
-    seed is one of its parameters for whoever reads them.
+    Return the closed run, the request to stop, and why this process can't execute another run, or ''.
+
+    Args:
+        check: called after `main` and after closing; does not return if the worker can't continue.
+        seed_parameter: name of the parameter that gets the run's seed.
     """
     HOOKS.begin(main_call.run_id, main_call.attempt)
-    begin_streams(main_call.seed, parameter=seed_parameter)
+    seed_random(main_call.seed, parameter=seed_parameter)
     with _own_surroundings(main_call) as changed:
         error, ask = main_thread.call(main, main_call)
     check()
     HOOKS.look_for_others()
     if error is not None and ask is NOT_ASKED and HOOKS.opened_by_others and HOOKS.asked_to_stop():
         ask = STOPPED_BY_SWEEP
-    verdict = judge(error, ask=ask, unopened="" if HOOKS.initialised else HOOKS.unopened)
+    verdict = classify(error, ask=ask, unopened="" if HOOKS.initialised else HOOKS.unopened)
     told = ""
     if error is not None and verdict.outcome is Outcome.FAILED and not isinstance(error, ProgramExit):
-        told = traceback_of(error)  # a program has said itself why it failed
+        told = traceback_of(error)  # a program has printed its own error
         print(told, end="", file=sys.stderr)
     closed = replace(close(verdict), traceback=told[-MOST_TRACEBACK_CHARS:])
     os.environ.pop("WANDB_RESUME", None)
@@ -337,35 +338,35 @@ def perform(
     worn = leftovers.end(error)
     if changed:
         worn = f"its last run has changed {', '.join(changed)}"
-    return closed, ask, worn or why_unwell()
+    return closed, ask, worn or health_problem()
 
 
 @contextmanager
 def _own_surroundings(main_call: MainCall) -> Iterator[list[str]]:
-    """Give a run its facts, and put back what it has changed of the process; yield what can't be."""
+    """Set a run's variables, and restore the process after it; yield what can't be restored."""
     os.environ["PARALLEL_HPO_RUN_ID"] = main_call.run_id
     os.environ["PARALLEL_HPO_ATTEMPT"] = str(main_call.attempt)
     if main_call.attempt > 1:
-        os.environ["WANDB_RESUME"] = "allow"  # where an agent, not we, was told to run it again
+        os.environ["WANDB_RESUME"] = "allow"  # an agent, unlike our reruns, does not set it
     try:
         with restored() as changed:
             yield changed
     finally:
         for name in ("PARALLEL_HPO_RUN_ID", "PARALLEL_HPO_ATTEMPT", SEED_VARIABLE):
-            os.environ.pop(name, None)  # user code may have taken it away
+            os.environ.pop(name, None)  # user code may have removed it
 
 
 def _end_fork(error: BaseException | None) -> NoReturn:
-    """End a process that `main` forked and let run out of it, as a script's: the run is its parent's."""
+    """End a fork of `main` that returned from it, like a script: the run belongs to its parent."""
     if error is not None and not isinstance(error, SystemExit):
         print(traceback_of(error), end="", file=sys.stderr)
     flush()
-    os._exit(judge(error, ask=NOT_ASKED).exit_code)
+    os._exit(classify(error, ask=NOT_ASKED).exit_code)
 
 
 @contextmanager
-def again_environment(path: SweepPath, order: Rerun) -> Iterator[None]:
-    """Set up what the agent would have: the run's id, its sweep and its parameters, to be resumed."""
+def rerun_environment(path: SweepPath, order: Rerun) -> Iterator[None]:
+    """Set the environment for a further attempt, as an agent would: id, sweep, parameters, resume."""
     wandb.teardown()
     file = Path(os.environ["WANDB_DIR"], "wandb", f"sweep-{path.sweep_id}", f"config-{order.run_id}.yaml")
     write_parameters(file, order.parameters)

@@ -1,15 +1,14 @@
-"""A worker's `__main__`: the script that called `optimize`, without running it again.
+"""A worker's `__main__`: the script that called `optimize`, without running it again; and loading a target's
+file.
 
-It is a module whose names are what the script's `main` uses; so pickle, multiprocessing and
-joblib find there what they look for by name. What else the script defines is loaded when it is first
-asked for. The functions below are what `supervisor.script_pickler` writes into a pickle.
+The module has the names that the script's `main` uses, so that pickle, multiprocessing and joblib find them
+by name. The script's other definitions are loaded on first use. The functions below are written into pickles
+by `pickling/script.py`.
 
-The loading of a target's file, which calls nothing: it ends where the file would call `optimize`.
-
-A script ends with `if hpo is None: main()` and `else: hpo.optimize(main)`, often without a guard. So
-`ConfigLoader.hpo` is not None while the file is loaded, but a stand-in whose `optimize` ends the
-loading; whatever `main` needs stands above that line, as it does when the script is run. Afterwards
-names that hold the stand-in hold None, as everywhere in a worker.
+A target's file is loaded up to its call of `optimize`. A script often ends with `hpo.optimize(main)`,
+without a guard, or in the `else` of `if hpo is None: main()`. So while the file is loaded,
+`ConfigLoader.hpo` is a placeholder whose `optimize` ends the loading; all that `main` needs stands above
+that line. Afterwards, names with the placeholder become None, as everywhere in a worker.
 """
 
 from __future__ import annotations
@@ -36,21 +35,21 @@ from parallel_hpo.core.child_spec import LazyDefinitions, PickledMain, Script, S
 
 MAIN: Final = "__main__"
 OTHER_NAME: Final = "__mp_main__"
-"""What multiprocessing calls the script in the processes that import it: what they send back names it."""
+"""multiprocessing's name of the script in processes that import it; their pickles contain it."""
 
 
 def unpickle(main: PickledMain) -> Any:
-    """Become the script that `main` comes from, and return what `main` was pickled from."""
+    """Become the script of `main`, and return the unpickled `main`."""
     finder = become(main.script)
     found, _ = _read(main.payload)
     if main.script.rest.at_once:
-        with suppress(Exception):  # nobody is sure to need it; whoever does will be told
+        with suppress(Exception):  # it may not be needed; its use would raise the error
             finder.load()
     return found
 
 
 def become(script: Script) -> Finder:
-    """Make this process's `__main__` and arguments the script's; return what finds the rest of its names."""
+    """Set this process's `__main__` and arguments to the script's; return the finder of its other names."""
     module = ModuleType(MAIN)
     vars(module).update({"__builtins__": builtins, **script.facts})
     if script.module:
@@ -62,7 +61,7 @@ def become(script: Script) -> Finder:
 
 
 class Finder:
-    """`__getattr__` of the script's module: looks among the rest of what the script defines."""
+    """`__getattr__` of the script's module: loads the script's other definitions on first use."""
 
     def __init__(self, rest: LazyDefinitions) -> None:
         self._rest = rest
@@ -78,7 +77,7 @@ class Finder:
         raise AttributeError(f"module {MAIN!r} has no attribute {name!r}{more}", name=name)
 
     def load(self) -> None:
-        """Load all of it, and change nothing of what there is: `main` may have changed that itself."""
+        """Load all other definitions, without changing existing names, which `main` may have set."""
         with self._lock:
             if self._is_loaded or not self._rest.names:
                 return
@@ -90,14 +89,14 @@ class Finder:
 
 
 class _LazyUnpickler(pickle.Unpickler):
-    """Takes what `main` uses from the script's module."""
+    """Takes shared objects from the script's module."""
 
     def persistent_load(self, pid: Any) -> Any:
         return namespace()[pid]
 
 
 def _read(payload: bytes | SharedMemory) -> Any:
-    """Unpickle; large arrays lie in memory that all workers share until one of them writes to it."""
+    """Unpickle; large arrays are in memory that workers share until one writes to it."""
     if isinstance(payload, bytes):
         return pickle.loads(payload)
     with Path(payload.path).open("rb") as file:
@@ -107,7 +106,7 @@ def _read(payload: bytes | SharedMemory) -> Any:
         return pickle.load(file, buffers=[view[start : start + size] for start, size in payload.buffers])
 
 
-# --- what stands in the pickles ------------------------------------------------------
+# --- functions in the pickles --------------------------------------------------------
 
 
 def namespace() -> dict[str, Any]:
@@ -116,12 +115,12 @@ def namespace() -> dict[str, Any]:
 
 
 def put(names: Mapping[str, Any], rest: None) -> None:
-    """Let the script have these names; `rest` has put others."""
+    """Set names of the script; computing `rest` has set others."""
     namespace().update(names)
 
 
 def cached(function: Callable[..., Any], maxsize: int | None, typed: bool) -> Any:
-    """Return a function of `functools.lru_cache`, its cache empty."""
+    """Return a function of `functools.lru_cache` with an empty cache."""
     return functools.lru_cache(maxsize=maxsize, typed=typed)(function)
 
 
@@ -132,24 +131,24 @@ def register_all(dispatching: Any, functions: Mapping[Any, Callable[..., Any]]) 
 
 
 def sentinel(name: str) -> Any:
-    """Return one of the objects of `dataclasses` that are compared by `is`."""
+    """Return a sentinel of `dataclasses`, which are compared by `is`."""
     return getattr(dataclasses, name)
 
 
 def new_type(name: str, supertype: Any, facts: Mapping[str, Any]) -> Any:
     """Return a `typing.NewType`."""
-    made = typing.NewType(name, supertype)  # type: ignore[misc] # it is one that the script has made
+    made = typing.NewType(name, supertype)  # type: ignore[misc] # the script has defined it
     for fact, value in facts.items():
         setattr(made, fact, value)
     return made
 
 
 class _EnoughError(BaseException):
-    """The file is loaded as far as is needed; no `except Exception` of the file's stops this."""
+    """The file is loaded far enough; the file's `except Exception` does not catch this."""
 
 
 class LoadingTarget:
-    """Which file is being loaded as a target, if one is."""
+    """Loads files as targets, and knows which one is being loaded."""
 
     def __init__(self) -> None:
         self._names: Mapping[str, Any] | None = None
@@ -157,8 +156,8 @@ class LoadingTarget:
 
     @contextmanager
     def of(self, module: ModuleType) -> Iterator[None]:
-        """Load the file of `module` in this block, which may end early."""
-        last_known = next(reversed(sys.modules))  # a fork that went through all would copy their pages
+        """Mark the block as loading the file of `module`; `end` may end it early."""
+        last_known = next(reversed(sys.modules))  # in a fork, visiting all modules would copy their pages
         self._names = vars(module)
         try:
             yield
@@ -171,16 +170,16 @@ class LoadingTarget:
                 self._withdraw([module, *(sys.modules[name] for name in new)])
 
     def is_on(self, asker: FrameType) -> bool:
-        """Whether the code that asks belongs to a file that is loaded, and not run."""
+        """Return whether the calling code belongs to a file that is loaded, not run."""
         return self._names is not None or _is_imported_anew(asker)
 
     def stand_in(self, thing: object) -> None:
-        """Note what is to be None once the file is loaded."""
+        """Note a placeholder, which becomes None once the file is loaded."""
         if self._names is not None:
             self._stand_ins.append(thing)
 
     def end(self, names: Mapping[str, Any]) -> None:
-        """End the loading if it is that of the file with these globals; else do nothing."""
+        """End the loading if the file has these globals; else do nothing."""
         if names is self._names:
             raise _EnoughError
 
@@ -194,9 +193,9 @@ class LoadingTarget:
 
 
 def _is_imported_anew(asker: FrameType) -> bool:
-    """Whether it is in a process that multiprocessing has made by spawn or forkserver.
+    """Return whether this process was made by multiprocessing's spawn or forkserver.
 
-    That imports the script, as `_inheriting` says, and later the modules of what it is to call.
+    It imports the script first (`_inheriting`), then the modules of its target.
     """
     if getattr(process.current_process(), "_inheriting", False):
         return True
@@ -205,7 +204,7 @@ def _is_imported_anew(asker: FrameType) -> bool:
 
 
 def _is_module(found: object) -> bool:
-    """Whether it is what it seems: anything may be put into `sys.modules`."""
+    """Return whether it is a module: `sys.modules` may hold anything."""
     return isinstance(found, ModuleType)
 
 

@@ -1,7 +1,6 @@
-"""Find the user's `main` in a child: unpickle it, or import it by name.
+"""Loads the user's `main` in a child: unpickles it, or imports it by name.
 
-Runs first in a call, before a sweep exists, so that what fails here fails
-before anything is started; then again in each worker.
+It runs in a check before the sweep is created, so that errors come early, and then in each worker.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ def load_main(main: PickledMain | Target | Program) -> Main:
 
     Raises:
         TargetError: it can't be found, isn't callable, or needs arguments.
-        Exception: whatever the user's own code raises while it is imported or unpickled.
+        Exception: raised by the user's code while it is imported or unpickled.
     """
     if isinstance(main, Program):
         check_program(main)
@@ -47,12 +46,12 @@ def load_main(main: PickledMain | Target | Program) -> Main:
 
 
 def program_of(main: PickledMain | Target | Program) -> str:
-    """Return the file of a `main` that `load_main` has imported; '' where `__main__` is the user's."""
+    """Return the file of a `main` that was imported; '' if `__main__` is the user's script."""
     return sys.argv[0] if isinstance(main, Target) else ""
 
 
-def why_unfit(main: PickledMain | Target | Program) -> str:
-    """Return why `main` can't be called in a worker, in words; '' where it can: the call before a sweep."""
+def main_problem(main: PickledMain | Target | Program) -> str:
+    """Return why `main` can't be called in a worker, or ''. Called before the sweep is created."""
     try:
         load_main(main)
     except TargetError as error:
@@ -64,7 +63,7 @@ def why_unfit(main: PickledMain | Target | Program) -> str:
 
 
 def _place(error: BaseException) -> str:
-    """Where in the user's own code it was raised: the last frame outside of ours and importlib's."""
+    """Return where in the user's code an error was raised: the last frame outside this file and importlib."""
     frames = traceback.extract_tb(error.__traceback__)
     theirs = [frame for frame in frames if frame.filename != __file__ and "importlib" not in frame.filename]
     return f" ({theirs[-1].filename}, line {theirs[-1].lineno})" if theirs else ""
@@ -84,12 +83,12 @@ def _import(target: Target) -> Any:
 
 
 def _is_of(module: Any, value: Any) -> bool:
-    """Whether a module defines it, and does not only import it."""
+    """Return whether a module defines a value, rather than imports it."""
     return bool(getattr(value, "__module__", None) == module.__name__)
 
 
 def _run_file(target: Target) -> Any:
-    """Import a file as a script's neighbours see it: its folder first on the path."""
+    """Import a file with its folder first on the path, as for a script."""
     path = Path(target.file).absolute()
     if not path.is_file():
         raise TargetError(f"{target.file}: no such file")
@@ -102,12 +101,12 @@ def _run_file(target: Target) -> Any:
 
 
 def _import_module(name: str) -> ModuleType:
-    """Import a module by name, as `importlib` does; one that is there already is not loaded again."""
+    """Import a module by name, as `importlib` does; don't load it twice."""
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.find_spec(name)
     if spec is None or spec.loader is None:
-        return importlib.import_module(name)  # which says what is wrong
+        return importlib.import_module(name)  # it raises the right error
     module = _load(spec, spec.loader)
     package, _, own_name = name.rpartition(".")
     if package:
@@ -131,7 +130,7 @@ def _expect_no_arguments(function: Callable[..., object], name: str) -> None:
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
-        return  # built in C: it has no signature to look at
+        return  # a C function without a signature
     try:
         signature.bind()
     except TypeError as error:

@@ -1,26 +1,23 @@
-"""Folders of a sweep's processes in the temporary folder, made so that whoever clears up finds them.
+"""Process trees, their temporary folders, and wandb-core.
 
-    parallel_hpo-<mark>-xxxxxxxx/     what modules make while they are imported (wandb two, for good)
-        4711                          a child that was forked here, as a file; in it what it has started
-    wandb-4711-4712-xxxxxxxx/         its wandb-core's socket, which stays where that is killed
-    wandb_symon-4712-<pid>-xxxx.sock  that one's helper's
+Folders have names by which a cleanup finds them:
 
-A process removes its own when it ends; of one that was killed its supervisor does, or the next
+    parallel_hpo-<owner id>-xxxxxxxx/  files that modules make on import (wandb makes two permanent ones)
+        4711                           a file for a child forked here, with the processes that it has started
+    wandb-4711-4712-xxxxxxxx/          socket of its wandb-core, left if that is killed
+    wandb_symon-4712-<pid>-xxxx.sock   socket of wandb-core's helper
+
+A process removes its own files at its end; those of a killed one are removed by its session or by the next
 start of any.
 
-Process trees: to be the one that orphans come back to, and to leave none of them.
+Linux gives orphans to the nearest living ancestor that is a child subreaper (prctl(2),
+PR_SET_CHILD_SUBREAPER), also those that double-forked or have their own session. Elsewhere they go to init,
+and only the tree below a living process can be found. A resource tracker of multiprocessing is not killed
+before it has unlinked shared memory that its clients left.
 
-Linux gives orphans to the nearest living ancestor that is a child subreaper
-(prctl(2), PR_SET_CHILD_SUBREAPER), also those that double-forked or have a session
-of their own. Elsewhere they go to init, and only the tree below a living process
-can be found. A resource tracker of multiprocessing is not killed before it has
-unlinked what those that it served have left in shared memory.
-
-wandb-core, the client's own process beside each worker: which it is, and whether it was killed.
-
-A client whose wandb-core is gone can tell its server nothing any more, and neither can
-its agent ask for the next run. One that the client ends itself it also waits for, so
-that a zombie is one which somebody has killed (the kernel's out-of-memory killer, say).
+wandb-core is the client's process beside each worker. Without it, the client can't send, and its agent can't
+ask for the next run. The client waits for a wandb-core that it ends, so a zombie was killed by another
+process (the kernel's out-of-memory killer, say).
 """
 
 from __future__ import annotations
@@ -41,20 +38,20 @@ from typing import Final
 import psutil
 
 OWNERS: Final = ("wandb-core", "wandb-symon")
-"""wandb's own processes: the client's service, and its helper, which watches the machine."""
+"""Names of wandb's processes: the client's service, and its helper, which monitors the machine."""
 MARK: Final = "PARALLEL_HPO_MARK"
-"""In the environment of all processes of a sweep: whose they are."""
+"""Variable with the owner id, in the environment of all processes of a sweep."""
 _FOLDER: Final = re.compile(r"parallel_hpo-(\w+)-[^-]+")
 _OWNED: Final = re.compile(r"wandb(?:_symon)?-(\d+)-(\d+)-\d+(?:\.sock)?")
-"""Parent and process."""
+"""The groups are the ids of the parent and the process."""
 _HERE: Final[list[Path]] = []
-"""The folder of this process, or of the fork server that it is a fork of."""
+"""The folder of this process, or of its fork server."""
 _NOTED: Final[deque[int]] = deque(maxlen=4)
-"""What this process has noted."""
+"""Ids of the processes that this process has noted."""
 
 
 def make_folder() -> Path:
-    """Make a folder for what this process, or a fork of it, leaves."""
+    """Make a folder for files that this process or its forks may leave."""
     folder = Path(tempfile.mkdtemp(prefix=f"parallel_hpo-{os.environ.get(MARK, 'none')}-"))
     _HERE.append(folder)
     return folder
@@ -62,7 +59,8 @@ def make_folder() -> Path:
 
 @contextmanager
 def importing() -> Iterator[None]:
-    """Have what a fresh interpreter's imports make in a folder that is found again; a fork's are done."""
+    """Let the imports of a fresh interpreter make their files in a folder for cleanup; a fork has imported
+    all."""
     if "wandb" in sys.modules:
         yield
         return
@@ -76,9 +74,9 @@ def importing() -> Iterator[None]:
 
 
 def note(pid: int) -> None:
-    """Note the same of a process that this worker has started: a program, or its wandb-core.
+    """Note a process that this worker has started (a program, its wandb-core), for cleanup.
 
-    Of the last ones only: what a run leaves is seen to at its end, unless its worker is killed.
+    Only the latest few are kept: each run cleans up at its end, unless its worker is killed.
     """
     if _HERE and pid not in _NOTED:
         _NOTED.append(pid)
@@ -87,13 +85,13 @@ def note(pid: int) -> None:
 
 
 def note_child(folder: Path, pid: int) -> None:
-    """Note that what this process leaves is to go with the folder."""
+    """Note that a process's files are removed with the folder."""
     with suppress(OSError):
         (folder / str(pid)).touch()
 
 
 def clear_sockets(pid: int) -> None:
-    """Remove the sockets of one of wandb's own processes that was killed, and of its helper."""
+    """Remove the sockets of a killed process of wandb's, and of its helper."""
     with suppress(OSError):
         for entry in list(Path(tempfile.gettempdir()).iterdir()):
             owned = _OWNED.fullmatch(entry.name)
@@ -102,7 +100,7 @@ def clear_sockets(pid: int) -> None:
 
 
 def clear(folder: Path) -> None:
-    """Remove a folder, and the sockets of the dead processes that it names."""
+    """Remove a folder and the sockets of dead processes noted in it."""
     with suppress(OSError):
         children = [entry for entry in folder.iterdir() if entry.name.isdigit()]
         known = {word for entry in children for word in (entry.name, *entry.read_text().split())}
@@ -115,7 +113,7 @@ def clear(folder: Path) -> None:
 
 
 def clear_all(is_over: Callable[[str], bool], temporary: str) -> None:
-    """Remove the folders whose marks are over, with what they name, from a temporary folder."""
+    """Remove the folders of ended owners, and the sockets noted in them."""
     with suppress(OSError):
         for entry in list(Path(temporary).iterdir()):
             marked = _FOLDER.fullmatch(entry.name)
@@ -144,12 +142,12 @@ def _lives(pid: int) -> bool:
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_GET_CHILD_SUBREAPER = 37
-PATIENCE_S: Final = 1.0
-"""For a process that is about to end by itself, which takes a tracker some milliseconds."""
+END_TIMEOUT_S: Final = 1.0
+"""Timeout of a process that ends by itself, in seconds; a tracker takes milliseconds."""
 
 
-def be_subreaper(on: bool = True) -> bool:
-    """Make orphans below this process its children (Linux); return whether that was so before."""
+def become_subreaper(on: bool = True) -> bool:
+    """Make orphans below this process its children (Linux); return whether they were so before."""
     if sys.platform != "linux":
         return False
     libc = ctypes.CDLL(None, use_errno=True)
@@ -160,41 +158,41 @@ def be_subreaper(on: bool = True) -> bool:
 
 
 def die_with_parent(on: bool = True) -> None:
-    """Have the kernel SIGKILL this process when the thread that started it ends (Linux), or no more."""
+    """Let the kernel SIGKILL this process when the thread that started it ends (Linux), or stop that."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL) if on else 0, 0, 0, 0)
 
 
 def kill_tree(process: psutil.Process) -> None:
-    """SIGKILL a process and all below it, deepest first; those already gone are fine.
+    """SIGKILL a process and its descendants, deepest first, ignoring those that have ended.
 
-    Trackers below are left alone: they end once those that they serve are dead.
+    Resource trackers below are spared: they end after their clients.
     """
     for member in reversed(below(process)):
         if not is_tracker(member):
             kill(member)
     if is_tracker(process):
-        let_end(process)
+        wait_or_kill(process)
     else:
         kill(process)
 
 
 def kill_trees(processes: Iterable[psutil.Process]) -> None:
-    """SIGKILL these and all below them: trackers last, as they serve the others."""
+    """SIGKILL these trees, trackers last, as they serve the others."""
     for process in sorted(processes, key=is_tracker):
         kill_tree(process)
 
 
 def is_tracker(process: psutil.Process) -> bool:
-    """Whether it is a resource tracker: multiprocessing's, or one that is made like it (loky's)."""
+    """Return whether it is a resource tracker: multiprocessing's, or a copy such as loky's."""
     try:
         return any("resource_tracker import main" in word for word in process.cmdline())
     except (psutil.Error, OSError):
         return False
 
 
-def let_end(process: psutil.Process, *, within_s: float = PATIENCE_S) -> None:
-    """Wait for a process that is about to end by itself; kill it where that takes longer."""
+def wait_or_kill(process: psutil.Process, *, within_s: float = END_TIMEOUT_S) -> None:
+    """Wait for a process that ends by itself; kill it after a timeout."""
     try:
         process.wait(within_s)
     except psutil.TimeoutExpired:
@@ -202,7 +200,7 @@ def let_end(process: psutil.Process, *, within_s: float = PATIENCE_S) -> None:
 
 
 def below(process: psutil.Process) -> list[psutil.Process]:
-    """Return all descendants of a process, parents first; none where it is gone."""
+    """Return all descendants of a process, parents first; none if it has ended."""
     try:
         return process.children(recursive=True)
     except psutil.NoSuchProcess:
@@ -212,7 +210,7 @@ def below(process: psutil.Process) -> list[psutil.Process]:
 def kill(process: psutil.Process) -> None:
     """SIGKILL exactly this process: psutil checks its start time, so a reused pid is safe.
 
-    What it would have removed at its end goes too, where it is one of wandb's.
+    For wandb's processes, also remove the sockets that they would have removed at their end.
     """
     try:
         keeps_sockets = process.name() in OWNERS
@@ -224,9 +222,9 @@ def kill(process: psutil.Process) -> None:
 
 
 def kill_all_below(spare: Callable[[psutil.Process], bool] = lambda _: False) -> None:
-    """Kill and reap all children of this process, and what they leave, until none is left.
+    """Kill and reap all children of this process, and processes that they leave, until none is left.
 
-    `spare` names direct children that stay, with all below them.
+    `spare` selects direct children that stay, with their descendants.
     """
     while doomed := [child for child in children() if not spare(child)]:
         kill_trees(doomed)
@@ -237,8 +235,8 @@ def kill_all_below(spare: Callable[[psutil.Process], bool] = lambda _: False) ->
 def children(of: int | None = None) -> list[psutil.Process]:
     """Return the children of a process, by default of this one, zombies included.
 
-    Linux lists them by the thread that made them (proc(5), CONFIG_PROC_CHILDREN): a look there
-    costs 0.1 ms, one at every process of the machine several. Raises psutil.NoSuchProcess.
+    Linux lists them by thread (proc(5), CONFIG_PROC_CHILDREN), which takes 0.1 ms; a look at every process
+    of the machine takes several. Raises psutil.NoSuchProcess.
     """
     try:
         threads = Path("/proc", "self" if of is None else str(of), "task").iterdir()
@@ -260,7 +258,7 @@ def _process(pid: int) -> psutil.Process | None:
 
 
 def reap(pid: int) -> None:
-    """Wait for a child that was killed; one that somebody else has waited for is fine."""
+    """Reap a killed child, unless it has been reaped already."""
     try:
         os.waitpid(pid, 0)
     except ChildProcessError:
@@ -268,7 +266,7 @@ def reap(pid: int) -> None:
 
 
 def used_mb(pid: int) -> float:
-    """Return the memory of a process and all below it in MB; PSS on Linux, where shared pages count once."""
+    """Return the memory of a process tree in MB; PSS on Linux, which counts shared pages once."""
     try:
         top = psutil.Process(pid)
         return sum(_memory_bytes(process) for process in [top, *below(top)]) / 2**20
@@ -288,7 +286,7 @@ NAME: Final = "wandb-core"
 
 
 def is_core(process: psutil.Process) -> bool:
-    """Whether it is a process of wandb's own, beside whatever process."""
+    """Return whether it is a wandb-core or its helper, of any process."""
     try:
         return process.name() in OWNERS
     except psutil.Error:
@@ -296,7 +294,7 @@ def is_core(process: psutil.Process) -> bool:
 
 
 def is_own_core(process: psutil.Process) -> bool:
-    """Whether it is this process's own wandb-core, which the agent's next run takes down itself."""
+    """Return whether it is this process's own wandb-core, which the agent's next run ends itself."""
     try:
         return is_core(process) and str(os.getpid()) in process.cmdline()
     except psutil.ZombieProcess:
@@ -306,36 +304,36 @@ def is_own_core(process: psutil.Process) -> bool:
 
 
 class WandbCores:
-    """The wandb-cores that one run has been seen to use."""
+    """The wandb-cores that one run has used."""
 
     def __init__(self, children: Callable[[], Iterable[psutil.Process]] = children) -> None:
-        """`children` lists this process's children, zombies included."""
+        """`children` returns this process's children, including zombies."""
         self._children = children
         self._seen: tuple[psutil.Process, ...] = ()
         self._death_noted = False
 
     def begin(self) -> None:
-        """Forget those of the last run, and note the agent's, if it has one."""
+        """Reset for a new run, and note the agent's wandb-core, if any."""
         self._seen = ()
         self._death_noted = False
         self.note()
 
     def note(self) -> None:
-        """Note the one that is there now, and that its sockets are to go with this process."""
+        """Note the present wandb-core, and its sockets for cleanup."""
         cores = [child for child in self._children() if is_own_core(child) and not _is_zombie(child)]
         for core in cores:
             note(core.pid)
         self._seen += tuple(cores)
 
     def note_death(self) -> None:
-        """Note that the client has found it dead, and waited for it: no zombie will tell."""
+        """Note that the client has found it dead and reaped it, so that no zombie shows it."""
         self._death_noted = True
 
     def was_killed(self) -> bool:
-        """Whether one of them has died without the client's doing, or one that nobody has noted.
+        """Return whether one of them, or one not noted yet, has died without the client's doing.
 
-        One may be killed while `wandb.init()` waits for it, or between two runs: the next one's
-        `wandb.init()` raises then, before there is anything to note.
+        One may be killed while `wandb.init()` waits for it, or between two runs: then `wandb.init()` raises
+        before it can be noted.
         """
         if self._death_noted or any(_is_zombie(process) for process in self._seen):
             return True
@@ -343,9 +341,9 @@ class WandbCores:
 
 
 def _has_been_killed(process: psutil.Process) -> bool:
-    """Whether it is a wandb-core that a signal has ended: those of children of `main` end by themselves.
+    """Return whether it is a wandb-core ended by a signal; those of children of `main` end by themselves.
 
-    Looked at without waiting for it, which its Popen does (not on macOS: it counts as ended by itself).
+    It is not reaped, as its Popen does that (not on macOS, where it counts as ended by itself).
     """
     try:
         if process.name() != NAME or not _is_zombie(process) or not hasattr(os, "waitid"):

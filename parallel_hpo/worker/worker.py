@@ -5,9 +5,8 @@
                                └────┬────┘
                        main thread: _turn() ─▶ Performance: main() ─▶ report
 
-One inbox feeds the main thread. The control thread does two things besides: it
-interrupts a running `main`, and when the supervisor is gone it kills all below this
-process and ends it.
+One inbox feeds the main thread. The control thread also interrupts a running `main`, and if the supervisor
+has ended, it kills this process and all its descendants.
 """
 
 from __future__ import annotations
@@ -63,20 +62,21 @@ from parallel_hpo.worker.run import (
     MainThread,
     StopRequest,
     StopSource,
-    again_environment,
     perform,
-    tell_end,
+    report_end,
+    rerun_environment,
 )
 
 STUCK: Final = "its agent could not go on"
-SAY_ALIVE_EVERY_S: Final = 10.0
-"""How often a worker says at most that its agent asks in vain (a paused sweep, others' last runs)."""
+ALIVE_EVERY_S: Final = 10.0
+"""Minimum interval of reports that the agent waits for a run (a paused sweep, others' last runs), in
+seconds."""
 INTERRUPTED = StopRequest(StopSource.SUPERVISOR, "interrupted")
 
 
 @functools.cache
 def prepare() -> agent_patch.HeartbeatTimer:
-    """Make this process's wandb a worker's, once; forks of the process share that, and its memory."""
+    """Set up wandb for a worker, once; forks of the process share the result and its memory."""
     agent_patch.import_early()
     HOOKS.install()
     return agent_patch.install(lambda text: print(text, file=sys.stderr))
@@ -84,21 +84,21 @@ def prepare() -> agent_patch.HeartbeatTimer:
 
 @dataclass(frozen=True, slots=True)
 class AgentLost:
-    """The agent will ask for no more runs and not return either, or must not: why, in words."""
+    """The agent can't ask for more runs, and does not return; `error` says why."""
 
     error: str
 
 
 class Worker:
-    """The worker of one slot, from its beginning to its end."""
+    """The worker of one slot."""
 
     def __init__(self, spec: WorkerSpec, connection: Connection) -> None:
         self._spec = spec
         self._connection = connection
         self._inbox: queue.SimpleQueue[Order | MainCall | AgentReturned | AgentLost] = queue.SimpleQueue()
         self._alive_at = 0.0
-        self._worn = ""
-        """Why this process can perform no other run."""
+        self._not_reusable = ""
+        """Why this process can't execute another run."""
         self._leaving = threading.Event()
         self._main_thread = MainThread()
         self._sending = threading.Lock()
@@ -109,13 +109,13 @@ class Worker:
         raise TypeError("a worker can be neither copied nor pickled")
 
     def live(self) -> NoReturn:
-        """Serve the supervisor until it says to leave; called in the process's main thread."""
+        """Serve the supervisor until its order to leave; called in the process's main thread."""
         faulthandler.enable()
         faulthandler.register(STACKS_SIGNAL, all_threads=True)
         self._pace = prepare()
-        self._pace.on_idle_beat = self._say_alive
+        self._pace.on_idle_beat = self._report_alive
         self._pace.on_lost = lambda error: self._inbox.put(AgentLost(f"{STUCK}: {error_in_words(error)}"))
-        self._set_watch()
+        self._set_hooks()
         try:
             self._main = target.load_main(self._spec.main)
         except BaseException as error:  # noqa: BLE001 - user code may raise anything while it is loaded
@@ -129,19 +129,19 @@ class Worker:
             pass
         leave(0)
 
-    def _set_watch(self) -> None:
+    def _set_hooks(self) -> None:
         spec = self._spec
         HOOKS.metric, HOOKS.goal, HOOKS.keep_login = spec.metric, spec.goal, spec.keep_login
         HOOKS.on_stop = self._stop_for_sweep
         if spec.keep_login:
             HOOKS.asked_to_stop = lambda: was_asked_to_stop(spec.path, HOOKS.run_id)
         if spec.activity_every_s is not None:
-            HOOKS.course.tell_activity(self._say_active, every_s=spec.activity_every_s)
-        HOOKS.course.metric, HOOKS.course.goal = spec.metric, spec.goal
-        HOOKS.course.tell(self._report, every_s=spec.progress_every_s)
+            HOOKS.progress.report_activity(self._report_active, every_s=spec.activity_every_s)
+        HOOKS.progress.metric, HOOKS.progress.goal = spec.metric, spec.goal
+        HOOKS.progress.report(self._report, every_s=spec.progress_every_s)
 
     def _listen(self) -> None:
-        """Take orders as they come; the supervisor's end of the pipe closes only when it is gone."""
+        """Receive orders; the supervisor's end of the pipe closes only when it has ended."""
         try:
             while True:
                 order = self._connection.recv()
@@ -155,11 +155,11 @@ class Worker:
                         self._main_thread.interrupt(INTERRUPTED, preempting=preempting)
                 self._inbox.put(order)
         except (EOFError, OSError):
-            tree.kill_all_below(spare=tree.is_tracker)  # they wait for the end of this process too
+            tree.kill_all_below(spare=tree.is_tracker)  # trackers wait for the end of this process too
             os._exit(ORPHANED)
 
     def _turn(self) -> bool:
-        """Do the next thing; False: it was to leave."""
+        """Handle the next message; return False on an order to leave."""
         match self._inbox.get():
             case Lease(count):
                 LeaseAgent(
@@ -183,35 +183,36 @@ class Worker:
             case Drain() | Interrupt():
                 return False
             case Proceed() | SkipRun():
-                pass  # its run was given up: the order to leave that was meant to come first follows
+                pass  # its run was given up; the order to leave follows
         return True
 
     def _perform_again(self, order: Rerun) -> None:
-        """Run a dead worker's run again, without an agent: its id and parameters are known."""
-        with again_environment(self._spec.path, order):
+        """Run another attempt of a run, without an agent, as its id and parameters are known."""
+        with rerun_environment(self._spec.path, order):
             main_call = MainCall(order.run_id, order.parameters, order.attempt, by_agent=False)
             if self._perform(main_call):
                 self._report(LeaseEnded())
 
     def _perform(self, main_call: MainCall) -> bool:
-        """Perform one run; False: this process is to leave, before the run (it goes back unstarted) or after.
+        """Execute one run; return False if this process must leave, before the run (which is requeued) or
+        after.
 
-        The shim is then left waiting, so that its agent draws no further run.
+        The shim then keeps waiting, so that its agent draws no further run.
         """
-        self._report(RunStarted(main_call.run_id, main_call.parameters, main_call.attempt, main_call.place))
+        self._report(RunStarted(main_call.run_id, main_call.parameters, main_call.attempt, main_call.index))
         match self._await_leave_to_start():
             case SkipRun(_, exit_code):
-                self._settle(exit_code, main_call)
+                self._skip(exit_code, main_call)
             case Proceed(_, attempt, seed):
                 main_call.attempt, main_call.seed = attempt, seed
                 self._perform_recorded(main_call)
             case Drain() | Interrupt() as order:
                 self._inbox.put(order)
                 return False
-        return not (self._leaving.is_set() or self._worn)
+        return not (self._leaving.is_set() or self._not_reusable)
 
     def _await_leave_to_start(self) -> Order:
-        """Return the order that says what becomes of the run; an agent's loss waits until it is over."""
+        """Return the order about the run; other messages wait until after the run."""
         later = []
         while not isinstance(order := self._inbox.get(), Proceed | SkipRun | Drain | Interrupt):
             later.append(order)
@@ -219,27 +220,27 @@ class Worker:
             self._inbox.put(other)
         return order
 
-    def _settle(self, exit_code: int | None, main_call: MainCall) -> None:
-        """Pass over a run, and tell the server of its end where that is wanted."""
+    def _skip(self, exit_code: int | None, main_call: MainCall) -> None:
+        """Skip a run, and report its end to the server if `exit_code` is given."""
         HOOKS.begin(main_call.run_id, main_call.attempt)
         if exit_code is not None:
-            os.environ["WANDB_RESUME"] = "allow"  # what was sent of it meanwhile stays
-            tell_end(exit_code)
+            os.environ["WANDB_RESUME"] = "allow"  # keep data that was sent in the meantime
+            report_end(exit_code)
             os.environ.pop("WANDB_RESUME", None)
-        self._worn = _why_torn(main_call)
-        if self._worn:
-            self._inbox.put(AgentLost(self._worn))
+        self._not_reusable = _agent_problem(main_call)
+        if self._not_reusable:
+            self._inbox.put(AgentLost(self._not_reusable))
 
     def _perform_recorded(self, main_call: MainCall) -> None:
         closed, ask, worn = perform(
             self._main,
             main_call,
             self._main_thread,
-            check=self._expect_whole,
+            check=self._exit_if_broken,
             leftovers=self._leftovers,
             seed_parameter=self._spec.seed_parameter,
         )
-        self._worn = worn or _why_torn(main_call)
+        self._not_reusable = worn or _agent_problem(main_call)
         verdict = closed.verdict
         unasked_failure = verdict.outcome is Outcome.FAILED and ask.who is StopSource.NOBODY
         self._report(
@@ -255,17 +256,17 @@ class Worker:
                 unsent=closed.unsent,
                 missing=closed.missing,
                 traceback=closed.traceback,
-                worn=self._worn,
+                worn=self._not_reusable,
             )
         )
 
     def _stop_for_sweep(self, run_id: RunId) -> None:
         self._main_thread.interrupt(STOPPED_BY_SWEEP, run_id=run_id)
 
-    def _expect_whole(self) -> None:
-        """End where `main` has closed descriptors that were not its own, or its wandb-core was killed.
+    def _exit_if_broken(self) -> None:
+        """Exit if `main` has closed descriptors that are not its own, or if its wandb-core was killed.
 
-        Nothing can be reported then, or nothing told to the server: wandb would be waited for in vain.
+        Nothing can be reported to the session or the server then, and wandb would wait forever.
         """
         try:
             whole = os.path.samestat(os.fstat(self._connection.fileno()), self._pipe)
@@ -280,23 +281,23 @@ class Worker:
         with self._sending:
             self._connection.send(report)
 
-    def _say_alive(self) -> None:
+    def _report_alive(self) -> None:
         now = time.monotonic()
-        if now - self._alive_at >= SAY_ALIVE_EVERY_S:
+        if now - self._alive_at >= ALIVE_EVERY_S:
             self._alive_at = now
-            self._say_active()
+            self._report_active()
 
-    def _say_active(self) -> None:
-        with contextlib.suppress(OSError):  # the control thread deals with a supervisor that is gone
+    def _report_active(self) -> None:
+        with contextlib.suppress(OSError):  # the control thread handles the supervisor's end
             self._report(Active())
 
     def _end(self, code: int) -> NoReturn:
-        """Leave at once; the fork server takes what is left."""
+        """Exit at once; the fork server cleans up."""
         flush()
         os._exit(code)
 
 
-def _why_torn(main_call: MainCall) -> str:
-    """Return why the main_call's agent would ask for its next run in vain, or ''."""
+def _agent_problem(main_call: MainCall) -> str:
+    """Return why the agent can't ask for another run, or ''."""
     torn = HOOKS.torn_down and main_call.by_agent
-    return "wandb was torn down in it, and its agent's connection with that" if torn else ""
+    return "wandb was torn down in it, which ended its agent's connection" if torn else ""

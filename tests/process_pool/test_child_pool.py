@@ -38,11 +38,11 @@ GONE_WITHIN_S: Final = 5.0
 SUPERVISOR: Final = """
 import os, signal, sys
 from parallel_hpo.processes.pool import ChildPool
-from parallel_hpo.core.child_spec import ChildCall, Surroundings
+from parallel_hpo.core.child_spec import ChildCall, ChildSetup
 environment = dict(os.environ)
 pool = ChildPool(environment=environment, fresh=False, preload=(), command=tuple(sys.argv[2:]))
 pool.open()
-surroundings = Surroundings(environment, tuple(sys.path), os.getcwd())
+surroundings = ChildSetup(environment, tuple(sys.path), os.getcwd())
 child = pool.spawn(ChildCall(surroundings, "builtins:exec", (sys.argv[1],)))
 print(child.pid, flush=True)
 print(os.read(child.output, 100).decode(), end="", flush=True)
@@ -216,13 +216,13 @@ def test_closing_leaves_nothing(clean_env: dict[str, str]) -> None:
 
 
 def test_the_process_is_a_subreaper_only_while_a_pool_is_open(clean_env: dict[str, str]) -> None:
-    before = tree.be_subreaper(False)
+    before = tree.become_subreaper(False)
     try:
         with opened_pool(clean_env, fresh=True):
-            assert tree.be_subreaper()
-        assert not tree.be_subreaper(False)
+            assert tree.become_subreaper()
+        assert not tree.become_subreaper(False)
     finally:
-        tree.be_subreaper(before)
+        tree.become_subreaper(before)
 
 
 def test_a_fresh_child_is_an_interpreter_of_its_own(clean_env: dict[str, str]) -> None:

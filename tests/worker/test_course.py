@@ -12,7 +12,7 @@ from parallel_hpo.worker.progress import ProgressTracker
 
 
 class Logging:
-    """A run as far as a course looks at it: wandb's own is watched in `tests/processes`."""
+    """A run as far as a progress looks at it: wandb's own is watched in `tests/processes`."""
 
     def __init__(self, **config: Any) -> None:
         self.config = config
@@ -25,18 +25,18 @@ class Logging:
 
 
 class RunTable:
-    """A course that tells at once."""
+    """A progress that tells at once."""
 
     def __init__(self) -> None:
         self.told: queue.Queue[Progress] = queue.Queue()
-        self.course = ProgressTracker()
-        self.course.metric = "loss"
-        self.course.tell(self.told.put, every_s=0.0)
-        self.course.begin(RunId("r"))
+        self.progress = ProgressTracker()
+        self.progress.metric = "loss"
+        self.progress.report(self.told.put, every_s=0.0)
+        self.progress.begin(RunId("r"))
 
     def run(self, **config: Any) -> Logging:
         run = Logging(**config)
-        self.course.watch(run)
+        self.progress.watch(run)
         return run
 
     def last(self) -> Progress:
@@ -47,8 +47,8 @@ class RunTable:
 def watched() -> Iterator[RunTable]:
     made = RunTable()
     yield made
-    made.course._send = None
-    made.course._news.set()
+    made.progress._send = None
+    made.progress._news.set()
 
 
 def part(progress: Progress) -> tuple[float | None, float | None]:
@@ -126,7 +126,7 @@ def test_what_is_no_data_is_wandbs_to_refuse(watched: RunTable) -> None:
 def test_the_next_run_begins_anew(watched: RunTable) -> None:
     watched.run().log({"loss": 1.0})
     assert watched.last().run_id == "r"
-    watched.course.begin(RunId("s"))
+    watched.progress.begin(RunId("s"))
     watched.run().log({"other": 2.0})
     told = watched.last()
     assert (told.run_id, told.step, told.name) == ("s", 0, "other")

@@ -14,12 +14,12 @@ PARENT: Final = """
 import os
 import sys
 import tempfile
-from parallel_hpo.worker.cleanup import forget_the_parents_ends
+from parallel_hpo.worker.cleanup import drop_inherited_exit_functions
 
 made = tempfile.TemporaryDirectory()
 child = os.fork()
 if child == 0:
-    forget_the_parents_ends()
+    drop_inherited_exit_functions()
     own = tempfile.TemporaryDirectory()
     print(own.name, flush=True)
     {end}

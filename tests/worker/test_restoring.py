@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from parallel_hpo.worker.restore import renew, restored, why_unwell
+from parallel_hpo.worker.restore import health_problem, reopen_stream, restored
 from tests.processes.usages import refuse
 
 pytestmark = pytest.mark.skipif(
@@ -69,7 +69,7 @@ def test_a_stream_that_was_closed_is_open_again_as_the_object_that_was_wrapped(
     stream = (tmp_path / "old").open("w")
     stream.close()
     with (tmp_path / "new").open("w") as file:
-        assert renew(stream, file.fileno()) is stream
+        assert reopen_stream(stream, file.fileno()) is stream
         print("at once", file=stream)
         assert (tmp_path / "new").read_text() == "at once\n"
 
@@ -145,9 +145,9 @@ def test_the_temporary_folder_and_the_limits_are_put_back() -> None:
 
 
 def test_a_process_that_nobody_has_touched_is_well() -> None:
-    assert why_unwell() == ""
+    assert health_problem() == ""
 
 
 def test_what_a_run_has_patched_is_named_with_its_error() -> None:
     probes: dict[str, Callable[[], object]] = {"json": dict, "socket": refuse}
-    assert why_unwell(probes) == "its last run left socket broken: RuntimeError: patched by main"
+    assert health_problem(probes) == "its last run left socket broken: RuntimeError: patched by main"

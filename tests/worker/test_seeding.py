@@ -12,9 +12,9 @@ import pytest
 
 from parallel_hpo.worker.agent import (
     SEED_VARIABLE,
-    begin_streams,
+    read_index,
     read_parameters,
-    read_place,
+    seed_random,
     write_parameters,
 )
 
@@ -33,7 +33,7 @@ def file(tmp_path: Path) -> Iterator[Path]:
 
 
 def drawn(seed: int | None) -> tuple[float, float]:
-    begin_streams(seed)
+    seed_random(seed)
     return random.random(), float(numpy.random.random())
 
 
@@ -49,13 +49,13 @@ def test_without_a_seed_each_run_draws_its_own_and_none_is_said(file: Path) -> N
 
 
 def test_a_seed_is_among_the_parameters_where_it_has_a_name(file: Path) -> None:
-    begin_streams(3)
+    seed_random(3)
     assert read_parameters(os.environ) == {"lr": 0.1}
-    begin_streams(3, parameter="seed")
+    seed_random(3, parameter="seed")
     assert read_parameters(os.environ) == {"lr": 0.1, "seed": 3}
 
 
 def test_a_runs_place_stands_beside_its_parameters_and_is_none_of_them(file: Path) -> None:
-    assert read_place(os.environ) is None
+    assert read_index(os.environ) is None
     file.write_text("wandb_version: 1\n\nlr:\n  value: 0.1\n  place: 4\n")
-    assert (read_place(os.environ), read_parameters(os.environ)) == (4, {"lr": 0.1})
+    assert (read_index(os.environ), read_parameters(os.environ)) == (4, {"lr": 0.1})

@@ -15,15 +15,15 @@ from parallel_hpo.core.child_spec import PickledMain
 from parallel_hpo.core.errors import TargetError
 from parallel_hpo.core.types import Target
 from parallel_hpo.pickling.main import pack_main
-from parallel_hpo.worker.target import load_main, why_unfit
+from parallel_hpo.worker.target import load_main, main_problem
 from tests.commanding import CommandLine
 
 ASK: Final = """
 import json, sys
 from parallel_hpo.core.types import Target
-from parallel_hpo.worker.target import load_main, why_unfit
+from parallel_hpo.worker.target import load_main, main_problem
 target = Target(sys.argv[1], sys.argv[2], tuple(sys.argv[3:]))
-unfit = why_unfit(target)
+unfit = main_problem(target)
 print(json.dumps({"unfit": unfit, "returned": None if unfit else load_main(target)()}))
 """
 
@@ -158,7 +158,7 @@ def test_a_broken_file_is_told_with_its_line(ask: StopRequest) -> None:
 
 def test_a_pickled_main_is_loaded(pack: Pack) -> None:
     main = pack(lambda: 42)
-    assert why_unfit(main) == ""
+    assert main_problem(main) == ""
     assert load_main(main)() == 42
 
 
@@ -174,7 +174,7 @@ def test_a_pickled_main_that_cannot_be_loaded_says_why(pack: Pack) -> None:
 
         def __call__(self) -> None: ...
 
-    why = why_unfit(pack(Refuses()))
+    why = main_problem(pack(Refuses()))
     assert why.startswith("main can't be loaded in a worker: ValueError: invalid literal for int()")
 
 

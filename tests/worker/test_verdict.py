@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from parallel_hpo.core.types import NEVER_INITIALISED, Outcome
-from parallel_hpo.worker.run import INTERRUPTED_EXIT, NOT_ASKED, RunVerdict, StopRequest, StopSource, judge
+from parallel_hpo.worker.run import INTERRUPTED_EXIT, NOT_ASKED, RunVerdict, StopRequest, StopSource, classify
 
 FINISHED = RunVerdict(Outcome.FINISHED, "", 0)
 
@@ -18,7 +18,7 @@ def failed(reason: str, exit_code: int = 1) -> RunVerdict:
 
 
 def unasked(error: BaseException | None) -> RunVerdict:
-    return judge(error, ask=NOT_ASKED)
+    return classify(error, ask=NOT_ASKED)
 
 
 @pytest.mark.parametrize("error", [None, SystemExit(), SystemExit(None), SystemExit(0)])
@@ -64,11 +64,11 @@ def test_a_main_that_interrupts_itself_has_failed_as_wandb_reports_it() -> None:
 
 def test_a_main_that_never_opened_its_run_has_failed() -> None:
     for error in (None, SystemExit(0)):
-        assert judge(error, ask=NOT_ASKED, unopened=NEVER_INITIALISED) == failed(NEVER_INITIALISED)
+        assert classify(error, ask=NOT_ASKED, unopened=NEVER_INITIALISED) == failed(NEVER_INITIALISED)
 
 
 def test_what_main_raised_says_more_than_that_it_opened_no_run() -> None:
-    verdict = judge(ImportError("no torch"), ask=NOT_ASKED, unopened=NEVER_INITIALISED)
+    verdict = classify(ImportError("no torch"), ask=NOT_ASKED, unopened=NEVER_INITIALISED)
     assert verdict == failed("ImportError: no torch")
 
 
@@ -77,15 +77,15 @@ def test_what_main_raised_says_more_than_that_it_opened_no_run() -> None:
 def test_a_main_that_was_asked_to_stop_is_stopped_whatever_it_made_of_it(
     error: BaseException | None, unopened: str
 ) -> None:
-    by_us = judge(error, ask=StopRequest(StopSource.SUPERVISOR, "interrupted"), unopened=unopened)
-    by_sweep = judge(error, ask=StopRequest(StopSource.SWEEP, "early_terminate"), unopened=unopened)
+    by_us = classify(error, ask=StopRequest(StopSource.SUPERVISOR, "interrupted"), unopened=unopened)
+    by_sweep = classify(error, ask=StopRequest(StopSource.SWEEP, "early_terminate"), unopened=unopened)
     assert by_us == RunVerdict(Outcome.STOPPED, "interrupted", INTERRUPTED_EXIT)
     assert by_sweep == RunVerdict(Outcome.STOPPED, "early_terminate", 1)
 
 
 @pytest.mark.parametrize("error", [None, KeyboardInterrupt(), ValueError("in cleanup")])
 def test_a_main_past_a_limit_has_failed_whatever_it_made_of_it(error: BaseException | None) -> None:
-    verdict = judge(error, ask=StopRequest(StopSource.LIMIT, "run timeout 60 s"))
+    verdict = classify(error, ask=StopRequest(StopSource.LIMIT, "run timeout 60 s"))
     assert verdict == failed("run timeout 60 s")
 
 
