@@ -22,6 +22,7 @@ from parallel_hpo.cluster.base import ClusterEngine, ClusterMachine, NodeCommand
 from parallel_hpo.cluster.node_process import said_by
 from parallel_hpo.core.errors import ExitCode
 from parallel_hpo.core.notices import Message
+from parallel_hpo.session.waiting import settle
 
 WELL_AFTER_S: Final = 60.0
 """Seconds of work after which a node's end does not count against its machine."""
@@ -193,14 +194,7 @@ class NodeManager:
 
     def _ask(self, call: Callable[[ClusterEngine], Result]) -> Future[Result]:
         answer: Future[Result] = Future()
-
-        def reply(engine: ClusterEngine) -> None:
-            try:
-                answer.set_result(call(engine))
-            except BaseException as error:  # noqa: BLE001 - passed to the waiting thread
-                answer.set_exception(error)
-
-        self._asked.put(reply)
+        self._asked.put(lambda engine: settle(answer, lambda: call(engine)))
         return answer
 
     # --- the thread -------------------------------------------------------------------

@@ -139,12 +139,16 @@ class _Doorbell:
 def in_thread(function: Callable[[], Result]) -> Future[Result]:
     """Call a function in a daemon thread, which nothing has to wait for, not even the interpreter's exit."""
     result: Future[Result] = Future()
-
-    def call() -> None:
-        try:
-            result.set_result(function())
-        except BaseException as error:  # noqa: BLE001 - passed on to the waiting thread
-            result.set_exception(error)
-
-    threading.Thread(target=call, name="parallel_hpo-waited-for", daemon=True).start()
+    work = threading.Thread(
+        target=settle, args=(result, function), name="parallel_hpo-waited-for", daemon=True
+    )
+    work.start()
     return result
+
+
+def settle(result: Future[Result], function: Callable[[], Result]) -> None:
+    """Call a function, and set what it returns or raises as the result."""
+    try:
+        result.set_result(function())
+    except BaseException as error:  # noqa: BLE001 - passed on to the waiting thread
+        result.set_exception(error)
