@@ -100,7 +100,12 @@ class ServerConnection:
         data = None if body is None else json.dumps(body).encode()
         try:
             answer = self._connections.request(
-                *(method, address), body=data, headers=self._headers, timeout=limit_s, retries=False
+                method=method,
+                url=address,
+                body=data,
+                headers=self._headers,
+                timeout=limit_s,
+                retries=False,
             )
         except (OSError, HTTPError) as error:
             raise ServerAwayError(f"{address}: {error}") from None

@@ -273,7 +273,12 @@ class ClusterSweep:
     def _record(self) -> None:
         it, count = self._it, self._count
         launch = LaunchRecord(
-            *(self._setting, it.sweep, it.backend.name, count.total, count.asked, count.before),
+            setting=self._setting,
+            opened=it.sweep,
+            backend=it.backend.name,
+            count=count.total,
+            asked=count.asked,
+            before=count.before,
             main_folder=self._folder,
             surroundings=it.surroundings,
         )

@@ -201,7 +201,14 @@ def lead(
     with ExitStack() as stack:
         packed = pack_main(main, stack, travels=True)
         setting = LaunchSettings(
-            *(section, packed, observer, control, clock, random.random, make_mark(), clock()),
+            section=section,
+            main=packed,
+            observer=observer,
+            control=control,
+            clock=clock,
+            jitter=random.random,
+            mark=make_mark(),
+            began=clock(),
             resumes=launch.resume is not None,
             keep_configuration=launch.keep_configuration,
             name=name_of(main),
@@ -231,7 +238,14 @@ def create_sweep(
     """
     with closing(Control()) as control, ExitStack() as stack:
         setting = LaunchSettings(
-            section, NOTHING, observer, control, time.monotonic, random.random, make_mark(), time.monotonic()
+            section=section,
+            main=NOTHING,
+            observer=observer,
+            control=control,
+            clock=time.monotonic,
+            jitter=random.random,
+            mark=make_mark(),
+            began=time.monotonic(),
         )
         there = SessionSetup(setting, environment, stack).open({})
         if isinstance(there.backend, RemoteBackend):

@@ -94,8 +94,15 @@ class ShareFollower:
         self._stack = ExitStack()
         control = self._stack.enter_context(closing(Control()))
         self._setting = LaunchSettings(
-            *(section, main, observer, control, time.monotonic, random.random),
-            *(make_mark(), time.monotonic(), part.share),
+            section=section,
+            main=main,
+            observer=observer,
+            control=control,
+            clock=time.monotonic,
+            jitter=random.random,
+            mark=make_mark(),
+            began=time.monotonic(),
+            share=part.share,
             name=main,
         )
         self._part = part
@@ -147,7 +154,12 @@ class ShareFollower:
     def _record(self) -> None:
         count, facts = self._part.share_count, self._ledger.facts
         launch = LaunchRecord(
-            *(self._setting, self._sweep, RemoteBackend.name, count, AskedCount(count, False, count), 0),
+            setting=self._setting,
+            opened=self._sweep,
+            backend=RemoteBackend.name,
+            count=count,
+            asked=AskedCount(count, given=False, was=count),
+            before=0,
             main_folder=self._folder,
             surroundings=ChildSetup(self._environment, tuple(sys.path), working_folder()),
         )

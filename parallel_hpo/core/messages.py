@@ -85,10 +85,10 @@ class AttemptEnd:
     """Devices and energy used by the attempt, once measured."""
 
     @classmethod
-    def like(cls, end: AttemptEnd, *arguments: Any, **changes: Any) -> Self:
+    def like(cls, end: AttemptEnd, **changes: Any) -> Self:
         """Return a message of this class with the fields of `end`, changed by `changes`."""
         values = {field.name: getattr(end, field.name) for field in fields(AttemptEnd)}
-        return cls(*arguments, **values | changes)
+        return cls(**values | changes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -303,7 +303,10 @@ def end_of(record: RecordEnd) -> PooledEnd:
     requeued = record.final and end.resumable
     return PooledEnd.like(
         end,
-        *(run.run_id, run.attempt, record.final, int(record.slot)),
+        run_id=run.run_id,
+        attempt=run.attempt,
+        final=record.final,
+        slot=int(record.slot),
         reason=end.reason[:REASON_CHARS],
         duration_s=end.duration_s - run.spent_s if requeued else end.duration_s,
         traceback=end.traceback[-TRACEBACK_CHARS:],
@@ -314,7 +317,7 @@ def end_of_waiting(record: RecordDrop) -> PooledEnd:
     """Return the end of a run that gets no further attempt here."""
     end = record.end
     duration_s = 0.0 if end.resumable else end.duration_s
-    return PooledEnd.like(end, record.run.run_id, None, duration_s=duration_s)
+    return PooledEnd.like(end, run_id=record.run.run_id, attempt=None, duration_s=duration_s)
 
 
 def end_of_withdrawn(run: OpenRun) -> PooledEnd:

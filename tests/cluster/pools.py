@@ -52,7 +52,7 @@ def over(
 ) -> PoolEvent:
     value = 0.5 if outcome is Outcome.FINISHED else None
     end = AttemptEnd(outcome=outcome, reason="reason", value=value, duration_s=duration_s, consumption=USED)
-    pooled = PooledEnd.like(end, RunId(run), attempt, slot=0)
+    pooled = PooledEnd.like(end, run_id=RunId(run), attempt=attempt, slot=0)
     return PoolEvent(number, 100.0, epoch, kind, as_json(pooled))
 
 
