@@ -30,7 +30,7 @@ def clean(
         list[str] | None,
         typer.Argument(
             help="The sweeps' ids (default: all that are over).",
-            metavar="[SWEEP]...",
+            metavar="SWEEP",
             autocompletion=sweep_ids,
         ),
     ] = None,
@@ -43,10 +43,12 @@ def clean(
         typer.Option(help="Only sweeps without activity for this long (default: any age).", metavar="30d"),
     ] = None,
     database: Annotated[
-        str | None, typer.Option(help="Sweeps in another server's database, which have no folder here.")
+        str | None,
+        typer.Option(help="Sweeps in this database, without folders here (default: those of --directory)."),
     ] = None,
     files: Annotated[
-        str | None, typer.Option(help="Folder of that server's files.", metavar="FOLDER")
+        str | None,
+        typer.Option(help="Folder of that server's files (default: found by itself).", metavar="FOLDER"),
     ] = None,
     everything: Annotated[
         bool, typer.Option("--all", help="All sweeps that are over, whatever their age.")

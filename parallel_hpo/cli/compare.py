@@ -28,7 +28,8 @@ _HOURS: Final = {"run_hours": "run hours", "wall_hours": "wall hours"}
 
 def compare(
     sweeps: Annotated[
-        list[str], typer.Argument(help="The sweeps' ids.", metavar="SWEEP SWEEP...", autocompletion=sweep_ids)
+        list[str],
+        typer.Argument(help="Ids of two or more sweeps.", metavar="SWEEP", autocompletion=sweep_ids),
     ],
     reach: Annotated[
         float | None,

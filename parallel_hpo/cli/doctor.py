@@ -35,8 +35,12 @@ ALL_MACHINES: Final = "(all)"
 
 
 def doctor(
-    config: Annotated[Path | None, typer.Argument(help="A file with an hpo section.")] = None,
-    target: Annotated[str | None, typer.Argument(help="Target of its runs, as for run.")] = None,
+    config: Annotated[
+        Path | None, typer.Argument(help="A file with an hpo section (default: the defaults of its keys).")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Argument(help="Target of the runs, as for run (default: none is checked).")
+    ] = None,
     machines: Annotated[
         bool, typer.Option("--machines", help="Also check each machine of hpo.machines.")
     ] = False,

@@ -33,7 +33,8 @@ def join(
     context: typer.Context,
     sweep: Annotated[str, typer.Argument(help="The sweep's id.", metavar="SWEEP")],
     config: Annotated[
-        Path | None, typer.Argument(help="A file whose hpo section has this machine's own keys.")
+        Path | None,
+        typer.Argument(help="A file whose hpo section has this machine's own keys (default: none)."),
     ] = None,
     target: Annotated[
         str | None, typer.Argument(help="As for run (default: the target that the sweep was created with).")

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 def open_page(
     sweep: Annotated[
-        str | None, typer.Argument(help="The sweep's id (default: the newest sweep).", metavar="[SWEEP]")
+        str | None, typer.Argument(help="The sweep's id (default: the newest sweep).", metavar="SWEEP")
     ] = None,
     directory: Directory = None,
 ) -> None:

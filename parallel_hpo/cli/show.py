@@ -45,7 +45,7 @@ def status(
     sweep: Annotated[
         str | None,
         typer.Argument(
-            help="The sweep's id (default: all sweeps).", metavar="[SWEEP]", autocompletion=sweep_ids
+            help="The sweep's id (default: all sweeps).", metavar="SWEEP", autocompletion=sweep_ids
         ),
     ] = None,
     directory: Directory = None,

@@ -45,7 +45,8 @@ def upload(
         typer.Option(help="Source database (default: the embedded server's).", metavar="PATH|URL"),
     ] = None,
     files: Annotated[
-        str | None, typer.Option(help="Folder of that database's files.", metavar="FOLDER")
+        str | None,
+        typer.Option(help="Folder of that database's files (default: found by itself).", metavar="FOLDER"),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs; change nothing.")] = False,
     directory: Directory = None,
