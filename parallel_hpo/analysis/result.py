@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from parallel_hpo.analysis.plots import Plots
 from parallel_hpo.analysis.study import to_study
-from parallel_hpo.analysis.table import to_dataframe
+from parallel_hpo.analysis.table import BestRun, RunSummary, to_dataframe
 from parallel_hpo.core.errors import ExitCode
 from parallel_hpo.core.folders import find_directory
 from parallel_hpo.core.messages import UNKNOWN, Consumption, total
@@ -28,15 +28,6 @@ from parallel_hpo.records.reader import MachineRow, RunRow, WorkerRow, best_of
 if TYPE_CHECKING:
     import optuna
     import pandas
-
-
-@dataclass(frozen=True, slots=True)
-class BestRun:
-    """The finished run with the best finite value of the sweep's metric."""
-
-    run_id: str
-    value: float
-    parameters: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,31 +51,6 @@ class MachineSummary:
     attempts: int
     departure: str
     """How it left, in words; '' while it takes part."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunSummary:
-    """One run: `outcome` is finished, failed, stopped or crashed, or open while it goes on.
-
-    `reason` says why in words; `duration_s` is that of all its attempts together.
-    """
-
-    run_id: str
-    parameters: dict[str, Any]
-    attempts: int
-    outcome: str
-    reason: str
-    duration_s: float | None
-    slot: int
-    device: str | None
-    value: float | None = None
-    """The sweep's metric; None where it has no finite number as it."""
-    started_at: float | None = None
-    """When its first attempt began, in seconds since the epoch."""
-    machine: str | None = None
-    """That of its last attempt; None: the sweep has one only."""
-    consumption: Consumption = UNKNOWN
-    """What its attempts have used, those included that were cut short."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

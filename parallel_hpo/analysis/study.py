@@ -23,7 +23,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
-from parallel_hpo.analysis.table import AnalysedRun, AnalysedSweep, as_text
+from parallel_hpo.analysis.table import AnalysedSweep, RunSummary, as_text
 from parallel_hpo.core.errors import UsageError
 from parallel_hpo.core.types import OPEN, Outcome
 from parallel_hpo.core.values import dotted
@@ -157,7 +157,7 @@ def import_optuna() -> Any:
 
 
 def _trial(
-    number: int, run: AnalysedRun, point: Mapping[str, Any], axes: Mapping[str, Axis], course: Course
+    number: int, run: RunSummary, point: Mapping[str, Any], axes: Mapping[str, Axis], course: Course
 ) -> FrozenTrial:
     import optuna
 
@@ -179,7 +179,7 @@ def _trial(
     )
 
 
-def _state(run: AnalysedRun) -> str:
+def _state(run: RunSummary) -> str:
     match run.outcome:
         case Outcome.FINISHED if run.value is not None:
             return "COMPLETE"

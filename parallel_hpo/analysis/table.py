@@ -11,7 +11,7 @@ import io
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -19,51 +19,45 @@ from parallel_hpo.config.checks import nearest
 from parallel_hpo.core.errors import UsageError
 from parallel_hpo.core.folders import RunFolder, run_folders
 from parallel_hpo.core.libraries import library
-from parallel_hpo.core.messages import Consumption
+from parallel_hpo.core.messages import UNKNOWN, Consumption
 from parallel_hpo.core.values import dotted
 
 if TYPE_CHECKING:
     import pandas
 
 
-class AnalysedRun(Protocol):
-    """A run; the fields are those of `RunSummary`."""
+@dataclass(frozen=True, slots=True)
+class BestRun:
+    """The finished run with the best finite value of the sweep's metric."""
 
-    @property
-    def run_id(self) -> str: ...
-    @property
-    def parameters(self) -> dict[str, Any]: ...
-    @property
-    def attempts(self) -> int: ...
-    @property
-    def outcome(self) -> str: ...
-    @property
-    def reason(self) -> str: ...
-    @property
-    def duration_s(self) -> float | None: ...
-    @property
-    def slot(self) -> int: ...
-    @property
-    def device(self) -> str | None: ...
-    @property
-    def value(self) -> float | None: ...
-    @property
-    def started_at(self) -> float | None: ...
-    @property
-    def machine(self) -> str | None: ...
-    @property
-    def consumption(self) -> Consumption: ...
+    run_id: str
+    value: float
+    parameters: dict[str, Any]
 
 
-class AnalysedBest(Protocol):
-    """The best run of a sweep; the fields are those of `BestRun`."""
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """One run: `outcome` is finished, failed, stopped or crashed, or open while it goes on.
 
-    @property
-    def run_id(self) -> str: ...
-    @property
-    def value(self) -> float: ...
-    @property
-    def parameters(self) -> dict[str, Any]: ...
+    `reason` says why in words; `duration_s` is that of all its attempts together.
+    """
+
+    run_id: str
+    parameters: dict[str, Any]
+    attempts: int
+    outcome: str
+    reason: str
+    duration_s: float | None
+    slot: int
+    device: str | None
+    value: float | None = None
+    """The sweep's metric; None where it has no finite number as it."""
+    started_at: float | None = None
+    """When its first attempt began, in seconds since the epoch."""
+    machine: str | None = None
+    """That of its last attempt; None: the sweep has one only."""
+    consumption: Consumption = UNKNOWN
+    """What its attempts have used, those included that were cut short."""
 
 
 class AnalysedSweep(Protocol):
@@ -78,9 +72,9 @@ class AnalysedSweep(Protocol):
     @property
     def folder(self) -> str: ...
     @property
-    def best(self) -> AnalysedBest | None: ...
+    def best(self) -> BestRun | None: ...
     @property
-    def runs(self) -> Sequence[AnalysedRun]: ...
+    def runs(self) -> Sequence[RunSummary]: ...
 
 
 SUMMARY_FILE: Final = "files/wandb-summary.json"

@@ -24,7 +24,8 @@ from parallel_hpo.display.notebook import NotebookCell, find_publisher
 from parallel_hpo.display.text import Varied
 
 if TYPE_CHECKING:
-    from parallel_hpo.analysis.result import BestRun, RunSummary, SweepResult
+    from parallel_hpo.analysis.result import SweepResult
+    from parallel_hpo.analysis.table import BestRun, RunSummary
 
 Performance = Callable[[Observer], "SweepResult"]
 """Performs a prepared sweep and sends its notices to an observer; called once."""

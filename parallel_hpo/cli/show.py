@@ -25,7 +25,7 @@ from parallel_hpo.core.types import Outcome
 from parallel_hpo.core.values import dotted, strict
 
 if TYPE_CHECKING:
-    from parallel_hpo.analysis.result import RunSummary
+    from parallel_hpo.analysis.table import RunSummary
     from parallel_hpo.records.folders import KnownSweep
     from parallel_hpo.server.services.pool import PoolSummary
 

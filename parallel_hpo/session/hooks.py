@@ -24,7 +24,8 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any, Final
 
-from parallel_hpo.analysis.result import RunSummary, SweepResult, describe_run
+from parallel_hpo.analysis.result import SweepResult, describe_run
+from parallel_hpo.analysis.table import RunSummary
 from parallel_hpo.config.tables import words_of
 from parallel_hpo.core.errors import ConfigError, MissingExtraError
 from parallel_hpo.core.libraries import library

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from parallel_hpo.analysis.result import RunSummary
+from parallel_hpo.analysis.table import RunSummary
 from parallel_hpo.session.hooks import FailedRun, find_traceback, without_secrets, write_failed_run
 
 A_RUN = RunSummary("r1", {}, 1, "failed", "bad key 12345678", None, 0, None)
