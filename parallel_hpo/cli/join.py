@@ -171,7 +171,7 @@ def _read_facts(pool: PoolClient) -> NewPool | None:
 
 def _main_of(task: NodeTask, section: HpoSection, request: JoinRequest) -> PickledMain | Target | Program:
     """Return what runs call: TARGET, else the main in the pool."""
-    from parallel_hpo.pickling.payload import from_text, lay_down
+    from parallel_hpo.pickling.payload import from_text, install_main
     from parallel_hpo.records.folders import prepare_directory
 
     if request.target is not None:
@@ -186,7 +186,7 @@ def _main_of(task: NodeTask, section: HpoSection, request: JoinRequest) -> Pickl
     except Exception as error:  # noqa: BLE001 - unpickling raises anything
         raise TargetError(f"the main in the sweep's pool can't be read here: {error}") from None
     prepare_directory(section.directory)
-    return lay_down(found, section.directory / task.path.sweep_id)
+    return install_main(found, section.directory / task.path.sweep_id)
 
 
 def _section_of(pool: NewPool, request: JoinRequest, environment: Mapping[str, str]) -> HpoSection:

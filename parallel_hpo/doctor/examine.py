@@ -49,7 +49,7 @@ from parallel_hpo.doctor.machine import (
     mps_runs,
 )
 from parallel_hpo.pickling.main import pack_main
-from parallel_hpo.pickling.payload import from_text, lay_down
+from parallel_hpo.pickling.payload import from_text, install_main
 from parallel_hpo.processes.pool import ChildCalls, ChildPool
 from parallel_hpo.processes.reaper import MARK, make_mark
 from parallel_hpo.records.folders import working_folder
@@ -188,7 +188,7 @@ def _patient(question: MachineCheck, environment: Mapping[str, str], folder: Pat
     document = {**question.section, "sweep_id": "none"}
     section = load_section_of_machine(document, Path("the head's section"), environment)
     assert section is not None
-    main = lay_down(from_text(question.main), folder) if question.main else None
+    main = install_main(from_text(question.main), folder) if question.main else None
     assert not isinstance(main, PickledMain)  # the command line has names only
     return DoctorSubject(section, main)
 

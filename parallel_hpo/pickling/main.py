@@ -1,12 +1,9 @@
-"""Make `main` fit to travel: by value, with cloudpickle, or say what in it can't.
+"""Pickles `main` by value for the workers, explains what can't be pickled or is large, and keeps it for
+reruns.
 
-Of what it uses, by name, is said what can't be pickled, and what is large.
-
-How `main` is found again once the process that called `optimize` is gone: by its name, or kept as it is.
-
-What has a name is not kept: whoever runs it again wants the file as it is by then, and a pickle may
-hold what belongs into no file. The others (closures, lambdas, a notebook's functions) are kept for their
-owner alone, and not where they hold a secret of the environment's.
+A `main` with a name is not kept: its user wants the present file, and a pickle may hold data that belongs in
+no file. Others (closures, lambdas, a notebook's functions) are kept in a file with mode 600, unless they
+contain a secret of the environment.
 """
 
 from __future__ import annotations
@@ -34,46 +31,49 @@ from parallel_hpo.pickling.script import (
 )
 
 HEAVY_BYTES: Final = 50 * 10**6
-"""From here on it is said: unpickling takes a noticeable part of a second in every worker."""
+"""Size that causes a warning: unpickling takes a noticeable part of a second in every worker."""
 
 TOLD: Final = 3
-"""So many of the largest names are told."""
+"""Number of the largest names in a warning."""
 _MB: Final = 10**6
 
 
 def pack_main(
     main: Callable[[], object] | Target | Program, stack: ExitStack, *, travels: bool = False
 ) -> PickledMain | Target | Program:
-    """Return `main` as it goes to the workers, until `stack` is closed; `travels`: to other machines, too.
+    """Return `main` packed for the workers, valid until `stack` is closed; `travels`: also for other
+    machines.
 
     Raises:
-        TargetError: it isn't callable, or something that it uses can't be pickled; names that.
+        TargetError: it isn't callable, or uses an object that can't be pickled, which the message names.
     """
     if isinstance(main, Target | Program):
         return main
     if not callable(main):
         raise TargetError(f"main is a {type(main).__name__}, not a function: give one without arguments")
     names = names_of_script(main)
-    parcel = Payload(stack, whole=travels)
-    pickler = ScriptPickler(parcel.file, names, parcel.take)
+    payload = Payload(stack, whole=travels)
+    pickler = ScriptPickler(payload.file, names, payload.take)
     try:
         pickler.dump((main, Definitions()))
-    except Exception as error:  # noqa: BLE001 - whatever an object's own reduction raises
+    except Exception as error:  # noqa: BLE001 - an object's reduction may raise anything
         raise TargetError(explain(main, error)) from None
-    size = parcel.size
-    return PickledMain(parcel.close(), describe_script(names, pickler), size)
+    size = payload.size
+    return PickledMain(payload.close(), describe_script(names, pickler), size)
 
 
-def why_heavy(main: Callable[[], object] | Target | Program, packed: PickledMain | Target | Program) -> str:
-    """Return what makes `main` large, in words; '' where it is not."""
+def weight_problem(
+    main: Callable[[], object] | Target | Program, packed: PickledMain | Target | Program
+) -> str | None:
+    """Return in words what makes `main` too large, None if it is not."""
     if isinstance(main, Target | Program) or isinstance(packed, Target | Program):
-        return ""
-    return say_weight(main, packed.size) if packed.size > HEAVY_BYTES else ""
+        return None
+    return explain_weight(main, packed.size) if packed.size > HEAVY_BYTES else None
 
 
 @dataclass(frozen=True, slots=True)
 class UsedObject:
-    """Something that `main` uses: how a user finds it, and the thing itself."""
+    """An object that `main` uses, with words by which a user finds it."""
 
     what: str
     name: str
@@ -81,7 +81,7 @@ class UsedObject:
 
 
 def explain(main: Callable[[], object], error: Exception) -> str:
-    """Say what in `main` can't be pickled, where `error` was raised by it."""
+    """Return what in `main` can't be pickled; `error` is what pickling raised."""
     name = getattr(main, "__qualname__", repr(main))
     names = names_of_script(main)
     culprits = [
@@ -97,8 +97,8 @@ def explain(main: Callable[[], object], error: Exception) -> str:
     )
 
 
-def say_weight(main: Callable[[], object], size: int) -> str:
-    """Say how large `main` is, and by what."""
+def explain_weight(main: Callable[[], object], size: int) -> str:
+    """Return how large `main` is, and what in it is large."""
     names = names_of_script(main)
     weights = {used.name: _weigh(used.value, names) or 0 for used in find_used(main)}
     largest = sorted(weights.items(), key=lambda item: -item[1])[:TOLD]
@@ -111,9 +111,10 @@ def say_weight(main: Callable[[], object], size: int) -> str:
 
 
 def find_used(main: Any) -> Iterator[UsedObject]:
-    """Yield what `main` refers to: its defaults, closure, globals, and the object that it is bound to.
+    """Yield the objects that `main` refers to: its defaults, closure, globals, and the object that it is
+    bound to.
 
-    For functions and classes of the same script among these, what they refer to.
+    Functions and classes of the same script are replaced by what they refer to.
     """
     if hasattr(main, "__self__"):
         yield UsedObject("the object that it is a method of", "self", main.__self__)
@@ -140,7 +141,7 @@ def _used_by(definition: Any, whose: str, names: dict[str, Any], seen: set[int])
 
 
 def _is_of_script(value: Any, names: dict[str, Any]) -> bool:
-    """Whether it is a function or a class that the script with these globals defines."""
+    """Return whether it is a function or class defined by the script with these globals."""
     if isinstance(value, FunctionType):
         return value.__globals__ is names
     return isinstance(value, type) and value.__module__ == names["__name__"]
@@ -169,7 +170,7 @@ def _named_by(function: FunctionType, whose: str) -> Iterator[UsedObject]:
 
 
 def _weigh(value: Any, names: dict[str, Any]) -> int | None:
-    """Return how many bytes a value takes when it is pickled; None where it can't be."""
+    """Return the pickled size of a value in bytes, None if it can't be pickled."""
     scale = _Scale()
     try:
         ScriptPickler(cast(BinaryIO, scale), names, scale.weigh).dump(value)
@@ -189,20 +190,20 @@ class _Scale:
         return len(data)
 
     def weigh(self, buffer: pickle.PickleBuffer) -> bool:
-        """Count a buffer that a pickle need not hold."""
+        """Count a buffer outside of the pickle."""
         self.weight += buffer.raw().nbytes
         return False
 
 
 FILE: Final = "main.pickle"
 DATA: Final = "main.data"
-"""Where what lay in memory for all workers lies then."""
+"""File of the data that was in shared memory."""
 MOST_BYTES: Final = 50 * 10**6
-"""What is larger has data in it, of which no copy is kept."""
+"""Maximum size of a kept `main`: larger ones contain data."""
 
 
 def name_of(main: Callable[[], object] | Target | Program) -> Target | Program | None:
-    """Return the name by which another process finds `main`; None: it has none."""
+    """Return the name by which another process finds `main`, if it has one."""
     if isinstance(main, Program):
         return main
     if isinstance(main, Target):
@@ -224,9 +225,9 @@ def note_main(
     folder: Path,
     secrets: Iterable[str],
 ) -> dict[str, Any]:
-    """Return what a ledger keeps of `main`; one without a name is kept in the sweep's folder, if it may be.
+    """Return the ledger's facts about `main`; keep one without a name in the sweep's folder.
 
-    It may not where one of `secrets` is in it.
+    It is not kept if it contains one of `secrets`.
     """
     if name is None and isinstance(main, PickledMain):
         return {"main": None, "main_not_kept": keep(main, folder, secrets)}
@@ -234,20 +235,20 @@ def note_main(
 
 
 def from_fact(fact: Mapping[str, Any]) -> Target | Program:
-    """Return the name that a ledger has kept."""
+    """Return the name from a ledger's fact."""
     if fact["kind"] == "Program":
         return Program(fact["file"], tuple(fact["command"]))
     return Target(fact["file"], fact["function"], tuple(fact["argv"]))
 
 
 def keep(main: PickledMain, folder: Path, secrets: Iterable[str]) -> str:
-    """Keep a `main` without a name in a folder; return why that was not done, in words, or ''."""
+    """Keep a `main` without a name in a folder; return why it was not kept, or ''."""
     if main.size > MOST_BYTES:
         return f"it takes {main.size / 10**6:.0f} MB"
     data = _read(main.payload)
     rest = main.script.rest.payload
     if any(secret.encode() in part for secret in secrets for part in (data, rest)):
-        return "it holds the value of a variable with a secret's name"
+        return "it contains the value of a variable with a secret's name"
     if isinstance(main.payload, SharedMemory):
         _write(folder / DATA, data)
         main = replace(main, payload=replace(main.payload, path=str(folder / DATA)))
@@ -256,7 +257,7 @@ def keep(main: PickledMain, folder: Path, secrets: Iterable[str]) -> str:
 
 
 def kept_in(folder: Path) -> PickledMain | None:
-    """Return the `main` that was kept in a folder; None: none was."""
+    """Return the `main` kept in a folder, None if there is none."""
     try:
         found = load_main((folder / FILE).read_bytes())
     except FileNotFoundError:
@@ -273,7 +274,7 @@ def _read(payload: bytes | SharedMemory) -> bytes:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Write a file that its owner alone may read."""
+    """Write a file with mode 600."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch(mode=0o600)
     path.write_bytes(data)

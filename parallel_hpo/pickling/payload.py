@@ -1,14 +1,14 @@
-"""A file that `main` is in, or a sweep's program, as it travels with its name to machines that lack it.
+"""How a pickled `main` travels: to workers on this machine (`Payload`), or with its file to others
+(`ShippedMain`).
 
-Only that file: what it imports each machine has, or is told that it lacks it.
+A small payload is sent to each worker. A large one is once in memory for all:
 
-What a pickled `main` lies in on its way: small, in the workers' orders; large, once in memory for all.
+    | pickle | … | array | … | array |    an anonymous file in memory (Linux)
 
-    | pickle | … | array | … | array |    a file without a name, in memory (Linux)
+Workers open it through /proc and map it, so that they share unmodified pages. On other systems it goes to
+each worker through its pipe. A pool stores it as text for its machines.
 
-Workers open it through /proc and map it, so that they share what nobody writes to.
-Elsewhere it goes to each worker through its pipe, whatever its size.
-A pool keeps it as text for its machines.
+With a named `main` or a program, only its own file travels; each machine needs its imports.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from parallel_hpo.core.errors import TargetError
 from parallel_hpo.core.types import Program, Target
 
 MOST_FILE_BYTES: Final = 10**6
-"""What is larger is no source: each machine has its own."""
+"""Maximum size of a source file; larger ones must be on each machine."""
 FOLDER: Final = "main"
-"""Where the file lies in a machine's folder of the sweep."""
+"""Folder of the file, within a machine's folder of the sweep."""
 
 
 @dataclass(frozen=True, slots=True)
 class ShippedMain:
-    """A named `main`, and what its file had where the sweep was created."""
+    """A named `main`, with its file's content where the sweep was created."""
 
     main: Target | Program
     content: bytes = field(repr=False)
 
 
-def carry(main: PickledMain | Target | Program) -> PickledMain | Target | Program | ShippedMain:
-    """Return `main` with the file that it names, where there is one here."""
+def ship(main: PickledMain | Target | Program) -> PickledMain | Target | Program | ShippedMain:
+    """Return `main` with the file that it names, if that exists here."""
     if isinstance(main, PickledMain) or not names_file(main):
         return main
     path = Path(main.file)
@@ -53,14 +53,14 @@ def carry(main: PickledMain | Target | Program) -> PickledMain | Target | Progra
 
 
 def names_file(main: Target | Program) -> bool:
-    """Whether it says where its file is, and not what its module is called."""
+    """Return whether it names a file, rather than a module."""
     return main.file != "" if isinstance(main, Program) else main.file.endswith(".py")
 
 
-def lay_down(
+def install_main(
     main: PickledMain | Target | Program | ShippedMain, folder: Path
 ) -> PickledMain | Target | Program:
-    """Return `main` as this machine finds it: its own file, else what has travelled, put into `folder`."""
+    """Return `main` with this machine's own file, or else the shipped one, written into `folder`."""
     if not isinstance(main, ShippedMain):
         return main
     if Path(main.main.file).is_file():
@@ -71,7 +71,7 @@ def lay_down(
 
 
 def _write(place: Path, content: bytes) -> None:
-    """Write a file at one blow: several machines may keep their sweeps in one folder."""
+    """Write a file atomically: several machines may share the folder."""
     place.parent.mkdir(parents=True, exist_ok=True)
     with NamedTemporaryFile(dir=place.parent, delete=False) as file:
         file.write(content)
@@ -80,18 +80,18 @@ def _write(place: Path, content: bytes) -> None:
 
 
 LARGE_BYTES: Final = 2**20
-"""From here on a copy for each worker costs more than a file."""
+"""Size above which a copy for each worker costs more than a shared file."""
 _ALIGNMENT: Final = 64
-"""Of arrays, for the processor's vector instructions."""
+"""Alignment of arrays, for vector instructions."""
 
 MOST_MAIN_BYTES: Final = 40 * 10**6
-"""The server takes 64 MiB in a request, and Base64 makes four bytes of three."""
+"""Maximum size for other machines: the server accepts 64 MiB, and Base64 makes four bytes of three."""
 
 
 class Payload:
-    """Takes a pickle as a file does, and large buffers beside it; `stack` lets go of it in the end.
+    """A file for a pickle, with large buffers beside it; `stack` closes it.
 
-    A `whole` one is never in memory for all, as it leaves this machine.
+    `whole`: all goes into the pickle, as it leaves this machine.
     """
 
     def __init__(self, stack: ExitStack, *, whole: bool = False) -> None:
@@ -101,7 +101,7 @@ class Payload:
         self._shares = not whole and not isinstance(self.file, io.BytesIO)
 
     def take(self, buffer: Any) -> bool:
-        """Take a buffer of the object that is pickled; True: it is to go into the pickle itself."""
+        """Take a buffer of the pickled object; return True if it belongs in the pickle itself."""
         view = cast(memoryview, buffer.raw())
         if not self._shares or view.nbytes < LARGE_BYTES:
             return True
@@ -110,11 +110,11 @@ class Payload:
 
     @property
     def size(self) -> int:
-        """All that is in it, in bytes."""
+        """Return the total size in bytes."""
         return self.file.seek(0, os.SEEK_END) + sum(view.nbytes for view in self._buffers)
 
     def close(self) -> bytes | SharedMemory:
-        """Return what workers read it from."""
+        """Return the bytes or the shared memory that workers read."""
         if not self._shares or self.size < LARGE_BYTES:
             self.file.seek(0)
             return self.file.read()
@@ -137,16 +137,13 @@ def _open_in_memory() -> BinaryIO:
 
 
 def to_text(main: PickledMain | Target | Program) -> str:
-    """Return a packed `main`, with the file that it names, as JSON can hold it.
-
-    TargetError where it is too large.
-    """
+    """Return a packed `main`, with the file that it names, as text; raises TargetError if it is too large."""
     if isinstance(main, PickledMain) and main.size > MOST_MAIN_BYTES:
         raise TargetError(
-            f"main takes {main.size / 10**6:.0f} MB, which each machine would have to be sent"
+            f"main takes {main.size / 10**6:.0f} MB, too much to send to each machine"
             f" (allowed: {MOST_MAIN_BYTES / 10**6:.0f} MB): let it read its data itself"
         )
-    return b64encode(pickle.dumps(carry(main))).decode()
+    return b64encode(pickle.dumps(ship(main))).decode()
 
 
 EARLIER: Final[Mapping[tuple[str, str], type]] = {
@@ -158,7 +155,7 @@ EARLIER: Final[Mapping[tuple[str, str], type]] = {
     ("parallel_hpo.protocol.spec", "SharedMemory"): SharedMemory,
     ("parallel_hpo.supervisor.packing.carried", "Carried"): ShippedMain,
 }
-"""Where a `main` that an earlier version kept in a folder or a pool names its classes."""
+"""Former names of classes in a `main` that an earlier version stored in a folder or a pool."""
 
 
 class _MainUnpickler(pickle.Unpickler):
@@ -167,12 +164,12 @@ class _MainUnpickler(pickle.Unpickler):
 
 
 def load_main(data: bytes) -> Any:
-    """Unpickle a `main` that this or an earlier version kept; raises what an object's own reduction does."""
+    """Unpickle a `main` stored by this or an earlier version; raises what an object's reduction raises."""
     return _MainUnpickler(io.BytesIO(data)).load()
 
 
 def from_text(text: str) -> PickledMain | Target | Program | ShippedMain:
-    """Return what `to_text` was given; raises whatever an object's own reduction does."""
+    """Return the `main` encoded by `to_text`; raises what an object's reduction raises."""
     main = load_main(b64decode(text))
     assert isinstance(main, PickledMain | Target | Program | ShippedMain)
     return main

@@ -1,13 +1,11 @@
-"""Pickles what a script defines, by value, so that it arrives as the worker's `__main__`.
+"""Pickles a script's definitions by value, so that they arrive as the worker's `__main__`.
 
-cloudpickle, with three differences: the script's functions share the globals of one module, what
-the script defines can be found there by its name, and some things travel that
-cloudpickle refuses, or leaves to the script's being imported. Leans on cloudpickle's `globals_ref`.
+It extends cloudpickle and uses its internal `globals_ref`. The script's functions share one module's
+globals, its definitions can be found there by name, and it pickles some objects that cloudpickle refuses or
+pickles by name.
 
-The script that calls `optimize`, as its workers are told of it: arguments, facts, the rest of its names.
-
-What `main` does not use must cost next to nothing, and must never be in the way: it goes along as far
-as it is small and can be pickled, and a worker loads it only when it is asked for.
+Definitions that `main` does not use must cost little and cause no error. So they are included if they are
+small and can be pickled, and a worker loads them on first use.
 """
 
 from __future__ import annotations
@@ -32,14 +30,14 @@ from parallel_hpo.worker import script
 from parallel_hpo.worker.script import MAIN
 
 SEARCHING: Final = frozenset({"globals", "eval", "exec"})
-"""Who uses these may look for any name of the script."""
+"""Functions by which code may look up any name of the script."""
 _STATE: Final = 2
-"""Where the state stands in what cloudpickle reduces functions and classes to."""
+"""Index of the state in cloudpickle's reduction of functions and classes."""
 _WORD: Final = re.compile(r"[^\W\d]\w*")
 
 
 class ScriptPickler(cloudpickle.Pickler):  # type: ignore[misc] # cloudpickle has no types
-    """A pickler for one object, `main` or the rest, of the script whose globals are `names`."""
+    """A pickler for `main` or the rest of the script with the globals `names`."""
 
     def __init__(
         self, file: BinaryIO, names: dict[str, Any], buffer_callback: Callable[[Any], bool] | None = None
@@ -49,9 +47,10 @@ class ScriptPickler(cloudpickle.Pickler):  # type: ignore[misc] # cloudpickle ha
         self._names = names
         self._defined: set[str] = set()
         self.sent: set[str] = set()
-        """Names that the script's module has once this is loaded."""
+        """Names in the script's module after this is loaded."""
         self.words: set[str] = set()
-        """Words by which what was sent may look for names of the script: those of annotations in quotes."""
+        """Words by which pickled code may look up names of the script, such as words of quoted
+        annotations."""
 
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, Definitions):
@@ -68,7 +67,7 @@ class ScriptPickler(cloudpickle.Pickler):  # type: ignore[misc] # cloudpickle ha
         if not isinstance(reduced, tuple):
             return reduced
         if isinstance(obj, type) and "." in obj.__qualname__ and len(reduced) > _STATE:
-            reduced[_STATE][0]["__qualname__"] = obj.__qualname__  # cloudpickle forgets where it stands
+            reduced[_STATE][0]["__qualname__"] = obj.__qualname__  # cloudpickle loses the qualified name
         if isinstance(obj, FunctionType):
             if obj.__globals__ is self._names:
                 self.sent |= reduced[_STATE][1]["__globals__"].keys()  # see cloudpickle's _function_getstate
@@ -77,7 +76,7 @@ class ScriptPickler(cloudpickle.Pickler):  # type: ignore[misc] # cloudpickle ha
         return reduced
 
     def _note(self, definition: Any) -> None:
-        """Keep the name of one of the script's own definitions, and what it may look for."""
+        """Note the name of one of the script's definitions, and the names that it may look up."""
         if getattr(definition, "__module__", None) != script.MAIN:
             return
         name = str(getattr(definition, "__qualname__", ""))
@@ -86,7 +85,7 @@ class ScriptPickler(cloudpickle.Pickler):  # type: ignore[misc] # cloudpickle ha
         self.words.update(_words_of(definition))
 
     def _reduce_definitions(self) -> Any:
-        """Put what has been pickled where its name says; that may pickle more."""
+        """Reduce to setting the pickled definitions by name, which may pickle more."""
         new = self._defined - self.sent
         self.sent |= new
         names = {name: self._names[name] for name in sorted(new)}
@@ -94,7 +93,7 @@ class ScriptPickler(cloudpickle.Pickler):  # type: ignore[misc] # cloudpickle ha
 
 
 class LazyPickler(ScriptPickler):
-    """Pickles the rest: `known` is what the worker has by then, name by identity."""
+    """Pickles the rest; `known` maps the identity of objects that the worker has by then to their names."""
 
     def __init__(
         self,
@@ -111,29 +110,30 @@ class LazyPickler(ScriptPickler):
 
 
 def _is_module_of_its_own_class(obj: Any) -> bool:
-    """Whether it is a module to be imported, but no plain one, which alone cloudpickle knows.
+    """Return whether it is an importable module of a subclass, which cloudpickle does not know.
 
-    torch's configurations are such; cloudpickle takes one along where a function says `.config` of anything.
+    torch's configurations are such modules; cloudpickle includes one if a function uses any attribute
+    `.config`.
     """
-    kind = type(obj)  # and not isinstance, which asks objects that may lie, or warn
+    kind = type(obj)  # not isinstance, for which some objects lie or warn
     if kind is ModuleType or not issubclass(kind, ModuleType):
         return False
     return sys.modules.get(obj.__name__) is obj
 
 
 class Definitions:
-    """Stands behind what is pickled: the names of the definitions that were pickled before it."""
+    """A marker after the pickled objects: sets the names of all definitions before it."""
 
 
 class _ScriptGlobals(dict[str, Any]):
-    """Stands for the globals of the script's functions."""
+    """A placeholder for the globals of the script's functions."""
 
     def __reduce__(self) -> Any:
         return script.namespace, ()
 
 
 def _find(names: Mapping[str, Any], qualname: str) -> Any:
-    """Return what pickle would find under this name; None where that is nothing."""
+    """Return what pickle would find by this name, or None."""
     first, *inner = qualname.split(".")
     found = names.get(first)
     for name in inner:
@@ -154,7 +154,7 @@ def _words_of(definition: Any) -> Iterator[str]:
 
 
 def _searches_of(code: CodeType) -> Iterator[str]:
-    """Yield which of the functions that search for names it calls; `model.eval()` is none of them."""
+    """Yield the functions of `SEARCHING` that the code calls; `model.eval()` is not one."""
     if SEARCHING.intersection(code.co_names):
         loaded = {step.argval for step in dis.get_instructions(code) if step.opname == "LOAD_GLOBAL"}
         yield from SEARCHING.intersection(loaded)
@@ -164,7 +164,7 @@ def _searches_of(code: CodeType) -> Iterator[str]:
 
 
 def names_in(code: CodeType) -> Iterator[str]:
-    """Yield the names by which a function, and those within it, refer to globals and attributes."""
+    """Yield names of globals and attributes in a function, including nested functions."""
     yield from code.co_names
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
@@ -193,7 +193,7 @@ def _reduce_new_type(found: Any) -> Any:
 
 
 def _is_dispatching(function: FunctionType) -> bool:
-    """Whether it is one of `functools.singledispatch`, whose insides hold weak references."""
+    """Return whether it is a function of `functools.singledispatch`, which contains weak references."""
     inside = {"registry", "dispatch", "__wrapped__"} <= vars(function).keys()
     return inside and function.__globals__ is vars(functools)
 
@@ -204,7 +204,7 @@ def _reduce_dispatching(function: Any) -> Any:
 
 
 def _reduce_code(code: CodeType) -> Any:
-    """Keep the file's name, which cloudpickle 3.1 leaves out: tracebacks and `inspect` need it."""
+    """Keep the file's name, which cloudpickle 3.1 drops; tracebacks and `inspect` need it."""
     make, arguments = cloudpickle.Pickler.dispatch_table[CodeType](code)
     return make, tuple(code.co_filename if word == "<dynamic-code>" else word for word in arguments)
 
@@ -217,7 +217,7 @@ def _reduce_sentinel(found: Any) -> Any:
 _SENTINELS: Final = tuple(
     name for name in ("MISSING", "KW_ONLY", "_HAS_DEFAULT_FACTORY") if hasattr(dataclasses, name)
 )
-"""Compared by `is`; the last is an inside of `dataclasses`."""
+"""Sentinels compared by `is`; the last is internal to `dataclasses`."""
 _REDUCERS: Final[Mapping[type, Callable[[Any], Any]]] = {
     type(functools.lru_cache(len)): _reduce_cached,
     CodeType: _reduce_code,
@@ -228,7 +228,7 @@ _REDUCERS: Final[Mapping[type, Callable[[Any], Any]]] = {
 
 
 LIMIT_BYTES: Final = 2**20
-"""Definitions take kilobytes; what takes more is data that a definition refers to."""
+"""Maximum size of the rest: definitions take kilobytes, more is data that they refer to."""
 
 _FACTS: Final = ("__file__", "__package__", "__doc__")
 _DEFINITIONS: Final = (FunctionType, type, type(functools.lru_cache(len)), typing.NewType)
@@ -237,7 +237,7 @@ _PLAIN: Final = (*_ATOMS, tuple, list, dict, set, frozenset, *_DEFINITIONS, Modu
 
 
 def names_of_script(main: Callable[[], object]) -> dict[str, Any]:
-    """Return the globals of the script: those that `main` itself knows, or else this process's `__main__`."""
+    """Return the globals of the script: those of `main`, or else of this process's `__main__`."""
     function = getattr(main, "__func__", main)
     own = getattr(function, "__globals__", {})
     return own if own.get("__name__") == MAIN else vars(sys.modules[MAIN])
@@ -288,7 +288,7 @@ def _pickle(
 
 
 def _find_unfit(values: Mapping[str, Any], names: dict[str, Any], known: Mapping[int, str]) -> dict[str, str]:
-    """Return which of these can't be pickled, and why not."""
+    """Return which values can't be pickled, and why."""
     unfit = {}
     for name, value in values.items():
         try:
@@ -299,14 +299,14 @@ def _find_unfit(values: Mapping[str, Any], names: dict[str, Any], known: Mapping
 
 
 class _TooLargeError(Exception):
-    """What is not used must be small."""
+    """A definition that `main` does not use is too large."""
 
     def __init__(self) -> None:
         super().__init__("it refers to data that main does not use")
 
 
 class _Small(io.BytesIO):
-    """A file that refuses to become large."""
+    """A file with a maximum size."""
 
     def __init__(self, limit_bytes: int) -> None:
         super().__init__()
@@ -318,7 +318,7 @@ class _Small(io.BytesIO):
         return super().write(data)
 
     def refuse_large(self, buffer: Any) -> bool:
-        """Have the pickler write a buffer here too, if it is small."""
+        """Let the pickler write a small buffer here too."""
         if buffer.raw().nbytes > self._limit_bytes:
             raise _TooLargeError
         return True

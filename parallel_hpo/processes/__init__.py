@@ -1,4 +1,1 @@
-"""The processes that are made here: a pool of children behind a fork server, their output, their ends.
-
-Without policy: what is made, killed or waited for, others decide.
-"""
+"""The children behind the fork server: start, environment, output, end. Without policy: callers decide."""

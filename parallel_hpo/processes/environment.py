@@ -1,7 +1,4 @@
-"""The environment of the fork server and of each worker: pure, names and values in and out.
-
-Enough file descriptors for all workers, and the standard ones in their places, before anything starts.
-"""
+"""The environment of the fork server and of each worker, and the limits of open files."""
 
 from __future__ import annotations
 
@@ -30,18 +27,19 @@ LEAKED: Final = (
     "PARALLEL_HPO_SEED",
     *OF_A_NODE,
 )
-"""What a parent's own W&B run, distributed job or part in a pool would impose on every worker, and the
-sweep's seed, of whose name each run's own is. With
-WANDB_AGENT_DISABLE_FLAPPING=true wandb's function agent ends after its first failed run."""
+"""Variables not passed on: of a parent's own W&B run, distributed job or membership in a pool, and the
+sweep's seed, as each run's own has that name. With WANDB_AGENT_DISABLE_FLAPPING=true, wandb's function agent
+ends after its first failed run."""
 
 THREAD_CAPS: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-"""Read once, when the library is loaded: so the fork server needs them already."""
+"""Libraries read these once, when they are loaded, so the fork server needs them already."""
 
 PATIENCE: Final = {"WANDB_INIT_TIMEOUT": "86400"}
-"""Seconds; stock 90. A server that is away for minutes makes `wandb.init()` wait, not the run fail."""
+"""In seconds; stock 90. If a server is unreachable for minutes, `wandb.init()` waits, and the run does not
+fail."""
 
 CLIENT_HIDDEN: Final = ("WANDB_IDENTITY_TOKEN_FILE",)
-"""What would lead a worker's client away from the embedded server."""
+"""Variables that would lead a worker's client to another server."""
 
 SECRET: Final = re.compile(
     "KEY|TOKEN|SECRET|PASS|AUTH(?!OR(?!I))|CRED|DSN|COOKIE|WEBHOOK|SIGNATURE|PRIVATE|CONN(ECTION)?_?STR"
@@ -50,7 +48,7 @@ SECRET: Final = re.compile(
 )
 """Names of variables that hold a secret; `PWD` and `OLDPWD` are working directories."""
 SECRET_CHARS: Final = 8
-"""A shorter value of such a variable (`1`, `none`) is no secret, and stands in anything."""
+"""Minimum length of a secret: shorter values (`1`, `none`) occur in any text."""
 
 ON_CPU: Final = {"PARALLEL_HPO_DEVICE": "cpu"}
 
@@ -58,10 +56,11 @@ ON_CPU: Final = {"PARALLEL_HPO_DEVICE": "cpu"}
 def base_environment(
     parent: Mapping[str, str], *, cores: int, workers: int, superseded: tuple[str, ...] = ()
 ) -> dict[str, str]:
-    """Return what all workers share: the parent's environment without leaks, with thread caps added.
+    """Return the workers' common environment: the parent's without leaks, with thread caps added.
 
-    `cores` are logical ones; caps that the user has set stay. `superseded` are masks of
-    devices that a worker's own takes the place of.
+    Args:
+        cores: number of logical cores; caps that the user has set stay.
+        superseded: masks of devices that a worker's own mask replaces.
     """
     cap = str(max(1, cores // max(1, workers)))
     return dict.fromkeys(THREAD_CAPS, cap) | {
@@ -79,10 +78,8 @@ def worker_environment(
     wandb_dir: str,
     device: Mapping[str, str] = ON_CPU,
 ) -> dict[str, str]:
-    """Return one worker's environment: the shared one, what its client needs, and its read-only facts.
-
-    `device` holds the variables that have to do with its devices.
-    """
+    """Return one worker's environment: the common one, its client's variables, its facts, and those of its
+    devices."""
     own = {
         "WANDB_DIR": wandb_dir,
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
@@ -94,31 +91,31 @@ def worker_environment(
 
 
 def secrets_of(environment: Mapping[str, str]) -> list[str]:
-    """Return the values of the variables whose names say that they are secret."""
+    """Return the values of variables with a secret's name."""
     named = (value for name, value in environment.items() if SECRET.search(name))
     return [value for value in named if len(value) >= SECRET_CHARS]
 
 
 PER_WORKER: Final = 6
-"""Its pipe, its output and its log, its process; the next one's while the last one's are being closed."""
+"""Descriptors per worker: pipe, output, log and process, some twice while a worker is replaced."""
 SPARE: Final = 64
-"""For the ledger, the server's connections, and what the user's own process opens meanwhile."""
+"""Spare descriptors for the ledger, the server's connections, and the user's process."""
 
 
 def fill_standard() -> None:
-    """Put the null device where standard input, output or error is closed (`2>&-`).
+    """Open the null device for closed standard streams (`2>&-`).
 
-    The next file that is opened would get its number, and what is printed.
+    Otherwise the next opened file would get the stream's number, and all that is printed.
     """
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # gets the lowest number that is free
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # gets the lowest free number
 
 
 def make_room_for(workers: int) -> None:
-    """Raise this process's soft limit of open files where so many workers need it.
+    """Raise this process's soft limit of open files if the workers need it.
 
     Raises:
         ConfigError: the hard limit is too low.
@@ -130,7 +127,7 @@ def make_room_for(workers: int) -> None:
 
 
 def soft_limit_for(workers: int, *, already_open: int, soft: int, hard: int) -> int:
-    """Return the soft limit that so many workers need, at least the present one; raises ConfigError."""
+    """Return the soft limit that the workers need, at least the present one; raises ConfigError."""
     needed = already_open + SPARE + workers * PER_WORKER
     if soft in (resource.RLIM_INFINITY, -1) or needed <= soft:
         return soft

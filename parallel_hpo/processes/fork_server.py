@@ -1,9 +1,7 @@
-"""One child of the pool, as its supervisor holds it: a pid that can't be mistaken, a pipe, its output.
+"""Handles of a child and of the fork server: start, requests, replacement, end. Used by the pool.
 
-The fork server as the pool holds it: its process, its line, its start, its replacement, its end.
-
-One that was killed is replaced, and its death told (`on_death`): its children come to us then.
-Where another thread waits for its word, `hang_up` ends that wait.
+A killed fork server is replaced, after a call of `on_death`: its children become ours. `hang_up` ends
+another thread's wait for its answer.
 """
 
 from __future__ import annotations
@@ -28,11 +26,11 @@ from parallel_hpo.core.errors import ConfigError, WorkerStartError
 from parallel_hpo.worker.preload import Imports
 
 SCARCE: Final = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT)
-"""What the system says where it has no process, memory, descriptor or room left for now."""
+"""Errors of a system that lacks processes, memory, descriptors or disk space for now."""
 
 
 class ResourcesExhaustedError(Exception):
-    """There is no child for now: the system had no process for it, or no descriptor; later it may have."""
+    """The system has no process or descriptor for a child now; later it may have."""
 
 
 @dataclass(slots=True)
@@ -42,17 +40,17 @@ class Child:
     pid: int
     connection: Connection
     output: int
-    """Readable end of the pipe that its standard streams go to; whoever takes it closes it."""
+    """Readable end of the pipe of its standard streams; its user closes it."""
     pidfd: int | None
-    """Becomes readable at its end (Linux)."""
+    """Becomes readable when it ends (Linux)."""
     ended: bool = False
 
     def kill(self) -> None:
-        """SIGKILL the process; the fork server kills what it leaves."""
+        """SIGKILL the process; the fork server kills its descendants."""
         self.signal(signal.SIGKILL)
 
     def signal(self, number: int) -> None:
-        """Send the process a signal; one that has ended is fine."""
+        """Send the process a signal, unless it has ended."""
         if self.ended:
             return
         with contextlib.suppress(ProcessLookupError):
@@ -62,14 +60,14 @@ class Child:
                 signal.pidfd_send_signal(self.pidfd, number)
 
     def end(self) -> None:
-        """Note its end: its pid may be another's from now on."""
+        """Note its end: its pid may be reused from now on."""
         if not self.ended and self.pidfd is not None:
             os.close(self.pidfd)
         self.ended = True
 
 
 def open_pidfd(pid: int) -> int | None:
-    """Return a descriptor that becomes readable when the process ends; None where there is no such thing."""
+    """Return a descriptor that becomes readable when the process ends; None if the system has none."""
     if not hasattr(os, "pidfd_open"):
         return None
     try:
@@ -79,7 +77,7 @@ def open_pidfd(pid: int) -> int | None:
 
 
 def wait_status(pid: int) -> int | None:
-    """Return the wait status of a child that ended, None while it lives."""
+    """Return the wait status of an ended child, None while it lives."""
     try:
         done, status = os.waitpid(pid, os.WNOHANG)
     except ChildProcessError:
@@ -99,7 +97,7 @@ def name_death(status: int) -> str:
 
 
 def has_more(connection: Connection) -> bool:
-    """Whether a child has said something that was not read yet; False where it can't any more."""
+    """Return whether a child's pipe has unread messages."""
     try:
         return connection.poll()
     except OSError:
@@ -107,16 +105,16 @@ def has_more(connection: Connection) -> bool:
 
 
 START_TRIES: Final = 10
-"""A fork server that is killed so often at its start would be killed again (by the OOM killer, say)."""
+"""Tries to start a fork server: one killed more often (by the OOM killer, say) would be killed again."""
 SCARCE_S: Final = 0.5
-"""Between two tries to start one where the system has no process or descriptor for it."""
+"""Wait in seconds between tries if the system lacks a process or descriptor."""
 LEAVE_S: Final = 2.0
-"""One that is asked to leave kills all below it in milliseconds."""
+"""Timeout in seconds for a fork server's end; it kills its descendants in milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class ForkServerGone:
-    """The fork server has gone, or its line is broken: it will answer nothing more."""
+    """The fork server has ended, or its socket is broken."""
 
 
 ForkServerAnswer = Preloaded | Forked | NotForked | Reaped | ForkServerGone
@@ -125,7 +123,7 @@ COMMAND: Final = (sys.executable, "-m", "parallel_hpo.worker.forkserver")
 
 
 class ForkServerHandle:
-    """The living fork server, whichever it is; not for two threads at once, but for `hang_up`."""
+    """The present fork server; for one thread at a time, except `hang_up`."""
 
     def __init__(
         self,
@@ -135,7 +133,7 @@ class ForkServerHandle:
         command: tuple[str, ...],
         on_death: Callable[[], None],
     ) -> None:
-        """`command` starts one, given its socket and what to import."""
+        """`command` starts a fork server, with its socket and imports as arguments."""
         self._environment = dict(environment)
         self._imports = imports
         self._command = command
@@ -144,7 +142,7 @@ class ForkServerHandle:
         self._hung_up = False
         self._ready = False
         self.reports: list[Reaped] = []
-        """What it has told of ended children; whoever takes them empties the list."""
+        """Reports of ended children; the caller empties the list."""
         self.warning = ""
 
     @property
@@ -152,11 +150,11 @@ class ForkServerHandle:
         return self._process.pid
 
     def fileno(self) -> int:
-        """Readable when `read` has something to do."""
+        """Return the descriptor that is readable when `read` is due."""
         return self._line.fileno()
 
     def start(self) -> None:
-        """Start it without waiting for it to be ready; WorkerStartError where that can't be had."""
+        """Start it, without waiting until it is ready; raises WorkerStartError."""
         for tries_left in reversed(range(START_TRIES)):
             try:
                 self._launch()
@@ -167,11 +165,11 @@ class ForkServerHandle:
                 time.sleep(SCARCE_S)
 
     def await_ready(self) -> None:
-        """Wait for its imports; raises ConfigError or WorkerStartError where one failed."""
+        """Wait for its imports; raises ConfigError or WorkerStartError if one failed."""
         if self._ready:
             return
         for _ in range(START_TRIES + len(self._imports.users)):
-            match self._hear():
+            match self._receive():
                 case Preloaded(unfit="") as preloaded:
                     self._expect_fit(preloaded)
                     self._ready = True
@@ -184,14 +182,14 @@ class ForkServerHandle:
                     if code != -signal.SIGKILL:
                         break
                     self._restart()
-        raise WorkerStartError(f"the fork server ended at its start (exit code {code}); its words are above")
+        raise WorkerStartError(f"the fork server ended at its start (exit code {code}); its output is above")
 
     def fork(self, pipe: int, output: int, *, fresh: bool) -> int:
-        """Have a child made that has these two descriptors, and return its process id.
+        """Fork a child with these two descriptors, and return its process id.
 
         Raises:
-            WorkerStartError: not even a new fork server can make one.
-            ScarcityError: the system has no process or descriptor for it now.
+            WorkerStartError: even a new fork server can't make one.
+            ResourcesExhaustedError: the system has no process or descriptor for it now.
         """
         for _ in range(START_TRIES):
             self.await_ready()
@@ -206,11 +204,11 @@ class ForkServerHandle:
         raise WorkerStartError(f"the fork server died {START_TRIES} times when it was asked for a child")
 
     def read(self) -> None:
-        """Take the reports that have come; a fork server that is gone is replaced."""
+        """Read new reports; replace a fork server that has ended."""
         if not self._ready and self._has_more():
-            self.await_ready()  # else what a new one says first would wake the loop for ever
+            self.await_ready()  # else a new one's first message would wake the loop forever
         while self._ready and self._has_more():
-            answer = self._hear()
+            answer = self._receive()
             if isinstance(answer, Reaped):
                 self.reports.append(answer)
             elif isinstance(answer, ForkServerGone):
@@ -219,18 +217,18 @@ class ForkServerHandle:
                 return
 
     def hang_up(self) -> None:
-        """End every wait for its word, from now on; from any thread."""
+        """End all waits for its answers from now on; callable in any thread."""
         self._hung_up = True
         with contextlib.suppress(OSError):
             self._line.shutdown(socket.SHUT_RDWR)
 
     def end(self) -> None:
-        """Have it leave with all below it; one that does not in time is killed, and its death told."""
+        """Let it end with its descendants; kill it after a timeout, and call `on_death`."""
         self._hung_up = True
         self._connection.close()
         self._line.close()
         if not self._ready:
-            self._process.terminate()  # while it imports it hears nothing else
+            self._process.terminate()  # during imports it reads no messages
         try:
             self._process.wait(LEAVE_S)
         except subprocess.TimeoutExpired:
@@ -264,14 +262,14 @@ class ForkServerHandle:
         self.start()
 
     def _expect_fit(self, preloaded: Preloaded) -> None:
-        """Raise the error of what was preloaded: the user's own where the module is the user's."""
+        """Raise the error of a preload: ConfigError if the module is the user's."""
         if preloaded.of_users:
             raise ConfigError(f"hpo.preload: {preloaded.error.rstrip()}")
         if preloaded.error:
             raise WorkerStartError(preloaded.error)
 
     def _leave_out(self, preloaded: Preloaded) -> None:
-        """Start again without a module of the user's that forks can't live with."""
+        """Start again without a module of the user's that forks can't use."""
         self.warning = " · ".join(filter(None, (self.warning, f"hpo.preload: {preloaded.error}")))
         users = tuple(name for name in self._imports.users if name != preloaded.unfit)
         self._imports = replace(self._imports, users=users)
@@ -279,10 +277,10 @@ class ForkServerHandle:
 
     def _expect_wanted(self) -> None:
         if self._hung_up:
-            raise WorkerStartError("no child can be started any more: the sweep is being cleared away")
+            raise WorkerStartError("no child can be started any more: the sweep is ending")
 
     def _fork(self, pipe: int, output: int, *, fresh: bool) -> Forked | NotForked | ForkServerGone:
-        """Ask for a child; what comes before the answer is of others."""
+        """Request a child; other reports may come before the answer."""
         self._tokens += 1
         try:
             self._connection.send(Fork(self._tokens, fresh))
@@ -290,7 +288,7 @@ class ForkServerHandle:
         except OSError:
             return ForkServerGone()
         while True:
-            match self._hear():
+            match self._receive():
                 case Forked(token) | NotForked(token) as answer if token == self._tokens:
                     return answer
                 case Reaped() as reaped:
@@ -298,8 +296,8 @@ class ForkServerHandle:
                 case ForkServerGone() as gone:
                     return gone
 
-    def _hear(self) -> ForkServerAnswer:
-        """Wait for what it says next."""
+    def _receive(self) -> ForkServerAnswer:
+        """Wait for its next message."""
         try:
             answer: ForkServerAnswer = self._connection.recv()
         except (EOFError, OSError):
@@ -307,7 +305,7 @@ class ForkServerHandle:
         return answer
 
     def _has_more(self) -> bool:
-        """Whether `_hear` would not wait: it has said something, or its line is broken."""
+        """Return whether `_receive` would return at once: with a message, or a broken socket."""
         try:
             return self._connection.poll()
         except OSError:

@@ -1,8 +1,8 @@
-"""Workers' output: all of it into each slot's log, and by whole lines to whoever watches.
+"""Writes workers' output into each slot's log, and passes whole lines to the user's display.
 
-A thread of its own, so that a worker that prints 100 MB, or a terminal that was
-stopped by Ctrl-S, holds up no decision. What a progress bar overwrites by carriage
-returns is in the log as it came; watchers get the last state of such a line.
+It has a thread of its own, so that neither a worker that prints 100 MB nor a terminal stopped by Ctrl-S
+delays a decision. The log keeps what a progress bar overwrites by carriage returns; the display gets the
+line's last state.
 """
 
 from __future__ import annotations
@@ -21,29 +21,30 @@ from typing import BinaryIO, Final
 from parallel_hpo.core.types import Slot
 
 LOG_CAP_BYTES: Final = 256 * 1024 * 1024
-"""A log grows to this size; a note says that the rest is not kept."""
+"""Maximum size of a log; a note ends a full one."""
 CHUNK_BYTES: Final = 65536
 LINE_CAP_BYTES: Final = 65536
-"""A line that is longer is passed on in pieces."""
+"""Maximum line; longer ones are passed on in pieces."""
 CLOSE_LIMIT_S: Final = 2.0
-"""All writers are dead when the pump is closed; one that can't be killed may still hold its pipe."""
+"""Timeout of closing, in seconds: a writer that can't be killed may still hold its pipe."""
 
 TAIL_LINES: Final = 200
 TAIL_LINE_CHARS: Final = 10_000
-"""So much of a run's last lines is kept in memory."""
+"""Limits of a run's last lines kept in memory."""
 TAIL_READS: Final = 64
-"""A tail has all that was printed when it was asked for, unless that is 4 MB: a slot may never be silent."""
+"""Maximum reads for a tail (4 MB): it has all output until the request, but a slot may print without
+pause."""
 
 _Tail = partial[deque[str]](deque, maxlen=TAIL_LINES)
 
 
 class LineCutter:
-    """Cuts a stream into lines; a carriage return starts its line anew."""
+    """Cuts a stream into lines; a carriage return restarts its line."""
 
     def __init__(self) -> None:
         self._rest = b""
         self._in_pieces = False
-        """Whether a part of the unfinished line was passed on already."""
+        """A part of the unfinished line was passed on already."""
 
     def feed(self, data: bytes) -> list[str]:
         """Return the lines that `data` completes, without their ends."""
@@ -51,8 +52,8 @@ class LineCutter:
         if lines and self._in_pieces:
             self._in_pieces = False
             if not lines[0].rstrip(b"\r"):
-                del lines[0]  # the end of a line whose pieces were passed on
-        # Of an unfinished line only what is after its last carriage return can still be seen.
+                del lines[0]  # the end of a line passed on in pieces
+        # Of an unfinished line, only the text after its last carriage return is visible.
         visible = self._rest.rstrip(b"\r")
         self._rest = visible[visible.rfind(b"\r") + 1 :] + self._rest[len(visible) :]
         if len(self._rest) > LINE_CAP_BYTES:
@@ -62,11 +63,11 @@ class LineCutter:
 
     @property
     def unfinished(self) -> list[str]:
-        """What is visible of a line that has no end yet."""
+        """Return the visible part of an unfinished line."""
         return [_last_state(self._rest)] if self._rest else []
 
     def end(self) -> list[str]:
-        """Return what the stream ended with, if that had no line end."""
+        """Return the last line of the stream, if it had no line end."""
         rest, self._rest = self._rest, b""
         return [_last_state(rest)] if rest else []
 
@@ -77,7 +78,7 @@ def _last_state(line: bytes) -> str:
 
 
 class Log:
-    """One slot's `output.log`: appended to over restarts, up to a cap."""
+    """One slot's `output.log`, continued over restarts, up to a maximum size."""
 
     def __init__(self, path: Path, cap_bytes: int = LOG_CAP_BYTES) -> None:
         self._path = path
@@ -86,7 +87,7 @@ class Log:
         self.write(b"")
 
     def write(self, data: bytes) -> None:
-        """Append; a full disk, or a lack of descriptors, loses output, never a run."""
+        """Append; a full disk or a lack of descriptors loses output, but never a run."""
         try:
             file = self._file or self._open()
             if self._left <= 0:
@@ -110,15 +111,15 @@ class Log:
 
 
 class OutputPump(threading.Thread):
-    """Reads all workers' output; `watch` gets (slot, line) in this thread."""
+    """Reads all workers' output; `show` gets (slot, line) in this thread."""
 
-    def __init__(self, folder: Path, watch: Callable[[Slot, str], None]) -> None:
+    def __init__(self, folder: Path, show: Callable[[Slot, str], None]) -> None:
         super().__init__(name="parallel_hpo-output", daemon=True)
         self._folder = folder
-        self._watch = watch
+        self._show = show
         self._selector = selectors.DefaultSelector()
-        self._bell, self._bell_end = os.pipe()
-        self._selector.register(self._bell, selectors.EVENT_READ)
+        self._wakeup, self._wakeup_end = os.pipe()
+        self._selector.register(self._wakeup, selectors.EVENT_READ)
         self._lock = threading.Lock()
         self._new: list[tuple[int, Slot]] = []
         self._logs: dict[Slot, Log] = {}
@@ -135,45 +136,45 @@ class OutputPump(threading.Thread):
         return active
 
     def begin_tail(self, slot: Slot) -> None:
-        """Forget what the slot has printed: what it prints from now on is another run's."""
+        """Drop the slot's last lines: a new run begins."""
         with self._lock:
             self._tails[slot] = _Tail()
 
     def tail(self, slot: Slot) -> Future[list[str]]:
-        """Return, once it is read, the last lines that the slot has printed until now."""
+        """Return the slot's last lines up to now, once they are read."""
         asked: Future[list[str]] = Future()
         with self._lock:
             self._asked.append((slot, asked))
-        os.write(self._bell_end, b"?")
+        os.write(self._wakeup_end, b"?")
         return asked
 
     def add(self, fd: int, slot: Slot) -> None:
-        """Read `fd` as the output of `slot` until its end, and close it then."""
+        """Read `fd` as the output of `slot` until its end, then close it."""
         with self._lock:
             self._new.append((fd, slot))
-        os.write(self._bell_end, b"+")
+        os.write(self._wakeup_end, b"+")
 
     def close(self) -> None:
-        """Take what is left (all writers are dead) and end the thread."""
+        """Read the rest (all writers have ended), and end the thread."""
         self._closing = True
-        os.write(self._bell_end, b"-")
+        os.write(self._wakeup_end, b"-")
         self.join(CLOSE_LIMIT_S)
         if self.is_alive():
             return
         for log in self._logs.values():
             log.close()
-        for fd in (self._bell, self._bell_end):
+        for fd in (self._wakeup, self._wakeup_end):
             os.close(fd)
         self._selector.close()
 
     def run(self) -> None:
         while not self._closing or self._streams or self._new:
             for key, _ in self._selector.select():
-                if key.fd == self._bell:
-                    os.read(self._bell, 4096)
+                if key.fd == self._wakeup:
+                    os.read(self._wakeup, 4096)
                     self._take_new()
                     self._answer()
-                elif key.fd in self._streams:  # its end may have been read for an answer
+                elif key.fd in self._streams:  # its end may have been read for a tail
                     self._read(key.fd)
         self._answer()
 
@@ -187,7 +188,7 @@ class OutputPump(threading.Thread):
             self._selector.register(fd, selectors.EVENT_READ)
 
     def _answer(self) -> None:
-        """Give the tails that were asked for, after what is still in their slots' pipes."""
+        """Answer requests for tails, after reading the rest of their slots' pipes."""
         with self._lock:
             asked, self._asked = self._asked, []
         for slot, tail in asked:
@@ -217,7 +218,7 @@ class OutputPump(threading.Thread):
         with self._lock:
             self._tails[slot].extend(line[:TAIL_LINE_CHARS] for line in lines)
         for line in lines:
-            self._watch(slot, line)
+            self._show(slot, line)
 
 
 def worker_folder(folder: Path, slot: Slot) -> Path:
@@ -226,5 +227,5 @@ def worker_folder(folder: Path, slot: Slot) -> Path:
 
 
 def log_path(folder: Path, slot: Slot) -> Path:
-    """Return where a slot's output is kept."""
+    """Return the path of a slot's log."""
     return worker_folder(folder, slot) / "output.log"

@@ -1,14 +1,12 @@
-"""The supervisor's side of the fork server: make children, hear of their ends, kill them.
+"""The session's side of the fork server: starts children, collects their ends, kills them (`ChildPool`).
 
     ChildPool ──socket──▶ fork server process ──▶ children (workers, calls)
 
-Kept alive through the death of the fork server itself: its children come to the
-supervisor (a child subreaper meanwhile), which then watches them by pidfd, and a
-new fork server makes the next ones. Without policy: it knows processes only.
+If the fork server dies, its children become the session's (a child subreaper), which watches them by pidfd,
+and a new fork server makes the next ones.
 
-Calls of functions in children, where wandb may be imported, waited for with a deadline.
-
-They hear no stops: the main thread makes them through `StopAware.call`, and closes the children after a stop.
+`ChildCalls` calls functions in children, where wandb may be imported, with a timeout. These calls don't
+notice stops: the main thread makes them through `StopAware.call`, and closes the children after a stop.
 """
 
 from __future__ import annotations
@@ -42,17 +40,18 @@ from parallel_hpo.worker import tree
 from parallel_hpo.worker.preload import Imports
 
 PRELOAD = ("wandb", "parallel_hpo.worker.worker")
-"""What every worker needs; wandb alone is 0.5 s of each start."""
+"""Modules that every worker needs; wandb alone takes 0.5 s of each start."""
 HANG_UP_S: Final = 0.1
-"""How often a thread is told, while the pool is being closed, that it waits in vain."""
+"""Interval in seconds of `hang_up` while the pool closes and another thread waits for the fork server."""
 BUSY_S: Final = 0.05
-"""A spawn takes milliseconds; one that takes longer is not waited for by who has others to hear."""
+"""Timeout in seconds for another thread's spawn, which takes milliseconds, so that the loop stays
+responsive."""
 BLIND_S: Final = 0.2
-"""How often children are looked at whose ends nothing tells of."""
+"""Poll interval in seconds for children whose ends nothing reports."""
 
 
 class ChildPool:
-    """All children of one sweep; may be used from more than one thread."""
+    """All children of one sweep; usable from several threads."""
 
     def __init__(
         self,
@@ -64,10 +63,14 @@ class ChildPool:
         command: tuple[str, ...] = COMMAND,
         open_pidfd: Callable[[int], int | None] = open_pidfd,
     ) -> None:
-        """`environment` is the fork server's, and has a MARK; `fresh`: each child is a new interpreter.
+        """Keep the arguments; `open` starts the fork server.
 
-        `preload` are the user's own modules, found on `sys_path`; empty: on that of the fork server.
-        `command` starts the fork server, given its socket and what to import.
+        Args:
+            environment: the fork server's, with a MARK.
+            fresh: each child is a new interpreter.
+            preload: the user's modules to import once.
+            sys_path: where to find these; empty: the fork server's own path.
+            command: starts the fork server, with its socket and imports as arguments.
         """
         imports = Imports() if fresh else Imports(PRELOAD, preload, sys_path)
         self._server = ForkServerHandle(environment, imports, command=command, on_death=self._take_orphans)
@@ -81,67 +84,67 @@ class ChildPool:
         self._closed = False
 
     def open(self) -> None:
-        """Start the fork server without waiting for it to be ready."""
+        """Start the fork server, without waiting until it is ready."""
         self._was_subreaper = tree.become_subreaper()
         self._server.start()
 
     def wait_until_ready(self) -> None:
-        """Wait for the fork server's imports; raises the error, with their traceback, if one failed.
+        """Wait for the fork server's imports; errors have the traceback.
 
         Raises:
-            ConfigError: a module that the user wants preloaded can't be.
-            WorkerStartError: the fork server can't start, or the pool is closed meanwhile.
+            ConfigError: a module of `hpo.preload` can't be imported.
+            WorkerStartError: the fork server can't start, or the pool was closed.
         """
         with self._lock:
             self._server.await_ready()
 
     @property
     def warning(self) -> str:
-        """What the user should know of what was preloaded, once the fork server is ready."""
+        """Return a warning about preloaded modules, once the fork server is ready."""
         return self._server.warning
 
     @property
     def line(self) -> int:
-        """The descriptor that is readable when `collect` has something to do."""
+        """Return the descriptor that is readable when `collect` is due."""
         return self._server.fileno()
 
     @property
     def orphan_fds(self) -> list[int]:
-        """Descriptors of children without a fork server; readable at their ends, which `collect` takes."""
+        """Return descriptors of children without a fork server; readable at their ends."""
         with self._if_free() as free:
             orphans = self._orphans if free else ()
             return [fd for pid in orphans if (fd := self._children[pid].pidfd) is not None]
 
     @property
     def look_after_s(self) -> float | None:
-        """After so long `collect` is due though nothing is readable; None: all ends are told of.
+        """Return the poll interval for `collect` in seconds; None: descriptors report all ends.
 
-        Where there are no pidfds (macOS), nothing tells of the end of a child without a fork server.
+        Without pidfds (macOS), nothing reports the end of a child without a fork server.
         """
         with self._if_free() as free:
             blind = not free or any(self._children[pid].pidfd is None for pid in self._orphans)
         return BLIND_S if blind else None
 
     def spawn(self, calling: WorkerSpec | ChildCall) -> Child:
-        """Make a child and tell it what it is to be.
+        """Start a child and send it its spec.
 
         Raises:
-            WorkerStartError: not even a new fork server can make one, or the pool is closed.
-            ScarcityError: the system has no process or descriptor for it now.
+            WorkerStartError: even a new fork server can't make one, or the pool is closed.
+            ResourcesExhaustedError: the system has no process or descriptor for it now.
         """
         with self._lock:
             if self._closing:
-                raise WorkerStartError("no child can be started any more: the sweep is being cleared away")
+                raise WorkerStartError("no child can be started any more: the sweep is ending")
             child = self._spawn()
             self._children[child.pid] = child
-        with contextlib.suppress(OSError):  # it may be dead already, as its end will say
+        with contextlib.suppress(OSError):  # it may have died already; its end will be reported
             child.connection.send(calling)
         return child
 
     def collect(self) -> list[tuple[Reaped, Child]]:
-        """Return the children that ended since the last call, each with nothing of its tree left.
+        """Return the children that ended since the last call, with their whole trees.
 
-        Their pipes may still hold what they said last; whoever spawned them closes those.
+        Their pipes may still have last messages; the caller closes these pipes.
         """
         with self._if_free() as free:
             if not free:
@@ -157,9 +160,9 @@ class ChildPool:
 
     @contextlib.contextmanager
     def _if_free(self) -> Iterator[bool]:
-        """Take the lock, unless another thread spawns a child, which may wait for imports or hang.
+        """Take the lock, unless another thread is spawning a child, which may wait for imports or hang.
 
-        The supervisor's loop must go on hearing stops meanwhile.
+        The loop must stay responsive to stops.
         """
         free = self._lock.acquire(timeout=BUSY_S)
         try:
@@ -169,10 +172,10 @@ class ChildPool:
                 self._lock.release()
 
     def close(self) -> None:
-        """Kill whatever is left and end the fork server; nothing of the sweep's children lives afterwards."""
+        """Kill all children that are left, and end the fork server."""
         self._closing = True
         while not self._lock.acquire(timeout=HANG_UP_S):
-            self._server.hang_up()  # a thread that was given up waits for its word
+            self._server.hang_up()  # an abandoned thread waits for its answer
         try:
             if not self._closed:
                 self._closed = True
@@ -190,7 +193,7 @@ class ChildPool:
             child.end()
             child.connection.close()
         self._children.clear()
-        tree.clear_all(lambda mark: mark == self._mark, tempfile.gettempdir())  # of those that were killed
+        tree.clear_all(lambda mark: mark == self._mark, tempfile.gettempdir())  # files of killed processes
         tree.become_subreaper(self._was_subreaper)
 
     def _spawn(self) -> Child:
@@ -211,7 +214,7 @@ class ChildPool:
     # --- children whose fork server died -------------------------------------------
 
     def _take_orphans(self) -> None:
-        """Note that the fork server is dead; its children have come to us."""
+        """Take over the children of a dead fork server."""
         told = {reaped.pid for reaped in self._server.reports}
         self._orphans.update(self._children.keys() - told)
 
@@ -224,9 +227,9 @@ class ChildPool:
                 self._server.reports.append(Reaped(pid, status))
 
     def _kill_strays(self) -> None:
-        """Kill children of ours that bear the sweep's mark and are none of its known children.
+        """Kill our children that have the sweep's owner id and are not in the pool.
 
-        The user's own children lack the mark, so that they are left alone.
+        The user's own children have no owner id, and stay.
         """
         known = {*self._children, self._server.pid} if not self._closed else set()
         while strays := [child for child in psutil.Process().children() if self._is_stray(child, known)]:
@@ -244,16 +247,16 @@ class ChildPool:
 
 
 KEPT_OUTPUT_BYTES: Final = 20_000
-"""Of what a call prints, so much of the end is kept for the error message."""
+"""Bytes of a call's last output kept for the error message."""
 SCARCE_S: Final = 0.5
-"""Between two tries where the system has no process or descriptor for a call."""
+"""Wait in seconds between tries if the system lacks a process or descriptor."""
 
 
 class ChildCalls:
-    """Makes calls, each in a child of its own."""
+    """Calls functions, each in its own child."""
 
     def __init__(self, children: ChildPool, surroundings: ChildSetup) -> None:
-        """`surroundings` are every child's, but for the variables of its own."""
+        """`surroundings` are common to all children; each call may add variables."""
         self._children = children
         self._surroundings = surroundings
 
@@ -263,7 +266,7 @@ class ChildCalls:
         """Return what `function` ("module:name") returned.
 
         Raises:
-            BackendError: it raised (its exception in words), died, or took longer than `limit_s`.
+            BackendError: it raised (with its message), died, or took longer than `limit_s`.
         """
         own = replace(self._surroundings, environment={**self._surroundings.environment, **environment})
         child = self._spawn(ChildCall(own, function, arguments), limit_s)
@@ -298,7 +301,7 @@ class ChildCalls:
             if child.output in ready:
                 data = os.read(child.output, 65536)
                 if not data:
-                    sources.remove(child.output)  # it has closed its streams and goes on
+                    sources.remove(child.output)  # it has closed its streams and continues
                 printed = (printed + data)[-KEPT_OUTPUT_BYTES:]
             if child.connection in ready:
                 return _receive(child, printed)

@@ -1,14 +1,12 @@
-"""Takes what two kills at once may have left: a dead supervisor's processes and folders, nobody's any more.
+"""Removes processes and folders of dead sessions (`reap_leftovers`), and reports workers' memory
+(`MemoryWatch`).
 
-Every process of a sweep bears its supervisor's mark in the environment that it got
-when its program started, which forks without exec keep. A mark names the supervisor by pid and
-start, so that a reused pid is told apart, and the pid namespace, so that a
-container's sweep is never judged from outside of it. No step of the wall clock changes a mark's meaning.
+All processes of a sweep have an owner id in their environment, which forks inherit. It names the session by
+pid and start time, so a reused pid is told apart, and by pid namespace, so a container's sweep is never
+judged from outside. Changes of the wall clock don't affect it.
 
-What each worker's process tree holds in memory, for whoever watches: looked at by a thread of its own.
-
-A limit of memory is the loop's business, which looks twice a second. Here it is worth a fiftieth of a
-core at the most: reading how a large process's pages are shared takes milliseconds.
+`MemoryWatch` serves the display only; the loop itself enforces the memory limit, twice a second. It may use
+a fiftieth of a core: reading how a large process shares its pages takes milliseconds.
 """
 
 from __future__ import annotations
@@ -30,14 +28,15 @@ from parallel_hpo.core.types import Slot
 from parallel_hpo.worker import tree
 
 MARK: Final = tree.MARK
-"""In the environment of the fork server, of the sweep server, and so of all below them: whose they are."""
+"""Variable with the owner id, in the environment of the fork server, the sweep server and all their
+descendants."""
 
 
 @dataclass(frozen=True, slots=True)
 class OwnerId:
-    """Whose a process is: a supervisor by its pid, its start, its pid namespace, and the machine's boot.
+    """A session by its pid, its start, its pid namespace, and the machine's boot.
 
-    A start begins with a letter: versions that reckoned it by the time of day take it for no mark of theirs.
+    The start has a letter first, so that old versions, which used the time of day, don't misread it.
     """
 
     pid: int
@@ -50,7 +49,7 @@ class OwnerId:
 
     @classmethod
     def read(cls, text: str) -> Self | None:
-        """Return the mark that `text` begins with; None: it is none of ours."""
+        """Return the owner id at the start of `text`, None if there is none."""
         pid, started, namespace, boot, *_ = [*text.split("_"), "", "", "", ""]
         numbers = (pid, started[1:], namespace)
         if (
@@ -63,19 +62,19 @@ class OwnerId:
 
 
 def make_mark(token: str | None = None) -> str:
-    """Return a mark of this process's own, of letters, digits and underscores, as a worker's label needs.
+    """Return an owner id of this process, of letters, digits and underscores, as worker labels need.
 
-    `token` stands at its end, for whoever is to know it again; None: something random.
+    `token` is its end, for recognition; None: random.
     """
     here = OwnerId(os.getpid(), start_of(os.getpid()) or 0, _namespace(), _boot())
     return f"{here}_{token or secrets.token_hex(4)}"
 
 
 def start_of(pid: int) -> int | None:
-    """Return when a process started, which no other process of its pid shares; None: it does not run.
+    """Return a process's start time, which tells apart processes with the same pid; None: it does not run.
 
-    On Linux in ticks since the boot (proc(5), field 22 of stat): what is reckoned from the boot's
-    time of day moves when the clock is set. Elsewhere the kernel keeps the time of day of the start itself.
+    On Linux in ticks since the boot (proc(5), field 22 of stat), as a time of day moves when the clock is
+    set. Elsewhere the kernel stores the start's time of day.
     """
     try:
         words = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
@@ -95,13 +94,13 @@ def _started_by_psutil(pid: int) -> int | None:
 
 
 def reap_leftovers(processes: Iterable[psutil.Process] | None = None) -> int:
-    """Kill processes whose supervisor is dead, with all below them; return how many were found."""
+    """Kill process trees of dead sessions, and remove their folders; return how many were found."""
     found = [
         process
         for process in (_that_may_bear_a_mark() if processes is None else processes)
         if _is_left_over(process)
     ]
-    # Those that are killed can't clear theirs themselves any more.
+    # Killed processes can't remove their folders themselves.
     folders = {tempfile.gettempdir(), *map(_temporary_folder_of, found)}
     for process in found:
         tree.kill_tree(process)
@@ -118,9 +117,9 @@ def _temporary_folder_of(process: psutil.Process) -> str:
 
 
 def _that_may_bear_a_mark() -> Iterator[psutil.Process]:
-    """Return the processes of this machine at which it is worth looking.
+    """Yield the processes of this machine that may have an owner id.
 
-    On Linux whether the word is there at all is seen at a fifth of what psutil's look takes.
+    On Linux, searching the variable's name takes a fifth of the time of psutil's parsing.
     """
     if not Path("/proc/self/environ").exists():
         yield from psutil.process_iter()
@@ -139,7 +138,7 @@ def _is_left_over(process: psutil.Process) -> bool:
 
 
 def is_dead(text: str) -> bool:
-    """Whether a mark names a supervisor that is dead; of another boot it may be another machine's."""
+    """Return whether an owner id names a dead session; one of another boot may be another machine's."""
     mark = OwnerId.read(text)
     if mark is None or (mark.namespace, mark.boot) != (_namespace(), _boot()):
         return False
@@ -153,7 +152,7 @@ def _namespace() -> int:
 
 
 def _boot() -> str:
-    """Return what tells this boot of the machine from others: a mark may have been kept in a file."""
+    """Return an id of this boot of the machine, as owner ids may be kept in files."""
     with suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text().partition("-")[0]
     return "0"
@@ -161,11 +160,11 @@ def _boot() -> str:
 
 LOOK_EVERY_S: Final = 2.0
 REST: Final = 50
-"""After a round, so many times as long as it took passes at least before the next one."""
+"""Minimum pause after a round, as a multiple of its duration."""
 
 
 class MemoryWatch(threading.Thread):
-    """Tells of each slot's worker, in MB of 2**20 bytes, in turn."""
+    """Reports the memory of each slot's worker, in MB of 2**20 bytes."""
 
     def __init__(
         self,
@@ -183,12 +182,12 @@ class MemoryWatch(threading.Thread):
         self._closing = threading.Event()
 
     def add(self, slot: Slot, pid: int) -> None:
-        """Look at this process as the slot's worker."""
+        """Watch this process as the slot's worker."""
         with self._lock:
             self._pids[slot] = pid
 
     def remove(self, slot: Slot) -> None:
-        """Look at none in this slot."""
+        """Stop watching the slot."""
         with self._lock:
             self._pids.pop(slot, None)
 

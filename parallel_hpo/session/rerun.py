@@ -30,7 +30,7 @@ from parallel_hpo.core.errors import ExitCode, ParallelHPOError, TargetError, Us
 from parallel_hpo.core.pool_messages import version_differences
 from parallel_hpo.core.types import Program, RunId, SweepPath, Target
 from parallel_hpo.pickling.main import from_fact, kept_in
-from parallel_hpo.pickling.payload import from_text, lay_down
+from parallel_hpo.pickling.payload import from_text, install_main
 from parallel_hpo.processes.environment import CLIENT_HIDDEN, LEAKED, PATIENCE
 from parallel_hpo.records.folders import KnownSweep
 from parallel_hpo.records.reader import RunRow
@@ -134,7 +134,7 @@ def _main_of_pool(known: KnownSweep) -> PickledMain | Target | Program:
     text = known.facts.get(POOL_MAIN)
     if not text:
         raise UsageError(f"{known.sweep_id}: its pool has no main: each machine brought its own by `join`")
-    return lay_down(from_text(text), known.folder)
+    return install_main(from_text(text), known.folder)
 
 
 @contextmanager

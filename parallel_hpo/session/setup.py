@@ -28,7 +28,7 @@ from parallel_hpo.core.types import Program, StopKind, SweepPath, Target
 from parallel_hpo.count.policy import Launch
 from parallel_hpo.devices.library import OpenLibrary, no_library, opened
 from parallel_hpo.devices.placing import SlotAssignment, SweepDevices, open_driver
-from parallel_hpo.pickling.main import name_of, pack_main, why_heavy
+from parallel_hpo.pickling.main import name_of, pack_main, weight_problem
 from parallel_hpo.processes.environment import CLIENT_HIDDEN, base_environment, make_room_for
 from parallel_hpo.processes.pool import ChildCalls, ChildPool
 from parallel_hpo.processes.reaper import MARK, make_mark, reap_leftovers
@@ -91,7 +91,7 @@ def supervise(
             keep_configuration=launch.keep_configuration,
             name=name_of(main),
         )
-        if heavy := why_heavy(main, packed):
+        if heavy := weight_problem(main, packed):
             observer(Message(heavy, warning=True))
         stack.enter_context(SignalsTaken(control))
         return SessionSetup(setting, environment, stack, open_library).perform(launch.resume)

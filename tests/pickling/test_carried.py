@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from parallel_hpo.core.types import Program, Target
-from parallel_hpo.pickling.payload import MOST_FILE_BYTES, from_text, lay_down, to_text
+from parallel_hpo.pickling.payload import MOST_FILE_BYTES, from_text, install_main, to_text
 
 MAIN = "def main(): ..."
 NAMES = [Target("code/train.py", "main", ("--fast",)), Program("code/train.py", ("${program}", "${args}"))]
@@ -29,7 +29,7 @@ def text(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize("text", NAMES, indirect=True)
 def test_a_machine_without_the_file_gets_it_into_its_own_folder(text: str, tmp_path: Path) -> None:
     for _ in range(2):  # as a second machine with the same folder does
-        found = lay_down(from_text(text), Path("sweeps/abc"))
+        found = install_main(from_text(text), Path("sweeps/abc"))
     assert isinstance(found, Target | Program)
     place = tmp_path / "machine/sweeps/abc/main/train.py"
     assert found.file == str(place)
@@ -42,7 +42,7 @@ def test_a_machine_without_the_file_gets_it_into_its_own_folder(text: str, tmp_p
 def test_a_machine_with_a_file_of_that_name_uses_its_own(text: str) -> None:
     Path("code").mkdir()
     Path("code/train.py").write_text("def main(): return 1")
-    assert lay_down(from_text(text), Path("sweeps")) in NAMES
+    assert install_main(from_text(text), Path("sweeps")) in NAMES
     assert not Path("sweeps").exists()
 
 

@@ -205,6 +205,6 @@ def test_a_closure_that_holds_a_secret_is_not_kept(sweep: RealSweep) -> None:
     assert not list(sweep.directory.glob("*/main.pickle"))
     again = rerun(sweep, "best")
     assert again.returncode == 2
-    assert "it holds the value of a variable with a secret's name" in again.stderr
+    assert "it contains the value of a variable with a secret's name" in again.stderr
     held = [path for path in sweep.directory.rglob("*") if path.is_file() and not path.is_symlink()]
     assert not [path for path in held if b"hush-hush-hush" in path.read_bytes()]

@@ -14,7 +14,7 @@ from typing import Any, Final
 import pytest
 
 from parallel_hpo.core.child_spec import PickledMain, SharedMemory
-from parallel_hpo.pickling.main import pack_main, why_heavy
+from parallel_hpo.pickling.main import pack_main, weight_problem
 from tests.commanding import CommandLine
 
 BE_A_WORKER: Final = """
@@ -224,7 +224,8 @@ def main():
     assert isinstance(main.payload, SharedMemory)
     assert len(pickle.dumps(main)) < 10_000
     assert [travelled.call(), travelled.call()] == [[1, 7_999_999, True]] * 2
-    said = why_heavy(travelled.names["main"], main)
+    said = weight_problem(travelled.names["main"], main)
+    assert said is not None
     assert said.startswith("main takes 64 MB with all that it uses (data 64 MB), and every worker")
     assert said.endswith("load such data inside the function, from a file")
 
@@ -238,7 +239,7 @@ def main(): return len(helper())
     travelled = travel(source)
     assert isinstance(travelled.packed.payload, SharedMemory)
     assert travelled.call() == 1_000_000
-    assert why_heavy(travelled.names["main"], travelled.packed) == ""
+    assert weight_problem(travelled.names["main"], travelled.packed) is None
 
 
 def test_the_memory_is_given_back_with_the_sweep(worker: Worker) -> None:
