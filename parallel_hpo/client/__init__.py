@@ -1,6 +1,5 @@
-"""Start, watch and reach a sweep server, the embedded one or W&B's own.
+"""Start, watch and call a sweep server: the embedded one, another of ours, or W&B's.
 
-Workers and this room meet the server through the wandb client; what only the
-embedded server offers goes through its own door. Does not know the `server` room:
-it is a process to it.
+Requests go through the wandb client; those that only a server of ours has go through `ServerClient`.
+The server is another process, so `parallel_hpo.server` is not imported.
 """

@@ -1,7 +1,4 @@
-"""What a sweep server is to the supervisor, whichever it is.
-
-The variables by which a wandb client finds the embedded server, and nothing else.
-"""
+"""The interface of sweep servers for the session, and the variables that point a wandb client to a server."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from urllib.parse import urlsplit
 from parallel_hpo.core.types import RunId, SweepPath
 
 PAUSED: Final = "PAUSED"
-"""The state of a sweep that gives out no run for now."""
+"""State of a sweep that gives no runs until it is resumed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,28 +21,28 @@ class OpenedSweep:
     path: SweepPath
     url: str
     configuration: Mapping[str, Any]
-    """As the server has it: the metric of a joined sweep is known from here."""
+    """As on the server; a joined sweep's metric comes from here."""
     state: str = ""
-    """What the server calls its state; '': it was not asked."""
+    """The server's name of its state; '' if not asked."""
 
     @property
     def metric(self) -> str | None:
-        """The name of the sweep's metric, where it has one."""
+        """Name of the sweep's metric, if any."""
         return self._metric.get("name")
 
     @property
     def goal(self) -> str:
-        """Which value of it is the best: "minimize" or "maximize"."""
+        """Goal of the metric, "minimize" or "maximize"."""
         return str(self._metric.get("goal", "minimize"))
 
     @property
     def is_paused(self) -> bool:
-        """Whether it gives out no run until somebody resumes it."""
+        """Return whether it gives no runs until it is resumed."""
         return self.state == PAUSED
 
     @property
     def run_cap(self) -> int | None:
-        """How many runs the sweep may have at most; None: no limit."""
+        """Maximum number of runs of the sweep; None: no limit."""
         cap = self.configuration.get("run_cap")
         return cap if isinstance(cap, int) and cap > 0 else None
 
@@ -56,20 +53,20 @@ class OpenedSweep:
 
 @dataclass(frozen=True, slots=True)
 class SweepRequest:
-    """The sweep that is wanted: `configuration` to create one, or `sweep_id` to join one."""
+    """A request to create a sweep (`configuration`) or to join one (`sweep_id`)."""
 
     configuration: Mapping[str, Any] | None
     project: str | None
     entity: str | None
     sweep_id: str | None
     seed: int | None = None
-    """What a server of ours is to draw the parameters by; None: chance. W&B's draws as it likes."""
+    """Sampling seed for a server of ours; None: random. W&B's server ignores it."""
     reopens: bool = False
-    """Whether one that is finished is to give runs again."""
+    """Whether to reopen the sweep if it is finished."""
 
     @property
     def home(self) -> tuple[str | None, str | None]:
-        """The entity and the project that it names: in the id, by themselves, or in the configuration."""
+        """Entity and project: from the id, their own fields, or the configuration."""
         named = self.configuration or {}
         entity, project = self.entity or named.get("entity"), self.project or named.get("project")
         *given, _ = str(self.sweep_id).split("/")
@@ -78,17 +75,17 @@ class SweepRequest:
 
 @dataclass(frozen=True, slots=True)
 class AwaitedRun:
-    """A run for whose sake agents wait: another one was given it, and has not started it."""
+    """A run that was issued to an agent and not started, so that other agents wait for it."""
 
     run_id: RunId
     label: str
-    """Which worker's agent that is; empty: a stranger's."""
+    """Label of that agent's worker; '' for an agent not started by us."""
     host: str
-    """The machine that it runs on."""
+    """The agent's machine."""
 
 
 RunCall = Callable[[str, tuple[Any, ...], Mapping[str, str], float], Any]
-"""Calls "module:name" with arguments, in a child with these variables, and waits so many seconds."""
+"""Call "module:name" with arguments in a child with these variables; the last argument is a timeout in s."""
 
 
 class Backend(Protocol):
@@ -97,49 +94,49 @@ class Backend(Protocol):
     name: str
     """`local` or `wandb`, as in the configuration."""
     title: str
-    """What people are told that it is."""
+    """Displayed name."""
     keeps_login: bool
-    """Whether it takes only the keys that it gave out itself."""
+    """Whether it takes only keys that it has issued itself."""
 
     def open(self, on_lost: Callable[[str], None] = ..., on_trouble: Callable[[str], None] = ...) -> None:
-        """Start what has to be started, without waiting for it.
+        """Start the server if needed, without waiting for it.
 
-        In another thread `on_lost` is told why the server will not be back, and `on_trouble`
-        why it can't do its work for now: '' once it can again.
+        Another thread calls `on_lost` with the reason if the server is gone for good, and `on_trouble`
+        with the reason while it can't work, then with ''.
         """
 
     def open_sweep(self, order: SweepRequest, run_call: RunCall) -> OpenedSweep:
         """Create or join a sweep; raises BackendError with the server's address and answer."""
 
     def use_for(self, path: SweepPath, run_call: RunCall) -> None:
-        """Take a sweep as opened that is known to be there; nothing is asked."""
+        """Use an existing sweep, without a request."""
 
     def address_for_people(self, url: str) -> str:
-        """Return an address that a person's browser is let in by, of a page of the server's."""
+        """Return a page's URL for a person's browser, with a one-time login token if needed."""
 
     def client_environment(self, label: str) -> Mapping[str, str]:
-        """Return the variables with which the wandb client of the worker `label` finds the server."""
+        """Return the variables that point the wandb client of the worker `label` to the server."""
 
     def why_over(self, path: SweepPath) -> str:
-        """Return why the sweep gives no more runs, in words; '' while it goes on."""
+        """Return why the sweep gives no more runs; '' while it does."""
 
     def give_back(self, path: SweepPath, label: str, keep: Sequence[RunId]) -> None:
-        """Let others have the runs that a dead worker was issued and never started, all but `keep`."""
+        """Requeue the runs issued to a dead worker and never started, all but `keep`."""
 
     def end_run(self, path: SweepPath, run_id: RunId, state: str) -> None:
-        """Say that a run has ended, and how (`finished`, `killed`, …), whose process can't say so."""
+        """Set the final state (`finished`, `killed`, …) of a run whose process can't do it."""
 
     def without_own_word(self, path: SweepPath) -> Mapping[RunId, str]:
-        """Return the state of each run that has not told its end itself, where its owner may tell it."""
+        """Return the states of the runs that have not confirmed their end, if their owner may do so."""
 
     def awaited(self, path: SweepPath) -> Sequence[AwaitedRun]:
-        """Return the runs for whose sake agents wait once there is no other; none where that is not known."""
+        """Return the runs that agents wait for once there are no others; none if unknown."""
 
     def send_rest(self, folder: Path) -> None:
-        """Send what a dead run's client left unsent in the run's folder."""
+        """Send the unsent data in a dead run's folder."""
 
     def phantoms(self, path: SweepPath, known: Collection[RunId]) -> Sequence[str]:
-        """Return the runs, none of them `known`, that the server counts as running and nobody started."""
+        """Return runs that the server counts as running but nobody started; none of them is `known`."""
 
     def finish_sweep(self, path: SweepPath) -> None:
         """Set the sweep to finished."""
@@ -151,19 +148,18 @@ class Backend(Protocol):
 LOOPBACK: Final = "127.0.0.1"
 PACE: Final = "WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL"
 SENT_EVERY: Final = "1"
-"""Seconds until what a run logs is sent, for pages that show it as it comes. wandb client: 15 by itself; it
-takes whole numbers only."""
+"""Interval of sending logged data in whole seconds, for live pages. wandb client: 15 by default."""
 
 
 def client_variables(url: str, key: str, directory: Path, environment: Mapping[str, str]) -> dict[str, str]:
-    """Return a server's address, a key, what keeps other keys and proxies out, and the pace of sending.
+    """Return variables for a server's address, a key, the send interval, and against other keys and proxies.
 
-    `environment` is the user's: a pace that it names stays.
+    `environment` is the user's, whose own interval is kept.
     """
     return {
         "WANDB_BASE_URL": url,
         "WANDB_API_KEY": key,
-        "WANDB_MODE": "online",  # also where a settings file says otherwise
+        "WANDB_MODE": "online",  # overrides settings files
         "WANDB_ERROR_REPORTING": "false",
         PACE: environment.get(PACE, SENT_EVERY),
         "NETRC": str(directory / "no-netrc"),
@@ -173,7 +169,7 @@ def client_variables(url: str, key: str, directory: Path, environment: Mapping[s
 
 
 def _without_proxy(environment: Mapping[str, str], host: str) -> dict[str, str]:
-    """Return `NO_PROXY` with loopback and a host without a name added, in the spellings that clients read."""
+    """Return `NO_PROXY` with loopback and a numeric host added, in both spellings that clients read."""
     known = environment.get("NO_PROXY") or environment.get("no_proxy") or ""
     nameless = host if host != LOOPBACK and host.replace(".", "").isdigit() else ""
     value = ",".join(filter(None, [known, LOOPBACK, "localhost", nameless]))

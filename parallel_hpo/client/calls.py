@@ -1,14 +1,7 @@
-"""What is asked of a sweep server through the wandb client: calls, each in a child of its own.
+"""Calls to a sweep server through the wandb client, each in a child process.
 
-`wandb.Api()` and `wandb.sweep()` start a wandb-core in the process that calls them,
-which would then live in the user's own process. Only functions in here import wandb.
-
-Whether a W&B server can be reached and takes our key: one quick request, a call of its own.
-
-The wandb client waits minutes for a server that is away, and says little then. The request
-goes through `requests`, as the client's own do: it honours HTTPS_PROXY, NO_PROXY and
-REQUESTS_CA_BUNDLE of the environment; SSL_CERT_FILE and SSL_CERT_DIR are what wandb-core
-reads. So this runs in a child, whose environment is that of the client.
+`wandb.Api()` and `wandb.sweep()` start a wandb-core in their process, which must not be the user's. So wandb
+is imported inside functions only.
 """
 
 from __future__ import annotations
@@ -30,7 +23,7 @@ if TYPE_CHECKING:
     import requests
 
 DEFAULT_PROJECT = "uncategorized"
-"""Where W&B puts a sweep without a project."""
+"""W&B's project of sweeps without one."""
 
 FINISHED = "FINISHED"
 OVER = {
@@ -43,14 +36,14 @@ OVER = {
 GONE = "the sweep was deleted from its server"
 
 SEND_LIMIT_S = 120.0
-"""What a run left unsent may be large; no run waits for it, but the next question about the sweep does."""
+"""Timeout for sending unsent data, in seconds; only the next request about the sweep waits for it."""
 
 TORN = "incomplete record"
-"""What `wandb sync` says of a file whose writer was killed, when it has sent all that is whole in it."""
+"""Error of `wandb sync` for a file whose writer was killed; it has sent all complete records then."""
 
 
 def open_sweep(order: SweepRequest) -> OpenedSweep:
-    """Create the sweep by `wandb.sweep`, or find the one to be joined, and return where it is."""
+    """Create the sweep by `wandb.sweep`, or find the sweep to join."""
     import wandb
 
     sweep_id = order.sweep_id
@@ -71,14 +64,14 @@ def open_sweep(order: SweepRequest) -> OpenedSweep:
 
 
 def why_over(path: SweepPath) -> str:
-    """Return why the sweep gives no more runs; '' while it goes on."""
+    """Return why the sweep gives no more runs; '' while it does."""
     import wandb
 
     api: Any = wandb.Api()
     try:
         state = api.sweep(str(path)).state
     except (ValueError, wandb.errors.CommError) as error:
-        # wandb client: a server that is away is a CommError too.
+        # wandb client: an unreachable server is a CommError too.
         if "could not find sweep" in str(error).lower():
             return GONE
         raise
@@ -86,7 +79,7 @@ def why_over(path: SweepPath) -> str:
 
 
 def state_of(path: str) -> str:
-    """Return what the server calls the sweep's state."""
+    """Return the server's name of the sweep's state."""
     import wandb
 
     api: Any = wandb.Api()
@@ -94,7 +87,7 @@ def state_of(path: str) -> str:
 
 
 def open_runs(path: SweepPath) -> tuple[str, ...]:
-    """Return the ids of the sweep's runs that the server counts as running or waiting to be."""
+    """Return the ids of the sweep's running and pending runs."""
     import wandb
 
     api: Any = wandb.Api()
@@ -103,10 +96,10 @@ def open_runs(path: SweepPath) -> tuple[str, ...]:
 
 
 def send_rest(folder: str) -> None:
-    """Send what a run's client left unsent in the run's folder, as `wandb sync` does.
+    """Send the unsent data in a run's folder, as `wandb sync` does.
 
-    Older clients than 0.30 would give rows that were sent before new steps, and so send them twice; of a
-    run that was offline nothing was.
+    wandb client: before 0.30 it gives rows that were sent before new steps, and sends them twice. Offline
+    runs have no such rows.
     """
     from wandb.cli import cli
 
@@ -121,7 +114,7 @@ def send_rest(folder: str) -> None:
 
 
 def finish_sweep(path: SweepPath) -> None:
-    """Set the sweep to finished, as `wandb sweep --stop` does, unless it is over already."""
+    """Set the sweep to finished, as `wandb sweep --stop` does, unless it has ended."""
     from wandb.cli import cli
 
     if not why_over(path):
@@ -140,16 +133,19 @@ ANSWER_CHARS: Final = 300
 INSTEAD: Final = ', or use backend "local", which needs neither'
 QUERY: Final = {"query": "query Viewer { viewer { id } }"}
 _BUNDLES: Final = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
-"""Where `requests` itself looks for the certificates to be trusted."""
+"""Variables from which `requests` itself reads trusted certificates."""
 
 
 def why_out_of_reach(credentials: Credentials, instead: str = INSTEAD) -> str:
-    """Return why the server is of no use, with its address and its answer; '' where it knows us.
+    """Return why the server can't be used, with its address and its answer; '' if it accepts the key.
 
-    `instead` is what may be done where it can't be reached, besides looking for the reason.
+    One quick request, since the wandb client waits minutes for an unreachable server. It goes through
+    `requests` in the client's environment, as the client's own do, so HTTPS_PROXY, NO_PROXY and
+    REQUESTS_CA_BUNDLE apply; SSL_CERT_FILE and SSL_CERT_DIR are read by wandb-core. `instead` is an
+    alternative for the error message.
     """
     import requests
-    import wandb.apis  # noqa: F401  # lets `requests` heed WANDB_INSECURE_DISABLE_SSL
+    import wandb.apis  # noqa: F401  # makes `requests` respect WANDB_INSECURE_DISABLE_SSL
 
     url = credentials.base_url
     try:
@@ -167,7 +163,7 @@ def why_out_of_reach(credentials: Credentials, instead: str = INSTEAD) -> str:
 
 
 def trusted(environment: Mapping[str, str]) -> str | bool:
-    """Return whose certificates are trusted, as `requests` takes it; True: as it finds them by itself."""
+    """Return the trusted certificates for `requests`; True for its own default."""
     if any(environment.get(name) for name in _BUNDLES):
         return True
     names = (environment.get("SSL_CERT_FILE", ""), environment.get("SSL_CERT_DIR", ""))
@@ -175,20 +171,20 @@ def trusted(environment: Mapping[str, str]) -> str | bool:
 
 
 def _auth(credentials: Credentials) -> Any:
-    """The key as the client sends it; without one nothing, for `requests` would look for one of its own."""
+    """Return the key as the client sends it; without one nothing, lest `requests` look for its own."""
     return ("api", credentials.key) if credentials.key else lambda request: request
 
 
 def _refusal(credentials: Credentials, answer: requests.Response) -> str:
-    said = " ".join(answer.text[:ANSWER_CHARS].split())
+    body = " ".join(answer.text[:ANSWER_CHARS].split())
     what = "refuses the API key" if answer.status_code in (401, 403) else "answers"
     return (
-        f"{credentials.base_url} {what}: HTTP {answer.status_code} {answer.reason}: {said}"
+        f"{credentials.base_url} {what}: HTTP {answer.status_code} {answer.reason}: {body}"
         f" (credentials from {credentials.source})"
     )
 
 
 def _root(error: BaseException) -> BaseException:
-    """Return what an error of `requests` is about: it wraps those of the libraries below."""
+    """Return the innermost cause of an error of `requests`."""
     inner = getattr(error, "reason", None) or error.__cause__ or (error.args[0] if error.args else None)
     return _root(inner) if isinstance(inner, BaseException) else error

@@ -1,7 +1,4 @@
-"""W&B's own server, or any that speaks like it: reached through the wandb client alone.
-
-Which backend a sweep gets, and the line that says why.
-"""
+"""The backend of W&B's server, and the choice of a sweep's backend."""
 
 from __future__ import annotations
 
@@ -20,12 +17,12 @@ from parallel_hpo.core.errors import BackendError, ConfigError
 from parallel_hpo.core.types import RunId, SweepPath
 
 OPEN_LIMIT_S: Final = 60.0
-"""A server that can't be reached or refuses us is told of within this and twice CHECK_LIMIT_S at the most."""
+"""Timeout for opening a sweep, in seconds, after a check of up to 2 * CHECK_LIMIT_S."""
 ASK_LIMIT_S: Final = 60.0
 
 
 class WandbBackend:
-    """The server that the client is logged in to; a Backend."""
+    """W&B's server, or a compatible one, through the wandb client only; a Backend."""
 
     name = title = "wandb"
     keeps_login = False
@@ -38,10 +35,10 @@ class WandbBackend:
         on_lost: Callable[[str], None] = lambda why: None,
         on_trouble: Callable[[str], None] = lambda why: None,
     ) -> None:
-        """Nothing is to be started; a server that is away is waited for, as the client does."""
+        """Do nothing: the client waits for an unreachable server by itself."""
 
     def open_sweep(self, order: SweepRequest, run_call: RunCall) -> OpenedSweep:
-        """Create or join a sweep, after one quick request that tells an unreachable server from a refusal."""
+        """Create or join a sweep, after a quick check that the server is reachable and accepts the key."""
         self._run_call = run_call
         self._check()
         answer = self._call("calls:open_sweep", (order,), OPEN_LIMIT_S)
@@ -49,43 +46,43 @@ class WandbBackend:
         return answer
 
     def use_for(self, path: SweepPath, run_call: RunCall) -> None:
-        """Take a sweep as opened; W&B's client needs no more than its login."""
+        """Use an existing sweep; W&B's client needs only its login."""
         self._run_call = run_call
 
     def address_for_people(self, url: str) -> str:
-        """W&B asks a browser for its own login."""
+        """Return the URL itself: W&B asks a browser to log in."""
         return url
 
     def client_environment(self, label: str) -> Mapping[str, str]:
-        """The client finds its server by itself."""
+        """Return the server's address; the client finds its key by itself."""
         return {"WANDB_BASE_URL": self._credentials.base_url}
 
     def why_over(self, path: SweepPath) -> str:
-        """Return why the sweep gives no more runs; '' while it goes on."""
+        """Return why the sweep gives no more runs; '' while it does."""
         return str(self._call("calls:why_over", (path,), ASK_LIMIT_S))
 
     def give_back(self, path: SweepPath, label: str, keep: Sequence[RunId]) -> None:
-        """W&B takes such runs back itself, after about an hour; it offers no way to ask for it."""
+        """Do nothing: W&B requeues such runs after about an hour, and has no request for it."""
 
     def end_run(self, path: SweepPath, run_id: RunId, state: str) -> None:
-        """W&B calls a silent run crashed after about five minutes; it offers no way to say so earlier."""
+        """Do nothing: W&B sets a silent run to crashed after about five minutes, and takes no request."""
 
     def without_own_word(self, path: SweepPath) -> Mapping[RunId, str]:
-        """There is none of whose end W&B could be told."""
+        """Return nothing: W&B has no request to end a run."""
         return {}
 
     def awaited(self, path: SweepPath) -> Sequence[AwaitedRun]:
-        """W&B doesn't say: there an agent is not kept waiting for what another one has."""
+        """Return nothing: on W&B an agent does not wait for another one's runs."""
         return ()
 
     def send_rest(self, folder: Path) -> None:
-        """Send what a dead run's client left unsent in the run's folder."""
+        """Send the unsent data in a dead run's folder."""
         self._call("calls:send_rest", (str(folder),), SEND_LIMIT_S, WANDB_DIR=str(folder.parent.parent))
 
     def phantoms(self, path: SweepPath, known: Collection[RunId]) -> Sequence[str]:
-        """Return runs that the server counts as running or waiting and that are none of `known`.
+        """Return running and pending runs on the server that are not `known`.
 
-        W&B makes a run when it answers a heartbeat: where that answer was lost, nobody ever starts it.
+        W&B creates a run when it answers a heartbeat; if that answer is lost, nobody starts the run.
         """
         listed = self._call("calls:open_runs", (path,), ASK_LIMIT_S)
         assert isinstance(listed, tuple)
@@ -96,7 +93,7 @@ class WandbBackend:
         self._call("calls:finish_sweep", (path,), ASK_LIMIT_S)
 
     def close(self) -> None:
-        """Nothing was started."""
+        """Do nothing: nothing was started."""
 
     def _call(self, function: str, arguments: tuple[object, ...], limit_s: float, **more: str) -> object:
         try:
@@ -106,10 +103,10 @@ class WandbBackend:
             raise BackendError(f"{self._credentials.base_url}: {error}") from None
 
     def _check(self) -> None:
-        """Ask the server who we are; raises BackendError with its address and its answer."""
-        why = self._call("calls:why_out_of_reach", (self._credentials,), CHECK_LIMIT_S * 2)
-        if why:
-            raise BackendError(str(why))
+        """Check that the server accepts the key; raises BackendError with its address and its answer."""
+        problem = self._call("calls:why_out_of_reach", (self._credentials,), CHECK_LIMIT_S * 2)
+        if problem:
+            raise BackendError(str(problem))
 
 
 OFFLINE_MODES = ("offline", "dryrun", "disabled")
@@ -117,12 +114,12 @@ OFFLINE_MODES = ("offline", "dryrun", "disabled")
 
 @dataclass(frozen=True, slots=True)
 class ChosenBackend:
-    """The name of the backend, and why it is that one."""
+    """The name of the backend, and why it was chosen."""
 
     name: str
     reason: str
     ours: bool = False
-    """The server that the client is logged in to is one of ours."""
+    """Whether the server that the client is logged in to is one of ours."""
 
 
 def choose_backend(
@@ -132,27 +129,27 @@ def choose_backend(
     is_ours: Callable[[str], bool] = is_ours,
     why: str = "as configured",
 ) -> ChosenBackend:
-    """Return the backend that `wanted` means in this environment; `is_ours` is asked of a server's address.
+    """Return the backend for `wanted` in this environment; `is_ours` checks a server's address.
 
-    `why` is the reason for `wanted` where it is `local`.
+    `why` is the reason for `wanted` if it is `local`.
 
     Raises:
         BackendError: `wandb` without credentials.
         ConfigError: `wandb` in a mode of the client in which no run reaches the server (its runs
-            would be handed out again every hour); an address of a server that is none.
+            would be issued again every hour), or an invalid server address.
     """
     mode = find_mode(environment)
     is_off = mode.name in OFFLINE_MODES
     if wanted is BackendChoice.LOCAL:
-        return ChosenBackend("local", f"{why}; {mode.said} is ignored" if is_off else why)
+        return ChosenBackend("local", f"{why}; {mode.source} is ignored" if is_off else why)
     credentials = find_credentials(environment)
     if wanted is BackendChoice.AUTO and (is_off or not credentials.source):
         return ChosenBackend(
-            "local", mode.said if is_off else f"no credentials for {credentials.base_url} were found"
+            "local", mode.source if is_off else f"no credentials for {credentials.base_url} were found"
         )
     if is_off:
         raise ConfigError(
-            f'hpo.backend is "wandb", but {mode.said}, in which no run reaches the server:'
+            f'hpo.backend is "wandb", but {mode.source}, in which no run reaches the server:'
             ' unset WANDB_MODE and run `wandb online`, or use backend "local"'
         )
     if not credentials.source:
@@ -173,9 +170,9 @@ def make_backend(
     environment: Mapping[str, str],
     host: str = LOOPBACK,
 ) -> Backend:
-    """Return the backend of that name; nothing is started.
+    """Return the chosen backend without starting it.
 
-    `host` is the address by which the embedded server is reached.
+    `host` is the address of the embedded server.
     """
     if chosen.name == "local":
         return LocalBackend(directory, environment, host=host)

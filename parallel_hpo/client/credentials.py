@@ -1,9 +1,7 @@
-"""What wandb's client is set to: by variables, and by what `wandb init`, `offline` and `login` wrote.
+"""The wandb client's settings, credentials and mode, read as the client reads them, without a request.
 
-Whether the wandb client is logged in, and in which mode it is, from where it would look; asks no server.
-
-The places and their order are the client's own: environment, netrc, settings files. Read here without wandb,
-whose import alone takes 0.5 s; a contract test compares both.
+Sources in the client's order: environment, netrc, settings files (by `wandb init`, `offline` and `login`).
+Read without wandb, whose import takes 0.5 s; a contract test compares both.
 """
 
 from __future__ import annotations
@@ -22,22 +20,23 @@ from parallel_hpo.core.libraries import installed_client, release
 
 @dataclass(frozen=True, slots=True)
 class ClientSetting:
-    """One of the client's settings, and by what name it was given where."""
+    """One of the client's settings with its source."""
 
     value: str | None = None
-    """None: it was not."""
+    """None: not set."""
     name: str = ""
+    """Name of the variable or of the key."""
     path: Path | None = None
     """The file; None: a variable."""
 
     @property
     def within(self) -> str:
-        """The file, in words that follow the name; empty for a variable."""
+        """The file, in words that follow the name; '' for a variable."""
         return f" in {self.path}" if self.path else ""
 
 
 def client_setting(name: str, environment: Mapping[str, str]) -> ClientSetting:
-    """Return what a variable says (`WANDB_MODE` of `mode`), or else the first file that says something."""
+    """Return a setting from its variable (`WANDB_MODE` for `mode`), else from the first file that has it."""
     variable = f"WANDB_{name.upper()}"
     if value := environment.get(variable):
         return ClientSetting(value, variable)
@@ -48,8 +47,8 @@ def client_setting(name: str, environment: Mapping[str, str]) -> ClientSetting:
 
 
 def _files(environment: Mapping[str, str]) -> Iterator[tuple[Path, Mapping[str, str]]]:
-    """Return each file with its settings: the project's, which comes first, then the user's."""
-    # wandb client: the project's is looked for in the working directory, wherever WANDB_DIR is.
+    """Yield each settings file with its settings: the project's first, then the user's."""
+    # wandb client: the project's file is in the working directory, wherever WANDB_DIR is.
     project = Path(".wandb" if Path(".wandb").exists() else "wandb")
     user = environment.get("WANDB_CONFIG_DIR") or Path(environment.get("HOME", "~"), ".config", "wandb")
     for path in (project / "settings", Path(user, "settings")):
@@ -63,20 +62,20 @@ def _files(environment: Mapping[str, str]) -> Iterator[tuple[Path, Mapping[str, 
 
 CLOUD: Final = "https://api.wandb.ai"
 FORGE: Final = "https://api.forge.coreweave.com"
-"""W&B's cloud by its newer name, where clients since 0.31 log in; they take a key for the older one too."""
+"""W&B's cloud by its newer name, used by clients since 0.31; they also accept a key for the older one."""
 FORGE_SINCE: Final = (0, 31)
 _FORGE_BY_PROXY: Final = "https://forge.coreweave.com/api/wandb"
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Where the client talks to, and what it was found to be logged in with."""
+    """The client's server and its credentials."""
 
     base_url: str
     source: str
-    """Where the credentials are, in words; empty: there are none."""
+    """Source of the credentials, in words; '' if there are none."""
     key: str | None = None
-    """The API key; None where there is none, or a token instead."""
+    """The API key; None if there is none, or a token instead."""
 
     def __repr__(self) -> str:
         return f"Credentials({self.base_url!r}, {self.source!r})"
@@ -84,17 +83,17 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class Mode:
-    """The client's mode (`online`, `offline`, `disabled`, ...); empty where nothing says which."""
+    """The client's mode (`online`, `offline`, `disabled`, ...); '' if not set."""
 
     name: str = ""
-    said: str = ""
-    """How it was said: `WANDB_MODE=offline`."""
+    source: str = ""
+    """How it was set, as `WANDB_MODE=offline`."""
 
 
 def find_credentials(environment: Mapping[str, str]) -> Credentials:
-    """Return the credentials that the client would use, with `environment` as its environment.
+    """Return the credentials that the client would use with this environment.
 
-    Raises ConfigError where what is set as its server's address is none.
+    Raises ConfigError if its server's address is invalid.
     """
     base_url = _base_url(environment)
     if environment.get("WANDB_IDENTITY_TOKEN_FILE"):
@@ -110,7 +109,7 @@ def find_credentials(environment: Mapping[str, str]) -> Credentials:
 
 
 def find_mode(environment: Mapping[str, str]) -> Mode:
-    """Return in which mode the client is, which `wandb offline` writes into the project's settings file."""
+    """Return the client's mode, which `wandb offline` writes into the project's settings file."""
     mode = client_setting("mode", environment)
     return Mode(mode.value, f"{mode.name}={mode.value}{mode.within}") if mode.value else Mode()
 
@@ -130,7 +129,7 @@ def _address(url: str, where: str) -> str:
     except ValueError:
         good = False
     if not good:
-        raise ConfigError(f"{where}: {url!r} is no address of a server: it begins with http:// or https://")
+        raise ConfigError(f"{where}: {url!r} is not a server's address, such as https://HOST or http://HOST")
     return FORGE if url == _FORGE_BY_PROXY and _knows_forge() else url
 
 

@@ -1,19 +1,7 @@
-"""What a supervisor asks of a server of ours, wherever it runs and whoever has started it.
+"""Backends for servers of ours: the embedded one, which is started and watched here, and others.
 
-Some things W&B's protocol has no word for: that a worker is dead, and what became of its runs. A server
-of ours is asked for them at addresses of its own (`door`), with a key that says what its holder may do.
-
-The embedded sweep server: a process of its own, watched, restarted on the same port.
-
-Its key is made here and handed over on its standard input, which stays open: when
-this process is gone, the server ends. What it remembers is on the disk, and the
-wandb client waits for it, so that its death costs a pause and nothing else.
-
-A server of ours that somebody else has started, reached with the key that we were given.
-
-master key   a worker gets one of its own, as from the embedded server
-node's key   the same, good for as long as the node's epoch is
-other keys   workers share it
+W&B's protocol can't express some requests, such as that a worker has died. A server of ours has endpoints of
+its own for them (`ServerClient`).
 """
 
 from __future__ import annotations
@@ -49,22 +37,22 @@ from parallel_hpo.core.values import last_words
 
 
 class OwnServerBackend(ABC):
-    """A server of ours that answers; what is left of a Backend is to start and to end it."""
+    """A server of ours; subclasses add to this Backend how to start and end it."""
 
     keeps_login = True
 
     def __init__(self, door: ServerClient, directory: Path, environment: Mapping[str, str]) -> None:
-        """`directory` is where its clients find no settings of the user's."""
+        """`directory` is for its clients' settings, apart from the user's."""
         self._door = door
         self._directory = directory
         self._environment = environment
         self._sweep: str | None = None
         self._ticket_key = ""
-        """By which a browser is let in; '' where our key is too small for that."""
+        """Signs login tokens of browsers; '' if our key may not."""
 
     @abstractmethod
     def _key_of(self, label: str, sweep: str | None) -> str:
-        """Return the key of the worker `label`; for a sweep, once there is one."""
+        """Return the key of the worker `label`, for a sweep if given."""
 
     def open_sweep(self, order: SweepRequest, run_call: RunCall) -> OpenedSweep:
         """Create or join a sweep."""
@@ -76,55 +64,55 @@ class OwnServerBackend(ABC):
         return answer
 
     def use_for(self, path: SweepPath, run_call: RunCall) -> None:
-        """From now on it is this sweep that clients are given keys for."""
+        """Give clients keys for this sweep from now on."""
         self._run_call = run_call
         self._sweep = path.sweep_id
 
     def address_for_people(self, url: str) -> str:
-        """Return a page's address with a ticket in it, good for one browser within minutes."""
+        """Return a page's URL with a one-time login token, valid for minutes."""
         return keys.with_ticket(url, self._ticket_key, time.time()) if self._ticket_key else url
 
     def client_environment(self, label: str) -> Mapping[str, str]:
-        """Return the server's address, the worker's own key, and what keeps other keys and proxies out.
+        """Return variables for the server's address and the worker's own key, against other keys and proxies.
 
-        The key is good for the sweep that was opened, and no other one.
+        The key is valid for the opened sweep only.
         """
         key = self._key_of(label, self._sweep)
         return client_variables(self._door.url, key, self._directory, self._environment)
 
     def why_over(self, path: SweepPath) -> str:
-        """Return why the sweep gives no more runs; '' while it goes on."""
+        """Return why the sweep gives no more runs; '' while it does."""
         progress = self._door.ask("GET", path, "")
         return GONE if progress is None else OVER.get(str(progress["state"]), "")
 
     def give_back(self, path: SweepPath, label: str, keep: Sequence[RunId]) -> None:
-        """Let others have the runs that a dead worker was issued and never started, all but `keep`."""
+        """Requeue the runs issued to a dead worker and never started, all but `keep`."""
         self._door.ask("POST", path, "/release", {"label_prefix": label, "keep": list(keep)})
 
     def end_run(self, path: SweepPath, run_id: RunId, state: str) -> None:
-        """Say that a run has ended whose process can't say so."""
+        """Set the final state of a run whose process can't do it."""
         self._door.ask("POST", path, f"/runs/{run_id}/end", {"state": state})
 
     def without_own_word(self, path: SweepPath) -> Mapping[RunId, str]:
-        """Return the state of each run that has not told its end itself."""
+        """Return the states of the runs that have not confirmed their end."""
         return self._door.ask("GET", path, "/without-own-word") or {}
 
     def awaited(self, path: SweepPath) -> Sequence[AwaitedRun]:
-        """Return the runs for whose sake agents wait once there is no other."""
+        """Return the runs that agents wait for once there are no others."""
         answer = self._door.ask("GET", path, "/awaited") or {"runs": []}
         return [AwaitedRun(RunId(run["run"]), run["label"], run["host"]) for run in answer["runs"]]
 
     def send_rest(self, folder: Path) -> None:
-        """Send what a dead run's client left unsent in the run's folder."""
+        """Send the unsent data in a dead run's folder."""
         environment = {**self.client_environment(keys.SUPERVISOR), "WANDB_DIR": str(folder.parent.parent)}
         self._run_call("parallel_hpo.client.calls:send_rest", (str(folder),), environment, SEND_LIMIT_S)
 
     def phantoms(self, path: SweepPath, known: Collection[RunId]) -> Sequence[str]:
-        """There are none: this server is told of each dead worker, and takes its runs back."""
+        """Return nothing: this server learns of each dead worker, and requeues its runs."""
         return ()
 
     def finish_sweep(self, path: SweepPath) -> None:
-        """Set the sweep to finished, unless it is over already."""
+        """Set the sweep to finished, unless it has ended."""
         if not self.why_over(path):
             self.set_state(path, "FINISHED")
 
@@ -134,11 +122,12 @@ class OwnServerBackend(ABC):
 
 
 START_LIMIT_S: Final = 30.0
+"""Timeout for the server's start, in seconds."""
 CLOSE_LIMIT_S: Final = 1.0
-"""A server ends at the end of its standard input, in milliseconds, and its database bears any end."""
+"""Timeout for its end in seconds; it ends milliseconds after its stdin, and its database tolerates a kill."""
 RESTART_BACKOFF_S: Final = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0, 5.0, 5.0)
-"""Waits before a dead server is started again, by the deaths since it last answered; after them it is lost:
-what ends it at each start (a broken database, a port that is taken) would go on to do so."""
+"""Waits before restarts, in seconds, by the number of deaths since its last answer. After them it is lost: a
+cause such as a broken database or a used port would end it each time."""
 _SCHEDULED: Final = (
     "hpo.sweep_configuration.scheduler: the runs of such a sweep come from a `wandb sweep-scheduler`, which"
     " can't reach a server that starts and ends with this command. Leave it out;"
@@ -148,7 +137,11 @@ _SCHEDULED: Final = (
 
 
 class LocalBackend(OwnServerBackend):
-    """The embedded server over the database in `directory`; a Backend."""
+    """The embedded server with the database in `directory`; a Backend.
+
+    It is a child process, restarted on the same port when it dies; clients wait for it meanwhile. It gets its
+    key on stdin, and ends when stdin ends, also by this process's death.
+    """
 
     name = title = "local"
 
@@ -169,20 +162,20 @@ class LocalBackend(OwnServerBackend):
         self._answers = threading.Event()
         self._closing = threading.Event()
         self._restarting = threading.Lock()
-        """Keeps `close` from ending a server that is just being replaced."""
+        """Held while a server is replaced, so that `close` does not end the wrong one."""
         self._error = ""
         door = ServerClient(self._key, self._closing, lambda: self._error, away_limit_s=away_limit_s)
         super().__init__(door, directory, environment)
         self._ticket_key = keys.ticket_key(self._key)
-        self._said_before = 0
-        """Bytes that were in the server's log when it was started last."""
+        self._log_offset = 0
+        """Size of the server's log at its last start, in bytes."""
 
     def open(
         self,
         on_lost: Callable[[str], None] = lambda why: None,
         on_trouble: Callable[[str], None] = lambda why: None,
     ) -> None:
-        """Start the server and the thread that watches over it."""
+        """Start the server and the thread that watches it."""
         self._on_lost = on_lost
         self._on_trouble = on_trouble
         self._directory.mkdir(parents=True, exist_ok=True)
@@ -191,27 +184,27 @@ class LocalBackend(OwnServerBackend):
         self._watcher.start()
 
     def open_sweep(self, order: SweepRequest, run_call: RunCall) -> OpenedSweep:
-        """Create or join a sweep once the server answers; ConfigError for one that nobody would feed."""
+        """Create or join a sweep once the server answers; ConfigError for one with a scheduler."""
         if order.sweep_id is None and (order.configuration or {}).get("scheduler") is not None:
             raise ConfigError(_SCHEDULED)
         self.wait_until_up()
         return super().open_sweep(order, run_call)
 
     def wait_until_up(self) -> None:
-        """Wait until the server answers; raises BackendError where it does not start."""
+        """Wait until the server answers; raises BackendError if it does not start."""
         if not self._answers.wait(START_LIMIT_S) or self._error:
             why = self._error or f"no answer within {START_LIMIT_S:g} s"
             raise BackendError(f"the embedded sweep server did not start: {why}; its log is {self._log}")
 
     def address_of(self, page: str) -> str:
-        """Return the same of a page by its path, once the server answers."""
+        """Return the URL of a page by its path, once the server answers."""
         return self.address_for_people(self._url + page)
 
     def _key_of(self, label: str, sweep: str | None) -> str:
         return keys.worker_key(self._key, label, sweep)
 
     def close(self) -> None:
-        """End the server: its standard input closes."""
+        """End the server by closing its stdin."""
         with self._restarting:
             self._closing.set()
             process = self._process
@@ -219,7 +212,7 @@ class LocalBackend(OwnServerBackend):
         self._watcher.join(CLOSE_LIMIT_S)
         if self._watcher.is_alive():
             process.kill()
-            self._watcher.join(CLOSE_LIMIT_S)  # what it left may hold its standard output
+            self._watcher.join(CLOSE_LIMIT_S)  # its own children may hold its stdout
         if self._url:
             server_files.unregister(self._directory, self._url)
 
@@ -233,7 +226,7 @@ class LocalBackend(OwnServerBackend):
         command = [sys.executable, "-m", "parallel_hpo.server", "--embedded", "--port", str(self._port)]
         command += ["--host", self._host, "--database", str(self._directory / "server.db")]
         with self._log.open("ab") as log:
-            self._said_before = log.tell()
+            self._log_offset = log.tell()
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
@@ -247,14 +240,14 @@ class LocalBackend(OwnServerBackend):
             process.stdin.write(json.dumps({"api_key": self._key}).encode() + b"\n")
             process.stdin.flush()
         except BrokenPipeError:
-            pass  # it ended at once; the watcher reads its end
+            pass  # it ended at once, which the watcher handles
         return process
 
     def _watch(self) -> None:
-        """Wait for the server's end, and start it again for as long as it is wanted and comes up."""
+        """Restart the server whenever it ends, until it is closed or fails too often."""
         deaths, started = 0, True
         while True:
-            deaths = 1 if started and self._hear_out() else deaths + 1
+            deaths = 1 if started and self._read_output() else deaths + 1
             code = self._process.wait()
             if not self._answers.is_set():
                 self._error = f"it ended with exit code {code}{self._last_words()}"
@@ -271,48 +264,48 @@ class LocalBackend(OwnServerBackend):
                 started = self._start_again()
 
     def _start_again(self) -> bool:
-        """Start the server anew; False: the system has no process or descriptor for it now."""
+        """Restart the server; return False if the system has no process or descriptor for it now."""
         try:
             self._process = self._start()
         except OSError:
             return False
         return True
 
-    def _hear_out(self) -> bool:
-        """Wait until the server has said its last word; return whether it ever answered."""
+    def _read_output(self) -> bool:
+        """Read the server's stdout until its end; return whether it ever answered."""
         assert self._process.stdout is not None
-        with self._process.stdout as words:
-            answered = words.readline()
+        with self._process.stdout as lines:
+            answered = lines.readline()
             if answered:
                 self._url = self._door.url = json.loads(answered)["url"]
                 self._port = int(self._url.rpartition(":")[2])
                 server_files.register(self._directory, ServerFile(self._url, self._ticket_key))
                 self._answers.set()
-            for line in words:
-                with suppress(ValueError, KeyError, TypeError):  # some library's own words
-                    self._hear_trouble(json.loads(line))
+            for line in lines:
+                with suppress(ValueError, KeyError, TypeError):  # output of some library
+                    self._take_trouble(json.loads(line))
         return bool(answered)
 
-    def _hear_trouble(self, said: Mapping[str, Any]) -> None:
-        """Pass on what the server says of its database; one that stays so is the server's loss."""
+    def _take_trouble(self, message: Mapping[str, Any]) -> None:
+        """Pass on the server's report on its database; permanent trouble means the loss of the server."""
         if self._closing.is_set():
             return
-        if said["for_good"]:
-            self._error = f"the embedded sweep server's database {said['trouble']}"
+        if message["for_good"]:
+            self._error = f"the embedded sweep server's database {message['trouble']}"
             self._on_lost(self._error)
         else:
-            self._on_trouble(said["trouble"])
+            self._on_trouble(message["trouble"])
 
     def _last_words(self) -> str:
-        """Return what the server said since it was started last, in one line and after a colon."""
+        """Return the last words in the server's log since its last start, after a colon, or ''."""
         with suppress(OSError), self._log.open("rb") as log:
-            log.seek(self._said_before)
-            said = last_words(log.read().decode(errors="replace"))
-            return f": {said}" if said else ""
+            log.seek(self._log_offset)
+            words = last_words(log.read().decode(errors="replace"))
+            return f": {words}" if words else ""
         return ""
 
     def _give_up(self, code: int) -> None:
-        """Say that there will be no server any more, unless none is wanted."""
+        """Report the loss of the server, unless it is being closed."""
         if self._closing.is_set():
             return
         self._error = (
@@ -323,14 +316,18 @@ class LocalBackend(OwnServerBackend):
 
 
 def _close_stdin(process: subprocess.Popen[bytes]) -> None:
-    """End a server, or let go of one that has ended: it may never have read what was written for it."""
+    """End a server; one that has ended may never have read its stdin."""
     assert process.stdin is not None
     with suppress(BrokenPipeError):
         process.stdin.close()
 
 
 class RemoteBackend(OwnServerBackend):
-    """A server of ours, elsewhere; a Backend."""
+    """A server of ours started by somebody else; a Backend.
+
+    With a master key each worker gets a key of its own, and with a node's key one that is valid as long as
+    the node's epoch. Other keys are shared by all workers.
+    """
 
     name = "wandb"
     """As in the configuration: the server that the client is logged in to."""
@@ -357,14 +354,14 @@ class RemoteBackend(OwnServerBackend):
         on_lost: Callable[[str], None] = lambda why: None,
         on_trouble: Callable[[str], None] = lambda why: None,
     ) -> None:
-        """Nothing is to be started; a server that is away is waited for."""
+        """Do nothing: the server runs already, and requests wait for it."""
 
     def close(self) -> None:
-        """Nothing was started; what still waits for an answer ends."""
+        """End waiting requests."""
         self._closing.set()
 
     def pool_of(self, path: SweepPath) -> PoolClient:
-        """Return the door of a sweep's pool there."""
+        """Return the client of a sweep's pool there."""
         return PoolClient(self._door.url, self._key, path.sweep_id)
 
     def _key_of(self, label: str, sweep: str | None) -> str:

@@ -1,17 +1,11 @@
-"""A run as it is to be at another server: what its file says of it, and the files beside it.
+"""Writes the wandb client's file of a run, `run-<id>.wandb`, from a server of ours, for `wandb sync` to send.
 
-The frame of the client's own file of a run, `run-<id>.wandb`: records of bytes, one after another.
-
-wandb client: LevelDB's log format with a header of its own and zlib's checksum; `wandb sync` reads it, also
-what older clients have written.
+wandb client: LevelDB's log format with its own header and zlib's checksum; `wandb sync` also reads files of
+older clients. The records are the client's protocol buffers, imported inside functions in child processes.
 
     header │ block of 32 KiB: [ checksum │ length │ kind │ a record or a part of one ] … │ block …
-
-Writes the client's own file of a run from what a server of ours has of it, for `wandb sync` to send.
-
-    header ─ run ─ metrics … ─ history … ─ system events … ─ console … ─ summary ─ files ─ artifacts ─ exit
-
-The records are the client's protocol buffers; only functions in here import them, in children.
+    records: header ─ run ─ metrics … ─ history … ─ system events … ─ console … ─ summary ─ files ─ artifacts
+    ─ exit
 """
 
 from __future__ import annotations
@@ -32,14 +26,14 @@ from parallel_hpo.core.types import SweepPath
 
 @dataclass(frozen=True, slots=True)
 class ArtifactCopy:
-    """A version of an artifact, as the run that logs it tells of it."""
+    """A version of an artifact that the run logs."""
 
     name: str
-    """Without its version, which the other server gives it."""
+    """Without the version, which the destination sets."""
     type: str
     digest: str
     client_id: str
-    """By which tables within a run's history refer to it."""
+    """Id by which tables within a run's history refer to it."""
     description: str
     metadata: str
     aliases: tuple[str, ...]
@@ -48,15 +42,15 @@ class ArtifactCopy:
     manifest: Mapping[str, Any]
     """As the client sent it."""
     files: Mapping[str, Path]
-    """Where the bytes of each of its files are that is no reference."""
+    """Local path of each of its files, references excluded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunCopy:
-    """A run, but for its lines."""
+    """A run without its lines."""
 
     path: SweepPath
-    """Of its sweep, at the other server."""
+    """Path of its sweep at the destination."""
     run_id: str
     display_name: str
     notes: str
@@ -69,16 +63,16 @@ class RunCopy:
     config: Mapping[str, Any]
     summary: Mapping[str, Any]
     began_at: float
-    """Seconds since the epoch, from which its events' `_runtime` counts."""
+    """Start in seconds since the epoch, from which its events' `_runtime` counts."""
     exit_code: int | None
-    """None: it never told one."""
+    """None: unknown."""
     files: tuple[str, ...]
     artifacts: tuple[ArtifactCopy, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class ConsoleLine:
-    """A line that a run printed; `at`: None where that is not known."""
+    """A line that a run printed; `at` is None if unknown."""
 
     text: str
     at: datetime | None
@@ -87,7 +81,7 @@ class ConsoleLine:
 
 @dataclass(frozen=True, slots=True)
 class RunLines:
-    """What a run told line by line; each is gone through once."""
+    """A run's lines; each iterable is read once."""
 
     history: Iterable[str]
     """JSON, as its client sent it."""
@@ -108,7 +102,7 @@ class _Kind(IntEnum):
 
 
 class TransactionLog:
-    """Writes records to a file that is empty."""
+    """Writes records to an empty file."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -124,7 +118,7 @@ class TransactionLog:
             is_first = False
 
     def _pieces(self, record: bytes) -> Iterator[tuple[bytes, bool]]:
-        """Yield what of a record goes into each block, and whether it is the last of it."""
+        """Yield the parts of a record for each block, and whether a part is the last."""
         left, is_last = record, False
         while not is_last:
             room = self._room()
@@ -133,7 +127,7 @@ class TransactionLog:
             yield piece, is_last
 
     def _room(self) -> int:
-        """Return how much the next piece may have; what is left of a block and holds no frame is filled."""
+        """Return the maximum size of the next piece; pads a block's rest if it is too small for a frame."""
         free = _BLOCK_BYTES - self._at % _BLOCK_BYTES
         if free < _FRAME.size:
             self._write(bytes(free))
@@ -154,12 +148,12 @@ _KINDS: Final = {
 
 _NS: Final = 1_000_000_000
 _SYSTEM: Final = "system."
-"""wandb client: so the names of system metrics begin in the stream of events, and not in the file."""
+"""wandb client: prefix of system metrics in the stream of events, but not in the file."""
 _OLDEST_READER: Final = "0.0.1"
 
 
 def write_run_file(folder: Path, copy: RunCopy, lines: RunLines) -> None:
-    """Write `run-<id>.wandb` into a run's folder, whose `files` are there already."""
+    """Write `run-<id>.wandb` into a run's folder, beside its `files`."""
     import wandb
     from wandb.proto import wandb_internal_pb2 as records
 
@@ -174,7 +168,7 @@ def _records(records: Any, version: str, copy: RunCopy, lines: RunLines) -> Iter
     new: Callable[[], Any] = records.Record
     yield _header(new(), version)
     yield _run(new(), copy)
-    yield from (_metric(new(), told) for told in _metrics(copy.config))
+    yield from (_metric(new(), metric) for metric in _metrics(copy.config))
     yield from (_history(new(), json.loads(line)) for line in lines.history)
     yield from (_events(new(), json.loads(line)) for line in lines.events)
     yield from (_console(new(), records.OutputRawRecord, line) for line in lines.console)
@@ -188,7 +182,7 @@ def _records(records: Any, version: str, copy: RunCopy, lines: RunLines) -> Iter
 
 
 def _nanoseconds(seconds: float) -> int:
-    """Return a time as a record has it; a product of floats would lose its last digits."""
+    """Return a time in nanoseconds; a product of floats would lose the last digits."""
     return int(Decimal(repr(seconds)) * _NS)
 
 
@@ -213,26 +207,26 @@ def _run(record: Any, copy: RunCopy) -> Any:
 
 
 def _metrics(config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """Yield what the run defined of its metrics, each with its step metric by name.
+    """Yield the run's metric definitions, each with its step metric by name.
 
-    wandb client: in the config it stands by the numbers of the record's fields, a step metric by its place.
+    wandb client: the config has them by the numbers of the record's fields, and a step metric by its index.
     """
-    told = config.get("_wandb", {}).get("m", [])
-    for metric in told:
-        place = metric.get("5")
-        yield metric | ({"4": told[place - 1]["1"]} if place and place <= len(told) else {})
+    defined = config.get("_wandb", {}).get("m", [])
+    for metric in defined:
+        index = metric.get("5")
+        yield metric | ({"4": defined[index - 1]["1"]} if index and index <= len(defined) else {})
 
 
-def _metric(record: Any, told: Mapping[str, Any]) -> Any:
+def _metric(record: Any, defined: Mapping[str, Any]) -> Any:
     metric = record.metric
     metric.SetInParent()
     fields = metric.DESCRIPTOR.fields_by_number
     for number in (1, 2, 4, 8):  # names, and the goal
-        if str(number) in told:
-            setattr(metric, fields[number].name, told[str(number)])
-    for number in (6, 7):  # options, and what the summary has: the numbers of those that are true
+        if str(number) in defined:
+            setattr(metric, fields[number].name, defined[str(number)])
+    for number in (6, 7):  # options, and the summary's statistics: the numbers of those that are true
         part = getattr(metric, fields[number].name)
-        for true in told.get(str(number), []):
+        for true in defined.get(str(number), []):
             setattr(part, part.DESCRIPTOR.fields_by_number[true].name, True)
     return record
 
@@ -240,7 +234,7 @@ def _metric(record: Any, told: Mapping[str, Any]) -> Any:
 def _history(record: Any, row: Mapping[str, Any]) -> Any:
     if "_step" in row:
         record.history.step.num = row["_step"]
-    record.history.SetInParent()  # wandb client: wandb-core panics at a record that is of no kind
+    record.history.SetInParent()  # wandb client: wandb-core panics at a record without a kind
     _put(record.history.item, row)
     return record
 
@@ -254,7 +248,7 @@ def _summary(record: Any, values: Mapping[str, Any]) -> Any:
 def _put(items: Any, values: Mapping[str, Any]) -> None:
     for key, value in values.items():
         item = items.add()
-        item.nested_key.append(key)  # a name with dots in it stays one name
+        item.nested_key.append(key)  # a name with dots stays one name
         item.value_json = json.dumps(value)
 
 
@@ -284,29 +278,29 @@ def _files(record: Any, kind: Any, names: Iterable[str]) -> Any:
 
 
 def _artifact(record: Any, copy: RunCopy, artifact: ArtifactCopy) -> Any:
-    told = record.artifact
-    told.entity, told.project, told.run_id = copy.path.entity, copy.path.project, copy.run_id
-    told.type, told.name, told.digest = artifact.type, artifact.name, artifact.digest
-    told.description, told.metadata = artifact.description, artifact.metadata
-    told.client_id = artifact.client_id
-    told.aliases.extend(artifact.aliases)
-    told.tags.extend(artifact.tags)
-    told.finalize = True
+    target = record.artifact
+    target.entity, target.project, target.run_id = copy.path.entity, copy.path.project, copy.run_id
+    target.type, target.name, target.digest = artifact.type, artifact.name, artifact.digest
+    target.description, target.metadata = artifact.description, artifact.metadata
+    target.client_id = artifact.client_id
+    target.aliases.extend(artifact.aliases)
+    target.tags.extend(artifact.tags)
+    target.finalize = True
     if artifact.ttl_s is not None:
-        told.ttl_duration_seconds = artifact.ttl_s
-    _manifest(told.manifest, artifact)
+        target.ttl_duration_seconds = artifact.ttl_s
+    _manifest(target.manifest, artifact)
     return record
 
 
-def _manifest(told: Any, artifact: ArtifactCopy) -> None:
+def _manifest(target: Any, artifact: ArtifactCopy) -> None:
     manifest = artifact.manifest
-    told.version = manifest.get("version", 1)
-    told.storage_policy = manifest.get("storagePolicy", "wandb-storage-policy-v1")
+    target.version = manifest.get("version", 1)
+    target.storage_policy = manifest.get("storagePolicy", "wandb-storage-policy-v1")
     for key, value in manifest.get("storagePolicyConfig", {}).items():
-        item = told.storage_policy_config.add()
+        item = target.storage_policy_config.add()
         item.key, item.value_json = key, json.dumps(value)
     for path, entry in manifest["contents"].items():
-        file = told.contents.add()
+        file = target.contents.add()
         file.path, file.digest, file.size = path, entry["digest"], entry.get("size") or 0
         file.ref = entry.get("ref") or ""
         file.skip_cache = True

@@ -1,15 +1,7 @@
-"""How a server of ours is asked, beside W&B's protocol, for what only its supervisors may know and do.
+"""Clients of a server of ours: its own endpoints for sessions (`ServerClient`) and pools (`PoolClient`).
 
-One of ours says so to anybody, without a key; W&B's has no such address. That is asked before anything is
-started, and so in this process: one quick request.
-
-A sweep's pool as nodes and heads ask it; whoever asks decides how long to wait and when to ask again.
-
-Creates a sweep on a server of ours, or finds the one to be joined, as wandb's client would.
-
-`wandb.sweep()` and `wandb.Api()` come to the same, but take a process with a wandb-core of its own: a tenth
-of a second at each start of a sweep. What they add to a configuration, and where they find an entity's and
-a project's name, is as there.
+Also creates and finds sweeps on it, as `wandb.sweep()` and `wandb.Api()` would in a child process, which
+takes a tenth of a second at each start.
 """
 
 from __future__ import annotations
@@ -24,8 +16,8 @@ from typing import Any, Final, TypeVar
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-# Not imported when something is asked first: at a script's end its import hides that Ctrl-C ended it. Not
-# `requests`, which wandb brings too: every start of a sweep would take 21 to 27 ms more to import it.
+# Not imported at the first request: at a script's end the import hides that Ctrl-C ended it. Not `requests`,
+# which wandb has too: its import would add 21 to 27 ms to every start of a sweep.
 import urllib3
 import yaml
 from urllib3.exceptions import HTTPError
@@ -59,30 +51,30 @@ from parallel_hpo.core.types import SweepId, SweepPath
 Answer = TypeVar("Answer")
 REQUEST_LIMIT_S: Final = 10.0
 GRAPHQL_LIMIT_S: Final = 60.0
-"""Longer: a sweep that is created must be on the disk, and would be created once more by a second request."""
+"""Timeout in seconds; longer, since a created sweep is synced to disk, and a retry would create another."""
 AWAY_LIMIT_S: Final = 60.0
-"""So long is a server waited for that is being restarted; all requests together wait no longer."""
+"""Total time to wait for a server that restarts, over all requests, in seconds."""
 RETRY_S: Final = 0.1
 AGAIN_S: Final = 0.5
-"""After so long a server that is being started is asked again."""
+"""Interval between requests to a server that is starting, in seconds."""
 KEPT: Final = 8
-"""Connections to a server that are kept; more threads than that never ask at once."""
+"""Number of kept connections to a server, at least the number of threads that use them."""
 WANDBS: Final = (".wandb.ai", ".coreweave.com")
-"""The cloud's hosts, which need not be asked whether they are ours."""
+"""Hosts of W&B's cloud, which need no check whether they are ours."""
 HERE: Final = ("127.0.0.1", "localhost", "::1")
 _REFUSALS: Final = 300
 _SERVERS_FAULT: Final = 500
-"""Statuses from here on say that the same may be asked again."""
+"""Lowest status after which a request may be retried."""
 _NOT_THERE: Final = 404
 _ODD: Final = 200
 
 OUR_NAME: Final = "parallel_hpo"
 ASK_LIMIT_S: Final = 3.0
-"""One that takes longer counts as a stranger's, and is asked by the wandb client, which has patience."""
+"""Timeout of the check for a server of ours, in seconds; a slower server counts as W&B's."""
 
 
 class ServerConnection:
-    """A server of ours and a key to it: asks it once, from any thread, over connections that are kept."""
+    """Sends single requests to a server of ours with a key, from any thread, over kept connections."""
 
     def __init__(self, url: str, key: str) -> None:
         self.url = url.rstrip("/")
@@ -93,8 +85,8 @@ class ServerConnection:
         """Return the answer's JSON.
 
         Raises:
-            ServerRefusedError: it says no.
-            ServerAwayError: it does not answer within so many seconds, or can't now.
+            ServerRefusedError: the server refuses.
+            ServerAwayError: it does not answer within `limit_s` seconds, or can't now.
         """
         address = f"{self.url}{path}"
         data = None if body is None else json.dumps(body).encode()
@@ -111,11 +103,11 @@ class ServerConnection:
             raise ServerAwayError(f"{address}: {error}") from None
         if answer.status < _REFUSALS:
             return _json_in(answer.data, address)
-        said = _said_in(answer.data)
-        message = f"{address}: {said.get('error') or f'HTTP {answer.status} {answer.reason}'}"
+        body = _refusal_in(answer.data)
+        message = f"{address}: {body.get('error') or f'HTTP {answer.status} {answer.reason}'}"
         if answer.status >= _SERVERS_FAULT:
             raise ServerAwayError(message)
-        raise ServerRefusedError(message, status=answer.status, answer=said)
+        raise ServerRefusedError(message, status=answer.status, answer=body)
 
     @cached_property
     def _connections(self) -> urllib3.PoolManager:
@@ -123,9 +115,9 @@ class ServerConnection:
 
 
 def connections_to(url: str) -> urllib3.PoolManager:
-    """Return what keeps connections to a server, by the proxy that the environment names on the way there.
+    """Return a pool of connections to a server, through the environment's proxy as for wandb's client.
 
-    None is on the way to this machine itself; elsewhere one may be the only way, as it is for wandb's client.
+    Without a proxy for this machine itself.
     """
     parts = urlsplit(url)
     here = parts.hostname in HERE or proxy_bypass(parts.netloc)
@@ -143,25 +135,25 @@ def _json_in(data: bytes, address: str) -> Any:
     try:
         return json.loads(data)
     except ValueError:
-        message = f"{address}: the answer is no JSON, so that no server of ours has given it"
+        message = f"{address}: the answer is not JSON, so it is not from a server of ours"
         raise ServerRefusedError(message, status=_ODD, answer={}) from None
 
 
-def _said_in(data: bytes) -> Mapping[str, Any]:
-    """Return a refusal's body; empty where it is none of ours."""
+def _refusal_in(data: bytes) -> Mapping[str, Any]:
+    """Return a refusal's body; {} if it is not from a server of ours."""
     try:
-        said = json.loads(data)
+        body = json.loads(data)
     except ValueError:
         return {}
-    return said if isinstance(said, dict) else {}
+    return body if isinstance(body, dict) else {}
 
 
 def ask_patiently(
     ask: Callable[[], Answer], *, within_s: float, say: Callable[[ServerAwayError], None] = lambda error: None
 ) -> Answer:
-    """Return the answer of a server that may just be being started; `say` hears once that it is away.
+    """Return the answer of a server that may be starting; `say` is called once if it is away.
 
-    Raises ServerAwayError where it still is after so many seconds, and whatever else `ask` raises.
+    Raises ServerAwayError if it is still away after `within_s` seconds, and other errors of `ask`.
     """
     until, told = time.monotonic() + within_s, False
     while True:
@@ -177,7 +169,7 @@ def ask_patiently(
 
 
 class ServerClient:
-    """Asks one server, from any thread; `url` is set once it is known."""
+    """Sends requests to one server, from any thread; waits while the server restarts."""
 
     def __init__(
         self,
@@ -188,9 +180,9 @@ class ServerClient:
         away_limit_s: float = AWAY_LIMIT_S,
         url: str = "",
     ) -> None:
-        """`closing` ends every wait; `why_lost` says why the server will not be back, or ''.
+        """`closing` ends every wait; `why_lost` returns why the server is gone for good, or ''.
 
-        `url` may come later where the server is on this machine.
+        `url` may be set later for a server on this machine.
         """
         self.url = url
         self._key = key
@@ -201,15 +193,15 @@ class ServerClient:
         self._server: ServerConnection | None = None
 
     def ask(self, method: str, path: SweepPath, verb: str, body: Mapping[str, Any] | None = None) -> Any:
-        """Return the answer; None: there is no such thing. A server that is away is waited for.
+        """Return the answer; None if a GET finds nothing.
 
         Raises:
-            BackendError: it refuses, or is away for too long, or for good.
+            BackendError: the server refuses, or is away for too long or for good.
         """
         return self._ask(method, f"/hpo/sweeps/{path}{verb}", body, REQUEST_LIMIT_S)
 
     def ask_graphql(self, document: str, variables: Mapping[str, Any]) -> Any:
-        """Return the data that the server gives for a document; raises the same."""
+        """Return the data of a GraphQL request; raises as `ask`."""
         body = {"query": document, "variables": dict(variables)}
         return self._ask("POST", "/graphql", body, GRAPHQL_LIMIT_S)["data"]
 
@@ -232,7 +224,7 @@ class ServerClient:
                 self._closing.wait(RETRY_S)
 
     def _is_away_for_long(self) -> bool:
-        """Note that the server does not answer; whether it is not worth another wait."""
+        """Record that the server does not answer; return whether to stop waiting."""
         now = time.monotonic()
         if self._away_since is None:
             self._away_since = now
@@ -240,7 +232,7 @@ class ServerClient:
 
 
 def is_away(url: str) -> bool:
-    """Return whether nobody answers at this address now, as where a server is being started again."""
+    """Return whether nothing answers at this address now, as while a server restarts."""
     try:
         ServerConnection(url, "").ask("GET", "/hpo/health", limit_s=ASK_LIMIT_S)
     except ServerAwayError:
@@ -251,7 +243,7 @@ def is_away(url: str) -> bool:
 
 
 def is_ours(url: str) -> bool:
-    """Return whether a server of ours answers at this address."""
+    """Return whether a server of ours answers at this address; it needs no key."""
     host = urlsplit(url).hostname or ""
     if f".{host}".endswith(WANDBS):
         return False
@@ -263,29 +255,29 @@ def is_ours(url: str) -> bool:
 
 
 POOL_TIMEOUT_S: Final = 5.0
-"""An answer that takes longer is given up: the same may be told again."""
+"""Timeout of a request to a pool, in seconds; it may be repeated."""
 _CONFLICT: Final = 409
 
 
 class PoolClient:
-    """Asks one pool with one key, once for each call and from any thread.
+    """Sends single requests to one pool with one key, from any thread, without retries.
 
-    All methods raise ServerAwayError where no answer comes within `limit_s` seconds, and
-    ServerRefusedError where the answer is no, as to a key that is not good for it.
+    All methods raise ServerAwayError without an answer within `limit_s` seconds, and ServerRefusedError
+    if the pool refuses, such as for an invalid key.
     """
 
     def __init__(self, url: str, key: str, sweep: str, *, limit_s: float = POOL_TIMEOUT_S) -> None:
-        """`url` is the server's; `key` its master's, the sweep's own, or the node's that joined."""
+        """`key` is the server's master key, the sweep's key, or a joined node's."""
         self._server = ServerConnection(url, key)
         self._pool = POOL.format(sweep=sweep)
         self._limit_s = limit_s
 
     def create(self, wanted: NewPool) -> PoolState:
-        """Create the pool, or open it again, and return how far it is."""
+        """Create the pool, or reopen it, and return its state."""
         return read(PoolState, self._ask("POST", "", wanted))
 
     def facts(self) -> NewPool | None:
-        """Return the pool as it was asked for; None: there is none."""
+        """Return the pool as it was requested, or None."""
         try:
             return read(NewPool, self._ask("GET", ""))
         except ServerRefusedError as error:
@@ -293,15 +285,15 @@ class PoolClient:
                 return None
             raise
 
-    def join(self, wants: Join) -> Joined:
-        """Take part.
+    def join(self, request: Join) -> Joined:
+        """Join the pool as a node.
 
         Raises:
-            ConfigError: this machine's software is another than the head's.
-            PoolOverError: the sweep is over, or about to be.
+            ConfigError: this machine's software differs from the coordinator's.
+            PoolOverError: the sweep has ended, or is about to.
         """
         try:
-            return read(Joined, self._ask("POST", "/join", wants))
+            return read(Joined, self._ask("POST", "/join", request))
         except ServerRefusedError as error:
             if error.status != _CONFLICT:
                 raise
@@ -311,32 +303,32 @@ class PoolClient:
                 raise PoolOverError(why, ends_with=ends.exit_code) from None
             raise ConfigError(why) from None
 
-    def exchange(self, told: Exchange) -> Granted:
-        """Tell what there is to tell, and return what may be done."""
-        return read(Granted, self._ask("POST", "/exchange", told))
+    def exchange(self, request: Exchange) -> Granted:
+        """Send a node's regular request and return the answer."""
+        return read(Granted, self._ask("POST", "/exchange", request))
 
     def leave(self, epoch: int, reason: str) -> None:
-        """Say that nothing of the node runs any more."""
+        """Report that nothing of the node runs any more."""
         self._send("/leave", {"epoch": epoch, "reason": reason})
 
     def stop(self, ends: SweepEnd) -> None:
-        """Let all nodes leave."""
+        """End the sweep on all nodes."""
         self._ask("POST", "/stop", ends)
 
     def lost(self, lost: NodeLost) -> None:
-        """Pass on what an engine says of a node's task."""
+        """Pass on an engine's report on a node's task."""
         self._ask("POST", "/lost", lost)
 
     def news(self, event: int, notice: int) -> PoolNews:
-        """Return the events and notices after these numbers, and show that the head is there."""
+        """Return the events and notices after these numbers, as the coordinator's sign of life."""
         return read(PoolNews, self._ask("GET", f"/news?event={event}&notice={notice}"))
 
     def events(self, event: int) -> PoolNews:
-        """Return the events after this number; unlike `news`, show nobody that a head is there."""
+        """Return the events after this number, without being a coordinator's sign of life."""
         return read(PoolNews, self._ask("GET", f"/events?event={event}"))
 
-    def _ask(self, method: str, verb: str, told: Any = None) -> Any:
-        body = None if told is None else as_json(told)
+    def _ask(self, method: str, verb: str, message: Any = None) -> Any:
+        body = None if message is None else as_json(message)
         return self._server.ask(method, f"{self._pool}{verb}", body, limit_s=self._limit_s)
 
     def _send(self, verb: str, body: Any) -> None:
@@ -360,10 +352,10 @@ _REOPEN: Final = f"""mutation ReopenSweep($id: ID!) {{
 def create_on_own_server(
     door: ServerClient, order: SweepRequest, environment: Mapping[str, str]
 ) -> OpenedSweep:
-    """Create or find a sweep; `environment` is a client's. BackendError for one that is not there."""
+    """Create or find a sweep with a client's `environment`; BackendError if it does not exist."""
     found = (_create if order.sweep_id is None else _find)(door, order, environment)
-    there = found["project"]
-    path = SweepPath(there["entity"]["name"], there["name"], SweepId(found["name"]))
+    project = found["project"]
+    path = SweepPath(project["entity"]["name"], project["name"], SweepId(found["name"]))
     url = f"{door.url.rstrip('/')}/{path.entity}/{path.project}/sweeps/{path.sweep_id}"
     return OpenedSweep(path, url, dict(yaml.safe_load(found["config"]) or {}), found["state"])
 
@@ -397,26 +389,26 @@ def _find(door: ServerClient, order: SweepRequest, environment: Mapping[str, str
 
 
 def _with_distributions(configuration: Mapping[str, Any]) -> Any:
-    """Return a configuration as the client sends it: where bounds alone are given, with what they mean."""
+    """Return a configuration as the client sends it, with the distribution of parameters that lack one."""
     plain = json.loads(json.dumps(dict(configuration)))
     for name, parameter in (plain.get("parameters") or {}).items():
         if {"min", "max"} <= parameter.keys() and "distribution" not in parameter:
-            parameter["distribution"] = _meant(name, parameter["min"], parameter["max"])
+            parameter["distribution"] = _inferred(name, parameter["min"], parameter["max"])
     return plain
 
 
-def _meant(name: str, least: object, most: object) -> str:
+def _inferred(name: str, least: object, most: object) -> str:
     if isinstance(least, int) and isinstance(most, int):
         return "int_uniform"
     if isinstance(least, float) and isinstance(most, float):
         return "uniform"
     raise BackendError(
-        f"parameter {name} is ambiguous: its bounds are to be two floats (uniform) or two ints (int_uniform)"
+        f"parameter {name} is ambiguous: its bounds must be two floats (uniform) or two ints (int_uniform)"
     )
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes text that begins with a zero in quotes: "008" would be a number to other readers."""
+    """Quotes text that begins with a zero, since other readers take "008" as a number."""
 
     def represent_scalar(self, tag: str, value: Any, style: str | None = None) -> yaml.ScalarNode:
         if tag == "tag:yaml.org,2002:str" and value.startswith("0") and len(value) > 1:

@@ -1,6 +1,6 @@
-"""What an upload asks of the server that it goes to, through the wandb client: calls, each in a child.
+"""An upload's calls to its destination server through the wandb client, each in a child process.
 
-Only functions in here import wandb.
+wandb is imported inside functions only.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from parallel_hpo.client.run_file import RunCopy, RunLines, write_run_file
 from parallel_hpo.core.types import SweepId, SweepPath
 
 AT_ONCE: Final = 200
-"""So many runs are asked for by their names in one request."""
+"""Maximum number of runs in one request."""
 CLOSED: Final = ("finished", "failed", "killed")
 LAST_FILE: Final = "wandb-summary.json"
 """wandb client: sent at a run's end, also by `wandb sync`."""
@@ -26,51 +26,51 @@ LAST_FILE: Final = "wandb-summary.json"
 
 @dataclass(frozen=True, slots=True)
 class UploadQuery:
-    """What is looked for at the server that an upload goes to."""
+    """A request for an upload's present state at its destination."""
 
     entity: str | None
-    """None: the one that the client goes to by itself."""
+    """None: the client's default."""
     project: str
     source: SweepPath
     mark: str
-    """The line of its description by which the uploaded sweep is known."""
+    """Line in a sweep's description that identifies the uploaded sweep."""
     runs: tuple[str, ...]
     logging: Collection[str]
-    """The runs of which it is asked which artifacts they have logged."""
+    """Runs whose logged artifacts are requested."""
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteRun:
-    """A run as the other server has it."""
+    """A run at the destination."""
 
     state: str
     lines: int
-    """Of its history."""
+    """Number of lines of its history."""
     sweep_id: str | None
     artifacts: tuple[tuple[str, str], ...]
-    """Name and digest of each that it has logged, where that was asked for."""
+    """Name and digest of each logged artifact, if requested."""
     is_closed: bool
-    """It has told its end, whatever became of it since."""
+    """Whether its end was received, whatever its state is now."""
     told_at: float | None
-    """When it logged last, by its own summary."""
+    """Time of its last log call, by its own summary."""
 
 
 @dataclass(frozen=True, slots=True)
 class UploadedState:
-    """What is at the other server already."""
+    """An upload's present state at its destination."""
 
     entity: str
     is_source: bool
-    """It is the very server that the sweep is on."""
+    """Whether the destination is the sweep's own server."""
     sweep: OpenedSweep | None
     state: str
-    """The sweep's."""
+    """State of the sweep."""
     runs: Mapping[str, RemoteRun]
 
 
 @dataclass(frozen=True, slots=True)
 class ArtifactUse:
-    """A version of an artifact that a run used, by its name and its number here."""
+    """A version of an artifact that a run used, by its name and number at the source."""
 
     run_id: str
     project: str
@@ -81,11 +81,11 @@ class ArtifactUse:
 
 
 def look(credentials: Credentials, sought: UploadQuery) -> UploadedState | str:
-    """Return what an upload finds there, or why the server is of no use, with its address and its answer."""
+    """Return an upload's state at the destination, or why the server can't be used."""
     import wandb
 
-    if why := why_out_of_reach(credentials, instead=""):
-        return why
+    if problem := why_out_of_reach(credentials, instead=""):
+        return problem
     api: Any = wandb.Api()
     entity = sought.entity or str(api.default_entity)
     place = f"{entity}/{sought.project}"
@@ -115,7 +115,7 @@ def _run_there(run: Any, *, asks_artifacts: bool) -> RemoteRun:
         lines=run.historyLineCount or 0,
         sweep_id=run.sweep_name,
         artifacts=tuple(map(_identity, run.logged_artifacts())) if asks_artifacts else (),
-        # A silent run is called crashed too, which has not sent its last file.
+        # A silent run counts as crashed too, but has not sent its last file.
         is_closed=run.state in CLOSED
         or (run.state == "crashed" and any(file.name == LAST_FILE for file in run.files([LAST_FILE]))),
         told_at=told_at(run.summary_metrics),
@@ -123,7 +123,7 @@ def _run_there(run: Any, *, asks_artifacts: bool) -> RemoteRun:
 
 
 def told_at(summary: Mapping[str, Any]) -> float | None:
-    """Return when a run logged last, in seconds since the epoch; None: its summary doesn't say."""
+    """Return the time of a run's last log call, in seconds since the epoch; None if unknown."""
     time = summary.get("_timestamp")
     return float(time) if isinstance(time, int | float) else None
 
@@ -133,7 +133,7 @@ def _identity(artifact: Any) -> tuple[str, str]:
 
 
 def _sweep(api: Any, entity: str, sought: UploadQuery, candidates: Sequence[str]) -> Any:
-    """Return the sweep that an upload has made, found by its runs or else among all; None: there is none."""
+    """Return the uploaded sweep, found by its runs or else among all sweeps, or None."""
     for name in dict.fromkeys(candidates):
         sweep = _try_sweep(api, f"{entity}/{sought.project}/{name}")
         if sweep is not None and _is_marked(sweep, sought.mark):
@@ -147,7 +147,7 @@ def _sweeps(api: Any, entity: str, project: str) -> Iterator[Any]:
 
 
 def _unless_missing(listed: Any) -> Iterator[Any]:
-    """Yield what is listed; nothing where the project isn't there yet."""
+    """Yield the listed items; nothing if the project does not exist yet."""
     try:
         yield from listed
     except ValueError as error:
@@ -175,17 +175,17 @@ def _opened(entity: str, project: str, sweep: Any) -> OpenedSweep:
 
 
 def create(order: SweepRequest) -> OpenedSweep:
-    """Create the sweep there, and its project where there is none."""
+    """Create the sweep at the destination, and its project if needed."""
     return open_sweep(order)
 
 
 def send(folder: Path, copy: RunCopy, lines: RunLines, before: str) -> None:
-    """Send a run, whose files are in the folder's `files`; RuntimeError says why it can't be.
+    """Send a run, whose files are in the folder's `files`; RuntimeError says why it failed.
 
-    `before` is the line of its history that is the last one there; '' where there is none yet.
+    `before` is the last line of its history at the destination; '' if there is none.
     """
     if before and not _is_last_there(copy, json.loads(before)):
-        raise RuntimeError("what is there of it is of an earlier attempt: it was run again since")
+        raise RuntimeError("the destination has an earlier attempt of it: it was run again since")
     write_run_file(folder, copy, lines)
     send_rest(str(folder))
 
@@ -199,7 +199,7 @@ def _is_last_there(copy: RunCopy, row: Mapping[str, Any]) -> bool:
 
 
 def note_uses(entity: str, project: str, uses: Sequence[ArtifactUse]) -> tuple[ArtifactUse, ...]:
-    """Have runs use what they used here; return what is not there to be used."""
+    """Record which artifacts the runs used; return those that the destination lacks."""
     import wandb
 
     api: Any = wandb.Api()
@@ -217,7 +217,7 @@ def note_uses(entity: str, project: str, uses: Sequence[ArtifactUse]) -> tuple[A
 
 
 def _artifact(api: Any, name: str, use: ArtifactUse) -> Any:
-    """Return the version with the same content: mostly the one with the same number."""
+    """Return the version with the same content, usually that with the same number."""
     import wandb
 
     try:
@@ -226,11 +226,11 @@ def _artifact(api: Any, name: str, use: ArtifactUse) -> Any:
             return same
         return next((each for each in api.artifacts(use.type, name) if each.digest == use.digest), None)
     except (ValueError, wandb.errors.CommError):
-        return None  # there is none of that name
+        return None  # no artifact of that name
 
 
 def set_state(path: SweepPath, verb: str) -> None:
-    """Set the sweep's state as `wandb sweep --stop` and `--cancel` do; `verb` is such a word."""
+    """Set the sweep's state as `wandb sweep --stop` or `--cancel` does; `verb` is such an option."""
     from wandb.cli import cli
 
     cli.sweep.main([f"--{verb}", str(path)], standalone_mode=False)

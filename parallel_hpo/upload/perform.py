@@ -44,7 +44,7 @@ PAUSES_S: Final = (2.0, 5.0, 15.0)
 """W&B's server takes what it is sent into its lists within seconds."""
 _WHY_NOT: Final[Mapping[UploadAction, str]] = {
     UploadAction.ELSEWHERE: "the project has another run of that id: name another --project",
-    UploadAction.CHANGED: "what is there of it is of an earlier attempt: it was run again since",
+    UploadAction.CHANGED: "the destination has an earlier attempt of it: it was run again since",
     UploadAction.GO_ON: "it is there in part only: upload again",
     UploadAction.SEND: "it is not there: upload again",
 }

@@ -163,7 +163,7 @@ def test_a_client_that_nobody_has_told_its_mode_has_none(home: Environment) -> N
 def test_an_address_that_is_none_is_refused_with_where_it_stands(
     home: Environment, tmp_path: Path, url: str
 ) -> None:
-    with pytest.raises(ConfigError, match=r"WANDB_BASE_URL: .* is no address of a server") as refused:
+    with pytest.raises(ConfigError, match=r"WANDB_BASE_URL: .* is not a server.s address") as refused:
         find_credentials(home | {"WANDB_BASE_URL": url})
     assert refused.value.exit_code is ExitCode.USAGE
     write_settings(tmp_path / ".config" / "wandb", base_url=url)

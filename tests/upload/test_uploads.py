@@ -154,7 +154,7 @@ def test_runs_that_can_not_be_brought_are_left_alone_and_named(
     ended(stage, one, "again", began=60)
     before = all_rows(target.folder)
     said = Uploads(commands, stage.folder, one, target).call("--project", "shared", code=1)
-    assert "run again is not there: what is there of it is of an earlier attempt" in said
+    assert "run again is not there: the destination has an earlier attempt of it" in said
     assert all_rows(target.folder) == before
     stage.delete("again")
     ended(stage, other, "again")
