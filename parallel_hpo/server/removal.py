@@ -111,11 +111,11 @@ def delete_run(world: AppContext, run_id: int, *, with_artifacts: bool) -> None:
     with world.database.write() as transaction:
         run = runs.find(transaction, run_id)
         if run is None and runs.is_there(transaction, run_id):
-            raise RefusedError("this run doesn't exist, or is another sweep's", status=404)
+            raise RefusedError("this run doesn't exist, or belongs to another sweep", status=404)
         if run is None:
             return
         if run.sweep_id is not None and run.state in OPEN:
-            raise RefusedError(f"run {run.name} of sweep {run.sweep_id} is still on: stop it first")
+            raise RefusedError(f"run {run.name} of sweep {run.sweep_id} is still active: stop it first")
         logged = artifacts.logged_by_run(transaction, run_id)
         artifacts.forget_run(transaction, run_id)
         _reopen_point(transaction, run)

@@ -153,5 +153,5 @@ def unlink(world: AppContext, artifact_id: int, collection_id: int) -> None:
         _, *links = artifact_members.of_artifact(transaction, artifact)
         member = next((each for each in links if each.collection.id == collection_id), None)
         if member is None:
-            raise RefusedError("the artifact is not linked to this portfolio, or not any more")
+            raise RefusedError("the artifact is not linked to this portfolio")
         versions.unlink(transaction, member)

@@ -45,7 +45,7 @@ def check_name(name: str) -> str:
     fits = 0 < len(name) <= _LENGTH and name not in (".", "..")
     if not fits or any(c < " " or c in "/:\x7f" for c in name):
         raise RefusedError(
-            f"artifact name, type or alias {name[:100]!r}: 1 to {_LENGTH} characters, without / and :"
+            f"artifact name, type or alias {name[:100]!r}: 1 to {_LENGTH} characters, without '/' and ':'"
         )
     return name
 

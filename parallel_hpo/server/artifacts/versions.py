@@ -277,7 +277,7 @@ def changeable(transaction: Transaction, artifact_id: int) -> Artifact:
     artifact = existing(transaction, artifact_id)
     if artifact.run_id is not None and runs.find(transaction, artifact.run_id) is None:
         raise RefusedError(
-            "a run of another sweep logged this artifact: a run may read it, and not change it"
+            "a run of another sweep logged this artifact: runs may read it, but not change it"
         )
     return artifact
 

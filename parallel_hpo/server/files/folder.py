@@ -115,12 +115,12 @@ def settle(
             if why_not:
                 raise BackendError(why_not)
             if known is not None:
-                _log.warning("%s has no files of the database from before %s", wish.folder, known.path)
+                _log.warning("%s lacks the database's earlier files, which were in %s", wish.folder, known.path)
             mark = _make(wish, new_id, mark if known is None else None)
             files.note_folder(transaction, Folder(mark.id, str(wish.folder), host, wish.database))
     except OSError as error:
         raise BackendError(
-            f"the sweep server can't keep its files in {wish.folder}: {error.strerror}; name another --files"
+            f"the sweep server can't store files in {wish.folder}: {error.strerror}; name another --files"
         ) from error
     return wish.folder
 
@@ -149,16 +149,16 @@ def judge(wish: FolderRequest, known: Folder | None, mark: FolderId | None) -> s
     if wish.is_on_this_machine and wish.named is None and beside_it:
         return None  # the folder was emptied, or the database was moved alone
     return (
-        f"the files of {wish.database} are thought to be in {known.path} on {known.host}, and {wish.folder}"
-        " is not that folder: let all servers of the database name one that they share, by --files"
-        " (--adopt-files: those files are gone for good, go on with this folder)"
+        f"the files of {wish.database} should be in {known.path} on {known.host}, and {wish.folder}"
+        " is not that folder: name one folder for all servers of the database by --files"
+        " (if those files are lost: --adopt-files starts with this folder)"
     )
 
 
 def _of_others(wish: FolderRequest, mark: FolderId) -> str:
     return (
         f"{wish.folder} has the files of another database, {mark.database}: name another folder by --files"
-        " (--adopt-files: that database is gone for good)"
+        " (if that database is lost: --adopt-files takes the folder)"
     )
 
 

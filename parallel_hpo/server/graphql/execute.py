@@ -193,7 +193,7 @@ class _Sizes:
                 return self.of_selections(inner)
             case FragmentSpreadNode(name=name):
                 return self._of_fragment(name.value)
-        raise AssertionError(f"{selection} is no selection")
+        raise AssertionError(f"{selection} is not a selection")
 
     def _of_fragment(self, name: str) -> Size:
         if name not in self._fragments:

@@ -48,8 +48,8 @@ _NOT_SERVED: Final = (
 )
 _SCHEMES: Final = ("http", "https")
 _GONE: Final = (
-    "this machine's part in the sweep is over (epoch {}): it has left, or was not heard for too long;"
-    " its runs are run again elsewhere"
+    "this machine is no longer part of the sweep (epoch {}): it has left, or its lease has expired;"
+    " its runs are retried elsewhere"
 )
 POOLS: Final = "/hpo/pools/"
 _KEYLESS: Final = ("/hpo/health", "/uploads/", "/downloads/", "/sdk/otel/", *browser_auth.OPEN)
@@ -206,7 +206,7 @@ def stored_key(folder: Path, before: Path) -> str:
         return _ensure_key(path, _read(before / NAME) if (before / NAME).exists() else new_master_key())
     except OSError as error:
         raise BackendError(
-            f"the sweep server can't keep its key in {path}: {error.strerror}; name another --database"
+            f"the sweep server can't store its key in {path}: {error.strerror}; name another --database"
         ) from error
 
 
@@ -227,7 +227,7 @@ def _ensure_key(path: Path, new: str) -> str:
 def _read(path: Path) -> str:
     key = path.read_text(encoding="ascii", errors="replace").strip()
     if len(key) < KEY_LENGTH:
-        raise BackendError(f"{path} holds no key; delete it, and the server makes a new one")
+        raise BackendError(f"{path} has no valid key; delete it, and the server creates a new one")
     return key
 
 

@@ -176,13 +176,13 @@ class _Handlers:
     async def artifact_file(self, request: Request) -> Response:
         digest = request.path_params["digest"]
         if not _MD5.fullmatch(digest):
-            raise RefusedError(f"the digest {digest[:40]!r} is no MD5", status=400)
+            raise RefusedError(f"the digest {digest[:40]!r} is not an MD5", status=400)
         return self._file(FileRef(BLOBS, digest))
 
     def _file(self, place: FileRef) -> Response:
         path = place.within(self._world.files)
         if not path.is_file():
-            raise RefusedError("this file is not there, or not any more", status=404)
+            raise RefusedError("this file doesn't exist, or was deleted", status=404)
         # Never as a page: a file that a run stored must not run scripts in a user's browser.
         headers = {"X-Content-Type-Options": "nosniff", "Content-Disposition": "attachment"}
         return FileResponse(path, media_type="application/octet-stream", headers=headers)
@@ -265,7 +265,7 @@ def _allowed(world: AppContext, request: Request, right: FilePermission) -> File
     query, names = request.query_params, request.path_params
     expires = query.get("expires", "")
     if not (expires.isascii() and expires.isdigit() and len(expires) < 16):
-        raise RefusedError("this address of a file is not valid", status=403)
+        raise RefusedError("this file's address is invalid", status=403)
     place = FileRef.at(names["folder"], names["name"])
     run_files.check(world, FileTicket(right, place, int(expires)), query.get("signature", ""))
     return place

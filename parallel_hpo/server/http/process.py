@@ -67,7 +67,7 @@ class Certificate:
             where = f"--tls-certificate {self.chain_file} with --tls-key {self.key_file}"
             raise UsageError(
                 f"{where}: {error.strerror or error};"
-                " needed: a certificate and its private key without a password, each a file in PEM"
+                " needed: a certificate and its private key without a password, as PEM files"
             ) from None
 
 

@@ -157,7 +157,7 @@ def set_state(world: AppContext, run_id: int, wish: str) -> None:
     with world.database.write() as transaction:
         run = _existing(runs.find(transaction, run_id), str(run_id))
         if run.sweep_id is not None:
-            raise RefusedError(f"run {run.name} is of sweep {run.sweep_id}, which sets its runs' states")
+            raise RefusedError(f"run {run.name} belongs to sweep {run.sweep_id}, which sets its runs' states")
         try:
             apply_event(
                 transaction, run, _STATES[wish], restart_changes(run) if wish == RunState.PENDING else {}

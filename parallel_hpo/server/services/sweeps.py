@@ -267,7 +267,7 @@ def _check_accepts_runs(sweep: Sweep) -> bool:
         raise RefusedError(f"sweep {sweep.id} is {sweep.state}: it takes no more runs; resume it first")
     within_cap = sweep.run_cap is None or sweep.issued < sweep.run_cap
     if not within_cap and not engines.is_scheduled(sweep.config):
-        raise RefusedError(f"sweep {sweep.id} has had all the runs that its run_cap allows ({sweep.run_cap})")
+        raise RefusedError(f"sweep {sweep.id} has reached its run_cap ({sweep.run_cap})")
     return within_cap
 
 

@@ -267,7 +267,7 @@ def _operator(value: Any, name: str, operand: Any) -> bool:
             return (value is not MISSING) is bool(operand)
         case "$not":
             return not all(_operator(value, key, item) for key, item in _as_object(operand, name).items())
-    raise RefusedError(f"filters: operator {name!r} isn't known here")
+    raise RefusedError(f"filters: unknown operator {name!r}")
 
 
 def _equals(value: Any, wanted: Any) -> bool:

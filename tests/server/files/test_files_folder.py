@@ -34,7 +34,7 @@ def test_a_server_that_would_keep_files_elsewhere_hears_where_they_are(
     (tmp_path / "a").rename(tmp_path / "on the disk of gpu1")
     with pytest.raises(BackendError) as refused:
         settle(database, wish(tmp_path / "b"), host="gpu2")
-    assert f"{NAME} are thought to be in {first} on gpu1, and {tmp_path}/b/server-files" in str(refused.value)
+    assert f"{NAME} should be in {first} on gpu1, and {tmp_path}/b/server-files" in str(refused.value)
     assert "by --files" in str(refused.value)
     assert not (tmp_path / "b").exists()
 
@@ -124,7 +124,7 @@ def test_files_that_a_sqlite_database_had_in_a_named_folder_are_not_forgotten(
     settle(database, beside(old, named=disk, adopt=True), host="here")
     shutil.rmtree(old / "server-files")
     disk.rename(tmp_path / "unmounted")
-    with pytest.raises(BackendError, match=r"thought to be in .*disk on here"):
+    with pytest.raises(BackendError, match=r"should be in .*disk on here"):
         settle(database, beside(old), host="here")
     (tmp_path / "unmounted").rename(disk)
     assert settle(database, beside(old), host="here") == disk
@@ -132,7 +132,7 @@ def test_files_that_a_sqlite_database_had_in_a_named_folder_are_not_forgotten(
 
 def test_a_folder_that_can_not_be_had_is_named(stage: SessionSetup, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
-    with pytest.raises(BackendError, match=r"can't keep its files in .*file/x: .*; name another --files"):
+    with pytest.raises(BackendError, match=r"can't store files in .*file/x: .*; name another --files"):
         settle(stage.world.database, wish(tmp_path, named=tmp_path / "file" / "x"), host="here")
 
 

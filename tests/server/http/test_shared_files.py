@@ -67,4 +67,4 @@ def test_a_file_sent_to_one_server_is_fetched_from_another(
     apart = started(commands, tmp_path / "c", "--database", database, "--files", str(tmp_path / "x"))
     stdout, stderr = apart.communicate(60)
     assert (apart.wait(), stdout) == (1, "")
-    assert f"are thought to be in {mark.parent} on " in stderr
+    assert f"should be in {mark.parent} on " in stderr

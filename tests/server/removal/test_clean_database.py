@@ -36,7 +36,7 @@ def test_sweeps_of_another_server_go_once_they_are_over(
     files = str(stage.world.files)
     settle(stage.world.database, wish_for(where, files, adopt=True), host="gpu1")
     if not is_file(stage):  # on a machine where its files are not
-        with pytest.raises(BackendError, match=r"thought to be in .* on gpu1"):
+        with pytest.raises(BackendError, match=r"should be in .* on gpu1"):
             cleaned(
                 capsys,
                 tmp_path,

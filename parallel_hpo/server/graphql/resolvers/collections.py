@@ -135,7 +135,7 @@ def _in_order(members: list[Member], order: str | None) -> list[Member]:
     key = _ORDERS.get(order.removeprefix("+").removeprefix("-"))
     if key is None:
         raise RefusedError(
-            f"order {order[:40]!r}: versions have the orders {', '.join(_ORDERS)}, each with + or - before it"
+            f"order {order[:40]!r}: one of {', '.join(_ORDERS)}, with an optional + or - before it"
         )
     return sorted(members, key=key, reverse=order.startswith("-"))
 
@@ -143,7 +143,7 @@ def _in_order(members: list[Member], order: str | None) -> list[Member]:
 def _only_all(filters: str | None) -> None:
     """Raise RefusedError for filters other than wandb client's default, which has no effect."""
     if filters and read_filters(filters) not in ({}, {"state": COMMITTED}):
-        raise RefusedError("artifacts and collections can't be filtered here: list them all, and choose")
+        raise RefusedError("this server can't filter artifacts and collections: list all of them, and select")
 
 
 def _member(collection: Collection, info: Info, aliasName: str) -> Member | None:
@@ -251,7 +251,7 @@ def _artifact_to_link(world: AppContext, input: dict[str, Any]) -> int:
     with world.database.read() as transaction:
         key = artifacts.by_client_id(transaction, input.get("clientID") or "")
     if key is None:
-        raise RefusedError("the artifact that is to be linked doesn't exist: log it first")
+        raise RefusedError("the artifact to link doesn't exist: log it first")
     return key
 
 

@@ -37,7 +37,7 @@ class Deadline:
     def check(self) -> None:
         """Raise RefusedError if it has passed."""
         if self.clock() > self.at:
-            raise RefusedError("the query takes too long: ask for less at once, by filters or by pages")
+            raise RefusedError("the query takes too long: request less at once, with filters or smaller pages")
 
 
 @dataclass(slots=True)
@@ -122,7 +122,7 @@ def page(nodes: list[Node], after: str | None, first: int | None) -> Page[Node]:
 
 def _cursor(text: str) -> int:
     if not text.isascii() or not text.isdigit() or len(text) > 9:
-        raise RefusedError(f"cursor {text[:40]!r} is none of this server's")
+        raise RefusedError(f"cursor {text[:40]!r} is not from this server")
     return int(text)
 
 
@@ -214,4 +214,4 @@ def place_of_file(text: str) -> FileRef:
 
 
 def _foreign(what: str, text: str) -> RefusedError:
-    return RefusedError(f"{what} {text[:40]!r} is none of this server's")
+    return RefusedError(f"{what} {text[:40]!r} is not from this server")
