@@ -39,7 +39,7 @@ def opened_at(where: str, files: str | None = None) -> Iterator[AppContext]:
     try:
         yield AppContext(
             database=database,
-            files=files_folder.located(database, files_folder.wish_for(where, files)),
+            files=files_folder.find_folder(database, files_folder.folder_request(where, files)),
             master_key="",  # signs nothing here
             clock=time.time,
             new_id=lambda: secrets.token_hex(4),

@@ -89,7 +89,7 @@ def remove_runs(world: AppContext, run_ids: Sequence[int]) -> None:
                 artifacts.remove(transaction, artifact_id)
             artifacts.forget_run(transaction, run_id)
             runs.delete(transaction, run_id)
-        run_files.discard(world, run_id)
+        run_files.delete_folder(world, run_id)
 
 
 def _remove_unless_wanted(world: AppContext, artifact: Artifact) -> None:
@@ -120,7 +120,7 @@ def delete_run(world: AppContext, run_id: int, *, with_artifacts: bool) -> None:
         artifacts.forget_run(transaction, run_id)
         _reopen_point(transaction, run)
         runs.delete(transaction, run_id)
-    run_files.discard(world, run_id)
+    run_files.delete_folder(world, run_id)
     for artifact in logged if with_artifacts else ():
         versions.delete(world, artifact.id, with_aliases=True)
 
@@ -175,7 +175,7 @@ def tidy(world: AppContext, go_on: Callable[[], bool] = lambda: True) -> Cleanup
     taken = CleanupStats()
     for names in _batches(world.files / BLOBS, _MD5, go_on):
         unused = contents.unused(world, names)
-        taken += contents.take_back(world, unused)
+        taken += contents.delete_unused(world, unused)
     for names in _batches(world.files / MANIFESTS, _MANIFEST, go_on):
         taken += _remove_manifests(world, names)
     for names in _batches(world.files, _RUN, go_on):
@@ -205,7 +205,7 @@ def _remove_manifests(world: AppContext, names: list[str]) -> CleanupStats:
         return taken
     with world.database.write() as transaction:  # no artifact is created during it
         for key in gone - holdings.kept_artifacts(transaction, gone):
-            path = contents.manifest_of(key).within(world.files)
+            path = contents.manifest_of(key).path_in(world.files)
             if path.exists():
                 taken += CleanupStats(1, path.stat().st_size)
                 path.unlink()
@@ -221,7 +221,7 @@ def _remove_folders(world: AppContext, names: list[str]) -> None:
         return
     with world.database.write() as transaction:  # no run is created during it, and files come after the run
         for key in gone - holdings.kept_runs(transaction, gone):
-            run_files.discard(world, key)
+            run_files.delete_folder(world, key)
 
 
 def _batches(folder: Path, pattern: re.Pattern[str], go_on: Callable[[], bool]) -> Iterator[list[str]]:

@@ -19,7 +19,7 @@ from typing import Any
 from parallel_hpo.client import uploading
 from parallel_hpo.client.run_file import ArtifactCopy, ConsoleLine, RunCopy, RunLines
 from parallel_hpo.core.types import SweepPath
-from parallel_hpo.server.artifacts.contents import manifest_of, place_of
+from parallel_hpo.server.artifacts.contents import blob_of, manifest_of
 from parallel_hpo.server.context import AppContext
 from parallel_hpo.server.files.storage import FileRef
 from parallel_hpo.server.store import artifact_collections, artifacts, files, lines, runs
@@ -73,7 +73,7 @@ def _copy_files(world: AppContext, transaction: Transaction, run: Run, folder: P
     """Put a run's files where its client would have them; the client writes into some of them."""
     names = []
     for file in files.of_run(transaction, run.id):
-        stored, own = FileRef(str(run.id), file.name).within(world.files), folder / file.name
+        stored, own = FileRef(str(run.id), file.name).path_in(world.files), folder / file.name
         if stored.is_file():
             own.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(stored, own)
@@ -160,7 +160,7 @@ def _console(texts: Iterable[str]) -> Iterator[ConsoleLine]:
 
 
 def _artifact(world: AppContext, transaction: Transaction, artifact: Artifact) -> ArtifactCopy:
-    manifest = json.loads(manifest_of(artifact.id).within(world.files).read_text(encoding="utf-8"))
+    manifest = json.loads(manifest_of(artifact.id).path_in(world.files).read_text(encoding="utf-8"))
     aliases = artifact_collections.aliases_with_collections(transaction, artifact.id)
     return ArtifactCopy(
         name=artifact.collection.name,
@@ -174,7 +174,7 @@ def _artifact(world: AppContext, transaction: Transaction, artifact: Artifact) -
         ttl_s=artifact.ttl_s,
         manifest=manifest,
         files={
-            path: place_of(entry["digest"]).within(world.files)
+            path: blob_of(entry["digest"]).path_in(world.files)
             for path, entry in manifest["contents"].items()
             if not entry.get("ref")
         },

@@ -301,7 +301,7 @@ def test_a_log_goes_on_where_it_was(stage: SessionSetup, web: Web) -> None:
 
 
 def put(stage: SessionSetup, run: str, name: str, content: bytes) -> None:
-    place = FileRef(str(stage.run(run).id), name).within(stage.world.files)
+    place = FileRef(str(stage.run(run).id), name).path_in(stage.world.files)
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_bytes(content)
     with stage.world.database.write() as transaction:

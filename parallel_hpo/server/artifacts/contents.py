@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from parallel_hpo.server.context import AppContext
-from parallel_hpo.server.files.storage import BLOBS, MANIFESTS, FileRef, plain
+from parallel_hpo.server.files.storage import BLOBS, MANIFESTS, FileRef, check_path
 from parallel_hpo.server.store import holdings
 from parallel_hpo.server.store.artifacts import Artifact, Entry
 from parallel_hpo.server.store.database import Transaction
@@ -80,7 +80,7 @@ def check_no_registry(project: str) -> None:
 _BIGGEST: Final = 2**53
 
 
-def place_of(digest: str) -> FileRef:
+def blob_of(digest: str) -> FileRef:
     """Return the stored file with this MD5 (in Base64); RefusedError if it is no MD5."""
     try:
         md5 = base64.b64decode(digest, validate=True)
@@ -110,27 +110,27 @@ def _region(manifest: dict[str, Any]) -> str | None:
     return None if region is None else str(region)
 
 
-def expect_all(world: AppContext, entries: list[Entry]) -> None:
+def check_all_uploaded(world: AppContext, entries: list[Entry]) -> None:
     """Raise RefusedError if a file was not uploaded."""
     for entry in entries:
-        if entry.ref is None and not place_of(entry.digest).within(world.files).exists():
+        if entry.ref is None and not blob_of(entry.digest).path_in(world.files).exists():
             raise RefusedError(f"the artifact's file {entry.path!r} was not sent, so it can't be committed")
 
 
-def make_whole(world: AppContext, artifact: Artifact, base: Artifact) -> list[Entry]:
+def complete_manifest(world: AppContext, artifact: Artifact, base: Artifact) -> list[Entry]:
     """Merge an incremental version's manifest into that of the version before; return all files.
 
     It may be repeated, after a crash between this and the commit.
     """
     whole = merge_manifests(_manifest(world, base.id), _manifest(world, artifact.id))
-    path = manifest_of(artifact.id).within(world.files)
+    path = manifest_of(artifact.id).path_in(world.files)
     _write(path, whole)
     return read_manifest(whole)
 
 
 def _manifest(world: AppContext, artifact_id: int) -> str:
     try:
-        return manifest_of(artifact_id).within(world.files).read_text(encoding="utf-8")
+        return manifest_of(artifact_id).path_in(world.files).read_text(encoding="utf-8")
     except (FileNotFoundError, UnicodeDecodeError):
         raise RefusedError("the artifact's manifest was not sent, so it can't be committed") from None
 
@@ -181,7 +181,7 @@ def _entry(path: str, raw: Any) -> Entry:
     whole = isinstance(size, int) and not isinstance(size, bool) and 0 <= size <= _BIGGEST
     if not whole or not isinstance(digest, str) or not isinstance(ref, str | None):
         raise RefusedError(f"the artifact's manifest: {path[:100]!r} has no digest, or a wrong size or ref")
-    return Entry(plain(path), digest, size, ref)
+    return Entry(check_path(path), digest, size, ref)
 
 
 _CLOCKS_S: Final = 3600
@@ -201,28 +201,28 @@ class CleanupStats:
         return CleanupStats(self.files + other.files, self.size + other.size)
 
 
-def claim(_writing: Transaction, world: AppContext, place: FileRef) -> bool:
+def protect(_writing: Transaction, world: AppContext, file_ref: FileRef) -> bool:
     """Return whether a file exists; if so, protect it for an artifact that will have it."""
     now = world.clock()
     try:
-        os.utime(place.within(world.files), (now, now))
+        os.utime(file_ref.path_in(world.files), (now, now))
     except FileNotFoundError:
         return False
     return True
 
 
-def take_back(world: AppContext, names: Sequence[str]) -> CleanupStats:
+def delete_unused(world: AppContext, names: Sequence[str]) -> CleanupStats:
     """Delete those of the files that no artifact has and no uncommitted one may get."""
     batches = (names[begin : begin + _AT_ONCE] for begin in range(0, len(names), _AT_ONCE))
-    return sum((_take_back(world, batch) for batch in batches), CleanupStats())
+    return sum((_delete_batch(world, batch) for batch in batches), CleanupStats())
 
 
-def _take_back(world: AppContext, names: Sequence[str]) -> CleanupStats:
+def _delete_batch(world: AppContext, names: Sequence[str]) -> CleanupStats:
     taken = CleanupStats()
     with world.database.write() as transaction:
         begun = holdings.first_unfinished(transaction)
         for digest in holdings.unused(transaction, [_digest(name) for name in names]):
-            path = FileRef(BLOBS, base64.b64decode(digest).hex()).within(world.files)
+            path = FileRef(BLOBS, base64.b64decode(digest).hex()).path_in(world.files)
             if path.exists() and (begun is None or path.stat().st_mtime < begun - _CLOCKS_S):
                 taken += CleanupStats(1, path.stat().st_size)
                 path.unlink()

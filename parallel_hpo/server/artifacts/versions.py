@@ -146,7 +146,7 @@ def commit(world: AppContext, artifact_id: int) -> Artifact:
     with world.database.write() as transaction:
         artifact = existing(transaction, artifact_id)
         if artifact.state == PENDING:
-            contents.expect_all(
+            contents.check_all_uploaded(
                 world, entries
             )  # within the transaction, so that none is collected as garbage
             _commit(transaction, world, artifact, entries)
@@ -159,7 +159,7 @@ def _commit(transaction: Transaction, world: AppContext, artifact: Artifact, ent
     # The newest one at the commit, so that no concurrent increment is lost.
     base = artifacts.latest(transaction, collection_id) if artifact.incremental else None
     if base is not None:
-        entries = contents.make_whole(world, artifact, base)
+        entries = contents.complete_manifest(world, artifact, base)
         changes["digest"] = digest_of(entries)
     size = sum(entry.size for entry in entries)
     changes |= {"version": artifacts.next_version(transaction, collection_id), "size": size}
@@ -229,20 +229,20 @@ def delete(world: AppContext, artifact_id: int, *, with_aliases: bool) -> Artifa
         for link in links:
             unlink(transaction, link)
         artifacts.remove(transaction, artifact_id)
-        newest_is_latest(transaction, artifact.collection)
+        update_latest(transaction, artifact.collection)
     digests = [entry.digest for entry in entries if entry.ref is None]
-    contents.take_back(world, [contents.place_of(digest).name for digest in digests])
-    contents.manifest_of(artifact_id).within(world.files).unlink(missing_ok=True)
+    contents.delete_unused(world, [contents.blob_of(digest).name for digest in digests])
+    contents.manifest_of(artifact_id).path_in(world.files).unlink(missing_ok=True)
     return artifact
 
 
 def unlink(transaction: Transaction, member: Member) -> None:
     """Delete a version's link to a portfolio; the newest remaining one becomes the latest."""
     artifact_members.unlink(transaction, member)
-    newest_is_latest(transaction, member.collection)
+    update_latest(transaction, member.collection)
 
 
-def newest_is_latest(transaction: Transaction, collection: Collection) -> None:
+def update_latest(transaction: Transaction, collection: Collection) -> None:
     """Set a collection's alias `latest` to its newest version, after one was removed."""
     for newest in artifact_members.of_collection(transaction, collection)[:1]:
         artifact_collections.put_aliases(transaction, collection.id, newest.artifact.id, [LATEST])
@@ -264,7 +264,7 @@ def existing(transaction: Transaction, artifact_id: int) -> Artifact:
     return artifact
 
 
-def expecting_files(transaction: Transaction, artifact_id: int, now: float) -> Artifact:
+def touch(transaction: Transaction, artifact_id: int, now: float) -> Artifact:
     """Return the artifact with this id, and update its last contact; RefusedError if there is none."""
     artifact = existing(transaction, artifact_id)
     if artifact.state == PENDING:
@@ -276,9 +276,7 @@ def changeable(transaction: Transaction, artifact_id: int) -> Artifact:
     """Return the artifact with this id; RefusedError if the caller may not change it."""
     artifact = existing(transaction, artifact_id)
     if artifact.run_id is not None and runs.find(transaction, artifact.run_id) is None:
-        raise RefusedError(
-            "a run of another sweep logged this artifact: runs may read it, but not change it"
-        )
+        raise RefusedError("a run of another sweep logged this artifact: runs may read it, but not change it")
     return artifact
 
 

@@ -24,7 +24,7 @@ from parallel_hpo.server.store.database import Database, flush_path, shown
 from parallel_hpo.server.store.files import Folder
 
 _log = logging.getLogger(__name__)
-MARK: Final = "files.json"
+ID_FILE: Final = "files.json"
 FILES: Final = "server-files"
 """The folder's default name."""
 
@@ -82,7 +82,7 @@ def is_sqlite(database: str) -> bool:
     return "://" not in database or database.startswith("sqlite")
 
 
-def wish_for(database: str, files: str | None, *, adopt: bool = False) -> FolderRequest:
+def folder_request(database: str, files: str | None, *, adopt: bool = False) -> FolderRequest:
     """Return the configuration of a database's files, with absolute paths."""
     return FolderRequest(
         database=shown(database) if "://" in database else str(Path(database).absolute()),
@@ -93,9 +93,9 @@ def wish_for(database: str, files: str | None, *, adopt: bool = False) -> Folder
     )
 
 
-def settle(
+def open_folder(
     database: Database,
-    wish: FolderRequest,
+    request: FolderRequest,
     *,
     host: str,
     new_id: Callable[[], str] = lambda: secrets.token_hex(8),
@@ -107,81 +107,80 @@ def settle(
     try:
         with database.write() as transaction:
             known = files.known_folder(transaction)
-            for folder in [] if known is None else wish.candidates(known):
-                if known is not None and _has(folder, known):
+            for folder in [] if known is None else request.candidates(known):
+                if known is not None and _has_id(folder, known):
                     return folder
-            mark = _read_mark(wish.folder)
-            why_not = judge(wish, known, mark)
-            if why_not:
-                raise BackendError(why_not)
+            folder_id = _read_id(request.folder)
+            problem = folder_problem(request, known, folder_id)
+            if problem:
+                raise BackendError(problem)
             if known is not None:
-                _log.warning("%s lacks the database's earlier files, which were in %s", wish.folder, known.path)
-            mark = _make(wish, new_id, mark if known is None else None)
-            files.note_folder(transaction, Folder(mark.id, str(wish.folder), host, wish.database))
+                _log.warning(
+                    "%s lacks the database's earlier files, which were in %s", request.folder, known.path
+                )
+            folder_id = _write_id(request, new_id, folder_id if known is None else None)
+            files.set_folder(transaction, Folder(folder_id.id, str(request.folder), host, request.database))
     except OSError as error:
         raise BackendError(
-            f"the sweep server can't store files in {wish.folder}: {error.strerror}; name another --files"
+            f"the sweep server can't store files in {request.folder}: {error.strerror}; name another --files"
         ) from error
-    return wish.folder
+    return request.folder
 
 
-def located(database: Database, wish: FolderRequest) -> Path:
+def find_folder(database: Database, request: FolderRequest) -> Path:
     """Return the folder of a database's files, without changes; BackendError if the files are elsewhere."""
     with database.read() as transaction:
         known = files.known_folder(transaction)
-    for folder in [] if known is None else wish.candidates(known):
-        if known is not None and _has(folder, known):
+    for folder in [] if known is None else request.candidates(known):
+        if known is not None and _has_id(folder, known):
             return folder
-    why_not = judge(wish, known, _read_mark(wish.folder))
-    if why_not:
-        raise BackendError(why_not)
-    return wish.folder
+    problem = folder_problem(request, known, _read_id(request.folder))
+    if problem:
+        raise BackendError(problem)
+    return request.folder
 
 
-def judge(wish: FolderRequest, known: Folder | None, mark: FolderId | None) -> str | None:
+def folder_problem(request: FolderRequest, known: Folder | None, folder_id: FolderId | None) -> str | None:
     """Return why a folder without the database's id can't become its folder, or None if it can."""
-    if wish.adopt:
+    if request.adopt:
         return None
     if known is None:
-        others = mark is not None and mark.database != wish.database and wish.named is not None
-        return _of_others(wish, mark) if others and mark is not None else None
-    beside_it = Path(known.path) == wish.beside or known.database != wish.database
-    if wish.is_on_this_machine and wish.named is None and beside_it:
+        if request.named is None or folder_id is None or folder_id.database == request.database:
+            return None
+        return (
+            f"{request.folder} has the files of another database, {folder_id.database}:"
+            " name another folder by --files (if that database is lost: --adopt-files takes the folder)"
+        )
+    beside_it = Path(known.path) == request.beside or known.database != request.database
+    if request.is_on_this_machine and request.named is None and beside_it:
         return None  # the folder was emptied, or the database was moved alone
     return (
-        f"the files of {wish.database} should be in {known.path} on {known.host}, and {wish.folder}"
+        f"the files of {request.database} should be in {known.path} on {known.host}, and {request.folder}"
         " is not that folder: name one folder for all servers of the database by --files"
         " (if those files are lost: --adopt-files starts with this folder)"
     )
 
 
-def _of_others(wish: FolderRequest, mark: FolderId) -> str:
-    return (
-        f"{wish.folder} has the files of another database, {mark.database}: name another folder by --files"
-        " (if that database is lost: --adopt-files takes the folder)"
-    )
+def _has_id(folder: Path, known: Folder) -> bool:
+    folder_id = _read_id(folder)
+    return folder_id is not None and folder_id.id == known.id
 
 
-def _has(folder: Path, known: Folder) -> bool:
-    mark = _read_mark(folder)
-    return mark is not None and mark.id == known.id
-
-
-def _read_mark(folder: Path) -> FolderId | None:
+def _read_id(folder: Path) -> FolderId | None:
     with suppress(OSError, ValueError, KeyError, TypeError):
-        read = json.loads((folder / MARK).read_text(encoding="utf-8"))
+        read = json.loads((folder / ID_FILE).read_text(encoding="utf-8"))
         return FolderId(str(read["id"]), str(read["database"]))
     return None
 
 
-def _make(wish: FolderRequest, new_id: Callable[[], str], mark: FolderId | None) -> FolderId:
+def _write_id(request: FolderRequest, new_id: Callable[[], str], folder_id: FolderId | None) -> FolderId:
     """Write a folder's id file atomically; an id of the same database is kept."""
-    if mark is None or mark.database != wish.database:
-        mark = FolderId(new_id(), wish.database)
-    wish.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=wish.folder, prefix=f".{MARK}-", delete=False) as file:
-        file.write(json.dumps({"id": mark.id, "database": mark.database}) + "\n")
+    if folder_id is None or folder_id.database != request.database:
+        folder_id = FolderId(new_id(), request.database)
+    request.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=request.folder, prefix=f".{ID_FILE}-", delete=False) as file:
+        file.write(json.dumps({"id": folder_id.id, "database": folder_id.database}) + "\n")
     flush_path(Path(file.name))  # before the database stores the id, so that both survive a power cut
-    Path(file.name).replace(wish.folder / MARK)
-    flush_path(wish.folder)
-    return mark
+    Path(file.name).replace(request.folder / ID_FILE)
+    flush_path(request.folder)
+    return folder_id

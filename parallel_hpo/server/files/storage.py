@@ -61,7 +61,7 @@ class FileRef:
     folder: str
     name: str
 
-    def within(self, files: Path) -> Path:
+    def path_in(self, files: Path) -> Path:
         """Return the file's path."""
         return files / self.folder / self.name
 
@@ -75,7 +75,7 @@ class FileRef:
         return f"{self.folder}/{self.name}"
 
     @classmethod
-    def at(cls, folder: str, name: str) -> FileRef:
+    def from_path(cls, folder: str, name: str) -> FileRef:
         """Return the file of a storage path, given as its first part and the rest."""
         if folder == _BLOBS_OF_WANDB:
             return cls(BLOBS, name)
@@ -88,28 +88,30 @@ class FileRef:
 class FileTicket:
     """A right to send or fetch one file."""
 
-    right: FilePermission
-    place: FileRef
+    permission: FilePermission
+    file_ref: FileRef
     expires: int
     """Seconds since the epoch."""
 
 
-def address(world: AppContext, base_url: str, right: FilePermission, place: FileRef) -> str:
+def sign_url(world: AppContext, base_url: str, permission: FilePermission, file_ref: FileRef) -> str:
     """Return a signed URL; RefusedError for a name that is no plain path."""
-    ticket = FileTicket(right, FileRef(place.folder, plain(place.name)), int(world.clock()) + _VALID_S)
+    ticket = FileTicket(
+        permission, FileRef(file_ref.folder, check_path(file_ref.name)), int(world.clock()) + _VALID_S
+    )
     query = urlencode({"expires": ticket.expires, "signature": _sign(world.master_key, ticket)})
-    return f"{base_url}/{right}/{quote(place.storage_path)}?{query}"
+    return f"{base_url}/{permission}/{quote(file_ref.storage_path)}?{query}"
 
 
-def check(world: AppContext, ticket: FileTicket, signature: str) -> None:
+def check_ticket(world: AppContext, ticket: FileTicket, signature: str) -> None:
     """Raise RefusedError: 403 for a forged or expired ticket, 400 for a name that leaves its folder."""
     genuine = hmac.compare_digest(_sign(world.master_key, ticket).encode(), signature.encode())
     if not genuine or ticket.expires < world.clock():
         raise RefusedError("this file's address is invalid or has expired", status=403)
-    plain(ticket.place.name)
+    check_path(ticket.file_ref.name)
 
 
-def plain(name: str) -> str:
+def check_path(name: str) -> str:
     """Return a file's name if it is a relative path below its folder; else RefusedError (400).
 
     As in W&B's service, a backslash is an ordinary character, as is all else that a disk accepts.
@@ -123,7 +125,7 @@ def plain(name: str) -> str:
 
 
 def _sign(master_key: str, ticket: FileTicket) -> str:
-    message = f"{ticket.right}\n{ticket.place.folder}\n{ticket.expires}\n{ticket.place.name}"
+    message = f"{ticket.permission}\n{ticket.file_ref.folder}\n{ticket.expires}\n{ticket.file_ref.name}"
     return hmac.new(master_key.encode(), message.encode(errors="replace"), hashlib.sha256).hexdigest()
 
 
@@ -141,13 +143,13 @@ class StoredFile:
     """Hexadecimal."""
 
 
-async def store(world: AppContext, place: FileRef, body: AsyncIterator[bytes]) -> StoredFile:
+async def store(world: AppContext, file_ref: FileRef, body: AsyncIterator[bytes]) -> StoredFile:
     """Write a file atomically; RefusedError: 413 too big, 400 a blob whose MD5 isn't its name."""
-    target = place.within(world.files)
+    target = file_ref.path_in(world.files)
     try:
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
-        raise RefusedError(f"a part of {place.name!r} is the name of a file", status=409) from None
+        raise RefusedError(f"a part of {file_ref.name!r} is the name of a file", status=409) from None
     with tempfile.NamedTemporaryFile(dir=_incoming(world.files), delete=False) as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # marks the upload as in progress
         try:
@@ -159,12 +161,12 @@ async def store(world: AppContext, place: FileRef, body: AsyncIterator[bytes]) -
                 md5.update(piece)
                 file.write(piece)
             file.flush()
-            # Before the rename: a power cut must not leave an empty file in place of a whole one.
+            # Before the rename: a power cut must not leave an empty file in file_ref of a whole one.
             await asyncio.to_thread(os.fsync, file.fileno())
             file.close()
-            if place.folder == BLOBS and md5.hexdigest() != place.name:
+            if file_ref.folder == BLOBS and md5.hexdigest() != file_ref.name:
                 raise RefusedError("the content is not what the artifact's manifest says", status=400)
-            if place.folder == BLOBS:
+            if file_ref.folder == BLOBS:
                 now = world.clock()  # a file server's clock may differ
                 os.utime(file.name, (now, now))
             _put(Path(file.name), target)
@@ -233,36 +235,36 @@ def create(world: AppContext, base_url: str, path: RunPath, names: list[str]) ->
 
 def _to_send(world: AppContext, base_url: str, run: Run, name: str) -> RunFile:
     try:
-        return RunFile(name, address(world, base_url, FilePermission.SEND, FileRef(str(run.id), name)))
+        return RunFile(name, sign_url(world, base_url, FilePermission.SEND, FileRef(str(run.id), name)))
     except RefusedError as error:
         _log.warning("run %s: %s", run.name, error)
         return RunFile(name, None)
 
 
-def note(world: AppContext, place: FileRef, stored: StoredFile) -> None:
+def record_upload(world: AppContext, file_ref: FileRef, stored: StoredFile) -> None:
     """Record a run's uploaded file; if the run was deleted meanwhile, delete the file."""
-    run_id = int(place.folder)
+    run_id = int(file_ref.folder)
     with world.database.write() as transaction:
         if runs.find(transaction, run_id) is not None:
-            files.put(transaction, File(run_id, place.name, stored.size, stored.md5, world.clock()))
+            files.put(transaction, File(run_id, file_ref.name, stored.size, stored.md5, world.clock()))
             return
-    discard(world, run_id)
+    delete_folder(world, run_id)
 
 
 def delete(world: AppContext, wanted: list[FileRef]) -> None:
     """Delete runs' files; missing ones are ignored."""
     known = []
     with world.database.write() as transaction:
-        for place in wanted:
-            if runs.find(transaction, int(place.folder)) is None:
+        for file_ref in wanted:
+            if runs.find(transaction, int(file_ref.folder)) is None:
                 continue
-            if files.of_run(transaction, int(place.folder), [place.name]):
-                files.remove(transaction, int(place.folder), [place.name])
-                known.append(place)
-    for place in known:
-        place.within(world.files).unlink(missing_ok=True)
+            if files.of_run(transaction, int(file_ref.folder), [file_ref.name]):
+                files.remove(transaction, int(file_ref.folder), [file_ref.name])
+                known.append(file_ref)
+    for file_ref in known:
+        file_ref.path_in(world.files).unlink(missing_ok=True)
 
 
-def discard(world: AppContext, run_id: int) -> None:
+def delete_folder(world: AppContext, run_id: int) -> None:
     """Delete a run's folder from the disk."""
     shutil.rmtree(world.files / str(run_id), ignore_errors=True)

@@ -164,10 +164,10 @@ class _Handlers:
         return JSONResponse({"exitcode": None, "limits": {}} | ({"stopped": True} if stop else {}))
 
     async def upload(self, request: Request) -> Response:
-        place = _allowed(self._world, request, FilePermission.SEND)
-        stored = await run_files.store(self._world, place, pieces(request))
-        if place.folder not in (BLOBS, MANIFESTS):
-            await self.in_thread(run_files.note, self._world, place, stored)
+        file_ref = _allowed(self._world, request, FilePermission.SEND)
+        stored = await run_files.store(self._world, file_ref, pieces(request))
+        if file_ref.folder not in (BLOBS, MANIFESTS):
+            await self.in_thread(run_files.record_upload, self._world, file_ref, stored)
         return Response(status_code=200)
 
     async def download(self, request: Request) -> Response:
@@ -179,8 +179,8 @@ class _Handlers:
             raise RefusedError(f"the digest {digest[:40]!r} is not an MD5", status=400)
         return self._file(FileRef(BLOBS, digest))
 
-    def _file(self, place: FileRef) -> Response:
-        path = place.within(self._world.files)
+    def _file(self, file_ref: FileRef) -> Response:
+        path = file_ref.path_in(self._world.files)
         if not path.is_file():
             raise RefusedError("this file doesn't exist, or was deleted", status=404)
         # Never as a page: a file that a run stored must not run scripts in a user's browser.
@@ -260,15 +260,15 @@ class _Handlers:
                 _log.exception("could not collect garbage")
 
 
-def _allowed(world: AppContext, request: Request, right: FilePermission) -> FileRef:
+def _allowed(world: AppContext, request: Request, permission: FilePermission) -> FileRef:
     """Return the file of a signed URL; RefusedError (403) for an invalid or expired one."""
     query, names = request.query_params, request.path_params
     expires = query.get("expires", "")
     if not (expires.isascii() and expires.isdigit() and len(expires) < 16):
         raise RefusedError("this file's address is invalid", status=403)
-    place = FileRef.at(names["folder"], names["name"])
-    run_files.check(world, FileTicket(right, place, int(expires)), query.get("signature", ""))
-    return place
+    file_ref = FileRef.from_path(names["folder"], names["name"])
+    run_files.check_ticket(world, FileTicket(permission, file_ref, int(expires)), query.get("signature", ""))
+    return file_ref
 
 
 def _supervised(request: Request) -> SweepAt:

@@ -129,8 +129,8 @@ def serve(config: ServerConfig, *, embedded: bool = False, stdin: IO[bytes], std
     key = key_from(stdin) if embedded else None
     listener = _bind(config)
     database = Database.open(config.database_or_default)
-    request = files_folder.wish_for(config.database_or_default, config.files, adopt=config.adopt_files)
-    files = files_folder.settle(database, request, host=socket.gethostname())
+    request = files_folder.folder_request(config.database_or_default, config.files, adopt=config.adopt_files)
+    files = files_folder.open_folder(database, request, host=socket.gethostname())
     key = key or access.stored_key(config.folder if request.is_beside(files) else files, config.folder)
     world = _make_context(config, database, files, key)
     storage.clear_unfinished(world.files)

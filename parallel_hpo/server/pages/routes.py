@@ -19,7 +19,7 @@ from starlette.routing import Route
 
 from parallel_hpo.core.values import strict
 from parallel_hpo.server.context import AppContext, Caller
-from parallel_hpo.server.files.storage import FileRef, plain
+from parallel_hpo.server.files.storage import FileRef, check_path
 from parallel_hpo.server.pages import answers, projects, timeline
 from parallel_hpo.server.pages.actions import Actions, Change
 from parallel_hpo.server.pages.answers import RecentAnswers
@@ -69,7 +69,7 @@ def table(world: AppContext, path: RunPath, name: str) -> dict[str, Any]:
 def _file(world: AppContext, path: RunPath, name: str) -> Path:
     with world.database.read() as transaction:
         run = run_at(transaction, path)
-    file = FileRef(str(run.id), plain(name)).within(world.files)
+    file = FileRef(str(run.id), check_path(name)).path_in(world.files)
     if not file.is_file():
         raise RefusedError("this file doesn't exist or was deleted", status=404)
     return file

@@ -67,7 +67,7 @@ def known_folder(connection: Connection) -> Folder | None:
     return None if row is None else Folder(*row)
 
 
-def note_folder(connection: Connection, folder: Folder) -> None:
+def set_folder(connection: Connection, folder: Folder) -> None:
     """Insert or replace the database's folder."""
     connection.execute(delete(files_folder))
     values = {column.name: getattr(folder, column.name) for column in files_folder.c}

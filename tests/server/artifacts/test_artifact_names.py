@@ -8,7 +8,7 @@ from parallel_hpo.server.values import RefusedError
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b:c", "a:b", "a/b", "a\nb", "a\x7f", "a" * 129])
 def test_a_name_that_the_client_could_not_name_again_is_refused(name: str) -> None:
-    with pytest.raises(RefusedError, match="1 to 128 characters, without / and :"):
+    with pytest.raises(RefusedError, match="1 to 128 characters, without '/' and ':'"):
         check_name(name)
 
 

@@ -186,7 +186,7 @@ def test_what_can_not_be_linked_is_refused_in_words(web: Web) -> None:
     assert "not committed yet" in message(linked(web, created(web, digest="e")))
     assert "is a registry" in message(linked(web, artifact, project="wandb-registry-model"))
     assert "versions are logged to" in message(linked(web, artifact, artifactPortfolioName="data"))
-    assert "without / and :" in message(linked(web, artifact, artifactPortfolioName="a:b"))
+    assert "without '/' and ':'" in message(linked(web, artifact, artifactPortfolioName="a:b"))
     model = logged(web, "model", "m", artifactTypeName="model")
     assert "has the type 'dataset'" in message(linked(web, model))
     other = {"artifactID": model, "artifactPortfolioID": portfolio(web)["id"]}

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import create_engine
 
 from parallel_hpo.core.errors import BackendError
-from parallel_hpo.server.files.folder import MARK, FolderRequest, located, settle
+from parallel_hpo.server.files.folder import ID_FILE, FolderRequest, find_folder, open_folder
 from parallel_hpo.server.http import access
 from parallel_hpo.server.store.database import Database, database_url
 from parallel_hpo.server.store.migrations import upgrade
@@ -29,11 +29,11 @@ def test_a_server_that_would_keep_files_elsewhere_hears_where_they_are(
     stage: SessionSetup, tmp_path: Path
 ) -> None:
     database = stage.world.database
-    first = settle(database, wish(tmp_path / "a"), host="gpu1")
-    assert settle(database, wish(tmp_path / "a"), host="gpu1") == first  # as at each later start
+    first = open_folder(database, wish(tmp_path / "a"), host="gpu1")
+    assert open_folder(database, wish(tmp_path / "a"), host="gpu1") == first  # as at each later start
     (tmp_path / "a").rename(tmp_path / "on the disk of gpu1")
     with pytest.raises(BackendError) as refused:
-        settle(database, wish(tmp_path / "b"), host="gpu2")
+        open_folder(database, wish(tmp_path / "b"), host="gpu2")
     assert f"{NAME} should be in {first} on gpu1, and {tmp_path}/b/server-files" in str(refused.value)
     assert "by --files" in str(refused.value)
     assert not (tmp_path / "b").exists()
@@ -41,29 +41,29 @@ def test_a_server_that_would_keep_files_elsewhere_hears_where_they_are(
 
 def test_servers_of_a_shared_folder_find_it_under_whatever_path(stage: SessionSetup, tmp_path: Path) -> None:
     shared, mounted = tmp_path / "shared", tmp_path / "mounted"
-    settle(stage.world.database, wish(tmp_path / "a", named=shared), host="gpu1")
+    open_folder(stage.world.database, wish(tmp_path / "a", named=shared), host="gpu1")
     mounted.symlink_to(shared)
-    assert settle(stage.world.database, wish(tmp_path / "b", named=mounted), host="gpu2") == mounted
+    assert open_folder(stage.world.database, wish(tmp_path / "b", named=mounted), host="gpu2") == mounted
     # Who doesn't name it again finds it where it was.
-    assert settle(stage.world.database, wish(tmp_path / "a"), host="gpu1") == shared
-    assert located(stage.world.database, wish(tmp_path / "a")) == shared
+    assert open_folder(stage.world.database, wish(tmp_path / "a"), host="gpu1") == shared
+    assert find_folder(stage.world.database, wish(tmp_path / "a")) == shared
 
 
 def test_a_folder_is_adopted_by_word_only_and_then_is_the_database_s(
     stage: SessionSetup, tmp_path: Path
 ) -> None:
-    settle(stage.world.database, wish(tmp_path / "a"), host="gpu1")
+    open_folder(stage.world.database, wish(tmp_path / "a"), host="gpu1")
     named = wish(tmp_path / "b", named=tmp_path / "new", adopt=True)
-    assert settle(stage.world.database, named, host="gpu2") == tmp_path / "new"
+    assert open_folder(stage.world.database, named, host="gpu2") == tmp_path / "new"
     with pytest.raises(BackendError, match=r"new on gpu2"):
-        settle(stage.world.database, wish(tmp_path, named=tmp_path / "a/server-files"), host="gpu1")
+        open_folder(stage.world.database, wish(tmp_path, named=tmp_path / "a/server-files"), host="gpu1")
 
 
 def test_two_databases_do_not_keep_their_files_in_one_folder(stage: SessionSetup, tmp_path: Path) -> None:
     other = Database.open(str(tmp_path / "other.db"))
-    settle(other, FolderRequest("other", tmp_path / "o", True, named=tmp_path / "shared"), host="gpu1")
+    open_folder(other, FolderRequest("other", tmp_path / "o", True, named=tmp_path / "shared"), host="gpu1")
     with pytest.raises(BackendError, match="has the files of another database, other: name another folder"):
-        settle(stage.world.database, wish(tmp_path / "a", named=tmp_path / "shared"), host="gpu1")
+        open_folder(stage.world.database, wish(tmp_path / "a", named=tmp_path / "shared"), host="gpu1")
     other.close()
 
 
@@ -77,7 +77,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
     """A SQLite database whose files are beside it."""
     (tmp_path / "old").mkdir()
     database = Database.open(str(tmp_path / "old" / "server.db"))
-    settle(database, beside(tmp_path / "old"), host="here")
+    open_folder(database, beside(tmp_path / "old"), host="here")
     yield database
     database.close()
 
@@ -88,11 +88,11 @@ def test_who_has_only_a_sqlite_database_may_move_copy_and_empty_what_he_likes(
     old, new, copy = (tmp_path / name for name in ("old", "new", "copy"))
     (old / "server-files" / "1").mkdir()
     shutil.copytree(old, new)
-    assert settle(database, beside(new), host="here") == new / "server-files"  # both were moved
+    assert open_folder(database, beside(new), host="here") == new / "server-files"  # both were moved
     (copy / "none").mkdir(parents=True)
-    assert settle(database, beside(copy), host="here") == copy / "server-files"  # the database alone
+    assert open_folder(database, beside(copy), host="here") == copy / "server-files"  # the database alone
     shutil.rmtree(copy / "server-files")
-    assert settle(database, beside(copy), host="here") == copy / "server-files"
+    assert open_folder(database, beside(copy), host="here") == copy / "server-files"
 
 
 def test_a_database_from_before_adopts_the_folder_that_it_has(tmp_path: Path) -> None:
@@ -102,17 +102,17 @@ def test_a_database_from_before_adopts_the_folder_that_it_has(tmp_path: Path) ->
     engine.dispose()
     (tmp_path / "server-files" / "1").mkdir(parents=True)
     migrated = Database.open(str(tmp_path / "server.db"))
-    assert settle(migrated, beside(tmp_path), host="here") == tmp_path / "server-files"
-    assert {path.name for path in (tmp_path / "server-files").iterdir()} == {"1", MARK}
+    assert open_folder(migrated, beside(tmp_path), host="here") == tmp_path / "server-files"
+    assert {path.name for path in (tmp_path / "server-files").iterdir()} == {"1", ID_FILE}
     migrated.close()
 
 
 def test_a_new_sqlite_database_takes_the_folder_beside_it(database: Database, tmp_path: Path) -> None:
     anew = Database.open(str(tmp_path / "anew.db"))
     folder = tmp_path / "old"
-    mark = (folder / "server-files" / MARK).read_text()
-    assert settle(anew, beside(folder), host="here") == folder / "server-files"
-    assert (folder / "server-files" / MARK).read_text() == mark
+    id_file = (folder / "server-files" / ID_FILE).read_text()
+    assert open_folder(anew, beside(folder), host="here") == folder / "server-files"
+    assert (folder / "server-files" / ID_FILE).read_text() == id_file
     anew.close()
 
 
@@ -121,19 +121,19 @@ def test_files_that_a_sqlite_database_had_in_a_named_folder_are_not_forgotten(
 ) -> None:
     old = tmp_path / "old"
     disk = tmp_path / "disk"
-    settle(database, beside(old, named=disk, adopt=True), host="here")
+    open_folder(database, beside(old, named=disk, adopt=True), host="here")
     shutil.rmtree(old / "server-files")
     disk.rename(tmp_path / "unmounted")
     with pytest.raises(BackendError, match=r"should be in .*disk on here"):
-        settle(database, beside(old), host="here")
+        open_folder(database, beside(old), host="here")
     (tmp_path / "unmounted").rename(disk)
-    assert settle(database, beside(old), host="here") == disk
+    assert open_folder(database, beside(old), host="here") == disk
 
 
 def test_a_folder_that_can_not_be_had_is_named(stage: SessionSetup, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(BackendError, match=r"can't store files in .*file/x: .*; name another --files"):
-        settle(stage.world.database, wish(tmp_path, named=tmp_path / "file" / "x"), host="here")
+        open_folder(stage.world.database, wish(tmp_path, named=tmp_path / "file" / "x"), host="here")
 
 
 def test_the_key_is_where_the_files_are_and_stays_what_it_was(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def send(stage: SessionSetup, place: FileRef, content: bytes) -> None:
     async def body() -> AsyncIterator[bytes]:
         yield content
 
-    run_files.note(stage.world, place, asyncio.run(run_files.store(stage.world, place, body())))
+    run_files.record_upload(stage.world, place, asyncio.run(run_files.store(stage.world, place, body())))
 
 
 def address(stage: SessionSetup, name: str) -> str:
@@ -93,7 +93,7 @@ def test_what_a_killed_server_had_begun_to_write_goes_and_what_another_one_write
         await run_files.store(stage.world, place, body())
 
     asyncio.run(upload())
-    assert place.within(stage.world.files).read_bytes() == b"half whole"
+    assert place.path_in(stage.world.files).read_bytes() == b"half whole"
     assert list(stage.world.files.glob(".incoming/*")) == []
 
 

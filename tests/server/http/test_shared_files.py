@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from parallel_hpo.server.files.folder import MARK
+from parallel_hpo.server.files.folder import ID_FILE
 from tests.commanding import Command, CommandLine
 from tests.conftest import make_clean_env
 from tests.postgresql import PostgreSQL
@@ -51,8 +51,8 @@ def test_a_file_sent_to_one_server_is_fetched_from_another(
     mounted = tmp_path / "mounted"
     with ExitStack() as machines:
         one = machines.enter_context(on_machine(commands, tmp_path / "a", "--database", database))
-        (mark,) = (tmp_path / "a").rglob(MARK)
-        mounted.symlink_to(mark.parent)
+        (id_file,) = (tmp_path / "a").rglob(ID_FILE)
+        mounted.symlink_to(id_file.parent)
         options = ("--database", database, "--files", str(mounted))
         other = machines.enter_context(on_machine(commands, tmp_path / "b", *options))
         assert one["api_key"] == other["api_key"]
@@ -67,4 +67,4 @@ def test_a_file_sent_to_one_server_is_fetched_from_another(
     apart = started(commands, tmp_path / "c", "--database", database, "--files", str(tmp_path / "x"))
     stdout, stderr = apart.communicate(60)
     assert (apart.wait(), stdout) == (1, "")
-    assert f"should be in {mark.parent} on " in stderr
+    assert f"should be in {id_file.parent} on " in stderr

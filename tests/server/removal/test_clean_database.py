@@ -8,7 +8,7 @@ import pytest
 
 from parallel_hpo.cli.clean import CleanSelection
 from parallel_hpo.core.errors import BackendError
-from parallel_hpo.server.files.folder import settle, wish_for
+from parallel_hpo.server.files.folder import folder_request, open_folder
 from tests.cli.test_clean import cleaned
 from tests.server.acting import START, SessionSetup
 from tests.server.removal.test_sweep_removal import has_project, performed
@@ -34,7 +34,7 @@ def test_sweeps_of_another_server_go_once_they_are_over(
     open_one, _ = performed(stage, lines=2_000)
     where = stage.where
     files = str(stage.world.files)
-    settle(stage.world.database, wish_for(where, files, adopt=True), host="gpu1")
+    open_folder(stage.world.database, folder_request(where, files, adopt=True), host="gpu1")
     if not is_file(stage):  # on a machine where its files are not
         with pytest.raises(BackendError, match=r"should be in .* on gpu1"):
             cleaned(

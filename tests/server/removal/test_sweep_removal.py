@@ -78,7 +78,7 @@ def test_files_of_its_runs_go_from_the_disk(stage: SessionSetup) -> None:
     send(stage, place, b"bytes")
     assert removal.measure_sweep(stage.world, sweep).rows == 5
     removal.remove_sweep(stage.world, sweep)
-    assert not place.within(stage.world.files).exists()
+    assert not place.path_in(stage.world.files).exists()
 
 
 def test_an_artifact_goes_unless_another_run_wants_it_or_it_has_a_name_of_its_own(
@@ -147,7 +147,7 @@ def test_a_project_is_removed_with_runs_of_no_sweep_and_what_has_a_name(stage: S
     removal.remove_project(stage.world, "local", "p")
     assert (has_project(stage), has_project(stage, "other")) == (False, True)
     assert removal.list_sweeps(stage.world) == []
-    assert not place.within(stage.world.files).exists()
+    assert not place.path_in(stage.world.files).exists()
     removal.remove_project(stage.world, "local", "p")
 
 

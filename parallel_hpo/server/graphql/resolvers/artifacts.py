@@ -110,14 +110,14 @@ def _files_by_entries(
 
 
 def _file(artifact: Artifact, entry: Entry) -> FileNode:
-    place = contents.place_of(entry.digest) if entry.ref is None else None
+    file_ref = contents.blob_of(entry.digest) if entry.ref is None else None
     return FileNode(
         id=f"{make_id(ARTIFACT, artifact.id)}:{entry.path}",
         name=entry.path,
         size_bytes=entry.size,
-        md5=None if place is None else place.name,
+        md5=None if file_ref is None else file_ref.name,
         updated_at=artifact.updated_at,
-        place=place,
+        file_ref=file_ref,
         ref=entry.ref,
         artifact=artifact,
     )
@@ -128,7 +128,7 @@ def _manifest(artifact: Artifact, _info: Info) -> dict[str, Any] | None:
     if artifact.state != COMMITTED:
         return None
     name = make_id(ARTIFACT, artifact.id)
-    return {"id": name, "file": FileNode(name, "manifest", place=contents.manifest_of(artifact.id))}
+    return {"id": name, "file": FileNode(name, "manifest", file_ref=contents.manifest_of(artifact.id))}
 
 
 def _of_run(kind: str) -> Resolver:
@@ -221,8 +221,10 @@ def _manifest_to_send(info: Info, artifact_id: int) -> dict[str, Any]:
     if artifact.state != PENDING:
         raise RefusedError("this artifact is committed already")
     name = make_id(ARTIFACT, artifact_id)
-    place = contents.manifest_of(artifact_id)
-    return {"artifactManifest": {"id": name, "file": FileNode(name, "manifest", place=place, expected=True)}}
+    file_ref = contents.manifest_of(artifact_id)
+    return {
+        "artifactManifest": {"id": name, "file": FileNode(name, "manifest", file_ref=file_ref, expected=True)}
+    }
 
 
 def _create_files(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, Page[FileNode]]:
@@ -236,13 +238,18 @@ def _create_files(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, 
         for spec in input["artifactFiles"]:
             key = key_of(ARTIFACT, spec["artifactID"])
             if key not in known:
-                known[key] = versions.expecting_files(transaction, key, world.clock())
-            place = contents.place_of(spec["md5"])
-            expected = not contents.claim(transaction, world, place)
+                known[key] = versions.touch(transaction, key, world.clock())
+            file_ref = contents.blob_of(spec["md5"])
+            expected = not contents.protect(transaction, world, file_ref)
             file_id = f"{spec['artifactID']}:{spec['name']}"
             nodes.append(
                 FileNode(
-                    file_id, spec["name"], md5=place.name, place=place, artifact=known[key], expected=expected
+                    file_id,
+                    spec["name"],
+                    md5=file_ref.name,
+                    file_ref=file_ref,
+                    artifact=known[key],
+                    expected=expected,
                 )
             )
     return {"files": page(nodes, None, None)}

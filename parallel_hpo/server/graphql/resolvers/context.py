@@ -37,7 +37,7 @@ class Deadline:
     def check(self) -> None:
         """Raise RefusedError if it has passed."""
         if self.clock() > self.at:
-            raise RefusedError("the query takes too long: request less at once, with filters or smaller pages")
+            raise RefusedError("the query takes too long: request less at once, by filters or smaller pages")
 
 
 @dataclass(slots=True)
@@ -99,7 +99,7 @@ class Span:
 
     @classmethod
     def of(cls, after: str | None, first: int | None) -> Span:
-        """Return the `first` rows after a cursor; RefusedError for a cursor that is none of this server's."""
+        """Return the `first` rows after a cursor; RefusedError for a foreign cursor."""
         offset, _, listing = (after or "0").partition(".")
         number = _MOST_ROWS_PER_PAGE if first is None else max(0, min(first, _MOST_ROWS_PER_PAGE))
         return cls(_cursor(offset), number, listing or None)
@@ -204,7 +204,7 @@ def make_file_id(run_key: int, name: str) -> str:
     return f"{_FILE}{run_key}:{name}"
 
 
-def place_of_file(text: str) -> FileRef:
+def file_of_id(text: str) -> FileRef:
     """Return the file of an id; RefusedError for a foreign id."""
     digits, colon, name = text.removeprefix(_FILE).partition(":")
     known = text.startswith(_FILE) and colon and digits.isascii() and digits.isdigit()

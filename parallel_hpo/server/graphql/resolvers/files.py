@@ -9,15 +9,15 @@ from typing import Any, Final
 
 from parallel_hpo.server.context import DEFAULT_ENTITY, DEFAULT_PROJECT
 from parallel_hpo.server.files import storage as run_files
-from parallel_hpo.server.files.storage import FilePermission, FileRef, RunFiles, address
+from parallel_hpo.server.files.storage import FilePermission, FileRef, RunFiles, sign_url
 from parallel_hpo.server.graphql.resolvers.context import (
     Info,
     Page,
     Resolver,
     context,
+    file_of_id,
     make_file_id,
     page,
-    place_of_file,
     reading,
     renamed,
     timed,
@@ -30,14 +30,14 @@ from parallel_hpo.server.store.runs import RunPath
 
 @dataclass(frozen=True, slots=True)
 class FileNode:
-    """A file as clients see it: stored at `place`, or elsewhere at the URL `ref`."""
+    """A file as clients see it: stored at `file_ref`, or elsewhere at the URL `ref`."""
 
     id: str
     name: str
     size_bytes: int = 0
     md5: str | None = None
     updated_at: float | None = None
-    place: FileRef | None = None
+    file_ref: FileRef | None = None
     ref: str | None = None
     artifact: Artifact | None = None
     expected: bool = False
@@ -59,29 +59,29 @@ def _of_run(
 
 
 def _node(file: files.File) -> FileNode:
-    place = FileRef(str(file.run_id), file.name)
+    file_ref = FileRef(str(file.run_id), file.name)
     file_id = make_file_id(file.run_id, file.name)
-    return FileNode(file_id, file.name, file.size, file.md5, file.updated_at, place)
+    return FileNode(file_id, file.name, file.size, file.md5, file.updated_at, file_ref)
 
 
 def _url(file: FileNode, info: Info, upload: bool | None = None) -> str | None:
-    if upload and file.place is not None:
-        return _address(file, info, FilePermission.SEND)
+    if upload and file.file_ref is not None:
+        return _signed_url(file, info, FilePermission.SEND)
     return _direct_url(file, info)
 
 
 def _direct_url(file: FileNode, info: Info) -> str | None:
-    return file.ref if file.place is None else _address(file, info, FilePermission.FETCH)
+    return file.ref if file.file_ref is None else _signed_url(file, info, FilePermission.FETCH)
 
 
 def _upload_url(file: FileNode, info: Info) -> str | None:
-    return _address(file, info, FilePermission.SEND) if file.expected else None
+    return _signed_url(file, info, FilePermission.SEND) if file.expected else None
 
 
-def _address(file: FileNode, info: Info, right: FilePermission) -> str:
+def _signed_url(file: FileNode, info: Info, permission: FilePermission) -> str:
     request = context(info)
-    assert file.place is not None
-    return address(request.world, request.caller.base_url, right, file.place)
+    assert file.file_ref is not None
+    return sign_url(request.world, request.caller.base_url, permission, file.file_ref)
 
 
 def _digest(file: FileNode, _info: Info) -> str | None:
@@ -107,7 +107,7 @@ def _mark_uploaded(_source: Any, _info: Info, input: dict[str, Any]) -> dict[str
 
 
 def _delete(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, bool]:
-    run_files.delete(context(info).world, [place_of_file(file_id) for file_id in input["files"]])
+    run_files.delete(context(info).world, [file_of_id(file_id) for file_id in input["files"]])
     return {"success": True}
 
 
@@ -118,7 +118,7 @@ FILE: Final[dict[str, Resolver]] = {
     "uploadUrl": _upload_url,
     "uploadHeaders": lambda _file, _info: [],
     "uploadMultipartUrls": lambda _file, _info: None,
-    "storagePath": lambda file, _info: None if file.place is None else file.place.storage_path,
+    "storagePath": lambda file, _info: None if file.file_ref is None else file.file_ref.storage_path,
     "mimetype": lambda file, _info: mimetypes.guess_type(file.name)[0],
     "digest": _digest,
     "updatedAt": timed("updated_at"),
