@@ -4,7 +4,7 @@ import numpy
 import pytest
 
 from parallel_hpo import MissingExtraError
-from parallel_hpo.core.libraries import library
+from parallel_hpo.core.version import library
 
 
 def test_a_library_that_is_there_is_returned() -> None:

@@ -65,7 +65,7 @@ INNER_LEVELS: Final[Mapping[str, tuple[frozenset[str], ...]]] = {
     "core": (
         frozenset({"notices", "server_files"}),
         frozenset({"pool_messages"}),
-        frozenset({"messages", "child_spec", "folders", "control_pipe", "libraries"}),
+        frozenset({"messages", "child_spec", "folders"}),
         frozenset({"types", "keys", "values", "version"}),
         frozenset({"errors"}),
     ),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from parallel_hpo.analysis.study import import_optuna, to_study, uncopied_storage, varying
 from parallel_hpo.analysis.table import AnalysedSweep
 from parallel_hpo.core.errors import UsageError
-from parallel_hpo.core.libraries import library
+from parallel_hpo.core.version import library
 
 if TYPE_CHECKING:
     import optuna

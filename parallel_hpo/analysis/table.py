@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from parallel_hpo.config.checks import nearest
 from parallel_hpo.core.errors import UsageError
 from parallel_hpo.core.folders import RunFolder, run_folders
-from parallel_hpo.core.libraries import library
 from parallel_hpo.core.messages import UNKNOWN, Consumption
 from parallel_hpo.core.values import dotted
+from parallel_hpo.core.version import library
 
 if TYPE_CHECKING:
     import pandas

@@ -108,7 +108,7 @@ def _find(directory: Path, sweep: str) -> tuple[Path, _MachineLogs]:
 
 def _is_running(folder: Path) -> bool:
     """Return whether the sweep, or a machine's part of it, runs in this folder."""
-    from parallel_hpo.core.control_pipe import is_supervised
+    from parallel_hpo.core.folders import is_supervised
     from parallel_hpo.records.folders import supervised_folders
 
     return bool(supervised_folders(folder)) or any(map(is_supervised, folder.glob("machine-*")))

@@ -15,7 +15,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from parallel_hpo.core.errors import ConfigError
-from parallel_hpo.core.libraries import installed_client, release
+from parallel_hpo.core.version import installed_client, release
 
 
 @dataclass(frozen=True, slots=True)

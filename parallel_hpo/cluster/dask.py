@@ -24,7 +24,7 @@ from parallel_hpo.cluster.node_process import (
     time_to_end,
 )
 from parallel_hpo.core.errors import BackendError
-from parallel_hpo.core.libraries import library
+from parallel_hpo.core.version import library
 
 ANSWER_S: Final = 10.0
 """Timeout for a scheduler's answer, in seconds."""

@@ -23,7 +23,7 @@ from parallel_hpo.cluster.node_process import (
     time_to_end,
 )
 from parallel_hpo.core.errors import BackendError
-from parallel_hpo.core.libraries import library
+from parallel_hpo.core.version import library
 
 DEVICES: Final = "GPU"
 """Ray's name for devices of any make."""

@@ -1,22 +1,27 @@
-"""The folder of sweeps, and the wandb client's folders of runs, one for each time that a run was opened.
+"""The folder of sweeps, the wandb client's run folders in it, and the named pipe for commands to a session.
 
-wandb client: `<WANDB_DIR>/wandb/[offline-]run-<date>_<time>-<run id>[-<number>]`, in it `run-<run id>.wandb`.
+wandb client: `<WANDB_DIR>/wandb/[offline-]run-<date>_<time>-<run id>[-<number>]`, in it
+`run-<run id>.wandb`.
 The number follows if the client had opened the run before in the same second.
-Separate from `config/section.py`, whose import takes 0.3 s.
+Separate from `config/section.py`, whose import takes 0.3 s. A command is one line of JSON, short enough for
+an atomic write to a pipe. Only the user may open the pipe (0600); it needs no port and no short path.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import stat
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from platformdirs import user_data_path
 
 from parallel_hpo.core.errors import ConfigError
-from parallel_hpo.core.types import RunId
+from parallel_hpo.core.types import RunId, Slot
 
 _NAME: Final = re.compile(r"(?P<offline>offline-)?run-(?P<second>\d{8}_\d{6})-(?P<rest>.+)")
 _NUMBERED: Final = re.compile(r"(.+)-(\d+)")
@@ -85,3 +90,42 @@ def absolute(folder: Path) -> Path:
             f"{folder} is relative to the working directory, which has been deleted:"
             " change to one that exists, or give an absolute path"
         ) from None
+
+
+PIPE: Final = "control"
+
+
+def is_supervised(folder: Path) -> bool:
+    """Return whether a session runs the sweep in `folder`."""
+    try:
+        with _open(folder):
+            return True
+    except OSError:  # no such pipe, or nobody reads it
+        return False
+
+
+def send(folder: Path, command: Mapping[str, int]) -> bool:
+    """Send a command to the session of the sweep in `folder`; return False if none runs."""
+    try:
+        with _open(folder) as pipe:
+            os.write(pipe, json.dumps(dict(command)).encode() + b"\n")
+    except OSError:
+        return False
+    return True
+
+
+def drain(slot: Slot) -> Mapping[str, int]:
+    """Return the command that stops a slot for good after its current run."""
+    return {"drain": int(slot)}
+
+
+@contextmanager
+def _open(folder: Path) -> Iterator[int]:
+    """Open a sweep's pipe for writing; OSError if nobody reads it."""
+    pipe = os.open(folder / PIPE, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISFIFO(os.fstat(pipe).st_mode):
+            raise OSError(f"{folder / PIPE} is not a pipe")
+        yield pipe
+    finally:
+        os.close(pipe)

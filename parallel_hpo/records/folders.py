@@ -26,9 +26,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from parallel_hpo.core.control_pipe import is_supervised
 from parallel_hpo.core.errors import ConfigError, ExitCode, LedgerError, UsageError
-from parallel_hpo.core.folders import run_folders
+from parallel_hpo.core.folders import is_supervised, run_folders
 from parallel_hpo.core.types import Outcome, RunId, Slot, SweepPath, sweep_id_of
 from parallel_hpo.records.ledger import Ledger
 from parallel_hpo.records.ledger_views import Attempt, PerformedRuns, ledgers_in, performed

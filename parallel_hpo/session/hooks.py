@@ -28,10 +28,10 @@ from parallel_hpo.analysis.result import SweepResult, describe_run
 from parallel_hpo.analysis.table import RunSummary
 from parallel_hpo.config.tables import words_of
 from parallel_hpo.core.errors import ConfigError, MissingExtraError
-from parallel_hpo.core.libraries import library
 from parallel_hpo.core.messages import AttemptEnd
 from parallel_hpo.core.notices import Message, Observer
 from parallel_hpo.core.types import Outcome
+from parallel_hpo.core.version import library
 from parallel_hpo.processes.environment import SECRET, secrets_of
 from parallel_hpo.records.reader import RunRow
 from parallel_hpo.session.commands import LIMIT_S, Commands

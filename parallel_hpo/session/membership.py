@@ -20,7 +20,6 @@ from dataclasses import replace
 from typing import Final, Protocol
 
 from parallel_hpo.core.errors import ExitCode, ServerAwayError, ServerRefusedError
-from parallel_hpo.core.libraries import installed_client
 from parallel_hpo.core.notices import Message, Notice, Observer, SweepOpened
 from parallel_hpo.core.pool_messages import (
     FENCE,
@@ -32,7 +31,7 @@ from parallel_hpo.core.pool_messages import (
     Versions,
 )
 from parallel_hpo.core.types import Outcome, Slot, StopKind
-from parallel_hpo.core.version import __version__
+from parallel_hpo.core.version import __version__, installed_client
 from parallel_hpo.session.decide.demand import PoolNeeds
 from parallel_hpo.session.decide.events import (
     PoolAnswered,

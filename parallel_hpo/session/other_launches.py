@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from parallel_hpo.client.base import AwaitedRun, Backend
-from parallel_hpo.core.control_pipe import is_supervised
 from parallel_hpo.core.errors import LedgerError
+from parallel_hpo.core.folders import is_supervised
 from parallel_hpo.core.notices import Message
 from parallel_hpo.core.types import RunId, SweepPath
 from parallel_hpo.processes.reaper import is_dead

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Final, Self
 
-from parallel_hpo.core import control_pipe
+from parallel_hpo.core import folders
 from parallel_hpo.core.errors import ExitCode, UsageError
 from parallel_hpo.core.types import Slot, StopKind
 from parallel_hpo.count.policy import MAX_WORKERS
@@ -195,7 +195,7 @@ class CommandPipe:
     """The session's end of the pipe; a context manager."""
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / control_pipe.PIPE
+        self._path = folder / folders.PIPE
         with suppress(FileNotFoundError):
             self._path.unlink()
         os.mkfifo(self._path, 0o600)
@@ -227,14 +227,14 @@ class CommandPipe:
 
 def post(folder: Path, command: PipeCommand) -> None:
     """Send a command to the session of the sweep in `folder`; raise UsageError if it is not running."""
-    if not control_pipe.send(folder, _write(command)):
+    if not folders.send(folder, _write(command)):
         raise UsageError(f"{folder.name} is not running, so it takes no command")
 
 
 def _write(command: PipeCommand) -> Mapping[str, int]:
     match command:
         case DrainAsked(slot):
-            return control_pipe.drain(slot)
+            return folders.drain(slot)
         case ScaleAsked(workers):
             return {"scale": workers}
 

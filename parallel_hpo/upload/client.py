@@ -16,8 +16,8 @@ from parallel_hpo.client.credentials import Credentials, find_credentials
 from parallel_hpo.client.uploading import ArtifactUse, UploadedState, UploadQuery
 from parallel_hpo.core.child_spec import ChildSetup
 from parallel_hpo.core.errors import BackendError, UsageError
-from parallel_hpo.core.libraries import installed_client, release
 from parallel_hpo.core.types import SweepPath
+from parallel_hpo.core.version import installed_client, release
 from parallel_hpo.processes.environment import LEAKED
 from parallel_hpo.processes.pool import ChildCalls, ChildPool
 from parallel_hpo.processes.reaper import MARK, make_mark

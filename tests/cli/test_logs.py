@@ -13,7 +13,7 @@ import pytest
 
 from parallel_hpo.cli.logs import LOOK_EVERY_S, show_logs
 from parallel_hpo.cluster.watcher import LedgerCopy
-from parallel_hpo.core.control_pipe import PIPE
+from parallel_hpo.core.folders import PIPE
 
 
 def test_logs_of_machines_are_printed_where_they_are_here_and_else_named(

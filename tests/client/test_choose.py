@@ -9,7 +9,7 @@ from parallel_hpo.client.credentials import CLOUD, FORGE, FORGE_SINCE
 from parallel_hpo.client.own_servers import LocalBackend, RemoteBackend
 from parallel_hpo.config.section import BackendChoice
 from parallel_hpo.core.errors import BackendError, ConfigError, ExitCode
-from parallel_hpo.core.libraries import installed_client, release
+from parallel_hpo.core.version import installed_client, release
 
 STRANGER = {"HOME": "/nonexistent"}
 LOGGED_IN = STRANGER | {"WANDB_API_KEY": "secret"}

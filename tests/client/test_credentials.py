@@ -14,7 +14,7 @@ from parallel_hpo.client.credentials import (
     find_mode,
 )
 from parallel_hpo.core.errors import ConfigError, ExitCode
-from parallel_hpo.core.libraries import installed_client, release
+from parallel_hpo.core.version import installed_client, release
 
 Environment = dict[str, str]
 KNOWS_FORGE = release(installed_client()) >= FORGE_SINCE

@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from parallel_hpo.config.sweep_types import Method
-from parallel_hpo.core.control_pipe import is_supervised
 from parallel_hpo.core.errors import ExitCode
+from parallel_hpo.core.folders import is_supervised
 from parallel_hpo.core.types import Outcome
 from parallel_hpo.server import engines
 from parallel_hpo.server.search.space import GridEngine

@@ -10,13 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parallel_hpo.analysis.result import (
-    SweepConclusion,
-    SweepResult,
-    WorkerSummary,
-    summarise,
-    write_summary,
-)
+from parallel_hpo.analysis.result import SweepConclusion, SweepResult, WorkerSummary, summarise, write_summary
 from parallel_hpo.analysis.table import BestRun
 from parallel_hpo.core.types import Outcome, RunId, Slot
 from parallel_hpo.records.reader import RunRow, WorkerRow

@@ -37,11 +37,7 @@ from parallel_hpo.server.http.access import exit_at_end_of, key_from, trouble_re
 from parallel_hpo.server.http.app import make_app
 from parallel_hpo.server.http.connections import ConnectionLimiter, TimeoutProtocol, raise_open_files_limit
 from parallel_hpo.server.http.executing import make_executor
-from parallel_hpo.server.http.settings import (
-    WatchedClock,
-    exclude_present_from_gc,
-    make_threads_switch_often,
-)
+from parallel_hpo.server.http.settings import WatchedClock, exclude_present_from_gc, make_threads_switch_often
 from parallel_hpo.server.store.database import Database, shown
 
 if TYPE_CHECKING:

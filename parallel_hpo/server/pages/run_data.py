@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from parallel_hpo.config.sweep_types import Metric
-from parallel_hpo.core import control_pipe, values
-from parallel_hpo.core.control_pipe import is_supervised
+from parallel_hpo.core import folders, values
 from parallel_hpo.core.errors import LedgerError
+from parallel_hpo.core.folders import is_supervised
 from parallel_hpo.core.messages import in_words, total
 from parallel_hpo.core.types import Slot
 from parallel_hpo.core.values import dotted, strict
@@ -109,7 +109,7 @@ def drain(world: AppContext, at: SweepAt, worker: int) -> None:
     if worker not in asked.workers or asked.supervised is None:
         slots = ", ".join(map(str, asked.workers)) or "none that this server can see"
         raise RefusedError(f"sweep {at.sweep} has no worker {worker} to drain; it has {slots}", status=409)
-    if not control_pipe.send(asked.supervised, control_pipe.drain(Slot(worker))):
+    if not folders.send(asked.supervised, folders.drain(Slot(worker))):
         raise RefusedError(f"sweep {at.sweep} is not running any more", status=409)
 
 

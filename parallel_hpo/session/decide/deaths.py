@@ -13,8 +13,7 @@ from parallel_hpo.count.policy import is_hopeless, may_be_preempted_again, may_r
 from parallel_hpo.session.decide import devices, stopping
 from parallel_hpo.session.decide.draft import Draft
 from parallel_hpo.session.decide.events import Died, ReportEnd, ReturnRuns, SpawnDenied
-from parallel_hpo.session.decide.state import OpenRun, SlotView
-from parallel_hpo.session.decide.transitions import Move
+from parallel_hpo.session.decide.state import Move, OpenRun, SlotView
 
 DENIED_WAIT_S: Final = 1.0
 DENIED_WAIT_MAX_S: Final = 30.0

@@ -60,9 +60,8 @@ from parallel_hpo.session.decide.events import (
     SweepSeen,
     TimePassed,
 )
-from parallel_hpo.session.decide.state import Limits, OpenRun, PendingStart, SlotView, SweepView
+from parallel_hpo.session.decide.state import Limits, Move, OpenRun, PendingStart, SlotView, SweepView
 from parallel_hpo.session.decide.stopping import seed_of
-from parallel_hpo.session.decide.transitions import Move
 
 EXIT_CODES: Final = {Outcome.FINISHED: 0, Outcome.FAILED: 1}
 """Exit code with which the client closes a run whose end the server has not received. The session itself

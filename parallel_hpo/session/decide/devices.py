@@ -26,8 +26,7 @@ from parallel_hpo.devices.sharing import (
 )
 from parallel_hpo.session.decide.draft import Draft
 from parallel_hpo.session.decide.events import AwaitDevice, Kill, RecordQuarantine, Send
-from parallel_hpo.session.decide.state import OpenRun, SlotView, SweepView
-from parallel_hpo.session.decide.transitions import Move
+from parallel_hpo.session.decide.state import Move, OpenRun, SlotView, SweepView
 
 
 def after_run(draft: Draft, slot: Slot, outcome: Outcome, reason: str) -> None:

@@ -20,8 +20,7 @@ from parallel_hpo.session.decide.events import (
     Send,
     WithdrawStart,
 )
-from parallel_hpo.session.decide.state import OpenRun, PendingStart, SlotView, SweepView
-from parallel_hpo.session.decide.transitions import Move, move
+from parallel_hpo.session.decide.state import Move, OpenRun, PendingStart, SlotView, SweepView, move
 
 
 class Draft:

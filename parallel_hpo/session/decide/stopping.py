@@ -23,13 +23,13 @@ from parallel_hpo.session.decide.events import DumpStacks, Kill, Send, StopAsked
 from parallel_hpo.session.decide.state import (
     SILENT_S,
     CutShort,
+    Move,
     SlotView,
     SweepView,
     run_ends_at,
     silent_from,
     stalls_at,
 )
-from parallel_hpo.session.decide.transitions import Move
 
 TOO_LATE: Final = "replaced: its next run would not end before the deadline"
 

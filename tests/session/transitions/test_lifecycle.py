@@ -5,7 +5,7 @@ from itertools import product
 import pytest
 
 from parallel_hpo.core.types import SlotState
-from parallel_hpo.session.decide.transitions import ALIVE, MOVES, TERMINAL, IllegalMove, Move, move
+from parallel_hpo.session.decide.state import ALIVE, MOVES, TERMINAL, IllegalMove, Move, move
 
 MISSING = [pair for pair in product(SlotState, Move) if pair not in MOVES]
 
