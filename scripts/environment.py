@@ -1,4 +1,4 @@
-"""Where scripts run: in .venv of the repository, which is made where it is missing."""
+"""Runs scripts in the repository's .venv, which is created if it is missing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ VENV: Final = ROOT / ".venv"
 
 
 def enter_venv(*needed: str) -> None:
-    """Begin the script again in .venv, unless the packages that it needs are there already.
+    """Restart the script in .venv, unless the packages that it needs are installed already.
 
     What is run must be named by its whole path: by that an interpreter finds its environment.
     """

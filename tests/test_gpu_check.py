@@ -36,7 +36,7 @@ def test_without_a_device_it_says_so_and_ends_as_skipped() -> None:
             pytest.skip("there is a driver here")
     done = gpu_check()
     assert (done.returncode, done.stdout) == (77, "")
-    assert done.stderr.startswith("there is no NVIDIA device here to try anything on: ")
+    assert done.stderr.startswith("there is no usable NVIDIA device here: ")
 
 
 def test_the_table_takes_the_place_of_what_the_page_had_and_leaves_the_rest(tmp_path: Path) -> None:
