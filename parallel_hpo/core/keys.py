@@ -112,8 +112,8 @@ def _label_of(epoch: int) -> str:
     return f"n{epoch}"
 
 
-def _mac(master: str, name: str) -> str:
-    return hmac.new(master.encode(), name.encode(), hashlib.sha256).hexdigest()
+def _mac(key: str, words: str) -> str:
+    return hmac.new(key.encode(), words.encode(), hashlib.sha256).hexdigest()
 
 
 PARAMETER: Final = "ticket"
@@ -139,13 +139,13 @@ class Ticket:
 
 def ticket_key(master: str) -> str:
     """Return the key that signs a server's tickets."""
-    return _ticket_mac(master, "tickets")
+    return _mac(master, "tickets")
 
 
 def issue(key: str, now: float) -> str:
     """Return a new ticket, issued at `now` (seconds since the epoch)."""
     head = f"{int(now * 1000)}-{secrets.token_hex(8)}"
-    return f"{head}-{_ticket_mac(key, head)[:_SIGNATURE]}"
+    return f"{head}-{_mac(key, head)[:_SIGNATURE]}"
 
 
 def with_ticket(address: str, key: str, now: float) -> str:
@@ -156,9 +156,7 @@ def with_ticket(address: str, key: str, now: float) -> str:
 def read(key: str, text: str) -> Ticket | None:
     """Return the ticket if it was signed with this key, of any age; else None."""
     parts = _TICKET.fullmatch(text)
-    if parts is None or not hmac.compare_digest(
-        _ticket_mac(key, f"{parts[1]}-{parts[2]}")[:_SIGNATURE], parts[3]
-    ):
+    if parts is None or not hmac.compare_digest(_mac(key, f"{parts[1]}-{parts[2]}")[:_SIGNATURE], parts[3]):
         return None
     return Ticket(int(parts[1]) / 1000, parts[2])
 
@@ -166,18 +164,12 @@ def read(key: str, text: str) -> Ticket | None:
 def viewing_pass(master: str, now: float) -> str:
     """Return a pass for a browser's cookie, valid from `now` on."""
     until = str(int(now + PASS_VALID_S))
-    return f"{until}-{_ticket_mac(_ticket_mac(master, 'viewing'), until)}"
+    return f"{until}-{_mac(_mac(master, 'viewing'), until)}"
 
 
 def may_view(master: str, given: str, now: float) -> bool:
     """Return whether `given` is a valid pass of this server."""
     parts = _PASS.fullmatch(given)
-    if parts is None or not hmac.compare_digest(
-        _ticket_mac(_ticket_mac(master, "viewing"), parts[1]), parts[2]
-    ):
+    if parts is None or not hmac.compare_digest(_mac(_mac(master, "viewing"), parts[1]), parts[2]):
         return False
     return int(parts[1]) > now
-
-
-def _ticket_mac(key: str, words: str) -> str:
-    return hmac.new(key.encode(), words.encode(), hashlib.sha256).hexdigest()
