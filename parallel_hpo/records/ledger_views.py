@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from parallel_hpo.core.errors import LedgerError
 from parallel_hpo.core.messages import UNKNOWN, Consumption
@@ -95,16 +95,26 @@ class PerformedRuns:
         return f"{self.machine_of(slot)} worker {number}".strip()
 
 
+class LedgerRun(NamedTuple):
+    """A run's attempts in figures; a tuple, since open pages have them read for all runs every 2 seconds."""
+
+    attempts: int
+    is_over: bool
+    spent_s: float | None
+    """Seconds in all attempts that have ended, without the pauses between them; None if unknown."""
+    since: float | None
+    """Start of the attempt that runs, in seconds since the epoch; None if none does."""
+
+
 @dataclass(frozen=True, slots=True)
 class LedgerCount:
-    """How much one supervisor is to perform, and what it performed more than once."""
+    """How much one supervisor is to perform, and what it performed."""
 
     path: str
     """The sweep's, `entity/project/id`."""
     count: int | None
     """Runs asked for; None: no limit."""
-    attempts: dict[RunId, int]
-    """Of the runs that have more than one."""
+    runs: dict[RunId, LedgerRun]
     share: str
     """The share's folder; '' where the sweep has none."""
     slots: tuple[Slot, ...]
@@ -167,15 +177,27 @@ def _read(db: sqlite3.Connection, share: str) -> PerformedRuns:
 
 def _tally(db: sqlite3.Connection, share: str) -> LedgerCount:
     count = _fact(db, "count")
-    again = "SELECT run_id, MAX(attempt) FROM attempts GROUP BY run_id HAVING MAX(attempt) > 1"
     return LedgerCount(
         _path(db),
         count if isinstance(count, int) else None,
-        dict(db.execute(again)),
+        dict(_runs(db)),
         share,
         tuple(Slot(slot) for (slot,) in db.execute("SELECT slot FROM workers ORDER BY slot")),
         _consumption_in_all(db),
     )
+
+
+def _runs(db: sqlite3.Connection) -> Iterator[tuple[RunId, LedgerRun]]:
+    attempts = dict(db.execute("SELECT run_id, MAX(attempt) FROM attempts GROUP BY run_id"))
+    for run_id, in_all_s in db.execute("SELECT run_id, duration_s FROM runs WHERE outcome IS NOT NULL"):
+        yield RunId(run_id), LedgerRun(attempts.get(run_id, 1), True, in_all_s, None)
+    query = (
+        "SELECT run_id, TOTAL(attempts.duration_s),"
+        " MAX(CASE WHEN attempts.outcome IS NULL THEN attempts.started_at END)"
+        " FROM runs JOIN attempts USING (run_id) WHERE runs.outcome IS NULL GROUP BY run_id"
+    )
+    for run_id, ended_s, since in db.execute(query):
+        yield RunId(run_id), LedgerRun(attempts[run_id], False, ended_s, since)
 
 
 def _path(db: sqlite3.Connection) -> str:

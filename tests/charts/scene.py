@@ -51,6 +51,8 @@ class Scene:
                 "value": values,
                 "started": self._column(self._started),
                 "ended": self._column(self._ended),
+                "spent": [None] * self.runs,
+                "since": [None] * self.runs,
                 "attempts": [2 if row % 17 == 3 else 1 for row in range(self.runs)],
                 "worker": [f"host/{row % WORKERS}" for row in range(self.runs)],
                 "sweep": ["swept001"] * self.runs,

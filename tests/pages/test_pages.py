@@ -9,7 +9,8 @@ from typing import Any, Final
 import pytest
 from playwright.sync_api import Page, expect
 
-from parallel_hpo.core.types import Slot
+from parallel_hpo.core.messages import AttemptEnd
+from parallel_hpo.core.types import Outcome, RunId, Slot
 from parallel_hpo.records.ledger import Ledger
 from parallel_hpo.server.services.file_stream import Batch, Chunk
 from parallel_hpo.server.store.lines import Stream
@@ -21,6 +22,7 @@ from tests.pages.serving import SPACE, Served, filled
 
 Visit = Callable[..., Page]
 ROWS = "#runs tbody tr"
+BY_SERVER: Final = "from start to end by the server's times, pauses included"
 SCHEMES: Final[tuple[Scheme, ...]] = ("light", "dark")
 NOTHING: Final[dict[Scheme, list[dict[str, Any]]]] = {scheme: [] for scheme in SCHEMES}
 
@@ -206,6 +208,25 @@ def test_a_worker_of_this_machine_is_drained_from_its_sweeps_page(
         page.click("#actions button:has-text('Drain')")
         expect(page.locator("#actions")).to_contain_text("drain: requested")
         assert mailbox.take() == [DrainAsked(Slot(1))]
+
+
+def test_a_run_took_what_its_attempts_took_where_a_ledger_says_it(visit: Visit, site: Served) -> None:
+    sweep, name = running(site)
+    site.stage.finish(sweep, name)
+    other = site.stage.perform(sweep, site.stage.agent(sweep))
+    with Ledger(site.stage.folder / sweep / "ledger.db") as ledger:
+        ledger.record_facts({"path": f"local/p/{sweep}", "count": 4})
+        ledger.record_start(RunId(name), parameters={}, attempt=1, slot=Slot(0), device=None)
+        ledger.record_end(RunId(name), 1, AttemptEnd(outcome=Outcome.FINISHED, duration_s=15.0))
+    page = visit(f"/local/p/sweeps/{sweep}")
+    expect(page.locator(cell(page, name, "duration"))).to_have_text("15.0 s")
+    expect(page.locator(cell(page, name, "duration"))).to_have_attribute("title", "")
+    expect(page.locator(cell(page, other, "duration"))).to_have_attribute("title", BY_SERVER)
+    took = page.locator('dd[data-fact="took"]')
+    page.goto(f"{site.url}/local/p/runs/{name}")
+    expect(took).to_have_text("15.0 s")
+    page.goto(f"{site.url}/local/p/runs/{other}")
+    expect(took).to_contain_text(BY_SERVER)
 
 
 def test_another_tab_only_looks(visit: Visit, site: Served) -> None:

@@ -15,11 +15,14 @@ import pytest
 from parallel_hpo.core.messages import AttemptEnd, Consumption
 from parallel_hpo.core.types import Outcome, RunId, Slot
 from parallel_hpo.records.ledger import Ledger
-from parallel_hpo.records.ledger_views import QUARANTINE, RESTART, Attempt, Incident, PerformedRuns
-from parallel_hpo.server.pages.run_data import attempts_of
-from parallel_hpo.server.pages.sweep_data import Sweeps
+from parallel_hpo.records.ledger_views import QUARANTINE, RESTART, Attempt, Incident, LedgerRun, PerformedRuns
+from parallel_hpo.server.context import AppContext
+from parallel_hpo.server.pages.run_data import FACTS, attempts_of, run_data
+from parallel_hpo.server.pages.sweep_data import RunTable, Sweeps, sweep_at
 from parallel_hpo.server.pages.timeline import lanes_of, timeline
 from parallel_hpo.server.services.supervision import SweepAt
+from parallel_hpo.server.store.run_table import RunScope
+from parallel_hpo.server.store.runs import RunPath
 from tests.server.acting import SessionSetup, grid
 
 ONE, TWO = RunId("one"), RunId("two")
@@ -84,6 +87,53 @@ def test_the_count_and_further_attempts_are_those_of_the_ledger(stage: SessionSe
     assert [each["used"] for each in attempts_of(known, at(sweep), run)] == [told["sweep"]["used"], ""]
     told = json.loads(Sweeps(0.0).sweep_json(stage.world, at(sweep), ""))
     assert (told["sweep"]["count"], told["runs"]["attempts"], told["sweep"]["used"]) == (9, [1], "")
+
+
+def test_how_long_a_run_took_is_said_by_the_ledger_without_pauses(
+    stage: SessionSetup, tmp_path: Path
+) -> None:
+    sweep = stage.sweep(grid(9))
+    run = stage.issued(stage.agent(sweep))
+    stage.start(sweep, run)
+    known, path = replace(stage.world, sweeps_in=tmp_path), RunPath("local", "p", run)
+
+    def times(world: AppContext) -> tuple[Any, Any]:
+        columns = json.loads(Sweeps(0.0).sweep_json(world, at(sweep), ""))["runs"]
+        page = run_data(world, path)["run"]
+        assert ([page["spent"]], [page["since"]]) == (columns["spent"], columns["since"])
+        return page["spent"], page["since"]
+
+    with Ledger(tmp_path / sweep / "ledger.db") as ledger:
+        ledger.record_facts({"path": f"local/p/{sweep}"})
+        for number, began in ((1, 1000.0), (2, 2000.0)):
+            ledger.record_start(
+                RunId(run), parameters={}, attempt=number, slot=Slot(0), device=None, at=began
+            )
+            if number == 1:
+                crash = AttemptEnd(outcome=Outcome.CRASHED, duration_s=10.0)
+                ledger.record_attempt_end(RunId(run), 1, crash)
+        assert times(known) == (10.0, 2000.0)
+        stage.finish(sweep, run)
+        assert times(known) == (None, None), "the ledger says less than the server"
+        end = AttemptEnd(outcome=Outcome.FINISHED, duration_s=15.0)
+        ledger.record_end(RunId(run), 2, end, earlier_s=10.0)
+    assert times(known) == (15.0, None)
+    assert times(stage.world) == (None, None)
+
+
+def test_a_row_changes_with_the_ledger_alone(stage: SessionSetup) -> None:
+    sweep = stage.sweep(grid(9))
+    run = stage.perform(sweep, stage.agent(sweep))
+    with stage.world.database.read() as transaction:
+        project = sweep_at(transaction, at(sweep)).project_id
+        table = RunTable(RunScope(project, sweep), fresh_s=0.0)
+        first = table.changes_since(transaction, None, "")
+        ledger = {run: LedgerRun(attempts=2, is_over=True, spent_s=15.0, since=None)}
+        changed = table.changes_since(transaction, None, first.revision, ledger)
+        (row,) = changed.rows
+        facts = dict(zip(FACTS, row.facts, strict=True))
+        assert (facts["id"], facts["spent"], facts["attempts"]) == (run, 15.0, 2)
+        assert table.changes_since(transaction, None, changed.revision, dict(ledger)).rows == []
 
 
 def attempt(

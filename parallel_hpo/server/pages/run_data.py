@@ -22,7 +22,7 @@ from parallel_hpo.core.folders import is_supervised
 from parallel_hpo.core.messages import in_words, total
 from parallel_hpo.core.types import Slot
 from parallel_hpo.core.values import dotted, strict
-from parallel_hpo.records.ledger_views import PerformedRuns, performed, tallies
+from parallel_hpo.records.ledger_views import LedgerRun, PerformedRuns, performed, tallies
 from parallel_hpo.server.context import AppContext
 from parallel_hpo.server.rules.runs import OPEN
 from parallel_hpo.server.services.supervision import SweepAt
@@ -55,8 +55,7 @@ class SweepCount:
     is_known: bool = False
     count: int | None = None
     """Maximum number of runs over all shares; None if unlimited or unknown."""
-    attempts: Mapping[str, int] = field(default_factory=dict)
-    """Number of attempts, for runs with more than one."""
+    runs: Mapping[str, LedgerRun] = field(default_factory=dict)
     workers: Sequence[Slot] = ()
     """Slots of the supervisor that runs the sweep here; empty if several do, as each has its own slots."""
     supervised: Path | None = None
@@ -96,7 +95,7 @@ def _read_count(world: AppContext, at: SweepAt) -> SweepCount:
     return SweepCount(
         is_known=bool(own),
         count=None if None in counts else sum(each or 0 for each in counts),
-        attempts={name: many for tally in own for name, many in tally.attempts.items()},
+        runs={name: run for tally in own for name, run in tally.runs.items()},
         workers=on[0][0].slots if len(on) == 1 else (),
         supervised=on[0][1] if len(on) == 1 else None,
         used=in_words(total(tally.consumption for tally in own)),
@@ -133,7 +132,9 @@ def attempts_of(world: AppContext, at: SweepAt, run_id: str) -> list[dict[str, A
 
 
 _OPEN: Final = frozenset(str(state) for state in OPEN)
-FACTS: Final = ("id", "name", "state", "value", "started", "ended", "attempts", "worker", "sweep")
+FACTS: Final = (
+    *("id", "name", "state", "value", "started", "ended", "spent", "since", "attempts", "worker", "sweep"),
+)
 """Columns of a run besides its parameters."""
 
 
@@ -145,8 +146,11 @@ class Row:
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
-def row_of(seen: TableRun, wanted: Metric | None, attempts: int = 1) -> Row:
-    """Return a run's row; the value of an open run comes from its current summary."""
+def row_of(seen: TableRun, wanted: Metric | None, known: LedgerRun | None = None) -> Row:
+    """Return a run's row; the value of an open run comes from its current summary.
+
+    `known` is the run in a ledger of this machine.
+    """
     is_open = seen.state in _OPEN
     value = seen.value
     if value is None and is_open and wanted is not None and seen.summary:
@@ -158,11 +162,22 @@ def row_of(seen: TableRun, wanted: Metric | None, attempts: int = 1) -> Row:
         value if value is None or math.isfinite(value) else None,
         seen.started_at,
         None if is_open or seen.started_at is None else seen.heard_at,
-        0 if seen.started_at is None else attempts,
+        *_times_in(known, is_open=is_open),
+        0 if seen.started_at is None else 1 if known is None else known.attempts,
         worker_of(seen.opened_by or seen.agent_label or "", seen.host),
         seen.sweep_id,
     )
     return Row(facts, dict(dotted(plain_config(seen.given))))
+
+
+def _times_in(known: LedgerRun | None, *, is_open: bool) -> tuple[float | None, float | None]:
+    """Return how long a run's ended attempts took, and when the running one started, by a ledger.
+
+    (None, None) if no ledger says it: then only the times of the server are known. `is_open`: on the server.
+    """
+    if known is None or not (is_open or known.is_over):
+        return None, None
+    return known.spent_s, known.since
 
 
 def worker_of(label: str, host: str | None) -> str | None:
@@ -221,11 +236,13 @@ def run_data(world: AppContext, path: RunPath) -> dict[str, Any]:
     with world.database.read() as transaction:
         run = run_at(transaction, path)
         sent = files.of_run(transaction, run.id)
+    in_ledger = _read_count(world, SweepAt(path.entity, path.project, run.sweep_id or "")).runs.get(run.name)
+    spent, since = _times_in(in_ledger, is_open=run.state in OPEN)
     summary = json.loads(run.summary)
     known = {name: value for name, value in dotted(_shown(summary)) if not isinstance(value, dict)}
     known = dict(sorted(known.items(), key=lambda item: (item[0].startswith("_"), item[0])))
     return {
-        "run": head_of(run),
+        "run": head_of(run) | {"spent": spent, "since": since},
         "keys": drawable(run.history_keys),
         "system_keys": [
             name for name, value in json.loads(run.system_metrics).items() if _is_system(name, value)

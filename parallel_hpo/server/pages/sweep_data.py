@@ -33,6 +33,7 @@ from parallel_hpo.config.sweep_types import (
     Parameter,
     Uniform,
 )
+from parallel_hpo.records.ledger_views import LedgerRun
 from parallel_hpo.server import engines
 from parallel_hpo.server.context import AppContext
 from parallel_hpo.server.pages.answers import dump, object_of
@@ -58,6 +59,7 @@ _OPEN: Final = frozenset(str(state) for state in OPEN)
 @dataclass(slots=True)
 class _Kept:
     seen: TableRun
+    known: LedgerRun | None
     row: Row
     changed: int
     """Table revision at which the row last changed."""
@@ -86,7 +88,7 @@ class RunTable:
         self._fresh_s = fresh_s
         self._clock = clock
         self._lock = Lock()
-        self._attempts: Mapping[str, int] = {}
+        self._ledger: Mapping[str, LedgerRun] = {}
         self._reset(None)
 
     def changes_since(
@@ -94,18 +96,17 @@ class RunTable:
         transaction: Transaction,
         wanted: Metric | None,
         since: str,
-        attempts: Mapping[str, int] = MappingProxyType({}),
+        ledger: Mapping[str, LedgerRun] = MappingProxyType({}),
     ) -> RunChanges:
         """Return the rows that changed since a revision returned earlier; all rows for ''.
 
-        `attempts`: number of attempts, for runs with more than one.
+        `ledger`: the sweep's runs in the ledgers of this machine.
         """
         with self._lock:
-            self._attempts = attempts
             if wanted != self._metric:
                 self._reset(wanted)
             if self._clock() - self._updated_at >= self._fresh_s:
-                self._update(transaction)
+                self._update(transaction, ledger)
             name, _, number = since.partition("-")
             now = f"{self._name}-{self._revision}"
             if name != self._name or not number.isdigit():
@@ -137,12 +138,16 @@ class RunTable:
         self._keys: tuple[str, ...] = ()
         self._best: str | None = None
 
-    def _update(self, transaction: Transaction) -> None:
+    def _update(self, transaction: Transaction, ledger: Mapping[str, LedgerRun]) -> None:
         self._updated_at = self._clock()
+        before, self._ledger = self._ledger, ledger
         if self._runs:
             newest = next(reversed(self._runs))
             found = run_table.maybe_changed(transaction, self._which, self._revision_read, newest, self._open)
             self._take(list(found))
+            if ledger is not before:
+                kept = list(self._runs.values())
+                self._take(each.seen for each in kept if each.known != ledger.get(each.seen.name))
         # At the first read, or after runs were deleted:
         if len(self._runs) != run_table.number_of(transaction, self._which):
             self._reset(self._metric)
@@ -158,15 +163,16 @@ class RunTable:
             self._revision_read = max(self._revision_read, seen.revision)
             (self._open.add if seen.state in _OPEN else self._open.discard)(seen.id)
             kept = self._runs.get(seen.id)
-            if kept is not None and kept.seen == seen:
+            known = self._ledger.get(seen.name)
+            if kept is not None and (kept.seen, kept.known) == (seen, known):
                 continue
-            row = row_of(seen, self._metric, self._attempts.get(seen.name, 1))
+            row = row_of(seen, self._metric, known)
             if kept is None or kept.row != row:
-                self._runs[seen.id] = _Kept(seen, row, revision)
+                self._runs[seen.id] = _Kept(seen, known, row, revision)
                 self._changes.append((revision, seen.id))
                 self._revision = revision
             else:
-                kept.seen = seen
+                kept.seen, kept.known = seen, known
         if self._revision == revision:
             self._best = self._find_best()
             if len(self._changes) > 4 * len(self._runs):
@@ -272,7 +278,7 @@ class Sweeps:
             sweep = sweep_at(transaction, at)
             table = self._of(transaction, RunScope(sweep.project_id, sweep.id))
             wanted = engines.metric_of(sweep.config)
-            return sweep, totals, table.changes_since(transaction, wanted, since, totals.attempts)
+            return sweep, totals, table.changes_since(transaction, wanted, since, totals.runs)
 
     def project_json(
         self, world: AppContext, project: Project, its_sweeps: list[dict[str, Any]], since: str

@@ -20,6 +20,21 @@ export function duration(seconds) {
   return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
 }
 
+/**
+ * Return how many seconds a run took: in all attempts, if a ledger says it (`spent`), with the running one (`since`).
+ * The server alone knows no more than the time from the start to the end, pauses between attempts included.
+ */
+export function tookOf({ started, ended, spent, since }) {
+  const now = Date.now() / 1000;
+  if (spent !== null) return spent + (since === null ? 0 : now - since);
+  return started === null ? null : (ended ?? now) - started;
+}
+
+/** Return what the time is that a run took, if it isn't that of its attempts. */
+export function tookWords({ started, spent }) {
+  return started === null || spent !== null ? "" : "from start to end by the server's times, pauses included";
+}
+
 export function time(seconds) {
   if (seconds === null || seconds === undefined) return "";
   const at = new Date(seconds * 1000);

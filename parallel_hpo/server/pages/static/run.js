@@ -2,7 +2,7 @@
 
 import { makeActions } from "./act.js";
 import { mountRun } from "./charts/index.js";
-import { anything, duration, element, number, say, size, time } from "./format.js";
+import { anything, duration, element, number, say, size, time, tookOf, tookWords } from "./format.js";
 import { fetchJson, keepUp, OVER_MS } from "./live.js";
 import { followLog } from "./log.js";
 import { showMedia } from "./media.js";
@@ -11,7 +11,7 @@ const PERIOD_MS = 1000;
 const FACTS = [
   ["state", (run) => run.state],
   ["started", (run) => time(run.started)],
-  ["took", (run) => (run.started === null ? "" : duration((run.ended ?? Date.now() / 1000) - run.started))],
+  ["took", (run) => [duration(tookOf(run)), tookWords(run)].filter(Boolean).join(", ")],
   ["worker", (run) => run.worker ?? ""],
   ["exit code", (run) => anything(run.exitcode)],
   ["program", (run) => run.program ?? ""],

@@ -1,7 +1,9 @@
 // The runs of a sweep as columns, with the filtered and the selected ones.
 // Table and charts share one store, so filters and selections apply to all of them.
 
-const WORDS = ["id", "name", "state", "value", "started", "ended", "attempts", "worker", "sweep"];
+import { tookOf } from "./format.js";
+
+const WORDS = ["id", "name", "state", "value", "started", "ended", "spent", "since", "attempts", "worker", "sweep"];
 const GOOD_LAST = Number.POSITIVE_INFINITY;
 
 /** Events: "data" (runs came or changed), "filter" (`shown` changed), "selection" (`selected` changed). */
@@ -22,6 +24,12 @@ export class Store extends EventTarget {
   /** Return the row of a run; undefined if there is none. */
   row(id) {
     return this.#places.get(id);
+  }
+
+  /** Return a run's times as `tookOf` expects them; a report of an earlier version has none of a ledger. */
+  times(row) {
+    const { started, ended, spent, since } = this.runs;
+    return { started: started[row], ended: ended[row], spent: spent?.[row] ?? null, since: since?.[row] ?? null };
   }
 
   /** Return the values of all runs: "value", "duration", "parameters.lr", …; null for runs without one. */
@@ -106,8 +114,6 @@ export class Store extends EventTarget {
   }
 
   #durations() {
-    const { started, ended } = this.runs;
-    const now = Date.now() / 1000;
-    return started.map((start, row) => (start === null ? null : (ended[row] ?? now) - start));
+    return this.runs.started.map((_, row) => tookOf(this.times(row)));
   }
 }

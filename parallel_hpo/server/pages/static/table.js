@@ -1,7 +1,7 @@
 // The run table: one page of sorted rows, updated in place, so that visible rows don't jump.
 
 import { columnsOf, fillMenu, Hidden } from "./columns.js";
-import { element, say } from "./format.js";
+import { element, say, tookOf, tookWords } from "./format.js";
 import { goesUpAtFirst, ordered } from "./order.js";
 
 export class RunTable {
@@ -171,15 +171,12 @@ export class RunTable {
     this.#columns.forEach((column, place) => {
       const cell = line.children[place + 1];
       if (column.name === "id") return;
-      const value = column.name === "duration" ? this.#durationOf(row) : this.#store.column(column.name)[row];
+      const isDuration = column.name === "duration";
+      const value = isDuration ? tookOf(this.#store.times(row)) : this.#store.column(column.name)[row];
+      if (isDuration) cell.title = tookWords(this.#store.times(row));
       say(cell, column.show(value));
       if (column.name === "state") cell.className = `state-${value}`;
     });
-  }
-
-  #durationOf(row) {
-    const { started, ended } = this.#store.runs;
-    return started[row] === null ? null : (ended[row] ?? Date.now() / 1000) - started[row];
   }
 
   #drawBars(number, pages) {
